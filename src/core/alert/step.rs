@@ -1,0 +1,277 @@
+//! One step of the state table in RULES.md.
+
+use super::*;
+use crate::core::rule::Rule;
+
+/// What a step left to do.
+#[derive(Debug, Default, PartialEq)]
+pub struct Stepped {
+    /// In the order of the contract; a terminal one stands alone.
+    pub changes: Vec<Change>,
+    /// The next instant at which time alone may change something.
+    pub look_again: Option<Timestamp>,
+}
+
+impl Instance {
+    /// Takes in the observation at grid point `at`. `counted`: the time since the last step that
+    /// counts for timers (interruptions of the log do not).
+    pub fn step(
+        &mut self,
+        rule: &Rule,
+        observation: Observation,
+        at: Timestamp,
+        counted: Span,
+    ) -> Stepped {
+        self.count(counted);
+        self.seen_at = at;
+        let mut changes = Vec::new();
+        match self.effective(rule, observation) {
+            Observation::Known { value, met, reset } => {
+                self.see(value, met);
+                self.known(rule, met, reset, at, &mut changes);
+            }
+            Observation::Unknown(reason) => self.unknown(rule, reason, at, &mut changes),
+            Observation::Gone => self.gone(StaleCause::Forgotten, &mut changes),
+        }
+        self.expire_ack(at, &mut changes);
+        Stepped { look_again: self.look_again(rule, at), changes }
+    }
+
+    /// Ends the episode because its rule is gone or judges something else now.
+    pub fn end_by_rule(&mut self) -> Option<Change> {
+        let mut changes = Vec::new();
+        self.gone(StaleCause::RuleChanged, &mut changes);
+        changes.pop()
+    }
+
+    /// Marks a firing alert as taken care of.
+    pub fn acknowledge(&mut self, by: &str, why: &str, until: Option<Timestamp>) -> Option<Change> {
+        let Phase::Firing(firing) = &mut self.phase else { return None };
+        let level = firing.level;
+        firing.ack = Some(Acknowledged { by: by.into(), why: why.into(), until, level });
+        Some(Change::Acknowledged)
+    }
+
+    /// Takes the mark away again.
+    pub fn unacknowledge(&mut self) -> Option<Change> {
+        let Phase::Firing(firing) = &mut self.phase else { return None };
+        firing.ack.take().map(|_| Change::Unacknowledged)
+    }
+
+    /// Lets the timers run for the time that the last observation held.
+    fn count(&mut self, counted: Span) {
+        if self.unknown.is_some() {
+            self.unknown_for += counted;
+            return;
+        }
+        for level in (0..LEVELS_MAX).filter(|level| self.met.has(*level)) {
+            self.met_for[level] += counted;
+        }
+        if let Phase::Firing(firing) = &mut self.phase
+            && firing.held.is_empty()
+        {
+            firing.not_met_for += counted;
+        }
+    }
+
+    /// `on_unknown: fire`: unknown is met at the lowest level, until it fires.
+    fn effective(&self, rule: &Rule, observation: Observation) -> Observation {
+        match observation {
+            Observation::Unknown(reason)
+                if rule.on_unknown == OnUnknown::Fire
+                    && reason.may_fire()
+                    && !matches!(self.phase, Phase::Firing(_)) =>
+            {
+                Observation::Known { value: f64::NAN, met: Levels::up_to(0), reset: Levels::NONE }
+            }
+            other => other,
+        }
+    }
+
+    fn see(&mut self, value: f64, met: Levels) {
+        self.unknown = None;
+        self.unknown_for = Span::ZERO;
+        self.value = value;
+        self.met = met;
+        for level in (0..LEVELS_MAX).filter(|level| !met.has(*level)) {
+            self.met_for[level] = Span::ZERO;
+        }
+    }
+
+    fn known(
+        &mut self,
+        rule: &Rule,
+        met: Levels,
+        reset: Levels,
+        at: Timestamp,
+        changes: &mut Vec<Change>,
+    ) {
+        let full = self.full_level(rule, met);
+        match &mut self.phase {
+            Phase::Firing(firing) => {
+                let change = firing.judge(rule, met, reset, full);
+                if matches!(change, Some(Change::Resolved)) {
+                    self.end(rule.cooldown, at);
+                }
+                changes.extend(change);
+            }
+            Phase::Inactive | Phase::Pending => self.not_firing(met, full, at, changes),
+        }
+    }
+
+    /// The highest level that is met and was for long enough.
+    fn full_level(&self, rule: &Rule, met: Levels) -> Option<usize> {
+        let is_full = |level: &usize| {
+            met.has(*level) && self.met_for[*level] >= rule.levels[*level].pending_for
+        };
+        (0..rule.levels.len()).rev().find(is_full)
+    }
+
+    fn not_firing(
+        &mut self,
+        met: Levels,
+        full: Option<usize>,
+        at: Timestamp,
+        changes: &mut Vec<Change>,
+    ) {
+        if met.is_empty() {
+            self.phase = Phase::Inactive;
+            return;
+        }
+        if self.phase == Phase::Inactive {
+            self.phase = Phase::Pending;
+            self.started_at = at;
+        }
+        let is_cooling = self.cooldown_until.is_some_and(|until| at < until);
+        if let Some(level) = full
+            && !is_cooling
+        {
+            self.cooldown_until = None;
+            self.phase = Phase::Firing(Firing::begin(level, at));
+            changes.push(Change::Firing);
+        }
+    }
+
+    fn unknown(&mut self, rule: &Rule, reason: Unknown, at: Timestamp, changes: &mut Vec<Change>) {
+        let since = self.unknown.map_or(at, |(_, since)| since);
+        self.unknown = Some((reason, since));
+        match &self.phase {
+            Phase::Pending if self.unknown_for > pending_unknown_max(rule) => {
+                self.phase = Phase::Inactive;
+                self.forget_timers();
+            }
+            Phase::Firing(_) if clear_after(rule).is_some_and(|max| self.unknown_for > max) => {
+                self.end(rule.cooldown, at);
+                changes.push(Change::Stale(StaleCause::UnknownTooLong(reason)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody will ever know: neither firing nor recovered, and no cooldown.
+    fn gone(&mut self, cause: StaleCause, changes: &mut Vec<Change>) {
+        if matches!(self.phase, Phase::Firing(_)) {
+            changes.push(Change::Stale(cause));
+        }
+        self.phase = Phase::Inactive;
+        self.cooldown_until = None;
+        self.forget_timers();
+    }
+
+    fn end(&mut self, cooldown: Span, at: Timestamp) {
+        self.phase = Phase::Inactive;
+        self.cooldown_until = cooldown.is_positive().then(|| at + cooldown);
+        self.forget_timers();
+    }
+
+    fn forget_timers(&mut self) {
+        self.met = Levels::NONE;
+        self.met_for = [Span::ZERO; LEVELS_MAX];
+        self.unknown = None;
+        self.unknown_for = Span::ZERO;
+    }
+
+    fn expire_ack(&mut self, at: Timestamp, changes: &mut Vec<Change>) {
+        if let Phase::Firing(firing) = &mut self.phase
+            && firing.ack.as_ref().and_then(|ack| ack.until).is_some_and(|until| until <= at)
+        {
+            firing.ack = None;
+            changes.push(Change::Unacknowledged);
+        }
+    }
+
+    /// When time alone may change something, if nothing new is observed until then.
+    fn look_again(&self, rule: &Rule, at: Timestamp) -> Option<Timestamp> {
+        let over = |max: Span| at + (max - self.unknown_for) + Span::MILLISECOND;
+        let pending_left = |level: &usize| {
+            let left = rule.levels[*level].pending_for - self.met_for[*level];
+            left.is_positive().then(|| at + left)
+        };
+        match (&self.phase, self.unknown) {
+            (Phase::Inactive, _) => self.cooldown_until.filter(|until| *until > at),
+            (Phase::Pending, Some(_)) => Some(over(pending_unknown_max(rule))),
+            (Phase::Pending, None) => {
+                let met = (0..rule.levels.len()).filter(|level| self.met.has(*level));
+                let cooling = self.cooldown_until.filter(|until| *until > at);
+                met.filter_map(|level| pending_left(&level)).chain(cooling).min()
+            }
+            (Phase::Firing(firing), unknown) => {
+                let ack = firing.ack.as_ref().and_then(|ack| ack.until);
+                let timer = match unknown {
+                    Some(_) => clear_after(rule).map(over),
+                    None if firing.held.is_empty() => {
+                        Some(at + (rule.keep_firing_for - firing.not_met_for))
+                    }
+                    None => {
+                        let higher = firing.level + 1..rule.levels.len();
+                        higher.filter(|level| self.met.has(*level)).filter_map(|l| pending_left(&l)).min()
+                    }
+                };
+                timer.into_iter().chain(ack).min()
+            }
+        }
+    }
+}
+
+impl Firing {
+    /// Moves between the levels, or out of them.
+    fn judge(
+        &mut self,
+        rule: &Rule,
+        met: Levels,
+        reset: Levels,
+        full: Option<usize>,
+    ) -> Option<Change> {
+        for level in 0..=self.level {
+            if met.has(level) {
+                self.held = self.held.with(level);
+            } else if reset.has(level) {
+                self.held = self.held.without(level);
+            }
+        }
+        if let Some(level) = full.filter(|level| *level > self.level) {
+            return Some(self.rise(level));
+        }
+        let Some(highest_held) = self.held.highest() else {
+            return (self.not_met_for >= rule.keep_firing_for).then_some(Change::Resolved);
+        };
+        self.not_met_for = Span::ZERO;
+        if highest_held < self.level {
+            self.level = highest_held;
+            return Some(Change::Fall);
+        }
+        None
+    }
+
+    /// A rise takes back an acknowledgement that was given at a lower level.
+    fn rise(&mut self, level: usize) -> Change {
+        self.level = level;
+        self.highest = self.highest.max(level);
+        self.held = Levels::up_to(level);
+        self.not_met_for = Span::ZERO;
+        if self.ack.as_ref().is_some_and(|ack| ack.level < level) {
+            self.ack = None;
+        }
+        Change::Rise
+    }
+}

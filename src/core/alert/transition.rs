@@ -1,0 +1,185 @@
+//! A transition as it is published (CONTRACT §4), with the evidence for it.
+
+use super::super::key::Key;
+use super::super::time::Timestamp;
+use super::super::unit::Unit;
+use super::Severity;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One published change of one alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "alert")]
+pub struct Transition {
+    /// Rule, hash of the key, start of the episode in epoch milliseconds.
+    pub id: String,
+    /// Counts the transitions of the episode from 0 = firing.
+    pub seq: u32,
+    #[schemars(with = "String")]
+    pub rule: Arc<str>,
+    pub state: State,
+    pub change: ChangeName,
+    pub severity: Severity,
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub key: Arc<Key>,
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// What was judged; null where nobody knows it.
+    pub value: Option<f64>,
+    #[schemars(with = "Option<String>")]
+    pub unit: Option<Unit>,
+    #[schemars(with = "String")]
+    pub threshold: Arc<str>,
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "String")]
+    pub started_at: Timestamp,
+    /// The grid point at which it changed.
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Time of the newest input.
+    #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<String>")]
+    pub event_time: Option<Timestamp>,
+    #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<String>")]
+    pub ended_at: Option<Timestamp>,
+    pub reason: String,
+    pub evidence: Evidence,
+    pub escalation_level: u32,
+    pub notify: Vec<String>,
+    pub acknowledged_by: Option<String>,
+    pub suppressed_by: Option<Suppressed>,
+    pub flapping: bool,
+    #[schemars(with = "Vec<String>")]
+    pub actions: Vec<Arc<str>>,
+    pub summary: String,
+    #[schemars(with = "Option<String>")]
+    pub runbook: Option<Arc<str>>,
+    #[schemars(with = "String")]
+    pub rule_hash: Arc<str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Only in views, never published.
+    Pending,
+    Firing,
+    Acknowledged,
+    Escalated,
+    Resolved,
+    Stale,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeName {
+    Pending,
+    Firing,
+    Level,
+    Acknowledged,
+    Unacknowledged,
+    Escalated,
+    Suppressed,
+    Unsuppressed,
+    Resolved,
+    Stale,
+}
+
+/// What keeps an alert from being notified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Suppressed {
+    pub kind: String,
+    pub id: String,
+}
+
+/// What a decision rests on.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    /// Each thing that was read, in the order of the expression.
+    pub inputs: Vec<Input>,
+    pub baseline: Baseline,
+    pub window: Window,
+}
+
+/// One aggregate or function that was read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Input {
+    pub input: String,
+    pub value: Option<f64>,
+    /// Observations behind it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub count: Option<u64>,
+    /// Why there is no value.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unknown: Option<String>,
+}
+
+/// What a regression was compared with; empty for other rules.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Baseline {
+    /// Names the windows it was learned from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub median: Option<f64>,
+    /// Robust standard deviation between windows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub spread: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub windows: Option<usize>,
+    /// Test statistic and the limit it had to pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<f64>,
+}
+
+/// The trailing window that was read; empty for rules over runs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Window {
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Option<String>")]
+    pub start: Option<Timestamp>,
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Option<String>")]
+    pub end: Option<Timestamp>,
+}
+
+/// Timestamps as RFC 3339 text, for what leaves the system.
+pub mod rfc3339 {
+    use super::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| D::Error::custom("not an RFC 3339 time"))
+    }
+
+    fn parse(text: &str) -> Option<Timestamp> {
+        let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+        Timestamp::from_ms(time.timestamp_millis())
+    }
+
+    pub mod option {
+        use super::super::Timestamp;
+        use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+        pub fn serialize<S: Serializer>(time: &Option<Timestamp>, s: S) -> Result<S::Ok, S::Error> {
+            time.map(|time| time.to_string()).serialize(s)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
+            let text = Option::<String>::deserialize(d)?;
+            let parse = |text: &String| super::parse(text).ok_or_else(|| D::Error::custom("not an RFC 3339 time"));
+            text.as_ref().map(parse).transpose()
+        }
+    }
+}

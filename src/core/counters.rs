@@ -1,0 +1,111 @@
+//! The conservation law: everything received is recorded, late, duplicate, dropped or refused.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an event was refused (CONTRACT §2, "Conservation").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    BadPayload,
+    BadEvent,
+    TooLarge,
+    TooLate,
+    Future,
+    Conflict,
+    Unit,
+    Cardinality,
+    WrongPartition,
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 9] = [
+        Refusal::BadPayload,
+        Refusal::BadEvent,
+        Refusal::TooLarge,
+        Refusal::TooLate,
+        Refusal::Future,
+        Refusal::Conflict,
+        Refusal::Unit,
+        Refusal::Cardinality,
+        Refusal::WrongPartition,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::BadPayload => "bad_payload",
+            Refusal::BadEvent => "bad_event",
+            Refusal::TooLarge => "too_large",
+            Refusal::TooLate => "too_late",
+            Refusal::Future => "future",
+            Refusal::Conflict => "conflict",
+            Refusal::Unit => "unit",
+            Refusal::Cardinality => "cardinality",
+            Refusal::WrongPartition => "wrong_partition",
+        }
+    }
+}
+
+/// What happened to one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Recorded,
+    /// Merged into windows that were sealed already.
+    Late,
+    Duplicate,
+    /// Late, and the policy is to let it go.
+    Dropped,
+    Refused(Refusal),
+}
+
+/// Totals since the log began; part of the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    pub received: u64,
+    pub recorded: u64,
+    pub late: u64,
+    pub duplicate: u64,
+    pub dropped: u64,
+    refused: [u64; Refusal::ALL.len()],
+    /// Values whose magnitude was saturated.
+    pub overflow: u64,
+    /// Derived values that came too late for their windows.
+    pub derived_dropped: u64,
+    pub runs_abandoned: u64,
+    pub series_forgotten: u64,
+    pub interruptions: u64,
+    /// (rule, key) pairs evaluated.
+    pub evaluations: u64,
+    pub transitions: u64,
+    /// New alerts not opened because their rule had too many.
+    pub alerts_capped: u64,
+}
+
+impl Counters {
+    /// Counts `values` values of one outcome.
+    #[inline]
+    pub fn count(&mut self, outcome: Outcome, values: u64) {
+        self.received += values;
+        match outcome {
+            Outcome::Recorded => self.recorded += values,
+            Outcome::Late => self.late += values,
+            Outcome::Duplicate => self.duplicate += values,
+            Outcome::Dropped => self.dropped += values,
+            Outcome::Refused(reason) => self.refused[reason as usize] += values,
+        }
+    }
+
+    /// How often each reason refused something, all reasons.
+    pub fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> + '_ {
+        Refusal::ALL.into_iter().map(|reason| (reason, self.refused[reason as usize]))
+    }
+
+    pub fn refused_total(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// Whether the law holds.
+    pub fn is_conserved(&self) -> bool {
+        let rest = self.late + self.duplicate + self.dropped + self.refused_total();
+        self.received == self.recorded + rest
+    }
+}

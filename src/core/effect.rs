@@ -1,0 +1,64 @@
+//! What the engine asks for. The core never holds a sender: it fills these lists, the driver acts.
+//!
+//! Invariant: everything in an [`Effects`] is a function of the log up to the record being
+//! handled, in an order that does not depend on threads, hashing or the machine.
+
+use super::alert::Transition;
+use super::counters::Refusal;
+use super::time::Timestamp;
+use super::window::{Correction, Sealed};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The effects of some records, each list in the order they happened.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub windows: Vec<WindowEffect>,
+    pub transitions: Vec<Transition>,
+    /// Values of `record:` series, for whoever asked to see them.
+    pub recorded: Vec<Recorded>,
+    /// Events that were refused or let go, with their place.
+    pub refused: Vec<Refused>,
+}
+
+/// A window leaves for the first time, or what came late for one.
+#[derive(Debug)]
+pub enum WindowEffect {
+    Sealed(Sealed),
+    Correction(Correction),
+}
+
+/// One value of a `record:` series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    pub name: Arc<str>,
+    pub key: Arc<super::key::Key>,
+    pub time: Timestamp,
+    pub value: f64,
+}
+
+/// One event that was not taken: which, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub seq: u64,
+    pub index: u32, // place in the record's payload
+    pub reason: Refusal,
+    pub time: Timestamp, // the event's own time
+}
+
+impl Effects {
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+            && self.transitions.is_empty()
+            && self.recorded.is_empty()
+            && self.refused.is_empty()
+    }
+
+    /// Empties the lists, keeping their memory.
+    pub fn clear(&mut self) {
+        self.windows.clear();
+        self.transitions.clear();
+        self.recorded.clear();
+        self.refused.clear();
+    }
+}

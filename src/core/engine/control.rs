@@ -1,0 +1,186 @@
+//! Control records: what people decided, at the point of the log where they decided it.
+
+use super::records::RecordState;
+use super::{Engine, Owner, RuleState};
+use crate::core::alert::Change;
+use crate::core::effect::Effects;
+use crate::core::event::{Ack, Control};
+use crate::core::histogram::layout::Digits;
+use crate::core::key::KeyId;
+use crate::core::pane::Shape;
+use crate::core::rule::RuleSet;
+use crate::core::series::MetricSpec;
+use crate::core::unit::Unit;
+use crate::core::view::{View, ViewSpec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Engine {
+    pub(super) fn control(&mut self, control: &Control, out: &mut Effects) {
+        match control {
+            Control::Rules(rules) => self.load(RuleSet::clone(rules), out),
+            Control::Ack(ack) => self.acknowledge(ack, out),
+            Control::Unack { alert, .. } => self.change_alert(alert, out, |i| i.unacknowledge()),
+        }
+    }
+
+    fn acknowledge(&mut self, ack: &Ack, out: &mut Effects) {
+        let until = ack.until;
+        self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until));
+        // An acknowledgement with an end is looked at again when it ends.
+        if let (Some(until), Some((place, key))) = (until, self.find_alert(&ack.alert)) {
+            self.set_timer(Owner::Rule(place as u32), key, Some(until));
+        }
+    }
+
+    /// Applies what a person said to the alert with this id, if it is active.
+    fn change_alert(
+        &mut self,
+        id: &str,
+        out: &mut Effects,
+        change: impl FnOnce(&mut crate::core::alert::Instance) -> Option<Change>,
+    ) {
+        let Some((place, key)) = self.find_alert(id) else { return };
+        let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { return };
+        let before = instance.clone();
+        let Some(change) = change(instance) else { return };
+        let rules = std::mem::take(&mut self.rules.rules);
+        self.publish(place, &rules[place], key, change, &before, self.now, out);
+        self.rules.rules = rules;
+    }
+
+    fn find_alert(&self, id: &str) -> Option<(usize, KeyId)> {
+        let rules = self.rules.rules.iter().enumerate();
+        rules.filter(|(_, rule)| id.starts_with(&*rule.id)).find_map(|(place, rule)| {
+            let found = self.rule_states[place].instances.iter().find(|(key, instance)| {
+                super::publish::alert_id(rule, self.keys.get(**key), instance.started_at) == id
+            });
+            found.map(|(key, _)| (place, *key))
+        })
+    }
+
+    /// Puts a rule set in force. Rules whose id and expression stay keep their state, views that
+    /// are still read keep their panes; alerts of rules that went away become stale.
+    pub fn load(&mut self, rules: RuleSet, out: &mut Effects) {
+        self.series.specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
+        let states = self.carry_rule_states(&rules, out);
+        let records = self.carry_record_states(&rules);
+        let mut old: Vec<Option<View>> = std::mem::take(&mut self.views).into_iter().map(Some).collect();
+        let kept = |old: &mut Vec<Option<View>>, spec: &ViewSpec| {
+            let same = |view: &&mut Option<View>| view.as_ref().is_some_and(|view| view.spec == *spec);
+            old.iter_mut().find(same).and_then(Option::take)
+        };
+        self.views = rules
+            .views
+            .iter()
+            .map(|spec| kept(&mut old, spec).unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics))))
+            .collect();
+        (self.rules, self.rule_states, self.record_states) = (rules, states, records);
+        self.runs.declare(&self.rules.pipelines);
+        self.index_views();
+        self.resubscribe();
+        self.rearm_timers();
+        self.look_at_runs();
+        if self.has_begun {
+            self.declare_series();
+        }
+    }
+
+    fn carry_rule_states(&mut self, next: &RuleSet, out: &mut Effects) -> Vec<RuleState> {
+        let rules = std::mem::take(&mut self.rules.rules);
+        let mut kept: BTreeMap<Arc<str>, RuleState> = BTreeMap::new();
+        for (place, rule) in rules.iter().enumerate() {
+            if next.rules.iter().any(|other| other.id == rule.id && other.text == rule.text) {
+                kept.insert(rule.id.clone(), std::mem::take(&mut self.rule_states[place]));
+                continue;
+            }
+            let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
+            self.keys.sort(&mut keys);
+            for key in keys {
+                let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { continue };
+                let before = instance.clone();
+                if let Some(change) = instance.end_by_rule() {
+                    self.publish(place, rule, key, change, &before, self.now, out);
+                }
+            }
+        }
+        next.rules.iter().map(|rule| kept.remove(&rule.id).unwrap_or_default()).collect()
+    }
+
+    fn carry_record_states(&mut self, next: &RuleSet) -> Vec<RecordState> {
+        let mut states = std::mem::take(&mut self.record_states);
+        let old = std::mem::take(&mut self.rules.records);
+        let carry = |record: &crate::core::rule::RecordSpec| {
+            let same = old.iter().position(|other| other.name == record.name);
+            same.map(|at| std::mem::take(&mut states[at])).unwrap_or_default()
+        };
+        next.records.iter().map(carry).collect()
+    }
+
+    pub(super) fn index_views(&mut self) {
+        self.views_by_name.clear();
+        self.views_unnamed.clear();
+        for (at, view) in self.views.iter().enumerate() {
+            match &view.spec.selector.name {
+                Some(name) => self.views_by_name.entry(name.clone()).or_default().push(at as u32),
+                None => self.views_unnamed.push(at as u32),
+            }
+        }
+    }
+
+    /// Joins all series to the views that are new, and finds them again in the ones that stayed.
+    fn resubscribe(&mut self) {
+        for view in &mut self.views {
+            view.forget_members();
+        }
+        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(series) = self.series.get_mut(slot) {
+                series.subscriptions.clear();
+            }
+            self.subscribe(slot);
+        }
+        for view in &mut self.views {
+            view.drop_empty();
+        }
+    }
+
+    /// Rebuilds the timer table from what rules and records remember.
+    pub(super) fn rearm_timers(&mut self) {
+        self.timers.clear();
+        let rules = self.rule_states.iter().enumerate();
+        let rules = rules.flat_map(|(at, state)| {
+            state.timers.iter().map(move |(key, when)| (*when, Owner::Rule(at as u32), *key))
+        });
+        let records = self.record_states.iter().enumerate().flat_map(|(at, state)| {
+            state.timers.iter().map(move |(key, when)| (*when, Owner::Record(at as u32), *key))
+        });
+        self.timers = rules.chain(records).collect();
+    }
+
+    /// Rules over runs judge what is already in flight at the next grid point.
+    fn look_at_runs(&mut self) {
+        let rules = std::mem::take(&mut self.rules.rules);
+        for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.reads.has_runs) {
+            for key in self.all_run_keys(rule) {
+                if !self.rule_states[place].timers.contains_key(&key) {
+                    self.set_timer(Owner::Rule(place as u32), key, Some(self.now));
+                }
+            }
+        }
+        self.rules.rules = rules;
+        self.wake_grid();
+    }
+}
+
+/// The resolution of a view before any series of it was seen.
+fn shape(spec: &ViewSpec, metrics: &BTreeMap<Arc<str>, MetricSpec>) -> Shape {
+    let name = spec.selector.name.as_ref();
+    let stated = name.and_then(|name| metrics.get(name));
+    let unit = stated.and_then(|spec| spec.unit.clone());
+    let unit = unit.or_else(|| name.and_then(|name| Unit::from_suffix(name)));
+    Shape {
+        digits: stated.map_or(Digits::default(), |spec| spec.digits),
+        resolution: Unit::resolution(unit.as_ref()),
+    }
+}

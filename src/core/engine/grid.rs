@@ -1,0 +1,120 @@
+//! A grid point: corrections leave, what is too old is forgotten, records and rules are evaluated.
+
+use super::{Engine, Owner};
+use crate::core::effect::Effects;
+use crate::core::key::KeyId;
+use crate::core::time::{Span, Timestamp};
+use std::collections::BTreeMap;
+
+/// What is due at one grid point.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Changed keys of each view, in key order once sorted.
+    views: BTreeMap<u32, Vec<KeyId>>,
+    /// Timers that ran out.
+    timers: BTreeMap<Owner, Vec<KeyId>>,
+    /// Keys of pipelines with new events.
+    pub(super) pipelines: Vec<std::sync::Arc<str>>,
+}
+
+impl Due {
+    /// Nothing but these pipelines.
+    pub(super) fn of_pipelines(pipelines: Vec<std::sync::Arc<str>>) -> Due {
+        Due { pipelines, ..Due::default() }
+    }
+}
+
+impl Engine {
+    /// Everything that happens at one grid point, on all records before it.
+    pub(super) fn grid(&mut self, at: Timestamp, out: &mut Effects) {
+        self.grid_due = Timestamp::MAX;
+        self.flush_corrections(at, out);
+        self.forget_series(at);
+        self.counters.runs_abandoned += self.runs.forget(at, self.limits.abandon_after);
+        for view in &mut self.views {
+            view.roll(at);
+        }
+        let mut due = Due { pipelines: self.runs.take_dirty(), ..Due::default() };
+        self.take_timers(at, &mut due);
+        self.emit_gauges(at, &due);
+        self.evaluate_records(at, &mut due, out);
+        self.evaluate_rules(at, &mut due, out);
+        self.plan_grid(at);
+    }
+
+    /// Takes the timers that are due by `at` out of the table.
+    fn take_timers(&mut self, at: Timestamp, due: &mut Due) {
+        while let Some((when, owner, key)) = self.timers.first().copied()
+            && when <= at
+        {
+            self.timers.pop_first();
+            let known = match owner {
+                Owner::Record(record) => &mut self.record_states[record as usize].timers,
+                Owner::Rule(rule) => &mut self.rule_states[rule as usize].timers,
+            };
+            if known.get(&key) == Some(&when) {
+                known.remove(&key);
+            }
+            due.timers.entry(owner).or_default().push(key);
+        }
+    }
+
+    /// The keys that an owner must evaluate now, in key order, each once.
+    pub(super) fn due_keys(&mut self, owner: Owner, views: &[u32], due: &mut Due) -> Vec<KeyId> {
+        for view in views {
+            if self.views[*view as usize].has_dirty() {
+                let mut keys = self.views[*view as usize].take_dirty();
+                let known = due.views.entry(*view).or_default();
+                known.append(&mut keys);
+                self.keys.sort(known);
+                known.dedup();
+            }
+        }
+        let timers = due.timers.remove(&owner);
+        if let ([view], None) = (views, &timers) {
+            return due.views.get(view).cloned().unwrap_or_default();
+        }
+        let changed = views.iter().filter_map(|view| due.views.get(view)).flatten().copied();
+        let mut keys: Vec<KeyId> = changed.chain(timers.into_iter().flatten()).collect();
+        self.keys.sort(&mut keys);
+        keys.dedup();
+        keys
+    }
+
+    /// Sets (or takes away) the timer of one key of one owner.
+    pub(super) fn set_timer(&mut self, owner: Owner, key: KeyId, at: Option<Timestamp>) {
+        let wanted = at.map(|at| at.max(self.now + Span::MILLISECOND).ceil(self.interval()));
+        let timers = match owner {
+            Owner::Record(record) => &mut self.record_states[record as usize].timers,
+            Owner::Rule(rule) => &mut self.rule_states[rule as usize].timers,
+        };
+        let before = match wanted {
+            Some(wanted) => timers.insert(key, wanted),
+            None => timers.remove(&key),
+        };
+        if before == wanted {
+            return;
+        }
+        if let Some(before) = before {
+            self.timers.remove(&(before, owner, key));
+        }
+        if let Some(wanted) = wanted {
+            self.timers.insert((wanted, owner, key));
+            self.grid_due = self.grid_due.min(wanted);
+        }
+    }
+
+    /// Finds out at which grid point there is something to do next.
+    fn plan_grid(&mut self, at: Timestamp) {
+        let rolls = self.views.iter().filter_map(|view| view.next_roll());
+        let timers = self.timers.first().map(|(when, _, _)| *when);
+        let series = self.reviews.first_key_value().map(|(when, _)| *when);
+        let runs = self.runs.next_review();
+        let gauges = self.next_gauge();
+        let next = rolls.chain(timers).chain(series).chain(runs).chain(gauges).min();
+        let is_dirty = self.views.iter().any(|view| view.has_dirty()) || self.runs.has_dirty();
+        let soonest = at + self.interval();
+        let next = if is_dirty { Some(soonest) } else { next.map(|next| next.max(soonest)) };
+        self.grid_due = next.map_or(Timestamp::MAX, |next| next.ceil(self.interval()));
+    }
+}

@@ -1,0 +1,370 @@
+//! Events: judged for lateness once, deduplicated, then recorded.
+
+use super::Engine;
+use crate::core::counters::{Outcome, Refusal};
+use crate::core::duplicates::Kind;
+use crate::core::effect::{Effects, Refused};
+use crate::core::event::{Event, HistogramEvent, Observation, Record, Samples};
+use crate::core::identity::{Directory, Identity, Who};
+use crate::core::limits::LatePolicy;
+use crate::core::pane::{Pane, Sample};
+use crate::core::run::Derived;
+use crate::core::series::{Place, Unplaced};
+use crate::core::time::Timestamp;
+use crate::core::unit::Unit;
+use crate::core::view::Reading;
+use crate::core::window::{WindowKey, WindowSize, seal_due};
+
+/// When an event arrived, seen from its 1m window (CONTRACT §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    OnTime,
+    Late,
+    TooLate,
+    Future,
+}
+
+impl Engine {
+    /// Takes in the events of one record.
+    pub(super) fn ingest(
+        &mut self,
+        record: &Record<'_>,
+        events: &[Event],
+        directory: &Directory,
+        out: &mut Effects,
+    ) {
+        let limit = self.now + self.limits.max_skew;
+        let limit = record.limit.map_or(limit, |stated| stated.min(limit));
+        for (index, event) in events.iter().enumerate() {
+            let mut note = |time, outcome| {
+                if let Outcome::Refused(reason) = outcome {
+                    out.refused.push(Refused { seq: record.seq, index: index as u32, reason, time });
+                }
+            };
+            match event {
+                Event::Metric(observation) => {
+                    let outcome = self.metric(*observation, limit, directory);
+                    self.counters.count(outcome, 1);
+                    note(observation.time, outcome);
+                }
+                Event::Samples(samples) => self.samples(samples, limit, directory, &mut note),
+                other => {
+                    let outcome = self.event(other, limit, directory);
+                    self.counters.count(outcome, 1);
+                    note(other.time_max().unwrap_or(self.now), outcome);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event, limit: Timestamp, directory: &Directory) -> Outcome {
+        match event {
+            Event::Metric(observation) => self.metric(*observation, limit, directory),
+            Event::Identified(observation, id) => {
+                let Some(identity) = directory.get(observation.who) else { return LOST };
+                let source = &identity.source;
+                self.once(source, Kind::Metric, Some(id), |e| e.metric(*observation, limit, directory))
+            }
+            Event::Histogram(histogram) => self.histogram(histogram, limit, directory),
+            Event::Stage(stage) => self.tracked(stage.time, limit, |engine, derived| {
+                engine.runs.stage(stage, engine.now, engine.limits.abandon_after, derived)
+            }),
+            Event::Run(run) => self.once(&run.pipeline, Kind::Run, run.id.as_deref(), |engine| {
+                engine.tracked(run.time, limit, |engine, derived| {
+                    engine.runs.run(run, engine.now, engine.limits.abandon_after, derived)
+                })
+            }),
+            Event::Gate(gate) => self.once(&gate.pipeline, Kind::Gate, gate.id.as_deref(), |engine| {
+                engine.tracked(gate.time, limit, |engine, derived| {
+                    engine.runs.gate(gate, derived);
+                    Outcome::Recorded
+                })
+            }),
+            // Counted value by value, by the caller.
+            Event::Samples(_) => LOST,
+        }
+    }
+
+    /// Takes an event with an id only the first time; one that was refused may come again.
+    fn once(
+        &mut self,
+        source: &std::sync::Arc<str>,
+        kind: Kind,
+        id: Option<&str>,
+        take: impl FnOnce(&mut Engine) -> Outcome,
+    ) -> Outcome {
+        let Some(id) = id else { return take(self) };
+        if self.duplicates.is_known(source, kind, id, self.now, self.limits.duplicate_window) {
+            return Outcome::Duplicate;
+        }
+        let outcome = take(self);
+        if !matches!(outcome, Outcome::Refused(_)) {
+            self.duplicates.remember(source, kind, id, self.now);
+        }
+        outcome
+    }
+
+    /// A stage, run or gate event: tracked when its time is acceptable.
+    fn tracked(
+        &mut self,
+        time: Timestamp,
+        limit: Timestamp,
+        track: impl FnOnce(&mut Engine, &mut Vec<Derived>) -> Outcome,
+    ) -> Outcome {
+        let arrival = self.arrival(time, limit);
+        if let Some(outcome) = self.turned_away(arrival) {
+            return outcome;
+        }
+        let mut derived = Vec::new();
+        let outcome = track(self, &mut derived);
+        self.wake_grid();
+        for value in derived {
+            self.derived(value);
+        }
+        match outcome {
+            Outcome::Recorded if arrival == Arrival::Late => Outcome::Late,
+            other => other,
+        }
+    }
+
+    #[inline]
+    fn metric(&mut self, observation: Observation, limit: Timestamp, directory: &Directory) -> Outcome {
+        let arrival = self.arrival(observation.time, limit);
+        if let Some(outcome) = self.turned_away(arrival) {
+            return outcome;
+        }
+        match self.place(observation.who, directory) {
+            Ok(place) => self.observe(place, observation.time, observation.value, arrival),
+            Err(refusal) => Outcome::Refused(refusal),
+        }
+    }
+
+    fn samples(
+        &mut self,
+        samples: &Samples,
+        limit: Timestamp,
+        directory: &Directory,
+        note: &mut impl FnMut(Timestamp, Outcome),
+    ) {
+        for (time, value) in &samples.columns {
+            let observation = Observation { who: samples.who, time: *time, value: *value };
+            let outcome = self.metric(observation, limit, directory);
+            self.counters.count(outcome, 1);
+            note(*time, outcome);
+        }
+    }
+
+    fn histogram(&mut self, event: &HistogramEvent, limit: Timestamp, directory: &Directory) -> Outcome {
+        let arrival = self.arrival(event.time, limit);
+        if let Some(outcome) = self.turned_away(arrival) {
+            return outcome;
+        }
+        let place = match self.place(event.who, directory) {
+            Ok(place) => place,
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
+        let mut part = Pane::default();
+        for (value, count) in &event.cells {
+            part.record_many(metric.shape, value * place.factor, *count);
+        }
+        part.widen(event.min * place.factor, event.max * place.factor);
+        self.counters.overflow += part.overflow;
+        (series.last_seen, series.newest) = (self.now, series.newest.max(event.time));
+        self.add(place.slot, &Reading::Many(&part, event.time), arrival)
+    }
+
+    #[inline]
+    fn arrival(&self, time: Timestamp, limit: Timestamp) -> Arrival {
+        let end = time.floor(WindowSize::Minute.span()) + WindowSize::Minute.span();
+        if time > limit {
+            Arrival::Future
+        } else if self.now <= end + self.limits.allowed_lateness {
+            Arrival::OnTime
+        } else if self.now <= end + self.limits.max_lateness {
+            Arrival::Late
+        } else {
+            Arrival::TooLate
+        }
+    }
+
+    /// The outcome of an event that goes no further.
+    #[inline]
+    fn turned_away(&self, arrival: Arrival) -> Option<Outcome> {
+        match arrival {
+            Arrival::OnTime => None,
+            Arrival::Late if self.limits.late_policy == LatePolicy::Correct => None,
+            Arrival::Late => Some(Outcome::Dropped),
+            Arrival::TooLate => Some(Outcome::Refused(Refusal::TooLate)),
+            Arrival::Future => Some(Outcome::Refused(Refusal::Future)),
+        }
+    }
+
+    /// The series of a `Who`: one array read, unless it is new or was forgotten.
+    #[inline]
+    fn place(&mut self, who: Who, directory: &Directory) -> Result<Place, Refusal> {
+        let known = self.memo.get(who.decoder()).and_then(|memo| *memo.get(who.place())?);
+        if let Some(place) = known
+            && self.series.at(place).is_some()
+        {
+            return Ok(place);
+        }
+        let identity = directory.get(who).ok_or(Refusal::BadEvent)?;
+        let place = self.place_identity(identity)?;
+        if self.memo.len() <= who.decoder() {
+            self.memo.resize_with(who.decoder() + 1, Vec::new);
+        }
+        let memo = &mut self.memo[who.decoder()];
+        if memo.len() <= who.place() {
+            memo.resize(directory.len(who.decoder()), None);
+        }
+        memo[who.place()] = Some(place);
+        Ok(place)
+    }
+
+    /// Forgets what a decoder's numbers meant: it has started its table anew.
+    pub fn forget_decoder(&mut self, decoder: usize) {
+        if let Some(memo) = self.memo.get_mut(decoder) {
+            memo.clear();
+        }
+    }
+
+    pub(super) fn place_identity(&mut self, identity: &Identity) -> Result<Place, Refusal> {
+        let placed = self.series.place(identity, self.now, self.limits.series_max);
+        let (place, is_new) = placed.map_err(|reason| match reason {
+            Unplaced::Unit => Refusal::Unit,
+            Unplaced::Cardinality => Refusal::Cardinality,
+        })?;
+        if is_new {
+            self.subscribe(place.slot);
+            self.review_series(place.slot, place.generation, self.now + self.limits.forget_after);
+        }
+        Ok(place)
+    }
+
+    /// Records one value of a placed series.
+    #[inline]
+    fn observe(&mut self, place: Place, time: Timestamp, value: f64, arrival: Arrival) -> Outcome {
+        let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
+        let mut value = value * place.factor;
+        let now = self.now;
+        if metric.is_cumulative {
+            match increment(&mut series.counter, time, value) {
+                Increment::First => {
+                    (series.last_seen, series.newest) = (now, series.newest.max(time));
+                    return Outcome::Recorded;
+                }
+                Increment::Stale => return Outcome::Late,
+                Increment::By(by) => value = by,
+            }
+        }
+        series.last_seen = now;
+        series.newest = series.newest.max(time);
+        let sample = Sample::new(metric.shape, value, time);
+        self.counters.overflow += u64::from(sample.is_saturated());
+        self.add(place.slot, &Reading::One(sample), arrival)
+    }
+
+    /// Adds a reading to the windows of its series and to the groups that rules read.
+    #[inline]
+    fn add(&mut self, slot: u32, reading: &Reading<'_>, arrival: Arrival) -> Outcome {
+        let outcome = match arrival {
+            Arrival::OnTime => self.add_on_time(slot, reading),
+            _ => self.add_late(slot, reading),
+        };
+        self.feed_views(slot, reading, arrival == Arrival::OnTime);
+        outcome
+    }
+
+    #[inline]
+    fn add_on_time(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
+        let start = reading.time().floor(WindowSize::Minute.span());
+        let Some(series) = self.series.get_mut(slot) else { return LOST };
+        let Some((pane, is_new)) = series.windows.open(WindowSize::Minute, start) else {
+            return Outcome::Refused(Refusal::Cardinality);
+        };
+        reading.add_to(pane);
+        if is_new {
+            self.schedule_seal(slot, WindowSize::Minute, start);
+        }
+        Outcome::Recorded
+    }
+
+    /// A late reading goes into whatever is still open and corrects what is sealed.
+    fn add_late(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
+        for size in WindowSize::ALL {
+            let start = reading.time().floor(size.span());
+            let is_sealed = self.now >= seal_due(start, size, self.limits.allowed_lateness);
+            let Some((series, metric)) = self.series.with_metric(slot) else { return LOST };
+            if is_sealed {
+                let key = || WindowKey {
+                    series: series.info.clone(),
+                    unit: metric.unit.clone(),
+                    shape: metric.shape,
+                    size,
+                    start,
+                };
+                let place = (size, series.info.id, start);
+                let (_, part) = self.corrections.entry(place).or_insert_with(|| (key(), Pane::default()));
+                reading.add_to(part);
+                self.wake_grid();
+            } else if let Some((pane, is_new)) = series.windows.open(size, start) {
+                reading.add_to(pane);
+                if is_new {
+                    self.schedule_seal(slot, size, start);
+                }
+                // The coarser windows get it when this one is sealed.
+                break;
+            }
+        }
+        Outcome::Late
+    }
+
+    /// Records a value that follows from events; it is outside the conservation counters.
+    fn derived(&mut self, derived: Derived) {
+        let identity = Identity {
+            unit: Unit::from_suffix(derived.name),
+            source: derived.pipeline,
+            name: derived.name.into(),
+            labels: derived.labels,
+        };
+        self.observe_own(&identity, derived.time, derived.value);
+    }
+
+    /// Records a value of a series the engine itself makes.
+    pub(super) fn observe_own(&mut self, identity: &Identity, time: Timestamp, value: f64) {
+        let arrival = self.arrival(time, Timestamp::MAX);
+        let outcome = match self.turned_away(arrival) {
+            Some(outcome) => outcome,
+            None => match self.place_identity(identity) {
+                Ok(place) => self.observe(place, time, value, arrival),
+                Err(refusal) => Outcome::Refused(refusal),
+            },
+        };
+        if !matches!(outcome, Outcome::Recorded | Outcome::Late) {
+            self.counters.derived_dropped += 1;
+        }
+    }
+}
+
+/// Cannot happen on an engine that is fed by its own decoders; refused rather than guessed.
+const LOST: Outcome = Outcome::Refused(Refusal::BadEvent);
+
+enum Increment {
+    First,
+    Stale,
+    By(f64),
+}
+
+/// What a point of a cumulative counter adds (CONTRACT §1, "Cumulative counters").
+fn increment(counter: &mut Option<(Timestamp, f64)>, time: Timestamp, value: f64) -> Increment {
+    match counter.replace((time, value)) {
+        None => Increment::First,
+        Some((newest, before)) if time <= newest => {
+            *counter = Some((newest, before));
+            Increment::Stale
+        }
+        Some((_, before)) if value < before => Increment::By(value),
+        Some((_, before)) => Increment::By(value - before),
+    }
+}

@@ -1,0 +1,291 @@
+//! The engine: routes each record to the parts and keeps their order; nothing clever.
+//!
+//! Intuition: time passes only because a record says so. Before a record at `t` is applied, all
+//! that was due up to `t` happens, at its own time, in the order seal, `record:` series, rules.
+//! Invariant: the effects of a record depend on the records up to it and on nothing else; a
+//! snapshot taken between two records and restored continues as if nothing had happened.
+//! Rejected: evaluating on arrival (two equal logs read in other batches would differ), and a
+//! timer thread (it would be a second clock).
+
+mod control;
+mod grid;
+mod ingest;
+mod publish;
+mod records;
+mod rules;
+pub mod snapshot;
+mod views;
+
+use super::alert::Instance;
+use super::counters::Counters;
+use super::duplicates::Duplicates;
+use super::effect::{Effects, WindowEffect};
+use super::event::{Body, Record};
+use super::identity::Directory;
+use super::interruption::Interruptions;
+use super::key::{KeyId, Keys};
+use super::limits::Limits;
+use super::pane::Pane;
+use super::rule::share::Shares;
+use super::rule::RuleSet;
+use super::run::Tracker;
+use super::series::{Place, SeriesTable};
+use super::time::{Span, Timestamp};
+use super::view::View;
+use super::window::{Correction, Sealed, WindowKey, WindowSize, seal_due};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// One partition's state.
+#[derive(Debug)]
+pub struct Engine {
+    limits: Limits,
+    /// Effective ingest time of the newest record; never goes back.
+    now: Timestamp,
+    has_begun: bool,
+    /// Whether the log has ever held a tick: only then can it be interrupted.
+    has_ticks: bool,
+    series: SeriesTable,
+    memo: Vec<Vec<Option<Place>>>, // by decoder, by place: what a `Who` was last found to be
+    seals: Seals,
+    corrections: BTreeMap<(WindowSize, u64, Timestamp), (WindowKey, Pane)>,
+    /// Grid point → series that may have to be forgotten there.
+    reviews: BTreeMap<Timestamp, Vec<(u32, u32)>>,
+    duplicates: Duplicates,
+    runs: Tracker,
+    gauges: BTreeMap<Arc<str>, records::Gauges>,
+    rules: RuleSet,
+    views: Vec<View>,
+    views_by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
+    views_unnamed: Vec<u32>,
+    rule_states: Vec<RuleState>,
+    record_states: Vec<records::RecordState>,
+    timers: BTreeSet<(Timestamp, Owner, KeyId)>,
+    keys: Keys,
+    interruptions: Interruptions,
+    counters: Counters,
+    /// Earliest grid point at which there is something to do; MAX if none is known.
+    grid_due: Timestamp,
+}
+
+/// Due time and size → the series whose window is sealed then, with the window's start.
+type Seals = BTreeMap<(Timestamp, WindowSize), Vec<(u32, Timestamp)>>;
+
+/// Who a timer wakes; records before rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Owner {
+    Record(u32),
+    Rule(u32),
+}
+
+/// What is remembered of one rule.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct RuleState {
+    instances: BTreeMap<KeyId, Instance>,
+    shares: Shares,
+    /// Where each key stands in the engine's timers.
+    timers: BTreeMap<KeyId, Timestamp>,
+}
+
+impl Engine {
+    pub fn new(limits: Limits) -> Engine {
+        Engine {
+            limits,
+            now: Timestamp::MIN,
+            has_begun: false,
+            has_ticks: false,
+            series: SeriesTable::default(),
+            memo: Vec::new(),
+            seals: Seals::new(),
+            corrections: BTreeMap::new(),
+            reviews: BTreeMap::new(),
+            duplicates: Duplicates::default(),
+            runs: Tracker::default(),
+            gauges: BTreeMap::new(),
+            rules: RuleSet::default(),
+            views: Vec::new(),
+            views_by_name: HashMap::default(),
+            views_unnamed: Vec::new(),
+            rule_states: Vec::new(),
+            record_states: Vec::new(),
+            timers: BTreeSet::new(),
+            keys: Keys::default(),
+            interruptions: Interruptions::default(),
+            counters: Counters::default(),
+            grid_due: Timestamp::MAX,
+        }
+    }
+
+    /// Applies one record: first all that was due up to its time, then what it says.
+    #[inline]
+    pub fn handle(&mut self, record: &Record<'_>, directory: &Directory, out: &mut Effects) {
+        let at = record.stamp.max(self.now);
+        if !self.has_begun {
+            self.begin(at);
+        }
+        if at > self.now {
+            self.note_interruption(at);
+            self.advance(at, out);
+            self.now = at;
+        }
+        match record.body {
+            Body::Events(events) => self.ingest(record, events, directory, out),
+            Body::Tick => self.has_ticks = true,
+            Body::Control(control) => self.control(control, out),
+        }
+    }
+
+    /// When the owner should append a tick if no record comes before; `None`: never.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let seal = self.seals.first_key_value().map_or(Timestamp::MAX, |((due, _), _)| *due);
+        let wake = seal.min(self.grid_due);
+        (wake < Timestamp::MAX).then_some(wake)
+    }
+
+    /// What holds at the end of input: corrections that no grid point closed yet leave now.
+    pub fn finish(&mut self, out: &mut Effects) {
+        self.flush_corrections(self.now, out);
+    }
+
+    /// The newest record's effective ingest time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn series(&self) -> &SeriesTable {
+        &self.series
+    }
+
+    pub fn runs(&self) -> &Tracker {
+        &self.runs
+    }
+
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// All open windows as they are, finer open ones included, ordered by size, id, start.
+    pub fn open_windows(&self) -> Vec<(WindowKey, Pane)> {
+        let mut series: Vec<_> = self.series.iter().map(|(_, series)| series).collect();
+        series.sort_unstable_by_key(|series| series.info.id);
+        let mut windows = Vec::new();
+        for size in WindowSize::ALL {
+            for series in &series {
+                let metric = self.series.metric_of(series);
+                for open in series.windows.current(size) {
+                    let key = WindowKey {
+                        series: series.info.clone(),
+                        unit: metric.unit.clone(),
+                        shape: metric.shape,
+                        size,
+                        start: open.start,
+                    };
+                    windows.push((key, open.pane));
+                }
+            }
+        }
+        windows
+    }
+
+    /// The first record gives declared series the time from which they are expected.
+    fn begin(&mut self, at: Timestamp) {
+        self.has_begun = true;
+        self.now = at;
+        self.declare_series();
+    }
+
+    /// A record long after the wake-up it should have been preceded by: nobody was there.
+    fn note_interruption(&mut self, at: Timestamp) {
+        if !self.has_ticks {
+            return;
+        }
+        if let Some(due) = self.next_wake()
+            && at > due + self.limits.tick_gap
+        {
+            self.interruptions.add(due, at);
+            self.counters.interruptions += 1;
+        }
+    }
+
+    /// Lets everything happen that is due up to `at`, each at its own time.
+    #[inline]
+    fn advance(&mut self, at: Timestamp, out: &mut Effects) {
+        while let Some(due) = self.next_wake()
+            && due <= at
+        {
+            self.now = self.now.max(due);
+            self.seal(due, out);
+            if self.grid_due <= due {
+                self.grid(due, out);
+            }
+        }
+    }
+
+    /// Seals the windows that are due, finer ones first.
+    fn seal(&mut self, due: Timestamp, out: &mut Effects) {
+        while let Some(entry) = self.seals.first_entry()
+            && entry.key().0 <= due
+        {
+            let ((_, size), mut windows) = entry.remove_entry();
+            windows.sort_unstable_by_key(|(slot, start)| {
+                (self.series.get(*slot).map_or(0, |series| series.info.id), *start)
+            });
+            for (slot, start) in windows {
+                self.seal_one(slot, size, start, due, out);
+            }
+        }
+    }
+
+    fn seal_one(&mut self, slot: u32, size: WindowSize, start: Timestamp, at: Timestamp, out: &mut Effects) {
+        // A series is only forgotten once it has no open windows.
+        let Some((series, metric)) = self.series.with_metric(slot) else { return };
+        let Some((pane, opened)) = series.windows.seal(size, start) else { return };
+        let key = WindowKey {
+            series: series.info.clone(),
+            unit: metric.unit.clone(),
+            shape: metric.shape,
+            size,
+            start,
+        };
+        out.windows.push(WindowEffect::Sealed(Sealed { at, key, pane }));
+        if let Some(coarse_start) = opened {
+            let coarse = if size == WindowSize::Minute { WindowSize::FiveMinutes } else { WindowSize::Hour };
+            self.schedule_seal(slot, coarse, coarse_start);
+        }
+    }
+
+    fn schedule_seal(&mut self, slot: u32, size: WindowSize, start: Timestamp) {
+        let due = seal_due(start, size, self.limits.allowed_lateness);
+        self.seals.entry((due, size)).or_default().push((slot, start));
+    }
+
+    /// Closes the revisions that late events opened since the last grid point.
+    fn flush_corrections(&mut self, at: Timestamp, out: &mut Effects) {
+        for (_, (key, part)) in std::mem::take(&mut self.corrections) {
+            out.windows.push(WindowEffect::Correction(Correction { at, key, part }));
+        }
+    }
+
+    /// Something changed that the next grid point must look at.
+    #[inline]
+    fn wake_grid(&mut self) {
+        self.grid_due = self.grid_due.min(self.now.next(self.limits.evaluation_interval));
+    }
+
+    /// An event only counts for the grid points after it; those are multiples of this.
+    fn interval(&self) -> Span {
+        self.limits.evaluation_interval
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! From a change of an instance to the transition that others see, with its reason.
+
+use super::Engine;
+use crate::core::alert::transition::{ChangeName, Evidence, State, Window};
+use crate::core::alert::{Change, Firing, Instance, StaleCause, Transition};
+use crate::core::effect::Effects;
+use crate::core::key::KeyId;
+use crate::core::rule::evaluate::Notes;
+use crate::core::rule::{Rule, template};
+use crate::core::time::Timestamp;
+use crate::core::view::ViewKind;
+
+impl Engine {
+    /// Publishes one change. `before`: the instance before the step, for episodes that ended.
+    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
+    pub(super) fn publish(
+        &mut self,
+        place: usize,
+        rule: &Rule,
+        key: KeyId,
+        change: Change,
+        before: &Instance,
+        at: Timestamp,
+        out: &mut Effects,
+    ) {
+        let Some(now) = self.rule_states[place].instances.get(&key).cloned() else { return };
+        // A terminal change leaves no firing state behind: the one before it is what ended.
+        let (Some(firing), instance) = (match now.firing() {
+            Some(firing) => (Some(firing), &now),
+            None => (before.firing(), before),
+        }) else {
+            return;
+        };
+        let notes = self.evidence(place, rule, key, at);
+        let transition = self.transition(rule, key, change, (firing, instance, now.value), notes, at);
+        if let Some(instance) = self.rule_states[place].instances.get_mut(&key) {
+            instance.count_transition();
+        }
+        self.counters.transitions += 1;
+        out.transitions.push(transition);
+    }
+
+    /// Reads everything again, this time writing down what was read.
+    pub(super) fn evidence(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp) -> Notes {
+        let notes = Notes::with_evidence();
+        self.observe_rule(place, rule, key, at, notes).1
+    }
+
+    fn transition(
+        &self,
+        rule: &Rule,
+        key: KeyId,
+        change: Change,
+        (firing, instance, value): (&Firing, &Instance, f64),
+        notes: Notes,
+        at: Timestamp,
+    ) -> Transition {
+        let key = self.keys.get(key).clone();
+        let level = &rule.levels[firing.level];
+        let is_terminal = matches!(change, Change::Resolved | Change::Stale(_));
+        let is_entered = matches!(change, Change::Firing | Change::Rise);
+        let value = value.is_finite().then_some(value);
+        Transition {
+            id: alert_id(rule, &key, instance.started_at),
+            seq: firing.seq,
+            rule: rule.id.clone(),
+            state: state_of(change, firing),
+            change: change_name(change),
+            severity: level.severity,
+            labels: rule.labels.clone(),
+            value,
+            unit: rule.unit.clone(),
+            threshold: level.threshold.clone(),
+            started_at: instance.started_at,
+            at,
+            event_time: notes.newest,
+            ended_at: is_terminal.then_some(at),
+            reason: reason(rule, change, firing, value),
+            evidence: Evidence {
+                inputs: notes.inputs.unwrap_or_default(),
+                baseline: notes.baseline,
+                window: self.window(rule, at),
+            },
+            escalation_level: 0,
+            notify: Vec::new(),
+            acknowledged_by: firing.ack.as_ref().map(|ack| ack.by.to_string()),
+            suppressed_by: None,
+            flapping: false,
+            actions: if is_entered { level.actions.clone() } else { Vec::new() },
+            summary: template::render(rule, &key, value, level.severity),
+            runbook: rule.runbook.clone(),
+            rule_hash: rule.hash.clone(),
+            key,
+        }
+    }
+
+    /// The longest trailing window that the rule reads.
+    fn window(&self, rule: &Rule, at: Timestamp) -> Window {
+        let views = rule.views.iter().map(|view| &self.views[*view as usize]);
+        let trailing = views.filter(|view| matches!(view.spec.kind, ViewKind::Trailing { .. }));
+        let start = trailing.map(|view| view.oldest_start(at)).min();
+        Window { start, end: start.map(|_| at) }
+    }
+
+    /// Active alerts as views show them, pending ones too: file order, key order.
+    pub fn active_alerts(&mut self) -> Vec<Transition> {
+        let rules = std::mem::take(&mut self.rules.rules);
+        let mut alerts = Vec::new();
+        for (place, rule) in rules.iter().enumerate() {
+            let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
+            self.keys.sort(&mut keys);
+            for key in keys {
+                alerts.extend(self.view_alert(place, rule, key));
+            }
+        }
+        self.rules.rules = rules;
+        alerts
+    }
+
+    fn view_alert(&mut self, place: usize, rule: &Rule, key: KeyId) -> Option<Transition> {
+        let instance = self.rule_states[place].instances.get(&key)?.clone();
+        let at = instance.seen_at;
+        let notes = self.evidence(place, rule, key, at);
+        if let Some(firing) = instance.firing() {
+            let shown = firing.as_published();
+            return Some(self.transition(rule, key, Change::Firing, (&shown, &instance, instance.value), notes, at));
+        }
+        if instance.phase != crate::core::alert::Phase::Pending {
+            return None;
+        }
+        let pending = Firing::pending(&instance);
+        let mut shown = self.transition(rule, key, Change::Firing, (&pending, &instance, instance.value), notes, at);
+        (shown.state, shown.change) = (State::Pending, ChangeName::Pending);
+        shown.actions.clear();
+        shown.reason = format!("pending since {}: {}", instance.started_at, rule.text);
+        Some(shown)
+    }
+}
+
+/// Rule, hash of the key, start of the episode (CONTRACT §4).
+pub(super) fn alert_id(rule: &Rule, key: &crate::core::key::Key, started_at: Timestamp) -> String {
+    format!("{}:{:016x}:{}", rule.id, key.hash(), started_at.ms())
+}
+
+fn state_of(change: Change, firing: &Firing) -> State {
+    match change {
+        Change::Resolved => State::Resolved,
+        Change::Stale(_) => State::Stale,
+        _ if firing.ack.is_some() => State::Acknowledged,
+        _ => State::Firing,
+    }
+}
+
+fn change_name(change: Change) -> ChangeName {
+    match change {
+        Change::Firing => ChangeName::Firing,
+        Change::Rise | Change::Fall => ChangeName::Level,
+        Change::Acknowledged => ChangeName::Acknowledged,
+        Change::Unacknowledged => ChangeName::Unacknowledged,
+        Change::Resolved => ChangeName::Resolved,
+        Change::Stale(_) => ChangeName::Stale,
+    }
+}
+
+fn reason(rule: &Rule, change: Change, firing: &Firing, value: Option<f64>) -> String {
+    let level = &rule.levels[firing.level];
+    let value = value.map_or("unknown".to_string(), |value| match &rule.unit {
+        Some(unit) => format!("{value} {unit}"),
+        None => value.to_string(),
+    });
+    match change {
+        Change::Firing => {
+            format!("value {value} is {} and was for {}", level.threshold, level.pending_for)
+        }
+        Change::Rise | Change::Fall => format!("value {value}: level is {} now", level.severity.name()),
+        Change::Acknowledged => match &firing.ack {
+            Some(ack) if !ack.why.is_empty() => format!("acknowledged by {}: {}", ack.by, ack.why),
+            Some(ack) => format!("acknowledged by {}", ack.by),
+            None => "acknowledged".into(),
+        },
+        Change::Unacknowledged => "the acknowledgement ended".into(),
+        Change::Resolved => {
+            format!("value {value} is no longer {}, for {}", level.threshold, rule.keep_firing_for)
+        }
+        Change::Stale(StaleCause::UnknownTooLong(reason)) => {
+            format!("unknown for too long: {}", reason.name())
+        }
+        Change::Stale(StaleCause::Forgotten) => "its series or run is gone".into(),
+        Change::Stale(StaleCause::RuleChanged) => "its rule was removed or judges something else".into(),
+    }
+}

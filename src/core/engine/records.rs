@@ -1,0 +1,128 @@
+//! `record:` series and the live gauges of pipelines: values the engine itself observes.
+//!
+//! Both are observed when they change and at least every `record_interval`, stamped 1 ms before
+//! the grid point, so that a rule at the same grid point sees them.
+
+use super::grid::Due;
+use super::{Engine, Owner};
+use crate::core::effect::{Effects, Recorded};
+use crate::core::identity::{Identity, Labels};
+use crate::core::key::KeyId;
+use crate::core::rule::evaluate::Notes;
+use crate::core::rule::share::Shares;
+use crate::core::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What is remembered of one `record:` series.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct RecordState {
+    /// The last value observed per key, and when.
+    emitted: BTreeMap<KeyId, (f64, Timestamp)>,
+    pub(super) timers: BTreeMap<KeyId, Timestamp>,
+    pub(super) shares: Shares,
+}
+
+/// What is remembered of the gauges of one pipeline.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Gauges {
+    emitted: BTreeMap<(String, Labels), f64>,
+    /// When all of them are repeated; MAX while nothing is in flight.
+    repeat_at: Option<Timestamp>,
+}
+
+impl Engine {
+    /// Evaluates the records of which an input changed, in dependency order.
+    pub(super) fn evaluate_records(&mut self, at: Timestamp, due: &mut Due, out: &mut Effects) {
+        for record in 0..self.rules.records.len() {
+            let views = std::mem::take(&mut self.rules.records[record].views);
+            let keys = self.due_keys(Owner::Record(record as u32), &views, due);
+            for key in keys {
+                let is_known = views.iter().any(|v| self.views[*v as usize].group_of(key).is_some());
+                if is_known {
+                    self.evaluate_record(record, key, at, out);
+                } else {
+                    self.record_states[record].emitted.remove(&key);
+                    self.record_states[record].shares.forget(key);
+                }
+            }
+            self.rules.records[record].views = views;
+        }
+    }
+
+    fn evaluate_record(&mut self, record: usize, key: KeyId, at: Timestamp, out: &mut Effects) {
+        let mut shares = std::mem::take(&mut self.record_states[record].shares);
+        let expr = std::mem::replace(&mut self.rules.records[record].expr, NOTHING);
+        let mut scope = self.scope(&mut shares, key, at, Notes::default());
+        let value = scope.value(&expr);
+        let look_again = scope.notes.look_again;
+        self.rules.records[record].expr = expr;
+        self.record_states[record].shares = shares;
+        self.counters.evaluations += 1;
+        let Ok(value) = value else {
+            self.record_states[record].emitted.remove(&key);
+            return self.set_timer(Owner::Record(record as u32), key, look_again);
+        };
+        let interval = self.limits.record_interval;
+        let before = self.record_states[record].emitted.get(&key).copied();
+        let mut repeat_at = before.map_or(at, |(_, when)| when + interval);
+        if before.is_none_or(|(known, _)| known != value) || repeat_at <= at {
+            self.record_states[record].emitted.insert(key, (value, at));
+            repeat_at = at + interval;
+            self.emit_record(record, key, at, value, out);
+        }
+        let next = look_again.map_or(repeat_at, |again| again.min(repeat_at));
+        self.set_timer(Owner::Record(record as u32), key, Some(next));
+    }
+
+    fn emit_record(&mut self, record: usize, key: KeyId, at: Timestamp, value: f64, out: &mut Effects) {
+        let key = self.keys.get(key).clone();
+        let spec = &self.rules.records[record];
+        let name = spec.name.clone();
+        let identity = Identity {
+            source: key.get("source").cloned().unwrap_or_else(|| "_record".into()),
+            name: name.clone(),
+            labels: key.rest(),
+            unit: spec.unit.clone(),
+        };
+        let time = at - Span::MILLISECOND;
+        self.observe_own(&identity, time, value);
+        out.recorded.push(Recorded { name, key, time, value });
+    }
+
+    /// Observes the gauges of pipelines that changed, or that are due to be repeated.
+    pub(super) fn emit_gauges(&mut self, at: Timestamp, due: &Due) {
+        let repeated = self.gauges.iter().filter(|(_, g)| g.repeat_at.is_some_and(|when| when <= at));
+        let mut names: Vec<_> = repeated.map(|(name, _)| name.clone()).collect();
+        names.extend(due.pipelines.iter().cloned());
+        names.sort();
+        names.dedup();
+        for pipeline in names {
+            let Some(found) = self.runs.get(&pipeline) else { continue };
+            let (values, is_busy) = (found.gauges(), found.whole().in_flight() > 0);
+            let gauges = self.gauges.entry(pipeline.clone()).or_default();
+            let is_repeat = gauges.repeat_at.is_some_and(|when| when <= at);
+            let mut changed = Vec::new();
+            for (name, labels, value) in values {
+                let before = gauges.emitted.insert((name.to_string(), labels.clone()), value);
+                if before != Some(value) || is_repeat {
+                    changed.push((name, labels, value));
+                }
+            }
+            if is_repeat || gauges.repeat_at.is_none() || !is_busy {
+                gauges.repeat_at = is_busy.then(|| at + self.limits.record_interval);
+            }
+            for (name, labels, value) in changed {
+                let identity = Identity { source: pipeline.clone(), name: name.into(), labels, unit: None };
+                self.observe_own(&identity, at - Span::MILLISECOND, value);
+            }
+        }
+    }
+
+    /// When some pipeline's gauges are repeated next.
+    pub(super) fn next_gauge(&self) -> Option<Timestamp> {
+        self.gauges.values().filter_map(|gauges| gauges.repeat_at).min()
+    }
+}
+
+const NOTHING: crate::core::rule::ast::Expr = crate::core::rule::ast::Expr::Number(0.0);

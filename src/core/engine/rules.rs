@@ -1,0 +1,186 @@
+//! Rules at a grid point: the changed keys are judged, and their alerts take a step.
+
+use super::grid::Due;
+use super::{Engine, Owner, RuleState};
+use crate::core::alert::{Change, Instance, Levels, Observation};
+use crate::core::effect::Effects;
+use crate::core::key::{Key, KeyId};
+use crate::core::limits::ALERTS_PER_RULE_MAX;
+use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
+use crate::core::rule::evaluate::{Notes, Scope};
+use crate::core::rule::share::Shares;
+use crate::core::rule::{OnUnknown, Rule, Subject};
+use crate::core::time::Timestamp;
+
+impl Engine {
+    /// Evaluates the rules of which an input changed or a timer is due: file order, key order.
+    pub(super) fn evaluate_rules(&mut self, at: Timestamp, due: &mut Due, out: &mut Effects) {
+        let rules = std::mem::take(&mut self.rules.rules);
+        for (place, rule) in rules.iter().enumerate() {
+            let mut keys = self.due_keys(Owner::Rule(place as u32), &rule.views, due);
+            if rule.reads.has_runs {
+                self.add_run_keys(rule, due, &mut keys);
+            }
+            for key in keys {
+                self.evaluate_rule(place, rule, key, at, out);
+            }
+        }
+        self.rules.rules = rules;
+    }
+
+    /// What an evaluation of one key may read.
+    pub(super) fn scope<'a>(
+        &'a mut self,
+        shares: &'a mut Shares,
+        key: KeyId,
+        at: Timestamp,
+        notes: Notes,
+    ) -> Scope<'a> {
+        Scope {
+            views: &mut self.views,
+            runs: &self.runs,
+            keys: &self.keys,
+            interruptions: &self.interruptions,
+            shares,
+            key,
+            at,
+            allowed_lateness: self.limits.allowed_lateness,
+            grace: self.limits.grace,
+            interval: self.limits.evaluation_interval,
+            notes,
+        }
+    }
+
+    fn evaluate_rule(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp, out: &mut Effects) {
+        self.counters.evaluations += 1;
+        let (observation, notes) = self.observe_rule(place, rule, key, at, Notes::default());
+        let state = &mut self.rule_states[place];
+        if !state.instances.contains_key(&key) && !may_begin(rule, observation) {
+            if notes.look_again.is_some() || state.timers.contains_key(&key) {
+                self.set_timer(Owner::Rule(place as u32), key, notes.look_again);
+            }
+            return;
+        }
+        let instance = state.instances.entry(key).or_insert_with(|| Instance::new(at));
+        let before = instance.clone();
+        let counted = self.interruptions.counted(instance.seen_at, at);
+        let mut stepped = instance.step(rule, observation, at, counted);
+        if stepped.changes.first() == Some(&Change::Firing) && is_full(state) {
+            state.instances.insert(key, before.clone());
+            self.counters.alerts_capped += 1;
+            stepped.changes.clear();
+        }
+        for change in &stepped.changes {
+            self.publish(place, rule, key, *change, &before, at, out);
+        }
+        let look_again = [stepped.look_again, notes.look_again].into_iter().flatten().min();
+        let state = &mut self.rule_states[place];
+        if state.instances.get(&key).is_some_and(|instance| instance.is_over(at)) {
+            state.instances.remove(&key);
+        }
+        self.set_timer(Owner::Rule(place as u32), key, look_again);
+    }
+
+    /// Judges one key; with `notes.inputs` set, the evidence is collected on the way.
+    pub(super) fn observe_rule(
+        &mut self,
+        place: usize,
+        rule: &Rule,
+        key: KeyId,
+        at: Timestamp,
+        notes: Notes,
+    ) -> (Observation, Notes) {
+        if !self.is_known(rule, key) {
+            return (Observation::Gone, notes);
+        }
+        let mut shares = std::mem::take(&mut self.rule_states[place].shares);
+        let mut scope = self.scope(&mut shares, key, at, notes);
+        let observation = scope.observe(rule);
+        let notes = scope.notes;
+        self.rule_states[place].shares = shares;
+        (observation, notes)
+    }
+
+    /// A key is known to a rule once any of its operands has it.
+    fn is_known(&self, rule: &Rule, key: KeyId) -> bool {
+        rule.reads.has_runs
+            || rule.views.iter().any(|view| self.views[*view as usize].group_of(key).is_some())
+    }
+
+    /// Adds the keys of pipelines with new events that the rule's run functions look at.
+    fn add_run_keys(&mut self, rule: &Rule, due: &Due, keys: &mut Vec<KeyId>) {
+        let before = keys.len();
+        for selector in run_selectors(rule) {
+            for pipeline in &due.pipelines {
+                for key in self.run_keys(selector, pipeline) {
+                    keys.push(self.keys.intern(key));
+                }
+            }
+        }
+        if keys.len() > before {
+            self.keys.sort(keys);
+            keys.dedup();
+        }
+    }
+
+    fn run_keys(&self, selector: &RunSelector, pipeline: &std::sync::Arc<str>) -> Vec<Key> {
+        let Some(found) = self.runs.get(pipeline) else { return Vec::new() };
+        let is_match = |stage: Option<&str>| {
+            selector.matchers.is_match_labels(|label| match label {
+                "pipeline" => Some(pipeline),
+                "stage" => stage,
+                _ => None,
+            })
+        };
+        let whole = ("pipeline".into(), pipeline.clone());
+        if !selector.has_stage {
+            return if is_match(None) { vec![Key::new(vec![whole])] } else { Vec::new() };
+        }
+        let stages = found.stage_names().filter(|stage| is_match(Some(stage)));
+        stages.map(|stage| Key::new(vec![whole.clone(), ("stage".into(), stage.clone())])).collect()
+    }
+
+    /// All keys that a rule's run functions look at now.
+    pub(super) fn all_run_keys(&mut self, rule: &Rule) -> Vec<KeyId> {
+        let pipelines: Vec<_> = self.runs.iter().map(|(name, _)| name.clone()).collect();
+        let due = Due::of_pipelines(pipelines);
+        let mut keys = Vec::new();
+        self.add_run_keys(rule, &due, &mut keys);
+        keys
+    }
+}
+
+/// Whether a rule has more alerts than it may have, the one that just fired included.
+fn is_full(state: &RuleState) -> bool {
+    let firing = state.instances.values().filter(|instance| instance.firing().is_some());
+    firing.count() > ALERTS_PER_RULE_MAX
+}
+
+/// Whether an observation can open an episode.
+fn may_begin(rule: &Rule, observation: Observation) -> bool {
+    match observation {
+        Observation::Known { met, .. } => met != Levels::NONE,
+        Observation::Unknown(_) => rule.on_unknown == OnUnknown::Fire,
+        Observation::Gone => false,
+    }
+}
+
+/// The run functions of a rule, each selector once.
+fn run_selectors(rule: &Rule) -> Vec<&RunSelector> {
+    let mut parts: Vec<&Expr> = Vec::new();
+    match &rule.subject {
+        Subject::Value(expr) => expr.for_each(&mut |part| parts.push(part)),
+        Subject::Condition(cond) => cond.for_each(&mut |part| parts.push(part)),
+    }
+    let mut found: Vec<&RunSelector> = Vec::new();
+    for part in parts {
+        let (Expr::Elapsed(Elapsed::Idle(selector) | Elapsed::Age(selector)) | Expr::InFlight(selector)) = part
+        else {
+            continue;
+        };
+        if !found.contains(&selector) {
+            found.push(selector);
+        }
+    }
+    found
+}

@@ -1,0 +1,158 @@
+//! The engine as plain data, and back.
+//!
+//! Invariant: `restore(snapshot)` continues exactly as the original would: everything that any
+//! output depends on is in the image; indexes, caches and the meaning of decoders' numbers are
+//! rebuilt. Equal logs give equal snapshots, byte for byte, because every map in it is ordered.
+
+use super::{Engine, RuleState, Seals, records};
+use crate::core::counters::Counters;
+use crate::core::duplicates::{Duplicates, DuplicatesImage};
+use crate::core::interruption::Interruptions;
+use crate::core::key::{Key, Keys};
+use crate::core::limits::Limits;
+use crate::core::pane::{Pane, Shape};
+use crate::core::rule::RuleSet;
+use crate::core::run::Tracker;
+use crate::core::series::{SeriesImage, SeriesInfo, SeriesTable};
+use crate::core::time::Timestamp;
+use crate::core::unit::Unit;
+use crate::core::view::{View, ViewImage};
+use crate::core::window::{WindowKey, WindowSize};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An engine's state as it is stored. Changes of its shape change [`VERSION`].
+#[derive(Debug, Deserialize)]
+pub struct Snapshot {
+    version: u32,
+    now: Timestamp,
+    has_begun: bool,
+    has_ticks: bool,
+    series: SeriesImage,
+    seals: Vec<((Timestamp, WindowSize), Vec<(u32, Timestamp)>)>,
+    corrections: Vec<CorrectionImage>,
+    reviews: BTreeMap<Timestamp, Vec<(u32, u32)>>,
+    duplicates: DuplicatesImage,
+    runs: Tracker,
+    gauges: BTreeMap<Arc<str>, records::Gauges>,
+    rules: RuleSet,
+    views: Vec<ViewImage>,
+    rule_states: Vec<RuleState>,
+    record_states: Vec<records::RecordState>,
+    keys: Vec<Arc<Key>>,
+    interruptions: Interruptions,
+    counters: Counters,
+    grid_due: Timestamp,
+}
+
+/// The shape of [`Snapshot`]; another one is refused rather than misread.
+pub const VERSION: u32 = 1;
+
+const FIELDS: usize = 19;
+
+type CorrectionImage = (Arc<SeriesInfo>, Option<Unit>, Shape, WindowSize, Timestamp, Pane);
+
+/// Why a snapshot was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot has version {found}, this binary reads {VERSION}; start it from an empty data dir or with the binary that wrote it")]
+pub struct SnapshotError {
+    found: u32,
+}
+
+/// Borrows the engine for as long as it is written: a copy would double the memory.
+impl Serialize for Engine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let seals: Vec<_> = self.seals.iter().collect();
+        let corrections: Vec<_> = self
+            .corrections
+            .values()
+            .map(|(key, part)| (&key.series, &key.unit, key.shape, key.size, key.start, part))
+            .collect();
+        let views: Vec<_> = self.views.iter().map(View::image).collect();
+        let mut tuple = serializer.serialize_tuple(FIELDS)?;
+        tuple.serialize_element(&VERSION)?;
+        tuple.serialize_element(&self.now)?;
+        tuple.serialize_element(&self.has_begun)?;
+        tuple.serialize_element(&self.has_ticks)?;
+        tuple.serialize_element(&self.series.image())?;
+        tuple.serialize_element(&seals)?;
+        tuple.serialize_element(&corrections)?;
+        tuple.serialize_element(&self.reviews)?;
+        tuple.serialize_element(&self.duplicates.image())?;
+        tuple.serialize_element(&self.runs)?;
+        tuple.serialize_element(&self.gauges)?;
+        tuple.serialize_element(&self.rules)?;
+        tuple.serialize_element(&views)?;
+        tuple.serialize_element(&self.rule_states)?;
+        tuple.serialize_element(&self.record_states)?;
+        tuple.serialize_element(&self.keys.image())?;
+        tuple.serialize_element(&self.interruptions)?;
+        tuple.serialize_element(&self.counters)?;
+        tuple.serialize_element(&self.grid_due)?;
+        tuple.end()
+    }
+}
+
+impl Engine {
+    /// Continues where the snapshot was taken. The limits may differ: they are configuration.
+    pub fn restore(snapshot: Snapshot, limits: Limits) -> Result<Engine, SnapshotError> {
+        if snapshot.version != VERSION {
+            return Err(SnapshotError { found: snapshot.version });
+        }
+        let specs = snapshot.rules.views.iter().cloned();
+        let mut engine = Engine {
+            now: snapshot.now,
+            has_begun: snapshot.has_begun,
+            has_ticks: snapshot.has_ticks,
+            series: SeriesTable::restore(snapshot.series),
+            seals: snapshot.seals.into_iter().collect::<Seals>(),
+            reviews: snapshot.reviews,
+            duplicates: Duplicates::restore(snapshot.duplicates),
+            runs: snapshot.runs,
+            gauges: snapshot.gauges,
+            views: specs.zip(snapshot.views).map(|(spec, image)| View::restore(spec, image)).collect(),
+            rules: snapshot.rules,
+            rule_states: snapshot.rule_states,
+            record_states: snapshot.record_states,
+            keys: Keys::restore(snapshot.keys),
+            interruptions: snapshot.interruptions,
+            counters: snapshot.counters,
+            ..Engine::new(limits)
+        };
+        for (series, unit, shape, size, start, part) in snapshot.corrections {
+            let place = (size, series.id, start);
+            engine.corrections.insert(place, (WindowKey { series, unit, shape, size, start }, part));
+        }
+        engine.series.specify(engine.rules.metrics.iter().map(|(n, s)| (n.clone(), s.clone())));
+        engine.index_views();
+        engine.find_subscriptions();
+        engine.rearm_timers();
+        engine.grid_due = snapshot.grid_due;
+        Ok(engine)
+    }
+
+    /// Finds the groups that each series feeds, without changing them.
+    fn find_subscriptions(&mut self) {
+        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(series) = self.series.get(slot) else { continue };
+            let named = self.views_by_name.get(&series.info.name);
+            let views = named.into_iter().flatten().chain(&self.views_unnamed).copied();
+            let found: Vec<_> = views
+                .filter_map(|at| {
+                    let view = &self.views[at as usize];
+                    let selector = &view.spec.selector;
+                    let is_read = selector.is_match(&series.info);
+                    let key = is_read.then(|| view.spec.by.key(selector, &series.info))?;
+                    let group = view.group_of(self.keys.find(&key)?)?;
+                    Some(crate::core::view::Subscription { view: at, group })
+                })
+                .collect();
+            if let Some(series) = self.series.get_mut(slot) {
+                series.subscriptions = found;
+            }
+        }
+    }
+}

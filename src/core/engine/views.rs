@@ -1,0 +1,169 @@
+//! Which series feed which views, and series that are forgotten.
+
+use super::{Engine, Owner};
+use crate::core::identity::Identity;
+use crate::core::key::KeyId;
+use crate::core::pane::{Pane, Sample, Shape};
+use crate::core::series::SeriesInfo;
+use crate::core::time::{Span, Timestamp};
+use crate::core::view::{Reading, Subscription, View, ViewKind};
+use std::sync::Arc;
+
+impl Engine {
+    /// Adds a reading to the groups its series belongs to.
+    #[inline]
+    pub(super) fn feed_views(&mut self, slot: u32, reading: &Reading<'_>, is_on_time: bool) {
+        let Some((series, metric)) = self.series.with_metric(slot) else { return };
+        if series.subscriptions.is_empty() {
+            return;
+        }
+        let (now, interval, shape) = (self.now, self.limits.evaluation_interval, metric.shape);
+        for subscription in &series.subscriptions {
+            let view = &mut self.views[subscription.view as usize];
+            if !is_on_time && !matches!(view.spec.kind, ViewKind::Baseline { .. } | ViewKind::Newest) {
+                continue;
+            }
+            if view.shape() == shape {
+                view.record(subscription.group, reading, now, interval);
+            } else {
+                record_reshaped(view, subscription.group, reading, shape, now, interval);
+            }
+        }
+        self.wake_grid();
+    }
+
+    /// Finds the views that read a new series, and joins their groups.
+    pub(super) fn subscribe(&mut self, slot: u32) {
+        let Some(series) = self.series.get(slot) else { return };
+        let named = self.views_by_name.get(&series.info.name);
+        let candidates: Vec<u32> =
+            named.into_iter().flatten().chain(&self.views_unnamed).copied().collect();
+        for view in candidates {
+            self.join(slot, view);
+        }
+    }
+
+    /// Joins one series to one view, if the view reads it.
+    pub(super) fn join(&mut self, slot: u32, view_at: u32) {
+        let Some(series) = self.series.get(slot) else { return };
+        let view = &mut self.views[view_at as usize];
+        if !view.spec.selector.is_match(&series.info) {
+            return;
+        }
+        let shape = self.series.metric_of(series).shape;
+        let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
+        let key = self.keys.intern(view.spec.by.key(&view.spec.selector, &series.info));
+        let group = view.join(key, newest, shape);
+        if let Some(series) = self.series.get_mut(slot) {
+            series.subscriptions.push(Subscription { view: view_at, group });
+        }
+        self.wake_grid();
+    }
+
+    /// Declared series exist from the start, so that their silence can be noticed.
+    pub(super) fn declare_series(&mut self) {
+        for declared in std::mem::take(&mut self.rules.declared) {
+            let identity = Identity {
+                source: declared.source.clone(),
+                name: declared.name.clone(),
+                labels: declared.labels.clone(),
+                unit: None,
+            };
+            if let Ok(place) = self.place_identity(&identity)
+                && let Some(series) = self.series.get_mut(place.slot)
+            {
+                series.is_declared = true;
+            }
+            self.rules.declared.push(declared);
+        }
+    }
+
+    /// Looks at a series again at the first grid point of the minute after `at`.
+    pub(super) fn review_series(&mut self, slot: u32, generation: u32, at: Timestamp) {
+        let grid = at.next(Span::from_mins(1)).ceil(self.interval());
+        self.reviews.entry(grid).or_default().push((slot, generation));
+        self.grid_due = self.grid_due.min(grid);
+    }
+
+    /// Forgets the series that were not heard of for too long.
+    pub(super) fn forget_series(&mut self, at: Timestamp) {
+        while let Some(entry) = self.reviews.first_entry()
+            && *entry.key() <= at
+        {
+            for (slot, generation) in entry.remove() {
+                let Some(series) = self.series.get(slot) else { continue };
+                if series.generation != generation || series.is_declared {
+                    continue;
+                }
+                let due = series.last_seen + self.forget_after(series.subscriptions.as_slice());
+                if due >= at || !series.windows.is_empty() {
+                    let again = due.max(at);
+                    self.review_series(slot, generation, again);
+                } else {
+                    self.forget_one(slot);
+                }
+            }
+        }
+    }
+
+    /// `forget_after`, or the longest window that a rule reads over the series.
+    fn forget_after(&self, subscriptions: &[Subscription]) -> Span {
+        let windows = subscriptions.iter().map(|s| match self.views[s.view as usize].spec.kind {
+            ViewKind::Trailing { window, history, .. } => window + history,
+            ViewKind::Baseline { window, period } => window + period,
+            ViewKind::Newest => Span::ZERO,
+        });
+        windows.fold(self.limits.forget_after, Span::max)
+    }
+
+    fn forget_one(&mut self, slot: u32) {
+        let Some(series) = self.series.forget(slot) else { return };
+        self.counters.series_forgotten += 1;
+        for subscription in series.subscriptions {
+            if let Some(key) = self.views[subscription.view as usize].leave(subscription.group) {
+                self.key_left(subscription.view, key);
+            }
+        }
+    }
+
+    /// A key has no series in a view any more: whoever watches it must look.
+    fn key_left(&mut self, view: u32, key: KeyId) {
+        let at = self.now.next(self.interval());
+        for (rule, state) in self.rule_states.iter().enumerate() {
+            let is_reader = self.rules.rules[rule].views.contains(&view);
+            if is_reader && (state.instances.contains_key(&key) || state.timers.contains_key(&key)) {
+                self.timers.insert((at, Owner::Rule(rule as u32), key));
+            }
+        }
+        self.grid_due = self.grid_due.min(at);
+    }
+
+    /// Live series that a selector of the API matches.
+    pub fn find_series(&self, id: u64) -> Option<&Arc<SeriesInfo>> {
+        self.series.iter().find(|(_, series)| series.info.id == id).map(|(_, series)| &series.info)
+    }
+}
+
+/// A view over several metrics keeps its own resolution: buckets are computed again for it.
+fn record_reshaped(
+    view: &mut View,
+    group: u32,
+    reading: &Reading<'_>,
+    from: Shape,
+    now: Timestamp,
+    interval: Span,
+) {
+    match reading {
+        Reading::One(sample) => {
+            let sample = Sample::new(view.shape(), sample.value, sample.time);
+            view.record(group, &Reading::One(sample), now, interval);
+        }
+        Reading::Many(part, time) => {
+            let mut reshaped = Pane::default();
+            for (value, count) in part.values(from) {
+                reshaped.record_many(view.shape(), value, count);
+            }
+            view.record(group, &Reading::Many(&reshaped, *time), now, interval);
+        }
+    }
+}

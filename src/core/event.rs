@@ -1,0 +1,252 @@
+//! Events as the engine takes them: checked, with no invalid state left to represent.
+//!
+//! Invariant: values are finite, times are in range, names are within their limits; the decoders
+//! in `wire` are the only place that makes events out of bytes.
+
+use super::identity::Who;
+use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// One entry of the log.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Position in the log, from 1; names the record in refusals.
+    pub seq: u64,
+    /// The timestamp that the log gave it.
+    pub stamp: Timestamp,
+    /// In a file without ingest times: values past this are refused as `future` (CONTRACT §2).
+    pub limit: Option<Timestamp>,
+    pub body: Body<'a>,
+}
+
+/// What a record holds.
+#[derive(Debug)]
+pub enum Body<'a> {
+    Events(&'a [Event]),
+    /// Nothing but the time: the owner's heartbeat while input is idle.
+    Tick,
+    Control(&'a Control),
+}
+
+/// What people decide enters through the log, too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// The whole rule set from here on.
+    Rules(Box<super::rule::RuleSet>),
+    /// Somebody takes care of an alert.
+    Ack(Ack),
+    /// Somebody gives an acknowledgement back.
+    Unack { alert: String, by: String },
+}
+
+/// An acknowledgement of one alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ack {
+    pub alert: String,
+    pub by: String,
+    #[serde(default)]
+    pub why: String,
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+/// One event of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Metric(Observation),
+    /// A metric with a producer's id, by which repeats are recognised.
+    Identified(Observation, Box<str>),
+    Samples(Box<Samples>),
+    Histogram(Box<HistogramEvent>),
+    Stage(Box<StageEvent>),
+    Run(Box<RunEvent>),
+    Gate(Box<GateEvent>),
+}
+
+/// One value of one series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observation {
+    pub who: Who,
+    pub time: Timestamp,
+    pub value: f64, // finite
+}
+
+/// Many values of one series, as columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples {
+    pub who: Who,
+    pub columns: Vec<(Timestamp, f64)>,
+}
+
+/// A pre-aggregated histogram of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramEvent {
+    pub who: Who,
+    pub time: Timestamp,
+    /// (value in the event's unit, how many), finite, each count > 0.
+    pub cells: Vec<(f64, u64)>,
+    pub min: f64,
+    pub max: f64,
+}
+
+/// A stage of a run changes its status.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageEvent {
+    pub time: Timestamp,
+    pub pipeline: Arc<str>,
+    pub run: Arc<str>,
+    pub stage: Arc<str>,
+    pub status: StageStatus,
+    pub attempt: u32,
+}
+
+/// A whole run changes its status.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunEvent {
+    pub time: Timestamp,
+    pub pipeline: Arc<str>,
+    pub run: Arc<str>,
+    pub status: RunStatus,
+    pub id: Option<Box<str>>,
+}
+
+/// A quality gate of a run passes or fails.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateEvent {
+    pub time: Timestamp,
+    pub pipeline: Arc<str>,
+    pub run: Arc<str>,
+    pub gate: Arc<str>,
+    pub is_passed: bool,
+    pub id: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageStatus {
+    Queued,
+    Started,
+    Progress,
+    Succeeded,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    Queued,
+    Started,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl StageStatus {
+    pub const ALL: [StageStatus; 7] = [
+        StageStatus::Queued,
+        StageStatus::Started,
+        StageStatus::Progress,
+        StageStatus::Succeeded,
+        StageStatus::Failed,
+        StageStatus::Skipped,
+        StageStatus::Cancelled,
+    ];
+
+    pub fn from_name(name: &str) -> Option<StageStatus> {
+        StageStatus::ALL.into_iter().find(|status| status.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            StageStatus::Queued => "queued",
+            StageStatus::Started => "started",
+            StageStatus::Progress => "progress",
+            StageStatus::Succeeded => "succeeded",
+            StageStatus::Failed => "failed",
+            StageStatus::Skipped => "skipped",
+            StageStatus::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn is_terminal(self) -> bool {
+        self >= StageStatus::Succeeded
+    }
+}
+
+impl RunStatus {
+    pub const ALL: [RunStatus; 5] = [
+        RunStatus::Queued,
+        RunStatus::Started,
+        RunStatus::Succeeded,
+        RunStatus::Failed,
+        RunStatus::Cancelled,
+    ];
+
+    pub fn from_name(name: &str) -> Option<RunStatus> {
+        RunStatus::ALL.into_iter().find(|status| status.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            RunStatus::Queued => "queued",
+            RunStatus::Started => "started",
+            RunStatus::Succeeded => "succeeded",
+            RunStatus::Failed => "failed",
+            RunStatus::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn is_terminal(self) -> bool {
+        self >= RunStatus::Succeeded
+    }
+}
+
+impl fmt::Display for StageStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Event {
+    /// The greatest time in the event; `None` for an empty column.
+    pub fn time_max(&self) -> Option<Timestamp> {
+        match self {
+            Event::Samples(samples) => samples.columns.iter().map(|(time, _)| *time).max(),
+            other => Some(other.time()),
+        }
+    }
+
+    /// The greatest time in the event that is not past `limit`.
+    pub fn time_max_within(&self, limit: Timestamp) -> Option<Timestamp> {
+        match self {
+            Event::Samples(samples) => {
+                samples.columns.iter().map(|(time, _)| *time).filter(|time| *time <= limit).max()
+            }
+            other => Some(other.time()).filter(|time| *time <= limit),
+        }
+    }
+
+    fn time(&self) -> Timestamp {
+        match self {
+            Event::Metric(observation) | Event::Identified(observation, _) => observation.time,
+            Event::Samples(samples) => samples.columns.first().map_or(Timestamp::MIN, |c| c.0),
+            Event::Histogram(histogram) => histogram.time,
+            Event::Stage(stage) => stage.time,
+            Event::Run(run) => run.time,
+            Event::Gate(gate) => gate.time,
+        }
+    }
+
+    /// How many values the conservation counters count for it (CONTRACT §2).
+    pub fn values(&self) -> u64 {
+        match self {
+            Event::Samples(samples) => samples.columns.len() as u64,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Histograms that cost what they hold.
+//!
+//! Intuition: most series are quiet. A dense HdrHistogram of two digits is 26 KiB whether it holds
+//! six values or six million; ours starts as a sorted list of (bucket, count) pairs, four bytes
+//! each, and becomes an array of counters when that is the smaller of the two.
+//! Invariant: the buckets are exactly HdrHistogram's ([`layout`]), so a merge is an addition bucket
+//! by bucket, whatever form the two sides have, and what leaves can be read by its libraries.
+//! Rejected: DDSketch and t-digest (no exact merge, no libraries in every language), dense
+//! counters with u32 (a page of zeroes per quiet series remains).
+
+pub mod layout;
+
+use layout::Digits;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Counts per bucket, without the scale that gives buckets a meaning.
+#[derive(Debug, Clone)]
+pub struct Histogram {
+    form: Form,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// `bucket << 16 | count`, ascending, every count in [1, 65535].
+    Sparse(Vec<u32>),
+    Dense(Box<Dense>),
+}
+
+#[derive(Debug, Clone)]
+struct Dense {
+    first: u16,       // bucket of counts[0]
+    counts: Vec<u64>, // non-empty
+}
+
+const COUNT_BITS: u32 = 16;
+const SPARSE_COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram { form: Form::Sparse(Vec::new()) }
+    }
+}
+
+impl Histogram {
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.form, Form::Sparse(pairs) if pairs.is_empty())
+    }
+
+    /// Counts one value in its bucket.
+    #[inline]
+    pub fn record(&mut self, bucket: u16) {
+        self.add(bucket, 1);
+    }
+
+    /// Adds `count` values to a bucket.
+    #[inline]
+    pub fn add(&mut self, bucket: u16, count: u64) {
+        match &mut self.form {
+            Form::Sparse(pairs) => {
+                if count > SPARSE_COUNT_MAX || !add_sparse(pairs, bucket, count as u32) {
+                    self.make_dense();
+                    self.add_dense(bucket, count);
+                }
+            }
+            Form::Dense(_) => self.add_dense(bucket, count),
+        }
+    }
+
+    /// Adds all of `other`, bucket by bucket.
+    pub fn merge(&mut self, other: &Histogram) {
+        if self.is_empty() {
+            *self = other.clone();
+            return;
+        }
+        if let (Form::Sparse(ours), Form::Sparse(theirs)) = (&mut self.form, &other.form)
+            && let Some(merged) = merge_sparse(ours, theirs)
+        {
+            *ours = merged;
+            self.shrink();
+            return;
+        }
+        for (bucket, count) in other.iter() {
+            self.add(bucket, count);
+        }
+    }
+
+    /// The filled buckets with their counts, ascending.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
+        let (pairs, dense) = match &self.form {
+            Form::Sparse(pairs) => (pairs.as_slice(), None),
+            Form::Dense(dense) => (&[][..], Some(dense)),
+        };
+        let sparse = pairs.iter().map(|pair| unpack(*pair));
+        let dense = dense.into_iter().flat_map(|dense| dense.filled());
+        sparse.chain(dense)
+    }
+
+    /// Sum of all counts.
+    pub fn count(&self) -> u64 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.form {
+            Form::Sparse(pairs) => pairs.capacity() * size_of::<u32>(),
+            Form::Dense(dense) => size_of::<Dense>() + dense.counts.capacity() * size_of::<u64>(),
+        }
+    }
+
+    /// Goes dense when an array over the filled range takes no more room than the pairs.
+    fn shrink(&mut self) {
+        let Form::Sparse(pairs) = &self.form else { return };
+        let (Some(first), Some(last)) = (pairs.first(), pairs.last()) else { return };
+        let range = usize::from(unpack(*last).0 - unpack(*first).0) + 1;
+        if pairs.len() >= DENSE_PAIRS_MIN && range * size_of::<u64>() <= size_of_val(&pairs[..]) {
+            self.make_dense();
+        }
+    }
+
+    fn make_dense(&mut self) {
+        let Form::Sparse(pairs) = &self.form else { return };
+        let first = pairs.first().map_or(0, |pair| unpack(*pair).0);
+        let last = pairs.last().map_or(0, |pair| unpack(*pair).0);
+        let mut counts = vec![0; usize::from(last - first) + 1];
+        for (bucket, count) in pairs.iter().map(|pair| unpack(*pair)) {
+            counts[usize::from(bucket - first)] += count;
+        }
+        self.form = Form::Dense(Box::new(Dense { first, counts }));
+    }
+
+    fn add_dense(&mut self, bucket: u16, count: u64) {
+        let Form::Dense(dense) = &mut self.form else { return };
+        dense.add(bucket, count);
+    }
+}
+
+/// Below this many pairs a sparse list is always kept: the array's own header would cost more.
+const DENSE_PAIRS_MIN: usize = 32;
+
+impl Dense {
+    fn add(&mut self, bucket: u16, count: u64) {
+        if bucket < self.first {
+            let missing = usize::from(self.first - bucket);
+            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = bucket;
+        }
+        let at = usize::from(bucket - self.first);
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        self.counts[at] = self.counts[at].saturating_add(count);
+    }
+
+    fn filled(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
+        let buckets = self.first..=u16::MAX;
+        let all = self.counts.iter().enumerate();
+        let first = *buckets.start();
+        // `at` stays below the number of buckets of a layout, which fits in a u16.
+        all.filter(|(_, count)| **count > 0).map(move |(at, count)| (first + at as u16, *count))
+    }
+}
+
+#[inline]
+fn unpack(pair: u32) -> (u16, u64) {
+    ((pair >> COUNT_BITS) as u16, u64::from(pair & SPARSE_COUNT_MAX as u32))
+}
+
+#[inline]
+fn pack(bucket: u16, count: u32) -> u32 {
+    u32::from(bucket) << COUNT_BITS | count
+}
+
+/// Adds to the pair of `bucket`, inserting it where it is new; false if the count does not fit.
+#[inline]
+fn add_sparse(pairs: &mut Vec<u32>, bucket: u16, count: u32) -> bool {
+    let at = pairs.partition_point(|pair| (pair >> COUNT_BITS) < u32::from(bucket));
+    match pairs.get_mut(at) {
+        Some(pair) if *pair >> COUNT_BITS == u32::from(bucket) => {
+            let sum = (*pair & SPARSE_COUNT_MAX as u32) + count;
+            if u64::from(sum) > SPARSE_COUNT_MAX {
+                return false;
+            }
+            *pair = pack(bucket, sum);
+        }
+        _ => {
+            grow_gently(pairs, 1);
+            pairs.insert(at, pack(bucket, count));
+        }
+    }
+    true
+}
+
+/// Grows by a quarter instead of doubling: 100,000 half-empty doublings are what memory goes to.
+#[inline]
+fn grow_gently(pairs: &mut Vec<u32>, extra: usize) {
+    if pairs.len() + extra > pairs.capacity() {
+        pairs.reserve_exact(extra.max(4 + pairs.len() / 4));
+    }
+}
+
+/// One ascending list of two; `None` when a count no longer fits in a pair.
+fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Vec<u32>> {
+    let mut merged = Vec::with_capacity(merged_len(ours, theirs));
+    let (mut a, mut b) = (ours.iter().copied().peekable(), theirs.iter().copied().peekable());
+    while let (Some(&x), Some(&y)) = (a.peek(), b.peek()) {
+        match (x >> COUNT_BITS).cmp(&(y >> COUNT_BITS)) {
+            std::cmp::Ordering::Less => merged.extend(a.next()),
+            std::cmp::Ordering::Greater => merged.extend(b.next()),
+            std::cmp::Ordering::Equal => {
+                let count = unpack(x).1 + unpack(y).1;
+                if count > SPARSE_COUNT_MAX {
+                    return None;
+                }
+                merged.push(pack(unpack(x).0, count as u32));
+                (a.next(), b.next());
+            }
+        }
+    }
+    merged.extend(a);
+    merged.extend(b);
+    Some(merged)
+}
+
+fn merged_len(ours: &[u32], theirs: &[u32]) -> usize {
+    let (mut at, mut len) = (0, ours.len() + theirs.len());
+    for pair in theirs {
+        while ours.get(at).is_some_and(|our| our >> COUNT_BITS < pair >> COUNT_BITS) {
+            at += 1;
+        }
+        len -= usize::from(ours.get(at).is_some_and(|our| our >> COUNT_BITS == pair >> COUNT_BITS));
+    }
+    len
+}
+
+/// Equal when the same buckets hold the same counts, whatever the form.
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Histogram) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+/// What a histogram's buckets stand for: values in steps of a resolution.
+pub fn quantile_steps(
+    digits: Digits,
+    cells: impl Iterator<Item = (u16, u64)>,
+    rank: u64,
+) -> Option<u64> {
+    let mut seen = 0;
+    for (bucket, count) in cells {
+        seen += count;
+        if seen >= rank {
+            return Some(digits.highest(bucket));
+        }
+    }
+    None
+}
+
+/// Bytes: for each filled bucket the distance from the one before and the count, as LEB128.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(16);
+        let mut before = 0;
+        for (bucket, count) in self.iter() {
+            write_varint(&mut bytes, u64::from(bucket - before));
+            write_varint(&mut bytes, count);
+            before = bucket;
+        }
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Histogram {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Histogram, D::Error> {
+        deserializer.deserialize_bytes(BytesVisitor)
+    }
+}
+
+struct BytesVisitor;
+
+impl serde::de::Visitor<'_> for BytesVisitor {
+    type Value = Histogram;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the bytes of a histogram")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Histogram, E> {
+        read_cells(bytes).ok_or_else(|| E::custom("the bytes of a histogram are damaged"))
+    }
+}
+
+fn read_cells(mut bytes: &[u8]) -> Option<Histogram> {
+    let (mut pairs, mut dense, mut bucket) = (Vec::new(), Histogram::default(), 0u16);
+    let mut is_dense = false;
+    while !bytes.is_empty() {
+        let distance = read_varint(&mut bytes)?;
+        let count = read_varint(&mut bytes)?;
+        bucket = bucket.checked_add(u16::try_from(distance).ok()?)?;
+        if count == 0 {
+            return None;
+        }
+        if !is_dense && count <= SPARSE_COUNT_MAX {
+            pairs.push(pack(bucket, count as u32));
+            continue;
+        }
+        if !is_dense {
+            dense.form = Form::Sparse(std::mem::take(&mut pairs));
+            is_dense = true;
+        }
+        dense.add(bucket, count);
+    }
+    if !is_dense {
+        pairs.shrink_to_fit();
+        dense.form = Form::Sparse(pairs);
+        dense.shrink();
+    }
+    Some(dense)
+}
+
+fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(first & 0x7f).checked_shl(shift)?;
+        if first & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(buckets: &[u16]) -> Histogram {
+        let mut histogram = Histogram::default();
+        buckets.iter().for_each(|bucket| histogram.record(*bucket));
+        histogram
+    }
+
+    #[test]
+    fn both_forms_hold_the_same_counts() {
+        let mut sparse = of(&[5, 3, 3, 900]);
+        let mut dense = sparse.clone();
+        dense.make_dense();
+        assert_eq!(sparse, dense);
+        for bucket in [0, 3, 4_700] {
+            sparse.record(bucket);
+            dense.record(bucket);
+        }
+        assert_eq!(sparse, dense);
+        assert_eq!(sparse.iter().collect::<Vec<_>>(), [(0, 1), (3, 3), (5, 1), (900, 1), (4_700, 1)]);
+        assert!(dense.iter().rev().eq(sparse.iter().rev()));
+    }
+
+    #[test]
+    fn a_count_beyond_a_pair_is_kept() {
+        let mut histogram = of(&[7]);
+        histogram.add(7, 65_535);
+        histogram.add(9, 1 << 40);
+        assert_eq!(histogram.iter().collect::<Vec<_>>(), [(7, 65_536), (9, 1 << 40)]);
+    }
+
+    #[test]
+    fn a_merge_is_an_addition_bucket_by_bucket() {
+        let mut left = of(&[1, 2, 3]);
+        left.merge(&of(&[0, 2, 9]));
+        assert_eq!(left, of(&[0, 1, 2, 2, 3, 9]));
+        let mut full = of(&[4]);
+        full.add(4, 65_000);
+        full.merge(&full.clone());
+        assert_eq!(full.iter().collect::<Vec<_>>(), [(4, 130_002)]);
+    }
+
+    #[test]
+    fn bytes_round_trip_and_damage_is_refused() {
+        let mut histogram = of(&[0, 1, 77, 4_000]);
+        histogram.add(5, 1 << 33);
+        let bytes = rmp_serde::to_vec(&histogram).expect("memory");
+        let back: Histogram = rmp_serde::from_slice(&bytes).expect("own bytes");
+        assert_eq!(back, histogram);
+        for bytes in [&[1][..], &[0xff, 0xff, 0xff, 0xff, 1], &[1, 0], &[0x80; 12]] {
+            assert!(read_cells(bytes).is_none(), "{bytes:?}");
+        }
+    }
+}

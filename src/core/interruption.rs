@@ -1,0 +1,56 @@
+//! Interruptions: spans of the log in which nobody was there to append a tick.
+//!
+//! Intuition: silence in a log that was not being written says nothing about the services. So that
+//! time counts for no timer, and rules over silence stay unknown until the producers had a chance
+//! to speak again.
+
+use super::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The interruptions that some timer may still reach back to, ascending, apart.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Interruptions {
+    spans: Vec<(Timestamp, Timestamp)>,
+}
+
+/// How far back `idle`, `age` and `silent` can look: as long as windows are kept at most.
+const KEPT: Span = Span::from_hours(24 * 31);
+
+impl Interruptions {
+    pub fn add(&mut self, from: Timestamp, to: Timestamp) {
+        self.spans.retain(|(_, end)| *end + KEPT > to);
+        self.spans.push((from, to));
+    }
+
+    /// The time between two instants that was not interrupted; negative if they are swapped.
+    pub fn counted(&self, from: Timestamp, to: Timestamp) -> Span {
+        let lost = self.spans.iter().map(|(start, end)| {
+            let (start, end) = ((*start).max(from), (*end).min(to));
+            if end > start { end - start } else { Span::ZERO }
+        });
+        (to - from) - lost.fold(Span::ZERO, |sum, span| sum + span)
+    }
+
+    /// When rules over silence can be trusted again, if not yet at `at`.
+    pub fn unsettled_until(&self, at: Timestamp, grace: Span) -> Option<Timestamp> {
+        let (start, end) = self.spans.last()?;
+        (at > *start && at < *end + grace).then_some(*end + grace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupted_time_does_not_count() {
+        let at = |secs: i64| Timestamp::clamped(secs * 1_000);
+        let mut spans = Interruptions::default();
+        spans.add(at(100), at(150));
+        spans.add(at(200), at(210));
+        assert_eq!(spans.counted(at(0), at(120)), Span::from_secs(100));
+        assert_eq!(spans.counted(at(90), at(300)), Span::from_secs(150));
+        assert_eq!(spans.unsettled_until(at(205), Span::from_secs(60)), Some(at(270)));
+        assert_eq!(spans.unsettled_until(at(270), Span::from_secs(60)), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! Keys: what one alert of a rule is about, such as `{source: checkout}`.
+//!
+//! Invariant: pairs ascend by label name; two equal keys are one number. The order of keys is that
+//! of their pairs, never that of their numbers, so output does not depend on who came first.
+
+use super::identity::Labels;
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The labels that tell one alert of a rule from another; empty for `by ()`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Key(pub Vec<(Arc<str>, Arc<str>)>);
+
+impl Key {
+    pub fn new(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Key {
+        pairs.sort();
+        Key(pairs)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Arc<str>> {
+        self.0.iter().find(|(label, _)| **label == *name).map(|(_, value)| value)
+    }
+
+    /// xxh3-64 of the key's JSON object: the part of an alert's id that names the key.
+    pub fn hash(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+
+    /// The key's labels without `source`: those of a recorded series.
+    pub fn rest(&self) -> Labels {
+        Labels::from_pairs(self.0.iter().filter(|(name, _)| &**name != "source").cloned().collect())
+    }
+}
+
+/// A JSON object with the labels in order.
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        let pairs = std::collections::BTreeMap::<Arc<str>, Arc<str>>::deserialize(deserializer)?;
+        Ok(Key(pairs.into_iter().collect()))
+    }
+}
+
+/// A key by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyId(u32);
+
+/// All keys ever seen by this engine.
+#[derive(Debug, Default)]
+pub struct Keys {
+    all: Vec<Arc<Key>>,
+    by_key: HashMap<Arc<Key>, KeyId, foldhash::fast::FixedState>,
+}
+
+impl Keys {
+    pub fn intern(&mut self, key: Key) -> KeyId {
+        if let Some(id) = self.by_key.get(&key) {
+            return *id;
+        }
+        let id = KeyId(self.all.len() as u32);
+        let key = Arc::new(key);
+        self.all.push(key.clone());
+        self.by_key.insert(key, id);
+        id
+    }
+
+    pub fn find(&self, key: &Key) -> Option<KeyId> {
+        self.by_key.get(key).copied()
+    }
+
+    #[inline]
+    pub fn get(&self, id: KeyId) -> &Arc<Key> {
+        // Ids are only made by `intern` and never removed.
+        &self.all[id.0 as usize]
+    }
+
+    /// Sorts ids by what they stand for.
+    pub fn sort(&self, ids: &mut [KeyId]) {
+        ids.sort_unstable_by(|a, b| self.get(*a).cmp(self.get(*b)));
+    }
+
+    pub fn image(&self) -> &[Arc<Key>] {
+        &self.all
+    }
+
+    pub fn restore(all: Vec<Arc<Key>>) -> Keys {
+        let by_key = all.iter().enumerate().map(|(at, k)| (k.clone(), KeyId(at as u32))).collect();
+        Keys { all, by_key }
+    }
+}

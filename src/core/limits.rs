@@ -1,0 +1,104 @@
+//! Every bound of the engine, each with its arithmetic.
+//!
+//! A bound is a default that the configuration may change where it stands in [`Limits`], and a
+//! constant where it guards the data structures themselves. Whatever is refused because of one is
+//! counted in [`super::counters::Counters`] and visible in `/metrics`.
+
+use super::time::Span;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of one payload. 1 MiB is NATS' own default `max_payload`.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a source, name, label name, label value, pipeline, run, stage, gate or id.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Labels of one event. 32 × 2 × 256 B = 16 KiB of identity at the very most.
+pub const LABELS_MAX: usize = 32;
+
+/// Nesting of an ignored field; what sensible producers send is below ten.
+pub const NESTING_MAX: usize = 64;
+
+/// Steps of a metric's resolution that a histogram can tell apart: 2^42 is 50 days in
+/// microseconds or 4 TiB in bytes. Greater magnitudes are saturated and counted.
+pub const STEPS_MAX: u64 = 1 << 42;
+
+/// Ids remembered per source for the duplicate check: 65,536 × 24 B = 1.5 MiB a source.
+pub const IDS_PER_SOURCE_MAX: usize = 65_536;
+
+/// Runs remembered per pipeline, in flight and finished: 100,000 × about 1 KiB = 100 MiB.
+pub const RUNS_PER_PIPELINE_MAX: usize = 100_000;
+
+/// Stage attempts remembered per run; a retry loop must not grow a run without bound.
+pub const ATTEMPTS_PER_RUN_MAX: usize = 1_000;
+
+/// Open windows of one series and resolution. Skew (5 min) and lateness (30 s) keep at most
+/// seven 1m windows open; a series with a longer configured skew gets room for a day of minutes.
+pub const OPEN_WINDOWS_MAX: usize = 1_440;
+
+/// Alerts of one rule at a time; further ones are counted by one `_sg_capped` alert.
+pub const ALERTS_PER_RULE_MAX: usize = 1_000;
+
+/// Panes of a trailing window: 30 days of 1h panes, or one hour of 10s panes, both below 1,024.
+pub const PANES_PER_WINDOW_MAX: i64 = 1_024;
+
+/// What the engine is configured with. Times in milliseconds of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// An event is on time until this long after the end of its 1m window.
+    pub allowed_lateness: Span,
+    /// An event is refused from this long after the end of its 1m window.
+    pub max_lateness: Span,
+    /// An event is refused when its time is further than this past its ingest time.
+    pub max_skew: Span,
+    /// What happens to an event between the two latenesses.
+    pub late_policy: LatePolicy,
+    /// Distance of the grid points at which rules are evaluated.
+    pub evaluation_interval: Span,
+    /// A series without an observation for this long is forgotten.
+    pub forget_after: Span,
+    /// A run without an event for this long is forgotten.
+    pub abandon_after: Span,
+    /// A record this long past the due wake-up marks an interruption of the log.
+    pub tick_gap: Span,
+    /// Rules over silence stay unknown for this long after an interruption.
+    pub grace: Span,
+    /// How long an event id is remembered.
+    pub duplicate_window: Span,
+    /// A recorded series repeats its value at least this often.
+    pub record_interval: Span,
+    /// Series alive at once; new ones beyond are refused, old ones live on.
+    /// 1,000,000 × about 2 KiB = 2 GiB.
+    pub series_max: usize,
+}
+
+/// What happens to an event that is late but not too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatePolicy {
+    /// Merge it into its windows; each gets a new revision.
+    Correct,
+    /// Count it and let it go.
+    Drop,
+    /// Count it and keep it aside.
+    Dead,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            allowed_lateness: Span::from_secs(30),
+            max_lateness: Span::from_hours(1),
+            max_skew: Span::from_mins(5),
+            late_policy: LatePolicy::Correct,
+            evaluation_interval: Span::from_secs(1),
+            forget_after: Span::from_hours(24),
+            abandon_after: Span::from_hours(24),
+            tick_gap: Span::from_secs(15),
+            grace: Span::from_secs(60),
+            duplicate_window: Span::from_mins(10),
+            record_interval: Span::from_secs(30),
+            series_max: 1_000_000,
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! A pane: everything we keep of one series (or group) over one interval.
+//!
+//! Intuition: count, sum, extremes, the latest value, and a histogram for the rest; two panes of
+//! neighbouring intervals add up to the pane of both, so 5m is five 1m and 1h is twelve 5m.
+//! Invariant: `merge` of panes equals recording their values one by one, except for the rounding
+//! of `sum`. Rejected: averaging quantiles of parts, which is wrong for every distribution.
+
+use super::histogram::layout::Digits;
+use super::histogram::{Histogram, quantile_steps};
+use super::limits::STEPS_MAX;
+use super::time::Timestamp;
+use super::unit::Resolution;
+use serde::{Deserialize, Serialize};
+
+/// How values become buckets; fixed for the life of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    pub digits: Digits,
+    pub resolution: Resolution,
+}
+
+/// Values of one series over one interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pane {
+    pub count: u64,
+    pub sum: f64,
+    pub min: f64,             // +inf while empty
+    pub max: f64,             // -inf while empty
+    last: f64,                // meaningless while last_time is MIN
+    last_time: Timestamp,     // MIN: unknown
+    pub overflow: u64,        // values whose magnitude was saturated
+    positive: Histogram,      // steps of values >= 0
+    negative: Option<Box<Histogram>>, // steps of the magnitudes of values < 0
+}
+
+/// A value ready to be recorded: its bucket is computed once for all the panes it goes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    pub value: f64,
+    pub time: Timestamp,
+    bucket: u16,
+    is_negative: bool,
+    is_saturated: bool,
+}
+
+impl Sample {
+    /// Whether the magnitude was beyond the histogram.
+    pub fn is_saturated(&self) -> bool {
+        self.is_saturated
+    }
+
+    /// Finds the bucket of a finite value.
+    #[inline]
+    pub fn new(shape: Shape, value: f64, time: Timestamp) -> Sample {
+        let steps = shape.resolution.steps(value.abs());
+        Sample {
+            value,
+            time,
+            bucket: shape.digits.bucket(steps.min(STEPS_MAX)),
+            is_negative: value < 0.0,
+            is_saturated: steps > STEPS_MAX,
+        }
+    }
+}
+
+impl Default for Pane {
+    fn default() -> Pane {
+        Pane {
+            count: 0,
+            sum: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            last: 0.0,
+            last_time: Timestamp::MIN,
+            overflow: 0,
+            positive: Histogram::default(),
+            negative: None,
+        }
+    }
+}
+
+impl Pane {
+    /// Takes in one value; of equal times the later call is the `last`.
+    #[inline]
+    pub fn record(&mut self, sample: Sample) {
+        self.record_plain(sample);
+        if sample.is_negative {
+            self.negative.get_or_insert_default().record(sample.bucket);
+        } else {
+            self.positive.record(sample.bucket);
+        }
+    }
+
+    /// Like [`Self::record`] without the histogram, where nobody will ask for a quantile.
+    #[inline]
+    pub fn record_plain(&mut self, sample: Sample) {
+        self.count += 1;
+        self.sum += sample.value;
+        self.min = self.min.min(sample.value);
+        self.max = self.max.max(sample.value);
+        if sample.time >= self.last_time {
+            self.last = sample.value;
+            self.last_time = sample.time;
+        }
+        self.overflow += u64::from(sample.is_saturated);
+    }
+
+    /// Takes in `count` values of about `value` at once, as a pre-aggregated histogram has them.
+    /// `last` stays as it was: nobody knows which of them came last.
+    pub fn record_many(&mut self, shape: Shape, value: f64, count: u64) {
+        let sample = Sample::new(shape, value, Timestamp::MIN);
+        self.count += count;
+        self.sum += value * count as f64;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.overflow += if sample.is_saturated { count } else { 0 };
+        if sample.is_negative {
+            self.negative.get_or_insert_default().add(sample.bucket, count);
+        } else {
+            self.positive.add(sample.bucket, count);
+        }
+    }
+
+    /// Widens the extremes to what a histogram's own buckets state.
+    pub fn widen(&mut self, min: f64, max: f64) {
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+    }
+
+    /// Adds a pane of the same shape; of equal times `other` counts as the later one.
+    pub fn merge(&mut self, other: &Pane) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        if other.last_time >= self.last_time {
+            self.last = other.last;
+            self.last_time = other.last_time;
+        }
+        self.overflow += other.overflow;
+        self.positive.merge(&other.positive);
+        if let Some(negative) = &other.negative {
+            self.negative.get_or_insert_default().merge(negative);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The value with the greatest event time, where one is known.
+    pub fn last(&self) -> Option<f64> {
+        (self.last_time > Timestamp::MIN).then_some(self.last)
+    }
+
+    /// The time of [`Self::last`].
+    pub fn last_time(&self) -> Option<Timestamp> {
+        (self.last_time > Timestamp::MIN).then_some(self.last_time)
+    }
+
+    pub fn avg(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
+    /// The value of rank `ceil(q × count)`, within 1 % (two digits) or 0.1 % (three) or one
+    /// resolution step, and never outside [min, max]. `q` in [0, 1]; `None` while empty.
+    pub fn quantile(&self, shape: Shape, q: f64) -> Option<f64> {
+        quantile_of(&[self], shape, q)
+    }
+
+    /// The filled buckets of the values from zero up, in steps of the resolution.
+    pub fn positive(&self) -> &Histogram {
+        &self.positive
+    }
+
+    /// The filled buckets of the magnitudes of the values below zero.
+    pub fn negative(&self) -> Option<&Histogram> {
+        self.negative.as_deref()
+    }
+
+    /// A value in the middle of each filled bucket, with how many values it stands for.
+    pub fn values(&self, shape: Shape) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let middle = move |bucket: u16| {
+            let (lowest, highest) = (shape.digits.lowest(bucket), shape.digits.highest(bucket));
+            shape.resolution.magnitude(lowest.midpoint(highest))
+        };
+        let negative = self.negative.iter().flat_map(|histogram| histogram.iter());
+        let negative = negative.map(move |(bucket, count)| (-middle(bucket), count));
+        negative.chain(self.positive.iter().map(move |(bucket, count)| (middle(bucket), count)))
+    }
+
+    /// Bytes this pane takes, itself included.
+    pub fn memory_bytes(&self) -> usize {
+        let negative = self.negative.as_ref().map_or(0, |h| size_of::<Histogram>() + h.heap_bytes());
+        size_of::<Pane>() + self.positive.heap_bytes() + negative
+    }
+}
+
+/// A quantile over the union of some panes, without building it where there are at most two.
+pub fn quantile_of(panes: &[&Pane], shape: Shape, q: f64) -> Option<f64> {
+    let count: u64 = panes.iter().map(|pane| pane.count).sum();
+    if count == 0 {
+        return None;
+    }
+    let min = panes.iter().fold(f64::INFINITY, |min, pane| min.min(pane.min));
+    let max = panes.iter().fold(f64::NEG_INFINITY, |max, pane| max.max(pane.max));
+    let rank = ((q * count as f64).ceil() as u64).clamp(1, count);
+    Some(ranked(panes, shape, rank, count).unwrap_or(max).clamp(min, max))
+}
+
+/// The value of this rank, seen from the nearer end.
+fn ranked(panes: &[&Pane], shape: Shape, rank: u64, count: u64) -> Option<f64> {
+    let below_zero: u64 = panes.iter().filter_map(|p| p.negative()).map(Histogram::count).sum();
+    if rank <= below_zero {
+        let cells = union(panes.iter().filter_map(|pane| pane.negative()), true);
+        let steps = quantile_steps(shape.digits, cells, rank)?;
+        return Some(-shape.resolution.magnitude(steps));
+    }
+    // From the top: high quantiles are what rules ask for, and they are a few cells away.
+    let from_top = count - rank + 1;
+    let cells = union(panes.iter().map(|pane| pane.positive()), true);
+    quantile_steps(shape.digits, cells, from_top).map(|steps| shape.resolution.magnitude(steps))
+}
+
+/// The cells of some histograms in one order of buckets; equal buckets may come apart.
+fn union<'a>(
+    histograms: impl Iterator<Item = &'a Histogram>,
+    descending: bool,
+) -> impl Iterator<Item = (u16, u64)> {
+    debug_assert!(descending);
+    let mut sources: Vec<_> = histograms.map(|histogram| histogram.iter().rev().peekable()).collect();
+    std::iter::from_fn(move || {
+        let heads = sources.iter_mut().enumerate();
+        let next = heads.filter_map(|(at, cells)| cells.peek().map(|(bucket, _)| (*bucket, at))).max()?;
+        sources[next.1].next()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::unit::Unit;
+
+    fn shape() -> Shape {
+        Shape { digits: Digits::Two, resolution: Unit::resolution(Some(&Unit::Ms)) }
+    }
+
+    fn of(values: &[f64]) -> Pane {
+        let mut pane = Pane::default();
+        for (at, value) in values.iter().enumerate() {
+            pane.record(Sample::new(shape(), *value, Timestamp::clamped(at as i64)));
+        }
+        pane
+    }
+
+    #[test]
+    fn quantiles_are_order_statistics_on_both_sides_of_zero() {
+        let pane = of(&[-20.0, -10.0, -0.5, 0.0, 1.0, 2.0, 100.0, 1_000.0]);
+        let near = |q: f64, exact: f64| {
+            let got = pane.quantile(shape(), q).expect("not empty");
+            assert!((got - exact).abs() <= exact.abs() * 0.01 + 0.001, "q {q}: {got} for {exact}");
+        };
+        for (rank, exact) in [-20.0, -10.0, -0.5, 0.0, 1.0, 2.0, 100.0, 1_000.0].iter().enumerate() {
+            near((rank as f64 + 0.5) / 8.0, *exact);
+        }
+        near(0.0, -20.0);
+        near(1.0, 1_000.0);
+    }
+
+    #[test]
+    fn the_last_value_is_that_of_the_greatest_time() {
+        let mut pane = of(&[1.0, 2.0]);
+        pane.record(Sample::new(shape(), 9.0, Timestamp::clamped(0)));
+        assert_eq!(pane.last(), Some(2.0));
+        pane.record(Sample::new(shape(), 7.0, Timestamp::clamped(1)));
+        assert_eq!(pane.last(), Some(7.0));
+    }
+
+    #[test]
+    fn a_saturated_value_is_counted_and_keeps_its_extremes() {
+        let pane = of(&[1e300, 5.0]);
+        assert_eq!((pane.overflow, pane.max), (1, 1e300));
+        assert_eq!(pane.quantile(shape(), 1.0).map(|v| v > 4e9), Some(true));
+    }
+
+    #[test]
+    fn a_quantile_of_two_panes_is_that_of_their_merge() {
+        let (left, right) = (of(&[-3.0, 1.0, 50.0]), of(&[-7.0, 20.0, 30.0, 2.0]));
+        let mut both = left.clone();
+        both.merge(&right);
+        for q in [0.0, 0.1, 0.3, 0.5, 0.9, 1.0] {
+            assert_eq!(quantile_of(&[&left, &right], shape(), q), both.quantile(shape(), q));
+        }
+    }
+}

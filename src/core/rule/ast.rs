@@ -1,0 +1,254 @@
+//! Expressions after checking: names are places in the rule set, units are factors.
+
+use super::super::selector::{By, Selector};
+use super::super::time::Span;
+use serde::{Deserialize, Serialize};
+
+/// Something that has a value per key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Expr {
+    Number(f64),
+    Aggregate { view: u32, aggregate: Aggregate },
+    /// Relative change against the same aggregate `period` ago; the view keeps that much history.
+    Change { view: u32, aggregate: Aggregate, period: Span },
+    Regression(Box<Regression>),
+    Elapsed(Elapsed),
+    InFlight(RunSelector),
+    /// Share of the period for which the condition held; `place` numbers it within its rule.
+    Sustained { cond: Box<Cond>, period: Span, place: u32 },
+    Occurrences { cond: Box<Cond>, period: Span, place: u32 },
+    Binary { op: Arithmetic, left: Box<Expr>, right: Box<Expr> },
+    Abs(Box<Expr>),
+    Min(Vec<Expr>),
+    Max(Vec<Expr>),
+}
+
+/// A value that is the time since something, in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Elapsed {
+    /// Since the newest accepted stage or run event, while work is in flight.
+    Idle(RunSelector),
+    /// Since the first event of the oldest run in flight.
+    Age(RunSelector),
+    /// Since the newest observation of a series.
+    Silent { view: u32 },
+}
+
+/// Which pipelines and stages a run function looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSelector {
+    pub matchers: Selector, // labels `pipeline` and `stage`
+    pub has_stage: bool,
+}
+
+/// `regression(agg, period)` and which way the comparison looks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Regression {
+    pub current: u32,  // trailing view
+    pub baseline: u32, // baseline view of the same window
+    pub aggregate: Aggregate,
+    pub window: Span,
+    pub period: Span,
+    pub side: Side,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Side {
+    Above,
+    Below,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Aggregate {
+    Count,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Last,
+    Stddev,
+    /// Per second, of the sum (cumulative metrics) or of the count.
+    RateOfSum,
+    RateOfCount,
+    Quantile(f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Equal,
+    NotEqual,
+}
+
+/// A comparison with a number in the subject's unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Compare {
+    pub op: Comparison,
+    pub limit: f64,
+}
+
+/// Something that is met, not met or unknown per key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Cond {
+    Compare { left: Expr, op: Comparison, right: Expr },
+    And(Box<Cond>, Box<Cond>),
+    Or(Box<Cond>, Box<Cond>),
+    Unless(Box<Cond>, Box<Cond>),
+}
+
+impl Comparison {
+    #[inline]
+    pub fn holds(self, left: f64, right: f64) -> bool {
+        match self {
+            Comparison::Greater => left > right,
+            Comparison::GreaterEqual => left >= right,
+            Comparison::Less => left < right,
+            Comparison::LessEqual => left <= right,
+            Comparison::Equal => left == right,
+            Comparison::NotEqual => left != right,
+        }
+    }
+
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Comparison::Greater => ">",
+            Comparison::GreaterEqual => ">=",
+            Comparison::Less => "<",
+            Comparison::LessEqual => "<=",
+            Comparison::Equal => "==",
+            Comparison::NotEqual => "!=",
+        }
+    }
+}
+
+impl Aggregate {
+    /// As it is written in a rule.
+    pub fn name(self) -> String {
+        match self {
+            Aggregate::Count => "count".into(),
+            Aggregate::Sum => "sum".into(),
+            Aggregate::Avg => "avg".into(),
+            Aggregate::Min => "min".into(),
+            Aggregate::Max => "max".into(),
+            Aggregate::Last => "last".into(),
+            Aggregate::Stddev => "stddev".into(),
+            Aggregate::RateOfSum | Aggregate::RateOfCount => "rate".into(),
+            Aggregate::Quantile(q) => format!("p{}", q * 100.0),
+        }
+    }
+}
+
+impl Compare {
+    #[inline]
+    pub fn holds(self, value: f64) -> bool {
+        self.op.holds(value, self.limit)
+    }
+}
+
+/// The pane of a trailing window: the coarsest of 10s, 1m, 5m, 1h that divides it and is at most
+/// a fifth of it, else 10s (RULES.md, "Trailing windows").
+pub fn pane_of(window: Span) -> Span {
+    let sizes = [Span::from_hours(1), Span::from_mins(5), Span::from_mins(1)];
+    let fits = |pane: &Span| window.ms() % pane.ms() == 0 && pane.ms() * 5 <= window.ms();
+    sizes.into_iter().find(fits).unwrap_or(Span::from_secs(10))
+}
+
+impl Cond {
+    /// Calls `visit` for each expression in the condition, outermost first.
+    pub fn for_each<'a>(&'a self, visit: &mut impl FnMut(&'a Expr)) {
+        match self {
+            Cond::Compare { left, right, .. } => {
+                left.for_each(visit);
+                right.for_each(visit);
+            }
+            Cond::And(a, b) | Cond::Or(a, b) | Cond::Unless(a, b) => {
+                a.for_each(visit);
+                b.for_each(visit);
+            }
+        }
+    }
+
+    /// The left side of the leftmost comparison: the value an alert shows.
+    pub fn leading(&self) -> (&Expr, Comparison, &Expr) {
+        match self {
+            Cond::Compare { left, op, right } => (left, *op, right),
+            Cond::And(a, _) | Cond::Or(a, _) | Cond::Unless(a, _) => a.leading(),
+        }
+    }
+}
+
+impl Expr {
+    /// Calls `visit` for this expression and each inside it, outermost first.
+    pub fn for_each<'a>(&'a self, visit: &mut impl FnMut(&'a Expr)) {
+        visit(self);
+        match self {
+            Expr::Sustained { cond, .. } | Expr::Occurrences { cond, .. } => cond.for_each(visit),
+            Expr::Binary { left, right, .. } => {
+                left.for_each(visit);
+                right.for_each(visit);
+            }
+            Expr::Abs(inner) => inner.for_each(visit),
+            Expr::Min(all) | Expr::Max(all) => all.iter().for_each(|expr| expr.for_each(visit)),
+            Expr::Number(_)
+            | Expr::Aggregate { .. }
+            | Expr::Change { .. }
+            | Expr::Regression(_)
+            | Expr::Elapsed(_)
+            | Expr::InFlight(_) => {}
+        }
+    }
+
+    /// The views this expression itself reads, those of its parts left out.
+    pub fn views(&self) -> Vec<u32> {
+        match self {
+            Expr::Aggregate { view, .. } | Expr::Change { view, .. } => vec![*view],
+            Expr::Elapsed(Elapsed::Silent { view }) => vec![*view],
+            Expr::Regression(regression) => vec![regression.current, regression.baseline],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl RunSelector {
+    /// The labels its keys have.
+    pub fn by(&self) -> By {
+        let labels: &[&str] = if self.has_stage { &["pipeline", "stage"] } else { &["pipeline"] };
+        By::Labels(labels.iter().map(|label| (*label).into()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panes_are_those_of_the_language() {
+        let cases = [
+            ("10s", "10s"),
+            ("1m", "10s"),
+            ("5m", "1m"),
+            ("10m", "1m"),
+            ("25m", "5m"),
+            ("1h", "5m"),
+            ("5h", "1h"),
+            ("24h", "1h"),
+            ("50s", "10s"),
+            ("7m10s", "10s"),
+        ];
+        for (window, pane) in cases {
+            let window: Span = window.parse().expect("a span");
+            assert_eq!(pane_of(window).to_string(), pane, "{window}");
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! One rule, one key, one grid point: what is observed.
+//!
+//! Intuition: a walk over the expression with three possible answers for each part: a value (or
+//! yes, or no), or unknown with a reason. `and`, `or` and `unless` follow Kleene's logic, so an
+//! unknown side matters only where it could have changed the answer.
+//! Invariant: evaluation reads state and never changes it, except for the memory of `sustained`
+//! and `occurrences`; evaluating twice at one grid point gives the same answer twice.
+
+use super::super::alert::transition::{Baseline, Input};
+use super::super::alert::{Levels, Observation, Unknown};
+use super::super::interruption::Interruptions;
+use super::super::key::{Key, KeyId, Keys};
+use super::super::run::{Sight, Tracker};
+use super::super::time::{Span, Timestamp};
+use super::super::view::View;
+use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, Regression, RunSelector};
+use super::regression;
+use super::share::Shares;
+use super::{Rule, Subject};
+
+/// What an evaluation may read, and what it notes on the way.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    pub views: &'a mut [View],
+    pub runs: &'a Tracker,
+    pub keys: &'a Keys,
+    pub interruptions: &'a Interruptions,
+    pub shares: &'a mut Shares,
+    pub key: KeyId,
+    pub at: Timestamp,
+    pub allowed_lateness: Span,
+    pub grace: Span,
+    pub interval: Span,
+    pub notes: Notes,
+}
+
+/// What was noticed while evaluating.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Largest number of observations behind any aggregate; `None` without aggregates.
+    pub count_max: Option<u64>,
+    /// Time of the newest input.
+    pub newest: Option<Timestamp>,
+    /// When time alone may change the answer.
+    pub look_again: Option<Timestamp>,
+    /// Nobody can know any more: the last run in flight was abandoned.
+    pub is_gone: bool,
+    /// Filled only when somebody wants to know why.
+    pub inputs: Option<Vec<Input>>,
+    pub baseline: Baseline,
+    is_growing: bool,
+    min_count: u64,
+}
+
+impl Notes {
+    /// Notes that write down what was read.
+    pub fn with_evidence() -> Notes {
+        Notes { inputs: Some(Vec::new()), ..Notes::default() }
+    }
+}
+
+impl Scope<'_> {
+    /// Judges a rule for the scope's key.
+    pub fn observe(&mut self, rule: &Rule) -> Observation {
+        self.notes.min_count = rule.min_count;
+        let judged = match &rule.subject {
+            Subject::Value(expr) => self.judge_value(rule, expr),
+            Subject::Condition(cond) => self.judge_condition(rule, cond),
+        };
+        if self.notes.is_gone {
+            return Observation::Gone;
+        }
+        if self.notes.count_max.is_some_and(|count| count < rule.min_count) {
+            return Observation::Unknown(Unknown::MinCount);
+        }
+        judged.unwrap_or_else(Observation::Unknown)
+    }
+
+    fn judge_value(&mut self, rule: &Rule, expr: &Expr) -> Result<Observation, Unknown> {
+        let value = self.value(expr)?;
+        let is_elapsed = matches!(expr, Expr::Elapsed(_));
+        let (mut met, mut reset) = (Levels::NONE, Levels::NONE);
+        for (at, level) in rule.levels.iter().enumerate() {
+            for compare in level.condition.iter().chain(&level.reset) {
+                self.note_crossing(is_elapsed, value, *compare);
+            }
+            if level.condition.is_some_and(|condition| condition.holds(value)) {
+                met = Levels::up_to(at);
+            }
+        }
+        for (at, level) in rule.levels.iter().enumerate() {
+            if level.reset.map_or(!met.has(at), |reset| reset.holds(value)) {
+                reset = reset.with(at);
+            }
+        }
+        Ok(Observation::Known { value, met, reset })
+    }
+
+    fn judge_condition(&mut self, rule: &Rule, cond: &Cond) -> Result<Observation, Unknown> {
+        let is_met = self.cond(cond)?;
+        let (leading, _, _) = cond.leading();
+        let value = self.quietly(|scope| scope.value(leading)).unwrap_or(f64::NAN);
+        let met = if is_met { Levels::up_to(0) } else { Levels::NONE };
+        let is_reset = match rule.levels.first().and_then(|level| level.reset) {
+            Some(reset) => {
+                self.note_crossing(matches!(leading, Expr::Elapsed(_)), value, reset);
+                reset.holds(value)
+            }
+            None => !is_met,
+        };
+        let reset = if is_reset { Levels::up_to(0) } else { Levels::NONE };
+        Ok(Observation::Known { value, met, reset })
+    }
+
+    /// The value of an expression; never NaN or infinite.
+    pub fn value(&mut self, expr: &Expr) -> Result<f64, Unknown> {
+        let value = match expr {
+            Expr::Number(number) => return Ok(*number),
+            Expr::Aggregate { view, aggregate } => self.aggregate(*view, *aggregate, self.at),
+            Expr::Change { view, aggregate, period } => self.change(*view, *aggregate, *period),
+            Expr::Regression(regression) => self.regression(regression),
+            Expr::Elapsed(elapsed) => self.elapsed(elapsed),
+            Expr::InFlight(selector) => self.sight(selector).map(|sight| match sight {
+                Sight::Busy { in_flight, .. } => in_flight as f64,
+                Sight::Idle | Sight::Lost => 0.0,
+            }),
+            Expr::Sustained { cond, period, place } => {
+                self.share(cond, *period, *place).map(|(held, _)| held.secs_f64() / period.secs_f64())
+            }
+            Expr::Occurrences { cond, period, place } => {
+                self.share(cond, *period, *place).map(|(_, times)| times as f64)
+            }
+            Expr::Binary { op, left, right } => return self.binary(*op, left, right),
+            Expr::Abs(inner) => return Ok(self.value(inner)?.abs()),
+            Expr::Min(all) => return self.fold(all, f64::min),
+            Expr::Max(all) => return self.fold(all, f64::max),
+        };
+        self.note_input(expr, value);
+        value
+    }
+
+    fn binary(&mut self, op: Arithmetic, left: &Expr, right: &Expr) -> Result<f64, Unknown> {
+        let (left, right) = (self.value(left), self.value(right));
+        let (left, right) = (left?, right?);
+        let value = match op {
+            Arithmetic::Add => left + right,
+            Arithmetic::Subtract => left - right,
+            Arithmetic::Multiply => left * right,
+            Arithmetic::Divide if right == 0.0 => return Err(Unknown::DivisionByZero),
+            Arithmetic::Divide => left / right,
+        };
+        if value.is_finite() { Ok(value) } else { Err(Unknown::NoData) }
+    }
+
+    fn fold(&mut self, all: &[Expr], pick: fn(f64, f64) -> f64) -> Result<f64, Unknown> {
+        let values: Result<Vec<f64>, Unknown> = all.iter().map(|expr| self.value(expr)).collect();
+        values?.into_iter().reduce(pick).ok_or(Unknown::NoData)
+    }
+
+    /// Whether a condition holds, in Kleene's logic.
+    pub fn cond(&mut self, cond: &Cond) -> Result<bool, Unknown> {
+        match cond {
+            Cond::Compare { left, op, right } => self.compare(left, *op, right),
+            Cond::And(a, b) => both(self.cond(a), self.cond(b)),
+            Cond::Or(a, b) => {
+                both(self.cond(a).map(|a| !a), self.cond(b).map(|b| !b)).map(|neither| !neither)
+            }
+            Cond::Unless(a, b) => both(self.cond(a), self.cond(b).map(|b| !b)),
+        }
+    }
+
+    fn compare(&mut self, left: &Expr, op: Comparison, right: &Expr) -> Result<bool, Unknown> {
+        self.notes.is_growing = false;
+        let (a, b) = (self.value(left), self.value(right));
+        if let (Expr::Elapsed(_), Expr::Number(limit), Ok(value)) = (left, right, a) {
+            self.note_crossing(true, value, Compare { op, limit: *limit });
+        } else if self.notes.is_growing {
+            self.look_again_by(self.at + self.interval);
+        }
+        Ok(op.holds(a?, b?))
+    }
+
+    fn aggregate(&mut self, view: u32, aggregate: Aggregate, at: Timestamp) -> Result<f64, Unknown> {
+        let view = &mut self.views[view as usize];
+        let totals = view.totals(self.key, at);
+        if at == self.at {
+            self.notes.count_max = self.notes.count_max.max(Some(totals.count));
+            let newest = totals.last.map(|(time, _)| time);
+            self.notes.newest = self.notes.newest.max(newest);
+        }
+        let known = |value: Option<f64>| value.ok_or(Unknown::NoData);
+        match aggregate {
+            Aggregate::Count => Ok(totals.count as f64),
+            Aggregate::Sum => Ok(totals.sum),
+            Aggregate::RateOfCount | Aggregate::RateOfSum => {
+                let seconds = (at - view.oldest_start(at)).secs_f64();
+                let is_sum = aggregate == Aggregate::RateOfSum;
+                Ok(if is_sum { totals.sum } else { totals.count as f64 } / seconds)
+            }
+            _ if totals.count == 0 => Err(Unknown::NoData),
+            Aggregate::Avg => Ok(totals.sum / totals.count as f64),
+            Aggregate::Min => Ok(totals.min),
+            Aggregate::Max => Ok(totals.max),
+            Aggregate::Last => known(totals.last.map(|(_, value)| value)),
+            Aggregate::Stddev => known(totals.stddev()),
+            Aggregate::Quantile(q) => known(view.quantile(self.key, at, q)),
+        }
+    }
+
+    fn change(&mut self, view: u32, aggregate: Aggregate, period: Span) -> Result<f64, Unknown> {
+        let now = self.aggregate(view, aggregate, self.at)?;
+        let before = self.aggregate(view, aggregate, self.at - period)?;
+        if before == 0.0 {
+            return Err(Unknown::DivisionByZero);
+        }
+        Ok((now - before) / before.abs())
+    }
+
+    fn regression(&mut self, asked: &Regression) -> Result<f64, Unknown> {
+        let now = self.aggregate(asked.current, asked.aggregate, self.at)?;
+        let start = self.views[asked.current as usize].oldest_start(self.at);
+        let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
+        let view = &self.views[asked.baseline as usize];
+        let (shape, count_min) = (view.shape(), self.notes.min_count.max(1));
+        let windows = view.sealed(self.key, end, end - asked.period);
+        let values = windows.filter(|window| window.pane.count >= count_min);
+        let values = values.filter_map(|w| regression::aggregate(&w.pane, shape, asked.aggregate, asked.window));
+        let verdict = regression::judge(now, values.collect(), asked.side).ok_or(Unknown::NoBaseline)?;
+        self.notes.baseline = verdict.evidence(end);
+        Ok(verdict.change)
+    }
+
+    fn elapsed(&mut self, elapsed: &Elapsed) -> Result<f64, Unknown> {
+        if let Some(until) = self.interruptions.unsettled_until(self.at, self.grace) {
+            self.look_again_by(until);
+            return Err(Unknown::LogInterrupted);
+        }
+        let since = match elapsed {
+            Elapsed::Silent { view } => {
+                let view = &self.views[*view as usize];
+                let group = view.group_of(self.key).and_then(|group| view.group(group));
+                Some(group.ok_or(Unknown::NoData)?.newest)
+            }
+            Elapsed::Idle(selector) => self.busy(selector)?.map(|(newest, _)| newest),
+            Elapsed::Age(selector) => self.busy(selector)?.map(|(_, oldest)| oldest),
+        };
+        let Some(since) = since else { return Ok(0.0) };
+        self.notes.is_growing = true;
+        self.notes.newest = self.notes.newest.max(Some(since));
+        Ok(self.interruptions.counted(since, self.at).max(Span::ZERO).secs_f64())
+    }
+
+    /// Newest event and oldest run of a place; `None` when nothing is in flight there.
+    fn busy(&mut self, selector: &RunSelector) -> Result<Option<(Timestamp, Timestamp)>, Unknown> {
+        Ok(match self.sight(selector)? {
+            Sight::Busy { newest, oldest, .. } => Some((newest, oldest)),
+            Sight::Idle | Sight::Lost => None,
+        })
+    }
+
+    fn sight(&mut self, selector: &RunSelector) -> Result<Sight, Unknown> {
+        let sight = run_sight(self.runs, self.keys.get(self.key), selector).ok_or(Unknown::NoData)?;
+        if sight == Sight::Lost {
+            self.notes.is_gone = true;
+            return Err(Unknown::NoData);
+        }
+        Ok(sight)
+    }
+
+    fn share(&mut self, cond: &Cond, period: Span, place: u32) -> Result<(Span, usize), Unknown> {
+        let held = self.cond(cond);
+        let history = self.shares.history(place, self.key);
+        history.observe(held == Ok(true), self.at, period);
+        let share = history.share(self.at, period);
+        if !history.is_quiet() {
+            self.look_again_by(self.at + self.interval);
+        }
+        Ok(share)
+    }
+
+    /// A value that grows by one a second crosses a limit at a time that can be told beforehand.
+    fn note_crossing(&mut self, is_elapsed: bool, value: f64, compare: Compare) {
+        if is_elapsed && self.notes.is_growing && compare.limit >= value {
+            let left = ((compare.limit - value) * 1_000.0).round() as i64;
+            self.look_again_by(self.at + Span::from_ms(left).max(Span::MILLISECOND));
+        } else if !is_elapsed && self.notes.is_growing {
+            self.look_again_by(self.at + self.interval);
+        }
+    }
+
+    fn look_again_by(&mut self, at: Timestamp) {
+        let sooner = self.notes.look_again.map_or(at, |known| known.min(at));
+        self.notes.look_again = Some(sooner);
+    }
+
+    fn note_input(&mut self, expr: &Expr, value: Result<f64, Unknown>) {
+        let Some(inputs) = &mut self.notes.inputs else { return };
+        let count = match expr {
+            Expr::Aggregate { view, .. } => Some(self.views[*view as usize].totals(self.key, self.at).count),
+            _ => None,
+        };
+        inputs.push(Input {
+            input: super::super::rule::describe(expr, self.views),
+            value: value.ok(),
+            count,
+            unknown: value.err().map(|reason| reason.name().to_string()),
+        });
+    }
+
+    /// Evaluates without leaving evidence behind: the same thing was read before.
+    fn quietly<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let inputs = self.notes.inputs.take();
+        let result = read(self);
+        self.notes.inputs = inputs;
+        result
+    }
+}
+
+/// Kleene's `and`: no is stronger than unknown, unknown is stronger than yes.
+fn both(a: Result<bool, Unknown>, b: Result<bool, Unknown>) -> Result<bool, Unknown> {
+    match (a, b) {
+        (Ok(false), _) | (_, Ok(false)) => Ok(false),
+        (Ok(true), Ok(true)) => Ok(true),
+        (Err(reason), _) | (_, Err(reason)) => Err(reason),
+    }
+}
+
+/// What a run function sees for a key with a `pipeline`, and a `stage` where it asks for one.
+fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelector) -> Option<Sight> {
+    let pipeline = runs.get(key.get("pipeline")?)?;
+    let stage = if selector.has_stage { Some(&**key.get("stage")?) } else { None };
+    pipeline.sight(stage)
+}

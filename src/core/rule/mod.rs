@@ -1,0 +1,162 @@
+//! Rules as the engine runs them: parsed, checked, with every name resolved.
+//!
+//! `pipeline` makes these out of what people write; nothing here can be wrong any more. A rule set
+//! enters the log as one control record, so it is plain data that can be stored and compared.
+
+pub mod ast;
+pub mod evaluate;
+pub mod regression;
+pub mod share;
+pub mod template;
+
+use super::alert::Severity;
+use super::identity::Labels;
+use super::series::MetricSpec;
+use super::time::Span;
+use super::unit::Unit;
+use super::view::ViewSpec;
+use ast::{Compare, Cond, Expr};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything a directory of pipeline files says.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RuleSet {
+    pub metrics: BTreeMap<Arc<str>, MetricSpec>,
+    pub declared: Vec<Declared>,
+    pub pipelines: BTreeMap<Arc<str>, PipelineSpec>,
+    /// What the expressions read; they refer to a view by its place here.
+    pub views: Vec<ViewSpec>,
+    /// In dependency order.
+    pub records: Vec<RecordSpec>,
+    pub rules: Vec<Rule>,
+    /// The files it was made of, name and text.
+    pub files: Vec<(String, String)>,
+}
+
+/// A series expected from the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    pub source: Arc<str>,
+    pub name: Arc<str>,
+    pub labels: Labels,
+}
+
+/// What is known of a pipeline beforehand.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PipelineSpec {
+    /// In order; the end of the last ends a run where no run events are sent.
+    pub stages: Vec<Arc<str>>,
+}
+
+/// A derived series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordSpec {
+    pub name: Arc<str>,
+    pub expr: Expr,
+    pub unit: Option<Unit>,
+    pub views: Vec<u32>,
+}
+
+/// One rule; its alerts are one per key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    pub id: Arc<str>,
+    pub subject: Subject,
+    /// Ascending by severity, never empty, at most [`LEVELS_MAX`].
+    pub levels: Vec<Level>,
+    pub keep_firing_for: Span,
+    pub min_count: u64,
+    pub on_unknown: OnUnknown,
+    pub cooldown: Span,
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    pub summary: Option<Arc<str>>,
+    pub runbook: Option<Arc<str>>,
+    pub unit: Option<Unit>,
+    /// The views its expressions read, each once, ascending.
+    pub views: Vec<u32>,
+    pub reads: Reads,
+    /// 16 hex digits over everything above: changes with the rule, not with its place.
+    pub hash: Arc<str>,
+    /// The expression as it was written.
+    pub text: Arc<str>,
+}
+
+/// What is judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Subject {
+    /// A value, judged by the comparison of each level.
+    Value(Expr),
+    /// A condition of its own; there is one level.
+    Condition(Cond),
+}
+
+/// One severity of a rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    pub severity: Severity,
+    /// For [`Subject::Value`]: when the level is met.
+    pub condition: Option<Compare>,
+    /// When a firing level is left; without it, when its condition ends.
+    pub reset: Option<Compare>,
+    pub pending_for: Span,
+    pub actions: Vec<Arc<str>>,
+    /// The condition as it was written, for the alert's `threshold`.
+    pub threshold: Arc<str>,
+}
+
+/// Severities a rule can tell apart.
+pub const LEVELS_MAX: usize = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnUnknown {
+    Hold,
+    ClearAfter(Span),
+    Fire,
+}
+
+/// What a rule reads besides views of series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reads {
+    /// `idle`, `age`, `in_flight`: keys come from pipelines.
+    pub has_runs: bool,
+    /// `idle`, `age`, `silent`: the value grows with time alone.
+    pub has_elapsed: bool,
+    /// `sustained`, `occurrences`: the value changes with time alone.
+    pub has_shares: bool,
+}
+
+/// An expression in words, for evidence.
+pub fn describe(expr: &Expr, views: &[super::view::View]) -> String {
+    let name = |view: u32| match &views[view as usize].spec.selector.name {
+        Some(name) => name.to_string(),
+        None => "{…}".to_string(),
+    };
+    let window = |view: u32| match views[view as usize].spec.kind {
+        super::view::ViewKind::Trailing { window, .. } => format!("[{window}]"),
+        _ => String::new(),
+    };
+    match expr {
+        Expr::Aggregate { view, aggregate } => {
+            format!("{}({}{})", aggregate.name(), name(*view), window(*view))
+        }
+        Expr::Change { view, aggregate, period } => {
+            format!("change({}({}{}), {period})", aggregate.name(), name(*view), window(*view))
+        }
+        Expr::Regression(asked) => format!(
+            "regression({}({}{}), {})",
+            asked.aggregate.name(),
+            name(asked.current),
+            window(asked.current),
+            asked.period
+        ),
+        Expr::Elapsed(ast::Elapsed::Idle(_)) => "idle".into(),
+        Expr::Elapsed(ast::Elapsed::Age(_)) => "age".into(),
+        Expr::Elapsed(ast::Elapsed::Silent { view }) => format!("silent({})", name(*view)),
+        Expr::InFlight(_) => "in_flight".into(),
+        Expr::Sustained { period, .. } => format!("sustained(…, {period})"),
+        Expr::Occurrences { period, .. } => format!("occurrences(…, {period})"),
+        _ => "value".into(),
+    }
+}

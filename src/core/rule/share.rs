@@ -1,0 +1,82 @@
+//! How long, and how often, a condition held: the memory of `sustained` and `occurrences`.
+
+use super::super::key::KeyId;
+use super::super::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The histories of one rule's conditions.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Shares {
+    histories: BTreeMap<(u32, KeyId), History>,
+}
+
+/// When a condition began to hold and when it ended, ascending.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    /// (from, to); `to` is MAX while it still holds.
+    spans: VecDeque<(Timestamp, Timestamp)>,
+}
+
+/// Spans remembered; a condition that changes each second for half an hour.
+const SPANS_MAX: usize = 1_024;
+
+impl Shares {
+    pub fn history(&mut self, place: u32, key: KeyId) -> &mut History {
+        self.histories.entry((place, key)).or_default()
+    }
+
+    pub fn forget(&mut self, key: KeyId) {
+        self.histories.retain(|(_, owner), _| *owner != key);
+    }
+}
+
+impl History {
+    /// Notes whether the condition holds from `at` on; spans before the period are let go.
+    pub fn observe(&mut self, holds: bool, at: Timestamp, period: Span) {
+        while self.spans.front().is_some_and(|(_, to)| *to <= at - period) || self.spans.len() > SPANS_MAX {
+            self.spans.pop_front();
+        }
+        match self.spans.back_mut() {
+            Some((_, to)) if *to == Timestamp::MAX => {
+                if !holds {
+                    *to = at;
+                }
+            }
+            _ if holds => self.spans.push_back((at, Timestamp::MAX)),
+            _ => {}
+        }
+    }
+
+    /// Time held within the period that ends at `at`, and how often it began to hold in it.
+    pub fn share(&self, at: Timestamp, period: Span) -> (Span, usize) {
+        let begin = at - period;
+        let held = self.spans.iter().map(|(from, to)| (*to).min(at) - (*from).max(begin));
+        let held = held.fold(Span::ZERO, |sum, span| sum + span.max(Span::ZERO));
+        (held, self.spans.iter().filter(|(from, _)| *from > begin).count())
+    }
+
+    /// Whether time alone changes nothing.
+    pub fn is_quiet(&self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_the_time_held_within_the_period() {
+        let at = |secs: i64| Timestamp::clamped(secs * 1_000);
+        let (mut history, period) = (History::default(), Span::from_secs(60));
+        for (secs, holds) in [(0, true), (10, false), (30, true), (30, true), (40, false), (50, true)] {
+            history.observe(holds, at(secs), period);
+        }
+        assert_eq!(history.share(at(60), period), (Span::from_secs(30), 2));
+        assert_eq!(history.share(at(65), period), (Span::from_secs(30), 2));
+        history.observe(false, at(65), period);
+        history.observe(false, at(200), period);
+        assert!(history.is_quiet());
+    }
+}

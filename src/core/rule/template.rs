@@ -1,0 +1,153 @@
+//! Summaries: a text with `{{ value }}`, `{{ labels.source }}` and a few filters.
+//!
+//! Invariant: a template cannot fail at run time, because [`check`] refuses everything it does not
+//! know when the rule is loaded; a label that is missing is empty.
+
+use super::super::alert::Severity;
+use super::super::key::Key;
+use super::Rule;
+
+/// Why a template was refused, with the byte at which it goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error("`{{{{` without `}}}}`")]
+    Unclosed { at: usize },
+    #[error("`{name}` is not known here; write value, severity, rule or labels.NAME")]
+    Name { at: usize, name: String },
+    #[error("filter `{name}` is not known; write percent, round or duration")]
+    Filter { at: usize, name: String },
+}
+
+impl TemplateError {
+    pub fn at(&self) -> usize {
+        match self {
+            TemplateError::Unclosed { at } => *at,
+            TemplateError::Name { at, .. } | TemplateError::Filter { at, .. } => *at,
+        }
+    }
+}
+
+/// Refuses what [`render`] would not understand.
+pub fn check(text: &str) -> Result<(), TemplateError> {
+    parts(text).try_for_each(|part| part.map(|_| ()))
+}
+
+/// The rule's summary for one alert; its id where it has none.
+pub fn render(rule: &Rule, key: &Key, value: Option<f64>, severity: Severity) -> String {
+    let Some(text) = &rule.summary else { return rule.id.to_string() };
+    let mut rendered = String::with_capacity(text.len());
+    for part in parts(text).flatten() {
+        match part {
+            Part::Text(text) => rendered.push_str(text),
+            Part::Label(name) => {
+                let label = key.get(name).or_else(|| rule.labels.get(name));
+                rendered.push_str(label.map_or("", |value| value));
+            }
+            Part::Rule => rendered.push_str(&rule.id),
+            Part::Severity => rendered.push_str(severity.name()),
+            Part::Value(filter) => rendered.push_str(&filter.apply(value)),
+        }
+    }
+    rendered
+}
+
+#[derive(Debug, PartialEq)]
+enum Part<'a> {
+    Text(&'a str),
+    Label(&'a str),
+    Rule,
+    Severity,
+    Value(Filter),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Filter {
+    Plain,
+    Percent,
+    Round,
+    Duration,
+}
+
+impl Filter {
+    fn apply(self, value: Option<f64>) -> String {
+        let Some(value) = value else { return "unknown".into() };
+        match self {
+            Filter::Plain => short(value),
+            Filter::Percent => format!("{} %", short((value * 1_000.0).round() / 10.0)),
+            Filter::Round => format!("{}", value.round()),
+            Filter::Duration => {
+                let span = super::super::time::Span::from_ms((value * 1_000.0).round() as i64);
+                span.to_string()
+            }
+        }
+    }
+}
+
+/// At most four significant decimals: people read it.
+fn short(value: f64) -> String {
+    let rounded = (value * 1e4).round() / 1e4;
+    format!("{}", if rounded.is_finite() { rounded } else { value })
+}
+
+fn parts(text: &str) -> impl Iterator<Item = Result<Part<'_>, TemplateError>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
+        let begin = at;
+        if let Some(inner) = rest.strip_prefix("{{") {
+            let Some(length) = inner.find("}}") else {
+                at = text.len();
+                return Some(Err(TemplateError::Unclosed { at: begin }));
+            };
+            at += length + 4;
+            return Some(hole(&inner[..length], begin));
+        }
+        let length = rest.find("{{").unwrap_or(rest.len());
+        at += length;
+        Some(Ok(Part::Text(&rest[..length])))
+    })
+}
+
+fn hole(inner: &str, at: usize) -> Result<Part<'_>, TemplateError> {
+    let (name, filter) = match inner.split_once('|') {
+        Some((name, filter)) => (name.trim(), Some(filter.trim())),
+        None => (inner.trim(), None),
+    };
+    let filter = match filter {
+        None => Filter::Plain,
+        Some("percent") => Filter::Percent,
+        Some("round") => Filter::Round,
+        Some("duration") => Filter::Duration,
+        Some(other) => return Err(TemplateError::Filter { at, name: other.into() }),
+    };
+    match name {
+        "value" | "$value" => Ok(Part::Value(filter)),
+        "rule" => Ok(Part::Rule),
+        "severity" => Ok(Part::Severity),
+        other => match other.strip_prefix("labels.").or(other.strip_prefix("$labels.")) {
+            Some(label) if !label.is_empty() => Ok(Part::Label(label)),
+            _ => Err(TemplateError::Name { at, name: other.into() }),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_refused_when_loaded_not_when_needed() {
+        assert_eq!(check("p95 of {{ labels.source }} is {{ value | percent }} high"), Ok(()));
+        assert_eq!(check("{{ value"), Err(TemplateError::Unclosed { at: 0 }));
+        assert_eq!(check("x {{ valeu }}"), Err(TemplateError::Name { at: 2, name: "valeu".into() }));
+        assert!(matches!(check("{{ value | upper }}"), Err(TemplateError::Filter { .. })));
+    }
+
+    #[test]
+    fn values_are_written_for_people() {
+        assert_eq!(Filter::Percent.apply(Some(0.7312)), "73.1 %");
+        assert_eq!(Filter::Plain.apply(Some(1.0 / 3.0)), "0.3333");
+        assert_eq!(Filter::Duration.apply(Some(605.0)), "10m5s");
+        assert_eq!(Filter::Round.apply(None), "unknown");
+    }
+}

@@ -1,0 +1,164 @@
+//! Selectors: which series an expression reads, and into which keys they fall.
+
+use super::key::Key;
+use super::series::SeriesInfo;
+use regex::Regex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Arc;
+
+/// `name{label="v",label!="v",label=~"re",label!~"re"}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Selector {
+    pub name: Option<Arc<str>>,
+    pub matchers: Vec<Matcher>,
+}
+
+/// One condition on one label; a missing label is empty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Matcher {
+    pub label: Arc<str>,
+    pub test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Test {
+    Equal(Arc<str>),
+    NotEqual(Arc<str>),
+    Match(Pattern),
+    NotMatch(Pattern),
+}
+
+/// A regular expression over the whole text, matched in linear time.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    text: Arc<str>,
+    regex: Regex,
+}
+
+/// How series fall into keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum By {
+    /// Each series is a key of its own.
+    Series,
+    /// One key per combination of these labels, ascending; none: one key over all.
+    Labels(Vec<Arc<str>>),
+}
+
+/// Bytes a compiled regular expression may take.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+impl Pattern {
+    /// Compiles the text, anchored at both ends.
+    pub fn new(text: &str) -> Result<Pattern, regex::Error> {
+        let anchored = format!("^(?:{text})$");
+        let regex = regex::RegexBuilder::new(&anchored).size_limit(REGEX_BYTES_MAX).build()?;
+        Ok(Pattern { text: text.into(), regex })
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pattern, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Pattern::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Matcher {
+    /// Whether a label's value (empty where the label is missing) passes.
+    pub fn is_match(&self, value: &str) -> bool {
+        match &self.test {
+            Test::Equal(wanted) => **wanted == *value,
+            Test::NotEqual(wanted) => **wanted != *value,
+            Test::Match(pattern) => pattern.is_match(value),
+            Test::NotMatch(pattern) => !pattern.is_match(value),
+        }
+    }
+}
+
+impl Selector {
+    pub fn is_match(&self, series: &SeriesInfo) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == series.name)
+            && self.is_match_labels(|label| series.label(label).map(|value| &**value))
+    }
+
+    /// Whether all matchers pass, given each label's value.
+    pub fn is_match_labels<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.matchers.iter().all(|matcher| matcher.is_match(label(&matcher.label).unwrap_or("")))
+    }
+
+    /// The value that the selector demands of a label, if it demands exactly one.
+    pub fn fixed(&self, label: &str) -> Option<&Arc<str>> {
+        self.matchers.iter().find_map(|matcher| match &matcher.test {
+            Test::Equal(value) if *matcher.label == *label => Some(value),
+            _ => None,
+        })
+    }
+}
+
+impl By {
+    /// The key a series falls into. Where a selector fixes the name, the name is no part of a
+    /// whole-series key: so `avg(cpu[1m]) > 80 and avg(memory[1m]) > 80` meet on equal keys.
+    pub fn key(&self, selector: &Selector, series: &SeriesInfo) -> Key {
+        match self {
+            By::Labels(labels) => {
+                let values = labels.iter().filter_map(|l| Some((l.clone(), series.label(l)?.clone())));
+                Key::new(values.collect())
+            }
+            By::Series => {
+                let mut pairs = vec![("source".into(), series.source.clone())];
+                if selector.name.is_none() {
+                    pairs.push(("name".into(), series.name.clone()));
+                }
+                pairs.extend(series.labels.iter().cloned());
+                Key::new(pairs)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::identity::Labels;
+
+    #[test]
+    fn matchers_see_source_and_missing_labels() {
+        let series = SeriesInfo {
+            id: 1,
+            source: "db-1".into(),
+            name: "cpu".into(),
+            labels: Labels::of([("host", "h1")]),
+        };
+        let matcher = |label: &str, test| Matcher { label: label.into(), test };
+        let pattern = |text| Pattern::new(text).expect("valid");
+        let hit = [
+            matcher("source", Test::Match(pattern("db.*"))),
+            matcher("zone", Test::Equal("".into())),
+            matcher("zone", Test::NotEqual("x".into())),
+            matcher("host", Test::NotMatch(pattern("h"))),
+        ];
+        assert!(Selector { name: None, matchers: hit.into() }.is_match(&series));
+        let miss = vec![matcher("source", Test::Match(pattern("db")))];
+        assert!(!Selector { name: None, matchers: miss }.is_match(&series));
+    }
+}

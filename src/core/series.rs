@@ -1,0 +1,389 @@
+//! The series of this log: interned once, found by a number from then on.
+//!
+//! Intuition: a series is a slot in a vector. A decoder's `Who` leads to the slot through a memo
+//! of one array read; only the first event of an identity pays for hashing strings.
+//! Invariant: a slot's generation changes when its series is forgotten, so a stale memo is seen
+//! and never leads to somebody else's series. At most `Limits::series_max` live; a new one beyond
+//! is refused and counted, and no old one makes room.
+
+use super::histogram::layout::Digits;
+use super::identity::{Identity, Labels};
+use super::pane::Shape;
+use super::time::Timestamp;
+use super::unit::Unit;
+use super::view::Subscription;
+use super::window::OpenWindows;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// What outputs say about a series.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesInfo {
+    /// xxh3-64 of the canonical JSON of the identity (CONTRACT §6).
+    pub id: u64,
+    pub source: Arc<str>,
+    pub name: Arc<str>,
+    pub labels: Labels,
+}
+
+/// How all series of one name are measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    pub name: Arc<str>,
+    pub unit: Option<Unit>,
+    pub shape: Shape, // pinned when the metric is first seen
+    pub is_cumulative: bool,
+}
+
+/// What a rule set says of a metric before any event does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricSpec {
+    pub unit: Option<Unit>,
+    pub digits: Digits,
+    pub is_cumulative: bool,
+}
+
+/// One live series.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Series {
+    pub info: Arc<SeriesInfo>,
+    pub metric: u32,
+    pub generation: u32,
+    pub is_declared: bool,
+    /// Ingest time of its newest observation.
+    pub last_seen: Timestamp,
+    /// Greatest event time of its observations; MIN before the first.
+    pub newest: Timestamp,
+    /// Cumulative metrics: the newest point.
+    pub counter: Option<(Timestamp, f64)>,
+    pub windows: OpenWindows,
+    #[serde(skip)]
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// A series found: where it is, and the factor from the event's unit to the metric's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    pub slot: u32,
+    pub generation: u32,
+    pub factor: f64,
+}
+
+/// Why no series could be found or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unplaced {
+    /// The event's unit measures something else than the metric's.
+    Unit,
+    /// There are as many series as there may be.
+    Cardinality,
+}
+
+#[derive(Debug, Default)]
+pub struct SeriesTable {
+    slots: Vec<Option<Series>>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    by_identity: HashTable<u32>,
+    metrics: Vec<Metric>,
+    metric_by_name: HashMap<Arc<str>, u32, FixedState>,
+    specs: HashMap<Arc<str>, MetricSpec, FixedState>,
+    live: usize,
+}
+
+impl SeriesTable {
+    /// Finds the series of an identity, making it when new; says whether it was made.
+    pub fn place(
+        &mut self,
+        identity: &Identity,
+        now: Timestamp,
+        series_max: usize,
+    ) -> Result<(Place, bool), Unplaced> {
+        let factor = self.unit_factor(identity)?;
+        let hash = identity_hash(&identity.source, &identity.name, &identity.labels);
+        if let Some(slot) = self.find(hash, identity) {
+            let generation = self.generations[slot as usize];
+            self.learn_unit(identity);
+            return Ok((Place { slot, generation, factor }, false));
+        }
+        if self.live >= series_max {
+            return Err(Unplaced::Cardinality);
+        }
+        let metric = self.metric(identity);
+        self.learn_unit(identity);
+        let slot = self.insert(hash, identity, metric, now);
+        Ok((Place { slot, generation: self.generations[slot as usize], factor }, true))
+    }
+
+    /// The live series in a slot, if the slot still holds the one that was placed.
+    #[inline]
+    pub fn at(&mut self, place: Place) -> Option<&mut Series> {
+        self.slots.get_mut(place.slot as usize)?.as_mut().filter(|s| s.generation == place.generation)
+    }
+
+    pub fn get(&self, slot: u32) -> Option<&Series> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Series> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The metric of a slot's series together with the series.
+    #[inline]
+    pub fn with_metric(&mut self, slot: u32) -> Option<(&mut Series, &Metric)> {
+        let series = self.slots.get_mut(slot as usize)?.as_mut()?;
+        let metric = self.metrics.get(series.metric as usize)?;
+        Some((series, metric))
+    }
+
+    pub fn metric_of(&self, series: &Series) -> &Metric {
+        // Every series' metric index comes from `metric()` and metrics are never removed.
+        &self.metrics[series.metric as usize]
+    }
+
+    /// All live series with their slots, by slot.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Series)> {
+        self.slots.iter().enumerate().filter_map(|(at, s)| s.as_ref().map(|s| (at as u32, s)))
+    }
+
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    pub fn metric_named(&self, name: &str) -> Option<&Metric> {
+        self.metric_by_name.get(name).map(|at| &self.metrics[*at as usize])
+    }
+
+    /// Takes what the rule set says of metrics; those already seen keep unit and shape.
+    pub fn specify(&mut self, specs: impl IntoIterator<Item = (Arc<str>, MetricSpec)>) {
+        self.specs = specs.into_iter().collect();
+        for metric in &mut self.metrics {
+            if let Some(spec) = self.specs.get(&metric.name) {
+                metric.is_cumulative = spec.is_cumulative;
+            }
+        }
+    }
+
+    /// Takes a series out; its slot may be used again under another generation.
+    pub fn forget(&mut self, slot: u32) -> Option<Series> {
+        let series = self.slots.get_mut(slot as usize)?.take()?;
+        let hash = identity_hash(&series.info.source, &series.info.name, &series.info.labels);
+        if let Ok(entry) = self.by_identity.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        self.generations[slot as usize] += 1;
+        self.free.push(slot);
+        self.live -= 1;
+        Some(series)
+    }
+
+    fn find(&self, hash: u64, identity: &Identity) -> Option<u32> {
+        let is_same = |slot: &u32| {
+            self.get(*slot).is_some_and(|series| {
+                let info = &series.info;
+                info.name == identity.name
+                    && info.source == identity.source
+                    && info.labels == identity.labels
+            })
+        };
+        self.by_identity.find(hash, is_same).copied()
+    }
+
+    fn insert(&mut self, hash: u64, identity: &Identity, metric: u32, now: Timestamp) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.generations.push(0);
+            self.slots.len() as u32 - 1
+        });
+        let series = Series {
+            info: Arc::new(SeriesInfo::new(identity)),
+            metric,
+            generation: self.generations[slot as usize],
+            is_declared: false,
+            last_seen: now,
+            newest: Timestamp::MIN,
+            counter: None,
+            windows: OpenWindows::default(),
+            subscriptions: Vec::new(),
+        };
+        self.slots[slot as usize] = Some(series);
+        let slots = &self.slots;
+        self.by_identity.insert_unique(hash, slot, |slot| {
+            slots[*slot as usize].as_ref().map_or(0, |series| {
+                identity_hash(&series.info.source, &series.info.name, &series.info.labels)
+            })
+        });
+        self.live += 1;
+        slot
+    }
+
+    /// The metric of this name, made at first sight: that is when its shape is pinned.
+    fn metric(&mut self, identity: &Identity) -> u32 {
+        if let Some(metric) = self.metric_by_name.get(&identity.name) {
+            return *metric;
+        }
+        let spec = self.specs.get(&identity.name);
+        let stated = spec.and_then(|spec| spec.unit.clone());
+        let unit = stated.or_else(|| Unit::from_suffix(&identity.name)).or(identity.unit.clone());
+        let metric = Metric {
+            name: identity.name.clone(),
+            shape: Shape {
+                digits: spec.map(|spec| spec.digits).unwrap_or_default(),
+                resolution: Unit::resolution(unit.as_ref()),
+            },
+            unit,
+            is_cumulative: spec.is_some_and(|spec| spec.is_cumulative),
+        };
+        self.metrics.push(metric);
+        let at = self.metrics.len() as u32 - 1;
+        self.metric_by_name.insert(identity.name.clone(), at);
+        at
+    }
+
+    fn unit_factor(&self, identity: &Identity) -> Result<f64, Unplaced> {
+        let Some(unit) = &identity.unit else { return Ok(1.0) };
+        let stated = match self.metric_named(&identity.name) {
+            Some(metric) => metric.unit.clone(),
+            None => {
+                let spec = self.specs.get(&identity.name).and_then(|spec| spec.unit.clone());
+                spec.or_else(|| Unit::from_suffix(&identity.name))
+            }
+        };
+        stated.map_or(Ok(1.0), |known| unit.factor_to(&known).ok_or(Unplaced::Unit))
+    }
+
+    /// A metric without a unit takes that of its first event that has one.
+    fn learn_unit(&mut self, identity: &Identity) {
+        if identity.unit.is_some()
+            && let Some(at) = self.metric_by_name.get(&identity.name)
+        {
+            let metric = &mut self.metrics[*at as usize];
+            metric.unit = metric.unit.take().or_else(|| identity.unit.clone());
+        }
+    }
+}
+
+impl SeriesInfo {
+    fn new(identity: &Identity) -> SeriesInfo {
+        SeriesInfo {
+            id: series_id(&identity.source, &identity.name, &identity.labels),
+            source: identity.source.clone(),
+            name: identity.name.clone(),
+            labels: identity.labels.clone(),
+        }
+    }
+
+    /// The value of a label, where `source` and `name` count as labels.
+    pub fn label(&self, name: &str) -> Option<&Arc<str>> {
+        match name {
+            "source" => Some(&self.source),
+            "name" => Some(&self.name),
+            other => self.labels.get(other),
+        }
+    }
+}
+
+/// xxh3-64 over the JSON array `[source,name,[[label,value],…]]` without spaces (CONTRACT §6).
+pub fn series_id(source: &str, name: &str, labels: &Labels) -> u64 {
+    // Strings and arrays of them always serialise.
+    let json = serde_json::to_string(&(source, name, labels)).unwrap_or_default();
+    xxhash_rust::xxh3::xxh3_64(json.as_bytes())
+}
+
+fn identity_hash(source: &str, name: &str, labels: &Labels) -> u64 {
+    FixedState::default().hash_one((source, name, labels))
+}
+
+/// The stored form of the table: what cannot be rebuilt from the rest.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SeriesImage {
+    slots: Vec<Option<Series>>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    metrics: Vec<Metric>,
+}
+
+impl SeriesTable {
+    /// The table as plain data, borrowed for as long as it is written.
+    pub fn image(&self) -> impl Serialize + '_ {
+        (&self.slots, &self.generations, &self.free, &self.metrics)
+    }
+
+    pub fn restore(image: SeriesImage) -> SeriesTable {
+        let mut table = SeriesTable {
+            slots: image.slots,
+            generations: image.generations,
+            free: image.free,
+            metrics: image.metrics,
+            ..SeriesTable::default()
+        };
+        let names = table.metrics.iter().enumerate();
+        table.metric_by_name = names.map(|(at, m)| (m.name.clone(), at as u32)).collect();
+        table.rebuild_index();
+        table
+    }
+
+    fn rebuild_index(&mut self) {
+        let hash_of = |series: &Series| {
+            identity_hash(&series.info.source, &series.info.name, &series.info.labels)
+        };
+        for (slot, series) in self.slots.iter().enumerate() {
+            let Some(series) = series else { continue };
+            self.live += 1;
+            self.by_identity.insert_unique(hash_of(series), slot as u32, |slot| {
+                self.slots[*slot as usize].as_ref().map_or(0, hash_of)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(name: &str, unit: Option<&str>) -> Identity {
+        let unit = unit.map(Unit::from_name);
+        Identity::new("s".into(), name.into(), Labels::of([("host", "h1")]), unit).expect("valid")
+    }
+
+    #[test]
+    fn ids_are_those_of_the_contract() {
+        let labels = Labels::of([("host", "h1"), ("stage", "build")]);
+        let json = r#"["checkout","latency_ms",[["host","h1"],["stage","build"]]]"#;
+        let id = xxhash_rust::xxh3::xxh3_64(json.as_bytes());
+        assert_eq!(series_id("checkout", "latency_ms", &labels), id);
+    }
+
+    #[test]
+    fn a_metric_takes_the_unit_of_its_first_event_that_has_one() {
+        let mut table = SeriesTable::default();
+        let now = Timestamp::clamped(0);
+        table.place(&identity("depth", None), now, 9).expect("placed");
+        assert_eq!(table.metric_named("depth").and_then(|m| m.unit.clone()), None);
+        table.place(&identity("depth", Some("s")), now, 9).expect("placed");
+        let (place, is_new) = table.place(&identity("depth", Some("ms")), now, 9).expect("placed");
+        assert_eq!((place.factor, is_new), (0.001, false));
+        assert_eq!(table.place(&identity("depth", Some("percent")), now, 9), Err(Unplaced::Unit));
+    }
+
+    #[test]
+    fn old_series_live_on_when_there_is_no_room() {
+        let mut table = SeriesTable::default();
+        let now = Timestamp::clamped(0);
+        let (first, _) = table.place(&identity("a", None), now, 1).expect("placed");
+        assert_eq!(table.place(&identity("b", None), now, 1), Err(Unplaced::Cardinality));
+        assert_eq!(table.place(&identity("a", None), now, 1), Ok((first, false)));
+        table.forget(first.slot);
+        let (second, is_new) = table.place(&identity("b", None), now, 1).expect("placed");
+        assert!(is_new && second.slot == first.slot && second.generation != first.generation);
+        assert!(table.at(first).is_none());
+    }
+}

@@ -1,0 +1,556 @@
+//! Views: the panes that rules read, kept per key.
+//!
+//! Intuition: a rule such as `p99(latency_ms[1m]) by (source)` reads one merged histogram per
+//! source, not one per series. So an observation is added, as it comes, to the current pane of
+//! each group it belongs to; at a grid point the trailing window is the union of a few panes.
+//! Invariant: a group's panes are those of its key over event time, on-time observations only
+//! (a baseline view takes late ones, too); evaluating a view costs what changed since the last
+//! grid point, because only dirty groups are visited.
+//! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a
+//! running total from which leaving panes are subtracted (floating sums drift).
+
+use super::key::KeyId;
+use super::pane::{Pane, Sample, Shape};
+use super::selector::{By, Selector};
+use super::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// What a view keeps; two expressions that read the same thing share one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ViewSpec {
+    pub selector: Selector,
+    pub by: By,
+    pub kind: ViewKind,
+    /// Whether anything asks for a quantile.
+    pub has_quantiles: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum ViewKind {
+    /// The panes of `[window]`, and those of the same window `history` earlier.
+    Trailing { window: Span, pane: Span, history: Span },
+    /// The aligned windows of `window` over the last `period`, late observations included.
+    Baseline { window: Span, period: Span },
+    /// Only when the newest observation was.
+    Newest,
+}
+
+/// Which group of which view a series feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    pub view: u32,
+    pub group: u32,
+}
+
+#[derive(Debug)]
+pub struct View {
+    pub spec: ViewSpec,
+    pane: Span,
+    /// How long after its start a pane is still read by some grid point.
+    kept: Span,
+    shape: Shape,
+    groups: Vec<Option<Group>>,
+    free: Vec<u32>,
+    by_key: HashMap<KeyId, u32, foldhash::fast::FixedState>,
+    dirty: Vec<u32>,
+    /// Grid point → groups whose value changes there because a pane enters or leaves.
+    rolls: BTreeMap<Timestamp, Vec<u32>>,
+}
+
+/// One key's panes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Group {
+    pub key: KeyId,
+    members: u32, // series that feed it, > 0 while the group lives
+    /// Greatest event time of its observations; for a declared series, when it was declared.
+    pub newest: Timestamp,
+    panes: VecDeque<Trail>, // ascending by index
+    is_dirty: bool,
+    #[serde(skip)]
+    prefix: Prefix,
+    #[serde(skip)]
+    memo: Vec<(u64, f64)>, // (q as bits, quantile) at `memo_at`
+    #[serde(skip)]
+    memo_at: Option<Timestamp>,
+}
+
+/// One pane of a group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trail {
+    pub index: i64, // start = index × pane length
+    pub pane: Pane,
+    mean: f64,
+    m2: f64, // sum of squared distances from the mean
+}
+
+/// The merge of all panes of a window but the newest, kept while it stays true.
+#[derive(Debug, Clone, Default)]
+struct Prefix {
+    first: i64,
+    last: i64,
+    pane: Option<Pane>,
+}
+
+/// Count, sum, extremes and spread over some panes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Totals {
+    pub count: u64,
+    pub sum: f64,
+    pub min: f64,
+    pub max: f64,
+    pub last: Option<(Timestamp, f64)>,
+    mean: f64,
+    m2: f64,
+}
+
+impl View {
+    pub fn new(spec: ViewSpec, shape: Shape) -> View {
+        let (pane, kept) = match spec.kind {
+            ViewKind::Trailing { window, pane, history } => (pane, window + history),
+            ViewKind::Baseline { window, period } => (window, period + window * 2),
+            ViewKind::Newest => (Span::from_hours(1), Span::ZERO),
+        };
+        View {
+            spec,
+            pane,
+            kept,
+            shape,
+            groups: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::default(),
+            dirty: Vec::new(),
+            rolls: BTreeMap::new(),
+        }
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Adds a series to the group of a key, making the group when it is the first.
+    /// The first series of a named metric brings its shape along.
+    pub fn join(&mut self, key: KeyId, newest: Timestamp, shape: Shape) -> u32 {
+        if self.by_key.is_empty() && self.spec.selector.name.is_some() {
+            self.shape = shape;
+        }
+        if let Some(group) = self.by_key.get(&key) {
+            let at = *group;
+            if let Some(group) = self.group_mut(at) {
+                group.members += 1;
+                group.newest = group.newest.max(newest);
+            }
+            self.mark(at);
+            return at;
+        }
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.groups.push(None);
+            self.groups.len() as u32 - 1
+        });
+        self.groups[at as usize] = Some(Group::new(key, newest));
+        self.by_key.insert(key, at);
+        self.mark(at);
+        at
+    }
+
+    /// Takes a series out of its group; the key, if that was its last series.
+    pub fn leave(&mut self, group: u32) -> Option<KeyId> {
+        let members = &mut self.group_mut(group)?.members;
+        *members -= 1;
+        if *members > 0 {
+            return None;
+        }
+        let gone = self.groups[group as usize].take()?;
+        self.by_key.remove(&gone.key);
+        self.dirty.retain(|dirty| *dirty != group);
+        self.free.push(group);
+        Some(gone.key)
+    }
+
+    /// Adds one observation to a group. `now`: the ingest time; `interval`: the grid.
+    #[inline]
+    pub fn record(&mut self, group: u32, sample: &Reading<'_>, now: Timestamp, interval: Span) {
+        let has_quantiles = self.spec.has_quantiles;
+        let Some((trail, is_newest)) = self.trail(group, sample.time(), now, interval) else { return };
+        match sample {
+            Reading::One(sample) => trail.record(sample, has_quantiles),
+            Reading::Many(pane, _) => trail.merge(pane),
+        }
+        if !is_newest && let Some(group) = self.group_mut(group) {
+            group.prefix.pane = None;
+        }
+    }
+
+    /// The pane of a time in a group, marked as changed; `None` where no grid point reads it.
+    #[inline]
+    fn trail(
+        &mut self,
+        group: u32,
+        time: Timestamp,
+        now: Timestamp,
+        interval: Span,
+    ) -> Option<(&mut Trail, bool)> {
+        self.mark(group);
+        let (pane, kept) = (self.pane, self.kept);
+        let entry = self.groups.get_mut(group as usize)?.as_mut()?;
+        entry.newest = entry.newest.max(time);
+        if self.spec.kind == ViewKind::Newest || time.floor(pane) + kept < now {
+            return None;
+        }
+        let index = time.index(pane);
+        let behind = entry.panes.iter().rev().take_while(|trail| trail.index > index).count();
+        let mut at = entry.panes.len() - behind;
+        if at == 0 || entry.panes[at - 1].index != index {
+            entry.panes.insert(at, Trail::new(index));
+            at += 1;
+            if behind > 0 {
+                entry.prefix.pane = None;
+            }
+            schedule_rolls(&mut self.rolls, self.spec.kind, group, index, now, interval);
+        }
+        let entry = self.groups.get_mut(group as usize)?.as_mut()?;
+        Some((entry.panes.get_mut(at - 1)?, behind == 0))
+    }
+
+    /// Marks a group as changed since the last grid point.
+    #[inline]
+    pub fn mark(&mut self, group: u32) {
+        if let Some(Some(entry)) = self.groups.get_mut(group as usize)
+            && !entry.is_dirty
+        {
+            entry.is_dirty = true;
+            self.dirty.push(group);
+        }
+    }
+
+    /// When the next pane enters or leaves some group's window.
+    pub fn next_roll(&self) -> Option<Timestamp> {
+        self.rolls.first_key_value().map(|(at, _)| *at)
+    }
+
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Marks the groups whose panes roll by `at`, and lets panes go that nothing reads any more.
+    pub fn roll(&mut self, at: Timestamp) {
+        while let Some(entry) = self.rolls.first_entry()
+            && *entry.key() <= at
+        {
+            for group in entry.remove() {
+                self.mark(group);
+                let (pane, kept) = (self.pane, self.kept);
+                if let Some(group) = self.group_mut(group) {
+                    group.drop_before(at, pane, kept);
+                }
+            }
+        }
+    }
+
+    /// The keys of the changed groups, in no order; they are clean afterwards.
+    pub fn take_dirty(&mut self) -> Vec<KeyId> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let keys = dirty.iter().filter_map(|at| {
+            let group = self.groups.get_mut(*at as usize)?.as_mut()?;
+            group.is_dirty = false;
+            Some(group.key)
+        });
+        keys.collect()
+    }
+
+    /// Before all series join anew: groups stay, their member counts do not.
+    pub fn forget_members(&mut self) {
+        for group in self.groups.iter_mut().flatten() {
+            group.members = 0;
+        }
+    }
+
+    /// After all series joined anew: groups that nobody joined go.
+    pub fn drop_empty(&mut self) {
+        for at in 0..self.groups.len() {
+            if self.groups[at].as_ref().is_some_and(|group| group.members == 0)
+                && let Some(gone) = self.groups[at].take()
+            {
+                self.by_key.remove(&gone.key);
+                self.dirty.retain(|dirty| *dirty as usize != at);
+                self.free.push(at as u32);
+            }
+        }
+    }
+
+    pub fn group_of(&self, key: KeyId) -> Option<u32> {
+        self.by_key.get(&key).copied()
+    }
+
+    pub fn group(&self, group: u32) -> Option<&Group> {
+        self.groups.get(group as usize)?.as_ref()
+    }
+
+    fn group_mut(&mut self, group: u32) -> Option<&mut Group> {
+        self.groups.get_mut(group as usize)?.as_mut()
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
+        self.by_key.keys().copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Start of the oldest pane of the trailing window that ends at grid point `at`.
+    pub fn oldest_start(&self, at: Timestamp) -> Timestamp {
+        Timestamp::clamped(self.range(at).0 * self.pane.ms())
+    }
+
+    /// First and last pane index of the trailing window that ends at grid point `at`.
+    fn range(&self, at: Timestamp) -> (i64, i64) {
+        let last = (at - Span::MILLISECOND).index(self.pane);
+        let panes = match self.spec.kind {
+            ViewKind::Trailing { window, pane, .. } => window.ms() / pane.ms(),
+            _ => 1,
+        };
+        (last - panes + 1, last)
+    }
+
+    /// Totals of the trailing window that ends at `at`; all zero for a key without a group.
+    pub fn totals(&self, key: KeyId, at: Timestamp) -> Totals {
+        let (first, last) = self.range(at);
+        let mut totals = Totals::default();
+        let group = self.group_of(key).and_then(|group| self.group(group));
+        for trail in group.into_iter().flat_map(|group| group.within(first, last)) {
+            totals.add(trail);
+        }
+        totals
+    }
+
+    /// A quantile of the trailing window that ends at `at`; `None` when it is empty.
+    pub fn quantile(&mut self, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
+        let ((first, last), shape) = (self.range(at), self.shape);
+        let group = self.group_of(key)?;
+        self.group_mut(group)?.quantile(shape, first, last, at, q)
+    }
+
+    /// Baseline views: the aligned windows sealed by `at` that end by `end`, oldest first.
+    pub fn sealed(&self, key: KeyId, end: Timestamp, from: Timestamp) -> impl Iterator<Item = &Trail> {
+        let (first, last) = (from.ceil(self.pane).index(self.pane), end.index(self.pane) - 1);
+        let group = self.group_of(key).and_then(|group| self.group(group));
+        group.into_iter().flat_map(move |group| group.within(first, last))
+    }
+}
+
+/// A pane changes the value of its group where it enters and where it leaves a window.
+fn schedule_rolls(
+    rolls: &mut BTreeMap<Timestamp, Vec<u32>>,
+    kind: ViewKind,
+    group: u32,
+    index: i64,
+    now: Timestamp,
+    interval: Span,
+) {
+    let mut at = |time: Timestamp| {
+        let grid = (time + Span::MILLISECOND).ceil(interval);
+        if grid > now {
+            rolls.entry(grid).or_default().push(group);
+        }
+    };
+    match kind {
+        ViewKind::Trailing { window, pane, history } => {
+            let start = Timestamp::clamped(index * pane.ms());
+            at(start);
+            at(start + window);
+            if history.is_positive() {
+                at(start + history);
+                at(start + history + window);
+            }
+        }
+        ViewKind::Baseline { window, period } => {
+            at(Timestamp::clamped(index * window.ms()) + period + window * 2);
+        }
+        ViewKind::Newest => {}
+    }
+}
+
+/// What is added to a pane: one value, or a whole pane of them.
+#[derive(Debug)]
+pub enum Reading<'a> {
+    One(Sample),
+    Many(&'a Pane, Timestamp),
+}
+
+impl Reading<'_> {
+    #[inline]
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Reading::One(sample) => sample.time,
+            Reading::Many(_, time) => *time,
+        }
+    }
+
+    #[inline]
+    pub fn add_to(&self, pane: &mut Pane) {
+        match self {
+            Reading::One(sample) => pane.record(*sample),
+            Reading::Many(part, _) => pane.merge(part),
+        }
+    }
+}
+
+impl Group {
+    fn new(key: KeyId, newest: Timestamp) -> Group {
+        Group {
+            key,
+            members: 1,
+            newest,
+            panes: VecDeque::new(),
+            is_dirty: false,
+            prefix: Prefix::default(),
+            memo: Vec::new(),
+            memo_at: None,
+        }
+    }
+
+    fn within(&self, first: i64, last: i64) -> impl Iterator<Item = &Trail> {
+        let skip = self.panes.partition_point(|trail| trail.index < first);
+        self.panes.iter().skip(skip).take_while(move |trail| trail.index <= last)
+    }
+
+    fn drop_before(&mut self, at: Timestamp, pane: Span, kept: Span) {
+        while self.panes.front().is_some_and(|trail| {
+            Timestamp::clamped(trail.index * pane.ms()) + kept < at
+        }) {
+            self.panes.pop_front();
+        }
+        if self.panes.is_empty() {
+            self.panes = VecDeque::new();
+            self.prefix = Prefix::default();
+        }
+    }
+
+    fn quantile(&mut self, shape: Shape, first: i64, last: i64, at: Timestamp, q: f64) -> Option<f64> {
+        if self.memo_at != Some(at) {
+            self.memo.clear();
+            self.memo_at = Some(at);
+        }
+        if let Some((_, value)) = self.memo.iter().find(|(bits, _)| *bits == q.to_bits()) {
+            return Some(*value);
+        }
+        self.refresh_prefix(first, last);
+        let newest = self.within(first, last).last()?;
+        let value = match &self.prefix.pane {
+            Some(prefix) => super::pane::quantile_of(&[prefix, &newest.pane], shape, q),
+            None => newest.pane.quantile(shape, q),
+        }?;
+        self.memo.push((q.to_bits(), value));
+        Some(value)
+    }
+
+    /// Merges all panes of the window but the newest, unless that is what is already there.
+    fn refresh_prefix(&mut self, first: i64, last: i64) {
+        let mut indexes = self.within(first, last).map(|trail| trail.index);
+        let Some(oldest) = indexes.next() else { return };
+        let newest = indexes.last().unwrap_or(oldest);
+        if self.prefix.pane.is_some() && (self.prefix.first, self.prefix.last) == (oldest, newest) {
+            return;
+        }
+        let mut older = self.within(oldest, newest - 1);
+        let pane = older.next().map(|first| {
+            let mut merged = first.pane.clone();
+            older.for_each(|trail| merged.merge(&trail.pane));
+            merged
+        });
+        self.prefix = Prefix { first: oldest, last: newest, pane };
+    }
+}
+
+impl Trail {
+    fn new(index: i64) -> Trail {
+        Trail { index, pane: Pane::default(), mean: 0.0, m2: 0.0 }
+    }
+
+    /// Welford's update, so that a small spread around a large mean survives.
+    #[inline]
+    fn record(&mut self, sample: &Sample, has_quantiles: bool) {
+        if has_quantiles {
+            self.pane.record(*sample);
+        } else {
+            self.pane.record_plain(*sample);
+        }
+        let distance = sample.value - self.mean;
+        self.mean += distance / self.pane.count as f64;
+        self.m2 += distance * (sample.value - self.mean);
+    }
+
+    /// Adds a pre-aggregated pane; its spread is taken from its buckets' mean only.
+    fn merge(&mut self, part: &Pane) {
+        let mut totals = Totals { count: self.pane.count, mean: self.mean, m2: self.m2, ..Totals::default() };
+        totals.add_moments(part.count, part.avg().unwrap_or(0.0), 0.0);
+        self.pane.merge(part);
+        (self.mean, self.m2) = (totals.mean, totals.m2);
+    }
+}
+
+impl Default for Totals {
+    fn default() -> Totals {
+        Totals {
+            count: 0,
+            sum: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            last: None,
+            mean: 0.0,
+            m2: 0.0,
+        }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, trail: &Trail) {
+        self.add_moments(trail.pane.count, trail.mean, trail.m2);
+        self.sum += trail.pane.sum;
+        self.min = self.min.min(trail.pane.min);
+        self.max = self.max.max(trail.pane.max);
+        if let (Some(time), Some(value)) = (trail.pane.last_time(), trail.pane.last()) {
+            self.last = self.last.filter(|(newest, _)| *newest > time).or(Some((time, value)));
+        }
+    }
+
+    /// Chan, Golub & LeVeque (1979): the pairwise form of Welford's update.
+    fn add_moments(&mut self, count: u64, mean: f64, m2: f64) {
+        let total = (self.count + count) as f64;
+        if count > 0 {
+            let distance = mean - self.mean;
+            self.m2 += m2 + distance * distance * self.count as f64 * count as f64 / total;
+            self.mean += distance * count as f64 / total;
+            self.count += count;
+        }
+    }
+
+    /// Population standard deviation, as PromQL's `stddev_over_time`; `None` while empty.
+    pub fn stddev(&self) -> Option<f64> {
+        (self.count > 0).then(|| (self.m2 / self.count as f64).sqrt())
+    }
+}
+
+/// The stored form of a view.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ViewImage {
+    groups: Vec<Option<Group>>,
+    free: Vec<u32>,
+    dirty: Vec<u32>,
+    rolls: BTreeMap<Timestamp, Vec<u32>>,
+    shape: Shape,
+}
+
+impl View {
+    pub fn image(&self) -> impl Serialize + '_ {
+        (&self.groups, &self.free, &self.dirty, &self.rolls, &self.shape)
+    }
+
+    pub fn restore(spec: ViewSpec, image: ViewImage) -> View {
+        let mut view = View::new(spec, image.shape);
+        let groups = image.groups.iter().enumerate();
+        view.by_key = groups.filter_map(|(at, g)| Some((g.as_ref()?.key, at as u32))).collect();
+        View { groups: image.groups, free: image.free, dirty: image.dirty, rolls: image.rolls, ..view }
+    }
+}

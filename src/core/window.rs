@@ -1,0 +1,240 @@
+//! The 1m, 5m and 1h windows of one series while they are open.
+//!
+//! Intuition: an observation is recorded once, into its open 1m window; when that is sealed it is
+//! added to the 5m window it belongs to, and that one to its 1h window. So 5m is exactly the merge
+//! of its 1m windows, by construction.
+//! Invariant: a window is sealed at `end + allowed_lateness + 1 ms` and from then on the engine
+//! does not hold it; what comes later for it leaves as a [`Correction`] that carries only the late
+//! part, and whoever stores the window adds it. Rejected: keeping sealed windows for an hour in
+//! case a correction comes (at 100,000 series that is a gigabyte of waiting).
+
+use super::limits::OPEN_WINDOWS_MAX;
+use super::pane::{Pane, Shape};
+use super::series::SeriesInfo;
+use super::time::{Span, Timestamp};
+use super::unit::Unit;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The three resolutions of windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum WindowSize {
+    #[serde(rename = "1m")]
+    Minute,
+    #[serde(rename = "5m")]
+    FiveMinutes,
+    #[serde(rename = "1h")]
+    Hour,
+}
+
+impl WindowSize {
+    pub const ALL: [WindowSize; 3] = [WindowSize::Minute, WindowSize::FiveMinutes, WindowSize::Hour];
+
+    pub const fn span(self) -> Span {
+        match self {
+            WindowSize::Minute => Span::from_mins(1),
+            WindowSize::FiveMinutes => Span::from_mins(5),
+            WindowSize::Hour => Span::from_hours(1),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            WindowSize::Minute => "1m",
+            WindowSize::FiveMinutes => "5m",
+            WindowSize::Hour => "1h",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<WindowSize> {
+        WindowSize::ALL.into_iter().find(|size| size.name() == name)
+    }
+
+    /// The size whose windows are made of windows of this size.
+    fn coarser(self) -> Option<WindowSize> {
+        match self {
+            WindowSize::Minute => Some(WindowSize::FiveMinutes),
+            WindowSize::FiveMinutes => Some(WindowSize::Hour),
+            WindowSize::Hour => None,
+        }
+    }
+}
+
+/// Which window of which series.
+#[derive(Debug, Clone)]
+pub struct WindowKey {
+    pub series: Arc<SeriesInfo>,
+    pub unit: Option<Unit>,
+    pub shape: Shape,
+    pub size: WindowSize,
+    pub start: Timestamp,
+}
+
+/// A window as it leaves the engine for the first time: revision 0.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    pub at: Timestamp,
+    pub key: WindowKey,
+    pub pane: Pane,
+}
+
+/// What came for a window after it was sealed; adds a revision to it.
+#[derive(Debug, Clone)]
+pub struct Correction {
+    pub at: Timestamp,
+    pub key: WindowKey,
+    pub part: Pane,
+}
+
+/// The open windows of one series, each list ascending by start.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct OpenWindows {
+    minutes: Vec<Open>,
+    fives: Vec<Open>,
+    hours: Vec<Open>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Open {
+    pub start: Timestamp,
+    pub pane: Pane,
+}
+
+/// When a window of this size that starts here is sealed.
+#[inline]
+pub fn seal_due(start: Timestamp, size: WindowSize, allowed_lateness: Span) -> Timestamp {
+    start + size.span() + allowed_lateness + Span::MILLISECOND
+}
+
+impl OpenWindows {
+    /// The open window that starts here, made when it is new; says whether it was made.
+    /// `None` when the series has too many open windows already.
+    #[inline]
+    pub fn open(&mut self, size: WindowSize, start: Timestamp) -> Option<(&mut Pane, bool)> {
+        let list = self.list_mut(size);
+        // Nearly always the newest one: search from the back.
+        let behind = list.iter().rev().take_while(|open| open.start > start).count();
+        let at = list.len() - behind;
+        let is_new = at == 0 || list[at - 1].start != start;
+        if is_new && list.len() >= OPEN_WINDOWS_MAX {
+            return None;
+        }
+        let at = if is_new {
+            if list.is_empty() {
+                list.reserve_exact(1);
+            }
+            list.insert(at, Open { start, pane: Pane::default() });
+            at
+        } else {
+            at - 1
+        };
+        list.get_mut(at).map(|open| (&mut open.pane, is_new))
+    }
+
+    /// Takes the window out that is sealed now and adds it to the coarser one it belongs to.
+    /// Returns it, and the coarser window's start when that had to be opened.
+    pub fn seal(&mut self, size: WindowSize, start: Timestamp) -> Option<(Pane, Option<Timestamp>)> {
+        let list = self.list_mut(size);
+        let at = list.iter().position(|open| open.start == start)?;
+        let pane = list.remove(at).pane;
+        if list.is_empty() && list.capacity() > 2 {
+            *list = Vec::new();
+        }
+        let Some(coarser) = size.coarser() else { return Some((pane, None)) };
+        let coarse_start = start.floor(coarser.span());
+        let opened = match self.open(coarser, coarse_start) {
+            Some((whole, is_new)) => {
+                whole.merge(&pane);
+                is_new.then_some(coarse_start)
+            }
+            // Coarser windows are opened by finer ones, of which there are at least as many.
+            None => None,
+        };
+        Some((pane, opened))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.minutes.is_empty() && self.fives.is_empty() && self.hours.is_empty()
+    }
+
+    /// The open windows of one size as they are now, finer open ones included, by start.
+    pub fn current(&self, size: WindowSize) -> Vec<Open> {
+        let mut windows = self.list(size).clone();
+        let finer: &[WindowSize] = match size {
+            WindowSize::Minute => &[],
+            WindowSize::FiveMinutes => &[WindowSize::Minute],
+            WindowSize::Hour => &[WindowSize::FiveMinutes, WindowSize::Minute],
+        };
+        for open in finer.iter().flat_map(|finer| self.list(*finer)) {
+            let start = open.start.floor(size.span());
+            let at = windows.partition_point(|window| window.start < start);
+            if windows.get(at).is_none_or(|window| window.start != start) {
+                windows.insert(at, Open { start, pane: Pane::default() });
+            }
+            windows[at].pane.merge(&open.pane);
+        }
+        windows
+    }
+
+    /// Starts of all open windows with their sizes.
+    pub fn starts(&self) -> impl Iterator<Item = (WindowSize, Timestamp)> + '_ {
+        WindowSize::ALL.into_iter().flat_map(|size| {
+            self.list(size).iter().map(move |open| (size, open.start))
+        })
+    }
+
+    fn list(&self, size: WindowSize) -> &Vec<Open> {
+        match size {
+            WindowSize::Minute => &self.minutes,
+            WindowSize::FiveMinutes => &self.fives,
+            WindowSize::Hour => &self.hours,
+        }
+    }
+
+    fn list_mut(&mut self, size: WindowSize) -> &mut Vec<Open> {
+        match size {
+            WindowSize::Minute => &mut self.minutes,
+            WindowSize::FiveMinutes => &mut self.fives,
+            WindowSize::Hour => &mut self.hours,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::histogram::layout::Digits;
+    use crate::core::pane::Sample;
+
+    fn record(windows: &mut OpenWindows, secs: i64, value: f64) {
+        let shape = Shape { digits: Digits::Two, resolution: Unit::resolution(None) };
+        let time = Timestamp::clamped(secs * 1_000);
+        let (pane, _) = windows.open(WindowSize::Minute, time.floor(Span::from_mins(1))).expect("room");
+        pane.record(Sample::new(shape, value, time));
+    }
+
+    #[test]
+    fn a_coarser_window_is_the_merge_of_the_finer_ones() {
+        let mut windows = OpenWindows::default();
+        (0..300).for_each(|secs| record(&mut windows, secs, f64::from(secs as i32)));
+        let before = windows.current(WindowSize::FiveMinutes);
+        for minute in 0..5 {
+            let start = Timestamp::clamped(minute * 60_000);
+            let (pane, opened) = windows.seal(WindowSize::Minute, start).expect("open");
+            assert_eq!((pane.count, opened.is_some()), (60, minute == 0));
+        }
+        let (five, opened) = windows.seal(WindowSize::FiveMinutes, Timestamp::clamped(0)).expect("open");
+        assert_eq!((five.count, five.sum, five.last()), (300, 44_850.0, Some(299.0)));
+        assert!(opened.is_some() && before[0].pane == five);
+    }
+
+    #[test]
+    fn windows_out_of_order_are_kept_in_order() {
+        let mut windows = OpenWindows::default();
+        for secs in [130, 10, 70, 11] {
+            record(&mut windows, secs, 1.0);
+        }
+        let starts: Vec<_> = windows.starts().map(|(_, start)| start.ms() / 1_000).collect();
+        assert_eq!(starts, [0, 60, 120]);
+    }
+}

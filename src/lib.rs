@@ -1,1 +1,4 @@
 pub mod core;
+pub mod driver;
+pub mod pipeline;
+pub mod wire;

@@ -18,6 +18,8 @@ pub struct Record<'a> {
     pub stamp: Timestamp,
     /// In a file without ingest times: values past this are refused as `future` (CONTRACT §2).
     pub limit: Option<Timestamp>,
+    /// Events of the payload that could not even be decoded; only counted.
+    pub bad: &'a [super::counters::Refusal],
     pub body: Body<'a>,
 }
 

@@ -17,7 +17,7 @@ pub mod snapshot;
 mod views;
 
 use super::alert::Instance;
-use super::counters::Counters;
+use super::counters::{Counters, Outcome};
 use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
 use super::event::{Body, Record};
@@ -128,6 +128,9 @@ impl Engine {
             self.note_interruption(at);
             self.advance(at, out);
             self.now = at;
+        }
+        for reason in record.bad {
+            self.counters.count(Outcome::Refused(*reason), 1);
         }
         match record.body {
             Body::Events(events) => self.ingest(record, events, directory, out),

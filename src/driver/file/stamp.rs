@@ -1,0 +1,178 @@
+//! Ingest times for the lines of a plain file (CONTRACT §2).
+//!
+//! Intuition: a file has no broker that stamped its lines, so its clock is the largest event time
+//! so far. One absurd time must not drag that clock along: a line that jumps far ahead is believed
+//! only if the next line says the same.
+//! Invariant: stamps never go back; at most one line is held back, waiting for the next.
+
+use crate::core::event::Event;
+use crate::core::limits::Limits;
+use crate::core::{Span, Timestamp};
+use crate::wire::line::{Content, Line};
+
+/// Gives lines their ingest time.
+#[derive(Debug)]
+pub struct Stamper {
+    max_skew: Span,
+    max_lateness: Span,
+    largest: Option<Timestamp>,
+    held: Option<(Line, Timestamp)>, // a jump, with its own largest time
+}
+
+/// A line with its time.
+#[derive(Debug)]
+pub struct Stamped {
+    pub line: Line,
+    pub stamp: Timestamp,
+    /// Values past this are refused as `future`, whatever the stamp allows.
+    pub limit: Option<Timestamp>,
+}
+
+impl Stamper {
+    pub fn new(limits: &Limits) -> Stamper {
+        Stamper { max_skew: limits.max_skew, max_lateness: limits.max_lateness, largest: None, held: None }
+    }
+
+    /// Takes the next line; gives those that can be stamped now to `out`.
+    #[inline]
+    pub fn push(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
+        // The common line: an event that is not ahead of its time.
+        if let (Content::One(event), None, None, Some(largest)) =
+            (&line.content, line.ingest_time, &self.held, self.largest)
+            && let Some(time) = event.time_max()
+            && time <= largest + self.max_skew
+        {
+            let stamp = largest.max(time);
+            self.largest = Some(stamp);
+            return out(Stamped { line, stamp, limit: None });
+        }
+        self.push_uncommon(line, out);
+    }
+
+    /// Gives out the line that was held back: nothing follows that could contradict it.
+    pub fn finish(&mut self, out: &mut impl FnMut(Stamped)) {
+        if let Some((line, time)) = self.held.take() {
+            self.believe(line, time, out);
+        }
+    }
+
+    /// Whether all lines so far are out.
+    pub fn is_settled(&self) -> bool {
+        self.held.is_none()
+    }
+
+    fn push_uncommon(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
+        if let Some(stamp) = line.ingest_time {
+            self.finish(out);
+            let stamp = self.largest.map_or(stamp, |largest| largest.max(stamp));
+            self.largest = Some(stamp);
+            return out(Stamped { line, stamp, limit: None });
+        }
+        let Some(time) = time_max(&line) else {
+            // Nothing to read a time from: it takes the clock as it is.
+            let stamp = self.largest.or(self.held.as_ref().map(|(_, time)| *time));
+            return out(Stamped { line, stamp: stamp.unwrap_or(Timestamp::MIN), limit: None });
+        };
+        if let Some((held, held_time)) = self.held.take() {
+            if self.is_confirmed(held_time, time) {
+                self.believe(held, held_time, out);
+            } else {
+                self.doubt(held, time, out);
+            }
+        }
+        match self.largest {
+            Some(largest) if time <= largest + self.max_skew => self.believe(line, time, out),
+            _ => self.held = Some((line, time)),
+        }
+    }
+
+    /// Whether the line after a jump says that the jump was real.
+    fn is_confirmed(&self, held: Timestamp, next: Timestamp) -> bool {
+        match self.largest {
+            Some(largest) => next > largest + self.max_skew,
+            // The first line is a jump if the next one is much older.
+            None => next + self.max_lateness >= held,
+        }
+    }
+
+    fn believe(&mut self, line: Line, time: Timestamp, out: &mut impl FnMut(Stamped)) {
+        let stamp = self.largest.map_or(time, |largest| largest.max(time));
+        self.largest = Some(stamp);
+        out(Stamped { line, stamp, limit: None });
+    }
+
+    /// The jump was an error: its values past the limit are refused, the others are taken.
+    fn doubt(&mut self, line: Line, next: Timestamp, out: &mut impl FnMut(Stamped)) {
+        let largest = self.largest.unwrap_or(next);
+        let limit = largest + self.max_skew;
+        let within = time_max_within(&line, limit).unwrap_or(largest);
+        let stamp = largest.max(within);
+        self.largest = Some(stamp);
+        out(Stamped { line, stamp, limit: Some(limit) });
+    }
+}
+
+/// The largest event time of a line that can be read.
+fn time_max(line: &Line) -> Option<Timestamp> {
+    match &line.content {
+        Content::One(event) => event.time_max(),
+        Content::Many(decoded) => decoded.events.iter().filter_map(Event::time_max).max(),
+        Content::Tick | Content::Control(_) => None,
+    }
+}
+
+fn time_max_within(line: &Line, limit: Timestamp) -> Option<Timestamp> {
+    match &line.content {
+        Content::One(event) => event.time_max_within(limit),
+        Content::Many(decoded) => decoded.events.iter().filter_map(|e| e.time_max_within(limit)).max(),
+        Content::Tick | Content::Control(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::Observation;
+    use crate::core::identity::Who;
+
+    fn stamps(secs: &[i64]) -> Vec<(i64, i64, bool)> {
+        let mut stamper = Stamper::new(&Limits::default());
+        let mut stamped = Vec::new();
+        let mut out = |s: Stamped| {
+            let Content::One(event) = &s.line.content else { return };
+            let time = event.time_max().map_or(0, Timestamp::ms) / 1_000;
+            let is_refused = s.limit.is_some_and(|limit| limit.ms() / 1_000 < time);
+            stamped.push((time, s.stamp.ms() / 1_000, is_refused));
+        };
+        for secs in secs {
+            let time = Timestamp::clamped(secs * 1_000);
+            let event = Event::Metric(Observation { who: Who::new(0, 0), time, value: 1.0 });
+            stamper.push(Line { ingest_time: None, content: Content::One(event) }, &mut out);
+        }
+        stamper.finish(&mut out);
+        stamped
+    }
+
+    #[test]
+    fn the_clock_of_a_file_is_its_largest_time() {
+        assert_eq!(stamps(&[10, 5, 20]), [(10, 10, false), (5, 10, false), (20, 20, false)]);
+    }
+
+    #[test]
+    fn a_jump_is_believed_when_the_next_line_agrees_or_there_is_none() {
+        let real = stamps(&[0, 10_000, 10_001]);
+        assert_eq!(real, [(0, 0, false), (10_000, 10_000, false), (10_001, 10_001, false)]);
+        assert_eq!(stamps(&[0, 10_000])[1], (10_000, 10_000, false));
+    }
+
+    #[test]
+    fn a_jump_that_nobody_confirms_does_not_move_the_clock() {
+        assert_eq!(stamps(&[0, 1_000_000, 5]), [(0, 0, false), (1_000_000, 0, true), (5, 5, false)]);
+    }
+
+    #[test]
+    fn a_first_line_from_the_future_is_refused() {
+        assert_eq!(stamps(&[1_000_000, 5, 6]), [(1_000_000, 5, true), (5, 5, false), (6, 6, false)]);
+        assert_eq!(stamps(&[3_000, 5])[0], (3_000, 3_000, false));
+    }
+}

@@ -1,0 +1,284 @@
+//! A log in files through the engine, at full speed.
+//!
+//! Invariant: the effects are those of the same log read live; they do not depend on the number
+//! of threads, only decoding does.
+
+use super::file::stamp::{Stamped, Stamper};
+use super::file::{Chunk, merge, reader};
+use super::sealed::SealedWindows;
+use crate::core::counters::Refusal;
+use crate::core::effect::WindowEffect;
+use crate::core::event::{Body, Control, Event, Record};
+use crate::core::identity::Directory;
+use crate::core::limits::Limits;
+use crate::core::{Effects, Engine, Timestamp};
+use crate::wire::alert::{self, RecordLine};
+use crate::wire::event::BadEvent;
+use crate::wire::line::{Content, Line};
+use crate::wire::window::WindowView;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// What to read and how.
+#[derive(Debug, Default)]
+pub struct Options {
+    pub files: Vec<PathBuf>,
+    pub threads: usize,
+    pub sort: bool,
+    /// Advance the clock to here after the last line.
+    pub until: Option<Timestamp>,
+    /// Whether rule sets that the log itself holds are put in force.
+    pub log_rules: bool,
+}
+
+/// Where the outputs go; what nobody wants is not made.
+#[derive(Default)]
+pub struct Outputs<'a> {
+    pub windows: Option<Box<dyn Write + 'a>>,
+    pub alerts: Option<Box<dyn Write + 'a>>,
+    pub records: Option<Box<dyn Write + 'a>>,
+    /// Told of each refused line: its number and what was wrong.
+    pub refused: Option<Box<dyn FnMut(u64, &BadEvent) + 'a>>,
+    /// Told now and then how far it is.
+    pub progress: Option<Box<dyn FnMut(&Progress) + 'a>>,
+}
+
+impl std::fmt::Debug for Outputs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outputs").field("windows", &self.windows.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    pub events: u64,
+    /// Share of the input that was read, in [0, 1]; `None` for a pipe.
+    pub share: Option<f64>,
+    pub reached: Timestamp,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Summary {
+    pub lines: u64,
+    pub windows: u64,
+    pub alerts: u64,
+    pub records: u64,
+    pub engine: Engine,
+}
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Input(#[from] reader::InputError),
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    #[error("cannot keep sealed windows in a temporary file; is there room in the temp dir?")]
+    Temporary(#[source] io::Error),
+}
+
+/// Runs the files through an engine that has its rules already.
+pub fn run(engine: Engine, options: &Options, outputs: Outputs<'_>) -> Result<Summary, ReplayError> {
+    let input = match options.files.as_slice() {
+        [one] if !options.sort => reader::open(one)?,
+        several => merge::merged(several, options.sort)?,
+    };
+    let (size, consumed) = (input.size, input.consumed.clone());
+    let mut replay = Replay::new(engine, options, outputs);
+    let mut failed = None;
+    reader::read(input, options.threads, 0, &mut |chunk| {
+        if failed.is_none() {
+            failed = replay.chunk(chunk).err();
+            let read = consumed.load(std::sync::atomic::Ordering::Relaxed);
+            replay.tell(size.map(|size| read as f64 / size.max(1) as f64));
+        }
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None => replay.finish(),
+    }
+}
+
+/// A replay under way.
+#[derive(Debug)]
+struct Replay<'a> {
+    engine: Engine,
+    directory: Directory,
+    stamper: Stamper,
+    sealed: SealedWindows,
+    effects: Effects,
+    outputs: Outputs<'a>,
+    until: Option<Timestamp>,
+    log_rules: bool,
+    lines: u64,
+    counts: [u64; 3], // windows, alerts, records
+    bad: Vec<Refusal>,
+    stamped: Vec<Stamped>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(engine: Engine, options: &Options, outputs: Outputs<'a>) -> Replay<'a> {
+        let limits: Limits = engine.limits().clone();
+        Replay {
+            engine,
+            directory: Directory::default(),
+            stamper: Stamper::new(&limits),
+            sealed: SealedWindows::new(limits.max_lateness),
+            effects: Effects::default(),
+            outputs,
+            until: options.until,
+            log_rules: options.log_rules,
+            lines: 0,
+            counts: [0; 3],
+            bad: Vec::new(),
+            stamped: Vec::new(),
+        }
+    }
+
+    fn chunk(&mut self, chunk: Chunk) -> Result<(), ReplayError> {
+        if chunk.is_anew {
+            self.settle()?;
+            self.directory.forget(chunk.decoder);
+            self.engine.forget_decoder(chunk.decoder);
+        }
+        self.directory.learn(chunk.decoder, chunk.found);
+        for line in chunk.lines {
+            self.line(line)?;
+        }
+        Ok(())
+    }
+
+    /// Before a decoder's numbers change their meaning, lines that carry them must be out.
+    fn settle(&mut self) -> Result<(), ReplayError> {
+        let mut stamped = std::mem::take(&mut self.stamped);
+        self.stamper.finish(&mut |line| stamped.push(line));
+        self.apply_all(stamped)
+    }
+
+    #[inline]
+    fn line(&mut self, line: Line) -> Result<(), ReplayError> {
+        self.lines += 1;
+        if let Content::Many(decoded) = &line.content
+            && let Some(refused) = &mut self.outputs.refused
+        {
+            decoded.bad.iter().for_each(|bad| refused(self.lines, bad));
+        }
+        let mut stamped = std::mem::take(&mut self.stamped);
+        self.stamper.push(line, &mut |line| stamped.push(line));
+        self.apply_all(stamped)
+    }
+
+    #[inline]
+    fn apply_all(&mut self, mut stamped: Vec<Stamped>) -> Result<(), ReplayError> {
+        for line in stamped.drain(..) {
+            self.apply(&line)?;
+        }
+        self.stamped = stamped;
+        Ok(())
+    }
+
+    #[inline]
+    fn apply(&mut self, line: &Stamped) -> Result<(), ReplayError> {
+        self.bad.clear();
+        let body = match &line.line.content {
+            Content::One(event) => Body::Events(std::slice::from_ref(event)),
+            Content::Many(decoded) => {
+                self.bad.extend(decoded.bad.iter().map(|bad| bad.reason));
+                Body::Events(&decoded.events)
+            }
+            Content::Tick => Body::Tick,
+            Content::Control(control) if matches!(**control, Control::Rules(_)) && !self.log_rules => {
+                Body::Events(&[] as &[Event])
+            }
+            Content::Control(control) => Body::Control(control),
+        };
+        let record = Record { seq: self.lines, stamp: line.stamp, limit: line.limit, bad: &self.bad, body };
+        self.engine.handle(&record, &self.directory, &mut self.effects);
+        if self.effects.is_empty() { Ok(()) } else { self.drain() }
+    }
+
+    /// Carries the effects out.
+    fn drain(&mut self) -> Result<(), ReplayError> {
+        let mut effects = std::mem::take(&mut self.effects);
+        for window in effects.windows.drain(..) {
+            self.window(&window)?;
+        }
+        if let Some(alerts) = &mut self.outputs.alerts {
+            for transition in &effects.transitions {
+                writeln!(alerts, "{}", alert::line(transition)).map_err(ReplayError::Output)?;
+            }
+        }
+        if let Some(records) = &mut self.outputs.records {
+            for recorded in &effects.recorded {
+                write_json(records, &RecordLine::new(recorded))?;
+            }
+        }
+        if let Some(refused) = &mut self.outputs.refused {
+            for one in &effects.refused {
+                let message = format!("event time {} at log time {}", one.time, self.engine.now());
+                refused(one.seq, &BadEvent::new(one.index as usize, one.reason, message));
+            }
+        }
+        self.counts[1] += effects.transitions.len() as u64;
+        self.counts[2] += effects.recorded.len() as u64;
+        effects.clear();
+        self.effects = effects;
+        Ok(())
+    }
+
+    fn window(&mut self, window: &WindowEffect) -> Result<(), ReplayError> {
+        self.counts[0] += 1;
+        let view = match window {
+            WindowEffect::Sealed(sealed) => {
+                self.sealed.keep(sealed).map_err(ReplayError::Temporary)?;
+                let Some(windows) = &mut self.outputs.windows else { return Ok(()) };
+                return write_json(windows, &WindowView::new(&sealed.key, &sealed.pane, 0, false));
+            }
+            WindowEffect::Correction(correction) => {
+                let (pane, revision) = self.sealed.correct(correction).map_err(ReplayError::Temporary)?;
+                WindowView::new(&correction.key, &pane, revision, false)
+            }
+        };
+        match &mut self.outputs.windows {
+            Some(windows) => write_json(windows, &view),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(&mut self, share: Option<f64>) {
+        if let Some(progress) = &mut self.outputs.progress {
+            let events = self.engine.counters().received;
+            progress(&Progress { events, share, reached: self.engine.now() });
+        }
+    }
+
+    /// The end of input: the clock stays, what is open is written as it is.
+    fn finish(mut self) -> Result<Summary, ReplayError> {
+        self.settle()?;
+        if let Some(until) = self.until {
+            let tick = Record { seq: self.lines, stamp: until, limit: None, bad: &[], body: Body::Tick };
+            self.engine.handle(&tick, &self.directory, &mut self.effects);
+        }
+        self.engine.finish(&mut self.effects);
+        self.drain()?;
+        if let Some(windows) = &mut self.outputs.windows {
+            for (key, pane) in self.engine.open_windows() {
+                self.counts[0] += 1;
+                write_json(windows, &WindowView::new(&key, &pane, 0, true))?;
+            }
+        }
+        for output in [&mut self.outputs.windows, &mut self.outputs.alerts, &mut self.outputs.records] {
+            output.iter_mut().try_for_each(|output| output.flush()).map_err(ReplayError::Output)?;
+        }
+        self.tell(Some(1.0));
+        let [windows, alerts, records] = self.counts;
+        Ok(Summary { lines: self.lines, windows, alerts, records, engine: self.engine })
+    }
+}
+
+fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), ReplayError> {
+    serde_json::to_writer(&mut *out, value).map_err(|error| ReplayError::Output(error.into()))?;
+    out.write_all(b"\n").map_err(ReplayError::Output)
+}

@@ -1,0 +1,297 @@
+//! Functions: which there are, what they take, what they give.
+
+use super::super::parse::{Arg, SelectorTerm, Term, TermKind};
+use super::super::{ExprError, Spot};
+use super::selector::{AGGREGATES, by, matcher, selector, window};
+use super::{Check, Checker, Keys, Measure, Typed, only_matchers, only_terms, typed};
+use crate::core::Span;
+use crate::core::rule::ast::{
+    Aggregate, Elapsed, Expr, Regression, RunSelector, Side, pane_of,
+};
+use crate::core::selector::{By, Selector};
+use crate::core::unit::Unit;
+use crate::core::view::{ViewKind, ViewSpec};
+use crate::pipeline::diagnostic::nearest;
+
+/// Functions of the language that a later version brings.
+const NOT_YET: [&str; 12] = [
+    "regression_score", "anomaly", "trend", "forecast", "zscore", "robust_z", "upper", "lower", "correlation",
+    "season", "deploys", "predict",
+];
+
+/// Functions of this version besides the aggregates.
+const FUNCTIONS: [&str; 14] = [
+    "quantile", "abs", "min", "max", "clamp", "idle", "age", "in_flight", "silent", "change", "regression",
+    "sustained", "occurrences", "by",
+];
+
+impl Checker {
+    pub(super) fn call(
+        &mut self,
+        at: Spot,
+        name: &str,
+        args: &[Arg],
+        labels: Option<&[String]>,
+        side: Side,
+    ) -> Check<Typed> {
+        if let Some(of) = over_series(args).filter(|_| AGGREGATES.contains(&name)) {
+            return self.aggregate(at, name, of, labels, None);
+        }
+        if labels.is_some() && name != "quantile" {
+            return Err(ExprError::new(at, format!("`by` belongs to an aggregate, not to `{name}`"))
+                .hint("write it right after the aggregate: `p95(x[5m]) by (source)`"));
+        }
+        match name {
+            "quantile" => self.quantile(at, args, labels),
+            "abs" => self.abs(at, args, side),
+            "min" | "max" | "clamp" => self.extreme(at, name, args, side),
+            "idle" | "age" | "in_flight" => self.runs(name, args),
+            "silent" => self.silent(at, args),
+            "change" | "regression" => self.over_period(at, name, args, side),
+            "sustained" | "occurrences" => self.share(at, name, args),
+            later if NOT_YET.contains(&later) => {
+                Err(ExprError::new(at, format!("`{later}` is not available yet"))
+                    .hint("this version has regression, change, sustained and occurrences"))
+            }
+            aggregate if AGGREGATES.contains(&aggregate) => {
+                Err(ExprError::new(at, format!("`{aggregate}` takes a series with a window"))
+                    .hint(format!("write `{aggregate}(latency_ms[5m])`")))
+            }
+            unknown => {
+                let error = ExprError::new(at, format!("function `{unknown}` is not known"));
+                let near = nearest(unknown, AGGREGATES.into_iter().chain(FUNCTIONS));
+                Err(match near {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// `AGG(selector[window]) by (labels)`; `q` for `quantile`.
+    pub(super) fn aggregate(
+        &mut self,
+        at: Spot,
+        name: &str,
+        of: &SelectorTerm,
+        labels: Option<&[String]>,
+        q: Option<f64>,
+    ) -> Check<Typed> {
+        let (selector, window) = (selector(of)?, window(of, at)?);
+        let aggregate = match q {
+            Some(q) => Aggregate::Quantile(q),
+            None => self.named_aggregate(name, &selector, at)?,
+        };
+        if let Some(name) = &selector.name {
+            self.reads.push((name.clone(), window));
+        }
+        let measure = self.measure(aggregate, &selector);
+        let by = by(labels);
+        let kind = ViewKind::Trailing { window, pane: pane_of(window), history: Span::ZERO };
+        let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
+        let view = self.view(ViewSpec { selector, by: by.clone(), kind, has_quantiles });
+        Ok(Typed { expr: Expr::Aggregate { view, aggregate }, measure, keys: Keys::By(by) })
+    }
+
+    fn named_aggregate(&self, name: &str, selector: &Selector, at: Spot) -> Check<Aggregate> {
+        Ok(match name {
+            "count" => Aggregate::Count,
+            "sum" => Aggregate::Sum,
+            "avg" => Aggregate::Avg,
+            "min" => Aggregate::Min,
+            "max" => Aggregate::Max,
+            "last" => Aggregate::Last,
+            "stddev" => Aggregate::Stddev,
+            "rate" if self.is_cumulative(selector) => Aggregate::RateOfSum,
+            "rate" => Aggregate::RateOfCount,
+            "p50" => Aggregate::Quantile(0.5),
+            "p75" => Aggregate::Quantile(0.75),
+            "p90" => Aggregate::Quantile(0.9),
+            "p95" => Aggregate::Quantile(0.95),
+            "p99" => Aggregate::Quantile(0.99),
+            "p999" => Aggregate::Quantile(0.999),
+            other => return Err(ExprError::new(at, format!("aggregate `{other}` is not known"))),
+        })
+    }
+
+    fn measure(&self, aggregate: Aggregate, selector: &Selector) -> Measure {
+        match aggregate {
+            Aggregate::Count => Measure::Unit(Unit::Count),
+            Aggregate::RateOfSum | Aggregate::RateOfCount => Measure::Unknown(None),
+            _ => match self.unit_of(selector) {
+                Some(unit) => Measure::Unit(unit),
+                None => Measure::Unknown(selector.name.as_ref().map(|name| name.to_string())),
+            },
+        }
+    }
+
+    fn quantile(&mut self, at: Spot, args: &[Arg], labels: Option<&[String]>) -> Check<Typed> {
+        let terms = only_terms(args, at, "quantile")?;
+        let usage = || ExprError::new(at, "quantile takes a share and a series: `quantile(0.99, latency_ms[5m])`");
+        let [q, of] = terms.as_slice() else { return Err(usage()) };
+        let (TermKind::Number(literal), TermKind::Selector(of)) = (&q.kind, &of.kind) else { return Err(usage()) };
+        let q_value = match literal.unit {
+            None => literal.value,
+            Some(Unit::Percent) => literal.value / 100.0,
+            Some(_) => return Err(usage()),
+        };
+        if !(0.0..=1.0).contains(&q_value) {
+            return Err(ExprError::new(q.at, format!("{q_value} is no share; it must be between 0 and 1")));
+        }
+        self.aggregate(at, "quantile", of, labels, Some(q_value))
+    }
+
+    fn abs(&mut self, at: Spot, args: &[Arg], side: Side) -> Check<Typed> {
+        let terms = only_terms(args, at, "abs")?;
+        let [inner] = terms.as_slice() else { return Err(ExprError::new(at, "abs takes one value")) };
+        Ok(self.value(inner, side)?.map(|expr| Expr::Abs(Box::new(expr))))
+    }
+
+    /// `min(a, b, …)`, `max(a, b, …)`, `clamp(value, low, high)`.
+    fn extreme(&mut self, at: Spot, name: &str, args: &[Arg], side: Side) -> Check<Typed> {
+        let terms = only_terms(args, at, name)?;
+        let needs = if name == "clamp" { 3 } else { 2 };
+        if terms.len() < needs || (name == "clamp" && terms.len() > needs) {
+            return Err(ExprError::new(at, format!("`{name}` takes {needs} values"))
+                .hint(format!("or a series with a window: `{}(x[5m])`", if name == "clamp" { "max" } else { name })));
+        }
+        let first = self.value(terms[0], side)?;
+        let (measure, mut keys) = (first.measure.clone(), first.keys.clone());
+        let mut all = vec![first.expr.clone()];
+        for term in &terms[1..] {
+            let other = self.value(term, side)?;
+            keys = keys.meet(other.keys.clone(), at)?;
+            all.push(typed::align(first.clone(), terms[0].at, other, term.at)?.1.expr);
+        }
+        let expr = match name {
+            "min" => Expr::Min(all),
+            "max" => Expr::Max(all),
+            _ => {
+                let high = all.pop().unwrap_or(Expr::Number(f64::MAX));
+                Expr::Min(vec![Expr::Max(all), high])
+            }
+        };
+        Ok(Typed { expr, measure, keys })
+    }
+
+    fn runs(&mut self, name: &str, args: &[Arg]) -> Check<Typed> {
+        let mut matchers = Vec::new();
+        for written in only_matchers(args, name)? {
+            if !matches!(written.label.as_str(), "pipeline" | "stage") {
+                return Err(ExprError::new(written.at, format!("`{name}` knows pipeline and stage only")));
+            }
+            matchers.push(matcher(written)?);
+        }
+        let has_stage = matchers.iter().any(|matcher| &*matcher.label == "stage");
+        let runs = RunSelector { matchers: Selector { name: None, matchers }, has_stage };
+        let keys = Keys::By(runs.by());
+        let (expr, unit) = match name {
+            "idle" => (Expr::Elapsed(Elapsed::Idle(runs)), Unit::S),
+            "age" => (Expr::Elapsed(Elapsed::Age(runs)), Unit::S),
+            _ => (Expr::InFlight(runs), Unit::Count),
+        };
+        Ok(Typed { expr, measure: Measure::Unit(unit), keys })
+    }
+
+    fn silent(&mut self, at: Spot, args: &[Arg]) -> Check<Typed> {
+        let terms = only_terms(args, at, "silent")?;
+        let [Term { kind: TermKind::Selector(of), .. }] = terms.as_slice() else {
+            return Err(ExprError::new(at, "silent takes a series: `silent(heartbeat{job=\"runner\"})`"));
+        };
+        if let Some((_, spot)) = of.window {
+            return Err(ExprError::new(spot, "silent takes no window: it is the time since the newest value"));
+        }
+        let selector = selector(of)?;
+        if let Some(name) = &selector.name {
+            self.reads.push((name.clone(), Span::from_hours(1)));
+        }
+        let view = self.view(ViewSpec { selector, by: By::Series, kind: ViewKind::Newest, has_quantiles: false });
+        let expr = Expr::Elapsed(Elapsed::Silent { view });
+        Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys: Keys::By(By::Series) })
+    }
+
+    /// `change(agg, period)` and `regression(agg, period)`.
+    fn over_period(&mut self, at: Spot, name: &str, args: &[Arg], side: Side) -> Check<Typed> {
+        let terms = only_terms(args, at, name)?;
+        let [of, period] = terms.as_slice() else {
+            return Err(ExprError::new(at, format!("`{name}` takes an aggregate and a period: `{name}(p95(x[5m]), 24h)`")));
+        };
+        let inner = self.value(of, side)?;
+        let Expr::Aggregate { view, aggregate } = inner.expr else {
+            return Err(ExprError::new(of.at, format!("`{name}` takes an aggregate, such as `p95(x[5m])`")));
+        };
+        let spec = self.views[view as usize].clone();
+        let ViewKind::Trailing { window, pane, .. } = spec.kind else {
+            return Err(ExprError::new(of.at, format!("`{name}` takes an aggregate over a window")));
+        };
+        let period = self.period(period, window)?;
+        let expr = if name == "change" {
+            let kind = ViewKind::Trailing { window, pane, history: period };
+            let view = self.view(ViewSpec { kind, ..spec });
+            Expr::Change { view, aggregate, period }
+        } else {
+            if aggregate == Aggregate::Stddev {
+                return Err(ExprError::new(of.at, "a regression of stddev is not available yet"));
+            }
+            let baseline = self.view(ViewSpec { kind: ViewKind::Baseline { window, period }, ..spec });
+            Expr::Regression(Box::new(Regression { current: view, baseline, aggregate, window, period, side }))
+        };
+        Ok(Typed { expr, measure: Measure::Unit(Unit::Ratio), keys: inner.keys })
+    }
+
+    /// A duration that is a whole number of windows.
+    fn period(&mut self, term: &Term, window: Span) -> Check<Span> {
+        if let TermKind::Call { name, .. } = &term.kind {
+            return Err(match NOT_YET.contains(&name.as_str()) {
+                true => ExprError::new(term.at, format!("`{name}` is not available yet")).hint("write a duration such as 24h"),
+                false => ExprError::new(term.at, "expected a duration such as 24h"),
+            });
+        }
+        let period = duration(term)?;
+        if period.ms() % window.ms() != 0 || period < window {
+            return Err(ExprError::new(term.at, format!("{period} is no multiple of the window {window}")));
+        }
+        if period.ms() / window.ms() > PERIOD_WINDOWS_MAX {
+            let message = format!("{period} has more than {PERIOD_WINDOWS_MAX} windows of {window}");
+            return Err(ExprError::new(term.at, message).hint("take a longer window or a shorter period"));
+        }
+        Ok(period)
+    }
+
+    fn share(&mut self, at: Spot, name: &str, args: &[Arg]) -> Check<Typed> {
+        let terms = only_terms(args, at, name)?;
+        let [cond, period] = terms.as_slice() else {
+            return Err(ExprError::new(at, format!("`{name}` takes a condition and a period: `{name}(p99(x[1m]) > 1s, 1h)`")));
+        };
+        let (cond, keys) = self.condition(cond)?;
+        let (cond, period, place) = (Box::new(cond), duration(period)?, self.places);
+        self.places += 1;
+        let (expr, unit) = match name {
+            "sustained" => (Expr::Sustained { cond, period, place }, Unit::Ratio),
+            _ => (Expr::Occurrences { cond, period, place }, Unit::Count),
+        };
+        Ok(Typed { expr, measure: Measure::Unit(unit), keys })
+    }
+}
+
+/// Windows of a period kept per key: a week of 5m windows, or a month of 1h ones.
+const PERIOD_WINDOWS_MAX: i64 = 2_016;
+
+/// The one argument of an aggregate, if it is a series.
+fn over_series(args: &[Arg]) -> Option<&SelectorTerm> {
+    match args {
+        [Arg::Term(Term { kind: TermKind::Selector(of), .. })] => Some(of),
+        _ => None,
+    }
+}
+
+fn duration(term: &Term) -> Check<Span> {
+    let TermKind::Number(literal) = &term.kind else {
+        return Err(ExprError::new(term.at, "expected a duration such as 24h"));
+    };
+    let ms = literal.unit.as_ref().and_then(|unit| unit.factor_to(&Unit::Ms)).map(|factor| literal.value * factor);
+    match ms {
+        Some(ms) if ms >= 1.0 => Ok(Span::from_ms(ms as i64)),
+        _ => Err(ExprError::new(term.at, "expected a duration such as 24h")),
+    }
+}

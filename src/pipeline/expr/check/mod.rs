@@ -1,0 +1,212 @@
+//! Syntax tree to checked expression: functions exist, units fit, keys meet.
+//!
+//! Invariant: what comes out refers to views by number and to numbers in the unit of what they are
+//! compared with; the engine never looks at a unit again.
+
+mod call;
+mod selector;
+mod typed;
+
+use super::parse::{Arg, Logic, MatcherTerm, Term, TermKind};
+use super::{ExprError, Spot};
+use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Expr, Side};
+use crate::core::selector::Selector;
+use crate::core::series::MetricSpec;
+use crate::core::unit::Unit;
+use crate::core::view::{ViewKind, ViewSpec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+pub use typed::{Keys, Measure, Typed};
+
+/// A checked expression: something with a value, or a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Checked {
+    Value(Typed),
+    Condition(Cond, Keys),
+}
+
+/// What is known while expressions of one rule set are checked.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// What `metrics:` says.
+    pub metrics: BTreeMap<Arc<str>, MetricSpec>,
+    /// Units of `record:` series, as far as they were checked.
+    pub records: BTreeMap<Arc<str>, Option<Unit>>,
+    /// All views so far; expressions refer to them by place.
+    pub views: Vec<ViewSpec>,
+    /// Metric of a rule written as in runbooks: `p99 > 1000ms` with `metric:`.
+    pub metric: Option<String>,
+    /// Where the rule's conditions with a memory are numbered.
+    pub places: u32,
+    /// Names that expressions read, for hints and order.
+    pub reads: Vec<(Arc<str>, crate::core::Span)>,
+}
+
+type Check<T> = Result<T, ExprError>;
+
+impl Checker {
+    /// Checks a whole expression.
+    pub fn check(&mut self, term: &Term) -> Check<Checked> {
+        match &term.kind {
+            TermKind::Compare(..) | TermKind::Logic(..) => {
+                self.condition(term).map(|(cond, keys)| Checked::Condition(cond, keys))
+            }
+            _ => self.value(term, Side::Above).map(Checked::Value),
+        }
+    }
+
+    /// Checks something that must be a condition.
+    fn condition(&mut self, term: &Term) -> Check<(Cond, Keys)> {
+        match &term.kind {
+            TermKind::Compare(op, left, right) => self.compare(*op, left, right),
+            TermKind::Logic(op, left, right) => {
+                let (a, left_keys) = self.condition(left)?;
+                let (b, right_keys) = self.condition(right)?;
+                let keys = left_keys.meet(right_keys, term.at)?;
+                let (a, b) = (Box::new(a), Box::new(b));
+                let cond = match op {
+                    Logic::And => Cond::And(a, b),
+                    Logic::Or => Cond::Or(a, b),
+                    Logic::Unless => Cond::Unless(a, b),
+                };
+                Ok((cond, keys))
+            }
+            _ => Err(ExprError::new(term.at, "this is a value, but a condition is needed here")
+                .hint("compare it with something, such as `> 10`")),
+        }
+    }
+
+    fn compare(&mut self, op: Comparison, left: &Term, right: &Term) -> Check<(Cond, Keys)> {
+        // A regression looks to the side of its comparison, on whichever side of it it stands.
+        let (left_side, right_side) = match op {
+            Comparison::Less | Comparison::LessEqual => (Side::Below, Side::Above),
+            _ => (Side::Above, Side::Below),
+        };
+        let a = self.value(left, left_side)?;
+        let b = self.value(right, right_side)?;
+        let keys = a.keys.clone().meet(b.keys.clone(), left.at.to(right.at))?;
+        if keys == Keys::Any {
+            return Err(ExprError::new(left.at.to(right.at), "this compares two numbers")
+                .hint("one side must read a series or a pipeline"));
+        }
+        let (a, b) = typed::align(a, left.at, b, right.at)?;
+        Ok((Cond::Compare { left: a.expr, op, right: b.expr }, keys))
+    }
+
+    /// Checks something that must be a value.
+    pub(super) fn value(&mut self, term: &Term, side: Side) -> Check<Typed> {
+        match &term.kind {
+            TermKind::Number(literal) => Ok(Typed::literal(literal)),
+            TermKind::Negative(inner) => {
+                let inner = self.value(inner, side)?;
+                Ok(inner.map(|expr| match expr {
+                    Expr::Number(number) => Expr::Number(-number),
+                    other => typed::scaled(other, -1.0),
+                }))
+            }
+            TermKind::Arithmetic(op, left, right) => {
+                let a = self.value(left, side)?;
+                let b = self.value(right, side)?;
+                let keys = a.keys.clone().meet(b.keys.clone(), term.at)?;
+                typed::arithmetic(*op, (a, left.at), (b, right.at), keys)
+            }
+            TermKind::Call { name, args, by } => self.call(term.at, name, args, by.as_deref(), side),
+            TermKind::Selector(selector) => self.bare(term, selector),
+            TermKind::Compare(..) | TermKind::Logic(..) => {
+                Err(ExprError::new(term.at, "this is a condition, but a value is needed here"))
+            }
+        }
+    }
+
+    /// The place of a view, made when no expression read the same before.
+    pub(super) fn view(&mut self, spec: ViewSpec) -> u32 {
+        let same = |known: &&mut ViewSpec| {
+            known.selector == spec.selector && known.by == spec.by && known.kind == spec.kind
+        };
+        if let Some(at) = self.views.iter_mut().position(|mut known| same(&&mut known)) {
+            self.views[at].has_quantiles |= spec.has_quantiles;
+            return at as u32;
+        }
+        self.views.push(spec);
+        self.views.len() as u32 - 1
+    }
+
+    /// The unit of a metric, as far as it is known before any event came.
+    pub fn unit_of(&self, selector: &Selector) -> Option<Unit> {
+        let name = selector.name.as_ref()?;
+        if let Some(spec) = self.metrics.get(name)
+            && spec.unit.is_some()
+        {
+            return spec.unit.clone();
+        }
+        if let Some(unit) = self.records.get(name) {
+            return unit.clone();
+        }
+        Unit::from_suffix(name).or_else(|| derived_unit(name))
+    }
+
+    pub(super) fn is_cumulative(&self, selector: &Selector) -> bool {
+        let spec = selector.name.as_ref().and_then(|name| self.metrics.get(name));
+        spec.is_some_and(|spec| spec.is_cumulative)
+    }
+
+    /// A level such as `> 10%`, as a comparison in the unit of the value it judges.
+    pub fn level(&self, value: &Typed, text: &str) -> Check<crate::core::rule::ast::Compare> {
+        let (op, literal) = super::parse::parse_level(text)?;
+        let at = Spot { start: 0, end: text.len() };
+        let (_, limit) = typed::align(value.clone(), at, Typed::literal(&literal), at)?;
+        match limit.expr {
+            Expr::Number(limit) => Ok(crate::core::rule::ast::Compare { op, limit }),
+            _ => Err(ExprError::new(at, "a level compares with a number")),
+        }
+    }
+}
+
+/// Units of the series that are derived from stage and run events.
+fn derived_unit(name: &str) -> Option<Unit> {
+    matches!(name, "cards_processed" | "stage_active" | "stage_waiting" | "pipeline_in_flight")
+        .then_some(Unit::Count)
+}
+
+/// The arithmetic that turns a value into another unit.
+pub(super) fn times(expr: Expr, factor: f64) -> Expr {
+    if factor == 1.0 {
+        return expr;
+    }
+    let factor = Expr::Number(factor);
+    Expr::Binary { op: Arithmetic::Multiply, left: Box::new(expr), right: Box::new(factor) }
+}
+
+/// Whether a view is one that forgets nothing for a while: used when limits are told.
+pub fn longest_window(views: &[ViewSpec]) -> Option<crate::core::Span> {
+    let windows = views.iter().filter_map(|view| match view.kind {
+        ViewKind::Trailing { window, history, .. } => Some(window + history),
+        ViewKind::Baseline { window, period } => Some(window + period),
+        ViewKind::Newest => None,
+    });
+    windows.max()
+}
+
+pub(super) fn only_terms<'a>(args: &'a [Arg], at: Spot, name: &str) -> Check<Vec<&'a Term>> {
+    args.iter()
+        .map(|arg| match arg {
+            Arg::Term(term) => Ok(term),
+            Arg::Matcher(matcher) => {
+                Err(ExprError::new(matcher.at, format!("`{name}` takes no label matchers here")))
+            }
+        })
+        .collect::<Check<Vec<_>>>()
+        .map_err(|error| if error.at == Spot::default() { ExprError { at, ..error } } else { error })
+}
+
+pub(super) fn only_matchers<'a>(args: &'a [Arg], name: &str) -> Check<Vec<&'a MatcherTerm>> {
+    args.iter()
+        .map(|arg| match arg {
+            Arg::Matcher(matcher) => Ok(matcher),
+            Arg::Term(term) => Err(ExprError::new(term.at, format!("`{name}` takes `pipeline=\"…\"` and `stage=\"…\"`"))),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use super::*;
+use crate::pipeline::expr::parse::parse;
+
+fn check(text: &str) -> Result<Checked, ExprError> {
+    Checker::default().check(&parse(text)?.term)
+}
+
+fn limit(text: &str) -> f64 {
+    match check(text) {
+        Ok(Checked::Condition(Cond::Compare { right: Expr::Number(limit), .. }, _)) => limit,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn error(text: &str) -> String {
+    match check(text) {
+        Err(error) => format!("{}: {}", &text[error.at.start..error.at.end.max(error.at.start)], error.message),
+        Ok(checked) => panic!("{text} was taken: {checked:?}"),
+    }
+}
+
+#[test]
+fn literals_take_the_unit_of_what_they_are_compared_with() {
+    assert_eq!(limit("p99(latency_ms[1m]) > 1s"), 1_000.0);
+    assert_eq!(limit("p99(latency_ms[1m]) > 250"), 250.0);
+    assert_eq!(limit("avg(cpu_percent[1m]) > 80%"), 80.0);
+    assert_eq!(limit("avg(error_ratio[1m]) > 20%"), 0.2);
+    assert_eq!(limit("change(avg(x[5m]), 1h) > 20%"), 0.2);
+    assert_eq!(limit("idle(pipeline=\"p\") > 10m"), 600.0);
+    assert_eq!(limit("count(errors[5m]) / count(requests[5m]) > 1%"), 0.01);
+    assert_eq!(limit("max(mem_bytes[5m]) > 1GiB"), 1_073_741_824.0);
+}
+
+#[test]
+fn units_that_do_not_fit_are_errors_with_a_place() {
+    assert_eq!(error("p99(latency_ms[1m]) > 20%"), "20%: percent cannot be compared with ms");
+    assert!(error("avg(depth[1m]) > 5ms").starts_with("5ms: this number has a unit"));
+    assert!(error("avg(a_ms[1m]) + avg(b_percent[1m]) > 1").contains("cannot be compared"));
+}
+
+#[test]
+fn keys_must_meet() {
+    assert!(error("avg(a[1m]) by (source) > 1 and avg(b[1m]) by (host) > 1").contains("keys by (host)"));
+    assert!(check("avg(a[1m]) by (source, host) > 1 and avg(b[1m]) by (host, source) > 1").is_ok());
+    assert!(error("5 > 3").contains("compares two numbers"));
+}
+
+#[test]
+fn what_is_not_there_yet_says_so() {
+    for text in ["trend(avg(x[5m]), 1h) > 5", "regression(p95(x[5m]), season(week, 4)) > 10%"] {
+        assert!(error(text).contains("not available yet"), "{text}");
+    }
+}
+
+#[test]
+fn slips_are_recognised() {
+    assert_eq!(check("pp99(x[1m]) > 1").unwrap_err().hint.as_deref(), Some("did you mean `p99`?"));
+    assert!(error("avg(x) > 1").contains("needs a window"));
+    assert!(error("avg(x[15s]) > 1").contains("multiple of 10s"));
+    assert!(error("avg(x[90m]) > 1").contains("multiple of 1h"));
+    assert!(error("1 < avg(x[1m]) < 2").contains("chain"));
+    assert!(error("avg(x{a=~\"(\"}[1m]) > 1").contains("regular expression"));
+    assert!(error("x > 1").contains("is a series, not a value"));
+}
+
+#[test]
+fn a_runbook_sentence_is_a_rule() {
+    let mut checker = Checker { metric: Some("api_latency_ms".into()), ..Checker::default() };
+    let parsed = parse("p99 > 1000ms for 5 minutes").expect("parses");
+    assert_eq!(parsed.pending_for, Some(crate::core::Span::from_mins(5)));
+    assert!(matches!(checker.check(&parsed.term), Ok(Checked::Condition(..))));
+    assert_eq!(checker.views.len(), 1);
+}
+
+#[test]
+fn equal_windows_share_a_view() {
+    let mut checker = Checker::default();
+    for text in ["p99(a_ms[1m]) by (source) > 1s", "p50(a_ms[1m]) by (source) > 1s", "avg(a_ms[5m]) by (source) > 1"] {
+        checker.check(&parse(text).expect("parses").term).expect("checks");
+    }
+    assert_eq!(checker.views.len(), 2);
+    assert!(checker.views[0].has_quantiles && !checker.views[1].has_quantiles);
+}

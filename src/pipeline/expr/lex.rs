@@ -1,0 +1,99 @@
+//! Text to tokens.
+
+use super::{ExprError, Spot};
+
+/// One token and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Token {
+    pub kind: TokenKind,
+    pub at: Spot,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TokenKind {
+    Name(String),
+    /// A number with whatever unit is written against it: `500ms`, `20%`, `1h30m`, `0.9`.
+    Number(String),
+    Text(String),
+    /// One of the symbols below.
+    Symbol(&'static str),
+    End,
+}
+
+/// Longer ones first: `=~` must not be read as `=`.
+const SYMBOLS: [&str; 22] = [
+    "=~", "!~", "!=", "==", ">=", "<=", ">", "<", "=", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/", "%",
+    ":",
+];
+
+/// Bytes of an expression; the longest sensible one has a few hundred.
+const EXPR_BYTES_MAX: usize = 16 << 10;
+
+/// Splits a text into tokens; the last one is [`TokenKind::End`].
+pub fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
+    if text.len() > EXPR_BYTES_MAX {
+        let message = format!("the expression has {} bytes; at most {EXPR_BYTES_MAX} are taken", text.len());
+        return Err(ExprError::new(Spot::default(), message));
+    }
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(first) = text[at..].chars().next() {
+        if first.is_whitespace() {
+            at += first.len_utf8();
+            continue;
+        }
+        let (kind, length) = match first {
+            '0'..='9' | '.' => number(&text[at..]),
+            '"' | '\'' => quoted(&text[at..], at)?,
+            c if c.is_ascii_alphabetic() || c == '_' => {
+                let length = length_while(&text[at..], |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
+                (TokenKind::Name(text[at..at + length].into()), length)
+            }
+            other => symbol(&text[at..]).ok_or_else(|| {
+                let at = Spot { start: at, end: at + other.len_utf8() };
+                ExprError::new(at, format!("`{other}` is not part of the language"))
+            })?,
+        };
+        tokens.push(Token { kind, at: Spot { start: at, end: at + length } });
+        at += length;
+    }
+    tokens.push(Token { kind: TokenKind::End, at: Spot { start: at, end: at } });
+    Ok(tokens)
+}
+
+fn length_while(text: &str, keep: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !keep(c)).unwrap_or(text.len())
+}
+
+fn number(text: &str) -> (TokenKind, usize) {
+    let mut length = length_while(text, |c| c.is_ascii_alphanumeric() || c == '.');
+    if text[length..].starts_with('%') {
+        length += 1;
+    }
+    (TokenKind::Number(text[..length].into()), length)
+}
+
+fn symbol(text: &str) -> Option<(TokenKind, usize)> {
+    let found = SYMBOLS.into_iter().find(|symbol| text.starts_with(symbol))?;
+    Some((TokenKind::Symbol(found), found.len()))
+}
+
+fn quoted(text: &str, at: usize) -> Result<(TokenKind, usize), ExprError> {
+    let mut chars = text.char_indices();
+    let quote = chars.next().map(|(_, c)| c);
+    let mut value = String::new();
+    while let Some((offset, c)) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some((_, 'n')) => value.push('\n'),
+                // A regular expression's own escapes stay as they are.
+                Some((_, c)) if c != '\\' && Some(c) != quote => value.extend(['\\', c]),
+                Some((_, c)) => value.push(c),
+                None => break,
+            },
+            c if Some(c) == quote => return Ok((TokenKind::Text(value), offset + 1)),
+            c => value.push(c),
+        }
+    }
+    Err(ExprError::new(Spot { start: at, end: at + text.len() }, "this text has no closing quote"))
+}

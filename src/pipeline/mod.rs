@@ -1,0 +1,17 @@
+//! What people write in `pipelines/*.yaml`, read, checked and turned into a rule set.
+//!
+//! Intuition: a file is parsed into a tree that remembers where everything stands; the checks walk
+//! it and note every problem with its place instead of stopping at the first; only a directory
+//! without errors becomes a [`RuleSet`](crate::core::rule::RuleSet), in which nothing can be wrong.
+
+//DEF
+pub mod diagnostic;
+pub mod expr;
+//LOAD
+//RULE
+//TC
+pub mod tree;
+pub mod yaml;
+
+pub use diagnostic::Diagnostic;
+//USE load::{Loaded, load_dir, load_files};

@@ -1,0 +1,345 @@
+//! From fields to events: the checks of CONTRACT §1, each refusal with its reason.
+
+use super::fields::{Fields, Labels as RawLabels, Value};
+use super::histogram;
+use crate::core::Timestamp;
+use crate::core::counters::Refusal;
+use crate::core::event::{
+    Event, GateEvent, HistogramEvent, Observation, RunEvent, RunStatus, Samples, StageEvent, StageStatus,
+};
+use crate::core::identity::{Identity, IdentityError, Labels, Who, check_name};
+use crate::core::unit::Unit;
+use crate::wire::time;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// An event that was refused before it reached the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadEvent {
+    /// Its place in the payload, from 0.
+    pub index: usize,
+    pub reason: Refusal,
+    pub message: String,
+}
+
+impl BadEvent {
+    pub fn new(index: usize, reason: Refusal, message: impl Into<String>) -> BadEvent {
+        BadEvent { index, reason, message: message.into() }
+    }
+
+    /// A payload that could not even be split.
+    pub fn payload(error: &serde_json::Error) -> BadEvent {
+        BadEvent::new(0, Refusal::BadPayload, error.to_string())
+    }
+
+    /// Bytes that are no JSON are a bad payload; JSON that is no event is a bad event.
+    pub fn json(index: usize, error: &serde_json::Error) -> BadEvent {
+        let reason = if error.is_data() { Refusal::BadEvent } else { Refusal::BadPayload };
+        BadEvent::new(index, reason, error.to_string())
+    }
+}
+
+/// Makes events, and numbers the identities in them.
+#[derive(Debug)]
+pub struct Builder {
+    number: usize,
+    count: usize,
+    found: Vec<Arc<Identity>>,
+    by_identity: HashMap<IdentityKey, Who, foldhash::fast::FixedState>,
+    texts: HashSet<Arc<str>, foldhash::fast::FixedState>,
+}
+
+type IdentityKey = (Arc<str>, Arc<str>, Labels, Option<Unit>);
+
+/// Identities a decoder holds before it starts anew: 1,000,000 × about 300 B = 300 MB at worst.
+const IDENTITIES_MAX: usize = 1_000_000;
+
+type Made<T> = Result<T, String>;
+
+impl Builder {
+    pub fn new(number: usize) -> Builder {
+        Builder {
+            number,
+            count: 0,
+            found: Vec::new(),
+            by_identity: HashMap::default(),
+            texts: HashSet::default(),
+        }
+    }
+
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.count >= IDENTITIES_MAX || self.texts.len() >= 4 * IDENTITIES_MAX
+    }
+
+    pub fn take_found(&mut self) -> Vec<Arc<Identity>> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Builds the event at this place of a payload.
+    pub fn build(&mut self, index: usize, fields: &Fields<'_>) -> Result<Event, BadEvent> {
+        self.event(fields).map_err(|message| BadEvent::new(index, Refusal::BadEvent, message))
+    }
+
+    fn event(&mut self, fields: &Fields<'_>) -> Made<Event> {
+        match text("type", &fields.r#type)? {
+            "metric" => self.metric(fields),
+            "samples" => self.samples(fields),
+            "histogram" => self.histogram(fields),
+            "stage" => self.stage(fields),
+            "run" => self.run(fields),
+            "gate" => self.gate(fields),
+            other => Err(format!(
+                "type `{}` is not known; it is one of metric, samples, histogram, stage, run, gate",
+                shorten(other)
+            )),
+        }
+    }
+
+    fn metric(&mut self, fields: &Fields<'_>) -> Made<Event> {
+        let observation = Observation {
+            time: instant("time", &fields.time)?,
+            value: number("value", &fields.value)?,
+            who: self.who(fields)?,
+        };
+        Ok(match id(fields)? {
+            Some(id) => Event::Identified(observation, id),
+            None => Event::Metric(observation),
+        })
+    }
+
+    fn samples(&mut self, fields: &Fields<'_>) -> Made<Event> {
+        let (times, values) = (column("times", &fields.times)?, column("values", &fields.values)?);
+        if times.len() != values.len() {
+            return Err(format!("{} times but {} values", times.len(), values.len()));
+        }
+        let pair = |(time, value)| Ok((instant_of("times", time)?, number_of("values", value)?));
+        let columns: Made<Vec<(Timestamp, f64)>> = times.iter().zip(values).map(pair).collect();
+        Ok(Event::Samples(Box::new(Samples { columns: columns?, who: self.who(fields)? })))
+    }
+
+    fn histogram(&mut self, fields: &Fields<'_>) -> Made<Event> {
+        let time = instant("time", &fields.time)?;
+        let scale = match fields.scale {
+            None | Some(Value::Null) => 1.0,
+            _ => number("scale", &fields.scale)?,
+        };
+        let cells = match &fields.hdr {
+            Some(Value::Text(text)) => histogram::from_base64(text, scale)?,
+            Some(Value::Bytes(bytes)) => histogram::from_bytes(bytes, scale)?,
+            other => return Err(wrong("hdr", "base64 of an HdrHistogram", other)),
+        };
+        let who = self.who(fields)?;
+        let histogram::Cells { cells, min, max } = cells;
+        Ok(Event::Histogram(Box::new(HistogramEvent { who, time, cells, min, max })))
+    }
+
+    fn stage(&mut self, fields: &Fields<'_>) -> Made<Event> {
+        let status = text("status", &fields.status)?;
+        let attempt = match &fields.attempt {
+            None | Some(Value::Null) => 1,
+            Some(Value::Integer(attempt)) if (1..=i64::from(u32::MAX)).contains(attempt) => *attempt as u32,
+            other => return Err(wrong("attempt", "a whole number from 1", other)),
+        };
+        self.labels(fields)?;
+        Ok(Event::Stage(Box::new(StageEvent {
+            time: instant("time", &fields.time)?,
+            pipeline: self.name("pipeline", &fields.pipeline)?,
+            run: self.fresh_name("run", &fields.run)?,
+            stage: self.name("stage", &fields.stage)?,
+            status: StageStatus::from_name(status).ok_or_else(|| unknown_status(status))?,
+            attempt,
+        })))
+    }
+
+    fn run(&mut self, fields: &Fields<'_>) -> Made<Event> {
+        let status = text("status", &fields.status)?;
+        self.labels(fields)?;
+        Ok(Event::Run(Box::new(RunEvent {
+            time: instant("time", &fields.time)?,
+            pipeline: self.name("pipeline", &fields.pipeline)?,
+            run: self.fresh_name("run", &fields.run)?,
+            status: RunStatus::from_name(status).ok_or_else(|| unknown_status(status))?,
+            id: id(fields)?,
+        })))
+    }
+
+    fn gate(&mut self, fields: &Fields<'_>) -> Made<Event> {
+        let is_passed = match text("status", &fields.status)? {
+            "passed" => true,
+            "failed" => false,
+            other => return Err(unknown_status(other)),
+        };
+        self.labels(fields)?;
+        Ok(Event::Gate(Box::new(GateEvent {
+            time: instant("time", &fields.time)?,
+            pipeline: self.name("pipeline", &fields.pipeline)?,
+            run: self.fresh_name("run", &fields.run)?,
+            gate: self.name("gate", &fields.gate)?,
+            is_passed,
+            id: id(fields)?,
+        })))
+    }
+
+    /// The number of the identity that the fields name.
+    fn who(&mut self, fields: &Fields<'_>) -> Made<Who> {
+        let unit = match &fields.unit {
+            None | Some(Value::Null) => None,
+            Some(Value::Text(unit)) if unit.is_empty() => None,
+            Some(Value::Text(unit)) => {
+                check_name("unit", unit).map_err(|error| error.to_string())?;
+                Some(Unit::from_name(unit))
+            }
+            other => return Err(wrong("unit", "a text", other)),
+        };
+        let source = self.name("source", &fields.source)?;
+        let name = self.name("name", &fields.name)?;
+        let key = (source, name, self.labels(fields)?, unit);
+        if let Some(who) = self.by_identity.get(&key) {
+            return Ok(*who);
+        }
+        let who = Who::new(self.number, self.count);
+        let (source, name, labels, unit) = key.clone();
+        let identity = Identity::new(source, name, labels, unit).map_err(|error| error.to_string())?;
+        self.found.push(Arc::new(identity));
+        self.count += 1;
+        self.by_identity.insert(key, who);
+        Ok(who)
+    }
+
+    fn labels(&mut self, fields: &Fields<'_>) -> Made<Labels> {
+        let raw: &RawLabels<'_> = match &fields.labels {
+            None | Some(Value::Null) => return Ok(Labels::default()),
+            Some(Value::Labels(raw)) => raw,
+            other => return Err(wrong("labels", "an object of texts", other)),
+        };
+        if let Some(name) = &raw.ill_typed {
+            return Err(format!("label `{}` is not a text", shorten(name)));
+        }
+        if raw.count > raw.pairs.len() && raw.count > crate::core::limits::LABELS_MAX {
+            return Err(IdentityError::TooManyLabels { count: raw.count }.to_string());
+        }
+        let pairs = raw.pairs.iter().map(|(name, value)| (self.share(name), self.share(value)));
+        Labels::new(pairs.collect()).map_err(|error| error.to_string())
+    }
+
+    /// A required name that many events share.
+    fn name(&mut self, what: &'static str, value: &Option<Value<'_>>) -> Made<Arc<str>> {
+        let name = text(what, value)?;
+        check_name(what, name).map_err(|error| error.to_string())?;
+        Ok(self.share(name))
+    }
+
+    /// A required name that hardly any other event has.
+    fn fresh_name(&self, what: &'static str, value: &Option<Value<'_>>) -> Made<Arc<str>> {
+        let name = text(what, value)?;
+        check_name(what, name).map_err(|error| error.to_string())?;
+        Ok(name.into())
+    }
+
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let shared: Arc<str> = text.into();
+        self.texts.insert(shared.clone());
+        shared
+    }
+}
+
+fn text<'a>(name: &str, value: &'a Option<Value<'_>>) -> Made<&'a str> {
+    match value {
+        Some(Value::Text(text)) => Ok(text),
+        other => Err(wrong(name, "a text", other)),
+    }
+}
+
+fn id(fields: &Fields<'_>) -> Made<Option<Box<str>>> {
+    match &fields.id {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Text(id)) => {
+            check_name("id", id).map_err(|error| error.to_string())?;
+            Ok(Some((&**id).into()))
+        }
+        other => Err(wrong("id", "a text", other)),
+    }
+}
+
+fn number(name: &str, value: &Option<Value<'_>>) -> Made<f64> {
+    match value {
+        Some(value) => number_of(name, value),
+        None => Err(wrong(name, "a number", &None)),
+    }
+}
+
+fn number_of(name: &str, value: &Value<'_>) -> Made<f64> {
+    match value {
+        Value::Integer(number) => Ok(*number as f64),
+        Value::Float(number) if number.is_finite() => Ok(*number),
+        Value::Float(number) => Err(format!("{name} is {number}; only finite numbers are taken")),
+        other => Err(wrong_type(name, "a number", other)),
+    }
+}
+
+fn instant(name: &str, value: &Option<Value<'_>>) -> Made<Timestamp> {
+    match value {
+        Some(value) => instant_of(name, value),
+        None => Err(wrong(name, TIME, &None)),
+    }
+}
+
+const TIME: &str = "an RFC 3339 time or epoch milliseconds";
+
+/// A time as text or as a whole number of milliseconds.
+pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
+    match value {
+        Value::Integer(ms) => Timestamp::from_ms(*ms)
+            .ok_or_else(|| format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds")),
+        Value::Text(text) => time::parse(text.as_bytes())
+            .ok_or_else(|| format!("{name} `{}` is not {TIME}", shorten(text))),
+        other => Err(wrong_type(name, TIME, other)),
+    }
+}
+
+fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> Made<&'a [Value<'b>]> {
+    match value {
+        Some(Value::Numbers(numbers)) => Ok(numbers),
+        other => Err(wrong(name, "an array", other)),
+    }
+}
+
+fn unknown_status(status: &str) -> String {
+    format!("status `{}` is not one of this type's", shorten(status))
+}
+
+fn wrong(name: &str, expected: &str, found: &Option<Value<'_>>) -> String {
+    match found {
+        None | Some(Value::Null) => format!("`{name}` is missing; it is {expected}"),
+        Some(value) => wrong_type(name, expected, value),
+    }
+}
+
+fn wrong_type(name: &str, expected: &str, found: &Value<'_>) -> String {
+    let kind = match found {
+        Value::Null => "null",
+        Value::Integer(_) | Value::Float(_) => "a number",
+        Value::Text(_) => "a text",
+        Value::Bytes(_) => "bytes",
+        Value::Numbers(_) => "an array",
+        Value::Labels(_) => "an object",
+        Value::Other(kind) => kind,
+    };
+    format!("`{name}` is {kind}; it must be {expected}")
+}
+
+/// A foreign text short enough to repeat in a message.
+fn shorten(text: &str) -> String {
+    const SHOWN_CHARS: usize = 40;
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.into(),
+    }
+}

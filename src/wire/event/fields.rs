@@ -1,0 +1,272 @@
+//! One event as loosely typed fields: what every codec can give and every event is built from.
+//!
+//! Invariant: reading is bounded while it happens: labels beyond the limit are counted, not kept;
+//! an ignored field is skipped, not stored; a key that comes twice is an error.
+
+use crate::core::limits::LABELS_MAX;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+
+/// A field's value, as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value<'a> {
+    Null,
+    Integer(i64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    Bytes(Cow<'a, [u8]>),
+    Numbers(Vec<Value<'a>>),
+    Labels(Labels<'a>),
+    /// A boolean, a deeper structure, a number out of range.
+    Other(&'static str),
+}
+
+/// Label pairs as they came.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Labels<'a> {
+    pub pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>, // at most LABELS_MAX
+    pub count: usize,
+    /// The first label whose value is no text.
+    pub ill_typed: Option<String>,
+}
+
+macro_rules! fields {
+    ($($field:ident),+ $(,)?) => {
+        /// The fields that some type of event has; others are ignored.
+        #[derive(Debug, Default)]
+        pub struct Fields<'a> { $(pub $field: Option<Value<'a>>,)+ }
+
+        impl<'a> Fields<'a> {
+            fn slot(&mut self, name: &str) -> Option<&mut Option<Value<'a>>> {
+                match name { $(stringify!($field) => Some(&mut self.$field),)+ _ => None }
+            }
+        }
+    };
+}
+
+fields!(
+    r#type, time, source, name, value, unit, labels, id, times, values, hdr, scale, pipeline, run, stage,
+    status, attempt, gate, ingest_time, seq, tick,
+);
+
+impl Fields<'_> {
+    /// Whether every field the event has is one that JSON can say.
+    pub fn is_plain(&self) -> bool {
+        let is_plain = |value: &Option<Value<'_>>| match value {
+            Some(Value::Float(number)) => number.is_finite(),
+            Some(Value::Bytes(_)) => false,
+            Some(Value::Numbers(numbers)) => {
+                numbers.iter().all(|value| !matches!(value, Value::Float(n) if !n.is_finite()))
+            }
+            _ => true,
+        };
+        [&self.value, &self.values, &self.times, &self.hdr, &self.scale].into_iter().all(is_plain)
+    }
+}
+
+/// Reads one JSON object, all of the bytes.
+pub fn from_json(bytes: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
+    serde_json::from_slice(bytes)
+}
+
+/// Reads one MessagePack map, all of the bytes.
+pub fn from_msgpack(bytes: &[u8]) -> Result<Fields<'_>, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(bytes)
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields<'de>, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event, which is an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = Fields::default();
+        let mut ignored: Vec<Cow<'_, str>> = Vec::new();
+        while let Some(Text(name)) = map.next_key()? {
+            // `type` is a keyword, so its field is spelled with the raw prefix.
+            let slot = if name == "type" { Some(&mut fields.r#type) } else { fields.slot(&name) };
+            let Some(slot) = slot else {
+                if ignored.contains(&name) {
+                    return Err(A::Error::custom(format_args!("key `{name}` is there twice")));
+                }
+                if ignored.len() >= IGNORED_MAX {
+                    return Err(A::Error::custom("too many fields that no event has"));
+                }
+                ignored.push(name);
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if slot.is_some() {
+                return Err(A::Error::custom(format_args!("key `{name}` is there twice")));
+            }
+            *slot = Some(map.next_value()?);
+        }
+        Ok(fields)
+    }
+}
+
+/// Names of ignored fields kept while reading one event, to see a key that comes twice.
+const IGNORED_MAX: usize = 256;
+
+/// A borrowed text where the codec can lend one.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
+        deserializer.deserialize_str(TextVisitor).map(Text)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<'de>, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field of an event")
+    }
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Other("a boolean"))
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Value::Integer(number))
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(i64::try_from(number).map_or(Value::Float(number as f64), Value::Integer))
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Value::Float(number))
+    }
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.into())))
+    }
+    fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Value::Bytes(Cow::Borrowed(bytes)))
+    }
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Value::Bytes(Cow::Owned(bytes.into())))
+    }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Value::Other("an extension type"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        // The length that a codec states is not trusted: the vector grows with what is there.
+        let mut numbers = Vec::new();
+        while let Some(Scalar(value)) = seq.next_element()? {
+            numbers.push(value);
+        }
+        Ok(Value::Numbers(numbers))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut labels = Labels::default();
+        while let Some(Text(name)) = map.next_key()? {
+            labels.count += 1;
+            if labels.count > LABELS_MAX {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            match map.next_value()? {
+                Scalar(Value::Text(value)) => labels.pairs.push((name, value)),
+                Scalar(Value::Null) => {}
+                Scalar(_) => labels.ill_typed = Some(name.into_owned()),
+            }
+        }
+        Ok(Value::Labels(labels))
+    }
+}
+
+/// A value that must not contain others; what does is skipped.
+struct Scalar<'a>(Value<'a>);
+
+impl<'de> Deserialize<'de> for Scalar<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scalar<'de>, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor).map(Scalar)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a text")
+    }
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Other("a boolean"))
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Value::Integer(number))
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        ValueVisitor.visit_u64(number)
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Value::Float(number))
+    }
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.into())))
+    }
+    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Self::Value, E> {
+        Ok(Value::Other("bytes"))
+    }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        ValueVisitor.visit_newtype_struct(deserializer)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other("an array"))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Other("an object"))
+    }
+}

@@ -1,0 +1,185 @@
+//! Events in (CONTRACT §1): JSON, NDJSON and MessagePack payloads become checked events.
+//!
+//! Intuition: producers send the same few identities millions of times. A line whose identity was
+//! seen before, byte for byte, is read by [`fast`] without building anything; whatever that does
+//! not understand goes to [`fields`], which is slow, complete and the only one to say no.
+//! Invariant: the fast path takes only what the slow path takes, with the same result.
+
+mod build;
+mod fast;
+pub mod fields;
+mod histogram;
+pub mod msgpack;
+mod numbers;
+
+use crate::core::counters::Refusal;
+use crate::core::event::Event;
+use crate::core::identity::Identity;
+use crate::core::limits::PAYLOAD_BYTES_MAX;
+pub use build::{BadEvent, instant_of};
+use build::Builder;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How a payload is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Codec {
+    Json,
+    Ndjson,
+    MessagePack,
+}
+
+impl Codec {
+    /// The codec of a `Content-Type`; absent means JSON. `None`: not one of ours.
+    pub fn from_content_type(content_type: Option<&str>) -> Option<Codec> {
+        let Some(content_type) = content_type else { return Some(Codec::Json) };
+        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "" | "application/json" => Some(Codec::Json),
+            "application/x-ndjson" | "application/ndjson" => Some(Codec::Ndjson),
+            "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => {
+                Some(Codec::MessagePack)
+            }
+            _ => None,
+        }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Codec::Json => "application/json",
+            Codec::Ndjson => "application/x-ndjson",
+            Codec::MessagePack => "application/msgpack",
+        }
+    }
+}
+
+/// What a payload held: the good events and the bad ones, each with its place.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    pub events: Vec<Event>,
+    pub bad: Vec<BadEvent>,
+}
+
+/// Turns payloads into events, and remembers the identities it has seen.
+#[derive(Debug)]
+pub struct Decoder {
+    builder: Builder,
+    fast: fast::Memory,
+}
+
+impl Decoder {
+    /// `number` tells the decoders of one reader apart, in [0, 255].
+    pub fn new(number: usize) -> Decoder {
+        Decoder { builder: Builder::new(number), fast: fast::Memory::default() }
+    }
+
+    /// The identities found since the last call, in the order of their numbers.
+    pub fn take_found(&mut self) -> Vec<Arc<Identity>> {
+        self.builder.take_found()
+    }
+
+    /// Starts the table anew when it has grown too large; says whether it did.
+    pub fn trim(&mut self) -> bool {
+        let is_full = self.builder.is_full();
+        if is_full {
+            *self = Decoder::new(self.builder.number());
+        }
+        is_full
+    }
+
+    /// Decodes a whole payload; a bad event does not hurt its neighbours.
+    pub fn payload(&mut self, codec: Codec, bytes: &[u8], out: &mut Decoded) {
+        if bytes.len() > PAYLOAD_BYTES_MAX {
+            let message = format!("{} bytes; at most {PAYLOAD_BYTES_MAX} are taken", bytes.len());
+            return out.bad.push(BadEvent::new(0, Refusal::TooLarge, message));
+        }
+        match codec {
+            Codec::Json => self.json(bytes, out),
+            Codec::Ndjson => self.ndjson(bytes, out),
+            Codec::MessagePack => self.msgpack(bytes, out),
+        }
+    }
+
+    /// Decodes one JSON object or an array of them.
+    fn json(&mut self, bytes: &[u8], out: &mut Decoded) {
+        match bytes.trim_ascii_start().first() {
+            Some(b'[') => match serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes) {
+                Ok(elements) => {
+                    for (index, element) in elements.into_iter().enumerate() {
+                        self.json_one(index, element.get().as_bytes(), out);
+                    }
+                }
+                Err(error) => out.bad.push(BadEvent::payload(&error)),
+            },
+            _ => self.json_one(0, bytes, out),
+        }
+    }
+
+    fn ndjson(&mut self, bytes: &[u8], out: &mut Decoded) {
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        for (index, line) in lines.enumerate() {
+            self.json_one(index, line, out);
+        }
+    }
+
+    /// Decodes one JSON object.
+    #[inline]
+    pub fn json_one(&mut self, index: usize, bytes: &[u8], out: &mut Decoded) {
+        if let Some(event) = self.fast(bytes) {
+            return out.events.push(event);
+        }
+        let made = match fields::from_json(bytes) {
+            Ok(fields) => self.builder.build(index, &fields),
+            Err(error) => Err(BadEvent::json(index, &error)),
+        };
+        match made {
+            Ok(event) => {
+                self.fast.learn(bytes, &event, &mut self.builder);
+                out.events.push(event);
+            }
+            Err(bad) => out.bad.push(bad),
+        }
+    }
+
+    /// One metric whose identity was seen before; `None` says nothing about the line.
+    #[inline]
+    pub fn fast(&self, line: &[u8]) -> Option<Event> {
+        self.fast.read(line).map(|read| Event::Metric(read.observation))
+    }
+
+    /// Like [`Self::fast`], with the ingest time that a line of an exported log has.
+    #[inline]
+    pub fn fast_line(&self, line: &[u8]) -> Option<fast::Read> {
+        self.fast.read(line)
+    }
+
+    /// Builds an event of fields that were read elsewhere, and learns nothing of it.
+    pub fn build(&mut self, index: usize, fields: &fields::Fields<'_>) -> Result<Event, BadEvent> {
+        self.builder.build(index, fields)
+    }
+
+    /// Remembers a line that the slow path took, for the fast path.
+    pub fn learn(&mut self, line: &[u8], event: &Event) {
+        self.fast.learn(line, event, &mut self.builder);
+    }
+
+    fn msgpack(&mut self, bytes: &[u8], out: &mut Decoded) {
+        let elements = match msgpack::elements(bytes) {
+            Ok(elements) => elements,
+            Err(error) => return out.bad.push(BadEvent::new(0, Refusal::BadPayload, error.to_string())),
+        };
+        for (index, element) in elements.into_iter().enumerate() {
+            let made = match fields::from_msgpack(element) {
+                Ok(fields) => self.builder.build(index, &fields),
+                Err(error) => Err(BadEvent::new(index, Refusal::BadEvent, error.to_string())),
+            };
+            match made {
+                Ok(event) => out.events.push(event),
+                Err(bad) => out.bad.push(bad),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Lines of a log in a file: what `replay` reads and `export` writes.
+//!
+//! A line is an event, or a record of an exported log: `seq` and `ingest_time` beside the event's
+//! own fields, several events under `events`, undecodable bytes as base64 under `raw`, an empty
+//! `tick`, or a `control`.
+
+use super::event::{BadEvent, Codec, Decoded, Decoder, fields};
+use crate::core::Timestamp;
+use crate::core::counters::Refusal;
+use crate::core::event::{Control, Event};
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One line, decoded.
+#[derive(Debug)]
+pub struct Line {
+    /// The timestamp that a log gave it; `None` in a plain file.
+    pub ingest_time: Option<Timestamp>,
+    pub content: Content,
+}
+
+#[derive(Debug)]
+pub enum Content {
+    One(Event),
+    Many(Box<Decoded>),
+    Tick,
+    Control(Box<Control>),
+}
+
+/// The fields that only a record of an exported log has.
+#[derive(Debug, Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    events: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    raw: Option<String>,
+    #[serde(default)]
+    content_type: Option<String>,
+    #[serde(default)]
+    control: Option<Box<Control>>,
+}
+
+/// Decodes one line.
+#[inline]
+pub fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Line {
+    if let Some(read) = decoder.fast_line(bytes) {
+        return Line { ingest_time: read.ingest_time, content: Content::One(Event::Metric(read.observation)) };
+    }
+    decode_slowly(decoder, bytes).unwrap_or_else(|bad| Line {
+        ingest_time: None,
+        content: Content::Many(Box::new(Decoded { events: Vec::new(), bad: vec![bad] })),
+    })
+}
+
+fn decode_slowly(decoder: &mut Decoder, bytes: &[u8]) -> Result<Line, BadEvent> {
+    let found = fields::from_json(bytes).map_err(|error| BadEvent::json(0, &error))?;
+    let ingest_time = match &found.ingest_time {
+        None | Some(fields::Value::Null) => None,
+        Some(value) => Some(
+            super::event::instant_of("ingest_time", value)
+                .map_err(|message| BadEvent::new(0, Refusal::BadPayload, message))?,
+        ),
+    };
+    let content = if found.r#type.is_some() {
+        let event = decoder.build(0, &found)?;
+        decoder.learn(bytes, &event);
+        Content::One(event)
+    } else if found.tick.is_some() {
+        Content::Tick
+    } else {
+        enveloped(decoder, bytes)?
+    };
+    Ok(Line { ingest_time, content })
+}
+
+fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
+    let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|error| BadEvent::json(0, &error))?;
+    let mut decoded = Box::<Decoded>::default();
+    if let Some(control) = envelope.control {
+        return Ok(Content::Control(control));
+    }
+    if let Some(events) = envelope.events {
+        for (index, event) in events.into_iter().enumerate() {
+            decoder.json_one(index, event.get().as_bytes(), &mut decoded);
+        }
+    } else if let Some(raw) = envelope.raw {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(raw);
+        let bytes = bytes.map_err(|error| BadEvent::new(0, Refusal::BadPayload, error.to_string()))?;
+        let codec = Codec::from_content_type(envelope.content_type.as_deref()).unwrap_or(Codec::Json);
+        decoder.payload(codec, &bytes, &mut decoded);
+    } else {
+        return Err(BadEvent::new(0, Refusal::BadEvent, "`type` is missing; it says what the event is"));
+    }
+    Ok(Content::Many(decoded))
+}
+
+/// A record of the log as a line of an export.
+#[derive(Debug, Serialize)]
+pub struct Exported<'a> {
+    pub seq: u64,
+    #[serde(with = "crate::core::alert::transition::rfc3339")]
+    pub ingest_time: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tick: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<&'a Control>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<Box<RawValue>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<&'static str>,
+}
+
+impl<'a> Exported<'a> {
+    fn empty(seq: u64, ingest_time: Timestamp) -> Exported<'a> {
+        Exported { seq, ingest_time, tick: None, control: None, events: None, raw: None, content_type: None }
+    }
+
+    pub fn tick(seq: u64, ingest_time: Timestamp) -> Exported<'a> {
+        Exported { tick: Some(true), ..Exported::empty(seq, ingest_time) }
+    }
+
+    pub fn control(seq: u64, ingest_time: Timestamp, control: &'a Control) -> Exported<'a> {
+        Exported { control: Some(control), ..Exported::empty(seq, ingest_time) }
+    }
+
+    /// A payload of events, each as it came; what cannot be split goes as it is.
+    pub fn events(seq: u64, ingest_time: Timestamp, codec: Codec, payload: &[u8]) -> Exported<'a> {
+        let empty = Exported::empty(seq, ingest_time);
+        match split(codec, payload) {
+            Some(events) => Exported { events: Some(events), ..empty },
+            None => Exported {
+                raw: Some(base64::engine::general_purpose::STANDARD.encode(payload)),
+                content_type: Some(codec.content_type()),
+                ..empty
+            },
+        }
+    }
+}
+
+/// The events of a payload as JSON; `None` where some part is no JSON or has no faithful one.
+fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
+    let one = |bytes: &[u8]| serde_json::from_slice::<Box<RawValue>>(bytes).ok().filter(|raw| !raw.get().contains('\n'));
+    match codec {
+        Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
+            let events: Vec<Box<RawValue>> = serde_json::from_slice(payload).ok()?;
+            events.iter().all(|event| !event.get().contains('\n')).then_some(events)
+        }
+        Codec::Json => Some(vec![one(payload)?]),
+        Codec::Ndjson => {
+            let lines = payload.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            lines.map(one).collect()
+        }
+        Codec::MessagePack => {
+            let elements = super::event::msgpack::elements(payload).ok()?;
+            elements.into_iter().map(transcode).collect()
+        }
+    }
+}
+
+/// A MessagePack map as JSON, if reading that gives the same event.
+fn transcode(bytes: &[u8]) -> Option<Box<RawValue>> {
+    let value: serde_json::Value = rmp_serde::from_slice(bytes).ok()?;
+    // NaN and binary have no JSON of their own: such an event keeps its bytes.
+    let is_faithful = rmp_serde::from_slice::<fields::Fields<'_>>(bytes).is_ok_and(|fields| fields.is_plain());
+    is_faithful.then(|| serde_json::value::to_raw_value(&value).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_an_export_are_read_back() {
+        let mut decoder = Decoder::new(0);
+        let mut read = |text: &str| decode(&mut decoder, text.as_bytes());
+        let tick = read(r#"{"seq":7,"ingest_time":"2026-11-01T00:00:00Z","tick":true}"#);
+        assert!(matches!(tick.content, Content::Tick) && tick.ingest_time.is_some());
+        let event = r#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let many = read(&format!(r#"{{"seq":8,"ingest_time":5,"events":[{event},{event},{{}}]}}"#));
+        let Content::Many(decoded) = many.content else { panic!("many events") };
+        assert_eq!((decoded.events.len(), decoded.bad.len(), decoded.bad[0].index), (2, 1, 2));
+        let raw = read(r#"{"seq":9,"ingest_time":5,"raw":"eA==","content_type":"application/json"}"#);
+        let Content::Many(decoded) = raw.content else { panic!("a bad payload") };
+        assert_eq!(decoded.bad[0].reason, Refusal::BadPayload);
+    }
+
+    #[test]
+    fn messagepack_is_exported_as_json_only_where_that_is_the_same() {
+        let plain = rmp_serde::to_vec_named(&serde_json::json!({"type": "metric", "value": 0.1})).expect("memory");
+        let line = Exported::events(1, Timestamp::clamped(0), Codec::MessagePack, &plain);
+        assert!(line.events.is_some());
+        let nan = [&[0x81, 0xa5][..], b"value", &[0xcb], &f64::NAN.to_be_bytes()].concat();
+        let line = Exported::events(1, Timestamp::clamped(0), Codec::MessagePack, &nan);
+        assert!(line.events.is_none() && line.raw.is_some());
+    }
+}

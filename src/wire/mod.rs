@@ -1,0 +1,12 @@
+//! Bytes in, bytes out: codecs, file formats, names. Nothing here decides anything.
+//!
+//! Invariant: what a decoder returns satisfies every invariant of `core::event`; what it refuses
+//! has a place and a reason; no input makes it panic or take memory out of proportion to its size.
+
+pub mod alert;
+pub mod event;
+pub mod line;
+pub mod schema;
+pub mod snapshot;
+pub mod time;
+pub mod window;

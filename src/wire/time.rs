@@ -1,0 +1,80 @@
+//! Times in text: RFC 3339 with any offset, read to whole milliseconds.
+
+use crate::core::Timestamp;
+use crate::core::time::days_from_civil;
+
+/// Reads RFC 3339; a fraction below a millisecond is cut off.
+#[inline]
+pub fn parse(text: &[u8]) -> Option<Timestamp> {
+    parse_plain(text).or_else(|| parse_any(text))
+}
+
+/// `YYYY-MM-DDTHH:MM:SS[.mmm]Z`, the form nearly every producer writes, without a library call.
+#[inline]
+fn parse_plain(text: &[u8]) -> Option<Timestamp> {
+    let (head, tail) = text.split_at_checked(19)?;
+    let &[y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2] = head
+    else {
+        return None;
+    };
+    let millis = match tail {
+        b"Z" => 0,
+        &[b'.', a, b, c, b'Z'] => two(a, b)? * 10 + digit(c)?,
+        _ => return None,
+    };
+    let (month, day) = (two(o1, o2)?, two(d1, d2)?);
+    let (hour, minute, second) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
+    let year = two(y1, y2)? * 100 + two(y3, y4)?;
+    // Days beyond the 28th depend on the month: the library knows.
+    let is_certain = (1..=12).contains(&month) && (1..=28).contains(&day);
+    if !is_certain || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let secs = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    Timestamp::from_ms(secs * 1_000 + millis)
+}
+
+fn parse_any(text: &[u8]) -> Option<Timestamp> {
+    let text = std::str::from_utf8(text).ok()?;
+    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+    Timestamp::from_ms(time.timestamp_millis())
+}
+
+#[inline]
+fn digit(byte: u8) -> Option<i64> {
+    byte.is_ascii_digit().then(|| i64::from(byte - b'0'))
+}
+
+#[inline]
+fn two(tens: u8, ones: u8) -> Option<i64> {
+    Some(digit(tens)? * 10 + digit(ones)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_of_reading_agree() {
+        for text in [
+            "2026-11-01T00:00:00Z",
+            "2024-02-28T23:59:59.999Z",
+            "1969-07-20T20:17:40Z",
+            "0000-03-01T00:00:00.001Z",
+        ] {
+            assert_eq!(parse_plain(text.as_bytes()), parse_any(text.as_bytes()), "{text}");
+            assert!(parse_plain(text.as_bytes()).is_some());
+        }
+    }
+
+    #[test]
+    fn offsets_fractions_and_month_ends_are_read_and_nonsense_is_not() {
+        let ms = |text: &str| parse(text.as_bytes()).map(Timestamp::ms);
+        assert_eq!(ms("2026-11-01T02:30:00+02:30"), Some(1_793_491_200_000));
+        assert_eq!(ms("2026-10-31T00:00:00.1239999Z"), Some(1_793_404_800_123));
+        assert_eq!(ms("2026-02-29T00:00:00Z"), None);
+        assert_eq!(ms("2026-13-01T00:00:00Z"), None);
+        assert_eq!(ms("2026-11-01"), None);
+        assert_eq!(ms("2026-11-01T25:00:00Z"), None);
+    }
+}

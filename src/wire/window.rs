@@ -1,0 +1,75 @@
+//! Windows out (CONTRACT §3): one JSON object per window and revision.
+
+use crate::core::Timestamp;
+use crate::core::alert::transition::rfc3339;
+use crate::core::pane::Pane;
+use crate::core::unit::Unit;
+use crate::core::window::{WindowKey, WindowSize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A window as others see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "window")]
+pub struct WindowView {
+    pub source: String,
+    pub name: String,
+    #[schemars(with = "Option<String>")]
+    pub unit: Option<Unit>,
+    pub labels: BTreeMap<String, String>,
+    #[schemars(with = "String")]
+    pub window: WindowSize,
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "String")]
+    pub start: Timestamp,
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "String")]
+    pub end: Timestamp,
+    pub count: u64,
+    pub sum: f64,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    /// The value with the greatest event time; null where only histograms came.
+    pub last: Option<f64>,
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    /// Values whose magnitude was beyond the histogram.
+    pub overflow: u64,
+    pub revision: u32,
+    pub open: bool,
+    pub incomplete: bool,
+}
+
+impl WindowView {
+    pub fn new(key: &WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView {
+        let quantile = |q| pane.quantile(key.shape, q);
+        let some = |value: f64| (pane.count > 0).then_some(value);
+        WindowView {
+            source: key.series.source.to_string(),
+            name: key.series.name.to_string(),
+            unit: key.unit.clone(),
+            labels: key.series.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            window: key.size,
+            start: key.start,
+            end: key.start + key.size.span(),
+            count: pane.count,
+            sum: pane.sum,
+            min: some(pane.min),
+            max: some(pane.max),
+            last: pane.last(),
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p95: quantile(0.95),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            overflow: pane.overflow,
+            revision,
+            open,
+            incomplete: false,
+        }
+    }
+}

@@ -4,14 +4,14 @@
 //! it and note every problem with its place instead of stopping at the first; only a directory
 //! without errors becomes a [`RuleSet`](crate::core::rule::RuleSet), in which nothing can be wrong.
 
-//DEF
+pub mod define;
 pub mod diagnostic;
 pub mod expr;
-//LOAD
-//RULE
-//TC
+pub mod load;
+pub mod rule;
+pub mod test_case;
 pub mod tree;
 pub mod yaml;
 
 pub use diagnostic::Diagnostic;
-//USE load::{Loaded, load_dir, load_files};
+pub use load::{Loaded, load_dir, load_files};

@@ -1,0 +1,215 @@
+//! What a file defines besides rules: metrics, declared series, pipelines, `record:` series.
+
+use super::expr::check::{Checked, Checker};
+use super::expr::parse::{Arg, Parsed, Term, TermKind, parse};
+use super::tree::File;
+use super::yaml::{Kind, Node, Place};
+use crate::core::histogram::layout::Digits;
+use crate::core::identity::Labels;
+use crate::core::rule::{Declared, PipelineSpec, RecordSpec};
+use crate::core::series::MetricSpec;
+use crate::core::unit::Unit;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sections of a file that this version reads.
+pub const SECTIONS: [&str; 7] = ["version", "metrics", "declare", "pipelines", "record", "rules", "tests"];
+
+/// Sections of the language that a later version brings.
+const SECTIONS_NOT_YET: [&str; 5] = ["escalations", "maintenance", "inhibit", "health", "receivers"];
+
+/// A `record:` series as written, before it is checked.
+#[derive(Debug)]
+pub struct RawRecord<'n> {
+    pub file: usize,
+    pub at: Place,
+    pub name: String,
+    pub node: &'n Node,
+    pub parsed: Parsed,
+}
+
+/// A section of a file by name.
+pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
+    let Kind::Map(entries) = &root.kind else { return None };
+    entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
+}
+
+/// Checks the names of the sections and the version.
+pub fn check_sections(file: &File<'_>, root: &Node) {
+    let known: Vec<&str> = SECTIONS.into_iter().chain(SECTIONS_NOT_YET).collect();
+    for (key, _) in file.map(root, &known) {
+        if SECTIONS_NOT_YET.contains(&key.text.as_str()) {
+            file.not_yet(key.at, &format!("`{}`", key.text));
+        }
+    }
+    match section(root, "version") {
+        Some(Node { kind: Kind::Integer(1), .. }) | None => {}
+        Some(other) => file.error(other.at, "this version of the format is not known", Some("write `version: 1`".into())),
+    }
+}
+
+pub fn metrics(file: &File<'_>, node: &Node, out: &mut BTreeMap<Arc<str>, MetricSpec>) {
+    for (name, node) in file.names(node) {
+        let mut spec = MetricSpec { unit: None, digits: Digits::Two, is_cumulative: false };
+        for (key, value) in file.map(node, &["unit", "digits", "temporality"]) {
+            match key.text.as_str() {
+                "unit" => spec.unit = unit(file, value),
+                "digits" => match file.whole(value).and_then(|n| Digits::from_count(n.min(9) as u8)) {
+                    Some(digits) => spec.digits = digits,
+                    None => file.error(value.at, "digits are 2 or 3", None),
+                },
+                "temporality" => match file.text(value).as_deref() {
+                    Some("cumulative") => spec.is_cumulative = true,
+                    Some("delta") | None => {}
+                    Some(_) => file.error(value.at, "temporality is delta or cumulative", None),
+                },
+                _ => {}
+            }
+        }
+        if out.insert(name.text.as_str().into(), spec).is_some() {
+            file.error(name.at, format!("metric `{}` is defined twice", name.text), None);
+        }
+    }
+}
+
+fn unit(file: &File<'_>, node: &Node) -> Option<Unit> {
+    let name = file.text(node)?;
+    let unit = Unit::known(&name);
+    if unit.is_none() {
+        let hint = "units are ns us ms s, bytes kib mib gib, percent, ratio, count";
+        file.error(node.at, format!("unit `{name}` is not known"), Some(hint.into()));
+    }
+    unit
+}
+
+pub fn declare(file: &File<'_>, node: &Node, out: &mut Vec<Declared>) {
+    for item in file.list(node) {
+        let (mut source, mut name, mut labels) = (None, None, Vec::new());
+        for (key, value) in file.map(item, &["source", "name", "labels"]) {
+            match key.text.as_str() {
+                "source" => source = file.text(value),
+                "name" => name = file.text(value),
+                "labels" => {
+                    let pairs = file.names(value).into_iter();
+                    labels = pairs.filter_map(|(k, v)| Some((k.text.as_str().into(), file.text(v)?.into()))).collect();
+                }
+                _ => {}
+            }
+        }
+        match (source, name, Labels::new(labels)) {
+            (Some(source), Some(name), Ok(labels)) => {
+                out.push(Declared { source: source.into(), name: name.into(), labels });
+            }
+            (_, _, Err(error)) => file.error(item.at, error.to_string(), None),
+            _ => file.error(item.at, "a declared series needs `source` and `name`", None),
+        }
+    }
+}
+
+/// Pipelines, and the rules that their stage limits stand for: (pipeline, stage, limit, place).
+pub fn pipelines<'n>(
+    file: &File<'_>,
+    node: &'n Node,
+    out: &mut BTreeMap<Arc<str>, PipelineSpec>,
+) -> Vec<(String, String, &'n Node)> {
+    let mut limits = Vec::new();
+    for (name, node) in file.names(node) {
+        let mut spec = PipelineSpec::default();
+        for (key, value) in file.map(node, &["stages", "stage_limits"]) {
+            match key.text.as_str() {
+                "stages" => spec.stages = file.texts(value).into_iter().map(Into::into).collect(),
+                "stage_limits" => {
+                    for (stage, limit) in file.names(value) {
+                        limits.push((name.text.clone(), stage.text.clone(), limit));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if out.insert(name.text.as_str().into(), spec).is_some() {
+            file.error(name.at, format!("pipeline `{}` is defined twice", name.text), None);
+        }
+    }
+    limits
+}
+
+/// Reads the `record:` entries of one file.
+pub fn records<'n>(file: &File<'_>, number: usize, node: &'n Node, out: &mut Vec<RawRecord<'n>>) {
+    for item in file.list(node) {
+        let (mut name, mut expr) = (None, None);
+        for (key, value) in file.map(item, &["name", "expr"]) {
+            match key.text.as_str() {
+                "name" => name = file.text(value),
+                "expr" => expr = file.text(value).map(|text| (value, text)),
+                _ => {}
+            }
+        }
+        let (Some(name), Some((node, text))) = (name, expr) else {
+            file.error(item.at, "a recorded series needs `name` and `expr`", None);
+            continue;
+        };
+        match parse(&text) {
+            Ok(parsed) => out.push(RawRecord { file: number, at: item.at, name, node, parsed }),
+            Err(error) => file.error_within(node, error.at.start, error.at.end - error.at.start, error.message, error.hint),
+        }
+    }
+}
+
+/// Puts records after those they read; `Err`: the places in `records` of a cycle.
+pub fn in_dependency_order(records: &[RawRecord<'_>]) -> Result<Vec<usize>, Vec<usize>> {
+    let reads: Vec<Vec<String>> = records.iter().map(|record| names_read(&record.parsed.term)).collect();
+    let (mut order, mut left): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..records.len()).collect());
+    while !left.is_empty() {
+        let is_ready = |at: &usize| !left.iter().any(|other| reads[*at].contains(&records[*other].name));
+        let Some(next) = left.iter().position(is_ready) else { return Err(left) };
+        order.push(left.remove(next));
+    }
+    Ok(order)
+}
+
+/// The names of all series that an expression reads.
+fn names_read(term: &Term) -> Vec<String> {
+    match &term.kind {
+        TermKind::Selector(selector) => selector.name.iter().cloned().collect(),
+        TermKind::Call { args, .. } => {
+            let terms = args.iter().filter_map(|arg| match arg {
+                Arg::Term(term) => Some(term),
+                Arg::Matcher(_) => None,
+            });
+            terms.flat_map(names_read).collect()
+        }
+        TermKind::Arithmetic(_, a, b) | TermKind::Compare(_, a, b) | TermKind::Logic(_, a, b) => {
+            [names_read(a), names_read(b)].concat()
+        }
+        TermKind::Negative(inner) => names_read(inner),
+        TermKind::Number(_) => Vec::new(),
+    }
+}
+
+/// Checks one record; its unit is known to those that come after.
+pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>) -> Option<RecordSpec> {
+    let name: Arc<str> = raw.name.as_str().into();
+    match checker.check(&raw.parsed.term) {
+        Ok(Checked::Value(typed)) => {
+            let stated = checker.metrics.get(&name).and_then(|spec| spec.unit.clone());
+            let unit = stated.or_else(|| typed.unit().cloned());
+            checker.records.insert(name.clone(), unit.clone());
+            let mut views = Vec::new();
+            typed.expr.for_each(&mut |part| views.extend(part.views()));
+            views.sort_unstable();
+            views.dedup();
+            if views.is_empty() {
+                file.error(raw.node.at, "a recorded series must read a series", None);
+            }
+            Some(RecordSpec { name, expr: typed.expr, unit, views })
+        }
+        Ok(Checked::Condition(..)) => {
+            file.error(raw.node.at, "a recorded series needs a value, this is a condition", None);
+            None
+        }
+        Err(error) => {
+            file.error_within(raw.node, error.at.start, error.at.end - error.at.start, error.message, error.hint);
+            None
+        }
+    }
+}

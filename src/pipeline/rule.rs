@@ -1,0 +1,379 @@
+//! One entry of `rules:`, checked.
+
+use super::expr::check::{Checked, Checker, Typed};
+use super::expr::parse::parse;
+use super::expr::{ExprError, check::Measure};
+use super::tree::File;
+use super::yaml::{Kind, Node, Place};
+use crate::core::Span;
+use crate::core::alert::Severity;
+use crate::core::rule::ast::{Cond, Elapsed, Expr};
+use crate::core::rule::{Level, OnUnknown, Reads, Rule, Subject, template};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const KEYS: [&str; 15] = [
+    "id", "expr", "metric", "severity", "levels", "reset", "for", "keep_firing_for", "min_count", "on_unknown",
+    "cooldown", "actions", "labels", "summary", "runbook",
+];
+
+const KEYS_NOT_YET: [&str; 5] = ["escalation", "shadow", "fdr", "actions_in_maintenance", "notify"];
+
+/// The fields of a rule as they stand in the file.
+#[derive(Debug)]
+struct Raw<'n> {
+    at: Place,
+    fields: BTreeMap<&'n str, &'n Node>,
+}
+
+/// Checks one rule; `None` when something about it is wrong (and noted).
+pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule> {
+    let known: Vec<&str> = KEYS.into_iter().chain(KEYS_NOT_YET).collect();
+    let entries = file.map(node, &known);
+    for (key, _) in entries.iter().filter(|(key, _)| KEYS_NOT_YET.contains(&key.text.as_str())) {
+        file.not_yet(key.at, &format!("`{}`", key.text));
+    }
+    let raw = Raw { at: node.at, fields: entries.iter().map(|(key, value)| (key.text.as_str(), *value)).collect() };
+    let id = raw.id(file)?;
+    let expr = raw.fields.get("expr").copied();
+    let Some(expr) = expr else {
+        file.error(node.at, format!("rule `{id}` has no `expr`"), None);
+        return None;
+    };
+    let text = file.text(expr)?;
+    checker.metric = raw.fields.get("metric").and_then(|node| file.text(node));
+    checker.places = 0;
+    let noted = |error: ExprError| {
+        let length = error.at.end.saturating_sub(error.at.start);
+        file.error_within(expr, error.at.start, length, error.message, error.hint);
+    };
+    let parsed = parse(&text).map_err(noted).ok()?;
+    let checked = checker.check(&parsed.term).map_err(noted).ok()?;
+    let pending_for = raw.pending_for(file, parsed.pending_for)?;
+    let (subject, levels, unit) = raw.judge(file, checker, expr, checked, &pending_for)?;
+    let mut rule = Rule {
+        id: id.as_str().into(),
+        views: Vec::new(),
+        reads: Reads::default(),
+        subject,
+        levels,
+        keep_firing_for: raw.span(file, "keep_firing_for")?,
+        min_count: raw.fields.get("min_count").map_or(Some(0), |node| file.whole(node))?,
+        on_unknown: raw.on_unknown(file)?,
+        cooldown: raw.span(file, "cooldown")?,
+        labels: raw.labels(file),
+        summary: raw.summary(file)?,
+        runbook: raw.fields.get("runbook").and_then(|node| file.text(node)).map(Into::into),
+        unit: unit.and_then(|measure| match measure {
+            Measure::Unit(unit) | Measure::Literal(unit) => Some(unit),
+            Measure::Number | Measure::Unknown(_) => None,
+        }),
+        hash: "".into(),
+        text: text.as_str().into(),
+    };
+    note_reads(&mut rule);
+    rule.hash = hash(&rule).into();
+    Some(rule)
+}
+
+/// A rule that a pipeline's `stage_limits` stand for.
+pub fn stage_limit(pipeline: &str, stage: &str, limit: Span) -> String {
+    format!(
+        "id: stage_limit_{pipeline}_{stage}\nexpr: 'age(pipeline=\"{pipeline}\", stage=\"{stage}\") > {limit}'\nseverity: warning\nsummary: 'stage {stage} of {pipeline} takes longer than its limit of {limit}'\n"
+    )
+}
+
+impl<'n> Raw<'n> {
+    fn id(&self, file: &File<'_>) -> Option<String> {
+        let Some(node) = self.fields.get("id") else {
+            file.error(self.at, "a rule needs an `id`", Some("the id names its alerts: `id: high_latency`".into()));
+            return None;
+        };
+        let id = file.text(node)?;
+        let is_good = !id.is_empty()
+            && id.len() <= crate::core::limits::NAME_BYTES_MAX
+            && !id.starts_with("_sg_")
+            && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        if !is_good {
+            let hint = "letters, digits, `_`, `-` and `.`; `_sg_` is reserved";
+            file.error(node.at, format!("`{id}` cannot be an id"), Some(hint.into()));
+            return None;
+        }
+        Some(id)
+    }
+
+    fn span(&self, file: &File<'_>, key: &str) -> Option<Span> {
+        self.fields.get(key).map_or(Some(Span::ZERO), |node| file.span(node))
+    }
+
+    /// One duration for all levels, or one per level; `for` at the end of a sentence counts, too.
+    fn pending_for(&self, file: &File<'_>, said: Option<Span>) -> Option<BTreeMap<Option<Severity>, Span>> {
+        let mut spans = BTreeMap::from([(None, said.unwrap_or(Span::ZERO))]);
+        match self.fields.get("for") {
+            None => {}
+            Some(node @ Node { kind: Kind::Map(_), .. }) => {
+                for (key, value) in file.names(node) {
+                    spans.insert(Some(severity(file, key.at, &key.text)?), file.span(value)?);
+                }
+            }
+            Some(node) => {
+                spans.insert(None, file.span(node)?);
+            }
+        }
+        Some(spans)
+    }
+
+    /// What is judged and at which levels.
+    fn judge(
+        &self,
+        file: &File<'_>,
+        checker: &Checker,
+        expr: &Node,
+        checked: Checked,
+        pending_for: &BTreeMap<Option<Severity>, Span>,
+    ) -> Option<(Subject, Vec<Level>, Option<Measure>)> {
+        match (checked, self.fields.get("levels")) {
+            (Checked::Value(typed), Some(levels)) => {
+                let judged = self.levels(file, checker, levels, &typed, pending_for)?;
+                let (expr, measure) = (typed.expr, typed.measure);
+                Some((Subject::Value(expr), judged, Some(measure)))
+            }
+            (Checked::Condition(cond, _), None) => {
+                let measure = leading_measure(checker, &cond);
+                let level = self.single_level(file, checker, &cond, measure.clone(), pending_for)?;
+                Some((Subject::Condition(cond), vec![level], measure))
+            }
+            (Checked::Value(_), None) => {
+                let hint = "write `expr: … > 10` with `severity:`, or add `levels: { warning: '> 10' }`";
+                file.error(expr.at, "this is a value: nothing says when it is bad", Some(hint.into()));
+                None
+            }
+            (Checked::Condition(..), Some(levels)) => {
+                let hint = "take the comparison out of `expr`, or take `levels` away";
+                file.error(levels.at, "`levels` judge a value, but `expr` is a condition already", Some(hint.into()));
+                None
+            }
+        }
+    }
+
+    fn levels(
+        &self,
+        file: &File<'_>,
+        checker: &Checker,
+        node: &Node,
+        typed: &Typed,
+        pending_for: &BTreeMap<Option<Severity>, Span>,
+    ) -> Option<Vec<Level>> {
+        if self.fields.contains_key("severity") {
+            file.error(self.at, "`severity` and `levels` do not go together; the levels are severities", None);
+        }
+        let resets: BTreeMap<Severity, &Node> = match self.fields.get("reset") {
+            None => BTreeMap::new(),
+            Some(node) => {
+                let names = file.names(node).into_iter();
+                names.filter_map(|(key, value)| Some((severity(file, key.at, &key.text)?, value))).collect()
+            }
+        };
+        let mut levels = Vec::new();
+        for (key, value) in file.names(node) {
+            let severity = severity(file, key.at, &key.text)?;
+            let (condition, threshold) = compare(file, checker, typed, value)?;
+            let reset = match resets.get(&severity) {
+                Some(node) => Some(compare(file, checker, typed, node)?.0),
+                None => None,
+            };
+            levels.push(Level {
+                severity,
+                condition: Some(condition),
+                reset,
+                pending_for: span_of(pending_for, severity),
+                actions: self.actions(file, severity),
+                threshold: threshold.into(),
+            });
+        }
+        levels.sort_by_key(|level| level.severity);
+        if levels.is_empty() {
+            file.error(node.at, "`levels` is empty", None);
+            return None;
+        }
+        Some(levels)
+    }
+
+    fn single_level(
+        &self,
+        file: &File<'_>,
+        checker: &Checker,
+        cond: &Cond,
+        measure: Option<Measure>,
+        pending_for: &BTreeMap<Option<Severity>, Span>,
+    ) -> Option<Level> {
+        let Some(node) = self.fields.get("severity") else {
+            file.error(self.at, "a rule needs `severity` or `levels`", Some("`severity: warning`".into()));
+            return None;
+        };
+        let severity = severity(file, node.at, &file.text(node)?)?;
+        let (leading, op, right) = cond.leading();
+        let typed = Typed {
+            expr: leading.clone(),
+            measure: measure.clone().unwrap_or(Measure::Unknown(None)),
+            keys: super::expr::check::Keys::Any,
+        };
+        let reset = match self.fields.get("reset") {
+            None => None,
+            Some(Node { kind: Kind::Map(entries), .. }) => match entries.first() {
+                Some((_, node)) => Some(compare(file, checker, &typed, node)?.0),
+                None => None,
+            },
+            Some(node) => Some(compare(file, checker, &typed, node)?.0),
+        };
+        let threshold = match (right, &measure) {
+            (Expr::Number(limit), Some(Measure::Unit(unit))) => format!("{} {limit} {unit}", op.symbol()),
+            (Expr::Number(limit), _) => format!("{} {limit}", op.symbol()),
+            _ => op.symbol().to_string(),
+        };
+        Some(Level {
+            severity,
+            condition: None,
+            reset,
+            pending_for: span_of(pending_for, severity),
+            actions: self.actions(file, severity),
+            threshold: threshold.into(),
+        })
+    }
+
+    /// One list for all levels, or one per level.
+    fn actions(&self, file: &File<'_>, severity: Severity) -> Vec<Arc<str>> {
+        let texts = |node| file.texts(node).into_iter().map(Into::into).collect();
+        match self.fields.get("actions") {
+            None => Vec::new(),
+            Some(Node { kind: Kind::Map(entries), .. }) => {
+                let own = entries.iter().find(|(key, _)| key.text == severity.name());
+                own.map(|(_, node)| texts(node)).unwrap_or_default()
+            }
+            Some(node) => texts(node),
+        }
+    }
+
+    /// `hold` | `clear_after 30m` | `fire`
+    fn on_unknown(&self, file: &File<'_>) -> Option<OnUnknown> {
+        let Some(node) = self.fields.get("on_unknown") else { return Some(OnUnknown::Hold) };
+        let text = file.text(node)?;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.as_slice() {
+            ["hold"] => Some(OnUnknown::Hold),
+            ["fire"] => Some(OnUnknown::Fire),
+            ["clear_after", span] if span.parse::<Span>().is_ok() => {
+                Some(OnUnknown::ClearAfter(span.parse().unwrap_or_default()))
+            }
+            _ => {
+                file.error(node.at, format!("`{text}` is not known"), Some("hold, clear_after 30m, or fire".into()));
+                None
+            }
+        }
+    }
+
+    fn labels(&self, file: &File<'_>) -> BTreeMap<Arc<str>, Arc<str>> {
+        let Some(node) = self.fields.get("labels") else { return BTreeMap::new() };
+        let names = file.names(node).into_iter();
+        names.filter_map(|(key, value)| Some((key.text.as_str().into(), file.text(value)?.into()))).collect()
+    }
+
+    fn summary(&self, file: &File<'_>) -> Option<Option<Arc<str>>> {
+        let Some(node) = self.fields.get("summary") else { return Some(None) };
+        let text = file.text(node)?;
+        if let Err(error) = template::check(&text) {
+            file.error_within(node, error.at(), 2, error.to_string(), None);
+            return None;
+        }
+        Some(Some(text.into()))
+    }
+}
+
+fn severity(file: &File<'_>, at: Place, text: &str) -> Option<Severity> {
+    let found = Severity::from_name(text);
+    if found.is_none() {
+        file.error(at, format!("`{text}` is no severity"), Some("info, warning or critical".into()));
+    }
+    found
+}
+
+fn span_of(spans: &BTreeMap<Option<Severity>, Span>, severity: Severity) -> Span {
+    spans.get(&Some(severity)).or(spans.get(&None)).copied().unwrap_or_default()
+}
+
+/// A level or reset: the comparison, and the text of it for the alert.
+fn compare(
+    file: &File<'_>,
+    checker: &Checker,
+    typed: &Typed,
+    node: &Node,
+) -> Option<(crate::core::rule::ast::Compare, String)> {
+    let text = file.text(node)?;
+    match checker.level(typed, &text) {
+        Ok(compare) => Some((compare, text)),
+        Err(error) => {
+            let length = error.at.end.saturating_sub(error.at.start);
+            file.error_within(node, error.at.start, length, error.message, error.hint);
+            None
+        }
+    }
+}
+
+/// What the value that a condition's alerts show measures.
+fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
+    use crate::core::rule::ast::Aggregate;
+    use crate::core::unit::Unit;
+    Some(match cond.leading().0 {
+        Expr::Aggregate { aggregate: Aggregate::Count, .. } | Expr::InFlight(_) | Expr::Occurrences { .. } => {
+            Measure::Unit(Unit::Count)
+        }
+        Expr::Aggregate { aggregate: Aggregate::RateOfCount | Aggregate::RateOfSum, .. } => return None,
+        Expr::Aggregate { view, .. } => {
+            Measure::Unit(checker.unit_of(&checker.views[*view as usize].selector)?)
+        }
+        Expr::Elapsed(_) => Measure::Unit(Unit::S),
+        Expr::Change { .. } | Expr::Regression(_) | Expr::Sustained { .. } => Measure::Unit(Unit::Ratio),
+        _ => return None,
+    })
+}
+
+fn note_reads(rule: &mut Rule) {
+    let (mut views, mut reads) = (Vec::new(), Reads::default());
+    let mut visit = |part: &Expr| {
+        views.extend(part.views());
+        match part {
+            Expr::Elapsed(elapsed) => {
+                reads.has_elapsed = true;
+                reads.has_runs |= !matches!(elapsed, Elapsed::Silent { .. });
+            }
+            Expr::InFlight(_) => reads.has_runs = true,
+            Expr::Sustained { .. } | Expr::Occurrences { .. } => reads.has_shares = true,
+            _ => {}
+        }
+    };
+    match &rule.subject {
+        Subject::Value(expr) => expr.for_each(&mut |part| visit(part)),
+        Subject::Condition(cond) => cond.for_each(&mut |part| visit(part)),
+    }
+    views.sort_unstable();
+    views.dedup();
+    (rule.views, rule.reads) = (views, reads);
+}
+
+/// Changes with what the rule says; the numbers of its views are no part of that.
+fn hash(rule: &Rule) -> String {
+    let levels: Vec<_> = rule
+        .levels
+        .iter()
+        .map(|level| (level.severity, &level.threshold, level.reset, level.pending_for, &level.actions))
+        .collect();
+    let said = (
+        &rule.id,
+        &rule.text,
+        levels,
+        (rule.keep_firing_for, rule.min_count, rule.on_unknown, rule.cooldown),
+        (&rule.labels, &rule.summary, &rule.runbook),
+    );
+    let json = serde_json::to_string(&said).unwrap_or_default();
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(json.as_bytes()))
+}

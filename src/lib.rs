@@ -1,3 +1,5 @@
+
+pub mod app;
 pub mod core;
 pub mod driver;
 pub mod pipeline;

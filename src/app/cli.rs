@@ -1,0 +1,163 @@
+//! The command line: words, flags, environment, examples.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Measures services and pipelines in windows, judges them with rules, and says when something is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "streamgauge", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  streamgauge replay events.ndjson.gz --windows-out windows.ndjson --alerts-out alerts.ndjson
+  streamgauge check pipelines
+  streamgauge test pipelines
+
+Exit codes: 0 fine, 1 a check or test failed, 2 usage, 78 bad configuration.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the engine over a log in files, at full speed
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
+    /// Check pipeline files: every error with its place and a hint
+    Check(CheckArgs),
+    /// Run the test cases written beside the rules
+    Test(TestArgs),
+    /// Print a completion script
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        shell: clap_complete::Shell,
+    },
+    #[command(external_subcommand)]
+    Later(Vec<OsString>),
+}
+
+const REPLAY_EXAMPLES: &str = "Examples:
+  streamgauge replay events.ndjson                      windows and alerts are counted, not written
+  zcat events.gz | streamgauge replay - --json          a summary for machines
+  streamgauge replay log.ndjson --until 2026-11-01T01:00:00Z --alerts-out -";
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// NDJSON files, `-` for standard input; .gz and .zst are inflated
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Directory of rules; without it ./pipelines if there is one, and the rules the log itself holds
+    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
+    pub pipelines: Option<PathBuf>,
+    /// Write each window as a line, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub windows_out: Option<PathBuf>,
+    /// Write each transition of an alert as a line
+    #[arg(long, value_name = "FILE")]
+    pub alerts_out: Option<PathBuf>,
+    /// Write each value of each `record:` series as a line
+    #[arg(long, value_name = "FILE")]
+    pub records_out: Option<PathBuf>,
+    /// Threads; the output does not depend on it [default: the machine's processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: Option<u16>,
+    /// Put the lines in order of their time first
+    #[arg(long)]
+    pub sort: bool,
+    /// Advance the clock to this time after the last line
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Report each refused event, not only the first ones
+    #[arg(long, short)]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// What may be set of the engine's limits on the command line.
+#[derive(Debug, Args, Default)]
+pub struct LimitArgs {
+    /// An event is on time until this long after its minute [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub allowed_lateness: Option<crate::core::Span>,
+    /// An event is refused from this long after its minute [default: 1h]
+    #[arg(long, value_name = "DURATION")]
+    pub max_lateness: Option<crate::core::Span>,
+    /// What becomes of late events [default: correct]
+    #[arg(long, value_name = "POLICY", value_parser = ["correct", "drop", "dead"])]
+    pub late_policy: Option<String>,
+    /// Distance of the points in time at which rules are evaluated [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub evaluation_interval: Option<crate::core::Span>,
+}
+
+impl LimitArgs {
+    /// The engine's limits with what was said here put in.
+    pub fn limits(&self) -> anyhow::Result<crate::core::limits::Limits> {
+        use crate::core::limits::{LatePolicy, Limits};
+        let mut limits = Limits::default();
+        limits.allowed_lateness = self.allowed_lateness.unwrap_or(limits.allowed_lateness);
+        limits.max_lateness = self.max_lateness.unwrap_or(limits.max_lateness);
+        limits.evaluation_interval = self.evaluation_interval.unwrap_or(limits.evaluation_interval);
+        limits.late_policy = match self.late_policy.as_deref() {
+            Some("drop") => LatePolicy::Drop,
+            Some("dead") => LatePolicy::Dead,
+            _ => LatePolicy::Correct,
+        };
+        if !limits.evaluation_interval.is_positive() {
+            return Err(Usage("--evaluation-interval must be above zero".into()).into());
+        }
+        if limits.max_lateness < limits.allowed_lateness {
+            return Err(Usage("--max-lateness must not be below --allowed-lateness".into()).into());
+        }
+        Ok(limits)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Directories or files [default: pipelines]
+    #[arg(value_name = "DIR")]
+    pub paths: Vec<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Warnings count as errors
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Directories or files [default: pipelines]
+    #[arg(value_name = "DIR")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// A word or flag that cannot be understood; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Words of later versions, which are reserved now.
+const LATER: [&str; 8] =
+    ["publish", "backtest", "convert", "silence", "maintenance", "notify", "nats", "top"];
+
+pub fn not_yet(word: &str) -> anyhow::Error {
+    if LATER.contains(&word) {
+        return Usage(format!("`{word}` is not available yet")).into();
+    }
+    let known = Cli::command();
+    let names: Vec<String> = known.get_subcommands().map(|command| command.get_name().to_string()).collect();
+    let near = crate::pipeline::diagnostic::nearest(word, names.iter().map(String::as_str));
+    let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    Usage(format!("`{word}` is not a command{hint} (see --help)")).into()
+}
+
+pub fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "streamgauge", &mut std::io::stdout());
+}

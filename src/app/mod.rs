@@ -1,0 +1,47 @@
+//! Composition roots: each command builds what it needs out of the other rooms.
+
+pub mod check;
+pub mod cli;
+pub mod replay;
+pub mod test;
+
+use anyhow::Result;
+use cli::{Cli, Command};
+
+/// Exit codes (CONTRACT §7).
+pub const FINE: u8 = 0;
+pub const FAILED: u8 = 1;
+pub const BAD_CONFIG: u8 = 78;
+
+/// Something in the configuration or in pipeline files is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadConfig(pub String);
+
+/// Runs one command; the exit code it ends with.
+pub fn dispatch(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Replay(args) => replay::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Completions { shell } => {
+            cli::completions(shell);
+            Ok(FINE)
+        }
+        Command::Later(words) => {
+            let word = words.first().map_or("", |word| word.to_str().unwrap_or(""));
+            Err(cli::not_yet(word))
+        }
+    }
+}
+
+/// The exit code of an error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<cli::Usage>() {
+        2
+    } else if error.is::<BadConfig>() {
+        BAD_CONFIG
+    } else {
+        FAILED
+    }
+}

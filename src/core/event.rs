@@ -60,7 +60,7 @@ pub struct Ack {
 pub enum Event {
     Metric(Observation),
     /// A metric with a producer's id, by which repeats are recognised.
-    Identified(Observation, Box<str>),
+    Identified(Box<(Observation, Box<str>)>),
     Samples(Box<Samples>),
     Histogram(Box<HistogramEvent>),
     Stage(Box<StageEvent>),
@@ -235,7 +235,8 @@ impl Event {
 
     fn time(&self) -> Timestamp {
         match self {
-            Event::Metric(observation) | Event::Identified(observation, _) => observation.time,
+            Event::Metric(observation) => observation.time,
+            Event::Identified(identified) => identified.0.time,
             Event::Samples(samples) => samples.columns.first().map_or(Timestamp::MIN, |c| c.0),
             Event::Histogram(histogram) => histogram.time,
             Event::Stage(stage) => stage.time,

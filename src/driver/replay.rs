@@ -160,6 +160,13 @@ impl<'a> Replay<'a> {
     #[inline]
     fn line(&mut self, line: Line) -> Result<(), ReplayError> {
         self.lines += 1;
+        if let Some(stamp) = self.stamper.plain(&line) {
+            return self.apply(&line, stamp, None);
+        }
+        self.uncommon_line(line)
+    }
+
+    fn uncommon_line(&mut self, line: Line) -> Result<(), ReplayError> {
         if let Content::Many(decoded) = &line.content
             && let Some(refused) = &mut self.outputs.refused
         {
@@ -170,19 +177,18 @@ impl<'a> Replay<'a> {
         self.apply_all(stamped)
     }
 
-    #[inline]
     fn apply_all(&mut self, mut stamped: Vec<Stamped>) -> Result<(), ReplayError> {
         for line in stamped.drain(..) {
-            self.apply(&line)?;
+            self.apply(&line.line, line.stamp, line.limit)?;
         }
         self.stamped = stamped;
         Ok(())
     }
 
     #[inline]
-    fn apply(&mut self, line: &Stamped) -> Result<(), ReplayError> {
+    fn apply(&mut self, line: &Line, stamp: Timestamp, limit: Option<Timestamp>) -> Result<(), ReplayError> {
         self.bad.clear();
-        let body = match &line.line.content {
+        let body = match &line.content {
             Content::One(event) => Body::Events(std::slice::from_ref(event)),
             Content::Many(decoded) => {
                 self.bad.extend(decoded.bad.iter().map(|bad| bad.reason));
@@ -194,7 +200,7 @@ impl<'a> Replay<'a> {
             }
             Content::Control(control) => Body::Control(control),
         };
-        let record = Record { seq: self.lines, stamp: line.stamp, limit: line.limit, bad: &self.bad, body };
+        let record = Record { seq: self.lines, stamp, limit, bad: &self.bad, body };
         self.engine.handle(&record, &self.directory, &mut self.effects);
         if self.effects.is_empty() { Ok(()) } else { self.drain() }
     }

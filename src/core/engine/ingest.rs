@@ -60,7 +60,8 @@ impl Engine {
     fn event(&mut self, event: &Event, limit: Timestamp, directory: &Directory) -> Outcome {
         match event {
             Event::Metric(observation) => self.metric(*observation, limit, directory),
-            Event::Identified(observation, id) => {
+            Event::Identified(identified) => {
+                let (observation, id) = &**identified;
                 let Some(identity) = directory.get(observation.who) else { return LOST };
                 let source = &identity.source;
                 self.once(source, Kind::Metric, Some(id), |e| e.metric(*observation, limit, directory))

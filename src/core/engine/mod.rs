@@ -203,6 +203,8 @@ impl Engine {
     fn begin(&mut self, at: Timestamp) {
         self.has_begun = true;
         self.now = at;
+        // What was loaded before the first record is looked at after it.
+        self.grid_due = self.grid_due.max(at.next(self.interval()));
         self.declare_series();
     }
 

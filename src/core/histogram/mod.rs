@@ -201,36 +201,31 @@ fn grow_gently(pairs: &mut Vec<u32>, extra: usize) {
 
 /// One ascending list of two; `None` when a count no longer fits in a pair.
 fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Vec<u32>> {
-    let mut merged = Vec::with_capacity(merged_len(ours, theirs));
-    let (mut a, mut b) = (ours.iter().copied().peekable(), theirs.iter().copied().peekable());
-    while let (Some(&x), Some(&y)) = (a.peek(), b.peek()) {
-        match (x >> COUNT_BITS).cmp(&(y >> COUNT_BITS)) {
-            std::cmp::Ordering::Less => merged.extend(a.next()),
-            std::cmp::Ordering::Greater => merged.extend(b.next()),
-            std::cmp::Ordering::Equal => {
-                let count = unpack(x).1 + unpack(y).1;
+    let mut merged = Vec::with_capacity(ours.len() + theirs.len());
+    let mut rest = ours;
+    for pair in theirs {
+        // Runs of ours between two of theirs are copied as they are.
+        let is_before = |our: &u32| our >> COUNT_BITS < pair >> COUNT_BITS;
+        let before = rest.iter().position(|our| !is_before(our)).unwrap_or(rest.len());
+        merged.extend_from_slice(&rest[..before]);
+        rest = &rest[before..];
+        match rest.first() {
+            Some(our) if our >> COUNT_BITS == pair >> COUNT_BITS => {
+                let count = unpack(*our).1 + unpack(*pair).1;
                 if count > SPARSE_COUNT_MAX {
                     return None;
                 }
-                merged.push(pack(unpack(x).0, count as u32));
-                (a.next(), b.next());
+                merged.push(pack(unpack(*our).0, count as u32));
+                rest = &rest[1..];
             }
+            _ => merged.push(*pair),
         }
     }
-    merged.extend(a);
-    merged.extend(b);
+    merged.extend_from_slice(rest);
+    if merged.capacity() > merged.len() + merged.len() / 4 + 4 {
+        merged.shrink_to_fit();
+    }
     Some(merged)
-}
-
-fn merged_len(ours: &[u32], theirs: &[u32]) -> usize {
-    let (mut at, mut len) = (0, ours.len() + theirs.len());
-    for pair in theirs {
-        while ours.get(at).is_some_and(|our| our >> COUNT_BITS < pair >> COUNT_BITS) {
-            at += 1;
-        }
-        len -= usize::from(ours.get(at).is_some_and(|our| our >> COUNT_BITS == pair >> COUNT_BITS));
-    }
-    len
 }
 
 /// Equal when the same buckets hold the same counts, whatever the form.

@@ -33,20 +33,26 @@ impl Stamper {
         Stamper { max_skew: limits.max_skew, max_lateness: limits.max_lateness, largest: None, held: None }
     }
 
-    /// Takes the next line; gives those that can be stamped now to `out`.
+    /// The stamp of a line that needs no second thought: an event not ahead of its time.
     #[inline]
-    pub fn push(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
-        // The common line: an event that is not ahead of its time.
-        if let (Content::One(event), None, None, Some(largest)) =
+    pub fn plain(&mut self, line: &Line) -> Option<Timestamp> {
+        let (Content::One(event), None, None, Some(largest)) =
             (&line.content, line.ingest_time, &self.held, self.largest)
-            && let Some(time) = event.time_max()
-            && time <= largest + self.max_skew
-        {
-            let stamp = largest.max(time);
-            self.largest = Some(stamp);
-            return out(Stamped { line, stamp, limit: None });
+        else {
+            return None;
+        };
+        let time = event.time_max().filter(|time| *time <= largest + self.max_skew)?;
+        let stamp = largest.max(time);
+        self.largest = Some(stamp);
+        Some(stamp)
+    }
+
+    /// Takes the next line; gives those that can be stamped now to `out`.
+    pub fn push(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
+        match self.plain(&line) {
+            Some(stamp) => out(Stamped { line, stamp, limit: None }),
+            None => self.push_uncommon(line, out),
         }
-        self.push_uncommon(line, out);
     }
 
     /// Gives out the line that was held back: nothing follows that could contradict it.

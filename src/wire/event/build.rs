@@ -106,7 +106,7 @@ impl Builder {
             who: self.who(fields)?,
         };
         Ok(match id(fields)? {
-            Some(id) => Event::Identified(observation, id),
+            Some(id) => Event::Identified(Box::new((observation, id))),
             None => Event::Metric(observation),
         })
     }

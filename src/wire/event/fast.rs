@@ -9,12 +9,13 @@
 //! Rejected: a general JSON scanner; four fifths of its work would be on bytes seen before.
 
 use super::build::Builder;
+use super::template::{Clock, Template};
 use super::{fields, numbers};
 use crate::core::Timestamp;
 use crate::core::event::{Event, Observation};
 use crate::core::identity::Who;
-use crate::wire::time;
 use hashbrown::HashTable;
+use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What a line says.
@@ -29,6 +30,9 @@ pub struct Read {
 pub struct Memory {
     by_bytes: HashTable<u32>,
     entries: Vec<Entry>,
+    clock: Clock,
+    /// The entry of the line before.
+    last: usize,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Entry {
     bytes: Box<[u8]>, // source, name, unit, labels, one after the other
     ends: [u32; 3],   // of source, name, unit in `bytes`
     who: Who,
+    template: Option<Template>,
+    next: usize, // the entry whose line came after this one's
 }
 
 /// Where a line's fields are.
@@ -51,25 +57,38 @@ struct Scan<'a> {
     ingest_time: Option<Timestamp>,
     has_seq: bool,
     value: Option<f64>,
+    time_at: Range<usize>,
+    value_at: Range<usize>,
 }
 
 impl Memory {
     /// Reads a metric whose identity was learned before.
     #[inline]
-    pub fn read(&self, line: &[u8]) -> Option<Read> {
-        let scan = scan(line)?;
+    pub fn read(&mut self, line: &[u8]) -> Option<Read> {
+        let next = self.entries.get(self.last)?.next;
+        if let Some(template) = self.entries.get(next).and_then(|entry| entry.template.as_ref())
+            && let Some(observation) = template.read(line, &mut self.clock)
+        {
+            self.last = next;
+            return Some(Read { observation, ingest_time: None });
+        }
+        self.read_by_scan(line)
+    }
+
+    fn read_by_scan(&mut self, line: &[u8]) -> Option<Read> {
+        let scan = scan(line, &mut self.clock)?;
         let (time, value) = (scan.time?, scan.value?);
-        let entry = self.find(&scan)?;
-        Some(Read {
-            observation: Observation { who: entry.who, time, value },
-            ingest_time: scan.ingest_time,
-        })
+        let place = self.find(&scan)?;
+        self.entries[self.last].next = place;
+        self.last = place;
+        let who = self.entries[place].who;
+        Some(Read { observation: Observation { who, time, value }, ingest_time: scan.ingest_time })
     }
 
     /// Remembers the identity of a line that the slow path took.
     pub fn learn(&mut self, line: &[u8], event: &Event, builder: &mut Builder) {
         let Event::Metric(observation) = event else { return };
-        let Some(scan) = scan(line) else { return };
+        let Some(scan) = scan(line, &mut self.clock) else { return };
         if self.find(&scan).is_some() || builder.is_full() {
             return;
         }
@@ -81,23 +100,31 @@ impl Memory {
         let Some(hash) = scan.hash() else { return };
         let [source, name, unit, labels] = scan.identity();
         let ends = [source.len(), source.len() + name.len(), source.len() + name.len() + unit.len()];
+        let is_plain = scan.ingest_time.is_none() && !scan.has_seq;
+        let template = || Template::new(line, &scan.time_at, &scan.value_at, observation.who);
+        let place = self.entries.len();
+        if let Some(before) = self.entries.get_mut(self.last) {
+            before.next = place;
+        }
+        self.last = place;
         self.entries.push(Entry {
+            template: is_plain.then(template).flatten(),
+            next: 0,
             hash,
             bytes: [source, name, unit, labels].concat().into(),
             ends: ends.map(|end| end as u32),
             who: observation.who,
         });
-        let place = self.entries.len() as u32 - 1;
         let entries = &self.entries;
-        self.by_bytes.insert_unique(hash, place, |place| entries[*place as usize].hash);
+        self.by_bytes.insert_unique(hash, place as u32, |place| entries[*place as usize].hash);
     }
 
     #[inline]
-    fn find(&self, scan: &Scan<'_>) -> Option<&Entry> {
+    fn find(&self, scan: &Scan<'_>) -> Option<usize> {
         let hash = scan.hash()?;
         let identity = scan.identity();
         let place = self.by_bytes.find(hash, |place| self.entries[*place as usize].is(&identity))?;
-        self.entries.get(*place as usize)
+        Some(*place as usize)
     }
 }
 
@@ -133,7 +160,7 @@ impl<'a> Scan<'a> {
 
 /// Finds the fields of one object; `None` for anything out of the ordinary.
 #[inline]
-fn scan(line: &[u8]) -> Option<Scan<'_>> {
+fn scan<'a>(line: &'a [u8], clock: &mut Clock) -> Option<Scan<'a>> {
     let mut scan = Scan::default();
     let mut at = skip_space(line, 0);
     if line.get(at) != Some(&b'{') {
@@ -147,7 +174,7 @@ fn scan(line: &[u8]) -> Option<Scan<'_>> {
         if line.get(at) != Some(&b':') {
             return None;
         }
-        at = scan.field(key, line, skip_space(line, at + 1))?;
+        at = scan.field(key, line, skip_space(line, at + 1), clock)?;
         at = skip_space(line, at);
         match line.get(at) {
             Some(b',') => at += 1,
@@ -161,7 +188,7 @@ fn scan(line: &[u8]) -> Option<Scan<'_>> {
 impl<'a> Scan<'a> {
     /// Reads the value of one field; returns where it ends.
     #[inline]
-    fn field(&mut self, key: &[u8], line: &'a [u8], at: usize) -> Option<usize> {
+    fn field(&mut self, key: &[u8], line: &'a [u8], at: usize, clock: &mut Clock) -> Option<usize> {
         match key {
             b"type" => {
                 let (kind, after) = read_text(line, at)?;
@@ -170,10 +197,15 @@ impl<'a> Scan<'a> {
             b"source" => put_text(&mut self.source, line, at),
             b"name" => put_text(&mut self.name, line, at),
             b"unit" => put_text(&mut self.unit, line, at),
-            b"time" => put_time(&mut self.time, line, at),
-            b"ingest_time" => put_time(&mut self.ingest_time, line, at),
+            b"time" => {
+                let end = put_time(&mut self.time, line, at, clock)?;
+                self.time_at = at..end;
+                Some(end)
+            }
+            b"ingest_time" => put_time(&mut self.ingest_time, line, at, clock),
             b"value" => {
                 let (value, length) = numbers::read(line.get(at..)?)?;
+                self.value_at = at..at + length;
                 self.value.replace(value).is_none().then_some(at + length)
             }
             b"labels" => {
@@ -204,21 +236,9 @@ fn put_text<'a>(slot: &mut Option<&'a [u8]>, line: &'a [u8], at: usize) -> Optio
 }
 
 #[inline]
-fn put_time(slot: &mut Option<Timestamp>, line: &[u8], at: usize) -> Option<usize> {
-    let (time, after) = match line.get(at)? {
-        b'"' => {
-            let (text, after) = read_text(line, at)?;
-            (time::parse(text)?, after)
-        }
-        _ => {
-            let (ms, length) = numbers::read(line.get(at..)?)?;
-            let digits = line.get(at..at + length)?;
-            // A fraction is no whole number of milliseconds; beyond 2^53 nothing is read at all.
-            (!digits.contains(&b'.')).then_some(())?;
-            (Timestamp::from_ms(ms as i64)?, at + length)
-        }
-    };
-    slot.replace(time).is_none().then_some(after)
+fn put_time(slot: &mut Option<Timestamp>, line: &[u8], at: usize, clock: &mut Clock) -> Option<usize> {
+    let (time, length) = clock.read(line.get(at..)?)?;
+    slot.replace(time).is_none().then_some(at + length)
 }
 
 /// The bytes of a text without its quotes, and where it ends; `None` if it has an escape.

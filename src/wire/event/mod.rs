@@ -11,6 +11,7 @@ pub mod fields;
 mod histogram;
 pub mod msgpack;
 mod numbers;
+mod template;
 
 use crate::core::counters::Refusal;
 use crate::core::event::Event;
@@ -143,13 +144,13 @@ impl Decoder {
 
     /// One metric whose identity was seen before; `None` says nothing about the line.
     #[inline]
-    pub fn fast(&self, line: &[u8]) -> Option<Event> {
+    pub fn fast(&mut self, line: &[u8]) -> Option<Event> {
         self.fast.read(line).map(|read| Event::Metric(read.observation))
     }
 
     /// Like [`Self::fast`], with the ingest time that a line of an exported log has.
     #[inline]
-    pub fn fast_line(&self, line: &[u8]) -> Option<fast::Read> {
+    pub fn fast_line(&mut self, line: &[u8]) -> Option<fast::Read> {
         self.fast.read(line)
     }
 

@@ -10,7 +10,7 @@
 //! running total from which leaving panes are subtracted (floating sums drift).
 
 use super::key::KeyId;
-use super::pane::{Pane, Sample, Shape};
+use super::pane::{Pane, Sample, Shape, quantile_of_two};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -438,7 +438,7 @@ impl Group {
         self.refresh_prefix(first, last);
         let newest = self.within(first, last).last()?;
         let value = match &self.prefix.pane {
-            Some(prefix) => super::pane::quantile_of(&[prefix, &newest.pane], shape, q),
+            Some(prefix) => quantile_of_two(prefix, &newest.pane, shape, q),
             None => newest.pane.quantile(shape, q),
         }?;
         self.memo.push((q.to_bits(), value));
@@ -456,7 +456,10 @@ impl Group {
         let mut older = self.within(oldest, newest - 1);
         let pane = older.next().map(|first| {
             let mut merged = first.pane.clone();
-            older.for_each(|trail| merged.merge(&trail.pane));
+            older.for_each(|trail| {
+                merged.merge(&trail.pane);
+                merged.speed_up();
+            });
             merged
         });
         self.prefix = Prefix { first: oldest, last: newest, pane };
@@ -473,6 +476,7 @@ impl Trail {
     fn record(&mut self, sample: &Sample, has_quantiles: bool) {
         if has_quantiles {
             self.pane.record(*sample);
+            self.pane.speed_up();
         } else {
             self.pane.record_plain(*sample);
         }

@@ -9,8 +9,8 @@
 //! counters with u32 (a page of zeroes per quiet series remains).
 
 pub mod layout;
+pub mod rank;
 
-use layout::Digits;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Counts per bucket, without the scale that gives buckets a meaning.
@@ -23,14 +23,21 @@ pub struct Histogram {
 enum Form {
     /// `bucket << 16 | count`, ascending, every count in [1, 65535].
     Sparse(Vec<u32>),
-    Dense(Box<Dense>),
+    /// Every count in [0, 65535]: a quarter of the cache that wide counters take.
+    Dense(Box<Dense<u16>>),
+    Wide(Box<Dense<u64>>),
 }
 
 #[derive(Debug, Clone)]
-struct Dense {
-    first: u16,       // bucket of counts[0]
-    counts: Vec<u64>, // non-empty
+struct Dense<C> {
+    first: u16,       // bucket of counts[0], a multiple of BLOCK_BUCKETS
+    counts: Vec<C>,   // non-empty, whole blocks
+    blocks: Vec<u64>, // sum of each block of counts
 }
+
+/// Buckets of a dense histogram that are also counted together, so that ranks are found by blocks.
+const BLOCK_BITS: u32 = 6;
+const BLOCK_BUCKETS: usize = 1 << BLOCK_BITS;
 
 const COUNT_BITS: u32 = 16;
 const SPARSE_COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
@@ -58,11 +65,20 @@ impl Histogram {
         match &mut self.form {
             Form::Sparse(pairs) => {
                 if count > SPARSE_COUNT_MAX || !add_sparse(pairs, bucket, count as u32) {
-                    self.make_dense();
-                    self.add_dense(bucket, count);
+                    self.make_wide();
+                    self.add(bucket, count);
                 }
             }
-            Form::Dense(_) => self.add_dense(bucket, count),
+            Form::Dense(dense) => {
+                if !dense.add(bucket, count) {
+                    self.make_wide();
+                    self.add(bucket, count);
+                }
+            }
+            Form::Wide(wide) => {
+                // A sum that overflows 64 bits takes centuries at any rate of events.
+                wide.add(bucket, count);
+            }
         }
     }
 
@@ -86,13 +102,15 @@ impl Histogram {
 
     /// The filled buckets with their counts, ascending.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
-        let (pairs, dense) = match &self.form {
-            Form::Sparse(pairs) => (pairs.as_slice(), None),
-            Form::Dense(dense) => (&[][..], Some(dense)),
+        let (pairs, dense, wide) = match &self.form {
+            Form::Sparse(pairs) => (pairs.as_slice(), None, None),
+            Form::Dense(dense) => (&[][..], Some(dense), None),
+            Form::Wide(wide) => (&[][..], None, Some(wide)),
         };
         let sparse = pairs.iter().map(|pair| unpack(*pair));
         let dense = dense.into_iter().flat_map(|dense| dense.filled());
-        sparse.chain(dense)
+        let wide = wide.into_iter().flat_map(|wide| wide.filled());
+        sparse.chain(dense).chain(wide)
     }
 
     /// Sum of all counts.
@@ -104,8 +122,15 @@ impl Histogram {
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
             Form::Sparse(pairs) => pairs.capacity() * size_of::<u32>(),
-            Form::Dense(dense) => size_of::<Dense>() + dense.counts.capacity() * size_of::<u64>(),
+            Form::Dense(dense) => dense.bytes(),
+            Form::Wide(wide) => wide.bytes(),
         }
+    }
+
+    /// Whether so many buckets are filled that an array is faster, whatever it takes.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        matches!(&self.form, Form::Sparse(pairs) if pairs.len() > CROWDED_PAIRS)
     }
 
     /// Goes dense when an array over the filled range takes no more room than the pairs.
@@ -113,51 +138,88 @@ impl Histogram {
         let Form::Sparse(pairs) = &self.form else { return };
         let (Some(first), Some(last)) = (pairs.first(), pairs.last()) else { return };
         let range = usize::from(unpack(*last).0 - unpack(*first).0) + 1;
-        if pairs.len() >= DENSE_PAIRS_MIN && range * size_of::<u64>() <= size_of_val(&pairs[..]) {
+        if pairs.len() >= DENSE_PAIRS_MIN && range * size_of::<u16>() <= size_of_val(&pairs[..]) {
             self.make_dense();
         }
     }
 
-    fn make_dense(&mut self) {
-        let Form::Sparse(pairs) = &self.form else { return };
-        let first = pairs.first().map_or(0, |pair| unpack(*pair).0);
-        let last = pairs.last().map_or(0, |pair| unpack(*pair).0);
-        let mut counts = vec![0; usize::from(last - first) + 1];
-        for (bucket, count) in pairs.iter().map(|pair| unpack(*pair)) {
-            counts[usize::from(bucket - first)] += count;
+    /// Becomes an array of counters.
+    pub fn make_dense(&mut self) {
+        if let Form::Sparse(_) = &self.form {
+            self.form = Form::Dense(Box::new(self.rebuilt()));
         }
-        self.form = Form::Dense(Box::new(Dense { first, counts }));
     }
 
-    fn add_dense(&mut self, bucket: u16, count: u64) {
-        let Form::Dense(dense) = &mut self.form else { return };
-        dense.add(bucket, count);
+    /// Becomes an array of counters that hold any count.
+    fn make_wide(&mut self) {
+        self.form = Form::Wide(Box::new(self.rebuilt()));
+    }
+
+    fn rebuilt<C: Counter>(&self) -> Dense<C> {
+        let first = self.iter().next().map_or(0, |(bucket, _)| bucket);
+        let last = self.iter().next_back().map_or(first, |(bucket, _)| bucket);
+        let mut dense = Dense::over(first, last);
+        for (bucket, count) in self.iter() {
+            dense.add(bucket, count);
+        }
+        dense
     }
 }
 
 /// Below this many pairs a sparse list is always kept: the array's own header would cost more.
 const DENSE_PAIRS_MIN: usize = 32;
 
-impl Dense {
-    fn add(&mut self, bucket: u16, count: u64) {
+/// From here on inserting into a list costs more than the cache misses of an array.
+const CROWDED_PAIRS: usize = 256;
+
+/// A number of values in one bucket.
+trait Counter: Copy + Default + Into<u64> + TryFrom<u64> {}
+
+impl Counter for u16 {}
+impl Counter for u64 {}
+
+impl<C: Counter> Dense<C> {
+    /// Zeroes for the blocks of these buckets and all between.
+    fn over(first: u16, last: u16) -> Dense<C> {
+        let (first, last) = (usize::from(first) >> BLOCK_BITS, usize::from(last) >> BLOCK_BITS);
+        let blocks = last - first + 1;
+        Dense {
+            first: (first << BLOCK_BITS) as u16,
+            counts: vec![C::default(); blocks << BLOCK_BITS],
+            blocks: vec![0; blocks],
+        }
+    }
+
+    /// Adds to a bucket; false if the count does not fit.
+    #[inline]
+    fn add(&mut self, bucket: u16, count: u64) -> bool {
         if bucket < self.first {
-            let missing = usize::from(self.first - bucket);
-            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
-            self.first = bucket;
+            let missing = usize::from(self.first - bucket).div_ceil(BLOCK_BUCKETS);
+            self.counts.splice(0..0, std::iter::repeat_n(C::default(), missing << BLOCK_BITS));
+            self.blocks.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first -= (missing << BLOCK_BITS) as u16;
         }
         let at = usize::from(bucket - self.first);
         if at >= self.counts.len() {
-            self.counts.resize(at + 1, 0);
+            let blocks = (at >> BLOCK_BITS) + 1;
+            self.counts.resize(blocks << BLOCK_BITS, C::default());
+            self.blocks.resize(blocks, 0);
         }
-        self.counts[at] = self.counts[at].saturating_add(count);
+        let Ok(sum) = C::try_from(self.counts[at].into().saturating_add(count)) else { return false };
+        self.counts[at] = sum;
+        self.blocks[at >> BLOCK_BITS] = self.blocks[at >> BLOCK_BITS].saturating_add(count);
+        true
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Dense<C>>() + self.counts.capacity() * size_of::<C>() + self.blocks.capacity() * size_of::<u64>()
     }
 
     fn filled(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
-        let buckets = self.first..=u16::MAX;
-        let all = self.counts.iter().enumerate();
-        let first = *buckets.start();
+        let (all, first) = (self.counts.iter().enumerate(), self.first);
         // `at` stays below the number of buckets of a layout, which fits in a u16.
-        all.filter(|(_, count)| **count > 0).map(move |(at, count)| (first + at as u16, *count))
+        let cells = all.map(move |(at, count)| (first + at as u16, (*count).into()));
+        cells.filter(|(_, count): &(u16, u64)| *count > 0)
     }
 }
 
@@ -233,22 +295,6 @@ impl PartialEq for Histogram {
     fn eq(&self, other: &Histogram) -> bool {
         self.iter().eq(other.iter())
     }
-}
-
-/// What a histogram's buckets stand for: values in steps of a resolution.
-pub fn quantile_steps(
-    digits: Digits,
-    cells: impl Iterator<Item = (u16, u64)>,
-    rank: u64,
-) -> Option<u64> {
-    let mut seen = 0;
-    for (bucket, count) in cells {
-        seen += count;
-        if seen >= rank {
-            return Some(digits.highest(bucket));
-        }
-    }
-    None
 }
 
 /// Bytes: for each filled bucket the distance from the one before and the count, as LEB128.

@@ -1,0 +1,128 @@
+//! Finding the bucket of a rank over one or two histograms, without merging them.
+//!
+//! Intuition: high quantiles are what people ask for, so the walk begins at the top. It goes from
+//! block to block of 64 buckets and looks inside only the one in which the rank falls: a median
+//! over a thousand filled buckets takes a hundred steps instead of five hundred.
+
+use super::{BLOCK_BITS, BLOCK_BUCKETS, Form, Histogram, unpack};
+
+/// The bucket of the value that is `rank`-th from the top, rank from 1.
+pub fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
+    let mut cursors = histograms.map(Cursor::new);
+    let mut seen = 0;
+    let top = cursors.iter().filter_map(Cursor::top_block).max()?;
+    for block in (0..=top).rev() {
+        let [a, b] = &mut cursors;
+        let count = a.enter(block) + b.enter(block);
+        if seen + count >= rank {
+            return inside(&cursors, block, rank - seen);
+        }
+        seen += count;
+    }
+    None
+}
+
+fn inside(cursors: &[Cursor<'_>; 2], block: usize, rank: u64) -> Option<u16> {
+    let mut seen = 0;
+    for bucket in (block * BLOCK_BUCKETS..(block + 1) * BLOCK_BUCKETS).rev() {
+        let bucket = bucket as u16; // at most the last bucket of a layout, which fits
+        seen += cursors[0].count(bucket) + cursors[1].count(bucket);
+        if seen >= rank {
+            return Some(bucket);
+        }
+    }
+    None
+}
+
+enum Counts<'a> {
+    Narrow(&'a [u16]),
+    Wide(&'a [u64]),
+}
+
+/// One histogram on the way down.
+enum Cursor<'a> {
+    Sparse { below: &'a [u32], block: &'a [u32] },
+    Dense { first: u16, counts: Counts<'a>, blocks: &'a [u64] },
+}
+
+impl<'a> Cursor<'a> {
+    fn new(histogram: &'a Histogram) -> Cursor<'a> {
+        match &histogram.form {
+            Form::Sparse(pairs) => Cursor::Sparse { below: pairs, block: &[] },
+            Form::Dense(dense) => {
+                Cursor::Dense { first: dense.first, counts: Counts::Narrow(&dense.counts), blocks: &dense.blocks }
+            }
+            Form::Wide(wide) => {
+                Cursor::Dense { first: wide.first, counts: Counts::Wide(&wide.counts), blocks: &wide.blocks }
+            }
+        }
+    }
+
+    fn top_block(&self) -> Option<usize> {
+        match self {
+            Cursor::Sparse { below, .. } => below.last().map(|pair| usize::from(unpack(*pair).0) >> BLOCK_BITS),
+            Cursor::Dense { first, blocks, .. } => Some((usize::from(*first) >> BLOCK_BITS) + blocks.len() - 1),
+        }
+    }
+
+    /// Goes down into a block; how many values are in it.
+    fn enter(&mut self, wanted: usize) -> u64 {
+        match self {
+            Cursor::Sparse { below, block } => {
+                let (mut at, mut count) = (below.len(), 0);
+                while at > 0 && usize::from(unpack(below[at - 1]).0) >> BLOCK_BITS == wanted {
+                    at -= 1;
+                    count += unpack(below[at]).1;
+                }
+                (*below, *block) = below.split_at(at);
+                count
+            }
+            Cursor::Dense { first, blocks, .. } => {
+                let place = wanted.checked_sub(usize::from(*first) >> BLOCK_BITS);
+                place.and_then(|place| blocks.get(place)).copied().unwrap_or(0)
+            }
+        }
+    }
+
+    /// How many values are in a bucket of the block that was entered.
+    fn count(&self, bucket: u16) -> u64 {
+        match self {
+            Cursor::Sparse { block, .. } => {
+                let found = block.iter().find(|pair| unpack(**pair).0 == bucket);
+                found.map_or(0, |pair| unpack(*pair).1)
+            }
+            Cursor::Dense { first, counts, .. } => {
+                let Some(place) = bucket.checked_sub(*first).map(usize::from) else { return 0 };
+                match counts {
+                    Counts::Narrow(counts) => counts.get(place).map_or(0, |count| u64::from(*count)),
+                    Counts::Wide(counts) => counts.get(place).copied().unwrap_or(0),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: equal to sorting. Method: mixed forms, every rank.
+    #[test]
+    fn ranks_are_those_of_the_sorted_values() {
+        let values = |seed: u64, many: u64| (0..many).map(move |n| ((n * seed + 7) * 2_654_435_761 % 4_700) as u16);
+        for (left, right) in [(40, 0), (0, 40), (900, 30), (30, 900), (900, 900), (1, 1)] {
+            let (mut a, mut b) = (Histogram::default(), Histogram::default());
+            values(3, left).for_each(|bucket| a.record(bucket));
+            values(11, right).for_each(|bucket| b.record(bucket));
+            if left > 100 {
+                a.make_dense();
+            }
+            let mut sorted: Vec<u16> = values(3, left).chain(values(11, right)).collect();
+            sorted.sort_unstable_by(|x, y| y.cmp(x));
+            for (at, bucket) in sorted.iter().enumerate() {
+                assert_eq!(from_top([&a, &b], at as u64 + 1), Some(*bucket));
+            }
+            assert_eq!(from_top([&a, &b], left + right + 1), None);
+        }
+    }
+}

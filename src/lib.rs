@@ -1,4 +1,5 @@
 
+pub mod adapters;
 pub mod app;
 pub mod core;
 pub mod driver;

@@ -1,5 +1,8 @@
 //! The shell around the engine: brings records in order, carries effects out.
 
+pub mod applier;
 pub mod file;
+pub mod ports;
 pub mod replay;
 pub mod sealed;
+pub mod worker;

@@ -1,0 +1,45 @@
+//! The wall clock: the only file that asks what time it is.
+
+use crate::core::{Span, Timestamp};
+use crate::driver::ports::Clock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::clamped(since_epoch.as_millis() as i64)
+    }
+
+    fn until(&self, at: Timestamp) -> Duration {
+        Duration::from_millis((at - self.now()).ms().max(0) as u64)
+    }
+}
+
+/// A clock that runs faster than the wall, for demonstrations.
+#[derive(Debug, Clone, Copy)]
+pub struct FastClock {
+    begun: Instant,
+    start: Timestamp,
+    speed: u32, // > 0
+}
+
+impl FastClock {
+    pub fn new(start: Timestamp, speed: u32) -> FastClock {
+        FastClock { begun: Instant::now(), start, speed }
+    }
+}
+
+impl Clock for FastClock {
+    fn now(&self) -> Timestamp {
+        let elapsed = self.begun.elapsed().as_millis() as i64;
+        self.start + Span::from_ms(elapsed * i64::from(self.speed))
+    }
+
+    fn until(&self, at: Timestamp) -> Duration {
+        Duration::from_millis((at - self.now()).ms().max(0) as u64) / self.speed
+    }
+}

@@ -1,0 +1,101 @@
+//! Log and store in one redb file: the whole product without a server.
+//!
+//! Invariant: every write is one transaction with an fsync, so it is there completely or not at
+//! all after a kill -9; readers see the last committed state. Rejected: a log file beside the
+//! database (two things to keep in step), Durability::None (an acknowledged event could be lost).
+
+mod log;
+mod store;
+
+use crate::driver::ports::PortError;
+use redb::{Database, ReadableDatabase, TableDefinition};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// seq → (stamp, entry as MessagePack)
+const LOG: TableDefinition<'_, u64, (i64, &[u8])> = TableDefinition::new("log");
+/// (size, start, series id) → window as MessagePack
+const WINDOWS: TableDefinition<'_, (u8, i64, u64), &[u8]> = TableDefinition::new("windows");
+/// series id → catalog row as MessagePack
+const CATALOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("catalog");
+/// number → transition as JSON
+const ALERTS: TableDefinition<'_, u64, &str> = TableDefinition::new("alerts");
+/// (seq, index) → refused event as MessagePack
+const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
+/// name → number: `applied`, `snapshot_at`
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// part of the newest snapshot
+const SNAPSHOT: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("snapshot");
+
+/// Bytes the database may keep of its file in memory.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// One data dir, open. Clones share the database.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    database: Arc<Database>,
+    path: PathBuf,
+}
+
+impl Embedded {
+    /// Opens (or makes) the database of a data dir; one process at a time.
+    pub fn open(data_dir: &Path) -> Result<Embedded, PortError> {
+        let path = data_dir.join("streamgauge.redb");
+        let place = path.display().to_string();
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| PortError::Write {
+            place: place.clone(),
+            source,
+        };
+        std::fs::create_dir_all(data_dir).map_err(|error| failed(error.into()))?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = builder.create(&path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => PortError::Locked { place: place.clone() },
+            other => failed(other.into()),
+        })?;
+        let embedded = Embedded { database: Arc::new(database), path };
+        embedded.write(|transaction| {
+            transaction.open_table(LOG)?;
+            transaction.open_table(WINDOWS)?;
+            transaction.open_table(CATALOG)?;
+            transaction.open_table(ALERTS)?;
+            transaction.open_table(DEAD)?;
+            transaction.open_table(META)?;
+            transaction.open_table(SNAPSHOT)?;
+            Ok(())
+        })?;
+        Ok(embedded)
+    }
+
+    /// One durable transaction.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, PortError> {
+        let all = || -> Result<T, redb::Error> {
+            let transaction = self.database.begin_write()?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        all().map_err(|source| PortError::Write { place: self.place(), source: source.into() })
+    }
+
+    /// One consistent view.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, PortError> {
+        let all = || -> Result<T, redb::Error> { work(&self.database.begin_read()?) };
+        all().map_err(|source| PortError::Read { place: self.place(), source: source.into() })
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// A row that cannot be decoded is damage, not a bug of the caller.
+fn damaged(error: impl std::fmt::Display) -> redb::Error {
+    redb::Error::Corrupted(error.to_string())
+}

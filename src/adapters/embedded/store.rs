@@ -1,0 +1,161 @@
+//! The store: windows, catalog, alert log, snapshot, applied position.
+
+use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
+use crate::core::window::WindowSize;
+use crate::core::{Span, Timestamp};
+use crate::driver::ports::{CatalogRow, Checkpoint, Commit, DeadEvent, PortError, Store, WindowAt, WindowRow};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
+
+/// Bytes of one part of a snapshot; redb keeps a value in one run of pages.
+const PART_BYTES: usize = 1 << 20;
+
+/// Transitions kept; 100,000 × about 1.5 KiB = 150 MiB.
+const ALERTS_KEPT: u64 = 100_000;
+
+/// Refused events kept for people to look at.
+const DEAD_KEPT: u64 = 10_000;
+
+/// How long windows are kept, by size.
+pub const fn retention(size: WindowSize) -> Span {
+    match size {
+        WindowSize::Minute => Span::from_hours(48),
+        WindowSize::FiveMinutes => Span::from_hours(24 * 14),
+        WindowSize::Hour => Span::from_hours(24 * 90),
+    }
+}
+
+impl Store for Embedded {
+    fn checkpoint(&self) -> Result<Checkpoint, PortError> {
+        self.read(|transaction| {
+            let meta = transaction.open_table(META)?;
+            let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
+            let parts = transaction.open_table(SNAPSHOT)?;
+            let snapshot = match number("snapshot_at")? {
+                Some(at) => {
+                    let mut bytes = Vec::new();
+                    for part in parts.iter()? {
+                        bytes.extend_from_slice(part?.1.value());
+                    }
+                    Some((at, bytes))
+                }
+                None => None,
+            };
+            let alerts = transaction.open_table(ALERTS)?;
+            let transitions = alerts.last()?.map_or(0, |(number, _)| number.value());
+            Ok(Checkpoint { applied: number("applied")?.unwrap_or(0), snapshot, transitions })
+        })
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), PortError> {
+        self.write(|transaction| {
+            write_windows(transaction, commit)?;
+            write_catalog(transaction, commit)?;
+            write_alerts(transaction, commit)?;
+            write_dead(transaction, commit)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("applied", commit.applied)?;
+            if let Some(snapshot) = &commit.snapshot {
+                write_snapshot(transaction, snapshot)?;
+                meta.insert("snapshot_at", commit.applied)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
+        self.read(|transaction| {
+            let windows = transaction.open_table(WINDOWS)?;
+            let row = windows.get(place(at))?;
+            row.map(|row| rmp_serde::from_slice(row.value()).map_err(damaged)).transpose()
+        })
+    }
+
+    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
+        self.read(|transaction| {
+            let catalog = transaction.open_table(CATALOG)?;
+            catalog.iter()?.map(|row| rmp_serde::from_slice(row?.1.value()).map_err(damaged)).collect()
+        })
+    }
+
+    fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError> {
+        self.read(|transaction| {
+            let alerts = transaction.open_table(ALERTS)?;
+            alerts.range(from..)?.take(max).map(|row| Ok(row?.1.value().to_string())).collect()
+        })
+    }
+
+    fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError> {
+        self.read(|transaction| {
+            let dead = transaction.open_table(DEAD)?;
+            let newest = dead.iter()?.rev().take(max);
+            newest.map(|row| rmp_serde::from_slice(row?.1.value()).map_err(damaged)).collect()
+        })
+    }
+
+    fn expire(&mut self, now: Timestamp) -> Result<(), PortError> {
+        self.write(|transaction| {
+            let mut windows = transaction.open_table(WINDOWS)?;
+            for size in WindowSize::ALL {
+                let oldest = (now - retention(size)).ms();
+                windows.retain_in((size as u8, i64::MIN, 0)..(size as u8, oldest, 0), |_, _| false)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn place((size, start, id): WindowAt) -> (u8, i64, u64) {
+    (size as u8, start.ms(), id)
+}
+
+fn write_windows(transaction: &WriteTransaction, commit: &Commit) -> Result<(), redb::Error> {
+    let mut windows = transaction.open_table(WINDOWS)?;
+    for (at, row) in &commit.windows {
+        let bytes = rmp_serde::to_vec(row).map_err(damaged)?;
+        windows.insert(place(*at), bytes.as_slice())?;
+    }
+    Ok(())
+}
+
+fn write_catalog(transaction: &WriteTransaction, commit: &Commit) -> Result<(), redb::Error> {
+    let mut catalog = transaction.open_table(CATALOG)?;
+    for row in &commit.catalog {
+        let bytes = rmp_serde::to_vec(row).map_err(damaged)?;
+        catalog.insert(row.series.id, bytes.as_slice())?;
+    }
+    Ok(())
+}
+
+fn write_alerts(transaction: &WriteTransaction, commit: &Commit) -> Result<(), redb::Error> {
+    let Some((newest, _)) = commit.transitions.last() else { return Ok(()) };
+    let mut alerts = transaction.open_table(ALERTS)?;
+    for (number, json) in &commit.transitions {
+        alerts.insert(number, json.as_str())?;
+    }
+    if let Some(oldest) = newest.checked_sub(ALERTS_KEPT) {
+        alerts.retain_in(..oldest, |_, _| false)?;
+    }
+    Ok(())
+}
+
+fn write_dead(transaction: &WriteTransaction, commit: &Commit) -> Result<(), redb::Error> {
+    let mut dead = transaction.open_table(DEAD)?;
+    for event in &commit.dead {
+        let bytes = rmp_serde::to_vec(event).map_err(damaged)?;
+        dead.insert((event.seq, event.index), bytes.as_slice())?;
+    }
+    while dead.len()? > DEAD_KEPT {
+        dead.pop_first()?;
+    }
+    Ok(())
+}
+
+fn write_snapshot(transaction: &WriteTransaction, snapshot: &[u8]) -> Result<(), redb::Error> {
+    let mut parts = transaction.open_table(SNAPSHOT)?;
+    let count = snapshot.len().div_ceil(PART_BYTES) as u32;
+    for (number, part) in snapshot.chunks(PART_BYTES).enumerate() {
+        parts.insert(number as u32, part)?;
+    }
+    parts.retain_in(count.., |_, _| false)?;
+    Ok(())
+}

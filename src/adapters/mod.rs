@@ -1,0 +1,4 @@
+//! One outside system each; they do not know each other.
+
+pub mod clock;
+pub mod embedded;

@@ -1,0 +1,168 @@
+//! Records of a log through the engine, and the effects gathered for the next commit.
+//!
+//! Invariant: effects of records that an earlier process committed already are made again after a
+//! restart and thrown away, because the engine's snapshot is older than the last commit; a window
+//! is corrected exactly once.
+
+use super::ports::{CatalogRow, Commit, DeadEvent, Entry, Logged, PortError, Store, WindowAt, WindowRow};
+use crate::core::alert::Transition;
+use crate::core::counters::Refusal;
+use crate::core::effect::{Refused, WindowEffect};
+use crate::core::event::{Body, Control, Record};
+use crate::core::identity::Directory;
+use crate::core::window::WindowKey;
+use crate::core::{Effects, Engine};
+use crate::wire::event::{Decoded, Decoder};
+use crate::wire::alert;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An engine with everything around it that a log needs.
+#[derive(Debug)]
+pub struct Applier {
+    pub engine: Engine,
+    decoder: Decoder,
+    directory: Directory,
+    effects: Effects,
+    /// The record up to which effects were committed, perhaps by an earlier process.
+    committed: u64,
+    /// The newest record applied.
+    pub applied: u64,
+    transitions: u64, // number of the newest one
+    windows: BTreeMap<WindowAt, WindowRow>,
+    catalogued: BTreeSet<u64>,
+    pending: Commit,
+    published: Vec<Transition>,
+}
+
+impl Applier {
+    /// `committed` and `transitions`: what the store's checkpoint says; `applied`: where the
+    /// engine's snapshot was taken.
+    pub fn new(engine: Engine, applied: u64, committed: u64, transitions: u64) -> Applier {
+        Applier {
+            engine,
+            decoder: Decoder::new(0),
+            directory: Directory::default(),
+            effects: Effects::default(),
+            committed,
+            applied,
+            transitions,
+            windows: BTreeMap::new(),
+            catalogued: BTreeSet::new(),
+            pending: Commit::default(),
+            published: Vec::new(),
+        }
+    }
+
+    /// Applies one record; how many values it held.
+    pub fn apply(&mut self, record: &Logged, store: &impl Store) -> Result<u64, PortError> {
+        if self.decoder.trim() {
+            self.directory.forget(0);
+            self.engine.forget_decoder(0);
+        }
+        let mut decoded = Decoded::default();
+        let control = match &record.entry {
+            Entry::Events(codec, payload) => {
+                self.decoder.payload(*codec, payload, &mut decoded);
+                self.directory.learn(0, self.decoder.take_found());
+                None
+            }
+            Entry::Tick => None,
+            Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
+        };
+        let bad: Vec<Refusal> = decoded.bad.iter().map(|bad| bad.reason).collect();
+        let body = match (&record.entry, &control) {
+            (Entry::Events(..), _) => Body::Events(&decoded.events),
+            (Entry::Control(_), Some(control)) => Body::Control(control),
+            _ => Body::Tick,
+        };
+        let core = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &bad, body };
+        self.engine.handle(&core, &self.directory, &mut self.effects);
+        self.applied = record.seq;
+        if record.seq > self.committed {
+            for bad in decoded.bad {
+                let (index, reason, message) = (bad.index as u32, bad.reason, bad.message);
+                self.pending.dead.push(DeadEvent { seq: record.seq, index, reason, message });
+            }
+            self.gather(store)?;
+        }
+        self.effects.clear();
+        Ok(decoded.events.iter().map(|event| event.values()).sum())
+    }
+
+    fn gather(&mut self, store: &impl Store) -> Result<(), PortError> {
+        let effects = std::mem::take(&mut self.effects);
+        for window in &effects.windows {
+            match window {
+                WindowEffect::Sealed(sealed) => {
+                    self.catalogue(&sealed.key);
+                    self.windows.insert(at(&sealed.key), WindowRow { pane: sealed.pane.clone(), revision: 0 });
+                }
+                WindowEffect::Correction(correction) => {
+                    self.catalogue(&correction.key);
+                    let at = at(&correction.key);
+                    if !self.windows.contains_key(&at) {
+                        let empty = || WindowRow { pane: Default::default(), revision: 0 };
+                        self.windows.insert(at, store.window(at)?.unwrap_or_else(empty));
+                    }
+                    if let Some(row) = self.windows.get_mut(&at) {
+                        row.pane.merge(&correction.part);
+                        row.revision += 1;
+                    }
+                }
+            }
+        }
+        for transition in &effects.transitions {
+            self.transitions += 1;
+            self.pending.transitions.push((self.transitions, alert::line(transition)));
+        }
+        self.published.extend(effects.transitions);
+        let now = self.engine.now();
+        let dead = |refused: &Refused| DeadEvent {
+            seq: refused.seq,
+            index: refused.index,
+            reason: refused.reason,
+            message: format!("event time {} at log time {now}", refused.time),
+        };
+        self.pending.dead.extend(effects.refused.iter().map(dead));
+        Ok(())
+    }
+
+    fn catalogue(&mut self, key: &WindowKey) {
+        if self.catalogued.insert(key.series.id) {
+            let row = CatalogRow { series: key.series.clone(), unit: key.unit.clone(), shape: key.shape };
+            self.pending.catalog.push(row);
+        }
+    }
+
+    /// Whether somebody waits for the next commit: a transition is not told before it is safe.
+    pub fn is_urgent(&self) -> bool {
+        !self.pending.transitions.is_empty()
+    }
+
+    /// Whether there is anything to commit.
+    pub fn is_dirty(&self) -> bool {
+        self.applied > self.committed
+    }
+
+    /// What the next commit must hold; call [`Self::committed`] once it is durable.
+    pub fn commit(&mut self) -> &mut Commit {
+        self.pending.applied = self.applied;
+        let windows = std::mem::take(&mut self.windows);
+        // A commit that failed before is tried again with what came since.
+        let mut all: BTreeMap<WindowAt, WindowRow> = self.pending.windows.drain(..).collect();
+        all.extend(windows);
+        self.pending.windows = all.into_iter().collect();
+        &mut self.pending
+    }
+
+    /// The commit is durable: its transitions may be told to others.
+    pub fn committed(&mut self) -> Vec<Transition> {
+        self.committed = self.pending.applied;
+        self.pending = Commit::default();
+        std::mem::take(&mut self.published)
+    }
+}
+
+fn at(key: &WindowKey) -> WindowAt {
+    (key.size, key.start, key.series.id)
+}

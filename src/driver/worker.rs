@@ -1,0 +1,299 @@
+//! The loop that owns an engine: append, apply, commit, publish.
+//!
+//! Order is sacred: a payload is acknowledged after its append is durable; a transition is
+//! published after the commit that holds it; a snapshot and the position it belongs to are one
+//! transaction. Kill the process between any two lines and the next one continues from what is
+//! durable, with the same effects.
+
+use super::applier::Applier;
+use super::ports::{Clock, Entry, Log, PortError, Store};
+use crate::core::alert::Transition;
+use crate::core::event::Control;
+use crate::core::limits::Limits;
+use crate::core::rule::RuleSet;
+use crate::core::{Engine, Span, Timestamp};
+use crate::wire::event::Codec;
+use crate::wire::snapshot;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Commands that may wait for the worker: 1,024 payloads of a few KiB; then callers wait.
+const COMMANDS_WAITING: usize = 1_024;
+
+/// Payloads appended in one transaction, and applied before the next is looked at.
+const GROUP_MAX: usize = 512;
+
+/// Records read at once while catching up.
+const CATCH_UP_RECORDS: usize = 4_096;
+
+/// Effects wait this long for a commit, unless a transition is among them.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+
+/// Time between snapshots, at least; and as a multiple of what the last one took, so that they
+/// cost at most a twentieth of the time.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
+const SNAPSHOT_COST_MULTIPLE: u32 = 20;
+
+/// Records are kept this long for export, and until a snapshot is newer than they are.
+const LOG_KEPT: Span = Span::from_hours(24 * 7);
+
+/// Time between two looks for what is past its retention.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// While nothing happens the worker looks around this often.
+const IDLE_MAX: Duration = Duration::from_millis(500);
+
+/// What others ask of the worker.
+pub enum Command {
+    /// Append a payload; the answer comes when it is durable.
+    Append(Codec, Vec<u8>, Reply<u64>),
+    /// Append a decision.
+    Control(Box<Control>, Reply<u64>),
+    /// Read something of the engine, between two records.
+    Ask(Box<dyn FnOnce(&mut Engine) + Send>),
+    /// Commit, snapshot, end.
+    Stop,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}
+
+/// Called with the answer.
+pub type Reply<T> = Box<dyn FnOnce(Result<T, String>) + Send>;
+
+/// Told of each transition once it is durable.
+pub type Publish = Box<dyn FnMut(&Transition) + Send>;
+
+/// A running worker, for those who send to it.
+pub type Sender = SyncSender<Command>;
+
+/// Everything a worker is made of.
+pub struct Worker<P, C> {
+    port: P,
+    clock: C,
+    applier: Applier,
+    commands: Receiver<Command>,
+    publish: Publish,
+    newest_stamp: Timestamp,
+    committed_at: Instant,
+    snapshot_at: Instant,
+    snapshot_took: Duration,
+    expired_at: Instant,
+    is_failing: bool,
+}
+
+impl<P, C> std::fmt::Debug for Worker<P, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("applied", &self.applier.applied).finish_non_exhaustive()
+    }
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::RestoreError),
+}
+
+impl<P: Log + Store, C: Clock> Worker<P, C> {
+    /// Restores the engine, applies what the log holds beyond the snapshot, and puts `rules` in
+    /// force where they differ (`None`: whatever is in force stays).
+    pub fn start(
+        port: P,
+        clock: C,
+        limits: Limits,
+        rules: Option<RuleSet>,
+        publish: Publish,
+    ) -> Result<(Worker<P, C>, Sender), StartError> {
+        let checkpoint = port.checkpoint()?;
+        let (engine, snapshot_at) = match &checkpoint.snapshot {
+            Some((at, bytes)) => (snapshot::decode(bytes, limits)?, *at),
+            None => (Engine::new(limits), 0),
+        };
+        let applier = Applier::new(engine, snapshot_at, checkpoint.applied, checkpoint.transitions);
+        let (sender, commands) = sync_channel(COMMANDS_WAITING);
+        let newest_stamp = port.newest()?.map_or(Timestamp::MIN, |(_, stamp)| stamp);
+        let mut worker = Worker {
+            port,
+            clock,
+            applier,
+            commands,
+            publish,
+            newest_stamp,
+            committed_at: Instant::now(),
+            snapshot_at: Instant::now(),
+            snapshot_took: Duration::ZERO,
+            expired_at: Instant::now(),
+            is_failing: false,
+        };
+        worker.catch_up()?;
+        if let Some(rules) = rules.filter(|rules| rules != worker.applier.engine.rules()) {
+            let control = Control::Rules(Box::new(rules));
+            let json = serde_json::to_vec(&control).unwrap_or_default();
+            worker.append(vec![Entry::Control(json)])?;
+            worker.catch_up()?;
+        }
+        Ok((worker, sender))
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(mut self) {
+        loop {
+            let mut group = Vec::new();
+            match self.commands.recv_timeout(self.patience()) {
+                Ok(command) => group.push(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            group.extend(self.commands.try_iter().take(GROUP_MAX - 1));
+            if self.group(group) {
+                break;
+            }
+            self.tick();
+            self.commit_when_due();
+        }
+        self.commit(true);
+    }
+
+    /// How long nothing may happen: until the engine's wake-up, or the next commit.
+    fn patience(&self) -> Duration {
+        let wake = self.applier.engine.next_wake().map_or(IDLE_MAX, |wake| self.clock.until(wake));
+        let commit = match self.applier.is_dirty() {
+            true => COMMIT_EVERY.saturating_sub(self.committed_at.elapsed()),
+            false => IDLE_MAX,
+        };
+        wake.min(commit).min(IDLE_MAX)
+    }
+
+    /// Appends all payloads of a group in one transaction and answers; true to stop.
+    fn group(&mut self, group: Vec<Command>) -> bool {
+        let (mut entries, mut replies, mut asks, mut is_stop) = (Vec::new(), Vec::new(), Vec::new(), false);
+        for command in group {
+            match command {
+                Command::Append(codec, payload, reply) => {
+                    entries.push(Entry::Events(codec, payload));
+                    replies.push(reply);
+                }
+                Command::Control(control, reply) => {
+                    entries.push(Entry::Control(serde_json::to_vec(&*control).unwrap_or_default()));
+                    replies.push(reply);
+                }
+                Command::Ask(ask) => asks.push(ask),
+                Command::Stop => is_stop = true,
+            }
+        }
+        if !entries.is_empty() {
+            let appended = self.append(entries);
+            if let Err(error) = &appended {
+                tracing::error!(error = %chain(error), "cannot append to the log");
+            }
+            for (place, reply) in replies.into_iter().enumerate() {
+                reply(appended.as_ref().map(|first| first + place as u64).map_err(|error| chain(error)));
+            }
+            if let Err(error) = self.catch_up() {
+                tracing::error!(error = %chain(&error), "cannot read the log");
+            }
+        }
+        for ask in asks {
+            ask(&mut self.applier.engine);
+        }
+        is_stop
+    }
+
+    /// Appends with the clock's time, which never goes back.
+    fn append(&mut self, entries: Vec<Entry>) -> Result<u64, PortError> {
+        let stamp = self.clock.now().max(self.newest_stamp);
+        let entries: Vec<_> = entries.into_iter().map(|entry| (stamp, entry)).collect();
+        let first = self.port.append(&entries)?;
+        self.newest_stamp = stamp;
+        Ok(first)
+    }
+
+    /// Applies everything the log holds beyond what was applied.
+    fn catch_up(&mut self) -> Result<(), PortError> {
+        loop {
+            let records = self.port.read(self.applier.applied + 1, CATCH_UP_RECORDS)?;
+            for record in &records {
+                self.applier.apply(record, &self.port)?;
+            }
+            if records.len() < CATCH_UP_RECORDS {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Appends a tick when the engine should have woken up and nothing else came.
+    fn tick(&mut self) {
+        let is_due = |worker: &Self| {
+            let wake = worker.applier.engine.next_wake();
+            wake.is_some_and(|wake| wake <= worker.clock.now())
+        };
+        if !is_due(self) {
+            return;
+        }
+        if let Err(error) = self.append(vec![Entry::Tick]).and_then(|_| self.catch_up()) {
+            tracing::error!(error = %chain(&error), "cannot append a tick");
+        }
+    }
+
+    fn commit_when_due(&mut self) {
+        let is_due = self.applier.is_dirty() && self.committed_at.elapsed() >= COMMIT_EVERY;
+        if self.applier.is_urgent() && !self.is_failing || is_due {
+            let every = SNAPSHOT_EVERY.max(self.snapshot_took * SNAPSHOT_COST_MULTIPLE);
+            self.commit(self.snapshot_at.elapsed() >= every);
+        }
+        if self.expired_at.elapsed() >= EXPIRE_EVERY {
+            self.expire();
+        }
+    }
+
+    /// Writes all pending effects in one transaction, then tells of the transitions in it.
+    fn commit(&mut self, with_snapshot: bool) {
+        let begun = Instant::now();
+        self.committed_at = begun;
+        let snapshot = if with_snapshot { snapshot::encode(&self.applier.engine).ok() } else { None };
+        let commit = self.applier.commit();
+        commit.snapshot = snapshot;
+        match self.port.commit(commit) {
+            Ok(()) => {
+                self.is_failing = false;
+                if with_snapshot {
+                    (self.snapshot_at, self.snapshot_took) = (begun, begun.elapsed());
+                }
+                for transition in self.applier.committed() {
+                    (self.publish)(&transition);
+                }
+            }
+            Err(error) => {
+                self.is_failing = true;
+                tracing::error!(error = %chain(&error), "cannot commit; trying again");
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        self.expired_at = Instant::now();
+        let now = self.applier.engine.now();
+        let applied = self.port.checkpoint().ok().and_then(|c| c.snapshot).map_or(0, |(at, _)| at);
+        let result = self.port.expire(now).and_then(|()| self.port.trim(applied, now - LOG_KEPT));
+        if let Err(error) = result {
+            tracing::warn!(error = %chain(&error), "cannot let old windows and records go");
+        }
+    }
+}
+
+/// An error with everything that caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

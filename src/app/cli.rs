@@ -2,6 +2,7 @@
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Measures services and pipelines in windows, judges them with rules, and says when something is wrong.
@@ -13,6 +14,8 @@ pub struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
+  streamgauge demo
+  streamgauge run --data-dir data --pipelines pipelines
   streamgauge replay events.ndjson.gz --windows-out windows.ndjson --alerts-out alerts.ndjson
   streamgauge check pipelines
   streamgauge test pipelines
@@ -21,6 +24,28 @@ Exit codes: 0 fine, 1 a check or test failed, 2 usage, 78 bad configuration.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it work: a built-in story in one minute, nothing to install
+    Demo(DemoArgs),
+    /// Run the service: events in over HTTP, windows and alerts out
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Print the log as NDJSON; `replay` of it gives the same windows and alerts
+    Export(ExportArgs),
+    /// Look at alerts of a running service, acknowledge them
+    Alerts {
+        #[command(subcommand)]
+        command: AlertsCommand,
+    },
+    /// Look at the rules of a running service
+    Rules {
+        #[command(subcommand)]
+        command: RulesCommand,
+    },
+    /// Print the JSON Schema of what goes in or comes out
+    Schema {
+        /// event, alert, window, pipeline or config
+        kind: crate::wire::schema::Kind,
+    },
     /// Run the engine over a log in files, at full speed
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
@@ -35,6 +60,113 @@ pub enum Command {
     },
     #[command(external_subcommand)]
     Later(Vec<OsString>),
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  streamgauge run                                  data in $XDG_DATA_HOME/streamgauge, rules in ./pipelines
+  streamgauge run --data-dir /var/lib/streamgauge --pipelines /etc/streamgauge/pipelines
+  curl -d '{\"type\":\"metric\",\"time\":\"2026-11-01T00:00:00Z\",\"source\":\"a\",\"name\":\"b\",\"value\":1}' localhost:8080/api/v1/events
+
+SIGTERM finishes what was accepted and stops, SIGHUP reads the rules again.";
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Address of the page
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// End after so many seconds [default: until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Directory of rules [default: ./pipelines if there is one]
+    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
+    pub pipelines: Option<PathBuf>,
+    /// Where log and windows are kept [default: $XDG_DATA_HOME/streamgauge]
+    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the API and the page; beyond loopback it needs STREAMGAUGE_TOKEN
+    #[arg(long, value_name = "ADDRESS", env = "STREAMGAUGE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Time to finish after SIGTERM
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub grace: crate::core::Span,
+    /// NATS server (not available yet)
+    #[arg(long, value_name = "URL", env = "NATS_URL")]
+    pub nats: Option<String>,
+    /// Redis server (not available yet)
+    #[arg(long, value_name = "URL", env = "REDIS_URL")]
+    pub redis: Option<String>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The data dir that `run` used
+    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Only records stamped from this time on
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only records stamped before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// Active alerts, or those in a given state
+    List {
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Format,
+        /// pending, firing, acknowledged, resolved or stale
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// One alert with its evidence
+    Show {
+        id: String,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// Say that somebody takes care of it
+    Ack {
+        id: String,
+        /// Who [default: $USER]
+        #[arg(long)]
+        by: Option<String>,
+        #[arg(long, default_value = "")]
+        why: String,
+        /// When the acknowledgement ends by itself
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// Why something fired or did not (not available yet)
+    Explain { words: Vec<String> },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// The rules in force
+    List {
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Format,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
 }
 
 const REPLAY_EXAMPLES: &str = "Examples:

@@ -2,7 +2,12 @@
 
 pub mod check;
 pub mod cli;
+pub mod demo;
+pub mod export;
+pub mod remote;
 pub mod replay;
+pub mod run;
+pub mod service;
 pub mod test;
 
 use anyhow::Result;
@@ -24,6 +29,15 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Replay(args) => replay::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Alerts { command } => remote::alerts(&command),
+        Command::Rules { command } => remote::rules(&command),
+        Command::Schema { kind } => {
+            println!("{}", crate::wire::schema::text(kind));
+            Ok(FINE)
+        }
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(FINE)

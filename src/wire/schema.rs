@@ -1,1 +1,149 @@
-//! JSON Schemas.
+//! JSON Schemas (draft 2020-12) of what goes in and comes out, generated from the types.
+
+use super::window::WindowView;
+use crate::core::alert::Transition;
+use crate::core::event::{RunStatus, StageStatus};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What there is a schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    Event,
+    Alert,
+    Window,
+    Pipeline,
+    Config,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::Event, Kind::Alert, Kind::Window, Kind::Pipeline];
+
+    /// Name of the file in `schemas/`.
+    pub fn file(self) -> &'static str {
+        match self {
+            Kind::Event => "event.json",
+            Kind::Alert => "alert.json",
+            Kind::Window => "window.json",
+            Kind::Pipeline => "pipeline.json",
+            Kind::Config => "config.json",
+        }
+    }
+}
+
+/// The schema as pretty JSON.
+pub fn text(kind: Kind) -> String {
+    let schema = match kind {
+        Kind::Event => schemars::schema_for!(EventShape),
+        Kind::Alert => schemars::schema_for!(Transition),
+        Kind::Window => schemars::schema_for!(WindowView),
+        Kind::Pipeline => schemars::schema_for!(PipelineShape),
+        Kind::Config => return "{\"title\":\"config\",\"description\":\"a configuration file is not available yet; see `run --help`\"}".into(),
+    };
+    serde_json::to_string_pretty(&schema).unwrap_or_default()
+}
+
+/// A time: RFC 3339 with any offset, or epoch milliseconds.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Time {
+    Text(String),
+    Milliseconds(i64),
+}
+
+/// One event, as producers send it. Further fields are ignored.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[schemars(title = "event")]
+enum EventShape {
+    /// One observation of the series (source, name, labels).
+    Metric { time: Time, source: String, name: String, value: f64, unit: Option<String>, labels: Option<BTreeMap<String, String>>, id: Option<String> },
+    /// Many observations of one series, as columns of equal length.
+    Samples { source: String, name: String, times: Vec<Time>, values: Vec<f64>, unit: Option<String>, labels: Option<BTreeMap<String, String>> },
+    /// A pre-aggregated HdrHistogram: base64 of V2 or V2 + deflate; value = recorded × scale.
+    Histogram { time: Time, source: String, name: String, hdr: String, scale: Option<f64>, unit: Option<String>, labels: Option<BTreeMap<String, String>> },
+    /// A stage of a run changes its status.
+    Stage { time: Time, pipeline: String, run: String, stage: String, #[schemars(with = "StageStatusName")] status: StageStatus, attempt: Option<u32>, labels: Option<BTreeMap<String, String>> },
+    /// A whole run changes its status.
+    Run { time: Time, pipeline: String, run: String, #[schemars(with = "RunStatusName")] status: RunStatus, labels: Option<BTreeMap<String, String>>, id: Option<String> },
+    /// A quality gate passes or fails.
+    Gate { time: Time, pipeline: String, run: String, gate: String, status: GateStatus, value: Option<f64>, threshold: Option<f64>, labels: Option<BTreeMap<String, String>>, id: Option<String> },
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum GateStatus {
+    Passed,
+    Failed,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its shape is used, in the schema")]
+enum StageStatusName {
+    Queued,
+    Started,
+    Progress,
+    Succeeded,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its shape is used, in the schema")]
+enum RunStatusName {
+    Queued,
+    Started,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// A file in `pipelines/`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "pipeline", deny_unknown_fields)]
+struct PipelineShape {
+    /// 1
+    version: u32,
+    metrics: Option<BTreeMap<String, serde_json::Value>>,
+    declare: Option<Vec<serde_json::Value>>,
+    pipelines: Option<BTreeMap<String, serde_json::Value>>,
+    record: Option<Vec<RecordShape>>,
+    rules: Option<Vec<RuleShape>>,
+    tests: Option<Vec<serde_json::Value>>,
+}
+
+/// A derived series.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RecordShape {
+    name: String,
+    expr: String,
+}
+
+/// One rule; `expr` with `levels`, or a comparison with `severity`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RuleShape {
+    id: String,
+    expr: String,
+    metric: Option<String>,
+    severity: Option<crate::core::alert::Severity>,
+    /// Severity → comparison, such as `> 10%`.
+    levels: Option<BTreeMap<String, String>>,
+    reset: Option<serde_json::Value>,
+    /// A duration, or one per severity.
+    r#for: Option<serde_json::Value>,
+    keep_firing_for: Option<String>,
+    min_count: Option<u64>,
+    /// `hold`, `clear_after 30m` or `fire`
+    on_unknown: Option<String>,
+    cooldown: Option<String>,
+    actions: Option<serde_json::Value>,
+    labels: Option<BTreeMap<String, String>>,
+    summary: Option<String>,
+    runbook: Option<String>,
+}

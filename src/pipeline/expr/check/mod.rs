@@ -16,6 +16,7 @@ use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+pub use selector::selector as selector_of;
 pub use typed::{Keys, Measure, Typed};
 
 /// A checked expression: something with a value, or a condition.

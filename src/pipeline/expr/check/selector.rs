@@ -37,7 +37,7 @@ impl Checker {
 }
 
 /// A selector from what was written.
-pub(super) fn selector(term: &SelectorTerm) -> Check<Selector> {
+pub fn selector(term: &SelectorTerm) -> Check<Selector> {
     let mut name: Option<std::sync::Arc<str>> = term.name.as_deref().map(Into::into);
     let mut matchers = Vec::new();
     for written in &term.matchers {

@@ -1,0 +1,62 @@
+//! `streamgauge export`: the log as NDJSON, every record, tick and control.
+
+use super::FINE;
+use super::cli::{ExportArgs, Usage};
+use crate::adapters::embedded::Embedded;
+use crate::core::Timestamp;
+use crate::core::event::Control;
+use crate::driver::ports::{Entry, Log, Logged};
+use crate::wire::line::Exported;
+use anyhow::{Context, Result};
+use std::io::{BufWriter, Write};
+
+/// Records read at once.
+const RECORDS: usize = 4_096;
+
+pub fn run(args: &ExportArgs) -> Result<u8> {
+    let data_dir = args.data_dir.clone().unwrap_or_else(super::run::default_data_dir);
+    if !data_dir.join("streamgauge.redb").exists() {
+        anyhow::bail!("{} holds no log; is it the --data-dir that `run` used?", data_dir.display());
+    }
+    let log = Embedded::open(&data_dir)?;
+    let (from, to) = (instant(args.from.as_deref())?, instant(args.to.as_deref())?);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut seq = 1;
+    loop {
+        let records = Log::read(&log, seq, RECORDS)?;
+        let Some(last) = records.last() else { break };
+        seq = last.seq + 1;
+        let is_wanted = |record: &&Logged| {
+            from.is_none_or(|from| record.stamp >= from) && to.is_none_or(|to| record.stamp < to)
+        };
+        for record in records.iter().filter(is_wanted) {
+            write(&mut out, record)?;
+        }
+    }
+    out.flush()?;
+    Ok(FINE)
+}
+
+fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
+    let parse = |text: &str| {
+        let time = crate::wire::time::parse(text.as_bytes());
+        time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time")).into())
+    };
+    text.map(parse).transpose()
+}
+
+fn write(out: &mut impl Write, record: &Logged) -> Result<()> {
+    let (seq, stamp) = (record.seq, record.stamp);
+    let control: Control;
+    let line = match &record.entry {
+        Entry::Events(codec, payload) => Exported::events(seq, stamp, *codec, payload),
+        Entry::Tick => Exported::tick(seq, stamp),
+        Entry::Control(json) => {
+            control = serde_json::from_slice(json).context("a control record cannot be read")?;
+            Exported::control(seq, stamp, &control)
+        }
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")?;
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! `alerts` and `rules`: operating a running service over HTTP.
+
+use super::FINE;
+use super::cli::{AlertsCommand, Format, RulesCommand};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A service that does not answer in this time is not there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub fn alerts(command: &AlertsCommand) -> Result<u8> {
+    match command {
+        AlertsCommand::List { url, output, state } => {
+            let path = state.as_ref().map_or("/api/v1/alerts".into(), |s| format!("/api/v1/alerts?state={s}"));
+            let found = get(url, &path)?;
+            let columns = ["severity", "state", "rule", "summary", "started_at", "id"];
+            print(output, &found["alerts"], &columns);
+        }
+        AlertsCommand::Show { url, id } => {
+            let active = get(url, "/api/v1/alerts")?;
+            let found = active["alerts"].as_array().into_iter().flatten().find(|alert| alert["id"] == json!(id));
+            let Some(found) = found else { bail!("no active alert has the id {id}; `alerts list` shows them") };
+            println!("{}", serde_json::to_string_pretty(found)?);
+        }
+        AlertsCommand::Ack { url, id, by, why, until } => {
+            let by = by.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into());
+            let body = json!({"alert": id, "by": by, "why": why, "until": until});
+            post(url, "/api/v1/alerts/ack", &body)?;
+            println!("acknowledged {id}");
+        }
+        AlertsCommand::Explain { .. } => bail!("`alerts explain` is not available yet; `alerts show` has the evidence"),
+    }
+    Ok(FINE)
+}
+
+pub fn rules(command: &RulesCommand) -> Result<u8> {
+    let RulesCommand::List { url, output } = command;
+    print(output, &get(url, "/api/v1/rules")?["rules"], &["id", "levels", "expr"]);
+    Ok(FINE)
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into()
+}
+
+fn get(url: &str, path: &str) -> Result<Value> {
+    let address = format!("{}{path}", url.trim_end_matches('/'));
+    let request = agent().get(&address).header("authorization", bearer());
+    let mut response = request.call().with_context(|| unreachable_hint(url))?;
+    read(response.status().as_u16(), &response.body_mut().read_to_string()?)
+}
+
+fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
+    let address = format!("{}{path}", url.trim_end_matches('/'));
+    let request = agent().post(&address).header("authorization", bearer());
+    let mut response = request.send(body.to_string()).with_context(|| unreachable_hint(url))?;
+    read(response.status().as_u16(), &response.body_mut().read_to_string()?)
+}
+
+fn bearer() -> String {
+    format!("Bearer {}", std::env::var("STREAMGAUGE_TOKEN").unwrap_or_default())
+}
+
+fn unreachable_hint(url: &str) -> String {
+    format!("cannot reach {url}; is `streamgauge run` there? Say where with --url or STREAMGAUGE_URL")
+}
+
+fn read(status: u16, body: &str) -> Result<Value> {
+    let value: Value = serde_json::from_str(body).context("the answer is no JSON; is this a streamgauge?")?;
+    if status >= 400 {
+        bail!("{}", value["error"]["message"].as_str().unwrap_or("the request was refused"));
+    }
+    Ok(value)
+}
+
+fn print(format: &Format, rows: &Value, columns: &[&str]) {
+    if *format == Format::Json {
+        println!("{rows}");
+        return;
+    }
+    let cell = |row: &Value, column: &str| match &row[column] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let rows: Vec<Vec<String>> = rows
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| columns.iter().map(|column| cell(row, column)).collect())
+        .collect();
+    let width = |at: usize| {
+        let cells = rows.iter().map(|row: &Vec<String>| row[at].chars().count());
+        cells.chain([columns[at].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(columns.to_vec());
+    rows.iter().for_each(|row| line(row.iter().map(String::as_str).collect()));
+}

@@ -1,0 +1,94 @@
+//! `streamgauge run`: the service, until a signal says otherwise.
+
+use super::cli::RunArgs;
+use super::service::{self, Parts};
+use super::{FINE, check};
+use crate::adapters::clock::SystemClock;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub fn run(args: &RunArgs) -> Result<u8> {
+    if args.nats.is_some() || args.redis.is_some() {
+        return Err(super::BadConfig("--nats and --redis are not available yet; without them everything is kept in the data dir".into()).into());
+    }
+    start_tracing();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: &RunArgs) -> Result<u8> {
+    let default = Path::new("pipelines");
+    let dir = args.pipelines.as_deref().or_else(|| default.is_dir().then_some(default));
+    let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    let parts = Parts {
+        data_dir: &data_dir,
+        listen: args.listen,
+        token: std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty()),
+        limits: args.limits.limits()?,
+        rules: dir.map(check::load).transpose()?,
+        clock: SystemClock,
+        publish: Box::new(|transition| {
+            tracing::info!(
+                alert = %transition.id, seq = transition.seq, change = ?transition.change,
+                severity = transition.severity.name(), summary = %transition.summary, "alert"
+            );
+        }),
+    };
+    let service = service::start(parts).await?;
+    tracing::info!(address = %service.address, data_dir = %data_dir.display(), "listening");
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => reload(dir, &service.worker).await,
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+        }
+    }
+    tracing::info!("stopping");
+    service.drain(Duration::from_millis(args.grace.ms().max(0) as u64)).await?;
+    Ok(FINE)
+}
+
+/// Reads the pipeline files again; a bad set is refused whole and the old one runs on.
+async fn reload(dir: Option<&Path>, worker: &crate::driver::worker::Sender) {
+    use crate::core::event::Control;
+    use crate::driver::worker::Command;
+    let Some(dir) = dir else { return };
+    let rules = match check::load(dir) {
+        Ok(rules) => rules,
+        Err(error) => {
+            tracing::error!(%error, "the new rules are refused; the old ones stay in force");
+            return;
+        }
+    };
+    let reply = Box::new(|result: Result<u64, String>| match result {
+        Ok(seq) => tracing::info!(seq, "new rules in force"),
+        Err(error) => tracing::error!(%error, "the new rules could not be written to the log"),
+    });
+    let command = Command::Control(Box::new(Control::Rules(Box::new(rules))), reply);
+    let worker = worker.clone();
+    // The worker only goes away when the process stops.
+    let _ = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
+}
+
+/// `$XDG_DATA_HOME/streamgauge`, or its default.
+pub fn default_data_dir() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+    base.unwrap_or_else(|| ".".into()).join("streamgauge")
+}
+
+/// Text on a terminal, JSON elsewhere; `RUST_LOG` and `NO_COLOR` are honoured.
+fn start_tracing() {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        builder.with_ansi(std::env::var_os("NO_COLOR").is_none()).init();
+    } else {
+        builder.json().init();
+    }
+}

@@ -1,0 +1,157 @@
+//! HTTP on loopback: events in, views out (CONTRACT §8). Reads views, never the engine's insides.
+
+pub mod events;
+pub mod metrics;
+pub mod page;
+pub mod views;
+
+use crate::core::Engine;
+use crate::driver::ports::Store;
+use crate::driver::worker::{Command, Sender};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::Next;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use dashmap::DashMap;
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Instant;
+
+/// Bytes of a request body: one payload, and a little for a kind refusal of a larger one.
+const BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Idempotency keys remembered; 100,000 × about 300 B = 30 MB.
+pub const KEYS_MAX: usize = 100_000;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Shared<S> {
+    pub worker: Sender,
+    pub store: S,
+    /// Answers by Idempotency-Key, with when they were given.
+    pub answers: DashMap<String, (Instant, u16, String)>,
+    pub is_ready: AtomicBool,
+    /// Refused at the door, before the log: counted here because the log never sees them.
+    pub refused_at_door: AtomicU64,
+    pub begun: Instant,
+}
+
+impl<S: Store + Send + Sync + 'static> Shared<S> {
+    pub fn new(worker: Sender, store: S) -> Arc<Shared<S>> {
+        Arc::new(Shared {
+            worker,
+            store,
+            answers: DashMap::new(),
+            is_ready: AtomicBool::new(true),
+            refused_at_door: AtomicU64::new(0),
+            begun: Instant::now(),
+        })
+    }
+
+    /// Reads something of the engine, between two records.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let command = Command::Ask(Box::new(move |engine| {
+            // Nobody waits any more when the client went away.
+            let _ = sender.send(read(engine));
+        }));
+        self.send(command).await?;
+        receiver.await.map_err(|_| Failure::unavailable("the worker has stopped"))
+    }
+
+    /// Hands a command to the worker, waiting for room without holding a thread of the server.
+    pub async fn send(&self, command: Command) -> Result<(), Failure> {
+        let worker = self.worker.clone();
+        let sent = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
+        match sent {
+            Ok(true) => Ok(()),
+            _ => Err(Failure::unavailable("the worker has stopped")),
+        }
+    }
+}
+
+/// An answer that is no success: `{"error":{"code","message","details"}}`.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: String,
+    pub details: serde_json::Value,
+}
+
+impl Failure {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Failure {
+        Failure { status, code, message: message.into(), details: json!(null) }
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    pub fn bad(message: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub fn body(&self) -> String {
+        json!({"error": {"code": self.code, "message": self.message, "details": self.details}}).to_string()
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        json_response(self.status, self.body())
+    }
+}
+
+pub fn json_response(status: StatusCode, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// All routes; with a token, each request must carry it.
+pub fn router<S: Store + Send + Sync + 'static>(shared: Arc<Shared<S>>, token: Option<String>) -> Router {
+    let router = routes(shared);
+    let Some(token) = token else { return router };
+    let wanted: Arc<str> = format!("Bearer {token}").into();
+    router.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+        let wanted = wanted.clone();
+        async move {
+            let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+            if given.is_some_and(|given| is_equal(given, wanted.as_bytes())) {
+                return next.run(request).await;
+            }
+            let message = "send `Authorization: Bearer …` with the service's token";
+            Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
+        }
+    }))
+}
+
+/// Compares without telling by its time where the difference is.
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
+}
+
+fn routes<S: Store + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
+    Router::new()
+        .route("/", get(page::page::<S>))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(metrics::ready::<S>))
+        .route("/metrics", get(metrics::metrics::<S>))
+        .route("/api/v1/events", post(events::post::<S>))
+        .route("/api/v1/series", get(views::series::<S>))
+        .route("/api/v1/windows", get(views::windows::<S>))
+        .route("/api/v1/alerts", get(views::alerts::<S>))
+        .route("/api/v1/alerts/log", get(views::alert_log::<S>))
+        .route("/api/v1/alerts/ack", post(views::ack::<S>))
+        .route("/api/v1/rules", get(views::rules::<S>))
+        .route("/api/v1/pipelines", get(views::pipelines::<S>))
+        .route("/api/v1/dead", get(views::dead::<S>))
+        .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(shared)
+}

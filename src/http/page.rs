@@ -1,0 +1,154 @@
+//! One plain live page at `/`: what fires, what flows. Rendered here, no script needed.
+
+use super::views::pipelines_json;
+use super::{Failure, Shared};
+use crate::core::Engine;
+use crate::core::alert::Transition;
+use crate::core::window::WindowSize;
+use crate::driver::ports::Store;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Series shown.
+const SERIES_SHOWN: usize = 50;
+
+pub async fn page<S: Store + Send + Sync + 'static>(State(shared): State<Arc<Shared<S>>>) -> Result<Response, Failure> {
+    let body = shared.ask(render).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, body).into_response())
+}
+
+fn render(engine: &mut Engine) -> String {
+    let alerts = engine.active_alerts();
+    let counters = engine.counters();
+    let mut out = String::from(HEAD);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "<p>log time <b>{}</b> · {} events · {} late · {} refused · {} series · {} rules</p>",
+        engine.now(),
+        counters.received,
+        counters.late,
+        counters.refused_total(),
+        engine.series().len(),
+        engine.rules().rules.len(),
+    );
+    alerts_table(&mut out, &alerts);
+    pipelines_table(&mut out, engine);
+    series_table(&mut out, engine);
+    out.push_str("</main></body></html>\n");
+    out
+}
+
+const HEAD: &str = "<!doctype html><html lang=en><head><meta charset=utf-8><meta http-equiv=refresh content=2>
+<meta name=viewport content=\"width=device-width\"><title>streamgauge</title><style>
+:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:0}main{max-width:72rem;margin:auto;padding:1rem}
+h1{font-size:1.3rem}h2{font-size:1rem;margin:1.5rem 0 .3rem}table{border-collapse:collapse;width:100%}
+th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #8884}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+.critical{color:#c22}.warning{color:#b70}.pending{opacity:.6}</style></head><body><main><h1>streamgauge</h1>";
+
+fn alerts_table(out: &mut String, alerts: &[Transition]) {
+    if alerts.is_empty() {
+        out.push_str("<h2>Alerts</h2><p>none</p>");
+        return;
+    }
+    out.push_str("<h2>Alerts</h2><table><tr><th>severity<th>state<th>rule<th>what<th>since</tr>");
+    for alert in alerts {
+        let state = format!("{:?}", alert.state).to_lowercase();
+        let _ = write!(
+            out,
+            "<tr class=\"{} {state}\"><td>{}<td>{state}<td>{}<td>{}<td>{}</tr>",
+            alert.severity.name(),
+            alert.severity.name(),
+            escape(&alert.rule),
+            escape(&alert.summary),
+            alert.started_at,
+        );
+    }
+    out.push_str("</table>");
+}
+
+fn pipelines_table(out: &mut String, engine: &Engine) {
+    let pipelines = pipelines_json(engine);
+    if pipelines.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Pipelines</h2><table><tr><th>pipeline<th class=n>in flight<th class=n>cards / h<th class=n>idle s<th>stages</tr>");
+    for pipeline in pipelines {
+        let stages = pipeline["stages"].as_array().into_iter().flatten();
+        let stages: Vec<String> =
+            stages.map(|s| format!("{} {}", s["stage"].as_str().unwrap_or(""), s["in_flight"])).collect();
+        let _ = write!(
+            out,
+            "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{}<td>{}</tr>",
+            escape(pipeline["pipeline"].as_str().unwrap_or("")),
+            pipeline["in_flight"],
+            pipeline["cards_per_hour"],
+            pipeline["idle_seconds"],
+            escape(&stages.join(" · ")),
+        );
+    }
+    out.push_str("</table>");
+}
+
+fn series_table(out: &mut String, engine: &Engine) {
+    out.push_str("<h2>Open 5m windows</h2><table><tr><th>source<th>series<th>labels<th class=n>count<th class=n>p50<th class=n>p95<th class=n>p99<th class=n>max</tr>");
+    let table = engine.series();
+    let mut shown: Vec<_> = table.iter().map(|(_, series)| series).collect();
+    shown.sort_by(|a, b| (&a.info.source, &a.info.name, &a.info.labels).cmp(&(&b.info.source, &b.info.name, &b.info.labels)));
+    for series in shown.iter().take(SERIES_SHOWN) {
+        let shape = table.metric_of(series).shape;
+        let Some(open) = series.windows.current(WindowSize::FiveMinutes).pop() else { continue };
+        let labels: Vec<String> = series.info.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let number = |value: Option<f64>| value.map_or("–".to_string(), |value| format!("{value:.3}"));
+        let _ = write!(
+            out,
+            "<tr><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}</tr>",
+            escape(&series.info.source),
+            escape(&series.info.name),
+            escape(&labels.join(" ")),
+            open.pane.count,
+            number(open.pane.quantile(shape, 0.5)),
+            number(open.pane.quantile(shape, 0.95)),
+            number(open.pane.quantile(shape, 0.99)),
+            number(open.pane.quantile(shape, 1.0)),
+        );
+    }
+    out.push_str("</table>");
+    if shown.len() > SERIES_SHOWN {
+        let _ = write!(out, "<p>and {} more</p>", shown.len() - SERIES_SHOWN);
+    }
+}
+
+/// Text that people sent must not become markup.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_in_names_is_only_text() {
+        assert_eq!(escape("<b a=\"1\">&'"), "&lt;b a=&quot;1&quot;&gt;&amp;&#39;");
+    }
+}

@@ -69,5 +69,9 @@ fn place(rules: &RuleSet, rule: &Rule) -> &'static str {
             };
             by_bound || spec.selector.fixed("source").is_some() || spec.selector.fixed("pipeline").is_some()
         });
-    if is_local { "in the partition of its source or pipeline" } else { "on the agg partition (with one partition: in it)" }
+    if is_local {
+        "in the partition of its source or pipeline"
+    } else {
+        "on the agg partition (with one partition: in it)"
+    }
 }

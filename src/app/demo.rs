@@ -65,7 +65,9 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         _ = tokio::signal::ctrl_c() => {}
         result = feeder => result?,
     }
-    println!("\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered.");
+    println!(
+        "\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered."
+    );
     println!("Next: `streamgauge run`, and the rules in pipelines/ as a start for your own.");
     service.drain(Duration::from_secs(5)).await?;
     Ok(FINE)
@@ -172,7 +174,9 @@ impl Story {
                 let time = (at + Span::from_ms(500 * half)).ms();
                 events.push(json!({"type": "metric", "time": time, "source": source, "name": "latency_ms",
                     "unit": "ms", "value": value, "labels": {"host": "demo"}}));
-                events.push(json!({"type": "metric", "time": time, "source": source, "name": "requests", "value": 1}));
+                events.push(
+                    json!({"type": "metric", "time": time, "source": source, "name": "requests", "value": 1}),
+                );
             }
         }
     }
@@ -184,7 +188,9 @@ impl Story {
         let is_slow = SLOW_TESTS.contains(&minute(START + Span::from_ms(start)));
         let mut at = start;
         self.plan(at, json!({"type": "run", "run": run, "status": "started"}));
-        for (stage, seconds) in [("code_analysis", 15.0), ("test_execution", 45.0), ("quality_gates", 5.0), ("deploy", 12.0)] {
+        for (stage, seconds) in
+            [("code_analysis", 15.0), ("test_execution", 45.0), ("quality_gates", 5.0), ("deploy", 12.0)]
+        {
             let factor = if is_slow && stage == "test_execution" { 3.0 } else { 1.0 };
             self.plan(at, json!({"type": "stage", "run": run, "stage": stage, "status": "queued"}));
             at += 1_000 + (2_000.0 * self.random()) as i64;
@@ -232,6 +238,7 @@ fn told(transition: &Transition, is_colour: bool) -> String {
             _ => ("info", "36"),
         },
     };
-    let line = format!("{}  {mark:<9} {:<16} {}", clock_text(transition.at), transition.rule, transition.summary);
+    let line =
+        format!("{}  {mark:<9} {:<16} {}", clock_text(transition.at), transition.rule, transition.summary);
     if is_colour { format!("\x1b[{colour}m{line}\x1b[0m") } else { line }
 }

@@ -12,15 +12,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn alerts(command: &AlertsCommand) -> Result<u8> {
     match command {
         AlertsCommand::List { url, output, state } => {
-            let path = state.as_ref().map_or("/api/v1/alerts".into(), |s| format!("/api/v1/alerts?state={s}"));
+            let path =
+                state.as_ref().map_or("/api/v1/alerts".into(), |s| format!("/api/v1/alerts?state={s}"));
             let found = get(url, &path)?;
             let columns = ["severity", "state", "rule", "summary", "started_at", "id"];
             print(output, &found["alerts"], &columns);
         }
         AlertsCommand::Show { url, id } => {
             let active = get(url, "/api/v1/alerts")?;
-            let found = active["alerts"].as_array().into_iter().flatten().find(|alert| alert["id"] == json!(id));
-            let Some(found) = found else { bail!("no active alert has the id {id}; `alerts list` shows them") };
+            let found =
+                active["alerts"].as_array().into_iter().flatten().find(|alert| alert["id"] == json!(id));
+            let Some(found) = found else {
+                bail!("no active alert has the id {id}; `alerts list` shows them")
+            };
             println!("{}", serde_json::to_string_pretty(found)?);
         }
         AlertsCommand::Ack { url, id, by, why, until } => {
@@ -29,7 +33,9 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
             post(url, "/api/v1/alerts/ack", &body)?;
             println!("acknowledged {id}");
         }
-        AlertsCommand::Explain { .. } => bail!("`alerts explain` is not available yet; `alerts show` has the evidence"),
+        AlertsCommand::Explain { .. } => {
+            bail!("`alerts explain` is not available yet; `alerts show` has the evidence")
+        }
     }
     Ok(FINE)
 }

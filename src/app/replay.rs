@@ -88,7 +88,12 @@ fn progress<'a>(begun: Instant) -> Box<dyn FnMut(&Progress) + 'a> {
         told = Instant::now();
         let rate = progress.events as f64 / begun.elapsed().as_secs_f64().max(1e-3);
         let share = progress.share.map_or(String::new(), |share| format!("{:3.0} %, ", share * 100.0));
-        eprint!("\r{share}{} events, {:.2} M/s, reached {}   ", progress.events, rate / 1e6, progress.reached);
+        eprint!(
+            "\r{share}{} events, {:.2} M/s, reached {}   ",
+            progress.events,
+            rate / 1e6,
+            progress.reached
+        );
         if progress.share == Some(1.0) {
             eprintln!();
         }
@@ -126,9 +131,19 @@ fn print(args: &ReplayArgs, summary: &Summary, took: Duration) {
     } else {
         eprintln!(
             "{} events ({} recorded, {} late, {} duplicate, {} dropped, {} refused) of {} series\n{} windows, {} alert transitions, {} recorded values; reached {} in {:.2} s, {:.2} M events/s",
-            counters.received, counters.recorded, counters.late, counters.duplicate, counters.dropped,
-            counters.refused_total(), summary.engine.series().len(), summary.windows, summary.alerts, summary.records,
-            summary.engine.now(), took.as_secs_f64(), counters.received as f64 / took.as_secs_f64().max(1e-9) / 1e6,
+            counters.received,
+            counters.recorded,
+            counters.late,
+            counters.duplicate,
+            counters.dropped,
+            counters.refused_total(),
+            summary.engine.series().len(),
+            summary.windows,
+            summary.alerts,
+            summary.records,
+            summary.engine.now(),
+            took.as_secs_f64(),
+            counters.received as f64 / took.as_secs_f64().max(1e-9) / 1e6,
         );
     }
     let too_late = refused.get("too_late").and_then(serde_json::Value::as_u64).unwrap_or(0);

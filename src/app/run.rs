@@ -10,7 +10,11 @@ use std::time::Duration;
 
 pub fn run(args: &RunArgs) -> Result<u8> {
     if args.nats.is_some() || args.redis.is_some() {
-        return Err(super::BadConfig("--nats and --redis are not available yet; without them everything is kept in the data dir".into()).into());
+        return Err(super::BadConfig(
+            "--nats and --redis are not available yet; without them everything is kept in the data dir"
+                .into(),
+        )
+        .into());
     }
     start_tracing();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;

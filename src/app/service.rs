@@ -55,7 +55,8 @@ pub async fn start<C: Clock + 'static>(parts: Parts<'_, C>) -> Result<Service> {
         .with_context(|| format!("cannot listen on {}; is another process there?", parts.listen))?;
     let address = listener.local_addr()?;
     let store = Embedded::open(parts.data_dir)?;
-    let (worker, sender) = Worker::start(store.clone(), parts.clock, parts.limits, parts.rules, parts.publish)?;
+    let (worker, sender) =
+        Worker::start(store.clone(), parts.clock, parts.limits, parts.rules, parts.publish)?;
     let thread = std::thread::Builder::new().name("worker".into()).spawn(move || worker.run())?;
     let shared = Shared::new(sender.clone(), store);
     let stop = CancellationToken::new();
@@ -82,7 +83,9 @@ impl Service {
         });
         match tokio::time::timeout(grace, stopped).await {
             Ok(_) => Ok(()),
-            Err(_) => anyhow::bail!("did not finish within {grace:?}; what was acknowledged is safe in the log"),
+            Err(_) => {
+                anyhow::bail!("did not finish within {grace:?}; what was acknowledged is safe in the log")
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use crate::core::{Effects, Engine, Timestamp};
 use crate::pipeline::load_dir;
-use crate::pipeline::test_case::{ExpectedState, Expectation, TestCase};
+use crate::pipeline::test_case::{Expectation, ExpectedState, TestCase};
 use crate::wire::event::{Decoded, Decoder};
 use anyhow::Result;
 
@@ -99,8 +99,13 @@ fn compare(expected: &Expectation, alerts: &[Transition]) -> Option<String> {
     };
     let found: Vec<&Transition> = alerts.iter().filter(is_meant).collect();
     let describe = |alert: &Transition| {
-        format!("{:?} {} of {}", alert.state, alert.severity.name(), serde_json::to_string(&alert.key).unwrap_or_default())
-            .to_lowercase()
+        format!(
+            "{:?} {} of {}",
+            alert.state,
+            alert.severity.name(),
+            serde_json::to_string(&alert.key).unwrap_or_default()
+        )
+        .to_lowercase()
     };
     let is_as_expected = match expected.state {
         None => found.is_empty(),
@@ -120,6 +125,9 @@ fn compare(expected: &Expectation, alerts: &[Transition]) -> Option<String> {
         }
     };
     (!is_as_expected).then(|| {
-        format!("line {}: at {} rule {}: expected {wanted}, found {shown}", expected.line, expected.at, expected.rule)
+        format!(
+            "line {}: at {} rule {}: expected {wanted}, found {shown}",
+            expected.line, expected.at, expected.rule
+        )
     })
 }

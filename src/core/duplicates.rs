@@ -61,13 +61,17 @@ impl Duplicates {
     /// The remembered ids as plain data.
     pub fn image(&self) -> DuplicatesImage {
         let sources = self.sources.iter();
-        DuplicatesImage(sources.map(|(s, seen)| (s.clone(), seen.order.iter().map(split).collect())).collect())
+        DuplicatesImage(
+            sources.map(|(s, seen)| (s.clone(), seen.order.iter().map(split).collect())).collect(),
+        )
     }
 
     pub fn restore(image: DuplicatesImage) -> Duplicates {
         let seen = |ids: Vec<(Timestamp, u64, u64)>| {
-            let order: VecDeque<_> =
-                ids.into_iter().map(|(at, high, low)| (at, u128::from(high) << 64 | u128::from(low))).collect();
+            let order: VecDeque<_> = ids
+                .into_iter()
+                .map(|(at, high, low)| (at, u128::from(high) << 64 | u128::from(low)))
+                .collect();
             Seen { ids: order.iter().map(|(_, id)| *id).collect(), order }
         };
         Duplicates { sources: image.0.into_iter().map(|(source, ids)| (source, seen(ids))).collect() }

@@ -5,8 +5,8 @@
 //! Invariant: `merge` of panes equals recording their values one by one, except for the rounding
 //! of `sum`. Rejected: averaging quantiles of parts, which is wrong for every distribution.
 
-use super::histogram::layout::Digits;
 use super::histogram::Histogram;
+use super::histogram::layout::Digits;
 use super::histogram::rank::from_top;
 use super::limits::STEPS_MAX;
 use super::time::Timestamp;
@@ -25,12 +25,12 @@ pub struct Shape {
 pub struct Pane {
     pub count: u64,
     pub sum: f64,
-    pub min: f64,             // +inf while empty
-    pub max: f64,             // -inf while empty
-    last: f64,                // meaningless while last_time is MIN
-    last_time: Timestamp,     // MIN: unknown
-    pub overflow: u64,        // values whose magnitude was saturated
-    positive: Histogram,      // steps of values >= 0
+    pub min: f64,                     // +inf while empty
+    pub max: f64,                     // -inf while empty
+    last: f64,                        // meaningless while last_time is MIN
+    last_time: Timestamp,             // MIN: unknown
+    pub overflow: u64,                // values whose magnitude was saturated
+    positive: Histogram,              // steps of values >= 0
     negative: Option<Box<Histogram>>, // steps of the magnitudes of values < 0
 }
 

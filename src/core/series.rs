@@ -189,9 +189,7 @@ impl SeriesTable {
         let is_same = |slot: &u32| {
             self.get(*slot).is_some_and(|series| {
                 let info = &series.info;
-                info.name == identity.name
-                    && info.source == identity.source
-                    && info.labels == identity.labels
+                info.name == identity.name && info.source == identity.source && info.labels == identity.labels
             })
         };
         self.by_identity.find(hash, is_same).copied()
@@ -332,9 +330,8 @@ impl SeriesTable {
     }
 
     fn rebuild_index(&mut self) {
-        let hash_of = |series: &Series| {
-            identity_hash(&series.info.source, &series.info.name, &series.info.labels)
-        };
+        let hash_of =
+            |series: &Series| identity_hash(&series.info.source, &series.info.name, &series.info.labels);
         for (slot, series) in self.slots.iter().enumerate() {
             let Some(series) = series else { continue };
             self.live += 1;

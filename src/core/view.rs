@@ -416,9 +416,8 @@ impl Group {
     }
 
     fn drop_before(&mut self, at: Timestamp, pane: Span, kept: Span) {
-        while self.panes.front().is_some_and(|trail| {
-            Timestamp::clamped(trail.index * pane.ms()) + kept < at
-        }) {
+        while self.panes.front().is_some_and(|trail| Timestamp::clamped(trail.index * pane.ms()) + kept < at)
+        {
             self.panes.pop_front();
         }
         if self.panes.is_empty() {

@@ -178,9 +178,9 @@ impl OpenWindows {
 
     /// Starts of all open windows with their sizes.
     pub fn starts(&self) -> impl Iterator<Item = (WindowSize, Timestamp)> + '_ {
-        WindowSize::ALL.into_iter().flat_map(|size| {
-            self.list(size).iter().map(move |open| (size, open.start))
-        })
+        WindowSize::ALL
+            .into_iter()
+            .flat_map(|size| self.list(size).iter().map(move |open| (size, open.start)))
     }
 
     fn list(&self, size: WindowSize) -> &Vec<Open> {

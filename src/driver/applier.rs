@@ -12,8 +12,8 @@ use crate::core::event::{Body, Control, Record};
 use crate::core::identity::Directory;
 use crate::core::window::WindowKey;
 use crate::core::{Effects, Engine};
-use crate::wire::event::{Decoded, Decoder};
 use crate::wire::alert;
+use crate::wire::event::{Decoded, Decoder};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An engine with everything around it that a log needs.
@@ -95,7 +95,8 @@ impl Applier {
             match window {
                 WindowEffect::Sealed(sealed) => {
                     self.catalogue(&sealed.key);
-                    self.windows.insert(at(&sealed.key), WindowRow { pane: sealed.pane.clone(), revision: 0 });
+                    self.windows
+                        .insert(at(&sealed.key), WindowRow { pane: sealed.pane.clone(), revision: 0 });
                 }
                 WindowEffect::Correction(correction) => {
                     self.catalogue(&correction.key);

@@ -3,12 +3,12 @@
 //! Two implementations each and no third: the embedded ones (production code, one redb file) and
 //! those over servers. A call returns when it is durable, or says that it is not.
 
+use crate::core::Timestamp;
 use crate::core::counters::Refusal;
 use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
 use crate::core::unit::Unit;
 use crate::core::window::WindowSize;
-use crate::core::Timestamp;
 use crate::wire::event::Codec;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -63,7 +63,8 @@ async fn take<S: Store + Send + Sync + 'static>(
         .collect();
     if decoded.events.is_empty() {
         shared.refused_at_door.fetch_add(decoded.bad.len() as u64, Ordering::Relaxed);
-        let failure = Failure::new(StatusCode::BAD_REQUEST, "refused", "no event of the payload could be taken");
+        let failure =
+            Failure::new(StatusCode::BAD_REQUEST, "refused", "no event of the payload could be taken");
         return Err(Failure { details: json!({"accepted": 0, "refused": refused}), ..failure });
     }
     let (sender, receiver) = tokio::sync::oneshot::channel();

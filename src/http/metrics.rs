@@ -10,7 +10,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-pub async fn ready<S: Store + Send + Sync + 'static>(State(shared): State<Arc<Shared<S>>>) -> Result<&'static str, Failure> {
+pub async fn ready<S: Store + Send + Sync + 'static>(
+    State(shared): State<Arc<Shared<S>>>,
+) -> Result<&'static str, Failure> {
     if !shared.is_ready.load(Ordering::Relaxed) {
         return Err(Failure::unavailable("the process is stopping"));
     }
@@ -19,7 +21,9 @@ pub async fn ready<S: Store + Send + Sync + 'static>(State(shared): State<Arc<Sh
     Ok("ready\n")
 }
 
-pub async fn metrics<S: Store + Send + Sync + 'static>(State(shared): State<Arc<Shared<S>>>) -> Result<Response, Failure> {
+pub async fn metrics<S: Store + Send + Sync + 'static>(
+    State(shared): State<Arc<Shared<S>>>,
+) -> Result<Response, Failure> {
     let door = shared.refused_at_door.load(Ordering::Relaxed);
     let text = shared.ask(move |engine| render(engine, door)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
@@ -50,15 +54,45 @@ fn render(engine: &Engine, door: u64) -> String {
         })
         .collect();
     family("events_refused_total", "counter", "Values refused, by reason.", &refused);
-    family("values_saturated_total", "counter", "Values beyond the histogram's range.", &one(counters.overflow));
-    family("derived_dropped_total", "counter", "Derived values too late for their windows.", &one(counters.derived_dropped));
-    family("runs_abandoned_total", "counter", "Runs forgotten while in flight.", &one(counters.runs_abandoned));
+    family(
+        "values_saturated_total",
+        "counter",
+        "Values beyond the histogram's range.",
+        &one(counters.overflow),
+    );
+    family(
+        "derived_dropped_total",
+        "counter",
+        "Derived values too late for their windows.",
+        &one(counters.derived_dropped),
+    );
+    family(
+        "runs_abandoned_total",
+        "counter",
+        "Runs forgotten while in flight.",
+        &one(counters.runs_abandoned),
+    );
     family("runs_evicted_total", "counter", "Finished runs forgotten early.", &one(engine.runs().evicted()));
-    family("series_forgotten_total", "counter", "Series not heard of for too long.", &one(counters.series_forgotten));
-    family("log_interruptions_total", "counter", "Gaps in which nobody wrote the log.", &one(counters.interruptions));
+    family(
+        "series_forgotten_total",
+        "counter",
+        "Series not heard of for too long.",
+        &one(counters.series_forgotten),
+    );
+    family(
+        "log_interruptions_total",
+        "counter",
+        "Gaps in which nobody wrote the log.",
+        &one(counters.interruptions),
+    );
     family("rule_evaluations_total", "counter", "Rule and key pairs evaluated.", &one(counters.evaluations));
     family("alert_transitions_total", "counter", "Transitions of alerts.", &one(counters.transitions));
-    family("alerts_capped_total", "counter", "Alerts not opened because of the cap.", &one(counters.alerts_capped));
+    family(
+        "alerts_capped_total",
+        "counter",
+        "Alerts not opened because of the cap.",
+        &one(counters.alerts_capped),
+    );
     family("series", "gauge", "Series alive.", &one(engine.series().len() as u64));
     family("rules", "gauge", "Rules in force.", &one(engine.rules().rules.len() as u64));
     out

@@ -15,7 +15,9 @@ use std::sync::Arc;
 /// Series shown.
 const SERIES_SHOWN: usize = 50;
 
-pub async fn page<S: Store + Send + Sync + 'static>(State(shared): State<Arc<Shared<S>>>) -> Result<Response, Failure> {
+pub async fn page<S: Store + Send + Sync + 'static>(
+    State(shared): State<Arc<Shared<S>>>,
+) -> Result<Response, Failure> {
     let body = shared.ask(render).await?;
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -102,7 +104,9 @@ fn series_table(out: &mut String, engine: &Engine) {
     out.push_str("<h2>Open 5m windows</h2><table><tr><th>source<th>series<th>labels<th class=n>count<th class=n>p50<th class=n>p95<th class=n>p99<th class=n>max</tr>");
     let table = engine.series();
     let mut shown: Vec<_> = table.iter().map(|(_, series)| series).collect();
-    shown.sort_by(|a, b| (&a.info.source, &a.info.name, &a.info.labels).cmp(&(&b.info.source, &b.info.name, &b.info.labels)));
+    shown.sort_by(|a, b| {
+        (&a.info.source, &a.info.name, &a.info.labels).cmp(&(&b.info.source, &b.info.name, &b.info.labels))
+    });
     for series in shown.iter().take(SERIES_SHOWN) {
         let shape = table.metric_of(series).shape;
         let Some(open) = series.windows.current(WindowSize::FiveMinutes).pop() else { continue };

@@ -8,8 +8,8 @@ use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Span, Timestamp};
 use crate::driver::ports::{CatalogRow, Store};
 use crate::driver::worker::Command;
-use crate::wire::window::WindowView;
 use crate::wire::time;
+use crate::wire::window::WindowView;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -34,7 +34,10 @@ pub struct SeriesQuery {
     matches: Option<String>,
 }
 
-pub async fn series<S: Store + Send + Sync + 'static>(State(shared): App<S>, Query(query): Query<SeriesQuery>) -> Answer {
+pub async fn series<S: Store + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Query(query): Query<SeriesQuery>,
+) -> Answer {
     let selector = query.matches.as_deref().map(selector).transpose()?;
     let rows = all_series(&shared).await?;
     let found = rows.iter().filter(|row| selector.as_ref().is_none_or(|s| s.is_match(&row.series)));
@@ -58,7 +61,9 @@ fn selector(text: &str) -> Result<crate::core::selector::Selector, Failure> {
 }
 
 /// Series that live in the engine and those only the catalog still knows, by id.
-async fn all_series<S: Store + Send + Sync + 'static>(shared: &Shared<S>) -> Result<Vec<CatalogRow>, Failure> {
+async fn all_series<S: Store + Send + Sync + 'static>(
+    shared: &Shared<S>,
+) -> Result<Vec<CatalogRow>, Failure> {
     let live = shared.ask(|engine| {
         let table = engine.series();
         let row = |series: &crate::core::series::Series| {
@@ -93,7 +98,12 @@ pub async fn windows<S: Store + Send + Sync + 'static>(
         let mut start = from.ceil(asked.size.span());
         while start < to && windows.len() < WINDOWS_MAX {
             if let Some(stored) = shared.store.window((asked.size, start, row.series.id)).map_err(failed)? {
-                windows.push(WindowView::new(&key(row, asked.size, start), &stored.pane, stored.revision, false));
+                windows.push(WindowView::new(
+                    &key(row, asked.size, start),
+                    &stored.pane,
+                    stored.revision,
+                    false,
+                ));
             }
             start = start + asked.size.span();
         }
@@ -113,7 +123,13 @@ fn key(row: &CatalogRow, size: WindowSize, start: Timestamp) -> WindowKey {
     WindowKey { series: row.series.clone(), unit: row.unit.clone(), shape: row.shape, size, start }
 }
 
-fn open_windows(engine: &Engine, ids: &[u64], size: WindowSize, from: Timestamp, to: Timestamp) -> Vec<WindowView> {
+fn open_windows(
+    engine: &Engine,
+    ids: &[u64],
+    size: WindowSize,
+    from: Timestamp,
+    to: Timestamp,
+) -> Vec<WindowView> {
     let table = engine.series();
     let series = table.iter().map(|(_, series)| series).filter(|series| ids.contains(&series.info.id));
     series
@@ -123,7 +139,8 @@ fn open_windows(engine: &Engine, ids: &[u64], size: WindowSize, from: Timestamp,
                 CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape };
             let open = series.windows.current(size).into_iter();
             let open = open.filter(|open| open.start >= from && open.start < to);
-            open.map(|open| WindowView::new(&key(&row, size, open.start), &open.pane, 0, true)).collect::<Vec<_>>()
+            open.map(|open| WindowView::new(&key(&row, size, open.start), &open.pane, 0, true))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -153,7 +170,9 @@ impl WindowQuery {
             from: instant(query.remove("from"))?,
             to: instant(query.remove("to"))?,
             series: match series {
-                Some(id) => Some(u64::from_str_radix(&id, 16).map_err(|_| Failure::bad("series is 16 hex digits"))?),
+                Some(id) => {
+                    Some(u64::from_str_radix(&id, 16).map_err(|_| Failure::bad("series is 16 hex digits"))?)
+                }
                 None => None,
             },
             labels: query,
@@ -176,11 +195,15 @@ pub struct AlertQuery {
     rule: Option<String>,
 }
 
-pub async fn alerts<S: Store + Send + Sync + 'static>(State(shared): App<S>, Query(query): Query<AlertQuery>) -> Answer {
+pub async fn alerts<S: Store + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Query(query): Query<AlertQuery>,
+) -> Answer {
     let mut alerts = shared.ask(|engine| engine.active_alerts()).await?;
     if let Some(state) = &query.state {
-        let state: AlertState = serde_json::from_value(json!(state))
-            .map_err(|_| Failure::bad("state is pending, firing, acknowledged, escalated, resolved or stale"))?;
+        let state: AlertState = serde_json::from_value(json!(state)).map_err(|_| {
+            Failure::bad("state is pending, firing, acknowledged, escalated, resolved or stale")
+        })?;
         if matches!(state, AlertState::Resolved | AlertState::Stale) {
             let log = shared.store.transitions(0, ALERT_LOG_MAX).map_err(failed)?;
             alerts = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -221,7 +244,8 @@ pub async fn ack<S: Store + Send + Sync + 'static>(State(shared): App<S>, body: 
         None => None,
     };
     let id = body.alert.clone();
-    let is_active = shared.ask(move |engine| engine.active_alerts().iter().any(|alert| alert.id == id)).await?;
+    let is_active =
+        shared.ask(move |engine| engine.active_alerts().iter().any(|alert| alert.id == id)).await?;
     if !is_active {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id"));
     }

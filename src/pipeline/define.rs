@@ -44,7 +44,9 @@ pub fn check_sections(file: &File<'_>, root: &Node) {
     }
     match section(root, "version") {
         Some(Node { kind: Kind::Integer(1), .. }) | None => {}
-        Some(other) => file.error(other.at, "this version of the format is not known", Some("write `version: 1`".into())),
+        Some(other) => {
+            file.error(other.at, "this version of the format is not known", Some("write `version: 1`".into()))
+        }
     }
 }
 
@@ -91,7 +93,9 @@ pub fn declare(file: &File<'_>, node: &Node, out: &mut Vec<Declared>) {
                 "name" => name = file.text(value),
                 "labels" => {
                     let pairs = file.names(value).into_iter();
-                    labels = pairs.filter_map(|(k, v)| Some((k.text.as_str().into(), file.text(v)?.into()))).collect();
+                    labels = pairs
+                        .filter_map(|(k, v)| Some((k.text.as_str().into(), file.text(v)?.into())))
+                        .collect();
                 }
                 _ => {}
             }
@@ -150,7 +154,13 @@ pub fn records<'n>(file: &File<'_>, number: usize, node: &'n Node, out: &mut Vec
         };
         match parse(&text) {
             Ok(parsed) => out.push(RawRecord { file: number, at: item.at, name, node, parsed }),
-            Err(error) => file.error_within(node, error.at.start, error.at.end - error.at.start, error.message, error.hint),
+            Err(error) => file.error_within(
+                node,
+                error.at.start,
+                error.at.end - error.at.start,
+                error.message,
+                error.hint,
+            ),
         }
     }
 }
@@ -208,7 +218,13 @@ pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>)
             None
         }
         Err(error) => {
-            file.error_within(raw.node, error.at.start, error.at.end - error.at.start, error.message, error.hint);
+            file.error_within(
+                raw.node,
+                error.at.start,
+                error.at.end - error.at.start,
+                error.message,
+                error.hint,
+            );
             None
         }
     }

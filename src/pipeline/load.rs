@@ -3,10 +3,10 @@
 use super::define::{self, RawRecord};
 use super::diagnostic::Diagnostic;
 use super::expr::check::Checker;
+use super::rule;
 use super::test_case::{self, TestCase};
 use super::tree::File;
 use super::yaml::{self, Node, Place};
-use super::rule;
 use crate::core::Span;
 use crate::core::rule::RuleSet;
 use std::collections::BTreeMap;
@@ -73,7 +73,8 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
 /// Checks files given as (name, text) and makes one rule set of them.
 pub fn load_files(texts: Vec<(String, String)>) -> Loaded {
     let files: Vec<File<'_>> = texts.iter().map(|(name, text)| File::new(name, text)).collect();
-    let roots: Vec<Option<Node>> = texts.iter().zip(&files).map(|((_, text), file)| root(file, text)).collect();
+    let roots: Vec<Option<Node>> =
+        texts.iter().zip(&files).map(|((_, text), file)| root(file, text)).collect();
     let mut set = RuleSet::default();
     let mut checker = Checker::default();
     let limits = definitions(&files, &roots, &mut set);
@@ -162,7 +163,11 @@ fn rules(
             checker.reads.clear();
             let Some(rule) = rule::rule(file, checker, node) else { continue };
             if let Some(other) = seen.insert(rule.id.clone(), file.name) {
-                file.error(node.at, format!("rule `{}` is there twice; the other is in {other}", rule.id), None);
+                file.error(
+                    node.at,
+                    format!("rule `{}` is there twice; the other is in {other}", rule.id),
+                    None,
+                );
             }
             warn_short_windows(file, checker, node);
             rules.push(rule);
@@ -175,7 +180,12 @@ fn rules(
 }
 
 /// The rule that a stage limit stands for; written by us, so it has no errors.
-fn implied(checker: &mut Checker, pipeline: &str, stage: &str, limit: Span) -> Option<crate::core::rule::Rule> {
+fn implied(
+    checker: &mut Checker,
+    pipeline: &str,
+    stage: &str,
+    limit: Span,
+) -> Option<crate::core::rule::Rule> {
     let text = rule::stage_limit(pipeline, stage, limit);
     let node = yaml::parse(&text).ok()?;
     rule::rule(&File::new("stage_limits", &text), checker, &node)

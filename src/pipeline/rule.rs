@@ -13,8 +13,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const KEYS: [&str; 15] = [
-    "id", "expr", "metric", "severity", "levels", "reset", "for", "keep_firing_for", "min_count", "on_unknown",
-    "cooldown", "actions", "labels", "summary", "runbook",
+    "id",
+    "expr",
+    "metric",
+    "severity",
+    "levels",
+    "reset",
+    "for",
+    "keep_firing_for",
+    "min_count",
+    "on_unknown",
+    "cooldown",
+    "actions",
+    "labels",
+    "summary",
+    "runbook",
 ];
 
 const KEYS_NOT_YET: [&str; 5] = ["escalation", "shadow", "fdr", "actions_in_maintenance", "notify"];
@@ -33,7 +46,8 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
     for (key, _) in entries.iter().filter(|(key, _)| KEYS_NOT_YET.contains(&key.text.as_str())) {
         file.not_yet(key.at, &format!("`{}`", key.text));
     }
-    let raw = Raw { at: node.at, fields: entries.iter().map(|(key, value)| (key.text.as_str(), *value)).collect() };
+    let raw =
+        Raw { at: node.at, fields: entries.iter().map(|(key, value)| (key.text.as_str(), *value)).collect() };
     let id = raw.id(file)?;
     let expr = raw.fields.get("expr").copied();
     let Some(expr) = expr else {
@@ -86,7 +100,11 @@ pub fn stage_limit(pipeline: &str, stage: &str, limit: Span) -> String {
 impl<'n> Raw<'n> {
     fn id(&self, file: &File<'_>) -> Option<String> {
         let Some(node) = self.fields.get("id") else {
-            file.error(self.at, "a rule needs an `id`", Some("the id names its alerts: `id: high_latency`".into()));
+            file.error(
+                self.at,
+                "a rule needs an `id`",
+                Some("the id names its alerts: `id: high_latency`".into()),
+            );
             return None;
         };
         let id = file.text(node)?;
@@ -150,7 +168,11 @@ impl<'n> Raw<'n> {
             }
             (Checked::Condition(..), Some(levels)) => {
                 let hint = "take the comparison out of `expr`, or take `levels` away";
-                file.error(levels.at, "`levels` judge a value, but `expr` is a condition already", Some(hint.into()));
+                file.error(
+                    levels.at,
+                    "`levels` judge a value, but `expr` is a condition already",
+                    Some(hint.into()),
+                );
                 None
             }
         }
@@ -165,7 +187,11 @@ impl<'n> Raw<'n> {
         pending_for: &BTreeMap<Option<Severity>, Span>,
     ) -> Option<Vec<Level>> {
         if self.fields.contains_key("severity") {
-            file.error(self.at, "`severity` and `levels` do not go together; the levels are severities", None);
+            file.error(
+                self.at,
+                "`severity` and `levels` do not go together; the levels are severities",
+                None,
+            );
         }
         let resets: BTreeMap<Severity, &Node> = match self.fields.get("reset") {
             None => BTreeMap::new(),
@@ -266,7 +292,11 @@ impl<'n> Raw<'n> {
                 Some(OnUnknown::ClearAfter(span.parse().unwrap_or_default()))
             }
             _ => {
-                file.error(node.at, format!("`{text}` is not known"), Some("hold, clear_after 30m, or fire".into()));
+                file.error(
+                    node.at,
+                    format!("`{text}` is not known"),
+                    Some("hold, clear_after 30m, or fire".into()),
+                );
                 None
             }
         }
@@ -324,9 +354,9 @@ fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
     use crate::core::rule::ast::Aggregate;
     use crate::core::unit::Unit;
     Some(match cond.leading().0 {
-        Expr::Aggregate { aggregate: Aggregate::Count, .. } | Expr::InFlight(_) | Expr::Occurrences { .. } => {
-            Measure::Unit(Unit::Count)
-        }
+        Expr::Aggregate { aggregate: Aggregate::Count, .. }
+        | Expr::InFlight(_)
+        | Expr::Occurrences { .. } => Measure::Unit(Unit::Count),
         Expr::Aggregate { aggregate: Aggregate::RateOfCount | Aggregate::RateOfSum, .. } => return None,
         Expr::Aggregate { view, .. } => {
             Measure::Unit(checker.unit_of(&checker.views[*view as usize].selector)?)

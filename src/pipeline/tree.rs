@@ -31,7 +31,14 @@ impl<'a> File<'a> {
     }
 
     /// An error within a text value: `offset` and `length` in bytes of the value.
-    pub fn error_within(&self, node: &Node, offset: usize, length: usize, message: String, hint: Option<String>) {
+    pub fn error_within(
+        &self,
+        node: &Node,
+        offset: usize,
+        length: usize,
+        message: String,
+        hint: Option<String>,
+    ) {
         let Kind::Text(value) = &node.kind else { return self.error(node.at, message, hint) };
         let line = self.line(node.at.line);
         let begins: String = line.chars().skip(node.at.column - 1).take(1).collect();
@@ -39,7 +46,8 @@ impl<'a> File<'a> {
         let before = value.get(..offset).unwrap_or(value).chars().count();
         let length = value.get(offset..offset + length).map_or(1, |part| part.chars().count());
         // A block scalar begins on another line: the caret stays at its head then.
-        let is_inline = line.contains(value.get(..offset).unwrap_or_default()) && !begins.contains(['|', '>']);
+        let is_inline =
+            line.contains(value.get(..offset).unwrap_or_default()) && !begins.contains(['|', '>']);
         let column = if is_inline { node.at.column + quote + before } else { node.at.column };
         self.note(Place { line: node.at.line, column }, length.max(1), true, message, hint);
     }
@@ -153,6 +161,10 @@ impl<'a> File<'a> {
 
     /// Something of the language that this version does not do.
     pub fn not_yet(&self, at: Place, what: &str) {
-        self.error(at, format!("{what} is not available yet"), Some("remove it, or wait for a later version".into()));
+        self.error(
+            at,
+            format!("{what} is not available yet"),
+            Some("remove it, or wait for a later version".into()),
+        );
     }
 }

@@ -45,7 +45,10 @@ struct Envelope<'a> {
 #[inline]
 pub fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Line {
     if let Some(read) = decoder.fast_line(bytes) {
-        return Line { ingest_time: read.ingest_time, content: Content::One(Event::Metric(read.observation)) };
+        return Line {
+            ingest_time: read.ingest_time,
+            content: Content::One(Event::Metric(read.observation)),
+        };
     }
     decode_slowly(decoder, bytes).unwrap_or_else(|bad| Line {
         ingest_time: None,
@@ -142,7 +145,9 @@ impl<'a> Exported<'a> {
 
 /// The events of a payload as JSON; `None` where some part is no JSON or has no faithful one.
 fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
-    let one = |bytes: &[u8]| serde_json::from_slice::<Box<RawValue>>(bytes).ok().filter(|raw| !raw.get().contains('\n'));
+    let one = |bytes: &[u8]| {
+        serde_json::from_slice::<Box<RawValue>>(bytes).ok().filter(|raw| !raw.get().contains('\n'))
+    };
     match codec {
         Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
             let events: Vec<Box<RawValue>> = serde_json::from_slice(payload).ok()?;
@@ -164,7 +169,8 @@ fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
 fn transcode(bytes: &[u8]) -> Option<Box<RawValue>> {
     let value: serde_json::Value = rmp_serde::from_slice(bytes).ok()?;
     // NaN and binary have no JSON of their own: such an event keeps its bytes.
-    let is_faithful = rmp_serde::from_slice::<fields::Fields<'_>>(bytes).is_ok_and(|fields| fields.is_plain());
+    let is_faithful =
+        rmp_serde::from_slice::<fields::Fields<'_>>(bytes).is_ok_and(|fields| fields.is_plain());
     is_faithful.then(|| serde_json::value::to_raw_value(&value).ok()).flatten()
 }
 
@@ -189,7 +195,8 @@ mod tests {
 
     #[test]
     fn messagepack_is_exported_as_json_only_where_that_is_the_same() {
-        let plain = rmp_serde::to_vec_named(&serde_json::json!({"type": "metric", "value": 0.1})).expect("memory");
+        let plain =
+            rmp_serde::to_vec_named(&serde_json::json!({"type": "metric", "value": 0.1})).expect("memory");
         let line = Exported::events(1, Timestamp::clamped(0), Codec::MessagePack, &plain);
         assert!(line.events.is_some());
         let nan = [&[0x81, 0xa5][..], b"value", &[0xcb], &f64::NAN.to_be_bytes()].concat();

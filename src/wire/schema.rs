@@ -58,17 +58,67 @@ enum Time {
 #[schemars(title = "event")]
 enum EventShape {
     /// One observation of the series (source, name, labels).
-    Metric { time: Time, source: String, name: String, value: f64, unit: Option<String>, labels: Option<BTreeMap<String, String>>, id: Option<String> },
+    Metric {
+        time: Time,
+        source: String,
+        name: String,
+        value: f64,
+        unit: Option<String>,
+        labels: Option<BTreeMap<String, String>>,
+        id: Option<String>,
+    },
     /// Many observations of one series, as columns of equal length.
-    Samples { source: String, name: String, times: Vec<Time>, values: Vec<f64>, unit: Option<String>, labels: Option<BTreeMap<String, String>> },
+    Samples {
+        source: String,
+        name: String,
+        times: Vec<Time>,
+        values: Vec<f64>,
+        unit: Option<String>,
+        labels: Option<BTreeMap<String, String>>,
+    },
     /// A pre-aggregated HdrHistogram: base64 of V2 or V2 + deflate; value = recorded × scale.
-    Histogram { time: Time, source: String, name: String, hdr: String, scale: Option<f64>, unit: Option<String>, labels: Option<BTreeMap<String, String>> },
+    Histogram {
+        time: Time,
+        source: String,
+        name: String,
+        hdr: String,
+        scale: Option<f64>,
+        unit: Option<String>,
+        labels: Option<BTreeMap<String, String>>,
+    },
     /// A stage of a run changes its status.
-    Stage { time: Time, pipeline: String, run: String, stage: String, #[schemars(with = "StageStatusName")] status: StageStatus, attempt: Option<u32>, labels: Option<BTreeMap<String, String>> },
+    Stage {
+        time: Time,
+        pipeline: String,
+        run: String,
+        stage: String,
+        #[schemars(with = "StageStatusName")]
+        status: StageStatus,
+        attempt: Option<u32>,
+        labels: Option<BTreeMap<String, String>>,
+    },
     /// A whole run changes its status.
-    Run { time: Time, pipeline: String, run: String, #[schemars(with = "RunStatusName")] status: RunStatus, labels: Option<BTreeMap<String, String>>, id: Option<String> },
+    Run {
+        time: Time,
+        pipeline: String,
+        run: String,
+        #[schemars(with = "RunStatusName")]
+        status: RunStatus,
+        labels: Option<BTreeMap<String, String>>,
+        id: Option<String>,
+    },
     /// A quality gate passes or fails.
-    Gate { time: Time, pipeline: String, run: String, gate: String, status: GateStatus, value: Option<f64>, threshold: Option<f64>, labels: Option<BTreeMap<String, String>>, id: Option<String> },
+    Gate {
+        time: Time,
+        pipeline: String,
+        run: String,
+        gate: String,
+        status: GateStatus,
+        value: Option<f64>,
+        threshold: Option<f64>,
+        labels: Option<BTreeMap<String, String>>,
+        id: Option<String>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -13,8 +13,7 @@ pub fn parse(text: &[u8]) -> Option<Timestamp> {
 #[inline]
 fn parse_plain(text: &[u8]) -> Option<Timestamp> {
     let (head, tail) = text.split_at_checked(19)?;
-    let &[y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2] = head
-    else {
+    let &[y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2] = head else {
         return None;
     };
     let millis = match tail {

@@ -3,7 +3,9 @@
 use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
-use crate::driver::ports::{CatalogRow, Checkpoint, Commit, DeadEvent, PortError, Store, WindowAt, WindowRow};
+use crate::driver::ports::{
+    CatalogRow, Checkpoint, Commit, DeadEvent, PortError, Store, WindowAt, WindowRow,
+};
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 /// Bytes of one part of a snapshot; redb keeps a value in one run of pages.

@@ -15,13 +15,7 @@ pub struct Stepped {
 impl Instance {
     /// Takes in the observation at grid point `at`. `counted`: the time since the last step that
     /// counts for timers (interruptions of the log do not).
-    pub fn step(
-        &mut self,
-        rule: &Rule,
-        observation: Observation,
-        at: Timestamp,
-        counted: Span,
-    ) -> Stepped {
+    pub fn step(&mut self, rule: &Rule, observation: Observation, at: Timestamp, counted: Span) -> Stepped {
         self.count(counted);
         self.seen_at = at;
         let mut changes = Vec::new();
@@ -98,14 +92,7 @@ impl Instance {
         }
     }
 
-    fn known(
-        &mut self,
-        rule: &Rule,
-        met: Levels,
-        reset: Levels,
-        at: Timestamp,
-        changes: &mut Vec<Change>,
-    ) {
+    fn known(&mut self, rule: &Rule, met: Levels, reset: Levels, at: Timestamp, changes: &mut Vec<Change>) {
         let full = self.full_level(rule, met);
         match &mut self.phase {
             Phase::Firing(firing) => {
@@ -121,19 +108,12 @@ impl Instance {
 
     /// The highest level that is met and was for long enough.
     fn full_level(&self, rule: &Rule, met: Levels) -> Option<usize> {
-        let is_full = |level: &usize| {
-            met.has(*level) && self.met_for[*level] >= rule.levels[*level].pending_for
-        };
+        let is_full =
+            |level: &usize| met.has(*level) && self.met_for[*level] >= rule.levels[*level].pending_for;
         (0..rule.levels.len()).rev().find(is_full)
     }
 
-    fn not_firing(
-        &mut self,
-        met: Levels,
-        full: Option<usize>,
-        at: Timestamp,
-        changes: &mut Vec<Change>,
-    ) {
+    fn not_firing(&mut self, met: Levels, full: Option<usize>, at: Timestamp, changes: &mut Vec<Change>) {
         if met.is_empty() {
             self.phase = Phase::Inactive;
             return;
@@ -219,9 +199,7 @@ impl Instance {
                 let ack = firing.ack.as_ref().and_then(|ack| ack.until);
                 let timer = match unknown {
                     Some(_) => clear_after(rule).map(over),
-                    None if firing.held.is_empty() => {
-                        Some(at + (rule.keep_firing_for - firing.not_met_for))
-                    }
+                    None if firing.held.is_empty() => Some(at + (rule.keep_firing_for - firing.not_met_for)),
                     None => {
                         let higher = firing.level + 1..rule.levels.len();
                         higher.filter(|level| self.met.has(*level)).filter_map(|l| pending_left(&l)).min()
@@ -235,13 +213,7 @@ impl Instance {
 
 impl Firing {
     /// Moves between the levels, or out of them.
-    fn judge(
-        &mut self,
-        rule: &Rule,
-        met: Levels,
-        reset: Levels,
-        full: Option<usize>,
-    ) -> Option<Change> {
+    fn judge(&mut self, rule: &Rule, met: Levels, reset: Levels, full: Option<usize>) -> Option<Change> {
         for level in 0..=self.level {
             if met.has(level) {
                 self.held = self.held.with(level);

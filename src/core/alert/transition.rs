@@ -178,7 +178,8 @@ pub mod rfc3339 {
 
         pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
             let text = Option::<String>::deserialize(d)?;
-            let parse = |text: &String| super::parse(text).ok_or_else(|| D::Error::custom("not an RFC 3339 time"));
+            let parse =
+                |text: &String| super::parse(text).ok_or_else(|| D::Error::custom("not an RFC 3339 time"));
             text.as_ref().map(parse).transpose()
         }
     }

@@ -73,7 +73,9 @@ impl Engine {
         self.views = rules
             .views
             .iter()
-            .map(|spec| kept(&mut old, spec).unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics))))
+            .map(|spec| {
+                kept(&mut old, spec).unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics)))
+            })
             .collect();
         (self.rules, self.rule_states, self.record_states) = (rules, states, records);
         self.runs.declare(&self.rules.pipelines);

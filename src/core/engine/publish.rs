@@ -123,13 +123,21 @@ impl Engine {
         let notes = self.evidence(place, rule, key, at);
         if let Some(firing) = instance.firing() {
             let shown = firing.as_published();
-            return Some(self.transition(rule, key, Change::Firing, (&shown, &instance, instance.value), notes, at));
+            return Some(self.transition(
+                rule,
+                key,
+                Change::Firing,
+                (&shown, &instance, instance.value),
+                notes,
+                at,
+            ));
         }
         if instance.phase != crate::core::alert::Phase::Pending {
             return None;
         }
         let pending = Firing::pending(&instance);
-        let mut shown = self.transition(rule, key, Change::Firing, (&pending, &instance, instance.value), notes, at);
+        let mut shown =
+            self.transition(rule, key, Change::Firing, (&pending, &instance, instance.value), notes, at);
         (shown.state, shown.change) = (State::Pending, ChangeName::Pending);
         shown.actions.clear();
         shown.reason = format!("pending since {}: {}", instance.started_at, rule.text);

@@ -174,7 +174,8 @@ fn run_selectors(rule: &Rule) -> Vec<&RunSelector> {
     }
     let mut found: Vec<&RunSelector> = Vec::new();
     for part in parts {
-        let (Expr::Elapsed(Elapsed::Idle(selector) | Elapsed::Age(selector)) | Expr::InFlight(selector)) = part
+        let (Expr::Elapsed(Elapsed::Idle(selector) | Elapsed::Age(selector)) | Expr::InFlight(selector)) =
+            part
         else {
             continue;
         };

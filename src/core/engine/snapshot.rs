@@ -56,7 +56,9 @@ type CorrectionImage = (Arc<SeriesInfo>, Option<Unit>, Shape, WindowSize, Timest
 
 /// Why a snapshot was refused.
 #[derive(Debug, thiserror::Error)]
-#[error("the snapshot has version {found}, this binary reads {VERSION}; start it from an empty data dir or with the binary that wrote it")]
+#[error(
+    "the snapshot has version {found}, this binary reads {VERSION}; start it from an empty data dir or with the binary that wrote it"
+)]
 pub struct SnapshotError {
     found: u32,
 }

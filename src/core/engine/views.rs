@@ -36,8 +36,7 @@ impl Engine {
     pub(super) fn subscribe(&mut self, slot: u32) {
         let Some(series) = self.series.get(slot) else { return };
         let named = self.views_by_name.get(&series.info.name);
-        let candidates: Vec<u32> =
-            named.into_iter().flatten().chain(&self.views_unnamed).copied().collect();
+        let candidates: Vec<u32> = named.into_iter().flatten().chain(&self.views_unnamed).copied().collect();
         for view in candidates {
             self.join(slot, view);
         }

@@ -212,7 +212,9 @@ impl<C: Counter> Dense<C> {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Dense<C>>() + self.counts.capacity() * size_of::<C>() + self.blocks.capacity() * size_of::<u64>()
+        size_of::<Dense<C>>()
+            + self.counts.capacity() * size_of::<C>()
+            + self.blocks.capacity() * size_of::<u64>()
     }
 
     fn filled(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {

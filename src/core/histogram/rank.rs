@@ -49,9 +49,11 @@ impl<'a> Cursor<'a> {
     fn new(histogram: &'a Histogram) -> Cursor<'a> {
         match &histogram.form {
             Form::Sparse(pairs) => Cursor::Sparse { below: pairs, block: &[] },
-            Form::Dense(dense) => {
-                Cursor::Dense { first: dense.first, counts: Counts::Narrow(&dense.counts), blocks: &dense.blocks }
-            }
+            Form::Dense(dense) => Cursor::Dense {
+                first: dense.first,
+                counts: Counts::Narrow(&dense.counts),
+                blocks: &dense.blocks,
+            },
             Form::Wide(wide) => {
                 Cursor::Dense { first: wide.first, counts: Counts::Wide(&wide.counts), blocks: &wide.blocks }
             }
@@ -60,8 +62,12 @@ impl<'a> Cursor<'a> {
 
     fn top_block(&self) -> Option<usize> {
         match self {
-            Cursor::Sparse { below, .. } => below.last().map(|pair| usize::from(unpack(*pair).0) >> BLOCK_BITS),
-            Cursor::Dense { first, blocks, .. } => Some((usize::from(*first) >> BLOCK_BITS) + blocks.len() - 1),
+            Cursor::Sparse { below, .. } => {
+                below.last().map(|pair| usize::from(unpack(*pair).0) >> BLOCK_BITS)
+            }
+            Cursor::Dense { first, blocks, .. } => {
+                Some((usize::from(*first) >> BLOCK_BITS) + blocks.len() - 1)
+            }
         }
     }
 
@@ -109,7 +115,8 @@ mod tests {
     /// Goal: equal to sorting. Method: mixed forms, every rank.
     #[test]
     fn ranks_are_those_of_the_sorted_values() {
-        let values = |seed: u64, many: u64| (0..many).map(move |n| ((n * seed + 7) * 2_654_435_761 % 4_700) as u16);
+        let values =
+            |seed: u64, many: u64| (0..many).map(move |n| ((n * seed + 7) * 2_654_435_761 % 4_700) as u16);
         for (left, right) in [(40, 0), (0, 40), (900, 30), (30, 900), (900, 900), (1, 1)] {
             let (mut a, mut b) = (Histogram::default(), Histogram::default());
             values(3, left).for_each(|bucket| a.record(bucket));

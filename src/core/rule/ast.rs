@@ -8,16 +8,35 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Expr {
     Number(f64),
-    Aggregate { view: u32, aggregate: Aggregate },
+    Aggregate {
+        view: u32,
+        aggregate: Aggregate,
+    },
     /// Relative change against the same aggregate `period` ago; the view keeps that much history.
-    Change { view: u32, aggregate: Aggregate, period: Span },
+    Change {
+        view: u32,
+        aggregate: Aggregate,
+        period: Span,
+    },
     Regression(Box<Regression>),
     Elapsed(Elapsed),
     InFlight(RunSelector),
     /// Share of the period for which the condition held; `place` numbers it within its rule.
-    Sustained { cond: Box<Cond>, period: Span, place: u32 },
-    Occurrences { cond: Box<Cond>, period: Span, place: u32 },
-    Binary { op: Arithmetic, left: Box<Expr>, right: Box<Expr> },
+    Sustained {
+        cond: Box<Cond>,
+        period: Span,
+        place: u32,
+    },
+    Occurrences {
+        cond: Box<Cond>,
+        period: Span,
+        place: u32,
+    },
+    Binary {
+        op: Arithmetic,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     Abs(Box<Expr>),
     Min(Vec<Expr>),
     Max(Vec<Expr>),

@@ -224,7 +224,8 @@ impl Scope<'_> {
         let (shape, count_min) = (view.shape(), self.notes.min_count.max(1));
         let windows = view.sealed(self.key, end, end - asked.period);
         let values = windows.filter(|window| window.pane.count >= count_min);
-        let values = values.filter_map(|w| regression::aggregate(&w.pane, shape, asked.aggregate, asked.window));
+        let values =
+            values.filter_map(|w| regression::aggregate(&w.pane, shape, asked.aggregate, asked.window));
         let verdict = regression::judge(now, values.collect(), asked.side).ok_or(Unknown::NoBaseline)?;
         self.notes.baseline = verdict.evidence(end);
         Ok(verdict.change)

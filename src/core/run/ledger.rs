@@ -110,13 +110,8 @@ impl Run {
         }
         self.ended = Some((time, status));
         let labels = Labels::of([("outcome", status.name())]);
-        let value = |name, value| Derived {
-            pipeline: pipeline.clone(),
-            name,
-            labels: labels.clone(),
-            value,
-            time,
-        };
+        let value =
+            |name, value| Derived { pipeline: pipeline.clone(), name, labels: labels.clone(), value, time };
         if time >= self.first {
             derived.push(value("run_duration_seconds", (time - self.first).secs_f64()));
         }
@@ -125,12 +120,7 @@ impl Run {
 
     /// Makes a transition of the end of a stage and the run's next start, when both are known.
     fn pair(&mut self, event: &StageEvent, derived: &mut Vec<Derived>) {
-        let edge = |time| Edge {
-            time,
-            stage: event.stage.clone(),
-            attempt: event.attempt,
-            is_paired: false,
-        };
+        let edge = |time| Edge { time, stage: event.stage.clone(), attempt: event.attempt, is_paired: false };
         let found = match event.status {
             StageStatus::Started => {
                 self.starts.push(edge(event.time));
@@ -168,7 +158,8 @@ impl Run {
     fn start_after(&self, end: usize) -> Option<usize> {
         let end = &self.ends[end];
         let starts = self.starts.iter().enumerate();
-        let after = starts.filter(|(_, start)| !start.is_paired && start.time >= end.time && !start.is_of(end));
+        let after =
+            starts.filter(|(_, start)| !start.is_paired && start.time >= end.time && !start.is_of(end));
         after.min_by_key(|(at, start)| (start.time, *at)).map(|(at, _)| at)
     }
 }

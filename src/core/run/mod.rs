@@ -75,9 +75,12 @@ pub enum Sight {
     /// The last run in flight was abandoned.
     Lost,
     Idle,
-    Busy { newest: Timestamp, oldest: Timestamp, in_flight: usize },
+    Busy {
+        newest: Timestamp,
+        oldest: Timestamp,
+        in_flight: usize,
+    },
 }
-
 
 impl Tracker {
     /// Takes what the rule set says of pipelines.
@@ -158,14 +161,7 @@ impl Tracker {
         });
     }
 
-    fn review(
-        &mut self,
-        pipeline: &Arc<str>,
-        run: &Arc<str>,
-        is_new: bool,
-        now: Timestamp,
-        after: Span,
-    ) {
+    fn review(&mut self, pipeline: &Arc<str>, run: &Arc<str>, is_new: bool, now: Timestamp, after: Span) {
         if is_new {
             let at = (now + after).next(Span::from_mins(1));
             self.reviews.entry(at).or_default().push((pipeline.clone(), run.clone()));

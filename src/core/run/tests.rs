@@ -97,9 +97,7 @@ fn the_last_declared_stage_ends_a_run_without_run_events() {
     let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
     let spec = PipelineSpec { stages: vec!["build".into(), "deploy".into()] };
     tracker.declare(&[("p".into(), spec)].into());
-    for (name, status, secs) in
-        [("build", StageStatus::Started, 0), ("deploy", StageStatus::Succeeded, 9)]
-    {
+    for (name, status, secs) in [("build", StageStatus::Started, 0), ("deploy", StageStatus::Succeeded, 9)] {
         tracker.stage(&stage("r", name, status, secs), at(secs), Span::from_hours(24), &mut derived);
     }
     let names: Vec<_> = derived.iter().map(|d| (d.name, d.value)).collect();

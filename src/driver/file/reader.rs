@@ -239,5 +239,10 @@ impl Input {
 pub fn from_file(file: File, size: u64) -> Input {
     let consumed = Arc::new(AtomicU64::new(0));
     let counted = Counted { inner: Box::new(file), consumed: consumed.clone() };
-    Input { blocks: Blocks::new(Box::new(counted)), path: "a temporary file".into(), size: Some(size), consumed }
+    Input {
+        blocks: Blocks::new(Box::new(counted)),
+        path: "a temporary file".into(),
+        size: Some(size),
+        consumed,
+    }
 }

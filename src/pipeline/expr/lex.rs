@@ -22,8 +22,8 @@ pub enum TokenKind {
 
 /// Longer ones first: `=~` must not be read as `=`.
 const SYMBOLS: [&str; 22] = [
-    "=~", "!~", "!=", "==", ">=", "<=", ">", "<", "=", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/", "%",
-    ":",
+    "=~", "!~", "!=", "==", ">=", "<=", ">", "<", "=", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/",
+    "%", ":",
 ];
 
 /// Bytes of an expression; the longest sensible one has a few hundred.
@@ -46,7 +46,8 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
             '0'..='9' | '.' => number(&text[at..]),
             '"' | '\'' => quoted(&text[at..], at)?,
             c if c.is_ascii_alphabetic() || c == '_' => {
-                let length = length_while(&text[at..], |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
+                let length =
+                    length_while(&text[at..], |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
                 (TokenKind::Name(text[at..at + length].into()), length)
             }
             other => symbol(&text[at..]).ok_or_else(|| {

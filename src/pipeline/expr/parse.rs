@@ -18,7 +18,11 @@ pub enum TermKind {
     Number(Literal),
     /// A bare name: a series without a window, or a word that a function knows.
     Selector(SelectorTerm),
-    Call { name: String, args: Vec<Arg>, by: Option<Vec<String>> },
+    Call {
+        name: String,
+        args: Vec<Arg>,
+        by: Option<Vec<String>>,
+    },
     Arithmetic(Arithmetic, Box<Term>, Box<Term>),
     Compare(Comparison, Box<Term>, Box<Term>),
     Logic(Logic, Box<Term>, Box<Term>),
@@ -285,7 +289,10 @@ impl Parser {
 
     fn arg(&mut self) -> Parse<Arg> {
         let is_matcher = matches!(self.peek(), TokenKind::Name(_))
-            && matches!(self.tokens.get(self.at + 1).map(|t| &t.kind), Some(TokenKind::Symbol("=" | "=~" | "!~")));
+            && matches!(
+                self.tokens.get(self.at + 1).map(|t| &t.kind),
+                Some(TokenKind::Symbol("=" | "=~" | "!~"))
+            );
         if is_matcher { self.matcher().map(Arg::Matcher) } else { self.or().map(Arg::Term) }
     }
 
@@ -317,7 +324,9 @@ impl Parser {
         }
         let window = if self.take("[") {
             let at = self.spot();
-            let TokenKind::Number(text) = self.peek().clone() else { return Err(self.unexpected("a duration")) };
+            let TokenKind::Number(text) = self.peek().clone() else {
+                return Err(self.unexpected("a duration"));
+            };
             self.next();
             self.expect("]")?;
             let span = text.parse().map_err(|error| ExprError::new(at, format!("`{text}` is {error}")))?;

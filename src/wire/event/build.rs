@@ -298,8 +298,9 @@ pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     match value {
         Value::Integer(ms) => Timestamp::from_ms(*ms)
             .ok_or_else(|| format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds")),
-        Value::Text(text) => time::parse(text.as_bytes())
-            .ok_or_else(|| format!("{name} `{}` is not {TIME}", shorten(text))),
+        Value::Text(text) => {
+            time::parse(text.as_bytes()).ok_or_else(|| format!("{name} `{}` is not {TIME}", shorten(text)))
+        }
         other => Err(wrong_type(name, TIME, other)),
     }
 }

@@ -47,8 +47,27 @@ macro_rules! fields {
 }
 
 fields!(
-    r#type, time, source, name, value, unit, labels, id, times, values, hdr, scale, pipeline, run, stage,
-    status, attempt, gate, ingest_time, seq, tick,
+    r#type,
+    time,
+    source,
+    name,
+    value,
+    unit,
+    labels,
+    id,
+    times,
+    values,
+    hdr,
+    scale,
+    pipeline,
+    run,
+    stage,
+    status,
+    attempt,
+    gate,
+    ingest_time,
+    seq,
+    tick,
 );
 
 impl Fields<'_> {

@@ -17,8 +17,8 @@ use crate::core::counters::Refusal;
 use crate::core::event::Event;
 use crate::core::identity::Identity;
 use crate::core::limits::PAYLOAD_BYTES_MAX;
-pub use build::{BadEvent, instant_of};
 use build::Builder;
+pub use build::{BadEvent, instant_of};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

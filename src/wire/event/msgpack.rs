@@ -30,7 +30,11 @@ pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, SplitError> {
             return if size == bytes.len() { Ok(vec![bytes]) } else { Err(SplitError::Trailing) };
         }
     };
-    rest = &rest[match rest[0] { 0xdc => 3, 0xdd => 5, _ => 1 }..];
+    rest = &rest[match rest[0] {
+        0xdc => 3,
+        0xdd => 5,
+        _ => 1,
+    }..];
     let mut elements = Vec::new();
     for _ in 0..count {
         let size = skip(rest, 0)?;

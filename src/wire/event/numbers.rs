@@ -2,8 +2,8 @@
 
 /// 10^0 to 10^22: the powers of ten that a double holds exactly.
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
-    1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
 ];
 
 /// Whole numbers up to 2^53 are doubles exactly.
@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn what_is_no_json_number_or_not_certain_is_left_to_others() {
-        for text in ["", "-", ".5", "5.", "01", "1e5", "9007199254740993", "0.00000000000000000000001", "+1"] {
+        for text in ["", "-", ".5", "5.", "01", "1e5", "9007199254740993", "0.00000000000000000000001", "+1"]
+        {
             assert_eq!(read(text.as_bytes()), None, "{text}");
         }
     }

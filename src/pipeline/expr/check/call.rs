@@ -5,9 +5,7 @@ use super::super::{ExprError, Spot};
 use super::selector::{AGGREGATES, by, matcher, selector, window};
 use super::{Check, Checker, Keys, Measure, Typed, only_matchers, only_terms, typed};
 use crate::core::Span;
-use crate::core::rule::ast::{
-    Aggregate, Elapsed, Expr, Regression, RunSelector, Side, pane_of,
-};
+use crate::core::rule::ast::{Aggregate, Elapsed, Expr, Regression, RunSelector, Side, pane_of};
 use crate::core::selector::{By, Selector};
 use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
@@ -15,14 +13,36 @@ use crate::pipeline::diagnostic::nearest;
 
 /// Functions of the language that a later version brings.
 const NOT_YET: [&str; 12] = [
-    "regression_score", "anomaly", "trend", "forecast", "zscore", "robust_z", "upper", "lower", "correlation",
-    "season", "deploys", "predict",
+    "regression_score",
+    "anomaly",
+    "trend",
+    "forecast",
+    "zscore",
+    "robust_z",
+    "upper",
+    "lower",
+    "correlation",
+    "season",
+    "deploys",
+    "predict",
 ];
 
 /// Functions of this version besides the aggregates.
 const FUNCTIONS: [&str; 14] = [
-    "quantile", "abs", "min", "max", "clamp", "idle", "age", "in_flight", "silent", "change", "regression",
-    "sustained", "occurrences", "by",
+    "quantile",
+    "abs",
+    "min",
+    "max",
+    "clamp",
+    "idle",
+    "age",
+    "in_flight",
+    "silent",
+    "change",
+    "regression",
+    "sustained",
+    "occurrences",
+    "by",
 ];
 
 impl Checker {
@@ -127,9 +147,12 @@ impl Checker {
 
     fn quantile(&mut self, at: Spot, args: &[Arg], labels: Option<&[String]>) -> Check<Typed> {
         let terms = only_terms(args, at, "quantile")?;
-        let usage = || ExprError::new(at, "quantile takes a share and a series: `quantile(0.99, latency_ms[5m])`");
+        let usage =
+            || ExprError::new(at, "quantile takes a share and a series: `quantile(0.99, latency_ms[5m])`");
         let [q, of] = terms.as_slice() else { return Err(usage()) };
-        let (TermKind::Number(literal), TermKind::Selector(of)) = (&q.kind, &of.kind) else { return Err(usage()) };
+        let (TermKind::Number(literal), TermKind::Selector(of)) = (&q.kind, &of.kind) else {
+            return Err(usage());
+        };
         let q_value = match literal.unit {
             None => literal.value,
             Some(Unit::Percent) => literal.value / 100.0,
@@ -152,8 +175,10 @@ impl Checker {
         let terms = only_terms(args, at, name)?;
         let needs = if name == "clamp" { 3 } else { 2 };
         if terms.len() < needs || (name == "clamp" && terms.len() > needs) {
-            return Err(ExprError::new(at, format!("`{name}` takes {needs} values"))
-                .hint(format!("or a series with a window: `{}(x[5m])`", if name == "clamp" { "max" } else { name })));
+            return Err(ExprError::new(at, format!("`{name}` takes {needs} values")).hint(format!(
+                "or a series with a window: `{}(x[5m])`",
+                if name == "clamp" { "max" } else { name }
+            )));
         }
         let first = self.value(terms[0], side)?;
         let (measure, mut keys) = (first.measure.clone(), first.keys.clone());
@@ -199,13 +224,17 @@ impl Checker {
             return Err(ExprError::new(at, "silent takes a series: `silent(heartbeat{job=\"runner\"})`"));
         };
         if let Some((_, spot)) = of.window {
-            return Err(ExprError::new(spot, "silent takes no window: it is the time since the newest value"));
+            return Err(ExprError::new(
+                spot,
+                "silent takes no window: it is the time since the newest value",
+            ));
         }
         let selector = selector(of)?;
         if let Some(name) = &selector.name {
             self.reads.push((name.clone(), Span::from_hours(1)));
         }
-        let view = self.view(ViewSpec { selector, by: By::Series, kind: ViewKind::Newest, has_quantiles: false });
+        let view =
+            self.view(ViewSpec { selector, by: By::Series, kind: ViewKind::Newest, has_quantiles: false });
         let expr = Expr::Elapsed(Elapsed::Silent { view });
         Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys: Keys::By(By::Series) })
     }
@@ -214,7 +243,10 @@ impl Checker {
     fn over_period(&mut self, at: Spot, name: &str, args: &[Arg], side: Side) -> Check<Typed> {
         let terms = only_terms(args, at, name)?;
         let [of, period] = terms.as_slice() else {
-            return Err(ExprError::new(at, format!("`{name}` takes an aggregate and a period: `{name}(p95(x[5m]), 24h)`")));
+            return Err(ExprError::new(
+                at,
+                format!("`{name}` takes an aggregate and a period: `{name}(p95(x[5m]), 24h)`"),
+            ));
         };
         let inner = self.value(of, side)?;
         let Expr::Aggregate { view, aggregate } = inner.expr else {
@@ -234,7 +266,14 @@ impl Checker {
                 return Err(ExprError::new(of.at, "a regression of stddev is not available yet"));
             }
             let baseline = self.view(ViewSpec { kind: ViewKind::Baseline { window, period }, ..spec });
-            Expr::Regression(Box::new(Regression { current: view, baseline, aggregate, window, period, side }))
+            Expr::Regression(Box::new(Regression {
+                current: view,
+                baseline,
+                aggregate,
+                window,
+                period,
+                side,
+            }))
         };
         Ok(Typed { expr, measure: Measure::Unit(Unit::Ratio), keys: inner.keys })
     }
@@ -243,7 +282,8 @@ impl Checker {
     fn period(&mut self, term: &Term, window: Span) -> Check<Span> {
         if let TermKind::Call { name, .. } = &term.kind {
             return Err(match NOT_YET.contains(&name.as_str()) {
-                true => ExprError::new(term.at, format!("`{name}` is not available yet")).hint("write a duration such as 24h"),
+                true => ExprError::new(term.at, format!("`{name}` is not available yet"))
+                    .hint("write a duration such as 24h"),
                 false => ExprError::new(term.at, "expected a duration such as 24h"),
             });
         }
@@ -261,7 +301,10 @@ impl Checker {
     fn share(&mut self, at: Spot, name: &str, args: &[Arg]) -> Check<Typed> {
         let terms = only_terms(args, at, name)?;
         let [cond, period] = terms.as_slice() else {
-            return Err(ExprError::new(at, format!("`{name}` takes a condition and a period: `{name}(p99(x[1m]) > 1s, 1h)`")));
+            return Err(ExprError::new(
+                at,
+                format!("`{name}` takes a condition and a period: `{name}(p99(x[1m]) > 1s, 1h)`"),
+            ));
         };
         let (cond, keys) = self.condition(cond)?;
         let (cond, period, place) = (Box::new(cond), duration(period)?, self.places);
@@ -289,7 +332,8 @@ fn duration(term: &Term) -> Check<Span> {
     let TermKind::Number(literal) = &term.kind else {
         return Err(ExprError::new(term.at, "expected a duration such as 24h"));
     };
-    let ms = literal.unit.as_ref().and_then(|unit| unit.factor_to(&Unit::Ms)).map(|factor| literal.value * factor);
+    let ms =
+        literal.unit.as_ref().and_then(|unit| unit.factor_to(&Unit::Ms)).map(|factor| literal.value * factor);
     match ms {
         Some(ms) if ms >= 1.0 => Ok(Span::from_ms(ms as i64)),
         _ => Err(ExprError::new(term.at, "expected a duration such as 24h")),

@@ -14,9 +14,9 @@ use crate::core::selector::Selector;
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
+pub use selector::selector as selector_of;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-pub use selector::selector as selector_of;
 pub use typed::{Keys, Measure, Typed};
 
 /// A checked expression: something with a value, or a condition.
@@ -204,7 +204,9 @@ pub(super) fn only_matchers<'a>(args: &'a [Arg], name: &str) -> Check<Vec<&'a Ma
     args.iter()
         .map(|arg| match arg {
             Arg::Matcher(matcher) => Ok(matcher),
-            Arg::Term(term) => Err(ExprError::new(term.at, format!("`{name}` takes `pipeline=\"…\"` and `stage=\"…\"`"))),
+            Arg::Term(term) => {
+                Err(ExprError::new(term.at, format!("`{name}` takes `pipeline=\"…\"` and `stage=\"…\"`")))
+            }
         })
         .collect()
 }

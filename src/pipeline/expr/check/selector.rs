@@ -31,7 +31,8 @@ impl Checker {
             };
             return self.aggregate(term.at, &name, &of, Some(&["source".to_string()]), None);
         }
-        let hint = format!("write an aggregate over it, such as `avg({name}[1m])` or `p99({name}[5m]) by (source)`");
+        let hint =
+            format!("write an aggregate over it, such as `avg({name}[1m])` or `p99({name}[5m]) by (source)`");
         Err(ExprError::new(term.at, format!("`{name}` is a series, not a value")).hint(hint))
     }
 }
@@ -81,7 +82,10 @@ pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
         return Err(ExprError::new(spot, format!("{window} is above 1h, so it must be a multiple of 1h")));
     }
     if window > WINDOW_MAX || window.ms() / pane_of(window).ms() > PANES_PER_WINDOW_MAX {
-        return Err(ExprError::new(spot, format!("{window} is longer than the {WINDOW_MAX} that windows are kept")));
+        return Err(ExprError::new(
+            spot,
+            format!("{window} is longer than the {WINDOW_MAX} that windows are kept"),
+        ));
     }
     Ok(window)
 }

@@ -14,7 +14,9 @@ fn limit(text: &str) -> f64 {
 
 fn error(text: &str) -> String {
     match check(text) {
-        Err(error) => format!("{}: {}", &text[error.at.start..error.at.end.max(error.at.start)], error.message),
+        Err(error) => {
+            format!("{}: {}", &text[error.at.start..error.at.end.max(error.at.start)], error.message)
+        }
         Ok(checked) => panic!("{text} was taken: {checked:?}"),
     }
 }
@@ -75,7 +77,9 @@ fn a_runbook_sentence_is_a_rule() {
 #[test]
 fn equal_windows_share_a_view() {
     let mut checker = Checker::default();
-    for text in ["p99(a_ms[1m]) by (source) > 1s", "p50(a_ms[1m]) by (source) > 1s", "avg(a_ms[5m]) by (source) > 1"] {
+    for text in
+        ["p99(a_ms[1m]) by (source) > 1s", "p50(a_ms[1m]) by (source) > 1s", "avg(a_ms[5m]) by (source) > 1"]
+    {
         checker.check(&parse(text).expect("parses").term).expect("checks");
     }
     assert_eq!(checker.views.len(), 2);

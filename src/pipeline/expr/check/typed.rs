@@ -110,7 +110,9 @@ fn converted(value: Typed, from: &Unit, to: &Unit, at: Spot) -> Check<Typed> {
 
 fn unitless(at: Spot, metric: Option<&str>) -> ExprError {
     let hint = match metric {
-        Some(metric) => format!("state it: `metrics: {{ {metric}: {{ unit: ms }} }}`, or write the number alone"),
+        Some(metric) => {
+            format!("state it: `metrics: {{ {metric}: {{ unit: ms }} }}`, or write the number alone")
+        }
         None => "write the number without a unit".into(),
     };
     ExprError::new(at, "this number has a unit, but what it is compared with has none").hint(hint)

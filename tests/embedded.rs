@@ -1,0 +1,262 @@
+//! The embedded service as a real process: kill -9 under load, export and replay, a full story.
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A service that is killed when the test ends, however it ends.
+struct Service {
+    child: Child,
+    url: String,
+    log: Option<BufReader<ChildStderr>>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+    command.env_remove("NATS_URL").env_remove("REDIS_URL").env("RUST_LOG", "info");
+    command
+}
+
+fn start(data: &Path, pipelines: &Path) -> Service {
+    let mut child = binary()
+        .args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data)
+        .arg("--pipelines")
+        .arg(pipelines)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).expect("readable") > 0, "ended before it listened: {seen}");
+        seen.push_str(&line);
+        let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+        if let Some(address) = entry["fields"]["address"].as_str() {
+            return Service { child, url: format!("http://{address}"), log: Some(log) };
+        }
+    }
+}
+
+impl Service {
+    fn get(&self, path: &str) -> String {
+        let mut response = ureq::get(format!("{}{path}", self.url)).call().expect("answers");
+        response.body_mut().read_to_string().expect("a body")
+    }
+
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path)).expect("JSON")
+    }
+
+    /// Asks again until it is as wished, for ten seconds at most.
+    fn wait_for(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let found = self.json(path);
+            if is_so(&found) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{path} stays {found}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    fn stop(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+        if let Some(log) = self.log.take() {
+            for _ in log.lines() {}
+        }
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+fn post(url: &str, body: &str) -> Option<Value> {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
+    let mut response = agent.post(format!("{url}/api/v1/events")).send(body).ok()?;
+    serde_json::from_str(&response.body_mut().read_to_string().ok()?).ok()
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
+}
+
+fn rules(dir: &Path) -> PathBuf {
+    let path = dir.join("pipelines");
+    std::fs::create_dir_all(&path).expect("a directory");
+    let text = "version: 1
+rules:
+  - { id: slow, expr: 'p99(latency_ms[1m]) by (source) > 100ms', for: 2s, severity: warning, min_count: 10 }
+  - { id: many, expr: 'count(latency_ms[10s]) by (source) > 50', severity: info, keep_firing_for: 1s }
+";
+    std::fs::write(path.join("rules.yaml"), text).expect("writable");
+    path
+}
+
+fn batch(first: u64, size: u64) -> String {
+    let now = now_ms();
+    let events = (first..first + size).map(|n| {
+        json!({"type": "metric", "time": now, "source": format!("s-{}", n % 3), "name": "latency_ms",
+            "value": 50 + n % 400, "id": format!("e-{n}")})
+    });
+    Value::Array(events.collect()).to_string()
+}
+
+/// Goal: every event answered with 202 counts exactly once, and no transition is lost or repeated.
+/// Method: a producer that sends again what it does not know; the process is killed while it sends.
+#[test]
+fn nothing_is_lost_or_doubled_by_kill_9() {
+    const KILLS: u64 = 50;
+    const BATCH: u64 = 20;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let (mut sent, mut seed) = (0u64, 7u64);
+    for _ in 0..KILLS {
+        let mut service = start(&data, &pipelines);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        for _ in 0..(seed >> 33) % 12 {
+            post(&service.url, &batch(sent, BATCH)).expect("acknowledged");
+            sent += BATCH;
+        }
+        // This one races with the kill; whether it was stored is not known, so it is sent again.
+        let (url, body) = (service.url.clone(), batch(sent, BATCH));
+        let racing = std::thread::spawn(move || post(&url, &body));
+        service.child.kill().expect("kill -9");
+        service.child.wait().expect("it is dead");
+        let _ = racing.join();
+    }
+    let service = start(&data, &pipelines);
+    post(&service.url, &batch(sent, BATCH)).expect("acknowledged");
+    sent += BATCH;
+    let mut counted = 0;
+    let mut query = |source: &str| {
+        let path = format!("/api/v1/windows?source={source}&name=latency_ms&window=1h");
+        let windows = service.json(&path)["windows"].as_array().cloned().unwrap_or_default();
+        counted += windows.iter().filter_map(|window| window["count"].as_u64()).sum::<u64>();
+    };
+    ["s-0", "s-1", "s-2"].into_iter().for_each(&mut query);
+    assert_eq!(counted, sent, "events in the windows against the producer's ledger");
+    service.wait_for("/api/v1/alerts?rule=slow&state=firing", |found| {
+        found["alerts"].as_array().is_some_and(|alerts| alerts.len() == 3)
+    });
+    let alerts = service.get("/api/v1/alerts/log");
+    assert_eq!(service.stop(), Some(0));
+    assert_no_gap(&alerts);
+    // Whatever the last tick before the end changed is in the export, too.
+    let given = ["--pipelines", &pipelines.display().to_string()].map(str::to_string);
+    let replayed_with = |more: &[&str]| replayed(&data, dir.path(), more);
+    assert!(replayed_with(&[&given[0], &given[1]]).starts_with(&alerts));
+    assert!(replayed_with(&[]).starts_with(&alerts), "with the rules that the log itself holds");
+}
+
+/// Each episode's transitions count from 0 without holes or repeats.
+fn assert_no_gap(alerts: &str) {
+    let mut next = std::collections::BTreeMap::<String, u64>::new();
+    for line in alerts.lines() {
+        let alert: Value = serde_json::from_str(line).expect("JSON");
+        let expected = next.entry(alert["id"].as_str().expect("an id").into()).or_default();
+        assert_eq!(alert["seq"].as_u64(), Some(*expected), "{line}");
+        *expected += 1;
+    }
+    assert!(!next.is_empty(), "no alert fired at all");
+}
+
+/// The alert log that a replay of the exported log gives, cut to the length the service published:
+/// the service was stopped at some record, and so ends the export.
+fn replayed(data: &Path, dir: &Path, more: &[&str]) -> String {
+    let export = binary().arg("export").arg("--data-dir").arg(data).output().expect("export");
+    assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+    let (log, alerts) = (dir.join("export.ndjson"), dir.join("alerts.ndjson"));
+    std::fs::write(&log, export.stdout).expect("writable");
+    let replay = binary()
+        .current_dir(dir.join("data"))
+        .arg("replay")
+        .arg(&log)
+        .arg("--alerts-out")
+        .arg(&alerts)
+        .args(more)
+        .output()
+        .expect("replay");
+    assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stderr));
+    std::fs::read_to_string(alerts).expect("alerts")
+}
+
+#[test]
+fn refusals_have_a_place_and_good_neighbours_are_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let good = json!({"type": "metric", "time": now_ms(), "source": "a", "name": "b", "value": 1});
+    let bad = json!({"type": "metric", "time": now_ms(), "source": "", "name": "b", "value": 1});
+    let answer = post(&service.url, &json!([good, bad, {"type": "nonsense"}]).to_string()).expect("202");
+    assert_eq!((&answer["accepted"], &answer["refused"][0]["index"]), (&json!(1), &json!(1)));
+    assert_eq!(answer["refused"][1]["reason"], "bad_event");
+    let response = ureq::post(format!("{}/api/v1/events", service.url))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .send("{\"type\":1}")
+        .expect("an answer");
+    assert_eq!(response.status().as_u16(), 400);
+    let series = service.wait_for("/api/v1/series?match=b", |found| found["series"][0]["source"] == "a");
+    let id = series["series"][0]["id"].as_str().expect("an id").to_string();
+    let windows = service.json(&format!("/api/v1/windows?series={id}&window=1m"));
+    assert_eq!(windows["windows"][0]["count"], 1);
+    assert!(service.get("/").contains("streamgauge"));
+    assert!(service.get("/metrics").contains("streamgauge_events_refused_total{reason=\"bad_event\"} 3"));
+    assert_eq!(service.get("/healthz"), "ok\n");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn an_acknowledgement_is_a_record_of_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let service = start(&data, &pipelines);
+    let events: Vec<Value> = (0..60)
+        .map(|n| json!({"type": "metric", "time": now_ms(), "source": "a", "name": "latency_ms", "value": n}))
+        .collect();
+    post(&service.url, &Value::Array(events).to_string()).expect("202");
+    let firing =
+        service.wait_for("/api/v1/alerts?rule=many", |found| found["alerts"][0]["state"] == "firing");
+    let id = firing["alerts"][0]["id"].as_str().expect("an id").to_string();
+    let acked = binary()
+        .args(["alerts", "ack", &id, "--by", "ann", "--why", "on it", "--url", &service.url])
+        .output();
+    assert!(acked.expect("runs").status.success());
+    service.wait_for("/api/v1/alerts?rule=many", |found| found["alerts"][0]["state"] == "acknowledged");
+    let listed = binary().args(["alerts", "list", "--url", &service.url]).output().expect("runs");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("acknowledged"));
+    let alerts = service.get("/api/v1/alerts/log");
+    assert_eq!(service.stop(), Some(0));
+    let replayed = replayed(&data, dir.path(), &[]);
+    assert!(replayed.starts_with(&alerts) && replayed.contains("on it"));
+}
+
+#[test]
+fn a_data_dir_in_use_or_unwritable_is_a_clear_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let _first = start(&data, &pipelines);
+    let run = |data: &Path| {
+        let output =
+            binary().args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).output().expect("runs");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).to_string()
+    };
+    assert!(run(&data).contains("in use by another process"));
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("writable");
+    assert!(run(&file.join("below")).contains("cannot write to"));
+}

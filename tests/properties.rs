@@ -1,0 +1,297 @@
+//! What must hold for any input, against references that are too simple to be wrong.
+
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use streamgauge::core::effect::WindowEffect;
+use streamgauge::core::event::{Body, Event, Observation, Record};
+use streamgauge::core::histogram::Histogram;
+use streamgauge::core::histogram::layout::Digits;
+use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::limits::Limits;
+use streamgauge::core::pane::{Pane, Sample, Shape};
+use streamgauge::core::unit::Unit;
+use streamgauge::core::window::WindowSize;
+use streamgauge::core::{Effects, Engine, Timestamp};
+use streamgauge::pipeline::load_files;
+use streamgauge::wire::event::{Codec, Decoded, Decoder};
+use streamgauge::wire::snapshot;
+
+const START_MS: i64 = 1_793_491_200_000;
+
+fn directory() -> Directory {
+    let mut directory = Directory::default();
+    let identity = |n: usize| {
+        let labels = Labels::of([("host", "h")]);
+        Identity::new(format!("s-{n}").into(), "latency_ms".into(), labels, Some(Unit::Ms)).expect("valid")
+    };
+    directory.learn(0, (0..3).map(|n| identity(n).into()));
+    directory
+}
+
+fn shape() -> Shape {
+    Shape { digits: Digits::Two, resolution: Unit::resolution(Some(&Unit::Ms)) }
+}
+
+/// (ingest offset ms, lag ms, series, value)
+type Input = (i64, i64, usize, f64);
+
+fn inputs(lag_max: i64) -> impl Strategy<Value = Vec<Input>> {
+    prop::collection::vec((0..600_000i64, 0..lag_max, 0..3usize, -50.0..5_000.0f64), 1..200).prop_map(
+        |mut all| {
+            all.sort_by_key(|input| input.0);
+            all
+        },
+    )
+}
+
+fn record(input: &Input) -> (Timestamp, Event) {
+    let (at, lag, series, value) = *input;
+    let time = Timestamp::clamped(START_MS + at - lag);
+    (Timestamp::clamped(START_MS + at), Event::Metric(Observation { who: Who::new(0, series), time, value }))
+}
+
+fn handle(engine: &mut Engine, seq: usize, stamp: Timestamp, events: &[Event], out: &mut Effects) {
+    let record = Record { seq: seq as u64, stamp, limit: None, bad: &[], body: Body::Events(events) };
+    engine.handle(&record, &directory(), out);
+}
+
+type Windows = BTreeMap<(WindowSize, String, i64), Pane>;
+
+/// All windows in the end, corrections merged, open ones included.
+fn windows(engine: &mut Engine, out: &mut Effects) -> Windows {
+    let mut windows = Windows::new();
+    engine.finish(out);
+    for effect in &out.windows {
+        let (key, pane) = match effect {
+            WindowEffect::Sealed(sealed) => (&sealed.key, &sealed.pane),
+            WindowEffect::Correction(correction) => (&correction.key, &correction.part),
+        };
+        windows.entry((key.size, key.series.source.to_string(), key.start.ms())).or_default().merge(pane);
+    }
+    for (key, pane) in engine.open_windows() {
+        windows.entry((key.size, key.series.source.to_string(), key.start.ms())).or_default().merge(&pane);
+    }
+    windows
+}
+
+fn rules() -> streamgauge::core::rule::RuleSet {
+    let text = "version: 1
+record:
+  - { name: p50_ms, expr: 'p50(latency_ms[1m]) by (source)' }
+rules:
+  - { id: a, expr: 'p99(latency_ms[1m]) by (source)', levels: { warning: '> 2s', critical: '> 4s' }, reset: { warning: '< 1s' }, for: 3s, keep_firing_for: 5s, cooldown: 20s }
+  - { id: b, expr: 'avg(latency_ms[5m]) > 2500', severity: warning, on_unknown: clear_after 1m }
+  - { id: c, expr: 'silent(latency_ms) > 30s', severity: info }
+  - { id: d, expr: 'sustained(max(latency_ms[10s]) by (source) > 3s, 1m) > 20%', severity: info }
+  - { id: e, expr: 'last(p50_ms[1m]) by (source) > 2s unless count(latency_ms[1m]) by (source) < 2', severity: info }
+  - { id: f, expr: 'regression(avg(latency_ms[10s]) by (source), 5m) > 10%', severity: info }
+";
+    let loaded = load_files(vec![("rules".into(), text.into())]);
+    assert!(loaded.rules.is_some(), "{:?}", loaded.diagnostics);
+    loaded.rules.expect("checked")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Windows equal a naive reference, for any order within lateness and for late corrections.
+    #[test]
+    fn windows_are_those_of_a_naive_reference(inputs in inputs(200_000)) {
+        let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+        let mut reference = BTreeMap::<(WindowSize, String, i64), Vec<(i64, f64)>>::new();
+        for (seq, input) in inputs.iter().enumerate() {
+            let (stamp, event) = record(input);
+            handle(&mut engine, seq, stamp, &[event.clone()], &mut out);
+            let Event::Metric(observation) = event else { unreachable!() };
+            for size in WindowSize::ALL {
+                let start = observation.time.floor(size.span()).ms();
+                let key = (size, format!("s-{}", input.2), start);
+                reference.entry(key).or_default().push((observation.time.ms(), input.3));
+            }
+        }
+        prop_assert!(engine.counters().is_conserved());
+        prop_assert_eq!(engine.counters().refused_total(), 0);
+        let found = windows(&mut engine, &mut out);
+        prop_assert_eq!(found.len(), reference.len());
+        for (key, values) in reference {
+            let pane = &found[&key];
+            prop_assert_eq!(pane.count, values.len() as u64);
+            let sum: f64 = values.iter().map(|(_, value)| value).sum();
+            prop_assert!((pane.sum - sum).abs() <= 1e-9 * sum.abs().max(1e4));
+            let newest = values.iter().map(|(time, _)| *time).max().unwrap_or(0);
+            let last = values.iter().rev().find(|(time, _)| *time == newest).map(|(_, value)| *value);
+            prop_assert_eq!(pane.last(), last);
+            let mut sorted: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
+            sorted.sort_by(f64::total_cmp);
+            prop_assert_eq!((pane.min, pane.max), (sorted[0], sorted[sorted.len() - 1]));
+            for q in [0.0, 0.5, 0.9, 0.99, 1.0] {
+                let exact = sorted[((q * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1];
+                let got = pane.quantile(shape(), q).unwrap_or(f64::NAN);
+                prop_assert!((got - exact).abs() <= exact.abs() * 0.01 + 0.001, "q {}: {} for {}", q, got, exact);
+            }
+        }
+    }
+
+    /// 5m is the merge of its 1m windows and 1h of its 5m windows, bucket by bucket.
+    #[test]
+    fn coarser_windows_are_merges_of_finer_ones(inputs in inputs(20_000)) {
+        let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+        for (seq, input) in inputs.iter().enumerate() {
+            let (stamp, event) = record(input);
+            handle(&mut engine, seq, stamp, &[event], &mut out);
+        }
+        let found = windows(&mut engine, &mut out);
+        for (finer, coarser) in [(WindowSize::Minute, WindowSize::FiveMinutes), (WindowSize::FiveMinutes, WindowSize::Hour)] {
+            let mut merged = Windows::new();
+            for ((size, source, start), pane) in found.iter().filter(|((size, ..), _)| *size == finer) {
+                let whole = Timestamp::clamped(*start).floor(coarser.span()).ms();
+                prop_assert_eq!(*size, finer);
+                merged.entry((coarser, source.clone(), whole)).or_default().merge(pane);
+            }
+            for (key, pane) in merged {
+                prop_assert_eq!(found[&key].positive(), pane.positive());
+                prop_assert_eq!(found[&key].negative(), pane.negative());
+                prop_assert_eq!(found[&key].count, pane.count);
+            }
+        }
+    }
+
+    /// A snapshot taken after any record and restored continues as if nothing had happened.
+    #[test]
+    fn a_restart_at_any_record_changes_nothing(inputs in inputs(100_000), every in 1..7usize) {
+        let run = |restart_every: Option<usize>| {
+            let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+            engine.load(rules(), &mut out);
+            let mut told = Vec::new();
+            for (seq, input) in inputs.iter().enumerate() {
+                let (stamp, event) = record(input);
+                handle(&mut engine, seq, stamp, &[event], &mut out);
+                told.push(format!("{out:?}"));
+                out.clear();
+                if restart_every.is_some_and(|every| seq % every == 0) {
+                    let bytes = snapshot::encode(&engine).expect("memory");
+                    engine = snapshot::decode(&bytes, Limits::default()).expect("own bytes");
+                    assert_eq!(snapshot::encode(&engine).expect("memory"), bytes, "a snapshot of a restored engine");
+                }
+            }
+            engine.finish(&mut out);
+            told.push(format!("{out:?}"));
+            (told, engine.counters().clone())
+        };
+        let (whole, cut) = (run(None), run(Some(every)));
+        for (at, (expected, found)) in whole.0.iter().zip(&cut.0).enumerate() {
+            prop_assert_eq!(expected, found, "after record {}", at);
+        }
+        prop_assert_eq!(whole.1, cut.1);
+    }
+
+    /// Sparse, dense and `hdrhistogram` agree bucket for bucket, whatever is merged.
+    #[test]
+    fn all_forms_of_a_histogram_agree(left in prop::collection::vec(0..1u64 << 42, 0..400), right in prop::collection::vec(0..200_000u64, 0..400)) {
+        for digits in [Digits::Two, Digits::Three] {
+            let mut reference = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 1 << 42, digits.count()).expect("bounds");
+            let (mut sparse, mut dense, mut other) = (Histogram::default(), Histogram::default(), Histogram::default());
+            dense.make_dense();
+            for value in &left {
+                reference.record(*value).expect("in range");
+                sparse.record(digits.bucket(*value));
+                dense.record(digits.bucket(*value));
+            }
+            for value in &right {
+                reference.record(*value).expect("in range");
+                other.record(digits.bucket(*value));
+            }
+            sparse.merge(&other);
+            dense.merge(&other);
+            prop_assert_eq!(&sparse, &dense);
+            let expected: Vec<(u64, u64)> = reference
+                .iter_recorded()
+                .map(|cell| (reference.lowest_equivalent(cell.value_iterated_to()), cell.count_at_value()))
+                .collect();
+            let found: Vec<(u64, u64)> = sparse.iter().map(|(bucket, count)| (digits.lowest(bucket), count)).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    /// The fast path takes only what the slow path takes, with the same result.
+    #[test]
+    fn fast_and_slow_decoding_agree(value in prop_oneof!["-?[0-9]{1,12}", "-?[0-9]{1,6}\\.[0-9]{1,10}", "[0-9]e[0-9]", "[a-z0-9.+-]{0,6}"],
+        time in prop_oneof!["2026-11-0[1-9]T0[0-9]:[0-5][0-9]:0[0-9]Z", "[0-9]{10,14}", "[0-9T:Z-]{0,24}"],
+        quoted in any::<bool>(), order in any::<bool>(), space in " {0,2}") {
+        let time = if quoted { format!("\"{time}\"") } else { time };
+        let line = |value: &str, time: &str| {
+            let (a, b) = (format!("\"time\":{space}{time}"), format!("\"value\":{space}{value}"));
+            let (a, b) = if order { (a, b) } else { (b, a) };
+            format!("{{\"type\":\"metric\",\"source\":\"s\",{a},\"name\":\"n\",\"labels\":{{\"a\":\"b\"}},{space}{b}{space}}}")
+        };
+        let taught = line("1.5", "\"2026-11-01T00:00:00Z\"");
+        let asked = line(&value, &time);
+        let decode = |lines: &[&str]| {
+            let (mut decoder, mut out) = (Decoder::new(0), Decoded::default());
+            lines.iter().for_each(|line| decoder.json_one(0, line.as_bytes(), &mut out));
+            out
+        };
+        let (fast, slow) = (decode(&[&taught, &asked, &asked]), decode(&[&asked]));
+        prop_assert_eq!(fast.events.get(1), slow.events.first());
+        prop_assert_eq!(fast.events.get(2), slow.events.first());
+        prop_assert_eq!(fast.bad.len(), 2 * slow.bad.len());
+    }
+
+    /// Hostile bytes are an error, never a panic.
+    #[test]
+    fn hostile_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), codec in 0..3usize) {
+        let codec = [Codec::Json, Codec::Ndjson, Codec::MessagePack][codec];
+        let mut out = Decoded::default();
+        Decoder::new(0).payload(codec, &bytes, &mut out);
+    }
+
+    /// A good event with some bytes changed is taken or refused, never a panic.
+    #[test]
+    fn damaged_events_are_refused(at in 0..200usize, byte in any::<u8>(), codec in any::<bool>()) {
+        let event = serde_json::json!({"type": "samples", "source": "a", "name": "b_ms", "labels": {"x": "y"},
+            "times": [START_MS, "2026-11-01T00:00:01Z"], "values": [1, 2.5]});
+        let mut bytes = if codec { event.to_string().into_bytes() } else { rmp_serde::to_vec_named(&event).expect("memory") };
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let mut out = Decoded::default();
+        Decoder::new(0).payload(if codec { Codec::Json } else { Codec::MessagePack }, &bytes, &mut out);
+        prop_assert!(out.events.len() + out.bad.len() >= 1 || !codec);
+    }
+}
+
+#[test]
+fn bombs_are_refused_within_bounds() {
+    let decode = |codec, bytes: &[u8]| {
+        let mut out = Decoded::default();
+        Decoder::new(0).payload(codec, bytes, &mut out);
+        assert!(out.events.is_empty() && !out.bad.is_empty());
+        out.bad.swap_remove(0).message
+    };
+    let head = "{\"type\":\"metric\",\"time\":1,\"source\":\"a\",\"name\":\"b\",\"value\":";
+    let deep = format!("{head}{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    decode(Codec::Json, deep.as_bytes());
+    let labels: Vec<String> = (0..60_000).map(|n| format!("\"l{n}\":\"v\"")).collect();
+    let many = format!("{head}1,\"labels\":{{{}}}}}", labels.join(","));
+    assert!(decode(Codec::Json, many.as_bytes()).contains("60000 labels"));
+    assert!(decode(Codec::Json, format!("{head}1,\"value\":2}}").as_bytes()).contains("twice"));
+    assert!(decode(Codec::Json, format!("{head}1,\"x\":2,\"x\":3}}").as_bytes()).contains("twice"));
+    assert!(
+        decode(Codec::Json, format!("{head}1,\"labels\":{{\"a\":\"1\",\"a\":\"2\"}}}}").as_bytes())
+            .contains("twice")
+    );
+    decode(Codec::Json, format!("{head}NaN}}").as_bytes());
+    decode(Codec::Json, format!("{head}1}} trailing").as_bytes());
+    assert!(
+        decode(Codec::Json, format!("{head}1,\"labels\":{{\"name\":\"x\"}}}}").as_bytes()).contains("named")
+    );
+    decode(Codec::Json, &vec![b' '; 2 << 20]);
+    decode(Codec::MessagePack, &[0xdd, 0xff, 0xff, 0xff, 0xff]);
+    decode(Codec::MessagePack, &[0x91; 100_000]);
+    let mut nan = rmp_serde::to_vec_named(
+        &serde_json::json!({"type": "metric", "time": 1, "source": "a", "name": "b"}),
+    )
+    .expect("memory");
+    nan[0] += 1;
+    nan.extend([&[0xa5][..], b"value", &[0xcb], &f64::NAN.to_be_bytes()].concat());
+    assert!(decode(Codec::MessagePack, &nan).contains("finite"));
+}

@@ -1,0 +1,138 @@
+//! The rules of the house as a test: purity of the core, directions between rooms, lengths.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All Rust files below a directory.
+fn sources(dir: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("a directory of ours") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                found.push((path, text));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "{dir} has no sources: is this test looking at the right place?");
+    found
+}
+
+/// Code without comments, with line numbers from 1.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(at, line)| (at + 1, line));
+    numbered.map(|(at, line)| (at, line.split("//").next().unwrap_or("")))
+}
+
+fn assert_absent(dir: &str, banned: &[(&str, &str)]) {
+    let mut wrong = Vec::new();
+    for (path, text) in sources(dir) {
+        for (line, code) in code(&text) {
+            for (word, instead) in banned.iter().filter(|(word, _)| code.contains(word)) {
+                wrong.push(format!("{}:{line}: `{word}`; {instead}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_core_is_pure() {
+    assert_absent(
+        "src/core",
+        &[
+            ("tokio", "the core is synchronous"),
+            ("std::fs", "files belong to adapters"),
+            ("std::net", "sockets belong to adapters"),
+            ("std::env", "configuration comes in as an argument"),
+            ("std::thread", "the driver owns threads"),
+            ("SystemTime", "time comes with the record"),
+            ("Instant", "time comes with the record"),
+            ("chrono::Utc", "time comes with the record"),
+            ("chrono::Local", "time comes with the record"),
+            ("rand::", "randomness comes in as an argument"),
+            ("RandomState", "output must not depend on hashing: use a fixed state"),
+            ("tracing::", "the driver logs; return it as data"),
+            ("println!", "effects go out as data"),
+            ("async_nats", "clients belong to adapters"),
+            ("redb", "clients belong to adapters"),
+            ("axum", "the core serves nobody"),
+        ],
+    );
+}
+
+#[test]
+fn rooms_depend_in_one_direction() {
+    let above_core = ["driver", "adapters", "http", "app", "pipeline", "wire"];
+    let room = |names: &[&'static str]| -> Vec<(String, &'static str)> {
+        names.iter().map(|name| (format!("crate::{name}"), "this room stands above")).collect()
+    };
+    let check = |dir: &str, names: &[&'static str]| {
+        let banned = room(names);
+        let banned: Vec<(&str, &str)> = banned.iter().map(|(word, why)| (word.as_str(), *why)).collect();
+        assert_absent(dir, &banned);
+    };
+    check("src/core", &above_core);
+    check("src/pipeline", &["driver", "adapters", "http", "app", "wire"]);
+    check("src/driver", &["adapters", "http", "app"]);
+    check("src/http", &["adapters", "app"]);
+    check("src/adapters/embedded", &["adapters::clock", "http", "app"]);
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let marks = ["TO", "DO"].concat();
+    let fix = ["FIX", "ME"].concat();
+    for dir in ["src", "tests", "benches"] {
+        let debug = ["dbg", "!("].concat();
+        assert_absent(
+            dir,
+            &[(&marks, "do it or say it in an issue"), (&fix, "fix it"), (&debug, "remove it")],
+        );
+    }
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    const FILE_LINES_MAX: usize = 600;
+    const FUNCTION_LINES_MAX: usize = 70;
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let lines = text.lines().count();
+        if lines > FILE_LINES_MAX {
+            wrong.push(format!("{}: {lines} lines; split it by noun", path.display()));
+        }
+        let mut begun: Option<(usize, usize)> = None;
+        for (at, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let is_function =
+                ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn ", "async fn ", "pub async fn "];
+            if begun.is_none() && is_function.iter().any(|word| line.trim_start().starts_with(word)) {
+                begun = (!line.trim_end().ends_with(';')).then_some((at, indent));
+            }
+            if let Some((start, depth)) = begun
+                && indent == depth
+                && line.trim() == "}"
+            {
+                if at - start > FUNCTION_LINES_MAX {
+                    wrong.push(format!("{}:{}: {} lines", path.display(), start + 1, at - start));
+                }
+                begun = None;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_core_module_says_what_it_is_for() {
+    for (path, text) in sources("src") {
+        let is_test = path.file_name().is_some_and(|name| name == "tests.rs");
+        assert!(is_test || text.trim_start().starts_with("//!"), "{} opens without a word", path.display());
+    }
+}

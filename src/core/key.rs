@@ -27,9 +27,10 @@ impl Key {
         xxhash_rust::xxh3::xxh3_64(serde_json::to_string(self).unwrap_or_default().as_bytes())
     }
 
-    /// The key's labels without `source`: those of a recorded series.
+    /// The key's labels without `source` and `name`: those of a recorded series, which has its own.
     pub fn rest(&self) -> Labels {
-        Labels::from_pairs(self.0.iter().filter(|(name, _)| &**name != "source").cloned().collect())
+        let is_label = |(name, _): &&(Arc<str>, Arc<str>)| !matches!(&**name, "source" | "name");
+        Labels::from_pairs(self.0.iter().filter(is_label).cloned().collect())
     }
 }
 

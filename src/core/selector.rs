@@ -116,21 +116,16 @@ impl Selector {
 }
 
 impl By {
-    /// The key a series falls into. Where a selector fixes the name, the name is no part of a
-    /// whole-series key: so `avg(cpu[1m]) > 80 and avg(memory[1m]) > 80` meet on equal keys.
-    pub fn key(&self, selector: &Selector, series: &SeriesInfo) -> Key {
+    /// The key a series falls into: the labels asked for, or all there is of the series.
+    pub fn key(&self, series: &SeriesInfo) -> Key {
         match self {
             By::Labels(labels) => {
                 let values = labels.iter().filter_map(|l| Some((l.clone(), series.label(l)?.clone())));
                 Key::new(values.collect())
             }
             By::Series => {
-                let mut pairs = vec![("source".into(), series.source.clone())];
-                if selector.name.is_none() {
-                    pairs.push(("name".into(), series.name.clone()));
-                }
-                pairs.extend(series.labels.iter().cloned());
-                Key::new(pairs)
+                let own = [("source".into(), series.source.clone()), ("name".into(), series.name.clone())];
+                Key::new(own.into_iter().chain(series.labels.iter().cloned()).collect())
             }
         }
     }

@@ -125,7 +125,8 @@ impl<'a> Replay<'a> {
             engine,
             directory: Directory::default(),
             stamper: Stamper::new(&limits),
-            sealed: SealedWindows::new(limits.max_lateness),
+            // A correction leaves at the grid point after the event, which may be the last possible.
+            sealed: SealedWindows::new(limits.max_lateness + limits.evaluation_interval * 2),
             effects: Effects::default(),
             outputs,
             until: options.until,

@@ -147,7 +147,7 @@ impl Engine {
                     let view = &self.views[at as usize];
                     let selector = &view.spec.selector;
                     let is_read = selector.is_match(&series.info);
-                    let key = is_read.then(|| view.spec.by.key(selector, &series.info))?;
+                    let key = is_read.then(|| view.spec.by.key(&series.info))?;
                     let group = view.group_of(self.keys.find(&key)?)?;
                     Some(crate::core::view::Subscription { view: at, group })
                 })

@@ -51,7 +51,7 @@ impl Engine {
         }
         let shape = self.series.metric_of(series).shape;
         let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
-        let key = self.keys.intern(view.spec.by.key(&view.spec.selector, &series.info));
+        let key = self.keys.intern(view.spec.by.key(&series.info));
         let group = view.join(key, newest, shape);
         if let Some(series) = self.series.get_mut(slot) {
             series.subscriptions.push(Subscription { view: view_at, group });

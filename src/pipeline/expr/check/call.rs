@@ -109,8 +109,9 @@ impl Checker {
         let by = by(labels);
         let kind = ViewKind::Trailing { window, pane: pane_of(window), history: Span::ZERO };
         let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
-        let view = self.view(ViewSpec { selector, by: by.clone(), kind, has_quantiles });
-        Ok(Typed { expr: Expr::Aggregate { view, aggregate }, measure, keys: Keys::By(by) })
+        let keys = Keys::new(by.clone(), &selector);
+        let view = self.view(ViewSpec { selector, by, kind, has_quantiles });
+        Ok(Typed { expr: Expr::Aggregate { view, aggregate }, measure, keys })
     }
 
     fn named_aggregate(&self, name: &str, selector: &Selector, at: Spot) -> Check<Aggregate> {
@@ -233,10 +234,11 @@ impl Checker {
         if let Some(name) = &selector.name {
             self.reads.push((name.clone(), Span::from_hours(1)));
         }
+        let keys = Keys::new(By::Series, &selector);
         let view =
             self.view(ViewSpec { selector, by: By::Series, kind: ViewKind::Newest, has_quantiles: false });
         let expr = Expr::Elapsed(Elapsed::Silent { view });
-        Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys: Keys::By(By::Series) })
+        Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys })
     }
 
     /// `change(agg, period)` and `regression(agg, period)`.

@@ -33,10 +33,19 @@ pub enum Measure {
 pub enum Keys {
     /// A number has a value for every key.
     Any,
+    /// Each series of this metric is a key; its name is part of it.
+    Series(Option<std::sync::Arc<str>>),
     By(By),
 }
 
 impl Keys {
+    pub fn new(by: By, selector: &crate::core::selector::Selector) -> Keys {
+        match by {
+            By::Series => Keys::Series(selector.name.clone()),
+            by => Keys::By(by),
+        }
+    }
+
     /// The keys of two operands together; they must be made of the same labels.
     pub fn meet(self, other: Keys, at: Spot) -> Check<Keys> {
         match (self, other) {
@@ -50,7 +59,8 @@ impl Keys {
     fn words(&self) -> String {
         match self {
             Keys::Any => "no keys".into(),
-            Keys::By(By::Series) => "a key per series".into(),
+            Keys::Series(Some(name)) => format!("a key per series of `{name}`"),
+            Keys::Series(None) | Keys::By(By::Series) => "a key per series".into(),
             Keys::By(By::Labels(labels)) if labels.is_empty() => "one key over all".into(),
             Keys::By(By::Labels(labels)) => format!("keys by ({})", labels.join(", ")),
         }

@@ -26,6 +26,7 @@ fn binary() -> Command {
     command
 }
 
+#[expect(clippy::zombie_processes, reason = "`Service` waits for it when it is dropped")]
 fn start(data: &Path, pipelines: &Path) -> Service {
     let mut child = binary()
         .args(["run", "--listen", "127.0.0.1:0", "--data-dir"])

@@ -8,7 +8,7 @@ use streamgauge::core::histogram::Histogram;
 use streamgauge::core::histogram::layout::Digits;
 use streamgauge::core::identity::{Directory, Identity, Labels, Who};
 use streamgauge::core::limits::Limits;
-use streamgauge::core::pane::{Pane, Sample, Shape};
+use streamgauge::core::pane::{Pane, Shape};
 use streamgauge::core::unit::Unit;
 use streamgauge::core::window::WindowSize;
 use streamgauge::core::{Effects, Engine, Timestamp};
@@ -101,7 +101,7 @@ proptest! {
         let mut reference = BTreeMap::<(WindowSize, String, i64), Vec<(i64, f64)>>::new();
         for (seq, input) in inputs.iter().enumerate() {
             let (stamp, event) = record(input);
-            handle(&mut engine, seq, stamp, &[event.clone()], &mut out);
+            handle(&mut engine, seq, stamp, std::slice::from_ref(&event), &mut out);
             let Event::Metric(observation) = event else { unreachable!() };
             for size in WindowSize::ALL {
                 let start = observation.time.floor(size.span()).ms();

@@ -4,7 +4,7 @@
 //! restart and thrown away, because the engine's snapshot is older than the last commit; a window
 //! is corrected exactly once.
 
-use super::ports::{CatalogRow, Commit, DeadEvent, Entry, Logged, PortError, Store, WindowAt, WindowRow};
+use super::ports::{self, CatalogRow, Commit, DeadEvent, Logged, PortError, Store, WindowAt, WindowRow};
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
 use crate::core::effect::{Refused, WindowEffect};
@@ -14,6 +14,7 @@ use crate::core::window::WindowKey;
 use crate::core::{Effects, Engine};
 use crate::wire::alert;
 use crate::wire::event::{Decoded, Decoder};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An engine with everything around it that a log needs.
@@ -61,18 +62,18 @@ impl Applier {
         }
         let mut decoded = Decoded::default();
         let control = match &record.entry {
-            Entry::Events(codec, payload) => {
+            ports::Entry::Events(codec, payload) => {
                 self.decoder.payload(*codec, payload, &mut decoded);
                 self.directory.learn(0, self.decoder.take_found());
                 None
             }
-            Entry::Tick => None,
-            Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
+            ports::Entry::Tick => None,
+            ports::Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
         };
         let bad: Vec<Refusal> = decoded.bad.iter().map(|bad| bad.reason).collect();
         let body = match (&record.entry, &control) {
-            (Entry::Events(..), _) => Body::Events(&decoded.events),
-            (Entry::Control(_), Some(control)) => Body::Control(control),
+            (ports::Entry::Events(..), _) => Body::Events(&decoded.events),
+            (ports::Entry::Control(_), Some(control)) => Body::Control(control),
             _ => Body::Tick,
         };
         let core = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &bad, body };
@@ -101,14 +102,15 @@ impl Applier {
                 WindowEffect::Correction(correction) => {
                     self.catalogue(&correction.key);
                     let at = at(&correction.key);
-                    if !self.windows.contains_key(&at) {
-                        let empty = || WindowRow { pane: Default::default(), revision: 0 };
-                        self.windows.insert(at, store.window(at)?.unwrap_or_else(empty));
-                    }
-                    if let Some(row) = self.windows.get_mut(&at) {
-                        row.pane.merge(&correction.part);
-                        row.revision += 1;
-                    }
+                    let row = match self.windows.entry(at) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(place) => {
+                            let empty = || WindowRow { pane: Default::default(), revision: 0 };
+                            place.insert(store.window(at)?.unwrap_or_else(empty))
+                        }
+                    };
+                    row.pane.merge(&correction.part);
+                    row.revision += 1;
                 }
             }
         }
@@ -145,15 +147,17 @@ impl Applier {
         self.applied > self.committed
     }
 
-    /// What the next commit must hold; call [`Self::committed`] once it is durable.
+    /// What the next commit must hold; call [`Self::committed`] once it is durable, or
+    /// [`Self::failed`] so that it is tried again with what comes until then.
     pub fn commit(&mut self) -> &mut Commit {
         self.pending.applied = self.applied;
-        let windows = std::mem::take(&mut self.windows);
-        // A commit that failed before is tried again with what came since.
-        let mut all: BTreeMap<WindowAt, WindowRow> = self.pending.windows.drain(..).collect();
-        all.extend(windows);
-        self.pending.windows = all.into_iter().collect();
+        self.pending.windows = std::mem::take(&mut self.windows).into_iter().collect();
         &mut self.pending
+    }
+
+    /// The commit did not happen: later corrections must find the windows in it.
+    pub fn failed(&mut self) {
+        self.windows = self.pending.windows.drain(..).collect();
     }
 
     /// The commit is durable: its transitions may be told to others.

@@ -271,6 +271,7 @@ impl<P: Log + Store, C: Clock> Worker<P, C> {
             }
             Err(error) => {
                 self.is_failing = true;
+                self.applier.failed();
                 tracing::error!(error = %chain(&error), "cannot commit; trying again");
             }
         }

@@ -38,11 +38,8 @@ impl History {
             self.spans.pop_front();
         }
         match self.spans.back_mut() {
-            Some((_, to)) if *to == Timestamp::MAX => {
-                if !holds {
-                    *to = at;
-                }
-            }
+            Some((_, to)) if *to == Timestamp::MAX && !holds => *to = at,
+            Some((_, to)) if *to == Timestamp::MAX => {}
             _ if holds => self.spans.push_back((at, Timestamp::MAX)),
             _ => {}
         }

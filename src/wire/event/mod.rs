@@ -1,7 +1,7 @@
 //! Events in (CONTRACT §1): JSON, NDJSON and MessagePack payloads become checked events.
 //!
 //! Intuition: producers send the same few identities millions of times. A line whose identity was
-//! seen before, byte for byte, is read by [`fast`] without building anything; whatever that does
+//! seen before, byte for byte, is read by `fast` without building anything; whatever that does
 //! not understand goes to [`fields`], which is slow, complete and the only one to say no.
 //! Invariant: the fast path takes only what the slow path takes, with the same result.
 

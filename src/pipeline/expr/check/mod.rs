@@ -121,10 +121,10 @@ impl Checker {
 
     /// The place of a view, made when no expression read the same before.
     pub(super) fn view(&mut self, spec: ViewSpec) -> u32 {
-        let same = |known: &&mut ViewSpec| {
+        let same = |known: &ViewSpec| {
             known.selector == spec.selector && known.by == spec.by && known.kind == spec.kind
         };
-        if let Some(at) = self.views.iter_mut().position(|mut known| same(&&mut known)) {
+        if let Some(at) = self.views.iter().position(same) {
             self.views[at].has_quantiles |= spec.has_quantiles;
             return at as u32;
         }

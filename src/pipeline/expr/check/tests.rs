@@ -29,7 +29,7 @@ fn literals_take_the_unit_of_what_they_are_compared_with() {
     assert_eq!(limit("avg(error_ratio[1m]) > 20%"), 0.2);
     assert_eq!(limit("change(avg(x[5m]), 1h) > 20%"), 0.2);
     assert_eq!(limit("idle(pipeline=\"p\") > 10m"), 600.0);
-    assert_eq!(limit("count(errors[5m]) / count(requests[5m]) > 1%"), 0.01);
+    assert_eq!(limit("count(errors[5m]) by (source) / count(requests[5m]) by (source) > 1%"), 0.01);
     assert_eq!(limit("max(mem_bytes[5m]) > 1GiB"), 1_073_741_824.0);
 }
 
@@ -37,13 +37,14 @@ fn literals_take_the_unit_of_what_they_are_compared_with() {
 fn units_that_do_not_fit_are_errors_with_a_place() {
     assert_eq!(error("p99(latency_ms[1m]) > 20%"), "20%: percent cannot be compared with ms");
     assert!(error("avg(depth[1m]) > 5ms").starts_with("5ms: this number has a unit"));
-    assert!(error("avg(a_ms[1m]) + avg(b_percent[1m]) > 1").contains("cannot be compared"));
+    assert!(error("avg(a_ms[1m]) by (a) + avg(b_percent[1m]) by (a) > 1").contains("cannot be compared"));
 }
 
 #[test]
 fn keys_must_meet() {
     assert!(error("avg(a[1m]) by (source) > 1 and avg(b[1m]) by (host) > 1").contains("keys by (host)"));
     assert!(check("avg(a[1m]) by (source, host) > 1 and avg(b[1m]) by (host, source) > 1").is_ok());
+    assert!(error("avg(a[1m]) > 1 and avg(b[1m]) > 1").contains("a key per series of `b`"));
     assert!(error("5 > 3").contains("compares two numbers"));
 }
 

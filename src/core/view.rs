@@ -24,6 +24,8 @@ pub struct ViewSpec {
     pub kind: ViewKind,
     /// Whether anything asks for a quantile.
     pub has_quantiles: bool,
+    /// Whether anything asks for the spread.
+    pub has_spread: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -71,6 +73,9 @@ pub struct Group {
     prefix: Prefix,
     #[serde(skip)]
     memo: Vec<(u64, f64)>, // (q as bits, quantile) at `memo_at`
+    #[serde(skip)]
+    totals: Option<Totals>, // at `memo_at`
+    /// Grid point of what is remembered above; `None` after any change.
     #[serde(skip)]
     memo_at: Option<Timestamp>,
 }
@@ -170,10 +175,10 @@ impl View {
     /// Adds one observation to a group. `now`: the ingest time; `interval`: the grid.
     #[inline]
     pub fn record(&mut self, group: u32, sample: &Reading<'_>, now: Timestamp, interval: Span) {
-        let has_quantiles = self.spec.has_quantiles;
+        let (has_quantiles, has_spread) = (self.spec.has_quantiles, self.spec.has_spread);
         let Some((trail, is_newest)) = self.trail(group, sample.time(), now, interval) else { return };
         match sample {
-            Reading::One(sample) => trail.record(sample, has_quantiles),
+            Reading::One(sample) => trail.record(sample, has_quantiles, has_spread),
             Reading::Many(pane, _) => trail.merge(pane),
         }
         if !is_newest && let Some(group) = self.group_mut(group) {
@@ -194,6 +199,7 @@ impl View {
         let (pane, kept) = (self.pane, self.kept);
         let entry = self.groups.get_mut(group as usize)?.as_mut()?;
         entry.newest = entry.newest.max(time);
+        entry.memo_at = None;
         if self.spec.kind == ViewKind::Newest || time.floor(pane) + kept < now {
             return None;
         }
@@ -314,13 +320,17 @@ impl View {
     }
 
     /// Totals of the trailing window that ends at `at`; all zero for a key without a group.
-    pub fn totals(&self, key: KeyId, at: Timestamp) -> Totals {
+    pub fn totals(&mut self, key: KeyId, at: Timestamp) -> Totals {
         let (first, last) = self.range(at);
-        let mut totals = Totals::default();
-        let group = self.group_of(key).and_then(|group| self.group(group));
-        for trail in group.into_iter().flat_map(|group| group.within(first, last)) {
-            totals.add(trail);
+        let group = self.group_of(key);
+        let Some(group) = group.and_then(|group| self.group_mut(group)) else { return Totals::default() };
+        group.remember(at);
+        if let Some(totals) = group.totals {
+            return totals;
         }
+        let mut totals = Totals::default();
+        group.within(first, last).for_each(|trail| totals.add(trail));
+        group.totals = Some(totals);
         totals
     }
 
@@ -406,7 +416,17 @@ impl Group {
             is_dirty: false,
             prefix: Prefix::default(),
             memo: Vec::new(),
+            totals: None,
             memo_at: None,
+        }
+    }
+
+    /// Begins anew to remember what was read at a grid point.
+    fn remember(&mut self, at: Timestamp) {
+        if self.memo_at != Some(at) {
+            self.memo.clear();
+            self.totals = None;
+            self.memo_at = Some(at);
         }
     }
 
@@ -427,10 +447,7 @@ impl Group {
     }
 
     fn quantile(&mut self, shape: Shape, first: i64, last: i64, at: Timestamp, q: f64) -> Option<f64> {
-        if self.memo_at != Some(at) {
-            self.memo.clear();
-            self.memo_at = Some(at);
-        }
+        self.remember(at);
         if let Some((_, value)) = self.memo.iter().find(|(bits, _)| *bits == q.to_bits()) {
             return Some(*value);
         }
@@ -472,16 +489,18 @@ impl Trail {
 
     /// Welford's update, so that a small spread around a large mean survives.
     #[inline]
-    fn record(&mut self, sample: &Sample, has_quantiles: bool) {
+    fn record(&mut self, sample: &Sample, has_quantiles: bool, has_spread: bool) {
         if has_quantiles {
             self.pane.record(*sample);
             self.pane.speed_up();
         } else {
             self.pane.record_plain(*sample);
         }
-        let distance = sample.value - self.mean;
-        self.mean += distance / self.pane.count as f64;
-        self.m2 += distance * (sample.value - self.mean);
+        if has_spread {
+            let distance = sample.value - self.mean;
+            self.mean += distance / self.pane.count as f64;
+            self.m2 += distance * (sample.value - self.mean);
+        }
     }
 
     /// Adds a pre-aggregated pane; its spread is taken from its buckets' mean only.

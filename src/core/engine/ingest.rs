@@ -147,9 +147,17 @@ impl Engine {
         directory: &Directory,
         note: &mut impl FnMut(Timestamp, Outcome),
     ) {
+        // The series is the same for all values; it is looked up for the first that needs it.
+        let mut place = None;
         for (time, value) in &samples.columns {
-            let observation = Observation { who: samples.who, time: *time, value: *value };
-            let outcome = self.metric(observation, limit, directory);
+            let arrival = self.arrival(*time, limit);
+            let outcome = match self.turned_away(arrival) {
+                Some(outcome) => outcome,
+                None => match *place.get_or_insert_with(|| self.place(samples.who, directory)) {
+                    Ok(place) => self.observe(place, *time, *value, arrival),
+                    Err(refusal) => Outcome::Refused(refusal),
+                },
+            };
             self.counters.count(outcome, 1);
             note(*time, outcome);
         }

@@ -95,6 +95,11 @@ impl Histogram {
             self.shrink();
             return;
         }
+        if let (Form::Dense(ours), Form::Dense(theirs)) = (&mut self.form, &other.form)
+            && ours.add_all(theirs)
+        {
+            return;
+        }
         for (bucket, count) in other.iter() {
             self.add(bucket, count);
         }
@@ -169,8 +174,8 @@ impl Histogram {
 /// Below this many pairs a sparse list is always kept: the array's own header would cost more.
 const DENSE_PAIRS_MIN: usize = 32;
 
-/// From here on inserting into a list costs more than the cache misses of an array.
-const CROWDED_PAIRS: usize = 256;
+/// From here on inserting into a list costs more than an array of a few KiB.
+const CROWDED_PAIRS: usize = 48;
 
 /// A number of values in one bucket.
 trait Counter: Copy + Default + Into<u64> + TryFrom<u64> {}
@@ -211,6 +216,10 @@ impl<C: Counter> Dense<C> {
         true
     }
 
+    fn end(&self) -> usize {
+        usize::from(self.first) + self.counts.len()
+    }
+
     fn bytes(&self) -> usize {
         size_of::<Dense<C>>()
             + self.counts.capacity() * size_of::<C>()
@@ -222,6 +231,37 @@ impl<C: Counter> Dense<C> {
         // `at` stays below the number of buckets of a layout, which fits in a u16.
         let cells = all.map(move |(at, count)| (first + at as u16, (*count).into()));
         cells.filter(|(_, count): &(u16, u64)| *count > 0)
+    }
+}
+
+impl Dense<u16> {
+    /// Adds all of `other` at once; false, and nothing changed, if some count does not fit.
+    fn add_all(&mut self, other: &Dense<u16>) -> bool {
+        if other.first < self.first || other.end() > self.end() {
+            let first = self.first.min(other.first);
+            let mut wider = Dense::over(first, (self.end().max(other.end()) - 1) as u16);
+            wider.put(self);
+            *self = wider;
+        }
+        let at = usize::from(other.first - self.first);
+        let ours = &mut self.counts[at..at + other.counts.len()];
+        // Written so that it becomes a few vector instructions: no branch per bucket.
+        let overflows =
+            ours.iter().zip(&other.counts).fold(false, |any, (a, b)| any | (a.checked_add(*b).is_none()));
+        if overflows {
+            return false;
+        }
+        ours.iter_mut().zip(&other.counts).for_each(|(a, b)| *a = a.wrapping_add(*b));
+        let blocks = &mut self.blocks[at >> BLOCK_BITS..];
+        blocks.iter_mut().zip(&other.blocks).for_each(|(a, b)| *a += b);
+        true
+    }
+
+    /// Copies counts into the zeroes of a wider array.
+    fn put(&mut self, other: &Dense<u16>) {
+        let at = usize::from(other.first - self.first);
+        self.counts[at..at + other.counts.len()].copy_from_slice(&other.counts);
+        self.blocks[at >> BLOCK_BITS..][..other.blocks.len()].copy_from_slice(&other.blocks);
     }
 }
 

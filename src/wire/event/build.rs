@@ -1,6 +1,6 @@
 //! From fields to events: the checks of CONTRACT §1, each refusal with its reason.
 
-use super::fields::{Fields, Labels as RawLabels, Value};
+use super::fields::{Column, Fields, Labels as RawLabels, Value};
 use super::histogram;
 use crate::core::Timestamp;
 use crate::core::counters::Refusal;
@@ -116,9 +116,9 @@ impl Builder {
         if times.len() != values.len() {
             return Err(format!("{} times but {} values", times.len(), values.len()));
         }
-        let pair = |(time, value)| Ok((instant_of("times", time)?, number_of("values", value)?));
-        let columns: Made<Vec<(Timestamp, f64)>> = times.iter().zip(values).map(pair).collect();
-        Ok(Event::Samples(Box::new(Samples { columns: columns?, who: self.who(fields)? })))
+        let (times, values) = (column_times(times)?, column_values(values)?);
+        let columns = times.into_iter().zip(values).collect();
+        Ok(Event::Samples(Box::new(Samples { columns, who: self.who(fields)? })))
     }
 
     fn histogram(&mut self, fields: &Fields<'_>) -> Made<Event> {
@@ -296,8 +296,7 @@ const TIME: &str = "an RFC 3339 time or epoch milliseconds";
 /// A time as text or as a whole number of milliseconds.
 pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     match value {
-        Value::Integer(ms) => Timestamp::from_ms(*ms)
-            .ok_or_else(|| format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds")),
+        Value::Integer(ms) => Timestamp::from_ms(*ms).ok_or_else(|| outside(name, *ms)),
         Value::Text(text) => {
             time::parse(text.as_bytes()).ok_or_else(|| format!("{name} `{}` is not {TIME}", shorten(text)))
         }
@@ -305,9 +304,34 @@ pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     }
 }
 
-fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> Made<&'a [Value<'b>]> {
+fn column_times(column: &Column<'_>) -> Made<Vec<Timestamp>> {
+    match column {
+        Column::Integers(all) => {
+            let time = |ms: &i64| Timestamp::from_ms(*ms).ok_or(*ms);
+            let times: Result<Vec<Timestamp>, i64> = all.iter().map(time).collect();
+            times.map_err(|ms| outside("times", ms))
+        }
+        Column::Floats(_) => Err(format!("times are fractions; each must be {TIME}")),
+        Column::Mixed(all) => all.iter().map(|time| instant_of("times", time)).collect(),
+    }
+}
+
+fn column_values(column: &Column<'_>) -> Made<Vec<f64>> {
+    match column {
+        Column::Integers(all) => Ok(all.iter().map(|number| *number as f64).collect()),
+        Column::Floats(all) if all.iter().all(|number| number.is_finite()) => Ok(all.clone()),
+        Column::Floats(_) => Err("some of the values are not finite; only finite numbers are taken".into()),
+        Column::Mixed(all) => all.iter().map(|value| number_of("values", value)).collect(),
+    }
+}
+
+fn outside(name: &str, ms: i64) -> String {
+    format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds")
+}
+
+fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> Made<&'a Column<'b>> {
     match value {
-        Some(Value::Numbers(numbers)) => Ok(numbers),
+        Some(Value::Column(column)) => Ok(column),
         other => Err(wrong(name, "an array", other)),
     }
 }
@@ -329,7 +353,7 @@ fn wrong_type(name: &str, expected: &str, found: &Value<'_>) -> String {
         Value::Integer(_) | Value::Float(_) => "a number",
         Value::Text(_) => "a text",
         Value::Bytes(_) => "bytes",
-        Value::Numbers(_) => "an array",
+        Value::Column(_) => "an array",
         Value::Labels(_) => "an object",
         Value::Other(kind) => kind,
     };

@@ -17,10 +17,58 @@ pub enum Value<'a> {
     Float(f64),
     Text(Cow<'a, str>),
     Bytes(Cow<'a, [u8]>),
-    Numbers(Vec<Value<'a>>),
-    Labels(Labels<'a>),
+    Column(Column<'a>),
+    Labels(Box<Labels<'a>>),
     /// A boolean, a deeper structure, a number out of range.
     Other(&'static str),
+}
+
+/// An array, in the narrowest form that holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column<'a> {
+    Integers(Vec<i64>),
+    Floats(Vec<f64>),
+    Mixed(Vec<Value<'a>>),
+}
+
+impl<'a> Column<'a> {
+    pub fn len(&self) -> usize {
+        match self {
+            Column::Integers(all) => all.len(),
+            Column::Floats(all) => all.len(),
+            Column::Mixed(all) => all.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values as they would stand alone.
+    pub fn into_values(self) -> Vec<Value<'a>> {
+        match self {
+            Column::Integers(all) => all.into_iter().map(Value::Integer).collect(),
+            Column::Floats(all) => all.into_iter().map(Value::Float).collect(),
+            Column::Mixed(all) => all,
+        }
+    }
+
+    /// Appends, going over to a wider form where the narrow one does not hold the value.
+    fn push(&mut self, value: Value<'a>) {
+        match (&mut *self, value) {
+            (Column::Integers(all), Value::Integer(number)) => all.push(number),
+            (Column::Floats(all), Value::Float(number)) => all.push(number),
+            (Column::Integers(all), Value::Float(number)) if all.is_empty() => {
+                *self = Column::Floats(vec![number]);
+            }
+            (Column::Mixed(all), value) => all.push(value),
+            (_, value) => {
+                let mut all = std::mem::replace(self, Column::Integers(Vec::new())).into_values();
+                all.push(value);
+                *self = Column::Mixed(all);
+            }
+        }
+    }
 }
 
 /// Label pairs as they came.
@@ -76,8 +124,9 @@ impl Fields<'_> {
         let is_plain = |value: &Option<Value<'_>>| match value {
             Some(Value::Float(number)) => number.is_finite(),
             Some(Value::Bytes(_)) => false,
-            Some(Value::Numbers(numbers)) => {
-                numbers.iter().all(|value| !matches!(value, Value::Float(n) if !n.is_finite()))
+            Some(Value::Column(Column::Floats(all))) => all.iter().all(|number| number.is_finite()),
+            Some(Value::Column(Column::Mixed(all))) => {
+                all.iter().all(|value| !matches!(value, Value::Float(n) if !n.is_finite()))
             }
             _ => true,
         };
@@ -211,11 +260,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         // The length that a codec states is not trusted: the vector grows with what is there.
-        let mut numbers = Vec::new();
+        let mut column = Column::Integers(Vec::new());
         while let Some(Scalar(value)) = seq.next_element()? {
-            numbers.push(value);
+            column.push(value);
         }
-        Ok(Value::Numbers(numbers))
+        Ok(Value::Column(column))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -232,7 +281,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 Scalar(_) => labels.ill_typed = Some(name.into_owned()),
             }
         }
-        Ok(Value::Labels(labels))
+        Ok(Value::Labels(Box::new(labels)))
     }
 }
 

@@ -110,7 +110,8 @@ impl Checker {
         let kind = ViewKind::Trailing { window, pane: pane_of(window), history: Span::ZERO };
         let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
         let keys = Keys::new(by.clone(), &selector);
-        let view = self.view(ViewSpec { selector, by, kind, has_quantiles });
+        let has_spread = aggregate == Aggregate::Stddev;
+        let view = self.view(ViewSpec { selector, by, kind, has_quantiles, has_spread });
         Ok(Typed { expr: Expr::Aggregate { view, aggregate }, measure, keys })
     }
 
@@ -235,8 +236,13 @@ impl Checker {
             self.reads.push((name.clone(), Span::from_hours(1)));
         }
         let keys = Keys::new(By::Series, &selector);
-        let view =
-            self.view(ViewSpec { selector, by: By::Series, kind: ViewKind::Newest, has_quantiles: false });
+        let view = self.view(ViewSpec {
+            selector,
+            by: By::Series,
+            kind: ViewKind::Newest,
+            has_quantiles: false,
+            has_spread: false,
+        });
         let expr = Expr::Elapsed(Elapsed::Silent { view });
         Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys })
     }

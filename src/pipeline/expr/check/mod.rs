@@ -126,6 +126,7 @@ impl Checker {
         };
         if let Some(at) = self.views.iter().position(same) {
             self.views[at].has_quantiles |= spec.has_quantiles;
+            self.views[at].has_spread |= spec.has_spread;
             return at as u32;
         }
         self.views.push(spec);

@@ -93,6 +93,12 @@ pub struct RunArgs {
     /// Time to finish after SIGTERM
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub grace: crate::core::Span,
+    /// Configuration file (not available yet; flags and environment do)
+    #[arg(long, value_name = "FILE", env = "STREAMGAUGE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What this process does: all, or (not available yet) ingest, notify, api
+    #[arg(long, value_name = "ROLE", default_value = "all")]
+    pub role: String,
     /// NATS server (not available yet)
     #[arg(long, value_name = "URL", env = "NATS_URL")]
     pub nats: Option<String>,

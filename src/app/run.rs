@@ -9,6 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub fn run(args: &RunArgs) -> Result<u8> {
+    let not_yet = [
+        (args.config.is_some(), "--config is not available yet; use flags and environment variables"),
+        (args.role != "all", "--role is not available yet; one process does everything"),
+    ];
+    if let Some((_, message)) = not_yet.into_iter().find(|(is_asked, _)| *is_asked) {
+        return Err(super::BadConfig(message.into()).into());
+    }
     if args.nats.is_some() || args.redis.is_some() {
         return Err(super::BadConfig(
             "--nats and --redis are not available yet; without them everything is kept in the data dir"

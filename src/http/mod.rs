@@ -136,6 +136,10 @@ fn is_equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
 }
 
+async fn not_yet() -> Failure {
+    Failure::new(StatusCode::NOT_IMPLEMENTED, "not_available_yet", "this is not available yet")
+}
+
 fn routes<S: Store + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
     Router::new()
         .route("/", get(page::page::<S>))
@@ -151,6 +155,9 @@ fn routes<S: Store + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/rules", get(views::rules::<S>))
         .route("/api/v1/pipelines", get(views::pipelines::<S>))
         .route("/api/v1/dead", get(views::dead::<S>))
+        .route("/openapi.json", get(not_yet))
+        .route("/api/v1/health", get(not_yet))
+        .route("/api/v1/bottlenecks", get(not_yet))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(shared)

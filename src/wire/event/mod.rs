@@ -36,7 +36,8 @@ impl Codec {
         let Some(content_type) = content_type else { return Some(Codec::Json) };
         let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         match essence.as_str() {
-            "" | "application/json" => Some(Codec::Json),
+            // `curl -d` states the second without being asked to.
+            "" | "application/json" | "application/x-www-form-urlencoded" => Some(Codec::Json),
             "application/x-ndjson" | "application/ndjson" => Some(Codec::Ndjson),
             "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => {
                 Some(Codec::MessagePack)

@@ -10,7 +10,7 @@ mod store;
 use crate::driver::ports::PortError;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// seq → (stamp, entry as MessagePack)
 const LOG: TableDefinition<'_, u64, (i64, &[u8])> = TableDefinition::new("log");
@@ -33,7 +33,8 @@ const CACHE_BYTES: usize = 64 << 20;
 /// One data dir, open. Clones share the database.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    database: Arc<Database>,
+    /// `None` only while it could not be opened again after a failed write.
+    database: Arc<RwLock<Option<Database>>>,
     path: PathBuf,
 }
 
@@ -47,13 +48,11 @@ impl Embedded {
             source,
         };
         std::fs::create_dir_all(data_dir).map_err(|error| failed(error.into()))?;
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(&path).map_err(|error| match error {
+        let database = create(&path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => PortError::Locked { place: place.clone() },
             other => failed(other.into()),
         })?;
-        let embedded = Embedded { database: Arc::new(database), path };
+        let embedded = Embedded { database: Arc::new(RwLock::new(Some(database))), path };
         embedded.write(|transaction| {
             transaction.open_table(LOG)?;
             transaction.open_table(WINDOWS)?;
@@ -73,12 +72,24 @@ impl Embedded {
         work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, PortError> {
         let all = || -> Result<T, redb::Error> {
-            let transaction = self.database.begin_write()?;
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let transaction = database.as_ref().ok_or(redb::Error::PreviousIo)?.begin_write()?;
             let result = work(&transaction)?;
             transaction.commit()?;
             Ok(result)
         };
-        all().map_err(|source| PortError::Write { place: self.place(), source: source.into() })
+        all().map_err(|source| {
+            self.reopen();
+            PortError::Write { place: self.place(), source: source.into() }
+        })
+    }
+
+    /// After a failed write the database refuses all work until it is opened again; what was
+    /// committed before is there, what failed is there whole or not at all.
+    fn reopen(&self) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+        *database = create(&self.path).ok();
     }
 
     /// One consistent view.
@@ -86,13 +97,22 @@ impl Embedded {
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, PortError> {
-        let all = || -> Result<T, redb::Error> { work(&self.database.begin_read()?) };
+        let all = || -> Result<T, redb::Error> {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            work(&database.as_ref().ok_or(redb::Error::PreviousIo)?.begin_read()?)
+        };
         all().map_err(|source| PortError::Read { place: self.place(), source: source.into() })
     }
 
     fn place(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+fn create(path: &Path) -> Result<Database, redb::DatabaseError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create(path)
 }
 
 /// A row that cannot be decoded is damage, not a bug of the caller.

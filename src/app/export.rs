@@ -56,7 +56,6 @@ fn write(out: &mut impl Write, record: &Logged) -> Result<()> {
             Exported::control(seq, stamp, &control)
         }
     };
-    serde_json::to_writer(&mut *out, &line)?;
-    out.write_all(b"\n")?;
+    writeln!(out, "{}", line.text())?;
     Ok(())
 }

@@ -143,6 +143,22 @@ impl<'a> Exported<'a> {
     }
 }
 
+impl Exported<'_> {
+    /// The line's text. A lone event stands beside `seq` and `ingest_time`, unless it has fields
+    /// of these names itself.
+    pub fn text(&self) -> String {
+        if let Some([event]) = self.events.as_deref()
+            && let Some(fields) = event.get().trim().strip_prefix('{')
+            && !["\"seq\"", "\"ingest_time\"", "\\u"].iter().any(|taken| fields.contains(taken))
+            && fields.trim() != "}"
+        {
+            return format!("{{\"seq\":{},\"ingest_time\":\"{}\",{fields}", self.seq, self.ingest_time);
+        }
+        // Numbers, texts and raw JSON always serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// The events of a payload as JSON; `None` where some part is no JSON or has no faithful one.
 fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
     let one = |bytes: &[u8]| {
@@ -191,6 +207,22 @@ mod tests {
         let raw = read(r#"{"seq":9,"ingest_time":5,"raw":"eA==","content_type":"application/json"}"#);
         let Content::Many(decoded) = raw.content else { panic!("a bad payload") };
         assert_eq!(decoded.bad[0].reason, Refusal::BadPayload);
+    }
+
+    #[test]
+    fn a_lone_event_stands_beside_its_position() {
+        let event = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let text = Exported::events(7, Timestamp::clamped(5), Codec::Json, event).text();
+        assert!(
+            text.starts_with(r#"{"seq":7,"ingest_time":"1970-01-01T00:00:00.005Z","type":"metric""#),
+            "{text}"
+        );
+        let line = decode(&mut Decoder::new(0), text.as_bytes());
+        assert!(matches!(line.content, Content::One(_)) && line.ingest_time == Some(Timestamp::clamped(5)));
+        let taken = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"seq":3}"#;
+        assert!(
+            Exported::events(7, Timestamp::clamped(5), Codec::Json, taken).text().contains("\"events\":[")
+        );
     }
 
     #[test]

@@ -95,10 +95,9 @@ async fn feed(clock: FastClock, worker: Sender, seconds: Option<u64>) -> Result<
             continue;
         }
         let payload = Value::Array(events).to_string().into_bytes();
-        let (sender, worker) = (worker.clone(), worker.clone());
+        let sender = worker.clone();
         let command = Command::Append(Codec::Json, payload, Box::new(|_| {}));
         let sent = tokio::task::spawn_blocking(move || sender.send(command).is_ok()).await;
-        drop(worker);
         if !matches!(sent, Ok(true)) {
             return Ok(());
         }

@@ -4,10 +4,8 @@ use super::{Engine, Owner};
 use crate::core::identity::Identity;
 use crate::core::key::KeyId;
 use crate::core::pane::{Pane, Sample, Shape};
-use crate::core::series::SeriesInfo;
 use crate::core::time::{Span, Timestamp};
 use crate::core::view::{Reading, Subscription, View, ViewKind};
-use std::sync::Arc;
 
 impl Engine {
     /// Adds a reading to the groups its series belongs to.
@@ -135,11 +133,6 @@ impl Engine {
             }
         }
         self.grid_due = self.grid_due.min(at);
-    }
-
-    /// Live series that a selector of the API matches.
-    pub fn find_series(&self, id: u64) -> Option<&Arc<SeriesInfo>> {
-        self.series.iter().find(|(_, series)| series.info.id == id).map(|(_, series)| &series.info)
     }
 }
 

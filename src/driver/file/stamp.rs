@@ -62,11 +62,6 @@ impl Stamper {
         }
     }
 
-    /// Whether all lines so far are out.
-    pub fn is_settled(&self) -> bool {
-        self.held.is_none()
-    }
-
     fn push_uncommon(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
         if let Some(stamp) = line.ingest_time {
             self.finish(out);

@@ -13,7 +13,7 @@ use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Expr, Side};
 use crate::core::selector::Selector;
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
-use crate::core::view::{ViewKind, ViewSpec};
+use crate::core::view::ViewSpec;
 pub use selector::selector as selector_of;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Checker {
                 let inner = self.value(inner, side)?;
                 Ok(inner.map(|expr| match expr {
                     Expr::Number(number) => Expr::Number(-number),
-                    other => typed::scaled(other, -1.0),
+                    other => times(other, -1.0),
                 }))
             }
             TermKind::Arithmetic(op, left, right) => {
@@ -177,16 +177,6 @@ pub(super) fn times(expr: Expr, factor: f64) -> Expr {
     }
     let factor = Expr::Number(factor);
     Expr::Binary { op: Arithmetic::Multiply, left: Box::new(expr), right: Box::new(factor) }
-}
-
-/// Whether a view is one that forgets nothing for a while: used when limits are told.
-pub fn longest_window(views: &[ViewSpec]) -> Option<crate::core::Span> {
-    let windows = views.iter().filter_map(|view| match view.kind {
-        ViewKind::Trailing { window, history, .. } => Some(window + history),
-        ViewKind::Baseline { window, period } => Some(window + period),
-        ViewKind::Newest => None,
-    });
-    windows.max()
 }
 
 pub(super) fn only_terms<'a>(args: &'a [Arg], at: Spot, name: &str) -> Check<Vec<&'a Term>> {

@@ -85,10 +85,6 @@ impl Typed {
     }
 }
 
-pub(super) fn scaled(expr: Expr, factor: f64) -> Expr {
-    times(expr, factor)
-}
-
 /// Brings two values that are compared or added into one unit: that of the side that is no literal.
 pub(super) fn align(a: Typed, a_at: Spot, b: Typed, b_at: Spot) -> Check<(Typed, Typed)> {
     use Measure::{Literal, Number, Unit, Unknown};

@@ -9,12 +9,17 @@
 //! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a
 //! running total from which leaving panes are subtracted (floating sums drift).
 
+mod group;
+mod totals;
+
 use super::key::KeyId;
-use super::pane::{Pane, Sample, Shape, quantile_of_two};
+use super::pane::{Pane, Sample, Shape};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
+use group::{Group, Trail};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+pub use totals::Totals;
 
 /// What a view keeps; two expressions that read the same thing share one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,55 +63,6 @@ pub struct View {
     dirty: Vec<u32>,
     /// Grid point → groups whose value changes there because a pane enters or leaves.
     rolls: BTreeMap<Timestamp, Vec<u32>>,
-}
-
-/// One key's panes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Group {
-    pub key: KeyId,
-    members: u32, // series that feed it, > 0 while the group lives
-    /// Greatest event time of its observations; for a declared series, when it was declared.
-    pub newest: Timestamp,
-    panes: VecDeque<Trail>, // ascending by index
-    is_dirty: bool,
-    #[serde(skip)]
-    prefix: Prefix,
-    #[serde(skip)]
-    memo: Vec<(u64, f64)>, // (q as bits, quantile) at `memo_at`
-    #[serde(skip)]
-    totals: Option<Totals>, // at `memo_at`
-    /// Grid point of what is remembered above; `None` after any change.
-    #[serde(skip)]
-    memo_at: Option<Timestamp>,
-}
-
-/// One pane of a group.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Trail {
-    pub index: i64, // start = index × pane length
-    pub pane: Pane,
-    mean: f64,
-    m2: f64, // sum of squared distances from the mean
-}
-
-/// The merge of all panes of a window but the newest, kept while it stays true.
-#[derive(Debug, Clone, Default)]
-struct Prefix {
-    first: i64,
-    last: i64,
-    pane: Option<Pane>,
-}
-
-/// Count, sum, extremes and spread over some panes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Totals {
-    pub count: u64,
-    pub sum: f64,
-    pub min: f64,
-    pub max: f64,
-    pub last: Option<(Timestamp, f64)>,
-    mean: f64,
-    m2: f64,
 }
 
 impl View {
@@ -182,7 +138,7 @@ impl View {
             Reading::Many(pane, _) => trail.merge(pane),
         }
         if !is_newest && let Some(group) = self.group_mut(group) {
-            group.prefix.pane = None;
+            group.forget_merged();
         }
     }
 
@@ -210,7 +166,7 @@ impl View {
             entry.panes.insert(at, Trail::new(index));
             at += 1;
             if behind > 0 {
-                entry.prefix.pane = None;
+                entry.forget_merged();
             }
             schedule_rolls(&mut self.rolls, self.spec.kind, group, index, now, interval);
         }
@@ -405,155 +361,6 @@ impl Reading<'_> {
         }
     }
 }
-
-impl Group {
-    fn new(key: KeyId, newest: Timestamp) -> Group {
-        Group {
-            key,
-            members: 1,
-            newest,
-            panes: VecDeque::new(),
-            is_dirty: false,
-            prefix: Prefix::default(),
-            memo: Vec::new(),
-            totals: None,
-            memo_at: None,
-        }
-    }
-
-    /// Begins anew to remember what was read at a grid point.
-    fn remember(&mut self, at: Timestamp) {
-        if self.memo_at != Some(at) {
-            self.memo.clear();
-            self.totals = None;
-            self.memo_at = Some(at);
-        }
-    }
-
-    fn within(&self, first: i64, last: i64) -> impl Iterator<Item = &Trail> {
-        let skip = self.panes.partition_point(|trail| trail.index < first);
-        self.panes.iter().skip(skip).take_while(move |trail| trail.index <= last)
-    }
-
-    fn drop_before(&mut self, at: Timestamp, pane: Span, kept: Span) {
-        while self.panes.front().is_some_and(|trail| Timestamp::clamped(trail.index * pane.ms()) + kept < at)
-        {
-            self.panes.pop_front();
-        }
-        if self.panes.is_empty() {
-            self.panes = VecDeque::new();
-            self.prefix = Prefix::default();
-        }
-    }
-
-    fn quantile(&mut self, shape: Shape, first: i64, last: i64, at: Timestamp, q: f64) -> Option<f64> {
-        self.remember(at);
-        if let Some((_, value)) = self.memo.iter().find(|(bits, _)| *bits == q.to_bits()) {
-            return Some(*value);
-        }
-        self.refresh_prefix(first, last);
-        let newest = self.within(first, last).last()?;
-        let value = match &self.prefix.pane {
-            Some(prefix) => quantile_of_two(prefix, &newest.pane, shape, q),
-            None => newest.pane.quantile(shape, q),
-        }?;
-        self.memo.push((q.to_bits(), value));
-        Some(value)
-    }
-
-    /// Merges all panes of the window but the newest, unless that is what is already there.
-    fn refresh_prefix(&mut self, first: i64, last: i64) {
-        let mut indexes = self.within(first, last).map(|trail| trail.index);
-        let Some(oldest) = indexes.next() else { return };
-        let newest = indexes.last().unwrap_or(oldest);
-        if self.prefix.pane.is_some() && (self.prefix.first, self.prefix.last) == (oldest, newest) {
-            return;
-        }
-        let mut older = self.within(oldest, newest - 1);
-        let pane = older.next().map(|first| {
-            let mut merged = first.pane.clone();
-            older.for_each(|trail| {
-                merged.merge(&trail.pane);
-                merged.speed_up();
-            });
-            merged
-        });
-        self.prefix = Prefix { first: oldest, last: newest, pane };
-    }
-}
-
-impl Trail {
-    fn new(index: i64) -> Trail {
-        Trail { index, pane: Pane::default(), mean: 0.0, m2: 0.0 }
-    }
-
-    /// Welford's update, so that a small spread around a large mean survives.
-    #[inline]
-    fn record(&mut self, sample: &Sample, has_quantiles: bool, has_spread: bool) {
-        if has_quantiles {
-            self.pane.record(*sample);
-            self.pane.speed_up();
-        } else {
-            self.pane.record_plain(*sample);
-        }
-        if has_spread {
-            let distance = sample.value - self.mean;
-            self.mean += distance / self.pane.count as f64;
-            self.m2 += distance * (sample.value - self.mean);
-        }
-    }
-
-    /// Adds a pre-aggregated pane; its spread is taken from its buckets' mean only.
-    fn merge(&mut self, part: &Pane) {
-        let mut totals = Totals { count: self.pane.count, mean: self.mean, m2: self.m2, ..Totals::default() };
-        totals.add_moments(part.count, part.avg().unwrap_or(0.0), 0.0);
-        self.pane.merge(part);
-        (self.mean, self.m2) = (totals.mean, totals.m2);
-    }
-}
-
-impl Default for Totals {
-    fn default() -> Totals {
-        Totals {
-            count: 0,
-            sum: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-            last: None,
-            mean: 0.0,
-            m2: 0.0,
-        }
-    }
-}
-
-impl Totals {
-    fn add(&mut self, trail: &Trail) {
-        self.add_moments(trail.pane.count, trail.mean, trail.m2);
-        self.sum += trail.pane.sum;
-        self.min = self.min.min(trail.pane.min);
-        self.max = self.max.max(trail.pane.max);
-        if let (Some(time), Some(value)) = (trail.pane.last_time(), trail.pane.last()) {
-            self.last = self.last.filter(|(newest, _)| *newest > time).or(Some((time, value)));
-        }
-    }
-
-    /// Chan, Golub & LeVeque (1979): the pairwise form of Welford's update.
-    fn add_moments(&mut self, count: u64, mean: f64, m2: f64) {
-        let total = (self.count + count) as f64;
-        if count > 0 {
-            let distance = mean - self.mean;
-            self.m2 += m2 + distance * distance * self.count as f64 * count as f64 / total;
-            self.mean += distance * count as f64 / total;
-            self.count += count;
-        }
-    }
-
-    /// Population standard deviation, as PromQL's `stddev_over_time`; `None` while empty.
-    pub fn stddev(&self) -> Option<f64> {
-        (self.count > 0).then(|| (self.m2 / self.count as f64).sqrt())
-    }
-}
-
 /// The stored form of a view.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ViewImage {

@@ -185,6 +185,36 @@ proptest! {
         prop_assert_eq!(whole.1, cut.1);
     }
 
+    /// A window is read the same whether its view records values or gets another view's panes, and
+    /// whether that other view was there from the start, came with a reload or went with one.
+    #[test]
+    fn a_view_fed_by_another_reads_the_same(inputs in inputs(200_000), reload_at in 0..200usize) {
+        let coarse = "record:
+  - { name: c, expr: 'count(latency_ms[5m]) by (source)' }
+  - { name: q, expr: 'p90(latency_ms[5m]) by (source)' }
+  - { name: m, expr: 'max(latency_ms[70s]) by (source)' }
+  - { name: d, expr: 'change(count(latency_ms[1m]) by (source), 2m)' }
+";
+        let fine = "rules:\n  - { id: a, expr: 'p50(latency_ms[20s]) by (source) > 100', severity: info }\n";
+        let set = |rules: &str| load_files(vec![("r".into(), format!("version: 1\n{rules}"))]).rules.expect("checked");
+        let run = |first: &str, second: Option<&str>| {
+            let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+            engine.load(set(first), &mut out);
+            for (seq, input) in inputs.iter().enumerate() {
+                if seq == reload_at && let Some(second) = second {
+                    engine.load(set(second), &mut out);
+                }
+                let (stamp, event) = record(input);
+                handle(&mut engine, seq, stamp, &[event], &mut out);
+            }
+            out.recorded.iter().map(|r| format!("{} {:?} {} {}", r.name, r.key, r.time, r.value)).collect::<Vec<_>>()
+        };
+        let (alone, both) = (run(coarse, None), format!("{coarse}{fine}"));
+        prop_assert_eq!(&alone, &run(&both, None));
+        prop_assert_eq!(&alone, &run(coarse, Some(&both)));
+        prop_assert_eq!(&alone, &run(&both, Some(coarse)));
+    }
+
     /// Sparse, dense and `hdrhistogram` agree bucket for bucket, whatever is merged.
     #[test]
     fn all_forms_of_a_histogram_agree(left in prop::collection::vec(0..1u64 << 42, 0..400), right in prop::collection::vec(0..200_000u64, 0..400)) {

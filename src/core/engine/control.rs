@@ -11,6 +11,7 @@ use crate::core::pane::Shape;
 use crate::core::rule::RuleSet;
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
+use crate::core::view::feed::{self, When};
 use crate::core::view::{View, ViewSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +66,7 @@ impl Engine {
         self.series.specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
         let states = self.carry_rule_states(&rules, out);
         let records = self.carry_record_states(&rules);
+        feed::settle(&mut self.views, When { now: self.now, interval: self.limits.evaluation_interval });
         let mut old: Vec<Option<View>> = std::mem::take(&mut self.views).into_iter().map(Some).collect();
         let kept = |old: &mut Vec<Option<View>>, spec: &ViewSpec| {
             let same = |view: &&mut Option<View>| view.as_ref().is_some_and(|view| view.spec == *spec);
@@ -77,6 +79,7 @@ impl Engine {
                 kept(&mut old, spec).unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics)))
             })
             .collect();
+        feed::link(&mut self.views);
         (self.rules, self.rule_states, self.record_states) = (rules, states, records);
         self.runs.declare(&self.rules.pipelines);
         self.index_views();

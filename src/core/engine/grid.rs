@@ -4,6 +4,7 @@ use super::{Engine, Owner};
 use crate::core::effect::Effects;
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
+use crate::core::view::feed::{self, When};
 use std::collections::BTreeMap;
 
 /// What is due at one grid point.
@@ -31,9 +32,8 @@ impl Engine {
         self.flush_corrections(at, out);
         self.forget_series(at);
         self.counters.runs_abandoned += self.runs.forget(at, self.limits.abandon_after);
-        for view in &mut self.views {
-            view.roll(at);
-        }
+        let when = When { now: at, interval: self.interval() };
+        feed::roll(&mut self.views, when);
         let mut due = Due { pipelines: self.runs.take_dirty(), ..Due::default() };
         self.take_timers(at, &mut due);
         self.emit_gauges(at, &due);
@@ -62,13 +62,10 @@ impl Engine {
     /// The keys that an owner must evaluate now, in key order, each once.
     pub(super) fn due_keys(&mut self, owner: Owner, views: &[u32], due: &mut Due) -> Vec<KeyId> {
         for view in views {
-            if self.views[*view as usize].has_dirty() {
-                let mut keys = self.views[*view as usize].take_dirty();
-                let known = due.views.entry(*view).or_default();
-                known.append(&mut keys);
-                self.keys.sort(known);
-                known.dedup();
+            if let Some(source) = self.views[*view as usize].source() {
+                self.take_dirty(source, due);
             }
+            self.take_dirty(*view, due);
         }
         let timers = due.timers.remove(&owner);
         if let ([view], None) = (views, &timers) {
@@ -79,6 +76,19 @@ impl Engine {
         self.keys.sort(&mut keys);
         keys.dedup();
         keys
+    }
+
+    /// Notes the changed keys of a view as due, there and in the views it feeds.
+    fn take_dirty(&mut self, view: u32, due: &mut Due) {
+        if !self.views[view as usize].has_dirty() {
+            return;
+        }
+        let mut keys = self.views[view as usize].take_dirty();
+        feed::spread(&mut self.views, view, &keys);
+        let known = due.views.entry(view).or_default();
+        known.append(&mut keys);
+        self.keys.sort(known);
+        known.dedup();
     }
 
     /// Sets (or takes away) the timer of one key of one owner.

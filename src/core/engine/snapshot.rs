@@ -16,7 +16,7 @@ use crate::core::run::Tracker;
 use crate::core::series::{SeriesImage, SeriesInfo, SeriesTable};
 use crate::core::time::Timestamp;
 use crate::core::unit::Unit;
-use crate::core::view::{View, ViewImage};
+use crate::core::view::{View, ViewImage, feed};
 use crate::core::window::{WindowKey, WindowSize};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Serialize, Serializer};
@@ -48,7 +48,7 @@ pub struct Snapshot {
 }
 
 /// The shape of [`Snapshot`]; another one is refused rather than misread.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const FIELDS: usize = 19;
 
@@ -129,6 +129,7 @@ impl Engine {
         }
         engine.series.specify(engine.rules.metrics.iter().map(|(n, s)| (n.clone(), s.clone())));
         engine.index_views();
+        feed::link(&mut engine.views);
         engine.find_subscriptions();
         engine.rearm_timers();
         engine.grid_due = snapshot.grid_due;

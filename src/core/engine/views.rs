@@ -5,6 +5,7 @@ use crate::core::identity::Identity;
 use crate::core::key::KeyId;
 use crate::core::pane::{Pane, Sample, Shape};
 use crate::core::time::{Span, Timestamp};
+use crate::core::view::feed::{self, When};
 use crate::core::view::{Reading, Subscription, View, ViewKind};
 
 impl Engine {
@@ -16,15 +17,19 @@ impl Engine {
             return;
         }
         let (now, interval, shape) = (self.now, self.limits.evaluation_interval, metric.shape);
+        let when = When { now, interval };
         for subscription in &series.subscriptions {
-            let view = &mut self.views[subscription.view as usize];
+            let view = &self.views[subscription.view as usize];
+            if view.is_fed() {
+                continue;
+            }
             if !is_on_time && !matches!(view.spec.kind, ViewKind::Baseline { .. } | ViewKind::Newest) {
                 continue;
             }
             if view.shape() == shape {
-                view.record(subscription.group, reading, now, interval);
+                feed::record(&mut self.views, *subscription, reading, when);
             } else {
-                record_reshaped(view, subscription.group, reading, shape, now, interval);
+                record_reshaped(&mut self.views, *subscription, reading, shape, when);
             }
         }
         self.wake_grid();
@@ -137,25 +142,19 @@ impl Engine {
 }
 
 /// A view over several metrics keeps its own resolution: buckets are computed again for it.
-fn record_reshaped(
-    view: &mut View,
-    group: u32,
-    reading: &Reading<'_>,
-    from: Shape,
-    now: Timestamp,
-    interval: Span,
-) {
+fn record_reshaped(views: &mut [View], to: Subscription, reading: &Reading<'_>, from: Shape, when: When) {
+    let shape = views[to.view as usize].shape();
     match reading {
         Reading::One(sample) => {
-            let sample = Sample::new(view.shape(), sample.value, sample.time);
-            view.record(group, &Reading::One(sample), now, interval);
+            let sample = Sample::new(shape, sample.value, sample.time);
+            feed::record(views, to, &Reading::One(sample), when);
         }
         Reading::Many(part, time) => {
             let mut reshaped = Pane::default();
             for (value, count) in part.values(from) {
-                reshaped.record_many(view.shape(), value, count);
+                reshaped.record_many(shape, value, count);
             }
-            view.record(group, &Reading::Many(&reshaped, *time), now, interval);
+            feed::record(views, to, &Reading::Many(&reshaped, *time), when);
         }
     }
 }

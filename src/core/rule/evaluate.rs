@@ -12,7 +12,7 @@ use super::super::interruption::Interruptions;
 use super::super::key::{Key, KeyId, Keys};
 use super::super::run::{Sight, Tracker};
 use super::super::time::{Span, Timestamp};
-use super::super::view::View;
+use super::super::view::{self, View};
 use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, Regression, RunSelector};
 use super::regression;
 use super::share::Shares;
@@ -181,8 +181,7 @@ impl Scope<'_> {
     }
 
     fn aggregate(&mut self, view: u32, aggregate: Aggregate, at: Timestamp) -> Result<f64, Unknown> {
-        let view = &mut self.views[view as usize];
-        let totals = view.totals(self.key, at);
+        let totals = view::totals(self.views, view, self.key, at);
         if at == self.at {
             self.notes.count_max = self.notes.count_max.max(Some(totals.count));
             let newest = totals.last.map(|(time, _)| time);
@@ -193,7 +192,7 @@ impl Scope<'_> {
             Aggregate::Count => Ok(totals.count as f64),
             Aggregate::Sum => Ok(totals.sum),
             Aggregate::RateOfCount | Aggregate::RateOfSum => {
-                let seconds = (at - view.oldest_start(at)).secs_f64();
+                let seconds = (at - self.views[view as usize].oldest_start(at)).secs_f64();
                 let is_sum = aggregate == Aggregate::RateOfSum;
                 Ok(if is_sum { totals.sum } else { totals.count as f64 } / seconds)
             }
@@ -203,7 +202,7 @@ impl Scope<'_> {
             Aggregate::Max => Ok(totals.max),
             Aggregate::Last => known(totals.last.map(|(_, value)| value)),
             Aggregate::Stddev => known(totals.stddev()),
-            Aggregate::Quantile(q) => known(view.quantile(self.key, at, q)),
+            Aggregate::Quantile(q) => known(view::quantile(self.views, view, self.key, at, q)),
         }
     }
 
@@ -297,7 +296,7 @@ impl Scope<'_> {
     fn note_input(&mut self, expr: &Expr, value: Result<f64, Unknown>) {
         let Some(inputs) = &mut self.notes.inputs else { return };
         let count = match expr {
-            Expr::Aggregate { view, .. } => Some(self.views[*view as usize].totals(self.key, self.at).count),
+            Expr::Aggregate { view, .. } => Some(view::totals(self.views, *view, self.key, self.at).count),
             _ => None,
         };
         inputs.push(Input {

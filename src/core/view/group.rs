@@ -36,7 +36,8 @@ pub struct Trail {
     pub index: i64, // start = index × pane length
     pub pane: Pane,
     pub(super) mean: f64,
-    pub(super) m2: f64, // sum of squared distances from the mean
+    pub(super) m2: f64,       // sum of squared distances from the mean
+    pub(super) is_open: bool, // the views behind this one do not have it yet; only the newest is
 }
 
 /// The merge of all panes of a window but the newest, kept while it stays true.
@@ -80,63 +81,114 @@ impl Group {
         self.panes.iter().skip(skip).take_while(move |trail| trail.index <= last)
     }
 
-    pub(super) fn drop_before(&mut self, at: Timestamp, pane: Span, kept: Span) {
-        while self.panes.front().is_some_and(|trail| Timestamp::clamped(trail.index * pane.ms()) + kept < at)
-        {
-            self.panes.pop_front();
+    /// Drops the panes that nothing reads at `at`; the open one if it was among them.
+    pub(super) fn drop_before(&mut self, at: Timestamp, pane: Span, kept: Span) -> Option<Trail> {
+        let mut open = None;
+        while self.panes.front().is_some_and(|trail| trail.start(pane) + kept < at) {
+            open = self.panes.pop_front().filter(|trail| trail.is_open);
         }
         if self.panes.is_empty() {
             self.panes = VecDeque::new();
             self.prefix = Prefix::default();
         }
+        open
+    }
+
+    /// The newest pane, if the views behind this one do not have it.
+    pub(super) fn open(&self) -> Option<&Trail> {
+        self.panes.back().filter(|trail| trail.is_open)
+    }
+
+    /// The pane before the newest, if the views behind this one do not have it.
+    pub(super) fn finished(&self) -> Option<&Trail> {
+        self.panes.iter().rev().nth(1).filter(|trail| trail.is_open)
+    }
+
+    /// The pane before the newest was handed on.
+    pub(super) fn hand_over_older(&mut self) {
+        if let Some(finished) = self.panes.iter_mut().rev().nth(1) {
+            finished.is_open = false;
+        }
+    }
+
+    /// A copy of the newest pane, which counts as handed on from here.
+    pub(super) fn hand_over_newest(&mut self) -> Option<Trail> {
+        let newest = self.panes.back_mut().filter(|trail| trail.is_open)?;
+        newest.is_open = false;
+        Some(newest.clone())
     }
 
     pub(super) fn quantile(
         &mut self,
         shape: Shape,
-        first: i64,
-        last: i64,
-        at: Timestamp,
+        (first, last): (i64, i64),
         q: f64,
+        parts: Parts<'_>,
     ) -> Option<f64> {
-        self.remember(at);
         if let Some((_, value)) = self.memo.iter().find(|(bits, _)| *bits == q.to_bits()) {
             return Some(*value);
         }
-        self.refresh_prefix(first, last);
-        let newest = self.within(first, last).last()?;
-        let value = match &self.prefix.pane {
-            Some(prefix) => quantile_of_two(prefix, &newest.pane, shape, q),
-            None => newest.pane.quantile(shape, q),
+        let rest = match parts {
+            Parts::OlderAndNewest => {
+                self.refresh_prefix(first, last, 1);
+                Some(&self.within(first, last).last()?.pane)
+            }
+            Parts::AllAnd(open) => {
+                self.refresh_prefix(first, last, 0);
+                open.map(|trail| &trail.pane)
+            }
+        };
+        let value = match (&self.prefix.pane, rest) {
+            (Some(prefix), Some(rest)) => quantile_of_two(prefix, rest, shape, q),
+            (Some(pane), None) | (None, Some(pane)) => pane.quantile(shape, q),
+            (None, None) => None,
         }?;
         self.memo.push((q.to_bits(), value));
         Some(value)
     }
 
-    /// Merges all panes of the window but the newest, unless that is what is already there.
-    pub(super) fn refresh_prefix(&mut self, first: i64, last: i64) {
-        let mut indexes = self.within(first, last).map(|trail| trail.index);
-        let Some(oldest) = indexes.next() else { return };
-        let newest = indexes.last().unwrap_or(oldest);
+    /// Merges the panes of the window but the newest `left_out`, unless that is already there.
+    fn refresh_prefix(&mut self, first: i64, last: i64, left_out: usize) {
+        let within = || self.within(first, last).map(|trail| trail.index);
+        let (Some(oldest), Some(newest)) = (within().next(), within().last()) else {
+            self.prefix = Prefix::default();
+            return;
+        };
         if self.prefix.pane.is_some() && (self.prefix.first, self.prefix.last) == (oldest, newest) {
             return;
         }
-        let mut older = self.within(oldest, newest - 1);
-        let pane = older.next().map(|first| {
-            let mut merged = first.pane.clone();
-            older.for_each(|trail| {
-                merged.merge(&trail.pane);
-                merged.speed_up();
-            });
-            merged
-        });
-        self.prefix = Prefix { first: oldest, last: newest, pane };
+        let count = self.within(oldest, newest).count() - left_out;
+        let mut merged: Option<Pane> = None;
+        for trail in self.within(oldest, newest).take(count).filter(|trail| !trail.pane.is_empty()) {
+            match &mut merged {
+                Some(merged) => {
+                    merged.merge(&trail.pane);
+                    merged.speed_up();
+                }
+                None => merged = Some(trail.pane.clone()),
+            }
+        }
+        self.prefix = Prefix { first: oldest, last: newest, pane: merged };
     }
 }
 
+/// What a quantile is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Parts<'a> {
+    /// The panes of the window; the newest one is merged with nothing, because it changes.
+    OlderAndNewest,
+    /// All panes of the window, and an open one of the source.
+    AllAnd(Option<&'a Trail>),
+}
+
 impl Trail {
-    pub(super) fn new(index: i64) -> Trail {
-        Trail { index, pane: Pane::default(), mean: 0.0, m2: 0.0 }
+    pub(super) fn new(index: i64, is_open: bool) -> Trail {
+        Trail { index, pane: Pane::default(), mean: 0.0, m2: 0.0, is_open }
+    }
+
+    /// When the pane begins; `pane`: how long it is.
+    pub(super) fn start(&self, pane: Span) -> Timestamp {
+        Timestamp::clamped(self.index * pane.ms())
     }
 
     /// Welford's update, so that a small spread around a large mean survives.
@@ -157,9 +209,21 @@ impl Trail {
 
     /// Adds a pre-aggregated pane; its spread is taken from its buckets' mean only.
     pub(super) fn merge(&mut self, part: &Pane) {
-        let mut totals = Totals { count: self.pane.count, mean: self.mean, m2: self.m2, ..Totals::default() };
-        totals.add_moments(part.count, part.avg().unwrap_or(0.0), 0.0);
+        self.add_moments(part.count, part.avg().unwrap_or(0.0), 0.0);
         self.pane.merge(part);
+    }
+
+    /// Adds a finer pane with its spread.
+    pub(super) fn absorb(&mut self, finer: &Trail) {
+        self.add_moments(finer.pane.count, finer.mean, finer.m2);
+        self.pane.merge(&finer.pane);
+        self.pane.speed_up();
+    }
+
+    fn add_moments(&mut self, count: u64, mean: f64, m2: f64) {
+        let (own, before) = (self.pane.count, (self.mean, self.m2));
+        let mut totals = Totals { count: own, mean: before.0, m2: before.1, ..Totals::default() };
+        totals.add_moments(count, mean, m2);
         (self.mean, self.m2) = (totals.mean, totals.m2);
     }
 }

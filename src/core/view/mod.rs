@@ -9,6 +9,7 @@
 //! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a
 //! running total from which leaving panes are subtracted (floating sums drift).
 
+pub mod feed;
 mod group;
 mod totals;
 
@@ -16,7 +17,8 @@ use super::key::KeyId;
 use super::pane::{Pane, Sample, Shape};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
-use group::{Group, Trail};
+use feed::Open;
+use group::{Group, Parts, Trail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 pub use totals::Totals;
@@ -63,6 +65,21 @@ pub struct View {
     dirty: Vec<u32>,
     /// Grid point → groups whose value changes there because a pane enters or leaves.
     rolls: BTreeMap<Timestamp, Vec<u32>>,
+    /// The views that get their panes from this one.
+    feeds: Vec<u32>,
+    /// The view that this one gets its panes from.
+    source: Option<u32>,
+}
+
+/// What became of an observation in a view that feeds others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    /// In the open pane, which is handed on later.
+    Kept,
+    /// In a pane that was handed on before, or in none: the others must be given it, too.
+    Passed,
+    /// In a new pane: the one before it is finished.
+    Begun,
 }
 
 impl View {
@@ -82,7 +99,19 @@ impl View {
             by_key: HashMap::default(),
             dirty: Vec::new(),
             rolls: BTreeMap::new(),
+            feeds: Vec::new(),
+            source: None,
         }
+    }
+
+    /// The view that its panes come from.
+    pub fn source(&self) -> Option<u32> {
+        self.source
+    }
+
+    /// Whether its panes come from another view instead of from observations.
+    pub fn is_fed(&self) -> bool {
+        self.source.is_some()
     }
 
     pub fn shape(&self) -> Shape {
@@ -130,16 +159,16 @@ impl View {
 
     /// Adds one observation to a group. `now`: the ingest time; `interval`: the grid.
     #[inline]
-    pub fn record(&mut self, group: u32, sample: &Reading<'_>, now: Timestamp, interval: Span) {
+    fn record(&mut self, group: u32, reading: &Reading<'_>, now: Timestamp, interval: Span) -> Recorded {
         let (has_quantiles, has_spread) = (self.spec.has_quantiles, self.spec.has_spread);
-        let Some((trail, is_newest)) = self.trail(group, sample.time(), now, interval) else { return };
-        match sample {
+        let Some((trail, recorded)) = self.trail(group, reading.time(), now, interval) else {
+            return Recorded::Passed;
+        };
+        match reading {
             Reading::One(sample) => trail.record(sample, has_quantiles, has_spread),
             Reading::Many(pane, _) => trail.merge(pane),
         }
-        if !is_newest && let Some(group) = self.group_mut(group) {
-            group.forget_merged();
-        }
+        recorded
     }
 
     /// The pane of a time in a group, marked as changed; `None` where no grid point reads it.
@@ -150,28 +179,53 @@ impl View {
         time: Timestamp,
         now: Timestamp,
         interval: Span,
-    ) -> Option<(&mut Trail, bool)> {
-        self.mark(group);
+    ) -> Option<(&mut Trail, Recorded)> {
         let (pane, kept) = (self.pane, self.kept);
         let entry = self.groups.get_mut(group as usize)?.as_mut()?;
+        if !entry.is_dirty {
+            entry.is_dirty = true;
+            self.dirty.push(group);
+        }
         entry.newest = entry.newest.max(time);
         entry.memo_at = None;
         if self.spec.kind == ViewKind::Newest || time.floor(pane) + kept < now {
             return None;
         }
         let index = time.index(pane);
-        let behind = entry.panes.iter().rev().take_while(|trail| trail.index > index).count();
-        let mut at = entry.panes.len() - behind;
-        if at == 0 || entry.panes[at - 1].index != index {
-            entry.panes.insert(at, Trail::new(index));
-            at += 1;
-            if behind > 0 {
-                entry.forget_merged();
-            }
-            schedule_rolls(&mut self.rolls, self.spec.kind, group, index, now, interval);
+        if entry.panes.back().is_some_and(|newest| newest.index == index) {
+            let newest = self.groups.get_mut(group as usize)?.as_mut()?.panes.back_mut()?;
+            let recorded = if newest.is_open { Recorded::Kept } else { Recorded::Passed };
+            return Some((newest, recorded));
         }
+        self.older_or_new(group, index, now, interval)
+    }
+
+    /// A pane that is not the newest one, or a new one.
+    fn older_or_new(
+        &mut self,
+        group: u32,
+        index: i64,
+        now: Timestamp,
+        interval: Span,
+    ) -> Option<(&mut Trail, Recorded)> {
         let entry = self.groups.get_mut(group as usize)?.as_mut()?;
-        Some((entry.panes.get_mut(at - 1)?, behind == 0))
+        let behind = entry.panes.iter().rev().take_while(|trail| trail.index > index).count();
+        let at = entry.panes.len() - behind;
+        if behind > 0 {
+            entry.forget_merged();
+        }
+        if at > 0 && entry.panes[at - 1].index == index {
+            return entry.panes.get_mut(at - 1).map(|trail| (trail, Recorded::Passed));
+        }
+        if self.feeds.is_empty()
+            && let Some(newest) = entry.panes.back_mut()
+        {
+            newest.is_open &= behind > 0;
+        }
+        schedule_rolls(&mut self.rolls, self.spec.kind, group, index, now, interval);
+        entry.panes.insert(at, Trail::new(index, behind == 0));
+        let recorded = if behind == 0 { Recorded::Begun } else { Recorded::Passed };
+        entry.panes.get_mut(at).map(|trail| (trail, recorded))
     }
 
     /// Marks a group as changed since the last grid point.
@@ -195,18 +249,28 @@ impl View {
     }
 
     /// Marks the groups whose panes roll by `at`, and lets panes go that nothing reads any more.
-    pub fn roll(&mut self, at: Timestamp) {
+    /// Those that were still open are returned: the views behind this one do not have them.
+    fn roll(&mut self, at: Timestamp) -> Option<Vec<(KeyId, Trail)>> {
+        let mut gone = None;
         while let Some(entry) = self.rolls.first_entry()
             && *entry.key() <= at
         {
             for group in entry.remove() {
                 self.mark(group);
                 let (pane, kept) = (self.pane, self.kept);
-                if let Some(group) = self.group_mut(group) {
-                    group.drop_before(at, pane, kept);
+                let Some(group) = self.group_mut(group) else { continue };
+                if let Some(open) = group.drop_before(at, pane, kept) {
+                    gone.get_or_insert_with(Vec::new).push((group.key, open));
                 }
             }
         }
+        gone
+    }
+
+    /// Copies of all open panes, which count as handed on from here.
+    fn take_open(&mut self) -> Vec<(KeyId, Trail)> {
+        let groups = self.groups.iter_mut().flatten();
+        groups.filter_map(|group| Some((group.key, group.hand_over_newest()?))).collect()
     }
 
     /// The keys of the changed groups, in no order; they are clean afterwards.
@@ -276,8 +340,9 @@ impl View {
     }
 
     /// Totals of the trailing window that ends at `at`; all zero for a key without a group.
-    pub fn totals(&mut self, key: KeyId, at: Timestamp) -> Totals {
+    fn totals(&mut self, key: KeyId, at: Timestamp, open: Option<Open<'_>>) -> Totals {
         let (first, last) = self.range(at);
+        let open = self.within(open, first, last);
         let group = self.group_of(key);
         let Some(group) = group.and_then(|group| self.group_mut(group)) else { return Totals::default() };
         group.remember(at);
@@ -285,16 +350,28 @@ impl View {
             return totals;
         }
         let mut totals = Totals::default();
-        group.within(first, last).for_each(|trail| totals.add(trail));
+        group.within(first, last).chain(open).for_each(|trail| totals.add(trail));
         group.totals = Some(totals);
         totals
     }
 
     /// A quantile of the trailing window that ends at `at`; `None` when it is empty.
-    pub fn quantile(&mut self, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
+    fn quantile(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
         let ((first, last), shape) = (self.range(at), self.shape);
+        let parts = match self.is_fed() {
+            true => Parts::AllAnd(self.within(open, first, last)),
+            false => Parts::OlderAndNewest,
+        };
         let group = self.group_of(key)?;
-        self.group_mut(group)?.quantile(shape, first, last, at, q)
+        let group = self.group_mut(group)?;
+        group.remember(at);
+        group.quantile(shape, (first, last), q, parts)
+    }
+
+    /// The open pane of the source, if it is inside a window of these panes.
+    fn within<'a>(&self, open: Option<Open<'a>>, first: i64, last: i64) -> Option<&'a Trail> {
+        let open = open.filter(|open| (first..=last).contains(&open.start.index(self.pane)));
+        open.map(|open| open.trail)
     }
 
     /// Baseline views: the aligned windows sealed by `at` that end by `end`, oldest first.
@@ -303,6 +380,16 @@ impl View {
         let group = self.group_of(key).and_then(|group| self.group(group));
         group.into_iter().flat_map(move |group| group.within(first, last))
     }
+}
+
+/// Totals of a view's trailing window that ends at `at`; all zero for a key without a group.
+pub fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -> Totals {
+    feed::with_open(views, view, key, |view, open| view.totals(key, at, open))
+}
+
+/// A quantile of a view's trailing window that ends at `at`; `None` when it is empty.
+pub fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
+    feed::with_open(views, view, key, |view, open| view.quantile(key, at, q, open))
 }
 
 /// A pane changes the value of its group where it enters and where it leaves a window.

@@ -1,0 +1,191 @@
+//! Coarser panes out of finer ones.
+//!
+//! Intuition: rules over `[1m]` and `[5m]` of the same keys would record every value twice. So only
+//! the finest view of the same keys records values; each of its panes is handed on to the others
+//! when the next one is begun: one merge per pane instead of one addition per value.
+//! Invariant: a fed view holds everything of its keys but what is in the newest pane of its source
+//! as long as that one is open; whoever reads the fed view adds that pane.
+//! Rejected: making the coarse pane anew from the fine ones at each grid point (a merge of six
+//! histograms a second and key), and a running difference (floating sums drift).
+
+use super::group::Trail;
+use super::{Reading, Recorded, Subscription, View, ViewKind};
+use crate::core::key::KeyId;
+use crate::core::time::{Span, Timestamp};
+
+/// When it is: the ingest time and the distance of grid points.
+#[derive(Debug, Clone, Copy)]
+pub struct When {
+    pub now: Timestamp,
+    pub interval: Span,
+}
+
+/// The newest pane of a source, not handed on yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open<'a> {
+    pub(super) start: Timestamp,
+    pub(super) trail: &'a Trail,
+}
+
+/// Finds out which views get their panes from which; a function of what the views are.
+pub fn link(views: &mut [View]) {
+    let sources: Vec<Option<u32>> = (0..views.len()).map(|at| source_of(views, at)).collect();
+    for view in views.iter_mut() {
+        view.feeds.clear();
+        view.groups.iter_mut().flatten().for_each(|group| group.forget_merged());
+    }
+    for (at, source) in sources.into_iter().enumerate() {
+        views[at].source = source;
+        if let Some(source) = source {
+            views[source as usize].feeds.push(at as u32);
+        }
+    }
+}
+
+/// The finest view that holds what this one needs, if that is another one.
+fn source_of(views: &[View], at: usize) -> Option<u32> {
+    let rank = |at: usize| (views[at].pane, views[at].kept, at);
+    let fed = &views[at];
+    let can_feed = |other: &usize| {
+        let (finer, spec) = (&views[*other], &fed.spec);
+        rank(*other) < rank(at)
+            && is_trailing(finer)
+            && finer.spec.selector == spec.selector
+            && finer.spec.by == spec.by
+            && finer.spec.has_quantiles >= spec.has_quantiles
+            && finer.spec.has_spread >= spec.has_spread
+            && fed.pane.ms() % finer.pane.ms() == 0
+    };
+    let found = (0..views.len()).filter(|_| is_trailing(fed)).filter(can_feed).min_by_key(|at| rank(*at));
+    found.map(|at| at as u32)
+}
+
+fn is_trailing(view: &View) -> bool {
+    matches!(view.spec.kind, ViewKind::Trailing { .. })
+}
+
+/// Adds one observation to a group, and hands on what the views behind it need.
+#[inline]
+pub fn record(views: &mut [View], to: Subscription, reading: &Reading<'_>, when: When) {
+    let view = &mut views[to.view as usize];
+    let recorded = view.record(to.group, reading, when.now, when.interval);
+    if recorded != Recorded::Kept && !view.feeds.is_empty() {
+        hand_on(views, to, recorded, reading, when);
+    }
+}
+
+fn hand_on(views: &mut [View], to: Subscription, recorded: Recorded, reading: &Reading<'_>, when: When) {
+    let source = to.view as usize;
+    let feeds = std::mem::take(&mut views[source].feeds);
+    for fed in &feeds {
+        let Ok([source, fed]) = views.get_disjoint_mut([source, *fed as usize]) else { continue };
+        let Some(group) = source.group(to.group) else { continue };
+        match recorded {
+            Recorded::Kept => {}
+            Recorded::Passed => fed.take(group.key, reading, when),
+            Recorded::Begun => {
+                if let Some(finished) = group.finished() {
+                    fed.absorb(group.key, source.pane, finished, when);
+                }
+                fed.begin(group.key, reading.time(), when);
+            }
+        }
+    }
+    views[source].feeds = feeds;
+    if let Some(group) = views[source].group_mut(to.group) {
+        group.hand_over_older();
+    }
+}
+
+/// Lets panes enter and leave all views at a grid point.
+pub fn roll(views: &mut [View], when: When) {
+    for source in 0..views.len() {
+        let gone = views[source].roll(when.now);
+        let (feeds, pane) = (views[source].feeds.clone(), views[source].pane);
+        for (key, trail) in gone.iter().flat_map(|gone| gone.iter()) {
+            feeds.iter().for_each(|fed| views[*fed as usize].absorb(*key, pane, trail, when));
+        }
+    }
+}
+
+/// Hands on all open panes: the views are about to be linked anew.
+pub fn settle(views: &mut [View], when: When) {
+    for source in 0..views.len() {
+        let (open, pane) = (views[source].take_open(), views[source].pane);
+        for fed in views[source].feeds.clone() {
+            for (key, trail) in &open {
+                views[fed as usize].absorb(*key, pane, trail, when);
+            }
+        }
+    }
+}
+
+/// Marks the keys of the views behind one that changed.
+pub fn spread(views: &mut [View], changed: u32, keys: &[KeyId]) {
+    for fed in views[changed as usize].feeds.clone() {
+        let fed = &mut views[fed as usize];
+        for key in keys {
+            if let Some(group) = fed.group_of(*key) {
+                fed.forget_memo(group);
+            }
+        }
+    }
+}
+
+/// Reads a view together with the open pane of its source.
+pub(super) fn with_open<T>(
+    views: &mut [View],
+    at: u32,
+    key: KeyId,
+    read: impl FnOnce(&mut View, Option<Open<'_>>) -> T,
+) -> T {
+    let view = &mut views[at as usize];
+    let Some(source) = view.source else { return read(view, None) };
+    match views.get_disjoint_mut([source as usize, at as usize]) {
+        Ok([source, view]) => {
+            let pane = source.pane;
+            let group = source.group_of(key).and_then(|group| source.group(group));
+            let trail = group.and_then(|group| group.open());
+            read(view, trail.map(|trail| Open { start: trail.start(pane), trail }))
+        }
+        // A view is never its own source.
+        Err(_) => read(&mut views[at as usize], None),
+    }
+}
+
+impl View {
+    /// One observation that the source did not keep for itself.
+    fn take(&mut self, key: KeyId, reading: &Reading<'_>, when: When) {
+        let Some(group) = self.group_of(key) else { return };
+        self.record(group, reading, when.now, when.interval);
+        self.forget_merged(group);
+    }
+
+    /// A finished pane of the source.
+    fn absorb(&mut self, key: KeyId, pane: Span, finished: &Trail, when: When) {
+        let Some(group) = self.group_of(key) else { return };
+        if let Some((trail, _)) = self.trail(group, finished.start(pane), when.now, when.interval) {
+            trail.absorb(finished);
+        }
+        self.forget_merged(group);
+    }
+
+    /// The source has begun a pane: there is one for it here, so that its end is planned.
+    fn begin(&mut self, key: KeyId, time: Timestamp, when: When) {
+        let Some(group) = self.group_of(key) else { return };
+        self.trail(group, time, when.now, when.interval);
+    }
+
+    fn forget_merged(&mut self, group: u32) {
+        if let Some(group) = self.group_mut(group) {
+            group.forget_merged();
+        }
+    }
+
+    fn forget_memo(&mut self, group: u32) {
+        self.mark(group);
+        if let Some(group) = self.group_mut(group) {
+            group.memo_at = None;
+        }
+    }
+}

@@ -39,8 +39,8 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
     let outputs = Outputs {
         windows: args.windows_out.as_deref().map(output).transpose()?,
-        alerts: args.alerts_out.as_deref().map(output).transpose()?,
-        records: args.records_out.as_deref().map(output).transpose()?,
+        alerts: args.alerts_out.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
+        records: args.records_out.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
         refused: Some(Box::new(reporter(args.verbose))),
         progress: (std::io::stderr().is_terminal() && !args.json).then(|| progress(begun)),
     };
@@ -58,7 +58,7 @@ fn parse_time(text: &str) -> Result<Timestamp> {
     time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time, such as 2026-11-01T00:00:00Z")).into())
 }
 
-fn output(path: &Path) -> Result<Box<dyn Write>> {
+fn output(path: &Path) -> Result<Box<dyn Write + Send>> {
     if path == Path::new("-") {
         return Ok(Box::new(BufWriter::new(std::io::stdout())));
     }

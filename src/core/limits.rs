@@ -72,6 +72,9 @@ pub struct Limits {
     pub series_max: usize,
 }
 
+/// The finest pane that a rule reads: coarser ones are made of whole ones of these.
+pub const PANE_MIN: Span = Span::from_secs(10);
+
 /// What happens to an event that is late but not too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

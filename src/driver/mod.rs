@@ -5,4 +5,5 @@ pub mod file;
 pub mod ports;
 pub mod replay;
 pub mod sealed;
+pub mod window_sink;
 pub mod worker;

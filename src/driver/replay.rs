@@ -5,9 +5,8 @@
 
 use super::file::stamp::{Stamped, Stamper};
 use super::file::{Chunk, merge, reader};
-use super::sealed::SealedWindows;
+use super::window_sink::WindowSink;
 use crate::core::counters::Refusal;
-use crate::core::effect::WindowEffect;
 use crate::core::event::{Body, Control, Event, Record};
 use crate::core::identity::Directory;
 use crate::core::limits::Limits;
@@ -15,7 +14,6 @@ use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::alert::{self, RecordLine};
 use crate::wire::event::BadEvent;
 use crate::wire::line::{Content, Line};
-use crate::wire::window::WindowView;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -34,7 +32,7 @@ pub struct Options {
 /// Where the outputs go; what nobody wants is not made.
 #[derive(Default)]
 pub struct Outputs<'a> {
-    pub windows: Option<Box<dyn Write + 'a>>,
+    pub windows: Option<Box<dyn Write + Send + 'a>>,
     pub alerts: Option<Box<dyn Write + 'a>>,
     pub records: Option<Box<dyn Write + 'a>>,
     /// Told of each refused line: its number and what was wrong.
@@ -86,9 +84,14 @@ pub fn run(engine: Engine, options: &Options, outputs: Outputs<'_>) -> Result<Su
         several => merge::merged(several, options.sort)?,
     };
     let (size, consumed) = (input.size, input.consumed.clone());
-    let mut replay = Replay::new(engine, options, outputs);
+    // A correction leaves at the grid point after the event, which may be the last possible.
+    let limits = engine.limits();
+    let kept = limits.max_lateness + limits.evaluation_interval * 2;
+    let mut outputs = outputs;
+    let sink = WindowSink::new(kept, outputs.windows.take());
+    let mut replay = Replay::new(engine, options, outputs, &sink);
     let mut failed = None;
-    reader::read(input, options.threads, 0, &mut |chunk| {
+    reader::read(input, options.threads, 0, &|| sink.help(), &mut |chunk| {
         if failed.is_none() {
             failed = replay.chunk(chunk).err();
             let read = consumed.load(std::sync::atomic::Ordering::Relaxed);
@@ -103,11 +106,12 @@ pub fn run(engine: Engine, options: &Options, outputs: Outputs<'_>) -> Result<Su
 
 /// A replay under way.
 #[derive(Debug)]
-struct Replay<'a> {
+struct Replay<'s, 'a> {
     engine: Engine,
     directory: Directory,
     stamper: Stamper,
-    sealed: SealedWindows,
+    sink: &'s WindowSink<'a>,
+    is_alone: bool, // no other thread helps with the windows
     effects: Effects,
     outputs: Outputs<'a>,
     until: Option<Timestamp>,
@@ -118,15 +122,20 @@ struct Replay<'a> {
     stamped: Vec<Stamped>,
 }
 
-impl<'a> Replay<'a> {
-    fn new(engine: Engine, options: &Options, outputs: Outputs<'a>) -> Replay<'a> {
+impl<'s, 'a> Replay<'s, 'a> {
+    fn new(
+        engine: Engine,
+        options: &Options,
+        outputs: Outputs<'a>,
+        sink: &'s WindowSink<'a>,
+    ) -> Replay<'s, 'a> {
         let limits: Limits = engine.limits().clone();
         Replay {
             engine,
             directory: Directory::default(),
             stamper: Stamper::new(&limits),
-            // A correction leaves at the grid point after the event, which may be the last possible.
-            sealed: SealedWindows::new(limits.max_lateness + limits.evaluation_interval * 2),
+            sink,
+            is_alone: options.threads <= 1,
             effects: Effects::default(),
             outputs,
             until: options.until,
@@ -209,8 +218,9 @@ impl<'a> Replay<'a> {
     /// Carries the effects out.
     fn drain(&mut self) -> Result<(), ReplayError> {
         let mut effects = std::mem::take(&mut self.effects);
-        for window in effects.windows.drain(..) {
-            self.window(&window)?;
+        self.counts[0] += effects.windows.len() as u64;
+        if self.sink.is_wanted && !effects.windows.is_empty() {
+            self.sink.push(std::mem::take(&mut effects.windows), self.is_alone)?;
         }
         if let Some(alerts) = &mut self.outputs.alerts {
             for transition in &effects.transitions {
@@ -235,25 +245,6 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn window(&mut self, window: &WindowEffect) -> Result<(), ReplayError> {
-        self.counts[0] += 1;
-        let view = match window {
-            WindowEffect::Sealed(sealed) => {
-                self.sealed.keep(sealed).map_err(ReplayError::Temporary)?;
-                let Some(windows) = &mut self.outputs.windows else { return Ok(()) };
-                return write_json(windows, &WindowView::new(&sealed.key, &sealed.pane, 0, false));
-            }
-            WindowEffect::Correction(correction) => {
-                let (pane, revision) = self.sealed.correct(correction).map_err(ReplayError::Temporary)?;
-                WindowView::new(&correction.key, &pane, revision, false)
-            }
-        };
-        match &mut self.outputs.windows {
-            Some(windows) => write_json(windows, &view),
-            None => Ok(()),
-        }
-    }
-
     fn tell(&mut self, share: Option<f64>) {
         if let Some(progress) = &mut self.outputs.progress {
             let events = self.engine.counters().received;
@@ -270,13 +261,12 @@ impl<'a> Replay<'a> {
         }
         self.engine.finish(&mut self.effects);
         self.drain()?;
-        if let Some(windows) = &mut self.outputs.windows {
-            for (key, pane) in self.engine.open_windows() {
-                self.counts[0] += 1;
-                write_json(windows, &WindowView::new(&key, &pane, 0, true))?;
-            }
+        if self.sink.is_wanted {
+            let open = self.engine.open_windows();
+            self.counts[0] += open.len() as u64;
+            self.sink.open(&open)?;
         }
-        for output in [&mut self.outputs.windows, &mut self.outputs.alerts, &mut self.outputs.records] {
+        for output in [&mut self.outputs.alerts, &mut self.outputs.records] {
             output.iter_mut().try_for_each(|output| output.flush()).map_err(ReplayError::Output)?;
         }
         self.tell(Some(1.0));
@@ -285,7 +275,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), ReplayError> {
+pub(super) fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), ReplayError> {
     serde_json::to_writer(&mut *out, value).map_err(|error| ReplayError::Output(error.into()))?;
     out.write_all(b"\n").map_err(ReplayError::Output)
 }

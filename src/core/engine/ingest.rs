@@ -6,7 +6,7 @@ use crate::core::duplicates::Kind;
 use crate::core::effect::{Effects, Refused};
 use crate::core::event::{Event, HistogramEvent, Observation, Record, Samples};
 use crate::core::identity::{Directory, Identity, Who};
-use crate::core::limits::LatePolicy;
+use crate::core::limits::{LatePolicy, PANE_MIN};
 use crate::core::pane::{Pane, Sample};
 use crate::core::run::Derived;
 use crate::core::series::{Place, Unplaced};
@@ -149,18 +149,45 @@ impl Engine {
     ) {
         // The series is the same for all values; it is looked up for the first that needs it.
         let mut place = None;
-        for (time, value) in &samples.columns {
-            let arrival = self.arrival(*time, limit);
-            let outcome = match self.turned_away(arrival) {
-                Some(outcome) => outcome,
+        let mut rest = samples.columns.as_slice();
+        while let Some((time, value)) = rest.first().copied() {
+            let arrival = self.arrival(time, limit);
+            let (outcome, taken) = match self.turned_away(arrival) {
+                Some(outcome) => (outcome, 1),
                 None => match *place.get_or_insert_with(|| self.place(samples.who, directory)) {
-                    Ok(place) => self.observe(place, *time, *value, arrival),
-                    Err(refusal) => Outcome::Refused(refusal),
+                    Ok(place) if arrival == Arrival::OnTime && !self.is_cumulative(place) => {
+                        let run = &rest[..run_length(rest, limit)];
+                        (self.observe_run(place, run), run.len())
+                    }
+                    Ok(place) => (self.observe(place, time, value, arrival), 1),
+                    Err(refusal) => (Outcome::Refused(refusal), 1),
                 },
             };
-            self.counters.count(outcome, 1);
-            note(*time, outcome);
+            self.counters.count(outcome, taken as u64);
+            rest[..taken].iter().for_each(|(time, _)| note(*time, outcome));
+            rest = &rest[taken..];
         }
+    }
+
+    fn is_cumulative(&mut self, place: Place) -> bool {
+        self.series.with_metric(place.slot).is_some_and(|(_, metric)| metric.is_cumulative)
+    }
+
+    /// Records values of one series that are on time and fall into one pane: what is the same for
+    /// all of them is done once.
+    fn observe_run(&mut self, place: Place, run: &[(Timestamp, f64)]) -> Outcome {
+        let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
+        let (shape, factor) = (metric.shape, place.factor);
+        let mut samples = std::mem::take(&mut self.run);
+        samples.clear();
+        samples.extend(run.iter().map(|(time, value)| Sample::new(shape, value * factor, *time)));
+        let newest = samples.iter().fold(Timestamp::MIN, |newest, sample| newest.max(sample.time));
+        series.last_seen = self.now;
+        series.newest = series.newest.max(newest);
+        self.counters.overflow += samples.iter().filter(|sample| sample.is_saturated()).count() as u64;
+        let outcome = self.add(place.slot, &Reading::Run(&samples, newest), Arrival::OnTime);
+        self.run = samples;
+        outcome
     }
 
     fn histogram(&mut self, event: &HistogramEvent, limit: Timestamp, directory: &Directory) -> Outcome {
@@ -354,6 +381,14 @@ impl Engine {
             self.counters.derived_dropped += 1;
         }
     }
+}
+
+/// How many values from the first on fall into one pane and are within the limit.
+fn run_length(values: &[(Timestamp, f64)], limit: Timestamp) -> usize {
+    let start = values.first().map_or(Timestamp::MIN, |(time, _)| time.floor(PANE_MIN));
+    let end = start + PANE_MIN;
+    let is_within = |(time, _): &(Timestamp, f64)| *time >= start && *time < end && *time <= limit;
+    values.iter().position(|value| !is_within(value)).unwrap_or(values.len())
 }
 
 /// Cannot happen on an engine that is fed by its own decoders; refused rather than guessed.

@@ -25,7 +25,7 @@ use super::identity::Directory;
 use super::interruption::Interruptions;
 use super::key::{KeyId, Keys};
 use super::limits::Limits;
-use super::pane::Pane;
+use super::pane::{Pane, Sample};
 use super::rule::RuleSet;
 use super::rule::share::Shares;
 use super::run::Tracker;
@@ -67,6 +67,8 @@ pub struct Engine {
     counters: Counters,
     /// Earliest grid point at which there is something to do; MAX if none is known.
     grid_due: Timestamp,
+    /// Room for the values of one run, kept so that none is made anew.
+    run: Vec<Sample>,
 }
 
 /// Due time and size → the series whose window is sealed then, with the window's start.
@@ -114,6 +116,7 @@ impl Engine {
             interruptions: Interruptions::default(),
             counters: Counters::default(),
             grid_due: Timestamp::MAX,
+            run: Vec::new(),
         }
     }
 

@@ -149,6 +149,11 @@ fn record_reshaped(views: &mut [View], to: Subscription, reading: &Reading<'_>, 
             let sample = Sample::new(shape, sample.value, sample.time);
             feed::record(views, to, &Reading::One(sample), when);
         }
+        Reading::Run(samples, newest) => {
+            let samples: Vec<Sample> =
+                samples.iter().map(|sample| Sample::new(shape, sample.value, sample.time)).collect();
+            feed::record(views, to, &Reading::Run(&samples, *newest), when);
+        }
         Reading::Many(part, time) => {
             let mut reshaped = Pane::default();
             for (value, count) in part.values(from) {

@@ -1,5 +1,6 @@
 //! Expressions after checking: names are places in the rule set, units are factors.
 
+use super::super::limits::PANE_MIN;
 use super::super::selector::{By, Selector};
 use super::super::time::Span;
 use serde::{Deserialize, Serialize};
@@ -180,7 +181,7 @@ impl Compare {
 pub fn pane_of(window: Span) -> Span {
     let sizes = [Span::from_hours(1), Span::from_mins(5), Span::from_mins(1)];
     let fits = |pane: &Span| window.ms() % pane.ms() == 0 && pane.ms() * 5 <= window.ms();
-    sizes.into_iter().find(fits).unwrap_or(Span::from_secs(10))
+    sizes.into_iter().find(fits).unwrap_or(PANE_MIN)
 }
 
 impl Cond {

@@ -166,6 +166,9 @@ impl View {
         };
         match reading {
             Reading::One(sample) => trail.record(sample, has_quantiles, has_spread),
+            Reading::Run(samples, _) => {
+                samples.iter().for_each(|sample| trail.record(sample, has_quantiles, has_spread));
+            }
             Reading::Many(pane, _) => trail.merge(pane),
         }
         recorded
@@ -424,10 +427,12 @@ fn schedule_rolls(
     }
 }
 
-/// What is added to a pane: one value, or a whole pane of them.
+/// What is added to a pane: one value, some of the same finest pane, or a whole pane of them.
 #[derive(Debug)]
 pub enum Reading<'a> {
     One(Sample),
+    /// With the newest time among them.
+    Run(&'a [Sample], Timestamp),
     Many(&'a Pane, Timestamp),
 }
 
@@ -436,7 +441,7 @@ impl Reading<'_> {
     pub fn time(&self) -> Timestamp {
         match self {
             Reading::One(sample) => sample.time,
-            Reading::Many(_, time) => *time,
+            Reading::Run(_, time) | Reading::Many(_, time) => *time,
         }
     }
 
@@ -444,6 +449,7 @@ impl Reading<'_> {
     pub fn add_to(&self, pane: &mut Pane) {
         match self {
             Reading::One(sample) => pane.record(*sample),
+            Reading::Run(samples, _) => samples.iter().for_each(|sample| pane.record(*sample)),
             Reading::Many(part, _) => pane.merge(part),
         }
     }

@@ -146,11 +146,12 @@ fn decode(decoder: &mut Decoder, number: usize, block: &[u8]) -> Chunk {
 }
 
 /// Gives the chunks of an input to `apply`, in order. `threads` counts the calling one: with one,
-/// it decodes itself; with more, the others do.
+/// it decodes itself; with more, the others do, and `help` with something else between blocks.
 pub fn read(
     mut input: Input,
     threads: usize,
     decoders_before: usize,
+    help: &(dyn Fn() + Sync),
     apply: &mut impl FnMut(Chunk),
 ) -> Result<(), InputError> {
     let path = input.path.clone();
@@ -165,7 +166,7 @@ pub fn read(
             }
         }
     } else {
-        read_threaded(input, threads - 1, decoders_before, apply)
+        read_threaded(input, threads - 1, decoders_before, help, apply)
     };
     result.map_err(|source| InputError::Read { path, source })
 }
@@ -176,6 +177,7 @@ fn read_threaded(
     input: Input,
     workers: usize,
     decoders_before: usize,
+    help: &(dyn Fn() + Sync),
     apply: &mut impl FnMut(Chunk),
 ) -> io::Result<()> {
     let (sender, receiver) = sync_channel::<Numbered>(workers * CHUNKS_WAITING);
@@ -183,7 +185,7 @@ fn read_threaded(
     std::thread::scope(|scope| {
         for worker in 0..workers {
             let (source, sender) = (&source, sender.clone());
-            scope.spawn(move || work(decoders_before + worker, source, &sender));
+            scope.spawn(move || work(decoders_before + worker, source, help, &sender));
         }
         drop(sender);
         in_order(&receiver, apply)
@@ -191,10 +193,16 @@ fn read_threaded(
 }
 
 /// Takes blocks and decodes them until there are none, or nobody wants them.
-fn work(number: usize, source: &Mutex<(u64, Blocks)>, sender: &SyncSender<Numbered>) {
+fn work(
+    number: usize,
+    source: &Mutex<(u64, Blocks)>,
+    help: &(dyn Fn() + Sync),
+    sender: &SyncSender<Numbered>,
+) {
     let mut decoder = Decoder::new(number);
     let mut block = Vec::new();
     loop {
+        help();
         let taken = {
             // Poisoned only if another worker panicked, which ends the whole read anyway.
             let Ok(mut source) = source.lock() else { return };

@@ -34,6 +34,9 @@ pub struct Pane {
     negative: Option<Box<Histogram>>, // steps of the magnitudes of values < 0
 }
 
+/// A pane with more values than this is followed by one like it, most likely.
+const BUSY_COUNT: u64 = 48;
+
 /// A value ready to be recorded: its bucket is computed once for all the panes it goes to.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
@@ -81,6 +84,18 @@ impl Default for Pane {
 }
 
 impl Pane {
+    /// An empty pane with room for values in so many buckets.
+    pub fn with_room(buckets: usize) -> Pane {
+        Pane { positive: Histogram::with_room(buckets), ..Pane::default() }
+    }
+
+    /// An empty pane that is ready for about what a neighbour holds, if that was much.
+    pub fn ready_for(neighbour: &Pane) -> Pane {
+        let is_busy = neighbour.count > BUSY_COUNT;
+        let positive = if is_busy { Histogram::ready_for(&neighbour.positive) } else { Histogram::default() };
+        Pane { positive, ..Pane::default() }
+    }
+
     /// Takes in one value; of equal times the later call is the `last`.
     #[inline]
     pub fn record(&mut self, sample: Sample) {

@@ -90,6 +90,9 @@ pub struct Correction {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct OpenWindows {
     minutes: Vec<Open>,
+    /// Buckets that the minute sealed last had: the next one will need about as many.
+    #[serde(skip)]
+    minute_buckets: u16,
     fives: Vec<Open>,
     hours: Vec<Open>,
 }
@@ -111,6 +114,7 @@ impl OpenWindows {
     /// `None` when the series has too many open windows already.
     #[inline]
     pub fn open(&mut self, size: WindowSize, start: Timestamp) -> Option<(&mut Pane, bool)> {
+        let buckets = if size == WindowSize::Minute { self.minute_buckets } else { 0 };
         let list = self.list_mut(size);
         // Nearly always the newest one: search from the back.
         let behind = list.iter().rev().take_while(|open| open.start > start).count();
@@ -123,7 +127,7 @@ impl OpenWindows {
             if list.is_empty() {
                 list.reserve_exact(1);
             }
-            list.insert(at, Open { start, pane: Pane::default() });
+            list.insert(at, Open { start, pane: Pane::with_room(buckets.into()) });
             at
         } else {
             at - 1
@@ -139,6 +143,9 @@ impl OpenWindows {
         let pane = list.remove(at).pane;
         if list.is_empty() && list.capacity() > 2 {
             *list = Vec::new();
+        }
+        if size == WindowSize::Minute {
+            self.minute_buckets = pane.positive().sparse_len() as u16;
         }
         let Some(coarser) = size.coarser() else { return Some((pane, None)) };
         let coarse_start = start.floor(coarser.span());

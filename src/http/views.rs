@@ -3,6 +3,7 @@
 use super::{Failure, Shared, json_response};
 use crate::core::alert::transition::State as AlertState;
 use crate::core::event::{Ack, Control};
+use crate::core::pane::Pane;
 use crate::core::series::SeriesInfo;
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Span, Timestamp};
@@ -98,12 +99,7 @@ pub async fn windows<S: Store + Send + Sync + 'static>(
         let mut start = from.ceil(asked.size.span());
         while start < to && windows.len() < WINDOWS_MAX {
             if let Some(stored) = shared.store.window((asked.size, start, row.series.id)).map_err(failed)? {
-                windows.push(WindowView::new(
-                    &key(row, asked.size, start),
-                    &stored.pane,
-                    stored.revision,
-                    false,
-                ));
+                windows.push((key(row, asked.size, start), stored.pane, stored.revision, false));
             }
             start = start + asked.size.span();
         }
@@ -113,8 +109,14 @@ pub async fn windows<S: Store + Send + Sync + 'static>(
     let open = shared.ask(move |engine| open_windows(engine, &ids, size, from, to)).await?;
     windows.extend(open);
     windows.truncate(WINDOWS_MAX);
+    let views =
+        windows.iter().map(|(key, pane, revision, is_open)| WindowView::new(key, pane, *revision, *is_open));
+    let windows: Vec<WindowView<'_>> = views.collect();
     Ok(json_response(StatusCode::OK, json!({ "windows": windows }).to_string()))
 }
+
+/// A window with its revision and whether it is still open.
+type Found = (WindowKey, Pane, u32, bool);
 
 /// Windows looked back when no `from` is given.
 const WINDOWS_DEFAULT: i64 = 60;
@@ -129,7 +131,7 @@ fn open_windows(
     size: WindowSize,
     from: Timestamp,
     to: Timestamp,
-) -> Vec<WindowView> {
+) -> Vec<Found> {
     let table = engine.series();
     let series = table.iter().map(|(_, series)| series).filter(|series| ids.contains(&series.info.id));
     series
@@ -139,8 +141,7 @@ fn open_windows(
                 CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape };
             let open = series.windows.current(size).into_iter();
             let open = open.filter(|open| open.start >= from && open.start < to);
-            open.map(|open| WindowView::new(&key(&row, size, open.start), &open.pane, 0, true))
-                .collect::<Vec<_>>()
+            open.map(|open| (key(&row, size, open.start), open.pane, 0, true)).collect::<Vec<_>>()
         })
         .collect()
 }

@@ -2,22 +2,25 @@
 
 use crate::core::Timestamp;
 use crate::core::alert::transition::rfc3339;
+use crate::core::identity::Labels;
 use crate::core::pane::Pane;
 use crate::core::unit::Unit;
 use crate::core::window::{WindowKey, WindowSize};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
-/// A window as others see it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A window as others see it; it borrows the texts of its series.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(title = "window")]
-pub struct WindowView {
-    pub source: String,
-    pub name: String,
+pub struct WindowView<'a> {
+    pub source: &'a str,
+    pub name: &'a str,
     #[schemars(with = "Option<String>")]
     pub unit: Option<Unit>,
-    pub labels: BTreeMap<String, String>,
+    #[serde(serialize_with = "as_map")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub labels: &'a Labels,
     #[schemars(with = "String")]
     pub window: WindowSize,
     #[serde(with = "rfc3339")]
@@ -44,15 +47,19 @@ pub struct WindowView {
     pub incomplete: bool,
 }
 
-impl WindowView {
-    pub fn new(key: &WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView {
+fn as_map<S: Serializer>(labels: &&Labels, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
+}
+
+impl<'a> WindowView<'a> {
+    pub fn new(key: &'a WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView<'a> {
         let quantile = |q| pane.quantile(key.shape, q);
         let some = |value: f64| (pane.count > 0).then_some(value);
         WindowView {
-            source: key.series.source.to_string(),
-            name: key.series.name.to_string(),
+            source: &key.series.source,
+            name: &key.series.name,
             unit: key.unit.clone(),
-            labels: key.series.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            labels: &key.series.labels,
             window: key.size,
             start: key.start,
             end: key.start + key.size.span(),

@@ -210,9 +210,18 @@ impl Engine {
         self.add(place.slot, &Reading::Many(&part, event.time), arrival)
     }
 
+    /// Start of the minute of a time: nearly always the minute of the event before.
     #[inline]
-    fn arrival(&self, time: Timestamp, limit: Timestamp) -> Arrival {
-        let end = time.floor(WindowSize::Minute.span()) + WindowSize::Minute.span();
+    fn minute_of(&mut self, time: Timestamp) -> Timestamp {
+        if time < self.minute || time >= self.minute + WindowSize::Minute.span() {
+            self.minute = time.floor(WindowSize::Minute.span());
+        }
+        self.minute
+    }
+
+    #[inline]
+    fn arrival(&mut self, time: Timestamp, limit: Timestamp) -> Arrival {
+        let end = self.minute_of(time) + WindowSize::Minute.span();
         if time > limit {
             Arrival::Future
         } else if self.now <= end + self.limits.allowed_lateness {
@@ -314,7 +323,7 @@ impl Engine {
 
     #[inline]
     fn add_on_time(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
-        let start = reading.time().floor(WindowSize::Minute.span());
+        let start = self.minute_of(reading.time());
         let Some(series) = self.series.get_mut(slot) else { return LOST };
         let Some((pane, is_new)) = series.windows.open(WindowSize::Minute, start) else {
             return Outcome::Refused(Refusal::Cardinality);

@@ -69,6 +69,8 @@ pub struct Engine {
     grid_due: Timestamp,
     /// Room for the values of one run, kept so that none is made anew.
     run: Vec<Sample>,
+    /// Start of the minute that the newest event fell into; only a shortcut.
+    minute: Timestamp,
 }
 
 /// Due time and size → the series whose window is sealed then, with the window's start.
@@ -117,6 +119,7 @@ impl Engine {
             counters: Counters::default(),
             grid_due: Timestamp::MAX,
             run: Vec::new(),
+            minute: Timestamp::MIN,
         }
     }
 
@@ -286,6 +289,10 @@ impl Engine {
     /// Something changed that the next grid point must look at.
     #[inline]
     fn wake_grid(&mut self) {
+        // A grid point that is due within one interval is the next one.
+        if self.grid_due <= self.now + self.limits.evaluation_interval {
+            return;
+        }
         self.grid_due = self.grid_due.min(self.now.next(self.limits.evaluation_interval));
     }
 

@@ -49,8 +49,34 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// An empty one with room for values in so many buckets.
+    pub fn with_room(buckets: usize) -> Histogram {
+        Histogram { form: Form::Sparse(Vec::with_capacity(buckets)) }
+    }
+
+    /// An empty one that is ready for about what `other` holds.
+    pub fn ready_for(other: &Histogram) -> Histogram {
+        let form = match &other.form {
+            Form::Dense(dense) => Form::Dense(Box::new(Dense::over(dense.first, (dense.end() - 1) as u16))),
+            Form::Sparse(_) | Form::Wide(_) => Form::Sparse(Vec::new()),
+        };
+        Histogram { form }
+    }
+
+    /// Buckets in the list of a sparse one; 0 for the other forms, which need no room beforehand.
+    pub fn sparse_len(&self) -> usize {
+        match &self.form {
+            Form::Sparse(pairs) => pairs.len(),
+            Form::Dense(_) | Form::Wide(_) => 0,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
-        matches!(&self.form, Form::Sparse(pairs) if pairs.is_empty())
+        match &self.form {
+            Form::Sparse(pairs) => pairs.is_empty(),
+            Form::Dense(dense) => dense.blocks.iter().all(|block| *block == 0),
+            Form::Wide(_) => false, // it was made for a large count
+        }
     }
 
     /// Counts one value in its bucket.

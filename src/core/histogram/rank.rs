@@ -22,13 +22,18 @@ pub fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     None
 }
 
+/// Counts of one block, both histograms together.
+type Block = [u64; BLOCK_BUCKETS];
+
 fn inside(cursors: &[Cursor<'_>; 2], block: usize, rank: u64) -> Option<u16> {
+    let mut counts: Block = [0; BLOCK_BUCKETS];
+    cursors.iter().for_each(|cursor| cursor.add_block(block, &mut counts));
     let mut seen = 0;
-    for bucket in (block * BLOCK_BUCKETS..(block + 1) * BLOCK_BUCKETS).rev() {
-        let bucket = bucket as u16; // at most the last bucket of a layout, which fits
-        seen += cursors[0].count(bucket) + cursors[1].count(bucket);
+    for (at, count) in counts.iter().enumerate().rev() {
+        seen += count;
         if seen >= rank {
-            return Some(bucket);
+            // At most the last bucket of a layout, which fits.
+            return Some((block * BLOCK_BUCKETS + at) as u16);
         }
     }
     None
@@ -90,22 +95,29 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// How many values are in a bucket of the block that was entered.
-    fn count(&self, bucket: u16) -> u64 {
+    /// Adds the counts of the block that was entered.
+    fn add_block(&self, wanted: usize, sums: &mut Block) {
         match self {
             Cursor::Sparse { block, .. } => {
-                let found = block.iter().find(|pair| unpack(**pair).0 == bucket);
-                found.map_or(0, |pair| unpack(*pair).1)
+                for (bucket, count) in block.iter().map(|pair| unpack(*pair)) {
+                    sums[usize::from(bucket) % BLOCK_BUCKETS] += count;
+                }
             }
             Cursor::Dense { first, counts, .. } => {
-                let Some(place) = bucket.checked_sub(*first).map(usize::from) else { return 0 };
+                let Some(place) = wanted.checked_sub(usize::from(*first) >> BLOCK_BITS) else { return };
+                let cells = place * BLOCK_BUCKETS..(place + 1) * BLOCK_BUCKETS;
                 match counts {
-                    Counts::Narrow(counts) => counts.get(place).map_or(0, |count| u64::from(*count)),
-                    Counts::Wide(counts) => counts.get(place).copied().unwrap_or(0),
+                    Counts::Narrow(counts) => add_cells(sums, counts.get(cells)),
+                    Counts::Wide(counts) => add_cells(sums, counts.get(cells)),
                 }
             }
         }
     }
+}
+
+fn add_cells<C: Copy + Into<u64>>(sums: &mut Block, cells: Option<&[C]>) {
+    let cells = cells.unwrap_or_default();
+    sums.iter_mut().zip(cells).for_each(|(sum, cell)| *sum += (*cell).into());
 }
 
 #[cfg(test)]

@@ -182,8 +182,10 @@ pub(super) enum Parts<'a> {
 }
 
 impl Trail {
-    pub(super) fn new(index: i64, is_open: bool) -> Trail {
-        Trail { index, pane: Pane::default(), mean: 0.0, m2: 0.0, is_open }
+    /// `before`: the pane next to it, if there is one.
+    pub(super) fn new(index: i64, is_open: bool, before: Option<&Trail>) -> Trail {
+        let pane = before.map_or_else(Pane::default, |before| Pane::ready_for(&before.pane));
+        Trail { index, pane, mean: 0.0, m2: 0.0, is_open }
     }
 
     /// When the pane begins; `pane`: how long it is.

@@ -65,6 +65,8 @@ pub struct View {
     dirty: Vec<u32>,
     /// Grid point → groups whose value changes there because a pane enters or leaves.
     rolls: BTreeMap<Timestamp, Vec<u32>>,
+    /// The pane that the newest reading fell into; only a shortcut.
+    current: (Timestamp, i64), // start, index
     /// The views that get their panes from this one.
     feeds: Vec<u32>,
     /// The view that this one gets its panes from.
@@ -99,6 +101,7 @@ impl View {
             by_key: HashMap::default(),
             dirty: Vec::new(),
             rolls: BTreeMap::new(),
+            current: (Timestamp::clamped(0), 0),
             feeds: Vec::new(),
             source: None,
         }
@@ -183,7 +186,8 @@ impl View {
         now: Timestamp,
         interval: Span,
     ) -> Option<(&mut Trail, Recorded)> {
-        let (pane, kept) = (self.pane, self.kept);
+        let kept = self.kept;
+        let (start, index) = self.place(time);
         let entry = self.groups.get_mut(group as usize)?.as_mut()?;
         if !entry.is_dirty {
             entry.is_dirty = true;
@@ -191,16 +195,25 @@ impl View {
         }
         entry.newest = entry.newest.max(time);
         entry.memo_at = None;
-        if self.spec.kind == ViewKind::Newest || time.floor(pane) + kept < now {
+        if self.spec.kind == ViewKind::Newest || start + kept < now {
             return None;
         }
-        let index = time.index(pane);
         if entry.panes.back().is_some_and(|newest| newest.index == index) {
             let newest = self.groups.get_mut(group as usize)?.as_mut()?.panes.back_mut()?;
             let recorded = if newest.is_open { Recorded::Kept } else { Recorded::Passed };
             return Some((newest, recorded));
         }
         self.older_or_new(group, index, now, interval)
+    }
+
+    /// Start and index of the pane of a time.
+    #[inline]
+    fn place(&mut self, time: Timestamp) -> (Timestamp, i64) {
+        let (start, _) = self.current;
+        if time < start || time >= start + self.pane {
+            self.current = (time.floor(self.pane), time.index(self.pane));
+        }
+        self.current
     }
 
     /// A pane that is not the newest one, or a new one.
@@ -226,7 +239,8 @@ impl View {
             newest.is_open &= behind > 0;
         }
         schedule_rolls(&mut self.rolls, self.spec.kind, group, index, now, interval);
-        entry.panes.insert(at, Trail::new(index, behind == 0));
+        let trail = Trail::new(index, behind == 0, entry.panes.back());
+        entry.panes.insert(at, trail);
         let recorded = if behind == 0 { Recorded::Begun } else { Recorded::Passed };
         entry.panes.get_mut(at).map(|trail| (trail, recorded))
     }
@@ -344,7 +358,7 @@ impl View {
 
     /// Totals of the trailing window that ends at `at`; all zero for a key without a group.
     fn totals(&mut self, key: KeyId, at: Timestamp, open: Option<Open<'_>>) -> Totals {
-        let (first, last) = self.range(at);
+        let ((first, last), has_spread) = (self.range(at), self.spec.has_spread);
         let open = self.within(open, first, last);
         let group = self.group_of(key);
         let Some(group) = group.and_then(|group| self.group_mut(group)) else { return Totals::default() };
@@ -353,7 +367,7 @@ impl View {
             return totals;
         }
         let mut totals = Totals::default();
-        group.within(first, last).chain(open).for_each(|trail| totals.add(trail));
+        group.within(first, last).chain(open).for_each(|trail| totals.add(trail, has_spread));
         group.totals = Some(totals);
         totals
     }

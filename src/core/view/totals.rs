@@ -30,8 +30,11 @@ impl Default for Totals {
 }
 
 impl Totals {
-    pub(super) fn add(&mut self, trail: &Trail) {
-        self.add_moments(trail.pane.count, trail.mean, trail.m2);
+    pub(super) fn add(&mut self, trail: &Trail, has_spread: bool) {
+        match has_spread {
+            true => self.add_moments(trail.pane.count, trail.mean, trail.m2),
+            false => self.count += trail.pane.count,
+        }
         self.sum += trail.pane.sum;
         self.min = self.min.min(trail.pane.min);
         self.max = self.max.max(trail.pane.max);

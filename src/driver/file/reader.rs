@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 
 /// Bytes of a block: large enough that threads hardly meet, small enough to stay in the cache.
@@ -146,7 +146,7 @@ fn decode(decoder: &mut Decoder, number: usize, block: &[u8]) -> Chunk {
 }
 
 /// Gives the chunks of an input to `apply`, in order. `threads` counts the calling one: with one,
-/// it decodes itself; with more, the others do, and `help` with something else between blocks.
+/// it decodes itself; with more, the others do. Whoever would wait for another calls `help` first.
 pub fn read(
     mut input: Input,
     threads: usize,
@@ -188,7 +188,7 @@ fn read_threaded(
             scope.spawn(move || work(decoders_before + worker, source, help, &sender));
         }
         drop(sender);
-        in_order(&receiver, apply)
+        in_order(&receiver, help, apply)
     })
 }
 
@@ -202,7 +202,6 @@ fn work(
     let mut decoder = Decoder::new(number);
     let mut block = Vec::new();
     loop {
-        help();
         let taken = {
             // Poisoned only if another worker panicked, which ends the whole read anyway.
             let Ok(mut source) = source.lock() else { return };
@@ -212,21 +211,39 @@ fn work(
             (*sequence - 1, read)
         };
         let (sequence, chunk) = match taken {
-            (_, Ok(false)) => return,
+            (_, Ok(false)) => return help(),
             (sequence, Ok(true)) => (sequence, Ok(decode(&mut decoder, number, &block))),
             (sequence, Err(error)) => (sequence, Err(error)),
         };
         let is_last = chunk.is_err();
-        if sender.send((sequence, chunk)).is_err() || is_last {
+        let sent = sender.try_send((sequence, chunk)).or_else(|failed| match failed {
+            TrySendError::Full(chunk) => {
+                help();
+                sender.send(chunk).map_err(drop)
+            }
+            TrySendError::Disconnected(_) => Err(()),
+        });
+        if sent.is_err() || is_last {
             return;
         }
     }
 }
 
-fn in_order(receiver: &Receiver<Numbered>, apply: &mut impl FnMut(Chunk)) -> io::Result<()> {
+fn in_order(
+    receiver: &Receiver<Numbered>,
+    help: &(dyn Fn() + Sync),
+    apply: &mut impl FnMut(Chunk),
+) -> io::Result<()> {
     let mut waiting = BTreeMap::new();
     let mut next = 0;
-    for (sequence, chunk) in receiver {
+    let receive = || {
+        let ready = receiver.try_recv();
+        ready.or_else(|_| {
+            help();
+            receiver.recv()
+        })
+    };
+    while let Ok((sequence, chunk)) = receive() {
         waiting.insert(sequence, chunk);
         while let Some(chunk) = waiting.remove(&next) {
             apply(chunk?);

@@ -46,16 +46,21 @@ fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
 }
 
 fn write(out: &mut impl Write, record: &Logged) -> Result<()> {
+    writeln!(out, "{}", line(record).context("a control record cannot be read")?)?;
+    Ok(())
+}
+
+/// A record of the log as a line that `replay` reads.
+pub fn line(record: &Logged) -> Result<String, serde_json::Error> {
     let (seq, stamp) = (record.seq, record.stamp);
     let control: Control;
     let line = match &record.entry {
         Entry::Events(codec, payload) => Exported::events(seq, stamp, *codec, payload),
         Entry::Tick => Exported::tick(seq, stamp),
         Entry::Control(json) => {
-            control = serde_json::from_slice(json).context("a control record cannot be read")?;
+            control = serde_json::from_slice(json)?;
             Exported::control(seq, stamp, &control)
         }
     };
-    writeln!(out, "{}", line.text())?;
-    Ok(())
+    Ok(line.text())
 }

@@ -50,31 +50,38 @@ pub fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Line {
             content: Content::One(Event::Metric(read.observation)),
         };
     }
-    decode_slowly(decoder, bytes).unwrap_or_else(|bad| Line {
-        ingest_time: None,
-        content: Content::Many(Box::new(Decoded { events: Vec::new(), bad: vec![bad] })),
-    })
+    let (ingest_time, content) = decode_slowly(decoder, bytes);
+    let content =
+        content.unwrap_or_else(|bad| Content::Many(Box::new(Decoded { events: Vec::new(), bad: vec![bad] })));
+    Line { ingest_time, content }
 }
 
-fn decode_slowly(decoder: &mut Decoder, bytes: &[u8]) -> Result<Line, BadEvent> {
-    let found = fields::from_json(bytes).map_err(|error| BadEvent::json(0, &error))?;
+/// A line whose event is refused keeps its ingest time: time passes by it all the same.
+fn decode_slowly(decoder: &mut Decoder, bytes: &[u8]) -> (Option<Timestamp>, Result<Content, BadEvent>) {
+    let found = match fields::from_json(bytes) {
+        Ok(found) => found,
+        Err(error) => return (None, Err(BadEvent::json(0, &error))),
+    };
     let ingest_time = match &found.ingest_time {
-        None | Some(fields::Value::Null) => None,
-        Some(value) => Some(
-            super::event::instant_of("ingest_time", value)
-                .map_err(|message| BadEvent::new(0, Refusal::BadPayload, message))?,
-        ),
+        None | Some(fields::Value::Null) => Ok(None),
+        Some(value) => super::event::instant_of("ingest_time", value).map(Some),
     };
-    let content = if found.r#type.is_some() {
-        let event = decoder.build(0, &found)?;
+    match ingest_time {
+        Ok(ingest_time) => (ingest_time, content(decoder, bytes, &found)),
+        Err(message) => (None, Err(BadEvent::new(0, Refusal::BadPayload, message))),
+    }
+}
+
+fn content(decoder: &mut Decoder, bytes: &[u8], found: &fields::Fields<'_>) -> Result<Content, BadEvent> {
+    if found.r#type.is_some() {
+        let event = decoder.build(0, found)?;
         decoder.learn(bytes, &event);
-        Content::One(event)
+        Ok(Content::One(event))
     } else if found.tick.is_some() {
-        Content::Tick
+        Ok(Content::Tick)
     } else {
-        enveloped(decoder, bytes)?
-    };
-    Ok(Line { ingest_time, content })
+        enveloped(decoder, bytes)
+    }
 }
 
 fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
@@ -145,12 +152,12 @@ impl<'a> Exported<'a> {
 
 impl Exported<'_> {
     /// The line's text. A lone event stands beside `seq` and `ingest_time`, unless it has fields
-    /// of these names itself.
+    /// of these names itself, or could be taken for something else than an event.
     pub fn text(&self) -> String {
         if let Some([event]) = self.events.as_deref()
             && let Some(fields) = event.get().trim().strip_prefix('{')
             && !["\"seq\"", "\"ingest_time\"", "\\u"].iter().any(|taken| fields.contains(taken))
-            && fields.trim() != "}"
+            && fields::from_json(event.get().as_bytes()).is_ok_and(|found| found.r#type.is_some())
         {
             return format!("{{\"seq\":{},\"ingest_time\":\"{}\",{fields}", self.seq, self.ingest_time);
         }

@@ -26,16 +26,16 @@ fn binary() -> Command {
     command
 }
 
-#[expect(clippy::zombie_processes, reason = "`Service` waits for it when it is dropped")]
 fn start(data: &Path, pipelines: &Path) -> Service {
-    let mut child = binary()
-        .args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(data)
-        .arg("--pipelines")
-        .arg(pipelines)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let mut command = binary();
+    command.args(["run", "--listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(data).arg("--pipelines").arg(pipelines);
+    spawn(command)
+}
+
+#[expect(clippy::zombie_processes, reason = "`Service` waits for it when it is dropped")]
+fn spawn(mut command: Command) -> Service {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut log = BufReader::new(child.stderr.take().expect("piped"));
     let mut seen = String::new();
     loop {
@@ -260,4 +260,76 @@ fn a_data_dir_in_use_or_unwritable_is_a_clear_error() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").expect("writable");
     assert!(run(&file.join("below")).contains("cannot write to"));
+}
+
+/// Goal: a full disk is a clear refusal, heals when there is room, and loses nothing acknowledged.
+/// Method: the largest file the process may write is bounded, as a full disk bounds it.
+#[test]
+fn a_full_disk_refuses_and_heals() {
+    const ROOM_BLOCKS: u64 = 6 << 10; // of 1,024 bytes
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {ROOM_BLOCKS}; exec \"$@\"")).arg("bash");
+    command.arg(env!("CARGO_BIN_EXE_streamgauge")).args(["run", "--listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(&data).arg("--pipelines").arg(&pipelines).env("RUST_LOG", "info");
+    let mut service = spawn(command);
+    let is_taken = |answer: &Option<Value>| answer.as_ref().is_some_and(|answer| answer["accepted"] == 500);
+    let mut acknowledged = 0;
+    let refusal = loop {
+        let answer = post(&service.url, &batch(acknowledged, 500));
+        match is_taken(&answer) {
+            true => acknowledged += 500,
+            false => break answer,
+        }
+        assert!(acknowledged < 1_000_000, "the disk is never full");
+    };
+    let refusal = refusal.unwrap_or_default().to_string();
+    assert!(refusal.is_empty() || refusal.contains("full") || refusal == "null", "{refusal}");
+    let pid = service.child.id().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
+    assert!(raised.expect("prlimit").success());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_taken(&post(&service.url, &batch(acknowledged, 500))) {
+        assert!(Instant::now() < deadline, "it does not heal");
+    }
+    acknowledged += 500;
+    service.child.kill().expect("kill -9");
+    service.child.wait().expect("it is dead");
+    let service = start(&data, &pipelines);
+    let counted: u64 = ["s-0", "s-1", "s-2"]
+        .into_iter()
+        .flat_map(|source| {
+            let path = format!("/api/v1/windows?source={source}&name=latency_ms&window=1h");
+            service.json(&path)["windows"].as_array().cloned().unwrap_or_default()
+        })
+        .filter_map(|window| window["count"].as_u64())
+        .sum();
+    assert_eq!(counted, acknowledged);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn a_configuration_file_is_read_and_late_events_are_kept_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("streamgauge.yaml");
+    let data = dir.path().join("data");
+    let text =
+        format!("data_dir: {}\nlimits: {{ allowed_lateness: 1s, late_policy: dead }}\n", data.display());
+    std::fs::write(&config, text).expect("writable");
+    let mut command = binary();
+    command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(&config).arg("--pipelines");
+    command.arg(rules(dir.path()));
+    let service = spawn(command);
+    let event = |time: u64| json!({"type": "metric", "time": time, "source": "a", "name": "b", "value": 1});
+    post(&service.url, &json!([event(now_ms()), event(now_ms() - 600_000)]).to_string()).expect("202");
+    let dead = service.wait_for("/api/v1/dead", |found| found.to_string().contains("late"));
+    assert!(dead.to_string().contains("\"index\":1"), "{dead}");
+    assert!(service.get("/metrics").contains("streamgauge_events_dropped_total 1"));
+    assert!(data.join("streamgauge.redb").exists());
+    assert_eq!(service.stop(), Some(0));
+    std::fs::write(&config, "data_dri: x\n").expect("writable");
+    let refused = binary().args(["run", "--config"]).arg(&config).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("streamgauge.yaml:1:"));
 }

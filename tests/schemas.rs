@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use streamgauge::wire::schema::{Kind, text};
+use streamgauge::app::schema as text;
+use streamgauge::wire::schema::Kind;
 
 #[test]
 fn the_schemas_are_those_of_the_types() {

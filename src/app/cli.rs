@@ -1,5 +1,6 @@
 //! The command line: words, flags, environment, examples.
 
+use crate::core::limits::{LatePolicy, Limits};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -87,13 +88,13 @@ pub struct RunArgs {
     /// Where log and windows are kept [default: $XDG_DATA_HOME/streamgauge]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Address of the API and the page; beyond loopback it needs STREAMGAUGE_TOKEN
-    #[arg(long, value_name = "ADDRESS", env = "STREAMGAUGE_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
-    /// Time to finish after SIGTERM
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
-    pub grace: crate::core::Span,
-    /// Configuration file (not available yet; flags and environment do)
+    /// Address of the API and the page; beyond loopback it needs STREAMGAUGE_TOKEN [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", env = "STREAMGAUGE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Time to finish after SIGTERM [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub grace: Option<crate::core::Span>,
+    /// Configuration file; flags and environment stand above it
     #[arg(long, value_name = "FILE", env = "STREAMGAUGE_CONFIG")]
     pub config: Option<PathBuf>,
     /// What this process does: all, or (not available yet) ingest, notify, api
@@ -234,23 +235,27 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The engine's limits with what was said here put in.
-    pub fn limits(&self) -> anyhow::Result<crate::core::limits::Limits> {
-        use crate::core::limits::{LatePolicy, Limits};
-        let mut limits = Limits::default();
+    /// The default limits with what was said here put in.
+    pub fn limits(&self) -> anyhow::Result<Limits> {
+        self.over(Limits::default())
+    }
+
+    /// The limits with what was said here put in.
+    pub fn over(&self, mut limits: Limits) -> anyhow::Result<Limits> {
         limits.allowed_lateness = self.allowed_lateness.unwrap_or(limits.allowed_lateness);
         limits.max_lateness = self.max_lateness.unwrap_or(limits.max_lateness);
         limits.evaluation_interval = self.evaluation_interval.unwrap_or(limits.evaluation_interval);
         limits.late_policy = match self.late_policy.as_deref() {
             Some("drop") => LatePolicy::Drop,
             Some("dead") => LatePolicy::Dead,
-            _ => LatePolicy::Correct,
+            Some(_) => LatePolicy::Correct,
+            None => limits.late_policy,
         };
         if !limits.evaluation_interval.is_positive() {
-            return Err(Usage("--evaluation-interval must be above zero".into()).into());
+            return Err(Usage("the evaluation interval must be above zero".into()).into());
         }
         if limits.max_lateness < limits.allowed_lateness {
-            return Err(Usage("--max-lateness must not be below --allowed-lateness".into()).into());
+            return Err(Usage("the maximal lateness must not be below the allowed one".into()).into());
         }
         Ok(limits)
     }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod config;
 pub mod demo;
 pub mod export;
 pub mod remote;
@@ -35,7 +36,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Alerts { command } => remote::alerts(&command),
         Command::Rules { command } => remote::rules(&command),
         Command::Schema { kind } => {
-            println!("{}", crate::wire::schema::text(kind));
+            println!("{}", schema(kind));
             Ok(FINE)
         }
         Command::Completions { shell } => {
@@ -57,5 +58,13 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         BAD_CONFIG
     } else {
         FAILED
+    }
+}
+
+/// The JSON Schema of what goes in or comes out, or of the configuration file.
+pub fn schema(kind: crate::wire::schema::Kind) -> String {
+    match kind {
+        crate::wire::schema::Kind::Config => config::schema(),
+        other => crate::wire::schema::text(other),
     }
 }

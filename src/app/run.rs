@@ -1,18 +1,15 @@
 //! `streamgauge run`: the service, until a signal says otherwise.
 
 use super::cli::RunArgs;
+use super::config::Config;
 use super::service::{self, Parts};
 use super::{FINE, check};
 use crate::adapters::clock::SystemClock;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub fn run(args: &RunArgs) -> Result<u8> {
-    let not_yet = [
-        (args.config.is_some(), "--config is not available yet; use flags and environment variables"),
-        (args.role != "all", "--role is not available yet; one process does everything"),
-    ];
+    let not_yet = [(args.role != "all", "--role is not available yet; one process does everything")];
     if let Some((_, message)) = not_yet.into_iter().find(|(is_asked, _)| *is_asked) {
         return Err(super::BadConfig(message.into()).into());
     }
@@ -23,20 +20,19 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         )
         .into());
     }
+    let config = Config::read(args)?;
     start_tracing();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(serve(args))
+    runtime.block_on(serve(&config))
 }
 
-async fn serve(args: &RunArgs) -> Result<u8> {
-    let default = Path::new("pipelines");
-    let dir = args.pipelines.as_deref().or_else(|| default.is_dir().then_some(default));
-    let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
+async fn serve(config: &Config) -> Result<u8> {
+    let dir = config.pipelines.as_deref();
     let parts = Parts {
-        data_dir: &data_dir,
-        listen: args.listen,
+        data_dir: &config.data_dir,
+        listen: config.listen,
         token: std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty()),
-        limits: args.limits.limits()?,
+        limits: config.limits.clone(),
         rules: dir.map(check::load).transpose()?,
         clock: SystemClock,
         publish: Box::new(|transition| {
@@ -47,7 +43,7 @@ async fn serve(args: &RunArgs) -> Result<u8> {
         }),
     };
     let service = service::start(parts).await?;
-    tracing::info!(address = %service.address, data_dir = %data_dir.display(), "listening");
+    tracing::info!(address = %service.address, data_dir = %config.data_dir.display(), "listening");
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
@@ -58,7 +54,7 @@ async fn serve(args: &RunArgs) -> Result<u8> {
         }
     }
     tracing::info!("stopping");
-    service.drain(Duration::from_millis(args.grace.ms().max(0) as u64)).await?;
+    service.drain(config.grace).await?;
     Ok(FINE)
 }
 

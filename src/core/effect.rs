@@ -17,7 +17,7 @@ pub struct Effects {
     pub transitions: Vec<Transition>,
     /// Values of `record:` series, for whoever asked to see them.
     pub recorded: Vec<Recorded>,
-    /// Events that were refused or let go, with their place.
+    /// Events that were refused or are kept aside, with their place.
     pub refused: Vec<Refused>,
 }
 
@@ -37,12 +37,29 @@ pub struct Recorded {
     pub value: f64,
 }
 
+/// Why an event is not in any window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aside {
+    Refused(Refusal),
+    /// It was late, and the policy is to keep such events aside; they count as dropped.
+    Late,
+}
+
+impl Aside {
+    pub fn name(self) -> &'static str {
+        match self {
+            Aside::Refused(refusal) => refusal.name(),
+            Aside::Late => "late",
+        }
+    }
+}
+
 /// One event that was not taken: which, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub seq: u64,
     pub index: u32, // place in the record's payload
-    pub reason: Refusal,
+    pub reason: Aside,
     pub time: Timestamp, // the event's own time
 }
 

@@ -7,7 +7,7 @@
 use super::ports::{self, CatalogRow, Commit, DeadEvent, Logged, PortError, Store, WindowAt, WindowRow};
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
-use crate::core::effect::{Refused, WindowEffect};
+use crate::core::effect::{Aside, Refused, WindowEffect};
 use crate::core::event::{Body, Control, Record};
 use crate::core::identity::Directory;
 use crate::core::window::WindowKey;
@@ -81,7 +81,7 @@ impl Applier {
         self.applied = record.seq;
         if record.seq > self.committed {
             for bad in decoded.bad {
-                let (index, reason, message) = (bad.index as u32, bad.reason, bad.message);
+                let (index, reason, message) = (bad.index as u32, Aside::Refused(bad.reason), bad.message);
                 self.pending.dead.push(DeadEvent { seq: record.seq, index, reason, message });
             }
             self.gather(store)?;

@@ -4,7 +4,7 @@
 //! those over servers. A call returns when it is durable, or says that it is not.
 
 use crate::core::Timestamp;
-use crate::core::counters::Refusal;
+use crate::core::effect::Aside;
 use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
 use crate::core::unit::Unit;
@@ -95,7 +95,7 @@ pub struct Commit {
 pub struct DeadEvent {
     pub seq: u64,
     pub index: u32,
-    pub reason: Refusal,
+    pub reason: Aside,
     pub message: String,
 }
 

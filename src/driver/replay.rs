@@ -7,6 +7,7 @@ use super::file::stamp::{Stamped, Stamper};
 use super::file::{Chunk, merge, reader};
 use super::window_sink::WindowSink;
 use crate::core::counters::Refusal;
+use crate::core::effect::Aside;
 use crate::core::event::{Body, Control, Event, Record};
 use crate::core::identity::Directory;
 use crate::core::limits::Limits;
@@ -234,8 +235,9 @@ impl<'s, 'a> Replay<'s, 'a> {
         }
         if let Some(refused) = &mut self.outputs.refused {
             for one in &effects.refused {
+                let Aside::Refused(reason) = one.reason else { continue };
                 let message = format!("event time {} at log time {}", one.time, self.engine.now());
-                refused(one.seq, &BadEvent::new(one.index as usize, one.reason, message));
+                refused(one.seq, &BadEvent::new(one.index as usize, reason, message));
             }
         }
         self.counts[1] += effects.transitions.len() as u64;

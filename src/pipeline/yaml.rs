@@ -42,20 +42,30 @@ pub struct SyntaxError {
     pub message: String,
 }
 
+/// Reads one document into a type of the caller's. An empty file is an empty map.
+pub fn typed<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, SyntaxError> {
+    match serde_saphyr::from_str_with_options::<Option<T>>(text, serde_saphyr::Options::default()) {
+        Ok(found) => Ok(found.unwrap_or_default()),
+        Err(error) => Err(syntax_error(error)),
+    }
+}
+
 /// Parses one document. An empty file is an empty map.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     let options = serde_saphyr::Options::default();
     match serde_saphyr::from_str_with_options::<Option<Spanned<Raw>>>(text, options) {
         Ok(Some(root)) => Ok(node(root)),
         Ok(None) => Ok(Node { at: Place { line: 1, column: 1 }, kind: Kind::Map(Vec::new()) }),
-        Err(error) => {
-            let error = error.without_snippet();
-            let at = error.location().map(|l| Place { line: l.line() as usize, column: l.column() as usize });
-            let message = error.to_string();
-            let message = message.lines().next().unwrap_or("not YAML").to_string();
-            Err(SyntaxError { at, message })
-        }
+        Err(error) => Err(syntax_error(error)),
     }
+}
+
+fn syntax_error(error: serde_saphyr::Error) -> SyntaxError {
+    let error = error.without_snippet();
+    let at = error.location().map(|l| Place { line: l.line() as usize, column: l.column() as usize });
+    let message = error.to_string();
+    let message = message.lines().next().unwrap_or("not YAML").to_string();
+    SyntaxError { at, message }
 }
 
 /// What the library hands over before places are attached.

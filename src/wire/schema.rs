@@ -18,7 +18,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Event, Kind::Alert, Kind::Window, Kind::Pipeline];
+    pub const ALL: [Kind; 5] = [Kind::Event, Kind::Alert, Kind::Window, Kind::Pipeline, Kind::Config];
 
     /// Name of the file in `schemas/`.
     pub fn file(self) -> &'static str {
@@ -39,7 +39,8 @@ pub fn text(kind: Kind) -> String {
         Kind::Alert => schemars::schema_for!(Transition),
         Kind::Window => schemars::schema_for!(WindowView),
         Kind::Pipeline => schemars::schema_for!(PipelineShape),
-        Kind::Config => return "{\"title\":\"config\",\"description\":\"a configuration file is not available yet; see `run --help`\"}".into(),
+        // The file belongs to `app`, which knows its shape.
+        Kind::Config => return String::new(),
     };
     serde_json::to_string_pretty(&schema).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::core::counters::{Outcome, Refusal};
 use crate::core::duplicates::Kind;
-use crate::core::effect::{Effects, Refused};
+use crate::core::effect::{Aside, Effects, Refused};
 use crate::core::event::{Event, HistogramEvent, Observation, Record, Samples};
 use crate::core::identity::{Directory, Identity, Who};
 use crate::core::limits::{LatePolicy, PANE_MIN};
@@ -36,10 +36,14 @@ impl Engine {
         let limit = self.now + self.limits.max_skew;
         let limit = record.limit.map_or(limit, |stated| stated.min(limit));
         for (index, event) in events.iter().enumerate() {
+            let keeps_late = self.limits.late_policy == LatePolicy::Dead;
             let mut note = |time, outcome| {
-                if let Outcome::Refused(reason) = outcome {
-                    out.refused.push(Refused { seq: record.seq, index: index as u32, reason, time });
-                }
+                let reason = match outcome {
+                    Outcome::Refused(refusal) => Aside::Refused(refusal),
+                    Outcome::Dropped if keeps_late => Aside::Late,
+                    _ => return,
+                };
+                out.refused.push(Refused { seq: record.seq, index: index as u32, reason, time });
             };
             match event {
                 Event::Metric(observation) => {

@@ -1,0 +1,173 @@
+//! The configuration file: what the flags of `run` say, written down.
+//!
+//! A value is looked for in the flags, then in the environment, then in the file; what none of them
+//! says has a default. An unknown key is an error, as a typing error must not be a default.
+
+use super::BadConfig;
+use super::cli::{LimitArgs, RunArgs};
+use crate::core::Span;
+use crate::core::limits::{LatePolicy, Limits};
+use crate::pipeline::yaml;
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A configuration file; paths in it are relative to the directory it is read in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "config")]
+pub struct File {
+    /// Directory of rules.
+    pub pipelines: Option<PathBuf>,
+    /// Where log and windows are kept.
+    pub data_dir: Option<PathBuf>,
+    /// Address of the API and the page; beyond loopback it needs STREAMGAUGE_TOKEN.
+    #[schemars(with = "Option<String>")]
+    pub listen: Option<SocketAddr>,
+    /// Time to finish after SIGTERM, such as 10s.
+    #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub grace: Option<Span>,
+    pub limits: LimitsFile,
+}
+
+/// What may be set of the engine's limits. Durations as 30s, 5m, 1h.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsFile {
+    /// An event is on time until this long after its minute (30s).
+    #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub allowed_lateness: Option<Span>,
+    /// An event is refused from this long after its minute (1h).
+    #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub max_lateness: Option<Span>,
+    /// An event is refused when it is further than this ahead of the log (5m).
+    #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub max_skew: Option<Span>,
+    /// What becomes of late events: correct, drop or dead (correct).
+    #[schemars(with = "Option<String>")]
+    pub late_policy: Option<LatePolicy>,
+    /// Distance of the points in time at which rules are evaluated (1s).
+    #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub evaluation_interval: Option<Span>,
+    /// A series without a value for so long is forgotten (24h).
+    #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub forget_after: Option<Span>,
+    /// A run without an event for so long is forgotten (24h).
+    #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub abandon_after: Option<Span>,
+    /// Series alive at once; new ones beyond are refused (1,000,000).
+    pub series_max: Option<usize>,
+}
+
+/// Everything `run` needs to know, from wherever it was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub pipelines: Option<PathBuf>,
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub grace: Duration,
+    pub limits: Limits,
+}
+
+/// Address of the API and the page unless another one is stated.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// Time to finish after SIGTERM, unless another one is stated.
+const GRACE: Span = Span::from_secs(10);
+
+impl Config {
+    /// Reads the file that the flags name, if they do, and puts the flags above it.
+    pub fn read(args: &RunArgs) -> Result<Config> {
+        let file = args.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
+        let default = Path::new("pipelines");
+        let stated = args.pipelines.clone().or(file.pipelines);
+        let grace = args.grace.or(file.grace).unwrap_or(GRACE);
+        Ok(Config {
+            pipelines: stated.or_else(|| default.is_dir().then(|| default.into())),
+            data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),
+            listen: args.listen.or(file.listen).unwrap_or(LISTEN),
+            grace: Duration::from_millis(grace.ms().max(0) as u64),
+            limits: file.limits.under(&args.limits)?,
+        })
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<File> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}; is the path right?", path.display()))?;
+        let parsed = yaml::typed(&text);
+        parsed.map_err(|error| {
+            let at = error.at.map_or(String::new(), |at| format!(":{}:{}", at.line, at.column));
+            BadConfig(format!("{}{at}: {}", path.display(), error.message)).into()
+        })
+    }
+}
+
+impl LimitsFile {
+    /// The engine's limits, where the flags stand above the file.
+    fn under(self, args: &LimitArgs) -> Result<Limits> {
+        let mut limits = Limits::default();
+        let put = |into: &mut Span, stated: Option<Span>| *into = stated.unwrap_or(*into);
+        put(&mut limits.allowed_lateness, self.allowed_lateness);
+        put(&mut limits.max_lateness, self.max_lateness);
+        put(&mut limits.max_skew, self.max_skew);
+        put(&mut limits.evaluation_interval, self.evaluation_interval);
+        put(&mut limits.forget_after, self.forget_after);
+        put(&mut limits.abandon_after, self.abandon_after);
+        limits.late_policy = self.late_policy.unwrap_or(limits.late_policy);
+        limits.series_max = self.series_max.unwrap_or(limits.series_max);
+        args.over(limits)
+    }
+}
+
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+}
+
+/// The schema of the file as pretty JSON.
+pub fn schema() -> String {
+    serde_json::to_string_pretty(&schemars::schema_for!(File)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<File> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("streamgauge.yaml");
+        std::fs::write(&path, text)?;
+        File::read(&path)
+    }
+
+    #[test]
+    fn flags_stand_above_the_file() {
+        let file =
+            file("limits: { max_lateness: 2h, allowed_lateness: 10s, late_policy: dead }").expect("read");
+        let args = LimitArgs { allowed_lateness: Some(Span::from_secs(5)), ..LimitArgs::default() };
+        let limits = file.limits.under(&args).expect("fits");
+        assert_eq!(limits.max_lateness, Span::from_hours(2));
+        assert_eq!(limits.allowed_lateness, Span::from_secs(5));
+        assert_eq!(limits.late_policy, LatePolicy::Dead);
+    }
+
+    #[test]
+    fn a_typing_error_is_an_error_with_its_place() {
+        let wrong = file("data_dir: /data\nlimits:\n  max_latenes: 2h\n").map_err(|e| e.to_string());
+        assert!(wrong.is_err_and(|e| e.contains("yaml:3:") && e.contains("max_latenes")));
+        assert!(file("grace: soon").is_err());
+        assert_eq!(file("").expect("an empty file"), File::default());
+    }
+}

@@ -12,7 +12,8 @@ holds, so only evaluation is seen. Both get the same values, produced by this pr
 They run one after the other. After a warm-up that fills the windows: cores = (utime + stime of all
 threads of the process) / seconds. Taking the values in is part of the work of both; `--split` tells it
 apart by a second run of each without rules. Quantiles of Prometheus are exact, those of streamgauge
-within 1 %. 60 s seal every minute once; the two-hourly compaction of Prometheus's head is not in them.
+within 1 %, over windows that move in panes of 10 s (11 or 12 values, Prometheus 12). 60 s seal every
+minute once; the two-hourly compaction of Prometheus's head is not in them.
 
 usage: cargo build --release && python3 benches/prometheus.py [--split]
 Needs Linux, Python 3.11 and Debian's package `prometheus`; takes 260 s, with --split 410 s.

@@ -100,7 +100,7 @@ fn check_length(what: &'static str, text: &str) -> Result<(), IdentityError> {
 }
 
 /// A series as an event names it, with the unit the event states.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub source: Arc<str>,
     pub name: Arc<str>,

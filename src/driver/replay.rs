@@ -8,6 +8,7 @@ use super::file::{Chunk, merge, reader};
 use super::window_sink::WindowSink;
 use crate::core::counters::Refusal;
 use crate::core::effect::Aside;
+use crate::core::engine::Handled;
 use crate::core::event::{Body, Control, Event, Record};
 use crate::core::identity::Directory;
 use crate::core::limits::Limits;
@@ -17,6 +18,9 @@ use crate::wire::event::BadEvent;
 use crate::wire::line::{Content, Line};
 use std::io::{self, Write};
 use std::path::PathBuf;
+
+/// Windows that are carried out together: at about 1 KiB each, 4 MiB.
+const WINDOWS_AT_ONCE: usize = 4_096;
 
 /// What to read and how.
 #[derive(Debug, Default)]
@@ -111,16 +115,53 @@ struct Replay<'s, 'a> {
     engine: Engine,
     directory: Directory,
     stamper: Stamper,
-    sink: &'s WindowSink<'a>,
-    is_alone: bool, // no other thread helps with the windows
     effects: Effects,
-    outputs: Outputs<'a>,
+    outlets: Outlets<'s, 'a>,
     until: Option<Timestamp>,
     log_rules: bool,
     lines: u64,
-    counts: [u64; 3], // windows, alerts, records
     bad: Vec<Refusal>,
     stamped: Vec<Stamped>,
+}
+
+/// Where effects go.
+#[derive(Debug)]
+struct Outlets<'s, 'a> {
+    outputs: Outputs<'a>,
+    sink: &'s WindowSink<'a>,
+    is_alone: bool,   // no other thread helps with the windows
+    counts: [u64; 3], // windows, alerts, records
+}
+
+impl Outlets<'_, '_> {
+    /// Carries the effects out and empties them.
+    fn drain(&mut self, effects: &mut Effects, now: Timestamp) -> Result<(), ReplayError> {
+        self.counts[0] += effects.windows.len() as u64;
+        if self.sink.is_wanted && !effects.windows.is_empty() {
+            self.sink.push(std::mem::take(&mut effects.windows), self.is_alone)?;
+        }
+        if let Some(alerts) = &mut self.outputs.alerts {
+            for transition in &effects.transitions {
+                writeln!(alerts, "{}", alert::line(transition)).map_err(ReplayError::Output)?;
+            }
+        }
+        if let Some(records) = &mut self.outputs.records {
+            for recorded in &effects.recorded {
+                write_json(records, &RecordLine::new(recorded))?;
+            }
+        }
+        if let Some(refused) = &mut self.outputs.refused {
+            for one in &effects.refused {
+                let Aside::Refused(reason) = one.reason else { continue };
+                let message = format!("event time {} at log time {now}", one.time);
+                refused(one.seq, &BadEvent::new(one.index as usize, reason, message));
+            }
+        }
+        self.counts[1] += effects.transitions.len() as u64;
+        self.counts[2] += effects.recorded.len() as u64;
+        effects.clear();
+        Ok(())
+    }
 }
 
 impl<'s, 'a> Replay<'s, 'a> {
@@ -135,14 +176,11 @@ impl<'s, 'a> Replay<'s, 'a> {
             engine,
             directory: Directory::default(),
             stamper: Stamper::new(&limits),
-            sink,
-            is_alone: options.threads <= 1,
             effects: Effects::default(),
-            outputs,
+            outlets: Outlets { outputs, sink, is_alone: options.threads <= 1, counts: [0; 3] },
             until: options.until,
             log_rules: options.log_rules,
             lines: 0,
-            counts: [0; 3],
             bad: Vec::new(),
             stamped: Vec::new(),
         }
@@ -179,7 +217,7 @@ impl<'s, 'a> Replay<'s, 'a> {
 
     fn uncommon_line(&mut self, line: Line) -> Result<(), ReplayError> {
         if let Content::Many(decoded) = &line.content
-            && let Some(refused) = &mut self.outputs.refused
+            && let Some(refused) = &mut self.outlets.outputs.refused
         {
             decoded.bad.iter().for_each(|bad| refused(self.lines, bad));
         }
@@ -212,43 +250,18 @@ impl<'s, 'a> Replay<'s, 'a> {
             Content::Control(control) => Body::Control(control),
         };
         let record = Record { seq: self.lines, stamp, limit, bad: &self.bad, body };
-        self.engine.handle(&record, &self.directory, &mut self.effects);
-        if self.effects.is_empty() { Ok(()) } else { self.drain() }
-    }
-
-    /// Carries the effects out.
-    fn drain(&mut self) -> Result<(), ReplayError> {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.counts[0] += effects.windows.len() as u64;
-        if self.sink.is_wanted && !effects.windows.is_empty() {
-            self.sink.push(std::mem::take(&mut effects.windows), self.is_alone)?;
-        }
-        if let Some(alerts) = &mut self.outputs.alerts {
-            for transition in &effects.transitions {
-                writeln!(alerts, "{}", alert::line(transition)).map_err(ReplayError::Output)?;
+        let mut handled = Handled::Partly;
+        while handled == Handled::Partly {
+            handled = self.engine.handle_some(&record, &self.directory, &mut self.effects, WINDOWS_AT_ONCE);
+            if !self.effects.is_empty() {
+                self.outlets.drain(&mut self.effects, self.engine.now())?;
             }
         }
-        if let Some(records) = &mut self.outputs.records {
-            for recorded in &effects.recorded {
-                write_json(records, &RecordLine::new(recorded))?;
-            }
-        }
-        if let Some(refused) = &mut self.outputs.refused {
-            for one in &effects.refused {
-                let Aside::Refused(reason) = one.reason else { continue };
-                let message = format!("event time {} at log time {}", one.time, self.engine.now());
-                refused(one.seq, &BadEvent::new(one.index as usize, reason, message));
-            }
-        }
-        self.counts[1] += effects.transitions.len() as u64;
-        self.counts[2] += effects.recorded.len() as u64;
-        effects.clear();
-        self.effects = effects;
         Ok(())
     }
 
     fn tell(&mut self, share: Option<f64>) {
-        if let Some(progress) = &mut self.outputs.progress {
+        if let Some(progress) = &mut self.outlets.outputs.progress {
             let events = self.engine.counters().received;
             progress(&Progress { events, share, reached: self.engine.now() });
         }
@@ -262,17 +275,15 @@ impl<'s, 'a> Replay<'s, 'a> {
             self.engine.handle(&tick, &self.directory, &mut self.effects);
         }
         self.engine.finish(&mut self.effects);
-        self.drain()?;
-        if self.sink.is_wanted {
-            let open = self.engine.open_windows();
-            self.counts[0] += open.len() as u64;
-            self.sink.open(&open)?;
+        self.outlets.drain(&mut self.effects, self.engine.now())?;
+        if self.outlets.sink.is_wanted {
+            self.outlets.counts[0] += self.outlets.sink.open(self.engine.open_windows())?;
         }
-        for output in [&mut self.outputs.alerts, &mut self.outputs.records] {
+        for output in [&mut self.outlets.outputs.alerts, &mut self.outlets.outputs.records] {
             output.iter_mut().try_for_each(|output| output.flush()).map_err(ReplayError::Output)?;
         }
         self.tell(Some(1.0));
-        let [windows, alerts, records] = self.counts;
+        let [windows, alerts, records] = self.outlets.counts;
         Ok(Summary { lines: self.lines, windows, alerts, records, engine: self.engine })
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub struct SealedWindows {
     max_lateness: Span,
     segment: Option<Segment>,
-    blocks: BTreeMap<(WindowSize, Timestamp), Block>,
+    blocks: BTreeMap<(WindowSize, Timestamp), Vec<Block>>,
     corrected: BTreeMap<(WindowSize, Timestamp, u64), (Pane, u32)>,
     building: Option<Building>,
 }
@@ -47,6 +47,9 @@ struct Building {
     index: Vec<(u64, u64, u32)>, // series id, offset in bytes, length
 }
 
+/// Bytes of a block that is built in memory before it is written.
+const BLOCK_BYTES: usize = 2 << 20;
+
 /// Bytes of a segment before the next is begun.
 const SEGMENT_BYTES: u64 = 256 << 20;
 
@@ -67,7 +70,8 @@ impl SealedWindows {
     /// Keeps a window that was just sealed.
     pub fn keep(&mut self, sealed: &Sealed) -> io::Result<()> {
         let place = (sealed.key.size, sealed.key.start);
-        if self.building.as_ref().is_some_and(|building| building.place != place) {
+        let is_other = |building: &Building| building.place != place || building.bytes.len() > BLOCK_BYTES;
+        if self.building.as_ref().is_some_and(is_other) {
             self.finish_block(sealed.at)?;
         }
         let building =
@@ -117,7 +121,7 @@ impl SealedWindows {
             index_at: segment.length + index_offset,
             count: index.len() as u64,
         };
-        self.blocks.insert(place, block);
+        self.blocks.entry(place).or_default().push(block);
         self.segment = Some(Segment { length: segment.length + bytes.len() as u64, ..segment });
         Ok(())
     }
@@ -131,12 +135,13 @@ impl SealedWindows {
     }
 
     fn read(&self, size: WindowSize, start: Timestamp, id: u64) -> io::Result<Option<Pane>> {
-        let Some(block) = self.blocks.get(&(size, start)) else { return Ok(None) };
-        let Some((offset, length)) = block.find(id)? else { return Ok(None) };
-        let begin = block.bytes_at + offset;
-        let mut bytes = vec![0; length as usize];
-        block.file.read_exact_at(&mut bytes, begin)?;
-        rmp_serde::from_slice(&bytes).map(Some).map_err(io::Error::other)
+        for block in self.blocks.get(&(size, start)).into_iter().flatten() {
+            let Some((offset, length)) = block.find(id)? else { continue };
+            let mut bytes = vec![0; length as usize];
+            block.file.read_exact_at(&mut bytes, block.bytes_at + offset)?;
+            return rmp_serde::from_slice(&bytes).map(Some).map_err(io::Error::other);
+        }
+        Ok(None)
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Windows that may wait: at 1 KiB each, 16 MiB.
+/// Windows that may wait: at about 1 KiB each, 16 MiB.
 const WAITING_MAX: usize = 16_384;
 
 /// Takes windows in, lets lines out.
@@ -83,12 +83,17 @@ impl<'a> WindowSink<'a> {
         lock(&self.waiting).failed.take().map_or(Ok(()), Err)
     }
 
-    /// Windows that are still open at the end of input.
-    pub fn open(&self, windows: &[(WindowKey, Pane)]) -> Result<(), ReplayError> {
+    /// Windows that are still open at the end of input; how many.
+    pub fn open(&self, windows: impl Iterator<Item = (WindowKey, Pane)>) -> Result<u64, ReplayError> {
         self.drain()?;
         let mut outlet = lock(&self.outlet);
-        windows.iter().try_for_each(|(key, pane)| outlet.line(&WindowView::new(key, pane, 0, true)))?;
-        outlet.out.as_mut().map_or(Ok(()), |out| out.flush()).map_err(ReplayError::Output)
+        let mut count = 0;
+        for (key, pane) in windows {
+            count += 1;
+            outlet.line(&WindowView::new(&key, &pane, 0, true))?;
+        }
+        outlet.out.as_mut().map_or(Ok(()), |out| out.flush()).map_err(ReplayError::Output)?;
+        Ok(count)
     }
 
     fn carry_out(&self, outlet: &mut Outlet<'_>) -> Result<(), ReplayError> {

@@ -69,8 +69,19 @@ pub struct Engine {
     grid_due: Timestamp,
     /// Room for the values of one run, kept so that none is made anew.
     run: Vec<Sample>,
+    /// Whether a record was handled partly.
+    is_underway: bool,
     /// Start of the minute that the newest event fell into; only a shortcut.
     minute: Timestamp,
+}
+
+/// How much of a record was handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Handled {
+    Wholly,
+    /// Call again with the same record.
+    Partly,
 }
 
 /// Due time and size → the series whose window is sealed then, with the window's start.
@@ -119,6 +130,7 @@ impl Engine {
             counters: Counters::default(),
             grid_due: Timestamp::MAX,
             run: Vec::new(),
+            is_underway: false,
             minute: Timestamp::MIN,
         }
     }
@@ -126,15 +138,34 @@ impl Engine {
     /// Applies one record: first all that was due up to its time, then what it says.
     #[inline]
     pub fn handle(&mut self, record: &Record<'_>, directory: &Directory, out: &mut Effects) {
+        while self.handle_some(record, directory, out, usize::MAX) == Handled::Partly {}
+    }
+
+    /// Like [`Self::handle`], but stops when about `windows_max` windows are in `out`: 100,000
+    /// series are sealed at one instant, and their windows need not all wait in memory.
+    /// After [`Handled::Partly`] the caller empties `out` and comes back with the same record.
+    #[inline]
+    pub fn handle_some(
+        &mut self,
+        record: &Record<'_>,
+        directory: &Directory,
+        out: &mut Effects,
+        windows_max: usize,
+    ) -> Handled {
         let at = record.stamp.max(self.now);
         if !self.has_begun {
             self.begin(at);
         }
         if at > self.now {
-            self.note_interruption(at);
-            self.advance(at, out);
+            if !std::mem::replace(&mut self.is_underway, true) {
+                self.note_interruption(at);
+            }
+            if self.advance(at, out, windows_max) == Handled::Partly {
+                return Handled::Partly;
+            }
             self.now = at;
         }
+        self.is_underway = false;
         for reason in record.bad {
             self.counters.count(Outcome::Refused(*reason), 1);
         }
@@ -143,6 +174,7 @@ impl Engine {
             Body::Tick => self.has_ticks = true,
             Body::Control(control) => self.control(control, out),
         }
+        Handled::Wholly
     }
 
     /// When the owner should append a tick if no record comes before; `None`: never.
@@ -182,27 +214,26 @@ impl Engine {
         &self.rules
     }
 
-    /// All open windows as they are, finer open ones included, ordered by size, id, start.
-    pub fn open_windows(&self) -> Vec<(WindowKey, Pane)> {
+    /// All open windows as they are, finer open ones included, ordered by size, id, start; made
+    /// one by one, because all together they are twice the engine.
+    pub fn open_windows(&self) -> impl Iterator<Item = (WindowKey, Pane)> + '_ {
         let mut series: Vec<_> = self.series.iter().map(|(_, series)| series).collect();
         series.sort_unstable_by_key(|series| series.info.id);
-        let mut windows = Vec::new();
-        for size in WindowSize::ALL {
-            for series in &series {
-                let metric = self.series.metric_of(series);
-                for open in series.windows.current(size) {
-                    let key = WindowKey {
-                        series: series.info.clone(),
-                        unit: metric.unit.clone(),
-                        shape: metric.shape,
-                        size,
-                        start: open.start,
-                    };
-                    windows.push((key, open.pane));
-                }
-            }
-        }
-        windows
+        let sized = move |size| series.clone().into_iter().map(move |series| (size, series));
+        let all = WindowSize::ALL.into_iter().flat_map(sized);
+        all.flat_map(move |(size, series)| {
+            let metric = self.series.metric_of(series);
+            series.windows.current(size).into_iter().map(move |open| {
+                let key = WindowKey {
+                    series: series.info.clone(),
+                    unit: metric.unit.clone(),
+                    shape: metric.shape,
+                    size,
+                    start: open.start,
+                };
+                (key, open.pane)
+            })
+        })
     }
 
     /// The first record gives declared series the time from which they are expected.
@@ -229,31 +260,41 @@ impl Engine {
 
     /// Lets everything happen that is due up to `at`, each at its own time.
     #[inline]
-    fn advance(&mut self, at: Timestamp, out: &mut Effects) {
+    fn advance(&mut self, at: Timestamp, out: &mut Effects, windows_max: usize) -> Handled {
         while let Some(due) = self.next_wake()
             && due <= at
         {
             self.now = self.now.max(due);
-            self.seal(due, out);
+            if self.seal(due, out, windows_max) == Handled::Partly {
+                return Handled::Partly;
+            }
             if self.grid_due <= due {
                 self.grid(due, out);
             }
         }
+        Handled::Wholly
     }
 
     /// Seals the windows that are due, finer ones first.
-    fn seal(&mut self, due: Timestamp, out: &mut Effects) {
-        while let Some(entry) = self.seals.first_entry()
+    fn seal(&mut self, due: Timestamp, out: &mut Effects, windows_max: usize) -> Handled {
+        while let Some(mut entry) = self.seals.first_entry()
             && entry.key().0 <= due
         {
-            let ((_, size), mut windows) = entry.remove_entry();
+            let (key, mut windows) = (*entry.key(), std::mem::take(entry.get_mut()));
+            // The next one is the last one: what is left over stays in order.
             windows.sort_unstable_by_key(|(slot, start)| {
-                (self.series.get(*slot).map_or(0, |series| series.info.id), *start)
+                std::cmp::Reverse((self.series.get(*slot).map_or(0, |series| series.info.id), *start))
             });
-            for (slot, start) in windows {
-                self.seal_one(slot, size, start, due, out);
+            while let Some((slot, start)) = windows.pop() {
+                self.seal_one(slot, key.1, start, due, out);
+                if out.windows.len() >= windows_max && !windows.is_empty() {
+                    self.seals.insert(key, windows);
+                    return Handled::Partly;
+                }
             }
+            self.seals.remove(&key);
         }
+        Handled::Wholly
     }
 
     fn seal_one(&mut self, slot: u32, size: WindowSize, start: Timestamp, at: Timestamp, out: &mut Effects) {

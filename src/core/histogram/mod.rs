@@ -352,9 +352,8 @@ fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Vec<u32>> {
         }
     }
     merged.extend_from_slice(rest);
-    if merged.capacity() > merged.len() + merged.len() / 4 + 4 {
-        merged.shrink_to_fit();
-    }
+    // Coarse windows are merged once a minute and kept for an hour: what is not needed goes.
+    merged.shrink_to_fit();
     Some(merged)
 }
 

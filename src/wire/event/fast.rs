@@ -38,8 +38,8 @@ pub struct Memory {
 #[derive(Debug)]
 struct Entry {
     hash: u64,
-    bytes: Box<[u8]>, // source, name, unit, labels, one after the other
-    ends: [u32; 3],   // of source, name, unit in `bytes`
+    bytes: Box<[u8]>,          // the line without its blanks; without a template, the identity
+    identity: [(u32, u32); 4], // where source, name, unit, labels are in `bytes`
     who: Who,
     template: Option<Template>,
     next: usize, // the entry whose line came after this one's
@@ -66,11 +66,15 @@ impl Memory {
     #[inline]
     pub fn read(&mut self, line: &[u8]) -> Option<Read> {
         let next = self.entries.get(self.last)?.next;
-        if let Some(template) = self.entries.get(next).and_then(|entry| entry.template.as_ref())
-            && let Some(observation) = template.read(line, &mut self.clock)
+        if let Some(entry) = self.entries.get(next)
+            && let Some(template) = &entry.template
+            && let Some((time, value)) = template.read(&entry.bytes, line, &mut self.clock)
         {
             self.last = next;
-            return Some(Read { observation, ingest_time: None });
+            return Some(Read {
+                observation: Observation { who: entry.who, time, value },
+                ingest_time: None,
+            });
         }
         self.read_by_scan(line)
     }
@@ -98,23 +102,19 @@ impl Memory {
             return;
         }
         let Some(hash) = scan.hash() else { return };
-        let [source, name, unit, labels] = scan.identity();
-        let ends = [source.len(), source.len() + name.len(), source.len() + name.len() + unit.len()];
         let is_plain = scan.ingest_time.is_none() && !scan.has_seq;
-        let template = || Template::new(line, &scan.time_at, &scan.value_at, observation.who);
+        let form = if is_plain { Template::new(line, &scan.time_at, &scan.value_at) } else { None };
+        let (template, bytes) = match form {
+            Some((template, bytes)) => (Some(template), bytes),
+            None => (None, scan.identity().concat().into()),
+        };
+        let Some(identity) = places(&bytes, &scan.identity()) else { return };
         let place = self.entries.len();
         if let Some(before) = self.entries.get_mut(self.last) {
             before.next = place;
         }
         self.last = place;
-        self.entries.push(Entry {
-            template: is_plain.then(template).flatten(),
-            next: 0,
-            hash,
-            bytes: [source, name, unit, labels].concat().into(),
-            ends: ends.map(|end| end as u32),
-            who: observation.who,
-        });
+        self.entries.push(Entry { hash, bytes, identity, who: observation.who, template, next: 0 });
         let entries = &self.entries;
         self.by_bytes.insert_unique(hash, place as u32, |place| entries[*place as usize].hash);
     }
@@ -131,12 +131,20 @@ impl Memory {
 impl Entry {
     #[inline]
     fn is(&self, identity: &[&[u8]; 4]) -> bool {
-        let [source, name, unit] = self.ends.map(|end| end as usize);
-        self.bytes[..source] == *identity[0]
-            && self.bytes[source..name] == *identity[1]
-            && self.bytes[name..unit] == *identity[2]
-            && self.bytes[unit..] == *identity[3]
+        self.identity.iter().zip(identity).all(|((start, end), part)| {
+            self.bytes.get(*start as usize..*end as usize).is_some_and(|known| known == *part)
+        })
     }
+}
+
+/// Where the parts of an identity are in some bytes that hold them all.
+fn places(bytes: &[u8], identity: &[&[u8]; 4]) -> Option<[(u32, u32); 4]> {
+    let mut places = [(0, 0); 4];
+    for (place, part) in places.iter_mut().zip(identity) {
+        let start = memchr::memmem::find(bytes, part)?;
+        *place = (start as u32, (start + part.len()) as u32);
+    }
+    Some(places)
 }
 
 impl<'a> Scan<'a> {

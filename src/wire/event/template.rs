@@ -8,19 +8,15 @@
 
 use super::numbers;
 use crate::core::Timestamp;
-use crate::core::event::Observation;
-use crate::core::identity::Who;
 use crate::wire::time;
 use std::ops::Range;
 
-/// The bytes of a line around its blanks.
-#[derive(Debug)]
+/// Where the blanks of a line are: its bytes are kept without them, in one piece.
+#[derive(Debug, Clone, Copy)]
 pub struct Template {
-    head: Box<[u8]>,
-    middle: Box<[u8]>,
-    tail: Box<[u8]>,
+    first: u32,  // bytes before the first blank
+    second: u32, // bytes before the second blank, from the beginning
     is_time_first: bool,
-    who: Who,
 }
 
 /// The time read last: many series have a value of the same instant.
@@ -41,35 +37,33 @@ impl Default for Clock {
 }
 
 impl Template {
-    /// The form of a line, given where its time and its value stand.
-    pub fn new(line: &[u8], time: &Range<usize>, value: &Range<usize>, who: Who) -> Option<Template> {
+    /// The form of a line, given where its time and its value stand, and the bytes around those.
+    pub fn new(line: &[u8], time: &Range<usize>, value: &Range<usize>) -> Option<(Template, Box<[u8]>)> {
         let is_time_first = time.start < value.start;
-        let (first, second) = if is_time_first { (time, value) } else { (value, time) };
-        Some(Template {
-            head: line.get(..first.start)?.into(),
-            middle: line.get(first.end..second.start)?.into(),
-            tail: line.get(second.end..)?.into(),
-            is_time_first,
-            who,
-        })
+        let (a, b) = if is_time_first { (time, value) } else { (value, time) };
+        let parts = [line.get(..a.start)?, line.get(a.end..b.start)?, line.get(b.end..)?];
+        let (first, second) = (parts[0].len() as u32, (parts[0].len() + parts[1].len()) as u32);
+        Some((Template { first, second, is_time_first }, parts.concat().into()))
     }
 
-    /// Fills in the form; `None` if the line is another one.
+    /// Fills in the form; `None` if the line is another one. `bytes`: what [`Self::new`] gave.
     #[inline]
-    pub fn read(&self, line: &[u8], clock: &mut Clock) -> Option<Observation> {
-        let rest = line.strip_prefix(&*self.head)?;
+    pub fn read(&self, bytes: &[u8], line: &[u8], clock: &mut Clock) -> Option<(Timestamp, f64)> {
+        let (head, rest) = bytes.split_at_checked(self.first as usize)?;
+        let (middle, tail) = rest.split_at_checked((self.second - self.first) as usize)?;
+        let rest = line.strip_prefix(head)?;
         let (time, value, rest) = if self.is_time_first {
             let (time, length) = clock.read(rest)?;
-            let rest = rest.get(length..)?.strip_prefix(&*self.middle)?;
+            let rest = rest.get(length..)?.strip_prefix(middle)?;
             let (value, length) = numbers::read(rest)?;
             (time, value, rest.get(length..)?)
         } else {
             let (value, length) = numbers::read(rest)?;
-            let rest = rest.get(length..)?.strip_prefix(&*self.middle)?;
+            let rest = rest.get(length..)?.strip_prefix(middle)?;
             let (time, length) = clock.read(rest)?;
             (time, value, rest.get(length..)?)
         };
-        (*rest == *self.tail).then_some(Observation { who: self.who, time, value })
+        (*rest == *tail).then_some((time, value))
     }
 }
 

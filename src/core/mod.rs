@@ -19,6 +19,7 @@ pub mod identity;
 pub mod interruption;
 pub mod key;
 pub mod limits;
+pub mod packed;
 pub mod pane;
 pub mod rule;
 pub mod run;

@@ -202,6 +202,19 @@ impl Pane {
         self.negative.as_deref()
     }
 
+    /// Takes the buckets of the values from zero up out as bytes, where that is smaller; empty otherwise.
+    pub fn take_cells(&mut self) -> Box<[u8]> {
+        if self.positive.sparse_len() == 0 {
+            return Box::default();
+        }
+        std::mem::take(&mut self.positive).into_cells()
+    }
+
+    /// Puts the buckets back that [`Self::take_cells`] took out.
+    pub fn put_back(&mut self, positive: Histogram) {
+        self.positive = positive;
+    }
+
     /// A value in the middle of each filled bucket, with how many values it stands for.
     pub fn values(&self, shape: Shape) -> impl Iterator<Item = (f64, u64)> + '_ {
         let middle = move |bucket: u16| {

@@ -9,6 +9,7 @@
 //! case a correction comes (at 100,000 series that is a gigabyte of waiting).
 
 use super::limits::OPEN_WINDOWS_MAX;
+use super::packed::PackedPane;
 use super::pane::{Pane, Shape};
 use super::series::SeriesInfo;
 use super::time::{Span, Timestamp};
@@ -94,7 +95,13 @@ pub struct OpenWindows {
     #[serde(skip)]
     minute_buckets: u16,
     fives: Vec<Open>,
-    hours: Vec<Open>,
+    hours: Vec<OpenHour>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct OpenHour {
+    start: Timestamp,
+    pane: PackedPane,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,54 +117,73 @@ pub fn seal_due(start: Timestamp, size: WindowSize, allowed_lateness: Span) -> T
 }
 
 impl OpenWindows {
-    /// The open window that starts here, made when it is new; says whether it was made.
+    /// The open minute that starts here, made when it is new; says whether it was made.
     /// `None` when the series has too many open windows already.
     #[inline]
-    pub fn open(&mut self, size: WindowSize, start: Timestamp) -> Option<(&mut Pane, bool)> {
-        let buckets = if size == WindowSize::Minute { self.minute_buckets } else { 0 };
-        let list = self.list_mut(size);
-        // Nearly always the newest one: search from the back.
-        let behind = list.iter().rev().take_while(|open| open.start > start).count();
-        let at = list.len() - behind;
-        let is_new = at == 0 || list[at - 1].start != start;
-        if is_new && list.len() >= OPEN_WINDOWS_MAX {
-            return None;
-        }
-        let at = if is_new {
-            if list.is_empty() {
-                list.reserve_exact(1);
-            }
-            list.insert(at, Open { start, pane: Pane::with_room(buckets.into()) });
-            at
-        } else {
-            at - 1
+    pub fn minute(&mut self, start: Timestamp) -> Option<(&mut Pane, bool)> {
+        open_in(&mut self.minutes, start, self.minute_buckets.into())
+    }
+
+    /// Changes the open window that starts here, made when it is new; says whether it was made.
+    /// `None` when the series has too many open windows already.
+    pub fn change(
+        &mut self,
+        size: WindowSize,
+        start: Timestamp,
+        change: impl FnOnce(&mut Pane),
+    ) -> Option<bool> {
+        let (pane, is_new) = match size {
+            WindowSize::Minute => self.minute(start)?,
+            WindowSize::FiveMinutes => open_in(&mut self.fives, start, 0)?,
+            WindowSize::Hour => return self.change_hour(start, change),
         };
-        list.get_mut(at).map(|open| (&mut open.pane, is_new))
+        change(pane);
+        Some(is_new)
+    }
+
+    fn change_hour(&mut self, start: Timestamp, change: impl FnOnce(&mut Pane)) -> Option<bool> {
+        let at = self.hours.partition_point(|hour| hour.start < start);
+        let is_new = self.hours.get(at).is_none_or(|hour| hour.start != start);
+        if is_new {
+            if self.hours.len() >= OPEN_WINDOWS_MAX {
+                return None;
+            }
+            self.hours.reserve_exact(1);
+            self.hours.insert(at, OpenHour { start, pane: PackedPane::default() });
+        }
+        self.hours[at].pane.change(change);
+        Some(is_new)
     }
 
     /// Takes the window out that is sealed now and adds it to the coarser one it belongs to.
     /// Returns it, and the coarser window's start when that had to be opened.
     pub fn seal(&mut self, size: WindowSize, start: Timestamp) -> Option<(Pane, Option<Timestamp>)> {
-        let list = self.list_mut(size);
-        let at = list.iter().position(|open| open.start == start)?;
-        let pane = list.remove(at).pane;
-        if list.is_empty() && list.capacity() > 2 {
-            *list = Vec::new();
-        }
+        let pane = self.take(size, start)?;
         if size == WindowSize::Minute {
             self.minute_buckets = pane.positive().sparse_len() as u16;
         }
         let Some(coarser) = size.coarser() else { return Some((pane, None)) };
         let coarse_start = start.floor(coarser.span());
-        let opened = match self.open(coarser, coarse_start) {
-            Some((whole, is_new)) => {
-                whole.merge(&pane);
-                is_new.then_some(coarse_start)
+        // Coarser windows are opened by finer ones, of which there are at least as many: there is room.
+        let opened = self.change(coarser, coarse_start, |whole| whole.merge(&pane));
+        Some((pane, opened.filter(|is_new| *is_new).map(|_| coarse_start)))
+    }
+
+    fn take(&mut self, size: WindowSize, start: Timestamp) -> Option<Pane> {
+        let list = match size {
+            WindowSize::Minute => &mut self.minutes,
+            WindowSize::FiveMinutes => &mut self.fives,
+            WindowSize::Hour => {
+                let at = self.hours.iter().position(|hour| hour.start == start)?;
+                return Some(self.hours.remove(at).pane.into_pane());
             }
-            // Coarser windows are opened by finer ones, of which there are at least as many.
-            None => None,
         };
-        Some((pane, opened))
+        let at = list.iter().position(|open| open.start == start)?;
+        let pane = list.remove(at).pane;
+        if list.is_empty() && list.capacity() > 2 {
+            *list = Vec::new();
+        }
+        Some(pane)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -166,7 +192,7 @@ impl OpenWindows {
 
     /// The open windows of one size as they are now, finer open ones included, by start.
     pub fn current(&self, size: WindowSize) -> Vec<Open> {
-        let mut windows = self.list(size).clone();
+        let mut windows = self.list(size);
         let finer: &[WindowSize] = match size {
             WindowSize::Minute => &[],
             WindowSize::FiveMinutes => &[WindowSize::Minute],
@@ -183,28 +209,39 @@ impl OpenWindows {
         windows
     }
 
-    /// Starts of all open windows with their sizes.
-    pub fn starts(&self) -> impl Iterator<Item = (WindowSize, Timestamp)> + '_ {
-        WindowSize::ALL
-            .into_iter()
-            .flat_map(|size| self.list(size).iter().map(move |open| (size, open.start)))
-    }
-
-    fn list(&self, size: WindowSize) -> &Vec<Open> {
+    /// Copies of the open windows of one size, by start.
+    fn list(&self, size: WindowSize) -> Vec<Open> {
         match size {
-            WindowSize::Minute => &self.minutes,
-            WindowSize::FiveMinutes => &self.fives,
-            WindowSize::Hour => &self.hours,
+            WindowSize::Minute => self.minutes.clone(),
+            WindowSize::FiveMinutes => self.fives.clone(),
+            WindowSize::Hour => {
+                let open = |hour: &OpenHour| Open { start: hour.start, pane: hour.pane.clone().into_pane() };
+                self.hours.iter().map(open).collect()
+            }
         }
     }
+}
 
-    fn list_mut(&mut self, size: WindowSize) -> &mut Vec<Open> {
-        match size {
-            WindowSize::Minute => &mut self.minutes,
-            WindowSize::FiveMinutes => &mut self.fives,
-            WindowSize::Hour => &mut self.hours,
-        }
+/// The window of a list that starts here, made with room for `buckets` when it is new.
+#[inline]
+fn open_in(list: &mut Vec<Open>, start: Timestamp, buckets: usize) -> Option<(&mut Pane, bool)> {
+    // Nearly always the newest one: search from the back.
+    let behind = list.iter().rev().take_while(|open| open.start > start).count();
+    let at = list.len() - behind;
+    let is_new = at == 0 || list[at - 1].start != start;
+    if is_new && list.len() >= OPEN_WINDOWS_MAX {
+        return None;
     }
+    let at = if is_new {
+        if list.is_empty() {
+            list.reserve_exact(1);
+        }
+        list.insert(at, Open { start, pane: Pane::with_room(buckets) });
+        at
+    } else {
+        at - 1
+    };
+    list.get_mut(at).map(|open| (&mut open.pane, is_new))
 }
 
 #[cfg(test)]
@@ -216,7 +253,7 @@ mod tests {
     fn record(windows: &mut OpenWindows, secs: i64, value: f64) {
         let shape = Shape { digits: Digits::Two, resolution: Unit::resolution(None) };
         let time = Timestamp::clamped(secs * 1_000);
-        let (pane, _) = windows.open(WindowSize::Minute, time.floor(Span::from_mins(1))).expect("room");
+        let (pane, _) = windows.minute(time.floor(Span::from_mins(1))).expect("room");
         pane.record(Sample::new(shape, value, time));
     }
 
@@ -241,7 +278,8 @@ mod tests {
         for secs in [130, 10, 70, 11] {
             record(&mut windows, secs, 1.0);
         }
-        let starts: Vec<_> = windows.starts().map(|(_, start)| start.ms() / 1_000).collect();
+        let minutes = windows.current(WindowSize::Minute);
+        let starts: Vec<_> = minutes.iter().map(|open| open.start.ms() / 1_000).collect();
         assert_eq!(starts, [0, 60, 120]);
     }
 }

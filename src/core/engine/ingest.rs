@@ -329,7 +329,7 @@ impl Engine {
     fn add_on_time(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
         let start = self.minute_of(reading.time());
         let Some(series) = self.series.get_mut(slot) else { return LOST };
-        let Some((pane, is_new)) = series.windows.open(WindowSize::Minute, start) else {
+        let Some((pane, is_new)) = series.windows.minute(start) else {
             return Outcome::Refused(Refusal::Cardinality);
         };
         reading.add_to(pane);
@@ -357,8 +357,7 @@ impl Engine {
                 let (_, part) = self.corrections.entry(place).or_insert_with(|| (key(), Pane::default()));
                 reading.add_to(part);
                 self.wake_grid();
-            } else if let Some((pane, is_new)) = series.windows.open(size, start) {
-                reading.add_to(pane);
+            } else if let Some(is_new) = series.windows.change(size, start, |pane| reading.add_to(pane)) {
                 if is_new {
                     self.schedule_seal(slot, size, start);
                 }

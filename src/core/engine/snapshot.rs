@@ -48,7 +48,7 @@ pub struct Snapshot {
 }
 
 /// The shape of [`Snapshot`]; another one is refused rather than misread.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 const FIELDS: usize = 19;
 

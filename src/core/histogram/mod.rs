@@ -144,6 +144,28 @@ impl Histogram {
         sparse.chain(dense).chain(wide)
     }
 
+    /// For each filled bucket the distance from the one before and the count, as LEB128.
+    fn cells(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(2 * self.sparse_len() + 16);
+        let mut before = 0;
+        for (bucket, count) in self.iter() {
+            write_varint(&mut bytes, u64::from(bucket - before));
+            write_varint(&mut bytes, count);
+            before = bucket;
+        }
+        bytes
+    }
+
+    /// The same as bytes, about two for each filled bucket.
+    pub fn into_cells(self) -> Box<[u8]> {
+        self.cells().into()
+    }
+
+    /// What [`Self::into_cells`] made bytes of; `None` if they are damaged.
+    pub fn from_cells(bytes: &[u8]) -> Option<Histogram> {
+        read_cells(bytes)
+    }
+
     /// Sum of all counts.
     pub fn count(&self) -> u64 {
         self.iter().map(|(_, count)| count).sum()
@@ -367,14 +389,7 @@ impl PartialEq for Histogram {
 /// Bytes: for each filled bucket the distance from the one before and the count, as LEB128.
 impl Serialize for Histogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::with_capacity(16);
-        let mut before = 0;
-        for (bucket, count) in self.iter() {
-            write_varint(&mut bytes, u64::from(bucket - before));
-            write_varint(&mut bytes, count);
-            before = bucket;
-        }
-        serializer.serialize_bytes(&bytes)
+        serializer.serialize_bytes(&self.cells())
     }
 }
 
@@ -399,7 +414,8 @@ impl serde::de::Visitor<'_> for BytesVisitor {
 }
 
 fn read_cells(mut bytes: &[u8]) -> Option<Histogram> {
-    let (mut pairs, mut dense, mut bucket) = (Vec::new(), Histogram::default(), 0u16);
+    let mut pairs = Vec::with_capacity(bytes.len() / 2);
+    let (mut dense, mut bucket) = (Histogram::default(), 0u16);
     let mut is_dense = false;
     while !bytes.is_empty() {
         let distance = read_varint(&mut bytes)?;

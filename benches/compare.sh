@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Replay against DuckDB on the same file, side by side in one run, medians of five.
+# Replay against DuckDB on the same file, side by side in one run, medians of seven rounds.
 # usage: benches/compare.sh [DIR for the workload and results; default: a temporary one]
 # Needs python3 with `pip install duckdb numpy`; the workload takes 640 MB.
 set -euo pipefail
@@ -10,25 +10,22 @@ cargo build --release --locked --quiet
 events=$work/events.ndjson
 [ -f "$events" ] || python3 benches/workload.py "$events"
 
-median() { sort -n | sed -n '3p'; }
-ours() { # threads pipelines
-  for _ in 1 2 3 4 5; do
-    target/release/streamgauge replay "$events" --threads "$1" --pipelines "$2" --windows-out "$work/windows" --json |
-      python3 -c 'import json,sys; print(json.load(sys.stdin)["seconds"])'
-  done | median
-}
-peer() { # threads
-  for _ in 1 2 3 4 5; do python3 benches/peer_duckdb.py "$events" "$1"; done | median
-}
 mkdir -p "$work/no-rules"
+ours() { # threads pipelines
+  target/release/streamgauge replay "$events" --threads "$1" --pipelines "$2" --windows-out "$work/windows" --json |
+    python3 -c 'import json,sys; print(json.load(sys.stdin)["seconds"])'
+}
+# In turn, so that a slow minute of the machine meets all three.
 for threads in 1 2; do
-  duck=$(peer "$threads")
-  plain=$(ours "$threads" "$work/no-rules")
-  ruled=$(ours "$threads" pipelines)
-  python3 - "$threads" "$duck" "$plain" "$ruled" <<'PY'
-import sys
-threads, (duck, plain, ruled) = sys.argv[1], map(float, sys.argv[2:])
+  for _ in 1 2 3 4 5 6 7; do
+    echo "$(python3 benches/peer_duckdb.py "$events" "$threads")" \
+      "$(ours "$threads" "$work/no-rules")" "$(ours "$threads" pipelines)"
+  done | python3 -c '
+import statistics, sys
+rounds = [tuple(map(float, line.split())) for line in sys.stdin]
+duck, plain, ruled = (statistics.median(column) for column in zip(*rounds))
+ratio = lambda at: statistics.median(one[0] / one[at] for one in rounds)
 rate = lambda seconds: f"{3.6 / seconds:.2f} M/s"
-print(f"threads {threads}: DuckDB {rate(duck)}, replay {rate(plain)} = {duck / plain:.1f} x, with rules {rate(ruled)} = {duck / ruled:.1f} x")
-PY
+print(f"threads {sys.argv[1]}: DuckDB {rate(duck)}, replay {rate(plain)} = {ratio(1):.1f} x, with rules {rate(ruled)} = {ratio(2):.1f} x")
+' "$threads"
 done

@@ -32,7 +32,11 @@ pub fn link(views: &mut [View]) {
     let sources: Vec<Option<u32>> = (0..views.len()).map(|at| source_of(views, at)).collect();
     for view in views.iter_mut() {
         view.feeds.clear();
-        view.groups.iter_mut().flatten().for_each(|group| group.forget_merged());
+        view.asked.clear();
+        view.groups.iter_mut().flatten().for_each(|group| {
+            group.forget_merged();
+            group.memo_at = None;
+        });
     }
     for (at, source) in sources.into_iter().enumerate() {
         views[at].source = source;

@@ -22,7 +22,7 @@ pub struct Group {
     #[serde(skip)]
     prefix: Prefix,
     #[serde(skip)]
-    pub(super) memo: Vec<(u64, f64)>, // (q as bits, quantile) at `memo_at`
+    pub(super) memo: Vec<f64>, // the view's asked quantiles at `memo_at`, NaN where there is none
     #[serde(skip)]
     pub(super) totals: Option<Totals>, // at `memo_at`
     /// Grid point of what is remembered above; `None` after any change.
@@ -122,29 +122,35 @@ impl Group {
         &mut self,
         shape: Shape,
         (first, last): (i64, i64),
-        q: f64,
+        (asked, place): (&[f64], usize),
         parts: Parts<'_>,
     ) -> Option<f64> {
-        if let Some((_, value)) = self.memo.iter().find(|(bits, _)| *bits == q.to_bits()) {
-            return Some(*value);
+        if self.memo.len() <= place {
+            self.answer(shape, (first, last), asked, parts);
         }
+        self.memo.get(place).copied().filter(|value| !value.is_nan())
+    }
+
+    /// All that is asked of this key, while its panes are at hand: the next rule comes back for the
+    /// rest after it has read ten thousand other keys.
+    fn answer(&mut self, shape: Shape, (first, last): (i64, i64), asked: &[f64], parts: Parts<'_>) {
+        match parts {
+            Parts::OlderAndNewest => self.refresh_prefix(first, last, 1),
+            Parts::AllAnd(_) => self.refresh_prefix(first, last, 0),
+        }
+        let mut memo = std::mem::take(&mut self.memo);
         let rest = match parts {
-            Parts::OlderAndNewest => {
-                self.refresh_prefix(first, last, 1);
-                Some(&self.within(first, last).last()?.pane)
-            }
-            Parts::AllAnd(open) => {
-                self.refresh_prefix(first, last, 0);
-                open.map(|trail| &trail.pane)
-            }
+            Parts::OlderAndNewest => self.within(first, last).last().map(|trail| &trail.pane),
+            Parts::AllAnd(open) => open.map(|trail| &trail.pane),
         };
-        let value = match (&self.prefix.pane, rest) {
+        let value = |q: f64| match (&self.prefix.pane, rest) {
             (Some(prefix), Some(rest)) => quantile_of_two(prefix, rest, shape, q),
             (Some(pane), None) | (None, Some(pane)) => pane.quantile(shape, q),
             (None, None) => None,
-        }?;
-        self.memo.push((q.to_bits(), value));
-        Some(value)
+        };
+        let new = &asked[memo.len().min(asked.len())..];
+        memo.extend(new.iter().map(|q| value(*q).unwrap_or(f64::NAN)));
+        self.memo = memo;
     }
 
     /// Merges the panes of the window but the newest `left_out`, unless that is already there.

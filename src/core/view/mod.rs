@@ -65,6 +65,8 @@ pub struct View {
     dirty: Vec<u32>,
     /// Grid point → groups whose value changes there because a pane enters or leaves.
     rolls: BTreeMap<Timestamp, Vec<u32>>,
+    /// The quantiles that were asked for so far, in that order.
+    asked: Vec<f64>,
     /// The pane that the newest reading fell into; only a shortcut.
     current: (Timestamp, i64), // start, index
     /// The views that get their panes from this one.
@@ -101,6 +103,7 @@ impl View {
             by_key: HashMap::default(),
             dirty: Vec::new(),
             rolls: BTreeMap::new(),
+            asked: Vec::new(),
             current: (Timestamp::clamped(0), 0),
             feeds: Vec::new(),
             source: None,
@@ -379,10 +382,14 @@ impl View {
             true => Parts::AllAnd(self.within(open, first, last)),
             false => Parts::OlderAndNewest,
         };
+        let place = self.asked.iter().position(|asked| *asked == q).unwrap_or_else(|| {
+            self.asked.push(q);
+            self.asked.len() - 1
+        });
         let group = self.group_of(key)?;
-        let group = self.group_mut(group)?;
+        let group = self.groups.get_mut(group as usize)?.as_mut()?;
         group.remember(at);
-        group.quantile(shape, (first, last), q, parts)
+        group.quantile(shape, (first, last), (&self.asked, place), parts)
     }
 
     /// The open pane of the source, if it is inside a window of these panes.

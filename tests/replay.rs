@@ -118,7 +118,7 @@ fn live(records: &[Logged], data_dir: &Path) -> (String, String) {
         applier.apply(record, &store).expect("a store that answers");
     }
     let transitions = &applier.commit().transitions;
-    let alerts = transitions.iter().map(|(_, json)| format!("{json}\n")).collect();
+    let alerts = transitions.iter().map(|transition| format!("{}\n", transition.json)).collect();
     (alerts, format!("{:?}", applier.engine.counters()))
 }
 

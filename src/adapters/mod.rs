@@ -2,3 +2,5 @@
 
 pub mod clock;
 pub mod embedded;
+pub mod nats;
+pub mod redis;

@@ -100,18 +100,24 @@ pub struct RunArgs {
     /// What this process does: all, or (not available yet) ingest, notify, api
     #[arg(long, value_name = "ROLE", default_value = "all")]
     pub role: String,
-    /// NATS server (not available yet)
+    /// NATS server; then the log is JetStream, and --redis is needed, too
     #[arg(long, value_name = "URL", env = "NATS_URL")]
     pub nats: Option<String>,
-    /// Redis server (not available yet)
+    /// Redis server; then windows and state are kept there
     #[arg(long, value_name = "URL", env = "REDIS_URL")]
     pub redis: Option<String>,
+    /// With servers: another worker takes over when this one was silent for so long [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub lease: Option<crate::core::Span>,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
+    /// NATS server, where the log is JetStream
+    #[arg(long, value_name = "URL", env = "NATS_URL", conflicts_with = "data_dir")]
+    pub nats: Option<String>,
     /// The data dir that `run` used
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,

@@ -5,6 +5,7 @@
 
 use super::BadConfig;
 use super::cli::{LimitArgs, RunArgs};
+use crate::adapters::{nats, redis};
 use crate::core::Span;
 use crate::core::limits::{LatePolicy, Limits};
 use crate::pipeline::yaml;
@@ -31,7 +32,34 @@ pub struct File {
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub grace: Option<Span>,
+    pub nats: Option<NatsFile>,
+    pub redis: Option<RedisFile>,
     pub limits: LimitsFile,
+}
+
+/// The broker. Credentials come from the environment, as for the `nats` tool: NATS_CREDS, NATS_NKEY,
+/// NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsFile {
+    pub url: String,
+    /// First tokens of all subjects (sg.v1).
+    #[serde(default)]
+    pub root: Option<String>,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedisFile {
+    pub url: String,
+    /// First part of all keys (sg).
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// Another worker takes over when this one was silent for so long (10s).
+    #[serde(default, deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub lease: Option<Span>,
 }
 
 /// What may be set of the engine's limits. Durations as 30s, 5m, 1h.
@@ -70,17 +98,22 @@ pub struct LimitsFile {
 }
 
 /// Everything `run` needs to know, from wherever it was said.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub pipelines: Option<PathBuf>,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
     pub grace: Duration,
     pub limits: Limits,
+    /// Both servers, or none: then everything is in the data dir.
+    pub servers: Option<(nats::Settings, redis::Settings)>,
 }
 
 /// Address of the API and the page unless another one is stated.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// How long an owner may be silent, unless another time is stated.
+const LEASE: Span = Span::from_secs(10);
 
 /// Time to finish after SIGTERM, unless another one is stated.
 const GRACE: Span = Span::from_secs(10);
@@ -93,6 +126,7 @@ impl Config {
         let stated = args.pipelines.clone().or(file.pipelines);
         let grace = args.grace.or(file.grace).unwrap_or(GRACE);
         Ok(Config {
+            servers: servers(args, file.nats, file.redis)?,
             pipelines: stated.or_else(|| default.is_dir().then(|| default.into())),
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),
@@ -100,6 +134,32 @@ impl Config {
             limits: file.limits.under(&args.limits)?,
         })
     }
+}
+
+/// The settings of both servers; one alone is an error.
+fn servers(
+    args: &RunArgs,
+    nats: Option<NatsFile>,
+    redis: Option<RedisFile>,
+) -> Result<Option<(nats::Settings, redis::Settings)>> {
+    let (root, prefix) =
+        (nats.as_ref().and_then(|n| n.root.clone()), redis.as_ref().and_then(|r| r.prefix.clone()));
+    let lease = args.lease.or(redis.as_ref().and_then(|redis| redis.lease)).unwrap_or(LEASE);
+    let nats = args.nats.clone().or(nats.map(|nats| nats.url));
+    let redis = args.redis.clone().or(redis.map(|redis| redis.url));
+    let (nats, redis) = match (nats, redis) {
+        (Some(nats), Some(redis)) => (nats, redis),
+        (None, None) => return Ok(None),
+        _ => {
+            let message =
+                "--nats and --redis belong together; without both, everything is kept in the data dir";
+            return Err(BadConfig(message.into()).into());
+        }
+    };
+    let nats = nats::Settings { url: nats, root: root.unwrap_or_else(|| "sg.v1".into()), partition: 0 };
+    let lease = Duration::from_millis(lease.ms().max(1) as u64);
+    let prefix = prefix.unwrap_or_else(|| "sg".into());
+    Ok(Some((nats, redis::Settings { url: redis, prefix, partition: 0, lease })))
 }
 
 impl File {

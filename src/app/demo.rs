@@ -5,7 +5,7 @@
 
 use super::FINE;
 use super::cli::DemoArgs;
-use super::service::{self, Parts};
+use super::service::{self, Door, Parts};
 use crate::adapters::clock::FastClock;
 use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
@@ -50,8 +50,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     let is_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let parts = Parts {
         data_dir: data.path(),
-        listen: args.listen,
-        token: None,
+        door: Door { listen: args.listen, token: None },
         limits: Limits::default(),
         rules: crate::pipeline::load_files(files).rules,
         clock,

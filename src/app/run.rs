@@ -2,9 +2,11 @@
 
 use super::cli::RunArgs;
 use super::config::Config;
-use super::service::{self, Parts};
+use super::service::{self, Door, LiveParts, Parts, Service};
 use super::{FINE, check};
 use crate::adapters::clock::SystemClock;
+use crate::driver::ports::Store;
+use crate::driver::worker::Publish;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -12,13 +14,6 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     let not_yet = [(args.role != "all", "--role is not available yet; one process does everything")];
     if let Some((_, message)) = not_yet.into_iter().find(|(is_asked, _)| *is_asked) {
         return Err(super::BadConfig(message.into()).into());
-    }
-    if args.nats.is_some() || args.redis.is_some() {
-        return Err(super::BadConfig(
-            "--nats and --redis are not available yet; without them everything is kept in the data dir"
-                .into(),
-        )
-        .into());
     }
     let config = Config::read(args)?;
     start_tracing();
@@ -28,22 +23,40 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 
 async fn serve(config: &Config) -> Result<u8> {
     let dir = config.pipelines.as_deref();
-    let parts = Parts {
-        data_dir: &config.data_dir,
-        listen: config.listen,
-        token: std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty()),
-        limits: config.limits.clone(),
-        rules: dir.map(check::load).transpose()?,
-        clock: SystemClock,
-        publish: Box::new(|transition| {
-            tracing::info!(
-                alert = %transition.id, seq = transition.seq, change = ?transition.change,
-                severity = transition.severity.name(), summary = %transition.summary, "alert"
-            );
-        }),
-    };
-    let service = service::start(parts).await?;
-    tracing::info!(address = %service.address, data_dir = %config.data_dir.display(), "listening");
+    let rules = dir.map(check::load).transpose()?;
+    let token = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
+    let door = Door { listen: config.listen, token };
+    let limits = config.limits.clone();
+    match &config.servers {
+        Some((nats, redis)) => {
+            let (nats, redis) = (nats.clone(), redis.clone());
+            let service = service::start_live(LiveParts { nats, redis, door, limits, rules }, tell()).await?;
+            tracing::info!(address = %service.address, "listening, over nats and redis");
+            watch(config, service).await
+        }
+        None => {
+            let (data_dir, clock) = (config.data_dir.as_path(), SystemClock);
+            let parts = Parts { data_dir, door, limits, rules, clock, publish: tell() };
+            let service = service::start(parts).await?;
+            tracing::info!(address = %service.address, data_dir = %config.data_dir.display(), "listening");
+            watch(config, service).await
+        }
+    }
+}
+
+/// Says each transition in the log.
+fn tell() -> Publish {
+    Box::new(|transition| {
+        tracing::info!(
+            alert = %transition.id, seq = transition.seq, change = ?transition.change,
+            severity = transition.severity.name(), summary = %transition.summary, "alert"
+        );
+    })
+}
+
+/// Until a signal, or until the worker cannot go on.
+async fn watch<S: Store + Send + Sync + 'static>(config: &Config, mut service: Service<S>) -> Result<u8> {
+    let dir = config.pipelines.as_deref();
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
@@ -51,6 +64,10 @@ async fn serve(config: &Config) -> Result<u8> {
             _ = hangup.recv() => reload(dir, &service.worker).await,
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
+            ended = &mut service.ended => return Err(match ended {
+                Ok(error) => error.into(),
+                Err(_) => anyhow::anyhow!("the worker has ended without a word; see the log above"),
+            }),
         }
     }
     tracing::info!("stopping");

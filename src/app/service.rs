@@ -1,10 +1,14 @@
 //! The embedded service: worker, store and HTTP in one process.
 
+use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::Embedded;
+use crate::adapters::nats::{self, Bus};
+use crate::adapters::redis::{self, RedisStore};
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
-use crate::driver::ports::Clock;
-use crate::driver::worker::{Command, Publish, Sender, Worker};
+use crate::driver::owner::{self, Owner};
+use crate::driver::ports::{Clock, Store};
+use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
 use crate::http::{self, Shared};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
@@ -18,20 +22,28 @@ use tokio_util::sync::CancellationToken;
 
 /// A service that runs.
 #[derive(Debug)]
-pub struct Service {
+pub struct Service<S> {
     pub address: SocketAddr,
     pub worker: Sender,
-    shared: Arc<Shared<Embedded>>,
+    /// Says why the worker ended, if it ends by itself.
+    pub ended: tokio::sync::oneshot::Receiver<StartError>,
+    shared: Arc<Shared<S>>,
     thread: JoinHandle<()>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: CancellationToken,
 }
 
-/// What a service is made of.
-pub struct Parts<'a, C> {
-    pub data_dir: &'a Path,
+/// Where a service listens, and who may ask.
+#[derive(Debug, Clone)]
+pub struct Door {
     pub listen: SocketAddr,
     pub token: Option<String>,
+}
+
+/// What an embedded service is made of.
+pub struct Parts<'a, C> {
+    pub data_dir: &'a Path,
+    pub door: Door,
     pub limits: Limits,
     pub rules: Option<RuleSet>,
     pub clock: C,
@@ -44,31 +56,80 @@ impl<C> std::fmt::Debug for Parts<'_, C> {
     }
 }
 
+/// A service over servers.
+#[derive(Debug, Clone)]
+pub struct LiveParts {
+    pub nats: nats::Settings,
+    pub redis: redis::Settings,
+    pub door: Door,
+    pub limits: Limits,
+    pub rules: Option<RuleSet>,
+}
+
 /// Restores what is durable, binds the address, and starts.
-pub async fn start<C: Clock + 'static>(parts: Parts<'_, C>) -> Result<Service> {
-    if !parts.listen.ip().is_loopback() && parts.token.is_none() {
-        let message = format!("listening on {} needs a token: set STREAMGAUGE_TOKEN", parts.listen);
-        return Err(super::BadConfig(message).into());
-    }
-    let listener = TcpListener::bind(parts.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; is another process there?", parts.listen))?;
-    let address = listener.local_addr()?;
+pub async fn start<C: Clock + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
+    let listener = bind(&parts.door).await?;
     let store = Embedded::open(parts.data_dir)?;
     let (worker, sender) =
         Worker::start(store.clone(), parts.clock, parts.limits, parts.rules, parts.publish)?;
-    let thread = std::thread::Builder::new().name("worker".into()).spawn(move || worker.run())?;
-    let shared = Shared::new(sender.clone(), store);
+    let run = move || {
+        worker.run();
+        Ok(())
+    };
+    serve(listener, parts.door.token, sender, store, run)
+}
+
+/// Opens the door at once; whatever it takes to reach the servers happens behind it.
+pub async fn start_live(parts: LiveParts, publish: Publish) -> Result<Service<redis::Shared>> {
+    let listener = bind(&parts.door).await?;
+    let views = redis::Shared::new(RedisStore::new(&parts.redis, false)?);
+    let store = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
+    let handle = tokio::runtime::Handle::current();
+    let (lease, limits, rules) = (parts.redis.lease, parts.limits, parts.rules);
+    let (sender, commands) = owner::commands();
+    let run = move || {
+        let feed = Bus::open(handle, &parts.nats)?;
+        let parts = owner::Parts { feed, store, clock: SystemClock, limits, rules, lease };
+        Owner::new(parts, commands, publish).run()
+    };
+    serve(listener, parts.door.token, sender, views, run)
+}
+
+async fn bind(door: &Door) -> Result<TcpListener> {
+    if !door.listen.ip().is_loopback() && door.token.is_none() {
+        let message = format!("listening on {} needs a token: set STREAMGAUGE_TOKEN", door.listen);
+        return Err(super::BadConfig(message).into());
+    }
+    let listener = TcpListener::bind(door.listen).await;
+    listener.with_context(|| format!("cannot listen on {}; is another process there?", door.listen))
+}
+
+fn serve<S: Store + Send + Sync + 'static>(
+    listener: TcpListener,
+    token: Option<String>,
+    worker: Sender,
+    views: S,
+    run: impl FnOnce() -> Result<(), StartError> + Send + 'static,
+) -> Result<Service<S>> {
+    let address = listener.local_addr()?;
+    let (tell, ended) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("worker".into()).spawn(move || {
+        if let Err(error) = run() {
+            // Nobody listens any more while the process is stopping anyway.
+            let _ = tell.send(error);
+        }
+    })?;
+    let shared = Shared::new(worker.clone(), views);
     let stop = CancellationToken::new();
-    let router = http::router(shared.clone(), parts.token);
+    let router = http::router(shared.clone(), token);
     let stopped = stop.clone();
     let server = tokio::spawn(async move {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
     });
-    Ok(Service { address, worker: sender, shared, thread, server, stop })
+    Ok(Service { address, worker, ended, shared, thread, server, stop })
 }
 
-impl Service {
+impl<S: Store + Send + Sync + 'static> Service<S> {
     /// Stops intake, finishes what was accepted, commits, snapshots; bounded by `grace`.
     pub async fn drain(self, grace: Duration) -> Result<()> {
         self.shared.is_ready.store(false, Ordering::Relaxed);

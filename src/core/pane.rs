@@ -34,6 +34,16 @@ pub struct Pane {
     negative: Option<Box<Histogram>>, // steps of the magnitudes of values < 0
 }
 
+/// Everything of a pane but its histograms, as stores keep it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plain {
+    pub count: u64,
+    pub sum: f64,
+    pub extremes: Option<(f64, f64)>, // None: empty
+    pub last: Option<(f64, Timestamp)>,
+    pub overflow: u64,
+}
+
 /// A pane with more values than this is followed by one like it, most likely.
 const BUSY_COUNT: u64 = 48;
 
@@ -84,6 +94,23 @@ impl Default for Pane {
 }
 
 impl Pane {
+    /// A pane out of its parts.
+    pub fn of(plain: Plain, positive: Histogram, negative: Option<Histogram>) -> Pane {
+        let (min, max) = plain.extremes.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
+        let (last, last_time) = plain.last.unwrap_or((0.0, Timestamp::MIN));
+        Pane {
+            count: plain.count,
+            sum: plain.sum,
+            min,
+            max,
+            last,
+            last_time,
+            overflow: plain.overflow,
+            positive,
+            negative: negative.map(Box::new),
+        }
+    }
+
     /// An empty pane with room for values in so many buckets.
     pub fn with_room(buckets: usize) -> Pane {
         Pane { positive: Histogram::with_room(buckets), ..Pane::default() }

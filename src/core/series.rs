@@ -61,6 +61,9 @@ pub struct Series {
     /// Cumulative metrics: the newest point.
     pub counter: Option<(Timestamp, f64)>,
     pub windows: OpenWindows,
+    /// Whether the engine has noted that it has new values.
+    #[serde(skip)]
+    pub is_touched: bool,
     #[serde(skip)]
     pub subscriptions: Vec<Subscription>,
 }
@@ -210,6 +213,7 @@ impl SeriesTable {
             newest: Timestamp::MIN,
             counter: None,
             windows: OpenWindows::default(),
+            is_touched: false,
             subscriptions: Vec::new(),
         };
         self.slots[slot as usize] = Some(series);

@@ -159,6 +159,11 @@ impl Resolution {
         Resolution { steps_per_unit: steps }
     }
 
+    /// The resolution whose steps have this size, as a catalog states it.
+    pub fn of_scale(scale: f64) -> Resolution {
+        Resolution { steps_per_unit: (1.0 / scale).round().max(1.0) }
+    }
+
     /// The size of one step in the metric's unit.
     pub fn step(self) -> f64 {
         1.0 / self.steps_per_unit

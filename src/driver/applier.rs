@@ -4,13 +4,16 @@
 //! restart and thrown away, because the engine's snapshot is older than the last commit; a window
 //! is corrected exactly once.
 
-use super::ports::{self, CatalogRow, Commit, DeadEvent, Logged, PortError, Store, WindowAt, WindowRow};
+use super::ports::{
+    self, CatalogRow, Commit, DeadEvent, Logged, Numbered, PortError, Store, WindowAt, WindowRow,
+};
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
 use crate::core::effect::{Aside, Refused, WindowEffect};
 use crate::core::event::{Body, Control, Record};
 use crate::core::identity::Directory;
-use crate::core::window::WindowKey;
+use crate::core::pane::Pane;
+use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Effects, Engine};
 use crate::wire::alert;
 use crate::wire::event::{Decoded, Decoder};
@@ -116,7 +119,12 @@ impl Applier {
         }
         for transition in &effects.transitions {
             self.transitions += 1;
-            self.pending.transitions.push((self.transitions, alert::line(transition)));
+            self.pending.transitions.push(Numbered {
+                number: self.transitions,
+                severity: transition.severity_highest,
+                rule: transition.rule.clone(),
+                json: alert::line(transition),
+            });
         }
         self.published.extend(effects.transitions);
         let now = self.engine.now();
@@ -140,6 +148,27 @@ impl Applier {
     /// Whether somebody waits for the next commit: a transition is not told before it is safe.
     pub fn is_urgent(&self) -> bool {
         !self.pending.transitions.is_empty()
+    }
+
+    /// Windows that wait for the next commit.
+    pub fn pending_windows(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// The open windows of some series, as they are.
+    pub fn open_windows(
+        &mut self,
+        slots: impl Iterator<Item = u32>,
+        sizes: &[WindowSize],
+    ) -> Vec<(WindowAt, Pane)> {
+        let mut open = Vec::new();
+        for slot in slots {
+            for (key, pane) in self.engine.open_windows_of(slot, sizes) {
+                self.catalogue(&key);
+                open.push((at(&key), pane));
+            }
+        }
+        open
     }
 
     /// Whether there is anything to commit.

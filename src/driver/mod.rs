@@ -2,6 +2,7 @@
 
 pub mod applier;
 pub mod file;
+pub mod owner;
 pub mod ports;
 pub mod replay;
 pub mod sealed;

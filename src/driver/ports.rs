@@ -4,6 +4,7 @@
 //! those over servers. A call returns when it is durable, or says that it is not.
 
 use crate::core::Timestamp;
+use crate::core::alert::Severity;
 use crate::core::effect::Aside;
 use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
@@ -40,6 +41,21 @@ pub enum PortError {
     Read { place: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{place} is in use by another process; stop that one, or take another --data-dir")]
     Locked { place: String },
+    #[error("another worker owns {place} now; nothing of this one counts any more")]
+    Fenced { place: String },
+    #[error("{place} is not what it was: {found}; {hint}")]
+    Changed { place: String, found: String, hint: &'static str },
+}
+
+/// A transition with its position, kept until it is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// From 1, without holes.
+    pub number: u64,
+    /// Highest of its episode.
+    pub severity: Severity,
+    pub rule: Arc<str>,
+    pub json: String,
 }
 
 /// An ordered, durable list of records.
@@ -82,8 +98,14 @@ pub struct Commit {
     pub applied: u64,
     pub windows: Vec<(WindowAt, WindowRow)>,
     pub catalog: Vec<CatalogRow>,
-    /// Transitions as JSON, numbered without holes.
-    pub transitions: Vec<(u64, String)>,
+    /// In the order of their numbers.
+    pub transitions: Vec<Numbered>,
+    /// Transitions up to this number are published: they need not be kept for that any more.
+    pub published: u64,
+    /// Windows that are still open, as they are; only for those who read the store.
+    pub open: Vec<(WindowAt, Pane)>,
+    /// All active alerts as (id, JSON), where they may have changed; only for those who read.
+    pub active: Option<Vec<(String, String)>>,
     /// (record it was refused in, index, reason, message): kept aside for whoever looks.
     pub dead: Vec<DeadEvent>,
     /// State of the engine at `applied`.
@@ -107,6 +129,10 @@ pub struct Checkpoint {
     pub snapshot: Option<(u64, Vec<u8>)>,
     /// Number of the newest transition; 0 before the first.
     pub transitions: u64,
+    /// Transitions that may not be published yet, in order.
+    pub outbox: Vec<Numbered>,
+    /// Which log `applied` counts in; empty where there is only one.
+    pub anchor: String,
 }
 
 /// What survives of the effects.
@@ -120,6 +146,46 @@ pub trait Store {
     fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError>;
     /// Lets windows go that are older than their retention.
     fn expire(&mut self, now: Timestamp) -> Result<(), PortError>;
+}
+
+/// The right to be the one who commits, for as long as it is renewed.
+pub trait Lease {
+    /// Takes the lease if nobody has it; says whether it is ours now.
+    fn acquire(&mut self) -> Result<bool, PortError>;
+    /// Keeps it; false if somebody else has it.
+    fn renew(&mut self) -> Result<bool, PortError>;
+    /// Gives it back, so that another one need not wait.
+    fn release(&mut self) -> Result<(), PortError>;
+    /// The name of the log that `applied` counts in, kept with every commit.
+    fn anchor(&mut self, anchor: String);
+}
+
+/// A log that others write to, read as it grows.
+pub trait Feed {
+    /// What tells this log from another one of the same name, and the numbers it still holds.
+    fn extent(&mut self) -> Result<Extent, PortError>;
+    /// From here on, [`Self::next`] gives the records from number `from` on.
+    fn seek(&mut self, from: u64) -> Result<(), PortError>;
+    /// The next records in order; none if none came within `wait`.
+    fn next(&mut self, wait: Duration) -> Result<Vec<Logged>, PortError>;
+    /// Appends, durably: the number of each, or why it is not known to be there.
+    fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>>;
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    pub anchor: String,
+    pub first: u64,
+    pub last: u64, // first - 1 when it is empty
+}
+
+/// Where transitions go: each is stored once at its number, however often it is sent.
+pub trait Board {
+    /// Number of the newest one that is there; 0 before the first.
+    fn newest(&mut self) -> Result<u64, PortError>;
+    /// Publishes; how many were there already.
+    fn publish(&mut self, transitions: &[Numbered]) -> Result<u64, PortError>;
 }
 
 /// The time that a log stamps its records with.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const COMMANDS_WAITING: usize = 1_024;
 
 /// Payloads appended in one transaction, and applied before the next is looked at.
-const GROUP_MAX: usize = 512;
+pub(super) const GROUP_MAX: usize = 512;
 
 /// Records read at once while catching up.
 const CATCH_UP_RECORDS: usize = 4_096;
@@ -31,8 +31,8 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// Time between snapshots, at least; and as a multiple of what the last one took, so that they
 /// cost at most a twentieth of the time.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
-const SNAPSHOT_COST_MULTIPLE: u32 = 20;
+pub(super) const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
+pub(super) const SNAPSHOT_COST_MULTIPLE: u32 = 20;
 
 /// Records are kept this long for export, and until a snapshot is newer than they are.
 const LOG_KEPT: Span = Span::from_hours(24 * 7);

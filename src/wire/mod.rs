@@ -5,8 +5,11 @@
 
 pub mod alert;
 pub mod event;
+pub mod hdr;
 pub mod line;
+pub mod row;
 pub mod schema;
 pub mod snapshot;
+pub mod subject;
 pub mod time;
 pub mod window;

@@ -44,7 +44,8 @@ impl Store for Embedded {
             };
             let alerts = transaction.open_table(ALERTS)?;
             let transitions = alerts.last()?.map_or(0, |(number, _)| number.value());
-            Ok(Checkpoint { applied: number("applied")?.unwrap_or(0), snapshot, transitions })
+            let applied = number("applied")?.unwrap_or(0);
+            Ok(Checkpoint { applied, snapshot, transitions, ..Checkpoint::default() })
         })
     }
 
@@ -129,12 +130,12 @@ fn write_catalog(transaction: &WriteTransaction, commit: &Commit) -> Result<(), 
 }
 
 fn write_alerts(transaction: &WriteTransaction, commit: &Commit) -> Result<(), redb::Error> {
-    let Some((newest, _)) = commit.transitions.last() else { return Ok(()) };
+    let Some(newest) = commit.transitions.last() else { return Ok(()) };
     let mut alerts = transaction.open_table(ALERTS)?;
-    for (number, json) in &commit.transitions {
-        alerts.insert(number, json.as_str())?;
+    for transition in &commit.transitions {
+        alerts.insert(transition.number, transition.json.as_str())?;
     }
-    if let Some(oldest) = newest.checked_sub(ALERTS_KEPT) {
+    if let Some(oldest) = newest.number.checked_sub(ALERTS_KEPT) {
         alerts.retain_in(..oldest, |_, _| false)?;
     }
     Ok(())

@@ -22,6 +22,9 @@ pub struct Transition {
     pub state: State,
     pub change: ChangeName,
     pub severity: Severity,
+    /// The highest severity of the episode: names the subject, stands in no payload.
+    #[serde(skip, default = "lowest")]
+    pub severity_highest: Severity,
     #[schemars(with = "BTreeMap<String, String>")]
     pub key: Arc<Key>,
     #[schemars(with = "BTreeMap<String, String>")]
@@ -147,6 +150,10 @@ pub struct Window {
     #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "Option<String>")]
     pub end: Option<Timestamp>,
+}
+
+fn lowest() -> Severity {
+    Severity::Info
 }
 
 /// Timestamps as RFC 3339 text, for what leaves the system.

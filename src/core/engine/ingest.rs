@@ -329,6 +329,11 @@ impl Engine {
     fn add_on_time(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
         let start = self.minute_of(reading.time());
         let Some(series) = self.series.get_mut(slot) else { return LOST };
+        if let Some(touched) = &mut self.touched
+            && !std::mem::replace(&mut series.is_touched, true)
+        {
+            touched.push(slot);
+        }
         let Some((pane, is_new)) = series.windows.minute(start) else {
             return Outcome::Refused(Refusal::Cardinality);
         };

@@ -69,6 +69,8 @@ pub struct Engine {
     grid_due: Timestamp,
     /// Room for the values of one run, kept so that none is made anew.
     run: Vec<Sample>,
+    /// Series with new values, where somebody wants to know.
+    touched: Option<Vec<u32>>,
     /// Whether a record was handled partly.
     is_underway: bool,
     /// Start of the minute that the newest event fell into; only a shortcut.
@@ -130,6 +132,7 @@ impl Engine {
             counters: Counters::default(),
             grid_due: Timestamp::MAX,
             run: Vec::new(),
+            touched: None,
             is_underway: false,
             minute: Timestamp::MIN,
         }
@@ -234,6 +237,37 @@ impl Engine {
                 (key, open.pane)
             })
         })
+    }
+
+    /// From here on the engine notes which series have new values, for [`Self::take_touched`].
+    pub fn track_changes(&mut self) {
+        self.touched.get_or_insert_default();
+    }
+
+    /// The series with new values since the last call, each once.
+    pub fn take_touched(&mut self) -> Vec<u32> {
+        let touched = self.touched.as_mut().map(std::mem::take).unwrap_or_default();
+        for slot in &touched {
+            if let Some(series) = self.series.get_mut(*slot) {
+                series.is_touched = false;
+            }
+        }
+        touched
+    }
+
+    /// The open windows of one series, finer open ones included.
+    pub fn open_windows_of(&self, slot: u32, sizes: &[WindowSize]) -> Vec<(WindowKey, Pane)> {
+        let Some(series) = self.series.get(slot) else { return Vec::new() };
+        let unit = &self.series.metric_of(series).unit;
+        let shape = self.series.metric_of(series).shape;
+        let open = |size: &WindowSize| {
+            let size = *size;
+            series.windows.current(size).into_iter().map(move |open| {
+                let (series, unit) = (series.info.clone(), unit.clone());
+                (WindowKey { series, unit, shape, size, start: open.start }, open.pane)
+            })
+        };
+        sizes.iter().flat_map(open).collect()
     }
 
     /// The first record gives declared series the time from which they are expected.

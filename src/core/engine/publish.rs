@@ -67,6 +67,7 @@ impl Engine {
             state: state_of(change, firing),
             change: change_name(change),
             severity: level.severity,
+            severity_highest: rule.levels[firing.highest].severity,
             labels: rule.labels.clone(),
             value,
             unit: rule.unit.clone(),

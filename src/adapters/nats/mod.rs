@@ -1,0 +1,233 @@
+//! JetStream: the event log, and the board where transitions are published (CONTRACT §5).
+//!
+//! Intuition: the worker is a plain thread that asks for the next records; the client behind it is
+//! asynchronous and lives on the runtime. A server that is away is waited for, never an exit.
+//! Invariant: what a stream is asked to be is compared with what it is, because older servers leave
+//! out what they do not know without a word. Rejected: the client's ordered consumer (it may begin
+//! at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
+
+mod board;
+mod reader;
+
+use crate::core::Timestamp;
+use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
+use crate::wire::subject::Subjects;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Stream};
+use async_nats::jetstream::{Context, context::PublishAckFuture};
+use async_nats::{Client, ConnectOptions};
+use reader::Reader;
+use std::future::Future;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// What is asked of a deployment's streams.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub url: String,
+    pub root: String,
+    pub partition: u32,
+}
+
+/// How long events and transitions are kept where we make the streams.
+const EVENTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
+const ALERTS_KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+/// The broker must know repeats for at least this long.
+const DUPLICATES_KNOWN: Duration = Duration::from_secs(120);
+
+/// Time between two attempts while the broker is out of reach.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Time in which the broker must answer one question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// One partition's streams.
+pub struct Bus {
+    handle: Handle,
+    context: Context,
+    subjects: Subjects,
+    reader: Option<Reader>,
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus").field("subjects", &self.subjects).finish_non_exhaustive()
+    }
+}
+
+impl Bus {
+    /// Connects, makes the streams that are not there, checks those that are. Not to be called
+    /// from a task of the runtime.
+    pub fn open(handle: Handle, settings: &Settings) -> Result<Bus, PortError> {
+        let subjects = Subjects::new(&settings.root, settings.partition);
+        let client = handle.block_on(connect(&settings.url))?;
+        // The client starts a task of its own.
+        let entered = handle.enter();
+        let mut context = async_nats::jetstream::new(client);
+        drop(entered);
+        context.set_timeout(ANSWER_WITHIN);
+        let bus = Bus { handle, context, subjects, reader: None };
+        bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
+        bus.check_stream(bus.subjects.alerts_stream().into(), bus.subjects.alerts(), ALERTS_KEPT)?;
+        Ok(bus)
+    }
+
+    fn check_stream(&self, name: String, subjects: Vec<String>, kept: Duration) -> Result<(), PortError> {
+        let wanted = Config {
+            name: name.clone(),
+            subjects,
+            max_age: kept,
+            discard: DiscardPolicy::Old,
+            duplicate_window: DUPLICATES_KNOWN,
+            num_replicas: 1,
+            ..Config::default()
+        };
+        let stream = self.patiently("find or make a stream", || {
+            let (context, wanted) = (self.context.clone(), wanted.clone());
+            async move { context.get_or_create_stream(wanted).await }
+        });
+        let found = &stream.cached_info().config;
+        difference(&wanted, found).map_or(Ok(()), |difference| {
+            Err(PortError::Changed {
+                place: format!("stream {name}"),
+                found: difference,
+                hint: "change the stream, or choose another root for this deployment",
+            })
+        })
+    }
+
+    /// Asks until there is an answer.
+    fn patiently<T, E, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> T
+    where
+        E: std::fmt::Display,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.handle.block_on(async {
+            let mut attempts = 0u32;
+            loop {
+                match ask().await {
+                    Ok(answer) => return answer,
+                    Err(error) => {
+                        attempts += 1;
+                        if attempts == 3 {
+                            tracing::warn!(%error, "cannot {what}; waiting for the broker");
+                        }
+                    }
+                }
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+        })
+    }
+
+    fn stream(&self, name: &str) -> Stream {
+        self.patiently("find a stream", || {
+            let (context, name) = (self.context.clone(), name.to_string());
+            async move { context.get_stream(name).await }
+        })
+    }
+}
+
+/// What is not as it was asked for; retention and replicas may be the operator's own.
+fn difference(wanted: &Config, found: &Config) -> Option<String> {
+    let sorted = |config: &Config| {
+        let mut subjects = config.subjects.clone();
+        subjects.sort();
+        subjects
+    };
+    if sorted(wanted) != sorted(found) {
+        return Some(format!("it takes {:?}, not {:?}", found.subjects, wanted.subjects));
+    }
+    if found.discard != wanted.discard {
+        return Some("it refuses new messages when it is full instead of letting old ones go".into());
+    }
+    if found.duplicate_window < wanted.duplicate_window {
+        return Some(format!("it knows repeats for {:?} only", found.duplicate_window));
+    }
+    None
+}
+
+/// Honours the environment of the `nats` command line tool.
+async fn connect(url: &str) -> Result<Client, PortError> {
+    let failed = |source: Cause| PortError::Read { place: "the broker's address".into(), source };
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let mut options = ConnectOptions::new().name("streamgauge").retry_on_initial_connect();
+    if let Some(path) = set("NATS_CREDS") {
+        options = options.credentials_file(path).await.map_err(|error| failed(error.into()))?;
+    }
+    if let Some(path) = set("NATS_NKEY") {
+        let seed = std::fs::read_to_string(path).map_err(|error| failed(error.into()))?;
+        options = options.nkey(seed.trim().into());
+    }
+    if let Some(token) = set("NATS_TOKEN") {
+        options = options.token(token);
+    }
+    if let (Some(user), Some(password)) = (set("NATS_USER"), set("NATS_PASSWORD")) {
+        options = options.user_and_password(user, password);
+    }
+    if let Some(path) = set("NATS_CA") {
+        options = options.add_root_certificates(path.into()).require_tls(true);
+    }
+    if let (Some(certificate), Some(key)) = (set("NATS_CERT"), set("NATS_KEY")) {
+        options = options.add_client_certificate(certificate.into(), key.into()).require_tls(true);
+    }
+    options.connect(url).await.map_err(|error| failed(error.into()))
+}
+
+impl Feed for Bus {
+    fn extent(&mut self) -> Result<Extent, PortError> {
+        let stream = self.stream(&self.subjects.events_stream());
+        let info = stream.cached_info();
+        let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
+        Ok(Extent { anchor: info.created.to_string(), first, last })
+    }
+
+    fn seek(&mut self, from: u64) -> Result<(), PortError> {
+        self.reader = Some(Reader::start(&self.handle, self.context.clone(), &self.subjects, from));
+        Ok(())
+    }
+
+    fn next(&mut self, wait: Duration) -> Result<Vec<Logged>, PortError> {
+        match &mut self.reader {
+            Some(reader) => self.handle.block_on(reader.next(wait)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
+        self.handle.block_on(append(&self.context, &self.subjects, entries))
+    }
+}
+
+async fn append(context: &Context, subjects: &Subjects, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
+    let mut waiting = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let publish = PublishMessage::build();
+        let (subject, publish) = match entry {
+            Entry::Events(codec, payload) => {
+                let publish = publish.header("Content-Type", codec.content_type()).payload(payload.into());
+                (subjects.own_events(), publish)
+            }
+            Entry::Tick => (subjects.tick(), publish),
+            Entry::Control(json) => (subjects.control(), publish.payload(json.into())),
+        };
+        waiting.push(context.send_publish(subject, publish).await);
+    }
+    let mut results = Vec::with_capacity(waiting.len());
+    for sent in waiting {
+        let acknowledged = match sent {
+            Ok(sent) => PublishAckFuture::into_future(sent).await,
+            Err(error) => Err(error),
+        };
+        let failed = |source: Cause| PortError::Write { place: subjects.events_stream(), source };
+        results.push(acknowledged.map(|ack| ack.sequence).map_err(|error| failed(error.into())));
+    }
+    results
+}
+
+/// A message's time in whole milliseconds.
+fn stamp(epoch_ns: i128) -> Timestamp {
+    Timestamp::clamped((epoch_ns / 1_000_000) as i64)
+}

@@ -1,0 +1,210 @@
+//! One commit as one script call.
+
+use super::{RedisStore, is_passing};
+use crate::core::histogram::layout::Digits;
+use crate::driver::ports::{Commit, PortError, WindowAt, WindowRow};
+use crate::wire::hdr::HdrError;
+use crate::wire::row::{self, Row};
+use ::redis::Script;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+const COMMIT: &str = include_str!("commit.lua");
+
+/// Arguments of one operation at most: Lua's stack takes 8,000 at once.
+const ARGUMENTS_MAX: usize = 2_000;
+
+/// Bytes of one part of a snapshot.
+const PART_BYTES: usize = 4 << 20;
+
+/// Transitions and refused events kept for those who read.
+const STREAM_KEPT: &str = "100000";
+
+/// The operations of a commit, with the keys they name.
+#[derive(Debug, Default)]
+struct Operations {
+    keys: Vec<String>,
+    places: BTreeMap<String, usize>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Operations {
+    fn place(&mut self, key: &str) -> usize {
+        if let Some(place) = self.places.get(key) {
+            return *place;
+        }
+        self.keys.push(key.into());
+        self.places.insert(key.into(), self.keys.len());
+        self.keys.len()
+    }
+
+    fn push<A: AsRef<[u8]>>(&mut self, command: &str, key: &str, arguments: &[A]) {
+        let place = self.place(key);
+        self.arguments.push(command.into());
+        self.arguments.push(place.to_string().into());
+        self.arguments.push(arguments.len().to_string().into());
+        self.arguments.extend(arguments.iter().map(|argument| argument.as_ref().to_vec()));
+    }
+
+    fn hset(&mut self, key: &str, fields: &[Vec<u8>]) {
+        fields.chunks(ARGUMENTS_MAX).for_each(|part| self.push("HSET", key, part));
+    }
+}
+
+impl RedisStore {
+    pub(super) fn commit_all(&mut self, commit: &Commit) -> Result<(), PortError> {
+        let parts = match &commit.snapshot {
+            Some(snapshot) => Some((commit.applied, self.write_snapshot(commit.applied, snapshot)?)),
+            None => None,
+        };
+        let mut operations = Operations::default();
+        operations.place(&self.keys.of("ckpt"));
+        self.add_catalog(commit, &mut operations);
+        self.add_windows(commit, &mut operations).map_err(|error| self.damaged(error))?;
+        self.add_alerts(commit, &mut operations);
+        self.add_position(commit, parts, &mut operations);
+        self.run(&operations)?;
+        self.fence.version += 1;
+        self.published = commit.published.max(self.published);
+        self.snapshot = parts.or(self.snapshot);
+        Ok(())
+    }
+
+    /// Runs the script until its result is known.
+    fn run(&mut self, operations: &Operations) -> Result<(), PortError> {
+        let id = format!("{}:{}:{}", self.fence.epoch, self.fence.nonce, self.fence.version + 1);
+        let script = Script::new(COMMIT);
+        let mut invocation = script.prepare_invoke();
+        for key in &operations.keys {
+            invocation.key(key);
+        }
+        invocation.arg(&self.fence.epoch).arg(&self.fence.nonce);
+        invocation.arg(self.fence.version.to_string()).arg(&id);
+        for argument in &operations.arguments {
+            invocation.arg(argument);
+        }
+        loop {
+            // Whatever became of the last attempt: the same bytes again give the same answer.
+            let answer: String =
+                self.ask(|connection| invocation.invoke(connection)).or_else(|error| match &error {
+                    PortError::Read { source, .. } => match source.downcast_ref::<::redis::RedisError>() {
+                        Some(passing) if is_passing(passing) => Ok("again".into()),
+                        _ => Err(error),
+                    },
+                    _ => Err(error),
+                })?;
+            match answer.as_str() {
+                "ok" | "done" => return Ok(()),
+                "fenced" => return Err(PortError::Fenced { place: self.place.clone() }),
+                _ => std::thread::park_timeout(super::RETRY_EVERY),
+            }
+        }
+    }
+
+    /// The parts lie beside the store until the commit points to them.
+    fn write_snapshot(&mut self, at: u64, snapshot: &[u8]) -> Result<u32, PortError> {
+        for (part, bytes) in snapshot.chunks(PART_BYTES).enumerate() {
+            let key = self.keys.snapshot_part(at, part as u32);
+            self.ask(|connection| ::redis::cmd("SET").arg(&key).arg(bytes).query::<()>(connection))?;
+        }
+        Ok(snapshot.len().div_ceil(PART_BYTES) as u32)
+    }
+
+    fn add_catalog(&mut self, commit: &Commit, operations: &mut Operations) {
+        let key = self.keys.of("catalog");
+        let mut fields = Vec::new();
+        for row in &commit.catalog {
+            let labels: BTreeMap<_, _> = row.series.labels.iter().map(|(k, v)| (k, v)).collect();
+            let json = json!({"source": row.series.source, "name": row.series.name, "unit": row.unit,
+                "labels": labels, "scale": row.shape.resolution.step(), "digits": row.shape.digits.count()});
+            fields.push(format!("{:016x}", row.series.id).into_bytes());
+            fields.push(json.to_string().into_bytes());
+            self.catalog.insert(row.series.id, row.clone());
+        }
+        operations.hset(&key, &fields);
+    }
+
+    fn add_windows(&mut self, commit: &Commit, operations: &mut Operations) -> Result<(), HdrError> {
+        // Open windows first: where one was sealed since, that is what stays.
+        for (at, pane) in &commit.open {
+            let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { continue };
+            let place = self.keys.window(at.0, at.1, at.2);
+            let row = Row::new(pane, shape, 0, true).bytes();
+            operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
+            operations.push("EXPIREAT", &place.rows, &[place.rows_expire_s.to_string()]);
+        }
+        commit.windows.iter().try_for_each(|(at, window)| self.add_window(*at, window, operations))
+    }
+
+    fn add_window(
+        &mut self,
+        at: WindowAt,
+        window: &WindowRow,
+        operations: &mut Operations,
+    ) -> Result<(), HdrError> {
+        // Every window's series was catalogued in this commit or an earlier one.
+        let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return Ok(()) };
+        let place = self.keys.window(at.0, at.1, at.2);
+        let row = Row::new(&window.pane, shape, window.revision, false).bytes();
+        let writer = match shape.digits {
+            Digits::Two => &mut self.writers[0],
+            Digits::Three => &mut self.writers[1],
+        };
+        let (positive, negative) = row::histograms(&window.pane, writer)?;
+        operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
+        operations.push("EXPIREAT", &place.rows, &[place.rows_expire_s.to_string()]);
+        operations.push("HSET", &place.histograms, &[place.field.as_bytes(), &positive]);
+        if let Some(negative) = negative {
+            let field = format!("{}:neg", place.field);
+            operations.push("HSET", &place.histograms, &[field.as_bytes(), &negative]);
+        }
+        operations.push("EXPIREAT", &place.histograms, &[place.histograms_expire_s.to_string()]);
+        Ok(())
+    }
+
+    fn add_alerts(&self, commit: &Commit, operations: &mut Operations) {
+        let (log, outbox) = (self.keys.of("alerts:log"), self.keys.of("outbox"));
+        for transition in &commit.transitions {
+            let id = format!("{}-0", transition.number);
+            let fields = ["MAXLEN", "~", STREAM_KEPT, &id, "alert", &transition.json];
+            operations.push("XADD", &log, &fields);
+            // A transition always serialises: numbers and texts.
+            let waiting = serde_json::to_string(transition).unwrap_or_default();
+            operations.push("HSET", &outbox, &[transition.number.to_string(), waiting]);
+        }
+        let gone: Vec<String> = (self.published + 1..=commit.published).map(|n| n.to_string()).collect();
+        gone.chunks(ARGUMENTS_MAX).for_each(|part| operations.push("HDEL", &outbox, part));
+        if let Some(active) = &commit.active {
+            let key = self.keys.of("alerts");
+            operations.push::<&str>("DEL", &key, &[]);
+            let fields: Vec<Vec<u8>> = active
+                .iter()
+                .flat_map(|(id, json)| [id.clone().into_bytes(), json.clone().into_bytes()])
+                .collect();
+            operations.hset(&key, &fields);
+        }
+        let dead = self.keys.of("dead");
+        for event in &commit.dead {
+            let id = format!("{}-{}", event.seq, event.index + 1);
+            let json = serde_json::to_string(event).unwrap_or_default();
+            operations.push("XADD", &dead, &["MAXLEN", "~", STREAM_KEPT, &id, "event", &json]);
+        }
+    }
+
+    fn add_position(&self, commit: &Commit, snapshot: Option<(u64, u32)>, operations: &mut Operations) {
+        let key = self.keys.of("ckpt");
+        let mut fields =
+            vec!["applied".to_string(), commit.applied.to_string(), "anchor".into(), self.anchor.clone()];
+        if let Some(newest) = commit.transitions.last() {
+            fields.extend(["transitions".into(), newest.number.to_string()]);
+        }
+        if let Some((at, parts)) = snapshot {
+            fields.extend(["snapshot_at".into(), at.to_string(), "snapshot_parts".into(), parts.to_string()]);
+            let (old, parts) = self.snapshot.filter(|(old, _)| *old != at).unwrap_or((0, 0));
+            for part in 0..parts {
+                operations.push::<&str>("UNLINK", &self.keys.snapshot_part(old, part), &[]);
+            }
+        }
+        operations.push("HSET", &key, &fields);
+    }
+}

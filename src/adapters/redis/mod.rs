@@ -1,0 +1,145 @@
+//! The store in Redis: checkpoint, read model, lease (CONTRACT §6).
+//!
+//! Intuition: everything of a partition has one hash tag, so one script can compare the fence and
+//! write windows, alerts, position and outbox in one step that is there whole or not at all.
+//! Invariant: epoch, nonce and version are compared for equality; a commit whose result is not
+//! known is sent again with the same bytes until it is. Rejected: MULTI (cannot be conditional),
+//! WATCH (state of a connection), an epoch alone (Redis may lose its last second and give it twice).
+
+mod commit;
+mod keys;
+mod lease;
+mod read;
+
+use crate::core::histogram::layout::Digits;
+use crate::driver::ports::{CatalogRow, PortError};
+use crate::wire::hdr::Writer;
+use ::redis::{Client, Connection, RedisError, RedisResult};
+use keys::Keys;
+pub use read::Shared;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What a store in Redis is asked to be.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub url: String,
+    pub prefix: String,
+    pub partition: u32,
+    /// How long a lease lives without being renewed.
+    pub lease: Duration,
+}
+
+/// Time in which Redis must answer; a commit of 4 MiB takes milliseconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Time between two attempts while Redis is out of reach.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// One partition's store.
+pub struct RedisStore {
+    client: Client,
+    connection: Option<Connection>,
+    place: String,
+    keys: Keys,
+    lease: Duration,
+    /// Whether an unreachable Redis is waited for; readers of views do not.
+    is_patient: bool,
+    fence: Fence,
+    anchor: String,
+    catalog: HashMap<u64, CatalogRow>,
+    writers: [Writer; 2], // two digits, three digits
+    /// The newest snapshot in the store: position and number of parts.
+    snapshot: Option<(u64, u32)>,
+    published: u64,
+}
+
+/// What a commit must find unchanged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Fence {
+    epoch: String,
+    nonce: String,
+    version: u64,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// Only parses the URL; the first call connects.
+    pub fn new(settings: &Settings, is_patient: bool) -> Result<RedisStore, PortError> {
+        // The URL may hold a password: it is named nowhere.
+        let place = format!("redis ({}:{{{}}})", settings.prefix, settings.partition);
+        let failed = |source: RedisError| PortError::Read { place: place.clone(), source: source.into() };
+        let writer = |digits| {
+            Writer::new(digits)
+                .map_err(|error| PortError::Read { place: place.clone(), source: error.into() })
+        };
+        Ok(RedisStore {
+            client: Client::open(settings.url.as_str()).map_err(failed)?,
+            connection: None,
+            writers: [writer(Digits::Two)?, writer(Digits::Three)?],
+            keys: Keys::new(&settings.prefix, settings.partition),
+            lease: settings.lease,
+            is_patient,
+            fence: Fence::default(),
+            anchor: String::new(),
+            catalog: HashMap::new(),
+            snapshot: None,
+            published: 0,
+            place,
+        })
+    }
+
+    /// Asks until there is an answer; an impatient one asks twice, as the connection may be stale.
+    fn ask<T>(&mut self, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
+        let mut attempts = 0;
+        loop {
+            let failed = match self.connected().and_then(&ask) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            self.connection = None;
+            attempts += 1;
+            let is_passing = is_passing(&failed);
+            if !is_passing || !self.is_patient && attempts > 1 {
+                return Err(PortError::Read { place: self.place.clone(), source: failed.into() });
+            }
+            if attempts == 2 {
+                tracing::warn!(place = %self.place, error = %failed, "redis does not answer; waiting for it");
+            }
+            if attempts > 1 {
+                std::thread::park_timeout(RETRY_EVERY);
+            }
+        }
+    }
+
+    fn connected(&mut self) -> RedisResult<&mut Connection> {
+        if self.connection.is_none() {
+            let connection = self.client.get_connection_with_timeout(ANSWER_WITHIN)?;
+            connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+            connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+            self.connection = Some(connection);
+        }
+        // It was made just now where there was none.
+        self.connection.as_mut().ok_or_else(|| RedisError::from(std::io::Error::other("no connection")))
+    }
+
+    fn damaged(&self, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
+        PortError::Read { place: self.place.clone(), source: error.into() }
+    }
+}
+
+/// Whether the same question may be answered later: the server is away, loading, full or read-only.
+fn is_passing(error: &RedisError) -> bool {
+    use ::redis::ErrorKind;
+    if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
+        return true;
+    }
+    let code = error.code().unwrap_or_default();
+    matches!(code, "LOADING" | "BUSY" | "OOM" | "READONLY" | "MISCONF" | "MASTERDOWN" | "TRYAGAIN")
+        || matches!(error.kind(), ErrorKind::Io)
+}

@@ -1,0 +1,202 @@
+//! What is in the store: checkpoint, windows, catalog, alert log.
+
+use super::RedisStore;
+use crate::core::Timestamp;
+use crate::core::histogram::layout::Digits;
+use crate::core::identity::Labels;
+use crate::core::pane::Shape;
+use crate::core::series::{SeriesInfo, series_id};
+use crate::core::unit::{Resolution, Unit};
+use crate::driver::ports::{
+    CatalogRow, Checkpoint, Commit, DeadEvent, Numbered, PortError, Store, WindowAt, WindowRow,
+};
+use crate::wire::row::Row;
+use ::redis::cmd;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A store that several may use, one at a time.
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<Mutex<RedisStore>>);
+
+impl Shared {
+    pub fn new(store: RedisStore) -> Shared {
+        Shared(Arc::new(Mutex::new(store)))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut RedisStore) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A series as the catalog has it.
+#[derive(Debug, Deserialize)]
+struct Catalogued {
+    source: Arc<str>,
+    name: Arc<str>,
+    unit: Option<Unit>,
+    labels: BTreeMap<Arc<str>, Arc<str>>,
+    scale: f64,
+    digits: u8,
+}
+
+impl Catalogued {
+    fn row(self) -> CatalogRow {
+        let labels = Labels::from_pairs(self.labels.into_iter().collect());
+        let id = series_id(&self.source, &self.name, &labels);
+        let series = Arc::new(SeriesInfo { id, source: self.source, name: self.name, labels });
+        let digits = Digits::from_count(self.digits).unwrap_or_default();
+        let shape = Shape { digits, resolution: Resolution::of_scale(self.scale) };
+        CatalogRow { series, unit: self.unit, shape }
+    }
+}
+
+impl RedisStore {
+    fn read_checkpoint(&mut self) -> Result<Checkpoint, PortError> {
+        let key = self.keys.of("ckpt");
+        let fields: HashMap<String, String> = self.ask(|c| cmd("HGETALL").arg(&key).query(c))?;
+        let number = |name: &str| fields.get(name).and_then(|text| text.parse::<u64>().ok());
+        let parts = number("snapshot_at").zip(number("snapshot_parts"));
+        self.snapshot = parts.map(|(at, parts)| (at, parts as u32));
+        let snapshot = match self.snapshot {
+            Some((at, parts)) => Some((at, self.read_snapshot(at, parts)?)),
+            None => None,
+        };
+        let outbox = self.read_outbox()?;
+        let transitions = number("transitions").unwrap_or(0);
+        self.published = outbox.first().map_or(transitions, |oldest| oldest.number - 1);
+        self.read_catalog()?;
+        Ok(Checkpoint {
+            applied: number("applied").unwrap_or(0),
+            snapshot,
+            transitions,
+            outbox,
+            anchor: fields.get("anchor").cloned().unwrap_or_default(),
+        })
+    }
+
+    fn read_snapshot(&mut self, at: u64, parts: u32) -> Result<Vec<u8>, PortError> {
+        let mut bytes = Vec::new();
+        for part in 0..parts {
+            let key = self.keys.snapshot_part(at, part);
+            let found: Option<Vec<u8>> = self.ask(|c| cmd("GET").arg(&key).query(c))?;
+            bytes.extend(found.ok_or_else(|| PortError::Changed {
+                place: self.place.clone(),
+                found: format!("the snapshot at {at} has lost its part {part}"),
+                hint: "was a key evicted? set maxmemory-policy noeviction, and empty the partition's keys to rebuild it from the stream",
+            })?);
+        }
+        Ok(bytes)
+    }
+
+    fn read_outbox(&mut self) -> Result<Vec<Numbered>, PortError> {
+        let key = self.keys.of("outbox");
+        let waiting: Vec<String> = self.ask(|c| cmd("HVALS").arg(&key).query(c))?;
+        let parsed: Result<Vec<Numbered>, _> =
+            waiting.iter().map(|json| serde_json::from_str(json)).collect();
+        let mut outbox = parsed.map_err(|error| self.damaged(error))?;
+        outbox.sort_by_key(|transition| transition.number);
+        Ok(outbox)
+    }
+
+    fn read_catalog(&mut self) -> Result<(), PortError> {
+        let key = self.keys.of("catalog");
+        let rows: Vec<String> = self.ask(|c| cmd("HVALS").arg(&key).query(c))?;
+        for json in rows {
+            let found: Catalogued = serde_json::from_str(&json).map_err(|error| self.damaged(error))?;
+            let row = found.row();
+            self.catalog.insert(row.series.id, row);
+        }
+        Ok(())
+    }
+
+    fn read_window(&mut self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
+        if !self.catalog.contains_key(&at.2) {
+            self.read_catalog()?;
+        }
+        let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return Ok(None) };
+        let place = self.keys.window(at.0, at.1, at.2);
+        let negative = format!("{}:neg", place.field);
+        let row: Option<Vec<u8>> = self.ask(|c| cmd("HGET").arg(&place.rows).arg(&place.field).query(c))?;
+        let (positive, negative): (Option<Vec<u8>>, Option<Vec<u8>>) =
+            self.ask(|c| cmd("HMGET").arg(&place.histograms).arg(&place.field).arg(&negative).query(c))?;
+        let Some(row) = row else { return Ok(None) };
+        let row = Row::read(&row).map_err(|error| self.damaged(error))?;
+        // An open window as it was shown is no sealed one.
+        let Some(positive) = positive.filter(|_| !row.open) else { return Ok(None) };
+        let pane = row.pane(shape, &positive, negative.as_deref()).map_err(|error| self.damaged(error))?;
+        Ok(Some(WindowRow { pane, revision: row.revision }))
+    }
+
+    /// The texts of a stream's entries, `field` each.
+    fn read_stream(
+        &mut self,
+        name: &str,
+        command: &str,
+        from: &str,
+        to: &str,
+        max: usize,
+    ) -> Result<Vec<String>, PortError> {
+        type Entries = Vec<(String, HashMap<String, String>)>;
+        let key = self.keys.of(name);
+        let entries: Entries =
+            self.ask(|c| cmd(command).arg(&key).arg(from).arg(to).arg("COUNT").arg(max).query(c))?;
+        Ok(entries.into_iter().flat_map(|(_, fields)| fields.into_values()).collect())
+    }
+}
+
+impl Store for Shared {
+    fn checkpoint(&self) -> Result<Checkpoint, PortError> {
+        self.with(RedisStore::read_checkpoint)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), PortError> {
+        self.with(|store| store.commit_all(commit))
+    }
+
+    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
+        self.with(|store| store.read_window(at))
+    }
+
+    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
+        self.with(|store| {
+            store.read_catalog()?;
+            Ok(store.catalog.values().cloned().collect())
+        })
+    }
+
+    fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError> {
+        self.with(|store| store.read_stream("alerts:log", "XRANGE", &format!("{from}-0"), "+", max))
+    }
+
+    fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError> {
+        self.with(|store| {
+            let found = store.read_stream("dead", "XREVRANGE", "+", "-", max)?;
+            found
+                .iter()
+                .map(|json| serde_json::from_str(json).map_err(|error| store.damaged(error)))
+                .collect()
+        })
+    }
+
+    /// Redis lets keys go by itself.
+    fn expire(&mut self, _now: Timestamp) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+impl crate::driver::ports::Lease for Shared {
+    fn acquire(&mut self) -> Result<bool, PortError> {
+        self.with(RedisStore::acquire)
+    }
+    fn renew(&mut self) -> Result<bool, PortError> {
+        self.with(RedisStore::renew)
+    }
+    fn release(&mut self) -> Result<(), PortError> {
+        self.with(RedisStore::release)
+    }
+    fn anchor(&mut self, anchor: String) {
+        self.with(|store| store.anchor = anchor);
+    }
+}

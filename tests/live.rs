@@ -87,7 +87,17 @@ impl Servers {
     /// A worker, which may have to wait for servers and for the lease.
     fn worker(&self, lease: &str) -> Worker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
-        command.args(["run", "--listen", "127.0.0.1:0", "--lease", lease, "--nats", &self.nats_url()]);
+        command.args([
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--lease",
+            lease,
+            "--snapshot-every",
+            "1s",
+            "--nats",
+            &self.nats_url(),
+        ]);
         command.args(["--redis", &format!("redis://127.0.0.1:{}", self.redis_port), "--pipelines"]);
         command.arg(rules(self.dir.path())).env("RUST_LOG", "info").stderr(Stdio::piped());
         Worker::start(command)

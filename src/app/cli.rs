@@ -109,6 +109,9 @@ pub struct RunArgs {
     /// With servers: another worker takes over when this one was silent for so long [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub lease: Option<crate::core::Span>,
+    /// With servers: the state is written whole this often at most [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub snapshot_every: Option<crate::core::Span>,
     #[command(flatten)]
     pub limits: LimitArgs,
 }

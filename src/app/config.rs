@@ -8,6 +8,7 @@ use super::cli::{LimitArgs, RunArgs};
 use crate::adapters::{nats, redis};
 use crate::core::Span;
 use crate::core::limits::{LatePolicy, Limits};
+use crate::driver::worker::SNAPSHOT_EVERY;
 use crate::pipeline::yaml;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -60,6 +61,10 @@ pub struct RedisFile {
     #[serde(default, deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub lease: Option<Span>,
+    /// The state is written whole this often at most (10s).
+    #[serde(default, deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub snapshot_every: Option<Span>,
 }
 
 /// What may be set of the engine's limits. Durations as 30s, 5m, 1h.
@@ -107,6 +112,7 @@ pub struct Config {
     pub limits: Limits,
     /// Both servers, or none: then everything is in the data dir.
     pub servers: Option<(nats::Settings, redis::Settings)>,
+    pub snapshot_every: Duration,
 }
 
 /// Address of the API and the page unless another one is stated.
@@ -123,11 +129,15 @@ impl Config {
     pub fn read(args: &RunArgs) -> Result<Config> {
         let file = args.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
         let default = Path::new("pipelines");
-        let stated = args.pipelines.clone().or(file.pipelines);
+        let dir = args.pipelines.clone().or(file.pipelines);
         let grace = args.grace.or(file.grace).unwrap_or(GRACE);
+        let stated = args.snapshot_every.or(file.redis.as_ref().and_then(|redis| redis.snapshot_every));
+        let snapshot_every =
+            stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
         Ok(Config {
+            snapshot_every,
             servers: servers(args, file.nats, file.redis)?,
-            pipelines: stated.or_else(|| default.is_dir().then(|| default.into())),
+            pipelines: dir.or_else(|| default.is_dir().then(|| default.into())),
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),
             grace: Duration::from_millis(grace.ms().max(0) as u64),

@@ -29,8 +29,10 @@ async fn serve(config: &Config) -> Result<u8> {
     let limits = config.limits.clone();
     match &config.servers {
         Some((nats, redis)) => {
-            let (nats, redis) = (nats.clone(), redis.clone());
-            let service = service::start_live(LiveParts { nats, redis, door, limits, rules }, tell()).await?;
+            let (nats, redis, snapshot_every) = (nats.clone(), redis.clone(), config.snapshot_every);
+            let service =
+                service::start_live(LiveParts { nats, redis, door, limits, rules, snapshot_every }, tell())
+                    .await?;
             tracing::info!(address = %service.address, "listening, over nats and redis");
             watch(config, service).await
         }

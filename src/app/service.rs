@@ -64,6 +64,7 @@ pub struct LiveParts {
     pub door: Door,
     pub limits: Limits,
     pub rules: Option<RuleSet>,
+    pub snapshot_every: Duration,
 }
 
 /// Restores what is durable, binds the address, and starts.
@@ -86,10 +87,11 @@ pub async fn start_live(parts: LiveParts, publish: Publish) -> Result<Service<re
     let store = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
     let handle = tokio::runtime::Handle::current();
     let (lease, limits, rules) = (parts.redis.lease, parts.limits, parts.rules);
+    let snapshot_every = parts.snapshot_every;
     let (sender, commands) = owner::commands();
     let run = move || {
         let feed = Bus::open(handle, &parts.nats)?;
-        let parts = owner::Parts { feed, store, clock: SystemClock, limits, rules, lease };
+        let parts = owner::Parts { feed, store, clock: SystemClock, limits, rules, lease, snapshot_every };
         Owner::new(parts, commands, publish).run()
     };
     serve(listener, parts.door.token, sender, views, run)

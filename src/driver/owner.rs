@@ -9,9 +9,7 @@
 
 use super::applier::Applier;
 use super::ports::{Board, Clock, Entry, Feed, Lease, Numbered, PortError, Store};
-use super::worker::{
-    Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, SNAPSHOT_EVERY, Sender, StartError,
-};
+use super::worker::{Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, Sender, StartError};
 use crate::core::Engine;
 use crate::core::event::Control;
 use crate::core::limits::Limits;
@@ -53,6 +51,8 @@ pub struct Parts<F, S, C> {
     /// The rules to put in force where they differ; `None`: whatever is in force stays.
     pub rules: Option<RuleSet>,
     pub lease: Duration,
+    /// The engine's whole state is written this often at most.
+    pub snapshot_every: Duration,
 }
 
 /// A process that owns the partition, or waits to.
@@ -278,7 +278,7 @@ impl Term {
     ) -> Result<(), PortError> {
         let begun = Instant::now();
         self.committed_at = begun;
-        let every = SNAPSHOT_EVERY.max(self.snapshot_took * SNAPSHOT_COST_MULTIPLE);
+        let every = parts.snapshot_every.max(self.snapshot_took * SNAPSHOT_COST_MULTIPLE);
         let with_snapshot = self.snapshot_at.elapsed() >= every;
         self.commit_now(parts, publish, with_snapshot)?;
         if with_snapshot {

@@ -31,7 +31,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// Time between snapshots, at least; and as a multiple of what the last one took, so that they
 /// cost at most a twentieth of the time.
-pub(super) const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
+pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
 pub(super) const SNAPSHOT_COST_MULTIPLE: u32 = 20;
 
 /// Records are kept this long for export, and until a snapshot is newer than they are.

@@ -308,7 +308,7 @@ fn survives(fsync: &'static str) {
     assert_eq!(counts, ledger, "values in the windows against the producer's ledger");
     assert_eq!(worker.stop(), Some(0));
     let board = runtime.block_on(board(servers.nats_url()));
-    assert!(board.lines().count() > 3, "hardly any alert fired: {board}");
+    assert!(board.lines().count() >= 3, "hardly any alert fired: {board}");
     let replayed = replayed(&servers);
     // Whatever the last ticks before the end changed is in the export, too.
     assert!(replayed.starts_with(&board), "board:\n{board}\nreplayed:\n{replayed}");

@@ -164,17 +164,17 @@ impl Worker {
 }
 
 /// Looks again until it is so.
-fn wait_for<T>(what: &str, worker: &Worker, mut look: impl FnMut() -> Option<T>) -> T {
+fn wait_for<T>(what: &str, worker: &Worker, look: impl FnMut() -> Option<T>) -> T {
+    wait_with_log(what, &worker.log, look)
+}
+
+fn wait_with_log<T>(what: &str, log: &Mutex<String>, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            Instant::now() < deadline,
-            "{what} does not happen:\n{}",
-            worker.log.lock().expect("no panic")
-        );
+        assert!(Instant::now() < deadline, "{what} does not happen:\n{}", log.lock().expect("no panic"));
         std::thread::yield_now();
     }
 }
@@ -206,7 +206,7 @@ async fn produce(url: String, stop: Arc<AtomicBool>) -> BTreeMap<String, u64> {
         let time = now_ms();
         let events: Vec<Value> = (0..size)
             .map(|n| {
-                let value = if batch % 97 == 0 { 1_600 } else { (batch * 7 + n * 13) % 400 };
+                let value = if batch.is_multiple_of(97) { 1_600 } else { (batch * 7 + n * 13) % 400 };
                 json!({"type": "metric", "time": time, "source": source, "name": "latency_ms", "value": value})
             })
             .collect();
@@ -322,4 +322,123 @@ fn nothing_is_lost_or_doubled_with_fsync_always() {
 #[test]
 fn nothing_is_lost_or_doubled_with_fsync_every_second() {
     survives("everysec");
+}
+
+/// Goal: an owner that slept through its lease does nothing when it wakes up.
+/// Method: SIGSTOP for three terms under load; another worker takes over; then both run.
+#[test]
+fn an_owner_that_slept_through_its_lease_is_fenced() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let servers = Servers::start("always");
+    let first = servers.worker("1s");
+    let stop = Arc::new(AtomicBool::new(false));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    wait_for("progress", &first, || first.counts().filter(|counts| counts.values().sum::<u64>() > 1_000));
+    first.signal("-STOP");
+    let second = servers.worker("1s");
+    let stopped_at = Instant::now();
+    wait_for("take-over", &second, || second.counts().filter(|counts| !counts.is_empty()));
+    let took = stopped_at.elapsed();
+    assert!(took < Duration::from_secs(5), "taken over after {took:?}, at a lease of 1 s");
+    wait_for("three terms", &second, || (stopped_at.elapsed() > Duration::from_secs(3)).then_some(()));
+    first.signal("-CONT");
+    wait_for("fencing", &first, || {
+        first.log.lock().expect("no panic").contains("another worker owns the partition now").then_some(())
+    });
+    assert!(first.get("/api/v1/alerts").is_none(), "a worker that stands by has no engine to ask");
+    stop.store(true, Ordering::Relaxed);
+    let ledger = runtime.block_on(producer).expect("no panic");
+    let counts = wait_for("the rest", &second, || {
+        second.counts().filter(|counts| counts.values().sum::<u64>() >= ledger.values().sum())
+    });
+    assert_eq!(counts, ledger);
+    // The one that stands by is next: handed over without waiting for the lease.
+    let left_at = Instant::now();
+    assert_eq!(second.stop(), Some(0));
+    let counts = wait_for("hand-over", &first, || first.counts().filter(|counts| !counts.is_empty()));
+    assert!(left_at.elapsed() < Duration::from_secs(3), "handed over after {:?}", left_at.elapsed());
+    assert_eq!(counts, ledger);
+    assert_eq!(first.stop(), Some(0));
+    let board = runtime.block_on(board(servers.nats_url()));
+    assert!(replayed(&servers).starts_with(&board));
+}
+
+/// Goal: Redis lost altogether is rebuilt from the stream; a stream made anew is not taken for the old one.
+#[test]
+fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let servers = Servers::start("always");
+    let mut worker = servers.worker("1s");
+    let stop = Arc::new(AtomicBool::new(false));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    wait_for("progress", &worker, || worker.counts().filter(|counts| counts.values().sum::<u64>() > 20_000));
+    stop.store(true, Ordering::Relaxed);
+    let ledger = runtime.block_on(producer).expect("no panic");
+    let flushed = redis::Client::open(format!("redis://127.0.0.1:{}", servers.redis_port))
+        .and_then(|client| client.get_connection())
+        .and_then(|mut connection| redis::cmd("FLUSHALL").query::<String>(&mut connection));
+    assert_eq!(flushed.expect("redis answers"), "OK");
+    // Until the next commit finds out, the worker answers from memory.
+    wait_for("the loss is seen", &worker, || {
+        worker.log.lock().expect("no panic").contains("standing by").then_some(())
+    });
+    let counts = wait_for("rebuilding", &worker, || {
+        worker.counts().filter(|counts| counts.values().sum::<u64>() >= ledger.values().sum())
+    });
+    assert_eq!(counts, ledger);
+    let anew = runtime.block_on(async {
+        let client = async_nats::connect(servers.nats_url()).await.expect("a broker");
+        let context = jetstream::new(client);
+        let config = context.get_stream("SG_EVENTS_0").await.expect("a stream").cached_info().config.clone();
+        context.delete_stream("SG_EVENTS_0").await.expect("deleted");
+        context.create_stream(config).await
+    });
+    assert!(anew.is_ok());
+    let code =
+        wait_with_log("the end", &worker.log.clone(), || worker.process.0.try_wait().expect("a child"));
+    assert_eq!(code.code(), Some(1));
+    let log = worker.log.lock().expect("no panic").clone();
+    assert!(log.contains("was made anew") || log.contains("it was made at"), "{log}");
+}
+
+/// Goal: others read the windows of the contract from Redis. Method: as a program of another
+/// language would: keys, MessagePack, JSON.
+#[test]
+fn the_read_model_is_that_of_the_contract() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let servers = Servers::start("always");
+    let worker = servers.worker("1s");
+    let stop = Arc::new(AtomicBool::new(false));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    wait_for("progress", &worker, || worker.counts().filter(|counts| counts.values().sum::<u64>() > 5_000));
+    stop.store(true, Ordering::Relaxed);
+    let ledger = runtime.block_on(producer).expect("no panic");
+    wait_for("the rest", &worker, || worker.counts().filter(|counts| *counts == ledger));
+    assert_eq!(worker.stop(), Some(0));
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", servers.redis_port)).expect("a url");
+    let mut connection = client.get_connection().expect("redis answers");
+    let catalog: BTreeMap<String, String> =
+        redis::cmd("HGETALL").arg("sg:{0}:catalog").query(&mut connection).expect("a hash");
+    for (id, json) in catalog {
+        let series: Value = serde_json::from_str(&json).expect("JSON");
+        let source = series["source"].as_str().expect("a source").to_string();
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg(format!("sg:{{0}}:w:1h:{id}:*")).query(&mut connection).expect("keys");
+        let mut count = 0;
+        for key in keys {
+            let rows: BTreeMap<String, Vec<u8>> =
+                redis::cmd("HGETALL").arg(&key).query(&mut connection).expect("a hash");
+            for row in rows.values() {
+                let row: Value = rmp_serde::from_slice(row).expect("MessagePack");
+                assert_eq!(row.as_array().map(Vec::len), Some(15), "{row}");
+                count += row[0].as_u64().expect("a count");
+            }
+            let ttl: i64 = redis::cmd("TTL").arg(&key).query(&mut connection).expect("a number");
+            assert!(ttl > 29 * 86_400, "{key} goes in {ttl} s");
+        }
+        assert_eq!(count, ledger[&source], "{source}");
+    }
+    let partitions: String =
+        redis::cmd("HGET").arg("sg:meta").arg("partitions").query(&mut connection).expect("a field");
+    assert_eq!(partitions, "1");
 }

@@ -81,7 +81,20 @@ fn rooms_depend_in_one_direction() {
     check("src/pipeline", &["driver", "adapters", "http", "app", "wire"]);
     check("src/driver", &["adapters", "http", "app"]);
     check("src/http", &["adapters", "app"]);
-    check("src/adapters/embedded", &["adapters::clock", "http", "app"]);
+    let adapters = ["clock", "embedded", "nats", "redis"];
+    for adapter in adapters {
+        let siblings = adapters.iter().filter(|other| **other != adapter);
+        let siblings: Vec<(String, &str)> =
+            siblings.map(|other| (format!("adapters::{other}"), "adapters do not know each other")).collect();
+        let banned: Vec<(&str, &str)> = siblings.iter().map(|(word, why)| (word.as_str(), *why)).collect();
+        for (path, text) in sources("src/adapters") {
+            let is_own = path.to_string_lossy().contains(&format!("adapters/{adapter}"));
+            let wrong =
+                code(&text).find(|(_, line)| is_own && banned.iter().any(|(word, _)| line.contains(word)));
+            assert!(wrong.is_none(), "{}: {wrong:?}", path.display());
+        }
+        check("src/adapters", &["http", "app"]);
+    }
 }
 
 #[test]
@@ -127,6 +140,20 @@ fn files_and_functions_are_short() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is generated or measured stays out of the repository: its history is kept for ever.
+#[test]
+fn no_file_is_large() {
+    const FILE_BYTES_MAX: u64 = 256 << 10;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
+    let listed = listed.expect("git lists the files of a checkout");
+    let names = String::from_utf8(listed.stdout).expect("UTF-8");
+    for name in names.split('\0').filter(|name| !name.is_empty()) {
+        let bytes = fs::metadata(root.join(name)).map_or(0, |meta| meta.len());
+        assert!(bytes <= FILE_BYTES_MAX, "{name} has {bytes} bytes");
+    }
 }
 
 #[test]

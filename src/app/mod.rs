@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod export;
+pub mod publish;
 pub mod remote;
 pub mod replay;
 pub mod run;
@@ -33,6 +34,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Publish(args) => publish::run(&args),
         Command::Alerts { command } => remote::alerts(&command),
         Command::Rules { command } => remote::rules(&command),
         Command::Schema { kind } => {

@@ -312,7 +312,7 @@ impl Term {
             (snapshot, open, active, self.published);
         parts.store.commit(commit)?;
         self.outbox.append(&mut commit.transitions);
-        self.applier.committed().iter().for_each(|transition| publish(transition));
+        self.applier.committed().iter().for_each(publish);
         Ok(())
     }
 

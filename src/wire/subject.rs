@@ -5,12 +5,31 @@
 
 use crate::core::alert::Severity;
 use crate::wire::event::Codec;
+use serde::Deserialize;
+use std::borrow::Cow;
 
 /// The subjects of one deployment and partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subjects {
     root: String,
     partition: u32,
+}
+
+/// The fields of an event that its subject is made of.
+#[derive(Debug, Default, Deserialize)]
+struct Routed<'a> {
+    #[serde(borrow, default)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pipeline: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    stage: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    gate: Option<Cow<'a, str>>,
 }
 
 /// What a subject of the event stream says of its payload.
@@ -49,6 +68,23 @@ impl Subjects {
     /// What the alert stream takes.
     pub fn alerts(&self) -> Vec<String> {
         ["alert", "action", "shadow"].map(|kind| format!("{}.{kind}.>", self.root)).into()
+    }
+
+    /// The subject of an event as a producer would choose it; of what is no event, our own.
+    pub fn of_event(&self, json: &str) -> String {
+        let found: Routed<'_> = serde_json::from_str(json).unwrap_or_default();
+        let join = |kind: &str, first: &str, second: &str| {
+            format!("{}.{kind}.{}.{}", self.root, escape(first), escape(second))
+        };
+        match (&*found.r#type, found.source, found.name, found.pipeline, found.stage, found.gate) {
+            ("metric" | "samples" | "histogram", Some(source), Some(name), ..) => {
+                join("metric", &source, &name)
+            }
+            ("stage", _, _, Some(pipeline), Some(stage), _) => join("stage", &pipeline, &stage),
+            ("run", _, _, Some(pipeline), ..) => join("stage", &pipeline, "_run"),
+            ("gate", _, _, Some(pipeline), _, Some(gate)) => join("gate", &pipeline, &gate),
+            _ => self.own_events(),
+        }
     }
 
     /// Where events go that came in over HTTP.
@@ -124,5 +160,9 @@ mod tests {
         assert_eq!(subjects.said("sg.v1.p.0.tick"), Said::Tick);
         assert_eq!(subjects.said("sg.v1.metric.checkout.latency_ms"), Said::Events);
         assert_eq!(escape("a.b"), "a=2Eb");
+        let metric = r#"{"type":"metric","source":"a.b","name":"c","value":1}"#;
+        assert_eq!(subjects.of_event(metric), "sg.v1.metric.a=2Eb.c");
+        assert_eq!(subjects.of_event(r#"{"type":"run","pipeline":"p"}"#), "sg.v1.stage.p._run");
+        assert_eq!(subjects.of_event("nonsense"), "sg.v1.p.0.events");
     }
 }

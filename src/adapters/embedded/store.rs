@@ -162,3 +162,42 @@ fn write_snapshot(transaction: &WriteTransaction, snapshot: &[u8]) -> Result<(),
     parts.retain_in(count.., |_, _| false)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::pane::Pane;
+    use crate::driver::ports::{Entry, Log, WindowRow};
+
+    /// Goal: what is past its retention goes, what is not stays, and a log never loses its end.
+    #[test]
+    fn windows_and_records_go_when_their_time_is_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut store = Embedded::open(dir.path()).expect("a database");
+        let at = |hours: i64| Timestamp::clamped(hours * 3_600_000);
+        let row = || WindowRow { pane: Pane::default(), revision: 0 };
+        let place = |size, hours| ((size, at(hours), 7), row());
+        let windows = vec![
+            place(WindowSize::Minute, 1),
+            place(WindowSize::Minute, 60),
+            place(WindowSize::FiveMinutes, 1),
+        ];
+        store.commit(&Commit { applied: 1, windows, ..Commit::default() }).expect("room");
+        store.expire(at(1) + retention(WindowSize::Minute) + Span::MILLISECOND).expect("room");
+        let is_there = |size, hours| store.window((size, at(hours), 7)).expect("readable").is_some();
+        assert!(!is_there(WindowSize::Minute, 1));
+        assert!(is_there(WindowSize::Minute, 60) && is_there(WindowSize::FiveMinutes, 1));
+
+        let mut log = store.clone();
+        for hours in 0..5 {
+            log.append(&[(at(hours), Entry::Tick)]).expect("room");
+        }
+        log.trim(3, at(10)).expect("room");
+        let left: Vec<u64> =
+            Log::read(&log, 1, 10).expect("readable").iter().map(|record| record.seq).collect();
+        assert_eq!(left, [3, 4, 5], "records the snapshot still needs stay");
+        log.trim(5, at(4)).expect("room");
+        assert_eq!(log.newest().expect("readable"), Some((5, at(4))));
+        assert_eq!(log.append(&[(at(5), Entry::Tick)]).expect("room"), 6);
+    }
+}

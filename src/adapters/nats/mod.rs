@@ -7,6 +7,7 @@
 //! at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
 
 mod board;
+pub mod publisher;
 mod reader;
 
 use crate::core::Timestamp;

@@ -17,6 +17,9 @@ const ARGUMENTS_MAX: usize = 2_000;
 /// Bytes of one part of a snapshot.
 const PART_BYTES: usize = 4 << 20;
 
+/// Seconds that parts of a snapshot live on when no commit came to point to them.
+const STAGED_S: u32 = 3_600;
+
 /// Transitions and refused events kept for those who read.
 const STREAM_KEPT: &str = "100000";
 
@@ -105,7 +108,10 @@ impl RedisStore {
     fn write_snapshot(&mut self, at: u64, snapshot: &[u8]) -> Result<u32, PortError> {
         for (part, bytes) in snapshot.chunks(PART_BYTES).enumerate() {
             let key = self.keys.snapshot_part(at, part as u32);
-            self.ask(|connection| ::redis::cmd("SET").arg(&key).arg(bytes).query::<()>(connection))?;
+            self.ask(|connection| {
+                let mut set = ::redis::cmd("SET");
+                set.arg(&key).arg(bytes).arg("EX").arg(STAGED_S).query::<()>(connection)
+            })?;
         }
         Ok(snapshot.len().div_ceil(PART_BYTES) as u32)
     }
@@ -200,6 +206,9 @@ impl RedisStore {
         }
         if let Some((at, parts)) = snapshot {
             fields.extend(["snapshot_at".into(), at.to_string(), "snapshot_parts".into(), parts.to_string()]);
+            for part in 0..parts {
+                operations.push::<&str>("PERSIST", &self.keys.snapshot_part(at, part), &[]);
+            }
             let (old, parts) = self.snapshot.filter(|(old, _)| *old != at).unwrap_or((0, 0));
             for part in 0..parts {
                 operations.push::<&str>("UNLINK", &self.keys.snapshot_part(old, part), &[]);

@@ -91,7 +91,8 @@ fn write_in_order(plain: &File, places: &[Place]) -> io::Result<File> {
 }
 
 impl Input {
-    fn into_lines(self) -> impl BufRead {
+    /// The inflated lines.
+    pub fn into_lines(self) -> impl BufRead {
         BufReader::with_capacity(1 << 20, self.into_stream())
     }
 }

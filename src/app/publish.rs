@@ -1,0 +1,110 @@
+//! `streamgauge publish`: events of files to JetStream, each until it is acknowledged.
+
+use super::FINE;
+use super::cli::PublishArgs;
+use crate::adapters::nats::publisher::{Outgoing, Publisher};
+use crate::driver::file::reader;
+use crate::wire::event::Codec;
+use crate::wire::subject::Subjects;
+use anyhow::{Context, Result};
+use std::io::{BufRead, IsTerminal};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time between two lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+pub fn run(args: &PublishArgs) -> Result<u8> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let publisher = Publisher::open(runtime.handle().clone(), &args.nats)?;
+    let mut run = Run {
+        publisher,
+        subjects: Subjects::new("sg.v1", 0),
+        pace: Pace { rate: args.rate, begun: Instant::now(), events: 0 },
+        batch: args.batch.max(1),
+        told: Instant::now(),
+    };
+    for path in &args.files {
+        run.file(path, args.from_line)?;
+    }
+    let messages = run.publisher.finish()?;
+    let seconds = run.pace.begun.elapsed().as_secs_f64();
+    let events = run.pace.events;
+    eprintln!("{events} events in {messages} messages, {:.0} events/s", events as f64 / seconds.max(1e-9));
+    Ok(FINE)
+}
+
+struct Run {
+    publisher: Publisher,
+    subjects: Subjects,
+    pace: Pace,
+    batch: usize,
+    told: Instant,
+}
+
+impl Run {
+    fn file(&mut self, path: &Path, from_line: u64) -> Result<()> {
+        let mut lines = reader::open(path)?.into_lines();
+        let (mut number, mut batch, mut first) = (0u64, Vec::new(), 0);
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let is_end =
+                lines.read_line(&mut line).with_context(|| format!("cannot read {}", path.display()))? == 0;
+            number += u64::from(!is_end);
+            let text = line.trim();
+            if !text.is_empty() && number >= from_line {
+                first = if batch.is_empty() { number } else { first };
+                batch.push(text.to_string());
+            }
+            if batch.len() == self.batch || is_end && !batch.is_empty() {
+                self.send(path, first, &std::mem::take(&mut batch))
+                    .with_context(|| format!("stopped; go on with --from-line {first}"))?;
+            }
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The id is the place in the file: who starts again within two minutes publishes nothing twice.
+    fn send(&mut self, path: &Path, first: u64, lines: &[String]) -> Result<()> {
+        let Some(line) = lines.first() else { return Ok(()) };
+        let codec = if lines.len() == 1 { Codec::Json } else { Codec::Ndjson };
+        self.pace.wait(lines.len() as u64);
+        self.publisher.push(Outgoing {
+            subject: self.subjects.of_event(line),
+            codec,
+            payload: lines.join("\n"),
+            id: format!("{}:{first}", path.display()),
+        })?;
+        if std::io::stderr().is_terminal() && self.told.elapsed() > PROGRESS_EVERY {
+            self.told = Instant::now();
+            eprint!(
+                "\r{} events sent, {} messages acknowledged  ",
+                self.pace.events,
+                self.publisher.acknowledged()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Keeps to a rate, counted from the beginning.
+struct Pace {
+    rate: Option<u32>,
+    begun: Instant,
+    events: u64,
+}
+
+impl Pace {
+    fn wait(&mut self, events: u64) {
+        if let Some(rate) = self.rate {
+            let due = Duration::from_secs_f64(self.events as f64 / f64::from(rate.max(1)));
+            if let Some(early) = due.checked_sub(self.begun.elapsed()) {
+                std::thread::park_timeout(early);
+            }
+        }
+        self.events += events;
+    }
+}

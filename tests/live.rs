@@ -13,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use streamgauge::adapters::redis::{RedisStore, Settings, Shared};
+use streamgauge::driver::ports::{Commit, Lease, PortError, Store};
 
 /// Everything must have happened by then.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -441,4 +443,41 @@ fn the_read_model_is_that_of_the_contract() {
     let partitions: String =
         redis::cmd("HGET").arg("sg:meta").arg("partitions").query(&mut connection).expect("a field");
     assert_eq!(partitions, "1");
+}
+
+/// Goal: whoever is not the newest owner changes nothing, lease or no lease; the same bytes sent
+/// twice count once. Method: two stores on one partition, the lease of the first taken away.
+#[test]
+fn only_the_newest_owner_commits() {
+    let servers = Servers::start("always");
+    let url = format!("redis://127.0.0.1:{}", servers.redis_port);
+    let settings =
+        Settings { url: url.clone(), prefix: "sg".into(), partition: 0, lease: Duration::from_secs(60) };
+    let store = || Shared::new(RedisStore::new(&settings, true).expect("a url"));
+    let commit = |applied| Commit { applied, ..Commit::default() };
+    let (mut first, mut second) = (store(), store());
+    assert!(first.acquire().expect("redis answers"));
+    first.commit(&commit(5)).expect("the owner commits");
+    assert!(!second.acquire().expect("redis answers"), "there is an owner");
+    let connection = redis::Client::open(url).and_then(|client| client.get_connection());
+    let mut connection = connection.expect("redis answers");
+    let gone: u64 = redis::cmd("DEL").arg("sg:{0}:lease").query(&mut connection).expect("a number");
+    assert_eq!(gone, 1);
+    assert!(second.acquire().expect("redis answers"));
+    assert!(!first.renew().expect("redis answers"), "the lease is somebody else's");
+    assert_eq!(second.checkpoint().expect("readable").applied, 5);
+    let refused = first.commit(&commit(9));
+    assert!(matches!(refused, Err(PortError::Fenced { .. })), "{refused:?}");
+    second.commit(&commit(6)).expect("the owner commits");
+    let refused = first.commit(&commit(9));
+    assert!(matches!(refused, Err(PortError::Fenced { .. })), "{refused:?}");
+    assert_eq!(second.checkpoint().expect("readable").applied, 6);
+    // Redis went back in time, behind the second's last commit: its version fits no more.
+    let back: u64 = redis::cmd("HSET")
+        .arg("sg:{0}:ckpt")
+        .arg(&[("ver", "1"), ("applied", "5"), ("commit", "")])
+        .query(&mut connection)
+        .expect("a number");
+    assert_eq!(back, 0);
+    assert!(matches!(second.commit(&commit(7)), Err(PortError::Fenced { .. })));
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -67,17 +68,15 @@ impl Run {
         }
     }
 
-    /// The id is the place in the file: who starts again within two minutes publishes nothing twice.
+    /// The id is the place in the file and what stands there: who starts again within two minutes
+    /// publishes nothing twice, and who changed the file or the batch publishes all of it.
     fn send(&mut self, path: &Path, first: u64, lines: &[String]) -> Result<()> {
         let Some(line) = lines.first() else { return Ok(()) };
         let codec = if lines.len() == 1 { Codec::Json } else { Codec::Ndjson };
         self.pace.wait(lines.len() as u64);
-        self.publisher.push(Outgoing {
-            subject: self.subjects.of_event(line),
-            codec,
-            payload: lines.join("\n"),
-            id: format!("{}:{first}", path.display()),
-        })?;
+        let payload = lines.join("\n");
+        let id = format!("{}:{first}:{:016x}", path.display(), xxh3_64(payload.as_bytes()));
+        self.publisher.push(Outgoing { subject: self.subjects.of_event(line), codec, payload, id })?;
         if std::io::stderr().is_terminal() && self.told.elapsed() > PROGRESS_EVERY {
             self.told = Instant::now();
             eprint!(

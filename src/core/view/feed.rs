@@ -168,10 +168,14 @@ impl View {
     /// A finished pane of the source.
     fn absorb(&mut self, key: KeyId, pane: Span, finished: &Trail, when: When) {
         let Some(group) = self.group_of(key) else { return };
-        if let Some((trail, _)) = self.trail(group, finished.start(pane), when.now, when.interval) {
-            trail.absorb(finished);
+        let Some((trail, _)) = self.trail(group, finished.start(pane), when.now, when.interval) else {
+            return;
+        };
+        trail.absorb(finished);
+        let index = trail.index;
+        if let Some(group) = self.group_mut(group) {
+            group.add_to_merged(index, &finished.pane);
         }
-        self.forget_merged(group);
     }
 
     /// The source has begun a pane: there is one for it here, so that its end is planned.

@@ -76,6 +76,19 @@ impl Group {
         self.prefix.pane = None;
     }
 
+    /// A finished pane went into the pane with this index: the remembered merge of all panes takes
+    /// it in, too, where it holds that pane.
+    pub(super) fn add_to_merged(&mut self, index: i64, finished: &Pane) {
+        let is_held = (self.prefix.first..=self.prefix.last).contains(&index);
+        match &mut self.prefix.pane {
+            Some(merged) if is_held => {
+                merged.merge(finished);
+                merged.speed_up();
+            }
+            _ => self.prefix.pane = None,
+        }
+    }
+
     pub(super) fn within(&self, first: i64, last: i64) -> impl Iterator<Item = &Trail> {
         let skip = self.panes.partition_point(|trail| trail.index < first);
         self.panes.iter().skip(skip).take_while(move |trail| trail.index <= last)

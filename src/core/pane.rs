@@ -219,6 +219,11 @@ impl Pane {
         quantile_of_two(self, &EMPTY, shape, q)
     }
 
+    /// p50, p90, p95, p99 and p99.9, as every view of a window shows them.
+    pub fn percentiles(&self, shape: Shape) -> [Option<f64>; 5] {
+        [0.5, 0.9, 0.95, 0.99, 0.999].map(|q| self.quantile(shape, q))
+    }
+
     /// The filled buckets of the values from zero up, in steps of the resolution.
     pub fn positive(&self) -> &Histogram {
         &self.positive
@@ -234,7 +239,7 @@ impl Pane {
         if self.positive.sparse_len() == 0 {
             return Box::default();
         }
-        std::mem::take(&mut self.positive).into_cells()
+        std::mem::take(&mut self.positive).cells().into()
     }
 
     /// Puts the buckets back that [`Self::take_cells`] took out.

@@ -27,7 +27,7 @@ pub struct Row {
 
 impl Row {
     pub fn new(pane: &Pane, shape: Shape, revision: u32, open: bool) -> Row {
-        let quantile = |q| pane.quantile(shape, q);
+        let [p50, p90, p95, p99, p999] = pane.percentiles(shape);
         let some = |value: f64| (!pane.is_empty()).then_some(value);
         Row {
             n: pane.count,
@@ -35,11 +35,11 @@ impl Row {
             min: some(pane.min),
             max: some(pane.max),
             last: pane.last(),
-            p50: quantile(0.5),
-            p90: quantile(0.9),
-            p95: quantile(0.95),
-            p99: quantile(0.99),
-            p999: quantile(0.999),
+            p50,
+            p90,
+            p95,
+            p99,
+            p999,
             overflow: pane.overflow,
             revision,
             open,

@@ -53,7 +53,7 @@ fn as_map<S: Serializer>(labels: &&Labels, serializer: S) -> Result<S::Ok, S::Er
 
 impl<'a> WindowView<'a> {
     pub fn new(key: &'a WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView<'a> {
-        let quantile = |q| pane.quantile(key.shape, q);
+        let [p50, p90, p95, p99, p999] = pane.percentiles(key.shape);
         let some = |value: f64| (pane.count > 0).then_some(value);
         WindowView {
             source: &key.series.source,
@@ -68,11 +68,11 @@ impl<'a> WindowView<'a> {
             min: some(pane.min),
             max: some(pane.max),
             last: pane.last(),
-            p50: quantile(0.5),
-            p90: quantile(0.9),
-            p95: quantile(0.95),
-            p99: quantile(0.99),
-            p999: quantile(0.999),
+            p50,
+            p90,
+            p95,
+            p99,
+            p999,
             overflow: pane.overflow,
             revision,
             open,

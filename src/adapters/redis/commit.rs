@@ -1,6 +1,6 @@
 //! One commit as one script call.
 
-use super::{RedisStore, is_passing};
+use super::RedisStore;
 use crate::core::histogram::layout::Digits;
 use crate::driver::ports::{Commit, PortError, WindowAt, WindowRow};
 use crate::wire::hdr::HdrError;
@@ -73,7 +73,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Runs the script until its result is known.
+    /// Runs the script, which answers ok, done (it ran before) or fenced.
     fn run(&mut self, operations: &Operations) -> Result<(), PortError> {
         let id = format!("{}:{}:{}", self.fence.epoch, self.fence.nonce, self.fence.version + 1);
         let script = Script::new(COMMIT);
@@ -86,21 +86,12 @@ impl RedisStore {
         for argument in &operations.arguments {
             invocation.arg(argument);
         }
-        loop {
-            // Whatever became of the last attempt: the same bytes again give the same answer.
-            let answer: String =
-                self.ask(|connection| invocation.invoke(connection)).or_else(|error| match &error {
-                    PortError::Read { source, .. } => match source.downcast_ref::<::redis::RedisError>() {
-                        Some(passing) if is_passing(passing) => Ok("again".into()),
-                        _ => Err(error),
-                    },
-                    _ => Err(error),
-                })?;
-            match answer.as_str() {
-                "ok" | "done" => return Ok(()),
-                "fenced" => return Err(PortError::Fenced { place: self.place.clone() }),
-                _ => std::thread::park_timeout(super::RETRY_EVERY),
-            }
+        // Whatever became of the last attempt, the same bytes again give the same answer: the store of
+        // an owner is patient and asks until there is one.
+        let answer: String = self.ask(|connection| invocation.invoke(connection))?;
+        match answer.as_str() {
+            "ok" | "done" => Ok(()),
+            _ => Err(PortError::Fenced { place: self.place.clone() }),
         }
     }
 

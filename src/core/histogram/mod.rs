@@ -145,7 +145,7 @@ impl Histogram {
     }
 
     /// For each filled bucket the distance from the one before and the count, as LEB128.
-    fn cells(&self) -> Vec<u8> {
+    pub fn cells(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(2 * self.sparse_len() + 16);
         let mut before = 0;
         for (bucket, count) in self.iter() {
@@ -156,12 +156,7 @@ impl Histogram {
         bytes
     }
 
-    /// The same as bytes, about two for each filled bucket.
-    pub fn into_cells(self) -> Box<[u8]> {
-        self.cells().into()
-    }
-
-    /// What [`Self::into_cells`] made bytes of; `None` if they are damaged.
+    /// What [`Self::cells`] made bytes of; `None` if they are damaged.
     pub fn from_cells(bytes: &[u8]) -> Option<Histogram> {
         read_cells(bytes)
     }

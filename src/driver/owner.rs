@@ -217,10 +217,10 @@ impl Term {
     /// Carries out what others asked for; true to stop.
     fn obey<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>, commands: &Receiver<Command>) -> bool {
         let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
-        if let Some(rules) = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at)
-            && rules != *self.applier.engine.rules()
-        {
-            entries.push(control(&Control::Rules(Box::new(rules))));
+        let due = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at);
+        let mut due = due.filter(|rules| rules != self.applier.engine.rules());
+        if let Some(rules) = &due {
+            entries.push(control(&Control::Rules(Box::new(rules.clone()))));
             replies.push(None);
         }
         for command in commands.try_iter().take(GROUP_MAX) {
@@ -242,9 +242,9 @@ impl Term {
                 let result = result.map_err(|error| super::worker::chain(&error));
                 match reply {
                     Some(reply) => reply(result),
-                    None => drop(
-                        result.inspect_err(|error| tracing::error!(error, "cannot put the rules in force")),
-                    ),
+                    // The broker may be away: they are tried again, for a term without rules is blind.
+                    None if result.is_err() => self.rules = due.take(),
+                    None => {}
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::Clock;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The machine's clock.
@@ -17,6 +18,20 @@ impl Clock for SystemClock {
     fn until(&self, at: Timestamp) -> Duration {
         Duration::from_millis((at - self.now()).ms().max(0) as u64)
     }
+
+    fn running(&self) -> Duration {
+        running()
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::park_timeout(time);
+    }
+}
+
+/// Since the first time that somebody asked.
+fn running() -> Duration {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    BEGUN.get_or_init(Instant::now).elapsed()
 }
 
 /// A clock that runs faster than the wall, for demonstrations.
@@ -41,5 +56,13 @@ impl Clock for FastClock {
 
     fn until(&self, at: Timestamp) -> Duration {
         Duration::from_millis((at - self.now()).ms().max(0) as u64) / self.speed
+    }
+
+    fn running(&self) -> Duration {
+        running()
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::park_timeout(time);
     }
 }

@@ -169,7 +169,7 @@ fn servers(
     let nats = nats::Settings { url: nats, root: root.unwrap_or_else(|| "sg.v1".into()), partition: 0 };
     let lease = Duration::from_millis(lease.ms().max(1) as u64);
     let prefix = prefix.unwrap_or_else(|| "sg".into());
-    Ok(Some((nats, redis::Settings { url: redis, prefix, partition: 0, lease })))
+    Ok(Some((nats, redis::Settings { url: redis, prefix, partition: 0, partitions: 1, lease })))
 }
 
 impl File {

@@ -6,6 +6,7 @@ use crate::adapters::embedded::Embedded;
 use crate::adapters::nats;
 use crate::core::Timestamp;
 use crate::core::event::Control;
+use crate::driver::continuity::Continuity;
 use crate::driver::ports::{Entry, Feed, Log, Logged};
 use crate::wire::line::Exported;
 use anyhow::{Context, Result};
@@ -53,7 +54,7 @@ fn from_nats(url: &str, write: &mut impl FnMut(&[Logged]) -> Result<()>) -> Resu
     let settings = nats::Settings { url: url.into(), root: "sg.v1".into(), partition: 0 };
     let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
     let extent = bus.extent()?;
-    bus.seek(extent.first)?;
+    bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
     let mut next = extent.first;
     while next <= extent.last {
         let mut records = bus.next(Duration::from_secs(1))?;

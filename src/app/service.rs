@@ -8,6 +8,8 @@ use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use crate::driver::owner::{self, Owner};
 use crate::driver::ports::{Clock, Store};
+use crate::driver::share::Share;
+use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
 use crate::http::{self, Shared};
 use anyhow::{Context, Result};
@@ -91,7 +93,9 @@ pub async fn start_live(parts: LiveParts, publish: Publish) -> Result<Service<re
     let (sender, commands) = owner::commands();
     let run = move || {
         let feed = Bus::open(handle, &parts.nats)?;
-        let parts = owner::Parts { feed, store, clock: SystemClock, limits, rules, lease, snapshot_every };
+        let (share, tally) = (Share::new(1), Arc::new(Tally::default()));
+        let clock = SystemClock;
+        let parts = owner::Parts { feed, store, clock, limits, rules, lease, snapshot_every, share, tally };
         Owner::new(parts, commands, publish).run()
     };
     serve(listener, parts.door.token, sender, views, run)

@@ -4,6 +4,7 @@
 //! restart and thrown away, because the engine's snapshot is older than the last commit; a window
 //! is corrected exactly once.
 
+use super::mutant::{self, Mutant};
 use super::ports::{
     self, CatalogRow, Commit, DeadEvent, Logged, Numbered, PortError, Store, WindowAt, WindowRow,
 };
@@ -82,7 +83,7 @@ impl Applier {
         let core = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &bad, body };
         self.engine.handle(&core, &self.directory, &mut self.effects);
         self.applied = record.seq;
-        if record.seq > self.committed {
+        if record.seq > self.committed || mutant::is(Mutant::EffectsTwice) {
             for bad in decoded.bad {
                 let (index, reason, message) = (bad.index as u32, Aside::Refused(bad.reason), bad.message);
                 self.pending.dead.push(DeadEvent { seq: record.seq, index, reason, message });
@@ -148,6 +149,11 @@ impl Applier {
     /// Whether somebody waits for the next commit: a transition is not told before it is safe.
     pub fn is_urgent(&self) -> bool {
         !self.pending.transitions.is_empty()
+    }
+
+    /// Transitions that wait for the next commit.
+    pub(super) fn waiting_transitions(&self) -> &[Numbered] {
+        &self.pending.transitions
     }
 
     /// Windows that wait for the next commit.

@@ -1,10 +1,15 @@
 //! The shell around the engine: brings records in order, carries effects out.
 
 pub mod applier;
+pub mod continuity;
 pub mod file;
+pub mod mutant;
 pub mod owner;
 pub mod ports;
 pub mod replay;
 pub mod sealed;
+pub mod share;
+pub mod tally;
+mod term;
 pub mod window_sink;
 pub mod worker;

@@ -3,6 +3,7 @@
 //! Two implementations each and no third: the embedded ones (production code, one redb file) and
 //! those over servers. A call returns when it is durable, or says that it is not.
 
+use super::continuity::Continuity;
 use crate::core::Timestamp;
 use crate::core::alert::Severity;
 use crate::core::effect::Aside;
@@ -14,6 +15,7 @@ use crate::wire::event::Codec;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What a record of the log holds, as bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub enum PortError {
     Fenced { place: String },
     #[error("{place} is not what it was: {found}; {hint}")]
     Changed { place: String, found: String, hint: &'static str },
+    #[error("{place} cannot be reached")]
+    Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 /// A transition with its position, kept until it is published.
@@ -92,7 +96,7 @@ pub struct CatalogRow {
 pub type WindowAt = (WindowSize, Timestamp, u64);
 
 /// Everything that happened up to one record, written in one transaction or not at all.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Commit {
     /// The record up to which all effects are in this commit or earlier ones.
     pub applied: u64,
@@ -110,6 +114,29 @@ pub struct Commit {
     pub dead: Vec<DeadEvent>,
     /// State of the engine at `applied`.
     pub snapshot: Option<Vec<u8>>,
+    /// Which log `applied` counts in.
+    pub anchor: Anchor,
+}
+
+/// What tells a log from another one of the same name, or from itself before it was cut back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Anchor {
+    /// When the log was made; empty where there is only one.
+    pub stream: String,
+    /// Of the record that was applied last; 0 if that is not known.
+    pub fingerprint: u64,
+}
+
+impl Logged {
+    /// A number that no other record at this place has; never 0.
+    pub fn fingerprint(&self) -> u64 {
+        let (kind, payload): (u8, &[u8]) = match &self.entry {
+            Entry::Events(_, payload) => (1, payload),
+            Entry::Tick => (2, &[]),
+            Entry::Control(payload) => (3, payload),
+        };
+        xxh3_64_with_seed(payload, (self.stamp.ms() as u64) << 2 | u64::from(kind)).max(1)
+    }
 }
 
 /// An event that was refused, kept for people to look at.
@@ -122,7 +149,7 @@ pub struct DeadEvent {
 }
 
 /// Where a worker begins.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
     pub applied: u64,
     /// The newest snapshot and the record after which it was taken.
@@ -131,41 +158,68 @@ pub struct Checkpoint {
     pub transitions: u64,
     /// Transitions that may not be published yet, in order.
     pub outbox: Vec<Numbered>,
-    /// Which log `applied` counts in; empty where there is only one.
-    pub anchor: String,
+    /// Which log `applied` counts in.
+    pub anchor: Anchor,
 }
 
-/// What survives of the effects.
+/// What survives of the effects, for those who read it.
 pub trait Store {
     fn checkpoint(&self) -> Result<Checkpoint, PortError>;
-    fn commit(&mut self, commit: &Commit) -> Result<(), PortError>;
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError>;
     fn catalog(&self) -> Result<Vec<CatalogRow>, PortError>;
     /// Transitions from number `from` on, newest last, as JSON.
     fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError>;
     fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError>;
+}
+
+/// A store that nobody else writes to.
+pub trait OwnStore: Store {
+    fn commit(&mut self, commit: &Commit) -> Result<(), PortError>;
     /// Lets windows go that are older than their retention.
     fn expire(&mut self, now: Timestamp) -> Result<(), PortError>;
 }
 
-/// The right to be the one who commits, for as long as it is renewed.
-pub trait Lease {
-    /// Takes the lease if nobody has it; says whether it is ours now.
-    fn acquire(&mut self) -> Result<bool, PortError>;
+/// What a commit must find unchanged: who took the lease last, and how much they committed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fence {
+    pub epoch: u64,
+    pub nonce: String,
+    /// Commits so far.
+    pub version: u64,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is there, by this attempt or an earlier one.
+    Done,
+    /// Somebody else commits now.
+    Fenced,
+    /// It may be there, or come to be there later: only the same bytes may be sent again.
+    Unknown,
+}
+
+/// A store that several would write to, and one may: whoever took the lease last.
+pub trait SharedStore: Store {
+    /// A commit in the store's own form, sent again unchanged until the answer is known.
+    type Prepared;
+    fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Self::Prepared, PortError>;
+    /// One attempt.
+    fn send(&mut self, prepared: &Self::Prepared) -> Result<Answer, PortError>;
+    /// Takes the lease if nobody has it. One attempt, as are the next two.
+    fn acquire(&mut self) -> Result<Option<Fence>, PortError>;
     /// Keeps it; false if somebody else has it.
-    fn renew(&mut self) -> Result<bool, PortError>;
+    fn renew(&mut self, fence: &Fence) -> Result<bool, PortError>;
     /// Gives it back, so that another one need not wait.
-    fn release(&mut self) -> Result<(), PortError>;
-    /// The name of the log that `applied` counts in, kept with every commit.
-    fn anchor(&mut self, anchor: String);
+    fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
 }
 
 /// A log that others write to, read as it grows.
 pub trait Feed {
     /// What tells this log from another one of the same name, and the numbers it still holds.
     fn extent(&mut self) -> Result<Extent, PortError>;
-    /// From here on, [`Self::next`] gives the records from number `from` on.
-    fn seek(&mut self, from: u64) -> Result<(), PortError>;
+    /// From here on, [`Self::next`] gives the records that `continuity` wants.
+    fn seek(&mut self, continuity: Continuity) -> Result<(), PortError>;
     /// The next records in order; none if none came within `wait`.
     fn next(&mut self, wait: Duration) -> Result<Vec<Logged>, PortError>;
     /// Appends, durably: the number of each, or why it is not known to be there.
@@ -175,22 +229,36 @@ pub trait Feed {
 /// What a log holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
-    pub anchor: String,
+    /// When the log was made.
+    pub stream: String,
     pub first: u64,
     pub last: u64, // first - 1 when it is empty
+}
+
+/// What became of a transition that was sent to its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    New,
+    /// Something was there before: its text.
+    There(String),
+    Unknown,
 }
 
 /// Where transitions go: each is stored once at its number, however often it is sent.
 pub trait Board {
     /// Number of the newest one that is there; 0 before the first.
     fn newest(&mut self) -> Result<u64, PortError>;
-    /// Publishes; how many were there already.
-    fn publish(&mut self, transitions: &[Numbered]) -> Result<u64, PortError>;
+    /// One attempt to put each in its place.
+    fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
 }
 
-/// The time that a log stamps its records with.
+/// The time that a log stamps its records with, and one that only runs.
 pub trait Clock: Send {
     fn now(&self) -> Timestamp;
     /// How long to wait, by a wall clock, until `at`.
     fn until(&self, at: Timestamp) -> Duration;
+    /// Since some beginning; never goes back.
+    fn running(&self) -> Duration;
+    /// Lets time pass.
+    fn pause(&self, time: Duration);
 }

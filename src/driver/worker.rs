@@ -6,7 +6,7 @@
 //! durable, with the same effects.
 
 use super::applier::Applier;
-use super::ports::{Clock, Entry, Log, PortError, Store};
+use super::ports::{Clock, Entry, Log, OwnStore, PortError};
 use crate::core::alert::Transition;
 use crate::core::event::Control;
 use crate::core::limits::Limits;
@@ -100,7 +100,7 @@ pub enum StartError {
     Snapshot(#[from] snapshot::RestoreError),
 }
 
-impl<P: Log + Store, C: Clock> Worker<P, C> {
+impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
     /// Restores the engine, applies what the log holds beyond the snapshot, and puts `rules` in
     /// force where they differ (`None`: whatever is in force stays).
     pub fn start(

@@ -4,7 +4,7 @@ use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
-    CatalogRow, Checkpoint, Commit, DeadEvent, PortError, Store, WindowAt, WindowRow,
+    CatalogRow, Checkpoint, Commit, DeadEvent, OwnStore, PortError, Store, WindowAt, WindowRow,
 };
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
@@ -49,22 +49,6 @@ impl Store for Embedded {
         })
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<(), PortError> {
-        self.write(|transaction| {
-            write_windows(transaction, commit)?;
-            write_catalog(transaction, commit)?;
-            write_alerts(transaction, commit)?;
-            write_dead(transaction, commit)?;
-            let mut meta = transaction.open_table(META)?;
-            meta.insert("applied", commit.applied)?;
-            if let Some(snapshot) = &commit.snapshot {
-                write_snapshot(transaction, snapshot)?;
-                meta.insert("snapshot_at", commit.applied)?;
-            }
-            Ok(())
-        })
-    }
-
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
         self.read(|transaction| {
             let windows = transaction.open_table(WINDOWS)?;
@@ -92,6 +76,24 @@ impl Store for Embedded {
             let dead = transaction.open_table(DEAD)?;
             let newest = dead.iter()?.rev().take(max);
             newest.map(|row| rmp_serde::from_slice(row?.1.value()).map_err(damaged)).collect()
+        })
+    }
+}
+
+impl OwnStore for Embedded {
+    fn commit(&mut self, commit: &Commit) -> Result<(), PortError> {
+        self.write(|transaction| {
+            write_windows(transaction, commit)?;
+            write_catalog(transaction, commit)?;
+            write_alerts(transaction, commit)?;
+            write_dead(transaction, commit)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("applied", commit.applied)?;
+            if let Some(snapshot) = &commit.snapshot {
+                write_snapshot(transaction, snapshot)?;
+                meta.insert("snapshot_at", commit.applied)?;
+            }
+            Ok(())
         })
     }
 

@@ -2,7 +2,7 @@
 //! nothing is there yet. So it is stored once, however often it is sent and by whom.
 
 use super::{Bus, Cause};
-use crate::driver::ports::{Board, Numbered, PortError};
+use crate::driver::ports::{Board, Numbered, Placed, PortError};
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -24,62 +24,66 @@ impl Board for Bus {
         Ok(newest.and_then(|subject| Subjects::alert_number(&subject)).unwrap_or(0))
     }
 
-    fn publish(&mut self, transitions: &[Numbered]) -> Result<u64, PortError> {
-        let mut known = 0;
+    fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError> {
+        let mut placed = Vec::with_capacity(transitions.len());
         for some in transitions.chunks(UNDER_WAY_MAX) {
-            known += self.publish_some(some)?;
+            placed.extend(self.handle.block_on(self.publish_some(some)));
         }
-        Ok(known)
+        // Once more, and one by one, for those that are there: with what?
+        for (transition, placed) in transitions.iter().zip(&mut placed) {
+            if matches!(placed, Placed::There(_)) {
+                *placed = self.handle.block_on(self.read_back(transition));
+            }
+        }
+        Ok(placed)
     }
 }
 
 impl Bus {
-    /// Sends again until each is there; how many were there before.
-    fn publish_some(&self, transitions: &[Numbered]) -> Result<u64, PortError> {
-        let there = self.patiently("publish transitions", || async {
-            let mut sent = Vec::with_capacity(transitions.len());
-            for transition in transitions {
-                let subject = self.subject(transition);
-                let publish = PublishMessage::build()
-                    .payload(transition.json.clone().into())
-                    .expected_last_subject_sequence(0);
-                sent.push(self.context.send_publish(subject, publish).await?);
-            }
-            let mut there = Vec::new();
-            for (place, sent) in sent.into_iter().enumerate() {
-                match PublishAckFuture::into_future(sent).await {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => there.push(place),
-                    Err(error) => return Err(error),
+    async fn publish_some(&self, transitions: &[Numbered]) -> Vec<Placed> {
+        let mut sent = Vec::with_capacity(transitions.len());
+        for transition in transitions {
+            let publish = PublishMessage::build()
+                .payload(transition.json.clone().into())
+                .expected_last_subject_sequence(0);
+            sent.push(self.context.send_publish(self.subject(transition), publish).await);
+        }
+        let mut placed = Vec::with_capacity(sent.len());
+        for sent in sent {
+            let acknowledged = match sent {
+                Ok(sent) => PublishAckFuture::into_future(sent).await,
+                Err(error) => Err(error),
+            };
+            placed.push(match acknowledged {
+                Ok(_) => Placed::New,
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                    Placed::There(String::new())
                 }
-            }
-            Ok(there)
-        });
-        there.iter().try_for_each(|place| self.compare(&transitions[*place]))?;
-        Ok(there.len() as u64)
+                Err(error) => {
+                    tracing::warn!(%error, "a transition was not acknowledged");
+                    Placed::Unknown
+                }
+            });
+        }
+        placed
     }
 
     fn subject(&self, transition: &Numbered) -> String {
         self.subjects.alert(transition.severity, &transition.rule, transition.number)
     }
 
-    /// What is there must be what we would have published: the log is the same, so is the answer.
-    fn compare(&self, transition: &Numbered) -> Result<(), PortError> {
-        let (stream, subject) = (self.stream(self.subjects.alerts_stream()), self.subject(transition));
-        let there = self.patiently("read a transition back", || async {
-            match stream.get_last_raw_message_by_subject(&subject).await {
-                Ok(message) => Ok(Some(message.payload)),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                Err(error) => Err(Cause::from(error)),
-            }
-        });
-        if there.is_none_or(|there| there == transition.json.as_bytes()) {
-            return Ok(());
+    async fn read_back(&self, transition: &Numbered) -> Placed {
+        let found: Result<_, Cause> = async {
+            let stream = self.context.get_stream(self.subjects.alerts_stream()).await?;
+            Ok(stream.get_last_raw_message_by_subject(&self.subject(transition)).await?)
         }
-        Err(PortError::Changed {
-            place: format!("transition {} of partition {}", transition.number, self.subjects.partition()),
-            found: "another one was published under its number".into(),
-            hint: "two deployments share a stream, or the log was changed; nothing more is published",
-        })
+        .await;
+        match found {
+            Ok(message) => Placed::There(String::from_utf8_lossy(&message.payload).into_owned()),
+            Err(error) => {
+                tracing::warn!(%error, number = transition.number, "a transition could not be read back");
+                Placed::Unknown
+            }
+        }
     }
 }

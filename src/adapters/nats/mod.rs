@@ -11,10 +11,11 @@ pub mod publisher;
 mod reader;
 
 use crate::core::Timestamp;
+use crate::driver::continuity::Continuity;
 use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Stream};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Stream};
 use async_nats::jetstream::{Context, context::PublishAckFuture};
 use async_nats::{Client, ConnectOptions};
 use reader::Reader;
@@ -40,8 +41,8 @@ const DUPLICATES_KNOWN: Duration = Duration::from_secs(120);
 /// Time between two attempts while the broker is out of reach.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// Time in which the broker must answer one question.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Time in which the broker must answer one question; an owner renews its lease between two.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -51,6 +52,12 @@ pub struct Bus {
     context: Context,
     subjects: Subjects,
     reader: Option<Reader>,
+}
+
+/// Where and what a stream is.
+fn extent(info: &Info) -> Extent {
+    let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
+    Extent { stream: info.created.to_string(), first, last }
 }
 
 impl std::fmt::Debug for Bus {
@@ -179,14 +186,11 @@ async fn connect(url: &str) -> Result<Client, PortError> {
 
 impl Feed for Bus {
     fn extent(&mut self) -> Result<Extent, PortError> {
-        let stream = self.stream(&self.subjects.events_stream());
-        let info = stream.cached_info();
-        let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
-        Ok(Extent { anchor: info.created.to_string(), first, last })
+        Ok(extent(self.stream(&self.subjects.events_stream()).cached_info()))
     }
 
-    fn seek(&mut self, from: u64) -> Result<(), PortError> {
-        self.reader = Some(Reader::start(&self.handle, self.context.clone(), &self.subjects, from));
+    fn seek(&mut self, continuity: Continuity) -> Result<(), PortError> {
+        self.reader = Some(Reader::start(&self.handle, self.context.clone(), &self.subjects, continuity));
         Ok(())
     }
 

@@ -1,18 +1,18 @@
 //! The event stream as records in order, whatever happens to consumers and connections.
 //!
-//! Intuition: a consumer is only a cursor that the broker keeps for us, and it may forget it, lose
-//! messages on the way or go back. So every message is checked: its place in the consumer and its
-//! place in the stream must each be the next one. At any break the consumer is thrown away and a new
-//! one begins behind the last record that was handed over.
-//! Invariant: records leave with ascending numbers; a hole is only where the stream itself has one.
+//! Intuition: what may be taken is decided by [`Continuity`]; this is the way there and back. At any
+//! break the consumer is thrown away, and a new one begins where continuity says.
+//! Invariant: back-pressure is the pull; nobody reads further than the worker may want.
 
-use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, stamp};
+use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
+use crate::driver::continuity::{self, Continuity};
 use crate::driver::ports::{Entry, Logged, PortError};
 use crate::wire::subject::{Said, Subjects, codec};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use futures_util::StreamExt;
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -49,11 +49,15 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    pub(super) fn start(handle: &Handle, context: Context, subjects: &Subjects, from: u64) -> Reader {
+    pub(super) fn start(
+        handle: &Handle,
+        context: Context,
+        subjects: &Subjects,
+        continuity: Continuity,
+    ) -> Reader {
         let (sender, records) = channel(BATCHES_WAITING);
         let subjects = subjects.clone();
-        let cursor =
-            Cursor { context, stream: subjects.events_stream(), subjects, next: from, created: None };
+        let cursor = Cursor { context, stream: subjects.events_stream(), subjects, continuity };
         Reader { records, task: handle.spawn(cursor.run(sender)) }
     }
 
@@ -70,9 +74,7 @@ struct Cursor {
     context: Context,
     subjects: Subjects,
     stream: String,
-    next: u64,
-    /// When the stream was made; another time means that it is another stream.
-    created: Option<String>,
+    continuity: Continuity,
 }
 
 /// Why a consumer was given up.
@@ -85,16 +87,24 @@ enum Broken {
     Unwanted,
 }
 
+/// Whatever goes wrong on the way is a reason for a new consumer.
+fn lost(error: impl Into<Cause>) -> Broken {
+    Broken::Consumer(error.into())
+}
+
 impl Cursor {
     async fn run(mut self, records: Sender<Result<Vec<Logged>, PortError>>) {
         let mut failures = 0u32;
         loop {
-            let before = self.next;
-            match self.read(&records).await {
+            let before = self.continuity.next();
+            // Reading only ends by breaking.
+            let Err(broken) = self.read(&records).await;
+            match broken {
                 Broken::Consumer(error) => {
-                    failures = if self.next > before { 1 } else { failures + 1 };
+                    let next = self.continuity.next();
+                    failures = if next > before { 1 } else { failures + 1 };
                     if failures == 2 {
-                        tracing::warn!(%error, next = self.next, "reading is interrupted; trying again");
+                        tracing::warn!(%error, next, "reading is interrupted; trying again");
                     }
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
@@ -109,90 +119,58 @@ impl Cursor {
     }
 
     /// Reads with one consumer until it breaks.
-    async fn read(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Broken {
-        match self.consume(records).await {
-            Ok(broken) => broken,
-            Err(error) => Broken::Consumer(error),
-        }
-    }
-
-    async fn consume(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<Broken, Cause> {
-        let stream = self.context.get_stream(&self.stream).await?;
-        let info = stream.cached_info();
-        if let Some(error) = self.changed(info) {
-            return Ok(Broken::Stream(error));
-        }
+    async fn read(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<Infallible, Broken> {
+        let stream = self.context.get_stream(&self.stream).await.map_err(lost)?;
+        let from = self.continuity.begin(&extent(stream.cached_info())).map_err(Broken::Stream)?;
         let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
             ack_policy: AckPolicy::None,
             memory_storage: true,
             num_replicas: 1,
             inactive_threshold: CONSUMER_KEPT,
             ..pull::Config::default()
         };
-        let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
+        let made = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await;
+        let consumer = made.map_err(lost)?.map_err(lost)?;
         let pulled = consumer.stream().max_messages_per_batch(PULL_MESSAGES).max_bytes_per_batch(PULL_BYTES);
-        let messages = pulled.heartbeat(HEARTBEAT).expires(HEARTBEAT * 5).messages().await?;
+        let messages = pulled.heartbeat(HEARTBEAT).expires(HEARTBEAT * 5).messages().await.map_err(lost)?;
         let mut chunks = messages.ready_chunks(BATCH_MAX);
-        let mut delivered = 0;
         while let Some(chunk) = chunks.next().await {
             let mut batch = Vec::with_capacity(chunk.len());
-            let mut broken: Option<Cause> = None;
-            for message in chunk {
-                match message.map_err(Cause::from).and_then(|message| self.take(&message, &mut delivered)) {
-                    Ok(Some(record)) => batch.push(record),
-                    Ok(None) => {}
-                    Err(error) => {
-                        broken = Some(error);
-                        break;
-                    }
+            let taken = chunk.into_iter().try_for_each(|message| {
+                let (place, record) = self.record(&message.map_err(lost)?).map_err(lost)?;
+                if self.take(place, &record)? {
+                    batch.push(record);
                 }
+                Ok(())
+            });
+            if let Some(last) = batch.last() {
+                self.continuity.remember(last);
+                records.send(Ok(batch)).await.map_err(|_| Broken::Unwanted)?;
             }
-            if !batch.is_empty() && records.send(Ok(batch)).await.is_err() {
-                return Ok(Broken::Unwanted);
-            }
-            if let Some(error) = broken {
-                return Err(error);
-            }
+            taken?;
         }
-        Err("the consumer has ended".into())
+        Err(lost("the consumer has ended"))
     }
 
-    /// A stream that was made anew or has lost its end is not the log that was read.
-    fn changed(&mut self, info: &async_nats::jetstream::stream::Info) -> Option<PortError> {
-        let created = info.created.to_string();
-        let known = self.created.get_or_insert_with(|| created.clone());
-        let found = if *known != created {
-            format!("it was made anew at {created}")
-        } else if info.state.last_sequence + 1 < self.next {
-            format!("it ends at {}, but {} was read before", info.state.last_sequence, self.next - 1)
-        } else {
-            return None;
-        };
-        let hint = "the log has gone back; restore the stream, or remove the partition's keys from Redis to begin anew";
-        Some(PortError::Changed { place: format!("stream {}", self.stream), found, hint })
+    fn take(&mut self, place: u64, record: &Logged) -> Result<bool, Broken> {
+        let next = self.continuity.next();
+        let is_new = self.continuity.take(place, record).map_err(|broken| match broken {
+            continuity::Broken::Consumer(why) => lost(why),
+            continuity::Broken::Log(error) => Broken::Stream(error),
+        })?;
+        if is_new && record.seq > next {
+            tracing::warn!(from = next, to = record.seq - 1, "the log has a gap: these records are gone");
+        }
+        Ok(is_new)
     }
 
-    /// One message as a record; nothing if it was handed over before.
-    fn take(&mut self, message: &Message, delivered: &mut u64) -> Result<Option<Logged>, Cause> {
+    /// A message with its place in the consumer.
+    fn record(&self, message: &Message) -> Result<(u64, Logged), Cause> {
         let info = message.info()?;
-        if info.consumer_sequence != *delivered + 1 {
-            return Err(format!("message {} came after {delivered}", info.consumer_sequence).into());
-        }
-        *delivered = info.consumer_sequence;
-        let seq = info.stream_sequence;
-        if seq < self.next {
-            return Ok(None);
-        }
-        if seq > self.next {
-            tracing::warn!(from = self.next, to = seq - 1, "the log has a gap: these records are gone");
-        }
-        self.next = seq + 1;
-        Ok(Some(Logged {
-            seq,
-            stamp: stamp(info.published.unix_timestamp_nanos()),
-            entry: self.entry(message),
-        }))
+        let stamp = stamp(info.published.unix_timestamp_nanos());
+        let record = Logged { seq: info.stream_sequence, stamp, entry: self.entry(message) };
+        Ok((info.consumer_sequence, record))
     }
 
     fn entry(&self, message: &Message) -> Entry {

@@ -2,7 +2,7 @@
 
 use super::RedisStore;
 use crate::core::histogram::layout::Digits;
-use crate::driver::ports::{Commit, PortError, WindowAt, WindowRow};
+use crate::driver::ports::{Answer, Commit, Fence, PortError, WindowAt, WindowRow};
 use crate::wire::hdr::HdrError;
 use crate::wire::row::{self, Row};
 use ::redis::Script;
@@ -54,8 +54,17 @@ impl Operations {
     }
 }
 
+/// A commit as the arguments of the script.
+#[derive(Debug)]
+pub struct Prepared {
+    operations: Operations,
+    fence: Fence,
+    published: u64,
+    snapshot: Option<(u64, u32)>,
+}
+
 impl RedisStore {
-    pub(super) fn commit_all(&mut self, commit: &Commit) -> Result<(), PortError> {
+    pub(super) fn prepare_commit(&mut self, fence: &Fence, commit: &Commit) -> Result<Prepared, PortError> {
         let parts = match &commit.snapshot {
             Some(snapshot) => Some((commit.applied, self.write_snapshot(commit.applied, snapshot)?)),
             None => None,
@@ -66,32 +75,35 @@ impl RedisStore {
         self.add_windows(commit, &mut operations).map_err(|error| self.damaged(error))?;
         self.add_alerts(commit, &mut operations);
         self.add_position(commit, parts, &mut operations);
-        self.run(&operations)?;
-        self.fence.version += 1;
-        self.published = commit.published.max(self.published);
-        self.snapshot = parts.or(self.snapshot);
-        Ok(())
+        Ok(Prepared { operations, fence: fence.clone(), published: commit.published, snapshot: parts })
     }
 
     /// Runs the script, which answers ok, done (it ran before) or fenced.
-    fn run(&mut self, operations: &Operations) -> Result<(), PortError> {
-        let id = format!("{}:{}:{}", self.fence.epoch, self.fence.nonce, self.fence.version + 1);
+    pub(super) fn send_commit(&mut self, prepared: &Prepared) -> Result<Answer, PortError> {
+        let Fence { epoch, nonce, version } = &prepared.fence;
+        let id = format!("{epoch}:{nonce}:{}", version + 1);
         let script = Script::new(COMMIT);
         let mut invocation = script.prepare_invoke();
-        for key in &operations.keys {
+        for key in &prepared.operations.keys {
             invocation.key(key);
         }
-        invocation.arg(&self.fence.epoch).arg(&self.fence.nonce);
-        invocation.arg(self.fence.version.to_string()).arg(&id);
-        for argument in &operations.arguments {
+        invocation.arg(epoch).arg(nonce).arg(version).arg(&id);
+        for argument in &prepared.operations.arguments {
             invocation.arg(argument);
         }
-        // Whatever became of the last attempt, the same bytes again give the same answer: the store of
-        // an owner is patient and asks until there is one.
-        let answer: String = self.ask(|connection| invocation.invoke(connection))?;
-        match answer.as_str() {
-            "ok" | "done" => Ok(()),
-            _ => Err(PortError::Fenced { place: self.place.clone() }),
+        let answer: Result<String, PortError> = self.ask_once(|connection| invocation.invoke(connection));
+        match answer.as_deref() {
+            Ok("ok" | "done") => {
+                self.published = prepared.published.max(self.published);
+                self.snapshot = prepared.snapshot.or(self.snapshot);
+                Ok(Answer::Done)
+            }
+            Ok(_) => Ok(Answer::Fenced),
+            Err(PortError::Away { source, .. }) => {
+                tracing::warn!(place = %self.place, error = %source, "no answer to a commit; sending it again");
+                Ok(Answer::Unknown)
+            }
+            Err(_) => answer.map(|_| Answer::Unknown),
         }
     }
 
@@ -190,8 +202,13 @@ impl RedisStore {
 
     fn add_position(&self, commit: &Commit, snapshot: Option<(u64, u32)>, operations: &mut Operations) {
         let key = self.keys.of("ckpt");
-        let mut fields =
-            vec!["applied".to_string(), commit.applied.to_string(), "anchor".into(), self.anchor.clone()];
+        let mut fields = vec![
+            "applied".to_string(),
+            commit.applied.to_string(),
+            "anchor".into(),
+            commit.anchor.stream.clone(),
+        ];
+        fields.extend(["fingerprint".into(), commit.anchor.fingerprint.to_string()]);
         if let Some(newest) = commit.transitions.last() {
             fields.extend(["transitions".into(), newest.number.to_string()]);
         }

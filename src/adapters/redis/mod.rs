@@ -26,6 +26,8 @@ pub struct Settings {
     pub url: String,
     pub prefix: String,
     pub partition: u32,
+    /// Of the deployment, which never changes.
+    pub partitions: u32,
     /// How long a lease lives without being renewed.
     pub lease: Duration,
 }
@@ -42,24 +44,15 @@ pub struct RedisStore {
     connection: Option<Connection>,
     place: String,
     keys: Keys,
+    partitions: u32,
     lease: Duration,
     /// Whether an unreachable Redis is waited for; readers of views do not.
     is_patient: bool,
-    fence: Fence,
-    anchor: String,
     catalog: HashMap<u64, CatalogRow>,
     writers: [Writer; 2], // two digits, three digits
     /// The newest snapshot in the store: position and number of parts.
     snapshot: Option<(u64, u32)>,
     published: u64,
-}
-
-/// What a commit must find unchanged.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Fence {
-    epoch: String,
-    nonce: String,
-    version: u64,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -83,10 +76,9 @@ impl RedisStore {
             connection: None,
             writers: [writer(Digits::Two)?, writer(Digits::Three)?],
             keys: Keys::new(&settings.prefix, settings.partition),
+            partitions: settings.partitions,
             lease: settings.lease,
             is_patient,
-            fence: Fence::default(),
-            anchor: String::new(),
             catalog: HashMap::new(),
             snapshot: None,
             published: 0,
@@ -105,7 +97,10 @@ impl RedisStore {
             self.connection = None;
             attempts += 1;
             let is_passing = is_passing(&failed);
-            if !is_passing || !self.is_patient && attempts > 1 {
+            if is_passing && !self.is_patient && attempts > 1 {
+                return Err(PortError::Away { place: self.place.clone(), source: failed.into() });
+            }
+            if !is_passing {
                 return Err(PortError::Read { place: self.place.clone(), source: failed.into() });
             }
             if attempts == 2 {
@@ -115,6 +110,19 @@ impl RedisStore {
                 std::thread::park_timeout(RETRY_EVERY);
             }
         }
+    }
+
+    /// One attempt.
+    fn ask_once<T>(&mut self, ask: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
+        self.connected().and_then(ask).map_err(|failed| {
+            // Whatever comes over this connection later is no answer to the next question.
+            self.connection = None;
+            let place = self.place.clone();
+            match is_passing(&failed) {
+                true => PortError::Away { place, source: failed.into() },
+                false => PortError::Read { place, source: failed.into() },
+            }
+        })
     }
 
     fn connected(&mut self) -> RedisResult<&mut Connection> {

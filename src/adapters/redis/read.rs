@@ -1,14 +1,14 @@
 //! What is in the store: checkpoint, windows, catalog, alert log.
 
 use super::RedisStore;
-use crate::core::Timestamp;
 use crate::core::histogram::layout::Digits;
 use crate::core::identity::Labels;
 use crate::core::pane::Shape;
 use crate::core::series::{SeriesInfo, series_id};
 use crate::core::unit::{Resolution, Unit};
 use crate::driver::ports::{
-    CatalogRow, Checkpoint, Commit, DeadEvent, Numbered, PortError, Store, WindowAt, WindowRow,
+    Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, PortError, SharedStore,
+    Store, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use ::redis::cmd;
@@ -72,7 +72,10 @@ impl RedisStore {
             snapshot,
             transitions,
             outbox,
-            anchor: fields.get("anchor").cloned().unwrap_or_default(),
+            anchor: Anchor {
+                stream: fields.get("anchor").cloned().unwrap_or_default(),
+                fingerprint: number("fingerprint").unwrap_or(0),
+            },
         })
     }
 
@@ -151,10 +154,6 @@ impl Store for Shared {
         self.with(RedisStore::read_checkpoint)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<(), PortError> {
-        self.with(|store| store.commit_all(commit))
-    }
-
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
         self.with(|store| store.read_window(at))
     }
@@ -179,24 +178,28 @@ impl Store for Shared {
                 .collect()
         })
     }
-
-    /// Redis lets keys go by itself.
-    fn expire(&mut self, _now: Timestamp) -> Result<(), PortError> {
-        Ok(())
-    }
 }
 
-impl crate::driver::ports::Lease for Shared {
-    fn acquire(&mut self) -> Result<bool, PortError> {
-        self.with(RedisStore::acquire)
+impl SharedStore for Shared {
+    type Prepared = super::commit::Prepared;
+
+    fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Self::Prepared, PortError> {
+        self.with(|store| store.prepare_commit(fence, commit))
     }
-    fn renew(&mut self) -> Result<bool, PortError> {
-        self.with(RedisStore::renew)
+
+    fn send(&mut self, prepared: &Self::Prepared) -> Result<Answer, PortError> {
+        self.with(|store| store.send_commit(prepared))
     }
-    fn release(&mut self) -> Result<(), PortError> {
-        self.with(RedisStore::release)
+
+    fn acquire(&mut self) -> Result<Option<Fence>, PortError> {
+        self.with(RedisStore::take_lease)
     }
-    fn anchor(&mut self, anchor: String) {
-        self.with(|store| store.anchor = anchor);
+
+    fn renew(&mut self, fence: &Fence) -> Result<bool, PortError> {
+        self.with(|store| store.renew_lease(fence))
+    }
+
+    fn release(&mut self, fence: &Fence) -> Result<(), PortError> {
+        self.with(|store| store.release_lease(fence))
     }
 }

@@ -1,0 +1,135 @@
+//! Whether what a reader gets is the log: each record once, in order, none left out unseen.
+//!
+//! Intuition: a consumer is a cursor that the broker keeps for us; it may be lost, go back, or lose
+//! messages on the way to us, and the log itself may be cut back, made anew or restored from an
+//! older copy. So every message is asked for two numbers (its place in the consumer and in the log),
+//! and a new consumer begins one record early, at one we know, to see that it is still the same.
+//! Invariant: records are taken with ascending numbers; a hole is one of the log itself. Rejected:
+//! trusting a start sequence (the broker moves it into what it has without a word).
+
+use super::mutant::{self, Mutant};
+use super::ports::{Extent, Logged, PortError};
+
+/// Where reading stands, over all consumers of one term.
+#[derive(Debug, Clone)]
+pub struct Continuity {
+    place: String, // for messages: which log
+    /// When the log was made that is being read; empty before that is known.
+    stream: String,
+    /// The record to be taken next.
+    next: u64,
+    /// A record that was seen before: number and fingerprint.
+    known: Option<(u64, u64)>,
+    /// Place of the newest message in the present consumer.
+    delivered: u64,
+}
+
+/// Why a message cannot be taken.
+#[derive(Debug)]
+pub enum Broken {
+    /// Begin again with a new consumer.
+    Consumer(String),
+    /// The log is another one; somebody must look.
+    Log(PortError),
+}
+
+impl Continuity {
+    /// Reads from number `from` on; `stream` and `known` say what the log must still be.
+    pub fn new(place: &str, stream: &str, from: u64, known: Option<(u64, u64)>) -> Continuity {
+        let known = known.filter(|(_, fingerprint)| *fingerprint != 0);
+        Continuity { place: place.into(), stream: stream.into(), next: from, known, delivered: 0 }
+    }
+
+    /// The number of the next record that will be taken.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// A new consumer begins: where, or why the log is not the one that was read.
+    pub fn begin(&mut self, extent: &Extent) -> Result<u64, PortError> {
+        self.delivered = 0;
+        if !self.stream.is_empty() && self.stream != extent.stream && !mutant::is(Mutant::TakeAnyStream) {
+            return Err(self.changed(format!("it was made anew at {}", extent.stream)));
+        }
+        self.stream.clone_from(&extent.stream);
+        let seen = self.known.map_or(0, |(seq, _)| seq).max(self.next - 1);
+        if extent.last < seen && !mutant::is(Mutant::TakeCutLog) {
+            return Err(self.changed(format!("it ends at {}, but {seen} was read before", extent.last)));
+        }
+        let one_early = self.known.is_some_and(|(seq, _)| seq + 1 == self.next && seq >= extent.first);
+        let from = self.next - u64::from(one_early);
+        Ok((from + u64::from(mutant::is(Mutant::BeginOneLate))).max(extent.first))
+    }
+
+    /// Whether the record at this place of the consumer is to be taken, or was before.
+    pub fn take(&mut self, place: u64, record: &Logged) -> Result<bool, Broken> {
+        if place != self.delivered + 1 && !mutant::is(Mutant::TrustConsumer) {
+            return Err(Broken::Consumer(format!("message {place} came after {}", self.delivered)));
+        }
+        self.delivered = place;
+        if let Some((_, fingerprint)) = self.known.filter(|(seq, _)| *seq == record.seq)
+            && fingerprint != record.fingerprint()
+            && !mutant::is(Mutant::TakeRefilledLog)
+        {
+            return Err(Broken::Log(self.changed(format!("record {} is another one", record.seq))));
+        }
+        if record.seq < self.next && !mutant::is(Mutant::TakeTwice) {
+            return Ok(false);
+        }
+        self.next = record.seq + 1;
+        Ok(true)
+    }
+
+    /// The newest record that was taken is remembered, for the next consumer to begin with.
+    pub fn remember(&mut self, record: &Logged) {
+        if self.known.is_none_or(|(seq, _)| seq <= record.seq) {
+            self.known = Some((record.seq, record.fingerprint()));
+        }
+    }
+
+    fn changed(&self, found: String) -> PortError {
+        PortError::Changed {
+            place: self.place.clone(),
+            found,
+            hint: "the log has gone back; restore the stream, or remove the partition's keys from Redis to begin anew",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Timestamp;
+    use crate::driver::ports::Entry;
+
+    fn record(seq: u64, payload: &str) -> Logged {
+        let entry = Entry::Control(payload.as_bytes().to_vec());
+        Logged { seq, stamp: Timestamp::clamped(seq as i64), entry }
+    }
+
+    fn extent(first: u64, last: u64) -> Extent {
+        Extent { stream: "a".into(), first, last }
+    }
+
+    #[test]
+    fn a_new_consumer_begins_at_a_record_that_is_known() {
+        let mut reading = Continuity::new("log", "", 1, None);
+        assert_eq!(reading.begin(&extent(1, 9)).expect("a log"), 1);
+        assert!(reading.take(1, &record(1, "x")).expect("in order"));
+        reading.remember(&record(1, "x"));
+        assert_eq!(reading.begin(&extent(1, 9)).expect("the same"), 1);
+        assert!(!reading.take(1, &record(1, "x")).expect("seen before"));
+        assert!(reading.take(2, &record(2, "y")).expect("in order"));
+        assert!(matches!(reading.take(4, &record(4, "z")), Err(Broken::Consumer(_))));
+        assert_eq!(reading.begin(&extent(5, 9)).expect("the start is gone"), 5);
+    }
+
+    #[test]
+    fn a_log_that_is_another_one_is_refused() {
+        let mut reading = Continuity::new("log", "a", 5, Some((4, record(4, "x").fingerprint())));
+        assert!(reading.begin(&Extent { stream: "b".into(), ..extent(1, 9) }).is_err());
+        assert!(reading.begin(&extent(1, 3)).is_err());
+        assert_eq!(reading.begin(&extent(1, 9)).expect("long enough"), 4);
+        assert!(matches!(reading.take(1, &record(4, "other")), Err(Broken::Log(_))));
+    }
+}

@@ -1,0 +1,91 @@
+//! How many partitions this process may hold, and how many it does.
+//!
+//! Invariant: a process never takes more than its share, and gives up one for each that is too
+//! many; with as many shares as partitions in all processes together, each partition finds a place.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Clone)]
+pub struct Share(Arc<Mutex<Places>>);
+
+#[derive(Debug)]
+struct Places {
+    limit: usize,
+    held: usize,
+}
+
+/// One place; free again when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    share: Share,
+    is_given_up: bool,
+}
+
+impl Share {
+    pub fn new(limit: usize) -> Share {
+        Share(Arc::new(Mutex::new(Places { limit, held: 0 })))
+    }
+
+    pub fn set_limit(&self, limit: usize) {
+        self.places().limit = limit;
+    }
+
+    pub fn held(&self) -> usize {
+        self.places().held
+    }
+
+    /// A place, if there is room for one and `acquire` gets hold of the partition. One at a time:
+    /// two partitions must not take the last place together.
+    pub fn take<T, E>(&self, acquire: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<(T, Seat)>, E> {
+        let mut places = self.places();
+        if places.held >= places.limit {
+            return Ok(None);
+        }
+        let Some(taken) = acquire()? else { return Ok(None) };
+        places.held += 1;
+        Ok(Some((taken, Seat { share: self.clone(), is_given_up: false })))
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Whether this process holds too many, and this is the one to go; then the place is free.
+    pub fn give_up_surplus(&mut self) -> bool {
+        let mut places = self.share.places();
+        if !self.is_given_up && places.held > places.limit {
+            places.held -= 1;
+            self.is_given_up = true;
+        }
+        self.is_given_up
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.is_given_up {
+            self.share.places().held -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_the_share_is_taken_and_the_surplus_is_given_up_once() {
+        let share = Share::new(2);
+        let take = || share.take(|| Ok::<_, ()>(Some(()))).expect("no error").map(|(_, seat)| seat);
+        let (mut first, mut second) = (take().expect("room"), take().expect("room"));
+        assert!(take().is_none());
+        share.set_limit(1);
+        assert!(first.give_up_surplus() && !second.give_up_surplus() && first.give_up_surplus());
+        drop(first);
+        assert_eq!(share.held(), 1);
+        drop(second);
+        assert!(take().is_some() && share.take(|| Ok::<Option<()>, ()>(None)).expect("no error").is_none());
+    }
+}

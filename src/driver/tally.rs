@@ -1,0 +1,71 @@
+//! What the protocol had to cope with, counted for whoever looks after it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Totals since the process began; those of the log itself are the engine's.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub take_overs: Count,
+    /// Commits that were refused because another worker owns the partition.
+    pub fenced: Count,
+    pub commits: Count,
+    /// Attempts beyond the first, as no answer came.
+    pub commit_retries: Count,
+    pub published: Count,
+    /// Transitions that were on the board already, word for word.
+    pub suppressed: Count,
+    pub publish_retries: Count,
+    pub ticks: Count,
+    /// Logs that turned out to have gone back.
+    pub rewinds: Count,
+    /// Messages that were left out after they had ended the process several times.
+    pub poison: Count,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Tally {
+    /// Name, meaning and value of each.
+    pub fn all(&self) -> [(&'static str, &'static str, u64); 10] {
+        [
+            (
+                "take_overs_total",
+                "Times that this process became owner of a partition.",
+                self.take_overs.get(),
+            ),
+            (
+                "commits_fenced_total",
+                "Commits refused as another worker owns the partition.",
+                self.fenced.get(),
+            ),
+            ("commits_total", "Commits to the store.", self.commits.get()),
+            ("commit_retries_total", "Commits sent again as no answer came.", self.commit_retries.get()),
+            ("transitions_published_total", "Transitions put on the board.", self.published.get()),
+            (
+                "transitions_suppressed_total",
+                "Transitions that were on the board before.",
+                self.suppressed.get(),
+            ),
+            (
+                "publish_retries_total",
+                "Publications sent again as no answer came.",
+                self.publish_retries.get(),
+            ),
+            ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
+            ("log_rewinds_total", "Logs that had gone back, which stops the partition.", self.rewinds.get()),
+            ("poison_total", "Records left out after they ended the process.", self.poison.get()),
+        ]
+    }
+}

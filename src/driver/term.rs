@@ -1,0 +1,390 @@
+//! One time of owning a partition: read, apply, commit, publish. Nothing of it survives its end.
+
+use super::applier::Applier;
+use super::continuity::Continuity;
+use super::mutant::{self, Mutant};
+use super::owner::Parts;
+use super::ports::{
+    Anchor, Answer, Board, Clock, Entry, Feed, Fence, Logged, Numbered, Placed, PortError, SharedStore,
+};
+use super::share::Seat;
+use super::worker::{Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
+use crate::core::Engine;
+use crate::core::event::Control;
+use crate::core::rule::RuleSet;
+use crate::core::window::WindowSize;
+use crate::wire::{alert, snapshot};
+use std::collections::BTreeSet;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+/// Effects wait this long for a commit, unless a transition is among them.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+
+/// Open 5m and 1h windows and the active alerts are shown anew this often.
+const COARSE_EVERY: Duration = Duration::from_secs(10);
+
+/// Windows in one commit at most: about 300 B each with its histogram, 6 MB.
+const COMMIT_WINDOWS_MAX: usize = 20_000;
+
+/// The longest wait for records, after which commands are looked at.
+const WAIT_MAX: Duration = Duration::from_millis(20);
+
+/// Time between two ticks.
+const TICK_EVERY: Duration = Duration::from_millis(100);
+
+/// Time between two attempts at what a server did not answer.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+
+/// How a term goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    On,
+    Stopped,
+    /// The process held more than its share.
+    GivenUp,
+}
+
+/// Times are those of [`Clock::running`].
+pub(super) struct Term {
+    fence: Fence,
+    seat: Seat,
+    applier: Applier,
+    anchor: Anchor,
+    /// Rules to put in force once everything that is in the log is applied.
+    rules: Option<RuleSet>,
+    caught_up_at: u64,
+    outbox: Vec<Numbered>,
+    published: u64,
+    touched: BTreeSet<u32>, // series whose 5m and 1h windows were not shown since they changed
+    committed_at: Duration,
+    coarse_at: Duration,
+    snapshot_at: Duration,
+    snapshot_took: Duration,
+    renew_at: Duration,
+    ticked_at: Duration,
+}
+
+impl Term {
+    /// Restores what the store knows, checks that the log is the one it was read from, reads on.
+    pub(super) fn begin<F: Feed + Board, S: SharedStore, C: Clock>(
+        parts: &mut Parts<F, S, C>,
+        fence: Fence,
+        seat: Seat,
+    ) -> Result<Term, StartError> {
+        let checkpoint = parts.store.checkpoint()?;
+        let extent = parts.feed.extent()?;
+        let (mut engine, mut begun_at) = match &checkpoint.snapshot {
+            Some((at, bytes)) => (snapshot::decode(bytes, parts.limits.clone())?, *at),
+            None => (Engine::new(parts.limits.clone()), 0),
+        };
+        engine.track_changes();
+        begun_at -= u64::from(mutant::is(Mutant::SnapshotLate)).min(begun_at);
+        let from = if mutant::is(Mutant::SkipTail) { checkpoint.applied } else { begun_at } + 1;
+        let known = (checkpoint.applied > 0).then_some((checkpoint.applied, checkpoint.anchor.fingerprint));
+        let continuity = Continuity::new("the event stream", &checkpoint.anchor.stream, from, known);
+        continuity.clone().begin(&extent)?;
+        if extent.first > from && begun_at > 0 {
+            tracing::warn!(from, to = extent.first - 1, "these records are gone from the log");
+        }
+        parts.feed.seek(continuity)?;
+        let on_board = parts.feed.newest()?;
+        let numbered = if mutant::is(Mutant::NumberFromBoard) { on_board } else { checkpoint.transitions };
+        let waiting = checkpoint.outbox.into_iter().filter(|_| !mutant::is(Mutant::ForgetOutbox));
+        let outbox: Vec<Numbered> = waiting.filter(|waiting| waiting.number > on_board).collect();
+        let now = parts.clock.running();
+        let mut term = Term {
+            fence,
+            seat,
+            applier: Applier::new(engine, begun_at, checkpoint.applied, numbered),
+            anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
+            rules: parts.rules.clone(),
+            caught_up_at: extent.last,
+            published: on_board.min(checkpoint.transitions),
+            outbox,
+            touched: BTreeSet::new(),
+            committed_at: now,
+            coarse_at: now,
+            snapshot_at: now,
+            snapshot_took: Duration::ZERO,
+            renew_at: now + parts.lease / 3,
+            ticked_at: now,
+        };
+        term.publish(parts, true)?;
+        Ok(term)
+    }
+
+    pub(super) fn step<F: Feed + Board, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        commands: &Receiver<Command>,
+        publish: &mut Publish,
+    ) -> Result<Next, StartError> {
+        let records = parts.feed.next(self.patience(parts))?;
+        let is_idle = records.is_empty();
+        self.apply(records, parts, publish)?;
+        let is_told = self.obey(parts, commands);
+        if is_told || self.seat.give_up_surplus() {
+            self.end(parts, publish)?;
+            return Ok(if is_told { Next::Stopped } else { Next::GivenUp });
+        }
+        if is_idle {
+            self.tick(parts);
+        }
+        self.keep_lease(parts)?;
+        if self.is_commit_due(parts) {
+            self.commit(parts, publish)?;
+        }
+        Ok(Next::On)
+    }
+
+    /// How long nothing may happen.
+    fn patience<F, S, C: Clock>(&self, parts: &Parts<F, S, C>) -> Duration {
+        let wake = self.applier.engine.next_wake().map_or(WAIT_MAX, |wake| parts.clock.until(wake));
+        wake.clamp(Duration::from_millis(1), WAIT_MAX)
+    }
+
+    fn apply<F: Feed + Board, S: SharedStore, C: Clock>(
+        &mut self,
+        records: Vec<Logged>,
+        parts: &mut Parts<F, S, C>,
+        publish: &mut Publish,
+    ) -> Result<(), StartError> {
+        let last = records.len().saturating_sub(1);
+        for (place, mut record) in records.into_iter().enumerate() {
+            if mutant::is(Mutant::WallTime) {
+                record.stamp = parts.clock.now();
+            }
+            self.applier.apply(&record, &parts.store)?;
+            let is_full = self.applier.pending_windows() >= COMMIT_WINDOWS_MAX;
+            if is_full || place == last {
+                self.anchor.fingerprint = record.fingerprint();
+            }
+            if is_full {
+                self.commit(parts, publish)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what others asked for; true to stop.
+    fn obey<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>, commands: &Receiver<Command>) -> bool {
+        let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
+        let due = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at);
+        let mut due = due.filter(|rules| rules != self.applier.engine.rules());
+        if let Some(rules) = &due {
+            entries.push(control(&Control::Rules(Box::new(rules.clone()))));
+            replies.push(None);
+        }
+        for command in commands.try_iter().take(GROUP_MAX) {
+            match command {
+                Command::Append(codec, payload, reply) => {
+                    entries.push(Entry::Events(codec, payload));
+                    replies.push(Some(reply));
+                }
+                Command::Control(control_, reply) => {
+                    entries.push(control(&control_));
+                    replies.push(Some(reply));
+                }
+                Command::Ask(ask) => ask(&mut self.applier.engine),
+                Command::Stop => is_stop = true,
+            }
+        }
+        if !entries.is_empty() {
+            for (result, reply) in parts.feed.append(entries).into_iter().zip(replies) {
+                let result = result.map_err(|error| chain(&error));
+                match reply {
+                    Some(reply) => reply(result),
+                    // The broker may be away: they are tried again, for a term without rules is blind.
+                    None if result.is_err() => self.rules = due.take(),
+                    None => {}
+                }
+            }
+        }
+        is_stop
+    }
+
+    /// Appends a tick when the engine should have woken up and nothing else came.
+    fn tick<F: Feed, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
+        let wake = self.applier.engine.next_wake();
+        let is_due = wake.is_some_and(|wake| wake <= parts.clock.now());
+        let now = parts.clock.running();
+        if !is_due || now.saturating_sub(self.ticked_at) < TICK_EVERY {
+            return;
+        }
+        self.ticked_at = now;
+        parts.tally.ticks.add(1);
+        for error in parts.feed.append(vec![Entry::Tick]).into_iter().filter_map(Result::err) {
+            tracing::warn!(error = %chain(&error), "cannot append a tick");
+        }
+    }
+
+    /// Renews the lease in time; a store that is away may still know us when it is back.
+    fn keep_lease<F, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+    ) -> Result<(), PortError> {
+        let now = parts.clock.running();
+        if now < self.renew_at {
+            return Ok(());
+        }
+        self.renew_at = match parts.store.renew(&self.fence) {
+            Ok(true) => now + parts.lease / 3,
+            Ok(false) => return Err(PortError::Fenced { place: "the lease".into() }),
+            Err(PortError::Away { .. }) => now + RETRY_EVERY,
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+
+    fn is_commit_due<F, S, C: Clock>(&self, parts: &Parts<F, S, C>) -> bool {
+        self.applier.is_urgent()
+            || self.applier.is_dirty()
+                && parts.clock.running().saturating_sub(self.committed_at) >= COMMIT_EVERY
+            || self.applier.pending_windows() >= COMMIT_WINDOWS_MAX
+    }
+
+    /// One conditional write with everything since the last; then its transitions are published.
+    fn commit<F: Board, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        publish: &mut Publish,
+    ) -> Result<(), PortError> {
+        let begun = parts.clock.running();
+        self.committed_at = begun;
+        let every = parts.snapshot_every.max(self.snapshot_took * SNAPSHOT_COST_MULTIPLE);
+        let with_snapshot = begun.saturating_sub(self.snapshot_at) >= every;
+        if mutant::is(Mutant::PublishFirst) {
+            parts.feed.publish(self.applier.waiting_transitions())?;
+        }
+        self.commit_now(parts, publish, with_snapshot)?;
+        if with_snapshot {
+            (self.snapshot_at, self.snapshot_took) = (begun, parts.clock.running() - begun);
+        }
+        self.publish(parts, true)
+    }
+
+    fn commit_now<F, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        publish: &mut Publish,
+        with_snapshot: bool,
+    ) -> Result<(), PortError> {
+        let now = parts.clock.running();
+        let is_coarse = with_snapshot || now.saturating_sub(self.coarse_at) >= COARSE_EVERY;
+        let touched = self.applier.engine.take_touched();
+        self.touched.extend(touched.iter().copied());
+        let mut open = self.applier.open_windows(touched.iter().copied(), &[WindowSize::Minute]);
+        if is_coarse {
+            self.coarse_at = now;
+            let sizes = [WindowSize::FiveMinutes, WindowSize::Hour];
+            open.extend(self.applier.open_windows(std::mem::take(&mut self.touched).into_iter(), &sizes));
+        }
+        let active = (is_coarse || self.applier.is_urgent()).then(|| {
+            let active = self.applier.engine.active_alerts();
+            active.iter().map(|one| (one.id.clone(), alert::line(one))).collect()
+        });
+        let snapshot = with_snapshot.then(|| snapshot::encode(&self.applier.engine).ok()).flatten();
+        let anchor = self.anchor.clone();
+        let commit = self.applier.commit();
+        (commit.snapshot, commit.open, commit.active) = (snapshot, open, active);
+        (commit.published, commit.anchor) = (self.published, anchor);
+        if let (true, Some(newest)) = (mutant::is(Mutant::TrimFirst), commit.transitions.last()) {
+            commit.published = newest.number;
+        }
+        send(parts, &self.fence, commit)?;
+        self.fence.version += 1;
+        parts.tally.commits.add(1);
+        self.outbox.append(&mut commit.transitions);
+        self.applier.committed().iter().for_each(publish);
+        Ok(())
+    }
+
+    /// Publishes what is committed and not published yet; without patience, what goes at once.
+    fn publish<F: Board, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        is_patient: bool,
+    ) -> Result<(), PortError> {
+        while let Some(newest) = self.outbox.last().map(|transition| transition.number) {
+            let placed = parts.feed.publish(&self.outbox)?;
+            let mut unknown = Vec::new();
+            for (transition, placed) in std::mem::take(&mut self.outbox).into_iter().zip(placed) {
+                match placed {
+                    Placed::New => parts.tally.published.add(1),
+                    Placed::There(text) => {
+                        compare(&transition, &text)?;
+                        parts.tally.suppressed.add(1);
+                    }
+                    Placed::Unknown => unknown.push(transition),
+                }
+            }
+            self.published = unknown.first().map_or(newest, |oldest| oldest.number - 1);
+            self.outbox = unknown;
+            if self.outbox.is_empty() || !is_patient {
+                return Ok(());
+            }
+            parts.tally.publish_retries.add(1);
+            parts.clock.pause(RETRY_EVERY);
+            self.keep_lease(parts)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves everything so that the next owner goes on at once.
+    fn end<F: Feed + Board, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        publish: &mut Publish,
+    ) -> Result<(), PortError> {
+        self.commit_now(parts, publish, true)?;
+        // What does not go now is in the store, and the next owner publishes it.
+        self.publish(parts, false)?;
+        match parts.store.release(&self.fence) {
+            // It ends by itself in a moment.
+            Err(PortError::Away { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// The same bytes again until the answer is known: a commit may be carried out long after it was
+/// sent, and another one in its place would then be lost or come on top.
+fn send<F, S: SharedStore, C: Clock>(
+    parts: &mut Parts<F, S, C>,
+    fence: &Fence,
+    commit: &super::ports::Commit,
+) -> Result<(), PortError> {
+    let mut prepared = parts.store.prepare(fence, commit)?;
+    loop {
+        match parts.store.send(&prepared)? {
+            Answer::Done => return Ok(()),
+            Answer::Fenced if mutant::is(Mutant::IgnoreFence) => return Ok(()),
+            Answer::Fenced => return Err(PortError::Fenced { place: "the store".into() }),
+            Answer::Unknown if mutant::is(Mutant::UnknownIsDone) => return Ok(()),
+            Answer::Unknown => parts.tally.commit_retries.add(1),
+        }
+        parts.clock.pause(RETRY_EVERY);
+        if mutant::is(Mutant::NewBytes) {
+            let fewer = super::ports::Commit { applied: commit.applied, ..Default::default() };
+            prepared = parts.store.prepare(fence, &fewer)?;
+        }
+    }
+}
+
+/// What is there must be what we would have published: the log is the same, so is the answer.
+fn compare(transition: &Numbered, there: &str) -> Result<(), PortError> {
+    if there == transition.json {
+        return Ok(());
+    }
+    Err(PortError::Changed {
+        place: format!("transition {}", transition.number),
+        found: "another one was published under its number".into(),
+        hint: "two deployments share a stream, or the log was changed; nothing more is published",
+    })
+}
+
+fn control(control: &Control) -> Entry {
+    // Controls are plain data and always serialise.
+    Entry::Control(serde_json::to_vec(control).unwrap_or_default())
+}

@@ -1,0 +1,96 @@
+//! Who owns a partition, and who does not any more.
+
+use crate::load::{board, produce, replayed};
+use crate::servers::{Servers, wait_for};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use streamgauge::adapters::redis::{RedisStore, Settings, Shared};
+use streamgauge::driver::ports::{Answer, Commit, Fence, SharedStore, Store};
+
+/// Goal: an owner that slept through its lease does nothing when it wakes up.
+/// Method: SIGSTOP for three terms under load; another worker takes over; then both run.
+#[test]
+fn an_owner_that_slept_through_its_lease_is_fenced() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let servers = Servers::start("always");
+    let first = servers.worker("1s");
+    let stop = Arc::new(AtomicBool::new(false));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    wait_for("progress", &first, || first.counts().filter(|counts| counts.values().sum::<u64>() > 1_000));
+    first.signal("-STOP");
+    let second = servers.worker("1s");
+    let stopped_at = Instant::now();
+    wait_for("take-over", &second, || second.counts().filter(|counts| !counts.is_empty()));
+    let took = stopped_at.elapsed();
+    assert!(took < Duration::from_secs(5), "taken over after {took:?}, at a lease of 1 s");
+    wait_for("three terms", &second, || (stopped_at.elapsed() > Duration::from_secs(3)).then_some(()));
+    first.signal("-CONT");
+    wait_for("fencing", &first, || {
+        first.log.lock().expect("no panic").contains("another worker owns the partition now").then_some(())
+    });
+    assert!(first.get("/api/v1/alerts").is_none(), "a worker that stands by has no engine to ask");
+    stop.store(true, Ordering::Relaxed);
+    let ledger = runtime.block_on(producer).expect("no panic");
+    let counts = wait_for("the rest", &second, || {
+        second.counts().filter(|counts| counts.values().sum::<u64>() >= ledger.values().sum())
+    });
+    assert_eq!(counts, ledger);
+    // The one that stands by is next: handed over without waiting for the lease.
+    let left_at = Instant::now();
+    assert_eq!(second.stop(), Some(0));
+    let counts = wait_for("hand-over", &first, || first.counts().filter(|counts| !counts.is_empty()));
+    assert!(left_at.elapsed() < Duration::from_secs(3), "handed over after {:?}", left_at.elapsed());
+    assert_eq!(counts, ledger);
+    assert_eq!(first.stop(), Some(0));
+    let board = runtime.block_on(board(servers.nats_url()));
+    assert!(replayed(&servers).starts_with(&board));
+}
+
+/// Goal: whoever is not the newest owner changes nothing, lease or no lease; the same bytes sent
+/// twice count once. Method: two stores on one partition, the lease of the first taken away.
+#[test]
+fn only_the_newest_owner_commits() {
+    let servers = Servers::start("always");
+    let url = format!("redis://127.0.0.1:{}", servers.redis_port);
+    let settings = Settings {
+        url: url.clone(),
+        prefix: "sg".into(),
+        partition: 0,
+        partitions: 1,
+        lease: Duration::from_secs(60),
+    };
+    let store = || Shared::new(RedisStore::new(&settings, true).expect("a url"));
+    let commit = |store: &mut Shared, fence: &Fence, applied| {
+        let prepared = store.prepare(fence, &Commit { applied, ..Commit::default() }).expect("prepared");
+        let answer = store.send(&prepared).expect("redis answers");
+        assert_eq!(store.send(&prepared).expect("redis answers"), answer, "the same bytes, the same answer");
+        answer
+    };
+    let (mut first, mut second) = (store(), store());
+    assert_eq!(first.checkpoint().expect("redis answers in time").applied, 0);
+    let old = first.acquire().expect("redis answers").expect("nobody has it");
+    assert_eq!(commit(&mut first, &old, 5), Answer::Done);
+    let old = Fence { version: old.version + 1, ..old };
+    assert!(second.acquire().expect("redis answers").is_none(), "there is an owner");
+    let connection = redis::Client::open(url).and_then(|client| client.get_connection());
+    let mut connection = connection.expect("redis answers");
+    let gone: u64 = redis::cmd("DEL").arg("sg:{0}:lease").query(&mut connection).expect("a number");
+    assert_eq!(gone, 1);
+    let new = second.acquire().expect("redis answers").expect("nobody has it");
+    assert!(!first.renew(&old).expect("redis answers"), "the lease is somebody else's");
+    assert_eq!(second.checkpoint().expect("readable").applied, 5);
+    assert_eq!(commit(&mut first, &old, 9), Answer::Fenced);
+    assert_eq!(commit(&mut second, &new, 6), Answer::Done);
+    let new = Fence { version: new.version + 1, ..new };
+    assert_eq!(commit(&mut first, &old, 9), Answer::Fenced);
+    assert_eq!(second.checkpoint().expect("readable").applied, 6);
+    // Redis went back in time, behind the second's last commit: its version fits no more.
+    let back: u64 = redis::cmd("HSET")
+        .arg("sg:{0}:ckpt")
+        .arg(&[("ver", "1"), ("applied", "5"), ("commit", "")])
+        .query(&mut connection)
+        .expect("a number");
+    assert_eq!(back, 0);
+    assert_eq!(commit(&mut second, &new, 7), Answer::Fenced);
+}

@@ -1,0 +1,67 @@
+//! kill -9 of worker, broker and store under load.
+
+use crate::load::{board, produce, replayed};
+use crate::servers::{Servers, wait_for};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn kills() -> u64 {
+    std::env::var("SG_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+/// Goal: nothing is lost, doubled or published twice, whoever is killed and when.
+/// Method: a producer that sends again what it does not know; kill -9 of worker, broker and store
+/// in turn; counts against the producer's ledger, the board against a replay of the stream.
+fn survives(fsync: &'static str) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut servers = Servers::start(fsync);
+    let mut worker = servers.worker("1s");
+    let stop = Arc::new(AtomicBool::new(false));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    let mut seed = 11u64;
+    for _ in 0..kills() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // Somewhere within what follows: progress is what is waited for, not time.
+        let before = worker.counts().unwrap_or_default().values().sum::<u64>();
+        let more = (seed >> 33) % 3_000;
+        wait_for("progress", &worker, || {
+            worker.counts().filter(|counts| counts.values().sum::<u64>() > before + more)
+        });
+        match (seed >> 20) % 3 {
+            0 => {
+                drop(worker);
+                worker = servers.worker("1s");
+            }
+            1 => {
+                servers.nats = None;
+                servers.start_nats();
+            }
+            _ => {
+                servers.redis = None;
+                servers.start_redis();
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let ledger = runtime.block_on(producer).expect("no panic");
+    let counts = wait_for("the rest", &worker, || {
+        worker.counts().filter(|counts| counts.values().sum::<u64>() >= ledger.values().sum())
+    });
+    assert_eq!(counts, ledger, "values in the windows against the producer's ledger");
+    assert_eq!(worker.stop(), Some(0));
+    let board = runtime.block_on(board(servers.nats_url()));
+    assert!(board.lines().count() >= 3, "hardly any alert fired: {board}");
+    let replayed = replayed(&servers);
+    // Whatever the last ticks before the end changed is in the export, too.
+    assert!(replayed.starts_with(&board), "board:\n{board}\nreplayed:\n{replayed}");
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_with_fsync_always() {
+    survives("always");
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_with_fsync_every_second() {
+    survives("everysec");
+}

@@ -1,0 +1,87 @@
+//! Events in, alerts out: the producer's ledger, the board, and what a replay makes of the stream.
+
+use crate::servers::Servers;
+use async_nats::jetstream::{self, message::PublishMessage};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub const SOURCES: u64 = 3;
+
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
+}
+
+/// Publishes batches until told to stop, each again until it is acknowledged; what it published.
+pub async fn produce(url: String, stop: Arc<AtomicBool>) -> BTreeMap<String, u64> {
+    let client =
+        async_nats::ConnectOptions::new().retry_on_initial_connect().connect(url).await.expect("a url");
+    let mut context = jetstream::new(client);
+    context.set_timeout(Duration::from_secs(1));
+    let mut ledger = BTreeMap::new();
+    let mut batch = 0u64;
+    while !stop.load(Ordering::Relaxed) {
+        let source = format!("s-{}", batch % SOURCES);
+        let size = 10 + batch % 40;
+        let time = now_ms();
+        let events: Vec<Value> = (0..size)
+            .map(|n| {
+                let value = if batch.is_multiple_of(97) { 1_600 } else { (batch * 7 + n * 13) % 400 };
+                json!({"type": "metric", "time": time, "source": source, "name": "latency_ms", "value": value})
+            })
+            .collect();
+        let payload = Value::Array(events).to_string();
+        loop {
+            let publish =
+                PublishMessage::build().payload(payload.clone().into()).message_id(format!("b-{batch}"));
+            let subject = format!("sg.v1.metric.{source}.latency_ms");
+            let acknowledged = match context.send_publish(subject, publish).await {
+                Ok(sent) => sent.await.is_ok(),
+                Err(_) => false,
+            };
+            if acknowledged {
+                break;
+            }
+            // The broker is away: the client reconnects by itself.
+            tokio::task::yield_now().await;
+        }
+        *ledger.entry(source).or_default() += size;
+        batch += 1;
+    }
+    ledger
+}
+
+/// The alert log as it is on the board, in the order of its numbers.
+pub async fn board(url: String) -> String {
+    let client = async_nats::connect(url).await.expect("a broker");
+    let stream = jetstream::new(client).get_stream("SG_ALERTS").await.expect("a stream");
+    let last = stream.cached_info().state.last_sequence;
+    let mut alerts = BTreeMap::new();
+    for seq in 1..=last {
+        let message = stream.get_raw_message(seq).await.expect("a message");
+        let number: u64 = message.subject.rsplit('.').next().and_then(|n| n.parse().ok()).expect("a number");
+        let text = String::from_utf8(message.payload.to_vec()).expect("UTF-8");
+        assert!(alerts.insert(number, text).is_none(), "number {number} was stored twice");
+    }
+    assert!(alerts.keys().copied().eq(1..=alerts.len() as u64), "a number is missing");
+    alerts.into_values().map(|line| line + "\n").collect()
+}
+
+/// The alert log that a replay of the exported stream gives.
+pub fn replayed(servers: &Servers) -> String {
+    let dir = servers.dir.path();
+    let binary = || Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+    let export = binary().args(["export", "--nats", &servers.nats_url()]).output().expect("runs");
+    assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+    let (log, alerts) = (dir.join("export.ndjson"), dir.join("alerts.ndjson"));
+    std::fs::write(&log, export.stdout).expect("writable");
+    // Beside a directory of rules, replay would take those instead of the log's own.
+    let mut replay = binary();
+    replay.current_dir(dir.join("redis")).arg("replay").arg(&log).arg("--alerts-out").arg(&alerts);
+    replay.env_remove("STREAMGAUGE_PIPELINES");
+    assert!(replay.output().expect("runs").status.success());
+    std::fs::read_to_string(alerts).expect("alerts")
+}

@@ -1,0 +1,11 @@
+//! The service over real servers: nats-server and redis-server, killed under load.
+//!
+//! Each test starts servers of its own on free ports with directories of their own, and stops them.
+//! `SG_KILLS=200 cargo test --test live` runs the long form.
+
+mod fencing;
+mod kills;
+mod load;
+mod loss;
+mod read_model;
+mod servers;

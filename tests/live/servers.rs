@@ -1,0 +1,182 @@
+//! Servers and workers of a test, each with ports and directories of its own.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Everything must have happened by then.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
+}
+
+/// A process that does not outlive its test.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn spawn(mut command: Command) -> Process {
+    let name = command.get_program().to_string_lossy().to_string();
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Process(child.unwrap_or_else(|error| panic!("{name} does not start ({error}); tests/run.sh installs it")))
+}
+
+/// A broker and a store.
+pub struct Servers {
+    pub dir: tempfile::TempDir,
+    pub nats_port: u16,
+    pub redis_port: u16,
+    pub fsync: &'static str,
+    pub nats: Option<Process>,
+    pub redis: Option<Process>,
+}
+
+impl Servers {
+    pub fn start(fsync: &'static str) -> Servers {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (nats_port, redis_port) = (free_port(), free_port());
+        let mut servers = Servers { dir, nats_port, redis_port, fsync, nats: None, redis: None };
+        servers.start_nats();
+        servers.start_redis();
+        servers
+    }
+
+    pub fn start_nats(&mut self) {
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-js", "-p", &self.nats_port.to_string(), "-sd"]);
+        command.arg(self.dir.path().join("nats"));
+        self.nats = Some(spawn(command));
+    }
+
+    pub fn start_redis(&mut self) {
+        let data = self.dir.path().join("redis");
+        std::fs::create_dir_all(&data).expect("writable");
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.redis_port.to_string()]);
+        command.args(["--appendonly", "yes", "--appendfsync", self.fsync, "--save", "", "--dir"]);
+        command.arg(data);
+        self.redis = Some(spawn(command));
+    }
+
+    pub fn nats_url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.nats_port)
+    }
+
+    /// A worker, which may have to wait for servers and for the lease.
+    pub fn worker(&self, lease: &str) -> Worker {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+        command.args([
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--lease",
+            lease,
+            "--snapshot-every",
+            "1s",
+            "--nats",
+            &self.nats_url(),
+        ]);
+        command.args(["--redis", &format!("redis://127.0.0.1:{}", self.redis_port), "--pipelines"]);
+        command.arg(rules(self.dir.path())).env("RUST_LOG", "info").stderr(Stdio::piped());
+        Worker::start(command)
+    }
+}
+
+pub struct Worker {
+    pub process: Process,
+    pub url: String,
+    pub log: Arc<Mutex<String>>,
+}
+
+impl Worker {
+    pub fn start(mut command: Command) -> Worker {
+        let mut process = Process(command.spawn().expect("the binary starts"));
+        let mut lines = BufReader::new(process.0.stderr.take().expect("piped"));
+        let mut seen = String::new();
+        let address = loop {
+            let begun = seen.len();
+            assert!(lines.read_line(&mut seen).expect("readable") > 0, "ended before it listened: {seen}");
+            let entry: Value = serde_json::from_str(&seen[begun..]).unwrap_or_default();
+            if let Some(address) = entry["fields"]["address"].as_str() {
+                break address.to_string();
+            }
+        };
+        let log = Arc::new(Mutex::new(seen));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let mut log = kept.lock().expect("no panic");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Worker { process, url: format!("http://{address}"), log }
+    }
+
+    pub fn get(&self, path: &str) -> Option<String> {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
+        agent.get(format!("{}{path}", self.url)).call().ok()?.body_mut().read_to_string().ok()
+    }
+
+    /// Values in the 1h windows of each source.
+    pub fn counts(&self) -> Option<BTreeMap<String, u64>> {
+        let body = self.get("/api/v1/windows?name=latency_ms&window=1h")?;
+        let found: Value = serde_json::from_str(&body).ok()?;
+        let mut counts = BTreeMap::new();
+        for window in found["windows"].as_array()? {
+            *counts.entry(window["source"].as_str()?.to_string()).or_default() += window["count"].as_u64()?;
+        }
+        Some(counts)
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.process.0.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    }
+
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal("-TERM");
+        self.process.0.wait().expect("it ends").code()
+    }
+}
+
+/// Looks again until it is so.
+pub fn wait_for<T>(what: &str, worker: &Worker, look: impl FnMut() -> Option<T>) -> T {
+    wait_with_log(what, &worker.log, look)
+}
+
+pub fn wait_with_log<T>(what: &str, log: &Mutex<String>, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} does not happen:\n{}", log.lock().expect("no panic"));
+        std::thread::yield_now();
+    }
+}
+
+pub fn rules(dir: &Path) -> PathBuf {
+    let path = dir.join("pipelines");
+    std::fs::create_dir_all(&path).expect("writable");
+    let text = "version: 1
+rules:
+  - { id: busy, expr: 'count(latency_ms[10s]) by (source) > 200', severity: info, keep_firing_for: 1s }
+  - { id: slow, expr: 'p99(latency_ms[1m]) by (source)', levels: { warning: '> 300ms', critical: '> 1200ms' }, for: 2s, min_count: 10 }
+  - { id: odd, expr: 'max(latency_ms[10s]) by (source) > 1500ms', severity: warning }
+";
+    std::fs::write(path.join("rules.yaml"), text).expect("writable");
+    path
+}

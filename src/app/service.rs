@@ -70,7 +70,7 @@ pub struct LiveParts {
 }
 
 /// Restores what is durable, binds the address, and starts.
-pub async fn start<C: Clock + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
+pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
     let store = Embedded::open(parts.data_dir)?;
     let (worker, sender) =

@@ -151,11 +151,6 @@ impl Applier {
         !self.pending.transitions.is_empty()
     }
 
-    /// Transitions that wait for the next commit.
-    pub(super) fn waiting_transitions(&self) -> &[Numbered] {
-        &self.pending.transitions
-    }
-
     /// Windows that wait for the next commit.
     pub fn pending_windows(&self) -> usize {
         self.windows.len()
@@ -175,6 +170,11 @@ impl Applier {
             }
         }
         open
+    }
+
+    /// Whether everything is applied again that was committed before.
+    pub fn has_caught_up(&self) -> bool {
+        self.applied >= self.committed
     }
 
     /// Whether there is anything to commit.

@@ -48,12 +48,12 @@ impl Continuity {
     /// A new consumer begins: where, or why the log is not the one that was read.
     pub fn begin(&mut self, extent: &Extent) -> Result<u64, PortError> {
         self.delivered = 0;
-        if !self.stream.is_empty() && self.stream != extent.stream && !mutant::is(Mutant::TakeAnyStream) {
+        if !self.stream.is_empty() && self.stream != extent.stream && !mutant::is(Mutant::TakeAnyLog) {
             return Err(self.changed(format!("it was made anew at {}", extent.stream)));
         }
         self.stream.clone_from(&extent.stream);
         let seen = self.known.map_or(0, |(seq, _)| seq).max(self.next - 1);
-        if extent.last < seen && !mutant::is(Mutant::TakeCutLog) {
+        if extent.last < seen && !mutant::is(Mutant::TakeAnyLog) {
             return Err(self.changed(format!("it ends at {}, but {seen} was read before", extent.last)));
         }
         let one_early = self.known.is_some_and(|(seq, _)| seq + 1 == self.next && seq >= extent.first);
@@ -69,7 +69,7 @@ impl Continuity {
         self.delivered = place;
         if let Some((_, fingerprint)) = self.known.filter(|(seq, _)| *seq == record.seq)
             && fingerprint != record.fingerprint()
-            && !mutant::is(Mutant::TakeRefilledLog)
+            && !(mutant::is(Mutant::TakeRefilledLog) || mutant::is(Mutant::TakeAnyLog))
         {
             return Err(Broken::Log(self.changed(format!("record {} is another one", record.seq))));
         }

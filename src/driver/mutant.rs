@@ -7,10 +7,8 @@
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// A stream that was deleted and made again passes for the old one.
-    TakeAnyStream,
-    /// A log that ends before what was applied passes.
-    TakeCutLog,
+    /// A log that was made anew or cut back passes for the old one.
+    TakeAnyLog,
     /// A log that was cut back and has grown again passes.
     TakeRefilledLog,
     /// A new consumer begins behind the next record.
@@ -19,12 +17,8 @@ pub enum Mutant {
     TrustConsumer,
     /// A record that comes again is applied again.
     TakeTwice,
-    /// Transitions are published before they are committed.
-    PublishFirst,
     /// Transitions count as published before they are.
     TrimFirst,
-    /// An answer that is not known is taken for yes.
-    UnknownIsDone,
     /// After an answer that is not known, other bytes are sent under the same version.
     NewBytes,
     /// Being fenced is not noticed.
@@ -39,6 +33,8 @@ pub enum Mutant {
     WallTime,
     /// Numbers of transitions go on from the board, not from the checkpoint.
     NumberFromBoard,
+    /// Who is told to stop on the way to where an earlier owner was commits where they are.
+    EndEarly,
     /// The snapshot's last record is applied again.
     SnapshotLate,
 }

@@ -253,7 +253,7 @@ pub trait Board {
 }
 
 /// The time that a log stamps its records with, and one that only runs.
-pub trait Clock: Send {
+pub trait Clock {
     fn now(&self) -> Timestamp;
     /// How long to wait, by a wall clock, until `at`.
     fn until(&self, at: Timestamp) -> Duration;

@@ -1,0 +1,149 @@
+//! The broker as the simulator has it: consumers that get lost, go back, leave messages out, and
+//! answers that never come.
+
+use crate::process::act;
+use crate::world::{Planted, Shared, World};
+use std::time::Duration;
+use streamgauge::driver::continuity::{Broken, Continuity};
+use streamgauge::driver::ports::{Board, Entry, Extent, Feed, Logged, Numbered, Placed, PortError};
+
+/// Records in one batch at most.
+const BATCH_MAX: u64 = 12;
+
+/// One process's way to the broker.
+pub struct SimFeed {
+    world: Shared,
+    who: usize,
+    continuity: Option<Continuity>,
+    consumer: Option<Consumer>,
+}
+
+/// A cursor that the broker keeps.
+struct Consumer {
+    restarts: u64,
+    next: u64,
+    place: u64,
+}
+
+impl SimFeed {
+    pub fn new(world: Shared, who: usize) -> SimFeed {
+        SimFeed { world, who, continuity: None, consumer: None }
+    }
+
+    /// What one consumer delivers, as far as it is the log.
+    fn deliver(
+        world: &mut World,
+        consumer: &mut Consumer,
+        continuity: &mut Continuity,
+    ) -> (Vec<Logged>, Result<(), Broken>) {
+        let mut batch = Vec::new();
+        for _ in 0..world.dice.below(BATCH_MAX) + 1 {
+            if world.dice.hits(world.faults.lose_consumer) {
+                return (batch, Err(Broken::Consumer("no heartbeat".into())));
+            }
+            if world.dice.hits(world.faults.go_back) {
+                // Stored lazily: it has forgotten what it delivered last.
+                let back = world.dice.below(5).min(consumer.place).min(consumer.next - world.log.first);
+                (consumer.next, consumer.place) = (consumer.next - back, consumer.place - back);
+            }
+            // The broker moves a start into what it has, at both ends.
+            consumer.next = consumer.next.clamp(world.log.first, world.log.last() + 1);
+            let Some(record) = world.log.records.get(consumer.next as usize - 1) else { break };
+            consumer.next += 1;
+            consumer.place += 1;
+            if world.dice.hits(world.faults.lose_message) {
+                continue;
+            }
+            match continuity.take(consumer.place, record) {
+                Ok(true) => batch.push(record.clone()),
+                Ok(false) => {}
+                Err(broken) => return (batch, Err(broken)),
+            }
+        }
+        (batch, Ok(()))
+    }
+}
+
+impl Feed for SimFeed {
+    fn extent(&mut self) -> Result<Extent, PortError> {
+        act(&self.world, self.who);
+        Ok(self.world.get().log.extent())
+    }
+
+    fn seek(&mut self, continuity: Continuity) -> Result<(), PortError> {
+        (self.continuity, self.consumer) = (Some(continuity), None);
+        Ok(())
+    }
+
+    fn next(&mut self, wait: Duration) -> Result<Vec<Logged>, PortError> {
+        act(&self.world, self.who);
+        let world = &mut *self.world.get();
+        let Some(continuity) = &mut self.continuity else { return Ok(Vec::new()) };
+        let restarts = world.log.restarts;
+        let consumer = match &mut self.consumer {
+            Some(consumer) if consumer.restarts == restarts => consumer,
+            gone => {
+                let next = continuity.begin(&world.log.extent())?;
+                gone.insert(Consumer { restarts, next, place: 0 })
+            }
+        };
+        let (batch, result) = SimFeed::deliver(world, consumer, continuity);
+        match batch.last() {
+            Some(last) => continuity.remember(last),
+            None => world.now_ms += wait.as_millis().max(1) as i64,
+        }
+        match result {
+            Ok(()) => {}
+            Err(Broken::Consumer(_)) => self.consumer = None,
+            Err(Broken::Log(error)) => return Err(error),
+        }
+        Ok(batch)
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
+        act(&self.world, self.who);
+        let world = &mut *self.world.get();
+        let mut answers = Vec::new();
+        for entry in entries {
+            let is_answered = !world.dice.hits(world.faults.lose_answer);
+            let now = world.now_ms - if world.dice.hits(20) { world.dice.below(400) as i64 } else { 0 };
+            let seq = (is_answered || world.dice.hits(2)).then(|| world.log.append(now, entry));
+            let away = || PortError::Away { place: "the log".into(), source: "no answer".into() };
+            answers.push(seq.filter(|_| is_answered).ok_or_else(away));
+        }
+        answers
+    }
+}
+
+impl Board for SimFeed {
+    fn newest(&mut self) -> Result<u64, PortError> {
+        act(&self.world, self.who);
+        Ok(self.world.get().board.keys().next_back().copied().unwrap_or(0))
+    }
+
+    fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError> {
+        let mut placed = Vec::new();
+        for transition in transitions {
+            act(&self.world, self.who);
+            let world = &mut *self.world.get();
+            let is_answered = !world.dice.hits(world.faults.lose_answer);
+            if !is_answered && world.dice.hits(2) {
+                placed.push(Placed::Unknown);
+                continue;
+            }
+            let there = world.board.get(&transition.number).cloned();
+            let there = there.filter(|_| world.planted != Some(Planted::NoPlace));
+            if there.is_none() {
+                let old = world.board.insert(transition.number, transition.json.clone());
+                world.stored_twice += u64::from(old.is_some());
+            }
+            world.note(format!("{} publishes {}: new {}", self.who, transition.number, there.is_none()));
+            placed.push(match there {
+                _ if !is_answered => Placed::Unknown,
+                Some(text) => Placed::There(text),
+                None => Placed::New,
+            });
+        }
+        Ok(placed)
+    }
+}

@@ -1,0 +1,196 @@
+//! The real driver and engine over a simulated broker, store and clock, with every misfortune that
+//! the real ones have: thousands of seeds, each the same every time.
+//!
+//! `SG_SEED=7 cargo test --test simulation` runs one seed; `SG_SEEDS=1000000` runs many.
+
+mod feed;
+mod oracle;
+mod process;
+mod store;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use streamgauge::core::rule::RuleSet;
+use streamgauge::driver::mutant::{self, Mutant};
+use streamgauge::driver::ports::Entry;
+use streamgauge::wire::event::Codec;
+use world::{BEGIN_MS, Planted, Shared};
+
+/// Seeds in every run of the tests.
+const SEEDS: u64 = 10_000;
+
+/// A planted fault must be found within so many.
+const SEEDS_TO_FIND: u64 = 1_000;
+
+/// Simulated time in which things go wrong, at most; afterwards everything must be settled.
+const TROUBLE_MS: i64 = 240_000;
+const SETTLED_WITHIN_MS: i64 = 60_000;
+
+const PROCESSES: usize = 2;
+
+const RULES: &str = "version: 1
+rules:
+  - { id: busy, expr: 'count(latency_ms[10s]) by (source) > 4', severity: info, keep_firing_for: 1s }
+  - { id: slow, expr: 'p90(latency_ms[1m]) by (source)', levels: { warning: '> 300ms', critical: '> 1200ms' }, for: 2s, min_count: 3 }
+  - { id: silent, expr: 'silent(latency_ms) > 20s', severity: warning }
+";
+
+pub fn rules() -> RuleSet {
+    static RULE_SET: OnceLock<RuleSet> = OnceLock::new();
+    let load = || {
+        let loaded = streamgauge::pipeline::load::load_files(vec![("rules.yaml".into(), RULES.into())]);
+        loaded.rules.expect("rules that are right")
+    };
+    RULE_SET.get_or_init(load).clone()
+}
+
+/// A payload as services send them: on time, late, twice as much, or nonsense.
+fn payload(world: &mut world::World) -> String {
+    let dice = &mut world.dice;
+    let lateness = match dice.below(20) {
+        0 => dice.below(200_000) as i64,
+        1 => -(dice.below(2_000) as i64),
+        _ => dice.below(3_000) as i64,
+    };
+    let time = world.now_ms - lateness;
+    let value = if dice.hits(9) { 1_500 } else { dice.below(450) };
+    let source = dice.below(2);
+    match dice.below(40) {
+        0 => "nonsense".into(),
+        1 => format!(
+            r#"{{"type":"stage","time":{time},"pipeline":"p","run":"r-{}","stage":"a","status":"started"}}"#,
+            value % 3
+        ),
+        _ => format!(
+            r#"{{"type":"metric","time":{time},"source":"s-{source}","name":"latency_ms","unit":"ms","value":{value}}}"#
+        ),
+    }
+}
+
+/// One life of a deployment; why it is wrong, if it is.
+fn live(seed: u64, planted: Option<Planted>) -> Result<(), String> {
+    mutant::plant(match planted {
+        Some(Planted::Driver(mutant)) => Some(mutant),
+        _ => None,
+    });
+    let world = Shared::new(seed, planted);
+    process::start_all(&world, PROCESSES, &rules());
+    let begun = world.get().now_ms;
+    let trouble = begun + 60_000 + world.get().dice.below((TROUBLE_MS - 60_000) as u64) as i64;
+    let mut next_event = begun;
+    while world.get().now_ms < trouble {
+        {
+            let world = &mut *world.get();
+            world.befall();
+            if world.now_ms >= next_event {
+                let text = payload(world);
+                let now = world.now_ms;
+                world.log.append(now, Entry::Events(Codec::Json, text.into_bytes()));
+                // Bursts and silences.
+                next_event = now + [50, 400, 1_000, 30_000][(world.dice.below(64) as usize / 18).min(3)];
+            }
+            world.now_ms += world.dice.below(30) as i64;
+        }
+        let who = world.get().dice.below(PROCESSES as u64) as usize;
+        if world.get().dice.hits(1_500) {
+            process::stop(who);
+        }
+        process::step(&world, who);
+    }
+    world.get().heal();
+    let healed = world.get().now_ms;
+    let end = world.get().log.last();
+    let mut is_settled = false;
+    let someone_owns = healed + 2 * world::LEASE_MS;
+    while (!is_settled || world.get().now_ms < someone_owns)
+        && world.get().now_ms < healed + SETTLED_WITHIN_MS
+    {
+        (0..PROCESSES).for_each(|who| process::step(&world, who));
+        world.get().now_ms += 1;
+        is_settled = world.get().store.applied() >= end;
+    }
+    // Whoever owns it writes everything down.
+    for _ in 0..2 {
+        (0..PROCESSES).for_each(process::stop);
+        (0..PROCESSES).for_each(|who| process::step(&world, who));
+    }
+    mutant::plant(None);
+    let world = world.get();
+    oracle::judge(&world, is_settled)
+        .map_err(|wrong| format!("{wrong}\nafter {} ms:\n{}", world.now_ms - BEGIN_MS, world.trace()))
+}
+
+/// A panic is a verdict, too.
+fn verdict(seed: u64, planted: Option<Planted>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| live(seed, planted))).unwrap_or_else(|reason| {
+        let text = reason.downcast_ref::<String>().cloned();
+        Err(text.unwrap_or_else(|| "a panic".into()))
+    })
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Goal: whatever goes wrong, windows and alert log are those of the log, or the partition says why
+/// it stopped. Method: thousands of lives against a straight line over the same log.
+#[test]
+fn every_seed_ends_well() {
+    if let Some(seed) = number("SG_SEED") {
+        if let Err(wrong) = verdict(seed, None) {
+            panic!("{wrong}");
+        }
+        return;
+    }
+    let seeds = number("SG_SEEDS").unwrap_or(SEEDS);
+    let next = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    if let Err(wrong) = verdict(seed, None) {
+                        panic!("seed {seed}: {wrong}\nSG_SEED={seed} cargo test --test simulation");
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Goal: the simulator finds mistakes. Method: mistakes are planted, one at a time.
+#[test]
+fn planted_faults_are_found() {
+    use Mutant::*;
+    let in_the_driver = [
+        TakeAnyLog,
+        TakeRefilledLog,
+        BeginOneLate,
+        TrustConsumer,
+        TakeTwice,
+        TrimFirst,
+        NewBytes,
+        IgnoreFence,
+        EffectsTwice,
+        ForgetOutbox,
+        SkipTail,
+        WallTime,
+        NumberFromBoard,
+        SnapshotLate,
+        EndEarly,
+    ];
+    let outside = [Planted::NoNonce, Planted::NoOwner, Planted::NoVersion, Planted::NoPlace];
+    let planted = in_the_driver.into_iter().map(Planted::Driver).chain(outside);
+    let found: Vec<(Planted, Option<u64>)> = planted
+        .map(|one| (one, (0..SEEDS_TO_FIND).find(|seed| verdict(*seed, Some(one)).is_err())))
+        .collect();
+    let missed: Vec<_> = found.iter().filter(|(_, seed)| seed.is_none()).collect();
+    println!("found at seed: {found:?}");
+    assert!(missed.is_empty(), "not found within {SEEDS_TO_FIND} seeds: {missed:?}");
+}

@@ -1,0 +1,100 @@
+//! What must hold in the end: the straight line over the log gives the same.
+
+use crate::process::limits;
+use crate::world::World;
+use std::collections::BTreeMap;
+use streamgauge::core::Engine;
+use streamgauge::driver::applier::Applier;
+use streamgauge::driver::ports::{CatalogRow, Checkpoint, DeadEvent, PortError, Store, WindowAt, WindowRow};
+use streamgauge::wire::snapshot;
+
+/// A store that only remembers windows.
+#[derive(Default)]
+struct Plain(BTreeMap<WindowAt, WindowRow>);
+
+impl Store for Plain {
+    fn checkpoint(&self) -> Result<Checkpoint, PortError> {
+        Ok(Checkpoint::default())
+    }
+    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
+        Ok(self.0.get(&at).cloned())
+    }
+    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
+        Ok(Vec::new())
+    }
+    fn transitions(&self, _from: u64, _max: usize) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
+    }
+    fn dead(&self, _max: usize) -> Result<Vec<DeadEvent>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Windows, alert log and engine of the log up to a record, applied once from the first to the last.
+fn straight(world: &World, to: u64) -> (BTreeMap<WindowAt, WindowRow>, BTreeMap<u64, String>, Applier) {
+    let mut applier = Applier::new(Engine::new(limits()), 0, 0, 0);
+    let (mut plain, mut alerts) = (Plain::default(), BTreeMap::new());
+    for record in &world.log.records[..to as usize] {
+        if world.log.lost.iter().any(|(from, to)| (*from..=*to).contains(&record.seq)) {
+            continue;
+        }
+        // The plain store never fails.
+        let _ = applier.apply(record, &plain);
+        let commit = applier.commit();
+        plain.0.extend(commit.windows.drain(..));
+        alerts.extend(commit.transitions.drain(..).map(|one| (one.number, one.json)));
+        applier.committed();
+    }
+    (plain.0, alerts, applier)
+}
+
+/// Why the end is wrong, if it is.
+pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
+    if world.stored_twice > 0 {
+        return Err(format!("{} transitions were stored twice", world.stored_twice));
+    }
+    // A log that has gone back stops the partition: that is how it should be.
+    if world.stops > 0 && world.log_went_back {
+        return Ok(());
+    }
+    if !is_settled {
+        return Err(format!("not settled: applied {} of {}", world.store.applied(), world.log.last()));
+    }
+    let applied = world.store.applied();
+    if applied > world.log.last() {
+        return Err(format!("{applied} was applied of a log that ends at {}", world.log.last()));
+    }
+    let (windows, alerts, applier) = straight(world, applied);
+    same("window", &world.store.windows, &windows)?;
+    same("alert in the store", &world.store.alerts, &alerts)?;
+    same("alert on the board", &world.board, &alerts)?;
+    if world.store.snapshot_at() == applied
+        && let Some(bytes) = world.store.snapshot()
+    {
+        let engine = snapshot::decode(bytes, limits()).map_err(|error| error.to_string())?;
+        if engine.counters() != applier.engine.counters() {
+            return Err(format!("counted {:?}, not {:?}", engine.counters(), applier.engine.counters()));
+        }
+    }
+    Ok(())
+}
+
+fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: &BTreeMap<K, V>,
+    right: &BTreeMap<K, V>,
+) -> Result<(), String> {
+    for (key, value) in right {
+        match found.get(key) {
+            None => return Err(format!("{what} {key:?} is missing: {value:?}")),
+            Some(other) if other != value => {
+                return Err(format!("{what} {key:?} is {other:?}, not {value:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    match found.iter().find(|(key, _)| !right.contains_key(key)) {
+        Some((key, value)) => Err(format!("{what} {key:?} should not be there: {value:?}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,173 @@
+//! Processes: they step in turn, are killed between any two effects, sleep through their lease.
+
+use crate::feed::SimFeed;
+use crate::store::SimStore;
+use crate::world::{LEASE_MS, Shared};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use streamgauge::core::limits::Limits;
+use streamgauge::core::rule::RuleSet;
+use streamgauge::core::{Span, Timestamp};
+use streamgauge::driver::owner::{self, Owner, Parts, Step};
+use streamgauge::driver::ports::{Clock, PortError};
+use streamgauge::driver::share::Share;
+use streamgauge::driver::tally::Tally;
+use streamgauge::driver::worker::{Command, Sender, StartError};
+
+/// Killed: nothing of the process runs any more.
+struct Killed;
+
+/// The clock of one process, which goes wrong by a constant.
+pub struct SimClock {
+    world: Shared,
+    skew_ms: i64,
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::clamped(self.world.get().now_ms + self.skew_ms)
+    }
+
+    fn until(&self, at: Timestamp) -> Duration {
+        Duration::from_millis((at - self.now()).ms().max(0) as u64)
+    }
+
+    fn running(&self) -> Duration {
+        Duration::from_millis(self.world.get().now_ms as u64)
+    }
+
+    fn pause(&self, time: Duration) {
+        self.world.get().now_ms += time.as_millis() as i64;
+    }
+}
+
+struct Process {
+    owner: Owner<SimFeed, SimStore, SimClock>,
+    sender: Sender,
+    wake_ms: i64,
+}
+
+thread_local! {
+    /// All processes of this thread's simulation; one that is stepping is not in its place.
+    static PROCESSES: RefCell<Vec<Option<Process>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What every process runs with.
+pub fn limits() -> Limits {
+    Limits { allowed_lateness: Span::from_secs(5), max_lateness: Span::from_secs(180), ..Limits::default() }
+}
+
+/// Starts `count` processes.
+pub fn start_all(world: &Shared, count: usize, rules: &RuleSet) {
+    PROCESSES.with_borrow_mut(|all| all.clear());
+    for who in 0..count {
+        let process = start(world, who, rules);
+        PROCESSES.with_borrow_mut(|all| all.push(Some(process)));
+    }
+}
+
+fn start(world: &Shared, who: usize, rules: &RuleSet) -> Process {
+    let (sender, commands) = owner::commands();
+    let (wake_ms, skew_ms) = {
+        let world = &mut *world.get();
+        (world.now_ms + world.dice.below(500) as i64, world.dice.below(200) as i64 - 100)
+    };
+    let parts = Parts {
+        feed: SimFeed::new(world.clone(), who),
+        store: SimStore { world: world.clone(), who },
+        clock: SimClock { world: world.clone(), skew_ms },
+        limits: limits(),
+        rules: Some(rules.clone()),
+        lease: Duration::from_millis(LEASE_MS as u64),
+        snapshot_every: Duration::from_secs(5),
+        share: Share::new(1),
+        tally: Arc::new(Tally::default()),
+    };
+    Process { owner: Owner::new(parts, commands, Box::new(|_| {})), sender, wake_ms }
+}
+
+/// Before each effect: here a process may be killed, or sleep while others go on.
+pub fn act(world: &Shared, who: usize) {
+    let (is_killed, is_paused) = {
+        let world = &mut *world.get();
+        world.now_ms += world.dice.below(4) as i64;
+        world.catch_up();
+        (world.dice.hits(world.faults.kill), world.dice.hits(world.faults.pause))
+    };
+    if is_killed {
+        world.get().note(format!("{who} is killed"));
+        resume_unwind(Box::new(Killed));
+    }
+    if is_paused {
+        sleep(world, who);
+    }
+}
+
+/// One process stands still in the middle of what it does; the others go on.
+fn sleep(world: &Shared, who: usize) {
+    let until = {
+        let world = &mut *world.get();
+        world.note(format!("{who} sleeps"));
+        // Nobody else falls asleep meanwhile: one level of this is enough.
+        world.faults.pause = 0;
+        world.now_ms + world.dice.below(3 * LEASE_MS as u64) as i64
+    };
+    while world.get().now_ms < until {
+        let next = PROCESSES.with_borrow(|all| all.iter().position(|process| process.is_some()));
+        match next {
+            Some(other) => step(world, other),
+            None => world.get().now_ms = until,
+        }
+        world.get().now_ms += 5;
+    }
+    world.get().note(format!("{who} wakes up"));
+    world.get().faults.pause = 400;
+}
+
+/// One step of one process; a process that was killed or has failed starts anew.
+pub fn step(world: &Shared, who: usize) {
+    let Some(mut process) = PROCESSES.with_borrow_mut(|all| all[who].take()) else { return };
+    if process.wake_ms > world.get().now_ms {
+        PROCESSES.with_borrow_mut(|all| all[who] = Some(process));
+        return;
+    }
+    let result = catch_unwind(AssertUnwindSafe(|| process.owner.step()));
+    let process = match result {
+        Ok(Ok(Step::Working)) => process,
+        Ok(Ok(Step::Waiting(time))) => {
+            process.wake_ms = world.get().now_ms + time.as_millis() as i64;
+            process
+        }
+        Ok(Ok(Step::Stopped)) => anew(world, who),
+        Ok(Err(StartError::Port(PortError::Changed { place, found, .. }))) => {
+            {
+                let world = &mut *world.get();
+                world.stops += u64::from(world.is_healed);
+                world.note(format!("{who} stops: {place}: {found}"));
+            }
+            let mut anew = anew(world, who);
+            anew.wake_ms += 500;
+            anew
+        }
+        Ok(Err(error)) => panic!("{who} fails: {error}\n{}", world.get().trace()),
+        Err(reason) if reason.is::<Killed>() => anew(world, who),
+        Err(reason) => resume_unwind(reason),
+    };
+    PROCESSES.with_borrow_mut(|all| all[who] = Some(process));
+}
+
+fn anew(world: &Shared, who: usize) -> Process {
+    start(world, who, &crate::rules())
+}
+
+/// Tells a process to stop, if it is not asleep.
+pub fn stop(who: usize) {
+    PROCESSES.with_borrow(|all| {
+        if let Some(process) = &all[who] {
+            // It has room: nobody else sends.
+            let _ = process.sender.try_send(Command::Stop);
+        }
+    });
+}

@@ -1,0 +1,187 @@
+//! The store as the simulator has it: the script of the real one, word for word, over plain maps.
+
+use crate::process::act;
+use crate::world::{LEASE_MS, Planted, Shared, World};
+use std::collections::BTreeMap;
+use streamgauge::driver::ports::{
+    Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, PortError, SharedStore, Store,
+    WindowAt, WindowRow,
+};
+
+/// Everything that is in the store.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    epoch: u64,
+    nonce: String,
+    version: u64,
+    commit: String,
+    lease: Option<(String, i64)>, // nonce, end
+    checkpoint: Checkpoint,
+    outbox: BTreeMap<u64, Numbered>,
+    pub alerts: BTreeMap<u64, String>,
+    pub windows: BTreeMap<WindowAt, WindowRow>,
+}
+
+impl State {
+    pub fn applied(&self) -> u64 {
+        self.checkpoint.applied
+    }
+
+    pub fn snapshot_at(&self) -> u64 {
+        self.checkpoint.snapshot.as_ref().map_or(0, |(at, _)| *at)
+    }
+
+    pub fn snapshot(&self) -> Option<&[u8]> {
+        self.checkpoint.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice())
+    }
+
+    fn take(&mut self, commit: &Commit) {
+        let known = &mut self.checkpoint;
+        (known.applied, known.anchor) = (commit.applied, commit.anchor.clone());
+        if let Some(snapshot) = &commit.snapshot {
+            known.snapshot = Some((commit.applied, snapshot.clone()));
+        }
+        for transition in &commit.transitions {
+            known.transitions = transition.number;
+            self.alerts.entry(transition.number).or_insert_with(|| transition.json.clone());
+            self.outbox.insert(transition.number, transition.clone());
+        }
+        self.outbox.retain(|number, _| *number > commit.published);
+        self.windows.extend(commit.windows.iter().cloned());
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    fence: Fence,
+    commit: Commit,
+}
+
+impl Prepared {
+    pub fn applied(&self) -> u64 {
+        self.commit.applied
+    }
+}
+
+/// The script.
+pub fn run(world: &mut World, prepared: &Prepared) -> Answer {
+    let (state, fence) = (&world.store, &prepared.fence);
+    let id = format!("{}:{}:{}", fence.epoch, fence.nonce, fence.version + 1);
+    if state.commit == id {
+        return Answer::Done;
+    }
+    let is_off = |planted| world.planted == Some(planted);
+    let is_ours = (state.epoch == fence.epoch || is_off(Planted::NoOwner))
+        && (state.nonce == fence.nonce || is_off(Planted::NoNonce) || is_off(Planted::NoOwner))
+        && (state.version == fence.version || is_off(Planted::NoVersion));
+    if !is_ours {
+        return Answer::Fenced;
+    }
+    world.past.push(world.store.clone());
+    if world.past.len() > 8 {
+        world.past.remove(0);
+    }
+    world.store.take(&prepared.commit);
+    (world.store.version, world.store.commit) = (fence.version + 1, id);
+    Answer::Done
+}
+
+/// One process's way to the store.
+#[derive(Clone)]
+pub struct SimStore {
+    pub world: Shared,
+    pub who: usize,
+}
+
+impl Store for SimStore {
+    fn checkpoint(&self) -> Result<Checkpoint, PortError> {
+        act(&self.world, self.who);
+        let world = self.world.get();
+        let outbox = world.store.outbox.values().cloned().collect();
+        Ok(Checkpoint { outbox, ..world.store.checkpoint.clone() })
+    }
+
+    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
+        Ok(self.world.get().store.windows.get(&at).cloned())
+    }
+
+    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
+        Ok(Vec::new())
+    }
+
+    fn transitions(&self, _from: u64, _max: usize) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
+    }
+
+    fn dead(&self, _max: usize) -> Result<Vec<DeadEvent>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+impl SharedStore for SimStore {
+    type Prepared = Prepared;
+
+    fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Prepared, PortError> {
+        Ok(Prepared { fence: fence.clone(), commit: commit.clone() })
+    }
+
+    fn send(&mut self, prepared: &Prepared) -> Result<Answer, PortError> {
+        act(&self.world, self.who);
+        let answer = {
+            let world = &mut *self.world.get();
+            let odds = (world.faults.lose_answer, world.faults.late);
+            if !world.dice.hits(odds.0) {
+                Some(run(world, prepared))
+            } else if world.dice.hits(odds.1) {
+                let at = world.now_ms + world.dice.below(3 * LEASE_MS as u64) as i64;
+                world.late.push((at, prepared.clone()));
+                None
+            } else if world.dice.hits(2) {
+                run(world, prepared);
+                None
+            } else {
+                None
+            }
+        };
+        let (who, applied) = (self.who, prepared.applied());
+        self.world.get().note(format!("{who} commits {applied}: {answer:?}"));
+        act(&self.world, self.who);
+        Ok(answer.unwrap_or(Answer::Unknown))
+    }
+
+    fn acquire(&mut self) -> Result<Option<Fence>, PortError> {
+        act(&self.world, self.who);
+        let world = &mut *self.world.get();
+        let now = world.now_ms;
+        if world.store.lease.as_ref().is_some_and(|(_, end)| *end > now) {
+            return Ok(None);
+        }
+        let nonce = format!("{:x}", world.dice.next());
+        let state = &mut world.store;
+        state.epoch += 1;
+        state.nonce.clone_from(&nonce);
+        state.lease = Some((nonce.clone(), now + LEASE_MS));
+        let fence = Fence { epoch: state.epoch, nonce, version: state.version };
+        world.note(format!("{} takes the lease, epoch {}, version {}", self.who, fence.epoch, fence.version));
+        Ok(Some(fence))
+    }
+
+    fn renew(&mut self, fence: &Fence) -> Result<bool, PortError> {
+        act(&self.world, self.who);
+        let world = &mut *self.world.get();
+        let now = world.now_ms;
+        let lease = world.store.lease.as_mut().filter(|(nonce, end)| *nonce == fence.nonce && *end > now);
+        let Some(lease) = lease else { return Ok(false) };
+        lease.1 = now + LEASE_MS;
+        Ok(true)
+    }
+
+    fn release(&mut self, fence: &Fence) -> Result<(), PortError> {
+        act(&self.world, self.who);
+        let world = &mut *self.world.get();
+        if world.store.lease.as_ref().is_some_and(|(nonce, _)| *nonce == fence.nonce) {
+            world.store.lease = None;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! The outside as the simulator has it: a log, a board, a store, a clock, and what befalls them.
+
+use crate::store::State;
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use streamgauge::core::Timestamp;
+use streamgauge::driver::mutant::Mutant;
+use streamgauge::driver::ports::{Entry, Extent, Logged};
+
+/// When a simulation begins: a minute of 2026.
+pub const BEGIN_MS: i64 = 1_793_491_200_000;
+
+/// A lease lives so long without being renewed.
+pub const LEASE_MS: i64 = 3_000;
+
+/// Lines of what happened that are kept for a failure.
+const TRACE_LINES: usize = 60;
+
+/// A mistake to be found: in the driver, or in the outside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    Driver(Mutant),
+    /// The store compares no nonce, neither epoch nor nonce, no version; the board stores what comes.
+    NoNonce,
+    NoOwner,
+    NoVersion,
+    NoPlace,
+}
+
+/// Every kind of misfortune, each as one in so many; 0 is never.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    pub kill: u64,
+    pub pause: u64,
+    pub lose_answer: u64,
+    pub late: u64,
+    pub lose_message: u64,
+    pub lose_consumer: u64,
+    pub go_back: u64,
+    pub store_travels: u64,
+    pub store_is_lost: u64,
+    pub cut: u64,
+    pub make_anew: u64,
+    pub overtake: u64,
+}
+
+/// A small generator with a seed: the only randomness there is.
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    /// SplitMix64.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    /// True once in `odds`; never for 0.
+    pub fn hits(&mut self, odds: u64) -> bool {
+        odds > 0 && self.below(odds) == 0
+    }
+}
+
+/// The event log with everything that was ever in it.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Counts how often it was made.
+    pub made: u64,
+    pub first: u64,
+    pub records: Vec<Logged>, // from number 1 of this making; those below `first` are gone
+    /// Counts restarts of the broker: consumers of an earlier one are gone.
+    pub restarts: u64,
+    /// Records that nobody had read when they went.
+    pub lost: Vec<(u64, u64)>,
+}
+
+impl Log {
+    pub fn append(&mut self, now_ms: i64, entry: Entry) -> u64 {
+        let seq = self.records.len() as u64 + 1;
+        self.records.push(Logged { seq, stamp: Timestamp::clamped(now_ms), entry });
+        seq
+    }
+
+    pub fn last(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    pub fn extent(&self) -> Extent {
+        Extent { stream: format!("made {}", self.made), first: self.first, last: self.last() }
+    }
+}
+
+pub struct World {
+    pub now_ms: i64,
+    pub dice: Dice,
+    pub faults: Faults,
+    pub planted: Option<Planted>,
+    pub log: Log,
+    pub board: BTreeMap<u64, String>,
+    pub stored_twice: u64,
+    pub store: State,
+    /// Earlier states of the store, newest last: it may go back to one of them.
+    pub past: Vec<State>,
+    /// Commits that will be carried out though nobody waits for them any more.
+    pub late: Vec<(i64, crate::store::Prepared)>,
+    /// Whether the log was cut or made anew: then stopping is right. It happens once at most.
+    pub log_went_back: bool,
+    /// Times that a process stopped because of the log when nothing went wrong any more.
+    pub stops: u64,
+    pub is_healed: bool,
+    trace: Vec<String>,
+}
+
+/// The world as everybody in it sees it.
+#[derive(Clone)]
+pub struct Shared(Rc<RefCell<World>>);
+
+impl Shared {
+    pub fn new(seed: u64, planted: Option<Planted>) -> Shared {
+        let mut dice = Dice::new(seed);
+        let faults = Faults::of(&mut dice);
+        Shared(Rc::new(RefCell::new(World {
+            now_ms: BEGIN_MS + dice.below(60_000) as i64,
+            dice,
+            faults,
+            planted,
+            log: Log { made: 1, first: 1, ..Log::default() },
+            board: BTreeMap::new(),
+            stored_twice: 0,
+            store: State::default(),
+            past: Vec::new(),
+            late: Vec::new(),
+            log_went_back: false,
+            stops: 0,
+            is_healed: false,
+            trace: Vec::new(),
+        })))
+    }
+
+    pub fn get(&self) -> RefMut<'_, World> {
+        self.0.borrow_mut()
+    }
+}
+
+impl Faults {
+    /// Each seed knows some kinds of misfortune and not others, or the rarer ones would never be
+    /// seen alone. A log that goes back comes without a store that does: together they are beyond
+    /// what anybody could notice.
+    fn of(dice: &mut Dice) -> Faults {
+        let mut some = |odds: u64| if dice.hits(2) { odds } else { 0 };
+        let mut faults = Faults {
+            kill: some(150),
+            pause: some(400),
+            lose_answer: some(12),
+            late: some(3),
+            lose_message: some(300),
+            lose_consumer: some(100),
+            go_back: some(200),
+            store_travels: some(120),
+            store_is_lost: some(900),
+            cut: some(500),
+            make_anew: some(1_500),
+            overtake: some(300),
+        };
+        if dice.hits(2) {
+            (faults.cut, faults.make_anew) = (0, 0);
+        } else {
+            (faults.store_travels, faults.store_is_lost, faults.overtake) = (0, 0, 0);
+        }
+        faults
+    }
+}
+
+impl World {
+    pub fn note(&mut self, what: impl Into<String>) {
+        if self.trace.len() >= TRACE_LINES {
+            self.trace.remove(0);
+        }
+        let line = format!("{:>7} ms {}", self.now_ms - BEGIN_MS, what.into());
+        self.trace.push(line);
+    }
+
+    pub fn trace(&self) -> String {
+        self.trace.join("\n")
+    }
+
+    /// Everything that befalls others than the one who acts: between two steps of the processes.
+    pub fn befall(&mut self) {
+        let faults = self.faults.clone();
+        if self.dice.hits(faults.store_travels) && !self.past.is_empty() {
+            let back = self.dice.below(self.past.len().min(4) as u64) as usize + 1;
+            self.store = self.past[self.past.len() - back].clone();
+            self.past.truncate(self.past.len() - back);
+            self.note(format!("the store goes back {back} commits, to {}", self.store.applied()));
+        }
+        if self.dice.hits(faults.store_is_lost) && self.log.first == 1 {
+            self.store = State::default();
+            self.past.clear();
+            self.note("the store is lost");
+        }
+        if self.dice.hits(faults.cut) && self.log.last() > 4 && !self.log_went_back {
+            let gone = self.dice.below(4) + 1;
+            self.log.records.truncate((self.log.last() - gone) as usize);
+            self.log.restarts += 1;
+            self.log_went_back = true;
+            self.note(format!("the log loses its last {gone} records, ends at {}", self.log.last()));
+        }
+        if self.dice.hits(faults.make_anew) && !self.log_went_back {
+            self.log =
+                Log { made: self.log.made + 1, first: 1, restarts: self.log.restarts + 1, ..Log::default() };
+            self.log_went_back = true;
+            self.note("the log is made anew");
+        }
+        if self.dice.hits(faults.overtake) {
+            // What the store's snapshots cover may go any time: that is retention.
+            let covered = self.past.iter().chain([&self.store]).map(State::snapshot_at).min().unwrap_or(0);
+            self.log.first = self.log.first.max(covered + 1).min(self.log.last().max(1));
+        }
+    }
+
+    /// Carries out what was on its way.
+    pub fn catch_up(&mut self) {
+        let now = self.now_ms;
+        let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
+        self.late = later;
+        for (_, prepared) in due {
+            let answer = crate::store::run(self, &prepared);
+            self.note(format!("a late commit of {} is carried out: {answer:?}", prepared.applied()));
+        }
+    }
+
+    /// The end of all misfortune.
+    pub fn heal(&mut self) {
+        self.faults = Faults::default();
+        self.is_healed = true;
+        self.note("from here on nothing goes wrong");
+    }
+}

@@ -2,7 +2,8 @@
 
 use super::cli::CheckArgs;
 use super::{BadConfig, FAILED, FINE};
-use crate::core::rule::{Rule, RuleSet};
+use crate::core::rule::RuleSet;
+use crate::core::rule::scope::Scope;
 use crate::pipeline::{Diagnostic, Loaded, load_dir};
 use anyhow::Result;
 use std::io::Write;
@@ -49,29 +50,17 @@ fn print(path: &Path, loaded: &Loaded) {
         eprintln!("{}: {errors} errors", path.display());
         return;
     };
-    for rule in &rules.rules {
-        println!("{:<32} runs {}", rule.id, place(rules, rule));
+    for (rule, scope) in rules.rules.iter().zip(rules.scopes().1) {
+        println!("{:<32} runs {}", rule.id, place(scope));
     }
     let (count, records, tests) = (rules.rules.len(), rules.records.len(), loaded.tests.len());
     println!("{}: {count} rules, {records} records, {tests} tests: fine", path.display());
 }
 
 /// Where a rule runs (RULES.md, "Where a rule runs").
-fn place(rules: &RuleSet, rule: &Rule) -> &'static str {
-    use crate::core::selector::By;
-    let is_bound = |label: &str| matches!(label, "source" | "pipeline");
-    let is_local = rule.reads.has_runs
-        || rule.views.iter().all(|view| {
-            let spec = &rules.views[*view as usize];
-            let by_bound = match &spec.by {
-                By::Series => true,
-                By::Labels(labels) => labels.iter().any(|label| is_bound(label)),
-            };
-            by_bound || spec.selector.fixed("source").is_some() || spec.selector.fixed("pipeline").is_some()
-        });
-    if is_local {
-        "in the partition of its source or pipeline"
-    } else {
-        "on the agg partition (with one partition: in it)"
+fn place(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Partition => "in the partition of its source or pipeline",
+        Scope::Aggregate => "on the agg partition (with one partition: in it)",
     }
 }

@@ -44,6 +44,11 @@ pub enum Command {
         #[command(subcommand)]
         command: RulesCommand,
     },
+    /// What the broker should know
+    Nats {
+        #[command(subcommand)]
+        command: NatsCommand,
+    },
     /// Print the JSON Schema of what goes in or comes out
     Schema {
         /// event, alert, window, pipeline or config
@@ -108,6 +113,9 @@ pub struct RunArgs {
     /// Redis server; then windows and state are kept there
     #[arg(long, value_name = "URL", env = "REDIS_URL")]
     pub redis: Option<String>,
+    /// With servers: number of logs that the work is divided into, the same for all workers and for good [default: 1]
+    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub partitions: Option<u32>,
     /// With servers: another worker takes over when this one was silent for so long [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub lease: Option<crate::core::Span>,
@@ -132,6 +140,9 @@ pub struct PublishArgs {
     /// Lines in one message
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub batch: usize,
+    /// Partitions of the deployment
+    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", default_value_t = 1)]
+    pub partitions: u32,
     /// Begin with this line of each file
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub from_line: u64,
@@ -187,6 +198,18 @@ pub enum AlertsCommand {
     },
     /// Why something fired or did not (not available yet)
     Explain { words: Vec<String> },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NatsCommand {
+    /// The server's mapping of public subjects to partitions, for its configuration file
+    Mapping {
+        #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS")]
+        partitions: u32,
+        /// First tokens of all subjects
+        #[arg(long, default_value = "sg.v1")]
+        root: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -317,7 +340,7 @@ pub struct TestArgs {
 pub struct Usage(pub String);
 
 /// Words of later versions, which are reserved now.
-const LATER: [&str; 7] = ["backtest", "convert", "silence", "maintenance", "notify", "nats", "top"];
+const LATER: [&str; 6] = ["backtest", "convert", "silence", "maintenance", "notify", "top"];
 
 pub fn not_yet(word: &str) -> anyhow::Error {
     if LATER.contains(&word) {

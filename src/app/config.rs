@@ -8,6 +8,7 @@ use super::cli::{LimitArgs, RunArgs};
 use crate::adapters::{nats, redis};
 use crate::core::Span;
 use crate::core::limits::{LatePolicy, Limits};
+use crate::core::partition::Partition;
 use crate::driver::worker::SNAPSHOT_EVERY;
 use crate::pipeline::yaml;
 use anyhow::{Context, Result};
@@ -35,6 +36,8 @@ pub struct File {
     pub grace: Option<Span>,
     pub nats: Option<NatsFile>,
     pub redis: Option<RedisFile>,
+    /// Logs of the deployment, with servers; it never changes (1).
+    pub partitions: Option<u32>,
     pub limits: LimitsFile,
 }
 
@@ -118,6 +121,10 @@ pub struct Config {
 /// Address of the API and the page unless another one is stated.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
+/// Each partition is a stream, a thread in every worker and two connections: 256 × 3 workers is what
+/// one broker still serves.
+const PARTITIONS_MAX: u32 = 256;
+
 /// How long an owner may be silent, unless another time is stated.
 const LEASE: Span = Span::from_secs(10);
 
@@ -136,7 +143,7 @@ impl Config {
             stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
         Ok(Config {
             snapshot_every,
-            servers: servers(args, file.nats, file.redis)?,
+            servers: servers(args, file.nats, file.redis, file.partitions)?,
             pipelines: dir.or_else(|| default.is_dir().then(|| default.into())),
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),
@@ -151,6 +158,7 @@ fn servers(
     args: &RunArgs,
     nats: Option<NatsFile>,
     redis: Option<RedisFile>,
+    partitions: Option<u32>,
 ) -> Result<Option<(nats::Settings, redis::Settings)>> {
     let (root, prefix) =
         (nats.as_ref().and_then(|n| n.root.clone()), redis.as_ref().and_then(|r| r.prefix.clone()));
@@ -166,10 +174,14 @@ fn servers(
             return Err(BadConfig(message.into()).into());
         }
     };
-    let nats = nats::Settings { url: nats, root: root.unwrap_or_else(|| "sg.v1".into()), partition: 0 };
+    let partition = Partition { index: 0, count: args.partitions.or(partitions).unwrap_or(1).max(1) };
+    if partition.count > PARTITIONS_MAX {
+        return Err(BadConfig(format!("at most {PARTITIONS_MAX} partitions are possible")).into());
+    }
+    let nats = nats::Settings { url: nats, root: root.unwrap_or_else(|| "sg.v1".into()), partition };
     let lease = Duration::from_millis(lease.ms().max(1) as u64);
     let prefix = prefix.unwrap_or_else(|| "sg".into());
-    Ok(Some((nats, redis::Settings { url: redis, prefix, partition: 0, partitions: 1, lease })))
+    Ok(Some((nats, redis::Settings { url: redis, prefix, partition, lease })))
 }
 
 impl File {

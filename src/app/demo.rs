@@ -11,7 +11,7 @@ use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
 use crate::core::limits::Limits;
 use crate::core::{Span, Timestamp};
-use crate::driver::ports::Clock;
+use crate::driver::ports::{Clock, Entry};
 use crate::driver::worker::{Command, Sender};
 use crate::wire::event::Codec;
 use anyhow::{Context, Result};
@@ -59,7 +59,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     let service = service::start(parts).await?;
     println!("streamgauge demo: two hours of a release pipeline and a shop in one minute");
     println!("page  http://{}/    (Ctrl-C ends it)\n", service.address);
-    let feeder = feed(clock, service.worker.clone(), args.seconds);
+    let feeder = feed(clock, service.workers[0].clone(), args.seconds);
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         result = feeder => result?,
@@ -95,7 +95,7 @@ async fn feed(clock: FastClock, worker: Sender, seconds: Option<u64>) -> Result<
         }
         let payload = Value::Array(events).to_string().into_bytes();
         let sender = worker.clone();
-        let command = Command::Append(Codec::Json, payload, Box::new(|_| {}));
+        let command = Command::Append(Entry::Events(Codec::Json, payload), Box::new(|_| {}));
         let sent = tokio::task::spawn_blocking(move || sender.send(command).is_ok()).await;
         if !matches!(sent, Ok(true)) {
             return Ok(());

@@ -6,12 +6,18 @@ use crate::adapters::embedded::Embedded;
 use crate::adapters::nats;
 use crate::core::Timestamp;
 use crate::core::event::Control;
+use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::ports::{Entry, Feed, Log, Logged};
-use crate::wire::line::Exported;
+use crate::wire::line::{Exported, OfPartition};
 use anyhow::{Context, Result};
+use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// First tokens of all subjects.
+const ROOT: &str = "sg.v1";
 
 /// Records read at once.
 const RECORDS: usize = 4_096;
@@ -19,11 +25,15 @@ const RECORDS: usize = 4_096;
 pub fn run(args: &ExportArgs) -> Result<u8> {
     let (from, to) = (instant(args.from.as_deref())?, instant(args.to.as_deref())?);
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut write_all = |records: &[Logged]| -> Result<()> {
-        let is_wanted = |record: &&Logged| {
+    let mut write_all = |records: &[(Option<OfPartition>, Logged)]| -> Result<()> {
+        let is_wanted = |record: &Logged| {
             from.is_none_or(|from| record.stamp >= from) && to.is_none_or(|to| record.stamp < to)
         };
-        records.iter().filter(is_wanted).try_for_each(|record| write(&mut out, record))
+        let mut wanted = records.iter().filter(|(_, record)| is_wanted(record));
+        wanted.try_for_each(|(partition, record)| {
+            writeln!(out, "{}", line(*partition, record).context("a control record cannot be read")?)?;
+            Ok(())
+        })
     };
     match &args.nats {
         Some(url) => from_nats(url, &mut write_all)?,
@@ -33,7 +43,10 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     Ok(FINE)
 }
 
-fn from_data_dir(args: &ExportArgs, write: &mut impl FnMut(&[Logged]) -> Result<()>) -> Result<()> {
+/// Takes records on their way out.
+type Put<'a> = &'a mut dyn FnMut(&[(Option<OfPartition>, Logged)]) -> Result<()>;
+
+fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
     let data_dir = args.data_dir.clone().unwrap_or_else(super::run::default_data_dir);
     if !data_dir.join("streamgauge.redb").exists() {
         anyhow::bail!("{} holds no log; is it the --data-dir that `run` used?", data_dir.display());
@@ -44,25 +57,73 @@ fn from_data_dir(args: &ExportArgs, write: &mut impl FnMut(&[Logged]) -> Result<
         let records = Log::read(&log, seq, RECORDS)?;
         let Some(last) = records.last() else { return Ok(()) };
         seq = last.seq + 1;
-        write(&records)?;
+        write(&records.into_iter().map(|record| (None, record)).collect::<Vec<_>>())?;
     }
 }
 
-/// What the stream holds now; what comes while it is read is left out.
-fn from_nats(url: &str, write: &mut impl FnMut(&[Logged]) -> Result<()>) -> Result<()> {
+/// What the streams hold now; what comes while they are read is left out. The logs of several
+/// partitions are merged by the time at which their records take effect.
+fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let settings = nats::Settings { url: url.into(), root: "sg.v1".into(), partition: 0 };
-    let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
-    let extent = bus.extent()?;
-    bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
-    let mut next = extent.first;
-    while next <= extent.last {
-        let mut records = bus.next(Duration::from_secs(1))?;
-        records.retain(|record| record.seq <= extent.last);
-        next = records.last().map_or(next, |record| record.seq + 1);
-        write(&records)?;
+    let count = nats::count_partitions(runtime.handle(), url, ROOT)?;
+    let open = |index| Source::open(&runtime, url, Partition { index, count });
+    let mut sources = (0..count).map(open).collect::<Result<Vec<_>>>()?;
+    let next = |sources: &mut Vec<Source>| -> Result<Option<(Option<OfPartition>, Logged)>> {
+        let waiting = sources.iter_mut().filter(|source| !source.waiting.is_empty());
+        let Some(source) = waiting.min_by_key(|source| source.reached) else { return Ok(None) };
+        let partition = source.partition;
+        Ok(source.take()?.map(|record| (partition.filter(|of| of.partitions > 1), record)))
+    };
+    while let Some(record) = next(&mut sources)? {
+        write(&[record])?;
     }
     Ok(())
+}
+
+/// One partition's log, read ahead by a batch.
+struct Source {
+    bus: nats::Bus,
+    partition: Option<OfPartition>,
+    waiting: VecDeque<Logged>,
+    next: u64,
+    last: u64,
+    /// Effective ingest time of the record that is next.
+    reached: Timestamp,
+}
+
+impl Source {
+    fn open(runtime: &Runtime, url: &str, partition: Partition) -> Result<Source> {
+        let settings = nats::Settings { url: url.into(), root: ROOT.into(), partition };
+        let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
+        let extent = bus.extent()?;
+        bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
+        let partition = Some(OfPartition { partition: partition.index, partitions: partition.count });
+        let (next, last) = (extent.first, extent.last);
+        let mut source =
+            Source { bus, partition, waiting: VecDeque::new(), next, last, reached: Timestamp::MIN };
+        source.fill()?;
+        Ok(source)
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        while self.waiting.is_empty() && self.next <= self.last {
+            let records = self.bus.next(Duration::from_secs(1))?;
+            let within: Vec<Logged> = records.into_iter().filter(|record| record.seq <= self.last).collect();
+            self.next = within.last().map_or(self.next, |record| record.seq + 1);
+            self.waiting.extend(within);
+        }
+        if let Some(first) = self.waiting.front() {
+            self.reached = self.reached.max(first.stamp);
+        }
+        Ok(())
+    }
+
+    /// The next record.
+    fn take(&mut self) -> Result<Option<Logged>> {
+        let record = self.waiting.pop_front();
+        self.fill()?;
+        Ok(record)
+    }
 }
 
 fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
@@ -73,13 +134,8 @@ fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
     text.map(parse).transpose()
 }
 
-fn write(out: &mut impl Write, record: &Logged) -> Result<()> {
-    writeln!(out, "{}", line(record).context("a control record cannot be read")?)?;
-    Ok(())
-}
-
 /// A record of the log as a line that `replay` reads.
-pub fn line(record: &Logged) -> Result<String, serde_json::Error> {
+pub fn line(partition: Option<OfPartition>, record: &Logged) -> Result<String, serde_json::Error> {
     let (seq, stamp) = (record.seq, record.stamp);
     let control: Control;
     let line = match &record.entry {
@@ -90,5 +146,5 @@ pub fn line(record: &Logged) -> Result<String, serde_json::Error> {
             Exported::control(seq, stamp, &control)
         }
     };
-    Ok(line.text())
+    Ok(Exported { partition, ..line }.text())
 }

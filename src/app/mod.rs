@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod export;
+pub mod partitioned;
 pub mod publish;
 pub mod remote;
 pub mod replay;
@@ -12,6 +13,8 @@ pub mod run;
 pub mod service;
 pub mod test;
 
+use crate::core::partition::Partition;
+use crate::wire::subject::Subjects;
 use anyhow::Result;
 use cli::{Cli, Command};
 
@@ -37,6 +40,10 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Publish(args) => publish::run(&args),
         Command::Alerts { command } => remote::alerts(&command),
         Command::Rules { command } => remote::rules(&command),
+        Command::Nats { command: cli::NatsCommand::Mapping { partitions, root } } => {
+            print!("{}", mapping(&root, partitions));
+            Ok(FINE)
+        }
         Command::Schema { kind } => {
             println!("{}", schema(kind));
             Ok(FINE)
@@ -50,6 +57,14 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
             Err(cli::not_yet(word))
         }
     }
+}
+
+/// The mapping in the syntax of the server's configuration file.
+fn mapping(root: &str, partitions: u32) -> String {
+    let partition = Partition { index: 0, count: partitions.max(1) };
+    let lines =
+        Subjects::new(root, partition).mapping().map(|(from, to)| format!("  \"{from}\": \"{to}\"\n"));
+    format!("mappings = {{\n{}}}\n", lines.concat())
 }
 
 /// The exit code of an error.

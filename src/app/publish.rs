@@ -3,10 +3,12 @@
 use super::FINE;
 use super::cli::PublishArgs;
 use crate::adapters::nats::publisher::{Outgoing, Publisher};
+use crate::core::partition::Partition;
 use crate::driver::file::reader;
 use crate::wire::event::Codec;
 use crate::wire::subject::Subjects;
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ pub fn run(args: &PublishArgs) -> Result<u8> {
     let publisher = Publisher::open(runtime.handle().clone(), &args.nats)?;
     let mut run = Run {
         publisher,
-        subjects: Subjects::new("sg.v1", 0),
+        subjects: Subjects::new("sg.v1", Partition { index: 0, count: args.partitions }),
         pace: Pace { rate: args.rate, begun: Instant::now(), events: 0 },
         batch: args.batch.max(1),
         told: Instant::now(),
@@ -46,26 +48,36 @@ struct Run {
 impl Run {
     fn file(&mut self, path: &Path, from_line: u64) -> Result<()> {
         let mut lines = reader::open(path)?.into_lines();
-        let (mut number, mut batch, mut first) = (0u64, Vec::new(), 0);
+        let mut number = 0u64;
+        // By partition: the line that the batch begins with, and the lines.
+        let mut batches: BTreeMap<u32, (u64, Vec<String>)> = BTreeMap::new();
         let mut line = String::new();
         loop {
             line.clear();
-            let is_end =
-                lines.read_line(&mut line).with_context(|| format!("cannot read {}", path.display()))? == 0;
-            number += u64::from(!is_end);
+            let read =
+                lines.read_line(&mut line).with_context(|| format!("cannot read {}", path.display()))?;
+            if read == 0 {
+                break;
+            }
+            number += 1;
             let text = line.trim();
-            if !text.is_empty() && number >= from_line {
-                first = if batch.is_empty() { number } else { first };
-                batch.push(text.to_string());
+            if text.is_empty() || number < from_line {
+                continue;
             }
-            if batch.len() == self.batch || is_end && !batch.is_empty() {
-                self.send(path, first, &std::mem::take(&mut batch))
-                    .with_context(|| format!("stopped; go on with --from-line {first}"))?;
-            }
-            if is_end {
-                return Ok(());
+            let partition = self.subjects.partition_of_event(text);
+            let (_, batch) = batches.entry(partition).or_insert_with(|| (number, Vec::new()));
+            batch.push(text.to_string());
+            if batch.len() >= self.batch {
+                self.send_all(path, batches.remove(&partition).into_iter())?;
             }
         }
+        self.send_all(path, batches.into_values())
+    }
+
+    fn send_all(&mut self, path: &Path, mut batches: impl Iterator<Item = (u64, Vec<String>)>) -> Result<()> {
+        batches.try_for_each(|(first, lines)| {
+            self.send(path, first, &lines).with_context(|| format!("stopped; go on with --from-line {first}"))
+        })
     }
 
     /// The id is the place in the file and what stands there: who starts again within two minutes

@@ -1,15 +1,19 @@
 //! `streamgauge replay`: files through the engine, with progress and a summary.
 
 use super::cli::{ReplayArgs, Usage};
+use super::partitioned::{self, Parts};
 use super::{FINE, check};
+use crate::core::counters::Counters;
+use crate::core::limits::Limits;
+use crate::core::partition::Partition;
 use crate::core::{Effects, Engine, Timestamp};
-use crate::driver::replay::{self, Options, Outputs, Progress, Summary};
+use crate::driver::replay::{self, Options, Outputs, Progress};
 use crate::wire::event::BadEvent;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Refused events reported one by one before only their number is told.
@@ -22,31 +26,121 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 const TOO_LATE_SHARE: f64 = 0.01;
 
 pub fn run(args: &ReplayArgs) -> Result<u8> {
-    let mut engine = Engine::new(args.limits.limits()?);
+    let begun = Instant::now();
+    let totals = match partitioned::of_files(&args.files)? {
+        None => {
+            let wanted = Wanted {
+                windows: args.windows_out.clone(),
+                alerts: args.alerts_out.clone(),
+                records: args.records_out.clone(),
+            };
+            replay_one(args, Partition::default(), args.files.clone(), &wanted)?
+        }
+        Some(count) => replay_partitions(args, count)?,
+    };
+    print(args, &totals, begun.elapsed());
+    Ok(FINE)
+}
+
+/// Where outputs go, those that are wanted.
+#[derive(Debug, Default)]
+struct Wanted {
+    windows: Option<PathBuf>,
+    alerts: Option<PathBuf>,
+    records: Option<PathBuf>,
+}
+
+/// What came of one log or several.
+#[derive(Debug)]
+struct Totals {
+    counters: Counters,
+    series: usize,
+    lines: u64,
+    windows: u64,
+    alerts: u64,
+    records: u64,
+    reached: Timestamp,
+}
+
+fn replay_one(
+    args: &ReplayArgs,
+    partition: Partition,
+    files: Vec<PathBuf>,
+    wanted: &Wanted,
+) -> Result<Totals> {
+    let limits = Limits { partition, ..args.limits.limits()? };
+    let mut engine = Engine::new(limits);
     let given = args.pipelines.as_deref();
     let default = Path::new("pipelines");
     if let Some(dir) = given.or_else(|| default.is_dir().then_some(default)) {
-        engine.load(check::load(dir)?, &mut Effects::default());
+        let rules = check::load(dir)?;
+        let rules = if partition.count > 1 { rules.within_partition() } else { rules };
+        engine.load(rules, &mut Effects::default());
     }
     let until = args.until.as_deref().map(parse_time).transpose()?;
-    let options = Options {
-        files: args.files.clone(),
-        threads: args.threads.map_or_else(processors, usize::from),
-        sort: args.sort,
-        until,
-        log_rules: given.is_none(),
-    };
-    let begun = Instant::now();
+    let threads = args.threads.map_or_else(processors, usize::from);
+    let options = Options { files, threads, sort: args.sort, until, log_rules: given.is_none() };
     let outputs = Outputs {
-        windows: args.windows_out.as_deref().map(output).transpose()?,
-        alerts: args.alerts_out.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
-        records: args.records_out.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
+        windows: wanted.windows.as_deref().map(output).transpose()?,
+        alerts: wanted.alerts.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
+        records: wanted.records.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
         refused: Some(Box::new(reporter(args.verbose))),
-        progress: (std::io::stderr().is_terminal() && !args.json).then(|| progress(begun)),
+        progress: (std::io::stderr().is_terminal() && !args.json).then(|| progress(Instant::now())),
     };
     let summary = replay::run(engine, &options, outputs)?;
-    print(args, &summary, begun.elapsed());
-    Ok(FINE)
+    Ok(Totals {
+        counters: summary.engine.counters().clone(),
+        series: summary.engine.series().len(),
+        lines: summary.lines,
+        windows: summary.windows,
+        alerts: summary.alerts,
+        records: summary.records,
+        reached: summary.engine.now(),
+    })
+}
+
+/// Each partition's log by itself; then their outputs together.
+fn replay_partitions(args: &ReplayArgs, count: u32) -> Result<Totals> {
+    let parts = Parts::split(&args.files, count)?;
+    let mut totals: Option<Totals> = None;
+    for partition in parts.partitions() {
+        let path = |kind, is_wanted: bool| is_wanted.then(|| parts.path(kind, partition.index));
+        let wanted = Wanted {
+            windows: path("windows", args.windows_out.is_some()),
+            alerts: path("alerts", args.alerts_out.is_some()),
+            records: path("records", args.records_out.is_some()),
+        };
+        let one = replay_one(args, partition, vec![parts.path("log", partition.index)], &wanted)?;
+        totals = Some(match totals {
+            None => one,
+            Some(sum) => sum.and(one),
+        });
+    }
+    if let Some(path) = &args.windows_out {
+        parts.join("windows", &mut output(path)?)?;
+    }
+    if let Some(path) = &args.alerts_out {
+        parts.join_by_time("alerts", &mut output(path)?)?;
+    }
+    if let Some(path) = &args.records_out {
+        parts.join("records", &mut output(path)?)?;
+    }
+    totals.context("an export of no partition")
+}
+
+impl Totals {
+    fn and(mut self, other: Totals) -> Totals {
+        self.counters.add(&other.counters);
+        Totals {
+            series: self.series + other.series,
+            lines: self.lines + other.lines,
+            windows: self.windows + other.windows,
+            alerts: self.alerts + other.alerts,
+            records: self.records + other.records,
+            reached: self.reached.max(other.reached),
+            counters: self.counters,
+        }
+    }
 }
 
 fn processors() -> usize {
@@ -100,8 +194,8 @@ fn progress<'a>(begun: Instant) -> Box<dyn FnMut(&Progress) + 'a> {
     })
 }
 
-fn print(args: &ReplayArgs, summary: &Summary, took: Duration) {
-    let counters = summary.engine.counters();
+fn print(args: &ReplayArgs, summary: &Totals, took: Duration) {
+    let counters = &summary.counters;
     let refused: serde_json::Map<String, serde_json::Value> = counters
         .refused()
         .filter(|(_, count)| *count > 0)
@@ -118,13 +212,13 @@ fn print(args: &ReplayArgs, summary: &Summary, took: Duration) {
                 "refused": refused,
             },
             "lines": summary.lines,
-            "series": summary.engine.series().len(),
+            "series": summary.series,
             "windows": summary.windows,
             "alerts": summary.alerts,
             "records": summary.records,
             "evaluations": counters.evaluations,
             "overflow": counters.overflow,
-            "reached": summary.engine.now().to_string(),
+            "reached": summary.reached.to_string(),
             "seconds": took.as_secs_f64(),
         });
         println!("{summary}");
@@ -137,11 +231,11 @@ fn print(args: &ReplayArgs, summary: &Summary, took: Duration) {
             counters.duplicate,
             counters.dropped,
             counters.refused_total(),
-            summary.engine.series().len(),
+            summary.series,
             summary.windows,
             summary.alerts,
             summary.records,
-            summary.engine.now(),
+            summary.reached,
             took.as_secs_f64(),
             counters.received as f64 / took.as_secs_f64().max(1e-9) / 1e6,
         );

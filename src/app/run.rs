@@ -5,8 +5,10 @@ use super::config::Config;
 use super::service::{self, Door, LiveParts, Parts, Service};
 use super::{FINE, check};
 use crate::adapters::clock::SystemClock;
+use crate::core::rule::RuleSet;
+use crate::core::rule::scope::Scope;
 use crate::driver::ports::Store;
-use crate::driver::worker::Publish;
+use crate::driver::worker::{Command, Publish, Sender};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -30,10 +32,11 @@ async fn serve(config: &Config) -> Result<u8> {
     match &config.servers {
         Some((nats, redis)) => {
             let (nats, redis, snapshot_every) = (nats.clone(), redis.clone(), config.snapshot_every);
-            let service =
-                service::start_live(LiveParts { nats, redis, door, limits, rules, snapshot_every }, tell())
-                    .await?;
-            tracing::info!(address = %service.address, "listening, over nats and redis");
+            warn_of_spanning(rules.as_ref(), nats.partition.count);
+            let parts = LiveParts { nats, redis, door, limits, rules, snapshot_every };
+            let service = service::start_live(parts).await?;
+            let partitions = service.workers.len();
+            tracing::info!(address = %service.address, partitions, "listening, over nats and redis");
             watch(config, service).await
         }
         None => {
@@ -46,8 +49,18 @@ async fn serve(config: &Config) -> Result<u8> {
     }
 }
 
+/// Rules that no single partition can judge are named, not judged wrongly.
+fn warn_of_spanning(rules: Option<&RuleSet>, partitions: u32) {
+    let Some(rules) = rules.filter(|_| partitions > 1) else { return };
+    for (rule, scope) in rules.rules.iter().zip(rules.scopes().1) {
+        if scope == Scope::Aggregate {
+            tracing::warn!(rule = %rule.id, "this rule spans partitions, which is not available yet; it does not run");
+        }
+    }
+}
+
 /// Says each transition in the log.
-fn tell() -> Publish {
+pub fn tell() -> Publish {
     Box::new(|transition| {
         tracing::info!(
             alert = %transition.id, seq = transition.seq, change = ?transition.change,
@@ -63,12 +76,12 @@ async fn watch<S: Store + Send + Sync + 'static>(config: &Config, mut service: S
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(dir, &service.worker).await,
+            _ = hangup.recv() => reload(dir, &service.workers).await,
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
-            ended = &mut service.ended => return Err(match ended {
-                Ok(error) => error.into(),
-                Err(_) => anyhow::anyhow!("the worker has ended without a word; see the log above"),
+            ended = service.ended.recv() => return Err(match ended {
+                Some(error) => error.into(),
+                None => anyhow::anyhow!("the worker has ended without a word; see the log above"),
             }),
         }
     }
@@ -78,9 +91,7 @@ async fn watch<S: Store + Send + Sync + 'static>(config: &Config, mut service: S
 }
 
 /// Reads the pipeline files again; a bad set is refused whole and the old one runs on.
-async fn reload(dir: Option<&Path>, worker: &crate::driver::worker::Sender) {
-    use crate::core::event::Control;
-    use crate::driver::worker::Command;
+async fn reload(dir: Option<&Path>, workers: &[Sender]) {
     let Some(dir) = dir else { return };
     let rules = match check::load(dir) {
         Ok(rules) => rules,
@@ -89,14 +100,17 @@ async fn reload(dir: Option<&Path>, worker: &crate::driver::worker::Sender) {
             return;
         }
     };
-    let reply = Box::new(|result: Result<u64, String>| match result {
-        Ok(seq) => tracing::info!(seq, "new rules in force"),
-        Err(error) => tracing::error!(%error, "the new rules could not be written to the log"),
-    });
-    let command = Command::Control(Box::new(Control::Rules(Box::new(rules))), reply);
-    let worker = worker.clone();
-    // The worker only goes away when the process stops.
-    let _ = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
+    let rules = if workers.len() > 1 { rules.within_partition() } else { rules };
+    for (partition, worker) in workers.iter().enumerate() {
+        let reply = Box::new(move |result: Result<u64, String>| match result {
+            Ok(seq) => tracing::info!(partition, seq, "new rules in force"),
+            Err(error) => tracing::error!(partition, %error, "the new rules could not be written to the log"),
+        });
+        let command = Command::Rules(Box::new(rules.clone()), reply);
+        let worker = worker.clone();
+        // The worker only goes away when the process stops.
+        let _ = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
+    }
 }
 
 /// `$XDG_DATA_HOME/streamgauge`, or its default.

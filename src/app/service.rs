@@ -1,13 +1,15 @@
-//! The embedded service: worker, store and HTTP in one process.
+//! A service in one process: workers, stores and HTTP, embedded or over servers.
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::Embedded;
 use crate::adapters::nats::{self, Bus};
 use crate::adapters::redis::{self, RedisStore};
 use crate::core::limits::Limits;
+use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
+use crate::driver::fleet;
 use crate::driver::owner::{self, Owner};
-use crate::driver::ports::{Clock, Store};
+use crate::driver::ports::{Clock, Intake, Store};
 use crate::driver::share::Share;
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
@@ -26,11 +28,14 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub struct Service<S> {
     pub address: SocketAddr,
-    pub worker: Sender,
-    /// Says why the worker ended, if it ends by itself.
-    pub ended: tokio::sync::oneshot::Receiver<StartError>,
+    /// One for each partition.
+    pub workers: Vec<Sender>,
+    /// Says why a worker ended, if one ends by itself.
+    pub ended: tokio::sync::mpsc::Receiver<StartError>,
     shared: Arc<Shared<S>>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped, it ends what keeps the share of this process.
+    fleet: Option<std::sync::mpsc::Sender<()>>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: CancellationToken,
 }
@@ -61,6 +66,7 @@ impl<C> std::fmt::Debug for Parts<'_, C> {
 /// A service over servers.
 #[derive(Debug, Clone)]
 pub struct LiveParts {
+    /// Of the first partition; the others differ in that alone.
     pub nats: nats::Settings,
     pub redis: redis::Settings,
     pub door: Door,
@@ -69,36 +75,89 @@ pub struct LiveParts {
     pub snapshot_every: Duration,
 }
 
+/// What serves one partition: the way to its worker, its store, and what the worker does.
+struct Seat<S> {
+    worker: Sender,
+    store: S,
+    run: Run,
+}
+
+type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
+
 /// Restores what is durable, binds the address, and starts.
 pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
     let store = Embedded::open(parts.data_dir)?;
     let (worker, sender) =
         Worker::start(store.clone(), parts.clock, parts.limits, parts.rules, parts.publish)?;
-    let run = move || {
+    let run: Run = Box::new(move || {
         worker.run();
         Ok(())
-    };
-    serve(listener, parts.door.token, sender, store, run)
+    });
+    let tally = Arc::new(Tally::default());
+    tally.standing_by.add(1);
+    let seats = vec![Seat { worker: sender.clone(), store, run }];
+    serve(listener, parts.door.token, seats, Arc::new(sender), tally, None)
 }
 
 /// Opens the door at once; whatever it takes to reach the servers happens behind it.
-pub async fn start_live(parts: LiveParts, publish: Publish) -> Result<Service<redis::Shared>> {
+pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let listener = bind(&parts.door).await?;
-    let views = redis::Shared::new(RedisStore::new(&parts.redis, false)?);
-    let store = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
-    let handle = tokio::runtime::Handle::current();
-    let (lease, limits, rules) = (parts.redis.lease, parts.limits, parts.rules);
-    let snapshot_every = parts.snapshot_every;
-    let (sender, commands) = owner::commands();
-    let run = move || {
-        let feed = Bus::open(handle, &parts.nats)?;
-        let (share, tally) = (Share::new(1), Arc::new(Tally::default()));
-        let clock = SystemClock;
+    let (tally, count) = (Arc::new(Tally::default()), parts.nats.partition.count);
+    let intake = nats::intake::Door::open(&parts.nats).await?;
+    // With one partition there is nothing to share out: whoever has the lease has it.
+    let share = Share::new(usize::from(count <= 1));
+    let mut seats = Vec::new();
+    for index in 0..count {
+        seats.push(seat(&parts, Partition { index, count }, &share, &tally)?);
+    }
+    let fleet = if count > 1 { Some(keep_share(&parts.redis, share, count)?) } else { None };
+    serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet)
+}
+
+/// A thread that keeps the share of this process up to date; it ends when the sender is dropped.
+fn keep_share(
+    settings: &redis::Settings,
+    share: Share,
+    partitions: u32,
+) -> Result<std::sync::mpsc::Sender<()>> {
+    let roster = redis::Workers::new(settings)?;
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let keep = move || fleet::keep(roster, &share, partitions as usize, &stopped);
+    std::thread::Builder::new().name("fleet".into()).spawn(keep)?;
+    Ok(stop)
+}
+
+/// What stands by for one partition.
+fn seat(
+    parts: &LiveParts,
+    partition: Partition,
+    share: &Share,
+    tally: &Arc<Tally>,
+) -> Result<Seat<redis::Shared>> {
+    let nats = nats::Settings { partition, ..parts.nats.clone() };
+    let redis = redis::Settings { partition, ..parts.redis.clone() };
+    let store = redis::Shared::new(RedisStore::new(&redis, false)?);
+    let own = redis::Shared::new(RedisStore::new(&redis, true)?);
+    let limits = Limits { partition, ..parts.limits.clone() };
+    let rules = parts.rules.as_ref().map(|rules| rules_of(rules, partition));
+    let (lease, snapshot_every) = (redis.lease, parts.snapshot_every);
+    let (share, tally, handle) = (share.clone(), tally.clone(), tokio::runtime::Handle::current());
+    let (worker, commands) = owner::commands();
+    let run: Run = Box::new(move || {
+        let feed = Bus::open(handle, &nats)?;
+        own.claim()?;
+        tally.standing_by.add(1);
+        let (store, clock) = (own, SystemClock);
         let parts = owner::Parts { feed, store, clock, limits, rules, lease, snapshot_every, share, tally };
-        Owner::new(parts, commands, publish).run()
-    };
-    serve(listener, parts.door.token, sender, views, run)
+        Owner::new(parts, commands, super::run::tell()).run()
+    });
+    Ok(Seat { worker, store, run })
+}
+
+/// The rules that run in one of several partitions.
+fn rules_of(rules: &RuleSet, partition: Partition) -> RuleSet {
+    if partition.count <= 1 { rules.clone() } else { rules.within_partition() }
 }
 
 async fn bind(door: &Door) -> Result<TcpListener> {
@@ -113,26 +172,34 @@ async fn bind(door: &Door) -> Result<TcpListener> {
 fn serve<S: Store + Send + Sync + 'static>(
     listener: TcpListener,
     token: Option<String>,
-    worker: Sender,
-    views: S,
-    run: impl FnOnce() -> Result<(), StartError> + Send + 'static,
+    seats: Vec<Seat<S>>,
+    intake: Arc<dyn Intake>,
+    tally: Arc<Tally>,
+    fleet: Option<std::sync::mpsc::Sender<()>>,
 ) -> Result<Service<S>> {
     let address = listener.local_addr()?;
-    let (tell, ended) = tokio::sync::oneshot::channel();
-    let thread = std::thread::Builder::new().name("worker".into()).spawn(move || {
-        if let Err(error) = run() {
-            // Nobody listens any more while the process is stopping anyway.
-            let _ = tell.send(error);
-        }
-    })?;
-    let shared = Shared::new(worker.clone(), views);
+    let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
+    let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, seat) in seats.into_iter().enumerate() {
+        let tell = tell.clone();
+        let work = move || {
+            if let Err(error) = (seat.run)() {
+                // There is room for each; nobody listens any more while the process is stopping.
+                let _ = tell.try_send(error);
+            }
+        };
+        threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
+        workers.push(seat.worker.clone());
+        partitions.push(http::Partition { worker: seat.worker, store: seat.store });
+    }
+    let shared = Shared::new(partitions, intake, tally, || SystemClock.now());
     let stop = CancellationToken::new();
     let router = http::router(shared.clone(), token);
     let stopped = stop.clone();
     let server = tokio::spawn(async move {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
     });
-    Ok(Service { address, worker, ended, shared, thread, server, stop })
+    Ok(Service { address, workers, ended, shared, threads, fleet, server, stop })
 }
 
 impl<S: Store + Send + Sync + 'static> Service<S> {
@@ -140,14 +207,18 @@ impl<S: Store + Send + Sync + 'static> Service<S> {
     pub async fn drain(self, grace: Duration) -> Result<()> {
         self.shared.is_ready.store(false, Ordering::Relaxed);
         self.stop.cancel();
+        drop(self.fleet);
         // Connections that do not end in time are cut: what they sent was not acknowledged.
-        let _ = tokio::time::timeout(grace / 2, self.server).await;
-        let (worker, thread) = (self.worker, self.thread);
+        let server = tokio::time::timeout(grace / 2, self.server);
+        let (workers, threads) = (self.workers, self.threads);
         let stopped = tokio::task::spawn_blocking(move || {
-            // The worker is gone already if sending fails; then there is nothing to stop.
-            let _ = worker.send(Command::Stop);
-            thread.join()
+            for worker in workers {
+                // A worker is gone already if sending fails; then there is nothing to stop.
+                let _ = worker.send(Command::Stop);
+            }
+            threads.into_iter().for_each(|thread| drop(thread.join()));
         });
+        let _ = server.await;
         match tokio::time::timeout(grace, stopped).await {
             Ok(_) => Ok(()),
             Err(_) => {

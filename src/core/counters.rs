@@ -103,6 +103,28 @@ impl Counters {
         self.refused.iter().sum()
     }
 
+    /// The sum with those of another log.
+    pub fn add(&mut self, other: &Counters) {
+        let Counters { refused, .. } = other;
+        self.refused.iter_mut().zip(refused).for_each(|(sum, more)| *sum += more);
+        let sums = [
+            (&mut self.received, other.received),
+            (&mut self.recorded, other.recorded),
+            (&mut self.late, other.late),
+            (&mut self.duplicate, other.duplicate),
+            (&mut self.dropped, other.dropped),
+            (&mut self.overflow, other.overflow),
+            (&mut self.derived_dropped, other.derived_dropped),
+            (&mut self.runs_abandoned, other.runs_abandoned),
+            (&mut self.series_forgotten, other.series_forgotten),
+            (&mut self.interruptions, other.interruptions),
+            (&mut self.evaluations, other.evaluations),
+            (&mut self.transitions, other.transitions),
+            (&mut self.alerts_capped, other.alerts_capped),
+        ];
+        sums.into_iter().for_each(|(sum, more)| *sum += more);
+    }
+
     /// Whether the law holds.
     pub fn is_conserved(&self) -> bool {
         let rest = self.late + self.duplicate + self.dropped + self.refused_total();

@@ -4,6 +4,7 @@
 //! constant where it guards the data structures themselves. Whatever is refused because of one is
 //! counted in [`super::counters::Counters`] and visible in `/metrics`.
 
+use super::partition::Partition;
 use super::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,8 @@ pub struct Limits {
     /// Series alive at once; new ones beyond are refused, old ones live on.
     /// 1,000,000 × about 2 KiB = 2 GiB.
     pub series_max: usize,
+    /// Events of other partitions' sources and pipelines are refused.
+    pub partition: Partition,
 }
 
 /// The finest pane that a rule reads: coarser ones are made of whole ones of these.
@@ -102,6 +105,7 @@ impl Default for Limits {
             duplicate_window: Span::from_mins(10),
             record_interval: Span::from_secs(30),
             series_max: 1_000_000,
+            partition: Partition::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod key;
 pub mod limits;
 pub mod packed;
 pub mod pane;
+pub mod partition;
 pub mod rule;
 pub mod run;
 pub mod selector;

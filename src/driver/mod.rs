@@ -3,6 +3,7 @@
 pub mod applier;
 pub mod continuity;
 pub mod file;
+pub mod fleet;
 pub mod mutant;
 pub mod owner;
 pub mod ports;

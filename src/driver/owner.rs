@@ -80,6 +80,7 @@ impl<F: Feed + Board, S: SharedStore, C: Clock> Owner<F, S, C> {
                 // Whoever asks is answered by the owner, not here: dropping the question says so.
                 Step::Waiting(time) => match self.commands.recv_timeout(time) {
                     Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    Ok(Command::Rules(rules, _)) => self.parts.rules = Some(*rules),
                     Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 },
             }
@@ -111,6 +112,7 @@ impl<F: Feed + Board, S: SharedStore, C: Clock> Owner<F, S, C> {
     fn stand_by(&mut self) -> Result<Step, StartError> {
         match self.commands.try_recv() {
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(Step::Stopped),
+            Ok(Command::Rules(rules, _)) => self.parts.rules = Some(*rules),
             Ok(_) | Err(TryRecvError::Empty) => {}
         }
         let (share, store) = (&self.parts.share, &mut self.parts.store);

@@ -7,11 +7,13 @@ use super::continuity::Continuity;
 use crate::core::Timestamp;
 use crate::core::alert::Severity;
 use crate::core::effect::Aside;
+use crate::core::event::Control;
 use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
 use crate::core::unit::Unit;
 use crate::core::window::WindowSize;
 use crate::wire::event::Codec;
+use crate::wire::row::Row;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,13 @@ pub enum Entry {
     Tick,
     /// JSON of a [`Control`](crate::core::event::Control).
     Control(Vec<u8>),
+}
+
+impl Entry {
+    pub fn control(control: &Control) -> Entry {
+        // Controls are plain data and always serialise.
+        Entry::Control(serde_json::to_vec(control).unwrap_or_default())
+    }
 }
 
 /// A record of the log.
@@ -165,11 +174,23 @@ pub struct Checkpoint {
 /// What survives of the effects, for those who read it.
 pub trait Store {
     fn checkpoint(&self) -> Result<Checkpoint, PortError>;
+    /// The record up to which everything is committed.
+    fn applied(&self) -> Result<u64, PortError>;
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError>;
     fn catalog(&self) -> Result<Vec<CatalogRow>, PortError>;
     /// Transitions from number `from` on, newest last, as JSON.
     fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError>;
     fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError>;
+    /// Windows of a series that start from `from` on and before `to`, as they were shown last.
+    fn shown(
+        &self,
+        series: &CatalogRow,
+        size: WindowSize,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, Row)>, PortError>;
+    /// Active alerts as JSON, as they were shown last.
+    fn active(&self) -> Result<Vec<String>, PortError>;
 }
 
 /// A store that nobody else writes to.
@@ -250,6 +271,23 @@ pub trait Board {
     fn newest(&mut self) -> Result<u64, PortError>;
     /// One attempt to put each in its place.
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
+}
+
+/// Where events and decisions enter that do not come through the log itself.
+pub trait Intake: Send + Sync {
+    /// Appends to the log of one partition; `reply` has the record's number once it is durable.
+    fn append(&self, partition: u32, entry: Entry, reply: Reply<u64>);
+}
+
+/// Called with the answer.
+pub type Reply<T> = Box<dyn FnOnce(Result<T, String>) + Send>;
+
+/// Who works for a deployment.
+pub trait Roster {
+    /// Says that this worker lives, and how many do.
+    fn beat(&mut self) -> Result<usize, PortError>;
+    /// This worker goes.
+    fn leave(&mut self) -> Result<(), PortError>;
 }
 
 /// The time that a log stamps its records with, and one that only runs.

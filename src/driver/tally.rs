@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Totals since the process began; those of the log itself are the engine's.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Partitions that have reached the broker and may be taken over here.
+    pub standing_by: Count,
     pub take_overs: Count,
     /// Commits that were refused because another worker owns the partition.
     pub fenced: Count,

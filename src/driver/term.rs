@@ -172,17 +172,18 @@ impl Term {
         let due = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at);
         let mut due = due.filter(|rules| rules != self.applier.engine.rules());
         if let Some(rules) = &due {
-            entries.push(control(&Control::Rules(Box::new(rules.clone()))));
+            entries.push(Entry::control(&Control::Rules(Box::new(rules.clone()))));
             replies.push(None);
         }
         for command in commands.try_iter().take(GROUP_MAX) {
             match command {
-                Command::Append(codec, payload, reply) => {
-                    entries.push(Entry::Events(codec, payload));
+                Command::Append(entry, reply) => {
+                    entries.push(entry);
                     replies.push(Some(reply));
                 }
-                Command::Control(control_, reply) => {
-                    entries.push(control(&control_));
+                Command::Rules(rules, reply) => {
+                    parts.rules = Some((*rules).clone());
+                    entries.push(Entry::control(&Control::Rules(rules)));
                     replies.push(Some(reply));
                 }
                 Command::Ask(ask) => ask(&mut self.applier.engine),
@@ -380,9 +381,4 @@ fn compare(transition: &Numbered, there: &str) -> Result<(), PortError> {
         found: "another one was published under its number".into(),
         hint: "two deployments share a stream, or the log was changed; nothing more is published",
     })
-}
-
-fn control(control: &Control) -> Entry {
-    // Controls are plain data and always serialise.
-    Entry::Control(serde_json::to_vec(control).unwrap_or_default())
 }

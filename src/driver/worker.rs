@@ -6,13 +6,12 @@
 //! durable, with the same effects.
 
 use super::applier::Applier;
-use super::ports::{Clock, Entry, Log, OwnStore, PortError};
+use super::ports::{Clock, Entry, Intake, Log, OwnStore, PortError, Reply};
 use crate::core::alert::Transition;
 use crate::core::event::Control;
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use crate::core::{Engine, Span, Timestamp};
-use crate::wire::event::Codec;
 use crate::wire::snapshot;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -45,10 +44,10 @@ const IDLE_MAX: Duration = Duration::from_millis(500);
 
 /// What others ask of the worker.
 pub enum Command {
-    /// Append a payload; the answer comes when it is durable.
-    Append(Codec, Vec<u8>, Reply<u64>),
-    /// Append a decision.
-    Control(Box<Control>, Reply<u64>),
+    /// Append a record; the answer comes when it is durable.
+    Append(Entry, Reply<u64>),
+    /// Put these rules in force, now and whenever this process takes the log over.
+    Rules(Box<RuleSet>, Reply<u64>),
     /// Read something of the engine, between two records.
     Ask(Box<dyn FnOnce(&mut Engine) + Send>),
     /// Commit, snapshot, end.
@@ -61,14 +60,19 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// Called with the answer.
-pub type Reply<T> = Box<dyn FnOnce(Result<T, String>) + Send>;
-
 /// Told of each transition once it is durable.
 pub type Publish = Box<dyn FnMut(&Transition) + Send>;
 
 /// A running worker, for those who send to it.
 pub type Sender = SyncSender<Command>;
+
+/// The way into the log of a worker in the same process: it waits for room.
+impl Intake for Sender {
+    fn append(&self, _partition: u32, entry: Entry, reply: Reply<u64>) {
+        // The worker is gone if it takes nothing; then whoever waits is told by the reply being dropped.
+        let _ = self.send(Command::Append(entry, reply));
+    }
+}
 
 /// Everything a worker is made of.
 pub struct Worker<P, C> {
@@ -133,9 +137,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         };
         worker.catch_up()?;
         if let Some(rules) = rules.filter(|rules| rules != worker.applier.engine.rules()) {
-            let control = Control::Rules(Box::new(rules));
-            let json = serde_json::to_vec(&control).unwrap_or_default();
-            worker.append(vec![Entry::Control(json)])?;
+            worker.append(vec![Entry::control(&Control::Rules(Box::new(rules)))])?;
             worker.catch_up()?;
         }
         Ok((worker, sender))
@@ -175,12 +177,12 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         let (mut entries, mut replies, mut asks, mut is_stop) = (Vec::new(), Vec::new(), Vec::new(), false);
         for command in group {
             match command {
-                Command::Append(codec, payload, reply) => {
-                    entries.push(Entry::Events(codec, payload));
+                Command::Append(entry, reply) => {
+                    entries.push(entry);
                     replies.push(reply);
                 }
-                Command::Control(control, reply) => {
-                    entries.push(Entry::Control(serde_json::to_vec(&*control).unwrap_or_default()));
+                Command::Rules(rules, reply) => {
+                    entries.push(Entry::control(&Control::Rules(rules)));
                     replies.push(reply);
                 }
                 Command::Ask(ask) => asks.push(ask),

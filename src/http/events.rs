@@ -1,8 +1,8 @@
 //! `POST /api/v1/events`: 202 only after the append is durable.
 
 use super::{Failure, KEYS_MAX, Shared, json_response};
-use crate::driver::ports::Store;
-use crate::driver::worker::Command;
+use crate::driver::ports::{Entry, Store};
+use crate::wire::event::route::route;
 use crate::wire::event::{Codec, Decoded, Decoder};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -67,15 +67,9 @@ async fn take<S: Store + Send + Sync + 'static>(
             Failure::new(StatusCode::BAD_REQUEST, "refused", "no event of the payload could be taken");
         return Err(Failure { details: json!({"accepted": 0, "refused": refused}), ..failure });
     }
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let reply = Box::new(move |result| {
-        // Nobody waits any more when the client went away; the append stands.
-        let _ = sender.send(result);
-    });
-    shared.send(Command::Append(codec, body.to_vec(), reply)).await?;
-    match receiver.await {
-        Ok(Ok(_)) => Ok(json!({"accepted": decoded.events.len(), "refused": refused}).to_string()),
-        Ok(Err(message)) => Err(Failure::unavailable(message)),
-        Err(_) => Err(Failure::unavailable("the worker has stopped")),
+    // A part that could not be appended fails the whole: sent again, ids tell what was there.
+    for (partition, codec, part) in route(codec, body.to_vec(), shared.partitions.len() as u32) {
+        shared.append(partition, Entry::Events(codec, part)).await?;
     }
+    Ok(json!({"accepted": decoded.events.len(), "refused": refused}).to_string())
 }

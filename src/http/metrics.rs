@@ -2,7 +2,10 @@
 
 use super::{Failure, Shared};
 use crate::core::Engine;
+use crate::core::counters::Counters;
 use crate::driver::ports::Store;
+use crate::driver::tally::Tally;
+use crate::driver::worker::chain;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -16,8 +19,15 @@ pub async fn ready<S: Store + Send + Sync + 'static>(
     if !shared.is_ready.load(Ordering::Relaxed) {
         return Err(Failure::unavailable("the process is stopping"));
     }
-    shared.ask(|_| ()).await?;
-    shared.store.checkpoint().map_err(|error| Failure::unavailable(crate::driver::worker::chain(&error)))?;
+    let owned = shared.ask_each(|_| ()).await.into_iter().flatten().count();
+    for partition in &shared.partitions {
+        let checkpoint = partition.store.applied();
+        checkpoint.map_err(|error| Failure::unavailable(chain(&error)))?;
+    }
+    let standing_by = shared.tally.standing_by.get() as usize;
+    if owned == 0 && standing_by < shared.partitions.len() {
+        return Err(Failure::unavailable("the broker is not reached yet, or the worker has stopped"));
+    }
     Ok("ready\n")
 }
 
@@ -25,13 +35,47 @@ pub async fn metrics<S: Store + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
 ) -> Result<Response, Failure> {
     let door = shared.refused_at_door.load(Ordering::Relaxed);
-    let text = shared.ask(move |engine| render(engine, door)).await?;
+    let mut numbers = Numbers::default();
+    for of_one in shared.ask_each(|engine| Numbers::of(engine)).await.into_iter().flatten() {
+        numbers.add(&of_one);
+    }
+    let text = render(&numbers, &shared.tally, door);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
+/// What the engines of this process have counted.
+#[derive(Debug, Default)]
+struct Numbers {
+    counters: Counters,
+    runs_evicted: u64,
+    series: u64,
+    rules: u64,
+    partitions: u64,
+}
+
+impl Numbers {
+    fn of(engine: &Engine) -> Numbers {
+        Numbers {
+            counters: engine.counters().clone(),
+            runs_evicted: engine.runs().evicted(),
+            series: engine.series().len() as u64,
+            rules: engine.rules().rules.len() as u64,
+            partitions: 1,
+        }
+    }
+
+    fn add(&mut self, other: &Numbers) {
+        self.counters.add(&other.counters);
+        self.runs_evicted += other.runs_evicted;
+        self.series += other.series;
+        self.rules = self.rules.max(other.rules);
+        self.partitions += other.partitions;
+    }
+}
+
 /// All counters and gauges.
-fn render(engine: &Engine, door: u64) -> String {
-    let counters = engine.counters();
+fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
+    let counters = &numbers.counters;
     let mut out = String::new();
     let mut family = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
         // Writing to a String cannot fail.
@@ -72,7 +116,7 @@ fn render(engine: &Engine, door: u64) -> String {
         "Runs forgotten while in flight.",
         &one(counters.runs_abandoned),
     );
-    family("runs_evicted_total", "counter", "Finished runs forgotten early.", &one(engine.runs().evicted()));
+    family("runs_evicted_total", "counter", "Finished runs forgotten early.", &one(numbers.runs_evicted));
     family(
         "series_forgotten_total",
         "counter",
@@ -93,7 +137,11 @@ fn render(engine: &Engine, door: u64) -> String {
         "Alerts not opened because of the cap.",
         &one(counters.alerts_capped),
     );
-    family("series", "gauge", "Series alive.", &one(engine.series().len() as u64));
-    family("rules", "gauge", "Rules in force.", &one(engine.rules().rules.len() as u64));
+    family("series", "gauge", "Series alive.", &one(numbers.series));
+    family("rules", "gauge", "Rules in force.", &one(numbers.rules));
+    family("partitions_owned", "gauge", "Partitions that this process owns.", &one(numbers.partitions));
+    for (name, help, value) in tally.all() {
+        family(name, "counter", help, &one(value));
+    }
     out
 }

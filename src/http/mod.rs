@@ -5,8 +5,9 @@ pub mod metrics;
 pub mod page;
 pub mod views;
 
-use crate::core::Engine;
-use crate::driver::ports::Store;
+use crate::core::{Engine, Timestamp};
+use crate::driver::ports::{Entry, Intake, Store};
+use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Sender};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -26,11 +27,20 @@ const BODY_BYTES_MAX: usize = 2 << 20;
 /// Idempotency keys remembered; 100,000 × about 300 B = 30 MB.
 pub const KEYS_MAX: usize = 100_000;
 
-/// What the handlers share.
+/// One partition as seen from here: its owner, if that is in this process, and its store.
 #[derive(Debug)]
-pub struct Shared<S> {
+pub struct Partition<S> {
     pub worker: Sender,
     pub store: S,
+}
+
+/// What the handlers share.
+pub struct Shared<S> {
+    pub partitions: Vec<Partition<S>>,
+    pub intake: Arc<dyn Intake>,
+    pub tally: Arc<Tally>,
+    /// The time of day, where no log says one.
+    pub now: fn() -> Timestamp,
     /// Answers by Idempotency-Key, with when they were given.
     pub answers: DashMap<String, (Instant, u16, String)>,
     pub is_ready: AtomicBool,
@@ -39,11 +49,24 @@ pub struct Shared<S> {
     pub begun: Instant,
 }
 
+impl<S> std::fmt::Debug for Shared<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("partitions", &self.partitions.len()).finish_non_exhaustive()
+    }
+}
+
 impl<S: Store + Send + Sync + 'static> Shared<S> {
-    pub fn new(worker: Sender, store: S) -> Arc<Shared<S>> {
+    pub fn new(
+        partitions: Vec<Partition<S>>,
+        intake: Arc<dyn Intake>,
+        tally: Arc<Tally>,
+        now: fn() -> Timestamp,
+    ) -> Arc<Shared<S>> {
         Arc::new(Shared {
-            worker,
-            store,
+            partitions,
+            intake,
+            tally,
+            now,
             answers: DashMap::new(),
             is_ready: AtomicBool::new(true),
             refused_at_door: AtomicU64::new(0),
@@ -51,26 +74,57 @@ impl<S: Store + Send + Sync + 'static> Shared<S> {
         })
     }
 
-    /// Reads something of the engine, between two records.
-    pub async fn ask<T: Send + 'static>(
+    /// Reads something of each engine in this process, between two records; the partitions that
+    /// others own answer nothing.
+    pub async fn ask_each<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Engine) -> T + Send + 'static,
-    ) -> Result<T, Failure> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let command = Command::Ask(Box::new(move |engine| {
-            // Nobody waits any more when the client went away.
-            let _ = sender.send(read(engine));
-        }));
-        self.send(command).await?;
-        receiver.await.map_err(|_| Failure::unavailable("the worker has stopped"))
+        read: impl FnOnce(&mut Engine) -> T + Clone + Send + 'static,
+    ) -> Vec<Option<T>> {
+        let mut waiting = Vec::with_capacity(self.partitions.len());
+        for partition in &self.partitions {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let read = read.clone();
+            let command = Command::Ask(Box::new(move |engine| {
+                // Nobody waits any more when the client went away.
+                let _ = sender.send(read(engine));
+            }));
+            let worker = partition.worker.clone();
+            // Room is waited for without holding a thread of the server; a worker that has ended drops
+            // the question, and with it the answer.
+            let _ = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
+            waiting.push(receiver);
+        }
+        let mut answers = Vec::with_capacity(waiting.len());
+        for receiver in waiting {
+            answers.push(receiver.await.ok());
+        }
+        answers
     }
 
-    /// Hands a command to the worker, waiting for room without holding a thread of the server.
-    pub async fn send(&self, command: Command) -> Result<(), Failure> {
-        let worker = self.worker.clone();
-        let sent = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
-        match sent {
-            Ok(true) => Ok(()),
+    /// The same, where at least one answer is needed.
+    pub async fn ask_any<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Engine) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, Failure> {
+        let answers: Vec<T> = self.ask_each(read).await.into_iter().flatten().collect();
+        if answers.is_empty() {
+            return Err(Failure::unavailable("no partition is owned here, or the worker has stopped"));
+        }
+        Ok(answers)
+    }
+
+    /// Appends to a partition's log; its number once it is durable.
+    pub async fn append(&self, partition: u32, entry: Entry) -> Result<u64, Failure> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let reply = Box::new(move |result| {
+            // Nobody waits any more when the client went away; the append stands.
+            let _ = sender.send(result);
+        });
+        let intake = self.intake.clone();
+        let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, reply)).await;
+        match (sent, receiver.await) {
+            (Ok(()), Ok(Ok(seq))) => Ok(seq),
+            (_, Ok(Err(message))) => Err(Failure::unavailable(message)),
             _ => Err(Failure::unavailable("the worker has stopped")),
         }
     }

@@ -18,7 +18,11 @@ const SERIES_SHOWN: usize = 50;
 pub async fn page<S: Store + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
 ) -> Result<Response, Failure> {
-    let body = shared.ask(render).await?;
+    let mut body = String::from(HEAD);
+    for part in shared.ask_any(render).await? {
+        body.push_str(&part);
+    }
+    body.push_str("</main></body></html>\n");
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
@@ -30,7 +34,7 @@ pub async fn page<S: Store + Send + Sync + 'static>(
 fn render(engine: &mut Engine) -> String {
     let alerts = engine.active_alerts();
     let counters = engine.counters();
-    let mut out = String::from(HEAD);
+    let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = write!(
         out,
@@ -45,7 +49,6 @@ fn render(engine: &mut Engine) -> String {
     alerts_table(&mut out, &alerts);
     pipelines_table(&mut out, engine);
     series_table(&mut out, engine);
-    out.push_str("</main></body></html>\n");
     out
 }
 

@@ -1,14 +1,14 @@
 //! Series, windows, alerts, rules and pipelines as JSON.
 
 use super::{Failure, Shared, json_response};
+use crate::core::alert::Transition;
 use crate::core::alert::transition::State as AlertState;
 use crate::core::event::{Ack, Control};
-use crate::core::pane::Pane;
 use crate::core::series::SeriesInfo;
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Span, Timestamp};
-use crate::driver::ports::{CatalogRow, Store};
-use crate::driver::worker::Command;
+use crate::driver::ports::{CatalogRow, Entry, Store};
+use crate::wire::row::Row;
 use crate::wire::time;
 use crate::wire::window::WindowView;
 use axum::body::Bytes;
@@ -41,7 +41,8 @@ pub async fn series<S: Store + Send + Sync + 'static>(
 ) -> Answer {
     let selector = query.matches.as_deref().map(selector).transpose()?;
     let rows = all_series(&shared).await?;
-    let found = rows.iter().filter(|row| selector.as_ref().is_none_or(|s| s.is_match(&row.series)));
+    let found = rows.iter().map(|(_, row)| row);
+    let found = found.filter(|row| selector.as_ref().is_none_or(|s| s.is_match(&row.series)));
     let found: Vec<Value> = found.take(SERIES_MAX).map(series_json).collect();
     Ok(json_response(StatusCode::OK, json!({ "series": found }).to_string()))
 }
@@ -61,11 +62,12 @@ fn selector(text: &str) -> Result<crate::core::selector::Selector, Failure> {
     crate::pipeline::expr::check::selector_of(&term).map_err(|error| Failure::bad(error.message))
 }
 
-/// Series that live in the engine and those only the catalog still knows, by id.
-async fn all_series<S: Store + Send + Sync + 'static>(
-    shared: &Shared<S>,
-) -> Result<Vec<CatalogRow>, Failure> {
-    let live = shared.ask(|engine| {
+/// A series and the place of its partition.
+type Found = (usize, CatalogRow);
+
+/// Series that live in an engine here and those that only a catalog knows, by id.
+async fn all_series<S: Store + Send + Sync + 'static>(shared: &Shared<S>) -> Result<Vec<Found>, Failure> {
+    let live = shared.ask_each(|engine| {
         let table = engine.series();
         let row = |series: &crate::core::series::Series| {
             let metric = table.metric_of(series);
@@ -73,9 +75,14 @@ async fn all_series<S: Store + Send + Sync + 'static>(
         };
         table.iter().map(|(_, series)| row(series)).collect::<Vec<_>>()
     });
-    let mut rows: BTreeMap<u64, CatalogRow> =
-        shared.store.catalog().map_err(failed)?.into_iter().map(|row| (row.series.id, row)).collect();
-    rows.extend(live.await?.into_iter().map(|row| (row.series.id, row)));
+    let live = live.await;
+    let mut rows = BTreeMap::new();
+    for (place, (partition, live)) in shared.partitions.iter().zip(live).enumerate() {
+        let catalog = partition.store.catalog().map_err(failed)?;
+        for row in catalog.into_iter().chain(live.into_iter().flatten()) {
+            rows.insert(row.series.id, (place, row));
+        }
+    }
     Ok(rows.into_values().collect())
 }
 
@@ -90,33 +97,29 @@ pub async fn windows<S: Store + Send + Sync + 'static>(
 ) -> Answer {
     let asked = WindowQuery::parse(query)?;
     let rows = all_series(&shared).await?;
-    let found: Vec<CatalogRow> = rows.into_iter().filter(|row| asked.is_match(&row.series)).collect();
-    let now = shared.ask(|engine| engine.now()).await?;
-    let to = asked.to.unwrap_or(now + Span::from_mins(10));
+    let found: Vec<Found> = rows.into_iter().filter(|(_, row)| asked.is_match(&row.series)).collect();
+    let now = shared.ask_each(|engine| engine.now()).await.into_iter().flatten().max();
+    let to = asked.to.unwrap_or(now.unwrap_or_else(shared.now) + Span::from_mins(10));
     let from = asked.from.unwrap_or(to - asked.size.span() * WINDOWS_DEFAULT);
+    let (ids, size) = (found.iter().map(|(_, row)| row.series.id).collect::<Vec<_>>(), asked.size);
+    let live = shared.ask_each(move |engine| open_windows(engine, &ids, size, from, to)).await;
     let mut windows = Vec::new();
-    for row in &found {
-        let mut start = from.ceil(asked.size.span());
-        while start < to && windows.len() < WINDOWS_MAX {
-            if let Some(stored) = shared.store.window((asked.size, start, row.series.id)).map_err(failed)? {
-                windows.push((key(row, asked.size, start), stored.pane, stored.revision, false));
-            }
-            start = start + asked.size.span();
+    for (place, row) in &found {
+        // An owner in this process knows its open windows better than the store.
+        let is_owned = live[*place].is_some();
+        let stored = shared.partitions[*place].store.shown(row, size, from, to).map_err(failed)?;
+        let stored = stored.into_iter().filter(|(_, row)| !(row.open && is_owned));
+        windows.extend(stored.map(|(start, shown)| (key(row, size, start), shown)));
+        if windows.len() >= WINDOWS_MAX {
+            break;
         }
     }
-    let ids: Vec<u64> = found.iter().map(|row| row.series.id).collect();
-    let size = asked.size;
-    let open = shared.ask(move |engine| open_windows(engine, &ids, size, from, to)).await?;
-    windows.extend(open);
+    windows.extend(live.into_iter().flatten().flatten());
     windows.truncate(WINDOWS_MAX);
-    let views =
-        windows.iter().map(|(key, pane, revision, is_open)| WindowView::new(key, pane, *revision, *is_open));
-    let windows: Vec<WindowView<'_>> = views.collect();
+    let windows: Vec<WindowView<'_>> =
+        windows.iter().map(|(key, row)| WindowView::of_row(key, row)).collect();
     Ok(json_response(StatusCode::OK, json!({ "windows": windows }).to_string()))
 }
-
-/// A window with its revision and whether it is still open.
-type Found = (WindowKey, Pane, u32, bool);
 
 /// Windows looked back when no `from` is given.
 const WINDOWS_DEFAULT: i64 = 60;
@@ -131,7 +134,7 @@ fn open_windows(
     size: WindowSize,
     from: Timestamp,
     to: Timestamp,
-) -> Vec<Found> {
+) -> Vec<(WindowKey, Row)> {
     let table = engine.series();
     let series = table.iter().map(|(_, series)| series).filter(|series| ids.contains(&series.info.id));
     series
@@ -141,7 +144,8 @@ fn open_windows(
                 CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape };
             let open = series.windows.current(size).into_iter();
             let open = open.filter(|open| open.start >= from && open.start < to);
-            open.map(|open| (key(&row, size, open.start), open.pane, 0, true)).collect::<Vec<_>>()
+            open.map(|open| (key(&row, size, open.start), Row::new(&open.pane, row.shape, 0, true)))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -200,13 +204,13 @@ pub async fn alerts<S: Store + Send + Sync + 'static>(
     State(shared): App<S>,
     Query(query): Query<AlertQuery>,
 ) -> Answer {
-    let mut alerts = shared.ask(|engine| engine.active_alerts()).await?;
+    let mut alerts: Vec<Transition> = active(&shared).await?.into_iter().flatten().collect();
     if let Some(state) = &query.state {
         let state: AlertState = serde_json::from_value(json!(state)).map_err(|_| {
             Failure::bad("state is pending, firing, acknowledged, escalated, resolved or stale")
         })?;
         if matches!(state, AlertState::Resolved | AlertState::Stale) {
-            let log = shared.store.transitions(0, ALERT_LOG_MAX).map_err(failed)?;
+            let log = alert_lines(&shared)?;
             alerts = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         }
         alerts.retain(|alert| alert.state == state);
@@ -215,12 +219,37 @@ pub async fn alerts<S: Store + Send + Sync + 'static>(
     Ok(json_response(StatusCode::OK, json!({ "alerts": alerts }).to_string()))
 }
 
+/// The active alerts of each partition: of the engine here, else as its owner showed them last.
+async fn active<S: Store + Send + Sync + 'static>(
+    shared: &Shared<S>,
+) -> Result<Vec<Vec<Transition>>, Failure> {
+    let live = shared.ask_each(|engine| engine.active_alerts()).await;
+    let partitions = shared.partitions.iter().zip(live);
+    let of_one = |(partition, live): (&super::Partition<S>, Option<Vec<Transition>>)| match live {
+        Some(live) => Ok(live),
+        None => {
+            let shown = partition.store.active().map_err(failed)?;
+            Ok(shown.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
+        }
+    };
+    partitions.map(of_one).collect()
+}
+
+/// The alert logs of all partitions, one after the other.
+fn alert_lines<S: Store>(shared: &Shared<S>) -> Result<Vec<String>, Failure> {
+    let mut lines = Vec::new();
+    for partition in &shared.partitions {
+        lines.extend(partition.store.transitions(0, ALERT_LOG_MAX).map_err(failed)?);
+    }
+    Ok(lines)
+}
+
 /// Transitions that one answer may hold.
 const ALERT_LOG_MAX: usize = 100_000;
 
 /// The alert log as NDJSON, oldest first: every transition, as published.
 pub async fn alert_log<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let lines = shared.store.transitions(0, ALERT_LOG_MAX).map_err(failed)?;
+    let lines = alert_lines(&shared)?;
     let mut body = lines.join("\n");
     if !body.is_empty() {
         body.push('\n');
@@ -244,27 +273,18 @@ pub async fn ack<S: Store + Send + Sync + 'static>(State(shared): App<S>, body: 
         Some(text) => Some(time::parse(text.as_bytes()).ok_or_else(|| Failure::bad("until is no time"))?),
         None => None,
     };
-    let id = body.alert.clone();
-    let is_active =
-        shared.ask(move |engine| engine.active_alerts().iter().any(|alert| alert.id == id)).await?;
-    if !is_active {
+    let alerts = active(&shared).await?;
+    let place = alerts.iter().position(|of_one| of_one.iter().any(|alert| alert.id == body.alert));
+    let Some(place) = place else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id"));
-    }
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let ack = Ack { alert: body.alert, by: body.by, why: body.why, until };
-    let reply = Box::new(move |result| {
-        let _ = sender.send(result);
-    });
-    shared.send(Command::Control(Box::new(Control::Ack(ack)), reply)).await?;
-    match receiver.await {
-        Ok(Ok(seq)) => Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string())),
-        Ok(Err(message)) => Err(Failure::unavailable(message)),
-        Err(_) => Err(Failure::unavailable("the worker has stopped")),
-    }
+    };
+    let ack = Control::Ack(Ack { alert: body.alert, by: body.by, why: body.why, until });
+    let seq = shared.append(place as u32, Entry::control(&ack)).await?;
+    Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }
 
 pub async fn rules<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let rules = shared.ask(|engine| {
+    let rules = shared.ask_any(|engine| {
         let rules = engine.rules().rules.iter();
         let rule = |rule: &crate::core::rule::Rule| {
             let levels: BTreeMap<_, _> =
@@ -273,11 +293,11 @@ pub async fn rules<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> A
         };
         rules.map(rule).collect::<Vec<Value>>()
     });
-    Ok(json_response(StatusCode::OK, json!({ "rules": rules.await? }).to_string()))
+    Ok(json_response(StatusCode::OK, json!({ "rules": rules.await?.into_iter().next() }).to_string()))
 }
 
 pub async fn pipelines<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let pipelines = shared.ask(|engine| pipelines_json(engine)).await?;
+    let pipelines: Vec<Value> = shared.ask_any(|engine| pipelines_json(engine)).await?.concat();
     Ok(json_response(StatusCode::OK, json!({ "pipelines": pipelines }).to_string()))
 }
 
@@ -302,7 +322,10 @@ pub fn pipelines_json(engine: &Engine) -> Vec<Value> {
 }
 
 pub async fn dead<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let dead = shared.store.dead(DEAD_MAX).map_err(failed)?;
+    let mut dead = Vec::new();
+    for partition in &shared.partitions {
+        dead.extend(partition.store.dead(DEAD_MAX).map_err(failed)?);
+    }
     let dead: Vec<Value> = dead
         .iter()
         .map(|event| json!({"seq": event.seq, "index": event.index, "reason": event.reason.name(), "message": event.message}))

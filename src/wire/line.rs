@@ -109,6 +109,9 @@ fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
 #[derive(Debug, Serialize)]
 pub struct Exported<'a> {
     pub seq: u64,
+    /// Only where a deployment has several.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<OfPartition>,
     #[serde(with = "crate::core::alert::transition::rfc3339")]
     pub ingest_time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,9 +126,38 @@ pub struct Exported<'a> {
     pub content_type: Option<&'static str>,
 }
 
+/// Which log of a deployment a record is of; fields of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfPartition {
+    pub partition: u32,
+    pub partitions: u32,
+}
+
+impl OfPartition {
+    /// Reads it off the beginning of a line, where an export puts it.
+    pub fn of_line(line: &[u8]) -> Option<OfPartition> {
+        let rest = line.strip_prefix(b"{\"seq\":")?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let rest = rest[digits..].strip_prefix(b",\"partition\":")?;
+        let text = std::str::from_utf8(&rest[..rest.len().min(40)]).ok()?;
+        let (partition, rest) = text.split_once(",\"partitions\":")?;
+        let (partitions, _) = rest.split_once(',')?;
+        Some(OfPartition { partition: partition.parse().ok()?, partitions: partitions.parse().ok()? })
+    }
+}
+
 impl<'a> Exported<'a> {
     fn empty(seq: u64, ingest_time: Timestamp) -> Exported<'a> {
-        Exported { seq, ingest_time, tick: None, control: None, events: None, raw: None, content_type: None }
+        Exported {
+            seq,
+            partition: None,
+            ingest_time,
+            tick: None,
+            control: None,
+            events: None,
+            raw: None,
+            content_type: None,
+        }
     }
 
     pub fn tick(seq: u64, ingest_time: Timestamp) -> Exported<'a> {
@@ -159,7 +191,11 @@ impl Exported<'_> {
             && !["\"seq\"", "\"ingest_time\"", "\\u"].iter().any(|taken| fields.contains(taken))
             && fields::from_json(event.get().as_bytes()).is_ok_and(|found| found.r#type.is_some())
         {
-            return format!("{{\"seq\":{},\"ingest_time\":\"{}\",{fields}", self.seq, self.ingest_time);
+            let partition = self.partition.map_or(String::new(), |of| {
+                format!("\"partition\":{},\"partitions\":{},", of.partition, of.partitions)
+            });
+            let (seq, time) = (self.seq, self.ingest_time);
+            return format!("{{\"seq\":{seq},{partition}\"ingest_time\":\"{time}\",{fields}");
         }
         // Numbers, texts and raw JSON always serialise.
         serde_json::to_string(self).unwrap_or_default()
@@ -167,7 +203,7 @@ impl Exported<'_> {
 }
 
 /// The events of a payload as JSON; `None` where some part is no JSON or has no faithful one.
-fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
+pub(crate) fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
     let one = |bytes: &[u8]| {
         serde_json::from_slice::<Box<RawValue>>(bytes).ok().filter(|raw| !raw.get().contains('\n'))
     };

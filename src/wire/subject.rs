@@ -1,18 +1,23 @@
 //! Names of NATS subjects and streams (CONTRACT §5).
 //!
-//! A token outside `[A-Za-z0-9_-]` is escaped byte by byte as `=XX`, so that names of sources and
-//! rules can hold dots and spaces and a subject still has as many tokens as it should.
+//! With one partition its stream takes the public subjects as they are; with several the broker maps
+//! them, or the producer writes to the partition's own.
 
 use crate::core::alert::Severity;
+use crate::core::partition::{Partition, escape, partition_of};
 use crate::wire::event::Codec;
+use crate::wire::event::route::partition_of_event;
 use serde::Deserialize;
 use std::borrow::Cow;
+
+/// Kinds of public subjects.
+const KINDS: [&str; 3] = ["metric", "stage", "gate"];
 
 /// The subjects of one deployment and partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subjects {
     root: String,
-    partition: u32,
+    partition: Partition,
 }
 
 /// The fields of an event that its subject is made of.
@@ -42,27 +47,40 @@ pub enum Said {
 
 impl Subjects {
     /// `root`: `sg.v1` unless a deployment chose another one.
-    pub fn new(root: &str, partition: u32) -> Subjects {
+    pub fn new(root: &str, partition: Partition) -> Subjects {
         Subjects { root: root.into(), partition }
-    }
-
-    pub fn partition(&self) -> u32 {
-        self.partition
     }
 
     /// `SG_EVENTS_0`
     pub fn events_stream(&self) -> String {
-        format!("SG_EVENTS_{}", self.partition)
+        format!("SG_EVENTS_{}", self.partition.index)
+    }
+
+    fn own(&self, partition: u32) -> String {
+        format!("{}.p.{partition}", self.root)
     }
 
     pub fn alerts_stream(&self) -> &'static str {
         "SG_ALERTS"
     }
 
-    /// What the event stream of a deployment with one partition takes.
+    /// What the event stream takes.
     pub fn events(&self) -> Vec<String> {
-        let public = ["metric", "stage", "gate"].map(|kind| format!("{}.{kind}.>", self.root));
-        public.into_iter().chain([format!("{}.p.{}.>", self.root, self.partition)]).collect()
+        let own = format!("{}.>", self.own(self.partition.index));
+        let public = KINDS.map(|kind| format!("{}.{kind}.>", self.root));
+        match self.partition.count {
+            0 | 1 => public.into_iter().chain([own]).collect(),
+            _ => vec![own],
+        }
+    }
+
+    /// The broker's own mapping of public subjects to partitions: (from, to).
+    pub fn mapping(&self) -> [(String, String); 3] {
+        let (root, count) = (&self.root, self.partition.count);
+        KINDS.map(|kind| {
+            let to = format!("{root}.p.{{{{partition({count},1)}}}}.{kind}.{{{{wildcard(1)}}}}.>");
+            (format!("{root}.{kind}.*.>"), to)
+        })
     }
 
     /// What the alert stream takes.
@@ -70,11 +88,21 @@ impl Subjects {
         ["alert", "action", "shadow"].map(|kind| format!("{}.{kind}.>", self.root)).into()
     }
 
+    /// The partition that an event belongs to.
+    pub fn partition_of_event(&self, json: &str) -> u32 {
+        if self.partition.count <= 1 {
+            return 0;
+        }
+        partition_of_event(json, self.partition.count)
+    }
+
     /// The subject of an event as a producer would choose it; of what is no event, our own.
     pub fn of_event(&self, json: &str) -> String {
         let found: Routed<'_> = serde_json::from_str(json).unwrap_or_default();
         let join = |kind: &str, first: &str, second: &str| {
-            format!("{}.{kind}.{}.{}", self.root, escape(first), escape(second))
+            let partition = partition_of(first, self.partition.count);
+            let begin = if self.partition.count > 1 { self.own(partition) } else { self.root.clone() };
+            format!("{begin}.{kind}.{}.{}", escape(first), escape(second))
         };
         match (&*found.r#type, found.source, found.name, found.pipeline, found.stage, found.gate) {
             ("metric" | "samples" | "histogram", Some(source), Some(name), ..) => {
@@ -89,25 +117,26 @@ impl Subjects {
 
     /// Where events go that came in over HTTP.
     pub fn own_events(&self) -> String {
-        format!("{}.p.{}.events", self.root, self.partition)
+        format!("{}.events", self.own(self.partition.index))
     }
 
     pub fn tick(&self) -> String {
-        format!("{}.p.{}.tick", self.root, self.partition)
+        format!("{}.tick", self.own(self.partition.index))
     }
 
     pub fn control(&self) -> String {
-        format!("{}.p.{}.control", self.root, self.partition)
+        format!("{}.control", self.own(self.partition.index))
     }
 
     /// Transition number `number`: each has a subject of its own.
     pub fn alert(&self, severity: Severity, rule: &str, number: u64) -> String {
-        format!("{}.alert.{}.{}.{}.{number}", self.root, severity.name(), escape(rule), self.partition)
+        let (root, partition) = (&self.root, self.partition.index);
+        format!("{root}.alert.{}.{}.{partition}.{number}", severity.name(), escape(rule))
     }
 
     /// All transitions of this partition.
     pub fn any_alert(&self) -> String {
-        format!("{}.alert.*.*.{}.*", self.root, self.partition)
+        format!("{}.alert.*.*.{}.*", self.root, self.partition.index)
     }
 
     /// The number of a transition, from its subject.
@@ -132,26 +161,13 @@ pub fn codec(content_type: Option<&str>) -> Codec {
     Codec::from_content_type(content_type).unwrap_or(Codec::Json)
 }
 
-/// One token of a subject.
-pub fn escape(token: &str) -> String {
-    let mut escaped = String::with_capacity(token.len());
-    for byte in token.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("={byte:02X}"));
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn subjects_are_those_of_the_contract() {
-        let subjects = Subjects::new("sg.v1", 0);
+        let subjects = Subjects::new("sg.v1", Partition::default());
         assert_eq!(
             subjects.alert(Severity::Critical, "p99 > 1s", 7),
             "sg.v1.alert.critical.p99=20=3E=201s.0.7"
@@ -159,10 +175,14 @@ mod tests {
         assert_eq!(Subjects::alert_number("sg.v1.alert.critical.x.0.7"), Some(7));
         assert_eq!(subjects.said("sg.v1.p.0.tick"), Said::Tick);
         assert_eq!(subjects.said("sg.v1.metric.checkout.latency_ms"), Said::Events);
-        assert_eq!(escape("a.b"), "a=2Eb");
         let metric = r#"{"type":"metric","source":"a.b","name":"c","value":1}"#;
         assert_eq!(subjects.of_event(metric), "sg.v1.metric.a=2Eb.c");
         assert_eq!(subjects.of_event(r#"{"type":"run","pipeline":"p"}"#), "sg.v1.stage.p._run");
         assert_eq!(subjects.of_event("nonsense"), "sg.v1.p.0.events");
+        let many = Subjects::new("sg.v1", Partition { index: 3, count: 8 });
+        assert_eq!(many.events(), ["sg.v1.p.3.>"]);
+        let partition = partition_of("a.b", 8);
+        assert_eq!(many.of_event(metric), format!("sg.v1.p.{partition}.metric.a=2Eb.c"));
+        assert_eq!(many.mapping()[0].0, "sg.v1.metric.*.>");
     }
 }

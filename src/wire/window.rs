@@ -1,5 +1,6 @@
 //! Windows out (CONTRACT §3): one JSON object per window and revision.
 
+use super::row::Row;
 use crate::core::Timestamp;
 use crate::core::alert::transition::rfc3339;
 use crate::core::identity::Labels;
@@ -53,8 +54,11 @@ fn as_map<S: Serializer>(labels: &&Labels, serializer: S) -> Result<S::Ok, S::Er
 
 impl<'a> WindowView<'a> {
     pub fn new(key: &'a WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView<'a> {
-        let [p50, p90, p95, p99, p999] = pane.percentiles(key.shape);
-        let some = |value: f64| (pane.count > 0).then_some(value);
+        WindowView::of_row(key, &Row::new(pane, key.shape, revision, open))
+    }
+
+    /// A window as it is in the store.
+    pub fn of_row(key: &'a WindowKey, row: &Row) -> WindowView<'a> {
         WindowView {
             source: &key.series.source,
             name: &key.series.name,
@@ -63,20 +67,20 @@ impl<'a> WindowView<'a> {
             window: key.size,
             start: key.start,
             end: key.start + key.size.span(),
-            count: pane.count,
-            sum: pane.sum,
-            min: some(pane.min),
-            max: some(pane.max),
-            last: pane.last(),
-            p50,
-            p90,
-            p95,
-            p99,
-            p999,
-            overflow: pane.overflow,
-            revision,
-            open,
-            incomplete: false,
+            count: row.n,
+            sum: row.sum,
+            min: row.min,
+            max: row.max,
+            last: row.last,
+            p50: row.p50,
+            p90: row.p90,
+            p95: row.p95,
+            p99: row.p99,
+            p999: row.p999,
+            overflow: row.overflow,
+            revision: row.revision,
+            open: row.open,
+            incomplete: row.incomplete,
         }
     }
 }

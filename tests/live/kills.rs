@@ -17,7 +17,7 @@ fn survives(fsync: &'static str) {
     let mut servers = Servers::start(fsync);
     let mut worker = servers.worker("1s");
     let stop = Arc::new(AtomicBool::new(false));
-    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone(), 3));
     let mut seed = 11u64;
     for _ in 0..kills() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

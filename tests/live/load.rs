@@ -3,20 +3,18 @@
 use crate::servers::Servers;
 use async_nats::jetstream::{self, message::PublishMessage};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-pub const SOURCES: u64 = 3;
 
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
 /// Publishes batches until told to stop, each again until it is acknowledged; what it published.
-pub async fn produce(url: String, stop: Arc<AtomicBool>) -> BTreeMap<String, u64> {
+pub async fn produce(url: String, stop: Arc<AtomicBool>, sources: u64) -> BTreeMap<String, u64> {
     let client =
         async_nats::ConnectOptions::new().retry_on_initial_connect().connect(url).await.expect("a url");
     let mut context = jetstream::new(client);
@@ -24,7 +22,7 @@ pub async fn produce(url: String, stop: Arc<AtomicBool>) -> BTreeMap<String, u64
     let mut ledger = BTreeMap::new();
     let mut batch = 0u64;
     while !stop.load(Ordering::Relaxed) {
-        let source = format!("s-{}", batch % SOURCES);
+        let source = format!("s-{}", batch % sources);
         let size = 10 + batch % 40;
         let time = now_ms();
         let events: Vec<Value> = (0..size)
@@ -54,20 +52,29 @@ pub async fn produce(url: String, stop: Arc<AtomicBool>) -> BTreeMap<String, u64
     ledger
 }
 
-/// The alert log as it is on the board, in the order of its numbers.
+/// The alert log as it is on the board, in the order of time, partition and number.
 pub async fn board(url: String) -> String {
     let client = async_nats::connect(url).await.expect("a broker");
     let stream = jetstream::new(client).get_stream("SG_ALERTS").await.expect("a stream");
     let last = stream.cached_info().state.last_sequence;
-    let mut alerts = BTreeMap::new();
+    let (mut alerts, mut places) = (Vec::new(), BTreeMap::<u64, BTreeSet<u64>>::new());
     for seq in 1..=last {
         let message = stream.get_raw_message(seq).await.expect("a message");
-        let number: u64 = message.subject.rsplit('.').next().and_then(|n| n.parse().ok()).expect("a number");
+        let mut tokens = message.subject.rsplit('.').map(|token| token.parse::<u64>().expect("a number"));
+        let (number, partition) = (tokens.next().expect("a number"), tokens.next().expect("a partition"));
         let text = String::from_utf8(message.payload.to_vec()).expect("UTF-8");
-        assert!(alerts.insert(number, text).is_none(), "number {number} was stored twice");
+        let is_new = places.entry(partition).or_default().insert(number);
+        assert!(is_new, "number {number} of {partition} was stored twice");
+        let alert: Value = serde_json::from_str(&text).expect("JSON");
+        let at = alert["at"].as_str().expect("a time").to_string();
+        // Times are of one length or end in Z: without it they sort as texts.
+        alerts.push((at.trim_end_matches('Z').to_string(), partition, number, text));
     }
-    assert!(alerts.keys().copied().eq(1..=alerts.len() as u64), "a number is missing");
-    alerts.into_values().map(|line| line + "\n").collect()
+    for (partition, numbers) in places {
+        assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "a number of {partition} is missing");
+    }
+    alerts.sort();
+    alerts.into_iter().map(|(.., line)| line + "\n").collect()
 }
 
 /// The alert log that a replay of the exported stream gives.

@@ -13,7 +13,7 @@ fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
     let servers = Servers::start("always");
     let mut worker = servers.worker("1s");
     let stop = Arc::new(AtomicBool::new(false));
-    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone(), 3));
     wait_for("progress", &worker, || worker.counts().filter(|counts| counts.values().sum::<u64>() > 20_000));
     stop.store(true, Ordering::Relaxed);
     let ledger = runtime.block_on(producer).expect("no panic");

@@ -4,6 +4,7 @@
 //! `SG_KILLS=200 cargo test --test live` runs the long form.
 
 mod fencing;
+mod fleet;
 mod kills;
 mod load;
 mod loss;

@@ -15,7 +15,7 @@ fn the_read_model_is_that_of_the_contract() {
     let servers = Servers::start("always");
     let worker = servers.worker("1s");
     let stop = Arc::new(AtomicBool::new(false));
-    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone()));
+    let producer = runtime.spawn(produce(servers.nats_url(), stop.clone(), 3));
     wait_for("progress", &worker, || worker.counts().filter(|counts| counts.values().sum::<u64>() > 5_000));
     stop.store(true, Ordering::Relaxed);
     let ledger = runtime.block_on(producer).expect("no panic");

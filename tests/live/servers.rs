@@ -44,7 +44,15 @@ pub struct Servers {
 
 impl Servers {
     pub fn start(fsync: &'static str) -> Servers {
+        Servers::start_mapped(fsync, None)
+    }
+
+    /// With the broker's own mapping of public subjects to partitions.
+    pub fn start_mapped(fsync: &'static str, mapping: Option<Vec<u8>>) -> Servers {
         let dir = tempfile::tempdir().expect("a directory");
+        if let Some(mapping) = mapping {
+            std::fs::write(dir.path().join("mapping.conf"), mapping).expect("writable");
+        }
         let (nats_port, redis_port) = (free_port(), free_port());
         let mut servers = Servers { dir, nats_port, redis_port, fsync, nats: None, redis: None };
         servers.start_nats();
@@ -56,6 +64,11 @@ impl Servers {
         let mut command = Command::new("nats-server");
         command.args(["-a", "127.0.0.1", "-js", "-p", &self.nats_port.to_string(), "-sd"]);
         command.arg(self.dir.path().join("nats"));
+        // The broker maps public subjects to partitions, where there are any.
+        let mapping = self.dir.path().join("mapping.conf");
+        if mapping.exists() {
+            command.arg("-c").arg(mapping);
+        }
         self.nats = Some(spawn(command));
     }
 
@@ -75,6 +88,10 @@ impl Servers {
 
     /// A worker, which may have to wait for servers and for the lease.
     pub fn worker(&self, lease: &str) -> Worker {
+        self.worker_of(lease, 1)
+    }
+
+    pub fn worker_of(&self, lease: &str, partitions: u32) -> Worker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
         command.args([
             "run",
@@ -84,6 +101,8 @@ impl Servers {
             lease,
             "--snapshot-every",
             "1s",
+            "--partitions",
+            &partitions.to_string(),
             "--nats",
             &self.nats_url(),
         ]);
@@ -128,6 +147,17 @@ impl Worker {
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
         agent.get(format!("{}{path}", self.url)).call().ok()?.body_mut().read_to_string().ok()
+    }
+
+    /// A number of /metrics; none while the worker does not answer.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let text = self.get("/metrics")?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// Partitions that this worker owns.
+    pub fn owned(&self) -> u64 {
+        self.metric("streamgauge_partitions_owned ").unwrap_or(0)
     }
 
     /// Values in the 1h windows of each source.

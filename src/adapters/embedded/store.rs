@@ -6,6 +6,7 @@ use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
     CatalogRow, Checkpoint, Commit, DeadEvent, OwnStore, PortError, Store, WindowAt, WindowRow,
 };
+use crate::wire::row::Row;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 /// Bytes of one part of a snapshot; redb keeps a value in one run of pages.
@@ -49,12 +50,43 @@ impl Store for Embedded {
         })
     }
 
+    fn applied(&self) -> Result<u64, PortError> {
+        self.read(|transaction| {
+            let meta = transaction.open_table(META)?;
+            Ok(meta.get("applied")?.map_or(0, |value| value.value()))
+        })
+    }
+
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
         self.read(|transaction| {
             let windows = transaction.open_table(WINDOWS)?;
             let row = windows.get(place(at))?;
             row.map(|row| rmp_serde::from_slice(row.value()).map_err(damaged)).transpose()
         })
+    }
+
+    fn shown(
+        &self,
+        series: &CatalogRow,
+        size: WindowSize,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, Row)>, PortError> {
+        let id = series.series.id;
+        let mut found = Vec::new();
+        let mut start = from.ceil(size.span());
+        while start < to {
+            if let Some(stored) = self.window((size, start, id))? {
+                found.push((start, Row::new(&stored.pane, series.shape, stored.revision, false)));
+            }
+            start = start + size.span();
+        }
+        Ok(found)
+    }
+
+    /// The worker is in the same process: nobody has to look here.
+    fn active(&self) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
     }
 
     fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {

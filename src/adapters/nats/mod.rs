@@ -7,16 +7,19 @@
 //! at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
 
 mod board;
+pub mod intake;
 pub mod publisher;
 mod reader;
 
 use crate::core::Timestamp;
+use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
 use crate::wire::subject::Subjects;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishAckFuture};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Stream};
-use async_nats::jetstream::{Context, context::PublishAckFuture};
+use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use reader::Reader;
 use std::future::Future;
@@ -28,7 +31,7 @@ use tokio::runtime::Handle;
 pub struct Settings {
     pub url: String,
     pub root: String,
-    pub partition: u32,
+    pub partition: Partition,
 }
 
 /// How long events and transitions are kept where we make the streams.
@@ -64,6 +67,27 @@ impl std::fmt::Debug for Bus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bus").field("subjects", &self.subjects).finish_non_exhaustive()
     }
+}
+
+/// How many partitions a deployment has, by its streams; 1 where there is none yet.
+pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, PortError> {
+    handle.block_on(async {
+        let mut context = async_nats::jetstream::new(connect(url).await?);
+        context.set_timeout(ANSWER_WITHIN);
+        let mut count = 0;
+        loop {
+            let name = Subjects::new(root, Partition { index: count, count: 1 }).events_stream();
+            match context.get_stream(name).await {
+                Ok(_) => count += 1,
+                Err(error) if is_not_found(&error) => return Ok(count.max(1)),
+                Err(_) => tokio::time::sleep(RETRY_EVERY).await,
+            }
+        }
+    })
+}
+
+fn is_not_found(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 impl Bus {

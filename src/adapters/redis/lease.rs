@@ -25,11 +25,30 @@ impl RedisStore {
         })?;
         let [epoch, version] = answer.as_slice() else { return Ok(None) };
         let fence = Fence { epoch: *epoch, nonce, version: *version };
-        let meta = self.keys.meta();
-        let partitions = self.partitions.to_string();
-        let fields = [("partitions", partitions.as_str()), ("version", "1"), ("resolutions", "1m,5m,1h")];
-        self.ask_once(|connection| ::redis::cmd("HSET").arg(&meta).arg(&fields).query::<()>(connection))?;
+        // Somebody may have emptied Redis meanwhile; whether this is answered does not matter.
+        let _ = self.write_meta();
         Ok(Some(fence))
+    }
+
+    /// Says what the deployment is; refused where another number of partitions was said before.
+    pub(super) fn claim_deployment(&mut self) -> Result<(), PortError> {
+        let meta = self.keys.meta();
+        let known: Option<u32> =
+            self.ask(|connection| ::redis::cmd("HGET").arg(&meta).arg("partitions").query(connection))?;
+        match known.filter(|known| *known != self.partitions) {
+            Some(known) => Err(PortError::Changed {
+                place: format!("the deployment at {meta}"),
+                found: format!("it has {known} partitions, not {}", self.partitions),
+                hint: "start with as many --partitions, or choose another prefix and root for a new deployment",
+            }),
+            None => self.write_meta(),
+        }
+    }
+
+    fn write_meta(&mut self) -> Result<(), PortError> {
+        let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
+        let fields = [("partitions", partitions.as_str()), ("version", "1"), ("resolutions", "1m,5m,1h")];
+        self.ask_once(|connection| ::redis::cmd("HSET").arg(&meta).arg(&fields).query::<()>(connection))
     }
 
     pub(super) fn renew_lease(&mut self, fence: &Fence) -> Result<bool, PortError> {
@@ -48,7 +67,7 @@ impl RedisStore {
 }
 
 /// 128 bits that no other worker has; the standard library's own random state is their source.
-fn nonce() -> String {
+pub(super) fn nonce() -> String {
     let word = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", word(), word())
 }

@@ -10,13 +10,16 @@ mod commit;
 mod keys;
 mod lease;
 mod read;
+mod roster;
 
 use crate::core::histogram::layout::Digits;
+use crate::core::partition::Partition;
 use crate::driver::ports::{CatalogRow, PortError};
 use crate::wire::hdr::Writer;
 use ::redis::{Client, Connection, RedisError, RedisResult};
 use keys::Keys;
 pub use read::Shared;
+pub use roster::Workers;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -25,9 +28,7 @@ use std::time::Duration;
 pub struct Settings {
     pub url: String,
     pub prefix: String,
-    pub partition: u32,
-    /// Of the deployment, which never changes.
-    pub partitions: u32,
+    pub partition: Partition,
     /// How long a lease lives without being renewed.
     pub lease: Duration,
 }
@@ -65,7 +66,7 @@ impl RedisStore {
     /// Only parses the URL; the first call connects.
     pub fn new(settings: &Settings, is_patient: bool) -> Result<RedisStore, PortError> {
         // The URL may hold a password: it is named nowhere.
-        let place = format!("redis ({}:{{{}}})", settings.prefix, settings.partition);
+        let place = format!("redis ({}:{{{}}})", settings.prefix, settings.partition.index);
         let failed = |source: RedisError| PortError::Read { place: place.clone(), source: source.into() };
         let writer = |digits| {
             Writer::new(digits)
@@ -75,8 +76,8 @@ impl RedisStore {
             client: Client::open(settings.url.as_str()).map_err(failed)?,
             connection: None,
             writers: [writer(Digits::Two)?, writer(Digits::Three)?],
-            keys: Keys::new(&settings.prefix, settings.partition),
-            partitions: settings.partitions,
+            keys: Keys::new(&settings.prefix, settings.partition.index),
+            partitions: settings.partition.count,
             lease: settings.lease,
             is_patient,
             catalog: HashMap::new(),

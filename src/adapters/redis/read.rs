@@ -1,11 +1,13 @@
 //! What is in the store: checkpoint, windows, catalog, alert log.
 
 use super::RedisStore;
+use crate::core::Timestamp;
 use crate::core::histogram::layout::Digits;
 use crate::core::identity::Labels;
 use crate::core::pane::Shape;
 use crate::core::series::{SeriesInfo, series_id};
 use crate::core::unit::{Resolution, Unit};
+use crate::core::window::WindowSize;
 use crate::driver::ports::{
     Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, PortError, SharedStore,
     Store, WindowAt, WindowRow,
@@ -23,6 +25,11 @@ pub struct Shared(Arc<Mutex<RedisStore>>);
 impl Shared {
     pub fn new(store: RedisStore) -> Shared {
         Shared(Arc::new(Mutex::new(store)))
+    }
+
+    /// Says what the deployment is, waiting for Redis; refused where it is another one.
+    pub fn claim(&self) -> Result<(), PortError> {
+        self.with(RedisStore::claim_deployment)
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut RedisStore) -> T) -> T {
@@ -132,6 +139,43 @@ impl RedisStore {
         Ok(Some(WindowRow { pane, revision: row.revision }))
     }
 
+    /// The rows of a series' windows, open ones too: a hash at a time.
+    fn read_rows(
+        &mut self,
+        row: &CatalogRow,
+        size: WindowSize,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, Row)>, PortError> {
+        let (mut found, mut start) = (Vec::new(), from.ceil(size.span()));
+        while start < to {
+            let key = self.keys.window(size, start, row.series.id).rows;
+            let (mut starts, mut fields) = (Vec::new(), Vec::new());
+            while start < to {
+                let place = self.keys.window(size, start, row.series.id);
+                if place.rows != key {
+                    break;
+                }
+                starts.push(start);
+                fields.push(place.field);
+                start = start + size.span();
+            }
+            let rows: Vec<Option<Vec<u8>>> = self.ask(|c| cmd("HMGET").arg(&key).arg(&fields).query(c))?;
+            for (start, bytes) in starts.into_iter().zip(rows) {
+                let Some(bytes) = bytes else { continue };
+                found.push((start, Row::read(&bytes).map_err(|error| self.damaged(error))?));
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_active(&mut self) -> Result<Vec<String>, PortError> {
+        let key = self.keys.of("alerts");
+        let mut alerts: Vec<String> = self.ask(|c| cmd("HVALS").arg(&key).query(c))?;
+        alerts.sort();
+        Ok(alerts)
+    }
+
     /// The texts of a stream's entries, `field` each.
     fn read_stream(
         &mut self,
@@ -154,6 +198,14 @@ impl Store for Shared {
         self.with(RedisStore::read_checkpoint)
     }
 
+    fn applied(&self) -> Result<u64, PortError> {
+        self.with(|store| {
+            let key = store.keys.of("ckpt");
+            let applied: Option<u64> = store.ask(|c| cmd("HGET").arg(&key).arg("applied").query(c))?;
+            Ok(applied.unwrap_or(0))
+        })
+    }
+
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
         self.with(|store| store.read_window(at))
     }
@@ -167,6 +219,20 @@ impl Store for Shared {
 
     fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError> {
         self.with(|store| store.read_stream("alerts:log", "XRANGE", &format!("{from}-0"), "+", max))
+    }
+
+    fn shown(
+        &self,
+        series: &CatalogRow,
+        size: WindowSize,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, Row)>, PortError> {
+        self.with(|store| store.read_rows(series, size, from, to))
+    }
+
+    fn active(&self) -> Result<Vec<String>, PortError> {
+        self.with(RedisStore::read_active)
     }
 
     fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError> {

@@ -71,6 +71,9 @@ impl Engine {
                 self.once(source, Kind::Metric, Some(id), |e| e.metric(*observation, limit, directory))
             }
             Event::Histogram(histogram) => self.histogram(histogram, limit, directory),
+            Event::Stage(stage) if !self.holds(&stage.pipeline) => MISPLACED,
+            Event::Run(run) if !self.holds(&run.pipeline) => MISPLACED,
+            Event::Gate(gate) if !self.holds(&gate.pipeline) => MISPLACED,
             Event::Stage(stage) => self.tracked(stage.time, limit, |engine, derived| {
                 engine.runs.stage(stage, engine.now, engine.limits.abandon_after, derived)
             }),
@@ -88,6 +91,10 @@ impl Engine {
             // Counted value by value, by the caller.
             Event::Samples(_) => LOST,
         }
+    }
+
+    fn holds(&self, pipeline: &str) -> bool {
+        self.limits.partition.holds(pipeline)
     }
 
     /// Takes an event with an id only the first time; one that was refused may come again.
@@ -259,6 +266,9 @@ impl Engine {
             return Ok(place);
         }
         let identity = directory.get(who).ok_or(Refusal::BadEvent)?;
+        if !self.limits.partition.holds(&identity.source) {
+            return Err(Refusal::WrongPartition);
+        }
         let place = self.place_identity(identity)?;
         if self.memo.len() <= who.decoder() {
             self.memo.resize_with(who.decoder() + 1, Vec::new);
@@ -410,6 +420,8 @@ fn run_length(values: &[(Timestamp, f64)], limit: Timestamp) -> usize {
 
 /// Cannot happen on an engine that is fed by its own decoders; refused rather than guessed.
 const LOST: Outcome = Outcome::Refused(Refusal::BadEvent);
+
+const MISPLACED: Outcome = Outcome::Refused(Refusal::WrongPartition);
 
 enum Increment {
     First,

@@ -71,7 +71,8 @@ impl Engine {
                 labels: declared.labels.clone(),
                 unit: None,
             };
-            if let Ok(place) = self.place_identity(&identity)
+            if self.limits.partition.holds(&identity.source)
+                && let Ok(place) = self.place_identity(&identity)
                 && let Some(series) = self.series.get_mut(place.slot)
             {
                 series.is_declared = true;

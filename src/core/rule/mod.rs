@@ -6,6 +6,7 @@
 pub mod ast;
 pub mod evaluate;
 pub mod regression;
+pub mod scope;
 pub mod share;
 pub mod template;
 

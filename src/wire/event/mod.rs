@@ -11,6 +11,7 @@ pub mod fields;
 mod histogram;
 pub mod msgpack;
 mod numbers;
+pub mod route;
 mod template;
 
 use crate::core::counters::Refusal;

@@ -1,0 +1,44 @@
+//! Events and decisions that did not come through the broker: published to it, answered after its ack.
+
+use super::{ANSWER_WITHIN, Settings, append, connect};
+use crate::core::partition::Partition;
+use crate::driver::ports::{Entry, Intake, PortError, Reply};
+use crate::driver::worker::chain;
+use crate::wire::subject::Subjects;
+use async_nats::jetstream::Context;
+use tokio::runtime::Handle;
+
+/// The way into all partitions of a deployment.
+pub struct Door {
+    handle: Handle,
+    context: Context,
+    settings: Settings,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Connects in the background: a broker that is away is waited for by whoever sends.
+    pub async fn open(settings: &Settings) -> Result<Door, PortError> {
+        let mut context = async_nats::jetstream::new(connect(&settings.url).await?);
+        context.set_timeout(ANSWER_WITHIN);
+        Ok(Door { handle: Handle::current(), context, settings: settings.clone() })
+    }
+}
+
+impl Intake for Door {
+    fn append(&self, partition: u32, entry: Entry, reply: Reply<u64>) {
+        let count = self.settings.partition.count;
+        let subjects = Subjects::new(&self.settings.root, Partition { index: partition, count });
+        let context = self.context.clone();
+        self.handle.spawn(async move {
+            // One entry, one answer.
+            let answer = append(&context, &subjects, vec![entry]).await.pop();
+            reply(answer.unwrap_or(Ok(0)).map_err(|error| chain(&error)));
+        });
+    }
+}

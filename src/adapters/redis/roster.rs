@@ -1,0 +1,48 @@
+//! Who works for the deployment: names with an end, by the clock of Redis.
+
+use super::{RedisStore, Settings};
+use crate::driver::ports::{PortError, Roster};
+use ::redis::Script;
+use std::time::Duration;
+
+/// KEYS: workers. ARGV: name, milliseconds.
+const BEAT: &str = "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])";
+
+/// A worker is missed no sooner, however short the lease.
+const KEPT_MIN: Duration = Duration::from_millis(700);
+
+/// A worker's place among the others.
+#[derive(Debug)]
+pub struct Workers {
+    store: RedisStore,
+    key: String,
+    name: String,
+    kept: Duration,
+}
+
+impl Workers {
+    /// Two thirds of a lease: the others must know it by the time that the leases end.
+    pub fn new(settings: &Settings) -> Result<Workers, PortError> {
+        let store = RedisStore::new(settings, false)?;
+        let key = format!("{}:workers", settings.prefix);
+        Ok(Workers { store, key, name: super::lease::nonce(), kept: (settings.lease * 2 / 3).max(KEPT_MIN) })
+    }
+}
+
+impl Roster for Workers {
+    fn beat(&mut self) -> Result<usize, PortError> {
+        let (key, name, ms) = (&self.key, &self.name, self.kept.as_millis() as u64);
+        let script = Script::new(BEAT);
+        self.store.ask_once(|connection| script.key(key).arg(name).arg(ms).invoke(connection))
+    }
+
+    fn leave(&mut self) -> Result<(), PortError> {
+        let (key, name) = (&self.key, &self.name);
+        self.store.ask_once(|connection| ::redis::cmd("ZREM").arg(key).arg(name).query(connection))
+    }
+}

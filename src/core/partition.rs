@@ -1,0 +1,74 @@
+//! Which of the logs of a deployment an event belongs to.
+//!
+//! The same hash as the broker's own mapping: FNV-1a-32 of the subject's token, modulo the number
+//! of partitions, so that a producer, the broker and the engine agree without talking.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// One of `count` partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    pub index: u32,
+    /// From 1; fixed for the life of a deployment.
+    pub count: u32,
+}
+
+impl Default for Partition {
+    fn default() -> Partition {
+        Partition { index: 0, count: 1 }
+    }
+}
+
+impl Partition {
+    /// Whether events of this source or pipeline belong here.
+    #[inline]
+    pub fn holds(self, name: &str) -> bool {
+        self.count <= 1 || partition_of(name, self.count) == self.index
+    }
+}
+
+/// The partition of a source or pipeline.
+pub fn partition_of(name: &str, count: u32) -> u32 {
+    let mut hash = 0x811c_9dc5_u32;
+    for byte in escape(name).bytes() {
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    }
+    hash % count.max(1)
+}
+
+/// One token of a subject: what is outside `[A-Za-z0-9_-]` is written as `=XX`, byte by byte, so that
+/// names can hold dots and spaces and a subject still has as many tokens as it should.
+pub fn escape(token: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if token.bytes().all(is_plain) {
+        return Cow::Borrowed(token);
+    }
+    let mut escaped = String::with_capacity(token.len() + 8);
+    for byte in token.bytes() {
+        if is_plain(byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("={byte:02X}"));
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_brokers() {
+        // FNV-1a-32 of "a" is 0xe40c292c.
+        assert_eq!(partition_of("a", 1 << 16), 0x292c);
+        assert_eq!(escape("a.b c"), "a=2Eb=20c");
+        let escaped =
+            "a=2Eb".bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        assert_eq!(partition_of("a.b", 7), escaped % 7);
+        assert!(Partition::default().holds("anything"));
+        let places = (0..8).filter(|index| Partition { index: *index, count: 8 }.holds("checkout")).count();
+        assert_eq!(places, 1);
+    }
+}

@@ -1,0 +1,83 @@
+//! A payload as the payloads of the partitions that its events belong to.
+
+use super::Codec;
+use crate::core::partition::partition_of;
+use crate::wire::line::split;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// The fields that an event's partition follows from.
+#[derive(Debug, Default, Deserialize)]
+struct Bound<'a> {
+    #[serde(borrow, default)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pipeline: Option<Cow<'a, str>>,
+}
+
+impl Bound<'_> {
+    /// A run, stage or gate may have a source, too; theirs is the pipeline's partition.
+    fn partition(self, partitions: u32) -> u32 {
+        let name =
+            if matches!(&*self.r#type, "stage" | "run" | "gate") { self.pipeline } else { self.source };
+        partition_of(&name.unwrap_or_default(), partitions)
+    }
+}
+
+/// The partition that an event belongs to; that of the empty name for what is no event.
+pub fn partition_of_event(json: &str, partitions: u32) -> u32 {
+    let bound: Bound<'_> = serde_json::from_str(json).unwrap_or_default();
+    bound.partition(partitions)
+}
+
+/// Splits a payload by partition; within one, events keep their order. What cannot be split goes
+/// whole to the first, where it is refused with its reason.
+pub fn route(codec: Codec, payload: Vec<u8>, partitions: u32) -> Vec<(u32, Codec, Vec<u8>)> {
+    if partitions <= 1 {
+        return vec![(0, codec, payload)];
+    }
+    let Some(events) = events(codec, &payload) else { return vec![(0, codec, payload)] };
+    let mut parts: BTreeMap<u32, Vec<&RawValue>> = BTreeMap::new();
+    for event in &events {
+        parts.entry(partition_of_event(event.get(), partitions)).or_default().push(event);
+    }
+    // Raw JSON always serialises.
+    let array = |events: Vec<&RawValue>| serde_json::to_vec(&events).unwrap_or_default();
+    parts.into_iter().map(|(partition, events)| (partition, Codec::Json, array(events))).collect()
+}
+
+fn events(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
+    match codec {
+        Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
+            serde_json::from_slice(payload).ok()
+        }
+        Codec::Json => Some(vec![serde_json::from_slice(payload).ok()?]),
+        Codec::Ndjson | Codec::MessagePack => split(codec, payload),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_go_where_their_source_or_pipeline_belongs() {
+        let payload = br#"[{"type":"metric","source":"a","v":1},
+            {"type":"run","pipeline":"b","source":"a"},{"source":"a","v":2}]"#;
+        let routed = route(Codec::Json, payload.to_vec(), 8);
+        let of = |name: &str| {
+            let place = partition_of(name, 8);
+            let lines =
+                routed.iter().find(|(partition, ..)| *partition == place).map(|(.., lines)| lines.clone());
+            String::from_utf8(lines.expect("a part")).expect("UTF-8")
+        };
+        assert_ne!(partition_of("a", 8), partition_of("b", 8));
+        assert!(of("a").contains("\"v\":1") && of("a").contains("\"v\":2"));
+        assert!(of("b").contains("pipeline"));
+        assert_eq!(route(Codec::Json, b"x".to_vec(), 8), [(0, Codec::Json, b"x".to_vec())]);
+    }
+}

@@ -11,7 +11,7 @@ use crate::driver::continuity::Continuity;
 use crate::driver::ports::{Entry, Feed, Log, Logged};
 use crate::wire::line::{Exported, OfPartition};
 use anyhow::{Context, Result};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -25,12 +25,20 @@ const RECORDS: usize = 4_096;
 pub fn run(args: &ExportArgs) -> Result<u8> {
     let (from, to) = (instant(args.from.as_deref())?, instant(args.to.as_deref())?);
     let mut out = BufWriter::new(std::io::stdout().lock());
+    // What is not there, or was not asked for, is said: windows over it are not whole.
+    let mut written: BTreeMap<Option<u32>, u64> = BTreeMap::new();
     let mut write_all = |records: &[(Option<OfPartition>, Logged)]| -> Result<()> {
         let is_wanted = |record: &Logged| {
             from.is_none_or(|from| record.stamp >= from) && to.is_none_or(|to| record.stamp < to)
         };
         let mut wanted = records.iter().filter(|(_, record)| is_wanted(record));
         wanted.try_for_each(|(partition, record)| {
+            let known = written.entry(partition.map(|of| of.partition)).or_insert(0);
+            if record.seq > *known + 1 {
+                let gap = Exported::gap(*known + 1, record.seq - 1, record.stamp);
+                writeln!(out, "{}", Exported { partition: *partition, ..gap }.text())?;
+            }
+            *known = record.seq;
             writeln!(out, "{}", line(*partition, record).context("a control record cannot be read")?)?;
             Ok(())
         })

@@ -78,6 +78,9 @@ pub struct Counters {
     pub transitions: u64,
     /// New alerts not opened because their rule had too many.
     pub alerts_capped: u64,
+    /// Holes in the log, and the records that were in them.
+    pub gaps: u64,
+    pub records_lost: u64,
 }
 
 impl Counters {
@@ -121,6 +124,8 @@ impl Counters {
             (&mut self.evaluations, other.evaluations),
             (&mut self.transitions, other.transitions),
             (&mut self.alerts_capped, other.alerts_capped),
+            (&mut self.gaps, other.gaps),
+            (&mut self.records_lost, other.records_lost),
         ];
         sums.into_iter().for_each(|(sum, more)| *sum += more);
     }

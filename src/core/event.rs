@@ -30,6 +30,9 @@ pub enum Body<'a> {
     /// Nothing but the time: the owner's heartbeat while input is idle.
     Tick,
     Control(&'a Control),
+    /// Records that are gone: the first and the last of them. It comes before the next one that is
+    /// there, with its stamp.
+    Gap(u64, u64),
 }
 
 /// What people decide enters through the log, too.

@@ -14,6 +14,7 @@ pub mod duplicates;
 pub mod effect;
 pub mod engine;
 pub mod event;
+pub mod gap;
 pub mod histogram;
 pub mod identity;
 pub mod interruption;

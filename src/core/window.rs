@@ -69,6 +69,8 @@ pub struct WindowKey {
     pub shape: Shape,
     pub size: WindowSize,
     pub start: Timestamp,
+    /// Part of its time was lost with records of the log.
+    pub is_incomplete: bool,
 }
 
 /// A window as it leaves the engine for the first time: revision 0.

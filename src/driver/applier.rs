@@ -13,9 +13,8 @@ use crate::core::counters::Refusal;
 use crate::core::effect::{Aside, Refused, WindowEffect};
 use crate::core::event::{Body, Control, Record};
 use crate::core::identity::Directory;
-use crate::core::pane::Pane;
 use crate::core::window::{WindowKey, WindowSize};
-use crate::core::{Effects, Engine};
+use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::alert;
 use crate::wire::event::{Decoded, Decoder};
 use std::collections::btree_map::Entry;
@@ -37,6 +36,16 @@ pub struct Applier {
     catalogued: BTreeSet<u64>,
     pending: Commit,
     published: Vec<Transition>,
+    losing: Option<Losing>,
+    has_lost: bool,
+}
+
+/// Alerts whose fate is not known any more.
+#[derive(Debug)]
+struct Losing {
+    seq: u64,
+    until: Timestamp,
+    told: Vec<Transition>,
 }
 
 impl Applier {
@@ -55,6 +64,8 @@ impl Applier {
             catalogued: BTreeSet::new(),
             pending: Commit::default(),
             published: Vec::new(),
+            losing: None,
+            has_lost: false,
         }
     }
 
@@ -63,6 +74,9 @@ impl Applier {
         if self.decoder.trim() {
             self.directory.forget(0);
             self.engine.forget_decoder(0);
+        }
+        if record.seq > self.applied + 1 {
+            self.gap(record, store)?;
         }
         let mut decoded = Decoded::default();
         let control = match &record.entry {
@@ -91,17 +105,58 @@ impl Applier {
             self.gather(store)?;
         }
         self.effects.clear();
+        let now = self.engine.now();
+        if let Some(losing) = self.losing.take_if(|losing| losing.seq <= record.seq && losing.until <= now) {
+            self.has_lost = true;
+            self.engine.lose_alerts(&losing.told, &mut self.effects);
+            self.gather(store)?;
+        }
         Ok(decoded.events.iter().map(|event| event.values()).sum())
     }
 
+    /// Records before this one are gone.
+    fn gap(&mut self, record: &Logged, store: &impl Store) -> Result<(), PortError> {
+        let body = Body::Gap(self.applied + 1, record.seq - 1);
+        let gap = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &[], body };
+        self.engine.handle(&gap, &self.directory, &mut self.effects);
+        if record.seq > self.committed {
+            self.gather(store)?;
+        }
+        self.effects.clear();
+        Ok(())
+    }
+
+    /// Records are gone that an earlier owner had read: `told`, the last of each alert, ends when
+    /// record `seq` is reached and the time of the newest; the rules begin anew there. Until then nothing
+    /// is told, as it may have been told before.
+    pub fn lose(&mut self, seq: u64, told: Vec<Transition>) {
+        self.engine.lose_alerts(&[], &mut self.effects);
+        let until = told.iter().map(|transition| transition.at).max().unwrap_or(Timestamp::MIN);
+        self.losing = Some(Losing { seq, until, told });
+    }
+
+    /// Whether alerts of an earlier owner are still to be ended.
+    pub fn is_losing(&self) -> bool {
+        self.losing.is_some()
+    }
+
+    /// Whether the state cannot be made again from the log: it must be written whole.
+    pub fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.has_lost)
+    }
+
     fn gather(&mut self, store: &impl Store) -> Result<(), PortError> {
-        let effects = std::mem::take(&mut self.effects);
+        let mut effects = std::mem::take(&mut self.effects);
+        if self.losing.is_some() {
+            effects.transitions.clear();
+        }
         for window in &effects.windows {
             match window {
                 WindowEffect::Sealed(sealed) => {
                     self.catalogue(&sealed.key);
-                    self.windows
-                        .insert(at(&sealed.key), WindowRow { pane: sealed.pane.clone(), revision: 0 });
+                    let is_incomplete = sealed.key.is_incomplete;
+                    let row = WindowRow { pane: sealed.pane.clone(), revision: 0, is_incomplete };
+                    self.windows.insert(at(&sealed.key), row);
                 }
                 WindowEffect::Correction(correction) => {
                     self.catalogue(&correction.key);
@@ -109,12 +164,13 @@ impl Applier {
                     let row = match self.windows.entry(at) {
                         Entry::Occupied(known) => known.into_mut(),
                         Entry::Vacant(place) => {
-                            let empty = || WindowRow { pane: Default::default(), revision: 0 };
+                            let empty = WindowRow::default;
                             place.insert(store.window(at)?.unwrap_or_else(empty))
                         }
                     };
                     row.pane.merge(&correction.part);
                     row.revision += 1;
+                    row.is_incomplete |= correction.key.is_incomplete;
                 }
             }
         }
@@ -161,12 +217,13 @@ impl Applier {
         &mut self,
         slots: impl Iterator<Item = u32>,
         sizes: &[WindowSize],
-    ) -> Vec<(WindowAt, Pane)> {
+    ) -> Vec<(WindowAt, WindowRow)> {
         let mut open = Vec::new();
         for slot in slots {
             for (key, pane) in self.engine.open_windows_of(slot, sizes) {
                 self.catalogue(&key);
-                open.push((at(&key), pane));
+                let is_incomplete = key.is_incomplete;
+                open.push((at(&key), WindowRow { pane, revision: 0, is_incomplete }));
             }
         }
         open
@@ -186,6 +243,8 @@ impl Applier {
     /// [`Self::failed`] so that it is tried again with what comes until then.
     pub fn commit(&mut self) -> &mut Commit {
         self.pending.applied = self.applied;
+        self.pending.numbered = self.transitions;
+        self.pending.is_losing = self.losing.is_some();
         self.pending.windows = std::mem::take(&mut self.windows).into_iter().collect();
         &mut self.pending
     }

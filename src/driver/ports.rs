@@ -87,10 +87,13 @@ pub trait Log {
 }
 
 /// A stored window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WindowRow {
     pub pane: Pane,
     pub revision: u32,
+    /// Part of its time was lost with records of the log.
+    #[serde(default)]
+    pub is_incomplete: bool,
 }
 
 /// A series as the store's catalog knows it.
@@ -113,10 +116,12 @@ pub struct Commit {
     pub catalog: Vec<CatalogRow>,
     /// In the order of their numbers.
     pub transitions: Vec<Numbered>,
+    /// Number of the newest transition so far, in this commit or before.
+    pub numbered: u64,
     /// Transitions up to this number are published: they need not be kept for that any more.
     pub published: u64,
     /// Windows that are still open, as they are; only for those who read the store.
-    pub open: Vec<(WindowAt, Pane)>,
+    pub open: Vec<(WindowAt, WindowRow)>,
     /// All active alerts as (id, JSON), where they may have changed; only for those who read.
     pub active: Option<Vec<(String, String)>>,
     /// (record it was refused in, index, reason, message): kept aside for whoever looks.
@@ -125,6 +130,8 @@ pub struct Commit {
     pub snapshot: Option<Vec<u8>>,
     /// Which log `applied` counts in.
     pub anchor: Anchor,
+    /// Alerts of an earlier owner are still to be ended as lost.
+    pub is_losing: bool,
 }
 
 /// What tells a log from another one of the same name, or from itself before it was cut back.
@@ -169,6 +176,8 @@ pub struct Checkpoint {
     pub outbox: Vec<Numbered>,
     /// Which log `applied` counts in.
     pub anchor: Anchor,
+    /// Alerts of an earlier owner are still to be ended as lost.
+    pub is_losing: bool,
 }
 
 /// What survives of the effects, for those who read it.
@@ -229,7 +238,7 @@ pub trait SharedStore: Store {
     fn send(&mut self, prepared: &Self::Prepared) -> Result<Answer, PortError>;
     /// Takes the lease if nobody has it. One attempt, as are the next two.
     fn acquire(&mut self) -> Result<Option<Fence>, PortError>;
-    /// Keeps it; false if somebody else has it.
+    /// Keeps it; false if somebody else has it, or if the store has gone back.
     fn renew(&mut self, fence: &Fence) -> Result<bool, PortError>;
     /// Gives it back, so that another one need not wait.
     fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
@@ -269,6 +278,8 @@ pub enum Placed {
 pub trait Board {
     /// Number of the newest one that is there; 0 before the first.
     fn newest(&mut self) -> Result<u64, PortError>;
+    /// The texts of all that are there, in the order of their numbers.
+    fn told(&mut self) -> Result<Vec<String>, PortError>;
     /// One attempt to put each in its place.
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
 }

@@ -244,6 +244,7 @@ impl<'s, 'a> Replay<'s, 'a> {
                 Body::Events(&decoded.events)
             }
             Content::Tick => Body::Tick,
+            Content::Gap(from, to) => Body::Gap(*from, *to),
             Content::Control(control) if matches!(**control, Control::Rules(_)) && !self.log_rules => {
                 Body::Events(&[] as &[Event])
             }

@@ -10,11 +10,12 @@ use super::ports::{
 use super::share::Seat;
 use super::worker::{Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
 use crate::core::Engine;
+use crate::core::alert::Transition;
 use crate::core::event::Control;
 use crate::core::rule::RuleSet;
 use crate::core::window::WindowSize;
 use crate::wire::{alert, snapshot};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -84,12 +85,15 @@ impl Term {
         let known = (checkpoint.applied > 0).then_some((checkpoint.applied, checkpoint.anchor.fingerprint));
         let continuity = Continuity::new("the event stream", &checkpoint.anchor.stream, from, known);
         continuity.clone().begin(&extent)?;
-        if extent.first > from && begun_at > 0 {
-            tracing::warn!(from, to = extent.first - 1, "these records are gone from the log");
-        }
         parts.feed.seek(continuity)?;
         let on_board = parts.feed.newest()?;
-        let numbered = if mutant::is(Mutant::NumberFromBoard) { on_board } else { checkpoint.transitions };
+        let mut numbered = checkpoint.transitions;
+        // Others had read what is gone now, or had told of it.
+        let is_gone = extent.first > from && (checkpoint.applied > begun_at || on_board > numbered);
+        let is_lossy = is_gone || checkpoint.is_losing;
+        if is_lossy || mutant::is(Mutant::NumberFromBoard) {
+            numbered = numbered.max(on_board);
+        }
         let outbox = if mutant::is(Mutant::ForgetOutbox) { Vec::new() } else { checkpoint.outbox };
         let now = parts.clock.running();
         let mut term = Term {
@@ -99,7 +103,7 @@ impl Term {
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
             rules: parts.rules.clone(),
             caught_up_at: extent.last,
-            published: on_board.min(checkpoint.transitions),
+            published: on_board.min(numbered),
             outbox,
             touched: BTreeSet::new(),
             committed_at: now,
@@ -110,6 +114,15 @@ impl Term {
             ticked_at: now,
         };
         term.publish(parts, true)?;
+        if is_lossy {
+            let told = last_told(parts.feed.told()?);
+            tracing::warn!(
+                first = extent.first,
+                alerts = told.len(),
+                "records that were read before are gone"
+            );
+            term.applier.lose(checkpoint.applied.max(extent.first), told);
+        }
         Ok(term)
     }
 
@@ -230,6 +243,7 @@ impl Term {
         }
         self.renew_at = match parts.store.renew(&self.fence) {
             Ok(true) => now + parts.lease / 3,
+            Ok(false) if mutant::is(Mutant::IgnoreFence) => now + parts.lease / 3,
             Ok(false) => return Err(PortError::Fenced { place: "the lease".into() }),
             Err(PortError::Away { .. }) => now + RETRY_EVERY,
             Err(error) => return Err(error),
@@ -253,7 +267,7 @@ impl Term {
         let begun = parts.clock.running();
         self.committed_at = begun;
         let every = parts.snapshot_every.max(self.snapshot_took * SNAPSHOT_COST_MULTIPLE);
-        let with_snapshot = begun.saturating_sub(self.snapshot_at) >= every;
+        let with_snapshot = self.applier.take_lost() || begun.saturating_sub(self.snapshot_at) >= every;
         self.commit_now(parts, publish, with_snapshot)?;
         if with_snapshot {
             (self.snapshot_at, self.snapshot_took) = (begun, parts.clock.running() - begun);
@@ -277,7 +291,9 @@ impl Term {
             let sizes = [WindowSize::FiveMinutes, WindowSize::Hour];
             open.extend(self.applier.open_windows(std::mem::take(&mut self.touched).into_iter(), &sizes));
         }
-        let active = (is_coarse || self.applier.is_urgent()).then(|| {
+        // Until lost alerts are ended, what the store shows is all that is known of them.
+        let is_shown = (is_coarse || self.applier.is_urgent()) && !self.applier.is_losing();
+        let active = is_shown.then(|| {
             let active = self.applier.engine.active_alerts();
             active.iter().map(|one| (one.id.clone(), alert::line(one))).collect()
         });
@@ -346,6 +362,15 @@ impl Term {
             other => other,
         }
     }
+}
+
+/// The last that was told of each alert.
+fn last_told(texts: Vec<String>) -> Vec<Transition> {
+    let mut last: BTreeMap<String, Transition> = BTreeMap::new();
+    for told in texts.iter().filter_map(|text| serde_json::from_str::<Transition>(text).ok()) {
+        last.insert(told.id.clone(), told);
+    }
+    last.into_values().collect()
 }
 
 /// The same bytes again until the answer is known: a commit may be carried out long after it was

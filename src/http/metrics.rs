@@ -129,6 +129,8 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
         "Gaps in which nobody wrote the log.",
         &one(counters.interruptions),
     );
+    family("log_gaps_total", "counter", "Holes in the log.", &one(counters.gaps));
+    family("log_records_lost_total", "counter", "Records in those holes.", &one(counters.records_lost));
     family("rule_evaluations_total", "counter", "Rule and key pairs evaluated.", &one(counters.evaluations));
     family("alert_transitions_total", "counter", "Transitions of alerts.", &one(counters.transitions));
     family(

@@ -125,7 +125,8 @@ pub async fn windows<S: Store + Send + Sync + 'static>(
 const WINDOWS_DEFAULT: i64 = 60;
 
 fn key(row: &CatalogRow, size: WindowSize, start: Timestamp) -> WindowKey {
-    WindowKey { series: row.series.clone(), unit: row.unit.clone(), shape: row.shape, size, start }
+    let (series, unit, shape) = (row.series.clone(), row.unit.clone(), row.shape);
+    WindowKey { series, unit, shape, size, start, is_incomplete: false }
 }
 
 fn open_windows(
@@ -144,8 +145,10 @@ fn open_windows(
                 CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape };
             let open = series.windows.current(size).into_iter();
             let open = open.filter(|open| open.start >= from && open.start < to);
-            open.map(|open| (key(&row, size, open.start), Row::new(&open.pane, row.shape, 0, true)))
-                .collect::<Vec<_>>()
+            let shown = |open: &crate::core::window::Open| {
+                Row::new(&open.pane, row.shape, 0, true, engine.is_incomplete(size, open.start))
+            };
+            open.map(|open| (key(&row, size, open.start), shown(&open))).collect::<Vec<_>>()
         })
         .collect()
 }

@@ -26,6 +26,8 @@ pub enum Content {
     Many(Box<Decoded>),
     Tick,
     Control(Box<Control>),
+    /// Records that are gone: the first and the last of them.
+    Gap(u64, u64),
 }
 
 /// The fields that only a record of an exported log has.
@@ -39,6 +41,15 @@ struct Envelope<'a> {
     content_type: Option<String>,
     #[serde(default)]
     control: Option<Box<Control>>,
+    #[serde(default)]
+    gap: Option<Gap>,
+}
+
+/// Records that are gone.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Gap {
+    pub from: u64,
+    pub to: u64,
 }
 
 /// Decodes one line.
@@ -90,6 +101,9 @@ fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
     if let Some(control) = envelope.control {
         return Ok(Content::Control(control));
     }
+    if let Some(gap) = envelope.gap.filter(|gap| gap.from <= gap.to) {
+        return Ok(Content::Gap(gap.from, gap.to));
+    }
     if let Some(events) = envelope.events {
         for (index, event) in events.into_iter().enumerate() {
             decoder.json_one(index, event.get().as_bytes(), &mut decoded);
@@ -118,6 +132,8 @@ pub struct Exported<'a> {
     pub tick: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<&'a Control>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<Box<RawValue>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +170,7 @@ impl<'a> Exported<'a> {
             ingest_time,
             tick: None,
             control: None,
+            gap: None,
             events: None,
             raw: None,
             content_type: None,
@@ -162,6 +179,11 @@ impl<'a> Exported<'a> {
 
     pub fn tick(seq: u64, ingest_time: Timestamp) -> Exported<'a> {
         Exported { tick: Some(true), ..Exported::empty(seq, ingest_time) }
+    }
+
+    /// Records that are gone before the one that has this time.
+    pub fn gap(from: u64, to: u64, ingest_time: Timestamp) -> Exported<'a> {
+        Exported { gap: Some(Gap { from, to }), ..Exported::empty(from, ingest_time) }
     }
 
     pub fn control(seq: u64, ingest_time: Timestamp, control: &'a Control) -> Exported<'a> {

@@ -26,7 +26,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn new(pane: &Pane, shape: Shape, revision: u32, open: bool) -> Row {
+    pub fn new(pane: &Pane, shape: Shape, revision: u32, open: bool, incomplete: bool) -> Row {
         let [p50, p90, p95, p99, p999] = pane.percentiles(shape);
         let some = |value: f64| (!pane.is_empty()).then_some(value);
         Row {
@@ -43,7 +43,7 @@ impl Row {
             overflow: pane.overflow,
             revision,
             open,
-            incomplete: false,
+            incomplete,
             last_time: pane.last_time().map(Timestamp::ms),
         }
     }
@@ -94,7 +94,7 @@ mod tests {
             pane.record(Sample::new(shape, value, Timestamp::clamped(value as i64 % 1_000)));
         }
         for pane in [pane, Pane::default()] {
-            let row = Row::read(&Row::new(&pane, shape, 3, false).bytes()).expect("own bytes");
+            let row = Row::read(&Row::new(&pane, shape, 3, false, true).bytes()).expect("own bytes");
             let (positive, negative) = histograms(&pane, &mut writer).expect("in range");
             assert_eq!(row.pane(shape, &positive, negative.as_deref()).expect("own bytes"), pane);
             assert_eq!(row.revision, 3);

@@ -54,7 +54,7 @@ fn as_map<S: Serializer>(labels: &&Labels, serializer: S) -> Result<S::Ok, S::Er
 
 impl<'a> WindowView<'a> {
     pub fn new(key: &'a WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView<'a> {
-        WindowView::of_row(key, &Row::new(pane, key.shape, revision, open))
+        WindowView::of_row(key, &Row::new(pane, key.shape, revision, open, key.is_incomplete))
     }
 
     /// A window as it is in the store.

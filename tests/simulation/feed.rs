@@ -121,6 +121,11 @@ impl Board for SimFeed {
         Ok(self.world.get().board.keys().next_back().copied().unwrap_or(0))
     }
 
+    fn told(&mut self) -> Result<Vec<String>, PortError> {
+        act(&self.world, self.who);
+        Ok(self.world.get().board.values().cloned().collect())
+    }
+
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError> {
         let mut placed = Vec::new();
         for transition in transitions {

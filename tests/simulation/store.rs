@@ -3,10 +3,13 @@
 use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
+use streamgauge::core::Timestamp;
+use streamgauge::core::window::WindowSize;
 use streamgauge::driver::ports::{
     Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, PortError, SharedStore, Store,
     WindowAt, WindowRow,
 };
+use streamgauge::wire::row::Row;
 
 /// Everything that is in the store.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,7 @@ pub struct State {
     checkpoint: Checkpoint,
     outbox: BTreeMap<u64, Numbered>,
     pub alerts: BTreeMap<u64, String>,
+    active: Vec<String>,
     pub windows: BTreeMap<WindowAt, WindowRow>,
 }
 
@@ -35,16 +39,24 @@ impl State {
         self.checkpoint.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice())
     }
 
+    pub fn active(&self) -> &[String] {
+        &self.active
+    }
+
     fn take(&mut self, commit: &Commit) {
         let known = &mut self.checkpoint;
         (known.applied, known.anchor) = (commit.applied, commit.anchor.clone());
+        known.is_losing = commit.is_losing;
+        known.transitions = commit.numbered;
         if let Some(snapshot) = &commit.snapshot {
             known.snapshot = Some((commit.applied, snapshot.clone()));
         }
         for transition in &commit.transitions {
-            known.transitions = transition.number;
             self.alerts.entry(transition.number).or_insert_with(|| transition.json.clone());
             self.outbox.insert(transition.number, transition.clone());
+        }
+        if let Some(active) = &commit.active {
+            self.active = active.iter().map(|(_, json)| json.clone()).collect();
         }
         self.outbox.retain(|number, _| *number > commit.published);
         self.windows.extend(commit.windows.iter().cloned());
@@ -113,6 +125,24 @@ impl Store for SimStore {
         Ok(Vec::new())
     }
 
+    fn applied(&self) -> Result<u64, PortError> {
+        Ok(self.world.get().store.applied())
+    }
+
+    fn shown(
+        &self,
+        _series: &CatalogRow,
+        _size: WindowSize,
+        _from: Timestamp,
+        _to: Timestamp,
+    ) -> Result<Vec<(Timestamp, Row)>, PortError> {
+        Ok(Vec::new())
+    }
+
+    fn active(&self) -> Result<Vec<String>, PortError> {
+        Ok(self.world.get().store.active.clone())
+    }
+
     fn dead(&self, _max: usize) -> Result<Vec<DeadEvent>, PortError> {
         Ok(Vec::new())
     }
@@ -170,6 +200,9 @@ impl SharedStore for SimStore {
         act(&self.world, self.who);
         let world = &mut *self.world.get();
         let now = world.now_ms;
+        if world.store.version != fence.version {
+            return Ok(false);
+        }
         let lease = world.store.lease.as_mut().filter(|(nonce, end)| *nonce == fence.nonce && *end > now);
         let Some(lease) = lease else { return Ok(false) };
         lease.1 = now + LEASE_MS;

@@ -42,6 +42,8 @@ pub struct Faults {
     pub store_is_lost: u64,
     pub cut: u64,
     pub make_anew: u64,
+    /// Retention takes what nobody needs any more, and what somebody does.
+    pub retain: u64,
     pub overtake: u64,
 }
 
@@ -82,8 +84,8 @@ pub struct Log {
     pub records: Vec<Logged>, // from number 1 of this making; those below `first` are gone
     /// Counts restarts of the broker: consumers of an earlier one are gone.
     pub restarts: u64,
-    /// Records that nobody had read when they went.
-    pub lost: Vec<(u64, u64)>,
+    /// Whether records went that somebody still needed: then the straight line is not known.
+    pub was_overtaken: bool,
 }
 
 impl Log {
@@ -172,12 +174,13 @@ impl Faults {
             store_is_lost: some(900),
             cut: some(500),
             make_anew: some(1_500),
-            overtake: some(300),
+            retain: some(300),
+            overtake: some(2_000),
         };
         if dice.hits(2) {
             (faults.cut, faults.make_anew) = (0, 0);
         } else {
-            (faults.store_travels, faults.store_is_lost, faults.overtake) = (0, 0, 0);
+            (faults.store_travels, faults.store_is_lost, faults.retain, faults.overtake) = (0, 0, 0, 0);
         }
         faults
     }
@@ -205,7 +208,7 @@ impl World {
             self.past.truncate(self.past.len() - back);
             self.note(format!("the store goes back {back} commits, to {}", self.store.applied()));
         }
-        if self.dice.hits(faults.store_is_lost) && self.log.first == 1 {
+        if self.dice.hits(faults.store_is_lost) && (self.log.first == 1 || self.log.was_overtaken) {
             self.store = State::default();
             self.past.clear();
             self.note("the store is lost");
@@ -223,7 +226,13 @@ impl World {
             self.log_went_back = true;
             self.note("the log is made anew");
         }
-        if self.dice.hits(faults.overtake) {
+        if self.dice.hits(faults.overtake) && self.log.last() > 8 {
+            let kept = self.dice.below(self.log.last() - self.log.first + 1);
+            self.log.first = self.log.last() - kept;
+            self.log.was_overtaken = true;
+            self.note(format!("the log begins at {} now", self.log.first));
+        }
+        if self.dice.hits(faults.retain) {
             // What the store's snapshots cover may go any time: that is retention.
             let covered = self.past.iter().chain([&self.store]).map(State::snapshot_at).min().unwrap_or(0);
             self.log.first = self.log.first.max(covered + 1).min(self.log.last().max(1));

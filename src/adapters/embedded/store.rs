@@ -77,7 +77,10 @@ impl Store for Embedded {
         let mut start = from.ceil(size.span());
         while start < to {
             if let Some(stored) = self.window((size, start, id))? {
-                found.push((start, Row::new(&stored.pane, series.shape, stored.revision, false)));
+                found.push((
+                    start,
+                    Row::new(&stored.pane, series.shape, stored.revision, false, stored.is_incomplete),
+                ));
             }
             start = start + size.span();
         }
@@ -209,7 +212,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut store = Embedded::open(dir.path()).expect("a database");
         let at = |hours: i64| Timestamp::clamped(hours * 3_600_000);
-        let row = || WindowRow { pane: Pane::default(), revision: 0 };
+        let row = || WindowRow::default();
         let place = |size, hours| ((size, at(hours), 7), row());
         let windows = vec![
             place(WindowSize::Minute, 1),

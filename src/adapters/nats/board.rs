@@ -1,12 +1,14 @@
 //! Transitions out: number n of a partition has a subject of its own, and is only stored where
 //! nothing is there yet. So it is stored once, however often it is sent and by whom.
 
-use super::{Bus, Cause};
+use super::{ANSWER_WITHIN, Bus, Cause};
 use crate::driver::ports::{Board, Numbered, Placed, PortError};
 use crate::wire::subject::Subjects;
+use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use futures_util::StreamExt;
 
 /// Transitions on their way at once.
 const UNDER_WAY_MAX: usize = 256;
@@ -22,6 +24,34 @@ impl Board for Bus {
             }
         });
         Ok(newest.and_then(|subject| Subjects::alert_number(&subject)).unwrap_or(0))
+    }
+
+    fn told(&mut self) -> Result<Vec<String>, PortError> {
+        let any = self.subjects.any_alert();
+        let mut told = self.patiently("read the transitions", || async {
+            let stream = self.context.get_stream(self.subjects.alerts_stream()).await.map_err(Cause::from)?;
+            let config = pull::Config {
+                filter_subject: any.clone(),
+                ack_policy: AckPolicy::None,
+                memory_storage: true,
+                num_replicas: 1,
+                ..pull::Config::default()
+            };
+            let mut consumer = stream.create_consumer(config).await?;
+            let mut left = consumer.info().await?.num_pending;
+            let mut messages = consumer.messages().await?;
+            let mut told = Vec::new();
+            while left > 0 {
+                let message = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await?;
+                let message = message.ok_or("the consumer has ended")??;
+                let number = Subjects::alert_number(&message.subject).unwrap_or(0);
+                told.push((number, String::from_utf8_lossy(&message.payload).into_owned()));
+                left -= 1;
+            }
+            Ok::<_, Cause>(told)
+        });
+        told.sort();
+        Ok(told.into_iter().map(|(_, text)| text).collect())
     }
 
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError> {

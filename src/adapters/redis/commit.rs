@@ -135,10 +135,10 @@ impl RedisStore {
 
     fn add_windows(&mut self, commit: &Commit, operations: &mut Operations) -> Result<(), HdrError> {
         // Open windows first: where one was sealed since, that is what stays.
-        for (at, pane) in &commit.open {
+        for (at, window) in &commit.open {
             let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { continue };
             let place = self.keys.window(at.0, at.1, at.2);
-            let row = Row::new(pane, shape, 0, true).bytes();
+            let row = Row::new(&window.pane, shape, 0, true, window.is_incomplete).bytes();
             operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
             operations.push("EXPIREAT", &place.rows, &[place.rows_expire_s.to_string()]);
         }
@@ -154,7 +154,7 @@ impl RedisStore {
         // Every window's series was catalogued in this commit or an earlier one.
         let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return Ok(()) };
         let place = self.keys.window(at.0, at.1, at.2);
-        let row = Row::new(&window.pane, shape, window.revision, false).bytes();
+        let row = Row::new(&window.pane, shape, window.revision, false, window.is_incomplete).bytes();
         let writer = match shape.digits {
             Digits::Two => &mut self.writers[0],
             Digits::Three => &mut self.writers[1],
@@ -208,10 +208,9 @@ impl RedisStore {
             "anchor".into(),
             commit.anchor.stream.clone(),
         ];
+        fields.extend(["losing".into(), u8::from(commit.is_losing).to_string()]);
         fields.extend(["fingerprint".into(), commit.anchor.fingerprint.to_string()]);
-        if let Some(newest) = commit.transitions.last() {
-            fields.extend(["transitions".into(), newest.number.to_string()]);
-        }
+        fields.extend(["transitions".into(), commit.numbered.to_string()]);
         if let Some((at, parts)) = snapshot {
             fields.extend(["snapshot_at".into(), at.to_string(), "snapshot_parts".into(), parts.to_string()]);
             for part in 0..parts {

@@ -7,8 +7,10 @@ use std::hash::{BuildHasher, RandomState};
 
 const ACQUIRE: &str = include_str!("acquire.lua");
 
-/// KEYS: lease. ARGV: nonce, milliseconds.
+/// KEYS: lease, checkpoint. ARGV: nonce, milliseconds, version. A store that went back has another
+/// version: whoever has nothing to commit must find that out, too.
 const RENEW: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.call('HGET', KEYS[2], 'ver') ~= ARGV[3] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
 /// KEYS: lease. ARGV: nonce.
@@ -52,10 +54,13 @@ impl RedisStore {
     }
 
     pub(super) fn renew_lease(&mut self, fence: &Fence) -> Result<bool, PortError> {
-        let (lease, ms) = (self.keys.of("lease"), self.lease.as_millis() as u64);
+        let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
+        let ms = self.lease.as_millis() as u64;
         let script = Script::new(RENEW);
-        let answer: i64 =
-            self.ask_once(|connection| script.key(&lease).arg(&fence.nonce).arg(ms).invoke(connection))?;
+        let answer: i64 = self.ask_once(|connection| {
+            let mut call = script.key(&lease);
+            call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
+        })?;
         Ok(answer == 1)
     }
 

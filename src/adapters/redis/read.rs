@@ -79,6 +79,7 @@ impl RedisStore {
             snapshot,
             transitions,
             outbox,
+            is_losing: number("losing") == Some(1),
             anchor: Anchor {
                 stream: fields.get("anchor").cloned().unwrap_or_default(),
                 fingerprint: number("fingerprint").unwrap_or(0),
@@ -136,7 +137,7 @@ impl RedisStore {
         // An open window as it was shown is no sealed one.
         let Some(positive) = positive.filter(|_| !row.open) else { return Ok(None) };
         let pane = row.pane(shape, &positive, negative.as_deref()).map_err(|error| self.damaged(error))?;
-        Ok(Some(WindowRow { pane, revision: row.revision }))
+        Ok(Some(WindowRow { pane, revision: row.revision, is_incomplete: row.incomplete }))
     }
 
     /// The rows of a series' windows, open ones too: a hash at a time.

@@ -65,6 +65,30 @@ pub struct Transition {
     pub rule_hash: Arc<str>,
 }
 
+impl Transition {
+    /// Whether its episode goes on after it.
+    pub fn is_active(&self) -> bool {
+        matches!(self.state, State::Firing | State::Acknowledged | State::Escalated)
+    }
+
+    /// The end of an episode of which nobody knows how it went on.
+    pub fn lost(self, at: Timestamp) -> Transition {
+        Transition {
+            seq: self.seq + 1,
+            state: State::Stale,
+            change: ChangeName::Stale,
+            // The subject names the highest level; of what is known of it, this is the highest.
+            severity_highest: self.severity,
+            value: None,
+            at,
+            ended_at: Some(at),
+            reason: "records of the log were lost: nobody knows whether it still holds".into(),
+            actions: Vec::new(),
+            ..self
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {

@@ -30,6 +30,7 @@ impl Engine {
     pub(super) fn grid(&mut self, at: Timestamp, out: &mut Effects) {
         self.grid_due = Timestamp::MAX;
         self.flush_corrections(at, out);
+        self.end_own_alerts(at, out);
         self.forget_series(at);
         self.counters.runs_abandoned += self.runs.forget(at, self.limits.abandon_after);
         let when = When { now: at, interval: self.interval() };
@@ -121,7 +122,8 @@ impl Engine {
         let series = self.reviews.first_key_value().map(|(when, _)| *when);
         let runs = self.runs.next_review();
         let gauges = self.next_gauge();
-        let next = rolls.chain(timers).chain(series).chain(runs).chain(gauges).min();
+        let own = self.next_own_end();
+        let next = rolls.chain(timers).chain(series).chain(runs).chain(gauges).chain(own).min();
         let is_dirty = self.views.iter().any(|view| view.has_dirty()) || self.runs.has_dirty();
         let soonest = at + self.interval();
         let next = if is_dirty { Some(soonest) } else { next.map(|next| next.max(soonest)) };

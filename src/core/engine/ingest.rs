@@ -358,6 +358,7 @@ impl Engine {
     fn add_late(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
         for size in WindowSize::ALL {
             let start = reading.time().floor(size.span());
+            let is_incomplete = self.is_incomplete(size, start);
             let is_sealed = self.now >= seal_due(start, size, self.limits.allowed_lateness);
             let Some((series, metric)) = self.series.with_metric(slot) else { return LOST };
             if is_sealed {
@@ -367,6 +368,7 @@ impl Engine {
                     shape: metric.shape,
                     size,
                     start,
+                    is_incomplete,
                 };
                 let place = (size, series.info.id, start);
                 let (_, part) = self.corrections.entry(place).or_insert_with(|| (key(), Pane::default()));

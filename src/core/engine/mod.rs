@@ -10,6 +10,7 @@
 mod control;
 mod grid;
 mod ingest;
+mod own;
 mod publish;
 mod records;
 mod rules;
@@ -21,6 +22,7 @@ use super::counters::{Counters, Outcome};
 use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
 use super::event::{Body, Record};
+use super::gap::Gaps;
 use super::identity::Directory;
 use super::interruption::Interruptions;
 use super::key::{KeyId, Keys};
@@ -64,6 +66,8 @@ pub struct Engine {
     timers: BTreeSet<(Timestamp, Owner, KeyId)>,
     keys: Keys,
     interruptions: Interruptions,
+    gaps: Gaps,
+    own_alerts: own::OwnAlerts,
     counters: Counters,
     /// Earliest grid point at which there is something to do; MAX if none is known.
     grid_due: Timestamp,
@@ -129,6 +133,8 @@ impl Engine {
             timers: BTreeSet::new(),
             keys: Keys::default(),
             interruptions: Interruptions::default(),
+            gaps: Gaps::default(),
+            own_alerts: own::OwnAlerts::new(),
             counters: Counters::default(),
             grid_due: Timestamp::MAX,
             run: Vec::new(),
@@ -156,11 +162,19 @@ impl Engine {
         windows_max: usize,
     ) -> Handled {
         let at = record.stamp.max(self.now);
+        let gap = match record.body {
+            Body::Gap(from, to) => Some((from, to)),
+            _ => None,
+        };
+        if let (Some((from, to)), false) = (gap, self.is_underway) {
+            self.note_gap(from, to, at);
+        }
+        let was_begun = self.has_begun;
         if !self.has_begun {
             self.begin(at);
         }
         if at > self.now {
-            if !std::mem::replace(&mut self.is_underway, true) {
+            if !std::mem::replace(&mut self.is_underway, true) && gap.is_none() {
                 self.note_interruption(at);
             }
             if self.advance(at, out, windows_max) == Handled::Partly {
@@ -176,6 +190,9 @@ impl Engine {
             Body::Events(events) => self.ingest(record, events, directory, out),
             Body::Tick => self.has_ticks = true,
             Body::Control(control) => self.control(control, out),
+            // Whoever begins with a log whose start is gone has lost nothing.
+            Body::Gap(from, to) if was_begun => self.tell_gap(from, to, out),
+            Body::Gap(..) => {}
         }
         Handled::Wholly
     }
@@ -233,6 +250,7 @@ impl Engine {
                     shape: metric.shape,
                     size,
                     start: open.start,
+                    is_incomplete: self.is_incomplete(size, open.start),
                 };
                 (key, open.pane)
             })
@@ -264,7 +282,8 @@ impl Engine {
             let size = *size;
             series.windows.current(size).into_iter().map(move |open| {
                 let (series, unit) = (series.info.clone(), unit.clone());
-                (WindowKey { series, unit, shape, size, start: open.start }, open.pane)
+                let is_incomplete = self.is_incomplete(size, open.start);
+                (WindowKey { series, unit, shape, size, start: open.start, is_incomplete }, open.pane)
             })
         };
         sizes.iter().flat_map(open).collect()
@@ -332,6 +351,7 @@ impl Engine {
     }
 
     fn seal_one(&mut self, slot: u32, size: WindowSize, start: Timestamp, at: Timestamp, out: &mut Effects) {
+        let is_incomplete = self.is_incomplete(size, start);
         // A series is only forgotten once it has no open windows.
         let Some((series, metric)) = self.series.with_metric(slot) else { return };
         let Some((pane, opened)) = series.windows.seal(size, start) else { return };
@@ -341,12 +361,18 @@ impl Engine {
             shape: metric.shape,
             size,
             start,
+            is_incomplete,
         };
         out.windows.push(WindowEffect::Sealed(Sealed { at, key, pane }));
         if let Some(coarse_start) = opened {
             let coarse = if size == WindowSize::Minute { WindowSize::FiveMinutes } else { WindowSize::Hour };
             self.schedule_seal(slot, coarse, coarse_start);
         }
+    }
+
+    /// Whether a part of the time in which a window's events come was lost.
+    pub fn is_incomplete(&self, size: WindowSize, start: Timestamp) -> bool {
+        self.gaps.touch(start, start + size.span() + self.limits.allowed_lateness)
     }
 
     fn schedule_seal(&mut self, slot: u32, size: WindowSize, start: Timestamp) {

@@ -115,6 +115,7 @@ impl Engine {
             }
         }
         self.rules.rules = rules;
+        alerts.extend(self.active_own());
         alerts
     }
 

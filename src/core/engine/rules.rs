@@ -41,6 +41,7 @@ impl Engine {
             runs: &self.runs,
             keys: &self.keys,
             interruptions: &self.interruptions,
+            gaps: &self.gaps,
             shares,
             key,
             at,

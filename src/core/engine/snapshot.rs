@@ -4,9 +4,11 @@
 //! output depends on is in the image; indexes, caches and the meaning of decoders' numbers are
 //! rebuilt. Equal logs give equal snapshots, byte for byte, because every map in it is ordered.
 
+use super::own::OwnAlerts;
 use super::{Engine, RuleState, Seals, records};
 use crate::core::counters::Counters;
 use crate::core::duplicates::{Duplicates, DuplicatesImage};
+use crate::core::gap::Gaps;
 use crate::core::interruption::Interruptions;
 use crate::core::key::{Key, Keys};
 use crate::core::limits::Limits;
@@ -45,12 +47,14 @@ pub struct Snapshot {
     interruptions: Interruptions,
     counters: Counters,
     grid_due: Timestamp,
+    gaps: Gaps,
+    own_alerts: OwnAlerts,
 }
 
 /// The shape of [`Snapshot`]; another one is refused rather than misread.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
-const FIELDS: usize = 19;
+const FIELDS: usize = 21;
 
 type CorrectionImage = (Arc<SeriesInfo>, Option<Unit>, Shape, WindowSize, Timestamp, Pane);
 
@@ -93,6 +97,8 @@ impl Serialize for Engine {
         tuple.serialize_element(&self.interruptions)?;
         tuple.serialize_element(&self.counters)?;
         tuple.serialize_element(&self.grid_due)?;
+        tuple.serialize_element(&self.gaps)?;
+        tuple.serialize_element(&self.own_alerts)?;
         tuple.end()
     }
 }
@@ -121,11 +127,15 @@ impl Engine {
             keys: Keys::restore(snapshot.keys),
             interruptions: snapshot.interruptions,
             counters: snapshot.counters,
+            gaps: snapshot.gaps,
+            own_alerts: snapshot.own_alerts,
             ..Engine::new(limits)
         };
         for (series, unit, shape, size, start, part) in snapshot.corrections {
             let place = (size, series.id, start);
-            engine.corrections.insert(place, (WindowKey { series, unit, shape, size, start }, part));
+            let is_incomplete = engine.is_incomplete(size, start);
+            let key = WindowKey { series, unit, shape, size, start, is_incomplete };
+            engine.corrections.insert(place, (key, part));
         }
         engine.series.specify(engine.rules.metrics.iter().map(|(n, s)| (n.clone(), s.clone())));
         engine.index_views();

@@ -8,6 +8,7 @@
 
 use super::super::alert::transition::{Baseline, Input};
 use super::super::alert::{Levels, Observation, Unknown};
+use super::super::gap::Gaps;
 use super::super::interruption::Interruptions;
 use super::super::key::{Key, KeyId, Keys};
 use super::super::run::{Sight, Tracker};
@@ -25,6 +26,7 @@ pub struct Scope<'a> {
     pub runs: &'a Tracker,
     pub keys: &'a Keys,
     pub interruptions: &'a Interruptions,
+    pub gaps: &'a Gaps,
     pub shares: &'a mut Shares,
     pub key: KeyId,
     pub at: Timestamp,
@@ -181,6 +183,12 @@ impl Scope<'_> {
     }
 
     fn aggregate(&mut self, view: u32, aggregate: Aggregate, at: Timestamp) -> Result<f64, Unknown> {
+        let start = self.views[view as usize].oldest_start(at);
+        if let Some(until) = self.gaps.covered_until(start, at) {
+            // Until the window has left the gap behind.
+            self.look_again_by(until + (at - start) + self.interval);
+            return Err(Unknown::Gap);
+        }
         let totals = view::totals(self.views, view, self.key, at);
         if at == self.at {
             self.notes.count_max = self.notes.count_max.max(Some(totals.count));

@@ -1,0 +1,160 @@
+//! Alerts about the log itself: reserved rules `_sg_*`, which nobody has to write.
+//!
+//! Invariant: they are a function of the log like all others: they begin at a record and end at a grid
+//! point, so a replay has the same ones.
+
+use super::Engine;
+use crate::core::alert::Severity;
+use crate::core::alert::transition::{ChangeName, Evidence, Input, State, Transition, Window};
+use crate::core::effect::Effects;
+use crate::core::key::Key;
+use crate::core::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An alert about a gap lives on for so long after the newest one: the longest minute that it may
+/// make incomplete is sealed by then.
+const GAP_SHOWN_FOR: Span = Span::from_mins(10);
+
+/// Active ones, by rule: there is one of each at most.
+pub(super) type OwnAlerts = BTreeMap<Arc<str>, OwnAlert>;
+
+/// An active alert about the log itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct OwnAlert {
+    started_at: Timestamp,
+    until: Timestamp,
+    seq: u32,
+    value: f64,
+    reason: String,
+}
+
+impl Engine {
+    /// Records `from` to `to` are gone; the next one is stamped `at`.
+    pub(super) fn note_gap(&mut self, from: u64, to: u64, at: Timestamp) {
+        self.counters.gaps += 1;
+        self.counters.records_lost += to + 1 - from;
+        let since = if self.has_begun { self.now } else { Timestamp::MIN };
+        self.gaps.add(since, at);
+        if self.has_begun {
+            // Nobody knows what was in it: it counts for no timer.
+            self.interruptions.add(since, at);
+        }
+    }
+
+    /// Says that records are gone, once time has passed over them.
+    pub(super) fn tell_gap(&mut self, from: u64, to: u64, out: &mut Effects) {
+        let until = (self.now + GAP_SHOWN_FOR).ceil(self.interval());
+        let reason = format!("records {from} to {to} are gone from the log before they were read");
+        let alert = OwnAlert {
+            started_at: self.now.ceil(self.interval()),
+            until,
+            seq: 0,
+            value: (to + 1 - from) as f64,
+            reason,
+        };
+        self.grid_due = self.grid_due.min(until);
+        let rule: Arc<str> = "_sg_gap".into();
+        if let Some(active) = self.own_alerts.get_mut(&rule) {
+            active.until = until;
+            return;
+        }
+        self.publish_own(&rule, &alert, State::Firing, out);
+        self.own_alerts.insert(rule, OwnAlert { seq: 1, ..alert });
+    }
+
+    /// Ends those whose time is over.
+    pub(super) fn end_own_alerts(&mut self, at: Timestamp, out: &mut Effects) {
+        let over: Vec<Arc<str>> = self
+            .own_alerts
+            .iter()
+            .filter(|(_, alert)| alert.until <= at)
+            .map(|(rule, _)| rule.clone())
+            .collect();
+        for rule in over {
+            let Some(mut alert) = self.own_alerts.remove(&rule) else { continue };
+            alert.reason = "nothing more was lost since".into();
+            self.publish_own(&rule, &alert, State::Resolved, out);
+        }
+    }
+
+    /// When the next of them ends.
+    pub(super) fn next_own_end(&self) -> Option<Timestamp> {
+        self.own_alerts.values().map(|alert| alert.until).min()
+    }
+
+    /// Those that are active, as views show them.
+    pub(super) fn active_own(&self) -> impl Iterator<Item = Transition> + '_ {
+        self.own_alerts.iter().map(|(rule, alert)| {
+            let shown = OwnAlert { seq: alert.seq.saturating_sub(1), ..alert.clone() };
+            self.own_transition(rule, &shown, State::Firing)
+        })
+    }
+
+    fn publish_own(&mut self, rule: &Arc<str>, alert: &OwnAlert, state: State, out: &mut Effects) {
+        self.counters.transitions += 1;
+        out.transitions.push(self.own_transition(rule, alert, state));
+    }
+
+    fn own_transition(&self, rule: &Arc<str>, alert: &OwnAlert, state: State) -> Transition {
+        let is_over = state != State::Firing;
+        let key = Key::new(Vec::new());
+        Transition {
+            id: format!("{rule}:{:016x}:{}", key.hash(), alert.started_at.ms()),
+            seq: alert.seq,
+            rule: rule.clone(),
+            state,
+            change: if is_over { ChangeName::Resolved } else { ChangeName::Firing },
+            severity: Severity::Critical,
+            severity_highest: Severity::Critical,
+            key: key.into(),
+            labels: BTreeMap::new(),
+            value: Some(alert.value),
+            unit: None,
+            threshold: "> 0".into(),
+            started_at: alert.started_at,
+            at: self.now,
+            event_time: None,
+            ended_at: is_over.then_some(self.now),
+            reason: alert.reason.clone(),
+            evidence: Evidence {
+                inputs: vec![Input {
+                    input: "records lost".into(),
+                    value: Some(alert.value),
+                    count: None,
+                    unknown: None,
+                }],
+                window: Window::default(),
+                ..Evidence::default()
+            },
+            escalation_level: 0,
+            notify: Vec::new(),
+            acknowledged_by: None,
+            suppressed_by: None,
+            flapping: false,
+            actions: Vec::new(),
+            summary: format!(
+                "{} records were lost from the log; windows over that time are incomplete",
+                alert.value
+            ),
+            runbook: None,
+            rule_hash: rule.clone(),
+        }
+    }
+
+    /// After records were lost that an earlier owner had read: nobody knows what became of the alerts
+    /// that it told of. They end as stale, neither firing nor recovered, and all rules begin anew.
+    pub fn lose_alerts(&mut self, told: &[Transition], out: &mut Effects) {
+        for state in &mut self.rule_states {
+            *state = super::RuleState::default();
+        }
+        self.rearm_timers();
+        self.own_alerts.clear();
+        for alert in told.iter().filter(|alert| alert.is_active()) {
+            self.counters.transitions += 1;
+            out.transitions.push(alert.clone().lost(self.now));
+        }
+        self.wake_grid();
+    }
+}

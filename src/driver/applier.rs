@@ -116,6 +116,10 @@ impl Applier {
 
     /// Records before this one are gone.
     fn gap(&mut self, record: &Logged, store: &impl Store) -> Result<(), PortError> {
+        if self.applied < self.committed && self.losing.is_none() {
+            // What an earlier owner told of cannot be made again: that takes another beginning.
+            return Err(PortError::Overtaken);
+        }
         let body = Body::Gap(self.applied + 1, record.seq - 1);
         let gap = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &[], body };
         self.engine.handle(&gap, &self.directory, &mut self.effects);

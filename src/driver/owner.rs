@@ -104,6 +104,12 @@ impl<F: Feed + Board, S: SharedStore, C: Clock> Owner<F, S, C> {
                 tracing::warn!("another worker owns the partition now; standing by");
                 Ok(Step::Working)
             }
+            Err(StartError::Port(PortError::Overtaken)) => {
+                tracing::warn!("the log has lost records that are needed; beginning again with what is left");
+                term.give_back(&mut self.parts)?;
+                self.term = None;
+                Ok(Step::Working)
+            }
             Err(error) => Err(self.counted(error)),
         }
     }

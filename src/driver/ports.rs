@@ -56,6 +56,8 @@ pub enum PortError {
     Fenced { place: String },
     #[error("{place} is not what it was: {found}; {hint}")]
     Changed { place: String, found: String, hint: &'static str },
+    #[error("records that were read before went from the log while it was read again")]
+    Overtaken,
     #[error("{place} cannot be reached")]
     Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
 }

@@ -356,6 +356,14 @@ impl Term {
         }
         // What does not go now is in the store, and the next owner publishes it.
         self.publish(parts, false)?;
+        self.give_back(parts)
+    }
+
+    /// Gives the lease back.
+    pub(super) fn give_back<F, S: SharedStore, C>(
+        &self,
+        parts: &mut Parts<F, S, C>,
+    ) -> Result<(), PortError> {
         match parts.store.release(&self.fence) {
             // It ends by itself in a moment.
             Err(PortError::Away { .. }) => Ok(()),

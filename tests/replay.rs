@@ -10,7 +10,7 @@ use streamgauge::core::limits::Limits;
 use streamgauge::core::rule::RuleSet;
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::driver::applier::Applier;
-use streamgauge::driver::ports::{Entry, Logged};
+use streamgauge::driver::ports::{Entry, Logged, Numbers};
 use streamgauge::driver::replay::{self, Options, Outputs};
 use streamgauge::pipeline::load_files;
 use streamgauge::wire::event::Codec;
@@ -113,7 +113,7 @@ fn log(said: &[(i64, Said)]) -> Vec<Logged> {
 /// The alert log and the counters of a log read live.
 fn live(records: &[Logged], data_dir: &Path) -> (String, String) {
     let store = Embedded::open(data_dir).expect("a database");
-    let mut applier = Applier::new(Engine::new(Limits::default()), 0, 0, 0);
+    let mut applier = Applier::new(Engine::new(Limits::default()), 0, 0, Numbers::default());
     for record in records {
         applier.apply(record, &store).expect("a store that answers");
     }
@@ -160,7 +160,7 @@ proptest! {
         let dir = tempfile::tempdir().expect("a directory");
         let records = log(&said);
         let (alerts, counters) = live(&records, dir.path());
-        let lines = records.iter().map(|record| export::line(record).expect("a record of ours") + "\n");
+        let lines = records.iter().map(|record| export::line(None, record).expect("a record of ours") + "\n");
         let replayed = replayed(&lines.collect::<String>(), 2, None);
         prop_assert_eq!(alerts, replayed.alerts);
         prop_assert_eq!(counters, replayed.counters);

@@ -113,6 +113,9 @@ pub struct RunArgs {
     /// Redis server; then windows and state are kept there
     #[arg(long, value_name = "URL", env = "REDIS_URL")]
     pub redis: Option<String>,
+    /// With servers: publish windows on sg.v1.rollup.> as they are sealed and corrected
+    #[arg(long)]
+    pub rollups: bool,
     /// With servers: number of logs that the work is divided into, the same for all workers and for good [default: 1]
     #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub partitions: Option<u32>,

@@ -36,6 +36,8 @@ pub struct File {
     pub grace: Option<Span>,
     pub nats: Option<NatsFile>,
     pub redis: Option<RedisFile>,
+    /// Whether windows are published on sg.v1.rollup.> as they are sealed and corrected (false).
+    pub rollups: bool,
     /// Logs of the deployment, with servers; it never changes (1).
     pub partitions: Option<u32>,
     pub limits: LimitsFile,
@@ -116,6 +118,7 @@ pub struct Config {
     /// Both servers, or none: then everything is in the data dir.
     pub servers: Option<(nats::Settings, redis::Settings)>,
     pub snapshot_every: Duration,
+    pub rollups: bool,
 }
 
 /// Address of the API and the page unless another one is stated.
@@ -143,6 +146,7 @@ impl Config {
             stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
         Ok(Config {
             snapshot_every,
+            rollups: args.rollups || file.rollups,
             servers: servers(args, file.nats, file.redis, file.partitions)?,
             pipelines: dir.or_else(|| default.is_dir().then(|| default.into())),
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),

@@ -33,7 +33,8 @@ async fn serve(config: &Config) -> Result<u8> {
         Some((nats, redis)) => {
             let (nats, redis, snapshot_every) = (nats.clone(), redis.clone(), config.snapshot_every);
             warn_of_spanning(rules.as_ref(), nats.partition.count);
-            let parts = LiveParts { nats, redis, door, limits, rules, snapshot_every };
+            let parts =
+                LiveParts { nats, redis, door, limits, rules, snapshot_every, is_rolling_up: config.rollups };
             let service = service::start_live(parts).await?;
             let partitions = service.workers.len();
             tracing::info!(address = %service.address, partitions, "listening, over nats and redis");

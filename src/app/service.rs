@@ -73,6 +73,7 @@ pub struct LiveParts {
     pub limits: Limits,
     pub rules: Option<RuleSet>,
     pub snapshot_every: Duration,
+    pub is_rolling_up: bool,
 }
 
 /// What serves one partition: the way to its worker, its store, and what the worker does.
@@ -141,7 +142,7 @@ fn seat(
     let own = redis::Shared::new(RedisStore::new(&redis, true)?);
     let limits = Limits { partition, ..parts.limits.clone() };
     let rules = parts.rules.as_ref().map(|rules| rules_of(rules, partition));
-    let (lease, snapshot_every) = (redis.lease, parts.snapshot_every);
+    let (lease, snapshot_every, is_rolling_up) = (redis.lease, parts.snapshot_every, parts.is_rolling_up);
     let (share, tally, handle) = (share.clone(), tally.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
@@ -149,7 +150,18 @@ fn seat(
         own.claim()?;
         tally.standing_by.add(1);
         let (store, clock) = (own, SystemClock);
-        let parts = owner::Parts { feed, store, clock, limits, rules, lease, snapshot_every, share, tally };
+        let parts = owner::Parts {
+            feed,
+            store,
+            clock,
+            limits,
+            rules,
+            lease,
+            snapshot_every,
+            is_rolling_up,
+            share,
+            tally,
+        };
         Owner::new(parts, commands, super::run::tell()).run()
     });
     Ok(Seat { worker, store, run })

@@ -6,7 +6,8 @@
 
 use super::mutant::{self, Mutant};
 use super::ports::{
-    self, CatalogRow, Commit, DeadEvent, Logged, Numbered, PortError, Store, WindowAt, WindowRow,
+    self, CatalogRow, Commit, DeadEvent, Logged, Numbered, Numbers, PortError, Rollup, Store, WindowAt,
+    WindowRow,
 };
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
@@ -17,6 +18,7 @@ use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::alert;
 use crate::wire::event::{Decoded, Decoder};
+use crate::wire::window::WindowView;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,12 +33,16 @@ pub struct Applier {
     committed: u64,
     /// The newest record applied.
     pub applied: u64,
-    transitions: u64, // number of the newest one
+    numbered: Numbers,
     windows: BTreeMap<WindowAt, WindowRow>,
     catalogued: BTreeSet<u64>,
+    /// Where the good events of a record stand in its payload, if not one after the other.
+    good: Vec<u32>,
     pending: Commit,
     published: Vec<Transition>,
     losing: Option<Losing>,
+    /// Whether somebody wants windows as they leave.
+    pub is_rolling_up: bool,
     has_lost: bool,
 }
 
@@ -49,9 +55,9 @@ struct Losing {
 }
 
 impl Applier {
-    /// `committed` and `transitions`: what the store's checkpoint says; `applied`: where the
+    /// `committed` and `numbered`: what the store's checkpoint says; `applied`: where the
     /// engine's snapshot was taken.
-    pub fn new(engine: Engine, applied: u64, committed: u64, transitions: u64) -> Applier {
+    pub fn new(engine: Engine, applied: u64, committed: u64, numbered: Numbers) -> Applier {
         Applier {
             engine,
             decoder: Decoder::new(0),
@@ -59,9 +65,11 @@ impl Applier {
             effects: Effects::default(),
             committed,
             applied,
-            transitions,
+            numbered,
             windows: BTreeMap::new(),
             catalogued: BTreeSet::new(),
+            good: Vec::new(),
+            is_rolling_up: false,
             pending: Commit::default(),
             published: Vec::new(),
             losing: None,
@@ -98,6 +106,13 @@ impl Applier {
         self.engine.handle(&core, &self.directory, &mut self.effects);
         self.applied = record.seq;
         if record.seq > self.committed || mutant::is(Mutant::EffectsTwice) {
+            self.good = Vec::new();
+            if !decoded.bad.is_empty() {
+                // The engine counts good events only; what it refuses has its place among all.
+                let is_bad: BTreeSet<usize> = decoded.bad.iter().map(|bad| bad.index).collect();
+                let all = 0..decoded.events.len() + decoded.bad.len();
+                self.good = all.filter(|index| !is_bad.contains(index)).map(|index| index as u32).collect();
+            }
             for bad in decoded.bad {
                 let (index, reason, message) = (bad.index as u32, Aside::Refused(bad.reason), bad.message);
                 self.pending.dead.push(DeadEvent { seq: record.seq, index, reason, message });
@@ -160,6 +175,9 @@ impl Applier {
                     self.catalogue(&sealed.key);
                     let is_incomplete = sealed.key.is_incomplete;
                     let row = WindowRow { pane: sealed.pane.clone(), revision: 0, is_incomplete };
+                    if self.is_rolling_up {
+                        self.pending.rollups.push(rollup(&sealed.key, &row));
+                    }
                     self.windows.insert(at(&sealed.key), row);
                 }
                 WindowEffect::Correction(correction) => {
@@ -175,13 +193,22 @@ impl Applier {
                     row.pane.merge(&correction.part);
                     row.revision += 1;
                     row.is_incomplete |= correction.key.is_incomplete;
+                    if self.is_rolling_up {
+                        self.pending.rollups.push(rollup(&correction.key, row));
+                    }
                 }
             }
         }
         for transition in &effects.transitions {
-            self.transitions += 1;
+            self.numbered.alerts += 1;
+            let actions = transition.actions.iter().map(|action| {
+                self.numbered.actions += 1;
+                (self.numbered.actions, action.clone())
+            });
+            let actions = actions.collect();
             self.pending.transitions.push(Numbered {
-                number: self.transitions,
+                actions,
+                number: self.numbered.alerts,
                 severity: transition.severity_highest,
                 rule: transition.rule.clone(),
                 json: alert::line(transition),
@@ -189,9 +216,10 @@ impl Applier {
         }
         self.published.extend(effects.transitions);
         let now = self.engine.now();
+        let good = std::mem::take(&mut self.good);
         let dead = |refused: &Refused| DeadEvent {
             seq: refused.seq,
-            index: refused.index,
+            index: good.get(refused.index as usize).copied().unwrap_or(refused.index),
             reason: refused.reason,
             message: format!("event time {} at log time {now}", refused.time),
         };
@@ -247,7 +275,7 @@ impl Applier {
     /// [`Self::failed`] so that it is tried again with what comes until then.
     pub fn commit(&mut self) -> &mut Commit {
         self.pending.applied = self.applied;
-        self.pending.numbered = self.transitions;
+        self.pending.numbered = self.numbered;
         self.pending.is_losing = self.losing.is_some();
         self.pending.windows = std::mem::take(&mut self.windows).into_iter().collect();
         &mut self.pending
@@ -263,6 +291,21 @@ impl Applier {
         self.committed = self.pending.applied;
         self.pending = Commit::default();
         std::mem::take(&mut self.published)
+    }
+}
+
+/// A window as its line, with what its subject is made of.
+fn rollup(key: &WindowKey, row: &WindowRow) -> Rollup {
+    let view = WindowView::new(key, &row.pane, row.revision, false);
+    Rollup {
+        size: key.size,
+        start: key.start,
+        revision: row.revision,
+        series: key.series.id,
+        source: key.series.source.clone(),
+        name: key.series.name.clone(),
+        // Numbers and texts always serialise.
+        json: serde_json::to_string(&view).unwrap_or_default(),
     }
 }
 

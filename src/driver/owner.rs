@@ -7,7 +7,7 @@
 //! it then forgets everything and stands by like a new process. Rejected: trusting the lease alone
 //! (a process may sleep through its end), and publishing first (a crash would publish twice).
 
-use super::ports::{Board, Clock, Feed, PortError, SharedStore};
+use super::ports::{Board, Clock, Feed, Outlet, PortError, SharedStore};
 use super::share::Share;
 use super::tally::Tally;
 use super::term::{Next, Term};
@@ -38,6 +38,8 @@ pub struct Parts<F, S, C> {
     pub lease: Duration,
     /// The engine's whole state is written this often at most.
     pub snapshot_every: Duration,
+    /// Whether windows are published as they are sealed and corrected.
+    pub is_rolling_up: bool,
     /// Of this process, over all partitions.
     pub share: Share,
     pub tally: Arc<Tally>,
@@ -66,7 +68,7 @@ pub enum Step {
     Stopped,
 }
 
-impl<F: Feed + Board, S: SharedStore, C: Clock> Owner<F, S, C> {
+impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     pub fn new(parts: Parts<F, S, C>, commands: Receiver<Command>, publish: Publish) -> Owner<F, S, C> {
         Owner { parts, commands, publish, term: None }
     }

@@ -71,6 +71,22 @@ pub struct Numbered {
     pub severity: Severity,
     pub rule: Arc<str>,
     pub json: String,
+    /// Actions it asks for, each with a number of its own.
+    #[serde(default)]
+    pub actions: Vec<(u64, Arc<str>)>,
+}
+
+/// Numbers of the newest transition and of the newest action; 0 before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numbers {
+    pub alerts: u64,
+    pub actions: u64,
+}
+
+impl Numbers {
+    pub fn max(self, other: Numbers) -> Numbers {
+        Numbers { alerts: self.alerts.max(other.alerts), actions: self.actions.max(other.actions) }
+    }
 }
 
 /// An ordered, durable list of records.
@@ -118,8 +134,8 @@ pub struct Commit {
     pub catalog: Vec<CatalogRow>,
     /// In the order of their numbers.
     pub transitions: Vec<Numbered>,
-    /// Number of the newest transition so far, in this commit or before.
-    pub numbered: u64,
+    /// The newest so far, in this commit or before.
+    pub numbered: Numbers,
     /// Transitions up to this number are published: they need not be kept for that any more.
     pub published: u64,
     /// Windows that are still open, as they are; only for those who read the store.
@@ -128,6 +144,8 @@ pub struct Commit {
     pub active: Option<Vec<(String, String)>>,
     /// (record it was refused in, index, reason, message): kept aside for whoever looks.
     pub dead: Vec<DeadEvent>,
+    /// Windows that left since, for those who want them; not for the store.
+    pub rollups: Vec<Rollup>,
     /// State of the engine at `applied`.
     pub snapshot: Option<Vec<u8>>,
     /// Which log `applied` counts in.
@@ -172,8 +190,8 @@ pub struct Checkpoint {
     pub applied: u64,
     /// The newest snapshot and the record after which it was taken.
     pub snapshot: Option<(u64, Vec<u8>)>,
-    /// Number of the newest transition; 0 before the first.
-    pub transitions: u64,
+    /// Of the newest transition and action.
+    pub numbered: Numbers,
     /// Transitions that may not be published yet, in order.
     pub outbox: Vec<Numbered>,
     /// Which log `applied` counts in.
@@ -278,12 +296,38 @@ pub enum Placed {
 
 /// Where transitions go: each is stored once at its number, however often it is sent.
 pub trait Board {
-    /// Number of the newest one that is there; 0 before the first.
-    fn newest(&mut self) -> Result<u64, PortError>;
+    /// Of the newest that are there.
+    fn newest(&mut self) -> Result<Numbers, PortError>;
     /// The texts of all that are there, in the order of their numbers.
     fn told(&mut self) -> Result<Vec<String>, PortError>;
-    /// One attempt to put each in its place.
+    /// One attempt to put each in its place, and the actions that it asks for in theirs.
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
+}
+
+/// An event that was refused: its record, its place in the payload, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Letter {
+    pub seq: u64,
+    pub index: u32,
+    pub reason: Aside,
+}
+
+/// A window as it leaves for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollup {
+    pub size: WindowSize,
+    pub start: Timestamp,
+    pub revision: u32,
+    pub series: u64,
+    pub source: Arc<str>,
+    pub name: Arc<str>,
+    pub json: String,
+}
+
+/// What else is told to others, at least once each.
+pub trait Outlet {
+    fn dead(&mut self, letters: &[Letter]) -> Result<(), PortError>;
+    fn rollups(&mut self, rollups: &[Rollup]) -> Result<(), PortError>;
 }
 
 /// Where events and decisions enter that do not come through the log itself.

@@ -5,7 +5,8 @@ use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
 use super::owner::Parts;
 use super::ports::{
-    Anchor, Answer, Board, Clock, Entry, Feed, Fence, Logged, Numbered, Placed, PortError, SharedStore,
+    Anchor, Answer, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Outlet, Placed,
+    PortError, SharedStore,
 };
 use super::share::Seat;
 use super::worker::{Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
@@ -68,7 +69,7 @@ pub(super) struct Term {
 
 impl Term {
     /// Restores what the store knows, checks that the log is the one it was read from, reads on.
-    pub(super) fn begin<F: Feed + Board, S: SharedStore, C: Clock>(
+    pub(super) fn begin<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         parts: &mut Parts<F, S, C>,
         fence: Fence,
         seat: Seat,
@@ -87,23 +88,26 @@ impl Term {
         continuity.clone().begin(&extent)?;
         parts.feed.seek(continuity)?;
         let on_board = parts.feed.newest()?;
-        let mut numbered = checkpoint.transitions;
+        let mut numbered = checkpoint.numbered;
         // Others had read what is gone now, or had told of it.
-        let is_gone = extent.first > from && (checkpoint.applied > begun_at || on_board > numbered);
+        let is_ahead = on_board.alerts > numbered.alerts;
+        let is_gone = extent.first > from && (checkpoint.applied > begun_at || is_ahead);
         let is_lossy = is_gone || checkpoint.is_losing;
         if is_lossy || mutant::is(Mutant::NumberFromBoard) {
             numbered = numbered.max(on_board);
         }
         let outbox = if mutant::is(Mutant::ForgetOutbox) { Vec::new() } else { checkpoint.outbox };
         let now = parts.clock.running();
+        let mut applier = Applier::new(engine, begun_at, checkpoint.applied, numbered);
+        applier.is_rolling_up = parts.is_rolling_up;
         let mut term = Term {
             fence,
             seat,
-            applier: Applier::new(engine, begun_at, checkpoint.applied, numbered),
+            applier,
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
             rules: parts.rules.clone(),
             caught_up_at: extent.last,
-            published: on_board.min(numbered),
+            published: on_board.alerts.min(numbered.alerts),
             outbox,
             touched: BTreeSet::new(),
             committed_at: now,
@@ -126,7 +130,7 @@ impl Term {
         Ok(term)
     }
 
-    pub(super) fn step<F: Feed + Board, S: SharedStore, C: Clock>(
+    pub(super) fn step<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
         commands: &Receiver<Command>,
@@ -156,7 +160,7 @@ impl Term {
         wake.clamp(Duration::from_millis(1), WAIT_MAX)
     }
 
-    fn apply<F: Feed + Board, S: SharedStore, C: Clock>(
+    fn apply<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         records: Vec<Logged>,
         parts: &mut Parts<F, S, C>,
@@ -259,7 +263,7 @@ impl Term {
     }
 
     /// One conditional write with everything since the last; then its transitions are published.
-    fn commit<F: Board, S: SharedStore, C: Clock>(
+    fn commit<F: Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
         publish: &mut Publish,
@@ -275,7 +279,7 @@ impl Term {
         self.publish(parts, true)
     }
 
-    fn commit_now<F, S: SharedStore, C: Clock>(
+    fn commit_now<F: Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
         publish: &mut Publish,
@@ -300,6 +304,7 @@ impl Term {
         let snapshot = with_snapshot.then(|| snapshot::encode(&self.applier.engine).ok()).flatten();
         let anchor = self.anchor.clone();
         let commit = self.applier.commit();
+        tell_asides(&mut parts.feed, commit)?;
         (commit.snapshot, commit.open, commit.active) = (snapshot, open, active);
         (commit.published, commit.anchor) = (self.published, anchor);
         if let (true, Some(newest)) = (mutant::is(Mutant::TrimFirst), commit.transitions.last()) {
@@ -314,7 +319,7 @@ impl Term {
     }
 
     /// Publishes what is committed and not published yet; without patience, what goes at once.
-    fn publish<F: Board, S: SharedStore, C: Clock>(
+    fn publish<F: Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
         is_patient: bool,
@@ -345,7 +350,7 @@ impl Term {
     }
 
     /// Leaves everything so that the next owner goes on at once.
-    fn end<F: Feed + Board, S: SharedStore, C: Clock>(
+    fn end<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
         publish: &mut Publish,
@@ -370,6 +375,19 @@ impl Term {
             other => other,
         }
     }
+}
+
+/// Refused events and windows leave before the commit that counts them: at least once.
+fn tell_asides(outlet: &mut impl Outlet, commit: &mut super::ports::Commit) -> Result<(), PortError> {
+    let letter = |dead: &DeadEvent| Letter { seq: dead.seq, index: dead.index, reason: dead.reason };
+    let letters: Vec<Letter> = commit.dead.iter().map(letter).collect();
+    if !letters.is_empty() {
+        outlet.dead(&letters)?;
+    }
+    if !commit.rollups.is_empty() {
+        outlet.rollups(&std::mem::take(&mut commit.rollups))?;
+    }
+    Ok(())
 }
 
 /// The last that was told of each alert.

@@ -119,7 +119,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             Some((at, bytes)) => (snapshot::decode(bytes, limits)?, *at),
             None => (Engine::new(limits), 0),
         };
-        let applier = Applier::new(engine, snapshot_at, checkpoint.applied, checkpoint.transitions);
+        let applier = Applier::new(engine, snapshot_at, checkpoint.applied, checkpoint.numbered);
         let (sender, commands) = sync_channel(COMMANDS_WAITING);
         let newest_stamp = port.newest()?.map_or(Timestamp::MIN, |(_, stamp)| stamp);
         let mut worker = Worker {

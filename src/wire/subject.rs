@@ -5,6 +5,7 @@
 
 use crate::core::alert::Severity;
 use crate::core::partition::{Partition, escape, partition_of};
+use crate::core::window::WindowSize;
 use crate::wire::event::Codec;
 use crate::wire::event::route::partition_of_event;
 use serde::Deserialize;
@@ -137,6 +138,34 @@ impl Subjects {
     /// All transitions of this partition.
     pub fn any_alert(&self) -> String {
         format!("{}.alert.*.*.{}.*", self.root, self.partition.index)
+    }
+
+    /// Action number `number`, asked for by a transition.
+    pub fn action(&self, action: &str, number: u64) -> String {
+        format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition.index)
+    }
+
+    /// All actions of this partition.
+    pub fn any_action(&self) -> String {
+        format!("{}.action.*.{}.*", self.root, self.partition.index)
+    }
+
+    /// Where refused events go.
+    pub fn dead(&self, reason: &str) -> String {
+        format!("{}.dead.{reason}", self.root)
+    }
+
+    /// Where windows go.
+    pub fn rollup(&self, size: WindowSize, source: &str, name: &str) -> String {
+        format!("{}.rollup.{}.{}.{}", self.root, size.name(), escape(source), escape(name))
+    }
+
+    /// What the streams of refused events and of windows take.
+    pub fn asides(&self) -> [(&'static str, Vec<String>); 2] {
+        [
+            ("SG_DEAD", vec![format!("{}.dead.>", self.root)]),
+            ("SG_ROLLUPS", vec![format!("{}.rollup.>", self.root)]),
+        ]
     }
 
     /// The number of a transition, from its subject.

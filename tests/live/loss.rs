@@ -1,8 +1,9 @@
 //! A store or a stream that is gone.
 
-use crate::load::produce;
-use crate::servers::{Servers, wait_for, wait_with_log};
+use crate::load::{now_ms, produce};
+use crate::servers::{Servers, Worker, wait_for, wait_with_log};
 use async_nats::jetstream;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +41,101 @@ fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
     let code =
         wait_with_log("the end", &worker.log.clone(), || worker.process.0.try_wait().expect("a child"));
     assert_eq!(code.code(), Some(1));
-    let log = worker.log.lock().expect("no panic").clone();
-    assert!(log.contains("was made anew") || log.contains("it was made at"), "{log}");
+    wait_with_log("the reason", &worker.log, || {
+        let log = worker.log.lock().expect("no panic");
+        (log.contains("was made anew") || log.contains("it was made at")).then_some(())
+    });
+}
+
+/// Goal: records that retention or somebody took are noticed and said; nothing resolves because of
+/// them. Method: an alert fires, the worker stops, what comes then is purged unread, it starts again.
+#[test]
+fn records_that_are_gone_are_noticed_and_resolve_nothing() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let context = runtime
+        .block_on(async { jetstream::new(async_nats::connect(servers.nats_url()).await.expect("a broker")) });
+    let slow = |count: usize| {
+        let event = json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_400});
+        let payload = Value::Array(vec![event; count]).to_string();
+        let sent = context.publish("sg.v1.metric.s-0.latency_ms", payload.into());
+        runtime.block_on(async { sent.await.expect("sent").await.expect("stored") });
+    };
+    slow(20);
+    let states = |worker: &Worker| -> Option<Vec<String>> {
+        let found: Value = serde_json::from_str(&worker.get("/api/v1/alerts")?).ok()?;
+        let named = |alert: &Value| {
+            format!("{} {}", alert["rule"].as_str().unwrap_or(""), alert["state"].as_str().unwrap_or(""))
+        };
+        Some(found["alerts"].as_array()?.iter().map(named).collect())
+    };
+    let is_slow = |states: &Vec<String>| states.iter().any(|state| state == "slow firing");
+    wait_for("an alert", &worker, || states(&worker).filter(is_slow));
+    assert_eq!(worker.stop(), Some(0));
+    slow(10);
+    slow(10);
+    runtime.block_on(async {
+        let stream = context.get_stream("SG_EVENTS_0").await.expect("a stream");
+        stream.purge().await.expect("purged");
+    });
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    slow(1);
+    let states = wait_for("the gap is told", &worker, || {
+        states(&worker).filter(|states| states.iter().any(|state| state == "_sg_gap firing"))
+    });
+    assert!(is_slow(&states), "{states:?}");
+    assert_eq!(worker.metric("streamgauge_log_gaps_total "), Some(1));
+    let lost = worker.metric("streamgauge_log_records_lost_total ").expect("a number");
+    assert!((2..20).contains(&lost), "{lost} records lost");
+    let windows = worker.get("/api/v1/windows?name=latency_ms&window=1h").expect("windows");
+    assert!(windows.contains("\"incomplete\":true"), "{windows}");
+    let log = worker.get("/api/v1/alerts/log").expect("the log");
+    assert!(!log.contains("\"resolved\",\"change\":\"resolved\",\"severity\":\"warning\""), "{log}");
+}
+
+/// Goal: an event that is refused is told alone, with its reason and its place; an action is asked for
+/// once. Method: a payload of three with one that is no event, and a slow one.
+#[test]
+fn refused_events_and_actions_have_subjects_of_their_own() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let context = runtime
+        .block_on(async { jetstream::new(async_nats::connect(servers.nats_url()).await.expect("a broker")) });
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_600});
+    let old = json!({"type": "metric", "time": 1_000, "source": "s-0", "name": "latency_ms", "value": 1});
+    let payload = json!([event, {"type": "nothing"}, old]).to_string();
+    runtime.block_on(async {
+        let sent = context.publish("sg.v1.metric.s-0.latency_ms", payload.into()).await.expect("sent");
+        sent.await.expect("stored");
+    });
+    let message = |stream: &'static str, subject: &'static str| {
+        let context = context.clone();
+        wait_for(subject, &worker, || {
+            runtime.block_on(async {
+                let stream = context.get_stream(stream).await.ok()?;
+                stream.get_last_raw_message_by_subject(subject).await.ok()
+            })
+        })
+    };
+    let dead = message("SG_DEAD", "sg.v1.dead.bad_event");
+    assert_eq!(&dead.payload[..], br#"{"type":"nothing"}"#);
+    let header =
+        |name: &str| dead.headers.get(name).map(|value| value.as_str().to_string()).unwrap_or_default();
+    assert_eq!(header("Sg-Index"), "1");
+    assert_eq!(header("Sg-Subject"), "sg.v1.metric.s-0.latency_ms");
+    assert_eq!(header("Sg-Stream"), "SG_EVENTS_0");
+    let late = message("SG_DEAD", "sg.v1.dead.too_late");
+    assert_eq!(&late.payload[..], old.to_string().as_bytes());
+    let action = message("SG_ALERTS", "sg.v1.action.page_somebody.0.1");
+    let action: Value = serde_json::from_slice(&action.payload).expect("JSON");
+    assert_eq!(action["alert"]["rule"], "odd");
+    let rollup = message("SG_ROLLUPS", "sg.v1.rollup.1m.s-0.latency_ms");
+    let rollup: Value = serde_json::from_slice(&rollup.payload).expect("JSON");
+    assert_eq!((&rollup["count"], &rollup["revision"]), (&json!(1), &json!(0)));
 }

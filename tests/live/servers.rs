@@ -101,6 +101,9 @@ impl Servers {
             lease,
             "--snapshot-every",
             "1s",
+            "--rollups",
+            "--allowed-lateness",
+            "2s",
             "--partitions",
             &partitions.to_string(),
             "--nats",
@@ -205,7 +208,7 @@ pub fn rules(dir: &Path) -> PathBuf {
 rules:
   - { id: busy, expr: 'count(latency_ms[10s]) by (source) > 200', severity: info, keep_firing_for: 1s }
   - { id: slow, expr: 'p99(latency_ms[1m]) by (source)', levels: { warning: '> 300ms', critical: '> 1200ms' }, for: 2s, min_count: 10 }
-  - { id: odd, expr: 'max(latency_ms[10s]) by (source) > 1500ms', severity: warning }
+  - { id: odd, expr: 'max(latency_ms[10s]) by (source) > 1500ms', severity: warning, actions: [page_somebody] }
 ";
     std::fs::write(path.join("rules.yaml"), text).expect("writable");
     path

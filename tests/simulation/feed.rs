@@ -5,7 +5,9 @@ use crate::process::act;
 use crate::world::{Planted, Shared, World};
 use std::time::Duration;
 use streamgauge::driver::continuity::{Broken, Continuity};
-use streamgauge::driver::ports::{Board, Entry, Extent, Feed, Logged, Numbered, Placed, PortError};
+use streamgauge::driver::ports::{
+    Board, Entry, Extent, Feed, Letter, Logged, Numbered, Numbers, Outlet, Placed, PortError, Rollup,
+};
 
 /// Records in one batch at most.
 const BATCH_MAX: u64 = 12;
@@ -116,9 +118,10 @@ impl Feed for SimFeed {
 }
 
 impl Board for SimFeed {
-    fn newest(&mut self) -> Result<u64, PortError> {
+    fn newest(&mut self) -> Result<Numbers, PortError> {
         act(&self.world, self.who);
-        Ok(self.world.get().board.keys().next_back().copied().unwrap_or(0))
+        let alerts = self.world.get().board.keys().next_back().copied().unwrap_or(0);
+        Ok(Numbers { alerts, actions: 0 })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
@@ -150,5 +153,16 @@ impl Board for SimFeed {
             });
         }
         Ok(placed)
+    }
+}
+
+impl Outlet for SimFeed {
+    fn dead(&mut self, _letters: &[Letter]) -> Result<(), PortError> {
+        act(&self.world, self.who);
+        Ok(())
+    }
+
+    fn rollups(&mut self, _rollups: &[Rollup]) -> Result<(), PortError> {
+        Ok(())
     }
 }

@@ -7,7 +7,9 @@ use streamgauge::core::alert::Transition;
 use streamgauge::core::window::WindowSize;
 use streamgauge::core::{Engine, Timestamp};
 use streamgauge::driver::applier::Applier;
-use streamgauge::driver::ports::{CatalogRow, Checkpoint, DeadEvent, PortError, Store, WindowAt, WindowRow};
+use streamgauge::driver::ports::{
+    CatalogRow, Checkpoint, DeadEvent, Numbers, PortError, Store, WindowAt, WindowRow,
+};
 use streamgauge::wire::row::Row;
 use streamgauge::wire::snapshot;
 
@@ -50,7 +52,7 @@ impl Store for Plain {
 
 /// Windows, alert log and engine of the log up to a record, applied once from the first to the last.
 fn straight(world: &World, to: u64) -> (BTreeMap<WindowAt, WindowRow>, BTreeMap<u64, String>, Applier) {
-    let mut applier = Applier::new(Engine::new(limits()), 0, 0, 0);
+    let mut applier = Applier::new(Engine::new(limits()), 0, 0, Numbers::default());
     let (mut plain, mut alerts) = (Plain::default(), BTreeMap::new());
     for record in &world.log.records[..to as usize] {
         // The plain store never fails.

@@ -82,6 +82,7 @@ fn start(world: &Shared, who: usize, rules: &RuleSet) -> Process {
         rules: Some(rules.clone()),
         lease: Duration::from_millis(LEASE_MS as u64),
         snapshot_every: Duration::from_secs(5),
+        is_rolling_up: false,
         share: Share::new(1),
         tally: Arc::new(Tally::default()),
     };

@@ -47,7 +47,7 @@ impl State {
         let known = &mut self.checkpoint;
         (known.applied, known.anchor) = (commit.applied, commit.anchor.clone());
         known.is_losing = commit.is_losing;
-        known.transitions = commit.numbered;
+        known.numbered = commit.numbered;
         if let Some(snapshot) = &commit.snapshot {
             known.snapshot = Some((commit.applied, snapshot.clone()));
         }

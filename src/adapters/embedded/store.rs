@@ -4,7 +4,7 @@ use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
-    CatalogRow, Checkpoint, Commit, DeadEvent, OwnStore, PortError, Store, WindowAt, WindowRow,
+    CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, OwnStore, PortError, Store, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
@@ -44,9 +44,10 @@ impl Store for Embedded {
                 None => None,
             };
             let alerts = transaction.open_table(ALERTS)?;
-            let transitions = alerts.last()?.map_or(0, |(number, _)| number.value());
+            let numbered =
+                Numbers { alerts: alerts.last()?.map_or(0, |(number, _)| number.value()), actions: 0 };
             let applied = number("applied")?.unwrap_or(0);
-            Ok(Checkpoint { applied, snapshot, transitions, ..Checkpoint::default() })
+            Ok(Checkpoint { applied, snapshot, numbered, ..Checkpoint::default() })
         })
     }
 
@@ -203,7 +204,6 @@ fn write_snapshot(transaction: &WriteTransaction, snapshot: &[u8]) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::pane::Pane;
     use crate::driver::ports::{Entry, Log, WindowRow};
 
     /// Goal: what is past its retention goes, what is not stays, and a log never loses its end.

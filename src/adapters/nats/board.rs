@@ -2,28 +2,22 @@
 //! nothing is there yet. So it is stored once, however often it is sent and by whom.
 
 use super::{ANSWER_WITHIN, Bus, Cause};
-use crate::driver::ports::{Board, Numbered, Placed, PortError};
+use crate::driver::ports::{Board, Numbered, Numbers, Placed, PortError};
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures_util::StreamExt;
+use serde_json::json;
 
 /// Transitions on their way at once.
 const UNDER_WAY_MAX: usize = 256;
 
 impl Board for Bus {
-    fn newest(&mut self) -> Result<u64, PortError> {
-        let stream = self.stream(self.subjects.alerts_stream());
-        let newest = self.patiently("read the newest transition", || async {
-            match stream.get_last_raw_message_by_subject(&self.subjects.any_alert()).await {
-                Ok(message) => Ok(Some(message.subject)),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        });
-        Ok(newest.and_then(|subject| Subjects::alert_number(&subject)).unwrap_or(0))
+    fn newest(&mut self) -> Result<Numbers, PortError> {
+        let (alerts, actions) = (self.subjects.any_alert(), self.subjects.any_action());
+        Ok(Numbers { alerts: self.newest_of(&alerts), actions: self.newest_of(&actions) })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
@@ -70,9 +64,46 @@ impl Board for Bus {
 }
 
 impl Bus {
+    /// The highest number on these subjects; the newest message has it.
+    fn newest_of(&self, subjects: &str) -> u64 {
+        let stream = self.stream(self.subjects.alerts_stream());
+        let newest = self.patiently("read the newest transition", || async {
+            match stream.get_last_raw_message_by_subject(subjects).await {
+                Ok(message) => Ok(Some(message.subject)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        newest.and_then(|subject| Subjects::alert_number(&subject)).unwrap_or(0)
+    }
+
+    /// Actions first: where a transition is known to be there, so are its actions.
+    async fn ask_for_actions(&self, transition: &Numbered) -> bool {
+        for (number, action) in &transition.actions {
+            let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
+            let publish = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0);
+            let sent = self.context.send_publish(self.subjects.action(action, *number), publish).await;
+            let acknowledged = match sent {
+                Ok(sent) => PublishAckFuture::into_future(sent).await,
+                Err(error) => Err(error),
+            };
+            match acknowledged {
+                Ok(_) => {}
+                // It was asked for before.
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     async fn publish_some(&self, transitions: &[Numbered]) -> Vec<Placed> {
         let mut sent = Vec::with_capacity(transitions.len());
         for transition in transitions {
+            if !self.ask_for_actions(transition).await {
+                // Those behind it wait: they are sent again with it.
+                break;
+            }
             let publish = PublishMessage::build()
                 .payload(transition.json.clone().into())
                 .expected_last_subject_sequence(0);
@@ -95,6 +126,7 @@ impl Bus {
                 }
             });
         }
+        placed.resize(transitions.len(), Placed::Unknown);
         placed
     }
 

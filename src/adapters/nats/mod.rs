@@ -8,6 +8,7 @@
 
 mod board;
 pub mod intake;
+mod outlet;
 pub mod publisher;
 mod reader;
 
@@ -104,6 +105,9 @@ impl Bus {
         let bus = Bus { handle, context, subjects, reader: None };
         bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
         bus.check_stream(bus.subjects.alerts_stream().into(), bus.subjects.alerts(), ALERTS_KEPT)?;
+        for (name, subjects) in bus.subjects.asides() {
+            bus.check_stream(name.into(), subjects, EVENTS_KEPT)?;
+        }
         Ok(bus)
     }
 

@@ -210,7 +210,8 @@ impl RedisStore {
         ];
         fields.extend(["losing".into(), u8::from(commit.is_losing).to_string()]);
         fields.extend(["fingerprint".into(), commit.anchor.fingerprint.to_string()]);
-        fields.extend(["transitions".into(), commit.numbered.to_string()]);
+        fields.extend(["transitions".into(), commit.numbered.alerts.to_string()]);
+        fields.extend(["actions".into(), commit.numbered.actions.to_string()]);
         if let Some((at, parts)) = snapshot {
             fields.extend(["snapshot_at".into(), at.to_string(), "snapshot_parts".into(), parts.to_string()]);
             for part in 0..parts {

@@ -9,8 +9,8 @@ use crate::core::series::{SeriesInfo, series_id};
 use crate::core::unit::{Resolution, Unit};
 use crate::core::window::WindowSize;
 use crate::driver::ports::{
-    Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, PortError, SharedStore,
-    Store, WindowAt, WindowRow,
+    Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, PortError,
+    SharedStore, Store, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use ::redis::cmd;
@@ -71,13 +71,14 @@ impl RedisStore {
             None => None,
         };
         let outbox = self.read_outbox()?;
-        let transitions = number("transitions").unwrap_or(0);
-        self.published = outbox.first().map_or(transitions, |oldest| oldest.number - 1);
+        let count = |name| number(name).unwrap_or(0);
+        let numbered = Numbers { alerts: count("transitions"), actions: count("actions") };
+        self.published = outbox.first().map_or(numbered.alerts, |oldest| oldest.number - 1);
         self.read_catalog()?;
         Ok(Checkpoint {
             applied: number("applied").unwrap_or(0),
             snapshot,
-            transitions,
+            numbered,
             outbox,
             is_losing: number("losing") == Some(1),
             anchor: Anchor {

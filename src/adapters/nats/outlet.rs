@@ -1,0 +1,138 @@
+//! What leaves besides transitions, at least once each: refused events and windows.
+//!
+//! Intuition: both follow from the log, so they are published before the commit that counts them; who
+//! dies in between publishes them again, under the same id.
+
+use super::{Bus, Cause};
+use crate::driver::ports::{Letter, Outlet, PortError, Rollup};
+use crate::wire::event::{Codec, msgpack};
+use async_nats::jetstream::context::PublishAckFuture;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+
+/// Messages on their way at once.
+const UNDER_WAY_MAX: usize = 512;
+
+impl Outlet for Bus {
+    fn dead(&mut self, letters: &[Letter]) -> Result<(), PortError> {
+        // Letters of one record stand together: it is fetched once.
+        let mut record: Option<(u64, Option<StreamMessage>)> = None;
+        let mut messages = Vec::with_capacity(letters.len());
+        for letter in letters {
+            let known = record.take().filter(|(seq, _)| *seq == letter.seq);
+            let found = match known {
+                Some((_, found)) => found,
+                None => self.fetch(letter.seq),
+            };
+            messages.push(self.letter(letter, found.as_ref()));
+            record = Some((letter.seq, found));
+        }
+        self.send_all(messages);
+        Ok(())
+    }
+
+    fn rollups(&mut self, rollups: &[Rollup]) -> Result<(), PortError> {
+        let message = |rollup: &Rollup| {
+            let subject = self.subjects.rollup(rollup.size, &rollup.source, &rollup.name);
+            let id = format!(
+                "{:016x}:{}:{}:{}",
+                rollup.series,
+                rollup.size.name(),
+                rollup.start.ms(),
+                rollup.revision
+            );
+            (subject, PublishMessage::build().message_id(id).payload(rollup.json.clone().into()))
+        };
+        let messages = rollups.iter().map(message).collect();
+        self.send_all(messages);
+        Ok(())
+    }
+}
+
+impl Bus {
+    /// A record as the stream has it; nothing where it has gone since.
+    fn fetch(&self, seq: u64) -> Option<StreamMessage> {
+        use async_nats::jetstream::stream::RawMessageErrorKind;
+        let stream = self.stream(&self.subjects.events_stream());
+        self.patiently("read a record again", || async {
+            match stream.get_raw_message(seq).await {
+                Ok(message) => Ok(Some(message)),
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn letter(&self, letter: &Letter, record: Option<&StreamMessage>) -> (String, PublishMessage) {
+        let stream = self.subjects.events_stream();
+        let codec = record.map(|record| {
+            crate::wire::subject::codec(record.headers.get("Content-Type").map(|value| value.as_str()))
+        });
+        let payload =
+            record.map(|record| one_event(codec.unwrap_or(Codec::Json), &record.payload, letter.index));
+        let subject = record.map_or("", |record| record.subject.as_str());
+        let publish = PublishMessage::build()
+            .message_id(format!("{stream}:{}:{}", letter.seq, letter.index))
+            .header("Sg-Reason", letter.reason.name())
+            .header("Sg-Stream", stream.as_str())
+            .header("Sg-Stream-Seq", letter.seq.to_string())
+            .header("Sg-Index", letter.index.to_string())
+            .header("Sg-Subject", subject)
+            .header("Content-Type", codec.unwrap_or(Codec::Json).content_type())
+            .payload(payload.unwrap_or_default().into());
+        (self.subjects.dead(letter.reason.name()), publish)
+    }
+
+    /// Sends each until it is acknowledged.
+    fn send_all(&self, messages: Vec<(String, PublishMessage)>) {
+        for some in messages.chunks(UNDER_WAY_MAX) {
+            self.patiently("publish what is set aside", || async {
+                let mut sent = Vec::with_capacity(some.len());
+                for (subject, publish) in some {
+                    sent.push(
+                        self.context
+                            .send_publish(subject.clone(), publish.clone())
+                            .await
+                            .map_err(Cause::from)?,
+                    );
+                }
+                for sent in sent {
+                    PublishAckFuture::into_future(sent).await?;
+                }
+                Ok::<_, Cause>(())
+            });
+        }
+    }
+}
+
+/// The bytes of one event of a payload; all of them where it cannot be split.
+fn one_event(codec: Codec, payload: &[u8], index: u32) -> Vec<u8> {
+    let at = index as usize;
+    let one = match codec {
+        Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
+            let events = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(payload).ok();
+            events.and_then(|events| events.get(at).map(|event| event.get().as_bytes().to_vec()))
+        }
+        Codec::Json => None,
+        Codec::Ndjson => {
+            let mut lines = payload.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            lines.nth(at).map(<[u8]>::to_vec)
+        }
+        Codec::MessagePack => {
+            let events = msgpack::elements(payload).ok();
+            events.and_then(|events| events.get(at).map(|event| event.to_vec()))
+        }
+    };
+    one.unwrap_or_else(|| payload.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refused_event_is_told_alone() {
+        assert_eq!(one_event(Codec::Json, br#"[{"a":1}, {"b":2}]"#, 1), br#"{"b":2}"#);
+        assert_eq!(one_event(Codec::Ndjson, b"x\n\ny\n", 1), b"y");
+        assert_eq!(one_event(Codec::Json, b"{nonsense", 0), b"{nonsense");
+    }
+}

@@ -13,7 +13,7 @@ use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
 use crate::core::effect::{Aside, Refused, WindowEffect};
 use crate::core::event::{Body, Control, Record};
-use crate::core::identity::Directory;
+use crate::core::identity::{Directory, Identity};
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::alert;
@@ -21,6 +21,7 @@ use crate::wire::event::{Decoded, Decoder};
 use crate::wire::window::WindowView;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// An engine with everything around it that a log needs.
 #[derive(Debug)]
@@ -77,23 +78,40 @@ impl Applier {
         }
     }
 
+    /// What another decoder found, before records that it decoded are applied.
+    pub fn learn(&mut self, decoder: usize, is_anew: bool, found: Vec<Arc<Identity>>) {
+        if is_anew {
+            self.directory.forget(decoder);
+            self.engine.forget_decoder(decoder);
+        }
+        self.directory.learn(decoder, found);
+    }
+
     /// Applies one record; how many values it held.
     pub fn apply(&mut self, record: &Logged, store: &impl Store) -> Result<u64, PortError> {
-        if self.decoder.trim() {
-            self.directory.forget(0);
-            self.engine.forget_decoder(0);
+        let mut decoded = Decoded::default();
+        if let ports::Entry::Events(codec, payload) = &record.entry {
+            if self.decoder.trim() {
+                self.learn(0, true, Vec::new());
+            }
+            self.decoder.payload(*codec, payload, &mut decoded);
+            self.directory.learn(0, self.decoder.take_found());
         }
+        self.apply_decoded(record, decoded, store)
+    }
+
+    /// Applies a record whose payload is decoded.
+    pub fn apply_decoded(
+        &mut self,
+        record: &Logged,
+        decoded: Decoded,
+        store: &impl Store,
+    ) -> Result<u64, PortError> {
         if record.seq > self.applied + 1 {
             self.gap(record, store)?;
         }
-        let mut decoded = Decoded::default();
         let control = match &record.entry {
-            ports::Entry::Events(codec, payload) => {
-                self.decoder.payload(*codec, payload, &mut decoded);
-                self.directory.learn(0, self.decoder.take_found());
-                None
-            }
-            ports::Entry::Tick => None,
+            ports::Entry::Events(..) | ports::Entry::Tick => None,
             ports::Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
         };
         let bad: Vec<Refusal> = decoded.bad.iter().map(|bad| bad.reason).collect();

@@ -1,5 +1,6 @@
 //! The shell around the engine: brings records in order, carries effects out.
 
+pub mod ahead;
 pub mod applier;
 pub mod continuity;
 pub mod file;

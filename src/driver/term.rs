@@ -1,5 +1,6 @@
 //! One time of owning a partition: read, apply, commit, publish. Nothing of it survives its end.
 
+use super::ahead::{self, Ahead};
 use super::applier::Applier;
 use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
@@ -15,6 +16,7 @@ use crate::core::alert::Transition;
 use crate::core::event::Control;
 use crate::core::rule::RuleSet;
 use crate::core::window::WindowSize;
+use crate::wire::event::Decoded;
 use crate::wire::{alert, snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
@@ -52,6 +54,7 @@ pub(super) struct Term {
     fence: Fence,
     seat: Seat,
     applier: Applier,
+    ahead: Ahead,
     anchor: Anchor,
     /// Rules to put in force once everything that is in the log is applied.
     rules: Option<RuleSet>,
@@ -104,6 +107,7 @@ impl Term {
             fence,
             seat,
             applier,
+            ahead: Ahead::default(),
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
             rules: parts.rules.clone(),
             caught_up_at: extent.last,
@@ -136,8 +140,9 @@ impl Term {
         commands: &Receiver<Command>,
         publish: &mut Publish,
     ) -> Result<Next, StartError> {
-        let records = parts.feed.next(self.patience(parts))?;
-        let is_idle = records.is_empty();
+        let wait = if self.ahead.is_busy() { Duration::ZERO } else { self.patience(parts) };
+        let records = parts.feed.next(wait)?;
+        let is_idle = records.is_empty() && !self.ahead.is_busy();
         self.apply(records, parts, publish)?;
         let is_told = self.obey(parts, commands);
         if is_told || self.seat.give_up_surplus() {
@@ -160,18 +165,35 @@ impl Term {
         wake.clamp(Duration::from_millis(1), WAIT_MAX)
     }
 
+    /// The next records to be applied: decoded ahead, or as they are where that is not worth it.
+    fn decoded(&mut self, records: Vec<Logged>) -> Option<Vec<(Logged, Option<Decoded>)>> {
+        let ready = self.ahead.take();
+        if !records.is_empty() && (ready.is_some() || Ahead::is_worth(&records)) {
+            self.ahead.give(records);
+        } else if !records.is_empty() {
+            return Some(records.into_iter().map(|record| (record, None)).collect());
+        }
+        let batch = ready?;
+        self.applier.learn(ahead::DECODER, batch.is_anew, batch.found);
+        Some(batch.records)
+    }
+
     fn apply<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         records: Vec<Logged>,
         parts: &mut Parts<F, S, C>,
         publish: &mut Publish,
     ) -> Result<(), StartError> {
-        let last = records.len().saturating_sub(1);
-        for (place, mut record) in records.into_iter().enumerate() {
+        let Some(batch) = self.decoded(records) else { return Ok(()) };
+        let last = batch.len().saturating_sub(1);
+        for (place, (mut record, decoded)) in batch.into_iter().enumerate() {
             if mutant::is(Mutant::WallTime) {
                 record.stamp = parts.clock.now();
             }
-            self.applier.apply(&record, &parts.store)?;
+            match decoded {
+                Some(decoded) => self.applier.apply_decoded(&record, decoded, &parts.store)?,
+                None => self.applier.apply(&record, &parts.store)?,
+            };
             let is_full = self.applier.pending_windows() >= COMMIT_WINDOWS_MAX;
             if is_full || place == last {
                 self.anchor.fingerprint = record.fingerprint();

@@ -46,6 +46,27 @@ pub enum Said {
     Control,
 }
 
+/// The subjects of an event stream that are not of services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    tick: String,
+    control: String,
+}
+
+impl Own {
+    /// What a message of the event stream is.
+    #[inline]
+    pub fn said(&self, subject: &str) -> Said {
+        if subject == self.tick {
+            Said::Tick
+        } else if subject == self.control {
+            Said::Control
+        } else {
+            Said::Events
+        }
+    }
+}
+
 impl Subjects {
     /// `root`: `sg.v1` unless a deployment chose another one.
     pub fn new(root: &str, partition: Partition) -> Subjects {
@@ -173,15 +194,9 @@ impl Subjects {
         subject.rsplit('.').next()?.parse().ok()
     }
 
-    /// What a message of the event stream is.
-    pub fn said(&self, subject: &str) -> Said {
-        if subject == self.tick() {
-            Said::Tick
-        } else if subject == self.control() {
-            Said::Control
-        } else {
-            Said::Events
-        }
+    /// What messages of the event stream are told apart by.
+    pub fn read_as(&self) -> Own {
+        Own { tick: self.tick(), control: self.control() }
     }
 }
 
@@ -202,8 +217,8 @@ mod tests {
             "sg.v1.alert.critical.p99=20=3E=201s.0.7"
         );
         assert_eq!(Subjects::alert_number("sg.v1.alert.critical.x.0.7"), Some(7));
-        assert_eq!(subjects.said("sg.v1.p.0.tick"), Said::Tick);
-        assert_eq!(subjects.said("sg.v1.metric.checkout.latency_ms"), Said::Events);
+        assert_eq!(subjects.read_as().said("sg.v1.p.0.tick"), Said::Tick);
+        assert_eq!(subjects.read_as().said("sg.v1.metric.checkout.latency_ms"), Said::Events);
         let metric = r#"{"type":"metric","source":"a.b","name":"c","value":1}"#;
         assert_eq!(subjects.of_event(metric), "sg.v1.metric.a=2Eb.c");
         assert_eq!(subjects.of_event(r#"{"type":"run","pipeline":"p"}"#), "sg.v1.stage.p._run");

@@ -10,6 +10,7 @@ mod board;
 pub mod intake;
 mod outlet;
 pub mod publisher;
+mod pull;
 mod reader;
 
 use crate::core::Timestamp;
@@ -53,6 +54,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// One partition's streams.
 pub struct Bus {
     handle: Handle,
+    client: Client,
     context: Context,
     subjects: Subjects,
     reader: Option<Reader>,
@@ -99,10 +101,10 @@ impl Bus {
         let client = handle.block_on(connect(&settings.url))?;
         // The client starts a task of its own.
         let entered = handle.enter();
-        let mut context = async_nats::jetstream::new(client);
+        let mut context = async_nats::jetstream::new(client.clone());
         drop(entered);
         context.set_timeout(ANSWER_WITHIN);
-        let bus = Bus { handle, context, subjects, reader: None };
+        let bus = Bus { handle, client, context, subjects, reader: None };
         bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
         bus.check_stream(bus.subjects.alerts_stream().into(), bus.subjects.alerts(), ALERTS_KEPT)?;
         for (name, subjects) in bus.subjects.asides() {
@@ -218,7 +220,8 @@ impl Feed for Bus {
     }
 
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError> {
-        self.reader = Some(Reader::start(&self.handle, self.context.clone(), &self.subjects, continuity));
+        let client = (self.client.clone(), self.context.clone());
+        self.reader = Some(Reader::start(&self.handle, client, &self.subjects, continuity));
         Ok(())
     }
 

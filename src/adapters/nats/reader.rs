@@ -4,36 +4,26 @@
 //! break the consumer is thrown away, and a new one begins where continuity says.
 //! Invariant: back-pressure is the pull; nobody reads further than the worker may want.
 
+use super::pull::Pull;
 use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
 use crate::driver::ports::{Entry, Logged, PortError};
-use crate::wire::subject::{Said, Subjects, codec};
+use crate::wire::subject::{Own, Said, Subjects, codec};
+use async_nats::header::HeaderName;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::message::Message;
-use futures_util::StreamExt;
+use async_nats::{Client, Message};
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 
-/// Messages handed over together at most.
-const BATCH_MAX: usize = 1_024;
-
 /// Batches that may wait for the worker; then reading stops: back-pressure is the pull.
 const BATCHES_WAITING: usize = 8;
 
-/// Messages and bytes of one pull: a quarter of the client's own buffer of 65,536, and what
-/// nats-server 2.9 sends without taking the client for a slow one.
-const PULL_MESSAGES: usize = 5_000;
-const PULL_BYTES: usize = 16 << 20;
-
 /// A consumer that nobody reads is forgotten by the broker after this.
 const CONSUMER_KEPT: Duration = Duration::from_secs(60);
-
-/// Without a sign of life for twice this the consumer is made anew.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The task that reads, and what it hands over.
 #[derive(Debug)]
@@ -51,13 +41,13 @@ impl Drop for Reader {
 impl Reader {
     pub(super) fn start(
         handle: &Handle,
-        context: Context,
+        (client, context): (Client, Context),
         subjects: &Subjects,
         continuity: Continuity,
     ) -> Reader {
         let (sender, records) = channel(BATCHES_WAITING);
-        let subjects = subjects.clone();
-        let cursor = Cursor { context, stream: subjects.events_stream(), subjects, continuity };
+        let (stream, own) = (subjects.events_stream(), subjects.read_as());
+        let cursor = Cursor { client, context, own, stream, continuity };
         Reader { records, task: handle.spawn(cursor.run(sender)) }
     }
 
@@ -71,14 +61,15 @@ impl Reader {
 
 /// Where reading stands.
 struct Cursor {
+    client: Client,
     context: Context,
-    subjects: Subjects,
+    own: Own,
     stream: String,
     continuity: Continuity,
 }
 
 /// Why a consumer was given up.
-enum Broken {
+pub(super) enum Broken {
     /// Try again with a new one.
     Consumer(Cause),
     /// The stream is not the one that was read; somebody must look.
@@ -88,7 +79,7 @@ enum Broken {
 }
 
 /// Whatever goes wrong on the way is a reason for a new consumer.
-fn lost(error: impl Into<Cause>) -> Broken {
+pub(super) fn lost(error: impl Into<Cause>) -> Broken {
     Broken::Consumer(error.into())
 }
 
@@ -132,13 +123,12 @@ impl Cursor {
         };
         let made = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await;
         let consumer = made.map_err(lost)?.map_err(lost)?;
-        let pulled = consumer.stream().max_messages_per_batch(PULL_MESSAGES).max_bytes_per_batch(PULL_BYTES);
-        let messages = pulled.heartbeat(HEARTBEAT).expires(HEARTBEAT * 5).messages().await.map_err(lost)?;
-        let mut chunks = messages.ready_chunks(BATCH_MAX);
-        while let Some(chunk) = chunks.next().await {
+        let mut pull = Pull::begin(&self.client, &self.stream, &consumer.cached_info().name).await?;
+        loop {
+            let chunk = pull.next().await?;
             let mut batch = Vec::with_capacity(chunk.len());
             let taken = chunk.into_iter().try_for_each(|message| {
-                let (place, record) = self.record(&message.map_err(lost)?).map_err(lost)?;
+                let (place, record) = self.record(message).map_err(lost)?;
                 if self.take(place, &record)? {
                     batch.push(record);
                 }
@@ -150,7 +140,6 @@ impl Cursor {
             }
             taken?;
         }
-        Err(lost("the consumer has ended"))
     }
 
     fn take(&mut self, place: u64, record: &Logged) -> Result<bool, Broken> {
@@ -166,26 +155,67 @@ impl Cursor {
     }
 
     /// A message with its place in the consumer.
-    fn record(&self, message: &Message) -> Result<(u64, Logged), Cause> {
-        let info = message.info()?;
-        let stamp = stamp(info.published.unix_timestamp_nanos());
-        let record = Logged { seq: info.stream_sequence, stamp, entry: self.entry(message) };
-        Ok((info.consumer_sequence, record))
+    fn record(&self, message: Message) -> Result<(u64, Logged), Cause> {
+        let reply = message.reply.as_ref().ok_or("a message without its place")?;
+        let place = Place::parse(reply).ok_or_else(|| format!("`{reply}` is no place"))?;
+        let stamp = stamp(i128::from(place.stamp_ns));
+        let entry = entry(&self.own, message);
+        Ok((place.in_consumer, Logged { seq: place.in_stream, stamp, entry }))
     }
+}
 
-    fn entry(&self, message: &Message) -> Entry {
-        match self.subjects.said(&message.subject) {
-            Said::Tick => Entry::Tick,
-            Said::Control => Entry::Control(message.payload.to_vec()),
-            Said::Events => {
-                let headers = message.headers.as_ref();
-                let content_type = headers.and_then(|headers| {
-                    let mut all = headers.iter();
-                    all.find(|(name, _)| name.to_string().eq_ignore_ascii_case("content-type"))
-                });
-                let content_type = content_type.and_then(|(_, values)| values.first()).map(|v| v.as_str());
-                Entry::Events(codec(content_type), message.payload.to_vec())
-            }
+/// A message's payload as what its subject says.
+fn entry(own: &Own, message: Message) -> Entry {
+    match own.said(&message.subject) {
+        Said::Tick => Entry::Tick,
+        Said::Control => Entry::Control(message.payload.to_vec()),
+        Said::Events => {
+            let headers = message.headers.as_ref();
+            let content_type = headers.and_then(|headers| {
+                let is_it =
+                    |name: &HeaderName| AsRef::<str>::as_ref(name).eq_ignore_ascii_case("content-type");
+                headers.iter().find(|(name, _)| is_it(name)).and_then(|(_, values)| values.first())
+            });
+            Entry::Events(codec(content_type.map(|value| value.as_str())), message.payload.to_vec())
         }
+    }
+}
+
+/// Where a message stands; the broker writes it into the subject for acknowledgements:
+/// `$JS.ACK.<stream>.<consumer>.<delivered>.<in stream>.<in consumer>.<time>.<pending>`, in newer
+/// servers with domain and account before the stream and one more token at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    in_stream: u64,
+    in_consumer: u64,
+    stamp_ns: i64,
+}
+
+impl Place {
+    fn parse(reply: &str) -> Option<Place> {
+        let skipped = match reply.bytes().filter(|byte| *byte == b'.').count() {
+            8 => 5,
+            10.. => 7,
+            _ => return None,
+        };
+        let mut tokens = reply.strip_prefix("$JS.ACK.")?.split('.').skip(skipped - 2);
+        let in_stream = tokens.next()?.parse().ok()?;
+        let in_consumer = tokens.next()?.parse().ok()?;
+        let stamp_ns = tokens.next()?.parse().ok()?;
+        Some(Place { in_stream, in_consumer, stamp_ns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_old_and_new_servers_are_read() {
+        let place = Place { in_stream: 7, in_consumer: 3, stamp_ns: 1_700_000_000_000_000_001 };
+        assert_eq!(Place::parse("$JS.ACK.SG_EVENTS_0.abc.1.7.3.1700000000000000001.42"), Some(place));
+        let new = "$JS.ACK._.ACCOUNT.SG_EVENTS_0.abc.1.7.3.1700000000000000001.42.token";
+        assert_eq!(Place::parse(new), Some(place));
+        assert_eq!(Place::parse("$JS.ACK.SG_EVENTS_0.abc.1.7"), None);
     }
 }

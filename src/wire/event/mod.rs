@@ -119,9 +119,15 @@ impl Decoder {
     }
 
     fn ndjson(&mut self, bytes: &[u8], out: &mut Decoded) {
-        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        for (index, line) in lines.enumerate() {
-            self.json_one(index, line, out);
+        let (mut rest, mut index) = (bytes, 0);
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let (line, behind) = rest.split_at(end);
+            rest = behind.get(1..).unwrap_or_default();
+            if !line.trim_ascii_start().is_empty() {
+                self.json_one(index, line, out);
+                index += 1;
+            }
         }
     }
 

@@ -1,0 +1,355 @@
+//! The service over NATS and Redis against its limit: the same client draining the same stream and
+//! doing nothing with it. `cargo bench --bench live`; needs nats-server and redis-server.
+//!
+//! Everything is on one machine and shares its cores with the servers, ours and the limit alike.
+
+use async_nats::jetstream::{self, Context, consumer::AckPolicy, consumer::DeliverPolicy, consumer::pull};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Rounds of each figure; the median counts.
+const ROUNDS: usize = 3;
+
+const SERIES: u64 = 1_000;
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn spawn(command: &mut Command) -> Process {
+    Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("installed"))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
+}
+
+/// A broker and a store of their own.
+struct Servers {
+    _nats: Process,
+    _redis: Process,
+    nats_url: String,
+    redis_url: String,
+}
+
+impl Servers {
+    fn start(dir: &Path) -> Servers {
+        let (nats, redis) = (free_port(), free_port());
+        let data = dir.join("redis");
+        std::fs::create_dir_all(&data).expect("writable");
+        let mut broker = Command::new("nats-server");
+        broker.args(["-a", "127.0.0.1", "-js", "-p", &nats.to_string(), "-sd"]).arg(dir.join("nats"));
+        let mut store = Command::new("redis-server");
+        store.args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &redis.to_string(),
+            "--appendonly",
+            "yes",
+            "--save",
+            "",
+        ]);
+        store.arg("--dir").arg(data);
+        Servers {
+            _nats: spawn(&mut broker),
+            _redis: spawn(&mut store),
+            nats_url: format!("nats://127.0.0.1:{nats}"),
+            redis_url: format!("redis://127.0.0.1:{redis}"),
+        }
+    }
+
+    fn redis(&self) -> redis::Connection {
+        let client = redis::Client::open(self.redis_url.as_str()).expect("a url");
+        loop {
+            match client.get_connection() {
+                Ok(connection) => return connection,
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    fn worker(&self, pipelines: &Path, interval: &str) -> (Process, String) {
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+        command.args(["run", "--nats", &self.nats_url, "--redis", &self.redis_url, "--listen"]);
+        command.arg(format!("127.0.0.1:{port}")).arg("--pipelines").arg(pipelines);
+        command.args(["--evaluation-interval", interval]);
+        (spawn(&mut command), format!("http://127.0.0.1:{port}/metrics"))
+    }
+
+    fn flush(&self) {
+        redis::cmd("FLUSHALL").query::<()>(&mut self.redis()).expect("redis answers");
+    }
+}
+
+async fn connect(url: &str) -> Context {
+    let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+    let mut context = jetstream::new(options.connect(url).await.expect("a url"));
+    context.set_timeout(Duration::from_secs(10));
+    context
+}
+
+/// What one message holds.
+#[derive(Clone, Copy)]
+enum Shape {
+    One,
+    Hundred,
+    Samples,
+}
+
+impl Shape {
+    fn name(self) -> &'static str {
+        match self {
+            Shape::One => "one event a message",
+            Shape::Hundred => "a hundred events a message",
+            Shape::Samples => "samples, 500 values a message",
+        }
+    }
+
+    fn values(self) -> u64 {
+        match self {
+            Shape::One => 1,
+            Shape::Hundred => 100,
+            Shape::Samples => 500,
+        }
+    }
+
+    fn messages(self) -> u64 {
+        match self {
+            Shape::One => 600_000,
+            Shape::Hundred => 30_000,
+            Shape::Samples => 20_000,
+        }
+    }
+
+    /// Message number `n`: subject and payload.
+    fn message(self, n: u64) -> (String, String) {
+        let time = now_ms();
+        let event = |series: u64, value: u64| {
+            json!({"type": "metric", "time": time, "source": format!("s-{}", series % 50), "name": "latency_ms",
+                "unit": "ms", "labels": {"host": format!("h-{series}")}, "value": (value * 7_919 % 100_000) as f64 / 100.0})
+        };
+        let series = n % SERIES;
+        let payload = match self {
+            Shape::One => event(series, n).to_string(),
+            Shape::Hundred => {
+                let lines = (0..100).map(|at| event((n * 100 + at) % SERIES, n * 100 + at).to_string());
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            Shape::Samples => json!({"type": "samples", "source": format!("s-{}", series % 50), "name": "latency_ms",
+                "unit": "ms", "labels": {"host": format!("h-{series}")},
+                "times": vec![time; 500],
+                "values": (0..500).map(|at| ((n * 500 + at) * 7_919 % 100_000) as f64 / 100.0).collect::<Vec<_>>()})
+            .to_string(),
+        };
+        (format!("sg.v1.metric.s-{}.latency_ms", series % 50), payload)
+    }
+}
+
+/// Fills the event stream with one shape.
+async fn fill(context: &Context, shape: Shape) {
+    let stream = context.get_stream("SG_EVENTS_0").await.expect("made by the worker");
+    stream.purge().await.expect("purged");
+    let mut waiting = VecDeque::new();
+    for n in 0..shape.messages() {
+        let (subject, payload) = shape.message(n);
+        let mut headers = async_nats::HeaderMap::new();
+        let payload = payload.into();
+        let sent = if matches!(shape, Shape::Hundred) {
+            headers.insert("Content-Type", "application/x-ndjson");
+            context.publish_with_headers(subject, headers, payload).await
+        } else {
+            context.publish(subject, payload).await
+        };
+        waiting.push_back(sent.expect("sent"));
+        if waiting.len() > 4_000 {
+            waiting.pop_front().expect("some").await.expect("stored");
+        }
+    }
+    for sent in waiting {
+        sent.await.expect("stored");
+    }
+}
+
+/// Messages a second of the client alone, reading as the worker does.
+async fn drain(context: &Context) -> f64 {
+    let stream = context.get_stream("SG_EVENTS_0").await.expect("a stream");
+    let state = &stream.cached_info().state;
+    let (first, last) = (state.first_sequence, state.last_sequence);
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: first },
+        ack_policy: AckPolicy::None,
+        memory_storage: true,
+        num_replicas: 1,
+        ..pull::Config::default()
+    };
+    let consumer = stream.create_consumer(config).await.expect("a consumer");
+    let pulled = consumer.stream().max_messages_per_batch(5_000).max_bytes_per_batch(16 << 20);
+    let mut messages = pulled
+        .heartbeat(Duration::from_secs(1))
+        .expires(Duration::from_secs(5))
+        .messages()
+        .await
+        .expect("messages");
+    let begun = Instant::now();
+    for _ in first..=last {
+        messages.next().await.expect("a message").expect("read");
+    }
+    (last + 1 - first) as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// A number of the worker's /metrics.
+fn metric(url: &str, name: &str) -> Option<u64> {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
+    let text = agent.get(url).call().ok()?.body_mut().read_to_string().ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+/// Values a second of the whole service: decoding, windows, rules, commits.
+fn serve(servers: &Servers, pipelines: &Path, shape: Shape) -> f64 {
+    servers.flush();
+    let (worker, url) = servers.worker(pipelines, "1s");
+    let total = shape.messages() * shape.values();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|(_, count)| *count < total) {
+        if let Some(count) = metric(&url, "streamgauge_events_received_total ").filter(|count| *count > 0) {
+            seen.push((Instant::now(), count));
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let ((begun, first), (ended, last)) = (seen[0], seen[seen.len() - 1]);
+    drop(worker);
+    (last - first) as f64 / (ended - begun).as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn throughput(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path, shape: Shape) {
+    let context = runtime.block_on(connect(&servers.nats_url));
+    runtime.block_on(fill(&context, shape));
+    let (mut limits, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let limit = runtime.block_on(drain(&context)) * shape.values() as f64;
+        let served = serve(servers, pipelines, shape);
+        limits.push(limit);
+        ours.push(served);
+        ratios.push(served / limit);
+    }
+    println!(
+        "{}: limit {:.2} M values/s, ours {:.2} M values/s = {:.2} of it",
+        shape.name(),
+        median(limits) / 1e6,
+        median(ours) / 1e6,
+        median(ratios)
+    );
+}
+
+/// Time from publishing a breaching event to its alert at a subscriber, under load.
+fn latency(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path, interval: &str) {
+    servers.flush();
+    let context = runtime.block_on(connect(&servers.nats_url));
+    runtime.block_on(async {
+        for name in ["SG_EVENTS_0", "SG_ALERTS"] {
+            context.get_stream(name).await.expect("a stream").purge().await.expect("purged");
+        }
+    });
+    let (worker, url) = servers.worker(pipelines, interval);
+    while metric(&url, "streamgauge_rules ").is_none_or(|rules| rules == 0) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let mut times = runtime.block_on(async {
+        let client = async_nats::connect(&servers.nats_url).await.expect("a broker");
+        let mut alerts = client.subscribe("sg.v1.alert.>").await.expect("subscribed");
+        client.flush().await.expect("flushed");
+        let load = tokio::spawn({
+            let context = context.clone();
+            async move {
+                let begun = Instant::now();
+                for n in 0u64.. {
+                    let (subject, payload) = Shape::One.message(n);
+                    // Not awaited: the load is what matters, not each of its messages.
+                    drop(context.publish(subject, payload.into()).await);
+                    if n.is_multiple_of(200) {
+                        let due = Duration::from_millis(n / 20);
+                        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+                    }
+                }
+            }
+        });
+        let mut times = Vec::new();
+        for n in 0..120u64 {
+            let event = json!({"type": "metric", "time": now_ms(), "source": format!("breach-{n}"), "name": "breach_ms", "value": 5_000});
+            let begun = Instant::now();
+            context.publish("sg.v1.metric.breach.breach_ms", event.to_string().into()).await.expect("sent");
+            loop {
+                let alert = alerts.next().await.expect("an alert");
+                let alert: Value = serde_json::from_slice(&alert.payload).expect("JSON");
+                if alert["key"]["source"] == format!("breach-{n}") && alert["state"] == "firing" {
+                    break;
+                }
+            }
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            // Not in step with the grid.
+            tokio::time::sleep(Duration::from_millis(n * 37 % 101)).await;
+        }
+        load.abort();
+        times
+    });
+    drop(worker);
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    println!("alert latency, grid {interval}, 20 k events/s: p50 {:.0} ms, p99 {:.0} ms", at(0.5), at(0.99));
+}
+
+const RULES: &str = "version: 1
+rules:
+  - { id: breach, expr: 'max(breach_ms[10s]) by (source) > 1s', severity: critical }
+  - { id: slow, expr: 'p99(latency_ms[1m]) by (source) > 5s', severity: warning, for: 1m }
+  - { id: rate, expr: 'rate(latency_ms[5m]) by (source) > 1000000', severity: warning }
+";
+
+fn main() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pipelines = dir.path().join("pipelines");
+    std::fs::create_dir_all(&pipelines).expect("writable");
+    std::fs::write(pipelines.join("rules.yaml"), RULES).expect("writable");
+    let servers = Servers::start(dir.path());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    // The worker makes the streams.
+    let (worker, url) = servers.worker(&pipelines, "1s");
+    while metric(&url, "streamgauge_partitions_owned ") != Some(1) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    drop(worker);
+    let wanted = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let is_wanted = |word: &str| wanted.as_deref().is_none_or(|wanted| wanted == word);
+    for (word, shape) in [("one", Shape::One), ("hundred", Shape::Hundred), ("samples", Shape::Samples)] {
+        if is_wanted(word) {
+            throughput(&runtime, &servers, &pipelines, shape);
+        }
+    }
+    for interval in ["1s", "100ms"] {
+        if is_wanted("latency") {
+            latency(&runtime, &servers, &pipelines, interval);
+        }
+    }
+}

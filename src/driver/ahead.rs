@@ -1,0 +1,96 @@
+//! Decoding one batch ahead of the engine, on a thread of its own.
+//!
+//! Intuition: decoding is more than half of the work of a record and needs nothing of the engine; so
+//! while one batch is applied, the next is decoded. Invariant: batches come back in the order they
+//! went in, one at a time; what was not applied when a term ends is read again by the next. A small
+//! batch is not worth the way and is decoded where it is applied.
+
+use super::ports::{Entry, Logged};
+use crate::core::identity::Identity;
+use crate::wire::event::{Decoded, Decoder};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Bytes of payload from which on a batch is decoded ahead: about 100 us of work.
+const WORTH_BYTES: usize = 32 << 10;
+
+/// The number of the decoder here; the applier's own is 0.
+pub const DECODER: usize = 1;
+
+/// A batch with what its payloads hold.
+#[derive(Debug)]
+pub struct Batch {
+    pub records: Vec<(Logged, Option<Decoded>)>,
+    /// Whether the decoder began its table anew before it.
+    pub is_anew: bool,
+    /// The identities that it found, in the order of their numbers.
+    pub found: Vec<Arc<Identity>>,
+}
+
+/// The thread, which begins with the first batch and lives as long as this.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    thread: Option<(SyncSender<Vec<Logged>>, Receiver<Batch>)>,
+    is_busy: bool,
+}
+
+fn start() -> (SyncSender<Vec<Logged>>, Receiver<Batch>) {
+    let (to, batches) = sync_channel::<Vec<Logged>>(1);
+    let (sender, from) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut decoder = Decoder::new(DECODER);
+        for records in batches {
+            if sender.send(decode(&mut decoder, records)).is_err() {
+                break;
+            }
+        }
+    });
+    (to, from)
+}
+
+impl Ahead {
+    /// Whether a batch is on its way.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// Whether a batch is large enough to be given away.
+    pub fn is_worth(records: &[Logged]) -> bool {
+        let bytes = records.iter().map(|record| match &record.entry {
+            Entry::Events(_, payload) => payload.len(),
+            Entry::Tick | Entry::Control(_) => 0,
+        });
+        bytes.sum::<usize>() >= WORTH_BYTES
+    }
+
+    /// Begins with a batch; the one before must have been taken.
+    pub fn give(&mut self, records: Vec<Logged>) {
+        let (to, _) = self.thread.get_or_insert_with(start);
+        // The thread only ends when this is dropped.
+        self.is_busy = to.send(records).is_ok();
+    }
+
+    /// The batch that was given, once it is ready.
+    pub fn take(&mut self) -> Option<Batch> {
+        let is_busy = std::mem::take(&mut self.is_busy);
+        let (_, from) = self.thread.as_ref().filter(|_| is_busy)?;
+        from.recv().ok()
+    }
+}
+
+fn decode(decoder: &mut Decoder, records: Vec<Logged>) -> Batch {
+    let is_anew = decoder.trim();
+    let one = |record: Logged| {
+        let decoded = match &record.entry {
+            Entry::Events(codec, payload) => {
+                let mut decoded = Decoded::default();
+                decoder.payload(*codec, payload, &mut decoded);
+                Some(decoded)
+            }
+            Entry::Tick | Entry::Control(_) => None,
+        };
+        (record, decoded)
+    };
+    let records = records.into_iter().map(one).collect();
+    Batch { records, is_anew, found: decoder.take_found() }
+}

@@ -10,12 +10,21 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v nats-server >/dev/null || missing+=(nats-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v prlimit >/dev/null || missing+=(util-linux)
+command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
   # Packages must not start servers of their own: the tests start theirs.
   $sudo apt-get update -qq
   RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "${missing[@]}"
+fi
+
+# The README's programs are run with the libraries that they name.
+python=target/python/bin/python
+libraries=(nats-py==2.16.0 redis==8.1.0 msgpack==1.1.2 hdrhistogram==0.10.8)
+if ! $python -c 'import nats, redis, msgpack, hdrh.histogram' 2>/dev/null; then
+  python3 -m venv target/python
+  $python -m pip install --quiet --disable-pip-version-check "${libraries[@]}"
 fi
 
 # One build for everything: the tests drive the binary that is built beside them.

@@ -110,7 +110,8 @@ impl Term {
             ahead: Ahead::default(),
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
             rules: parts.rules.clone(),
-            caught_up_at: extent.last,
+            // A log that was emptied still counts from where it was.
+            caught_up_at: if extent.last >= extent.first { extent.last } else { 0 },
             published: on_board.alerts.min(numbered.alerts),
             outbox,
             touched: BTreeSet::new(),

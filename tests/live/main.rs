@@ -9,4 +9,6 @@ mod kills;
 mod load;
 mod loss;
 mod read_model;
+mod recovery;
 mod servers;
+mod snippets;

@@ -23,10 +23,12 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
-use reader::Reader;
+use reader::{Cursor, Reader};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 /// What is asked of a deployment's streams.
 #[derive(Debug, Clone)]
@@ -46,6 +48,10 @@ const DUPLICATES_KNOWN: Duration = Duration::from_secs(120);
 /// Time between two attempts while the broker is out of reach.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
+/// Time between two attempts to connect grows by this, so many times: to a quarter of a second.
+const RECONNECT_STEP: Duration = Duration::from_millis(10);
+const RECONNECT_STEPS: u32 = 25;
+
 /// Time in which the broker must answer one question; an owner renews its lease between two.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -55,6 +61,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub struct Bus {
     handle: Handle,
     client: Client,
+    connected: Arc<Notify>,
     context: Context,
     subjects: Subjects,
     reader: Option<Reader>,
@@ -98,13 +105,14 @@ impl Bus {
     /// from a task of the runtime.
     pub fn open(handle: Handle, settings: &Settings) -> Result<Bus, PortError> {
         let subjects = Subjects::new(&settings.root, settings.partition);
-        let client = handle.block_on(connect(&settings.url))?;
+        let connected = Arc::<Notify>::default();
+        let client = handle.block_on(connect_and_tell(&settings.url, connected.clone()))?;
         // The client starts a task of its own.
         let entered = handle.enter();
         let mut context = async_nats::jetstream::new(client.clone());
         drop(entered);
         context.set_timeout(ANSWER_WITHIN);
-        let bus = Bus { handle, client, context, subjects, reader: None };
+        let bus = Bus { handle, client, connected, context, subjects, reader: None };
         bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
         bus.check_stream(bus.subjects.alerts_stream().into(), bus.subjects.alerts(), ALERTS_KEPT)?;
         for (name, subjects) in bus.subjects.asides() {
@@ -189,9 +197,23 @@ fn difference(wanted: &Config, found: &Config) -> Option<String> {
 
 /// Honours the environment of the `nats` command line tool.
 async fn connect(url: &str) -> Result<Client, PortError> {
+    connect_and_tell(url, Arc::default()).await
+}
+
+/// The same; whoever waits for `connected` is woken each time that the connection is there again.
+async fn connect_and_tell(url: &str, connected: Arc<Notify>) -> Result<Client, PortError> {
     let failed = |source: Cause| PortError::Read { place: "the broker's address".into(), source };
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let mut options = ConnectOptions::new().name("streamgauge").retry_on_initial_connect();
+    let tell = move |event| {
+        if matches!(event, async_nats::Event::Connected) {
+            connected.notify_waiters();
+        }
+        std::future::ready(())
+    };
+    let mut options =
+        ConnectOptions::new().name("streamgauge").retry_on_initial_connect().event_callback(tell);
+    options =
+        options.reconnect_delay_callback(|attempts| RECONNECT_STEP * (attempts as u32).min(RECONNECT_STEPS));
     if let Some(path) = set("NATS_CREDS") {
         options = options.credentials_file(path).await.map_err(|error| failed(error.into()))?;
     }
@@ -220,8 +242,15 @@ impl Feed for Bus {
     }
 
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError> {
-        let client = (self.client.clone(), self.context.clone());
-        self.reader = Some(Reader::start(&self.handle, client, &self.subjects, continuity));
+        let cursor = Cursor {
+            client: self.client.clone(),
+            connected: self.connected.clone(),
+            context: self.context.clone(),
+            own: self.subjects.read_as(),
+            stream: self.subjects.events_stream(),
+            continuity,
+        };
+        self.reader = Some(Reader::start(&self.handle, cursor));
         Ok(())
     }
 

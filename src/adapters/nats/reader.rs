@@ -8,14 +8,16 @@ use super::pull::Pull;
 use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
 use crate::driver::ports::{Entry, Logged, PortError};
-use crate::wire::subject::{Own, Said, Subjects, codec};
+use crate::wire::subject::{Own, Said, codec};
 use async_nats::header::HeaderName;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::{Client, Message};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 
@@ -39,15 +41,8 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    pub(super) fn start(
-        handle: &Handle,
-        (client, context): (Client, Context),
-        subjects: &Subjects,
-        continuity: Continuity,
-    ) -> Reader {
+    pub(super) fn start(handle: &Handle, cursor: Cursor) -> Reader {
         let (sender, records) = channel(BATCHES_WAITING);
-        let (stream, own) = (subjects.events_stream(), subjects.read_as());
-        let cursor = Cursor { client, context, own, stream, continuity };
         Reader { records, task: handle.spawn(cursor.run(sender)) }
     }
 
@@ -60,12 +55,14 @@ impl Reader {
 }
 
 /// Where reading stands.
-struct Cursor {
-    client: Client,
-    context: Context,
-    own: Own,
-    stream: String,
-    continuity: Continuity,
+pub(super) struct Cursor {
+    pub(super) client: Client,
+    /// Woken when the connection is there again: whatever was asked before is forgotten.
+    pub(super) connected: Arc<Notify>,
+    pub(super) context: Context,
+    pub(super) own: Own,
+    pub(super) stream: String,
+    pub(super) continuity: Continuity,
 }
 
 /// Why a consumer was given up.
@@ -125,7 +122,10 @@ impl Cursor {
         let consumer = made.map_err(lost)?.map_err(lost)?;
         let mut pull = Pull::begin(&self.client, &self.stream, &consumer.cached_info().name).await?;
         loop {
-            let chunk = pull.next().await?;
+            let chunk = tokio::select! {
+                chunk = pull.next() => chunk?,
+                () = self.connected.notified() => return Err(lost("connected again")),
+            };
             let mut batch = Vec::with_capacity(chunk.len());
             let taken = chunk.into_iter().try_for_each(|message| {
                 let (place, record) = self.record(message).map_err(lost)?;

@@ -32,6 +32,38 @@ impl RedisStore {
         Ok(Some(fence))
     }
 
+    /// Warns of settings of the server with which it may lose or throw away what was committed.
+    pub(super) fn check_settings(&mut self) -> Result<(), PortError> {
+        let of = |name: &'static str| {
+            move |connection: &mut ::redis::Connection| {
+                ::redis::cmd("CONFIG").arg("GET").arg(name).query::<Vec<String>>(connection)
+            }
+        };
+        let wanted = [
+            ("appendonly", "yes", "a crash of redis loses what was committed since its last snapshot"),
+            ("maxmemory-policy", "noeviction", "redis may throw away what is needed"),
+        ];
+        for (name, value, danger) in wanted {
+            // Hosted servers may not tell; then nobody can warn.
+            let Ok(found) = self.ask_once(of(name)) else { continue };
+            if found.get(1).is_some_and(|found| found != value) {
+                tracing::warn!(setting = name, found = %found[1], wanted = value, "{danger}");
+            }
+        }
+        let role: Vec<::redis::Value> = self.ask(|connection| ::redis::cmd("ROLE").query(connection))?;
+        let is_replica = role.first().is_some_and(
+            |role| matches!(role, ::redis::Value::BulkString(text) if text.as_slice() == b"slave"),
+        );
+        if is_replica {
+            return Err(PortError::Changed {
+                place: self.place.clone(),
+                found: "it is a replica, which takes no writes".into(),
+                hint: "give the address of the master",
+            });
+        }
+        Ok(())
+    }
+
     /// Says what the deployment is; refused where another number of partitions was said before.
     pub(super) fn claim_deployment(&mut self) -> Result<(), PortError> {
         let meta = self.keys.meta();

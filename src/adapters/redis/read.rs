@@ -29,7 +29,10 @@ impl Shared {
 
     /// Says what the deployment is, waiting for Redis; refused where it is another one.
     pub fn claim(&self) -> Result<(), PortError> {
-        self.with(RedisStore::claim_deployment)
+        self.with(|store| {
+            store.claim_deployment()?;
+            store.check_settings()
+        })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut RedisStore) -> T) -> T {

@@ -1,0 +1,41 @@
+//! The Python programs of the README, as a reader would run them.
+
+use crate::servers::{Servers, wait_for};
+use std::process::Command;
+
+/// The programs of the README, in order.
+fn snippets() -> Vec<String> {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
+    let blocks = readme.split("```python\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap_or_default().to_string()).collect()
+}
+
+/// The interpreter that has the libraries: tests/run.sh makes it.
+fn python() -> String {
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
+    if std::path::Path::new(ours).exists() { ours.into() } else { "python3".into() }
+}
+
+#[test]
+fn a_publisher_and_a_reader_in_another_language() {
+    let [publisher, reader] = snippets().try_into().expect("two programs");
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let run = |program: &str| {
+        let mut command = Command::new(python());
+        command.args(["-c", program]).env("NATS_URL", servers.nats_url());
+        command.env("REDIS_URL", format!("redis://127.0.0.1:{}", servers.redis_port));
+        let output = command.output().expect("python3");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run(&publisher);
+    // A minute that ends while it is published has a window of its own.
+    let count = |told: &str| -> u64 {
+        let rows = told.lines().filter(|line| line.starts_with("checkout latency_ms"));
+        rows.filter_map(|row| row.split_whitespace().nth(4)?.parse::<u64>().ok()).sum()
+    };
+    wait_for("the windows", &worker, || (count(&run(&reader)) == 100).then_some(()));
+}

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`app`] | commands and composition roots; the only place where concrete types meet |
 //! | [`http`] | API and page; reads views, never decides |
-//! | [`adapters`] | one outside system each: the embedded database, the clock |
+//! | [`adapters`] | one outside system each: the embedded database, NATS, Redis, the clock |
 //! | [`driver`] | brings records in order, commits effects, then publishes; files and live |
 //! | [`pipeline`] | what people write: YAML, expressions, test cases → a checked rule set |
 //! | [`wire`] | bytes: event codecs, windows, alerts, snapshots, schemas |
@@ -24,7 +24,7 @@
 //! never logs; `http` never changes the engine but through a record of the log; no adapter knows
 //! another; nothing is published before it is committed, nothing acknowledged before it is durable.
 //!
-//! Start reading at [`core::engine`], then [`driver::worker`].
+//! Start reading at [`core::engine`], then [`driver::worker`] (alone) and [`driver::owner`] (one of many).
 
 pub mod adapters;
 pub mod app;

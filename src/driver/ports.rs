@@ -142,6 +142,8 @@ pub struct Commit {
     pub open: Vec<(WindowAt, WindowRow)>,
     /// All active alerts as (id, JSON), where they may have changed; only for those who read.
     pub active: Option<Vec<(String, String)>>,
+    /// Each pipeline's summary as (name, JSON), where they are shown anew; only for those who read.
+    pub pipelines: Option<Vec<(String, String)>>,
     /// (record it was refused in, index, reason, message): kept aside for whoever looks.
     pub dead: Vec<DeadEvent>,
     /// Windows that left since, for those who want them; not for the store.

@@ -17,7 +17,8 @@ use crate::core::event::Control;
 use crate::core::rule::RuleSet;
 use crate::core::window::WindowSize;
 use crate::wire::event::Decoded;
-use crate::wire::{alert, snapshot};
+use crate::wire::{alert, pipeline, snapshot};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -324,11 +325,16 @@ impl Term {
             let active = self.applier.engine.active_alerts();
             active.iter().map(|one| (one.id.clone(), alert::line(one))).collect()
         });
+        let pipelines = is_coarse.then(|| {
+            let named = |one: Value| (one["pipeline"].as_str().unwrap_or("").to_string(), one.to_string());
+            pipeline::summaries(&self.applier.engine).into_iter().map(named).collect()
+        });
         let snapshot = with_snapshot.then(|| snapshot::encode(&self.applier.engine).ok()).flatten();
         let anchor = self.anchor.clone();
         let commit = self.applier.commit();
         tell_asides(&mut parts.feed, commit)?;
         (commit.snapshot, commit.open, commit.active) = (snapshot, open, active);
+        commit.pipelines = pipelines;
         (commit.published, commit.anchor) = (self.published, anchor);
         if let (true, Some(newest)) = (mutant::is(Mutant::TrimFirst), commit.transitions.last()) {
             commit.published = newest.number;

@@ -77,19 +77,9 @@ impl Numbers {
 fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
     let counters = &numbers.counters;
     let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP streamgauge_{name} {help}\n# TYPE streamgauge_{name} {kind}");
-        for (labels, value) in rows {
-            let _ = writeln!(out, "streamgauge_{name}{labels} {value}");
-        }
-    };
-    let one = |value: u64| vec![(String::new(), value)];
-    family("events_received_total", "counter", "Values that came in.", &one(counters.received + door));
-    family("events_recorded_total", "counter", "Values recorded on time.", &one(counters.recorded));
-    family("events_late_total", "counter", "Values that corrected sealed windows.", &one(counters.late));
-    family("events_duplicate_total", "counter", "Values seen before.", &one(counters.duplicate));
-    family("events_dropped_total", "counter", "Late values let go by policy.", &one(counters.dropped));
+    for (name, help, value) in counted(numbers, door) {
+        family(&mut out, name, "counter", help, &[(String::new(), value)]);
+    }
     let refused: Vec<_> = counters
         .refused()
         .map(|(reason, count)| {
@@ -97,53 +87,49 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
             (format!("{{reason=\"{}\"}}", reason.name()), count + if is_door { door } else { 0 })
         })
         .collect();
-    family("events_refused_total", "counter", "Values refused, by reason.", &refused);
-    family(
-        "values_saturated_total",
-        "counter",
-        "Values beyond the histogram's range.",
-        &one(counters.overflow),
-    );
-    family(
-        "derived_dropped_total",
-        "counter",
-        "Derived values too late for their windows.",
-        &one(counters.derived_dropped),
-    );
-    family(
-        "runs_abandoned_total",
-        "counter",
-        "Runs forgotten while in flight.",
-        &one(counters.runs_abandoned),
-    );
-    family("runs_evicted_total", "counter", "Finished runs forgotten early.", &one(numbers.runs_evicted));
-    family(
-        "series_forgotten_total",
-        "counter",
-        "Series not heard of for too long.",
-        &one(counters.series_forgotten),
-    );
-    family(
-        "log_interruptions_total",
-        "counter",
-        "Gaps in which nobody wrote the log.",
-        &one(counters.interruptions),
-    );
-    family("log_gaps_total", "counter", "Holes in the log.", &one(counters.gaps));
-    family("log_records_lost_total", "counter", "Records in those holes.", &one(counters.records_lost));
-    family("rule_evaluations_total", "counter", "Rule and key pairs evaluated.", &one(counters.evaluations));
-    family("alert_transitions_total", "counter", "Transitions of alerts.", &one(counters.transitions));
-    family(
-        "alerts_capped_total",
-        "counter",
-        "Alerts not opened because of the cap.",
-        &one(counters.alerts_capped),
-    );
-    family("series", "gauge", "Series alive.", &one(numbers.series));
-    family("rules", "gauge", "Rules in force.", &one(numbers.rules));
-    family("partitions_owned", "gauge", "Partitions that this process owns.", &one(numbers.partitions));
+    family(&mut out, "events_refused_total", "counter", "Values refused, by reason.", &refused);
+    let gauges = [
+        ("series", "Series alive.", numbers.series),
+        ("rules", "Rules in force.", numbers.rules),
+        ("partitions_owned", "Partitions that this process owns.", numbers.partitions),
+    ];
+    for (name, help, value) in gauges {
+        family(&mut out, name, "gauge", help, &[(String::new(), value)]);
+    }
     for (name, help, value) in tally.all() {
-        family(name, "counter", help, &one(value));
+        family(&mut out, name, "counter", help, &[(String::new(), value)]);
     }
     out
+}
+
+/// One name with its meaning and its values by labels.
+fn family(out: &mut String, name: &str, kind: &str, help: &str, rows: &[(String, u64)]) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP streamgauge_{name} {help}\n# TYPE streamgauge_{name} {kind}");
+    for (labels, value) in rows {
+        let _ = writeln!(out, "streamgauge_{name}{labels} {value}");
+    }
+}
+
+/// What the engines count: name, meaning, value.
+fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 16] {
+    let counters = &numbers.counters;
+    [
+        ("events_received_total", "Values that came in.", counters.received + door),
+        ("events_recorded_total", "Values recorded on time.", counters.recorded),
+        ("events_late_total", "Values that corrected sealed windows.", counters.late),
+        ("events_duplicate_total", "Values seen before.", counters.duplicate),
+        ("events_dropped_total", "Late values let go by policy.", counters.dropped),
+        ("values_saturated_total", "Values beyond the histogram's range.", counters.overflow),
+        ("derived_dropped_total", "Derived values too late for their windows.", counters.derived_dropped),
+        ("runs_abandoned_total", "Runs forgotten while in flight.", counters.runs_abandoned),
+        ("runs_evicted_total", "Finished runs forgotten early.", numbers.runs_evicted),
+        ("series_forgotten_total", "Series not heard of for too long.", counters.series_forgotten),
+        ("log_interruptions_total", "Gaps in which nobody wrote the log.", counters.interruptions),
+        ("log_gaps_total", "Holes in the log.", counters.gaps),
+        ("log_records_lost_total", "Records in those holes.", counters.records_lost),
+        ("rule_evaluations_total", "Rule and key pairs evaluated.", counters.evaluations),
+        ("alert_transitions_total", "Transitions of alerts.", counters.transitions),
+        ("alerts_capped_total", "Alerts not opened because of the cap.", counters.alerts_capped),
+    ]
 }

@@ -1,11 +1,11 @@
 //! One plain live page at `/`: what fires, what flows. Rendered here, no script needed.
 
-use super::views::pipelines_json;
 use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::alert::Transition;
 use crate::core::window::WindowSize;
 use crate::driver::ports::Store;
+use crate::wire::pipeline;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -81,7 +81,7 @@ fn alerts_table(out: &mut String, alerts: &[Transition]) {
 }
 
 fn pipelines_table(out: &mut String, engine: &Engine) {
-    let pipelines = pipelines_json(engine);
+    let pipelines = pipeline::summaries(engine);
     if pipelines.is_empty() {
         return;
     }

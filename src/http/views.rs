@@ -8,6 +8,7 @@ use crate::core::series::SeriesInfo;
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Span, Timestamp};
 use crate::driver::ports::{CatalogRow, Entry, Store};
+use crate::wire::pipeline;
 use crate::wire::row::Row;
 use crate::wire::time;
 use crate::wire::window::WindowView;
@@ -300,28 +301,8 @@ pub async fn rules<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> A
 }
 
 pub async fn pipelines<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let pipelines: Vec<Value> = shared.ask_any(|engine| pipelines_json(engine)).await?.concat();
+    let pipelines: Vec<Value> = shared.ask_any(|engine| pipeline::summaries(engine)).await?.concat();
     Ok(json_response(StatusCode::OK, json!({ "pipelines": pipelines }).to_string()))
-}
-
-/// Each pipeline's live summary.
-pub fn pipelines_json(engine: &Engine) -> Vec<Value> {
-    let now = engine.now();
-    let summary = |(name, pipeline): (&Arc<str>, &crate::core::run::Pipeline)| {
-        let whole = pipeline.whole();
-        let is_busy = whole.in_flight() > 0;
-        let idle = whole.newest().filter(|_| is_busy).map_or(0.0, |newest| (now - newest).secs_f64());
-        let stages: Vec<Value> = pipeline
-            .stage_names()
-            .map(|stage| {
-                let in_flight = pipeline.stage_place(stage).map_or(0, crate::core::run::Place::in_flight);
-                json!({"stage": stage, "in_flight": in_flight})
-            })
-            .collect();
-        json!({"pipeline": name, "cards_per_hour": pipeline.finished_since(now - Span::from_hours(1)),
-            "in_flight": whole.in_flight(), "idle_seconds": idle, "stages": stages})
-    };
-    engine.runs().iter().map(summary).collect()
 }
 
 pub async fn dead<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {

@@ -3,6 +3,7 @@
 //! Each test starts servers of its own on free ports with directories of their own, and stops them.
 //! `SG_KILLS=200 cargo test --test live` runs the long form.
 
+mod agreement;
 mod fencing;
 mod fleet;
 mod kills;

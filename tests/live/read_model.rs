@@ -44,6 +44,9 @@ fn the_read_model_is_that_of_the_contract() {
         }
         assert_eq!(count, ledger[&source], "{source}");
     }
+    let pipelines: BTreeMap<String, String> =
+        redis::cmd("HGETALL").arg("sg:{0}:pipelines").query(&mut connection).expect("a hash");
+    assert!(pipelines.is_empty(), "no pipeline has sent anything: {pipelines:?}");
     let partitions: String =
         redis::cmd("HGET").arg("sg:meta").arg("partitions").query(&mut connection).expect("a field");
     assert_eq!(partitions, "1");

@@ -184,13 +184,10 @@ impl RedisStore {
         let gone: Vec<String> = (self.published + 1..=commit.published).map(|n| n.to_string()).collect();
         gone.chunks(ARGUMENTS_MAX).for_each(|part| operations.push("HDEL", &outbox, part));
         if let Some(active) = &commit.active {
-            let key = self.keys.of("alerts");
-            operations.push::<&str>("DEL", &key, &[]);
-            let fields: Vec<Vec<u8>> = active
-                .iter()
-                .flat_map(|(id, json)| [id.clone().into_bytes(), json.clone().into_bytes()])
-                .collect();
-            operations.hset(&key, &fields);
+            self.add_whole("alerts", active, operations);
+        }
+        if let Some(pipelines) = &commit.pipelines {
+            self.add_whole("pipelines", pipelines, operations);
         }
         let dead = self.keys.of("dead");
         for event in &commit.dead {
@@ -198,6 +195,14 @@ impl RedisStore {
             let json = serde_json::to_string(event).unwrap_or_default();
             operations.push("XADD", &dead, &["MAXLEN", "~", STREAM_KEPT, &id, "event", &json]);
         }
+    }
+
+    /// A hash with these fields and no others.
+    fn add_whole(&self, name: &str, rows: &[(String, String)], operations: &mut Operations) {
+        let key = self.keys.of(name);
+        operations.push::<&str>("DEL", &key, &[]);
+        let fields = rows.iter().flat_map(|(id, json)| [id.clone().into_bytes(), json.clone().into_bytes()]);
+        operations.hset(&key, &fields.collect::<Vec<_>>());
     }
 
     fn add_position(&self, commit: &Commit, snapshot: Option<(u64, u32)>, operations: &mut Operations) {

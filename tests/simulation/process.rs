@@ -108,12 +108,12 @@ pub fn act(world: &Shared, who: usize) {
 
 /// One process stands still in the middle of what it does; the others go on.
 fn sleep(world: &Shared, who: usize) {
-    let until = {
+    let (until, pause) = {
         let world = &mut *world.get();
         world.note(format!("{who} sleeps"));
+        let until = world.now_ms + world.dice.below(3 * LEASE_MS as u64) as i64;
         // Nobody else falls asleep meanwhile: one level of this is enough.
-        world.faults.pause = 0;
-        world.now_ms + world.dice.below(3 * LEASE_MS as u64) as i64
+        (until, std::mem::take(&mut world.faults.pause))
     };
     while world.get().now_ms < until {
         let next = PROCESSES.with_borrow(|all| all.iter().position(|process| process.is_some()));
@@ -121,10 +121,14 @@ fn sleep(world: &Shared, who: usize) {
             Some(other) => step(world, other),
             None => world.get().now_ms = until,
         }
+        world.get().befall();
         world.get().now_ms += 5;
     }
-    world.get().note(format!("{who} wakes up"));
-    world.get().faults.pause = 400;
+    let world = &mut *world.get();
+    world.note(format!("{who} wakes up"));
+    if !world.is_healed {
+        world.faults.pause = pause;
+    }
 }
 
 /// One step of one process; a process that was killed or has failed starts anew.

@@ -84,15 +84,12 @@ pub fn run(world: &mut World, prepared: &Prepared) -> Answer {
     }
     let is_off = |planted| world.planted == Some(planted);
     let is_ours = (state.epoch == fence.epoch || is_off(Planted::NoOwner))
-        && (state.nonce == fence.nonce || is_off(Planted::NoNonce) || is_off(Planted::NoOwner))
+        && (state.nonce == fence.nonce)
         && (state.version == fence.version || is_off(Planted::NoVersion));
     if !is_ours {
         return Answer::Fenced;
     }
-    world.past.push(world.store.clone());
-    if world.past.len() > 8 {
-        world.past.remove(0);
-    }
+    world.keep_past();
     world.store.take(&prepared.commit);
     (world.store.version, world.store.commit) = (fence.version + 1, id);
     Answer::Done
@@ -186,7 +183,9 @@ impl SharedStore for SimStore {
         if world.store.lease.as_ref().is_some_and(|(_, end)| *end > now) {
             return Ok(None);
         }
-        let nonce = format!("{:x}", world.dice.next());
+        world.keep_past();
+        let has_nonce = !matches!(world.planted, Some(Planted::NoNonce | Planted::NoOwner));
+        let nonce = if has_nonce { format!("{:x}", world.dice.next()) } else { "all the same".into() };
         let state = &mut world.store;
         state.epoch += 1;
         state.nonce.clone_from(&nonce);

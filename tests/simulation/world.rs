@@ -182,6 +182,16 @@ impl Faults {
         } else {
             (faults.store_travels, faults.store_is_lost, faults.retain, faults.overtake) = (0, 0, 0, 0);
         }
+        // A store that goes back to what the log has lost is beyond what anybody could mend.
+        if dice.hits(2) {
+            faults.overtake = 0;
+        } else {
+            faults.store_travels = 0;
+        }
+        // Two owners with one epoch take a store that goes back while one of them sleeps.
+        if faults.store_travels > 0 && dice.hits(3) {
+            (faults.pause, faults.store_travels, faults.kill) = (60, 40, 0);
+        }
         faults
     }
 }
@@ -236,6 +246,14 @@ impl World {
             // What the store's snapshots cover may go any time: that is retention.
             let covered = self.past.iter().chain([&self.store]).map(State::snapshot_at).min().unwrap_or(0);
             self.log.first = self.log.first.max(covered + 1).min(self.log.last().max(1));
+        }
+    }
+
+    /// Keeps the store as it is, to go back to.
+    pub fn keep_past(&mut self) {
+        self.past.push(self.store.clone());
+        if self.past.len() > 8 {
+            self.past.remove(0);
         }
     }
 

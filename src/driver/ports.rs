@@ -24,7 +24,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub enum Entry {
     Events(Codec, Vec<u8>),
     Tick,
-    /// JSON of a [`Control`](crate::core::event::Control).
+    /// JSON of a [`Control`].
     Control(Vec<u8>),
 }
 

@@ -5,8 +5,9 @@ use crate::servers::{Servers, wait_for};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-fn kills() -> u64 {
-    std::env::var("SG_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+/// `SG_KILLS=100 SG_PROGRESS=22000` is the long form: 200 kills over more than two million events.
+fn asked(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Goal: nothing is lost, doubled or published twice, whoever is killed and when.
@@ -19,11 +20,12 @@ fn survives(fsync: &'static str) {
     let stop = Arc::new(AtomicBool::new(false));
     let producer = runtime.spawn(produce(servers.nats_url(), stop.clone(), 3));
     let mut seed = 11u64;
-    for _ in 0..kills() {
+    let progress = asked("SG_PROGRESS", 3_000);
+    for _ in 0..asked("SG_KILLS", 12) {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // Somewhere within what follows: progress is what is waited for, not time.
         let before = worker.counts().unwrap_or_default().values().sum::<u64>();
-        let more = (seed >> 33) % 3_000;
+        let more = (seed >> 33) % progress;
         wait_for("progress", &worker, || {
             worker.counts().filter(|counts| counts.values().sum::<u64>() > before + more)
         });
@@ -48,6 +50,7 @@ fn survives(fsync: &'static str) {
         worker.counts().filter(|counts| counts.values().sum::<u64>() >= ledger.values().sum())
     });
     assert_eq!(counts, ledger, "values in the windows against the producer's ledger");
+    println!("{fsync}: {} events, none lost, none doubled", ledger.values().sum::<u64>());
     assert_eq!(worker.stop(), Some(0));
     let board = runtime.block_on(board(servers.nats_url()));
     assert!(board.lines().count() >= 3, "hardly any alert fired: {board}");

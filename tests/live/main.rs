@@ -1,7 +1,7 @@
 //! The service over real servers: nats-server and redis-server, killed under load.
 //!
 //! Each test starts servers of its own on free ports with directories of their own, and stops them.
-//! `SG_KILLS=200 cargo test --test live` runs the long form.
+//! `SG_KILLS=100 SG_PROGRESS=22000 cargo test --test live kills` runs the long form.
 
 mod agreement;
 mod fencing;

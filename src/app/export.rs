@@ -27,32 +27,29 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     // What is not there, or was not asked for, is said: windows over it are not whole.
     let mut written: BTreeMap<Option<u32>, u64> = BTreeMap::new();
-    let mut write_all = |records: &[(Option<OfPartition>, Logged)]| -> Result<()> {
-        let is_wanted = |record: &Logged| {
-            from.is_none_or(|from| record.stamp >= from) && to.is_none_or(|to| record.stamp < to)
-        };
-        let mut wanted = records.iter().filter(|(_, record)| is_wanted(record));
-        wanted.try_for_each(|(partition, record)| {
-            let known = written.entry(partition.map(|of| of.partition)).or_insert(0);
-            if record.seq > *known + 1 {
-                let gap = Exported::gap(*known + 1, record.seq - 1, record.stamp);
-                writeln!(out, "{}", Exported { partition: *partition, ..gap }.text())?;
-            }
-            *known = record.seq;
-            writeln!(out, "{}", line(*partition, record).context("a control record cannot be read")?)?;
-            Ok(())
-        })
+    let mut write = |partition: Option<OfPartition>, record: &Logged| -> Result<()> {
+        if from.is_some_and(|from| record.stamp < from) || to.is_some_and(|to| record.stamp >= to) {
+            return Ok(());
+        }
+        let known = written.entry(partition.map(|of| of.partition)).or_insert(0);
+        if record.seq > *known + 1 {
+            let gap = Exported::gap(*known + 1, record.seq - 1, record.stamp);
+            writeln!(out, "{}", Exported { partition, ..gap }.text())?;
+        }
+        *known = record.seq;
+        writeln!(out, "{}", line(partition, record).context("a control record cannot be read")?)?;
+        Ok(())
     };
     match &args.nats {
-        Some(url) => from_nats(url, &mut write_all)?,
-        None => from_data_dir(args, &mut write_all)?,
+        Some(url) => from_nats(url, &mut write)?,
+        None => from_data_dir(args, &mut write)?,
     }
     out.flush()?;
     Ok(FINE)
 }
 
-/// Takes records on their way out.
-type Put<'a> = &'a mut dyn FnMut(&[(Option<OfPartition>, Logged)]) -> Result<()>;
+/// Takes a record on its way out, with its partition where there are several.
+type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged) -> Result<()>;
 
 fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
     let data_dir = args.data_dir.clone().unwrap_or_else(super::run::default_data_dir);
@@ -65,7 +62,7 @@ fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
         let records = Log::read(&log, seq, RECORDS)?;
         let Some(last) = records.last() else { return Ok(()) };
         seq = last.seq + 1;
-        write(&records.into_iter().map(|record| (None, record)).collect::<Vec<_>>())?;
+        records.iter().try_for_each(|record| write(None, record))?;
     }
 }
 
@@ -76,14 +73,11 @@ fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     let count = nats::count_partitions(runtime.handle(), url, ROOT)?;
     let open = |index| Source::open(&runtime, url, Partition { index, count });
     let mut sources = (0..count).map(open).collect::<Result<Vec<_>>>()?;
-    let next = |sources: &mut Vec<Source>| -> Result<Option<(Option<OfPartition>, Logged)>> {
-        let waiting = sources.iter_mut().filter(|source| !source.waiting.is_empty());
-        let Some(source) = waiting.min_by_key(|source| source.reached) else { return Ok(None) };
-        let partition = source.partition;
-        Ok(source.take()?.map(|record| (partition.filter(|of| of.partitions > 1), record)))
-    };
-    while let Some(record) = next(&mut sources)? {
-        write(&[record])?;
+    let waiting = |source: &&mut Source| !source.waiting.is_empty();
+    while let Some(source) = sources.iter_mut().filter(waiting).min_by_key(|source| source.reached) {
+        if let Some(record) = source.take()? {
+            write(source.partition, &record)?;
+        }
     }
     Ok(())
 }
@@ -105,7 +99,8 @@ impl Source {
         let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
         let extent = bus.extent()?;
         bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
-        let partition = Some(OfPartition { partition: partition.index, partitions: partition.count });
+        let of = OfPartition { partition: partition.index, partitions: partition.count };
+        let partition = (of.partitions > 1).then_some(of);
         let (next, last) = (extent.first, extent.last);
         let mut source =
             Source { bus, partition, waiting: VecDeque::new(), next, last, reached: Timestamp::MIN };

@@ -73,9 +73,7 @@ fn replay_one(
     let given = args.pipelines.as_deref();
     let default = Path::new("pipelines");
     if let Some(dir) = given.or_else(|| default.is_dir().then_some(default)) {
-        let rules = check::load(dir)?;
-        let rules = if partition.count > 1 { rules.within_partition() } else { rules };
-        engine.load(rules, &mut Effects::default());
+        engine.load(check::load(dir)?.within(partition), &mut Effects::default());
     }
     let until = args.until.as_deref().map(parse_time).transpose()?;
     let threads = args.threads.map_or_else(processors, usize::from);

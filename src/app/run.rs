@@ -5,9 +5,10 @@ use super::config::Config;
 use super::service::{self, Door, LiveParts, Parts, Service};
 use super::{FINE, check};
 use crate::adapters::clock::SystemClock;
+use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
 use crate::core::rule::scope::Scope;
-use crate::driver::ports::Store;
+use crate::driver::ports::Views;
 use crate::driver::worker::{Command, Publish, Sender};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ pub fn tell() -> Publish {
 }
 
 /// Until a signal, or until the worker cannot go on.
-async fn watch<S: Store + Send + Sync + 'static>(config: &Config, mut service: Service<S>) -> Result<u8> {
+async fn watch<S: Views + Send + Sync + 'static>(config: &Config, mut service: Service<S>) -> Result<u8> {
     let dir = config.pipelines.as_deref();
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -101,13 +102,16 @@ async fn reload(dir: Option<&Path>, workers: &[Sender]) {
             return;
         }
     };
-    let rules = if workers.len() > 1 { rules.within_partition() } else { rules };
-    for (partition, worker) in workers.iter().enumerate() {
+    let count = workers.len() as u32;
+    for (index, worker) in (0..).zip(workers) {
+        let partition = Partition { index, count };
         let reply = Box::new(move |result: Result<u64, String>| match result {
-            Ok(seq) => tracing::info!(partition, seq, "new rules in force"),
-            Err(error) => tracing::error!(partition, %error, "the new rules could not be written to the log"),
+            Ok(seq) => tracing::info!(partition = index, seq, "new rules in force"),
+            Err(error) => {
+                tracing::error!(partition = index, %error, "the new rules could not be written to the log")
+            }
         });
-        let command = Command::Rules(Box::new(rules.clone()), reply);
+        let command = Command::Rules(Box::new(rules.within(partition)), reply);
         let worker = worker.clone();
         // The worker only goes away when the process stops.
         let _ = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;

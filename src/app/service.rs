@@ -9,7 +9,7 @@ use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
 use crate::driver::fleet;
 use crate::driver::owner::{self, Owner};
-use crate::driver::ports::{Clock, Intake, Store};
+use crate::driver::ports::{Clock, Intake, Views};
 use crate::driver::share::Share;
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
@@ -141,7 +141,7 @@ fn seat(
     let store = redis::Shared::new(RedisStore::new(&redis, false)?);
     let own = redis::Shared::new(RedisStore::new(&redis, true)?);
     let limits = Limits { partition, ..parts.limits.clone() };
-    let rules = parts.rules.as_ref().map(|rules| rules_of(rules, partition));
+    let rules = parts.rules.as_ref().map(|rules| rules.within(partition));
     let (lease, snapshot_every, is_rolling_up) = (redis.lease, parts.snapshot_every, parts.is_rolling_up);
     let (share, tally, handle) = (share.clone(), tally.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
@@ -167,11 +167,6 @@ fn seat(
     Ok(Seat { worker, store, run })
 }
 
-/// The rules that run in one of several partitions.
-fn rules_of(rules: &RuleSet, partition: Partition) -> RuleSet {
-    if partition.count <= 1 { rules.clone() } else { rules.within_partition() }
-}
-
 async fn bind(door: &Door) -> Result<TcpListener> {
     if !door.listen.ip().is_loopback() && door.token.is_none() {
         let message = format!("listening on {} needs a token: set STREAMGAUGE_TOKEN", door.listen);
@@ -181,7 +176,7 @@ async fn bind(door: &Door) -> Result<TcpListener> {
     listener.with_context(|| format!("cannot listen on {}; is another process there?", door.listen))
 }
 
-fn serve<S: Store + Send + Sync + 'static>(
+fn serve<S: Views + Send + Sync + 'static>(
     listener: TcpListener,
     token: Option<String>,
     seats: Vec<Seat<S>>,
@@ -214,7 +209,7 @@ fn serve<S: Store + Send + Sync + 'static>(
     Ok(Service { address, workers, ended, shared, threads, fleet, server, stop })
 }
 
-impl<S: Store + Send + Sync + 'static> Service<S> {
+impl<S: Views + Send + Sync + 'static> Service<S> {
     /// Stops intake, finishes what was accepted, commits, snapshots; bounded by `grace`.
     pub async fn drain(self, grace: Duration) -> Result<()> {
         self.shared.is_ready.store(false, Ordering::Relaxed);

@@ -37,8 +37,6 @@ pub struct Applier {
     numbered: Numbers,
     windows: BTreeMap<WindowAt, WindowRow>,
     catalogued: BTreeSet<u64>,
-    /// Where the good events of a record stand in its payload, if not one after the other.
-    good: Vec<u32>,
     pending: Commit,
     published: Vec<Transition>,
     losing: Option<Losing>,
@@ -69,7 +67,6 @@ impl Applier {
             numbered,
             windows: BTreeMap::new(),
             catalogued: BTreeSet::new(),
-            good: Vec::new(),
             is_rolling_up: false,
             pending: Commit::default(),
             published: Vec::new(),
@@ -124,25 +121,19 @@ impl Applier {
         self.engine.handle(&core, &self.directory, &mut self.effects);
         self.applied = record.seq;
         if record.seq > self.committed || mutant::is(Mutant::EffectsTwice) {
-            self.good = Vec::new();
-            if !decoded.bad.is_empty() {
-                // The engine counts good events only; what it refuses has its place among all.
-                let is_bad: BTreeSet<usize> = decoded.bad.iter().map(|bad| bad.index).collect();
-                let all = 0..decoded.events.len() + decoded.bad.len();
-                self.good = all.filter(|index| !is_bad.contains(index)).map(|index| index as u32).collect();
-            }
+            let places: Vec<u32> = decoded.bad.iter().map(|bad| bad.index as u32).collect();
             for bad in decoded.bad {
                 let (index, reason, message) = (bad.index as u32, Aside::Refused(bad.reason), bad.message);
                 self.pending.dead.push(DeadEvent { seq: record.seq, index, reason, message });
             }
-            self.gather(store)?;
+            self.gather(&places, store)?;
         }
         self.effects.clear();
         let now = self.engine.now();
         if let Some(losing) = self.losing.take_if(|losing| losing.seq <= record.seq && losing.until <= now) {
             self.has_lost = true;
             self.engine.lose_alerts(&losing.told, &mut self.effects);
-            self.gather(store)?;
+            self.gather(&[], store)?;
         }
         Ok(decoded.events.iter().map(|event| event.values()).sum())
     }
@@ -157,7 +148,7 @@ impl Applier {
         let gap = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &[], body };
         self.engine.handle(&gap, &self.directory, &mut self.effects);
         if record.seq > self.committed {
-            self.gather(store)?;
+            self.gather(&[], store)?;
         }
         self.effects.clear();
         Ok(())
@@ -182,7 +173,8 @@ impl Applier {
         std::mem::take(&mut self.has_lost)
     }
 
-    fn gather(&mut self, store: &impl Store) -> Result<(), PortError> {
+    /// Takes the effects of a record of which the events at these places were bad.
+    fn gather(&mut self, bad: &[u32], store: &impl Store) -> Result<(), PortError> {
         let mut effects = std::mem::take(&mut self.effects);
         if self.losing.is_some() {
             effects.transitions.clear();
@@ -203,10 +195,7 @@ impl Applier {
                     let at = at(&correction.key);
                     let row = match self.windows.entry(at) {
                         Entry::Occupied(known) => known.into_mut(),
-                        Entry::Vacant(place) => {
-                            let empty = WindowRow::default;
-                            place.insert(store.window(at)?.unwrap_or_else(empty))
-                        }
+                        Entry::Vacant(place) => place.insert(store.window(at)?.unwrap_or_default()),
                     };
                     row.pane.merge(&correction.part);
                     row.revision += 1;
@@ -234,10 +223,9 @@ impl Applier {
         }
         self.published.extend(effects.transitions);
         let now = self.engine.now();
-        let good = std::mem::take(&mut self.good);
         let dead = |refused: &Refused| DeadEvent {
             seq: refused.seq,
-            index: good.get(refused.index as usize).copied().unwrap_or(refused.index),
+            index: place_among(bad, refused.index),
             reason: refused.reason,
             message: format!("event time {} at log time {now}", refused.time),
         };
@@ -312,6 +300,11 @@ impl Applier {
     }
 }
 
+/// The engine counts good events only: the place of one in its payload, with the bad ones ascending.
+fn place_among(bad: &[u32], good: u32) -> u32 {
+    bad.iter().fold(good, |place, bad| place + u32::from(*bad <= place))
+}
+
 /// A window as its line, with what its subject is made of.
 fn rollup(key: &WindowKey, row: &WindowRow) -> Rollup {
     let view = WindowView::new(key, &row.pane, row.revision, false);
@@ -329,4 +322,17 @@ fn rollup(key: &WindowKey, row: &WindowRow) -> Rollup {
 
 fn at(key: &WindowKey) -> WindowAt {
     (key.size, key.start, key.series.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_event_has_its_place_among_all() {
+        let places = |bad: &[u32]| (0..3).map(|good| place_among(bad, good)).collect::<Vec<_>>();
+        assert_eq!(places(&[]), [0, 1, 2]);
+        assert_eq!(places(&[0, 1]), [2, 3, 4]);
+        assert_eq!(places(&[1, 3]), [0, 2, 4]);
+    }
 }

@@ -79,12 +79,14 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             match self.step()? {
                 Step::Working => {}
                 Step::Stopped => return Ok(()),
-                // Whoever asks is answered by the owner, not here: dropping the question says so.
-                Step::Waiting(time) => match self.commands.recv_timeout(time) {
-                    Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                    Ok(Command::Rules(rules, _)) => self.parts.rules = Some(*rules),
-                    Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-                },
+                Step::Waiting(time) => {
+                    let heard = self.commands.recv_timeout(time);
+                    if matches!(heard, Err(RecvTimeoutError::Disconnected))
+                        || heard.is_ok_and(|heard| self.heed(heard))
+                    {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
@@ -118,10 +120,9 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
 
     /// One attempt to take the lease.
     fn stand_by(&mut self) -> Result<Step, StartError> {
-        match self.commands.try_recv() {
-            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(Step::Stopped),
-            Ok(Command::Rules(rules, _)) => self.parts.rules = Some(*rules),
-            Ok(_) | Err(TryRecvError::Empty) => {}
+        let heard = self.commands.try_recv();
+        if matches!(heard, Err(TryRecvError::Disconnected)) || heard.is_ok_and(|heard| self.heed(heard)) {
+            return Ok(Step::Stopped);
         }
         let (share, store) = (&self.parts.share, &mut self.parts.store);
         let (fence, seat) = match share.take(|| store.acquire()) {
@@ -137,6 +138,17 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             Err(error) => return Err(self.counted(error)),
         }
         Ok(Step::Working)
+    }
+
+    /// What is said to one who stands by; true to stop. Whoever asks is answered by the owner, not
+    /// here: dropping the question says so.
+    fn heed(&mut self, command: Command) -> bool {
+        match command {
+            Command::Stop => return true,
+            Command::Rules(rules, _) => self.parts.rules = Some(*rules),
+            Command::Append(..) | Command::Ask(_) => {}
+        }
+        false
     }
 
     fn counted(&self, error: StartError) -> StartError {

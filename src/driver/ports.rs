@@ -202,12 +202,16 @@ pub struct Checkpoint {
     pub is_losing: bool,
 }
 
-/// What survives of the effects, for those who read it.
+/// What an owner goes on from.
 pub trait Store {
     fn checkpoint(&self) -> Result<Checkpoint, PortError>;
+    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError>;
+}
+
+/// What survives of the effects, for those who read it.
+pub trait Views {
     /// The record up to which everything is committed.
     fn applied(&self) -> Result<u64, PortError>;
-    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError>;
     fn catalog(&self) -> Result<Vec<CatalogRow>, PortError>;
     /// Transitions from number `from` on, newest last, as JSON.
     fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError>;

@@ -20,8 +20,6 @@ pub struct Tally {
     pub ticks: Count,
     /// Logs that turned out to have gone back.
     pub rewinds: Count,
-    /// Messages that were left out after they had ended the process several times.
-    pub poison: Count,
 }
 
 /// A number that only grows.
@@ -40,7 +38,7 @@ impl Count {
 
 impl Tally {
     /// Name, meaning and value of each.
-    pub fn all(&self) -> [(&'static str, &'static str, u64); 10] {
+    pub fn all(&self) -> [(&'static str, &'static str, u64); 9] {
         [
             (
                 "take_overs_total",
@@ -67,7 +65,6 @@ impl Tally {
             ),
             ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
             ("log_rewinds_total", "Logs that had gone back, which stops the partition.", self.rewinds.get()),
-            ("poison_total", "Records left out after they ended the process.", self.poison.get()),
         ]
     }
 }

@@ -10,7 +10,7 @@ use super::ports::{
     PortError, SharedStore,
 };
 use super::share::Seat;
-use super::worker::{Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
+use super::worker::{COMMIT_EVERY, Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
 use crate::core::Engine;
 use crate::core::alert::Transition;
 use crate::core::event::Control;
@@ -22,9 +22,6 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
-
-/// Effects wait this long for a commit, unless a transition is among them.
-const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// Open 5m and 1h windows and the active alerts are shown anew this often.
 const COARSE_EVERY: Duration = Duration::from_secs(10);
@@ -283,7 +280,6 @@ impl Term {
         self.applier.is_urgent()
             || self.applier.is_dirty()
                 && parts.clock.running().saturating_sub(self.committed_at) >= COMMIT_EVERY
-            || self.applier.pending_windows() >= COMMIT_WINDOWS_MAX
     }
 
     /// One conditional write with everything since the last; then its transitions are published.

@@ -26,7 +26,7 @@ pub(super) const GROUP_MAX: usize = 512;
 const CATCH_UP_RECORDS: usize = 4_096;
 
 /// Effects wait this long for a commit, unless a transition is among them.
-const COMMIT_EVERY: Duration = Duration::from_secs(1);
+pub(super) const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// Time between snapshots, at least; and as a multiple of what the last one took, so that they
 /// cost at most a twentieth of the time.

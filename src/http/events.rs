@@ -1,7 +1,7 @@
 //! `POST /api/v1/events`: 202 only after the append is durable.
 
 use super::{Failure, KEYS_MAX, Shared, json_response};
-use crate::driver::ports::{Entry, Store};
+use crate::driver::ports::{Entry, Views};
 use crate::wire::event::route::route;
 use crate::wire::event::{Codec, Decoded, Decoder};
 use axum::body::Bytes;
@@ -19,7 +19,7 @@ const KEY_KEPT: Duration = Duration::from_secs(600);
 /// Bytes of an Idempotency-Key.
 const KEY_BYTES_MAX: usize = 256;
 
-pub async fn post<S: Store + Send + Sync + 'static>(
+pub async fn post<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
     headers: HeaderMap,
     body: Bytes,
@@ -49,7 +49,7 @@ pub async fn post<S: Store + Send + Sync + 'static>(
 }
 
 /// Appends a payload that holds at least one good event; the body of the answer.
-async fn take<S: Store + Send + Sync + 'static>(
+async fn take<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
     codec: Codec,
     body: Bytes,

@@ -3,7 +3,7 @@
 use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::counters::Counters;
-use crate::driver::ports::Store;
+use crate::driver::ports::Views;
 use crate::driver::tally::Tally;
 use crate::driver::worker::chain;
 use axum::extract::State;
@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-pub async fn ready<S: Store + Send + Sync + 'static>(
+pub async fn ready<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
 ) -> Result<&'static str, Failure> {
     if !shared.is_ready.load(Ordering::Relaxed) {
@@ -31,7 +31,7 @@ pub async fn ready<S: Store + Send + Sync + 'static>(
     Ok("ready\n")
 }
 
-pub async fn metrics<S: Store + Send + Sync + 'static>(
+pub async fn metrics<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
 ) -> Result<Response, Failure> {
     let door = shared.refused_at_door.load(Ordering::Relaxed);

@@ -6,7 +6,7 @@ pub mod page;
 pub mod views;
 
 use crate::core::{Engine, Timestamp};
-use crate::driver::ports::{Entry, Intake, Store};
+use crate::driver::ports::{Entry, Intake, Views};
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Sender};
 use axum::Router;
@@ -55,7 +55,7 @@ impl<S> std::fmt::Debug for Shared<S> {
     }
 }
 
-impl<S: Store + Send + Sync + 'static> Shared<S> {
+impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(
         partitions: Vec<Partition<S>>,
         intake: Arc<dyn Intake>,
@@ -168,7 +168,7 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
 }
 
 /// All routes; with a token, each request must carry it.
-pub fn router<S: Store + Send + Sync + 'static>(shared: Arc<Shared<S>>, token: Option<String>) -> Router {
+pub fn router<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, token: Option<String>) -> Router {
     let router = routes(shared);
     let Some(token) = token else { return router };
     let wanted: Arc<str> = format!("Bearer {token}").into();
@@ -194,7 +194,7 @@ async fn not_yet() -> Failure {
     Failure::new(StatusCode::NOT_IMPLEMENTED, "not_available_yet", "this is not available yet")
 }
 
-fn routes<S: Store + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
+fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
     Router::new()
         .route("/", get(page::page::<S>))
         .route("/healthz", get(|| async { "ok\n" }))

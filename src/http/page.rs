@@ -4,7 +4,7 @@ use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::alert::Transition;
 use crate::core::window::WindowSize;
-use crate::driver::ports::Store;
+use crate::driver::ports::Views;
 use crate::wire::pipeline;
 use axum::extract::State;
 use axum::http::header;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Series shown.
 const SERIES_SHOWN: usize = 50;
 
-pub async fn page<S: Store + Send + Sync + 'static>(
+pub async fn page<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
 ) -> Result<Response, Failure> {
     let mut body = String::from(HEAD);

@@ -7,7 +7,7 @@ use crate::core::event::{Ack, Control};
 use crate::core::series::SeriesInfo;
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Span, Timestamp};
-use crate::driver::ports::{CatalogRow, Entry, Store};
+use crate::driver::ports::{CatalogRow, Entry, Views};
 use crate::wire::pipeline;
 use crate::wire::row::Row;
 use crate::wire::time;
@@ -36,7 +36,7 @@ pub struct SeriesQuery {
     matches: Option<String>,
 }
 
-pub async fn series<S: Store + Send + Sync + 'static>(
+pub async fn series<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Query(query): Query<SeriesQuery>,
 ) -> Answer {
@@ -67,7 +67,7 @@ fn selector(text: &str) -> Result<crate::core::selector::Selector, Failure> {
 type Found = (usize, CatalogRow);
 
 /// Series that live in an engine here and those that only a catalog knows, by id.
-async fn all_series<S: Store + Send + Sync + 'static>(shared: &Shared<S>) -> Result<Vec<Found>, Failure> {
+async fn all_series<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<Vec<Found>, Failure> {
     let live = shared.ask_each(|engine| {
         let table = engine.series();
         let row = |series: &crate::core::series::Series| {
@@ -92,7 +92,7 @@ fn failed(error: crate::driver::ports::PortError) -> Failure {
 }
 
 /// Windows of one series, or of all that the labels match.
-pub async fn windows<S: Store + Send + Sync + 'static>(
+pub async fn windows<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Answer {
@@ -137,21 +137,14 @@ fn open_windows(
     from: Timestamp,
     to: Timestamp,
 ) -> Vec<(WindowKey, Row)> {
-    let table = engine.series();
-    let series = table.iter().map(|(_, series)| series).filter(|series| ids.contains(&series.info.id));
-    series
-        .flat_map(|series| {
-            let metric = table.metric_of(series);
-            let row =
-                CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape };
-            let open = series.windows.current(size).into_iter();
-            let open = open.filter(|open| open.start >= from && open.start < to);
-            let shown = |open: &crate::core::window::Open| {
-                Row::new(&open.pane, row.shape, 0, true, engine.is_incomplete(size, open.start))
-            };
-            open.map(|open| (key(&row, size, open.start), shown(&open))).collect::<Vec<_>>()
-        })
-        .collect()
+    let asked = engine.series().iter().filter(|(_, series)| ids.contains(&series.info.id));
+    let open = asked.flat_map(|(slot, _)| engine.open_windows_of(slot, &[size]));
+    let open = open.filter(|(key, _)| key.start >= from && key.start < to);
+    open.map(|(key, pane)| {
+        let row = Row::new(&pane, key.shape, 0, true, key.is_incomplete);
+        (key, row)
+    })
+    .collect()
 }
 
 struct WindowQuery {
@@ -204,7 +197,7 @@ pub struct AlertQuery {
     rule: Option<String>,
 }
 
-pub async fn alerts<S: Store + Send + Sync + 'static>(
+pub async fn alerts<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Query(query): Query<AlertQuery>,
 ) -> Answer {
@@ -224,7 +217,7 @@ pub async fn alerts<S: Store + Send + Sync + 'static>(
 }
 
 /// The active alerts of each partition: of the engine here, else as its owner showed them last.
-async fn active<S: Store + Send + Sync + 'static>(
+async fn active<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
 ) -> Result<Vec<Vec<Transition>>, Failure> {
     let live = shared.ask_each(|engine| engine.active_alerts()).await;
@@ -240,7 +233,7 @@ async fn active<S: Store + Send + Sync + 'static>(
 }
 
 /// The alert logs of all partitions, one after the other.
-fn alert_lines<S: Store>(shared: &Shared<S>) -> Result<Vec<String>, Failure> {
+fn alert_lines<S: Views>(shared: &Shared<S>) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     for partition in &shared.partitions {
         lines.extend(partition.store.transitions(0, ALERT_LOG_MAX).map_err(failed)?);
@@ -252,7 +245,7 @@ fn alert_lines<S: Store>(shared: &Shared<S>) -> Result<Vec<String>, Failure> {
 const ALERT_LOG_MAX: usize = 100_000;
 
 /// The alert log as NDJSON, oldest first: every transition, as published.
-pub async fn alert_log<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn alert_log<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
     let lines = alert_lines(&shared)?;
     let mut body = lines.join("\n");
     if !body.is_empty() {
@@ -262,7 +255,7 @@ pub async fn alert_log<S: Store + Send + Sync + 'static>(State(shared): App<S>) 
 }
 
 /// `{"alert": id, "by": who, "why": …, "until": …}`
-pub async fn ack<S: Store + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
+pub async fn ack<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
     #[derive(Deserialize)]
     struct Body {
         alert: String,
@@ -287,7 +280,7 @@ pub async fn ack<S: Store + Send + Sync + 'static>(State(shared): App<S>, body: 
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }
 
-pub async fn rules<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn rules<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
     let rules = shared.ask_any(|engine| {
         let rules = engine.rules().rules.iter();
         let rule = |rule: &crate::core::rule::Rule| {
@@ -300,12 +293,12 @@ pub async fn rules<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> A
     Ok(json_response(StatusCode::OK, json!({ "rules": rules.await?.into_iter().next() }).to_string()))
 }
 
-pub async fn pipelines<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn pipelines<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
     let pipelines: Vec<Value> = shared.ask_any(|engine| pipeline::summaries(engine)).await?.concat();
     Ok(json_response(StatusCode::OK, json!({ "pipelines": pipelines }).to_string()))
 }
 
-pub async fn dead<S: Store + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn dead<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
     let mut dead = Vec::new();
     for partition in &shared.partitions {
         dead.extend(partition.store.dead(DEAD_MAX).map_err(failed)?);

@@ -4,7 +4,7 @@
 //! own fields, several events under `events`, undecodable bytes as base64 under `raw`, an empty
 //! `tick`, or a `control`.
 
-use super::event::{BadEvent, Codec, Decoded, Decoder, fields};
+use super::event::{BadEvent, Codec, Decoded, Decoder, elements, fields};
 use crate::core::Timestamp;
 use crate::core::counters::Refusal;
 use crate::core::event::{Control, Event};
@@ -193,7 +193,10 @@ impl<'a> Exported<'a> {
     /// A payload of events, each as it came; what cannot be split goes as it is.
     pub fn events(seq: u64, ingest_time: Timestamp, codec: Codec, payload: &[u8]) -> Exported<'a> {
         let empty = Exported::empty(seq, ingest_time);
-        match split(codec, payload) {
+        // A line holds no end of a line.
+        let is_one_line =
+            |events: &Vec<Box<RawValue>>| events.iter().all(|event| !event.get().contains('\n'));
+        match split(codec, payload).filter(is_one_line) {
             Some(events) => Exported { events: Some(events), ..empty },
             None => Exported {
                 raw: Some(base64::engine::general_purpose::STANDARD.encode(payload)),
@@ -226,24 +229,11 @@ impl Exported<'_> {
 
 /// The events of a payload as JSON; `None` where some part is no JSON or has no faithful one.
 pub(crate) fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
-    let one = |bytes: &[u8]| {
-        serde_json::from_slice::<Box<RawValue>>(bytes).ok().filter(|raw| !raw.get().contains('\n'))
+    let one = match codec {
+        Codec::Json | Codec::Ndjson => |bytes: &[u8]| serde_json::from_slice(bytes).ok(),
+        Codec::MessagePack => transcode,
     };
-    match codec {
-        Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
-            let events: Vec<Box<RawValue>> = serde_json::from_slice(payload).ok()?;
-            events.iter().all(|event| !event.get().contains('\n')).then_some(events)
-        }
-        Codec::Json => Some(vec![one(payload)?]),
-        Codec::Ndjson => {
-            let lines = payload.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-            lines.map(one).collect()
-        }
-        Codec::MessagePack => {
-            let elements = super::event::msgpack::elements(payload).ok()?;
-            elements.into_iter().map(transcode).collect()
-        }
-    }
+    elements(codec, payload)?.into_iter().map(one).collect()
 }
 
 /// A MessagePack map as JSON, if reading that gives the same event.

@@ -52,10 +52,14 @@ pub async fn produce(url: String, stop: Arc<AtomicBool>, sources: u64) -> BTreeM
     ledger
 }
 
+/// JetStream of a broker that is there.
+pub async fn jetstream_at(url: String) -> jetstream::Context {
+    jetstream::new(async_nats::connect(url).await.expect("a broker"))
+}
+
 /// The alert log as it is on the board, in the order of time, partition and number.
 pub async fn board(url: String) -> String {
-    let client = async_nats::connect(url).await.expect("a broker");
-    let stream = jetstream::new(client).get_stream("SG_ALERTS").await.expect("a stream");
+    let stream = jetstream_at(url).await.get_stream("SG_ALERTS").await.expect("a stream");
     let last = stream.cached_info().state.last_sequence;
     let (mut alerts, mut places) = (Vec::new(), BTreeMap::<u64, BTreeSet<u64>>::new());
     for seq in 1..=last {

@@ -1,8 +1,7 @@
 //! A store or a stream that is gone.
 
-use crate::load::{now_ms, produce};
+use crate::load::{jetstream_at, now_ms, produce};
 use crate::servers::{Servers, Worker, wait_for, wait_with_log};
-use async_nats::jetstream;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +30,7 @@ fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
     });
     assert_eq!(counts, ledger);
     let anew = runtime.block_on(async {
-        let client = async_nats::connect(servers.nats_url()).await.expect("a broker");
-        let context = jetstream::new(client);
+        let context = jetstream_at(servers.nats_url()).await;
         let config = context.get_stream("SG_EVENTS_0").await.expect("a stream").cached_info().config.clone();
         context.delete_stream("SG_EVENTS_0").await.expect("deleted");
         context.create_stream(config).await
@@ -55,8 +53,7 @@ fn records_that_are_gone_are_noticed_and_resolve_nothing() {
     let servers = Servers::start("everysec");
     let worker = servers.worker("1s");
     wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
-    let context = runtime
-        .block_on(async { jetstream::new(async_nats::connect(servers.nats_url()).await.expect("a broker")) });
+    let context = runtime.block_on(jetstream_at(servers.nats_url()));
     let slow = |count: usize| {
         let event = json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_400});
         let payload = Value::Array(vec![event; count]).to_string();
@@ -104,8 +101,7 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     let servers = Servers::start("everysec");
     let worker = servers.worker("1s");
     wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
-    let context = runtime
-        .block_on(async { jetstream::new(async_nats::connect(servers.nats_url()).await.expect("a broker")) });
+    let context = runtime.block_on(jetstream_at(servers.nats_url()));
     let event =
         json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_600});
     let old = json!({"type": "metric", "time": 1_000, "source": "s-0", "name": "latency_ms", "value": 1});

@@ -1,8 +1,7 @@
 //! How fast everything is back.
 
-use crate::load::now_ms;
+use crate::load::{jetstream_at, now_ms};
 use crate::servers::{Servers, wait_for};
-use async_nats::jetstream;
 use serde_json::json;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ fn a_broker_that_is_back_is_read_at_once() {
     wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
     let publish = |url: String| {
         runtime.block_on(async {
-            let context = jetstream::new(async_nats::connect(url).await.expect("a broker"));
+            let context = jetstream_at(url).await;
             let event = json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
             let sent = context.publish("sg.v1.metric.s-0.latency_ms", event.to_string().into()).await;
             sent.expect("sent").await.expect("stored");

@@ -3,14 +3,10 @@
 use crate::process::limits;
 use crate::world::World;
 use std::collections::BTreeMap;
+use streamgauge::core::Engine;
 use streamgauge::core::alert::Transition;
-use streamgauge::core::window::WindowSize;
-use streamgauge::core::{Engine, Timestamp};
 use streamgauge::driver::applier::Applier;
-use streamgauge::driver::ports::{
-    CatalogRow, Checkpoint, DeadEvent, Numbers, PortError, Store, WindowAt, WindowRow,
-};
-use streamgauge::wire::row::Row;
+use streamgauge::driver::ports::{Checkpoint, Numbers, PortError, Store, WindowAt, WindowRow};
 use streamgauge::wire::snapshot;
 
 /// A store that only remembers windows.
@@ -23,30 +19,6 @@ impl Store for Plain {
     }
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
         Ok(self.0.get(&at).cloned())
-    }
-    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
-        Ok(Vec::new())
-    }
-    fn transitions(&self, _from: u64, _max: usize) -> Result<Vec<String>, PortError> {
-        Ok(Vec::new())
-    }
-    fn dead(&self, _max: usize) -> Result<Vec<DeadEvent>, PortError> {
-        Ok(Vec::new())
-    }
-    fn applied(&self) -> Result<u64, PortError> {
-        Ok(0)
-    }
-    fn active(&self) -> Result<Vec<String>, PortError> {
-        Ok(Vec::new())
-    }
-    fn shown(
-        &self,
-        _series: &CatalogRow,
-        _size: WindowSize,
-        _from: Timestamp,
-        _to: Timestamp,
-    ) -> Result<Vec<(Timestamp, Row)>, PortError> {
-        Ok(Vec::new())
     }
 }
 

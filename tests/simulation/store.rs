@@ -3,13 +3,9 @@
 use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
-use streamgauge::core::Timestamp;
-use streamgauge::core::window::WindowSize;
 use streamgauge::driver::ports::{
-    Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, PortError, SharedStore, Store,
-    WindowAt, WindowRow,
+    Answer, Checkpoint, Commit, Fence, Numbered, PortError, SharedStore, Store, WindowAt, WindowRow,
 };
-use streamgauge::wire::row::Row;
 
 /// Everything that is in the store.
 #[derive(Debug, Clone, Default)]
@@ -112,36 +108,6 @@ impl Store for SimStore {
 
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
         Ok(self.world.get().store.windows.get(&at).cloned())
-    }
-
-    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
-        Ok(Vec::new())
-    }
-
-    fn transitions(&self, _from: u64, _max: usize) -> Result<Vec<String>, PortError> {
-        Ok(Vec::new())
-    }
-
-    fn applied(&self) -> Result<u64, PortError> {
-        Ok(self.world.get().store.applied())
-    }
-
-    fn shown(
-        &self,
-        _series: &CatalogRow,
-        _size: WindowSize,
-        _from: Timestamp,
-        _to: Timestamp,
-    ) -> Result<Vec<(Timestamp, Row)>, PortError> {
-        Ok(Vec::new())
-    }
-
-    fn active(&self) -> Result<Vec<String>, PortError> {
-        Ok(self.world.get().store.active.clone())
-    }
-
-    fn dead(&self, _max: usize) -> Result<Vec<DeadEvent>, PortError> {
-        Ok(Vec::new())
     }
 }
 

@@ -4,7 +4,8 @@ use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
-    CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, OwnStore, PortError, Store, WindowAt, WindowRow,
+    CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, OwnStore, PortError, Store, Views, WindowAt,
+    WindowRow,
 };
 use crate::wire::row::Row;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
@@ -51,18 +52,20 @@ impl Store for Embedded {
         })
     }
 
-    fn applied(&self) -> Result<u64, PortError> {
-        self.read(|transaction| {
-            let meta = transaction.open_table(META)?;
-            Ok(meta.get("applied")?.map_or(0, |value| value.value()))
-        })
-    }
-
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
         self.read(|transaction| {
             let windows = transaction.open_table(WINDOWS)?;
             let row = windows.get(place(at))?;
             row.map(|row| rmp_serde::from_slice(row.value()).map_err(damaged)).transpose()
+        })
+    }
+}
+
+impl Views for Embedded {
+    fn applied(&self) -> Result<u64, PortError> {
+        self.read(|transaction| {
+            let meta = transaction.open_table(META)?;
+            Ok(meta.get("applied")?.map_or(0, |value| value.value()))
         })
     }
 

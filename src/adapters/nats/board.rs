@@ -1,11 +1,11 @@
 //! Transitions out: number n of a partition has a subject of its own, and is only stored where
 //! nothing is there yet. So it is stored once, however often it is sent and by whom.
 
-use super::{ANSWER_WITHIN, Bus, Cause};
+use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::driver::ports::{Board, Numbered, Numbers, Placed, PortError};
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures_util::StreamExt;
@@ -83,11 +83,7 @@ impl Bus {
             let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
             let publish = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0);
             let sent = self.context.send_publish(self.subjects.action(action, *number), publish).await;
-            let acknowledged = match sent {
-                Ok(sent) => PublishAckFuture::into_future(sent).await,
-                Err(error) => Err(error),
-            };
-            match acknowledged {
+            match acknowledged(sent).await {
                 Ok(_) => {}
                 // It was asked for before.
                 Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
@@ -111,11 +107,7 @@ impl Bus {
         }
         let mut placed = Vec::with_capacity(sent.len());
         for sent in sent {
-            let acknowledged = match sent {
-                Ok(sent) => PublishAckFuture::into_future(sent).await,
-                Err(error) => Err(error),
-            };
-            placed.push(match acknowledged {
+            placed.push(match acknowledged(sent).await {
                 Ok(_) => Placed::New,
                 Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                     Placed::There(String::new())
@@ -136,7 +128,7 @@ impl Bus {
 
     async fn read_back(&self, transition: &Numbered) -> Placed {
         let found: Result<_, Cause> = async {
-            let stream = self.context.get_stream(self.subjects.alerts_stream()).await?;
+            let stream = self.context.get_stream_no_info(self.subjects.alerts_stream()).await?;
             Ok(stream.get_last_raw_message_by_subject(&self.subject(transition)).await?)
         }
         .await;

@@ -1,6 +1,6 @@
 //! Events and decisions that did not come through the broker: published to it, answered after its ack.
 
-use super::{ANSWER_WITHIN, Settings, append, connect};
+use super::{Settings, append, connect};
 use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Intake, PortError, Reply};
 use crate::driver::worker::chain;
@@ -24,8 +24,7 @@ impl std::fmt::Debug for Door {
 impl Door {
     /// Connects in the background: a broker that is away is waited for by whoever sends.
     pub async fn open(settings: &Settings) -> Result<Door, PortError> {
-        let mut context = async_nats::jetstream::new(connect(&settings.url).await?);
-        context.set_timeout(ANSWER_WITHIN);
+        let context = super::context(connect(&settings.url).await?);
         Ok(Door { handle: Handle::current(), context, settings: settings.clone() })
     }
 }

@@ -18,8 +18,9 @@ use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
 use crate::wire::subject::Subjects;
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishAckFuture};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
@@ -82,8 +83,7 @@ impl std::fmt::Debug for Bus {
 /// How many partitions a deployment has, by its streams; 1 where there is none yet.
 pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, PortError> {
     handle.block_on(async {
-        let mut context = async_nats::jetstream::new(connect(url).await?);
-        context.set_timeout(ANSWER_WITHIN);
+        let context = context(connect(url).await?);
         let mut count = 0;
         loop {
             let name = Subjects::new(root, Partition { index: count, count: 1 }).events_stream();
@@ -107,11 +107,7 @@ impl Bus {
         let subjects = Subjects::new(&settings.root, settings.partition);
         let connected = Arc::<Notify>::default();
         let client = handle.block_on(connect_and_tell(&settings.url, connected.clone()))?;
-        // The client starts a task of its own.
-        let entered = handle.enter();
-        let mut context = async_nats::jetstream::new(client.clone());
-        drop(entered);
-        context.set_timeout(ANSWER_WITHIN);
+        let context = handle.block_on(async { context(client.clone()) });
         let bus = Bus { handle, client, connected, context, subjects, reader: None };
         bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
         bus.check_stream(bus.subjects.alerts_stream().into(), bus.subjects.alerts(), ALERTS_KEPT)?;
@@ -193,6 +189,18 @@ fn difference(wanted: &Config, found: &Config) -> Option<String> {
         return Some(format!("it knows repeats for {:?} only", found.duplicate_window));
     }
     None
+}
+
+/// JetStream as we ask it; it starts a task of its own, so this is called on the runtime.
+fn context(client: Client) -> Context {
+    let mut context = async_nats::jetstream::new(client);
+    context.set_timeout(ANSWER_WITHIN);
+    context
+}
+
+/// What became of a message that was sent, once the broker says it.
+async fn acknowledged(sent: Result<PublishAckFuture, PublishError>) -> Result<PublishAck, PublishError> {
+    PublishAckFuture::into_future(sent?).await
 }
 
 /// Honours the environment of the `nats` command line tool.
@@ -282,11 +290,8 @@ async fn append(context: &Context, subjects: &Subjects, entries: Vec<Entry>) -> 
     }
     let mut results = Vec::with_capacity(waiting.len());
     for sent in waiting {
-        let acknowledged = match sent {
-            Ok(sent) => PublishAckFuture::into_future(sent).await,
-            Err(error) => Err(error),
-        };
         let failed = |source: Cause| PortError::Write { place: subjects.events_stream(), source };
+        let acknowledged = acknowledged(sent).await;
         results.push(acknowledged.map(|ack| ack.sequence).map_err(|error| failed(error.into())));
     }
     results

@@ -3,11 +3,12 @@
 //! Intuition: both follow from the log, so they are published before the commit that counts them; who
 //! dies in between publishes them again, under the same id.
 
-use super::{Bus, Cause};
+use super::{Bus, Cause, acknowledged};
 use crate::driver::ports::{Letter, Outlet, PortError, Rollup};
-use crate::wire::event::{Codec, msgpack};
-use async_nats::jetstream::context::PublishAckFuture;
+use crate::wire::event::{Codec, elements};
+use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::RawMessageErrorKind;
 
 /// Messages on their way at once.
 const UNDER_WAY_MAX: usize = 512;
@@ -51,13 +52,13 @@ impl Outlet for Bus {
 impl Bus {
     /// A record as the stream has it; nothing where it has gone since.
     fn fetch(&self, seq: u64) -> Option<StreamMessage> {
-        use async_nats::jetstream::stream::RawMessageErrorKind;
-        let stream = self.stream(&self.subjects.events_stream());
+        let name = self.subjects.events_stream();
         self.patiently("read a record again", || async {
+            let stream = self.context.get_stream_no_info(&name).await.map_err(Cause::from)?;
             match stream.get_raw_message(seq).await {
-                Ok(message) => Ok(Some(message)),
+                Ok(message) => Ok::<_, Cause>(Some(message)),
                 Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-                Err(error) => Err(error),
+                Err(error) => Err(error.into()),
             }
         })
     }
@@ -88,17 +89,12 @@ impl Bus {
             self.patiently("publish what is set aside", || async {
                 let mut sent = Vec::with_capacity(some.len());
                 for (subject, publish) in some {
-                    sent.push(
-                        self.context
-                            .send_publish(subject.clone(), publish.clone())
-                            .await
-                            .map_err(Cause::from)?,
-                    );
+                    sent.push(self.context.send_publish(subject.clone(), publish.clone()).await);
                 }
                 for sent in sent {
-                    PublishAckFuture::into_future(sent).await?;
+                    acknowledged(sent).await?;
                 }
-                Ok::<_, Cause>(())
+                Ok::<_, PublishError>(())
             });
         }
     }
@@ -106,23 +102,8 @@ impl Bus {
 
 /// The bytes of one event of a payload; all of them where it cannot be split.
 fn one_event(codec: Codec, payload: &[u8], index: u32) -> Vec<u8> {
-    let at = index as usize;
-    let one = match codec {
-        Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
-            let events = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(payload).ok();
-            events.and_then(|events| events.get(at).map(|event| event.get().as_bytes().to_vec()))
-        }
-        Codec::Json => None,
-        Codec::Ndjson => {
-            let mut lines = payload.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-            lines.nth(at).map(<[u8]>::to_vec)
-        }
-        Codec::MessagePack => {
-            let events = msgpack::elements(payload).ok();
-            events.and_then(|events| events.get(at).map(|event| event.to_vec()))
-        }
-    };
-    one.unwrap_or_else(|| payload.to_vec())
+    let events = elements(codec, payload).unwrap_or_default();
+    events.get(index as usize).copied().unwrap_or(payload).to_vec()
 }
 
 #[cfg(test)]

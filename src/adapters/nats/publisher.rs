@@ -2,7 +2,7 @@
 //!
 //! Invariant: a message keeps its id through all attempts, so that the broker recognises repeats.
 
-use super::{ANSWER_WITHIN, RETRY_EVERY, connect};
+use super::{RETRY_EVERY, connect};
 use crate::driver::ports::PortError;
 use crate::wire::event::Codec;
 use async_nats::jetstream::Context;
@@ -41,10 +41,7 @@ impl Publisher {
     /// Connects; not to be called from a task of the runtime.
     pub fn open(handle: Handle, url: &str) -> Result<Publisher, PortError> {
         let client = handle.block_on(connect(url))?;
-        let entered = handle.enter();
-        let mut context = async_nats::jetstream::new(client);
-        drop(entered);
-        context.set_timeout(ANSWER_WITHIN);
+        let context = handle.block_on(async { super::context(client) });
         Ok(Publisher { handle, context, under_way: VecDeque::new(), acknowledged: 0 })
     }
 

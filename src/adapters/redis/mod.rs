@@ -15,6 +15,7 @@ mod roster;
 use crate::core::histogram::layout::Digits;
 use crate::core::partition::Partition;
 use crate::driver::ports::{CatalogRow, PortError};
+use crate::driver::worker::chain;
 use crate::wire::hdr::Writer;
 use ::redis::{Client, Connection, RedisError, RedisResult};
 use keys::Keys;
@@ -91,21 +92,16 @@ impl RedisStore {
     fn ask<T>(&mut self, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
         let mut attempts = 0;
         loop {
-            let failed = match self.connected().and_then(&ask) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
+            let away = match self.ask_once(&ask) {
+                Err(away @ PortError::Away { .. }) => away,
+                known => return known,
             };
-            self.connection = None;
             attempts += 1;
-            let is_passing = is_passing(&failed);
-            if is_passing && !self.is_patient && attempts > 1 {
-                return Err(PortError::Away { place: self.place.clone(), source: failed.into() });
-            }
-            if !is_passing {
-                return Err(PortError::Read { place: self.place.clone(), source: failed.into() });
+            if !self.is_patient && attempts > 1 {
+                return Err(away);
             }
             if attempts == 2 {
-                tracing::warn!(place = %self.place, error = %failed, "redis does not answer; waiting for it");
+                tracing::warn!(error = %chain(&away), "redis does not answer; waiting for it");
             }
             if attempts > 1 {
                 std::thread::park_timeout(RETRY_EVERY);

@@ -10,7 +10,7 @@ use crate::core::unit::{Resolution, Unit};
 use crate::core::window::WindowSize;
 use crate::driver::ports::{
     Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, PortError,
-    SharedStore, Store, WindowAt, WindowRow,
+    SharedStore, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use ::redis::cmd;
@@ -203,16 +203,18 @@ impl Store for Shared {
         self.with(RedisStore::read_checkpoint)
     }
 
+    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
+        self.with(|store| store.read_window(at))
+    }
+}
+
+impl Views for Shared {
     fn applied(&self) -> Result<u64, PortError> {
         self.with(|store| {
             let key = store.keys.of("ckpt");
             let applied: Option<u64> = store.ask(|c| cmd("HGET").arg(&key).arg("applied").query(c))?;
             Ok(applied.unwrap_or(0))
         })
-    }
-
-    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
-        self.with(|store| store.read_window(at))
     }
 
     fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {

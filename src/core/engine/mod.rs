@@ -237,24 +237,12 @@ impl Engine {
     /// All open windows as they are, finer open ones included, ordered by size, id, start; made
     /// one by one, because all together they are twice the engine.
     pub fn open_windows(&self) -> impl Iterator<Item = (WindowKey, Pane)> + '_ {
-        let mut series: Vec<_> = self.series.iter().map(|(_, series)| series).collect();
-        series.sort_unstable_by_key(|series| series.info.id);
-        let sized = move |size| series.clone().into_iter().map(move |series| (size, series));
+        let mut slots: Vec<(u64, u32)> =
+            self.series.iter().map(|(slot, series)| (series.info.id, slot)).collect();
+        slots.sort_unstable();
+        let sized = move |size| slots.clone().into_iter().map(move |(_, slot)| (size, slot));
         let all = WindowSize::ALL.into_iter().flat_map(sized);
-        all.flat_map(move |(size, series)| {
-            let metric = self.series.metric_of(series);
-            series.windows.current(size).into_iter().map(move |open| {
-                let key = WindowKey {
-                    series: series.info.clone(),
-                    unit: metric.unit.clone(),
-                    shape: metric.shape,
-                    size,
-                    start: open.start,
-                    is_incomplete: self.is_incomplete(size, open.start),
-                };
-                (key, open.pane)
-            })
-        })
+        all.flat_map(move |(size, slot)| self.open_windows_of(slot, &[size]))
     }
 
     /// From here on the engine notes which series have new values, for [`Self::take_touched`].
@@ -371,7 +359,7 @@ impl Engine {
     }
 
     /// Whether a part of the time in which a window's events come was lost.
-    pub fn is_incomplete(&self, size: WindowSize, start: Timestamp) -> bool {
+    fn is_incomplete(&self, size: WindowSize, start: Timestamp) -> bool {
         self.gaps.touch(start, start + size.span() + self.limits.allowed_lateness)
     }
 

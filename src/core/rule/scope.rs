@@ -5,6 +5,7 @@
 //! where all partials come together. What reads a record runs where the record does.
 
 use super::RuleSet;
+use crate::core::partition::Partition;
 use crate::core::selector::{By, Matcher, Selector, Test};
 use crate::core::view::ViewSpec;
 use std::collections::BTreeSet;
@@ -47,9 +48,13 @@ impl RuleSet {
         if views.iter().all(is_bound) { Scope::Partition } else { Scope::Aggregate }
     }
 
-    /// The same set without what spans partitions. Places stay as they are, as expressions refer to
-    /// them; a view that nobody reads any more matches nothing.
-    pub fn within_partition(&self) -> RuleSet {
+    /// The rules that run in a partition: all of them where it is the only one, else without what spans
+    /// partitions. Places stay as they are, as expressions refer to them; a view that nobody reads any
+    /// more matches nothing.
+    pub fn within(&self, partition: Partition) -> RuleSet {
+        if partition.count <= 1 {
+            return self.clone();
+        }
         let (records, rules) = self.scopes();
         let keep = |scope: &Scope| *scope == Scope::Partition;
         let mut part = self.clone();

@@ -21,6 +21,7 @@ use crate::core::limits::PAYLOAD_BYTES_MAX;
 use build::Builder;
 pub use build::{BadEvent, instant_of};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::sync::Arc;
 
 /// How a payload is written.
@@ -70,6 +71,23 @@ pub struct Decoder {
     fast: fast::Memory,
 }
 
+/// The events of a payload as the bytes they are, undecoded, in the order of their places; `None`
+/// where it cannot be split.
+pub fn elements(codec: Codec, payload: &[u8]) -> Option<Vec<&[u8]>> {
+    match codec {
+        Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
+            let events: Vec<&RawValue> = serde_json::from_slice(payload).ok()?;
+            Some(events.into_iter().map(|event| event.get().as_bytes()).collect())
+        }
+        Codec::Json => Some(vec![payload]),
+        Codec::Ndjson => {
+            let lines = payload.split(|byte| *byte == b'\n');
+            Some(lines.filter(|line| !line.trim_ascii().is_empty()).collect())
+        }
+        Codec::MessagePack => msgpack::elements(payload).ok(),
+    }
+}
+
 impl Decoder {
     /// `number` tells the decoders of one reader apart, in [0, 255].
     pub fn new(number: usize) -> Decoder {
@@ -106,7 +124,7 @@ impl Decoder {
     /// Decodes one JSON object or an array of them.
     fn json(&mut self, bytes: &[u8], out: &mut Decoded) {
         match bytes.trim_ascii_start().first() {
-            Some(b'[') => match serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes) {
+            Some(b'[') => match serde_json::from_slice::<Vec<&RawValue>>(bytes) {
                 Ok(elements) => {
                     for (index, element) in elements.into_iter().enumerate() {
                         self.json_one(index, element.get().as_bytes(), out);

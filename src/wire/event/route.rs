@@ -40,7 +40,7 @@ pub fn route(codec: Codec, payload: Vec<u8>, partitions: u32) -> Vec<(u32, Codec
     if partitions <= 1 {
         return vec![(0, codec, payload)];
     }
-    let Some(events) = events(codec, &payload) else { return vec![(0, codec, payload)] };
+    let Some(events) = split(codec, &payload) else { return vec![(0, codec, payload)] };
     let mut parts: BTreeMap<u32, Vec<&RawValue>> = BTreeMap::new();
     for event in &events {
         parts.entry(partition_of_event(event.get(), partitions)).or_default().push(event);
@@ -48,16 +48,6 @@ pub fn route(codec: Codec, payload: Vec<u8>, partitions: u32) -> Vec<(u32, Codec
     // Raw JSON always serialises.
     let array = |events: Vec<&RawValue>| serde_json::to_vec(&events).unwrap_or_default();
     parts.into_iter().map(|(partition, events)| (partition, Codec::Json, array(events))).collect()
-}
-
-fn events(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
-    match codec {
-        Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
-            serde_json::from_slice(payload).ok()
-        }
-        Codec::Json => Some(vec![serde_json::from_slice(payload).ok()?]),
-        Codec::Ndjson | Codec::MessagePack => split(codec, payload),
-    }
 }
 
 #[cfg(test)]

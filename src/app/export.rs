@@ -72,7 +72,9 @@ fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let count = nats::count_partitions(runtime.handle(), url, ROOT)?;
     let open = |index| Source::open(&runtime, url, Partition { index, count });
-    let mut sources = (0..count).map(open).collect::<Result<Vec<_>>>()?;
+    // With several, the last one is the aggregate.
+    let logs = if count > 1 { count + 1 } else { 1 };
+    let mut sources = (0..logs).map(open).collect::<Result<Vec<_>>>()?;
     let waiting = |source: &&mut Source| !source.waiting.is_empty();
     while let Some(source) = sources.iter_mut().filter(waiting).min_by_key(|source| source.reached) {
         if let Some(record) = source.take()? {
@@ -144,6 +146,7 @@ pub fn line(partition: Option<OfPartition>, record: &Logged) -> Result<String, s
     let line = match &record.entry {
         Entry::Events(codec, payload) => Exported::events(seq, stamp, *codec, payload),
         Entry::Tick => Exported::tick(seq, stamp),
+        Entry::Partials { from, number, bytes } => Exported::partials(seq, stamp, *from, *number, bytes),
         Entry::Control(json) => {
             control = serde_json::from_slice(json)?;
             Exported::control(seq, stamp, &control)

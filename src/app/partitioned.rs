@@ -40,13 +40,13 @@ impl Parts {
         let dir = tempfile::tempdir().context("cannot make a temporary directory; is there room?")?;
         let parts = Parts { dir, count };
         let create = |index| Ok(BufWriter::new(File::create(parts.path("log", index))?));
-        let mut outs = (0..count).map(create).collect::<Result<Vec<_>>>()?;
+        let mut outs = (0..=count).map(create).collect::<Result<Vec<_>>>()?;
         for path in files {
             let mut lines = reader::open(path)?.into_lines();
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line)? > 0 {
                 // A line of no partition is of the first: it is refused there, and counted.
-                let index = OfPartition::of_line(&line).map_or(0, |of| of.partition.min(count - 1));
+                let index = OfPartition::of_line(&line).map_or(0, |of| of.partition.min(count));
                 outs[index as usize].write_all(&line)?;
                 line.clear();
             }
@@ -55,9 +55,10 @@ impl Parts {
         Ok(parts)
     }
 
+    /// The aggregate last.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         let count = self.count;
-        (0..count).map(move |index| Partition { index, count })
+        (0..=count).map(move |index| Partition { index, count })
     }
 
     /// The file of one kind and partition: `log`, or an output.

@@ -6,8 +6,6 @@ use super::service::{self, Door, LiveParts, Parts, Service};
 use super::{FINE, check};
 use crate::adapters::clock::SystemClock;
 use crate::core::partition::Partition;
-use crate::core::rule::RuleSet;
-use crate::core::rule::scope::Scope;
 use crate::driver::ports::Views;
 use crate::driver::worker::{Command, Publish, Sender};
 use anyhow::{Context, Result};
@@ -33,11 +31,10 @@ async fn serve(config: &Config) -> Result<u8> {
     match &config.servers {
         Some((nats, redis)) => {
             let (nats, redis, snapshot_every) = (nats.clone(), redis.clone(), config.snapshot_every);
-            warn_of_spanning(rules.as_ref(), nats.partition.count);
+            let partitions = nats.partition.count;
             let parts =
                 LiveParts { nats, redis, door, limits, rules, snapshot_every, is_rolling_up: config.rollups };
             let service = service::start_live(parts).await?;
-            let partitions = service.workers.len();
             tracing::info!(address = %service.address, partitions, "listening, over nats and redis");
             watch(config, service).await
         }
@@ -47,16 +44,6 @@ async fn serve(config: &Config) -> Result<u8> {
             let service = service::start(parts).await?;
             tracing::info!(address = %service.address, data_dir = %config.data_dir.display(), "listening");
             watch(config, service).await
-        }
-    }
-}
-
-/// Rules that no single partition can judge are named, not judged wrongly.
-fn warn_of_spanning(rules: Option<&RuleSet>, partitions: u32) {
-    let Some(rules) = rules.filter(|_| partitions > 1) else { return };
-    for (rule, scope) in rules.rules.iter().zip(rules.scopes().1) {
-        if scope == Scope::Aggregate {
-            tracing::warn!(rule = %rule.id, "this rule spans partitions, which is not available yet; it does not run");
         }
     }
 }
@@ -102,7 +89,8 @@ async fn reload(dir: Option<&Path>, workers: &[Sender]) {
             return;
         }
     };
-    let count = workers.len() as u32;
+    // With several, the last one is the aggregate.
+    let count = if workers.len() > 1 { workers.len() as u32 - 1 } else { 1 };
     for (index, worker) in (0..).zip(workers) {
         let partition = Partition { index, count };
         let reply = Box::new(move |result: Result<u64, String>| match result {

@@ -112,6 +112,10 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     for index in 0..count {
         seats.push(seat(&parts, Partition { index, count }, &share, &tally)?);
     }
+    if count > 1 {
+        // It is none of those that are shared out: whoever has its lease has it.
+        seats.push(seat(&parts, Partition::aggregate(count), &Share::new(1), &tally)?);
+    }
     let fleet = if count > 1 { Some(keep_share(&parts.redis, share, count)?) } else { None };
     serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet)
 }

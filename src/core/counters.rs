@@ -81,6 +81,12 @@ pub struct Counters {
     /// Holes in the log, and the records that were in them.
     pub gaps: u64,
     pub records_lost: u64,
+    /// In the aggregate: messages that came before, and partials that no rule there reads.
+    pub partials_repeated: u64,
+    pub partials_unread: u64,
+    /// Messages that are gone, and grid points for which a partition was not waited for.
+    pub partials_missing: u64,
+    pub partials_overdue: u64,
 }
 
 impl Counters {
@@ -126,6 +132,10 @@ impl Counters {
             (&mut self.alerts_capped, other.alerts_capped),
             (&mut self.gaps, other.gaps),
             (&mut self.records_lost, other.records_lost),
+            (&mut self.partials_repeated, other.partials_repeated),
+            (&mut self.partials_unread, other.partials_unread),
+            (&mut self.partials_missing, other.partials_missing),
+            (&mut self.partials_overdue, other.partials_overdue),
         ];
         sums.into_iter().for_each(|(sum, more)| *sum += more);
     }

@@ -5,6 +5,7 @@
 
 use super::alert::Transition;
 use super::counters::Refusal;
+use super::partial::Partials;
 use super::time::Timestamp;
 use super::window::{Correction, Sealed};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub struct Effects {
     pub windows: Vec<WindowEffect>,
     pub transitions: Vec<Transition>,
+    /// For the rules that span partitions.
+    pub partials: Vec<Partials>,
     /// Values of `record:` series, for whoever asked to see them.
     pub recorded: Vec<Recorded>,
     /// Events that were refused or are kept aside, with their place.
@@ -67,6 +70,7 @@ impl Effects {
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
             && self.transitions.is_empty()
+            && self.partials.is_empty()
             && self.recorded.is_empty()
             && self.refused.is_empty()
     }
@@ -75,6 +79,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.windows.clear();
         self.transitions.clear();
+        self.partials.clear();
         self.recorded.clear();
         self.refused.clear();
     }

@@ -33,6 +33,12 @@ pub enum Body<'a> {
     /// Records that are gone: the first and the last of them. It comes before the next one that is
     /// there, with its stamp.
     Gap(u64, u64),
+    /// Message `number` of a partition to the aggregate; from 1, without holes.
+    Partials {
+        from: u32,
+        number: u64,
+        partials: &'a super::partial::Partials,
+    },
 }
 
 /// What people decide enters through the log, too.

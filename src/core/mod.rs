@@ -22,6 +22,7 @@ pub mod key;
 pub mod limits;
 pub mod packed;
 pub mod pane;
+pub mod partial;
 pub mod partition;
 pub mod rule;
 pub mod run;

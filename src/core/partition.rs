@@ -5,10 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::fmt;
 
-/// One of `count` partitions.
+/// One of `count` partitions; the one after the last is where rules that span them run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
+    /// Up to `count`, which is the aggregate's.
     pub index: u32,
     /// From 1; fixed for the life of a deployment.
     pub count: u32,
@@ -21,10 +23,26 @@ impl Default for Partition {
 }
 
 impl Partition {
+    /// Where the partials of all partitions come together.
+    pub fn aggregate(count: u32) -> Partition {
+        Partition { index: count, count }
+    }
+
+    pub fn is_aggregate(self) -> bool {
+        self.index >= self.count
+    }
+
     /// Whether events of this source or pipeline belong here.
     #[inline]
     pub fn holds(self, name: &str) -> bool {
         self.count <= 1 || partition_of(name, self.count) == self.index
+    }
+}
+
+/// As subjects and keys have it: a number, or `agg`.
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_aggregate() { f.write_str("agg") } else { write!(f, "{}", self.index) }
     }
 }
 
@@ -67,7 +85,9 @@ mod tests {
         let escaped =
             "a=2Eb".bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
         assert_eq!(partition_of("a.b", 7), escaped % 7);
-        assert!(Partition::default().holds("anything"));
+        assert!(Partition::default().holds("anything") && !Partition::default().is_aggregate());
+        assert!(!Partition::aggregate(8).holds("anything"));
+        assert_eq!(format!("{} {}", Partition::aggregate(8), Partition { index: 3, count: 8 }), "agg 3");
         let places = (0..8).filter(|index| Partition { index: *index, count: 8 }.holds("checkout")).count();
         assert_eq!(places, 1);
     }

@@ -143,6 +143,12 @@ impl SeriesTable {
         Some((series, metric))
     }
 
+    /// The unit of all series of a name, where one is known.
+    pub fn unit_of(&self, name: &str) -> Option<Unit> {
+        let metric = self.metric_by_name.get(name)?;
+        self.metrics.get(*metric as usize)?.unit.clone()
+    }
+
     pub fn metric_of(&self, series: &Series) -> &Metric {
         // Every series' metric index comes from `metric()` and metrics are never removed.
         &self.metrics[series.metric as usize]

@@ -58,7 +58,7 @@ impl Ahead {
     pub fn is_worth(records: &[Logged]) -> bool {
         let bytes = records.iter().map(|record| match &record.entry {
             Entry::Events(_, payload) => payload.len(),
-            Entry::Tick | Entry::Control(_) => 0,
+            Entry::Tick | Entry::Control(_) | Entry::Partials { .. } => 0,
         });
         bytes.sum::<usize>() >= WORTH_BYTES
     }
@@ -87,7 +87,7 @@ fn decode(decoder: &mut Decoder, records: Vec<Logged>) -> Batch {
                 decoder.payload(*codec, payload, &mut decoded);
                 Some(decoded)
             }
-            Entry::Tick | Entry::Control(_) => None,
+            Entry::Tick | Entry::Control(_) | Entry::Partials { .. } => None,
         };
         (record, decoded)
     };

@@ -6,8 +6,8 @@
 
 use super::mutant::{self, Mutant};
 use super::ports::{
-    self, CatalogRow, Commit, DeadEvent, Logged, Numbered, Numbers, PortError, Rollup, Store, WindowAt,
-    WindowRow,
+    self, CatalogRow, Commit, DeadEvent, Logged, Numbered, Numbers, Parcel, PortError, Rollup, Store,
+    WindowAt, WindowRow,
 };
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
@@ -16,9 +16,9 @@ use crate::core::event::{Body, Control, Record};
 use crate::core::identity::{Directory, Identity};
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Effects, Engine, Timestamp};
-use crate::wire::alert;
 use crate::wire::event::{Decoded, Decoder};
 use crate::wire::window::WindowView;
+use crate::wire::{alert, partial};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -108,13 +108,21 @@ impl Applier {
             self.gap(record, store)?;
         }
         let control = match &record.entry {
-            ports::Entry::Events(..) | ports::Entry::Tick => None,
+            ports::Entry::Events(..) | ports::Entry::Tick | ports::Entry::Partials { .. } => None,
             ports::Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
+        };
+        let partials = match &record.entry {
+            ports::Entry::Partials { bytes, .. } => partial::decode(bytes).ok(),
+            _ => None,
         };
         let bad: Vec<Refusal> = decoded.bad.iter().map(|bad| bad.reason).collect();
         let body = match (&record.entry, &control) {
             (ports::Entry::Events(..), _) => Body::Events(&decoded.events),
             (ports::Entry::Control(_), Some(control)) => Body::Control(control),
+            (ports::Entry::Partials { from, number, .. }, _) => match &partials {
+                Some(partials) => Body::Partials { from: *from, number: *number, partials },
+                None => Body::Tick,
+            },
             _ => Body::Tick,
         };
         let core = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &bad, body };
@@ -178,6 +186,12 @@ impl Applier {
         let mut effects = std::mem::take(&mut self.effects);
         if self.losing.is_some() {
             effects.transitions.clear();
+            effects.partials.clear();
+        }
+        for partials in &effects.partials {
+            self.numbered.parcels += 1;
+            let (number, bytes) = (self.numbered.parcels, partial::encode(partials));
+            self.pending.parcels.push(Parcel { number, bytes });
         }
         for window in &effects.windows {
             match window {
@@ -240,9 +254,9 @@ impl Applier {
         }
     }
 
-    /// Whether somebody waits for the next commit: a transition is not told before it is safe.
+    /// Whether somebody waits for the next commit: nothing is told before it is safe.
     pub fn is_urgent(&self) -> bool {
-        !self.pending.transitions.is_empty()
+        !self.pending.transitions.is_empty() || !self.pending.parcels.is_empty()
     }
 
     /// Windows that wait for the next commit.

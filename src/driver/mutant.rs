@@ -27,6 +27,8 @@ pub enum Mutant {
     EffectsTwice,
     /// What an earlier owner left to be published is forgotten.
     ForgetOutbox,
+    /// The same of messages to the aggregate.
+    ForgetParcels,
     /// Records between the snapshot and the last commit are skipped.
     SkipTail,
     /// Rules are evaluated on the owner's clock.

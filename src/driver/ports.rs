@@ -26,6 +26,12 @@ pub enum Entry {
     Tick,
     /// JSON of a [`Control`].
     Control(Vec<u8>),
+    /// What a partition tells the aggregate.
+    Partials {
+        from: u32,
+        number: u64,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Entry {
@@ -76,16 +82,29 @@ pub struct Numbered {
     pub actions: Vec<(u64, Arc<str>)>,
 }
 
-/// Numbers of the newest transition and of the newest action; 0 before the first.
+/// A message to the aggregate with its position, kept until it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// From 1, without holes.
+    pub number: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Numbers of the newest transition, action, and message to the aggregate; 0 before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Numbers {
     pub alerts: u64,
     pub actions: u64,
+    pub parcels: u64,
 }
 
 impl Numbers {
     pub fn max(self, other: Numbers) -> Numbers {
-        Numbers { alerts: self.alerts.max(other.alerts), actions: self.actions.max(other.actions) }
+        Numbers {
+            alerts: self.alerts.max(other.alerts),
+            actions: self.actions.max(other.actions),
+            parcels: self.parcels.max(other.parcels),
+        }
     }
 }
 
@@ -136,8 +155,11 @@ pub struct Commit {
     pub transitions: Vec<Numbered>,
     /// The newest so far, in this commit or before.
     pub numbered: Numbers,
-    /// Transitions up to this number are published: they need not be kept for that any more.
-    pub published: u64,
+    /// Messages to the aggregate, in the order of their numbers.
+    pub parcels: Vec<Parcel>,
+    /// Transitions and parcels up to these numbers are published: they need not be kept for that any
+    /// more. Actions go with their transitions.
+    pub published: Numbers,
     /// Windows that are still open, as they are; only for those who read the store.
     pub open: Vec<(WindowAt, WindowRow)>,
     /// All active alerts as (id, JSON), where they may have changed; only for those who read.
@@ -172,8 +194,9 @@ impl Logged {
             Entry::Events(_, payload) => (1, payload),
             Entry::Tick => (2, &[]),
             Entry::Control(payload) => (3, payload),
+            Entry::Partials { bytes, .. } => (4, bytes),
         };
-        xxh3_64_with_seed(payload, (self.stamp.ms() as u64) << 2 | u64::from(kind)).max(1)
+        xxh3_64_with_seed(payload, (self.stamp.ms() as u64) << 3 | u64::from(kind)).max(1)
     }
 }
 
@@ -196,6 +219,8 @@ pub struct Checkpoint {
     pub numbered: Numbers,
     /// Transitions that may not be published yet, in order.
     pub outbox: Vec<Numbered>,
+    /// Messages to the aggregate that may not be published yet, in order.
+    pub parcels: Vec<Parcel>,
     /// Which log `applied` counts in.
     pub anchor: Anchor,
     /// Alerts of an earlier owner are still to be ended as lost.
@@ -308,6 +333,8 @@ pub trait Board {
     fn told(&mut self) -> Result<Vec<String>, PortError>;
     /// One attempt to put each in its place, and the actions that it asks for in theirs.
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
+    /// Puts messages to the aggregate in their places, one after the other; how many of them are there now.
+    fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError>;
 }
 
 /// An event that was refused: its record, its place in the payload, and why.

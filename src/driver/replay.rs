@@ -245,6 +245,9 @@ impl<'s, 'a> Replay<'s, 'a> {
             }
             Content::Tick => Body::Tick,
             Content::Gap(from, to) => Body::Gap(*from, *to),
+            Content::Partials { from, number, partials } => {
+                Body::Partials { from: *from, number: *number, partials }
+            }
             Content::Control(control) if matches!(**control, Control::Rules(_)) && !self.log_rules => {
                 Body::Events(&[] as &[Event])
             }

@@ -16,6 +16,8 @@ pub struct Tally {
     pub published: Count,
     /// Transitions that were on the board already, word for word.
     pub suppressed: Count,
+    /// Messages to the aggregate.
+    pub posted: Count,
     pub publish_retries: Count,
     pub ticks: Count,
     /// Logs that turned out to have gone back.
@@ -38,7 +40,7 @@ impl Count {
 
 impl Tally {
     /// Name, meaning and value of each.
-    pub fn all(&self) -> [(&'static str, &'static str, u64); 9] {
+    pub fn all(&self) -> [(&'static str, &'static str, u64); 10] {
         [
             (
                 "take_overs_total",
@@ -58,6 +60,7 @@ impl Tally {
                 "Transitions that were on the board before.",
                 self.suppressed.get(),
             ),
+            ("partials_posted_total", "Messages sent to the aggregate.", self.posted.get()),
             (
                 "publish_retries_total",
                 "Publications sent again as no answer came.",

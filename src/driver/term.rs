@@ -6,8 +6,8 @@ use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
 use super::owner::Parts;
 use super::ports::{
-    Anchor, Answer, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Outlet, Placed,
-    PortError, SharedStore,
+    Anchor, Answer, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Numbers, Outlet,
+    Parcel, Placed, PortError, SharedStore,
 };
 use super::share::Seat;
 use super::worker::{COMMIT_EVERY, Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
@@ -58,7 +58,8 @@ pub(super) struct Term {
     rules: Option<RuleSet>,
     caught_up_at: u64,
     outbox: Vec<Numbered>,
-    published: u64,
+    parcels: Vec<Parcel>,
+    published: Numbers,
     touched: BTreeSet<u32>, // series whose 5m and 1h windows were not shown since they changed
     committed_at: Duration,
     coarse_at: Duration,
@@ -91,7 +92,7 @@ impl Term {
         let on_board = parts.feed.newest()?;
         let mut numbered = checkpoint.numbered;
         // Others had read what is gone now, or had told of it.
-        let is_ahead = on_board.alerts > numbered.alerts;
+        let is_ahead = on_board.alerts > numbered.alerts || on_board.parcels > numbered.parcels;
         let is_gone = extent.first > from && (checkpoint.applied > begun_at || is_ahead);
         let is_lossy = is_gone || checkpoint.is_losing;
         if is_lossy || mutant::is(Mutant::NumberFromBoard) {
@@ -110,8 +111,10 @@ impl Term {
             rules: parts.rules.clone(),
             // A log that was emptied still counts from where it was.
             caught_up_at: if extent.last >= extent.first { extent.last } else { 0 },
-            published: on_board.alerts.min(numbered.alerts),
+            // A message to the aggregate may have gone from its log by age: it is not sent again.
+            published: Numbers { alerts: on_board.alerts.min(numbered.alerts), ..on_board },
             outbox,
+            parcels: if mutant::is(Mutant::ForgetParcels) { Vec::new() } else { checkpoint.parcels },
             touched: BTreeSet::new(),
             committed_at: now,
             coarse_at: now,
@@ -333,18 +336,53 @@ impl Term {
         commit.pipelines = pipelines;
         (commit.published, commit.anchor) = (self.published, anchor);
         if let (true, Some(newest)) = (mutant::is(Mutant::TrimFirst), commit.transitions.last()) {
-            commit.published = newest.number;
+            commit.published.alerts = newest.number;
         }
         send(parts, &self.fence, commit)?;
         self.fence.version += 1;
         parts.tally.commits.add(1);
         self.outbox.append(&mut commit.transitions);
+        self.parcels.append(&mut commit.parcels);
         self.applier.committed().iter().for_each(publish);
         Ok(())
     }
 
     /// Publishes what is committed and not published yet; without patience, what goes at once.
     fn publish<F: Board + Outlet, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        is_patient: bool,
+    ) -> Result<(), PortError> {
+        self.publish_transitions(parts, is_patient)?;
+        self.post_parcels(parts, is_patient)
+    }
+
+    fn post_parcels<F: Board, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        is_patient: bool,
+    ) -> Result<(), PortError> {
+        loop {
+            self.parcels.retain(|parcel| parcel.number > self.published.parcels);
+            if self.parcels.is_empty() {
+                return Ok(());
+            }
+            let posted = parts.feed.post(&self.parcels)?;
+            let newest = self.parcels[..posted].last().map(|parcel| parcel.number);
+            self.published.parcels = newest.unwrap_or(self.published.parcels);
+            parts.tally.posted.add(posted as u64);
+            if posted < self.parcels.len() && !is_patient {
+                return Ok(());
+            }
+            if posted < self.parcels.len() {
+                parts.tally.publish_retries.add(1);
+                parts.clock.pause(RETRY_EVERY);
+                self.keep_lease(parts)?;
+            }
+        }
+    }
+
+    fn publish_transitions<F: Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
         is_patient: bool,
@@ -362,7 +400,7 @@ impl Term {
                     Placed::Unknown => unknown.push(transition),
                 }
             }
-            self.published = unknown.first().map_or(newest, |oldest| oldest.number - 1);
+            self.published.alerts = unknown.first().map_or(newest, |oldest| oldest.number - 1);
             self.outbox = unknown;
             if self.outbox.is_empty() || !is_patient {
                 return Ok(());

@@ -68,7 +68,7 @@ async fn take<S: Views + Send + Sync + 'static>(
         return Err(Failure { details: json!({"accepted": 0, "refused": refused}), ..failure });
     }
     // A part that could not be appended fails the whole: sent again, ids tell what was there.
-    for (partition, codec, part) in route(codec, body.to_vec(), shared.partitions.len() as u32) {
+    for (partition, codec, part) in route(codec, body.to_vec(), shared.partition_count()) {
         shared.append(partition, Entry::Events(codec, part)).await?;
     }
     Ok(json!({"accepted": decoded.events.len(), "refused": refused}).to_string())

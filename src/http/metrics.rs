@@ -60,7 +60,7 @@ impl Numbers {
             runs_evicted: engine.runs().evicted(),
             series: engine.series().len() as u64,
             rules: engine.rules().rules.len() as u64,
-            partitions: 1,
+            partitions: u64::from(!engine.limits().partition.is_aggregate()),
         }
     }
 
@@ -112,7 +112,7 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str, rows: &[(String,
 }
 
 /// What the engines count: name, meaning, value.
-fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 16] {
+fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 20] {
     let counters = &numbers.counters;
     [
         ("events_received_total", "Values that came in.", counters.received + door),
@@ -128,6 +128,10 @@ fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 
         ("log_interruptions_total", "Gaps in which nobody wrote the log.", counters.interruptions),
         ("log_gaps_total", "Holes in the log.", counters.gaps),
         ("log_records_lost_total", "Records in those holes.", counters.records_lost),
+        ("partials_repeated_total", "Messages to the aggregate seen before.", counters.partials_repeated),
+        ("partials_unread_total", "Partials that no rule reads there.", counters.partials_unread),
+        ("partials_missing_total", "Messages to the aggregate that are gone.", counters.partials_missing),
+        ("partials_overdue_total", "Times that a partition was not waited for.", counters.partials_overdue),
         ("rule_evaluations_total", "Rule and key pairs evaluated.", counters.evaluations),
         ("alert_transitions_total", "Transitions of alerts.", counters.transitions),
         ("alerts_capped_total", "Alerts not opened because of the cap.", counters.alerts_capped),

@@ -8,6 +8,7 @@ use super::event::{BadEvent, Codec, Decoded, Decoder, elements, fields};
 use crate::core::Timestamp;
 use crate::core::counters::Refusal;
 use crate::core::event::{Control, Event};
+use crate::core::partial::Partials;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -28,6 +29,12 @@ pub enum Content {
     Control(Box<Control>),
     /// Records that are gone: the first and the last of them.
     Gap(u64, u64),
+    /// Message `number` of partition `from` to the aggregate.
+    Partials {
+        from: u32,
+        number: u64,
+        partials: Box<Partials>,
+    },
 }
 
 /// The fields that only a record of an exported log has.
@@ -43,6 +50,8 @@ struct Envelope<'a> {
     control: Option<Box<Control>>,
     #[serde(default)]
     gap: Option<Gap>,
+    #[serde(default)]
+    partials: Option<Parcelled>,
 }
 
 /// Records that are gone.
@@ -104,6 +113,10 @@ fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
     if let Some(gap) = envelope.gap.filter(|gap| gap.from <= gap.to) {
         return Ok(Content::Gap(gap.from, gap.to));
     }
+    if let Some(parcel) = envelope.partials {
+        let unread = || BadEvent::new(0, Refusal::BadPayload, "these partials are of another version");
+        return parcel.content().ok_or_else(unread);
+    }
     if let Some(events) = envelope.events {
         for (index, event) in events.into_iter().enumerate() {
             decoder.json_one(index, event.get().as_bytes(), &mut decoded);
@@ -135,6 +148,8 @@ pub struct Exported<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub partials: Option<Parcelled>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<Box<RawValue>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
@@ -142,7 +157,23 @@ pub struct Exported<'a> {
     pub content_type: Option<&'static str>,
 }
 
-/// Which log of a deployment a record is of; fields of a line.
+/// A message to the aggregate, its bytes as base64.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Parcelled {
+    from: u32,
+    number: u64,
+    bytes: String,
+}
+
+impl Parcelled {
+    fn content(self) -> Option<Content> {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(self.bytes).ok()?;
+        let partials = super::partial::decode(&bytes).ok()?;
+        Some(Content::Partials { from: self.from, number: self.number, partials: Box::new(partials) })
+    }
+}
+
+/// Which log of a deployment a record is of; fields of a line. The aggregate's is the one after the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfPartition {
     pub partition: u32,
@@ -171,6 +202,7 @@ impl<'a> Exported<'a> {
             tick: None,
             control: None,
             gap: None,
+            partials: None,
             events: None,
             raw: None,
             content_type: None,
@@ -184,6 +216,12 @@ impl<'a> Exported<'a> {
     /// Records that are gone before the one that has this time.
     pub fn gap(from: u64, to: u64, ingest_time: Timestamp) -> Exported<'a> {
         Exported { gap: Some(Gap { from, to }), ..Exported::empty(from, ingest_time) }
+    }
+
+    /// A message of partition `from` to the aggregate.
+    pub fn partials(seq: u64, ingest_time: Timestamp, from: u32, number: u64, bytes: &[u8]) -> Exported<'a> {
+        let bytes = base64::engine::general_purpose::STANDARD.encode(bytes);
+        Exported { partials: Some(Parcelled { from, number, bytes }), ..Exported::empty(seq, ingest_time) }
     }
 
     pub fn control(seq: u64, ingest_time: Timestamp, control: &'a Control) -> Exported<'a> {

@@ -7,6 +7,7 @@ pub mod alert;
 pub mod event;
 pub mod hdr;
 pub mod line;
+pub mod partial;
 pub mod pipeline;
 pub mod row;
 pub mod schema;

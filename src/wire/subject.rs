@@ -44,6 +44,11 @@ pub enum Said {
     Events,
     Tick,
     Control,
+    /// Message `number` of partition `from` to the aggregate.
+    Partials {
+        from: u32,
+        number: u64,
+    },
 }
 
 /// The subjects of an event stream that are not of services.
@@ -51,6 +56,8 @@ pub enum Said {
 pub struct Own {
     tick: String,
     control: String,
+    /// What messages to the aggregate begin with; only in its own log.
+    parcels: Option<String>,
 }
 
 impl Own {
@@ -62,8 +69,13 @@ impl Own {
         } else if subject == self.control {
             Said::Control
         } else {
-            Said::Events
+            self.partials(subject).unwrap_or(Said::Events)
         }
+    }
+
+    fn partials(&self, subject: &str) -> Option<Said> {
+        let (from, number) = subject.strip_prefix(self.parcels.as_ref()?)?.split_once('.')?;
+        Some(Said::Partials { from: from.parse().ok()?, number: number.parse().ok()? })
     }
 }
 
@@ -74,12 +86,38 @@ impl Subjects {
     }
 
     /// `SG_EVENTS_0`
+    /// The aggregate's log is `SG_AGG`.
     pub fn events_stream(&self) -> String {
-        format!("SG_EVENTS_{}", self.partition.index)
+        match self.partition.is_aggregate() {
+            true => self.parcels_stream().into(),
+            false => format!("SG_EVENTS_{}", self.partition.index),
+        }
     }
 
-    fn own(&self, partition: u32) -> String {
-        format!("{}.p.{partition}", self.root)
+    pub fn parcels_stream(&self) -> &'static str {
+        "SG_AGG"
+    }
+
+    /// What the aggregate's stream takes.
+    pub fn parcels(&self) -> Vec<String> {
+        vec![format!("{}.agg.>", self.root)]
+    }
+
+    /// Message number `number` of this partition to the aggregate.
+    pub fn parcel(&self, number: u64) -> String {
+        format!("{}.agg.{}.{number}", self.root, self.partition.index)
+    }
+
+    /// All messages of this partition to the aggregate.
+    pub fn any_parcel(&self) -> String {
+        format!("{}.agg.{}.*", self.root, self.partition.index)
+    }
+
+    fn own(&self, partition: Partition) -> String {
+        match partition.is_aggregate() {
+            true => format!("{}.agg", self.root),
+            false => format!("{}.p.{partition}", self.root),
+        }
     }
 
     pub fn alerts_stream(&self) -> &'static str {
@@ -88,7 +126,7 @@ impl Subjects {
 
     /// What the event stream takes.
     pub fn events(&self) -> Vec<String> {
-        let own = format!("{}.>", self.own(self.partition.index));
+        let own = format!("{}.>", self.own(self.partition));
         let public = KINDS.map(|kind| format!("{}.{kind}.>", self.root));
         match self.partition.count {
             0 | 1 => public.into_iter().chain([own]).collect(),
@@ -122,8 +160,9 @@ impl Subjects {
     pub fn of_event(&self, json: &str) -> String {
         let found: Routed<'_> = serde_json::from_str(json).unwrap_or_default();
         let join = |kind: &str, first: &str, second: &str| {
-            let partition = partition_of(first, self.partition.count);
-            let begin = if self.partition.count > 1 { self.own(partition) } else { self.root.clone() };
+            let count = self.partition.count;
+            let partition = Partition { index: partition_of(first, count), count };
+            let begin = if count > 1 { self.own(partition) } else { self.root.clone() };
             format!("{begin}.{kind}.{}.{}", escape(first), escape(second))
         };
         match (&*found.r#type, found.source, found.name, found.pipeline, found.stage, found.gate) {
@@ -139,36 +178,36 @@ impl Subjects {
 
     /// Where events go that came in over HTTP.
     pub fn own_events(&self) -> String {
-        format!("{}.events", self.own(self.partition.index))
+        format!("{}.events", self.own(self.partition))
     }
 
     pub fn tick(&self) -> String {
-        format!("{}.tick", self.own(self.partition.index))
+        format!("{}.tick", self.own(self.partition))
     }
 
     pub fn control(&self) -> String {
-        format!("{}.control", self.own(self.partition.index))
+        format!("{}.control", self.own(self.partition))
     }
 
     /// Transition number `number`: each has a subject of its own.
     pub fn alert(&self, severity: Severity, rule: &str, number: u64) -> String {
-        let (root, partition) = (&self.root, self.partition.index);
+        let (root, partition) = (&self.root, self.partition);
         format!("{root}.alert.{}.{}.{partition}.{number}", severity.name(), escape(rule))
     }
 
     /// All transitions of this partition.
     pub fn any_alert(&self) -> String {
-        format!("{}.alert.*.*.{}.*", self.root, self.partition.index)
+        format!("{}.alert.*.*.{}.*", self.root, self.partition)
     }
 
     /// Action number `number`, asked for by a transition.
     pub fn action(&self, action: &str, number: u64) -> String {
-        format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition.index)
+        format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition)
     }
 
     /// All actions of this partition.
     pub fn any_action(&self) -> String {
-        format!("{}.action.*.{}.*", self.root, self.partition.index)
+        format!("{}.action.*.{}.*", self.root, self.partition)
     }
 
     /// Where refused events go.
@@ -196,7 +235,8 @@ impl Subjects {
 
     /// What messages of the event stream are told apart by.
     pub fn read_as(&self) -> Own {
-        Own { tick: self.tick(), control: self.control() }
+        let parcels = self.partition.is_aggregate().then(|| format!("{}.agg.", self.root));
+        Own { tick: self.tick(), control: self.control(), parcels }
     }
 }
 
@@ -227,6 +267,11 @@ mod tests {
         assert_eq!(many.events(), ["sg.v1.p.3.>"]);
         let partition = partition_of("a.b", 8);
         assert_eq!(many.of_event(metric), format!("sg.v1.p.{partition}.metric.a=2Eb.c"));
+        let aggregate = Subjects::new("sg.v1", Partition::aggregate(8));
+        assert_eq!((many.parcel(7), aggregate.events_stream()), ("sg.v1.agg.3.7".into(), "SG_AGG".into()));
+        assert_eq!(aggregate.read_as().said(&many.parcel(7)), Said::Partials { from: 3, number: 7 });
+        assert_eq!(aggregate.read_as().said("sg.v1.agg.control"), Said::Control);
+        assert_eq!(aggregate.any_alert(), "sg.v1.alert.*.*.agg.*");
         assert_eq!(many.mapping()[0].0, "sg.v1.metric.*.>");
     }
 }

@@ -52,6 +52,7 @@ fn partitions_find_an_owner_whoever_comes_and_goes() {
     }
     let board = runtime.block_on(board(servers.nats_url()));
     assert!(board.lines().count() >= 8, "hardly any alert fired: {board}");
+    assert!(board.contains("\"rule\":\"all\""), "the rule over all partitions is silent: {board}");
     let replayed = replayed(&servers);
     // The last ticks of each partition may have changed something more.
     let missing = board.lines().find(|line| !replayed.contains(line));

@@ -67,7 +67,9 @@ pub async fn board(url: String) -> String {
         if !message.subject.contains(".alert.") {
             continue;
         }
-        let mut tokens = message.subject.rsplit('.').map(|token| token.parse::<u64>().expect("a number"));
+        // The aggregate comes after the partitions.
+        let number = |token: &str| token.parse::<u64>().unwrap_or(u64::MAX);
+        let mut tokens = message.subject.rsplit('.').map(number);
         let (number, partition) = (tokens.next().expect("a number"), tokens.next().expect("a partition"));
         let text = String::from_utf8(message.payload.to_vec()).expect("UTF-8");
         let is_new = places.entry(partition).or_default().insert(number);

@@ -6,7 +6,7 @@ use crate::world::{Planted, Shared, World};
 use std::time::Duration;
 use streamgauge::driver::continuity::{Broken, Continuity};
 use streamgauge::driver::ports::{
-    Board, Entry, Extent, Feed, Letter, Logged, Numbered, Numbers, Outlet, Placed, PortError, Rollup,
+    Board, Entry, Extent, Feed, Letter, Logged, Numbered, Numbers, Outlet, Parcel, Placed, PortError, Rollup,
 };
 
 /// Records in one batch at most.
@@ -120,8 +120,10 @@ impl Feed for SimFeed {
 impl Board for SimFeed {
     fn newest(&mut self) -> Result<Numbers, PortError> {
         act(&self.world, self.who);
-        let alerts = self.world.get().board.keys().next_back().copied().unwrap_or(0);
-        Ok(Numbers { alerts, actions: 0 })
+        let newest = |keys: Option<&u64>| keys.copied().unwrap_or(0);
+        let world = &*self.world.get();
+        let alerts = newest(world.board.keys().next_back());
+        Ok(Numbers { alerts, actions: 0, parcels: newest(world.parcels.keys().next_back()) })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
@@ -153,6 +155,21 @@ impl Board for SimFeed {
             });
         }
         Ok(placed)
+    }
+
+    fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
+        for (done, parcel) in parcels.iter().enumerate() {
+            act(&self.world, self.who);
+            let world = &mut *self.world.get();
+            let is_answered = !world.dice.hits(world.faults.lose_answer);
+            if is_answered || world.dice.hits(2) {
+                world.post(parcel.number, &parcel.bytes);
+            }
+            if !is_answered {
+                return Ok(done);
+            }
+        }
+        Ok(parcels.len())
     }
 }
 

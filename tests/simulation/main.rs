@@ -12,6 +12,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use streamgauge::core::partition::Partition;
 use streamgauge::core::rule::RuleSet;
 use streamgauge::driver::mutant::{self, Mutant};
 use streamgauge::driver::ports::Entry;
@@ -35,13 +36,15 @@ rules:
   - { id: busy, expr: 'count(latency_ms[10s]) by (source) > 4', severity: info, keep_firing_for: 1s }
   - { id: slow, expr: 'p90(latency_ms[1m]) by (source)', levels: { warning: '> 300ms', critical: '> 1200ms' }, for: 2s, min_count: 3 }
   - { id: silent, expr: 'silent(latency_ms) > 20s', severity: warning }
+  - { id: spanning, expr: 'avg(latency_ms[30s]) by () > 300ms', severity: warning }
 ";
 
 pub fn rules() -> RuleSet {
     static RULE_SET: OnceLock<RuleSet> = OnceLock::new();
     let load = || {
         let loaded = streamgauge::pipeline::load::load_files(vec![("rules.yaml".into(), RULES.into())]);
-        loaded.rules.expect("rules that are right")
+        // As if there were another partition, with a rule over both.
+        loaded.rules.expect("rules that are right").within(Partition { index: 0, count: 2 })
     };
     RULE_SET.get_or_init(load).clone()
 }
@@ -179,6 +182,7 @@ fn planted_faults_are_found() {
         IgnoreFence,
         EffectsTwice,
         ForgetOutbox,
+        ForgetParcels,
         SkipTail,
         WallTime,
         NumberFromBoard,

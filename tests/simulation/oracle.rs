@@ -22,19 +22,28 @@ impl Store for Plain {
     }
 }
 
-/// Windows, alert log and engine of the log up to a record, applied once from the first to the last.
-fn straight(world: &World, to: u64) -> (BTreeMap<WindowAt, WindowRow>, BTreeMap<u64, String>, Applier) {
+/// What the log gives.
+struct Straight {
+    windows: BTreeMap<WindowAt, WindowRow>,
+    alerts: BTreeMap<u64, String>,
+    parcels: BTreeMap<u64, Vec<u8>>,
+    applier: Applier,
+}
+
+/// Windows, alert log, messages to the aggregate and engine of the log up to a record, applied once from the first to the last.
+fn straight(world: &World, to: u64) -> Straight {
     let mut applier = Applier::new(Engine::new(limits()), 0, 0, Numbers::default());
-    let (mut plain, mut alerts) = (Plain::default(), BTreeMap::new());
+    let (mut plain, mut alerts, mut parcels) = (Plain::default(), BTreeMap::new(), BTreeMap::new());
     for record in &world.log.records[..to as usize] {
         // The plain store never fails.
         let _ = applier.apply(record, &plain);
         let commit = applier.commit();
         plain.0.extend(commit.windows.drain(..));
         alerts.extend(commit.transitions.drain(..).map(|one| (one.number, one.json)));
+        parcels.extend(commit.parcels.drain(..).map(|one| (one.number, one.bytes)));
         applier.committed();
     }
-    (plain.0, alerts, applier)
+    Straight { windows: plain.0, alerts, parcels, applier }
 }
 
 /// Why the end is wrong, if it is.
@@ -56,10 +65,11 @@ pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
     if world.log.was_overtaken {
         return consistent(world);
     }
-    let (windows, alerts, applier) = straight(world, applied);
+    let Straight { windows, alerts, parcels, applier } = straight(world, applied);
     same("window", &world.store.windows, &windows)?;
     same("alert in the store", &world.store.alerts, &alerts)?;
     same("alert on the board", &world.board, &alerts)?;
+    same("message to the aggregate", &world.parcels, &parcels)?;
     if world.store.snapshot_at() == applied
         && let Some(bytes) = world.store.snapshot()
     {

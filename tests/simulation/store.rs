@@ -4,7 +4,7 @@ use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
 use streamgauge::driver::ports::{
-    Answer, Checkpoint, Commit, Fence, Numbered, PortError, SharedStore, Store, WindowAt, WindowRow,
+    Answer, Checkpoint, Commit, Fence, Numbered, Parcel, PortError, SharedStore, Store, WindowAt, WindowRow,
 };
 
 /// Everything that is in the store.
@@ -17,6 +17,7 @@ pub struct State {
     lease: Option<(String, i64)>, // nonce, end
     checkpoint: Checkpoint,
     outbox: BTreeMap<u64, Numbered>,
+    parcels: BTreeMap<u64, Vec<u8>>,
     pub alerts: BTreeMap<u64, String>,
     active: Vec<String>,
     pub windows: BTreeMap<WindowAt, WindowRow>,
@@ -54,7 +55,10 @@ impl State {
         if let Some(active) = &commit.active {
             self.active = active.iter().map(|(_, json)| json.clone()).collect();
         }
-        self.outbox.retain(|number, _| *number > commit.published);
+        let parcels = commit.parcels.iter().map(|parcel| (parcel.number, parcel.bytes.clone()));
+        self.parcels.extend(parcels);
+        self.parcels.retain(|number, _| *number > commit.published.parcels);
+        self.outbox.retain(|number, _| *number > commit.published.alerts);
         self.windows.extend(commit.windows.iter().cloned());
     }
 }
@@ -103,7 +107,10 @@ impl Store for SimStore {
         act(&self.world, self.who);
         let world = self.world.get();
         let outbox = world.store.outbox.values().cloned().collect();
-        Ok(Checkpoint { outbox, ..world.store.checkpoint.clone() })
+        let parcels = world.store.parcels.iter();
+        let parcels =
+            parcels.map(|(number, bytes)| Parcel { number: *number, bytes: bytes.clone() }).collect();
+        Ok(Checkpoint { outbox, parcels, ..world.store.checkpoint.clone() })
     }
 
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {

@@ -111,6 +111,8 @@ pub struct World {
     pub planted: Option<Planted>,
     pub log: Log,
     pub board: BTreeMap<u64, String>,
+    /// Messages to the aggregate.
+    pub parcels: BTreeMap<u64, Vec<u8>>,
     pub stored_twice: u64,
     pub store: State,
     /// Earlier states of the store, newest last: it may go back to one of them.
@@ -140,6 +142,7 @@ impl Shared {
             planted,
             log: Log { made: 1, first: 1, ..Log::default() },
             board: BTreeMap::new(),
+            parcels: BTreeMap::new(),
             stored_twice: 0,
             store: State::default(),
             past: Vec::new(),
@@ -197,6 +200,12 @@ impl Faults {
 }
 
 impl World {
+    /// Stores a message to the aggregate, once.
+    pub fn post(&mut self, number: u64, bytes: &[u8]) {
+        self.parcels.entry(number).or_insert_with(|| bytes.into());
+        self.note(format!("message {number} to the aggregate"));
+    }
+
     pub fn note(&mut self, what: impl Into<String>) {
         if self.trace.len() >= TRACE_LINES {
             self.trace.remove(0);

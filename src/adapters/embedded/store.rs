@@ -45,8 +45,10 @@ impl Store for Embedded {
                 None => None,
             };
             let alerts = transaction.open_table(ALERTS)?;
-            let numbered =
-                Numbers { alerts: alerts.last()?.map_or(0, |(number, _)| number.value()), actions: 0 };
+            let numbered = Numbers {
+                alerts: alerts.last()?.map_or(0, |(number, _)| number.value()),
+                ..Numbers::default()
+            };
             let applied = number("applied")?.unwrap_or(0);
             Ok(Checkpoint { applied, snapshot, numbered, ..Checkpoint::default() })
         })

@@ -2,7 +2,7 @@
 //! nothing is there yet. So it is stored once, however often it is sent and by whom.
 
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
-use crate::driver::ports::{Board, Numbered, Numbers, Placed, PortError};
+use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
@@ -16,8 +16,15 @@ const UNDER_WAY_MAX: usize = 256;
 
 impl Board for Bus {
     fn newest(&mut self) -> Result<Numbers, PortError> {
-        let (alerts, actions) = (self.subjects.any_alert(), self.subjects.any_action());
-        Ok(Numbers { alerts: self.newest_of(&alerts), actions: self.newest_of(&actions) })
+        let (alerts, parcels) = (self.subjects.alerts_stream(), self.subjects.parcels_stream());
+        Ok(Numbers {
+            alerts: self.newest_of(alerts, &self.subjects.any_alert()),
+            actions: self.newest_of(alerts, &self.subjects.any_action()),
+            parcels: match self.has_aggregate {
+                true => self.newest_of(parcels, &self.subjects.any_parcel()),
+                false => 0,
+            },
+        })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
@@ -61,12 +68,35 @@ impl Board for Bus {
         }
         Ok(placed)
     }
+
+    /// Without others behind it on their way, so that they stand in the log in the order of their numbers.
+    fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
+        let posted = self.handle.block_on(async {
+            for (done, parcel) in parcels.iter().enumerate() {
+                let publish = PublishMessage::build()
+                    .payload(parcel.bytes.clone().into())
+                    .expected_last_subject_sequence(0);
+                let sent = self.context.send_publish(self.subjects.parcel(parcel.number), publish).await;
+                match acknowledged(sent).await {
+                    Ok(_) => {}
+                    // It was sent before.
+                    Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "a message to the aggregate was not acknowledged");
+                        return done;
+                    }
+                }
+            }
+            parcels.len()
+        });
+        Ok(posted)
+    }
 }
 
 impl Bus {
     /// The highest number on these subjects; the newest message has it.
-    fn newest_of(&self, subjects: &str) -> u64 {
-        let stream = self.stream(self.subjects.alerts_stream());
+    fn newest_of(&self, stream: &str, subjects: &str) -> u64 {
+        let stream = self.stream(stream);
         let newest = self.patiently("read the newest transition", || async {
             match stream.get_last_raw_message_by_subject(subjects).await {
                 Ok(message) => Ok(Some(message.subject)),

@@ -41,6 +41,7 @@ pub struct Settings {
 
 /// How long events and transitions are kept where we make the streams.
 const EVENTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
+const PARCELS_KEPT: Duration = Duration::from_secs(86_400);
 const ALERTS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// The broker must know repeats for at least this long.
@@ -65,6 +66,8 @@ pub struct Bus {
     connected: Arc<Notify>,
     context: Context,
     subjects: Subjects,
+    /// Whether rules may span partitions, and run in an aggregate.
+    has_aggregate: bool,
     reader: Option<Reader>,
 }
 
@@ -86,7 +89,7 @@ pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, P
         let context = context(connect(url).await?);
         let mut count = 0;
         loop {
-            let name = Subjects::new(root, Partition { index: count, count: 1 }).events_stream();
+            let name = Subjects::new(root, Partition { index: count, count: u32::MAX }).events_stream();
             match context.get_stream(name).await {
                 Ok(_) => count += 1,
                 Err(error) if is_not_found(&error) => return Ok(count.max(1)),
@@ -108,8 +111,14 @@ impl Bus {
         let connected = Arc::<Notify>::default();
         let client = handle.block_on(connect_and_tell(&settings.url, connected.clone()))?;
         let context = handle.block_on(async { context(client.clone()) });
-        let bus = Bus { handle, client, connected, context, subjects, reader: None };
-        bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
+        let has_aggregate = settings.partition.count > 1;
+        let bus = Bus { handle, client, connected, context, subjects, has_aggregate, reader: None };
+        if has_aggregate {
+            bus.check_stream(bus.subjects.parcels_stream().into(), bus.subjects.parcels(), PARCELS_KEPT)?;
+        }
+        if !settings.partition.is_aggregate() {
+            bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
+        }
         bus.check_stream(bus.subjects.alerts_stream().into(), bus.subjects.alerts(), ALERTS_KEPT)?;
         for (name, subjects) in bus.subjects.asides() {
             bus.check_stream(name.into(), subjects, EVENTS_KEPT)?;
@@ -285,6 +294,10 @@ async fn append(context: &Context, subjects: &Subjects, entries: Vec<Entry>) -> 
             }
             Entry::Tick => (subjects.tick(), publish),
             Entry::Control(json) => (subjects.control(), publish.payload(json.into())),
+            // They have places of their own, see [`Board::post`].
+            Entry::Partials { number, bytes, .. } => {
+                (subjects.parcel(number), publish.payload(bytes.into()).expected_last_subject_sequence(0))
+            }
         };
         waiting.push(context.send_publish(subject, publish).await);
     }

@@ -169,6 +169,7 @@ fn entry(own: &Own, message: Message) -> Entry {
     match own.said(&message.subject) {
         Said::Tick => Entry::Tick,
         Said::Control => Entry::Control(message.payload.to_vec()),
+        Said::Partials { from, number } => Entry::Partials { from, number, bytes: message.payload.to_vec() },
         Said::Events => {
             let headers = message.headers.as_ref();
             let content_type = headers.and_then(|headers| {

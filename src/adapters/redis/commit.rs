@@ -2,7 +2,7 @@
 
 use super::RedisStore;
 use crate::core::histogram::layout::Digits;
-use crate::driver::ports::{Answer, Commit, Fence, PortError, WindowAt, WindowRow};
+use crate::driver::ports::{Answer, Commit, Fence, Numbers, PortError, WindowAt, WindowRow};
 use crate::wire::hdr::HdrError;
 use crate::wire::row::{self, Row};
 use ::redis::Script;
@@ -59,7 +59,7 @@ impl Operations {
 pub struct Prepared {
     operations: Operations,
     fence: Fence,
-    published: u64,
+    published: Numbers,
     snapshot: Option<(u64, u32)>,
 }
 
@@ -181,8 +181,17 @@ impl RedisStore {
             let waiting = serde_json::to_string(transition).unwrap_or_default();
             operations.push("HSET", &outbox, &[transition.number.to_string(), waiting]);
         }
-        let gone: Vec<String> = (self.published + 1..=commit.published).map(|n| n.to_string()).collect();
-        gone.chunks(ARGUMENTS_MAX).for_each(|part| operations.push("HDEL", &outbox, part));
+        let parcels = self.keys.of("parcels");
+        for parcel in &commit.parcels {
+            operations.push("HSET", &parcels, &[parcel.number.to_string().as_bytes(), &parcel.bytes]);
+        }
+        let (known, published) = (self.published, commit.published);
+        for (key, gone) in
+            [(outbox, known.alerts + 1..=published.alerts), (parcels, known.parcels + 1..=published.parcels)]
+        {
+            let gone: Vec<String> = gone.map(|number| number.to_string()).collect();
+            gone.chunks(ARGUMENTS_MAX).for_each(|part| operations.push("HDEL", &key, part));
+        }
         if let Some(active) = &commit.active {
             self.add_whole("alerts", active, operations);
         }
@@ -217,6 +226,7 @@ impl RedisStore {
         fields.extend(["fingerprint".into(), commit.anchor.fingerprint.to_string()]);
         fields.extend(["transitions".into(), commit.numbered.alerts.to_string()]);
         fields.extend(["actions".into(), commit.numbered.actions.to_string()]);
+        fields.extend(["parcels".into(), commit.numbered.parcels.to_string()]);
         if let Some((at, parts)) = snapshot {
             fields.extend(["snapshot_at".into(), at.to_string(), "snapshot_parts".into(), parts.to_string()]);
             for part in 0..parts {

@@ -1,5 +1,6 @@
 //! Names of keys; the hash tag is the partition, so that one commit is one slot of a cluster.
 
+use crate::core::partition::Partition;
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 
@@ -21,7 +22,7 @@ pub(super) struct WindowPlace {
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str, partition: u32) -> Keys {
+    pub(super) fn new(prefix: &str, partition: Partition) -> Keys {
         Keys { prefix: prefix.into(), tag: format!("{prefix}:{{{partition}}}") }
     }
 
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn keys_are_those_of_the_contract() {
-        let keys = Keys::new("sg", 0);
+        let keys = Keys::new("sg", Partition::default());
         let start = Timestamp::clamped(1_793_491_200_000 + 61 * 60_000);
         let place = keys.window(WindowSize::Minute, start, 0xabc);
         assert_eq!(place.rows, "sg:{0}:w:1m:0000000000000abc:1793494800");

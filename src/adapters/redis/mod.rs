@@ -14,7 +14,7 @@ mod roster;
 
 use crate::core::histogram::layout::Digits;
 use crate::core::partition::Partition;
-use crate::driver::ports::{CatalogRow, PortError};
+use crate::driver::ports::{CatalogRow, Numbers, PortError};
 use crate::driver::worker::chain;
 use crate::wire::hdr::Writer;
 use ::redis::{Client, Connection, RedisError, RedisResult};
@@ -54,7 +54,7 @@ pub struct RedisStore {
     writers: [Writer; 2], // two digits, three digits
     /// The newest snapshot in the store: position and number of parts.
     snapshot: Option<(u64, u32)>,
-    published: u64,
+    published: Numbers,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -67,7 +67,7 @@ impl RedisStore {
     /// Only parses the URL; the first call connects.
     pub fn new(settings: &Settings, is_patient: bool) -> Result<RedisStore, PortError> {
         // The URL may hold a password: it is named nowhere.
-        let place = format!("redis ({}:{{{}}})", settings.prefix, settings.partition.index);
+        let place = format!("redis ({}:{{{}}})", settings.prefix, settings.partition);
         let failed = |source: RedisError| PortError::Read { place: place.clone(), source: source.into() };
         let writer = |digits| {
             Writer::new(digits)
@@ -77,13 +77,13 @@ impl RedisStore {
             client: Client::open(settings.url.as_str()).map_err(failed)?,
             connection: None,
             writers: [writer(Digits::Two)?, writer(Digits::Three)?],
-            keys: Keys::new(&settings.prefix, settings.partition.index),
+            keys: Keys::new(&settings.prefix, settings.partition),
             partitions: settings.partition.count,
             lease: settings.lease,
             is_patient,
             catalog: HashMap::new(),
             snapshot: None,
-            published: 0,
+            published: Numbers::default(),
             place,
         })
     }

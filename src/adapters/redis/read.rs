@@ -9,7 +9,7 @@ use crate::core::series::{SeriesInfo, series_id};
 use crate::core::unit::{Resolution, Unit};
 use crate::core::window::WindowSize;
 use crate::driver::ports::{
-    Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, PortError,
+    Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, Parcel, PortError,
     SharedStore, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
@@ -75,14 +75,21 @@ impl RedisStore {
         };
         let outbox = self.read_outbox()?;
         let count = |name| number(name).unwrap_or(0);
-        let numbered = Numbers { alerts: count("transitions"), actions: count("actions") };
-        self.published = outbox.first().map_or(numbered.alerts, |oldest| oldest.number - 1);
+        let numbered =
+            Numbers { alerts: count("transitions"), actions: count("actions"), parcels: count("parcels") };
+        let parcels = self.read_parcels()?;
+        self.published = Numbers {
+            alerts: outbox.first().map_or(numbered.alerts, |oldest| oldest.number - 1),
+            parcels: parcels.first().map_or(numbered.parcels, |oldest| oldest.number - 1),
+            ..numbered
+        };
         self.read_catalog()?;
         Ok(Checkpoint {
             applied: number("applied").unwrap_or(0),
             snapshot,
             numbered,
             outbox,
+            parcels,
             is_losing: number("losing") == Some(1),
             anchor: Anchor {
                 stream: fields.get("anchor").cloned().unwrap_or_default(),
@@ -113,6 +120,12 @@ impl RedisStore {
         let mut outbox = parsed.map_err(|error| self.damaged(error))?;
         outbox.sort_by_key(|transition| transition.number);
         Ok(outbox)
+    }
+
+    fn read_parcels(&mut self) -> Result<Vec<Parcel>, PortError> {
+        let key = self.keys.of("parcels");
+        let waiting: BTreeMap<u64, Vec<u8>> = self.ask(|c| cmd("HGETALL").arg(&key).query(c))?;
+        Ok(waiting.into_iter().map(|(number, bytes)| Parcel { number, bytes }).collect())
     }
 
     fn read_catalog(&mut self) -> Result<(), PortError> {

@@ -125,6 +125,9 @@ impl Engine {
     pub(super) fn index_views(&mut self) {
         self.views_by_name.clear();
         self.views_unnamed.clear();
+        if self.limits.partition.is_aggregate() {
+            self.views_by_id = self.views.iter().zip(0..).map(|(view, at)| (view.spec.id(), at)).collect();
+        }
         for (at, view) in self.views.iter().enumerate() {
             match &view.spec.selector.name {
                 Some(name) => self.views_by_name.entry(name.clone()).or_default().push(at as u32),

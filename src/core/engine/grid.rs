@@ -4,6 +4,7 @@ use super::{Engine, Owner};
 use crate::core::effect::Effects;
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
+use crate::core::view::View;
 use crate::core::view::feed::{self, When};
 use std::collections::BTreeMap;
 
@@ -39,6 +40,7 @@ impl Engine {
         self.take_timers(at, &mut due);
         self.emit_gauges(at, &due);
         self.evaluate_records(at, &mut due, out);
+        self.send_partials(at, out);
         self.evaluate_rules(at, &mut due, out);
         self.plan_grid(at);
     }
@@ -123,8 +125,11 @@ impl Engine {
         let runs = self.runs.next_review();
         let gauges = self.next_gauge();
         let own = self.next_own_end();
-        let next = rolls.chain(timers).chain(series).chain(runs).chain(gauges).chain(own).min();
-        let is_dirty = self.views.iter().any(|view| view.has_dirty()) || self.runs.has_dirty();
+        let partials = self.next_partials();
+        let next = rolls.chain(timers).chain(series).chain(runs).chain(gauges).chain(own).chain(partials);
+        let next = next.min();
+        let is_read = |view: &&View| !view.is_gathering();
+        let is_dirty = self.views.iter().filter(is_read).any(View::has_dirty) || self.runs.has_dirty();
         let soonest = at + self.interval();
         let next = if is_dirty { Some(soonest) } else { next.map(|next| next.max(soonest)) };
         self.grid_due = next.map_or(Timestamp::MAX, |next| next.ceil(self.interval()));

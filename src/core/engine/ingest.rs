@@ -218,7 +218,7 @@ impl Engine {
         part.widen(event.min * place.factor, event.max * place.factor);
         self.counters.overflow += part.overflow;
         (series.last_seen, series.newest) = (self.now, series.newest.max(event.time));
-        self.add(place.slot, &Reading::Many(&part, event.time), arrival)
+        self.add(place.slot, &Reading::Many(&part, 0.0, event.time), arrival)
     }
 
     /// Start of the minute of a time: nearly always the minute of the event before.

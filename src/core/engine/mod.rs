@@ -7,7 +7,9 @@
 //! Rejected: evaluating on arrival (two equal logs read in other batches would differ), and a
 //! timer thread (it would be a second clock).
 
+mod aggregate;
 mod control;
+mod gather;
 mod grid;
 mod ingest;
 mod own;
@@ -61,6 +63,7 @@ pub struct Engine {
     views: Vec<View>,
     views_by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
     views_unnamed: Vec<u32>,
+    views_by_id: BTreeMap<u64, u32>,
     rule_states: Vec<RuleState>,
     record_states: Vec<records::RecordState>,
     timers: BTreeSet<(Timestamp, Owner, KeyId)>,
@@ -68,6 +71,10 @@ pub struct Engine {
     interruptions: Interruptions,
     gaps: Gaps,
     own_alerts: own::OwnAlerts,
+    /// What the next partials have to say besides what they gathered.
+    unsaid: gather::Unsaid,
+    /// In the aggregate: how far each partition is, and what waits for the others.
+    feeders: Vec<aggregate::Feeder>,
     counters: Counters,
     /// Earliest grid point at which there is something to do; MAX if none is known.
     grid_due: Timestamp,
@@ -128,6 +135,7 @@ impl Engine {
             views: Vec::new(),
             views_by_name: HashMap::default(),
             views_unnamed: Vec::new(),
+            views_by_id: BTreeMap::new(),
             rule_states: Vec::new(),
             record_states: Vec::new(),
             timers: BTreeSet::new(),
@@ -135,6 +143,8 @@ impl Engine {
             interruptions: Interruptions::default(),
             gaps: Gaps::default(),
             own_alerts: own::OwnAlerts::new(),
+            unsaid: gather::Unsaid::default(),
+            feeders: Vec::new(),
             counters: Counters::default(),
             grid_due: Timestamp::MAX,
             run: Vec::new(),
@@ -161,6 +171,10 @@ impl Engine {
         out: &mut Effects,
         windows_max: usize,
     ) -> Handled {
+        if self.limits.partition.is_aggregate() {
+            self.handle_aggregate(record, directory, out);
+            return Handled::Wholly;
+        }
         let at = record.stamp.max(self.now);
         let gap = match record.body {
             Body::Gap(from, to) => Some((from, to)),
@@ -192,13 +206,20 @@ impl Engine {
             Body::Control(control) => self.control(control, out),
             // Whoever begins with a log whose start is gone has lost nothing.
             Body::Gap(from, to) if was_begun => self.tell_gap(from, to, out),
-            Body::Gap(..) => {}
+            // Partials are for the aggregate.
+            Body::Gap(..) | Body::Partials { .. } => {}
         }
         Handled::Wholly
     }
 
-    /// When the owner should append a tick if no record comes before; `None`: never.
+    /// When the owner should append a tick if no record comes before; `None`: never. The aggregate
+    /// goes by the clocks of the partitions.
     pub fn next_wake(&self) -> Option<Timestamp> {
+        self.next_due().filter(|_| !self.limits.partition.is_aggregate())
+    }
+
+    /// When something is due next.
+    fn next_due(&self) -> Option<Timestamp> {
         let seal = self.seals.first_key_value().map_or(Timestamp::MAX, |((due, _), _)| *due);
         let wake = seal.min(self.grid_due);
         (wake < Timestamp::MAX).then_some(wake)
@@ -294,7 +315,7 @@ impl Engine {
         if let Some(due) = self.next_wake()
             && at > due + self.limits.tick_gap
         {
-            self.interruptions.add(due, at);
+            self.interrupt(due, at);
             self.counters.interruptions += 1;
         }
     }
@@ -302,7 +323,7 @@ impl Engine {
     /// Lets everything happen that is due up to `at`, each at its own time.
     #[inline]
     fn advance(&mut self, at: Timestamp, out: &mut Effects, windows_max: usize) -> Handled {
-        while let Some(due) = self.next_wake()
+        while let Some(due) = self.next_due()
             && due <= at
         {
             self.now = self.now.max(due);

@@ -36,10 +36,10 @@ impl Engine {
         self.counters.gaps += 1;
         self.counters.records_lost += to + 1 - from;
         let since = if self.has_begun { self.now } else { Timestamp::MIN };
-        self.gaps.add(since, at);
+        self.note_lost(since, at);
         if self.has_begun {
             // Nobody knows what was in it: it counts for no timer.
-            self.interruptions.add(since, at);
+            self.interrupt(since, at);
         }
     }
 

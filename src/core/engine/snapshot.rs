@@ -4,6 +4,8 @@
 //! output depends on is in the image; indexes, caches and the meaning of decoders' numbers are
 //! rebuilt. Equal logs give equal snapshots, byte for byte, because every map in it is ordered.
 
+use super::aggregate::Feeder;
+use super::gather::Unsaid;
 use super::own::OwnAlerts;
 use super::{Engine, RuleState, Seals, records};
 use crate::core::counters::Counters;
@@ -49,12 +51,14 @@ pub struct Snapshot {
     grid_due: Timestamp,
     gaps: Gaps,
     own_alerts: OwnAlerts,
+    unsaid: Unsaid,
+    feeders: Vec<Feeder>,
 }
 
 /// The shape of [`Snapshot`]; another one is refused rather than misread.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
-const FIELDS: usize = 21;
+const FIELDS: usize = 23;
 
 type CorrectionImage = (Arc<SeriesInfo>, Option<Unit>, Shape, WindowSize, Timestamp, Pane);
 
@@ -99,6 +103,8 @@ impl Serialize for Engine {
         tuple.serialize_element(&self.grid_due)?;
         tuple.serialize_element(&self.gaps)?;
         tuple.serialize_element(&self.own_alerts)?;
+        tuple.serialize_element(&self.unsaid)?;
+        tuple.serialize_element(&self.feeders)?;
         tuple.end()
     }
 }
@@ -129,6 +135,8 @@ impl Engine {
             counters: snapshot.counters,
             gaps: snapshot.gaps,
             own_alerts: snapshot.own_alerts,
+            unsaid: snapshot.unsaid,
+            feeders: snapshot.feeders,
             ..Engine::new(limits)
         };
         for (series, unit, shape, size, start, part) in snapshot.corrections {
@@ -156,9 +164,7 @@ impl Engine {
             let found: Vec<_> = views
                 .filter_map(|at| {
                     let view = &self.views[at as usize];
-                    let selector = &view.spec.selector;
-                    let is_read = selector.is_match(&series.info);
-                    let key = is_read.then(|| view.spec.by.key(&series.info))?;
+                    let key = view.spec.key_of(&series.info)?;
                     let group = view.group_of(self.keys.find(&key)?)?;
                     Some(crate::core::view::Subscription { view: at, group })
                 })

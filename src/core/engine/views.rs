@@ -20,17 +20,21 @@ impl Engine {
         let when = When { now, interval };
         for subscription in &series.subscriptions {
             let view = &self.views[subscription.view as usize];
-            if view.is_fed() {
+            if view.is_fed() || (!is_on_time && !view.takes_late()) {
                 continue;
             }
-            if !is_on_time && !matches!(view.spec.kind, ViewKind::Baseline { .. } | ViewKind::Newest) {
-                continue;
-            }
-            if view.shape() == shape {
-                feed::record(&mut self.views, *subscription, reading, when);
-            } else {
-                record_reshaped(&mut self.views, *subscription, reading, shape, when);
-            }
+            feed_view(&mut self.views, *subscription, reading, shape, when);
+        }
+        self.wake_grid();
+    }
+
+    /// Adds a reading to the group of one view only: it was gathered for that one.
+    pub(super) fn feed_one_view(&mut self, slot: u32, view: u32, reading: &Reading<'_>) {
+        let when = When { now: self.now, interval: self.limits.evaluation_interval };
+        let Some((series, metric)) = self.series.with_metric(slot) else { return };
+        let shape = metric.shape;
+        if let Some(to) = series.subscriptions.iter().find(|to| to.view == view) {
+            feed_view(&mut self.views, *to, reading, shape, when);
         }
         self.wake_grid();
     }
@@ -49,12 +53,10 @@ impl Engine {
     pub(super) fn join(&mut self, slot: u32, view_at: u32) {
         let Some(series) = self.series.get(slot) else { return };
         let view = &mut self.views[view_at as usize];
-        if !view.spec.selector.is_match(&series.info) {
-            return;
-        }
+        let Some(key) = view.spec.key_of(&series.info) else { return };
         let shape = self.series.metric_of(series).shape;
         let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
-        let key = self.keys.intern(view.spec.by.key(&series.info));
+        let key = self.keys.intern(key);
         let group = view.join(key, newest, shape);
         if let Some(series) = self.series.get_mut(slot) {
             series.subscriptions.push(Subscription { view: view_at, group });
@@ -115,6 +117,7 @@ impl Engine {
             ViewKind::Trailing { window, history, .. } => window + history,
             ViewKind::Baseline { window, period } => window + period,
             ViewKind::Newest => Span::ZERO,
+            ViewKind::Gathering { kept, .. } => kept,
         });
         windows.fold(self.limits.forget_after, Span::max)
     }
@@ -142,6 +145,16 @@ impl Engine {
     }
 }
 
+/// Adds a reading to one group.
+#[inline]
+fn feed_view(views: &mut [View], to: Subscription, reading: &Reading<'_>, from: Shape, when: When) {
+    if views[to.view as usize].shape() == from {
+        feed::record(views, to, reading, when);
+    } else {
+        record_reshaped(views, to, reading, from, when);
+    }
+}
+
 /// A view over several metrics keeps its own resolution: buckets are computed again for it.
 fn record_reshaped(views: &mut [View], to: Subscription, reading: &Reading<'_>, from: Shape, when: When) {
     let shape = views[to.view as usize].shape();
@@ -155,12 +168,12 @@ fn record_reshaped(views: &mut [View], to: Subscription, reading: &Reading<'_>, 
                 samples.iter().map(|sample| Sample::new(shape, sample.value, sample.time)).collect();
             feed::record(views, to, &Reading::Run(&samples, *newest), when);
         }
-        Reading::Many(part, time) => {
+        Reading::Many(part, m2, time) => {
             let mut reshaped = Pane::default();
             for (value, count) in part.values(from) {
                 reshaped.record_many(shape, value, count);
             }
-            feed::record(views, to, &Reading::Many(&reshaped, *time), when);
+            feed::record(views, to, &Reading::Many(&reshaped, *m2, *time), when);
         }
     }
 }

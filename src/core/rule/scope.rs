@@ -5,9 +5,12 @@
 //! where all partials come together. What reads a record runs where the record does.
 
 use super::RuleSet;
+use crate::core::histogram::layout::Digits;
+use crate::core::pane::Shape;
 use crate::core::partition::Partition;
 use crate::core::selector::{By, Matcher, Selector, Test};
-use crate::core::view::ViewSpec;
+use crate::core::unit::Unit;
+use crate::core::view::{View, ViewSpec, feed};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -48,15 +51,26 @@ impl RuleSet {
         if views.iter().all(is_bound) { Scope::Partition } else { Scope::Aggregate }
     }
 
-    /// The rules that run in a partition: all of them where it is the only one, else without what spans
-    /// partitions. Places stay as they are, as expressions refer to them; a view that nobody reads any
-    /// more matches nothing.
+    /// The rules that run in a partition: all of them where it is the only one, else those that find
+    /// everything there. A partition gathers what the others read, which run in the aggregate.
     pub fn within(&self, partition: Partition) -> RuleSet {
         if partition.count <= 1 {
             return self.clone();
         }
+        let spanning = self.only(Scope::Aggregate);
+        if partition.is_aggregate() {
+            return spanning;
+        }
+        let mut part = self.only(Scope::Partition);
+        part.views.extend(spanning.gathered());
+        part
+    }
+
+    /// Places of views stay as they are, as expressions refer to them; a view that nobody reads any more
+    /// matches nothing.
+    fn only(&self, wanted: Scope) -> RuleSet {
         let (records, rules) = self.scopes();
-        let keep = |scope: &Scope| *scope == Scope::Partition;
+        let keep = |scope: &Scope| *scope == wanted;
         let mut part = self.clone();
         part.records =
             self.records.iter().zip(&records).filter(|(_, s)| keep(s)).map(|(r, _)| r.clone()).collect();
@@ -74,6 +88,16 @@ impl RuleSet {
             }
         }
         part
+    }
+
+    /// What partitions gather for the views of this set: those that are not made of others.
+    fn gathered(&self) -> Vec<ViewSpec> {
+        let shape = Shape { digits: Digits::default(), resolution: Unit::resolution(None) };
+        let mut views: Vec<View> = self.views.iter().map(|spec| View::new(spec.clone(), shape)).collect();
+        feed::link(&mut views);
+        let nothing = nothing();
+        let is_read = |view: &&View| !view.is_fed() && view.spec.selector != nothing;
+        views.iter().filter(is_read).map(|view| view.gathering(&views)).collect()
     }
 }
 

@@ -36,8 +36,8 @@ pub struct Trail {
     pub index: i64, // start = index × pane length
     pub pane: Pane,
     pub(super) mean: f64,
-    pub(super) m2: f64,       // sum of squared distances from the mean
-    pub(super) is_open: bool, // the views behind this one do not have it yet; only the newest is
+    pub(in crate::core) m2: f64, // sum of squared distances from the mean
+    pub(super) is_open: bool,    // the views behind this one do not have it yet; only the newest is
 }
 
 /// The merge of all panes of a window but the newest, kept while it stays true.
@@ -228,9 +228,9 @@ impl Trail {
         }
     }
 
-    /// Adds a pre-aggregated pane; its spread is taken from its buckets' mean only.
-    pub(super) fn merge(&mut self, part: &Pane) {
-        self.add_moments(part.count, part.avg().unwrap_or(0.0), 0.0);
+    /// Adds a pre-aggregated pane with its spread, 0 where that is not known.
+    pub(super) fn merge(&mut self, part: &Pane, m2: f64) {
+        self.add_moments(part.count, part.avg().unwrap_or(0.0), m2);
         self.pane.merge(part);
     }
 

@@ -10,6 +10,7 @@
 //! running total from which leaving panes are subtracted (floating sums drift).
 
 pub mod feed;
+mod gather;
 mod group;
 mod totals;
 
@@ -43,6 +44,8 @@ pub enum ViewKind {
     Baseline { window: Span, period: Span },
     /// Only when the newest observation was.
     Newest,
+    /// What came since the last partials, for view `of` of the aggregate; panes like that one's.
+    Gathering { of: u64, pane: Span, kept: Span, takes_late: bool },
 }
 
 /// Which group of which view a series feeds.
@@ -92,6 +95,7 @@ impl View {
             ViewKind::Trailing { window, pane, history } => (pane, window + history),
             ViewKind::Baseline { window, period } => (window, period + window * 2),
             ViewKind::Newest => (Span::from_hours(1), Span::ZERO),
+            ViewKind::Gathering { pane, kept, .. } => (pane, kept),
         };
         View {
             spec,
@@ -113,6 +117,15 @@ impl View {
     /// The view that its panes come from.
     pub fn source(&self) -> Option<u32> {
         self.source
+    }
+
+    /// Whether it takes a late observation: the panes that it keeps are those of sealed windows.
+    pub fn takes_late(&self) -> bool {
+        match self.spec.kind {
+            ViewKind::Trailing { .. } => false,
+            ViewKind::Baseline { .. } | ViewKind::Newest => true,
+            ViewKind::Gathering { takes_late, .. } => takes_late,
+        }
     }
 
     /// Whether its panes come from another view instead of from observations.
@@ -175,7 +188,7 @@ impl View {
             Reading::Run(samples, _) => {
                 samples.iter().for_each(|sample| trail.record(sample, has_quantiles, has_spread));
             }
-            Reading::Many(pane, _) => trail.merge(pane),
+            Reading::Many(pane, m2, _) => trail.merge(pane, *m2),
         }
         recorded
     }
@@ -444,7 +457,7 @@ fn schedule_rolls(
         ViewKind::Baseline { window, period } => {
             at(Timestamp::clamped(index * window.ms()) + period + window * 2);
         }
-        ViewKind::Newest => {}
+        ViewKind::Newest | ViewKind::Gathering { .. } => {}
     }
 }
 
@@ -454,7 +467,8 @@ pub enum Reading<'a> {
     One(Sample),
     /// With the newest time among them.
     Run(&'a [Sample], Timestamp),
-    Many(&'a Pane, Timestamp),
+    /// With the sum of squared distances from their mean, and the newest time.
+    Many(&'a Pane, f64, Timestamp),
 }
 
 impl Reading<'_> {
@@ -462,7 +476,7 @@ impl Reading<'_> {
     pub fn time(&self) -> Timestamp {
         match self {
             Reading::One(sample) => sample.time,
-            Reading::Run(_, time) | Reading::Many(_, time) => *time,
+            Reading::Run(_, time) | Reading::Many(_, _, time) => *time,
         }
     }
 
@@ -471,7 +485,7 @@ impl Reading<'_> {
         match self {
             Reading::One(sample) => pane.record(*sample),
             Reading::Run(samples, _) => samples.iter().for_each(|sample| pane.record(*sample)),
-            Reading::Many(part, _) => pane.merge(part),
+            Reading::Many(part, ..) => pane.merge(part),
         }
     }
 }

@@ -1,0 +1,102 @@
+//! Partials leave: what this partition tells to the rules that span partitions.
+
+use super::Engine;
+use crate::core::effect::Effects;
+use crate::core::partial::{PARTIALS_BYTES_MAX, PARTIALS_EVERY, Partial, Partials};
+use crate::core::time::Timestamp;
+use crate::core::view::{View, ViewKind};
+use serde::{Deserialize, Serialize};
+
+type Spans = Vec<(Timestamp, Timestamp)>;
+
+/// What became known of the log since the last partials.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Unsaid {
+    interrupted: Spans,
+    lost: Spans,
+    /// When partials leave next; `None`: at the next grid point.
+    due: Option<Timestamp>,
+}
+
+impl Engine {
+    /// Nobody wrote the log, or nobody knows what was in it: the span counts for no timer.
+    pub(super) fn interrupt(&mut self, from: Timestamp, to: Timestamp) {
+        self.interruptions.add(from, to);
+        if self.is_gathering() {
+            self.unsaid.interrupted.push((from, to));
+        }
+    }
+
+    /// Records are gone: nothing that covers the span is whole.
+    pub(super) fn note_lost(&mut self, from: Timestamp, to: Timestamp) {
+        self.gaps.add(from, to);
+        if self.is_gathering() {
+            self.unsaid.lost.push((from, to));
+        }
+    }
+
+    /// Whether some rule elsewhere reads what this partition has.
+    fn is_gathering(&self) -> bool {
+        self.views.iter().any(View::is_gathering)
+    }
+
+    /// When partials leave next.
+    pub(super) fn next_partials(&self) -> Option<Timestamp> {
+        self.is_gathering().then(|| self.unsaid.due.unwrap_or(self.now))
+    }
+
+    /// At the first grid point of each ten seconds: what was gathered since, and how far the log is.
+    pub(super) fn send_partials(&mut self, at: Timestamp, out: &mut Effects) {
+        if !self.is_gathering() || self.unsaid.due.is_some_and(|due| at < due) {
+            return;
+        }
+        let next = Unsaid { due: Some(at.next(PARTIALS_EVERY)), ..Unsaid::default() };
+        let unsaid = std::mem::replace(&mut self.unsaid, next);
+        let mut partials =
+            Partials { interrupted: unsaid.interrupted, lost: unsaid.lost, ..Partials::new(at) };
+        let mut bytes = 0;
+        for view in 0..self.views.len() {
+            for part in self.gathered(view) {
+                if bytes > PARTIALS_BYTES_MAX {
+                    let full = std::mem::replace(&mut partials, Partials::new(at));
+                    out.partials.push(Partials { is_last: false, ..full });
+                    bytes = 0;
+                }
+                bytes += part.pane.memory_bytes();
+                partials.parts.push(part);
+            }
+        }
+        out.partials.push(partials);
+    }
+
+    /// What one view gathered, in the order of its keys.
+    fn gathered(&mut self, view: usize) -> Vec<Partial> {
+        let view = &mut self.views[view];
+        let ViewKind::Gathering { of, .. } = view.spec.kind else { return Vec::new() };
+        let name = view.spec.selector.name.as_deref();
+        let (shape, unit) = (view.shape(), name.and_then(|name| self.series.unit_of(name)));
+        let mut taken = view.take_gathered();
+        taken.sort_by(|(a, ..), (b, ..)| self.keys.get(*a).cmp(self.keys.get(*b)));
+        let mut parts = Vec::new();
+        for (key, newest, trails) in taken {
+            let key = self.keys.get(key);
+            let part = |time, pane, m2| Partial {
+                view: of,
+                key: key.clone(),
+                unit: unit.clone(),
+                shape,
+                time,
+                pane,
+                m2,
+            };
+            if trails.is_empty() {
+                parts.push(part(newest, Default::default(), 0.0));
+            }
+            for trail in trails {
+                let time = trail.pane.last_time().unwrap_or(newest);
+                parts.push(part(time, trail.pane, trail.m2));
+            }
+        }
+        parts
+    }
+}

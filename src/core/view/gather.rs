@@ -1,0 +1,76 @@
+//! Views that gather for the aggregate: their panes are handed over and begun anew.
+
+use super::group::Trail;
+use super::{View, ViewKind, ViewSpec};
+use crate::core::identity::Identity;
+use crate::core::key::{Key, KeyId};
+use crate::core::series::SeriesInfo;
+use crate::core::time::{Span, Timestamp};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What the source of a series begins with that stands for a key's partials.
+const PARTIAL_SOURCE: &str = "_partial:";
+
+impl ViewSpec {
+    /// A number that two views share only if they read the same; the order of rules is not in it.
+    pub fn id(&self) -> u64 {
+        hash(self)
+    }
+
+    /// A number that two views share only if they have the same keys.
+    fn keys_id(&self) -> String {
+        format!("{:016x}", hash(&(&self.selector, &self.by)))
+    }
+
+    /// The key under which this view reads a series, if it does.
+    pub fn key_of(&self, series: &SeriesInfo) -> Option<Key> {
+        match series.source.strip_prefix(PARTIAL_SOURCE) {
+            Some(id) => (id == self.keys_id()).then(|| {
+                Key(series.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+            }),
+            None => self.selector.is_match(series).then(|| self.by.key(series)),
+        }
+    }
+
+    /// The series that stands for a key's partials in the aggregate: it has no windows, but it is
+    /// forgotten like any other. Its name brings the metric's unit and resolution along.
+    pub fn partial_identity(&self, key: &Key, unit: Option<crate::core::unit::Unit>) -> Identity {
+        Identity {
+            source: format!("{PARTIAL_SOURCE}{}", self.keys_id()).into(),
+            name: self.selector.name.clone().unwrap_or_else(|| Arc::from("_")),
+            labels: crate::core::identity::Labels::from_pairs(key.0.clone()),
+            unit,
+        }
+    }
+}
+
+fn hash(part: &impl Serialize) -> u64 {
+    // Specs are plain data and always serialise.
+    xxhash_rust::xxh3::xxh3_64(serde_json::to_string(part).unwrap_or_default().as_bytes())
+}
+
+impl View {
+    /// The view that gathers in each partition for this one and for those that get their panes from it.
+    pub fn gathering(&self, all: &[View]) -> ViewSpec {
+        let (of, pane) = (self.spec.id(), self.pane);
+        let kept = self.feeds.iter().map(|fed| all[*fed as usize].kept).fold(self.kept, Span::max);
+        let kind = ViewKind::Gathering { of, pane, kept, takes_late: self.takes_late() };
+        ViewSpec { kind, ..self.spec.clone() }
+    }
+
+    pub fn is_gathering(&self) -> bool {
+        matches!(self.spec.kind, ViewKind::Gathering { .. })
+    }
+
+    /// Hands over the panes of all keys that changed; a key without any was only joined.
+    pub(in crate::core) fn take_gathered(&mut self) -> Vec<(KeyId, Timestamp, Vec<Trail>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let taken = dirty.iter().filter_map(|at| {
+            let group = self.groups.get_mut(*at as usize)?.as_mut()?;
+            group.is_dirty = false;
+            Some((group.key, group.newest, std::mem::take(&mut group.panes).into()))
+        });
+        taken.collect()
+    }
+}

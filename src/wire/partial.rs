@@ -1,0 +1,13 @@
+//! Messages to the aggregate: MessagePack of [`Partials`], read and written by workers only.
+
+use crate::core::partial::Partials;
+
+/// Where a binary cannot read what another one wrote, workers of two versions are at work.
+pub fn decode(bytes: &[u8]) -> Result<Partials, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(bytes)
+}
+
+pub fn encode(partials: &Partials) -> Vec<u8> {
+    // Partials are plain data and always serialise.
+    rmp_serde::to_vec(partials).unwrap_or_default()
+}

@@ -61,7 +61,9 @@ impl Servers {
     }
 
     pub fn start_nats(&mut self) {
-        let mut command = Command::new("nats-server");
+        // The whole suite is run with Debian's and with a current one.
+        let server = std::env::var_os("SG_NATS_SERVER").unwrap_or_else(|| "nats-server".into());
+        let mut command = Command::new(server);
         command.args(["-a", "127.0.0.1", "-js", "-p", &self.nats_port.to_string(), "-sd"]);
         command.arg(self.dir.path().join("nats"));
         // The broker maps public subjects to partitions, where there are any.

@@ -54,7 +54,8 @@ pub struct NatsFile {
     pub root: Option<String>,
 }
 
-/// The store.
+/// The store; redis://user:password@host:port, rediss:// for TLS. Certificates are those of the system, or
+/// in the files that REDIS_CA, REDIS_CERT and REDIS_KEY name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedisFile {

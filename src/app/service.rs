@@ -2,6 +2,7 @@
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::Embedded;
+use crate::adapters::nats::micro::Answerer;
 use crate::adapters::nats::{self, Bus};
 use crate::adapters::redis::{self, RedisStore};
 use crate::core::limits::Limits;
@@ -13,6 +14,7 @@ use crate::driver::ports::{Clock, Intake, Views};
 use crate::driver::share::Share;
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
+use crate::http::operate::{names, operate};
 use crate::http::{self, Shared};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
@@ -117,7 +119,13 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
         seats.push(seat(&parts, Partition::aggregate(count), &Share::new(1), &tally)?);
     }
     let fleet = if count > 1 { Some(keep_share(&parts.redis, share, count)?) } else { None };
-    serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet)
+    let service = serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet)?;
+    // Who may ask the broker is the broker's to say: no token here.
+    let router = http::router(service.shared.clone(), None);
+    let answerer: Answerer = Arc::new(move |name, body| Box::pin(operate(router.clone(), name, body)));
+    let micro = nats::micro::serve(&parts.nats, &names(), answerer).await;
+    micro.map_err(|error| anyhow::anyhow!("cannot start the micro service: {error}"))?;
+    Ok(service)
 }
 
 /// A thread that keeps the share of this process up to date; it ends when the sender is dropped.

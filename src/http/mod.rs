@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod metrics;
+pub mod operate;
 pub mod page;
 pub mod views;
 

@@ -74,7 +74,9 @@ async fn all_series<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Res
             let metric = table.metric_of(series);
             CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape }
         };
-        table.iter().map(|(_, series)| row(series)).collect::<Vec<_>>()
+        // What stands for the partials of others is no series of anybody.
+        let series = table.iter().filter(|(_, series)| !series.info.is_partial());
+        series.map(|(_, series)| row(series)).collect::<Vec<_>>()
     });
     let live = live.await;
     let mut rows = BTreeMap::new();
@@ -290,7 +292,13 @@ pub async fn rules<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> A
         };
         rules.map(rule).collect::<Vec<Value>>()
     });
-    Ok(json_response(StatusCode::OK, json!({ "rules": rules.await?.into_iter().next() }).to_string()))
+    // Each partition has the same ones, and the aggregate those that span them.
+    let mut all = BTreeMap::new();
+    for rule in rules.await?.into_iter().flatten() {
+        all.insert(rule["id"].to_string(), rule);
+    }
+    let rules: Vec<Value> = all.into_values().collect();
+    Ok(json_response(StatusCode::OK, json!({ "rules": rules }).to_string()))
 }
 
 pub async fn pipelines<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {

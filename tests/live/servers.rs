@@ -88,6 +88,41 @@ impl Servers {
         format!("nats://127.0.0.1:{}", self.nats_port)
     }
 
+    /// Both with TLS and a user of their own, whose rights are those that the README names.
+    pub fn start_secure() -> Servers {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (nats_port, redis_port) = (free_port(), free_port());
+        let mut servers = Servers { dir, nats_port, redis_port, fsync: "everysec", nats: None, redis: None };
+        certificates(servers.dir.path());
+        let home = servers.dir.path().to_path_buf();
+        let path = |name: &str| home.join(name).display().to_string();
+        let tls =
+            format!("tls {{ cert_file: '{}', key_file: '{}' }}\n", path("server.pem"), path("server.key"));
+        let user = "authorization { users: [{ user: sg, password: secret }] }\n";
+        std::fs::write(path("mapping.conf"), tls + user).expect("writable");
+        servers.start_nats();
+        std::fs::create_dir_all(path("redis")).expect("writable");
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", "0", "--tls-port", &redis_port.to_string()]);
+        command.args(["--tls-cert-file", &path("server.pem"), "--tls-key-file", &path("server.key")]);
+        command.args(["--tls-ca-cert-file", &path("ca.pem"), "--tls-auth-clients", "no"]);
+        command.args([
+            "--appendonly",
+            "yes",
+            "--save",
+            "",
+            "--dir",
+            &path("redis"),
+            "--aclfile",
+            &path("acl"),
+        ]);
+        let rights = "+@hash +@string +@stream +@sortedset +@scripting +@connection +del +unlink +persist +pexpire +expireat +time +role";
+        let users = format!("user default off\nuser sg on >secret ~sg:* {rights}\n");
+        std::fs::write(path("acl"), users).expect("writable");
+        servers.redis = Some(spawn(command));
+        servers
+    }
+
     /// A worker, which may have to wait for servers and for the lease.
     pub fn worker(&self, lease: &str) -> Worker {
         self.worker_of(lease, 1)
@@ -115,6 +150,25 @@ impl Servers {
         command.arg(rules(self.dir.path())).env("RUST_LOG", "info").stderr(Stdio::piped());
         Worker::start(command)
     }
+}
+
+/// An authority, and a certificate for a server on this machine.
+fn certificates(dir: &Path) {
+    let openssl = |args: &str| {
+        let done = Command::new("openssl").current_dir(dir).args(args.split(' ')).output().expect("openssl");
+        assert!(done.status.success(), "{args}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"));
+    openssl(&format!("req {key} -subj /CN=server -keyout server.key -out server.csr"));
+    std::fs::write(
+        dir.join("san.cnf"),
+        "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n",
+    )
+    .expect("writable");
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san.cnf -out server.pem",
+    );
 }
 
 pub struct Worker {

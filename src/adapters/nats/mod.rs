@@ -8,6 +8,7 @@
 
 mod board;
 pub mod intake;
+pub mod micro;
 mod outlet;
 pub mod publisher;
 mod pull;

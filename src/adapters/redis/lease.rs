@@ -47,7 +47,8 @@ impl RedisStore {
                 tracing::warn!(setting = name, found = %found[1], wanted = value, "{danger}");
             }
         }
-        let role: Vec<::redis::Value> = self.ask(|connection| ::redis::cmd("ROLE").query(connection))?;
+        let role = self.ask(|connection| ::redis::cmd("ROLE").query(connection));
+        let role: Vec<::redis::Value> = role.unwrap_or_default();
         let is_replica = role.first().is_some_and(
             |role| matches!(role, ::redis::Value::BulkString(text) if text.as_slice() == b"slave"),
         );

@@ -17,7 +17,7 @@ use crate::core::partition::Partition;
 use crate::driver::ports::{CatalogRow, Numbers, PortError};
 use crate::driver::worker::chain;
 use crate::wire::hdr::Writer;
-use ::redis::{Client, Connection, RedisError, RedisResult};
+use ::redis::{Client, ClientTlsConfig, Connection, RedisError, RedisResult, TlsCertificates};
 use keys::Keys;
 pub use read::Shared;
 pub use roster::Workers;
@@ -74,7 +74,7 @@ impl RedisStore {
                 .map_err(|error| PortError::Read { place: place.clone(), source: error.into() })
         };
         Ok(RedisStore {
-            client: Client::open(settings.url.as_str()).map_err(failed)?,
+            client: client(&settings.url).map_err(failed)?,
             connection: None,
             writers: [writer(Digits::Two)?, writer(Digits::Three)?],
             keys: Keys::new(&settings.prefix, settings.partition),
@@ -136,6 +136,24 @@ impl RedisStore {
     fn damaged(&self, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
         PortError::Read { place: self.place.clone(), source: error.into() }
     }
+}
+
+/// For `rediss://` with the system's certificates, or with those that REDIS_CA, and for the client
+/// REDIS_CERT and REDIS_KEY, name as files in PEM.
+fn client(url: &str) -> RedisResult<Client> {
+    if !url.starts_with("rediss:") {
+        return Client::open(url);
+    }
+    let read = |name: &str| {
+        let path = std::env::var_os(name).filter(|value| !value.is_empty());
+        path.map(std::fs::read).transpose()
+    };
+    let root_cert = read("REDIS_CA")?;
+    let client_tls = match (read("REDIS_CERT")?, read("REDIS_KEY")?) {
+        (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
+        _ => None,
+    };
+    Client::build_with_tls(url, TlsCertificates { client_tls, root_cert })
 }
 
 /// Whether the same question may be answered later: the server is away, loading, full or read-only.

@@ -12,6 +12,13 @@ use std::sync::Arc;
 /// What the source of a series begins with that stands for a key's partials.
 const PARTIAL_SOURCE: &str = "_partial:";
 
+impl SeriesInfo {
+    /// Whether it stands for partials of other partitions.
+    pub fn is_partial(&self) -> bool {
+        self.source.starts_with(PARTIAL_SOURCE)
+    }
+}
+
 impl ViewSpec {
     /// A number that two views share only if they read the same; the order of rules is not in it.
     pub fn id(&self) -> u64 {

@@ -1,0 +1,67 @@
+//! The API for those who come over another way than HTTP: an operation by its name.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request};
+use tower_service::Service;
+
+/// Operations: name, method, path. The body is the query of a GET, as `rule=x&state=firing`.
+const OPERATIONS: [(&str, Method, &str); 9] = [
+    ("ack", Method::POST, "/api/v1/alerts/ack"),
+    ("alerts", Method::GET, "/api/v1/alerts"),
+    ("dead", Method::GET, "/api/v1/dead"),
+    ("events", Method::POST, "/api/v1/events"),
+    ("pipelines", Method::GET, "/api/v1/pipelines"),
+    ("ready", Method::GET, "/readyz"),
+    ("rules", Method::GET, "/api/v1/rules"),
+    ("series", Method::GET, "/api/v1/series"),
+    ("windows", Method::GET, "/api/v1/windows"),
+];
+
+/// Bytes of an answer; NATS takes no message over 1 MiB by default.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Names of all operations.
+pub fn names() -> Vec<&'static str> {
+    OPERATIONS.iter().map(|(name, ..)| *name).collect()
+}
+
+/// Carries an operation out; a code as HTTP has it where it fails.
+pub async fn operate(mut router: Router, name: &str, body: Vec<u8>) -> Result<Vec<u8>, (u16, String)> {
+    let unknown = || (404, format!("there is no operation `{name}`"));
+    let (_, method, path) = OPERATIONS.iter().find(|(known, ..)| *known == name).ok_or_else(unknown)?;
+    let (uri, body) = match *method == Method::GET && !body.is_empty() {
+        true => (format!("{path}?{}", String::from_utf8_lossy(&body)), Vec::new()),
+        false => (path.to_string(), body),
+    };
+    let request = Request::builder().method(method).uri(uri).body(Body::from(body));
+    let request = request.map_err(|error| (400, error.to_string()))?;
+    // The router itself cannot fail.
+    let response = router.call(request).await.map_err(|never| (500, never.to_string()))?;
+    let (status, body) = (response.status(), response.into_body());
+    let answer = to_bytes(body, ANSWER_BYTES_MAX).await;
+    let answer = answer.map_err(|_| (413, "the answer is too large; ask for less".to_string()))?.to_vec();
+    match status.is_success() {
+        true => Ok(answer),
+        false => Err((status.as_u16(), reason(&answer))),
+    }
+}
+
+/// The message of a [`super::Failure`], else the whole answer.
+fn reason(answer: &[u8]) -> String {
+    let found: Option<serde_json::Value> = serde_json::from_slice(answer).ok();
+    let message = found.as_ref().and_then(|found| found["error"]["message"].as_str());
+    message.map_or_else(|| String::from_utf8_lossy(answer).into_owned(), str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Failure;
+
+    #[test]
+    fn a_failure_is_told_by_its_message() {
+        assert_eq!(reason(Failure::bad("no such rule").body().as_bytes()), "no such rule");
+        assert_eq!(reason(b"nonsense"), "nonsense");
+    }
+}

@@ -11,7 +11,7 @@ use crate::driver::continuity::Continuity;
 use crate::driver::ports::{Entry, Feed, Log, Logged};
 use crate::wire::line::{Exported, OfPartition};
 use anyhow::{Context, Result};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -27,7 +27,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     // What is not there, or was not asked for, is said: windows over it are not whole.
     let mut written: BTreeMap<Option<u32>, u64> = BTreeMap::new();
-    let mut write = |partition: Option<OfPartition>, record: &Logged| -> Result<()> {
+    let mut write = |partition: Option<OfPartition>, record: &Logged, is_poison: bool| -> Result<()> {
         if from.is_some_and(|from| record.stamp < from) || to.is_some_and(|to| record.stamp >= to) {
             return Ok(());
         }
@@ -37,6 +37,11 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
             writeln!(out, "{}", Exported { partition, ..gap }.text())?;
         }
         *known = record.seq;
+        if is_poison {
+            let poison = Exported::poison(record.seq, record.stamp);
+            writeln!(out, "{}", Exported { partition, ..poison }.text())?;
+            return Ok(());
+        }
         writeln!(out, "{}", line(partition, record).context("a control record cannot be read")?)?;
         Ok(())
     };
@@ -48,8 +53,9 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     Ok(FINE)
 }
 
-/// Takes a record on its way out, with its partition where there are several.
-type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged) -> Result<()>;
+/// Takes a record on its way out, with its partition where there are several, and whether it was left
+/// out.
+type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged, bool) -> Result<()>;
 
 fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
     let data_dir = args.data_dir.clone().unwrap_or_else(super::run::default_data_dir);
@@ -62,7 +68,7 @@ fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
         let records = Log::read(&log, seq, RECORDS)?;
         let Some(last) = records.last() else { return Ok(()) };
         seq = last.seq + 1;
-        records.iter().try_for_each(|record| write(None, record))?;
+        records.iter().try_for_each(|record| write(None, record, false))?;
     }
 }
 
@@ -78,7 +84,7 @@ fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     let waiting = |source: &&mut Source| !source.waiting.is_empty();
     while let Some(source) = sources.iter_mut().filter(waiting).min_by_key(|source| source.reached) {
         if let Some(record) = source.take()? {
-            write(source.partition, &record)?;
+            write(source.partition, &record, source.left_out.contains(&record.seq))?;
         }
     }
     Ok(())
@@ -88,6 +94,7 @@ fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
 struct Source {
     bus: nats::Bus,
     partition: Option<OfPartition>,
+    left_out: BTreeSet<u64>,
     waiting: VecDeque<Logged>,
     next: u64,
     last: u64,
@@ -104,8 +111,8 @@ impl Source {
         let of = OfPartition { partition: partition.index, partitions: partition.count };
         let partition = (of.partitions > 1).then_some(of);
         let (next, last) = (extent.first, extent.last);
-        let mut source =
-            Source { bus, partition, waiting: VecDeque::new(), next, last, reached: Timestamp::MIN };
+        let (left_out, reached) = (bus.left_out(), Timestamp::MIN);
+        let mut source = Source { bus, partition, left_out, waiting: VecDeque::new(), next, last, reached };
         source.fill()?;
         Ok(source)
     }

@@ -46,6 +46,8 @@ pub enum Aside {
     Refused(Refusal),
     /// It was late, and the policy is to keep such events aside; they count as dropped.
     Late,
+    /// The whole record killed whoever read it.
+    Poison,
 }
 
 impl Aside {
@@ -53,6 +55,7 @@ impl Aside {
         match self {
             Aside::Refused(refusal) => refusal.name(),
             Aside::Late => "late",
+            Aside::Poison => "poison",
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum Body<'a> {
     /// Records that are gone: the first and the last of them. It comes before the next one that is
     /// there, with its stamp.
     Gap(u64, u64),
+    /// A record that is left out, as it killed whoever read it.
+    Poison,
     /// Message `number` of a partition to the aggregate; from 1, without holes.
     Partials {
         from: u32,

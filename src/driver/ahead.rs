@@ -83,6 +83,7 @@ fn decode(decoder: &mut Decoder, records: Vec<Logged>) -> Batch {
     let one = |record: Logged| {
         let decoded = match &record.entry {
             Entry::Events(codec, payload) => {
+                super::mutant::die_of(payload);
                 let mut decoded = Decoded::default();
                 decoder.payload(*codec, payload, &mut decoded);
                 Some(decoded)

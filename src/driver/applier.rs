@@ -40,6 +40,8 @@ pub struct Applier {
     pending: Commit,
     published: Vec<Transition>,
     losing: Option<Losing>,
+    /// Records that are left out.
+    poison: BTreeSet<u64>,
     /// Whether somebody wants windows as they leave.
     pub is_rolling_up: bool,
     has_lost: bool,
@@ -71,6 +73,7 @@ impl Applier {
             pending: Commit::default(),
             published: Vec::new(),
             losing: None,
+            poison: BTreeSet::new(),
             has_lost: false,
         }
     }
@@ -87,7 +90,10 @@ impl Applier {
     /// Applies one record; how many values it held.
     pub fn apply(&mut self, record: &Logged, store: &impl Store) -> Result<u64, PortError> {
         let mut decoded = Decoded::default();
-        if let ports::Entry::Events(codec, payload) = &record.entry {
+        if let ports::Entry::Events(codec, payload) = &record.entry
+            && !self.poison.contains(&record.seq)
+        {
+            mutant::die_of(payload);
             if self.decoder.trim() {
                 self.learn(0, true, Vec::new());
             }
@@ -125,6 +131,8 @@ impl Applier {
             },
             _ => Body::Tick,
         };
+        let is_poison = !self.poison.is_empty() && self.poison.contains(&record.seq);
+        let body = if is_poison { Body::Poison } else { body };
         let core = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &bad, body };
         self.engine.handle(&core, &self.directory, &mut self.effects);
         self.applied = record.seq;
@@ -133,6 +141,15 @@ impl Applier {
             for bad in decoded.bad {
                 let (index, reason, message) = (bad.index as u32, Aside::Refused(bad.reason), bad.message);
                 self.pending.dead.push(DeadEvent { seq: record.seq, index, reason, message });
+            }
+            if is_poison {
+                let message = "it killed whoever read it".into();
+                self.pending.dead.push(DeadEvent {
+                    seq: record.seq,
+                    index: 0,
+                    reason: Aside::Poison,
+                    message,
+                });
             }
             self.gather(&places, store)?;
         }
@@ -169,6 +186,17 @@ impl Applier {
         self.engine.lose_alerts(&[], &mut self.effects);
         let until = told.iter().map(|transition| transition.at).max().unwrap_or(Timestamp::MIN);
         self.losing = Some(Losing { seq, until, told });
+    }
+
+    /// These records are left out; others had found out that they must be.
+    pub fn leave_out(&mut self, poison: &[u64]) {
+        self.poison.extend(poison);
+    }
+
+    /// This record is left out from now on, whoever applies it.
+    pub fn leave_out_one(&mut self, seq: u64) {
+        self.poison.insert(seq);
+        self.pending.poison.push(seq);
     }
 
     /// Whether alerts of an earlier owner are still to be ended.

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod applier;
+mod care;
 pub mod continuity;
 pub mod file;
 pub mod fleet;

@@ -52,6 +52,22 @@ pub fn plant(mutant: Option<Mutant>) {
     PLANTED.set(mutant);
 }
 
+/// Ends the process at a payload that holds what the environment names: to try out how owners cope.
+#[inline(always)]
+pub(super) fn die_of(payload: &[u8]) {
+    #[cfg(feature = "mutants")]
+    {
+        static POISON: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        let poison = POISON.get_or_init(|| std::env::var("SG_TEST_POISON").ok());
+        if let Some(poison) = poison
+            && memchr::memmem::find(payload, poison.as_bytes()).is_some()
+        {
+            std::process::abort();
+        }
+    }
+    let _ = payload;
+}
+
 /// Whether this mistake is to be made.
 #[inline(always)]
 pub(super) fn is(mutant: Mutant) -> bool {

@@ -176,6 +176,8 @@ pub struct Commit {
     pub anchor: Anchor,
     /// Alerts of an earlier owner are still to be ended as lost.
     pub is_losing: bool,
+    /// Records left out since the last commit, as they kill whoever reads them.
+    pub poison: Vec<u64>,
 }
 
 /// What tells a log from another one of the same name, or from itself before it was cut back.
@@ -225,6 +227,10 @@ pub struct Checkpoint {
     pub anchor: Anchor,
     /// Alerts of an earlier owner are still to be ended as lost.
     pub is_losing: bool,
+    /// Records that are left out.
+    pub poison: Vec<u64>,
+    /// Take-overs in a row of which nobody said that all is well, the last one included.
+    pub tries: u32,
 }
 
 /// What an owner goes on from.
@@ -291,6 +297,11 @@ pub trait SharedStore: Store {
     fn acquire(&mut self) -> Result<Option<Fence>, PortError>;
     /// Keeps it; false if somebody else has it, or if the store has gone back.
     fn renew(&mut self, fence: &Fence) -> Result<bool, PortError>;
+    /// Notes that a record is about to be applied, or, for 0, that none is; how many owners in a row
+    /// died at it.
+    fn attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError>;
+    /// Says that all is well: [`Checkpoint::tries`] begin anew. One attempt.
+    fn calm(&mut self, fence: &Fence) -> Result<(), PortError>;
     /// Gives it back, so that another one need not wait.
     fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
 }

@@ -245,6 +245,7 @@ impl<'s, 'a> Replay<'s, 'a> {
             }
             Content::Tick => Body::Tick,
             Content::Gap(from, to) => Body::Gap(*from, *to),
+            Content::Poison => Body::Poison,
             Content::Partials { from, number, partials } => {
                 Body::Partials { from: *from, number: *number, partials }
             }

@@ -20,6 +20,8 @@ pub struct Tally {
     pub posted: Count,
     pub publish_retries: Count,
     pub ticks: Count,
+    /// Records left out, as they killed whoever read them.
+    pub left_out: Count,
     /// Logs that turned out to have gone back.
     pub rewinds: Count,
 }
@@ -40,7 +42,7 @@ impl Count {
 
 impl Tally {
     /// Name, meaning and value of each.
-    pub fn all(&self) -> [(&'static str, &'static str, u64); 10] {
+    pub fn all(&self) -> [(&'static str, &'static str, u64); 11] {
         [
             (
                 "take_overs_total",
@@ -67,6 +69,7 @@ impl Tally {
                 self.publish_retries.get(),
             ),
             ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
+            ("records_left_out_total", "Records left out as they kill workers.", self.left_out.get()),
             ("log_rewinds_total", "Logs that had gone back, which stops the partition.", self.rewinds.get()),
         ]
     }

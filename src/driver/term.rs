@@ -2,6 +2,7 @@
 
 use super::ahead::{self, Ahead};
 use super::applier::Applier;
+use super::care::{Care, DEATHS_MAX};
 use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
 use super::owner::Parts;
@@ -53,6 +54,7 @@ pub(super) struct Term {
     seat: Seat,
     applier: Applier,
     ahead: Ahead,
+    care: Care,
     anchor: Anchor,
     /// Rules to put in force once everything that is in the log is applied.
     rules: Option<RuleSet>,
@@ -102,11 +104,13 @@ impl Term {
         let now = parts.clock.running();
         let mut applier = Applier::new(engine, begun_at, checkpoint.applied, numbered);
         applier.is_rolling_up = parts.is_rolling_up;
+        applier.leave_out(&checkpoint.poison);
         let mut term = Term {
             fence,
             seat,
             applier,
             ahead: Ahead::default(),
+            care: Care::new(checkpoint.tries, now),
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
             rules: parts.rules.clone(),
             // A log that was emptied still counts from where it was.
@@ -154,6 +158,9 @@ impl Term {
         if is_idle {
             self.tick(parts);
         }
+        if self.care.is_calm(parts.clock.running()) {
+            parts.store.calm(&self.fence)?;
+        }
         self.keep_lease(parts)?;
         if self.is_commit_due(parts) {
             self.commit(parts, publish)?;
@@ -170,7 +177,8 @@ impl Term {
     /// The next records to be applied: decoded ahead, or as they are where that is not worth it.
     fn decoded(&mut self, records: Vec<Logged>) -> Option<Vec<(Logged, Option<Decoded>)>> {
         let ready = self.ahead.take();
-        if !records.is_empty() && (ready.is_some() || Ahead::is_worth(&records)) {
+        let is_fast = self.care.is_fast();
+        if !records.is_empty() && is_fast && (ready.is_some() || Ahead::is_worth(&records)) {
             self.ahead.give(records);
         } else if !records.is_empty() {
             return Some(records.into_iter().map(|record| (record, None)).collect());
@@ -192,17 +200,29 @@ impl Term {
             if mutant::is(Mutant::WallTime) {
                 record.stamp = parts.clock.now();
             }
+            if self.care.names_next() && parts.store.attempt(&self.fence, record.seq)? >= DEATHS_MAX {
+                tracing::error!(
+                    seq = record.seq,
+                    "this record killed the worker again and again; it is left out"
+                );
+                parts.tally.left_out.add(1);
+                self.applier.leave_out_one(record.seq);
+            }
             match decoded {
                 Some(decoded) => self.applier.apply_decoded(&record, decoded, &parts.store)?,
                 None => self.applier.apply(&record, &parts.store)?,
             };
-            let is_full = self.applier.pending_windows() >= COMMIT_WINDOWS_MAX;
+            let is_full = self.applier.pending_windows() >= COMMIT_WINDOWS_MAX
+                || self.care.is_step_over() && self.applier.is_dirty();
             if is_full || place == last {
                 self.anchor.fingerprint = record.fingerprint();
             }
             if is_full {
                 self.commit(parts, publish)?;
             }
+        }
+        if self.care.is_naming() {
+            parts.store.attempt(&self.fence, 0)?;
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ pub enum Content {
     Control(Box<Control>),
     /// Records that are gone: the first and the last of them.
     Gap(u64, u64),
+    /// A record that was left out, as it killed whoever read it.
+    Poison,
     /// Message `number` of partition `from` to the aggregate.
     Partials {
         from: u32,
@@ -50,6 +52,8 @@ struct Envelope<'a> {
     control: Option<Box<Control>>,
     #[serde(default)]
     gap: Option<Gap>,
+    #[serde(default)]
+    poison: bool,
     #[serde(default)]
     partials: Option<Parcelled>,
 }
@@ -113,6 +117,9 @@ fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
     if let Some(gap) = envelope.gap.filter(|gap| gap.from <= gap.to) {
         return Ok(Content::Gap(gap.from, gap.to));
     }
+    if envelope.poison {
+        return Ok(Content::Poison);
+    }
     if let Some(parcel) = envelope.partials {
         let unread = || BadEvent::new(0, Refusal::BadPayload, "these partials are of another version");
         return parcel.content().ok_or_else(unread);
@@ -147,6 +154,8 @@ pub struct Exported<'a> {
     pub control: Option<&'a Control>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poison: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partials: Option<Parcelled>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +211,7 @@ impl<'a> Exported<'a> {
             tick: None,
             control: None,
             gap: None,
+            poison: None,
             partials: None,
             events: None,
             raw: None,
@@ -216,6 +226,11 @@ impl<'a> Exported<'a> {
     /// Records that are gone before the one that has this time.
     pub fn gap(from: u64, to: u64, ingest_time: Timestamp) -> Exported<'a> {
         Exported { gap: Some(Gap { from, to }), ..Exported::empty(from, ingest_time) }
+    }
+
+    /// A record that was left out: its bytes are among the dead letters.
+    pub fn poison(seq: u64, ingest_time: Timestamp) -> Exported<'a> {
+        Exported { poison: Some(true), ..Exported::empty(seq, ingest_time) }
     }
 
     /// A message of partition `from` to the aggregate.

@@ -105,7 +105,9 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     let event =
         json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_600});
     let old = json!({"type": "metric", "time": 1_000, "source": "s-0", "name": "latency_ms", "value": 1});
-    let payload = json!([event, {"type": "nothing"}, old]).to_string();
+    // Its minute is sealed at once: it was empty, so this is revision 1.
+    let late = json!({"type": "metric", "time": now_ms() - 120_000, "source": "s-1", "name": "latency_ms", "value": 1});
+    let payload = json!([event, {"type": "nothing"}, old, late]).to_string();
     runtime.block_on(async {
         let sent = context.publish("sg.v1.metric.s-0.latency_ms", payload.into()).await.expect("sent");
         sent.await.expect("stored");
@@ -126,12 +128,12 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     assert_eq!(header("Sg-Index"), "1");
     assert_eq!(header("Sg-Subject"), "sg.v1.metric.s-0.latency_ms");
     assert_eq!(header("Sg-Stream"), "SG_EVENTS_0");
-    let late = message("SG_DEAD", "sg.v1.dead.too_late");
-    assert_eq!(&late.payload[..], old.to_string().as_bytes());
+    let too_late = message("SG_DEAD", "sg.v1.dead.too_late");
+    assert_eq!(&too_late.payload[..], old.to_string().as_bytes());
     let action = message("SG_ALERTS", "sg.v1.action.page_somebody.0.1");
     let action: Value = serde_json::from_slice(&action.payload).expect("JSON");
     assert_eq!(action["alert"]["rule"], "odd");
-    let rollup = message("SG_ROLLUPS", "sg.v1.rollup.1m.s-0.latency_ms");
+    let rollup = message("SG_ROLLUPS", "sg.v1.rollup.1m.s-1.latency_ms");
     let rollup: Value = serde_json::from_slice(&rollup.payload).expect("JSON");
-    assert_eq!((&rollup["count"], &rollup["revision"]), (&json!(1), &json!(0)));
+    assert_eq!((&rollup["count"], &rollup["revision"]), (&json!(1), &json!(1)));
 }

@@ -10,6 +10,7 @@ mod kills;
 mod load;
 mod loss;
 mod micro;
+mod poison;
 mod read_model;
 mod recovery;
 mod secure;

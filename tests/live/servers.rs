@@ -129,6 +129,17 @@ impl Servers {
     }
 
     pub fn worker_of(&self, lease: &str, partitions: u32) -> Worker {
+        Worker::start(self.command(lease, partitions))
+    }
+
+    /// A worker that dies of a payload with this text.
+    pub fn poisoned_worker(&self, text: &str) -> Worker {
+        let mut command = self.command("1s", 1);
+        command.env("SG_TEST_POISON", text);
+        Worker::start(command)
+    }
+
+    fn command(&self, lease: &str, partitions: u32) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
         command.args([
             "run",
@@ -148,7 +159,7 @@ impl Servers {
         ]);
         command.args(["--redis", &format!("redis://127.0.0.1:{}", self.redis_port), "--pipelines"]);
         command.arg(rules(self.dir.path())).env("RUST_LOG", "info").stderr(Stdio::piped());
-        Worker::start(command)
+        command
     }
 }
 

@@ -17,6 +17,8 @@ pub struct State {
     lease: Option<(String, i64)>, // nonce, end
     checkpoint: Checkpoint,
     outbox: BTreeMap<u64, Numbered>,
+    trying: u64,
+    suspect: (u64, u32), // record, deaths
     parcels: BTreeMap<u64, Vec<u8>>,
     pub alerts: BTreeMap<u64, String>,
     active: Vec<String>,
@@ -44,6 +46,7 @@ impl State {
         let known = &mut self.checkpoint;
         (known.applied, known.anchor) = (commit.applied, commit.anchor.clone());
         known.is_losing = commit.is_losing;
+        known.poison.extend(&commit.poison);
         known.numbered = commit.numbered;
         if let Some(snapshot) = &commit.snapshot {
             known.snapshot = Some((commit.applied, snapshot.clone()));
@@ -161,6 +164,12 @@ impl SharedStore for SimStore {
         let nonce = if has_nonce { format!("{:x}", world.dice.next()) } else { "all the same".into() };
         let state = &mut world.store;
         state.epoch += 1;
+        state.checkpoint.tries += 1;
+        match std::mem::take(&mut state.trying) {
+            0 => state.suspect = (0, 0),
+            trying if trying == state.suspect.0 => state.suspect.1 += 1,
+            trying => state.suspect = (trying, 1),
+        }
         state.nonce.clone_from(&nonce);
         state.lease = Some((nonce.clone(), now + LEASE_MS));
         let fence = Fence { epoch: state.epoch, nonce, version: state.version };
@@ -181,11 +190,32 @@ impl SharedStore for SimStore {
         Ok(true)
     }
 
+    fn attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError> {
+        act(&self.world, self.who);
+        let state = &mut self.world.get().store;
+        if state.nonce != fence.nonce {
+            return Err(PortError::Fenced { place: "the store".into() });
+        }
+        state.trying = seq;
+        Ok(if state.suspect.0 == seq { state.suspect.1 } else { 0 })
+    }
+
+    fn calm(&mut self, fence: &Fence) -> Result<(), PortError> {
+        act(&self.world, self.who);
+        let state = &mut self.world.get().store;
+        if state.nonce == fence.nonce {
+            state.checkpoint.tries = 0;
+            (state.trying, state.suspect) = (0, (0, 0));
+        }
+        Ok(())
+    }
+
     fn release(&mut self, fence: &Fence) -> Result<(), PortError> {
         act(&self.world, self.who);
         let world = &mut *self.world.get();
         if world.store.lease.as_ref().is_some_and(|(nonce, _)| *nonce == fence.nonce) {
             world.store.lease = None;
+            (world.store.checkpoint.tries, world.store.trying) = (0, 0);
         }
         Ok(())
     }

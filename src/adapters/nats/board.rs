@@ -4,6 +4,7 @@
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
 use crate::wire::subject::Subjects;
+use async_nats::Message;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
@@ -28,29 +29,12 @@ impl Board for Bus {
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
-        let any = self.subjects.any_alert();
-        let mut told = self.patiently("read the transitions", || async {
-            let stream = self.context.get_stream(self.subjects.alerts_stream()).await.map_err(Cause::from)?;
-            let config = pull::Config {
-                filter_subject: any.clone(),
-                ack_policy: AckPolicy::None,
-                memory_storage: true,
-                num_replicas: 1,
-                ..pull::Config::default()
-            };
-            let mut consumer = stream.create_consumer(config).await?;
-            let mut left = consumer.info().await?.num_pending;
-            let mut messages = consumer.messages().await?;
-            let mut told = Vec::new();
-            while left > 0 {
-                let message = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await?;
-                let message = message.ok_or("the consumer has ended")??;
-                let number = Subjects::alert_number(&message.subject).unwrap_or(0);
-                told.push((number, String::from_utf8_lossy(&message.payload).into_owned()));
-                left -= 1;
-            }
-            Ok::<_, Cause>(told)
-        });
+        let messages = self.read_all(self.subjects.alerts_stream(), &self.subjects.any_alert());
+        let text = |message: &Message| {
+            let number = Subjects::alert_number(&message.subject).unwrap_or(0);
+            (number, String::from_utf8_lossy(&message.payload).into_owned())
+        };
+        let mut told: Vec<(u64, String)> = messages.iter().map(text).collect();
         told.sort();
         Ok(told.into_iter().map(|(_, text)| text).collect())
     }
@@ -94,6 +78,30 @@ impl Board for Bus {
 }
 
 impl Bus {
+    /// All messages of a stream on these subjects.
+    pub(super) fn read_all(&self, stream: &str, subjects: &str) -> Vec<Message> {
+        self.patiently("read messages", || async {
+            let stream = self.context.get_stream(stream).await.map_err(Cause::from)?;
+            let config = pull::Config {
+                filter_subject: subjects.into(),
+                ack_policy: AckPolicy::None,
+                memory_storage: true,
+                num_replicas: 1,
+                ..pull::Config::default()
+            };
+            let mut consumer = stream.create_consumer(config).await?;
+            let mut left = consumer.info().await?.num_pending;
+            let mut messages = consumer.messages().await?;
+            let mut read = Vec::new();
+            while left > 0 {
+                let message = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await?;
+                read.push(message.ok_or("the consumer has ended")??.message);
+                left -= 1;
+            }
+            Ok::<_, Cause>(read)
+        })
+    }
+
     /// The highest number on these subjects; the newest message has it.
     fn newest_of(&self, stream: &str, subjects: &str) -> u64 {
         let stream = self.stream(stream);

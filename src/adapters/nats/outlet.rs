@@ -4,11 +4,14 @@
 //! dies in between publishes them again, under the same id.
 
 use super::{Bus, Cause, acknowledged};
+use crate::core::effect::Aside;
 use crate::driver::ports::{Letter, Outlet, PortError, Rollup};
 use crate::wire::event::{Codec, elements};
+use async_nats::Message;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::RawMessageErrorKind;
+use std::collections::BTreeSet;
 
 /// Messages on their way at once.
 const UNDER_WAY_MAX: usize = 512;
@@ -50,6 +53,15 @@ impl Outlet for Bus {
 }
 
 impl Bus {
+    /// The records of this log that were left out, as they killed whoever read them.
+    pub fn left_out(&self) -> BTreeSet<u64> {
+        let stream = self.subjects.events_stream();
+        let letters = self.read_all("SG_DEAD", &self.subjects.dead(Aside::Poison.name()));
+        let header = |letter: &Message, name: &str| Some(letter.headers.as_ref()?.get(name)?.to_string());
+        let own = letters.iter().filter(|letter| header(letter, "Sg-Stream").as_ref() == Some(&stream));
+        own.filter_map(|letter| header(letter, "Sg-Stream-Seq")?.parse().ok()).collect()
+    }
+
     /// A record as the stream has it; nothing where it has gone since.
     fn fetch(&self, seq: u64) -> Option<StreamMessage> {
         let name = self.subjects.events_stream();
@@ -68,8 +80,11 @@ impl Bus {
         let codec = record.map(|record| {
             crate::wire::subject::codec(record.headers.get("Content-Type").map(|value| value.as_str()))
         });
-        let payload =
-            record.map(|record| one_event(codec.unwrap_or(Codec::Json), &record.payload, letter.index));
+        let payload = record.map(|record| match letter.reason {
+            // Nobody touches it.
+            Aside::Poison => record.payload.to_vec(),
+            _ => one_event(codec.unwrap_or(Codec::Json), &record.payload, letter.index),
+        });
         let subject = record.map_or("", |record| record.subject.as_str());
         let publish = PublishMessage::build()
             .message_id(format!("{stream}:{}:{}", letter.seq, letter.index))

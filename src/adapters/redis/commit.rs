@@ -181,6 +181,10 @@ impl RedisStore {
             let waiting = serde_json::to_string(transition).unwrap_or_default();
             operations.push("HSET", &outbox, &[transition.number.to_string(), waiting]);
         }
+        let poison = self.keys.of("poison");
+        for seq in &commit.poison {
+            operations.push("HSET", &poison, &[seq.to_string(), "1".into()]);
+        }
         let parcels = self.keys.of("parcels");
         for parcel in &commit.parcels {
             operations.push("HSET", &parcels, &[parcel.number.to_string().as_bytes(), &parcel.bytes]);

@@ -13,9 +13,20 @@ const RENEW: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if redis.call('HGET', KEYS[2], 'ver') ~= ARGV[3] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
-/// KEYS: lease. ARGV: nonce.
+/// KEYS: lease, checkpoint. ARGV: nonce. Who gives it back is well.
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[2], 'tries', 'trying')
 return redis.call('DEL', KEYS[1])";
+
+/// KEYS: checkpoint. ARGV: nonce.
+const CALM: &str = "if redis.call('HGET', KEYS[1], 'nonce') ~= ARGV[1] then return 0 end
+return redis.call('HDEL', KEYS[1], 'tries', 'trying', 'suspect', 'deaths')";
+
+/// KEYS: checkpoint. ARGV: nonce, record. Returns how many owners died at it.
+const ATTEMPT: &str = "if redis.call('HGET', KEYS[1], 'nonce') ~= ARGV[1] then return -1 end
+redis.call('HSET', KEYS[1], 'trying', ARGV[2])
+if redis.call('HGET', KEYS[1], 'suspect') ~= ARGV[2] then return 0 end
+return tonumber(redis.call('HGET', KEYS[1], 'deaths'))";
 
 impl RedisStore {
     pub(super) fn take_lease(&mut self) -> Result<Option<Fence>, PortError> {
@@ -95,9 +106,29 @@ impl RedisStore {
     }
 
     pub(super) fn release_lease(&mut self, fence: &Fence) -> Result<(), PortError> {
-        let lease = self.keys.of("lease");
+        let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let script = Script::new(RELEASE);
-        self.ask_once(|connection| script.key(&lease).arg(&fence.nonce).invoke::<i64>(connection)).map(drop)
+        self.ask_once(|connection| {
+            script.key(&lease).key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection)
+        })
+        .map(drop)
+    }
+
+    pub(super) fn note_attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError> {
+        let checkpoint = self.keys.of("ckpt");
+        let script = Script::new(ATTEMPT);
+        let answer: i64 =
+            self.ask(|connection| script.key(&checkpoint).arg(&fence.nonce).arg(seq).invoke(connection))?;
+        u32::try_from(answer).map_err(|_| PortError::Fenced { place: self.place.clone() })
+    }
+
+    pub(super) fn be_calm(&mut self, fence: &Fence) -> Result<(), PortError> {
+        let checkpoint = self.keys.of("ckpt");
+        let script = Script::new(CALM);
+        // Whether this is answered does not matter: the next owner is careful without need at worst.
+        let _ =
+            self.ask_once(|connection| script.key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection));
+        Ok(())
     }
 }
 

@@ -91,6 +91,8 @@ impl RedisStore {
             outbox,
             parcels,
             is_losing: number("losing") == Some(1),
+            poison: self.read_poison()?,
+            tries: number("tries").unwrap_or(0) as u32,
             anchor: Anchor {
                 stream: fields.get("anchor").cloned().unwrap_or_default(),
                 fingerprint: number("fingerprint").unwrap_or(0),
@@ -120,6 +122,11 @@ impl RedisStore {
         let mut outbox = parsed.map_err(|error| self.damaged(error))?;
         outbox.sort_by_key(|transition| transition.number);
         Ok(outbox)
+    }
+
+    fn read_poison(&mut self) -> Result<Vec<u64>, PortError> {
+        let key = self.keys.of("poison");
+        self.ask(|c| cmd("HKEYS").arg(&key).query(c))
     }
 
     fn read_parcels(&mut self) -> Result<Vec<Parcel>, PortError> {
@@ -283,6 +290,14 @@ impl SharedStore for Shared {
 
     fn renew(&mut self, fence: &Fence) -> Result<bool, PortError> {
         self.with(|store| store.renew_lease(fence))
+    }
+
+    fn attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError> {
+        self.with(|store| store.note_attempt(fence, seq))
+    }
+
+    fn calm(&mut self, fence: &Fence) -> Result<(), PortError> {
+        self.with(|store| store.be_calm(fence))
     }
 
     fn release(&mut self, fence: &Fence) -> Result<(), PortError> {

@@ -48,7 +48,8 @@ impl Engine {
                     self.tell_gap(from, to, out);
                 }
             }
-            Body::Tick => {}
+            Body::Poison if self.has_begun => self.tell_poison(record.seq, out),
+            Body::Tick | Body::Poison => {}
         }
         for reason in record.bad {
             self.counters.count(crate::core::counters::Outcome::Refused(*reason), 1);

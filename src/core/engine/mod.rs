@@ -20,7 +20,7 @@ pub mod snapshot;
 mod views;
 
 use super::alert::Instance;
-use super::counters::{Counters, Outcome};
+use super::counters::{Counters, Outcome, Refusal};
 use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
 use super::event::{Body, Record};
@@ -206,6 +206,10 @@ impl Engine {
             Body::Control(control) => self.control(control, out),
             // Whoever begins with a log whose start is gone has lost nothing.
             Body::Gap(from, to) if was_begun => self.tell_gap(from, to, out),
+            Body::Poison => {
+                self.counters.count(Outcome::Refused(Refusal::BadPayload), 1);
+                self.tell_poison(record.seq, out);
+            }
             // Partials are for the aggregate.
             Body::Gap(..) | Body::Partials { .. } => {}
         }

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// An alert about a gap lives on for so long after the newest one: the longest minute that it may
-/// make incomplete is sealed by then.
-const GAP_SHOWN_FOR: Span = Span::from_mins(10);
+/// Such an alert lives on for so long after its newest cause: the longest minute that a gap may make
+/// incomplete is sealed by then.
+const SHOWN_FOR: Span = Span::from_mins(10);
 
 /// Active ones, by rule: there is one of each at most.
 pub(super) type OwnAlerts = BTreeMap<Arc<str>, OwnAlert>;
@@ -28,6 +28,18 @@ pub(super) struct OwnAlert {
     seq: u32,
     value: f64,
     reason: String,
+    /// What `value` counts.
+    input: String,
+    summary: String,
+}
+
+/// What there is to tell.
+struct Told {
+    rule: &'static str,
+    value: f64,
+    input: &'static str,
+    reason: String,
+    summary: String,
 }
 
 impl Engine {
@@ -45,17 +57,43 @@ impl Engine {
 
     /// Says that records are gone, once time has passed over them.
     pub(super) fn tell_gap(&mut self, from: u64, to: u64, out: &mut Effects) {
-        let until = (self.now + GAP_SHOWN_FOR).ceil(self.interval());
-        let reason = format!("records {from} to {to} are gone from the log before they were read");
+        let value = (to + 1 - from) as f64;
+        let told = Told {
+            rule: "_sg_gap",
+            value,
+            input: "records lost",
+            reason: format!("records {from} to {to} are gone from the log before they were read"),
+            summary: format!("{value} records were lost from the log; windows over that time are incomplete"),
+        };
+        self.tell_own(told, out);
+    }
+
+    /// Says that a record was left out, as it killed whoever read it.
+    pub(super) fn tell_poison(&mut self, seq: u64, out: &mut Effects) {
+        let told = Told {
+            rule: "_sg_poison",
+            value: 1.0,
+            input: "records left out",
+            reason: format!("record {seq} killed the worker again and again"),
+            summary: format!("record {seq} of the log was left out; its bytes are among the dead letters"),
+        };
+        self.tell_own(told, out);
+    }
+
+    /// One of each rule at a time: what comes while it is active makes it last.
+    fn tell_own(&mut self, told: Told, out: &mut Effects) {
+        let until = (self.now + SHOWN_FOR).ceil(self.interval());
         let alert = OwnAlert {
             started_at: self.now.ceil(self.interval()),
             until,
             seq: 0,
-            value: (to + 1 - from) as f64,
-            reason,
+            value: told.value,
+            reason: told.reason,
+            input: told.input.into(),
+            summary: told.summary,
         };
         self.grid_due = self.grid_due.min(until);
-        let rule: Arc<str> = "_sg_gap".into();
+        let rule: Arc<str> = told.rule.into();
         if let Some(active) = self.own_alerts.get_mut(&rule) {
             active.until = until;
             return;
@@ -74,7 +112,7 @@ impl Engine {
             .collect();
         for rule in over {
             let Some(mut alert) = self.own_alerts.remove(&rule) else { continue };
-            alert.reason = "nothing more was lost since".into();
+            alert.reason = "nothing more of it since".into();
             self.publish_own(&rule, &alert, State::Resolved, out);
         }
     }
@@ -120,7 +158,7 @@ impl Engine {
             reason: alert.reason.clone(),
             evidence: Evidence {
                 inputs: vec![Input {
-                    input: "records lost".into(),
+                    input: alert.input.clone(),
                     value: Some(alert.value),
                     count: None,
                     unknown: None,
@@ -134,10 +172,7 @@ impl Engine {
             suppressed_by: None,
             flapping: false,
             actions: Vec::new(),
-            summary: format!(
-                "{} records were lost from the log; windows over that time are incomplete",
-                alert.value
-            ),
+            summary: alert.summary.clone(),
             runbook: None,
             rule_hash: rule.clone(),
         }

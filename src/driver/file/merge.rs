@@ -72,7 +72,11 @@ fn time_of(line: &line::Line) -> Option<Timestamp> {
     line.ingest_time.or_else(|| match &line.content {
         Content::One(event) => event.time_max(),
         Content::Many(decoded) => decoded.events.iter().filter_map(Event::time_max).max(),
-        Content::Tick | Content::Control(_) | Content::Gap(..) | Content::Partials { .. } => None,
+        Content::Tick
+        | Content::Control(_)
+        | Content::Gap(..)
+        | Content::Poison
+        | Content::Partials { .. } => None,
     })
 }
 

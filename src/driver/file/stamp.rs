@@ -118,7 +118,11 @@ fn time_max(line: &Line) -> Option<Timestamp> {
     match &line.content {
         Content::One(event) => event.time_max(),
         Content::Many(decoded) => decoded.events.iter().filter_map(Event::time_max).max(),
-        Content::Tick | Content::Control(_) | Content::Gap(..) | Content::Partials { .. } => None,
+        Content::Tick
+        | Content::Control(_)
+        | Content::Gap(..)
+        | Content::Poison
+        | Content::Partials { .. } => None,
     }
 }
 
@@ -126,7 +130,11 @@ fn time_max_within(line: &Line, limit: Timestamp) -> Option<Timestamp> {
     match &line.content {
         Content::One(event) => event.time_max_within(limit),
         Content::Many(decoded) => decoded.events.iter().filter_map(|e| e.time_max_within(limit)).max(),
-        Content::Tick | Content::Control(_) | Content::Gap(..) | Content::Partials { .. } => None,
+        Content::Tick
+        | Content::Control(_)
+        | Content::Gap(..)
+        | Content::Poison
+        | Content::Partials { .. } => None,
     }
 }
 

@@ -321,6 +321,122 @@ fn latency(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Pat
     println!("alert latency, grid {interval}, 20 k events/s: p50 {:.0} ms, p99 {:.0} ms", at(0.5), at(0.99));
 }
 
+/// What the worker is at a moment: its memory, what Redis was sent, the commits below each bound.
+struct Footprint {
+    rss_kib: u64,
+    redis_bytes: u64,
+    commits: Vec<(f64, u64)>,
+}
+
+impl Footprint {
+    fn of(worker: &Process, servers: &Servers, url: &str) -> Footprint {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", worker.0.id())).expect("it runs");
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let info: String =
+            redis::cmd("INFO").arg("stats").query(&mut servers.redis()).expect("redis answers");
+        let sent = info.lines().find_map(|line| line.strip_prefix("total_net_input_bytes:"));
+        let text = ureq::get(url).call().expect("metrics").body_mut().read_to_string().expect("text");
+        let bucket = |line: &str| {
+            let (bound, count) =
+                line.strip_prefix("streamgauge_commit_seconds_bucket{le=\"")?.split_once("\"} ")?;
+            Some((bound.parse().unwrap_or(f64::INFINITY), count.parse().ok()?))
+        };
+        Footprint {
+            rss_kib: rss.and_then(|rss| rss.trim().parse().ok()).expect("a number"),
+            redis_bytes: sent.and_then(|sent| sent.trim().parse().ok()).expect("a number"),
+            commits: text.lines().filter_map(bucket).collect(),
+        }
+    }
+
+    /// The bound that this share of the commits since `before` were at or below, in milliseconds.
+    fn commit_ms(&self, before: &Footprint, share: f64) -> f64 {
+        let new: Vec<(f64, u64)> =
+            self.commits.iter().zip(&before.commits).map(|(a, b)| (a.0, a.1 - b.1)).collect();
+        let total = new.last().map_or(0, |(_, count)| *count);
+        let found = new.iter().find(|(_, count)| *count as f64 >= total as f64 * share);
+        found.map_or(f64::NAN, |(bound, _)| bound * 1e3)
+    }
+}
+
+const ACTIVE: u64 = 100_000;
+
+/// 100,000 series that send every ten seconds, then ten times as often for two minutes, then as before:
+/// memory, bytes to Redis a minute, and how long commits take.
+fn burst(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path) {
+    servers.flush();
+    let context = runtime.block_on(connect(&servers.nats_url));
+    runtime.block_on(async {
+        for name in ["SG_EVENTS_0", "SG_ALERTS"] {
+            context.delete_stream(name).await.expect("deleted");
+        }
+    });
+    let (worker, url) = servers.worker(pipelines, "1s");
+    while metric(&url, "streamgauge_partitions_owned ") != Some(1) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let rate = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(100));
+    let sent = runtime.spawn(send_steadily(context, rate.clone()));
+    let minute = Duration::from_secs(60);
+    let measure = |length: Duration| {
+        let (begun, before) = (Instant::now(), Footprint::of(&worker, servers, &url));
+        let mut high = before.rss_kib;
+        while begun.elapsed() < length {
+            std::thread::park_timeout(Duration::from_millis(500));
+            high = high.max(Footprint::of(&worker, servers, &url).rss_kib);
+        }
+        let after = Footprint::of(&worker, servers, &url);
+        let bytes = (after.redis_bytes - before.redis_bytes) as f64 / length.as_secs_f64() * 60.0;
+        println!(
+            "  RSS up to {:.0} MiB, {:.0} MB to redis a minute, commits p50 <= {:.0} ms, p99 <= {:.0} ms",
+            high as f64 / 1024.0,
+            bytes / 1e6,
+            after.commit_ms(&before, 0.5),
+            after.commit_ms(&before, 0.99),
+        );
+    };
+    println!("100,000 series, 10 k events/s (the second minute, as the first one meets them all):");
+    std::thread::park_timeout(minute);
+    measure(minute);
+    println!("ten times as much for two minutes:");
+    rate.store(1_000, std::sync::atomic::Ordering::Relaxed);
+    measure(2 * minute);
+    println!("as before:");
+    rate.store(100, std::sync::atomic::Ordering::Relaxed);
+    measure(minute / 2);
+    sent.abort();
+    let received = metric(&url, "streamgauge_events_received_total ");
+    println!("  {} events received", received.unwrap_or(0));
+}
+
+/// Messages of a hundred events at a rate that may change.
+async fn send_steadily(context: Context, rate: std::sync::Arc<std::sync::atomic::AtomicU64>) {
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Content-Type", "application/x-ndjson");
+    let mut waiting = VecDeque::new();
+    let (mut next, mut due) = (0u64, Instant::now());
+    loop {
+        let event = |at: u64| {
+            let series = (next * 100 + at) % ACTIVE;
+            let value = (next * 7_919 + at * 31) % 1_000;
+            format!(
+                r#"{{"type":"metric","time":{},"source":"s-{}","name":"latency_ms","unit":"ms","labels":{{"host":"h-{series}"}},"value":{value}}}"#,
+                now_ms(),
+                series % 50
+            )
+        };
+        let payload = (0..100).map(event).collect::<Vec<_>>().join("\n");
+        let subject = format!("sg.v1.metric.s-{}.latency_ms", next % 50);
+        let sent = context.publish_with_headers(subject, headers.clone(), payload.into()).await;
+        waiting.push_back(sent.expect("sent"));
+        if waiting.len() > 1_000 {
+            waiting.pop_front().expect("some").await.expect("stored");
+        }
+        next += 1;
+        due += Duration::from_secs(1) / rate.load(std::sync::atomic::Ordering::Relaxed) as u32;
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
 const RULES: &str = "version: 1
 rules:
   - { id: breach, expr: 'max(breach_ms[10s]) by (source) > 1s', severity: critical }
@@ -347,6 +463,9 @@ fn main() {
         if is_wanted(word) {
             throughput(&runtime, &servers, &pipelines, shape);
         }
+    }
+    if is_wanted("burst") {
+        burst(&runtime, &servers, &pipelines);
     }
     for interval in ["1s", "100ms"] {
         if is_wanted("latency") {

@@ -36,6 +36,8 @@ pub struct Applier {
     pub applied: u64,
     numbered: Numbers,
     windows: BTreeMap<WindowAt, WindowRow>,
+    /// Memory of what was put into `windows`.
+    window_bytes: usize,
     catalogued: BTreeSet<u64>,
     pending: Commit,
     published: Vec<Transition>,
@@ -68,6 +70,7 @@ impl Applier {
             applied,
             numbered,
             windows: BTreeMap::new(),
+            window_bytes: 0,
             catalogued: BTreeSet::new(),
             is_rolling_up: false,
             pending: Commit::default(),
@@ -226,6 +229,7 @@ impl Applier {
                 WindowEffect::Sealed(sealed) => {
                     self.catalogue(&sealed.key);
                     let is_incomplete = sealed.key.is_incomplete;
+                    self.window_bytes += sealed.pane.memory_bytes();
                     let row = WindowRow { pane: sealed.pane.clone(), revision: 0, is_incomplete };
                     if self.is_rolling_up {
                         self.pending.rollups.push(rollup(&sealed.key, &row));
@@ -240,6 +244,7 @@ impl Applier {
                         Entry::Vacant(place) => place.insert(store.window(at)?.unwrap_or_default()),
                     };
                     row.pane.merge(&correction.part);
+                    self.window_bytes += row.pane.memory_bytes();
                     row.revision += 1;
                     row.is_incomplete |= correction.key.is_incomplete;
                     if self.is_rolling_up {
@@ -287,9 +292,9 @@ impl Applier {
         !self.pending.transitions.is_empty() || !self.pending.parcels.is_empty()
     }
 
-    /// Windows that wait for the next commit.
-    pub fn pending_windows(&self) -> usize {
-        self.windows.len()
+    /// Memory of the windows that wait for the next commit; in the store they are smaller.
+    pub fn pending_bytes(&self) -> usize {
+        self.window_bytes
     }
 
     /// The open windows of some series, as they are.
@@ -326,6 +331,7 @@ impl Applier {
         self.pending.numbered = self.numbered;
         self.pending.is_losing = self.losing.is_some();
         self.pending.windows = std::mem::take(&mut self.windows).into_iter().collect();
+        self.window_bytes = 0;
         &mut self.pending
     }
 

@@ -11,6 +11,7 @@ pub struct Tally {
     /// Commits that were refused because another worker owns the partition.
     pub fenced: Count,
     pub commits: Count,
+    pub commit_times: Durations,
     /// Attempts beyond the first, as no answer came.
     pub commit_retries: Count,
     pub published: Count,
@@ -24,6 +25,35 @@ pub struct Tally {
     pub left_out: Count,
     /// Logs that turned out to have gone back.
     pub rewinds: Count,
+}
+
+/// How long something took: how often it was below each bound.
+#[derive(Debug, Default)]
+pub struct Durations {
+    below: [Count; DURATION_BOUNDS_MS.len()],
+    count: Count,
+    sum_us: Count,
+}
+
+/// Bounds of what is told apart, doubling up to eight seconds, which is longer than Redis may take.
+pub const DURATION_BOUNDS_MS: [u64; 14] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
+
+impl Durations {
+    pub fn add(&self, took: std::time::Duration) {
+        for (bound, below) in DURATION_BOUNDS_MS.iter().zip(&self.below) {
+            below.add(u64::from(took.as_micros() <= u128::from(bound * 1_000)));
+        }
+        self.count.add(1);
+        self.sum_us.add(took.as_micros() as u64);
+    }
+
+    /// As a Prometheus histogram has it: (bound in seconds, how often at or below), sum in seconds,
+    /// count.
+    pub fn histogram(&self) -> (Vec<(f64, u64)>, f64, u64) {
+        let below = DURATION_BOUNDS_MS.iter().zip(&self.below);
+        let below = below.map(|(bound, below)| (*bound as f64 / 1e3, below.get())).collect();
+        (below, self.sum_us.get() as f64 / 1e6, self.count.get())
+    }
 }
 
 /// A number that only grows.

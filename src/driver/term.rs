@@ -27,8 +27,8 @@ use std::time::Duration;
 /// Open 5m and 1h windows and the active alerts are shown anew this often.
 const COARSE_EVERY: Duration = Duration::from_secs(10);
 
-/// Windows in one commit at most: about 300 B each with its histogram, 6 MB.
-const COMMIT_WINDOWS_MAX: usize = 20_000;
+/// Memory of the windows after which a commit is due: Redis does nothing else while it runs a script.
+const COMMIT_BYTES_MAX: usize = 4 << 20;
 
 /// The longest wait for records, after which commands are looked at.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -212,15 +212,21 @@ impl Term {
                 Some(decoded) => self.applier.apply_decoded(&record, decoded, &parts.store)?,
                 None => self.applier.apply(&record, &parts.store)?,
             };
-            let is_full = self.applier.pending_windows() >= COMMIT_WINDOWS_MAX
+            let is_full = self.applier.pending_bytes() >= COMMIT_BYTES_MAX
                 || self.care.is_step_over() && self.applier.is_dirty();
             if is_full || place == last {
                 self.anchor.fingerprint = record.fingerprint();
             }
             if is_full {
+                self.name_nothing(parts)?;
                 self.commit(parts, publish)?;
             }
         }
+        self.name_nothing(parts)
+    }
+
+    /// Whoever dies now does not die of a record.
+    fn name_nothing<F, S: SharedStore, C>(&self, parts: &mut Parts<F, S, C>) -> Result<(), StartError> {
         if self.care.is_naming() {
             parts.store.attempt(&self.fence, 0)?;
         }
@@ -358,9 +364,11 @@ impl Term {
         if let (true, Some(newest)) = (mutant::is(Mutant::TrimFirst), commit.transitions.last()) {
             commit.published.alerts = newest.number;
         }
+        let sent_at = parts.clock.running();
         send(parts, &self.fence, commit)?;
         self.fence.version += 1;
         parts.tally.commits.add(1);
+        parts.tally.commit_times.add(parts.clock.running() - sent_at);
         self.outbox.append(&mut commit.transitions);
         self.parcels.append(&mut commit.parcels);
         self.applier.committed().iter().for_each(publish);

@@ -4,7 +4,7 @@ use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::counters::Counters;
 use crate::driver::ports::Views;
-use crate::driver::tally::Tally;
+use crate::driver::tally::{Durations, Tally};
 use crate::driver::worker::chain;
 use axum::extract::State;
 use axum::http::header;
@@ -99,7 +99,20 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
     for (name, help, value) in tally.all() {
         family(&mut out, name, "counter", help, &[(String::new(), value)]);
     }
+    histogram(&mut out, "commit_seconds", "Time that commits to the store took.", &tally.commit_times);
     out
+}
+
+/// Durations as a Prometheus histogram.
+fn histogram(out: &mut String, name: &str, help: &str, durations: &Durations) {
+    let (below, sum, count) = durations.histogram();
+    let row = |(bound, below): (f64, u64)| (format!("_bucket{{le=\"{bound}\"}}"), below);
+    let mut rows: Vec<(String, u64)> = below.into_iter().map(row).collect();
+    rows.push(("_bucket{le=\"+Inf\"}".into(), count));
+    rows.push(("_count".into(), count));
+    family(out, name, "histogram", help, &rows);
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "streamgauge_{name}_sum {sum}");
 }
 
 /// One name with its meaning and its values by labels.

@@ -6,19 +6,20 @@
 use crate::core::histogram::Histogram;
 use crate::core::histogram::layout::Digits;
 use crate::core::limits::STEPS_MAX;
+use flate2::{Compress, Compression, FlushCompress, Status};
 use hdrhistogram::Histogram as Hdr;
-use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use hdrhistogram::serialization::Deserializer;
 
 /// Why bytes are no histogram of ours.
 #[derive(Debug, thiserror::Error)]
 #[error("a stored histogram cannot be read: {0}; was it written by something else?")]
 pub struct HdrError(String);
 
-/// Writes histograms of one precision, reusing its room.
+/// Writes histograms of one precision, reusing its room: a minute of 100,000 series is as many of them.
 pub struct Writer {
     digits: Digits,
-    room: Hdr<u64>,
-    serializer: V2DeflateSerializer,
+    plain: Vec<u8>,
+    deflate: Compress,
 }
 
 impl std::fmt::Debug for Writer {
@@ -27,25 +28,78 @@ impl std::fmt::Debug for Writer {
     }
 }
 
+/// What the encodings begin with (HdrHistogram's `EncodableHistogram`, version 2; 0x10: counts of
+/// variable length).
+const PLAIN_COOKIE: u32 = 0x1c84_9303 | 0x10;
+const DEFLATED_COOKIE: u32 = 0x1c84_9304 | 0x10;
+
+/// Bytes before the counts, and where their length stands.
+const HEADER_BYTES: usize = 40;
+const LENGTH_AT: usize = 4;
+
 impl Writer {
-    pub fn new(digits: Digits) -> Result<Writer, HdrError> {
-        let room = Hdr::new_with_bounds(1, STEPS_MAX, digits.count());
-        let room = room.map_err(|error| HdrError(error.to_string()))?;
-        Ok(Writer { digits, room, serializer: V2DeflateSerializer::new() })
+    pub fn new(digits: Digits) -> Writer {
+        Writer { digits, plain: Vec::new(), deflate: Compress::new(Compression::fast(), true) }
     }
 
     /// The histogram's bytes; the recorded values are steps of the metric's resolution.
     pub fn bytes(&mut self, histogram: &Histogram) -> Result<Vec<u8>, HdrError> {
-        self.room.reset();
-        for (bucket, count) in histogram.iter() {
-            let recorded = self.room.record_n(self.digits.lowest(bucket), count);
-            recorded.map_err(|error| HdrError(error.to_string()))?;
+        self.encode(histogram);
+        self.deflate.reset();
+        let mut bytes = Vec::with_capacity(self.plain.len() / 2 + 64);
+        bytes.extend(DEFLATED_COOKIE.to_be_bytes());
+        bytes.extend([0; 4]);
+        loop {
+            let from = self.deflate.total_in() as usize;
+            let done = self.deflate.compress_vec(&self.plain[from..], &mut bytes, FlushCompress::Finish);
+            match done.map_err(|error| HdrError(error.to_string()))? {
+                Status::StreamEnd => break,
+                Status::Ok | Status::BufError => bytes.reserve(self.plain.len() + 64),
+            }
         }
-        let mut bytes = Vec::new();
-        let written = self.serializer.serialize(&self.room, &mut bytes);
-        written.map_err(|error| HdrError(error.to_string()))?;
+        let length = (bytes.len() - 8) as u32;
+        bytes[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
         Ok(bytes)
     }
+
+    /// Version 2, not deflated: a header, then the counts from the lowest bucket to the highest that is
+    /// filled, runs of empty ones as one negative number. Our buckets are the library's, so a bucket's
+    /// number is its place.
+    fn encode(&mut self, histogram: &Histogram) {
+        let plain = &mut self.plain;
+        plain.clear();
+        plain.extend(PLAIN_COOKIE.to_be_bytes());
+        plain.extend([0; 8]); // length of the counts, and an offset that we do not use
+        plain.extend(u32::from(self.digits.count()).to_be_bytes());
+        plain.extend(1u64.to_be_bytes());
+        plain.extend(STEPS_MAX.to_be_bytes());
+        plain.extend(1f64.to_be_bytes());
+        let mut next = 0;
+        for (bucket, count) in histogram.iter() {
+            match i64::from(bucket) - next {
+                0 => {}
+                1 => write_number(plain, 0),
+                run => write_number(plain, -run),
+            }
+            write_number(plain, count.min(i64::MAX as u64) as i64);
+            next = i64::from(bucket) + 1;
+        }
+        let length = (plain.len() - HEADER_BYTES) as u32;
+        plain[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Zigzag, then seven bits a byte, low ones first; a ninth byte has eight.
+fn write_number(out: &mut Vec<u8>, number: i64) {
+    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
+    for _ in 0..8 {
+        if rest < 0x80 {
+            return out.push(rest as u8);
+        }
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
 /// Reads what [`Writer::bytes`] wrote.
@@ -63,11 +117,31 @@ pub fn read(digits: Digits, bytes: &[u8]) -> Result<Histogram, HdrError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hdrhistogram::serialization::{Serializer, V2Serializer};
+
+    /// Goal: what we write is what the library writes. Method: byte for byte, before it is deflated.
+    #[test]
+    fn the_encoding_is_the_librarys() {
+        for digits in [Digits::Two, Digits::Three] {
+            let mut writer = Writer::new(digits);
+            let mut theirs = Hdr::<u64>::new_with_bounds(1, STEPS_MAX, digits.count()).expect("bounds");
+            let mut ours = Histogram::default();
+            for n in 0..3_000u64 {
+                let (steps, count) = ((n * n * 7_919) % STEPS_MAX, if n == 7 { 1 << 55 } else { n * n + 1 });
+                ours.add(digits.bucket(steps), count);
+                theirs.record_n(steps, count).expect("in range");
+            }
+            let mut bytes = Vec::new();
+            V2Serializer::new().serialize(&theirs, &mut bytes).expect("memory");
+            writer.encode(&ours);
+            assert_eq!(writer.plain, bytes);
+        }
+    }
 
     #[test]
     fn what_was_written_is_read_back_bucket_for_bucket() {
         for digits in [Digits::Two, Digits::Three] {
-            let mut writer = Writer::new(digits).expect("bounds");
+            let mut writer = Writer::new(digits);
             let mut histogram = Histogram::default();
             for n in 0..4_000u64 {
                 histogram.record(digits.bucket((n * n * 7_919) % STEPS_MAX));

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_pane_survives_its_row() {
         let shape = Shape { digits: Digits::Two, resolution: Unit::resolution(Some(&Unit::Ms)) };
-        let mut writer = Writer::new(shape.digits).expect("bounds");
+        let mut writer = Writer::new(shape.digits);
         let mut pane = Pane::default();
         for value in [-3.5, 0.0, 41.25, 1e18, 7.0] {
             pane.record(Sample::new(shape, value, Timestamp::clamped(value as i64 % 1_000)));

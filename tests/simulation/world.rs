@@ -245,7 +245,9 @@ impl World {
             self.log_went_back = true;
             self.note("the log is made anew");
         }
-        if self.dice.hits(faults.overtake) && self.log.last() > 8 {
+        // Nor could anybody mend a log that loses what a lost store is being made of again.
+        let is_rebuilding = self.store.alerts.len() < self.board.len();
+        if self.dice.hits(faults.overtake) && !is_rebuilding && self.log.last() > 8 {
             let kept = self.dice.below(self.log.last() - self.log.first + 1);
             self.log.first = self.log.last() - kept;
             self.log.was_overtaken = true;

@@ -14,8 +14,11 @@ const COMMIT: &str = include_str!("commit.lua");
 /// Arguments of one operation at most: Lua's stack takes 8,000 at once.
 const ARGUMENTS_MAX: usize = 2_000;
 
-/// Bytes of one part of a snapshot.
+/// Bytes of one part of a snapshot, and of what goes ahead of a commit.
 const PART_BYTES: usize = 4 << 20;
+
+/// Keys remembered to have an end: those of a million series for an hour, 16 B each, 64 MB.
+const EXPIRING_MAX: usize = 4 << 20;
 
 /// Seconds that parts of a snapshot live on when no commit came to point to them.
 const STAGED_S: u32 = 3_600;
@@ -29,6 +32,7 @@ struct Operations {
     keys: Vec<String>,
     places: BTreeMap<String, usize>,
     arguments: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
 impl Operations {
@@ -47,6 +51,7 @@ impl Operations {
         self.arguments.push(place.to_string().into());
         self.arguments.push(arguments.len().to_string().into());
         self.arguments.extend(arguments.iter().map(|argument| argument.as_ref().to_vec()));
+        self.bytes += arguments.iter().map(|argument| argument.as_ref().len()).sum::<usize>();
     }
 
     fn hset(&mut self, key: &str, fields: &[Vec<u8>]) {
@@ -57,6 +62,8 @@ impl Operations {
 /// A commit as the arguments of the script.
 #[derive(Debug)]
 pub struct Prepared {
+    /// What goes ahead in parts, as Redis does nothing else while it runs a script.
+    shown: Vec<Operations>,
     operations: Operations,
     fence: Fence,
     published: Numbers,
@@ -72,32 +79,46 @@ impl RedisStore {
         let mut operations = Operations::default();
         operations.place(&self.keys.of("ckpt"));
         self.add_catalog(commit, &mut operations);
-        self.add_windows(commit, &mut operations).map_err(|error| self.damaged(error))?;
+        let shown = self.show_windows(commit).map_err(|error| self.damaged(error))?;
+        let mut corrected = commit.windows.iter().filter(|(_, row)| row.revision > 0);
+        let added = corrected.try_for_each(|(at, row)| self.add_window(*at, row, &mut operations));
+        added.map_err(|error| self.damaged(error))?;
         self.add_alerts(commit, &mut operations);
         self.add_position(commit, parts, &mut operations);
-        Ok(Prepared { operations, fence: fence.clone(), published: commit.published, snapshot: parts })
+        Ok(Prepared { shown, operations, fence: fence.clone(), published: commit.published, snapshot: parts })
     }
 
     /// Runs the script, which answers ok, done (it ran before) or fenced.
     pub(super) fn send_commit(&mut self, prepared: &Prepared) -> Result<Answer, PortError> {
-        let Fence { epoch, nonce, version } = &prepared.fence;
+        for shown in &prepared.shown {
+            let answer = self.run(&prepared.fence, shown, "show")?;
+            if answer != Answer::Done {
+                return Ok(answer);
+            }
+        }
+        let answer = self.run(&prepared.fence, &prepared.operations, "commit")?;
+        if answer == Answer::Done {
+            self.published = prepared.published.max(self.published);
+            self.snapshot = prepared.snapshot.or(self.snapshot);
+        }
+        Ok(answer)
+    }
+
+    fn run(&mut self, fence: &Fence, operations: &Operations, mode: &str) -> Result<Answer, PortError> {
+        let Fence { epoch, nonce, version } = fence;
         let id = format!("{epoch}:{nonce}:{}", version + 1);
         let script = Script::new(COMMIT);
         let mut invocation = script.prepare_invoke();
-        for key in &prepared.operations.keys {
+        for key in &operations.keys {
             invocation.key(key);
         }
-        invocation.arg(epoch).arg(nonce).arg(version).arg(&id);
-        for argument in &prepared.operations.arguments {
+        invocation.arg(epoch).arg(nonce).arg(version).arg(&id).arg(mode);
+        for argument in &operations.arguments {
             invocation.arg(argument);
         }
         let answer: Result<String, PortError> = self.ask_once(|connection| invocation.invoke(connection));
         match answer.as_deref() {
-            Ok("ok" | "done") => {
-                self.published = prepared.published.max(self.published);
-                self.snapshot = prepared.snapshot.or(self.snapshot);
-                Ok(Answer::Done)
-            }
+            Ok("ok" | "done") => Ok(Answer::Done),
             Ok(_) => Ok(Answer::Fenced),
             Err(PortError::Away { source, .. }) => {
                 tracing::warn!(place = %self.place, error = %source, "no answer to a commit; sending it again");
@@ -133,16 +154,39 @@ impl RedisStore {
         operations.hset(&key, &fields);
     }
 
-    fn add_windows(&mut self, commit: &Commit, operations: &mut Operations) -> Result<(), HdrError> {
-        // Open windows first: where one was sealed since, that is what stays.
-        for (at, window) in &commit.open {
-            let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { continue };
-            let place = self.keys.window(at.0, at.1, at.2);
-            let row = Row::new(&window.pane, shape, 0, true, window.is_incomplete).bytes();
-            operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
-            operations.push("EXPIREAT", &place.rows, &[place.rows_expire_s.to_string()]);
+    /// What may be there ahead of its commit, in parts: open windows, then those that were sealed and not
+    /// corrected since. Whoever applies the log again seals them again, with the same bytes, before
+    /// anything reads them; a corrected one would be corrected twice.
+    fn show_windows(&mut self, commit: &Commit) -> Result<Vec<Operations>, HdrError> {
+        let begin = |this: &RedisStore| {
+            let mut operations = Operations::default();
+            operations.place(&this.keys.of("ckpt"));
+            operations
+        };
+        let (mut parts, mut operations) = (Vec::new(), begin(self));
+        let open = commit.open.iter().map(|window| (window, true));
+        let sealed = commit.windows.iter().filter(|(_, row)| row.revision == 0).map(|window| (window, false));
+        for ((at, window), is_open) in open.chain(sealed) {
+            match is_open {
+                true => self.show_window(*at, window, &mut operations),
+                false => self.add_window(*at, window, &mut operations)?,
+            }
+            if operations.bytes >= PART_BYTES {
+                parts.push(std::mem::replace(&mut operations, begin(self)));
+            }
         }
-        commit.windows.iter().try_for_each(|(at, window)| self.add_window(*at, window, operations))
+        if !operations.arguments.is_empty() {
+            parts.push(operations);
+        }
+        Ok(parts)
+    }
+
+    fn show_window(&mut self, at: WindowAt, window: &WindowRow, operations: &mut Operations) {
+        let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return };
+        let place = self.keys.window(at.0, at.1, at.2);
+        let row = Row::new(&window.pane, shape, 0, true, window.is_incomplete).bytes();
+        operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
+        self.expire(&place.rows, place.rows_expire_s, operations);
     }
 
     fn add_window(
@@ -161,14 +205,25 @@ impl RedisStore {
         };
         let (positive, negative) = row::histograms(&window.pane, writer)?;
         operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
-        operations.push("EXPIREAT", &place.rows, &[place.rows_expire_s.to_string()]);
+        self.expire(&place.rows, place.rows_expire_s, operations);
         operations.push("HSET", &place.histograms, &[place.field.as_bytes(), &positive]);
         if let Some(negative) = negative {
             let field = format!("{}:neg", place.field);
             operations.push("HSET", &place.histograms, &[field.as_bytes(), &negative]);
         }
-        operations.push("EXPIREAT", &place.histograms, &[place.histograms_expire_s.to_string()]);
+        self.expire(&place.histograms, place.histograms_expire_s, operations);
         Ok(())
+    }
+
+    /// Gives a key its end, unless that was done; begins anew when there are too many, or when Redis may
+    /// have lost some of them.
+    fn expire(&mut self, key: &str, at_s: i64, operations: &mut Operations) {
+        if self.expiring.len() >= EXPIRING_MAX {
+            self.expiring.clear();
+        }
+        if self.expiring.insert(xxhash_rust::xxh3::xxh3_64(key.as_bytes())) {
+            operations.push("EXPIREAT", key, &[at_s.to_string()]);
+        }
     }
 
     fn add_alerts(&self, commit: &Commit, operations: &mut Operations) {

@@ -21,7 +21,7 @@ use ::redis::{Client, ClientTlsConfig, Connection, RedisError, RedisResult, TlsC
 use keys::Keys;
 pub use read::Shared;
 pub use roster::Workers;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// What a store in Redis is asked to be.
@@ -52,6 +52,8 @@ pub struct RedisStore {
     is_patient: bool,
     catalog: HashMap<u64, CatalogRow>,
     writers: [Writer; 2], // two digits, three digits
+    /// Keys that were given their end, as hashes: it is said once each, not with every row.
+    expiring: HashSet<u64>,
     /// The newest snapshot in the store: position and number of parts.
     snapshot: Option<(u64, u32)>,
     published: Numbers,
@@ -69,19 +71,16 @@ impl RedisStore {
         // The URL may hold a password: it is named nowhere.
         let place = format!("redis ({}:{{{}}})", settings.prefix, settings.partition);
         let failed = |source: RedisError| PortError::Read { place: place.clone(), source: source.into() };
-        let writer = |digits| {
-            Writer::new(digits)
-                .map_err(|error| PortError::Read { place: place.clone(), source: error.into() })
-        };
         Ok(RedisStore {
             client: client(&settings.url).map_err(failed)?,
             connection: None,
-            writers: [writer(Digits::Two)?, writer(Digits::Three)?],
+            writers: [Writer::new(Digits::Two), Writer::new(Digits::Three)],
             keys: Keys::new(&settings.prefix, settings.partition),
             partitions: settings.partition.count,
             lease: settings.lease,
             is_patient,
             catalog: HashMap::new(),
+            expiring: HashSet::new(),
             snapshot: None,
             published: Numbers::default(),
             place,
@@ -114,6 +113,7 @@ impl RedisStore {
         self.connected().and_then(ask).map_err(|failed| {
             // Whatever comes over this connection later is no answer to the next question.
             self.connection = None;
+            self.expiring.clear();
             let place = self.place.clone();
             match is_passing(&failed) {
                 true => PortError::Away { place, source: failed.into() },

@@ -64,6 +64,7 @@ impl Catalogued {
 
 impl RedisStore {
     fn read_checkpoint(&mut self) -> Result<Checkpoint, PortError> {
+        self.expiring.clear();
         let key = self.keys.of("ckpt");
         let fields: HashMap<String, String> = self.ask(|c| cmd("HGETALL").arg(&key).query(c))?;
         let number = |name: &str| fields.get(name).and_then(|text| text.parse::<u64>().ok());

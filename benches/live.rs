@@ -263,16 +263,22 @@ fn throughput(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &
     );
 }
 
-/// Time from publishing a breaching event to its alert at a subscriber, under load.
-fn latency(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path, interval: &str) {
+/// An empty store, and no streams: the worker makes them anew, as what is purged is a gap, over which
+/// rules know nothing.
+fn begin_anew(runtime: &tokio::runtime::Runtime, servers: &Servers) -> Context {
     servers.flush();
-    let context = runtime.block_on(connect(&servers.nats_url));
     runtime.block_on(async {
-        // Made anew by the worker: what is purged is a gap, over which rules know nothing.
+        let context = connect(&servers.nats_url).await;
         for name in ["SG_EVENTS_0", "SG_ALERTS"] {
             context.delete_stream(name).await.expect("deleted");
         }
-    });
+        context
+    })
+}
+
+/// Time from publishing a breaching event to its alert at a subscriber, under load.
+fn latency(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path, interval: &str) {
+    begin_anew(runtime, servers);
     let (worker, url) = servers.worker(pipelines, interval);
     while metric(&url, "streamgauge_rules ").is_none_or(|rules| rules == 0) {
         std::thread::park_timeout(Duration::from_millis(50));
@@ -363,13 +369,7 @@ const ACTIVE: u64 = 100_000;
 /// 100,000 series that send every ten seconds, then ten times as often for two minutes, then as before:
 /// memory, bytes to Redis a minute, and how long commits take.
 fn burst(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path) {
-    servers.flush();
-    let context = runtime.block_on(connect(&servers.nats_url));
-    runtime.block_on(async {
-        for name in ["SG_EVENTS_0", "SG_ALERTS"] {
-            context.delete_stream(name).await.expect("deleted");
-        }
-    });
+    let context = begin_anew(runtime, servers);
     let (worker, url) = servers.worker(pipelines, "1s");
     while metric(&url, "streamgauge_partitions_owned ") != Some(1) {
         std::thread::park_timeout(Duration::from_millis(50));

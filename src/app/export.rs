@@ -77,10 +77,8 @@ fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
 fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let count = nats::count_partitions(runtime.handle(), url, ROOT)?;
-    let open = |index| Source::open(&runtime, url, Partition { index, count });
-    // With several, the last one is the aggregate.
-    let logs = if count > 1 { count + 1 } else { 1 };
-    let mut sources = (0..logs).map(open).collect::<Result<Vec<_>>>()?;
+    let open = |partition| Source::open(&runtime, url, partition);
+    let mut sources = Partition::logs(count).map(open).collect::<Result<Vec<_>>>()?;
     let waiting = |source: &&mut Source| !source.waiting.is_empty();
     while let Some(source) = sources.iter_mut().filter(waiting).min_by_key(|source| source.reached) {
         if let Some(record) = source.take()? {

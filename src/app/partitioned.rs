@@ -57,8 +57,7 @@ impl Parts {
 
     /// The aggregate last.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
-        let count = self.count;
-        (0..=count).map(move |index| Partition { index, count })
+        Partition::logs(self.count)
     }
 
     /// The file of one kind and partition: `log`, or an output.

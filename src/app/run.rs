@@ -89,10 +89,8 @@ async fn reload(dir: Option<&Path>, workers: &[Sender]) {
             return;
         }
     };
-    // With several, the last one is the aggregate.
-    let count = if workers.len() > 1 { workers.len() as u32 - 1 } else { 1 };
-    for (index, worker) in (0..).zip(workers) {
-        let partition = Partition { index, count };
+    for (partition, worker) in Partition::logs(Partition::count_of(workers.len())).zip(workers) {
+        let index = partition.index;
         let reply = Box::new(move |result: Result<u64, String>| match result {
             Ok(seq) => tracing::info!(partition = index, seq, "new rules in force"),
             Err(error) => {

@@ -111,12 +111,10 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     // With one partition there is nothing to share out: whoever has the lease has it.
     let share = Share::new(usize::from(count <= 1));
     let mut seats = Vec::new();
-    for index in 0..count {
-        seats.push(seat(&parts, Partition { index, count }, &share, &tally)?);
-    }
-    if count > 1 {
-        // It is none of those that are shared out: whoever has its lease has it.
-        seats.push(seat(&parts, Partition::aggregate(count), &Share::new(1), &tally)?);
+    for partition in Partition::logs(count) {
+        // The aggregate is none of those that are shared out: whoever has its lease has it.
+        let share = if partition.is_aggregate() { Share::new(1) } else { share.clone() };
+        seats.push(seat(&parts, partition, share, &tally)?);
     }
     let fleet = if count > 1 { Some(keep_share(&parts.redis, share, count)?) } else { None };
     let service = serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet)?;
@@ -145,7 +143,7 @@ fn keep_share(
 fn seat(
     parts: &LiveParts,
     partition: Partition,
-    share: &Share,
+    share: Share,
     tally: &Arc<Tally>,
 ) -> Result<Seat<redis::Shared>> {
     let nats = nats::Settings { partition, ..parts.nats.clone() };
@@ -155,7 +153,7 @@ fn seat(
     let limits = Limits { partition, ..parts.limits.clone() };
     let rules = parts.rules.as_ref().map(|rules| rules.within(partition));
     let (lease, snapshot_every, is_rolling_up) = (redis.lease, parts.snapshot_every, parts.is_rolling_up);
-    let (share, tally, handle) = (share.clone(), tally.clone(), tokio::runtime::Handle::current());
+    let (tally, handle) = (tally.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
         let feed = Bus::open(handle, &nats)?;

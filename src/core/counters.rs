@@ -103,6 +103,17 @@ impl Counters {
         }
     }
 
+    /// Counts events that could not even be decoded.
+    pub fn refuse(&mut self, bad: &[Refusal]) {
+        bad.iter().for_each(|reason| self.count(Outcome::Refused(*reason), 1));
+    }
+
+    /// Counts a hole in the log: the first record in it and the last.
+    pub fn lose(&mut self, from: u64, to: u64) {
+        self.gaps += 1;
+        self.records_lost += to + 1 - from;
+    }
+
     /// How often each reason refused something, all reasons.
     pub fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> + '_ {
         Refusal::ALL.into_iter().map(|reason| (reason, self.refused[reason as usize]))

@@ -28,6 +28,17 @@ impl Partition {
         Partition { index: count, count }
     }
 
+    /// Whose logs a deployment has: its partitions, and the aggregate last where they are several.
+    pub fn logs(count: u32) -> impl Iterator<Item = Partition> {
+        let last = if count > 1 { count } else { 0 };
+        (0..=last).map(move |index| Partition { index, count })
+    }
+
+    /// How many partitions a deployment with so many logs has.
+    pub fn count_of(logs: usize) -> u32 {
+        if logs > 1 { logs as u32 - 1 } else { 1 }
+    }
+
     pub fn is_aggregate(self) -> bool {
         self.index >= self.count
     }
@@ -87,6 +98,9 @@ mod tests {
         assert_eq!(partition_of("a.b", 7), escaped % 7);
         assert!(Partition::default().holds("anything") && !Partition::default().is_aggregate());
         assert!(!Partition::aggregate(8).holds("anything"));
+        for (count, logs) in [(1, 1), (2, 3), (8, 9)] {
+            assert_eq!((Partition::logs(count).count(), Partition::count_of(logs)), (logs, count));
+        }
         assert_eq!(format!("{} {}", Partition::aggregate(8), Partition { index: 3, count: 8 }), "agg 3");
         let places = (0..8).filter(|index| Partition { index: *index, count: 8 }.holds("checkout")).count();
         assert_eq!(places, 1);

@@ -117,25 +117,24 @@ impl Applier {
             self.gap(record, store)?;
         }
         let control = match &record.entry {
-            ports::Entry::Events(..) | ports::Entry::Tick | ports::Entry::Partials { .. } => None,
             ports::Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
+            _ => None,
         };
         let partials = match &record.entry {
             ports::Entry::Partials { bytes, .. } => partial::decode(bytes).ok(),
             _ => None,
         };
         let bad: Vec<Refusal> = decoded.bad.iter().map(|bad| bad.reason).collect();
-        let body = match (&record.entry, &control) {
-            (ports::Entry::Events(..), _) => Body::Events(&decoded.events),
-            (ports::Entry::Control(_), Some(control)) => Body::Control(control),
-            (ports::Entry::Partials { from, number, .. }, _) => match &partials {
-                Some(partials) => Body::Partials { from: *from, number: *number, partials },
-                None => Body::Tick,
-            },
+        let is_poison = self.poison.contains(&record.seq);
+        let body = match (&record.entry, &control, &partials) {
+            _ if is_poison => Body::Poison,
+            (ports::Entry::Events(..), ..) => Body::Events(&decoded.events),
+            (ports::Entry::Control(_), Some(control), _) => Body::Control(control),
+            (ports::Entry::Partials { from, number, .. }, _, Some(partials)) => {
+                Body::Partials { from: *from, number: *number, partials }
+            }
             _ => Body::Tick,
         };
-        let is_poison = !self.poison.is_empty() && self.poison.contains(&record.seq);
-        let body = if is_poison { Body::Poison } else { body };
         let core = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &bad, body };
         self.engine.handle(&core, &self.directory, &mut self.effects);
         self.applied = record.seq;

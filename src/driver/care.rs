@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 /// An owner that lived for so long died of something else.
-pub(super) const CALM_AFTER: Duration = Duration::from_secs(10);
+const CALM_AFTER: Duration = Duration::from_secs(10);
 
 /// Deaths at one record after which it is left out.
 pub(super) const DEATHS_MAX: u32 = 3;

@@ -300,8 +300,9 @@ pub trait SharedStore: Store {
     /// Notes that a record is about to be applied, or, for 0, that none is; how many owners in a row
     /// died at it.
     fn attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError>;
-    /// Says that all is well: [`Checkpoint::tries`] begin anew. One attempt.
-    fn calm(&mut self, fence: &Fence) -> Result<(), PortError>;
+    /// Says that all is well: [`Checkpoint::tries`] begin anew. One attempt; if it fails, the next owner is
+    /// careful without need.
+    fn calm(&mut self, fence: &Fence);
     /// Gives it back, so that another one need not wait.
     fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
 }

@@ -36,7 +36,7 @@ pub struct Durations {
 }
 
 /// Bounds of what is told apart, doubling up to eight seconds, which is longer than Redis may take.
-pub const DURATION_BOUNDS_MS: [u64; 14] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
+const DURATION_BOUNDS_MS: [u64; 14] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
 
 impl Durations {
     pub fn add(&self, took: std::time::Duration) {

@@ -159,7 +159,7 @@ impl Term {
             self.tick(parts);
         }
         if self.care.is_calm(parts.clock.running()) {
-            parts.store.calm(&self.fence)?;
+            parts.store.calm(&self.fence);
         }
         self.keep_lease(parts)?;
         if self.is_commit_due(parts) {
@@ -399,15 +399,23 @@ impl Term {
             let newest = self.parcels[..posted].last().map(|parcel| parcel.number);
             self.published.parcels = newest.unwrap_or(self.published.parcels);
             parts.tally.posted.add(posted as u64);
-            if posted < self.parcels.len() && !is_patient {
-                return Ok(());
-            }
             if posted < self.parcels.len() {
-                parts.tally.publish_retries.add(1);
-                parts.clock.pause(RETRY_EVERY);
-                self.keep_lease(parts)?;
+                if !is_patient {
+                    return Ok(());
+                }
+                self.wait_for_the_board(parts)?;
             }
         }
+    }
+
+    /// Before what was not acknowledged is sent again.
+    fn wait_for_the_board<F, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+    ) -> Result<(), PortError> {
+        parts.tally.publish_retries.add(1);
+        parts.clock.pause(RETRY_EVERY);
+        self.keep_lease(parts)
     }
 
     fn publish_transitions<F: Board + Outlet, S: SharedStore, C: Clock>(
@@ -433,9 +441,7 @@ impl Term {
             if self.outbox.is_empty() || !is_patient {
                 return Ok(());
             }
-            parts.tally.publish_retries.add(1);
-            parts.clock.pause(RETRY_EVERY);
-            self.keep_lease(parts)?;
+            self.wait_for_the_board(parts)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `POST /api/v1/events`: 202 only after the append is durable.
 
 use super::{Failure, KEYS_MAX, Shared, json_response};
+use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Views};
 use crate::wire::event::route::route;
 use crate::wire::event::{Codec, Decoded, Decoder};
@@ -68,7 +69,8 @@ async fn take<S: Views + Send + Sync + 'static>(
         return Err(Failure { details: json!({"accepted": 0, "refused": refused}), ..failure });
     }
     // A part that could not be appended fails the whole: sent again, ids tell what was there.
-    for (partition, codec, part) in route(codec, body.to_vec(), shared.partition_count()) {
+    let count = Partition::count_of(shared.partitions.len());
+    for (partition, codec, part) in route(codec, body.to_vec(), count) {
         shared.append(partition, Entry::Events(codec, part)).await?;
     }
     Ok(json!({"accepted": decoded.events.len(), "refused": refused}).to_string())

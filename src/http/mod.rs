@@ -75,12 +75,6 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         })
     }
 
-    /// Partitions that take events; with several, the aggregate comes after them.
-    pub fn partition_count(&self) -> u32 {
-        let count = self.partitions.len() as u32;
-        if count > 1 { count - 1 } else { count }
-    }
-
     /// Reads something of each engine in this process, between two records; the partitions that
     /// others own answer nothing.
     pub async fn ask_each<T: Send + 'static>(

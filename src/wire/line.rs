@@ -39,6 +39,22 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// The events of a line that can be read; none where it holds something else.
+    pub fn events(&self) -> &[Event] {
+        match self {
+            Content::One(event) => std::slice::from_ref(event),
+            Content::Many(decoded) => &decoded.events,
+            _ => &[],
+        }
+    }
+
+    /// The largest event time.
+    pub fn time_max(&self) -> Option<Timestamp> {
+        self.events().iter().filter_map(Event::time_max).max()
+    }
+}
+
 /// The fields that only a record of an exported log has.
 #[derive(Debug, Deserialize)]
 struct Envelope<'a> {

@@ -201,14 +201,13 @@ impl SharedStore for SimStore {
         Ok(if state.suspect.0 == seq { state.suspect.1 } else { 0 })
     }
 
-    fn calm(&mut self, fence: &Fence) -> Result<(), PortError> {
+    fn calm(&mut self, fence: &Fence) {
         act(&self.world, self.who);
         let state = &mut self.world.get().store;
         if state.nonce == fence.nonce {
             state.checkpoint.tries = 0;
             (state.trying, state.suspect) = (0, (0, 0));
         }
-        Ok(())
     }
 
     fn release(&mut self, fence: &Fence) -> Result<(), PortError> {

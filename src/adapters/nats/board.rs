@@ -6,7 +6,7 @@ use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
 use crate::wire::subject::Subjects;
 use async_nats::Message;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures_util::StreamExt;
@@ -14,6 +14,11 @@ use serde_json::json;
 
 /// Transitions on their way at once.
 const UNDER_WAY_MAX: usize = 256;
+
+/// A message that is only stored where its subject has none yet.
+pub(super) fn alone(payload: Vec<u8>) -> PublishMessage {
+    PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0)
+}
 
 impl Board for Bus {
     fn newest(&mut self) -> Result<Numbers, PortError> {
@@ -57,18 +62,10 @@ impl Board for Bus {
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
         let posted = self.handle.block_on(async {
             for (done, parcel) in parcels.iter().enumerate() {
-                let publish = PublishMessage::build()
-                    .payload(parcel.bytes.clone().into())
-                    .expected_last_subject_sequence(0);
-                let sent = self.context.send_publish(self.subjects.parcel(parcel.number), publish).await;
-                match acknowledged(sent).await {
-                    Ok(_) => {}
-                    // It was sent before.
-                    Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "a message to the aggregate was not acknowledged");
-                        return done;
-                    }
+                let subject = self.subjects.parcel(parcel.number);
+                if let Err(error) = self.put_once(subject, parcel.bytes.clone()).await {
+                    tracing::warn!(%error, "a message to the aggregate was not acknowledged");
+                    return done;
                 }
             }
             parcels.len()
@@ -115,17 +112,21 @@ impl Bus {
         newest.and_then(|subject| Subjects::alert_number(&subject)).unwrap_or(0)
     }
 
+    /// Puts something in a place of its own, unless it was put there before.
+    async fn put_once(&self, subject: String, payload: Vec<u8>) -> Result<(), PublishError> {
+        let sent = self.context.send_publish(subject, alone(payload)).await;
+        match acknowledged(sent).await {
+            Err(error) if error.kind() != PublishErrorKind::WrongLastSequence => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Actions first: where a transition is known to be there, so are its actions.
     async fn ask_for_actions(&self, transition: &Numbered) -> bool {
         for (number, action) in &transition.actions {
             let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
-            let publish = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0);
-            let sent = self.context.send_publish(self.subjects.action(action, *number), publish).await;
-            match acknowledged(sent).await {
-                Ok(_) => {}
-                // It was asked for before.
-                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
-                Err(_) => return false,
+            if self.put_once(self.subjects.action(action, *number), payload.into()).await.is_err() {
+                return false;
             }
         }
         true
@@ -138,9 +139,7 @@ impl Bus {
                 // Those behind it wait: they are sent again with it.
                 break;
             }
-            let publish = PublishMessage::build()
-                .payload(transition.json.clone().into())
-                .expected_last_subject_sequence(0);
+            let publish = alone(transition.json.clone().into());
             sent.push(self.context.send_publish(self.subject(transition), publish).await);
         }
         let mut placed = Vec::with_capacity(sent.len());

@@ -296,9 +296,7 @@ async fn append(context: &Context, subjects: &Subjects, entries: Vec<Entry>) -> 
             Entry::Tick => (subjects.tick(), publish),
             Entry::Control(json) => (subjects.control(), publish.payload(json.into())),
             // They have places of their own, see [`Board::post`].
-            Entry::Partials { number, bytes, .. } => {
-                (subjects.parcel(number), publish.payload(bytes.into()).expected_last_subject_sequence(0))
-            }
+            Entry::Partials { number, bytes, .. } => (subjects.parcel(number), board::alone(bytes)),
         };
         waiting.push(context.send_publish(subject, publish).await);
     }

@@ -1,7 +1,9 @@
 //! One commit as one script call.
 
 use super::RedisStore;
+use super::keys::WindowPlace;
 use crate::core::histogram::layout::Digits;
+use crate::core::pane::Shape;
 use crate::driver::ports::{Answer, Commit, Fence, Numbers, PortError, WindowAt, WindowRow};
 use crate::wire::hdr::HdrError;
 use crate::wire::row::{self, Row};
@@ -36,6 +38,13 @@ struct Operations {
 }
 
 impl Operations {
+    /// None yet; the script looks at the checkpoint in any case.
+    fn of(checkpoint: &str) -> Operations {
+        let mut operations = Operations::default();
+        operations.place(checkpoint);
+        operations
+    }
+
     fn place(&mut self, key: &str) -> usize {
         if let Some(place) = self.places.get(key) {
             return *place;
@@ -76,8 +85,7 @@ impl RedisStore {
             Some(snapshot) => Some((commit.applied, self.write_snapshot(commit.applied, snapshot)?)),
             None => None,
         };
-        let mut operations = Operations::default();
-        operations.place(&self.keys.of("ckpt"));
+        let mut operations = Operations::of(&self.keys.of("ckpt"));
         self.add_catalog(commit, &mut operations);
         let shown = self.show_windows(commit).map_err(|error| self.damaged(error))?;
         let mut corrected = commit.windows.iter().filter(|(_, row)| row.revision > 0);
@@ -158,35 +166,31 @@ impl RedisStore {
     /// corrected since. Whoever applies the log again seals them again, with the same bytes, before
     /// anything reads them; a corrected one would be corrected twice.
     fn show_windows(&mut self, commit: &Commit) -> Result<Vec<Operations>, HdrError> {
-        let begin = |this: &RedisStore| {
-            let mut operations = Operations::default();
-            operations.place(&this.keys.of("ckpt"));
-            operations
-        };
-        let (mut parts, mut operations) = (Vec::new(), begin(self));
-        let open = commit.open.iter().map(|window| (window, true));
-        let sealed = commit.windows.iter().filter(|(_, row)| row.revision == 0).map(|window| (window, false));
-        for ((at, window), is_open) in open.chain(sealed) {
-            match is_open {
-                true => self.show_window(*at, window, &mut operations),
-                false => self.add_window(*at, window, &mut operations)?,
-            }
-            if operations.bytes >= PART_BYTES {
-                parts.push(std::mem::replace(&mut operations, begin(self)));
-            }
+        let (checkpoint, mut parts) = (self.keys.of("ckpt"), Vec::new());
+        for (at, window) in &commit.open {
+            self.add_row(*at, window, true, room(&mut parts, &checkpoint));
         }
-        if !operations.arguments.is_empty() {
-            parts.push(operations);
+        for (at, window) in commit.windows.iter().filter(|(_, row)| row.revision == 0) {
+            self.add_window(*at, window, room(&mut parts, &checkpoint))?;
         }
         Ok(parts)
     }
 
-    fn show_window(&mut self, at: WindowAt, window: &WindowRow, operations: &mut Operations) {
-        let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return };
+    /// A window's row; where its histograms are, and what they are made with.
+    fn add_row(
+        &mut self,
+        at: WindowAt,
+        window: &WindowRow,
+        is_open: bool,
+        operations: &mut Operations,
+    ) -> Option<(WindowPlace, Shape)> {
+        // Every window's series was catalogued in this commit or an earlier one.
+        let shape = self.catalog.get(&at.2)?.shape;
         let place = self.keys.window(at.0, at.1, at.2);
-        let row = Row::new(&window.pane, shape, 0, true, window.is_incomplete).bytes();
+        let row = Row::new(&window.pane, shape, window.revision, is_open, window.is_incomplete).bytes();
         operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
         self.expire(&place.rows, place.rows_expire_s, operations);
+        Some((place, shape))
     }
 
     fn add_window(
@@ -195,17 +199,12 @@ impl RedisStore {
         window: &WindowRow,
         operations: &mut Operations,
     ) -> Result<(), HdrError> {
-        // Every window's series was catalogued in this commit or an earlier one.
-        let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return Ok(()) };
-        let place = self.keys.window(at.0, at.1, at.2);
-        let row = Row::new(&window.pane, shape, window.revision, false, window.is_incomplete).bytes();
+        let Some((place, shape)) = self.add_row(at, window, false, operations) else { return Ok(()) };
         let writer = match shape.digits {
             Digits::Two => &mut self.writers[0],
             Digits::Three => &mut self.writers[1],
         };
         let (positive, negative) = row::histograms(&window.pane, writer)?;
-        operations.push("HSET", &place.rows, &[place.field.as_bytes(), &row]);
-        self.expire(&place.rows, place.rows_expire_s, operations);
         operations.push("HSET", &place.histograms, &[place.field.as_bytes(), &positive]);
         if let Some(negative) = negative {
             let field = format!("{}:neg", place.field);
@@ -298,4 +297,13 @@ impl RedisStore {
         }
         operations.push("HSET", &key, &fields);
     }
+}
+
+/// The part that is not full yet.
+fn room<'a>(parts: &'a mut Vec<Operations>, checkpoint: &str) -> &'a mut Operations {
+    if parts.last().is_none_or(|part| part.bytes >= PART_BYTES) {
+        parts.push(Operations::of(checkpoint));
+    }
+    let newest = parts.len() - 1;
+    &mut parts[newest]
 }

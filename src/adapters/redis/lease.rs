@@ -122,13 +122,12 @@ impl RedisStore {
         u32::try_from(answer).map_err(|_| PortError::Fenced { place: self.place.clone() })
     }
 
-    pub(super) fn be_calm(&mut self, fence: &Fence) -> Result<(), PortError> {
+    pub(super) fn be_calm(&mut self, fence: &Fence) {
         let checkpoint = self.keys.of("ckpt");
         let script = Script::new(CALM);
-        // Whether this is answered does not matter: the next owner is careful without need at worst.
+        // Whether this is answered does not matter.
         let _ =
             self.ask_once(|connection| script.key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection));
-        Ok(())
     }
 }
 

@@ -297,8 +297,8 @@ impl SharedStore for Shared {
         self.with(|store| store.note_attempt(fence, seq))
     }
 
-    fn calm(&mut self, fence: &Fence) -> Result<(), PortError> {
-        self.with(|store| store.be_calm(fence))
+    fn calm(&mut self, fence: &Fence) {
+        self.with(|store| store.be_calm(fence));
     }
 
     fn release(&mut self, fence: &Fence) -> Result<(), PortError> {

@@ -12,7 +12,6 @@ use super::Engine;
 use crate::core::effect::Effects;
 use crate::core::event::{Body, Record};
 use crate::core::identity::Directory;
-use crate::core::pane::Pane;
 use crate::core::partial::{PARTIALS_EVERY, Partial, Partials};
 use crate::core::time::{Span, Timestamp};
 use crate::core::view::Reading;
@@ -42,8 +41,7 @@ impl Engine {
             // Events do not belong here, and are refused one by one.
             Body::Events(events) => self.ingest(record, events, directory, out),
             Body::Gap(from, to) => {
-                self.counters.gaps += 1;
-                self.counters.records_lost += to + 1 - from;
+                self.counters.lose(from, to);
                 if self.has_begun {
                     self.tell_gap(from, to, out);
                 }
@@ -51,9 +49,7 @@ impl Engine {
             Body::Poison if self.has_begun => self.tell_poison(record.seq, out),
             Body::Tick | Body::Poison => {}
         }
-        for reason in record.bad {
-            self.counters.count(crate::core::counters::Outcome::Refused(*reason), 1);
-        }
+        self.counters.refuse(record.bad);
     }
 
     fn take_partials(&mut self, from: u32, number: u64, partials: &Partials, out: &mut Effects) {
@@ -163,17 +159,9 @@ impl Engine {
             return self.wake_grid();
         }
         let is_same = place.factor == 1.0 && metric.shape == part.shape;
-        let pane = if is_same { part.pane } else { rescaled(&part, place.factor, metric.shape) };
+        let pane =
+            if is_same { part.pane } else { part.pane.reshaped(part.shape, metric.shape, place.factor) };
         let m2 = part.m2 * place.factor * place.factor;
         self.feed_one_view(place.slot, view, &Reading::Many(&pane, m2, part.time));
     }
-}
-
-/// A pane in another unit or resolution; its values stand in the middle of their buckets.
-fn rescaled(part: &Partial, factor: f64, shape: crate::core::pane::Shape) -> Pane {
-    let mut pane = Pane::default();
-    for (value, count) in part.pane.values(part.shape) {
-        pane.record_many(shape, value * factor, count);
-    }
-    pane
 }

@@ -197,9 +197,7 @@ impl Engine {
             self.now = at;
         }
         self.is_underway = false;
-        for reason in record.bad {
-            self.counters.count(Outcome::Refused(*reason), 1);
-        }
+        self.counters.refuse(record.bad);
         match record.body {
             Body::Events(events) => self.ingest(record, events, directory, out),
             Body::Tick => self.has_ticks = true,

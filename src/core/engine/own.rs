@@ -45,8 +45,7 @@ struct Told {
 impl Engine {
     /// Records `from` to `to` are gone; the next one is stamped `at`.
     pub(super) fn note_gap(&mut self, from: u64, to: u64, at: Timestamp) {
-        self.counters.gaps += 1;
-        self.counters.records_lost += to + 1 - from;
+        self.counters.lose(from, to);
         let since = if self.has_begun { self.now } else { Timestamp::MIN };
         self.note_lost(since, at);
         if self.has_begun {

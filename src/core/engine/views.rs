@@ -3,7 +3,7 @@
 use super::{Engine, Owner};
 use crate::core::identity::Identity;
 use crate::core::key::KeyId;
-use crate::core::pane::{Pane, Sample, Shape};
+use crate::core::pane::{Sample, Shape};
 use crate::core::time::{Span, Timestamp};
 use crate::core::view::feed::{self, When};
 use crate::core::view::{Reading, Subscription, View, ViewKind};
@@ -169,10 +169,7 @@ fn record_reshaped(views: &mut [View], to: Subscription, reading: &Reading<'_>, 
             feed::record(views, to, &Reading::Run(&samples, *newest), when);
         }
         Reading::Many(part, m2, time) => {
-            let mut reshaped = Pane::default();
-            for (value, count) in part.values(from) {
-                reshaped.record_many(shape, value, count);
-            }
+            let reshaped = part.reshaped(from, shape, 1.0);
             feed::record(views, to, &Reading::Many(&reshaped, *m2, *time), when);
         }
     }

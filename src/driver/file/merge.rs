@@ -69,15 +69,7 @@ fn append(
 }
 
 fn time_of(line: &line::Line) -> Option<Timestamp> {
-    line.ingest_time.or_else(|| match &line.content {
-        Content::One(event) => event.time_max(),
-        Content::Many(decoded) => decoded.events.iter().filter_map(Event::time_max).max(),
-        Content::Tick
-        | Content::Control(_)
-        | Content::Gap(..)
-        | Content::Poison
-        | Content::Partials { .. } => None,
-    })
+    line.ingest_time.or_else(|| line.content.time_max())
 }
 
 fn write_in_order(plain: &File, places: &[Place]) -> io::Result<File> {

@@ -69,7 +69,7 @@ impl Stamper {
             self.largest = Some(stamp);
             return out(Stamped { line, stamp, limit: None });
         }
-        let Some(time) = time_max(&line) else {
+        let Some(time) = line.content.time_max() else {
             // Nothing to read a time from: it takes the clock as it is.
             let stamp = self.largest.or(self.held.as_ref().map(|(_, time)| *time));
             return out(Stamped { line, stamp: stamp.unwrap_or(Timestamp::MIN), limit: None });
@@ -113,29 +113,9 @@ impl Stamper {
     }
 }
 
-/// The largest event time of a line that can be read.
-fn time_max(line: &Line) -> Option<Timestamp> {
-    match &line.content {
-        Content::One(event) => event.time_max(),
-        Content::Many(decoded) => decoded.events.iter().filter_map(Event::time_max).max(),
-        Content::Tick
-        | Content::Control(_)
-        | Content::Gap(..)
-        | Content::Poison
-        | Content::Partials { .. } => None,
-    }
-}
-
+/// The largest event time of a line that is not past `limit`.
 fn time_max_within(line: &Line, limit: Timestamp) -> Option<Timestamp> {
-    match &line.content {
-        Content::One(event) => event.time_max_within(limit),
-        Content::Many(decoded) => decoded.events.iter().filter_map(|e| e.time_max_within(limit)).max(),
-        Content::Tick
-        | Content::Control(_)
-        | Content::Gap(..)
-        | Content::Poison
-        | Content::Partials { .. } => None,
-    }
+    line.content.events().iter().filter_map(|event| event.time_max_within(limit)).max()
 }
 
 #[cfg(test)]

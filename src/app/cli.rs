@@ -104,7 +104,7 @@ pub struct RunArgs {
     /// Configuration file; flags and environment stand above it
     #[arg(long, value_name = "FILE", env = "STREAMGAUGE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// What this process does: all, or (not available yet) ingest, notify, api
+    /// What this process does: all, or some of ingest and api with commas; with servers
     #[arg(long, value_name = "ROLE", default_value = "all")]
     pub role: String,
     /// NATS server; then the log is JetStream, and --redis is needed, too
@@ -149,6 +149,9 @@ pub struct PublishArgs {
     /// Begin with this line of each file
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub from_line: u64,
+    /// Keeps in this file how far each file is acknowledged, and goes on from there when started again
+    #[arg(long, value_name = "FILE")]
+    pub position: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

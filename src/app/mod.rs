@@ -9,6 +9,7 @@ pub mod partitioned;
 pub mod publish;
 pub mod remote;
 pub mod replay;
+pub mod role;
 pub mod run;
 pub mod service;
 pub mod test;

@@ -2,6 +2,7 @@
 
 use super::cli::RunArgs;
 use super::config::Config;
+use super::role::Roles;
 use super::service::{self, Door, LiveParts, Parts, Service};
 use super::{FINE, check};
 use crate::adapters::clock::SystemClock;
@@ -12,17 +13,17 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 pub fn run(args: &RunArgs) -> Result<u8> {
-    let not_yet = [(args.role != "all", "--role is not available yet; one process does everything")];
-    if let Some((_, message)) = not_yet.into_iter().find(|(is_asked, _)| *is_asked) {
+    let (roles, config) = (Roles::parse(&args.role)?, Config::read(args)?);
+    if roles != Roles::ALL && config.servers.is_none() {
+        let message = "--role divides the work of a deployment: it needs --nats and --redis";
         return Err(super::BadConfig(message.into()).into());
     }
-    let config = Config::read(args)?;
     start_tracing();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(serve(&config))
+    runtime.block_on(serve(&config, roles))
 }
 
-async fn serve(config: &Config) -> Result<u8> {
+async fn serve(config: &Config, roles: Roles) -> Result<u8> {
     let dir = config.pipelines.as_deref();
     let rules = dir.map(check::load).transpose()?;
     let token = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
@@ -32,8 +33,8 @@ async fn serve(config: &Config) -> Result<u8> {
         Some((nats, redis)) => {
             let (nats, redis, snapshot_every) = (nats.clone(), redis.clone(), config.snapshot_every);
             let partitions = nats.partition.count;
-            let parts =
-                LiveParts { nats, redis, door, limits, rules, snapshot_every, is_rolling_up: config.rollups };
+            let is_rolling_up = config.rollups;
+            let parts = LiveParts { nats, redis, door, limits, rules, snapshot_every, is_rolling_up, roles };
             let service = service::start_live(parts).await?;
             tracing::info!(address = %service.address, partitions, "listening, over nats and redis");
             watch(config, service).await

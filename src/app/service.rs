@@ -1,5 +1,6 @@
 //! A service in one process: workers, stores and HTTP, embedded or over servers.
 
+use super::role::Roles;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::Embedded;
 use crate::adapters::nats::micro::Answerer;
@@ -76,6 +77,7 @@ pub struct LiveParts {
     pub rules: Option<RuleSet>,
     pub snapshot_every: Duration,
     pub is_rolling_up: bool,
+    pub roles: Roles,
 }
 
 /// What serves one partition: the way to its worker, its store, and what the worker does.
@@ -100,7 +102,7 @@ pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Ser
     let tally = Arc::new(Tally::default());
     tally.standing_by.add(1);
     let seats = vec![Seat { worker: sender.clone(), store, run }];
-    serve(listener, parts.door.token, seats, Arc::new(sender), tally, None)
+    serve(listener, parts.door.token, seats, Arc::new(sender), tally, None, Roles::ALL)
 }
 
 /// Opens the door at once; whatever it takes to reach the servers happens behind it.
@@ -116,8 +118,12 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
         let share = if partition.is_aggregate() { Share::new(1) } else { share.clone() };
         seats.push(seat(&parts, partition, share, &tally)?);
     }
-    let fleet = if count > 1 { Some(keep_share(&parts.redis, share, count)?) } else { None };
-    let service = serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet)?;
+    let fleet =
+        if count > 1 && parts.roles.ingest { Some(keep_share(&parts.redis, share, count)?) } else { None };
+    let service = serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet, parts.roles)?;
+    if !parts.roles.api {
+        return Ok(service);
+    }
     // Who may ask the broker is the broker's to say: no token here.
     let router = http::router(service.shared.clone(), None);
     let answerer: Answerer = Arc::new(move |name, body| Box::pin(operate(router.clone(), name, body)));
@@ -153,12 +159,18 @@ fn seat(
     let limits = Limits { partition, ..parts.limits.clone() };
     let rules = parts.rules.as_ref().map(|rules| rules.within(partition));
     let (lease, snapshot_every, is_rolling_up) = (redis.lease, parts.snapshot_every, parts.is_rolling_up);
+    let is_ingesting = parts.roles.ingest;
     let (tally, handle) = (tally.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
         let feed = Bus::open(handle, &nats)?;
         own.claim()?;
         tally.standing_by.add(1);
+        if !is_ingesting {
+            // Whoever asks this process for what only an owner knows is told so by the question being dropped.
+            while commands.recv().is_ok_and(|command| !matches!(command, Command::Stop)) {}
+            return Ok(());
+        }
         let (store, clock) = (own, SystemClock);
         let parts = owner::Parts {
             feed,
@@ -193,6 +205,7 @@ fn serve<S: Views + Send + Sync + 'static>(
     intake: Arc<dyn Intake>,
     tally: Arc<Tally>,
     fleet: Option<std::sync::mpsc::Sender<()>>,
+    roles: Roles,
 ) -> Result<Service<S>> {
     let address = listener.local_addr()?;
     let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
@@ -211,7 +224,10 @@ fn serve<S: Views + Send + Sync + 'static>(
     }
     let shared = Shared::new(partitions, intake, tally, || SystemClock.now());
     let stop = CancellationToken::new();
-    let router = http::router(shared.clone(), token);
+    let router = match roles.api {
+        true => http::router(shared.clone(), token),
+        false => http::probes(shared.clone()),
+    };
     let stopped = stop.clone();
     let server = tokio::spawn(async move {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await

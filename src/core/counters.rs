@@ -90,6 +90,10 @@ pub struct Counters {
 }
 
 impl Counters {
+    pub fn refused_for(&self, reason: Refusal) -> u64 {
+        self.refused[reason as usize]
+    }
+
     /// Counts `values` values of one outcome.
     #[inline]
     pub fn count(&mut self, outcome: Outcome, values: u64) {

@@ -318,6 +318,11 @@ impl Applier {
         self.applied >= self.committed
     }
 
+    /// First and last record that no commit holds yet.
+    pub fn uncommitted(&self) -> (u64, u64) {
+        (self.committed + 1, self.applied)
+    }
+
     /// Whether there is anything to commit.
     pub fn is_dirty(&self) -> bool {
         self.applied > self.committed

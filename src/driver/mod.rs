@@ -11,6 +11,7 @@ pub mod owner;
 pub mod ports;
 pub mod replay;
 pub mod sealed;
+pub mod sentinel;
 pub mod share;
 pub mod tally;
 mod term;

@@ -8,6 +8,7 @@
 //! (a process may sleep through its end), and publishing first (a crash would publish twice).
 
 use super::ports::{Board, Clock, Feed, Outlet, PortError, SharedStore};
+use super::sentinel::Sentinel;
 use super::share::Share;
 use super::tally::Tally;
 use super::term::{Next, Term};
@@ -103,9 +104,10 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Fenced { .. })) => {
+                let term_range = term.uncommitted();
                 self.term = None;
                 self.parts.tally.fenced.add(1);
-                tracing::warn!("another worker owns the partition now; standing by");
+                tracing::warn!(records = %term_range, "another worker owns the partition now; what was not committed counts no more; standing by");
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Overtaken)) => {
@@ -151,9 +153,12 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         false
     }
 
-    fn counted(&self, error: StartError) -> StartError {
-        if matches!(error, StartError::Port(PortError::Changed { .. })) {
-            self.parts.tally.rewinds.add(1);
+    /// What cannot be gone on with is counted, and told to people.
+    fn counted(&mut self, error: StartError) -> StartError {
+        if let StartError::Port(changed @ PortError::Changed { .. }) = &error {
+            let parts = &mut self.parts;
+            parts.tally.rewinds.add(1);
+            Sentinel::stop(&mut parts.feed, parts.limits.partition, changed, &parts.clock);
         }
         error
     }

@@ -4,6 +4,7 @@
 //! those over servers. A call returns when it is durable, or says that it is not.
 
 use super::continuity::Continuity;
+use super::sentinel::Aside as ToldAside;
 use crate::core::Timestamp;
 use crate::core::alert::Severity;
 use crate::core::effect::Aside;
@@ -347,6 +348,10 @@ pub trait Board {
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
     /// Puts messages to the aggregate in their places, one after the other; how many of them are there now.
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError>;
+    /// Number and text of what was told last beside the log, under this rule about this partition.
+    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
+    /// Tells something that does not follow from the log. One attempt.
+    fn put_aside(&mut self, aside: &ToldAside) -> Result<(), PortError>;
 }
 
 /// An event that was refused: its record, its place in the payload, and why.

@@ -25,6 +25,9 @@ pub struct Tally {
     pub left_out: Count,
     /// Logs that turned out to have gone back.
     pub rewinds: Count,
+    /// Age of the newest record applied, in milliseconds; zero when all were. The last partition's that
+    /// looked.
+    pub lag_ms: Count,
 }
 
 /// How long something took: how often it was below each bound.
@@ -63,6 +66,11 @@ pub struct Count(AtomicU64);
 impl Count {
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// For those that are no totals.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> u64 {

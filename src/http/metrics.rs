@@ -92,6 +92,7 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
         ("series", "Series alive.", numbers.series),
         ("rules", "Rules in force.", numbers.rules),
         ("partitions_owned", "Partitions that this process owns.", numbers.partitions),
+        ("log_lag_ms", "Age of the newest record applied while others wait to be.", tally.lag_ms.get()),
     ];
     for (name, help, value) in gauges {
         family(&mut out, name, "gauge", help, &[(String::new(), value)]);

@@ -195,12 +195,21 @@ async fn not_yet() -> Failure {
     Failure::new(StatusCode::NOT_IMPLEMENTED, "not_available_yet", "this is not available yet")
 }
 
-fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
+/// What a supervisor asks, and no more: for a process that answers no one else.
+pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
+    probe_routes().with_state(shared)
+}
+
+fn probe_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
     Router::new()
-        .route("/", get(page::page::<S>))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(metrics::ready::<S>))
         .route("/metrics", get(metrics::metrics::<S>))
+}
+
+fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
+    probe_routes()
+        .route("/", get(page::page::<S>))
         .route("/api/v1/events", post(events::post::<S>))
         .route("/api/v1/series", get(views::series::<S>))
         .route("/api/v1/windows", get(views::windows::<S>))

@@ -200,6 +200,17 @@ impl Subjects {
         format!("{}.alert.*.*.{}.*", self.root, self.partition)
     }
 
+    /// What is told about this partition beside its transitions, number `number` of its rule.
+    pub fn aside(&self, severity: Severity, rule: &str, number: u64) -> String {
+        let (root, partition) = (&self.root, self.partition);
+        format!("{root}.alert.{}.{}.ops-{partition}.{number}", severity.name(), escape(rule))
+    }
+
+    /// All of a rule that is told about this partition beside its transitions.
+    pub fn any_aside(&self, rule: &str) -> String {
+        format!("{}.alert.*.{}.ops-{}.*", self.root, escape(rule), self.partition)
+    }
+
     /// Action number `number`, asked for by a transition.
     pub fn action(&self, action: &str, number: u64) -> String {
         format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition)

@@ -39,6 +39,12 @@ fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
     let code =
         wait_with_log("the end", &worker.log.clone(), || worker.process.0.try_wait().expect("a child"));
     assert_eq!(code.code(), Some(1));
+    let told = runtime.block_on(async {
+        let stream = jetstream_at(servers.nats_url()).await.get_stream("SG_ALERTS").await.expect("a stream");
+        stream.get_last_raw_message_by_subject("sg.v1.alert.critical._sg_rewind.ops-0.1").await
+    });
+    let told: Value = serde_json::from_slice(&told.expect("people are told").payload).expect("JSON");
+    assert_eq!((&told["state"], &told["key"]["partition"]), (&json!("firing"), &json!("0")));
     wait_with_log("the reason", &worker.log, || {
         let log = worker.log.lock().expect("no panic");
         (log.contains("was made anew") || log.contains("it was made at")).then_some(())

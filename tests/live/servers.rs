@@ -139,7 +139,7 @@ impl Servers {
         Worker::start(command)
     }
 
-    fn command(&self, lease: &str, partitions: u32) -> Command {
+    pub fn command(&self, lease: &str, partitions: u32) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
         command.args([
             "run",

@@ -8,6 +8,7 @@ use streamgauge::driver::continuity::{Broken, Continuity};
 use streamgauge::driver::ports::{
     Board, Entry, Extent, Feed, Letter, Logged, Numbered, Numbers, Outlet, Parcel, Placed, PortError, Rollup,
 };
+use streamgauge::driver::sentinel::Aside;
 
 /// Records in one batch at most.
 const BATCH_MAX: u64 = 12;
@@ -170,6 +171,15 @@ impl Board for SimFeed {
             }
         }
         Ok(parcels.len())
+    }
+
+    fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
+        Ok(None)
+    }
+
+    /// Not part of what is compared: it does not follow from the log.
+    fn put_aside(&mut self, _: &Aside) -> Result<(), PortError> {
+        Ok(())
     }
 }
 

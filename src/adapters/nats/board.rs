@@ -3,6 +3,7 @@
 
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
+use crate::driver::sentinel::Aside;
 use crate::wire::subject::Subjects;
 use async_nats::Message;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
@@ -72,6 +73,17 @@ impl Board for Bus {
         });
         Ok(posted)
     }
+
+    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
+        let newest = self.newest_message(self.subjects.alerts_stream(), &self.subjects.any_aside(rule));
+        Ok(newest.and_then(|(subject, text)| Some((Subjects::alert_number(&subject)?, text))))
+    }
+
+    fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
+        let subject = self.subjects.aside(aside.severity, aside.rule, aside.number);
+        let put = self.handle.block_on(self.put_once(subject, aside.json.clone().into()));
+        put.map_err(|error| PortError::Away { place: "the alert stream".into(), source: error.into() })
+    }
 }
 
 impl Bus {
@@ -101,15 +113,23 @@ impl Bus {
 
     /// The highest number on these subjects; the newest message has it.
     fn newest_of(&self, stream: &str, subjects: &str) -> u64 {
+        let newest = self.newest_message(stream, subjects);
+        newest.and_then(|(subject, _)| Subjects::alert_number(&subject)).unwrap_or(0)
+    }
+
+    /// Subject and text of the newest message on these subjects.
+    fn newest_message(&self, stream: &str, subjects: &str) -> Option<(String, String)> {
         let stream = self.stream(stream);
-        let newest = self.patiently("read the newest transition", || async {
+        self.patiently("read the newest transition", || async {
             match stream.get_last_raw_message_by_subject(subjects).await {
-                Ok(message) => Ok(Some(message.subject)),
+                Ok(message) => {
+                    let text = String::from_utf8_lossy(&message.payload).into_owned();
+                    Ok(Some((message.subject.to_string(), text)))
+                }
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
                 Err(error) => Err(error),
             }
-        });
-        newest.and_then(|subject| Subjects::alert_number(&subject)).unwrap_or(0)
+        })
     }
 
     /// Puts something in a place of its own, unless it was put there before.

@@ -21,6 +21,8 @@ pub struct Outgoing {
     pub codec: Codec,
     pub payload: String,
     pub id: String,
+    /// Where its sender has it from.
+    pub place: u64,
 }
 
 /// Publishes to JetStream.
@@ -52,12 +54,17 @@ impl Publisher {
         if self.under_way.len() > UNDER_WAY_MAX { self.settle() } else { Ok(()) }
     }
 
-    /// Waits for all acknowledgements; how many messages there were.
-    pub fn finish(&mut self) -> Result<u64, PortError> {
-        while !self.under_way.is_empty() {
+    /// Waits for acknowledgements until no more than so many are missing.
+    pub fn settle_to(&mut self, missing_max: usize) -> Result<(), PortError> {
+        while self.under_way.len() > missing_max {
             self.settle()?;
         }
-        Ok(self.acknowledged)
+        Ok(())
+    }
+
+    /// The lowest place of what the broker may not have yet.
+    pub fn lowest_waiting(&self) -> Option<u64> {
+        self.under_way.iter().map(|(message, _)| message.place).min()
     }
 
     /// Messages that the broker has for certain.
@@ -67,7 +74,8 @@ impl Publisher {
 
     /// Waits for the oldest, sending it again as long as the broker is away.
     fn settle(&mut self) -> Result<(), PortError> {
-        let Some((message, mut sent)) = self.under_way.pop_front() else { return Ok(()) };
+        let Some((message, sent)) = self.under_way.front_mut() else { return Ok(()) };
+        let mut sent = sent.take();
         self.handle.block_on(async {
             loop {
                 let error = match sent.take() {
@@ -81,9 +89,10 @@ impl Publisher {
                     return Err(PortError::Write { place: message.subject.clone(), source: error.into() });
                 }
                 tokio::time::sleep(RETRY_EVERY).await;
-                sent = send(&self.context, &message).await.ok();
+                sent = send(&self.context, message).await.ok();
             }
         })?;
+        self.under_way.pop_front();
         self.acknowledged += 1;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! Rejected: restoring `for` from a query after a restart (the state is in the snapshot), and a
 //! boolean "is firing" per level (levels of one rule are one alert).
 
+pub mod own;
 mod step;
 pub mod transition;
 

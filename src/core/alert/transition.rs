@@ -71,6 +71,20 @@ impl Transition {
         matches!(self.state, State::Firing | State::Acknowledged | State::Escalated)
     }
 
+    /// The end of an episode of which nothing more was seen.
+    pub fn over(self, at: Timestamp) -> Transition {
+        Transition {
+            seq: self.seq + 1,
+            state: State::Resolved,
+            change: ChangeName::Resolved,
+            severity_highest: self.severity,
+            at,
+            ended_at: Some(at),
+            reason: "nothing more of it since".into(),
+            ..self
+        }
+    }
+
     /// The end of an episode of which nobody knows how it went on.
     pub fn lost(self, at: Timestamp) -> Transition {
         Transition {

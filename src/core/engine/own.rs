@@ -5,7 +5,8 @@
 
 use super::Engine;
 use crate::core::alert::Severity;
-use crate::core::alert::transition::{ChangeName, Evidence, Input, State, Transition, Window};
+use crate::core::alert::own::Said;
+use crate::core::alert::transition::{State, Transition};
 use crate::core::effect::Effects;
 use crate::core::key::Key;
 use crate::core::time::{Span, Timestamp};
@@ -135,46 +136,17 @@ impl Engine {
     }
 
     fn own_transition(&self, rule: &Arc<str>, alert: &OwnAlert, state: State) -> Transition {
-        let is_over = state != State::Firing;
-        let key = Key::new(Vec::new());
-        Transition {
-            id: format!("{rule}:{:016x}:{}", key.hash(), alert.started_at.ms()),
-            seq: alert.seq,
+        let said = Said {
             rule: rule.clone(),
-            state,
-            change: if is_over { ChangeName::Resolved } else { ChangeName::Firing },
             severity: Severity::Critical,
-            severity_highest: Severity::Critical,
-            key: key.into(),
-            labels: BTreeMap::new(),
-            value: Some(alert.value),
-            unit: None,
+            key: Key::new(Vec::new()),
+            input: alert.input.clone(),
+            value: alert.value,
             threshold: "> 0".into(),
-            started_at: alert.started_at,
-            at: self.now,
-            event_time: None,
-            ended_at: is_over.then_some(self.now),
             reason: alert.reason.clone(),
-            evidence: Evidence {
-                inputs: vec![Input {
-                    input: alert.input.clone(),
-                    value: Some(alert.value),
-                    count: None,
-                    unknown: None,
-                }],
-                window: Window::default(),
-                ..Evidence::default()
-            },
-            escalation_level: 0,
-            notify: Vec::new(),
-            acknowledged_by: None,
-            suppressed_by: None,
-            flapping: false,
-            actions: Vec::new(),
             summary: alert.summary.clone(),
-            runbook: None,
-            rule_hash: rule.clone(),
-        }
+        };
+        said.transition(state, alert.seq, alert.started_at, self.now)
     }
 
     /// After records were lost that an earlier owner had read: nobody knows what became of the alerts

@@ -4,9 +4,8 @@
 //! written in order to a temporary file, which is then read like any other input.
 
 use crate::core::Timestamp;
-use crate::core::event::Event;
 use crate::wire::event::Decoder;
-use crate::wire::line::{self, Content};
+use crate::wire::line;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -5,7 +5,6 @@
 //! only if the next line says the same.
 //! Invariant: stamps never go back; at most one line is held back, waiting for the next.
 
-use crate::core::event::Event;
 use crate::core::limits::Limits;
 use crate::core::{Span, Timestamp};
 use crate::wire::line::{Content, Line};
@@ -121,7 +120,7 @@ fn time_max_within(line: &Line, limit: Timestamp) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::event::Observation;
+    use crate::core::event::{Event, Observation};
     use crate::core::identity::Who;
 
     fn stamps(secs: &[i64]) -> Vec<(i64, i64, bool)> {

@@ -1,5 +1,7 @@
 //! One time of owning a partition: read, apply, commit, publish. Nothing of it survives its end.
 
+mod posting;
+
 use super::ahead::{self, Ahead};
 use super::applier::Applier;
 use super::care::{Care, DEATHS_MAX};
@@ -8,15 +10,17 @@ use super::mutant::{self, Mutant};
 use super::owner::Parts;
 use super::ports::{
     Anchor, Answer, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Numbers, Outlet,
-    Parcel, Placed, PortError, SharedStore,
+    Parcel, PortError, SharedStore,
 };
+use super::sentinel::{Seen, Sentinel};
 use super::share::Seat;
 use super::worker::{COMMIT_EVERY, Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
-use crate::core::Engine;
 use crate::core::alert::Transition;
+use crate::core::counters::Refusal;
 use crate::core::event::Control;
 use crate::core::rule::RuleSet;
 use crate::core::window::WindowSize;
+use crate::core::{Engine, Span};
 use crate::wire::event::Decoded;
 use crate::wire::{alert, pipeline, snapshot};
 use serde_json::Value;
@@ -55,6 +59,9 @@ pub(super) struct Term {
     applier: Applier,
     ahead: Ahead,
     care: Care,
+    sentinel: Sentinel,
+    /// How far the newest record applied was behind the clock; zero when there was none to read.
+    lag: Span,
     anchor: Anchor,
     /// Rules to put in force once everything that is in the log is applied.
     rules: Option<RuleSet>,
@@ -111,6 +118,8 @@ impl Term {
             applier,
             ahead: Ahead::default(),
             care: Care::new(checkpoint.tries, now),
+            sentinel: Sentinel::begin(&mut parts.feed, parts.limits.partition)?,
+            lag: Span::ZERO,
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
             rules: parts.rules.clone(),
             // A log that was emptied still counts from where it was.
@@ -156,8 +165,10 @@ impl Term {
             return Ok(if is_told { Next::Stopped } else { Next::GivenUp });
         }
         if is_idle {
+            self.lag = Span::ZERO;
             self.tick(parts);
         }
+        self.look_around(parts);
         if self.care.is_calm(parts.clock.running()) {
             parts.store.calm(&self.fence);
         }
@@ -166,6 +177,29 @@ impl Term {
             self.commit(parts, publish)?;
         }
         Ok(Next::On)
+    }
+
+    /// Tells people when the partition is not kept as it should be.
+    fn look_around<F: Board, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
+        parts.tally.lag_ms.set(self.lag.ms().max(0) as u64);
+        if !self.sentinel.is_due(parts.clock.running()) {
+            return;
+        }
+        let counters = self.applier.engine.counters();
+        let seen = Seen {
+            lag: self.lag,
+            fenced: parts.tally.fenced.get(),
+            repeated: parts.tally.suppressed.get(),
+            late: counters.late + counters.dropped + counters.refused_for(Refusal::TooLate),
+            received: counters.received,
+        };
+        self.sentinel.look(seen, &mut parts.feed, parts.clock.now());
+    }
+
+    /// The records applied since the last commit, as `from-to`.
+    pub(super) fn uncommitted(&self) -> String {
+        let (from, to) = self.applier.uncommitted();
+        format!("{from}-{to}")
     }
 
     /// How long nothing may happen.
@@ -196,6 +230,7 @@ impl Term {
     ) -> Result<(), StartError> {
         let Some(batch) = self.decoded(records) else { return Ok(()) };
         let last = batch.len().saturating_sub(1);
+        self.lag = batch.last().map_or(self.lag, |(newest, _)| parts.clock.now() - newest.stamp);
         for (place, (mut record, decoded)) in batch.into_iter().enumerate() {
             if mutant::is(Mutant::WallTime) {
                 record.stamp = parts.clock.now();
@@ -375,77 +410,6 @@ impl Term {
         Ok(())
     }
 
-    /// Publishes what is committed and not published yet; without patience, what goes at once.
-    fn publish<F: Board + Outlet, S: SharedStore, C: Clock>(
-        &mut self,
-        parts: &mut Parts<F, S, C>,
-        is_patient: bool,
-    ) -> Result<(), PortError> {
-        self.publish_transitions(parts, is_patient)?;
-        self.post_parcels(parts, is_patient)
-    }
-
-    fn post_parcels<F: Board, S: SharedStore, C: Clock>(
-        &mut self,
-        parts: &mut Parts<F, S, C>,
-        is_patient: bool,
-    ) -> Result<(), PortError> {
-        loop {
-            self.parcels.retain(|parcel| parcel.number > self.published.parcels);
-            if self.parcels.is_empty() {
-                return Ok(());
-            }
-            let posted = parts.feed.post(&self.parcels)?;
-            let newest = self.parcels[..posted].last().map(|parcel| parcel.number);
-            self.published.parcels = newest.unwrap_or(self.published.parcels);
-            parts.tally.posted.add(posted as u64);
-            if posted < self.parcels.len() {
-                if !is_patient {
-                    return Ok(());
-                }
-                self.wait_for_the_board(parts)?;
-            }
-        }
-    }
-
-    /// Before what was not acknowledged is sent again.
-    fn wait_for_the_board<F, S: SharedStore, C: Clock>(
-        &mut self,
-        parts: &mut Parts<F, S, C>,
-    ) -> Result<(), PortError> {
-        parts.tally.publish_retries.add(1);
-        parts.clock.pause(RETRY_EVERY);
-        self.keep_lease(parts)
-    }
-
-    fn publish_transitions<F: Board + Outlet, S: SharedStore, C: Clock>(
-        &mut self,
-        parts: &mut Parts<F, S, C>,
-        is_patient: bool,
-    ) -> Result<(), PortError> {
-        while let Some(newest) = self.outbox.last().map(|transition| transition.number) {
-            let placed = parts.feed.publish(&self.outbox)?;
-            let mut unknown = Vec::new();
-            for (transition, placed) in std::mem::take(&mut self.outbox).into_iter().zip(placed) {
-                match placed {
-                    Placed::New => parts.tally.published.add(1),
-                    Placed::There(text) => {
-                        compare(&transition, &text)?;
-                        parts.tally.suppressed.add(1);
-                    }
-                    Placed::Unknown => unknown.push(transition),
-                }
-            }
-            self.published.alerts = unknown.first().map_or(newest, |oldest| oldest.number - 1);
-            self.outbox = unknown;
-            if self.outbox.is_empty() || !is_patient {
-                return Ok(());
-            }
-            self.wait_for_the_board(parts)?;
-        }
-        Ok(())
-    }
-
     /// Leaves everything so that the next owner goes on at once.
     fn end<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
@@ -517,16 +481,4 @@ fn send<F, S: SharedStore, C: Clock>(
             prepared = parts.store.prepare(fence, &fewer)?;
         }
     }
-}
-
-/// What is there must be what we would have published: the log is the same, so is the answer.
-fn compare(transition: &Numbered, there: &str) -> Result<(), PortError> {
-    if there == transition.json {
-        return Ok(());
-    }
-    Err(PortError::Changed {
-        place: format!("transition {}", transition.number),
-        found: "another one was published under its number".into(),
-        hint: "two deployments share a stream, or the log was changed; nothing more is published",
-    })
 }

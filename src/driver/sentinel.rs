@@ -1,0 +1,295 @@
+//! Alerts about how a partition is kept: behind its log, fenced, repeating itself, fed too late, stopped.
+//!
+//! Intuition: none of this follows from the log, so it can have no number among the partition's
+//! transitions: a replay would not have it. It has places of its own on the board, beside them.
+//! Invariant: whoever owns the partition next reads what was told last and goes on from there, so each
+//! alert that was told of gets its end. Rejected: control records (a partition that is behind would
+//! say so when it no longer is), and numbers of the partition (a replay would differ).
+
+use super::ports::{Board, Clock, PortError};
+use super::worker::chain;
+use crate::core::alert::Severity;
+use crate::core::alert::own::Said;
+use crate::core::alert::transition::{State, Transition};
+use crate::core::key::Key;
+use crate::core::partition::Partition;
+use crate::core::{Span, Timestamp};
+use crate::wire::alert;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What has happened within so long counts: 60 looks.
+const LOOKS_KEPT: usize = 60;
+
+/// A partition may be behind by so much, and by more for six looks: then it does not catch up by itself.
+const LAG_MAX: Span = Span::from_secs(60);
+const LAG_LOOKS: usize = 6;
+
+/// A worker that loses the partition once was paused; three times in ten minutes, others fight over it.
+const FENCED_MAX: u64 = 3;
+
+/// What was published before and is published again: one outbox after a crash is less.
+const REPEATED_MAX: u64 = 1_000;
+
+/// Late events in ten minutes, and their share of all, in percent.
+const LATE_MAX: u64 = 1_000;
+const LATE_PERCENT_MAX: u64 = 20;
+
+/// Rule of a log that is not what it was.
+const REWIND: &str = "_sg_rewind";
+
+/// All rules of this kind.
+pub const RULES: [&str; 5] = [REWIND, "_sg_lag", "_sg_fenced", "_sg_repeated", "_sg_late"];
+
+/// An alert on its way to the board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    pub rule: &'static str,
+    pub severity: Severity,
+    /// From 1, for each rule of the partition.
+    pub number: u64,
+    pub json: String,
+}
+
+/// What is seen at one time; totals since the process began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) lag: Span,
+    pub(super) fenced: u64,
+    pub(super) repeated: u64,
+    pub(super) late: u64,
+    pub(super) received: u64,
+}
+
+/// What was told last of each rule, and what was seen since.
+#[derive(Debug)]
+pub(super) struct Sentinel {
+    partition: Partition,
+    seen: VecDeque<Seen>,
+    told: BTreeMap<&'static str, (u64, Transition)>,
+    due: Duration,
+}
+
+impl Sentinel {
+    /// Goes on from what an earlier owner told.
+    pub(super) fn begin(board: &mut impl Board, partition: Partition) -> Result<Sentinel, PortError> {
+        let mut told = BTreeMap::new();
+        for rule in RULES {
+            let newest = board.newest_aside(rule)?;
+            let newest = newest.and_then(|(n, json)| Some((n, serde_json::from_str(&json).ok()?)));
+            told.extend(newest.map(|newest| (rule, newest)));
+        }
+        Ok(Sentinel { partition, seen: VecDeque::new(), told, due: Duration::ZERO })
+    }
+
+    pub(super) fn is_due(&mut self, running: Duration) -> bool {
+        let is_due = running >= self.due;
+        if is_due {
+            self.due = running + LOOK_EVERY;
+        }
+        is_due
+    }
+
+    /// Tells what has begun or ended since the last look.
+    pub(super) fn look(&mut self, seen: Seen, board: &mut impl Board, at: Timestamp) {
+        self.seen.push_back(seen);
+        while self.seen.len() > LOOKS_KEPT {
+            self.seen.pop_front();
+        }
+        for rule in RULES {
+            let active = self.told.get(rule).filter(|(_, told)| told.is_active());
+            let next = match (self.judge(rule), active) {
+                (Some(said), None) => Some(said.transition(State::Firing, 0, at, at)),
+                (None, Some((_, told))) => Some(told.clone().over(at)),
+                _ => None,
+            };
+            if let Some(next) = next {
+                self.tell(rule, next, board);
+            }
+        }
+    }
+
+    /// The partition stops for good: somebody must look.
+    pub(super) fn stop(board: &mut impl Board, partition: Partition, error: &PortError, clock: &impl Clock) {
+        let Ok(mut sentinel) = Sentinel::begin(board, partition) else { return };
+        if sentinel.told.get(REWIND).is_some_and(|(_, told)| told.is_active()) {
+            return;
+        }
+        let text = chain(error);
+        let summary = format!("partition {partition} has stopped: {text}");
+        let said =
+            sentinel.said(REWIND, Severity::Critical, ("logs that are not what they were", 1.0), "> 0");
+        let said = Said { reason: text, summary, ..said };
+        let at = clock.now();
+        sentinel.tell(REWIND, said.transition(State::Firing, 0, at, at), board);
+    }
+
+    /// What is told is kept only if the board has it: otherwise the next look tells it.
+    fn tell(&mut self, rule: &'static str, transition: Transition, board: &mut impl Board) {
+        let number = self.told.get(rule).map_or(0, |(number, _)| *number) + 1;
+        let json = alert::line(&transition);
+        match board.put_aside(&Aside { rule, severity: transition.severity, number, json }) {
+            Ok(()) => {
+                tracing::warn!(rule, state = ?transition.state, reason = %transition.reason, "told of the partition");
+                self.told.insert(rule, (number, transition));
+            }
+            Err(error) => tracing::warn!(rule, error = %chain(&error), "cannot tell of the partition"),
+        }
+    }
+
+    /// What there is to say of a rule, if anything.
+    fn judge(&self, rule: &'static str) -> Option<Said> {
+        match rule {
+            "_sg_lag" => self.lag(),
+            "_sg_fenced" => {
+                let times = self.since(|seen| seen.fenced);
+                (times >= FENCED_MAX).then(|| {
+                    self.counted(
+                        rule,
+                        times,
+                        FENCED_MAX,
+                        "commits refused as another worker owns the partition",
+                    )
+                })
+            }
+            "_sg_repeated" => {
+                let times = self.since(|seen| seen.repeated);
+                (times >= REPEATED_MAX)
+                    .then(|| self.counted(rule, times, REPEATED_MAX, "transitions published again"))
+            }
+            "_sg_late" => {
+                let (late, received) = (self.since(|seen| seen.late), self.since(|seen| seen.received));
+                let is_much = late >= LATE_MAX && late * 100 >= received * LATE_PERCENT_MAX;
+                is_much.then(|| self.counted(rule, late, LATE_MAX, "events that came late or too late"))
+            }
+            _ => None,
+        }
+    }
+
+    fn lag(&self) -> Option<Said> {
+        let newest = self.seen.iter().rev().take(LAG_LOOKS);
+        let least = newest.map(|seen| seen.lag).min().filter(|_| self.seen.len() >= LAG_LOOKS)?;
+        if least <= LAG_MAX {
+            return None;
+        }
+        let said =
+            self.said("_sg_lag", Severity::Warning, ("seconds behind the log", least.secs_f64()), "> 60 s");
+        let partition = self.partition;
+        Some(Said {
+            reason: format!("the newest record applied was {least} old or older for a minute"),
+            summary: format!("partition {partition} is {least} behind its log: windows and alerts are late"),
+            ..said
+        })
+    }
+
+    fn counted(&self, rule: &'static str, times: u64, limit: u64, what: &str) -> Said {
+        let threshold = format!(">= {limit}");
+        let said = self.said(rule, Severity::Warning, (what, times as f64), &threshold);
+        let partition = self.partition;
+        Said {
+            reason: format!("{times} {what} within ten minutes"),
+            summary: format!("partition {partition}: {times} {what} within ten minutes"),
+            ..said
+        }
+    }
+
+    fn said(&self, rule: &str, severity: Severity, (input, value): (&str, f64), threshold: &str) -> Said {
+        Said {
+            rule: rule.into(),
+            severity,
+            key: Key::new(vec![("partition".into(), self.partition.to_string().into())]),
+            input: input.into(),
+            value,
+            threshold: threshold.into(),
+            reason: String::new(),
+            summary: String::new(),
+        }
+    }
+
+    /// How much a total has grown over the looks that are kept.
+    fn since(&self, total: impl Fn(&Seen) -> u64) -> u64 {
+        let ends = self.seen.front().zip(self.seen.back());
+        ends.map_or(0, |(first, last)| total(last).saturating_sub(total(first)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::ports::{Numbered, Numbers, Parcel, Placed};
+
+    /// A board that keeps what is put aside.
+    #[derive(Default)]
+    struct Wall(Vec<Aside>);
+
+    impl Board for Wall {
+        fn newest(&mut self) -> Result<Numbers, PortError> {
+            Ok(Numbers::default())
+        }
+        fn told(&mut self) -> Result<Vec<String>, PortError> {
+            Ok(Vec::new())
+        }
+        fn publish(&mut self, _: &[Numbered]) -> Result<Vec<Placed>, PortError> {
+            Ok(Vec::new())
+        }
+        fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
+            Ok(parcels.len())
+        }
+        fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
+            let newest = self.0.iter().rev().find(|aside| aside.rule == rule);
+            Ok(newest.map(|aside| (aside.number, aside.json.clone())))
+        }
+        fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
+            self.0.push(aside.clone());
+            Ok(())
+        }
+    }
+
+    fn states(wall: &Wall) -> Vec<(&str, u64, String)> {
+        let state = |aside: &Aside| {
+            let told: Transition = serde_json::from_str(&aside.json).expect("an alert");
+            (aside.rule, aside.number, format!("{:?} {}", told.state, told.seq))
+        };
+        wall.0.iter().map(state).collect()
+    }
+
+    #[test]
+    fn a_lag_that_lasts_is_told_once_and_its_end_by_whoever_owns_next() {
+        let (mut wall, at) = (Wall::default(), Timestamp::clamped(1_793_491_200_000));
+        let mut sentinel = Sentinel::begin(&mut wall, Partition::default()).expect("a board");
+        let behind = |secs| Seen { lag: Span::from_secs(secs), ..Seen::default() };
+        for secs in [70, 80, 90, 20, 61, 70, 80, 90, 90] {
+            sentinel.look(behind(secs), &mut wall, at);
+        }
+        assert!(wall.0.is_empty(), "it caught up in between");
+        sentinel.look(behind(95), &mut wall, at);
+        sentinel.look(behind(95), &mut wall, at);
+        assert_eq!(states(&wall), [("_sg_lag", 1, "Firing 0".into())]);
+        let mut next = Sentinel::begin(&mut wall, Partition::default()).expect("a board");
+        next.look(behind(1), &mut wall, at + Span::from_secs(60));
+        next.look(behind(1), &mut wall, at + Span::from_secs(70));
+        assert_eq!(states(&wall)[1..], [("_sg_lag", 2, "Resolved 1".into())]);
+    }
+
+    #[test]
+    fn what_happens_once_is_no_news_and_what_happens_again_and_again_is() {
+        let (mut wall, at) = (Wall::default(), Timestamp::clamped(0));
+        let mut sentinel = Sentinel::begin(&mut wall, Partition::default()).expect("a board");
+        for total in [0, 1, 2] {
+            let seen = Seen { fenced: total, repeated: total * 400, late: total, ..Seen::default() };
+            sentinel.look(seen, &mut wall, at);
+        }
+        assert!(wall.0.is_empty());
+        let seen = Seen { fenced: 3, repeated: 1_000, late: 1_000, received: 5_001, ..Seen::default() };
+        sentinel.look(seen, &mut wall, at);
+        let rules: Vec<&str> = wall.0.iter().map(|aside| aside.rule).collect();
+        assert_eq!(rules, ["_sg_fenced", "_sg_repeated"]);
+        for _ in 0..LOOKS_KEPT {
+            sentinel.look(seen, &mut wall, at);
+        }
+        assert_eq!(wall.0.len(), 4, "ten quiet minutes end both");
+    }
+}

@@ -1,0 +1,96 @@
+//! What is committed goes out: transitions at their numbers, and messages to the aggregate.
+
+use super::{RETRY_EVERY, Term};
+use crate::driver::owner::Parts;
+use crate::driver::ports::{Board, Clock, Numbered, Outlet, Placed, PortError, SharedStore};
+
+impl Term {
+    /// Publishes what is committed and not published yet; without patience, what goes at once.
+    pub(super) fn publish<F: Board + Outlet, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        is_patient: bool,
+    ) -> Result<(), PortError> {
+        self.publish_transitions(parts, is_patient)?;
+        self.post_parcels(parts, is_patient)
+    }
+
+    fn post_parcels<F: Board, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        is_patient: bool,
+    ) -> Result<(), PortError> {
+        loop {
+            self.parcels.retain(|parcel| parcel.number > self.published.parcels);
+            if self.parcels.is_empty() {
+                return Ok(());
+            }
+            let posted = parts.feed.post(&self.parcels)?;
+            let newest = self.parcels[..posted].last().map(|parcel| parcel.number);
+            self.published.parcels = newest.unwrap_or(self.published.parcels);
+            parts.tally.posted.add(posted as u64);
+            if posted < self.parcels.len() {
+                if !is_patient {
+                    return Ok(());
+                }
+                self.wait_for_the_board(parts)?;
+            }
+        }
+    }
+
+    /// Before what was not acknowledged is sent again.
+    fn wait_for_the_board<F, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+    ) -> Result<(), PortError> {
+        parts.tally.publish_retries.add(1);
+        parts.clock.pause(RETRY_EVERY);
+        self.keep_lease(parts)
+    }
+
+    fn publish_transitions<F: Board + Outlet, S: SharedStore, C: Clock>(
+        &mut self,
+        parts: &mut Parts<F, S, C>,
+        is_patient: bool,
+    ) -> Result<(), PortError> {
+        while let Some(newest) = self.outbox.last().map(|transition| transition.number) {
+            let placed = parts.feed.publish(&self.outbox)?;
+            let mut unknown = Vec::new();
+            let mut repeated: Option<(u64, u64)> = None;
+            for (transition, placed) in std::mem::take(&mut self.outbox).into_iter().zip(placed) {
+                match placed {
+                    Placed::New => parts.tally.published.add(1),
+                    Placed::There(text) => {
+                        compare(&transition, &text)?;
+                        parts.tally.suppressed.add(1);
+                        repeated =
+                            Some((repeated.map_or(transition.number, |(from, _)| from), transition.number));
+                    }
+                    Placed::Unknown => unknown.push(transition),
+                }
+            }
+            if let Some((from, to)) = repeated {
+                tracing::info!(from, to, "these transitions were on the board already");
+            }
+            self.published.alerts = unknown.first().map_or(newest, |oldest| oldest.number - 1);
+            self.outbox = unknown;
+            if self.outbox.is_empty() || !is_patient {
+                return Ok(());
+            }
+            self.wait_for_the_board(parts)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is there must be what we would have published: the log is the same, so is the answer.
+fn compare(transition: &Numbered, there: &str) -> Result<(), PortError> {
+    if there == transition.json {
+        return Ok(());
+    }
+    Err(PortError::Changed {
+        place: format!("transition {}", transition.number),
+        found: "another one was published under its number".into(),
+        hint: "two deployments share a stream, or the log was changed; nothing more is published",
+    })
+}

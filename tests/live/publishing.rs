@@ -1,0 +1,56 @@
+//! Files to the broker, by a process that is killed.
+
+use crate::servers::{Servers, spawn, wait_for};
+use std::fmt::Write;
+use std::process::Command;
+
+/// Lines of the file: three seconds at the rate it is sent with.
+const LINES: u64 = 6_000;
+
+/// Goal: who publishes a file and is killed goes on where the broker's acknowledgements end, and every
+/// line is counted once. Method: kill -9 in the middle, a second start with the same position file.
+#[test]
+fn publishing_goes_on_after_a_kill_and_counts_each_line_once() {
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let (file, position) = (servers.dir.path().join("events.ndjson"), servers.dir.path().join("position"));
+    let mut text = String::new();
+    let now = crate::load::now_ms();
+    for n in 0..LINES {
+        let line = r#"{"type":"metric","source":"s-0","name":"latency_ms","value":1,"time":"#;
+        writeln!(text, "{line}{}}}", now + n % 1_000).expect("a string");
+    }
+    std::fs::write(&file, text).expect("writable");
+    let publish = |rate: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+        command.args([
+            "publish",
+            "--nats",
+            &servers.nats_url(),
+            "--rate",
+            rate,
+            "--batch",
+            "10",
+            "--position",
+        ]);
+        command.arg(&position).arg(&file);
+        spawn(command)
+    };
+    let line = || {
+        let text = std::fs::read_to_string(&position).ok()?;
+        text.trim_end_matches('}').rsplit(':').next()?.parse::<u64>().ok()
+    };
+    let first = publish("2000");
+    wait_for("the middle", &worker, || line().filter(|line| *line > 1_000));
+    drop(first); // kill -9
+    let reached = line().expect("a position");
+    assert!(reached < LINES, "it was too fast to be killed");
+    let mut second = publish("1000000");
+    assert!(second.0.wait().expect("it ends").success());
+    assert_eq!(line(), Some(LINES + 1));
+    let counts = wait_for("all events", &worker, || {
+        worker.counts().filter(|counts| counts.get("s-0").is_some_and(|count| *count >= LINES))
+    });
+    assert_eq!(counts["s-0"], LINES);
+}

@@ -6,6 +6,7 @@
 
 use super::partition::Partition;
 use super::time::Span;
+use super::view::Lateness;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of one payload. 1 MiB is NATS' own default `max_payload`.
@@ -88,6 +89,12 @@ pub enum LatePolicy {
     Drop,
     /// Count it and keep it aside.
     Dead,
+}
+
+impl Limits {
+    pub fn lateness(&self) -> Lateness {
+        Lateness { allowed: self.allowed_lateness, max: self.max_lateness }
+    }
 }
 
 impl Default for Limits {

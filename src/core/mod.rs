@@ -10,6 +10,7 @@
 
 pub mod alert;
 pub mod counters;
+pub mod detect;
 pub mod duplicates;
 pub mod effect;
 pub mod engine;

@@ -362,7 +362,9 @@ fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
             Measure::Unit(checker.unit_of(&checker.views[*view as usize].selector)?)
         }
         Expr::Elapsed(_) => Measure::Unit(Unit::S),
-        Expr::Change { .. } | Expr::Regression(_) | Expr::Sustained { .. } => Measure::Unit(Unit::Ratio),
+        Expr::Change { .. } | Expr::Sustained { .. } => Measure::Unit(Unit::Ratio),
+        Expr::Past(past) => checker.past_measure(past),
+        Expr::Correlation(_) => Measure::Number,
         _ => return None,
     })
 }

@@ -236,6 +236,11 @@ impl Instance {
         self.phase == Phase::Inactive && self.cooldown_until.is_none_or(|until| until <= at)
     }
 
+    /// Whether it is pending or firing.
+    pub fn is_active(&self) -> bool {
+        self.phase != Phase::Inactive
+    }
+
     /// Counts a transition that was published.
     pub fn count_transition(&mut self) {
         if let Phase::Firing(firing) = &mut self.phase {

@@ -159,7 +159,7 @@ pub struct Input {
     pub unknown: Option<String>,
 }
 
-/// What a regression was compared with; empty for other rules.
+/// What a window was compared with; empty where nothing is learned from the past.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Baseline {
     /// Names the windows it was learned from.
@@ -167,7 +167,9 @@ pub struct Baseline {
     pub version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub median: Option<f64>,
-    /// Robust standard deviation between windows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mean: Option<f64>,
+    /// Standard deviation between windows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spread: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -177,6 +179,15 @@ pub struct Baseline {
     pub score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limit: Option<f64>,
+    /// Which of the statistics spoke loudest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
+    /// How often chance alone gives as much.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub p: Option<f64>,
+    /// Where a slope lies 95 % of the time, per hour.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interval: Option<[f64; 2]>,
 }
 
 /// The trailing window that was read; empty for rules over runs.

@@ -72,14 +72,17 @@ impl Engine {
             let same = |view: &&mut Option<View>| view.as_ref().is_some_and(|view| view.spec == *spec);
             old.iter_mut().find(same).and_then(Option::take)
         };
+        let lateness = self.limits.lateness();
         self.views = rules
             .views
             .iter()
             .map(|spec| {
-                kept(&mut old, spec).unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics)))
+                kept(&mut old, spec)
+                    .unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness))
             })
             .collect();
         feed::link(&mut self.views);
+        self.memos.clear();
         (self.rules, self.rule_states, self.record_states) = (rules, states, records);
         self.runs.declare(&self.rules.pipelines);
         self.index_views();

@@ -31,6 +31,7 @@ use super::key::{KeyId, Keys};
 use super::limits::Limits;
 use super::pane::{Pane, Sample};
 use super::rule::RuleSet;
+use super::rule::past::{Frozen, Memos};
 use super::rule::share::Shares;
 use super::run::Tracker;
 use super::series::{Place, SeriesTable};
@@ -68,6 +69,8 @@ pub struct Engine {
     record_states: Vec<records::RecordState>,
     timers: BTreeSet<(Timestamp, Owner, KeyId)>,
     keys: Keys,
+    /// What rules and records have learned of past windows; only for speed.
+    memos: Memos,
     interruptions: Interruptions,
     gaps: Gaps,
     own_alerts: own::OwnAlerts,
@@ -112,6 +115,7 @@ enum Owner {
 struct RuleState {
     instances: BTreeMap<KeyId, Instance>,
     shares: Shares,
+    frozen: Frozen,
     /// Where each key stands in the engine's timers.
     timers: BTreeMap<KeyId, Timestamp>,
 }
@@ -140,6 +144,7 @@ impl Engine {
             record_states: Vec::new(),
             timers: BTreeSet::new(),
             keys: Keys::default(),
+            memos: Memos::default(),
             interruptions: Interruptions::default(),
             gaps: Gaps::default(),
             own_alerts: own::OwnAlerts::new(),

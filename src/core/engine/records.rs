@@ -9,6 +9,7 @@ use crate::core::effect::{Effects, Recorded};
 use crate::core::identity::{Identity, Labels};
 use crate::core::key::KeyId;
 use crate::core::rule::evaluate::Notes;
+use crate::core::rule::past::{Frozen, Reader};
 use crate::core::rule::share::Shares;
 use crate::core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,14 @@ impl Engine {
     fn evaluate_record(&mut self, record: usize, key: KeyId, at: Timestamp, out: &mut Effects) {
         let mut shares = std::mem::take(&mut self.record_states[record].shares);
         let expr = std::mem::replace(&mut self.rules.records[record].expr, NOTHING);
-        let mut scope = self.scope(&mut shares, key, at, Notes::default());
+        let mut frozen = Frozen::default();
+        let mut scope = self.scope(
+            (&mut shares, &mut frozen),
+            (Reader::Record(record as u32), false),
+            key,
+            at,
+            Notes::default(),
+        );
         let value = scope.value(&expr);
         let look_again = scope.notes.look_again;
         self.rules.records[record].expr = expr;

@@ -8,6 +8,7 @@ use crate::core::key::{Key, KeyId};
 use crate::core::limits::ALERTS_PER_RULE_MAX;
 use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
 use crate::core::rule::evaluate::{Notes, Scope};
+use crate::core::rule::past::{Frozen, Reader};
 use crate::core::rule::share::Shares;
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::time::Timestamp;
@@ -31,7 +32,8 @@ impl Engine {
     /// What an evaluation of one key may read.
     pub(super) fn scope<'a>(
         &'a mut self,
-        shares: &'a mut Shares,
+        (shares, frozen): (&'a mut Shares, &'a mut Frozen),
+        (reader, is_active): (Reader, bool),
         key: KeyId,
         at: Timestamp,
         notes: Notes,
@@ -43,6 +45,10 @@ impl Engine {
             interruptions: &self.interruptions,
             gaps: &self.gaps,
             shares,
+            reader,
+            memos: &mut self.memos,
+            frozen,
+            is_active,
             key,
             at,
             allowed_lateness: self.limits.allowed_lateness,
@@ -71,6 +77,7 @@ impl Engine {
             self.counters.alerts_capped += 1;
             stepped.changes.clear();
         }
+        self.teach(place, key, &before, at);
         for change in &stepped.changes {
             self.publish(place, rule, key, *change, &before, at, out);
         }
@@ -80,6 +87,19 @@ impl Engine {
             state.instances.remove(&key);
         }
         self.set_timer(Owner::Rule(place as u32), key, look_again);
+    }
+
+    /// What a key sees while it is pending or firing teaches nobody what is normal; if it never fired, it
+    /// was normal after all.
+    fn teach(&mut self, place: usize, key: KeyId, before: &Instance, at: Timestamp) {
+        let state = &mut self.rule_states[place];
+        let started_at = |instance: &Instance| instance.is_active().then_some(instance.started_at);
+        let now = state.instances.get(&key).and_then(started_at);
+        match (started_at(before), now) {
+            (None, Some(started_at)) => state.frozen.begin(key, started_at),
+            (Some(_), None) => state.frozen.end(key, before.firing().is_some().then_some(at)),
+            _ => {}
+        }
     }
 
     /// Judges one key; with `notes.inputs` set, the evidence is collected on the way.
@@ -94,11 +114,14 @@ impl Engine {
         if !self.is_known(rule, key) {
             return (Observation::Gone, notes);
         }
-        let mut shares = std::mem::take(&mut self.rule_states[place].shares);
-        let mut scope = self.scope(&mut shares, key, at, notes);
+        let state = &mut self.rule_states[place];
+        let is_active = state.instances.get(&key).is_some_and(Instance::is_active);
+        let (mut shares, mut frozen) = (std::mem::take(&mut state.shares), std::mem::take(&mut state.frozen));
+        let mut scope =
+            self.scope((&mut shares, &mut frozen), (Reader::Rule(place as u32), is_active), key, at, notes);
         let observation = scope.observe(rule);
         let notes = scope.notes;
-        self.rule_states[place].shares = shares;
+        (self.rule_states[place].shares, self.rule_states[place].frozen) = (shares, frozen);
         (observation, notes)
     }
 

@@ -56,7 +56,7 @@ pub struct Snapshot {
 }
 
 /// The shape of [`Snapshot`]; another one is refused rather than misread.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 const FIELDS: usize = 23;
 
@@ -115,7 +115,7 @@ impl Engine {
         if snapshot.version != VERSION {
             return Err(SnapshotError { found: snapshot.version });
         }
-        let specs = snapshot.rules.views.iter().cloned();
+        let (specs, lateness) = (snapshot.rules.views.iter().cloned(), limits.lateness());
         let mut engine = Engine {
             now: snapshot.now,
             has_begun: snapshot.has_begun,
@@ -126,7 +126,10 @@ impl Engine {
             duplicates: Duplicates::restore(snapshot.duplicates),
             runs: snapshot.runs,
             gauges: snapshot.gauges,
-            views: specs.zip(snapshot.views).map(|(spec, image)| View::restore(spec, image)).collect(),
+            views: specs
+                .zip(snapshot.views)
+                .map(|(spec, image)| View::restore(spec, image, lateness))
+                .collect(),
             rules: snapshot.rules,
             rule_states: snapshot.rule_states,
             record_states: snapshot.record_states,

@@ -115,7 +115,7 @@ impl Engine {
     fn forget_after(&self, subscriptions: &[Subscription]) -> Span {
         let windows = subscriptions.iter().map(|s| match self.views[s.view as usize].spec.kind {
             ViewKind::Trailing { window, history, .. } => window + history,
-            ViewKind::Baseline { window, period } => window + period,
+            ViewKind::Baseline { window, period, .. } => window + period,
             ViewKind::Newest => Span::ZERO,
             ViewKind::Gathering { kept, .. } => kept,
         });
@@ -141,6 +141,7 @@ impl Engine {
                 self.timers.insert((at, Owner::Rule(rule as u32), key));
             }
         }
+        self.memos.forget(key);
         self.grid_due = self.grid_due.min(at);
     }
 }

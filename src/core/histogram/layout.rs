@@ -32,6 +32,11 @@ impl Digits {
         }
     }
 
+    /// How many buckets there are.
+    pub fn buckets(self) -> u16 {
+        self.bucket(STEPS_MAX) + 1
+    }
+
     /// log2 of the number of buckets per doubling: the next power of two above 10^digits.
     #[inline]
     const fn half_bits(self) -> u32 {

@@ -19,7 +19,8 @@ pub enum Expr {
         aggregate: Aggregate,
         period: Span,
     },
-    Regression(Box<Regression>),
+    Past(Box<Past>),
+    Correlation(Box<Correlation>),
     Elapsed(Elapsed),
     InFlight(RunSelector),
     /// Share of the period for which the condition held; `place` numbers it within its rule.
@@ -61,21 +62,100 @@ pub struct RunSelector {
     pub has_stage: bool,
 }
 
-/// `regression(agg, period)` and which way the comparison looks.
+/// A function of an aggregate and the windows before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Regression {
-    pub current: u32,  // trailing view
-    pub baseline: u32, // baseline view of the same window
+pub struct Past {
+    pub function: Function,
+    pub current: u32, // trailing view
+    pub baseline: u32,
     pub aggregate: Aggregate,
     pub window: Span,
-    pub period: Span,
+    pub period: Period,
+    /// Which way the comparison looks.
     pub side: Side,
+    /// Numbers it within its rule.
+    pub place: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Function {
+    Regression,
+    RegressionScore,
+    Anomaly,
+    /// Per hour.
+    Trend,
+    Forecast {
+        ahead: Span,
+    },
+    ZScore,
+    RobustZ,
+    Upper {
+        k: f64,
+    },
+    Lower {
+        k: f64,
+    },
+}
+
+/// Two aggregates over the same past windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Correlation {
+    pub a: Past,
+    pub b: Past,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
     Above,
     Below,
+}
+
+/// Which windows are the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Period {
+    /// Those before the current one.
+    Span(Span),
+    /// Those of the same hour, some times before.
+    Season { every: Span, times: u32 },
+}
+
+impl Period {
+    /// How far back its oldest window lies.
+    pub fn reach(self) -> Span {
+        match self {
+            Period::Span(span) => span,
+            Period::Season { every, times } => every * i64::from(times) + Span::from_hours(1),
+        }
+    }
+}
+
+impl std::fmt::Display for Period {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Period::Span(span) => span.fmt(f),
+            Period::Season { every, times } if *every == Span::from_hours(24) => {
+                write!(f, "season(day, {times})")
+            }
+            Period::Season { times, .. } => write!(f, "season(week, {times})"),
+        }
+    }
+}
+
+impl Function {
+    /// As it is written in a rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Function::Regression => "regression",
+            Function::RegressionScore => "regression_score",
+            Function::Anomaly => "anomaly",
+            Function::Trend => "trend",
+            Function::Forecast { .. } => "forecast",
+            Function::ZScore => "zscore",
+            Function::RobustZ => "robust_z",
+            Function::Upper { .. } => "upper",
+            Function::Lower { .. } => "lower",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -153,6 +233,11 @@ impl Comparison {
 }
 
 impl Aggregate {
+    /// Whether nothing counts as zero of it.
+    pub fn is_zero_of_nothing(self) -> bool {
+        matches!(self, Aggregate::Count | Aggregate::Sum | Aggregate::RateOfCount | Aggregate::RateOfSum)
+    }
+
     /// As it is written in a rule.
     pub fn name(self) -> String {
         match self {
@@ -223,7 +308,8 @@ impl Expr {
             Expr::Number(_)
             | Expr::Aggregate { .. }
             | Expr::Change { .. }
-            | Expr::Regression(_)
+            | Expr::Past(_)
+            | Expr::Correlation(_)
             | Expr::Elapsed(_)
             | Expr::InFlight(_) => {}
         }
@@ -234,9 +320,16 @@ impl Expr {
         match self {
             Expr::Aggregate { view, .. } | Expr::Change { view, .. } => vec![*view],
             Expr::Elapsed(Elapsed::Silent { view }) => vec![*view],
-            Expr::Regression(regression) => vec![regression.current, regression.baseline],
+            Expr::Past(past) => past.views().into(),
+            Expr::Correlation(both) => [both.a.views(), both.b.views()].concat(),
             _ => Vec::new(),
         }
+    }
+}
+
+impl Past {
+    pub fn views(&self) -> [u32; 2] {
+        [self.current, self.baseline]
     }
 }
 

@@ -14,8 +14,8 @@ use super::super::key::{Key, KeyId, Keys};
 use super::super::run::{Sight, Tracker};
 use super::super::time::{Span, Timestamp};
 use super::super::view::{self, View};
-use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, Regression, RunSelector};
-use super::regression;
+use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
+use super::past::{Frozen, Memos, Reader};
 use super::share::Shares;
 use super::{Rule, Subject};
 
@@ -28,6 +28,11 @@ pub struct Scope<'a> {
     pub interruptions: &'a Interruptions,
     pub gaps: &'a Gaps,
     pub shares: &'a mut Shares,
+    pub reader: Reader,
+    pub memos: &'a mut Memos,
+    pub frozen: &'a mut Frozen,
+    /// Whether the key's alert is pending or firing.
+    pub is_active: bool,
     pub key: KeyId,
     pub at: Timestamp,
     pub allowed_lateness: Span,
@@ -51,7 +56,7 @@ pub struct Notes {
     pub inputs: Option<Vec<Input>>,
     pub baseline: Baseline,
     is_growing: bool,
-    min_count: u64,
+    pub(super) min_count: u64,
 }
 
 impl Notes {
@@ -120,7 +125,8 @@ impl Scope<'_> {
             Expr::Number(number) => return Ok(*number),
             Expr::Aggregate { view, aggregate } => self.aggregate(*view, *aggregate, self.at),
             Expr::Change { view, aggregate, period } => self.change(*view, *aggregate, *period),
-            Expr::Regression(regression) => self.regression(regression),
+            Expr::Past(past) => self.past(past),
+            Expr::Correlation(both) => self.correlation(both),
             Expr::Elapsed(elapsed) => self.elapsed(elapsed),
             Expr::InFlight(selector) => self.sight(selector).map(|sight| match sight {
                 Sight::Busy { in_flight, .. } => in_flight as f64,
@@ -182,7 +188,12 @@ impl Scope<'_> {
         Ok(op.holds(a?, b?))
     }
 
-    fn aggregate(&mut self, view: u32, aggregate: Aggregate, at: Timestamp) -> Result<f64, Unknown> {
+    pub(super) fn aggregate(
+        &mut self,
+        view: u32,
+        aggregate: Aggregate,
+        at: Timestamp,
+    ) -> Result<f64, Unknown> {
         let start = self.views[view as usize].oldest_start(at);
         if let Some(until) = self.gaps.covered_until(start, at) {
             // Until the window has left the gap behind.
@@ -221,21 +232,6 @@ impl Scope<'_> {
             return Err(Unknown::DivisionByZero);
         }
         Ok((now - before) / before.abs())
-    }
-
-    fn regression(&mut self, asked: &Regression) -> Result<f64, Unknown> {
-        let now = self.aggregate(asked.current, asked.aggregate, self.at)?;
-        let start = self.views[asked.current as usize].oldest_start(self.at);
-        let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
-        let view = &self.views[asked.baseline as usize];
-        let (shape, count_min) = (view.shape(), self.notes.min_count.max(1));
-        let windows = view.sealed(self.key, end, end - asked.period);
-        let values = windows.filter(|window| window.pane.count >= count_min);
-        let values =
-            values.filter_map(|w| regression::aggregate(&w.pane, shape, asked.aggregate, asked.window));
-        let verdict = regression::judge(now, values.collect(), asked.side).ok_or(Unknown::NoBaseline)?;
-        self.notes.baseline = verdict.evidence(end);
-        Ok(verdict.change)
     }
 
     fn elapsed(&mut self, elapsed: &Elapsed) -> Result<f64, Unknown> {

@@ -5,7 +5,7 @@
 
 pub mod ast;
 pub mod evaluate;
-pub mod regression;
+pub mod past;
 pub mod scope;
 pub mod share;
 pub mod template;
@@ -128,6 +128,10 @@ pub struct Reads {
     pub has_shares: bool,
 }
 
+fn describe_past(past: &ast::Past, views: &[super::view::View]) -> String {
+    describe(&Expr::Aggregate { view: past.current, aggregate: past.aggregate }, views)
+}
+
 /// An expression in words, for evidence.
 pub fn describe(expr: &Expr, views: &[super::view::View]) -> String {
     let name = |view: u32| match &views[view as usize].spec.selector.name {
@@ -145,12 +149,14 @@ pub fn describe(expr: &Expr, views: &[super::view::View]) -> String {
         Expr::Change { view, aggregate, period } => {
             format!("change({}({}{}), {period})", aggregate.name(), name(*view), window(*view))
         }
-        Expr::Regression(asked) => format!(
-            "regression({}({}{}), {})",
-            asked.aggregate.name(),
-            name(asked.current),
-            window(asked.current),
-            asked.period
+        Expr::Past(past) => {
+            format!("{}({}, {})", past.function.name(), describe_past(past, views), past.period)
+        }
+        Expr::Correlation(both) => format!(
+            "correlation({}, {}, {})",
+            describe_past(&both.a, views),
+            describe_past(&both.b, views),
+            both.a.period
         ),
         Expr::Elapsed(ast::Elapsed::Idle(_)) => "idle".into(),
         Expr::Elapsed(ast::Elapsed::Age(_)) => "age".into(),

@@ -9,8 +9,9 @@ use crate::core::histogram::layout::Digits;
 use crate::core::pane::Shape;
 use crate::core::partition::Partition;
 use crate::core::selector::{By, Matcher, Selector, Test};
+use crate::core::time::Span;
 use crate::core::unit::Unit;
-use crate::core::view::{View, ViewSpec, feed};
+use crate::core::view::{Lateness, View, ViewSpec, feed};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -93,7 +94,10 @@ impl RuleSet {
     /// What partitions gather for the views of this set: those that are not made of others.
     fn gathered(&self) -> Vec<ViewSpec> {
         let shape = Shape { digits: Digits::default(), resolution: Unit::resolution(None) };
-        let mut views: Vec<View> = self.views.iter().map(|spec| View::new(spec.clone(), shape)).collect();
+        // They gather whatever their partition takes: how late that may be is configured there.
+        let lateness = Lateness { allowed: Span::ZERO, max: Span::from_hours(24 * 7) };
+        let mut views: Vec<View> =
+            self.views.iter().map(|spec| View::new(spec.clone(), shape, lateness)).collect();
         feed::link(&mut views);
         let nothing = nothing();
         let is_read = |view: &&View| !view.is_fed() && view.spec.selector != nothing;

@@ -3,7 +3,10 @@
 //! Intuition: at one grid point several rules read the same key; each question is answered once.
 //! Invariant: panes ascend by index; what is remembered is thrown away at any change.
 
+use super::history::{self, History, Reader};
 use super::totals::Totals;
+use crate::core::detect::median;
+use crate::core::detect::regression::{Profile, Window};
 use crate::core::key::KeyId;
 use crate::core::pane::{Pane, Sample, Shape, quantile_of_two};
 use crate::core::time::{Span, Timestamp};
@@ -19,6 +22,11 @@ pub struct Group {
     pub newest: Timestamp,
     pub(super) panes: VecDeque<Trail>, // ascending by index
     pub(super) is_dirty: bool,
+    /// Baseline views: windows that can change no more.
+    history: Option<Box<History>>,
+    /// Baseline views: how often a sealed window has changed; only to know what is out of date.
+    #[serde(skip)]
+    pub(super) changes: u32,
     #[serde(skip)]
     prefix: Prefix,
     #[serde(skip)]
@@ -55,6 +63,8 @@ impl Group {
             newest,
             panes: VecDeque::new(),
             is_dirty: false,
+            history: None,
+            changes: 0,
             prefix: Prefix::default(),
             memo: Vec::new(),
             totals: None,
@@ -92,6 +102,64 @@ impl Group {
     pub(super) fn within(&self, first: i64, last: i64) -> impl Iterator<Item = &Trail> {
         let skip = self.panes.partition_point(|trail| trail.index < first);
         self.panes.iter().skip(skip).take_while(move |trail| trail.index <= last)
+    }
+
+    /// Baseline views: something comes for a window; false if that is closed.
+    pub(super) fn note_window(&mut self, index: i64, is_sealed: bool) -> bool {
+        let history = self.history.get_or_insert_default();
+        history.begin(index);
+        self.changes += u32::from(is_sealed);
+        history.end().is_none_or(|end| index >= end)
+    }
+
+    /// Baseline views: closes the windows that begin before `closed`, and lets those go that begin before
+    /// `kept`.
+    pub(super) fn close_before(&mut self, closed: Timestamp, kept: Timestamp, reader: &Reader) {
+        let history = self.history.get_or_insert_default();
+        while self.panes.front().is_some_and(|trail| trail.start(reader.window) < closed) {
+            if let Some(trail) = self.panes.pop_front() {
+                history.close(&trail, reader);
+            }
+        }
+        history.drop_before(kept.index(reader.window));
+    }
+
+    pub(super) fn past(&self, first: i64, last: i64, reader: &Reader) -> Vec<(i64, Window)> {
+        let above = self.tail_begin(reader);
+        let closed = self.history.iter().flat_map(|history| history.within(first, last));
+        let open =
+            self.within(first, last).filter_map(|trail| Some((trail.index, reader.read(trail, above)?)));
+        let mut windows: Vec<(i64, Window)> = closed.chain(open).collect();
+        if reader.aggregate.is_zero_of_nothing() {
+            let begun = self.history.as_ref().and_then(|history| history.begun());
+            fill(&mut windows, begun.map_or(last + 1, |begun| begun.max(first)), last);
+        }
+        windows
+    }
+
+    /// Where the tail of the past begins: as the closed windows say, or those that are still open.
+    pub(super) fn tail_begin(&self, reader: &Reader) -> Option<f64> {
+        if !reader.is_profiled {
+            return None;
+        }
+        let closed = self.history.as_ref().and_then(|history| history.tail_begin());
+        closed.or_else(|| {
+            let mut open: Vec<f64> =
+                self.panes.iter().filter_map(|trail| trail.pane.quantile(reader.shape, 0.95)).collect();
+            (!open.is_empty()).then(|| median(&mut open))
+        })
+    }
+
+    pub(super) fn profile(
+        &mut self,
+        shape: Shape,
+        (first, last): (i64, i64),
+        above: Option<f64>,
+        parts: Parts<'_>,
+    ) -> Option<Profile> {
+        self.refresh(first, last, parts);
+        let rest = self.rest(first, last, parts);
+        history::profile([self.prefix.pane.as_ref().unwrap_or(&EMPTY), rest.unwrap_or(&EMPTY)], shape, above)
     }
 
     /// Drops the panes that nothing reads at `at`; the open one if it was among them.
@@ -147,15 +215,9 @@ impl Group {
     /// All that is asked of this key, while its panes are at hand: the next rule comes back for the
     /// rest after it has read ten thousand other keys.
     fn answer(&mut self, shape: Shape, (first, last): (i64, i64), asked: &[f64], parts: Parts<'_>) {
-        match parts {
-            Parts::OlderAndNewest => self.refresh_prefix(first, last, 1),
-            Parts::AllAnd(_) => self.refresh_prefix(first, last, 0),
-        }
         let mut memo = std::mem::take(&mut self.memo);
-        let rest = match parts {
-            Parts::OlderAndNewest => self.within(first, last).last().map(|trail| &trail.pane),
-            Parts::AllAnd(open) => open.map(|trail| &trail.pane),
-        };
+        self.refresh(first, last, parts);
+        let rest = self.rest(first, last, parts);
         let value = |q: f64| match (&self.prefix.pane, rest) {
             (Some(prefix), Some(rest)) => quantile_of_two(prefix, rest, shape, q),
             (Some(pane), None) | (None, Some(pane)) => pane.quantile(shape, q),
@@ -164,6 +226,22 @@ impl Group {
         let new = &asked[memo.len().min(asked.len())..];
         memo.extend(new.iter().map(|q| value(*q).unwrap_or(f64::NAN)));
         self.memo = memo;
+    }
+
+    /// Makes the merge of the window's panes anew where it is not true any more.
+    fn refresh(&mut self, first: i64, last: i64, parts: Parts<'_>) {
+        match parts {
+            Parts::OlderAndNewest => self.refresh_prefix(first, last, 1),
+            Parts::AllAnd(_) => self.refresh_prefix(first, last, 0),
+        }
+    }
+
+    /// The pane that is not in the merge.
+    fn rest<'a>(&'a self, first: i64, last: i64, parts: Parts<'a>) -> Option<&'a Pane> {
+        match parts {
+            Parts::OlderAndNewest => self.within(first, last).last().map(|trail| &trail.pane),
+            Parts::AllAnd(open) => open.map(|trail| &trail.pane),
+        }
     }
 
     /// Merges the panes of the window but the newest `left_out`, unless that is already there.
@@ -248,3 +326,15 @@ impl Trail {
         (self.mean, self.m2) = (totals.mean, totals.m2);
     }
 }
+
+/// Puts windows of nothing where there are none, from `from` to `to`.
+fn fill(windows: &mut Vec<(i64, Window)>, from: i64, to: i64) {
+    let known = std::mem::take(windows);
+    let mut known = known.into_iter().peekable();
+    for index in from..=to {
+        let nothing = Window { count: 0, value: 0.0, profile: None };
+        windows.push(known.next_if(|(at, _)| *at == index).unwrap_or((index, nothing)));
+    }
+}
+
+static EMPTY: std::sync::LazyLock<Pane> = std::sync::LazyLock::new(Pane::default);

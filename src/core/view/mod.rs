@@ -12,14 +12,18 @@
 pub mod feed;
 mod gather;
 mod group;
+pub mod history;
 mod totals;
 
 use super::key::KeyId;
 use super::pane::{Pane, Sample, Shape};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
+use crate::core::detect::regression::{Profile, Window};
+use crate::core::rule::ast::Aggregate;
 use feed::Open;
 use group::{Group, Parts, Trail};
+use history::Reader;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 pub use totals::Totals;
@@ -36,12 +40,21 @@ pub struct ViewSpec {
     pub has_spread: bool,
 }
 
+/// How late an observation may come.
+#[derive(Debug, Clone, Copy)]
+pub struct Lateness {
+    /// Windows are sealed then.
+    pub allowed: Span,
+    /// Nothing comes for a window after that.
+    pub max: Span,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum ViewKind {
     /// The panes of `[window]`, and those of the same window `history` earlier.
     Trailing { window: Span, pane: Span, history: Span },
-    /// The aligned windows of `window` over the last `period`, late observations included.
-    Baseline { window: Span, period: Span },
+    /// One aggregate of the aligned windows of `window` over the last `period`, late observations included.
+    Baseline { window: Span, period: Span, aggregate: Aggregate, is_profiled: bool },
     /// Only when the newest observation was.
     Newest,
     /// What came since the last partials, for view `of` of the aggregate; panes like that one's.
@@ -61,6 +74,7 @@ pub struct View {
     pane: Span,
     /// How long after its start a pane is still read by some grid point.
     kept: Span,
+    lateness: Lateness,
     shape: Shape,
     groups: Vec<Option<Group>>,
     free: Vec<u32>,
@@ -90,10 +104,10 @@ enum Recorded {
 }
 
 impl View {
-    pub fn new(spec: ViewSpec, shape: Shape) -> View {
+    pub fn new(spec: ViewSpec, shape: Shape, lateness: Lateness) -> View {
         let (pane, kept) = match spec.kind {
             ViewKind::Trailing { window, pane, history } => (pane, window + history),
-            ViewKind::Baseline { window, period } => (window, period + window * 2),
+            ViewKind::Baseline { window, .. } => (window, lateness.max + window * 2),
             ViewKind::Newest => (Span::from_hours(1), Span::ZERO),
             ViewKind::Gathering { pane, kept, .. } => (pane, kept),
         };
@@ -101,6 +115,7 @@ impl View {
             spec,
             pane,
             kept,
+            lateness,
             shape,
             groups: Vec::new(),
             free: Vec::new(),
@@ -211,6 +226,11 @@ impl View {
         }
         entry.newest = entry.newest.max(time);
         entry.memo_at = None;
+        if let ViewKind::Baseline { window, .. } = self.spec.kind
+            && !entry.note_window(index, start + window + self.lateness.allowed < now)
+        {
+            return None;
+        }
         if self.spec.kind == ViewKind::Newest || start + kept < now {
             return None;
         }
@@ -254,7 +274,7 @@ impl View {
         {
             newest.is_open &= behind > 0;
         }
-        schedule_rolls(&mut self.rolls, self.spec.kind, group, index, now, interval);
+        schedule_rolls(&mut self.rolls, (self.spec.kind, self.lateness), group, index, now, interval);
         let trail = Trail::new(index, behind == 0, entry.panes.back());
         entry.panes.insert(at, trail);
         let recorded = if behind == 0 { Recorded::Begun } else { Recorded::Passed };
@@ -290,8 +310,13 @@ impl View {
         {
             for group in entry.remove() {
                 self.mark(group);
-                let (pane, kept) = (self.pane, self.kept);
+                let (pane, kept, reader, closed) =
+                    (self.pane, self.kept, self.reader(), at - self.pane - self.lateness.max);
                 let Some(group) = self.group_mut(group) else { continue };
+                if let Some((reader, period)) = reader {
+                    group.close_before(closed, at - period, &reader);
+                    continue;
+                }
                 if let Some(open) = group.drop_before(at, pane, kept) {
                     gone.get_or_insert_with(Vec::new).push((group.key, open));
                 }
@@ -411,11 +436,52 @@ impl View {
         open.map(|open| open.trail)
     }
 
-    /// Baseline views: the aligned windows sealed by `at` that end by `end`, oldest first.
-    pub fn sealed(&self, key: KeyId, end: Timestamp, from: Timestamp) -> impl Iterator<Item = &Trail> {
-        let (first, last) = (from.ceil(self.pane).index(self.pane), end.index(self.pane) - 1);
+    /// Baseline views: how a window is read, and how long it is kept.
+    fn reader(&self) -> Option<(Reader, Span)> {
+        let ViewKind::Baseline { window, period, aggregate, is_profiled } = self.spec.kind else {
+            return None;
+        };
+        let reader = Reader { shape: self.shape, aggregate, window, is_profiled };
+        Some((reader, period + self.lateness.max + window * 2))
+    }
+
+    /// Baseline views: the aligned windows of these indexes that are known, oldest first. For what is
+    /// counted, a window without anything counts, too.
+    pub fn past(&self, key: KeyId, first: i64, last: i64) -> Vec<(i64, Window)> {
         let group = self.group_of(key).and_then(|group| self.group(group));
-        group.into_iter().flat_map(move |group| group.within(first, last))
+        match (group, self.reader()) {
+            (Some(group), Some((reader, _))) => group.past(first, last, &reader),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Baseline views: where the tail of a key's past begins.
+    pub fn tail_begin(&self, key: KeyId) -> Option<f64> {
+        let group = self.group_of(key).and_then(|group| self.group(group))?;
+        group.tail_begin(&self.reader()?.0)
+    }
+
+    /// Counts changes of a key's sealed windows.
+    pub fn changes(&self, key: KeyId) -> u32 {
+        self.group_of(key).and_then(|group| self.group(group)).map_or(0, |group| group.changes)
+    }
+
+    /// How the values of the trailing window that ends at `at` are distributed.
+    fn profile(
+        &mut self,
+        key: KeyId,
+        at: Timestamp,
+        above: Option<f64>,
+        open: Option<Open<'_>>,
+    ) -> Option<Profile> {
+        let ((first, last), shape) = (self.range(at), self.shape);
+        let parts = match self.is_fed() {
+            true => Parts::AllAnd(self.within(open, first, last)),
+            false => Parts::OlderAndNewest,
+        };
+        let group = self.group_of(key)?;
+        let group = self.groups.get_mut(group as usize)?.as_mut()?;
+        group.profile(shape, (first, last), above, parts)
     }
 }
 
@@ -429,10 +495,21 @@ pub fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64
     feed::with_open(views, view, key, |view, open| view.quantile(key, at, q, open))
 }
 
+/// How the values of a view's trailing window that ends at `at` are distributed.
+pub fn profile(
+    views: &mut [View],
+    view: u32,
+    key: KeyId,
+    at: Timestamp,
+    above: Option<f64>,
+) -> Option<Profile> {
+    feed::with_open(views, view, key, |view, open| view.profile(key, at, above, open))
+}
+
 /// A pane changes the value of its group where it enters and where it leaves a window.
 fn schedule_rolls(
     rolls: &mut BTreeMap<Timestamp, Vec<u32>>,
-    kind: ViewKind,
+    (kind, lateness): (ViewKind, Lateness),
     group: u32,
     index: i64,
     now: Timestamp,
@@ -454,8 +531,11 @@ fn schedule_rolls(
                 at(start + history + window);
             }
         }
-        ViewKind::Baseline { window, period } => {
-            at(Timestamp::clamped(index * window.ms()) + period + window * 2);
+        // It is sealed, and later nothing comes for it any more.
+        ViewKind::Baseline { window, .. } => {
+            let end = Timestamp::clamped(index * window.ms()) + window;
+            at(end + lateness.allowed);
+            at(end + lateness.max);
         }
         ViewKind::Newest | ViewKind::Gathering { .. } => {}
     }
@@ -504,8 +584,8 @@ impl View {
         (&self.groups, &self.free, &self.dirty, &self.rolls, &self.shape)
     }
 
-    pub fn restore(spec: ViewSpec, image: ViewImage) -> View {
-        let mut view = View::new(spec, image.shape);
+    pub fn restore(spec: ViewSpec, image: ViewImage, lateness: Lateness) -> View {
+        let mut view = View::new(spec, image.shape, lateness);
         let groups = image.groups.iter().enumerate();
         view.by_key = groups.filter_map(|(at, g)| Some((g.as_ref()?.key, at as u32))).collect();
         View { groups: image.groups, free: image.free, dirty: image.dirty, rolls: image.rolls, ..view }

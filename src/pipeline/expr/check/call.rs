@@ -2,33 +2,18 @@
 
 use super::super::parse::{Arg, SelectorTerm, Term, TermKind};
 use super::super::{ExprError, Spot};
+use super::past::PAST;
 use super::selector::{AGGREGATES, by, matcher, selector, window};
 use super::{Check, Checker, Keys, Measure, Typed, only_matchers, only_terms, typed};
 use crate::core::Span;
-use crate::core::rule::ast::{Aggregate, Elapsed, Expr, Regression, RunSelector, Side, pane_of};
+use crate::core::rule::ast::{Aggregate, Elapsed, Expr, RunSelector, Side, pane_of};
 use crate::core::selector::{By, Selector};
 use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
 use crate::pipeline::diagnostic::nearest;
 
-/// Functions of the language that a later version brings.
-const NOT_YET: [&str; 12] = [
-    "regression_score",
-    "anomaly",
-    "trend",
-    "forecast",
-    "zscore",
-    "robust_z",
-    "upper",
-    "lower",
-    "correlation",
-    "season",
-    "deploys",
-    "predict",
-];
-
 /// Functions of this version besides the aggregates.
-const FUNCTIONS: [&str; 14] = [
+const FUNCTIONS: [&str; 13] = [
     "quantile",
     "abs",
     "min",
@@ -39,7 +24,6 @@ const FUNCTIONS: [&str; 14] = [
     "in_flight",
     "silent",
     "change",
-    "regression",
     "sustained",
     "occurrences",
     "by",
@@ -67,19 +51,18 @@ impl Checker {
             "min" | "max" | "clamp" => self.extreme(at, name, args, side),
             "idle" | "age" | "in_flight" => self.runs(name, args),
             "silent" => self.silent(at, args),
-            "change" | "regression" => self.over_period(at, name, args, side),
+            "change" => self.change(at, args, side),
+            past if PAST.contains(&past) => self.past_function(at, past, args, side),
             "sustained" | "occurrences" => self.share(at, name, args),
-            later if NOT_YET.contains(&later) => {
-                Err(ExprError::new(at, format!("`{later}` is not available yet"))
-                    .hint("this version has regression, change, sustained and occurrences"))
-            }
+            "season" | "deploys" => Err(ExprError::new(at, format!("`{name}` is a period, not a value"))
+                .hint(format!("write it behind an aggregate: `regression(p95(x[5m]), {name}(…))`"))),
             aggregate if AGGREGATES.contains(&aggregate) => {
                 Err(ExprError::new(at, format!("`{aggregate}` takes a series with a window"))
                     .hint(format!("write `{aggregate}(latency_ms[5m])`")))
             }
             unknown => {
                 let error = ExprError::new(at, format!("function `{unknown}` is not known"));
-                let near = nearest(unknown, AGGREGATES.into_iter().chain(FUNCTIONS));
+                let near = nearest(unknown, AGGREGATES.into_iter().chain(FUNCTIONS).chain(PAST));
                 Err(match near {
                     Some(near) => error.hint(format!("did you mean `{near}`?")),
                     None => error,
@@ -136,7 +119,7 @@ impl Checker {
         })
     }
 
-    fn measure(&self, aggregate: Aggregate, selector: &Selector) -> Measure {
+    pub(super) fn measure(&self, aggregate: Aggregate, selector: &Selector) -> Measure {
         match aggregate {
             Aggregate::Count => Measure::Unit(Unit::Count),
             Aggregate::RateOfSum | Aggregate::RateOfCount => Measure::Unknown(None),
@@ -247,63 +230,26 @@ impl Checker {
         Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys })
     }
 
-    /// `change(agg, period)` and `regression(agg, period)`.
-    fn over_period(&mut self, at: Spot, name: &str, args: &[Arg], side: Side) -> Check<Typed> {
-        let terms = only_terms(args, at, name)?;
+    /// `change(agg, period)`.
+    fn change(&mut self, at: Spot, args: &[Arg], side: Side) -> Check<Typed> {
+        let terms = only_terms(args, at, "change")?;
         let [of, period] = terms.as_slice() else {
-            return Err(ExprError::new(
-                at,
-                format!("`{name}` takes an aggregate and a period: `{name}(p95(x[5m]), 24h)`"),
-            ));
+            let message = "`change` takes an aggregate and a period: `change(p95(x[5m]), 24h)`";
+            return Err(ExprError::new(at, message));
         };
         let inner = self.value(of, side)?;
         let Expr::Aggregate { view, aggregate } = inner.expr else {
-            return Err(ExprError::new(of.at, format!("`{name}` takes an aggregate, such as `p95(x[5m])`")));
+            return Err(ExprError::new(of.at, "`change` takes an aggregate, such as `p95(x[5m])`"));
         };
         let spec = self.views[view as usize].clone();
         let ViewKind::Trailing { window, pane, .. } = spec.kind else {
-            return Err(ExprError::new(of.at, format!("`{name}` takes an aggregate over a window")));
+            return Err(ExprError::new(of.at, "`change` takes an aggregate over a window"));
         };
         let period = self.period(period, window)?;
-        let expr = if name == "change" {
-            let kind = ViewKind::Trailing { window, pane, history: period };
-            let view = self.view(ViewSpec { kind, ..spec });
-            Expr::Change { view, aggregate, period }
-        } else {
-            if aggregate == Aggregate::Stddev {
-                return Err(ExprError::new(of.at, "a regression of stddev is not available yet"));
-            }
-            let baseline = self.view(ViewSpec { kind: ViewKind::Baseline { window, period }, ..spec });
-            Expr::Regression(Box::new(Regression {
-                current: view,
-                baseline,
-                aggregate,
-                window,
-                period,
-                side,
-            }))
-        };
+        let kind = ViewKind::Trailing { window, pane, history: period };
+        let view = self.view(ViewSpec { kind, ..spec });
+        let expr = Expr::Change { view, aggregate, period };
         Ok(Typed { expr, measure: Measure::Unit(Unit::Ratio), keys: inner.keys })
-    }
-
-    /// A duration that is a whole number of windows.
-    fn period(&mut self, term: &Term, window: Span) -> Check<Span> {
-        if let TermKind::Call { name, .. } = &term.kind {
-            return Err(match NOT_YET.contains(&name.as_str()) {
-                true => ExprError::new(term.at, format!("`{name}` is not available yet"))
-                    .hint("write a duration such as 24h"),
-                false => ExprError::new(term.at, "expected a duration such as 24h"),
-            });
-        }
-        let period = duration(term)?;
-        if period.ms() % window.ms() != 0 || period < window {
-            return Err(ExprError::new(term.at, format!("{period} is no multiple of the window {window}")));
-        }
-        if period.ms() / window.ms() > PERIOD_WINDOWS_MAX {
-            let message = format!("{period} has more than {PERIOD_WINDOWS_MAX} windows of {window}");
-            return Err(ExprError::new(term.at, message).hint("take a longer window or a shorter period"));
-        }
-        Ok(period)
     }
 
     fn share(&mut self, at: Spot, name: &str, args: &[Arg]) -> Check<Typed> {
@@ -325,9 +271,6 @@ impl Checker {
     }
 }
 
-/// Windows of a period kept per key: a week of 5m windows, or a month of 1h ones.
-const PERIOD_WINDOWS_MAX: i64 = 2_016;
-
 /// The one argument of an aggregate, if it is a series.
 fn over_series(args: &[Arg]) -> Option<&SelectorTerm> {
     match args {
@@ -336,7 +279,7 @@ fn over_series(args: &[Arg]) -> Option<&SelectorTerm> {
     }
 }
 
-fn duration(term: &Term) -> Check<Span> {
+pub(super) fn duration(term: &Term) -> Check<Span> {
     let TermKind::Number(literal) = &term.kind else {
         return Err(ExprError::new(term.at, "expected a duration such as 24h"));
     };

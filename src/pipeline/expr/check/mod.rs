@@ -4,6 +4,7 @@
 //! compared with; the engine never looks at a unit again.
 
 mod call;
+mod past;
 mod selector;
 mod typed;
 
@@ -37,7 +38,7 @@ pub struct Checker {
     pub views: Vec<ViewSpec>,
     /// Metric of a rule written as in runbooks: `p99 > 1000ms` with `metric:`.
     pub metric: Option<String>,
-    /// Where the rule's conditions with a memory are numbered.
+    /// Where the parts of the rule that have a memory are numbered.
     pub places: u32,
     /// Names that expressions read, for hints and order.
     pub reads: Vec<(Arc<str>, crate::core::Span)>,

@@ -1,0 +1,99 @@
+//! What is normal: the centre of some past windows, and how far they lie apart.
+//!
+//! Intuition: a change must exceed the spread from window to window. A few windows may lie together by
+//! chance, so a small spread is mixed with what is usual: 1 % of the centre, worth four windows; and no
+//! window is known better than its own sampling error.
+//! Formula: s² = max(v², (4 (0.01 m)² + (B − 1) v²) / (B + 3), SE²) with v = max(1.4826 MAD, sd of what is
+//! within ten spreads);
+//! T = (x − m) / √(s² (1 + 1/B) + max(0, SE_x² − SE²)).
+//! Rejected: a bare MAD (zero for steady metrics, and 40 % off with eight windows), half the standard
+//! deviation as floor (in simulated unchanged deployments it alarms twice as often), and the sampling
+//! error alone (it calls a quarter of all unchanged windows changed).
+//! Cost: O(B).
+
+use super::{mean_and_deviation, median, robust_spread};
+use serde::{Deserialize, Serialize};
+
+/// The usual spread, as a share of the centre, and the windows that it is worth.
+const USUAL_SPREAD: f64 = 0.01;
+const USUAL_WINDOWS: f64 = 4.0;
+
+/// No window counts for more than so many spreads: one that was thirty times as slow must not hide the next.
+const REACH: f64 = 10.0;
+
+/// Centre and spread of one statistic.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    pub center: f64,
+    pub spread: f64,
+    /// Sampling error of one window that is usual; 0 where it is not known.
+    pub error: f64,
+    pub windows: usize,
+}
+
+impl Level {
+    /// `error`: see there. `None` without any window.
+    pub fn learn(values: &[f64], error: f64) -> Option<Level> {
+        let windows = values.len();
+        if windows == 0 {
+            return None;
+        }
+        let center = median(&mut values.to_vec());
+        let (robust, usual) = (robust_spread(values, center), USUAL_SPREAD * center.abs());
+        let reach = REACH * robust.max(usual).max(error);
+        let within: Vec<f64> = match reach > 0.0 {
+            true => values.iter().map(|value| value.clamp(center - reach, center + reach)).collect(),
+            false => values.to_vec(),
+        };
+        let seen = robust.max(mean_and_deviation(&within).1);
+        let freedom = windows as f64 - 1.0;
+        let mixed = (USUAL_WINDOWS * usual * usual + freedom * seen * seen) / (USUAL_WINDOWS + freedom);
+        Some(Level { center, spread: mixed.sqrt().max(seen).max(error), error, windows })
+    }
+
+    /// How many spreads a window lies above the centre; `error`: its own sampling error.
+    pub fn distance(&self, value: f64, error: f64) -> f64 {
+        let worse = (error * error - self.error * self.error).max(0.0);
+        let variance = self.spread * self.spread * (1.0 + 1.0 / self.windows as f64) + worse;
+        if variance > 0.0 { (value - self.center) / variance.sqrt() } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dice::Dice;
+    use super::super::tails::student_limit;
+    use super::*;
+
+    #[test]
+    fn order_and_unit_of_windows_do_not_matter_and_one_outlier_hardly() {
+        let values = [10.0, 11.0, 9.0, 10.5, 9.5, 10.2, 9.8, 10.1, 9.9, 10.0];
+        let level = Level::learn(&values, 0.0).expect("windows");
+        let mut turned = values;
+        turned.reverse();
+        assert_eq!(Level::learn(&turned, 0.0).map(|other| other.center), Some(level.center));
+        let scaled = Level::learn(&values.map(|value| value * 1_000.0), 0.0).expect("windows");
+        assert!((scaled.distance(12_000.0, 0.0) - level.distance(12.0, 0.0)).abs() < 1e-9);
+        let mut spoiled = values;
+        spoiled[3] = 1e6;
+        let spoiled = Level::learn(&spoiled, 0.0).expect("windows");
+        assert!((9.8..=10.2).contains(&spoiled.center) && spoiled.spread < 3.0 * level.spread);
+    }
+
+    /// Anchor: at most 1.2 alpha for every length of the baseline.
+    #[test]
+    fn unchanged_windows_pass_the_limit_no_more_often_than_stated() {
+        let (alpha, nulls) = (1e-2, 40_000);
+        for windows in [8usize, 12, 24, 48, 200] {
+            let (mut dice, mut passed) = (Dice(windows as u64), 0);
+            let limit = student_limit(alpha, windows as f64 - 1.0);
+            for _ in 0..nulls {
+                let past: Vec<f64> = (0..windows).map(|_| 100.0 + 5.0 * dice.normal()).collect();
+                let level = Level::learn(&past, 0.0).expect("windows");
+                passed += u32::from(level.distance(100.0 + 5.0 * dice.normal(), 0.0) > limit);
+            }
+            let share = f64::from(passed) / f64::from(nulls);
+            assert!(share <= 1.2 * alpha, "{windows} windows: {share}, limit {limit}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Detectors: what is unusual, by how much, and more than by chance.
+//!
+//! Intuition: the unit of replication is the window, not the request: a detector compares one window
+//! with the windows before it, and takes what is normal from their spread. Invariant: pure functions of
+//! numbers; no state, no time, so equal windows give equal answers. One method a file; each file's head
+//! has the formula, the cost and what was rejected. Elementary functions come from `libm`, as those of
+//! platforms differ in the last bit.
+
+pub mod anomaly;
+pub mod baseline;
+pub mod changepoint;
+pub mod correlation;
+pub mod counts;
+pub mod cusum;
+pub mod fdr;
+pub mod learned;
+pub mod regression;
+pub mod tails;
+pub mod trend;
+pub mod zscore;
+
+/// MAD × this estimates the standard deviation of a normal distribution.
+pub const MAD_TO_SIGMA: f64 = 1.482_602_218_505_602;
+
+/// The middle of some values; of an even number, the mean of the two in the middle. 0 for none.
+/// Reorders them; O(n).
+pub fn median(values: &mut [f64]) -> f64 {
+    let (len, middle) = (values.len(), values.len() / 2);
+    if len == 0 {
+        return 0.0;
+    }
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    if len % 2 == 1 {
+        return *upper;
+    }
+    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (lower + *upper) / 2.0
+}
+
+/// Median of the distances from `center`, times [`MAD_TO_SIGMA`].
+pub fn robust_spread(values: &[f64], center: f64) -> f64 {
+    let mut distances: Vec<f64> = values.iter().map(|value| (value - center).abs()).collect();
+    median(&mut distances) * MAD_TO_SIGMA
+}
+
+/// Mean and standard deviation with n − 1; the latter is 0 for fewer than two values.
+pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count.max(1.0);
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    (mean, if values.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
+}
+
+/// The value of rank `ceil(q × n)` of ascending values; 0 for none.
+pub fn quantile_of_sorted(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0.0)
+}
+
+/// The correlation of neighbours; 0 where nothing varies.
+pub fn lag_one(values: &[f64]) -> f64 {
+    let (mean, _) = mean_and_deviation(values);
+    let product = |pair: &[f64]| (pair[0] - mean) * (pair[1] - mean);
+    let variance: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    if variance > 0.0 { values.windows(2).map(product).sum::<f64>() / variance } else { 0.0 }
+}
+
+/// How much larger the variance of a mean is because neighbours resemble each other: (1 + r) / (1 − r) with
+/// the lag-1 correlation r, corrected for its bias r + (1 + 3r) / n and kept within 0 and 0.9.
+pub fn long_run_factor(values: &[f64]) -> f64 {
+    let raw = lag_one(values);
+    if raw == 0.0 {
+        return 1.0;
+    }
+    let r = (raw + (1.0 + 3.0 * raw) / values.len() as f64).clamp(0.0, 0.9);
+    (1.0 + r) / (1.0 - r)
+}
+
+/// A generator with a seed, for simulations of what happens when nothing happens.
+#[cfg(test)]
+pub(crate) mod dice {
+    /// SplitMix64.
+    pub struct Dice(pub u64);
+
+    impl Dice {
+        pub fn uniform(&mut self) -> f64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        }
+
+        /// Box and Muller.
+        pub fn normal(&mut self) -> f64 {
+            let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+            radius * (std::f64::consts::TAU * self.uniform()).cos()
+        }
+
+        pub fn exponential(&mut self) -> f64 {
+            -(1.0 - self.uniform()).ln()
+        }
+
+        /// `n` values with lag-1 correlation `r` and standard deviation 1.
+        pub fn correlated(&mut self, n: usize, r: f64) -> Vec<f64> {
+            let mut value = self.normal();
+            let step = |dice: &mut Dice, value: &mut f64| {
+                *value = r * *value + (1.0 - r * r).sqrt() * dice.normal();
+                *value
+            };
+            (0..n).map(|_| step(self, &mut value)).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_spreads_are_those_of_sorted_values() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert_eq!(median(&mut []), 0.0);
+        assert!((robust_spread(&[1.0, 2.0, 3.0, 4.0, 100.0], 3.0) - MAD_TO_SIGMA).abs() < 1e-12);
+        let (mean, deviation) = mean_and_deviation(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+        assert!((mean - 5.0).abs() < 1e-12 && (deviation - (32.0f64 / 7.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn correlated_neighbours_widen_the_mean() {
+        let mut dice = dice::Dice(1);
+        let (white, red) = (dice.correlated(5_000, 0.0), dice.correlated(5_000, 0.5));
+        assert!((long_run_factor(&white) - 1.0).abs() < 0.1);
+        assert!((long_run_factor(&red) - 3.0).abs() < 0.3);
+        assert_eq!(long_run_factor(&[1.0; 9]), 1.0);
+    }
+}

@@ -1,0 +1,87 @@
+//! `zscore`, `robust_z`, `upper`, `lower`: distances in units of the past's spread.
+//!
+//! Formula: z = (x − mean) / sd with n − 1; robust: (x − median) / max(1.4826 MAD, sd / 2, 1 % of the
+//! median); bounds: mean ± k sd. Rejected: a bare MAD, which is zero for metrics that are mostly constant.
+//! With few windows |z| > 3 is commoner than a table of the normal distribution says (4 % with twelve), so
+//! rules that page should ask `regression` or `anomaly`. Cost: O(n) once a closed window.
+
+use super::{mean_and_deviation, median, robust_spread};
+use serde::{Deserialize, Serialize};
+
+/// Fewer windows have no spread.
+pub const WINDOWS_MIN: usize = 5;
+
+/// The robust scale is never below this share of the median.
+const SCALE_MIN: f64 = 0.01;
+
+/// Centre and spread of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    pub mean: f64,
+    pub deviation: f64,
+    pub median: f64,
+    pub scale: f64,
+    pub windows: usize,
+}
+
+impl Reference {
+    pub fn learn(past: &[f64]) -> Option<Reference> {
+        if past.len() < WINDOWS_MIN {
+            return None;
+        }
+        let (mean, deviation) = mean_and_deviation(past);
+        let middle = median(&mut past.to_vec());
+        let scale = robust_spread(past, middle).max(deviation / 2.0).max(SCALE_MIN * middle.abs());
+        Some(Reference { mean, deviation, median: middle, scale, windows: past.len() })
+    }
+
+    /// `None` where the past has no spread and the value is another one.
+    pub fn z(&self, value: f64) -> Option<f64> {
+        ratio(value - self.mean, self.deviation)
+    }
+
+    /// `None` where the past is nothing but zeros and the value is another one.
+    pub fn robust_z(&self, value: f64) -> Option<f64> {
+        ratio(value - self.median, self.scale)
+    }
+
+    /// Mean plus `k` standard deviations; minus for the lower bound.
+    pub fn bound(&self, k: f64) -> f64 {
+        self.mean + k * self.deviation
+    }
+}
+
+fn ratio(distance: f64, scale: f64) -> Option<f64> {
+    if distance == 0.0 {
+        return Some(0.0);
+    }
+    (scale > 0.0).then(|| distance / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_in_units_of_the_spread() {
+        let past = [8.0, 9.0, 10.0, 11.0, 12.0];
+        let reference = Reference::learn(&past).expect("enough windows");
+        let deviation = 2.5f64.sqrt();
+        assert!((reference.z(13.0).expect("a spread") - 3.0 / deviation).abs() < 1e-12);
+        assert!((reference.bound(-2.0) - (10.0 - 2.0 * deviation)).abs() < 1e-12);
+        assert!(
+            (reference.robust_z(13.0).expect("a scale") - 3.0 / deviation.max(super::super::MAD_TO_SIGMA))
+                .abs()
+                < 0.2
+        );
+        assert_eq!(Reference::learn(&past[..4]), None);
+    }
+
+    #[test]
+    fn a_constant_past_has_no_z_but_a_robust_one() {
+        let reference = Reference::learn(&[100.0; 20]).expect("enough windows");
+        assert_eq!((reference.z(100.0), reference.z(101.0)), (Some(0.0), None));
+        assert_eq!(reference.robust_z(103.0), Some(3.0));
+        assert_eq!(Reference::learn(&[0.0; 20]).and_then(|zeros| zeros.robust_z(1.0)), None);
+    }
+}

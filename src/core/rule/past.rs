@@ -1,0 +1,377 @@
+//! Functions over past windows: which windows count, what is learned of them, what this one is against it.
+//!
+//! Intuition: what is normal changes when a window is sealed, what is now changes all the time. So what was
+//! learned is kept until the windows change, and an evaluation only compares. Invariant: what is kept for
+//! speed ([`Memos`]) follows from the windows; what a firing alert is compared with ([`Frozen`]) is state,
+//! because an alert must not teach the baseline that it is normal.
+//! Rejected: learning at each evaluation (a sort a second and key).
+
+use super::super::alert::Unknown;
+use super::super::alert::transition::Baseline;
+use super::super::detect::{anomaly, correlation, regression, trend, zscore};
+use super::super::key::KeyId;
+use super::super::time::{Span, Timestamp};
+use super::super::view;
+use super::ast::{Correlation, Function, Past, Period};
+use super::evaluate::Scope;
+use regression::Window;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// What was learned of some windows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Learned {
+    Regression(regression::Reference),
+    Anomaly { reference: anomaly::Reference, peak: f64 },
+    Spread(zscore::Reference),
+    Trend(trend::Trend),
+    Correlation(correlation::Correlation),
+}
+
+/// With where the windows end that it was learned of, and how many there were.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Version {
+    learned: Learned,
+    end: Timestamp,
+    windows: usize,
+}
+
+/// Whose function it is: a rule or a record, by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reader {
+    Rule(u32),
+    Record(u32),
+}
+
+/// What is kept for speed: by reader, place within it, and key.
+#[derive(Debug, Default)]
+pub struct Memos(HashMap<(Reader, u32), OfKeys, foldhash::fast::FixedState>);
+
+type OfKeys = HashMap<KeyId, Memo, foldhash::fast::FixedState>;
+
+/// `None`: too few windows.
+#[derive(Debug)]
+struct Memo {
+    of: MemoOf,
+    version: Option<Version>,
+}
+
+/// What it was learned of; another one is out of date.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct MemoOf {
+    /// Where the newest window ends, and how many there may be before it.
+    end: Timestamp,
+    reach: i64,
+    changes: u32,
+    min_count: u64,
+    learns_from: u32,
+}
+
+impl Memos {
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub fn forget(&mut self, key: KeyId) {
+        self.0.values_mut().for_each(|keys| drop(keys.remove(&key)));
+    }
+}
+
+/// What the alerts of one rule keep their baselines from learning.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Frozen {
+    /// What a pending or firing key is compared with as long as it is.
+    versions: BTreeMap<(u32, KeyId), Version>,
+    keys: BTreeMap<KeyId, Lessons>,
+}
+
+/// Which windows of one key teach nothing.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Lessons {
+    /// Times of alerts, the newest last; its end is MAX while it fires.
+    left_out: Vec<(Timestamp, Timestamp)>,
+    /// A change was accepted: what was before it is no baseline any more.
+    since: Option<Timestamp>,
+    /// Counts changes of the above.
+    changes: u32,
+}
+
+/// Alerts of one key whose windows are left out; what is older has left most periods.
+const EPISODES_MAX: usize = 64;
+
+impl Frozen {
+    /// An alert of this key began to be pending at a grid point.
+    pub fn begin(&mut self, key: KeyId, started_at: Timestamp) {
+        let lessons = self.keys.entry(key).or_default();
+        if lessons.left_out.len() >= EPISODES_MAX {
+            lessons.left_out.remove(0);
+        }
+        lessons.left_out.push((started_at, Timestamp::MAX));
+        lessons.changes += 1;
+    }
+
+    /// It ended at a grid point; without one it never fired.
+    pub fn end(&mut self, key: KeyId, at: Option<Timestamp>) {
+        self.versions.retain(|(_, owner), _| *owner != key);
+        let Some(lessons) = self.keys.get_mut(&key) else { return };
+        let newest = lessons.left_out.pop_if(|(_, to)| *to == Timestamp::MAX);
+        lessons.left_out.extend(newest.zip(at).map(|((from, _), at)| (from, at)));
+        lessons.changes += 1;
+    }
+
+    /// Somebody accepted what changed: from `since` on it is normal.
+    pub fn accept(&mut self, key: KeyId, since: Timestamp) {
+        self.versions.retain(|(_, owner), _| *owner != key);
+        let lessons = self.keys.entry(key).or_default();
+        lessons.left_out.clear();
+        lessons.since = Some(since);
+        lessons.changes += 1;
+    }
+
+    pub fn forget(&mut self, key: KeyId) {
+        self.versions.retain(|(_, owner), _| *owner != key);
+        self.keys.remove(&key);
+    }
+
+    /// Whether a window teaches what is normal.
+    fn teaches(&self, key: KeyId, start: Timestamp, window: Span) -> bool {
+        let Some(lessons) = self.keys.get(&key) else { return true };
+        let is_left_out =
+            |(from, to): &(Timestamp, Timestamp)| start + window > *from - window && start < *to;
+        lessons.since.is_none_or(|since| start >= since) && !lessons.left_out.iter().any(is_left_out)
+    }
+
+    fn changes(&self, key: KeyId) -> u32 {
+        self.keys.get(&key).map_or(0, |lessons| lessons.changes)
+    }
+}
+
+impl Scope<'_> {
+    pub(super) fn past(&mut self, asked: &Past) -> Result<f64, Unknown> {
+        // What is looked at is the trailing window; a line needs only what is behind it.
+        let now = self.aggregate(asked.current, asked.aggregate, self.at);
+        let is_line = matches!(
+            asked.function,
+            Function::Trend | Function::Forecast { .. } | Function::Upper { .. } | Function::Lower { .. }
+        );
+        let now = if is_line { now.unwrap_or(0.0) } else { now? };
+        let version = self.version(asked)?;
+        match version.learned {
+            Learned::Regression(reference) => Ok(self.judge(asked, now, &reference, &version)),
+            Learned::Anomaly { reference, peak } => {
+                let score = reference.score(now);
+                // One that is told already lasts as long as it does.
+                Ok(if self.is_active { score } else { anomaly::after_peak(score, peak) })
+            }
+            Learned::Spread(reference) => {
+                self.notes.baseline = spread_evidence(&reference, version.end);
+                let distance = match asked.function {
+                    Function::ZScore => reference.z(now),
+                    Function::RobustZ => reference.robust_z(now),
+                    Function::Upper { k } => Some(reference.bound(k)),
+                    Function::Lower { k } => Some(reference.bound(-k)),
+                    _ => None,
+                };
+                distance.ok_or(Unknown::DivisionByZero)
+            }
+            Learned::Trend(trend) => Ok(self.follow(asked, &trend, version.end)),
+            Learned::Correlation(_) => Err(Unknown::NoBaseline),
+        }
+    }
+
+    pub(super) fn correlation(&mut self, asked: &Correlation) -> Result<f64, Unknown> {
+        for side in [&asked.a, &asked.b] {
+            // For the number of observations and the newest of them.
+            self.aggregate(side.current, side.aggregate, self.at)?;
+        }
+        let of = self.memo_of(&asked.a);
+        let of =
+            MemoOf { changes: of.changes + self.views[asked.b.baseline as usize].changes(self.key), ..of };
+        let version = self.remembered(asked.a.place, of, |scope| {
+            let (a, b) = (scope.windows(&asked.a, of.end), scope.windows(&asked.b, of.end));
+            let b: BTreeMap<i64, f64> = b.into_iter().map(|(index, window)| (index, window.value)).collect();
+            let pair = |(index, window): &(i64, Window)| Some((window.value, *b.get(index)?));
+            let pairs: Vec<(f64, f64)> = a.iter().filter_map(pair).collect();
+            let learned = correlation::Correlation::learn(&pairs)?;
+            Some((Learned::Correlation(learned), learned.windows))
+        });
+        let (Learned::Correlation(found), end) =
+            version.map(|v| (v.learned, v.end)).ok_or(Unknown::NoBaseline)?
+        else {
+            return Err(Unknown::NoBaseline);
+        };
+        self.notes.baseline = Baseline {
+            version: Some(format!("{}@{end}", found.windows)),
+            windows: Some(found.windows),
+            p: Some(found.p),
+            ..Baseline::default()
+        };
+        Ok(found.rho)
+    }
+
+    /// What this window is compared with: while the key is pending or fires, what it was when it began to.
+    fn version(&mut self, asked: &Past) -> Result<Version, Unknown> {
+        let frozen = self.frozen.versions.get(&(asked.place, self.key)).copied();
+        if let (true, Some(frozen)) = (self.is_active, frozen) {
+            return Ok(frozen);
+        }
+        let of = self.memo_of(asked);
+        let version = self.remembered(asked.place, of, |scope| {
+            let windows = scope.windows(asked, of.end);
+            Some((learn(asked, &windows, of.end)?, windows.len()))
+        });
+        let version = version.ok_or(Unknown::NoBaseline)?;
+        if self.is_active {
+            self.frozen.versions.insert((asked.place, self.key), version);
+        }
+        Ok(version)
+    }
+
+    fn remembered(
+        &mut self,
+        place: u32,
+        of: MemoOf,
+        learn: impl FnOnce(&Self) -> Option<(Learned, usize)>,
+    ) -> Option<Version> {
+        let known = self.memos.0.get(&(self.reader, place)).and_then(|keys| keys.get(&self.key));
+        if let Some(memo) = known.filter(|memo| memo.of == of) {
+            return memo.version;
+        }
+        let end = of.end;
+        let version = learn(self).map(|(learned, windows)| Version { learned, end, windows });
+        self.memos.0.entry((self.reader, place)).or_default().insert(self.key, Memo { of, version });
+        version
+    }
+
+    /// The windows that a function looks back on.
+    fn memo_of(&self, asked: &Past) -> MemoOf {
+        let start = self.views[asked.current as usize].oldest_start(self.at);
+        let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
+        let oldest = (end - asked.period.reach()).ceil(asked.window);
+        MemoOf {
+            end: end.floor(asked.window),
+            reach: end.index(asked.window) - oldest.index(asked.window),
+            changes: self.views[asked.baseline as usize].changes(self.key),
+            min_count: self.notes.min_count,
+            learns_from: self.frozen.changes(self.key),
+        }
+    }
+
+    fn windows(&self, asked: &Past, end: Timestamp) -> Vec<(i64, Window)> {
+        let last = end.index(asked.window) - 1;
+        let view = &self.views[asked.baseline as usize];
+        let is_counted = asked.aggregate.is_zero_of_nothing();
+        let mut windows = Vec::new();
+        for (from, to) in spans(asked.period, end, asked.window) {
+            let (first, to) = (from.ceil(asked.window).index(asked.window), to.index(asked.window) - 1);
+            windows.extend(view.past(self.key, first, to.min(last)));
+        }
+        windows.retain(|(index, window)| {
+            let start = Timestamp::clamped(index * asked.window.ms());
+            (is_counted || window.count >= self.notes.min_count.max(1))
+                && !self.gaps.touch(start, start + asked.window)
+                && self.frozen.teaches(self.key, start, asked.window)
+        });
+        windows
+    }
+
+    fn judge(&mut self, asked: &Past, now: f64, reference: &regression::Reference, version: &Version) -> f64 {
+        let above = self.views[asked.baseline as usize].tail_begin(self.key);
+        let profile = match above {
+            Some(_) => view::profile(self.views, asked.current, self.key, self.at, above),
+            None => None,
+        };
+        let count = view::totals(self.views, asked.current, self.key, self.at).count;
+        let verdict = reference.judge(&Window { count, value: now, profile }, asked.side);
+        self.notes.baseline = Baseline {
+            version: Some(format!("{}@{}", version.windows, version.end)),
+            median: Some(reference.asked.center),
+            spread: Some(reference.asked.spread),
+            windows: Some(version.windows),
+            score: Some(verdict.score),
+            limit: Some(verdict.limit),
+            by: Some(verdict.by.into()),
+            ..Baseline::default()
+        };
+        match asked.function {
+            Function::RegressionScore => verdict.ratio(),
+            _ => verdict.change,
+        }
+    }
+
+    /// The line's time is in hours from where the newest window ends.
+    fn follow(&mut self, asked: &Past, trend: &trend::Trend, end: Timestamp) -> f64 {
+        let (low, high) = trend.interval;
+        self.notes.baseline = Baseline {
+            version: Some(format!("{}@{end}", trend.windows)),
+            windows: Some(trend.windows),
+            p: Some(trend.p),
+            interval: Some([low, high]),
+            ..Baseline::default()
+        };
+        match asked.function {
+            Function::Forecast { ahead } => trend.at(hours(self.at + ahead - end)),
+            _ => trend.slope,
+        }
+    }
+}
+
+fn hours(span: Span) -> f64 {
+    span.ms() as f64 / 3_600_000.0
+}
+
+fn spread_evidence(reference: &zscore::Reference, end: Timestamp) -> Baseline {
+    Baseline {
+        version: Some(format!("{}@{end}", reference.windows)),
+        median: Some(reference.median),
+        mean: Some(reference.mean),
+        spread: Some(reference.deviation),
+        windows: Some(reference.windows),
+        ..Baseline::default()
+    }
+}
+
+/// Learns what a function needs of some windows; `None` with too few.
+fn learn(asked: &Past, windows: &[(i64, Window)], end: Timestamp) -> Option<Learned> {
+    let values = || windows.iter().map(|(_, window)| window.value).collect::<Vec<f64>>();
+    Some(match asked.function {
+        Function::Regression | Function::RegressionScore => {
+            let past: Vec<Window> = windows.iter().map(|(_, window)| *window).collect();
+            Learned::Regression(regression::Reference::learn(&past, false)?)
+        }
+        Function::Anomaly => {
+            let values = values();
+            let reference = anomaly::Reference::learn(&values)?;
+            Learned::Anomaly { reference, peak: reference.peak(&values) }
+        }
+        Function::ZScore | Function::RobustZ | Function::Upper { .. } | Function::Lower { .. } => {
+            Learned::Spread(zscore::Reference::learn(&values())?)
+        }
+        Function::Trend | Function::Forecast { .. } => {
+            // A window stands for its middle.
+            let hour = |index: i64| {
+                (index - end.index(asked.window)) as f64 * hours(asked.window) + hours(asked.window) / 2.0
+            };
+            let points: Vec<(f64, f64)> =
+                windows.iter().map(|(index, window)| (hour(*index), window.value)).collect();
+            Learned::Trend(trend::Trend::learn(&points)?)
+        }
+    })
+}
+
+/// The spans of time that a period means, oldest first, for windows that end by `end`.
+fn spans(period: Period, end: Timestamp, window: Span) -> Vec<(Timestamp, Timestamp)> {
+    match period {
+        Period::Span(span) => vec![(end - span, end)],
+        Period::Season { every, times } => {
+            // The hour that the current window begins in, some times before; a longer window is one of
+            // its own.
+            let hour = Span::from_hours(1).max(window);
+            let slot = end.floor(hour);
+            (1..=i64::from(times))
+                .rev()
+                .map(|back| (slot - every * back, slot - every * back + hour))
+                .collect()
+        }
+    }
+}

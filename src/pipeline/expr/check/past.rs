@@ -1,0 +1,198 @@
+//! Functions over past windows: what they take, what they give.
+
+use super::super::parse::{Arg, Term, TermKind};
+use super::super::{ExprError, Spot};
+use super::call::duration;
+use super::{Check, Checker, Keys, Measure, Typed, only_terms};
+use crate::core::Span;
+use crate::core::rule::ast::{Aggregate, Correlation, Expr, Function, Past, Period, Side};
+use crate::core::unit::Unit;
+use crate::core::view::{ViewKind, ViewSpec};
+
+/// All of them.
+pub(super) const PAST: [&str; 10] = [
+    "regression",
+    "regression_score",
+    "anomaly",
+    "trend",
+    "forecast",
+    "zscore",
+    "robust_z",
+    "upper",
+    "lower",
+    "correlation",
+];
+
+/// Windows of a period kept per key: two weeks of 5m windows, or half a year of 1h ones. 10 bytes each.
+const PERIOD_WINDOWS_MAX: i64 = 4_096;
+
+/// Windows of a season kept per key: four weeks of 5m windows.
+const SEASON_WINDOWS_MAX: i64 = 8_100;
+
+impl Checker {
+    /// `NAME(aggregate, period, …)`.
+    pub(super) fn past_function(&mut self, at: Spot, name: &str, args: &[Arg], side: Side) -> Check<Typed> {
+        let terms = only_terms(args, at, name)?;
+        match (name, terms.as_slice()) {
+            ("correlation", [a, b, period]) => self.correlation(at, a, b, period),
+            ("forecast", [of, period, ahead]) => {
+                self.past(Function::Forecast { ahead: duration(ahead)? }, of, period, side)
+            }
+            ("upper", [of, period, k]) => self.past(Function::Upper { k: number(k)? }, of, period, side),
+            ("lower", [of, period, k]) => self.past(Function::Lower { k: number(k)? }, of, period, side),
+            (_, [of, period]) if plain(name).is_some() => {
+                // It is one of them.
+                self.past(plain(name).unwrap_or(Function::Regression), of, period, side)
+            }
+            _ => Err(usage(at, name)),
+        }
+    }
+
+    fn past(&mut self, function: Function, of: &Term, period: &Term, side: Side) -> Check<Typed> {
+        let is_profiled = matches!(function, Function::Regression | Function::RegressionScore);
+        let (past, keys) = self.looking_back(function, of, period, side, is_profiled)?;
+        let measure = self.past_measure(&past);
+        Ok(Typed { expr: Expr::Past(Box::new(past)), measure, keys })
+    }
+
+    fn correlation(&mut self, at: Spot, a: &Term, b: &Term, period: &Term) -> Check<Typed> {
+        let (a, keys) = self.looking_back(Function::ZScore, a, period, Side::Above, false)?;
+        let (b, others) = self.looking_back(Function::ZScore, b, period, Side::Above, false)?;
+        if a.window != b.window {
+            let message = format!("the windows differ: {} and {}", a.window, b.window);
+            return Err(ExprError::new(at, message).hint("take the same window for both"));
+        }
+        let keys = keys.meet(others, at)?;
+        let expr = Expr::Correlation(Box::new(Correlation { a, b }));
+        Ok(Typed { expr, measure: Measure::Number, keys })
+    }
+
+    /// An aggregate with the windows before it.
+    fn looking_back(
+        &mut self,
+        function: Function,
+        of: &Term,
+        period: &Term,
+        side: Side,
+        is_profiled: bool,
+    ) -> Check<(Past, Keys)> {
+        let name = function.name();
+        let inner = self.value(of, side)?;
+        let Expr::Aggregate { view: current, aggregate } = inner.expr else {
+            return Err(ExprError::new(of.at, format!("`{name}` takes an aggregate, such as `p95(x[5m])`")));
+        };
+        let spec = self.views[current as usize].clone();
+        let ViewKind::Trailing { window, .. } = spec.kind else {
+            return Err(ExprError::new(of.at, format!("`{name}` takes an aggregate over a window")));
+        };
+        let period = self.period_of(period, window)?;
+        // The shape of the current window is asked for, too, where the past's is.
+        let is_profiled = is_profiled && matches!(aggregate, Aggregate::Quantile(_));
+        let kind = ViewKind::Baseline { window, period: period.reach(), aggregate, is_profiled };
+        let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
+        let baseline = self.view(ViewSpec { kind, has_quantiles, ..spec });
+        let place = self.places;
+        self.places += 1;
+        Ok((Past { function, current, baseline, aggregate, window, period, side, place }, inner.keys))
+    }
+
+    /// What its value is measured in.
+    pub fn past_measure(&self, past: &Past) -> Measure {
+        match past.function {
+            Function::Regression => Measure::Unit(Unit::Ratio),
+            Function::RegressionScore | Function::Anomaly | Function::ZScore | Function::RobustZ => {
+                Measure::Number
+            }
+            // A slope an hour is written in the unit of what rises.
+            Function::Trend | Function::Forecast { .. } | Function::Upper { .. } | Function::Lower { .. } => {
+                self.measure(past.aggregate, &self.views[past.current as usize].selector)
+            }
+        }
+    }
+
+    /// A duration, `season(week, 4)` or `season(day, 7)`.
+    fn period_of(&mut self, term: &Term, window: Span) -> Check<Period> {
+        match &term.kind {
+            TermKind::Call { name, args, .. } if name == "season" => self.season(term.at, args, window),
+            TermKind::Call { name, .. } if name == "deploys" => {
+                Err(ExprError::new(term.at, "`deploys` is not available yet")
+                    .hint("write a duration such as 24h"))
+            }
+            _ => self.period(term, window).map(Period::Span),
+        }
+    }
+
+    fn season(&self, at: Spot, args: &[Arg], window: Span) -> Check<Period> {
+        let usage =
+            || ExprError::new(at, "season takes week or day, and how many of them: `season(week, 4)`");
+        let terms = only_terms(args, at, "season")?;
+        let [every, times] = terms.as_slice() else { return Err(usage()) };
+        let TermKind::Selector(word) = &every.kind else { return Err(usage()) };
+        let every = match word.name.as_deref() {
+            Some("week") => Span::from_hours(24 * 7),
+            Some("day") => Span::from_hours(24),
+            _ => return Err(usage()),
+        };
+        let times = number(times)?;
+        if times < 1.0 || times.fract() != 0.0 {
+            return Err(usage());
+        }
+        let period = Period::Season { every, times: times as u32 };
+        if period.reach().ms() / window.ms() > SEASON_WINDOWS_MAX {
+            let message = format!("{period} has more than {SEASON_WINDOWS_MAX} windows of {window}");
+            return Err(ExprError::new(at, message).hint("take a longer window or fewer of them"));
+        }
+        Ok(period)
+    }
+
+    /// A duration that is a whole number of windows.
+    pub(super) fn period(&mut self, term: &Term, window: Span) -> Check<Span> {
+        let period = duration(term)?;
+        if period.ms() % window.ms() != 0 || period < window {
+            return Err(ExprError::new(term.at, format!("{period} is no multiple of the window {window}")));
+        }
+        if period.ms() / window.ms() > PERIOD_WINDOWS_MAX {
+            let message = format!("{period} has more than {PERIOD_WINDOWS_MAX} windows of {window}");
+            return Err(ExprError::new(term.at, message).hint("take a longer window or a shorter period"));
+        }
+        Ok(period)
+    }
+}
+
+/// Those that take an aggregate and a period, and nothing else.
+fn plain(name: &str) -> Option<Function> {
+    Some(match name {
+        "regression" => Function::Regression,
+        "regression_score" => Function::RegressionScore,
+        "anomaly" => Function::Anomaly,
+        "trend" => Function::Trend,
+        "zscore" => Function::ZScore,
+        "robust_z" => Function::RobustZ,
+        _ => return None,
+    })
+}
+
+fn usage(at: Spot, name: &str) -> ExprError {
+    let text = match name {
+        "correlation" => {
+            "correlation takes two aggregates and a period: `correlation(avg(a[1m]), avg(b[1m]), 30m)`".into()
+        }
+        "forecast" => {
+            "forecast takes an aggregate, a period and how far ahead: `forecast(max(x[5m]), 6h, 4h)`".into()
+        }
+        "upper" | "lower" => {
+            format!(
+                "`{name}` takes an aggregate, a period and how many deviations: `{name}(p95(x[5m]), 24h, 3)`"
+            )
+        }
+        _ => format!("`{name}` takes an aggregate and a period: `{name}(p95(x[5m]), 24h)`"),
+    };
+    ExprError::new(at, text)
+}
+
+fn number(term: &Term) -> Check<f64> {
+    match &term.kind {
+        TermKind::Number(literal) if literal.unit.is_none() => Ok(literal.value),
+        _ => Err(ExprError::new(term.at, "expected a number without a unit, such as 3")),
+    }
+}

@@ -34,7 +34,7 @@ fn sections(text: &str) -> BTreeMap<&str, String> {
     sections
 }
 
-/// Writes out `@every STEP from A to B TEMPLATE` lines.
+/// Writes out `@every STEP from A to B TEMPLATE` lines; ` && ` between several templates.
 fn expand(log: &str) -> String {
     let mut lines = String::new();
     for line in log.lines().filter(|line| !line.trim().is_empty()) {
@@ -48,7 +48,9 @@ fn expand(log: &str) -> String {
         let (_, from, _, to, template) = (word(), instant(word()), word(), instant(word()), word());
         let mut at = from;
         while at < to {
-            let _ = writeln!(lines, "{}", template.replace("$T", &at.to_string()));
+            for template in template.split(" && ") {
+                let _ = writeln!(lines, "{}", template.replace("$T", &at.to_string()));
+            }
             at = at + step;
         }
     }
@@ -142,8 +144,16 @@ fn window_line(window: &serde_json::Value) -> String {
 fn alert_line(alert: &serde_json::Value) -> String {
     let text = |name: &str| alert[name].as_str().unwrap_or("").to_string();
     let at = text("at");
+    let suppressed = match alert["suppressed_by"].as_object() {
+        Some(by) => format!(" by {} {}", by["kind"].as_str().unwrap_or(""), by["id"].as_str().unwrap_or("")),
+        None => String::new(),
+    };
+    let step = match alert["escalation_level"].as_u64() {
+        Some(level) if level > 0 => format!(" step {level} {}", alert["notify"]),
+        _ => String::new(),
+    };
     format!(
-        "alert {} {} {} {} {} {}",
+        "alert {} {} {} {} {} {}{step}{suppressed}",
         &at[11..at.len() - 1],
         text("rule"),
         alert["key"],

@@ -4,6 +4,7 @@
 //! in `wire` are the only place that makes events out of bytes.
 
 use super::identity::Who;
+use super::mute::{Maintenance, Silence};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -52,7 +53,22 @@ pub enum Control {
     /// Somebody takes care of an alert.
     Ack(Ack),
     /// Somebody gives an acknowledgement back.
-    Unack { alert: String, by: String },
+    Unack {
+        alert: String,
+        by: String,
+    },
+    /// Somebody does not want to hear of some alerts for a while.
+    Silence(Silence),
+    Unsilence {
+        id: String,
+        by: String,
+    },
+    /// Somebody works on something: alerts are expected.
+    Maintenance(Maintenance),
+    EndMaintenance {
+        id: String,
+        by: String,
+    },
 }
 
 /// An acknowledgement of one alert.
@@ -64,6 +80,9 @@ pub struct Ack {
     pub why: String,
     #[serde(default)]
     pub until: Option<Timestamp>,
+    /// What changed is normal from now on: baselines begin anew where it began.
+    #[serde(default)]
+    pub accept: bool,
 }
 
 /// One event of a record.

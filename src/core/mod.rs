@@ -9,11 +9,13 @@
 //! [`rule`] (what is judged) and [`alert`] (what becomes of it).
 
 pub mod alert;
+pub mod calendar;
 pub mod counters;
 pub mod detect;
 pub mod duplicates;
 pub mod effect;
 pub mod engine;
+pub mod escalation;
 pub mod event;
 pub mod gap;
 pub mod histogram;
@@ -21,6 +23,7 @@ pub mod identity;
 pub mod interruption;
 pub mod key;
 pub mod limits;
+pub mod mute;
 pub mod packed;
 pub mod pane;
 pub mod partial;

@@ -266,6 +266,8 @@ pub async fn ack<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: 
         why: String,
         #[serde(default)]
         until: Option<String>,
+        #[serde(default)]
+        accept: bool,
     }
     let body: Body = serde_json::from_slice(&body).map_err(|error| Failure::bad(error.to_string()))?;
     let until = match &body.until {
@@ -277,7 +279,7 @@ pub async fn ack<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: 
     let Some(place) = place else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id"));
     };
-    let ack = Control::Ack(Ack { alert: body.alert, by: body.by, why: body.why, until });
+    let ack = Control::Ack(Ack { alert: body.alert, by: body.by, why: body.why, until, accept: body.accept });
     let seq = shared.append(place as u32, Entry::control(&ack)).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }

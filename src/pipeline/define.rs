@@ -13,10 +13,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Sections of a file that this version reads.
-pub const SECTIONS: [&str; 7] = ["version", "metrics", "declare", "pipelines", "record", "rules", "tests"];
+pub const SECTIONS: [&str; 10] = [
+    "version",
+    "metrics",
+    "declare",
+    "pipelines",
+    "record",
+    "rules",
+    "escalations",
+    "maintenance",
+    "inhibit",
+    "tests",
+];
 
 /// Sections of the language that a later version brings.
-const SECTIONS_NOT_YET: [&str; 5] = ["escalations", "maintenance", "inhibit", "health", "receivers"];
+const SECTIONS_NOT_YET: [&str; 2] = ["health", "receivers"];
 
 /// A `record:` series as written, before it is checked.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use super::define::{self, RawRecord};
 use super::diagnostic::Diagnostic;
 use super::expr::check::Checker;
+use super::life::{self, Escalations};
 use super::rule;
 use super::test_case::{self, TestCase};
 use super::tree::File;
@@ -79,6 +80,7 @@ pub fn load_files(texts: Vec<(String, String)>) -> Loaded {
     let mut checker = Checker::default();
     let limits = definitions(&files, &roots, &mut set);
     checker.metrics = set.metrics.clone();
+    checker.escalations = lives(&files, &roots, &mut set);
     set.records = records(&files, &roots, &mut checker);
     set.rules = rules(&files, &roots, &mut checker, &limits);
     let mut tests = Vec::new();
@@ -127,6 +129,24 @@ fn definitions(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) ->
         }
     }
     limits
+}
+
+/// What happens to alerts, before rules refer to it.
+fn lives(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) -> Escalations {
+    let mut escalations = Escalations::new();
+    for (file, root) in files.iter().zip(roots) {
+        let Some(root) = root else { continue };
+        if let Some(node) = define::section(root, "escalations") {
+            life::escalations(file, node, &mut escalations);
+        }
+        if let Some(node) = define::section(root, "maintenance") {
+            life::maintenance(file, node, &mut set.maintenance);
+        }
+        if let Some(node) = define::section(root, "inhibit") {
+            life::inhibits(file, node, &mut set.inhibits);
+        }
+    }
+    escalations
 }
 
 fn records(

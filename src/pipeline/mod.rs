@@ -7,6 +7,7 @@
 pub mod define;
 pub mod diagnostic;
 pub mod expr;
+pub mod life;
 pub mod load;
 pub mod rule;
 pub mod test_case;

@@ -1,5 +1,6 @@
 //! One entry of `rules:`, checked.
 
+use super::diagnostic::nearest;
 use super::expr::check::{Checked, Checker, Typed};
 use super::expr::parse::parse;
 use super::expr::{ExprError, check::Measure};
@@ -7,12 +8,13 @@ use super::tree::File;
 use super::yaml::{Kind, Node, Place};
 use crate::core::Span;
 use crate::core::alert::Severity;
+use crate::core::escalation::Escalation;
 use crate::core::rule::ast::{Cond, Elapsed, Expr};
 use crate::core::rule::{Level, OnUnknown, Reads, Rule, Subject, template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "id",
     "expr",
     "metric",
@@ -28,9 +30,11 @@ const KEYS: [&str; 15] = [
     "labels",
     "summary",
     "runbook",
+    "escalation",
+    "actions_in_maintenance",
 ];
 
-const KEYS_NOT_YET: [&str; 5] = ["escalation", "shadow", "fdr", "actions_in_maintenance", "notify"];
+const KEYS_NOT_YET: [&str; 3] = ["shadow", "fdr", "notify"];
 
 /// The fields of a rule as they stand in the file.
 #[derive(Debug)]
@@ -78,6 +82,8 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
         labels: raw.labels(file),
         summary: raw.summary(file)?,
         runbook: raw.fields.get("runbook").and_then(|node| file.text(node)).map(Into::into),
+        escalation: raw.escalation(file, checker)?,
+        acts_in_maintenance: raw.flag(file, "actions_in_maintenance"),
         unit: unit.and_then(|measure| match measure {
             Measure::Unit(unit) | Measure::Literal(unit) => Some(unit),
             Measure::Number | Measure::Unknown(_) => None,
@@ -308,6 +314,31 @@ impl<'n> Raw<'n> {
         names.filter_map(|(key, value)| Some((key.text.as_str().into(), file.text(value)?.into()))).collect()
     }
 
+    /// The policy that the rule names.
+    fn escalation(&self, file: &File<'_>, checker: &Checker) -> Option<Option<Escalation>> {
+        let Some(node) = self.fields.get("escalation") else { return Some(None) };
+        let name = file.text(node)?;
+        let found = checker.escalations.get(&name).cloned();
+        if found.is_none() {
+            let near = nearest(&name, checker.escalations.keys().map(String::as_str));
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            file.error(node.at, format!("there is no escalation `{name}`"), hint);
+            return None;
+        }
+        Some(found)
+    }
+
+    fn flag(&self, file: &File<'_>, key: &str) -> bool {
+        match self.fields.get(key) {
+            None => false,
+            Some(Node { kind: Kind::Bool(value), .. }) => *value,
+            Some(node) => {
+                file.wrong(node, "true or false");
+                false
+            }
+        }
+    }
+
     fn summary(&self, file: &File<'_>) -> Option<Option<Arc<str>>> {
         let Some(node) = self.fields.get("summary") else { return Some(None) };
         let text = file.text(node)?;
@@ -404,7 +435,7 @@ fn hash(rule: &Rule) -> String {
         &rule.text,
         levels,
         (rule.keep_firing_for, rule.min_count, rule.on_unknown, rule.cooldown),
-        (&rule.labels, &rule.summary, &rule.runbook),
+        (&rule.labels, &rule.summary, &rule.runbook, &rule.escalation),
     );
     let json = serde_json::to_string(&said).unwrap_or_default();
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(json.as_bytes()))

@@ -164,6 +164,10 @@ struct PipelineShape {
     pipelines: Option<BTreeMap<String, serde_json::Value>>,
     record: Option<Vec<RecordShape>>,
     rules: Option<Vec<RuleShape>>,
+    /// Policies by name: steps after so long.
+    escalations: Option<BTreeMap<String, Vec<StepShape>>>,
+    maintenance: Option<Vec<MaintenanceShape>>,
+    inhibit: Option<Vec<InhibitShape>>,
     tests: Option<Vec<serde_json::Value>>,
 }
 
@@ -173,6 +177,45 @@ struct PipelineShape {
 struct RecordShape {
     name: String,
     expr: String,
+}
+
+/// Who is told when nobody has taken care for so long.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct StepShape {
+    after: String,
+    notify: Option<Vec<String>>,
+    escalate_to: Option<String>,
+}
+
+/// Planned time: `start` and `end`, or `schedule` (cron) and `duration`, or Alertmanager's `time_intervals`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct MaintenanceShape {
+    id: String,
+    /// Matchers such as `source=~"db.*"`, over key and rule labels, `rule` and `severity`.
+    r#match: Vec<String>,
+    start: Option<String>,
+    end: Option<String>,
+    schedule: Option<String>,
+    duration: Option<String>,
+    /// An IANA name (UTC).
+    tz: Option<String>,
+    /// Dates on which the schedule begins nothing.
+    except: Option<Vec<String>>,
+    time_intervals: Option<Vec<serde_json::Value>>,
+    /// `mute` (judged, published, not notified) or `suspend` (not judged)
+    mode: Option<String>,
+    reason: Option<String>,
+}
+
+/// Targets are suppressed while a source fires that has the same values of these labels.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct InhibitShape {
+    source: Vec<String>,
+    target: Vec<String>,
+    equal: Option<Vec<String>>,
 }
 
 /// One rule; `expr` with `levels`, or a comparison with `severity`.
@@ -197,4 +240,7 @@ struct RuleShape {
     labels: Option<BTreeMap<String, String>>,
     summary: Option<String>,
     runbook: Option<String>,
+    /// Name of a policy.
+    escalation: Option<String>,
+    actions_in_maintenance: Option<bool>,
 }

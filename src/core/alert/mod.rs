@@ -8,6 +8,7 @@
 //! Rejected: restoring `for` from a query after a restart (the state is in the snapshot), and a
 //! boolean "is firing" per level (levels of one rule are one alert).
 
+pub mod flap;
 pub mod own;
 mod step;
 pub mod transition;
@@ -17,7 +18,7 @@ use super::time::{Span, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-pub use transition::Transition;
+pub use transition::{Suppressed, Transition};
 
 /// How bad it is; ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -159,11 +160,19 @@ pub struct Firing {
     pub seq: u32,
     pub fired_at: Timestamp,
     pub ack: Option<Acknowledged>,
+    /// Steps of the escalation that were taken.
+    pub steps: usize,
+    /// Time since it began to fire, without that in which it was acknowledged.
+    pub unattended: Span,
+    /// What keeps it from being notified, as it was decided last.
+    pub suppressed: Option<Suppressed>,
+    /// Whether it was suppressed from its beginning on: nobody heard of it.
+    pub is_unheard: bool,
 }
 
 impl Firing {
     /// An alert that begins to fire.
-    fn begin(level: usize, at: Timestamp) -> Firing {
+    fn begin(level: usize, at: Timestamp, steps: usize) -> Firing {
         Firing {
             level,
             highest: level,
@@ -172,6 +181,10 @@ impl Firing {
             seq: 0,
             fired_at: at,
             ack: None,
+            steps,
+            unattended: Span::ZERO,
+            suppressed: None,
+            is_unheard: false,
         }
     }
 
@@ -182,7 +195,7 @@ impl Firing {
 
     /// What a pending alert would fire as, for views.
     pub fn pending(instance: &Instance) -> Firing {
-        Firing::begin(instance.met.highest().unwrap_or(0), instance.seen_at)
+        Firing::begin(instance.met.highest().unwrap_or(0), instance.seen_at, 0)
     }
 }
 
@@ -204,6 +217,10 @@ pub enum Change {
     Fall,
     Acknowledged,
     Unacknowledged,
+    /// One or more steps of the escalation.
+    Escalated,
+    Suppressed,
+    Unsuppressed,
     Resolved,
     Stale(StaleCause),
 }
@@ -239,6 +256,14 @@ impl Instance {
     /// Whether it is pending or firing.
     pub fn is_active(&self) -> bool {
         self.phase != Phase::Inactive
+    }
+
+    /// What suppresses it from this grid point on; `is_new`: it began to fire here.
+    pub fn mark(&mut self, cause: Option<Suppressed>, is_new: bool) {
+        if let Phase::Firing(firing) = &mut self.phase {
+            firing.is_unheard = cause.is_some() && (is_new || firing.is_unheard);
+            firing.suppressed = cause;
+        }
     }
 
     /// Counts a transition that was published.

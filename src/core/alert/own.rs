@@ -47,6 +47,7 @@ impl Said {
             evidence: Evidence { inputs: vec![input], window: Window::default(), ..Evidence::default() },
             escalation_level: 0,
             notify: Vec::new(),
+            escalate_to: None,
             acknowledged_by: None,
             suppressed_by: None,
             flapping: false,

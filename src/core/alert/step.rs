@@ -16,7 +16,7 @@ impl Instance {
     /// Takes in the observation at grid point `at`. `counted`: the time since the last step that
     /// counts for timers (interruptions of the log do not).
     pub fn step(&mut self, rule: &Rule, observation: Observation, at: Timestamp, counted: Span) -> Stepped {
-        self.count(counted);
+        self.count(counted, at - self.seen_at);
         self.seen_at = at;
         let mut changes = Vec::new();
         match self.effective(rule, observation) {
@@ -28,6 +28,7 @@ impl Instance {
             Observation::Gone => self.gone(StaleCause::Forgotten, &mut changes),
         }
         self.expire_ack(at, &mut changes);
+        self.escalate(rule, &mut changes);
         Stepped { look_again: self.look_again(rule, at), changes }
     }
 
@@ -39,23 +40,43 @@ impl Instance {
     }
 
     /// Marks a firing alert as taken care of.
-    pub fn acknowledge(&mut self, by: &str, why: &str, until: Option<Timestamp>) -> Option<Change> {
+    pub fn acknowledge(
+        &mut self,
+        by: &str,
+        why: &str,
+        until: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Option<Change> {
+        let since = at - self.seen_at;
         let Phase::Firing(firing) = &mut self.phase else { return None };
         let level = firing.level;
+        if firing.ack.is_none() {
+            firing.unattended += since;
+        }
         firing.ack = Some(Acknowledged { by: by.into(), why: why.into(), until, level });
         Some(Change::Acknowledged)
     }
 
     /// Takes the mark away again.
-    pub fn unacknowledge(&mut self) -> Option<Change> {
+    pub fn unacknowledge(&mut self, at: Timestamp) -> Option<Change> {
+        let since = at - self.seen_at;
         let Phase::Firing(firing) = &mut self.phase else { return None };
+        if firing.ack.is_some() {
+            // The next step counts all of the time since the last one.
+            firing.unattended = firing.unattended - since;
+        }
         firing.ack.take().map(|_| Change::Unacknowledged)
     }
 
     /// Lets the timers run for the time that the last observation held.
-    fn count(&mut self, counted: Span) {
-        if self.unknown.is_some() {
-            self.unknown_for += counted;
+    fn count(&mut self, counted: Span, passed: Span) {
+        if let Phase::Firing(firing) = &mut self.phase
+            && firing.ack.is_none()
+        {
+            firing.unattended += passed;
+        }
+        if let Some((reason, _)) = self.unknown {
+            self.unknown_for += if reason == Unknown::Suspended { Span::ZERO } else { counted };
             return;
         }
         for level in (0..LEVELS_MAX).filter(|level| self.met.has(*level)) {
@@ -82,6 +103,18 @@ impl Instance {
         }
     }
 
+    /// Takes the steps that are due; those that are overdue together are one change. An end stands alone.
+    fn escalate(&mut self, rule: &Rule, changes: &mut Vec<Change>) {
+        let Some(policy) = &rule.escalation else { return };
+        if let Phase::Firing(firing) = &mut self.phase
+            && firing.ack.is_none()
+            && policy.due(firing.unattended) > firing.steps
+        {
+            firing.steps = policy.due(firing.unattended);
+            changes.push(Change::Escalated);
+        }
+    }
+
     fn see(&mut self, value: f64, met: Levels) {
         self.unknown = None;
         self.unknown_for = Span::ZERO;
@@ -96,13 +129,16 @@ impl Instance {
         let full = self.full_level(rule, met);
         match &mut self.phase {
             Phase::Firing(firing) => {
-                let change = firing.judge(rule, met, reset, full);
+                let (change, is_unheard) = (firing.judge(rule, met, reset, full), firing.is_unheard);
                 if matches!(change, Some(Change::Resolved)) {
-                    self.end(rule.cooldown, at);
+                    self.end(rule.cooldown, is_unheard, at);
                 }
                 changes.extend(change);
             }
-            Phase::Inactive | Phase::Pending => self.not_firing(met, full, at, changes),
+            Phase::Inactive | Phase::Pending => {
+                let steps = rule.escalation.as_ref().map_or(0, |policy| policy.due(Span::ZERO));
+                self.not_firing(met, full, (at, steps), changes);
+            }
         }
     }
 
@@ -113,7 +149,13 @@ impl Instance {
         (0..rule.levels.len()).rev().find(is_full)
     }
 
-    fn not_firing(&mut self, met: Levels, full: Option<usize>, at: Timestamp, changes: &mut Vec<Change>) {
+    fn not_firing(
+        &mut self,
+        met: Levels,
+        full: Option<usize>,
+        (at, steps): (Timestamp, usize),
+        changes: &mut Vec<Change>,
+    ) {
         if met.is_empty() {
             self.phase = Phase::Inactive;
             return;
@@ -127,7 +169,7 @@ impl Instance {
             && !is_cooling
         {
             self.cooldown_until = None;
-            self.phase = Phase::Firing(Firing::begin(level, at));
+            self.phase = Phase::Firing(Firing::begin(level, at, steps));
             changes.push(Change::Firing);
         }
     }
@@ -140,8 +182,8 @@ impl Instance {
                 self.phase = Phase::Inactive;
                 self.forget_timers();
             }
-            Phase::Firing(_) if clear_after(rule).is_some_and(|max| self.unknown_for > max) => {
-                self.end(rule.cooldown, at);
+            Phase::Firing(firing) if clear_after(rule).is_some_and(|max| self.unknown_for > max) => {
+                self.end(rule.cooldown, firing.is_unheard, at);
                 changes.push(Change::Stale(StaleCause::UnknownTooLong(reason)));
             }
             _ => {}
@@ -158,9 +200,10 @@ impl Instance {
         self.forget_timers();
     }
 
-    fn end(&mut self, cooldown: Span, at: Timestamp) {
+    /// Of what nobody heard there is nothing to cool down from.
+    fn end(&mut self, cooldown: Span, is_unheard: bool, at: Timestamp) {
         self.phase = Phase::Inactive;
-        self.cooldown_until = cooldown.is_positive().then(|| at + cooldown);
+        self.cooldown_until = (cooldown.is_positive() && !is_unheard).then(|| at + cooldown);
         self.forget_timers();
     }
 
@@ -197,6 +240,8 @@ impl Instance {
             }
             (Phase::Firing(firing), unknown) => {
                 let ack = firing.ack.as_ref().and_then(|ack| ack.until);
+                let policy = rule.escalation.as_ref().filter(|_| firing.ack.is_none());
+                let next = policy.and_then(|policy| policy.next(firing.steps, firing.unattended));
                 let timer = match unknown {
                     Some(_) => clear_after(rule).map(over),
                     None if firing.held.is_empty() => Some(at + (rule.keep_firing_for - firing.not_met_for)),
@@ -205,7 +250,7 @@ impl Instance {
                         higher.filter(|level| self.met.has(*level)).filter_map(|l| pending_left(&l)).min()
                     }
                 };
-                timer.into_iter().chain(ack).min()
+                timer.into_iter().chain(ack).chain(next.map(|left| at + left)).min()
             }
         }
     }

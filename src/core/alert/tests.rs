@@ -27,6 +27,8 @@ fn rule() -> Rule {
         labels: Default::default(),
         summary: None,
         runbook: None,
+        escalation: None,
+        acts_in_maintenance: false,
         unit: None,
         views: Vec::new(),
         reads: Default::default(),
@@ -131,7 +133,10 @@ fn a_pending_alert_that_is_unknown_for_too_long_is_dropped() {
 fn an_acknowledgement_ends_with_its_time_or_with_a_rise() {
     let rule = rule();
     let (mut instance, _) = story(&rule, &[(0, 20.0), (60, 20.0)]);
-    assert_eq!(instance.acknowledge("ann", "on it", None), Some(Change::Acknowledged));
+    assert_eq!(
+        instance.acknowledge("ann", "on it", None, Timestamp::clamped(60_000)),
+        Some(Change::Acknowledged)
+    );
     let step = |instance: &mut Instance, secs: i64, value| {
         let at = Timestamp::clamped(secs * 1_000);
         let counted = at - instance.seen_at;
@@ -140,7 +145,7 @@ fn an_acknowledgement_ends_with_its_time_or_with_a_rise() {
     assert_eq!(step(&mut instance, 70, 60.0), []);
     assert_eq!(step(&mut instance, 90, 60.0), [Change::Rise]);
     assert_eq!(instance.firing().and_then(|firing| firing.ack.clone()), None);
-    instance.acknowledge("ann", "", Some(Timestamp::clamped(100_000)));
+    instance.acknowledge("ann", "", Some(Timestamp::clamped(100_000)), Timestamp::clamped(90_000));
     assert_eq!(step(&mut instance, 95, 20.0), [Change::Fall]);
     assert_eq!(step(&mut instance, 100, 20.0), [Change::Unacknowledged]);
 }

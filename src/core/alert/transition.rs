@@ -53,6 +53,10 @@ pub struct Transition {
     pub evidence: Evidence,
     pub escalation_level: u32,
     pub notify: Vec<String>,
+    /// Whom the current step hands it to, in words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Option<String>")]
+    pub escalate_to: Option<Arc<str>>,
     pub acknowledged_by: Option<String>,
     pub suppressed_by: Option<Suppressed>,
     pub flapping: bool,

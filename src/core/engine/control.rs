@@ -18,18 +18,31 @@ use std::sync::Arc;
 
 impl Engine {
     pub(super) fn control(&mut self, control: &Control, out: &mut Effects) {
+        self.wake_grid();
         match control {
             Control::Rules(rules) => self.load(RuleSet::clone(rules), out),
             Control::Ack(ack) => self.acknowledge(ack, out),
-            Control::Unack { alert, .. } => self.change_alert(alert, out, |i| i.unacknowledge()),
+            Control::Unack { alert, .. } => {
+                let now = self.now;
+                self.change_alert(alert, out, |instance| instance.unacknowledge(now));
+            }
+            Control::Silence(silence) => self.mutes.add_silence(silence.clone()),
+            Control::Unsilence { id, .. } => self.mutes.end_silence(id),
+            Control::Maintenance(maintenance) => self.mutes.add_maintenance(maintenance.clone()),
+            Control::EndMaintenance { id, .. } => self.mutes.end_maintenance(id),
         }
     }
 
     fn acknowledge(&mut self, ack: &Ack, out: &mut Effects) {
-        let until = ack.until;
-        self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until));
+        let (until, now) = (ack.until, self.now);
+        let found = self.find_alert(&ack.alert);
+        if let (true, Some((place, key))) = (ack.accept, found) {
+            let since = self.rule_states[place].instances.get(&key).map(|instance| instance.started_at);
+            self.rule_states[place].frozen.accept(key, since.unwrap_or(now));
+        }
+        self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until, now));
         // An acknowledgement with an end is looked at again when it ends.
-        if let (Some(until), Some((place, key))) = (until, self.find_alert(&ack.alert)) {
+        if let (Some(until), Some((place, key))) = (until, found) {
             self.set_timer(Owner::Rule(place as u32), key, Some(until));
         }
     }
@@ -88,6 +101,7 @@ impl Engine {
         self.index_views();
         self.resubscribe();
         self.rearm_timers();
+        self.mutes.look_again();
         self.look_at_runs();
         if self.has_begun {
             self.declare_series();

@@ -34,6 +34,7 @@ impl Engine {
         self.end_own_alerts(at, out);
         self.forget_series(at);
         self.counters.runs_abandoned += self.runs.forget(at, self.limits.abandon_after);
+        let turned = self.turn_mutes(at);
         let when = When { now: at, interval: self.interval() };
         feed::roll(&mut self.views, when);
         let mut due = Due { pipelines: self.runs.take_dirty(), ..Due::default() };
@@ -41,7 +42,9 @@ impl Engine {
         self.emit_gauges(at, &due);
         self.evaluate_records(at, &mut due, out);
         self.send_partials(at, out);
+        let begun = out.transitions.len();
         self.evaluate_rules(at, &mut due, out);
+        self.settle_mutes(at, begun, turned, out);
         self.plan_grid(at);
     }
 
@@ -126,7 +129,9 @@ impl Engine {
         let gauges = self.next_gauge();
         let own = self.next_own_end();
         let partials = self.next_partials();
+        let mutes = self.mutes.next(at);
         let next = rolls.chain(timers).chain(series).chain(runs).chain(gauges).chain(own).chain(partials);
+        let next = next.chain(mutes);
         let next = next.min();
         let is_read = |view: &&View| !view.is_gathering();
         let is_dirty = self.views.iter().filter(is_read).any(View::has_dirty) || self.runs.has_dirty();

@@ -17,9 +17,11 @@ mod publish;
 mod records;
 mod rules;
 pub mod snapshot;
+mod suppress;
 mod views;
 
 use super::alert::Instance;
+use super::alert::flap::Flaps;
 use super::counters::{Counters, Outcome, Refusal};
 use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
@@ -29,6 +31,7 @@ use super::identity::Directory;
 use super::interruption::Interruptions;
 use super::key::{KeyId, Keys};
 use super::limits::Limits;
+use super::mute::Mutes;
 use super::pane::{Pane, Sample};
 use super::rule::RuleSet;
 use super::rule::past::{Frozen, Memos};
@@ -71,6 +74,7 @@ pub struct Engine {
     keys: Keys,
     /// What rules and records have learned of past windows; only for speed.
     memos: Memos,
+    mutes: Mutes,
     interruptions: Interruptions,
     gaps: Gaps,
     own_alerts: own::OwnAlerts,
@@ -116,6 +120,9 @@ struct RuleState {
     instances: BTreeMap<KeyId, Instance>,
     shares: Shares,
     frozen: Frozen,
+    flaps: BTreeMap<KeyId, Flaps>,
+    /// Keys whose alerts were not opened, as there are too many.
+    capped: BTreeSet<KeyId>,
     /// Where each key stands in the engine's timers.
     timers: BTreeMap<KeyId, Timestamp>,
 }
@@ -145,6 +152,7 @@ impl Engine {
             timers: BTreeSet::new(),
             keys: Keys::default(),
             memos: Memos::default(),
+            mutes: Mutes::default(),
             interruptions: Interruptions::default(),
             gaps: Gaps::default(),
             own_alerts: own::OwnAlerts::new(),
@@ -256,6 +264,10 @@ impl Engine {
 
     pub fn runs(&self) -> &Tracker {
         &self.runs
+    }
+
+    pub fn mutes(&self) -> &Mutes {
+        &self.mutes
     }
 
     pub fn rules(&self) -> &RuleSet {

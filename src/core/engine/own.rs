@@ -9,6 +9,7 @@ use crate::core::alert::own::Said;
 use crate::core::alert::transition::{State, Transition};
 use crate::core::effect::Effects;
 use crate::core::key::Key;
+use crate::core::limits::ALERTS_PER_RULE_MAX;
 use crate::core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,8 +19,11 @@ use std::sync::Arc;
 /// incomplete is sealed by then.
 const SHOWN_FOR: Span = Span::from_mins(10);
 
-/// Active ones, by rule: there is one of each at most.
-pub(super) type OwnAlerts = BTreeMap<Arc<str>, OwnAlert>;
+/// Alerts that a digest names.
+const DIGEST_NAMED: usize = 20;
+
+/// Active ones, by rule and what they are about: there is one of each at most.
+pub(super) type OwnAlerts = BTreeMap<(Arc<str>, Arc<str>), OwnAlert>;
 
 /// An active alert about the log itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,11 +36,16 @@ pub(super) struct OwnAlert {
     /// What `value` counts.
     input: String,
     summary: String,
+    severity: Severity,
+    about: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// What there is to tell.
 struct Told {
     rule: &'static str,
+    severity: Severity,
+    /// What it is about: a label of its key; none where there is one for all.
+    about: Option<(&'static str, Arc<str>)>,
     value: f64,
     input: &'static str,
     reason: String,
@@ -60,6 +69,8 @@ impl Engine {
         let value = (to + 1 - from) as f64;
         let told = Told {
             rule: "_sg_gap",
+            severity: Severity::Critical,
+            about: None,
             value,
             input: "records lost",
             reason: format!("records {from} to {to} are gone from the log before they were read"),
@@ -72,6 +83,8 @@ impl Engine {
     pub(super) fn tell_poison(&mut self, seq: u64, out: &mut Effects) {
         let told = Told {
             rule: "_sg_poison",
+            severity: Severity::Critical,
+            about: None,
             value: 1.0,
             input: "records left out",
             reason: format!("record {seq} killed the worker again and again"),
@@ -80,7 +93,48 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// One of each rule at a time: what comes while it is active makes it last.
+    /// Says that a rule has more alerts than it may have; `rest`: keys whose alerts were not opened.
+    pub(super) fn tell_capped(&mut self, rule: &Arc<str>, rest: usize, out: &mut Effects) {
+        let told = Told {
+            rule: "_sg_capped",
+            severity: Severity::Critical,
+            about: Some(("rule", rule.clone())),
+            value: rest as f64,
+            input: "alerts not opened",
+            reason: format!(
+                "rule {rule} has {ALERTS_PER_RULE_MAX} alerts; those live on, no further ones are opened"
+            ),
+            summary: format!(
+                "rule {rule} has more than {ALERTS_PER_RULE_MAX} alerts: look at the rule, or at what they have in common"
+            ),
+        };
+        self.tell_own(told, out);
+    }
+
+    /// Says what still fires at the end of maintenance.
+    pub(super) fn tell_digest(
+        &mut self,
+        id: &Arc<str>,
+        worst: Severity,
+        alerts: &[String],
+        out: &mut Effects,
+    ) {
+        let some = alerts.iter().take(DIGEST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let more = alerts.len().saturating_sub(DIGEST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let told = Told {
+            rule: "_sg_maintenance_digest",
+            severity: worst,
+            about: Some(("maintenance", id.clone())),
+            value: alerts.len() as f64,
+            input: "alerts that still fire",
+            reason: format!("maintenance {id} has ended"),
+            summary: format!("maintenance {id} has ended, {} still firing: {some}{more}", alerts.len()),
+        };
+        self.tell_own(told, out);
+    }
+
+    /// One of each at a time: what comes while it is active makes it last.
     fn tell_own(&mut self, told: Told, out: &mut Effects) {
         let until = (self.now + SHOWN_FOR).ceil(self.interval());
         let alert = OwnAlert {
@@ -91,29 +145,29 @@ impl Engine {
             reason: told.reason,
             input: told.input.into(),
             summary: told.summary,
+            severity: told.severity,
+            about: told.about.map(|(label, value)| (label.into(), value)),
         };
         self.grid_due = self.grid_due.min(until);
-        let rule: Arc<str> = told.rule.into();
-        if let Some(active) = self.own_alerts.get_mut(&rule) {
+        let about = alert.about.as_ref().map(|(_, value)| value.clone()).unwrap_or_default();
+        let place = (Arc::from(told.rule), about);
+        if let Some(active) = self.own_alerts.get_mut(&place) {
             active.until = until;
+            active.value = active.value.max(alert.value);
             return;
         }
-        self.publish_own(&rule, &alert, State::Firing, out);
-        self.own_alerts.insert(rule, OwnAlert { seq: 1, ..alert });
+        self.publish_own(&place.0, &alert, State::Firing, out);
+        self.own_alerts.insert(place, OwnAlert { seq: 1, ..alert });
     }
 
     /// Ends those whose time is over.
     pub(super) fn end_own_alerts(&mut self, at: Timestamp, out: &mut Effects) {
-        let over: Vec<Arc<str>> = self
-            .own_alerts
-            .iter()
-            .filter(|(_, alert)| alert.until <= at)
-            .map(|(rule, _)| rule.clone())
-            .collect();
-        for rule in over {
-            let Some(mut alert) = self.own_alerts.remove(&rule) else { continue };
+        let over = self.own_alerts.iter().filter(|(_, alert)| alert.until <= at);
+        let over: Vec<_> = over.map(|(place, _)| place.clone()).collect();
+        for place in over {
+            let Some(mut alert) = self.own_alerts.remove(&place) else { continue };
             alert.reason = "nothing more of it since".into();
-            self.publish_own(&rule, &alert, State::Resolved, out);
+            self.publish_own(&place.0, &alert, State::Resolved, out);
         }
     }
 
@@ -124,7 +178,7 @@ impl Engine {
 
     /// Those that are active, as views show them.
     pub(super) fn active_own(&self) -> impl Iterator<Item = Transition> + '_ {
-        self.own_alerts.iter().map(|(rule, alert)| {
+        self.own_alerts.iter().map(|((rule, _), alert)| {
             let shown = OwnAlert { seq: alert.seq.saturating_sub(1), ..alert.clone() };
             self.own_transition(rule, &shown, State::Firing)
         })
@@ -138,8 +192,8 @@ impl Engine {
     fn own_transition(&self, rule: &Arc<str>, alert: &OwnAlert, state: State) -> Transition {
         let said = Said {
             rule: rule.clone(),
-            severity: Severity::Critical,
-            key: Key::new(Vec::new()),
+            severity: alert.severity,
+            key: Key::new(alert.about.iter().cloned().collect()),
             input: alert.input.clone(),
             value: alert.value,
             threshold: "> 0".into(),

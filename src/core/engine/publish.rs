@@ -31,13 +31,17 @@ impl Engine {
         }) else {
             return;
         };
-        let notes = self.evidence(place, rule, key, at);
+        let notes = (self.evidence(place, rule, key, at), self.is_flapping(place, key));
         let transition = self.transition(rule, key, change, (firing, instance, now.value), notes, at);
         if let Some(instance) = self.rule_states[place].instances.get_mut(&key) {
             instance.count_transition();
         }
         self.counters.transitions += 1;
         out.transitions.push(transition);
+    }
+
+    fn is_flapping(&self, place: usize, key: KeyId) -> bool {
+        self.rule_states[place].flaps.get(&key).is_some_and(|flaps| flaps.is_flapping)
     }
 
     /// Reads everything again, this time writing down what was read.
@@ -52,9 +56,10 @@ impl Engine {
         key: KeyId,
         change: Change,
         (firing, instance, value): (&Firing, &Instance, f64),
-        notes: Notes,
+        (notes, is_flapping): (Notes, bool),
         at: Timestamp,
     ) -> Transition {
+        let step = rule.escalation.as_ref().and_then(|policy| policy.current(firing.steps));
         let key = self.keys.get(key).clone();
         let level = &rule.levels[firing.level];
         let is_terminal = matches!(change, Change::Resolved | Change::Stale(_));
@@ -82,11 +87,14 @@ impl Engine {
                 baseline: notes.baseline,
                 window: self.window(rule, at),
             },
-            escalation_level: 0,
-            notify: Vec::new(),
+            escalation_level: firing.steps as u32,
+            notify: step
+                .map(|step| step.notify.iter().map(|one| one.to_string()).collect())
+                .unwrap_or_default(),
+            escalate_to: step.and_then(|step| step.escalate_to.clone()),
             acknowledged_by: firing.ack.as_ref().map(|ack| ack.by.to_string()),
-            suppressed_by: None,
-            flapping: false,
+            suppressed_by: firing.suppressed.clone(),
+            flapping: is_flapping,
             actions: if is_entered { level.actions.clone() } else { Vec::new() },
             summary: template::render(rule, &key, value, level.severity),
             runbook: rule.runbook.clone(),
@@ -122,7 +130,7 @@ impl Engine {
     fn view_alert(&mut self, place: usize, rule: &Rule, key: KeyId) -> Option<Transition> {
         let instance = self.rule_states[place].instances.get(&key)?.clone();
         let at = instance.seen_at;
-        let notes = self.evidence(place, rule, key, at);
+        let notes = (self.evidence(place, rule, key, at), self.is_flapping(place, key));
         if let Some(firing) = instance.firing() {
             let shown = firing.as_published();
             return Some(self.transition(
@@ -157,6 +165,8 @@ fn state_of(change: Change, firing: &Firing) -> State {
         Change::Resolved => State::Resolved,
         Change::Stale(_) => State::Stale,
         _ if firing.ack.is_some() => State::Acknowledged,
+        // A step after the first was taken.
+        _ if firing.steps > 1 => State::Escalated,
         _ => State::Firing,
     }
 }
@@ -167,6 +177,9 @@ fn change_name(change: Change) -> ChangeName {
         Change::Rise | Change::Fall => ChangeName::Level,
         Change::Acknowledged => ChangeName::Acknowledged,
         Change::Unacknowledged => ChangeName::Unacknowledged,
+        Change::Escalated => ChangeName::Escalated,
+        Change::Suppressed => ChangeName::Suppressed,
+        Change::Unsuppressed => ChangeName::Unsuppressed,
         Change::Resolved => ChangeName::Resolved,
         Change::Stale(_) => ChangeName::Stale,
     }
@@ -189,6 +202,12 @@ fn reason(rule: &Rule, change: Change, firing: &Firing, value: Option<f64>) -> S
             None => "acknowledged".into(),
         },
         Change::Unacknowledged => "the acknowledgement ended".into(),
+        Change::Escalated => escalated(rule, firing),
+        Change::Suppressed => match &firing.suppressed {
+            Some(cause) => format!("suppressed by {} {}", cause.kind, cause.id),
+            None => "suppressed".into(),
+        },
+        Change::Unsuppressed => "nothing suppresses it any more".into(),
         Change::Resolved => {
             format!("value {value} is no longer {}, for {}", level.threshold, rule.keep_firing_for)
         }
@@ -198,4 +217,11 @@ fn reason(rule: &Rule, change: Change, firing: &Firing, value: Option<f64>) -> S
         Change::Stale(StaleCause::Forgotten) => "its series or run is gone".into(),
         Change::Stale(StaleCause::RuleChanged) => "its rule was removed or judges something else".into(),
     }
+}
+
+fn escalated(rule: &Rule, firing: &Firing) -> String {
+    let Some(policy) = &rule.escalation else { return "escalated".into() };
+    let step = policy.current(firing.steps);
+    let to = step.and_then(|step| step.escalate_to.as_ref()).map_or(String::new(), |to| format!(" to {to}"));
+    format!("nobody took care of it for {}: step {} of {}{to}", firing.unattended, firing.steps, policy.name)
 }

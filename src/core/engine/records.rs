@@ -57,7 +57,7 @@ impl Engine {
         let mut frozen = Frozen::default();
         let mut scope = self.scope(
             (&mut shares, &mut frozen),
-            (Reader::Record(record as u32), false),
+            (Reader::Record(record as u32), &NO_LABELS, false),
             key,
             at,
             Notes::default(),
@@ -134,3 +134,6 @@ impl Engine {
 }
 
 const NOTHING: crate::core::rule::ast::Expr = crate::core::rule::ast::Expr::Number(0.0);
+
+/// Records have no labels of their own.
+static NO_LABELS: BTreeMap<std::sync::Arc<str>, std::sync::Arc<str>> = BTreeMap::new();

@@ -2,7 +2,8 @@
 
 use super::grid::Due;
 use super::{Engine, Owner, RuleState};
-use crate::core::alert::{Change, Instance, Levels, Observation};
+use crate::core::alert::flap::Flaps;
+use crate::core::alert::{Change, Instance, Levels, Observation, Unknown};
 use crate::core::effect::Effects;
 use crate::core::key::{Key, KeyId};
 use crate::core::limits::ALERTS_PER_RULE_MAX;
@@ -12,6 +13,8 @@ use crate::core::rule::past::{Frozen, Reader};
 use crate::core::rule::share::Shares;
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::time::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Engine {
     /// Evaluates the rules of which an input changed or a timer is due: file order, key order.
@@ -33,7 +36,7 @@ impl Engine {
     pub(super) fn scope<'a>(
         &'a mut self,
         (shares, frozen): (&'a mut Shares, &'a mut Frozen),
-        (reader, is_active): (Reader, bool),
+        (reader, labels, is_active): (Reader, &'a BTreeMap<Arc<str>, Arc<str>>, bool),
         key: KeyId,
         at: Timestamp,
         notes: Notes,
@@ -48,6 +51,8 @@ impl Engine {
             reader,
             memos: &mut self.memos,
             frozen,
+            mutes: &self.mutes,
+            labels,
             is_active,
             key,
             at,
@@ -60,7 +65,11 @@ impl Engine {
 
     fn evaluate_rule(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp, out: &mut Effects) {
         self.counters.evaluations += 1;
-        let (observation, notes) = self.observe_rule(place, rule, key, at, Notes::default());
+        let (observation, notes) = match self.is_suspended(rule, key) {
+            true => (Observation::Unknown(Unknown::Suspended), Notes::default()),
+            false => self.observe_rule(place, rule, key, at, Notes::default()),
+        };
+        self.note_flaps(place, key, observation, at);
         let state = &mut self.rule_states[place];
         if !state.instances.contains_key(&key) && !may_begin(rule, observation) {
             if notes.look_again.is_some() || state.timers.contains_key(&key) {
@@ -76,6 +85,11 @@ impl Engine {
             state.instances.insert(key, before.clone());
             self.counters.alerts_capped += 1;
             stepped.changes.clear();
+            state.capped.insert(key);
+            let rest = state.capped.len();
+            self.tell_capped(&rule.id, rest, out);
+        } else {
+            state.capped.remove(&key);
         }
         self.teach(place, key, &before, at);
         for change in &stepped.changes {
@@ -87,6 +101,28 @@ impl Engine {
             state.instances.remove(&key);
         }
         self.set_timer(Owner::Rule(place as u32), key, look_again);
+    }
+
+    /// Remembers what a key was, from when it was met first until it was not for long.
+    fn note_flaps(&mut self, place: usize, key: KeyId, observation: Observation, at: Timestamp) {
+        let flaps = &mut self.rule_states[place].flaps;
+        let is_met = match observation {
+            Observation::Known { met, .. } => met != Levels::NONE,
+            // It holds what it was.
+            Observation::Unknown(_) => return,
+            Observation::Gone => {
+                flaps.remove(&key);
+                return;
+            }
+        };
+        if !is_met && !flaps.contains_key(&key) {
+            return;
+        }
+        let known = flaps.entry(key).or_insert_with(|| Flaps::new(at));
+        known.observe(is_met, at);
+        if known.is_over() {
+            flaps.remove(&key);
+        }
     }
 
     /// What a key sees while it is pending or firing teaches nobody what is normal; if it never fired, it
@@ -117,8 +153,13 @@ impl Engine {
         let state = &mut self.rule_states[place];
         let is_active = state.instances.get(&key).is_some_and(Instance::is_active);
         let (mut shares, mut frozen) = (std::mem::take(&mut state.shares), std::mem::take(&mut state.frozen));
-        let mut scope =
-            self.scope((&mut shares, &mut frozen), (Reader::Rule(place as u32), is_active), key, at, notes);
+        let mut scope = self.scope(
+            (&mut shares, &mut frozen),
+            (Reader::Rule(place as u32), &rule.labels, is_active),
+            key,
+            at,
+            notes,
+        );
         let observation = scope.observe(rule);
         let notes = scope.notes;
         (self.rule_states[place].shares, self.rule_states[place].frozen) = (shares, frozen);
@@ -147,7 +188,7 @@ impl Engine {
         }
     }
 
-    fn run_keys(&self, selector: &RunSelector, pipeline: &std::sync::Arc<str>) -> Vec<Key> {
+    fn run_keys(&self, selector: &RunSelector, pipeline: &Arc<str>) -> Vec<Key> {
         let Some(found) = self.runs.get(pipeline) else { return Vec::new() };
         let is_match = |stage: Option<&str>| {
             selector.matchers.is_match_labels(|label| match label {

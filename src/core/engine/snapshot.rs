@@ -14,6 +14,7 @@ use crate::core::gap::Gaps;
 use crate::core::interruption::Interruptions;
 use crate::core::key::{Key, Keys};
 use crate::core::limits::Limits;
+use crate::core::mute::Mutes;
 use crate::core::pane::{Pane, Shape};
 use crate::core::rule::RuleSet;
 use crate::core::run::Tracker;
@@ -53,12 +54,13 @@ pub struct Snapshot {
     own_alerts: OwnAlerts,
     unsaid: Unsaid,
     feeders: Vec<Feeder>,
+    mutes: Mutes,
 }
 
 /// The shape of [`Snapshot`]; another one is refused rather than misread.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
-const FIELDS: usize = 23;
+const FIELDS: usize = 24;
 
 type CorrectionImage = (Arc<SeriesInfo>, Option<Unit>, Shape, WindowSize, Timestamp, Pane);
 
@@ -105,6 +107,7 @@ impl Serialize for Engine {
         tuple.serialize_element(&self.own_alerts)?;
         tuple.serialize_element(&self.unsaid)?;
         tuple.serialize_element(&self.feeders)?;
+        tuple.serialize_element(&self.mutes)?;
         tuple.end()
     }
 }
@@ -140,6 +143,7 @@ impl Engine {
             own_alerts: snapshot.own_alerts,
             unsaid: snapshot.unsaid,
             feeders: snapshot.feeders,
+            mutes: snapshot.mutes,
             ..Engine::new(limits)
         };
         for (series, unit, shape, size, start, part) in snapshot.corrections {

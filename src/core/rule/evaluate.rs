@@ -11,6 +11,7 @@ use super::super::alert::{Levels, Observation, Unknown};
 use super::super::gap::Gaps;
 use super::super::interruption::Interruptions;
 use super::super::key::{Key, KeyId, Keys};
+use super::super::mute::Mutes;
 use super::super::run::{Sight, Tracker};
 use super::super::time::{Span, Timestamp};
 use super::super::view::{self, View};
@@ -18,6 +19,8 @@ use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr
 use super::past::{Frozen, Memos, Reader};
 use super::share::Shares;
 use super::{Rule, Subject};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What an evaluation may read, and what it notes on the way.
 #[derive(Debug)]
@@ -31,6 +34,9 @@ pub struct Scope<'a> {
     pub reader: Reader,
     pub memos: &'a mut Memos,
     pub frozen: &'a mut Frozen,
+    pub mutes: &'a Mutes,
+    /// Labels of the rule.
+    pub labels: &'a BTreeMap<Arc<str>, Arc<str>>,
     /// Whether the key's alert is pending or firing.
     pub is_active: bool,
     pub key: KeyId,

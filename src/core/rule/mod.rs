@@ -11,7 +11,10 @@ pub mod share;
 pub mod template;
 
 use super::alert::Severity;
+use super::escalation::Escalation;
 use super::identity::Labels;
+use super::mute::Maintenance;
+use super::selector::Selector;
 use super::series::MetricSpec;
 use super::time::Span;
 use super::unit::Unit;
@@ -32,8 +35,21 @@ pub struct RuleSet {
     /// In dependency order.
     pub records: Vec<RecordSpec>,
     pub rules: Vec<Rule>,
+    #[serde(default)]
+    pub maintenance: Vec<Maintenance>,
+    #[serde(default)]
+    pub inhibits: Vec<Inhibit>,
     /// The files it was made of, name and text.
     pub files: Vec<(String, String)>,
+}
+
+/// Some alerts go without saying while others fire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Inhibit {
+    pub source: Selector,
+    pub target: Selector,
+    /// Labels that both must have in common.
+    pub equal: Vec<Arc<str>>,
 }
 
 /// A series expected from the start.
@@ -74,6 +90,11 @@ pub struct Rule {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub summary: Option<Arc<str>>,
     pub runbook: Option<Arc<str>>,
+    #[serde(default)]
+    pub escalation: Option<Escalation>,
+    /// Whether actions are asked for in maintenance, too.
+    #[serde(default)]
+    pub acts_in_maintenance: bool,
     pub unit: Option<Unit>,
     /// The views its expressions read, each once, ascending.
     pub views: Vec<u32>,

@@ -64,7 +64,8 @@ struct MemoOf {
     reach: i64,
     changes: u32,
     min_count: u64,
-    learns_from: u32,
+    /// Changes of what teaches nothing: alerts of the key, and maintenance.
+    lessons: (u32, u32),
 }
 
 impl Memos {
@@ -253,7 +254,7 @@ impl Scope<'_> {
             reach: end.index(asked.window) - oldest.index(asked.window),
             changes: self.views[asked.baseline as usize].changes(self.key),
             min_count: self.notes.min_count,
-            learns_from: self.frozen.changes(self.key),
+            lessons: (self.frozen.changes(self.key), self.mutes.changes),
         }
     }
 
@@ -261,6 +262,9 @@ impl Scope<'_> {
         let last = end.index(asked.window) - 1;
         let view = &self.views[asked.baseline as usize];
         let is_counted = asked.aggregate.is_zero_of_nothing();
+        let key = self.keys.get(self.key);
+        let planned =
+            self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value));
         let mut windows = Vec::new();
         for (from, to) in spans(asked.period, end, asked.window) {
             let (first, to) = (from.ceil(asked.window).index(asked.window), to.index(asked.window) - 1);
@@ -271,6 +275,7 @@ impl Scope<'_> {
             (is_counted || window.count >= self.notes.min_count.max(1))
                 && !self.gaps.touch(start, start + asked.window)
                 && self.frozen.teaches(self.key, start, asked.window)
+                && !planned.iter().any(|(from, to)| start < *to && start + asked.window > *from)
         });
         windows
     }

@@ -292,6 +292,11 @@ impl View {
         }
     }
 
+    /// Marks all groups as changed: they are judged again, or not any more.
+    pub fn mark_all(&mut self) {
+        (0..self.groups.len() as u32).for_each(|group| self.mark(group));
+    }
+
     /// When the next pane enters or leaves some group's window.
     pub fn next_roll(&self) -> Option<Timestamp> {
         self.rolls.first_key_value().map(|(at, _)| *at)

@@ -10,11 +10,13 @@ mod typed;
 
 use super::parse::{Arg, Logic, MatcherTerm, Term, TermKind};
 use super::{ExprError, Spot};
+use crate::core::escalation::Escalation;
 use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Expr, Side};
 use crate::core::selector::Selector;
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
 use crate::core::view::ViewSpec;
+pub use selector::matchers;
 pub use selector::selector as selector_of;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct Checker {
     pub views: Vec<ViewSpec>,
     /// Metric of a rule written as in runbooks: `p99 > 1000ms` with `metric:`.
     pub metric: Option<String>,
+    /// Policies that rules may name.
+    pub escalations: BTreeMap<String, Escalation>,
     /// Where the parts of the rule that have a memory are numbered.
     pub places: u32,
     /// Names that expressions read, for hints and order.

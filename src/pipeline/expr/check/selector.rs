@@ -1,6 +1,6 @@
 //! Selectors: names and matchers, and the window they are read over.
 
-use super::super::parse::{MatcherTerm, SelectorTerm, Term};
+use super::super::parse::{MatcherTerm, SelectorTerm, Term, TermKind};
 use super::super::{ExprError, Spot};
 use super::{Check, Checker, Typed};
 use crate::core::Span;
@@ -35,6 +35,17 @@ impl Checker {
             format!("write an aggregate over it, such as `avg({name}[1m])` or `p99({name}[5m]) by (source)`");
         Err(ExprError::new(term.at, format!("`{name}` is a series, not a value")).hint(hint))
     }
+}
+
+/// Matchers by themselves, as alerts are chosen: `source=~"db.*"`, several with commas.
+pub fn matchers(text: &str) -> Check<Selector> {
+    let wrapped = format!("x{{{text}}}");
+    let parsed = super::super::parse::parse(&wrapped)?;
+    let TermKind::Selector(SelectorTerm { matchers, window: None, .. }) = parsed.term.kind else {
+        return Err(ExprError::new(parsed.term.at, format!("`{text}` is no matcher")));
+    };
+    let matchers = matchers.iter().map(matcher).collect::<Check<Vec<_>>>()?;
+    Ok(Selector { name: None, matchers })
 }
 
 /// A selector from what was written.

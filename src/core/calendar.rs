@@ -1,0 +1,407 @@
+//! When something planned is in force: one span, a cron pattern with a duration, or Alertmanager's intervals.
+//!
+//! Intuition: people plan by the clock on their wall. A plan is a set of wall clock spans; each end is
+//! turned into an instant by itself. Invariant: a start that a change of the clock skips happens at the next
+//! valid instant; one that repeats happens the first time; an hour that repeats inside counts once, whole,
+//! as the end is a time on the wall, too. Rejected: durations in elapsed time (a window until 4 o'clock
+//! would end at 3 or 5 twice a year), and the cron library's own instants (it decides such hours otherwise).
+
+use super::time::{Span, Timestamp};
+use chrono::offset::LocalResult;
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use serde::{Deserialize, Serialize};
+
+/// Starts looked at for one question; a window of two days that begins each minute has fewer.
+const STARTS_MAX: usize = 10_000;
+
+/// A plan, ready to be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub enum Plan {
+    Once { start: Timestamp, end: Timestamp },
+    Recurring(Box<Recurring>),
+    Intervals(Vec<Interval>),
+}
+
+/// A plan as data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Written {
+    Once { start: Timestamp, end: Timestamp },
+    Recurring { schedule: String, duration: Span, zone: String, except: Vec<NaiveDateText> },
+    Intervals(Vec<Interval>),
+}
+
+type NaiveDateText = String;
+
+/// A span of wall clock time at each match of a cron pattern; it belongs to the day of its start.
+#[derive(Debug, Clone)]
+pub struct Recurring {
+    written: Written,
+    cron: Cron,
+    duration: Span,
+    zone: Tz,
+    except: Vec<NaiveDate>,
+}
+
+impl PartialEq for Recurring {
+    fn eq(&self, other: &Recurring) -> bool {
+        self.written == other.written
+    }
+}
+
+/// Alertmanager's `time_intervals`: all that is given must hold; what is not given holds always.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Interval {
+    /// Minutes of the day, start and end.
+    pub times: Vec<(u32, u32)>,
+    /// Sunday is 0.
+    pub weekdays: Vec<(u32, u32)>,
+    /// From 1; −1 is the last day of the month.
+    pub days_of_month: Vec<(i32, i32)>,
+    pub months: Vec<(u32, u32)>,
+    pub years: Vec<(i32, i32)>,
+    pub zone: String,
+}
+
+/// Why a plan cannot be kept.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    #[error("`{0}` is no cron pattern: {1}")]
+    Cron(String, String),
+    #[error("`{0}` is no time zone; take an IANA name such as Europe/Berlin")]
+    Zone(String),
+    #[error("`{0}` is no date; write it as 2026-12-25")]
+    Date(String),
+    #[error("it ends before it begins")]
+    Backwards,
+}
+
+/// What a plan says of one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub is_in_force: bool,
+    /// When that may change; `None`: never.
+    pub until: Option<Timestamp>,
+}
+
+impl TryFrom<Written> for Plan {
+    type Error = PlanError;
+
+    fn try_from(written: Written) -> Result<Plan, PlanError> {
+        match written {
+            Written::Once { start, end } if end <= start => Err(PlanError::Backwards),
+            Written::Once { start, end } => Ok(Plan::Once { start, end }),
+            Written::Recurring { .. } => Ok(Plan::Recurring(Box::new(Recurring::new(written)?))),
+            Written::Intervals(all) => {
+                all.iter().try_for_each(|interval| zone(&interval.zone).map(drop))?;
+                Ok(Plan::Intervals(all))
+            }
+        }
+    }
+}
+
+impl From<Plan> for Written {
+    fn from(plan: Plan) -> Written {
+        match plan {
+            Plan::Once { start, end } => Written::Once { start, end },
+            Plan::Recurring(recurring) => recurring.written,
+            Plan::Intervals(all) => Written::Intervals(all),
+        }
+    }
+}
+
+impl Plan {
+    pub fn at(&self, at: Timestamp) -> Standing {
+        match self {
+            Plan::Once { start, .. } if at < *start => Standing { is_in_force: false, until: Some(*start) },
+            Plan::Once { end, .. } if at < *end => Standing { is_in_force: true, until: Some(*end) },
+            Plan::Once { .. } => Standing { is_in_force: false, until: None },
+            Plan::Recurring(recurring) => recurring.at(at),
+            // All of its ends are whole minutes.
+            Plan::Intervals(all) => Standing {
+                is_in_force: all.iter().any(|interval| interval.holds(at)),
+                until: Some(at.next(Span::from_mins(1))),
+            },
+        }
+    }
+
+    /// The next spans in which it is in force, the present one included.
+    pub fn next(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
+        match self {
+            Plan::Once { start, end } if at < *end => vec![(*start, *end)],
+            Plan::Once { .. } => Vec::new(),
+            Plan::Recurring(recurring) => {
+                recurring.spans(at).filter(|(_, end)| *end > at).take(count).collect()
+            }
+            Plan::Intervals(_) => self.next_by_minutes(at, count),
+        }
+    }
+
+    /// A year of minutes at most.
+    fn next_by_minutes(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
+        let minute = Span::from_mins(1);
+        let (mut spans, mut begun) = (Vec::new(), None);
+        for step in 0..366 * 24 * 60 {
+            let now = at.floor(minute) + minute * step;
+            match (self.at(now).is_in_force, begun) {
+                (true, None) => begun = Some(now),
+                (false, Some(start)) => {
+                    spans.push((start, now));
+                    begun = None;
+                }
+                _ => {}
+            }
+            if spans.len() == count {
+                break;
+            }
+        }
+        spans
+    }
+}
+
+fn zone(name: &str) -> Result<Tz, PlanError> {
+    let name = if name.is_empty() { "UTC" } else { name };
+    name.parse().map_err(|_| PlanError::Zone(name.into()))
+}
+
+impl Recurring {
+    fn new(written: Written) -> Result<Recurring, PlanError> {
+        let Written::Recurring { schedule, duration, zone: name, except } = &written else {
+            return Err(PlanError::Backwards);
+        };
+        if !duration.is_positive() {
+            return Err(PlanError::Backwards);
+        }
+        let cron = schedule.parse::<Cron>();
+        let cron = cron.map_err(|error| PlanError::Cron(schedule.clone(), error.to_string()))?;
+        let date = |text: &String| text.parse().map_err(|_| PlanError::Date(text.clone()));
+        let except = except.iter().map(date).collect::<Result<_, _>>()?;
+        let (zone, duration) = (zone(name)?, *duration);
+        Ok(Recurring { written, cron, duration, zone, except })
+    }
+
+    fn at(&self, at: Timestamp) -> Standing {
+        let mut end = None;
+        for (start, stop) in self.spans(at) {
+            if start > at {
+                let until = end.unwrap_or(start);
+                return Standing { is_in_force: end.is_some(), until: Some(until) };
+            }
+            if stop > at {
+                end = end.max(Some(stop));
+            }
+        }
+        Standing { is_in_force: end.is_some(), until: end }
+    }
+
+    /// Spans in order of their start, from one that is over at `at` on.
+    fn spans(&self, at: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> + '_ {
+        let duration = TimeDelta::milliseconds(self.duration.ms());
+        let mut cursor = self.wall(at).and_then(|wall| wall.checked_sub_signed(duration));
+        // A change of the clock moves a day at the very most.
+        cursor = cursor.and_then(|wall| wall.checked_sub_days(Days::new(1)));
+        let starts = std::iter::from_fn(move || {
+            cursor = self.cron.find_next_occurrence(&cursor?, false).ok();
+            cursor
+        });
+        let is_planned = |start: &NaiveDateTime| !self.except.contains(&start.date());
+        starts.take(STARTS_MAX).filter(is_planned).filter_map(move |start| {
+            let end = start.checked_add_signed(duration)?;
+            Some((self.instant(start, false)?, self.instant(end, true)?))
+        })
+    }
+
+    fn wall(&self, at: Timestamp) -> Option<NaiveDateTime> {
+        Some(DateTime::<Utc>::from_timestamp_millis(at.ms())?.with_timezone(&self.zone).naive_local())
+    }
+
+    /// The instant of a time on the wall: of two the first or the last, of none the next there is.
+    fn instant(&self, wall: NaiveDateTime, is_last: bool) -> Option<Timestamp> {
+        let found = match self.zone.from_local_datetime(&wall) {
+            LocalResult::Single(found) => found.timestamp_millis(),
+            LocalResult::Ambiguous(first, last) => (if is_last { last } else { first }).timestamp_millis(),
+            LocalResult::None => self.after_the_gap(wall)?,
+        };
+        Timestamp::from_ms(found)
+    }
+
+    /// The first instant at which the wall shows this time or a later one.
+    fn after_the_gap(&self, wall: NaiveDateTime) -> Option<i64> {
+        let (day, utc) = (TimeDelta::days(1).num_milliseconds(), wall.and_utc().timestamp_millis());
+        let (mut before, mut after) = (utc - 2 * day, utc + 2 * day);
+        while after - before > 1 {
+            let middle = before + (after - before) / 2;
+            let shown = self.wall(Timestamp::from_ms(middle)?)?;
+            if shown >= wall { after = middle } else { before = middle }
+        }
+        Some(after)
+    }
+}
+
+impl Interval {
+    fn holds(&self, at: Timestamp) -> bool {
+        let Ok(zone) = zone(&self.zone) else { return false };
+        let Some(utc) = DateTime::<Utc>::from_timestamp_millis(at.ms()) else { return false };
+        let wall = utc.with_timezone(&zone).naive_local();
+        let minute = wall.hour() * 60 + wall.minute();
+        let within = |ranges: &[(u32, u32)], value: u32| {
+            ranges.is_empty() || ranges.iter().any(|(from, to)| (*from..=*to).contains(&value))
+        };
+        let is_time =
+            self.times.is_empty() || self.times.iter().any(|(from, to)| (*from..*to).contains(&minute));
+        is_time
+            && within(&self.weekdays, wall.weekday().num_days_from_sunday())
+            && within(&self.months, wall.month())
+            && (self.years.is_empty()
+                || self.years.iter().any(|(from, to)| (*from..=*to).contains(&wall.year())))
+            && self.is_day(wall)
+    }
+
+    fn is_day(&self, wall: NaiveDateTime) -> bool {
+        let last = days_in_month(wall.year(), wall.month());
+        let day = |day: i32| if day < 0 { last + 1 + day } else { day };
+        let today = wall.day() as i32;
+        self.days_of_month.is_empty()
+            || self.days_of_month.iter().any(|(from, to)| (day(*from)..=day(*to)).contains(&today))
+    }
+}
+
+fn days_in_month(year: i32, month: u32) -> i32 {
+    let (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    let last = NaiveDate::from_ymd_opt(year, month, 1).and_then(|first| first.pred_opt());
+    last.map_or(31, |last| last.day() as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::clamped(DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis())
+    }
+
+    fn weekly(schedule: &str, hours: i64, zone: &str, except: &[&str]) -> Plan {
+        let written = Written::Recurring {
+            schedule: schedule.into(),
+            duration: Span::from_hours(hours),
+            zone: zone.into(),
+            except: except.iter().map(|date| date.to_string()).collect(),
+        };
+        Plan::try_from(written).expect("a plan")
+    }
+
+    fn is_in_force(plan: &Plan, text: &str) -> bool {
+        plan.at(at(text)).is_in_force
+    }
+
+    #[test]
+    fn a_window_over_midnight_belongs_to_the_day_of_its_start() {
+        let plan = weekly("0 22 * * FRI", 4, "Europe/Berlin", &["2026-12-25"]);
+        assert!(!is_in_force(&plan, "2026-11-06T20:59:59Z") && is_in_force(&plan, "2026-11-06T21:00:00Z"));
+        assert!(is_in_force(&plan, "2026-11-07T00:59:59Z") && !is_in_force(&plan, "2026-11-07T01:00:00Z"));
+        assert!(!is_in_force(&plan, "2026-12-25T21:30:00Z") && !is_in_force(&plan, "2026-12-26T00:30:00Z"));
+        assert_eq!(plan.at(at("2026-11-06T22:00:00Z")).until, Some(at("2026-11-07T01:00:00Z")));
+        assert_eq!(plan.at(at("2026-11-07T02:00:00Z")).until, Some(at("2026-11-13T21:00:00Z")));
+        assert_eq!(plan.next(at("2026-12-19T00:00:00Z"), 2)[1].0, at("2027-01-01T21:00:00Z"));
+    }
+
+    #[test]
+    fn skipped_starts_come_next_and_repeated_hours_count_once_and_whole() {
+        // Berlin 2026: 29 March skips 2 to 3, 25 October repeats it.
+        let early = weekly("30 2 * * *", 1, "Europe/Berlin", &[]);
+        assert!(!is_in_force(&early, "2026-03-29T00:59:59Z") && is_in_force(&early, "2026-03-29T01:00:00Z"));
+        assert_eq!(early.at(at("2026-03-29T01:10:00Z")).until, Some(at("2026-03-29T01:30:00Z")));
+        let starts = |plan: &Plan| plan.next(at("2026-10-24T23:00:00Z"), 2);
+        assert_eq!(starts(&early)[0], (at("2026-10-25T00:30:00Z"), at("2026-10-25T02:30:00Z")));
+        assert_eq!(starts(&early)[1].0, at("2026-10-26T01:30:00Z"));
+        let night = weekly("0 0 * * *", 4, "Europe/Berlin", &[]);
+        let (start, end) = night.next(at("2026-10-24T22:00:00Z"), 1)[0];
+        assert_eq!((start, end - start), (at("2026-10-24T22:00:00Z"), Span::from_hours(5)));
+    }
+
+    /// Every change of every zone from 2020 to 2030: spans begin once, in order, and on the wall as planned.
+    #[test]
+    fn all_changes_of_all_zones() {
+        for zone in chrono_tz::TZ_VARIANTS.iter().copied() {
+            let plan = weekly("0 * * * *", 1, zone.name(), &[]);
+            let Plan::Recurring(recurring) = &plan else { unreachable!("it is one") };
+            for change in changes(zone) {
+                let around: Vec<_> = recurring
+                    .spans(change - Span::from_hours(3))
+                    .skip_while(|(start, _)| *start < change - Span::from_hours(3))
+                    .take_while(|(start, _)| *start < change + Span::from_hours(3))
+                    .collect();
+                assert!(around.is_sorted_by(|a, b| a.0 <= b.0), "{zone} {change}");
+                for (start, end) in &around {
+                    let wall = recurring.wall(*start).expect("a time");
+                    assert!(
+                        end >= start && (wall.minute() == 0 || *start == change),
+                        "{zone} {change} {start}"
+                    );
+                }
+                // Each hour is covered, however the clock is turned.
+                for step in 0..24 {
+                    let now = change - Span::from_hours(2) + Span::from_mins(10) * step;
+                    assert!(plan.at(now).is_in_force, "{zone} {change} {now}");
+                }
+            }
+        }
+    }
+
+    /// The instants at which a zone's offset changes.
+    fn changes(zone: Tz) -> Vec<Timestamp> {
+        use chrono::{Offset, offset::TimeZone as _};
+        let offset = |ms: i64| {
+            let utc = DateTime::<Utc>::from_timestamp_millis(ms).expect("a time").naive_utc();
+            zone.offset_from_utc_datetime(&utc).fix().local_minus_utc()
+        };
+        let (week, begin) = (7 * 86_400_000, at("2020-01-01T00:00:00Z").ms());
+        let mut found = Vec::new();
+        for step in 0..575 {
+            let (mut low, mut high) = (begin + step * week, begin + (step + 1) * week);
+            if offset(low) == offset(high) {
+                continue;
+            }
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                if offset(middle) == offset(low) { low = middle } else { high = middle }
+            }
+            found.push(Timestamp::clamped(high));
+        }
+        found
+    }
+
+    #[test]
+    fn intervals_are_those_of_alertmanager() {
+        let office = Interval {
+            times: vec![(9 * 60, 17 * 60)],
+            weekdays: vec![(1, 5)],
+            zone: "Europe/Berlin".into(),
+            ..Interval::default()
+        };
+        let month_end = Interval { days_of_month: vec![(-1, -1)], ..Interval::default() };
+        let plan = Plan::Intervals(vec![office, month_end]);
+        assert!(is_in_force(&plan, "2026-11-06T08:00:00Z") && !is_in_force(&plan, "2026-11-06T07:59:00Z"));
+        assert!(!is_in_force(&plan, "2026-11-07T10:00:00Z") && is_in_force(&plan, "2026-02-28T23:00:00Z"));
+        assert_eq!(plan.next(at("2026-11-06T12:00:00Z"), 2)[1].0, at("2026-11-09T08:00:00Z"));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused() {
+        let written = |schedule: &str, zone: &str, except: &str| Written::Recurring {
+            schedule: schedule.into(),
+            duration: Span::from_hours(1),
+            zone: zone.into(),
+            except: vec![except.into()],
+        };
+        let error = |written: Written| Plan::try_from(written).expect_err("refused").to_string();
+        assert!(error(written("0 25 * * *", "UTC", "2026-01-01")).contains("cron"));
+        assert!(error(written("0 1 * * *", "Europe/Berln", "2026-01-01")).contains("time zone"));
+        assert!(error(written("0 1 * * *", "UTC", "25.12.2026")).contains("date"));
+        let once = Written::Once { start: at("2026-01-02T00:00:00Z"), end: at("2026-01-01T00:00:00Z") };
+        assert!(error(once).contains("ends before"));
+    }
+}

@@ -1,0 +1,168 @@
+//! What is muted: maintenance and silences begin and end, inhibition is decided, alerts are marked.
+//!
+//! Invariant: decided once a grid point, after all rules, so the order of rules does not matter; an alert's
+//! first transition says already what suppresses it. An alert never inhibits itself.
+
+use super::Engine;
+use crate::core::alert::transition::Suppressed;
+use crate::core::alert::{Change, Severity};
+use crate::core::effect::Effects;
+use crate::core::key::{Key, KeyId};
+use crate::core::mute::{Maintenance, Turned};
+use crate::core::rule::{Inhibit, Rule};
+use crate::core::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A firing alert as matchers see it.
+struct Seen<'a> {
+    place: usize,
+    id: KeyId,
+    rule: &'a Rule,
+    key: Arc<Key>,
+    alert: String,
+    severity: Severity,
+    before: Option<Suppressed>,
+}
+
+impl Seen<'_> {
+    /// A label of the key, of the rule, `rule` or `severity`.
+    fn label(&self, name: &str) -> Option<&str> {
+        label(self.rule, &self.key, self.severity, name)
+    }
+}
+
+/// What matchers of mutes see of an alert.
+pub(super) fn label<'a>(rule: &'a Rule, key: &'a Key, severity: Severity, name: &str) -> Option<&'a str> {
+    match name {
+        "rule" => Some(&rule.id),
+        "severity" => Some(severity.name()),
+        name => key.get(name).or_else(|| rule.labels.get(name)).map(|value| &**value),
+    }
+}
+
+impl Engine {
+    /// Begins and ends what is planned and asked for; what is not judged any more, or again, is looked at.
+    pub(super) fn turn_mutes(&mut self, at: Timestamp) -> Turned {
+        let was_suspended = self.mutes.has_suspended();
+        let turned = self.mutes.turn(&self.rules.maintenance, at);
+        if turned.is_any && (was_suspended || self.mutes.has_suspended() || turned.has_resumed) {
+            self.views.iter_mut().for_each(|view| view.mark_all());
+        }
+        turned
+    }
+
+    /// Whether a rule is not to be judged for a key now.
+    pub(super) fn is_suspended(&self, rule: &Rule, key: KeyId) -> bool {
+        if !self.mutes.has_suspended() {
+            return false;
+        }
+        let key = self.keys.get(key);
+        let severity = rule.levels.first().map_or(Severity::Info, |level| level.severity);
+        self.mutes.is_suspended(|name| label(rule, key, severity, name))
+    }
+
+    /// Marks the alerts; transitions from `begun` on are of this grid point.
+    pub(super) fn settle_mutes(&mut self, at: Timestamp, begun: usize, turned: Turned, out: &mut Effects) {
+        if !turned.is_any && out.transitions.len() == begun {
+            return;
+        }
+        let rules = std::mem::take(&mut self.rules.rules);
+        let firing = self.firing(&rules);
+        let inhibited = inhibited(&self.rules.inhibits, &firing);
+        for (seen, inhibited) in firing.iter().zip(inhibited) {
+            let cause = self.mutes.cause(at, |name| seen.label(name)).or(inhibited);
+            self.mark(seen, cause, at, begun, out);
+        }
+        self.digest(&turned.ended, &firing, out);
+        self.rules.rules = rules;
+    }
+
+    /// All firing alerts: file order, key order.
+    fn firing<'a>(&self, rules: &'a [Rule]) -> Vec<Seen<'a>> {
+        let mut all = Vec::new();
+        for (place, rule) in rules.iter().enumerate() {
+            let instances = &self.rule_states[place].instances;
+            let mut keys: Vec<KeyId> = instances.keys().copied().collect();
+            self.keys.sort(&mut keys);
+            for id in keys {
+                let Some(instance) = instances.get(&id) else { continue };
+                let Some(firing) = instance.firing() else { continue };
+                let key = self.keys.get(id).clone();
+                let alert = super::publish::alert_id(rule, &key, instance.started_at);
+                let severity = rule.levels[firing.level].severity;
+                all.push(Seen { place, id, rule, key, alert, severity, before: firing.suppressed.clone() });
+            }
+        }
+        all
+    }
+
+    /// One alert gets its mark: in what it says at this grid point, or as a transition of its own.
+    fn mark(
+        &mut self,
+        seen: &Seen<'_>,
+        cause: Option<Suppressed>,
+        at: Timestamp,
+        begun: usize,
+        out: &mut Effects,
+    ) {
+        let is_new = out.transitions[begun..].iter().any(|one| one.id == seen.alert && one.seq == 0);
+        let state = &mut self.rule_states[seen.place];
+        let Some(instance) = state.instances.get_mut(&seen.id) else { return };
+        instance.mark(cause.clone(), is_new);
+        let is_muted_action =
+            cause.as_ref().is_some_and(|cause| cause.kind == "maintenance") && !seen.rule.acts_in_maintenance;
+        for transition in out.transitions[begun..].iter_mut().filter(|one| one.id == seen.alert) {
+            transition.suppressed_by.clone_from(&cause);
+            if is_muted_action {
+                transition.actions.clear();
+            }
+        }
+        let change = match (&seen.before, &cause) {
+            (None, Some(_)) if !is_new => Change::Suppressed,
+            (Some(_), None) => Change::Unsuppressed,
+            _ => return,
+        };
+        let before = instance.clone();
+        self.publish(seen.place, seen.rule, seen.id, change, &before, at, out);
+    }
+
+    /// At the end of maintenance people are told once what still fires.
+    fn digest(&mut self, ended: &[Maintenance], firing: &[Seen<'_>], out: &mut Effects) {
+        for maintenance in ended {
+            let still: Vec<&Seen<'_>> = firing
+                .iter()
+                .filter(|seen| maintenance.matchers.is_match_labels(|name| seen.label(name)))
+                .collect();
+            if let Some(worst) = still.iter().map(|seen| seen.severity).max() {
+                let alerts: Vec<String> = still.iter().map(|seen| seen.alert.clone()).collect();
+                self.tell_digest(&maintenance.id, worst, &alerts, out);
+            }
+        }
+    }
+}
+
+/// What inhibits each alert: the first source by id.
+fn inhibited(inhibits: &[Inhibit], firing: &[Seen<'_>]) -> Vec<Option<Suppressed>> {
+    let mut found: Vec<Option<String>> = vec![None; firing.len()];
+    for inhibit in inhibits {
+        let equal = |seen: &Seen<'_>| -> Vec<String> {
+            inhibit.equal.iter().map(|name| seen.label(name).unwrap_or("").to_string()).collect()
+        };
+        let mut sources: BTreeMap<Vec<String>, BTreeSet<&str>> = BTreeMap::new();
+        for seen in firing.iter().filter(|seen| inhibit.source.is_match_labels(|name| seen.label(name))) {
+            sources.entry(equal(seen)).or_default().insert(&seen.alert);
+        }
+        for (seen, found) in firing.iter().zip(&mut found) {
+            if !inhibit.target.is_match_labels(|name| seen.label(name)) {
+                continue;
+            }
+            let sources = sources.get(&equal(seen)).into_iter().flatten();
+            let first = sources.copied().find(|source| *source != seen.alert);
+            if let Some(first) = first.filter(|first| found.as_deref().is_none_or(|known| *first < known)) {
+                *found = Some(first.to_string());
+            }
+        }
+    }
+    found.into_iter().map(|id| id.map(|id| Suppressed { kind: "inhibition".into(), id })).collect()
+}

@@ -1,0 +1,269 @@
+//! What happens to alerts: `escalations:`, `maintenance:`, `inhibit:`.
+
+use super::expr::check::matchers;
+use super::tree::File;
+use super::yaml::{Kind, Node};
+use crate::core::calendar::{Interval, Plan, Written};
+use crate::core::escalation::{Escalation, Step};
+use crate::core::mute::{Maintenance, Mode};
+use crate::core::rule::Inhibit;
+use crate::core::selector::Selector;
+use crate::core::{Span, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Policies by name.
+pub type Escalations = BTreeMap<String, Escalation>;
+
+pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations) {
+    for (name, node) in file.names(node) {
+        let mut steps: Vec<Step> = file.list(node).iter().filter_map(|step| self::step(file, step)).collect();
+        steps.sort_by_key(|step| step.after);
+        if steps.is_empty() {
+            file.error(
+                node.at,
+                "an escalation needs at least one step",
+                Some("`- { after: 0m, notify: [log] }`".into()),
+            );
+        }
+        let policy = Escalation { name: name.text.as_str().into(), steps };
+        if out.insert(name.text.clone(), policy).is_some() {
+            file.error(name.at, format!("escalation `{}` is defined twice", name.text), None);
+        }
+    }
+}
+
+fn step(file: &File<'_>, node: &Node) -> Option<Step> {
+    let mut step = Step { after: Span::ZERO, notify: Vec::new(), escalate_to: None };
+    let mut has_after = false;
+    for (key, value) in file.map(node, &["after", "notify", "escalate_to"]) {
+        match key.text.as_str() {
+            "after" => {
+                step.after = file.span(value)?;
+                has_after = true;
+            }
+            "notify" => step.notify = file.texts(value).into_iter().map(Into::into).collect(),
+            _ => step.escalate_to = file.text(value).map(Into::into),
+        }
+    }
+    if !has_after {
+        file.error(node.at, "a step needs `after`", Some("`after: 0m` is taken when the alert fires".into()));
+    }
+    Some(step)
+}
+
+pub fn maintenance(file: &File<'_>, node: &Node, out: &mut Vec<Maintenance>) {
+    for item in file.list(node) {
+        if let Some(one) = planned(file, item) {
+            if out.iter().any(|other| other.id == one.id) {
+                file.error(item.at, format!("maintenance `{}` is there twice", one.id), None);
+            }
+            out.push(one);
+        }
+    }
+}
+
+const PLANNED: [&str; 11] = [
+    "id",
+    "match",
+    "start",
+    "end",
+    "schedule",
+    "duration",
+    "tz",
+    "except",
+    "mode",
+    "reason",
+    "time_intervals",
+];
+
+fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
+    let fields: BTreeMap<&str, &Node> =
+        file.map(node, &PLANNED).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
+    let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
+    let Some(id) = text("id") else {
+        file.error(node.at, "maintenance needs an `id`", None);
+        return None;
+    };
+    let Some(of) = fields.get("match") else {
+        let hint = "`match: ['source=~\"db.*\"']`; `match: []` is everything";
+        file.error(node.at, "maintenance needs `match`", Some(hint.into()));
+        return None;
+    };
+    let mode = match text("mode").as_deref() {
+        None | Some("mute") => Mode::Mute,
+        Some("suspend") => Mode::Suspend,
+        Some(other) => {
+            file.error(fields["mode"].at, format!("`{other}` is no mode"), Some("mute or suspend".into()));
+            return None;
+        }
+    };
+    let matchers = selector(file, of)?;
+    let plan = plan(file, node, &fields)?;
+    let reason = text("reason").unwrap_or_default().into();
+    Some(Maintenance { id: id.into(), matchers, plan, mode, reason, by: "".into() })
+}
+
+/// One span, a schedule, or intervals.
+fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<Plan> {
+    let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
+    let written = if let Some(intervals) = fields.get("time_intervals") {
+        let all = file.list(intervals).iter().map(|item| interval(file, item));
+        Written::Intervals(all.collect::<Option<Vec<_>>>()?)
+    } else if let Some(schedule) = text("schedule") {
+        let Some(duration) = fields.get("duration") else {
+            file.error(node.at, "a schedule needs a `duration`", Some("`duration: 4h`".into()));
+            return None;
+        };
+        let except = fields.get("except").map(|node| file.texts(node)).unwrap_or_default();
+        let zone = text("tz").unwrap_or_else(|| "UTC".into());
+        Written::Recurring { schedule, duration: file.span(duration)?, zone, except }
+    } else {
+        let time = |name: &str| fields.get(name).and_then(|node| time(file, node));
+        let (Some(start), Some(end)) = (time("start"), time("end")) else {
+            let hint = "`start` and `end`, or `schedule` and `duration`, or `time_intervals`";
+            file.error(node.at, "nothing says when this maintenance is", Some(hint.into()));
+            return None;
+        };
+        Written::Once { start, end }
+    };
+    match Plan::try_from(written) {
+        Ok(plan) => Some(plan),
+        Err(error) => {
+            let at = fields.get("schedule").or(fields.get("tz")).map_or(node.at, |node| node.at);
+            file.error(at, error.to_string(), None);
+            None
+        }
+    }
+}
+
+fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
+    let text = file.text(node)?;
+    let parsed = chrono::DateTime::parse_from_rfc3339(&text).ok();
+    let found = parsed.and_then(|time| Timestamp::from_ms(time.timestamp_millis()));
+    if found.is_none() {
+        file.error(node.at, format!("`{text}` is no time"), Some("write it as 2026-11-15T02:00:00Z".into()));
+    }
+    found
+}
+
+/// One of Alertmanager's `time_intervals`.
+fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
+    let mut found = Interval::default();
+    let known = ["times", "weekdays", "days_of_month", "months", "years", "location"];
+    for (key, value) in file.map(node, &known) {
+        let ranges = |names: &[&str], base: i32| {
+            let texts = file.texts(value);
+            let parsed: Option<Vec<(i32, i32)>> = texts.iter().map(|text| range(text, names, base)).collect();
+            if parsed.is_none() {
+                let hint = "a name or number, or two with `:` between, such as `monday:friday`";
+                file.error(value.at, format!("`{}` cannot be read", key.text), Some(hint.into()));
+            }
+            parsed
+        };
+        let unsigned = |ranges: Vec<(i32, i32)>| {
+            ranges.into_iter().map(|(from, to)| (from.max(0) as u32, to.max(0) as u32)).collect()
+        };
+        match key.text.as_str() {
+            "times" => found.times = file.list(value).iter().filter_map(|item| minutes(file, item)).collect(),
+            "weekdays" => found.weekdays = unsigned(ranges(&WEEKDAYS, 0)?),
+            "days_of_month" => found.days_of_month = ranges(&[], 0)?,
+            "months" => found.months = unsigned(ranges(&MONTHS, 1)?),
+            "years" => found.years = ranges(&[], 0)?,
+            _ => found.zone = file.text(value)?,
+        }
+    }
+    Some(found)
+}
+
+const WEEKDAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+/// `monday:friday`, `1:7`, `december`, `-1`.
+fn range(text: &str, names: &[&str], base: i32) -> Option<(i32, i32)> {
+    let one = |text: &str| {
+        let place = names.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
+        place.map(|place| place as i32 + base).or_else(|| text.trim().parse().ok())
+    };
+    match text.split_once(':') {
+        Some((from, to)) => Some((one(from)?, one(to)?)),
+        None => one(text).map(|value| (value, value)),
+    }
+}
+
+/// `{ start_time: '22:00', end_time: '24:00' }` to minutes of the day.
+fn minutes(file: &File<'_>, node: &Node) -> Option<(u32, u32)> {
+    let (mut start, mut end) = (None, None);
+    for (key, value) in file.map(node, &["start_time", "end_time"]) {
+        let text = file.text(value)?;
+        let parsed = text.split_once(':').and_then(|(hour, minute)| {
+            let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
+            (hour * 60 + minute <= 24 * 60 && minute < 60).then_some(hour * 60 + minute)
+        });
+        if parsed.is_none() {
+            file.error(value.at, format!("`{text}` is no time of day"), Some("write it as '22:00'".into()));
+        }
+        if key.text == "start_time" { start = parsed } else { end = parsed }
+    }
+    match (start, end) {
+        (Some(start), Some(end)) if start < end => Some((start, end)),
+        _ => {
+            file.error(
+                node.at,
+                "a time needs `start_time` before `end_time`",
+                Some("over midnight, write two".into()),
+            );
+            None
+        }
+    }
+}
+
+pub fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
+    for item in file.list(node) {
+        let (mut source, mut target, mut equal) = (None, None, Vec::new());
+        for (key, value) in file.map(item, &["source", "target", "equal"]) {
+            match key.text.as_str() {
+                "source" => source = selector(file, value),
+                "target" => target = selector(file, value),
+                _ => equal = file.texts(value).into_iter().map(Arc::from).collect(),
+            }
+        }
+        match (source, target) {
+            (Some(source), Some(target)) => out.push(Inhibit { source, target, equal }),
+            _ => file.error(item.at, "an inhibition needs `source` and `target`", None),
+        }
+    }
+}
+
+/// A list of matchers, or one.
+fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
+    let texts: Vec<(&Node, String)> = match &node.kind {
+        Kind::List(items) => items.iter().filter_map(|item| Some((item, file.text(item)?))).collect(),
+        _ => vec![(node, file.text(node)?)],
+    };
+    let mut all = Selector { name: None, matchers: Vec::new() };
+    for (item, text) in texts {
+        match matchers(&text) {
+            Ok(found) => all.matchers.extend(found.matchers),
+            Err(error) => {
+                file.error(item.at, error.message, error.hint.or(Some("`source=~\"db.*\"`".into())));
+                return None;
+            }
+        }
+    }
+    Some(all)
+}

@@ -9,7 +9,7 @@
 pub fn believed(chances: &mut [f64], all: usize, share: f64) -> Option<f64> {
     chances.sort_unstable_by(f64::total_cmp);
     let is_small = |(at, chance): &(usize, &f64)| **chance <= share * (*at as f64 + 1.0) / all as f64;
-    chances.iter().enumerate().filter(is_small).map(|(_, chance)| *chance).last()
+    chances.iter().enumerate().filter(is_small).map(|(_, chance)| *chance).next_back()
 }
 
 #[cfg(test)]

@@ -74,7 +74,9 @@ impl Memos {
     }
 
     pub fn forget(&mut self, key: KeyId) {
-        self.0.values_mut().for_each(|keys| drop(keys.remove(&key)));
+        for keys in self.0.values_mut() {
+            keys.remove(&key);
+        }
     }
 }
 
@@ -219,7 +221,8 @@ impl Scope<'_> {
         let of = self.memo_of(asked);
         let version = self.remembered(asked.place, of, |scope| {
             let windows = scope.windows(asked, of.end);
-            Some((learn(asked, &windows, of.end)?, windows.len()))
+            let learned = learn(asked, &windows, of.end)?;
+            Some((scope.with_peak(asked, learned, of.end), windows.len()))
         });
         let version = version.ok_or(Unknown::NoBaseline)?;
         if self.is_active {
@@ -258,13 +261,18 @@ impl Scope<'_> {
         }
     }
 
-    fn windows(&self, asked: &Past, end: Timestamp) -> Vec<(i64, Window)> {
+    /// A peak was one, whether or not it teaches what is normal.
+    fn with_peak(&self, asked: &Past, learned: Learned, end: Timestamp) -> Learned {
+        let Learned::Anomaly { reference, .. } = learned else { return learned };
+        let values: Vec<f64> = self.known(asked, end).iter().map(|(_, window)| window.value).collect();
+        Learned::Anomaly { reference, peak: reference.peak(&values) }
+    }
+
+    /// The windows of the period that are whole and hold enough, oldest first.
+    fn known(&self, asked: &Past, end: Timestamp) -> Vec<(i64, Window)> {
         let last = end.index(asked.window) - 1;
         let view = &self.views[asked.baseline as usize];
         let is_counted = asked.aggregate.is_zero_of_nothing();
-        let key = self.keys.get(self.key);
-        let planned =
-            self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value));
         let mut windows = Vec::new();
         for (from, to) in spans(asked.period, end, asked.window) {
             let (first, to) = (from.ceil(asked.window).index(asked.window), to.index(asked.window) - 1);
@@ -274,7 +282,19 @@ impl Scope<'_> {
             let start = Timestamp::clamped(index * asked.window.ms());
             (is_counted || window.count >= self.notes.min_count.max(1))
                 && !self.gaps.touch(start, start + asked.window)
-                && self.frozen.teaches(self.key, start, asked.window)
+        });
+        windows
+    }
+
+    /// Those of them that teach what is normal.
+    fn windows(&self, asked: &Past, end: Timestamp) -> Vec<(i64, Window)> {
+        let key = self.keys.get(self.key);
+        let planned =
+            self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value));
+        let mut windows = self.known(asked, end);
+        windows.retain(|(index, _)| {
+            let start = Timestamp::clamped(index * asked.window.ms());
+            self.frozen.teaches(self.key, start, asked.window)
                 && !planned.iter().any(|(from, to)| start < *to && start + asked.window > *from)
         });
         windows
@@ -347,7 +367,7 @@ fn learn(asked: &Past, windows: &[(i64, Window)], end: Timestamp) -> Option<Lear
         Function::Anomaly => {
             let values = values();
             let reference = anomaly::Reference::learn(&values)?;
-            Learned::Anomaly { reference, peak: reference.peak(&values) }
+            Learned::Anomaly { reference, peak: 0.0 }
         }
         Function::ZScore | Function::RobustZ | Function::Upper { .. } | Function::Lower { .. } => {
             Learned::Spread(zscore::Reference::learn(&values())?)

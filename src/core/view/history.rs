@@ -132,7 +132,7 @@ impl History {
         let row = |at: i64| {
             let value = self.values[at as usize];
             let count = u64::from(self.counts[at as usize]);
-            let profile = self.profiles.get(at as usize).and_then(|row| to_profile(row));
+            let profile = self.profiles.get(at as usize).and_then(to_profile);
             (self.first + at, Window { count, value, profile })
         };
         (from..to).map(row).filter(|(_, window)| !window.value.is_nan())

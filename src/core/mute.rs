@@ -171,11 +171,16 @@ impl Mutes {
         let found = self.in_force.values().find(|(one, _)| one.matchers.is_match_labels(&label));
         let planned = found.map(|(one, _)| Suppressed { kind: "maintenance".into(), id: one.id.to_string() });
         planned.or_else(|| {
-            let silences =
+            let mut silences =
                 self.silences.values().filter(|silence| (silence.start..silence.end).contains(&at));
-            let found = silences.into_iter().find(|silence| silence.matchers.is_match_labels(&label));
+            let found = silences.find(|silence| silence.matchers.is_match_labels(&label));
             found.map(|silence| Suppressed { kind: "silence".into(), id: silence.id.to_string() })
         })
+    }
+
+    /// Whether there is anything that may suppress an alert now.
+    pub fn has_any(&self) -> bool {
+        !self.in_force.is_empty() || !self.silences.is_empty()
     }
 
     /// Whether anything is not to be judged now.
@@ -184,8 +189,8 @@ impl Mutes {
     }
 
     pub fn is_suspended<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        let suspends = self.in_force.values().filter(|(one, _)| one.mode == Mode::Suspend);
-        suspends.into_iter().any(|(one, _)| one.matchers.is_match_labels(&label))
+        let is_match = |one: &Maintenance| one.matchers.is_match_labels(&label);
+        self.in_force.values().any(|(one, _)| one.mode == Mode::Suspend && is_match(one))
     }
 
     /// Times of maintenance of a key with these labels, past and present.

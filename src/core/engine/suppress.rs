@@ -64,7 +64,9 @@ impl Engine {
 
     /// Marks the alerts; transitions from `begun` on are of this grid point.
     pub(super) fn settle_mutes(&mut self, at: Timestamp, begun: usize, turned: Turned, out: &mut Effects) {
-        if !turned.is_any && out.transitions.len() == begun {
+        // Where nothing can suppress, nothing is: the last turn has settled it.
+        let is_quiet = self.rules.inhibits.is_empty() && !self.mutes.has_any();
+        if !turned.is_any && (is_quiet || out.transitions.len() == begun) {
             return;
         }
         let rules = std::mem::take(&mut self.rules.rules);

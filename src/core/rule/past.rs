@@ -59,9 +59,8 @@ struct Memo {
 /// What it was learned of; another one is out of date.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct MemoOf {
-    /// Where the newest window ends, and how many there may be before it.
+    /// Where the newest window ends.
     end: Timestamp,
-    reach: i64,
     changes: u32,
     min_count: u64,
     /// Changes of what teaches nothing: alerts of the key, and maintenance.
@@ -191,7 +190,8 @@ impl Scope<'_> {
         let of =
             MemoOf { changes: of.changes + self.views[asked.b.baseline as usize].changes(self.key), ..of };
         let version = self.remembered(asked.a.place, of, |scope| {
-            let (a, b) = (scope.windows(&asked.a, of.end), scope.windows(&asked.b, of.end));
+            let windows = |side: &Past| scope.taught(side, scope.known(side, of.end));
+            let (a, b) = (windows(&asked.a), windows(&asked.b));
             let b: BTreeMap<i64, f64> = b.into_iter().map(|(index, window)| (index, window.value)).collect();
             let pair = |(index, window): &(i64, Window)| Some((window.value, *b.get(index)?));
             let pairs: Vec<(f64, f64)> = a.iter().filter_map(pair).collect();
@@ -220,9 +220,9 @@ impl Scope<'_> {
         }
         let of = self.memo_of(asked);
         let version = self.remembered(asked.place, of, |scope| {
-            let windows = scope.windows(asked, of.end);
-            let learned = learn(asked, &windows, of.end)?;
-            Some((scope.with_peak(asked, learned, of.end), windows.len()))
+            let known = scope.known(asked, of.end);
+            let windows = scope.taught(asked, known.clone());
+            Some((learn(asked, &windows, &known, of.end)?, windows.len()))
         });
         let version = version.ok_or(Unknown::NoBaseline)?;
         if self.is_active {
@@ -251,21 +251,12 @@ impl Scope<'_> {
     fn memo_of(&self, asked: &Past) -> MemoOf {
         let start = self.views[asked.current as usize].oldest_start(self.at);
         let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
-        let oldest = (end - asked.period.reach()).ceil(asked.window);
         MemoOf {
             end: end.floor(asked.window),
-            reach: end.index(asked.window) - oldest.index(asked.window),
             changes: self.views[asked.baseline as usize].changes(self.key),
             min_count: self.notes.min_count,
             lessons: (self.frozen.changes(self.key), self.mutes.changes),
         }
-    }
-
-    /// A peak was one, whether or not it teaches what is normal.
-    fn with_peak(&self, asked: &Past, learned: Learned, end: Timestamp) -> Learned {
-        let Learned::Anomaly { reference, .. } = learned else { return learned };
-        let values: Vec<f64> = self.known(asked, end).iter().map(|(_, window)| window.value).collect();
-        Learned::Anomaly { reference, peak: reference.peak(&values) }
     }
 
     /// The windows of the period that are whole and hold enough, oldest first.
@@ -287,11 +278,10 @@ impl Scope<'_> {
     }
 
     /// Those of them that teach what is normal.
-    fn windows(&self, asked: &Past, end: Timestamp) -> Vec<(i64, Window)> {
+    fn taught(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
         let key = self.keys.get(self.key);
         let planned =
             self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value));
-        let mut windows = self.known(asked, end);
         windows.retain(|(index, _)| {
             let start = Timestamp::clamped(index * asked.window.ms());
             self.frozen.teaches(self.key, start, asked.window)
@@ -356,8 +346,13 @@ fn spread_evidence(reference: &zscore::Reference, end: Timestamp) -> Baseline {
     }
 }
 
-/// Learns what a function needs of some windows; `None` with too few.
-fn learn(asked: &Past, windows: &[(i64, Window)], end: Timestamp) -> Option<Learned> {
+/// Learns what a function needs of the windows that teach, among all that are known; `None` with too few.
+fn learn(
+    asked: &Past,
+    windows: &[(i64, Window)],
+    known: &[(i64, Window)],
+    end: Timestamp,
+) -> Option<Learned> {
     let values = || windows.iter().map(|(_, window)| window.value).collect::<Vec<f64>>();
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
@@ -365,9 +360,10 @@ fn learn(asked: &Past, windows: &[(i64, Window)], end: Timestamp) -> Option<Lear
             Learned::Regression(regression::Reference::learn(&past, false)?)
         }
         Function::Anomaly => {
-            let values = values();
-            let reference = anomaly::Reference::learn(&values)?;
-            Learned::Anomaly { reference, peak: 0.0 }
+            let reference = anomaly::Reference::learn(&values())?;
+            // A peak was one, whether or not it teaches what is normal.
+            let all: Vec<f64> = known.iter().map(|(_, window)| window.value).collect();
+            Learned::Anomaly { reference, peak: reference.peak(&all) }
         }
         Function::ZScore | Function::RobustZ | Function::Upper { .. } | Function::Lower { .. } => {
             Learned::Spread(zscore::Reference::learn(&values())?)

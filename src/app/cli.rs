@@ -39,7 +39,17 @@ pub enum Command {
         #[command(subcommand)]
         command: AlertsCommand,
     },
-    /// Look at the rules of a running service
+    /// Keep alerts from being told for a while
+    Silence {
+        #[command(subcommand)]
+        command: SilenceCommand,
+    },
+    /// Plan times in which alerts are expected
+    Maintenance {
+        #[command(subcommand)]
+        command: MaintenanceCommand,
+    },
+    /// Look at the rules of a running service, add some
     Rules {
         #[command(subcommand)]
         command: RulesCommand,
@@ -92,6 +102,9 @@ pub struct RunArgs {
     /// Directory of rules [default: ./pipelines if there is one]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
     pub pipelines: Option<PathBuf>,
+    /// Put the files in force even where others are wanted: those in Redis, or rules added over the API
+    #[arg(long)]
+    pub apply: bool,
     /// Where log and windows are kept [default: $XDG_DATA_HOME/streamgauge]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -188,9 +201,21 @@ pub enum AlertsCommand {
         #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
         url: String,
     },
+    /// Take an acknowledgement back: escalation goes on
+    Unack {
+        id: String,
+        /// Who [default: $USER]
+        #[arg(long)]
+        by: Option<String>,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
     /// Say that somebody takes care of it
     Ack {
         id: String,
+        /// What changed is normal from now on: baselines begin anew where it began
+        #[arg(long)]
+        accept: bool,
         /// Who [default: $USER]
         #[arg(long)]
         by: Option<String>,
@@ -220,6 +245,22 @@ pub enum NatsCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
+    /// Add a rule or a document to those in force, or replace it
+    Add {
+        /// One rule as JSON, or a pipeline file; `-` for standard input
+        file: PathBuf,
+        /// What the document is called [default: the rule's id, the file's name]
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// Take a document away that was added
+    Remove {
+        name: String,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
     /// The rules in force
     List {
         #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
@@ -227,6 +268,139 @@ pub enum RulesCommand {
         #[arg(long, short, value_enum, default_value = "table")]
         output: Format,
     },
+}
+
+const SILENCE_EXAMPLES: &str = "Examples:
+  streamgauge silence add 'source=\"db-1\"' 'rule=~\"slow.*\"' --for 2h --reason 'disk is being replaced'
+  streamgauge silence add 'rule=\"leak\"' --for 3d --unmatched-for 30m     ends when it has hidden nothing for 30m
+  streamgauge silence list
+  streamgauge silence expire 3f9c0a11d2e4b5c6";
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = SILENCE_EXAMPLES)]
+pub enum SilenceCommand {
+    /// Begin one
+    Add {
+        /// Matchers on labels, `rule` and `severity`; all must hold
+        #[arg(required = true, value_name = "MATCHER")]
+        matchers: Vec<String>,
+        /// How long [default: 2h]
+        #[arg(long = "for", value_name = "DURATION", conflicts_with = "until")]
+        duration: Option<crate::core::Span>,
+        /// When it ends
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// It ends by itself when no alert has matched it for so long
+        #[arg(long, value_name = "DURATION")]
+        unmatched_for: Option<crate::core::Span>,
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Who [default: $USER]
+        #[arg(long)]
+        by: Option<String>,
+        /// Its name; adding it again under the same one replaces it
+        #[arg(long)]
+        id: Option<String>,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// Those that are active, or will be
+    List {
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// End one now
+    Expire {
+        id: String,
+        /// Who [default: $USER]
+        #[arg(long)]
+        by: Option<String>,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+}
+
+const MAINTENANCE_EXAMPLES: &str = "Examples:
+  streamgauge maintenance add 'source=~\"db.*\"' --start 2026-12-01T02:00:00Z --end 2026-12-01T04:00:00Z --reason upgrade
+  streamgauge maintenance add 'pipeline=\"release\"' --schedule '0 22 * * FRI' --duration 4h --tz Europe/Berlin --except 2026-12-25
+  streamgauge maintenance preview 'pipeline=\"release\"' --schedule '0 22 * * FRI' --duration 4h --tz Europe/Berlin
+  streamgauge maintenance list
+  streamgauge maintenance end db-upgrade";
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = MAINTENANCE_EXAMPLES)]
+pub enum MaintenanceCommand {
+    /// Plan one
+    Add {
+        #[command(flatten)]
+        plan: PlanArgs,
+        /// Its name; adding it again under the same one replaces it
+        #[arg(long)]
+        id: Option<String>,
+        /// Who [default: $USER]
+        #[arg(long)]
+        by: Option<String>,
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// All of them, those of the pipeline files too, with the next time of each
+    List {
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// End one that was added, now and for good
+    End {
+        id: String,
+        /// Who [default: $USER]
+        #[arg(long)]
+        by: Option<String>,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// What one would do: its next ten times, which alerts it would match now; changes nothing
+    Preview {
+        #[command(flatten)]
+        plan: PlanArgs,
+        /// Whether it would be in force then, and its times from there on [default: now]
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Format,
+    },
+}
+
+/// When maintenance is, and of what.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Matchers on labels, `rule` and `severity`; all must hold
+    #[arg(required = true, value_name = "MATCHER")]
+    pub matchers: Vec<String>,
+    #[arg(long, value_name = "TIME", requires = "end")]
+    pub start: Option<String>,
+    #[arg(long, value_name = "TIME", requires = "start")]
+    pub end: Option<String>,
+    /// A cron pattern: when it begins, by the clock on the wall
+    #[arg(long, value_name = "CRON", requires = "duration", conflicts_with = "start")]
+    pub schedule: Option<String>,
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<crate::core::Span>,
+    /// IANA name of the wall's time zone [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+    /// Days on which it does not begin
+    #[arg(long, value_name = "DATE")]
+    pub except: Vec<String>,
+    /// mute: alerts are judged, but not told; suspend: they are not judged
+    #[arg(long, value_parser = ["mute", "suspend"], default_value = "mute")]
+    pub mode: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -346,7 +520,7 @@ pub struct TestArgs {
 pub struct Usage(pub String);
 
 /// Words of later versions, which are reserved now.
-const LATER: [&str; 6] = ["backtest", "convert", "silence", "maintenance", "notify", "top"];
+const LATER: [&str; 4] = ["backtest", "convert", "notify", "top"];
 
 pub fn not_yet(word: &str) -> anyhow::Error {
     if LATER.contains(&word) {

@@ -120,6 +120,8 @@ pub struct Config {
     pub servers: Option<(nats::Settings, redis::Settings)>,
     pub snapshot_every: Duration,
     pub rollups: bool,
+    /// Whether the files stand above what was added or stored.
+    pub is_applying: bool,
 }
 
 /// Address of the API and the page unless another one is stated.
@@ -147,6 +149,7 @@ impl Config {
             stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
         Ok(Config {
             snapshot_every,
+            is_applying: args.apply,
             rollups: args.rollups || file.rollups,
             servers: servers(args, file.nats, file.redis, file.partitions)?,
             pipelines: dir.or_else(|| default.is_dir().then(|| default.into())),

@@ -5,7 +5,7 @@
 
 use super::FINE;
 use super::cli::DemoArgs;
-use super::service::{self, Door, Parts};
+use super::service::{self, Door, Files, Parts};
 use crate::adapters::clock::FastClock;
 use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
@@ -13,6 +13,7 @@ use crate::core::limits::Limits;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{Clock, Entry};
 use crate::driver::worker::{Command, Sender};
+use crate::pipeline::document::Documents;
 use crate::wire::event::Codec;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -45,14 +46,14 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         ("release.yaml", include_str!("../../pipelines/release.yaml")),
         ("service.yaml", include_str!("../../pipelines/service.yaml")),
     ];
-    let files = files.map(|(name, text)| (name.to_string(), text.to_string())).to_vec();
+    let files = files.map(|(name, text)| (name.to_string(), text.to_string()));
     let clock = FastClock::new(START, SPEED);
     let is_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let parts = Parts {
         data_dir: data.path(),
         door: Door { listen: args.listen, token: None },
         limits: Limits::default(),
-        rules: crate::pipeline::load_files(files).rules,
+        rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,
         publish: Box::new(move |transition| println!("{}", told(transition, is_colour))),
     };

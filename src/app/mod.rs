@@ -1,5 +1,6 @@
 //! Composition roots: each command builds what it needs out of the other rooms.
 
+pub mod asking;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod publish;
 pub mod remote;
 pub mod replay;
 pub mod role;
+pub mod rulebook;
 pub mod run;
 pub mod service;
 pub mod test;
@@ -41,6 +43,8 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Publish(args) => publish::run(&args),
         Command::Alerts { command } => remote::alerts(&command),
         Command::Rules { command } => remote::rules(&command),
+        Command::Silence { command } => asking::silence(&command),
+        Command::Maintenance { command } => asking::maintenance(&command),
         Command::Nats { command: cli::NatsCommand::Mapping { partitions, root } } => {
             print!("{}", mapping(&root, partitions));
             Ok(FINE)

@@ -27,9 +27,12 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
             };
             println!("{}", serde_json::to_string_pretty(found)?);
         }
-        AlertsCommand::Ack { url, id, by, why, until } => {
-            let by = by.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into());
-            let body = json!({"alert": id, "by": by, "why": why, "until": until});
+        AlertsCommand::Unack { url, id, by } => {
+            delete(url, &format!("/api/v1/alerts/ack?alert={}&by={}", escaped(id), escaped(&who(by))))?;
+            println!("no longer acknowledged: {id}");
+        }
+        AlertsCommand::Ack { url, id, by, why, until, accept } => {
+            let body = json!({"alert": id, "by": who(by), "why": why, "until": until, "accept": accept});
             post(url, "/api/v1/alerts/ack", &body)?;
             println!("acknowledged {id}");
         }
@@ -41,26 +44,73 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
 }
 
 pub fn rules(command: &RulesCommand) -> Result<u8> {
-    let RulesCommand::List { url, output } = command;
-    print(output, &get(url, "/api/v1/rules")?["rules"], &["id", "levels", "expr"]);
+    match command {
+        RulesCommand::List { url, output } => {
+            let found = get(url, "/api/v1/rules")?;
+            print(output, &found["rules"], &["id", "levels", "expr"]);
+            for remark in found["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                eprintln!("{remark}");
+            }
+        }
+        RulesCommand::Add { file, name, url } => {
+            let text = match file.as_os_str() == "-" {
+                true => std::io::read_to_string(std::io::stdin())?,
+                false => std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read {}; is the path right?", file.display()))?,
+            };
+            let is_rule = crate::pipeline::document::of_rule(&text).is_some();
+            let stem = file.file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = name.clone().or_else(|| stem.filter(|_| !is_rule));
+            let query = name.map_or(String::new(), |name| format!("?name={}", escaped(&name)));
+            send(url, &format!("/api/v1/rules{query}"), text)?;
+            println!("the rules are in force with it");
+        }
+        RulesCommand::Remove { name, url } => {
+            delete(url, &format!("/api/v1/rules/{}", escaped(name)))?;
+            println!("the rules are in force without it");
+        }
+    }
     Ok(FINE)
+}
+
+/// Who asks.
+pub fn who(stated: &Option<String>) -> String {
+    stated.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into())
+}
+
+/// A piece of a path or query.
+pub fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let one = |byte: u8| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
 }
 
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into()
 }
 
-fn get(url: &str, path: &str) -> Result<Value> {
+pub fn get(url: &str, path: &str) -> Result<Value> {
     let address = format!("{}{path}", url.trim_end_matches('/'));
     let request = agent().get(&address).header("authorization", bearer());
     let mut response = request.call().with_context(|| unreachable_hint(url))?;
     read(response.status().as_u16(), &response.body_mut().read_to_string()?)
 }
 
-fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
+pub fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
+    send(url, path, body.to_string())
+}
+
+pub fn delete(url: &str, path: &str) -> Result<Value> {
+    let address = format!("{}{path}", url.trim_end_matches('/'));
+    let request = agent().delete(&address).header("authorization", bearer());
+    let mut response = request.call().with_context(|| unreachable_hint(url))?;
+    read(response.status().as_u16(), &response.body_mut().read_to_string()?)
+}
+
+fn send(url: &str, path: &str, body: String) -> Result<Value> {
     let address = format!("{}{path}", url.trim_end_matches('/'));
     let request = agent().post(&address).header("authorization", bearer());
-    let mut response = request.send(body.to_string()).with_context(|| unreachable_hint(url))?;
+    let mut response = request.send(body).with_context(|| unreachable_hint(url))?;
     read(response.status().as_u16(), &response.body_mut().read_to_string()?)
 }
 
@@ -80,7 +130,7 @@ fn read(status: u16, body: &str) -> Result<Value> {
     Ok(value)
 }
 
-fn print(format: &Format, rows: &Value, columns: &[&str]) {
+pub fn print(format: &Format, rows: &Value, columns: &[&str]) {
     if *format == Format::Json {
         println!("{rows}");
         return;

@@ -3,14 +3,14 @@
 use super::cli::RunArgs;
 use super::config::Config;
 use super::role::Roles;
-use super::service::{self, Door, LiveParts, Parts, Service};
+use super::service::{self, Door, Files, LiveParts, Parts, Service};
 use super::{FINE, check};
 use crate::adapters::clock::SystemClock;
-use crate::core::partition::Partition;
 use crate::driver::ports::Views;
-use crate::driver::worker::{Command, Publish, Sender};
+use crate::driver::worker::Publish;
+use crate::pipeline::document;
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub fn run(args: &RunArgs) -> Result<u8> {
     let (roles, config) = (Roles::parse(&args.role)?, Config::read(args)?);
@@ -25,7 +25,10 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 
 async fn serve(config: &Config, roles: Roles) -> Result<u8> {
     let dir = config.pipelines.as_deref();
-    let rules = dir.map(check::load).transpose()?;
+    // A first look, for the errors: the service compiles them with what was added.
+    dir.map(check::load).transpose()?;
+    let documents = dir.map(document::of_dir).transpose()?;
+    let rules = Files { dir: config.pipelines.clone(), documents, is_applying: config.is_applying };
     let token = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
     let door = Door { listen: config.listen, token };
     let limits = config.limits.clone();
@@ -61,12 +64,11 @@ pub fn tell() -> Publish {
 
 /// Until a signal, or until the worker cannot go on.
 async fn watch<S: Views + Send + Sync + 'static>(config: &Config, mut service: Service<S>) -> Result<u8> {
-    let dir = config.pipelines.as_deref();
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(dir, &service.workers).await,
+            _ = hangup.recv() => service.rulebook.reload(),
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
             ended = service.ended.recv() => return Err(match ended {
@@ -78,31 +80,6 @@ async fn watch<S: Views + Send + Sync + 'static>(config: &Config, mut service: S
     tracing::info!("stopping");
     service.drain(config.grace).await?;
     Ok(FINE)
-}
-
-/// Reads the pipeline files again; a bad set is refused whole and the old one runs on.
-async fn reload(dir: Option<&Path>, workers: &[Sender]) {
-    let Some(dir) = dir else { return };
-    let rules = match check::load(dir) {
-        Ok(rules) => rules,
-        Err(error) => {
-            tracing::error!(%error, "the new rules are refused; the old ones stay in force");
-            return;
-        }
-    };
-    for (partition, worker) in Partition::logs(Partition::count_of(workers.len())).zip(workers) {
-        let index = partition.index;
-        let reply = Box::new(move |result: Result<u64, String>| match result {
-            Ok(seq) => tracing::info!(partition = index, seq, "new rules in force"),
-            Err(error) => {
-                tracing::error!(partition = index, %error, "the new rules could not be written to the log")
-            }
-        });
-        let command = Command::Rules(Box::new(rules.within(partition)), reply);
-        let worker = worker.clone();
-        // The worker only goes away when the process stops.
-        let _ = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
-    }
 }
 
 /// `$XDG_DATA_HOME/streamgauge`, or its default.

@@ -1,6 +1,7 @@
 //! A service in one process: workers, stores and HTTP, embedded or over servers.
 
 use super::role::Roles;
+use super::rulebook::{self, First, Rulebook, own_documents};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::Embedded;
 use crate::adapters::nats::micro::Answerer;
@@ -9,6 +10,7 @@ use crate::adapters::redis::{self, RedisStore};
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
+use crate::driver::book::{Book, Bookshelf};
 use crate::driver::fleet;
 use crate::driver::owner::{self, Owner};
 use crate::driver::ports::{Clock, Intake, Views};
@@ -17,9 +19,10 @@ use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
 use crate::http::operate::{names, operate};
 use crate::http::{self, Shared};
+use crate::pipeline::document::{self, Documents};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -35,6 +38,7 @@ pub struct Service<S> {
     pub workers: Vec<Sender>,
     /// Says why a worker ended, if one ends by itself.
     pub ended: tokio::sync::mpsc::Receiver<StartError>,
+    pub rulebook: Rulebook,
     shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped, it ends what keeps the share of this process.
@@ -50,12 +54,22 @@ pub struct Door {
     pub token: Option<String>,
 }
 
+/// The rules that a process comes with.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// Where they are watched; without it they are not.
+    pub dir: Option<PathBuf>,
+    pub documents: Option<Documents>,
+    /// Whether they stand above what was added or stored.
+    pub is_applying: bool,
+}
+
 /// What an embedded service is made of.
 pub struct Parts<'a, C> {
     pub data_dir: &'a Path,
     pub door: Door,
     pub limits: Limits,
-    pub rules: Option<RuleSet>,
+    pub rules: Files,
     pub clock: C,
     pub publish: Publish,
 }
@@ -74,7 +88,7 @@ pub struct LiveParts {
     pub redis: redis::Settings,
     pub door: Door,
     pub limits: Limits,
-    pub rules: Option<RuleSet>,
+    pub rules: Files,
     pub snapshot_every: Duration,
     pub is_rolling_up: bool,
     pub roles: Roles,
@@ -93,8 +107,13 @@ type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
 pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
     let store = Embedded::open(parts.data_dir)?;
-    let (worker, sender) =
-        Worker::start(store.clone(), parts.clock, parts.limits, parts.rules, parts.publish)?;
+    let mut book = Book::default();
+    let wanted = |in_force: &RuleSet| {
+        let (documents, rules) = own_rules(&parts.rules, in_force);
+        book.documents = documents;
+        rules
+    };
+    let (worker, sender) = Worker::start(store.clone(), parts.clock, parts.limits, wanted, parts.publish)?;
     let run: Run = Box::new(move || {
         worker.run();
         Ok(())
@@ -102,7 +121,24 @@ pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Ser
     let tally = Arc::new(Tally::default());
     tally.standing_by.add(1);
     let seats = vec![Seat { worker: sender.clone(), store, run }];
-    serve(listener, parts.door.token, seats, Arc::new(sender), tally, None, Roles::ALL)
+    let kept = Kept { files: parts.rules, shelf: None, book, first: First::default() };
+    serve(
+        Serving { listener, token: parts.door.token, seats, tally, kept, fleet: None, roles: Roles::ALL },
+        Arc::new(sender),
+    )
+}
+
+/// The documents wanted by a process alone, and their rules. What was added before gives way to files that
+/// do not go with it.
+fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) {
+    let all = own_documents(files.documents.clone(), in_force, files.is_applying);
+    if let Ok(rules) = document::compile(&all) {
+        return (all, Some(rules));
+    }
+    tracing::warn!("rules that were added over the API do not go with the files any more; they are left out");
+    let alone = own_documents(files.documents.clone(), in_force, true);
+    let rules = document::compile(&alone).ok();
+    (alone, rules)
 }
 
 /// Opens the door at once; whatever it takes to reach the servers happens behind it.
@@ -112,15 +148,18 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // With one partition there is nothing to share out: whoever has the lease has it.
     let share = Share::new(usize::from(count <= 1));
-    let mut seats = Vec::new();
+    let (mut seats, first) = (Vec::new(), First::default());
     for partition in Partition::logs(count) {
         // The aggregate is none of those that are shared out: whoever has its lease has it.
         let share = if partition.is_aggregate() { Share::new(1) } else { share.clone() };
-        seats.push(seat(&parts, partition, share, &tally)?);
+        seats.push(seat(&parts, partition, share, (&tally, &first))?);
     }
     let fleet =
         if count > 1 && parts.roles.ingest { Some(keep_share(&parts.redis, share, count)?) } else { None };
-    let service = serve(listener, parts.door.token, seats, Arc::new(intake), tally, fleet, parts.roles)?;
+    let shelf: Box<dyn Bookshelf> = Box::new(redis::RulesBook::new(&parts.redis)?);
+    let kept = Kept { files: parts.rules.clone(), shelf: Some(shelf), book: Book::default(), first };
+    let (token, roles) = (parts.door.token.clone(), parts.roles);
+    let service = serve(Serving { listener, token, seats, tally, kept, fleet, roles }, Arc::new(intake))?;
     if !parts.roles.api {
         return Ok(service);
     }
@@ -150,17 +189,16 @@ fn seat(
     parts: &LiveParts,
     partition: Partition,
     share: Share,
-    tally: &Arc<Tally>,
+    (tally, first): (&Arc<Tally>, &First),
 ) -> Result<Seat<redis::Shared>> {
     let nats = nats::Settings { partition, ..parts.nats.clone() };
     let redis = redis::Settings { partition, ..parts.redis.clone() };
     let store = redis::Shared::new(RedisStore::new(&redis, false)?);
     let own = redis::Shared::new(RedisStore::new(&redis, true)?);
     let limits = Limits { partition, ..parts.limits.clone() };
-    let rules = parts.rules.as_ref().map(|rules| rules.within(partition));
     let (lease, snapshot_every, is_rolling_up) = (redis.lease, parts.snapshot_every, parts.is_rolling_up);
     let is_ingesting = parts.roles.ingest;
-    let (tally, handle) = (tally.clone(), tokio::runtime::Handle::current());
+    let (tally, first, handle) = (tally.clone(), first.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
         let feed = Bus::open(handle, &nats)?;
@@ -177,7 +215,7 @@ fn seat(
             store,
             clock,
             limits,
-            rules,
+            rules: first.wait().map(|rules| rules.within(partition)),
             lease,
             snapshot_every,
             is_rolling_up,
@@ -198,15 +236,26 @@ async fn bind(door: &Door) -> Result<TcpListener> {
     listener.with_context(|| format!("cannot listen on {}; is another process there?", door.listen))
 }
 
-fn serve<S: Views + Send + Sync + 'static>(
+/// What whoever keeps the rules begins with.
+struct Kept {
+    files: Files,
+    shelf: Option<Box<dyn Bookshelf>>,
+    book: Book,
+    first: First,
+}
+
+struct Serving<S> {
     listener: TcpListener,
     token: Option<String>,
     seats: Vec<Seat<S>>,
-    intake: Arc<dyn Intake>,
     tally: Arc<Tally>,
+    kept: Kept,
     fleet: Option<std::sync::mpsc::Sender<()>>,
     roles: Roles,
-) -> Result<Service<S>> {
+}
+
+fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
+    let Serving { listener, token, seats, tally, kept, fleet, roles } = parts;
     let address = listener.local_addr()?;
     let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
     let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
@@ -222,7 +271,13 @@ fn serve<S: Views + Send + Sync + 'static>(
         workers.push(seat.worker.clone());
         partitions.push(http::Partition { worker: seat.worker, store: seat.store });
     }
-    let shared = Shared::new(partitions, intake, tally, || SystemClock.now());
+    let Kept { files: Files { dir, is_applying, .. }, shelf, book, first } = kept;
+    let (workers_told, tally_told) = (workers.clone(), tally.clone());
+    let keeper =
+        rulebook::Parts { first, dir, is_applying, shelf, book, workers: workers_told, tally: tally_told };
+    let rulebook = Rulebook::open(keeper)?;
+    let desk = Arc::new(rulebook.clone());
+    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, now: || SystemClock.now() });
     let stop = CancellationToken::new();
     let router = match roles.api {
         true => http::router(shared.clone(), token),
@@ -232,7 +287,7 @@ fn serve<S: Views + Send + Sync + 'static>(
     let server = tokio::spawn(async move {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
     });
-    Ok(Service { address, workers, ended, shared, threads, fleet, server, stop })
+    Ok(Service { address, workers, ended, rulebook, shared, threads, fleet, server, stop })
 }
 
 impl<S: Views + Send + Sync + 'static> Service<S> {

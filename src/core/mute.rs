@@ -48,7 +48,14 @@ pub struct Silence {
     pub by: Arc<str>,
     #[serde(default)]
     pub reason: Arc<str>,
+    /// It ends by itself once no alert has matched it for so long; `None`: at its end only.
+    #[serde(default)]
+    pub unmatched_for: Option<Span>,
 }
+
+/// People are told so long before a silence ends that still hides something; one that lasts less than
+/// twice as long ends without.
+const SILENCE_WARNED_BEFORE: Span = Span::from_mins(15);
 
 /// Silences and maintenance windows that people add; more are refused.
 pub const ASKED_MAX: usize = 1_000;
@@ -64,7 +71,7 @@ const SPANS_MAX: usize = 10_000;
 pub struct Mutes {
     /// Asked for by control records; those of the files are the rule set's.
     asked: BTreeMap<Arc<str>, Maintenance>,
-    silences: BTreeMap<Arc<str>, Silence>,
+    silences: BTreeMap<Arc<str>, Kept>,
     /// Maintenance in force, by id, with when it began.
     in_force: BTreeMap<Arc<str>, (Maintenance, Timestamp)>,
     /// Past maintenance: baselines learn nothing there.
@@ -76,6 +83,43 @@ pub struct Mutes {
     is_changed: bool,
 }
 
+/// A silence, and what became of it so far.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    silence: Silence,
+    is_matched: bool,
+    /// Since when no alert matches it; from the beginning on where none ever did.
+    unmatched_since: Timestamp,
+    is_warned: bool,
+}
+
+impl Kept {
+    fn new(silence: Silence) -> Kept {
+        Kept { unmatched_since: silence.start, silence, is_matched: false, is_warned: false }
+    }
+
+    fn ends_at(&self) -> Timestamp {
+        let patience = self.silence.unmatched_for.filter(|_| !self.is_matched);
+        let unmatched = patience.map(|span| self.unmatched_since + span);
+        unmatched.unwrap_or(Timestamp::MAX).min(self.silence.end)
+    }
+
+    /// When people are told that it ends.
+    fn warns_at(&self) -> Option<Timestamp> {
+        let Silence { start, end, .. } = self.silence;
+        let is_long = end - start >= SILENCE_WARNED_BEFORE * 2;
+        (is_long && !self.is_warned).then_some(end - SILENCE_WARNED_BEFORE)
+    }
+
+    /// When something is to be decided of it next.
+    fn next(&self, at: Timestamp) -> Timestamp {
+        if at < self.silence.start {
+            return self.silence.start;
+        }
+        self.ends_at().min(self.warns_at().unwrap_or(Timestamp::MAX))
+    }
+}
+
 /// What began and ended at a grid point.
 #[derive(Debug, Default)]
 pub struct Turned {
@@ -84,6 +128,8 @@ pub struct Turned {
     pub has_resumed: bool,
     /// Ended maintenance.
     pub ended: Vec<Maintenance>,
+    /// Silences that end soon.
+    pub ending: Vec<Silence>,
 }
 
 impl Mutes {
@@ -102,7 +148,7 @@ impl Mutes {
 
     pub fn add_silence(&mut self, silence: Silence) {
         if self.silences.len() < ASKED_MAX || self.silences.contains_key(&silence.id) {
-            self.silences.insert(silence.id.clone(), silence);
+            self.silences.insert(silence.id.clone(), Kept::new(silence));
         }
         self.look_again();
     }
@@ -128,22 +174,8 @@ impl Mutes {
         if !self.is_changed && self.next.is_none_or(|next| at < next) {
             return turned;
         }
-        self.silences.retain(|_, silence| at < silence.end);
-        let ends = self.silences.values().map(|s| if at < s.start { s.start } else { s.end });
-        self.next = ends.min();
-        let mut now: BTreeMap<Arc<str>, (Maintenance, Timestamp)> = BTreeMap::new();
-        for maintenance in planned.iter().chain(self.asked.values()) {
-            let standing = maintenance.plan.at(at);
-            self.next = [self.next, standing.until].into_iter().flatten().min();
-            if standing.is_in_force {
-                let since = self.in_force.get(&maintenance.id).map_or(at, |(_, since)| *since);
-                now.insert(maintenance.id.clone(), (maintenance.clone(), since));
-            }
-        }
-        self.asked.retain(|_, maintenance| {
-            let standing = maintenance.plan.at(at);
-            standing.is_in_force || standing.until.is_some()
-        });
+        self.turn_silences(at, &mut turned);
+        let now = self.turn_maintenance(planned, at);
         let before = std::mem::replace(&mut self.in_force, now);
         for (id, (maintenance, since)) in before {
             if !self.in_force.contains_key(&id) {
@@ -156,6 +188,51 @@ impl Mutes {
         self.changes += 1;
         self.is_changed = false;
         turned
+    }
+
+    /// Lets silences go that are over, and finds out when something is to be decided next.
+    fn turn_silences(&mut self, at: Timestamp, turned: &mut Turned) {
+        self.silences.retain(|_, kept| at < kept.ends_at());
+        for kept in self.silences.values_mut().filter(|kept| kept.warns_at().is_some_and(|due| due <= at)) {
+            kept.is_warned = true;
+            turned.ending.push(kept.silence.clone());
+        }
+        self.next = self.silences.values().map(|kept| kept.next(at)).min();
+    }
+
+    /// The maintenance in force at `at`; what was asked for and is over goes.
+    fn turn_maintenance(
+        &mut self,
+        planned: &[Maintenance],
+        at: Timestamp,
+    ) -> BTreeMap<Arc<str>, (Maintenance, Timestamp)> {
+        let Mutes { asked, in_force, next, .. } = self;
+        let mut now = BTreeMap::new();
+        let mut is_to_come = |one: &Maintenance| {
+            let standing = one.plan.at(at);
+            *next = [*next, standing.until].into_iter().flatten().min();
+            if standing.is_in_force {
+                let since = in_force.get(&one.id).map_or(at, |(_, since)| *since);
+                now.insert(one.id.clone(), (one.clone(), since));
+            }
+            standing.is_in_force || standing.until.is_some()
+        };
+        for one in planned {
+            is_to_come(one);
+        }
+        asked.retain(|_, one| is_to_come(one));
+        now
+    }
+
+    /// Silences that end without alerts learn whether any that fires matches them.
+    pub fn note_matches(&mut self, at: Timestamp, is_matched: impl Fn(&Selector) -> bool) {
+        for kept in self.silences.values_mut().filter(|kept| kept.silence.unmatched_for.is_some()) {
+            let was_matched = std::mem::replace(&mut kept.is_matched, is_matched(&kept.silence.matchers));
+            if was_matched && !kept.is_matched {
+                kept.unmatched_since = at;
+            }
+            self.next = [self.next, Some(kept.next(at))].into_iter().flatten().min();
+        }
     }
 
     fn remember(&mut self, from: Timestamp, to: Timestamp, matchers: Selector) {
@@ -171,8 +248,8 @@ impl Mutes {
         let found = self.in_force.values().find(|(one, _)| one.matchers.is_match_labels(&label));
         let planned = found.map(|(one, _)| Suppressed { kind: "maintenance".into(), id: one.id.to_string() });
         planned.or_else(|| {
-            let mut silences =
-                self.silences.values().filter(|silence| (silence.start..silence.end).contains(&at));
+            let silences = self.silences.values().map(|kept| &kept.silence);
+            let mut silences = silences.filter(|silence| (silence.start..silence.end).contains(&at));
             let found = silences.find(|silence| silence.matchers.is_match_labels(&label));
             found.map(|silence| Suppressed { kind: "silence".into(), id: silence.id.to_string() })
         })
@@ -202,7 +279,7 @@ impl Mutes {
     }
 
     pub fn silences(&self) -> impl Iterator<Item = &Silence> {
-        self.silences.values()
+        self.silences.values().map(|kept| &kept.silence)
     }
 
     /// Those that people asked for.

@@ -4,6 +4,7 @@ use super::key::Key;
 use super::series::SeriesInfo;
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 use std::sync::Arc;
 
 /// `name{label="v",label!="v",label=~"re",label!~"re"}`.
@@ -95,7 +96,25 @@ impl Matcher {
     }
 }
 
+impl fmt::Display for Matcher {
+    /// As people write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, text) = match &self.test {
+            Test::Equal(text) => ("=", &**text),
+            Test::NotEqual(text) => ("!=", &**text),
+            Test::Match(pattern) => ("=~", pattern.text()),
+            Test::NotMatch(pattern) => ("!~", pattern.text()),
+        };
+        write!(f, "{}{sign}\"{}\"", self.label, text.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}
+
 impl Selector {
+    /// Its matchers as people write them.
+    pub fn texts(&self) -> Vec<String> {
+        self.matchers.iter().map(Matcher::to_string).collect()
+    }
+
     pub fn is_match(&self, series: &SeriesInfo) -> bool {
         self.name.as_ref().is_none_or(|name| *name == series.name)
             && self.is_match_labels(|label| series.label(label).map(|value| &**value))

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod applier;
+pub mod book;
 mod care;
 pub mod continuity;
 pub mod file;

@@ -240,6 +240,24 @@ pub trait Store {
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError>;
 }
 
+/// What people ask for, of which there is a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Silences,
+    Maintenance,
+}
+
+impl Asked {
+    pub const ALL: [Asked; 2] = [Asked::Silences, Asked::Maintenance];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Asked::Silences => "silences",
+            Asked::Maintenance => "maintenance",
+        }
+    }
+}
+
 /// What survives of the effects, for those who read it.
 pub trait Views {
     /// The record up to which everything is committed.
@@ -256,6 +274,8 @@ pub trait Views {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(Timestamp, Row)>, PortError>;
+    /// What people asked for, id and JSON, as it was shown last; nothing where the only owner is here.
+    fn asked(&self, kind: Asked) -> Result<Vec<(String, String)>, PortError>;
     /// Active alerts as JSON, as they were shown last.
     fn active(&self) -> Result<Vec<String>, PortError>;
 }
@@ -304,6 +324,9 @@ pub trait SharedStore: Store {
     /// Says that all is well: [`Checkpoint::tries`] begin anew. One attempt; if it fails, the next owner is
     /// careful without need.
     fn calm(&mut self, fence: &Fence);
+    /// Shows what people asked for, id and JSON, all of it. One attempt, beside the commits: it says again
+    /// what control records said.
+    fn show_asked(&mut self, kind: Asked, all: &[(String, String)]) -> Result<(), PortError>;
     /// Gives it back, so that another one need not wait.
     fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
 }

@@ -23,6 +23,8 @@ pub struct Tally {
     pub ticks: Count,
     /// Records left out, as they killed whoever read them.
     pub left_out: Count,
+    /// Rule sets that were refused whole.
+    pub rules_refused: Count,
     /// Logs that turned out to have gone back.
     pub rewinds: Count,
     /// Age of the newest record applied, in milliseconds; zero when all were. The last partition's that
@@ -80,7 +82,7 @@ impl Count {
 
 impl Tally {
     /// Name, meaning and value of each.
-    pub fn all(&self) -> [(&'static str, &'static str, u64); 11] {
+    pub fn all(&self) -> [(&'static str, &'static str, u64); 12] {
         [
             (
                 "take_overs_total",
@@ -108,6 +110,7 @@ impl Tally {
             ),
             ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
             ("records_left_out_total", "Records left out as they kill workers.", self.left_out.get()),
+            ("rules_refused_total", "Rule sets refused whole.", self.rules_refused.get()),
             ("log_rewinds_total", "Logs that had gone back, which stops the partition.", self.rewinds.get()),
         ]
     }

@@ -46,7 +46,8 @@ const IDLE_MAX: Duration = Duration::from_millis(500);
 pub enum Command {
     /// Append a record; the answer comes when it is durable.
     Append(Entry, Reply<u64>),
-    /// Put these rules in force, now and whenever this process takes the log over.
+    /// Put these rules in force where they differ, now and whenever this process takes the log over; the
+    /// answer is 0 where they do not.
     Rules(Box<RuleSet>, Reply<u64>),
     /// Read something of the engine, between two records.
     Ask(Box<dyn FnOnce(&mut Engine) + Send>),
@@ -106,12 +107,12 @@ pub enum StartError {
 
 impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
     /// Restores the engine, applies what the log holds beyond the snapshot, and puts `rules` in
-    /// force where they differ (`None`: whatever is in force stays).
+    /// force what is wanted, given what is in force, where it differs (`None`: that stays).
     pub fn start(
         port: P,
         clock: C,
         limits: Limits,
-        rules: Option<RuleSet>,
+        wanted: impl FnOnce(&RuleSet) -> Option<RuleSet>,
         publish: Publish,
     ) -> Result<(Worker<P, C>, Sender), StartError> {
         let checkpoint = port.checkpoint()?;
@@ -136,7 +137,8 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             is_failing: false,
         };
         worker.catch_up()?;
-        if let Some(rules) = rules.filter(|rules| rules != worker.applier.engine.rules()) {
+        let wanted = wanted(worker.applier.engine.rules());
+        if let Some(rules) = wanted.filter(|rules| rules != worker.applier.engine.rules()) {
             worker.append(vec![Entry::control(&Control::Rules(Box::new(rules)))])?;
             worker.catch_up()?;
         }
@@ -181,6 +183,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
                     entries.push(entry);
                     replies.push(reply);
                 }
+                Command::Rules(rules, reply) if *rules == *self.applier.engine.rules() => reply(Ok(0)),
                 Command::Rules(rules, reply) => {
                     entries.push(Entry::control(&Control::Rules(rules)));
                     replies.push(reply);

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 pub async fn ready<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
-) -> Result<&'static str, Failure> {
+) -> Result<String, Failure> {
     if !shared.is_ready.load(Ordering::Relaxed) {
         return Err(Failure::unavailable("the process is stopping"));
     }
@@ -28,7 +28,8 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     if owned == 0 && standing_by < shared.partitions.len() {
         return Err(Failure::unavailable("the broker is not reached yet, or the worker has stopped"));
     }
-    Ok("ready\n")
+    let remarks = shared.desk.remarks().into_iter().map(|remark| format!("{remark}\n"));
+    Ok(format!("ready\n{}", remarks.collect::<String>()))
 }
 
 pub async fn metrics<S: Views + Send + Sync + 'static>(

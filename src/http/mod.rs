@@ -1,21 +1,24 @@
 //! HTTP on loopback: events in, views out (CONTRACT §8). Reads views, never the engine's insides.
 
+pub mod asked;
 pub mod events;
 pub mod metrics;
 pub mod operate;
 pub mod page;
+pub mod rules;
 pub mod views;
 
 use crate::core::{Engine, Timestamp};
+use crate::driver::book::Desk;
 use crate::driver::ports::{Entry, Intake, Views};
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Sender};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use dashmap::DashMap;
 use serde_json::json;
 use std::sync::Arc;
@@ -35,11 +38,15 @@ pub struct Partition<S> {
     pub store: S,
 }
 
+type App<S> = State<Arc<Shared<S>>>;
+type Answer = Result<Response, Failure>;
+
 /// What the handlers share.
 pub struct Shared<S> {
     pub partitions: Vec<Partition<S>>,
     pub intake: Arc<dyn Intake>,
     pub tally: Arc<Tally>,
+    pub desk: Arc<dyn Desk>,
     /// The time of day, where no log says one.
     pub now: fn() -> Timestamp,
     /// Answers by Idempotency-Key, with when they were given.
@@ -50,6 +57,21 @@ pub struct Shared<S> {
     pub begun: Instant,
 }
 
+/// What the handlers are given.
+pub struct Parts<S> {
+    pub partitions: Vec<Partition<S>>,
+    pub intake: Arc<dyn Intake>,
+    pub tally: Arc<Tally>,
+    pub desk: Arc<dyn Desk>,
+    pub now: fn() -> Timestamp,
+}
+
+impl<S> std::fmt::Debug for Parts<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("partitions", &self.partitions.len()).finish_non_exhaustive()
+    }
+}
+
 impl<S> std::fmt::Debug for Shared<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("partitions", &self.partitions.len()).finish_non_exhaustive()
@@ -57,16 +79,13 @@ impl<S> std::fmt::Debug for Shared<S> {
 }
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
-    pub fn new(
-        partitions: Vec<Partition<S>>,
-        intake: Arc<dyn Intake>,
-        tally: Arc<Tally>,
-        now: fn() -> Timestamp,
-    ) -> Arc<Shared<S>> {
+    pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
+        let Parts { partitions, intake, tally, desk, now } = parts;
         Arc::new(Shared {
             partitions,
             intake,
             tally,
+            desk,
             now,
             answers: DashMap::new(),
             is_ready: AtomicBool::new(true),
@@ -215,8 +234,15 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/windows", get(views::windows::<S>))
         .route("/api/v1/alerts", get(views::alerts::<S>))
         .route("/api/v1/alerts/log", get(views::alert_log::<S>))
-        .route("/api/v1/alerts/ack", post(views::ack::<S>))
-        .route("/api/v1/rules", get(views::rules::<S>))
+        .route("/api/v1/alerts/ack", post(asked::ack::<S>).delete(asked::unack::<S>))
+        .route("/api/v1/silences", get(asked::silences::<S>).post(asked::silence::<S>))
+        .route("/api/v1/silences/{id}", delete(asked::expire_silence::<S>))
+        .route("/api/v1/maintenance", get(asked::maintenance::<S>).post(asked::add_maintenance::<S>))
+        .route("/api/v1/maintenance/preview", post(asked::preview::<S>))
+        .route("/api/v1/maintenance/{id}", delete(asked::end_maintenance::<S>))
+        .route("/api/v1/rules", get(rules::rules::<S>).post(rules::put::<S>))
+        .route("/api/v1/rules/documents", get(rules::documents::<S>))
+        .route("/api/v1/rules/{name}", delete(rules::remove::<S>))
         .route("/api/v1/pipelines", get(views::pipelines::<S>))
         .route("/api/v1/dead", get(views::dead::<S>))
         .route("/openapi.json", get(not_yet))

@@ -5,16 +5,25 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request};
 use tower_service::Service;
 
-/// Operations: name, method, path. The body is the query of a GET, as `rule=x&state=firing`.
-const OPERATIONS: [(&str, Method, &str); 9] = [
+/// Operations: name, method, path. The body is the query of a GET, as `rule=x&state=firing`, and the end of
+/// the path of a DELETE, as `s-1?by=ann`.
+const OPERATIONS: [(&str, Method, &str); 17] = [
     ("ack", Method::POST, "/api/v1/alerts/ack"),
     ("alerts", Method::GET, "/api/v1/alerts"),
     ("dead", Method::GET, "/api/v1/dead"),
     ("events", Method::POST, "/api/v1/events"),
+    ("maintenance", Method::GET, "/api/v1/maintenance"),
+    ("maintenance-add", Method::POST, "/api/v1/maintenance"),
+    ("maintenance-end", Method::DELETE, "/api/v1/maintenance/"),
+    ("maintenance-preview", Method::POST, "/api/v1/maintenance/preview"),
     ("pipelines", Method::GET, "/api/v1/pipelines"),
     ("ready", Method::GET, "/readyz"),
     ("rules", Method::GET, "/api/v1/rules"),
+    ("rules-add", Method::POST, "/api/v1/rules"),
     ("series", Method::GET, "/api/v1/series"),
+    ("silence-add", Method::POST, "/api/v1/silences"),
+    ("silence-expire", Method::DELETE, "/api/v1/silences/"),
+    ("silences", Method::GET, "/api/v1/silences"),
     ("windows", Method::GET, "/api/v1/windows"),
 ];
 
@@ -30,9 +39,11 @@ pub fn names() -> Vec<&'static str> {
 pub async fn operate(mut router: Router, name: &str, body: Vec<u8>) -> Result<Vec<u8>, (u16, String)> {
     let unknown = || (404, format!("there is no operation `{name}`"));
     let (_, method, path) = OPERATIONS.iter().find(|(known, ..)| *known == name).ok_or_else(unknown)?;
-    let (uri, body) = match *method == Method::GET && !body.is_empty() {
-        true => (format!("{path}?{}", String::from_utf8_lossy(&body)), Vec::new()),
-        false => (path.to_string(), body),
+    let text = String::from_utf8_lossy(&body);
+    let (uri, body) = match *method {
+        Method::DELETE => (format!("{path}{text}"), Vec::new()),
+        Method::GET if !body.is_empty() => (format!("{path}?{text}"), Vec::new()),
+        _ => (path.to_string(), body),
     };
     let request = Request::builder().method(method).uri(uri).body(Body::from(body));
     let request = request.map_err(|error| (400, error.to_string()))?;

@@ -1,28 +1,21 @@
 //! Series, windows, alerts, rules and pipelines as JSON.
 
-use super::{Failure, Shared, json_response};
+use super::{Answer, App, Failure, Shared, json_response};
 use crate::core::alert::Transition;
 use crate::core::alert::transition::State as AlertState;
-use crate::core::event::{Ack, Control};
 use crate::core::series::SeriesInfo;
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Span, Timestamp};
-use crate::driver::ports::{CatalogRow, Entry, Views};
+use crate::driver::ports::{CatalogRow, Views};
 use crate::wire::pipeline;
 use crate::wire::row::Row;
 use crate::wire::time;
 use crate::wire::window::WindowView;
-use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-type App<S> = State<Arc<Shared<S>>>;
-type Answer = Result<Response, Failure>;
 
 /// Windows that one answer may hold.
 const WINDOWS_MAX: usize = 10_000;
@@ -89,7 +82,7 @@ async fn all_series<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Res
     Ok(rows.into_values().collect())
 }
 
-fn failed(error: crate::driver::ports::PortError) -> Failure {
+pub(super) fn failed(error: crate::driver::ports::PortError) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "store", crate::driver::worker::chain(&error))
 }
 
@@ -219,7 +212,7 @@ pub async fn alerts<S: Views + Send + Sync + 'static>(
 }
 
 /// The active alerts of each partition: of the engine here, else as its owner showed them last.
-async fn active<S: Views + Send + Sync + 'static>(
+pub(super) async fn active<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
 ) -> Result<Vec<Vec<Transition>>, Failure> {
     let live = shared.ask_each(|engine| engine.active_alerts()).await;
@@ -254,53 +247,6 @@ pub async fn alert_log<S: Views + Send + Sync + 'static>(State(shared): App<S>) 
         body.push('\n');
     }
     Ok(json_response(StatusCode::OK, body))
-}
-
-/// `{"alert": id, "by": who, "why": …, "until": …}`
-pub async fn ack<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
-    #[derive(Deserialize)]
-    struct Body {
-        alert: String,
-        by: String,
-        #[serde(default)]
-        why: String,
-        #[serde(default)]
-        until: Option<String>,
-        #[serde(default)]
-        accept: bool,
-    }
-    let body: Body = serde_json::from_slice(&body).map_err(|error| Failure::bad(error.to_string()))?;
-    let until = match &body.until {
-        Some(text) => Some(time::parse(text.as_bytes()).ok_or_else(|| Failure::bad("until is no time"))?),
-        None => None,
-    };
-    let alerts = active(&shared).await?;
-    let place = alerts.iter().position(|of_one| of_one.iter().any(|alert| alert.id == body.alert));
-    let Some(place) = place else {
-        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id"));
-    };
-    let ack = Control::Ack(Ack { alert: body.alert, by: body.by, why: body.why, until, accept: body.accept });
-    let seq = shared.append(place as u32, Entry::control(&ack)).await?;
-    Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
-}
-
-pub async fn rules<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let rules = shared.ask_any(|engine| {
-        let rules = engine.rules().rules.iter();
-        let rule = |rule: &crate::core::rule::Rule| {
-            let levels: BTreeMap<_, _> =
-                rule.levels.iter().map(|level| (level.severity.name(), &level.threshold)).collect();
-            json!({"id": rule.id, "expr": rule.text, "levels": levels, "labels": rule.labels, "hash": rule.hash})
-        };
-        rules.map(rule).collect::<Vec<Value>>()
-    });
-    // Each partition has the same ones, and the aggregate those that span them.
-    let mut all = BTreeMap::new();
-    for rule in rules.await?.into_iter().flatten() {
-        all.insert(rule["id"].to_string(), rule);
-    }
-    let rules: Vec<Value> = all.into_values().collect();
-    Ok(json_response(StatusCode::OK, json!({ "rules": rules }).to_string()))
 }
 
 pub async fn pipelines<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {

@@ -77,7 +77,8 @@ const PLANNED: [&str; 11] = [
     "time_intervals",
 ];
 
-fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
+/// One window as a file, or a request, has it.
+pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
     let fields: BTreeMap<&str, &Node> =
         file.map(node, &PLANNED).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
     let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
@@ -137,7 +138,7 @@ fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<
     }
 }
 
-fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
+pub(super) fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
     let text = file.text(node)?;
     let parsed = chrono::DateTime::parse_from_rfc3339(&text).ok();
     let found = parsed.and_then(|time| Timestamp::from_ms(time.timestamp_millis()));
@@ -250,7 +251,7 @@ pub fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
 }
 
 /// A list of matchers, or one.
-fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
+pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
     let texts: Vec<(&Node, String)> = match &node.kind {
         Kind::List(items) => items.iter().filter_map(|item| Some((item, file.text(item)?))).collect(),
         _ => vec![(node, file.text(node)?)],

@@ -44,6 +44,11 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads the `*.yaml` and `*.yml` of a directory, or one file, in order of their names.
 pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
+    Ok(load_files(read_dir(path)?))
+}
+
+/// The texts of those files by their paths.
+pub(super) fn read_dir(path: &Path) -> Result<Vec<(String, String)>, LoadError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| LoadError::Read { path, source }
@@ -68,7 +73,7 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
         let text = fs::read_to_string(&path).map_err(failed(&path))?;
         files.push((path.display().to_string(), text));
     }
-    Ok(load_files(files))
+    Ok(files)
 }
 
 /// Checks files given as (name, text) and makes one rule set of them.

@@ -4,8 +4,10 @@
 //! it and note every problem with its place instead of stopping at the first; only a directory
 //! without errors becomes a [`RuleSet`](crate::core::rule::RuleSet), in which nothing can be wrong.
 
+pub mod ask;
 pub mod define;
 pub mod diagnostic;
+pub mod document;
 pub mod expr;
 pub mod life;
 pub mod load;

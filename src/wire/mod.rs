@@ -4,6 +4,7 @@
 //! has a place and a reason; no input makes it panic or take memory out of proportion to its size.
 
 pub mod alert;
+pub mod asked;
 pub mod event;
 pub mod hdr;
 pub mod line;

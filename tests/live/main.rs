@@ -4,6 +4,7 @@
 //! `SG_KILLS=100 SG_PROGRESS=22000 cargo test --test live kills` runs the long form.
 
 mod agreement;
+mod desired;
 mod fencing;
 mod fleet;
 mod kills;

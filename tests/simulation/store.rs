@@ -4,7 +4,8 @@ use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
 use streamgauge::driver::ports::{
-    Answer, Checkpoint, Commit, Fence, Numbered, Parcel, PortError, SharedStore, Store, WindowAt, WindowRow,
+    Answer, Asked, Checkpoint, Commit, Fence, Numbered, Parcel, PortError, SharedStore, Store, WindowAt,
+    WindowRow,
 };
 
 /// Everything that is in the store.
@@ -208,6 +209,10 @@ impl SharedStore for SimStore {
             state.checkpoint.tries = 0;
             (state.trying, state.suspect) = (0, (0, 0));
         }
+    }
+
+    fn show_asked(&mut self, _: Asked, _: &[(String, String)]) -> Result<(), PortError> {
+        Ok(())
     }
 
     fn release(&mut self, fence: &Fence) -> Result<(), PortError> {

@@ -4,7 +4,7 @@ use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
-    CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, OwnStore, PortError, Store, Views, WindowAt,
+    Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, OwnStore, PortError, Store, Views, WindowAt,
     WindowRow,
 };
 use crate::wire::row::Row;
@@ -95,6 +95,11 @@ impl Views for Embedded {
 
     /// The worker is in the same process: nobody has to look here.
     fn active(&self) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
+    }
+
+    /// Nor here.
+    fn asked(&self, _: Asked) -> Result<Vec<(String, String)>, PortError> {
         Ok(Vec::new())
     }
 

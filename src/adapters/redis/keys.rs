@@ -3,6 +3,7 @@
 use crate::core::partition::Partition;
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
+use crate::driver::ports::Asked;
 
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -33,6 +34,11 @@ impl Keys {
     /// `sg:{P}:<name>`
     pub(super) fn of(&self, name: &str) -> String {
         format!("{}:{name}", self.tag)
+    }
+
+    /// What people asked for is the deployment's, not a partition's: `sg:silences`.
+    pub(super) fn asked(&self, kind: Asked) -> String {
+        format!("{}:{}", self.prefix, kind.name())
     }
 
     pub(super) fn snapshot_part(&self, at: u64, part: u32) -> String {

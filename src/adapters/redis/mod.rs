@@ -6,6 +6,7 @@
 //! known is sent again with the same bytes until it is. Rejected: MULTI (cannot be conditional),
 //! WATCH (state of a connection), an epoch alone (Redis may lose its last second and give it twice).
 
+mod book;
 mod commit;
 mod keys;
 mod lease;
@@ -18,6 +19,7 @@ use crate::driver::ports::{CatalogRow, Numbers, PortError};
 use crate::driver::worker::chain;
 use crate::wire::hdr::Writer;
 use ::redis::{Client, ClientTlsConfig, Connection, RedisError, RedisResult, TlsCertificates};
+pub use book::RulesBook;
 use keys::Keys;
 pub use read::Shared;
 pub use roster::Workers;

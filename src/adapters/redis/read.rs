@@ -9,14 +9,18 @@ use crate::core::series::{SeriesInfo, series_id};
 use crate::core::unit::{Resolution, Unit};
 use crate::core::window::WindowSize;
 use crate::driver::ports::{
-    Anchor, Answer, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, Parcel, PortError,
-    SharedStore, Store, Views, WindowAt, WindowRow,
+    Anchor, Answer, Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, Parcel,
+    PortError, SharedStore, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use ::redis::cmd;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// KEYS: the view. ARGV: names and values, all of it.
+const SHOW_ASKED: &str = "redis.call('DEL', KEYS[1])
+for at = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end";
 
 /// A store that several may use, one at a time.
 #[derive(Debug, Clone)]
@@ -259,6 +263,14 @@ impl Views for Shared {
         self.with(|store| store.read_rows(series, size, from, to))
     }
 
+    fn asked(&self, kind: Asked) -> Result<Vec<(String, String)>, PortError> {
+        self.with(|store| {
+            let key = store.keys.asked(kind);
+            let all: BTreeMap<String, String> = store.ask(|c| cmd("HGETALL").arg(&key).query(c))?;
+            Ok(all.into_iter().collect())
+        })
+    }
+
     fn active(&self) -> Result<Vec<String>, PortError> {
         self.with(RedisStore::read_active)
     }
@@ -299,6 +311,18 @@ impl SharedStore for Shared {
 
     fn calm(&mut self, fence: &Fence) {
         self.with(|store| store.be_calm(fence));
+    }
+
+    fn show_asked(&mut self, kind: Asked, all: &[(String, String)]) -> Result<(), PortError> {
+        self.with(|store| {
+            let key = store.keys.asked(kind);
+            let script = ::redis::Script::new(SHOW_ASKED);
+            let mut call = script.key(&key);
+            for (id, json) in all {
+                call.arg(id).arg(json);
+            }
+            store.ask_once(|connection| call.invoke(connection))
+        })
     }
 
     fn release(&mut self, fence: &Fence) -> Result<(), PortError> {

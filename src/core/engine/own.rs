@@ -10,6 +10,7 @@ use crate::core::alert::transition::{State, Transition};
 use crate::core::effect::Effects;
 use crate::core::key::Key;
 use crate::core::limits::ALERTS_PER_RULE_MAX;
+use crate::core::mute::Silence;
 use crate::core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -130,6 +131,21 @@ impl Engine {
             input: "alerts that still fire",
             reason: format!("maintenance {id} has ended"),
             summary: format!("maintenance {id} has ended, {} still firing: {some}{more}", alerts.len()),
+        };
+        self.tell_own(told, out);
+    }
+
+    /// Says that a silence ends soon although alerts that it hides still fire.
+    pub(super) fn tell_silence_ending(&mut self, silence: &Silence, hidden: usize, out: &mut Effects) {
+        let (id, end) = (&silence.id, silence.end);
+        let told = Told {
+            rule: "_sg_silence_ending",
+            severity: Severity::Info,
+            about: Some(("silence", id.clone())),
+            value: hidden as f64,
+            input: "alerts that it hides",
+            reason: format!("silence {id} of {} ends at {end}", silence.by),
+            summary: format!("silence {id} ends at {end}, {hidden} alerts that it hides still fire"),
         };
         self.tell_own(told, out);
     }

@@ -8,8 +8,9 @@ use crate::core::alert::transition::Suppressed;
 use crate::core::alert::{Change, Severity};
 use crate::core::effect::Effects;
 use crate::core::key::{Key, KeyId};
-use crate::core::mute::{Maintenance, Turned};
+use crate::core::mute::{Maintenance, Silence, Turned};
 use crate::core::rule::{Inhibit, Rule};
+use crate::core::selector::Selector;
 use crate::core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -72,11 +73,14 @@ impl Engine {
         let rules = std::mem::take(&mut self.rules.rules);
         let firing = self.firing(&rules);
         let inhibited = inhibited(&self.rules.inhibits, &firing);
+        let is_any = |of: &Selector| firing.iter().any(|seen| of.is_match_labels(|name| seen.label(name)));
+        self.mutes.note_matches(at, is_any);
         for (seen, inhibited) in firing.iter().zip(inhibited) {
             let cause = self.mutes.cause(at, |name| seen.label(name)).or(inhibited);
             self.mark(seen, cause, at, begun, out);
         }
         self.digest(&turned.ended, &firing, out);
+        self.warn_of_ends(&turned.ending, &firing, out);
         self.rules.rules = rules;
     }
 
@@ -139,6 +143,17 @@ impl Engine {
             if let Some(worst) = still.iter().map(|seen| seen.severity).max() {
                 let alerts: Vec<String> = still.iter().map(|seen| seen.alert.clone()).collect();
                 self.tell_digest(&maintenance.id, worst, &alerts, out);
+            }
+        }
+    }
+
+    /// People are told of silences that end soon and still hide something.
+    fn warn_of_ends(&mut self, ending: &[Silence], firing: &[Seen<'_>], out: &mut Effects) {
+        for silence in ending {
+            let matching = |seen: &&Seen<'_>| silence.matchers.is_match_labels(|name| seen.label(name));
+            let hidden = firing.iter().filter(matching).count();
+            if hidden > 0 {
+                self.tell_silence_ending(silence, hidden, out);
             }
         }
     }

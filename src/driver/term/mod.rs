@@ -9,8 +9,8 @@ use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
 use super::owner::Parts;
 use super::ports::{
-    Anchor, Answer, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Numbers, Outlet,
-    Parcel, PortError, SharedStore,
+    Anchor, Answer, Asked, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Numbers,
+    Outlet, Parcel, PortError, Reply, SharedStore,
 };
 use super::sentinel::{Seen, Sentinel};
 use super::share::Seat;
@@ -22,7 +22,7 @@ use crate::core::rule::RuleSet;
 use crate::core::window::WindowSize;
 use crate::core::{Engine, Span};
 use crate::wire::event::Decoded;
-use crate::wire::{alert, pipeline, snapshot};
+use crate::wire::{alert, asked, pipeline, snapshot};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
@@ -52,6 +52,12 @@ pub(super) enum Next {
     GivenUp,
 }
 
+/// Rules to be put in force, and who waits to hear of it.
+struct Wanted {
+    rules: RuleSet,
+    reply: Option<Reply<u64>>,
+}
+
 /// Times are those of [`Clock::running`].
 pub(super) struct Term {
     fence: Fence,
@@ -64,11 +70,13 @@ pub(super) struct Term {
     lag: Span,
     anchor: Anchor,
     /// Rules to put in force once everything that is in the log is applied.
-    rules: Option<RuleSet>,
+    rules: Option<Wanted>,
     caught_up_at: u64,
     outbox: Vec<Numbered>,
     parcels: Vec<Parcel>,
     published: Numbers,
+    /// The change of what people asked for that was shown last.
+    asked_shown: Option<u32>,
     touched: BTreeSet<u32>, // series whose 5m and 1h windows were not shown since they changed
     committed_at: Duration,
     coarse_at: Duration,
@@ -121,13 +129,14 @@ impl Term {
             sentinel: Sentinel::begin(&mut parts.feed, parts.limits.partition)?,
             lag: Span::ZERO,
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
-            rules: parts.rules.clone(),
+            rules: parts.rules.clone().map(|rules| Wanted { rules, reply: None }),
             // A log that was emptied still counts from where it was.
             caught_up_at: if extent.last >= extent.first { extent.last } else { 0 },
             // A message to the aggregate may have gone from its log by age: it is not sent again.
             published: Numbers { alerts: on_board.alerts.min(numbered.alerts), ..on_board },
             outbox,
             parcels: if mutant::is(Mutant::ForgetParcels) { Vec::new() } else { checkpoint.parcels },
+            asked_shown: None,
             touched: BTreeSet::new(),
             committed_at: now,
             coarse_at: now,
@@ -271,22 +280,16 @@ impl Term {
     /// Carries out what others asked for; true to stop.
     fn obey<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>, commands: &Receiver<Command>) -> bool {
         let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
-        let due = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at);
-        let mut due = due.filter(|rules| rules != self.applier.engine.rules());
-        if let Some(rules) = &due {
-            entries.push(Entry::control(&Control::Rules(Box::new(rules.clone()))));
-            replies.push(None);
-        }
+        self.want_rules(parts);
         for command in commands.try_iter().take(GROUP_MAX) {
             match command {
                 Command::Append(entry, reply) => {
                     entries.push(entry);
-                    replies.push(Some(reply));
+                    replies.push(reply);
                 }
                 Command::Rules(rules, reply) => {
                     parts.rules = Some((*rules).clone());
-                    entries.push(Entry::control(&Control::Rules(rules)));
-                    replies.push(Some(reply));
+                    self.rules = Some(Wanted { rules: *rules, reply: Some(reply) });
                 }
                 Command::Ask(ask) => ask(&mut self.applier.engine),
                 Command::Stop => is_stop = true,
@@ -294,16 +297,28 @@ impl Term {
         }
         if !entries.is_empty() {
             for (result, reply) in parts.feed.append(entries).into_iter().zip(replies) {
-                let result = result.map_err(|error| chain(&error));
-                match reply {
-                    Some(reply) => reply(result),
-                    // The broker may be away: they are tried again, for a term without rules is blind.
-                    None if result.is_err() => self.rules = due.take(),
-                    None => {}
-                }
+                reply(result.map_err(|error| chain(&error)));
             }
         }
         is_stop
+    }
+
+    /// Puts the rules that are wanted into the log, once everything in it is applied, where they differ.
+    fn want_rules<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>) {
+        let Some(wanted) = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at) else { return };
+        let mut appended = Ok(0);
+        if wanted.rules != *self.applier.engine.rules() {
+            let entry = Entry::control(&Control::Rules(Box::new(wanted.rules.clone())));
+            appended = parts.feed.append(vec![entry]).pop().unwrap_or(Ok(0));
+        }
+        match appended {
+            Ok(seq) => wanted.reply.map(|reply| reply(Ok(seq))).unwrap_or_default(),
+            Err(error) => {
+                // The broker may be away: they are tried again, for a term without rules is blind.
+                tracing::debug!(error = %chain(&error), "cannot append the rules yet");
+                self.rules = Some(wanted);
+            }
+        }
     }
 
     /// Appends a tick when the engine should have woken up and nothing else came.
@@ -360,7 +375,29 @@ impl Term {
         if with_snapshot {
             (self.snapshot_at, self.snapshot_took) = (begun, parts.clock.running() - begun);
         }
+        self.show_asked(parts);
         self.publish(parts, true)
+    }
+
+    /// Shows what people asked for, where that has changed. Each partition knows the same: one shows it.
+    fn show_asked<F, S: SharedStore, C>(&mut self, parts: &mut Parts<F, S, C>) {
+        let change = self.applier.engine.mutes().changes;
+        if parts.limits.partition.index > 0 || self.asked_shown == Some(change) {
+            return;
+        }
+        for kind in Asked::ALL {
+            let all = match kind {
+                Asked::Silences => asked::silences(&self.applier.engine),
+                Asked::Maintenance => asked::maintenance(&self.applier.engine),
+            };
+            let all: Vec<(String, String)> = all.into_iter().map(|(id, one)| (id, one.to_string())).collect();
+            if let Err(error) = parts.store.show_asked(kind, &all) {
+                // It is tried again after the next commit.
+                tracing::debug!(error = %chain(&error), "cannot show what people asked for");
+                return;
+            }
+        }
+        self.asked_shown = Some(change);
     }
 
     fn commit_now<F: Outlet, S: SharedStore, C: Clock>(

@@ -1,0 +1,76 @@
+//! The rules wanted by all processes of a deployment: `sg:rules` (CONTRACT §6).
+
+use super::{RedisStore, Settings};
+use crate::driver::book::{Book, Bookshelf};
+use crate::driver::ports::PortError;
+use crate::pipeline::document::{self, Documents};
+use ::redis::{Script, cmd};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// The field that counts changes; no document has this name.
+const REVISION: &str = "rev";
+
+/// KEYS: rules. ARGV: revision it was made from, then names and values. The new revision, or -1.
+const WRITE: &str = "local rev = redis.call('HGET', KEYS[1], 'rev') or '0'
+if rev ~= ARGV[1] then return -1 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'rev', rev + 1)
+for at = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end
+return rev + 1";
+
+/// The shelf in Redis.
+#[derive(Debug)]
+pub struct RulesBook {
+    store: RedisStore,
+    key: String,
+}
+
+impl RulesBook {
+    pub fn new(settings: &Settings) -> Result<RulesBook, PortError> {
+        let store = RedisStore::new(settings, false)?;
+        Ok(RulesBook { store, key: format!("{}:rules", settings.prefix) })
+    }
+}
+
+impl Bookshelf for RulesBook {
+    fn revision(&mut self) -> Result<u64, PortError> {
+        let key = &self.key;
+        let found: Option<String> = self.store.ask_once(|c| cmd("HGET").arg(key).arg(REVISION).query(c))?;
+        Ok(found.and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    fn read(&mut self) -> Result<Book, PortError> {
+        let key = &self.key;
+        let mut fields: HashMap<String, String> =
+            self.store.ask_once(|c| cmd("HGETALL").arg(key).query(c))?;
+        let revision = fields.remove(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0);
+        // What is no JSON is taken as it is: then the rules are wrong, and people are told where.
+        let of = |(name, text): (String, String)| {
+            let value: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            let text = document::of_value(&name, value);
+            (name, text)
+        };
+        Ok(Book { revision, documents: fields.into_iter().map(of).collect() })
+    }
+
+    fn write(&mut self, revision: u64, documents: &Documents) -> Result<Option<u64>, PortError> {
+        let key = &self.key;
+        let script = Script::new(WRITE);
+        let mut call = script.key(key);
+        call.arg(revision);
+        for (name, text) in documents {
+            call.arg(name).arg(value_of(text));
+        }
+        let new: i64 = self.store.ask_once(|connection| call.invoke(connection))?;
+        Ok(u64::try_from(new).ok())
+    }
+}
+
+/// JSON of a document: what is JSON as it is, else a text.
+fn value_of(text: &str) -> String {
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(_)) => text.to_string(),
+        _ => Value::String(text.into()).to_string(),
+    }
+}

@@ -1,0 +1,98 @@
+//! `silence` and `maintenance`: asking a running service over HTTP.
+
+use super::FINE;
+use super::cli::{Format, MaintenanceCommand, PlanArgs, SilenceCommand};
+use super::remote::{delete, escaped, get, post, print, who};
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+pub fn silence(command: &SilenceCommand) -> Result<u8> {
+    match command {
+        SilenceCommand::Add { matchers, duration, until, unmatched_for, reason, by, id, url } => {
+            let text = |span: &Option<crate::core::Span>| span.map(|span| span.to_string());
+            let body = json!({"match": matchers, "duration": text(duration), "end": until,
+                "unmatched_for": text(unmatched_for), "reason": reason, "by": who(by), "id": id});
+            let answer = post(url, "/api/v1/silences", &stated(body))?;
+            println!("silence {} until {}{}", word(&answer["id"]), word(&answer["end"]), matched(&answer));
+        }
+        SilenceCommand::List { url, output } => {
+            let found = get(url, "/api/v1/silences")?;
+            print(output, &found["silences"], &["id", "state", "end", "by", "match", "reason"]);
+        }
+        SilenceCommand::Expire { id, by, url } => {
+            delete(url, &format!("/api/v1/silences/{}?by={}", escaped(id), escaped(&who(by))))?;
+            println!("silence {id} has ended");
+        }
+    }
+    Ok(FINE)
+}
+
+pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
+    match command {
+        MaintenanceCommand::Add { plan, id, by, reason, url } => {
+            let mut body = body_of(plan);
+            let rest = json!({"id": id, "by": who(by), "reason": reason});
+            body.extend(rest.as_object().cloned().unwrap_or_default());
+            let answer = post(url, "/api/v1/maintenance", &stated(Value::Object(body)))?;
+            println!("maintenance {}{}", word(&answer["id"]), matched(&answer));
+            print(&Format::Table, &answer["next"], &["start", "end"]);
+        }
+        MaintenanceCommand::List { url, output } => {
+            let mut found = get(url, "/api/v1/maintenance")?["maintenance"].take();
+            if *output == Format::Table {
+                for one in found.as_array_mut().into_iter().flatten() {
+                    let next = one["next"][0].clone();
+                    (one["start"], one["end"]) = (next["start"].clone(), next["end"].clone());
+                }
+            }
+            print(output, &found, &["id", "state", "mode", "start", "end", "by", "match", "reason"]);
+        }
+        MaintenanceCommand::End { id, by, url } => {
+            delete(url, &format!("/api/v1/maintenance/{}?by={}", escaped(id), escaped(&who(by))))?;
+            println!("maintenance {id} has ended");
+        }
+        MaintenanceCommand::Preview { plan, at, url, output } => {
+            let query = at.as_ref().map_or(String::new(), |at| format!("?at={}", escaped(at)));
+            let body = stated(Value::Object(body_of(plan)));
+            let answer = post(url, &format!("/api/v1/maintenance/preview{query}"), &body)?;
+            show_preview(output, &answer);
+        }
+    }
+    Ok(FINE)
+}
+
+fn show_preview(output: &Format, answer: &Value) {
+    if *output == Format::Json {
+        println!("{answer}");
+        return;
+    }
+    let is_not = if answer["in_force"] == true { "" } else { "not " };
+    println!("at {}: {is_not}in force{}", word(&answer["at"]), matched(answer));
+    print(output, &answer["next"], &["start", "end"]);
+}
+
+/// A plan in the words of the pipeline files.
+fn body_of(plan: &PlanArgs) -> Map<String, Value> {
+    let except = (!plan.except.is_empty()).then_some(&plan.except);
+    let body = json!({"match": plan.matchers, "start": plan.start, "end": plan.end,
+        "schedule": plan.schedule, "duration": plan.duration.map(|span| span.to_string()), "tz": plan.tz,
+        "except": except, "mode": plan.mode});
+    body.as_object().cloned().unwrap_or_default()
+}
+
+/// Only what was said.
+fn stated(mut body: Value) -> Value {
+    if let Value::Object(fields) = &mut body {
+        fields.retain(|_, value| !value.is_null());
+    }
+    body
+}
+
+fn matched(answer: &Value) -> String {
+    let alerts = answer["matching"].as_array().map_or(0, Vec::len);
+    format!("; active alerts that it matches now: {alerts}")
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}

@@ -1,0 +1,395 @@
+//! Who keeps the rules of a process: watches the files and the store, heeds the API and SIGHUP.
+//!
+//! Intuition: one thread compares what is wanted with what it told the workers last; they put it into the
+//! log where it differs from what is in force. Invariant: a set is compiled whole or refused whole, and what
+//! was refused stays visible until something better comes. Rejected: a file watcher of the operating system
+//! (editors replace files, network mounts stay silent; a look at a directory each second costs nothing).
+
+use crate::core::partition::Partition;
+use crate::core::rule::RuleSet;
+use crate::driver::book::{Book, Bookshelf, Change, Changed, Decision, Desk, Refusal, decide};
+use crate::driver::ports::PortError;
+use crate::driver::tally::Tally;
+use crate::driver::worker::{Command, Sender, chain};
+use crate::pipeline::Diagnostic;
+use crate::pipeline::document::{self, Documents};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Time between two looks at files and store.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The whole book is read this often even if its revision stays: somebody may have forgotten to count.
+const READ_EVERY: Duration = Duration::from_secs(30);
+
+/// Names of documents that were added over the API begin so where files are what is wanted.
+pub const ADDED: &str = "api:";
+
+/// What the keeper is told.
+enum Said {
+    /// Read the files again, whether they seem to have changed or not.
+    Reload,
+    Change(Change, Changed),
+}
+
+/// What others may know.
+#[derive(Debug, Default)]
+struct Known {
+    book: Book,
+    /// The files differ from what is wanted.
+    difference: Option<String>,
+    /// Why the newest documents are not in force.
+    refused: Option<String>,
+}
+
+/// The way to the keeper. When the last one is dropped, the keeper ends.
+#[derive(Debug, Clone)]
+pub struct Rulebook {
+    said: mpsc::Sender<Said>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What is wanted when a process starts; owners wait for it, as a log read without rules tells of nothing.
+#[derive(Debug, Clone, Default)]
+pub struct First(Arc<(Mutex<Option<RuleSet>>, Condvar)>);
+
+/// A store that answers everybody else for so long, but not the keeper, is gone on with.
+const FIRST_WITHIN: Duration = Duration::from_secs(5);
+
+/// Time between two attempts until the store was read once.
+const FIRST_EVERY: Duration = Duration::from_millis(50);
+
+impl First {
+    /// `None`: nobody knows; whatever is in force stays.
+    pub fn wait(&self) -> Option<RuleSet> {
+        let known = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.1.wait_timeout_while(known, FIRST_WITHIN, |known| known.is_none());
+        let (known, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        known.clone().filter(|rules| !rules.files.is_empty())
+    }
+
+    fn say(&self, rules: RuleSet) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(rules);
+        self.0.1.notify_all();
+    }
+}
+
+/// What a keeper is made of.
+pub struct Parts {
+    pub first: First,
+    /// Where the files are; without it there are none.
+    pub dir: Option<PathBuf>,
+    /// Files stand above everything.
+    pub is_applying: bool,
+    /// What several processes share; without it the files are what is wanted.
+    pub shelf: Option<Box<dyn Bookshelf>>,
+    /// What is in force where there is no shelf.
+    pub book: Book,
+    pub workers: Vec<Sender>,
+    pub tally: Arc<Tally>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// The documents wanted by one process alone: its files, and what was added before.
+pub fn own_documents(files: Option<Documents>, in_force: &RuleSet, is_applying: bool) -> Documents {
+    let before = || in_force.files.iter().cloned();
+    let Some(mut documents) = files else { return before().collect() };
+    if !is_applying {
+        documents.extend(before().filter(|(name, _)| name.starts_with(ADDED)));
+    }
+    documents
+}
+
+impl Rulebook {
+    /// Starts the keeper.
+    pub fn open(parts: Parts) -> std::io::Result<Rulebook> {
+        let (said, heard) = mpsc::channel();
+        let known = Arc::new(Mutex::new(Known { book: parts.book.clone(), ..Known::default() }));
+        let keeper = Keeper {
+            seen: parts.dir.as_deref().map(seen).unwrap_or_default(),
+            files: None,
+            told: None,
+            read_at: None,
+            known: known.clone(),
+            parts,
+        };
+        std::thread::Builder::new().name("rulebook".into()).spawn(move || keeper.run(&heard))?;
+        Ok(Rulebook { said, known })
+    }
+
+    /// Reads the files again now.
+    pub fn reload(&self) {
+        // The keeper lives as long as there is somebody to say it.
+        let _ = self.said.send(Said::Reload);
+    }
+}
+
+impl Desk for Rulebook {
+    fn change(&self, change: Change, reply: Changed) {
+        let _ = self.said.send(Said::Change(change, reply));
+    }
+
+    fn book(&self) -> Book {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).book.clone()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        [&known.refused, &known.difference].into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Paths with their times and sizes: what changes when a file does.
+type Seen = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+fn seen(dir: &Path) -> Seen {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path()).chain(dir.is_file().then(|| dir.to_path_buf()));
+    let mut found: Seen = paths
+        .filter_map(|path| {
+            let meta = std::fs::metadata(&path).ok()?;
+            Some((path, meta.modified().ok(), meta.len()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+struct Keeper {
+    parts: Parts,
+    known: Arc<Mutex<Known>>,
+    seen: Seen,
+    files: Option<Documents>,
+    /// What the workers were told last.
+    told: Option<RuleSet>,
+    read_at: Option<Instant>,
+}
+
+impl Keeper {
+    fn run(mut self, heard: &Receiver<Said>) {
+        let mut is_anew = true;
+        loop {
+            self.look(is_anew);
+            let every =
+                if self.read_at.is_none() && self.parts.shelf.is_some() { FIRST_EVERY } else { LOOK_EVERY };
+            is_anew = match heard.recv_timeout(every) {
+                Ok(Said::Reload) => true,
+                Ok(Said::Change(change, reply)) => {
+                    reply(self.change(change));
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+        }
+    }
+
+    /// Looks at files and store; `is_anew`: as if both had changed.
+    fn look(&mut self, is_anew: bool) {
+        let is_changed = self.look_at_files(is_anew);
+        match self.parts.shelf.is_some() {
+            true => {
+                if let Err(error) = self.look_at_shelf(is_changed) {
+                    // Whatever is in force stays; it is looked at again.
+                    tracing::debug!(error = %chain(&error), "the rules in the store cannot be read now");
+                }
+            }
+            false if is_changed => {
+                let files = self.files.clone().unwrap_or_default();
+                let added = self.book().documents.into_iter().filter(|(name, _)| name.starts_with(ADDED));
+                let documents = files.into_iter().chain(added).collect();
+                self.put_in_force(documents).unwrap_or_else(|refusal| self.note_refused(&refusal));
+            }
+            false => {}
+        }
+    }
+
+    /// Whether the files were read, as they had changed.
+    fn look_at_files(&mut self, is_anew: bool) -> bool {
+        let Some(dir) = &self.parts.dir else { return false };
+        let now = seen(dir);
+        if now == self.seen && !is_anew {
+            return false;
+        }
+        self.seen = now;
+        match document::of_dir(dir) {
+            Ok(files) => {
+                let is_changed = self.files.as_ref() != Some(&files);
+                self.files = Some(files);
+                is_changed || is_anew
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "cannot read the rules; the old ones stay in force");
+                false
+            }
+        }
+    }
+
+    fn look_at_shelf(&mut self, is_changed: bool) -> Result<(), PortError> {
+        let is_due = self.read_at.is_none_or(|at| at.elapsed() >= READ_EVERY);
+        let known = self.book().revision;
+        let Some(shelf) = &mut self.parts.shelf else { return Ok(()) };
+        if !is_changed && !is_due && shelf.revision()? == known {
+            return Ok(());
+        }
+        let mut book = shelf.read()?;
+        self.read_at = Some(Instant::now());
+        let difference = match decide(self.files.as_ref(), &book, self.parts.is_applying) {
+            Decision::Keep(difference) => difference,
+            Decision::Write(documents) => {
+                if let Err(wrong) = document::compile(&documents) {
+                    self.note_refused(&Refusal::Bad(wrong));
+                    return Ok(());
+                }
+                match shelf.write(book.revision, &documents)? {
+                    Some(revision) => book = Book { revision, documents },
+                    // Somebody else was faster: what they wrote is looked at in a second.
+                    None => {
+                        self.read_at = None;
+                        return Ok(());
+                    }
+                }
+                None
+            }
+        };
+        self.note_difference(difference);
+        if !book.documents.is_empty() {
+            self.know(|known| known.book.revision = book.revision);
+            self.put_in_force(book.documents).unwrap_or_else(|refusal| self.note_refused(&refusal));
+        }
+        self.parts.first.say(self.told.clone().unwrap_or_default());
+        Ok(())
+    }
+
+    /// Compiles documents and tells the workers, if that is news.
+    fn put_in_force(&mut self, documents: Documents) -> Result<(), Refusal> {
+        let rules = document::compile(&documents).map_err(Refusal::Bad)?;
+        self.know(|known| (known.book.documents, known.refused) = (documents, None));
+        if self.told.as_ref() == Some(&rules) {
+            return Ok(());
+        }
+        let workers = &self.parts.workers;
+        for (partition, worker) in Partition::logs(Partition::count_of(workers.len())).zip(workers) {
+            let index = partition.index;
+            let reply = Box::new(move |result: Result<u64, String>| match result {
+                Ok(0) => {}
+                Ok(seq) => tracing::info!(partition = index, seq, "new rules in force"),
+                Err(error) => {
+                    tracing::error!(partition = index, %error, "the new rules could not be written to the log");
+                }
+            });
+            // A worker only goes away when the process stops.
+            let _ = worker.send(Command::Rules(Box::new(rules.within(partition)), reply));
+        }
+        self.told = Some(rules);
+        Ok(())
+    }
+
+    /// Carries out what the API asks for.
+    fn change(&mut self, change: Change) -> Result<u64, Refusal> {
+        let away = |error: PortError| Refusal::Away(chain(&error));
+        let mut book = match &mut self.parts.shelf {
+            Some(shelf) => shelf.read().map_err(away)?,
+            None => self.book(),
+        };
+        let prefix = if self.parts.shelf.is_some() { "" } else { ADDED };
+        book.documents = changed(book.documents, change, prefix)?;
+        document::compile(&book.documents).map_err(Refusal::Bad)?;
+        let revision = match &mut self.parts.shelf {
+            Some(shelf) => {
+                shelf.write(book.revision, &book.documents).map_err(away)?.ok_or(Refusal::Crossed)?
+            }
+            None => book.revision + 1,
+        };
+        self.know(|known| known.book.revision = revision);
+        self.put_in_force(book.documents)?;
+        Ok(revision)
+    }
+
+    fn book(&self) -> Book {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).book.clone()
+    }
+
+    fn know(&self, learn: impl FnOnce(&mut Known)) {
+        learn(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn note_difference(&self, difference: Option<String>) {
+        self.know(|known| {
+            if let Some(said) = difference.as_ref().filter(|_| known.difference != difference) {
+                tracing::warn!("{said}");
+            }
+            known.difference = difference;
+        });
+    }
+
+    /// A set is refused whole; the old one runs on.
+    fn note_refused(&self, refusal: &Refusal) {
+        let said = format!("the new rules are refused, the old ones stay in force: {}", words(refusal));
+        self.know(|known| {
+            if known.refused.as_ref() != Some(&said) {
+                self.parts.tally.rules_refused.add(1);
+                tracing::error!("{said}");
+            }
+            known.refused = Some(said);
+        });
+    }
+}
+
+/// A refusal with the first thing that is wrong.
+fn words(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Bad(wrong) => {
+            let first = wrong.iter().find(|one: &&Diagnostic| one.is_error);
+            let first = first.map(|one| format!("{}:{}:{}: {}", one.file, one.line, one.column, one.message));
+            format!("{refusal}, first {}", first.unwrap_or_default())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The documents after a change; where there is a prefix, only those that begin with it can be changed.
+fn changed(mut documents: Documents, change: Change, prefix: &str) -> Result<Documents, Refusal> {
+    match change {
+        Change::Put { name, text } => {
+            let rule = document::of_rule(&text);
+            let (name, text) = match (name, rule) {
+                (Some(name), Some((_, document))) => (name, document),
+                (Some(name), None) => (name, text),
+                (None, Some((id, document))) => (id, document),
+                (None, None) => {
+                    let hint = "send one rule as JSON with `id` and `expr`, or a document with ?name=";
+                    return Err(Refusal::Bad(vec![unnamed(hint)]));
+                }
+            };
+            documents.insert(format!("{prefix}{name}"), text);
+        }
+        Change::Remove { name } => {
+            if documents.remove(&format!("{prefix}{name}")).is_none() {
+                let is_file = documents.contains_key(&name);
+                return Err(if is_file { Refusal::File(name) } else { Refusal::Unknown(name) });
+            }
+        }
+    }
+    Ok(documents)
+}
+
+fn unnamed(hint: &str) -> Diagnostic {
+    Diagnostic {
+        file: "the request".into(),
+        line: 0,
+        column: 1,
+        length: 1,
+        is_error: true,
+        message: format!("it is no rule, and a document needs a name; {hint}"),
+        hint: Some(hint.into()),
+        text: String::new(),
+    }
+}

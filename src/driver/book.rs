@@ -1,0 +1,126 @@
+//! The rule set as documents: what is wanted, who may change it, what is to be done.
+//!
+//! Intuition: a rule set is compiled from documents, files most of them. Where several processes share a
+//! store the documents wanted are there, with a revision; files are only a first filling. Embedded, the files
+//! are what is wanted, and what was added over the API stands beside them. Invariant: a change names the
+//! revision it was made from, so two that cross cannot undo one another. Rejected: each process putting its
+//! own files in force (two with different checkouts would fight).
+
+use super::ports::PortError;
+use crate::pipeline::Diagnostic;
+use crate::pipeline::document::Documents;
+
+/// What is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Book {
+    /// Grows with every change; 0 before the first.
+    pub revision: u64,
+    pub documents: Documents,
+}
+
+/// Where a book is kept that several processes share.
+pub trait Bookshelf: Send {
+    /// One attempt.
+    fn revision(&mut self) -> Result<u64, PortError>;
+    /// One attempt.
+    fn read(&mut self) -> Result<Book, PortError>;
+    /// Replaces all of it, if it is still the one with this revision; the new one's. One attempt.
+    fn write(&mut self, revision: u64, documents: &Documents) -> Result<Option<u64>, PortError>;
+}
+
+/// A change that somebody asks for over the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A document; without a name it is one rule, and is called by that rule's id.
+    Put {
+        name: Option<String>,
+        text: String,
+    },
+    Remove {
+        name: String,
+    },
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{} of the rules would be wrong", .0.len())]
+    Bad(Vec<Diagnostic>),
+    #[error("there is no document `{0}`; GET /api/v1/rules/documents names those there are")]
+    Unknown(String),
+    #[error("`{0}` is a file; change it there, it is watched")]
+    File(String),
+    #[error("the rules were changed by somebody else at the same time; look at them and try again")]
+    Crossed,
+    #[error("cannot change the rules: {0}")]
+    Away(String),
+}
+
+/// Called with what came of a change: the revision, or the record, that holds it.
+pub type Changed = Box<dyn FnOnce(Result<u64, Refusal>) + Send>;
+
+/// The way to whoever keeps the rules of a process.
+pub trait Desk: Send + Sync {
+    fn change(&self, change: Change, reply: Changed);
+    /// What is wanted, as this process knows it.
+    fn book(&self) -> Book;
+    /// What is to be known about it: a difference between files and what is wanted, a refused change.
+    fn remarks(&self) -> Vec<String>;
+}
+
+/// What is to be done with files when they are read, or with a book when it has changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The book is filled with the files.
+    Write(Documents),
+    /// The book stands; what the files say otherwise.
+    Keep(Option<String>),
+}
+
+/// Files fill an empty book, or replace it where they are to be applied.
+pub fn decide(files: Option<&Documents>, book: &Book, is_applying: bool) -> Decision {
+    match files {
+        Some(files) if *files == book.documents => Decision::Keep(None),
+        Some(files) if is_applying || book.documents.is_empty() && !files.is_empty() => {
+            Decision::Write(files.clone())
+        }
+        Some(files) if !files.is_empty() => Decision::Keep(Some(difference(files, &book.documents))),
+        _ => Decision::Keep(None),
+    }
+}
+
+fn difference(files: &Documents, wanted: &Documents) -> String {
+    let differing = files.iter().filter(|(name, text)| wanted.get(*name) != Some(text)).map(|(name, _)| name);
+    let missing = wanted.keys().filter(|name| !files.contains_key(*name));
+    let names: Vec<&str> = differing.chain(missing).map(String::as_str).collect();
+    format!(
+        "the files differ from the rules wanted in the store, which stay in force ({}); start with --apply to put the files in force",
+        names.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn documents(of: &[(&str, &str)]) -> Documents {
+        of.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect()
+    }
+
+    #[test]
+    fn files_fill_an_empty_book_and_no_other() {
+        let (empty, files) = (Book::default(), documents(&[("a.yaml", "1")]));
+        assert_eq!(decide(Some(&files), &empty, false), Decision::Write(files.clone()));
+        let other = Book { revision: 3, documents: documents(&[("a.yaml", "2"), ("b.yaml", "")]) };
+        let Decision::Keep(Some(said)) = decide(Some(&files), &other, false) else { panic!("kept") };
+        assert!(said.contains("(a.yaml, b.yaml)"), "{said}");
+        assert_eq!(decide(Some(&files), &other, true), Decision::Write(files.clone()));
+        let same = Book { revision: 1, documents: files.clone() };
+        assert_eq!(decide(Some(&files), &same, true), Decision::Keep(None));
+        assert_eq!(
+            decide(None, &other, true),
+            Decision::Keep(None),
+            "a process without files changes nothing"
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! What people ask for: acknowledgements, silences, maintenance. Each becomes a control record of the log.
+
+use super::views::{active, failed};
+use super::{Answer, App, Failure, Shared, json_response};
+use crate::core::Timestamp;
+use crate::core::alert::Transition;
+use crate::core::event::{Ack, Control};
+use crate::core::selector::Selector;
+use crate::driver::ports::{Asked, Entry, Views};
+use crate::pipeline::{Diagnostic, ask};
+use crate::wire::{asked, time};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Alerts that an answer names as matching.
+const MATCHING_SHOWN: usize = 100;
+
+#[derive(Debug, Deserialize)]
+struct AckBody {
+    alert: String,
+    by: String,
+    #[serde(default)]
+    why: String,
+    #[serde(default)]
+    until: Option<String>,
+    #[serde(default)]
+    accept: bool,
+}
+
+/// `{"alert": id, "by": who, "why": …, "until": …, "accept": …}`
+pub async fn ack<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
+    let body: AckBody = serde_json::from_slice(&body).map_err(|error| Failure::bad(error.to_string()))?;
+    let until = body.until.as_deref().map(instant).transpose()?;
+    let place = place_of(&shared, &body.alert).await?;
+    let ack = Control::Ack(Ack { alert: body.alert, by: body.by, why: body.why, until, accept: body.accept });
+    let seq = shared.append(place, Entry::control(&ack)).await?;
+    Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
+}
+
+/// Who takes something back, as a query.
+#[derive(Debug, Deserialize)]
+pub struct Taker {
+    #[serde(default)]
+    alert: String,
+    #[serde(default)]
+    by: String,
+}
+
+/// `?alert=id&by=who`
+pub async fn unack<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Query(Taker { alert, by }): Query<Taker>,
+) -> Answer {
+    let place = place_of(&shared, &alert).await?;
+    let seq = shared.append(place, Entry::control(&Control::Unack { alert, by })).await?;
+    Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
+}
+
+/// The partition of an active alert.
+async fn place_of<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: &str) -> Result<u32, Failure> {
+    let alerts = active(shared).await?;
+    let place = alerts.iter().position(|of_one| of_one.iter().any(|alert| alert.id == id));
+    let none = || Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id");
+    place.map(|place| place as u32).ok_or_else(none)
+}
+
+fn instant(text: &str) -> Result<Timestamp, Failure> {
+    let ms = text.parse::<i64>().ok().and_then(Timestamp::from_ms);
+    ms.or_else(|| time::parse(text.as_bytes())).ok_or_else(|| Failure::bad(format!("`{text}` is no time")))
+}
+
+pub async fn silences<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+    let live = shared.ask_each(|engine| asked::silences(engine)).await;
+    shown(&shared, live, Asked::Silences)
+}
+
+pub async fn maintenance<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+    let live = shared.ask_each(|engine| asked::maintenance(engine)).await;
+    shown(&shared, live, Asked::Maintenance)
+}
+
+/// What an engine here knows, else what the store shows: each partition has the same.
+fn shown<S: Views>(shared: &Shared<S>, live: Vec<Option<Vec<(String, Value)>>>, kind: Asked) -> Answer {
+    let known = live.into_iter().flatten().next();
+    let all: BTreeMap<String, Value> = match (known, shared.partitions.first()) {
+        (Some(known), _) => known.into_iter().collect(),
+        (None, Some(first)) => {
+            let stored = first.store.asked(kind).map_err(failed)?.into_iter();
+            stored.filter_map(|(id, json)| Some((id, serde_json::from_str(&json).ok()?))).collect()
+        }
+        (None, None) => BTreeMap::new(),
+    };
+    let all: Vec<Value> = all.into_values().collect();
+    Ok(json_response(StatusCode::OK, json!({ kind.name(): all }).to_string()))
+}
+
+pub async fn silence<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
+    let now = now(&shared).await;
+    let silence = ask::silence(text(&body)?, &new_id(&body, now), now).map_err(refused)?;
+    let (id, matchers) = (silence.id.to_string(), silence.matchers.clone());
+    let end = silence.end.to_string();
+    everywhere(&shared, &Control::Silence(silence)).await?;
+    let matching = matching(&shared, &matchers).await?;
+    let answer = json!({"id": id, "end": end, "matching": matching});
+    Ok(json_response(StatusCode::ACCEPTED, answer.to_string()))
+}
+
+pub async fn expire_silence<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Path(id): Path<String>,
+    Query(Taker { by, .. }): Query<Taker>,
+) -> Answer {
+    known(silences(State(shared.clone())).await?, "silences", &id).await?;
+    everywhere(&shared, &Control::Unsilence { id: id.clone(), by }).await?;
+    Ok(json_response(StatusCode::ACCEPTED, json!({ "id": id }).to_string()))
+}
+
+pub async fn add_maintenance<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
+    let now = now(&shared).await;
+    let planned = ask::maintenance(text(&body)?, &new_id(&body, now)).map_err(refused)?;
+    let next = asked::next(&planned.plan, now);
+    if next.is_empty() {
+        return Err(Failure::bad("this maintenance is over already, or never comes"));
+    }
+    let (id, matchers) = (planned.id.to_string(), planned.matchers.clone());
+    let of_files = shared.ask_any(|engine| asked::planned_ids(engine)).await.unwrap_or_default().concat();
+    if of_files.contains(&id) {
+        let message = format!("maintenance `{id}` is written in the pipeline files; change it there");
+        return Err(Failure::new(StatusCode::CONFLICT, "conflict", message));
+    }
+    everywhere(&shared, &Control::Maintenance(planned)).await?;
+    let matching = matching(&shared, &matchers).await?;
+    let answer = json!({"id": id, "next": next, "matching": matching});
+    Ok(json_response(StatusCode::ACCEPTED, answer.to_string()))
+}
+
+pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Path(id): Path<String>,
+    Query(Taker { by, .. }): Query<Taker>,
+) -> Answer {
+    let of_files = shared.ask_any(|engine| asked::planned_ids(engine)).await.unwrap_or_default().concat();
+    if of_files.contains(&id) {
+        let message = format!("maintenance `{id}` is written in the pipeline files; change it there");
+        return Err(Failure::new(StatusCode::CONFLICT, "conflict", message));
+    }
+    known(maintenance(State(shared.clone())).await?, "maintenance", &id).await?;
+    everywhere(&shared, &Control::EndMaintenance { id: id.clone(), by }).await?;
+    Ok(json_response(StatusCode::ACCEPTED, json!({ "id": id }).to_string()))
+}
+
+/// `?at=T`: whether it would be in force then.
+#[derive(Debug, Deserialize)]
+pub struct Preview {
+    at: Option<String>,
+}
+
+/// What a maintenance window would do: its next times, and what it would match; nothing is changed.
+pub async fn preview<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Query(query): Query<Preview>,
+    body: Bytes,
+) -> Answer {
+    let now = now(&shared).await;
+    let planned = ask::maintenance(text(&body)?, "preview").map_err(refused)?;
+    let at = query.at.as_deref().map(instant).transpose()?.unwrap_or(now);
+    let matching = matching(&shared, &planned.matchers).await?;
+    let answer = json!({"at": at.to_string(), "in_force": planned.plan.at(at).is_in_force,
+        "next": asked::next(&planned.plan, at), "matching": matching, "match": planned.matchers.texts()});
+    Ok(json_response(StatusCode::OK, answer.to_string()))
+}
+
+/// Active alerts that matchers match.
+async fn matching<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    matchers: &Selector,
+) -> Result<Vec<String>, Failure> {
+    let active = active(shared).await?.into_iter().flatten();
+    let found = active.filter(|alert| matchers.is_match_labels(|name| label(alert, name)));
+    Ok(found.map(|alert| alert.id).take(MATCHING_SHOWN).collect())
+}
+
+fn label<'a>(alert: &'a Transition, name: &str) -> Option<&'a str> {
+    match name {
+        "rule" => Some(&alert.rule),
+        "severity" => Some(alert.severity.name()),
+        name => alert.key.get(name).or_else(|| alert.labels.get(name)).map(|value| &**value),
+    }
+}
+
+/// Appends to every partition: each decides for its own alerts.
+async fn everywhere<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    control: &Control,
+) -> Result<(), Failure> {
+    for place in 0..shared.partitions.len() as u32 {
+        shared.append(place, Entry::control(control)).await.map_err(|mut failure| {
+            // What was appended stands; the same request with its id again changes nothing there.
+            failure.message = format!("partition {place}: {}; send it again, with an `id`", failure.message);
+            failure
+        })?;
+    }
+    Ok(())
+}
+
+async fn known(answer: axum::response::Response, kind: &str, id: &str) -> Result<(), Failure> {
+    let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
+    let all: Value = bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
+    match all[kind].as_array().is_some_and(|all| all.iter().any(|one| one["id"] == *id)) {
+        true => Ok(()),
+        false => {
+            let message = format!("there is no `{id}` among the {kind}");
+            Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
+        }
+    }
+}
+
+async fn now<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Timestamp {
+    // The log's clock, where it runs; else the time of day.
+    let known = shared.ask_each(|engine| engine.now()).await.into_iter().flatten().max();
+    known.filter(|now| *now > Timestamp::MIN).unwrap_or_else(shared.now).max((shared.now)())
+}
+
+fn text(body: &Bytes) -> Result<&str, Failure> {
+    std::str::from_utf8(body).map_err(|_| Failure::bad("the body is no UTF-8"))
+}
+
+fn new_id(body: &Bytes, now: Timestamp) -> String {
+    let seed = [&now.ms().to_le_bytes()[..], body].concat();
+    format!("{:016x}", xxh3_64(&seed))
+}
+
+/// What is wrong with a request, all of it.
+pub(super) fn refused(wrong: Vec<Diagnostic>) -> Failure {
+    let said = |one: &Diagnostic| match &one.hint {
+        Some(hint) => format!("{} (hint: {hint})", one.message),
+        None => one.message.clone(),
+    };
+    let first = wrong.iter().find(|one| one.is_error).map_or("it cannot be read".into(), said);
+    let details = json!(wrong);
+    Failure { details, ..Failure::bad(first) }
+}

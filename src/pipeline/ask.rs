@@ -1,0 +1,154 @@
+//! What people ask for while the system runs: silences and maintenance, in the words of the files.
+//!
+//! Invariant: a request is read like a piece of a pipeline file, so its errors have a place and a hint, and
+//! what may be written in a file may be asked for. Rejected: types of its own for the API (two languages).
+
+use super::diagnostic::Diagnostic;
+use super::life;
+use super::tree::File;
+use super::yaml::{self, Node, Place};
+use crate::core::mute::{Maintenance, Silence};
+use crate::core::{Span, Timestamp};
+
+/// A silence without an end lasts so long, as Alertmanager's page proposes.
+const SILENCE_DEFAULT: Span = Span::from_hours(2);
+
+/// What a request is called in errors.
+const PLACE: &str = "the request";
+
+const SILENCE: [&str; 8] = ["id", "match", "start", "end", "duration", "by", "reason", "unmatched_for"];
+
+/// Reads a maintenance window; without an `id` it gets `id`.
+pub fn maintenance(text: &str, id: &str) -> Result<Maintenance, Vec<Diagnostic>> {
+    read(text, id, |file, node| {
+        let by = field(node, "by").and_then(|by| file.text(by)).unwrap_or_default();
+        let without = without(node, "by");
+        life::planned(file, &without).map(|planned| Maintenance { by: by.into(), ..planned })
+    })
+}
+
+/// Reads a silence that begins `now` unless it says otherwise; without an `id` it gets `id`.
+pub fn silence(text: &str, id: &str, now: Timestamp) -> Result<Silence, Vec<Diagnostic>> {
+    read(text, id, |file, node| silence_of(file, node, now))
+}
+
+/// Reads matchers, as many as are given: `source="a",stage=~"b.*"`.
+pub fn matchers(text: &str) -> Result<crate::core::selector::Selector, String> {
+    super::expr::check::matchers(text).map_err(|error| error.message)
+}
+
+fn read<T>(
+    text: &str,
+    id: &str,
+    read: impl FnOnce(&File<'_>, &Node) -> Option<T>,
+) -> Result<T, Vec<Diagnostic>> {
+    let file = File::new(PLACE, text);
+    let found = match yaml::parse(text) {
+        Ok(node) => read(&file, &with_id(node, id)),
+        Err(error) => {
+            file.error(error.at.unwrap_or(Place { line: 1, column: 1 }), error.message, None);
+            None
+        }
+    };
+    let found_errors = file.into_diagnostics();
+    let is_bad = found_errors.iter().any(|found| found.is_error);
+    found.filter(|_| !is_bad).ok_or(found_errors)
+}
+
+fn silence_of(file: &File<'_>, node: &Node, now: Timestamp) -> Option<Silence> {
+    let mut silence = Silence {
+        id: "".into(),
+        matchers: crate::core::selector::Selector { name: None, matchers: Vec::new() },
+        start: now,
+        end: Timestamp::MAX,
+        by: "".into(),
+        reason: "".into(),
+        unmatched_for: None,
+    };
+    let (mut end, mut duration) = (None, None);
+    for (key, value) in file.map(node, &SILENCE) {
+        match key.text.as_str() {
+            "id" => silence.id = file.text(value)?.into(),
+            "match" => silence.matchers = life::selector(file, value)?,
+            "start" => silence.start = life::time(file, value)?,
+            "end" => end = Some(life::time(file, value)?),
+            "duration" => duration = Some(file.span(value)?),
+            "by" => silence.by = file.text(value)?.into(),
+            "reason" => silence.reason = file.text(value)?.into(),
+            "unmatched_for" => silence.unmatched_for = Some(file.span(value)?),
+            _ => {}
+        }
+    }
+    silence.end = end.unwrap_or(silence.start + duration.unwrap_or(SILENCE_DEFAULT));
+    let wrong = match &silence {
+        one if one.matchers.matchers.is_empty() => {
+            Some(("a silence needs `match`", "`match: ['source=\"db\"']`"))
+        }
+        one if one.by.is_empty() => Some(("a silence needs `by`", "who asks for it")),
+        one if one.end <= one.start => Some(("it ends before it begins", "`end`, or `duration: 2h`")),
+        one if one.end <= now => Some(("it is over already", "`end` is later than now")),
+        _ => None,
+    };
+    if let Some((message, hint)) = wrong {
+        file.error(node.at, message, Some(hint.into()));
+    }
+    Some(silence)
+}
+
+fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    super::define::section(node, name)
+}
+
+fn without(node: &Node, name: &str) -> Node {
+    let mut node = node.clone();
+    if let yaml::Kind::Map(entries) = &mut node.kind {
+        entries.retain(|(key, _)| key.text != name);
+    }
+    node
+}
+
+fn with_id(mut node: Node, id: &str) -> Node {
+    if field(&node, "id").is_none()
+        && let yaml::Kind::Map(entries) = &mut node.kind
+    {
+        let key = yaml::Key { at: node.at, text: "id".into() };
+        entries.push((key, Node { at: node.at, kind: yaml::Kind::Text(id.into()) }));
+    }
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::clamped(1_793_491_200_000);
+
+    #[test]
+    fn a_silence_says_who_what_and_for_how_long() {
+        let read = silence(r#"{"match": ["source=\"db\""], "by": "ann", "duration": "30m"}"#, "s1", NOW);
+        let read = read.expect("complete");
+        assert_eq!((&*read.id, read.start, read.end), ("s1", NOW, NOW + Span::from_mins(30)));
+        assert_eq!(read.matchers.texts(), [r#"source="db""#]);
+        let messages = |text: &str| -> Vec<String> {
+            silence(text, "s", NOW)
+                .map_or_else(|all| all.into_iter().map(|one| one.message).collect(), |_| vec![])
+        };
+        assert_eq!(messages(r#"{"by": "ann"}"#), ["a silence needs `match`"]);
+        assert_eq!(messages(r#"{"match": ["a=\"b\""]}"#), ["a silence needs `by`"]);
+        assert_eq!(messages(r#"{"match": ["a=\"b\""], "by": "x", "untill": 1}"#), ["unknown key `untill`"]);
+        assert_eq!(messages("{"), messages("{"), "garbage is refused, not a panic");
+    }
+
+    #[test]
+    fn maintenance_is_read_as_in_a_file() {
+        let text =
+            r#"{"match": [], "schedule": "0 22 * * FRI", "duration": "4h", "by": "ann", "mode": "suspend"}"#;
+        let read = maintenance(text, "m1").expect("complete");
+        assert_eq!((&*read.id, &*read.by), ("m1", "ann"));
+        assert_eq!(read.plan.next(NOW, 2).len(), 2);
+        assert!(
+            maintenance(r#"{"match": []}"#, "m")
+                .is_err_and(|all| all[0].message.contains("nothing says when"))
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! Documents that rules are compiled from: files of a directory, single rules that were added over the API.
+
+use super::diagnostic::Diagnostic;
+use super::load::{LoadError, Loaded, load_files, read_dir};
+use crate::core::rule::RuleSet;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Name → text, YAML or JSON; in the order of their names they make a rule set.
+pub type Documents = BTreeMap<String, String>;
+
+/// The files of a directory by their names within it.
+pub fn of_dir(path: &Path) -> Result<Documents, LoadError> {
+    let name = |path: &str| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let files = read_dir(path)?.into_iter();
+    Ok(files.map(|(path, text)| (name(&path).unwrap_or(path), text)).collect())
+}
+
+/// Compiles a rule set, or says everything that is wrong with it.
+pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
+    let files = documents.iter().map(|(name, text)| (name.clone(), text.clone())).collect();
+    let Loaded { rules, diagnostics, .. } = load_files(files);
+    rules.ok_or(diagnostics)
+}
+
+/// One rule as a document, and its id, if the text is a rule: a map with an `expr`, or `metric`.
+pub fn of_rule(text: &str) -> Option<(String, String)> {
+    let mut rule: Value = serde_json::from_str(text).ok()?;
+    let object = rule.as_object_mut()?;
+    if !object.contains_key("expr") {
+        return None;
+    }
+    let id = object.get("id")?.as_str()?.to_string();
+    Some((id, document_of(&rule)))
+}
+
+/// A document of a value that a store has under a name: a text as it is, one rule, or a whole document.
+pub fn of_value(name: &str, mut value: Value) -> String {
+    match &mut value {
+        Value::String(text) => std::mem::take(text),
+        Value::Object(rule) if rule.contains_key("expr") => {
+            rule.entry("id").or_insert_with(|| name.into());
+            document_of(&value)
+        }
+        _ => value.to_string(),
+    }
+}
+
+fn document_of(rule: &Value) -> String {
+    json!({"version": 1, "rules": [rule]}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_rule_is_called_by_its_field() {
+        let rule = json!({"expr": "count(x[1m]) by (source) > 5", "severity": "info"});
+        let documents = Documents::from([("busy".into(), of_value("busy", rule))]);
+        let set = compile(&documents).expect("a rule");
+        assert_eq!(&*set.rules[0].id, "busy");
+        let whole = of_value("x", json!("version: 1\nrules: []\n"));
+        assert_eq!(whole, "version: 1\nrules: []\n");
+        let wrong = Documents::from([("a".into(), of_value("a", json!({"rulez": []})))]);
+        assert!(compile(&wrong).is_err_and(|found| found[0].message.contains("rulez")));
+        assert!(of_rule("rules: []").is_none());
+    }
+}

@@ -1,0 +1,85 @@
+//! Silences and maintenance as others see them: in the API, and as views in Redis (CONTRACT §6).
+
+use crate::core::calendar::{Interval, Plan, Written};
+use crate::core::mute::{Maintenance, Mode, Mutes, Silence};
+use crate::core::{Engine, Timestamp};
+use serde_json::{Map, Value, json};
+
+/// Times of maintenance shown ahead.
+const NEXT_SHOWN: usize = 10;
+
+/// All silences, by id.
+pub fn silences(engine: &Engine) -> Vec<(String, Value)> {
+    let now = engine.now();
+    engine.mutes().silences().map(|one| (one.id.to_string(), silence(one, now))).collect()
+}
+
+/// All maintenance of the rule set and of people, by id.
+pub fn maintenance(engine: &Engine) -> Vec<(String, Value)> {
+    let planned = engine.rules().maintenance.iter();
+    let all = planned.chain(engine.mutes().asked());
+    all.map(|one| (one.id.to_string(), shown(one, engine.now(), engine.mutes()))).collect()
+}
+
+/// Maintenance that the rule set has: it is changed there.
+pub fn planned_ids(engine: &Engine) -> Vec<String> {
+    engine.rules().maintenance.iter().map(|one| one.id.to_string()).collect()
+}
+
+fn silence(silence: &Silence, now: Timestamp) -> Value {
+    json!({"id": silence.id, "match": silence.matchers.texts(), "start": silence.start.to_string(),
+        "end": silence.end.to_string(), "by": silence.by, "reason": silence.reason,
+        "unmatched_for": silence.unmatched_for.map(|span| span.to_string()),
+        "state": if now < silence.start { "pending" } else { "active" }})
+}
+
+fn shown(maintenance: &Maintenance, now: Timestamp, mutes: &Mutes) -> Value {
+    let mut object = plan(&maintenance.plan);
+    let mode = match maintenance.mode {
+        Mode::Mute => "mute",
+        Mode::Suspend => "suspend",
+    };
+    let rest = json!({"id": maintenance.id, "match": maintenance.matchers.texts(), "mode": mode,
+        "reason": maintenance.reason, "by": maintenance.by, "next": next(&maintenance.plan, now),
+        "state": if mutes.is_in_force(&maintenance.id) { "active" } else { "pending" }});
+    if let Value::Object(rest) = rest {
+        object.extend(rest);
+    }
+    Value::Object(object)
+}
+
+/// The next spans of a plan, the present one included.
+pub fn next(plan: &Plan, now: Timestamp) -> Vec<Value> {
+    let spans = plan.next(now, NEXT_SHOWN).into_iter();
+    spans.map(|(start, end)| json!({"start": start.to_string(), "end": end.to_string()})).collect()
+}
+
+/// A plan in the words of the files.
+fn plan(plan: &Plan) -> Map<String, Value> {
+    let value = match Written::from(plan.clone()) {
+        Written::Once { start, end } => json!({"start": start.to_string(), "end": end.to_string()}),
+        Written::Recurring { schedule, duration, zone, except } => {
+            json!({"schedule": schedule, "duration": duration.to_string(), "tz": zone, "except": except})
+        }
+        Written::Intervals(all) => {
+            json!({"time_intervals": all.iter().map(interval).collect::<Vec<_>>()})
+        }
+    };
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+fn interval(interval: &Interval) -> Value {
+    let clock = |minutes: u32| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+    let times = interval.times.iter();
+    let times: Vec<Value> =
+        times.map(|(start, end)| json!({"start_time": clock(*start), "end_time": clock(*end)})).collect();
+    json!({"times": times, "weekdays": ranges(&interval.weekdays), "days_of_month": ranges(&interval.days_of_month),
+        "months": ranges(&interval.months), "years": ranges(&interval.years), "location": interval.zone})
+}
+
+fn ranges<T: std::fmt::Display>(ranges: &[(T, T)]) -> Vec<String> {
+    ranges.iter().map(|(from, to)| format!("{from}:{to}")).collect()
+}

@@ -1,0 +1,138 @@
+//! What people ask of a running service: silences, maintenance, rules; each is a record of the log.
+
+use super::service::{Service, binary, post, start};
+use super::{now_ms, replayed, rules};
+use serde_json::{Value, json};
+use std::process::Output;
+
+/// Runs a command against the service.
+fn ask(service: &Service, words: &[&str]) -> Output {
+    binary().args(words).args(["--url", &service.url]).output().expect("runs")
+}
+
+fn told(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Values under which the rule `many` fires at once.
+fn feed(service: &Service) {
+    let event =
+        |n| json!({"type": "metric", "time": now_ms(), "source": "a", "name": "latency_ms", "value": n});
+    post(&service.url, &Value::Array((0..60).map(event).collect()).to_string()).expect("202");
+}
+
+fn suppressed_by(service: &Service, wanted: &Value) {
+    service.wait_for("/api/v1/alerts?rule=many", |found| {
+        feed(service);
+        found["alerts"][0]["suppressed_by"] == *wanted
+    });
+}
+
+#[test]
+fn silences_and_maintenance_are_asked_for_shown_and_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let service = start(&data, &pipelines);
+    feed(&service);
+    service.wait_for("/api/v1/alerts?rule=many", |found| found["alerts"][0]["state"] == "firing");
+
+    let words =
+        ["silence", "add", "source=\"a\"", "--id", "s1", "--for", "1h", "--by", "ann", "--reason", "known"];
+    assert!(told(&ask(&service, &words)).contains("silence s1 until"));
+    suppressed_by(&service, &json!({"kind": "silence", "id": "s1"}));
+    assert!(told(&ask(&service, &["silence", "list"])).contains("ann"));
+    let words =
+        ["maintenance", "add", "rule=\"many\"", "--id", "m1", "--schedule", "* * * * *", "--duration", "2m"];
+    let answer = told(&ask(&service, &words));
+    assert!(answer.contains("matches now: 1") && answer.lines().count() == 12, "{answer}");
+    suppressed_by(&service, &json!({"kind": "maintenance", "id": "m1"}));
+    assert!(told(&ask(&service, &["maintenance", "list"])).contains("active"));
+    told(&ask(&service, &["silence", "expire", "s1"]));
+    told(&ask(&service, &["maintenance", "end", "m1"]));
+    suppressed_by(&service, &Value::Null);
+
+    let alerts = service.get("/api/v1/alerts/log");
+    assert_eq!(service.stop(), Some(0));
+    assert!(replayed(&data, dir.path(), &[]).starts_with(&alerts), "what people said is in the log");
+}
+
+#[test]
+fn a_wrong_request_says_what_is_wrong() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let refused = |words: &[&str]| {
+        let output = ask(&service, words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(refused(&["silence", "add", "source"]).contains("source"));
+    let backwards =
+        ["maintenance", "add", "a=\"b\"", "--start", "2026-11-02T00:00:00Z", "--end", "2026-11-01T00:00:00Z"];
+    assert!(refused(&backwards).contains("ends before it begins"));
+    let nowhere = [
+        "maintenance",
+        "preview",
+        "a=\"b\"",
+        "--schedule",
+        "0 0 * * *",
+        "--duration",
+        "1h",
+        "--tz",
+        "Mars/Base",
+    ];
+    assert!(refused(&nowhere).contains("IANA"));
+    assert!(refused(&["silence", "expire", "nobody"]).contains("there is no `nobody`"));
+    assert!(refused(&["maintenance", "end", "nobody"]).contains("there is no `nobody`"));
+    let at = ["maintenance", "preview", "a=\"b\"", "--schedule", "0 22 * * FRI", "--duration", "4h", "--at"];
+    let shown = told(&ask(&service, &[&at[..], &["2026-11-28T00:30:00Z"]].concat()));
+    assert!(shown.starts_with("at 2026-11-28T00:30:00Z: in force") && shown.lines().count() == 12, "{shown}");
+    let quiet = told(&ask(&service, &["maintenance", "list", "-o", "json"]));
+    assert_eq!(quiet.trim(), "[]", "a preview changes nothing");
+}
+
+#[test]
+fn rules_change_by_file_by_api_and_only_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let service = start(&data, &pipelines);
+    let has = |service: &Service, id: &str, is_there: bool| {
+        service.wait_for("/api/v1/rules", |found| {
+            found["rules"].as_array().is_some_and(|all| all.iter().any(|rule| rule["id"] == id) == is_there)
+        })
+    };
+    // A file that changes is noticed by itself.
+    let extra = pipelines.join("extra.yaml");
+    let rule =
+        |id: &str| format!("rules: [{{ id: {id}, expr: 'max(x[1m]) by (source) > 5', severity: info }}]\n");
+    std::fs::write(&extra, rule("new")).expect("writable");
+    has(&service, "new", true);
+    // One that is wrong changes nothing, and the service says why.
+    std::fs::write(&extra, "rules: [{ id: broken, expr: 'max(' }]\n").expect("writable");
+    let remarked = service.wait_for("/api/v1/rules", |found| found["remarks"][0].is_string());
+    assert!(remarked["remarks"][0].as_str().is_some_and(|text| text.contains("extra.yaml:1:")), "{remarked}");
+    has(&service, "new", true);
+    assert!(
+        service.get("/readyz").contains("refused")
+            && service.get("/metrics").contains("rules_refused_total 1")
+    );
+    std::fs::remove_file(&extra).expect("there");
+    has(&service, "new", false);
+    // One that is added stays through a restart, beside the files; what is in a file is changed there.
+    let added = dir.path().join("rule.json");
+    std::fs::write(&added, r#"{"id": "added", "expr": "max(x[1m]) by (source) > 5", "severity": "info"}"#)
+        .expect("writable");
+    let added = added.display().to_string();
+    told(&ask(&service, &["rules", "add", &added]));
+    has(&service, "added", true);
+    let clash = ask(&service, &["rules", "add", &pipelines.join("rules.yaml").display().to_string()]);
+    assert!(String::from_utf8_lossy(&clash.stderr).contains("there twice"));
+    let file = ask(&service, &["rules", "remove", "rules.yaml"]);
+    assert!(String::from_utf8_lossy(&file.stderr).contains("is a file"));
+    assert_eq!(service.stop(), Some(0));
+    let service = start(&data, &pipelines);
+    has(&service, "added", true);
+    told(&ask(&service, &["rules", "remove", "added"]));
+    has(&service, "added", false);
+    assert_eq!(service.stop(), Some(0));
+}

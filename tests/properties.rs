@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use streamgauge::core::alert::Transition;
 use streamgauge::core::effect::WindowEffect;
 use streamgauge::core::event::{Body, Event, Observation, Record};
 use streamgauge::core::histogram::Histogram;
 use streamgauge::core::histogram::layout::Digits;
 use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::key::Key;
 use streamgauge::core::limits::Limits;
 use streamgauge::core::pane::{Pane, Shape};
 use streamgauge::core::unit::Unit;
@@ -91,8 +93,33 @@ rules:
     loaded.rules.expect("checked")
 }
 
+/// The alert log of some inputs; `looks`: whether people look at everything between any two records.
+fn told(inputs: &[Input], looks: bool) -> Vec<Transition> {
+    let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+    engine.load(rules(), &mut out);
+    let ids: Vec<String> = rules().rules.iter().map(|rule| rule.id.to_string()).collect();
+    for (seq, input) in inputs.iter().enumerate() {
+        let (stamp, event) = record(input);
+        handle(&mut engine, seq, stamp, std::slice::from_ref(&event), &mut out);
+        if looks {
+            engine.active_alerts();
+            let key = Key::new(vec![("source".into(), format!("s-{}", input.2).into())]);
+            for id in &ids {
+                let _ = engine.explain(id, &key);
+            }
+        }
+    }
+    out.transitions
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whoever looks at alerts, or asks why, changes nothing: when people look is not in the log.
+    #[test]
+    fn looking_changes_nothing(inputs in inputs(20_000)) {
+        prop_assert_eq!(told(&inputs, true), told(&inputs, false));
+    }
 
     /// Windows equal a naive reference, for any order within lateness and for late corrections.
     #[test]
@@ -324,4 +351,68 @@ fn bombs_are_refused_within_bounds() {
     nan[0] += 1;
     nan.extend([&[0xa5][..], b"value", &[0xcb], &f64::NAN.to_be_bytes()].concat());
     assert!(decode(Codec::MessagePack, &nan).contains("finite"));
+}
+
+/// Standard normal values, always the same ones.
+struct Dice(u64);
+
+impl Dice {
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+}
+
+/// Three hours of two thousand series, one value a minute each; from the third hour on one of them is a
+/// third higher. The keys whose alerts fire.
+fn keys_that_fire(expr: &str, fdr: &str) -> Vec<String> {
+    const SERIES: usize = 2_000;
+    let text = format!("rules: [{{ id: r, expr: '{expr}', severity: info{fdr} }}]");
+    let loaded = load_files(vec![("rules".into(), text)]);
+    let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+    engine.load(loaded.rules.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)), &mut out);
+    let mut directory = Directory::default();
+    let identity = |n: usize| {
+        Identity::new(format!("s-{n}").into(), "load".into(), Labels::default(), None).expect("valid").into()
+    };
+    directory.learn(0, (0..SERIES).map(identity));
+    let mut dice = Dice(7);
+    for minute in 0..180i64 {
+        let time = Timestamp::clamped(START_MS + minute * 60_000 + 30_000);
+        let value = |series: usize, dice: &mut Dice| {
+            let level = if series == 7 && minute >= 120 { 133.0 } else { 100.0 };
+            level + 3.0 * dice.normal()
+        };
+        let events: Vec<Event> = (0..SERIES)
+            .map(|series| {
+                let value = value(series, &mut dice);
+                Event::Metric(Observation { who: Who::new(0, series), time, value })
+            })
+            .collect();
+        let body = Body::Events(&events);
+        let record = Record { seq: minute as u64 + 1, stamp: time, limit: None, bad: &[], body };
+        engine.handle(&record, &directory, &mut out);
+    }
+    let fired = out.transitions.iter().filter(|one| one.seq == 0);
+    fired.map(|one| one.key.get("source").map(ToString::to_string).unwrap_or_default()).collect()
+}
+
+/// Goal: many quiet keys together tell nothing, and the one that changed is told. Method: the same three hours
+/// with each key judged by itself, and with all judged together, as is the default for so many.
+#[test]
+fn many_keys_are_judged_together() {
+    let expr = "regression(avg(load[1m]) by (source), 1h) > 5%";
+    let alone = keys_that_fire(expr, ", fdr: off");
+    assert!(alone.len() > 50 && alone.iter().any(|key| key == "s-7"), "{} keys by themselves", alone.len());
+    assert_eq!(keys_that_fire(expr, ""), ["s-7"]);
+    assert_eq!(keys_that_fire(expr, ", fdr: 1%"), ["s-7"]);
+    let expr = "anomaly(avg(load[1m]) by (source), 100m) > 1";
+    let alone = keys_that_fire(expr, ", fdr: off");
+    assert!(alone.len() > 50 && alone.iter().any(|key| key == "s-7"), "{} keys by themselves", alone.len());
+    assert_eq!(keys_that_fire(expr, ""), ["s-7"]);
 }

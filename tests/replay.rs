@@ -138,7 +138,14 @@ fn replayed(text: &str, threads: usize, given: Option<RuleSet>) -> Replayed {
         engine.load(rules, &mut Effects::default());
     }
     let (mut windows, mut alerts, mut records) = (Vec::new(), Vec::new(), Vec::new());
-    let options = Options { files: vec![file.path().into()], threads, sort: false, until: None, log_rules };
+    let options = Options {
+        files: vec![file.path().into()],
+        threads,
+        sort: false,
+        until: None,
+        stop_at: None,
+        log_rules,
+    };
     let outputs = Outputs {
         windows: Some(Box::new(&mut windows)),
         alerts: Some(Box::new(&mut alerts)),

@@ -86,6 +86,7 @@ fn transcript(sections: &BTreeMap<&str, String>, threads: usize) -> String {
         threads,
         sort: false,
         until: option("until").map(|text| time::parse(text.as_bytes()).expect("a time")),
+        stop_at: None,
         log_rules: true,
     };
     let outputs = Outputs {

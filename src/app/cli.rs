@@ -227,8 +227,35 @@ pub enum AlertsCommand {
         #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
         url: String,
     },
-    /// Why something fired or did not (not available yet)
-    Explain { words: Vec<String> },
+    /// Why something fires, or does not: what the rule sees, and what stands between that and a person
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+}
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  streamgauge alerts explain high_latency source=checkout
+  streamgauge alerts explain high_latency source=checkout --at 2026-11-01T03:00:00Z       what was told until then
+  streamgauge alerts explain high_latency source=checkout --log log.ndjson --at 2026-11-01T03:00:00Z";
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    pub rule: String,
+    /// Labels of the key, as source=checkout,host=h1, or as JSON; nothing for `by ()`
+    #[arg(default_value = "")]
+    pub key: String,
+    /// As of then [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Run the engine over this log (an export, or any events) instead of asking a service
+    #[arg(long, value_name = "FILE")]
+    pub log: Vec<PathBuf>,
+    /// With --log: the rules [default: those in the log]
+    #[arg(long, value_name = "DIR", requires = "log")]
+    pub pipelines: Option<PathBuf>,
+    #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Format,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod explain;
 pub mod export;
 pub mod partitioned;
 pub mod publish;

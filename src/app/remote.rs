@@ -36,9 +36,7 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
             post(url, "/api/v1/alerts/ack", &body)?;
             println!("acknowledged {id}");
         }
-        AlertsCommand::Explain { .. } => {
-            bail!("`alerts explain` is not available yet; `alerts show` has the evidence")
-        }
+        AlertsCommand::Explain(args) => return super::explain::run(args),
     }
     Ok(FINE)
 }

@@ -77,7 +77,8 @@ fn replay_one(
     }
     let until = args.until.as_deref().map(parse_time).transpose()?;
     let threads = args.threads.map_or_else(processors, usize::from);
-    let options = Options { files, threads, sort: args.sort, until, log_rules: given.is_none() };
+    let options =
+        Options { files, threads, sort: args.sort, until, stop_at: None, log_rules: given.is_none() };
     let outputs = Outputs {
         windows: wanted.windows.as_deref().map(output).transpose()?,
         alerts: wanted.alerts.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),

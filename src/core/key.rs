@@ -22,6 +22,10 @@ impl Key {
         self.0.iter().find(|(label, _)| **label == *name).map(|(_, value)| value)
     }
 
+    pub fn without(&self, name: &str) -> Key {
+        Key(self.0.iter().filter(|(label, _)| **label != *name).cloned().collect())
+    }
+
     /// xxh3-64 of the key's JSON object: the part of an alert's id that names the key.
     pub fn hash(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(serde_json::to_string(self).unwrap_or_default().as_bytes())
@@ -58,7 +62,12 @@ pub struct KeyId(u32);
 pub struct Keys {
     all: Vec<Arc<Key>>,
     by_key: HashMap<Arc<Key>, KeyId, foldhash::fast::FixedState>,
+    /// Keys with a `version`, by the rest of them.
+    versions: HashMap<Key, Vec<KeyId>, foldhash::fast::FixedState>,
 }
+
+/// The label that tells deployments apart.
+pub const VERSION_LABEL: &str = "version";
 
 impl Keys {
     pub fn intern(&mut self, key: Key) -> KeyId {
@@ -68,8 +77,20 @@ impl Keys {
         let id = KeyId(self.all.len() as u32);
         let key = Arc::new(key);
         self.all.push(key.clone());
+        self.note_version(&key, id);
         self.by_key.insert(key, id);
         id
+    }
+
+    fn note_version(&mut self, key: &Key, id: KeyId) {
+        if key.get(VERSION_LABEL).is_some() {
+            self.versions.entry(key.without(VERSION_LABEL)).or_default().push(id);
+        }
+    }
+
+    /// The keys that have a `version` more than this one, in the order in which they were first seen.
+    pub fn versions_of(&self, key: KeyId) -> &[KeyId] {
+        self.versions.get(&**self.get(key)).map_or(&[], Vec::as_slice)
     }
 
     pub fn find(&self, key: &Key) -> Option<KeyId> {
@@ -92,7 +113,12 @@ impl Keys {
     }
 
     pub fn restore(all: Vec<Arc<Key>>) -> Keys {
-        let by_key = all.iter().enumerate().map(|(at, k)| (k.clone(), KeyId(at as u32))).collect();
-        Keys { all, by_key }
+        let mut keys = Keys::default();
+        for (at, key) in all.iter().enumerate() {
+            keys.note_version(key, KeyId(at as u32));
+            keys.by_key.insert(key.clone(), KeyId(at as u32));
+        }
+        keys.all = all;
+        keys
     }
 }

@@ -245,14 +245,19 @@ impl Mutes {
 
     /// What mutes an alert with these labels.
     pub fn cause<'a>(&self, at: Timestamp, label: impl Fn(&str) -> Option<&'a str>) -> Option<Suppressed> {
-        let found = self.in_force.values().find(|(one, _)| one.matchers.is_match_labels(&label));
-        let planned = found.map(|(one, _)| Suppressed { kind: "maintenance".into(), id: one.id.to_string() });
-        planned.or_else(|| {
-            let silences = self.silences.values().map(|kept| &kept.silence);
-            let mut silences = silences.filter(|silence| (silence.start..silence.end).contains(&at));
-            let found = silences.find(|silence| silence.matchers.is_match_labels(&label));
-            found.map(|silence| Suppressed { kind: "silence".into(), id: silence.id.to_string() })
-        })
+        self.causes(at, label).into_iter().next()
+    }
+
+    /// Everything that mutes an alert with these labels, in the order in which one of them is named.
+    pub fn causes<'a>(&self, at: Timestamp, label: impl Fn(&str) -> Option<&'a str>) -> Vec<Suppressed> {
+        let planned = self.in_force.values().filter(|(one, _)| one.matchers.is_match_labels(&label));
+        let planned =
+            planned.map(|(one, _)| Suppressed { kind: "maintenance".into(), id: one.id.to_string() });
+        let silences = self.silences.values().map(|kept| &kept.silence).filter(|silence| {
+            (silence.start..silence.end).contains(&at) && silence.matchers.is_match_labels(&label)
+        });
+        let silences = silences.map(|one| Suppressed { kind: "silence".into(), id: one.id.to_string() });
+        planned.chain(silences).collect()
     }
 
     /// Whether there is anything that may suppress an alert now.

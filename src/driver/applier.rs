@@ -296,16 +296,23 @@ impl Applier {
         self.window_bytes
     }
 
+    /// The next commit tells of these series, if none did.
+    pub fn catalogue_slots(&mut self, slots: &[u32]) {
+        let table = self.engine.series();
+        for series in slots.iter().filter_map(|slot| table.get(*slot)) {
+            if self.catalogued.insert(series.info.id) {
+                let metric = table.metric_of(series);
+                let (series, unit, shape) = (series.info.clone(), metric.unit.clone(), metric.shape);
+                self.pending.catalog.push(CatalogRow { series, unit, shape });
+            }
+        }
+    }
+
     /// The open windows of some series, as they are.
-    pub fn open_windows(
-        &mut self,
-        slots: impl Iterator<Item = u32>,
-        sizes: &[WindowSize],
-    ) -> Vec<(WindowAt, WindowRow)> {
+    pub fn open_windows(&self, slots: &[u32], sizes: &[WindowSize]) -> Vec<(WindowAt, WindowRow)> {
         let mut open = Vec::new();
         for slot in slots {
-            for (key, pane) in self.engine.open_windows_of(slot, sizes) {
-                self.catalogue(&key);
+            for (key, pane) in self.engine.open_windows_of(*slot, sizes) {
                 let is_incomplete = key.is_incomplete;
                 open.push((at(&key), WindowRow { pane, revision: 0, is_incomplete }));
             }

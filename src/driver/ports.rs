@@ -161,8 +161,6 @@ pub struct Commit {
     /// Transitions and parcels up to these numbers are published: they need not be kept for that any
     /// more. Actions go with their transitions.
     pub published: Numbers,
-    /// Windows that are still open, as they are; only for those who read the store.
-    pub open: Vec<(WindowAt, WindowRow)>,
     /// All active alerts as (id, JSON), where they may have changed; only for those who read.
     pub active: Option<Vec<(String, String)>>,
     /// Each pipeline's summary as (name, JSON), where they are shown anew; only for those who read.
@@ -307,10 +305,22 @@ pub enum Answer {
     Unknown,
 }
 
+/// Windows to be shown, and the series among them that are new.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    pub catalog: &'a [CatalogRow],
+    pub windows: &'a [(WindowAt, WindowRow)],
+    pub is_open: bool,
+}
+
 /// A store that several would write to, and one may: whoever took the lease last.
 pub trait SharedStore: Store {
-    /// A commit in the store's own form, sent again unchanged until the answer is known.
+    /// A commit in the store's own form, sent again unchanged until the answer is known. Of the windows, those
+    /// that were sealed and not corrected since are shown before it.
     type Prepared;
+    /// Shows windows that no commit has to hold: open ones, and those just sealed. Whoever applies the log
+    /// again seals them again, with the same bytes, before anything reads them. One attempt.
+    fn show(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError>;
     fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Self::Prepared, PortError>;
     /// One attempt.
     fn send(&mut self, prepared: &Self::Prepared) -> Result<Answer, PortError>;

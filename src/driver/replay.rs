@@ -30,6 +30,8 @@ pub struct Options {
     pub sort: bool,
     /// Advance the clock to here after the last line.
     pub until: Option<Timestamp>,
+    /// Leave out what comes after.
+    pub stop_at: Option<Timestamp>,
     /// Whether rule sets that the log itself holds are put in force.
     pub log_rules: bool,
 }
@@ -118,6 +120,7 @@ struct Replay<'s, 'a> {
     effects: Effects,
     outlets: Outlets<'s, 'a>,
     until: Option<Timestamp>,
+    stop_at: Timestamp,
     log_rules: bool,
     lines: u64,
     bad: Vec<Refusal>,
@@ -179,6 +182,7 @@ impl<'s, 'a> Replay<'s, 'a> {
             effects: Effects::default(),
             outlets: Outlets { outputs, sink, is_alone: options.threads <= 1, counts: [0; 3] },
             until: options.until,
+            stop_at: options.stop_at.unwrap_or(Timestamp::MAX),
             log_rules: options.log_rules,
             lines: 0,
             bad: Vec::new(),
@@ -236,6 +240,9 @@ impl<'s, 'a> Replay<'s, 'a> {
 
     #[inline]
     fn apply(&mut self, line: &Line, stamp: Timestamp, limit: Option<Timestamp>) -> Result<(), ReplayError> {
+        if stamp > self.stop_at {
+            return Ok(());
+        }
         self.bad.clear();
         let body = match &line.content {
             Content::One(event) => Body::Events(std::slice::from_ref(event)),

@@ -1,6 +1,6 @@
 //! What people ask for: acknowledgements, silences, maintenance. Each becomes a control record of the log.
 
-use super::views::{active, failed};
+use super::views::{active, failed, instant};
 use super::{Answer, App, Failure, Shared, json_response};
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
@@ -8,7 +8,7 @@ use crate::core::event::{Ack, Control};
 use crate::core::selector::Selector;
 use crate::driver::ports::{Asked, Entry, Views};
 use crate::pipeline::{Diagnostic, ask};
-use crate::wire::{asked, time};
+use crate::wire::asked;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -67,11 +67,6 @@ async fn place_of<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: &str
     let place = alerts.iter().position(|of_one| of_one.iter().any(|alert| alert.id == id));
     let none = || Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id");
     place.map(|place| place as u32).ok_or_else(none)
-}
-
-fn instant(text: &str) -> Result<Timestamp, Failure> {
-    let ms = text.parse::<i64>().ok().and_then(Timestamp::from_ms);
-    ms.or_else(|| time::parse(text.as_bytes())).ok_or_else(|| Failure::bad(format!("`{text}` is no time")))
 }
 
 pub async fn silences<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {

@@ -2,6 +2,7 @@
 
 pub mod asked;
 pub mod events;
+pub mod explain;
 pub mod metrics;
 pub mod operate;
 pub mod page;
@@ -235,6 +236,7 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/alerts", get(views::alerts::<S>))
         .route("/api/v1/alerts/log", get(views::alert_log::<S>))
         .route("/api/v1/alerts/ack", post(asked::ack::<S>).delete(asked::unack::<S>))
+        .route("/api/v1/explain", get(explain::explain::<S>))
         .route("/api/v1/silences", get(asked::silences::<S>).post(asked::silence::<S>))
         .route("/api/v1/silences/{id}", delete(asked::expire_silence::<S>))
         .route("/api/v1/maintenance", get(asked::maintenance::<S>).post(asked::add_maintenance::<S>))

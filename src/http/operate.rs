@@ -7,11 +7,12 @@ use tower_service::Service;
 
 /// Operations: name, method, path. The body is the query of a GET, as `rule=x&state=firing`, and the end of
 /// the path of a DELETE, as `s-1?by=ann`.
-const OPERATIONS: [(&str, Method, &str); 17] = [
+const OPERATIONS: [(&str, Method, &str); 18] = [
     ("ack", Method::POST, "/api/v1/alerts/ack"),
     ("alerts", Method::GET, "/api/v1/alerts"),
     ("dead", Method::GET, "/api/v1/dead"),
     ("events", Method::POST, "/api/v1/events"),
+    ("explain", Method::GET, "/api/v1/explain"),
     ("maintenance", Method::GET, "/api/v1/maintenance"),
     ("maintenance-add", Method::POST, "/api/v1/maintenance"),
     ("maintenance-end", Method::DELETE, "/api/v1/maintenance/"),

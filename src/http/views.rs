@@ -142,6 +142,12 @@ fn open_windows(
     .collect()
 }
 
+/// RFC 3339, or epoch milliseconds.
+pub(super) fn instant(text: &str) -> Result<Timestamp, Failure> {
+    let ms = text.parse::<i64>().ok().and_then(Timestamp::from_ms);
+    ms.or_else(|| time::parse(text.as_bytes())).ok_or_else(|| Failure::bad(format!("`{text}` is no time")))
+}
+
 struct WindowQuery {
     series: Option<u64>,
     labels: BTreeMap<String, String>,
@@ -152,14 +158,7 @@ struct WindowQuery {
 
 impl WindowQuery {
     fn parse(mut query: BTreeMap<String, String>) -> Result<WindowQuery, Failure> {
-        let instant = |text: Option<String>| match text {
-            None => Ok(None),
-            Some(text) => {
-                let ms = text.parse::<i64>().ok().and_then(Timestamp::from_ms);
-                let time = ms.or_else(|| time::parse(text.as_bytes()));
-                time.map(Some).ok_or_else(|| Failure::bad(format!("`{text}` is no time")))
-            }
-        };
+        let instant = |text: Option<String>| text.map(|text| instant(&text)).transpose();
         let size = query.remove("window").unwrap_or_else(|| "1m".into());
         let series = query.remove("series");
         let asked = WindowQuery {
@@ -228,7 +227,7 @@ pub(super) async fn active<S: Views + Send + Sync + 'static>(
 }
 
 /// The alert logs of all partitions, one after the other.
-fn alert_lines<S: Views>(shared: &Shared<S>) -> Result<Vec<String>, Failure> {
+pub(super) fn alert_lines<S: Views>(shared: &Shared<S>) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     for partition in &shared.partitions {
         lines.extend(partition.store.transitions(0, ALERT_LOG_MAX).map_err(failed)?);

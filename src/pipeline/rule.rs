@@ -10,11 +10,11 @@ use crate::core::Span;
 use crate::core::alert::Severity;
 use crate::core::escalation::Escalation;
 use crate::core::rule::ast::{Cond, Elapsed, Expr};
-use crate::core::rule::{Level, OnUnknown, Reads, Rule, Subject, template};
+use crate::core::rule::{Fdr, Level, OnUnknown, Reads, Rule, Subject, template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "id",
     "expr",
     "metric",
@@ -32,9 +32,10 @@ const KEYS: [&str; 17] = [
     "runbook",
     "escalation",
     "actions_in_maintenance",
+    "fdr",
 ];
 
-const KEYS_NOT_YET: [&str; 3] = ["shadow", "fdr", "notify"];
+const KEYS_NOT_YET: [&str; 2] = ["shadow", "notify"];
 
 /// The fields of a rule as they stand in the file.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
         runbook: raw.fields.get("runbook").and_then(|node| file.text(node)).map(Into::into),
         escalation: raw.escalation(file, checker)?,
         acts_in_maintenance: raw.flag(file, "actions_in_maintenance"),
+        fdr: raw.fdr(file)?,
         unit: unit.and_then(|measure| match measure {
             Measure::Unit(unit) | Measure::Literal(unit) => Some(unit),
             Measure::Number | Measure::Unknown(_) => None,
@@ -328,6 +330,26 @@ impl<'n> Raw<'n> {
         Some(found)
     }
 
+    /// `5%`, `0.05` or `off`.
+    fn fdr(&self, file: &File<'_>) -> Option<Fdr> {
+        let Some(node) = self.fields.get("fdr") else { return Some(Fdr::ByKeys) };
+        if matches!(node.kind, Kind::Bool(false)) {
+            return Some(Fdr::Off);
+        }
+        let text = file.text(node)?;
+        let (number, scale) = text.strip_suffix('%').map_or((&*text, 1.0), |percent| (percent, 0.01));
+        match number.trim().parse::<f64>().map(|number| number * scale) {
+            _ if text == "off" => Some(Fdr::Off),
+            Ok(share) if share > 0.0 && share < 1.0 => Some(Fdr::Share(share)),
+            _ => {
+                let hint =
+                    "the share of what is told that may be chance: `5%`; `off` judges each key by itself";
+                file.error(node.at, format!("`{text}` is no share"), Some(hint.into()));
+                None
+            }
+        }
+    }
+
     fn flag(&self, file: &File<'_>, key: &str) -> bool {
         match self.fields.get(key) {
             None => false,
@@ -411,6 +433,7 @@ fn note_reads(rule: &mut Rule) {
             }
             Expr::InFlight(_) => reads.has_runs = true,
             Expr::Sustained { .. } | Expr::Occurrences { .. } => reads.has_shares = true,
+            Expr::Past(past) => reads.has_chances |= past.function.has_chance(),
             _ => {}
         }
     };
@@ -435,7 +458,7 @@ fn hash(rule: &Rule) -> String {
         &rule.text,
         levels,
         (rule.keep_firing_for, rule.min_count, rule.on_unknown, rule.cooldown),
-        (&rule.labels, &rule.summary, &rule.runbook, &rule.escalation),
+        (&rule.labels, &rule.summary, &rule.runbook, &rule.escalation, rule.fdr),
     );
     let json = serde_json::to_string(&said).unwrap_or_default();
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(json.as_bytes()))

@@ -92,6 +92,36 @@ fn a_wrong_request_says_what_is_wrong() {
 }
 
 #[test]
+fn an_alert_and_its_absence_are_explained() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let service = start(&data, &pipelines);
+    feed(&service);
+    service.wait_for("/api/v1/alerts?rule=many", |found| found["alerts"][0]["state"] == "firing");
+    told(&ask(&service, &["silence", "add", "source=\"a\"", "--id", "s1", "--by", "ann"]));
+    suppressed_by(&service, &json!({"kind": "silence", "id": "s1"}));
+    let fires = told(&ask(&service, &["alerts", "explain", "many", "source=a"]));
+    let expected = ["firing", "silence s1 keeps it from being told", "count(latency_ms[10s]) = ", "met for"];
+    assert!(expected.iter().all(|text| fires.contains(text)), "{fires}");
+    let quiet = told(&ask(&service, &["alerts", "explain", "slow", "{\"source\":\"a\"}"]));
+    assert!(quiet.contains("not met") && quiet.contains("is not > 100 ms"), "{quiet}");
+    let nobody = ask(&service, &["alerts", "explain", "many", "source=b"]);
+    let nobody = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(nobody.contains("has seen no such key; it has seen {\"source\":\"a\"}"), "{nobody}");
+    let past =
+        told(&ask(&service, &["alerts", "explain", "many", "source=a", "--at", "2020-01-01T00:00:00Z"]));
+    assert!(past.contains("nothing was told of this key until then"), "{past}");
+    assert_eq!(service.stop(), Some(0));
+    // The same question to the log alone.
+    let log = dir.path().join("log.ndjson");
+    let export = binary().arg("export").arg("--data-dir").arg(&data).output().expect("export");
+    std::fs::write(&log, export.stdout).expect("writable");
+    let words = ["alerts", "explain", "many", "source=a", "--log"];
+    let again = told(&binary().args(words).arg(&log).output().expect("runs"));
+    assert!(again.contains("silence s1"), "{again}");
+}
+
+#[test]
 fn rules_change_by_file_by_api_and_only_whole() {
     let dir = tempfile::tempdir().expect("a directory");
     let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));

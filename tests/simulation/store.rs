@@ -4,8 +4,8 @@ use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
 use streamgauge::driver::ports::{
-    Answer, Asked, Checkpoint, Commit, Fence, Numbered, Parcel, PortError, SharedStore, Store, WindowAt,
-    WindowRow,
+    Answer, Asked, Checkpoint, Commit, Fence, Numbered, Parcel, PortError, SharedStore, Shown, Store,
+    WindowAt, WindowRow,
 };
 
 /// Everything that is in the store.
@@ -124,6 +124,12 @@ impl Store for SimStore {
 
 impl SharedStore for SimStore {
     type Prepared = Prepared;
+
+    /// Nobody here reads what is shown beside the commits.
+    fn show(&mut self, _: &Fence, _: &Shown<'_>) -> Result<Answer, PortError> {
+        act(&self.world, self.who);
+        Ok(Answer::Done)
+    }
 
     fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Prepared, PortError> {
         Ok(Prepared { fence: fence.clone(), commit: commit.clone() })

@@ -4,7 +4,7 @@ use super::RedisStore;
 use super::keys::WindowPlace;
 use crate::core::histogram::layout::Digits;
 use crate::core::pane::Shape;
-use crate::driver::ports::{Answer, Commit, Fence, Numbers, PortError, WindowAt, WindowRow};
+use crate::driver::ports::{Answer, Commit, Fence, Numbers, PortError, Shown, WindowAt, WindowRow};
 use crate::wire::hdr::HdrError;
 use crate::wire::row::{self, Row};
 use ::redis::Script;
@@ -16,7 +16,7 @@ const COMMIT: &str = include_str!("commit.lua");
 /// Arguments of one operation at most: Lua's stack takes 8,000 at once.
 const ARGUMENTS_MAX: usize = 2_000;
 
-/// Bytes of one part of a snapshot, and of what goes ahead of a commit.
+/// Bytes of one part of a snapshot.
 const PART_BYTES: usize = 4 << 20;
 
 /// Keys remembered to have an end: those of a million series for an hour, 16 B each, 64 MB.
@@ -71,8 +71,6 @@ impl Operations {
 /// A commit as the arguments of the script.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What goes ahead in parts, as Redis does nothing else while it runs a script.
-    shown: Vec<Operations>,
     operations: Operations,
     fence: Fence,
     published: Numbers,
@@ -87,23 +85,16 @@ impl RedisStore {
         };
         let mut operations = Operations::of(&self.keys.of("ckpt"));
         self.add_catalog(commit, &mut operations);
-        let shown = self.show_windows(commit).map_err(|error| self.damaged(error))?;
         let mut corrected = commit.windows.iter().filter(|(_, row)| row.revision > 0);
         let added = corrected.try_for_each(|(at, row)| self.add_window(*at, row, &mut operations));
         added.map_err(|error| self.damaged(error))?;
         self.add_alerts(commit, &mut operations);
         self.add_position(commit, parts, &mut operations);
-        Ok(Prepared { shown, operations, fence: fence.clone(), published: commit.published, snapshot: parts })
+        Ok(Prepared { operations, fence: fence.clone(), published: commit.published, snapshot: parts })
     }
 
     /// Runs the script, which answers ok, done (it ran before) or fenced.
     pub(super) fn send_commit(&mut self, prepared: &Prepared) -> Result<Answer, PortError> {
-        for shown in &prepared.shown {
-            let answer = self.run(&prepared.fence, shown, "show")?;
-            if answer != Answer::Done {
-                return Ok(answer);
-            }
-        }
         let answer = self.run(&prepared.fence, &prepared.operations, "commit")?;
         if answer == Answer::Done {
             self.published = prepared.published.max(self.published);
@@ -162,18 +153,23 @@ impl RedisStore {
         operations.hset(&key, &fields);
     }
 
-    /// What may be there ahead of its commit, in parts: open windows, then those that were sealed and not
-    /// corrected since. Whoever applies the log again seals them again, with the same bytes, before
-    /// anything reads them; a corrected one would be corrected twice.
-    fn show_windows(&mut self, commit: &Commit) -> Result<Vec<Operations>, HdrError> {
-        let (checkpoint, mut parts) = (self.keys.of("ckpt"), Vec::new());
-        for (at, window) in &commit.open {
-            self.add_row(*at, window, true, room(&mut parts, &checkpoint));
+    /// Windows beside any commit. A corrected one is not among them: it would be corrected twice.
+    pub(super) fn show_windows(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError> {
+        let mut operations = Operations::of(&self.keys.of("ckpt"));
+        for row in shown.catalog {
+            self.catalog.insert(row.series.id, row.clone());
         }
-        for (at, window) in commit.windows.iter().filter(|(_, row)| row.revision == 0) {
-            self.add_window(*at, window, room(&mut parts, &checkpoint))?;
+        for (at, window) in shown.windows {
+            if shown.is_open {
+                self.add_row(*at, window, true, &mut operations);
+            } else if window.revision == 0 {
+                self.add_window(*at, window, &mut operations).map_err(|error| self.damaged(error))?;
+            }
         }
-        Ok(parts)
+        if operations.arguments.is_empty() {
+            return Ok(Answer::Done);
+        }
+        self.run(fence, &operations, "show")
     }
 
     /// A window's row; where its histograms are, and what they are made with.
@@ -297,13 +293,4 @@ impl RedisStore {
         }
         operations.push("HSET", &key, &fields);
     }
-}
-
-/// The part that is not full yet.
-fn room<'a>(parts: &'a mut Vec<Operations>, checkpoint: &str) -> &'a mut Operations {
-    if parts.last().is_none_or(|part| part.bytes >= PART_BYTES) {
-        parts.push(Operations::of(checkpoint));
-    }
-    let newest = parts.len() - 1;
-    &mut parts[newest]
 }

@@ -10,7 +10,7 @@ use crate::core::unit::{Resolution, Unit};
 use crate::core::window::WindowSize;
 use crate::driver::ports::{
     Anchor, Answer, Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, Parcel,
-    PortError, SharedStore, Store, Views, WindowAt, WindowRow,
+    PortError, SharedStore, Shown, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use ::redis::cmd;
@@ -288,6 +288,10 @@ impl Views for Shared {
 
 impl SharedStore for Shared {
     type Prepared = super::commit::Prepared;
+
+    fn show(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError> {
+        self.with(|store| store.show_windows(fence, shown))
+    }
 
     fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Self::Prepared, PortError> {
         self.with(|store| store.prepare_commit(fence, commit))

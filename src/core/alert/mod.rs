@@ -273,6 +273,13 @@ impl Instance {
         }
     }
 
+    /// How long the condition of a level was met until `at`, without a not-met in between.
+    pub fn met_for(&self, level: usize, at: Timestamp) -> Span {
+        let since =
+            if self.met.has(level) && self.unknown.is_none() { at - self.seen_at } else { Span::ZERO };
+        self.met_for[level] + since.max(Span::ZERO)
+    }
+
     pub fn firing(&self) -> Option<&Firing> {
         match &self.phase {
             Phase::Firing(firing) => Some(firing),

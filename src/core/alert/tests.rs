@@ -29,6 +29,7 @@ fn rule() -> Rule {
         runbook: None,
         escalation: None,
         acts_in_maintenance: false,
+        fdr: crate::core::rule::Fdr::ByKeys,
         unit: None,
         views: Vec::new(),
         reads: Default::default(),

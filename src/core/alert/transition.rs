@@ -189,6 +189,13 @@ pub struct Baseline {
     /// How often chance alone gives as much.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub p: Option<f64>,
+    /// The version that was compared with those before it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deployed: Option<String>,
+    /// When the change that is seen began.
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Option<String>")]
+    pub onset: Option<Timestamp>,
     /// Where a slope lies 95 % of the time, per hour.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub interval: Option<[f64; 2]>,

@@ -46,6 +46,8 @@ struct Tails {
     low: f64,
     high: f64,
     limit: f64,
+    /// The quantile that `high` is.
+    outer: f64,
 }
 
 impl Reference {
@@ -74,11 +76,29 @@ impl Reference {
     }
 
     /// Distance of a window from the past's tail, divided by the limit: above 1 is unusual.
-    pub fn score(&self, value: f64) -> f64 {
+    ///
+    /// `believed`: a smaller chance than the limit's that is demanded.
+    pub fn score(&self, value: f64, believed: Option<f64>) -> f64 {
+        let wanted = believed.map_or(1.0, |chance| score_of(chance, self.single.outer, self.single.limit));
+        self.plain_score(value) / wanted.max(1.0)
+    }
+
+    /// How often an unchanged window scores as much; 1 where it is not unusual at all.
+    pub fn chance(&self, value: f64) -> f64 {
+        let (score, tails) = (self.plain_score(value), &self.single);
+        if score > 1.0 { libm::pow(1.0 - tails.outer, score * tails.limit) } else { 1.0 }
+    }
+
+    fn plain_score(&self, value: f64) -> f64 {
         let mean = (self.newest_sum + value) / SLOW_WINDOWS as f64;
         let slow = self.slow.map_or(0.0, |tails| tails.score(mean) * SLOW_WEIGHT);
         self.single.score(value).max(slow)
     }
+}
+
+/// The score that a chance belongs to, where tails fall off as an exponential's do: no faster than most.
+fn score_of(chance: f64, outer: f64, limit: f64) -> f64 {
+    libm::log(chance) / libm::log(1.0 - outer) / limit
 }
 
 /// What is left of a score after a peak within the last [`PEAK_WINDOWS`].
@@ -101,7 +121,7 @@ impl Tails {
         let mut sorted = past.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let q = |q: f64| super::quantile_of_sorted(&sorted, q);
-        Some(Tails { median: q(0.5), low: q(1.0 - outer), high: q(outer), limit })
+        Some(Tails { median: q(0.5), low: q(1.0 - outer), high: q(outer), limit, outer })
     }
 
     fn score(&self, value: f64) -> f64 {
@@ -127,11 +147,15 @@ mod tests {
     #[test]
     fn a_constant_series_is_never_unusual_and_a_jump_is() {
         let reference = Reference::learn(&[5.0; 200]).expect("enough windows");
-        assert_eq!(reference.score(5.0), 0.0);
-        assert!(reference.score(6.0) > 1.0 && reference.score(4.0) > 1.0);
+        assert_eq!(reference.score(5.0, None), 0.0);
+        assert!(reference.score(6.0, None) > 1.0 && reference.score(4.0, None) > 1.0);
         assert_eq!(Reference::learn(&[5.0; 99]), None);
         let nothing = Reference::learn(&[0.0; 100]).expect("enough windows");
-        assert!(nothing.score(0.0) == 0.0 && nothing.score(1e-9).is_finite() && nothing.score(1e-9) > 1.0);
+        assert!(
+            nothing.score(0.0, None) == 0.0
+                && nothing.score(1e-9, None).is_finite()
+                && nothing.score(1e-9, None) > 1.0
+        );
     }
 
     #[test]
@@ -148,9 +172,9 @@ mod tests {
     fn what_is_small_and_lasts_is_seen_by_the_slow_mean() {
         let mut dice = Dice(5);
         let mut past: Vec<f64> = (0..2_000).map(|_| dice.normal()).collect();
-        let before = Reference::learn(&past).expect("enough windows").score(2.0);
+        let before = Reference::learn(&past).expect("enough windows").score(2.0, None);
         past.extend((0..SLOW_WINDOWS - 1).map(|_| 2.0));
-        let after = Reference::learn(&past).expect("enough windows").score(2.0);
+        let after = Reference::learn(&past).expect("enough windows").score(2.0, None);
         assert!(before < 1.0 && after > 1.0, "{before} {after}");
     }
 
@@ -168,7 +192,7 @@ mod tests {
         for _ in 0..40 {
             let past: Vec<f64> = (0..1_500).map(|_| dice.normal()).collect();
             let reference = Reference::learn(&past).expect("enough windows");
-            passed += (0..500).filter(|_| reference.score(dice.normal()) > 1.0).count();
+            passed += (0..500).filter(|_| reference.score(dice.normal(), None) > 1.0).count();
         }
         assert!(passed <= 60, "{passed} of 20,000");
     }

@@ -7,25 +7,38 @@
 use super::mean_and_deviation;
 use super::tails::{binomial_at_least, poisson_at_least};
 use crate::core::rule::ast::Side;
+use serde::{Deserialize, Serialize};
 
 /// What is normal for a count.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     mean: f64,
+    /// Counts by what is asked about: seconds for a rate.
+    scale: f64,
     /// Variance by mean, at least 1.
     width: f64,
 }
 
 impl Counts {
     /// `None` where nothing was ever counted.
-    pub fn learn(past: &[f64]) -> Option<Counts> {
+    pub fn learn(past: &[f64], scale: f64) -> Option<Counts> {
         let (mean, deviation) = mean_and_deviation(past);
-        (mean > 0.0).then(|| Counts { mean, width: (deviation * deviation / mean).max(1.0) })
+        (mean > 0.0).then(|| Counts { mean, scale, width: (deviation * deviation / mean).max(1.0) })
     }
 
-    /// The chance of a count as far to this side as `count`.
-    pub fn chance(&self, count: f64, side: Side) -> f64 {
-        let (mean, count) = (self.mean / self.width, count / self.width);
+    /// Counts a window.
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// The mean of what is asked about.
+    pub fn usual(&self) -> f64 {
+        self.mean / self.scale
+    }
+
+    /// The chance of a value as far to this side.
+    pub fn chance(&self, value: f64, side: Side) -> f64 {
+        let (mean, count) = (self.mean / self.width, value * self.scale / self.width);
         match side {
             Side::Above => poisson_at_least(count.ceil().max(0.0) as u64, mean),
             Side::Below => 1.0 - poisson_at_least(count.floor().max(0.0) as u64 + 1, mean),
@@ -45,12 +58,12 @@ mod tests {
     #[test]
     fn small_counts_are_judged_exactly() {
         let past = [1.0, 0.0, 2.0, 1.0, 1.0, 0.0, 2.0, 1.0];
-        let counts = Counts::learn(&past).expect("a mean");
+        let counts = Counts::learn(&past, 1.0).expect("a mean");
         let exact = 1.0 - libm::exp(-1.0) * (1.0 + 1.0 + 0.5);
         assert!((counts.chance(3.0, Side::Above) - exact).abs() < 1e-12);
         assert!((counts.chance(0.0, Side::Below) - libm::exp(-1.0)).abs() < 1e-12);
-        assert_eq!(Counts::learn(&[0.0; 9]), None);
-        let wide = Counts::learn(&[0.0, 0.0, 0.0, 20.0, 0.0, 0.0, 0.0, 20.0]).expect("a mean");
+        assert_eq!(Counts::learn(&[0.0; 9], 1.0), None);
+        let wide = Counts::learn(&[0.0, 0.0, 0.0, 20.0, 0.0, 0.0, 0.0, 20.0], 1.0).expect("a mean");
         assert!(wide.chance(20.0, Side::Above) > 0.02, "bursts are usual here");
     }
 }

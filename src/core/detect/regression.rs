@@ -7,14 +7,16 @@
 //! past's p95 by z = (r − p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)) with φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))).
 //! Each is divided by t(α/k, B − 1) for k questions; the score is the largest. Deployments are few, and
 //! lie apart with heavy tails: their limit has half the degrees of freedom.
-//! An aggregate that is no quantile is asked about alone.
+//! An aggregate that is no quantile is asked about alone; small counts are judged exactly, with −ln of the
+//! chance as score.
 //! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which call a fifth of all
 //! unchanged windows changed; p95 beside the tail share (its own spread is too wide with a hundred
 //! requests); waiting for three windows inside the function (that is what `for` is for).
 //! Cost: O(B) once a closed window, O(1) an evaluation beside reading the window.
 
 use super::baseline::Level;
-use super::tails::student_limit;
+use super::counts::Counts;
+use super::tails::{student_above, student_limit};
 use crate::core::rule::ast::Side;
 use serde::{Deserialize, Serialize};
 
@@ -61,8 +63,16 @@ pub struct Reference {
     median: Option<Level>,
     log: Option<Level>,
     tail: Option<Tail>,
+    /// Small counts: they have no spread worth a t.
+    counts: Option<Counts>,
+    within: Spreads,
     limit: f64,
+    questions: f64,
+    freedom: f64,
 }
+
+/// Counts below this mean are judged exactly.
+const COUNTS_BELOW: f64 = 20.0;
 
 /// The share above the past's p95.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -83,11 +93,64 @@ pub struct Verdict {
     pub limit: f64,
     /// What spoke loudest.
     pub by: &'static str,
+    /// How often an unchanged window gives as much; 1 where that is more often than [`ALPHA`].
+    pub chance: f64,
+}
+
+/// One deployment: what its windows were like, and how far they lay apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Deploy {
+    summary: Window,
+    within: Spreads,
+}
+
+/// How far single windows of one deployment lie apart: the aggregate, the median, the mean logarithm.
+type Spreads = [f64; 3];
+
+impl Deploy {
+    /// Of the windows of one version; `None` without any.
+    pub fn of(windows: &[Window]) -> Option<Deploy> {
+        let middle = |read: &dyn Fn(&Window) -> Option<f64>| {
+            let mut values: Vec<f64> = windows.iter().filter_map(read).collect();
+            let spread = super::mean_and_deviation(&values).1;
+            (!values.is_empty()).then(|| (super::median(&mut values), spread))
+        };
+        let (value, spread) = middle(&|window| Some(window.value))?;
+        let of_profile = |read: fn(&Profile) -> Option<f64>| middle(&|window| read(window.profile.as_ref()?));
+        let (p50, log) = (of_profile(|it| Some(it.p50)), of_profile(|it| Some(it.log?.0)));
+        // Errors are those of a summary; that of one window more is `within`.
+        let profile = p50.map(|(p50, _)| Profile {
+            p50,
+            p50_error: 0.0,
+            tail: 0.0,
+            log: log.map(|(log, _)| (log, 0.0)),
+        });
+        let count = windows.iter().map(|window| window.count).sum();
+        let within = [spread, p50.map_or(0.0, |(_, s)| s), log.map_or(0.0, |(_, s)| s)];
+        Some(Deploy { summary: Window { count, value, profile }, within })
+    }
 }
 
 impl Reference {
-    /// `is_of_deploys`: each window is one deployment. `None` with too few of them.
-    pub fn learn(past: &[Window], is_of_deploys: bool) -> Option<Reference> {
+    /// Of some earlier deployments. The window that is judged is one window, not a deployment's middle: it
+    /// lies as far from that as windows of one deployment usually do. Where the tail of each begins differs,
+    /// so the tail is not asked about.
+    pub fn learn_deploys(deploys: &[Deploy]) -> Option<Reference> {
+        let summaries: Vec<Window> = deploys.iter().map(|deploy| deploy.summary).collect();
+        let within = [0, 1, 2].map(|at| {
+            let mut spreads: Vec<f64> = deploys.iter().map(|deploy| deploy.within[at]).collect();
+            super::median(&mut spreads)
+        });
+        Some(Reference { within, ..Reference::learn_of(&summaries, true)? })
+    }
+
+    /// Of past windows; `None` with too few of them.
+    pub fn learn(past: &[Window]) -> Option<Reference> {
+        Reference::learn_of(past, false)
+    }
+
+    /// `is_of_deploys`: each window is one deployment.
+    fn learn_of(past: &[Window], is_of_deploys: bool) -> Option<Reference> {
         let least = if is_of_deploys { DEPLOYS_MIN } else { WINDOWS_MIN };
         if past.len() < least {
             return None;
@@ -100,27 +163,41 @@ impl Reference {
         let logs: Vec<(f64, f64)> = profiles.iter().filter_map(|(_, profile)| profile.log).collect();
         let median = has_profiles.then(|| of(profiles.iter().map(|(_, s)| (s.p50, s.p50_error)))).flatten();
         let log = (logs.len() >= least).then(|| of(logs.into_iter())).flatten();
-        let tail = if has_profiles { Tail::learn(&profiles) } else { None };
+        let tail = if has_profiles && !is_of_deploys { Tail::learn(&profiles) } else { None };
         let questions =
             1 + [median.is_some(), log.is_some(), tail.is_some()].map(usize::from).iter().sum::<usize>();
         let freedom = (past.len() - 1) as f64 / if is_of_deploys { 2.0 } else { 1.0 };
-        let limit = student_limit(ALPHA / questions as f64, freedom);
-        Some(Reference { asked, median, log, tail, limit })
+        let questions = questions as f64;
+        let limit = student_limit(ALPHA / questions, freedom);
+        let within = Spreads::default();
+        Some(Reference { asked, median, log, tail, counts: None, within, limit, questions, freedom })
     }
 
-    /// Compares one window, to one side.
-    pub fn judge(&self, window: &Window, side: Side) -> Verdict {
+    /// The same where the values are counts, `scale` times as many as the values say.
+    pub fn counting(self, past: &[Window], scale: f64) -> Reference {
+        let counts: Vec<f64> = past.iter().map(|window| window.value * scale).collect();
+        let counts = Counts::learn(&counts, scale).filter(|counts| counts.mean() < COUNTS_BELOW);
+        Reference { counts, ..self }
+    }
+
+    /// Compares one window, to one side; `believed`: a smaller chance than [`ALPHA`] that is demanded.
+    pub fn judge(&self, window: &Window, side: Side, believed: Option<f64>) -> Verdict {
+        let alpha = believed.map_or(ALPHA, |believed| believed.min(ALPHA));
+        if let Some(counts) = self.counts {
+            return self.judge_count(&counts, window, side, alpha);
+        }
+        let limit =
+            if alpha < ALPHA { student_limit(alpha / self.questions, self.freedom) } else { self.limit };
         let sign = if side == Side::Above { 1.0 } else { -1.0 };
         let profile = window.profile;
         let questions = [
-            Some(("the aggregate", self.asked.distance(window.value, 0.0))),
-            profile
-                .zip(self.median)
-                .map(|(profile, level)| ("p50", level.distance(profile.p50, profile.p50_error))),
-            profile
-                .and_then(|profile| profile.log)
-                .zip(self.log)
-                .map(|((mean, error), level)| ("the mean logarithm", level.distance(mean, error))),
+            Some(("the aggregate", self.asked.distance(window.value, self.within[0]))),
+            profile.zip(self.median).map(|(profile, level)| {
+                ("p50", level.distance(profile.p50, profile.p50_error.max(self.within[1])))
+            }),
+            profile.and_then(|profile| profile.log).zip(self.log).map(|((mean, error), level)| {
+                ("the mean logarithm", level.distance(mean, error.max(self.within[2])))
+            }),
             profile.zip(self.tail).map(|(profile, tail)| {
                 ("the share above the past's p95", tail.distance(profile.tail, window.count as f64))
             }),
@@ -134,8 +211,21 @@ impl Reference {
         ];
         // The asked aggregate's change; where it did not move enough, that of the median.
         let change = changes.into_iter().flatten().find(|change| sign * change >= EFFECT_MIN);
-        let change = change.filter(|_| score > self.limit).unwrap_or(0.0);
-        Verdict { change, score, limit: self.limit, by }
+        let change = change.filter(|_| score > limit).unwrap_or(0.0);
+        let is_rare = score > self.limit;
+        let chance = if is_rare { self.questions * student_above(score, self.freedom) } else { 1.0 };
+        Verdict { change, score, limit, by, chance }
+    }
+
+    fn judge_count(&self, counts: &Counts, window: &Window, side: Side, alpha: f64) -> Verdict {
+        let chance = counts.chance(window.value, side);
+        let (score, limit) = (-libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));
+        // The middle of small counts may be zero: what is relative to it is relative to their mean.
+        let change = (window.value - counts.usual()) / counts.usual();
+        let sign = if side == Side::Above { 1.0 } else { -1.0 };
+        let change = if score > limit && sign * change >= EFFECT_MIN { change } else { 0.0 };
+        let chance = if chance <= ALPHA { chance } else { 1.0 };
+        Verdict { change, score, limit, by: "the exact count", chance }
     }
 }
 
@@ -188,19 +278,19 @@ mod tests {
     #[test]
     fn a_change_must_be_large_and_significant_and_to_the_side_asked_for() {
         let past: Vec<f64> = (0..24).map(|n| 100.0 + f64::from(n % 5)).collect();
-        let reference = Reference::learn(&plain(&past), false).expect("enough windows");
-        let change = |now: f64, side| reference.judge(&plain(&[now])[0], side).change;
+        let reference = Reference::learn(&plain(&past)).expect("enough windows");
+        let change = |now: f64, side| reference.judge(&plain(&[now])[0], side, None).change;
         assert_eq!(change(103.0, Side::Above), 0.0);
         assert!((change(150.0, Side::Above) - 0.47).abs() < 0.02);
         assert_eq!(change(150.0, Side::Below), 0.0);
         assert!(change(60.0, Side::Below) < -0.4);
-        assert_eq!(Reference::learn(&plain(&past[..11]), false), None);
+        assert_eq!(Reference::learn(&plain(&past[..11])), None);
     }
 
     #[test]
     fn a_steady_metric_has_a_spread_all_the_same() {
-        let reference = Reference::learn(&plain(&[50.0; 30]), false).expect("enough windows");
-        let change = |now: f64| reference.judge(&plain(&[now])[0], Side::Above).change;
+        let reference = Reference::learn(&plain(&[50.0; 30])).expect("enough windows");
+        let change = |now: f64| reference.judge(&plain(&[now])[0], Side::Above, None).change;
         assert_eq!(change(50.5), 0.0);
         assert!(change(60.0) > 0.19);
     }
@@ -208,11 +298,29 @@ mod tests {
     #[test]
     fn a_score_rises_with_the_window_and_one_is_the_limit() {
         let past: Vec<f64> = (0..30).map(|n| 100.0 + f64::from(n * 7 % 11)).collect();
-        let reference = Reference::learn(&plain(&past), false).expect("enough windows");
-        let score = |now: f64| reference.judge(&plain(&[now])[0], Side::Above).ratio();
+        let reference = Reference::learn(&plain(&past)).expect("enough windows");
+        let score = |now: f64| reference.judge(&plain(&[now])[0], Side::Above, None).ratio();
         assert!((100..200).all(|now| score(f64::from(now)) < score(f64::from(now + 1))));
-        let verdict = reference.judge(&plain(&[300.0])[0], Side::Above);
+        let verdict = reference.judge(&plain(&[300.0])[0], Side::Above, None);
         assert!(verdict.ratio() > 1.0 && verdict.change > 0.0);
+    }
+
+    #[test]
+    fn small_counts_are_judged_exactly_and_many_keys_demand_more() {
+        let past: Vec<f64> = (0..24).map(|n| f64::from(n % 3)).collect();
+        let reference = Reference::learn(&plain(&past)).expect("windows").counting(&plain(&past), 1.0);
+        let judge = |now: f64, believed| reference.judge(&plain(&[now])[0], Side::Above, believed);
+        assert_eq!(judge(5.0, None).change, 0.0, "P(X >= 5) of a mean of one is 0.004");
+        let found = judge(7.0, None);
+        assert!((found.change - 6.0).abs() < 1e-12 && found.by == "the exact count" && found.chance < 1e-4);
+        assert_eq!(judge(7.0, Some(1e-6)).change, 0.0);
+        let past: Vec<f64> = (0..24).map(|n| 100.0 + f64::from(n % 5)).collect();
+        let reference = Reference::learn(&plain(&past)).expect("windows");
+        let judge = |now: f64, believed| reference.judge(&plain(&[now])[0], Side::Above, believed);
+        let (small, large) = (judge(110.0, None), judge(130.0, None));
+        assert!(small.change > 0.0 && small.chance > large.chance && large.chance > 0.0);
+        assert_eq!(judge(110.0, Some(small.chance / 2.0)).change, 0.0);
+        assert!(judge(110.0, Some(small.chance * 1.01)).change > 0.0);
     }
 
     /// A hundred values of a log-normal, a share of them three times as slow.
@@ -240,6 +348,34 @@ mod tests {
         Window { count: 100, value: q(0.95), profile: Some(profile) }
     }
 
+    /// Goal: single windows of an unchanged version pass no more often than stated, a fifth more is found.
+    /// Method: versions lie 2 % apart, the windows of each 3 %.
+    #[test]
+    fn versions_differ_more_than_their_windows() {
+        let (mut dice, rounds) = (Dice(5), 6_000);
+        let version = |dice: &mut Dice| 100.0 * (1.0 + 0.02 * dice.normal());
+        let window = |dice: &mut Dice, level: f64| plain(&[level * (1.0 + 0.03 * dice.normal())])[0];
+        let (mut passed, mut found) = (0, 0);
+        for _ in 0..rounds {
+            let deploy = |dice: &mut Dice| {
+                let level = version(dice);
+                let windows: Vec<Window> = (0..20).map(|_| window(dice, level)).collect();
+                Deploy::of(&windows).expect("windows")
+            };
+            let deploys: Vec<Deploy> = (0..8).map(|_| deploy(&mut dice)).collect();
+            let reference = Reference::learn_deploys(&deploys).expect("deployments");
+            let (level, slower) = (version(&mut dice), 1.4 * version(&mut dice));
+            let judge = |dice: &mut Dice, level: f64| {
+                reference.judge(&window(dice, level), Side::Above, None).ratio() > 1.0
+            };
+            passed += u32::from(judge(&mut dice, level));
+            found += u32::from(judge(&mut dice, slower));
+        }
+        let share = |n: u32| f64::from(n) / f64::from(rounds);
+        assert!(share(passed) <= 0.002, "{} of unchanged versions", share(passed));
+        assert!(share(found) > 0.8, "{} of slow versions", share(found));
+    }
+
     /// Goal: unchanged windows pass about once in a thousand; a slow fifth and a shift of a quarter are found.
     #[test]
     fn the_level_is_what_it_says_and_slow_minorities_and_shifts_are_found() {
@@ -248,9 +384,9 @@ mod tests {
         let (mut passed, mut found, mut shifted, rounds) = (0, 0, 0, 4_000);
         for _ in 0..rounds {
             let past: Vec<Window> = (0..24).map(|_| window(&requests(&mut dice, 0.0, 1.0), x0)).collect();
-            let reference = Reference::learn(&past, false).expect("enough windows");
+            let reference = Reference::learn(&past).expect("enough windows");
             let score = |dice: &mut Dice, slow, shift| {
-                reference.judge(&window(&requests(dice, slow, shift), x0), Side::Above).ratio() > 1.0
+                reference.judge(&window(&requests(dice, slow, shift), x0), Side::Above, None).ratio() > 1.0
             };
             passed += u32::from(score(&mut dice, 0.0, 1.0));
             found += u32::from(score(&mut dice, 0.2, 1.0));

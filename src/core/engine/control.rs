@@ -9,7 +9,9 @@ use crate::core::histogram::layout::Digits;
 use crate::core::key::KeyId;
 use crate::core::pane::Shape;
 use crate::core::rule::RuleSet;
+use crate::core::rule::evaluate::Notes;
 use crate::core::series::MetricSpec;
+use crate::core::time::Timestamp;
 use crate::core::unit::Unit;
 use crate::core::view::feed::{self, When};
 use crate::core::view::{View, ViewSpec};
@@ -37,14 +39,23 @@ impl Engine {
         let (until, now) = (ack.until, self.now);
         let found = self.find_alert(&ack.alert);
         if let (true, Some((place, key))) = (ack.accept, found) {
-            let since = self.rule_states[place].instances.get(&key).map(|instance| instance.started_at);
-            self.rule_states[place].frozen.accept(key, since.unwrap_or(now));
+            let since = self.began_at(place, key).unwrap_or(now);
+            self.rule_states[place].frozen.accept(key, since);
         }
         self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until, now));
         // An acknowledgement with an end is looked at again when it ends.
         if let (Some(until), Some((place, key))) = (until, found) {
             self.set_timer(Owner::Rule(place as u32), key, Some(until));
         }
+    }
+
+    /// When what an alert tells of began: where its level changed, else when it was told.
+    fn began_at(&mut self, place: usize, key: KeyId) -> Option<Timestamp> {
+        let started_at = self.rule_states[place].instances.get(&key)?.started_at;
+        let rules = std::mem::take(&mut self.rules.rules);
+        let notes = self.observe_rule(place, &rules[place], key, self.now, Notes::of_a_look()).1;
+        self.rules.rules = rules;
+        Some(notes.baseline.onset.map_or(started_at, |onset| onset.min(started_at)))
     }
 
     /// Applies what a person said to the alert with this id, if it is active.

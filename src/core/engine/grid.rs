@@ -77,7 +77,9 @@ impl Engine {
         if let ([view], None) = (views, &timers) {
             return due.views.get(view).cloned().unwrap_or_default();
         }
-        let changed = views.iter().filter_map(|view| due.views.get(view)).flatten().copied();
+        // The keys of versions are nobody's: their series are those of other views, too.
+        let views = views.iter().filter(|view| !self.views[**view as usize].spec.per_version);
+        let changed = views.filter_map(|view| due.views.get(view)).flatten().copied();
         let mut keys: Vec<KeyId> = changed.chain(timers.into_iter().flatten()).collect();
         self.keys.sort(&mut keys);
         keys.dedup();

@@ -9,9 +9,11 @@
 
 mod aggregate;
 mod control;
+pub mod explain;
 mod gather;
 mod grid;
 mod ingest;
+mod many;
 mod own;
 mod publish;
 mod records;
@@ -125,6 +127,18 @@ struct RuleState {
     capped: BTreeSet<KeyId>,
     /// Where each key stands in the engine's timers.
     timers: BTreeMap<KeyId, Timestamp>,
+    /// How unusual its unusual keys are, where they are judged together.
+    chances: many::Chances,
+}
+
+impl RuleState {
+    /// Lets everything go that was learned of a key, but not its alert.
+    fn forget(&mut self, key: KeyId) {
+        self.shares.forget(key);
+        self.frozen.forget(key);
+        self.flaps.remove(&key);
+        self.chances.remove(&key);
+    }
 }
 
 impl Engine {

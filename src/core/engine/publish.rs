@@ -104,7 +104,7 @@ impl Engine {
     }
 
     /// The longest trailing window that the rule reads.
-    fn window(&self, rule: &Rule, at: Timestamp) -> Window {
+    pub(super) fn window(&self, rule: &Rule, at: Timestamp) -> Window {
         let views = rule.views.iter().map(|view| &self.views[*view as usize]);
         let trailing = views.filter(|view| matches!(view.spec.kind, ViewKind::Trailing { .. }));
         let start = trailing.map(|view| view.oldest_start(at)).min();
@@ -127,10 +127,11 @@ impl Engine {
         alerts
     }
 
-    fn view_alert(&mut self, place: usize, rule: &Rule, key: KeyId) -> Option<Transition> {
+    pub(super) fn view_alert(&mut self, place: usize, rule: &Rule, key: KeyId) -> Option<Transition> {
         let instance = self.rule_states[place].instances.get(&key)?.clone();
         let at = instance.seen_at;
-        let notes = (self.evidence(place, rule, key, at), self.is_flapping(place, key));
+        let (_, notes) = self.observe_rule(place, rule, key, at, Notes::of_a_look());
+        let notes = (notes, self.is_flapping(place, key));
         if let Some(firing) = instance.firing() {
             let shown = firing.as_published();
             return Some(self.transition(

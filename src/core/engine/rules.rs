@@ -25,8 +25,18 @@ impl Engine {
             if rule.reads.has_runs {
                 self.add_run_keys(rule, due, &mut keys);
             }
-            for key in keys {
-                self.evaluate_rule(place, rule, key, at, out);
+            match self.observe_all(place, rule, &keys, at) {
+                Some(seen) => {
+                    for (key, seen) in keys.into_iter().zip(seen) {
+                        self.step_rule(place, rule, key, at, seen, out);
+                    }
+                }
+                None => {
+                    for key in keys {
+                        let seen = self.observe_key(place, rule, key, at, Notes::default());
+                        self.step_rule(place, rule, key, at, seen, out);
+                    }
+                }
             }
         }
         self.rules.rules = rules;
@@ -63,12 +73,31 @@ impl Engine {
         }
     }
 
-    fn evaluate_rule(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp, out: &mut Effects) {
+    /// What is observed of a key that is due.
+    pub(super) fn observe_key(
+        &mut self,
+        place: usize,
+        rule: &Rule,
+        key: KeyId,
+        at: Timestamp,
+        notes: Notes,
+    ) -> (Observation, Notes) {
         self.counters.evaluations += 1;
-        let (observation, notes) = match self.is_suspended(rule, key) {
+        match self.is_suspended(rule, key) {
             true => (Observation::Unknown(Unknown::Suspended), Notes::default()),
-            false => self.observe_rule(place, rule, key, at, Notes::default()),
-        };
+            false => self.observe_rule(place, rule, key, at, notes),
+        }
+    }
+
+    fn step_rule(
+        &mut self,
+        place: usize,
+        rule: &Rule,
+        key: KeyId,
+        at: Timestamp,
+        (observation, notes): (Observation, Notes),
+        out: &mut Effects,
+    ) {
         self.note_flaps(place, key, observation, at);
         let state = &mut self.rule_states[place];
         if !state.instances.contains_key(&key) && !may_begin(rule, observation) {
@@ -99,6 +128,9 @@ impl Engine {
         let state = &mut self.rule_states[place];
         if state.instances.get(&key).is_some_and(|instance| instance.is_over(at)) {
             state.instances.remove(&key);
+        }
+        if observation == Observation::Gone {
+            state.forget(key);
         }
         self.set_timer(Owner::Rule(place as u32), key, look_again);
     }
@@ -203,6 +235,14 @@ impl Engine {
         }
         let stages = found.stage_names().filter(|stage| is_match(Some(stage)));
         stages.map(|stage| Key::new(vec![whole.clone(), ("stage".into(), stage.clone())])).collect()
+    }
+
+    /// Those of them that were seen before; nothing is remembered of the question.
+    pub(super) fn known_run_keys(&self, rule: &Rule) -> Vec<KeyId> {
+        let selectors = run_selectors(rule).into_iter();
+        let keys = selectors
+            .flat_map(|selector| self.runs.iter().flat_map(|(name, _)| self.run_keys(selector, name)));
+        keys.filter_map(|key| self.keys.find(&key)).collect()
     }
 
     /// All keys that a rule's run functions look at now.

@@ -2,7 +2,7 @@
 
 use super::{Engine, Owner};
 use crate::core::identity::Identity;
-use crate::core::key::KeyId;
+use crate::core::key::{KeyId, VERSION_LABEL};
 use crate::core::pane::{Sample, Shape};
 use crate::core::time::{Span, Timestamp};
 use crate::core::view::feed::{self, When};
@@ -58,6 +58,11 @@ impl Engine {
         let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
         let key = self.keys.intern(key);
         let group = view.join(key, newest, shape);
+        if let ViewKind::Deploys { .. } = view.spec.kind {
+            let versions = self.keys.get(key).without(VERSION_LABEL);
+            let versions = self.keys.find(&versions).map_or(&[][..], |key| self.keys.versions_of(key));
+            view.prune_versions(versions);
+        }
         if let Some(series) = self.series.get_mut(slot) {
             series.subscriptions.push(Subscription { view: view_at, group });
         }
@@ -116,6 +121,8 @@ impl Engine {
         let windows = subscriptions.iter().map(|s| match self.views[s.view as usize].spec.kind {
             ViewKind::Trailing { window, history, .. } => window + history,
             ViewKind::Baseline { window, period, .. } => window + period,
+            // What a version was like stays without its series.
+            ViewKind::Deploys { window, .. } => window,
             ViewKind::Newest => Span::ZERO,
             ViewKind::Gathering { kept, .. } => kept,
         });
@@ -135,10 +142,16 @@ impl Engine {
     /// A key has no series in a view any more: whoever watches it must look.
     fn key_left(&mut self, view: u32, key: KeyId) {
         let at = self.now.next(self.interval());
-        for (rule, state) in self.rule_states.iter().enumerate() {
-            let is_reader = self.rules.rules[rule].views.contains(&view);
-            if is_reader && (state.instances.contains_key(&key) || state.timers.contains_key(&key)) {
-                self.timers.insert((at, Owner::Rule(rule as u32), key));
+        for (place, state) in self.rule_states.iter_mut().enumerate() {
+            let views = &self.rules.rules[place].views;
+            if !views.contains(&view) {
+                continue;
+            }
+            let is_left = views.iter().all(|view| self.views[*view as usize].group_of(key).is_none());
+            if state.instances.contains_key(&key) || state.timers.contains_key(&key) {
+                self.timers.insert((at, Owner::Rule(place as u32), key));
+            } else if is_left {
+                state.forget(key);
             }
         }
         self.memos.forget(key);

@@ -68,6 +68,9 @@ pub struct Past {
     pub function: Function,
     pub current: u32, // trailing view
     pub baseline: u32,
+    /// With `deploys`: the trailing view of each version.
+    #[serde(default)]
+    pub per_version: Option<u32>,
     pub aggregate: Aggregate,
     pub window: Span,
     pub period: Period,
@@ -97,6 +100,13 @@ pub enum Function {
     },
 }
 
+impl Function {
+    /// Whether it tells what chance alone would give now and then.
+    pub fn has_chance(self) -> bool {
+        matches!(self, Function::Regression | Function::RegressionScore | Function::Anomaly)
+    }
+}
+
 /// Two aggregates over the same past windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Correlation {
@@ -117,6 +127,8 @@ pub enum Period {
     Span(Span),
     /// Those of the same hour, some times before.
     Season { every: Span, times: u32 },
+    /// The last so many versions, one summary each.
+    Deploys(u32),
 }
 
 impl Period {
@@ -125,6 +137,8 @@ impl Period {
         match self {
             Period::Span(span) => span,
             Period::Season { every, times } => every * i64::from(times) + Span::from_hours(1),
+            // However old they are.
+            Period::Deploys(_) => Span::ZERO,
         }
     }
 }
@@ -137,6 +151,7 @@ impl std::fmt::Display for Period {
                 write!(f, "season(day, {times})")
             }
             Period::Season { times, .. } => write!(f, "season(week, {times})"),
+            Period::Deploys(count) => write!(f, "deploys({count})"),
         }
     }
 }
@@ -320,7 +335,7 @@ impl Expr {
         match self {
             Expr::Aggregate { view, .. } | Expr::Change { view, .. } => vec![*view],
             Expr::Elapsed(Elapsed::Silent { view }) => vec![*view],
-            Expr::Past(past) => past.views().into(),
+            Expr::Past(past) => past.views(),
             Expr::Correlation(both) => [both.a.views(), both.b.views()].concat(),
             _ => Vec::new(),
         }
@@ -328,8 +343,8 @@ impl Expr {
 }
 
 impl Past {
-    pub fn views(&self) -> [u32; 2] {
-        [self.current, self.baseline]
+    pub fn views(&self) -> Vec<u32> {
+        [Some(self.current), Some(self.baseline), self.per_version].into_iter().flatten().collect()
     }
 }
 

@@ -4,7 +4,8 @@
 //! yes, or no), or unknown with a reason. `and`, `or` and `unless` follow Kleene's logic, so an
 //! unknown side matters only where it could have changed the answer.
 //! Invariant: evaluation reads state and never changes it, except for the memory of `sustained`
-//! and `occurrences`; evaluating twice at one grid point gives the same answer twice.
+//! and `occurrences` and what a firing alert is compared with; evaluating twice at one grid point gives the
+//! same answer twice. Whoever only looks changes not even that: when people look is not in the log.
 
 use super::super::alert::transition::{Baseline, Input};
 use super::super::alert::{Levels, Observation, Unknown};
@@ -61,7 +62,13 @@ pub struct Notes {
     /// Filled only when somebody wants to know why.
     pub inputs: Option<Vec<Input>>,
     pub baseline: Baseline,
+    /// The smallest chance that a detector gave, and how many there were.
+    pub chance: Option<(f64, u32)>,
+    /// With many keys, the chance from which on an unusual one is believed.
+    pub believed: Option<f64>,
     is_growing: bool,
+    /// Somebody looks: nothing may be remembered of it.
+    pub(super) is_look: bool,
     pub(super) min_count: u64,
 }
 
@@ -69,6 +76,21 @@ impl Notes {
     /// Notes that write down what was read.
     pub fn with_evidence() -> Notes {
         Notes { inputs: Some(Vec::new()), ..Notes::default() }
+    }
+
+    /// Notes for one of many keys.
+    pub fn of_many(believed: f64) -> Notes {
+        Notes { believed: Some(believed), ..Notes::default() }
+    }
+
+    /// The chance of what was seen, all detectors of the rule together.
+    pub fn chance_of_all(&self) -> Option<f64> {
+        self.chance.map(|(smallest, tests)| (smallest * f64::from(tests)).min(1.0))
+    }
+
+    /// The same for somebody who looks between grid points.
+    pub fn of_a_look() -> Notes {
+        Notes { is_look: true, ..Notes::with_evidence() }
     }
 }
 
@@ -200,13 +222,22 @@ impl Scope<'_> {
         aggregate: Aggregate,
         at: Timestamp,
     ) -> Result<f64, Unknown> {
+        self.aggregate_of((view, self.key), aggregate, at)
+    }
+
+    pub(super) fn aggregate_of(
+        &mut self,
+        (view, key): (u32, KeyId),
+        aggregate: Aggregate,
+        at: Timestamp,
+    ) -> Result<f64, Unknown> {
         let start = self.views[view as usize].oldest_start(at);
         if let Some(until) = self.gaps.covered_until(start, at) {
             // Until the window has left the gap behind.
             self.look_again_by(until + (at - start) + self.interval);
             return Err(Unknown::Gap);
         }
-        let totals = view::totals(self.views, view, self.key, at);
+        let totals = view::totals(self.views, view, key, at);
         if at == self.at {
             self.notes.count_max = self.notes.count_max.max(Some(totals.count));
             let newest = totals.last.map(|(time, _)| time);
@@ -227,7 +258,7 @@ impl Scope<'_> {
             Aggregate::Max => Ok(totals.max),
             Aggregate::Last => known(totals.last.map(|(_, value)| value)),
             Aggregate::Stddev => known(totals.stddev()),
-            Aggregate::Quantile(q) => known(view::quantile(self.views, view, self.key, at, q)),
+            Aggregate::Quantile(q) => known(view::quantile(self.views, view, key, at, q)),
         }
     }
 
@@ -279,6 +310,12 @@ impl Scope<'_> {
 
     fn share(&mut self, cond: &Cond, period: Span, place: u32) -> Result<(Span, usize), Unknown> {
         let held = self.cond(cond);
+        if self.notes.is_look {
+            return Ok(self
+                .shares
+                .known(place, self.key)
+                .map_or((Span::ZERO, 0), |h| h.share(self.at, period)));
+        }
         let history = self.shares.history(place, self.key);
         history.observe(held == Ok(true), self.at, period);
         let share = history.share(self.at, period);

@@ -4,6 +4,7 @@
 //! enters the log as one control record, so it is plain data that can be stored and compared.
 
 pub mod ast;
+mod deploys;
 pub mod evaluate;
 pub mod past;
 pub mod scope;
@@ -95,6 +96,8 @@ pub struct Rule {
     /// Whether actions are asked for in maintenance, too.
     #[serde(default)]
     pub acts_in_maintenance: bool,
+    #[serde(default)]
+    pub fdr: Fdr,
     pub unit: Option<Unit>,
     /// The views its expressions read, each once, ascending.
     pub views: Vec<u32>,
@@ -104,6 +107,24 @@ pub struct Rule {
     /// The expression as it was written.
     pub text: Arc<str>,
 }
+
+/// Among many keys some look unusual by chance: how many of those that are told may be.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub enum Fdr {
+    /// [`FDR_DEFAULT`] for rules with a regression or an anomaly, from [`FDR_KEYS`] keys on.
+    #[default]
+    ByKeys,
+    /// Each key is judged by itself.
+    Off,
+    /// This share of them.
+    Share(f64),
+}
+
+/// Share of what is told that may be chance.
+pub const FDR_DEFAULT: f64 = 0.05;
+
+/// With more keys than these, they are judged together.
+pub const FDR_KEYS: usize = 20;
 
 /// What is judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,6 +168,9 @@ pub struct Reads {
     pub has_elapsed: bool,
     /// `sustained`, `occurrences`: the value changes with time alone.
     pub has_shares: bool,
+    /// `regression`, `regression_score`, `anomaly`: what is unusual by chance is told, too.
+    #[serde(default)]
+    pub has_chances: bool,
 }
 
 fn describe_past(past: &ast::Past, views: &[super::view::View]) -> String {

@@ -8,11 +8,11 @@
 
 use super::super::alert::Unknown;
 use super::super::alert::transition::Baseline;
-use super::super::detect::{anomaly, correlation, regression, trend, zscore};
-use super::super::key::KeyId;
+use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
+use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
 use super::super::view;
-use super::ast::{Correlation, Function, Past, Period};
+use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
 use regression::Window;
 use serde::{Deserialize, Serialize};
@@ -20,9 +20,13 @@ use std::collections::{BTreeMap, HashMap};
 
 /// What was learned of some windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum Learned {
-    Regression(regression::Reference),
-    Anomaly { reference: anomaly::Reference, peak: f64 },
+pub(super) enum Learned {
+    /// With where the past's tail begins.
+    Regression(regression::Reference, Option<f64>),
+    Anomaly {
+        reference: anomaly::Reference,
+        peak: f64,
+    },
     Spread(zscore::Reference),
     Trend(trend::Trend),
     Correlation(correlation::Correlation),
@@ -62,6 +66,8 @@ struct MemoOf {
     /// Where the newest window ends.
     end: Timestamp,
     changes: u32,
+    /// The version that is compared with those before it.
+    deployed: Option<KeyId>,
     min_count: u64,
     /// Changes of what teaches nothing: alerts of the key, and maintenance.
     lessons: (u32, u32),
@@ -151,19 +157,26 @@ impl Frozen {
 impl Scope<'_> {
     pub(super) fn past(&mut self, asked: &Past) -> Result<f64, Unknown> {
         // What is looked at is the trailing window; a line needs only what is behind it.
-        let now = self.aggregate(asked.current, asked.aggregate, self.at);
+        let looked = self.looked_at(asked).ok_or(Unknown::NoData)?;
+        let now = self.aggregate_of(looked, asked.aggregate, self.at);
         let is_line = matches!(
             asked.function,
             Function::Trend | Function::Forecast { .. } | Function::Upper { .. } | Function::Lower { .. }
         );
         let now = if is_line { now.unwrap_or(0.0) } else { now? };
-        let version = self.version(asked)?;
+        let deployed = asked.per_version.map(|_| looked.1);
+        let version = self.version(asked, deployed)?;
         match version.learned {
-            Learned::Regression(reference) => Ok(self.judge(asked, now, &reference, &version)),
+            Learned::Regression(reference, above) => {
+                Ok(self.judge(asked, looked, now, (&reference, above), &version))
+            }
             Learned::Anomaly { reference, peak } => {
-                let score = reference.score(now);
+                self.note_chance(reference.chance(now));
                 // One that is told already lasts as long as it does.
-                Ok(if self.is_active { score } else { anomaly::after_peak(score, peak) })
+                Ok(match self.is_active {
+                    true => reference.score(now, None),
+                    false => anomaly::after_peak(reference.score(now, self.notes.believed), peak),
+                })
             }
             Learned::Spread(reference) => {
                 self.notes.baseline = spread_evidence(&reference, version.end);
@@ -186,7 +199,7 @@ impl Scope<'_> {
             // For the number of observations and the newest of them.
             self.aggregate(side.current, side.aggregate, self.at)?;
         }
-        let of = self.memo_of(&asked.a);
+        let of = self.memo_of(&asked.a, None);
         let of =
             MemoOf { changes: of.changes + self.views[asked.b.baseline as usize].changes(self.key), ..of };
         let version = self.remembered(asked.a.place, of, |scope| {
@@ -213,22 +226,28 @@ impl Scope<'_> {
     }
 
     /// What this window is compared with: while the key is pending or fires, what it was when it began to.
-    fn version(&mut self, asked: &Past) -> Result<Version, Unknown> {
+    fn version(&mut self, asked: &Past, deployed: Option<KeyId>) -> Result<Version, Unknown> {
         let frozen = self.frozen.versions.get(&(asked.place, self.key)).copied();
         if let (true, Some(frozen)) = (self.is_active, frozen) {
             return Ok(frozen);
         }
-        let of = self.memo_of(asked);
-        let version = self.remembered(asked.place, of, |scope| {
-            let known = scope.known(asked, of.end);
-            let windows = scope.taught(asked, known.clone());
-            Some((learn(asked, &windows, &known, of.end)?, windows.len()))
+        let of = self.memo_of(asked, deployed);
+        let version = self.remembered(asked.place, of, |scope| match asked.period {
+            Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
+            _ => scope.learn_windows(asked, of.end),
         });
         let version = version.ok_or(Unknown::NoBaseline)?;
-        if self.is_active {
+        if self.is_active && !self.notes.is_look {
             self.frozen.versions.insert((asked.place, self.key), version);
         }
         Ok(version)
+    }
+
+    fn learn_windows(&self, asked: &Past, end: Timestamp) -> Option<(Learned, usize)> {
+        let known = self.known(asked, end);
+        let windows = self.taught(asked, known.clone());
+        let above = self.views[asked.baseline as usize].tail_begin(self.key);
+        Some((learn(asked, &windows, &known, (end, above))?, windows.len()))
     }
 
     fn remembered(
@@ -248,12 +267,21 @@ impl Scope<'_> {
     }
 
     /// The windows that a function looks back on.
-    fn memo_of(&self, asked: &Past) -> MemoOf {
+    fn memo_of(&self, asked: &Past, deployed: Option<KeyId>) -> MemoOf {
         let start = self.views[asked.current as usize].oldest_start(self.at);
         let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
+        let baseline = &self.views[asked.baseline as usize];
+        let changes = match asked.period {
+            Period::Deploys(_) => {
+                let versions = self.keys.versions_of(self.key).iter();
+                versions.fold(0, |sum, version| sum + baseline.changes(*version) + 1)
+            }
+            _ => baseline.changes(self.key),
+        };
         MemoOf {
             end: end.floor(asked.window),
-            changes: self.views[asked.baseline as usize].changes(self.key),
+            changes,
+            deployed,
             min_count: self.notes.min_count,
             lessons: (self.frozen.changes(self.key), self.mutes.changes),
         }
@@ -263,12 +291,17 @@ impl Scope<'_> {
     fn known(&self, asked: &Past, end: Timestamp) -> Vec<(i64, Window)> {
         let last = end.index(asked.window) - 1;
         let view = &self.views[asked.baseline as usize];
-        let is_counted = asked.aggregate.is_zero_of_nothing();
         let mut windows = Vec::new();
         for (from, to) in spans(asked.period, end, asked.window) {
             let (first, to) = (from.ceil(asked.window).index(asked.window), to.index(asked.window) - 1);
             windows.extend(view.past(self.key, first, to.min(last)));
         }
+        self.whole(asked, windows)
+    }
+
+    /// Those that hold enough, and of which nothing was lost.
+    pub(super) fn whole(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
+        let is_counted = asked.aggregate.is_zero_of_nothing();
         windows.retain(|(index, window)| {
             let start = Timestamp::clamped(index * asked.window.ms());
             (is_counted || window.count >= self.notes.min_count.max(1))
@@ -278,7 +311,7 @@ impl Scope<'_> {
     }
 
     /// Those of them that teach what is normal.
-    fn taught(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
+    pub(super) fn taught(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
         let key = self.keys.get(self.key);
         let planned =
             self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value));
@@ -290,14 +323,26 @@ impl Scope<'_> {
         windows
     }
 
-    fn judge(&mut self, asked: &Past, now: f64, reference: &regression::Reference, version: &Version) -> f64 {
-        let above = self.views[asked.baseline as usize].tail_begin(self.key);
+    fn judge(
+        &mut self,
+        asked: &Past,
+        (view, key): (u32, KeyId),
+        now: f64,
+        (reference, above): (&regression::Reference, Option<f64>),
+        version: &Version,
+    ) -> f64 {
         let profile = match above {
-            Some(_) => view::profile(self.views, asked.current, self.key, self.at, above),
+            Some(_) => view::profile(self.views, view, key, self.at, above),
             None => None,
         };
-        let count = view::totals(self.views, asked.current, self.key, self.at).count;
-        let verdict = reference.judge(&Window { count, value: now, profile }, asked.side);
+        let count = view::totals(self.views, view, key, self.at).count;
+        // What is told already is measured by its own limit alone.
+        let believed = self.notes.believed.filter(|_| !self.is_active);
+        let verdict = reference.judge(&Window { count, value: now, profile }, asked.side, believed);
+        self.note_chance(verdict.chance);
+        let has_onset = self.notes.inputs.is_some() && asked.per_version.is_none();
+        let onset = has_onset.then(|| self.onset(asked, now)).flatten();
+        let deployed = asked.per_version.and_then(|_| self.keys.get(key).get(VERSION_LABEL));
         self.notes.baseline = Baseline {
             version: Some(format!("{}@{}", version.windows, version.end)),
             median: Some(reference.asked.center),
@@ -306,12 +351,46 @@ impl Scope<'_> {
             score: Some(verdict.score),
             limit: Some(verdict.limit),
             by: Some(verdict.by.into()),
+            p: (verdict.chance < 1.0).then_some(verdict.chance),
+            onset,
+            deployed: deployed.map(ToString::to_string),
             ..Baseline::default()
         };
         match asked.function {
             Function::RegressionScore => verdict.ratio(),
             _ => verdict.change,
         }
+    }
+
+    /// Several functions in one rule are several tests: the smallest chance counts as often as there are.
+    fn note_chance(&mut self, chance: f64) {
+        let (smallest, tests) = self.notes.chance.unwrap_or((1.0, 0));
+        self.notes.chance = Some((smallest.min(chance), tests + 1));
+    }
+
+    /// When what is seen now began: the newest change of level among the last windows, else where the sum of
+    /// distances last left zero.
+    fn onset(&self, asked: &Past, now: f64) -> Option<Timestamp> {
+        let of = self.memo_of(asked, None);
+        let mut windows = self.known(asked, of.end);
+        windows.drain(..windows.len().saturating_sub(changepoint::WINDOWS_MAX));
+        let values: Vec<f64> = windows.iter().map(|(_, window)| window.value).chain([now]).collect();
+        let start = |at: usize| {
+            let index = windows.get(at).map_or(of.end.index(asked.window), |(index, _)| *index);
+            Timestamp::clamped(index * asked.window.ms())
+        };
+        let newest = changepoint::change_points(&values).pop();
+        newest.or_else(|| self.cusum_onset(asked, &windows, &values)).map(start)
+    }
+
+    fn cusum_onset(&self, asked: &Past, windows: &[(i64, Window)], values: &[f64]) -> Option<usize> {
+        let taught = self.taught(asked, windows.to_vec());
+        let baseline: Vec<f64> = taught.iter().map(|(_, window)| window.value).collect();
+        let mut cusum = cusum::Cusum::new(&baseline)?;
+        let sign = if asked.side == Side::Above { 1.0 } else { -1.0 };
+        let alarms = values.iter().enumerate().map(|(at, value)| (at, cusum.add(*value, sign)));
+        let (at, since) = alarms.filter_map(|(at, since)| Some((at, since?))).last()?;
+        Some((at + 1).saturating_sub(since))
     }
 
     /// The line's time is in hours from where the newest window ends.
@@ -351,13 +430,19 @@ fn learn(
     asked: &Past,
     windows: &[(i64, Window)],
     known: &[(i64, Window)],
-    end: Timestamp,
+    (end, above): (Timestamp, Option<f64>),
 ) -> Option<Learned> {
     let values = || windows.iter().map(|(_, window)| window.value).collect::<Vec<f64>>();
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
             let past: Vec<Window> = windows.iter().map(|(_, window)| *window).collect();
-            Learned::Regression(regression::Reference::learn(&past, false)?)
+            let reference = regression::Reference::learn(&past)?;
+            let reference = match asked.aggregate {
+                Aggregate::Count => reference.counting(&past, 1.0),
+                Aggregate::RateOfCount => reference.counting(&past, asked.window.secs_f64()),
+                _ => reference,
+            };
+            Learned::Regression(reference, above)
         }
         Function::Anomaly => {
             let reference = anomaly::Reference::learn(&values())?;
@@ -394,5 +479,7 @@ fn spans(period: Period, end: Timestamp, window: Span) -> Vec<(Timestamp, Timest
                 .map(|back| (slot - every * back, slot - every * back + hour))
                 .collect()
         }
+        // They are looked for by version, not by time.
+        Period::Deploys(_) => Vec::new(),
     }
 }

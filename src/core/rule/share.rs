@@ -26,6 +26,10 @@ impl Shares {
         self.histories.entry((place, key)).or_default()
     }
 
+    pub fn known(&self, place: u32, key: KeyId) -> Option<&History> {
+        self.histories.get(&(place, key))
+    }
+
     pub fn forget(&mut self, key: KeyId) {
         self.histories.retain(|(_, owner), _| *owner != key);
     }

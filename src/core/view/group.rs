@@ -3,6 +3,7 @@
 //! Intuition: at one grid point several rules read the same key; each question is answered once.
 //! Invariant: panes ascend by index; what is remembered is thrown away at any change.
 
+use super::baseline::WINDOWS_OF_A_VERSION;
 use super::history::{self, History, Reader};
 use super::totals::Totals;
 use crate::core::detect::median;
@@ -112,16 +113,24 @@ impl Group {
         history.end().is_none_or(|end| index >= end)
     }
 
+    /// Baseline views: index of the first window that held something.
+    pub(super) fn begun(&self) -> Option<i64> {
+        self.history.as_ref()?.begun()
+    }
+
     /// Baseline views: closes the windows that begin before `closed`, and lets those go that begin before
-    /// `kept`.
-    pub(super) fn close_before(&mut self, closed: Timestamp, kept: Timestamp, reader: &Reader) {
+    /// `kept`; without it, all but the newest.
+    pub(super) fn close_before(&mut self, closed: Timestamp, kept: Option<Timestamp>, reader: &Reader) {
         let history = self.history.get_or_insert_default();
         while self.panes.front().is_some_and(|trail| trail.start(reader.window) < closed) {
             if let Some(trail) = self.panes.pop_front() {
                 history.close(&trail, reader);
             }
         }
-        history.drop_before(kept.index(reader.window));
+        match kept {
+            Some(kept) => history.drop_before(kept.index(reader.window)),
+            None => history.keep_newest(WINDOWS_OF_A_VERSION),
+        }
     }
 
     pub(super) fn past(&self, first: i64, last: i64, reader: &Reader) -> Vec<(i64, Window)> {

@@ -19,6 +19,9 @@ use std::sync::LazyLock;
 /// Windows whose p95 the reference of the tail is taken from.
 const TAIL_WINDOWS: usize = 300;
 
+/// After a longer hole what was before it is no past any more: more than any period holds.
+const GAP_MAX: i64 = 1 << 16;
+
 /// The closed windows of one key.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct History {
@@ -82,6 +85,9 @@ impl History {
     /// Closes a window; windows come in the order of their index.
     pub(super) fn close(&mut self, trail: &Trail, reader: &Reader) {
         let Some(window) = reader.read(trail, self.tail_begin()) else { return };
+        if trail.index - self.first > GAP_MAX + self.values.len() as i64 {
+            self.drop_before(i64::MAX);
+        }
         if self.values.is_empty() {
             self.first = trail.index;
         }
@@ -118,6 +124,12 @@ impl History {
             self.profiles.pop_front();
             self.first += 1;
         }
+    }
+
+    /// Lets all but so many go.
+    pub(super) fn keep_newest(&mut self, windows: usize) {
+        let surplus = self.values.len().saturating_sub(windows);
+        self.drop_before(self.first + surplus as i64);
     }
 
     /// The index after the newest closed window, if there is one.

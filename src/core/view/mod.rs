@@ -9,6 +9,7 @@
 //! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a
 //! running total from which leaving panes are subtracted (floating sums drift).
 
+mod baseline;
 pub mod feed;
 mod gather;
 mod group;
@@ -19,11 +20,11 @@ use super::key::KeyId;
 use super::pane::{Pane, Sample, Shape};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
-use crate::core::detect::regression::{Profile, Window};
+use crate::core::detect::regression::Profile;
 use crate::core::rule::ast::Aggregate;
+pub use baseline::WINDOWS_OF_A_VERSION;
 use feed::Open;
 use group::{Group, Parts, Trail};
-use history::Reader;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 pub use totals::Totals;
@@ -38,6 +39,9 @@ pub struct ViewSpec {
     pub has_quantiles: bool,
     /// Whether anything asks for the spread.
     pub has_spread: bool,
+    /// Its keys have a `version` more than those of whoever reads it.
+    #[serde(default)]
+    pub per_version: bool,
 }
 
 /// How late an observation may come.
@@ -55,6 +59,8 @@ pub enum ViewKind {
     Trailing { window: Span, pane: Span, history: Span },
     /// One aggregate of the aligned windows of `window` over the last `period`, late observations included.
     Baseline { window: Span, period: Span, aggregate: Aggregate, is_profiled: bool },
+    /// The same for each value of the label `version`: windows of the newest `deploys` versions, however old.
+    Deploys { window: Span, deploys: u32, aggregate: Aggregate, is_profiled: bool },
     /// Only when the newest observation was.
     Newest,
     /// What came since the last partials, for view `of` of the aggregate; panes like that one's.
@@ -107,7 +113,9 @@ impl View {
     pub fn new(spec: ViewSpec, shape: Shape, lateness: Lateness) -> View {
         let (pane, kept) = match spec.kind {
             ViewKind::Trailing { window, pane, history } => (pane, window + history),
-            ViewKind::Baseline { window, .. } => (window, lateness.max + window * 2),
+            ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } => {
+                (window, lateness.max + window * 2)
+            }
             ViewKind::Newest => (Span::from_hours(1), Span::ZERO),
             ViewKind::Gathering { pane, kept, .. } => (pane, kept),
         };
@@ -138,7 +146,7 @@ impl View {
     pub fn takes_late(&self) -> bool {
         match self.spec.kind {
             ViewKind::Trailing { .. } => false,
-            ViewKind::Baseline { .. } | ViewKind::Newest => true,
+            ViewKind::Baseline { .. } | ViewKind::Deploys { .. } | ViewKind::Newest => true,
             ViewKind::Gathering { takes_late, .. } => takes_late,
         }
     }
@@ -180,8 +188,9 @@ impl View {
     /// Takes a series out of its group; the key, if that was its last series.
     pub fn leave(&mut self, group: u32) -> Option<KeyId> {
         let members = &mut self.group_mut(group)?.members;
-        *members -= 1;
-        if *members > 0 {
+        *members = members.saturating_sub(1);
+        // What a version was like is known when it is long gone.
+        if *members > 0 || self.is_of_deploys() {
             return None;
         }
         let gone = self.groups[group as usize].take()?;
@@ -226,7 +235,7 @@ impl View {
         }
         entry.newest = entry.newest.max(time);
         entry.memo_at = None;
-        if let ViewKind::Baseline { window, .. } = self.spec.kind
+        if let ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } = self.spec.kind
             && !entry.note_window(index, start + window + self.lateness.allowed < now)
         {
             return None;
@@ -318,8 +327,8 @@ impl View {
                 let (pane, kept, reader, closed) =
                     (self.pane, self.kept, self.reader(), at - self.pane - self.lateness.max);
                 let Some(group) = self.group_mut(group) else { continue };
-                if let Some((reader, period)) = reader {
-                    group.close_before(closed, at - period, &reader);
+                if let Some((reader, kept)) = reader {
+                    group.close_before(closed, kept.before(at), &reader);
                     continue;
                 }
                 if let Some(open) = group.drop_before(at, pane, kept) {
@@ -356,6 +365,9 @@ impl View {
 
     /// After all series joined anew: groups that nobody joined go.
     pub fn drop_empty(&mut self) {
+        if self.is_of_deploys() {
+            return;
+        }
         for at in 0..self.groups.len() {
             if self.groups[at].as_ref().is_some_and(|group| group.members == 0)
                 && let Some(gone) = self.groups[at].take()
@@ -381,6 +393,10 @@ impl View {
 
     pub fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
         self.by_key.keys().copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_key.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -439,36 +455,6 @@ impl View {
     fn within<'a>(&self, open: Option<Open<'a>>, first: i64, last: i64) -> Option<&'a Trail> {
         let open = open.filter(|open| (first..=last).contains(&open.start.index(self.pane)));
         open.map(|open| open.trail)
-    }
-
-    /// Baseline views: how a window is read, and how long it is kept.
-    fn reader(&self) -> Option<(Reader, Span)> {
-        let ViewKind::Baseline { window, period, aggregate, is_profiled } = self.spec.kind else {
-            return None;
-        };
-        let reader = Reader { shape: self.shape, aggregate, window, is_profiled };
-        Some((reader, period + self.lateness.max + window * 2))
-    }
-
-    /// Baseline views: the aligned windows of these indexes that are known, oldest first. For what is
-    /// counted, a window without anything counts, too.
-    pub fn past(&self, key: KeyId, first: i64, last: i64) -> Vec<(i64, Window)> {
-        let group = self.group_of(key).and_then(|group| self.group(group));
-        match (group, self.reader()) {
-            (Some(group), Some((reader, _))) => group.past(first, last, &reader),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Baseline views: where the tail of a key's past begins.
-    pub fn tail_begin(&self, key: KeyId) -> Option<f64> {
-        let group = self.group_of(key).and_then(|group| self.group(group))?;
-        group.tail_begin(&self.reader()?.0)
-    }
-
-    /// Counts changes of a key's sealed windows.
-    pub fn changes(&self, key: KeyId) -> u32 {
-        self.group_of(key).and_then(|group| self.group(group)).map_or(0, |group| group.changes)
     }
 
     /// How the values of the trailing window that ends at `at` are distributed.
@@ -537,7 +523,7 @@ fn schedule_rolls(
             }
         }
         // It is sealed, and later nothing comes for it any more.
-        ViewKind::Baseline { window, .. } => {
+        ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } => {
             let end = Timestamp::clamped(index * window.ms()) + window;
             at(end + lateness.allowed);
             at(end + lateness.max);

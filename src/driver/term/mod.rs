@@ -1,6 +1,7 @@
 //! One time of owning a partition: read, apply, commit, publish. Nothing of it survives its end.
 
 mod posting;
+mod showing;
 
 use super::ahead::{self, Ahead};
 use super::applier::Applier;
@@ -9,8 +10,8 @@ use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
 use super::owner::Parts;
 use super::ports::{
-    Anchor, Answer, Asked, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Numbers,
-    Outlet, Parcel, PortError, Reply, SharedStore,
+    Anchor, Answer, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Numbers, Outlet,
+    Parcel, PortError, Reply, SharedStore,
 };
 use super::sentinel::{Seen, Sentinel};
 use super::share::Seat;
@@ -19,10 +20,9 @@ use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
 use crate::core::event::Control;
 use crate::core::rule::RuleSet;
-use crate::core::window::WindowSize;
 use crate::core::{Engine, Span};
 use crate::wire::event::Decoded;
-use crate::wire::{alert, asked, pipeline, snapshot};
+use crate::wire::{alert, pipeline, snapshot};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
@@ -379,27 +379,6 @@ impl Term {
         self.publish(parts, true)
     }
 
-    /// Shows what people asked for, where that has changed. Each partition knows the same: one shows it.
-    fn show_asked<F, S: SharedStore, C>(&mut self, parts: &mut Parts<F, S, C>) {
-        let change = self.applier.engine.mutes().changes;
-        if parts.limits.partition.index > 0 || self.asked_shown == Some(change) {
-            return;
-        }
-        for kind in Asked::ALL {
-            let all = match kind {
-                Asked::Silences => asked::silences(&self.applier.engine),
-                Asked::Maintenance => asked::maintenance(&self.applier.engine),
-            };
-            let all: Vec<(String, String)> = all.into_iter().map(|(id, one)| (id, one.to_string())).collect();
-            if let Err(error) = parts.store.show_asked(kind, &all) {
-                // It is tried again after the next commit.
-                tracing::debug!(error = %chain(&error), "cannot show what people asked for");
-                return;
-            }
-        }
-        self.asked_shown = Some(change);
-    }
-
     fn commit_now<F: Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
@@ -410,11 +389,9 @@ impl Term {
         let is_coarse = with_snapshot || now.saturating_sub(self.coarse_at) >= COARSE_EVERY;
         let touched = self.applier.engine.take_touched();
         self.touched.extend(touched.iter().copied());
-        let mut open = self.applier.open_windows(touched.iter().copied(), &[WindowSize::Minute]);
+        self.applier.catalogue_slots(&touched);
         if is_coarse {
             self.coarse_at = now;
-            let sizes = [WindowSize::FiveMinutes, WindowSize::Hour];
-            open.extend(self.applier.open_windows(std::mem::take(&mut self.touched).into_iter(), &sizes));
         }
         // Until lost alerts are ended, what the store shows is all that is known of them.
         let is_shown = (is_coarse || self.applier.is_urgent()) && !self.applier.is_losing();
@@ -430,13 +407,14 @@ impl Term {
         let anchor = self.anchor.clone();
         let commit = self.applier.commit();
         tell_asides(&mut parts.feed, commit)?;
-        (commit.snapshot, commit.open, commit.active) = (snapshot, open, active);
+        (commit.snapshot, commit.active) = (snapshot, active);
         commit.pipelines = pipelines;
         (commit.published, commit.anchor) = (self.published, anchor);
         if let (true, Some(newest)) = (mutant::is(Mutant::TrimFirst), commit.transitions.last()) {
             commit.published.alerts = newest.number;
         }
         let sent_at = parts.clock.running();
+        showing::sealed(parts, &self.fence, commit)?;
         send(parts, &self.fence, commit)?;
         self.fence.version += 1;
         parts.tally.commits.add(1);
@@ -444,7 +422,7 @@ impl Term {
         self.outbox.append(&mut commit.transitions);
         self.parcels.append(&mut commit.parcels);
         self.applier.committed().iter().for_each(publish);
-        Ok(())
+        self.show_open(parts, &touched, is_coarse)
     }
 
     /// Leaves everything so that the next owner goes on at once.

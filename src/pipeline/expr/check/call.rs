@@ -94,7 +94,7 @@ impl Checker {
         let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
         let keys = Keys::new(by.clone(), &selector);
         let has_spread = aggregate == Aggregate::Stddev;
-        let view = self.view(ViewSpec { selector, by, kind, has_quantiles, has_spread });
+        let view = self.view(ViewSpec { selector, by, kind, has_quantiles, has_spread, per_version: false });
         Ok(Typed { expr: Expr::Aggregate { view, aggregate }, measure, keys })
     }
 
@@ -225,6 +225,7 @@ impl Checker {
             kind: ViewKind::Newest,
             has_quantiles: false,
             has_spread: false,
+            per_version: false,
         });
         let expr = Expr::Elapsed(Elapsed::Silent { view });
         Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys })

@@ -5,7 +5,10 @@ use super::super::{ExprError, Spot};
 use super::call::duration;
 use super::{Check, Checker, Keys, Measure, Typed, only_terms};
 use crate::core::Span;
+use crate::core::detect::regression::DEPLOYS_MIN;
+use crate::core::key::VERSION_LABEL;
 use crate::core::rule::ast::{Aggregate, Correlation, Expr, Function, Past, Period, Side};
+use crate::core::selector::{By, Matcher, Test};
 use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
 
@@ -88,12 +91,28 @@ impl Checker {
         let period = self.period_of(period, window)?;
         // The shape of the current window is asked for, too, where the past's is.
         let is_profiled = is_profiled && matches!(aggregate, Aggregate::Quantile(_));
-        let kind = ViewKind::Baseline { window, period: period.reach(), aggregate, is_profiled };
         let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
-        let baseline = self.view(ViewSpec { kind, has_quantiles, ..spec });
+        let (baseline, per_version) = match period {
+            Period::Deploys(deploys) => {
+                if !function.has_chance() || function == Function::Anomaly {
+                    let hint = "only regression and regression_score compare versions";
+                    return Err(ExprError::new(of.at, format!("`{name}` takes no `deploys`")).hint(hint));
+                }
+                let spec = per_version(spec, of.at)?;
+                let kind = ViewKind::Deploys { window, deploys, aggregate, is_profiled };
+                (self.view(ViewSpec { kind, has_quantiles, ..spec.clone() }), Some(self.view(spec)))
+            }
+            _ => {
+                let kind = ViewKind::Baseline { window, period: period.reach(), aggregate, is_profiled };
+                (self.view(ViewSpec { kind, has_quantiles, ..spec }), None)
+            }
+        };
         let place = self.places;
         self.places += 1;
-        Ok((Past { function, current, baseline, aggregate, window, period, side, place }, inner.keys))
+        Ok((
+            Past { function, current, baseline, per_version, aggregate, window, period, side, place },
+            inner.keys,
+        ))
     }
 
     /// What its value is measured in.
@@ -114,9 +133,22 @@ impl Checker {
     fn period_of(&mut self, term: &Term, window: Span) -> Check<Period> {
         match &term.kind {
             TermKind::Call { name, args, .. } if name == "season" => self.season(term.at, args, window),
-            TermKind::Call { name, .. } if name == "deploys" => {
-                Err(ExprError::new(term.at, "`deploys` is not available yet")
-                    .hint("write a duration such as 24h"))
+            TermKind::Call { name, args, .. } if name == "deploys" => {
+                let terms = only_terms(args, term.at, "deploys")?;
+                let count = match terms.as_slice() {
+                    [count] => number(count)?,
+                    _ => 0.0,
+                };
+                match count {
+                    count if count.fract() == 0.0 && DEPLOYS.contains(&count) => {
+                        Ok(Period::Deploys(count as u32))
+                    }
+                    _ => {
+                        let (least, most) = (DEPLOYS.start(), DEPLOYS.end());
+                        let message = format!("deploys takes a number of versions from {least} to {most}");
+                        Err(ExprError::new(term.at, message).hint("`deploys(8)`"))
+                    }
+                }
             }
             _ => self.period(term, window).map(Period::Span),
         }
@@ -157,6 +189,26 @@ impl Checker {
         }
         Ok(period)
     }
+}
+
+/// Versions that one can be compared with.
+const DEPLOYS: std::ops::RangeInclusive<f64> = (DEPLOYS_MIN as f64)..=32.0;
+
+/// The same view for each version of its keys.
+fn per_version(mut spec: ViewSpec, at: Spot) -> Check<ViewSpec> {
+    let By::Labels(labels) = &mut spec.by else {
+        let message = "with `deploys` the aggregate needs `by (…)`: each series has one version alone";
+        return Err(ExprError::new(at, message).hint("write `p95(x[5m]) by (source)`"));
+    };
+    if labels.iter().any(|label| **label == *VERSION_LABEL) {
+        let message = "`deploys` compares versions: take `version` out of `by (…)`";
+        return Err(ExprError::new(at, message));
+    }
+    labels.push(VERSION_LABEL.into());
+    labels.sort();
+    spec.selector.matchers.push(Matcher { label: VERSION_LABEL.into(), test: Test::NotEqual("".into()) });
+    spec.per_version = true;
+    Ok(spec)
 }
 
 /// Those that take an aggregate and a period, and nothing else.

@@ -49,8 +49,12 @@ fn keys_must_meet() {
 }
 
 #[test]
-fn what_is_not_there_yet_says_so() {
-    assert!(error("regression(p95(x[5m]), deploys(8)) > 10%").contains("not available yet"));
+fn versions_are_compared_within_keys() {
+    assert!(check("regression(p95(x[5m]) by (source), deploys(8)) > 10%").is_ok());
+    assert!(error("regression(p95(x[5m]), deploys(8)) > 10%").contains("needs `by (…)`"));
+    assert!(error("regression(p95(x[5m]) by (version), deploys(8)) > 10%").contains("out of `by (…)`"));
+    assert!(error("regression(p95(x[5m]) by (source), deploys(2)) > 10%").contains("from 4 to 32"));
+    assert!(error("zscore(p95(x[5m]) by (source), deploys(8)) > 3").contains("takes no `deploys`"));
 }
 
 #[test]

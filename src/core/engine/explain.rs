@@ -1,0 +1,264 @@
+//! Why an alert fires, or why it does not: what a rule sees of a key, and what stands between that and a person.
+//!
+//! Invariant: to look changes nothing, whenever it happens; what is said here is what the next grid point
+//! would decide on. Rejected: keeping the evidence of every evaluation (a thousand rules over a hundred
+//! thousand keys, for the one that somebody asks about).
+
+use super::Engine;
+use super::suppress::label;
+use crate::core::alert::transition::{Baseline, Input, Suppressed, Window, rfc3339};
+use crate::core::alert::{Instance, Observation, Phase, Severity, Transition};
+use crate::core::key::{Key, KeyId};
+use crate::core::rule::Rule;
+use crate::core::rule::evaluate::Notes;
+use crate::core::time::{Span, Timestamp};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Keys named to somebody who asks for one that is not there.
+const KEYS_NAMED: usize = 20;
+
+/// Everything there is to say about one rule and one key.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    pub rule: Arc<str>,
+    pub key: Key,
+    #[serde(with = "rfc3339")]
+    pub at: Timestamp,
+    pub verdict: Verdict,
+    /// In words, the weightiest first.
+    pub because: Vec<String>,
+    pub expr: Arc<str>,
+    pub value: Option<f64>,
+    pub unit: Option<String>,
+    pub levels: Vec<LevelShown>,
+    pub inputs: Vec<Input>,
+    pub baseline: Baseline,
+    pub window: Window,
+    /// Everything that keeps it, or would keep it, from being told.
+    pub suppressed_by: Vec<Suppressed>,
+    /// The alert as views show it.
+    pub alert: Option<Transition>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Firing,
+    Pending,
+    /// Met, but not long after an episode that ended.
+    Cooling,
+    /// Met, but the rule has too many alerts.
+    Capped,
+    NotMet,
+    Unknown,
+}
+
+/// One level, and how far its condition is.
+#[derive(Debug, Clone, Serialize)]
+pub struct LevelShown {
+    pub severity: Severity,
+    pub condition: Arc<str>,
+    pub is_met: bool,
+    pub met_for: String,
+    pub needs: String,
+}
+
+/// Why there is nothing to explain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unexplained {
+    #[error("there is no rule `{0}` here; `rules list` names them")]
+    NoRule(String),
+    #[error("rule `{rule}` has seen no such key; it has seen {known}")]
+    NoKey { rule: String, known: String },
+}
+
+impl Engine {
+    /// Explains one rule for one key, as of now.
+    pub fn explain(&mut self, rule: &str, key: &Key) -> Result<Explanation, Unexplained> {
+        let rules = std::mem::take(&mut self.rules.rules);
+        let place = rules.iter().position(|known| *known.id == *rule);
+        let explained = match place {
+            Some(place) => self.explain_rule(place, &rules[place], key),
+            None => Err(Unexplained::NoRule(rule.into())),
+        };
+        self.rules.rules = rules;
+        explained
+    }
+
+    fn explain_rule(&mut self, place: usize, rule: &Rule, key: &Key) -> Result<Explanation, Unexplained> {
+        let known = self.keys_of(place, rule);
+        let found = self.keys.find(key).filter(|id| known.contains(id));
+        let Some(id) = found else {
+            return Err(Unexplained::NoKey { rule: rule.id.to_string(), known: self.named(&known) });
+        };
+        let at = self.now.floor(self.interval());
+        let (observation, notes) = self.observe_rule(place, rule, id, at, Notes::of_a_look());
+        let state = &self.rule_states[place];
+        let (instance, is_capped) = (state.instances.get(&id).cloned(), state.capped.contains(&id));
+        let alert = self.view_alert(place, rule, id);
+        let severity = alert.as_ref().map_or(rule.levels[0].severity, |alert| alert.severity);
+        let mut suppressed_by = self.mutes.causes(at, |name| label(rule, key, severity, name));
+        suppressed_by.extend(alert.as_ref().and_then(inhibition));
+        let seen = Seen { rule, instance: instance.as_ref(), observation, is_capped, at };
+        let is_suspended = self.is_suspended(rule, id);
+        Ok(Explanation {
+            rule: rule.id.clone(),
+            key: key.clone(),
+            at,
+            verdict: if is_suspended { Verdict::Unknown } else { seen.verdict() },
+            because: seen.because(is_suspended, &notes, &suppressed_by),
+            expr: rule.text.clone(),
+            value: seen.value(),
+            unit: rule.unit.as_ref().map(ToString::to_string),
+            levels: seen.levels(),
+            inputs: notes.inputs.unwrap_or_default(),
+            baseline: notes.baseline,
+            window: self.window(rule, at),
+            suppressed_by,
+            alert,
+        })
+    }
+
+    /// The keys that a rule has seen.
+    fn keys_of(&self, place: usize, rule: &Rule) -> Vec<KeyId> {
+        let views = rule.views.iter().map(|view| &self.views[*view as usize]);
+        let of_views = views.filter(|view| !view.spec.per_version).flat_map(|view| view.keys());
+        let of_alerts = self.rule_states[place].instances.keys().copied();
+        let of_timers = self.rule_states[place].timers.keys().copied();
+        let mut keys: Vec<KeyId> = of_views.chain(of_alerts).chain(of_timers).collect();
+        if rule.reads.has_runs {
+            keys.extend(self.known_run_keys(rule));
+        }
+        self.keys.sort(&mut keys);
+        keys.dedup();
+        keys
+    }
+
+    fn named(&self, keys: &[KeyId]) -> String {
+        let name = |id: &KeyId| serde_json::to_string(&**self.keys.get(*id)).unwrap_or_default();
+        let names: Vec<String> = keys.iter().take(KEYS_NAMED).map(name).collect();
+        match keys.len() {
+            0 => "none yet: does its selector match any series?".into(),
+            all if all > KEYS_NAMED => format!("{} and {} more", names.join(" "), all - KEYS_NAMED),
+            _ => names.join(" "),
+        }
+    }
+}
+
+fn inhibition(alert: &Transition) -> Option<Suppressed> {
+    alert.suppressed_by.clone().filter(|cause| cause.kind == "inhibition")
+}
+
+/// What was found out about one rule and key.
+struct Seen<'a> {
+    rule: &'a Rule,
+    instance: Option<&'a Instance>,
+    observation: Observation,
+    is_capped: bool,
+    at: Timestamp,
+}
+
+impl Seen<'_> {
+    fn verdict(&self) -> Verdict {
+        let is_met = matches!(self.observation, Observation::Known { met, .. } if !met.is_empty());
+        match self.instance.map(|instance| &instance.phase) {
+            Some(Phase::Firing(_)) => Verdict::Firing,
+            _ if is_met && self.is_capped => Verdict::Capped,
+            _ if is_met && self.cooling().is_some() => Verdict::Cooling,
+            Some(Phase::Pending) => Verdict::Pending,
+            _ if matches!(self.observation, Observation::Unknown(_) | Observation::Gone) => Verdict::Unknown,
+            _ => Verdict::NotMet,
+        }
+    }
+
+    fn cooling(&self) -> Option<Timestamp> {
+        self.instance.and_then(|instance| instance.cooldown_until).filter(|until| *until > self.at)
+    }
+
+    fn value(&self) -> Option<f64> {
+        match self.observation {
+            Observation::Known { value, .. } => Some(value).filter(|value| value.is_finite()),
+            _ => None,
+        }
+    }
+
+    fn levels(&self) -> Vec<LevelShown> {
+        let met = |at: usize| matches!(self.observation, Observation::Known { met, .. } if met.has(at));
+        let met_for = |at: usize| match self.instance {
+            Some(instance) if instance.is_active() => instance.met_for(at, self.at),
+            _ => Span::ZERO,
+        };
+        let levels = self.rule.levels.iter().enumerate();
+        levels
+            .map(|(at, level)| LevelShown {
+                severity: level.severity,
+                condition: level.threshold.clone(),
+                is_met: met(at),
+                met_for: met_for(at).to_string(),
+                needs: level.pending_for.to_string(),
+            })
+            .collect()
+    }
+
+    fn because(&self, is_suspended: bool, notes: &Notes, suppressed_by: &[Suppressed]) -> Vec<String> {
+        let mut lines = Vec::new();
+        if is_suspended {
+            lines.push("maintenance with `mode: suspend` is in force: the rule is not judged".into());
+        }
+        lines.extend(self.observed(notes));
+        lines.extend(self.waiting());
+        for cause in suppressed_by {
+            lines.push(format!("{} {} keeps it from being told", cause.kind, cause.id));
+        }
+        lines
+    }
+
+    /// What the expression gives, or why it gives nothing.
+    fn observed(&self, notes: &Notes) -> Vec<String> {
+        let unknown_inputs = || {
+            let inputs = notes.inputs.iter().flatten();
+            inputs
+                .filter_map(|input| Some(format!("{} is unknown: {}", input.input, input.unknown.as_ref()?)))
+        };
+        match self.observation {
+            Observation::Gone => vec!["nobody can know any more: its series or run is forgotten".into()],
+            Observation::Unknown(reason) => {
+                let counted = notes.count_max.map_or(String::new(), |count| {
+                    format!(" ({count} observations, min_count is {})", self.rule.min_count)
+                });
+                let first = format!("the value is unknown: {}{counted}", reason.name());
+                [first].into_iter().chain(unknown_inputs()).collect()
+            }
+            Observation::Known { value, met, .. } => {
+                let level = |at: usize| {
+                    let level = &self.rule.levels[at];
+                    let is = if met.has(at) { "is" } else { "is not" };
+                    format!("{value} {is} {} ({})", level.threshold, level.severity.name())
+                };
+                (0..self.rule.levels.len()).map(level).collect()
+            }
+        }
+    }
+
+    /// What is waited for.
+    fn waiting(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(until) = self.cooling() {
+            lines.push(format!("no new alert of this key until {until}: cooldown"));
+        }
+        if self.is_capped {
+            lines.push("the rule has as many alerts as it may have".into());
+        }
+        match self.instance {
+            Some(instance) if instance.phase == Phase::Pending => {
+                lines.push(format!("pending since {}", instance.started_at));
+            }
+            Some(instance) if instance.is_active() => {
+                lines.push(format!("firing; the episode began at {}", instance.started_at));
+            }
+            _ => {}
+        }
+        lines
+    }
+}

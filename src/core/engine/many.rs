@@ -1,0 +1,95 @@
+//! Many keys of one rule: which of the unusual ones to believe.
+//!
+//! Intuition: among ten thousand quiet keys some pass any limit each minute. A rule with many keys looks at all
+//! of them at a grid point before it opens an alert for any. Invariant: keys that are pending or firing are
+//! judged by their own limit; what is not believed is judged again as if the limit were the one believed, so
+//! its value says that it is not significant. Level: the stated share of what is told, and, all keys
+//! together, one false alert a day: what is looked at once a pane may err that often.
+//! Rejected: a limit for each key (its false alarms grow with the keys); looking at the keys of one window
+//! only (each window then has its own false alarms).
+
+use super::{Engine, RuleState};
+use crate::core::alert::{Instance, Levels, Observation};
+use crate::core::detect::fdr;
+use crate::core::key::KeyId;
+use crate::core::rule::evaluate::Notes;
+use crate::core::rule::{FDR_DEFAULT, FDR_KEYS, Fdr, Rule};
+use crate::core::time::{Span, Timestamp};
+use crate::core::view::{View, ViewKind};
+use std::collections::BTreeMap;
+
+/// All keys of a rule together, quiet ones, may be told falsely so often.
+const FALSE_A_DAY: f64 = 1.0;
+
+/// What the keys of one rule looked like when they were looked at last, the unusual ones.
+pub(super) type Chances = BTreeMap<KeyId, f64>;
+
+impl Engine {
+    /// The share of a rule's alerts that may be chance, where its keys are judged together.
+    fn shared_share(&self, rule: &Rule) -> Option<f64> {
+        let keys = self.keys_read(rule);
+        match rule.fdr {
+            Fdr::Off => None,
+            Fdr::Share(share) => Some(share),
+            Fdr::ByKeys => (rule.reads.has_chances && keys > FDR_KEYS).then_some(FDR_DEFAULT),
+        }
+    }
+
+    fn keys_read(&self, rule: &Rule) -> usize {
+        rule.views
+            .iter()
+            .map(|view| &self.views[*view as usize])
+            .filter(|view| !view.spec.per_version)
+            .map(View::len)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Observes the keys that are due, all of them before any takes a step.
+    pub(super) fn observe_all(
+        &mut self,
+        place: usize,
+        rule: &Rule,
+        keys: &[KeyId],
+        at: Timestamp,
+    ) -> Option<Vec<(Observation, Notes)>> {
+        let share = self.shared_share(rule)?;
+        let mut seen: Vec<(Observation, Notes)> = Vec::with_capacity(keys.len());
+        for key in keys {
+            let (observation, notes) = self.observe_key(place, rule, *key, at, Notes::default());
+            note_chance(&mut self.rule_states[place], *key, notes.chance_of_all());
+            seen.push((observation, notes));
+        }
+        let believed = self.believed(place, rule, share);
+        for (key, seen) in keys.iter().zip(&mut seen) {
+            let state = &self.rule_states[place];
+            let is_active = state.instances.get(key).is_some_and(Instance::is_active);
+            let is_doubted = state.chances.get(key).is_some_and(|chance| *chance > believed);
+            let is_met = matches!(seen.0, Observation::Known { met, .. } if met != Levels::NONE);
+            if is_met && is_doubted && !is_active {
+                *seen = self.observe_key(place, rule, *key, at, Notes::of_many(believed));
+            }
+        }
+        Some(seen)
+    }
+
+    /// The largest chance that is believed; 0 where none is.
+    fn believed(&self, place: usize, rule: &Rule, share: f64) -> f64 {
+        let mut chances: Vec<f64> = self.rule_states[place].chances.values().copied().collect();
+        let panes = rule.views.iter().filter_map(|view| match self.views[*view as usize].spec.kind {
+            ViewKind::Trailing { pane, .. } => Some(pane),
+            _ => None,
+        });
+        let pane = panes.min().unwrap_or(Span::from_mins(1));
+        let budget = FALSE_A_DAY * pane.secs_f64() / Span::from_hours(24).secs_f64();
+        fdr::believed(&mut chances, self.keys_read(rule), share.min(budget)).unwrap_or(0.0)
+    }
+}
+
+/// Only the unusual ones are kept: the others cannot be believed, nor lend belief.
+fn note_chance(state: &mut RuleState, key: KeyId, chance: Option<f64>) {
+    match chance.filter(|chance| *chance < 1.0) {
+        Some(chance) => state.chances.insert(key, chance),
+        None => state.chances.remove(&key),
+    };
+}

@@ -1,0 +1,71 @@
+//! `deploys(n)`: this version against the ones before it.
+//!
+//! Intuition: after a deployment the question is not whether the last minutes are unusual, but whether this
+//! version is worse than versions usually are; the spread between versions is larger than that between the
+//! windows of one. Invariant: a version is what its newest windows were like, without those in which its alert
+//! fired; the one that is judged is the newest that has anything in the trailing window, so one that was
+//! taken back is judged no more. Rejected: the label's order (it is no number everywhere), and the windows
+//! before the deployment (a day of one version says nothing of how versions differ).
+
+use super::super::detect::{median, regression};
+use super::super::key::KeyId;
+use super::super::time::Timestamp;
+use super::super::view::{self, WINDOWS_OF_A_VERSION};
+use super::ast::Past;
+use super::evaluate::Scope;
+use super::past::Learned;
+use regression::Window;
+use std::cmp::Reverse;
+
+impl Scope<'_> {
+    /// View and key of the trailing window that is looked at; `None` where no version has one.
+    pub(super) fn looked_at(&mut self, asked: &Past) -> Option<(u32, KeyId)> {
+        let Some(per_version) = asked.per_version else { return Some((asked.current, self.key)) };
+        let least = self.notes.min_count.max(1);
+        let mut newest: Option<(i64, KeyId)> = None;
+        for version in self.keys.versions_of(self.key) {
+            let Some(begun) = self.views[asked.baseline as usize].begun(*version) else { continue };
+            let is_newer = newest
+                .is_none_or(|(other, key)| (begun, self.keys.get(*version)) > (other, self.keys.get(key)));
+            if is_newer && view::totals(self.views, per_version, *version, self.at).count >= least {
+                newest = Some((begun, *version));
+            }
+        }
+        newest.map(|(_, version)| (per_version, version))
+    }
+
+    /// What the newest `count` versions but the one that is deployed were like.
+    pub(super) fn learn_deploys(
+        &self,
+        asked: &Past,
+        deployed: Option<KeyId>,
+        end: Timestamp,
+        count: u32,
+    ) -> Option<(Learned, usize)> {
+        let view = &self.views[asked.baseline as usize];
+        let versions = self.keys.versions_of(self.key).iter().filter(|version| Some(**version) != deployed);
+        let mut versions: Vec<(i64, KeyId)> =
+            versions.filter_map(|version| Some((view.begun(*version)?, *version))).collect();
+        versions.sort_by_key(|(begun, key)| (Reverse(*begun), self.keys.get(*key)));
+        // One that taught nothing is none of them.
+        let deploy =
+            |(begun, key): &(i64, KeyId)| regression::Deploy::of(&self.windows_of(asked, *begun, *key, end));
+        let deploys: Vec<regression::Deploy> =
+            versions.iter().filter_map(deploy).take(count as usize).collect();
+        let reference = regression::Reference::learn_deploys(&deploys)?;
+        let mut tails: Vec<f64> = versions.iter().filter_map(|(_, key)| view.tail_begin(*key)).collect();
+        let above = (!tails.is_empty()).then(|| median(&mut tails));
+        Some((Learned::Regression(reference, above), deploys.len()))
+    }
+
+    /// The windows of one version that teach what is normal.
+    fn windows_of(&self, asked: &Past, begun: i64, key: KeyId, end: Timestamp) -> Vec<Window> {
+        let view = &self.views[asked.baseline as usize];
+        let newest = view.group_of(key).and_then(|group| view.group(group)).map(|group| group.newest);
+        // What comes after its newest observation is no window of it.
+        let last = newest.map_or(begun, |newest| newest.index(asked.window)).min(end.index(asked.window) - 1);
+        let first = begun.max(last + 1 - WINDOWS_OF_A_VERSION as i64);
+        let windows = self.taught(asked, self.whole(asked, view.past(key, first, last)));
+        windows.into_iter().map(|(_, window)| window).collect()
+    }
+}

@@ -263,6 +263,7 @@ impl<'n> Raw<'n> {
         let threshold = match (right, &measure) {
             (Expr::Number(limit), Some(Measure::Unit(unit))) => format!("{} {limit} {unit}", op.symbol()),
             (Expr::Number(limit), _) => format!("{} {limit}", op.symbol()),
+            (Expr::Learned(_), _) => format!("{} learned", op.symbol()),
             _ => op.symbol().to_string(),
         };
         Some(Level {

@@ -2,7 +2,7 @@
 //!
 //! Intuition: a pipeline that works every second is stuck after a minute, one that works every hour is not.
 //! Formula: for silences max(−ln α / λ, 2 × the longest of the last 1,000 gaps) with λ = 1 / mean gap and
-//! α = 1e-5; for ages 1.5 × the 99.9th percentile of the last 1,000 durations. Rejected: the first alone
+//! α = 1e-5, where a gap beyond the limit counts as one at it; for ages 1.5 × the 99.9th percentile of the last 1,000 durations. Rejected: the first alone
 //! (1,654 false stalls in a million log-normal gaps), the second alone (84). Cost: O(1) an event, O(n) once
 //! something is in flight.
 
@@ -30,6 +30,12 @@ impl Durations {
             self.0.pop_front();
         }
         self.0.push_back(ms.clamp(0, i64::from(u32::MAX)) as u32);
+    }
+
+    /// A gap beyond the limit was none of the usual: it counts as one at the limit, so the limit doubles at most.
+    pub fn add_gap(&mut self, ms: i64) {
+        let limit = self.gap_limit_ms().unwrap_or(f64::INFINITY);
+        self.add(if ms as f64 > limit { limit as i64 } else { ms });
     }
 
     /// The longest gap that is usual, in milliseconds; `None` until enough are known.

@@ -8,7 +8,7 @@ use crate::core::event::{Event, HistogramEvent, Observation, Record, Samples};
 use crate::core::identity::{Directory, Identity, Who};
 use crate::core::limits::{LatePolicy, PANE_MIN};
 use crate::core::pane::{Pane, Sample};
-use crate::core::run::Derived;
+use crate::core::run::{Derived, Moment};
 use crate::core::series::{Place, Unplaced};
 use crate::core::time::Timestamp;
 use crate::core::unit::Unit;
@@ -75,11 +75,13 @@ impl Engine {
             Event::Run(run) if !self.holds(&run.pipeline) => MISPLACED,
             Event::Gate(gate) if !self.holds(&gate.pipeline) => MISPLACED,
             Event::Stage(stage) => self.tracked(stage.time, limit, |engine, derived| {
-                engine.runs.stage(stage, engine.now, engine.limits.abandon_after, derived)
+                let moment = Moment { now: engine.now, interruptions: &engine.interruptions };
+                engine.runs.stage(stage, moment, engine.limits.abandon_after, derived)
             }),
             Event::Run(run) => self.once(&run.pipeline, Kind::Run, run.id.as_deref(), |engine| {
                 engine.tracked(run.time, limit, |engine, derived| {
-                    engine.runs.run(run, engine.now, engine.limits.abandon_after, derived)
+                    let moment = Moment { now: engine.now, interruptions: &engine.interruptions };
+                    engine.runs.run(run, moment, engine.limits.abandon_after, derived)
                 })
             }),
             Event::Gate(gate) => self.once(&gate.pipeline, Kind::Gate, gate.id.as_deref(), |engine| {

@@ -22,6 +22,8 @@ pub enum Expr {
     Past(Box<Past>),
     Correlation(Box<Correlation>),
     Elapsed(Elapsed),
+    /// The limit of an elapsed time that is learned from what is usual, in seconds.
+    Learned(Elapsed),
     InFlight(RunSelector),
     /// Share of the period for which the condition held; `place` numbers it within its rule.
     Sustained {
@@ -326,6 +328,7 @@ impl Expr {
             | Expr::Past(_)
             | Expr::Correlation(_)
             | Expr::Elapsed(_)
+            | Expr::Learned(_)
             | Expr::InFlight(_) => {}
         }
     }

@@ -156,6 +156,7 @@ impl Scope<'_> {
             Expr::Past(past) => self.past(past),
             Expr::Correlation(both) => self.correlation(both),
             Expr::Elapsed(elapsed) => self.elapsed(elapsed),
+            Expr::Learned(elapsed) => self.learned_limit(elapsed),
             Expr::InFlight(selector) => self.sight(selector).map(|sight| match sight {
                 Sight::Busy { in_flight, .. } => in_flight as f64,
                 Sight::Idle | Sight::Lost => 0.0,
@@ -208,8 +209,9 @@ impl Scope<'_> {
     fn compare(&mut self, left: &Expr, op: Comparison, right: &Expr) -> Result<bool, Unknown> {
         self.notes.is_growing = false;
         let (a, b) = (self.value(left), self.value(right));
-        if let (Expr::Elapsed(_), Expr::Number(limit), Ok(value)) = (left, right, a) {
-            self.note_crossing(true, value, Compare { op, limit: *limit });
+        let is_limit = matches!(right, Expr::Number(_) | Expr::Learned(_));
+        if let (Expr::Elapsed(_), true, Ok(value), Ok(limit)) = (left, is_limit, a, b) {
+            self.note_crossing(true, value, Compare { op, limit });
         } else if self.notes.is_growing {
             self.look_again_by(self.at + self.interval);
         }
@@ -289,6 +291,22 @@ impl Scope<'_> {
         self.notes.is_growing = true;
         self.notes.newest = self.notes.newest.max(Some(since));
         Ok(self.interruptions.counted(since, self.at).max(Span::ZERO).secs_f64())
+    }
+
+    /// What is usual at a place; unknown until enough was seen there.
+    fn learned_limit(&self, elapsed: &Elapsed) -> Result<f64, Unknown> {
+        let (Elapsed::Idle(selector) | Elapsed::Age(selector)) = elapsed else {
+            return Err(Unknown::NoBaseline);
+        };
+        let key = self.keys.get(self.key);
+        let stage = if selector.has_stage { key.get("stage").map(|stage| &**stage) } else { None };
+        let pipeline = key.get("pipeline").and_then(|pipeline| self.runs.get(pipeline));
+        let place = pipeline.and_then(|pipeline| pipeline.place(stage)).ok_or(Unknown::NoData)?;
+        let limit = match elapsed {
+            Elapsed::Idle(_) => place.usual_gap_secs(),
+            _ => place.usual_age_secs(),
+        };
+        limit.ok_or(Unknown::NoBaseline)
     }
 
     /// Newest event and oldest run of a place; `None` when nothing is in flight there.

@@ -206,6 +206,7 @@ pub fn describe(expr: &Expr, views: &[super::view::View]) -> String {
         Expr::Elapsed(ast::Elapsed::Idle(_)) => "idle".into(),
         Expr::Elapsed(ast::Elapsed::Age(_)) => "age".into(),
         Expr::Elapsed(ast::Elapsed::Silent { view }) => format!("silent({})", name(*view)),
+        Expr::Learned(_) => "learned limit".into(),
         Expr::InFlight(_) => "in_flight".into(),
         Expr::Sustained { period, .. } => format!("sustained(…, {period})"),
         Expr::Occurrences { period, .. } => format!("occurrences(…, {period})"),

@@ -11,8 +11,10 @@
 mod ledger;
 
 use super::counters::{Outcome, Refusal};
+use super::detect::learned::Durations;
 use super::event::{GateEvent, RunEvent, RunStatus, StageEvent};
 use super::identity::Labels;
+use super::interruption::Interruptions;
 use super::limits::RUNS_PER_PIPELINE_MAX;
 use super::rule::PipelineSpec;
 use super::time::{Span, Timestamp};
@@ -67,6 +69,17 @@ pub struct Place {
     waiting: u32,
     /// The last run in flight was abandoned: nobody knows what goes on here.
     is_lost: bool,
+    /// Times without an event while something was in flight.
+    gaps: Durations,
+    /// How old runs were when they left.
+    ages: Durations,
+}
+
+/// When something happens, and what of the time before it counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    pub now: Timestamp,
+    pub interruptions: &'a Interruptions,
 }
 
 /// What a run function sees of a place.
@@ -93,7 +106,7 @@ impl Tracker {
     pub fn stage(
         &mut self,
         event: &StageEvent,
-        now: Timestamp,
+        moment: Moment<'_>,
         abandon_after: Span,
         derived: &mut Vec<Derived>,
     ) -> Outcome {
@@ -107,6 +120,7 @@ impl Tracker {
             }
             return outcome;
         }
+        let now = moment.now;
         run.last_seen = now;
         let ends_run = !pipeline.has_run_events
             && event.status.is_terminal()
@@ -119,7 +133,7 @@ impl Tracker {
             };
             run.end(event.time, status, &event.pipeline, derived);
         }
-        self.evicted += pipeline.touch(&event.run, Some(&event.stage), now);
+        self.evicted += pipeline.touch(&event.run, Some(&event.stage), moment);
         self.is_dirty = true;
         self.review(&event.pipeline, &event.run, is_new, now, abandon_after);
         outcome
@@ -128,7 +142,7 @@ impl Tracker {
     pub fn run(
         &mut self,
         event: &RunEvent,
-        now: Timestamp,
+        moment: Moment<'_>,
         abandon_after: Span,
         derived: &mut Vec<Derived>,
     ) -> Outcome {
@@ -144,8 +158,9 @@ impl Tracker {
         } else {
             run.first = run.first.min(event.time);
         }
+        let now = moment.now;
         run.last_seen = now;
-        self.evicted += pipeline.touch(&event.run, None, now);
+        self.evicted += pipeline.touch(&event.run, None, moment);
         self.is_dirty = true;
         self.review(&event.pipeline, &event.run, is_new, now, abandon_after);
         Outcome::Recorded
@@ -245,6 +260,11 @@ impl Pipeline {
         self.stages.keys()
     }
 
+    /// The whole pipeline, or one stage.
+    pub fn place(&self, stage: Option<&str>) -> Option<&Place> {
+        stage.map_or(Some(&self.whole), |stage| self.stages.get(stage))
+    }
+
     pub fn stage_place(&self, stage: &str) -> Option<&Place> {
         self.stages.get(stage)
     }
@@ -270,18 +290,16 @@ impl Pipeline {
     }
 
     /// Brings the places up to date with a run that just had an event; finished runs let go for it.
-    fn touch(&mut self, run_id: &Arc<str>, stage: Option<&Arc<str>>, now: Timestamp) -> u64 {
+    fn touch(&mut self, run_id: &Arc<str>, stage: Option<&Arc<str>>, moment: Moment<'_>) -> u64 {
         self.is_dirty = true;
-        self.whole.newest = Some(now);
-        self.whole.is_lost = false;
+        self.whole.hear(moment);
         if let Some(stage) = stage {
-            let place = self.stages.entry(stage.clone()).or_default();
-            place.newest = Some(now);
-            place.is_lost = false;
+            self.stages.entry(stage.clone()).or_default().hear(moment);
         }
+        let now = Some(moment.now);
         let Some(run) = self.runs.get_mut(run_id) else { return 0 };
         let listed = run.ended.is_none().then_some(run.first);
-        self.whole.relist(run_id, &mut run.listed, listed);
+        self.whole.relist(run_id, &mut run.listed, listed, now);
         let is_over = run.ended.is_some();
         if let Some((ended, _)) = run.ended {
             self.finished.insert((ended, run_id.clone()));
@@ -290,7 +308,7 @@ impl Pipeline {
             let Some(place) = self.stages.get_mut(stage) else { continue };
             let (is_active, is_waiting) = if is_over { (false, false) } else { facts.progress() };
             let listed = (is_active || is_waiting).then_some(facts.first);
-            place.relist(run_id, &mut facts.listed, listed);
+            place.relist(run_id, &mut facts.listed, listed, now);
             place.active = place.active + u32::from(is_active) - u32::from(facts.is_active);
             place.waiting = place.waiting + u32::from(is_waiting) - u32::from(facts.is_waiting);
             (facts.is_active, facts.is_waiting) = (is_active, is_waiting);
@@ -306,12 +324,12 @@ impl Pipeline {
             self.finished.remove(&(ended, run_id.clone()));
             return 0;
         }
-        self.whole.relist(run_id, &mut run.listed, None);
+        self.whole.relist(run_id, &mut run.listed, None, None);
         self.whole.is_lost = self.whole.in_flight.is_empty();
         for (stage, facts) in &mut run.stages {
             let Some(place) = self.stages.get_mut(stage) else { continue };
             if facts.listed.is_some() {
-                place.relist(run_id, &mut facts.listed, None);
+                place.relist(run_id, &mut facts.listed, None, None);
                 place.is_lost = place.in_flight.is_empty();
             }
             place.active -= u32::from(facts.is_active);
@@ -354,12 +372,41 @@ impl Place {
         }
     }
 
-    fn relist(&mut self, run: &Arc<str>, listed: &mut Option<Timestamp>, wanted: Option<Timestamp>) {
+    /// Something happened here.
+    fn hear(&mut self, Moment { now, interruptions }: Moment<'_>) {
+        if let (false, Some(newest)) = (self.in_flight.is_empty(), self.newest) {
+            self.gaps.add_gap(interruptions.counted(newest, now).ms());
+        }
+        self.newest = Some(now);
+        self.is_lost = false;
+    }
+
+    /// The longest time without an event that is usual while something is in flight, and the greatest usual
+    /// age, in seconds; `None` until enough is known.
+    pub fn usual_gap_secs(&self) -> Option<f64> {
+        self.gaps.gap_limit_ms().map(|ms| ms / 1e3)
+    }
+
+    pub fn usual_age_secs(&self) -> Option<f64> {
+        self.ages.age_limit_ms().map(|ms| ms / 1e3)
+    }
+
+    /// `now`: when it left, where that was seen.
+    fn relist(
+        &mut self,
+        run: &Arc<str>,
+        listed: &mut Option<Timestamp>,
+        wanted: Option<Timestamp>,
+        now: Option<Timestamp>,
+    ) {
         if *listed == wanted {
             return;
         }
         if let Some(first) = listed.take() {
             self.in_flight.remove(&(first, run.clone()));
+            if let (None, Some(now)) = (wanted, now) {
+                self.ages.add((now - first).ms());
+            }
         }
         if let Some(first) = wanted {
             self.in_flight.insert((first, run.clone()));

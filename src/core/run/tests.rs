@@ -19,7 +19,7 @@ fn stage(run: &str, stage: &str, status: StageStatus, secs: i64) -> StageEvent {
 fn feed(events: &[StageEvent]) -> (Tracker, Vec<(String, f64, i64)>) {
     let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
     for event in events {
-        tracker.stage(event, event.time, Span::from_hours(24), &mut derived);
+        tracker.stage(event, moment(event.time), Span::from_hours(24), &mut derived);
     }
     let mut values: Vec<_> = derived
         .iter()
@@ -70,7 +70,12 @@ fn repeats_change_nothing_and_a_second_outcome_is_a_conflict() {
     use StageStatus::*;
     let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
     let mut send = |status, secs| {
-        tracker.stage(&stage("r", "build", status, secs), at(secs), Span::from_hours(24), &mut derived)
+        tracker.stage(
+            &stage("r", "build", status, secs),
+            moment(at(secs)),
+            Span::from_hours(24),
+            &mut derived,
+        )
     };
     assert_eq!(send(Started, 0), Outcome::Recorded);
     assert_eq!(send(Started, 3), Outcome::Duplicate);
@@ -98,9 +103,14 @@ fn the_last_declared_stage_ends_a_run_without_run_events() {
     let spec = PipelineSpec { stages: vec!["build".into(), "deploy".into()] };
     tracker.declare(&[("p".into(), spec)].into());
     for (name, status, secs) in [("build", StageStatus::Started, 0), ("deploy", StageStatus::Succeeded, 9)] {
-        tracker.stage(&stage("r", name, status, secs), at(secs), Span::from_hours(24), &mut derived);
+        tracker.stage(&stage("r", name, status, secs), moment(at(secs)), Span::from_hours(24), &mut derived);
     }
     let names: Vec<_> = derived.iter().map(|d| (d.name, d.value)).collect();
     assert_eq!(names, [("run_duration_seconds", 9.0), ("cards_processed", 1.0)]);
     assert_eq!(tracker.get("p").and_then(|p| p.sight(None)), Some(Sight::Idle));
+}
+
+fn moment(now: Timestamp) -> Moment<'static> {
+    static NONE: std::sync::LazyLock<Interruptions> = std::sync::LazyLock::new(Interruptions::default);
+    Moment { now, interruptions: &NONE }
 }

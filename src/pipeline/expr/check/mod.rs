@@ -11,7 +11,7 @@ mod typed;
 use super::parse::{Arg, Logic, MatcherTerm, Term, TermKind};
 use super::{ExprError, Spot};
 use crate::core::escalation::Escalation;
-use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Expr, Side};
+use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Elapsed, Expr, Side};
 use crate::core::selector::Selector;
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
@@ -89,6 +89,9 @@ impl Checker {
             _ => (Side::Above, Side::Below),
         };
         let a = self.value(left, left_side)?;
+        if is_learned(right) {
+            return learned(op, a, left);
+        }
         let b = self.value(right, right_side)?;
         let keys = a.keys.clone().meet(b.keys.clone(), left.at.to(right.at))?;
         if keys == Keys::Any {
@@ -205,6 +208,24 @@ pub(super) fn only_matchers<'a>(args: &'a [Arg], name: &str) -> Check<Vec<&'a Ma
             }
         })
         .collect()
+}
+
+/// The word `learned` where a limit would stand.
+fn is_learned(term: &Term) -> bool {
+    matches!(&term.kind, TermKind::Selector(word)
+        if word.name.as_deref() == Some("learned") && word.window.is_none() && word.matchers.is_empty())
+}
+
+/// `idle(…) > learned`: the limit follows from what is usual there.
+fn learned(op: Comparison, left: Typed, term: &Term) -> Check<(Cond, Keys)> {
+    match left.expr {
+        Expr::Elapsed(elapsed @ (Elapsed::Idle(_) | Elapsed::Age(_))) if op == Comparison::Greater => {
+            let right = Expr::Learned(elapsed.clone());
+            Ok((Cond::Compare { left: Expr::Elapsed(elapsed), op, right }, left.keys))
+        }
+        _ => Err(ExprError::new(term.at, "only `idle(…)` and `age(…)` have a learned limit")
+            .hint("write `idle(pipeline=\"p\") > learned`")),
+    }
 }
 
 #[cfg(test)]

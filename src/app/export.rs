@@ -23,8 +23,15 @@ const ROOT: &str = "sg.v1";
 const RECORDS: usize = 4_096;
 
 pub fn run(args: &ExportArgs) -> Result<u8> {
-    let (from, to) = (instant(args.from.as_deref())?, instant(args.to.as_deref())?);
     let mut out = BufWriter::new(std::io::stdout().lock());
+    write(args, &mut out)?;
+    out.flush()?;
+    Ok(FINE)
+}
+
+/// Writes the log somewhere.
+pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
+    let (from, to) = (instant(args.from.as_deref())?, instant(args.to.as_deref())?);
     // What is not there, or was not asked for, is said: windows over it are not whole.
     let mut written: BTreeMap<Option<u32>, u64> = BTreeMap::new();
     let mut write = |partition: Option<OfPartition>, record: &Logged, is_poison: bool| -> Result<()> {
@@ -46,11 +53,9 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         Ok(())
     };
     match &args.nats {
-        Some(url) => from_nats(url, &mut write)?,
-        None => from_data_dir(args, &mut write)?,
+        Some(url) => from_nats(url, &mut write),
+        None => from_data_dir(args, &mut write),
     }
-    out.flush()?;
-    Ok(FINE)
 }
 
 /// Takes a record on its way out, with its partition where there are several, and whether it was left

@@ -1,9 +1,11 @@
 //! Composition roots: each command builds what it needs out of the other rooms.
 
 pub mod asking;
+pub mod backtest;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod convert;
 pub mod demo;
 pub mod explain;
 pub mod export;
@@ -44,6 +46,8 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Publish(args) => publish::run(&args),
         Command::Alerts { command } => remote::alerts(&command),
         Command::Rules { command } => remote::rules(&command),
+        Command::Backtest(args) => backtest::run(&args),
+        Command::Convert { command } => convert::run(&command),
         Command::Silence { command } => asking::silence(&command),
         Command::Maintenance { command } => asking::maintenance(&command),
         Command::Nats { command: cli::NatsCommand::Mapping { partitions, root } } => {

@@ -45,7 +45,7 @@ pub fn rules(command: &RulesCommand) -> Result<u8> {
     match command {
         RulesCommand::List { url, output } => {
             let found = get(url, "/api/v1/rules")?;
-            print(output, &found["rules"], &["id", "levels", "expr"]);
+            print(output, &found["rules"], &["id", "keys", "levels", "expr"]);
             for remark in found["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 eprintln!("{remark}");
             }

@@ -83,6 +83,7 @@ fn replay_one(
         windows: wanted.windows.as_deref().map(output).transpose()?,
         alerts: wanted.alerts.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
         records: wanted.records.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
+        shadows: None,
         refused: Some(Box::new(reporter(args.verbose))),
         progress: (std::io::stderr().is_terminal() && !args.json).then(|| progress(Instant::now())),
     };

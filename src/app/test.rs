@@ -1,52 +1,171 @@
 //! `streamgauge test`: the test cases beside the rules, in the engine, on a virtual clock.
 
 use super::cli::TestArgs;
-use super::{FAILED, FINE};
+use super::{BadConfig, FAILED, FINE};
 use crate::core::alert::Transition;
-use crate::core::alert::transition::State;
-use crate::core::event::{Body, Record};
+use crate::core::event::{Ack, Body, Control, Record};
 use crate::core::identity::Directory;
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use crate::core::{Effects, Engine, Timestamp};
-use crate::pipeline::load_dir;
-use crate::pipeline::test_case::{Expectation, ExpectedState, TestCase};
+use crate::pipeline::prometheus::suite::{self, Case, Suite};
+use crate::pipeline::test_case::{Alert, Input, START, Said, TestCase, rule_of, transition};
+use crate::pipeline::{load_dir, load_files};
 use crate::wire::event::{Decoded, Decoder};
 use anyhow::Result;
+use std::path::Path;
+use std::time::Instant;
 
 pub fn run(args: &TestArgs) -> Result<u8> {
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed) = (0u32, 0u32);
     for path in super::check::paths(&args.paths) {
+        if let Some(source) = suite_at(&path) {
+            let (good, bad) = run_suite(&path, &source)?;
+            (passed, failed) = (passed + good, failed + bad);
+            continue;
+        }
         let rules = super::check::load(&path)?;
         for test in load_dir(&path)?.tests {
+            let begun = Instant::now();
             let wrong = run_case(&rules, &test);
-            if wrong.is_empty() {
-                passed += 1;
-                println!("ok    {}:{} {}", test.file, test.line, test.name);
-            } else {
-                failed += 1;
-                println!("FAIL  {}:{} {}", test.file, test.line, test.name);
-                wrong.iter().for_each(|line| println!("      {line}"));
-            }
+            report(&test.file, test.line, &test.name, begun, &wrong);
+            *(if wrong.is_empty() { &mut passed } else { &mut failed }) += 1;
         }
     }
     println!("{passed} passed, {failed} failed");
     Ok(if failed > 0 { FAILED } else { FINE })
 }
 
+/// The text of a file of promtool's tests.
+fn suite_at(path: &Path) -> Option<String> {
+    let source = path.is_file().then(|| std::fs::read_to_string(path).ok())??;
+    suite::is_suite(&source).then_some(source)
+}
+
+/// Runs promtool's tests; how many passed and failed.
+fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
+    let beside = path.parent().unwrap_or(Path::new("."));
+    let read = |name: &str| {
+        let path = beside.join(name);
+        std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let wrong = |error: String| BadConfig(format!("{}: {error}", path.display()));
+    let suite = suite::read(source, read).map_err(wrong)?;
+    let loaded = load_files(vec![("converted".into(), suite.converted.yaml())]);
+    let rules = loaded.rules.ok_or_else(|| wrong("the converted rules do not load".into()))?;
+    for (name, reason) in &suite.converted.left_out {
+        println!("left out  {name}: {reason}");
+    }
+    if suite.skipped > 0 {
+        println!("skipped   {} promql_expr_test: expressions are not evaluated by themselves", suite.skipped);
+    }
+    let (mut passed, mut failed) = (0, 0);
+    for case in &suite.cases {
+        let begun = Instant::now();
+        let wrong = run_suite_case(&rules, &suite, case);
+        report(&path.display().to_string(), case.line, &case.name, begun, &wrong);
+        *(if wrong.is_empty() { &mut passed } else { &mut failed }) += 1;
+    }
+    Ok((passed, failed))
+}
+
+fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
+    let mut bench = Bench::new(rules);
+    let (mut wrong, mut inputs) = (Vec::new(), case.inputs.iter().peekable());
+    for check in &case.checks {
+        while let Some((at, input)) = inputs.next_if(|(at, _)| *at < check.at) {
+            wrong.extend(bench.take(*at, input));
+        }
+        bench.advance(check.at);
+        wrong.extend(check.compare(&suite.converted, &bench.active()));
+    }
+    wrong
+}
+
+fn report(file: &str, line: usize, name: &str, begun: Instant, wrong: &[String]) {
+    let took = begun.elapsed().as_millis();
+    let verdict = if wrong.is_empty() { "ok  " } else { "FAIL" };
+    println!("{verdict}  {file}:{line} {name} ({took} ms)");
+    wrong.iter().for_each(|line| println!("      {line}"));
+}
+
 /// Runs one test case; what was not as expected.
 pub fn run_case(rules: &RuleSet, test: &TestCase) -> Vec<String> {
     let mut bench = Bench::new(rules);
     let mut wrong = Vec::new();
-    let mut events = test.events.iter().peekable();
+    let mut inputs = test.inputs.iter().peekable();
     for expectation in &test.expectations {
-        while let Some((at, event)) = events.next_if(|(at, _)| *at < expectation.at) {
-            wrong.extend(bench.send(*at, &event.to_string()));
+        while let Some((at, input)) = inputs.next_if(|(at, _)| *at < expectation.at) {
+            wrong.extend(bench.take(*at, input));
         }
         bench.advance(expectation.at);
-        wrong.extend(compare(expectation, &bench.engine.active_alerts()));
+        wrong.extend(expectation.compare(&bench.active()));
+    }
+    for (at, input) in inputs {
+        wrong.extend(bench.take(*at, input));
+    }
+    bench.advance(test.until);
+    if let Some(expected) = &test.transitions {
+        wrong.extend(compare_transitions(expected, &bench.told));
+    }
+    if bench.refused.len() != test.refused {
+        let head = format!(
+            "{} events were refused, not {} (`refused: N` says how many)",
+            bench.refused.len(),
+            test.refused
+        );
+        wrong.push(head);
+        wrong.extend(bench.refused.iter().take(REFUSED_SHOWN).map(|line| format!("  {line}")));
     }
     wrong
+}
+
+/// Refused events that are shown one by one.
+const REFUSED_SHOWN: usize = 10;
+
+/// All transitions of the rules that are named, as a difference of lines.
+fn compare_transitions(expected: &[String], told: &[Transition]) -> Vec<String> {
+    let tidy = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let expected: Vec<String> = expected.iter().map(tidy).collect();
+    let named: Vec<&str> = expected.iter().filter_map(|line| rule_of(line)).collect();
+    // An empty list is about all rules: nothing is told.
+    let is_named = |one: &&Transition| named.is_empty() || named.contains(&&*one.rule);
+    let found: Vec<String> = told.iter().filter(is_named).map(transition).collect();
+    if expected == found {
+        return Vec::new();
+    }
+    let head = "the transitions differ (- expected, + found):".to_string();
+    [head]
+        .into_iter()
+        .chain(difference(&expected, &found).into_iter().map(|line| format!("  {line}")))
+        .collect()
+}
+
+/// Lines of both in order: common ones with a blank, the others with `-` or `+` (longest common subsequence).
+fn difference(a: &[String], b: &[String]) -> Vec<String> {
+    let mut common = vec![vec![0u32; b.len() + 1]; a.len() + 1];
+    for (i, left) in a.iter().enumerate().rev() {
+        for (j, right) in b.iter().enumerate().rev() {
+            common[i][j] = match left == right {
+                true => common[i + 1][j + 1] + 1,
+                false => common[i + 1][j].max(common[i][j + 1]),
+            };
+        }
+    }
+    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            lines.push(format!("  {}", a[i]));
+            (i, j) = (i + 1, j + 1);
+        } else if j == b.len() || i < a.len() && common[i + 1][j] >= common[i][j + 1] {
+            lines.push(format!("- {}", a[i]));
+            i += 1;
+        } else {
+            lines.push(format!("+ {}", b[j]));
+            j += 1;
+        }
+    }
+    lines
 }
 
 /// An engine on a virtual clock, with an owner that ticks in time.
@@ -56,22 +175,78 @@ struct Bench {
     directory: Directory,
     effects: Effects,
     seq: u64,
+    /// Everything that was told so far.
+    told: Vec<Transition>,
+    refused: Vec<String>,
 }
 
 impl Bench {
     fn new(rules: &RuleSet) -> Bench {
         let (mut engine, mut effects) = (Engine::new(Limits::default()), Effects::default());
         engine.load(rules.clone(), &mut effects);
-        Bench { engine, decoder: Decoder::new(0), directory: Directory::default(), effects, seq: 0 }
+        let (decoder, directory) = (Decoder::new(0), Directory::default());
+        let mut bench =
+            Bench { engine, decoder, directory, effects, seq: 0, told: Vec::new(), refused: Vec::new() };
+        bench.handle(START, Body::Tick);
+        bench
     }
 
-    fn send(&mut self, at: Timestamp, event: &str) -> Option<String> {
+    /// Takes something in at its time; what is wrong with it.
+    fn take(&mut self, at: Timestamp, input: &Input) -> Option<String> {
         self.advance(at);
+        match input {
+            Input::Event(event) => {
+                self.send(at, &event.to_string());
+                None
+            }
+            Input::Said(said) => match self.control(said) {
+                Ok(control) => {
+                    self.handle(at, Body::Control(&control));
+                    None
+                }
+                Err(wrong) => Some(format!("at {}: {wrong}", at - START)),
+            },
+        }
+    }
+
+    fn control(&mut self, said: &Said) -> Result<Control, String> {
+        Ok(match said {
+            Said::Ack { of, why, until, accept } => {
+                let (alert, by) = (self.alert(of)?, of.by.clone());
+                Control::Ack(Ack { alert, by, why: why.clone(), until: *until, accept: *accept })
+            }
+            Said::Unack(of) => Control::Unack { alert: self.alert(of)?, by: of.by.clone() },
+            Said::Silence(silence) => Control::Silence(silence.clone()),
+            Said::Unsilence(id) => Control::Unsilence { id: id.clone(), by: "test".into() },
+            Said::Maintenance(maintenance) => Control::Maintenance(maintenance.clone()),
+            Said::EndMaintenance(id) => Control::EndMaintenance { id: id.clone(), by: "test".into() },
+        })
+    }
+
+    /// All active alerts, those of shadows too.
+    fn active(&mut self) -> Vec<Transition> {
+        let mut all = self.engine.active_alerts();
+        all.extend(self.engine.active_shadows());
+        all
+    }
+
+    fn alert(&mut self, of: &Alert) -> Result<String, String> {
+        let is_key = |alert: &Transition| {
+            of.key.iter().all(|(label, value)| alert.key.get(label).is_some_and(|v| **v == **value))
+        };
+        let active = self.active();
+        let found = active.into_iter().find(|alert| *alert.rule == *of.rule && is_key(alert));
+        found.map(|alert| alert.id).ok_or_else(|| format!("no alert of `{}` is active then", of.rule))
+    }
+
+    fn send(&mut self, at: Timestamp, event: &str) {
         let mut decoded = Decoded::default();
         self.decoder.json_one(0, event.as_bytes(), &mut decoded);
         self.directory.learn(0, self.decoder.take_found());
         self.handle(at, Body::Events(&decoded.events));
-        decoded.bad.first().map(|bad| format!("{at}: event refused, {}: {}", bad.reason.name(), bad.message))
+        let bad = decoded.bad.iter();
+        self.refused
+            .extend(bad.map(|bad| format!("at {}: {}: {}", at - START, bad.reason.name(), bad.message)));
     }
 
     /// Ticks at each wake-up up to `at`, as a live owner would.
@@ -79,7 +254,7 @@ impl Bench {
         while let Some(wake) = self.engine.next_wake().filter(|wake| *wake < at) {
             self.handle(wake, Body::Tick);
         }
-        if self.seq > 0 {
+        if at > self.engine.now() {
             self.handle(at, Body::Tick);
         }
     }
@@ -88,46 +263,23 @@ impl Bench {
         self.seq += 1;
         let record = Record { seq: self.seq, stamp, limit: None, bad: &[], body };
         self.engine.handle(&record, &self.directory, &mut self.effects);
+        let refused = self.effects.refused.iter();
+        let refused =
+            refused.map(|one| format!("at {}: {} (of time {})", stamp - START, one.reason.name(), one.time));
+        self.refused.extend(refused);
+        self.told.append(&mut self.effects.transitions);
+        self.told.append(&mut self.effects.shadows);
         self.effects.clear();
     }
 }
 
-fn compare(expected: &Expectation, alerts: &[Transition]) -> Option<String> {
-    let is_meant = |alert: &&Transition| {
-        *alert.rule == *expected.rule
-            && expected.key.iter().all(|(label, value)| alert.key.get(label).is_some_and(|v| **v == **value))
-    };
-    let found: Vec<&Transition> = alerts.iter().filter(is_meant).collect();
-    let describe = |alert: &Transition| {
-        format!(
-            "{:?} {} of {}",
-            alert.state,
-            alert.severity.name(),
-            serde_json::to_string(&alert.key).unwrap_or_default()
-        )
-        .to_lowercase()
-    };
-    let is_as_expected = match expected.state {
-        None => found.is_empty(),
-        Some(state) => found.iter().any(|alert| {
-            let is_pending = alert.state == State::Pending;
-            (state == ExpectedState::Pending) == is_pending
-                && expected.severity.is_none_or(|severity| severity == alert.severity)
-        }),
-    };
-    let shown: Vec<String> = found.into_iter().map(describe).collect();
-    let shown = if shown.is_empty() { "no alert".to_string() } else { shown.join(", ") };
-    let wanted = match expected.state {
-        None => "no alert".to_string(),
-        Some(state) => {
-            let severity = expected.severity.map_or("", |severity| severity.name());
-            format!("{state:?} {severity}").to_lowercase()
-        }
-    };
-    (!is_as_expected).then(|| {
-        format!(
-            "line {}: at {} rule {}: expected {wanted}, found {shown}",
-            expected.line, expected.at, expected.rule
-        )
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_shows_what_is_missing_and_what_is_too_much() {
+        let lines = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
+        assert_eq!(difference(&lines("a b d"), &lines("a c d e")), ["  a", "- b", "+ c", "  d", "+ e"]);
+    }
 }

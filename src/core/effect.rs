@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct Effects {
     pub windows: Vec<WindowEffect>,
     pub transitions: Vec<Transition>,
+    /// Those of `shadow: true` rules.
+    pub shadows: Vec<Transition>,
     /// For the rules that span partitions.
     pub partials: Vec<Partials>,
     /// Values of `record:` series, for whoever asked to see them.
@@ -73,6 +75,7 @@ impl Effects {
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
             && self.transitions.is_empty()
+            && self.shadows.is_empty()
             && self.partials.is_empty()
             && self.recorded.is_empty()
             && self.refused.is_empty()
@@ -82,6 +85,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.windows.clear();
         self.transitions.clear();
+        self.shadows.clear();
         self.partials.clear();
         self.recorded.clear();
         self.refused.clear();

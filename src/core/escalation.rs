@@ -1,9 +1,12 @@
 //! Escalation: who is told next when nobody takes care.
 //!
 //! Intuition: a list of steps, each so long after the alert began to fire; the clock stops while somebody
-//! has it. Invariant: steps are taken in order, none twice; steps that are overdue together are one.
+//! has it. A step may be for some times of the day only: outside of them it waits, and later ones pass it by.
+//! The last one may be taken again and again. Invariant: the number of steps taken only grows; steps that are
+//! overdue together are one. Rejected: a clock for each step (an outage would set them all off together).
 
-use super::time::Span;
+use super::calendar::{Interval, Plan};
+use super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -22,22 +25,69 @@ pub struct Step {
     pub notify: Vec<Arc<str>>,
     /// Whom it is handed to, in words.
     pub escalate_to: Option<Arc<str>>,
+    /// Times of the day at which it is taken; empty: always.
+    #[serde(default)]
+    pub when: Vec<Interval>,
+    /// The last step: taken again this often.
+    #[serde(default)]
+    pub repeat: Option<Span>,
+}
+
+/// How often the last step was due again.
+fn repeats(last: &Step, elapsed: Span) -> usize {
+    last.repeat.map_or(0, |every| ((elapsed - last.after).ms() / every.ms().max(1)).max(0) as usize)
+}
+
+/// How late a step may be taken before people are told that it was.
+const LATE_MAX: Span = Span::from_mins(1);
+
+impl Step {
+    fn holds(&self, at: Timestamp) -> bool {
+        self.when.is_empty() || self.plan().at(at).is_in_force
+    }
+
+    /// Time until its time of the day may have come.
+    fn waits(&self, at: Timestamp) -> Span {
+        self.plan().at(at).until.map_or(Span::from_mins(1), |until| until - at)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::Intervals(self.when.clone())
+    }
 }
 
 impl Escalation {
-    /// How many steps are due after so long.
-    pub fn due(&self, elapsed: Span) -> usize {
-        self.steps.iter().take_while(|step| step.after <= elapsed).count()
+    /// How many steps are taken at `at`, so long after the alert began; `taken`: how many were.
+    pub fn due(&self, elapsed: Span, at: Timestamp, taken: usize) -> usize {
+        let is_due = |step: &Step| step.after <= elapsed && step.holds(at);
+        let due = self.steps.iter().rposition(is_due).map_or(0, |place| place + 1).max(taken);
+        let all = self.steps.len();
+        match self.steps.last() {
+            Some(last) if due >= all && is_due(last) => due.max(all + repeats(last, elapsed)),
+            _ => due,
+        }
     }
 
-    /// Time until the step after these is due.
-    pub fn next(&self, taken: usize, elapsed: Span) -> Option<Span> {
-        self.steps.get(taken).map(|step| step.after - elapsed)
+    /// Time until another one may be due.
+    pub fn next(&self, taken: usize, elapsed: Span, at: Timestamp) -> Option<Span> {
+        let wait = |step: &Step, after: Span| if after > elapsed { after - elapsed } else { step.waits(at) };
+        if let Some(later) = self.steps.get(taken..).filter(|later| !later.is_empty()) {
+            return later.iter().map(|step| wait(step, step.after)).min();
+        }
+        let last = self.steps.last()?;
+        let again = last.repeat? * (taken - self.steps.len() + 1) as i64;
+        Some(wait(last, last.after + again))
+    }
+
+    /// How much too late the step after `taken` is taken now, if that is worth telling.
+    pub fn overdue(&self, taken: usize, elapsed: Span) -> Option<Span> {
+        let step = self.steps.get(taken).filter(|step| step.when.is_empty())?;
+        Some(elapsed - step.after).filter(|late| *late > LATE_MAX)
     }
 
     /// The step that is in force when so many are taken.
     pub fn current(&self, taken: usize) -> Option<&Step> {
-        self.steps.get(taken.checked_sub(1)?)
+        self.steps.get(taken.min(self.steps.len()).checked_sub(1)?)
     }
 }
 
@@ -45,13 +95,47 @@ impl Escalation {
 mod tests {
     use super::*;
 
+    fn step(mins: i64) -> Step {
+        let (notify, escalate_to) = (Vec::new(), None);
+        Step { after: Span::from_mins(mins), notify, escalate_to, when: Vec::new(), repeat: None }
+    }
+
+    const NOON: Timestamp = Timestamp::clamped(1_793_534_400_000); // 2026-11-01T12:00:00Z
+
     #[test]
     fn steps_are_due_one_after_the_other() {
-        let step = |mins| Step { after: Span::from_mins(mins), notify: Vec::new(), escalate_to: None };
         let policy = Escalation { name: "p".into(), steps: vec![step(0), step(15), step(30)] };
-        assert_eq!([0, 14, 15, 45].map(|mins| policy.due(Span::from_mins(mins))), [1, 1, 2, 3]);
-        assert_eq!(policy.next(1, Span::from_mins(5)), Some(Span::from_mins(10)));
-        assert_eq!((policy.next(3, Span::ZERO), policy.current(0)), (None, None));
+        assert_eq!([0, 14, 15, 45].map(|mins| policy.due(Span::from_mins(mins), NOON, 0)), [1, 1, 2, 3]);
+        assert_eq!(policy.next(1, Span::from_mins(5), NOON), Some(Span::from_mins(10)));
+        assert_eq!((policy.next(3, Span::ZERO, NOON), policy.current(0)), (None, None));
         assert_eq!(policy.current(2).map(|step| step.after), Some(Span::from_mins(15)));
+        assert_eq!(policy.overdue(1, Span::from_mins(15)), None);
+        assert_eq!(policy.overdue(1, Span::from_mins(40)), Some(Span::from_mins(25)));
+    }
+
+    #[test]
+    fn a_step_waits_for_its_time_of_the_day_and_later_ones_pass_it_by() {
+        let evening = Interval { times: vec![(13 * 60, 14 * 60)], ..Interval::default() };
+        let steps = vec![step(0), Step { when: vec![evening], ..step(5) }, step(120)];
+        let policy = Escalation { name: "p".into(), steps };
+        let mins = Span::from_mins;
+        assert_eq!(policy.due(mins(10), NOON + mins(10), 1), 1);
+        assert_eq!(policy.next(1, mins(10), NOON + mins(10)), Some(mins(1)));
+        assert_eq!(policy.due(mins(60), NOON + mins(60), 1), 2);
+        assert_eq!(policy.due(mins(125), NOON + mins(125), 1), 3);
+        assert_eq!(policy.due(mins(125), NOON + mins(65), 3), 3, "it only grows");
+    }
+
+    #[test]
+    fn the_last_step_is_taken_again() {
+        let last = Step { repeat: Some(Span::from_mins(20)), ..step(10) };
+        let policy = Escalation { name: "p".into(), steps: vec![step(0), last] };
+        assert_eq!(
+            [9, 10, 29, 30, 51].map(|mins| policy.due(Span::from_mins(mins), NOON, 1)),
+            [1, 2, 2, 3, 4]
+        );
+        assert_eq!(policy.next(2, Span::from_mins(10), NOON), Some(Span::from_mins(20)));
+        assert_eq!(policy.next(3, Span::from_mins(30), NOON), Some(Span::from_mins(20)));
+        assert_eq!(policy.current(7).map(|step| step.after), Some(Span::from_mins(10)));
     }
 }

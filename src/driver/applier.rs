@@ -216,6 +216,7 @@ impl Applier {
         let mut effects = std::mem::take(&mut self.effects);
         if self.losing.is_some() {
             effects.transitions.clear();
+            effects.shadows.clear();
             effects.partials.clear();
         }
         for partials in &effects.partials {
@@ -223,7 +224,46 @@ impl Applier {
             let (number, bytes) = (self.numbered.parcels, partial::encode(partials));
             self.pending.parcels.push(Parcel { number, bytes });
         }
-        for window in &effects.windows {
+        self.gather_windows(&effects.windows, store)?;
+        for transition in &effects.transitions {
+            self.numbered.alerts += 1;
+            let actions = transition.actions.iter().map(|action| {
+                self.numbered.actions += 1;
+                (self.numbered.actions, action.clone())
+            });
+            let actions = actions.collect();
+            self.pending.transitions.push(Numbered {
+                actions,
+                number: self.numbered.alerts,
+                severity: transition.severity_highest,
+                rule: transition.rule.clone(),
+                json: alert::line(transition),
+            });
+        }
+        for shadow in &effects.shadows {
+            self.numbered.shadows += 1;
+            self.pending.shadows.push(Numbered {
+                actions: Vec::new(),
+                number: self.numbered.shadows,
+                severity: shadow.severity_highest,
+                rule: shadow.rule.clone(),
+                json: alert::line(shadow),
+            });
+        }
+        self.published.extend(effects.transitions);
+        let now = self.engine.now();
+        let dead = |refused: &Refused| DeadEvent {
+            seq: refused.seq,
+            index: place_among(bad, refused.index),
+            reason: refused.reason,
+            message: format!("event time {} at log time {now}", refused.time),
+        };
+        self.pending.dead.extend(effects.refused.iter().map(dead));
+        Ok(())
+    }
+
+    fn gather_windows(&mut self, windows: &[WindowEffect], store: &impl Store) -> Result<(), PortError> {
+        for window in windows {
             match window {
                 WindowEffect::Sealed(sealed) => {
                     self.catalogue(&sealed.key);
@@ -252,30 +292,6 @@ impl Applier {
                 }
             }
         }
-        for transition in &effects.transitions {
-            self.numbered.alerts += 1;
-            let actions = transition.actions.iter().map(|action| {
-                self.numbered.actions += 1;
-                (self.numbered.actions, action.clone())
-            });
-            let actions = actions.collect();
-            self.pending.transitions.push(Numbered {
-                actions,
-                number: self.numbered.alerts,
-                severity: transition.severity_highest,
-                rule: transition.rule.clone(),
-                json: alert::line(transition),
-            });
-        }
-        self.published.extend(effects.transitions);
-        let now = self.engine.now();
-        let dead = |refused: &Refused| DeadEvent {
-            seq: refused.seq,
-            index: place_among(bad, refused.index),
-            reason: refused.reason,
-            message: format!("event time {} at log time {now}", refused.time),
-        };
-        self.pending.dead.extend(effects.refused.iter().map(dead));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod applier;
+pub mod backtest;
 pub mod book;
 mod care;
 pub mod continuity;

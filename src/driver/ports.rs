@@ -91,12 +91,13 @@ pub struct Parcel {
     pub bytes: Vec<u8>,
 }
 
-/// Numbers of the newest transition, action, and message to the aggregate; 0 before the first.
+/// Numbers of the newest transition, action, shadow, and message to the aggregate; 0 before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Numbers {
     pub alerts: u64,
     pub actions: u64,
     pub parcels: u64,
+    pub shadows: u64,
 }
 
 impl Numbers {
@@ -105,6 +106,7 @@ impl Numbers {
             alerts: self.alerts.max(other.alerts),
             actions: self.actions.max(other.actions),
             parcels: self.parcels.max(other.parcels),
+            shadows: self.shadows.max(other.shadows),
         }
     }
 }
@@ -158,6 +160,8 @@ pub struct Commit {
     pub numbered: Numbers,
     /// Messages to the aggregate, in the order of their numbers.
     pub parcels: Vec<Parcel>,
+    /// Transitions of `shadow: true` rules, in the order of their numbers.
+    pub shadows: Vec<Numbered>,
     /// Transitions and parcels up to these numbers are published: they need not be kept for that any
     /// more. Actions go with their transitions.
     pub published: Numbers,
@@ -222,6 +226,8 @@ pub struct Checkpoint {
     pub outbox: Vec<Numbered>,
     /// Messages to the aggregate that may not be published yet, in order.
     pub parcels: Vec<Parcel>,
+    /// Shadows that may not be published yet, in order.
+    pub shadows: Vec<Numbered>,
     /// Which log `applied` counts in.
     pub anchor: Anchor,
     /// Alerts of an earlier owner are still to be ended as lost.
@@ -381,6 +387,8 @@ pub trait Board {
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
     /// Puts messages to the aggregate in their places, one after the other; how many of them are there now.
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError>;
+    /// Puts shadows in their places; how many of them are there now.
+    fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError>;
     /// Number and text of what was told last beside the log, under this rule about this partition.
     fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
     /// Tells something that does not follow from the log. One attempt.

@@ -42,6 +42,8 @@ pub struct Outputs<'a> {
     pub windows: Option<Box<dyn Write + Send + 'a>>,
     pub alerts: Option<Box<dyn Write + 'a>>,
     pub records: Option<Box<dyn Write + 'a>>,
+    /// Transitions of `shadow: true` rules.
+    pub shadows: Option<Box<dyn Write + 'a>>,
     /// Told of each refused line: its number and what was wrong.
     pub refused: Option<Box<dyn FnMut(u64, &BadEvent) + 'a>>,
     /// Told now and then how far it is.
@@ -70,6 +72,8 @@ pub struct Summary {
     pub windows: u64,
     pub alerts: u64,
     pub records: u64,
+    /// When the first record came.
+    pub begun: Option<Timestamp>,
     pub engine: Engine,
 }
 
@@ -122,6 +126,7 @@ struct Replay<'s, 'a> {
     until: Option<Timestamp>,
     stop_at: Timestamp,
     log_rules: bool,
+    begun: Option<Timestamp>,
     lines: u64,
     bad: Vec<Refusal>,
     stamped: Vec<Stamped>,
@@ -146,6 +151,11 @@ impl Outlets<'_, '_> {
         if let Some(alerts) = &mut self.outputs.alerts {
             for transition in &effects.transitions {
                 writeln!(alerts, "{}", alert::line(transition)).map_err(ReplayError::Output)?;
+            }
+        }
+        if let Some(shadows) = &mut self.outputs.shadows {
+            for transition in &effects.shadows {
+                writeln!(shadows, "{}", alert::line(transition)).map_err(ReplayError::Output)?;
             }
         }
         if let Some(records) = &mut self.outputs.records {
@@ -184,6 +194,7 @@ impl<'s, 'a> Replay<'s, 'a> {
             until: options.until,
             stop_at: options.stop_at.unwrap_or(Timestamp::MAX),
             log_rules: options.log_rules,
+            begun: None,
             lines: 0,
             bad: Vec::new(),
             stamped: Vec::new(),
@@ -243,6 +254,7 @@ impl<'s, 'a> Replay<'s, 'a> {
         if stamp > self.stop_at {
             return Ok(());
         }
+        self.begun.get_or_insert(stamp);
         self.bad.clear();
         let body = match &line.content {
             Content::One(event) => Body::Events(std::slice::from_ref(event)),
@@ -296,7 +308,7 @@ impl<'s, 'a> Replay<'s, 'a> {
         }
         self.tell(Some(1.0));
         let [windows, alerts, records] = self.outlets.counts;
-        Ok(Summary { lines: self.lines, windows, alerts, records, engine: self.engine })
+        Ok(Summary { lines: self.lines, windows, alerts, records, begun: self.begun, engine: self.engine })
     }
 }
 

@@ -226,6 +226,9 @@ mod tests {
     struct Wall(Vec<Aside>);
 
     impl Board for Wall {
+        fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
+            Ok(shadows.len())
+        }
         fn newest(&mut self) -> Result<Numbers, PortError> {
             Ok(Numbers::default())
         }

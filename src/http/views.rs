@@ -189,13 +189,19 @@ impl WindowQuery {
 pub struct AlertQuery {
     state: Option<String>,
     rule: Option<String>,
+    /// Those of `shadow: true` rules instead.
+    #[serde(default)]
+    shadow: bool,
 }
 
 pub async fn alerts<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Query(query): Query<AlertQuery>,
 ) -> Answer {
-    let mut alerts: Vec<Transition> = active(&shared).await?.into_iter().flatten().collect();
+    let mut alerts: Vec<Transition> = match query.shadow {
+        true => shared.ask_any(|engine| engine.active_shadows()).await?.concat(),
+        false => active(&shared).await?.concat(),
+    };
     if let Some(state) = &query.state {
         let state: AlertState = serde_json::from_value(json!(state)).map_err(|_| {
             Failure::bad("state is pending, firing, acknowledged, escalated, resolved or stale")

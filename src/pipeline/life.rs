@@ -12,6 +12,9 @@ use crate::core::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Nobody is told of one thing more often.
+const REPEAT_MIN: Span = Span::from_mins(1);
+
 /// Policies by name.
 pub type Escalations = BTreeMap<String, Escalation>;
 
@@ -19,6 +22,11 @@ pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations) {
     for (name, node) in file.names(node) {
         let mut steps: Vec<Step> = file.list(node).iter().filter_map(|step| self::step(file, step)).collect();
         steps.sort_by_key(|step| step.after);
+        if let Some((_, earlier)) = steps.split_last()
+            && earlier.iter().any(|step| step.repeat.is_some())
+        {
+            file.error(node.at, "only the last step can be taken again", Some("move `repeat` there".into()));
+        }
         if steps.is_empty() {
             file.error(
                 node.at,
@@ -34,17 +42,23 @@ pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations) {
 }
 
 fn step(file: &File<'_>, node: &Node) -> Option<Step> {
-    let mut step = Step { after: Span::ZERO, notify: Vec::new(), escalate_to: None };
+    let mut step =
+        Step { after: Span::ZERO, notify: Vec::new(), escalate_to: None, when: Vec::new(), repeat: None };
     let mut has_after = false;
-    for (key, value) in file.map(node, &["after", "notify", "escalate_to"]) {
+    for (key, value) in file.map(node, &["after", "notify", "escalate_to", "when", "repeat"]) {
         match key.text.as_str() {
             "after" => {
                 step.after = file.span(value)?;
                 has_after = true;
             }
             "notify" => step.notify = file.texts(value).into_iter().map(Into::into).collect(),
+            "when" => step.when = intervals(file, value)?,
+            "repeat" => step.repeat = Some(file.span(value).filter(|span| span.is_positive())?),
             _ => step.escalate_to = file.text(value).map(Into::into),
         }
+    }
+    if step.repeat.is_some_and(|repeat| repeat < REPEAT_MIN) {
+        file.error(node.at, format!("a step is taken again every {REPEAT_MIN} at most"), None);
     }
     if !has_after {
         file.error(node.at, "a step needs `after`", Some("`after: 0m` is taken when the alert fires".into()));
@@ -109,8 +123,7 @@ pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
 fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<Plan> {
     let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
     let written = if let Some(intervals) = fields.get("time_intervals") {
-        let all = file.list(intervals).iter().map(|item| interval(file, item));
-        Written::Intervals(all.collect::<Option<Vec<_>>>()?)
+        Written::Intervals(self::intervals(file, intervals)?)
     } else if let Some(schedule) = text("schedule") {
         let Some(duration) = fields.get("duration") else {
             file.error(node.at, "a schedule needs a `duration`", Some("`duration: 4h`".into()));
@@ -146,6 +159,19 @@ pub(super) fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
         file.error(node.at, format!("`{text}` is no time"), Some("write it as 2026-11-15T02:00:00Z".into()));
     }
     found
+}
+
+/// A list of them, each with a zone that there is.
+fn intervals(file: &File<'_>, node: &Node) -> Option<Vec<Interval>> {
+    let all = file.list(node).iter().map(|item| interval(file, item));
+    let all = all.collect::<Option<Vec<_>>>()?;
+    match Plan::try_from(Written::Intervals(all.clone())) {
+        Ok(_) => Some(all),
+        Err(error) => {
+            file.error(node.at, error.to_string(), None);
+            None
+        }
+    }
 }
 
 /// One of Alertmanager's `time_intervals`.

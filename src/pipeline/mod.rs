@@ -11,6 +11,7 @@ pub mod document;
 pub mod expr;
 pub mod life;
 pub mod load;
+pub mod prometheus;
 pub mod rule;
 pub mod test_case;
 pub mod tree;

@@ -14,7 +14,7 @@ use crate::core::rule::{Fdr, Level, OnUnknown, Reads, Rule, Subject, template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "id",
     "expr",
     "metric",
@@ -33,9 +33,10 @@ const KEYS: [&str; 18] = [
     "escalation",
     "actions_in_maintenance",
     "fdr",
+    "shadow",
 ];
 
-const KEYS_NOT_YET: [&str; 2] = ["shadow", "notify"];
+const KEYS_NOT_YET: [&str; 1] = ["notify"];
 
 /// The fields of a rule as they stand in the file.
 #[derive(Debug)]
@@ -86,6 +87,7 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
         escalation: raw.escalation(file, checker)?,
         acts_in_maintenance: raw.flag(file, "actions_in_maintenance"),
         fdr: raw.fdr(file)?,
+        is_shadow: raw.flag(file, "shadow"),
         unit: unit.and_then(|measure| match measure {
             Measure::Unit(unit) | Measure::Literal(unit) => Some(unit),
             Measure::Number | Measure::Unknown(_) => None,
@@ -459,7 +461,7 @@ fn hash(rule: &Rule) -> String {
         &rule.text,
         levels,
         (rule.keep_firing_for, rule.min_count, rule.on_unknown, rule.cooldown),
-        (&rule.labels, &rule.summary, &rule.runbook, &rule.escalation, rule.fdr),
+        (&rule.labels, &rule.summary, &rule.runbook, &rule.escalation, rule.fdr, rule.is_shadow),
     );
     let json = serde_json::to_string(&said).unwrap_or_default();
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(json.as_bytes()))

@@ -158,7 +158,7 @@ enum RunStatusName {
 #[schemars(title = "pipeline", deny_unknown_fields)]
 struct PipelineShape {
     /// 1
-    version: u32,
+    version: Option<u32>,
     metrics: Option<BTreeMap<String, serde_json::Value>>,
     declare: Option<Vec<serde_json::Value>>,
     pipelines: Option<BTreeMap<String, serde_json::Value>>,
@@ -168,7 +168,29 @@ struct PipelineShape {
     escalations: Option<BTreeMap<String, Vec<StepShape>>>,
     maintenance: Option<Vec<MaintenanceShape>>,
     inhibit: Option<Vec<InhibitShape>>,
-    tests: Option<Vec<serde_json::Value>>,
+    tests: Option<Vec<TestShape>>,
+}
+
+/// A test case: what comes in, what people say, and what is expected.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TestShape {
+    name: Option<String>,
+    /// Between two values of a series (10s).
+    interval: Option<String>,
+    /// `series`, `values` in promtool's notation, `unit`.
+    input_series: Option<Vec<serde_json::Value>>,
+    /// Events with `at` in place of `time`, and `late`.
+    input_events: Option<Vec<serde_json::Value>>,
+    /// `at` and one of `ack`, `unack`, `silence`, `expire_silence`, `maintenance`, `end_maintenance`.
+    say: Option<Vec<serde_json::Value>>,
+    /// `at`, `rule`, and what the alert must be.
+    expect: Option<Vec<serde_json::Value>>,
+    /// All transitions of the rules that are named in it.
+    transitions: Option<Vec<String>>,
+    until: Option<String>,
+    /// How many events must be refused.
+    refused: Option<u64>,
 }
 
 /// A derived series.
@@ -186,6 +208,10 @@ struct StepShape {
     after: String,
     notify: Option<Vec<String>>,
     escalate_to: Option<String>,
+    /// Alertmanager's `time_intervals`: when it is taken; always without.
+    when: Option<Vec<serde_json::Value>>,
+    /// The last step only: taken again this often.
+    repeat: Option<String>,
 }
 
 /// Planned time: `start` and `end`, or `schedule` (cron) and `duration`, or Alertmanager's `time_intervals`.
@@ -243,4 +269,8 @@ struct RuleShape {
     /// Name of a policy.
     escalation: Option<String>,
     actions_in_maintenance: Option<bool>,
+    /// Share of what is told that may be chance, `5%`, or `off`.
+    fdr: Option<serde_json::Value>,
+    /// Judged, but nobody is told.
+    shadow: Option<bool>,
 }

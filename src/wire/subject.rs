@@ -221,6 +221,15 @@ impl Subjects {
         format!("{}.action.*.{}.*", self.root, self.partition)
     }
 
+    /// Transition number `number` of the rules that nobody is told of.
+    pub fn shadow(&self, rule: &str, number: u64) -> String {
+        format!("{}.shadow.{}.{}.{number}", self.root, escape(rule), self.partition)
+    }
+
+    pub fn any_shadow(&self) -> String {
+        format!("{}.shadow.*.{}.*", self.root, self.partition)
+    }
+
     /// Where refused events go.
     pub fn dead(&self, reason: &str) -> String {
         format!("{}.dead.{reason}", self.root)

@@ -2,8 +2,8 @@
 
 use crate::load::{board, produce, replayed};
 use crate::servers::{Servers, wait_for};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// `SG_KILLS=100 SG_PROGRESS=22000` is the long form: 200 kills over more than two million events.
 fn asked(name: &str, default: u64) -> u64 {
@@ -17,6 +17,9 @@ fn survives(fsync: &'static str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut servers = Servers::start(fsync);
     let mut worker = servers.worker("1s");
+    let mut logs = vec![worker.log.clone()];
+    // Rules are a record of the log: what comes before it is judged by none.
+    wait_for("rules", &worker, || worker.metric("streamgauge_rules ").filter(|rules| *rules > 0));
     let stop = Arc::new(AtomicBool::new(false));
     let producer = runtime.spawn(produce(servers.nats_url(), stop.clone(), 3));
     let mut seed = 11u64;
@@ -33,6 +36,7 @@ fn survives(fsync: &'static str) {
             0 => {
                 drop(worker);
                 worker = servers.worker("1s");
+                logs.push(worker.log.clone());
             }
             1 => {
                 servers.nats = None;
@@ -53,10 +57,15 @@ fn survives(fsync: &'static str) {
     println!("{fsync}: {} events, none lost, none doubled", ledger.values().sum::<u64>());
     assert_eq!(worker.stop(), Some(0));
     let board = runtime.block_on(board(servers.nats_url()));
-    assert!(board.lines().count() >= 3, "hardly any alert fired: {board}");
+    assert!(board.lines().count() >= 3, "hardly any alert fired: {board}\n{}", told(&logs));
     let replayed = replayed(&servers);
     // Whatever the last ticks before the end changed is in the export, too.
     assert!(replayed.starts_with(&board), "board:\n{board}\nreplayed:\n{replayed}");
+}
+
+/// What all workers said, one after the other.
+fn told(logs: &[Arc<Mutex<String>>]) -> String {
+    logs.iter().map(|log| log.lock().expect("no panic").clone()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl Board for SimFeed {
         let newest = |keys: Option<&u64>| keys.copied().unwrap_or(0);
         let world = &*self.world.get();
         let alerts = newest(world.board.keys().next_back());
-        Ok(Numbers { alerts, actions: 0, parcels: newest(world.parcels.keys().next_back()) })
+        let parcels = newest(world.parcels.keys().next_back());
+        Ok(Numbers { alerts, parcels, ..Numbers::default() })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
@@ -171,6 +172,10 @@ impl Board for SimFeed {
             }
         }
         Ok(parcels.len())
+    }
+
+    fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
+        Ok(shadows.len())
     }
 
     fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {

@@ -12,8 +12,13 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use streamgauge::core::alert::Transition;
+use streamgauge::core::calendar::Plan;
+use streamgauge::core::event::{Ack, Control};
+use streamgauge::core::mute::{Maintenance, Mode, Silence};
 use streamgauge::core::partition::Partition;
 use streamgauge::core::rule::RuleSet;
+use streamgauge::core::{Span, Timestamp};
 use streamgauge::driver::mutant::{self, Mutant};
 use streamgauge::driver::ports::Entry;
 use streamgauge::wire::event::Codec;
@@ -34,19 +39,64 @@ const PROCESSES: usize = 2;
 const RULES: &str = "version: 1
 rules:
   - { id: busy, expr: 'count(latency_ms[10s]) by (source) > 4', severity: info, keep_firing_for: 1s }
-  - { id: slow, expr: 'p90(latency_ms[1m]) by (source)', levels: { warning: '> 300ms', critical: '> 1200ms' }, for: 2s, min_count: 3 }
+  - { id: slow, expr: 'p90(latency_ms[1m]) by (source)', levels: { warning: '> 300ms', critical: '> 1200ms' }, for: 2s, min_count: 3, escalation: p }
   - { id: silent, expr: 'silent(latency_ms) > 20s', severity: warning }
   - { id: spanning, expr: 'avg(latency_ms[30s]) by () > 300ms', severity: warning }
+escalations:
+  p: [{ after: 0s, notify: [log] }, { after: 10s, notify: [mail], repeat: 1m }]
+inhibit:
+  - { source: ['severity=\"critical\"'], target: ['severity=~\"warning|info\"'], equal: [source] }
 ";
 
 pub fn rules() -> RuleSet {
     static RULE_SET: OnceLock<RuleSet> = OnceLock::new();
-    let load = || {
-        let loaded = streamgauge::pipeline::load::load_files(vec![("rules.yaml".into(), RULES.into())]);
-        // As if there were another partition, with a rule over both.
-        loaded.rules.expect("rules that are right").within(Partition { index: 0, count: 2 })
-    };
-    RULE_SET.get_or_init(load).clone()
+    RULE_SET.get_or_init(|| load(RULES)).clone()
+}
+
+/// The same with one rule that judges something else, and one less.
+fn edited_rules() -> RuleSet {
+    static RULE_SET: OnceLock<RuleSet> = OnceLock::new();
+    let edited = || RULES.replace("p90", "p95").replace("id: busy", "id: busier");
+    RULE_SET.get_or_init(|| load(&edited())).clone()
+}
+
+fn load(text: &str) -> RuleSet {
+    let loaded = streamgauge::pipeline::load::load_files(vec![("rules.yaml".into(), text.into())]);
+    // As if there were another partition, with a rule over both.
+    loaded.rules.expect("rules that are right").within(Partition { index: 0, count: 2 })
+}
+
+/// Something that a person decides: about an alert that was told, or about what is to be told.
+fn decision(world: &mut world::World) -> Control {
+    let now = Timestamp::clamped(world.now_ms);
+    let told = world.board.len() as u64;
+    let alert =
+        (told > 0).then(|| world.board.values().nth(world.dice.below(told) as usize).cloned()).flatten();
+    let alert = alert.and_then(|text| serde_json::from_str::<Transition>(&text).ok()).map(|told| told.id);
+    let dice = &mut world.dice;
+    let matchers = ["source=\"s-0\"", "rule=\"slow\"", "severity=\"info\""][dice.below(3) as usize];
+    let matchers = streamgauge::pipeline::ask::matchers(matchers).expect("matchers");
+    let (id, by): (std::sync::Arc<str>, std::sync::Arc<str>) =
+        (format!("d-{}", dice.below(3)).into(), "ann".into());
+    let end = now + Span::from_secs(1 + dice.below(60) as i64);
+    match (dice.below(16), alert) {
+        (0..4, Some(alert)) => {
+            let until = dice.hits(2).then_some(end);
+            Control::Ack(Ack { alert, by: by.to_string(), why: String::new(), until, accept: dice.hits(2) })
+        }
+        (4 | 5, Some(alert)) => Control::Unack { alert, by: by.to_string() },
+        (0..10, _) => {
+            let unmatched_for = dice.hits(2).then_some(Span::from_secs(5));
+            Control::Silence(Silence { id, matchers, start: now, end, by, reason: "".into(), unmatched_for })
+        }
+        (10 | 11, _) => Control::Unsilence { id: id.to_string(), by: by.to_string() },
+        (12..15, _) => {
+            let plan = Plan::Once { start: now, end };
+            let mode = if dice.hits(2) { Mode::Suspend } else { Mode::Mute };
+            Control::Maintenance(Maintenance { id, matchers, plan, mode, reason: "".into(), by })
+        }
+        _ => Control::Rules(Box::new(if dice.hits(2) { edited_rules() } else { rules() })),
+    }
 }
 
 /// A payload as services send them: on time, late, twice as much, or nonsense.
@@ -88,9 +138,12 @@ fn live(seed: u64, planted: Option<Planted>) -> Result<(), String> {
             let world = &mut *world.get();
             world.befall();
             if world.now_ms >= next_event {
-                let text = payload(world);
+                let entry = match world.dice.hits(50) {
+                    true => Entry::control(&decision(world)),
+                    false => Entry::Events(Codec::Json, payload(world).into_bytes()),
+                };
                 let now = world.now_ms;
-                world.log.append(now, Entry::Events(Codec::Json, text.into_bytes()));
+                world.log.append(now, entry);
                 // Bursts and silences.
                 next_event = now + [50, 400, 1_000, 30_000][(world.dice.below(64) as usize / 18).min(3)];
             }

@@ -65,11 +65,14 @@ pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
     if world.log.was_overtaken {
         return consistent(world);
     }
-    let Straight { windows, alerts, parcels, applier } = straight(world, applied);
+    let Straight { windows, alerts, parcels, mut applier } = straight(world, applied);
     same("window", &world.store.windows, &windows)?;
     same("alert in the store", &world.store.alerts, &alerts)?;
     same("alert on the board", &world.board, &alerts)?;
     same("message to the aggregate", &world.parcels, &parcels)?;
+    let active = applier.engine.active_alerts().into_iter().filter(Transition::is_active);
+    let active = active.map(|told| (told.id, told.seq)).collect();
+    same("open alert", &episodes(world)?, &active)?;
     if world.store.snapshot_at() == applied
         && let Some(bytes) = world.store.snapshot()
     {
@@ -90,6 +93,15 @@ fn consistent(world: &World) -> Result<(), String> {
     if !world.board.keys().copied().eq(1..=world.board.len() as u64) {
         return Err(format!("numbers {:?} have a hole", world.board.keys()));
     }
+    let open = episodes(world)?;
+    let active = world.store.active().iter().filter_map(|text| serde_json::from_str::<Transition>(text).ok());
+    let active = active.filter(Transition::is_active).map(|told| (told.id, told.seq)).collect();
+    same("open alert", &open, &active)
+}
+
+/// Each episode is told from its beginning to exactly one end, through mutes, acknowledgements, changes of the
+/// rules and take-overs; those that have none, with the number of their last transition.
+fn episodes(world: &World) -> Result<BTreeMap<String, u32>, String> {
     let mut last: BTreeMap<String, Transition> = BTreeMap::new();
     for (number, text) in &world.board {
         let told: Transition = serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -102,11 +114,7 @@ fn consistent(world: &World) -> Result<(), String> {
         }
         last.insert(told.id.clone(), told);
     }
-    let open: BTreeMap<String, u32> =
-        last.into_values().filter(Transition::is_active).map(|told| (told.id, told.seq)).collect();
-    let active = world.store.active().iter().filter_map(|text| serde_json::from_str::<Transition>(text).ok());
-    let active = active.filter(Transition::is_active).map(|told| (told.id, told.seq)).collect();
-    same("open alert", &open, &active)
+    Ok(last.into_values().filter(Transition::is_active).map(|told| (told.id, told.seq)).collect())
 }
 
 fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(

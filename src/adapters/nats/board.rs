@@ -31,6 +31,7 @@ impl Board for Bus {
                 true => self.newest_of(parcels, &self.subjects.any_parcel()),
                 false => 0,
             },
+            shadows: self.newest_of(alerts, &self.subjects.any_shadow()),
         })
     }
 
@@ -72,6 +73,20 @@ impl Board for Bus {
             parcels.len()
         });
         Ok(posted)
+    }
+
+    fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
+        let put = self.handle.block_on(async {
+            for (done, shadow) in shadows.iter().enumerate() {
+                let subject = self.subjects.shadow(&shadow.rule, shadow.number);
+                if let Err(error) = self.put_once(subject, shadow.json.clone().into()).await {
+                    tracing::warn!(%error, "a shadow was not acknowledged");
+                    return done;
+                }
+            }
+            shadows.len()
+        });
+        Ok(put)
     }
 
     fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {

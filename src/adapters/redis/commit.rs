@@ -239,10 +239,17 @@ impl RedisStore {
         for parcel in &commit.parcels {
             operations.push("HSET", &parcels, &[parcel.number.to_string().as_bytes(), &parcel.bytes]);
         }
+        let shadows = self.keys.of("shadows");
+        for shadow in &commit.shadows {
+            let waiting = serde_json::to_string(shadow).unwrap_or_default();
+            operations.push("HSET", &shadows, &[shadow.number.to_string(), waiting]);
+        }
         let (known, published) = (self.published, commit.published);
-        for (key, gone) in
-            [(outbox, known.alerts + 1..=published.alerts), (parcels, known.parcels + 1..=published.parcels)]
-        {
+        for (key, gone) in [
+            (outbox, known.alerts + 1..=published.alerts),
+            (parcels, known.parcels + 1..=published.parcels),
+            (shadows, known.shadows + 1..=published.shadows),
+        ] {
             let gone: Vec<String> = gone.map(|number| number.to_string()).collect();
             gone.chunks(ARGUMENTS_MAX).for_each(|part| operations.push("HDEL", &key, part));
         }
@@ -281,6 +288,7 @@ impl RedisStore {
         fields.extend(["transitions".into(), commit.numbered.alerts.to_string()]);
         fields.extend(["actions".into(), commit.numbered.actions.to_string()]);
         fields.extend(["parcels".into(), commit.numbered.parcels.to_string()]);
+        fields.extend(["shadows".into(), commit.numbered.shadows.to_string()]);
         if let Some((at, parts)) = snapshot {
             fields.extend(["snapshot_at".into(), at.to_string(), "snapshot_parts".into(), parts.to_string()]);
             for part in 0..parts {

@@ -78,14 +78,20 @@ impl RedisStore {
             Some((at, parts)) => Some((at, self.read_snapshot(at, parts)?)),
             None => None,
         };
-        let outbox = self.read_outbox()?;
+        let outbox = self.read_waiting("outbox")?;
         let count = |name| number(name).unwrap_or(0);
-        let numbered =
-            Numbers { alerts: count("transitions"), actions: count("actions"), parcels: count("parcels") };
+        let numbered = Numbers {
+            alerts: count("transitions"),
+            actions: count("actions"),
+            parcels: count("parcels"),
+            shadows: count("shadows"),
+        };
         let parcels = self.read_parcels()?;
+        let shadows = self.read_waiting("shadows")?;
         self.published = Numbers {
             alerts: outbox.first().map_or(numbered.alerts, |oldest| oldest.number - 1),
             parcels: parcels.first().map_or(numbered.parcels, |oldest| oldest.number - 1),
+            shadows: shadows.first().map_or(numbered.shadows, |oldest| oldest.number - 1),
             ..numbered
         };
         self.read_catalog()?;
@@ -95,6 +101,7 @@ impl RedisStore {
             numbered,
             outbox,
             parcels,
+            shadows,
             is_losing: number("losing") == Some(1),
             poison: self.read_poison()?,
             tries: number("tries").unwrap_or(0) as u32,
@@ -119,8 +126,9 @@ impl RedisStore {
         Ok(bytes)
     }
 
-    fn read_outbox(&mut self) -> Result<Vec<Numbered>, PortError> {
-        let key = self.keys.of("outbox");
+    /// Transitions that may not be published yet.
+    fn read_waiting(&mut self, name: &str) -> Result<Vec<Numbered>, PortError> {
+        let key = self.keys.of(name);
         let waiting: Vec<String> = self.ask(|c| cmd("HVALS").arg(&key).query(c))?;
         let parsed: Result<Vec<Numbered>, _> =
             waiting.iter().map(|json| serde_json::from_str(json)).collect();

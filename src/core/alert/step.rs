@@ -8,6 +8,8 @@ use crate::core::rule::Rule;
 pub struct Stepped {
     /// In the order of the contract; a terminal one stands alone.
     pub changes: Vec<Change>,
+    /// A step of the escalation was taken so much too late.
+    pub overdue: Option<Span>,
     /// The next instant at which time alone may change something.
     pub look_again: Option<Timestamp>,
 }
@@ -28,8 +30,8 @@ impl Instance {
             Observation::Gone => self.gone(StaleCause::Forgotten, &mut changes),
         }
         self.expire_ack(at, &mut changes);
-        self.escalate(rule, &mut changes);
-        Stepped { look_again: self.look_again(rule, at), changes }
+        let overdue = self.escalate(rule, at, &mut changes);
+        Stepped { look_again: self.look_again(rule, at), overdue, changes }
     }
 
     /// Ends the episode because its rule is gone or judges something else now.
@@ -104,15 +106,17 @@ impl Instance {
     }
 
     /// Takes the steps that are due; those that are overdue together are one change. An end stands alone.
-    fn escalate(&mut self, rule: &Rule, changes: &mut Vec<Change>) {
-        let Some(policy) = &rule.escalation else { return };
-        if let Phase::Firing(firing) = &mut self.phase
-            && firing.ack.is_none()
-            && policy.due(firing.unattended) > firing.steps
-        {
-            firing.steps = policy.due(firing.unattended);
-            changes.push(Change::Escalated);
+    fn escalate(&mut self, rule: &Rule, at: Timestamp, changes: &mut Vec<Change>) -> Option<Span> {
+        let policy = rule.escalation.as_ref()?;
+        let Phase::Firing(firing) = &mut self.phase else { return None };
+        let due = policy.due(firing.unattended, at, firing.steps);
+        if firing.ack.is_some() || due <= firing.steps {
+            return None;
         }
+        let overdue = policy.overdue(firing.steps, firing.unattended);
+        firing.steps = due;
+        changes.push(Change::Escalated);
+        overdue
     }
 
     fn see(&mut self, value: f64, met: Levels) {
@@ -136,7 +140,7 @@ impl Instance {
                 changes.extend(change);
             }
             Phase::Inactive | Phase::Pending => {
-                let steps = rule.escalation.as_ref().map_or(0, |policy| policy.due(Span::ZERO));
+                let steps = rule.escalation.as_ref().map_or(0, |policy| policy.due(Span::ZERO, at, 0));
                 self.not_firing(met, full, (at, steps), changes);
             }
         }
@@ -241,7 +245,7 @@ impl Instance {
             (Phase::Firing(firing), unknown) => {
                 let ack = firing.ack.as_ref().and_then(|ack| ack.until);
                 let policy = rule.escalation.as_ref().filter(|_| firing.ack.is_none());
-                let next = policy.and_then(|policy| policy.next(firing.steps, firing.unattended));
+                let next = policy.and_then(|policy| policy.next(firing.steps, firing.unattended, at));
                 let timer = match unknown {
                     Some(_) => clear_after(rule).map(over),
                     None if firing.held.is_empty() => Some(at + (rule.keep_firing_for - firing.not_met_for)),

@@ -30,6 +30,7 @@ fn rule() -> Rule {
         escalation: None,
         acts_in_maintenance: false,
         fdr: crate::core::rule::Fdr::ByKeys,
+        is_shadow: false,
         unit: None,
         views: Vec::new(),
         reads: Default::default(),

@@ -13,6 +13,7 @@ use crate::core::rule::Rule;
 use crate::core::rule::evaluate::Notes;
 use crate::core::time::{Span, Timestamp};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Keys named to somebody who asks for one that is not there.
@@ -118,6 +119,17 @@ impl Engine {
             suppressed_by,
             alert,
         })
+    }
+
+    /// How many keys each rule has seen, in the order of the rules.
+    pub fn keys_seen(&self) -> Vec<usize> {
+        let rules = self.rules.rules.iter().enumerate();
+        rules.map(|(place, rule)| self.keys_of(place, rule).len()).collect()
+    }
+
+    /// Names of all series that are alive.
+    pub fn series_names(&self) -> BTreeSet<Arc<str>> {
+        self.series.iter().map(|(_, series)| series.info.name.clone()).collect()
     }
 
     /// The keys that a rule has seen.

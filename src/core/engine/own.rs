@@ -135,6 +135,20 @@ impl Engine {
         self.tell_own(told, out);
     }
 
+    /// Says that a step of an escalation was taken much too late: nobody judged the alert in time.
+    pub(super) fn tell_overdue(&mut self, rule: &Arc<str>, late: Span, out: &mut Effects) {
+        let told = Told {
+            rule: "_sg_escalation_overdue",
+            severity: Severity::Warning,
+            about: Some(("rule", rule.clone())),
+            value: late.secs_f64(),
+            input: "seconds too late",
+            reason: format!("a step of the escalation of rule {rule} was taken {late} too late"),
+            summary: format!("people heard of {rule} {late} too late: was the log, or the worker, away?"),
+        };
+        self.tell_own(told, out);
+    }
+
     /// Says that a silence ends soon although alerts that it hides still fire.
     pub(super) fn tell_silence_ending(&mut self, silence: &Silence, hidden: usize, out: &mut Effects) {
         let (id, end) = (&silence.id, silence.end);

@@ -32,12 +32,18 @@ impl Engine {
             return;
         };
         let notes = (self.evidence(place, rule, key, at), self.is_flapping(place, key));
-        let transition = self.transition(rule, key, change, (firing, instance, now.value), notes, at);
+        let mut transition = self.transition(rule, key, change, (firing, instance, now.value), notes, at);
         if let Some(instance) = self.rule_states[place].instances.get_mut(&key) {
             instance.count_transition();
         }
         self.counters.transitions += 1;
-        out.transitions.push(transition);
+        if rule.is_shadow {
+            // Nobody acts on what nobody is told.
+            transition.actions.clear();
+            out.shadows.push(transition);
+        } else {
+            out.transitions.push(transition);
+        }
     }
 
     fn is_flapping(&self, place: usize, key: KeyId) -> bool {
@@ -113,9 +119,20 @@ impl Engine {
 
     /// Active alerts as views show them, pending ones too: file order, key order.
     pub fn active_alerts(&mut self) -> Vec<Transition> {
+        let mut alerts = self.active_of(|rule| !rule.is_shadow);
+        alerts.extend(self.active_own());
+        alerts
+    }
+
+    /// Those of `shadow: true` rules.
+    pub fn active_shadows(&mut self) -> Vec<Transition> {
+        self.active_of(|rule| rule.is_shadow)
+    }
+
+    fn active_of(&mut self, is_wanted: impl Fn(&Rule) -> bool) -> Vec<Transition> {
         let rules = std::mem::take(&mut self.rules.rules);
         let mut alerts = Vec::new();
-        for (place, rule) in rules.iter().enumerate() {
+        for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| is_wanted(rule)) {
             let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
             self.keys.sort(&mut keys);
             for key in keys {
@@ -123,7 +140,6 @@ impl Engine {
             }
         }
         self.rules.rules = rules;
-        alerts.extend(self.active_own());
         alerts
     }
 

@@ -124,6 +124,9 @@ impl Engine {
         for change in &stepped.changes {
             self.publish(place, rule, key, *change, &before, at, out);
         }
+        if let Some(late) = stepped.overdue {
+            self.tell_overdue(&rule.id, late, out);
+        }
         let look_again = [stepped.look_again, notes.look_again].into_iter().flatten().min();
         let state = &mut self.rule_states[place];
         if state.instances.get(&key).is_some_and(|instance| instance.is_over(at)) {

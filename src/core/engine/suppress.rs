@@ -87,7 +87,7 @@ impl Engine {
     /// All firing alerts: file order, key order.
     fn firing<'a>(&self, rules: &'a [Rule]) -> Vec<Seen<'a>> {
         let mut all = Vec::new();
-        for (place, rule) in rules.iter().enumerate() {
+        for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.is_shadow) {
             let instances = &self.rule_states[place].instances;
             let mut keys: Vec<KeyId> = instances.keys().copied().collect();
             self.keys.sort(&mut keys);

@@ -98,6 +98,9 @@ pub struct Rule {
     pub acts_in_maintenance: bool,
     #[serde(default)]
     pub fdr: Fdr,
+    /// It is judged and its transitions are kept apart: nobody is told.
+    #[serde(default)]
+    pub is_shadow: bool,
     pub unit: Option<Unit>,
     /// The views its expressions read, each once, ascending.
     pub views: Vec<u32>,

@@ -68,6 +68,8 @@ struct MemoOf {
     changes: u32,
     /// The version that is compared with those before it.
     deployed: Option<KeyId>,
+    /// With `season`: the hour that most of the trailing window lies in.
+    slot: Timestamp,
     min_count: u64,
     /// Changes of what teaches nothing: alerts of the key, and maintenance.
     lessons: (u32, u32),
@@ -203,7 +205,7 @@ impl Scope<'_> {
         let of =
             MemoOf { changes: of.changes + self.views[asked.b.baseline as usize].changes(self.key), ..of };
         let version = self.remembered(asked.a.place, of, |scope| {
-            let windows = |side: &Past| scope.taught(side, scope.known(side, of.end));
+            let windows = |side: &Past| scope.taught(side, scope.known(side, of));
             let (a, b) = (windows(&asked.a), windows(&asked.b));
             let b: BTreeMap<i64, f64> = b.into_iter().map(|(index, window)| (index, window.value)).collect();
             let pair = |(index, window): &(i64, Window)| Some((window.value, *b.get(index)?));
@@ -227,27 +229,29 @@ impl Scope<'_> {
 
     /// What this window is compared with: while the key is pending or fires, what it was when it began to.
     fn version(&mut self, asked: &Past, deployed: Option<KeyId>) -> Result<Version, Unknown> {
-        let frozen = self.frozen.versions.get(&(asked.place, self.key)).copied();
+        // The same hour of other days is no hour in which this alert could teach, and the next hour is another.
+        let is_seasonal = matches!(asked.period, Period::Season { .. });
+        let frozen = self.frozen.versions.get(&(asked.place, self.key)).copied().filter(|_| !is_seasonal);
         if let (true, Some(frozen)) = (self.is_active, frozen) {
             return Ok(frozen);
         }
         let of = self.memo_of(asked, deployed);
         let version = self.remembered(asked.place, of, |scope| match asked.period {
             Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
-            _ => scope.learn_windows(asked, of.end),
+            _ => scope.learn_windows(asked, of),
         });
         let version = version.ok_or(Unknown::NoBaseline)?;
-        if self.is_active && !self.notes.is_look {
+        if self.is_active && !self.notes.is_look && !is_seasonal {
             self.frozen.versions.insert((asked.place, self.key), version);
         }
         Ok(version)
     }
 
-    fn learn_windows(&self, asked: &Past, end: Timestamp) -> Option<(Learned, usize)> {
-        let known = self.known(asked, end);
+    fn learn_windows(&self, asked: &Past, of: MemoOf) -> Option<(Learned, usize)> {
+        let known = self.known(asked, of);
         let windows = self.taught(asked, known.clone());
         let above = self.views[asked.baseline as usize].tail_begin(self.key);
-        Some((learn(asked, &windows, &known, (end, above))?, windows.len()))
+        Some((learn(asked, &windows, &known, (of.end, above))?, windows.len()))
     }
 
     fn remembered(
@@ -282,17 +286,23 @@ impl Scope<'_> {
             end: end.floor(asked.window),
             changes,
             deployed,
+            slot: match asked.period {
+                Period::Season { .. } => {
+                    (start + Span::from_ms(asked.window.ms() / 2)).floor(slot_of(asked.window))
+                }
+                _ => end,
+            },
             min_count: self.notes.min_count,
             lessons: (self.frozen.changes(self.key), self.mutes.changes),
         }
     }
 
     /// The windows of the period that are whole and hold enough, oldest first.
-    fn known(&self, asked: &Past, end: Timestamp) -> Vec<(i64, Window)> {
+    fn known(&self, asked: &Past, MemoOf { end, slot, .. }: MemoOf) -> Vec<(i64, Window)> {
         let last = end.index(asked.window) - 1;
         let view = &self.views[asked.baseline as usize];
         let mut windows = Vec::new();
-        for (from, to) in spans(asked.period, end, asked.window) {
+        for (from, to) in spans(asked.period, end, (slot, slot_of(asked.window))) {
             let (first, to) = (from.ceil(asked.window).index(asked.window), to.index(asked.window) - 1);
             windows.extend(view.past(self.key, first, to.min(last)));
         }
@@ -372,7 +382,7 @@ impl Scope<'_> {
     /// distances last left zero.
     fn onset(&self, asked: &Past, now: f64) -> Option<Timestamp> {
         let of = self.memo_of(asked, None);
-        let mut windows = self.known(asked, of.end);
+        let mut windows = self.known(asked, of);
         windows.drain(..windows.len().saturating_sub(changepoint::WINDOWS_MAX));
         let values: Vec<f64> = windows.iter().map(|(_, window)| window.value).chain([now]).collect();
         let start = |at: usize| {
@@ -465,15 +475,17 @@ fn learn(
     })
 }
 
+/// The length of what is compared with what it was: an hour; a longer window is one of its own.
+fn slot_of(window: Span) -> Span {
+    Span::from_hours(1).max(window)
+}
+
 /// The spans of time that a period means, oldest first, for windows that end by `end`.
-fn spans(period: Period, end: Timestamp, window: Span) -> Vec<(Timestamp, Timestamp)> {
+fn spans(period: Period, end: Timestamp, (slot, hour): (Timestamp, Span)) -> Vec<(Timestamp, Timestamp)> {
     match period {
         Period::Span(span) => vec![(end - span, end)],
         Period::Season { every, times } => {
-            // The hour that the current window begins in, some times before; a longer window is one of
-            // its own.
-            let hour = Span::from_hours(1).max(window);
-            let slot = end.floor(hour);
+            // The same hour, some times before.
             (1..=i64::from(times))
                 .rev()
                 .map(|back| (slot - every * back, slot - every * back + hour))

@@ -74,6 +74,7 @@ pub(super) struct Term {
     caught_up_at: u64,
     outbox: Vec<Numbered>,
     parcels: Vec<Parcel>,
+    shadows: Vec<Numbered>,
     published: Numbers,
     /// The change of what people asked for that was shown last.
     asked_shown: Option<u32>,
@@ -136,6 +137,7 @@ impl Term {
             published: Numbers { alerts: on_board.alerts.min(numbered.alerts), ..on_board },
             outbox,
             parcels: if mutant::is(Mutant::ForgetParcels) { Vec::new() } else { checkpoint.parcels },
+            shadows: checkpoint.shadows,
             asked_shown: None,
             touched: BTreeSet::new(),
             committed_at: now,
@@ -421,6 +423,7 @@ impl Term {
         parts.tally.commit_times.add(parts.clock.running() - sent_at);
         self.outbox.append(&mut commit.transitions);
         self.parcels.append(&mut commit.parcels);
+        self.shadows.append(&mut commit.shadows);
         self.applier.committed().iter().for_each(publish);
         self.show_open(parts, &touched, is_coarse)
     }

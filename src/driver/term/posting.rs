@@ -12,7 +12,21 @@ impl Term {
         is_patient: bool,
     ) -> Result<(), PortError> {
         self.publish_transitions(parts, is_patient)?;
-        self.post_parcels(parts, is_patient)
+        self.post_parcels(parts, is_patient)?;
+        self.publish_shadows(parts)
+    }
+
+    /// Nobody waits for shadows: what does not go now goes after the next commit.
+    fn publish_shadows<F: Board, S, C>(&mut self, parts: &mut Parts<F, S, C>) -> Result<(), PortError> {
+        self.shadows.retain(|shadow| shadow.number > self.published.shadows);
+        if self.shadows.is_empty() {
+            return Ok(());
+        }
+        let put = parts.feed.shadow(&self.shadows)?;
+        self.published.shadows =
+            self.shadows[..put].last().map_or(self.published.shadows, |last| last.number);
+        self.shadows.drain(..put);
+        Ok(())
     }
 
     fn post_parcels<F: Board, S: SharedStore, C: Clock>(

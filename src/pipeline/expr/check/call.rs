@@ -41,7 +41,8 @@ impl Checker {
         if let Some(of) = over_series(args).filter(|_| AGGREGATES.contains(&name)) {
             return self.aggregate(at, name, of, labels, None);
         }
-        if labels.is_some() && name != "quantile" {
+        let is_other = FUNCTIONS.contains(&name) || PAST.contains(&name);
+        if labels.is_some() && name != "quantile" && is_other {
             return Err(ExprError::new(at, format!("`by` belongs to an aggregate, not to `{name}`"))
                 .hint("write it right after the aggregate: `p95(x[5m]) by (source)`"));
         }

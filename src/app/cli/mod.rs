@@ -1,10 +1,14 @@
 //! The command line: words, flags, environment, examples.
 
+mod operate;
+
 use crate::core::limits::{LatePolicy, Limits};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use operate::{AlertsCommand, ExplainArgs, MaintenanceCommand, PlanArgs, RulesCommand, SilenceCommand};
 
 /// Measures services and pipelines in windows, judges them with rules, and says when something is wrong.
 #[derive(Debug, Parser)]
@@ -71,6 +75,14 @@ pub enum Command {
     Check(CheckArgs),
     /// Run the test cases written beside the rules
     Test(TestArgs),
+    /// Run rules over past data; compare two rule sets
+    #[command(after_help = BACKTEST_EXAMPLES)]
+    Backtest(BacktestArgs),
+    /// Say rules of other systems in the words of this one
+    Convert {
+        #[command(subcommand)]
+        command: ConvertCommand,
+    },
     /// Print a completion script
     Completions {
         /// bash, elvish, fish, powershell or zsh
@@ -184,81 +196,6 @@ pub struct ExportArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum AlertsCommand {
-    /// Active alerts, or those in a given state
-    List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-        /// pending, firing, acknowledged, resolved or stale
-        #[arg(long)]
-        state: Option<String>,
-    },
-    /// One alert with its evidence
-    Show {
-        id: String,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// Take an acknowledgement back: escalation goes on
-    Unack {
-        id: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// Say that somebody takes care of it
-    Ack {
-        id: String,
-        /// What changed is normal from now on: baselines begin anew where it began
-        #[arg(long)]
-        accept: bool,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, default_value = "")]
-        why: String,
-        /// When the acknowledgement ends by itself
-        #[arg(long, value_name = "TIME")]
-        until: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// Why something fires, or does not: what the rule sees, and what stands between that and a person
-    #[command(after_help = EXPLAIN_EXAMPLES)]
-    Explain(ExplainArgs),
-}
-
-const EXPLAIN_EXAMPLES: &str = "Examples:
-  streamgauge alerts explain high_latency source=checkout
-  streamgauge alerts explain high_latency source=checkout --at 2026-11-01T03:00:00Z       what was told until then
-  streamgauge alerts explain high_latency source=checkout --log log.ndjson --at 2026-11-01T03:00:00Z";
-
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    pub rule: String,
-    /// Labels of the key, as source=checkout,host=h1, or as JSON; nothing for `by ()`
-    #[arg(default_value = "")]
-    pub key: String,
-    /// As of then [default: now]
-    #[arg(long, value_name = "TIME")]
-    pub at: Option<String>,
-    /// Run the engine over this log (an export, or any events) instead of asking a service
-    #[arg(long, value_name = "FILE")]
-    pub log: Vec<PathBuf>,
-    /// With --log: the rules [default: those in the log]
-    #[arg(long, value_name = "DIR", requires = "log")]
-    pub pipelines: Option<PathBuf>,
-    #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
-    #[arg(long, short, value_enum, default_value = "table")]
-    pub output: Format,
-}
-
-#[derive(Debug, Subcommand)]
 pub enum NatsCommand {
     /// The server's mapping of public subjects to partitions, for its configuration file
     Mapping {
@@ -270,164 +207,68 @@ pub enum NatsCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum RulesCommand {
-    /// Add a rule or a document to those in force, or replace it
-    Add {
-        /// One rule as JSON, or a pipeline file; `-` for standard input
-        file: PathBuf,
-        /// What the document is called [default: the rule's id, the file's name]
-        #[arg(long)]
-        name: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// Take a document away that was added
-    Remove {
-        name: String,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// The rules in force
-    List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
-}
+const BACKTEST_EXAMPLES: &str = "Examples:
+  streamgauge backtest events.ndjson.gz --pipelines pipelines
+  streamgauge backtest --nats nats://127.0.0.1:4222 --from 2026-11-01T00:00:00Z --to 2026-11-08T00:00:00Z
+  streamgauge backtest --data-dir ./data --compare pipelines pipelines.new --json
 
-const SILENCE_EXAMPLES: &str = "Examples:
-  streamgauge silence add 'source=\"db-1\"' 'rule=~\"slow.*\"' --for 2h --reason 'disk is being replaced'
-  streamgauge silence add 'rule=\"leak\"' --for 3d --unmatched-for 30m     ends when it has hidden nothing for 30m
-  streamgauge silence list
-  streamgauge silence expire 3f9c0a11d2e4b5c6";
+The data before --from teaches baselines, and its alerts are not counted.";
 
-#[derive(Debug, Subcommand)]
-#[command(after_help = SILENCE_EXAMPLES)]
-pub enum SilenceCommand {
-    /// Begin one
-    Add {
-        /// Matchers on labels, `rule` and `severity`; all must hold
-        #[arg(required = true, value_name = "MATCHER")]
-        matchers: Vec<String>,
-        /// How long [default: 2h]
-        #[arg(long = "for", value_name = "DURATION", conflicts_with = "until")]
-        duration: Option<crate::core::Span>,
-        /// When it ends
-        #[arg(long, value_name = "TIME")]
-        until: Option<String>,
-        /// It ends by itself when no alert has matched it for so long
-        #[arg(long, value_name = "DURATION")]
-        unmatched_for: Option<crate::core::Span>,
-        #[arg(long, default_value = "")]
-        reason: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        /// Its name; adding it again under the same one replaces it
-        #[arg(long)]
-        id: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// Those that are active, or will be
-    List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
-    /// End one now
-    Expire {
-        id: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-}
-
-const MAINTENANCE_EXAMPLES: &str = "Examples:
-  streamgauge maintenance add 'source=~\"db.*\"' --start 2026-12-01T02:00:00Z --end 2026-12-01T04:00:00Z --reason upgrade
-  streamgauge maintenance add 'pipeline=\"release\"' --schedule '0 22 * * FRI' --duration 4h --tz Europe/Berlin --except 2026-12-25
-  streamgauge maintenance preview 'pipeline=\"release\"' --schedule '0 22 * * FRI' --duration 4h --tz Europe/Berlin
-  streamgauge maintenance list
-  streamgauge maintenance end db-upgrade";
-
-#[derive(Debug, Subcommand)]
-#[command(after_help = MAINTENANCE_EXAMPLES)]
-pub enum MaintenanceCommand {
-    /// Plan one
-    Add {
-        #[command(flatten)]
-        plan: PlanArgs,
-        /// Its name; adding it again under the same one replaces it
-        #[arg(long)]
-        id: Option<String>,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, default_value = "")]
-        reason: String,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// All of them, those of the pipeline files too, with the next time of each
-    List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
-    /// End one that was added, now and for good
-    End {
-        id: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
-    /// What one would do: its next ten times, which alerts it would match now; changes nothing
-    Preview {
-        #[command(flatten)]
-        plan: PlanArgs,
-        /// Whether it would be in force then, and its times from there on [default: now]
-        #[arg(long, value_name = "TIME")]
-        at: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
-}
-
-/// When maintenance is, and of what.
 #[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Matchers on labels, `rule` and `severity`; all must hold
-    #[arg(required = true, value_name = "MATCHER")]
-    pub matchers: Vec<String>,
-    #[arg(long, value_name = "TIME", requires = "end")]
-    pub start: Option<String>,
-    #[arg(long, value_name = "TIME", requires = "start")]
-    pub end: Option<String>,
-    /// A cron pattern: when it begins, by the clock on the wall
-    #[arg(long, value_name = "CRON", requires = "duration", conflicts_with = "start")]
-    pub schedule: Option<String>,
+pub struct BacktestArgs {
+    /// NDJSON files, as for replay
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Take the log of JetStream
+    #[arg(long, value_name = "URL", env = "NATS_URL", conflicts_with_all = ["files", "data_dir"])]
+    pub nats: Option<String>,
+    /// Take the log of a service that is stopped
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
+    pub data_dir: Option<PathBuf>,
+    /// Only alerts from this time on
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only until this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// How much of a service's log before --from teaches baselines [default: 1d]
     #[arg(long, value_name = "DURATION")]
-    pub duration: Option<crate::core::Span>,
-    /// IANA name of the wall's time zone [default: UTC]
-    #[arg(long, value_name = "ZONE")]
-    pub tz: Option<String>,
-    /// Days on which it does not begin
-    #[arg(long, value_name = "DATE")]
-    pub except: Vec<String>,
-    /// mute: alerts are judged, but not told; suspend: they are not judged
-    #[arg(long, value_parser = ["mute", "suspend"], default_value = "mute")]
-    pub mode: String,
+    pub warm: Option<crate::core::Span>,
+    /// The rules [default: ./pipelines]
+    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
+    pub pipelines: Option<PathBuf>,
+    /// Two directories of rules: what the second one gains and loses
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "pipelines")]
+    pub compare: Vec<PathBuf>,
+    /// Put the lines in order of their time first
+    #[arg(long)]
+    pub sort: bool,
+    /// Print everything as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+const CONVERT_EXAMPLES: &str = "Examples:
+  streamgauge convert prometheus-rules alerts.yml > pipelines/alerts.yaml
+  streamgauge convert prometheus-rules rules/*.yml --out pipelines/imported.yaml --strict
+  streamgauge test alerts_test.yml              promtool's tests of the same rules";
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = CONVERT_EXAMPLES)]
+pub enum ConvertCommand {
+    /// Alerting and recording rules of Prometheus; what cannot be said is listed with the reason
+    PrometheusRules {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Write the pipeline file here [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Exit with 1 if anything was left out
+        #[arg(long)]
+        strict: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -547,7 +388,7 @@ pub struct TestArgs {
 pub struct Usage(pub String);
 
 /// Words of later versions, which are reserved now.
-const LATER: [&str; 4] = ["backtest", "convert", "notify", "top"];
+const LATER: [&str; 2] = ["notify", "top"];
 
 pub fn not_yet(word: &str) -> anyhow::Error {
     if LATER.contains(&word) {

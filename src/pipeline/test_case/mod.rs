@@ -1,0 +1,160 @@
+//! Test cases beside the rules: series, events and decisions at times, and the alerts expected from them.
+//!
+//! Intuition: a test is a log written by hand, with a virtual clock, and what must be so at some times.
+//! Notation of values is promtool's, with marks for what comes late or with a clock that is ahead.
+
+mod expect;
+mod said;
+mod values;
+
+use super::tree::File;
+use super::yaml::{Kind, Node};
+use crate::core::rule::RuleSet;
+use crate::core::{Span, Timestamp};
+pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
+pub use said::{Alert, Said};
+use serde_json::{Map, Value, json};
+pub use values::{expand, series_name};
+
+/// One test: what comes in, and what must be so at which times.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestCase {
+    pub file: String,
+    pub line: usize,
+    pub name: String,
+    /// What comes in, by the time at which it comes.
+    pub inputs: Vec<(Timestamp, Input)>,
+    pub expectations: Vec<Expectation>,
+    /// All transitions of the rules that are named in it, in order, as [`expect::transition`] writes them.
+    pub transitions: Option<Vec<String>>,
+    /// How far the test goes at least.
+    pub until: Timestamp,
+    /// Events that must be refused.
+    pub refused: usize,
+}
+
+/// Something that comes in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// JSON of an event.
+    Event(Value),
+    /// What a person says.
+    Said(Box<Said>),
+}
+
+/// Values of one test: an hour of them, once a second, for a few series.
+const EVENTS_MAX: usize = 1_000_000;
+
+/// Where test time begins.
+pub const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-01T00:00:00Z
+
+const KEYS: [&str; 9] =
+    ["name", "interval", "input_series", "input_events", "say", "expect", "transitions", "until", "refused"];
+
+/// Reads the `tests:` of one file.
+pub fn read(file: &File<'_>, node: &Node, rules: &RuleSet, out: &mut Vec<TestCase>) {
+    for item in file.list(node) {
+        let entries = file.map(item, &KEYS);
+        let find = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| *node);
+        let list = |name: &str| find(name).map(|node| file.list(node)).unwrap_or_default();
+        let interval = find("interval").and_then(|node| file.span(node)).unwrap_or(Span::from_secs(10));
+        let mut test = TestCase {
+            file: file.name.into(),
+            line: item.at.line,
+            name: find("name").and_then(|node| file.text(node)).unwrap_or_else(|| "unnamed".into()),
+            inputs: Vec::new(),
+            expectations: Vec::new(),
+            transitions: find("transitions").map(|node| file.texts(node)),
+            until: START + find("until").and_then(|node| file.span(node)).unwrap_or_default(),
+            refused: find("refused").and_then(|node| file.whole(node)).unwrap_or(0) as usize,
+        };
+        for series in list("input_series") {
+            input_series(file, series, interval, &mut test.inputs);
+        }
+        list("input_events").iter().for_each(|event| input_event(file, event, &mut test.inputs));
+        for said in list("say") {
+            test.inputs.extend(said::read(file, said));
+        }
+        for expected in list("expect") {
+            test.expectations.extend(expect::read(file, expected, rules));
+        }
+        if test.expectations.is_empty() && test.transitions.is_none() {
+            file.error(item.at, "a test without `expect` or `transitions` cannot fail", None);
+        }
+        test.inputs.sort_by_key(|(at, _)| *at);
+        test.expectations.sort_by_key(|expectation| expectation.at);
+        out.push(test);
+    }
+}
+
+fn input_series(file: &File<'_>, node: &Node, interval: Span, inputs: &mut Vec<(Timestamp, Input)>) {
+    let (mut series, mut values, mut unit) = (None, None, None);
+    for (key, value) in file.map(node, &["series", "values", "unit"]) {
+        match key.text.as_str() {
+            "series" => series = file.text(value),
+            "values" => values = file.text(value).map(|text| (value, text)),
+            _ => unit = file.text(value),
+        }
+    }
+    let (Some(series), Some((at, values))) = (series, values) else {
+        return file.error(node.at, "an input series needs `series` and `values`", None);
+    };
+    let Some((name, labels)) = series_name(&series) else {
+        let hint = "`latency_ms{source=\"checkout\", host=\"h1\"}`";
+        return file.error(node.at, format!("`{series}` is not a series"), Some(hint.into()));
+    };
+    let Some(values) = expand(&values) else {
+        let hint = "`1 2 3`, `1+2x3` for 1 3 5 7, `5x9` for ten times 5, `_` or `stale` for no value, `5@+90s` for one that comes 90s late, `5@-10s` for one of a clock that is 10s ahead";
+        return file.error(at.at, "these values cannot be read", Some(hint.into()));
+    };
+    let (mut labels, source) = (labels.clone(), labels.get("source").cloned());
+    labels.remove("source");
+    for (place, value) in values.into_iter().enumerate() {
+        let Some(value) = value else { continue };
+        let time = START + interval * place as i64;
+        let mut event = json!({"type": "metric", "time": time.ms(), "source": source.as_deref().unwrap_or("test"),
+            "name": name, "value": value.value, "labels": labels});
+        if let (Some(unit), Some(event)) = (&unit, event.as_object_mut()) {
+            event.insert("unit".into(), json!(unit));
+        }
+        inputs.push((time + value.late, Input::Event(event)));
+    }
+}
+
+/// An event as it would be sent, with `at` (since the start) in place of `time`; `late`: how long after that it
+/// comes, `-10s` where the sender's clock is ahead.
+fn input_event(file: &File<'_>, node: &Node, inputs: &mut Vec<(Timestamp, Input)>) {
+    let mut fields = Map::new();
+    let (mut at, mut late) = (None, Span::ZERO);
+    for (key, value) in file.names(node) {
+        match key.text.as_str() {
+            "at" => at = file.span(value),
+            "late" => match file.text(value).as_deref().and_then(values::lateness) {
+                Some(span) => late = span,
+                None => file.error(value.at, "`late` is a duration", Some("`90s`, or `-10s`".into())),
+            },
+            other => {
+                fields.insert(other.to_string(), plain(value));
+            }
+        }
+    }
+    let Some(at) = at else {
+        return file.error(node.at, "an input event needs `at`, such as `at: 5s`", None);
+    };
+    fields.entry("time").or_insert(json!((START + at).ms()));
+    inputs.push((START + at + late, Input::Event(Value::Object(fields))));
+}
+
+fn plain(node: &Node) -> Value {
+    match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Bool(value) => json!(value),
+        Kind::Integer(value) => json!(value),
+        Kind::Float(value) => json!(value),
+        Kind::Text(value) => json!(value),
+        Kind::List(items) => Value::Array(items.iter().map(plain).collect()),
+        Kind::Map(entries) => {
+            Value::Object(entries.iter().map(|(key, value)| (key.text.clone(), plain(value))).collect())
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The commands people work on rules with, as processes: test, convert, backtest.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(dir: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+    command.current_dir(dir).args(words).env_remove("NATS_URL").env_remove("REDIS_URL");
+    command.output().expect("runs")
+}
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn write(dir: &Path, name: &str, text: &str) {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().expect("below")).expect("writable");
+    std::fs::write(path, text).expect("writable");
+}
+
+const LIFE: &str = r#"version: 1
+escalations:
+  standard:
+    - { after: 0m, notify: [log] }
+    - { after: 10m, notify: [mail], repeat: 20m }
+inhibit:
+  - { source: ['rule="down"'], target: ['rule="slow"'], equal: [source] }
+rules:
+  - { id: slow, expr: 'max(latency_ms[1m]) by (source) > 100ms', severity: warning, escalation: standard }
+  - { id: down, expr: 'max(down[1m]) by (source) > 0', severity: critical }
+  - { id: trial, expr: 'max(latency_ms[1m]) by (source) > 50ms', severity: info, shadow: true }
+tests:
+  - name: an alert from its first word to its last
+    interval: 10s
+    input_series:
+      - { series: 'latency_ms{source="a"}', values: '10x5 200x300 10x20' }
+    say:
+      - { at: 15m, ack: slow, key: { source: a }, by: ann, why: on it, until: 20m }
+      - { at: 25m, silence: { match: ['rule="slow"'], duration: 5m, id: s1 } }
+      - { at: 35m, maintenance: { match: ['source="a"'], start: '2026-11-01T00:35:00Z', end: '2026-11-01T00:40:00Z', id: m1 } }
+    expect:
+      - { at: 30s, rule: slow, state: none }
+      - { at: 2m, rule: slow, state: firing, severity: warning, escalation_level: 1, notify: [log] }
+      - { at: 16m, rule: slow, state: acknowledged, acknowledged_by: ann }
+      - { at: 26m, rule: slow, suppressed_by: silence }
+      - { at: 36m, rule: slow, suppressed_by: m1 }
+      - { at: 41m, rule: slow, suppressed_by: none, state: escalated }
+      - { at: 2m, rule: trial, state: firing }
+    transitions:
+      - '1m1s slow {source=a} firing warning'
+      - '11m1s slow {source=a} escalated warning step 2'
+      - '15m slow {source=a} acknowledged warning'
+      - '20m slow {source=a} unacknowledged warning'
+      - '25m1s slow {source=a} suppressed warning by silence s1'
+      - '30m slow {source=a} unsuppressed warning'
+      - '35m1s slow {source=a} suppressed warning by maintenance m1'
+      - '36m1s slow {source=a} escalated warning step 3 by maintenance m1'
+      - '40m slow {source=a} unsuppressed warning'
+      - '52m1s slow {source=a} resolved warning'
+  - name: the cause keeps its consequence quiet
+    input_series:
+      - { series: 'latency_ms{source="a"}', values: '200x12' }
+      - { series: 'down{source="a"}', values: '_x3 1x9' }
+    expect:
+      - { at: 20s, rule: slow, suppressed_by: none }
+      - { at: 1m, rule: slow, suppressed_by: inhibition }
+  - name: what comes late changes no alert, and a clock ahead is no event of now
+    interval: 1m
+    input_series:
+      - { series: 'latency_ms{source="a"}', values: '10 200@+3m 10 10 10 stale' }
+      - { series: 'latency_ms{source="b"}', values: '10 200@-30s 10' }
+    transitions:
+      - '1m1s slow {source=b} firing warning'
+      - '2m1s slow {source=b} resolved warning'
+"#;
+
+#[test]
+fn a_test_case_says_what_people_do_and_shows_what_differs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "life/life.yaml", LIFE);
+    let output = run(dir.path(), &["test", "life"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("3 passed, 0 failed") && told(&output).contains(" ms)"));
+    let broken = LIFE.replace("acknowledged_by: ann", "acknowledged_by: bob").replace(
+        "'20m slow {source=a} unacknowledged warning'",
+        "'21m slow {source=a} unacknowledged warning'",
+    );
+    write(dir.path(), "broken/life.yaml", &broken);
+    let output = run(dir.path(), &["test", "broken"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = told(&output);
+    assert!(text.contains("acknowledged_by: expected bob, found ann"), "{text}");
+    assert!(text.contains("- 21m slow {source=a} unacknowledged"), "{text}");
+    assert!(text.contains("+ 20m slow {source=a} unacknowledged"), "{text}");
+}
+
+const PROMETHEUS: &str = r#"groups:
+  - name: web
+    rules:
+      - alert: InstanceDown
+        expr: up == 0
+        for: 5m
+        labels: { severity: page }
+        annotations: { summary: 'Instance {{ $labels.instance }} down' }
+      - alert: ErrorRate
+        expr: sum by (job) (rate(errors_total[5m])) > 1
+        labels: { severity: ticket }
+      - alert: Fancy
+        expr: topk(3, errors_total) > 1
+"#;
+
+const PROMTOOL: &str = r#"rule_files: [alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - series: 'up{job="prometheus", instance="localhost:9090"}'
+        values: '1 0x10 1x5'
+      - series: 'errors_total{job="a"}'
+        values: '0+120x15'
+    alert_rule_test:
+      - eval_time: 4m
+        alertname: InstanceDown
+        exp_alerts: []
+      - eval_time: 10m
+        alertname: InstanceDown
+        exp_alerts:
+          - exp_labels: { severity: page, instance: 'localhost:9090', job: prometheus }
+      - eval_time: 12m
+        alertname: InstanceDown
+      - eval_time: 10m
+        alertname: ErrorRate
+        exp_alerts: [{ exp_labels: { severity: ticket, job: a } }]
+    promql_expr_test:
+      - { expr: up, eval_time: 1m, exp_samples: [] }
+"#;
+
+#[test]
+fn rules_of_prometheus_and_their_tests_run() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "alerts.yml", PROMETHEUS);
+    write(dir.path(), "alerts_test.yml", PROMTOOL);
+    let output = run(dir.path(), &["convert", "prometheus-rules", "alerts.yml", "--out", "converted.yaml"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("2 rules and 0 records converted, 1 left out"), "{}", told(&output));
+    let strict = run(dir.path(), &["convert", "prometheus-rules", "alerts.yml", "--strict"]);
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(run(dir.path(), &["check", "converted.yaml"]).status.success());
+    let output = run(dir.path(), &["test", "alerts_test.yml"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("skipped   1 promql_expr_test"), "{}", told(&output));
+    write(dir.path(), "alerts_test.yml", &PROMTOOL.replace("job: prometheus }", "job: other }"));
+    let output = run(dir.path(), &["test", "alerts_test.yml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("\"job\":\"other\""), "{}", told(&output));
+}
+
+#[test]
+fn a_backtest_counts_and_compares() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rule = |limit: u32, more: &str| {
+        format!(
+            "rules:\n  - {{ id: high, expr: 'max(x[1m]) by (source) > {limit}', severity: critical }}\n{more}"
+        )
+    };
+    // What a shadow would have told counts; this one tells of the lower peak, too.
+    let shadow = "  - { id: trial, expr: 'max(x[1m]) by (source) > 60', severity: info, shadow: true }\n";
+    write(dir.path(), "old/rules.yaml", &rule(100, ""));
+    write(dir.path(), "new/rules.yaml", &rule(50, shadow));
+    // Twelve hours, a value a minute: two peaks, one of them higher, and one before the time in question.
+    let line = |minute: i64| {
+        let value = match minute {
+            5..=9 => 500,
+            100..=109 => 200,
+            300..=309 => 70,
+            _ => 10,
+        };
+        let time = 1_793_491_200_000 + minute * 60_000;
+        format!(r#"{{"type":"metric","time":{time},"source":"a","name":"x","value":{value}}}"#)
+    };
+    let lines: Vec<String> = (0..720).map(line).collect();
+    write(dir.path(), "log.ndjson", &lines.join("\n"));
+    let words = ["backtest", "log.ndjson", "--from", "2026-11-01T01:00:00Z", "--compare", "old", "new"];
+    let output = run(dir.path(), &words);
+    let text = told(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("3 gained, 0 lost, 1 in both (0 sooner, 0 later)"), "{text}");
+    assert!(text.contains("+ 2026-11-01T05:00:01Z critical high {\"source\":\"a\"} for 10m"), "{text}");
+    let output = run(dir.path(), &[&words[..], &["--json"]].concat());
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(found["sets"]["old"]["alerts"], 1);
+    assert_eq!(found["sets"]["new"]["critical"], 2);
+    assert_eq!(found["comparison"]["gained"].as_array().map(Vec::len), Some(3));
+    let pages = found["sets"]["new"]["pages_a_day"].as_f64().expect("a number");
+    assert!((pages - 2.0 / (659.0 / 1_440.0)).abs() < 0.01, "{pages}");
+    let nothing = run(dir.path(), &["backtest"]);
+    assert_eq!(nothing.status.code(), Some(2));
+}

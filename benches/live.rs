@@ -366,7 +366,7 @@ impl Footprint {
 
 const ACTIVE: u64 = 100_000;
 
-/// Minutes before the burst: windows fill for ten of them.
+/// Minutes before the burst: windows fill for four of them.
 fn warm_minutes() -> u32 {
     let stated = std::env::var("SG_WARM_MINUTES").ok().and_then(|text| text.parse().ok());
     stated.unwrap_or(2)

@@ -1,6 +1,6 @@
 //! A store or a stream that is gone.
 
-use crate::load::{jetstream_at, now_ms, produce};
+use crate::load::{board, jetstream_at, now_ms, produce};
 use crate::servers::{Servers, Worker, wait_for, wait_with_log};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -100,13 +100,13 @@ fn records_that_are_gone_are_noticed_and_resolve_nothing() {
 }
 
 /// Goal: an event that is refused is told alone, with its reason and its place; an action is asked for
-/// once. Method: a payload of three with one that is no event, and a slow one.
+/// once; a rule on trial tells nobody. Method: a payload of three with one that is no event, and a slow one.
 #[test]
 fn refused_events_and_actions_have_subjects_of_their_own() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let servers = Servers::start("everysec");
     let worker = servers.worker("1s");
-    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    wait_for("rules", &worker, || worker.metric("streamgauge_rules ").filter(|rules| *rules > 0));
     let context = runtime.block_on(jetstream_at(servers.nats_url()));
     let event =
         json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_600});
@@ -139,6 +139,12 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     let action = message("SG_ALERTS", "sg.v1.action.page_somebody.0.1");
     let action: Value = serde_json::from_slice(&action.payload).expect("JSON");
     assert_eq!(action["alert"]["rule"], "odd");
+    let shadow = message("SG_ALERTS", "sg.v1.shadow.trial.0.1");
+    let shadow: Value = serde_json::from_slice(&shadow.payload).expect("JSON");
+    assert_eq!((&shadow["state"], &shadow["actions"]), (&json!("firing"), &json!([])));
+    assert!(!runtime.block_on(board(servers.nats_url())).contains("trial"), "a shadow is no alert");
+    assert!(worker.get("/api/v1/alerts?shadow=true").is_some_and(|shown| shown.contains("trial")));
+    assert!(worker.get("/api/v1/alerts").is_some_and(|shown| !shown.contains("trial")));
     let rollup = message("SG_ROLLUPS", "sg.v1.rollup.1m.s-1.latency_ms");
     let rollup: Value = serde_json::from_slice(&rollup.payload).expect("JSON");
     assert_eq!((&rollup["count"], &rollup["revision"]), (&json!(1), &json!(1)));

@@ -276,6 +276,7 @@ rules:
   - { id: busy, expr: 'count(latency_ms[10s]) by (source) > 200', severity: info, keep_firing_for: 1s }
   - { id: slow, expr: 'p99(latency_ms[1m]) by (source)', levels: { warning: '> 300ms', critical: '> 1200ms' }, for: 2s, min_count: 10 }
   - { id: odd, expr: 'max(latency_ms[10s]) by (source) > 1500ms', severity: warning, actions: [page_somebody] }
+  - { id: trial, expr: 'max(latency_ms[10s]) by (source) > 1500ms', severity: info, actions: [nothing], shadow: true }
   - { id: all, expr: 'count(latency_ms[1m]) by () > 50', severity: info }
 ";
     std::fs::write(path.join("rules.yaml"), text).expect("writable");

@@ -16,7 +16,7 @@
 
 use super::baseline::Level;
 use super::counts::Counts;
-use super::tails::{student_above, student_limit};
+use super::tails::{student_above, student_limit, student_limit_again};
 use crate::core::rule::ast::Side;
 use serde::{Deserialize, Serialize};
 
@@ -168,7 +168,7 @@ impl Reference {
             1 + [median.is_some(), log.is_some(), tail.is_some()].map(usize::from).iter().sum::<usize>();
         let freedom = (past.len() - 1) as f64 / if is_of_deploys { 2.0 } else { 1.0 };
         let questions = questions as f64;
-        let limit = student_limit(ALPHA / questions, freedom);
+        let limit = student_limit_again(ALPHA / questions, freedom);
         let within = Spreads::default();
         Some(Reference { asked, median, log, tail, counts: None, within, limit, questions, freedom })
     }

@@ -6,6 +6,8 @@
 //! Rejected: expansions of the quantiles alone (1 % off below ten degrees of freedom), a table.
 
 use libm::{erfc, exp, fabs, lgamma, log, sqrt};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 /// Terms after which a series or fraction is taken as it is; they converge in tens.
 const STEPS_MAX: usize = 500;
@@ -13,6 +15,9 @@ const STEPS_MAX: usize = 500;
 /// Where a fraction no longer changes.
 const NOTHING: f64 = 1e-300;
 const EXACT: f64 = 1e-15;
+
+/// Limits remembered; one for each length of a baseline and number of questions. 40 B each.
+const LIMITS_MAX: usize = 4_096;
 
 /// A limit is as good as its tail.
 const CLOSE: f64 = 1e-12;
@@ -50,6 +55,20 @@ pub fn student_limit(probability: f64, freedom: f64) -> f64 {
         t = if next > low && next < high { next } else { (low + high) / 2.0 };
     }
     t
+}
+
+/// The same, remembered: a rule asks for the same few limits at each closed window of each key.
+pub fn student_limit_again(probability: f64, freedom: f64) -> f64 {
+    thread_local! {
+        static KNOWN: RefCell<BTreeMap<(u64, u64), f64>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() >= LIMITS_MAX {
+            known.clear();
+        }
+        let limit = || student_limit(probability, freedom);
+        *known.entry((probability.to_bits(), freedom.to_bits())).or_insert_with(limit)
+    })
 }
 
 fn student_density(t: f64, freedom: f64) -> f64 {

@@ -181,7 +181,9 @@ impl Scope<'_> {
                 })
             }
             Learned::Spread(reference) => {
-                self.notes.baseline = spread_evidence(&reference, version.end);
+                if self.notes.inputs.is_some() {
+                    self.notes.baseline = spread_evidence(&reference, version.end);
+                }
                 let distance = match asked.function {
                     Function::ZScore => reference.z(now),
                     Function::RobustZ => reference.robust_z(now),
@@ -350,7 +352,11 @@ impl Scope<'_> {
         let believed = self.notes.believed.filter(|_| !self.is_active);
         let verdict = reference.judge(&Window { count, value: now, profile }, asked.side, believed);
         self.note_chance(verdict.chance);
-        let has_onset = self.notes.inputs.is_some() && asked.per_version.is_none();
+        if self.notes.inputs.is_none() {
+            // Nobody asks why.
+            return verdict_value(asked, &verdict);
+        }
+        let has_onset = asked.per_version.is_none();
         let onset = has_onset.then(|| self.onset(asked, now)).flatten();
         let deployed = asked.per_version.and_then(|_| self.keys.get(key).get(VERSION_LABEL));
         self.notes.baseline = Baseline {
@@ -366,10 +372,7 @@ impl Scope<'_> {
             deployed: deployed.map(ToString::to_string),
             ..Baseline::default()
         };
-        match asked.function {
-            Function::RegressionScore => verdict.ratio(),
-            _ => verdict.change,
-        }
+        verdict_value(asked, &verdict)
     }
 
     /// Several functions in one rule are several tests: the smallest chance counts as often as there are.
@@ -406,17 +409,26 @@ impl Scope<'_> {
     /// The line's time is in hours from where the newest window ends.
     fn follow(&mut self, asked: &Past, trend: &trend::Trend, end: Timestamp) -> f64 {
         let (low, high) = trend.interval;
-        self.notes.baseline = Baseline {
-            version: Some(format!("{}@{end}", trend.windows)),
-            windows: Some(trend.windows),
-            p: Some(trend.p),
-            interval: Some([low, high]),
-            ..Baseline::default()
-        };
+        if self.notes.inputs.is_some() {
+            self.notes.baseline = Baseline {
+                version: Some(format!("{}@{end}", trend.windows)),
+                windows: Some(trend.windows),
+                p: Some(trend.p),
+                interval: Some([low, high]),
+                ..Baseline::default()
+            };
+        }
         match asked.function {
             Function::Forecast { ahead } => trend.at(hours(self.at + ahead - end)),
             _ => trend.slope,
         }
+    }
+}
+
+fn verdict_value(asked: &Past, verdict: &regression::Verdict) -> f64 {
+    match asked.function {
+        Function::RegressionScore => verdict.ratio(),
+        _ => verdict.change,
     }
 }
 

@@ -1,0 +1,303 @@
+//! Detectors: how often they err and what they find, on simulated data beside plain tests; what they cost; and a
+//! day on which nothing happens.
+//!
+//! `cargo bench --bench detect` prints all of it in about three minutes on two cores.
+
+use std::time::Instant;
+use streamgauge::core::detect::regression::{Deploy, Profile, Reference, Window};
+use streamgauge::core::detect::{mean_and_deviation, quantile_of_sorted};
+use streamgauge::core::event::{Body, Event, Observation, Record};
+use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::limits::Limits;
+use streamgauge::core::rule::ast::Side;
+use streamgauge::core::{Effects, Engine, Timestamp};
+use streamgauge::pipeline::load_files;
+
+/// SplitMix64 with Box and Muller: the same numbers each time.
+struct Dice(u64);
+
+impl Dice {
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+}
+
+/// Requests of one window.
+const REQUESTS: usize = 100;
+
+/// Deployments of a baseline, windows of each, and windows that must all be unusual.
+const DEPLOYS: usize = 8;
+const WINDOWS: usize = 12;
+const IN_A_ROW: usize = 3;
+
+/// Rounds of each cell.
+const ROUNDS: usize = 1_500;
+
+/// A version differs from the others by 2 %, a window from those of its version by 1 %.
+const BETWEEN: f64 = 0.02;
+const WITHIN: f64 = 0.01;
+
+/// How far the values of one window lie apart: requests of a service vary by a third, so that chance within a
+/// window matters most; timings of a benchmark by a few percent, so that what windows have in common does.
+const KINDS: [(&str, f64); 2] = [("requests of a service", 0.3), ("timings of a benchmark", 0.03)];
+
+/// One window: log-normal values, a share of them three times as slow.
+fn requests(dice: &mut Dice, spread: f64, level: f64, slow: f64) -> Vec<f64> {
+    let level = level * (WITHIN * dice.normal()).exp();
+    let mut one = || {
+        let factor = if dice.uniform() < slow { 3.0 } else { 1.0 };
+        factor * level * (spread * dice.normal()).exp()
+    };
+    (0..REQUESTS).map(|_| one()).collect()
+}
+
+/// What the engine knows of a window: its p95, and how its values are distributed.
+fn window(values: &[f64], above: f64) -> Window {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let q = |q: f64| quantile_of_sorted(&sorted, q);
+    let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
+    let (mean, deviation) = mean_and_deviation(&logs);
+    let tail = values.iter().filter(|value| **value > above).count() as f64 / values.len() as f64;
+    let log = Some((mean, deviation / (values.len() as f64).sqrt()));
+    let profile = Profile { p50: q(0.5), p50_error: (q(0.55) - q(0.45)) / 2.0, tail, log };
+    Window { count: values.len() as u64, value: q(0.95), profile: Some(profile) }
+}
+
+/// A way to tell whether a window is worse; its statistic, and the limit for one in a thousand.
+struct Method {
+    name: &'static str,
+    limit: f64,
+    of: fn(&Past, &[f64]) -> f64,
+}
+
+/// What is known of before.
+struct Past {
+    /// All requests, ascending.
+    all: Vec<f64>,
+    means: (f64, f64),
+    above: f64,
+    reference: Reference,
+}
+
+const METHODS: [Method; 4] = [
+    Method { name: "z of the mean > 3.09", limit: 3.09, of: z },
+    Method { name: "Kolmogorov-Smirnov", limit: 1.95, of: ks },
+    Method { name: "Mann-Whitney", limit: 3.09, of: mann_whitney },
+    Method { name: "regression", limit: 1.0, of: ours },
+];
+
+fn z(past: &Past, now: &[f64]) -> f64 {
+    (mean_and_deviation(now).0 - past.means.0) / past.means.1
+}
+
+fn ks(past: &Past, now: &[f64]) -> f64 {
+    let mut sorted = now.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (n, m) = (past.all.len() as f64, sorted.len() as f64);
+    let share = |value: f64| past.all.partition_point(|x| *x <= value) as f64 / n;
+    let gaps = sorted.iter().enumerate().map(|(at, value)| share(*value) - at as f64 / m);
+    gaps.fold(0.0, f64::max) * (n * m / (n + m)).sqrt()
+}
+
+fn mann_whitney(past: &Past, now: &[f64]) -> f64 {
+    let (n, m) = (past.all.len() as f64, now.len() as f64);
+    let below: f64 = now.iter().map(|value| past.all.partition_point(|x| x < value) as f64).sum();
+    (below - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
+}
+
+fn ours(past: &Past, now: &[f64]) -> f64 {
+    past.reference.judge(&window(now, past.above), Side::Above, None).ratio()
+}
+
+fn past(dice: &mut Dice, spread: f64, is_of_deploys: bool) -> (Past, f64) {
+    let level = |dice: &mut Dice| 100.0 * (BETWEEN * dice.normal()).exp();
+    let own = level(dice);
+    let runs: Vec<Vec<Vec<f64>>> = (0..if is_of_deploys { DEPLOYS } else { 1 })
+        .map(|_| {
+            let level = if is_of_deploys { level(dice) } else { own };
+            let windows = if is_of_deploys { WINDOWS } else { 2 * WINDOWS };
+            (0..windows).map(|_| requests(dice, spread, level, 0.0)).collect()
+        })
+        .collect();
+    let mut all: Vec<f64> = runs.iter().flatten().flatten().copied().collect();
+    all.sort_by(f64::total_cmp);
+    let above = quantile_of_sorted(&all, 0.95);
+    let means: Vec<f64> = runs.iter().flatten().map(|values| mean_and_deviation(values).0).collect();
+    let windows =
+        |run: &Vec<Vec<f64>>| run.iter().map(|values| window(values, above)).collect::<Vec<Window>>();
+    let reference = match is_of_deploys {
+        true => {
+            let deploys: Vec<Deploy> = runs.iter().filter_map(|run| Deploy::of(&windows(run))).collect();
+            Reference::learn_deploys(&deploys)
+        }
+        false => Reference::learn(&windows(&runs[0])),
+    };
+    let reference = reference.expect("enough windows");
+    (Past { all, means: mean_and_deviation(&means), above, reference }, own)
+}
+
+/// The statistic of each method in each round: the smallest of some windows in a row.
+fn statistics(
+    spread: f64,
+    is_of_deploys: bool,
+    factor: f64,
+    slow: f64,
+    in_a_row: usize,
+    seed: u64,
+) -> Vec<[f64; 4]> {
+    let mut dice = Dice(seed);
+    (0..ROUNDS)
+        .map(|_| {
+            let (past, level) = past(&mut dice, spread, is_of_deploys);
+            let mut least = [f64::INFINITY; 4];
+            for _ in 0..in_a_row {
+                let now = requests(&mut dice, spread, level * factor, slow);
+                for (least, method) in least.iter_mut().zip(&METHODS) {
+                    *least = least.min((method.of)(&past, &now));
+                }
+            }
+            least
+        })
+        .collect()
+}
+
+fn share_above(statistics: &[[f64; 4]], at: usize, limit: f64) -> f64 {
+    100.0 * statistics.iter().filter(|one| one[at] > limit).count() as f64 / statistics.len() as f64
+}
+
+/// False alarms at the nominal limit, and what is found where one in a hundred is false.
+fn table((words, spread): (&str, f64)) {
+    println!("{words}, windows of {REQUESTS}; false alarms at nominal 0.1 %, and what is found at 1 % false");
+    println!(
+        "{:<22} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "", "same run", "8 deploys", "x1.05", "x1.10", "x1.25", "10% slow", "20%", "50%"
+    );
+    let null_run = statistics(spread, false, 1.0, 0.0, 1, 1);
+    let null = statistics(spread, true, 1.0, 0.0, IN_A_ROW, 2);
+    let shifts = [1.05, 1.10, 1.25].map(|factor| statistics(spread, true, factor, 0.0, IN_A_ROW, 3));
+    let slow = [0.1, 0.2, 0.5].map(|slow| statistics(spread, false, 1.0, slow, 1, 4));
+    for (at, method) in METHODS.iter().enumerate() {
+        let limit = |null: &[[f64; 4]]| {
+            let mut all: Vec<f64> = null.iter().map(|one| one[at]).collect();
+            all.sort_by(f64::total_cmp);
+            quantile_of_sorted(&all, 0.99)
+        };
+        let (of_deploys, of_run) = (limit(&null), limit(&null_run));
+        print!(
+            "{:<22} {:>8.2}% {:>8.2}%",
+            method.name,
+            share_above(&null_run, at, method.limit),
+            share_above(&null, at, method.limit)
+        );
+        shifts.iter().for_each(|cell| print!(" {:>7.0}%", share_above(cell, at, of_deploys)));
+        slow.iter().for_each(|cell| print!(" {:>7.0}%", share_above(cell, at, of_run)));
+        println!();
+    }
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    line.and_then(|kib| kib.trim().parse().ok()).unwrap_or(0)
+}
+
+const START_MS: i64 = 1_793_491_200_000;
+
+/// One value a minute of so many series; what the rules told, how long it took, and memory.
+fn quiet(rules: &str, series: usize, minutes: i64) -> (usize, f64, u64) {
+    let loaded = load_files(vec![("bench".into(), rules.into())]);
+    let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+    engine.load(loaded.rules.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)), &mut out);
+    let mut directory = Directory::default();
+    let identity = |n: usize| {
+        Identity::new(format!("s-{n}").into(), "load".into(), Labels::default(), None).expect("valid").into()
+    };
+    directory.learn(0, (0..series).map(identity));
+    let (mut dice, mut told) = (Dice(9), 0);
+    let begun = Instant::now();
+    for minute in 0..minutes {
+        let time = Timestamp::from_ms(START_MS + minute * 60_000 + 30_000).expect("in range");
+        let event = |at: usize, dice: &mut Dice| {
+            let value = 100.0 + 5.0 * dice.normal();
+            Event::Metric(Observation { who: Who::new(0, at), time, value })
+        };
+        let events: Vec<Event> = (0..series).map(|at| event(at, &mut dice)).collect();
+        let record = Record {
+            seq: minute as u64 + 1,
+            stamp: time,
+            limit: None,
+            bad: &[],
+            body: Body::Events(&events),
+        };
+        engine.handle(&record, &directory, &mut out);
+        told += out.transitions.iter().filter(|one| one.seq == 0 && !one.rule.starts_with("_sg_")).count();
+        out.clear();
+    }
+    let took = begun.elapsed().as_secs_f64();
+    (told, took, resident_kib())
+}
+
+const ALL: &str = "rules:
+  - { id: a, expr: 'regression(p95(load[1m]) by (source), 5h) > 10%', severity: info }
+  - { id: b, expr: 'anomaly(avg(load[1m]) by (source), 5h) > 1', severity: info }
+  - { id: c, expr: 'trend(avg(load[1m]) by (source), 1h) > 50', severity: info }
+  - { id: d, expr: 'forecast(avg(load[1m]) by (source), 1h, 1h) > 1000', severity: info }
+  - { id: e, expr: 'abs(robust_z(avg(load[1m]) by (source), 5h)) > 9', severity: info }
+  - { id: f, expr: 'avg(load[1m]) by (source) > upper(avg(load[1m]) by (source), 5h, 9)', severity: info }
+  - { id: g, expr: 'regression(count(load[1m]) by (source), 5h) < -90%', severity: info }
+";
+
+const PLAIN: &str = "rules: [{ id: a, expr: 'avg(load[1m]) by (source) > 1000', severity: info }]";
+
+/// What all detectors together add to a series and a closed window.
+fn cost() {
+    let (series, minutes) = (2_000, 360);
+    let (_, plain, _) = quiet(PLAIN, series, minutes);
+    let before = resident_kib();
+    let (_, all, after) = quiet(ALL, series, minutes);
+    let windows = series as f64 * minutes as f64;
+    println!(
+        "cost of seven detectors on a series, 300 windows looked back: {:.2} us a closed window, {:.1} KiB a series",
+        (all - plain) * 1e6 / windows,
+        after.saturating_sub(before) as f64 / series as f64
+    );
+}
+
+/// A day of ten thousand series on which nothing happens.
+fn null_day() {
+    // Each key by itself tells so much that two hours are enough to see it.
+    let (together, alone) = ("all keys together (default)", "each key by itself (fdr: off)");
+    for (words, fdr, minutes) in [(together, "", 1_440), (alone, ", fdr: off", 120)] {
+        let rules = format!(
+            "rules: [{{ id: r, expr: 'regression(avg(load[1m]) by (source), 1h) > 5%', severity: info{fdr} }}]"
+        );
+        let (told, took, _) = quiet(&rules, 10_000, minutes);
+        println!(
+            "nothing happens in 10,000 series for {minutes} windows: {told} alerts, {words} ({took:.0} s)"
+        );
+    }
+}
+
+fn main() {
+    let wanted = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let is_wanted = |word: &str| wanted.as_deref().is_none_or(|wanted| wanted == word);
+    if is_wanted("table") {
+        KINDS.into_iter().for_each(table);
+    }
+    if is_wanted("cost") {
+        cost();
+    }
+    if is_wanted("null") {
+        null_day();
+    }
+}

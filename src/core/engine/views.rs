@@ -57,8 +57,9 @@ impl Engine {
         let shape = self.series.metric_of(series).shape;
         let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
         let key = self.keys.intern(key);
+        let is_new = view.group_of(key).is_none();
         let group = view.join(key, newest, shape);
-        if let ViewKind::Deploys { .. } = view.spec.kind {
+        if let (ViewKind::Deploys { .. }, true) = (view.spec.kind, is_new) {
             let versions = self.keys.get(key).without(VERSION_LABEL);
             let versions = self.keys.find(&versions).map_or(&[][..], |key| self.keys.versions_of(key));
             view.prune_versions(versions);

@@ -92,24 +92,29 @@ impl View {
         known.sort_by_key(|(begun, _)| begun.unwrap_or(i64::MAX));
         let surplus = known.len().saturating_sub(deploys as usize + 1 + VERSIONS_SPARE);
         known[..surplus].iter().for_each(|(_, key)| self.drop_gone(*key));
-        let gone = |group: &&super::group::Group| group.members == 0;
-        let all_gone = self.groups.iter().flatten().filter(gone);
-        let mut all_gone: Vec<(Timestamp, KeyId)> = all_gone.map(|group| (group.newest, group.key)).collect();
-        if all_gone.len() > GONE_MAX {
+        if self.gone > GONE_MAX {
+            let all_gone = self.groups.iter().flatten().filter(|group| group.members == 0);
+            let mut all_gone: Vec<(Timestamp, KeyId)> =
+                all_gone.map(|group| (group.newest, group.key)).collect();
             all_gone.sort();
-            let surplus = all_gone.len() - GONE_MAX;
-            all_gone[..surplus].iter().for_each(|(_, key)| self.drop_gone(*key));
+            // Some more than must, so that not each new version looks at all groups.
+            all_gone.truncate(all_gone.len().saturating_sub(GONE_MAX - GONE_MAX / 8));
+            all_gone.iter().for_each(|(_, key)| self.drop_gone(*key));
         }
+    }
+
+    pub(super) fn count_gone(&mut self) {
+        let is_gone = |group: &&super::group::Group| group.members == 0;
+        self.gone =
+            if self.is_of_deploys() { self.groups.iter().flatten().filter(is_gone).count() } else { 0 };
     }
 
     /// Lets the group of a key go, if no series feeds it any more.
     fn drop_gone(&mut self, key: KeyId) {
         let Some(at) = self.group_of(key) else { return };
         if self.group(at).is_some_and(|group| group.members == 0) {
-            self.groups[at as usize] = None;
-            self.by_key.remove(&key);
-            self.dirty.retain(|dirty| *dirty != at);
-            self.free.push(at);
+            self.remove(at);
+            self.gone = self.gone.saturating_sub(1);
         }
     }
 }

@@ -96,6 +96,8 @@ pub struct View {
     feeds: Vec<u32>,
     /// The view that this one gets its panes from.
     source: Option<u32>,
+    /// With `deploys`: groups that no series feeds any more.
+    gone: usize,
 }
 
 /// What became of an observation in a view that feeds others.
@@ -134,6 +136,7 @@ impl View {
             current: (Timestamp::clamped(0), 0),
             feeds: Vec::new(),
             source: None,
+            gone: 0,
         }
     }
 
@@ -169,8 +172,11 @@ impl View {
         if let Some(group) = self.by_key.get(&key) {
             let at = *group;
             if let Some(group) = self.group_mut(at) {
+                let is_back = group.members == 0;
                 group.members += 1;
                 group.newest = group.newest.max(newest);
+                // While all series join anew it is counted at the end.
+                self.gone = self.gone.saturating_sub(usize::from(is_back));
             }
             self.mark(at);
             return at;
@@ -188,11 +194,20 @@ impl View {
     /// Takes a series out of its group; the key, if that was its last series.
     pub fn leave(&mut self, group: u32) -> Option<KeyId> {
         let members = &mut self.group_mut(group)?.members;
-        *members = members.saturating_sub(1);
-        // What a version was like is known when it is long gone.
-        if *members > 0 || self.is_of_deploys() {
+        *members -= 1;
+        if *members > 0 {
             return None;
         }
+        // What a version was like is known when it is long gone.
+        if self.is_of_deploys() {
+            self.gone += 1;
+            return None;
+        }
+        self.remove(group)
+    }
+
+    /// Lets a group go; its key.
+    fn remove(&mut self, group: u32) -> Option<KeyId> {
         let gone = self.groups[group as usize].take()?;
         self.by_key.remove(&gone.key);
         self.dirty.retain(|dirty| *dirty != group);
@@ -366,15 +381,12 @@ impl View {
     /// After all series joined anew: groups that nobody joined go.
     pub fn drop_empty(&mut self) {
         if self.is_of_deploys() {
+            self.count_gone();
             return;
         }
         for at in 0..self.groups.len() {
-            if self.groups[at].as_ref().is_some_and(|group| group.members == 0)
-                && let Some(gone) = self.groups[at].take()
-            {
-                self.by_key.remove(&gone.key);
-                self.dirty.retain(|dirty| *dirty as usize != at);
-                self.free.push(at as u32);
+            if self.groups[at].as_ref().is_some_and(|group| group.members == 0) {
+                self.remove(at as u32);
             }
         }
     }
@@ -579,6 +591,9 @@ impl View {
         let mut view = View::new(spec, image.shape, lateness);
         let groups = image.groups.iter().enumerate();
         view.by_key = groups.filter_map(|(at, g)| Some((g.as_ref()?.key, at as u32))).collect();
-        View { groups: image.groups, free: image.free, dirty: image.dirty, rolls: image.rolls, ..view }
+        let mut view =
+            View { groups: image.groups, free: image.free, dirty: image.dirty, rolls: image.rolls, ..view };
+        view.count_gone();
+        view
     }
 }

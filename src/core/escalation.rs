@@ -5,7 +5,7 @@
 //! The last one may be taken again and again. Invariant: the number of steps taken only grows; steps that are
 //! overdue together are one. Rejected: a clock for each step (an outage would set them all off together).
 
-use super::calendar::{Interval, Plan};
+use super::calendar::Plan;
 use super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -25,9 +25,9 @@ pub struct Step {
     pub notify: Vec<Arc<str>>,
     /// Whom it is handed to, in words.
     pub escalate_to: Option<Arc<str>>,
-    /// Times of the day at which it is taken; empty: always.
+    /// Times of the day at which it is taken; without: always.
     #[serde(default)]
-    pub when: Vec<Interval>,
+    pub when: Option<Plan>,
     /// The last step: taken again this often.
     #[serde(default)]
     pub repeat: Option<Span>,
@@ -43,16 +43,13 @@ const LATE_MAX: Span = Span::from_mins(1);
 
 impl Step {
     fn holds(&self, at: Timestamp) -> bool {
-        self.when.is_empty() || self.plan().at(at).is_in_force
+        self.when.as_ref().is_none_or(|when| when.at(at).is_in_force)
     }
 
     /// Time until its time of the day may have come.
     fn waits(&self, at: Timestamp) -> Span {
-        self.plan().at(at).until.map_or(Span::from_mins(1), |until| until - at)
-    }
-
-    fn plan(&self) -> Plan {
-        Plan::Intervals(self.when.clone())
+        let until = self.when.as_ref().and_then(|when| when.at(at).until);
+        until.map_or(Span::from_mins(1), |until| until - at)
     }
 }
 
@@ -81,7 +78,7 @@ impl Escalation {
 
     /// How much too late the step after `taken` is taken now, if that is worth telling.
     pub fn overdue(&self, taken: usize, elapsed: Span) -> Option<Span> {
-        let step = self.steps.get(taken).filter(|step| step.when.is_empty())?;
+        let step = self.steps.get(taken).filter(|step| step.when.is_none())?;
         Some(elapsed - step.after).filter(|late| *late > LATE_MAX)
     }
 
@@ -94,10 +91,11 @@ impl Escalation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::calendar::Interval;
 
     fn step(mins: i64) -> Step {
         let (notify, escalate_to) = (Vec::new(), None);
-        Step { after: Span::from_mins(mins), notify, escalate_to, when: Vec::new(), repeat: None }
+        Step { after: Span::from_mins(mins), notify, escalate_to, when: None, repeat: None }
     }
 
     const NOON: Timestamp = Timestamp::clamped(1_793_534_400_000); // 2026-11-01T12:00:00Z
@@ -116,7 +114,8 @@ mod tests {
     #[test]
     fn a_step_waits_for_its_time_of_the_day_and_later_ones_pass_it_by() {
         let evening = Interval { times: vec![(13 * 60, 14 * 60)], ..Interval::default() };
-        let steps = vec![step(0), Step { when: vec![evening], ..step(5) }, step(120)];
+        let evening = Some(Plan::Intervals(vec![evening]));
+        let steps = vec![step(0), Step { when: evening, ..step(5) }, step(120)];
         let policy = Escalation { name: "p".into(), steps };
         let mins = Span::from_mins;
         assert_eq!(policy.due(mins(10), NOON + mins(10), 1), 1);

@@ -76,8 +76,10 @@ pub struct Mutes {
     in_force: BTreeMap<Arc<str>, (Maintenance, Timestamp)>,
     /// Past maintenance: baselines learn nothing there.
     spans: Vec<(Timestamp, Timestamp, Selector)>,
-    /// Counts changes of what baselines may learn.
+    /// Counts changes of what is asked for and in force, for those who show it.
     pub changes: u32,
+    /// Counts changes of what baselines may learn: a silence is none.
+    pub lessons: u32,
     /// When something begins or ends next.
     next: Option<Timestamp>,
     is_changed: bool,
@@ -176,6 +178,7 @@ impl Mutes {
         }
         self.turn_silences(at, &mut turned);
         let now = self.turn_maintenance(planned, at);
+        self.lessons += u32::from(now != self.in_force);
         let before = std::mem::replace(&mut self.in_force, now);
         for (id, (maintenance, since)) in before {
             if !self.in_force.contains_key(&id) {
@@ -243,21 +246,24 @@ impl Mutes {
         self.spans.push((from, to, matchers));
     }
 
-    /// What mutes an alert with these labels.
+    /// What mutes an alert with these labels: the first that is named.
     pub fn cause<'a>(&self, at: Timestamp, label: impl Fn(&str) -> Option<&'a str>) -> Option<Suppressed> {
-        self.causes(at, label).into_iter().next()
+        self.causes(at, &label).next()
     }
 
     /// Everything that mutes an alert with these labels, in the order in which one of them is named.
-    pub fn causes<'a>(&self, at: Timestamp, label: impl Fn(&str) -> Option<&'a str>) -> Vec<Suppressed> {
-        let planned = self.in_force.values().filter(|(one, _)| one.matchers.is_match_labels(&label));
-        let planned =
-            planned.map(|(one, _)| Suppressed { kind: "maintenance".into(), id: one.id.to_string() });
-        let silences = self.silences.values().map(|kept| &kept.silence).filter(|silence| {
-            (silence.start..silence.end).contains(&at) && silence.matchers.is_match_labels(&label)
+    pub fn causes<'a>(
+        &self,
+        at: Timestamp,
+        label: &impl Fn(&str) -> Option<&'a str>,
+    ) -> impl Iterator<Item = Suppressed> {
+        let named = |kind: &str, id: &Arc<str>| Suppressed { kind: kind.into(), id: id.to_string() };
+        let planned = self.in_force.values().filter(move |(one, _)| one.matchers.is_match_labels(label));
+        let silences = self.silences.values().map(|kept| &kept.silence).filter(move |silence| {
+            (silence.start..silence.end).contains(&at) && silence.matchers.is_match_labels(label)
         });
-        let silences = silences.map(|one| Suppressed { kind: "silence".into(), id: one.id.to_string() });
-        planned.chain(silences).collect()
+        let planned = planned.map(move |(one, _)| named("maintenance", &one.id));
+        planned.chain(silences.map(move |one| named("silence", &one.id)))
     }
 
     /// Whether there is anything that may suppress an alert now.

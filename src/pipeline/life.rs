@@ -2,7 +2,7 @@
 
 use super::expr::check::matchers;
 use super::tree::File;
-use super::yaml::{Kind, Node};
+use super::yaml::{Kind, Node, Place};
 use crate::core::calendar::{Interval, Plan, Written};
 use crate::core::escalation::{Escalation, Step};
 use crate::core::mute::{Maintenance, Mode};
@@ -43,7 +43,7 @@ pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations) {
 
 fn step(file: &File<'_>, node: &Node) -> Option<Step> {
     let mut step =
-        Step { after: Span::ZERO, notify: Vec::new(), escalate_to: None, when: Vec::new(), repeat: None };
+        Step { after: Span::ZERO, notify: Vec::new(), escalate_to: None, when: None, repeat: None };
     let mut has_after = false;
     for (key, value) in file.map(node, &["after", "notify", "escalate_to", "when", "repeat"]) {
         match key.text.as_str() {
@@ -52,7 +52,7 @@ fn step(file: &File<'_>, node: &Node) -> Option<Step> {
                 has_after = true;
             }
             "notify" => step.notify = file.texts(value).into_iter().map(Into::into).collect(),
-            "when" => step.when = intervals(file, value)?,
+            "when" => step.when = Some(kept(file, value.at, intervals(file, value)?)?),
             "repeat" => step.repeat = Some(file.span(value).filter(|span| span.is_positive())?),
             _ => step.escalate_to = file.text(value).map(Into::into),
         }
@@ -123,7 +123,7 @@ pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
 fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<Plan> {
     let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
     let written = if let Some(intervals) = fields.get("time_intervals") {
-        Written::Intervals(self::intervals(file, intervals)?)
+        self::intervals(file, intervals)?
     } else if let Some(schedule) = text("schedule") {
         let Some(duration) = fields.get("duration") else {
             file.error(node.at, "a schedule needs a `duration`", Some("`duration: 4h`".into()));
@@ -141,14 +141,9 @@ fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<
         };
         Written::Once { start, end }
     };
-    match Plan::try_from(written) {
-        Ok(plan) => Some(plan),
-        Err(error) => {
-            let at = fields.get("schedule").or(fields.get("tz")).map_or(node.at, |node| node.at);
-            file.error(at, error.to_string(), None);
-            None
-        }
-    }
+    let places = ["schedule", "tz", "time_intervals"];
+    let at = places.iter().find_map(|name| fields.get(name)).map_or(node.at, |node| node.at);
+    kept(file, at, written)
 }
 
 pub(super) fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
@@ -161,17 +156,15 @@ pub(super) fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
     found
 }
 
-/// A list of them, each with a zone that there is.
-fn intervals(file: &File<'_>, node: &Node) -> Option<Vec<Interval>> {
+/// A list of them.
+fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
     let all = file.list(node).iter().map(|item| interval(file, item));
-    let all = all.collect::<Option<Vec<_>>>()?;
-    match Plan::try_from(Written::Intervals(all.clone())) {
-        Ok(_) => Some(all),
-        Err(error) => {
-            file.error(node.at, error.to_string(), None);
-            None
-        }
-    }
+    Some(Written::Intervals(all.collect::<Option<Vec<_>>>()?))
+}
+
+/// A plan that can be kept.
+fn kept(file: &File<'_>, at: Place, written: Written) -> Option<Plan> {
+    Plan::try_from(written).map_err(|error| file.error(at, error.to_string(), None)).ok()
 }
 
 /// One of Alertmanager's `time_intervals`.

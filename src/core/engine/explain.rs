@@ -99,8 +99,9 @@ impl Engine {
         let (instance, is_capped) = (state.instances.get(&id).cloned(), state.capped.contains(&id));
         let alert = self.view_alert(place, rule, id);
         let severity = alert.as_ref().map_or(rule.levels[0].severity, |alert| alert.severity);
-        let mut suppressed_by = self.mutes.causes(at, |name| label(rule, key, severity, name));
-        suppressed_by.extend(alert.as_ref().and_then(inhibition));
+        let of_alert = |name: &str| label(rule, key, severity, name);
+        let causes = self.mutes.causes(at, &of_alert).chain(alert.as_ref().and_then(inhibition));
+        let suppressed_by: Vec<Suppressed> = causes.collect();
         let seen = Seen { rule, instance: instance.as_ref(), observation, is_capped, at };
         let is_suspended = self.is_suspended(rule, id);
         Ok(Explanation {

@@ -295,7 +295,7 @@ impl Scope<'_> {
                 _ => end,
             },
             min_count: self.notes.min_count,
-            lessons: (self.frozen.changes(self.key), self.mutes.changes),
+            lessons: (self.frozen.changes(self.key), self.mutes.lessons),
         }
     }
 

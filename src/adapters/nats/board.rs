@@ -62,31 +62,16 @@ impl Board for Bus {
 
     /// Without others behind it on their way, so that they stand in the log in the order of their numbers.
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
-        let posted = self.handle.block_on(async {
-            for (done, parcel) in parcels.iter().enumerate() {
-                let subject = self.subjects.parcel(parcel.number);
-                if let Err(error) = self.put_once(subject, parcel.bytes.clone()).await {
-                    tracing::warn!(%error, "a message to the aggregate was not acknowledged");
-                    return done;
-                }
-            }
-            parcels.len()
-        });
-        Ok(posted)
+        let messages =
+            parcels.iter().map(|parcel| (self.subjects.parcel(parcel.number), parcel.bytes.clone()));
+        Ok(self.handle.block_on(self.put_in_order(messages, "a message to the aggregate")))
     }
 
     fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
-        let put = self.handle.block_on(async {
-            for (done, shadow) in shadows.iter().enumerate() {
-                let subject = self.subjects.shadow(&shadow.rule, shadow.number);
-                if let Err(error) = self.put_once(subject, shadow.json.clone().into()).await {
-                    tracing::warn!(%error, "a shadow was not acknowledged");
-                    return done;
-                }
-            }
-            shadows.len()
-        });
-        Ok(put)
+        let message = |shadow: &Numbered| {
+            (self.subjects.shadow(&shadow.rule, shadow.number), shadow.json.clone().into_bytes())
+        };
+        Ok(self.handle.block_on(self.put_in_order(shadows.iter().map(message), "a shadow")))
     }
 
     fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
@@ -145,6 +130,19 @@ impl Bus {
                 Err(error) => Err(error),
             }
         })
+    }
+
+    /// Puts each in its place, one after the other; how many are there now.
+    async fn put_in_order(&self, messages: impl Iterator<Item = (String, Vec<u8>)>, what: &str) -> usize {
+        let mut done = 0;
+        for (subject, payload) in messages {
+            if let Err(error) = self.put_once(subject, payload).await {
+                tracing::warn!(%error, "{what} was not acknowledged");
+                break;
+            }
+            done += 1;
+        }
+        done
     }
 
     /// Puts something in a place of its own, unless it was put there before.

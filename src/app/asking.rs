@@ -1,25 +1,34 @@
 //! `silence` and `maintenance`: asking a running service over HTTP.
 
 use super::FINE;
-use super::cli::{Format, MaintenanceCommand, PlanArgs, SilenceCommand};
+use super::cli::{Format, MaintenanceCommand, PlanArgs, Service, SilenceCommand, Who};
 use super::remote::{delete, escaped, get, post, print, who};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 pub fn silence(command: &SilenceCommand) -> Result<u8> {
     match command {
-        SilenceCommand::Add { matchers, duration, until, unmatched_for, reason, by, id, url } => {
+        SilenceCommand::Add {
+            matchers,
+            duration,
+            until,
+            unmatched_for,
+            reason,
+            who: Who { by },
+            id,
+            service: Service { url },
+        } => {
             let text = |span: &Option<crate::core::Span>| span.map(|span| span.to_string());
             let body = json!({"match": matchers, "duration": text(duration), "end": until,
                 "unmatched_for": text(unmatched_for), "reason": reason, "by": who(by), "id": id});
             let answer = post(url, "/api/v1/silences", &stated(body))?;
             println!("silence {} until {}{}", word(&answer["id"]), word(&answer["end"]), matched(&answer));
         }
-        SilenceCommand::List { url, output } => {
+        SilenceCommand::List { service: Service { url }, output } => {
             let found = get(url, "/api/v1/silences")?;
             print(output, &found["silences"], &["id", "state", "end", "by", "match", "reason"]);
         }
-        SilenceCommand::Expire { id, by, url } => {
+        SilenceCommand::Expire { id, who: Who { by }, service: Service { url } } => {
             delete(url, &format!("/api/v1/silences/{}?by={}", escaped(id), escaped(&who(by))))?;
             println!("silence {id} has ended");
         }
@@ -29,7 +38,7 @@ pub fn silence(command: &SilenceCommand) -> Result<u8> {
 
 pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
     match command {
-        MaintenanceCommand::Add { plan, id, by, reason, url } => {
+        MaintenanceCommand::Add { plan, id, who: Who { by }, reason, service: Service { url } } => {
             let mut body = body_of(plan);
             let rest = json!({"id": id, "by": who(by), "reason": reason});
             body.extend(rest.as_object().cloned().unwrap_or_default());
@@ -37,7 +46,7 @@ pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
             println!("maintenance {}{}", word(&answer["id"]), matched(&answer));
             print(&Format::Table, &answer["next"], &["start", "end"]);
         }
-        MaintenanceCommand::List { url, output } => {
+        MaintenanceCommand::List { service: Service { url }, output } => {
             let mut found = get(url, "/api/v1/maintenance")?["maintenance"].take();
             if *output == Format::Table {
                 for one in found.as_array_mut().into_iter().flatten() {
@@ -47,11 +56,11 @@ pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
             }
             print(output, &found, &["id", "state", "mode", "start", "end", "by", "match", "reason"]);
         }
-        MaintenanceCommand::End { id, by, url } => {
+        MaintenanceCommand::End { id, who: Who { by }, service: Service { url } } => {
             delete(url, &format!("/api/v1/maintenance/{}?by={}", escaped(id), escaped(&who(by))))?;
             println!("maintenance {id} has ended");
         }
-        MaintenanceCommand::Preview { plan, at, url, output } => {
+        MaintenanceCommand::Preview { plan, at, service: Service { url }, output } => {
             let query = at.as_ref().map_or(String::new(), |at| format!("?at={}", escaped(at)));
             let body = stated(Value::Object(body_of(plan)));
             let answer = post(url, &format!("/api/v1/maintenance/preview{query}"), &body)?;

@@ -1,6 +1,6 @@
 //! `streamgauge backtest`: rules over past data, and two rule sets compared.
 
-use super::cli::{BacktestArgs, ExportArgs, Usage};
+use super::cli::{BacktestArgs, ExportArgs, Usage, instant};
 use super::{FINE, check, export};
 use crate::core::alert::Transition;
 use crate::core::limits::Limits;
@@ -27,7 +27,8 @@ struct Run {
 }
 
 pub fn run(args: &BacktestArgs) -> Result<u8> {
-    let (from, to) = (instant(args.from.as_deref())?, instant(args.to.as_deref())?);
+    let time = |text: &Option<String>| text.as_deref().map(instant).transpose();
+    let (from, to) = (time(&args.from)?, time(&args.to)?);
     let fetched;
     let files = match args.files.is_empty() {
         false => args.files.clone(),
@@ -124,14 +125,6 @@ fn one(
     let episodes = backtest::episodes(&log?, begun);
     let told = backtest::told(&episodes, summary.engine.now() - begun);
     Ok(Run { name: set.display().to_string(), episodes, told })
-}
-
-fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
-    let parse = |text: &str| {
-        let time = crate::wire::time::parse(text.as_bytes());
-        time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time, such as 2026-11-01T00:00:00Z")))
-    };
-    Ok(text.map(parse).transpose()?)
 }
 
 fn print(runs: &[Run], comparison: Option<&Comparison>) {

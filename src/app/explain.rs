@@ -1,11 +1,11 @@
 //! `alerts explain`: asks a running service, or runs the engine over a log up to the time in question.
 
-use super::cli::{ExplainArgs, Format, Usage};
+use super::cli::{ExplainArgs, Format, Usage, instant};
 use super::remote::{escaped, get};
 use super::{FAILED, FINE, check};
 use crate::core::key::Key;
 use crate::core::limits::Limits;
-use crate::core::{Effects, Engine, Timestamp};
+use crate::core::{Effects, Engine};
 use crate::driver::replay::{self, Options, Outputs};
 use anyhow::Result;
 use serde_json::Value;
@@ -33,7 +33,7 @@ fn of_service(args: &ExplainArgs, key: &Key) -> Result<Value> {
     let labels: String =
         key.0.iter().map(|(name, value)| format!("&{}={}", escaped(name), escaped(value))).collect();
     let at = args.at.as_ref().map_or(String::new(), |at| format!("&at={}", escaped(at)));
-    get(&args.url, &format!("/api/v1/explain?rule={}{labels}{at}", escaped(&args.rule)))
+    get(&args.service.url, &format!("/api/v1/explain?rule={}{labels}{at}", escaped(&args.rule)))
 }
 
 /// Runs the log up to the time, and explains there.
@@ -42,18 +42,13 @@ fn of_log(args: &ExplainArgs, key: &Key) -> Result<Result<Value, String>> {
     if let Some(dir) = &args.pipelines {
         engine.load(check::load(dir)?, &mut Effects::default());
     }
-    let at = args.at.as_deref().map(time).transpose()?;
+    let at = args.at.as_deref().map(instant).transpose()?;
     let log_rules = args.pipelines.is_none();
     let options =
         Options { files: args.log.clone(), threads: 1, sort: false, until: at, stop_at: at, log_rules };
     let mut summary = replay::run(engine, &options, Outputs::default())?;
     let explained = summary.engine.explain(&args.rule, key);
     Ok(explained.map(|explained| serde_json::json!(explained)).map_err(|error| error.to_string()))
-}
-
-fn time(text: &str) -> Result<Timestamp> {
-    let time = crate::wire::time::parse(text.as_bytes());
-    time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time, such as 2026-11-01T00:00:00Z")).into())
 }
 
 /// `source=checkout,host=h1`, or JSON; nothing for `by ()`.

@@ -1,7 +1,7 @@
 //! `streamgauge export`: the log as NDJSON, every record, tick and control.
 
 use super::FINE;
-use super::cli::{ExportArgs, Usage};
+use super::cli::{ExportArgs, instant};
 use crate::adapters::embedded::Embedded;
 use crate::adapters::nats;
 use crate::core::Timestamp;
@@ -31,7 +31,8 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
 
 /// Writes the log somewhere.
 pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
-    let (from, to) = (instant(args.from.as_deref())?, instant(args.to.as_deref())?);
+    let time = |text: &Option<String>| text.as_deref().map(instant).transpose();
+    let (from, to) = (time(&args.from)?, time(&args.to)?);
     // What is not there, or was not asked for, is said: windows over it are not whole.
     let mut written: BTreeMap<Option<u32>, u64> = BTreeMap::new();
     let mut write = |partition: Option<OfPartition>, record: &Logged, is_poison: bool| -> Result<()> {
@@ -139,14 +140,6 @@ impl Source {
         self.fill()?;
         Ok(record)
     }
-}
-
-fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
-    let parse = |text: &str| {
-        let time = crate::wire::time::parse(text.as_bytes());
-        time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time")).into())
-    };
-    text.map(parse).transpose()
 }
 
 /// A record of the log as a line that `replay` reads.

@@ -1,7 +1,7 @@
 //! `alerts` and `rules`: operating a running service over HTTP.
 
 use super::FINE;
-use super::cli::{AlertsCommand, Format, RulesCommand};
+use super::cli::{AlertsCommand, Format, RulesCommand, Service, Who};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -11,14 +11,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn alerts(command: &AlertsCommand) -> Result<u8> {
     match command {
-        AlertsCommand::List { url, output, state } => {
+        AlertsCommand::List { service: Service { url }, output, state } => {
             let path =
                 state.as_ref().map_or("/api/v1/alerts".into(), |s| format!("/api/v1/alerts?state={s}"));
             let found = get(url, &path)?;
             let columns = ["severity", "state", "rule", "summary", "started_at", "id"];
             print(output, &found["alerts"], &columns);
         }
-        AlertsCommand::Show { url, id } => {
+        AlertsCommand::Show { service: Service { url }, id } => {
             let active = get(url, "/api/v1/alerts")?;
             let found =
                 active["alerts"].as_array().into_iter().flatten().find(|alert| alert["id"] == json!(id));
@@ -27,11 +27,11 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
             };
             println!("{}", serde_json::to_string_pretty(found)?);
         }
-        AlertsCommand::Unack { url, id, by } => {
+        AlertsCommand::Unack { service: Service { url }, id, who: Who { by } } => {
             delete(url, &format!("/api/v1/alerts/ack?alert={}&by={}", escaped(id), escaped(&who(by))))?;
             println!("no longer acknowledged: {id}");
         }
-        AlertsCommand::Ack { url, id, by, why, until, accept } => {
+        AlertsCommand::Ack { service: Service { url }, id, who: Who { by }, why, until, accept } => {
             let body = json!({"alert": id, "by": who(by), "why": why, "until": until, "accept": accept});
             post(url, "/api/v1/alerts/ack", &body)?;
             println!("acknowledged {id}");
@@ -43,14 +43,14 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
 
 pub fn rules(command: &RulesCommand) -> Result<u8> {
     match command {
-        RulesCommand::List { url, output } => {
+        RulesCommand::List { service: Service { url }, output } => {
             let found = get(url, "/api/v1/rules")?;
             print(output, &found["rules"], &["id", "keys", "levels", "expr"]);
             for remark in found["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 eprintln!("{remark}");
             }
         }
-        RulesCommand::Add { file, name, url } => {
+        RulesCommand::Add { file, name, service: Service { url } } => {
             let text = match file.as_os_str() == "-" {
                 true => std::io::read_to_string(std::io::stdin())?,
                 false => std::fs::read_to_string(file)
@@ -63,7 +63,7 @@ pub fn rules(command: &RulesCommand) -> Result<u8> {
             send(url, &format!("/api/v1/rules{query}"), text)?;
             println!("the rules are in force with it");
         }
-        RulesCommand::Remove { name, url } => {
+        RulesCommand::Remove { name, service: Service { url } } => {
             delete(url, &format!("/api/v1/rules/{}", escaped(name)))?;
             println!("the rules are in force without it");
         }
@@ -88,10 +88,7 @@ fn agent() -> ureq::Agent {
 }
 
 pub fn get(url: &str, path: &str) -> Result<Value> {
-    let address = format!("{}{path}", url.trim_end_matches('/'));
-    let request = agent().get(&address).header("authorization", bearer());
-    let mut response = request.call().with_context(|| unreachable_hint(url))?;
-    read(response.status().as_u16(), &response.body_mut().read_to_string()?)
+    answer(url, agent().get(address(url, path)).header("authorization", bearer()).call())
 }
 
 pub fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
@@ -99,16 +96,19 @@ pub fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
 }
 
 pub fn delete(url: &str, path: &str) -> Result<Value> {
-    let address = format!("{}{path}", url.trim_end_matches('/'));
-    let request = agent().delete(&address).header("authorization", bearer());
-    let mut response = request.call().with_context(|| unreachable_hint(url))?;
-    read(response.status().as_u16(), &response.body_mut().read_to_string()?)
+    answer(url, agent().delete(address(url, path)).header("authorization", bearer()).call())
 }
 
 fn send(url: &str, path: &str, body: String) -> Result<Value> {
-    let address = format!("{}{path}", url.trim_end_matches('/'));
-    let request = agent().post(&address).header("authorization", bearer());
-    let mut response = request.send(body).with_context(|| unreachable_hint(url))?;
+    answer(url, agent().post(address(url, path)).header("authorization", bearer()).send(body))
+}
+
+fn address(url: &str, path: &str) -> String {
+    format!("{}{path}", url.trim_end_matches('/'))
+}
+
+fn answer(url: &str, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
+    let mut response = response.with_context(|| unreachable_hint(url))?;
     read(response.status().as_u16(), &response.body_mut().read_to_string()?)
 }
 

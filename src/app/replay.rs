@@ -1,6 +1,6 @@
 //! `streamgauge replay`: files through the engine, with progress and a summary.
 
-use super::cli::{ReplayArgs, Usage};
+use super::cli::{ReplayArgs, instant};
 use super::partitioned::{self, Parts};
 use super::{FINE, check};
 use crate::core::counters::Counters;
@@ -75,7 +75,7 @@ fn replay_one(
     if let Some(dir) = given.or_else(|| default.is_dir().then_some(default)) {
         engine.load(check::load(dir)?.within(partition), &mut Effects::default());
     }
-    let until = args.until.as_deref().map(parse_time).transpose()?;
+    let until = args.until.as_deref().map(instant).transpose()?;
     let threads = args.threads.map_or_else(processors, usize::from);
     let options =
         Options { files, threads, sort: args.sort, until, stop_at: None, log_rules: given.is_none() };
@@ -145,11 +145,6 @@ impl Totals {
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-fn parse_time(text: &str) -> Result<Timestamp> {
-    let time = crate::wire::time::parse(text.as_bytes());
-    time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time, such as 2026-11-01T00:00:00Z")).into())
 }
 
 fn output(path: &Path) -> Result<Box<dyn Write + Send>> {

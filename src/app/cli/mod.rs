@@ -8,7 +8,9 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use operate::{AlertsCommand, ExplainArgs, MaintenanceCommand, PlanArgs, RulesCommand, SilenceCommand};
+pub use operate::{
+    AlertsCommand, ExplainArgs, MaintenanceCommand, PlanArgs, RulesCommand, Service, SilenceCommand, Who,
+};
 
 /// Measures services and pipelines in windows, judges them with rules, and says when something is wrong.
 #[derive(Debug, Parser)]
@@ -386,6 +388,12 @@ pub struct TestArgs {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+/// An RFC 3339 time of a flag.
+pub fn instant(text: &str) -> anyhow::Result<crate::core::Timestamp> {
+    let time = crate::wire::time::parse(text.as_bytes());
+    time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time, such as 2026-11-01T00:00:00Z")).into())
+}
 
 /// Words of later versions, which are reserved now.
 const LATER: [&str; 2] = ["notify", "top"];

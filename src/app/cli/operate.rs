@@ -4,12 +4,27 @@ use super::Format;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
+/// The service that is asked.
+#[derive(Debug, Args)]
+pub struct Service {
+    #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+}
+
+/// In whose name.
+#[derive(Debug, Args)]
+pub struct Who {
+    /// Who [default: $USER]
+    #[arg(long)]
+    pub by: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum AlertsCommand {
     /// Active alerts, or those in a given state
     List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
         #[arg(long, short, value_enum, default_value = "table")]
         output: Format,
         /// pending, firing, acknowledged, resolved or stale
@@ -19,17 +34,16 @@ pub enum AlertsCommand {
     /// One alert with its evidence
     Show {
         id: String,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
     },
     /// Take an acknowledgement back: escalation goes on
     Unack {
         id: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        service: Service,
     },
     /// Say that somebody takes care of it
     Ack {
@@ -37,16 +51,15 @@ pub enum AlertsCommand {
         /// What changed is normal from now on: baselines begin anew where it began
         #[arg(long)]
         accept: bool,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
+        #[command(flatten)]
+        who: Who,
         #[arg(long, default_value = "")]
         why: String,
         /// When the acknowledgement ends by itself
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
     },
     /// Why something fires, or does not: what the rule sees, and what stands between that and a person
     #[command(after_help = EXPLAIN_EXAMPLES)]
@@ -73,8 +86,8 @@ pub struct ExplainArgs {
     /// With --log: the rules [default: those in the log]
     #[arg(long, value_name = "DIR", requires = "log")]
     pub pipelines: Option<PathBuf>,
-    #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    #[command(flatten)]
+    pub service: Service,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Format,
 }
@@ -104,30 +117,28 @@ pub enum SilenceCommand {
         unmatched_for: Option<crate::core::Span>,
         #[arg(long, default_value = "")]
         reason: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
+        #[command(flatten)]
+        who: Who,
         /// Its name; adding it again under the same one replaces it
         #[arg(long)]
         id: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
     },
     /// Those that are active, or will be
     List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
         #[arg(long, short, value_enum, default_value = "table")]
         output: Format,
     },
     /// End one now
     Expire {
         id: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        service: Service,
     },
 }
 
@@ -148,29 +159,27 @@ pub enum MaintenanceCommand {
         /// Its name; adding it again under the same one replaces it
         #[arg(long)]
         id: Option<String>,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
+        #[command(flatten)]
+        who: Who,
         #[arg(long, default_value = "")]
         reason: String,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
     },
     /// All of them, those of the pipeline files too, with the next time of each
     List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
         #[arg(long, short, value_enum, default_value = "table")]
         output: Format,
     },
     /// End one that was added, now and for good
     End {
         id: String,
-        /// Who [default: $USER]
-        #[arg(long)]
-        by: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        service: Service,
     },
     /// What one would do: its next ten times, which alerts it would match now; changes nothing
     Preview {
@@ -179,8 +188,8 @@ pub enum MaintenanceCommand {
         /// Whether it would be in force then, and its times from there on [default: now]
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
         #[arg(long, short, value_enum, default_value = "table")]
         output: Format,
     },
@@ -221,19 +230,19 @@ pub enum RulesCommand {
         /// What the document is called [default: the rule's id, the file's name]
         #[arg(long)]
         name: Option<String>,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
     },
     /// Take a document away that was added
     Remove {
         name: String,
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
     },
     /// The rules in force
     List {
-        #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
-        url: String,
+        #[command(flatten)]
+        service: Service,
         #[arg(long, short, value_enum, default_value = "table")]
         output: Format,
     },

@@ -3,7 +3,7 @@
 //! Invariant: the same engine as live, so a backtest of the rules that were in force gives the alerts that there
 //! were. Two episodes are the same when rule and key are, and they overlap in time.
 
-use crate::core::alert::transition::ChangeName;
+use crate::core::alert::transition::{ChangeName, rfc3339};
 use crate::core::alert::{Severity, Transition};
 use crate::core::{Span, Timestamp};
 use serde::Serialize;
@@ -16,9 +16,9 @@ pub struct Episode {
     pub key: String,
     /// Highest of the episode.
     pub severity: Severity,
-    #[serde(serialize_with = "text")]
+    #[serde(with = "rfc3339")]
     pub fired_at: Timestamp,
-    #[serde(serialize_with = "text_or_null")]
+    #[serde(with = "rfc3339::option")]
     pub ended_at: Option<Timestamp>,
     /// From when what it tells of began, as far as its evidence says, to when it fired.
     #[serde(serialize_with = "millis")]
@@ -26,14 +26,6 @@ pub struct Episode {
     /// Whether anybody would have heard of it.
     pub is_told: bool,
     pub summary: String,
-}
-
-fn text<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(time)
-}
-
-fn text_or_null<S: serde::Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.to_string()).serialize(serializer)
 }
 
 fn millis<S: serde::Serializer>(span: &Span, serializer: S) -> Result<S::Ok, S::Error> {

@@ -13,6 +13,7 @@ use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
 use crate::core::unit::Unit;
 use crate::core::window::WindowSize;
+pub use crate::wire::asked::Asked;
 use crate::wire::event::Codec;
 use crate::wire::row::Row;
 use serde::{Deserialize, Serialize};
@@ -242,24 +243,6 @@ pub struct Checkpoint {
 pub trait Store {
     fn checkpoint(&self) -> Result<Checkpoint, PortError>;
     fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError>;
-}
-
-/// What people ask for, of which there is a view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    Silences,
-    Maintenance,
-}
-
-impl Asked {
-    pub const ALL: [Asked; 2] = [Asked::Silences, Asked::Maintenance];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Asked::Silences => "silences",
-            Asked::Maintenance => "maintenance",
-        }
-    }
 }
 
 /// What survives of the effects, for those who read it.

@@ -70,28 +70,55 @@ async fn place_of<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: &str
 }
 
 pub async fn silences<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let live = shared.ask_each(|engine| asked::silences(engine)).await;
-    shown(&shared, live, Asked::Silences)
+    listed(&shared, Asked::Silences).await
 }
 
 pub async fn maintenance<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let live = shared.ask_each(|engine| asked::maintenance(engine)).await;
-    shown(&shared, live, Asked::Maintenance)
+    listed(&shared, Asked::Maintenance).await
+}
+
+async fn listed<S: Views + Send + Sync + 'static>(shared: &Shared<S>, kind: Asked) -> Answer {
+    let all: Vec<Value> = all(shared, kind).await?.into_values().collect();
+    Ok(json_response(StatusCode::OK, json!({ kind.name(): all }).to_string()))
 }
 
 /// What an engine here knows, else what the store shows: each partition has the same.
-fn shown<S: Views>(shared: &Shared<S>, live: Vec<Option<Vec<(String, Value)>>>, kind: Asked) -> Answer {
-    let known = live.into_iter().flatten().next();
-    let all: BTreeMap<String, Value> = match (known, shared.partitions.first()) {
+async fn all<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    kind: Asked,
+) -> Result<BTreeMap<String, Value>, Failure> {
+    let live = shared.ask_each(move |engine| asked::all(engine, kind)).await;
+    Ok(match (live.into_iter().flatten().next(), shared.partitions.first()) {
         (Some(known), _) => known.into_iter().collect(),
         (None, Some(first)) => {
             let stored = first.store.asked(kind).map_err(failed)?.into_iter();
             stored.filter_map(|(id, json)| Some((id, serde_json::from_str(&json).ok()?))).collect()
         }
         (None, None) => BTreeMap::new(),
-    };
-    let all: Vec<Value> = all.into_values().collect();
-    Ok(json_response(StatusCode::OK, json!({ kind.name(): all }).to_string()))
+    })
+}
+
+/// There must be one of this name.
+async fn known<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    kind: Asked,
+    id: &str,
+) -> Result<(), Failure> {
+    if all(shared, kind).await?.contains_key(id) {
+        return Ok(());
+    }
+    let message = format!("there is no `{id}` among the {}", kind.name());
+    Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
+}
+
+/// What is written in the pipeline files is changed there.
+async fn not_of_files<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: &str) -> Result<(), Failure> {
+    let of_files = shared.ask_any(|engine| asked::planned_ids(engine)).await.unwrap_or_default().concat();
+    if !of_files.iter().any(|planned| planned == id) {
+        return Ok(());
+    }
+    let message = format!("maintenance `{id}` is written in the pipeline files; change it there");
+    Err(Failure::new(StatusCode::CONFLICT, "conflict", message))
 }
 
 pub async fn silence<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
@@ -110,7 +137,7 @@ pub async fn expire_silence<S: Views + Send + Sync + 'static>(
     Path(id): Path<String>,
     Query(Taker { by, .. }): Query<Taker>,
 ) -> Answer {
-    known(silences(State(shared.clone())).await?, "silences", &id).await?;
+    known(&shared, Asked::Silences, &id).await?;
     everywhere(&shared, &Control::Unsilence { id: id.clone(), by }).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "id": id }).to_string()))
 }
@@ -123,11 +150,7 @@ pub async fn add_maintenance<S: Views + Send + Sync + 'static>(State(shared): Ap
         return Err(Failure::bad("this maintenance is over already, or never comes"));
     }
     let (id, matchers) = (planned.id.to_string(), planned.matchers.clone());
-    let of_files = shared.ask_any(|engine| asked::planned_ids(engine)).await.unwrap_or_default().concat();
-    if of_files.contains(&id) {
-        let message = format!("maintenance `{id}` is written in the pipeline files; change it there");
-        return Err(Failure::new(StatusCode::CONFLICT, "conflict", message));
-    }
+    not_of_files(&shared, &id).await?;
     everywhere(&shared, &Control::Maintenance(planned)).await?;
     let matching = matching(&shared, &matchers).await?;
     let answer = json!({"id": id, "next": next, "matching": matching});
@@ -139,12 +162,8 @@ pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
     Path(id): Path<String>,
     Query(Taker { by, .. }): Query<Taker>,
 ) -> Answer {
-    let of_files = shared.ask_any(|engine| asked::planned_ids(engine)).await.unwrap_or_default().concat();
-    if of_files.contains(&id) {
-        let message = format!("maintenance `{id}` is written in the pipeline files; change it there");
-        return Err(Failure::new(StatusCode::CONFLICT, "conflict", message));
-    }
-    known(maintenance(State(shared.clone())).await?, "maintenance", &id).await?;
+    not_of_files(&shared, &id).await?;
+    known(&shared, Asked::Maintenance, &id).await?;
     everywhere(&shared, &Control::EndMaintenance { id: id.clone(), by }).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "id": id }).to_string()))
 }
@@ -201,18 +220,6 @@ async fn everywhere<S: Views + Send + Sync + 'static>(
         })?;
     }
     Ok(())
-}
-
-async fn known(answer: axum::response::Response, kind: &str, id: &str) -> Result<(), Failure> {
-    let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
-    let all: Value = bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
-    match all[kind].as_array().is_some_and(|all| all.iter().any(|one| one["id"] == *id)) {
-        true => Ok(()),
-        false => {
-            let message = format!("there is no `{id}` among the {kind}");
-            Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
-        }
-    }
 }
 
 async fn now<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Timestamp {

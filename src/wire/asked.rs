@@ -5,20 +5,37 @@ use crate::core::mute::{Maintenance, Mode, Mutes, Silence};
 use crate::core::{Engine, Timestamp};
 use serde_json::{Map, Value, json};
 
+/// What people ask for, of which there is a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Silences,
+    Maintenance,
+}
+
+impl Asked {
+    pub const ALL: [Asked; 2] = [Asked::Silences, Asked::Maintenance];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Asked::Silences => "silences",
+            Asked::Maintenance => "maintenance",
+        }
+    }
+}
+
 /// Times of maintenance shown ahead.
 const NEXT_SHOWN: usize = 10;
 
-/// All silences, by id.
-pub fn silences(engine: &Engine) -> Vec<(String, Value)> {
-    let now = engine.now();
-    engine.mutes().silences().map(|one| (one.id.to_string(), silence(one, now))).collect()
-}
-
-/// All maintenance of the rule set and of people, by id.
-pub fn maintenance(engine: &Engine) -> Vec<(String, Value)> {
-    let planned = engine.rules().maintenance.iter();
-    let all = planned.chain(engine.mutes().asked());
-    all.map(|one| (one.id.to_string(), shown(one, engine.now(), engine.mutes()))).collect()
+/// All of a kind, by id; maintenance of the rule set, too.
+pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
+    let (now, mutes) = (engine.now(), engine.mutes());
+    match kind {
+        Asked::Silences => mutes.silences().map(|one| (one.id.to_string(), silence(one, now))).collect(),
+        Asked::Maintenance => {
+            let all = engine.rules().maintenance.iter().chain(mutes.asked());
+            all.map(|one| (one.id.to_string(), shown(one, now, mutes))).collect()
+        }
+    }
 }
 
 /// Maintenance that the rule set has: it is changed there.

@@ -78,10 +78,7 @@ impl Term {
             return;
         }
         for kind in Asked::ALL {
-            let all = match kind {
-                Asked::Silences => asked::silences(&self.applier.engine),
-                Asked::Maintenance => asked::maintenance(&self.applier.engine),
-            };
+            let all = asked::all(&self.applier.engine, kind);
             let all: Vec<(String, String)> = all.into_iter().map(|(id, one)| (id, one.to_string())).collect();
             if let Err(error) = parts.store.show_asked(kind, &all) {
                 // It is tried again after the next commit.

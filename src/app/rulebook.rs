@@ -205,7 +205,7 @@ impl Keeper {
                 let files = self.files.clone().unwrap_or_default();
                 let added = self.book().documents.into_iter().filter(|(name, _)| name.starts_with(ADDED));
                 let documents = files.into_iter().chain(added).collect();
-                self.put_in_force(documents).unwrap_or_else(|refusal| self.note_refused(&refusal));
+                self.compile_and_put(documents);
             }
             false => {}
         }
@@ -244,6 +244,7 @@ impl Keeper {
         let difference = match decide(self.files.as_ref(), &book, self.parts.is_applying) {
             Decision::Keep(difference) => difference,
             Decision::Write(documents) => {
+                // What is wrong must not get into the store.
                 if let Err(wrong) = document::compile(&documents) {
                     self.note_refused(&Refusal::Bad(wrong));
                     return Ok(());
@@ -262,18 +263,24 @@ impl Keeper {
         self.note_difference(difference);
         if !book.documents.is_empty() {
             self.know(|known| known.book.revision = book.revision);
-            self.put_in_force(book.documents).unwrap_or_else(|refusal| self.note_refused(&refusal));
+            self.compile_and_put(book.documents);
         }
         self.parts.first.say(self.told.clone().unwrap_or_default());
         Ok(())
     }
 
-    /// Compiles documents and tells the workers, if that is news.
-    fn put_in_force(&mut self, documents: Documents) -> Result<(), Refusal> {
-        let rules = document::compile(&documents).map_err(Refusal::Bad)?;
+    fn compile_and_put(&mut self, documents: Documents) {
+        match document::compile(&documents) {
+            Ok(rules) => self.put_in_force(documents, rules),
+            Err(wrong) => self.note_refused(&Refusal::Bad(wrong)),
+        }
+    }
+
+    /// Tells the workers of the rules that documents make, if that is news.
+    fn put_in_force(&mut self, documents: Documents, rules: RuleSet) {
         self.know(|known| (known.book.documents, known.refused) = (documents, None));
         if self.told.as_ref() == Some(&rules) {
-            return Ok(());
+            return;
         }
         let workers = &self.parts.workers;
         for (partition, worker) in Partition::logs(Partition::count_of(workers.len())).zip(workers) {
@@ -289,7 +296,6 @@ impl Keeper {
             let _ = worker.send(Command::Rules(Box::new(rules.within(partition)), reply));
         }
         self.told = Some(rules);
-        Ok(())
     }
 
     /// Carries out what the API asks for.
@@ -301,7 +307,7 @@ impl Keeper {
         };
         let prefix = if self.parts.shelf.is_some() { "" } else { ADDED };
         book.documents = changed(book.documents, change, prefix)?;
-        document::compile(&book.documents).map_err(Refusal::Bad)?;
+        let rules = document::compile(&book.documents).map_err(Refusal::Bad)?;
         let revision = match &mut self.parts.shelf {
             Some(shelf) => {
                 shelf.write(book.revision, &book.documents).map_err(away)?.ok_or(Refusal::Crossed)?
@@ -309,7 +315,7 @@ impl Keeper {
             None => book.revision + 1,
         };
         self.know(|known| known.book.revision = revision);
-        self.put_in_force(book.documents)?;
+        self.put_in_force(book.documents, rules);
         Ok(revision)
     }
 

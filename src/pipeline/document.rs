@@ -24,7 +24,7 @@ pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
     rules.ok_or(diagnostics)
 }
 
-/// One rule as a document, and its id, if the text is a rule: a map with an `expr`, or `metric`.
+/// One rule as a document, and its id, if the text is a rule: JSON with `id` and `expr`.
 pub fn of_rule(text: &str) -> Option<(String, String)> {
     let mut rule: Value = serde_json::from_str(text).ok()?;
     let object = rule.as_object_mut()?;

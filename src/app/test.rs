@@ -13,7 +13,9 @@ use crate::pipeline::test_case::{Alert, Input, START, Said, TestCase, rule_of, t
 use crate::pipeline::{load_dir, load_files};
 use crate::wire::event::{Decoded, Decoder};
 use anyhow::Result;
+use std::iter::Peekable;
 use std::path::Path;
+use std::slice::Iter;
 use std::time::Instant;
 
 pub fn run(args: &TestArgs) -> Result<u8> {
@@ -73,10 +75,7 @@ fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
     let mut bench = Bench::new(rules);
     let (mut wrong, mut inputs) = (Vec::new(), case.inputs.iter().peekable());
     for check in &case.checks {
-        while let Some((at, input)) = inputs.next_if(|(at, _)| *at < check.at) {
-            wrong.extend(bench.take(*at, input));
-        }
-        bench.advance(check.at);
+        wrong.extend(bench.take_until(&mut inputs, check.at));
         wrong.extend(check.compare(&suite.converted, &bench.active()));
     }
     wrong
@@ -95,10 +94,7 @@ pub fn run_case(rules: &RuleSet, test: &TestCase) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut inputs = test.inputs.iter().peekable();
     for expectation in &test.expectations {
-        while let Some((at, input)) = inputs.next_if(|(at, _)| *at < expectation.at) {
-            wrong.extend(bench.take(*at, input));
-        }
-        bench.advance(expectation.at);
+        wrong.extend(bench.take_until(&mut inputs, expectation.at));
         wrong.extend(expectation.compare(&bench.active()));
     }
     for (at, input) in inputs {
@@ -191,6 +187,20 @@ impl Bench {
         bench
     }
 
+    /// Takes in what comes before `at`, and goes there; what is wrong with it.
+    fn take_until(
+        &mut self,
+        inputs: &mut Peekable<Iter<'_, (Timestamp, Input)>>,
+        at: Timestamp,
+    ) -> Vec<String> {
+        let mut wrong = Vec::new();
+        while let Some((time, input)) = inputs.next_if(|(time, _)| *time < at) {
+            wrong.extend(self.take(*time, input));
+        }
+        self.advance(at);
+        wrong
+    }
+
     /// Takes something in at its time; what is wrong with it.
     fn take(&mut self, at: Timestamp, input: &Input) -> Option<String> {
         self.advance(at);
@@ -231,9 +241,7 @@ impl Bench {
     }
 
     fn alert(&mut self, of: &Alert) -> Result<String, String> {
-        let is_key = |alert: &Transition| {
-            of.key.iter().all(|(label, value)| alert.key.get(label).is_some_and(|v| **v == **value))
-        };
+        let is_key = |alert: &Transition| alert.key.has_all(&of.key);
         let active = self.active();
         let found = active.into_iter().find(|alert| *alert.rule == *of.rule && is_key(alert));
         found.map(|alert| alert.id).ok_or_else(|| format!("no alert of `{}` is active then", of.rule))

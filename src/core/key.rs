@@ -5,7 +5,7 @@
 
 use super::identity::Labels;
 use serde::{Deserialize, Serialize, Serializer};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The labels that tell one alert of a rule from another; empty for `by ()`.
@@ -20,6 +20,11 @@ impl Key {
 
     pub fn get(&self, name: &str) -> Option<&Arc<str>> {
         self.0.iter().find(|(label, _)| **label == *name).map(|(_, value)| value)
+    }
+
+    /// Whether it has all these labels with these values.
+    pub fn has_all(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(label, value)| self.get(label).is_some_and(|known| **known == **value))
     }
 
     pub fn without(&self, name: &str) -> Key {

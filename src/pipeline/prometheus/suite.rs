@@ -4,7 +4,7 @@ use super::{Converted, convert, field, items, text, texts};
 use crate::core::Span;
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
-use crate::pipeline::test_case::{Input, START, expand, series_name};
+use crate::pipeline::test_case::{Input, START, expand, observations, series_name};
 use crate::pipeline::yaml::{self, Node};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,18 +69,9 @@ fn case(place: usize, node: &Node) -> Result<Case, String> {
         let read =
             |name: &str| field(series, name).and_then(text).ok_or(format!("{at}: `{name}` is missing"));
         let (series, values) = (read("series")?, read("values")?);
-        let (name, labels) = series_name(&series).ok_or(format!("{at}: `{series}` is not read"))?;
+        let name = series_name(&series).ok_or(format!("{at}: `{series}` is not read"))?;
         let values = expand(&values).ok_or(format!("{at}: the values are not read"))?;
-        for (place, value) in values.into_iter().enumerate() {
-            let Some(value) = value else { continue };
-            let time = START + interval * place as i64;
-            let source = labels.get("source").map_or("test", String::as_str);
-            let own: Labels =
-                labels.iter().filter(|(l, _)| *l != "source").map(|(l, v)| (l.clone(), v.clone())).collect();
-            let event = json!({"type": "metric", "time": time.ms(), "source": source, "name": name,
-                "value": value.value, "labels": own});
-            case.inputs.push((time, Input::Event(event)));
-        }
+        case.inputs.extend(observations(name, values, interval, None));
     }
     case.inputs.sort_by_key(|(at, _)| *at);
     for check in field(node, "alert_rule_test").map(items).unwrap_or_default() {

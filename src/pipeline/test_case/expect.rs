@@ -127,8 +127,7 @@ fn wanted(file: &File<'_>, fields: &BTreeMap<&str, &Node>) -> Option<Option<Expe
 impl Expectation {
     /// Whether an alert is one that is meant.
     pub fn is_about(&self, alert: &Transition) -> bool {
-        *alert.rule == *self.rule
-            && self.key.iter().all(|(label, value)| alert.key.get(label).is_some_and(|v| **v == **value))
+        *alert.rule == *self.rule && alert.key.has_all(&self.key)
     }
 
     /// What is wrong, given the active alerts.

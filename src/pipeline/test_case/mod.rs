@@ -14,7 +14,7 @@ use crate::core::{Span, Timestamp};
 pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
 pub use said::{Alert, Said};
 use serde_json::{Map, Value, json};
-pub use values::{expand, series_name};
+pub use values::{expand, observations, series_name};
 
 /// One test: what comes in, and what must be so at which times.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ fn input_series(file: &File<'_>, node: &Node, interval: Span, inputs: &mut Vec<(
     let (Some(series), Some((at, values))) = (series, values) else {
         return file.error(node.at, "an input series needs `series` and `values`", None);
     };
-    let Some((name, labels)) = series_name(&series) else {
+    let Some(name) = series_name(&series) else {
         let hint = "`latency_ms{source=\"checkout\", host=\"h1\"}`";
         return file.error(node.at, format!("`{series}` is not a series"), Some(hint.into()));
     };
@@ -107,18 +107,7 @@ fn input_series(file: &File<'_>, node: &Node, interval: Span, inputs: &mut Vec<(
         let hint = "`1 2 3`, `1+2x3` for 1 3 5 7, `5x9` for ten times 5, `_` or `stale` for no value, `5@+90s` for one that comes 90s late, `5@-10s` for one of a clock that is 10s ahead";
         return file.error(at.at, "these values cannot be read", Some(hint.into()));
     };
-    let (mut labels, source) = (labels.clone(), labels.get("source").cloned());
-    labels.remove("source");
-    for (place, value) in values.into_iter().enumerate() {
-        let Some(value) = value else { continue };
-        let time = START + interval * place as i64;
-        let mut event = json!({"type": "metric", "time": time.ms(), "source": source.as_deref().unwrap_or("test"),
-            "name": name, "value": value.value, "labels": labels});
-        if let (Some(unit), Some(event)) = (&unit, event.as_object_mut()) {
-            event.insert("unit".into(), json!(unit));
-        }
-        inputs.push((time + value.late, Input::Event(event)));
-    }
+    inputs.extend(observations(name, values, interval, unit.as_deref()));
 }
 
 /// An event as it would be sent, with `at` (since the start) in place of `time`; `late`: how long after that it

@@ -2,8 +2,9 @@
 //!
 //! Marks are ours: `5@+90s` comes 90 seconds late, `5@-10s` has the time of a clock that is 10 seconds ahead.
 
-use super::EVENTS_MAX;
-use crate::core::Span;
+use super::{EVENTS_MAX, Input, START};
+use crate::core::{Span, Timestamp};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// A value, and how long after its time it comes.
@@ -21,6 +22,26 @@ pub fn series_name(text: &str) -> Option<(String, BTreeMap<String, String>)> {
     let labels: Option<BTreeMap<_, _>> =
         labels.map(|matcher| (matcher.op == "=").then_some((matcher.label, matcher.value))).collect();
     Some((selector.name?, labels?))
+}
+
+/// The events of a series with these values, each with when it comes; without a `source` it is `test`.
+pub fn observations(
+    (name, mut labels): (String, BTreeMap<String, String>),
+    values: Vec<Option<Placed>>,
+    interval: Span,
+    unit: Option<&str>,
+) -> impl Iterator<Item = (Timestamp, Input)> {
+    let source = labels.remove("source").unwrap_or_else(|| "test".into());
+    let slots = values.into_iter().enumerate();
+    slots.filter_map(move |(place, value)| {
+        let (value, time) = (value?, START + interval * place as i64);
+        let mut event = json!({"type": "metric", "time": time.ms(), "source": source, "name": name,
+            "value": value.value, "labels": labels});
+        if let Some(unit) = unit {
+            event["unit"] = json!(unit);
+        }
+        Some((time + value.late, Input::Event(event)))
+    })
 }
 
 /// All values in their slots; `None` for a slot without one.

@@ -30,7 +30,7 @@ const SYMBOLS: [&str; 22] = [
 const EXPR_BYTES_MAX: usize = 16 << 10;
 
 /// Splits a text into tokens; the last one is [`TokenKind::End`].
-pub fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
+fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
     if text.len() > EXPR_BYTES_MAX {
         let message = format!("the expression has {} bytes; at most {EXPR_BYTES_MAX} are taken", text.len());
         return Err(ExprError::new(Spot::default(), message));
@@ -60,6 +60,53 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
     }
     tokens.push(Token { kind: TokenKind::End, at: Spot { start: at, end: at } });
     Ok(tokens)
+}
+
+/// A place in some tokens, the last of which is never passed.
+#[derive(Debug)]
+pub struct Cursor {
+    tokens: Vec<Token>, // ends with End
+    at: usize,
+}
+
+impl Cursor {
+    pub fn new(text: &str) -> Result<Cursor, ExprError> {
+        Ok(Cursor { tokens: tokens(text)?, at: 0 })
+    }
+
+    pub fn peek(&self) -> &TokenKind {
+        &self.tokens[self.at].kind
+    }
+
+    /// What comes after what comes next.
+    pub fn peek_second(&self) -> Option<&TokenKind> {
+        self.tokens.get(self.at + 1).map(|token| &token.kind)
+    }
+
+    pub fn spot(&self) -> Spot {
+        self.tokens[self.at].at
+    }
+
+    /// Where the token stands that was taken last.
+    pub fn last_spot(&self) -> Spot {
+        self.tokens[self.at.saturating_sub(1)].at
+    }
+
+    /// The next token, which is passed by that.
+    pub fn advance(&mut self) -> Token {
+        let token = self.tokens[self.at].clone();
+        self.at = (self.at + 1).min(self.tokens.len() - 1);
+        token
+    }
+
+    /// Takes this symbol if it comes next.
+    pub fn take(&mut self, symbol: &str) -> bool {
+        let is_next = matches!(self.peek(), TokenKind::Symbol(found) if *found == symbol);
+        if is_next {
+            self.advance();
+        }
+        is_next
+    }
 }
 
 fn length_while(text: &str, keep: impl Fn(char) -> bool) -> usize {

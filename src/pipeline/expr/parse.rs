@@ -1,6 +1,6 @@
 //! Tokens to a syntax tree. Binding, loosest first: `or`, `and unless`, comparisons, `+ -`, `* /`.
 
-use super::lex::{Token, TokenKind, tokens};
+use super::lex::{Cursor, TokenKind};
 use super::literal::{self, Literal};
 use super::{ExprError, Spot};
 use crate::core::Span;
@@ -71,10 +71,10 @@ const DEPTH_MAX: usize = 64;
 
 /// Parses a whole expression.
 pub fn parse(text: &str) -> Result<Parsed, ExprError> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
+    let mut parser = Parser { tokens: Cursor::new(text)?, depth: 0 };
     let term = parser.or()?;
     let pending_for = parser.trailing_for()?;
-    match parser.peek() {
+    match parser.tokens.peek() {
         TokenKind::End => Ok(Parsed { term, pending_for }),
         _ => Err(parser.unexpected("the end of the expression")),
     }
@@ -82,79 +82,57 @@ pub fn parse(text: &str) -> Result<Parsed, ExprError> {
 
 /// Parses a level: a comparison without its left side, such as `> 10%`.
 pub fn parse_level(text: &str) -> Result<(Comparison, Literal), ExprError> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
+    let mut parser = Parser { tokens: Cursor::new(text)?, depth: 0 };
     let Some(op) = parser.comparison() else { return Err(parser.unexpected("a comparison such as `> 10%`")) };
-    let is_negative = parser.take("-");
-    let TokenKind::Number(number) = parser.peek().clone() else { return Err(parser.unexpected("a number")) };
+    let is_negative = parser.tokens.take("-");
+    let TokenKind::Number(number) = parser.tokens.peek().clone() else {
+        return Err(parser.unexpected("a number"));
+    };
     let mut literal = parser.literal(&number)?;
     if is_negative {
         literal.value = -literal.value;
     }
-    match parser.peek() {
+    match parser.tokens.peek() {
         TokenKind::End => Ok((op, literal)),
         _ => Err(parser.unexpected("the end of the level")),
     }
 }
 
 struct Parser {
-    tokens: Vec<Token>, // ends with End
-    at: usize,
+    tokens: Cursor,
     depth: usize,
 }
 
 type Parse<T> = Result<T, ExprError>;
 
 impl Parser {
-    fn peek(&self) -> &TokenKind {
-        &self.tokens[self.at].kind
-    }
-
-    fn spot(&self) -> Spot {
-        self.tokens[self.at].at
-    }
-
-    fn next(&mut self) -> Token {
-        let token = self.tokens[self.at].clone();
-        self.at = (self.at + 1).min(self.tokens.len() - 1);
-        token
-    }
-
-    /// Takes this symbol if it comes next.
-    fn take(&mut self, symbol: &str) -> bool {
-        let is_next = matches!(self.peek(), TokenKind::Symbol(found) if *found == symbol);
-        if is_next {
-            self.next();
-        }
-        is_next
-    }
-
     fn expect(&mut self, symbol: &'static str) -> Parse<()> {
-        if self.take(symbol) { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
+        if self.tokens.take(symbol) { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
     }
 
     fn take_word(&mut self, word: &str) -> bool {
-        let is_next = matches!(self.peek(), TokenKind::Name(name) if name.eq_ignore_ascii_case(word));
+        let is_next = matches!(self.tokens.peek(), TokenKind::Name(name) if name.eq_ignore_ascii_case(word));
         if is_next {
-            self.next();
+            self.tokens.advance();
         }
         is_next
     }
 
     fn unexpected(&self, wanted: &str) -> ExprError {
-        let found = match self.peek() {
+        let found = match self.tokens.peek() {
             TokenKind::Name(name) => format!("`{name}`"),
             TokenKind::Number(number) => format!("`{number}`"),
             TokenKind::Text(_) => "a text".into(),
             TokenKind::Symbol(symbol) => format!("`{symbol}`"),
             TokenKind::End => "the end".into(),
         };
-        ExprError::new(self.spot(), format!("expected {wanted}, found {found}"))
+        ExprError::new(self.tokens.spot(), format!("expected {wanted}, found {found}"))
     }
 
     fn or(&mut self) -> Parse<Term> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(ExprError::new(self.spot(), format!("nested deeper than {DEPTH_MAX}")));
+            return Err(ExprError::new(self.tokens.spot(), format!("nested deeper than {DEPTH_MAX}")));
         }
         let mut left = self.and()?;
         while self.take_word("or") {
@@ -199,15 +177,15 @@ impl Parser {
             ("==", Comparison::Equal),
             ("!=", Comparison::NotEqual),
         ];
-        OPS.into_iter().find(|(symbol, _)| self.take(symbol)).map(|(_, op)| op)
+        OPS.into_iter().find(|(symbol, _)| self.tokens.take(symbol)).map(|(_, op)| op)
     }
 
     fn sum(&mut self) -> Parse<Term> {
         let mut left = self.product()?;
         loop {
-            let op = if self.take("+") {
+            let op = if self.tokens.take("+") {
                 Arithmetic::Add
-            } else if self.take("-") {
+            } else if self.tokens.take("-") {
                 Arithmetic::Subtract
             } else {
                 return Ok(left);
@@ -219,9 +197,9 @@ impl Parser {
     fn product(&mut self) -> Parse<Term> {
         let mut left = self.unary()?;
         loop {
-            let op = if self.take("*") {
+            let op = if self.tokens.take("*") {
                 Arithmetic::Multiply
-            } else if self.take("/") {
+            } else if self.tokens.take("/") {
                 Arithmetic::Divide
             } else {
                 return Ok(left);
@@ -231,8 +209,8 @@ impl Parser {
     }
 
     fn unary(&mut self) -> Parse<Term> {
-        let start = self.spot();
-        if self.take("-") {
+        let start = self.tokens.spot();
+        if self.tokens.take("-") {
             let inner = self.primary()?;
             let at = start.to(inner.at);
             return Ok(Term { at, kind: TermKind::Negative(Box::new(inner)) });
@@ -241,22 +219,22 @@ impl Parser {
     }
 
     fn primary(&mut self) -> Parse<Term> {
-        let start = self.spot();
-        match self.peek().clone() {
+        let start = self.tokens.spot();
+        match self.tokens.peek().clone() {
             TokenKind::Number(number) => {
                 let literal = self.literal(&number)?;
                 Ok(Term { at: start, kind: TermKind::Number(literal) })
             }
             TokenKind::Symbol("(") => {
-                self.next();
+                self.tokens.advance();
                 let inner = self.or()?;
                 self.expect(")")?;
                 Ok(inner)
             }
             TokenKind::Symbol("{") => self.selector(None, start),
             TokenKind::Name(name) => {
-                self.next();
-                if matches!(self.peek(), TokenKind::Symbol("(")) {
+                self.tokens.advance();
+                if matches!(self.tokens.peek(), TokenKind::Symbol("(")) {
                     return self.call(name, start);
                 }
                 self.selector(Some(name), start)
@@ -266,7 +244,7 @@ impl Parser {
     }
 
     fn literal(&mut self, number: &str) -> Parse<Literal> {
-        let at = self.next().at;
+        let at = self.tokens.advance().at;
         literal::read(number).ok_or_else(|| {
             ExprError::new(at, format!("`{number}` is not a number with a known unit"))
                 .hint("units are ns us ms s m h d w, bytes KiB MiB GiB, %, ratio, count")
@@ -276,78 +254,77 @@ impl Parser {
     fn call(&mut self, name: String, start: Spot) -> Parse<Term> {
         self.expect("(")?;
         let mut args = Vec::new();
-        while !self.take(")") {
+        while !self.tokens.take(")") {
             if !args.is_empty() {
                 self.expect(",")?;
             }
             args.push(self.arg()?);
         }
         let by = if self.take_word("by") { Some(self.labels()?) } else { None };
-        let end = self.tokens[self.at.saturating_sub(1)].at;
+        let end = self.tokens.last_spot();
         Ok(Term { at: start.to(end), kind: TermKind::Call { name, args, by } })
     }
 
     fn arg(&mut self) -> Parse<Arg> {
-        let is_matcher = matches!(self.peek(), TokenKind::Name(_))
-            && matches!(
-                self.tokens.get(self.at + 1).map(|t| &t.kind),
-                Some(TokenKind::Symbol("=" | "=~" | "!~"))
-            );
+        let is_matcher = matches!(self.tokens.peek(), TokenKind::Name(_))
+            && matches!(self.tokens.peek_second(), Some(TokenKind::Symbol("=" | "=~" | "!~")));
         if is_matcher { self.matcher().map(Arg::Matcher) } else { self.or().map(Arg::Term) }
     }
 
     fn labels(&mut self) -> Parse<Vec<String>> {
         self.expect("(")?;
         let mut labels = Vec::new();
-        while !self.take(")") {
+        while !self.tokens.take(")") {
             if !labels.is_empty() {
                 self.expect(",")?;
             }
-            match self.peek().clone() {
+            match self.tokens.peek().clone() {
                 TokenKind::Name(name) => labels.push(name),
                 _ => return Err(self.unexpected("a label")),
             }
-            self.next();
+            self.tokens.advance();
         }
         Ok(labels)
     }
 
     fn selector(&mut self, name: Option<String>, start: Spot) -> Parse<Term> {
         let mut matchers = Vec::new();
-        if self.take("{") {
-            while !self.take("}") {
+        if self.tokens.take("{") {
+            while !self.tokens.take("}") {
                 if !matchers.is_empty() {
                     self.expect(",")?;
                 }
                 matchers.push(self.matcher()?);
             }
         }
-        let window = if self.take("[") {
-            let at = self.spot();
-            let TokenKind::Number(text) = self.peek().clone() else {
+        let window = if self.tokens.take("[") {
+            let at = self.tokens.spot();
+            let TokenKind::Number(text) = self.tokens.peek().clone() else {
                 return Err(self.unexpected("a duration"));
             };
-            self.next();
+            self.tokens.advance();
             self.expect("]")?;
             let span = text.parse().map_err(|error| ExprError::new(at, format!("`{text}` is {error}")))?;
             Some((span, at))
         } else {
             None
         };
-        let end = self.tokens[self.at.saturating_sub(1)].at;
+        let end = self.tokens.last_spot();
         Ok(Term { at: start.to(end), kind: TermKind::Selector(SelectorTerm { name, matchers, window }) })
     }
 
     fn matcher(&mut self) -> Parse<MatcherTerm> {
-        let start = self.spot();
-        let TokenKind::Name(label) = self.peek().clone() else { return Err(self.unexpected("a label")) };
-        self.next();
-        let op = ["=~", "!~", "!=", "="].into_iter().find(|op| self.take(op));
+        let start = self.tokens.spot();
+        let TokenKind::Name(label) = self.tokens.peek().clone() else {
+            return Err(self.unexpected("a label"));
+        };
+        self.tokens.advance();
+        let op = ["=~", "!~", "!=", "="].into_iter().find(|op| self.tokens.take(op));
         let Some(op) = op else { return Err(self.unexpected("`=`, `!=`, `=~` or `!~`")) };
-        let TokenKind::Text(value) = self.peek().clone() else {
+        let TokenKind::Text(value) = self.tokens.peek().clone() else {
             return Err(self.unexpected("a text in quotes"));
         };
-        let end = self.next().at;
+        let end = self.tokens.advance().at;
         Ok(MatcherTerm { at: start.to(end), label, op, value })
     }
 
@@ -356,14 +333,14 @@ impl Parser {
         if !self.take_word("for") {
             return Ok(None);
         }
-        let at = self.spot();
-        let TokenKind::Number(number) = self.next().kind else {
+        let at = self.tokens.spot();
+        let TokenKind::Number(number) = self.tokens.advance().kind else {
             return Err(ExprError::new(at, "expected a duration after `for`"));
         };
         if let Ok(span) = number.parse() {
             return Ok(Some(span));
         }
-        let factor = match self.peek() {
+        let factor = match self.tokens.peek() {
             TokenKind::Name(word) => match word.trim_end_matches('s') {
                 "second" | "sec" => Some(Span::from_secs(1)),
                 "minute" | "min" => Some(Span::from_mins(1)),
@@ -375,7 +352,7 @@ impl Parser {
         };
         match (factor, number.parse::<i64>()) {
             (Some(factor), Ok(count)) => {
-                self.next();
+                self.tokens.advance();
                 Ok(Some(factor * count))
             }
             _ => Err(ExprError::new(at, "expected a duration such as `5 minutes` or `5m`")),

@@ -1,7 +1,7 @@
 //! The part of PromQL that rules are written in, as a tree.
 
 use crate::core::Span;
-use crate::pipeline::expr::lex::{Token, TokenKind, tokens};
+use crate::pipeline::expr::lex::{Cursor, TokenKind};
 
 /// One node of the tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,10 +63,10 @@ pub fn parse(text: &str) -> Result<Node, String> {
     }
     let without_comments: Vec<&str> =
         text.lines().map(|line| line.split(" #").next().unwrap_or("")).collect();
-    let tokens = tokens(&without_comments.join("\n")).map_err(|error| error.message)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0 };
+    let tokens = Cursor::new(&without_comments.join("\n")).map_err(|error| error.message)?;
+    let mut parser = Parser { tokens, depth: 0 };
     let node = parser.binary(0)?;
-    match parser.peek() {
+    match parser.tokens.peek() {
         TokenKind::End => Ok(node),
         other => Err(format!("{other:?} is not understood here")),
     }
@@ -74,7 +74,7 @@ pub fn parse(text: &str) -> Result<Node, String> {
 
 fn outside_quotes(text: &str) -> String {
     let mut quote = None;
-    let is_outside = |c: char| {
+    let mut is_outside = |c: char| {
         match quote {
             Some(open) if c == open => quote = None,
             Some(_) => {}
@@ -83,54 +83,33 @@ fn outside_quotes(text: &str) -> String {
         }
         false
     };
-    let mut is_outside = is_outside;
     text.chars().filter(|c| is_outside(*c)).collect()
 }
 
 struct Parser {
-    tokens: Vec<Token>, // ends with End
-    at: usize,
+    tokens: Cursor,
     depth: usize,
 }
 
 type Parse<T> = Result<T, String>;
 
 impl Parser {
-    fn peek(&self) -> &TokenKind {
-        &self.tokens[self.at].kind
-    }
-
-    fn next(&mut self) -> TokenKind {
-        let token = self.tokens[self.at].kind.clone();
-        // The last token is End, which is never passed.
-        self.at = (self.at + 1).min(self.tokens.len() - 1);
-        token
-    }
-
-    fn take(&mut self, symbol: &str) -> bool {
-        let is_it = matches!(self.peek(), TokenKind::Symbol(known) if *known == symbol);
-        if is_it {
-            self.next();
-        }
-        is_it
-    }
-
     fn expect(&mut self, symbol: &str) -> Parse<()> {
-        match self.take(symbol) {
+        match self.tokens.take(symbol) {
             true => Ok(()),
-            false => Err(format!("`{symbol}` is missing before {:?}", self.peek())),
+            false => Err(format!("`{symbol}` is missing before {:?}", self.tokens.peek())),
         }
     }
 
     fn operator(&mut self, level: usize) -> Option<&'static str> {
-        let found = match self.peek() {
+        let found = match self.tokens.peek() {
             TokenKind::Symbol(symbol) => LEVELS[level].iter().find(|known| *known == symbol),
             TokenKind::Name(name) => LEVELS[level].iter().find(|known| **known == name.to_lowercase()),
             _ => None,
         };
         let found = found.copied();
         if found.is_some() {
-            self.next();
+            self.tokens.advance();
         }
         found
     }
@@ -141,7 +120,7 @@ impl Parser {
         }
         let mut left = self.binary(level + 1)?;
         while let Some(op) = self.operator(level) {
-            if let TokenKind::Name(word) = self.peek()
+            if let TokenKind::Name(word) = self.tokens.peek()
                 && matches!(word.as_str(), "bool" | "on" | "ignoring" | "group_left" | "group_right")
             {
                 return Err(format!("`{word}` has no counterpart: both sides must have the same keys"));
@@ -157,7 +136,7 @@ impl Parser {
         if self.depth > DEPTH_MAX {
             return Err("it is nested too deeply".into());
         }
-        let node = if self.take("-") {
+        let node = if self.tokens.take("-") {
             match self.unary()? {
                 Node::Number(number) => Node::Number(-number),
                 other => Node::Binary { op: "*", left: Box::new(other), right: Box::new(Node::Number(-1.0)) },
@@ -170,21 +149,20 @@ impl Parser {
     }
 
     fn primary(&mut self) -> Parse<Node> {
-        match self.next() {
+        if matches!(self.tokens.peek(), TokenKind::Symbol("{")) {
+            return self.vector(String::new());
+        }
+        match self.tokens.advance().kind {
             TokenKind::Number(text) => number(&text).map(Node::Number),
             TokenKind::Symbol("(") => {
                 let inner = self.binary(0)?;
                 self.expect(")")?;
                 Ok(inner)
             }
-            TokenKind::Symbol("{") => {
-                self.at -= 1;
-                self.vector(String::new())
-            }
             TokenKind::Name(name) if AGGREGATIONS.contains(&name.as_str()) && self.is_aggregation() => {
                 self.aggregation(name)
             }
-            TokenKind::Name(name) if matches!(self.peek(), TokenKind::Symbol("(")) => {
+            TokenKind::Name(name) if matches!(self.tokens.peek(), TokenKind::Symbol("(")) => {
                 let args = self.arguments()?;
                 Ok(Node::Call { name, args })
             }
@@ -194,7 +172,7 @@ impl Parser {
     }
 
     fn is_aggregation(&self) -> bool {
-        match self.peek() {
+        match self.tokens.peek() {
             TokenKind::Symbol(symbol) => *symbol == "(",
             TokenKind::Name(word) => matches!(word.as_str(), "by" | "without"),
             _ => false,
@@ -212,18 +190,18 @@ impl Parser {
     }
 
     fn by(&mut self) -> Parse<Option<Vec<String>>> {
-        let TokenKind::Name(word) = self.peek().clone() else { return Ok(None) };
+        let TokenKind::Name(word) = self.tokens.peek().clone() else { return Ok(None) };
         match word.as_str() {
             "by" => {
-                self.next();
+                self.tokens.advance();
                 self.expect("(")?;
                 let mut labels = Vec::new();
-                while !self.take(")") {
-                    match self.next() {
+                while !self.tokens.take(")") {
+                    match self.tokens.advance().kind {
                         TokenKind::Name(label) => labels.push(label),
                         other => return Err(format!("{other:?} is no label")),
                     }
-                    self.take(",");
+                    self.tokens.take(",");
                 }
                 Ok(Some(labels))
             }
@@ -235,9 +213,9 @@ impl Parser {
     fn arguments(&mut self) -> Parse<Vec<Node>> {
         self.expect("(")?;
         let mut args = Vec::new();
-        while !self.take(")") {
+        while !self.tokens.take(")") {
             args.push(self.binary(0)?);
-            if !self.take(",") {
+            if !self.tokens.take(",") {
                 self.expect(")")?;
                 break;
             }
@@ -247,20 +225,22 @@ impl Parser {
 
     fn vector(&mut self, name: String) -> Parse<Node> {
         let mut vector = Vector { name, matchers: Vec::new(), range: None };
-        if self.take("{") {
-            while !self.take("}") {
+        if self.tokens.take("{") {
+            while !self.tokens.take("}") {
                 vector.matchers.push(self.matcher()?);
-                self.take(",");
+                self.tokens.take(",");
             }
         }
-        if self.take("[") {
-            let TokenKind::Number(span) = self.next() else { return Err("a range is a duration".into()) };
+        if self.tokens.take("[") {
+            let TokenKind::Number(span) = self.tokens.advance().kind else {
+                return Err("a range is a duration".into());
+            };
             vector.range = Some(span.parse().map_err(|_| format!("`{span}` is no duration"))?);
-            if !self.take("]") {
+            if !self.tokens.take("]") {
                 return Err("subqueries have no counterpart: record the inner part".into());
             }
         }
-        match self.peek() {
+        match self.tokens.peek() {
             TokenKind::Name(word) if word == "offset" => {
                 Err("`offset` has no counterpart; `change(agg, period)` compares with before".into())
             }
@@ -269,7 +249,8 @@ impl Parser {
     }
 
     fn matcher(&mut self) -> Parse<String> {
-        let (label, op, value) = (self.next(), self.next(), self.next());
+        let (label, op, value) =
+            (self.tokens.advance().kind, self.tokens.advance().kind, self.tokens.advance().kind);
         match (label, op, value) {
             (TokenKind::Name(label), TokenKind::Symbol(op), TokenKind::Text(value)) => {
                 let value = value.replace('\\', "\\\\").replace('"', "\\\"");

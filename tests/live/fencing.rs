@@ -8,28 +8,33 @@ use std::time::{Duration, Instant};
 use streamgauge::adapters::redis::{RedisStore, Settings, Shared};
 use streamgauge::driver::ports::{Answer, Commit, Fence, SharedStore, Store};
 
+/// Two seconds: with one, an owner that shares two cores with all other tests may lose its own.
+const LEASE: &str = "2s";
+
 /// Goal: an owner that slept through its lease does nothing when it wakes up.
 /// Method: SIGSTOP for three terms under load; another worker takes over; then both run.
 #[test]
 fn an_owner_that_slept_through_its_lease_is_fenced() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let servers = Servers::start("always");
-    let first = servers.worker("1s");
+    let first = servers.worker(LEASE);
     let stop = Arc::new(AtomicBool::new(false));
     let producer = runtime.spawn(produce(servers.nats_url(), stop.clone(), 3));
     wait_for("progress", &first, || first.counts().filter(|counts| counts.values().sum::<u64>() > 1_000));
     first.signal("-STOP");
-    let second = servers.worker("1s");
+    let second = servers.worker(LEASE);
     let stopped_at = Instant::now();
     wait_for("take-over", &second, || (second.owned() == 1).then_some(()));
     let took = stopped_at.elapsed();
-    assert!(took < Duration::from_millis(2_500), "taken over after {took:?}, at a lease of 1 s");
-    wait_for("three terms", &second, || (stopped_at.elapsed() > Duration::from_secs(3)).then_some(()));
+    assert!(took < Duration::from_millis(3_500), "taken over after {took:?}, at a lease of {LEASE}");
+    wait_for("three terms", &second, || (stopped_at.elapsed() > Duration::from_secs(6)).then_some(()));
     first.signal("-CONT");
     wait_for("fencing", &first, || {
         first.log.lock().expect("no panic").contains("another worker owns the partition now").then_some(())
     });
-    assert!(first.get("/api/v1/rules").is_none(), "a worker that stands by has no engine to ask");
+    let others = || second.log.lock().expect("no panic").clone();
+    let is_asked_in_vain = first.get("/api/v1/rules").is_none();
+    assert!(is_asked_in_vain, "a worker that stands by has no engine to ask; the other one: {}", others());
     assert_eq!(first.metric("streamgauge_commits_fenced_total "), Some(1));
     stop.store(true, Ordering::Relaxed);
     let ledger = runtime.block_on(producer).expect("no panic");

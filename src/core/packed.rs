@@ -39,16 +39,18 @@ impl PackedPane {
 }
 
 /// Bytes as bytes: serde would write a list of numbers.
-mod bytes {
+pub(super) mod bytes {
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::core) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
-        deserializer.deserialize_bytes(BytesVisitor)
+    pub(in crate::core) fn deserialize<'de, D: Deserializer<'de>, T: From<Box<[u8]>>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        deserializer.deserialize_bytes(BytesVisitor).map(T::from)
     }
 
     struct BytesVisitor;

@@ -9,8 +9,9 @@
 //! the greatest of the last 150 windows, so one anomaly is told once.
 //! Rejected: a z-score over MAD (zero for mostly constant metrics: 2 points of 100 on the Numenta
 //! benchmark, where this has about 60), seasonal residuals before there are many weeks (worse).
-//! Cost: O(n) once a closed window, O(1) an evaluation.
+//! Cost: O(1) once a closed window whose values are sorted, unless one of them was unusual; O(1) an evaluation.
 
+use super::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
 /// Fewer past windows than this are no baseline.
@@ -51,17 +52,26 @@ struct Tails {
 }
 
 impl Reference {
-    /// From the past windows, oldest first; `None` with too few.
-    pub fn learn(past: &[f64]) -> Option<Reference> {
+    /// From the past windows and the means of each [`SLOW_WINDOWS`] of them; `newest`: the newest windows but
+    /// one of as many. `None` with too few.
+    pub fn learn(
+        past: &Sorted<f64>,
+        means: &Sorted<f64>,
+        newest: impl Iterator<Item = f64>,
+    ) -> Option<Reference> {
         let single = Tails::learn(past)?;
-        let means: Vec<f64> = means(past).collect();
-        let newest = &past[past.len() - (SLOW_WINDOWS - 1)..];
-        Some(Reference {
-            single,
-            slow: Tails::learn(&means),
-            newest_sum: newest.iter().sum(),
-            windows: past.len(),
-        })
+        Some(Reference { single, slow: Tails::learn(means), newest_sum: newest.sum(), windows: past.len() })
+    }
+
+    /// Whether any window, or any mean, was unusual; without, [`Self::peak`] is below 1.
+    pub fn has_peak(&self, past: &Sorted<f64>, means: &Sorted<f64>) -> bool {
+        let is_above = |tails: &Tails, values: &Sorted<f64>, weight: f64| {
+            values
+                .extremes()
+                .is_some_and(|(low, high)| tails.score(low).max(tails.score(high)) * weight > 1.0)
+        };
+        is_above(&self.single, past, 1.0)
+            || self.slow.is_some_and(|tails| is_above(&tails, means, SLOW_WEIGHT))
     }
 
     /// The greatest score among the newest [`PEAK_WINDOWS`] of the past windows.
@@ -108,19 +118,22 @@ pub fn after_peak(score: f64, peak: f64) -> f64 {
 }
 
 /// The means of all runs of 24 windows, oldest first.
-fn means(past: &[f64]) -> impl Iterator<Item = f64> + '_ {
-    past.windows(SLOW_WINDOWS).map(|run| run.iter().sum::<f64>() / SLOW_WINDOWS as f64)
+pub fn means(past: &[f64]) -> impl Iterator<Item = f64> + '_ {
+    past.windows(SLOW_WINDOWS).map(|run| mean(run.iter().copied()))
+}
+
+/// The mean of [`SLOW_WINDOWS`] windows.
+pub fn mean(run: impl Iterator<Item = f64>) -> f64 {
+    run.sum::<f64>() / SLOW_WINDOWS as f64
 }
 
 impl Tails {
-    fn learn(past: &[f64]) -> Option<Tails> {
+    fn learn(past: &Sorted<f64>) -> Option<Tails> {
         if past.len() < WINDOWS_MIN {
             return None;
         }
         let (outer, limit) = if past.len() < WINDOWS_MANY { (0.99, 1.4) } else { (0.995, 1.2) };
-        let mut sorted = past.to_vec();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let q = |q: f64| super::quantile_of_sorted(&sorted, q);
+        let q = |q: f64| past.quantile(q);
         Some(Tails { median: q(0.5), low: q(1.0 - outer), high: q(outer), limit, outer })
     }
 
@@ -144,13 +157,19 @@ mod tests {
     use super::super::dice::Dice;
     use super::*;
 
+    fn learn(past: &[f64]) -> Option<Reference> {
+        let sorted = (Sorted::of(past.to_vec()), Sorted::of(means(past).collect()));
+        let newest = past.len().saturating_sub(SLOW_WINDOWS - 1);
+        Reference::learn(&sorted.0, &sorted.1, past[newest..].iter().copied())
+    }
+
     #[test]
     fn a_constant_series_is_never_unusual_and_a_jump_is() {
-        let reference = Reference::learn(&[5.0; 200]).expect("enough windows");
+        let reference = learn(&[5.0; 200]).expect("enough windows");
         assert_eq!(reference.score(5.0, None), 0.0);
         assert!(reference.score(6.0, None) > 1.0 && reference.score(4.0, None) > 1.0);
-        assert_eq!(Reference::learn(&[5.0; 99]), None);
-        let nothing = Reference::learn(&[0.0; 100]).expect("enough windows");
+        assert_eq!(learn(&[5.0; 99]), None);
+        let nothing = learn(&[0.0; 100]).expect("enough windows");
         assert!(
             nothing.score(0.0, None) == 0.0
                 && nothing.score(1e-9, None).is_finite()
@@ -161,7 +180,7 @@ mod tests {
     #[test]
     fn distances_are_those_of_the_formula_on_both_sides() {
         let past: Vec<f64> = (0..1_000).map(f64::from).collect();
-        let tails = Tails::learn(&past).expect("enough windows");
+        let tails = Tails::learn(&Sorted::of(past)).expect("enough windows");
         assert_eq!((tails.median, tails.low, tails.high, tails.limit), (499.0, 5.0, 994.0, 1.2));
         let room = 0.05 * 989.0 + 0.499;
         assert!((tails.score(1_200.0) - 701.0 / (495.0 + room) / 1.2).abs() < 1e-12);
@@ -172,9 +191,9 @@ mod tests {
     fn what_is_small_and_lasts_is_seen_by_the_slow_mean() {
         let mut dice = Dice(5);
         let mut past: Vec<f64> = (0..2_000).map(|_| dice.normal()).collect();
-        let before = Reference::learn(&past).expect("enough windows").score(2.0, None);
+        let before = learn(&past).expect("enough windows").score(2.0, None);
         past.extend((0..SLOW_WINDOWS - 1).map(|_| 2.0));
-        let after = Reference::learn(&past).expect("enough windows").score(2.0, None);
+        let after = learn(&past).expect("enough windows").score(2.0, None);
         assert!(before < 1.0 && after > 1.0, "{before} {after}");
     }
 
@@ -191,7 +210,7 @@ mod tests {
         let (mut dice, mut passed) = (Dice(9), 0);
         for _ in 0..40 {
             let past: Vec<f64> = (0..1_500).map(|_| dice.normal()).collect();
-            let reference = Reference::learn(&past).expect("enough windows");
+            let reference = learn(&past).expect("enough windows");
             passed += (0..500).filter(|_| reference.score(dice.normal(), None) > 1.0).count();
         }
         assert!(passed <= 60, "{passed} of 20,000");

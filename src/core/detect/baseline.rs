@@ -9,9 +9,10 @@
 //! Rejected: a bare MAD (zero for steady metrics, and 40 % off with eight windows), half the standard
 //! deviation as floor (in simulated unchanged deployments it alarms twice as often), and the sampling
 //! error alone (it calls a quarter of all unchanged windows changed).
-//! Cost: O(B).
+//! Cost: one pass over B sorted values.
 
-use super::{mean_and_deviation, median, robust_spread};
+use super::MAD_TO_SIGMA;
+use super::sorted::{Number, Sorted};
 use serde::{Deserialize, Serialize};
 
 /// The usual spread, as a share of the centre, and the windows that it is worth.
@@ -33,19 +34,16 @@ pub struct Level {
 
 impl Level {
     /// `error`: see there. `None` without any window.
-    pub fn learn(values: &[f64], error: f64) -> Option<Level> {
+    pub fn learn<T: Number>(values: &Sorted<T>, error: f64) -> Option<Level> {
         let windows = values.len();
         if windows == 0 {
             return None;
         }
-        let center = median(&mut values.to_vec());
-        let (robust, usual) = (robust_spread(values, center), USUAL_SPREAD * center.abs());
+        let center = values.median();
+        let (robust, usual) = (values.median_distance(center) * MAD_TO_SIGMA, USUAL_SPREAD * center.abs());
         let reach = REACH * robust.max(usual).max(error);
-        let within: Vec<f64> = match reach > 0.0 {
-            true => values.iter().map(|value| value.clamp(center - reach, center + reach)).collect(),
-            false => values.to_vec(),
-        };
-        let seen = robust.max(mean_and_deviation(&within).1);
+        let reach = if reach > 0.0 { reach } else { f64::INFINITY };
+        let seen = robust.max(values.mean_and_deviation(center, reach).1);
         let freedom = windows as f64 - 1.0;
         let mixed = (USUAL_WINDOWS * usual * usual + freedom * seen * seen) / (USUAL_WINDOWS + freedom);
         Some(Level { center, spread: mixed.sqrt().max(seen).max(error), error, windows })
@@ -65,18 +63,22 @@ mod tests {
     use super::super::tails::student_limit;
     use super::*;
 
+    fn learn(values: &[f64]) -> Option<Level> {
+        Level::learn(&Sorted::of(values.to_vec()), 0.0)
+    }
+
     #[test]
     fn order_and_unit_of_windows_do_not_matter_and_one_outlier_hardly() {
         let values = [10.0, 11.0, 9.0, 10.5, 9.5, 10.2, 9.8, 10.1, 9.9, 10.0];
-        let level = Level::learn(&values, 0.0).expect("windows");
+        let level = learn(&values).expect("windows");
         let mut turned = values;
         turned.reverse();
-        assert_eq!(Level::learn(&turned, 0.0).map(|other| other.center), Some(level.center));
-        let scaled = Level::learn(&values.map(|value| value * 1_000.0), 0.0).expect("windows");
+        assert_eq!(learn(&turned).map(|other| other.center), Some(level.center));
+        let scaled = learn(&values.map(|value| value * 1_000.0)).expect("windows");
         assert!((scaled.distance(12_000.0, 0.0) - level.distance(12.0, 0.0)).abs() < 1e-9);
         let mut spoiled = values;
         spoiled[3] = 1e6;
-        let spoiled = Level::learn(&spoiled, 0.0).expect("windows");
+        let spoiled = learn(&spoiled).expect("windows");
         assert!((9.8..=10.2).contains(&spoiled.center) && spoiled.spread < 3.0 * level.spread);
     }
 
@@ -89,7 +91,7 @@ mod tests {
             let limit = student_limit(alpha, windows as f64 - 1.0);
             for _ in 0..nulls {
                 let past: Vec<f64> = (0..windows).map(|_| 100.0 + 5.0 * dice.normal()).collect();
-                let level = Level::learn(&past, 0.0).expect("windows");
+                let level = learn(&past).expect("windows");
                 passed += u32::from(level.distance(100.0 + 5.0 * dice.normal(), 0.0) > limit);
             }
             let share = f64::from(passed) / f64::from(nulls);

@@ -1,11 +1,11 @@
 //! Counts that are too small for a spread: how often would chance alone give as many?
 //!
 //! Formula: P(X ≥ x) of a Poisson with the past's mean; where the past's counts lie further apart than
-//! that, both are divided by how much further (quasi-Poisson). Below: P(X ≤ x). For shares of 0 and 1, the
-//! binomial. Rejected: the t limit alone, which for a mean of one alarms on three. Cost: tens of steps.
+//! that, both are divided by how much further (quasi-Poisson). Below: P(X ≤ x).
+//! Rejected: the t limit alone, which for a mean of one alarms on three. Cost: tens of steps.
 
-use super::mean_and_deviation;
-use super::tails::{binomial_at_least, poisson_at_least};
+use super::sorted::Sorted;
+use super::tails::poisson_at_least;
 use crate::core::rule::ast::Side;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,9 @@ pub struct Counts {
 
 impl Counts {
     /// `None` where nothing was ever counted.
-    pub fn learn(past: &[f64], scale: f64) -> Option<Counts> {
-        let (mean, deviation) = mean_and_deviation(past);
+    pub fn learn(past: &Sorted<f64>, scale: f64) -> Option<Counts> {
+        let (mean, deviation) = past.mean_and_deviation(0.0, f64::INFINITY);
+        let (mean, deviation) = (mean * scale, deviation * scale);
         (mean > 0.0).then(|| Counts { mean, scale, width: (deviation * deviation / mean).max(1.0) })
     }
 
@@ -46,24 +47,23 @@ impl Counts {
     }
 }
 
-/// The chance of at least `hits` of `n`, where each has this share.
-pub fn share_chance(hits: u64, n: u64, share: f64) -> f64 {
-    binomial_at_least(hits, n, share)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn learn(counts: &[f64]) -> Option<Counts> {
+        Counts::learn(&Sorted::of(counts.to_vec()), 1.0)
+    }
+
     #[test]
     fn small_counts_are_judged_exactly() {
         let past = [1.0, 0.0, 2.0, 1.0, 1.0, 0.0, 2.0, 1.0];
-        let counts = Counts::learn(&past, 1.0).expect("a mean");
+        let counts = learn(&past).expect("a mean");
         let exact = 1.0 - libm::exp(-1.0) * (1.0 + 1.0 + 0.5);
         assert!((counts.chance(3.0, Side::Above) - exact).abs() < 1e-12);
         assert!((counts.chance(0.0, Side::Below) - libm::exp(-1.0)).abs() < 1e-12);
-        assert_eq!(Counts::learn(&[0.0; 9], 1.0), None);
-        let wide = Counts::learn(&[0.0, 0.0, 0.0, 20.0, 0.0, 0.0, 0.0, 20.0], 1.0).expect("a mean");
+        assert_eq!(learn(&[0.0; 9]), None);
+        let wide = learn(&[0.0, 0.0, 0.0, 20.0, 0.0, 0.0, 0.0, 20.0]).expect("a mean");
         assert!(wide.chance(20.0, Side::Above) > 0.02, "bursts are usual here");
     }
 }

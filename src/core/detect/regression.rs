@@ -12,10 +12,11 @@
 //! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which call a fifth of all
 //! unchanged windows changed; p95 beside the tail share (its own spread is too wide with a hundred
 //! requests); waiting for three windows inside the function (that is what `for` is for).
-//! Cost: O(B) once a closed window, O(1) an evaluation beside reading the window.
+//! Cost: a few passes over B sorted numbers once a closed window, O(1) an evaluation beside reading the window.
 
 use super::baseline::Level;
 use super::counts::Counts;
+use super::sorted::Sorted;
 use super::tails::{student_above, student_limit, student_limit_again};
 use crate::core::rule::ast::Side;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,51 @@ pub struct Profile {
     pub tail: f64,
     /// Mean and sampling error of the logarithms; only where all values are above zero.
     pub log: Option<(f64, f64)>,
+}
+
+/// Past windows: what is asked of each, in order of size. The profiles' numbers are kept short: seven digits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Past {
+    pub values: Sorted<f64>,
+    p50: Sorted<f32>,
+    p50_error: Sorted<f32>,
+    log: Sorted<f32>,
+    log_error: Sorted<f32>,
+}
+
+impl Past {
+    pub fn of(windows: &[Window]) -> Past {
+        let profiles = || windows.iter().filter_map(|window| window.profile);
+        let numbers = |read: fn(&Profile) -> Option<f64>| {
+            Sorted::of(profiles().filter_map(|profile| Some(read(&profile)? as f32)).collect())
+        };
+        Past {
+            values: Sorted::of(windows.iter().map(|window| window.value).collect()),
+            p50: numbers(|profile| Some(profile.p50)),
+            p50_error: numbers(|profile| Some(profile.p50_error)),
+            log: numbers(|profile| profile.log.map(|(mean, _)| mean)),
+            log_error: numbers(|profile| profile.log.map(|(_, error)| error)),
+        }
+    }
+
+    pub fn add(&mut self, window: &Window) {
+        self.values.insert(window.value);
+        let Some(profile) = window.profile else { return };
+        self.p50.insert(profile.p50 as f32);
+        self.p50_error.insert(profile.p50_error as f32);
+        let Some((mean, error)) = profile.log else { return };
+        self.log.insert(mean as f32);
+        self.log_error.insert(error as f32);
+    }
+
+    /// Takes a window out again; `false` where it was never added.
+    pub fn remove(&mut self, window: &Window) -> bool {
+        let mut is_known = self.values.remove(window.value);
+        let Some(profile) = window.profile else { return is_known };
+        is_known &= self.p50.remove(profile.p50 as f32) & self.p50_error.remove(profile.p50_error as f32);
+        let Some((mean, error)) = profile.log else { return is_known };
+        is_known & self.log.remove(mean as f32) & self.log_error.remove(error as f32)
+    }
 }
 
 /// What is normal, learned once a closed window.
@@ -141,32 +187,37 @@ impl Reference {
             let mut spreads: Vec<f64> = deploys.iter().map(|deploy| deploy.within[at]).collect();
             super::median(&mut spreads)
         });
-        Some(Reference { within, ..Reference::learn_of(&summaries, true)? })
+        Some(Reference { within, ..Reference::of(&Past::of(&summaries), tails(&[]), true)? })
     }
 
     /// Of past windows; `None` with too few of them.
-    pub fn learn(past: &[Window]) -> Option<Reference> {
-        Reference::learn_of(past, false)
+    pub fn learn(windows: &[Window]) -> Option<Reference> {
+        Reference::of(&Past::of(windows), tails(windows), false)
+    }
+
+    /// The same of windows that are in order already, and how many values of each were in the tail.
+    pub fn learn_sorted(past: &Past, tails: impl Iterator<Item = (f64, f64)>) -> Option<Reference> {
+        Reference::of(past, tails, false)
     }
 
     /// `is_of_deploys`: each window is one deployment.
-    fn learn_of(past: &[Window], is_of_deploys: bool) -> Option<Reference> {
+    fn of(past: &Past, tails: impl Iterator<Item = (f64, f64)>, is_of_deploys: bool) -> Option<Reference> {
+        let windows = past.values.len();
         let least = if is_of_deploys { DEPLOYS_MIN } else { WINDOWS_MIN };
-        if past.len() < least {
+        if windows < least {
             return None;
         }
-        let values: Vec<f64> = past.iter().map(|window| window.value).collect();
-        let asked = Level::learn(&values, 0.0)?;
-        let profiles: Vec<(f64, Profile)> =
-            past.iter().filter_map(|window| Some((window.count as f64, window.profile?))).collect();
-        let has_profiles = profiles.len() >= least;
-        let logs: Vec<(f64, f64)> = profiles.iter().filter_map(|(_, profile)| profile.log).collect();
-        let median = has_profiles.then(|| of(profiles.iter().map(|(_, s)| (s.p50, s.p50_error)))).flatten();
-        let log = (logs.len() >= least).then(|| of(logs.into_iter())).flatten();
-        let tail = if has_profiles && !is_of_deploys { Tail::learn(&profiles) } else { None };
+        let asked = Level::learn(&past.values, 0.0)?;
+        let level = |values: &Sorted<f32>, errors: &Sorted<f32>| match values.len() >= least {
+            true => Level::learn(values, errors.median()),
+            false => None,
+        };
+        let (median, log) = (level(&past.p50, &past.p50_error), level(&past.log, &past.log_error));
+        let has_tail = past.p50.len() >= least && !is_of_deploys;
+        let tail = if has_tail { Tail::learn(tails) } else { None };
         let questions =
             1 + [median.is_some(), log.is_some(), tail.is_some()].map(usize::from).iter().sum::<usize>();
-        let freedom = (past.len() - 1) as f64 / if is_of_deploys { 2.0 } else { 1.0 };
+        let freedom = (windows - 1) as f64 / if is_of_deploys { 2.0 } else { 1.0 };
         let questions = questions as f64;
         let limit = student_limit_again(ALPHA / questions, freedom);
         let within = Spreads::default();
@@ -174,9 +225,11 @@ impl Reference {
     }
 
     /// The same where the values are counts, `scale` times as many as the values say.
-    pub fn counting(self, past: &[Window], scale: f64) -> Reference {
-        let counts: Vec<f64> = past.iter().map(|window| window.value * scale).collect();
-        let counts = Counts::learn(&counts, scale).filter(|counts| counts.mean() < COUNTS_BELOW);
+    pub fn counting(self, values: &Sorted<f64>, scale: f64) -> Reference {
+        if self.asked.center * scale > 2.0 * COUNTS_BELOW {
+            return self;
+        }
+        let counts = Counts::learn(values, scale).filter(|counts| counts.mean() < COUNTS_BELOW);
         Reference { counts, ..self }
     }
 
@@ -240,23 +293,23 @@ fn relative(value: f64, center: f64) -> Option<f64> {
     (center != 0.0).then(|| (value - center) / center.abs())
 }
 
-/// A level of values that each have a sampling error.
-fn of(values: impl Iterator<Item = (f64, f64)>) -> Option<Level> {
-    let (values, mut errors): (Vec<f64>, Vec<f64>) = values.unzip();
-    Level::learn(&values, super::median(&mut errors))
+/// Values of each window, and the share of them in the tail.
+fn tails(windows: &[Window]) -> impl Iterator<Item = (f64, f64)> + '_ {
+    windows.iter().filter_map(|window| Some((window.count as f64, window.profile?.tail)))
 }
 
 impl Tail {
-    fn learn(profiles: &[(f64, Profile)]) -> Option<Tail> {
-        let values: f64 = profiles.iter().map(|(count, _)| count).sum();
-        let share = profiles.iter().map(|(count, profile)| count * profile.tail).sum::<f64>() / values;
+    fn learn(windows: impl Iterator<Item = (f64, f64)>) -> Option<Tail> {
+        let add = |(n, values, over, squares): (f64, f64, f64, f64), (count, tail): (f64, f64)| {
+            (n + 1.0, values + count, over + count * tail, squares + count * tail * tail)
+        };
+        let (n, values, over, squares) = windows.fold((0.0, 0.0, 0.0, 0.0), add);
+        let share = over / values;
         let expected = share * (1.0 - share);
-        if expected <= 0.0 {
+        if expected.is_nan() || expected <= 0.0 {
             return None;
         }
-        let squares =
-            profiles.iter().map(|(count, profile)| count * (profile.tail - share) * (profile.tail - share));
-        let width = squares.sum::<f64>() / (profiles.len() as f64 - 1.0) / expected;
+        let width = (squares - share * over) / (n - 1.0) / expected;
         Some(Tail { share, width: width.max(1.0), values })
     }
 
@@ -308,7 +361,8 @@ mod tests {
     #[test]
     fn small_counts_are_judged_exactly_and_many_keys_demand_more() {
         let past: Vec<f64> = (0..24).map(|n| f64::from(n % 3)).collect();
-        let reference = Reference::learn(&plain(&past)).expect("windows").counting(&plain(&past), 1.0);
+        let reference =
+            Reference::learn(&plain(&past)).expect("windows").counting(&Past::of(&plain(&past)).values, 1.0);
         let judge = |now: f64, believed| reference.judge(&plain(&[now])[0], Side::Above, believed);
         assert_eq!(judge(5.0, None).change, 0.0, "P(X >= 5) of a mean of one is 0.004");
         let found = judge(7.0, None);

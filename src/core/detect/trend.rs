@@ -8,7 +8,8 @@
 //! Sen's.
 //! Rejected: least squares (one outlier tilts it), Mann–Kendall without the factor (a level of 1 % is 18 %
 //! for a correlation of 0.6).
-//! Cost: O(n²) for up to [`POINTS_MAX`] points, once a closed window; more are taken together in blocks.
+//! Cost: O(n²) for up to [`POINTS_MAX`] points, once a closed window; more are taken together in blocks. From
+//! window to window the slope hardly moves: only pairs near the last one are divided and put in order.
 
 use super::tails::normal_above;
 use super::{lag_one, median};
@@ -17,8 +18,11 @@ use serde::{Deserialize, Serialize};
 /// Fewer windows have no trend.
 pub const WINDOWS_MIN: usize = 6;
 
-/// Points of which all pairs are looked at: 7,140 pairs.
-pub const POINTS_MAX: usize = 120;
+/// Points of which all pairs are looked at: 1,770 pairs.
+pub const POINTS_MAX: usize = 60;
+
+/// Slopes near the last one that are put in order: one of so many, between half and twice as many.
+const NEAR_SHARE: usize = 32;
 
 /// What neighbours are taken to have in common at most.
 const CORRELATION_MAX: f64 = 0.95;
@@ -31,46 +35,34 @@ const Z_INTERVAL: f64 = 1.959_964;
 pub struct Trend {
     /// Per unit of the times given.
     pub slope: f64,
+    intercept: f64,
+    pub windows: usize,
+    /// How far from `slope` the next one is looked for; only for speed.
+    reach: f64,
+}
+
+/// How sure a line is; only for those who ask why.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Certainty {
     /// 95 % of the time the slope is between these.
     pub interval: (f64, f64),
-    intercept: f64,
     /// Two-sided: how often chance alone gives as much of a trend.
     pub p: f64,
-    pub windows: usize,
 }
 
 impl Trend {
-    /// Of (time, value), ascending in time; `None` with too few.
-    pub fn learn(points: &[(f64, f64)]) -> Option<Trend> {
+    /// Of (time, value), ascending in time; `None` with too few. `before`: what was learned a window ago,
+    /// which changes nothing but how long it takes.
+    pub fn learn(points: &[(f64, f64)], before: Option<&Trend>) -> Option<Trend> {
         if points.len() < WINDOWS_MIN {
             return None;
         }
         let windows = points.len();
         let points = together(points);
-        let mut slopes = Vec::with_capacity(points.len() * (points.len() - 1) / 2);
-        let mut s = 0.0f64;
-        for (at, (t0, y0)) in points.iter().enumerate() {
-            for (t1, y1) in &points[at + 1..] {
-                slopes.push((y1 - y0) / (t1 - t0));
-                s += if y1 > y0 {
-                    1.0
-                } else if y1 < y0 {
-                    -1.0
-                } else {
-                    0.0
-                };
-            }
-        }
-        let slope = median(&mut slopes);
+        let near = before.and_then(|before| median_near(&points, before.slope, before.reach));
+        let (slope, reach) = near.unwrap_or_else(|| median_of_all(&points));
         let mut rests: Vec<f64> = points.iter().map(|(t, y)| y - slope * t).collect();
-        // What is left of a line correlates less than the noise did: corrected for both ends of it.
-        let n = points.len() as f64;
-        let r = ((lag_one(&rests) + 2.0 / n) / (1.0 - 3.0 / n)).clamp(0.0, CORRELATION_MAX);
-        let factor = (1.0 + r) / (1.0 - r);
-        let deviation = (variance(&points) * factor).sqrt();
-        let z = if deviation > 0.0 { (s.abs() - 1.0).max(0.0) / deviation } else { 0.0 };
-        let interval = interval(&mut slopes, deviation);
-        Some(Trend { slope, interval, intercept: median(&mut rests), p: 2.0 * normal_above(z), windows })
+        Some(Trend { slope, intercept: median(&mut rests), windows, reach })
     }
 
     /// The value that the line reaches at a time.
@@ -78,19 +70,93 @@ impl Trend {
         self.intercept + self.slope * time
     }
 
+    /// How sure that is, of the points that it was learned from.
+    pub fn certainty(&self, points: &[(f64, f64)]) -> Certainty {
+        let points = together(points);
+        let rests: Vec<f64> = points.iter().map(|(t, y)| y - self.slope * t).collect();
+        // What is left of a line correlates less than the noise did: corrected for both ends of it.
+        let n = points.len() as f64;
+        let r = ((lag_one(&rests) + 2.0 / n) / (1.0 - 3.0 / n)).clamp(0.0, CORRELATION_MAX);
+        let factor = (1.0 + r) / (1.0 - r);
+        let deviation = (variance(&points) * factor).sqrt();
+        let s: f64 = slopes(&points)
+            .map(|slope| f64::from(u8::from(slope > 0.0)) - f64::from(u8::from(slope < 0.0)))
+            .sum();
+        let z = if deviation > 0.0 { (s.abs() - 1.0).max(0.0) / deviation } else { 0.0 };
+        Certainty { interval: interval(slopes(&points).collect(), deviation), p: 2.0 * normal_above(z) }
+    }
+
     /// Time from `now` until the line reaches a limit, with the earliest and the latest that the slope's
-    /// interval allows; `None` where it moves away from it.
-    pub fn reaches(&self, limit: f64, now: f64) -> Option<(f64, f64, f64)> {
+    /// `interval` allows; `None` where it moves away from it.
+    pub fn reaches(&self, limit: f64, now: f64, interval: (f64, f64)) -> Option<(f64, f64, f64)> {
         let left = limit - self.at(now);
         let after = |slope: f64| if left * slope > 0.0 { left / slope } else { f64::INFINITY };
-        let (a, b) = (after(self.interval.0), after(self.interval.1));
+        let (a, b) = (after(interval.0), after(interval.1));
         (left * self.slope > 0.0).then(|| (left / self.slope, a.min(b), a.max(b)))
     }
+}
+
+/// The median of all slopes, and how far around it the next one is looked for.
+fn median_of_all(points: &[(f64, f64)]) -> (f64, f64) {
+    let mut slopes: Vec<f64> = slopes(points).collect();
+    let slope = median(&mut slopes);
+    let near = slopes.len() / NEAR_SHARE / 2;
+    let mut distances: Vec<f64> = slopes.iter().map(|other| (other - slope).abs()).collect();
+    let (_, reach, _) = distances.select_nth_unstable_by(2 * near, f64::total_cmp);
+    (slope, *reach)
+}
+
+/// The same where it lies well within `reach` of `near`; else `None`. The others are only counted: whether a
+/// pair's slope is below is asked without a division, which at the edges may err by a rounding, and there
+/// nothing is looked for.
+fn median_near(points: &[(f64, f64)], near: f64, reach: f64) -> Option<(f64, f64)> {
+    let (low, high) = (near - reach, near + reach);
+    let (mut below, mut found) = (0, Vec::with_capacity(2 * POINTS_MAX));
+    for (at, (t0, y0)) in points.iter().enumerate() {
+        for (t1, y1) in &points[at + 1..] {
+            let (time, rise) = (t1 - t0, y1 - y0);
+            let is_below = rise < low * time;
+            below += usize::from(is_below);
+            if !is_below && rise <= high * time {
+                found.push(rise / time);
+            }
+        }
+    }
+    let all = points.len() * (points.len() - 1) / 2;
+    let (lower, upper) = ((all - 1) / 2, all / 2);
+    if lower < below || upper >= below + found.len() {
+        return None;
+    }
+    let (before, middle, _) = found.select_nth_unstable_by(upper - below, f64::total_cmp);
+    let upper_value = *middle;
+    let lower_value =
+        if lower == upper { upper_value } else { before.iter().copied().fold(f64::NEG_INFINITY, f64::max) };
+    let is_inside = |value: f64| (value - near).abs() <= 0.999 * reach;
+    let share = all / NEAR_SHARE;
+    let factor = match found.len() {
+        len if len > 2 * share => 0.7,
+        len if len < share / 2 => 1.5,
+        _ => 1.0,
+    };
+    let is_found = is_inside(lower_value) && is_inside(upper_value);
+    is_found.then(|| ((lower_value + upper_value) / 2.0, reach * factor))
+}
+
+/// The slopes of all pairs of points.
+fn slopes(points: &[(f64, f64)]) -> impl Iterator<Item = f64> + Clone + '_ {
+    let pairs = move |(at, (t0, y0)): (usize, &(f64, f64))| {
+        let (t0, y0) = (*t0, *y0);
+        points[at + 1..].iter().map(move |(t1, y1)| (y1 - y0) / (t1 - t0))
+    };
+    points.iter().enumerate().flat_map(pairs)
 }
 
 /// Not more than [`POINTS_MAX`] points: neighbours are taken together, each block by its medians.
 fn together(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let block = points.len().div_ceil(POINTS_MAX);
+    if block == 1 {
+        return points.to_vec();
+    }
     let middle = |block: &[(f64, f64)]| {
         let of = |part: fn(&(f64, f64)) -> f64| median(&mut block.iter().map(part).collect::<Vec<f64>>());
         (of(|point| point.0), of(|point| point.1))
@@ -108,7 +174,7 @@ fn variance(points: &[(f64, f64)]) -> f64 {
 }
 
 /// Sen's: the slopes whose ranks lie this far from the middle one.
-fn interval(slopes: &mut [f64], deviation: f64) -> (f64, f64) {
+fn interval(mut slopes: Vec<f64>, deviation: f64) -> (f64, f64) {
     let (len, reach) = (slopes.len() as f64, Z_INTERVAL * deviation);
     slopes.sort_unstable_by(f64::total_cmp);
     let at = |rank: f64| slopes[(rank.max(0.0) as usize).min(slopes.len() - 1)];
@@ -120,6 +186,14 @@ mod tests {
     use super::super::dice::Dice;
     use super::*;
 
+    fn learn(points: &[(f64, f64)]) -> Option<Trend> {
+        Trend::learn(points, None)
+    }
+
+    fn is_found(points: &[(f64, f64)]) -> bool {
+        learn(points).expect("enough windows").certainty(points).p < 0.01
+    }
+
     fn line(n: usize, slope: f64) -> Vec<(f64, f64)> {
         (0..n).map(|at| (at as f64, 7.0 + slope * at as f64)).collect()
     }
@@ -127,13 +201,38 @@ mod tests {
     #[test]
     fn lines_are_found_exactly_also_in_blocks_and_with_outliers() {
         for n in [6, 50, 500] {
-            let trend = Trend::learn(&line(n, -0.5)).expect("enough windows");
+            let trend = learn(&line(n, -0.5)).expect("enough windows");
             assert!((trend.slope + 0.5).abs() < 1e-12 && (trend.at(1_000.0) + 493.0).abs() < 1e-9, "{n}");
         }
         let mut spoiled = line(30, 2.0);
         (spoiled[3].1, spoiled[20].1) = (1e6, -1e6);
-        assert!((Trend::learn(&spoiled).expect("enough").slope - 2.0).abs() < 1e-9);
-        assert_eq!(Trend::learn(&line(5, 1.0)), None);
+        assert!((learn(&spoiled).expect("enough").slope - 2.0).abs() < 1e-9);
+        assert_eq!(learn(&line(5, 1.0)), None);
+    }
+
+    #[test]
+    fn what_was_learned_before_changes_nothing_but_the_time_it_takes() {
+        let (mut dice, mut before, mut is_near) = (Dice(8), None, 0);
+        // Noise, coarse noise with many ties, nothing, and a jump.
+        let values: Vec<f64> = (0..900)
+            .map(|at| match at / 200 {
+                0 => dice.normal(),
+                1 => dice.normal().round(),
+                2 => 5.0,
+                _ => 1e6 * f64::from(u8::from(at > 700)) + dice.normal(),
+            })
+            .collect();
+        for end in 60..values.len() {
+            let points: Vec<(f64, f64)> = (end - 60..end).map(|at| (at as f64, values[at])).collect();
+            let found = Trend::learn(&points, before.as_ref()).expect("enough windows");
+            assert_eq!(Some(found.slope), learn(&points).map(|plain| plain.slope), "{end}");
+            is_near += usize::from(
+                before
+                    .is_some_and(|before: Trend| median_near(&points, before.slope, before.reach).is_some()),
+            );
+            before = Some(found);
+        }
+        assert!(is_near > 600, "{is_near} of {} at once", values.len() - 60);
     }
 
     #[test]
@@ -141,20 +240,23 @@ mod tests {
         let mut dice = Dice(3);
         let points: Vec<(f64, f64)> = (0..40).map(|at| (f64::from(at), dice.normal())).collect();
         let turned: Vec<(f64, f64)> = points.iter().rev().map(|(t, y)| (-t, *y)).collect();
-        let (a, b) = (Trend::learn(&points).expect("enough"), Trend::learn(&turned).expect("enough"));
-        assert!((a.slope + b.slope).abs() < 1e-12 && (a.p - b.p).abs() < 1e-12);
+        let (a, b) = (learn(&points).expect("enough"), learn(&turned).expect("enough"));
+        let p = |trend: &Trend, points: &[(f64, f64)]| trend.certainty(points).p;
+        assert!((a.slope + b.slope).abs() < 1e-12 && (p(&a, &points) - p(&b, &turned)).abs() < 1e-12);
     }
 
     #[test]
     fn a_limit_is_reached_when_the_line_does() {
-        let trend = Trend::learn(&line(20, 2.0)).expect("enough windows");
-        let (time, earliest, latest) = trend.reaches(67.0, 20.0).expect("it rises");
+        let trend = learn(&line(20, 2.0)).expect("enough windows");
+        let interval = trend.certainty(&line(20, 2.0)).interval;
+        let (time, earliest, latest) = trend.reaches(67.0, 20.0, interval).expect("it rises");
         assert!((time - 10.0).abs() < 1e-9 && earliest <= time && time <= latest);
-        assert_eq!(trend.reaches(0.0, 20.0), None);
-        assert_eq!(Trend::learn(&[(0.0, 4.0); 0]), None);
+        assert_eq!(trend.reaches(0.0, 20.0, interval), None);
+        assert_eq!(learn(&[(0.0, 4.0); 0]), None);
         let flat: Vec<(f64, f64)> = (0..20).map(|at| (f64::from(at), 4.0)).collect();
-        let flat = Trend::learn(&flat).expect("enough windows");
-        assert_eq!((flat.slope, flat.p, flat.reaches(9.0, 0.0)), (0.0, 1.0, None));
+        let trend = learn(&flat).expect("enough windows");
+        assert_eq!((trend.slope, trend.certainty(&flat).p), (0.0, 1.0));
+        assert_eq!(trend.reaches(9.0, 0.0, (0.0, 0.0)), None);
     }
 
     /// Anchors at nominal 1 %: 60 windows 1.3, 1.7 and 1.8 % for correlations of 0, 0.3 and 0.6; 20 windows
@@ -174,7 +276,7 @@ mod tests {
                 let values = dice.correlated(windows, r);
                 let points: Vec<(f64, f64)> =
                     values.iter().enumerate().map(|(t, y)| (t as f64, *y)).collect();
-                passed += u32::from(Trend::learn(&points).expect("enough windows").p < 0.01);
+                passed += u32::from(is_found(&points));
             }
             let share = f64::from(passed) / f64::from(rounds);
             assert!(share > 0.003 && share < 1.15 * anchor, "{windows} windows, correlation {r}: {share}");

@@ -3,9 +3,10 @@
 //! Formula: z = (x − mean) / sd with n − 1; robust: (x − median) / max(1.4826 MAD, sd / 2, 1 % of the
 //! median); bounds: mean ± k sd. Rejected: a bare MAD, which is zero for metrics that are mostly constant.
 //! With few windows |z| > 3 is commoner than a table of the normal distribution says (4 % with twelve), so
-//! rules that page should ask `regression` or `anomaly`. Cost: O(n) once a closed window.
+//! rules that page should ask `regression` or `anomaly`. Cost: one pass over sorted values once a closed window.
 
-use super::{mean_and_deviation, median, robust_spread};
+use super::MAD_TO_SIGMA;
+use super::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
 /// Fewer windows have no spread.
@@ -25,14 +26,15 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub fn learn(past: &[f64]) -> Option<Reference> {
+    pub fn learn(past: &Sorted<f64>) -> Option<Reference> {
         if past.len() < WINDOWS_MIN {
             return None;
         }
-        let (mean, deviation) = mean_and_deviation(past);
-        let middle = median(&mut past.to_vec());
-        let scale = robust_spread(past, middle).max(deviation / 2.0).max(SCALE_MIN * middle.abs());
-        Some(Reference { mean, deviation, median: middle, scale, windows: past.len() })
+        let median = past.median();
+        let (mean, deviation) = past.mean_and_deviation(median, f64::INFINITY);
+        let robust = past.median_distance(median) * MAD_TO_SIGMA;
+        let scale = robust.max(deviation / 2.0).max(SCALE_MIN * median.abs());
+        Some(Reference { mean, deviation, median, scale, windows: past.len() })
     }
 
     /// `None` where the past has no spread and the value is another one.
@@ -62,10 +64,14 @@ fn ratio(distance: f64, scale: f64) -> Option<f64> {
 mod tests {
     use super::*;
 
+    fn learn(past: &[f64]) -> Option<Reference> {
+        Reference::learn(&Sorted::of(past.to_vec()))
+    }
+
     #[test]
     fn distances_are_in_units_of_the_spread() {
         let past = [8.0, 9.0, 10.0, 11.0, 12.0];
-        let reference = Reference::learn(&past).expect("enough windows");
+        let reference = learn(&past).expect("enough windows");
         let deviation = 2.5f64.sqrt();
         assert!((reference.z(13.0).expect("a spread") - 3.0 / deviation).abs() < 1e-12);
         assert!((reference.bound(-2.0) - (10.0 - 2.0 * deviation)).abs() < 1e-12);
@@ -74,14 +80,14 @@ mod tests {
                 .abs()
                 < 0.2
         );
-        assert_eq!(Reference::learn(&past[..4]), None);
+        assert_eq!(learn(&past[..4]), None);
     }
 
     #[test]
     fn a_constant_past_has_no_z_but_a_robust_one() {
-        let reference = Reference::learn(&[100.0; 20]).expect("enough windows");
+        let reference = learn(&[100.0; 20]).expect("enough windows");
         assert_eq!((reference.z(100.0), reference.z(101.0)), (Some(0.0), None));
         assert_eq!(reference.robust_z(103.0), Some(3.0));
-        assert_eq!(Reference::learn(&[0.0; 20]).and_then(|zeros| zeros.robust_z(1.0)), None);
+        assert_eq!(learn(&[0.0; 20]).and_then(|zeros| zeros.robust_z(1.0)), None);
     }
 }

@@ -437,7 +437,7 @@ fn read_cells(mut bytes: &[u8]) -> Option<Histogram> {
     Some(dense)
 }
 
-fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
+pub(in crate::core) fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
         value >>= 7;
@@ -445,7 +445,7 @@ fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(in crate::core) fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first()?;

@@ -107,6 +107,11 @@ impl Function {
     pub fn has_chance(self) -> bool {
         matches!(self, Function::Regression | Function::RegressionScore | Function::Anomaly)
     }
+
+    /// Whether it follows what is, instead of comparing it with what was.
+    pub fn is_line(self) -> bool {
+        matches!(self, Function::Trend | Function::Forecast { .. })
+    }
 }
 
 /// Two aggregates over the same past windows.

@@ -6,7 +6,9 @@
 pub mod ast;
 mod deploys;
 pub mod evaluate;
+pub mod frozen;
 pub mod past;
+mod ranks;
 pub mod scope;
 pub mod share;
 pub mod template;

@@ -2,18 +2,21 @@
 //!
 //! Intuition: what is normal changes when a window is sealed, what is now changes all the time. So what was
 //! learned is kept until the windows change, and an evaluation only compares. Invariant: what is kept for
-//! speed ([`Memos`]) follows from the windows; what a firing alert is compared with ([`Frozen`]) is state,
+//! speed ([`Memos`]) follows from the windows; what a firing alert is compared with ([`super::frozen::Frozen`]) is state,
 //! because an alert must not teach the baseline that it is normal.
 //! Rejected: learning at each evaluation (a sort a second and key).
 
 use super::super::alert::Unknown;
 use super::super::alert::transition::Baseline;
+use super::super::detect::anomaly::SLOW_WINDOWS;
+use super::super::detect::sorted::Sorted;
 use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
 use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
-use super::super::view;
+use super::super::view::{self, COUNT_MAX};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
+use super::ranks::{Extent, Ranks};
 use regression::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -32,12 +35,21 @@ pub(super) enum Learned {
     Correlation(correlation::Correlation),
 }
 
+impl Learned {
+    fn trend(&self) -> Option<&trend::Trend> {
+        match self {
+            Learned::Trend(trend) => Some(trend),
+            _ => None,
+        }
+    }
+}
+
 /// With where the windows end that it was learned of, and how many there were.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Version {
-    learned: Learned,
-    end: Timestamp,
-    windows: usize,
+pub(super) struct Version {
+    pub(super) learned: Learned,
+    pub(super) end: Timestamp,
+    pub(super) windows: usize,
 }
 
 /// Whose function it is: a rule or a record, by its place.
@@ -47,11 +59,16 @@ pub enum Reader {
     Record(u32),
 }
 
-/// What is kept for speed: by reader, place within it, and key.
+/// What is kept for speed.
 #[derive(Debug, Default)]
-pub struct Memos(HashMap<(Reader, u32), OfKeys, foldhash::fast::FixedState>);
+pub struct Memos {
+    /// By reader and place within it.
+    learned: Table<(Reader, u32), Table<KeyId, Memo>>,
+    /// By view and the least number of values of a window.
+    ranks: Table<(u32, u64), Table<KeyId, Ranks>>,
+}
 
-type OfKeys = HashMap<KeyId, Memo, foldhash::fast::FixedState>;
+type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
 /// `None`: too few windows.
 #[derive(Debug)]
@@ -77,82 +94,16 @@ struct MemoOf {
 
 impl Memos {
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Memos::default();
     }
 
     pub fn forget(&mut self, key: KeyId) {
-        for keys in self.0.values_mut() {
+        for keys in self.learned.values_mut() {
             keys.remove(&key);
         }
-    }
-}
-
-/// What the alerts of one rule keep their baselines from learning.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Frozen {
-    /// What a pending or firing key is compared with as long as it is.
-    versions: BTreeMap<(u32, KeyId), Version>,
-    keys: BTreeMap<KeyId, Lessons>,
-}
-
-/// Which windows of one key teach nothing.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Lessons {
-    /// Times of alerts, the newest last; its end is MAX while it fires.
-    left_out: Vec<(Timestamp, Timestamp)>,
-    /// A change was accepted: what was before it is no baseline any more.
-    since: Option<Timestamp>,
-    /// Counts changes of the above.
-    changes: u32,
-}
-
-/// Alerts of one key whose windows are left out; what is older has left most periods.
-const EPISODES_MAX: usize = 64;
-
-impl Frozen {
-    /// An alert of this key began to be pending at a grid point.
-    pub fn begin(&mut self, key: KeyId, started_at: Timestamp) {
-        let lessons = self.keys.entry(key).or_default();
-        if lessons.left_out.len() >= EPISODES_MAX {
-            lessons.left_out.remove(0);
+        for keys in self.ranks.values_mut() {
+            keys.remove(&key);
         }
-        lessons.left_out.push((started_at, Timestamp::MAX));
-        lessons.changes += 1;
-    }
-
-    /// It ended at a grid point; without one it never fired.
-    pub fn end(&mut self, key: KeyId, at: Option<Timestamp>) {
-        self.versions.retain(|(_, owner), _| *owner != key);
-        let Some(lessons) = self.keys.get_mut(&key) else { return };
-        let newest = lessons.left_out.pop_if(|(_, to)| *to == Timestamp::MAX);
-        lessons.left_out.extend(newest.zip(at).map(|((from, _), at)| (from, at)));
-        lessons.changes += 1;
-    }
-
-    /// Somebody accepted what changed: from `since` on it is normal.
-    pub fn accept(&mut self, key: KeyId, since: Timestamp) {
-        self.versions.retain(|(_, owner), _| *owner != key);
-        let lessons = self.keys.entry(key).or_default();
-        lessons.left_out.clear();
-        lessons.since = Some(since);
-        lessons.changes += 1;
-    }
-
-    pub fn forget(&mut self, key: KeyId) {
-        self.versions.retain(|(_, owner), _| *owner != key);
-        self.keys.remove(&key);
-    }
-
-    /// Whether a window teaches what is normal.
-    fn teaches(&self, key: KeyId, start: Timestamp, window: Span) -> bool {
-        let Some(lessons) = self.keys.get(&key) else { return true };
-        let is_left_out =
-            |(from, to): &(Timestamp, Timestamp)| start + window > *from - window && start < *to;
-        lessons.since.is_none_or(|since| start >= since) && !lessons.left_out.iter().any(is_left_out)
-    }
-
-    fn changes(&self, key: KeyId) -> u32 {
-        self.keys.get(&key).map_or(0, |lessons| lessons.changes)
     }
 }
 
@@ -161,11 +112,8 @@ impl Scope<'_> {
         // What is looked at is the trailing window; a line needs only what is behind it.
         let looked = self.looked_at(asked).ok_or(Unknown::NoData)?;
         let now = self.aggregate_of(looked, asked.aggregate, self.at);
-        let is_line = matches!(
-            asked.function,
-            Function::Trend | Function::Forecast { .. } | Function::Upper { .. } | Function::Lower { .. }
-        );
-        let now = if is_line { now.unwrap_or(0.0) } else { now? };
+        let is_bound = matches!(asked.function, Function::Upper { .. } | Function::Lower { .. });
+        let now = if is_bound || asked.function.is_line() { now.unwrap_or(0.0) } else { now? };
         let deployed = asked.per_version.map(|_| looked.1);
         let version = self.version(asked, deployed)?;
         match version.learned {
@@ -206,8 +154,8 @@ impl Scope<'_> {
         let of = self.memo_of(&asked.a, None);
         let of =
             MemoOf { changes: of.changes + self.views[asked.b.baseline as usize].changes(self.key), ..of };
-        let version = self.remembered(asked.a.place, of, |scope| {
-            let windows = |side: &Past| scope.taught(side, scope.known(side, of));
+        let version = self.remembered(asked.a.place, of, |scope, _| {
+            let windows = |side: &Past| scope.outside_maintenance(side, scope.known(side, of));
             let (a, b) = (windows(&asked.a), windows(&asked.b));
             let b: BTreeMap<i64, f64> = b.into_iter().map(|(index, window)| (index, window.value)).collect();
             let pair = |(index, window): &(i64, Window)| Some((window.value, *b.get(index)?));
@@ -232,43 +180,109 @@ impl Scope<'_> {
     /// What this window is compared with: while the key is pending or fires, what it was when it began to.
     fn version(&mut self, asked: &Past, deployed: Option<KeyId>) -> Result<Version, Unknown> {
         // The same hour of other days is no hour in which this alert could teach, and the next hour is another.
-        let is_seasonal = matches!(asked.period, Period::Season { .. });
-        let frozen = self.frozen.versions.get(&(asked.place, self.key)).copied().filter(|_| !is_seasonal);
+        // A line is no baseline: it is followed as long as its alert lasts.
+        let is_moving = matches!(asked.period, Period::Season { .. }) || asked.function.is_line();
+        let frozen = self.frozen.version(asked.place, self.key).filter(|_| !is_moving);
         if let (true, Some(frozen)) = (self.is_active, frozen) {
             return Ok(frozen);
         }
         let of = self.memo_of(asked, deployed);
-        let version = self.remembered(asked.place, of, |scope| match asked.period {
+        let version = self.remembered(asked.place, of, |scope, before| match asked.period {
             Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
-            _ => scope.learn_windows(asked, of),
+            Period::Span(span) if scope.is_plain(asked, of.end - span, of.end) => {
+                scope.learn_plain(asked, of, span, before)
+            }
+            _ => scope.learn_windows(asked, of, before),
         });
         let version = version.ok_or(Unknown::NoBaseline)?;
-        if self.is_active && !self.notes.is_look && !is_seasonal {
-            self.frozen.versions.insert((asked.place, self.key), version);
+        if self.is_active && !self.notes.is_look && !is_moving {
+            self.frozen.keep(asked.place, self.key, version);
         }
         Ok(version)
     }
 
-    fn learn_windows(&self, asked: &Past, of: MemoOf) -> Option<(Learned, usize)> {
+    fn learn_windows(&self, asked: &Past, of: MemoOf, before: Option<&Learned>) -> Option<(Learned, usize)> {
         let known = self.known(asked, of);
+        if asked.function.is_line() {
+            let known = self.outside_maintenance(asked, known);
+            let points = points(asked, known.iter().map(|(index, window)| (*index, window.value)), of.end);
+            return learn_line(&points, before);
+        }
         let windows = self.taught(asked, known.clone());
         let above = self.views[asked.baseline as usize].tail_begin(self.key);
-        Some((learn(asked, &windows, &known, (of.end, above))?, windows.len()))
+        Some((learn(asked, &windows, &known, above)?, windows.len()))
+    }
+
+    /// Whether all windows of a span are whole and teach: nothing is to be left out.
+    fn is_plain(&self, asked: &Past, from: Timestamp, to: Timestamp) -> bool {
+        (asked.function.is_line() || self.frozen.teaches_all(self.key, from, asked.window))
+            && !self.gaps.touch(from, to)
+            && self.planned().iter().all(|(_, end)| *end <= from)
+    }
+
+    /// The same as [`Self::learn_windows`] learns, of plain windows: they are kept in order.
+    fn learn_plain(
+        &mut self,
+        asked: &Past,
+        of: MemoOf,
+        span: Span,
+        before: Option<&Learned>,
+    ) -> Option<(Learned, usize)> {
+        let windows = self.views[asked.baseline as usize].sealed(self.key)?;
+        let is_counted = asked.aggregate.is_zero_of_nothing();
+        let extent = Extent {
+            first: (of.end - span).ceil(asked.window).index(asked.window),
+            last: of.end.index(asked.window) - 1,
+            least: if is_counted { 0 } else { of.min_count.clamp(1, COUNT_MAX) },
+            has_means: asked.function == Function::Anomaly,
+        };
+        if asked.function.is_line() {
+            let whole = windows.values(extent.first, extent.last);
+            let whole = whole.filter(|(.., count)| *count >= extent.least);
+            let points = points(asked, whole.map(|(index, value, _)| (index, value)), of.end);
+            return learn_line(&points, before);
+        }
+        let keys = self.memos.ranks.entry((asked.baseline, extent.least)).or_default();
+        let ranks = keys.entry(self.key).or_insert_with(|| Ranks::new(&windows, extent));
+        ranks.move_to(&windows, extent);
+        let past = &ranks.past;
+        let learned = match asked.function {
+            Function::Regression | Function::RegressionScore => {
+                let tails = windows.tails(extent.first, extent.last);
+                let tails = tails.filter(|(count, _)| *count >= extent.least as f64);
+                let reference = regression::Reference::learn_sorted(past, tails)?;
+                let above = windows.tail_begin();
+                Learned::Regression(counting(asked, reference, &past.values), above)
+            }
+            Function::Anomaly => {
+                let newest = ranks.newest(&windows, SLOW_WINDOWS - 1).into_iter();
+                let reference = anomaly::Reference::learn(&past.values, &ranks.means, newest)?;
+                let peak = match reference.has_peak(&past.values, &ranks.means) {
+                    true => reference.peak(&ranks.values(&windows).collect::<Vec<f64>>()),
+                    false => 0.0,
+                };
+                Learned::Anomaly { reference, peak }
+            }
+            _ => Learned::Spread(zscore::Reference::learn(&past.values)?),
+        };
+        Some((learned, past.values.len()))
     }
 
     fn remembered(
         &mut self,
         place: u32,
         of: MemoOf,
-        learn: impl FnOnce(&Self) -> Option<(Learned, usize)>,
+        learn: impl FnOnce(&mut Self, Option<&Learned>) -> Option<(Learned, usize)>,
     ) -> Option<Version> {
-        let known = self.memos.0.get(&(self.reader, place)).and_then(|keys| keys.get(&self.key));
+        let known = self.memos.learned.get(&(self.reader, place)).and_then(|keys| keys.get(&self.key));
         if let Some(memo) = known.filter(|memo| memo.of == of) {
             return memo.version;
         }
+        let before = known.and_then(|memo| memo.version).map(|version| version.learned);
         let end = of.end;
-        let version = learn(self).map(|(learned, windows)| Version { learned, end, windows });
-        self.memos.0.entry((self.reader, place)).or_default().insert(self.key, Memo { of, version });
+        let version =
+            learn(self, before.as_ref()).map(|(learned, windows)| Version { learned, end, windows });
+        self.memos.learned.entry((self.reader, place)).or_default().insert(self.key, Memo { of, version });
         version
     }
 
@@ -316,23 +330,35 @@ impl Scope<'_> {
         let is_counted = asked.aggregate.is_zero_of_nothing();
         windows.retain(|(index, window)| {
             let start = Timestamp::clamped(index * asked.window.ms());
-            (is_counted || window.count >= self.notes.min_count.max(1))
+            (is_counted || window.count >= self.notes.min_count.clamp(1, COUNT_MAX))
                 && !self.gaps.touch(start, start + asked.window)
         });
         windows
     }
 
     /// Those of them that teach what is normal.
-    pub(super) fn taught(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
-        let key = self.keys.get(self.key);
-        let planned =
-            self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value));
+    pub(super) fn taught(&self, asked: &Past, windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
+        let mut windows = self.outside_maintenance(asked, windows);
         windows.retain(|(index, _)| {
             let start = Timestamp::clamped(index * asked.window.ms());
             self.frozen.teaches(self.key, start, asked.window)
-                && !planned.iter().any(|(from, to)| start < *to && start + asked.window > *from)
         });
         windows
+    }
+
+    fn outside_maintenance(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
+        let planned = self.planned();
+        windows.retain(|(index, _)| {
+            let start = Timestamp::clamped(index * asked.window.ms());
+            !planned.iter().any(|(from, to)| start < *to && start + asked.window > *from)
+        });
+        windows
+    }
+
+    /// Times of maintenance of the key.
+    fn planned(&self) -> Vec<(Timestamp, Timestamp)> {
+        let key = self.keys.get(self.key);
+        self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value))
     }
 
     fn judge(
@@ -408,12 +434,15 @@ impl Scope<'_> {
 
     /// The line's time is in hours from where the newest window ends.
     fn follow(&mut self, asked: &Past, trend: &trend::Trend, end: Timestamp) -> f64 {
-        let (low, high) = trend.interval;
         if self.notes.inputs.is_some() {
+            let known = self.outside_maintenance(asked, self.known(asked, self.memo_of(asked, None)));
+            let known = known.iter().map(|(index, window)| (*index, window.value));
+            let certainty = trend.certainty(&points(asked, known, end));
+            let (low, high) = certainty.interval;
             self.notes.baseline = Baseline {
                 version: Some(format!("{}@{end}", trend.windows)),
                 windows: Some(trend.windows),
-                p: Some(trend.p),
+                p: Some(certainty.p),
                 interval: Some([low, high]),
                 ..Baseline::default()
             };
@@ -452,39 +481,47 @@ fn learn(
     asked: &Past,
     windows: &[(i64, Window)],
     known: &[(i64, Window)],
-    (end, above): (Timestamp, Option<f64>),
+    above: Option<f64>,
 ) -> Option<Learned> {
-    let values = || windows.iter().map(|(_, window)| window.value).collect::<Vec<f64>>();
+    let values =
+        |windows: &[(i64, Window)]| windows.iter().map(|(_, window)| window.value).collect::<Vec<f64>>();
+    let past = values(windows);
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
-            let past: Vec<Window> = windows.iter().map(|(_, window)| *window).collect();
-            let reference = regression::Reference::learn(&past)?;
-            let reference = match asked.aggregate {
-                Aggregate::Count => reference.counting(&past, 1.0),
-                Aggregate::RateOfCount => reference.counting(&past, asked.window.secs_f64()),
-                _ => reference,
-            };
-            Learned::Regression(reference, above)
+            let windows: Vec<Window> = windows.iter().map(|(_, window)| *window).collect();
+            let reference = regression::Reference::learn(&windows)?;
+            Learned::Regression(counting(asked, reference, &Sorted::of(past)), above)
         }
         Function::Anomaly => {
-            let reference = anomaly::Reference::learn(&values())?;
+            let (sorted, means) = (Sorted::of(past.clone()), Sorted::of(anomaly::means(&past).collect()));
+            let newest = past.len().saturating_sub(SLOW_WINDOWS - 1);
+            let reference = anomaly::Reference::learn(&sorted, &means, past[newest..].iter().copied())?;
             // A peak was one, whether or not it teaches what is normal.
-            let all: Vec<f64> = known.iter().map(|(_, window)| window.value).collect();
-            Learned::Anomaly { reference, peak: reference.peak(&all) }
+            Learned::Anomaly { reference, peak: reference.peak(&values(known)) }
         }
-        Function::ZScore | Function::RobustZ | Function::Upper { .. } | Function::Lower { .. } => {
-            Learned::Spread(zscore::Reference::learn(&values())?)
-        }
-        Function::Trend | Function::Forecast { .. } => {
-            // A window stands for its middle.
-            let hour = |index: i64| {
-                (index - end.index(asked.window)) as f64 * hours(asked.window) + hours(asked.window) / 2.0
-            };
-            let points: Vec<(f64, f64)> =
-                windows.iter().map(|(index, window)| (hour(*index), window.value)).collect();
-            Learned::Trend(trend::Trend::learn(&points)?)
-        }
+        _ => Learned::Spread(zscore::Reference::learn(&Sorted::of(past))?),
     })
+}
+
+/// Small counts are judged exactly.
+fn counting(asked: &Past, reference: regression::Reference, values: &Sorted<f64>) -> regression::Reference {
+    match asked.aggregate {
+        Aggregate::Count => reference.counting(values, 1.0),
+        Aggregate::RateOfCount => reference.counting(values, asked.window.secs_f64()),
+        _ => reference,
+    }
+}
+
+/// Windows as points of a line: each stands for its middle, in hours from where the newest ends.
+fn points(asked: &Past, windows: impl Iterator<Item = (i64, f64)>, end: Timestamp) -> Vec<(f64, f64)> {
+    let (newest, hours) = (end.index(asked.window), hours(asked.window));
+    let hour = |index: i64| (index - newest) as f64 * hours + hours / 2.0;
+    windows.map(|(index, value)| (hour(index), value)).collect()
+}
+
+fn learn_line(points: &[(f64, f64)], before: Option<&Learned>) -> Option<(Learned, usize)> {
+    let before = before.and_then(Learned::trend);
+    Some((Learned::Trend(trend::Trend::learn(points, before)?), points.len()))
 }
 
 /// The length of what is compared with what it was: an hour; a longer window is one of its own.

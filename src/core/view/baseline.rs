@@ -2,7 +2,7 @@
 
 use super::View;
 use super::ViewKind;
-use super::history::Reader;
+use super::history::{History, Reader};
 use crate::core::detect::regression::Window;
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
@@ -23,13 +23,52 @@ pub(super) enum Kept {
     Newest,
 }
 
-impl Kept {
-    /// Windows that begin before this are let go.
-    pub(super) fn before(self, at: Timestamp) -> Option<Timestamp> {
-        match self {
-            Kept::For(span) => Some(at - span),
-            Kept::Newest => None,
-        }
+/// The sealed windows of one key.
+#[derive(Debug, Clone, Copy)]
+pub struct SealedWindows<'a> {
+    history: &'a History,
+    rewrites: u32,
+    /// From this index on a window without anything counts as zero.
+    zeros_since: Option<i64>,
+}
+
+impl SealedWindows<'_> {
+    /// What tells whether windows are those of before: how often an older one changed, where the oldest begins
+    /// and the newest ends.
+    pub fn state(&self) -> (u32, i64, i64) {
+        let (first, end) = self.history.range();
+        (self.rewrites, first, end)
+    }
+
+    /// Where the tail of the past begins.
+    pub fn tail_begin(&self) -> Option<f64> {
+        self.history.tail_begin().map(f64::from)
+    }
+
+    /// One window, if anything is known of it.
+    pub fn window(&self, index: i64) -> Option<Window> {
+        let found = self.history.within(index, index).next().map(|(_, window)| window);
+        let is_zero = self.zeros_since.is_some_and(|since| index >= since);
+        found.or_else(|| is_zero.then_some(Window { count: 0, value: 0.0, profile: None }))
+    }
+
+    /// The windows from `first` to `last` that are known; from either end.
+    pub fn within(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = Window> + '_ {
+        (first..=last).filter_map(|index| self.window(index))
+    }
+
+    /// Index, value and count of each of them.
+    pub fn values(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
+        (first..=last).filter_map(|index| {
+            let is_zero = || self.zeros_since.is_some_and(|since| index >= since);
+            let found = self.history.value(index).or_else(|| is_zero().then_some((0.0, 0)));
+            found.map(|(value, count)| (index, value, count))
+        })
+    }
+
+    /// Values and tail of each window from `first` to `last` that has a profile.
+    pub fn tails(&self, first: i64, last: i64) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.history.tails(first, last)
     }
 }
 
@@ -54,7 +93,7 @@ impl View {
         }
     }
 
-    /// The aligned windows of these indexes that are known, oldest first. For what is counted, a window
+    /// The aligned windows of these indexes that are sealed, oldest first. For what is counted, a window
     /// without anything counts, too.
     pub fn past(&self, key: KeyId, first: i64, last: i64) -> Vec<(i64, Window)> {
         let group = self.group_of(key).and_then(|group| self.group(group));
@@ -64,10 +103,21 @@ impl View {
         }
     }
 
+    /// What is known of a key's sealed windows.
+    pub fn sealed(&self, key: KeyId) -> Option<SealedWindows<'_>> {
+        let group = self.group_of(key).and_then(|group| self.group(group))?;
+        let (reader, _) = self.reader()?;
+        Some(SealedWindows {
+            history: group.history()?,
+            rewrites: group.rewrites,
+            zeros_since: if reader.aggregate.is_zero_of_nothing() { group.begun() } else { None },
+        })
+    }
+
     /// Where the tail of a key's past begins.
     pub fn tail_begin(&self, key: KeyId) -> Option<f64> {
         let group = self.group_of(key).and_then(|group| self.group(group))?;
-        group.tail_begin(&self.reader()?.0)
+        group.history()?.tail_begin().map(f64::from)
     }
 
     /// Counts changes of a key's sealed windows.

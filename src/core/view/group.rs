@@ -3,10 +3,10 @@
 //! Intuition: at one grid point several rules read the same key; each question is answered once.
 //! Invariant: panes ascend by index; what is remembered is thrown away at any change.
 
-use super::baseline::WINDOWS_OF_A_VERSION;
+use super::Lateness;
+use super::baseline::{Kept, WINDOWS_OF_A_VERSION};
 use super::history::{self, History, Reader};
 use super::totals::Totals;
-use crate::core::detect::median;
 use crate::core::detect::regression::{Profile, Window};
 use crate::core::key::KeyId;
 use crate::core::pane::{Pane, Sample, Shape, quantile_of_two};
@@ -23,11 +23,14 @@ pub struct Group {
     pub newest: Timestamp,
     pub(super) panes: VecDeque<Trail>, // ascending by index
     pub(super) is_dirty: bool,
-    /// Baseline views: windows that can change no more.
+    /// Baseline views: what is known of sealed windows.
     history: Option<Box<History>>,
-    /// Baseline views: how often a sealed window has changed; only to know what is out of date.
+    /// Baseline views: how often a window was sealed, and how often one that was not the newest; only to know
+    /// what is out of date.
     #[serde(skip)]
     pub(super) changes: u32,
+    #[serde(skip)]
+    pub(super) rewrites: u32,
     #[serde(skip)]
     prefix: Prefix,
     #[serde(skip)]
@@ -66,6 +69,7 @@ impl Group {
             is_dirty: false,
             history: None,
             changes: 0,
+            rewrites: 0,
             prefix: Prefix::default(),
             memo: Vec::new(),
             totals: None,
@@ -106,11 +110,15 @@ impl Group {
     }
 
     /// Baseline views: something comes for a window; false if that is closed.
-    pub(super) fn note_window(&mut self, index: i64, is_sealed: bool) -> bool {
+    pub(super) fn note_window(&mut self, index: i64) -> bool {
         let history = self.history.get_or_insert_default();
         history.begin(index);
-        self.changes += u32::from(is_sealed);
-        history.end().is_none_or(|end| index >= end)
+        !history.is_closed(index)
+    }
+
+    /// Baseline views: a window that is sealed is looked for here, as something late came for it.
+    pub(super) fn open_again(&mut self, index: i64) -> Option<Trail> {
+        self.history.as_mut()?.open_again(index)
     }
 
     /// Baseline views: index of the first window that held something.
@@ -118,45 +126,41 @@ impl Group {
         self.history.as_ref()?.begun()
     }
 
-    /// Baseline views: closes the windows that begin before `closed`, and lets those go that begin before
-    /// `kept`; without it, all but the newest.
-    pub(super) fn close_before(&mut self, closed: Timestamp, kept: Option<Timestamp>, reader: &Reader) {
+    /// Baseline views: seals what ends before the lateness allowed, closes what ends before the greatest, and
+    /// lets windows go that begin before `kept`; without it, all but the newest. Says whether any was sealed.
+    pub(super) fn seal(&mut self, at: Timestamp, lateness: Lateness, kept: Kept, reader: &Reader) -> bool {
+        let before = self.changes;
         let history = self.history.get_or_insert_default();
-        while self.panes.front().is_some_and(|trail| trail.start(reader.window) < closed) {
+        let is_sealed = |trail: &Trail| trail.start(reader.window) + reader.window + lateness.allowed < at;
+        while self.panes.front().is_some_and(is_sealed) {
             if let Some(trail) = self.panes.pop_front() {
-                history.close(&trail, reader);
+                self.rewrites += u32::from(history.seal(&trail, reader));
+                self.changes += 1;
             }
         }
+        let closed = at - reader.window - lateness.max;
+        history.close_before(closed.ceil(reader.window).index(reader.window));
         match kept {
-            Some(kept) => history.drop_before(kept.index(reader.window)),
-            None => history.keep_newest(WINDOWS_OF_A_VERSION),
+            Kept::For(span) => history.drop_before((at - span).index(reader.window)),
+            Kept::Newest => history.keep_newest(WINDOWS_OF_A_VERSION),
         }
+        self.changes != before
     }
 
+    /// The sealed windows from `first` to `last`, oldest first. Of what is counted, one without anything counts,
+    /// too.
     pub(super) fn past(&self, first: i64, last: i64, reader: &Reader) -> Vec<(i64, Window)> {
-        let above = self.tail_begin(reader);
-        let closed = self.history.iter().flat_map(|history| history.within(first, last));
-        let open =
-            self.within(first, last).filter_map(|trail| Some((trail.index, reader.read(trail, above)?)));
-        let mut windows: Vec<(i64, Window)> = closed.chain(open).collect();
+        let rows = self.history.iter().flat_map(|history| history.within(first, last));
+        let mut windows: Vec<(i64, Window)> = rows.collect();
         if reader.aggregate.is_zero_of_nothing() {
-            let begun = self.history.as_ref().and_then(|history| history.begun());
+            let begun = self.begun();
             fill(&mut windows, begun.map_or(last + 1, |begun| begun.max(first)), last);
         }
         windows
     }
 
-    /// Where the tail of the past begins: as the closed windows say, or those that are still open.
-    pub(super) fn tail_begin(&self, reader: &Reader) -> Option<f64> {
-        if !reader.is_profiled {
-            return None;
-        }
-        let closed = self.history.as_ref().and_then(|history| history.tail_begin());
-        closed.or_else(|| {
-            let mut open: Vec<f64> =
-                self.panes.iter().filter_map(|trail| trail.pane.quantile(reader.shape, 0.95)).collect();
-            (!open.is_empty()).then(|| median(&mut open))
-        })
+    pub(super) fn history(&self) -> Option<&History> {
+        self.history.as_deref()
     }
 
     pub(super) fn profile(

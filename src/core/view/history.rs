@@ -1,11 +1,13 @@
-//! What is kept of windows that can change no more: a few numbers each, instead of a histogram.
+//! What is kept of sealed windows: a few numbers each, instead of a histogram.
 //!
 //! Intuition: detectors ask about windows, not requests. A day of five-minute histograms is 100 KB a key, a
-//! day of their values 3 KB. Invariant: a window is closed when nothing can come for it any more, so what
-//! is kept of it is what the histogram said; windows stand without holes, NaN where nothing was.
-//! Rejected: closing a window when it is sealed (a late event would change it, but not what is kept).
+//! day of their values 3 KB. Invariant: a window's row is written when it is sealed, and again when something
+//! late came for it, so what is kept of it is what its histogram said; rows stand without holes, NaN where
+//! nothing was.
+//! Rejected: reading the sealed windows anew each time (an hour of histograms a closed window).
 
 use super::group::Trail;
+use super::sealed::SealedPanes;
 use crate::core::detect::regression::{Profile, VALUES_MIN, Window};
 use crate::core::detect::{median, tails};
 use crate::core::histogram::layout::Digits;
@@ -19,10 +21,14 @@ use std::sync::LazyLock;
 /// Windows whose p95 the reference of the tail is taken from.
 const TAIL_WINDOWS: usize = 300;
 
+/// Where the tail begins moves slowly: it is looked at again after so many windows, at once while there are
+/// fewer than twice as many.
+const TAIL_EVERY: usize = 16;
+
 /// After a longer hole what was before it is no past any more: more than any period holds.
 const GAP_MAX: i64 = 1 << 16;
 
-/// The closed windows of one key.
+/// The sealed windows of one key.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct History {
     first: i64, // index of the oldest window kept
@@ -32,7 +38,17 @@ pub struct History {
     profiles: VecDeque<[f32; 6]>,
     /// Index of the first window that ever held something.
     begun: Option<i64>,
+    /// Windows before this one can change no more.
+    closed: i64,
+    /// Sealed windows that may still change.
+    panes: SealedPanes,
+    /// Where the tail begins, and for how many windows more that holds.
+    tail_begin: Option<f32>,
+    tail_holds: usize,
 }
+
+/// The greatest number of values that is told from a greater one.
+pub const COUNT_MAX: u64 = u16::MAX as u64;
 
 /// How a window is read.
 #[derive(Debug, Clone, Copy)]
@@ -82,42 +98,69 @@ impl History {
         self.begun
     }
 
-    /// Closes a window; windows come in the order of their index.
-    pub(super) fn close(&mut self, trail: &Trail, reader: &Reader) {
-        let Some(window) = reader.read(trail, self.tail_begin()) else { return };
-        if trail.index - self.first > GAP_MAX + self.values.len() as i64 {
+    /// Whether nothing is taken for a window any more.
+    pub(super) fn is_closed(&self, index: i64) -> bool {
+        index < self.closed
+    }
+
+    /// Nothing comes any more for windows before this one.
+    pub(super) fn close_before(&mut self, index: i64) {
+        self.closed = self.closed.max(index);
+        self.panes.drop_before(index);
+    }
+
+    /// A sealed window that something late came for.
+    pub(super) fn open_again(&mut self, index: i64) -> Option<Trail> {
+        self.panes.take(index)
+    }
+
+    /// Writes the row of a window that is sealed, maybe not for the first time; says whether it stands among
+    /// rows that were there before.
+    pub(super) fn seal(&mut self, trail: &Trail, reader: &Reader) -> bool {
+        self.panes.put(trail);
+        let above = self.tail_begin().map(f64::from);
+        let Some(window) = reader.read(trail, above) else { return false };
+        let p95 = trail.pane.quantile(reader.shape, 0.95).filter(|_| reader.is_profiled);
+        let row = to_row(window.profile, p95);
+        self.make_room(trail.index, reader);
+        let at = (trail.index - self.first) as usize;
+        let is_old = !self.values[at].is_nan() || at + 1 < self.values.len();
+        self.values[at] = window.value;
+        self.counts[at] = window.count.min(COUNT_MAX) as u16;
+        if reader.is_profiled {
+            self.profiles[at] = row;
+            self.look_for_tail();
+        }
+        is_old
+    }
+
+    /// Rows up to a window, and from it on where it is older than all others.
+    fn make_room(&mut self, index: i64, reader: &Reader) {
+        if index - self.first > GAP_MAX + self.values.len() as i64 {
             self.drop_before(i64::MAX);
         }
         if self.values.is_empty() {
-            self.first = trail.index;
+            self.first = index;
         }
-        while self.first + (self.values.len() as i64) < trail.index {
-            self.push(f64::NAN, 0, [f32::NAN; 6], reader);
+        let (before, after) = (self.first - index, index + 1 - self.first - self.values.len() as i64);
+        for _ in 0..before.min(GAP_MAX) {
+            self.values.push_front(f64::NAN);
+            self.counts.push_front(0);
+            if reader.is_profiled {
+                self.profiles.push_front(NO_PROFILE);
+            }
+            self.first -= 1;
         }
-        let p95 = trail.pane.quantile(reader.shape, 0.95).unwrap_or(f64::NAN) as f32;
-        let row = window.profile.map_or([f32::NAN; 6], |profile| {
-            let (mean, error) = profile.log.unwrap_or((f64::NAN, f64::NAN));
-            [
-                profile.p50 as f32,
-                profile.p50_error as f32,
-                profile.tail as f32,
-                mean as f32,
-                error as f32,
-                p95,
-            ]
-        });
-        self.push(window.value, window.count.min(u64::from(u16::MAX)) as u16, row, reader);
-    }
-
-    fn push(&mut self, value: f64, count: u16, profile: [f32; 6], reader: &Reader) {
-        self.values.push_back(value);
-        self.counts.push_back(count);
-        if reader.is_profiled {
-            self.profiles.push_back(profile);
+        for _ in 0..after {
+            push_tight(&mut self.values, f64::NAN);
+            push_tight(&mut self.counts, 0);
+            if reader.is_profiled {
+                push_tight(&mut self.profiles, NO_PROFILE);
+            }
         }
     }
 
-    /// Lets windows before this one go.
+    /// Lets rows before this window go.
     pub(super) fn drop_before(&mut self, index: i64) {
         while self.first < index && self.values.pop_front().is_some() {
             self.counts.pop_front();
@@ -132,30 +175,82 @@ impl History {
         self.drop_before(self.first + surplus as i64);
     }
 
-    /// The index after the newest closed window, if there is one.
-    pub(super) fn end(&self) -> Option<i64> {
-        (!self.values.is_empty()).then(|| self.first + self.values.len() as i64)
+    /// Index of the oldest window kept, and that after the newest.
+    pub(super) fn range(&self) -> (i64, i64) {
+        (self.first, self.first + self.values.len() as i64)
     }
 
-    /// Closed windows from `first` to `last` that held something.
-    pub(super) fn within(&self, first: i64, last: i64) -> impl Iterator<Item = (i64, Window)> + '_ {
+    /// The windows from `first` to `last` that held something.
+    pub(super) fn within(
+        &self,
+        first: i64,
+        last: i64,
+    ) -> impl DoubleEndedIterator<Item = (i64, Window)> + '_ {
         let from = (first - self.first).clamp(0, self.values.len() as i64);
         let to = (last + 1 - self.first).clamp(from, self.values.len() as i64);
-        let row = |at: i64| {
-            let value = self.values[at as usize];
-            let count = u64::from(self.counts[at as usize]);
-            let profile = self.profiles.get(at as usize).and_then(to_profile);
-            (self.first + at, Window { count, value, profile })
-        };
-        (from..to).map(row).filter(|(_, window)| !window.value.is_nan())
+        (from..to).filter_map(|at| Some((self.first + at, self.row(at as usize)?)))
+    }
+
+    /// Values and tail of each window from `first` to `last` that has a profile: as [`Self::within`], but read
+    /// for each closed window.
+    pub(super) fn tails(&self, first: i64, last: i64) -> impl Iterator<Item = (f64, f64)> + '_ {
+        let from = (first - self.first).clamp(0, self.profiles.len() as i64);
+        let to = (last + 1 - self.first).clamp(from, self.profiles.len() as i64);
+        let (from, to) = (from as usize, to as usize);
+        let rows = self.counts.range(from..to).zip(self.profiles.range(from..to));
+        let rows = rows.filter(|(_, [p50, ..])| !p50.is_nan());
+        rows.map(|(count, [_, _, tail, ..])| (f64::from(*count), f64::from(*tail)))
+    }
+
+    /// Value and count of one window, if it held something.
+    #[inline]
+    pub(super) fn value(&self, index: i64) -> Option<(f64, u64)> {
+        let at = usize::try_from(index - self.first).ok()?;
+        let value = *self.values.get(at)?;
+        (!value.is_nan()).then(|| (value, u64::from(self.counts[at])))
+    }
+
+    fn row(&self, at: usize) -> Option<Window> {
+        let value = self.values[at];
+        let count = u64::from(self.counts[at]);
+        let profile = self.profiles.get(at).and_then(to_profile);
+        (!value.is_nan()).then_some(Window { count, value, profile })
     }
 
     /// Where the tail begins: the middle of the past's p95s.
-    pub(super) fn tail_begin(&self) -> Option<f64> {
+    pub(super) fn tail_begin(&self) -> Option<f32> {
+        self.tail_begin
+    }
+
+    fn look_for_tail(&mut self) {
+        self.tail_holds = self.tail_holds.saturating_sub(1);
+        if self.tail_holds > 0 {
+            return;
+        }
         let rows = self.profiles.iter().rev().take(TAIL_WINDOWS).map(|row| f64::from(row[5]));
         let mut known: Vec<f64> = rows.filter(|p95| !p95.is_nan()).collect();
-        (!known.is_empty()).then(|| median(&mut known))
+        self.tail_holds = if known.len() < 2 * TAIL_EVERY { 1 } else { TAIL_EVERY };
+        self.tail_begin = (!known.is_empty()).then(|| median(&mut known) as f32);
     }
+}
+
+/// A queue that grows by an eighth: there is one for each key, and they stay as long as they are.
+fn push_tight<T>(queue: &mut VecDeque<T>, value: T) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact(queue.len() / 8 + 4);
+    }
+    queue.push_back(value);
+}
+
+const NO_PROFILE: [f32; 6] = [f32::NAN; 6];
+
+fn to_row(profile: Option<Profile>, p95: Option<f64>) -> [f32; 6] {
+    let p95 = p95.map_or(f32::NAN, |p95| p95 as f32);
+    let [a, b, c, d, e, _] = NO_PROFILE;
+    let Some(profile) = profile else { return [a, b, c, d, e, p95] };
+    let (mean, error) = profile.log.unwrap_or((f64::NAN, f64::NAN));
+    let [p50, p50_error, tail] = [profile.p50, profile.p50_error, profile.tail].map(|number| number as f32);
+    [p50, p50_error, tail, mean as f32, error as f32, p95]
 }
 
 fn to_profile(row: &[f32; 6]) -> Option<Profile> {

@@ -14,6 +14,8 @@ pub mod feed;
 mod gather;
 mod group;
 pub mod history;
+mod image;
+mod sealed;
 mod totals;
 
 use super::key::KeyId;
@@ -22,9 +24,11 @@ use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
 use crate::core::detect::regression::Profile;
 use crate::core::rule::ast::Aggregate;
-pub use baseline::WINDOWS_OF_A_VERSION;
+pub use baseline::{SealedWindows, WINDOWS_OF_A_VERSION};
 use feed::Open;
 use group::{Group, Parts, Trail};
+pub use history::COUNT_MAX;
+pub use image::ViewImage;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 pub use totals::Totals;
@@ -250,8 +254,8 @@ impl View {
         }
         entry.newest = entry.newest.max(time);
         entry.memo_at = None;
-        if let ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } = self.spec.kind
-            && !entry.note_window(index, start + window + self.lateness.allowed < now)
+        if let ViewKind::Baseline { .. } | ViewKind::Deploys { .. } = self.spec.kind
+            && !entry.note_window(index)
         {
             return None;
         }
@@ -299,7 +303,8 @@ impl View {
             newest.is_open &= behind > 0;
         }
         schedule_rolls(&mut self.rolls, (self.spec.kind, self.lateness), group, index, now, interval);
-        let trail = Trail::new(index, behind == 0, entry.panes.back());
+        let sealed = entry.open_again(index);
+        let trail = sealed.unwrap_or_else(|| Trail::new(index, behind == 0, entry.panes.back()));
         entry.panes.insert(at, trail);
         let recorded = if behind == 0 { Recorded::Begun } else { Recorded::Passed };
         entry.panes.get_mut(at).map(|trail| (trail, recorded))
@@ -337,15 +342,18 @@ impl View {
         while let Some(entry) = self.rolls.first_entry()
             && *entry.key() <= at
         {
-            for group in entry.remove() {
-                self.mark(group);
-                let (pane, kept, reader, closed) =
-                    (self.pane, self.kept, self.reader(), at - self.pane - self.lateness.max);
-                let Some(group) = self.group_mut(group) else { continue };
+            for at_group in entry.remove() {
+                let (pane, kept, reader, lateness) = (self.pane, self.kept, self.reader(), self.lateness);
+                let Some(group) = self.group_mut(at_group) else { continue };
                 if let Some((reader, kept)) = reader {
-                    group.close_before(closed, kept.before(at), &reader);
+                    // What is closed changes nothing for those who look.
+                    if group.seal(at, lateness, kept, &reader) {
+                        self.mark(at_group);
+                    }
                     continue;
                 }
+                self.mark(at_group);
+                let Some(group) = self.group_mut(at_group) else { continue };
                 if let Some(open) = group.drop_before(at, pane, kept) {
                     gone.get_or_insert_with(Vec::new).push((group.key, open));
                 }
@@ -537,7 +545,8 @@ fn schedule_rolls(
         // It is sealed, and later nothing comes for it any more.
         ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } => {
             let end = Timestamp::clamped(index * window.ms()) + window;
-            at(end + lateness.allowed);
+            // What comes late is taken in at the next grid point.
+            at((end + lateness.allowed).max(now));
             at(end + lateness.max);
         }
         ViewKind::Newest | ViewKind::Gathering { .. } => {}
@@ -570,30 +579,5 @@ impl Reading<'_> {
             Reading::Run(samples, _) => samples.iter().for_each(|sample| pane.record(*sample)),
             Reading::Many(part, ..) => pane.merge(part),
         }
-    }
-}
-/// The stored form of a view.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ViewImage {
-    groups: Vec<Option<Group>>,
-    free: Vec<u32>,
-    dirty: Vec<u32>,
-    rolls: BTreeMap<Timestamp, Vec<u32>>,
-    shape: Shape,
-}
-
-impl View {
-    pub fn image(&self) -> impl Serialize + '_ {
-        (&self.groups, &self.free, &self.dirty, &self.rolls, &self.shape)
-    }
-
-    pub fn restore(spec: ViewSpec, image: ViewImage, lateness: Lateness) -> View {
-        let mut view = View::new(spec, image.shape, lateness);
-        let groups = image.groups.iter().enumerate();
-        view.by_key = groups.filter_map(|(at, g)| Some((g.as_ref()?.key, at as u32))).collect();
-        let mut view =
-            View { groups: image.groups, free: image.free, dirty: image.dirty, rolls: image.rolls, ..view };
-        view.count_gone();
-        view
     }
 }

@@ -1,0 +1,201 @@
+//! The windows of a period in order of size, kept from window to window.
+//!
+//! Intuition: when a window is sealed, one comes and one goes; all others stand where they stood. So what is
+//! normal is learned from lists that are already in order, which rules over the same windows share.
+//! Invariant: they are for speed alone: what is learned of them is what is learned of the same windows from
+//! scratch; whenever an older window changed they are made anew. Rejected: keeping them with the alerts' own
+//! exceptions in them (each rule would need its own; the few keys that have exceptions are learned from scratch).
+
+use super::super::detect::anomaly::{self, SLOW_WINDOWS};
+use super::super::detect::regression;
+use super::super::detect::sorted::Sorted;
+use super::super::view::SealedWindows;
+
+/// Which windows, of those that are sealed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Extent {
+    pub first: i64,
+    pub last: i64,
+    /// Those with fewer values do not count.
+    pub least: u64,
+    pub has_means: bool,
+}
+
+/// Windows in order of size.
+#[derive(Debug)]
+pub(super) struct Ranks {
+    extent: Extent,
+    state: (u32, i64, i64),
+    pub past: regression::Past,
+    /// Means of each [`SLOW_WINDOWS`], where anybody asks for them.
+    pub means: Sorted<f64>,
+}
+
+impl Ranks {
+    pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Ranks {
+        let whole: Vec<regression::Window> =
+            windows.within(extent.first, extent.last).filter(|window| window.count >= extent.least).collect();
+        let means = match extent.has_means {
+            true => anomaly::means(&whole.iter().map(|window| window.value).collect::<Vec<f64>>()).collect(),
+            false => Vec::new(),
+        };
+        let state = windows.state();
+        Ranks { extent, state, past: regression::Past::of(&whole), means: Sorted::of(means) }
+    }
+
+    /// Makes them those of another extent.
+    pub(super) fn move_to(&mut self, windows: &SealedWindows<'_>, extent: Extent) {
+        let wanted = Extent { has_means: extent.has_means || self.extent.has_means, ..extent };
+        if self.extent == wanted && self.state == windows.state() {
+            return;
+        }
+        if !self.is_near(windows, wanted) || !self.step(windows, wanted) {
+            *self = Ranks::new(windows, wanted);
+        }
+        self.state = windows.state();
+    }
+
+    /// Whether the way there is shorter than beginning anew.
+    fn is_near(&self, windows: &SealedWindows<'_>, wanted: Extent) -> bool {
+        let (known, (rewrites, first, end), now) = (self.extent, self.state, windows.state());
+        // A window that was taken for none is there now.
+        let has_filled = now.2 > end && end <= known.last;
+        // One that is to go is not known any more.
+        let has_lost = now.1 != first && now.1 > known.first;
+        known.has_means == wanted.has_means
+            && known.least == wanted.least
+            && rewrites == now.0
+            && !has_filled
+            && (known.first..=known.last).contains(&wanted.first)
+            && known.last <= wanted.last
+            && !has_lost
+    }
+
+    /// One goes for each that comes; `false` if one was not as it is known.
+    fn step(&mut self, windows: &SealedWindows<'_>, wanted: Extent) -> bool {
+        let mut is_true = true;
+        while self.extent.first < wanted.first {
+            is_true &= self.drop_oldest(windows);
+            self.extent.first += 1;
+        }
+        while self.extent.last < wanted.last {
+            self.extent.last += 1;
+            self.add_newest(windows);
+        }
+        is_true
+    }
+
+    fn drop_oldest(&mut self, windows: &SealedWindows<'_>) -> bool {
+        let Some(window) = self.window(windows, self.extent.first) else { return true };
+        let mean = self.has_mean().then(|| anomaly::mean(self.values(windows).take(SLOW_WINDOWS)));
+        let is_known = mean.is_none_or(|mean| self.means.remove(mean));
+        self.past.remove(&window) && is_known
+    }
+
+    fn add_newest(&mut self, windows: &SealedWindows<'_>) {
+        let Some(window) = self.window(windows, self.extent.last) else { return };
+        self.past.add(&window);
+        if self.has_mean() {
+            self.means.insert(anomaly::mean(self.newest(windows, SLOW_WINDOWS).into_iter()));
+        }
+    }
+
+    fn has_mean(&self) -> bool {
+        self.extent.has_means && self.past.values.len() >= SLOW_WINDOWS
+    }
+
+    fn window(&self, windows: &SealedWindows<'_>, index: i64) -> Option<regression::Window> {
+        windows.window(index).filter(|window| window.count >= self.extent.least)
+    }
+
+    /// The values, oldest first.
+    pub(super) fn values<'a>(
+        &self,
+        windows: &'a SealedWindows<'_>,
+    ) -> impl DoubleEndedIterator<Item = f64> + 'a {
+        let Extent { first, last, least, .. } = self.extent;
+        let whole = windows.values(first, last).filter(move |(.., count)| *count >= least);
+        whole.map(|(_, value, _)| value)
+    }
+
+    /// The newest values, oldest first.
+    pub(super) fn newest(&self, windows: &SealedWindows<'_>, count: usize) -> Vec<f64> {
+        let mut newest: Vec<f64> = self.values(windows).rev().take(count).collect();
+        newest.reverse();
+        newest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::detect::dice::Dice;
+    use crate::core::histogram::layout::Digits;
+    use crate::core::key::{Key, KeyId, Keys};
+    use crate::core::pane::{Sample, Shape};
+    use crate::core::rule::ast::Aggregate;
+    use crate::core::selector::{By, Selector};
+    use crate::core::time::{Span, Timestamp};
+    use crate::core::unit::Unit;
+    use crate::core::view::feed::{self, When};
+    use crate::core::view::{Lateness, Reading, Subscription, View, ViewKind, ViewSpec};
+
+    const MINUTE: Span = Span::from_mins(1);
+
+    fn view(aggregate: Aggregate) -> (View, KeyId, Subscription) {
+        let kind = ViewKind::Baseline { window: MINUTE, period: MINUTE * 40, aggregate, is_profiled: true };
+        let selector = Selector { name: Some("load".into()), matchers: Vec::new() };
+        let spec = ViewSpec {
+            selector,
+            by: By::Series,
+            kind,
+            has_quantiles: true,
+            has_spread: false,
+            per_version: false,
+        };
+        let lateness = Lateness { allowed: Span::from_secs(5), max: MINUTE * 10 };
+        let mut view = View::new(spec, shape(), lateness);
+        let key = Keys::default().intern(Key::new(Vec::new()));
+        let group = view.join(key, Timestamp::clamped(0), shape());
+        (view, key, Subscription { view: 0, group })
+    }
+
+    fn shape() -> Shape {
+        Shape { digits: Digits::Two, resolution: Unit::resolution(None) }
+    }
+
+    /// Busy and silent minutes, late values, and a period that moves by one window or by many: what is kept is
+    /// what is made anew.
+    #[test]
+    fn what_is_kept_is_what_is_made_anew() {
+        for (seed, aggregate) in [(1, Aggregate::Avg), (2, Aggregate::Count), (3, Aggregate::Quantile(0.95))]
+        {
+            let (mut dice, (view, key, to)) = (Dice(seed), view(aggregate));
+            let (mut views, mut ranks, mut steps): (Vec<View>, Option<Ranks>, u32) = (vec![view], None, 0);
+            let mut is_silent = false;
+            for minute in 1..600i64 {
+                let now = Timestamp::clamped(minute * 60_000 + 6_000);
+                let when = When { now, interval: Span::from_secs(1) };
+                is_silent ^= dice.uniform() < 0.05;
+                let many = if is_silent { 0 } else { (dice.uniform() * 60.0) as usize };
+                for _ in 0..many {
+                    let late = if dice.uniform() < 0.002 { dice.uniform() * 9.0 * 60_000.0 } else { 0.0 };
+                    let time = now - Span::from_ms(6_000 + (dice.uniform() * 50_000.0 + late) as i64);
+                    let sample = Sample::new(shape(), 100.0 + 9.0 * dice.normal(), time);
+                    feed::record(&mut views, to, &Reading::One(sample), when);
+                }
+                feed::roll(&mut views, When { now: now + Span::from_secs(1), ..when });
+                let Some(windows) = views[0].sealed(key).filter(|_| dice.uniform() < 0.9) else { continue };
+                let least = if aggregate == Aggregate::Count { 0 } else { 1 };
+                let extent = Extent { first: minute - 40, last: minute - 1, least, has_means: true };
+                let anew = Ranks::new(&windows, extent);
+                let kept = ranks.get_or_insert_with(|| Ranks::new(&windows, extent));
+                steps += u32::from(kept.is_near(&windows, extent));
+                kept.move_to(&windows, extent);
+                assert_eq!((&kept.past, &kept.means), (&anew.past, &anew.means), "{aggregate:?} {minute}");
+                assert_eq!(kept.newest(&windows, 23), anew.newest(&windows, 23));
+            }
+            assert!(steps > 250, "only {steps} steps were short");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A view as a snapshot keeps it.
+
+use super::group::Group;
+use super::{Lateness, View, ViewSpec};
+use crate::core::pane::Shape;
+use crate::core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The stored form of a view.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ViewImage {
+    groups: Vec<Option<Group>>,
+    free: Vec<u32>,
+    dirty: Vec<u32>,
+    rolls: BTreeMap<Timestamp, Vec<u32>>,
+    shape: Shape,
+}
+
+impl View {
+    pub fn image(&self) -> impl Serialize + '_ {
+        (&self.groups, &self.free, &self.dirty, &self.rolls, &self.shape)
+    }
+
+    pub fn restore(spec: ViewSpec, image: ViewImage, lateness: Lateness) -> View {
+        let mut view = View::new(spec, image.shape, lateness);
+        let groups = image.groups.iter().enumerate();
+        view.by_key = groups.filter_map(|(at, g)| Some((g.as_ref()?.key, at as u32))).collect();
+        let mut view =
+            View { groups: image.groups, free: image.free, dirty: image.dirty, rolls: image.rolls, ..view };
+        view.count_gone();
+        view
+    }
+}

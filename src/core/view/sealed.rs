@@ -1,0 +1,204 @@
+//! Windows that were read and may still be changed by something late: as bytes.
+//!
+//! Intuition: nearly none of them is ever touched again, but an hour of panes a key is most of what a quiet
+//! key takes. A pane of one value is a dozen bytes here, where it was two hundred. Invariant: what comes out is
+//! what went in. Rejected: letting sealed windows go (a late value would have nothing to be added to).
+
+use super::group::Trail;
+use crate::core::histogram::{Histogram, read_varint, write_varint};
+use crate::core::pane::{Pane, Plain};
+use crate::core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Sealed windows of one key, ascending by index; of each its index, the length of its bytes, and these.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct SealedPanes {
+    #[serde(with = "crate::core::packed::bytes")]
+    records: Vec<u8>,
+    /// Index of the newest one there ever was: nearly all that is asked for is newer.
+    newest: Option<i64>,
+}
+
+/// Where one of them stands.
+struct Place {
+    index: i64,
+    /// With what is said before it.
+    whole: Range<usize>,
+    bytes: Range<usize>,
+}
+
+impl SealedPanes {
+    pub(super) fn put(&mut self, trail: &Trail) {
+        let is_newest = self.newest.is_none_or(|newest| trail.index > newest);
+        let later = if is_newest { None } else { self.places().find(|place| place.index > trail.index) };
+        let at = later.map_or(self.records.len(), |place| place.whole.start);
+        self.newest = self.newest.max(Some(trail.index));
+        let bytes = pack(trail);
+        let mut record = Vec::with_capacity(bytes.len() + 16);
+        write_varint(&mut record, trail.index as u64);
+        write_varint(&mut record, bytes.len() as u64);
+        record.extend(bytes);
+        self.records.reserve_exact(record.len());
+        self.records.splice(at..at, record);
+    }
+
+    /// Takes the window out of which something late is a part.
+    pub(super) fn take(&mut self, index: i64) -> Option<Trail> {
+        if self.newest.is_none_or(|newest| index > newest) {
+            return None;
+        }
+        let place = self.places().find(|place| place.index == index)?;
+        let trail = unpack(index, &self.records[place.bytes]);
+        self.records.drain(place.whole);
+        trail
+    }
+
+    /// Lets those go that nothing comes for any more.
+    pub(super) fn drop_before(&mut self, index: i64) {
+        let kept = self.places().find(|place| place.index >= index);
+        let at = kept.map_or(self.records.len(), |place| place.whole.start);
+        self.records.drain(..at);
+    }
+
+    /// Ends where the bytes are not ours.
+    fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let mut rest = self.records.get(at..)?;
+            let index = read_varint(&mut rest)? as i64;
+            let len = usize::try_from(read_varint(&mut rest)?).ok().filter(|len| *len <= rest.len())?;
+            let start = self.records.len() - rest.len();
+            let place = Place { index, whole: at..start + len, bytes: start..start + len };
+            at = start + len;
+            Some(place)
+        })
+    }
+}
+
+/// What is said before a pane's numbers.
+const HAS_LAST: u8 = 1;
+/// One value, which is the sum, the extremes and the last one.
+const IS_ONE: u8 = 2;
+
+fn pack(trail: &Trail) -> Vec<u8> {
+    let pane = &trail.pane;
+    let last = pane.last().zip(pane.last_time());
+    let bits = pane.sum.to_bits();
+    let is_one = pane.count == 1
+        && [pane.min, pane.max, last.map_or(pane.sum, |(value, _)| value)].map(f64::to_bits) == [bits; 3];
+    let mut bytes = Vec::with_capacity(96);
+    bytes.push(u8::from(last.is_some()) * HAS_LAST + u8::from(is_one) * IS_ONE);
+    if let Some((_, time)) = last {
+        write_varint(&mut bytes, time.ms() as u64);
+    }
+    write_varint(&mut bytes, pane.overflow);
+    match is_one {
+        true => write_floats(&mut bytes, &[pane.sum]),
+        false => {
+            write_varint(&mut bytes, pane.count);
+            let last = last.map_or(0.0, |(value, _)| value);
+            write_floats(&mut bytes, &[pane.sum, pane.min, pane.max, trail.mean, trail.m2, last]);
+        }
+    }
+    let negative = pane.negative().map(Histogram::cells).unwrap_or_default();
+    write_varint(&mut bytes, negative.len() as u64);
+    bytes.extend(negative);
+    bytes.extend(pane.positive().cells());
+    bytes
+}
+
+fn write_floats(bytes: &mut Vec<u8>, values: &[f64]) {
+    values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+}
+
+fn read_float(bytes: &mut &[u8]) -> Option<f64> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(f64::from_le_bytes(*first))
+}
+
+/// `None` if the bytes are damaged.
+fn unpack(index: i64, mut bytes: &[u8]) -> Option<Trail> {
+    let bytes = &mut bytes;
+    let (flags, rest) = bytes.split_first()?;
+    *bytes = rest;
+    let time = match flags & HAS_LAST {
+        0 => None,
+        _ => Some(Timestamp::clamped(read_varint(bytes)? as i64)),
+    };
+    let overflow = read_varint(bytes)?;
+    let (count, [sum, min, max, mean, m2, last]) = match flags & IS_ONE {
+        0 => (read_varint(bytes)?, read_floats(bytes)?),
+        _ => {
+            let value = read_float(bytes)?;
+            (1, [value, value, value, value, 0.0, value])
+        }
+    };
+    let negative_len = usize::try_from(read_varint(bytes)?).ok()?;
+    let (negative, positive) = bytes.split_at_checked(negative_len)?;
+    let histogram = |cells: &[u8]| Histogram::from_cells(cells);
+    let plain = Plain {
+        count,
+        sum,
+        extremes: (count > 0).then_some((min, max)),
+        last: time.map(|time| (last, time)),
+        overflow,
+    };
+    let negative = if negative.is_empty() { None } else { Some(histogram(negative)?) };
+    let pane = Pane::of(plain, histogram(positive)?, negative);
+    Some(Trail { index, pane, mean, m2, is_open: false })
+}
+
+fn read_floats(bytes: &mut &[u8]) -> Option<[f64; 6]> {
+    let mut values = [0.0; 6];
+    for value in &mut values {
+        *value = read_float(bytes)?;
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::histogram::layout::Digits;
+    use crate::core::pane::{Sample, Shape};
+    use crate::core::unit::Unit;
+
+    fn trail(values: &[f64], has_spread: bool) -> Trail {
+        let shape = Shape { digits: Digits::Two, resolution: Unit::resolution(Some(&Unit::Ms)) };
+        let mut trail = Trail::new(7, false, None);
+        for (at, value) in values.iter().enumerate() {
+            trail.record(&Sample::new(shape, *value, Timestamp::clamped(at as i64)), true, has_spread);
+        }
+        trail
+    }
+
+    #[test]
+    fn what_comes_out_is_what_went_in() {
+        let many: Vec<f64> = (0..500).map(|n| f64::from(n * 61 % 997) - 20.0).collect();
+        for values in [&[][..], &[5.0], &[-5.0], &[1e300], &[1.0, -2.0, 3.0], &many] {
+            let before = trail(values, true);
+            let mut sealed = SealedPanes::default();
+            sealed.put(&before);
+            let after = sealed.take(7).expect("it is there");
+            assert_eq!((&after.pane, after.index), (&before.pane, 7));
+            assert_eq!((after.mean, after.m2), (before.mean, before.m2));
+            assert!(sealed.take(7).is_none());
+        }
+        assert!(pack(&trail(&[5.0], false)).len() <= 16);
+        assert!(unpack(7, &pack(&trail(&many, true))[..40]).is_none());
+    }
+
+    #[test]
+    fn windows_stand_in_order_and_leave_in_order() {
+        let mut sealed = SealedPanes::default();
+        for index in [3, 1, 2] {
+            sealed.put(&Trail { index, ..trail(&[index as f64], false) });
+        }
+        sealed.drop_before(2);
+        assert!(sealed.take(1).is_none());
+        assert_eq!(sealed.take(2).map(|trail| trail.pane.sum), Some(2.0));
+        assert_eq!(sealed.take(3).map(|trail| trail.pane.sum), Some(3.0));
+    }
+}

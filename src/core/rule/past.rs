@@ -13,7 +13,7 @@ use super::super::detect::sorted::Sorted;
 use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
 use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
-use super::super::view::{self, COUNT_MAX};
+use super::super::view::{self, COUNT_MAX, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
 use super::ranks::{Extent, Ranks};
@@ -82,7 +82,7 @@ struct Memo {
 struct MemoOf {
     /// Where the newest window ends.
     end: Timestamp,
-    changes: u32,
+    state: StateBefore,
     /// The version that is compared with those before it.
     deployed: Option<KeyId>,
     /// With `season`: the hour that most of the trailing window lies in.
@@ -152,8 +152,10 @@ impl Scope<'_> {
             self.aggregate(side.current, side.aggregate, self.at)?;
         }
         let of = self.memo_of(&asked.a, None);
-        let of =
-            MemoOf { changes: of.changes + self.views[asked.b.baseline as usize].changes(self.key), ..of };
+        let other = self.memo_of(&asked.b, None).state;
+        // Both only grow, so their sums tell.
+        let changes = of.state.changes + other.changes;
+        let of = MemoOf { state: StateBefore { changes, end: of.state.end + other.end, ..of.state }, ..of };
         let version = self.remembered(asked.a.place, of, |scope, _| {
             let windows = |side: &Past| scope.outside_maintenance(side, scope.known(side, of));
             let (a, b) = (windows(&asked.a), windows(&asked.b));
@@ -291,16 +293,19 @@ impl Scope<'_> {
         let start = self.views[asked.current as usize].oldest_start(self.at);
         let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
         let baseline = &self.views[asked.baseline as usize];
-        let changes = match asked.period {
+        let state = match asked.period {
             Period::Deploys(_) => {
                 let versions = self.keys.versions_of(self.key).iter();
-                versions.fold(0, |sum, version| sum + baseline.changes(*version) + 1)
+                let changes = versions.fold(0, |sum, version| sum + baseline.changes(*version) + 1);
+                StateBefore { changes, ..StateBefore::default() }
             }
-            _ => baseline.changes(self.key),
+            _ => baseline
+                .sealed(self.key)
+                .map_or_else(StateBefore::default, |windows| windows.state_before(end.index(asked.window))),
         };
         MemoOf {
             end: end.floor(asked.window),
-            changes,
+            state,
             deployed,
             slot: match asked.period {
                 Period::Season { .. } => {

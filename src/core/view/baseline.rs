@@ -32,12 +32,31 @@ pub struct SealedWindows<'a> {
     zeros_since: Option<i64>,
 }
 
+/// See [`SealedWindows::state_before`]. A window that is sealed after `end` is none of them: it changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StateBefore {
+    pub changes: u32,
+    pub end: i64,
+    pub tail: Option<u32>,
+}
+
 impl SealedWindows<'_> {
     /// What tells whether windows are those of before: how often an older one changed, where the oldest begins
     /// and the newest ends.
     pub fn state(&self) -> (u32, i64, i64) {
         let (first, end) = self.history.range();
         (self.rewrites, first, end)
+    }
+
+    /// What tells whether what was learned of the windows before `end` is out of date: the same for these
+    /// alone, and where the tail begins.
+    pub fn state_before(&self, end: i64) -> StateBefore {
+        let (_, newest_end) = self.history.range();
+        StateBefore {
+            changes: self.rewrites,
+            end: newest_end.min(end),
+            tail: self.history.tail_begin().map(f32::to_bits),
+        }
     }
 
     /// Where the tail of the past begins.

@@ -24,7 +24,7 @@ use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
 use crate::core::detect::regression::Profile;
 use crate::core::rule::ast::Aggregate;
-pub use baseline::{SealedWindows, WINDOWS_OF_A_VERSION};
+pub use baseline::{SealedWindows, StateBefore, WINDOWS_OF_A_VERSION};
 use feed::Open;
 use group::{Group, Parts, Trail};
 pub use history::COUNT_MAX;

@@ -26,16 +26,22 @@ pub const MAD_TO_SIGMA: f64 = 1.482_602_218_505_602;
 /// The middle of some values; of an even number, the mean of the two in the middle. 0 for none.
 /// Reorders them; O(n).
 pub fn median(values: &mut [f64]) -> f64 {
-    let (len, middle) = (values.len(), values.len() / 2);
-    if len == 0 {
-        return 0.0;
+    match values.len() {
+        0 => 0.0,
+        len => middle(ranked(values, (len - 1) / 2, len / 2)),
     }
-    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    if len % 2 == 1 {
-        return *upper;
-    }
-    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    (lower + *upper) / 2.0
+}
+
+/// The values of a rank and of the same or the next one, counted from 0. Reorders the values; O(n).
+fn ranked(values: &mut [f64], lower: usize, upper: usize) -> (f64, f64) {
+    let (below, found, _) = values.select_nth_unstable_by(upper, f64::total_cmp);
+    let found = *found;
+    (if lower == upper { found } else { below.iter().copied().fold(f64::NEG_INFINITY, f64::max) }, found)
+}
+
+/// The mean of two values in the middle, which may be the same.
+fn middle((lower, upper): (f64, f64)) -> f64 {
+    if lower == upper { upper } else { (lower + upper) / 2.0 }
 }
 
 /// Median of the distances from `center`, times [`MAD_TO_SIGMA`].

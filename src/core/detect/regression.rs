@@ -294,7 +294,7 @@ fn relative(value: f64, center: f64) -> Option<f64> {
 }
 
 /// Values of each window, and the share of them in the tail.
-fn tails(windows: &[Window]) -> impl Iterator<Item = (f64, f64)> + '_ {
+pub fn tails(windows: &[Window]) -> impl Iterator<Item = (f64, f64)> + '_ {
     windows.iter().filter_map(|window| Some((window.count as f64, window.profile?.tail)))
 }
 

@@ -7,6 +7,7 @@
 //! Rejected: sorting at each closed window (300 values: 8 us and more), running sums (they drift), trees (a
 //! list of 300 moves in less time than a tree finds).
 
+use super::middle;
 use std::cmp::Ordering;
 
 /// What such lists hold: f64, or f32 where many are kept.
@@ -77,11 +78,9 @@ impl<T: Number> Sorted<T> {
 
     /// The middle one; of an even number, the mean of the two in the middle. 0 for none.
     pub fn median(&self) -> f64 {
-        let len = self.len();
-        match len {
+        match self.len() {
             0 => 0.0,
-            _ if len % 2 == 1 => self.at(len / 2),
-            _ => (self.at(len / 2 - 1) + self.at(len / 2)) / 2.0,
+            len => middle((self.at((len - 1) / 2), self.at(len / 2))),
         }
     }
 
@@ -93,14 +92,11 @@ impl<T: Number> Sorted<T> {
 
     /// The median of the distances from `center`. O(log n).
     pub fn median_distance(&self, center: f64) -> f64 {
-        let len = self.len();
-        match len {
+        let distance = |rank: usize| self.distance_of_rank(center, rank);
+        match self.len() {
             0 => 0.0,
-            _ if len % 2 == 1 => self.distance_of_rank(center, len / 2),
-            _ => {
-                let (lower, upper) = (len / 2 - 1, len / 2);
-                (self.distance_of_rank(center, lower) + self.distance_of_rank(center, upper)) / 2.0
-            }
+            len if len % 2 == 1 => distance(len / 2),
+            len => middle((distance(len / 2 - 1), distance(len / 2))),
         }
     }
 

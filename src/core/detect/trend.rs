@@ -12,7 +12,7 @@
 //! window to window the slope hardly moves: only pairs near the last one are divided and put in order.
 
 use super::tails::normal_above;
-use super::{lag_one, median};
+use super::{lag_one, median, middle, ranked};
 use serde::{Deserialize, Serialize};
 
 /// Fewer windows have no trend.
@@ -127,10 +127,7 @@ fn median_near(points: &[(f64, f64)], near: f64, reach: f64) -> Option<(f64, f64
     if lower < below || upper >= below + found.len() {
         return None;
     }
-    let (before, middle, _) = found.select_nth_unstable_by(upper - below, f64::total_cmp);
-    let upper_value = *middle;
-    let lower_value =
-        if lower == upper { upper_value } else { before.iter().copied().fold(f64::NEG_INFINITY, f64::max) };
+    let (lower, upper) = ranked(&mut found, lower - below, upper - below);
     let is_inside = |value: f64| (value - near).abs() <= 0.999 * reach;
     let share = all / NEAR_SHARE;
     let factor = match found.len() {
@@ -138,8 +135,7 @@ fn median_near(points: &[(f64, f64)], near: f64, reach: f64) -> Option<(f64, f64
         len if len < share / 2 => 1.5,
         _ => 1.0,
     };
-    let is_found = is_inside(lower_value) && is_inside(upper_value);
-    is_found.then(|| ((lower_value + upper_value) / 2.0, reach * factor))
+    (is_inside(lower) && is_inside(upper)).then(|| (middle((lower, upper)), reach * factor))
 }
 
 /// The slopes of all pairs of points.

@@ -53,7 +53,8 @@ impl Scope<'_> {
         let deploys: Vec<regression::Deploy> =
             versions.iter().filter_map(deploy).take(count as usize).collect();
         let reference = regression::Reference::learn_deploys(&deploys)?;
-        let mut tails: Vec<f64> = versions.iter().filter_map(|(_, key)| view.tail_begin(*key)).collect();
+        let mut tails: Vec<f64> =
+            versions.iter().filter_map(|(_, key)| view.sealed(*key)?.tail_begin()).collect();
         let above = (!tails.is_empty()).then(|| median(&mut tails));
         Some((Learned::Regression(reference, above), deploys.len()))
     }

@@ -16,7 +16,7 @@ use super::super::time::{Span, Timestamp};
 use super::super::view::{self, COUNT_MAX, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
-use super::ranks::{Extent, Ranks};
+use super::ranks::{Extent, Ordered, Ranks};
 use regression::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -210,9 +210,19 @@ impl Scope<'_> {
             let points = points(asked, known.iter().map(|(index, window)| (*index, window.value)), of.end);
             return learn_line(&points, before);
         }
-        let windows = self.taught(asked, known.clone());
-        let above = self.views[asked.baseline as usize].tail_begin(self.key);
-        Some((learn(asked, &windows, &known, above)?, windows.len()))
+        let values = |windows: &[Window]| windows.iter().map(|window| window.value).collect::<Vec<f64>>();
+        let only = |windows: Vec<(i64, Window)>| windows.into_iter().map(|(_, window)| window).collect();
+        let (taught, known): (Vec<Window>, Vec<Window>) =
+            (only(self.taught(asked, known.clone())), only(known));
+        let ordered = Ordered::of(&taught, asked.function == Function::Anomaly);
+        let in_time = InTime {
+            tails: regression::tails(&taught),
+            newest: || values(&taught[taught.len().saturating_sub(SLOW_WINDOWS - 1)..]),
+            // A peak was one, whether or not it teaches what is normal.
+            peak: |reference: &anomaly::Reference| reference.peak(&values(&known)),
+        };
+        let above = self.views[asked.baseline as usize].sealed(self.key).and_then(|it| it.tail_begin());
+        Some((learn(asked, &ordered, in_time, above)?, taught.len()))
     }
 
     /// Whether all windows of a span are whole and teach: nothing is to be left out.
@@ -247,27 +257,20 @@ impl Scope<'_> {
         let keys = self.memos.ranks.entry((asked.baseline, extent.least)).or_default();
         let ranks = keys.entry(self.key).or_insert_with(|| Ranks::new(&windows, extent));
         ranks.move_to(&windows, extent);
-        let past = &ranks.past;
-        let learned = match asked.function {
-            Function::Regression | Function::RegressionScore => {
-                let tails = windows.tails(extent.first, extent.last);
-                let tails = tails.filter(|(count, _)| *count >= extent.least as f64);
-                let reference = regression::Reference::learn_sorted(past, tails)?;
-                let above = windows.tail_begin();
-                Learned::Regression(counting(asked, reference, &past.values), above)
-            }
-            Function::Anomaly => {
-                let newest = ranks.newest(&windows, SLOW_WINDOWS - 1).into_iter();
-                let reference = anomaly::Reference::learn(&past.values, &ranks.means, newest)?;
-                let peak = match reference.has_peak(&past.values, &ranks.means) {
+        let tails = windows.tails(extent.first, extent.last);
+        let in_time = InTime {
+            tails: tails.filter(|(count, _)| *count >= extent.least as f64),
+            newest: || ranks.newest(&windows, SLOW_WINDOWS - 1),
+            peak: |reference: &anomaly::Reference| {
+                let Ordered { past, means } = &ranks.ordered;
+                match reference.has_peak(&past.values, means) {
                     true => reference.peak(&ranks.values(&windows).collect::<Vec<f64>>()),
                     false => 0.0,
-                };
-                Learned::Anomaly { reference, peak }
-            }
-            _ => Learned::Spread(zscore::Reference::learn(&past.values)?),
+                }
+            },
         };
-        Some((learned, past.values.len()))
+        let learned = learn(asked, &ranks.ordered, in_time, windows.tail_begin())?;
+        Some((learned, ranks.ordered.past.values.len()))
     }
 
     fn remembered(
@@ -481,30 +484,39 @@ fn spread_evidence(reference: &zscore::Reference, end: Timestamp) -> Baseline {
     }
 }
 
-/// Learns what a function needs of the windows that teach, among all that are known; `None` with too few.
+/// What the order of size does not tell; only read where a function asks.
+struct InTime<T, N, P> {
+    /// Values of each window that teaches, and the share of them in the tail.
+    tails: T,
+    /// The values of the newest windows that teach.
+    newest: N,
+    /// The greatest score among all late windows, whether or not they teach.
+    peak: P,
+}
+
+/// Learns what a function needs of the windows that teach; `None` with too few. `above`: where the tail begins.
 fn learn(
     asked: &Past,
-    windows: &[(i64, Window)],
-    known: &[(i64, Window)],
+    Ordered { past, means }: &Ordered,
+    in_time: InTime<
+        impl Iterator<Item = (f64, f64)>,
+        impl FnOnce() -> Vec<f64>,
+        impl FnOnce(&anomaly::Reference) -> f64,
+    >,
     above: Option<f64>,
 ) -> Option<Learned> {
-    let values =
-        |windows: &[(i64, Window)]| windows.iter().map(|(_, window)| window.value).collect::<Vec<f64>>();
-    let past = values(windows);
+    let values = &past.values;
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
-            let windows: Vec<Window> = windows.iter().map(|(_, window)| *window).collect();
-            let reference = regression::Reference::learn(&windows)?;
-            Learned::Regression(counting(asked, reference, &Sorted::of(past)), above)
+            let reference = regression::Reference::learn_sorted(past, in_time.tails)?;
+            Learned::Regression(counting(asked, reference, values), above)
         }
         Function::Anomaly => {
-            let (sorted, means) = (Sorted::of(past.clone()), Sorted::of(anomaly::means(&past).collect()));
-            let newest = past.len().saturating_sub(SLOW_WINDOWS - 1);
-            let reference = anomaly::Reference::learn(&sorted, &means, past[newest..].iter().copied())?;
-            // A peak was one, whether or not it teaches what is normal.
-            Learned::Anomaly { reference, peak: reference.peak(&values(known)) }
+            let newest = (in_time.newest)().into_iter();
+            let reference = anomaly::Reference::learn(values, means, newest)?;
+            Learned::Anomaly { reference, peak: (in_time.peak)(&reference) }
         }
-        _ => Learned::Spread(zscore::Reference::learn(&Sorted::of(past))?),
+        _ => Learned::Spread(zscore::Reference::learn(values)?),
     })
 }
 

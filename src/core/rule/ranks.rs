@@ -22,25 +22,39 @@ pub(super) struct Extent {
 }
 
 /// Windows in order of size.
-#[derive(Debug)]
-pub(super) struct Ranks {
-    extent: Extent,
-    state: (u32, i64, i64),
+#[derive(Debug, PartialEq)]
+pub(super) struct Ordered {
     pub past: regression::Past,
     /// Means of each [`SLOW_WINDOWS`], where anybody asks for them.
     pub means: Sorted<f64>,
 }
 
-impl Ranks {
-    pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Ranks {
-        let whole: Vec<regression::Window> =
-            windows.within(extent.first, extent.last).filter(|window| window.count >= extent.least).collect();
-        let means = match extent.has_means {
-            true => anomaly::means(&whole.iter().map(|window| window.value).collect::<Vec<f64>>()).collect(),
+/// The same, kept from window to window.
+#[derive(Debug)]
+pub(super) struct Ranks {
+    extent: Extent,
+    state: (u32, i64, i64),
+    pub ordered: Ordered,
+}
+
+impl Ordered {
+    /// Of windows in the order of time.
+    pub(super) fn of(windows: &[regression::Window], has_means: bool) -> Ordered {
+        let means = match has_means {
+            true => {
+                anomaly::means(&windows.iter().map(|window| window.value).collect::<Vec<f64>>()).collect()
+            }
             false => Vec::new(),
         };
-        let state = windows.state();
-        Ranks { extent, state, past: regression::Past::of(&whole), means: Sorted::of(means) }
+        Ordered { past: regression::Past::of(windows), means: Sorted::of(means) }
+    }
+}
+
+impl Ranks {
+    pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Ranks {
+        let all = windows.within(extent.first, extent.last).map(|(_, window)| window);
+        let whole: Vec<regression::Window> = all.filter(|window| window.count >= extent.least).collect();
+        Ranks { extent, state: windows.state(), ordered: Ordered::of(&whole, extent.has_means) }
     }
 
     /// Makes them those of another extent.
@@ -88,20 +102,20 @@ impl Ranks {
     fn drop_oldest(&mut self, windows: &SealedWindows<'_>) -> bool {
         let Some(window) = self.window(windows, self.extent.first) else { return true };
         let mean = self.has_mean().then(|| anomaly::mean(self.values(windows).take(SLOW_WINDOWS)));
-        let is_known = mean.is_none_or(|mean| self.means.remove(mean));
-        self.past.remove(&window) && is_known
+        let is_known = mean.is_none_or(|mean| self.ordered.means.remove(mean));
+        self.ordered.past.remove(&window) && is_known
     }
 
     fn add_newest(&mut self, windows: &SealedWindows<'_>) {
         let Some(window) = self.window(windows, self.extent.last) else { return };
-        self.past.add(&window);
+        self.ordered.past.add(&window);
         if self.has_mean() {
-            self.means.insert(anomaly::mean(self.newest(windows, SLOW_WINDOWS).into_iter()));
+            self.ordered.means.insert(anomaly::mean(self.newest(windows, SLOW_WINDOWS).into_iter()));
         }
     }
 
     fn has_mean(&self) -> bool {
-        self.extent.has_means && self.past.values.len() >= SLOW_WINDOWS
+        self.extent.has_means && self.ordered.past.values.len() >= SLOW_WINDOWS
     }
 
     fn window(&self, windows: &SealedWindows<'_>, index: i64) -> Option<regression::Window> {
@@ -192,7 +206,7 @@ mod tests {
                 let kept = ranks.get_or_insert_with(|| Ranks::new(&windows, extent));
                 steps += u32::from(kept.is_near(&windows, extent));
                 kept.move_to(&windows, extent);
-                assert_eq!((&kept.past, &kept.means), (&anew.past, &anew.means), "{aggregate:?} {minute}");
+                assert_eq!(kept.ordered, anew.ordered, "{aggregate:?} {minute}");
                 assert_eq!(kept.newest(&windows, 23), anew.newest(&windows, 23));
             }
             assert!(steps > 250, "only {steps} steps were short");

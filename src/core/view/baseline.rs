@@ -66,23 +66,25 @@ impl SealedWindows<'_> {
 
     /// One window, if anything is known of it.
     pub fn window(&self, index: i64) -> Option<Window> {
-        let found = self.history.within(index, index).next().map(|(_, window)| window);
-        let is_zero = self.zeros_since.is_some_and(|since| index >= since);
-        found.or_else(|| is_zero.then_some(Window { count: 0, value: 0.0, profile: None }))
+        let nothing = Window { count: 0, value: 0.0, profile: None };
+        self.history.window(index).or_else(|| self.is_zero(index).then_some(nothing))
     }
 
-    /// The windows from `first` to `last` that are known; from either end.
-    pub fn within(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = Window> + '_ {
-        (first..=last).filter_map(|index| self.window(index))
+    /// The windows from `first` to `last` that are known, with their indexes.
+    pub fn within(&self, first: i64, last: i64) -> impl Iterator<Item = (i64, Window)> + '_ {
+        (first..=last).filter_map(|index| Some((index, self.window(index)?)))
     }
 
-    /// Index, value and count of each of them.
+    /// Index, value and count of each of them, from either end.
     pub fn values(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
         (first..=last).filter_map(|index| {
-            let is_zero = || self.zeros_since.is_some_and(|since| index >= since);
-            let found = self.history.value(index).or_else(|| is_zero().then_some((0.0, 0)));
+            let found = self.history.value(index).or_else(|| self.is_zero(index).then_some((0.0, 0)));
             found.map(|(value, count)| (index, value, count))
         })
+    }
+
+    fn is_zero(&self, index: i64) -> bool {
+        self.zeros_since.is_some_and(|since| index >= since)
     }
 
     /// Values and tail of each window from `first` to `last` that has a profile.
@@ -115,11 +117,7 @@ impl View {
     /// The aligned windows of these indexes that are sealed, oldest first. For what is counted, a window
     /// without anything counts, too.
     pub fn past(&self, key: KeyId, first: i64, last: i64) -> Vec<(i64, Window)> {
-        let group = self.group_of(key).and_then(|group| self.group(group));
-        match (group, self.reader()) {
-            (Some(group), Some((reader, _))) => group.past(first, last, &reader),
-            _ => Vec::new(),
-        }
+        self.sealed(key).map_or_else(Vec::new, |windows| windows.within(first, last).collect())
     }
 
     /// What is known of a key's sealed windows.
@@ -131,12 +129,6 @@ impl View {
             rewrites: group.rewrites,
             zeros_since: if reader.aggregate.is_zero_of_nothing() { group.begun() } else { None },
         })
-    }
-
-    /// Where the tail of a key's past begins.
-    pub fn tail_begin(&self, key: KeyId) -> Option<f64> {
-        let group = self.group_of(key).and_then(|group| self.group(group))?;
-        group.history()?.tail_begin().map(f64::from)
     }
 
     /// Counts changes of a key's sealed windows.

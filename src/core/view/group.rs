@@ -7,7 +7,7 @@ use super::Lateness;
 use super::baseline::{Kept, WINDOWS_OF_A_VERSION};
 use super::history::{self, History, Reader};
 use super::totals::Totals;
-use crate::core::detect::regression::{Profile, Window};
+use crate::core::detect::regression::Profile;
 use crate::core::key::KeyId;
 use crate::core::pane::{Pane, Sample, Shape, quantile_of_two};
 use crate::core::time::{Span, Timestamp};
@@ -145,18 +145,6 @@ impl Group {
             Kept::Newest => history.keep_newest(WINDOWS_OF_A_VERSION),
         }
         self.changes != before
-    }
-
-    /// The sealed windows from `first` to `last`, oldest first. Of what is counted, one without anything counts,
-    /// too.
-    pub(super) fn past(&self, first: i64, last: i64, reader: &Reader) -> Vec<(i64, Window)> {
-        let rows = self.history.iter().flat_map(|history| history.within(first, last));
-        let mut windows: Vec<(i64, Window)> = rows.collect();
-        if reader.aggregate.is_zero_of_nothing() {
-            let begun = self.begun();
-            fill(&mut windows, begun.map_or(last + 1, |begun| begun.max(first)), last);
-        }
-        windows
     }
 
     pub(super) fn history(&self) -> Option<&History> {
@@ -337,16 +325,6 @@ impl Trail {
         let mut totals = Totals { count: own, mean: before.0, m2: before.1, ..Totals::default() };
         totals.add_moments(count, mean, m2);
         (self.mean, self.m2) = (totals.mean, totals.m2);
-    }
-}
-
-/// Puts windows of nothing where there are none, from `from` to `to`.
-fn fill(windows: &mut Vec<(i64, Window)>, from: i64, to: i64) {
-    let known = std::mem::take(windows);
-    let mut known = known.into_iter().peekable();
-    for index in from..=to {
-        let nothing = Window { count: 0, value: 0.0, profile: None };
-        windows.push(known.next_if(|(at, _)| *at == index).unwrap_or((index, nothing)));
     }
 }
 

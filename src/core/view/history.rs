@@ -180,19 +180,7 @@ impl History {
         (self.first, self.first + self.values.len() as i64)
     }
 
-    /// The windows from `first` to `last` that held something.
-    pub(super) fn within(
-        &self,
-        first: i64,
-        last: i64,
-    ) -> impl DoubleEndedIterator<Item = (i64, Window)> + '_ {
-        let from = (first - self.first).clamp(0, self.values.len() as i64);
-        let to = (last + 1 - self.first).clamp(from, self.values.len() as i64);
-        (from..to).filter_map(|at| Some((self.first + at, self.row(at as usize)?)))
-    }
-
-    /// Values and tail of each window from `first` to `last` that has a profile: as [`Self::within`], but read
-    /// for each closed window.
+    /// Values and tail of each window from `first` to `last` that has a profile.
     pub(super) fn tails(&self, first: i64, last: i64) -> impl Iterator<Item = (f64, f64)> + '_ {
         let from = (first - self.first).clamp(0, self.profiles.len() as i64);
         let to = (last + 1 - self.first).clamp(from, self.profiles.len() as i64);
@@ -210,11 +198,11 @@ impl History {
         (!value.is_nan()).then(|| (value, u64::from(self.counts[at])))
     }
 
-    fn row(&self, at: usize) -> Option<Window> {
-        let value = self.values[at];
-        let count = u64::from(self.counts[at]);
-        let profile = self.profiles.get(at).and_then(to_profile);
-        (!value.is_nan()).then_some(Window { count, value, profile })
+    /// One window, if it held something.
+    pub(super) fn window(&self, index: i64) -> Option<Window> {
+        let (value, count) = self.value(index)?;
+        let profile = self.profiles.get((index - self.first) as usize).and_then(to_profile);
+        Some(Window { count, value, profile })
     }
 
     /// Where the tail begins: the middle of the past's p95s.

@@ -338,24 +338,25 @@ impl View {
     /// Marks the groups whose panes roll by `at`, and lets panes go that nothing reads any more.
     /// Those that were still open are returned: the views behind this one do not have them.
     fn roll(&mut self, at: Timestamp) -> Option<Vec<(KeyId, Trail)>> {
+        let (pane, kept, lateness, reader) = (self.pane, self.kept, self.lateness, self.reader());
         let mut gone = None;
         while let Some(entry) = self.rolls.first_entry()
             && *entry.key() <= at
         {
-            for at_group in entry.remove() {
-                let (pane, kept, reader, lateness) = (self.pane, self.kept, self.reader(), self.lateness);
-                let Some(group) = self.group_mut(at_group) else { continue };
-                if let Some((reader, kept)) = reader {
+            for place in entry.remove() {
+                let Some(group) = self.group_mut(place) else { continue };
+                let is_changed = match &reader {
                     // What is closed changes nothing for those who look.
-                    if group.seal(at, lateness, kept, &reader) {
-                        self.mark(at_group);
+                    Some((reader, kept)) => group.seal(at, lateness, *kept, reader),
+                    None => {
+                        if let Some(open) = group.drop_before(at, pane, kept) {
+                            gone.get_or_insert_with(Vec::new).push((group.key, open));
+                        }
+                        true
                     }
-                    continue;
-                }
-                self.mark(at_group);
-                let Some(group) = self.group_mut(at_group) else { continue };
-                if let Some(open) = group.drop_before(at, pane, kept) {
-                    gone.get_or_insert_with(Vec::new).push((group.key, open));
+                };
+                if is_changed {
+                    self.mark(place);
                 }
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! Intuition: nearly none of them is ever touched again, but an hour of panes a key is most of what a quiet
 //! key takes. A pane of one value is a dozen bytes here, where it was two hundred. Invariant: what comes out is
-//! what went in. Rejected: letting sealed windows go (a late value would have nothing to be added to).
+//! what went in. Rejected: letting sealed windows go (a late value would have nothing to be added to), and
+//! [`crate::core::packed`], which packs the buckets alone: these panes have few, and there are sixty a key.
 
 use super::group::Trail;
 use crate::core::histogram::{Histogram, read_varint, write_varint};

@@ -100,7 +100,7 @@ fn transcript(sections: &BTreeMap<&str, String>, threads: usize) -> String {
         let _ = writeln!(told, "{}", window_line(&window));
     }
     for alert in json_lines(&alerts) {
-        let _ = writeln!(told, "{}", alert_line(&alert));
+        let _ = writeln!(told, "{}{}", alert_line(&alert), evidence(&alert, option("evidence")));
     }
     let counters = summary.engine.counters();
     assert!(counters.is_conserved(), "the conservation law is broken: {counters:?}");
@@ -162,6 +162,16 @@ fn alert_line(alert: &serde_json::Value) -> String {
         text("state"),
         text("severity")
     )
+}
+
+/// What a story asks of the evidence of alerts that begin, by JSON pointers.
+fn evidence(alert: &serde_json::Value, pointers: Option<String>) -> String {
+    let pointers = pointers.filter(|_| alert["change"] == "firing").unwrap_or_default();
+    let found = pointers.split_whitespace().map(|pointer| match alert["evidence"].pointer(pointer) {
+        Some(value) => format!(" {pointer}={value}"),
+        None => format!(" {pointer} is missing"),
+    });
+    found.collect()
 }
 
 /// What is wrong with one scenario.

@@ -199,6 +199,28 @@ pub struct Baseline {
     /// Where a slope lies 95 % of the time, per hour.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub interval: Option<[f64; 2]>,
+    /// When a line reaches the limit that it is compared with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reaches: Option<Reach>,
+    /// How often late events changed the sealed windows of the key before it was learned from them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<u32>,
+}
+
+/// When a line reaches a limit; 95 % of the time not before `earliest` and not after `latest`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reach {
+    pub limit: f64,
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "String")]
+    pub earliest: Timestamp,
+    /// Without one it may be never.
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Option<String>")]
+    pub latest: Option<Timestamp>,
 }
 
 /// The trailing window that was read; empty for rules over runs.

@@ -15,6 +15,7 @@ pub mod cusum;
 pub mod fdr;
 pub mod learned;
 pub mod regression;
+pub mod shares;
 pub mod sorted;
 pub mod tails;
 pub mod trend;

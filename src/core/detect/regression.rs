@@ -7,8 +7,8 @@
 //! past's p95 by z = (r − p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)) with φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))).
 //! Each is divided by t(α/k, B − 1) for k questions; the score is the largest. Deployments are few, and
 //! lie apart with heavy tails: their limit has half the degrees of freedom.
-//! An aggregate that is no quantile is asked about alone; small counts are judged exactly, with −ln of the
-//! chance as score.
+//! An aggregate that is no quantile is asked about alone; small counts and shares are judged exactly, with −ln
+//! of the chance as score.
 //! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which call a fifth of all
 //! unchanged windows changed; p95 beside the tail share (its own spread is too wide with a hundred
 //! requests); waiting for three windows inside the function (that is what `for` is for).
@@ -16,6 +16,7 @@
 
 use super::baseline::Level;
 use super::counts::Counts;
+use super::shares::Shares;
 use super::sorted::Sorted;
 use super::tails::{student_above, student_limit, student_limit_again};
 use crate::core::rule::ast::Side;
@@ -109,16 +110,25 @@ pub struct Reference {
     median: Option<Level>,
     log: Option<Level>,
     tail: Option<Tail>,
-    /// Small counts: they have no spread worth a t.
-    counts: Option<Counts>,
+    exact: Option<Exact>,
     within: Spreads,
     limit: f64,
     questions: f64,
     freedom: f64,
 }
 
+/// What has no spread worth a t.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Exact {
+    Counts(Counts),
+    Shares(Shares),
+}
+
 /// Counts below this mean are judged exactly.
 const COUNTS_BELOW: f64 = 20.0;
+
+/// Makes the angle of a small share as even to both sides as it gets.
+const ANSCOMBE: f64 = 0.375;
 
 /// The share above the past's p95.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -221,7 +231,7 @@ impl Reference {
         let questions = questions as f64;
         let limit = student_limit_again(ALPHA / questions, freedom);
         let within = Spreads::default();
-        Some(Reference { asked, median, log, tail, counts: None, within, limit, questions, freedom })
+        Some(Reference { asked, median, log, tail, exact: None, within, limit, questions, freedom })
     }
 
     /// The same where the values are counts, `scale` times as many as the values say.
@@ -230,14 +240,19 @@ impl Reference {
             return self;
         }
         let counts = Counts::learn(values, scale).filter(|counts| counts.mean() < COUNTS_BELOW);
-        Reference { counts, ..self }
+        Reference { exact: counts.map(Exact::Counts), ..self }
+    }
+
+    /// The same where the values are averages of zeros and ones; of (values, average) of each window.
+    pub fn sharing(self, windows: impl Iterator<Item = (f64, f64)> + Clone) -> Reference {
+        Reference { exact: Shares::learn(windows).map(Exact::Shares), ..self }
     }
 
     /// Compares one window, to one side; `believed`: a smaller chance than [`ALPHA`] that is demanded.
     pub fn judge(&self, window: &Window, side: Side, believed: Option<f64>) -> Verdict {
         let alpha = believed.map_or(ALPHA, |believed| believed.min(ALPHA));
-        if let Some(counts) = self.counts {
-            return self.judge_count(&counts, window, side, alpha);
+        if let Some(verdict) = self.judge_exactly(window, side, alpha) {
+            return verdict;
         }
         let limit =
             if alpha < ALPHA { student_limit(alpha / self.questions, self.freedom) } else { self.limit };
@@ -270,15 +285,22 @@ impl Reference {
         Verdict { change, score, limit, by, chance }
     }
 
-    fn judge_count(&self, counts: &Counts, window: &Window, side: Side, alpha: f64) -> Verdict {
-        let chance = counts.chance(window.value, side);
-        let (score, limit) = (-libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));
+    /// `None` where the spread between windows tells as well.
+    fn judge_exactly(&self, window: &Window, side: Side, alpha: f64) -> Option<Verdict> {
         // The middle of small counts may be zero: what is relative to it is relative to their mean.
-        let change = (window.value - counts.usual()) / counts.usual();
+        let (chance, usual, by) = match self.exact? {
+            Exact::Counts(counts) => (counts.chance(window.value, side), counts.usual(), "the exact count"),
+            Exact::Shares(shares) => {
+                (shares.chance(window.count as f64, window.value, side)?, shares.usual(), "the exact share")
+            }
+        };
+        let (score, limit) = (-libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));
+        // Something where nothing was is more than any share of it.
+        let change = relative(window.value, usual).unwrap_or(window.value.signum());
         let sign = if side == Side::Above { 1.0 } else { -1.0 };
         let change = if score > limit && sign * change >= EFFECT_MIN { change } else { 0.0 };
         let chance = if chance <= ALPHA { chance } else { 1.0 };
-        Verdict { change, score, limit, by: "the exact count", chance }
+        Some(Verdict { change, score, limit, by, chance })
     }
 }
 
@@ -314,8 +336,9 @@ impl Tail {
     }
 
     fn distance(&self, share: f64, count: f64) -> f64 {
-        let variance = self.width * self.share * (1.0 - self.share) * (1.0 / count + 1.0 / self.values);
-        (share - self.share) / variance.sqrt()
+        let seen = (share * count + ANSCOMBE) / (count + 2.0 * ANSCOMBE);
+        let rise = libm::asin(seen.sqrt()) - libm::asin(self.share.sqrt());
+        2.0 * rise / (self.width * (1.0 / count + 1.0 / self.values)).sqrt()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tails of the distributions that limits are read from.
 //!
-//! Formula: Student's t and the binomial by the regularised incomplete beta function, the Poisson by the
+//! Formula: Student's t by the regularised incomplete beta function, the Poisson by the
 //! incomplete gamma function (continued fractions and series, Press et al. §6), the normal by erfc; each to
 //! about 1e-12. Cost: tens of steps; limits are read once a closed window, not once an evaluation.
 //! Rejected: expansions of the quantiles alone (1 % off below ten degrees of freedom), a table.
@@ -74,15 +74,6 @@ pub fn student_limit_again(probability: f64, freedom: f64) -> f64 {
 fn student_density(t: f64, freedom: f64) -> f64 {
     let front = lgamma((freedom + 1.0) / 2.0) - lgamma(freedom / 2.0);
     exp(front - (freedom + 1.0) / 2.0 * log(1.0 + t * t / freedom)) / sqrt(freedom * std::f64::consts::PI)
-}
-
-/// P(X ≥ k) of `n` trials with this chance each.
-pub fn binomial_at_least(k: u64, n: u64, chance: f64) -> f64 {
-    match k {
-        0 => 1.0,
-        k if k > n => 0.0,
-        _ => beta(chance, k as f64, (n - k + 1) as f64),
-    }
 }
 
 /// P(X ≥ k) where `mean` are expected.
@@ -181,11 +172,8 @@ mod tests {
         near(student_above(5.0, 7.0), 0.0007826389765864123);
         near(student_above(2.5, 100.0), 0.007022894562038588);
         near(student_above(-1.0, 3.5), 0.8093313732182772);
-        near(binomial_at_least(8, 100, 0.03), 0.010623808856178382);
-        near(binomial_at_least(1, 10, 0.5), 0.9990234375);
         near(poisson_at_least(10, 3.0), 0.0011024881301154798);
         near(poisson_at_least(3, 10.0), 0.9972306042844884);
-        assert_eq!((binomial_at_least(0, 5, 0.1), binomial_at_least(6, 5, 0.1)), (1.0, 0.0));
     }
 
     #[test]

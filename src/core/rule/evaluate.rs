@@ -18,6 +18,7 @@ use super::super::time::{Span, Timestamp};
 use super::super::view::{self, View};
 use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
 use super::frozen::Frozen;
+use super::line::Line;
 use super::past::{Memos, Reader};
 use super::share::Shares;
 use super::{Rule, Subject};
@@ -63,6 +64,8 @@ pub struct Notes {
     /// Filled only when somebody wants to know why.
     pub inputs: Option<Vec<Input>>,
     pub baseline: Baseline,
+    /// A forecast's line, where somebody wants to know why.
+    pub(super) line: Option<Line>,
     /// The smallest chance that a detector gave, and how many there were.
     pub chance: Option<(f64, u32)>,
     /// With many keys, the chance from which on an unusual one is believed.
@@ -124,6 +127,11 @@ impl Scope<'_> {
                 met = Levels::up_to(at);
             }
         }
+        // The limit that was passed, else the first there is.
+        let limits =
+            rule.levels.iter().enumerate().filter_map(|(at, level)| Some((at, level.condition?.limit)));
+        let limit = limits.reduce(|a, b| if met.has(b.0) { b } else { a });
+        self.note_reach(expr, limit.map(|(_, limit)| limit));
         for (at, level) in rule.levels.iter().enumerate() {
             if level.reset.map_or(!met.has(at), |reset| reset.holds(value)) {
                 reset = reset.with(at);
@@ -134,7 +142,8 @@ impl Scope<'_> {
 
     fn judge_condition(&mut self, rule: &Rule, cond: &Cond) -> Result<Observation, Unknown> {
         let is_met = self.cond(cond)?;
-        let (leading, _, _) = cond.leading();
+        let (leading, _, right) = cond.leading();
+        self.note_reach(leading, if let Expr::Number(limit) = right { Some(*limit) } else { None });
         let value = self.quietly(|scope| scope.value(leading)).unwrap_or(f64::NAN);
         let met = if is_met { Levels::up_to(0) } else { Levels::NONE };
         let is_reset = match rule.levels.first().and_then(|level| level.reset) {

@@ -7,6 +7,7 @@ pub mod ast;
 mod deploys;
 pub mod evaluate;
 pub mod frozen;
+mod line;
 pub mod past;
 mod ranks;
 pub mod scope;

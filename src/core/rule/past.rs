@@ -9,13 +9,14 @@
 use super::super::alert::Unknown;
 use super::super::alert::transition::Baseline;
 use super::super::detect::anomaly::SLOW_WINDOWS;
-use super::super::detect::sorted::Sorted;
+use super::super::detect::shares::may_be_shares;
 use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
 use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
 use super::super::view::{self, COUNT_MAX, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
+use super::line::{learn_line, points};
 use super::ranks::{Extent, Ordered, Ranks};
 use regression::Window;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub(super) enum Learned {
 }
 
 impl Learned {
-    fn trend(&self) -> Option<&trend::Trend> {
+    pub(super) fn trend(&self) -> Option<&trend::Trend> {
         match self {
             Learned::Trend(trend) => Some(trend),
             _ => None,
@@ -50,6 +51,20 @@ pub(super) struct Version {
     pub(super) learned: Learned,
     pub(super) end: Timestamp,
     pub(super) windows: usize,
+    /// How often late events had changed the key's sealed windows.
+    revision: u32,
+}
+
+impl Version {
+    /// What is told of any function.
+    pub(super) fn evidence(&self) -> Baseline {
+        Baseline {
+            version: Some(format!("{}@{}", self.windows, self.end)),
+            windows: Some(self.windows),
+            revision: Some(self.revision),
+            ..Baseline::default()
+        }
+    }
 }
 
 /// Whose function it is: a rule or a record, by its place.
@@ -79,7 +94,7 @@ struct Memo {
 
 /// What it was learned of; another one is out of date.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct MemoOf {
+pub(super) struct MemoOf {
     /// Where the newest window ends.
     end: Timestamp,
     state: StateBefore,
@@ -122,6 +137,9 @@ impl Scope<'_> {
             }
             Learned::Anomaly { reference, peak } => {
                 self.note_chance(reference.chance(now));
+                if self.notes.inputs.is_some() {
+                    self.notes.baseline = version.evidence();
+                }
                 // One that is told already lasts as long as it does.
                 Ok(match self.is_active {
                     true => reference.score(now, None),
@@ -130,7 +148,7 @@ impl Scope<'_> {
             }
             Learned::Spread(reference) => {
                 if self.notes.inputs.is_some() {
-                    self.notes.baseline = spread_evidence(&reference, version.end);
+                    self.notes.baseline = spread_evidence(&reference, &version);
                 }
                 let distance = match asked.function {
                     Function::ZScore => reference.z(now),
@@ -141,7 +159,7 @@ impl Scope<'_> {
                 };
                 distance.ok_or(Unknown::DivisionByZero)
             }
-            Learned::Trend(trend) => Ok(self.follow(asked, &trend, version.end)),
+            Learned::Trend(trend) => Ok(self.follow(asked, &trend, &version)),
             Learned::Correlation(_) => Err(Unknown::NoBaseline),
         }
     }
@@ -165,17 +183,11 @@ impl Scope<'_> {
             let learned = correlation::Correlation::learn(&pairs)?;
             Some((Learned::Correlation(learned), learned.windows))
         });
-        let (Learned::Correlation(found), end) =
-            version.map(|v| (v.learned, v.end)).ok_or(Unknown::NoBaseline)?
-        else {
-            return Err(Unknown::NoBaseline);
-        };
-        self.notes.baseline = Baseline {
-            version: Some(format!("{}@{end}", found.windows)),
-            windows: Some(found.windows),
-            p: Some(found.p),
-            ..Baseline::default()
-        };
+        let version = version.ok_or(Unknown::NoBaseline)?;
+        let Learned::Correlation(found) = version.learned else { return Err(Unknown::NoBaseline) };
+        if self.notes.inputs.is_some() {
+            self.notes.baseline = Baseline { p: Some(found.p), ..version.evidence() };
+        }
         Ok(found.rho)
     }
 
@@ -217,6 +229,7 @@ impl Scope<'_> {
         let ordered = Ordered::of(&taught, asked.function == Function::Anomaly);
         let in_time = InTime {
             tails: regression::tails(&taught),
+            counted: || taught.iter().map(|window| (window.count as f64, window.value)).collect(),
             newest: || values(&taught[taught.len().saturating_sub(SLOW_WINDOWS - 1)..]),
             // A peak was one, whether or not it teaches what is normal.
             peak: |reference: &anomaly::Reference| reference.peak(&values(&known)),
@@ -260,6 +273,7 @@ impl Scope<'_> {
         let tails = windows.tails(extent.first, extent.last);
         let in_time = InTime {
             tails: tails.filter(|(count, _)| *count >= extent.least as f64),
+            counted: || ranks.counted(&windows),
             newest: || ranks.newest(&windows, SLOW_WINDOWS - 1),
             peak: |reference: &anomaly::Reference| {
                 let Ordered { past, means } = &ranks.ordered;
@@ -284,15 +298,19 @@ impl Scope<'_> {
             return memo.version;
         }
         let before = known.and_then(|memo| memo.version).map(|version| version.learned);
-        let end = of.end;
-        let version =
-            learn(self, before.as_ref()).map(|(learned, windows)| Version { learned, end, windows });
+        let (end, revision) = (of.end, of.state.changes);
+        let version = learn(self, before.as_ref()).map(|(learned, windows)| Version {
+            learned,
+            end,
+            windows,
+            revision,
+        });
         self.memos.learned.entry((self.reader, place)).or_default().insert(self.key, Memo { of, version });
         version
     }
 
     /// The windows that a function looks back on.
-    fn memo_of(&self, asked: &Past, deployed: Option<KeyId>) -> MemoOf {
+    pub(super) fn memo_of(&self, asked: &Past, deployed: Option<KeyId>) -> MemoOf {
         let start = self.views[asked.current as usize].oldest_start(self.at);
         let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
         let baseline = &self.views[asked.baseline as usize];
@@ -322,7 +340,7 @@ impl Scope<'_> {
     }
 
     /// The windows of the period that are whole and hold enough, oldest first.
-    fn known(&self, asked: &Past, MemoOf { end, slot, .. }: MemoOf) -> Vec<(i64, Window)> {
+    pub(super) fn known(&self, asked: &Past, MemoOf { end, slot, .. }: MemoOf) -> Vec<(i64, Window)> {
         let last = end.index(asked.window) - 1;
         let view = &self.views[asked.baseline as usize];
         let mut windows = Vec::new();
@@ -354,7 +372,11 @@ impl Scope<'_> {
         windows
     }
 
-    fn outside_maintenance(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
+    pub(super) fn outside_maintenance(
+        &self,
+        asked: &Past,
+        mut windows: Vec<(i64, Window)>,
+    ) -> Vec<(i64, Window)> {
         let planned = self.planned();
         windows.retain(|(index, _)| {
             let start = Timestamp::clamped(index * asked.window.ms());
@@ -394,17 +416,15 @@ impl Scope<'_> {
         let onset = has_onset.then(|| self.onset(asked, now)).flatten();
         let deployed = asked.per_version.and_then(|_| self.keys.get(key).get(VERSION_LABEL));
         self.notes.baseline = Baseline {
-            version: Some(format!("{}@{}", version.windows, version.end)),
             median: Some(reference.asked.center),
             spread: Some(reference.asked.spread),
-            windows: Some(version.windows),
             score: Some(verdict.score),
             limit: Some(verdict.limit),
             by: Some(verdict.by.into()),
             p: (verdict.chance < 1.0).then_some(verdict.chance),
             onset,
             deployed: deployed.map(ToString::to_string),
-            ..Baseline::default()
+            ..version.evidence()
         };
         verdict_value(asked, &verdict)
     }
@@ -439,27 +459,6 @@ impl Scope<'_> {
         let (at, since) = alarms.filter_map(|(at, since)| Some((at, since?))).last()?;
         Some((at + 1).saturating_sub(since))
     }
-
-    /// The line's time is in hours from where the newest window ends.
-    fn follow(&mut self, asked: &Past, trend: &trend::Trend, end: Timestamp) -> f64 {
-        if self.notes.inputs.is_some() {
-            let known = self.outside_maintenance(asked, self.known(asked, self.memo_of(asked, None)));
-            let known = known.iter().map(|(index, window)| (*index, window.value));
-            let certainty = trend.certainty(&points(asked, known, end));
-            let (low, high) = certainty.interval;
-            self.notes.baseline = Baseline {
-                version: Some(format!("{}@{end}", trend.windows)),
-                windows: Some(trend.windows),
-                p: Some(certainty.p),
-                interval: Some([low, high]),
-                ..Baseline::default()
-            };
-        }
-        match asked.function {
-            Function::Forecast { ahead } => trend.at(hours(self.at + ahead - end)),
-            _ => trend.slope,
-        }
-    }
 }
 
 fn verdict_value(asked: &Past, verdict: &regression::Verdict) -> f64 {
@@ -469,25 +468,21 @@ fn verdict_value(asked: &Past, verdict: &regression::Verdict) -> f64 {
     }
 }
 
-fn hours(span: Span) -> f64 {
-    span.ms() as f64 / 3_600_000.0
-}
-
-fn spread_evidence(reference: &zscore::Reference, end: Timestamp) -> Baseline {
+fn spread_evidence(reference: &zscore::Reference, version: &Version) -> Baseline {
     Baseline {
-        version: Some(format!("{}@{end}", reference.windows)),
         median: Some(reference.median),
         mean: Some(reference.mean),
         spread: Some(reference.deviation),
-        windows: Some(reference.windows),
-        ..Baseline::default()
+        ..version.evidence()
     }
 }
 
 /// What the order of size does not tell; only read where a function asks.
-struct InTime<T, N, P> {
+struct InTime<T, C, N, P> {
     /// Values of each window that teaches, and the share of them in the tail.
     tails: T,
+    /// Values of each window that teaches, and what was asked of it.
+    counted: C,
     /// The values of the newest windows that teach.
     newest: N,
     /// The greatest score among all late windows, whether or not they teach.
@@ -500,6 +495,7 @@ fn learn(
     Ordered { past, means }: &Ordered,
     in_time: InTime<
         impl Iterator<Item = (f64, f64)>,
+        impl FnOnce() -> Vec<(f64, f64)>,
         impl FnOnce() -> Vec<f64>,
         impl FnOnce(&anomaly::Reference) -> f64,
     >,
@@ -509,7 +505,15 @@ fn learn(
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
             let reference = regression::Reference::learn_sorted(past, in_time.tails)?;
-            Learned::Regression(counting(asked, reference, values), above)
+            let reference = match asked.aggregate {
+                Aggregate::Count => reference.counting(values, 1.0),
+                Aggregate::RateOfCount => reference.counting(values, asked.window.secs_f64()),
+                Aggregate::Avg if may_be_shares(values) => {
+                    reference.sharing((in_time.counted)().iter().copied())
+                }
+                _ => reference,
+            };
+            Learned::Regression(reference, above)
         }
         Function::Anomaly => {
             let newest = (in_time.newest)().into_iter();
@@ -518,27 +522,6 @@ fn learn(
         }
         _ => Learned::Spread(zscore::Reference::learn(values)?),
     })
-}
-
-/// Small counts are judged exactly.
-fn counting(asked: &Past, reference: regression::Reference, values: &Sorted<f64>) -> regression::Reference {
-    match asked.aggregate {
-        Aggregate::Count => reference.counting(values, 1.0),
-        Aggregate::RateOfCount => reference.counting(values, asked.window.secs_f64()),
-        _ => reference,
-    }
-}
-
-/// Windows as points of a line: each stands for its middle, in hours from where the newest ends.
-fn points(asked: &Past, windows: impl Iterator<Item = (i64, f64)>, end: Timestamp) -> Vec<(f64, f64)> {
-    let (newest, hours) = (end.index(asked.window), hours(asked.window));
-    let hour = |index: i64| (index - newest) as f64 * hours + hours / 2.0;
-    windows.map(|(index, value)| (hour(index), value)).collect()
-}
-
-fn learn_line(points: &[(f64, f64)], before: Option<&Learned>) -> Option<(Learned, usize)> {
-    let before = before.and_then(Learned::trend);
-    Some((Learned::Trend(trend::Trend::learn(points, before)?), points.len()))
 }
 
 /// The length of what is compared with what it was: an hour; a longer window is one of its own.

@@ -127,9 +127,20 @@ impl Ranks {
         &self,
         windows: &'a SealedWindows<'_>,
     ) -> impl DoubleEndedIterator<Item = f64> + 'a {
+        self.whole(windows).map(|(_, value, _)| value)
+    }
+
+    fn whole<'a>(
+        &self,
+        windows: &'a SealedWindows<'_>,
+    ) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + 'a {
         let Extent { first, last, least, .. } = self.extent;
-        let whole = windows.values(first, last).filter(move |(.., count)| *count >= least);
-        whole.map(|(_, value, _)| value)
+        windows.values(first, last).filter(move |(.., count)| *count >= least)
+    }
+
+    /// How many values each window holds, and what was asked of it.
+    pub(super) fn counted(&self, windows: &SealedWindows<'_>) -> Vec<(f64, f64)> {
+        self.whole(windows).map(|(_, value, count)| (count as f64, value)).collect()
     }
 
     /// The newest values, oldest first.

@@ -24,6 +24,7 @@ pub mod interruption;
 pub mod key;
 pub mod limits;
 pub mod mute;
+pub mod notify;
 pub mod packed;
 pub mod pane;
 pub mod partial;

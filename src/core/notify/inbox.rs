@@ -1,0 +1,558 @@
+//! One receiver's inbox: the alert stream folded into what is still to be told.
+//!
+//! Intuition: some receivers are told each transition by itself, in order (`Each`); others get what a group
+//! of alerts is like now (`Grouped`), and what happened between two messages is one message. Invariants: an
+//! episode whose firing was delivered stays until its end was; the order within an episode is that of the
+//! stream; [`Inbox::next`] gives the same message until it is [`Inbox::sent`] or put aside.
+//! Cost: O(log n) a transition and message.
+
+use super::super::alert::Transition;
+use super::super::time::{Span, Timestamp};
+use super::bucket::Bucket;
+use super::episode::{Episode, News, Told};
+use super::message::{Message, Why};
+use super::route::{Grouping, Routes};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Alerts that flap are told together this often.
+const FLAPPING_EVERY: Span = Span::from_mins(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Each transition by itself.
+    Each,
+    /// What a group is like now.
+    Grouped,
+}
+
+/// What is particular to a receiver.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub name: Arc<str>,
+    pub style: Style,
+    pub max_per_hour: Option<u32>,
+    pub max_per_day: Option<u32>,
+    /// Stands above that of the routes.
+    pub grouping: Option<Grouping>,
+    /// An end is told again and again for so long.
+    pub ends_last: Span,
+}
+
+/// Where a group's messages stand.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Group {
+    path: String,
+    labels: BTreeMap<Arc<str>, Arc<str>>,
+    sent_at: Option<Timestamp>,
+    repeats: usize,
+    #[serde(skip)]
+    members: BTreeSet<String>,
+    #[serde(skip)]
+    news: BTreeSet<String>,
+    /// Since when the oldest of it waits.
+    #[serde(skip)]
+    since: Option<Timestamp>,
+    #[serde(skip)]
+    urgent: BTreeSet<String>,
+    #[serde(skip)]
+    lasting: BTreeSet<String>,
+    #[serde(skip)]
+    due: Option<Timestamp>,
+}
+
+/// What is kept between starts: (key, value); no value: the row goes.
+pub type Rows = Vec<(String, Option<Vec<u8>>)>;
+
+/// A message that could not be delivered, for people to look at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Letter {
+    pub message: Message,
+    pub error: String,
+    pub at: Timestamp,
+}
+
+#[derive(Debug)]
+pub struct Inbox {
+    pub policy: Policy,
+    routes: Arc<Routes>,
+    /// The newest transition that was taken in.
+    position: u64,
+    /// What happened before the receiver existed is read, not told.
+    is_catching_up: bool,
+    episodes: BTreeMap<String, Episode>,
+    groups: BTreeMap<String, Group>,
+    due: BTreeSet<(Timestamp, String)>,
+    /// Episodes by the number of what they wait with first.
+    ready: BTreeMap<u64, String>,
+    /// The same of those that flap, with since when.
+    held: BTreeMap<u64, (String, Timestamp)>,
+    bucket: Bucket,
+    letters: BTreeMap<String, Letter>,
+    again: VecDeque<Message>,
+    changed: BTreeSet<String>,
+    /// Transitions left out as too many of one episode waited.
+    pub left_out: u64,
+}
+
+const POSITION: &str = "position";
+const BUCKET: &str = "bucket";
+
+impl Inbox {
+    /// What the rows say; none: a receiver that is new.
+    pub fn new(policy: Policy, routes: Arc<Routes>, rows: Vec<(String, Vec<u8>)>, now: Timestamp) -> Inbox {
+        let bucket = Bucket::new(policy.max_per_hour, policy.max_per_day, now);
+        let mut inbox = Inbox {
+            policy,
+            routes,
+            position: 0,
+            is_catching_up: true,
+            episodes: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            due: BTreeSet::new(),
+            ready: BTreeMap::new(),
+            held: BTreeMap::new(),
+            bucket,
+            letters: BTreeMap::new(),
+            again: VecDeque::new(),
+            changed: BTreeSet::new(),
+            left_out: 0,
+        };
+        rows.iter().for_each(|(key, value)| inbox.restore(key, value));
+        let ids: Vec<String> = inbox.episodes.keys().cloned().collect();
+        for id in ids {
+            // Routes may be others now.
+            inbox.address(&id);
+            inbox.refresh(&id);
+            inbox.line_up_again(&id);
+        }
+        inbox
+    }
+
+    fn restore(&mut self, key: &str, value: &[u8]) {
+        let read = match key.split_once('/') {
+            None if key == POSITION => serde_json::from_slice(value).map(|at| {
+                self.position = at;
+                self.is_catching_up = false;
+            }),
+            None if key == BUCKET => serde_json::from_slice(value).map(|before: Bucket| {
+                self.bucket = self.bucket.clone().after(&before);
+            }),
+            Some(("e", id)) => {
+                serde_json::from_slice(value).map(|one| drop(self.episodes.insert(id.into(), one)))
+            }
+            Some(("g", id)) => {
+                serde_json::from_slice(value).map(|one| drop(self.groups.insert(id.into(), one)))
+            }
+            Some(("d", id)) => {
+                serde_json::from_slice(value).map(|one| drop(self.letters.insert(id.into(), one)))
+            }
+            _ => Ok(()),
+        };
+        // A row of another version is forgotten: at worst something is told twice.
+        read.unwrap_or_default();
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Alerts this receiver was told of and not yet of their end, and what waits.
+    pub fn sizes(&self) -> (usize, usize) {
+        let waiting =
+            self.ready.len() + self.held.len() + self.groups.values().filter(|g| !g.news.is_empty()).count();
+        (self.episodes.len(), waiting)
+    }
+
+    pub fn letters(&self) -> impl Iterator<Item = &Letter> {
+        self.letters.values()
+    }
+
+    /// The end of the stream was reached for the first time.
+    pub fn caught_up(&mut self) {
+        if std::mem::take(&mut self.is_catching_up) {
+            self.changed.insert(POSITION.into());
+        }
+    }
+
+    /// Takes a transition in; what was taken in before changes nothing.
+    pub fn absorb(&mut self, number: u64, alert: Transition, now: Timestamp) {
+        if number <= self.position {
+            return;
+        }
+        self.position = number;
+        self.changed.insert(POSITION.into());
+        self.take_in(number, alert, now);
+    }
+
+    /// The same of what stands in no stream.
+    pub fn take_in(&mut self, number: u64, alert: Transition, now: Timestamp) {
+        let id = alert.id.clone();
+        match self.episodes.get_mut(&id) {
+            Some(known) if known.alert.seq > alert.seq => return,
+            Some(known) => known.alert = alert,
+            None => {
+                let is_addressed = self.routes.to(&self.policy.name, &alert).is_some();
+                let new = Episode::new(alert, is_addressed, now);
+                if !new.is_wanted() {
+                    // Should it become this receiver's later, that transition says all there is to know.
+                    return;
+                }
+                self.episodes.insert(id.clone(), new);
+            }
+        }
+        self.address(&id);
+        self.changed.insert(format!("e/{id}"));
+        match self.policy.style {
+            Style::Each => self.take_step(&id, number, now),
+            Style::Grouped => self.take_news(&id, now),
+        }
+    }
+
+    /// Finds the route and the group of an episode; that of an end is the one it had.
+    fn address(&mut self, id: &str) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let routes = self.routes.clone();
+        let route = routes.to(&self.policy.name, &episode.alert);
+        episode.is_addressed = route.is_some();
+        if let (Some(route), true) = (route, episode.alert.is_active()) {
+            let by = &self.policy.grouping.as_ref().unwrap_or(&route.grouping).by;
+            let (group, labels) = route.group(by, &episode.alert);
+            if episode.group != group {
+                let before = std::mem::replace(&mut episode.group, group.clone());
+                episode.path = route.path.clone();
+                self.leave(&before, id);
+            }
+            let path = route.path.clone();
+            self.groups.entry(group).or_insert_with(|| Group { path, labels, ..Group::default() });
+        }
+    }
+
+    fn take_step(&mut self, id: &str, number: u64, now: Timestamp) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        if self.is_catching_up {
+            episode.queue.clear();
+            self.ready.retain(|_, known| known != id);
+            self.held.retain(|_, (known, _)| known != id);
+        }
+        let is_over = !episode.alert.is_active();
+        let is_untold_flapping = episode.told.is_none() && self.held.values().any(|(known, _)| known == id);
+        if is_over && is_untold_flapping {
+            // It came and went while it was kept back.
+            return self.forget(id);
+        }
+        if episode.is_step() {
+            episode.since = if episode.queue.is_empty() { now } else { episode.since };
+            self.left_out += u64::from(!episode.line_up(number));
+            self.line_up_again(id);
+        } else if is_over || episode.is_nothing() {
+            self.forget(id);
+        }
+    }
+
+    /// Puts an episode where its first waiting transition belongs.
+    fn line_up_again(&mut self, id: &str) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        let Some(first) = episode.queue.front() else { return };
+        let is_held = episode.alert.flapping && episode.told.is_none();
+        match is_held && !self.ready.contains_key(&first.number) {
+            true => drop(self.held.entry(first.number).or_insert((id.into(), episode.since))),
+            false if !self.held.contains_key(&first.number) => {
+                drop(self.ready.insert(first.number, id.into()))
+            }
+            false => {}
+        }
+    }
+
+    fn take_news(&mut self, id: &str, now: Timestamp) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        if !episode.alert.is_active() && episode.told.is_none() {
+            return self.forget(id);
+        }
+        let news = episode.news_of();
+        if episode.news.is_none() && news.is_some() {
+            episode.since = now;
+        }
+        let is_still = episode.is_wanted() || !episode.alert.is_active();
+        episode.news = if is_still { episode.news.max(news) } else { None };
+        match episode.is_nothing() {
+            true => self.forget(id),
+            false => self.refresh(id),
+        }
+    }
+
+    /// Writes down in its group what an episode waits for.
+    fn refresh(&mut self, id: &str) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        if self.policy.style == Style::Each || episode.group.is_empty() {
+            return;
+        }
+        let name = episode.group.clone();
+        let path = episode.path.clone();
+        let group = self.groups.entry(name.clone()).or_insert_with(|| Group { path, ..Group::default() });
+        let ends_last = self.policy.ends_last > Span::ZERO && !episode.alert.is_active();
+        let put = |set: &mut BTreeSet<String>, is_in: bool| match is_in {
+            true => drop(set.insert(id.into())),
+            false => drop(set.remove(id)),
+        };
+        put(&mut group.members, true);
+        if episode.news.is_some() {
+            group.since = Some(group.since.map_or(episode.since, |since| since.min(episode.since)));
+        }
+        put(&mut group.news, episode.news.is_some());
+        put(&mut group.urgent, episode.news == Some(News::Now));
+        put(&mut group.lasting, episode.is_lasting() || (ends_last && episode.news.is_none()));
+        self.schedule(&name);
+    }
+
+    /// When a group's next message is due, by what it waits for. O(log n): it is asked at each transition.
+    fn schedule(&mut self, name: &str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if group.news.is_empty() {
+            group.since = None;
+        }
+        let route = self.routes.at(&group.path);
+        let grouping = self.policy.grouping.as_ref().unwrap_or(&route.grouping);
+        let due = match (group.since, group.sent_at) {
+            (Some(since), _) if !group.urgent.is_empty() => Some(since),
+            (Some(since), None) => Some(since + grouping.wait),
+            (Some(since), Some(sent)) => Some(since.max(sent + grouping.interval)),
+            (None, Some(sent)) if !group.lasting.is_empty() => {
+                let at = group.repeats.min(grouping.repeat.len().saturating_sub(1));
+                grouping.repeat.get(at).map(|every| sent + *every)
+            }
+            _ => None,
+        };
+        self.set_due(name, due);
+    }
+
+    fn set_due(&mut self, name: &str, due: Option<Timestamp>) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if let Some(before) = std::mem::replace(&mut group.due, due) {
+            self.due.remove(&(before, name.to_string()));
+        }
+        self.due.extend(due.map(|due| (due, name.to_string())));
+    }
+
+    /// When [`Self::next`] may have something, as of now.
+    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if !self.again.is_empty() {
+            return Some(now);
+        }
+        let groups = self.due.first().map(|(due, _)| *due);
+        let held = self.held.values().next().map(|(_, since)| *since + FLAPPING_EVERY);
+        let ready =
+            (!self.ready.is_empty()).then(|| if self.free().is_some() { now } else { self.bucket.next(now) });
+        [groups, held, ready].into_iter().flatten().min()
+    }
+
+    /// What is to be sent now; the same again until it is sent or given up.
+    pub fn next(&mut self, now: Timestamp) -> Option<Message> {
+        if let Some(again) = self.again.front() {
+            return Some(again.clone());
+        }
+        match self.policy.style {
+            Style::Each => self.next_step(now),
+            Style::Grouped => self.next_group(now),
+        }
+    }
+
+    /// The end of what was told by itself: it needs no token.
+    fn free(&self) -> Option<&Episode> {
+        let (_, id) = self.ready.first_key_value()?;
+        let episode = self.episodes.get(id)?;
+        let first = episode.queue.front()?;
+        (!first.alert.is_active() && episode.told.is_some_and(|told| !told.is_digest)).then_some(episode)
+    }
+
+    fn next_step(&self, now: Timestamp) -> Option<Message> {
+        let of = |episode: &Episode| {
+            let alert = episode.queue.front().map_or(&episode.alert, |waiting| &waiting.alert).clone();
+            let group = (alert.id.clone(), BTreeMap::from([("rule".into(), alert.rule.clone())]));
+            Message::new(&self.policy.name, group, vec![alert], (Why::News, episode.since))
+        };
+        if let Some(free) = self.free() {
+            return Some(of(free));
+        }
+        let is_held_due = self.held.values().next().is_some_and(|(_, since)| *since + FLAPPING_EVERY <= now);
+        if is_held_due {
+            return Some(self.digest(self.held.values().map(|(id, _)| id)));
+        }
+        let (_, id) = self.ready.first_key_value()?;
+        if self.bucket.next(now) > now {
+            return None;
+        }
+        match self.bucket.left(now) < self.ready.len() as f64 {
+            true => Some(self.digest(self.ready.values())),
+            false => self.episodes.get(id).map(of),
+        }
+    }
+
+    /// Many in one: what each is like now.
+    fn digest<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Message {
+        let episodes: Vec<&Episode> = ids.filter_map(|id| self.episodes.get(id)).collect();
+        let since = episodes.iter().map(|episode| episode.since).min().unwrap_or(Timestamp::MAX);
+        let alerts = episodes.iter().map(|episode| episode.alert.clone()).collect();
+        let group = (format!("digest:{}", self.policy.name), BTreeMap::new());
+        Message::new(&self.policy.name, group, alerts, (Why::Digest, since))
+    }
+
+    fn next_group(&mut self, now: Timestamp) -> Option<Message> {
+        while let Some((due, name)) = self.due.first().cloned() {
+            if due > now {
+                return None;
+            }
+            match self.later(&name, now) {
+                Some(later) => self.set_due(&name, Some(later)),
+                None => match self.message(&name) {
+                    Some(message) => return Some(message),
+                    None => self.set_due(&name, None),
+                },
+            }
+        }
+        None
+    }
+
+    /// Until when a group has to wait although it is due: for a token, or for the time of day. Ends do not.
+    fn later(&self, name: &str, now: Timestamp) -> Option<Timestamp> {
+        let group = self.groups.get(name)?;
+        let is_end = |id: &String| self.episodes.get(id).is_some_and(|episode| !episode.alert.is_active());
+        if !group.news.is_empty() && group.news.iter().all(is_end) {
+            return None;
+        }
+        let muted = self.routes.at(&group.path).muted_until(now);
+        let token = Some(self.bucket.next(now)).filter(|next| *next > now);
+        muted.max(token)
+    }
+
+    fn message(&self, name: &str) -> Option<Message> {
+        let group = self.groups.get(name)?;
+        let is_said = |episode: &&Episode| {
+            episode.is_wanted() || episode.news.is_some() || group.lasting.contains(&episode.alert.id)
+        };
+        let members = group.members.iter().filter_map(|id| self.episodes.get(id)).filter(is_said);
+        let alerts: Vec<Transition> = members.map(|episode| episode.alert.clone()).collect();
+        let (why, since) = match group.since {
+            Some(since) => (Why::News, since),
+            None => (Why::Repeat, group.sent_at?),
+        };
+        let named = (name.to_string(), group.labels.clone());
+        (!alerts.is_empty()).then(|| Message::new(&self.policy.name, named, alerts, (why, since)))
+    }
+
+    /// A message arrived, or was given up: what it says is known.
+    pub fn sent(&mut self, message: &Message, now: Timestamp) {
+        if self.again.front().is_some_and(|again| again.id == message.id) {
+            self.again.pop_front();
+            return;
+        }
+        let is_free = self.policy.style == Style::Each && self.free().is_some() && message.why == Why::News;
+        if !is_free && message.why != Why::Test {
+            self.bucket.take(now);
+            self.changed.insert(BUCKET.into());
+        }
+        for alert in &message.alerts {
+            self.is_told(alert, message.why, now);
+        }
+        if let Some(group) = self.groups.get_mut(&message.group) {
+            group.sent_at = Some(now);
+            group.repeats = if message.why == Why::Repeat { group.repeats + 1 } else { 0 };
+            let is_over = group.members.is_empty();
+            self.changed.insert(format!("g/{}", message.group));
+            match is_over {
+                true => self.drop_group(&message.group),
+                false => self.schedule(&message.group),
+            }
+        }
+    }
+
+    fn is_told(&mut self, alert: &Transition, why: Why, now: Timestamp) {
+        let Some(episode) = self.episodes.get_mut(&alert.id) else { return };
+        while episode.queue.front().is_some_and(|waiting| waiting.alert.seq <= alert.seq) {
+            let number = episode.queue.pop_front().map_or(0, |waiting| waiting.number);
+            self.ready.remove(&number);
+            self.held.remove(&number);
+        }
+        let (seq, severity) = (alert.seq, alert.severity);
+        episode.told = Some(Told { seq, severity, is_digest: why == Why::Digest });
+        if episode.alert.seq == seq {
+            episode.news = None;
+        }
+        let lasts = episode.alert.is_active() || now < episode.alert.at + self.policy.ends_last;
+        let is_over = episode.queue.is_empty() && !lasts && episode.alert.seq == seq;
+        self.changed.insert(format!("e/{}", alert.id));
+        match is_over {
+            true => self.forget(&alert.id),
+            false => {
+                self.refresh(&alert.id);
+                self.line_up_again(&alert.id);
+            }
+        }
+    }
+
+    /// Puts a message aside that cannot be delivered; what it says counts as told, so that its end is tried.
+    pub fn give_up(&mut self, message: &Message, error: String, now: Timestamp) {
+        let id = format!("{:013}-{}", now.ms(), message.id);
+        self.changed.insert(format!("d/{id}"));
+        self.letters.insert(id, Letter { message: message.clone(), error, at: now });
+        self.sent(message, now);
+    }
+
+    /// Takes all messages that were put aside up again; how many.
+    pub fn redrive(&mut self) -> usize {
+        let letters = std::mem::take(&mut self.letters);
+        let count = letters.len();
+        for (id, letter) in letters {
+            self.changed.insert(format!("d/{id}"));
+            self.again.push_back(letter.message);
+        }
+        count
+    }
+
+    fn forget(&mut self, id: &str) {
+        let Some(episode) = self.episodes.remove(id) else { return };
+        for waiting in &episode.queue {
+            self.ready.remove(&waiting.number);
+            self.held.remove(&waiting.number);
+        }
+        self.changed.insert(format!("e/{id}"));
+        self.leave(&episode.group, id);
+    }
+
+    /// An episode is no member of a group any more.
+    fn leave(&mut self, name: &str, id: &str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        for set in [&mut group.members, &mut group.news, &mut group.urgent, &mut group.lasting] {
+            set.remove(id);
+        }
+        match group.members.is_empty() {
+            true => self.drop_group(name),
+            false => self.schedule(name),
+        }
+    }
+
+    fn drop_group(&mut self, name: &str) {
+        self.set_due(name, None);
+        self.groups.remove(name);
+        self.changed.insert(format!("g/{name}"));
+    }
+
+    /// The rows that changed since this was asked last.
+    pub fn changes(&mut self) -> Rows {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|key| (self.row(&key), key)).map(|(value, key)| (key, value)).collect()
+    }
+
+    fn row(&self, key: &str) -> Option<Vec<u8>> {
+        // All of it is plain data and always serialises.
+        match key.split_once('/') {
+            Some(("e", id)) => self.episodes.get(id).and_then(|one| serde_json::to_vec(one).ok()),
+            Some(("g", id)) => self.groups.get(id).and_then(|one| serde_json::to_vec(one).ok()),
+            Some(("d", id)) => self.letters.get(id).and_then(|one| serde_json::to_vec(one).ok()),
+            _ if key == BUCKET => serde_json::to_vec(&self.bucket).ok(),
+            _ if self.is_catching_up => None,
+            _ => serde_json::to_vec(&self.position).ok(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is sent: some alerts of one group, or one alert, to one receiver.
+
+use super::super::alert::Transition;
+use super::super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Why it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Something changed.
+    News,
+    /// Nothing did, but it still fires.
+    Repeat,
+    /// More than the receiver's limit, or flapping: many in one.
+    Digest,
+    /// Somebody tries the receiver.
+    Test,
+}
+
+/// One message; sent again it has the same id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    pub id: String,
+    pub receiver: Arc<str>,
+    /// Names the group, also over restarts.
+    pub group: String,
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    pub alerts: Vec<Transition>,
+    pub why: Why,
+    /// Since when its news waits.
+    pub since: Timestamp,
+}
+
+impl Message {
+    pub fn new(
+        receiver: &Arc<str>,
+        (group, labels): (String, BTreeMap<Arc<str>, Arc<str>>),
+        alerts: Vec<Transition>,
+        (why, since): (Why, Timestamp),
+    ) -> Message {
+        let id = match (&alerts[..], why) {
+            ([alert], Why::News) => format!("{}:{}:{receiver}", alert.id, alert.seq),
+            _ => {
+                // A repeat is another message than the one before it, though it says the same.
+                let at = if why == Why::Repeat { since.ms() } else { 0 };
+                let mut text = format!("{group}:{at}");
+                alerts.iter().for_each(|alert| text.push_str(&format!(" {}:{}", alert.id, alert.seq)));
+                format!("{:016x}:{receiver}", xxh3_64(text.as_bytes()))
+            }
+        };
+        Message { id, receiver: receiver.clone(), group, labels, alerts, why, since }
+    }
+
+    /// How many of its alerts fire, and how many have ended.
+    pub fn counts(&self) -> (usize, usize) {
+        let firing = self.alerts.iter().filter(|alert| alert.is_active()).count();
+        (firing, self.alerts.len() - firing)
+    }
+
+    /// One line for people: what fires, or what it was.
+    pub fn title(&self) -> String {
+        let (firing, resolved) = self.counts();
+        let counted = match (firing, resolved) {
+            (0, 1) => "RESOLVED".to_string(),
+            (0, n) => format!("RESOLVED:{n}"),
+            (1, 0) => self.alerts[0].severity.name().to_uppercase(),
+            (n, 0) => format!("FIRING:{n}"),
+            (n, m) => format!("FIRING:{n}, RESOLVED:{m}"),
+        };
+        let what = match &self.alerts[..] {
+            [alert] => format!("{} {}", alert.rule, values(alert)),
+            _ => self.labels.values().map(|value| &**value).collect::<Vec<&str>>().join(" "),
+        };
+        format!("[{counted}] {}", what.trim()).trim_end().to_string()
+    }
+}
+
+/// The values of an alert's key.
+pub fn values(alert: &Transition) -> String {
+    alert.key.0.iter().map(|(_, value)| &**value).collect::<Vec<&str>>().join(" ")
+}

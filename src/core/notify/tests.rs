@@ -1,0 +1,365 @@
+//! Stories of one inbox, and one property over random ones.
+
+use super::super::alert::transition::{ChangeName, Evidence, State, Suppressed};
+use super::super::alert::{Severity, Transition};
+use super::super::detect::dice::Dice;
+use super::super::key::Key;
+use super::super::selector::{Matcher, Selector, Test};
+use super::super::time::{Span, Timestamp};
+use super::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::clamped(secs * 1_000)
+}
+
+fn alert(host: &str, seq: u32, change: ChangeName, severity: Severity) -> Transition {
+    let state = match change {
+        ChangeName::Resolved => State::Resolved,
+        ChangeName::Acknowledged => State::Acknowledged,
+        _ => State::Firing,
+    };
+    Transition {
+        id: format!("slow:{host}:0"),
+        seq,
+        rule: "slow".into(),
+        state,
+        change,
+        severity,
+        severity_highest: severity,
+        key: Arc::new(Key::new(vec![("host".into(), host.into())])),
+        labels: BTreeMap::from([("team".into(), "ci".into())]),
+        value: Some(1.5),
+        unit: None,
+        threshold: "> 1".into(),
+        started_at: at(0),
+        at: at(0),
+        event_time: None,
+        ended_at: None,
+        reason: String::new(),
+        evidence: Evidence::default(),
+        escalation_level: 0,
+        notify: Vec::new(),
+        escalate_to: None,
+        acknowledged_by: None,
+        suppressed_by: None,
+        flapping: false,
+        actions: Vec::new(),
+        summary: String::new(),
+        runbook: None,
+        rule_hash: "".into(),
+    }
+}
+
+fn firing(host: &str) -> Transition {
+    alert(host, 0, ChangeName::Firing, Severity::Warning)
+}
+
+fn resolved(host: &str, seq: u32) -> Transition {
+    alert(host, seq, ChangeName::Resolved, Severity::Warning)
+}
+
+fn suppressed(alert: Transition) -> Transition {
+    Transition { suppressed_by: Some(Suppressed { kind: "silence".into(), id: "s1".into() }), ..alert }
+}
+
+fn route(receiver: &str, by: &[&str], routes: Vec<Route>) -> Route {
+    let labels = by.iter().map(|label| Arc::from(*label)).collect();
+    Route {
+        path: format!("0/{receiver}"),
+        receiver: receiver.into(),
+        matchers: Selector { name: None, matchers: Vec::new() },
+        is_continuing: false,
+        grouping: Grouping { by: GroupBy::Labels(labels), ..Grouping::default() },
+        muted: Vec::new(),
+        active: Vec::new(),
+        routes,
+    }
+}
+
+fn matching(label: &str, value: &str, route: Route) -> Route {
+    let matcher = Matcher { label: label.into(), test: Test::Equal(value.into()) };
+    Route { matchers: Selector { name: None, matchers: vec![matcher] }, ..route }
+}
+
+fn policy(style: Style) -> Policy {
+    let ends_last = Span::ZERO;
+    Policy { name: "ops".into(), style, max_per_hour: None, max_per_day: None, grouping: None, ends_last }
+}
+
+/// An inbox, the number of its newest transition, and the rows it would come back from.
+struct Desk {
+    inbox: Inbox,
+    policy: Policy,
+    routes: Arc<Routes>,
+    number: u64,
+    rows: BTreeMap<String, Vec<u8>>,
+}
+
+impl Desk {
+    fn new(policy: Policy, root: Route) -> Desk {
+        let routes = Arc::new(Routes { root });
+        let mut inbox = Inbox::new(policy.clone(), routes.clone(), Vec::new(), at(0));
+        inbox.caught_up();
+        Desk { inbox, policy, routes, number: 0, rows: BTreeMap::new() }
+    }
+
+    fn take(&mut self, secs: i64, alert: Transition) {
+        self.number += 1;
+        self.inbox.absorb(self.number, alert, at(secs));
+    }
+
+    fn keep(&mut self) {
+        for (key, value) in self.inbox.changes() {
+            match value {
+                Some(value) => drop(self.rows.insert(key, value)),
+                None => drop(self.rows.remove(&key)),
+            }
+        }
+    }
+
+    /// Killed, and started again from what was kept.
+    fn restart(&mut self, secs: i64) {
+        let rows = self.rows.clone().into_iter().collect();
+        self.inbox = Inbox::new(self.policy.clone(), self.routes.clone(), rows, at(secs));
+        self.inbox.caught_up();
+    }
+
+    /// Sends what is due; each message as its alerts.
+    fn send(&mut self, secs: i64) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Some(message) = self.inbox.next(at(secs)) {
+            assert_eq!(Some(&message), self.inbox.next(at(secs)).as_ref(), "the same until it is sent");
+            let one = |alert: &Transition| {
+                let host = alert.key.get("host").map_or("", |host| host);
+                format!("{host} {} {:?}", alert.severity.name(), alert.state).to_lowercase()
+            };
+            told.push(message.alerts.iter().map(one).collect::<Vec<String>>().join(", "));
+            self.inbox.sent(&message, at(secs));
+            self.keep();
+        }
+        told
+    }
+
+    fn wake(&self, secs: i64) -> Option<i64> {
+        self.inbox.wake_at(at(secs)).map(|time| time.ms() / 1_000)
+    }
+}
+
+#[test]
+fn a_group_waits_then_tells_news_each_interval_and_repeats_without() {
+    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &["team"], Vec::new()));
+    desk.take(0, firing("a"));
+    desk.take(10, firing("b"));
+    assert_eq!((desk.send(29), desk.wake(29)), (vec![], Some(30)));
+    assert_eq!(desk.send(30), ["a warning firing, b warning firing"]);
+    desk.take(40, firing("c"));
+    desk.take(50, resolved("a", 1));
+    assert_eq!((desk.send(329), desk.wake(329)), (vec![], Some(330)));
+    assert_eq!(desk.send(330), ["a warning resolved, b warning firing, c warning firing"]);
+    assert_eq!(desk.send(330 + 4 * 3_600 - 1), Vec::<String>::new());
+    assert_eq!(desk.send(330 + 4 * 3_600), ["b warning firing, c warning firing"]);
+    desk.take(20_000, resolved("b", 1));
+    desk.take(20_001, resolved("c", 1));
+    assert_eq!(desk.send(20_002), ["b warning resolved, c warning resolved"]);
+    assert_eq!((desk.wake(20_002), desk.inbox.sizes()), (None, (0, 0)));
+    desk.keep();
+    assert_eq!(desk.rows.keys().collect::<Vec<_>>(), ["bucket", "position"], "nothing is left of it");
+}
+
+#[test]
+fn what_gets_worse_does_not_wait() {
+    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    desk.take(0, firing("a"));
+    assert_eq!(desk.send(30).len(), 1);
+    desk.take(31, alert("a", 1, ChangeName::Level, Severity::Critical));
+    assert_eq!(desk.send(31), ["a critical firing"]);
+    desk.take(32, alert("a", 2, ChangeName::Level, Severity::Warning));
+    assert_eq!((desk.send(32), desk.wake(32)), (vec![], Some(331)));
+}
+
+#[test]
+fn what_came_and_went_while_it_was_not_told_is_not_told() {
+    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    desk.take(0, firing("a"));
+    desk.take(5, resolved("a", 1));
+    assert_eq!((desk.send(100), desk.wake(100)), (vec![], None));
+    desk.take(101, suppressed(firing("b")));
+    assert_eq!((desk.send(200), desk.wake(200)), (vec![], None));
+    desk.take(201, alert("b", 1, ChangeName::Unsuppressed, Severity::Warning));
+    assert_eq!(desk.send(201), ["b warning firing"], "it waited long enough");
+}
+
+#[test]
+fn an_end_is_told_through_a_silence_and_another_route() {
+    for style in [Style::Grouped, Style::Each] {
+        let mut desk = Desk::new(policy(style), route("ops", &[], Vec::new()));
+        desk.take(0, firing("a"));
+        assert_eq!(desk.send(30), ["a warning firing"]);
+        desk.take(31, suppressed(alert("a", 1, ChangeName::Suppressed, Severity::Warning)));
+        // Everything goes to somebody else now.
+        desk.routes = Arc::new(Routes { root: route("others", &[], Vec::new()) });
+        desk.keep();
+        desk.restart(32);
+        desk.take(33, firing("b"));
+        desk.take(34, suppressed(resolved("a", 2)));
+        assert_eq!(desk.send(1_000), ["a warning resolved"], "{style:?}");
+    }
+}
+
+#[test]
+fn each_transition_in_order_and_again_after_a_crash() {
+    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    desk.take(0, firing("a"));
+    desk.take(0, firing("b"));
+    desk.take(1, alert("a", 1, ChangeName::Level, Severity::Critical));
+    desk.take(1, alert("a", 2, ChangeName::Acknowledged, Severity::Critical));
+    desk.keep();
+    let first = desk.inbox.next(at(1)).expect("it is due");
+    // It arrived, but nobody could write that down.
+    desk.restart(2);
+    assert_eq!(desk.inbox.next(at(2)).map(|again| again.id), Some(first.id));
+    let told = desk.send(2);
+    assert_eq!(
+        told,
+        ["a warning firing", "b warning firing", "a critical firing", "a critical acknowledged"]
+    );
+    desk.take(3, resolved("a", 3));
+    assert_eq!(desk.send(3), ["a warning resolved"]);
+}
+
+#[test]
+fn the_tree_is_walked_as_alertmanager_does() {
+    let pages =
+        matching("severity", "critical", Route { is_continuing: true, ..route("pager", &[], vec![]) });
+    let team = matching("team", "ci", route("ci", &[], vec![matching("host", "a", route("a", &[], vec![]))]));
+    let routes = Routes { root: route("root", &[], vec![pages, team]) };
+    let names = |alert: &Transition| -> Vec<String> {
+        routes.of(alert).iter().map(|route| route.receiver.to_string()).collect()
+    };
+    assert_eq!(names(&firing("a")), ["a"]);
+    assert_eq!(names(&firing("b")), ["ci"]);
+    assert_eq!(names(&alert("b", 0, ChangeName::Firing, Severity::Critical)), ["pager", "ci"]);
+    let other = Transition { labels: BTreeMap::new(), ..firing("b") };
+    assert_eq!(names(&other), ["root"]);
+    let step = Transition { notify: vec!["pager".into()], ..firing("a") };
+    assert!(routes.to("pager", &step).is_some() && routes.to("a", &step).is_none());
+}
+
+#[test]
+fn more_than_the_limit_is_one_digest_and_nothing_is_lost() {
+    let mut desk =
+        Desk::new(Policy { max_per_hour: Some(2), ..policy(Style::Each) }, route("ops", &[], vec![]));
+    desk.take(0, firing("a"));
+    assert_eq!(desk.send(0).len(), 1);
+    for host in ["b", "c", "d", "e"] {
+        desk.take(1, firing(host));
+    }
+    assert_eq!(desk.send(1), ["b warning firing, c warning firing, d warning firing, e warning firing"]);
+    desk.take(2, firing("f"));
+    desk.take(3, resolved("a", 1));
+    assert_eq!(desk.send(3), Vec::<String>::new(), "f is first in line, and there is no token");
+    assert_eq!(desk.send(3_600), ["f warning firing", "a warning resolved"]);
+}
+
+#[test]
+fn what_cannot_be_delivered_is_put_aside_and_taken_up_again() {
+    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    desk.take(0, firing("a"));
+    let message = desk.inbox.next(at(0)).expect("it is due");
+    desk.inbox.give_up(&message, "404".into(), at(0));
+    desk.keep();
+    desk.restart(1);
+    assert_eq!((desk.send(1), desk.inbox.letters().count()), (vec![], 1));
+    assert_eq!(desk.inbox.redrive(), 1);
+    assert_eq!(desk.send(2), ["a warning firing"]);
+}
+
+#[test]
+fn a_new_receiver_is_told_what_still_fires_and_not_what_was() {
+    let routes = Arc::new(Routes { root: route("ops", &[], Vec::new()) });
+    let mut inbox = Inbox::new(policy(Style::Each), routes, Vec::new(), at(0));
+    inbox.absorb(1, firing("a"), at(9));
+    inbox.absorb(2, firing("b"), at(9));
+    inbox.absorb(3, resolved("a", 1), at(9));
+    inbox.absorb(4, alert("b", 1, ChangeName::Level, Severity::Critical), at(9));
+    inbox.caught_up();
+    let message = inbox.next(at(9)).expect("b fires");
+    assert_eq!((&*message.alerts[0].id, message.alerts[0].seq), ("slow:b:0", 1));
+    inbox.sent(&message, at(9));
+    assert_eq!(inbox.next(at(9)), None);
+}
+
+/// Random lives of alerts, sending at random times, restarts at random places: whoever was told of a firing
+/// is told of its end exactly once, and what is told of an episode is told in order.
+#[test]
+fn each_firing_that_was_told_gets_exactly_one_end() {
+    for seed in 0..600 {
+        let mut dice = Dice(seed);
+        let style = if seed % 2 == 0 { Style::Each } else { Style::Grouped };
+        let max_per_hour = (seed % 3 == 0).then_some(20);
+        let mut desk =
+            Desk::new(Policy { max_per_hour, ..policy(style) }, route("ops", &["host"], Vec::new()));
+        // Host -> the next seq of its episode, and how many episodes it had.
+        let mut live: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+        let mut told: BTreeMap<String, Vec<(u32, bool)>> = BTreeMap::new();
+        let mut now = 0;
+        let send =
+            |desk: &mut Desk, told: &mut BTreeMap<String, Vec<(u32, bool)>>, now: i64, dice: &mut Dice| {
+                while let Some(message) = desk.inbox.next(at(now)) {
+                    for alert in &message.alerts {
+                        let news = told.entry(alert.id.clone()).or_default();
+                        if news.last().is_none_or(|(seq, _)| *seq != alert.seq) {
+                            news.push((alert.seq, alert.is_active()));
+                        }
+                    }
+                    desk.inbox.sent(&message, at(now));
+                    desk.keep();
+                    if dice.uniform() < 0.1 {
+                        desk.restart(now);
+                    }
+                }
+            };
+        for _ in 0..120 {
+            now += (dice.uniform() * 400.0) as i64;
+            let host = format!("h{}", (dice.uniform() * 4.0) as u32);
+            let (seq, episode) = live.get(&host).copied().unwrap_or((0, 0));
+            let change = match (seq, (dice.uniform() * 6.0) as u32) {
+                (0, _) => ChangeName::Firing,
+                (_, 0..=2) => ChangeName::Resolved,
+                (_, 3) => ChangeName::Level,
+                (_, 4) => ChangeName::Suppressed,
+                _ => ChangeName::Unsuppressed,
+            };
+            let severity = if dice.uniform() < 0.5 { Severity::Warning } else { Severity::Critical };
+            let mut next =
+                Transition { id: format!("slow:{host}:{episode}"), ..alert(&host, seq, change, severity) };
+            next.flapping = dice.uniform() < 0.1;
+            if change == ChangeName::Suppressed || (change == ChangeName::Firing && dice.uniform() < 0.2) {
+                next = suppressed(next);
+            }
+            let is_over = change == ChangeName::Resolved;
+            live.insert(host, if is_over { (0, episode + 1) } else { (seq + 1, episode) });
+            desk.take(now, next);
+            desk.keep();
+            if dice.uniform() < 0.5 {
+                send(&mut desk, &mut told, now, &mut dice);
+            }
+        }
+        for (host, (seq, episode)) in live.clone().into_iter().filter(|(_, (seq, _))| *seq > 0) {
+            desk.take(now, Transition { id: format!("slow:{host}:{episode}"), ..resolved(&host, seq) });
+        }
+        for _ in 0..400 {
+            now += 600;
+            send(&mut desk, &mut told, now, &mut dice);
+        }
+        for (id, news) in &told {
+            assert!(news.is_sorted_by_key(|(seq, _)| seq), "seed {seed}: {id} {news:?}");
+            let ends = news.iter().filter(|(_, is_active)| !is_active).count();
+            assert_eq!(ends, 1, "seed {seed}, {style:?}: {id} {news:?}");
+        }
+        assert!(told.len() > 5, "seed {seed}: only {} episodes were told", told.len());
+        assert_eq!(desk.inbox.sizes(), (0, 0), "seed {seed}");
+    }
+}

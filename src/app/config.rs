@@ -5,6 +5,7 @@
 
 use super::BadConfig;
 use super::cli::{LimitArgs, RunArgs};
+use super::receivers::{ReceiverFile, Receivers, RouteFile, TimeIntervalFile};
 use crate::adapters::{nats, redis};
 use crate::core::Span;
 use crate::core::limits::{LatePolicy, Limits};
@@ -41,6 +42,14 @@ pub struct File {
     /// Logs of the deployment, with servers; it never changes (1).
     pub partitions: Option<u32>,
     pub limits: LimitsFile,
+    /// Who is told of alerts, and how; without any: standard output.
+    pub receivers: Vec<ReceiverFile>,
+    /// Who is told of which.
+    pub route: Option<RouteFile>,
+    /// Times of the day for routes.
+    pub time_intervals: Vec<TimeIntervalFile>,
+    /// Where people reach this service: in messages (http://<listen>).
+    pub external_url: Option<String>,
 }
 
 /// The broker. Credentials come from the environment, as for the `nats` tool: NATS_CREDS, NATS_NKEY,
@@ -122,6 +131,7 @@ pub struct Config {
     pub rollups: bool,
     /// Whether the files stand above what was added or stored.
     pub is_applying: bool,
+    pub receivers: Receivers,
 }
 
 /// Address of the API and the page unless another one is stated.
@@ -147,14 +157,18 @@ impl Config {
         let stated = args.snapshot_every.or(file.redis.as_ref().and_then(|redis| redis.snapshot_every));
         let snapshot_every =
             stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
+        let listen = args.listen.or(file.listen).unwrap_or(LISTEN);
+        let external_url = file.external_url.unwrap_or_else(|| format!("http://{listen}"));
+        let receivers = Receivers::read(file.receivers, file.route, &file.time_intervals, &external_url)?;
         Ok(Config {
+            receivers,
             snapshot_every,
             is_applying: args.apply,
             rollups: args.rollups || file.rollups,
             servers: servers(args, file.nats, file.redis, file.partitions)?,
             pipelines: dir.or_else(|| default.is_dir().then(|| default.into())),
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),
-            listen: args.listen.or(file.listen).unwrap_or(LISTEN),
+            listen,
             grace: Duration::from_millis(grace.ms().max(0) as u64),
             limits: file.limits.under(&args.limits)?,
         })

@@ -56,6 +56,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,
         publish: Box::new(move |transition| println!("{}", told(transition, is_colour))),
+        receivers: None,
     };
     let service = service::start(parts).await?;
     println!("streamgauge demo: two hours of a release pipeline and a shop in one minute");

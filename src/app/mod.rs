@@ -11,12 +11,14 @@ pub mod explain;
 pub mod export;
 pub mod partitioned;
 pub mod publish;
+pub mod receivers;
 pub mod remote;
 pub mod replay;
 pub mod role;
 pub mod rulebook;
 pub mod run;
 pub mod service;
+pub mod telling;
 pub mod test;
 
 use crate::core::partition::Partition;
@@ -75,6 +77,11 @@ fn mapping(root: &str, partitions: u32) -> String {
     let lines =
         Subjects::new(root, partition).mapping().map(|(from, to)| format!("  \"{from}\": \"{to}\"\n"));
     format!("mappings = {{\n{}}}\n", lines.concat())
+}
+
+/// An error and its causes.
+fn chained(error: &dyn std::error::Error) -> String {
+    crate::driver::worker::chain(error)
 }
 
 /// The exit code of an error.

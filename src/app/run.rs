@@ -44,7 +44,8 @@ async fn serve(config: &Config, roles: Roles) -> Result<u8> {
         }
         None => {
             let (data_dir, clock) = (config.data_dir.as_path(), SystemClock);
-            let parts = Parts { data_dir, door, limits, rules, clock, publish: tell() };
+            let receivers = Some(config.receivers.clone());
+            let parts = Parts { data_dir, door, limits, rules, clock, publish: tell(), receivers };
             let service = service::start(parts).await?;
             tracing::info!(address = %service.address, data_dir = %config.data_dir.display(), "listening");
             watch(config, service).await

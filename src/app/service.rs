@@ -1,9 +1,12 @@
 //! A service in one process: workers, stores and HTTP, embedded or over servers.
 
+use super::receivers::Receivers;
 use super::role::Roles;
 use super::rulebook::{self, First, Rulebook, own_documents};
+use super::telling::Telling;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::Embedded;
+use crate::adapters::embedded::ledger::FileLedger;
 use crate::adapters::nats::micro::Answerer;
 use crate::adapters::nats::{self, Bus};
 use crate::adapters::redis::{self, RedisStore};
@@ -41,6 +44,7 @@ pub struct Service<S> {
     pub rulebook: Rulebook,
     shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
+    telling: Telling,
     /// Dropped, it ends what keeps the share of this process.
     fleet: Option<std::sync::mpsc::Sender<()>>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -72,6 +76,8 @@ pub struct Parts<'a, C> {
     pub rules: Files,
     pub clock: C,
     pub publish: Publish,
+    /// Who is told; without them nobody is.
+    pub receivers: Option<Receivers>,
 }
 
 impl<C> std::fmt::Debug for Parts<'_, C> {
@@ -104,7 +110,7 @@ struct Seat<S> {
 type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
 
 /// Restores what is durable, binds the address, and starts.
-pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
+pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
     let store = Embedded::open(parts.data_dir)?;
     let mut book = Book::default();
@@ -112,6 +118,12 @@ pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Ser
         let (documents, rules) = own_rules(&parts.rules, in_force);
         book.documents = documents;
         rules
+    };
+    let telling = match &parts.receivers {
+        Some(receivers) => Telling::start(receivers, &parts.clock, now, |name| {
+            Ok((store.clone(), FileLedger::new(parts.data_dir, name)))
+        })?,
+        None => Telling::default(),
     };
     let (worker, sender) = Worker::start(store.clone(), parts.clock, parts.limits, wanted, parts.publish)?;
     let run: Run = Box::new(move || {
@@ -123,7 +135,16 @@ pub async fn start<C: Clock + Send + 'static>(parts: Parts<'_, C>) -> Result<Ser
     let seats = vec![Seat { worker: sender.clone(), store, run }];
     let kept = Kept { files: parts.rules, shelf: None, book, first: First::default() };
     serve(
-        Serving { listener, token: parts.door.token, seats, tally, kept, fleet: None, roles: Roles::ALL },
+        Serving {
+            listener,
+            token: parts.door.token,
+            seats,
+            tally,
+            kept,
+            fleet: None,
+            roles: Roles::ALL,
+            telling,
+        },
         Arc::new(sender),
     )
 }
@@ -159,7 +180,9 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let shelf: Box<dyn Bookshelf> = Box::new(redis::RulesBook::new(&parts.redis)?);
     let kept = Kept { files: parts.rules.clone(), shelf: Some(shelf), book: Book::default(), first };
     let (token, roles) = (parts.door.token.clone(), parts.roles);
-    let service = serve(Serving { listener, token, seats, tally, kept, fleet, roles }, Arc::new(intake))?;
+    let telling = Telling::default();
+    let service =
+        serve(Serving { listener, token, seats, tally, kept, fleet, roles, telling }, Arc::new(intake))?;
     if !parts.roles.api {
         return Ok(service);
     }
@@ -227,6 +250,10 @@ fn seat(
     Ok(Seat { worker, store, run })
 }
 
+fn now() -> crate::core::Timestamp {
+    SystemClock.now()
+}
+
 async fn bind(door: &Door) -> Result<TcpListener> {
     if !door.listen.ip().is_loopback() && door.token.is_none() {
         let message = format!("listening on {} needs a token: set STREAMGAUGE_TOKEN", door.listen);
@@ -252,10 +279,11 @@ struct Serving<S> {
     kept: Kept,
     fleet: Option<std::sync::mpsc::Sender<()>>,
     roles: Roles,
+    telling: Telling,
 }
 
 fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
-    let Serving { listener, token, seats, tally, kept, fleet, roles } = parts;
+    let Serving { listener, token, seats, tally, kept, fleet, roles, telling } = parts;
     let address = listener.local_addr()?;
     let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
     let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
@@ -277,7 +305,8 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
         rulebook::Parts { first, dir, is_applying, shelf, book, workers: workers_told, tally: tally_told };
     let rulebook = Rulebook::open(keeper)?;
     let desk = Arc::new(rulebook.clone());
-    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, now: || SystemClock.now() });
+    let office = telling.office.clone();
+    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, now, office });
     let stop = CancellationToken::new();
     let router = match roles.api {
         true => http::router(shared.clone(), token),
@@ -287,7 +316,7 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let server = tokio::spawn(async move {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
     });
-    Ok(Service { address, workers, ended, rulebook, shared, threads, fleet, server, stop })
+    Ok(Service { address, workers, ended, rulebook, shared, threads, telling, fleet, server, stop })
 }
 
 impl<S: Views + Send + Sync + 'static> Service<S> {
@@ -298,13 +327,15 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         drop(self.fleet);
         // Connections that do not end in time are cut: what they sent was not acknowledged.
         let server = tokio::time::timeout(grace / 2, self.server);
-        let (workers, threads) = (self.workers, self.threads);
+        let (workers, threads, telling) = (self.workers, self.threads, self.telling);
         let stopped = tokio::task::spawn_blocking(move || {
             for worker in workers {
                 // A worker is gone already if sending fails; then there is nothing to stop.
                 let _ = worker.send(Command::Stop);
             }
             threads.into_iter().for_each(|thread| drop(thread.join()));
+            // After the workers: what they told last may still arrive.
+            telling.stop();
         });
         let _ = server.await;
         match tokio::time::timeout(grace, stopped).await {

@@ -9,6 +9,7 @@ pub mod continuity;
 pub mod file;
 pub mod fleet;
 pub mod mutant;
+pub mod notify;
 pub mod owner;
 pub mod ports;
 pub mod replay;

@@ -3,6 +3,7 @@
 use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::counters::Counters;
+use crate::driver::notify::Office;
 use crate::driver::ports::Views;
 use crate::driver::tally::{Durations, Tally};
 use crate::driver::worker::chain;
@@ -40,7 +41,8 @@ pub async fn metrics<S: Views + Send + Sync + 'static>(
     for of_one in shared.ask_each(|engine| Numbers::of(engine)).await.into_iter().flatten() {
         numbers.add(&of_one);
     }
-    let text = render(&numbers, &shared.tally, door);
+    let mut text = render(&numbers, &shared.tally, door);
+    receivers(&mut text, &shared.office);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
@@ -103,6 +105,35 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
     }
     histogram(&mut out, "commit_seconds", "Time that commits to the store took.", &tally.commit_times);
     out
+}
+
+/// What is counted of each receiver.
+fn receivers(out: &mut String, office: &Office) {
+    let all: Vec<_> = office.posts().map(|post| (format!("{{receiver=\"{}\"}}", post.name), post)).collect();
+    let Some((_, first)) = all.first() else { return };
+    for (at, (name, kind, help, _)) in first.all().into_iter().enumerate() {
+        let rows: Vec<(String, u64)> =
+            all.iter().map(|(label, post)| (label.clone(), post.all()[at].3)).collect();
+        family(out, name, kind, help, &rows);
+    }
+    let help = "Time from an alert's grid point to its delivery.";
+    let rows: Vec<(String, &Durations)> =
+        all.iter().map(|(_, post)| (post.name.to_string(), &post.times)).collect();
+    let mut counted = Vec::new();
+    for (name, times) in &rows {
+        let (below, _, count) = times.histogram();
+        let row =
+            |(bound, below): (f64, u64)| (format!("_bucket{{receiver=\"{name}\",le=\"{bound}\"}}"), below);
+        counted.extend(below.into_iter().map(row));
+        counted.push((format!("_bucket{{receiver=\"{name}\",le=\"+Inf\"}}"), count));
+        counted.push((format!("_count{{receiver=\"{name}\"}}"), count));
+    }
+    family(out, "notify_seconds", "histogram", help, &counted);
+    for (name, times) in &rows {
+        // Writing to a String cannot fail.
+        let _ =
+            writeln!(out, "streamgauge_notify_seconds_sum{{receiver=\"{name}\"}} {}", times.histogram().1);
+    }
 }
 
 /// Durations as a Prometheus histogram.

@@ -4,6 +4,7 @@ pub mod asked;
 pub mod events;
 pub mod explain;
 pub mod metrics;
+pub mod notify;
 pub mod operate;
 pub mod page;
 pub mod rules;
@@ -11,6 +12,7 @@ pub mod views;
 
 use crate::core::{Engine, Timestamp};
 use crate::driver::book::Desk;
+use crate::driver::notify::Office;
 use crate::driver::ports::{Entry, Intake, Views};
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Sender};
@@ -48,6 +50,7 @@ pub struct Shared<S> {
     pub intake: Arc<dyn Intake>,
     pub tally: Arc<Tally>,
     pub desk: Arc<dyn Desk>,
+    pub office: Office,
     /// The time of day, where no log says one.
     pub now: fn() -> Timestamp,
     /// Answers by Idempotency-Key, with when they were given.
@@ -65,6 +68,7 @@ pub struct Parts<S> {
     pub tally: Arc<Tally>,
     pub desk: Arc<dyn Desk>,
     pub now: fn() -> Timestamp,
+    pub office: Office,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -81,12 +85,13 @@ impl<S> std::fmt::Debug for Shared<S> {
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
-        let Parts { partitions, intake, tally, desk, now } = parts;
+        let Parts { partitions, intake, tally, desk, now, office } = parts;
         Arc::new(Shared {
             partitions,
             intake,
             tally,
             desk,
+            office,
             now,
             answers: DashMap::new(),
             is_ready: AtomicBool::new(true),
@@ -247,6 +252,8 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/rules/{name}", delete(rules::remove::<S>))
         .route("/api/v1/pipelines", get(views::pipelines::<S>))
         .route("/api/v1/dead", get(views::dead::<S>))
+        .route("/api/v1/receivers", get(notify::receivers::<S>))
+        .route("/api/v1/receivers/{name}/redrive", post(notify::redrive::<S>))
         .route("/openapi.json", get(not_yet))
         .route("/api/v1/health", get(not_yet))
         .route("/api/v1/bottlenecks", get(not_yet))

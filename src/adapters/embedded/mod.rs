@@ -4,6 +4,8 @@
 //! all after a kill -9; readers see the last committed state. Rejected: a log file beside the
 //! database (two things to keep in step), Durability::None (an acknowledged event could be lost).
 
+mod alerts;
+pub mod ledger;
 mod log;
 mod store;
 

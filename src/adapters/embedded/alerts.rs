@@ -1,0 +1,42 @@
+//! The alert log, read as it grows.
+
+use super::{ALERTS, Embedded};
+use crate::driver::notify::ports::{AlertFeed, Batch};
+use crate::driver::ports::PortError;
+use std::time::{Duration, Instant};
+
+/// Transitions read at once; about 1.5 KiB each.
+const BATCH_MAX: usize = 256;
+
+/// Time between two looks; a commit takes milliseconds, and nobody waits for less than this.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Embedded {
+    fn alerts(&self, after: u64) -> Result<Vec<(u64, String)>, PortError> {
+        self.read(|transaction| {
+            let alerts = transaction.open_table(ALERTS)?;
+            let rows = alerts.range(after + 1..)?.take(BATCH_MAX);
+            rows.map(|row| {
+                row.map(|(number, json)| (number.value(), json.value().to_string())).map_err(Into::into)
+            })
+            .collect()
+        })
+    }
+}
+
+impl AlertFeed for Embedded {
+    fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError> {
+        let begun = Instant::now();
+        loop {
+            let alerts = self.alerts(after)?;
+            let is_over = begun.elapsed() >= wait;
+            if !alerts.is_empty() || is_over {
+                let is_end = alerts.len() < BATCH_MAX;
+                return Ok(Batch { alerts, is_end });
+            }
+            std::thread::park_timeout(LOOK_EVERY.min(wait.saturating_sub(begun.elapsed())));
+        }
+    }
+
+    fn done(&mut self) {}
+}

@@ -1,0 +1,152 @@
+//! What was delivered, in a file beside the database: one for each receiver.
+//!
+//! Intuition: a row is a line at the end of the file, a later one stands above it, and a restart writes the file
+//! anew when most of it is out of date. Invariant: a line that was written survives a kill; it is not flushed to
+//! the disk, so a power cut may repeat the newest messages, and loses none: the alerts stand in the log.
+//! Rejected: a table of the database (a flush for each message, 200 a second).
+
+use crate::core::notify::inbox::Rows;
+use crate::core::partition::escape;
+use crate::driver::notify::ports::{Ledger, Written};
+use crate::driver::ports::PortError;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A file of more lines than this is written anew when fewer than half of them are in force.
+const LINES_MIN: usize = 10_000;
+
+/// One receiver's file, of the one process that has the data dir.
+#[derive(Debug)]
+pub struct FileLedger {
+    path: PathBuf,
+    file: Option<File>,
+    lines: usize,
+    rows: usize,
+}
+
+impl FileLedger {
+    /// Nothing is opened before it is asked for.
+    pub fn new(data_dir: &Path, receiver: &str) -> FileLedger {
+        let path = data_dir.join("notify").join(format!("{}.ledger", escape(receiver)));
+        FileLedger { path, file: None, lines: 0, rows: 0 }
+    }
+
+    fn failed(&self, error: std::io::Error) -> PortError {
+        PortError::Write { place: self.path.display().to_string(), source: error.into() }
+    }
+
+    fn read(&mut self) -> std::io::Result<BTreeMap<String, String>> {
+        let text = match std::fs::read(&self.path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let mut rows = BTreeMap::new();
+        self.lines = 0;
+        for line in text.lines() {
+            self.lines += 1;
+            // A torn last line is what a kill left: its row was not there yet.
+            match serde_json::from_str::<(String, Option<String>)>(line) {
+                Ok((key, Some(value))) => drop(rows.insert(key, value)),
+                Ok((key, None)) => drop(rows.remove(&key)),
+                Err(_) => {}
+            }
+        }
+        self.rows = rows.len();
+        Ok(rows)
+    }
+
+    /// Writes only what is in force, and puts that in the place of the file.
+    fn compact(&mut self, rows: &BTreeMap<String, String>) -> std::io::Result<()> {
+        let parent = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent)?;
+        let mut text = String::new();
+        for (key, value) in rows {
+            text.push_str(&line(key, Some(value)));
+        }
+        let mut new = tempfile::NamedTempFile::new_in(parent)?;
+        new.write_all(text.as_bytes())?;
+        new.as_file().sync_all()?;
+        new.persist(&self.path).map_err(|error| error.error)?;
+        self.lines = rows.len();
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
+        Ok(())
+    }
+
+    fn append(&mut self, rows: &Rows) -> std::io::Result<()> {
+        let mut text = String::new();
+        for (key, value) in rows {
+            let value = value.as_deref().map(String::from_utf8_lossy);
+            text.push_str(&line(key, value.as_deref()));
+        }
+        self.lines += rows.len();
+        // One call: what is torn is torn at its end.
+        self.file.as_mut().ok_or(std::io::ErrorKind::NotFound)?.write_all(text.as_bytes())
+    }
+}
+
+fn line(key: &str, value: Option<&str>) -> String {
+    // Texts always serialise.
+    serde_json::to_string(&(key, value)).unwrap_or_default() + "\n"
+}
+
+impl Ledger for FileLedger {
+    /// The data dir has one process: nobody else can have it.
+    fn acquire(&mut self) -> Result<bool, PortError> {
+        Ok(true)
+    }
+
+    fn load(&mut self) -> Result<Vec<(String, Vec<u8>)>, PortError> {
+        let read = self.read().and_then(|rows| self.compact(&rows).map(|()| rows));
+        let rows = read.map_err(|error| self.failed(error))?;
+        Ok(rows.into_iter().map(|(key, value)| (key, value.into_bytes())).collect())
+    }
+
+    fn write(&mut self, rows: &Rows) -> Result<Written, PortError> {
+        if rows.is_empty() {
+            return Ok(Written::Done);
+        }
+        self.append(rows).map_err(|error| self.failed(error))?;
+        if self.lines > LINES_MIN.max(2 * self.rows) {
+            let again = self.read().and_then(|rows| self.compact(&rows));
+            again.map_err(|error| self.failed(error))?;
+        }
+        Ok(Written::Done)
+    }
+
+    fn release(&mut self) {
+        self.file = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_rows_come_back_also_from_a_torn_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut ledger = FileLedger::new(dir.path(), "ops/on call");
+        assert!(ledger.load().expect("room").is_empty());
+        let put = |key: &str, value: &str| (key.to_string(), Some(value.as_bytes().to_vec()));
+        ledger.write(&vec![put("position", "1"), put("e/a", "{\"x\":\"\\n\"}")]).expect("room");
+        ledger.write(&vec![put("position", "2"), ("e/a".into(), None), put("e/b", "{}")]).expect("room");
+        let path = ledger.path.clone();
+        ledger.release();
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(b"[\"e/c\",\"{"))
+            .expect("room");
+        let mut again = FileLedger::new(dir.path(), "ops/on call");
+        let rows: Vec<String> = again.load().expect("readable").into_iter().map(|(key, _)| key).collect();
+        assert_eq!(rows, ["e/b", "position"]);
+        for number in 0..2 * LINES_MIN {
+            again.write(&vec![put("position", &number.to_string())]).expect("room");
+        }
+        let lines = std::fs::read_to_string(&path).expect("readable").lines().count();
+        assert!(lines <= LINES_MIN, "{lines}");
+    }
+}

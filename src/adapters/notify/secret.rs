@@ -1,0 +1,101 @@
+//! Secrets: named in the configuration, read from the environment or a file, shown nowhere.
+
+use std::fmt;
+use std::path::Path;
+
+/// Bytes of a file with a secret at most.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// A text that no log, error or debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// Why a secret cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("write it as env:NAME or file:PATH; a secret does not stand in the configuration")]
+    Plain,
+    #[error(
+        "a URL begins with https:// (or http:// where `allow` names the address), or is env:NAME or file:PATH"
+    )]
+    Url,
+    #[error("environment variable {0} is not set")]
+    Missing(String),
+    #[error("cannot read {path}; is it there, and yours?")]
+    File { path: String, source: std::io::Error },
+    #[error("{0} may be read by others; chmod 600 it")]
+    Open(String),
+    #[error("{0} is larger than a secret")]
+    Large(String),
+}
+
+impl Secret {
+    /// Reads what `env:NAME` or `file:PATH` refers to; white space around it does not count.
+    pub fn read(reference: &str) -> Result<Secret, SecretError> {
+        if let Some(name) = reference.strip_prefix("env:") {
+            let value = std::env::var(name).map_err(|_| SecretError::Missing(name.into()))?;
+            return Ok(Secret(value.trim().into()));
+        }
+        let path = reference.strip_prefix("file:").ok_or(SecretError::Plain)?;
+        let failed = |source| SecretError::File { path: path.into(), source };
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(SecretError::Large(path.into()));
+        }
+        if is_open(&metadata) {
+            return Err(SecretError::Open(path.into()));
+        }
+        let text = std::fs::read_to_string(Path::new(path)).map_err(failed)?;
+        Ok(Secret(text.trim().into()))
+    }
+
+    /// A URL that may stand in the configuration, or is referred to.
+    pub fn read_or_plain(text: &str) -> Result<Secret, SecretError> {
+        let is_url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
+        let secret = if is_url(text) { Secret(text.into()) } else { Secret::read(text).map_err(url)? };
+        if is_url(secret.reveal()) { Ok(secret) } else { Err(SecretError::Url) }
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+fn url(error: SecretError) -> SecretError {
+    if matches!(error, SecretError::Plain) { SecretError::Url } else { error }
+}
+
+fn is_open(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o077 != 0
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn secrets_are_referred_to_and_not_shown() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "s3cret\n").expect("room");
+        let reference = format!("file:{}", file.path().display());
+        let allow = |mode| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).expect("ours")
+        };
+        allow(0o644);
+        assert!(matches!(Secret::read(&reference), Err(SecretError::Open(_))));
+        allow(0o600);
+        let secret = Secret::read(&reference).expect("it is there");
+        assert_eq!((secret.reveal(), format!("{secret:?}")), ("s3cret", "***".to_string()));
+        assert!(matches!(Secret::read("s3cret"), Err(SecretError::Plain)));
+        assert!(matches!(Secret::read("env:STREAMGAUGE_NO_SUCH"), Err(SecretError::Missing(_))));
+    }
+}

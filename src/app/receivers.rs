@@ -1,0 +1,415 @@
+//! `receivers:`, `route:` and `time_intervals:` of the configuration: who is told, how, and when.
+//!
+//! Words and meaning of routes are Alertmanager's. Everything is read and checked at start: a name that no
+//! receiver has, a secret that is not there, a duration that is none.
+
+use super::BadConfig;
+use crate::adapters::notify::http::{ANSWER_WITHIN, Http, Network};
+use crate::adapters::notify::log::Log;
+use crate::adapters::notify::secret::{Secret, SecretError};
+use crate::adapters::notify::webhook::{Format, Settings, Webhook};
+use crate::core::calendar::Plan;
+use crate::core::notify::{GroupBy, Grouping, Policy, Route, Routes, Style};
+use crate::core::selector::Selector;
+use crate::core::{Span, Timestamp};
+use crate::driver::notify::ports::Channel;
+use crate::pipeline::ask;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The receiver that is there without being configured, and gets everything then.
+const DEFAULT: &str = "log";
+
+/// A message is put aside when it could not be delivered for so long.
+const MAX_AGE: Span = Span::from_hours(4);
+
+/// One receiver: a name, one channel, and its limits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiverFile {
+    pub name: String,
+    /// One JSON line for each transition.
+    pub log: Option<LogFile>,
+    /// An HTTP POST.
+    pub webhook: Option<WebhookFile>,
+    /// More messages than this become one digest.
+    pub max_per_hour: Option<u32>,
+    pub max_per_day: Option<u32>,
+    /// A message is put aside when it could not be delivered for so long (4h).
+    pub max_age: Option<String>,
+}
+
+/// Standard output, or a file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogFile {
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookFile {
+    /// https://…, or env:NAME or file:PATH where the URL is a secret.
+    pub url: String,
+    /// alertmanager: its body, by groups (the default); event: each transition by itself.
+    pub format: WebhookFormat,
+    /// Token of an Authorization header, as env:NAME or file:PATH.
+    pub bearer: Option<String>,
+    /// Secrets of the signature (Standard Webhooks), the newest first, as env:NAME or file:PATH.
+    pub secrets: Vec<String>,
+    /// Addresses that are not public and may be reached, also without TLS: 10.0.0.0/8.
+    pub allow: Vec<String>,
+    /// Alerts in one message (0: all).
+    pub max_alerts: usize,
+    /// Time in which it must answer (10s).
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookFormat {
+    #[default]
+    Alertmanager,
+    Event,
+}
+
+/// A route; what it does not say it has from its parent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteFile {
+    pub receiver: Option<String>,
+    /// `severity="critical"`; all must hold.
+    pub matchers: Vec<String>,
+    /// Whether later siblings are looked at, too.
+    #[serde(rename = "continue")]
+    pub is_continuing: bool,
+    /// Labels; `...`: each alert by itself.
+    pub group_by: Option<Vec<String>>,
+    /// 30s.
+    pub group_wait: Option<String>,
+    /// 5m.
+    pub group_interval: Option<String>,
+    /// 4h; several: the time after the first message, the second, and so on.
+    pub repeat_interval: Option<Repeat>,
+    /// Names of times in which nothing new is told.
+    pub mute_time_intervals: Vec<String>,
+    /// Names of the only times in which something new is told.
+    pub active_time_intervals: Vec<String>,
+    pub routes: Vec<RouteFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Repeat {
+    One(String),
+    Growing(Vec<String>),
+}
+
+/// Times with a name, in Alertmanager's words.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeIntervalFile {
+    pub name: String,
+    pub time_intervals: Vec<serde_json::Value>,
+}
+
+/// All of it, checked.
+#[derive(Debug, Clone)]
+pub struct Receivers {
+    pub routes: Arc<Routes>,
+    pub all: Vec<Receiver>,
+}
+
+/// One receiver, checked; its channel is made where it is used.
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    pub policy: Policy,
+    pub max_age: Span,
+    channel: ChannelFile,
+    external_url: String,
+}
+
+#[derive(Debug, Clone)]
+enum ChannelFile {
+    Log(LogFile),
+    Webhook(WebhookFile),
+}
+
+type Checked<T> = Result<T, BadConfig>;
+
+fn bad(message: impl Into<String>) -> BadConfig {
+    BadConfig(message.into())
+}
+
+impl Receivers {
+    /// Reads what the configuration says; nothing: everything goes to standard output.
+    pub fn read(
+        receivers: Vec<ReceiverFile>,
+        route: Option<RouteFile>,
+        intervals: &[TimeIntervalFile],
+        external_url: &str,
+    ) -> Checked<Receivers> {
+        let mut all =
+            receivers.iter().map(|file| file.check(external_url)).collect::<Checked<Vec<Receiver>>>()?;
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        if let Some(twice) = all.iter().find(|one| !names.insert(one.policy.name.to_string())) {
+            return Err(bad(format!("receiver `{}` is there twice", twice.policy.name)));
+        }
+        if names.insert(DEFAULT.into()) {
+            let file = ReceiverFile {
+                name: DEFAULT.into(),
+                log: Some(LogFile::default()),
+                ..ReceiverFile::default()
+            };
+            all.push(file.check(external_url)?);
+        }
+        let plans = intervals.iter().map(plan).collect::<Checked<BTreeMap<String, Arc<Plan>>>>()?;
+        let known = Known { names: &names, plans: &plans };
+        let file = match route {
+            Some(route) => route,
+            None if receivers.is_empty() => {
+                RouteFile { receiver: Some(DEFAULT.into()), ..RouteFile::default() }
+            }
+            None => return Err(bad("there are `receivers:` and no `route:` that says who is told of what")),
+        };
+        if !file.matchers.is_empty() {
+            return Err(bad("the root of `route:` has `matchers`; it takes everything"));
+        }
+        let root = known.route(&file, "0".into(), None)?;
+        Ok(Receivers { routes: Arc::new(Routes { root }), all })
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Receiver> {
+        self.all.iter().find(|one| *one.policy.name == *name)
+    }
+}
+
+/// Names that routes may use.
+struct Known<'a> {
+    names: &'a BTreeSet<String>,
+    plans: &'a BTreeMap<String, Arc<Plan>>,
+}
+
+impl Known<'_> {
+    fn route(&self, file: &RouteFile, path: String, parent: Option<&Route>) -> Checked<Route> {
+        let receiver = file.receiver.as_deref().or(parent.map(|parent| &*parent.receiver));
+        let receiver = receiver.ok_or_else(|| bad("the root of `route:` names no `receiver`"))?;
+        if !self.names.contains(receiver) {
+            let near = crate::pipeline::diagnostic::nearest(receiver, self.names.iter().map(String::as_str));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            return Err(bad(format!("a route names receiver `{receiver}`, which is not there{hint}")));
+        }
+        let matchers = file.matchers.iter().map(|text| ask::matchers(text).map_err(bad));
+        let matchers = matchers.collect::<Checked<Vec<Selector>>>()?.into_iter().flat_map(|one| one.matchers);
+        let grouping = grouping(file, parent.map(|parent| &parent.grouping))?;
+        let plans = |names: &[String]| names.iter().map(|name| self.plan(name)).collect::<Checked<Vec<_>>>();
+        let mut route = Route {
+            path,
+            receiver: receiver.into(),
+            matchers: Selector { name: None, matchers: matchers.collect() },
+            is_continuing: file.is_continuing,
+            grouping,
+            muted: plans(&file.mute_time_intervals)?,
+            active: plans(&file.active_time_intervals)?,
+            routes: Vec::new(),
+        };
+        for (at, child) in file.routes.iter().enumerate() {
+            let child = self.route(child, format!("{}/{at}", route.path), Some(&route))?;
+            route.routes.push(child);
+        }
+        Ok(route)
+    }
+
+    fn plan(&self, name: &str) -> Checked<Arc<Plan>> {
+        self.plans.get(name).cloned().ok_or_else(|| bad(format!("`time_intervals` has none named `{name}`")))
+    }
+}
+
+fn grouping(file: &RouteFile, parent: Option<&Grouping>) -> Checked<Grouping> {
+    let own = parent.cloned().unwrap_or_default();
+    let or = |text: &Option<String>, own: Span| text.as_deref().map_or(Ok(own), span);
+    let by = match &file.group_by {
+        None => own.by,
+        Some(labels) if labels.iter().any(|label| label == "...") => GroupBy::All,
+        Some(labels) => GroupBy::Labels(labels.iter().map(|label| label.as_str().into()).collect()),
+    };
+    let repeat = match &file.repeat_interval {
+        None => own.repeat,
+        Some(Repeat::One(text)) => vec![span(text)?],
+        Some(Repeat::Growing(all)) if all.is_empty() => return Err(bad("`repeat_interval` is empty")),
+        Some(Repeat::Growing(all)) => all.iter().map(|text| span(text)).collect::<Checked<_>>()?,
+    };
+    if repeat.iter().any(|every| !every.is_positive()) {
+        return Err(bad("`repeat_interval` must be above zero"));
+    }
+    Ok(Grouping {
+        by,
+        wait: or(&file.group_wait, own.wait)?,
+        interval: or(&file.group_interval, own.interval)?,
+        repeat,
+    })
+}
+
+fn span(text: &str) -> Checked<Span> {
+    text.parse().map_err(|error| bad(format!("`{text}`: {error}")))
+}
+
+/// Reads intervals as maintenance windows are read: the same words, the same errors.
+fn plan(file: &TimeIntervalFile) -> Checked<(String, Arc<Plan>)> {
+    let text = serde_json::json!({"match": [], "time_intervals": file.time_intervals}).to_string();
+    let read = ask::maintenance(&text, &file.name);
+    let planned = read.map_err(|found| {
+        let first = found.first().map_or(String::new(), |found| found.message.clone());
+        bad(format!("time_intervals `{}`: {first}", file.name))
+    })?;
+    Ok((file.name.clone(), Arc::new(planned.plan)))
+}
+
+impl ReceiverFile {
+    fn check(&self, external_url: &str) -> Checked<Receiver> {
+        if self.name.is_empty() {
+            return Err(bad("a receiver has no `name`"));
+        }
+        let log = self.log.clone().map(ChannelFile::Log);
+        let webhook = self.webhook.clone().map(ChannelFile::Webhook);
+        let mut channels: Vec<ChannelFile> = [log, webhook].into_iter().flatten().collect();
+        let (Some(channel), true) = (channels.pop(), channels.is_empty()) else {
+            return Err(bad(format!("receiver `{}` needs one channel, such as `log: {{}}`", self.name)));
+        };
+        let policy = Policy {
+            name: self.name.as_str().into(),
+            style: channel.style(),
+            max_per_hour: self.max_per_hour,
+            max_per_day: self.max_per_day,
+            grouping: None,
+            ends_last: Span::ZERO,
+        };
+        let max_age = self.max_age.as_deref().map_or(Ok(MAX_AGE), span)?;
+        let receiver = Receiver { policy, max_age, channel, external_url: external_url.into() };
+        // What is wrong with it is said at start, not when it is needed.
+        receiver.channel(|| Timestamp::MAX)?;
+        Ok(receiver)
+    }
+}
+
+impl ChannelFile {
+    fn style(&self) -> Style {
+        match self {
+            ChannelFile::Webhook(file) if file.format == WebhookFormat::Alertmanager => Style::Grouped,
+            ChannelFile::Log(_) | ChannelFile::Webhook(_) => Style::Each,
+        }
+    }
+}
+
+impl Receiver {
+    /// Makes its channel; `now` is the time that signatures carry.
+    pub fn channel(&self, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
+        let name = &self.policy.name;
+        let of = |error: SecretError| bad(format!("receiver `{name}`: {}", super::chained(&error)));
+        Ok(match &self.channel {
+            ChannelFile::Log(file) => Box::new(Log::new(file.path.clone())),
+            ChannelFile::Webhook(file) => {
+                let format = match file.format {
+                    WebhookFormat::Alertmanager => Format::Alertmanager,
+                    WebhookFormat::Event => Format::Event,
+                };
+                let settings = Settings {
+                    url: Secret::read_or_plain(&file.url).map_err(of)?,
+                    format,
+                    bearer: file.bearer.as_deref().map(Secret::read).transpose().map_err(of)?,
+                    secrets: file
+                        .secrets
+                        .iter()
+                        .map(|one| Secret::read(one))
+                        .collect::<Result<_, _>>()
+                        .map_err(of)?,
+                    max_alerts: file.max_alerts,
+                    external_url: self.external_url.clone(),
+                };
+                Box::new(Webhook::new(settings, http(name, &file.allow, file.timeout.as_deref())?, now))
+            }
+        })
+    }
+}
+
+fn http(name: &str, allow: &[String], timeout: Option<&str>) -> Checked<Http> {
+    let networks = allow.iter().map(|text| text.parse::<Network>());
+    let networks =
+        networks.collect::<Result<_, _>>().map_err(|error| bad(format!("receiver `{name}`: {error}")))?;
+    let timeout = timeout.map(span).transpose()?;
+    let timeout = timeout.map_or(ANSWER_WITHIN, |span| Duration::from_millis(span.ms().max(1) as u64));
+    Ok(Http::new(networks, timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::yaml;
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct File {
+        receivers: Vec<ReceiverFile>,
+        route: Option<RouteFile>,
+        time_intervals: Vec<TimeIntervalFile>,
+    }
+
+    fn read(text: &str) -> Result<Receivers, String> {
+        let file: File = yaml::typed(text).map_err(|error| error.message)?;
+        let read = Receivers::read(file.receivers, file.route, &file.time_intervals, "http://here");
+        read.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn routes_have_from_their_parents_what_they_do_not_say() {
+        let text = "
+receivers:
+  - { name: ops, webhook: { url: 'https://example.com/hook', allow: [10.0.0.0/8] }, max_per_hour: 60 }
+  - { name: night, log: {} }
+time_intervals:
+  - { name: offhours, time_intervals: [{ times: [{ start_time: '18:00', end_time: '24:00' }], location: Europe/Berlin }] }
+route:
+  receiver: ops
+  group_by: [source]
+  repeat_interval: [4h, 1d, 7d]
+  routes:
+    - { matchers: ['severity=\"critical\"'], group_wait: 0s, continue: true }
+    - { receiver: night, group_by: ['...'], active_time_intervals: [offhours] }
+";
+        let receivers = read(text).expect("it is right");
+        let root = &receivers.routes.root;
+        let [urgent, night] = &root.routes[..] else { panic!("two routes") };
+        assert_eq!(
+            (&*urgent.receiver, urgent.grouping.wait, urgent.is_continuing),
+            ("ops", Span::ZERO, true)
+        );
+        assert_eq!(urgent.grouping.by, root.grouping.by);
+        assert_eq!(night.grouping.repeat.len(), 3);
+        assert_eq!((&night.grouping.by, night.active.len()), (&GroupBy::All, 1));
+        assert_eq!(receivers.find("ops").map(|one| one.policy.style), Some(Style::Grouped));
+        assert!(receivers.find("log").is_some(), "it is there without being asked for");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_start() {
+        let wrong = |text: &str| read(text).map(|_| ()).expect_err(text);
+        let ops = "receivers: [{ name: ops, log: {} }]\n";
+        assert!(wrong(ops).contains("no `route:`"));
+        assert!(wrong(&format!("{ops}route: {{ receiver: obs }}")).contains("did you mean `ops`?"));
+        assert!(wrong(&format!("{ops}route: {{ receiver: ops, group_wait: soon }}")).contains("soon"));
+        assert!(wrong(&format!("{ops}route: {{ receiver: ops, mute_time_intervals: [x] }}")).contains("`x`"));
+        let hook = |inner: &str| {
+            wrong(&format!("receivers: [{{ name: h, webhook: {{ {inner} }} }}]\nroute: {{ receiver: h }}"))
+        };
+        assert!(hook("url: 'https://x', bearer: abc").contains("env:NAME"));
+        assert!(hook("url: 'https://x', secrets: ['env:STREAMGAUGE_NO_SUCH']").contains("is not set"));
+        assert!(hook("url: 'ftp://x'").contains("https://"));
+        assert!(hook("url: 'https://x', allow: [intranet]").contains("no network"));
+        assert!(wrong("receivers: [{ name: ops }]").contains("one channel"));
+        assert!(read("").is_ok_and(|all| all.all.len() == 1));
+    }
+}

@@ -1,0 +1,68 @@
+//! Starts a thread for each receiver.
+
+use super::receivers::Receivers;
+use crate::core::Timestamp;
+use crate::driver::notify::ports::{AlertFeed, Ledger};
+use crate::driver::notify::post::Post;
+use crate::driver::notify::{Office, Order, Receiver, start};
+use crate::driver::ports::Clock;
+use anyhow::Result;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+/// The threads, and the ways to them.
+#[derive(Debug, Default)]
+pub struct Telling {
+    pub office: Office,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Telling {
+    /// `make`: the alert stream and the ledger for a receiver.
+    pub fn start<F, L, C>(
+        receivers: &Receivers,
+        clock: &C,
+        now: fn() -> Timestamp,
+        mut make: impl FnMut(&str) -> Result<(F, L)>,
+    ) -> Result<Telling>
+    where
+        F: AlertFeed + Send + 'static,
+        L: Ledger + Send + 'static,
+        C: Clock + Clone + Send + 'static,
+    {
+        let mut telling = Telling::default();
+        let (senders, mut orders): (Vec<Sender<Order>>, Vec<_>) =
+            receivers.all.iter().map(|_| channel()).unzip();
+        for (at, receiver) in receivers.all.iter().enumerate().rev() {
+            let name = &receiver.policy.name;
+            let others = senders.iter().enumerate().filter(|(other, _)| *other != at);
+            let others = others.map(|(_, sender)| sender.clone()).collect();
+            let post = Arc::new(Post::new(name.clone()));
+            let (feed, ledger) = make(name)?;
+            let Some(orders) = orders.pop() else { break };
+            let thread = start(Receiver {
+                policy: receiver.policy.clone(),
+                routes: receivers.routes.clone(),
+                max_age: receiver.max_age,
+                feed,
+                ledger,
+                channel: receiver.channel(now)?,
+                clock: clock.clone(),
+                post: post.clone(),
+                orders,
+                others,
+            })?;
+            telling.threads.push(thread);
+            telling.office.add(post, senders[at].clone());
+        }
+        Ok(telling)
+    }
+
+    /// Stops all; what is being sent is finished.
+    pub fn stop(self) {
+        self.office.stop();
+        // A receiver that panicked is no reason not to stop the others.
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}

@@ -1,0 +1,271 @@
+//! One receiver's thread.
+
+use super::Attempts;
+use super::ports::{AlertFeed, Channel, Failure, Ledger, Written};
+use super::post::Post;
+use super::undelivered;
+use crate::core::alert::Transition;
+use crate::core::notify::{Inbox, Message, Policy, Routes, Why};
+use crate::core::{Span, Timestamp};
+use crate::driver::ports::{Clock, PortError};
+use crate::driver::worker::chain;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Orders, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The stream and the orders are looked at this often at least.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Time between two attempts to get a lease, or to reach what is away.
+const RETRY_EVERY: Duration = Duration::from_millis(250);
+
+/// Messages sent before the stream is looked at again.
+const SENT_AT_ONCE: usize = 64;
+
+/// Numbers of transitions that stand in no stream; above all that do.
+const BESIDE: u64 = 1 << 62;
+
+/// What a receiver is asked beside the stream.
+#[derive(Debug)]
+pub enum Order {
+    /// An alert that stands in no stream.
+    Tell(Box<Transition>),
+    /// Takes up what was put aside; says how many.
+    Redrive(Sender<usize>),
+    Stop,
+}
+
+/// What one receiver's thread is made of.
+pub struct Receiver<F, L, C> {
+    pub policy: Policy,
+    pub routes: Arc<Routes>,
+    /// A message is put aside when it could not be delivered for so long.
+    pub max_age: Span,
+    pub feed: F,
+    pub ledger: L,
+    pub channel: Box<dyn Channel>,
+    pub clock: C,
+    pub post: Arc<Post>,
+    pub orders: Orders<Order>,
+    /// The other receivers: they are told of what this one is not.
+    pub others: Vec<Sender<Order>>,
+}
+
+impl<F, L, C> std::fmt::Debug for Receiver<F, L, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// Starts the thread; it ends with [`Order::Stop`], or when nobody can order any more.
+pub fn start<F, L, C>(receiver: Receiver<F, L, C>) -> std::io::Result<JoinHandle<()>>
+where
+    F: AlertFeed + Send + 'static,
+    L: Ledger + Send + 'static,
+    C: Clock + Send + 'static,
+{
+    let name = format!("notify-{}", receiver.policy.name);
+    std::thread::Builder::new().name(name).spawn(move || Desk::new(receiver).run())
+}
+
+/// Why a turn ended.
+enum Over {
+    Stopped,
+    /// Somebody else has the lease.
+    Fenced,
+}
+
+struct Desk<F, L, C> {
+    parts: Receiver<F, L, C>,
+    attempts: Attempts,
+    /// By the running clock: not to be tried before.
+    rest_until: Duration,
+    beside: u64,
+}
+
+impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
+    fn new(parts: Receiver<F, L, C>) -> Desk<F, L, C> {
+        Desk { parts, attempts: Attempts::default(), rest_until: Duration::ZERO, beside: BESIDE }
+    }
+
+    fn run(mut self) {
+        loop {
+            match self.turn() {
+                Ok(Over::Stopped) => return self.parts.ledger.release(),
+                Ok(Over::Fenced) => {}
+                Err(PortError::Away { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(receiver = %self.parts.policy.name, error = %chain(&error), "cannot deliver for now")
+                }
+            }
+            self.parts.post.is_here.set(0);
+            self.attempts = Attempts::default();
+            if self.is_stopped(RETRY_EVERY) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a lease that somebody else has; orders are theirs meanwhile.
+    fn is_stopped(&self, wait: Duration) -> bool {
+        match self.parts.orders.recv_timeout(wait) {
+            Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => true,
+            Ok(Order::Redrive(reply)) => {
+                let _ = reply.send(0);
+                false
+            }
+            Ok(Order::Tell(_)) | Err(RecvTimeoutError::Timeout) => false,
+        }
+    }
+
+    /// From getting the lease to losing it.
+    fn turn(&mut self) -> Result<Over, PortError> {
+        if !self.parts.ledger.acquire()? {
+            return Ok(Over::Fenced);
+        }
+        let (policy, routes, now) =
+            (self.parts.policy.clone(), self.parts.routes.clone(), self.parts.clock.now());
+        let mut inbox = Inbox::new(policy, routes, self.parts.ledger.load()?, now);
+        self.parts.post.is_here.set(1);
+        let mut wait = Duration::ZERO;
+        loop {
+            if self.is_ordered_to_stop(&mut inbox) {
+                return Ok(Over::Stopped);
+            }
+            if !self.take_in(&mut inbox, wait)? || !self.send(&mut inbox)? {
+                return Ok(Over::Fenced);
+            }
+            wait = self.wait(&inbox);
+            self.show(&inbox);
+        }
+    }
+
+    fn is_ordered_to_stop(&mut self, inbox: &mut Inbox) -> bool {
+        loop {
+            match self.parts.orders.try_recv() {
+                Ok(Order::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return true,
+                Err(std::sync::mpsc::TryRecvError::Empty) => return false,
+                Ok(Order::Tell(alert)) => {
+                    self.beside += 1;
+                    inbox.take_in(self.beside, *alert, self.parts.clock.now());
+                }
+                Ok(Order::Redrive(reply)) => {
+                    let since = inbox.letters().next().map(|letter| letter.at);
+                    let _ = reply.send(inbox.redrive());
+                    self.rest_until = Duration::ZERO;
+                    if let Some(since) = since {
+                        self.tell_others(since, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the stream into the inbox; `false` if somebody else delivers now.
+    fn take_in(&mut self, inbox: &mut Inbox, wait: Duration) -> Result<bool, PortError> {
+        let batch = self.parts.feed.next(inbox.position(), wait)?;
+        let now = self.parts.clock.now();
+        for (number, json) in &batch.alerts {
+            match serde_json::from_str(json) {
+                Ok(alert) => inbox.absorb(*number, alert, now),
+                // Somebody else wrote it there: it is no alert.
+                Err(error) => tracing::warn!(number, %error, "left out what is no alert"),
+            }
+        }
+        if batch.is_end {
+            inbox.caught_up();
+        }
+        let is_here = self.write(inbox)?;
+        self.parts.feed.done();
+        Ok(is_here)
+    }
+
+    fn write(&mut self, inbox: &mut Inbox) -> Result<bool, PortError> {
+        Ok(self.parts.ledger.write(&inbox.changes())? == Written::Done)
+    }
+
+    /// Sends what is due, as far as it goes.
+    fn send(&mut self, inbox: &mut Inbox) -> Result<bool, PortError> {
+        for _ in 0..SENT_AT_ONCE {
+            if self.parts.clock.running() < self.rest_until {
+                return Ok(true);
+            }
+            let Some(message) = inbox.next(self.parts.clock.now()) else { return Ok(true) };
+            let sent = self.parts.channel.send(&message);
+            let now = self.parts.clock.now();
+            match sent {
+                Ok(()) => self.arrived(inbox, &message, now),
+                Err(Failure::Final { why }) => self.give_up(inbox, &message, &why, now),
+                Err(Failure::Again { why, .. }) if now - message.since > self.parts.max_age => {
+                    self.give_up(inbox, &message, &why, now);
+                }
+                Err(Failure::Again { why, after }) => self.rest(&why, after),
+            }
+            if !self.write(inbox)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn arrived(&mut self, inbox: &mut Inbox, message: &Message, now: Timestamp) {
+        if self.attempts.failed > 0 {
+            tracing::info!(receiver = %self.parts.policy.name, after = self.attempts.failed, "it answers again");
+        }
+        self.attempts = Attempts::default();
+        self.parts.post.delivered.add(1);
+        if let (Why::News, Some(alert)) = (message.why, message.alerts.last()) {
+            let took = Duration::from_millis((now - alert.at).ms().max(0) as u64);
+            self.parts.post.times.add(took);
+        }
+        inbox.sent(message, now);
+    }
+
+    fn give_up(&mut self, inbox: &mut Inbox, message: &Message, why: &str, now: Timestamp) {
+        let name = &self.parts.policy.name;
+        tracing::error!(receiver = %name, message = %message.id, %why, "put aside; see `streamgauge notify redrive`");
+        self.parts.post.given_up.add(1);
+        let is_first = inbox.letters().next().is_none();
+        inbox.give_up(message, why.into(), now);
+        if is_first {
+            self.tell_others(now, Some(why));
+        }
+    }
+
+    fn rest(&mut self, why: &str, after: Option<Duration>) {
+        let name = self.parts.policy.name.clone();
+        let wait = self.attempts.fail(&name, after);
+        self.parts.post.retried.add(1);
+        if self.attempts.failed.is_power_of_two() {
+            tracing::warn!(receiver = %name, failed = self.attempts.failed, ?wait, %why, "it did not take a message");
+        }
+        self.rest_until = self.parts.clock.running() + wait;
+    }
+
+    fn tell_others(&self, since: Timestamp, error: Option<&str>) {
+        let alert = undelivered::alert(&self.parts.policy.name, since, self.parts.clock.now(), error);
+        for other in &self.parts.others {
+            // One that has ended needs no alert.
+            let _ = other.send(Order::Tell(Box::new(alert.clone())));
+        }
+    }
+
+    /// Until the next message may be due; the lease must be kept, too.
+    fn wait(&self, inbox: &Inbox) -> Duration {
+        let clock = &self.parts.clock;
+        let Some(due) = inbox.wake_at(clock.now()) else { return LOOK_EVERY };
+        let rest = self.rest_until.saturating_sub(clock.running());
+        clock.until(due).max(rest).min(LOOK_EVERY)
+    }
+
+    fn show(&self, inbox: &Inbox) {
+        let post = &self.parts.post;
+        let (following, waiting) = inbox.sizes();
+        post.following.set(following as u64);
+        post.waiting.set(waiting as u64);
+        post.letters.set(inbox.letters().count() as u64);
+        post.left_out.set(inbox.left_out);
+        post.is_open.set(u64::from(self.attempts.is_open()));
+    }
+}

@@ -1,0 +1,55 @@
+//! All receivers of a process, for those who ask and stop them.
+
+use super::desk::Order;
+use super::post::Post;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+/// Time in which a receiver's thread answers; it may be in the middle of a message.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// Ways to the receivers' threads; none where this process delivers nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Office {
+    all: Vec<(Arc<Post>, Sender<Order>)>,
+}
+
+/// Why nothing can be taken up again.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedriveError {
+    #[error("there is no receiver `{0}` here; there are: {1}")]
+    Unknown(String, String),
+    #[error("receiver `{0}` is busy with a message; try again in a moment")]
+    Busy(String),
+}
+
+impl Office {
+    pub fn add(&mut self, post: Arc<Post>, orders: Sender<Order>) {
+        self.all.push((post, orders));
+    }
+
+    pub fn posts(&self) -> impl Iterator<Item = &Post> {
+        self.all.iter().map(|(post, _)| &**post)
+    }
+
+    /// Takes up what was put aside for one receiver; how many messages.
+    pub fn redrive(&self, name: &str) -> Result<usize, RedriveError> {
+        let found = self.all.iter().find(|(post, _)| *post.name == *name);
+        let (_, orders) = found.ok_or_else(|| {
+            let names: Vec<&str> = self.posts().map(|post| &*post.name).collect();
+            RedriveError::Unknown(name.into(), names.join(", "))
+        })?;
+        let (reply, answer) = channel();
+        let asked = orders.send(Order::Redrive(reply)).ok();
+        let answered = asked.and_then(|()| answer.recv_timeout(ANSWER_WITHIN).ok());
+        answered.ok_or_else(|| RedriveError::Busy(name.into()))
+    }
+
+    pub fn stop(&self) {
+        for (_, orders) in &self.all {
+            // One that has ended needs no stop.
+            let _ = orders.send(Order::Stop);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What is counted of each receiver, for whoever looks after it.
+
+use crate::driver::tally::{Count, Durations};
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub struct Post {
+    pub name: Arc<str>,
+    pub delivered: Count,
+    /// Attempts that failed and are made again.
+    pub retried: Count,
+    /// Messages put aside since the start.
+    pub given_up: Count,
+    /// Transitions left out as too many of one alert waited.
+    pub left_out: Count,
+    /// Now: messages put aside, alerts that are followed, and messages that wait.
+    pub letters: Count,
+    pub following: Count,
+    pub waiting: Count,
+    /// Whether this process has its lease, and whether it answers.
+    pub is_here: Count,
+    pub is_open: Count,
+    /// From an alert's grid point to its delivery, messages with news only.
+    pub times: Durations,
+}
+
+impl Post {
+    pub fn new(name: Arc<str>) -> Post {
+        Post { name, ..Post::default() }
+    }
+
+    /// Name, kind, meaning and value of each.
+    pub fn all(&self) -> [(&'static str, &'static str, &'static str, u64); 9] {
+        [
+            ("notify_delivered_total", "counter", "Messages that arrived.", self.delivered.get()),
+            (
+                "notify_retried_total",
+                "counter",
+                "Attempts that failed and are made again.",
+                self.retried.get(),
+            ),
+            ("notify_given_up_total", "counter", "Messages put aside as undeliverable.", self.given_up.get()),
+            (
+                "notify_left_out_total",
+                "counter",
+                "Transitions left out, too many waited.",
+                self.left_out.get(),
+            ),
+            ("notify_letters", "gauge", "Messages that lie aside; notify redrive.", self.letters.get()),
+            ("notify_following", "gauge", "Alerts whose end is to be told.", self.following.get()),
+            ("notify_waiting", "gauge", "Messages and groups that wait.", self.waiting.get()),
+            ("notify_leased", "gauge", "Whether this process delivers to it.", self.is_here.get()),
+            ("notify_circuit_open", "gauge", "Whether it has failed again and again.", self.is_open.get()),
+        ]
+    }
+}

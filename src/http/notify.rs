@@ -1,0 +1,45 @@
+//! Receivers: how they are, and what was put aside for them.
+
+use super::{Answer, App, Failure, json_response};
+use crate::driver::notify::RedriveError;
+use crate::driver::notify::post::Post;
+use crate::driver::ports::Views;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+pub async fn receivers<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+    let receivers: Vec<Value> = shared.office.posts().map(shown).collect();
+    Ok(json_response(StatusCode::OK, json!({ "receivers": receivers }).to_string()))
+}
+
+fn shown(post: &Post) -> Value {
+    json!({
+        "name": post.name,
+        "delivers_here": post.is_here.get() > 0,
+        "circuit": if post.is_open.get() > 0 { "open" } else { "closed" },
+        "delivered": post.delivered.get(),
+        "retried": post.retried.get(),
+        "given_up": post.given_up.get(),
+        "letters": post.letters.get(),
+        "following": post.following.get(),
+        "waiting": post.waiting.get(),
+    })
+}
+
+/// Takes up the messages that were put aside for a receiver.
+pub async fn redrive<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Path(name): Path<String>,
+) -> Answer {
+    let office = shared.office.clone();
+    let asked = tokio::task::spawn_blocking(move || office.redrive(&name)).await;
+    match asked {
+        Ok(Ok(messages)) => Ok(json_response(StatusCode::OK, json!({ "messages": messages }).to_string())),
+        Ok(Err(error @ RedriveError::Unknown(..))) => {
+            Err(Failure::new(StatusCode::NOT_FOUND, "not_found", error.to_string()))
+        }
+        Ok(Err(error)) => Err(Failure::unavailable(error.to_string())),
+        Err(_) => Err(Failure::unavailable("the question was dropped")),
+    }
+}

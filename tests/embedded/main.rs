@@ -2,6 +2,8 @@
 
 mod operating;
 mod service;
+mod sink;
+mod telling;
 
 use serde_json::{Value, json};
 use service::{binary, post, spawn, start};

@@ -35,7 +35,7 @@ pub fn start(data: &Path, pipelines: &Path) -> Service {
 
 #[expect(clippy::zombie_processes, reason = "`Service` waits for it when it is dropped")]
 pub fn spawn(mut command: Command) -> Service {
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut log = BufReader::new(child.stderr.take().expect("piped"));
     let mut seen = String::new();
     loop {

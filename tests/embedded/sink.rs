@@ -1,0 +1,121 @@
+//! A web server that behaves as badly as a test wants.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What it says to a request; the number counts requests from 0.
+pub type Mood = fn(usize) -> Reply;
+
+#[derive(Debug, Clone, Copy)]
+pub enum Reply {
+    Status(u16),
+    /// 429 with so many seconds of Retry-After.
+    Busy(u64),
+    /// To another place.
+    Redirect,
+    /// Hangs up in the middle.
+    Reset,
+    /// A head that never ends.
+    Endless,
+}
+
+/// A request that was answered with success: its headers and its body.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub headers: Vec<String>,
+    pub body: Value,
+    pub text: String,
+}
+
+#[derive(Clone)]
+pub struct Sink {
+    pub url: String,
+    taken: Arc<Mutex<Vec<Taken>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    pub fn start(mood: Mood) -> Sink {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
+        let sink = Sink { url, taken: Arc::default(), asked: Arc::default() };
+        let own = sink.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let own = own.clone();
+                std::thread::spawn(move || while own.serve(&stream, mood).is_some() {});
+            }
+        });
+        sink
+    }
+
+    fn serve(&self, stream: &TcpStream, mood: Mood) -> Option<()> {
+        let mut reader = BufReader::new(stream.try_clone().ok()?);
+        let (mut headers, mut length) = (Vec::new(), 0);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end().to_string();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+            headers.push(line);
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let text = String::from_utf8(body).ok()?;
+        let mut stream = stream;
+        match mood(self.asked.fetch_add(1, Ordering::SeqCst)) {
+            Reply::Status(status) => {
+                if status < 300 {
+                    let body = serde_json::from_str(&text).ok()?;
+                    self.taken.lock().expect("whole").push(Taken { headers, body, text });
+                }
+                write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nok").ok()
+            }
+            Reply::Busy(secs) => {
+                write!(stream, "HTTP/1.1 429 x\r\nRetry-After: {secs}\r\nContent-Length: 0\r\n\r\n").ok()
+            }
+            Reply::Redirect => {
+                let to = &self.url;
+                write!(stream, "HTTP/1.1 302 x\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").ok()
+            }
+            Reply::Reset => None,
+            Reply::Endless => {
+                write!(stream, "HTTP/1.1 200 x\r\n").ok()?;
+                while write!(stream, "X: {}\r\n", "x".repeat(900)).is_ok() {}
+                None
+            }
+        }
+    }
+
+    pub fn taken(&self) -> Vec<Taken> {
+        self.taken.lock().expect("whole").clone()
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Waits for what was taken to be as wished, twenty seconds at most.
+    pub fn wait_for(&self, is_so: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let taken = self.taken();
+            if is_so(&taken) {
+                return taken;
+            }
+            assert!(Instant::now() < deadline, "it stays {taken:#?}");
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Alerts reach their receivers, also through kills and bad targets.
+
+use super::service::{Service, binary, post, spawn};
+use super::sink::{Reply, Sink};
+use super::{now_ms, rules};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+fn start(dir: &Path, config: &str) -> Service {
+    let path = dir.join("streamgauge.yaml");
+    std::fs::write(&path, config).expect("writable");
+    let mut command = binary();
+    command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(path);
+    command.arg("--data-dir").arg(dir.join("data")).arg("--pipelines").arg(rules(dir));
+    command.env("HOOK_SECRET", "whsec_c2VjcmV0");
+    spawn(command)
+}
+
+/// Enough at once for the rule `many` to fire for so many sources; it ends by itself some seconds later.
+fn burst(service: &Service, first: usize, sources: usize) {
+    let event = |source: usize| {
+        json!({"type": "samples", "source": format!("s{source}"), "name": "latency_ms",
+            "times": vec![now_ms(); 60], "values": vec![1; 60]})
+    };
+    let all: Vec<Value> = (first..first + sources).map(event).collect();
+    post(&service.url, &Value::Array(all).to_string()).expect("acknowledged");
+}
+
+/// What a receiver was told of each episode: (seq, state), in order.
+fn told(alerts: impl Iterator<Item = Value>) -> BTreeMap<String, Vec<(u64, String)>> {
+    let mut told: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+    for alert in alerts {
+        let text = |name: &str| alert[name].as_str().expect("an alert").to_string();
+        told.entry(text("id")).or_default().push((alert["seq"].as_u64().expect("a number"), text("state")));
+    }
+    told
+}
+
+/// Goal: each receiver is told of each transition in order, whatever the others do; a kill repeats at most one
+/// message a receiver. Method: a file, and a hook that is away at times; kill -9 while they are told.
+#[test]
+fn each_transition_arrives_in_order_through_kills_and_a_target_that_fails() {
+    const KILLS: usize = 6;
+    let dir = tempfile::tempdir().expect("a directory");
+    let hook = Sink::start(|asked| match asked % 15 {
+        4 => Reply::Status(503),
+        9 => Reply::Reset,
+        _ => Reply::Status(200),
+    });
+    let file = dir.path().join("alerts.ndjson");
+    let config = format!(
+        "receivers:
+  - {{ name: file, log: {{ path: {file:?} }} }}
+  - {{ name: hook, webhook: {{ url: '{}', format: event, allow: [127.0.0.1], secrets: ['env:HOOK_SECRET'] }} }}
+route: {{ receiver: file, routes: [{{ receiver: hook, continue: true }}, {{ receiver: file }}] }}\n",
+        hook.url
+    );
+    for round in 0..KILLS {
+        let mut service = start(dir.path(), &config);
+        burst(&service, round * 4, 4);
+        let wanted = (round + 1) * 4;
+        service.wait_for("/api/v1/receivers", |_| {
+            service.get("/api/v1/alerts/log").matches("\"change\":\"firing\"").count() >= wanted
+        });
+        service.child.kill().expect("kill -9");
+        service.child.wait().expect("it is dead");
+    }
+    let service = start(dir.path(), &config);
+    let all_over = |told: &BTreeMap<String, Vec<(u64, String)>>| {
+        told.len() == KILLS * 4
+            && told.values().all(|one| one.last().is_some_and(|(_, state)| state == "resolved"))
+    };
+    let taken = hook.wait_for(|taken| all_over(&told(taken.iter().map(|one| one.body.clone()))));
+    let lines = std::fs::read_to_string(&file).expect("readable");
+    let from_file = told(lines.lines().map(|line| serde_json::from_str(line).expect("JSON")));
+    assert!(all_over(&from_file), "{from_file:?}");
+    let from_hook = told(taken.iter().map(|one| one.body.clone()));
+    for (name, told) in [("file", &from_file), ("hook", &from_hook)] {
+        let repeats: usize =
+            told.values().map(|one| one.windows(2).filter(|two| two[0] == two[1]).count()).sum();
+        assert!(told.values().all(|one| one.is_sorted() && one[0].0 == 0), "{name}: {told:?}");
+        assert!(repeats <= KILLS, "{name}: {repeats} repeats in {KILLS} kills");
+    }
+    // A repeat has the id of the first; the signature is that of Standard Webhooks.
+    let header = |headers: &[String], name: &str| {
+        let found = headers
+            .iter()
+            .find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)));
+        found.unwrap_or_else(|| panic!("no {name} in {headers:?}")).1.to_string()
+    };
+    for one in &taken {
+        let (id, at) = (header(&one.headers, "webhook-id"), header(&one.headers, "webhook-timestamp"));
+        assert_eq!(id, format!("{}:{}:hook", one.body["id"].as_str().expect("an id"), one.body["seq"]));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"secret");
+        let signed = ring::hmac::sign(&key, format!("{id}.{at}.{}", one.text).as_bytes());
+        let signature = base64::engine::general_purpose::STANDARD.encode(signed);
+        assert_eq!(header(&one.headers, "webhook-signature"), format!("v1,{signature}"));
+    }
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Goal: what is refused for good is put aside, told to the others, and taken up again on demand.
+#[test]
+fn what_cannot_be_delivered_is_told_to_the_others_and_taken_up_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Refused twice, then taken: the firing of one alert and its end.
+    let hook = Sink::start(|asked| match asked {
+        0 => Reply::Redirect,
+        1 => Reply::Status(400),
+        _ => Reply::Status(200),
+    });
+    let file = dir.path().join("alerts.ndjson");
+    let config = format!(
+        "receivers:
+  - {{ name: file, log: {{ path: {file:?} }} }}
+  - {{ name: hook, webhook: {{ url: '{}', format: event, allow: [127.0.0.0/8] }} }}
+route: {{ receiver: file, routes: [{{ receiver: hook, matchers: ['rule=\"many\"'] }}] }}\n",
+        hook.url
+    );
+    let service = start(dir.path(), &config);
+    burst(&service, 0, 1);
+    let of_hook = |found: &Value| {
+        let all = found["receivers"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|one| one["name"] == "hook").expect("it is configured")
+    };
+    service.wait_for("/api/v1/receivers", |found| of_hook(found)["letters"] == 2);
+    assert_eq!(hook.asked(), 2, "a redirect is not followed");
+    let undelivered = |state: &str| {
+        let lines = std::fs::read_to_string(&file).unwrap_or_default();
+        let alerts = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        alerts.filter(|one| one["rule"] == "_sg_undelivered" && one["state"] == state).count() == 1
+    };
+    service.wait_for("/api/v1/receivers", |_| undelivered("firing"));
+    let metrics = service.get("/metrics");
+    assert!(metrics.contains("streamgauge_notify_letters{receiver=\"hook\"} 2"), "{metrics}");
+    let redrive = format!("{}/api/v1/receivers/hook/redrive", service.url);
+    let answer =
+        ureq::post(redrive).send_empty().expect("answers").body_mut().read_to_string().expect("a body");
+    assert_eq!(answer, "{\"messages\":2}");
+    let taken = hook.wait_for(|taken| taken.len() == 2);
+    assert_eq!((&taken[0].body["seq"], &taken[1].body["state"]), (&json!(0), &json!("resolved")));
+    service.wait_for("/api/v1/receivers", |_| undelivered("resolved"));
+    assert_eq!(service.stop(), Some(0));
+}

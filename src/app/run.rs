@@ -37,7 +37,18 @@ async fn serve(config: &Config, roles: Roles) -> Result<u8> {
             let (nats, redis, snapshot_every) = (nats.clone(), redis.clone(), config.snapshot_every);
             let partitions = nats.partition.count;
             let is_rolling_up = config.rollups;
-            let parts = LiveParts { nats, redis, door, limits, rules, snapshot_every, is_rolling_up, roles };
+            let receivers = config.receivers.clone();
+            let parts = LiveParts {
+                nats,
+                redis,
+                door,
+                limits,
+                rules,
+                snapshot_every,
+                is_rolling_up,
+                roles,
+                receivers,
+            };
             let service = service::start_live(parts).await?;
             tracing::info!(address = %service.address, partitions, "listening, over nats and redis");
             watch(config, service).await

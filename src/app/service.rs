@@ -24,6 +24,7 @@ use crate::http::operate::{names, operate};
 use crate::http::{self, Shared};
 use crate::pipeline::document::{self, Documents};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,6 +99,7 @@ pub struct LiveParts {
     pub snapshot_every: Duration,
     pub is_rolling_up: bool,
     pub roles: Roles,
+    pub receivers: Receivers,
 }
 
 /// What serves one partition: the way to its worker, its store, and what the worker does.
@@ -180,7 +182,7 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let shelf: Box<dyn Bookshelf> = Box::new(redis::RulesBook::new(&parts.redis)?);
     let kept = Kept { files: parts.rules.clone(), shelf: Some(shelf), book: Book::default(), first };
     let (token, roles) = (parts.door.token.clone(), parts.roles);
-    let telling = Telling::default();
+    let telling = if roles.notify { tell(&parts).await? } else { Telling::default() };
     let service =
         serve(Serving { listener, token, seats, tally, kept, fleet, roles, telling }, Arc::new(intake))?;
     if !parts.roles.api {
@@ -248,6 +250,23 @@ fn seat(
         Owner::new(parts, commands, super::run::tell()).run()
     });
     Ok(Seat { worker, store, run })
+}
+
+/// A thread for each receiver, over the alert stream; whichever process has a receiver's lease tells it.
+async fn tell(parts: &LiveParts) -> Result<Telling> {
+    let handle = tokio::runtime::Handle::current();
+    let mut feeds = BTreeMap::new();
+    for receiver in &parts.receivers.all {
+        let name = receiver.policy.name.to_string();
+        let feed = nats::alerts::Alerts::open(handle.clone(), &parts.nats, &name).await?;
+        feeds.insert(name, feed);
+    }
+    Telling::start(&parts.receivers, &SystemClock, now, |name| {
+        let ledger = redis::SharedLedger::new(&parts.redis, name)?;
+        // One was opened for each.
+        let feed = feeds.remove(name).with_context(|| format!("no way to the alert stream for {name}"))?;
+        Ok((feed, ledger))
+    })
 }
 
 fn now() -> crate::core::Timestamp {

@@ -13,8 +13,8 @@ pub type Mood = fn(usize) -> Reply;
 #[derive(Debug, Clone, Copy)]
 pub enum Reply {
     Status(u16),
-    /// 429 with so many seconds of Retry-After.
-    Busy(u64),
+    /// 429 with a second of Retry-After.
+    Busy,
     /// To another place.
     Redirect,
     /// Hangs up in the middle.
@@ -82,8 +82,8 @@ impl Sink {
                 }
                 write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nok").ok()
             }
-            Reply::Busy(secs) => {
-                write!(stream, "HTTP/1.1 429 x\r\nRetry-After: {secs}\r\nContent-Length: 0\r\n\r\n").ok()
+            Reply::Busy => {
+                write!(stream, "HTTP/1.1 429 x\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n").ok()
             }
             Reply::Redirect => {
                 let to = &self.url;

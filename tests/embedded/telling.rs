@@ -46,7 +46,9 @@ fn each_transition_arrives_in_order_through_kills_and_a_target_that_fails() {
     let dir = tempfile::tempdir().expect("a directory");
     let hook = Sink::start(|asked| match asked % 15 {
         4 => Reply::Status(503),
+        7 => Reply::Busy,
         9 => Reply::Reset,
+        12 => Reply::Endless,
         _ => Reply::Status(200),
     });
     let file = dir.path().join("alerts.ndjson");

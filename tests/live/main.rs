@@ -19,3 +19,4 @@ mod roles;
 mod secure;
 mod servers;
 mod snippets;
+mod telling;

@@ -159,6 +159,8 @@ impl Servers {
         ]);
         command.args(["--redis", &format!("redis://127.0.0.1:{}", self.redis_port), "--pipelines"]);
         command.arg(rules(self.dir.path())).env("RUST_LOG", "info").stderr(Stdio::piped());
+        // What the receiver `log` says there nobody reads.
+        command.stdout(Stdio::null());
         command
     }
 }

@@ -6,6 +6,7 @@
 //! out what they do not know without a word. Rejected: the client's ordered consumer (it may begin
 //! at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
 
+pub mod alerts;
 mod board;
 pub mod intake;
 pub mod micro;

@@ -186,14 +186,16 @@ fn entry(own: &Own, message: Message) -> Entry {
 /// `$JS.ACK.<stream>.<consumer>.<delivered>.<in stream>.<in consumer>.<time>.<pending>`, in newer
 /// servers with domain and account before the stream and one more token at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    in_stream: u64,
-    in_consumer: u64,
+pub(super) struct Place {
+    pub(super) in_stream: u64,
+    pub(super) in_consumer: u64,
     stamp_ns: i64,
+    /// Messages that the consumer has still to give.
+    pub(super) pending: u64,
 }
 
 impl Place {
-    fn parse(reply: &str) -> Option<Place> {
+    pub(super) fn parse(reply: &str) -> Option<Place> {
         let skipped = match reply.bytes().filter(|byte| *byte == b'.').count() {
             8 => 5,
             10.. => 7,
@@ -203,7 +205,8 @@ impl Place {
         let in_stream = tokens.next()?.parse().ok()?;
         let in_consumer = tokens.next()?.parse().ok()?;
         let stamp_ns = tokens.next()?.parse().ok()?;
-        Some(Place { in_stream, in_consumer, stamp_ns })
+        let pending = tokens.next()?.parse().ok()?;
+        Some(Place { in_stream, in_consumer, stamp_ns, pending })
     }
 }
 
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn places_of_old_and_new_servers_are_read() {
-        let place = Place { in_stream: 7, in_consumer: 3, stamp_ns: 1_700_000_000_000_000_001 };
+        let place = Place { in_stream: 7, in_consumer: 3, stamp_ns: 1_700_000_000_000_000_001, pending: 42 };
         assert_eq!(Place::parse("$JS.ACK.SG_EVENTS_0.abc.1.7.3.1700000000000000001.42"), Some(place));
         let new = "$JS.ACK._.ACCOUNT.SG_EVENTS_0.abc.1.7.3.1700000000000000001.42.token";
         assert_eq!(Place::parse(new), Some(place));

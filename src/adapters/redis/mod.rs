@@ -10,6 +10,7 @@ mod book;
 mod commit;
 mod keys;
 mod lease;
+mod ledger;
 mod read;
 mod roster;
 
@@ -21,6 +22,7 @@ use crate::wire::hdr::Writer;
 use ::redis::{Client, ClientTlsConfig, Connection, RedisError, RedisResult, TlsCertificates};
 pub use book::RulesBook;
 use keys::Keys;
+pub use ledger::SharedLedger;
 pub use read::Shared;
 pub use roster::Workers;
 use std::collections::{HashMap, HashSet};

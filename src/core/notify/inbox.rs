@@ -186,6 +186,12 @@ impl Inbox {
         self.take_in(number, alert, now);
     }
 
+    /// What stands there is no alert: the next one is behind it.
+    pub fn pass(&mut self, number: u64) {
+        self.position = self.position.max(number);
+        self.changed.insert(POSITION.into());
+    }
+
     /// The same of what stands in no stream.
     pub fn take_in(&mut self, number: u64, alert: Transition, now: Timestamp) {
         let id = alert.id.clone();

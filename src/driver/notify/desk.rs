@@ -170,7 +170,10 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             match serde_json::from_str(json) {
                 Ok(alert) => inbox.absorb(*number, alert, now),
                 // Somebody else wrote it there: it is no alert.
-                Err(error) => tracing::warn!(number, %error, "left out what is no alert"),
+                Err(error) => {
+                    tracing::warn!(number, %error, "left out what is no alert");
+                    inbox.pass(*number);
+                }
             }
         }
         if batch.is_end {

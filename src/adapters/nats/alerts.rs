@@ -1,0 +1,137 @@
+//! The alert stream, read in order by a durable consumer for each receiver.
+//!
+//! Intuition: where a receiver stands is written in its ledger; the consumer is made anew behind that, so what was
+//! given out and not written down comes again, in order. Invariant: a message is acknowledged once it is written
+//! down, so what is pending at the broker is what the receiver does not know; whatever came out of order, or was
+//! lost on the way, is a reason for a new consumer. Rejected: going on with the old consumer (it gives what was
+//! lost again after younger ones).
+
+use super::reader::Place;
+use super::{ANSWER_WITHIN, Settings, connect, context};
+use crate::core::partition::escape;
+use crate::driver::notify::ports::{AlertFeed, Batch};
+use crate::driver::ports::PortError;
+use async_nats::jetstream::consumer::pull::Config;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
+use async_nats::jetstream::{AckKind, Context, Message};
+use futures_util::StreamExt;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// Transitions read at once; about 1.5 KiB each.
+const BATCH_MAX: usize = 256;
+
+/// Transitions given out and not written down: more than one batch, for acknowledgements on their way.
+const PENDING_MAX: i64 = 4 * BATCH_MAX as i64;
+
+/// Time between two looks: what a person waits for at most.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// One receiver's place in the stream.
+#[derive(Debug)]
+pub struct Alerts {
+    handle: Handle,
+    context: Context,
+    stream: &'static str,
+    subject: String,
+    name: String,
+    reading: Option<Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    consumer: Consumer<Config>,
+    /// The newest that was given out, and how many were.
+    newest: u64,
+    given: u64,
+    unwritten: Vec<Message>,
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+impl Alerts {
+    /// Not to be called from a task of the runtime.
+    pub async fn open(handle: Handle, settings: &Settings, receiver: &str) -> Result<Alerts, PortError> {
+        let context = context(connect(&settings.url).await?);
+        let (subject, name) = (format!("{}.alert.>", settings.root), format!("notify-{}", escape(receiver)));
+        Ok(Alerts { handle, context, stream: "SG_ALERTS", subject, name, reading: None })
+    }
+
+    /// A consumer that begins behind `after`.
+    async fn begin(&self, after: u64) -> Result<Reading, Cause> {
+        let stream = self.context.get_stream(self.stream).await?;
+        // One that is not there need not go.
+        let _ = stream.delete_consumer(&self.name).await;
+        let config = Config {
+            durable_name: Some(self.name.clone()),
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
+            ack_policy: AckPolicy::Explicit,
+            filter_subject: self.subject.clone(),
+            max_ack_pending: PENDING_MAX,
+            ..Config::default()
+        };
+        let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
+        Ok(Reading { consumer, newest: after, given: 0, unwritten: Vec::new() })
+    }
+}
+
+impl Reading {
+    /// What is there now. The broker ends the request when it has given that, so nothing comes to an inbox that
+    /// nobody reads.
+    async fn take(&mut self) -> Result<Batch, Cause> {
+        let mut messages = self.consumer.fetch().max_messages(BATCH_MAX).messages().await?;
+        let mut batch = Batch { alerts: Vec::new(), is_end: true };
+        while let Some(message) = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await? {
+            let message = message?;
+            let reply = message.reply.as_ref().ok_or("a message without its place")?;
+            let place = Place::parse(reply).ok_or("a message without its place")?;
+            if place.in_consumer != self.given + 1 || place.in_stream <= self.newest {
+                return Err("a message came out of order".into());
+            }
+            (self.given, self.newest) = (place.in_consumer, place.in_stream);
+            batch.is_end = place.pending == 0;
+            batch.alerts.push((place.in_stream, String::from_utf8_lossy(&message.payload).into_owned()));
+            self.unwritten.push(message);
+        }
+        Ok(batch)
+    }
+
+    /// The same, waiting for something to come.
+    async fn next(&mut self, wait: Duration) -> Result<Batch, Cause> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let batch = self.take().await?;
+            if !batch.alerts.is_empty() || begun.elapsed() >= wait {
+                return Ok(batch);
+            }
+            tokio::time::sleep(LOOK_EVERY.min(wait.saturating_sub(begun.elapsed()))).await;
+        }
+    }
+}
+
+impl AlertFeed for Alerts {
+    fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError> {
+        let handle = self.handle.clone();
+        let read = handle.block_on(async {
+            let mut reading = match self.reading.take() {
+                Some(reading) if reading.newest == after || reading.given == 0 => reading,
+                _ => self.begin(after).await?,
+            };
+            let batch = reading.next(wait).await?;
+            self.reading = Some(reading);
+            Ok(batch)
+        });
+        read.map_err(|source: Cause| PortError::Away { place: self.stream.into(), source })
+    }
+
+    fn done(&mut self) {
+        let Some(reading) = &mut self.reading else { return };
+        let messages = std::mem::take(&mut reading.unwritten);
+        self.handle.block_on(async {
+            for message in messages {
+                // If it does not arrive the consumer is made anew, and it is known by its number.
+                let _ = message.ack_with(AckKind::Ack).await;
+            }
+        });
+    }
+}

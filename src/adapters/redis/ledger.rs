@@ -1,0 +1,101 @@
+//! What was delivered to one receiver: a hash, and a lease that says who delivers.
+//!
+//! Invariant: rows are written by one script that compares the lease first, so whoever lost it writes nothing; the
+//! script also keeps the lease, so a receiver that is busy keeps it. The whole receiver is one slot of a cluster.
+
+use super::{RedisStore, Settings, lease::nonce};
+use crate::core::notify::inbox::Rows;
+use crate::core::partition::escape;
+use crate::driver::notify::ports::{Ledger, Written};
+use crate::driver::ports::PortError;
+use ::redis::Script;
+use std::time::{Duration, Instant};
+
+/// KEYS: lease, rows. ARGV: nonce, milliseconds, number of rows that go, their names, then names and values.
+const WRITE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local gone = tonumber(ARGV[3])
+for at = 4, 3 + gone do redis.call('HDEL', KEYS[2], ARGV[at]) end
+for at = 4 + gone, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 1]) end
+return 1";
+
+/// KEYS: lease. ARGV: nonce.
+const RELEASE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])";
+
+/// One receiver's rows.
+#[derive(Debug)]
+pub struct SharedLedger {
+    store: RedisStore,
+    rows: String,
+    lease_key: String,
+    lease: Duration,
+    nonce: String,
+    renewed: Instant,
+}
+
+impl SharedLedger {
+    pub fn new(settings: &Settings, receiver: &str) -> Result<SharedLedger, PortError> {
+        let tag = format!("{}:notify:{{{}}}", settings.prefix, escape(receiver));
+        Ok(SharedLedger {
+            store: RedisStore::new(settings, false)?,
+            rows: format!("{tag}:rows"),
+            lease_key: format!("{tag}:lease"),
+            lease: settings.lease,
+            nonce: nonce(),
+            renewed: Instant::now(),
+        })
+    }
+
+    fn lease_ms(&self) -> u64 {
+        self.lease.as_millis().max(1) as u64
+    }
+}
+
+impl Ledger for SharedLedger {
+    fn acquire(&mut self) -> Result<bool, PortError> {
+        // Another turn is another holder: what an earlier one still sends counts no more.
+        self.nonce = nonce();
+        let (key, nonce, ms) = (&self.lease_key, &self.nonce, self.lease_ms());
+        let taken: Option<String> = self.store.ask_once(|connection| {
+            ::redis::cmd("SET").arg(key).arg(nonce).arg("NX").arg("PX").arg(ms).query(connection)
+        })?;
+        self.renewed = Instant::now();
+        Ok(taken.is_some())
+    }
+
+    fn load(&mut self) -> Result<Vec<(String, Vec<u8>)>, PortError> {
+        let rows = &self.rows;
+        self.store.ask_once(|connection| ::redis::cmd("HGETALL").arg(rows).query(connection))
+    }
+
+    fn write(&mut self, rows: &Rows) -> Result<Written, PortError> {
+        // The lease lives on with each write; without one it is kept now and then.
+        if rows.is_empty() && self.renewed.elapsed() < self.lease / 4 {
+            return Ok(Written::Done);
+        }
+        let (ms, gone) = (self.lease_ms(), rows.iter().filter(|(_, value)| value.is_none()).count());
+        let script = Script::new(WRITE);
+        let mut call = script.key(&self.lease_key);
+        call.key(&self.rows).arg(&self.nonce).arg(ms).arg(gone);
+        for (key, _) in rows.iter().filter(|(_, value)| value.is_none()) {
+            call.arg(key);
+        }
+        for (key, value) in rows.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+            call.arg(key).arg(value);
+        }
+        let written: u32 = self.store.ask_once(|connection| call.invoke(connection))?;
+        self.renewed = Instant::now();
+        Ok(if written == 1 { Written::Done } else { Written::Fenced })
+    }
+
+    fn release(&mut self) {
+        let (key, nonce) = (&self.lease_key, &self.nonce);
+        let released = self
+            .store
+            .ask_once(|connection| Script::new(RELEASE).key(key).arg(nonce).invoke::<u32>(connection));
+        if let Err(error) = released {
+            tracing::info!(%error, "cannot give the receiver's lease back; it ends by itself");
+        }
+    }
+}

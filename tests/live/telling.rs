@@ -1,0 +1,76 @@
+//! Alerts over the broker reach their receivers, whoever delivers them.
+
+use crate::load::now_ms;
+use crate::servers::{Servers, Worker, wait_for};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Sources that are too busy at once, in each round, and rounds that end with a kill.
+const SOURCES: usize = 20;
+const KILLS: usize = 8;
+
+fn burst(worker: &Worker, round: usize) {
+    let event = |at: usize| {
+        json!({"type": "samples", "source": format!("r{round}-{at}"), "name": "latency_ms",
+            "times": vec![now_ms(); 250], "values": vec![1; 250]})
+    };
+    let all: Vec<Value> = (0..SOURCES).map(event).collect();
+    let sent = ureq::post(format!("{}/api/v1/events", worker.url)).send(Value::Array(all).to_string());
+    assert_eq!(sent.expect("accepted").status(), 202);
+}
+
+/// Goal: several instances deliver each transition in order and once; a kill repeats at most one message a
+/// receiver, and loses none. Method: two processes that only notify; whichever has the lease is killed while
+/// alerts come, and another one is started.
+#[test]
+fn two_instances_deliver_once_through_kills() {
+    let servers = Servers::start("everysec");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, config) = (dir.path().join("alerts.ndjson"), dir.path().join("streamgauge.yaml"));
+    let text = format!(
+        "receivers: [{{ name: file, log: {{ path: {file:?} }} }}]
+route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"busy\"'] }}] }}\n"
+    );
+    std::fs::write(&config, text).expect("writable");
+    let start = |role: &str| {
+        let mut command = servers.command("1s", 1);
+        command.args(["--role", role, "--config"]).arg(&config);
+        Worker::start(command)
+    };
+    let told = || {
+        let mut told: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+        for line in std::fs::read_to_string(&file).unwrap_or_default().lines() {
+            let Ok(alert) = serde_json::from_str::<Value>(line) else { continue };
+            let (id, state) = (alert["id"].as_str().unwrap_or(""), alert["state"].as_str().unwrap_or(""));
+            told.entry(id.into()).or_default().push((alert["seq"].as_u64().unwrap_or(9), state.into()));
+        }
+        told
+    };
+    let owner = start("ingest,api");
+    wait_for("readiness", &owner, || owner.get("/readyz"));
+    let mut notifiers = vec![start("notify"), start("notify")];
+    let holder = |all: &[Worker]| {
+        let has = |one: &Worker| one.metric("streamgauge_notify_leased{receiver=\"file\"} ") == Some(1);
+        all.iter().position(has)
+    };
+    for round in 0..KILLS {
+        let at = wait_for("a lease", &notifiers[0], || holder(&notifiers));
+        let before = told().len();
+        burst(&owner, round);
+        wait_for("the first of them", &notifiers[at], || (told().len() > before).then_some(()));
+        let mut killed = notifiers.remove(at);
+        killed.process.0.kill().expect("kill -9");
+        killed.process.0.wait().expect("it is dead");
+        notifiers.push(start("notify"));
+    }
+    let is_over = |one: &Vec<(u64, String)>| one.last().is_some_and(|(_, state)| state == "resolved");
+    wait_for("the end of all", &notifiers[0], || {
+        let told = told();
+        (told.len() == KILLS * SOURCES && told.values().all(is_over)).then_some(())
+    });
+    let told = told();
+    assert!(told.values().all(|one| one.is_sorted() && one[0].0 == 0), "{told:?}");
+    let repeats: usize = told.values().map(|one| one.windows(2).filter(|two| two[0] == two[1]).count()).sum();
+    assert!(repeats <= KILLS, "{repeats} repeats in {KILLS} kills");
+    assert!(notifiers.into_iter().all(|one| one.stop() == Some(0)) && owner.stop() == Some(0));
+}

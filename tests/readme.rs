@@ -38,3 +38,22 @@ fn each_example_of_writing_rules_runs() {
         }
     }
 }
+
+#[test]
+fn each_receiver_of_getting_told_is_understood() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let blocks = blocks(&readme.expect("a README"), "## Getting told");
+    assert_eq!(blocks.len(), 1);
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("streamgauge.yaml");
+    std::fs::write(&config, &blocks[0].1).expect("writable");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+    command.current_dir(dir.path()).args(["notify", "test", "file", "--config"]).arg(&config);
+    for name in ["SLACK_URL", "DISCORD_URL", "TEAMS_URL"] {
+        command.env(name, "https://example.com/secret");
+    }
+    let output = command.env("PAGERDUTY_KEY", "k").env("HOOK_SECRET", "s").output().expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = std::fs::read_to_string(dir.path().join("alerts.ndjson")).expect("the receiver's file");
+    assert_eq!(told.lines().count(), 2, "a beginning and its end: {told}");
+}

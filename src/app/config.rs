@@ -207,7 +207,7 @@ fn servers(
 }
 
 impl File {
-    fn read(path: &Path) -> Result<File> {
+    pub fn read(path: &Path) -> Result<File> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}; is the path right?", path.display()))?;
         let parsed = yaml::typed(&text);

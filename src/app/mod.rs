@@ -2,6 +2,7 @@
 
 pub mod asking;
 pub mod backtest;
+pub mod channels;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod convert;
 pub mod demo;
 pub mod explain;
 pub mod export;
+pub mod notify;
 pub mod partitioned;
 pub mod publish;
 pub mod receivers;
@@ -48,6 +50,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Publish(args) => publish::run(&args),
         Command::Alerts { command } => remote::alerts(&command),
         Command::Rules { command } => remote::rules(&command),
+        Command::Notify { command } => notify::run(&command),
         Command::Backtest(args) => backtest::run(&args),
         Command::Convert { command } => convert::run(&command),
         Command::Silence { command } => asking::silence(&command),

@@ -4,12 +4,9 @@
 //! receiver has, a secret that is not there, a duration that is none.
 
 use super::BadConfig;
-use crate::adapters::notify::http::{ANSWER_WITHIN, Http, Network};
-use crate::adapters::notify::log::Log;
-use crate::adapters::notify::secret::{Secret, SecretError};
-use crate::adapters::notify::webhook::{Format, Settings, Webhook};
+use super::channels::{ChannelFile, LogFile};
 use crate::core::calendar::Plan;
-use crate::core::notify::{GroupBy, Grouping, Policy, Route, Routes, Style};
+use crate::core::notify::{GroupBy, Grouping, Policy, Route, Routes};
 use crate::core::selector::Selector;
 use crate::core::{Span, Timestamp};
 use crate::driver::notify::ports::Channel;
@@ -17,9 +14,7 @@ use crate::pipeline::ask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The receiver that is there without being configured, and gets everything then.
 const DEFAULT: &str = "log";
@@ -27,54 +22,38 @@ const DEFAULT: &str = "log";
 /// A message is put aside when it could not be delivered for so long.
 const MAX_AGE: Span = Span::from_hours(4);
 
+/// What a receiver may say.
+const KEYS: [&str; 12] = [
+    "name",
+    "log",
+    "webhook",
+    "slack",
+    "discord",
+    "teams",
+    "pagerduty",
+    "alertmanager",
+    "exec",
+    "max_per_hour",
+    "max_per_day",
+    "max_age",
+];
+
 /// One receiver: a name, one channel, and its limits.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct ReceiverFile {
     pub name: String,
-    /// One JSON line for each transition.
-    pub log: Option<LogFile>,
-    /// An HTTP POST.
-    pub webhook: Option<WebhookFile>,
+    #[serde(flatten)]
+    pub channel: ChannelFile,
     /// More messages than this become one digest.
     pub max_per_hour: Option<u32>,
     pub max_per_day: Option<u32>,
     /// A message is put aside when it could not be delivered for so long (4h).
     pub max_age: Option<String>,
-}
-
-/// Standard output, or a file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogFile {
-    pub path: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct WebhookFile {
-    /// https://…, or env:NAME or file:PATH where the URL is a secret.
-    pub url: String,
-    /// alertmanager: its body, by groups (the default); event: each transition by itself.
-    pub format: WebhookFormat,
-    /// Token of an Authorization header, as env:NAME or file:PATH.
-    pub bearer: Option<String>,
-    /// Secrets of the signature (Standard Webhooks), the newest first, as env:NAME or file:PATH.
-    pub secrets: Vec<String>,
-    /// Addresses that are not public and may be reached, also without TLS: 10.0.0.0/8.
-    pub allow: Vec<String>,
-    /// Alerts in one message (0: all).
-    pub max_alerts: usize,
-    /// Time in which it must answer (10s).
-    pub timeout: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WebhookFormat {
-    #[default]
-    Alertmanager,
-    Event,
+    /// What nobody knows; an error.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// A route; what it does not say it has from its parent.
@@ -133,15 +112,17 @@ pub struct Receiver {
     external_url: String,
 }
 
-#[derive(Debug, Clone)]
-enum ChannelFile {
-    Log(LogFile),
-    Webhook(WebhookFile),
+impl Receiver {
+    /// Makes its channel; `now` is the time that signatures carry.
+    pub fn channel(&self, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
+        let made = self.channel.make(&self.external_url, now);
+        made.map_err(|error| bad(format!("receiver `{}`: {error}", self.policy.name)))
+    }
 }
 
-type Checked<T> = Result<T, BadConfig>;
+pub(super) type Checked<T> = Result<T, BadConfig>;
 
-fn bad(message: impl Into<String>) -> BadConfig {
+pub(super) fn bad(message: impl Into<String>) -> BadConfig {
     BadConfig(message.into())
 }
 
@@ -160,11 +141,8 @@ impl Receivers {
             return Err(bad(format!("receiver `{}` is there twice", twice.policy.name)));
         }
         if names.insert(DEFAULT.into()) {
-            let file = ReceiverFile {
-                name: DEFAULT.into(),
-                log: Some(LogFile::default()),
-                ..ReceiverFile::default()
-            };
+            let channel = ChannelFile { log: Some(LogFile::default()), ..ChannelFile::default() };
+            let file = ReceiverFile { name: DEFAULT.into(), channel, ..ReceiverFile::default() };
             all.push(file.check(external_url)?);
         }
         let plans = intervals.iter().map(plan).collect::<Checked<BTreeMap<String, Arc<Plan>>>>()?;
@@ -254,7 +232,7 @@ fn grouping(file: &RouteFile, parent: Option<&Grouping>) -> Checked<Grouping> {
     })
 }
 
-fn span(text: &str) -> Checked<Span> {
+pub(super) fn span(text: &str) -> Checked<Span> {
     text.parse().map_err(|error| bad(format!("`{text}`: {error}")))
 }
 
@@ -274,21 +252,16 @@ impl ReceiverFile {
         if self.name.is_empty() {
             return Err(bad("a receiver has no `name`"));
         }
-        let log = self.log.clone().map(ChannelFile::Log);
-        let webhook = self.webhook.clone().map(ChannelFile::Webhook);
-        let mut channels: Vec<ChannelFile> = [log, webhook].into_iter().flatten().collect();
-        let (Some(channel), true) = (channels.pop(), channels.is_empty()) else {
-            return Err(bad(format!("receiver `{}` needs one channel, such as `log: {{}}`", self.name)));
-        };
-        let policy = Policy {
-            name: self.name.as_str().into(),
-            style: channel.style(),
-            max_per_hour: self.max_per_hour,
-            max_per_day: self.max_per_day,
-            grouping: None,
-            ends_last: Span::ZERO,
-        };
+        if let Some(wrong) = self.unknown.keys().next() {
+            let near = crate::pipeline::diagnostic::nearest(wrong, KEYS);
+            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            return Err(bad(format!("receiver `{}`: `{wrong}` is not known{hint}", self.name)));
+        }
+        let only = self.channel.only();
+        only.map_err(|error| bad(format!("receiver `{}` {error}", self.name)))?;
+        let policy = self.channel.policy(self.name.as_str().into(), self.max_per_hour, self.max_per_day);
         let max_age = self.max_age.as_deref().map_or(Ok(MAX_AGE), span)?;
+        let channel = self.channel.clone();
         let receiver = Receiver { policy, max_age, channel, external_url: external_url.into() };
         // What is wrong with it is said at start, not when it is needed.
         receiver.channel(|| Timestamp::MAX)?;
@@ -296,58 +269,10 @@ impl ReceiverFile {
     }
 }
 
-impl ChannelFile {
-    fn style(&self) -> Style {
-        match self {
-            ChannelFile::Webhook(file) if file.format == WebhookFormat::Alertmanager => Style::Grouped,
-            ChannelFile::Log(_) | ChannelFile::Webhook(_) => Style::Each,
-        }
-    }
-}
-
-impl Receiver {
-    /// Makes its channel; `now` is the time that signatures carry.
-    pub fn channel(&self, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
-        let name = &self.policy.name;
-        let of = |error: SecretError| bad(format!("receiver `{name}`: {}", super::chained(&error)));
-        Ok(match &self.channel {
-            ChannelFile::Log(file) => Box::new(Log::new(file.path.clone())),
-            ChannelFile::Webhook(file) => {
-                let format = match file.format {
-                    WebhookFormat::Alertmanager => Format::Alertmanager,
-                    WebhookFormat::Event => Format::Event,
-                };
-                let settings = Settings {
-                    url: Secret::read_or_plain(&file.url).map_err(of)?,
-                    format,
-                    bearer: file.bearer.as_deref().map(Secret::read).transpose().map_err(of)?,
-                    secrets: file
-                        .secrets
-                        .iter()
-                        .map(|one| Secret::read(one))
-                        .collect::<Result<_, _>>()
-                        .map_err(of)?,
-                    max_alerts: file.max_alerts,
-                    external_url: self.external_url.clone(),
-                };
-                Box::new(Webhook::new(settings, http(name, &file.allow, file.timeout.as_deref())?, now))
-            }
-        })
-    }
-}
-
-fn http(name: &str, allow: &[String], timeout: Option<&str>) -> Checked<Http> {
-    let networks = allow.iter().map(|text| text.parse::<Network>());
-    let networks =
-        networks.collect::<Result<_, _>>().map_err(|error| bad(format!("receiver `{name}`: {error}")))?;
-    let timeout = timeout.map(span).transpose()?;
-    let timeout = timeout.map_or(ANSWER_WITHIN, |span| Duration::from_millis(span.ms().max(1) as u64));
-    Ok(Http::new(networks, timeout))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::notify::Style;
     use crate::pipeline::yaml;
 
     #[derive(Default, Deserialize)]
@@ -410,6 +335,8 @@ route:
         assert!(hook("url: 'ftp://x'").contains("https://"));
         assert!(hook("url: 'https://x', allow: [intranet]").contains("no network"));
         assert!(wrong("receivers: [{ name: ops }]").contains("one channel"));
+        assert!(wrong("receivers: [{ name: ops, log: {}, slack: {} }]").contains("several channels"));
+        assert!(wrong("receivers: [{ name: ops, webhok: {} }]").contains("did you mean `webhook`?"));
         assert!(read("").is_ok_and(|all| all.all.len() == 1));
     }
 }

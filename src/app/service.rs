@@ -329,6 +329,7 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let stop = CancellationToken::new();
     let router = match roles.api {
         true => http::router(shared.clone(), token),
+        false if roles.notify => http::receivers(shared.clone(), token),
         false => http::probes(shared.clone()),
     };
     let stopped = stop.clone();

@@ -195,7 +195,10 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
 
 /// All routes; with a token, each request must carry it.
 pub fn router<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, token: Option<String>) -> Router {
-    let router = routes(shared);
+    guarded(routes(shared), token)
+}
+
+fn guarded(router: Router, token: Option<String>) -> Router {
     let Some(token) = token else { return router };
     let wanted: Arc<str> = format!("Bearer {token}").into();
     router.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
@@ -225,6 +228,18 @@ pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Route
     probe_routes().with_state(shared)
 }
 
+/// For a process that delivers and answers nobody else: how its receivers are, and what lies aside.
+pub fn receivers<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, token: Option<String>) -> Router {
+    let probes = probes(shared.clone());
+    probes.merge(guarded(receiver_routes().with_state(shared), token))
+}
+
+fn receiver_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
+    Router::new()
+        .route("/api/v1/receivers", get(notify::receivers::<S>))
+        .route("/api/v1/receivers/{name}/redrive", post(notify::redrive::<S>))
+}
+
 fn probe_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -252,8 +267,7 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/rules/{name}", delete(rules::remove::<S>))
         .route("/api/v1/pipelines", get(views::pipelines::<S>))
         .route("/api/v1/dead", get(views::dead::<S>))
-        .route("/api/v1/receivers", get(notify::receivers::<S>))
-        .route("/api/v1/receivers/{name}/redrive", post(notify::redrive::<S>))
+        .merge(receiver_routes())
         .route("/openapi.json", get(not_yet))
         .route("/api/v1/health", get(not_yet))
         .route("/api/v1/bottlenecks", get(not_yet))

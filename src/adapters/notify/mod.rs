@@ -1,6 +1,16 @@
 //! Channels: each file one way to a person or a program. They do not know each other.
 
+pub mod alertmanager;
+pub mod discord;
+pub mod exec;
 pub mod http;
 pub mod log;
+pub mod pagerduty;
 pub mod secret;
+pub mod slack;
+pub mod teams;
+mod text;
 pub mod webhook;
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use operate::{
-    AlertsCommand, ExplainArgs, MaintenanceCommand, PlanArgs, RulesCommand, Service, SilenceCommand, Who,
+    AlertsCommand, ExplainArgs, MaintenanceCommand, NotifyCommand, PlanArgs, RulesCommand, Service,
+    SilenceCommand, Who,
 };
 
 /// Measures services and pipelines in windows, judges them with rules, and says when something is wrong.
@@ -54,6 +55,11 @@ pub enum Command {
     Maintenance {
         #[command(subcommand)]
         command: MaintenanceCommand,
+    },
+    /// Try receivers, look at them, take up what could not be delivered
+    Notify {
+        #[command(subcommand)]
+        command: NotifyCommand,
     },
     /// Look at the rules of a running service, add some
     Rules {
@@ -396,7 +402,7 @@ pub fn instant(text: &str) -> anyhow::Result<crate::core::Timestamp> {
 }
 
 /// Words of later versions, which are reserved now.
-const LATER: [&str; 2] = ["notify", "top"];
+const LATER: [&str; 1] = ["top"];
 
 pub fn not_yet(word: &str) -> anyhow::Error {
     if LATER.contains(&word) {

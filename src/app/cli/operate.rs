@@ -247,3 +247,33 @@ pub enum RulesCommand {
         output: Format,
     },
 }
+
+#[derive(Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a receiver an alert and its end, from here, and say what became of it
+    #[command(after_help = "Examples:\n  streamgauge notify test ops --config streamgauge.yaml")]
+    Test {
+        receiver: String,
+        /// The configuration with `receivers:`
+        #[arg(long, env = "STREAMGAUGE_CONFIG")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Take up the messages that could not be delivered and were put aside
+    #[command(
+        after_help = "Examples:\n  streamgauge notify redrive ops --url http://127.0.0.1:8080\n\nWith several processes, ask the one that delivers: `streamgauge notify list` says which."
+    )]
+    Redrive {
+        receiver: String,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// The receivers of a running service, and how they are
+    List {
+        #[command(flatten)]
+        service: Service,
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Format,
+    },
+}

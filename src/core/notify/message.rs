@@ -75,6 +75,8 @@ impl Message {
             [alert] => format!("{} {}", alert.rule, values(alert)),
             _ => self.labels.values().map(|value| &**value).collect::<Vec<&str>>().join(" "),
         };
+        // One line, whatever a label holds.
+        let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!("[{counted}] {}", what.trim()).trim_end().to_string()
     }
 }

@@ -1,9 +1,9 @@
 //! One receiver's thread.
 
 use super::Attempts;
+use super::own;
 use super::ports::{AlertFeed, Channel, Failure, Ledger, Written};
 use super::post::Post;
-use super::undelivered;
 use crate::core::alert::Transition;
 use crate::core::notify::{Inbox, Message, Policy, Routes, Why};
 use crate::core::{Span, Timestamp};
@@ -247,7 +247,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
     }
 
     fn tell_others(&self, since: Timestamp, error: Option<&str>) {
-        let alert = undelivered::alert(&self.parts.policy.name, since, self.parts.clock.now(), error);
+        let alert = own::undelivered(&self.parts.policy.name, since, self.parts.clock.now(), error);
         for other in &self.parts.others {
             // One that has ended needs no alert.
             let _ = other.send(Order::Tell(Box::new(alert.clone())));

@@ -10,9 +10,9 @@
 mod attempt;
 mod desk;
 mod office;
+pub mod own;
 pub mod ports;
 pub mod post;
-mod undelivered;
 
 pub use attempt::Attempts;
 pub use desk::{Order, Receiver, start};

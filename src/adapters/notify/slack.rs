@@ -1,0 +1,58 @@
+//! `slack`: an incoming webhook, in blocks.
+//!
+//! Limits of the target: header 150 characters, section 3,000, 50 blocks, about 13,000 characters in all. What
+//! an alert says is text there, never markup: `&`, `<` and `>` are escaped, so nobody is called by `<!channel>`.
+
+use super::http::Http;
+use super::secret::Secret;
+use super::text::{cut, line, listed, standing};
+use crate::core::notify::Message;
+use crate::driver::notify::ports::{Channel, Failure};
+use serde_json::{Value, json};
+
+const HEADER_CHARS: usize = 150;
+const SECTION_CHARS: usize = 1_000; // of 3,000; ten of them stay below what all may have
+
+#[derive(Debug)]
+pub struct Slack {
+    pub url: Secret,
+    pub http: Http,
+    pub external_url: String,
+}
+
+impl Channel for Slack {
+    fn send(&mut self, message: &Message) -> Result<(), Failure> {
+        let body = body(message, &self.external_url).to_string();
+        let headers = [("content-type", "application/json")];
+        let answer = self.http.post(self.url.reveal(), &headers, body.as_bytes())?;
+        answer.verdict()?;
+        match answer.body.trim() {
+            "ok" => Ok(()),
+            other => Err(Failure::never(format!("it answered {}", cut(other, 100)))),
+        }
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The message in blocks, with a plain text for notifications.
+pub fn body(message: &Message, external_url: &str) -> Value {
+    let title = message.title();
+    let (alerts, left_out) = listed(message);
+    let mut blocks =
+        vec![json!({"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER_CHARS)}})];
+    for alert in alerts {
+        let mut text =
+            format!("*{}* {}", escape(&standing(alert)), escape(&cut(&line(alert), SECTION_CHARS)));
+        if let Some(runbook) = alert.runbook.as_deref().filter(|url| url.starts_with("https://")) {
+            text.push_str(&format!(" <{}|runbook>", escape(runbook).replace('|', "%7C")));
+        }
+        blocks.push(json!({"type": "section", "text": {"type": "mrkdwn", "text": text}}));
+    }
+    let more = if left_out > 0 { format!("and {left_out} more · ") } else { String::new() };
+    let end = format!("{more}<{}|streamgauge>", escape(external_url));
+    blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": end}]}));
+    json!({"text": escape(&cut(&title, SECTION_CHARS)), "blocks": blocks})
+}

@@ -1,0 +1,60 @@
+//! `teams`: a workflow's webhook with an adaptive card (connectors are retired).
+//!
+//! Limit of the target: about 28 KB. Text blocks are markdown there: what an alert says is escaped.
+
+use super::http::Http;
+use super::secret::Secret;
+use super::text::{cut, line, listed, standing, worst};
+use crate::core::alert::Severity;
+use crate::core::notify::Message;
+use crate::driver::notify::ports::{Channel, Failure};
+use serde_json::{Value, json};
+
+const TITLE_CHARS: usize = 250;
+const LINE_CHARS: usize = 500; // eleven, escaped and in UTF-8, are below 28 KB
+
+#[derive(Debug)]
+pub struct Teams {
+    pub url: Secret,
+    pub http: Http,
+    pub external_url: String,
+}
+
+impl Channel for Teams {
+    fn send(&mut self, message: &Message) -> Result<(), Failure> {
+        let body = body(message, &self.external_url).to_string();
+        let headers = [("content-type", "application/json")];
+        self.http.post(self.url.reveal(), &headers, body.as_bytes())?.verdict()
+    }
+}
+
+fn escape(text: &str) -> String {
+    let is_markup = |c: char| matches!(c, '*' | '_' | '~' | '`' | '[' | ']' | '#' | '\\' | '<' | '>');
+    text.chars().flat_map(|c| is_markup(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+pub fn body(message: &Message, external_url: &str) -> Value {
+    let (alerts, left_out) = listed(message);
+    let colour = match worst(message) {
+        Some(Severity::Critical) => "attention",
+        Some(Severity::Warning) => "warning",
+        Some(Severity::Info) => "accent",
+        None => "good",
+    };
+    let block = |text: String| json!({"type": "TextBlock", "text": text, "wrap": true});
+    let title = escape(&cut(&message.title(), TITLE_CHARS));
+    let mut blocks = vec![
+        json!({"type": "TextBlock", "text": title, "wrap": true, "weight": "bolder", "size": "medium", "color": colour}),
+    ];
+    blocks.extend(alerts.iter().map(|alert| {
+        block(format!("**{}** {}", escape(&standing(alert)), escape(&cut(&line(alert), LINE_CHARS))))
+    }));
+    if left_out > 0 {
+        blocks.push(block(format!("and {left_out} more")));
+    }
+    let open = json!({"type": "Action.OpenUrl", "title": "streamgauge", "url": external_url});
+    let card = json!({"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard",
+        "version": "1.4", "body": blocks, "actions": [open]});
+    json!({"type": "message", "attachments": [{
+        "contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": card}]})
+}

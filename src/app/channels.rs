@@ -1,0 +1,273 @@
+//! The channels of `receivers:`: what each is told in the configuration, and how it is made of that.
+
+use super::receivers::{Checked, bad, span};
+use crate::adapters::notify::alertmanager::{self, Alertmanager};
+use crate::adapters::notify::discord::Discord;
+use crate::adapters::notify::exec::Exec;
+use crate::adapters::notify::http::{ANSWER_WITHIN, Http, Network};
+use crate::adapters::notify::log::Log;
+use crate::adapters::notify::pagerduty::{self, PagerDuty};
+use crate::adapters::notify::secret::Secret;
+use crate::adapters::notify::slack::Slack;
+use crate::adapters::notify::teams::Teams;
+use crate::adapters::notify::webhook::{Format, Settings, Webhook};
+use crate::core::notify::{Policy, Style};
+use crate::core::{Span, Timestamp};
+use crate::driver::notify::ports::Channel;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A program may take so long unless another time is stated.
+const EXEC_WITHIN: Duration = Duration::from_secs(30);
+
+/// One of these.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ChannelFile {
+    /// One JSON line for each transition.
+    pub log: Option<LogFile>,
+    /// An HTTP POST.
+    pub webhook: Option<WebhookFile>,
+    pub slack: Option<ChatFile>,
+    pub discord: Option<ChatFile>,
+    /// A workflow's webhook.
+    pub teams: Option<ChatFile>,
+    pub pagerduty: Option<PagerDutyFile>,
+    pub alertmanager: Option<AlertmanagerFile>,
+    /// A program of this machine.
+    pub exec: Option<ExecFile>,
+}
+
+/// Standard output, or a file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogFile {
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookFile {
+    /// https://…, or env:NAME or file:PATH where the URL is a secret.
+    pub url: String,
+    /// alertmanager: its body, by groups (the default); event: each transition by itself.
+    pub format: WebhookFormat,
+    /// Token of an Authorization header, as env:NAME or file:PATH.
+    pub bearer: Option<String>,
+    /// Secrets of the signature (Standard Webhooks), the newest first, as env:NAME or file:PATH.
+    pub secrets: Vec<String>,
+    /// Addresses that are not public and may be reached, also without TLS: 10.0.0.0/8.
+    pub allow: Vec<String>,
+    /// Alerts in one message (0: all).
+    pub max_alerts: usize,
+    /// Time in which it must answer (10s).
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookFormat {
+    #[default]
+    Alertmanager,
+    Event,
+}
+
+/// A chat's incoming webhook.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChatFile {
+    /// Whoever knows the URL may write there: env:NAME or file:PATH.
+    pub url: String,
+    /// Addresses that are not public and may be reached.
+    pub allow: Vec<String>,
+    /// Time in which it must answer (10s).
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PagerDutyFile {
+    /// env:NAME or file:PATH.
+    pub routing_key: String,
+    /// Another place than the Events API v2 of PagerDuty.
+    pub url: Option<String>,
+    pub allow: Vec<String>,
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertmanagerFile {
+    /// Of each peer: http://alertmanager:9093
+    pub urls: Vec<String>,
+    /// env:NAME or file:PATH.
+    pub bearer: Option<String>,
+    pub allow: Vec<String>,
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExecFile {
+    /// An absolute path; there is no shell.
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    /// It is killed after this (30s).
+    pub timeout: Option<String>,
+}
+
+impl ChannelFile {
+    fn names(&self) -> Vec<&'static str> {
+        let all = [
+            ("log", self.log.is_some()),
+            ("webhook", self.webhook.is_some()),
+            ("slack", self.slack.is_some()),
+            ("discord", self.discord.is_some()),
+            ("teams", self.teams.is_some()),
+            ("pagerduty", self.pagerduty.is_some()),
+            ("alertmanager", self.alertmanager.is_some()),
+            ("exec", self.exec.is_some()),
+        ];
+        all.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+    }
+
+    /// That there is exactly one.
+    pub fn only(&self) -> Checked<()> {
+        match &self.names()[..] {
+            [_] => Ok(()),
+            [] => Err(bad("needs one channel, such as `log: {}`; email and nats are not available yet")),
+            several => {
+                Err(bad(format!("has several channels: {}; make it several receivers", several.join(", "))))
+            }
+        }
+    }
+
+    /// How its messages are put together.
+    pub fn policy(&self, name: Arc<str>, max_per_hour: Option<u32>, max_per_day: Option<u32>) -> Policy {
+        let is_each = match &self.webhook {
+            Some(webhook) => webhook.format == WebhookFormat::Event,
+            None => self.log.is_some() || self.pagerduty.is_some() || self.exec.is_some(),
+        };
+        let is_mirror = self.alertmanager.is_some();
+        Policy {
+            name,
+            style: if is_each { Style::Each } else { Style::Grouped },
+            max_per_hour,
+            max_per_day,
+            grouping: is_mirror.then(alertmanager::grouping),
+            ends_last: if is_mirror { alertmanager::ENDS_LAST } else { Span::ZERO },
+        }
+    }
+
+    /// The channel itself; everything it needs is read now.
+    pub fn make(&self, external_url: &str, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
+        let external_url = external_url.to_string();
+        if let Some(file) = &self.webhook {
+            return Ok(Box::new(file.make(external_url, now)?));
+        }
+        if let Some(file) = &self.slack {
+            let (url, http) = file.open()?;
+            return Ok(Box::new(Slack { url, http, external_url }));
+        }
+        if let Some(file) = &self.discord {
+            let (url, http) = file.open()?;
+            return Ok(Box::new(Discord { url, http, external_url }));
+        }
+        if let Some(file) = &self.teams {
+            let (url, http) = file.open()?;
+            return Ok(Box::new(Teams { url, http, external_url }));
+        }
+        if let Some(file) = &self.pagerduty {
+            return Ok(Box::new(file.make(external_url)?));
+        }
+        if let Some(file) = &self.alertmanager {
+            return Ok(Box::new(file.make(external_url, now)?));
+        }
+        if let Some(file) = &self.exec {
+            return Ok(Box::new(file.make()?));
+        }
+        Ok(Box::new(Log::new(self.log.as_ref().and_then(|file| file.path.clone()))))
+    }
+}
+
+impl WebhookFile {
+    fn make(&self, external_url: String, now: fn() -> Timestamp) -> Checked<Webhook> {
+        let format = match self.format {
+            WebhookFormat::Alertmanager => Format::Alertmanager,
+            WebhookFormat::Event => Format::Event,
+        };
+        let settings = Settings {
+            url: url(&self.url)?,
+            format,
+            bearer: self.bearer.as_deref().map(secret).transpose()?,
+            secrets: self.secrets.iter().map(|one| secret(one)).collect::<Checked<_>>()?,
+            max_alerts: self.max_alerts,
+            external_url,
+        };
+        Ok(Webhook::new(settings, http(&self.allow, self.timeout.as_deref())?, now))
+    }
+}
+
+impl ChatFile {
+    fn open(&self) -> Checked<(Secret, Http)> {
+        // The URL is the secret; it does not stand in the configuration.
+        let url = url(secret(&self.url)?.reveal())?;
+        Ok((url, http(&self.allow, self.timeout.as_deref())?))
+    }
+}
+
+impl PagerDutyFile {
+    fn make(&self, external_url: String) -> Checked<PagerDuty> {
+        let url = self.url.clone().unwrap_or_else(|| pagerduty::URL.into());
+        let http = http(&self.allow, self.timeout.as_deref())?;
+        Ok(PagerDuty { url, routing_key: secret(&self.routing_key)?, http, external_url })
+    }
+}
+
+impl AlertmanagerFile {
+    fn make(&self, external_url: String, now: fn() -> Timestamp) -> Checked<Alertmanager> {
+        if self.urls.is_empty() {
+            return Err(bad("`alertmanager` needs `urls`, one for each peer"));
+        }
+        let urls = self.urls.iter().map(|one| url(one)).collect::<Checked<Vec<Secret>>>()?;
+        let bearer = self.bearer.as_deref().map(secret).transpose()?;
+        Ok(Alertmanager {
+            urls,
+            bearer,
+            http: http(&self.allow, self.timeout.as_deref())?,
+            external_url,
+            now,
+        })
+    }
+}
+
+impl ExecFile {
+    fn make(&self) -> Checked<Exec> {
+        if !self.program.is_absolute() || !self.program.is_file() {
+            return Err(bad("`exec` needs the absolute path of a program that is there"));
+        }
+        let timeout = timeout(self.timeout.as_deref(), EXEC_WITHIN)?;
+        Ok(Exec { program: self.program.clone(), arguments: self.arguments.clone(), timeout })
+    }
+}
+
+fn secret(reference: &str) -> Checked<Secret> {
+    Secret::read(reference).map_err(|error| bad(super::chained(&error)))
+}
+
+fn url(text: &str) -> Checked<Secret> {
+    Secret::read_or_plain(text).map_err(|error| bad(super::chained(&error)))
+}
+
+fn timeout(text: Option<&str>, default: Duration) -> Checked<Duration> {
+    let stated = text.map(span).transpose()?;
+    Ok(stated.map_or(default, |span| Duration::from_millis(span.ms().max(1) as u64)))
+}
+
+fn http(allow: &[String], within: Option<&str>) -> Checked<Http> {
+    let networks = allow.iter().map(|text| text.parse::<Network>()).collect::<Result<_, _>>().map_err(bad)?;
+    Ok(Http::new(networks, timeout(within, ANSWER_WITHIN)?))
+}

@@ -1,0 +1,68 @@
+//! `streamgauge notify`: receivers tried, looked at, and told again.
+
+use super::cli::NotifyCommand;
+use super::config::File;
+use super::receivers::Receivers;
+use super::{BadConfig, FAILED, FINE, remote};
+use crate::adapters::clock::SystemClock;
+use crate::core::Timestamp;
+use crate::driver::notify::own;
+use crate::driver::ports::Clock;
+use anyhow::Result;
+use serde_json::json;
+use std::path::Path;
+
+pub fn run(command: &NotifyCommand) -> Result<u8> {
+    match command {
+        NotifyCommand::Test { receiver, config, who } => {
+            test(receiver, config.as_deref(), &remote::who(&who.by))
+        }
+        NotifyCommand::Redrive { receiver, service } => {
+            let path = format!("/api/v1/receivers/{}/redrive", remote::escaped(receiver));
+            let answer = remote::post(&service.url, &path, &json!({}))?;
+            println!("{} messages are taken up again", answer["messages"]);
+            Ok(FINE)
+        }
+        NotifyCommand::List { service, output } => {
+            let found = remote::get(&service.url, "/api/v1/receivers")?;
+            let columns = [
+                "name",
+                "delivers_here",
+                "circuit",
+                "delivered",
+                "retried",
+                "given_up",
+                "letters",
+                "waiting",
+            ];
+            remote::print(output, &found["receivers"], &columns);
+            Ok(FINE)
+        }
+    }
+}
+
+/// A beginning and its end, so that nothing stays open where it goes.
+fn test(name: &str, config: Option<&Path>, by: &str) -> Result<u8> {
+    let file = config.map_or_else(|| Ok(File::default()), File::read)?;
+    let url = file.external_url.as_deref().unwrap_or("http://127.0.0.1:8080");
+    let receivers = Receivers::read(file.receivers, file.route, &file.time_intervals, url)?;
+    let Some(receiver) = receivers.find(name) else {
+        let names: Vec<&str> = receivers.all.iter().map(|one| &*one.policy.name).collect();
+        return Err(
+            BadConfig(format!("there is no receiver `{name}`; there are: {}", names.join(", "))).into()
+        );
+    };
+    let now: fn() -> Timestamp = || SystemClock.now();
+    let (mut channel, since) = (receiver.channel(now)?, now());
+    for (what, is_over) in [("an alert", false), ("its end", true)] {
+        let message = own::trial(&receiver.policy.name, by, (since, now()), is_over);
+        match channel.send(&message) {
+            Ok(()) => eprintln!("{name}: {what} arrived"),
+            Err(error) => {
+                eprintln!("{name}: {what} did not arrive: {error}");
+                return Ok(FAILED);
+            }
+        }
+    }
+    Ok(FINE)
+}

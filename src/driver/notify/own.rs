@@ -1,0 +1,78 @@
+//! Alerts that stand in no stream: what could not be delivered, and a trial.
+
+use crate::core::Timestamp;
+use crate::core::alert::transition::{ChangeName, Evidence, State};
+use crate::core::alert::{Severity, Transition};
+use crate::core::key::Key;
+use crate::core::notify::{Message, Why};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The rules' reserved names.
+const UNDELIVERED: &str = "_sg_undelivered";
+const TEST: &str = "_sg_test";
+
+/// That messages to a receiver lie aside since some time, or that none does any more.
+pub fn undelivered(receiver: &str, since: Timestamp, at: Timestamp, error: Option<&str>) -> Transition {
+    let reason = error.map_or("they were taken up again".to_string(), ToString::to_string);
+    let summary = format!("messages to receiver {receiver} could not be delivered: {reason}");
+    let alert = firing(UNDELIVERED, receiver, (since, at), summary, Severity::Critical);
+    let alert = Transition { reason, ..alert };
+    match error {
+        Some(_) => alert,
+        None => ended(alert, at),
+    }
+}
+
+/// An alert that somebody sends to try a receiver: its beginning or its end.
+pub fn trial(receiver: &Arc<str>, by: &str, (since, at): (Timestamp, Timestamp), is_over: bool) -> Message {
+    let summary = format!("{by} tries receiver {receiver}: nothing is wrong");
+    let alert = firing(TEST, receiver, (since, at), summary, Severity::Info);
+    let alert = if is_over { ended(alert, at) } else { alert };
+    let group = (format!("test:{}", alert.id), BTreeMap::from([("rule".into(), TEST.into())]));
+    Message { why: Why::Test, ..Message::new(receiver, group, vec![alert], (Why::News, at)) }
+}
+
+fn ended(alert: Transition, at: Timestamp) -> Transition {
+    Transition { seq: 1, state: State::Resolved, change: ChangeName::Resolved, ended_at: Some(at), ..alert }
+}
+
+fn firing(
+    rule: &str,
+    receiver: &str,
+    (since, at): (Timestamp, Timestamp),
+    summary: String,
+    severity: Severity,
+) -> Transition {
+    let key = Key::new(vec![("receiver".into(), receiver.into())]);
+    Transition {
+        id: format!("{rule}:{:016x}:{}", key.hash(), since.ms()),
+        seq: 0,
+        rule: rule.into(),
+        state: State::Firing,
+        change: ChangeName::Firing,
+        severity,
+        severity_highest: severity,
+        key: Arc::new(key),
+        labels: BTreeMap::new(),
+        value: None,
+        unit: None,
+        threshold: "".into(),
+        started_at: since,
+        at,
+        event_time: None,
+        ended_at: None,
+        reason: String::new(),
+        evidence: Evidence::default(),
+        escalation_level: 0,
+        notify: Vec::new(),
+        escalate_to: None,
+        acknowledged_by: None,
+        suppressed_by: None,
+        flapping: false,
+        actions: Vec::new(),
+        summary,
+        runbook: None,
+        rule_hash: "".into(),
+    }
+}

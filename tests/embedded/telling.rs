@@ -20,6 +20,10 @@ fn start(dir: &Path, config: &str) -> Service {
 
 /// Enough at once for the rule `many` to fire for so many sources; it ends by itself some seconds later.
 fn burst(service: &Service, first: usize, sources: usize) {
+    // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
+    while !(200..7_000).contains(&(now_ms() % 10_000)) {
+        std::thread::yield_now();
+    }
     let event = |source: usize| {
         json!({"type": "samples", "source": format!("s{source}"), "name": "latency_ms",
             "times": vec![now_ms(); 60], "values": vec![1; 60]})

@@ -48,7 +48,7 @@ pub struct File {
     pub route: Option<RouteFile>,
     /// Times of the day for routes.
     pub time_intervals: Vec<TimeIntervalFile>,
-    /// Where people reach this service: in messages (http://<listen>).
+    /// Where people reach this service: in messages (the address it listens on).
     pub external_url: Option<String>,
 }
 

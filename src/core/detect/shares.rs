@@ -6,7 +6,7 @@
 //! apart than chance puts them, all numbers are divided by how much further (quasi-binomial).
 //! Rejected: the binomial with the past's share taken as known (a past without any failure makes the first one
 //! certain), and the t limit (a gate that fails once a day alarms each time).
-//! Cost: tens of steps, only where less than [`EXPECTED_MIN`] hits or misses are expected.
+//! Cost: tens of steps, only where less than five hits or misses are expected.
 
 use super::sorted::Sorted;
 use crate::core::rule::ast::Side;

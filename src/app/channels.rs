@@ -4,6 +4,7 @@ use super::receivers::{Checked, bad, span};
 use crate::adapters::notify::alertmanager::{self, Alertmanager};
 use crate::adapters::notify::discord::Discord;
 use crate::adapters::notify::exec::Exec;
+use crate::adapters::notify::hook::Hook;
 use crate::adapters::notify::http::{ANSWER_WITHIN, Http, Network};
 use crate::adapters::notify::log::Log;
 use crate::adapters::notify::pagerduty::{self, PagerDuty};
@@ -14,6 +15,7 @@ use crate::adapters::notify::webhook::{Format, Settings, Webhook};
 use crate::core::notify::{Policy, Style};
 use crate::core::{Span, Timestamp};
 use crate::driver::notify::ports::Channel;
+use crate::driver::worker::chain;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -120,8 +122,9 @@ pub struct ExecFile {
 }
 
 impl ChannelFile {
-    fn names(&self) -> Vec<&'static str> {
-        let all = [
+    /// The name of each, and whether it is there.
+    pub fn all(&self) -> [(&'static str, bool); 8] {
+        [
             ("log", self.log.is_some()),
             ("webhook", self.webhook.is_some()),
             ("slack", self.slack.is_some()),
@@ -130,13 +133,13 @@ impl ChannelFile {
             ("pagerduty", self.pagerduty.is_some()),
             ("alertmanager", self.alertmanager.is_some()),
             ("exec", self.exec.is_some()),
-        ];
-        all.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+        ]
     }
 
     /// That there is exactly one.
     pub fn only(&self) -> Checked<()> {
-        match &self.names()[..] {
+        let there = self.all().into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name);
+        match &there.collect::<Vec<&str>>()[..] {
             [_] => Ok(()),
             [] => Err(bad("needs one channel, such as `log: {}`; email and nats are not available yet")),
             several => {
@@ -169,16 +172,13 @@ impl ChannelFile {
             return Ok(Box::new(file.make(external_url, now)?));
         }
         if let Some(file) = &self.slack {
-            let (url, http) = file.open()?;
-            return Ok(Box::new(Slack { url, http, external_url }));
+            return Ok(Box::new(Slack(file.open(external_url)?)));
         }
         if let Some(file) = &self.discord {
-            let (url, http) = file.open()?;
-            return Ok(Box::new(Discord { url, http, external_url }));
+            return Ok(Box::new(Discord(file.open(external_url)?)));
         }
         if let Some(file) = &self.teams {
-            let (url, http) = file.open()?;
-            return Ok(Box::new(Teams { url, http, external_url }));
+            return Ok(Box::new(Teams(file.open(external_url)?)));
         }
         if let Some(file) = &self.pagerduty {
             return Ok(Box::new(file.make(external_url)?));
@@ -202,27 +202,27 @@ impl WebhookFile {
         let settings = Settings {
             url: url(&self.url)?,
             format,
-            bearer: self.bearer.as_deref().map(secret).transpose()?,
             secrets: self.secrets.iter().map(|one| secret(one)).collect::<Checked<_>>()?,
             max_alerts: self.max_alerts,
             external_url,
         };
-        Ok(Webhook::new(settings, http(&self.allow, self.timeout.as_deref())?, now))
+        let http = http(&self.allow, self.timeout.as_deref(), self.bearer.as_deref())?;
+        Ok(Webhook::new(settings, http, now))
     }
 }
 
 impl ChatFile {
-    fn open(&self) -> Checked<(Secret, Http)> {
+    fn open(&self, external_url: String) -> Checked<Hook> {
         // The URL is the secret; it does not stand in the configuration.
         let url = url(secret(&self.url)?.reveal())?;
-        Ok((url, http(&self.allow, self.timeout.as_deref())?))
+        Ok(Hook { url, http: http(&self.allow, self.timeout.as_deref(), None)?, external_url })
     }
 }
 
 impl PagerDutyFile {
     fn make(&self, external_url: String) -> Checked<PagerDuty> {
         let url = self.url.clone().unwrap_or_else(|| pagerduty::URL.into());
-        let http = http(&self.allow, self.timeout.as_deref())?;
+        let http = http(&self.allow, self.timeout.as_deref(), None)?;
         Ok(PagerDuty { url, routing_key: secret(&self.routing_key)?, http, external_url })
     }
 }
@@ -233,14 +233,8 @@ impl AlertmanagerFile {
             return Err(bad("`alertmanager` needs `urls`, one for each peer"));
         }
         let urls = self.urls.iter().map(|one| url(one)).collect::<Checked<Vec<Secret>>>()?;
-        let bearer = self.bearer.as_deref().map(secret).transpose()?;
-        Ok(Alertmanager {
-            urls,
-            bearer,
-            http: http(&self.allow, self.timeout.as_deref())?,
-            external_url,
-            now,
-        })
+        let http = http(&self.allow, self.timeout.as_deref(), self.bearer.as_deref())?;
+        Ok(Alertmanager { urls, http, external_url, now })
     }
 }
 
@@ -255,11 +249,11 @@ impl ExecFile {
 }
 
 fn secret(reference: &str) -> Checked<Secret> {
-    Secret::read(reference).map_err(|error| bad(super::chained(&error)))
+    Secret::read(reference).map_err(|error| bad(chain(&error)))
 }
 
 fn url(text: &str) -> Checked<Secret> {
-    Secret::read_or_plain(text).map_err(|error| bad(super::chained(&error)))
+    Secret::read_or_plain(text).map_err(|error| bad(chain(&error)))
 }
 
 fn timeout(text: Option<&str>, default: Duration) -> Checked<Duration> {
@@ -267,7 +261,8 @@ fn timeout(text: Option<&str>, default: Duration) -> Checked<Duration> {
     Ok(stated.map_or(default, |span| Duration::from_millis(span.ms().max(1) as u64)))
 }
 
-fn http(allow: &[String], within: Option<&str>) -> Checked<Http> {
+fn http(allow: &[String], within: Option<&str>, bearer: Option<&str>) -> Checked<Http> {
     let networks = allow.iter().map(|text| text.parse::<Network>()).collect::<Result<_, _>>().map_err(bad)?;
-    Ok(Http::new(networks, timeout(within, ANSWER_WITHIN)?))
+    let token = bearer.map(secret).transpose()?;
+    Ok(Http::new(networks, timeout(within, ANSWER_WITHIN)?, token.as_ref()))
 }

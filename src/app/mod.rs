@@ -82,11 +82,6 @@ fn mapping(root: &str, partitions: u32) -> String {
     format!("mappings = {{\n{}}}\n", lines.concat())
 }
 
-/// An error and its causes.
-fn chained(error: &dyn std::error::Error) -> String {
-    crate::driver::worker::chain(error)
-}
-
 /// The exit code of an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<cli::Usage>() {

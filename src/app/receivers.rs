@@ -22,21 +22,8 @@ const DEFAULT: &str = "log";
 /// A message is put aside when it could not be delivered for so long.
 const MAX_AGE: Span = Span::from_hours(4);
 
-/// What a receiver may say.
-const KEYS: [&str; 12] = [
-    "name",
-    "log",
-    "webhook",
-    "slack",
-    "discord",
-    "teams",
-    "pagerduty",
-    "alertmanager",
-    "exec",
-    "max_per_hour",
-    "max_per_day",
-    "max_age",
-];
+/// What a receiver may say beside its channel.
+const KEYS: [&str; 4] = ["name", "max_per_hour", "max_per_day", "max_age"];
 
 /// One receiver: a name, one channel, and its limits.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -253,7 +240,8 @@ impl ReceiverFile {
             return Err(bad("a receiver has no `name`"));
         }
         if let Some(wrong) = self.unknown.keys().next() {
-            let near = crate::pipeline::diagnostic::nearest(wrong, KEYS);
+            let known = KEYS.into_iter().chain(self.channel.all().map(|(name, _)| name));
+            let near = crate::pipeline::diagnostic::nearest(wrong, known);
             let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(bad(format!("receiver `{}`: `{wrong}` is not known{hint}", self.name)));
         }

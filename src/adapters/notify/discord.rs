@@ -3,9 +3,8 @@
 //! Limits of the target: title 256 characters, description 4,096, 6,000 in all. Nobody is mentioned, whatever an
 //! alert says. It asks for patience in its body (`retry_after`, in seconds).
 
-use super::http::Http;
-use super::secret::Secret;
-use super::text::{colour, cut, line, listed, standing};
+use super::hook::Hook;
+use super::text::{colour, cut, escaped, line, listed, standing};
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
@@ -16,17 +15,11 @@ const LINE_CHARS: usize = 380; // eleven of them are below 4,096 and 6,000
 const DESCRIPTION_CHARS: usize = 4_096;
 
 #[derive(Debug)]
-pub struct Discord {
-    pub url: Secret,
-    pub http: Http,
-    pub external_url: String,
-}
+pub struct Discord(pub Hook);
 
 impl Channel for Discord {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let body = body(message, &self.external_url).to_string();
-        let headers = [("content-type", "application/json")];
-        let mut answer = self.http.post(self.url.reveal(), &headers, body.as_bytes())?;
+        let mut answer = self.0.post(&body(message, &self.0.external_url))?;
         let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let seconds = said["retry_after"].as_f64().filter(|seconds| (0.0..1e6).contains(seconds));
         answer.retry_after = seconds.map(Duration::from_secs_f64).or(answer.retry_after);
@@ -36,9 +29,7 @@ impl Channel for Discord {
 
 /// Characters that are markup there.
 fn escape(text: &str) -> String {
-    let is_markup =
-        |c: char| matches!(c, '*' | '_' | '~' | '`' | '|' | '>' | '[' | ']' | '#' | '\\' | '@' | '<');
-    text.chars().flat_map(|c| is_markup(c).then_some('\\').into_iter().chain([c])).collect()
+    escaped(text, "*_~`|>[]#\\@<")
 }
 
 pub fn body(message: &Message, external_url: &str) -> Value {

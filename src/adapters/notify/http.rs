@@ -5,6 +5,7 @@
 //! refused unless they are allowed by name; nothing is followed, nothing is read for long.
 //! Rejected: looking at the name in the URL (it may resolve to anything), an answer of any size.
 
+use super::secret::Secret;
 use crate::driver::notify::ports::Failure;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -142,6 +143,8 @@ pub struct Http {
     agent: ureq::Agent,
     /// Whether plain HTTP may be spoken: only to what is allowed by name.
     is_plain_allowed: bool,
+    /// `Bearer …`, sent with each request.
+    authorization: Option<Secret>,
 }
 
 /// What a target said.
@@ -153,7 +156,8 @@ pub struct Answer {
 }
 
 impl Http {
-    pub fn new(allowed: Vec<Network>, timeout: Duration) -> Http {
+    /// `token`: who is asked wants to see it.
+    pub fn new(allowed: Vec<Network>, timeout: Duration, token: Option<&Secret>) -> Http {
         let is_plain_allowed = !allowed.is_empty();
         let config = Config::builder()
             .timeout_connect(Some(CONNECT_WITHIN.min(timeout)))
@@ -168,24 +172,27 @@ impl Http {
         Http {
             agent: ureq::Agent::with_parts(config, DefaultConnector::default(), resolver),
             is_plain_allowed,
+            authorization: token.map(Secret::bearer),
         }
     }
 
-    /// One request; whoever answers is asked nothing more.
-    pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Failure> {
+    /// One request with JSON; whoever answers is asked nothing more.
+    pub fn post(&self, url: &str, headers: &[(&str, &str)], json: &str) -> Result<Answer, Failure> {
         if !url.starts_with("https://") && !self.is_plain_allowed {
             return Err(Failure::never(
                 "only https:// is spoken, unless the address is in the receiver's `allow`",
             ));
         }
-        if headers.iter().any(|(_, value)| value.contains(['\r', '\n', '\0'])) {
+        let bearer = self.authorization.as_ref().map(|bearer| ("authorization", bearer.reveal()));
+        let headers = || headers.iter().copied().chain([("content-type", "application/json")]).chain(bearer);
+        if headers().any(|(_, value)| value.contains(['\r', '\n', '\0'])) {
             return Err(Failure::never("a header's value has a line break in it"));
         }
         let mut request = self.agent.post(url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        for (name, value) in headers() {
+            request = request.header(name, value);
         }
-        let mut response = request.send(body).map_err(|error| failure(&error))?;
+        let mut response = request.send(json).map_err(|error| failure(&error))?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let retry_after = header("retry-after").and_then(after);
         let status = response.status().as_u16();
@@ -282,12 +289,12 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_refused_before_it_is_reached() {
-        let http = Http::new(Vec::new(), ANSWER_WITHIN);
-        let refused = http.post("https://127.0.0.1:1/", &[], b"").map_err(|error| error.to_string());
+        let http = Http::new(Vec::new(), ANSWER_WITHIN, None);
+        let refused = http.post("https://127.0.0.1:1/", &[], "").map_err(|error| error.to_string());
         assert!(refused.is_err_and(|why| why.contains("127.0.0.1 is not public")));
-        let plain = http.post("http://example.com/", &[], b"").map_err(|error| error.to_string());
+        let plain = http.post("http://example.com/", &[], "").map_err(|error| error.to_string());
         assert!(plain.is_err_and(|why| why.contains("only https")));
-        let split = http.post("https://example.com/", &[("x", "a\r\nHost: b")], b"");
+        let split = http.post("https://example.com/", &[("x", "a\r\nHost: b")], "");
         assert!(split.is_err_and(|error| error.to_string().contains("line break")));
     }
 }

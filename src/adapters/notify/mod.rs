@@ -3,6 +3,7 @@
 pub mod alertmanager;
 pub mod discord;
 pub mod exec;
+pub mod hook;
 pub mod http;
 pub mod log;
 pub mod pagerduty;

@@ -32,8 +32,7 @@ impl Channel for PagerDuty {
         let Some(event) = event(message, &self.external_url) else { return Ok(()) };
         let mut body = event;
         body["routing_key"] = json!(self.routing_key.reveal());
-        let headers = [("content-type", "application/json")];
-        self.http.post(&self.url, &headers, body.to_string().as_bytes())?.verdict()
+        self.http.post(&self.url, &[], &body.to_string())?.verdict()
     }
 }
 

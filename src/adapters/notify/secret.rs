@@ -56,6 +56,11 @@ impl Secret {
         if is_url(secret.reveal()) { Ok(secret) } else { Err(SecretError::Url) }
     }
 
+    /// The same as the value of an Authorization header.
+    pub fn bearer(&self) -> Secret {
+        Secret(format!("Bearer {}", self.0))
+    }
+
     /// The text itself, for the one place that needs it.
     pub fn reveal(&self) -> &str {
         &self.0

@@ -3,8 +3,7 @@
 //! Limits of the target: header 150 characters, section 3,000, 50 blocks, about 13,000 characters in all. What
 //! an alert says is text there, never markup: `&`, `<` and `>` are escaped, so nobody is called by `<!channel>`.
 
-use super::http::Http;
-use super::secret::Secret;
+use super::hook::Hook;
 use super::text::{cut, line, listed, standing};
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
@@ -14,17 +13,11 @@ const HEADER_CHARS: usize = 150;
 const SECTION_CHARS: usize = 1_000; // of 3,000; ten of them stay below what all may have
 
 #[derive(Debug)]
-pub struct Slack {
-    pub url: Secret,
-    pub http: Http,
-    pub external_url: String,
-}
+pub struct Slack(pub Hook);
 
 impl Channel for Slack {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let body = body(message, &self.external_url).to_string();
-        let headers = [("content-type", "application/json")];
-        let answer = self.http.post(self.url.reveal(), &headers, body.as_bytes())?;
+        let answer = self.0.post(&body(message, &self.0.external_url))?;
         answer.verdict()?;
         match answer.body.trim() {
             "ok" => Ok(()),

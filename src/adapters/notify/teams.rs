@@ -2,9 +2,8 @@
 //!
 //! Limit of the target: about 28 KB. Text blocks are markdown there: what an alert says is escaped.
 
-use super::http::Http;
-use super::secret::Secret;
-use super::text::{cut, line, listed, standing, worst};
+use super::hook::Hook;
+use super::text::{cut, escaped, line, listed, standing, worst};
 use crate::core::alert::Severity;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
@@ -14,23 +13,16 @@ const TITLE_CHARS: usize = 250;
 const LINE_CHARS: usize = 500; // eleven, escaped and in UTF-8, are below 28 KB
 
 #[derive(Debug)]
-pub struct Teams {
-    pub url: Secret,
-    pub http: Http,
-    pub external_url: String,
-}
+pub struct Teams(pub Hook);
 
 impl Channel for Teams {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let body = body(message, &self.external_url).to_string();
-        let headers = [("content-type", "application/json")];
-        self.http.post(self.url.reveal(), &headers, body.as_bytes())?.verdict()
+        self.0.post(&body(message, &self.0.external_url))?.verdict()
     }
 }
 
 fn escape(text: &str) -> String {
-    let is_markup = |c: char| matches!(c, '*' | '_' | '~' | '`' | '[' | ']' | '#' | '\\' | '<' | '>');
-    text.chars().flat_map(|c| is_markup(c).then_some('\\').into_iter().chain([c])).collect()
+    escaped(text, "*_~`[]#\\<>")
 }
 
 pub fn body(message: &Message, external_url: &str) -> Value {

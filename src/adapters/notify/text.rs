@@ -15,6 +15,11 @@ pub fn cut(text: &str, chars: usize) -> String {
     }
 }
 
+/// With a backslash before each character that is markup.
+pub fn escaped(text: &str, markup: &str) -> String {
+    text.chars().flat_map(|c| markup.contains(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
 /// One line of an alert: what it is about, and what it says of itself.
 pub fn line(alert: &Transition) -> String {
     let summary = if alert.summary.is_empty() { &alert.reason } else { &alert.summary };

@@ -6,10 +6,10 @@
 use super::http::Http;
 use super::log;
 use super::secret::Secret;
+use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::notify::Message;
 use crate::core::notify::route::label;
-use crate::core::{Span, Timestamp};
 use crate::driver::notify::ports::{Channel, Failure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,7 +30,6 @@ pub enum Format {
 pub struct Settings {
     pub url: Secret,
     pub format: Format,
-    pub bearer: Option<Secret>,
     /// The newest first.
     pub secrets: Vec<Secret>,
     /// Alerts in one message; 0: all.
@@ -60,15 +59,13 @@ impl Channel for Webhook {
             }
             Format::Event => log::line(message),
         };
-        let bearer = settings.bearer.as_ref().map(|token| format!("Bearer {}", token.reveal()));
         let timestamp = ((self.now)().ms() / 1_000).to_string();
         let signature = signatures(&settings.secrets, &message.id, &timestamp, &body);
-        let mut headers = vec![("content-type", "application/json"), ("webhook-id", &*message.id)];
-        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        let mut headers = vec![("webhook-id", &*message.id)];
         if !signature.is_empty() {
             headers.extend([("webhook-timestamp", &*timestamp), ("webhook-signature", &*signature)]);
         }
-        self.http.post(settings.url.reveal(), &headers, body.as_bytes())?.verdict()
+        self.http.post(settings.url.reveal(), &headers, &body)?.verdict()
     }
 }
 
@@ -151,11 +148,6 @@ fn metric_name(name: &str) -> String {
         _ => '_',
     };
     name.chars().enumerate().map(fits).collect()
-}
-
-/// How long a dead sender's alerts stay: four times the time between two messages.
-pub fn ends_at(now: Timestamp, every: Span) -> Timestamp {
-    now + every * 4
 }
 
 #[cfg(test)]

@@ -1,0 +1,21 @@
+//! A chat's incoming webhook: a URL that is itself the secret, and JSON.
+
+use super::http::{Answer, Http};
+use super::secret::Secret;
+use crate::driver::notify::ports::Failure;
+use serde_json::Value;
+
+/// Where messages for people go.
+#[derive(Debug)]
+pub struct Hook {
+    pub url: Secret,
+    pub http: Http,
+    /// Where people reach this service.
+    pub external_url: String,
+}
+
+impl Hook {
+    pub fn post(&self, body: &Value) -> Result<Answer, Failure> {
+        self.http.post(self.url.reveal(), &[], &body.to_string())
+    }
+}

@@ -27,34 +27,56 @@ impl Said {
         let is_over = state != State::Firing;
         let input = Input { input: self.input, value: Some(self.value), count: None, unknown: None };
         Transition {
-            id: format!("{}:{:016x}:{}", self.rule, self.key.hash(), started_at.ms()),
             seq,
-            rule: self.rule.clone(),
             state,
             change: if is_over { ChangeName::Resolved } else { ChangeName::Firing },
-            severity: self.severity,
-            severity_highest: self.severity,
-            key: self.key.into(),
-            labels: BTreeMap::new(),
             value: Some(self.value),
-            unit: None,
             threshold: self.threshold.into(),
-            started_at,
-            at,
-            event_time: None,
             ended_at: is_over.then_some(at),
             reason: self.reason,
             evidence: Evidence { inputs: vec![input], window: Window::default(), ..Evidence::default() },
-            escalation_level: 0,
-            notify: Vec::new(),
-            escalate_to: None,
-            acknowledged_by: None,
-            suppressed_by: None,
-            flapping: false,
-            actions: Vec::new(),
             summary: self.summary,
-            runbook: None,
-            rule_hash: self.rule,
+            rule_hash: self.rule.clone(),
+            ..bare(self.rule, self.severity, self.key, (started_at, at))
         }
+    }
+}
+
+/// The first transition of an episode that began at one time and is told at another, and nothing said of it yet.
+pub fn bare(
+    rule: Arc<str>,
+    severity: Severity,
+    key: Key,
+    (started_at, at): (Timestamp, Timestamp),
+) -> Transition {
+    Transition {
+        id: format!("{rule}:{:016x}:{}", key.hash(), started_at.ms()),
+        seq: 0,
+        rule,
+        state: State::Firing,
+        change: ChangeName::Firing,
+        severity,
+        severity_highest: severity,
+        key: key.into(),
+        labels: BTreeMap::new(),
+        value: None,
+        unit: None,
+        threshold: "".into(),
+        started_at,
+        at,
+        event_time: None,
+        ended_at: None,
+        reason: String::new(),
+        evidence: Evidence::default(),
+        escalation_level: 0,
+        notify: Vec::new(),
+        escalate_to: None,
+        acknowledged_by: None,
+        suppressed_by: None,
+        flapping: false,
+        actions: Vec::new(),
+        summary: String::new(),
+        runbook: None,
+        rule_hash: "".into(),
     }
 }

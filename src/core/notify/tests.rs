@@ -1,6 +1,7 @@
 //! Stories of one inbox, and one property over random ones.
 
-use super::super::alert::transition::{ChangeName, Evidence, State, Suppressed};
+use super::super::alert::own::bare;
+use super::super::alert::transition::{ChangeName, State, Suppressed};
 use super::super::alert::{Severity, Transition};
 use super::super::detect::dice::Dice;
 use super::super::key::Key;
@@ -20,35 +21,16 @@ fn alert(host: &str, seq: u32, change: ChangeName, severity: Severity) -> Transi
         ChangeName::Acknowledged => State::Acknowledged,
         _ => State::Firing,
     };
+    let key = Key::new(vec![("host".into(), host.into())]);
     Transition {
         id: format!("slow:{host}:0"),
         seq,
-        rule: "slow".into(),
         state,
         change,
-        severity,
-        severity_highest: severity,
-        key: Arc::new(Key::new(vec![("host".into(), host.into())])),
         labels: BTreeMap::from([("team".into(), "ci".into())]),
         value: Some(1.5),
-        unit: None,
         threshold: "> 1".into(),
-        started_at: at(0),
-        at: at(0),
-        event_time: None,
-        ended_at: None,
-        reason: String::new(),
-        evidence: Evidence::default(),
-        escalation_level: 0,
-        notify: Vec::new(),
-        escalate_to: None,
-        acknowledged_by: None,
-        suppressed_by: None,
-        flapping: false,
-        actions: Vec::new(),
-        summary: String::new(),
-        runbook: None,
-        rule_hash: "".into(),
+        ..bare("slow".into(), severity, key, (at(0), at(0)))
     }
 }
 

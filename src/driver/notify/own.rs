@@ -1,7 +1,8 @@
 //! Alerts that stand in no stream: what could not be delivered, and a trial.
 
 use crate::core::Timestamp;
-use crate::core::alert::transition::{ChangeName, Evidence, State};
+use crate::core::alert::own::bare;
+use crate::core::alert::transition::{ChangeName, State};
 use crate::core::alert::{Severity, Transition};
 use crate::core::key::Key;
 use crate::core::notify::{Message, Why};
@@ -40,39 +41,10 @@ fn ended(alert: Transition, at: Timestamp) -> Transition {
 fn firing(
     rule: &str,
     receiver: &str,
-    (since, at): (Timestamp, Timestamp),
+    times: (Timestamp, Timestamp),
     summary: String,
     severity: Severity,
 ) -> Transition {
     let key = Key::new(vec![("receiver".into(), receiver.into())]);
-    Transition {
-        id: format!("{rule}:{:016x}:{}", key.hash(), since.ms()),
-        seq: 0,
-        rule: rule.into(),
-        state: State::Firing,
-        change: ChangeName::Firing,
-        severity,
-        severity_highest: severity,
-        key: Arc::new(key),
-        labels: BTreeMap::new(),
-        value: None,
-        unit: None,
-        threshold: "".into(),
-        started_at: since,
-        at,
-        event_time: None,
-        ended_at: None,
-        reason: String::new(),
-        evidence: Evidence::default(),
-        escalation_level: 0,
-        notify: Vec::new(),
-        escalate_to: None,
-        acknowledged_by: None,
-        suppressed_by: None,
-        flapping: false,
-        actions: Vec::new(),
-        summary,
-        runbook: None,
-        rule_hash: "".into(),
-    }
+    Transition { summary, ..bare(rule.into(), severity, key, times) }
 }

@@ -103,49 +103,45 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
     for (name, help, value) in tally.all() {
         family(&mut out, name, "counter", help, &[(String::new(), value)]);
     }
-    histogram(&mut out, "commit_seconds", "Time that commits to the store took.", &tally.commit_times);
+    histogram(
+        &mut out,
+        "commit_seconds",
+        "Time that commits to the store took.",
+        &[("", &tally.commit_times)],
+    );
     out
 }
 
 /// What is counted of each receiver.
 fn receivers(out: &mut String, office: &Office) {
-    let all: Vec<_> = office.posts().map(|post| (format!("{{receiver=\"{}\"}}", post.name), post)).collect();
-    let Some((_, first)) = all.first() else { return };
-    for (at, (name, kind, help, _)) in first.all().into_iter().enumerate() {
-        let rows: Vec<(String, u64)> =
-            all.iter().map(|(label, post)| (label.clone(), post.all()[at].3)).collect();
+    let all: Vec<_> =
+        office.posts().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), &post.times)).collect();
+    let Some((_, first, _)) = all.first() else { return };
+    for (at, (name, kind, help, _)) in first.iter().enumerate() {
+        let rows: Vec<_> =
+            all.iter().map(|(label, counted, _)| (format!("{{{label}}}"), counted[at].3)).collect();
         family(out, name, kind, help, &rows);
     }
-    let help = "Time from an alert's grid point to its delivery.";
-    let rows: Vec<(String, &Durations)> =
-        all.iter().map(|(_, post)| (post.name.to_string(), &post.times)).collect();
-    let mut counted = Vec::new();
-    for (name, times) in &rows {
-        let (below, _, count) = times.histogram();
-        let row =
-            |(bound, below): (f64, u64)| (format!("_bucket{{receiver=\"{name}\",le=\"{bound}\"}}"), below);
-        counted.extend(below.into_iter().map(row));
-        counted.push((format!("_bucket{{receiver=\"{name}\",le=\"+Inf\"}}"), count));
-        counted.push((format!("_count{{receiver=\"{name}\"}}"), count));
-    }
-    family(out, "notify_seconds", "histogram", help, &counted);
-    for (name, times) in &rows {
-        // Writing to a String cannot fail.
-        let _ =
-            writeln!(out, "streamgauge_notify_seconds_sum{{receiver=\"{name}\"}} {}", times.histogram().1);
-    }
+    let times: Vec<(&str, &Durations)> = all.iter().map(|(label, _, times)| (&**label, *times)).collect();
+    histogram(out, "notify_seconds", "Time from an alert's grid point to its delivery.", &times);
 }
 
-/// Durations as a Prometheus histogram.
-fn histogram(out: &mut String, name: &str, help: &str, durations: &Durations) {
-    let (below, sum, count) = durations.histogram();
-    let row = |(bound, below): (f64, u64)| (format!("_bucket{{le=\"{bound}\"}}"), below);
-    let mut rows: Vec<(String, u64)> = below.into_iter().map(row).collect();
-    rows.push(("_bucket{le=\"+Inf\"}".into(), count));
-    rows.push(("_count".into(), count));
+/// Durations by labels as a Prometheus histogram.
+fn histogram(out: &mut String, name: &str, help: &str, all: &[(&str, &Durations)]) {
+    let (mut rows, mut sums) = (Vec::new(), String::new());
+    for (label, durations) in all {
+        let (below, sum, count) = durations.histogram();
+        let comma = if label.is_empty() { "" } else { "," };
+        let own = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
+        let row = |(bound, below): (f64, u64)| (format!("_bucket{{{label}{comma}le=\"{bound}\"}}"), below);
+        rows.extend(below.into_iter().map(row));
+        rows.push((format!("_bucket{{{label}{comma}le=\"+Inf\"}}"), count));
+        rows.push((format!("_count{own}"), count));
+        // Writing to a String cannot fail.
+        let _ = writeln!(sums, "streamgauge_{name}_sum{own} {sum}");
+    }
     family(out, name, "histogram", help, &rows);
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "streamgauge_{name}_sum {sum}");
+    out.push_str(&sums);
 }
 
 /// One name with its meaning and its values by labels.

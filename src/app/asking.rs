@@ -1,7 +1,7 @@
 //! `silence` and `maintenance`: asking a running service over HTTP.
 
 use super::FINE;
-use super::cli::{Format, MaintenanceCommand, PlanArgs, Service, SilenceCommand, Who};
+use super::cli::{Format, Listing, MaintenanceCommand, PlanArgs, Service, SilenceCommand, Who};
 use super::remote::{delete, escaped, get, post, print, who};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ pub fn silence(command: &SilenceCommand) -> Result<u8> {
             let answer = post(url, "/api/v1/silences", &stated(body))?;
             println!("silence {} until {}{}", word(&answer["id"]), word(&answer["end"]), matched(&answer));
         }
-        SilenceCommand::List { service: Service { url }, output } => {
+        SilenceCommand::List(Listing { service: Service { url }, output }) => {
             let found = get(url, "/api/v1/silences")?;
             print(output, &found["silences"], &["id", "state", "end", "by", "match", "reason"]);
         }
@@ -46,7 +46,7 @@ pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
             println!("maintenance {}{}", word(&answer["id"]), matched(&answer));
             print(&Format::Table, &answer["next"], &["start", "end"]);
         }
-        MaintenanceCommand::List { service: Service { url }, output } => {
+        MaintenanceCommand::List(Listing { service: Service { url }, output }) => {
             let mut found = get(url, "/api/v1/maintenance")?["maintenance"].take();
             if *output == Format::Table {
                 for one in found.as_array_mut().into_iter().flatten() {

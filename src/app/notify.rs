@@ -1,13 +1,11 @@
 //! `streamgauge notify`: receivers tried, looked at, and told again.
 
-use super::cli::NotifyCommand;
+use super::cli::{Listing, NotifyCommand};
 use super::config::File;
 use super::receivers::Receivers;
 use super::{BadConfig, FAILED, FINE, remote};
 use crate::adapters::clock::SystemClock;
-use crate::core::Timestamp;
 use crate::driver::notify::own;
-use crate::driver::ports::Clock;
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
@@ -23,7 +21,7 @@ pub fn run(command: &NotifyCommand) -> Result<u8> {
             println!("{} messages are taken up again", answer["messages"]);
             Ok(FINE)
         }
-        NotifyCommand::List { service, output } => {
+        NotifyCommand::List(Listing { service, output }) => {
             let found = remote::get(&service.url, "/api/v1/receivers")?;
             let columns = [
                 "name",
@@ -52,10 +50,9 @@ fn test(name: &str, config: Option<&Path>, by: &str) -> Result<u8> {
             BadConfig(format!("there is no receiver `{name}`; there are: {}", names.join(", "))).into()
         );
     };
-    let now: fn() -> Timestamp = || SystemClock.now();
-    let (mut channel, since) = (receiver.channel(now)?, now());
+    let (mut channel, since) = (receiver.channel(SystemClock::time)?, SystemClock::time());
     for (what, is_over) in [("an alert", false), ("its end", true)] {
-        let message = own::trial(&receiver.policy.name, by, (since, now()), is_over);
+        let message = own::trial(&receiver.policy.name, by, (since, SystemClock::time()), is_over);
         match channel.send(&message) {
             Ok(()) => eprintln!("{name}: {what} arrived"),
             Err(error) => {

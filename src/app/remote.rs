@@ -1,7 +1,7 @@
 //! `alerts` and `rules`: operating a running service over HTTP.
 
 use super::FINE;
-use super::cli::{AlertsCommand, Format, RulesCommand, Service, Who};
+use super::cli::{AlertsCommand, Format, Listing, RulesCommand, Service, Who};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn alerts(command: &AlertsCommand) -> Result<u8> {
     match command {
-        AlertsCommand::List { service: Service { url }, output, state } => {
+        AlertsCommand::List { listing: Listing { service: Service { url }, output }, state } => {
             let path =
                 state.as_ref().map_or("/api/v1/alerts".into(), |s| format!("/api/v1/alerts?state={s}"));
             let found = get(url, &path)?;
@@ -43,7 +43,7 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
 
 pub fn rules(command: &RulesCommand) -> Result<u8> {
     match command {
-        RulesCommand::List { service: Service { url }, output } => {
+        RulesCommand::List(Listing { service: Service { url }, output }) => {
             let found = get(url, "/api/v1/rules")?;
             print(output, &found["rules"], &["id", "keys", "levels", "expr"]);
             for remark in found["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str) {

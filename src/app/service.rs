@@ -122,7 +122,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
         rules
     };
     let telling = match &parts.receivers {
-        Some(receivers) => Telling::start(receivers, &parts.clock, now, |name| {
+        Some(receivers) => Telling::start(receivers, &parts.clock, SystemClock::time, |name| {
             Ok((store.clone(), FileLedger::new(parts.data_dir, name)))
         })?,
         None => Telling::default(),
@@ -261,16 +261,12 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         let feed = nats::alerts::Alerts::open(handle.clone(), &parts.nats, &name).await?;
         feeds.insert(name, feed);
     }
-    Telling::start(&parts.receivers, &SystemClock, now, |name| {
+    Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.
         let feed = feeds.remove(name).with_context(|| format!("no way to the alert stream for {name}"))?;
         Ok((feed, ledger))
     })
-}
-
-fn now() -> crate::core::Timestamp {
-    SystemClock.now()
 }
 
 async fn bind(door: &Door) -> Result<TcpListener> {
@@ -325,7 +321,7 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let rulebook = Rulebook::open(keeper)?;
     let desk = Arc::new(rulebook.clone());
     let office = telling.office.clone();
-    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, now, office });
+    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, now: SystemClock::time, office });
     let stop = CancellationToken::new();
     let router = match roles.api {
         true => http::router(shared.clone(), token),

@@ -148,6 +148,11 @@ impl Subjects {
         ["alert", "action", "shadow"].map(|kind| format!("{}.{kind}.>", self.root)).into()
     }
 
+    /// All transitions of all partitions.
+    pub fn all_alerts(&self) -> String {
+        format!("{}.alert.>", self.root)
+    }
+
     /// The partition that an event belongs to.
     pub fn partition_of_event(&self, json: &str) -> u32 {
         if self.partition.count <= 1 {

@@ -11,6 +11,7 @@ use super::{ANSWER_WITHIN, Settings, connect, context};
 use crate::core::partition::escape;
 use crate::driver::notify::ports::{AlertFeed, Batch};
 use crate::driver::ports::PortError;
+use crate::wire::subject::Subjects;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use async_nats::jetstream::{AckKind, Context, Message};
@@ -53,8 +54,10 @@ impl Alerts {
     /// Not to be called from a task of the runtime.
     pub async fn open(handle: Handle, settings: &Settings, receiver: &str) -> Result<Alerts, PortError> {
         let context = context(connect(&settings.url).await?);
-        let (subject, name) = (format!("{}.alert.>", settings.root), format!("notify-{}", escape(receiver)));
-        Ok(Alerts { handle, context, stream: "SG_ALERTS", subject, name, reading: None })
+        let subjects = Subjects::new(&settings.root, settings.partition);
+        let name = format!("notify-{}", escape(receiver));
+        let (stream, subject) = (subjects.alerts_stream(), subjects.all_alerts());
+        Ok(Alerts { handle, context, stream, subject, name, reading: None })
     }
 
     /// A consumer that begins behind `after`.

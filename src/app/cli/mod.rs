@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use operate::{
-    AlertsCommand, ExplainArgs, MaintenanceCommand, NotifyCommand, PlanArgs, RulesCommand, Service,
+    AlertsCommand, ExplainArgs, Listing, MaintenanceCommand, NotifyCommand, PlanArgs, RulesCommand, Service,
     SilenceCommand, Who,
 };
 

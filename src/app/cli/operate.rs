@@ -11,6 +11,15 @@ pub struct Service {
     pub url: String,
 }
 
+/// What a list is asked of, and how it is shown.
+#[derive(Debug, Args)]
+pub struct Listing {
+    #[command(flatten)]
+    pub service: Service,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Format,
+}
+
 /// In whose name.
 #[derive(Debug, Args)]
 pub struct Who {
@@ -24,9 +33,7 @@ pub enum AlertsCommand {
     /// Active alerts, or those in a given state
     List {
         #[command(flatten)]
-        service: Service,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
+        listing: Listing,
         /// pending, firing, acknowledged, resolved or stale
         #[arg(long)]
         state: Option<String>,
@@ -126,12 +133,7 @@ pub enum SilenceCommand {
         service: Service,
     },
     /// Those that are active, or will be
-    List {
-        #[command(flatten)]
-        service: Service,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
+    List(Listing),
     /// End one now
     Expire {
         id: String,
@@ -167,12 +169,7 @@ pub enum MaintenanceCommand {
         service: Service,
     },
     /// All of them, those of the pipeline files too, with the next time of each
-    List {
-        #[command(flatten)]
-        service: Service,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
+    List(Listing),
     /// End one that was added, now and for good
     End {
         id: String,
@@ -240,12 +237,7 @@ pub enum RulesCommand {
         service: Service,
     },
     /// The rules in force
-    List {
-        #[command(flatten)]
-        service: Service,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
+    List(Listing),
 }
 
 #[derive(Debug, Subcommand)]
@@ -270,10 +262,5 @@ pub enum NotifyCommand {
         service: Service,
     },
     /// The receivers of a running service, and how they are
-    List {
-        #[command(flatten)]
-        service: Service,
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Format,
-    },
+    List(Listing),
 }

@@ -222,7 +222,9 @@ impl Inbox {
         let routes = self.routes.clone();
         let route = routes.to(&self.policy.name, &episode.alert);
         episode.is_addressed = route.is_some();
-        if let (Some(route), true) = (route, episode.alert.is_active()) {
+        // What is told one by one is in no group.
+        let is_grouped = self.policy.style == Style::Grouped && episode.alert.is_active();
+        if let (Some(route), true) = (route, is_grouped) {
             let by = &self.policy.grouping.as_ref().unwrap_or(&route.grouping).by;
             let (group, labels) = route.group(by, &episode.alert);
             if episode.group != group {
@@ -454,7 +456,7 @@ impl Inbox {
             return;
         }
         let is_free = self.policy.style == Style::Each && self.free().is_some() && message.why == Why::News;
-        if !is_free && message.why != Why::Test {
+        if !is_free {
             self.bucket.take(now);
             self.changed.insert(BUCKET.into());
         }
@@ -464,12 +466,8 @@ impl Inbox {
         if let Some(group) = self.groups.get_mut(&message.group) {
             group.sent_at = Some(now);
             group.repeats = if message.why == Why::Repeat { group.repeats + 1 } else { 0 };
-            let is_over = group.members.is_empty();
             self.changed.insert(format!("g/{}", message.group));
-            match is_over {
-                true => self.drop_group(&message.group),
-                false => self.schedule(&message.group),
-            }
+            self.settle(&message.group);
         }
     }
 
@@ -532,13 +530,14 @@ impl Inbox {
         for set in [&mut group.members, &mut group.news, &mut group.urgent, &mut group.lasting] {
             set.remove(id);
         }
-        match group.members.is_empty() {
-            true => self.drop_group(name),
-            false => self.schedule(name),
-        }
+        self.settle(name);
     }
 
-    fn drop_group(&mut self, name: &str) {
+    /// A group without members goes; another one's next message is due by what it waits for.
+    fn settle(&mut self, name: &str) {
+        if self.groups.get(name).is_some_and(|group| !group.members.is_empty()) {
+            return self.schedule(name);
+        }
         self.set_due(name, None);
         self.groups.remove(name);
         self.changed.insert(format!("g/{name}"));
@@ -547,7 +546,11 @@ impl Inbox {
     /// The rows that changed since this was asked last.
     pub fn changes(&mut self) -> Rows {
         let changed = std::mem::take(&mut self.changed);
-        changed.into_iter().map(|key| (self.row(&key), key)).map(|(value, key)| (key, value)).collect()
+        let row = |key: String| {
+            let value = self.row(&key);
+            (key, value)
+        };
+        changed.into_iter().map(row).collect()
     }
 
     fn row(&self, key: &str) -> Option<Vec<u8>> {

@@ -106,9 +106,9 @@ impl Sink {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Waits for what was taken to be as wished, twenty seconds at most.
+    /// Waits for what was taken to be as wished, a minute at most.
     pub fn wait_for(&self, is_so: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let taken = self.taken();
             if is_so(&taken) {

@@ -5,6 +5,7 @@
 
 use super::identity::Labels;
 use serde::{Deserialize, Serialize, Serializer};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -67,9 +68,14 @@ pub struct KeyId(u32);
 pub struct Keys {
     all: Vec<Arc<Key>>,
     by_key: HashMap<Arc<Key>, KeyId, foldhash::fast::FixedState>,
+    /// Where each of the oldest keys stands among these: numbers are compared faster than names.
+    places: Vec<u32>,
     /// Keys with a `version`, by the rest of them.
     versions: HashMap<Key, Vec<KeyId>, foldhash::fast::FixedState>,
 }
+
+/// All keys get their places when so large a share of them is sorted, and some have none.
+const SORTED_SHARE: usize = 16;
 
 /// The label that tells deployments apart.
 pub const VERSION_LABEL: &str = "version";
@@ -110,7 +116,37 @@ impl Keys {
 
     /// Sorts ids by what they stand for.
     pub fn sort(&self, ids: &mut [KeyId]) {
-        ids.sort_unstable_by(|a, b| self.get(*a).cmp(self.get(*b)));
+        ids.sort_unstable_by(|a, b| self.compare(*a, *b));
+    }
+
+    /// The same for what may be most of them, as at each grid point.
+    pub fn sort_many(&mut self, ids: &mut [KeyId]) {
+        if self.places.len() < self.all.len() && ids.len() >= self.all.len() / SORTED_SHARE {
+            self.place_all();
+        }
+        self.sort(ids);
+    }
+
+    fn compare(&self, a: KeyId, b: KeyId) -> Ordering {
+        match (self.places.get(a.0 as usize), self.places.get(b.0 as usize)) {
+            (Some(a), Some(b)) => a.cmp(b),
+            _ => self.get(a).cmp(self.get(b)),
+        }
+    }
+
+    /// Those that have a place are in order already, so that few new ones are found theirs quickly.
+    fn place_all(&mut self) {
+        let (known, all) = (self.places.len(), self.all.len());
+        let mut order = vec![KeyId(0); known];
+        for (id, place) in self.places.iter().enumerate() {
+            order[*place as usize] = KeyId(id as u32);
+        }
+        order.extend((known..all).map(|id| KeyId(id as u32)));
+        order.sort_by(|a, b| self.compare(*a, *b));
+        self.places.resize(all, 0);
+        for (place, id) in order.iter().enumerate() {
+            self.places[id.0 as usize] = place as u32;
+        }
     }
 
     pub fn image(&self) -> &[Arc<Key>] {
@@ -125,5 +161,27 @@ impl Keys {
         }
         keys.all = all;
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_sorted_by_what_they_stand_for_whoever_came_first() {
+        let mut keys = Keys::default();
+        for round in 1..40u64 {
+            let mut ids = Vec::new();
+            for at in 0..=round {
+                let name = format!("{:x}", (round * 41 + at).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50);
+                ids.push(keys.intern(Key::new(vec![("source".into(), name.into())])));
+            }
+            // The new ones alone have no place when there are many others.
+            ids.extend([KeyId(1), KeyId(0)]);
+            keys.sort_many(&mut ids);
+            assert!(ids.is_sorted_by_key(|id| keys.get(*id).clone()), "{round}");
+        }
+        assert!((2..keys.all.len()).contains(&keys.places.len()), "{}", keys.places.len());
     }
 }

@@ -81,7 +81,7 @@ impl Engine {
         let views = views.iter().filter(|view| !self.views[**view as usize].spec.per_version);
         let changed = views.filter_map(|view| due.views.get(view)).flatten().copied();
         let mut keys: Vec<KeyId> = changed.chain(timers.into_iter().flatten()).collect();
-        self.keys.sort(&mut keys);
+        self.keys.sort_many(&mut keys);
         keys.dedup();
         keys
     }
@@ -95,7 +95,7 @@ impl Engine {
         feed::spread(&mut self.views, view, &keys);
         let known = due.views.entry(view).or_default();
         known.append(&mut keys);
-        self.keys.sort(known);
+        self.keys.sort_many(known);
         known.dedup();
     }
 

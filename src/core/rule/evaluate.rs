@@ -141,10 +141,17 @@ impl Scope<'_> {
     }
 
     fn judge_condition(&mut self, rule: &Rule, cond: &Cond) -> Result<Observation, Unknown> {
-        let is_met = self.cond(cond)?;
         let (leading, _, right) = cond.leading();
+        let (is_met, value) = match cond {
+            // Most rules are one comparison: what is compared is what is told.
+            Cond::Compare { left, op, right } => {
+                let (value, is_met) = self.compared(left, *op, right)?;
+                (is_met, Some(value))
+            }
+            _ => (self.cond(cond)?, None),
+        };
         self.note_reach(leading, if let Expr::Number(limit) = right { Some(*limit) } else { None });
-        let value = self.quietly(|scope| scope.value(leading)).unwrap_or(f64::NAN);
+        let value = value.unwrap_or_else(|| self.quietly(|scope| scope.value(leading)).unwrap_or(f64::NAN));
         let met = if is_met { Levels::up_to(0) } else { Levels::NONE };
         let is_reset = match rule.levels.first().and_then(|level| level.reset) {
             Some(reset) => {
@@ -217,6 +224,11 @@ impl Scope<'_> {
     }
 
     fn compare(&mut self, left: &Expr, op: Comparison, right: &Expr) -> Result<bool, Unknown> {
+        self.compared(left, op, right).map(|(_, holds)| holds)
+    }
+
+    /// The left side, and whether it compares so.
+    fn compared(&mut self, left: &Expr, op: Comparison, right: &Expr) -> Result<(f64, bool), Unknown> {
         self.notes.is_growing = false;
         let (a, b) = (self.value(left), self.value(right));
         let is_limit = matches!(right, Expr::Number(_) | Expr::Learned(_));
@@ -225,7 +237,8 @@ impl Scope<'_> {
         } else if self.notes.is_growing {
             self.look_again_by(self.at + self.interval);
         }
-        Ok(op.holds(a?, b?))
+        let (a, b) = (a?, b?);
+        Ok((a, op.holds(a, b)))
     }
 
     pub(super) fn aggregate(

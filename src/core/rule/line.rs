@@ -7,9 +7,11 @@
 use super::super::alert::transition::{Baseline, Reach};
 use super::super::detect::trend;
 use super::super::time::{Span, Timestamp};
+use super::super::view::SealedWindows;
 use super::ast::{Expr, Function, Past};
 use super::evaluate::Scope;
 use super::past::{Learned, Version};
+use super::ranks::Extent;
 
 /// A line that was read, for those who ask why.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +78,36 @@ pub(super) fn points(
     let (newest, hours) = (end.index(asked.window), hours(asked.window));
     let hour = |index: i64| (index - newest) as f64 * hours + hours / 2.0;
     windows.map(|(index, value)| (hour(index), value)).collect()
+}
+
+/// The line through a key's windows, which rules over the same windows share.
+#[derive(Debug)]
+pub(super) struct SharedLine {
+    of: (Extent, (u32, i64, i64)),
+    line: Option<(Learned, usize)>,
+}
+
+impl SharedLine {
+    /// The line through these windows: `known`, if it is of the same ones.
+    pub(super) fn learn(
+        asked: &Past,
+        (windows, extent): (&SealedWindows<'_>, Extent),
+        end: Timestamp,
+        known: Option<&SharedLine>,
+    ) -> SharedLine {
+        let of = (extent, windows.state());
+        if let Some(known) = known.filter(|known| known.of == of) {
+            return SharedLine { of, line: known.line };
+        }
+        let whole = windows.values(extent.first, extent.last).filter(|(.., count)| *count >= extent.least);
+        let points = points(asked, whole.map(|(index, value, _)| (index, value)), end);
+        let before = known.and_then(|known| known.line.as_ref()).map(|(learned, _)| learned);
+        SharedLine { of, line: learn_line(&points, before) }
+    }
+
+    pub(super) fn line(&self) -> Option<(Learned, usize)> {
+        self.line
+    }
 }
 
 pub(super) fn learn_line(points: &[(f64, f64)], before: Option<&Learned>) -> Option<(Learned, usize)> {

@@ -16,7 +16,7 @@ use super::super::time::{Span, Timestamp};
 use super::super::view::{self, COUNT_MAX, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
-use super::line::{learn_line, points};
+use super::line::{SharedLine, learn_line, points};
 use super::ranks::{Extent, Ordered, Ranks};
 use regression::Window;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,7 @@ pub struct Memos {
     learned: Table<(Reader, u32), Table<KeyId, Memo>>,
     /// By view and the least number of values of a window.
     ranks: Table<(u32, u64), Table<KeyId, Ranks>>,
+    lines: Table<(u32, u64), Table<KeyId, SharedLine>>,
 }
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -117,6 +118,9 @@ impl Memos {
             keys.remove(&key);
         }
         for keys in self.ranks.values_mut() {
+            keys.remove(&key);
+        }
+        for keys in self.lines.values_mut() {
             keys.remove(&key);
         }
     }
@@ -204,7 +208,7 @@ impl Scope<'_> {
         let version = self.remembered(asked.place, of, |scope, before| match asked.period {
             Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
             Period::Span(span) if scope.is_plain(asked, of.end - span, of.end) => {
-                scope.learn_plain(asked, of, span, before)
+                scope.learn_plain(asked, of, span)
             }
             _ => scope.learn_windows(asked, of, before),
         });
@@ -246,13 +250,7 @@ impl Scope<'_> {
     }
 
     /// The same as [`Self::learn_windows`] learns, of plain windows: they are kept in order.
-    fn learn_plain(
-        &mut self,
-        asked: &Past,
-        of: MemoOf,
-        span: Span,
-        before: Option<&Learned>,
-    ) -> Option<(Learned, usize)> {
+    fn learn_plain(&mut self, asked: &Past, of: MemoOf, span: Span) -> Option<(Learned, usize)> {
         let windows = self.views[asked.baseline as usize].sealed(self.key)?;
         let is_counted = asked.aggregate.is_zero_of_nothing();
         let extent = Extent {
@@ -262,10 +260,11 @@ impl Scope<'_> {
             has_means: asked.function == Function::Anomaly,
         };
         if asked.function.is_line() {
-            let whole = windows.values(extent.first, extent.last);
-            let whole = whole.filter(|(.., count)| *count >= extent.least);
-            let points = points(asked, whole.map(|(index, value, _)| (index, value)), of.end);
-            return learn_line(&points, before);
+            let lines = self.memos.lines.entry((asked.baseline, extent.least)).or_default();
+            let line = SharedLine::learn(asked, (&windows, extent), of.end, lines.get(&self.key));
+            let learned = line.line();
+            lines.insert(self.key, line);
+            return learned;
         }
         let keys = self.memos.ranks.entry((asked.baseline, extent.least)).or_default();
         let ranks = keys.entry(self.key).or_insert_with(|| Ranks::new(&windows, extent));

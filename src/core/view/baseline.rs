@@ -77,10 +77,18 @@ impl SealedWindows<'_> {
 
     /// Index, value and count of each of them, from either end.
     pub fn values(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
-        (first..=last).filter_map(|index| {
-            let found = self.history.value(index).or_else(|| self.is_zero(index).then_some((0.0, 0)));
-            found.map(|(value, count)| (index, value, count))
-        })
+        let (begin, end) = self.history.range();
+        let zeros = |first: i64, last: i64| {
+            (first..=last).filter(|index| self.is_zero(*index)).map(|index| (index, 0.0, 0))
+        };
+        let kept =
+            self.history.values(first, last).filter_map(|(index, value, count)| match value.is_nan() {
+                false => Some((index, value, count)),
+                true => self.is_zero(index).then_some((index, 0.0, 0)),
+            });
+        // Nothing is known of windows beyond those that are kept, but that what is counted there was zero.
+        let (before, after) = ((first, last.min(begin - 1)), (first.max(end), last));
+        zeros(before.0, before.1).chain(kept).chain(zeros(after.0, after.1))
     }
 
     fn is_zero(&self, index: i64) -> bool {

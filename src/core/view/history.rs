@@ -190,6 +190,19 @@ impl History {
         rows.map(|(count, [_, _, tail, ..])| (f64::from(*count), f64::from(*tail)))
     }
 
+    /// Index, value and count of each window that is kept from `first` to `last`; NaN where nothing was.
+    pub(super) fn values(
+        &self,
+        first: i64,
+        last: i64,
+    ) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
+        let from = (first - self.first).clamp(0, self.values.len() as i64);
+        let to = (last + 1 - self.first).clamp(from, self.values.len() as i64) as usize;
+        let (from, begin) = (from as usize, self.first);
+        let rows = self.values.range(from..to).zip(self.counts.range(from..to)).enumerate();
+        rows.map(move |(at, (value, count))| (begin + (from + at) as i64, *value, u64::from(*count)))
+    }
+
     /// Value and count of one window, if it held something.
     #[inline]
     pub(super) fn value(&self, index: i64) -> Option<(f64, u64)> {

@@ -1,11 +1,12 @@
 //! The channels of `receivers:`: what each is told in the configuration, and how it is made of that.
 
 use super::receivers::{Checked, bad, span};
+use crate::adapters::notify::address::Network;
 use crate::adapters::notify::alertmanager::{self, Alertmanager};
 use crate::adapters::notify::discord::Discord;
 use crate::adapters::notify::exec::Exec;
 use crate::adapters::notify::hook::Hook;
-use crate::adapters::notify::http::{ANSWER_WITHIN, Http, Network};
+use crate::adapters::notify::http::{ANSWER_WITHIN, Http};
 use crate::adapters::notify::log::Log;
 use crate::adapters::notify::pagerduty::{self, PagerDuty};
 use crate::adapters::notify::secret::Secret;

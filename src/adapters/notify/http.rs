@@ -5,10 +5,9 @@
 //! refused unless they are allowed by name; nothing is followed, nothing is read for long.
 //! Rejected: looking at the name in the URL (it may resolve to anything), an answer of any size.
 
+use super::address::{Network, Refused, is_allowed};
 use super::secret::Secret;
 use crate::driver::notify::ports::Failure;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -25,83 +24,6 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Characters of an answer that stand in an error.
 const ERROR_CHARS: usize = 200;
 
-/// Addresses that may be reached although they are not public: `10.0.0.0/8`, `127.0.0.1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u32,
-}
-
-impl std::str::FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Network, String> {
-        let wrong = || format!("`{text}` is no network; write it as 10.0.0.0/8 or 127.0.0.1");
-        let (address, bits) =
-            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(most), |bits| bits.parse().map_err(|_| wrong()))?;
-        if bits > most { Err(wrong()) } else { Ok(Network { address, bits }) }
-    }
-}
-
-impl Network {
-    fn has(&self, address: IpAddr) -> bool {
-        let (own, other, all) = match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (u128::from(own.to_bits()), u128::from(other.to_bits()), 32)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),
-            _ => return false,
-        };
-        let shift = all - self.bits;
-        shift >= 128 || own >> shift == other >> shift
-    }
-}
-
-/// Whether an address is that of some machine on the internet.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => match embedded_v4(address) {
-            Some(inner) => is_public_v4(inner),
-            None => is_public_v6(address),
-        },
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let is_shared = a == 100 && (64..128).contains(&b); // carriers' own networks
-    let is_special = a == 0 || a >= 240 || (a == 192 && b == 0 && c == 0) || (a == 198 && (b & 0xfe) == 18);
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_documentation()
-        || is_shared
-        || is_special)
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    // Only 2000::/3 is given out; documentation is part of it.
-    let first = address.segments();
-    first[0] & 0xe000 == 0x2000 && !(first[0] == 0x2001 && first[1] == 0x0db8)
-}
-
-/// The address of the old kind in one of the new: mapped, compatible, translated, or tunnelled.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let s = address.segments();
-    let of = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    match s {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => of(high, low),
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => of(high, low),
-        [0x2002, high, low, ..] => of(high, low),
-        _ => None,
-    }
-}
-
 /// Resolves once, and refuses a name of which any address is not to be reached.
 #[derive(Debug)]
 struct Careful {
@@ -117,23 +39,10 @@ impl Resolver for Careful {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = self.inner.resolve(uri, config, timeout)?;
-        let is_allowed =
-            |address: IpAddr| is_public(address) || self.allowed.iter().any(|one| one.has(address));
-        match found.iter().find(|address| !is_allowed(address.ip())) {
+        match found.iter().find(|address| !is_allowed(address.ip(), &self.allowed)) {
             None => Ok(found),
             Some(bad) => Err(ureq::Error::Other(Box::new(Refused(bad.ip())))),
         }
-    }
-}
-
-#[derive(Debug)]
-struct Refused(IpAddr);
-
-impl std::error::Error for Refused {}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not public; add it to the receiver's `allow` if it may be reached", self.0)
     }
 }
 
@@ -239,53 +148,6 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn address(text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
-
-    #[test]
-    fn only_public_addresses_are_reached() {
-        for text in ["1.1.1.1", "93.184.216.34", "2606:4700::1111"] {
-            assert!(is_public(address(text)), "{text}");
-        }
-        let refused = [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "224.0.0.1",
-            "255.255.255.255",
-            "198.18.0.1",
-            "::1",
-            "::",
-            "fe80::1",
-            "fd00::1",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
-            "2002:7f00:1::",
-            "::7f00:1",
-            "2001:db8::1",
-        ];
-        for text in refused {
-            assert!(!is_public(address(text)), "{text}");
-        }
-    }
-
-    #[test]
-    fn networks_are_allowed_by_name() {
-        let has =
-            |network: &str, text: &str| network.parse::<Network>().expect("a network").has(address(text));
-        assert!(has("10.0.0.0/8", "10.255.0.1") && !has("10.0.0.0/8", "11.0.0.1"));
-        assert!(has("127.0.0.1", "127.0.0.1") && !has("127.0.0.1", "127.0.0.2"));
-        assert!(has("fd00::/8", "fdff::1") && !has("fd00::/8", "10.0.0.1") && has("::/0", "::1"));
-        assert!("10.0.0.0/33".parse::<Network>().is_err() && "intranet".parse::<Network>().is_err());
-    }
 
     #[test]
     fn what_is_not_allowed_is_refused_before_it_is_reached() {

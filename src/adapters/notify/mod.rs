@@ -1,5 +1,6 @@
 //! Channels: each file one way to a person or a program. They do not know each other.
 
+pub mod address;
 pub mod alertmanager;
 pub mod discord;
 pub mod exec;

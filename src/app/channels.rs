@@ -4,15 +4,18 @@ use super::receivers::{Checked, bad, span};
 use crate::adapters::notify::address::Network;
 use crate::adapters::notify::alertmanager::{self, Alertmanager};
 use crate::adapters::notify::discord::Discord;
+use crate::adapters::notify::email::{Email, Parties, Security, Server};
 use crate::adapters::notify::exec::Exec;
 use crate::adapters::notify::hook::Hook;
 use crate::adapters::notify::http::{ANSWER_WITHIN, Http};
 use crate::adapters::notify::log::Log;
+use crate::adapters::notify::nats::{self, Nats};
 use crate::adapters::notify::pagerduty::{self, PagerDuty};
 use crate::adapters::notify::secret::Secret;
 use crate::adapters::notify::slack::Slack;
 use crate::adapters::notify::teams::Teams;
 use crate::adapters::notify::webhook::{Format, Settings, Webhook};
+use crate::adapters::notify::wording::Wording;
 use crate::core::notify::{Policy, Style};
 use crate::core::{Span, Timestamp};
 use crate::driver::notify::ports::Channel;
@@ -38,8 +41,12 @@ pub struct ChannelFile {
     pub discord: Option<ChatFile>,
     /// A workflow's webhook.
     pub teams: Option<ChatFile>,
+    /// By SMTP.
+    pub email: Option<EmailFile>,
     pub pagerduty: Option<PagerDutyFile>,
     pub alertmanager: Option<AlertmanagerFile>,
+    /// Each transition on a subject.
+    pub nats: Option<NatsFile>,
     /// A program of this machine.
     pub exec: Option<ExecFile>,
 }
@@ -122,17 +129,69 @@ pub struct ExecFile {
     pub timeout: Option<String>,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmailFile {
+    /// The server that takes mails: smtp.example.com
+    pub host: String,
+    /// 587 for starttls, 465 for implicit, 25 for none.
+    pub port: Option<u16>,
+    /// starttls (the default), implicit, or none.
+    pub tls: EmailTls,
+    /// A certificate to trust beside the usual ones: a PEM file.
+    pub ca: Option<PathBuf>,
+    pub username: Option<String>,
+    /// env:NAME or file:PATH.
+    pub password: Option<String>,
+    /// streamgauge <alerts@example.com>
+    pub from: String,
+    pub to: Vec<String>,
+    /// Addresses that are not public and may be reached.
+    pub allow: Vec<String>,
+    /// Time for each step (10s).
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EmailTls {
+    #[default]
+    Starttls,
+    Implicit,
+    None,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsFile {
+    /// nats://host:4222; env:NAME or file:PATH where it names a user.
+    pub url: String,
+    pub subject: String,
+    /// Whether a stream keeps the subject, and says so (true); without one, whoever does not listen misses it.
+    pub jetstream: Option<bool>,
+    /// A .creds file.
+    pub credentials: Option<PathBuf>,
+    /// env:NAME or file:PATH.
+    pub token: Option<String>,
+    /// A certificate to trust: a PEM file.
+    pub ca: Option<PathBuf>,
+    /// Time in which it must answer (10s).
+    pub timeout: Option<String>,
+}
+
 impl ChannelFile {
     /// The name of each, and whether it is there.
-    pub fn all(&self) -> [(&'static str, bool); 8] {
+    pub fn all(&self) -> [(&'static str, bool); 10] {
         [
             ("log", self.log.is_some()),
             ("webhook", self.webhook.is_some()),
             ("slack", self.slack.is_some()),
             ("discord", self.discord.is_some()),
             ("teams", self.teams.is_some()),
+            ("email", self.email.is_some()),
             ("pagerduty", self.pagerduty.is_some()),
             ("alertmanager", self.alertmanager.is_some()),
+            ("nats", self.nats.is_some()),
             ("exec", self.exec.is_some()),
         ]
     }
@@ -142,7 +201,7 @@ impl ChannelFile {
         let there = self.all().into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name);
         match &there.collect::<Vec<&str>>()[..] {
             [_] => Ok(()),
-            [] => Err(bad("needs one channel, such as `log: {}`; email and nats are not available yet")),
+            [] => Err(bad("needs one channel, such as `log: {}`")),
             several => {
                 Err(bad(format!("has several channels: {}; make it several receivers", several.join(", "))))
             }
@@ -153,7 +212,8 @@ impl ChannelFile {
     pub fn policy(&self, name: Arc<str>, max_per_hour: Option<u32>, max_per_day: Option<u32>) -> Policy {
         let is_each = match &self.webhook {
             Some(webhook) => webhook.format == WebhookFormat::Event,
-            None => self.log.is_some() || self.pagerduty.is_some() || self.exec.is_some(),
+            None => [self.log.is_some(), self.pagerduty.is_some(), self.nats.is_some(), self.exec.is_some()]
+                .contains(&true),
         };
         let is_mirror = self.alertmanager.is_some();
         Policy {
@@ -166,23 +226,40 @@ impl ChannelFile {
         }
     }
 
+    /// Whether people read what it sends.
+    pub fn has_words(&self) -> bool {
+        let chats = self.slack.is_some() || self.discord.is_some() || self.teams.is_some();
+        chats || self.email.is_some() || self.pagerduty.is_some()
+    }
+
     /// The channel itself; everything it needs is read now.
-    pub fn make(&self, external_url: &str, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
+    pub fn make(
+        &self,
+        external_url: &str,
+        wording: Wording,
+        now: fn() -> Timestamp,
+    ) -> Checked<Box<dyn Channel>> {
         let external_url = external_url.to_string();
         if let Some(file) = &self.webhook {
             return Ok(Box::new(file.make(external_url, now)?));
         }
         if let Some(file) = &self.slack {
-            return Ok(Box::new(Slack(file.open(external_url)?)));
+            return Ok(Box::new(Slack(file.open(external_url, wording)?)));
         }
         if let Some(file) = &self.discord {
-            return Ok(Box::new(Discord(file.open(external_url)?)));
+            return Ok(Box::new(Discord(file.open(external_url, wording)?)));
         }
         if let Some(file) = &self.teams {
-            return Ok(Box::new(Teams(file.open(external_url)?)));
+            return Ok(Box::new(Teams(file.open(external_url, wording)?)));
         }
         if let Some(file) = &self.pagerduty {
-            return Ok(Box::new(file.make(external_url)?));
+            return Ok(Box::new(file.make(external_url, wording)?));
+        }
+        if let Some(file) = &self.email {
+            return Ok(Box::new(file.make(external_url, wording, now)?));
+        }
+        if let Some(file) = &self.nats {
+            return Ok(Box::new(file.make()?));
         }
         if let Some(file) = &self.alertmanager {
             return Ok(Box::new(file.make(external_url, now)?));
@@ -213,18 +290,18 @@ impl WebhookFile {
 }
 
 impl ChatFile {
-    fn open(&self, external_url: String) -> Checked<Hook> {
+    fn open(&self, external_url: String, wording: Wording) -> Checked<Hook> {
         // The URL is the secret; it does not stand in the configuration.
         let url = url(secret(&self.url)?.reveal())?;
-        Ok(Hook { url, http: http(&self.allow, self.timeout.as_deref(), None)?, external_url })
+        Ok(Hook { url, http: http(&self.allow, self.timeout.as_deref(), None)?, external_url, wording })
     }
 }
 
 impl PagerDutyFile {
-    fn make(&self, external_url: String) -> Checked<PagerDuty> {
+    fn make(&self, external_url: String, wording: Wording) -> Checked<PagerDuty> {
         let url = self.url.clone().unwrap_or_else(|| pagerduty::URL.into());
         let http = http(&self.allow, self.timeout.as_deref(), None)?;
-        Ok(PagerDuty { url, routing_key: secret(&self.routing_key)?, http, external_url })
+        Ok(PagerDuty { url, routing_key: secret(&self.routing_key)?, http, external_url, wording })
     }
 }
 
@@ -236,6 +313,62 @@ impl AlertmanagerFile {
         let urls = self.urls.iter().map(|one| url(one)).collect::<Checked<Vec<Secret>>>()?;
         let http = http(&self.allow, self.timeout.as_deref(), self.bearer.as_deref())?;
         Ok(Alertmanager { urls, http, external_url, now })
+    }
+}
+
+impl EmailFile {
+    fn make(&self, external_url: String, wording: Wording, now: fn() -> Timestamp) -> Checked<Email> {
+        if self.host.is_empty() || self.to.is_empty() {
+            return Err(bad("`email` needs `host`, `from` and `to`"));
+        }
+        let (security, port) = match self.tls {
+            EmailTls::Starttls => (Security::StartTls, 587),
+            EmailTls::Implicit => (Security::Implicit, 465),
+            EmailTls::None => (Security::None, 25),
+        };
+        let login = match (&self.username, &self.password) {
+            (Some(_), _) if security == Security::None => {
+                return Err(bad("`email` sends no password over a connection that is not secure"));
+            }
+            (Some(user), Some(password)) => Some((user.clone(), secret(password)?)),
+            (None, None) => None,
+            _ => return Err(bad("`email` needs `username` and `password`, or neither")),
+        };
+        let unread = |path: &PathBuf| bad(format!("cannot read {}; is it there, and yours?", path.display()));
+        let ca = self.ca.as_ref().map(|path| std::fs::read(path).map_err(|_| unread(path))).transpose()?;
+        let server = Server {
+            host: self.host.clone(),
+            port: self.port.unwrap_or(port),
+            security,
+            ca,
+            login,
+            allowed: networks(&self.allow)?,
+            timeout: timeout(self.timeout.as_deref(), ANSWER_WITHIN)?,
+        };
+        let parties = Parties::new(&self.from, &self.to).map_err(bad)?;
+        Ok(Email { server, parties, external_url, wording, now })
+    }
+}
+
+impl NatsFile {
+    fn make(&self) -> Checked<Nats> {
+        let subject = &self.subject;
+        let is_name = |part: &str| !part.is_empty() && !part.contains(['*', '>', ' ', '\t', '\r', '\n']);
+        if !subject.split('.').all(is_name) || subject.starts_with('$') {
+            return Err(bad(format!("`{subject}` is no subject to publish on; write it as ops.alerts")));
+        }
+        if subject.starts_with("sg.") {
+            return Err(bad(format!("`{subject}` is ours: what is published there would come back")));
+        }
+        Ok(Nats::new(nats::Settings {
+            url: Secret::read_or_broker(&self.url).map_err(|error| bad(chain(&error)))?,
+            subject: subject.clone(),
+            is_stored: self.jetstream.unwrap_or(true),
+            credentials: self.credentials.clone(),
+            token: self.token.as_deref().map(secret).transpose()?,
+            ca: self.ca.clone(),
+            timeout: timeout(self.timeout.as_deref(), ANSWER_WITHIN)?,
+        }))
     }
 }
 
@@ -262,8 +395,11 @@ fn timeout(text: Option<&str>, default: Duration) -> Checked<Duration> {
     Ok(stated.map_or(default, |span| Duration::from_millis(span.ms().max(1) as u64)))
 }
 
+fn networks(allow: &[String]) -> Checked<Vec<Network>> {
+    allow.iter().map(|text| text.parse::<Network>()).collect::<Result<_, _>>().map_err(bad)
+}
+
 fn http(allow: &[String], within: Option<&str>, bearer: Option<&str>) -> Checked<Http> {
-    let networks = allow.iter().map(|text| text.parse::<Network>()).collect::<Result<_, _>>().map_err(bad)?;
     let token = bearer.map(secret).transpose()?;
-    Ok(Http::new(networks, timeout(within, ANSWER_WITHIN)?, token.as_ref()))
+    Ok(Http::new(networks(allow)?, timeout(within, ANSWER_WITHIN)?, token.as_ref()))
 }

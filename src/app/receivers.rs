@@ -5,10 +5,12 @@
 
 use super::BadConfig;
 use super::channels::{ChannelFile, LogFile};
+use crate::adapters::notify::wording::Wording;
 use crate::core::calendar::Plan;
 use crate::core::notify::{GroupBy, Grouping, Policy, Route, Routes};
 use crate::core::selector::Selector;
 use crate::core::{Span, Timestamp};
+use crate::driver::notify::own;
 use crate::driver::notify::ports::Channel;
 use crate::pipeline::ask;
 use schemars::JsonSchema;
@@ -23,7 +25,7 @@ const DEFAULT: &str = "log";
 const MAX_AGE: Span = Span::from_hours(4);
 
 /// What a receiver may say beside its channel.
-const KEYS: [&str; 4] = ["name", "max_per_hour", "max_per_day", "max_age"];
+const KEYS: [&str; 6] = ["name", "title", "line", "max_per_hour", "max_per_day", "max_age"];
 
 /// One receiver: a name, one channel, and its limits.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +34,10 @@ pub struct ReceiverFile {
     pub name: String,
     #[serde(flatten)]
     pub channel: ChannelFile,
+    /// A template of the title, for channels that people read: {{ status }}: {{ labels.rule }}
+    pub title: Option<String>,
+    /// A template of what one alert says: {{ rule }} is {{ value }}
+    pub line: Option<String>,
     /// More messages than this become one digest.
     pub max_per_hour: Option<u32>,
     pub max_per_day: Option<u32>,
@@ -97,13 +103,26 @@ pub struct Receiver {
     pub max_age: Span,
     channel: ChannelFile,
     external_url: String,
+    /// Templates of the title and of an alert's line.
+    words: (Option<String>, Option<String>),
 }
 
 impl Receiver {
     /// Makes its channel; `now` is the time that signatures carry.
     pub fn channel(&self, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
-        let made = self.channel.make(&self.external_url, now);
-        made.map_err(|error| bad(format!("receiver `{}`: {error}", self.policy.name)))
+        let named = |error: BadConfig| bad(format!("receiver `{}`: {error}", self.policy.name));
+        let wording = self.wording().map_err(named)?;
+        self.channel.make(&self.external_url, wording, now).map_err(named)
+    }
+
+    fn wording(&self) -> Checked<Wording> {
+        let (title, line) = (self.words.0.as_deref(), self.words.1.as_deref());
+        if !self.channel.has_words() && (title.is_some() || line.is_some()) {
+            return Err(bad("`title` and `line` are for channels that people read"));
+        }
+        let at = Timestamp::clamped(0);
+        let sample = own::trial(&self.policy.name, "somebody", (at, at), false);
+        Wording::new(title, line, &sample).map_err(|error| bad(error.to_string()))
     }
 }
 
@@ -250,7 +269,8 @@ impl ReceiverFile {
         let policy = self.channel.policy(self.name.as_str().into(), self.max_per_hour, self.max_per_day);
         let max_age = self.max_age.as_deref().map_or(Ok(MAX_AGE), span)?;
         let channel = self.channel.clone();
-        let receiver = Receiver { policy, max_age, channel, external_url: external_url.into() };
+        let words = (self.title.clone(), self.line.clone());
+        let receiver = Receiver { policy, max_age, channel, external_url: external_url.into(), words };
         // What is wrong with it is said at start, not when it is needed.
         receiver.channel(|| Timestamp::MAX)?;
         Ok(receiver)
@@ -325,6 +345,23 @@ route:
         assert!(wrong("receivers: [{ name: ops }]").contains("one channel"));
         assert!(wrong("receivers: [{ name: ops, log: {}, slack: {} }]").contains("several channels"));
         assert!(wrong("receivers: [{ name: ops, webhok: {} }]").contains("did you mean `webhook`?"));
+        let chat = |inner: &str| {
+            let chat = "slack: { url: 'file:/no/such' }";
+            wrong(&format!("receivers: [{{ name: c, {chat}, {inner} }}]\nroute: {{ receiver: c }}"))
+        };
+        assert!(chat("title: '{{ staus }}'").contains("status"));
+        assert!(wrong("receivers: [{ name: l, log: {}, line: x }]").contains("people read"));
+        let mail = |inner: &str| wrong(&format!("receivers: [{{ name: m, email: {{ host: x, {inner} }} }}]"));
+        assert!(mail("from: 'a@b.c'").contains("`to`"));
+        assert!(mail("from: nobody, to: ['a@b.c']").contains("`nobody`"));
+        assert!(
+            mail("from: 'a@b.c', to: ['a@b.c'], tls: none, username: a, password: 'env:HOME'")
+                .contains("not secure")
+        );
+        let bus = |inner: &str| wrong(&format!("receivers: [{{ name: n, nats: {{ {inner} }} }}]"));
+        assert!(bus("url: 'nats://a:4222', subject: 'a.>'").contains("no subject"));
+        assert!(bus("url: 'nats://a:4222', subject: sg.v1.alert.x").contains("come back"));
+        assert!(bus("url: 'nats://me:pw@a:4222', subject: a").contains("env:NAME"));
         assert!(read("").is_ok_and(|all| all.all.len() == 1));
     }
 }

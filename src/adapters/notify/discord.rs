@@ -4,7 +4,8 @@
 //! alert says. It asks for patience in its body (`retry_after`, in seconds).
 
 use super::hook::Hook;
-use super::text::{colour, cut, escaped, line, listed, standing};
+use super::text::{colour, cut, escaped, listed, standing};
+use super::wording::Wording;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ pub struct Discord(pub Hook);
 
 impl Channel for Discord {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let mut answer = self.0.post(&body(message, &self.0.external_url))?;
+        let mut answer = self.0.post(&body(message, &self.0.external_url, &self.0.wording))?;
         let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let seconds = said["retry_after"].as_f64().filter(|seconds| (0.0..1e6).contains(seconds));
         answer.retry_after = seconds.map(Duration::from_secs_f64).or(answer.retry_after);
@@ -32,17 +33,17 @@ fn escape(text: &str) -> String {
     escaped(text, "*_~`|>[]#\\@<")
 }
 
-pub fn body(message: &Message, external_url: &str) -> Value {
+pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
     let (alerts, left_out) = listed(message);
     let one = |alert: &&_| {
-        format!("**{}** {}", escape(&standing(alert)), escape(&cut(&line(alert), LINE_CHARS / 2)))
+        format!("**{}** {}", escape(&standing(alert)), escape(&cut(&wording.line(alert), LINE_CHARS / 2)))
     };
     let mut lines: Vec<String> = alerts.iter().map(one).collect();
     if left_out > 0 {
         lines.push(format!("and {left_out} more"));
     }
     let embed = json!({
-        "title": cut(&message.title(), TITLE_CHARS),
+        "title": cut(&wording.title(message), TITLE_CHARS),
         "description": cut(&lines.join("\n"), DESCRIPTION_CHARS),
         "url": external_url,
         "color": colour(message),

@@ -2,6 +2,7 @@
 
 use super::http::{Answer, Http};
 use super::secret::Secret;
+use super::wording::Wording;
 use crate::driver::notify::ports::Failure;
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ pub struct Hook {
     pub http: Http,
     /// Where people reach this service.
     pub external_url: String,
+    pub wording: Wording,
 }
 
 impl Hook {

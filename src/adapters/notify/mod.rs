@@ -3,16 +3,19 @@
 pub mod address;
 pub mod alertmanager;
 pub mod discord;
+pub mod email;
 pub mod exec;
 pub mod hook;
 pub mod http;
 pub mod log;
+pub mod nats;
 pub mod pagerduty;
 pub mod secret;
 pub mod slack;
 pub mod teams;
 mod text;
 pub mod webhook;
+pub mod wording;
 
 #[cfg(test)]
 mod tests;

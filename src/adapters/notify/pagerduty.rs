@@ -4,8 +4,9 @@
 
 use super::http::Http;
 use super::secret::Secret;
-use super::text::{cut, line};
+use super::text::cut;
 use super::webhook::{annotations, labels};
+use super::wording::Wording;
 use crate::core::alert::transition::ChangeName;
 use crate::core::alert::{Severity, Transition};
 use crate::core::notify::{Message, Why};
@@ -25,11 +26,12 @@ pub struct PagerDuty {
     pub routing_key: Secret,
     pub http: Http,
     pub external_url: String,
+    pub wording: Wording,
 }
 
 impl Channel for PagerDuty {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let Some(event) = event(message, &self.external_url) else { return Ok(()) };
+        let Some(event) = event(message, &self.external_url, &self.wording) else { return Ok(()) };
         let mut body = event;
         body["routing_key"] = json!(self.routing_key.reveal());
         self.http.post(&self.url, &[], &body.to_string())?.verdict()
@@ -37,10 +39,10 @@ impl Channel for PagerDuty {
 }
 
 /// The event without its key; `None` where there is nothing to say: they know of one acknowledgement only.
-pub fn event(message: &Message, external_url: &str) -> Option<Value> {
+pub fn event(message: &Message, external_url: &str, wording: &Wording) -> Option<Value> {
     let alert = message.alerts.last()?;
     if message.why == Why::Digest {
-        return Some(digest(message, alert, external_url));
+        return Some(digest(message, alert, (external_url, wording)));
     }
     let action = match alert.change {
         _ if !alert.is_active() => "resolve",
@@ -60,7 +62,7 @@ pub fn event(message: &Message, external_url: &str) -> Option<Value> {
         "client_url": external_url,
         "links": links,
         "payload": {
-            "summary": cut(&line(alert), SUMMARY_CHARS),
+            "summary": cut(&wording.line(alert), SUMMARY_CHARS),
             "source": source(alert),
             "severity": severity(alert.severity),
             "timestamp": alert.at.to_string(),
@@ -71,14 +73,14 @@ pub fn event(message: &Message, external_url: &str) -> Option<Value> {
 }
 
 /// Many in one: an incident of its own, which people close.
-fn digest(message: &Message, newest: &Transition, external_url: &str) -> Value {
+fn digest(message: &Message, newest: &Transition, (external_url, wording): (&str, &Wording)) -> Value {
     json!({
         "event_action": "trigger",
         "dedup_key": key(&message.id),
         "client": "streamgauge",
         "client_url": external_url,
         "payload": {
-            "summary": cut(&format!("{} more alerts than the limit allows: {}", message.alerts.len(), message.title()), SUMMARY_CHARS),
+            "summary": cut(&format!("{} more alerts than the limit allows: {}", message.alerts.len(), wording.title(message)), SUMMARY_CHARS),
             "source": "streamgauge",
             "severity": severity(newest.severity),
         },

@@ -56,6 +56,15 @@ impl Secret {
         if is_url(secret.reveal()) { Ok(secret) } else { Err(SecretError::Url) }
     }
 
+    /// The same for a broker's address, which may name a user.
+    pub fn read_or_broker(text: &str) -> Result<Secret, SecretError> {
+        let is_plain = ["nats://", "tls://", "ws://", "wss://"].iter().any(|scheme| text.starts_with(scheme));
+        match is_plain && !text.contains('@') {
+            true => Ok(Secret(text.into())),
+            false => Secret::read(text),
+        }
+    }
+
     /// The same as the value of an Authorization header.
     pub fn bearer(&self) -> Secret {
         Secret(format!("Bearer {}", self.0))

@@ -4,7 +4,8 @@
 //! an alert says is text there, never markup: `&`, `<` and `>` are escaped, so nobody is called by `<!channel>`.
 
 use super::hook::Hook;
-use super::text::{cut, line, listed, standing};
+use super::text::{cut, listed, standing};
+use super::wording::Wording;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ pub struct Slack(pub Hook);
 
 impl Channel for Slack {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let answer = self.0.post(&body(message, &self.0.external_url))?;
+        let answer = self.0.post(&body(message, &self.0.external_url, &self.0.wording))?;
         answer.verdict()?;
         match answer.body.trim() {
             "ok" => Ok(()),
@@ -31,14 +32,14 @@ fn escape(text: &str) -> String {
 }
 
 /// The message in blocks, with a plain text for notifications.
-pub fn body(message: &Message, external_url: &str) -> Value {
-    let title = message.title();
+pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
+    let title = wording.title(message);
     let (alerts, left_out) = listed(message);
     let mut blocks =
         vec![json!({"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER_CHARS)}})];
     for alert in alerts {
         let mut text =
-            format!("*{}* {}", escape(&standing(alert)), escape(&cut(&line(alert), SECTION_CHARS)));
+            format!("*{}* {}", escape(&standing(alert)), escape(&cut(&wording.line(alert), SECTION_CHARS)));
         if let Some(runbook) = alert.runbook.as_deref().filter(|url| url.starts_with("https://")) {
             text.push_str(&format!(" <{}|runbook>", escape(runbook).replace('|', "%7C")));
         }

@@ -3,7 +3,8 @@
 //! Limit of the target: about 28 KB. Text blocks are markdown there: what an alert says is escaped.
 
 use super::hook::Hook;
-use super::text::{cut, escaped, line, listed, standing, worst};
+use super::text::{cut, escaped, listed, standing, worst};
+use super::wording::Wording;
 use crate::core::alert::Severity;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
@@ -17,7 +18,7 @@ pub struct Teams(pub Hook);
 
 impl Channel for Teams {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        self.0.post(&body(message, &self.0.external_url))?.verdict()
+        self.0.post(&body(message, &self.0.external_url, &self.0.wording))?.verdict()
     }
 }
 
@@ -25,7 +26,7 @@ fn escape(text: &str) -> String {
     escaped(text, "*_~`[]#\\<>")
 }
 
-pub fn body(message: &Message, external_url: &str) -> Value {
+pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
     let (alerts, left_out) = listed(message);
     let colour = match worst(message) {
         Some(Severity::Critical) => "attention",
@@ -34,12 +35,12 @@ pub fn body(message: &Message, external_url: &str) -> Value {
         None => "good",
     };
     let block = |text: String| json!({"type": "TextBlock", "text": text, "wrap": true});
-    let title = escape(&cut(&message.title(), TITLE_CHARS));
+    let title = escape(&cut(&wording.title(message), TITLE_CHARS));
     let mut blocks = vec![
         json!({"type": "TextBlock", "text": title, "wrap": true, "weight": "bolder", "size": "medium", "color": colour}),
     ];
     blocks.extend(alerts.iter().map(|alert| {
-        block(format!("**{}** {}", escape(&standing(alert)), escape(&cut(&line(alert), LINE_CHARS))))
+        block(format!("**{}** {}", escape(&standing(alert)), escape(&cut(&wording.line(alert), LINE_CHARS))))
     }));
     if left_out > 0 {
         blocks.push(block(format!("and {left_out} more")));

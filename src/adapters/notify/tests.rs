@@ -32,9 +32,10 @@ fn chars(value: &Value) -> usize {
 
 #[test]
 fn limits_of_the_targets_are_kept_and_nothing_becomes_markup() {
+    let words = wording::Wording::default();
     for alerts in [1, 3, 5_000] {
         let message = storm(alerts);
-        let slack = slack::body(&message, "https://here/?a&b");
+        let slack = slack::body(&message, "https://here/?a&b", &words);
         let blocks = slack["blocks"].as_array().expect("blocks");
         assert!(blocks.len() <= 50 && chars(&blocks[0]["text"]["text"]) <= 150);
         assert!(blocks.iter().all(|block| chars(&block["text"]["text"]) <= 3_000));
@@ -42,13 +43,13 @@ fn limits_of_the_targets_are_kept_and_nothing_becomes_markup() {
         let is_markup = |block: &&Value| block["type"] != "header";
         let mut marked = blocks.iter().filter(is_markup).chain([&slack["text"]]);
         assert!(marked.all(|part| !part.to_string().contains("<!channel>")), "{alerts}");
-        let discord = discord::body(&message, "https://here");
+        let discord = discord::body(&message, "https://here", &words);
         let embed = &discord["embeds"][0];
         assert!(chars(&embed["title"]) <= 256 && chars(&embed["description"]) <= 4_096);
         assert!(chars(&embed["title"]) + chars(&embed["description"]) <= 6_000);
         assert_eq!(discord["allowed_mentions"]["parse"], serde_json::json!([]));
-        assert!(teams::body(&message, "https://here").to_string().len() <= 28 << 10);
-        let event = pagerduty::event(&message, "https://here").expect("an event");
+        assert!(teams::body(&message, "https://here", &words).to_string().len() <= 28 << 10);
+        let event = pagerduty::event(&message, "https://here", &words).expect("an event");
         assert!(event.to_string().len() < 512_000 && chars(&event["payload"]["summary"]) <= 1_024);
         let text = format!("{slack}{discord}");
         let counted = alerts <= 10 || text.contains(&format!("and {} more", alerts - 10));
@@ -60,9 +61,10 @@ fn limits_of_the_targets_are_kept_and_nothing_becomes_markup() {
 fn an_incident_is_opened_and_closed_under_one_key() {
     let receiver: Arc<str> = "ops".into();
     let at = Timestamp::clamped(0);
+    let words = wording::Wording::default();
     let event = |is_over| {
         let message = own::trial(&receiver, "ann", (at, at), is_over);
-        pagerduty::event(&message, "https://here").expect("an event")
+        pagerduty::event(&message, "https://here", &words).expect("an event")
     };
     let (opened, closed) = (event(false), event(true));
     assert_eq!((&opened["event_action"], &closed["event_action"]), (&"trigger".into(), &"resolve".into()));

@@ -1,0 +1,215 @@
+//! `email`: over SMTP, as text and as HTML.
+//!
+//! Intuition: a mail says what the group is like now, and all mails of a group are one thread: each refers to the
+//! group's root, so the end stands below the beginning. Invariant: nothing is said before the connection is
+//! secure, unless that was asked for; a mail that is sent again has the same Message-ID. What a target refuses
+//! with 4yz is tried again, with 5yz never (RFC 5321, 4.2.1). Rejected: the first mail as the thread's root (it
+//! would have to be remembered), STARTTLS where it is offered (whoever is between can leave the offer out).
+
+use super::address::{Network, Refused, is_allowed};
+use super::secret::Secret;
+use super::text::{cut, listed, standing};
+use super::wording::Wording;
+use crate::core::Timestamp;
+use crate::core::alert::Transition;
+use crate::core::notify::Message;
+use crate::driver::notify::ports::{Channel, Failure};
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::{SmtpTransport, Transport};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::time::{Duration, UNIX_EPOCH};
+use xxhash_rust::xxh3::xxh3_128;
+
+const SUBJECT_CHARS: usize = 200; // of a line's 998 octets, with four for each character
+const LINE_CHARS: usize = 2_000;
+const ERROR_CHARS: usize = 200;
+
+/// How the connection is made secure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Asked for on the open connection, and insisted on.
+    StartTls,
+    /// From the first byte.
+    Implicit,
+    /// Not at all.
+    None,
+}
+
+/// The server that takes the mails.
+#[derive(Debug)]
+pub struct Server {
+    pub host: String,
+    pub port: u16,
+    pub security: Security,
+    /// A certificate to trust beside the usual ones, in PEM.
+    pub ca: Option<Vec<u8>>,
+    pub login: Option<(String, Secret)>,
+    pub allowed: Vec<Network>,
+    pub timeout: Duration,
+}
+
+/// Who writes to whom.
+#[derive(Debug)]
+pub struct Parties {
+    from: Mailbox,
+    to: Vec<Mailbox>,
+}
+
+impl Parties {
+    /// `name <name@example.com>`, or the address alone.
+    pub fn new(from: &str, to: &[String]) -> Result<Parties, String> {
+        let read = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("`{text}`: {error}"));
+        Ok(Parties { from: read(from)?, to: to.iter().map(|one| read(one)).collect::<Result<_, _>>()? })
+    }
+}
+
+#[derive(Debug)]
+pub struct Email {
+    pub server: Server,
+    pub parties: Parties,
+    pub external_url: String,
+    pub wording: Wording,
+    pub now: fn() -> Timestamp,
+}
+
+impl Channel for Email {
+    fn send(&mut self, message: &Message) -> Result<(), Failure> {
+        let mail = self.mail(message).map_err(|error| Failure::never(format!("cannot write it: {error}")))?;
+        let tls = self.server.tls()?;
+        let mut last = Failure::again("its name does not resolve");
+        for address in self.server.addresses()? {
+            match self.server.transport(address, tls.clone()).send(&mail) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.status().is_none() && !error.is_tls() => last = failure(&error),
+                Err(error) => return Err(failure(&error)),
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Email {
+    /// The mail as it goes out.
+    pub fn mail(&self, message: &Message) -> Result<lettre::Message, lettre::error::Error> {
+        let domain = self.parties.from.email.domain();
+        let id = |of: &str| format!("<{:032x}@{domain}>", xxh3_128(of.as_bytes()));
+        let root = id(&format!("{} {}", message.receiver, message.group));
+        let header = |name, value: &str| HeaderValue::new(HeaderName::new_from_ascii_str(name), value.into());
+        let date = UNIX_EPOCH + Duration::from_millis((self.now)().ms().max(0) as u64);
+        let mut mail = lettre::Message::builder().from(self.parties.from.clone()).date(date);
+        for to in &self.parties.to {
+            mail = mail.to(to.clone());
+        }
+        let mail = mail.subject(cut(&self.wording.title(message), SUBJECT_CHARS));
+        let mail = mail.message_id(Some(id(&message.id))).in_reply_to(root.clone()).references(root);
+        // Nobody's holiday answers; and equal subjects are not folded into one.
+        let mail = mail.raw_header(header("Auto-Submitted", "auto-generated"));
+        let mail = mail.raw_header(header("X-Entity-Ref-ID", &id(&message.id)));
+        mail.multipart(MultiPart::alternative_plain_html(self.text(message), self.html(message)))
+    }
+
+    fn text(&self, message: &Message) -> String {
+        let (alerts, left_out) = listed(message);
+        let one = |alert: &&Transition| {
+            let runbook = alert.runbook.as_deref().map_or(String::new(), |url| format!("\n  runbook: {url}"));
+            let since = alert.started_at;
+            format!("{}: {}\n  since {since}{runbook}\n", standing(alert), self.line(alert))
+        };
+        let mut lines: Vec<String> = alerts.iter().map(one).collect();
+        if left_out > 0 {
+            lines.push(format!("and {left_out} more\n"));
+        }
+        format!("{}\n-- \nstreamgauge {}\n", lines.join("\n"), self.external_url)
+    }
+
+    fn html(&self, message: &Message) -> String {
+        let (alerts, left_out) = listed(message);
+        let one = |alert: &&Transition| {
+            let runbook = alert.runbook.as_deref().filter(|url| url.starts_with("https://"));
+            let link =
+                runbook.map_or(String::new(), |url| format!(" <a href=\"{}\">runbook</a>", escape(url)));
+            format!(
+                "<p><b>{}</b> {}<br><small>since {}{link}</small></p>\n",
+                escape(&standing(alert)),
+                escape(&self.line(alert)).replace('\n', "<br>"),
+                alert.started_at
+            )
+        };
+        let mut parts: Vec<String> = alerts.iter().map(one).collect();
+        if left_out > 0 {
+            parts.push(format!("<p>and {left_out} more</p>\n"));
+        }
+        let title = escape(&self.wording.title(message));
+        let url = escape(&self.external_url);
+        format!(
+            "<!doctype html>\n<title>{title}</title>\n<h3>{title}</h3>\n{}<p><a href=\"{url}\">streamgauge</a></p>\n",
+            parts.concat()
+        )
+    }
+
+    fn line(&self, alert: &Transition) -> String {
+        cut(&self.wording.line(alert), LINE_CHARS)
+    }
+}
+
+impl Server {
+    /// Resolved once; a name of which any address is not to be reached is refused.
+    fn addresses(&self) -> Result<Vec<IpAddr>, Failure> {
+        let found = (self.host.as_str(), self.port).to_socket_addrs();
+        let found = found.map_err(|_| Failure::again("its name does not resolve"))?;
+        let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+        match found.iter().find(|address| !is_allowed(**address, &self.allowed)) {
+            None => Ok(found),
+            Some(bad) => Err(Failure::never(Refused(*bad).to_string())),
+        }
+    }
+
+    /// The certificate must be that of the name, whatever address it has.
+    fn tls(&self) -> Result<Tls, Failure> {
+        let unusable = |error| Failure::never(format!("its certificates cannot be used: {error}"));
+        let mut parameters = TlsParameters::builder(self.host.clone());
+        if let Some(pem) = &self.ca {
+            parameters = parameters.add_root_certificate(Certificate::from_pem(pem).map_err(unusable)?);
+        }
+        let parameters = || parameters.build().map_err(unusable);
+        Ok(match self.security {
+            Security::None => Tls::None,
+            Security::StartTls => Tls::Required(parameters()?),
+            Security::Implicit => Tls::Wrapper(parameters()?),
+        })
+    }
+
+    fn transport(&self, address: IpAddr, tls: Tls) -> SmtpTransport {
+        let transport = SmtpTransport::builder_dangerous(address.to_string());
+        let transport = transport.port(self.port).tls(tls).timeout(Some(self.timeout));
+        match &self.login {
+            None => transport.build(),
+            Some((user, password)) => {
+                transport.credentials(Credentials::new(user.clone(), password.reveal().into())).build()
+            }
+        }
+    }
+}
+
+/// What the server said; it was not told the password in words.
+fn failure(error: &lettre::transport::smtp::Error) -> Failure {
+    let said = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_CHARS).collect();
+    match error.status() {
+        Some(code) if error.is_permanent() => Failure::never(format!("it answered {code} {said}")),
+        Some(code) => Failure::again(format!("it answered {code} {said}")),
+        None if error.is_tls() => Failure::again(format!("no secure connection: {said}")),
+        None if error.is_timeout() => Failure::again("no answer in time"),
+        None if error.is_client() => Failure::never(said),
+        None => Failure::again(format!("the connection failed: {said}")),
+    }
+}
+
+/// As text in HTML, also inside of quotes.
+fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&#39;")
+}

@@ -52,7 +52,12 @@ fn each_receiver_of_getting_told_is_understood() {
     for name in ["SLACK_URL", "DISCORD_URL", "TEAMS_URL"] {
         command.env(name, "https://example.com/secret");
     }
-    let output = command.env("PAGERDUTY_KEY", "k").env("HOOK_SECRET", "s").output().expect("runs");
+    let output = command
+        .env("PAGERDUTY_KEY", "k")
+        .env("HOOK_SECRET", "s")
+        .env("MAIL_PASSWORD", "s")
+        .output()
+        .expect("runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told = std::fs::read_to_string(dir.path().join("alerts.ndjson")).expect("the receiver's file");
     assert_eq!(told.lines().count(), 2, "a beginning and its end: {told}");

@@ -10,6 +10,7 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v nats-server >/dev/null || missing+=(nats-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
 command -v prlimit >/dev/null || missing+=(util-linux)
 command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -22,8 +23,8 @@ fi
 
 # The README's programs are run with the libraries that they name.
 python=target/python/bin/python
-libraries=(nats-py==2.16.0 redis==8.1.0 msgpack==1.1.2 hdrhistogram==0.10.8)
-if ! $python -c 'import nats, redis, msgpack, hdrh.histogram' 2>/dev/null; then
+libraries=(nats-py==2.16.0 redis==8.1.0 msgpack==1.1.2 hdrhistogram==0.10.8 aiosmtpd==1.4.6)
+if ! $python -c 'import nats, redis, msgpack, hdrh.histogram, aiosmtpd' 2>/dev/null; then
   python3 -m venv target/python
   $python -m pip install --quiet --disable-pip-version-check "${libraries[@]}"
 fi

@@ -21,6 +21,10 @@ pub enum Reply {
     Reset,
     /// A head that never ends.
     Endless,
+    /// Nothing, with the connection open.
+    Hang,
+    /// Success, with a body that never comes.
+    Slow,
 }
 
 /// A request that was answered with success: its headers and its body.
@@ -95,7 +99,17 @@ impl Sink {
                 while write!(stream, "X: {}\r\n", "x".repeat(900)).is_ok() {}
                 None
             }
+            Reply::Hang => until_left(&mut reader),
+            Reply::Slow => {
+                write!(stream, "HTTP/1.1 200 x\r\nContent-Length: 99\r\n\r\n.").ok()?;
+                until_left(&mut reader)
+            }
         }
+    }
+
+    /// The same place, asked for in another way.
+    pub fn secure_url(&self) -> String {
+        self.url.replacen("http", "https", 1)
     }
 
     pub fn taken(&self) -> Vec<Taken> {
@@ -118,4 +132,10 @@ impl Sink {
             std::thread::yield_now();
         }
     }
+}
+
+/// Until whoever asked hangs up.
+fn until_left(reader: &mut BufReader<TcpStream>) -> Option<()> {
+    let _ = reader.read(&mut [0]);
+    None
 }

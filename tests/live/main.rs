@@ -4,6 +4,7 @@
 //! `SG_KILLS=100 SG_PROGRESS=22000 cargo test --test live kills` runs the long form.
 
 mod agreement;
+mod counterparts;
 mod desired;
 mod fencing;
 mod fleet;
@@ -18,5 +19,8 @@ mod recovery;
 mod roles;
 mod secure;
 mod servers;
+#[allow(dead_code)] // shared with tests/embedded, which needs all of it
+#[path = "../embedded/sink.rs"]
+mod sink;
 mod snippets;
 mod telling;

@@ -166,7 +166,7 @@ impl Servers {
 }
 
 /// An authority, and a certificate for a server on this machine.
-fn certificates(dir: &Path) {
+pub fn certificates(dir: &Path) {
     let openssl = |args: &str| {
         let done = Command::new("openssl").current_dir(dir).args(args.split(' ')).output().expect("openssl");
         assert!(done.status.success(), "{args}: {}", String::from_utf8_lossy(&done.stderr));

@@ -12,7 +12,7 @@ fn snippets() -> Vec<String> {
 }
 
 /// The interpreter that has the libraries: tests/run.sh makes it.
-fn python() -> String {
+pub fn python() -> String {
     let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
     if std::path::Path::new(ours).exists() { ours.into() } else { "python3".into() }
 }

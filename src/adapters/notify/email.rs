@@ -202,10 +202,16 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
         Some(code) if error.is_permanent() => Failure::never(format!("it answered {code} {said}")),
         Some(code) => Failure::again(format!("it answered {code} {said}")),
         None if error.is_tls() => Failure::again(format!("no secure connection: {said}")),
-        None if error.is_timeout() => Failure::again("no answer in time"),
+        None if error.is_timeout() || is_late(error) => Failure::again("no answer in time"),
         None if error.is_client() => Failure::never(said),
         None => Failure::again(format!("the connection failed: {said}")),
     }
+}
+
+/// A read that took too long, as the system calls it.
+fn is_late(error: &lettre::transport::smtp::Error) -> bool {
+    let inner = std::error::Error::source(error).and_then(|inner| inner.downcast_ref::<std::io::Error>());
+    inner.is_some_and(|inner| inner.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// As text in HTML, also inside of quotes.

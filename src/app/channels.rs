@@ -56,6 +56,16 @@ pub struct ChannelFile {
 #[serde(deny_unknown_fields, default)]
 pub struct LogFile {
     pub path: Option<PathBuf>,
+    /// json: each transition by itself (the default); text: what people read, by groups.
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    #[default]
+    Json,
+    Text,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -212,8 +222,13 @@ impl ChannelFile {
     pub fn policy(&self, name: Arc<str>, max_per_hour: Option<u32>, max_per_day: Option<u32>) -> Policy {
         let is_each = match &self.webhook {
             Some(webhook) => webhook.format == WebhookFormat::Event,
-            None => [self.log.is_some(), self.pagerduty.is_some(), self.nats.is_some(), self.exec.is_some()]
-                .contains(&true),
+            None => [
+                self.log.is_some() && !self.is_log_text(),
+                self.pagerduty.is_some(),
+                self.nats.is_some(),
+                self.exec.is_some(),
+            ]
+            .contains(&true),
         };
         let is_mirror = self.alertmanager.is_some();
         Policy {
@@ -229,7 +244,11 @@ impl ChannelFile {
     /// Whether people read what it sends.
     pub fn has_words(&self) -> bool {
         let chats = self.slack.is_some() || self.discord.is_some() || self.teams.is_some();
-        chats || self.email.is_some() || self.pagerduty.is_some()
+        chats || self.is_log_text() || self.email.is_some() || self.pagerduty.is_some()
+    }
+
+    fn is_log_text(&self) -> bool {
+        self.log.as_ref().is_some_and(|file| file.format == LogFormat::Text)
     }
 
     /// The channel itself; everything it needs is read now.
@@ -267,7 +286,8 @@ impl ChannelFile {
         if let Some(file) = &self.exec {
             return Ok(Box::new(file.make()?));
         }
-        Ok(Box::new(Log::new(self.log.as_ref().and_then(|file| file.path.clone()))))
+        let path = self.log.as_ref().and_then(|file| file.path.clone());
+        Ok(Box::new(Log { path, wording: self.is_log_text().then_some(wording) }))
     }
 }
 

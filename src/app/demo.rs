@@ -3,17 +3,22 @@
 //! Everything is real: events over the same log, the shipped rules, alerts, the page. Only the
 //! log's clock runs faster, so that two hours pass in one minute.
 
+use super::BadConfig;
 use super::FINE;
 use super::cli::DemoArgs;
+use super::config::File;
+use super::receivers::Receivers;
 use super::service::{self, Door, Files, Parts};
 use crate::adapters::clock::FastClock;
 use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
 use crate::core::limits::Limits;
 use crate::core::{Span, Timestamp};
+use crate::driver::notify::Office;
 use crate::driver::ports::{Clock, Entry};
 use crate::driver::worker::{Command, Sender};
 use crate::pipeline::document::Documents;
+use crate::pipeline::yaml;
 use crate::wire::event::Codec;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -56,7 +61,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,
         publish: Box::new(move |transition| println!("{}", told(transition, is_colour))),
-        receivers: None,
+        receivers: Some(receivers()?),
     };
     let service = service::start(parts).await?;
     println!("streamgauge demo: two hours of a release pipeline and a shop in one minute");
@@ -69,9 +74,29 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     println!(
         "\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered."
     );
+    told_in_all(&service.office());
     println!("Next: `streamgauge run`, and the rules in pipelines/ as a start for your own.");
     service.drain(Duration::from_secs(5)).await?;
     Ok(FINE)
+}
+
+/// Who is told: this terminal, of each rule in a message of its own.
+fn receivers() -> Result<Receivers, BadConfig> {
+    let text = "
+receivers: [{ name: terminal, log: { format: text }, title: '{{ title }}' }]
+route: { receiver: terminal, group_by: [rule], group_wait: 30s, group_interval: 1m }
+";
+    let file: File = yaml::typed(text).map_err(|error| BadConfig(error.message))?;
+    Receivers::read(file.receivers, file.route, &[], "http://127.0.0.1:8080")
+}
+
+/// What arrived, for whoever looked away.
+fn told_in_all(office: &Office) {
+    let arrived =
+        office.posts().find(|post| &*post.name == "terminal").map_or(0, |post| post.delivered.get());
+    println!(
+        "{arrived} messages were delivered to the receiver `terminal`; yours may be a chat, a pager, a mail (README, Getting told)."
+    );
 }
 
 /// Sends the story's events as the clock reaches them.

@@ -15,6 +15,7 @@ use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
 use crate::driver::book::{Book, Bookshelf};
 use crate::driver::fleet;
+use crate::driver::notify::Office;
 use crate::driver::owner::{self, Owner};
 use crate::driver::ports::{Clock, Intake, Views};
 use crate::driver::share::Share;
@@ -336,6 +337,11 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
 }
 
 impl<S: Views + Send + Sync + 'static> Service<S> {
+    /// The receivers of this process.
+    pub fn office(&self) -> Office {
+        self.telling.office.clone()
+    }
+
     /// Stops intake, finishes what was accepted, commits, snapshots; bounded by `grace`.
     pub async fn drain(self, grace: Duration) -> Result<()> {
         self.shared.is_ready.store(false, Ordering::Relaxed);

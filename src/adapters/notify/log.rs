@@ -1,5 +1,7 @@
-//! `log`: one JSON line for each transition, to standard output or a file.
+//! `log`: one JSON line for each transition, or text that people read, to standard output or a file.
 
+use super::text::{listed, standing};
+use super::wording::Wording;
 use crate::core::notify::{Message, Why};
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::json;
@@ -10,14 +12,12 @@ use std::path::PathBuf;
 /// Where lines go; no path: standard output.
 #[derive(Debug)]
 pub struct Log {
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
+    /// The words of text; without them it is JSON.
+    pub wording: Option<Wording>,
 }
 
 impl Log {
-    pub fn new(path: Option<PathBuf>) -> Log {
-        Log { path }
-    }
-
     fn write(&self, text: &str) -> std::io::Result<()> {
         match &self.path {
             Some(path) => OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes()),
@@ -37,6 +37,18 @@ pub fn line(message: &Message) -> String {
     }
 }
 
+/// The title, and each alert below it; nothing in it moves a terminal's cursor.
+fn text(message: &Message, wording: &Wording) -> String {
+    let (alerts, left_out) = listed(message);
+    let mut lines = vec![format!("{} -> {}: {}", message.since, message.receiver, wording.title(message))];
+    lines.extend(alerts.iter().map(|alert| format!("  {}: {}", standing(alert), wording.line(alert))));
+    if left_out > 0 {
+        lines.push(format!("  and {left_out} more"));
+    }
+    let tame = |line: &String| line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    lines.iter().map(tame).collect::<Vec<String>>().join("\n")
+}
+
 /// Names of alerts in a digest.
 const NAMED_MAX: usize = 100;
 
@@ -50,7 +62,8 @@ pub fn digest(message: &Message) -> serde_json::Value {
 
 impl Channel for Log {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let written = self.write(&(line(message) + "\n"));
+        let said = self.wording.as_ref().map_or_else(|| line(message), |wording| text(message, wording));
+        let written = self.write(&(said + "\n"));
         written.map_err(|error| Failure::again(format!("cannot write: {error}")))
     }
 }

@@ -67,7 +67,18 @@ impl Episode {
 
     /// Whether nothing is known of it and nothing is to be.
     pub fn is_nothing(&self) -> bool {
-        self.told.is_none() && self.queue.is_empty() && !self.is_wanted()
+        self.told.is_none() && self.queue.is_empty() && self.news.is_none() && !self.is_wanted()
+    }
+
+    /// Whether it came and went untold, with nothing that held it back but its group's next message.
+    pub fn is_brief(&self) -> bool {
+        let is_waiting = self.news.is_some() && self.told.is_none();
+        is_waiting && !self.alert.is_active() && self.alert.suppressed_by.is_none() && !self.alert.flapping
+    }
+
+    /// Whether it is over, and its beginning was told.
+    pub fn is_told_end(&self) -> bool {
+        self.told.is_some() && !self.alert.is_active()
     }
 
     /// Whether its beginning and its changes are to be told.

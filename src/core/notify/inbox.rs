@@ -274,11 +274,12 @@ impl Inbox {
     }
 
     fn take_news(&mut self, id: &str, now: Timestamp) {
+        let is_brief = self.is_brief_news(id, now);
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        if !episode.alert.is_active() && episode.told.is_none() {
+        if !episode.alert.is_active() && episode.told.is_none() && !is_brief {
             return self.forget(id);
         }
-        let news = episode.news_of();
+        let news = episode.news_of().or(is_brief.then_some(News::Soon));
         if episode.news.is_none() && news.is_some() {
             episode.since = now;
         }
@@ -288,6 +289,16 @@ impl Inbox {
             true => self.forget(id),
             false => self.refresh(id),
         }
+    }
+
+    /// Whether an alert that came and went untold belongs into its group's next message. Somebody who reads of
+    /// the group's others would miss it in their counts; before a group's first message it is what `group_wait`
+    /// is there to swallow.
+    fn is_brief_news(&self, id: &str, now: Timestamp) -> bool {
+        let Some(episode) = self.episodes.get(id) else { return false };
+        let is_open = self.groups.get(&episode.group).is_some_and(|group| group.sent_at.is_some());
+        let is_muted = || self.routes.at(&episode.path).muted_until(now).is_some();
+        is_open && episode.is_brief() && !is_muted()
     }
 
     /// Writes down in its group what an episode waits for.
@@ -422,10 +433,11 @@ impl Inbox {
         None
     }
 
-    /// Until when a group has to wait although it is due: for a token, or for the time of day. Ends do not.
+    /// Until when a group has to wait although it is due: for a token, or for the time of day. Ends of what was
+    /// told do not.
     fn later(&self, name: &str, now: Timestamp) -> Option<Timestamp> {
         let group = self.groups.get(name)?;
-        let is_end = |id: &String| self.episodes.get(id).is_some_and(|episode| !episode.alert.is_active());
+        let is_end = |id: &String| self.episodes.get(id).is_some_and(Episode::is_told_end);
         if !group.news.is_empty() && group.news.iter().all(is_end) {
             return None;
         }

@@ -174,6 +174,24 @@ fn what_came_and_went_while_it_was_not_told_is_not_told() {
 }
 
 #[test]
+fn what_came_and_went_between_two_messages_is_in_the_second() {
+    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    desk.take(0, firing("a"));
+    assert_eq!(desk.send(30), ["a warning firing"]);
+    desk.take(31, firing("b"));
+    desk.take(40, Transition { flapping: true, ..firing("c") });
+    desk.take(50, Transition { flapping: true, ..resolved("c", 1) });
+    desk.take(60, suppressed(firing("d")));
+    desk.take(61, suppressed(resolved("d", 1)));
+    desk.take(70, resolved("b", 1));
+    desk.keep();
+    desk.restart(100);
+    assert_eq!((desk.send(329), desk.wake(329)), (vec![], Some(330)));
+    assert_eq!(desk.send(330), ["a warning firing, b warning resolved"]);
+    assert_eq!(desk.inbox.sizes(), (1, 0));
+}
+
+#[test]
 fn an_end_is_told_through_a_silence_and_another_route() {
     for style in [Style::Grouped, Style::Each] {
         let mut desk = Desk::new(policy(style), route("ops", &[], Vec::new()));

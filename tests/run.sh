@@ -43,5 +43,7 @@ fi
 cargo build --locked --quiet
 cargo test --locked --quiet
 SG_NATS_SERVER=$PWD/$current cargo test --locked --quiet --test live
+# A storm with broken receivers; it says its figures, and fails where a transition is lost or out of order.
+cargo bench --locked --quiet --profile dev --bench notify
 target/debug/streamgauge check pipelines
 target/debug/streamgauge test pipelines

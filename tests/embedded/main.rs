@@ -3,6 +3,7 @@
 mod hostile;
 mod operating;
 mod service;
+#[allow(dead_code)] // shared with tests/live and benches/notify.rs
 mod sink;
 mod telling;
 

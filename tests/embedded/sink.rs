@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What it says to a request; the number counts requests from 0.
 pub type Mood = fn(usize) -> Reply;
@@ -33,6 +33,8 @@ pub struct Taken {
     pub headers: Vec<String>,
     pub body: Value,
     pub text: String,
+    /// When it was, in ms since 1970.
+    pub at_ms: u64,
 }
 
 #[derive(Clone)]
@@ -58,6 +60,8 @@ impl Sink {
     }
 
     fn serve(&self, stream: &TcpStream, mood: Mood) -> Option<()> {
+        // An answer in several pieces would wait for the other side's word of the first, 40 ms.
+        stream.set_nodelay(true).ok()?;
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let (mut headers, mut length) = (Vec::new(), 0);
         loop {
@@ -82,7 +86,7 @@ impl Sink {
             Reply::Status(status) => {
                 if status < 300 {
                     let body = serde_json::from_str(&text).ok()?;
-                    self.taken.lock().expect("whole").push(Taken { headers, body, text });
+                    self.taken.lock().expect("whole").push(Taken { headers, body, text, at_ms: now_ms() });
                 }
                 write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nok").ok()
             }
@@ -116,6 +120,10 @@ impl Sink {
         self.taken.lock().expect("whole").clone()
     }
 
+    pub fn count(&self) -> usize {
+        self.taken.lock().expect("whole").len()
+    }
+
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -132,6 +140,10 @@ impl Sink {
             std::thread::yield_now();
         }
     }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
 /// Until whoever asked hangs up.

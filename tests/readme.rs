@@ -49,7 +49,7 @@ fn each_receiver_of_getting_told_is_understood() {
     std::fs::write(&config, &blocks[0].1).expect("writable");
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
     command.current_dir(dir.path()).args(["notify", "test", "file", "--config"]).arg(&config);
-    for name in ["SLACK_URL", "DISCORD_URL", "TEAMS_URL"] {
+    for name in ["SLACK_URL", "DISCORD_URL", "TEAMS_URL", "HEARTBEAT_URL"] {
         command.env(name, "https://example.com/secret");
     }
     let output = command

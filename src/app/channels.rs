@@ -6,6 +6,7 @@ use crate::adapters::notify::alertmanager::{self, Alertmanager};
 use crate::adapters::notify::discord::Discord;
 use crate::adapters::notify::email::{Email, Parties, Security, Server};
 use crate::adapters::notify::exec::Exec;
+use crate::adapters::notify::heartbeat::Heartbeat;
 use crate::adapters::notify::hook::Hook;
 use crate::adapters::notify::http::{ANSWER_WITHIN, Http};
 use crate::adapters::notify::log::Log;
@@ -22,12 +23,16 @@ use crate::driver::notify::ports::Channel;
 use crate::driver::worker::chain;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A program may take so long unless another time is stated.
 const EXEC_WITHIN: Duration = Duration::from_secs(30);
+
+/// A canary may take so long: one may be lost to a restart.
+const MAX_LATENCY: Span = Span::from_mins(2);
 
 /// One of these.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +54,8 @@ pub struct ChannelFile {
     pub nats: Option<NatsFile>,
     /// A program of this machine.
     pub exec: Option<ExecFile>,
+    /// Somebody outside who calls when they hear nothing.
+    pub heartbeat: Option<HeartbeatFile>,
 }
 
 /// Standard output, or a file.
@@ -139,6 +146,20 @@ pub struct ExecFile {
     pub timeout: Option<String>,
 }
 
+/// A POST for each canary that came all the way; route the rule `canary` here.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeartbeatFile {
+    /// Whoever knows the URL may beat: env:NAME or file:PATH. Without one the latency is measured only.
+    pub url: Option<String>,
+    /// A canary that took longer proves nothing (2m).
+    pub max_latency: Option<String>,
+    /// Addresses that are not public and may be reached, also without TLS.
+    pub allow: Vec<String>,
+    /// Time in which it must answer (10s).
+    pub timeout: Option<String>,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmailFile {
@@ -191,7 +212,7 @@ pub struct NatsFile {
 
 impl ChannelFile {
     /// The name of each, and whether it is there.
-    pub fn all(&self) -> [(&'static str, bool); 10] {
+    pub fn all(&self) -> [(&'static str, bool); 11] {
         [
             ("log", self.log.is_some()),
             ("webhook", self.webhook.is_some()),
@@ -203,6 +224,7 @@ impl ChannelFile {
             ("alertmanager", self.alertmanager.is_some()),
             ("nats", self.nats.is_some()),
             ("exec", self.exec.is_some()),
+            ("heartbeat", self.heartbeat.is_some()),
         ]
     }
 
@@ -227,6 +249,7 @@ impl ChannelFile {
                 self.pagerduty.is_some(),
                 self.nats.is_some(),
                 self.exec.is_some(),
+                self.heartbeat.is_some(),
             ]
             .contains(&true),
         };
@@ -238,6 +261,7 @@ impl ChannelFile {
             max_per_day,
             grouping: is_mirror.then(alertmanager::grouping),
             ends_last: if is_mirror { alertmanager::ENDS_LAST } else { Span::ZERO },
+            is_past_mutes: self.heartbeat.is_some(),
         }
     }
 
@@ -286,6 +310,9 @@ impl ChannelFile {
         if let Some(file) = &self.exec {
             return Ok(Box::new(file.make()?));
         }
+        if let Some(file) = &self.heartbeat {
+            return Ok(Box::new(file.make(now)?));
+        }
         let path = self.log.as_ref().and_then(|file| file.path.clone());
         Ok(Box::new(Log { path, wording: self.is_log_text().then_some(wording) }))
     }
@@ -333,6 +360,16 @@ impl AlertmanagerFile {
         let urls = self.urls.iter().map(|one| url(one)).collect::<Checked<Vec<Secret>>>()?;
         let http = http(&self.allow, self.timeout.as_deref(), self.bearer.as_deref())?;
         Ok(Alertmanager { urls, http, external_url, now })
+    }
+}
+
+impl HeartbeatFile {
+    fn make(&self, now: fn() -> Timestamp) -> Checked<Heartbeat> {
+        // The URL is the secret, as a chat's is.
+        let url = self.url.as_deref().map(|reference| url(secret(reference)?.reveal())).transpose()?;
+        let http = http(&self.allow, self.timeout.as_deref(), None)?;
+        let max_latency = self.max_latency.as_deref().map_or(Ok(MAX_LATENCY), span)?;
+        Ok(Heartbeat { url, http, max_latency, now, seen: BTreeMap::new() })
     }
 }
 

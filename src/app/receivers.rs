@@ -115,6 +115,10 @@ impl Receiver {
         self.channel.make(&self.external_url, wording, now).map_err(named)
     }
 
+    fn is_heartbeat(&self) -> bool {
+        self.channel.heartbeat.is_some()
+    }
+
     fn wording(&self) -> Checked<Wording> {
         let (title, line) = (self.words.0.as_deref(), self.words.1.as_deref());
         if !self.channel.has_words() && (title.is_some() || line.is_some()) {
@@ -163,8 +167,18 @@ impl Receivers {
         if !file.matchers.is_empty() {
             return Err(bad("the root of `route:` has `matchers`; it takes everything"));
         }
-        let root = known.route(&file, "0".into(), None)?;
-        Ok(Receivers { routes: Arc::new(Routes { root }), all })
+        let routes = Arc::new(Routes { root: known.route(&file, "0".into(), None)? });
+        let is_deaf = |one: &&Receiver| one.is_heartbeat() && !routes.has(&one.policy.name);
+        if let Some(Receiver { policy: Policy { name, .. }, .. }) = all.iter().find(is_deaf) {
+            let route = format!("{{ matchers: ['rule=\"canary\"'], receiver: {name} }}");
+            return Err(bad(format!("receiver `{name}` hears nothing: add to `route:` the route {route}")));
+        }
+        Ok(Receivers { routes, all })
+    }
+
+    /// Whether somebody waits for the canary.
+    pub fn has_heartbeat(&self) -> bool {
+        self.all.iter().any(Receiver::is_heartbeat)
     }
 
     pub fn find(&self, name: &str) -> Option<&Receiver> {
@@ -362,6 +376,10 @@ route:
         assert!(bus("url: 'nats://a:4222', subject: 'a.>'").contains("no subject"));
         assert!(bus("url: 'nats://a:4222', subject: sg.v1.alert.x").contains("come back"));
         assert!(bus("url: 'nats://me:pw@a:4222', subject: a").contains("env:NAME"));
+        assert!(
+            wrong("receivers: [{ name: h, heartbeat: {} }, { name: l, log: {} }]\nroute: { receiver: l }")
+                .contains("canary")
+        );
         assert!(read("").is_ok_and(|all| all.all.len() == 1));
     }
 }

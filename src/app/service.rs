@@ -15,7 +15,7 @@ use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
 use crate::driver::book::{Book, Bookshelf};
 use crate::driver::fleet;
-use crate::driver::notify::Office;
+use crate::driver::notify::{Office, canary};
 use crate::driver::owner::{self, Owner};
 use crate::driver::ports::{Clock, Intake, Views};
 use crate::driver::share::Share;
@@ -47,8 +47,9 @@ pub struct Service<S> {
     shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
     telling: Telling,
-    /// Dropped, it ends what keeps the share of this process.
+    /// Dropped, they end what keeps the share of this process, and the canary.
     fleet: Option<std::sync::mpsc::Sender<()>>,
+    canary: Option<std::sync::mpsc::Sender<()>>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: CancellationToken,
 }
@@ -122,12 +123,14 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
         book.documents = documents;
         rules
     };
+    let is_singing = parts.receivers.as_ref().is_some_and(Receivers::has_heartbeat);
     let telling = match &parts.receivers {
         Some(receivers) => Telling::start(receivers, &parts.clock, SystemClock::time, |name| {
             Ok((store.clone(), FileLedger::new(parts.data_dir, name)))
         })?,
         None => Telling::default(),
     };
+    let clock = parts.clock.clone();
     let (worker, sender) = Worker::start(store.clone(), parts.clock, parts.limits, wanted, parts.publish)?;
     let run: Run = Box::new(move || {
         worker.run();
@@ -137,6 +140,8 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     tally.standing_by.add(1);
     let seats = vec![Seat { worker: sender.clone(), store, run }];
     let kept = Kept { files: parts.rules, shelf: None, book, first: First::default() };
+    let intake: Arc<dyn Intake> = Arc::new(sender);
+    let canary = if is_singing { Some(sing(&intake, 1, clock)?) } else { None };
     serve(
         Serving {
             listener,
@@ -145,10 +150,11 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
             tally,
             kept,
             fleet: None,
+            canary,
             roles: Roles::ALL,
             telling,
         },
-        Arc::new(sender),
+        intake,
     )
 }
 
@@ -184,8 +190,11 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let kept = Kept { files: parts.rules.clone(), shelf: Some(shelf), book: Book::default(), first };
     let (token, roles) = (parts.door.token.clone(), parts.roles);
     let telling = if roles.notify { tell(&parts).await? } else { Telling::default() };
+    let intake: Arc<dyn Intake> = Arc::new(intake);
+    let is_singing = roles.notify && parts.receivers.has_heartbeat();
+    let canary = if is_singing { Some(sing(&intake, count, SystemClock)?) } else { None };
     let service =
-        serve(Serving { listener, token, seats, tally, kept, fleet, roles, telling }, Arc::new(intake))?;
+        serve(Serving { listener, token, seats, tally, kept, fleet, canary, roles, telling }, intake)?;
     if !parts.roles.api {
         return Ok(service);
     }
@@ -207,6 +216,19 @@ fn keep_share(
     let (stop, stopped) = std::sync::mpsc::channel();
     let keep = move || fleet::keep(roster, &share, partitions as usize, &stopped);
     std::thread::Builder::new().name("fleet".into()).spawn(keep)?;
+    Ok(stop)
+}
+
+/// A thread that sends the canary; it ends when the sender is dropped.
+fn sing(
+    intake: &Arc<dyn Intake>,
+    partitions: u32,
+    clock: impl Clock + Send + 'static,
+) -> Result<std::sync::mpsc::Sender<()>> {
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let intake = intake.clone();
+    let keep = move || canary::keep(&intake, partitions, &clock, &stopped);
+    std::thread::Builder::new().name("canary".into()).spawn(keep)?;
     Ok(stop)
 }
 
@@ -294,12 +316,13 @@ struct Serving<S> {
     tally: Arc<Tally>,
     kept: Kept,
     fleet: Option<std::sync::mpsc::Sender<()>>,
+    canary: Option<std::sync::mpsc::Sender<()>>,
     roles: Roles,
     telling: Telling,
 }
 
 fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
-    let Serving { listener, token, seats, tally, kept, fleet, roles, telling } = parts;
+    let Serving { listener, token, seats, tally, kept, fleet, canary, roles, telling } = parts;
     let address = listener.local_addr()?;
     let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
     let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
@@ -333,7 +356,7 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let server = tokio::spawn(async move {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
     });
-    Ok(Service { address, workers, ended, rulebook, shared, threads, telling, fleet, server, stop })
+    Ok(Service { address, workers, ended, rulebook, shared, threads, telling, fleet, canary, server, stop })
 }
 
 impl<S: Views + Send + Sync + 'static> Service<S> {
@@ -346,7 +369,7 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
     pub async fn drain(self, grace: Duration) -> Result<()> {
         self.shared.is_ready.store(false, Ordering::Relaxed);
         self.stop.cancel();
-        drop(self.fleet);
+        drop((self.fleet, self.canary));
         // Connections that do not end in time are cut: what they sent was not acknowledged.
         let server = tokio::time::timeout(grace / 2, self.server);
         let (workers, threads, telling) = (self.workers, self.threads, self.telling);

@@ -4,6 +4,7 @@ use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::counters::Counters;
 use crate::driver::notify::Office;
+use crate::driver::notify::post::Post;
 use crate::driver::ports::Views;
 use crate::driver::tally::{Durations, Tally};
 use crate::driver::worker::chain;
@@ -115,15 +116,20 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
 /// What is counted of each receiver.
 fn receivers(out: &mut String, office: &Office) {
     let all: Vec<_> =
-        office.posts().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), &post.times)).collect();
+        office.posts().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), post)).collect();
     let Some((_, first, _)) = all.first() else { return };
     for (at, (name, kind, help, _)) in first.iter().enumerate() {
         let rows: Vec<_> =
             all.iter().map(|(label, counted, _)| (format!("{{{label}}}"), counted[at].3)).collect();
         family(out, name, kind, help, &rows);
     }
-    let times: Vec<(&str, &Durations)> = all.iter().map(|(label, _, times)| (&**label, *times)).collect();
-    histogram(out, "notify_seconds", "Time from an alert's grid point to its delivery.", &times);
+    let times = |of: fn(&Post) -> &Durations| -> Vec<(&str, &Durations)> {
+        all.iter().map(|(label, _, post)| (&**label, of(post))).collect()
+    };
+    let help = "Time from an alert's grid point to its delivery.";
+    histogram(out, "notify_seconds", help, &times(|post| &post.times));
+    let help = "Time from an alert's newest event to the delivery of its beginning.";
+    histogram(out, "notify_event_seconds", help, &times(|post| &post.chain_times));
 }
 
 /// Durations by labels as a Prometheus histogram.

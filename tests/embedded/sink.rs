@@ -1,8 +1,11 @@
 //! A web server that behaves as badly as a test wants.
 
 use serde_json::Value;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -128,9 +131,9 @@ impl Sink {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Waits for what was taken to be as wished, a minute at most.
+    /// Waits for what was taken to be as wished, two minutes at most: some things happen once in one.
     pub fn wait_for(&self, is_so: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let taken = self.taken();
             if is_so(&taken) {
@@ -150,4 +153,10 @@ fn now_ms() -> u64 {
 fn until_left(reader: &mut BufReader<TcpStream>) -> Option<()> {
     let _ = reader.read(&mut [0]);
     None
+}
+
+/// A file that only its owner may read.
+pub fn secret(path: &Path, text: &str) {
+    let mut file = File::options().create_new(true).write(true).mode(0o600).open(path).expect("writable");
+    file.write_all(text.as_bytes()).expect("writable");
 }

@@ -1,7 +1,7 @@
 //! Alerts reach their receivers, also through kills and bad targets.
 
 use super::service::{Service, binary, post, spawn};
-use super::sink::{Reply, Sink};
+use super::sink::{Reply, Sink, secret};
 use super::{now_ms, rules};
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -160,4 +160,37 @@ route: {{ receiver: file, routes: [{{ receiver: hook, matchers: ['rule=\"many\"'
     assert_eq!((&taken[0].body["seq"], &taken[1].body["state"]), (&json!(0), &json!("resolved")));
     service.wait_for("/api/v1/receivers", |_| undelivered("resolved"));
     assert_eq!(service.stop(), Some(0));
+}
+
+/// Goal: whoever listens outside hears each minute that the chain works, whatever is silenced, and nobody else
+/// is troubled by it. Method: the shipped rule, silenced, and a target that listens.
+#[test]
+fn a_heartbeat_proves_the_chain_and_is_not_silenced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/canary.yaml");
+    std::fs::copy(shipped, rules(dir.path()).join("canary.yaml")).expect("writable");
+    let (outside, file) = (Sink::start(|_| Reply::Status(200)), dir.path().join("alerts.ndjson"));
+    secret(&dir.path().join("url"), &outside.url);
+    let config = format!(
+        "receivers:
+  - {{ name: file, log: {{ path: {file:?} }} }}
+  - {{ name: beat, heartbeat: {{ url: 'file:{}', allow: [127.0.0.1] }} }}
+route: {{ receiver: file, routes: [{{ receiver: beat, matchers: ['rule=\"canary\"'] }}] }}\n",
+        dir.path().join("url").display()
+    );
+    let service = start(dir.path(), &config);
+    let silence = json!({"match": ["rule=\"canary\""], "duration": "1h", "by": "ann", "reason": "noise"});
+    ureq::post(format!("{}/api/v1/silences", service.url)).send(silence.to_string()).expect("silenced");
+    let taken = outside.wait_for(|taken| !taken.is_empty());
+    let body = &taken[0].body;
+    assert_eq!(body["partitions"], 1);
+    assert!(body["latency_ms"].as_u64().is_some_and(|ms| ms < 30_000), "{body}");
+    service.wait_for("/api/v1/alerts?rule=canary", |found| {
+        found["alerts"][0]["suppressed_by"]["kind"] == "silence" || found["alerts"] == json!([])
+    });
+    let count = "streamgauge_notify_event_seconds_count{receiver=\"beat\"} 1";
+    service.wait_for("/api/v1/receivers", |_| service.get("/metrics").contains(count));
+    assert!(service.get("/api/v1/alerts/log").contains("canary-1-of-1-0"));
+    assert_eq!(service.stop(), Some(0));
+    assert!(!std::fs::exists(&file).expect("readable"), "nobody else hears of it");
 }

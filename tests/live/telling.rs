@@ -2,8 +2,10 @@
 
 use crate::load::now_ms;
 use crate::servers::{Servers, Worker, wait_for};
+use crate::sink::{Reply, Sink, secret};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Sources that are too busy at once, in each round, and rounds that end with a kill.
 const SOURCES: usize = 20;
@@ -77,5 +79,41 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"busy\"']
     assert!(told.values().all(|one| one.is_sorted() && one[0].0 == 0), "{told:?}");
     let repeats: usize = told.values().map(|one| one.windows(2).filter(|two| two[0] == two[1]).count()).sum();
     assert!(repeats <= KILLS, "{repeats} repeats in {KILLS} kills");
+    assert!(notifiers.into_iter().all(|one| one.stop() == Some(0)) && owner.stop() == Some(0));
+}
+
+/// Goal: the heartbeat proves every partition, once a minute. Method: three partitions, two processes that only
+/// notify and send the canary both, and a target that listens.
+#[test]
+fn a_heartbeat_proves_all_partitions() {
+    let servers = Servers::start("everysec");
+    let (dir, outside) = (tempfile::tempdir().expect("a directory"), Sink::start(|_| Reply::Status(200)));
+    let (url, config) = (dir.path().join("url"), dir.path().join("streamgauge.yaml"));
+    secret(&url, &outside.url);
+    let text = format!(
+        "receivers: [{{ name: beat, heartbeat: {{ url: 'file:{}', allow: [127.0.0.1] }} }}]
+route: {{ receiver: log, routes: [{{ receiver: beat, matchers: ['rule=\"canary\"'] }}] }}\n",
+        url.display()
+    );
+    std::fs::write(&config, text).expect("writable");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/canary.yaml");
+    let start = |role: &str| {
+        let mut command = servers.command("3s", 3);
+        std::fs::copy(&shipped, servers.dir.path().join("pipelines/canary.yaml")).expect("writable");
+        command.args(["--role", role, "--config"]).arg(&config);
+        Worker::start(command)
+    };
+    let owner = start("ingest,api");
+    wait_for("readiness", &owner, || owner.get("/readyz"));
+    let notifiers = [start("notify"), start("notify")];
+    let taken = outside.wait_for(|taken| !taken.is_empty());
+    assert_eq!(taken[0].body["partitions"], 3);
+    let log = wait_for("the log", &owner, || owner.get("/api/v1/alerts/log"));
+    for partition in 1..=3 {
+        let began = format!("canary-{partition}-of-3-");
+        let is_it = |line: &&str| line.contains(&began) && line.contains("\"change\":\"firing\"");
+        assert_eq!(log.lines().filter(is_it).count(), 1, "two senders are one event: {log}");
+    }
+    assert_eq!(outside.count(), 1, "one beat a minute");
     assert!(notifiers.into_iter().all(|one| one.stop() == Some(0)) && owner.stop() == Some(0));
 }

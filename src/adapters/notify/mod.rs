@@ -5,6 +5,7 @@ pub mod alertmanager;
 pub mod discord;
 pub mod email;
 pub mod exec;
+pub mod heartbeat;
 pub mod hook;
 pub mod http;
 pub mod log;

@@ -92,6 +92,11 @@ impl Routes {
         is_named.then(|| self.root.first_of(receiver).unwrap_or(&self.root))
     }
 
+    /// Whether any route goes to a receiver.
+    pub fn has(&self, receiver: &str) -> bool {
+        self.root.first_of(receiver).is_some()
+    }
+
     /// The route of a path, or the root.
     pub fn at(&self, path: &str) -> &Route {
         self.root.at(path).unwrap_or(&self.root)

@@ -67,7 +67,16 @@ fn matching(label: &str, value: &str, route: Route) -> Route {
 
 fn policy(style: Style) -> Policy {
     let ends_last = Span::ZERO;
-    Policy { name: "ops".into(), style, max_per_hour: None, max_per_day: None, grouping: None, ends_last }
+    let name = "ops".into();
+    Policy {
+        name,
+        style,
+        max_per_hour: None,
+        max_per_day: None,
+        grouping: None,
+        ends_last,
+        is_past_mutes: false,
+    }
 }
 
 /// An inbox, the number of its newest transition, and the rows it would come back from.
@@ -189,6 +198,14 @@ fn what_came_and_went_between_two_messages_is_in_the_second() {
     assert_eq!((desk.send(329), desk.wake(329)), (vec![], Some(330)));
     assert_eq!(desk.send(330), ["a warning firing, b warning resolved"]);
     assert_eq!(desk.inbox.sizes(), (1, 0));
+}
+
+#[test]
+fn a_proof_that_alerting_works_is_not_mutable() {
+    let policy = Policy { is_past_mutes: true, ..policy(Style::Each) };
+    let mut desk = Desk::new(policy, route("ops", &[], Vec::new()));
+    desk.take(0, suppressed(firing("a")));
+    assert_eq!(desk.send(1), ["a warning firing"]);
 }
 
 #[test]

@@ -219,8 +219,11 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         self.attempts = Attempts::default();
         self.parts.post.delivered.add(1);
         if let (Why::News, Some(alert)) = (message.why, message.alerts.last()) {
-            let took = Duration::from_millis((now - alert.at).ms().max(0) as u64);
-            self.parts.post.times.add(took);
+            let since = |at: Timestamp| Duration::from_millis((now - at).ms().max(0) as u64);
+            self.parts.post.times.add(since(alert.at));
+            if let (0, Some(event_time)) = (alert.seq, alert.event_time) {
+                self.parts.post.chain_times.add(since(event_time));
+            }
         }
         inbox.sent(message, now);
     }

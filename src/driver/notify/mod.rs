@@ -8,6 +8,7 @@
 //! comes after younger ones), marking before sending as well (the id says the same to whoever can tell).
 
 mod attempt;
+pub mod canary;
 mod desk;
 mod office;
 pub mod own;

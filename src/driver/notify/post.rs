@@ -22,6 +22,8 @@ pub struct Post {
     pub is_open: Count,
     /// From an alert's grid point to its delivery, messages with news only.
     pub times: Durations,
+    /// From its newest event to its delivery, for beginnings: how long the whole chain takes.
+    pub chain_times: Durations,
 }
 
 impl Post {

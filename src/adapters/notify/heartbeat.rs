@@ -1,0 +1,99 @@
+//! `heartbeat`: tells somebody outside that the chain works, each minute; when they hear nothing, they call.
+//!
+//! Intuition: a canary's alert that arrives has proved everything before it. It is passed on once those of
+//! all partitions arrived, and only while it is young: a chain that is an hour late does not work.
+//! Any service for cron jobs takes it (a POST to a URL that is the secret); without a URL only the latency is
+//! measured, as that of every receiver.
+
+use super::http::Http;
+use super::secret::Secret;
+use crate::core::notify::{Message, Why};
+use crate::core::{Span, Timestamp};
+use crate::driver::notify::canary::Origin;
+use crate::driver::notify::ports::{Channel, Failure};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+#[derive(Debug)]
+pub struct Heartbeat {
+    pub url: Option<Secret>,
+    pub http: Http,
+    /// An older canary proves nothing.
+    pub max_latency: Span,
+    pub now: fn() -> Timestamp,
+    /// The newest of each partition since the last beat.
+    pub seen: BTreeMap<u32, Timestamp>,
+}
+
+impl Channel for Heartbeat {
+    fn send(&mut self, message: &Message) -> Result<(), Failure> {
+        let Some(latency) = self.proof(message) else { return Ok(()) };
+        let body = json!({"latency_ms": latency.ms(), "partitions": self.seen.len()}).to_string();
+        if let Some(url) = &self.url {
+            self.http.post(url.reveal(), &[], &body)?.verdict()?;
+        }
+        self.seen.clear();
+        Ok(())
+    }
+}
+
+impl Heartbeat {
+    /// The age of the oldest canary, once each partition's is there and young enough. A trial is a beat, too.
+    fn proof(&mut self, message: &Message) -> Option<Span> {
+        let now = (self.now)();
+        if message.why == Why::Test {
+            return message.alerts.first().filter(|alert| alert.is_active()).map(|alert| now - alert.at);
+        }
+        let alert = message.alerts.iter().find(|alert| alert.is_active())?;
+        let Origin { partition, of } =
+            alert.key.get("source").and_then(|source| Origin::of_source(source))?;
+        self.seen.insert(partition, alert.event_time?);
+        self.seen.retain(|partition, at| *partition < of && now - *at <= self.max_latency);
+        let oldest = self.seen.values().min()?;
+        (self.seen.len() == of as usize).then_some(now - *oldest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::notify::http::ANSWER_WITHIN;
+    use crate::core::alert::Severity;
+    use crate::core::alert::own::bare;
+    use crate::core::alert::transition::State;
+    use crate::core::key::Key;
+
+    fn message(partition: u32, of: u32, secs: i64, state: State) -> Message {
+        let at = Timestamp::clamped(secs * 1_000);
+        let key = Key::new(vec![("source".into(), Origin { partition, of }.source().into())]);
+        let mut alert = bare("canary".into(), Severity::Info, key, (at, at));
+        (alert.event_time, alert.state) = (Some(at), state);
+        Message::new(&"beat".into(), Default::default(), vec![alert], (Why::News, at))
+    }
+
+    #[test]
+    fn it_beats_once_all_partitions_were_heard_in_time() {
+        let mut beat = Heartbeat {
+            url: None,
+            http: Http::new(Vec::new(), ANSWER_WITHIN, None),
+            max_latency: Span::from_mins(2),
+            now: || Timestamp::clamped(1_000_000),
+            seen: BTreeMap::new(),
+        };
+        let mut hear = |partition, of, secs, state| {
+            let message = message(partition, of, secs, state);
+            let proof = beat.proof(&message).map(Span::ms);
+            // It arrived, or there was nothing to say.
+            assert_eq!(beat.send(&message), Ok(()));
+            proof
+        };
+        assert_eq!(hear(0, 1, 999, State::Firing), Some(1_000));
+        assert_eq!(hear(0, 1, 879, State::Firing), None, "too old");
+        assert_eq!(hear(0, 2, 998, State::Firing), None, "the other partition is silent");
+        assert_eq!(hear(0, 2, 998, State::Resolved), None);
+        assert_eq!(hear(1, 2, 997, State::Firing), Some(3_000));
+        assert_eq!(hear(1, 2, 999, State::Firing), None, "that beat is told");
+        let trial = Message { why: Why::Test, ..message(0, 1, 999, State::Firing) };
+        assert_eq!(beat.proof(&trial).map(Span::ms), Some(1_000), "whoever tries it is heard");
+    }
+}

@@ -9,7 +9,8 @@
 use super::super::alert::Transition;
 use super::super::time::{Span, Timestamp};
 use super::bucket::Bucket;
-use super::episode::{Episode, News, Told};
+use super::episode::{Episode, Told};
+use super::group::Group;
 use super::message::{Message, Why};
 use super::route::{Grouping, Routes};
 use serde::{Deserialize, Serialize};
@@ -43,28 +44,6 @@ pub struct Policy {
     pub is_past_mutes: bool,
 }
 
-/// Where a group's messages stand.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Group {
-    path: String,
-    labels: BTreeMap<Arc<str>, Arc<str>>,
-    sent_at: Option<Timestamp>,
-    repeats: usize,
-    #[serde(skip)]
-    members: BTreeSet<String>,
-    #[serde(skip)]
-    news: BTreeSet<String>,
-    /// Since when the oldest of it waits.
-    #[serde(skip)]
-    since: Option<Timestamp>,
-    #[serde(skip)]
-    urgent: BTreeSet<String>,
-    #[serde(skip)]
-    lasting: BTreeSet<String>,
-    #[serde(skip)]
-    due: Option<Timestamp>,
-}
-
 /// What is kept between starts: (key, value); no value: the row goes.
 pub type Rows = Vec<(String, Option<Vec<u8>>)>;
 
@@ -79,22 +58,22 @@ pub struct Letter {
 #[derive(Debug)]
 pub struct Inbox {
     pub policy: Policy,
-    routes: Arc<Routes>,
+    pub(super) routes: Arc<Routes>,
     /// The newest transition that was taken in.
-    position: u64,
+    pub(super) position: u64,
     /// What happened before the receiver existed is read, not told.
-    is_catching_up: bool,
-    episodes: BTreeMap<String, Episode>,
-    groups: BTreeMap<String, Group>,
-    due: BTreeSet<(Timestamp, String)>,
+    pub(super) is_catching_up: bool,
+    pub(super) episodes: BTreeMap<String, Episode>,
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) due: BTreeSet<(Timestamp, String)>,
     /// Episodes by the number of what they wait with first.
-    ready: BTreeMap<u64, String>,
+    pub(super) ready: BTreeMap<u64, String>,
     /// The same of those that flap, with since when.
-    held: BTreeMap<u64, (String, Timestamp)>,
-    bucket: Bucket,
-    letters: BTreeMap<String, Letter>,
-    again: VecDeque<Message>,
-    changed: BTreeSet<String>,
+    pub(super) held: BTreeMap<u64, (String, Timestamp)>,
+    pub(super) bucket: Bucket,
+    pub(super) letters: BTreeMap<String, Letter>,
+    pub(super) again: VecDeque<Message>,
+    pub(super) changed: BTreeSet<String>,
     /// Transitions left out as too many of one episode waited.
     pub left_out: u64,
 }
@@ -222,27 +201,6 @@ impl Inbox {
         }
     }
 
-    /// Finds the route and the group of an episode; that of an end is the one it had.
-    fn address(&mut self, id: &str) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        let routes = self.routes.clone();
-        let route = routes.to(&self.policy.name, &episode.alert);
-        episode.is_addressed = route.is_some();
-        // What is told one by one is in no group.
-        let is_grouped = self.policy.style == Style::Grouped && episode.alert.is_active();
-        if let (Some(route), true) = (route, is_grouped) {
-            let by = &self.policy.grouping.as_ref().unwrap_or(&route.grouping).by;
-            let (group, labels) = route.group(by, &episode.alert);
-            if episode.group != group {
-                let before = std::mem::replace(&mut episode.group, group.clone());
-                episode.path = route.path.clone();
-                self.leave(&before, id);
-            }
-            let path = route.path.clone();
-            self.groups.entry(group).or_insert_with(|| Group { path, labels, ..Group::default() });
-        }
-    }
-
     fn take_step(&mut self, id: &str, number: u64, now: Timestamp) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         if self.is_catching_up {
@@ -277,87 +235,6 @@ impl Inbox {
             }
             false => {}
         }
-    }
-
-    fn take_news(&mut self, id: &str, now: Timestamp) {
-        let is_brief = self.is_brief_news(id, now);
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        if !episode.alert.is_active() && episode.told.is_none() && !is_brief {
-            return self.forget(id);
-        }
-        let news = episode.news_of().or(is_brief.then_some(News::Soon));
-        if episode.news.is_none() && news.is_some() {
-            episode.since = now;
-        }
-        let is_still = episode.is_wanted() || !episode.alert.is_active();
-        episode.news = if is_still { episode.news.max(news) } else { None };
-        match episode.is_nothing() {
-            true => self.forget(id),
-            false => self.refresh(id),
-        }
-    }
-
-    /// Whether an alert that came and went untold belongs into its group's next message. Somebody who reads of
-    /// the group's others would miss it in their counts; before a group's first message it is what `group_wait`
-    /// is there to swallow.
-    fn is_brief_news(&self, id: &str, now: Timestamp) -> bool {
-        let Some(episode) = self.episodes.get(id) else { return false };
-        let is_open = self.groups.get(&episode.group).is_some_and(|group| group.sent_at.is_some());
-        let is_muted = || self.routes.at(&episode.path).muted_until(now).is_some();
-        is_open && episode.is_brief() && !is_muted()
-    }
-
-    /// Writes down in its group what an episode waits for.
-    fn refresh(&mut self, id: &str) {
-        let Some(episode) = self.episodes.get(id) else { return };
-        if self.policy.style == Style::Each || episode.group.is_empty() {
-            return;
-        }
-        let name = episode.group.clone();
-        let path = episode.path.clone();
-        let group = self.groups.entry(name.clone()).or_insert_with(|| Group { path, ..Group::default() });
-        let ends_last = self.policy.ends_last > Span::ZERO && !episode.alert.is_active();
-        let put = |set: &mut BTreeSet<String>, is_in: bool| match is_in {
-            true => drop(set.insert(id.into())),
-            false => drop(set.remove(id)),
-        };
-        put(&mut group.members, true);
-        if episode.news.is_some() {
-            group.since = Some(group.since.map_or(episode.since, |since| since.min(episode.since)));
-        }
-        put(&mut group.news, episode.news.is_some());
-        put(&mut group.urgent, episode.news == Some(News::Now));
-        put(&mut group.lasting, episode.is_lasting() || (ends_last && episode.news.is_none()));
-        self.schedule(&name);
-    }
-
-    /// When a group's next message is due, by what it waits for. O(log n): it is asked at each transition.
-    fn schedule(&mut self, name: &str) {
-        let Some(group) = self.groups.get_mut(name) else { return };
-        if group.news.is_empty() {
-            group.since = None;
-        }
-        let route = self.routes.at(&group.path);
-        let grouping = self.policy.grouping.as_ref().unwrap_or(&route.grouping);
-        let due = match (group.since, group.sent_at) {
-            (Some(since), _) if !group.urgent.is_empty() => Some(since),
-            (Some(since), None) => Some(since + grouping.wait),
-            (Some(since), Some(sent)) => Some(since.max(sent + grouping.interval)),
-            (None, Some(sent)) if !group.lasting.is_empty() => {
-                let at = group.repeats.min(grouping.repeat.len().saturating_sub(1));
-                grouping.repeat.get(at).map(|every| sent + *every)
-            }
-            _ => None,
-        };
-        self.set_due(name, due);
-    }
-
-    fn set_due(&mut self, name: &str, due: Option<Timestamp>) {
-        let Some(group) = self.groups.get_mut(name) else { return };
-        if let Some(before) = std::mem::replace(&mut group.due, due) {
-            self.due.remove(&(before, name.to_string()));
-        }
-        self.due.extend(due.map(|due| (due, name.to_string())));
     }
 
     /// When [`Self::next`] may have something, as of now.
@@ -421,50 +298,6 @@ impl Inbox {
         let alerts = episodes.iter().map(|episode| episode.alert.clone()).collect();
         let group = (format!("digest:{}", self.policy.name), BTreeMap::new());
         Message::new(&self.policy.name, group, alerts, (Why::Digest, since))
-    }
-
-    fn next_group(&mut self, now: Timestamp) -> Option<Message> {
-        while let Some((due, name)) = self.due.first().cloned() {
-            if due > now {
-                return None;
-            }
-            match self.later(&name, now) {
-                Some(later) => self.set_due(&name, Some(later)),
-                None => match self.message(&name) {
-                    Some(message) => return Some(message),
-                    None => self.set_due(&name, None),
-                },
-            }
-        }
-        None
-    }
-
-    /// Until when a group has to wait although it is due: for a token, or for the time of day. Ends of what was
-    /// told do not.
-    fn later(&self, name: &str, now: Timestamp) -> Option<Timestamp> {
-        let group = self.groups.get(name)?;
-        let is_end = |id: &String| self.episodes.get(id).is_some_and(Episode::is_told_end);
-        if !group.news.is_empty() && group.news.iter().all(is_end) {
-            return None;
-        }
-        let muted = self.routes.at(&group.path).muted_until(now);
-        let token = Some(self.bucket.next(now)).filter(|next| *next > now);
-        muted.max(token)
-    }
-
-    fn message(&self, name: &str) -> Option<Message> {
-        let group = self.groups.get(name)?;
-        let is_said = |episode: &&Episode| {
-            episode.is_wanted() || episode.news.is_some() || group.lasting.contains(&episode.alert.id)
-        };
-        let members = group.members.iter().filter_map(|id| self.episodes.get(id)).filter(is_said);
-        let alerts: Vec<Transition> = members.map(|episode| episode.alert.clone()).collect();
-        let (why, since) = match group.since {
-            Some(since) => (Why::News, since),
-            None => (Why::Repeat, group.sent_at?),
-        };
-        let named = (name.to_string(), group.labels.clone());
-        (!alerts.is_empty()).then(|| Message::new(&self.policy.name, named, alerts, (why, since)))
     }
 
     /// A message arrived, or was given up: what it says is known.
@@ -532,7 +365,7 @@ impl Inbox {
         count
     }
 
-    fn forget(&mut self, id: &str) {
+    pub(super) fn forget(&mut self, id: &str) {
         let Some(episode) = self.episodes.remove(id) else { return };
         for waiting in &episode.queue {
             self.ready.remove(&waiting.number);
@@ -540,25 +373,6 @@ impl Inbox {
         }
         self.changed.insert(format!("e/{id}"));
         self.leave(&episode.group, id);
-    }
-
-    /// An episode is no member of a group any more.
-    fn leave(&mut self, name: &str, id: &str) {
-        let Some(group) = self.groups.get_mut(name) else { return };
-        for set in [&mut group.members, &mut group.news, &mut group.urgent, &mut group.lasting] {
-            set.remove(id);
-        }
-        self.settle(name);
-    }
-
-    /// A group without members goes; another one's next message is due by what it waits for.
-    fn settle(&mut self, name: &str) {
-        if self.groups.get(name).is_some_and(|group| !group.members.is_empty()) {
-            return self.schedule(name);
-        }
-        self.set_due(name, None);
-        self.groups.remove(name);
-        self.changed.insert(format!("g/{name}"));
     }
 
     /// The rows that changed since this was asked last.

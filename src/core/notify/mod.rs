@@ -8,6 +8,7 @@
 
 pub mod bucket;
 pub mod episode;
+mod group;
 pub mod inbox;
 pub mod message;
 pub mod route;

@@ -20,6 +20,13 @@ use std::sync::Arc;
 /// Alerts that flap are told together this often.
 const FLAPPING_EVERY: Span = Span::from_mins(5);
 
+/// Alerts with something to tell that are held at once: of most there is a beginning and an end, 20,000 × 2 × 1.5
+/// KiB = 60 MiB. What comes after waits in the stream.
+pub const WAITING_MAX: usize = 20_000;
+
+/// Alerts in the messages that lie aside: 10,000 × 1.5 KiB = 15 MiB. The oldest messages go.
+pub const ASIDE_MAX: usize = 10_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Each transition by itself.
@@ -76,6 +83,8 @@ pub struct Inbox {
     pub(super) changed: BTreeSet<String>,
     /// Transitions left out as too many of one episode waited.
     pub left_out: u64,
+    /// Messages that lay aside and went as there were too many.
+    pub gone: u64,
 }
 
 const POSITION: &str = "position";
@@ -100,6 +109,7 @@ impl Inbox {
             again: VecDeque::new(),
             changed: BTreeSet::new(),
             left_out: 0,
+            gone: 0,
         };
         rows.iter().for_each(|(key, value)| inbox.restore(key, value));
         let ids: Vec<String> = inbox.episodes.keys().cloned().collect();
@@ -145,6 +155,17 @@ impl Inbox {
         let waiting =
             self.ready.len() + self.held.len() + self.groups.values().filter(|g| !g.news.is_empty()).count();
         (self.episodes.len(), waiting)
+    }
+
+    /// Whether so much waits that nothing more is to be taken in. What is not taken in stays in the stream, so a
+    /// target that is dead for days costs no more memory than one that is for an hour.
+    pub fn is_full(&self) -> bool {
+        let steps = self.ready.len() + self.held.len();
+        let news = || self.groups.values().map(|group| group.news.len()).sum::<usize>();
+        // Of alerts that still fire there are not more than their rules may have; their ends must come in.
+        let ends =
+            || self.episodes.values().filter(|one| one.news.is_some() && !one.alert.is_active()).count();
+        steps >= WAITING_MAX || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
     }
 
     pub fn letters(&self) -> impl Iterator<Item = &Letter> {
@@ -351,7 +372,19 @@ impl Inbox {
         let id = format!("{:013}-{}", now.ms(), message.id);
         self.changed.insert(format!("d/{id}"));
         self.letters.insert(id, Letter { message: message.clone(), error, at: now });
+        self.make_room();
         self.sent(message, now);
+    }
+
+    /// The oldest of what lies aside goes where it is too much; the newest stays, whatever its size.
+    fn make_room(&mut self) {
+        let mut aside: usize = self.letters.values().map(|letter| letter.message.alerts.len()).sum();
+        while aside > ASIDE_MAX && self.letters.len() > 1 {
+            let Some((id, letter)) = self.letters.pop_first() else { return };
+            aside -= letter.message.alerts.len();
+            self.gone += 1;
+            self.changed.insert(format!("d/{id}"));
+        }
     }
 
     /// Takes all messages that were put aside up again; how many.

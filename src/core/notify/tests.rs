@@ -7,6 +7,7 @@ use super::super::detect::dice::Dice;
 use super::super::key::Key;
 use super::super::selector::{Matcher, Selector, Test};
 use super::super::time::{Span, Timestamp};
+use super::inbox::{ASIDE_MAX, WAITING_MAX};
 use super::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -198,6 +199,27 @@ fn what_came_and_went_between_two_messages_is_in_the_second() {
     assert_eq!((desk.send(329), desk.wake(329)), (vec![], Some(330)));
     assert_eq!(desk.send(330), ["a warning firing, b warning resolved"]);
     assert_eq!(desk.inbox.sizes(), (1, 0));
+}
+
+/// Goal: a target that takes nothing costs bounded memory, and nothing is lost but what lies aside for long.
+/// Method: one that is told alerts by themselves, beyond all bounds.
+#[test]
+fn what_waits_and_what_lies_aside_is_bounded() {
+    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    for at in 0..WAITING_MAX {
+        assert!(!desk.inbox.is_full(), "{at}");
+        desk.take(0, firing(&format!("h{at}")));
+        desk.take(1, resolved(&format!("h{at}"), 1));
+    }
+    assert!(desk.inbox.is_full());
+    for _ in 0..ASIDE_MAX + 10 {
+        let message = desk.inbox.next(at(2)).expect("there are more");
+        desk.inbox.give_up(&message, "it is dead".into(), at(2));
+    }
+    assert!(!desk.inbox.is_full(), "there is room again");
+    assert_eq!((desk.inbox.letters().count(), desk.inbox.gone), (ASIDE_MAX, 10));
+    desk.keep();
+    assert_eq!(desk.rows.keys().filter(|key| key.starts_with("d/")).count(), ASIDE_MAX);
 }
 
 #[test]

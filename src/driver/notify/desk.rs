@@ -164,6 +164,10 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
 
     /// Reads the stream into the inbox; `false` if somebody else delivers now.
     fn take_in(&mut self, inbox: &mut Inbox, wait: Duration) -> Result<bool, PortError> {
+        if inbox.is_full() {
+            self.parts.clock.pause(wait);
+            return self.write(inbox);
+        }
         let batch = self.parts.feed.next(inbox.position(), wait)?;
         let now = self.parts.clock.now();
         for (number, json) in &batch.alerts {
@@ -272,6 +276,8 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         post.waiting.set(waiting as u64);
         post.letters.set(inbox.letters().count() as u64);
         post.left_out.set(inbox.left_out);
+        post.gone.set(inbox.gone);
+        post.is_full.set(u64::from(inbox.is_full()));
         post.is_open.set(u64::from(self.attempts.is_open()));
     }
 }

@@ -13,6 +13,8 @@ pub struct Post {
     pub given_up: Count,
     /// Transitions left out as too many of one alert waited.
     pub left_out: Count,
+    /// Messages that lay aside and went as there were too many.
+    pub gone: Count,
     /// Now: messages put aside, alerts that are followed, and messages that wait.
     pub letters: Count,
     pub following: Count,
@@ -20,6 +22,8 @@ pub struct Post {
     /// Whether this process has its lease, and whether it answers.
     pub is_here: Count,
     pub is_open: Count,
+    /// Whether so much waits that the stream is not read on.
+    pub is_full: Count,
     /// From an alert's grid point to its delivery, messages with news only.
     pub times: Durations,
     /// From its newest event to its delivery, for beginnings: how long the whole chain takes.
@@ -32,7 +36,7 @@ impl Post {
     }
 
     /// Name, kind, meaning and value of each.
-    pub fn all(&self) -> [(&'static str, &'static str, &'static str, u64); 9] {
+    pub fn all(&self) -> [(&'static str, &'static str, &'static str, u64); 11] {
         [
             ("notify_delivered_total", "counter", "Messages that arrived.", self.delivered.get()),
             (
@@ -48,10 +52,17 @@ impl Post {
                 "Transitions left out, too many waited.",
                 self.left_out.get(),
             ),
+            (
+                "notify_gone_total",
+                "counter",
+                "Messages put aside that went, too many lay there.",
+                self.gone.get(),
+            ),
             ("notify_letters", "gauge", "Messages that lie aside; notify redrive.", self.letters.get()),
             ("notify_following", "gauge", "Alerts whose end is to be told.", self.following.get()),
             ("notify_waiting", "gauge", "Messages and groups that wait.", self.waiting.get()),
             ("notify_leased", "gauge", "Whether this process delivers to it.", self.is_here.get()),
+            ("notify_full", "gauge", "Whether the stream waits until something arrives.", self.is_full.get()),
             ("notify_circuit_open", "gauge", "Whether it has failed again and again.", self.is_open.get()),
         ]
     }

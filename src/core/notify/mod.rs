@@ -10,6 +10,7 @@ pub mod bucket;
 pub mod episode;
 mod group;
 pub mod inbox;
+mod line;
 pub mod message;
 pub mod route;
 

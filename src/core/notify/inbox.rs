@@ -9,7 +9,7 @@
 use super::super::alert::Transition;
 use super::super::time::{Span, Timestamp};
 use super::bucket::Bucket;
-use super::episode::{Episode, Told};
+use super::episode::{Episode, Told, Waiting};
 use super::group::Group;
 use super::line::FLAPPING_EVERY;
 use super::message::{Message, Why};
@@ -75,6 +75,8 @@ pub struct Inbox {
     pub(super) ready: BTreeMap<u64, String>,
     /// The same of those that flap, with since when.
     pub(super) held: BTreeMap<u64, (String, Timestamp)>,
+    /// The same of those that are not told at this time of day, with until when.
+    pub(super) quiet: BTreeMap<u64, (String, Timestamp)>,
     pub(super) bucket: Bucket,
     pub(super) letters: BTreeMap<String, Letter>,
     pub(super) again: VecDeque<Message>,
@@ -102,6 +104,7 @@ impl Inbox {
             due: BTreeSet::new(),
             ready: BTreeMap::new(),
             held: BTreeMap::new(),
+            quiet: BTreeMap::new(),
             bucket,
             letters: BTreeMap::new(),
             again: VecDeque::new(),
@@ -115,7 +118,7 @@ impl Inbox {
             // Routes may be others now.
             inbox.address(&id);
             inbox.refresh(&id);
-            inbox.line_up_again(&id);
+            inbox.line_up_again(&id, now);
         }
         inbox
     }
@@ -150,20 +153,22 @@ impl Inbox {
 
     /// Alerts this receiver was told of and not yet of their end, and what waits.
     pub fn sizes(&self) -> (usize, usize) {
-        let waiting =
-            self.ready.len() + self.held.len() + self.groups.values().filter(|g| !g.news.is_empty()).count();
-        (self.episodes.len(), waiting)
+        let groups = self.groups.values().filter(|group| !group.news.is_empty()).count();
+        (self.episodes.len(), self.in_line() + groups)
+    }
+
+    fn in_line(&self) -> usize {
+        self.ready.len() + self.held.len() + self.quiet.len()
     }
 
     /// Whether so much waits that nothing more is to be taken in. What is not taken in stays in the stream, so a
     /// target that is dead for days costs no more memory than one that is for an hour.
     pub fn is_full(&self) -> bool {
-        let steps = self.ready.len() + self.held.len();
         let news = || self.groups.values().map(|group| group.news.len()).sum::<usize>();
         // Of alerts that still fire there are not more than their rules may have; their ends must come in.
         let ends =
             || self.episodes.values().filter(|one| one.news.is_some() && !one.alert.is_active()).count();
-        steps >= WAITING_MAX || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
+        self.ready.len() + self.held.len() >= WAITING_MAX || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
     }
 
     pub fn letters(&self) -> impl Iterator<Item = &Letter> {
@@ -227,9 +232,10 @@ impl Inbox {
         }
         let groups = self.due.first().map(|(due, _)| *due);
         let held = self.held.values().next().map(|(_, since)| *since + FLAPPING_EVERY);
+        let quiet = self.quiet_until();
         let ready =
             (!self.ready.is_empty()).then(|| if self.free().is_some() { now } else { self.bucket.next(now) });
-        [groups, held, ready].into_iter().flatten().min()
+        [groups, held, quiet, ready].into_iter().flatten().min()
     }
 
     /// What is to be sent now; the same again until it is sent or given up.
@@ -267,11 +273,9 @@ impl Inbox {
 
     fn is_told(&mut self, alert: &Transition, why: Why, now: Timestamp) {
         let Some(episode) = self.episodes.get_mut(&alert.id) else { return };
-        while episode.queue.front().is_some_and(|waiting| waiting.alert.seq <= alert.seq) {
-            let number = episode.queue.pop_front().map_or(0, |waiting| waiting.number);
-            self.ready.remove(&number);
-            self.held.remove(&number);
-        }
+        let is_known = |waiting: &Waiting| waiting.alert.seq <= alert.seq;
+        let known = episode.queue.iter().take_while(|waiting| is_known(waiting)).count();
+        let known: Vec<Waiting> = episode.queue.drain(..known).collect();
         let (seq, severity) = (alert.seq, alert.severity);
         episode.told = Some(Told { seq, severity, is_digest: why == Why::Digest });
         if episode.alert.seq == seq {
@@ -279,12 +283,13 @@ impl Inbox {
         }
         let lasts = episode.alert.is_active() || now < episode.alert.at + self.policy.ends_last;
         let is_over = episode.queue.is_empty() && !lasts && episode.alert.seq == seq;
+        known.iter().for_each(|waiting| self.leave_line(waiting.number));
         self.changed.insert(format!("e/{}", alert.id));
         match is_over {
             true => self.forget(&alert.id),
             false => {
                 self.refresh(&alert.id);
-                self.line_up_again(&alert.id);
+                self.line_up_again(&alert.id, now);
             }
         }
     }
@@ -323,8 +328,7 @@ impl Inbox {
     pub(super) fn forget(&mut self, id: &str) {
         let Some(episode) = self.episodes.remove(id) else { return };
         for waiting in &episode.queue {
-            self.ready.remove(&waiting.number);
-            self.held.remove(&waiting.number);
+            self.leave_line(waiting.number);
         }
         self.changed.insert(format!("e/{id}"));
         self.leave(&episode.group, id);

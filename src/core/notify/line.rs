@@ -1,7 +1,8 @@
 //! The line of an inbox: transitions that are told one by one, in the order of the stream.
 //!
-//! Intuition: an episode stands in line with the first of its transitions that waits; the end of what was told
-//! goes without a token, what is beyond the receiver's limit becomes one digest. Invariant: an episode is in one
+//! Intuition: an episode stands in line with the first of its transitions that waits; what flaps is held for a
+//! digest, what its route mutes at this time of day is quiet. The end of what was told goes without a token, what
+//! is beyond the receiver's limit becomes one digest. Invariant: an episode is in one
 //! place at most, by the number of its first waiting transition. Rejected: a line of transitions (taking out
 //! those of an alert that came and went looks at all of them).
 
@@ -16,39 +17,81 @@ pub(super) const FLAPPING_EVERY: Span = Span::from_mins(5);
 
 impl Inbox {
     pub(super) fn take_step(&mut self, id: &str, number: u64, now: Timestamp) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
         if self.is_catching_up {
-            episode.queue.clear();
-            self.ready.retain(|_, known| known != id);
-            self.held.retain(|_, (known, _)| known != id);
+            self.step_out(id);
         }
+        let Some(episode) = self.episodes.get_mut(id) else { return };
         let is_over = !episode.alert.is_active();
-        let is_untold_flapping = episode.told.is_none() && self.held.values().any(|(known, _)| known == id);
-        if is_over && is_untold_flapping {
-            // It came and went while it was kept back.
-            return self.forget(id);
+        let is_kept_back = episode.queue.front().is_some_and(|first| {
+            self.held.contains_key(&first.number) || self.quiet.contains_key(&first.number)
+        });
+        if is_over && is_kept_back {
+            // It came and went while it was kept back; or it changed and ended, and the end says it all.
+            if episode.told.is_none() {
+                return self.forget(id);
+            }
+            self.step_out(id);
         }
+        let Some(episode) = self.episodes.get_mut(id) else { return };
         if episode.is_step() {
             episode.since = if episode.queue.is_empty() { now } else { episode.since };
             self.left_out += u64::from(!episode.line_up(number));
-            self.line_up_again(id);
+            self.line_up_again(id, now);
         } else if is_over || episode.is_nothing() {
             self.forget(id);
         }
     }
 
-    /// Puts an episode where its first waiting transition belongs.
-    pub(super) fn line_up_again(&mut self, id: &str) {
+    /// Nothing of it waits any more.
+    fn step_out(&mut self, id: &str) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        for waiting in std::mem::take(&mut episode.queue) {
+            self.leave_line(waiting.number);
+        }
+    }
+
+    pub(super) fn leave_line(&mut self, number: u64) {
+        self.ready.remove(&number);
+        self.held.remove(&number);
+        self.quiet.remove(&number);
+    }
+
+    /// Puts an episode where its first waiting transition belongs; where it stands already it stays.
+    pub(super) fn line_up_again(&mut self, id: &str, now: Timestamp) {
         let Some(episode) = self.episodes.get(id) else { return };
         let Some(first) = episode.queue.front() else { return };
-        let is_held = episode.alert.flapping && episode.told.is_none();
-        match is_held && !self.ready.contains_key(&first.number) {
-            true => drop(self.held.entry(first.number).or_insert((id.into(), episode.since))),
-            false if !self.held.contains_key(&first.number) => {
-                drop(self.ready.insert(first.number, id.into()))
-            }
-            false => {}
+        let number = first.number;
+        let is_there = self.ready.contains_key(&number)
+            || self.held.contains_key(&number)
+            || self.quiet.contains_key(&number);
+        if is_there {
+            return;
         }
+        // An end is told at any time of day, that it may be forgotten.
+        let route = || self.routes.to(&self.policy.name, &episode.alert);
+        let quiet = first.alert.is_active().then(route).flatten().and_then(|route| route.muted_until(now));
+        match quiet {
+            Some(until) => drop(self.quiet.insert(number, (id.into(), until))),
+            None if episode.alert.flapping && episode.told.is_none() => {
+                drop(self.held.insert(number, (id.into(), episode.since)));
+            }
+            None => drop(self.ready.insert(number, id.into())),
+        }
+    }
+
+    /// What was not to be told at that time of day may be now.
+    fn end_quiet(&mut self, now: Timestamp) {
+        if self.quiet_until().is_none_or(|until| until > now) {
+            return;
+        }
+        let over = self.quiet.extract_if(.., |_, (_, until)| *until <= now);
+        let over: Vec<String> = over.map(|(_, (id, _))| id).collect();
+        over.iter().for_each(|id| self.line_up_again(id, now));
+    }
+
+    /// When the first of them may be told.
+    pub(super) fn quiet_until(&self) -> Option<Timestamp> {
+        self.quiet.values().map(|(_, until)| *until).min()
     }
 
     /// The end of what was told by itself: it needs no token.
@@ -59,7 +102,8 @@ impl Inbox {
         (!first.alert.is_active() && episode.told.is_some_and(|told| !told.is_digest)).then_some(episode)
     }
 
-    pub(super) fn next_step(&self, now: Timestamp) -> Option<Message> {
+    pub(super) fn next_step(&mut self, now: Timestamp) -> Option<Message> {
+        self.end_quiet(now);
         let of = |episode: &Episode| {
             let alert = episode.queue.front().map_or(&episode.alert, |waiting| &waiting.alert).clone();
             let group = (alert.id.clone(), BTreeMap::from([("rule".into(), alert.rule.clone())]));

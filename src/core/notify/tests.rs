@@ -3,6 +3,7 @@
 use super::super::alert::own::bare;
 use super::super::alert::transition::{ChangeName, State, Suppressed};
 use super::super::alert::{Severity, Transition};
+use super::super::calendar::Plan;
 use super::super::detect::dice::Dice;
 use super::super::key::Key;
 use super::super::selector::{Matcher, Selector, Test};
@@ -199,6 +200,33 @@ fn what_came_and_went_between_two_messages_is_in_the_second() {
     assert_eq!((desk.send(329), desk.wake(329)), (vec![], Some(330)));
     assert_eq!(desk.send(330), ["a warning firing, b warning resolved"]);
     assert_eq!(desk.inbox.sizes(), (1, 0));
+}
+
+#[test]
+fn nothing_new_is_told_in_muted_times_but_ends_are() {
+    let night = Arc::new(Plan::Once { start: at(100), end: at(1_000) });
+    for style in [Style::Each, Style::Grouped] {
+        let root = Route { muted: vec![night.clone()], ..route("ops", &["host"], Vec::new()) };
+        let mut desk = Desk::new(policy(style), root);
+        for host in ["a", "b"] {
+            desk.take(0, firing(host));
+        }
+        assert_eq!(desk.send(50), ["a warning firing", "b warning firing"]);
+        desk.take(200, alert("a", 1, ChangeName::Level, Severity::Critical));
+        desk.take(201, alert("b", 1, ChangeName::Level, Severity::Critical));
+        desk.take(202, firing("brief"));
+        desk.take(203, firing("long"));
+        assert_eq!((desk.send(600), desk.wake(600)), (vec![], Some(1_000)), "{style:?}");
+        desk.keep();
+        desk.restart(601);
+        desk.take(610, resolved("brief", 1));
+        desk.take(611, alert("a", 2, ChangeName::Resolved, Severity::Critical));
+        assert_eq!(desk.send(911), ["a critical resolved"], "{style:?}");
+        assert_eq!(desk.send(999), Vec::<String>::new(), "{style:?}");
+        let mut told = desk.send(1_000);
+        told.sort();
+        assert_eq!(told, ["b critical firing", "long warning firing"], "{style:?}");
+    }
 }
 
 /// Goal: a target that takes nothing costs bounded memory, and nothing is lost but what lies aside for long.

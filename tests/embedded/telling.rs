@@ -46,7 +46,7 @@ fn told(alerts: impl Iterator<Item = Value>) -> BTreeMap<String, Vec<(u64, Strin
 /// message a receiver. Method: a file, and a hook that is away at times; kill -9 while they are told.
 #[test]
 fn each_transition_arrives_in_order_through_kills_and_a_target_that_fails() {
-    const KILLS: usize = 6;
+    const KILLS: usize = 50;
     let dir = tempfile::tempdir().expect("a directory");
     let hook = Sink::start(|asked| match asked % 15 {
         4 => Reply::Status(503),
@@ -160,6 +160,56 @@ route: {{ receiver: file, routes: [{{ receiver: hook, matchers: ['rule=\"many\"'
     assert_eq!((&taken[0].body["seq"], &taken[1].body["state"]), (&json!(0), &json!("resolved")));
     service.wait_for("/api/v1/receivers", |_| undelivered("resolved"));
     assert_eq!(service.stop(), Some(0));
+}
+
+/// Goal: whoever was told that an alert fires is told once that it ended, whatever people do in between. Method: four
+/// alerts of one receiver; one is silenced, one is muted at all times, one goes to somebody else now, and the
+/// process is started again with another configuration.
+#[test]
+fn an_end_arrives_through_silence_mute_another_route_and_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (first, second) = (Sink::start(|_| Reply::Status(200)), Sink::start(|_| Reply::Status(200)));
+    let hook = |name: &str, sink: &Sink, rest: &str| {
+        format!(
+            "  - {{ name: {name}, webhook: {{ url: '{}', format: event, allow: [127.0.0.1]{rest} }} }}\n",
+            sink.url
+        )
+    };
+    let before = format!("receivers:\n{}route: {{ receiver: first }}\n", hook("first", &first, ""));
+    let service = start(dir.path(), &before);
+    burst(&service, 0, 4);
+    let source = |one: &Value| one["key"]["source"].as_str().map(str::to_string);
+    first.wait_for(|taken| taken.iter().filter(|one| one.body["state"] == "firing").count() == 4);
+    let silence = json!({"match": ["source=\"s0\""], "duration": "1h", "by": "ann", "reason": "known"});
+    ureq::post(format!("{}/api/v1/silences", service.url)).send(silence.to_string()).expect("silenced");
+    assert_eq!(service.stop(), Some(0));
+    let after = format!(
+        "receivers:\n{}{}time_intervals: [{{ name: always, time_intervals: [{{ times: [{{ start_time: '00:00', end_time: '24:00' }}] }}] }}]
+route:
+  receiver: second
+  routes:
+    - {{ receiver: first, matchers: ['source=\"s2\"'], mute_time_intervals: [always] }}
+    - {{ receiver: first, matchers: ['source=~\"s0|s3\"'] }}\n",
+        hook("first", &first, ", timeout: 3s"),
+        hook("second", &second, "")
+    );
+    let service = start(dir.path(), &after);
+    let ends =
+        |taken: &[super::sink::Taken]| taken.iter().filter(|one| one.body["state"] == "resolved").count();
+    let taken = first.wait_for(|taken| ends(taken) == 4);
+    assert_eq!(service.stop(), Some(0));
+    let told = told(taken.iter().map(|one| one.body.clone()));
+    let is_whole =
+        |one: &Vec<(u64, String)>| one.first().map(|(_, s)| &**s) == Some("firing") && one.is_sorted();
+    assert!(told.len() == 4 && told.values().all(is_whole), "{told:?}");
+    let is_silenced = taken.iter().any(|one| {
+        source(&one.body).as_deref() == Some("s0") && one.body["suppressed_by"]["kind"] == "silence"
+    });
+    assert!(is_silenced, "the end of what was silenced: {taken:#?}");
+    assert!(
+        second.taken().iter().all(|one| source(&one.body).as_deref() == Some("s1")),
+        "the others are not theirs"
+    );
 }
 
 /// Goal: whoever listens outside hears each minute that the chain works, whatever is silenced, and nobody else

@@ -38,6 +38,7 @@ enum Said {
 #[derive(Debug, Default)]
 struct Known {
     book: Book,
+    is_read: bool,
     /// The files differ from what is wanted.
     difference: Option<String>,
     /// Why the newest documents are not in force.
@@ -144,6 +145,10 @@ impl Desk for Rulebook {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         [&known.refused, &known.difference].into_iter().flatten().cloned().collect()
     }
+
+    fn is_read(&self) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).is_read
+    }
 }
 
 /// Paths with their times and sizes: what changes when a file does.
@@ -177,8 +182,9 @@ impl Keeper {
         let mut is_anew = true;
         loop {
             self.look(is_anew);
-            let every =
-                if self.read_at.is_none() && self.parts.shelf.is_some() { FIRST_EVERY } else { LOOK_EVERY };
+            let is_read = self.read_at.is_some() || self.parts.shelf.is_none();
+            self.know(|known| known.is_read |= is_read);
+            let every = if is_read { LOOK_EVERY } else { FIRST_EVERY };
             is_anew = match heard.recv_timeout(every) {
                 Ok(Said::Reload) => true,
                 Ok(Said::Change(change, reply)) => {

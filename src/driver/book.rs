@@ -66,6 +66,8 @@ pub trait Desk: Send + Sync {
     fn book(&self) -> Book;
     /// What is to be known about it: a difference between files and what is wanted, a refused change.
     fn remarks(&self) -> Vec<String>;
+    /// Whether what is wanted was read since the process started.
+    fn is_read(&self) -> bool;
 }
 
 /// What is to be done with files when they are read, or with a book when it has changed.

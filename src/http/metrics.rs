@@ -21,14 +21,19 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     if !shared.is_ready.load(Ordering::Relaxed) {
         return Err(Failure::unavailable("the process is stopping"));
     }
-    let owned = shared.ask_each(|_| ()).await.into_iter().flatten().count();
+    let has_rules = |engine: &mut Engine| !engine.rules().files.is_empty();
+    let owned: Vec<bool> = shared.ask_each(has_rules).await.into_iter().flatten().collect();
     for partition in &shared.partitions {
         let checkpoint = partition.store.applied();
         checkpoint.map_err(|error| Failure::unavailable(chain(&error)))?;
     }
     let standing_by = shared.tally.standing_by.get() as usize;
-    if owned == 0 && standing_by < shared.partitions.len() {
+    if owned.is_empty() && standing_by < shared.partitions.len() {
         return Err(Failure::unavailable("the broker is not reached yet, or the worker has stopped"));
+    }
+    // What is logged before the rules is judged by none.
+    if !shared.desk.is_read() || (owned.contains(&false) && !shared.desk.book().documents.is_empty()) {
+        return Err(Failure::unavailable("the rules are not in force yet"));
     }
     let remarks = shared.desk.remarks().into_iter().map(|remark| format!("{remark}\n"));
     Ok(format!("ready\n{}", remarks.collect::<String>()))

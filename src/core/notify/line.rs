@@ -11,6 +11,7 @@ use super::episode::Episode;
 use super::inbox::Inbox;
 use super::message::{Message, Why};
 use std::collections::BTreeMap;
+use std::mem::take;
 
 /// Alerts that flap are told together this often.
 pub(super) const FLAPPING_EVERY: Span = Span::from_mins(5);
@@ -84,8 +85,10 @@ impl Inbox {
         if self.quiet_until().is_none_or(|until| until > now) {
             return;
         }
-        let over = self.quiet.extract_if(.., |_, (_, until)| *until <= now);
-        let over: Vec<String> = over.map(|(_, (id, _))| id).collect();
+        let (over, left) = take(&mut self.quiet).into_iter().partition(|(_, (_, until))| *until <= now);
+        self.quiet = left;
+        let over: BTreeMap<u64, (String, Timestamp)> = over;
+        let over: Vec<String> = over.into_values().map(|(id, _)| id).collect();
         over.iter().for_each(|id| self.line_up_again(id, now));
     }
 

@@ -22,17 +22,21 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
         return Err(Failure::unavailable("the process is stopping"));
     }
     let has_rules = |engine: &mut Engine| !engine.rules().files.is_empty();
-    let owned: Vec<bool> = shared.ask_each(has_rules).await.into_iter().flatten().collect();
-    for partition in &shared.partitions {
+    let owned = shared.ask_each(has_rules).await;
+    let is_nothing_wanted = shared.desk.book().documents.is_empty();
+    let mut is_judged = shared.desk.is_read();
+    for (partition, owned) in shared.partitions.iter().zip(&owned) {
         let checkpoint = partition.store.applied();
-        checkpoint.map_err(|error| Failure::unavailable(chain(&error)))?;
+        let applied = checkpoint.map_err(|error| Failure::unavailable(chain(&error)))?;
+        // Whoever owned it first put the rules into the log before it came to a checkpoint.
+        is_judged &= is_nothing_wanted || owned.unwrap_or(applied > 0);
     }
     let standing_by = shared.tally.standing_by.get() as usize;
-    if owned.is_empty() && standing_by < shared.partitions.len() {
+    if owned.iter().all(Option::is_none) && standing_by < shared.partitions.len() {
         return Err(Failure::unavailable("the broker is not reached yet, or the worker has stopped"));
     }
     // What is logged before the rules is judged by none.
-    if !shared.desk.is_read() || (owned.contains(&false) && !shared.desk.book().documents.is_empty()) {
+    if !is_judged {
         return Err(Failure::unavailable("the rules are not in force yet"));
     }
     let remarks = shared.desk.remarks().into_iter().map(|remark| format!("{remark}\n"));

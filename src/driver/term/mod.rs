@@ -314,7 +314,11 @@ impl Term {
             appended = parts.feed.append(vec![entry]).pop().unwrap_or(Ok(0));
         }
         match appended {
-            Ok(seq) => wanted.reply.map(|reply| reply(Ok(seq))).unwrap_or_default(),
+            Ok(seq) => {
+                // What is wanted next is compared with these.
+                self.caught_up_at = self.caught_up_at.max(seq);
+                wanted.reply.map(|reply| reply(Ok(seq))).unwrap_or_default();
+            }
             Err(error) => {
                 // The broker may be away: they are tried again, for a term without rules is blind.
                 tracing::debug!(error = %chain(&error), "cannot append the rules yet");

@@ -5,16 +5,20 @@
 //! are mended when the storm is over. The targets run in this process, on the same cores.
 
 #[allow(dead_code)] // shared with tests/embedded
+#[path = "../tests/embedded/edge.rs"]
+mod edge;
+#[allow(dead_code)] // shared with tests/embedded
 #[path = "../tests/embedded/sink.rs"]
 mod sink;
 
+use edge::now_ms;
 use serde_json::{Value, json};
 use sink::{Mood, Reply, Sink, Taken};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Rules times sources: alerts. More than a thousand of one rule are counted, not told.
 const RULES: usize = 5;
@@ -39,10 +43,6 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
 fn main() {
@@ -124,7 +124,7 @@ fn storm(service: &Service) {
     for some in alerts.chunks(AT_ONCE) {
         // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
         while !(200..9_500).contains(&(now_ms() % 10_000)) {
-            std::thread::yield_now();
+            edge::pause();
         }
         let begun = Instant::now();
         let event = |(rule, source): &(usize, usize)| {

@@ -1,5 +1,6 @@
 //! The embedded service as a real process: kill -9 under load, export and replay, a full story.
 
+mod edge;
 mod hostile;
 mod operating;
 mod service;
@@ -7,15 +8,12 @@ mod service;
 mod sink;
 mod telling;
 
+use edge::now_ms;
 use serde_json::{Value, json};
 use service::{binary, post, spawn, start};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
-}
+use std::time::{Duration, Instant};
 
 fn rules(dir: &Path) -> PathBuf {
     let path = dir.join("pipelines");

@@ -1,7 +1,8 @@
 //! What people ask of a running service: silences, maintenance, rules; each is a record of the log.
 
+use super::edge::now_ms;
 use super::service::{Service, binary, post, start};
-use super::{now_ms, replayed, rules};
+use super::{replayed, rules};
 use serde_json::{Value, json};
 use std::process::Output;
 

@@ -1,5 +1,6 @@
 //! The binary as a process, and questions to it.
 
+use crate::edge::pause;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -72,7 +73,7 @@ impl Service {
                 return found;
             }
             assert!(Instant::now() < deadline, "{path} stays {found}");
-            std::thread::yield_now();
+            pause();
         }
     }
 

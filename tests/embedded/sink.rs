@@ -1,5 +1,6 @@
 //! A web server that behaves as badly as a test wants.
 
+use crate::edge::{now_ms, pause};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// What it says to a request; the number counts requests from 0.
 pub type Mood = fn(usize) -> Reply;
@@ -140,13 +141,9 @@ impl Sink {
                 return taken;
             }
             assert!(Instant::now() < deadline, "it stays {taken:#?}");
-            std::thread::yield_now();
+            pause();
         }
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
 /// Until whoever asked hangs up.

@@ -1,8 +1,9 @@
 //! Alerts reach their receivers, also through kills and bad targets.
 
+use super::edge::{now_ms, wait_for_early_in_pane};
+use super::rules;
 use super::service::{Service, binary, post, spawn};
 use super::sink::{Reply, Sink, secret};
-use super::{now_ms, rules};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,10 +21,7 @@ fn start(dir: &Path, config: &str) -> Service {
 
 /// Enough at once for the rule `many` to fire for so many sources; it ends by itself some seconds later.
 fn burst(service: &Service, first: usize, sources: usize) {
-    // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
-    while !(200..7_000).contains(&(now_ms() % 10_000)) {
-        std::thread::yield_now();
-    }
+    wait_for_early_in_pane();
     let event = |source: usize| {
         json!({"type": "samples", "source": format!("s{source}"), "name": "latency_ms",
             "times": vec![now_ms(); 60], "values": vec![1; 60]})

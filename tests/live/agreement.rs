@@ -1,6 +1,6 @@
 //! One laptop or many workers: the same events give the same windows and the same alerts.
 
-use crate::load::now_ms;
+use crate::edge::now_ms;
 use crate::servers::{Servers, Worker, rules, wait_for};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

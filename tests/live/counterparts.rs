@@ -1,6 +1,6 @@
 //! Receivers against what they speak to: Alertmanager, a mail server, a stream of another subject.
 
-use crate::load::now_ms;
+use crate::edge::{now_ms, pause, wait_for_early_in_pane};
 use crate::servers::{Process, Servers, Worker, certificates, free_port, spawn, wait_for};
 use crate::sink::{Reply, Sink};
 use crate::snippets::python;
@@ -11,10 +11,7 @@ use std::process::{Command, Output};
 
 /// Enough at once for the rule `busy` to fire; it ends by itself some seconds later.
 fn burst(worker: &Worker) {
-    // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
-    while !(200..7_000).contains(&(now_ms() % 10_000)) {
-        std::thread::yield_now();
-    }
+    wait_for_early_in_pane();
     let event = json!({"type": "samples", "source": "<b>checkout</b>", "name": "latency_ms",
         "times": vec![now_ms(); 250], "values": vec![1; 250]});
     let sent = ureq::post(format!("{}/api/v1/events", worker.url)).send(event.to_string());
@@ -62,7 +59,7 @@ fn mail_server(dir: &Path, mode: &[&str]) -> Mail {
     command.arg(dir).arg(&path).args(mode);
     let _process = spawn(command);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::yield_now();
+        pause();
     }
     Mail { port, path, _process }
 }

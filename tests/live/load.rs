@@ -1,5 +1,6 @@
 //! Events in, alerts out: the producer's ledger, the board, and what a replay makes of the stream.
 
+use crate::edge::now_ms;
 use crate::servers::Servers;
 use async_nats::jetstream::{self, message::PublishMessage};
 use serde_json::{Value, json};
@@ -7,11 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
-}
+use std::time::Duration;
 
 /// Publishes batches until told to stop, each again until it is acknowledged; what it published.
 pub async fn produce(url: String, stop: Arc<AtomicBool>, sources: u64) -> BTreeMap<String, u64> {

@@ -1,6 +1,7 @@
 //! A store or a stream that is gone.
 
-use crate::load::{board, jetstream_at, now_ms, produce};
+use crate::edge::now_ms;
+use crate::load::{board, jetstream_at, produce};
 use crate::servers::{Servers, Worker, wait_for, wait_with_log};
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 mod agreement;
 mod counterparts;
 mod desired;
+#[path = "../embedded/edge.rs"]
+mod edge;
 mod fencing;
 mod fleet;
 mod kills;

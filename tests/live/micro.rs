@@ -1,6 +1,6 @@
 //! The service over the broker alone: who it is, what it knows.
 
-use crate::load::now_ms;
+use crate::edge::now_ms;
 use crate::servers::{Servers, wait_for};
 use serde_json::{Value, json};
 

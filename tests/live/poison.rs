@@ -1,6 +1,7 @@
 //! A record that kills whoever reads it.
 
-use crate::load::{board, jetstream_at, now_ms, replayed};
+use crate::edge::{now_ms, pause};
+use crate::load::{board, jetstream_at, replayed};
 use crate::servers::{Servers, wait_for};
 use serde_json::json;
 
@@ -31,7 +32,7 @@ fn a_record_that_kills_is_left_out_after_a_few_deaths() {
         {
             break count;
         }
-        std::thread::yield_now();
+        pause();
     };
     assert_eq!((counted, deaths), (49, 5), "two in the dark, three at the record");
     wait_for("the alert", &worker, || {

@@ -16,7 +16,7 @@ fn publishing_goes_on_after_a_kill_and_counts_each_line_once() {
     wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
     let (file, position) = (servers.dir.path().join("events.ndjson"), servers.dir.path().join("position"));
     let mut text = String::new();
-    let now = crate::load::now_ms();
+    let now = crate::edge::now_ms();
     for n in 0..LINES {
         let line = r#"{"type":"metric","source":"s-0","name":"latency_ms","value":1,"time":"#;
         writeln!(text, "{line}{}}}", now + n % 1_000).expect("a string");

@@ -1,6 +1,7 @@
 //! How fast everything is back.
 
-use crate::load::{jetstream_at, now_ms};
+use crate::edge::now_ms;
+use crate::load::jetstream_at;
 use crate::servers::{Servers, wait_for};
 use serde_json::json;
 use std::net::TcpStream;

@@ -1,6 +1,6 @@
 //! Processes that do a part of the work.
 
-use crate::load::now_ms;
+use crate::edge::now_ms;
 use crate::servers::{Servers, Worker, wait_for};
 use serde_json::json;
 

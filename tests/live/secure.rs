@@ -21,7 +21,7 @@ fn servers_with_tls_and_users_are_served() {
     let servers = Servers::start_secure();
     let good = worker(&servers, "secret");
     wait_for("ownership", &good, || (good.owned() == 1).then_some(()));
-    let time = crate::load::now_ms();
+    let time = crate::edge::now_ms();
     let event = format!(r#"{{"type":"metric","time":{time},"source":"s-0","name":"latency_ms","value":1}}"#);
     ureq::post(format!("{}/api/v1/events", good.url)).send(event).expect("taken");
     wait_for("the event", &good, || good.counts().filter(|counts| counts.get("s-0") == Some(&1)));

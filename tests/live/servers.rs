@@ -1,5 +1,6 @@
 //! Servers and workers of a test, each with ports and directories of its own.
 
+use crate::edge::pause;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -266,7 +267,7 @@ pub fn wait_with_log<T>(what: &str, log: &Mutex<String>, mut look: impl FnMut() 
             return found;
         }
         assert!(Instant::now() < deadline, "{what} does not happen:\n{}", log.lock().expect("no panic"));
-        std::thread::yield_now();
+        pause();
     }
 }
 

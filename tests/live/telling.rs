@@ -1,6 +1,6 @@
 //! Alerts over the broker reach their receivers, whoever delivers them.
 
-use crate::load::now_ms;
+use crate::edge::{now_ms, wait_for_early_in_pane};
 use crate::servers::{Servers, Worker, wait_for};
 use crate::sink::{Reply, Sink, secret};
 use serde_json::{Value, json};
@@ -12,10 +12,7 @@ const SOURCES: usize = 20;
 const KILLS: usize = 8;
 
 fn burst(worker: &Worker, round: usize) {
-    // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
-    while !(200..7_000).contains(&(now_ms() % 10_000)) {
-        std::thread::yield_now();
-    }
+    wait_for_early_in_pane();
     let event = |at: usize| {
         json!({"type": "samples", "source": format!("r{round}-{at}"), "name": "latency_ms",
             "times": vec![now_ms(); 250], "values": vec![1; 250]})

@@ -53,6 +53,7 @@ fn each_receiver_of_getting_told_is_understood() {
         command.env(name, "https://example.com/secret");
     }
     let output = command
+        .env("SLACK_TOKEN", "xoxb-1")
         .env("PAGERDUTY_KEY", "k")
         .env("HOOK_SECRET", "s")
         .env("MAIL_PASSWORD", "s")

@@ -13,7 +13,7 @@ use crate::adapters::notify::log::Log;
 use crate::adapters::notify::nats::{self, Nats};
 use crate::adapters::notify::pagerduty::{self, PagerDuty};
 use crate::adapters::notify::secret::Secret;
-use crate::adapters::notify::slack::Slack;
+use crate::adapters::notify::slack::{self, Slack};
 use crate::adapters::notify::teams::Teams;
 use crate::adapters::notify::webhook::{Format, Settings, Webhook};
 use crate::adapters::notify::wording::Wording;
@@ -42,7 +42,7 @@ pub struct ChannelFile {
     pub log: Option<LogFile>,
     /// An HTTP POST.
     pub webhook: Option<WebhookFile>,
-    pub slack: Option<ChatFile>,
+    pub slack: Option<SlackFile>,
     pub discord: Option<ChatFile>,
     /// A workflow's webhook.
     pub teams: Option<ChatFile>,
@@ -100,6 +100,25 @@ pub enum WebhookFormat {
     #[default]
     Alertmanager,
     Event,
+}
+
+/// Either `url`, an incoming webhook, or `token` and `channel`: then what follows stands in the thread of what
+/// began it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlackFile {
+    /// Of an incoming webhook. Whoever knows the URL may write there: env:NAME or file:PATH.
+    pub url: Option<String>,
+    /// Bot token of an app with `chat:write`, as env:NAME or file:PATH.
+    pub token: Option<String>,
+    /// Where the app writes: a channel's ID or name.
+    pub channel: Option<String>,
+    /// Another place than Slack's Web API.
+    pub api: Option<String>,
+    /// Addresses that are not public and may be reached.
+    pub allow: Vec<String>,
+    /// Time in which it must answer (10s).
+    pub timeout: Option<String>,
 }
 
 /// A chat's incoming webhook.
@@ -287,7 +306,7 @@ impl ChannelFile {
             return Ok(Box::new(file.make(external_url, now)?));
         }
         if let Some(file) = &self.slack {
-            return Ok(Box::new(Slack(file.open(external_url, wording)?)));
+            return Ok(Box::new(file.make(external_url, wording)?));
         }
         if let Some(file) = &self.discord {
             return Ok(Box::new(Discord(file.open(external_url, wording)?)));
@@ -333,6 +352,20 @@ impl WebhookFile {
         };
         let http = http(&self.allow, self.timeout.as_deref(), self.bearer.as_deref())?;
         Ok(Webhook::new(settings, http, now))
+    }
+}
+
+impl SlackFile {
+    fn make(&self, external_url: String, wording: Wording) -> Checked<Slack> {
+        let (hook, channel) = match (&self.url, &self.token, &self.channel) {
+            (Some(hook), None, None) => (url(secret(hook)?.reveal())?, None),
+            (None, Some(_), Some(channel)) => {
+                (url(self.api.as_deref().unwrap_or(slack::API))?, Some(channel.clone()))
+            }
+            _ => return Err(bad("`slack` needs either `url`, or `token` and `channel`")),
+        };
+        let http = http(&self.allow, self.timeout.as_deref(), self.token.as_deref())?;
+        Ok(Slack { hook: Hook { url: hook, http, external_url, wording }, channel, named: None })
     }
 }
 

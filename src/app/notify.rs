@@ -5,6 +5,7 @@ use super::config::File;
 use super::receivers::Receivers;
 use super::{BadConfig, FAILED, FINE, remote};
 use crate::adapters::clock::SystemClock;
+use crate::core::notify::Message;
 use crate::driver::notify::own;
 use anyhow::Result;
 use serde_json::json;
@@ -51,15 +52,17 @@ fn test(name: &str, config: Option<&Path>, by: &str) -> Result<u8> {
         );
     };
     let (mut channel, since) = (receiver.channel(SystemClock::time)?, SystemClock::time());
+    let mut answers = None;
     for (what, is_over) in [("an alert", false), ("its end", true)] {
-        let message = own::trial(&receiver.policy.name, by, (since, SystemClock::time()), is_over);
-        match channel.send(&message) {
+        let trial = own::trial(&receiver.policy.name, by, (since, SystemClock::time()), is_over);
+        match channel.send(&Message { answers: answers.take(), ..trial }) {
             Ok(()) => eprintln!("{name}: {what} arrived"),
             Err(error) => {
                 eprintln!("{name}: {what} did not arrive: {error}");
                 return Ok(FAILED);
             }
         }
+        answers = channel.named().map(Into::into);
     }
     Ok(FINE)
 }

@@ -364,6 +364,10 @@ route:
             wrong(&format!("receivers: [{{ name: c, {chat}, {inner} }}]\nroute: {{ receiver: c }}"))
         };
         assert!(chat("title: '{{ staus }}'").contains("status"));
+        let slack = |inner: &str| {
+            wrong(&format!("receivers: [{{ name: c, slack: {{ {inner} }} }}]\nroute: {{ receiver: c }}"))
+        };
+        assert!(slack("token: 'env:X'").contains("either `url`, or `token` and `channel`"));
         assert!(wrong("receivers: [{ name: l, log: {}, line: x }]").contains("people read"));
         let mail = |inner: &str| wrong(&format!("receivers: [{{ name: m, email: {{ host: x, {inner} }} }}]"));
         assert!(mail("from: 'a@b.c'").contains("`to`"));

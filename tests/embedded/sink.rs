@@ -17,6 +17,8 @@ pub type Mood = fn(usize) -> Reply;
 #[derive(Debug, Clone, Copy)]
 pub enum Reply {
     Status(u16),
+    /// Success, with this body.
+    Says(&'static str),
     /// 429 with a second of Retry-After.
     Busy,
     /// To another place.
@@ -86,13 +88,18 @@ impl Sink {
         reader.read_exact(&mut body).ok()?;
         let text = String::from_utf8(body).ok()?;
         let mut stream = stream;
-        match mood(self.asked.fetch_add(1, Ordering::SeqCst)) {
+        let reply = mood(self.asked.fetch_add(1, Ordering::SeqCst));
+        if matches!(reply, Reply::Status(..300) | Reply::Says(_)) {
+            let body = serde_json::from_str(&text).ok()?;
+            self.taken.lock().expect("whole").push(Taken { headers, body, text, at_ms: now_ms() });
+        }
+        match reply {
             Reply::Status(status) => {
-                if status < 300 {
-                    let body = serde_json::from_str(&text).ok()?;
-                    self.taken.lock().expect("whole").push(Taken { headers, body, text, at_ms: now_ms() });
-                }
                 write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nok").ok()
+            }
+            Reply::Says(body) => {
+                let length = body.len();
+                write!(stream, "HTTP/1.1 200 x\r\nContent-Length: {length}\r\n\r\n{body}").ok()
             }
             Reply::Busy => {
                 write!(stream, "HTTP/1.1 429 x\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n").ok()

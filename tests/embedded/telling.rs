@@ -210,6 +210,36 @@ route:
     );
 }
 
+/// Goal: people see which beginning an end belongs to. Method: an app of Slack, which calls its first message by a
+/// name; the process is killed before the end.
+#[test]
+fn an_end_stands_in_the_thread_of_its_beginning() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let slack = Sink::start(|_| Reply::Says(r#"{"ok": true, "channel": "C1", "ts": "17.25"}"#));
+    let token = dir.path().join("token");
+    secret(&token, "xoxb-1");
+    let config = format!(
+        "receivers:
+  - {{ name: ops, slack: {{ token: 'file:{}', channel: C1, api: '{}', allow: [127.0.0.1] }} }}
+route: {{ receiver: ops, group_wait: 0s, group_interval: 1s }}\n",
+        token.display(),
+        slack.url
+    );
+    let mut service = start(dir.path(), &config);
+    burst(&service, 0, 1);
+    slack.wait_for(|taken| taken.len() == 1);
+    service.child.kill().expect("kill -9");
+    service.child.wait().expect("it is dead");
+    let service = start(dir.path(), &config);
+    let is_over = |one: &super::sink::Taken| one.text.contains("RESOLVED");
+    let taken = slack.wait_for(|taken| taken.last().is_some_and(is_over));
+    assert_eq!(service.stop(), Some(0));
+    let threads: Vec<&Value> = taken.iter().map(|one| &one.body["thread_ts"]).collect();
+    assert!(threads[0].is_null() && threads.last() == Some(&&json!("17.25")), "{taken:#?}");
+    assert_eq!(taken[0].body["channel"], "C1");
+    assert!(taken[0].headers.contains(&"authorization: Bearer xoxb-1".into()), "{:?}", taken[0].headers);
+}
+
 /// Goal: whoever listens outside hears each minute that the chain works, whatever is silenced, and nobody else
 /// is troubled by it. Method: the shipped rule, silenced, and a target that listens.
 #[test]

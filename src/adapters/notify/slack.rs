@@ -1,4 +1,5 @@
-//! `slack`: an incoming webhook, in blocks.
+//! `slack`: in blocks, through an incoming webhook, or as an app (`chat.postMessage`): then what follows stands in
+//! the thread of the first message, so that an end is linked to its beginning.
 //!
 //! Limits of the target: header 150 characters, section 3,000, 50 blocks, about 13,000 characters in all. What
 //! an alert says is text there, never markup: `&`, `<` and `>` are escaped, so nobody is called by `<!channel>`.
@@ -13,17 +14,72 @@ use serde_json::{Value, json};
 const HEADER_CHARS: usize = 150;
 const SECTION_CHARS: usize = 1_000; // of 3,000; ten of them stay below what all may have
 
+/// Where an app writes unless another place is stated.
+pub const API: &str = "https://slack.com/api/chat.postMessage";
+
+/// What it says of troubles of its own.
+const PASSING: [&str; 6] = [
+    "fatal_error",
+    "internal_error",
+    "ratelimited",
+    "rate_limited",
+    "request_timeout",
+    "service_unavailable",
+];
+
 #[derive(Debug)]
-pub struct Slack(pub Hook);
+pub struct Slack {
+    pub hook: Hook,
+    /// Where an app writes; `None`: an incoming webhook, which knows its place and answers `ok` alone.
+    pub channel: Option<String>,
+    /// How it calls the message that arrived last.
+    pub named: Option<String>,
+}
 
 impl Channel for Slack {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let answer = self.0.post(&body(message, &self.0.external_url, &self.0.wording))?;
-        answer.verdict()?;
-        match answer.body.trim() {
-            "ok" => Ok(()),
-            other => Err(Failure::never(format!("it answered {}", cut(other, 100)))),
+        let mut body = body(message, &self.hook.external_url, &self.hook.wording);
+        self.named = None;
+        if let Some(channel) = &self.channel {
+            body["channel"] = json!(channel);
         }
+        if let (Some(_), Some(first)) = (&self.channel, &message.answers) {
+            // In the thread of the first, and in the channel: who reads there must see it end.
+            body["thread_ts"] = json!(&**first);
+            body["reply_broadcast"] = json!(true);
+        }
+        let answer = self.hook.post(&body)?;
+        answer.verdict()?;
+        match self.channel {
+            Some(_) => self.named = of_app(&answer.body)?,
+            None => of_hook(&answer.body)?,
+        }
+        Ok(())
+    }
+
+    fn named(&self) -> Option<&str> {
+        self.named.as_deref()
+    }
+}
+
+fn of_hook(answer: &str) -> Result<(), Failure> {
+    match answer.trim() {
+        "ok" => Ok(()),
+        "" => Err(Failure::again("it answered nothing")),
+        other => Err(Failure::never(format!("it answered {}", cut(other, 100)))),
+    }
+}
+
+/// The message's name: its time. What goes wrong there stands in the body of a success.
+fn of_app(answer: &str) -> Result<Option<String>, Failure> {
+    let said: Value = serde_json::from_str(answer).unwrap_or_default();
+    let error = said["error"].as_str().unwrap_or("nothing that can be read");
+    match said["ok"].as_bool() {
+        Some(true) => Ok(said["ts"].as_str().map(Into::into)),
+        Some(false) if !PASSING.contains(&error) => {
+            Err(Failure::never(format!("it answered {}", cut(error, 100))))
+        }
+        _ => Err(Failure::again(format!("it answered {}", cut(error, 100)))),
     }
 }
 
@@ -49,4 +105,21 @@ pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
     let end = format!("{more}<{}|streamgauge>", escape(external_url));
     blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": end}]}));
     json!({"text": escape(&cut(&title, SECTION_CHARS)), "blocks": blocks})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_success_in_its_body_or_none() {
+        assert_eq!(of_hook("ok\n"), Ok(()));
+        assert!(matches!(of_hook(""), Err(Failure::Again { .. })), "it was cut off");
+        assert!(matches!(of_hook("invalid_blocks"), Err(Failure::Final { .. })));
+        assert_eq!(of_app(r#"{"ok": true, "ts": "1.2"}"#), Ok(Some("1.2".into())));
+        let never = of_app(r#"{"ok": false, "error": "channel_not_found"}"#);
+        assert_eq!(never, Err(Failure::never("it answered channel_not_found")));
+        assert!(matches!(of_app(r#"{"ok": false, "error": "internal_error"}"#), Err(Failure::Again { .. })));
+        assert!(matches!(of_app("<html>"), Err(Failure::Again { .. })), "a proxy, perhaps");
+    }
 }

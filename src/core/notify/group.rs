@@ -22,6 +22,9 @@ pub(super) struct Group {
     pub(super) labels: BTreeMap<Arc<str>, Arc<str>>,
     pub(super) sent_at: Option<Timestamp>,
     pub(super) repeats: usize,
+    /// How the target calls its first message: the end of an alert stands where its beginning does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) first: Option<Arc<str>>,
     #[serde(skip)]
     pub(super) members: BTreeSet<String>,
     #[serde(skip)]
@@ -181,7 +184,10 @@ impl Inbox {
             None => (Why::Repeat, group.sent_at?),
         };
         let named = (name.to_string(), group.labels.clone());
-        (!alerts.is_empty()).then(|| Message::new(&self.policy.name, named, alerts, (why, since)))
+        (!alerts.is_empty()).then(|| Message {
+            answers: group.first.clone(),
+            ..Message::new(&self.policy.name, named, alerts, (why, since))
+        })
     }
 
     /// An episode is no member of a group any more.

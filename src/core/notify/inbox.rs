@@ -271,6 +271,14 @@ impl Inbox {
         }
     }
 
+    /// How the target calls a message that is about to count as [`Self::sent`]; what follows in its group answers
+    /// the first one.
+    pub fn named(&mut self, message: &Message, name: &str) {
+        if let Some(group) = self.groups.get_mut(&message.group) {
+            group.first.get_or_insert_with(|| name.into());
+        }
+    }
+
     fn is_told(&mut self, alert: &Transition, why: Why, now: Timestamp) {
         let Some(episode) = self.episodes.get_mut(&alert.id) else { return };
         let is_known = |waiting: &Waiting| waiting.alert.seq <= alert.seq;

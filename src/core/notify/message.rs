@@ -33,6 +33,9 @@ pub struct Message {
     pub why: Why,
     /// Since when its news waits.
     pub since: Timestamp,
+    /// How the target calls the first message of the group, of which this is a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Arc<str>>,
 }
 
 impl Message {
@@ -52,7 +55,7 @@ impl Message {
                 format!("{:016x}:{receiver}", xxh3_64(text.as_bytes()))
             }
         };
-        Message { id, receiver: receiver.clone(), group, labels, alerts, why, since }
+        Message { id, receiver: receiver.clone(), group, labels, alerts, why, since, answers: None }
     }
 
     /// How many of its alerts fire, and how many have ended.

@@ -162,6 +162,28 @@ fn a_group_waits_then_tells_news_each_interval_and_repeats_without() {
 }
 
 #[test]
+fn what_follows_answers_the_first_message_until_all_is_over() {
+    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    let send = |desk: &mut Desk, secs: i64, name: &str| {
+        let message = desk.inbox.next(at(secs)).expect("a message");
+        desk.inbox.named(&message, name);
+        desk.inbox.sent(&message, at(secs));
+        desk.keep();
+        message.answers.as_deref().map(String::from)
+    };
+    desk.take(0, firing("a"));
+    assert_eq!(send(&mut desk, 30, "first"), None);
+    desk.take(40, firing("b"));
+    desk.take(41, resolved("a", 1));
+    assert_eq!(send(&mut desk, 330, "second"), Some("first".into()));
+    desk.restart(340);
+    desk.take(350, resolved("b", 1));
+    assert_eq!(send(&mut desk, 630, "third"), Some("first".into()));
+    desk.take(700, firing("a"));
+    assert_eq!(send(&mut desk, 730, "fourth"), None, "a new story");
+}
+
+#[test]
 fn what_gets_worse_does_not_wait() {
     let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
     desk.take(0, firing("a"));

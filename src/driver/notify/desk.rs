@@ -229,6 +229,9 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
                 self.parts.post.chain_times.add(since(event_time));
             }
         }
+        if let Some(name) = self.parts.channel.named() {
+            inbox.named(message, name);
+        }
         inbox.sent(message, now);
     }
 

@@ -63,4 +63,8 @@ impl Failure {
 /// A way to a person or a program. What it says of failures names no secret.
 pub trait Channel: Send {
     fn send(&mut self, message: &Message) -> Result<(), Failure>;
+    /// How the target calls what was sent last, where it says so: [`Message::answers`] of what follows.
+    fn named(&self) -> Option<&str> {
+        None
+    }
 }

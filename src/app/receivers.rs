@@ -108,11 +108,15 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Makes its channel; `now` is the time that signatures carry.
+    /// Makes its channel, at the start of whoever delivers: its secrets are read here, and nobody else needs
+    /// them. `now` is the time that signatures carry.
     pub fn channel(&self, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
-        let named = |error: BadConfig| bad(format!("receiver `{}`: {error}", self.policy.name));
-        let wording = self.wording().map_err(named)?;
-        self.channel.make(&self.external_url, wording, now).map_err(named)
+        let made = self.wording().and_then(|wording| self.channel.make(&self.external_url, wording, now));
+        made.map_err(|error| self.named(error))
+    }
+
+    fn named(&self, error: BadConfig) -> BadConfig {
+        bad(format!("receiver `{}`: {error}", self.policy.name))
     }
 
     fn is_heartbeat(&self) -> bool {
@@ -285,8 +289,7 @@ impl ReceiverFile {
         let channel = self.channel.clone();
         let words = (self.title.clone(), self.line.clone());
         let receiver = Receiver { policy, max_age, channel, external_url: external_url.into(), words };
-        // What is wrong with it is said at start, not when it is needed.
-        receiver.channel(|| Timestamp::MAX)?;
+        receiver.wording().map_err(|error| receiver.named(error))?;
         Ok(receiver)
     }
 }
@@ -305,10 +308,20 @@ mod tests {
         time_intervals: Vec<TimeIntervalFile>,
     }
 
+    fn file(text: &str) -> Result<File, String> {
+        yaml::typed(text).map_err(|error| error.message)
+    }
+
     fn read(text: &str) -> Result<Receivers, String> {
-        let file: File = yaml::typed(text).map_err(|error| error.message)?;
+        let file = file(text)?;
         let read = Receivers::read(file.receivers, file.route, &file.time_intervals, "http://here");
         read.map_err(|error| error.to_string())
+    }
+
+    /// What whoever delivers finds wrong.
+    fn open(text: &str) -> Result<(), String> {
+        let made = |one: &ReceiverFile| one.check("http://here")?.channel(|| Timestamp::MAX).map(drop);
+        file(text)?.receivers.iter().try_for_each(made).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -343,7 +356,7 @@ route:
 
     #[test]
     fn what_is_wrong_is_said_at_start() {
-        let wrong = |text: &str| read(text).map(|_| ()).expect_err(text);
+        let wrong = |text: &str| open(text).and_then(|()| read(text).map(drop)).expect_err(text);
         let ops = "receivers: [{ name: ops, log: {} }]\n";
         assert!(wrong(ops).contains("no `route:`"));
         assert!(wrong(&format!("{ops}route: {{ receiver: obs }}")).contains("did you mean `ops`?"));
@@ -367,6 +380,11 @@ route:
         let slack = |inner: &str| {
             wrong(&format!("receivers: [{{ name: c, slack: {{ {inner} }} }}]\nroute: {{ receiver: c }}"))
         };
+        let untold = "receivers: [{ name: c, slack: { url: 'env:NO_SUCH' } }]\nroute: { receiver: c }";
+        assert!(
+            wrong(untold).contains("is not set") && read(untold).is_ok(),
+            "who does not deliver needs none"
+        );
         assert!(slack("token: 'env:X'").contains("either `url`, or `token` and `channel`"));
         assert!(wrong("receivers: [{ name: l, log: {}, line: x }]").contains("people read"));
         let mail = |inner: &str| wrong(&format!("receivers: [{{ name: m, email: {{ host: x, {inner} }} }}]"));

@@ -32,6 +32,9 @@ impl Telling {
         C: Clock + Clone + Send + 'static,
     {
         let mut telling = Telling::default();
+        // Whatever is wrong with one is found before another has sent anything.
+        let channels = receivers.all.iter().map(|receiver| receiver.channel(now));
+        let mut channels = channels.collect::<Result<Vec<_>, _>>()?;
         let (senders, mut orders): (Vec<Sender<Order>>, Vec<_>) =
             receivers.all.iter().map(|_| channel()).unzip();
         for (at, receiver) in receivers.all.iter().enumerate().rev() {
@@ -40,14 +43,14 @@ impl Telling {
             let others = others.map(|(_, sender)| sender.clone()).collect();
             let post = Arc::new(Post::new(name.clone()));
             let (feed, ledger) = make(name)?;
-            let Some(orders) = orders.pop() else { break };
+            let (Some(orders), Some(channel)) = (orders.pop(), channels.pop()) else { break };
             let thread = start(Receiver {
                 policy: receiver.policy.clone(),
                 routes: receivers.routes.clone(),
                 max_age: receiver.max_age,
                 feed,
                 ledger,
-                channel: receiver.channel(now)?,
+                channel,
                 clock: clock.clone(),
                 post: post.clone(),
                 orders,

@@ -126,7 +126,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     let is_singing = parts.receivers.as_ref().is_some_and(Receivers::has_heartbeat);
     let telling = match &parts.receivers {
         Some(receivers) => Telling::start(receivers, &parts.clock, SystemClock::time, |name| {
-            Ok((store.clone(), FileLedger::new(parts.data_dir, name)))
+            Ok((store.clone(), FileLedger::new(parts.data_dir, name), None))
         })?,
         None => Telling::default(),
     };
@@ -282,13 +282,15 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
     for receiver in &parts.receivers.all {
         let name = receiver.policy.name.to_string();
         let feed = nats::alerts::Alerts::open(handle.clone(), &parts.nats, &name).await?;
-        feeds.insert(name, feed);
+        let others = nats::alerts::Beside::new(&feed, &parts.nats, &name);
+        feeds.insert(name, (feed, others));
     }
     Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.
-        let feed = feeds.remove(name).with_context(|| format!("no way to the alert stream for {name}"))?;
-        Ok((feed, ledger))
+        let ways = feeds.remove(name);
+        let (feed, others) = ways.with_context(|| format!("no way to the alert stream for {name}"))?;
+        Ok((feed, ledger, Some(Box::new(others))))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::receivers::Receivers;
 use crate::core::Timestamp;
-use crate::driver::notify::ports::{AlertFeed, Ledger};
+use crate::driver::notify::ports::{AlertFeed, Ledger, Others};
 use crate::driver::notify::post::Post;
 use crate::driver::notify::{Office, Order, Receiver, start};
 use crate::driver::ports::Clock;
@@ -19,12 +19,13 @@ pub struct Telling {
 }
 
 impl Telling {
-    /// `make`: the alert stream and the ledger for a receiver.
+    /// `make`: the alert stream and the ledger for a receiver, and the way to the others where there may be more
+    /// than those of this process.
     pub fn start<F, L, C>(
         receivers: &Receivers,
         clock: &C,
         now: fn() -> Timestamp,
-        mut make: impl FnMut(&str) -> Result<(F, L)>,
+        mut make: impl FnMut(&str) -> Result<(F, L, Option<Box<dyn Others>>)>,
     ) -> Result<Telling>
     where
         F: AlertFeed + Send + 'static,
@@ -40,9 +41,9 @@ impl Telling {
         for (at, receiver) in receivers.all.iter().enumerate().rev() {
             let name = &receiver.policy.name;
             let others = senders.iter().enumerate().filter(|(other, _)| *other != at);
-            let others = others.map(|(_, sender)| sender.clone()).collect();
+            let here: Vec<Sender<Order>> = others.map(|(_, sender)| sender.clone()).collect();
             let post = Arc::new(Post::new(name.clone()));
-            let (feed, ledger) = make(name)?;
+            let (feed, ledger, beyond) = make(name)?;
             let (Some(orders), Some(channel)) = (orders.pop(), channels.pop()) else { break };
             let thread = start(Receiver {
                 policy: receiver.policy.clone(),
@@ -54,7 +55,7 @@ impl Telling {
                 clock: clock.clone(),
                 post: post.clone(),
                 orders,
-                others,
+                others: beyond.unwrap_or_else(|| Box::new(here)),
             })?;
             telling.threads.push(thread);
             telling.office.add(post, senders[at].clone());

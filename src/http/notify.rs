@@ -39,6 +39,9 @@ pub async fn redrive<S: Views + Send + Sync + 'static>(
         Ok(Err(error @ RedriveError::Unknown(..))) => {
             Err(Failure::new(StatusCode::NOT_FOUND, "not_found", error.to_string()))
         }
+        Ok(Err(error @ RedriveError::Elsewhere(_))) => {
+            Err(Failure::new(StatusCode::CONFLICT, "elsewhere", error.to_string()))
+        }
         Ok(Err(error)) => Err(Failure::unavailable(error.to_string())),
         Err(_) => Err(Failure::unavailable("the question was dropped")),
     }

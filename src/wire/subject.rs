@@ -216,6 +216,12 @@ impl Subjects {
         format!("{}.alert.*.{}.ops-{}.*", self.root, escape(rule), self.partition)
     }
 
+    /// What is told about a receiver; whoever delivers there says it, once under each number.
+    pub fn aside_of_receiver(&self, severity: Severity, rule: &str, receiver: &str, number: u64) -> String {
+        let (root, receiver) = (&self.root, escape(receiver));
+        format!("{root}.alert.{}.{}.notify-{receiver}.{number}", severity.name(), escape(rule))
+    }
+
     /// Action number `number`, asked for by a transition.
     pub fn action(&self, action: &str, number: u64) -> String {
         format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition)

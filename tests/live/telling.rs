@@ -22,6 +22,11 @@ fn burst(worker: &Worker, round: usize) {
     assert_eq!(sent.expect("accepted").status(), 202);
 }
 
+fn redrive(worker: &Worker, receiver: &str) -> Result<(), String> {
+    let asked = ureq::post(format!("{}/api/v1/receivers/{receiver}/redrive", worker.url)).send_empty();
+    asked.map(drop).map_err(|error| error.to_string())
+}
+
 /// Goal: several instances deliver each transition in order and once; a kill repeats at most one message a
 /// receiver, and loses none. Method: two processes that only notify; whichever has the lease is killed while
 /// alerts come, and another one is started.
@@ -59,6 +64,9 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"busy\"']
     };
     for round in 0..KILLS {
         let at = wait_for("a lease", &notifiers[0], || holder(&notifiers));
+        assert_eq!(redrive(&notifiers[at], "file"), Ok(()));
+        let elsewhere = redrive(&notifiers[1 - at], "file").expect_err("it only waits there");
+        assert!(elsewhere.contains("409"), "{elsewhere}");
         let before = told().len();
         burst(&owner, round);
         wait_for("the first of them", &notifiers[at], || (told().len() > before).then_some(()));
@@ -77,6 +85,49 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"busy\"']
     let repeats: usize = told.values().map(|one| one.windows(2).filter(|two| two[0] == two[1]).count()).sum();
     assert!(repeats <= KILLS, "{repeats} repeats in {KILLS} kills");
     assert!(notifiers.into_iter().all(|one| one.stop() == Some(0)) && owner.stop() == Some(0));
+}
+
+/// Goal: what one process cannot deliver is told by another one, and that it was taken up again. Method: two
+/// processes with a receiver each; one refuses messages at first, the other wants to hear of that alone.
+#[test]
+fn what_cannot_be_delivered_is_told_by_another_process() {
+    let servers = Servers::start("everysec");
+    let dir = tempfile::tempdir().expect("a directory");
+    let hook = Sink::start(|asked| Reply::Status(if asked < 2 { 400 } else { 200 }));
+    let file = dir.path().join("alerts.ndjson");
+    let start = |name: &str, role: &str, text: String| {
+        let config = dir.path().join(name);
+        std::fs::write(&config, text).expect("writable");
+        let mut command = servers.command("3s", 1);
+        command.args(["--role", role, "--config"]).arg(&config);
+        Worker::start(command)
+    };
+    let failing = format!(
+        "receivers: [{{ name: hook, webhook: {{ url: '{}', format: event, allow: [127.0.0.1] }} }}]
+route: {{ receiver: log, routes: [{{ receiver: hook, matchers: ['source=\"r0-0\"', 'rule=\"busy\"'] }}] }}\n",
+        hook.url
+    );
+    let listening = format!(
+        "receivers: [{{ name: file, log: {{ path: {file:?} }} }}]
+route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"_sg_undelivered\"'] }}] }}\n"
+    );
+    let (first, second) = (start("first", "all", failing), start("second", "notify", listening));
+    wait_for("readiness", &first, || first.get("/readyz"));
+    burst(&first, 0);
+    let states = || {
+        let lines = std::fs::read_to_string(&file).unwrap_or_default();
+        let alerts = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        alerts.map(|one| format!("{} {}", one["key"]["receiver"], one["state"])).collect::<Vec<String>>()
+    };
+    wait_for("word of it", &second, || (states() == ["\"hook\" \"firing\""]).then_some(()));
+    wait_for("the end", &first, || (hook.asked() == 2).then_some(()));
+    let unknown = redrive(&second, "hook").expect_err("nobody knows it there");
+    assert!(unknown.contains("404"), "{unknown}");
+    assert_eq!(redrive(&first, "hook"), Ok(()));
+    let over = ["\"hook\" \"firing\"", "\"hook\" \"resolved\""];
+    wait_for("word of the end", &second, || (states() == over).then_some(()));
+    assert_eq!(hook.count(), 2, "the beginning and the end");
+    assert!([first, second].into_iter().all(|one| one.stop() == Some(0)));
 }
 
 /// Goal: the heartbeat proves every partition, once a minute. Method: three partitions, two processes that only

@@ -6,11 +6,14 @@
 //! lost on the way, is a reason for a new consumer. Rejected: going on with the old consumer (it gives what was
 //! lost again after younger ones).
 
+use super::board::put_once;
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Settings, connect, context};
+use crate::core::alert::Transition;
 use crate::core::partition::escape;
-use crate::driver::notify::ports::{AlertFeed, Batch};
+use crate::driver::notify::ports::{AlertFeed, Batch, Others};
 use crate::driver::ports::PortError;
+use crate::wire::alert;
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
@@ -75,6 +78,32 @@ impl Alerts {
         };
         let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
         Ok(Reading { consumer, newest: after, given: 0, unwritten: Vec::new() })
+    }
+}
+
+/// The place of one receiver on the board, for what its messages' fate tells the others.
+#[derive(Debug)]
+pub struct Beside {
+    handle: Handle,
+    context: Context,
+    subjects: Subjects,
+    receiver: String,
+}
+
+impl Beside {
+    pub fn new(of: &Alerts, settings: &Settings, receiver: &str) -> Beside {
+        let subjects = Subjects::new(&settings.root, settings.partition);
+        Beside { handle: of.handle.clone(), context: of.context.clone(), subjects, receiver: receiver.into() }
+    }
+}
+
+impl Others for Beside {
+    fn tell(&mut self, alert: &Transition) -> Result<(), PortError> {
+        // A number of its own for the beginning and for the end of each: the same however often it is told.
+        let number = alert.started_at.ms().max(0) as u64 * 2 + u64::from(!alert.is_active());
+        let subject = self.subjects.aside_of_receiver(alert.severity, &alert.rule, &self.receiver, number);
+        let put = self.handle.block_on(put_once(&self.context, subject, alert::line(alert).into()));
+        put.map_err(|error| PortError::Away { place: "the alert stream".into(), source: error.into() })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
 use crate::driver::sentinel::Aside;
 use crate::wire::subject::Subjects;
 use async_nats::Message;
+use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -19,6 +20,19 @@ const UNDER_WAY_MAX: usize = 256;
 /// A message that is only stored where its subject has none yet.
 pub(super) fn alone(payload: Vec<u8>) -> PublishMessage {
     PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0)
+}
+
+/// Puts something in a place of its own, unless it was put there before.
+pub(super) async fn put_once(
+    context: &Context,
+    subject: String,
+    payload: Vec<u8>,
+) -> Result<(), PublishError> {
+    let sent = context.send_publish(subject, alone(payload)).await;
+    match acknowledged(sent).await {
+        Err(error) if error.kind() != PublishErrorKind::WrongLastSequence => Err(error),
+        _ => Ok(()),
+    }
 }
 
 impl Board for Bus {
@@ -81,7 +95,7 @@ impl Board for Bus {
 
     fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
         let subject = self.subjects.aside(aside.severity, aside.rule, aside.number);
-        let put = self.handle.block_on(self.put_once(subject, aside.json.clone().into()));
+        let put = self.handle.block_on(put_once(&self.context, subject, aside.json.clone().into()));
         put.map_err(|error| PortError::Away { place: "the alert stream".into(), source: error.into() })
     }
 }
@@ -136,7 +150,7 @@ impl Bus {
     async fn put_in_order(&self, messages: impl Iterator<Item = (String, Vec<u8>)>, what: &str) -> usize {
         let mut done = 0;
         for (subject, payload) in messages {
-            if let Err(error) = self.put_once(subject, payload).await {
+            if let Err(error) = put_once(&self.context, subject, payload).await {
                 tracing::warn!(%error, "{what} was not acknowledged");
                 break;
             }
@@ -145,20 +159,11 @@ impl Bus {
         done
     }
 
-    /// Puts something in a place of its own, unless it was put there before.
-    async fn put_once(&self, subject: String, payload: Vec<u8>) -> Result<(), PublishError> {
-        let sent = self.context.send_publish(subject, alone(payload)).await;
-        match acknowledged(sent).await {
-            Err(error) if error.kind() != PublishErrorKind::WrongLastSequence => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Actions first: where a transition is known to be there, so are its actions.
     async fn ask_for_actions(&self, transition: &Numbered) -> bool {
         for (number, action) in &transition.actions {
             let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
-            if self.put_once(self.subjects.action(action, *number), payload.into()).await.is_err() {
+            if put_once(&self.context, self.subjects.action(action, *number), payload.into()).await.is_err() {
                 return false;
             }
         }

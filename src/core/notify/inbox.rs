@@ -8,22 +8,19 @@
 
 use super::super::alert::Transition;
 use super::super::time::{Span, Timestamp};
+use super::aside::{Letter, NOTICE, Notice};
 use super::bucket::Bucket;
 use super::episode::{Episode, Told, Waiting};
 use super::group::Group;
 use super::line::FLAPPING_EVERY;
 use super::message::{Message, Why};
 use super::route::{Grouping, Routes};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Alerts with something to tell that are held at once: of most there is a beginning and an end, 20,000 × 2 × 1.5
 /// KiB = 60 MiB. What comes after waits in the stream.
 pub const WAITING_MAX: usize = 20_000;
-
-/// Alerts in the messages that lie aside: 10,000 × 1.5 KiB = 15 MiB. The oldest messages go.
-pub const ASIDE_MAX: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -52,14 +49,6 @@ pub struct Policy {
 /// What is kept between starts: (key, value); no value: the row goes.
 pub type Rows = Vec<(String, Option<Vec<u8>>)>;
 
-/// A message that could not be delivered, for people to look at.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Letter {
-    pub message: Message,
-    pub error: String,
-    pub at: Timestamp,
-}
-
 #[derive(Debug)]
 pub struct Inbox {
     pub policy: Policy,
@@ -79,7 +68,7 @@ pub struct Inbox {
     pub(super) quiet: BTreeMap<u64, (String, Timestamp)>,
     pub(super) bucket: Bucket,
     pub(super) letters: BTreeMap<String, Letter>,
-    pub(super) again: VecDeque<Message>,
+    pub(super) notice: Option<Notice>,
     pub(super) changed: BTreeSet<String>,
     /// Transitions left out as too many of one episode waited.
     pub left_out: u64,
@@ -107,7 +96,7 @@ impl Inbox {
             quiet: BTreeMap::new(),
             bucket,
             letters: BTreeMap::new(),
-            again: VecDeque::new(),
+            notice: None,
             changed: BTreeSet::new(),
             left_out: 0,
             gone: 0,
@@ -132,6 +121,7 @@ impl Inbox {
             None if key == BUCKET => serde_json::from_slice(value).map(|before: Bucket| {
                 self.bucket = self.bucket.clone().after(&before);
             }),
+            None if key == NOTICE => serde_json::from_slice(value).map(|notice| self.notice = Some(notice)),
             Some(("e", id)) => {
                 serde_json::from_slice(value).map(|one| drop(self.episodes.insert(id.into(), one)))
             }
@@ -169,10 +159,6 @@ impl Inbox {
         let ends =
             || self.episodes.values().filter(|one| one.news.is_some() && !one.alert.is_active()).count();
         self.ready.len() + self.held.len() >= WAITING_MAX || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
-    }
-
-    pub fn letters(&self) -> impl Iterator<Item = &Letter> {
-        self.letters.values()
     }
 
     /// The end of the stream was reached for the first time.
@@ -227,7 +213,7 @@ impl Inbox {
 
     /// When [`Self::next`] may have something, as of now.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if !self.again.is_empty() {
+        if self.again().is_some() {
             return Some(now);
         }
         let groups = self.due.first().map(|(due, _)| *due);
@@ -240,7 +226,7 @@ impl Inbox {
 
     /// What is to be sent now; the same again until it is sent or given up.
     pub fn next(&mut self, now: Timestamp) -> Option<Message> {
-        if let Some(again) = self.again.front() {
+        if let Some((_, again)) = self.again() {
             return Some(again.clone());
         }
         match self.policy.style {
@@ -251,8 +237,7 @@ impl Inbox {
 
     /// A message arrived, or was given up: what it says is known.
     pub fn sent(&mut self, message: &Message, now: Timestamp) {
-        if self.again.front().is_some_and(|again| again.id == message.id) {
-            self.again.pop_front();
+        if self.is_sent_again(message) {
             return;
         }
         let is_free = self.policy.style == Style::Each && self.free().is_some() && message.why == Why::News;
@@ -302,37 +287,6 @@ impl Inbox {
         }
     }
 
-    /// Puts a message aside that cannot be delivered; what it says counts as told, so that its end is tried.
-    pub fn give_up(&mut self, message: &Message, error: String, now: Timestamp) {
-        let id = format!("{:013}-{}", now.ms(), message.id);
-        self.changed.insert(format!("d/{id}"));
-        self.letters.insert(id, Letter { message: message.clone(), error, at: now });
-        self.make_room();
-        self.sent(message, now);
-    }
-
-    /// The oldest of what lies aside goes where it is too much; the newest stays, whatever its size.
-    fn make_room(&mut self) {
-        let mut aside: usize = self.letters.values().map(|letter| letter.message.alerts.len()).sum();
-        while aside > ASIDE_MAX && self.letters.len() > 1 {
-            let Some((id, letter)) = self.letters.pop_first() else { return };
-            aside -= letter.message.alerts.len();
-            self.gone += 1;
-            self.changed.insert(format!("d/{id}"));
-        }
-    }
-
-    /// Takes all messages that were put aside up again; how many.
-    pub fn redrive(&mut self) -> usize {
-        let letters = std::mem::take(&mut self.letters);
-        let count = letters.len();
-        for (id, letter) in letters {
-            self.changed.insert(format!("d/{id}"));
-            self.again.push_back(letter.message);
-        }
-        count
-    }
-
     pub(super) fn forget(&mut self, id: &str) {
         let Some(episode) = self.episodes.remove(id) else { return };
         for waiting in &episode.queue {
@@ -358,6 +312,7 @@ impl Inbox {
             Some(("e", id)) => self.episodes.get(id).and_then(|one| serde_json::to_vec(one).ok()),
             Some(("g", id)) => self.groups.get(id).and_then(|one| serde_json::to_vec(one).ok()),
             Some(("d", id)) => self.letters.get(id).and_then(|one| serde_json::to_vec(one).ok()),
+            _ if key == NOTICE => self.notice.as_ref().and_then(|one| serde_json::to_vec(one).ok()),
             _ if key == BUCKET => serde_json::to_vec(&self.bucket).ok(),
             _ if self.is_catching_up => None,
             _ => serde_json::to_vec(&self.position).ok(),

@@ -6,6 +6,7 @@
 //! arrived. State is plain rows, so a restart goes on where it stopped.
 //! Rejected: one queue for all receivers (a dead one holds the others up), forgetting what could not be sent.
 
+pub mod aside;
 pub mod bucket;
 pub mod episode;
 mod group;

@@ -8,7 +8,8 @@ use super::super::detect::dice::Dice;
 use super::super::key::Key;
 use super::super::selector::{Matcher, Selector, Test};
 use super::super::time::{Span, Timestamp};
-use super::inbox::{ASIDE_MAX, WAITING_MAX};
+use super::aside::ASIDE_MAX;
+use super::inbox::WAITING_MAX;
 use super::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -361,8 +362,35 @@ fn what_cannot_be_delivered_is_put_aside_and_taken_up_again() {
     desk.keep();
     desk.restart(1);
     assert_eq!((desk.send(1), desk.inbox.letters().count()), (vec![], 1));
-    assert_eq!(desk.inbox.redrive(), 1);
-    assert_eq!(desk.send(2), ["a warning firing"]);
+    assert_eq!(desk.inbox.redrive(at(1)), 1);
+    desk.keep();
+    desk.restart(2);
+    assert_eq!((desk.inbox.letters().count(), desk.inbox.redrive(at(2))), (0, 0), "it is due");
+    assert_eq!((desk.send(2), desk.send(3)), (vec!["a warning firing".into()], vec![]));
+    assert!(!desk.rows.keys().any(|key| key.starts_with("d/")), "{:?}", desk.rows);
+}
+
+#[test]
+fn the_others_are_told_of_what_lies_aside_and_that_it_does_no_more() {
+    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    for (secs, host) in [(10, "a"), (20, "b")] {
+        desk.take(secs, firing(host));
+        let message = desk.inbox.next(at(secs)).expect("it is due");
+        desk.inbox.give_up(&message, format!("404 {host}"), at(secs));
+        desk.keep();
+        // Killed before they were told: they are told the same.
+        desk.restart(secs + 1);
+        let untold = desk.inbox.untold().expect("something to tell");
+        assert_eq!((untold.since, untold.error.as_deref()), (at(10), Some("404 a")));
+    }
+    desk.inbox.others_noticed();
+    assert_eq!(desk.inbox.untold(), None, "once is enough");
+    desk.inbox.redrive(at(30));
+    let untold = desk.inbox.untold().expect("something to tell");
+    assert_eq!((untold.since, untold.at, &untold.error), (at(10), at(30), &None));
+    desk.inbox.others_noticed();
+    desk.keep();
+    assert!(!desk.rows.contains_key("notice"), "{:?}", desk.rows);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::Attempts;
 use super::own;
-use super::ports::{AlertFeed, Channel, Failure, Ledger, Written};
+use super::ports::{AlertFeed, Channel, Failure, Ledger, Others, Written};
 use super::post::Post;
 use crate::core::alert::Transition;
 use crate::core::notify::{Inbox, Message, Policy, Routes, Why};
@@ -31,9 +31,20 @@ const BESIDE: u64 = 1 << 62;
 pub enum Order {
     /// An alert that stands in no stream.
     Tell(Box<Transition>),
-    /// Takes up what was put aside; says how many.
-    Redrive(Sender<usize>),
+    /// Takes up what was put aside; says how many, or `None` where somebody else delivers.
+    Redrive(Sender<Option<usize>>),
     Stop,
+}
+
+/// Those of this process.
+impl Others for Vec<Sender<Order>> {
+    fn tell(&mut self, alert: &Transition) -> Result<(), PortError> {
+        for other in self {
+            // One that has ended needs no alert.
+            let _ = other.send(Order::Tell(Box::new(alert.clone())));
+        }
+        Ok(())
+    }
 }
 
 /// What one receiver's thread is made of.
@@ -48,8 +59,8 @@ pub struct Receiver<F, L, C> {
     pub clock: C,
     pub post: Arc<Post>,
     pub orders: Orders<Order>,
-    /// The other receivers: they are told of what this one is not.
-    pub others: Vec<Sender<Order>>,
+    /// They are told of what this one is not.
+    pub others: Box<dyn Others>,
 }
 
 impl<F, L, C> std::fmt::Debug for Receiver<F, L, C> {
@@ -112,7 +123,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         match self.parts.orders.recv_timeout(wait) {
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => true,
             Ok(Order::Redrive(reply)) => {
-                let _ = reply.send(0);
+                let _ = reply.send(None);
                 false
             }
             Ok(Order::Tell(_)) | Err(RecvTimeoutError::Timeout) => false,
@@ -133,7 +144,11 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             if self.is_ordered_to_stop(&mut inbox) {
                 return Ok(Over::Stopped);
             }
-            if !self.take_in(&mut inbox, wait)? || !self.send(&mut inbox)? {
+            if !self.take_in(&mut inbox, wait)? {
+                return Ok(Over::Fenced);
+            }
+            self.tell_others(&mut inbox)?;
+            if !self.send(&mut inbox)? {
                 return Ok(Over::Fenced);
             }
             wait = self.wait(&inbox);
@@ -151,12 +166,8 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
                     inbox.take_in(self.beside, *alert, self.parts.clock.now());
                 }
                 Ok(Order::Redrive(reply)) => {
-                    let since = inbox.letters().next().map(|letter| letter.at);
-                    let _ = reply.send(inbox.redrive());
+                    let _ = reply.send(Some(inbox.redrive(self.parts.clock.now())));
                     self.rest_until = Duration::ZERO;
-                    if let Some(since) = since {
-                        self.tell_others(since, None);
-                    }
                 }
             }
         }
@@ -172,6 +183,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         let now = self.parts.clock.now();
         for (number, json) in &batch.alerts {
             match serde_json::from_str(json) {
+                Ok(alert) if own::is_about(&alert, &self.parts.policy.name) => inbox.pass(*number),
                 Ok(alert) => inbox.absorb(*number, alert, now),
                 // Somebody else wrote it there: it is no alert.
                 Err(error) => {
@@ -239,11 +251,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         let name = &self.parts.policy.name;
         tracing::error!(receiver = %name, message = %message.id, %why, "put aside; see `streamgauge notify redrive`");
         self.parts.post.given_up.add(1);
-        let is_first = inbox.letters().next().is_none();
         inbox.give_up(message, why.into(), now);
-        if is_first {
-            self.tell_others(now, Some(why));
-        }
     }
 
     fn rest(&mut self, why: &str, after: Option<Duration>) {
@@ -256,12 +264,12 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         self.rest_until = self.parts.clock.running() + wait;
     }
 
-    fn tell_others(&self, since: Timestamp, error: Option<&str>) {
-        let alert = own::undelivered(&self.parts.policy.name, since, self.parts.clock.now(), error);
-        for other in &self.parts.others {
-            // One that has ended needs no alert.
-            let _ = other.send(Order::Tell(Box::new(alert.clone())));
-        }
+    /// Tells what is written down of what lies aside.
+    fn tell_others(&mut self, inbox: &mut Inbox) -> Result<(), PortError> {
+        let Some(notice) = inbox.untold() else { return Ok(()) };
+        self.parts.others.tell(&own::undelivered(&self.parts.policy.name, notice))?;
+        inbox.others_noticed();
+        Ok(())
     }
 
     /// Until the next message may be due; the lease must be kept, too.

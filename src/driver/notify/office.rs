@@ -22,6 +22,10 @@ pub enum RedriveError {
     Unknown(String, String),
     #[error("receiver `{0}` is busy with a message; try again in a moment")]
     Busy(String),
+    #[error(
+        "another process delivers to receiver `{0}`; ask the one that has it in `notify list` as `delivers_here`"
+    )]
+    Elsewhere(String),
 }
 
 impl Office {
@@ -43,7 +47,8 @@ impl Office {
         let (reply, answer) = channel();
         let asked = orders.send(Order::Redrive(reply)).ok();
         let answered = asked.and_then(|()| answer.recv_timeout(ANSWER_WITHIN).ok());
-        answered.ok_or_else(|| RedriveError::Busy(name.into()))
+        let done = answered.ok_or_else(|| RedriveError::Busy(name.into()))?;
+        done.ok_or_else(|| RedriveError::Elsewhere(name.into()))
     }
 
     pub fn stop(&self) {

@@ -5,6 +5,7 @@ use crate::core::alert::own::bare;
 use crate::core::alert::transition::{ChangeName, State};
 use crate::core::alert::{Severity, Transition};
 use crate::core::key::Key;
+use crate::core::notify::aside::Notice;
 use crate::core::notify::{Message, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,15 +15,20 @@ const UNDELIVERED: &str = "_sg_undelivered";
 const TEST: &str = "_sg_test";
 
 /// That messages to a receiver lie aside since some time, or that none does any more.
-pub fn undelivered(receiver: &str, since: Timestamp, at: Timestamp, error: Option<&str>) -> Transition {
-    let reason = error.map_or("they were taken up again".to_string(), ToString::to_string);
+pub fn undelivered(receiver: &str, notice: &Notice) -> Transition {
+    let reason = notice.error.clone().unwrap_or_else(|| "they were taken up again".into());
     let summary = format!("messages to receiver {receiver} could not be delivered: {reason}");
-    let alert = firing(UNDELIVERED, receiver, (since, at), summary, Severity::Critical);
+    let alert = firing(UNDELIVERED, receiver, (notice.since, notice.at), summary, Severity::Critical);
     let alert = Transition { reason, ..alert };
-    match error {
+    match notice.error {
         Some(_) => alert,
-        None => ended(alert, at),
+        None => ended(alert, notice.at),
     }
+}
+
+/// Whether an alert is about this receiver's own messages: it is for the others.
+pub fn is_about(alert: &Transition, receiver: &str) -> bool {
+    &*alert.rule == UNDELIVERED && alert.key.get("receiver").is_some_and(|name| **name == *receiver)
 }
 
 /// An alert that somebody sends to try a receiver: its beginning or its end.

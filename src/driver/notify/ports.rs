@@ -1,5 +1,6 @@
 //! What delivering needs of the outside: the alert stream, a ledger, a channel.
 
+use crate::core::alert::Transition;
 use crate::core::notify::Message;
 use crate::core::notify::inbox::Rows;
 use crate::driver::ports::PortError;
@@ -37,6 +38,12 @@ pub trait Ledger {
     /// Writes all rows or none, and keeps the lease; with none it only keeps it.
     fn write(&mut self, rows: &Rows) -> Result<Written, PortError>;
     fn release(&mut self);
+}
+
+/// The way to the other receivers, for what stands in no log.
+pub trait Others: Send {
+    /// One attempt; told twice, it is known once.
+    fn tell(&mut self, alert: &Transition) -> Result<(), PortError>;
 }
 
 /// Why a message did not arrive.

@@ -3,6 +3,9 @@
 //! One process over its own log: 5,000 alerts within about ten seconds, and their ends; three healthy webhooks that
 //! want each transition, one that wants messages by groups, one that answers 500 and one that answers nothing, which
 //! are mended when the storm is over. The targets run in this process, on the same cores.
+//!
+//! `cargo bench --bench notify -- dead 3600`: one receiver that answers nothing for so many seconds, while ten alerts
+//! begin and end each second; the memory each minute, and whether everything arrives when it is mended.
 
 #[allow(dead_code)] // shared with tests/embedded
 #[path = "../tests/embedded/edge.rs"]
@@ -45,18 +48,60 @@ impl Drop for Service {
     }
 }
 
+/// Alerts that begin each second while a receiver is dead.
+const DEAD_RATE: usize = 10;
+
 fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    match words.iter().position(|word| word == "dead") {
+        Some(at) => dead(words.get(at + 1).and_then(|text| text.parse().ok()).expect("dead SECONDS")),
+        None => broken(),
+    }
+}
+
+/// One receiver, dead for so long.
+fn dead(seconds: usize) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(silent);
+    let service = start(dir.path(), [("silent", &sink, "event")].into_iter());
+    let begun = Instant::now();
+    for second in 0..seconds {
+        let first = second * DEAD_RATE;
+        let some: Vec<(usize, usize)> =
+            (first..first + DEAD_RATE).map(|alert| (alert % RULES, alert / RULES % SOURCES)).collect();
+        cause(&service, &some);
+        if second % 60 == 59 {
+            println!(
+                "after {} min: {} MiB, {}",
+                (second + 1) / 60,
+                resident(&service) >> 20,
+                waiting(&service)
+            );
+        }
+        std::thread::park_timeout(Duration::from_secs(second as u64 + 1).saturating_sub(begun.elapsed()));
+    }
+    IS_MENDED.store(true, Ordering::SeqCst);
+    let mended = Instant::now();
+    let taken = wait_for(&service, &sink, 2 * seconds * DEAD_RATE);
+    println!("has caught up {:.1} s after it was mended", mended.elapsed().as_secs_f64());
+    each("silent", &taken, seconds * DEAD_RATE);
+}
+
+fn silent(_: usize) -> Reply {
+    if IS_MENDED.load(Ordering::SeqCst) { Reply::Status(200) } else { Reply::Hang }
+}
+
+fn broken() {
     let dir = tempfile::tempdir().expect("a directory");
     let fine: Mood = |_| Reply::Status(200);
     let refusing: Mood = |_| Reply::Status(if IS_MENDED.load(Ordering::SeqCst) { 200 } else { 500 });
-    let silent: Mood = |_| if IS_MENDED.load(Ordering::SeqCst) { Reply::Status(200) } else { Reply::Hang };
     let all = [
         ("first", "event", fine),
         ("second", "event", fine),
         ("third", "event", fine),
         ("groups", "alertmanager", fine),
         ("refusing", "event", refusing),
-        ("silent", "event", silent),
+        ("silent", "event", silent as Mood),
     ];
     let sinks: Vec<(&str, Sink)> = all.iter().map(|(name, _, mood)| (*name, Sink::start(*mood))).collect();
     let formats = all.iter().map(|(_, format, _)| *format);
@@ -67,7 +112,7 @@ fn main() {
     println!("{ALERTS} alerts were caused within {:.1} s", begun.elapsed().as_secs_f64());
     for (name, sink) in &sinks[..3] {
         let taken = wait_for(&service, sink, 2 * ALERTS);
-        each(name, &taken);
+        each(name, &taken, ALERTS);
     }
     groups(&service, &sinks[3].1);
     println!("memory with two receivers that took nothing: {} MiB", resident(&service) >> 20);
@@ -76,7 +121,7 @@ fn main() {
     for (name, sink) in &sinks[4..] {
         let taken = wait_for(&service, sink, 2 * ALERTS);
         println!("{name}: has caught up {:.1} s after it was mended", mended.elapsed().as_secs_f64());
-        each(name, &taken);
+        each(name, &taken, ALERTS);
     }
 }
 
@@ -122,20 +167,24 @@ fn storm(service: &Service) {
     let alerts: Vec<(usize, usize)> =
         (0..SOURCES).flat_map(|source| (0..RULES).map(move |rule| (rule, source))).collect();
     for some in alerts.chunks(AT_ONCE) {
-        // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
-        while !(200..9_500).contains(&(now_ms() % 10_000)) {
-            edge::pause();
-        }
         let begun = Instant::now();
-        let event = |(rule, source): &(usize, usize)| {
-            json!({"type": "samples", "source": format!("s{source}"), "name": format!("m{rule}"),
-                "times": vec![now_ms(); 60], "values": vec![1; 60]})
-        };
-        let body = Value::Array(some.iter().map(event).collect()).to_string();
-        let answer = ureq::post(format!("{}/api/v1/events", service.url)).send(body).expect("accepted");
-        assert_eq!(answer.status(), 202);
+        cause(service, some);
         std::thread::park_timeout(pause.saturating_sub(begun.elapsed()));
     }
+}
+
+fn cause(service: &Service, alerts: &[(usize, usize)]) {
+    // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
+    while !(200..9_500).contains(&(now_ms() % 10_000)) {
+        edge::pause();
+    }
+    let event = |(rule, source): &(usize, usize)| {
+        json!({"type": "samples", "source": format!("s{source}"), "name": format!("m{rule}"),
+            "times": vec![now_ms(); 60], "values": vec![1; 60]})
+    };
+    let body = Value::Array(alerts.iter().map(event).collect()).to_string();
+    let answer = ureq::post(format!("{}/api/v1/events", service.url)).send(body).expect("accepted");
+    assert_eq!(answer.status(), 202);
 }
 
 fn wait_for(service: &Service, sink: &Sink, count: usize) -> Vec<Taken> {
@@ -160,8 +209,15 @@ fn counters(service: &Service) -> String {
     lines.collect::<Vec<&str>>().join("\n")
 }
 
+/// What waits for the receiver, as the service says it.
+fn waiting(service: &Service) -> String {
+    let is_it = |line: &&str| line.contains("notify_waiting{") || line.contains("notify_full{");
+    let of_it = |line: &&str| line.contains("silent");
+    counters(service).lines().filter(is_it).filter(of_it).collect::<Vec<&str>>().join(", ")
+}
+
 /// What a receiver of transitions got: all, in order, and how fast.
-fn each(name: &str, taken: &[Taken]) {
+fn each(name: &str, taken: &[Taken], alerts: usize) {
     let mut told: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for one in taken {
         told.entry(one.body["id"].as_str().expect("an id"))
@@ -169,7 +225,7 @@ fn each(name: &str, taken: &[Taken]) {
             .push(one.body["seq"].as_u64().expect("a seq"));
     }
     assert!(told.values().all(|seqs| *seqs == [0, 1]), "{name}: in order, once");
-    assert_eq!(told.len(), ALERTS);
+    assert_eq!(told.len(), alerts);
     let mut late: Vec<i64> = taken
         .iter()
         .map(|one| {

@@ -254,6 +254,7 @@ impl Parser {
         match (label, op, value) {
             (TokenKind::Name(label), TokenKind::Symbol(op), TokenKind::Text(value)) => {
                 let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+                let label = if label == "__name__" { "name" } else { &label };
                 Ok(format!("{label}{op}\"{value}\""))
             }
             _ => Err("a matcher cannot be read".into()),

@@ -10,6 +10,7 @@ fn what_people_write_most_is_said_in_our_words() {
         ("up == 0", "last(up[5m]) == 0"),
         ("rate(errors_total{job=\"a\"}[5m]) > 0.5", "rate(errors_total{job=\"a\"}[5m]) > 0.5"),
         ("sum by (job) (rate(x[5m])) > 10", "rate(x[5m]) by (job) > 10"),
+        ("sum by (job) (rate({__name__=~\"err.*\"}[5m])) > 1", "rate({name=~\"err.*\"}[5m]) by (job) > 1"),
         ("sum(rate(x[5m])) by (job) > 10", "rate(x[5m]) by (job) > 10"),
         (
             "sum(rate(e{code=~\"5..\"}[5m])) by (job) / sum(rate(r[5m])) by (job) > 0.05",

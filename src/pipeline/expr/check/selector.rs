@@ -63,6 +63,11 @@ pub fn selector(term: &SelectorTerm) -> Check<Selector> {
 }
 
 pub(super) fn matcher(written: &MatcherTerm) -> Check<Matcher> {
+    if written.label == "__name__" {
+        // It would match nothing, and nobody would say so.
+        let error = ExprError::new(written.at, "there is no label `__name__`");
+        return Err(error.hint("a metric's name is the label `name` in a matcher"));
+    }
     let pattern = || {
         Pattern::new(&written.value).map_err(|error| {
             let reason = error.to_string();

@@ -60,6 +60,8 @@ fn versions_are_compared_within_keys() {
 #[test]
 fn slips_are_recognised() {
     assert_eq!(check("pp99(x[1m]) > 1").unwrap_err().hint.as_deref(), Some("did you mean `p99`?"));
+    let unnamed = check("avg({__name__=~\"x.*\"}[1m]) > 1").unwrap_err();
+    assert!(unnamed.hint.is_some_and(|hint| hint.contains("`name`")), "it would match nothing");
     assert!(error("avg(x) > 1").contains("needs a window"));
     assert!(error("avg(x[15s]) > 1").contains("multiple of 10s"));
     assert!(error("avg(x[90m]) > 1").contains("multiple of 1h"));

@@ -130,6 +130,16 @@ fn what_a_mail_server_refuses_is_said() {
         assert!(!said.contains(password), "{said}");
     };
     refused(&closed, "to: ['nobody@example.com']", "secret", "550");
+    refused(
+        &closed,
+        "to: ['nobody@example.com', 'ops@example.com']",
+        "secret",
+        "nobody@example.com: it answered 550",
+    );
+    assert_eq!(
+        json_lines(&closed.path).pop().map(|mail| mail["to"].clone()),
+        Some(json!(["ops@example.com"]))
+    );
     refused(&closed, "to: ['ops@example.com']", "wr0ng", "535");
     refused(&open, "to: ['ops@example.com']", "secret", "STARTTLS");
     // One that takes the call and says nothing.
@@ -141,7 +151,7 @@ fn what_a_mail_server_refuses_is_said() {
     std::fs::rename(dir.join("ca.pem"), dir.join("own.pem")).expect("writable");
     std::fs::copy(dir.join("server.pem"), dir.join("ca.pem")).expect("writable");
     refused(&closed, "to: ['ops@example.com']", "secret", "invalid peer certificate");
-    assert_eq!(json_lines(&closed.path).len(), 2);
+    assert_eq!(json_lines(&closed.path).len(), 3);
 }
 
 /// Goal: what fires stands in Alertmanager, what ends goes, and a sender that dies does not leave it there for

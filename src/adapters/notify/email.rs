@@ -18,7 +18,7 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{SmtpTransport, Transport};
+use lettre::{SmtpTransport, Transport, address::Envelope};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::{Duration, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_128;
@@ -81,8 +81,12 @@ impl Channel for Email {
         let tls = self.server.tls()?;
         let mut last = Failure::again("its name does not resolve");
         for address in self.server.addresses()? {
-            match self.server.transport(address, tls.clone()).send(&mail) {
+            let transport = self.server.transport(address, tls.clone());
+            match transport.send(&mail) {
                 Ok(_) => return Ok(()),
+                Err(error) if self.parties.to.len() > 1 && is_of_recipient(&error) => {
+                    return self.send_to_each(&transport, &mail);
+                }
                 Err(error) if error.status().is_none() && !error.is_tls() => last = failure(&error),
                 Err(error) => return Err(failure(&error)),
             }
@@ -92,6 +96,24 @@ impl Channel for Email {
 }
 
 impl Email {
+    /// One of several is refused, and with it the mail: the others get it all the same, and the failure says who
+    /// did not.
+    fn send_to_each(&self, transport: &SmtpTransport, mail: &lettre::Message) -> Result<(), Failure> {
+        let (from, text) = (&self.parties.from.email, mail.formatted());
+        let mut refused = Vec::new();
+        for to in &self.parties.to {
+            let alone = Envelope::new(Some(from.clone()), vec![to.email.clone()]);
+            let alone = alone.map_err(|error| Failure::never(error.to_string()))?;
+            if let Err(error) = transport.send_raw(&alone, &text) {
+                refused.push(format!("{}: {}", to.email, failure(&error)));
+            }
+        }
+        match &refused[..] {
+            [] => Ok(()),
+            some => Err(Failure::never(format!("not for all of its recipients, {}", some.join("; ")))),
+        }
+    }
+
     /// The mail as it goes out.
     pub fn mail(&self, message: &Message) -> Result<lettre::Message, lettre::error::Error> {
         let domain = self.parties.from.email.domain();
@@ -206,6 +228,11 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
         None if error.is_client() => Failure::never(said),
         None => Failure::again(format!("the connection failed: {said}")),
     }
+}
+
+/// Whether one recipient was refused, not the mail (RFC 5321, 4.2.3).
+fn is_of_recipient(error: &lettre::transport::smtp::Error) -> bool {
+    error.status().is_some_and(|code| (550..=553).contains(&u16::from(code)))
 }
 
 /// A read that took too long, as the system calls it.

@@ -10,7 +10,7 @@ use super::inbox::Inbox;
 use super::message::Message;
 use serde::{Deserialize, Serialize};
 
-/// Alerts in the messages that lie aside: 10,000 × 1.5 KiB = 15 MiB. The oldest messages go.
+/// Alerts in the messages that lie aside: 10,000 × 3 KiB = 30 MiB. The oldest messages go.
 pub const ASIDE_MAX: usize = 10_000;
 
 /// The row of what the others are to know.

@@ -6,7 +6,7 @@ use super::super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Transitions that wait of one episode; of more, those in the middle are left out: 16 × 1.5 KiB.
+/// Transitions that wait of one episode; of more, those in the middle are left out: 16 × 3 KiB.
 pub const QUEUE_MAX: usize = 16;
 
 /// How much the receiver's person wants to know it.

@@ -18,8 +18,8 @@ use super::route::{Grouping, Routes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Alerts with something to tell that are held at once: of most there is a beginning and an end, 20,000 × 2 × 1.5
-/// KiB = 60 MiB. What comes after waits in the stream.
+/// Alerts with something to tell that are held at once: of most there are a beginning, an end and what it is like
+/// now, 20,000 × 3 × 3 KiB = 180 MiB. What comes after waits in the stream.
 pub const WAITING_MAX: usize = 20_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Inbox {
     pub(super) due: BTreeSet<(Timestamp, String)>,
     /// Episodes by the number of what they wait with first.
     pub(super) ready: BTreeMap<u64, String>,
+    /// The same of those that wait with the end of what was told by itself: it needs no token.
+    pub(super) free: BTreeMap<u64, String>,
     /// The same of those that flap, with since when.
     pub(super) held: BTreeMap<u64, (String, Timestamp)>,
     /// The same of those that are not told at this time of day, with until when.
@@ -92,6 +94,7 @@ impl Inbox {
             groups: BTreeMap::new(),
             due: BTreeSet::new(),
             ready: BTreeMap::new(),
+            free: BTreeMap::new(),
             held: BTreeMap::new(),
             quiet: BTreeMap::new(),
             bucket,
@@ -148,7 +151,7 @@ impl Inbox {
     }
 
     fn in_line(&self) -> usize {
-        self.ready.len() + self.held.len() + self.quiet.len()
+        self.ready.len() + self.free.len() + self.held.len() + self.quiet.len()
     }
 
     /// Whether so much waits that nothing more is to be taken in. What is not taken in stays in the stream, so a
@@ -158,7 +161,8 @@ impl Inbox {
         // Of alerts that still fire there are not more than their rules may have; their ends must come in.
         let ends =
             || self.episodes.values().filter(|one| one.news.is_some() && !one.alert.is_active()).count();
-        self.ready.len() + self.held.len() >= WAITING_MAX || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
+        self.ready.len() + self.free.len() + self.held.len() >= WAITING_MAX
+            || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
     }
 
     /// The end of the stream was reached for the first time.
@@ -213,14 +217,13 @@ impl Inbox {
 
     /// When [`Self::next`] may have something, as of now.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.again().is_some() {
+        if self.again().is_some() || !self.free.is_empty() {
             return Some(now);
         }
         let groups = self.due.first().map(|(due, _)| *due);
         let held = self.held.values().next().map(|(_, since)| *since + FLAPPING_EVERY);
         let quiet = self.quiet_until();
-        let ready =
-            (!self.ready.is_empty()).then(|| if self.free().is_some() { now } else { self.bucket.next(now) });
+        let ready = (!self.ready.is_empty()).then(|| self.bucket.next(now));
         [groups, held, quiet, ready].into_iter().flatten().min()
     }
 
@@ -240,7 +243,8 @@ impl Inbox {
         if self.is_sent_again(message) {
             return;
         }
-        let is_free = self.policy.style == Style::Each && self.free().is_some() && message.why == Why::News;
+        let is_free =
+            self.free.values().next().is_some_and(|id| message.alerts.iter().all(|one| one.id == *id));
         if !is_free {
             self.bucket.take(now);
             self.changed.insert(BUCKET.into());

@@ -1,10 +1,11 @@
 //! The line of an inbox: transitions that are told one by one, in the order of the stream.
 //!
 //! Intuition: an episode stands in line with the first of its transitions that waits; what flaps is held for a
-//! digest, what its route mutes at this time of day is quiet. The end of what was told goes without a token, what
-//! is beyond the receiver's limit becomes one digest. Invariant: an episode is in one
-//! place at most, by the number of its first waiting transition. Rejected: a line of transitions (taking out
-//! those of an alert that came and went looks at all of them).
+//! digest, what its route mutes at this time of day is quiet. The end of what was told goes first and without a
+//! token, what is beyond the receiver's limit becomes one digest. Invariant: an episode is in one place at most, by
+//! the number of its first waiting transition. Rejected: a line of transitions (taking out those of an alert that
+//! came and went looks at all of them), ends in their place in line (an incident would stay open until a token is
+//! there for what is before it).
 
 use super::super::time::{Span, Timestamp};
 use super::episode::Episode;
@@ -53,6 +54,7 @@ impl Inbox {
 
     pub(super) fn leave_line(&mut self, number: u64) {
         self.ready.remove(&number);
+        self.free.remove(&number);
         self.held.remove(&number);
         self.quiet.remove(&number);
     }
@@ -63,6 +65,7 @@ impl Inbox {
         let Some(first) = episode.queue.front() else { return };
         let number = first.number;
         let is_there = self.ready.contains_key(&number)
+            || self.free.contains_key(&number)
             || self.held.contains_key(&number)
             || self.quiet.contains_key(&number);
         if is_there {
@@ -76,6 +79,7 @@ impl Inbox {
             None if episode.alert.flapping && episode.told.is_none() => {
                 drop(self.held.insert(number, (id.into(), episode.since)));
             }
+            None if is_free(episode) => drop(self.free.insert(number, id.into())),
             None => drop(self.ready.insert(number, id.into())),
         }
     }
@@ -97,14 +101,6 @@ impl Inbox {
         self.quiet.values().map(|(_, until)| *until).min()
     }
 
-    /// The end of what was told by itself: it needs no token.
-    pub(super) fn free(&self) -> Option<&Episode> {
-        let (_, id) = self.ready.first_key_value()?;
-        let episode = self.episodes.get(id)?;
-        let first = episode.queue.front()?;
-        (!first.alert.is_active() && episode.told.is_some_and(|told| !told.is_digest)).then_some(episode)
-    }
-
     pub(super) fn next_step(&mut self, now: Timestamp) -> Option<Message> {
         self.end_quiet(now);
         let of = |episode: &Episode| {
@@ -112,7 +108,7 @@ impl Inbox {
             let group = (alert.id.clone(), BTreeMap::from([("rule".into(), alert.rule.clone())]));
             Message::new(&self.policy.name, group, vec![alert], (Why::News, episode.since))
         };
-        if let Some(free) = self.free() {
+        if let Some(free) = self.free.values().next().and_then(|id| self.episodes.get(id)) {
             return Some(of(free));
         }
         let is_held_due = self.held.values().next().is_some_and(|(_, since)| *since + FLAPPING_EVERY <= now);
@@ -137,4 +133,10 @@ impl Inbox {
         let group = (format!("digest:{}", self.policy.name), BTreeMap::new());
         Message::new(&self.policy.name, group, alerts, (Why::Digest, since))
     }
+}
+
+/// Whether what it waits with first is the end of what was told by itself.
+fn is_free(episode: &Episode) -> bool {
+    let is_end = episode.queue.front().is_some_and(|first| !first.alert.is_active());
+    is_end && episode.told.is_some_and(|told| !told.is_digest)
 }

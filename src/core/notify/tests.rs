@@ -349,8 +349,9 @@ fn more_than_the_limit_is_one_digest_and_nothing_is_lost() {
     assert_eq!(desk.send(1), ["b warning firing, c warning firing, d warning firing, e warning firing"]);
     desk.take(2, firing("f"));
     desk.take(3, resolved("a", 1));
-    assert_eq!(desk.send(3), Vec::<String>::new(), "f is first in line, and there is no token");
-    assert_eq!(desk.send(3_600), ["f warning firing", "a warning resolved"]);
+    assert_eq!(desk.send(3), ["a warning resolved"], "it needs no token, though f is first in line");
+    assert_eq!((desk.send(1_799), desk.wake(1_799)), (vec![], Some(1_800)));
+    assert_eq!(desk.send(1_800), ["f warning firing"]);
 }
 
 #[test]

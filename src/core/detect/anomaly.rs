@@ -52,15 +52,11 @@ struct Tails {
 }
 
 impl Reference {
-    /// From the past windows and the means of each [`SLOW_WINDOWS`] of them; `newest`: the newest windows but
-    /// one of as many. `None` with too few.
-    pub fn learn(
-        past: &Sorted<f64>,
-        means: &Sorted<f64>,
-        newest: impl Iterator<Item = f64>,
-    ) -> Option<Reference> {
+    /// From the past windows and the means of each [`SLOW_WINDOWS`] of them; `newest_sum`: that of
+    /// the newest windows, one less than a mean has. `None` with too few.
+    pub fn learn(past: &Sorted<f64>, means: &Sorted<f64>, newest_sum: f64) -> Option<Reference> {
         let single = Tails::learn(past)?;
-        Some(Reference { single, slow: Tails::learn(means), newest_sum: newest.sum(), windows: past.len() })
+        Some(Reference { single, slow: Tails::learn(means), newest_sum, windows: past.len() })
     }
 
     /// Whether any window, or any mean, was unusual; without, [`Self::peak`] is below 1.
@@ -160,7 +156,7 @@ mod tests {
     fn learn(past: &[f64]) -> Option<Reference> {
         let sorted = (Sorted::of(past.to_vec()), Sorted::of(means(past).collect()));
         let newest = past.len().saturating_sub(SLOW_WINDOWS - 1);
-        Reference::learn(&sorted.0, &sorted.1, past[newest..].iter().copied())
+        Reference::learn(&sorted.0, &sorted.1, past[newest..].iter().sum())
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod fdr;
 pub mod learned;
 pub mod regression;
 pub mod shares;
+pub mod slopes;
 pub mod sorted;
 pub mod tails;
 pub mod trend;

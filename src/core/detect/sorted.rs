@@ -67,6 +67,11 @@ impl<T: Number> Sorted<T> {
         self.0.is_empty()
     }
 
+    /// The one that `rank` others stand before, if there are so many.
+    pub fn rank(&self, rank: usize) -> Option<f64> {
+        self.0.get(rank).map(|value| (*value).into())
+    }
+
     fn at(&self, at: usize) -> f64 {
         self.0[at].into()
     }

@@ -8,27 +8,20 @@
 //! Sen's.
 //! Rejected: least squares (one outlier tilts it), Mann–Kendall without the factor (a level of 1 % is 18 %
 //! for a correlation of 0.6).
-//! Cost: O(n²) for up to [`POINTS_MAX`] points, once a closed window; more are taken together in blocks. From
-//! window to window the slope hardly moves: only pairs near the last one are divided and put in order.
+//! Cost: O(n) for up to [`POINTS_MAX`] points, once a closed window, from what is kept of the pairs
+//! ([`super::slopes`]), O(n²) without; more points are taken together in blocks.
 
+use super::slopes::{Point, Slopes, slopes};
 use super::tails::normal_above;
-use super::{lag_one, median, middle, ranked};
+use super::{lag_one, median};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Fewer windows have no trend.
 pub const WINDOWS_MIN: usize = 6;
 
 /// Points of which all pairs are looked at: 1,770 pairs.
 pub const POINTS_MAX: usize = 60;
-
-/// Slopes near the last one that are put in order: one of so many, between half and twice as many.
-const NEAR_SHARE: usize = 24;
-
-/// How much farther is looked where the slope moved out of its last reach: a tenth of what all would cost.
-const FARTHER: f64 = 3.0;
-
-/// So many slopes are compared at once.
-const EIGHT: usize = 8;
 
 /// What neighbours are taken to have in common at most.
 const CORRELATION_MAX: f64 = 0.95;
@@ -41,10 +34,10 @@ const Z_INTERVAL: f64 = 1.959_964;
 pub struct Trend {
     /// Per unit of the times given.
     pub slope: f64,
-    intercept: f64,
+    /// What it is at the time of the newest point.
+    level: f64,
+    newest: f64,
     pub windows: usize,
-    /// How far from `slope` the next one is looked for; only for speed.
-    reach: f64,
 }
 
 /// How sure a line is; only for those who ask why.
@@ -57,32 +50,42 @@ pub struct Certainty {
 }
 
 impl Trend {
-    /// Of (time, value), ascending in time; `None` with too few. `before`: what was learned a window ago,
-    /// which changes nothing but how long it takes.
-    pub fn learn(points: &[(f64, f64)], before: Option<&Trend>) -> Option<Trend> {
+    /// Of points ascending in time; `None` with too few. `slopes`: those of the points before, which change
+    /// nothing but how long it takes.
+    pub fn learn(points: &[Point], slopes: &mut Slopes) -> Option<Trend> {
         if points.len() < WINDOWS_MIN {
             return None;
         }
-        let windows = points.len();
-        let points = together(points);
-        let near = before.and_then(|before| {
-            let nearer = median_near(&points, before.slope, before.reach);
-            nearer.or_else(|| median_near(&points, before.slope, FARTHER * before.reach))
-        });
-        let (slope, reach) = near.unwrap_or_else(|| median_of_all(&points));
-        let mut rests: Vec<f64> = points.iter().map(|(t, y)| y - slope * t).collect();
-        Some(Trend { slope, intercept: median(&mut rests), windows, reach })
+        let blocks = together(points);
+        let slope = slopes.move_to(&blocks);
+        Some(Trend::through(&blocks, slope, points.len()))
+    }
+
+    /// The same where points went and came since `slopes` were those of all points; `None` also where that is
+    /// to be learned from all points.
+    pub fn slide(from: f64, new: &[Point], slopes: &mut Slopes) -> Option<Trend> {
+        let slope = slopes.slide(from, new)?;
+        let points = slopes.points();
+        let is_plain = (WINDOWS_MIN..=POINTS_MAX).contains(&points.len());
+        is_plain.then(|| Trend::through(points, slope, points.len()))
+    }
+
+    fn through(points: &[Point], slope: f64, windows: usize) -> Trend {
+        // With a slope there are points.
+        let newest = points.last().map_or(0.0, |point| point.0);
+        let mut rests: Vec<f64> = points.iter().map(|(t, y)| y - slope * (t - newest)).collect();
+        Trend { slope, level: median(&mut rests), newest, windows }
     }
 
     /// The value that the line reaches at a time.
     pub fn at(&self, time: f64) -> f64 {
-        self.intercept + self.slope * time
+        self.level + self.slope * (time - self.newest)
     }
 
     /// How sure that is, of the points that it was learned from.
-    pub fn certainty(&self, points: &[(f64, f64)]) -> Certainty {
+    pub fn certainty(&self, points: &[Point]) -> Certainty {
         let points = together(points);
-        let rests: Vec<f64> = points.iter().map(|(t, y)| y - self.slope * t).collect();
+        let rests: Vec<f64> = points.iter().map(|(t, y)| y - self.slope * (t - self.newest)).collect();
         // What is left of a line correlates less than the noise did: corrected for both ends of it.
         let n = points.len() as f64;
         let r = ((lag_one(&rests) + 2.0 / n) / (1.0 - 3.0 / n)).clamp(0.0, CORRELATION_MAX);
@@ -105,113 +108,24 @@ impl Trend {
     }
 }
 
-/// The median of all slopes, and how far around it the next one is looked for.
-fn median_of_all(points: &[(f64, f64)]) -> (f64, f64) {
-    let mut slopes: Vec<f64> = slopes(points).collect();
-    let slope = median(&mut slopes);
-    let near = slopes.len() / NEAR_SHARE / 2;
-    let mut distances: Vec<f64> = slopes.iter().map(|other| (other - slope).abs()).collect();
-    let (_, reach, _) = distances.select_nth_unstable_by(2 * near, f64::total_cmp);
-    (slope, *reach)
-}
-
-/// The same where it lies well within `reach` of `near`; else `None`. The others are only counted: whether a
-/// pair's slope is below is asked without a division, which at the edges may err by a rounding, and there
-/// nothing is looked for.
-fn median_near(points: &[(f64, f64)], near: f64, reach: f64) -> Option<(f64, f64)> {
-    let (below, mut found) = near_slopes(points, (near - reach, near + reach));
-    let all = points.len() * (points.len() - 1) / 2;
-    let (lower, upper) = ((all - 1) / 2, all / 2);
-    if lower < below || upper >= below + found.len() {
-        return None;
+/// Hardly more than [`POINTS_MAX`] points: neighbours are taken together, each block by its medians. Blocks
+/// begin at multiples of their length, so that from window to window all but the first and the last stay.
+fn together(points: &[Point]) -> Cow<'_, [Point]> {
+    let (Some((first, _)), Some((last, _))) = (points.first(), points.last()) else { return points.into() };
+    if points.len() <= POINTS_MAX {
+        return points.into();
     }
-    let (lower, upper) = ranked(&mut found, lower - below, upper - below);
-    let is_inside = |value: f64| (value - near).abs() <= 0.999 * reach;
-    let share = all / NEAR_SHARE;
-    let factor = match found.len() {
-        len if len > 2 * share => 0.7,
-        len if len < share / 2 => 1.5,
-        _ => 1.0,
-    };
-    (is_inside(lower) && is_inside(upper)).then(|| (middle((lower, upper)), reach * factor))
-}
-
-/// How many slopes are below, and those that are between. Which is which cannot be foretold, so they are only
-/// compared, eight at once and without a branch; of the few eights with one between the slopes are divided.
-fn near_slopes(points: &[(f64, f64)], (low, high): (f64, f64)) -> (usize, Vec<f64>) {
-    // What is not there compares as neither.
-    let (mut times, mut values) = ([0.0; POINTS_MAX + EIGHT], [f64::NAN; POINTS_MAX + EIGHT]);
-    for (at, (t, y)) in points.iter().enumerate() {
-        (times[at], values[at]) = (*t, *y);
-    }
-    // Each of the eight counts for itself: a single sum of floats has an order, and so no eight at once.
-    let (mut below, mut found, mut len) = ([0.0; EIGHT], vec![0.0; 4 * POINTS_MAX], 0);
-    for (at, (t0, y0)) in points.iter().enumerate() {
-        let (times, values) = (times[at + 1..].as_chunks().0, values[at + 1..].as_chunks().0);
-        let eights = times.iter().zip(values).take((points.len() - at - 1).div_ceil(EIGHT));
-        for (times, values) in eights {
-            if has_between((times, values), (*t0, *y0), (low, high), &mut below) {
-                found.resize(found.len().max(len + EIGHT), 0.0);
-                for (t1, y1) in times.iter().zip(values) {
-                    let (time, rise) = (t1 - t0, y1 - y0);
-                    // Written in any case, and kept where it is between.
-                    found[len] = rise / time;
-                    len += usize::from((rise >= low * time) & (rise <= high * time));
-                }
-            }
-        }
-    }
-    found.truncate(len);
-    (below.iter().sum::<f64>() as usize, found)
-}
-
-/// Whether one of eight points, seen from another, rises between; those below are counted.
-/// Not inlined, where the compiler would mix the steps again.
-#[inline(never)]
-fn has_between(
-    (times, values): (&[f64; EIGHT], &[f64; EIGHT]),
-    (t0, y0): (f64, f64),
-    (low, high): (f64, f64),
-    below: &mut [f64; EIGHT],
-) -> bool {
-    // One step for all eight after another, so that an instruction takes several at once.
-    let time: [f64; EIGHT] = std::array::from_fn(|lane| times[lane] - t0);
-    let rise: [f64; EIGHT] = std::array::from_fn(|lane| values[lane] - y0);
-    let is_below: [f64; EIGHT] =
-        std::array::from_fn(|lane| if rise[lane] < low * time[lane] { 1.0 } else { 0.0 });
-    let is_through: [f64; EIGHT] =
-        std::array::from_fn(|lane| if rise[lane] <= high * time[lane] { 1.0 } else { 0.0 });
-    for lane in 0..EIGHT {
-        below[lane] += is_below[lane];
-    }
-    let between: [f64; EIGHT] = std::array::from_fn(|lane| is_through[lane] - is_below[lane]);
-    between.iter().sum::<f64>() > 0.0
-}
-
-/// The slopes of all pairs of points.
-fn slopes(points: &[(f64, f64)]) -> impl Iterator<Item = f64> + Clone + '_ {
-    let pairs = move |(at, (t0, y0)): (usize, &(f64, f64))| {
-        let (t0, y0) = (*t0, *y0);
-        points[at + 1..].iter().map(move |(t1, y1)| (y1 - y0) / (t1 - t0))
-    };
-    points.iter().enumerate().flat_map(pairs)
-}
-
-/// Not more than [`POINTS_MAX`] points: neighbours are taken together, each block by its medians.
-fn together(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let block = points.len().div_ceil(POINTS_MAX);
-    if block == 1 {
-        return points.to_vec();
-    }
-    let middle = |block: &[(f64, f64)]| {
-        let of = |part: fn(&(f64, f64)) -> f64| median(&mut block.iter().map(part).collect::<Vec<f64>>());
+    let block = ((last - first + 1.0) / POINTS_MAX as f64).ceil();
+    let middle = |block: &[Point]| {
+        let of = |part: fn(&Point) -> f64| median(&mut block.iter().map(part).collect::<Vec<f64>>());
         (of(|point| point.0), of(|point| point.1))
     };
-    points.chunks(block).map(middle).collect()
+    let is_same = |a: &Point, b: &Point| (a.0 / block).floor() == (b.0 / block).floor();
+    points.chunk_by(is_same).map(middle).collect()
 }
 
 /// Of Mann and Kendall's S, with ties.
-fn variance(points: &[(f64, f64)]) -> f64 {
+fn variance(points: &[Point]) -> f64 {
     let mut values: Vec<f64> = points.iter().map(|(_, y)| *y).collect();
     values.sort_unstable_by(f64::total_cmp);
     let term = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
@@ -232,11 +146,11 @@ mod tests {
     use super::super::dice::Dice;
     use super::*;
 
-    fn learn(points: &[(f64, f64)]) -> Option<Trend> {
-        Trend::learn(points, None)
+    fn learn(points: &[Point]) -> Option<Trend> {
+        Trend::learn(points, &mut Slopes::default())
     }
 
-    fn is_found(points: &[(f64, f64)]) -> bool {
+    fn is_found(points: &[Point]) -> bool {
         learn(points).expect("enough windows").certainty(points).p < 0.01
     }
 
@@ -257,28 +171,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_before_changes_nothing_but_the_time_it_takes() {
-        let (mut dice, mut before, mut is_near) = (Dice(8), None, 0);
-        // Noise, coarse noise with many ties, nothing, and a jump.
-        let values: Vec<f64> = (0..900)
-            .map(|at| match at / 200 {
-                0 => dice.normal(),
-                1 => dice.normal().round(),
-                2 => 5.0,
-                _ => 1e6 * f64::from(u8::from(at > 700)) + dice.normal(),
-            })
-            .collect();
-        for end in 60..values.len() {
-            let points: Vec<(f64, f64)> = (end - 60..end).map(|at| (at as f64, values[at])).collect();
-            let found = Trend::learn(&points, before.as_ref()).expect("enough windows");
-            assert_eq!(Some(found.slope), learn(&points).map(|plain| plain.slope), "{end}");
-            is_near += usize::from(
-                before
-                    .is_some_and(|before: Trend| median_near(&points, before.slope, before.reach).is_some()),
-            );
-            before = Some(found);
+    fn blocks_stay_where_they_are_while_windows_come_and_go() {
+        let (mut dice, mut kept) = (Dice(8), Slopes::default());
+        let all: Vec<Point> = (0..900).map(|at| (f64::from(at) + 0.5, dice.normal())).collect();
+        for end in 300..all.len() {
+            let points = &all[end - 300..end];
+            let blocks = together(points);
+            assert!((POINTS_MAX..=POINTS_MAX + 1).contains(&blocks.len()), "{}", blocks.len());
+            assert_eq!(Trend::learn(points, &mut kept), learn(points), "{end}");
         }
-        assert!(is_near > 600, "{is_near} of {} at once", values.len() - 60);
     }
 
     #[test]
@@ -287,7 +188,7 @@ mod tests {
         let points: Vec<(f64, f64)> = (0..40).map(|at| (f64::from(at), dice.normal())).collect();
         let turned: Vec<(f64, f64)> = points.iter().rev().map(|(t, y)| (-t, *y)).collect();
         let (a, b) = (learn(&points).expect("enough"), learn(&turned).expect("enough"));
-        let p = |trend: &Trend, points: &[(f64, f64)]| trend.certainty(points).p;
+        let p = |trend: &Trend, points: &[Point]| trend.certainty(points).p;
         assert!((a.slope + b.slope).abs() < 1e-12 && (p(&a, &points) - p(&b, &turned)).abs() < 1e-12);
     }
 

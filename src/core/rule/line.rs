@@ -5,7 +5,8 @@
 //! asked only by those who want to know why.
 
 use super::super::alert::transition::{Baseline, Reach};
-use super::super::detect::trend;
+use super::super::detect::slopes::{Point, Slopes};
+use super::super::detect::trend::{self, POINTS_MAX};
 use super::super::time::{Span, Timestamp};
 use super::super::view::SealedWindows;
 use super::ast::{Expr, Function, Past};
@@ -18,16 +19,17 @@ use super::ranks::Extent;
 pub struct Line {
     trend: trend::Trend,
     interval: (f64, f64),
-    /// Its hours count from here.
-    end: Timestamp,
+    /// What its time is counted in.
+    window: Span,
 }
 
 impl Line {
     /// When it reaches a limit, seen from `at`; `None` where it moves away from it.
     pub(super) fn reaches(&self, limit: f64, at: Timestamp) -> Option<Reach> {
-        let (after, earliest, latest) = self.trend.reaches(limit, hours(at - self.end), self.interval)?;
-        let time = |hours: f64| at + Span::from_ms((hours * 3_600_000.0).round() as i64);
-        let is_told = |hours: &f64| *hours < REACH_HOURS_MAX;
+        let now = in_windows(at, self.window);
+        let (after, earliest, latest) = self.trend.reaches(limit, now, self.interval)?;
+        let time = |windows: f64| at + Span::from_ms((windows * self.window.ms() as f64).round() as i64);
+        let is_told = |windows: &f64| windows * hours(self.window) < REACH_HOURS_MAX;
         Some(after).filter(is_told).map(|after| Reach {
             limit,
             at: time(after),
@@ -41,21 +43,21 @@ impl Line {
 const REACH_HOURS_MAX: f64 = 10.0 * 365.0 * 24.0;
 
 impl Scope<'_> {
-    /// The line's time is in hours from where the newest window ends.
+    /// The line's time is in windows; people count in hours.
     pub(super) fn follow(&mut self, asked: &Past, trend: &trend::Trend, version: &Version) -> f64 {
-        let end = version.end;
+        let (window, an_hour) = (asked.window, |slope: f64| slope / hours(asked.window));
         if self.notes.inputs.is_some() {
             let known = self.outside_maintenance(asked, self.known(asked, self.memo_of(asked, None)));
             let known = known.iter().map(|(index, window)| (*index, window.value));
-            let certainty = trend.certainty(&points(asked, known, end));
+            let certainty = trend.certainty(&points(known));
             let (low, high) = certainty.interval;
-            self.notes.baseline =
-                Baseline { p: Some(certainty.p), interval: Some([low, high]), ..version.evidence() };
-            self.notes.line = Some(Line { trend: *trend, interval: certainty.interval, end });
+            let interval = Some([an_hour(low), an_hour(high)]);
+            self.notes.baseline = Baseline { p: Some(certainty.p), interval, ..version.evidence() };
+            self.notes.line = Some(Line { trend: *trend, interval: certainty.interval, window });
         }
         match asked.function {
-            Function::Forecast { ahead } => trend.at(hours(self.at + ahead - end)),
-            _ => trend.slope,
+            Function::Forecast { ahead } => trend.at(in_windows(self.at + ahead, window)),
+            _ => an_hour(trend.slope),
         }
     }
 
@@ -69,52 +71,75 @@ impl Scope<'_> {
     }
 }
 
-/// Windows as points of a line: each stands for its middle, in hours from where the newest ends.
-pub(super) fn points(
-    asked: &Past,
-    windows: impl Iterator<Item = (i64, f64)>,
-    end: Timestamp,
-) -> Vec<(f64, f64)> {
-    let (newest, hours) = (end.index(asked.window), hours(asked.window));
-    let hour = |index: i64| (index - newest) as f64 * hours + hours / 2.0;
-    windows.map(|(index, value)| (hour(index), value)).collect()
+/// Windows as points of a line: each stands for its middle, counted in windows, so that what lies between two
+/// is the same at any time.
+pub(super) fn points(windows: impl Iterator<Item = (i64, f64)>) -> Vec<Point> {
+    let mut points = Vec::with_capacity(windows.size_hint().1.unwrap_or(0).min(POINTS_ROOM));
+    points.extend(windows.map(|(index, value)| (index as f64 + 0.5, value)));
+    points
 }
 
+/// More points than this make room for themselves.
+const POINTS_ROOM: usize = 2 * POINTS_MAX;
+
 /// The line through a key's windows, which rules over the same windows share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SharedLine {
-    of: (Extent, (u32, i64, i64)),
+    of: Option<(Extent, (u32, i64, i64))>,
+    slopes: Slopes,
     line: Option<(Learned, usize)>,
 }
 
 impl SharedLine {
-    /// The line through these windows: `known`, if it is of the same ones.
-    pub(super) fn learn(
-        asked: &Past,
+    /// The line through these windows.
+    pub(super) fn move_to(
+        &mut self,
         (windows, extent): (&SealedWindows<'_>, Extent),
-        end: Timestamp,
-        known: Option<&SharedLine>,
-    ) -> SharedLine {
-        let of = (extent, windows.state());
-        if let Some(known) = known.filter(|known| known.of == of) {
-            return SharedLine { of, line: known.line };
+    ) -> Option<(Learned, usize)> {
+        let (of, state) = (Some((extent, windows.state())), windows.state());
+        if self.of != of {
+            let slid = self.slide(windows, extent, state);
+            let anew = || learn_line(&points(whole(windows, extent.first, extent)), &mut self.slopes);
+            (self.of, self.line) = (of, slid.or_else(anew));
         }
-        let whole = windows.values(extent.first, extent.last).filter(|(.., count)| *count >= extent.least);
-        let points = points(asked, whole.map(|(index, value, _)| (index, value)), end);
-        let before = known.and_then(|known| known.line.as_ref()).map(|(learned, _)| learned);
-        SharedLine { of, line: learn_line(&points, before) }
+        self.line
     }
 
-    pub(super) fn line(&self) -> Option<(Learned, usize)> {
-        self.line
+    /// `None` where all windows must be looked at.
+    fn slide(
+        &mut self,
+        windows: &SealedWindows<'_>,
+        extent: Extent,
+        state: (u32, i64, i64),
+    ) -> Option<(Learned, usize)> {
+        let (known, _) = self.of.filter(|(known, before)| known.is_near(extent, *before, state))?;
+        // Blocks of windows are no windows.
+        self.line.filter(|(_, windows)| *windows == self.slopes.points().len())?;
+        let new = points(whole(windows, known.last + 1, extent));
+        let trend = trend::Trend::slide(extent.first as f64, &new, &mut self.slopes)?;
+        Some((Learned::Trend(trend), trend.windows))
     }
 }
 
-pub(super) fn learn_line(points: &[(f64, f64)], before: Option<&Learned>) -> Option<(Learned, usize)> {
-    let before = before.and_then(Learned::trend);
-    Some((Learned::Trend(trend::Trend::learn(points, before)?), points.len()))
+/// The windows of an extent that hold enough, from one on.
+fn whole<'a>(
+    windows: &'a SealedWindows<'_>,
+    first: i64,
+    extent: Extent,
+) -> impl Iterator<Item = (i64, f64)> + 'a {
+    let all = windows.values(first, extent.last);
+    all.filter(move |(.., count)| *count >= extent.least).map(|(index, value, _)| (index, value))
+}
+
+pub(super) fn learn_line(points: &[Point], slopes: &mut Slopes) -> Option<(Learned, usize)> {
+    Some((Learned::Trend(trend::Trend::learn(points, slopes)?), points.len()))
 }
 
 fn hours(span: Span) -> f64 {
     span.ms() as f64 / 3_600_000.0
+}
+
+/// How many windows there were before a time.
+fn in_windows(at: Timestamp, window: Span) -> f64 {
+    at.ms() as f64 / window.ms() as f64
 }

@@ -10,7 +10,9 @@ use super::super::alert::Unknown;
 use super::super::alert::transition::Baseline;
 use super::super::detect::anomaly::SLOW_WINDOWS;
 use super::super::detect::shares::may_be_shares;
+use super::super::detect::slopes::Slopes;
 use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
+use super::super::key::table::KeyTable;
 use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
 use super::super::view::{self, COUNT_MAX, StateBefore};
@@ -34,15 +36,6 @@ pub(super) enum Learned {
     Spread(zscore::Reference),
     Trend(trend::Trend),
     Correlation(correlation::Correlation),
-}
-
-impl Learned {
-    pub(super) fn trend(&self) -> Option<&trend::Trend> {
-        match self {
-            Learned::Trend(trend) => Some(trend),
-            _ => None,
-        }
-    }
 }
 
 /// With where the windows end that it was learned of, and how many there were.
@@ -78,10 +71,10 @@ pub enum Reader {
 #[derive(Debug, Default)]
 pub struct Memos {
     /// By reader and place within it.
-    learned: Table<(Reader, u32), Table<KeyId, Memo>>,
+    learned: Table<(Reader, u32), KeyTable<Memo>>,
     /// By view and the least number of values of a window.
-    ranks: Table<(u32, u64), Table<KeyId, Ranks>>,
-    lines: Table<(u32, u64), Table<KeyId, SharedLine>>,
+    ranks: Table<(u32, u64), KeyTable<Ranks>>,
+    lines: Table<(u32, u64), KeyTable<SharedLine>>,
 }
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -115,13 +108,13 @@ impl Memos {
 
     pub fn forget(&mut self, key: KeyId) {
         for keys in self.learned.values_mut() {
-            keys.remove(&key);
+            keys.remove(key);
         }
         for keys in self.ranks.values_mut() {
-            keys.remove(&key);
+            keys.remove(key);
         }
         for keys in self.lines.values_mut() {
-            keys.remove(&key);
+            keys.remove(key);
         }
     }
 }
@@ -178,7 +171,7 @@ impl Scope<'_> {
         // Both only grow, so their sums tell.
         let changes = of.state.changes + other.changes;
         let of = MemoOf { state: StateBefore { changes, end: of.state.end + other.end, ..of.state }, ..of };
-        let version = self.remembered(asked.a.place, of, |scope, _| {
+        let version = self.remembered(asked.a.place, of, |scope| {
             let windows = |side: &Past| scope.outside_maintenance(side, scope.known(side, of));
             let (a, b) = (windows(&asked.a), windows(&asked.b));
             let b: BTreeMap<i64, f64> = b.into_iter().map(|(index, window)| (index, window.value)).collect();
@@ -205,12 +198,12 @@ impl Scope<'_> {
             return Ok(frozen);
         }
         let of = self.memo_of(asked, deployed);
-        let version = self.remembered(asked.place, of, |scope, before| match asked.period {
+        let version = self.remembered(asked.place, of, |scope| match asked.period {
             Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
             Period::Span(span) if scope.is_plain(asked, of.end - span, of.end) => {
                 scope.learn_plain(asked, of, span)
             }
-            _ => scope.learn_windows(asked, of, before),
+            _ => scope.learn_windows(asked, of),
         });
         let version = version.ok_or(Unknown::NoBaseline)?;
         if self.is_active && !self.notes.is_look && !is_moving {
@@ -219,12 +212,12 @@ impl Scope<'_> {
         Ok(version)
     }
 
-    fn learn_windows(&self, asked: &Past, of: MemoOf, before: Option<&Learned>) -> Option<(Learned, usize)> {
+    fn learn_windows(&self, asked: &Past, of: MemoOf) -> Option<(Learned, usize)> {
         let known = self.known(asked, of);
         if asked.function.is_line() {
             let known = self.outside_maintenance(asked, known);
-            let points = points(asked, known.iter().map(|(index, window)| (*index, window.value)), of.end);
-            return learn_line(&points, before);
+            let points = points(known.iter().map(|(index, window)| (*index, window.value)));
+            return learn_line(&points, &mut Slopes::default());
         }
         let values = |windows: &[Window]| windows.iter().map(|window| window.value).collect::<Vec<f64>>();
         let only = |windows: Vec<(i64, Window)>| windows.into_iter().map(|(_, window)| window).collect();
@@ -234,7 +227,7 @@ impl Scope<'_> {
         let in_time = InTime {
             tails: regression::tails(&taught),
             counted: || taught.iter().map(|window| (window.count as f64, window.value)).collect(),
-            newest: || values(&taught[taught.len().saturating_sub(SLOW_WINDOWS - 1)..]),
+            newest_sum: || values(&taught[taught.len().saturating_sub(SLOW_WINDOWS - 1)..]).iter().sum(),
             // A peak was one, whether or not it teaches what is normal.
             peak: |reference: &anomaly::Reference| reference.peak(&values(&known)),
         };
@@ -261,19 +254,16 @@ impl Scope<'_> {
         };
         if asked.function.is_line() {
             let lines = self.memos.lines.entry((asked.baseline, extent.least)).or_default();
-            let line = SharedLine::learn(asked, (&windows, extent), of.end, lines.get(&self.key));
-            let learned = line.line();
-            lines.insert(self.key, line);
-            return learned;
+            return lines.get_or_insert_with(self.key, SharedLine::default).move_to((&windows, extent));
         }
         let keys = self.memos.ranks.entry((asked.baseline, extent.least)).or_default();
-        let ranks = keys.entry(self.key).or_insert_with(|| Ranks::new(&windows, extent));
+        let ranks = keys.get_or_insert_with(self.key, || Ranks::new(&windows, extent));
         ranks.move_to(&windows, extent);
         let tails = windows.tails(extent.first, extent.last);
         let in_time = InTime {
             tails: tails.filter(|(count, _)| *count >= extent.least as f64),
             counted: || ranks.counted(&windows),
-            newest: || ranks.newest(&windows, SLOW_WINDOWS - 1),
+            newest_sum: || ranks.sum_of_newest(&windows, SLOW_WINDOWS - 1),
             peak: |reference: &anomaly::Reference| {
                 let Ordered { past, means } = &ranks.ordered;
                 match reference.has_peak(&past.values, means) {
@@ -290,20 +280,14 @@ impl Scope<'_> {
         &mut self,
         place: u32,
         of: MemoOf,
-        learn: impl FnOnce(&mut Self, Option<&Learned>) -> Option<(Learned, usize)>,
+        learn: impl FnOnce(&mut Self) -> Option<(Learned, usize)>,
     ) -> Option<Version> {
-        let known = self.memos.learned.get(&(self.reader, place)).and_then(|keys| keys.get(&self.key));
+        let known = self.memos.learned.get(&(self.reader, place)).and_then(|keys| keys.get(self.key));
         if let Some(memo) = known.filter(|memo| memo.of == of) {
             return memo.version;
         }
-        let before = known.and_then(|memo| memo.version).map(|version| version.learned);
         let (end, revision) = (of.end, of.state.changes);
-        let version = learn(self, before.as_ref()).map(|(learned, windows)| Version {
-            learned,
-            end,
-            windows,
-            revision,
-        });
+        let version = learn(self).map(|(learned, windows)| Version { learned, end, windows, revision });
         self.memos.learned.entry((self.reader, place)).or_default().insert(self.key, Memo { of, version });
         version
     }
@@ -482,8 +466,8 @@ struct InTime<T, C, N, P> {
     tails: T,
     /// Values of each window that teaches, and what was asked of it.
     counted: C,
-    /// The values of the newest windows that teach.
-    newest: N,
+    /// The sum of the newest windows that teach, one less than a slow mean has.
+    newest_sum: N,
     /// The greatest score among all late windows, whether or not they teach.
     peak: P,
 }
@@ -495,7 +479,7 @@ fn learn(
     in_time: InTime<
         impl Iterator<Item = (f64, f64)>,
         impl FnOnce() -> Vec<(f64, f64)>,
-        impl FnOnce() -> Vec<f64>,
+        impl FnOnce() -> f64,
         impl FnOnce(&anomaly::Reference) -> f64,
     >,
     above: Option<f64>,
@@ -515,8 +499,7 @@ fn learn(
             Learned::Regression(reference, above)
         }
         Function::Anomaly => {
-            let newest = (in_time.newest)().into_iter();
-            let reference = anomaly::Reference::learn(values, means, newest)?;
+            let reference = anomaly::Reference::learn(values, means, (in_time.newest_sum)())?;
             Learned::Anomaly { reference, peak: (in_time.peak)(&reference) }
         }
         _ => Learned::Spread(zscore::Reference::learn(values)?),

@@ -50,6 +50,25 @@ impl Ordered {
     }
 }
 
+impl Extent {
+    /// Whether the way to a later extent is shorter than beginning anew, from what was the state of all windows
+    /// ([`SealedWindows::state`]) before to what it is now.
+    pub(super) fn is_near(self, wanted: Extent, before: (u32, i64, i64), now: (u32, i64, i64)) -> bool {
+        let (rewrites, first, end) = before;
+        // A window that was taken for none is there now.
+        let has_filled = now.2 > end && end <= self.last;
+        // One that is to go is not known any more.
+        let has_lost = now.1 != first && now.1 > self.first;
+        self.has_means == wanted.has_means
+            && self.least == wanted.least
+            && rewrites == now.0
+            && !has_filled
+            && (self.first..=self.last).contains(&wanted.first)
+            && self.last <= wanted.last
+            && !has_lost
+    }
+}
+
 impl Ranks {
     pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Ranks {
         let all = windows.within(extent.first, extent.last).map(|(_, window)| window);
@@ -63,26 +82,10 @@ impl Ranks {
         if self.extent == wanted && self.state == windows.state() {
             return;
         }
-        if !self.is_near(windows, wanted) || !self.step(windows, wanted) {
+        if !self.extent.is_near(wanted, self.state, windows.state()) || !self.step(windows, wanted) {
             *self = Ranks::new(windows, wanted);
         }
         self.state = windows.state();
-    }
-
-    /// Whether the way there is shorter than beginning anew.
-    fn is_near(&self, windows: &SealedWindows<'_>, wanted: Extent) -> bool {
-        let (known, (rewrites, first, end), now) = (self.extent, self.state, windows.state());
-        // A window that was taken for none is there now.
-        let has_filled = now.2 > end && end <= known.last;
-        // One that is to go is not known any more.
-        let has_lost = now.1 != first && now.1 > known.first;
-        known.has_means == wanted.has_means
-            && known.least == wanted.least
-            && rewrites == now.0
-            && !has_filled
-            && (known.first..=known.last).contains(&wanted.first)
-            && known.last <= wanted.last
-            && !has_lost
     }
 
     /// One goes for each that comes; `false` if one was not as it is known.
@@ -110,7 +113,7 @@ impl Ranks {
         let Some(window) = self.window(windows, self.extent.last) else { return };
         self.ordered.past.add(&window);
         if self.has_mean() {
-            self.ordered.means.insert(anomaly::mean(self.newest(windows, SLOW_WINDOWS).into_iter()));
+            self.ordered.means.insert(self.sum_of_newest(windows, SLOW_WINDOWS) / SLOW_WINDOWS as f64);
         }
     }
 
@@ -143,11 +146,14 @@ impl Ranks {
         self.whole(windows).map(|(_, value, count)| (count as f64, value)).collect()
     }
 
-    /// The newest values, oldest first.
-    pub(super) fn newest(&self, windows: &SealedWindows<'_>, count: usize) -> Vec<f64> {
-        let mut newest: Vec<f64> = self.values(windows).rev().take(count).collect();
-        newest.reverse();
-        newest
+    /// The sum of the newest values, added oldest first; at most [`SLOW_WINDOWS`].
+    pub(super) fn sum_of_newest(&self, windows: &SealedWindows<'_>, count: usize) -> f64 {
+        let (mut newest, mut at) = ([0.0; SLOW_WINDOWS], SLOW_WINDOWS);
+        for value in self.values(windows).rev().take(count.min(SLOW_WINDOWS)) {
+            at -= 1;
+            newest[at] = value;
+        }
+        newest[at..].iter().sum()
     }
 }
 
@@ -215,10 +221,10 @@ mod tests {
                 let extent = Extent { first: minute - 40, last: minute - 1, least, has_means: true };
                 let anew = Ranks::new(&windows, extent);
                 let kept = ranks.get_or_insert_with(|| Ranks::new(&windows, extent));
-                steps += u32::from(kept.is_near(&windows, extent));
+                steps += u32::from(kept.extent.is_near(extent, kept.state, windows.state()));
                 kept.move_to(&windows, extent);
                 assert_eq!(kept.ordered, anew.ordered, "{aggregate:?} {minute}");
-                assert_eq!(kept.newest(&windows, 23), anew.newest(&windows, 23));
+                assert_eq!(kept.sum_of_newest(&windows, 23), anew.sum_of_newest(&windows, 23));
             }
             assert!(steps > 250, "only {steps} steps were short");
         }

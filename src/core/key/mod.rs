@@ -3,6 +3,8 @@
 //! Invariant: pairs ascend by label name; two equal keys are one number. The order of keys is that
 //! of their pairs, never that of their numbers, so output does not depend on who came first.
 
+pub mod table;
+
 use super::identity::Labels;
 use serde::{Deserialize, Serialize, Serializer};
 use std::cmp::Ordering;
@@ -125,6 +127,11 @@ impl Keys {
             self.place_all();
         }
         self.sort(ids);
+    }
+
+    /// Whether what one stands for comes before what the other does.
+    pub fn is_before(&self, a: KeyId, b: KeyId) -> bool {
+        self.compare(a, b) == Ordering::Less
     }
 
     fn compare(&self, a: KeyId, b: KeyId) -> Ordering {

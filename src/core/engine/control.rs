@@ -14,7 +14,7 @@ use crate::core::series::MetricSpec;
 use crate::core::time::Timestamp;
 use crate::core::unit::Unit;
 use crate::core::view::feed::{self, When};
-use crate::core::view::{View, ViewSpec};
+use crate::core::view::{View, ViewSpec, lead};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -91,26 +91,31 @@ impl Engine {
         let states = self.carry_rule_states(&rules, out);
         let records = self.carry_record_states(&rules);
         feed::settle(&mut self.views, When { now: self.now, interval: self.limits.evaluation_interval });
+        let leads = lead::take(&mut self.views);
         let mut old: Vec<Option<View>> = std::mem::take(&mut self.views).into_iter().map(Some).collect();
         let kept = |old: &mut Vec<Option<View>>, spec: &ViewSpec| {
             let same = |view: &&mut Option<View>| view.as_ref().is_some_and(|view| view.spec == *spec);
             old.iter_mut().find(same).and_then(Option::take)
         };
-        let lateness = self.limits.lateness();
-        self.views = rules
-            .views
-            .iter()
-            .map(|spec| {
-                kept(&mut old, spec)
-                    .unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness))
-            })
-            .collect();
+        let (lateness, mut new) = (self.limits.lateness(), Vec::new());
+        self.views = Vec::with_capacity(rules.views.len());
+        for spec in &rules.views {
+            let known = kept(&mut old, spec);
+            new.extend(known.is_none().then_some(self.views.len()));
+            let view =
+                known.unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness));
+            self.views.push(view);
+        }
         feed::link(&mut self.views);
+        lead::give(&mut self.views, leads, self.now, self.limits.evaluation_interval);
         self.memos.clear();
         (self.rules, self.rule_states, self.record_states) = (rules, states, records);
         self.runs.declare(&self.rules.pipelines);
         self.index_views();
         self.resubscribe();
+        for view in new {
+            self.views[view].begin_following(self.now);
+        }
         self.rearm_timers();
         self.mutes.look_again();
         self.look_at_runs();

@@ -8,7 +8,8 @@
 //! Rejected: a limit for each key (its false alarms grow with the keys); looking at the keys of one window
 //! only (each window then has its own false alarms).
 
-use super::{Engine, RuleState};
+use super::Engine;
+use super::rules::Seen;
 use crate::core::alert::{Instance, Levels, Observation};
 use crate::core::detect::fdr;
 use crate::core::key::KeyId;
@@ -26,7 +27,7 @@ pub(super) type Chances = BTreeMap<KeyId, f64>;
 
 impl Engine {
     /// The share of a rule's alerts that may be chance, where its keys are judged together.
-    fn shared_share(&self, rule: &Rule) -> Option<f64> {
+    pub(super) fn shared_share(&self, rule: &Rule) -> Option<f64> {
         let keys = self.keys_read(rule);
         match rule.fdr {
             Fdr::Off => None,
@@ -45,32 +46,28 @@ impl Engine {
             .unwrap_or(0)
     }
 
-    /// Observes the keys that are due, all of them before any takes a step.
-    pub(super) fn observe_all(
-        &mut self,
-        place: usize,
-        rule: &Rule,
-        keys: &[KeyId],
-        at: Timestamp,
-    ) -> Option<Vec<(Observation, Notes)>> {
-        let share = self.shared_share(rule)?;
-        let mut seen: Vec<(Observation, Notes)> = Vec::with_capacity(keys.len());
-        for key in keys {
-            let (observation, notes) = self.observe_key(place, rule, *key, at, Notes::default());
-            note_chance(&mut self.rule_states[place], *key, notes.chance_of_all());
-            seen.push((observation, notes));
-        }
+    /// Looks again at what is met, once all keys that are due were observed.
+    pub(super) fn doubt(&mut self, place: usize, rule: &Rule, seen: &mut [Seen], at: Timestamp) {
+        let Some(share) = self.shared_share(rule).filter(|_| !seen.is_empty()) else { return };
         let believed = self.believed(place, rule, share);
-        for (key, seen) in keys.iter().zip(&mut seen) {
-            let state = &self.rule_states[place];
-            let is_active = state.instances.get(key).is_some_and(Instance::is_active);
-            let is_doubted = state.chances.get(key).is_some_and(|chance| *chance > believed);
-            let is_met = matches!(seen.0, Observation::Known { met, .. } if met != Levels::NONE);
+        for one in seen {
+            let (state, key) = (&self.rule_states[place], one.key);
+            let is_active = state.instances.get(&key).is_some_and(Instance::is_active);
+            let is_doubted = state.chances.get(&key).is_some_and(|chance| *chance > believed);
+            let is_met = matches!(one.observation, Observation::Known { met, .. } if met != Levels::NONE);
             if is_met && is_doubted && !is_active {
-                *seen = self.observe_key(place, rule, *key, at, Notes::of_many(believed));
+                *one = self.observe_key(place, rule, key, at, Notes::of_many(believed));
             }
         }
-        Some(seen)
+    }
+
+    /// Only the unusual ones are kept: the others cannot be believed, nor lend belief.
+    pub(super) fn note_chance(&mut self, place: usize, Seen { key, notes, .. }: &Seen) {
+        let chances = &mut self.rule_states[place].chances;
+        match notes.chance_of_all().filter(|chance| *chance < 1.0) {
+            Some(chance) => chances.insert(*key, chance),
+            None => chances.remove(key),
+        };
     }
 
     /// The largest chance that is believed; 0 where none is.
@@ -84,12 +81,4 @@ impl Engine {
         let budget = FALSE_A_DAY * pane.secs_f64() / Span::from_hours(24).secs_f64();
         fdr::believed(&mut chances, self.keys_read(rule), share.min(budget)).unwrap_or(0.0)
     }
-}
-
-/// Only the unusual ones are kept: the others cannot be believed, nor lend belief.
-fn note_chance(state: &mut RuleState, key: KeyId, chance: Option<f64>) {
-    match chance.filter(|chance| *chance < 1.0) {
-        Some(chance) => state.chances.insert(key, chance),
-        None => state.chances.remove(&key),
-    };
 }

@@ -106,6 +106,11 @@ impl View {
         matches!(self.spec.kind, ViewKind::Deploys { .. })
     }
 
+    /// Whether it knows sealed windows.
+    pub(super) fn is_looking_back(&self) -> bool {
+        matches!(self.spec.kind, ViewKind::Baseline { .. } | ViewKind::Deploys { .. })
+    }
+
     /// How a window is read, and what is kept.
     pub(super) fn reader(&self) -> Option<(Reader, Kept)> {
         let reader =

@@ -9,7 +9,7 @@
 //! histograms a second and key), and a running difference (floating sums drift).
 
 use super::group::Trail;
-use super::{Reading, Recorded, Subscription, View, ViewKind};
+use super::{Reading, Recorded, Subscription, View, ViewKind, lead};
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
 
@@ -29,6 +29,7 @@ pub(super) struct Open<'a> {
 
 /// Finds out which views get their panes from which; a function of what the views are.
 pub fn link(views: &mut [View]) {
+    lead::link(views);
     let sources: Vec<Option<u32>> = (0..views.len()).map(|at| source_of(views, at)).collect();
     for view in views.iter_mut() {
         view.feeds.clear();
@@ -104,6 +105,10 @@ fn hand_on(views: &mut [View], to: Subscription, recorded: Recorded, reading: &R
 /// Lets panes enter and leave all views at a grid point.
 pub fn roll(views: &mut [View], when: When) {
     for source in 0..views.len() {
+        if views[source].is_looking_back() {
+            lead::roll(views, source, when.now);
+            continue;
+        }
         let gone = views[source].roll(when.now);
         let (feeds, pane) = (views[source].feeds.clone(), views[source].pane);
         for (key, trail) in gone.iter().flat_map(|gone| gone.iter()) {

@@ -63,7 +63,8 @@ impl View {
         let (of, pane) = (self.spec.id(), self.pane);
         let kept = self.feeds.iter().map(|fed| all[*fed as usize].kept).fold(self.kept, Span::max);
         let kind = ViewKind::Gathering { of, pane, kept, takes_late: self.takes_late() };
-        ViewSpec { kind, ..self.spec.clone() }
+        let (has_quantiles, has_spread) = self.detail;
+        ViewSpec { kind, has_quantiles, has_spread, ..self.spec.clone() }
     }
 
     pub fn is_gathering(&self) -> bool {

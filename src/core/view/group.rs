@@ -3,9 +3,9 @@
 //! Intuition: at one grid point several rules read the same key; each question is answered once.
 //! Invariant: panes ascend by index; what is remembered is thrown away at any change.
 
-use super::Lateness;
 use super::baseline::{Kept, WINDOWS_OF_A_VERSION};
 use super::history::{self, History, Reader};
+use super::sealed::SealedPanes;
 use super::totals::Totals;
 use crate::core::detect::regression::Profile;
 use crate::core::key::KeyId;
@@ -59,6 +59,22 @@ struct Prefix {
     last: i64,
     pane: Option<Pane>,
 }
+
+/// What one group holds for the same key's groups in other views.
+#[derive(Debug)]
+pub(super) struct Sealable {
+    panes: VecDeque<Trail>,
+    /// With the window from which on they may change.
+    sealed: (SealedPanes, i64),
+}
+
+impl Sealable {
+    /// The windows that something is to be done with.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = i64> + '_ {
+        self.panes.iter().map(|trail| trail.index).chain(self.sealed.0.indexes())
+    }
+}
+
 impl Group {
     pub(super) fn new(key: KeyId, newest: Timestamp) -> Group {
         Group {
@@ -116,6 +132,11 @@ impl Group {
         !history.is_closed(index)
     }
 
+    /// Baseline views: whether nothing is taken for a window any more.
+    pub(super) fn is_closed(&self, index: i64) -> bool {
+        self.history.as_ref().is_some_and(|history| history.is_closed(index))
+    }
+
     /// Baseline views: a window that is sealed is looked for here, as something late came for it.
     pub(super) fn open_again(&mut self, index: i64) -> Option<Trail> {
         self.history.as_mut()?.open_again(index)
@@ -126,25 +147,41 @@ impl Group {
         self.history.as_ref()?.begun()
     }
 
-    /// Baseline views: seals what ends before the lateness allowed, closes what ends before the greatest, and
-    /// lets windows go that begin before `kept`; without it, all but the newest. Says whether any was sealed.
-    pub(super) fn seal(&mut self, at: Timestamp, lateness: Lateness, kept: Kept, reader: &Reader) -> bool {
-        let before = self.changes;
+    /// Baseline views: writes the row of a window that is sealed, maybe not for the first time.
+    pub(super) fn write(&mut self, trail: &Trail, reader: &Reader) {
         let history = self.history.get_or_insert_default();
-        let is_sealed = |trail: &Trail| trail.start(reader.window) + reader.window + lateness.allowed < at;
-        while self.panes.front().is_some_and(is_sealed) {
-            if let Some(trail) = self.panes.pop_front() {
-                self.rewrites += u32::from(history.seal(&trail, reader));
-                self.changes += 1;
-            }
-        }
-        let closed = at - reader.window - lateness.max;
-        history.close_before(closed.ceil(reader.window).index(reader.window));
+        self.rewrites += u32::from(history.seal(trail, reader));
+        self.changes += 1;
+    }
+
+    /// Baseline views: lets windows go that begin before `kept`; without it, all but the newest.
+    pub(super) fn trim(&mut self, at: Timestamp, kept: Kept, window: Span) {
+        let history = self.history.get_or_insert_default();
         match kept {
-            Kept::For(span) => history.drop_before((at - span).index(reader.window)),
+            Kept::For(span) => history.drop_before((at - span).index(window)),
             Kept::Newest => history.keep_newest(WINDOWS_OF_A_VERSION),
         }
-        self.changes != before
+    }
+
+    /// Baseline views: keeps a sealed window, as something late may come for it.
+    pub(super) fn keep_sealed(&mut self, trail: &Trail) {
+        self.history.get_or_insert_default().keep(trail);
+    }
+
+    /// Baseline views: nothing is taken for windows before this one any more.
+    pub(super) fn close_before(&mut self, index: i64) {
+        self.history.get_or_insert_default().close_before(index);
+    }
+
+    /// Baseline views: takes what is sealed once it is time, and what may still change.
+    pub(super) fn take_sealable(&mut self) -> Sealable {
+        let sealed = self.history.as_mut().map(|history| history.take_panes()).unwrap_or_default();
+        Sealable { panes: std::mem::take(&mut self.panes), sealed }
+    }
+
+    pub(super) fn give_sealable(&mut self, Sealable { panes, sealed: (sealed, closed) }: Sealable) {
+        self.panes = panes;
+        self.history.get_or_insert_default().give_panes(sealed, closed);
     }
 
     pub(super) fn history(&self) -> Option<&History> {

@@ -109,6 +109,20 @@ impl History {
         self.panes.drop_before(index);
     }
 
+    /// Keeps a sealed window, as something late may come for it.
+    pub(super) fn keep(&mut self, trail: &Trail) {
+        self.panes.put(trail);
+    }
+
+    /// What may still change, and the window from which on it may.
+    pub(super) fn take_panes(&mut self) -> (SealedPanes, i64) {
+        (std::mem::take(&mut self.panes), self.closed)
+    }
+
+    pub(super) fn give_panes(&mut self, panes: SealedPanes, closed: i64) {
+        (self.panes, self.closed) = (panes, closed);
+    }
+
     /// A sealed window that something late came for.
     pub(super) fn open_again(&mut self, index: i64) -> Option<Trail> {
         self.panes.take(index)
@@ -117,7 +131,6 @@ impl History {
     /// Writes the row of a window that is sealed, maybe not for the first time; says whether it stands among
     /// rows that were there before.
     pub(super) fn seal(&mut self, trail: &Trail, reader: &Reader) -> bool {
-        self.panes.put(trail);
         let above = self.tail_begin().map(f64::from);
         let Some(window) = reader.read(trail, above) else { return false };
         let p95 = trail.pane.quantile(reader.shape, 0.95).filter(|_| reader.is_profiled);

@@ -15,10 +15,12 @@ mod gather;
 mod group;
 pub mod history;
 mod image;
+pub mod lead;
 mod sealed;
 mod totals;
 
 use super::key::KeyId;
+use super::key::table::KeyTable;
 use super::pane::{Pane, Sample, Shape};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
@@ -30,7 +32,7 @@ use group::{Group, Parts, Trail};
 pub use history::COUNT_MAX;
 pub use image::ViewImage;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 pub use totals::Totals;
 
 /// What a view keeps; two expressions that read the same thing share one.
@@ -88,7 +90,7 @@ pub struct View {
     shape: Shape,
     groups: Vec<Option<Group>>,
     free: Vec<u32>,
-    by_key: HashMap<KeyId, u32, foldhash::fast::FixedState>,
+    by_key: KeyTable<u32>,
     dirty: Vec<u32>,
     /// Grid point → groups whose value changes there because a pane enters or leaves.
     rolls: BTreeMap<Timestamp, Vec<u32>>,
@@ -100,6 +102,11 @@ pub struct View {
     feeds: Vec<u32>,
     /// The view that this one gets its panes from.
     source: Option<u32>,
+    /// The view whose sealed windows this one reads, and those that read this one's.
+    leader: Option<u32>,
+    followers: Vec<u32>,
+    /// Whether it or any that follows it asks for quantiles, and for the spread.
+    detail: (bool, bool),
     /// With `deploys`: groups that no series feeds any more.
     gone: usize,
 }
@@ -125,6 +132,7 @@ impl View {
             ViewKind::Newest => (Span::from_hours(1), Span::ZERO),
             ViewKind::Gathering { pane, kept, .. } => (pane, kept),
         };
+        let detail = (spec.has_quantiles, spec.has_spread);
         View {
             spec,
             pane,
@@ -133,13 +141,16 @@ impl View {
             shape,
             groups: Vec::new(),
             free: Vec::new(),
-            by_key: HashMap::default(),
+            by_key: KeyTable::default(),
             dirty: Vec::new(),
             rolls: BTreeMap::new(),
             asked: Vec::new(),
             current: (Timestamp::clamped(0), 0),
             feeds: Vec::new(),
             source: None,
+            leader: None,
+            followers: Vec::new(),
+            detail,
             gone: 0,
         }
     }
@@ -160,7 +171,7 @@ impl View {
 
     /// Whether its panes come from another view instead of from observations.
     pub fn is_fed(&self) -> bool {
-        self.source.is_some()
+        self.source.is_some() || self.leader.is_some()
     }
 
     pub fn shape(&self) -> Shape {
@@ -173,7 +184,7 @@ impl View {
         if self.by_key.is_empty() && self.spec.selector.name.is_some() {
             self.shape = shape;
         }
-        if let Some(group) = self.by_key.get(&key) {
+        if let Some(group) = self.by_key.get(key) {
             let at = *group;
             if let Some(group) = self.group_mut(at) {
                 let is_back = group.members == 0;
@@ -185,13 +196,18 @@ impl View {
             self.mark(at);
             return at;
         }
+        let at = self.add_group(Group::new(key, newest));
+        self.mark(at);
+        at
+    }
+
+    fn add_group(&mut self, group: Group) -> u32 {
         let at = self.free.pop().unwrap_or_else(|| {
             self.groups.push(None);
             self.groups.len() as u32 - 1
         });
-        self.groups[at as usize] = Some(Group::new(key, newest));
-        self.by_key.insert(key, at);
-        self.mark(at);
+        self.by_key.insert(group.key, at);
+        self.groups[at as usize] = Some(group);
         at
     }
 
@@ -213,7 +229,7 @@ impl View {
     /// Lets a group go; its key.
     fn remove(&mut self, group: u32) -> Option<KeyId> {
         let gone = self.groups[group as usize].take()?;
-        self.by_key.remove(&gone.key);
+        self.by_key.remove(gone.key);
         self.dirty.retain(|dirty| *dirty != group);
         self.free.push(group);
         Some(gone.key)
@@ -222,7 +238,7 @@ impl View {
     /// Adds one observation to a group. `now`: the ingest time; `interval`: the grid.
     #[inline]
     fn record(&mut self, group: u32, reading: &Reading<'_>, now: Timestamp, interval: Span) -> Recorded {
-        let (has_quantiles, has_spread) = (self.spec.has_quantiles, self.spec.has_spread);
+        let (has_quantiles, has_spread) = self.detail;
         let Some((trail, recorded)) = self.trail(group, reading.time(), now, interval) else {
             return Recorded::Passed;
         };
@@ -338,26 +354,17 @@ impl View {
     /// Marks the groups whose panes roll by `at`, and lets panes go that nothing reads any more.
     /// Those that were still open are returned: the views behind this one do not have them.
     fn roll(&mut self, at: Timestamp) -> Option<Vec<(KeyId, Trail)>> {
-        let (pane, kept, lateness, reader) = (self.pane, self.kept, self.lateness, self.reader());
+        let (pane, kept) = (self.pane, self.kept);
         let mut gone = None;
         while let Some(entry) = self.rolls.first_entry()
             && *entry.key() <= at
         {
             for place in entry.remove() {
                 let Some(group) = self.group_mut(place) else { continue };
-                let is_changed = match &reader {
-                    // What is closed changes nothing for those who look.
-                    Some((reader, kept)) => group.seal(at, lateness, *kept, reader),
-                    None => {
-                        if let Some(open) = group.drop_before(at, pane, kept) {
-                            gone.get_or_insert_with(Vec::new).push((group.key, open));
-                        }
-                        true
-                    }
-                };
-                if is_changed {
-                    self.mark(place);
+                if let Some(open) = group.drop_before(at, pane, kept) {
+                    gone.get_or_insert_with(Vec::new).push((group.key, open));
                 }
+                self.mark(place);
             }
         }
         gone
@@ -401,7 +408,7 @@ impl View {
     }
 
     pub fn group_of(&self, key: KeyId) -> Option<u32> {
-        self.by_key.get(&key).copied()
+        self.by_key.get(key).copied()
     }
 
     pub fn group(&self, group: u32) -> Option<&Group> {
@@ -413,7 +420,7 @@ impl View {
     }
 
     pub fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
-        self.by_key.keys().copied()
+        self.by_key.keys()
     }
 
     pub fn len(&self) -> usize {

@@ -17,9 +17,14 @@ use std::ops::Range;
 pub(super) struct SealedPanes {
     #[serde(with = "crate::core::packed::bytes")]
     records: Vec<u8>,
+    /// So many bytes at the beginning are of windows that are gone.
+    gone: usize,
     /// Index of the newest one there ever was: nearly all that is asked for is newer.
     newest: Option<i64>,
 }
+
+/// What is gone is given back when it is one byte of so many.
+const GONE_SHARE: usize = 6;
 
 /// Where one of them stands.
 struct Place {
@@ -36,12 +41,17 @@ impl SealedPanes {
         let at = later.map_or(self.records.len(), |place| place.whole.start);
         self.newest = self.newest.max(Some(trail.index));
         let bytes = pack(trail);
-        let mut record = Vec::with_capacity(bytes.len() + 16);
-        write_varint(&mut record, trail.index as u64);
-        write_varint(&mut record, bytes.len() as u64);
-        record.extend(bytes);
-        self.records.reserve_exact(record.len());
-        self.records.splice(at..at, record);
+        let mut head = Vec::with_capacity(16);
+        write_varint(&mut head, trail.index as u64);
+        write_varint(&mut head, bytes.len() as u64);
+        let needed = head.len() + bytes.len();
+        if needed > self.records.capacity() - self.records.len() {
+            self.records.reserve_exact(needed + self.records.len() / 8);
+        }
+        match is_newest {
+            true => self.records.extend(head.iter().chain(&bytes)),
+            false => drop(self.records.splice(at..at, head.into_iter().chain(bytes))),
+        }
     }
 
     /// Takes the window out of which something late is a part.
@@ -58,13 +68,21 @@ impl SealedPanes {
     /// Lets those go that nothing comes for any more.
     pub(super) fn drop_before(&mut self, index: i64) {
         let kept = self.places().find(|place| place.index >= index);
-        let at = kept.map_or(self.records.len(), |place| place.whole.start);
-        self.records.drain(..at);
+        self.gone = kept.map_or(self.records.len(), |place| place.whole.start);
+        // A few at a time: what is kept is moved each time.
+        if self.gone * GONE_SHARE >= self.records.len() {
+            self.records.drain(..std::mem::take(&mut self.gone));
+        }
+    }
+
+    /// The windows that are there.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = i64> + '_ {
+        self.places().map(|place| place.index)
     }
 
     /// Ends where the bytes are not ours.
     fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        let mut at = 0;
+        let mut at = self.gone;
         std::iter::from_fn(move || {
             let mut rest = self.records.get(at..)?;
             let index = read_varint(&mut rest)? as i64;

@@ -1,0 +1,279 @@
+//! Baseline views over the same windows: one of them leads, the others only read what it seals.
+//!
+//! Intuition: `p95`, `count` and `avg` of the same minutes, or the same average over an hour and over a day, are
+//! read off the same sealed panes. So one view takes the readings, keeps the panes of windows that may still
+//! change, and when it seals one, each view writes its own row. Invariant: what a view knows is what it would
+//! know by itself; which one leads follows from what the views are, so it is the same after a restart.
+//! Rejected: one view with a row for all (a rule that comes or goes would change what the others' state is).
+
+use super::group::{Group, Sealable, Trail};
+use super::{View, ViewKind, ViewSpec, schedule_rolls};
+use crate::core::key::KeyId;
+use crate::core::time::{Span, Timestamp};
+
+/// What one that leads holds for the others.
+#[derive(Debug)]
+pub struct Lead {
+    of: ViewSpec,
+    groups: Vec<(KeyId, Timestamp, Sealable)>,
+}
+
+/// Finds out which views follow which; a function of what the views are.
+pub(super) fn link(views: &mut [View]) {
+    for at in 0..views.len() {
+        let spec = &views[at].spec;
+        views[at].detail = (spec.has_quantiles, spec.has_spread);
+        (views[at].leader, views[at].followers) = (None, Vec::new());
+    }
+    for at in 0..views.len() {
+        let is_leader = |other: &usize| views[*other].leads(&views[at].spec);
+        let Some(leader) = (0..at).find(is_leader) else { continue };
+        let spec = &views[at].spec;
+        let needs = (spec.has_quantiles, spec.has_spread);
+        let lead = &mut views[leader];
+        lead.detail = (lead.detail.0 | needs.0, lead.detail.1 | needs.1);
+        lead.followers.push(at as u32);
+        views[at].leader = Some(leader as u32);
+    }
+}
+
+/// Takes what the views that lead hold: others may lead from now on.
+pub fn take(views: &mut [View]) -> Vec<Lead> {
+    let leaders = views.iter_mut().filter(|view| view.leader.is_none());
+    leaders.filter_map(View::take_lead).collect()
+}
+
+/// Gives it to those that lead now.
+pub fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span) {
+    for lead in leads {
+        if let Some(view) = views.iter_mut().find(|view| view.leads(&lead.of)) {
+            view.accept_lead(lead, now, interval);
+        }
+    }
+}
+
+/// Seals what is due of a view that looks back, in those that follow it, too.
+pub(super) fn roll(views: &mut [View], leader: usize, at: Timestamp) {
+    let followers = std::mem::take(&mut views[leader].followers);
+    let (pane, lateness) = (views[leader].pane, views[leader].lateness);
+    for place in views[leader].take_rolls(at) {
+        while let Some((key, trail)) = views[leader].take_due(place, at) {
+            views[leader].write(key, &trail, at);
+            followers.iter().for_each(|follower| views[*follower as usize].write(key, &trail, at));
+            if let Some(group) = views[leader].group_mut(place) {
+                group.keep_sealed(&trail);
+            }
+        }
+        if let Some(group) = views[leader].group_mut(place) {
+            group.close_before((at - pane - lateness.max).ceil(pane).index(pane));
+        }
+    }
+    views[leader].followers = followers;
+}
+
+impl View {
+    /// Whether it holds the panes that views like another one read.
+    fn leads(&self, other: &ViewSpec) -> bool {
+        let (ViewKind::Baseline { window, .. }, ViewKind::Baseline { window: wanted, .. }) =
+            (self.spec.kind, other.kind)
+        else {
+            return false;
+        };
+        let is_same = window == wanted && self.spec.selector == other.selector && self.spec.by == other.by;
+        is_same && self.leader.is_none()
+    }
+
+    fn is_following(&self) -> bool {
+        self.leader.is_some()
+    }
+
+    /// It is new among others: nothing is known of windows before this one, and nothing of them is taken.
+    pub fn begin_following(&mut self, now: Timestamp) {
+        if self.is_following() {
+            let first = now.index(self.pane);
+            self.groups.iter_mut().flatten().for_each(|group| group.close_before(first));
+        }
+    }
+
+    /// The groups that roll by a grid point.
+    fn take_rolls(&mut self, at: Timestamp) -> Vec<u32> {
+        let later = self.rolls.split_off(&(at + Span::MILLISECOND));
+        std::mem::replace(&mut self.rolls, later).into_values().flatten().collect()
+    }
+
+    /// The oldest pane of a group that ends before the lateness allowed.
+    fn take_due(&mut self, place: u32, at: Timestamp) -> Option<(KeyId, Trail)> {
+        let (pane, allowed) = (self.pane, self.lateness.allowed);
+        let group = self.group_mut(place)?;
+        let is_due = group.panes.front().is_some_and(|trail| trail.start(pane) + pane + allowed < at);
+        if is_due { group.panes.pop_front().map(|trail| (group.key, trail)) } else { None }
+    }
+
+    /// Writes the row of a sealed window, and lets go what is older than what is kept.
+    fn write(&mut self, key: KeyId, trail: &Trail, at: Timestamp) {
+        let (Some(place), Some((reader, kept))) = (self.group_of(key), self.reader()) else { return };
+        let is_following = self.is_following();
+        let Some(group) = self.group_mut(place) else { return };
+        // The others' windows were noted when they began.
+        if is_following && (group.is_closed(trail.index) || !group.note_window(trail.index)) {
+            return;
+        }
+        group.write(trail, &reader);
+        group.trim(at, kept, reader.window);
+        self.mark(place);
+    }
+
+    fn take_lead(&mut self) -> Option<Lead> {
+        let of = Some(&self.spec).filter(|_| self.leads(&self.spec))?.clone();
+        let groups = self.groups.iter_mut().flatten();
+        let groups = groups.map(|group| (group.key, group.newest, group.take_sealable())).collect();
+        self.rolls.clear();
+        Some(Lead { of, groups })
+    }
+
+    fn schedule_seal(&mut self, place: u32, index: i64, now: Timestamp, interval: Span) {
+        schedule_rolls(&mut self.rolls, (self.spec.kind, self.lateness), place, index, now, interval);
+    }
+
+    fn accept_lead(&mut self, lead: Lead, now: Timestamp, interval: Span) {
+        for (key, newest, held) in lead.groups {
+            let place = self.group_of(key).unwrap_or_else(|| self.add_group(Group::new(key, newest)));
+            for index in held.indexes().collect::<Vec<i64>>() {
+                self.schedule_seal(place, index, now, interval);
+            }
+            if let Some(group) = self.group_mut(place) {
+                group.give_sealable(held);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::feed::{self, When};
+    use super::super::{Lateness, Reading, Subscription};
+    use super::*;
+    use crate::core::detect::dice::Dice;
+    use crate::core::histogram::layout::Digits;
+    use crate::core::key::{Key, Keys};
+    use crate::core::pane::{Sample, Shape};
+    use crate::core::rule::ast::Aggregate;
+    use crate::core::selector::{By, Selector};
+    use crate::core::unit::Unit;
+
+    const MINUTE: Span = Span::from_mins(1);
+
+    fn shape() -> Shape {
+        Shape { digits: Digits::Two, resolution: Unit::resolution(None) }
+    }
+
+    fn view(aggregate: Aggregate, minutes: i64, has_quantiles: bool) -> View {
+        let kind = ViewKind::Baseline {
+            window: MINUTE,
+            period: MINUTE * minutes,
+            aggregate,
+            is_profiled: has_quantiles,
+        };
+        let selector = Selector { name: Some("load".into()), matchers: Vec::new() };
+        let has_spread = aggregate == Aggregate::Stddev;
+        let spec = ViewSpec { selector, by: By::Series, kind, has_quantiles, has_spread, per_version: false };
+        let lateness = Lateness { allowed: Span::from_secs(5), max: Span::from_mins(10) };
+        View::new(spec, shape(), lateness)
+    }
+
+    fn views() -> Vec<View> {
+        vec![
+            view(Aggregate::Count, 30, false),
+            view(Aggregate::Quantile(0.95), 20, true),
+            view(Aggregate::Avg, 90, false),
+            view(Aggregate::Stddev, 40, false),
+        ]
+    }
+
+    /// What a view knows of the last minutes.
+    fn known(view: &View, key: KeyId, minute: i64) -> Vec<(i64, String)> {
+        let windows = view.past(key, minute - 20, minute);
+        windows.into_iter().map(|(index, window)| (index, format!("{window:?}"))).collect()
+    }
+
+    /// Busy and silent minutes, late values, and at times others that lead: each view knows what it would know
+    /// by itself.
+    #[test]
+    fn who_follows_knows_what_it_would_know_alone() {
+        let (mut keys, mut dice) = (Keys::default(), Dice(4));
+        let key = keys.intern(Key::default());
+        let (mut alone, mut linked): (Vec<View>, Vec<View>) = (views(), views());
+        for view in alone.iter_mut().chain(&mut linked) {
+            view.join(key, Timestamp::clamped(0), shape());
+        }
+        let mut order: Vec<usize> = (0..4).collect();
+        feed::link(&mut linked);
+        let mut is_silent = false;
+        for minute in 1..600i64 {
+            let now = Timestamp::clamped(minute * 60_000 + 6_000);
+            let when = When { now, interval: Span::from_secs(1) };
+            is_silent ^= dice.uniform() < 0.05;
+            for _ in 0..if is_silent { 0 } else { (dice.uniform() * 60.0) as usize } {
+                let late = if dice.uniform() < 0.01 { dice.uniform() * 12.0 * 60_000.0 } else { 0.0 };
+                let time = now - Span::from_ms(6_000 + (dice.uniform() * 50_000.0 + late) as i64);
+                let sample = Sample::new(shape(), 100.0 + 9.0 * dice.normal(), time);
+                for (at, view) in alone.iter_mut().enumerate() {
+                    let to = Subscription { view: 0, group: 0 };
+                    feed::record(std::slice::from_mut(view), to, &Reading::One(sample), when);
+                    let leads = order[0] == at;
+                    if leads {
+                        feed::record(&mut linked, to, &Reading::One(sample), when);
+                    }
+                }
+            }
+            alone.iter_mut().for_each(|view| feed::roll(std::slice::from_mut(view), when));
+            feed::roll(&mut linked, when);
+            if dice.uniform() < 0.05 {
+                let leads = take(&mut linked);
+                linked.rotate_left(1);
+                order.rotate_left(1);
+                feed::link(&mut linked);
+                give(&mut linked, leads, now, when.interval);
+            }
+            for (at, of) in order.iter().enumerate() {
+                assert_eq!(linked[at].is_following(), at > 0);
+                assert_eq!(
+                    known(&linked[at], key, minute),
+                    known(&alone[*of], key, minute),
+                    "{of} in minute {minute}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_newcomer_knows_nothing_of_windows_before_it_came() {
+        let mut keys = Keys::default();
+        let key = keys.intern(Key::default());
+        let mut views = vec![view(Aggregate::Avg, 30, false)];
+        views[0].join(key, Timestamp::clamped(0), shape());
+        let to = Subscription { view: 0, group: 0 };
+        let mut record = |views: &mut [View], of: i64, minute: i64| {
+            let when =
+                When { now: Timestamp::clamped(minute * 60_000 + 10_000), interval: Span::from_secs(1) };
+            let sample = Sample::new(shape(), 1.0, Timestamp::clamped(of * 60_000));
+            feed::record(views, to, &Reading::One(sample), when);
+            feed::roll(views, When { now: when.now + Span::from_secs(1), ..when });
+        };
+        (1..6).for_each(|minute| record(&mut views, minute, minute));
+        let leads = take(&mut views);
+        views.push(view(Aggregate::Count, 30, false));
+        feed::link(&mut views);
+        let now = Timestamp::clamped(5 * 60_000 + 20_000);
+        give(&mut views, leads, now, Span::from_secs(1));
+        views[1].join(key, now, shape());
+        views[1].begin_following(now);
+        // Something late comes for minute 3, and minute 5 is sealed.
+        record(&mut views, 3, 5);
+        record(&mut views, 6, 6);
+        let counts: Vec<(i64, u64)> =
+            views[1].past(key, 0, 5).iter().map(|(index, window)| (*index, window.count)).collect();
+        assert_eq!(counts, [(5, 1)]);
+        assert_eq!(views[0].past(key, 3, 3)[0].1.count, 2);
+    }
+}

@@ -40,45 +40,59 @@ pub struct Slopes {
     same: usize,
 }
 
+/// Slopes of the pairs of some points.
+#[derive(Debug, Default)]
+struct Counted {
+    below: usize,
+    near: Vec<f64>,
+}
+
+#[derive(Debug, Default)]
+struct Change {
+    gone: Counted,
+    new: Counted,
+}
+
 impl Slopes {
     /// The middle one of the slopes of these points, at least two, ascending in time.
     pub fn move_to(&mut self, points: &[Point]) -> f64 {
-        let kept = if self.follow(points) { self.median() } else { None };
-        kept.unwrap_or_else(|| self.begin(points))
+        self.follow(points).unwrap_or_else(|| self.begin(points))
     }
 
-    /// Takes out the points that are gone and takes in the new ones; `false` where that would be most of them.
-    fn follow(&mut self, points: &[Point]) -> bool {
+    /// Takes out the points that are gone and takes in the new ones; `None` where that would be most of them.
+    fn follow(&mut self, points: &[Point]) -> Option<f64> {
         let gone = missing(&self.points, points);
         let new = missing(points, &self.points);
         if (gone.len() + new.len()) * CHANGED_SHARE > points.len() {
-            return false;
+            return None;
         }
+        let mut change = Change::default();
         for at in gone.into_iter().rev() {
             let point = self.points.remove(at);
-            self.count(point, false);
+            self.count(point, &mut change.gone);
         }
         for at in new {
             let point = points[at];
-            self.count(point, true);
+            self.count(point, &mut change.new);
             let place = self.points.partition_point(|known| known.0 < point.0);
             self.points.insert(place, point);
         }
-        true
+        self.apply(change)
     }
 
     /// Takes out the points before a time, and takes in later ones, where what is kept is true.
     /// `None` where it is to be begun anew.
     pub fn slide(&mut self, from: f64, new: &[Point]) -> Option<f64> {
+        let mut change = Change::default();
         while self.points.first().is_some_and(|oldest| oldest.0 < from) {
             let point = self.points.remove(0);
-            self.count(point, false);
+            self.count(point, &mut change.gone);
         }
         for point in new {
-            self.count(*point, true);
+            self.count(*point, &mut change.new);
             self.points.push(*point);
         }
-        self.median()
+        self.apply(change)
     }
 
     /// The points that it stands for.
@@ -86,34 +100,18 @@ impl Slopes {
         &self.points
     }
 
-    /// One point's slopes to all others come, or go. Which of them are near cannot be foretold, so each is
-    /// written, and only counted if it is.
-    fn count(&mut self, point: Point, comes: bool) {
-        let points = std::mem::take(&mut self.points);
-        for some in points.chunks(AT_ONCE) {
-            let (mut below, mut near, mut len) = (0, [0.0; AT_ONCE], 0);
-            for other in some {
-                let slope = slope(*other, point);
-                below += usize::from(slope < self.low);
-                near[len] = slope;
-                len += usize::from((slope >= self.low) & (slope <= self.high));
-            }
-            self.below = if comes { self.below + below } else { self.below - below };
-            near[..len].iter().for_each(|slope| self.count_near(*slope, comes));
-        }
-        self.points = points;
+    fn count(&self, point: Point, counted: &mut Counted) {
+        counted.add(&self.points, point, (self.low, self.high));
     }
 
-    fn count_near(&mut self, slope: f64, comes: bool) {
-        match (self.low == self.high, comes) {
-            (true, true) => self.same += 1,
-            (true, false) => self.same -= 1,
-            (false, true) => self.near.insert(slope),
-            (false, false) => {
-                let was_there = self.near.remove(slope);
-                debug_assert!(was_there, "it was computed of the same two points when it came");
-            }
+    /// All that came and went at once: the list in order is gone through once.
+    fn apply(&mut self, Change { gone, new }: Change) -> Option<f64> {
+        self.below = self.below + new.below - gone.below;
+        match self.low == self.high {
+            true => self.same = self.same + new.near.len() - gone.near.len(),
+            false => self.near.replace(gone.near, new.near),
         }
+        self.median()
     }
 
     /// `None` where it left what is kept.
@@ -128,30 +126,63 @@ impl Slopes {
         Some(middle((near.rank(lower)?, near.rank(upper)?)))
     }
 
-    /// Looks at all pairs.
+    /// Looks at all pairs: first for what lies around the last middle.
     fn begin(&mut self, points: &[Point]) -> f64 {
-        let mut all: Vec<f64> = slopes(points).collect();
-        let (lower, upper) = ((all.len() - 1) / 2, all.len() / 2);
-        let margin = all.len() / NEAR_SHARE / 2;
-        let found = ranked(&mut all, lower, upper);
-        let (_, low, _) = all[..=lower].select_nth_unstable_by(lower - margin.min(lower), f64::total_cmp);
-        let low = *low;
-        let above = margin.min(all.len() - upper - 1);
-        let (_, high, _) = all[upper..].select_nth_unstable_by(above, f64::total_cmp);
-        (self.low, self.high) = (low, *high);
-        let is_near = |slope: &&f64| (self.low..=self.high).contains(*slope);
-        if all.iter().filter(is_near).count() > CROWDED * (2 * margin + 2) {
-            // Many are the same, most likely this one.
-            (self.low, self.high) = (found.1, found.1);
-        }
         self.points = points.to_vec();
-        self.below = all.iter().filter(|slope| **slope < self.low).count();
-        let near = all.into_iter().filter(|slope| (self.low..=self.high).contains(slope));
+        let width = self.high - self.low;
+        let around = (self.low - width, self.high + width);
+        let guessed = if width > 0.0 { self.choose(Counted::of(points, around)) } else { None };
+        // Of all of them, the middle one is one.
+        let all = (f64::NEG_INFINITY, f64::INFINITY);
+        guessed.unwrap_or_else(|| self.choose(Counted::of(points, all)).unwrap_or(0.0))
+    }
+
+    /// Keeps the near ones of these; `None` where not enough of them are known.
+    fn choose(&mut self, Counted { below, mut near }: Counted) -> Option<f64> {
+        let all = pairs(self.points.len());
+        let (lower, upper, margin) = ((all - 1) / 2, all / 2, all / NEAR_SHARE / 2);
+        let first = lower.saturating_sub(margin).checked_sub(below)?;
+        let last = (upper + margin).min(all - 1).checked_sub(below).filter(|last| *last < near.len())?;
+        let high = *near.select_nth_unstable_by(last, f64::total_cmp).1;
+        let low = *near[..=last].select_nth_unstable_by(first, f64::total_cmp).1;
+        let found = ranked(&mut near[first..=last], lower - below - first, upper - below - first);
+        let is_near = |slope: &f64| (low..=high).contains(slope);
+        let is_crowded = near.iter().filter(|slope| is_near(slope)).count() > CROWDED * (2 * margin + 2);
+        // Many are the same, most likely this one.
+        (self.low, self.high) = if is_crowded { (found.1, found.1) } else { (low, high) };
+        self.below = below + near.iter().filter(|slope| **slope < self.low).count();
+        near.retain(|slope| (self.low..=self.high).contains(slope));
         (self.near, self.same) = match self.low == self.high {
-            true => (Sorted::default(), near.count()),
-            false => (Sorted::of(near.collect()), 0),
+            true => (Sorted::default(), near.len()),
+            false => (Sorted::of(near.as_slice().to_vec()), 0),
         };
-        middle(found)
+        Some(middle(found))
+    }
+}
+
+impl Counted {
+    /// Of all pairs: those below, and those between.
+    fn of(points: &[Point], between: (f64, f64)) -> Counted {
+        let mut counted = Counted { below: 0, near: Vec::with_capacity(pairs(points.len())) };
+        for (at, point) in points.iter().enumerate() {
+            counted.add(&points[..at], *point, between);
+        }
+        counted
+    }
+
+    /// One point's slopes to others. Which of them are near cannot be foretold, so each is written, and only
+    /// counted if it is.
+    fn add(&mut self, points: &[Point], point: Point, (low, high): (f64, f64)) {
+        for some in points.chunks(AT_ONCE) {
+            let (mut near, mut len) = ([0.0; AT_ONCE], 0);
+            for other in some {
+                let slope = slope(*other, point);
+                self.below += usize::from(slope < low);
+                near[len] = slope;
+                len += usize::from((slope >= low) & (slope <= high));
+            }
+            self.near.extend_from_slice(&near[..len]);
+        }
     }
 }
 

@@ -59,6 +59,34 @@ impl<T: Number> Sorted<T> {
         found.map(|at| self.0.remove(at)).is_some()
     }
 
+    /// Takes some out, which are there or among the new ones, and puts others in, in one pass.
+    pub fn replace(&mut self, mut gone: Vec<T>, mut new: Vec<T>) {
+        gone.sort_unstable_by(T::order);
+        new.sort_unstable_by(T::order);
+        let mut gone = gone.into_iter().peekable();
+        self.0.retain(|known| gone.next_if(|gone| gone.order(known) == Ordering::Equal).is_none());
+        self.merge(new);
+    }
+
+    /// From the end on, so that each is moved once.
+    fn merge(&mut self, mut new: Vec<T>) {
+        let mut old = self.0.len();
+        if self.0.capacity() < old + new.len() {
+            self.0.reserve_exact(new.len() + old / 8);
+        }
+        self.0.extend_from_slice(&new);
+        for to in (0..self.0.len()).rev() {
+            let Some(greatest) = new.last().copied() else { break };
+            if old > 0 && self.0[old - 1].order(&greatest) == Ordering::Greater {
+                old -= 1;
+                self.0[to] = self.0[old];
+            } else {
+                self.0[to] = greatest;
+                new.pop();
+            }
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -259,6 +259,9 @@ impl Scope<'_> {
         let keys = self.memos.ranks.entry((asked.baseline, extent.least)).or_default();
         let ranks = keys.get_or_insert_with(self.key, || Ranks::new(&windows, extent));
         ranks.move_to(&windows, extent);
+        if asked.function.is_spread() {
+            return ranks.spread().map(|spread| (Learned::Spread(spread), spread.windows));
+        }
         let tails = windows.tails(extent.first, extent.last);
         let in_time = InTime {
             tails: tails.filter(|(count, _)| *count >= extent.least as f64),

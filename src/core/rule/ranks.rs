@@ -9,6 +9,7 @@
 use super::super::detect::anomaly::{self, SLOW_WINDOWS};
 use super::super::detect::regression;
 use super::super::detect::sorted::Sorted;
+use super::super::detect::zscore;
 use super::super::view::SealedWindows;
 
 /// Which windows, of those that are sealed.
@@ -35,6 +36,8 @@ pub(super) struct Ranks {
     extent: Extent,
     state: (u32, i64, i64),
     pub ordered: Ordered,
+    /// Centre and spread of all, once anybody asked.
+    spread: Option<zscore::Reference>,
 }
 
 impl Ordered {
@@ -73,7 +76,7 @@ impl Ranks {
     pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Ranks {
         let all = windows.within(extent.first, extent.last).map(|(_, window)| window);
         let whole: Vec<regression::Window> = all.filter(|window| window.count >= extent.least).collect();
-        Ranks { extent, state: windows.state(), ordered: Ordered::of(&whole, extent.has_means) }
+        Ranks { extent, state: windows.state(), ordered: Ordered::of(&whole, extent.has_means), spread: None }
     }
 
     /// Makes them those of another extent.
@@ -82,6 +85,7 @@ impl Ranks {
         if self.extent == wanted && self.state == windows.state() {
             return;
         }
+        self.spread = None;
         if !self.extent.is_near(wanted, self.state, windows.state()) || !self.step(windows, wanted) {
             *self = Ranks::new(windows, wanted);
         }
@@ -115,6 +119,12 @@ impl Ranks {
         if self.has_mean() {
             self.ordered.means.insert(self.sum_of_newest(windows, SLOW_WINDOWS) / SLOW_WINDOWS as f64);
         }
+    }
+
+    /// Centre and spread of all; rules over the same windows share it.
+    pub(super) fn spread(&mut self) -> Option<zscore::Reference> {
+        self.spread = self.spread.or_else(|| zscore::Reference::learn(&self.ordered.past.values));
+        self.spread
     }
 
     fn has_mean(&self) -> bool {

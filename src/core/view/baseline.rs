@@ -10,6 +10,9 @@ use crate::core::time::{Span, Timestamp};
 /// Windows kept of one version: what it was like in the end. 64 x 34 bytes.
 pub const WINDOWS_OF_A_VERSION: usize = 64;
 
+/// Windows kept beyond the period: the trailing window lies in two, and one more is not sealed yet.
+const WINDOWS_SPARE: i64 = 3;
+
 /// Versions kept beyond those that are asked for, as one that begins may be old.
 const VERSIONS_SPARE: usize = 4;
 
@@ -117,7 +120,7 @@ impl View {
             |window, aggregate, is_profiled| Reader { shape: self.shape, aggregate, window, is_profiled };
         match self.spec.kind {
             ViewKind::Baseline { window, period, aggregate, is_profiled } => {
-                let kept = Kept::For(period + self.lateness.max + window * 2);
+                let kept = Kept::For(period + self.lateness.allowed + window * WINDOWS_SPARE);
                 Some((reader(window, aggregate, is_profiled), kept))
             }
             ViewKind::Deploys { window, aggregate, is_profiled, .. } => {

@@ -253,7 +253,7 @@ mod tests {
         let mut views = vec![view(Aggregate::Avg, 30, false)];
         views[0].join(key, Timestamp::clamped(0), shape());
         let to = Subscription { view: 0, group: 0 };
-        let mut record = |views: &mut [View], of: i64, minute: i64| {
+        let record = |views: &mut [View], of: i64, minute: i64| {
             let when =
                 When { now: Timestamp::clamped(minute * 60_000 + 10_000), interval: Span::from_secs(1) };
             let sample = Sample::new(shape(), 1.0, Timestamp::clamped(of * 60_000));

@@ -102,6 +102,17 @@ pub enum Function {
     },
 }
 
+impl Past {
+    /// Whether what its alert sees teaches nothing. A regression lasts until it is mended or accepted, and an
+    /// hour of last week is like this one or not. What is far from all that was is nearer to it the next time:
+    /// a day's high noon must not be told each day because it was told on the first. A line is followed.
+    pub fn leaves_alerts_out(&self) -> bool {
+        let is_regression = matches!(self.function, Function::Regression | Function::RegressionScore);
+        let is_season = matches!(self.period, Period::Season { .. });
+        is_regression || (is_season && !self.function.is_line())
+    }
+}
+
 impl Function {
     /// Whether it tells what chance alone would give now and then.
     pub fn has_chance(self) -> bool {

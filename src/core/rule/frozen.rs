@@ -1,8 +1,10 @@
 //! What alerts keep their baselines from learning.
 //!
 //! Intuition: an alert must not teach the baseline that what it tells is normal. Invariant: while a key is
-//! pending or fires it is compared with what was learned before, and the windows of that time teach nothing
-//! afterwards, unless it never fired, or somebody accepted the change. This is state, not a cache.
+//! pending or fires it is compared with what was learned before, and the windows of that time teach a regression
+//! nothing afterwards, unless it never fired, or somebody accepted the change. This is state, not a cache.
+//! Rejected: the same for what is merely far from the past ([`super::ast::Past::leaves_alerts_out`]): a daily
+//! course was told each morning, for ever.
 
 use super::super::key::KeyId;
 use super::super::time::{Span, Timestamp};
@@ -75,19 +77,21 @@ impl Frozen {
         self.versions.insert((place, key), version);
     }
 
-    /// Whether a window teaches what is normal.
-    pub(super) fn teaches(&self, key: KeyId, start: Timestamp, window: Span) -> bool {
+    /// Whether a window teaches what is normal; `leaves_out`: whether those of alerts teach nothing.
+    pub(super) fn teaches(&self, key: KeyId, start: Timestamp, window: Span, leaves_out: bool) -> bool {
         let Some(lessons) = self.keys.get(&key) else { return true };
         let is_left_out =
             |(from, to): &(Timestamp, Timestamp)| start + window > *from - window && start < *to;
-        lessons.since.is_none_or(|since| start >= since) && !lessons.left_out.iter().any(is_left_out)
+        lessons.since.is_none_or(|since| start >= since)
+            && !(leaves_out && lessons.left_out.iter().any(is_left_out))
     }
 
     /// Whether all windows from one on teach.
-    pub(super) fn teaches_all(&self, key: KeyId, start: Timestamp, window: Span) -> bool {
+    pub(super) fn teaches_all(&self, key: KeyId, start: Timestamp, window: Span, leaves_out: bool) -> bool {
         let Some(lessons) = self.keys.get(&key) else { return true };
         let is_over = |(_, to): &(Timestamp, Timestamp)| *to <= start - window;
-        lessons.since.is_none_or(|since| start >= since) && lessons.left_out.iter().all(is_over)
+        lessons.since.is_none_or(|since| start >= since)
+            && !(leaves_out && !lessons.left_out.iter().all(is_over))
     }
 
     pub(super) fn changes(&self, key: KeyId) -> u32 {

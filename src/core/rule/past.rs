@@ -24,6 +24,10 @@ use regression::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
+/// Windows for which an alert is compared with what was learned before it, where what it sees teaches: as long as
+/// a peak is remembered.
+const HELD_WINDOWS: i64 = anomaly::PEAK_WINDOWS as i64;
+
 /// What was learned of some windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) enum Learned {
@@ -193,11 +197,14 @@ impl Scope<'_> {
         // The same hour of other days is no hour in which this alert could teach, and the next hour is another.
         // A line is no baseline: it is followed as long as its alert lasts.
         let is_moving = matches!(asked.period, Period::Season { .. }) || asked.function.is_line();
-        let frozen = self.frozen.version(asked.place, self.key).filter(|_| !is_moving);
-        if let (true, Some(frozen)) = (self.is_active, frozen) {
+        let of = self.memo_of(asked, deployed);
+        // What is not left out becomes the past while its alert lasts: not at once, but it does.
+        let oldest =
+            if asked.leaves_alerts_out() { Timestamp::MIN } else { of.end - asked.window * HELD_WINDOWS };
+        let frozen = self.frozen.version(asked.place, self.key).filter(|frozen| frozen.end >= oldest);
+        if let (true, Some(frozen)) = (self.is_active && !is_moving, frozen) {
             return Ok(frozen);
         }
-        let of = self.memo_of(asked, deployed);
         let version = self.remembered(asked.place, of, |scope| match asked.period {
             Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
             Period::Span(span) if scope.is_plain(asked, of.end - span, of.end) => {
@@ -237,7 +244,8 @@ impl Scope<'_> {
 
     /// Whether all windows of a span are whole and teach: nothing is to be left out.
     fn is_plain(&self, asked: &Past, from: Timestamp, to: Timestamp) -> bool {
-        (asked.function.is_line() || self.frozen.teaches_all(self.key, from, asked.window))
+        (asked.function.is_line()
+            || self.frozen.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out()))
             && !self.gaps.touch(from, to)
             && self.planned().iter().all(|(_, end)| *end <= from)
     }
@@ -353,7 +361,7 @@ impl Scope<'_> {
         let mut windows = self.outside_maintenance(asked, windows);
         windows.retain(|(index, _)| {
             let start = Timestamp::clamped(index * asked.window.ms());
-            self.frozen.teaches(self.key, start, asked.window)
+            self.frozen.teaches(self.key, start, asked.window, asked.leaves_alerts_out())
         });
         windows
     }

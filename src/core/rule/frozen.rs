@@ -91,7 +91,7 @@ impl Frozen {
         let Some(lessons) = self.keys.get(&key) else { return true };
         let is_over = |(_, to): &(Timestamp, Timestamp)| *to <= start - window;
         lessons.since.is_none_or(|since| start >= since)
-            && !(leaves_out && !lessons.left_out.iter().all(is_over))
+            && (!leaves_out || lessons.left_out.iter().all(is_over))
     }
 
     pub(super) fn changes(&self, key: KeyId) -> u32 {

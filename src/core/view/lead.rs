@@ -20,10 +20,9 @@ pub struct Lead {
 
 /// Finds out which views follow which; a function of what the views are.
 pub(super) fn link(views: &mut [View]) {
-    for at in 0..views.len() {
-        let spec = &views[at].spec;
-        views[at].detail = (spec.has_quantiles, spec.has_spread);
-        (views[at].leader, views[at].followers) = (None, Vec::new());
+    for view in views.iter_mut() {
+        view.detail = (view.spec.has_quantiles, view.spec.has_spread);
+        (view.leader, view.followers) = (None, Vec::new());
     }
     for at in 0..views.len() {
         let is_leader = |other: &usize| views[*other].leads(&views[at].spec);

@@ -87,6 +87,9 @@ rules:
   - { id: d, expr: 'sustained(max(latency_ms[10s]) by (source) > 3s, 1m) > 20%', severity: info }
   - { id: e, expr: 'last(p50_ms[1m]) by (source) > 2s unless count(latency_ms[1m]) by (source) < 2', severity: info }
   - { id: f, expr: 'regression(avg(latency_ms[10s]) by (source), 5m) > 10%', severity: info }
+  - { id: g, expr: 'regression(p95(latency_ms[10s]) by (source), 4m) > 10%', severity: info }
+  - { id: h, expr: 'trend(avg(latency_ms[10s]) by (source), 3m) > 100s', severity: info }
+  - { id: i, expr: 'max(latency_ms[10s]) by (source) > upper(max(latency_ms[10s]) by (source), 2m, 1)', severity: info }
 ";
     let loaded = load_files(vec![("rules".into(), text.into())]);
     assert!(loaded.rules.is_some(), "{:?}", loaded.diagnostics);
@@ -240,6 +243,40 @@ proptest! {
         prop_assert_eq!(&alone, &run(&both, None));
         prop_assert_eq!(&alone, &run(coarse, Some(&both)));
         prop_assert_eq!(&alone, &run(&both, Some(coarse)));
+    }
+
+    /// What is learned of past windows is the same whether its view keeps them itself or reads those of another
+    /// one, and whether that one was there from the start, came with a reload or went with one.
+    #[test]
+    fn a_view_led_by_another_learns_the_same(inputs in inputs(200_000), reload_at in 0..200usize) {
+        let own = "  - { name: u, expr: 'upper(avg(latency_ms[10s]) by (source), 2m, 1)' }
+  - { name: z, expr: 'robust_z(max(latency_ms[10s]) by (source), 3m)' }
+  - { name: c, expr: 'regression_score(count(latency_ms[10s]) by (source), 4m)' }
+  - { name: t, expr: 'trend(p90(latency_ms[10s]) by (source), 3m)' }
+";
+        let other = "  - { name: x, expr: 'regression(p95(latency_ms[10s]) by (source), 9m)' }\n";
+        let set = |records: &str| {
+            load_files(vec![("r".into(), format!("version: 1\nrecord:\n{records}"))]).rules.expect("checked")
+        };
+        let run = |first: &str, second: Option<&str>| {
+            let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+            engine.load(set(first), &mut out);
+            for (seq, input) in inputs.iter().enumerate() {
+                if seq == reload_at && let Some(second) = second {
+                    engine.load(set(second), &mut out);
+                }
+                let (stamp, event) = record(input);
+                handle(&mut engine, seq, stamp, &[event], &mut out);
+            }
+            let own = out.recorded.iter().filter(|recorded| &*recorded.name != "x");
+            own.map(|r| format!("{} {:?} {} {}", r.name, r.key, r.time, r.value)).collect::<Vec<_>>()
+        };
+        let led = format!("{other}{own}");
+        prop_assert_eq!(run(own, None), run(&led, None));
+        // A reload looks at all keys once more.
+        let reloaded = run(own, Some(own));
+        prop_assert_eq!(&reloaded, &run(own, Some(&led)));
+        prop_assert_eq!(&reloaded, &run(&led, Some(own)));
     }
 
     /// Sparse, dense and `hdrhistogram` agree bucket for bucket, whatever is merged.

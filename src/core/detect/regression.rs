@@ -294,7 +294,7 @@ impl Reference {
                 (shares.chance(window.count as f64, window.value, side)?, shares.usual(), "the exact share")
             }
         };
-        let (score, limit) = (-libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));
+        let (score, limit) = (0.0 - libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));
         // Something where nothing was is more than any share of it.
         let change = relative(window.value, usual).unwrap_or(window.value.signum());
         let sign = if side == Side::Above { 1.0 } else { -1.0 };

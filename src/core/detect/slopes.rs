@@ -117,7 +117,8 @@ impl Slopes {
     /// `None` where it left what is kept.
     fn median(&self) -> Option<f64> {
         let all = pairs(self.points.len());
-        let (lower, upper) = (((all - 1) / 2).checked_sub(self.below)?, (all / 2).checked_sub(self.below)?);
+        let (lower, upper) = (all.checked_sub(1)? / 2, all / 2);
+        let (lower, upper) = (lower.checked_sub(self.below)?, upper.checked_sub(self.below)?);
         if self.low == self.high {
             return Some(self.low).filter(|_| upper < self.same);
         }

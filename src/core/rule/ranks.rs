@@ -169,6 +169,7 @@ impl Ranks {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::SharedLine;
     use super::*;
     use crate::core::detect::dice::Dice;
     use crate::core::histogram::layout::Digits;
@@ -213,7 +214,7 @@ mod tests {
         {
             let (mut dice, (view, key, to)) = (Dice(seed), view(aggregate));
             let (mut views, mut ranks, mut steps): (Vec<View>, Option<Ranks>, u32) = (vec![view], None, 0);
-            let mut is_silent = false;
+            let (mut is_silent, mut line) = (false, SharedLine::default());
             for minute in 1..600i64 {
                 let now = Timestamp::clamped(minute * 60_000 + 6_000);
                 let when = When { now, interval: Span::from_secs(1) };
@@ -234,6 +235,11 @@ mod tests {
                 steps += u32::from(kept.extent.is_near(extent, kept.state, windows.state()));
                 kept.move_to(&windows, extent);
                 assert_eq!(kept.ordered, anew.ordered, "{aggregate:?} {minute}");
+                let few = Extent { first: extent.last - 1 - (dice.uniform() * 40.0) as i64, ..extent };
+                for extent in [extent, few] {
+                    let anew = SharedLine::default().move_to((&windows, extent));
+                    assert_eq!(line.move_to((&windows, extent)), anew, "{aggregate:?} {minute} {extent:?}");
+                }
                 assert_eq!(kept.sum_of_newest(&windows, 23), anew.sum_of_newest(&windows, 23));
             }
             assert!(steps > 250, "only {steps} steps were short");

@@ -25,11 +25,10 @@ pub struct Group {
     pub(super) is_dirty: bool,
     /// Baseline views: what is known of sealed windows.
     history: Option<Box<History>>,
-    /// Baseline views: how often a window was sealed, and how often one that was not the newest; only to know
-    /// what is out of date.
+    /// Baseline views: how often a window was sealed; only to know what is out of date.
     #[serde(skip)]
     pub(super) changes: u32,
-    #[serde(skip)]
+    /// And how often one that was not the newest: evidence names it.
     pub(super) rewrites: u32,
     #[serde(skip)]
     prefix: Prefix,

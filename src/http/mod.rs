@@ -5,6 +5,7 @@ pub mod events;
 pub mod explain;
 pub mod metrics;
 pub mod notify;
+pub mod openapi;
 pub mod operate;
 pub mod page;
 pub mod rules;
@@ -219,10 +220,6 @@ fn is_equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
 }
 
-async fn not_yet() -> Failure {
-    Failure::new(StatusCode::NOT_IMPLEMENTED, "not_available_yet", "this is not available yet")
-}
-
 /// What a supervisor asks, and no more: for a process that answers no one else.
 pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
     probe_routes().with_state(shared)
@@ -250,6 +247,7 @@ fn probe_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
 fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
     probe_routes()
         .route("/", get(page::page::<S>))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/api/v1/events", post(events::post::<S>))
         .route("/api/v1/series", get(views::series::<S>))
         .route("/api/v1/windows", get(views::windows::<S>))
@@ -266,11 +264,10 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/rules/documents", get(rules::documents::<S>))
         .route("/api/v1/rules/{name}", delete(rules::remove::<S>))
         .route("/api/v1/pipelines", get(views::pipelines::<S>))
+        .route("/api/v1/health", get(views::healths::<S>))
+        .route("/api/v1/bottlenecks", get(views::bottlenecks::<S>))
         .route("/api/v1/dead", get(views::dead::<S>))
         .merge(receiver_routes())
-        .route("/openapi.json", get(not_yet))
-        .route("/api/v1/health", get(not_yet))
-        .route("/api/v1/bottlenecks", get(not_yet))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(shared)

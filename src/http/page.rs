@@ -85,14 +85,14 @@ fn pipelines_table(out: &mut String, engine: &Engine) {
     if pipelines.is_empty() {
         return;
     }
-    out.push_str("<h2>Pipelines</h2><table><tr><th>pipeline<th class=n>in flight<th class=n>cards / h<th class=n>idle s<th>stages</tr>");
+    out.push_str("<h2>Pipelines</h2><table><tr><th>pipeline<th class=n>health<th class=n>in flight<th class=n>cards / h<th class=n>idle s<th>stages: in flight, share of the time</tr>");
     for pipeline in pipelines {
         let stages = pipeline["stages"].as_array().into_iter().flatten();
-        let stages: Vec<String> =
-            stages.map(|s| format!("{} {}", s["stage"].as_str().unwrap_or(""), s["in_flight"])).collect();
+        let stages: Vec<String> = stages.map(stage_text).collect();
+        let health = pipeline["health"].as_f64().map_or("–".to_string(), |score| format!("{score:.0}"));
         let _ = write!(
             out,
-            "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{}<td>{}</tr>",
+            "<tr><td>{}<td class=n>{health}<td class=n>{}<td class=n>{}<td class=n>{}<td>{}</tr>",
             escape(pipeline["pipeline"].as_str().unwrap_or("")),
             pipeline["in_flight"],
             pipeline["cards_per_hour"],
@@ -101,6 +101,12 @@ fn pipelines_table(out: &mut String, engine: &Engine) {
         );
     }
     out.push_str("</table>");
+}
+
+/// `build 3, 40 %`
+fn stage_text(stage: &serde_json::Value) -> String {
+    let share = stage["share"].as_f64().map_or(String::new(), |share| format!(", {:.0} %", share * 100.0));
+    format!("{} {}{share}", stage["stage"].as_str().unwrap_or(""), stage["in_flight"])
 }
 
 fn series_table(out: &mut String, engine: &Engine) {

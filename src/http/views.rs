@@ -255,8 +255,29 @@ pub async fn alert_log<S: Views + Send + Sync + 'static>(State(shared): App<S>) 
 }
 
 pub async fn pipelines<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
-    let pipelines: Vec<Value> = shared.ask_any(|engine| pipeline::summaries(engine)).await?.concat();
-    Ok(json_response(StatusCode::OK, json!({ "pipelines": pipelines }).to_string()))
+    of_pipelines(&shared, "pipelines", |engine| pipeline::summaries(engine)).await
+}
+
+pub async fn healths<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+    of_pipelines(&shared, "health", pipeline::healths).await
+}
+
+/// Those first in which the most of a pipeline's time is spent, whichever partition it lives in.
+pub async fn bottlenecks<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+    let mut found = shared.ask_any(|engine| pipeline::bottlenecks(engine)).await?.concat();
+    let share = |one: &Value| one["share"].as_f64().unwrap_or(0.0);
+    found.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    Ok(json_response(StatusCode::OK, json!({ "bottlenecks": found }).to_string()))
+}
+
+/// A pipeline lives in one partition, so what is told of each is told once.
+async fn of_pipelines<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    field: &str,
+    read: fn(&mut Engine) -> Vec<Value>,
+) -> Answer {
+    let found: Vec<Value> = shared.ask_any(move |engine| read(engine)).await?.concat();
+    Ok(json_response(StatusCode::OK, json!({ field: found }).to_string()))
 }
 
 pub async fn dead<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {

@@ -7,13 +7,14 @@ use super::yaml::{Kind, Node, Place};
 use crate::core::histogram::layout::Digits;
 use crate::core::identity::Labels;
 use crate::core::rule::{Declared, PipelineSpec, RecordSpec};
+use crate::core::run::course::Weights;
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Sections of a file that this version reads.
-pub const SECTIONS: [&str; 10] = [
+/// Sections of a file.
+pub const SECTIONS: [&str; 11] = [
     "version",
     "metrics",
     "declare",
@@ -23,11 +24,12 @@ pub const SECTIONS: [&str; 10] = [
     "escalations",
     "maintenance",
     "inhibit",
+    "health",
     "tests",
 ];
 
-/// Sections of the language that a later version brings.
-const SECTIONS_NOT_YET: [&str; 2] = ["health", "receivers"];
+/// A section that people look for here, as Alertmanager has it in the file with its routes.
+const ELSEWHERE: &str = "receivers";
 
 /// A `record:` series as written, before it is checked.
 #[derive(Debug)]
@@ -47,11 +49,10 @@ pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
 
 /// Checks the names of the sections and the version.
 pub fn check_sections(file: &File<'_>, root: &Node) {
-    let known: Vec<&str> = SECTIONS.into_iter().chain(SECTIONS_NOT_YET).collect();
-    for (key, _) in file.map(root, &known) {
-        if SECTIONS_NOT_YET.contains(&key.text.as_str()) {
-            file.not_yet(key.at, &format!("`{}`", key.text));
-        }
+    let known: Vec<&str> = SECTIONS.into_iter().chain([ELSEWHERE]).collect();
+    for (key, _) in file.map(root, &known).into_iter().filter(|(key, _)| key.text == ELSEWHERE) {
+        let hint = "`streamgauge run --config F`; `streamgauge schema config` prints its shape";
+        file.error(key.at, "receivers stand in the configuration, not beside rules", Some(hint.into()));
     }
     match section(root, "version") {
         Some(Node { kind: Kind::Integer(1), .. }) | None => {}
@@ -59,6 +60,42 @@ pub fn check_sections(file: &File<'_>, root: &Node) {
             file.error(other.at, "this version of the format is not known", Some("write `version: 1`".into()))
         }
     }
+}
+
+/// How much each part of a pipeline's health counts; parts that are not named keep what they have.
+pub fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>) {
+    if out.is_some() {
+        file.error(node.at, "`health` is there twice; one holds for all pipelines", None);
+    }
+    let mut weights = Weights::default();
+    for (_, node) in file.map(node, &["weights"]) {
+        for (key, value) in file.map(node, &["latency", "errors", "throughput"]) {
+            let Some(weight) = weight(file, value) else { continue };
+            match key.text.as_str() {
+                "latency" => weights.latency = weight,
+                "errors" => weights.errors = weight,
+                _ => weights.throughput = weight,
+            }
+        }
+        if weights.latency + weights.errors + weights.throughput <= 0.0 {
+            file.error(node.at, "at least one weight must be above 0", None);
+        }
+    }
+    *out = Some(weights);
+}
+
+/// Weights are shares of a sum, so any scale will do.
+fn weight(file: &File<'_>, node: &Node) -> Option<f64> {
+    let found = match node.kind {
+        Kind::Integer(number) => number as f64,
+        Kind::Float(number) => number,
+        _ => f64::NAN,
+    };
+    let is_good = found.is_finite() && found >= 0.0;
+    if !is_good {
+        file.wrong(node, "a weight, which is a number from 0 up");
+    }
+    is_good.then_some(found)
 }
 
 pub fn metrics(file: &File<'_>, node: &Node, out: &mut BTreeMap<Arc<str>, MetricSpec>) {
@@ -238,5 +275,36 @@ pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>)
             );
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_files;
+
+    fn said(text: &str) -> Vec<(usize, String)> {
+        let loaded = load_files(vec![("f.yaml".into(), text.into())]);
+        loaded.diagnostics.into_iter().map(|one| (one.line, one.message)).collect()
+    }
+
+    #[test]
+    fn weights_are_numbers_of_which_one_counts() {
+        let loaded =
+            load_files(vec![("f.yaml".into(), "health: { weights: { latency: 1, errors: 2.5 } }".into())]);
+        let weights = loaded.rules.expect("fine").health;
+        assert_eq!((weights.latency, weights.errors, weights.throughput), (1.0, 2.5, 25.0));
+        let none = said("health:\n  weights: { latency: 0, errors: 0, throughput: 0 }");
+        assert_eq!(none, [(2, "at least one weight must be above 0".to_string())]);
+        assert_eq!(said("health: { weights: { latency: -1 } }").len(), 1);
+        assert_eq!(said("health: { weights: { speed: 1 } }").len(), 1);
+    }
+
+    #[test]
+    fn what_stands_elsewhere_is_said_to() {
+        let found = said(
+            "receivers: []\nrules:\n  - { id: a, expr: 'count(m[1m]) > 1', severity: info, notify: [log] }",
+        );
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].1.contains("the configuration") && found[1].1.contains("nobody"), "{found:?}");
     }
 }

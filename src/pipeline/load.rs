@@ -138,7 +138,7 @@ fn definitions(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) ->
 
 /// What happens to alerts, before rules refer to it.
 fn lives(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) -> Escalations {
-    let mut escalations = Escalations::new();
+    let (mut escalations, mut health) = (Escalations::new(), None);
     for (file, root) in files.iter().zip(roots) {
         let Some(root) = root else { continue };
         if let Some(node) = define::section(root, "escalations") {
@@ -150,7 +150,11 @@ fn lives(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) -> Escal
         if let Some(node) = define::section(root, "inhibit") {
             life::inhibits(file, node, &mut set.inhibits);
         }
+        if let Some(node) = define::section(root, "health") {
+            define::health(file, node, &mut health);
+        }
     }
+    set.health = health.unwrap_or_default();
     escalations
 }
 

@@ -36,7 +36,8 @@ const KEYS: [&str; 19] = [
     "shadow",
 ];
 
-const KEYS_NOT_YET: [&str; 1] = ["notify"];
+/// A key that people look for here.
+const ELSEWHERE: &str = "notify";
 
 /// The fields of a rule as they stand in the file.
 #[derive(Debug)]
@@ -47,10 +48,11 @@ struct Raw<'n> {
 
 /// Checks one rule; `None` when something about it is wrong (and noted).
 pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule> {
-    let known: Vec<&str> = KEYS.into_iter().chain(KEYS_NOT_YET).collect();
+    let known: Vec<&str> = KEYS.into_iter().chain([ELSEWHERE]).collect();
     let entries = file.map(node, &known);
-    for (key, _) in entries.iter().filter(|(key, _)| KEYS_NOT_YET.contains(&key.text.as_str())) {
-        file.not_yet(key.at, &format!("`{}`", key.text));
+    for (key, _) in entries.iter().filter(|(key, _)| key.text == ELSEWHERE) {
+        let hint = "name a policy with `escalation:`; its steps have `notify`";
+        file.error(key.at, "a rule names nobody to be told", Some(hint.into()));
     }
     let raw =
         Raw { at: node.at, fields: entries.iter().map(|(key, value)| (key.text.as_str(), *value)).collect() };

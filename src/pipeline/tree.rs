@@ -158,13 +158,4 @@ impl<'a> File<'a> {
         };
         self.error(node.at, format!("this is {found}, but must be {expected}"), None);
     }
-
-    /// Something of the language that this version does not do.
-    pub fn not_yet(&self, at: Place, what: &str) {
-        self.error(
-            at,
-            format!("{what} is not available yet"),
-            Some("remove it, or wait for a later version".into()),
-        );
-    }
 }

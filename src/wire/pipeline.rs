@@ -1,6 +1,8 @@
-//! A pipeline as dashboards see it: what is in flight, how fast it goes.
+//! A pipeline as dashboards see it: what is in flight, where its time goes, how it does.
 
-use crate::core::run::{Pipeline, Place};
+use crate::core::alert::transition::State;
+use crate::core::run::Pipeline;
+use crate::core::run::course::{Health, Part, StageCourse};
 use crate::core::{Engine, Span};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,15 +14,82 @@ pub fn summaries(engine: &Engine) -> Vec<Value> {
         let whole = pipeline.whole();
         let is_busy = whole.in_flight() > 0;
         let idle = whole.newest().filter(|_| is_busy).map_or(0.0, |newest| (now - newest).secs_f64());
-        let stages: Vec<Value> = pipeline
-            .stage_names()
-            .map(|stage| {
-                let in_flight = pipeline.stage_place(stage).map_or(0, Place::in_flight);
-                json!({"stage": stage, "in_flight": in_flight})
-            })
-            .collect();
+        let stages: Vec<Value> = pipeline.course(now).iter().map(stage).collect();
         json!({"pipeline": name, "cards_per_hour": pipeline.finished_since(now - Span::from_hours(1)),
-            "in_flight": whole.in_flight(), "idle_seconds": idle, "stages": stages})
+            "in_flight": whole.in_flight(), "idle_seconds": idle,
+            "health": score(engine, &pipeline.health(now)), "stages": stages})
     };
     engine.runs().iter().map(summary).collect()
+}
+
+fn stage(stage: &StageCourse) -> Value {
+    json!({"stage": stage.stage, "in_flight": stage.in_flight, "active": stage.active, "waiting": stage.waiting,
+        "oldest_seconds": stage.oldest_secs, "median_seconds": stage.median_secs,
+        "p95_seconds": stage.p95_secs, "share": stage.share.map(thousandths)})
+}
+
+/// Each pipeline's health: a score from 0 to 100, and the parts it came of; unknown parts are null.
+pub fn healths(engine: &mut Engine) -> Vec<Value> {
+    let active = engine.active_alerts();
+    let engine = &*engine;
+    let (now, weights) = (engine.now(), engine.rules().health);
+    let health = |(name, pipeline): (&Arc<str>, &Pipeline)| {
+        let health = pipeline.health(now);
+        let firing = active.iter().filter(|alert| alert.state != State::Pending);
+        let firing = firing.filter(|alert| {
+            ["pipeline", "source"]
+                .iter()
+                .any(|label| alert.key.get(*label).is_some_and(|value| value == name))
+        });
+        let alerts: Vec<&str> = firing.map(|alert| &*alert.id).collect();
+        json!({"pipeline": name, "score": score(engine, &health), "parts": {
+            "latency": part(health.latency, weights.latency, "seconds"),
+            "errors": part(health.errors, weights.errors, "share"),
+            "throughput": part(health.throughput, weights.throughput, "per_hour"),
+        }, "alerts": alerts})
+    };
+    engine.runs().iter().map(health).collect()
+}
+
+fn score(engine: &Engine, health: &Health) -> Option<f64> {
+    health.score(engine.rules().health).map(|score| (score * 10.0).round() / 10.0)
+}
+
+fn part(part: Option<Part>, weight: f64, unit: &str) -> Value {
+    part.map_or(Value::Null, |part| {
+        json!({"score": (part.mark * 1_000.0).round() / 10.0, "weight": weight,
+            "now": thousandths(part.now), "usual": thousandths(part.usual), "unit": unit})
+    })
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+/// The stages of all pipelines in which time is spent, and how much of it.
+pub fn bottlenecks(engine: &Engine) -> Vec<Value> {
+    let now = engine.now();
+    let course = |(name, pipeline): (&Arc<str>, &Pipeline)| {
+        let stages = pipeline.course(now).into_iter().filter(|stage| stage.share.is_some());
+        stages.map(|stage| bottleneck(name, &stage)).collect::<Vec<_>>()
+    };
+    engine.runs().iter().flat_map(course).collect()
+}
+
+fn bottleneck(pipeline: &str, course: &StageCourse) -> Value {
+    let mut reason =
+        format!("{:.0} % of the time of runs is spent here", course.share.unwrap_or(0.0) * 100.0);
+    if course.waiting > 0 {
+        reason += &format!("; {} waiting", course.waiting);
+    }
+    if let (Some(oldest), Some(median)) = (course.oldest_secs, course.median_secs)
+        && oldest > median
+    {
+        reason += &format!("; the oldest for {oldest:.0} s, the median is {median:.0} s");
+    }
+    let mut value = stage(course);
+    value["pipeline"] = json!(pipeline);
+    value["is_bottleneck"] = json!(course.is_bottleneck());
+    value["reason"] = json!(reason);
+    value
 }

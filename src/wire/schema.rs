@@ -45,6 +45,23 @@ pub fn text(kind: Kind) -> String {
     serde_json::to_string_pretty(&schema).unwrap_or_default()
 }
 
+/// Events, alerts and windows as parts of an OpenAPI document, by name.
+pub fn components() -> serde_json::Map<String, serde_json::Value> {
+    let mut settings = schemars::generate::SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    let mut generator = settings.into_generator();
+    let whole = [
+        ("event", generator.subschema_for::<EventShape>()),
+        ("alert", generator.subschema_for::<Transition>()),
+        ("window", generator.subschema_for::<WindowView>()),
+    ];
+    let mut components = generator.take_definitions(true);
+    for (name, schema) in whole {
+        components.entry(name).or_insert_with(|| schema.to_value());
+    }
+    components
+}
+
 /// A time: RFC 3339 with any offset, or epoch milliseconds.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -168,7 +185,27 @@ struct PipelineShape {
     escalations: Option<BTreeMap<String, Vec<StepShape>>>,
     maintenance: Option<Vec<MaintenanceShape>>,
     inhibit: Option<Vec<InhibitShape>>,
+    health: Option<HealthShape>,
     tests: Option<Vec<TestShape>>,
+}
+
+/// How much each part of a pipeline's health counts.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct HealthShape {
+    weights: Option<WeightsShape>,
+}
+
+/// Numbers from 0 up; their sum need not be 100.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct WeightsShape {
+    /// 40
+    latency: Option<f64>,
+    /// 35
+    errors: Option<f64>,
+    /// 25
+    throughput: Option<f64>,
 }
 
 /// A test case: what comes in, what people say, and what is expected.

@@ -170,3 +170,67 @@ fn rules_change_by_file_by_api_and_only_whole() {
     has(&service, "added", false);
     assert_eq!(service.stop(), Some(0));
 }
+
+/// Goal: dashboards see where the time of runs goes and how a pipeline does. Method: fifty runs of two stages of
+/// which the second takes thrice as long, the last twenty failed; then the first gets stuck.
+#[test]
+fn bottlenecks_and_health_of_pipelines_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    std::fs::write(
+        pipelines.join("health.yaml"),
+        "health: { weights: { latency: 0, errors: 1, throughput: 1 } }\n",
+    )
+    .expect("writable");
+    let service = start(&data, &pipelines);
+    let now = now_ms();
+    let mut events = Vec::new();
+    for run in 0..50 {
+        let begun = now - 200_000 + run * 1_000;
+        let mut stage = |stage: &str, status: &str, after: u64| {
+            events.push(
+                json!({"type": "stage", "pipeline": "release", "run": format!("r-{run}"), "stage": stage,
+                "status": status, "time": begun + after}),
+            );
+        };
+        stage("build", "started", 0);
+        stage("build", "succeeded", 10_000);
+        stage("test", "started", 10_000);
+        stage("test", "succeeded", 40_000);
+        let status = if run < 30 { "succeeded" } else { "failed" };
+        events
+            .push(json!({"type": "run", "pipeline": "release", "run": format!("r-{run}"), "status": status,
+            "time": begun + 40_000}));
+    }
+    post(&service.url, &Value::Array(events).to_string()).expect("202");
+    let found = service.wait_for("/api/v1/bottlenecks", |found| found["bottlenecks"][1].is_object());
+    let worst = &found["bottlenecks"][0];
+    assert_eq!((&worst["pipeline"], &worst["stage"]), (&json!("release"), &json!("test")), "{found}");
+    assert_eq!((&worst["share"], &worst["is_bottleneck"]), (&json!(0.75), &json!(true)), "{found}");
+    assert_eq!(worst["median_seconds"], 30.0);
+    let health = service.json("/api/v1/health");
+    let release = &health["health"][0];
+    assert_eq!((&release["pipeline"], &release["parts"]["errors"]["now"]), (&json!("release"), &json!(1.0)));
+    assert_eq!(
+        (&release["score"], &release["parts"]["errors"]["weight"]),
+        (&json!(0.0), &json!(1.0)),
+        "{health}"
+    );
+
+    let document = service.json("/openapi.json");
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        if operations["get"].is_object() && !path.contains('{') {
+            // 400: what must be said in the query was not said.
+            let answer = service.status(path);
+            assert!([200, 400].contains(&answer), "{path}: {answer}");
+        }
+    }
+    let unfinished = json!({"type": "stage", "pipeline": "release", "run": "stuck", "stage": "build",
+        "status": "queued", "time": now_ms() - 280_000});
+    post(&service.url, &unfinished.to_string()).expect("202");
+    service.wait_for("/api/v1/pipelines", |found| {
+        let build = &found["pipelines"][0]["stages"][0];
+        build["waiting"] == 1 && build["oldest_seconds"].as_f64().is_some_and(|age| age >= 280.0)
+    });
+    assert_eq!(service.stop(), Some(0));
+}

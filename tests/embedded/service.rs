@@ -60,6 +60,11 @@ impl Service {
         response.body_mut().read_to_string().expect("a body")
     }
 
+    pub fn status(&self, path: &str) -> u16 {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        agent.get(format!("{}{path}", self.url)).call().expect("answers").status().as_u16()
+    }
+
     pub fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }

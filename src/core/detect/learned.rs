@@ -32,6 +32,33 @@ impl Durations {
         self.0.push_back(ms.clamp(0, i64::from(u32::MAX)) as u32);
     }
 
+    /// The newest ones, newest first, in seconds.
+    pub fn newest_secs(&self, count: usize) -> impl Iterator<Item = f64> {
+        self.0.iter().rev().take(count).map(|ms| f64::from(*ms) / 1e3)
+    }
+
+    /// The value of rank `ceil(q × n)`, in seconds; `None` for none.
+    pub fn quantile_secs(&self, q: f64) -> Option<f64> {
+        (!self.0.is_empty()).then(|| super::quantile_of_sorted(&self.sorted(), q) / 1e3)
+    }
+
+    /// Median of the newest ones and of those before them, in seconds; `None` until there are enough of both.
+    pub fn newest_and_usual_secs(&self, count: usize) -> Option<(f64, f64)> {
+        if self.0.len() < count + LEAST {
+            return None;
+        }
+        let (usual, newest) = (self.0.len() - count, self.0.iter().rev().take(count));
+        let mut newest: Vec<f64> = newest.map(|ms| f64::from(*ms)).collect();
+        let mut usual: Vec<f64> = self.0.iter().take(usual).map(|ms| f64::from(*ms)).collect();
+        Some((super::median(&mut newest) / 1e3, super::median(&mut usual) / 1e3))
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted: Vec<f64> = self.0.iter().map(|ms| f64::from(*ms)).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted
+    }
+
     /// A gap beyond the limit was none of the usual: it counts as one at the limit, so the limit doubles at most.
     pub fn add_gap(&mut self, ms: i64) {
         let limit = self.gap_limit_ms().unwrap_or(f64::INFINITY);
@@ -53,9 +80,7 @@ impl Durations {
         if self.0.len() < LEAST {
             return None;
         }
-        let mut sorted: Vec<f64> = self.0.iter().map(|ms| f64::from(*ms)).collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        Some(AGE_TIMES * super::quantile_of_sorted(&sorted, AGE_QUANTILE))
+        Some(AGE_TIMES * super::quantile_of_sorted(&self.sorted(), AGE_QUANTILE))
     }
 }
 

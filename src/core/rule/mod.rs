@@ -18,6 +18,7 @@ use super::alert::Severity;
 use super::escalation::Escalation;
 use super::identity::Labels;
 use super::mute::Maintenance;
+use super::run::course::Weights;
 use super::selector::Selector;
 use super::series::MetricSpec;
 use super::time::Span;
@@ -43,6 +44,9 @@ pub struct RuleSet {
     pub maintenance: Vec<Maintenance>,
     #[serde(default)]
     pub inhibits: Vec<Inhibit>,
+    /// How much each part of a pipeline's health counts.
+    #[serde(default)]
+    pub health: Weights,
     /// The files it was made of, name and text.
     pub files: Vec<(String, String)>,
 }

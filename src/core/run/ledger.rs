@@ -171,6 +171,11 @@ impl Edge {
 }
 
 impl StageFacts {
+    /// When its last attempt that has ended did so.
+    pub fn ended(&self) -> Option<Timestamp> {
+        self.attempts.values().filter_map(|attempt| attempt.ended).map(|(at, _)| at).max()
+    }
+
     /// Whether some attempt is running, and whether one waits to start.
     pub fn progress(&self) -> (bool, bool) {
         let open = || self.attempts.values().filter(|attempt| attempt.ended.is_none());

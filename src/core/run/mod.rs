@@ -8,6 +8,7 @@
 //! Rejected: a state machine per run that expects `queued → started → ended` and calls the rest
 //! an error: real CI systems retry, skip and reorder.
 
+pub mod course;
 mod ledger;
 
 use super::counters::{Outcome, Refusal};
@@ -71,8 +72,17 @@ pub struct Place {
     is_lost: bool,
     /// Times without an event while something was in flight.
     gaps: Durations,
-    /// How old runs were when they left.
+    /// How old runs were when they left, by the log's clock.
     ages: Durations,
+    /// How long they were here, by their events.
+    times: Durations,
+}
+
+/// A run leaves a place: when that was read, and when it was.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    now: Timestamp,
+    at: Timestamp,
 }
 
 /// When something happens, and what of the time before it counts.
@@ -296,10 +306,11 @@ impl Pipeline {
         if let Some(stage) = stage {
             self.stages.entry(stage.clone()).or_default().hear(moment);
         }
-        let now = Some(moment.now);
+        let now = moment.now;
         let Some(run) = self.runs.get_mut(run_id) else { return 0 };
         let listed = run.ended.is_none().then_some(run.first);
-        self.whole.relist(run_id, &mut run.listed, listed, now);
+        let ended = run.ended.map(|(at, _)| at);
+        self.whole.relist(run_id, &mut run.listed, listed, ended.map(|at| Left { now, at }));
         let is_over = run.ended.is_some();
         if let Some((ended, _)) = run.ended {
             self.finished.insert((ended, run_id.clone()));
@@ -308,7 +319,8 @@ impl Pipeline {
             let Some(place) = self.stages.get_mut(stage) else { continue };
             let (is_active, is_waiting) = if is_over { (false, false) } else { facts.progress() };
             let listed = (is_active || is_waiting).then_some(facts.first);
-            place.relist(run_id, &mut facts.listed, listed, now);
+            let left = facts.ended().or(ended).map(|at| Left { now, at });
+            place.relist(run_id, &mut facts.listed, listed, left);
             place.active = place.active + u32::from(is_active) - u32::from(facts.is_active);
             place.waiting = place.waiting + u32::from(is_waiting) - u32::from(facts.is_waiting);
             (facts.is_active, facts.is_waiting) = (is_active, is_waiting);
@@ -391,21 +403,22 @@ impl Place {
         self.ages.age_limit_ms().map(|ms| ms / 1e3)
     }
 
-    /// `now`: when it left, where that was seen.
+    /// `left`: where it was seen to leave.
     fn relist(
         &mut self,
         run: &Arc<str>,
         listed: &mut Option<Timestamp>,
         wanted: Option<Timestamp>,
-        now: Option<Timestamp>,
+        left: Option<Left>,
     ) {
         if *listed == wanted {
             return;
         }
         if let Some(first) = listed.take() {
             self.in_flight.remove(&(first, run.clone()));
-            if let (None, Some(now)) = (wanted, now) {
-                self.ages.add((now - first).ms());
+            if let (None, Some(left)) = (wanted, left) {
+                self.ages.add((left.now - first).ms());
+                self.times.add((left.at - first).ms());
             }
         }
         if let Some(first) = wanted {

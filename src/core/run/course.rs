@@ -1,0 +1,273 @@
+//! How a pipeline goes: where the time of its runs is spent, and how it does beside itself.
+//!
+//! Intuition: a stage holds a pipeline up when runs spend their time there, and a pipeline is well when its
+//! newest runs take as long, fail as seldom and come as often as those before. Invariant: this only reads;
+//! what is not known is `None`, never a full mark. Rejected: marks against fixed targets (a rule with levels
+//! says that better), and the queue's length alone (a short queue before a stage of hours is the worse one).
+
+use super::super::event::RunStatus;
+use super::super::time::{Span, Timestamp};
+use super::{Pipeline, Place};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The newest runs, which are what goes on now.
+const NEWEST: usize = 20;
+
+/// What a rate is told of.
+const HOUR: Span = Span::from_hours(1);
+
+/// Runs spend their time in a stage when it takes at least this share of it.
+const BOTTLENECK_SHARE: f64 = 0.5;
+
+/// How much each part counts; the sum need not be 100.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    pub latency: f64,
+    pub errors: f64,
+    pub throughput: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Weights {
+        Weights { latency: 40.0, errors: 35.0, throughput: 25.0 }
+    }
+}
+
+/// One part of a pipeline's health: its mark from 0 to 1, and the two figures that it came of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part {
+    pub mark: f64,
+    pub now: f64,
+    pub usual: f64,
+}
+
+/// How a pipeline does beside itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Health {
+    /// Seconds from first event to end, median: 1 up to the usual, 0 from twice of it on.
+    pub latency: Option<Part>,
+    /// Share of failed runs: 1 without any, 0 where all fail. The usual is not marked.
+    pub errors: Option<Part>,
+    /// Runs finished an hour: 1 from the usual up, 0 for none; unknown while there is nothing to do.
+    pub throughput: Option<Part>,
+}
+
+impl Health {
+    /// From 0 to 100, over the parts that are known; `None` where none is.
+    pub fn score(&self, weights: Weights) -> Option<f64> {
+        let weighed = [
+            (self.latency, weights.latency),
+            (self.errors, weights.errors),
+            (self.throughput, weights.throughput),
+        ];
+        let known = weighed.iter().filter_map(|(part, weight)| Some((part.as_ref()?.mark, *weight)));
+        let (sum, all) =
+            known.fold((0.0, 0.0), |(sum, all), (mark, weight)| (sum + mark * weight, all + weight));
+        (all > 0.0).then(|| 100.0 * sum / all)
+    }
+}
+
+/// What goes on in one stage. Times are seconds of event time from a run's first event there to its last end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageCourse {
+    pub stage: Arc<str>,
+    pub in_flight: usize,
+    pub active: u32,
+    pub waiting: u32,
+    /// Age of the oldest run in it.
+    pub oldest_secs: Option<f64>,
+    pub median_secs: Option<f64>,
+    pub p95_secs: Option<f64>,
+    /// Share of the time of runs that is spent here, 0 to 1, over the newest that left and those that wait
+    /// longer than is usual.
+    pub share: Option<f64>,
+}
+
+impl StageCourse {
+    /// Whether most of the time of runs is spent here.
+    pub fn is_bottleneck(&self) -> bool {
+        self.share.is_some_and(|share| share >= BOTTLENECK_SHARE)
+    }
+}
+
+impl Pipeline {
+    /// Its stages: those that were declared in their order, then others by name.
+    pub fn course(&self, now: Timestamp) -> Vec<StageCourse> {
+        let declared = self.declared.iter().filter(|stage| self.stages.contains_key(*stage));
+        let others = self.stages.keys().filter(|stage| !self.declared.contains(*stage));
+        let mut course: Vec<StageCourse> =
+            declared.chain(others).map(|stage| self.stages[stage].course(stage, now)).collect();
+        let all: f64 = course.iter().filter_map(|stage| stage.share).sum();
+        for stage in &mut course {
+            stage.share = stage.share.filter(|_| all > 0.0).map(|secs| secs / all);
+        }
+        course
+    }
+
+    pub fn health(&self, now: Timestamp) -> Health {
+        Health { latency: self.latency(), errors: self.errors(), throughput: self.throughput(now) }
+    }
+
+    fn latency(&self) -> Option<Part> {
+        let (now, usual) = self.whole.times.newest_and_usual_secs(NEWEST)?;
+        let mark = if usual > 0.0 { (2.0 - now / usual).clamp(0.0, 1.0) } else { 1.0 };
+        Some(Part { mark, now, usual })
+    }
+
+    fn errors(&self) -> Option<Part> {
+        let failed = |(_, run): &(Timestamp, Arc<str>)| {
+            let ended = self.runs.get(run).and_then(|run| run.ended);
+            ended.is_some_and(|(_, status)| status == RunStatus::Failed)
+        };
+        let share = |count: usize, of: usize| count as f64 / of as f64;
+        let newest = self.finished.len().min(NEWEST);
+        let failed_now = self.finished.iter().rev().take(NEWEST).filter(|run| failed(run)).count();
+        let failed_all = self.finished.iter().rev().take(READ_MAX).filter(|run| failed(run)).count();
+        let now = (newest > 0).then(|| share(failed_now, newest))?;
+        Some(Part { mark: 1.0 - now, now, usual: share(failed_all, self.finished.len().min(READ_MAX)) })
+    }
+
+    fn throughput(&self, now: Timestamp) -> Option<Part> {
+        let (oldest, _) = self.finished.first()?;
+        let begun = now - HOUR;
+        let before = begun - *oldest;
+        if self.whole.in_flight.is_empty() || before < HOUR {
+            return None;
+        }
+        let rate = self.finished_since(begun);
+        let usual = (self.finished.len() - rate) as f64 / (before.secs_f64() / HOUR.secs_f64());
+        let rate = rate as f64;
+        Some(Part { mark: if usual > 0.0 { (rate / usual).min(1.0) } else { 1.0 }, now: rate, usual })
+    }
+}
+
+/// Finished runs whose ends are read for the usual share of failures: a read takes some milliseconds at most.
+const READ_MAX: usize = 10_000;
+
+impl Place {
+    /// What goes on here; `share` is still the seconds that a run spends here.
+    fn course(&self, stage: &Arc<str>, now: Timestamp) -> StageCourse {
+        let oldest_secs = self.in_flight.first().map(|(first, _)| (now - *first).secs_f64().max(0.0));
+        StageCourse {
+            stage: stage.clone(),
+            in_flight: self.in_flight.len(),
+            active: self.active,
+            waiting: self.waiting,
+            oldest_secs,
+            median_secs: self.times.quantile_secs(0.5),
+            p95_secs: self.times.quantile_secs(0.95),
+            share: self.secs_spent(now),
+        }
+    }
+
+    /// Mean over the newest that left and those still here for longer than the median of them: a stage in
+    /// which everything is stuck must not look as quick as it once was.
+    fn secs_spent(&self, now: Timestamp) -> Option<f64> {
+        let newest: Vec<f64> = self.times.newest_secs(NEWEST).collect();
+        let usual = self.times.quantile_secs(0.5).unwrap_or(0.0);
+        let here = self.in_flight.iter().map(|(first, _)| (now - *first).secs_f64());
+        let here = here.take_while(|age| *age > usual).take(READ_MAX);
+        let (sum, count) =
+            newest.into_iter().chain(here).fold((0.0, 0u32), |(sum, n), secs| (sum + secs, n + 1));
+        (count > 0).then(|| sum / f64::from(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::interruption::Interruptions;
+    use super::super::{Moment, Tracker};
+    use super::*;
+    use crate::core::event::{RunEvent, StageEvent, StageStatus};
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::clamped(1_000_000_000 + secs * 1_000)
+    }
+
+    struct Told(Tracker, Interruptions);
+
+    impl Told {
+        fn stage(&mut self, run: &str, stage: &str, status: StageStatus, secs: i64) {
+            let event = StageEvent {
+                time: at(secs),
+                pipeline: "p".into(),
+                run: run.into(),
+                stage: stage.into(),
+                status,
+                attempt: 1,
+            };
+            let moment = Moment { now: at(secs), interruptions: &self.1 };
+            self.0.stage(&event, moment, Span::from_hours(24), &mut Vec::new());
+        }
+
+        fn end(&mut self, run: &str, status: RunStatus, secs: i64) {
+            let event = RunEvent { time: at(secs), pipeline: "p".into(), run: run.into(), status, id: None };
+            let moment = Moment { now: at(secs), interruptions: &self.1 };
+            self.0.run(&event, moment, Span::from_hours(24), &mut Vec::new());
+        }
+
+        /// A run of two stages, begun at `secs`.
+        fn whole(&mut self, n: i64, secs: i64, build: i64, test: i64, status: RunStatus) {
+            let run = format!("r-{n}");
+            self.stage(&run, "build", StageStatus::Started, secs);
+            self.stage(&run, "build", StageStatus::Succeeded, secs + build);
+            self.stage(&run, "test", StageStatus::Started, secs + build);
+            self.stage(&run, "test", StageStatus::Succeeded, secs + build + test);
+            self.end(&run, status, secs + build + test);
+        }
+
+        fn pipeline(&self) -> &Pipeline {
+            self.0.get("p").expect("seen")
+        }
+    }
+
+    fn told() -> Told {
+        Told(Tracker::default(), Interruptions::default())
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_is_not_known() {
+        let mut told = told();
+        told.stage("r", "build", StageStatus::Started, 0);
+        let health = told.pipeline().health(at(1));
+        assert_eq!(health, Health { latency: None, errors: None, throughput: None });
+        assert_eq!(health.score(Weights::default()), None);
+    }
+
+    #[test]
+    fn a_pipeline_is_marked_beside_itself() {
+        let mut told = told();
+        // Sixty an hour for four hours, a minute each.
+        (0..240).for_each(|n| told.whole(n, n * 60, 20, 40, RunStatus::Succeeded));
+        told.stage("r-now", "build", StageStatus::Started, 240 * 60);
+        let health = told.pipeline().health(at(240 * 60));
+        assert_eq!(health.score(Weights::default()).map(f64::round), Some(100.0), "{health:?}");
+        // Now half as many, half as long again, and every fourth fails.
+        for n in 0..60 {
+            let status = if n % 4 == 0 { RunStatus::Failed } else { RunStatus::Succeeded };
+            told.whole(1_000 + n, (240 + 2 * n) * 60, 20, 70, status);
+        }
+        let health = told.pipeline().health(at(360 * 60));
+        let mark = |part: Option<Part>| part.map(|part| (part.mark * 100.0).round());
+        assert_eq!((mark(health.latency), mark(health.errors)), (Some(50.0), Some(75.0)), "{health:?}");
+        assert!(mark(health.throughput).is_some_and(|mark| (50.0..62.0).contains(&mark)), "{health:?}");
+        let weights = Weights { latency: 1.0, errors: 3.0, throughput: 0.0 };
+        assert_eq!(health.score(weights).map(f64::round), Some(69.0));
+    }
+
+    #[test]
+    fn the_bottleneck_is_where_the_time_goes() {
+        let mut told = told();
+        (0..40).for_each(|n| told.whole(n, n * 60, 10, 30, RunStatus::Succeeded));
+        let course = told.pipeline().course(at(2_400));
+        let shares: Vec<_> = course.iter().map(|stage| (&*stage.stage, stage.share)).collect();
+        assert_eq!(shares, [("build", Some(0.25)), ("test", Some(0.75))]);
+        assert_eq!((course[1].median_secs, course[1].is_bottleneck()), (Some(30.0), true));
+        // Everything is stuck in the quick one.
+        (0..20).for_each(|n| told.stage(&format!("s-{n}"), "build", StageStatus::Queued, 2_400));
+        let course = told.pipeline().course(at(2_700));
+        assert_eq!((course[0].waiting, course[0].oldest_secs), (20, Some(300.0)));
+        assert!(course[0].is_bottleneck() && !course[1].is_bottleneck(), "{course:?}");
+    }
+}

@@ -4,7 +4,7 @@
 //! `cargo bench --bench detect` prints all of it in about three minutes on two cores.
 
 use std::time::Instant;
-use streamgauge::core::detect::regression::{Deploy, Profile, Reference, Window};
+use streamgauge::core::detect::regression::{Deploy, Errors, Profile, Reference, Window};
 use streamgauge::core::detect::{mean_and_deviation, quantile_of_sorted};
 use streamgauge::core::event::{Body, Event, Observation, Record};
 use streamgauge::core::identity::{Directory, Identity, Labels, Who};
@@ -117,7 +117,15 @@ fn mann_whitney(past: &Past, now: &[f64]) -> f64 {
 }
 
 fn ours(past: &Past, now: &[f64]) -> f64 {
-    past.reference.judge(&window(now, past.above), Side::Above, None).ratio()
+    let (reference, window) = (&past.reference, window(now, past.above));
+    let mut sorted = now.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let error = |q: f64| {
+        let as_well = reference.as_well(q, window.count, Side::Above);
+        reference.error(quantile_of_sorted(&sorted, q), quantile_of_sorted(&sorted, as_well))
+    };
+    let errors = Errors { asked: error(0.95), median: error(0.5) };
+    reference.judge(&window, errors, Side::Above, None).ratio()
 }
 
 fn past(dice: &mut Dice, spread: f64, is_of_deploys: bool) -> (Past, f64) {

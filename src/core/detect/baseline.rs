@@ -51,8 +51,14 @@ impl Level {
 
     /// How many spreads a window lies above the centre; `error`: its own sampling error.
     pub fn distance(&self, value: f64, error: f64) -> f64 {
+        self.distance_in(value, error, 0.0)
+    }
+
+    /// The same in spreads of at least so much.
+    pub fn distance_in(&self, value: f64, error: f64, least: f64) -> f64 {
         let worse = (error * error - self.error * self.error).max(0.0);
         let variance = self.spread * self.spread * (1.0 + 1.0 / self.windows as f64) + worse;
+        let variance = variance.max(least * least);
         if variance > 0.0 { (value - self.center) / variance.sqrt() } else { 0.0 }
     }
 }

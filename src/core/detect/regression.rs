@@ -7,6 +7,9 @@
 //! past's p95 by z = (r − p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)) with φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))).
 //! Each is divided by t(α/k, B − 1) for k questions; the score is the largest. Deployments are few, and
 //! lie apart with heavy tails: their limit has half the degrees of freedom.
+//! A quantile q of n values is no farther from the past than its own value at the rank q ∓ t √(q (1 − q)/n)
+//! allows: where values are whole milliseconds, thirty windows may say 4 and the next one 5, though hardly more
+//! of its values are above 4.
 //! An aggregate that is no quantile is asked about alone; small counts and shares are judged exactly, with −ln
 //! of the chance as score.
 //! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which call a fifth of all
@@ -18,7 +21,7 @@ use super::baseline::Level;
 use super::counts::Counts;
 use super::shares::Shares;
 use super::sorted::Sorted;
-use super::tails::{student_above, student_limit, student_limit_again};
+use super::tails::{share_error, student_above, student_limit, student_limit_again};
 use crate::core::rule::ast::Side;
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +127,9 @@ enum Exact {
     Shares(Shares),
 }
 
+/// Quantiles are read within 1 % (two digits), so equal ones may differ by as much.
+const READ_WITHIN: f64 = 0.01;
+
 /// Counts below this mean are judged exactly.
 const COUNTS_BELOW: f64 = 20.0;
 
@@ -137,6 +143,14 @@ struct Tail {
     /// How much wider than by chance the shares lie apart.
     width: f64,
     values: f64,
+}
+
+/// How far quantiles of the judged window lie, at the limit, from where they could as well be
+/// ([`Reference::error`]); 0 where that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Errors {
+    pub asked: f64,
+    pub median: f64,
 }
 
 /// One question and its answer.
@@ -248,8 +262,20 @@ impl Reference {
         Reference { exact: Shares::learn(windows).map(Exact::Shares), ..self }
     }
 
+    /// Where a window's quantile `q` of `count` values could as well lie, seen from `side`: as far back as the
+    /// limit allows.
+    pub fn as_well(&self, q: f64, count: u64, side: Side) -> f64 {
+        let reach = self.limit * share_error(q, count as f64);
+        (if side == Side::Above { q - reach } else { q + reach }).clamp(0.0, 1.0)
+    }
+
+    /// The sampling error of a quantile that could as well be `other`, both read from a histogram.
+    pub fn error(&self, value: f64, other: f64) -> f64 {
+        ((value - other).abs() + READ_WITHIN * value.abs()) / self.limit
+    }
+
     /// Compares one window, to one side; `believed`: a smaller chance than [`ALPHA`] that is demanded.
-    pub fn judge(&self, window: &Window, side: Side, believed: Option<f64>) -> Verdict {
+    pub fn judge(&self, window: &Window, errors: Errors, side: Side, believed: Option<f64>) -> Verdict {
         let alpha = believed.map_or(ALPHA, |believed| believed.min(ALPHA));
         if let Some(verdict) = self.judge_exactly(window, side, alpha) {
             return verdict;
@@ -259,9 +285,9 @@ impl Reference {
         let sign = if side == Side::Above { 1.0 } else { -1.0 };
         let profile = window.profile;
         let questions = [
-            Some(("the aggregate", self.asked.distance(window.value, self.within[0]))),
+            Some(("the aggregate", self.asked.distance_in(window.value, self.within[0], errors.asked))),
             profile.zip(self.median).map(|(profile, level)| {
-                ("p50", level.distance(profile.p50, profile.p50_error.max(self.within[1])))
+                ("p50", level.distance_in(profile.p50, profile.p50_error.max(self.within[1]), errors.median))
             }),
             profile.and_then(|profile| profile.log).zip(self.log).map(|((mean, error), level)| {
                 ("the mean logarithm", level.distance(mean, error.max(self.within[2])))
@@ -355,7 +381,8 @@ mod tests {
     fn a_change_must_be_large_and_significant_and_to_the_side_asked_for() {
         let past: Vec<f64> = (0..24).map(|n| 100.0 + f64::from(n % 5)).collect();
         let reference = Reference::learn(&plain(&past)).expect("enough windows");
-        let change = |now: f64, side| reference.judge(&plain(&[now])[0], side, None).change;
+        let change =
+            |now: f64, side| reference.judge(&plain(&[now])[0], Errors::default(), side, None).change;
         assert_eq!(change(103.0, Side::Above), 0.0);
         assert!((change(150.0, Side::Above) - 0.47).abs() < 0.02);
         assert_eq!(change(150.0, Side::Below), 0.0);
@@ -366,7 +393,8 @@ mod tests {
     #[test]
     fn a_steady_metric_has_a_spread_all_the_same() {
         let reference = Reference::learn(&plain(&[50.0; 30])).expect("enough windows");
-        let change = |now: f64| reference.judge(&plain(&[now])[0], Side::Above, None).change;
+        let change =
+            |now: f64| reference.judge(&plain(&[now])[0], Errors::default(), Side::Above, None).change;
         assert_eq!(change(50.5), 0.0);
         assert!(change(60.0) > 0.19);
     }
@@ -375,9 +403,10 @@ mod tests {
     fn a_score_rises_with_the_window_and_one_is_the_limit() {
         let past: Vec<f64> = (0..30).map(|n| 100.0 + f64::from(n * 7 % 11)).collect();
         let reference = Reference::learn(&plain(&past)).expect("enough windows");
-        let score = |now: f64| reference.judge(&plain(&[now])[0], Side::Above, None).ratio();
+        let score =
+            |now: f64| reference.judge(&plain(&[now])[0], Errors::default(), Side::Above, None).ratio();
         assert!((100..200).all(|now| score(f64::from(now)) < score(f64::from(now + 1))));
-        let verdict = reference.judge(&plain(&[300.0])[0], Side::Above, None);
+        let verdict = reference.judge(&plain(&[300.0])[0], Errors::default(), Side::Above, None);
         assert!(verdict.ratio() > 1.0 && verdict.change > 0.0);
     }
 
@@ -386,14 +415,16 @@ mod tests {
         let past: Vec<f64> = (0..24).map(|n| f64::from(n % 3)).collect();
         let reference =
             Reference::learn(&plain(&past)).expect("windows").counting(&Past::of(&plain(&past)).values, 1.0);
-        let judge = |now: f64, believed| reference.judge(&plain(&[now])[0], Side::Above, believed);
+        let judge =
+            |now: f64, believed| reference.judge(&plain(&[now])[0], Errors::default(), Side::Above, believed);
         assert_eq!(judge(5.0, None).change, 0.0, "P(X >= 5) of a mean of one is 0.004");
         let found = judge(7.0, None);
         assert!((found.change - 6.0).abs() < 1e-12 && found.by == "the exact count" && found.chance < 1e-4);
         assert_eq!(judge(7.0, Some(1e-6)).change, 0.0);
         let past: Vec<f64> = (0..24).map(|n| 100.0 + f64::from(n % 5)).collect();
         let reference = Reference::learn(&plain(&past)).expect("windows");
-        let judge = |now: f64, believed| reference.judge(&plain(&[now])[0], Side::Above, believed);
+        let judge =
+            |now: f64, believed| reference.judge(&plain(&[now])[0], Errors::default(), Side::Above, believed);
         let (small, large) = (judge(110.0, None), judge(130.0, None));
         assert!(small.change > 0.0 && small.chance > large.chance && large.chance > 0.0);
         assert_eq!(judge(110.0, Some(small.chance / 2.0)).change, 0.0);
@@ -409,10 +440,14 @@ mod tests {
         (0..100).map(|_| value(dice)).collect()
     }
 
-    fn window(values: &[f64], x0: f64) -> Window {
+    fn quantile_of(values: &[f64], q: f64) -> f64 {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let q = |q: f64| super::super::quantile_of_sorted(&sorted, q);
+        super::super::quantile_of_sorted(&sorted, q)
+    }
+
+    fn window(values: &[f64], x0: f64) -> Window {
+        let q = |q: f64| quantile_of(values, q);
         let logs: Vec<f64> = values.iter().map(|value| libm::log(*value)).collect();
         let (mean, deviation) = super::super::mean_and_deviation(&logs);
         let tail = values.iter().filter(|value| **value > x0).count() as f64 / values.len() as f64;
@@ -443,7 +478,7 @@ mod tests {
             let reference = Reference::learn_deploys(&deploys).expect("deployments");
             let (level, slower) = (version(&mut dice), 1.4 * version(&mut dice));
             let judge = |dice: &mut Dice, level: f64| {
-                reference.judge(&window(dice, level), Side::Above, None).ratio() > 1.0
+                reference.judge(&window(dice, level), Errors::default(), Side::Above, None).ratio() > 1.0
             };
             passed += u32::from(judge(&mut dice, level));
             found += u32::from(judge(&mut dice, slower));
@@ -451,6 +486,35 @@ mod tests {
         let share = |n: u32| f64::from(n) / f64::from(rounds);
         assert!(share(passed) <= 0.002, "{} of unchanged versions", share(passed));
         assert!(share(found) > 0.8, "{} of slow versions", share(found));
+    }
+
+    /// Goal: whole milliseconds are no reason for an alarm. Method: a hundred values of 2 to 6 ms, so that p95 is
+    /// the same in most windows and by chance one more in some.
+    #[test]
+    fn values_on_a_coarse_grid_pass_no_more_often_than_others() {
+        let (mut dice, mut passed, mut found, rounds) = (Dice(5), 0, 0, 3_000);
+        let coarse = |dice: &mut Dice, factor: f64| {
+            let values = requests(dice, 0.0, factor / 15.0);
+            values.iter().map(|value| value.ceil()).collect::<Vec<f64>>()
+        };
+        for _ in 0..rounds {
+            let past: Vec<Window> = (0..30).map(|_| window(&coarse(&mut dice, 1.0), 6.5)).collect();
+            let reference = Reference::learn(&past).expect("enough windows");
+            let passes = |values: Vec<f64>| {
+                let now = window(&values, 6.5);
+                let error = |q: f64| {
+                    let as_well = reference.as_well(q, now.count, Side::Above);
+                    reference.error(quantile_of(&values, q), quantile_of(&values, as_well))
+                };
+                let errors = Errors { asked: error(0.95), median: error(0.5) };
+                reference.judge(&now, errors, Side::Above, None).ratio() > 1.0
+            };
+            passed += u32::from(passes(coarse(&mut dice, 1.0)));
+            found += u32::from(passes(coarse(&mut dice, 1.5)));
+        }
+        let share = |n: u32| f64::from(n) / f64::from(rounds);
+        assert!(share(passed) <= 0.002, "{} of unchanged windows", share(passed));
+        assert!(share(found) > 0.99, "{}", share(found));
     }
 
     /// Goal: unchanged windows pass about once in a thousand; a slow fifth and a shift of a quarter are found.
@@ -463,7 +527,10 @@ mod tests {
             let past: Vec<Window> = (0..24).map(|_| window(&requests(&mut dice, 0.0, 1.0), x0)).collect();
             let reference = Reference::learn(&past).expect("enough windows");
             let score = |dice: &mut Dice, slow, shift| {
-                reference.judge(&window(&requests(dice, slow, shift), x0), Side::Above, None).ratio() > 1.0
+                reference
+                    .judge(&window(&requests(dice, slow, shift), x0), Errors::default(), Side::Above, None)
+                    .ratio()
+                    > 1.0
             };
             passed += u32::from(score(&mut dice, 0.0, 1.0));
             found += u32::from(score(&mut dice, 0.2, 1.0));

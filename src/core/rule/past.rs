@@ -400,7 +400,9 @@ impl Scope<'_> {
         let count = view::totals(self.views, view, key, self.at).count;
         // What is told already is measured by its own limit alone.
         let believed = self.notes.believed.filter(|_| !self.is_active);
-        let verdict = reference.judge(&Window { count, value: now, profile }, asked.side, believed);
+        let window = Window { count, value: now, profile };
+        let errors = self.errors(asked, (view, key), &window, reference);
+        let verdict = reference.judge(&window, errors, asked.side, believed);
         self.note_chance(verdict.chance);
         if self.notes.inputs.is_none() {
             // Nobody asks why.
@@ -421,6 +423,27 @@ impl Scope<'_> {
             ..version.evidence()
         };
         verdict_value(asked, &verdict)
+    }
+
+    /// How far the quantiles that are compared lie from where they could as well be.
+    fn errors(
+        &mut self,
+        asked: &Past,
+        (view, key): (u32, KeyId),
+        window: &Window,
+        reference: &regression::Reference,
+    ) -> regression::Errors {
+        let mut error = |q: f64, value: f64| {
+            let as_well = reference.as_well(q, window.count, asked.side);
+            let other = view::quantile(self.views, view, key, self.at, as_well);
+            other.map_or(0.0, |other| reference.error(value, other))
+        };
+        let of_median = window.profile.map_or(0.0, |profile| error(0.5, profile.p50));
+        let of_asked = match asked.aggregate {
+            Aggregate::Quantile(q) => error(q, window.value),
+            _ => 0.0,
+        };
+        regression::Errors { asked: of_asked, median: of_median }
     }
 
     /// Several functions in one rule are several tests: the smallest chance counts as often as there are.

@@ -16,6 +16,7 @@ mod group;
 pub mod history;
 mod image;
 pub mod lead;
+mod read;
 mod sealed;
 mod totals;
 
@@ -24,13 +25,12 @@ use super::key::table::KeyTable;
 use super::pane::{Pane, Sample, Shape};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
-use crate::core::detect::regression::Profile;
 use crate::core::rule::ast::Aggregate;
 pub use baseline::{SealedWindows, StateBefore, WINDOWS_OF_A_VERSION};
-use feed::Open;
-use group::{Group, Parts, Trail};
+use group::{Group, Trail};
 pub use history::COUNT_MAX;
 pub use image::ViewImage;
+pub use read::{profile, quantile, totals};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 pub use totals::Totals;
@@ -445,84 +445,6 @@ impl View {
         };
         (last - panes + 1, last)
     }
-
-    /// Totals of the trailing window that ends at `at`; all zero for a key without a group.
-    fn totals(&mut self, key: KeyId, at: Timestamp, open: Option<Open<'_>>) -> Totals {
-        let ((first, last), has_spread) = (self.range(at), self.spec.has_spread);
-        let open = self.within(open, first, last);
-        let group = self.group_of(key);
-        let Some(group) = group.and_then(|group| self.group_mut(group)) else { return Totals::default() };
-        group.remember(at);
-        if let Some(totals) = group.totals {
-            return totals;
-        }
-        let mut totals = Totals::default();
-        group.within(first, last).chain(open).for_each(|trail| totals.add(trail, has_spread));
-        group.totals = Some(totals);
-        totals
-    }
-
-    /// A quantile of the trailing window that ends at `at`; `None` when it is empty.
-    fn quantile(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
-        let ((first, last), shape) = (self.range(at), self.shape);
-        let parts = match self.is_fed() {
-            true => Parts::AllAnd(self.within(open, first, last)),
-            false => Parts::OlderAndNewest,
-        };
-        let place = self.asked.iter().position(|asked| *asked == q).unwrap_or_else(|| {
-            self.asked.push(q);
-            self.asked.len() - 1
-        });
-        let group = self.group_of(key)?;
-        let group = self.groups.get_mut(group as usize)?.as_mut()?;
-        group.remember(at);
-        group.quantile(shape, (first, last), (&self.asked, place), parts)
-    }
-
-    /// The open pane of the source, if it is inside a window of these panes.
-    fn within<'a>(&self, open: Option<Open<'a>>, first: i64, last: i64) -> Option<&'a Trail> {
-        let open = open.filter(|open| (first..=last).contains(&open.start.index(self.pane)));
-        open.map(|open| open.trail)
-    }
-
-    /// How the values of the trailing window that ends at `at` are distributed.
-    fn profile(
-        &mut self,
-        key: KeyId,
-        at: Timestamp,
-        above: Option<f64>,
-        open: Option<Open<'_>>,
-    ) -> Option<Profile> {
-        let ((first, last), shape) = (self.range(at), self.shape);
-        let parts = match self.is_fed() {
-            true => Parts::AllAnd(self.within(open, first, last)),
-            false => Parts::OlderAndNewest,
-        };
-        let group = self.group_of(key)?;
-        let group = self.groups.get_mut(group as usize)?.as_mut()?;
-        group.profile(shape, (first, last), above, parts)
-    }
-}
-
-/// Totals of a view's trailing window that ends at `at`; all zero for a key without a group.
-pub fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -> Totals {
-    feed::with_open(views, view, key, |view, open| view.totals(key, at, open))
-}
-
-/// A quantile of a view's trailing window that ends at `at`; `None` when it is empty.
-pub fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
-    feed::with_open(views, view, key, |view, open| view.quantile(key, at, q, open))
-}
-
-/// How the values of a view's trailing window that ends at `at` are distributed.
-pub fn profile(
-    views: &mut [View],
-    view: u32,
-    key: KeyId,
-    at: Timestamp,
-    above: Option<f64>,
-) -> Option<Profile> {
-    feed::with_open(views, view, key, |view, open| view.profile(key, at, above, open))
 }
 
 /// A pane changes the value of its group where it enters and where it leaves a window.

@@ -8,6 +8,36 @@ use super::{BLOCK_BITS, BLOCK_BUCKETS, Form, Histogram, unpack};
 
 /// The bucket of the value that is `rank`-th from the top, rank from 1.
 pub fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
+    match histograms.map(|histogram| &histogram.form) {
+        [Form::Sparse(a), Form::Sparse(b)] if a.len() + b.len() <= FEW => step_by_step(a, b, rank),
+        _ => by_blocks(histograms, rank),
+    }
+}
+
+/// So many filled buckets are gone through in less time than a block takes to be laid out.
+const FEW: usize = BLOCK_BUCKETS;
+
+/// From the top down, each time the greater of both.
+fn step_by_step<'a>(mut a: &'a [u32], mut b: &'a [u32], rank: u64) -> Option<u16> {
+    let mut seen = 0;
+    loop {
+        let list = match (a.last(), b.last()) {
+            (None, None) => return None,
+            (Some(x), Some(y)) if unpack(*x).0 < unpack(*y).0 => &mut b,
+            (None, _) => &mut b,
+            _ => &mut a,
+        };
+        let (last, rest) = list.split_last()?;
+        let (bucket, count) = unpack(*last);
+        *list = rest;
+        seen += count;
+        if seen >= rank {
+            return Some(bucket);
+        }
+    }
+}
+
+fn by_blocks(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     let mut cursors = histograms.map(Cursor::new);
     let mut seen = 0;
     let top = cursors.iter().filter_map(Cursor::top_block).max()?;
@@ -129,7 +159,8 @@ mod tests {
     fn ranks_are_those_of_the_sorted_values() {
         let values =
             |seed: u64, many: u64| (0..many).map(move |n| ((n * seed + 7) * 2_654_435_761 % 4_700) as u16);
-        for (left, right) in [(40, 0), (0, 40), (900, 30), (30, 900), (900, 900), (1, 1)] {
+        for (left, right) in [(40, 0), (0, 40), (40, 20), (60, 60), (900, 30), (30, 900), (900, 900), (1, 1)]
+        {
             let (mut a, mut b) = (Histogram::default(), Histogram::default());
             values(3, left).for_each(|bucket| a.record(bucket));
             values(11, right).for_each(|bucket| b.record(bucket));

@@ -435,12 +435,13 @@ impl Scope<'_> {
     ) -> regression::Errors {
         let mut error = |q: f64, value: f64| {
             let as_well = reference.as_well(q, window.count, asked.side);
-            let other = view::quantile(self.views, view, key, self.at, as_well);
+            let other = view::rank(self.views, view, key, self.at, as_well);
             other.map_or(0.0, |other| reference.error(value, other))
         };
         let of_median = window.profile.map_or(0.0, |profile| error(0.5, profile.p50));
         let of_asked = match asked.aggregate {
-            Aggregate::Quantile(q) => error(q, window.value),
+            // A single value could be nowhere else.
+            Aggregate::Quantile(q) if window.count > 1 => error(q, window.value),
             _ => 0.0,
         };
         regression::Errors { asked: of_asked, median: of_median }

@@ -255,14 +255,29 @@ impl Group {
         let mut memo = std::mem::take(&mut self.memo);
         self.refresh(first, last, parts);
         let rest = self.rest(first, last, parts);
-        let value = |q: f64| match (&self.prefix.pane, rest) {
+        let new = &asked[memo.len().min(asked.len())..];
+        memo.extend(new.iter().map(|q| self.value(rest, shape, *q).unwrap_or(f64::NAN)));
+        self.memo = memo;
+    }
+
+    /// One quantile that nobody will ask for again.
+    pub(super) fn answer_one(
+        &mut self,
+        shape: Shape,
+        (first, last): (i64, i64),
+        q: f64,
+        parts: Parts<'_>,
+    ) -> Option<f64> {
+        self.refresh(first, last, parts);
+        self.value(self.rest(first, last, parts), shape, q)
+    }
+
+    fn value(&self, rest: Option<&Pane>, shape: Shape, q: f64) -> Option<f64> {
+        match (&self.prefix.pane, rest) {
             (Some(prefix), Some(rest)) => quantile_of_two(prefix, rest, shape, q),
             (Some(pane), None) | (None, Some(pane)) => pane.quantile(shape, q),
             (None, None) => None,
-        };
-        let new = &asked[memo.len().min(asked.len())..];
-        memo.extend(new.iter().map(|q| value(*q).unwrap_or(f64::NAN)));
-        self.memo = memo;
+        }
     }
 
     /// Makes the merge of the window's panes anew where it is not true any more.

@@ -30,11 +30,7 @@ impl View {
 
     /// A quantile of the trailing window that ends at `at`; `None` when it is empty.
     fn quantile(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
-        let ((first, last), shape) = (self.range(at), self.shape);
-        let parts = match self.is_fed() {
-            true => Parts::AllAnd(self.within(open, first, last)),
-            false => Parts::OlderAndNewest,
-        };
+        let (range, parts, shape) = (self.range(at), self.parts(at, open), self.shape);
         let place = self.asked.iter().position(|asked| *asked == q).unwrap_or_else(|| {
             self.asked.push(q);
             self.asked.len() - 1
@@ -42,7 +38,24 @@ impl View {
         let group = self.group_of(key)?;
         let group = self.groups.get_mut(group as usize)?.as_mut()?;
         group.remember(at);
-        group.quantile(shape, (first, last), (&self.asked, place), parts)
+        group.quantile(shape, range, (&self.asked, place), parts)
+    }
+
+    /// The same where it is asked for once: it is not remembered.
+    fn rank(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
+        let (range, parts, shape) = (self.range(at), self.parts(at, open), self.shape);
+        let group = self.group_of(key)?;
+        let group = self.groups.get_mut(group as usize)?.as_mut()?;
+        group.answer_one(shape, range, q, parts)
+    }
+
+    /// What the trailing window that ends at `at` is read from.
+    fn parts<'a>(&self, at: Timestamp, open: Option<Open<'a>>) -> Parts<'a> {
+        let (first, last) = self.range(at);
+        match self.is_fed() {
+            true => Parts::AllAnd(self.within(open, first, last)),
+            false => Parts::OlderAndNewest,
+        }
     }
 
     /// The open pane of the source, if it is inside a window of these panes.
@@ -59,14 +72,10 @@ impl View {
         above: Option<f64>,
         open: Option<Open<'_>>,
     ) -> Option<Profile> {
-        let ((first, last), shape) = (self.range(at), self.shape);
-        let parts = match self.is_fed() {
-            true => Parts::AllAnd(self.within(open, first, last)),
-            false => Parts::OlderAndNewest,
-        };
+        let (range, parts, shape) = (self.range(at), self.parts(at, open), self.shape);
         let group = self.group_of(key)?;
         let group = self.groups.get_mut(group as usize)?.as_mut()?;
-        group.profile(shape, (first, last), above, parts)
+        group.profile(shape, range, above, parts)
     }
 }
 
@@ -78,6 +87,11 @@ pub fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -> Total
 /// A quantile of a view's trailing window that ends at `at`; `None` when it is empty.
 pub fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
     feed::with_open(views, view, key, |view, open| view.quantile(key, at, q, open))
+}
+
+/// The same for a quantile that is asked for once.
+pub fn rank(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
+    feed::with_open(views, view, key, |view, open| view.rank(key, at, q, open))
 }
 
 /// How the values of a view's trailing window that ends at `at` are distributed.

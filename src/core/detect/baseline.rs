@@ -57,9 +57,13 @@ impl Level {
     /// The same in spreads of at least so much.
     pub fn distance_in(&self, value: f64, error: f64, least: f64) -> f64 {
         let worse = (error * error - self.error * self.error).max(0.0);
-        let variance = self.spread * self.spread * (1.0 + 1.0 / self.windows as f64) + worse;
-        let variance = variance.max(least * least);
+        let variance = (self.variance() + worse).max(least * least);
         if variance > 0.0 { (value - self.center) / variance.sqrt() } else { 0.0 }
+    }
+
+    /// Of the distance between the centre and one more window.
+    pub fn variance(&self) -> f64 {
+        self.spread * self.spread * (1.0 + 1.0 / self.windows as f64)
     }
 }
 

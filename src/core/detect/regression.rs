@@ -6,7 +6,9 @@
 //! Formula: the asked aggregate, p50 and the mean logarithm by [`Level::distance`]; the share above the
 //! past's p95 by z = (r − p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)) with φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))).
 //! Each is divided by t(α/k, B − 1) for k questions; the score is the largest. Deployments are few, and
-//! lie apart with heavy tails: their limit has half the degrees of freedom.
+//! lie apart with heavy tails: their spread has half the degrees of freedom. How far windows of one deployment
+//! lie apart is known from all of theirs, so the limit of both together is (b t_b + w t_w) / (b + w) with the
+//! variances b and w (Cochran and Cox).
 //! A quantile q of n values is no farther from the past than its own value at the rank q ∓ t √(q (1 − q)/n)
 //! allows: where values are whole milliseconds, thirty windows may say 4 and the next one 5, though hardly more
 //! of its values are above 4.
@@ -14,7 +16,9 @@
 //! of the chance as score.
 //! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which call a fifth of all
 //! unchanged windows changed; p95 beside the tail share (its own spread is too wide with a hundred
-//! requests); waiting for three windows inside the function (that is what `for` is for).
+//! requests); one freedom for the sum of both variances (Satterthwaite: where versions lie apart with heavy
+//! tails, four in a thousand pass instead of one); waiting for three windows inside the function (that is what
+//! `for` is for).
 //! Cost: a few passes over B sorted numbers once a closed window, O(1) an evaluation beside reading the window.
 
 use super::baseline::Level;
@@ -115,8 +119,15 @@ pub struct Reference {
     tail: Option<Tail>,
     exact: Option<Exact>,
     within: Spreads,
-    limit: f64,
+    /// Of the asked aggregate, the median, the mean logarithm.
+    bars: [Bar; 3],
     questions: f64,
+}
+
+/// What a statistic has to pass, and the degrees of freedom that its spread is known with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bar {
+    limit: f64,
     freedom: f64,
 }
 
@@ -146,7 +157,7 @@ struct Tail {
 }
 
 /// How far quantiles of the judged window lie, at the limit, from where they could as well be
-/// ([`Reference::error`]); 0 where that is not known.
+/// ([`Bar::error`]); 0 where that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Errors {
     pub asked: f64,
@@ -172,6 +183,7 @@ pub struct Verdict {
 pub struct Deploy {
     summary: Window,
     within: Spreads,
+    windows: usize,
 }
 
 /// How far single windows of one deployment lie apart: the aggregate, the median, the mean logarithm.
@@ -197,7 +209,7 @@ impl Deploy {
         });
         let count = windows.iter().map(|window| window.count).sum();
         let within = [spread, p50.map_or(0.0, |(_, s)| s), log.map_or(0.0, |(_, s)| s)];
-        Some(Deploy { summary: Window { count, value, profile }, within })
+        Some(Deploy { summary: Window { count, value, profile }, within, windows: windows.len() })
     }
 }
 
@@ -211,7 +223,16 @@ impl Reference {
             let mut spreads: Vec<f64> = deploys.iter().map(|deploy| deploy.within[at]).collect();
             super::median(&mut spreads)
         });
-        Some(Reference { within, ..Reference::of(&Past::of(&summaries), tails(&[]), true)? })
+        let freedom: usize = deploys.iter().map(|deploy| deploy.windows - 1).sum();
+        let reference = Reference::of(&Past::of(&summaries), tails(&[]), true)?;
+        let levels = [Some(reference.asked), reference.median, reference.log];
+        let bars = [0, 1, 2].map(|at| {
+            let (bar, level) = (reference.bars[at], levels[at]);
+            level.map_or(bar, |level| {
+                bar.with((within[at] * within[at], freedom as f64), level.variance(), reference.questions)
+            })
+        });
+        Some(Reference { within, bars, ..reference })
     }
 
     /// Of past windows; `None` with too few of them.
@@ -243,9 +264,8 @@ impl Reference {
             1 + [median.is_some(), log.is_some(), tail.is_some()].map(usize::from).iter().sum::<usize>();
         let freedom = (windows - 1) as f64 / if is_of_deploys { 2.0 } else { 1.0 };
         let questions = questions as f64;
-        let limit = student_limit_again(ALPHA / questions, freedom);
-        let within = Spreads::default();
-        Some(Reference { asked, median, log, tail, exact: None, within, limit, questions, freedom })
+        let bars = [Bar { limit: student_limit_again(ALPHA / questions, freedom), freedom }; 3];
+        Some(Reference { asked, median, log, tail, exact: None, within: Spreads::default(), bars, questions })
     }
 
     /// The same where the values are counts, `scale` times as many as the values say.
@@ -262,16 +282,9 @@ impl Reference {
         Reference { exact: Shares::learn(windows).map(Exact::Shares), ..self }
     }
 
-    /// Where a window's quantile `q` of `count` values could as well lie, seen from `side`: as far back as the
-    /// limit allows.
-    pub fn as_well(&self, q: f64, count: u64, side: Side) -> f64 {
-        let reach = self.limit * share_error(q, count as f64);
-        (if side == Side::Above { q - reach } else { q + reach }).clamp(0.0, 1.0)
-    }
-
-    /// The sampling error of a quantile that could as well be `other`, both read from a histogram.
-    pub fn error(&self, value: f64, other: f64) -> f64 {
-        ((value - other).abs() + READ_WITHIN * value.abs()) / self.limit
+    /// What quantiles have to pass: the asked one, and the median.
+    pub fn bars(&self) -> [Bar; 2] {
+        [self.bars[0], self.bars[1]]
     }
 
     /// Compares one window, to one side; `believed`: a smaller chance than [`ALPHA`] that is demanded.
@@ -280,25 +293,34 @@ impl Reference {
         if let Some(verdict) = self.judge_exactly(window, side, alpha) {
             return verdict;
         }
-        let limit =
-            if alpha < ALPHA { student_limit(alpha / self.questions, self.freedom) } else { self.limit };
         let sign = if side == Side::Above { 1.0 } else { -1.0 };
-        let profile = window.profile;
+        let (profile, [asked, median, log]) = (window.profile, self.bars);
         let questions = [
-            Some(("the aggregate", self.asked.distance_in(window.value, self.within[0], errors.asked))),
+            Some((
+                "the aggregate",
+                self.asked.distance_in(window.value, self.within[0], errors.asked),
+                asked,
+            )),
             profile.zip(self.median).map(|(profile, level)| {
-                ("p50", level.distance_in(profile.p50, profile.p50_error.max(self.within[1]), errors.median))
+                let error = profile.p50_error.max(self.within[1]);
+                ("p50", level.distance_in(profile.p50, error, errors.median), median)
             }),
             profile.and_then(|profile| profile.log).zip(self.log).map(|((mean, error), level)| {
-                ("the mean logarithm", level.distance(mean, error.max(self.within[2])))
+                ("the mean logarithm", level.distance(mean, error.max(self.within[2])), log)
             }),
             profile.zip(self.tail).map(|(profile, tail)| {
-                ("the share above the past's p95", tail.distance(profile.tail, window.count as f64))
+                ("the share above the past's p95", tail.distance(profile.tail, window.count as f64), asked)
             }),
         ];
-        let loudest = questions.into_iter().flatten().map(|(by, distance)| (by, sign * distance));
-        let (by, score) =
-            loudest.fold(("the aggregate", f64::NEG_INFINITY), |a, b| if b.1 > a.1 { b } else { a });
+        let loudness = |(_, score, bar): &(&str, f64, Bar)| sign * score / bar.limit;
+        let loudest = questions.into_iter().flatten().max_by(|a, b| loudness(a).total_cmp(&loudness(b)));
+        // The aggregate is always asked about.
+        let (by, score, bar) = loudest.unwrap_or(("the aggregate", 0.0, asked));
+        let score = sign * score;
+        let limit = match alpha < ALPHA {
+            true => student_limit(alpha / self.questions, bar.freedom).max(bar.limit),
+            false => bar.limit,
+        };
         let changes = [
             relative(window.value, self.asked.center),
             profile.zip(self.median).and_then(|(profile, level)| relative(profile.p50, level.center)),
@@ -306,8 +328,8 @@ impl Reference {
         // The asked aggregate's change; where it did not move enough, that of the median.
         let change = changes.into_iter().flatten().find(|change| sign * change >= EFFECT_MIN);
         let change = change.filter(|_| score > limit).unwrap_or(0.0);
-        let is_rare = score > self.limit;
-        let chance = if is_rare { self.questions * student_above(score, self.freedom) } else { 1.0 };
+        let is_rare = score > bar.limit;
+        let chance = if is_rare { self.questions * student_above(score, bar.freedom) } else { 1.0 };
         Verdict { change, score, limit, by, chance }
     }
 
@@ -327,6 +349,33 @@ impl Reference {
         let change = if score > limit && sign * change >= EFFECT_MIN { change } else { 0.0 };
         let chance = if chance <= ALPHA { chance } else { 1.0 };
         Some(Verdict { change, score, limit, by, chance })
+    }
+}
+
+impl Bar {
+    /// That of the sum of its variance and one `within`, each known with a freedom of its own.
+    fn with(self, (within, freedom): (f64, f64), between: f64, questions: f64) -> Bar {
+        let all = between + within;
+        if all <= 0.0 || freedom < 1.0 {
+            return self;
+        }
+        let limit = |freedom: f64| student_limit_again(ALPHA / questions, freedom);
+        let both = between * self.limit + within * limit(freedom);
+        // What a chance is told by: Satterthwaite's.
+        let doubt = between * between / self.freedom + within * within / freedom;
+        Bar { limit: both / all, freedom: all * all / doubt }
+    }
+
+    /// Where a window's quantile `q` of `count` values could as well lie, seen from `side`: as far back as the
+    /// limit allows.
+    pub fn as_well(self, q: f64, count: u64, side: Side) -> f64 {
+        let reach = self.limit * share_error(q, count as f64);
+        (if side == Side::Above { q - reach } else { q + reach }).clamp(0.0, 1.0)
+    }
+
+    /// The sampling error of a quantile that could as well be `other`, both read from a histogram.
+    pub fn error(self, value: f64, other: f64) -> f64 {
+        ((value - other).abs() + READ_WITHIN * value.abs()) / self.limit
     }
 }
 

@@ -433,15 +433,16 @@ impl Scope<'_> {
         window: &Window,
         reference: &regression::Reference,
     ) -> regression::Errors {
-        let mut error = |q: f64, value: f64| {
-            let as_well = reference.as_well(q, window.count, asked.side);
+        let [asked_bar, median_bar] = reference.bars();
+        let mut error = |bar: regression::Bar, q: f64, value: f64| {
+            let as_well = bar.as_well(q, window.count, asked.side);
             let other = view::rank(self.views, view, key, self.at, as_well);
-            other.map_or(0.0, |other| reference.error(value, other))
+            other.map_or(0.0, |other| bar.error(value, other))
         };
-        let of_median = window.profile.map_or(0.0, |profile| error(0.5, profile.p50));
+        let of_median = window.profile.map_or(0.0, |profile| error(median_bar, 0.5, profile.p50));
         let of_asked = match asked.aggregate {
             // A single value could be nowhere else.
-            Aggregate::Quantile(q) if window.count > 1 => error(q, window.value),
+            Aggregate::Quantile(q) if window.count > 1 => error(asked_bar, q, window.value),
             _ => 0.0,
         };
         regression::Errors { asked: of_asked, median: of_median }

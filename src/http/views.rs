@@ -276,7 +276,7 @@ async fn of_pipelines<S: Views + Send + Sync + 'static>(
     field: &str,
     read: fn(&mut Engine) -> Vec<Value>,
 ) -> Answer {
-    let found: Vec<Value> = shared.ask_any(move |engine| read(engine)).await?.concat();
+    let found: Vec<Value> = shared.ask_any(read).await?.concat();
     Ok(json_response(StatusCode::OK, json!({ field: found }).to_string()))
 }
 

@@ -37,9 +37,7 @@ pub fn healths(engine: &mut Engine) -> Vec<Value> {
         let health = pipeline.health(now);
         let firing = active.iter().filter(|alert| alert.state != State::Pending);
         let firing = firing.filter(|alert| {
-            ["pipeline", "source"]
-                .iter()
-                .any(|label| alert.key.get(*label).is_some_and(|value| value == name))
+            ["pipeline", "source"].iter().any(|label| alert.key.get(label).is_some_and(|value| value == name))
         });
         let alerts: Vec<&str> = firing.map(|alert| &*alert.id).collect();
         json!({"pipeline": name, "score": score(engine, &health), "parts": {

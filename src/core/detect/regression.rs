@@ -182,9 +182,14 @@ pub struct Verdict {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deploy {
     summary: Window,
+    /// Of the summary's value: a version is known no better than its windows tell.
+    error: f64,
     within: Spreads,
     windows: usize,
 }
+
+/// The error of a median by that of a mean: √(π/2).
+const MEDIAN_ERROR: f64 = 1.253_314_137_315_5;
 
 /// How far single windows of one deployment lie apart: the aggregate, the median, the mean logarithm.
 type Spreads = [f64; 3];
@@ -195,21 +200,22 @@ impl Deploy {
         let middle = |read: &dyn Fn(&Window) -> Option<f64>| {
             let mut values: Vec<f64> = windows.iter().filter_map(read).collect();
             let spread = super::mean_and_deviation(&values).1;
-            (!values.is_empty()).then(|| (super::median(&mut values), spread))
+            let error = MEDIAN_ERROR * spread / (values.len() as f64).sqrt();
+            (!values.is_empty()).then(|| (super::median(&mut values), spread, error))
         };
-        let (value, spread) = middle(&|window| Some(window.value))?;
+        let (value, spread, error) = middle(&|window| Some(window.value))?;
         let of_profile = |read: fn(&Profile) -> Option<f64>| middle(&|window| read(window.profile.as_ref()?));
         let (p50, log) = (of_profile(|it| Some(it.p50)), of_profile(|it| Some(it.log?.0)));
         // Errors are those of a summary; that of one window more is `within`.
-        let profile = p50.map(|(p50, _)| Profile {
+        let profile = p50.map(|(p50, _, p50_error)| Profile {
             p50,
-            p50_error: 0.0,
+            p50_error,
             tail: 0.0,
-            log: log.map(|(log, _)| (log, 0.0)),
+            log: log.map(|(log, _, error)| (log, error)),
         });
         let count = windows.iter().map(|window| window.count).sum();
-        let within = [spread, p50.map_or(0.0, |(_, s)| s), log.map_or(0.0, |(_, s)| s)];
-        Some(Deploy { summary: Window { count, value, profile }, within, windows: windows.len() })
+        let within = [spread, p50.map_or(0.0, |(_, s, _)| s), log.map_or(0.0, |(_, s, _)| s)];
+        Some(Deploy { summary: Window { count, value, profile }, error, within, windows: windows.len() })
     }
 }
 
@@ -219,17 +225,19 @@ impl Reference {
     /// so the tail is not asked about.
     pub fn learn_deploys(deploys: &[Deploy]) -> Option<Reference> {
         let summaries: Vec<Window> = deploys.iter().map(|deploy| deploy.summary).collect();
-        let within = [0, 1, 2].map(|at| {
-            let mut spreads: Vec<f64> = deploys.iter().map(|deploy| deploy.within[at]).collect();
-            super::median(&mut spreads)
-        });
+        let usual = |read: &dyn Fn(&Deploy) -> f64| {
+            super::median(&mut deploys.iter().map(read).collect::<Vec<f64>>())
+        };
+        let within = [0, 1, 2].map(|at| usual(&|deploy| deploy.within[at]));
+        let error = usual(&|deploy| deploy.error);
         let freedom: usize = deploys.iter().map(|deploy| deploy.windows - 1).sum();
-        let reference = Reference::of(&Past::of(&summaries), tails(&[]), true)?;
+        let reference = Reference::of(&Past::of(&summaries), tails(&[]), Some(error))?;
         let levels = [Some(reference.asked), reference.median, reference.log];
         let bars = [0, 1, 2].map(|at| {
             let (bar, level) = (reference.bars[at], levels[at]);
             level.map_or(bar, |level| {
-                bar.with((within[at] * within[at], freedom as f64), level.variance(), reference.questions)
+                let within = (within[at] * within[at] - level.error * level.error).max(0.0);
+                bar.with((within, freedom as f64), level.variance(), reference.questions)
             })
         });
         Some(Reference { within, bars, ..reference })
@@ -237,22 +245,26 @@ impl Reference {
 
     /// Of past windows; `None` with too few of them.
     pub fn learn(windows: &[Window]) -> Option<Reference> {
-        Reference::of(&Past::of(windows), tails(windows), false)
+        Reference::of(&Past::of(windows), tails(windows), None)
     }
 
     /// The same of windows that are in order already, and how many values of each were in the tail.
     pub fn learn_sorted(past: &Past, tails: impl Iterator<Item = (f64, f64)>) -> Option<Reference> {
-        Reference::of(past, tails, false)
+        Reference::of(past, tails, None)
     }
 
-    /// `is_of_deploys`: each window is one deployment.
-    fn of(past: &Past, tails: impl Iterator<Item = (f64, f64)>, is_of_deploys: bool) -> Option<Reference> {
-        let windows = past.values.len();
+    /// `of_deploys`: each window is one deployment, which is known with such an error.
+    fn of(
+        past: &Past,
+        tails: impl Iterator<Item = (f64, f64)>,
+        of_deploys: Option<f64>,
+    ) -> Option<Reference> {
+        let (windows, is_of_deploys) = (past.values.len(), of_deploys.is_some());
         let least = if is_of_deploys { DEPLOYS_MIN } else { WINDOWS_MIN };
         if windows < least {
             return None;
         }
-        let asked = Level::learn(&past.values, 0.0)?;
+        let asked = Level::learn(&past.values, of_deploys.unwrap_or(0.0))?;
         let level = |values: &Sorted<f32>, errors: &Sorted<f32>| match values.len() >= least {
             true => Level::learn(values, errors.median()),
             false => None,

@@ -94,7 +94,7 @@ const METHODS: [Method; 4] = [
     Method { name: "z of the mean > 3.09", limit: 3.09, of: z },
     Method { name: "Kolmogorov-Smirnov", limit: 1.95, of: ks },
     Method { name: "Mann-Whitney", limit: 3.09, of: mann_whitney },
-    Method { name: "regression", limit: 1.0, of: ours },
+    Method { name: OURS, limit: 1.0, of: ours },
 ];
 
 fn z(past: &Past, now: &[f64]) -> f64 {
@@ -204,17 +204,28 @@ fn table((words, spread): (&str, f64)) {
             quantile_of_sorted(&all, 0.99)
         };
         let (of_deploys, of_run) = (limit(&null), limit(&null_run));
-        print!(
-            "{:<22} {:>8.2}% {:>8.2}%",
-            method.name,
-            share_above(&null_run, at, method.limit),
-            share_above(&null, at, method.limit)
-        );
-        shifts.iter().for_each(|cell| print!(" {:>7.0}%", share_above(cell, at, of_deploys)));
-        slow.iter().for_each(|cell| print!(" {:>7.0}%", share_above(cell, at, of_run)));
+        let falsely = [&null_run, &null].map(|cell| share_above(cell, at, method.limit));
+        let shifted = [0, 1, 2].map(|cell| share_above(&shifts[cell], at, of_deploys));
+        let slowed = [0, 1, 2].map(|cell| share_above(&slow[cell], at, of_run));
+        let [a, b] = falsely;
+        print!("{:<22} {a:>8.2}% {b:>8.2}%", method.name);
+        shifted.iter().chain(&slowed).for_each(|share| print!(" {share:>7.0}%"));
         println!();
+        if method.name == OURS {
+            assert!(falsely.iter().all(|share| *share <= FALSE_MAX), "{falsely:?} % false");
+            let found = [shifted[2], slowed[0], slowed[1], slowed[2]];
+            let is_enough = found.iter().zip(FOUND_MIN).all(|(found, least)| *found >= least);
+            assert!(is_enough, "{found:?} % found, of {FOUND_MIN:?}");
+        }
     }
 }
+
+/// The method that must keep its word: percent of unchanged windows that may alarm, and of windows 25 % slower and
+/// with 10, 20, 50 % slow requests that must be found. What it says of 5 and 10 % hangs on how far versions lie
+/// apart: with the 2 % of here little of it can be found by anybody.
+const OURS: &str = "regression";
+const FALSE_MAX: f64 = 0.2;
+const FOUND_MIN: [f64; 4] = [92.0, 55.0, 95.0, 100.0];
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -326,6 +337,7 @@ fn null_day() {
         println!(
             "nothing happens in 10,000 series for {minutes} windows: {told} alerts, {words} ({took:.0} s)"
         );
+        assert!(!fdr.is_empty() || told <= 1, "more than one false alert a day");
     }
 }
 

@@ -45,5 +45,7 @@ cargo test --locked --quiet
 SG_NATS_SERVER=$PWD/$current cargo test --locked --quiet --test live
 # A storm with broken receivers; it says its figures, and fails where a transition is lost or out of order.
 cargo bench --locked --quiet --profile dev --bench notify
+# What detectors say of data whose truth is known, what they cost, and a day of 10,000 series on which nothing happens.
+cargo bench --locked --quiet --profile dev --bench detect
 target/debug/streamgauge check pipelines
 target/debug/streamgauge test pipelines

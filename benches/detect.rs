@@ -4,7 +4,7 @@
 //! `cargo bench --bench detect` prints all of it in about three minutes on two cores.
 
 use std::time::Instant;
-use streamgauge::core::detect::regression::{Bar, Deploy, Errors, Profile, Reference, Window};
+use streamgauge::core::detect::regression::{Deploy, Profile, Reference, Window};
 use streamgauge::core::detect::{mean_and_deviation, quantile_of_sorted};
 use streamgauge::core::event::{Body, Event, Observation, Record};
 use streamgauge::core::identity::{Directory, Identity, Labels, Who};
@@ -120,12 +120,8 @@ fn ours(past: &Past, now: &[f64]) -> f64 {
     let (reference, window) = (&past.reference, window(now, past.above));
     let mut sorted = now.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let [asked, median] = reference.bars();
-    let error = |bar: Bar, q: f64| {
-        let as_well = bar.as_well(q, window.count, Side::Above);
-        bar.error(quantile_of_sorted(&sorted, q), quantile_of_sorted(&sorted, as_well))
-    };
-    let errors = Errors { asked: error(asked, 0.95), median: error(median, 0.5) };
+    let read = |q: f64| Some(quantile_of_sorted(&sorted, q));
+    let errors = reference.errors(Some(0.95), &window, Side::Above, read);
     reference.judge(&window, errors, Side::Above, None).ratio()
 }
 

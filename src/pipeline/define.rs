@@ -29,7 +29,11 @@ pub const SECTIONS: [&str; 11] = [
 ];
 
 /// A section that people look for here, as Alertmanager has it in the file with its routes.
-const ELSEWHERE: &str = "receivers";
+const ELSEWHERE: (&str, &str, &str) = (
+    "receivers",
+    "receivers stand in the configuration, not beside rules",
+    "`streamgauge run --config F`; `streamgauge schema config` prints its shape",
+);
 
 /// A `record:` series as written, before it is checked.
 #[derive(Debug)]
@@ -49,11 +53,7 @@ pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
 
 /// Checks the names of the sections and the version.
 pub fn check_sections(file: &File<'_>, root: &Node) {
-    let known: Vec<&str> = SECTIONS.into_iter().chain([ELSEWHERE]).collect();
-    for (key, _) in file.map(root, &known).into_iter().filter(|(key, _)| key.text == ELSEWHERE) {
-        let hint = "`streamgauge run --config F`; `streamgauge schema config` prints its shape";
-        file.error(key.at, "receivers stand in the configuration, not beside rules", Some(hint.into()));
-    }
+    file.map_without(root, &SECTIONS, ELSEWHERE);
     match section(root, "version") {
         Some(Node { kind: Kind::Integer(1), .. }) | None => {}
         Some(other) => {
@@ -87,15 +87,15 @@ pub fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>) {
 /// Weights are shares of a sum, so any scale will do.
 fn weight(file: &File<'_>, node: &Node) -> Option<f64> {
     let found = match node.kind {
-        Kind::Integer(number) => number as f64,
-        Kind::Float(number) => number,
-        _ => f64::NAN,
+        Kind::Integer(number) => Some(number as f64),
+        Kind::Float(number) => Some(number),
+        _ => None,
     };
-    let is_good = found.is_finite() && found >= 0.0;
-    if !is_good {
+    let found = found.filter(|weight| weight.is_finite() && *weight >= 0.0);
+    if found.is_none() {
         file.wrong(node, "a weight, which is a number from 0 up");
     }
-    is_good.then_some(found)
+    found
 }
 
 pub fn metrics(file: &File<'_>, node: &Node, out: &mut BTreeMap<Arc<str>, MetricSpec>) {

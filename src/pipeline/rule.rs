@@ -37,7 +37,8 @@ const KEYS: [&str; 19] = [
 ];
 
 /// A key that people look for here.
-const ELSEWHERE: &str = "notify";
+const ELSEWHERE: (&str, &str, &str) =
+    ("notify", "a rule names nobody to be told", "name a policy with `escalation:`; its steps have `notify`");
 
 /// The fields of a rule as they stand in the file.
 #[derive(Debug)]
@@ -48,12 +49,7 @@ struct Raw<'n> {
 
 /// Checks one rule; `None` when something about it is wrong (and noted).
 pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule> {
-    let known: Vec<&str> = KEYS.into_iter().chain([ELSEWHERE]).collect();
-    let entries = file.map(node, &known);
-    for (key, _) in entries.iter().filter(|(key, _)| key.text == ELSEWHERE) {
-        let hint = "name a policy with `escalation:`; its steps have `notify`";
-        file.error(key.at, "a rule names nobody to be told", Some(hint.into()));
-    }
+    let entries = file.map_without(node, &KEYS, ELSEWHERE);
     let raw =
         Raw { at: node.at, fields: entries.iter().map(|(key, value)| (key.text.as_str(), *value)).collect() };
     let id = raw.id(file)?;

@@ -87,6 +87,20 @@ impl<'a> File<'a> {
         entries.iter().map(|(key, value)| (key, value)).collect()
     }
 
+    /// The same where people look for a key that stands elsewhere: what is wrong with it, and where it stands.
+    pub fn map_without<'n>(
+        &self,
+        node: &'n Node,
+        known: &[&str],
+        (elsewhere, message, hint): (&str, &str, &str),
+    ) -> Vec<(&'n Key, &'n Node)> {
+        let entries = self.map(node, &[known, &[elsewhere]].concat());
+        for (key, _) in entries.iter().filter(|(key, _)| key.text == elsewhere) {
+            self.error(key.at, message, Some(hint.into()));
+        }
+        entries
+    }
+
     /// The entries of a map whose keys are names of the user's own.
     pub fn names<'n>(&self, node: &'n Node) -> Vec<(&'n Key, &'n Node)> {
         match &node.kind {

@@ -25,7 +25,7 @@ pub fn summaries(engine: &Engine) -> Vec<Value> {
 fn stage(stage: &StageCourse) -> Value {
     json!({"stage": stage.stage, "in_flight": stage.in_flight, "active": stage.active, "waiting": stage.waiting,
         "oldest_seconds": stage.oldest_secs, "median_seconds": stage.median_secs,
-        "p95_seconds": stage.p95_secs, "share": stage.share.map(thousandths)})
+        "p95_seconds": stage.p95_secs, "share": stage.share.map(|share| rounded(share, 3))})
 }
 
 /// Each pipeline's health: a score from 0 to 100, and the parts it came of; unknown parts are null.
@@ -50,18 +50,19 @@ pub fn healths(engine: &mut Engine) -> Vec<Value> {
 }
 
 fn score(engine: &Engine, health: &Health) -> Option<f64> {
-    health.score(engine.rules().health).map(|score| (score * 10.0).round() / 10.0)
+    health.score(engine.rules().health).map(|score| rounded(score, 1))
 }
 
 fn part(part: Option<Part>, weight: f64, unit: &str) -> Value {
     part.map_or(Value::Null, |part| {
-        json!({"score": (part.mark * 1_000.0).round() / 10.0, "weight": weight,
-            "now": thousandths(part.now), "usual": thousandths(part.usual), "unit": unit})
+        json!({"score": rounded(part.mark * 100.0, 1), "weight": weight,
+            "now": rounded(part.now, 3), "usual": rounded(part.usual, 3), "unit": unit})
     })
 }
 
-fn thousandths(value: f64) -> f64 {
-    (value * 1_000.0).round() / 1_000.0
+fn rounded(value: f64, digits: i32) -> f64 {
+    let steps = 10.0f64.powi(digits);
+    (value * steps).round() / steps
 }
 
 /// The stages of all pipelines in which time is spent, and how much of it.

@@ -37,9 +37,10 @@ impl Durations {
         self.0.iter().rev().take(count).map(|ms| f64::from(*ms) / 1e3)
     }
 
-    /// The value of rank `ceil(q × n)`, in seconds; `None` for none.
-    pub fn quantile_secs(&self, q: f64) -> Option<f64> {
-        (!self.0.is_empty()).then(|| super::quantile_of_sorted(&self.sorted(), q) / 1e3)
+    /// The values of the ranks `ceil(q × n)`, in seconds; `None` for none.
+    pub fn quantiles_secs<const N: usize>(&self, qs: [f64; N]) -> Option<[f64; N]> {
+        let sorted = self.sorted();
+        (!sorted.is_empty()).then(|| qs.map(|q| super::quantile_of_sorted(&sorted, q) / 1e3))
     }
 
     /// Median of the newest ones and of those before them, in seconds; `None` until there are enough of both.
@@ -47,10 +48,9 @@ impl Durations {
         if self.0.len() < count + LEAST {
             return None;
         }
-        let (usual, newest) = (self.0.len() - count, self.0.iter().rev().take(count));
-        let mut newest: Vec<f64> = newest.map(|ms| f64::from(*ms)).collect();
-        let mut usual: Vec<f64> = self.0.iter().take(usual).map(|ms| f64::from(*ms)).collect();
-        Some((super::median(&mut newest) / 1e3, super::median(&mut usual) / 1e3))
+        let mut all: Vec<f64> = self.newest_secs(self.0.len()).collect();
+        let (newest, usual) = all.split_at_mut(count);
+        Some((super::median(newest), super::median(usual)))
     }
 
     fn sorted(&self) -> Vec<f64> {

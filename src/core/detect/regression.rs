@@ -126,7 +126,7 @@ pub struct Reference {
 
 /// What a statistic has to pass, and the degrees of freedom that its spread is known with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Bar {
+struct Bar {
     limit: f64,
     freedom: f64,
 }
@@ -157,7 +157,7 @@ struct Tail {
 }
 
 /// How far quantiles of the judged window lie, at the limit, from where they could as well be
-/// ([`Bar::error`]); 0 where that is not known.
+/// ([`Reference::errors`]); 0 where that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Errors {
     pub asked: f64,
@@ -294,9 +294,24 @@ impl Reference {
         Reference { exact: Shares::learn(windows).map(Exact::Shares), ..self }
     }
 
-    /// What quantiles have to pass: the asked one, and the median.
-    pub fn bars(&self) -> [Bar; 2] {
-        [self.bars[0], self.bars[1]]
+    /// How far the quantiles of a window that are compared lie from where they could as well be; `asked`: the
+    /// quantile that the aggregate is, if it is one; `read`: any quantile of the window.
+    pub fn errors(
+        &self,
+        asked: Option<f64>,
+        window: &Window,
+        side: Side,
+        mut read: impl FnMut(f64) -> Option<f64>,
+    ) -> Errors {
+        let mut error = |bar: Bar, q: f64, value: f64| {
+            read(bar.as_well(q, window.count, side)).map_or(0.0, |other| bar.error(value, other))
+        };
+        // A single value could be nowhere else.
+        let asked = asked.filter(|_| window.count > 1);
+        Errors {
+            median: window.profile.map_or(0.0, |profile| error(self.bars[1], 0.5, profile.p50)),
+            asked: asked.map_or(0.0, |q| error(self.bars[0], q, window.value)),
+        }
     }
 
     /// Compares one window, to one side; `believed`: a smaller chance than [`ALPHA`] that is demanded.
@@ -380,13 +395,13 @@ impl Bar {
 
     /// Where a window's quantile `q` of `count` values could as well lie, seen from `side`: as far back as the
     /// limit allows.
-    pub fn as_well(self, q: f64, count: u64, side: Side) -> f64 {
+    fn as_well(self, q: f64, count: u64, side: Side) -> f64 {
         let reach = self.limit * share_error(q, count as f64);
         (if side == Side::Above { q - reach } else { q + reach }).clamp(0.0, 1.0)
     }
 
     /// The sampling error of a quantile that could as well be `other`, both read from a histogram.
-    pub fn error(self, value: f64, other: f64) -> f64 {
+    fn error(self, value: f64, other: f64) -> f64 {
         ((value - other).abs() + READ_WITHIN * value.abs()) / self.limit
     }
 }

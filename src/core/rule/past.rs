@@ -401,7 +401,12 @@ impl Scope<'_> {
         // What is told already is measured by its own limit alone.
         let believed = self.notes.believed.filter(|_| !self.is_active);
         let window = Window { count, value: now, profile };
-        let errors = self.errors(asked, (view, key), &window, reference);
+        let quantile = match asked.aggregate {
+            Aggregate::Quantile(q) => Some(q),
+            _ => None,
+        };
+        let read = |q: f64| view::rank(self.views, view, key, self.at, q);
+        let errors = reference.errors(quantile, &window, asked.side, read);
         let verdict = reference.judge(&window, errors, asked.side, believed);
         self.note_chance(verdict.chance);
         if self.notes.inputs.is_none() {
@@ -423,29 +428,6 @@ impl Scope<'_> {
             ..version.evidence()
         };
         verdict_value(asked, &verdict)
-    }
-
-    /// How far the quantiles that are compared lie from where they could as well be.
-    fn errors(
-        &mut self,
-        asked: &Past,
-        (view, key): (u32, KeyId),
-        window: &Window,
-        reference: &regression::Reference,
-    ) -> regression::Errors {
-        let [asked_bar, median_bar] = reference.bars();
-        let mut error = |bar: regression::Bar, q: f64, value: f64| {
-            let as_well = bar.as_well(q, window.count, asked.side);
-            let other = view::rank(self.views, view, key, self.at, as_well);
-            other.map_or(0.0, |other| bar.error(value, other))
-        };
-        let of_median = window.profile.map_or(0.0, |profile| error(median_bar, 0.5, profile.p50));
-        let of_asked = match asked.aggregate {
-            // A single value could be nowhere else.
-            Aggregate::Quantile(q) if window.count > 1 => error(asked_bar, q, window.value),
-            _ => 0.0,
-        };
-        regression::Errors { asked: of_asked, median: of_median }
     }
 
     /// Several functions in one rule are several tests: the smallest chance counts as often as there are.

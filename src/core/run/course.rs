@@ -96,13 +96,11 @@ impl Pipeline {
     pub fn course(&self, now: Timestamp) -> Vec<StageCourse> {
         let declared = self.declared.iter().filter(|stage| self.stages.contains_key(*stage));
         let others = self.stages.keys().filter(|stage| !self.declared.contains(*stage));
-        let mut course: Vec<StageCourse> =
+        let course: Vec<(StageCourse, Option<f64>)> =
             declared.chain(others).map(|stage| self.stages[stage].course(stage, now)).collect();
-        let all: f64 = course.iter().filter_map(|stage| stage.share).sum();
-        for stage in &mut course {
-            stage.share = stage.share.filter(|_| all > 0.0).map(|secs| secs / all);
-        }
-        course
+        let all: f64 = course.iter().filter_map(|(_, spent)| *spent).sum();
+        let share = |spent: Option<f64>| spent.filter(|_| all > 0.0).map(|secs| secs / all);
+        course.into_iter().map(|(stage, spent)| StageCourse { share: share(spent), ..stage }).collect()
     }
 
     pub fn health(&self, now: Timestamp) -> Health {
@@ -146,65 +144,54 @@ impl Pipeline {
 const READ_MAX: usize = 10_000;
 
 impl Place {
-    /// What goes on here; `share` is still the seconds that a run spends here.
-    fn course(&self, stage: &Arc<str>, now: Timestamp) -> StageCourse {
+    /// What goes on here, without its share, and the seconds that a run spends here.
+    fn course(&self, stage: &Arc<str>, now: Timestamp) -> (StageCourse, Option<f64>) {
         let oldest_secs = self.in_flight.first().map(|(first, _)| (now - *first).secs_f64().max(0.0));
-        StageCourse {
+        let usual = self.times.quantiles_secs([0.5, 0.95]);
+        let median_secs = usual.map(|[median, _]| median);
+        let course = StageCourse {
             stage: stage.clone(),
             in_flight: self.in_flight.len(),
             active: self.active,
             waiting: self.waiting,
             oldest_secs,
-            median_secs: self.times.quantile_secs(0.5),
-            p95_secs: self.times.quantile_secs(0.95),
-            share: self.secs_spent(now),
-        }
+            median_secs,
+            p95_secs: usual.map(|[_, p95]| p95),
+            share: None,
+        };
+        (course, self.secs_spent(median_secs.unwrap_or(0.0), now))
     }
 
-    /// Mean over the newest that left and those still here for longer than the median of them: a stage in
-    /// which everything is stuck must not look as quick as it once was.
-    fn secs_spent(&self, now: Timestamp) -> Option<f64> {
-        let newest: Vec<f64> = self.times.newest_secs(NEWEST).collect();
-        let usual = self.times.quantile_secs(0.5).unwrap_or(0.0);
+    /// Mean over the newest that left and those still here for longer than `usual`: a stage in which everything
+    /// is stuck must not look as quick as it once was.
+    fn secs_spent(&self, usual: f64, now: Timestamp) -> Option<f64> {
+        let newest = self.times.newest_secs(NEWEST);
         let here = self.in_flight.iter().map(|(first, _)| (now - *first).secs_f64());
         let here = here.take_while(|age| *age > usual).take(READ_MAX);
-        let (sum, count) =
-            newest.into_iter().chain(here).fold((0.0, 0u32), |(sum, n), secs| (sum + secs, n + 1));
+        let (sum, count) = newest.chain(here).fold((0.0, 0u32), |(sum, n), secs| (sum + secs, n + 1));
         (count > 0).then(|| sum / f64::from(count))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::interruption::Interruptions;
-    use super::super::{Moment, Tracker};
+    use super::super::Tracker;
+    use super::super::tests::{at, moment, stage};
     use super::*;
-    use crate::core::event::{RunEvent, StageEvent, StageStatus};
+    use crate::core::event::{RunEvent, StageStatus};
 
-    fn at(secs: i64) -> Timestamp {
-        Timestamp::clamped(1_000_000_000 + secs * 1_000)
-    }
-
-    struct Told(Tracker, Interruptions);
+    #[derive(Default)]
+    struct Told(Tracker);
 
     impl Told {
-        fn stage(&mut self, run: &str, stage: &str, status: StageStatus, secs: i64) {
-            let event = StageEvent {
-                time: at(secs),
-                pipeline: "p".into(),
-                run: run.into(),
-                stage: stage.into(),
-                status,
-                attempt: 1,
-            };
-            let moment = Moment { now: at(secs), interruptions: &self.1 };
-            self.0.stage(&event, moment, Span::from_hours(24), &mut Vec::new());
+        fn stage(&mut self, run: &str, name: &str, status: StageStatus, secs: i64) {
+            let event = stage(run, name, status, secs);
+            self.0.stage(&event, moment(at(secs)), Span::from_hours(24), &mut Vec::new());
         }
 
         fn end(&mut self, run: &str, status: RunStatus, secs: i64) {
             let event = RunEvent { time: at(secs), pipeline: "p".into(), run: run.into(), status, id: None };
-            let moment = Moment { now: at(secs), interruptions: &self.1 };
-            self.0.run(&event, moment, Span::from_hours(24), &mut Vec::new());
+            self.0.run(&event, moment(at(secs)), Span::from_hours(24), &mut Vec::new());
         }
 
         /// A run of two stages, begun at `secs`.
@@ -222,13 +209,9 @@ mod tests {
         }
     }
 
-    fn told() -> Told {
-        Told(Tracker::default(), Interruptions::default())
-    }
-
     #[test]
     fn nothing_is_said_of_what_is_not_known() {
-        let mut told = told();
+        let mut told = Told::default();
         told.stage("r", "build", StageStatus::Started, 0);
         let health = told.pipeline().health(at(1));
         assert_eq!(health, Health { latency: None, errors: None, throughput: None });
@@ -237,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_is_marked_beside_itself() {
-        let mut told = told();
+        let mut told = Told::default();
         // Sixty an hour for four hours, a minute each.
         (0..240).for_each(|n| told.whole(n, n * 60, 20, 40, RunStatus::Succeeded));
         told.stage("r-now", "build", StageStatus::Started, 240 * 60);
@@ -258,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_bottleneck_is_where_the_time_goes() {
-        let mut told = told();
+        let mut told = Told::default();
         (0..40).for_each(|n| told.whole(n, n * 60, 10, 30, RunStatus::Succeeded));
         let course = told.pipeline().course(at(2_400));
         let shares: Vec<_> = course.iter().map(|stage| (&*stage.stage, stage.share)).collect();

@@ -1,11 +1,11 @@
 use super::*;
 use crate::core::event::StageStatus;
 
-fn at(secs: i64) -> Timestamp {
+pub(super) fn at(secs: i64) -> Timestamp {
     Timestamp::clamped(secs * 1_000)
 }
 
-fn stage(run: &str, stage: &str, status: StageStatus, secs: i64) -> StageEvent {
+pub(super) fn stage(run: &str, stage: &str, status: StageStatus, secs: i64) -> StageEvent {
     StageEvent {
         time: at(secs),
         pipeline: "p".into(),
@@ -110,7 +110,7 @@ fn the_last_declared_stage_ends_a_run_without_run_events() {
     assert_eq!(tracker.get("p").and_then(|p| p.sight(None)), Some(Sight::Idle));
 }
 
-fn moment(now: Timestamp) -> Moment<'static> {
+pub(super) fn moment(now: Timestamp) -> Moment<'static> {
     static NONE: std::sync::LazyLock<Interruptions> = std::sync::LazyLock::new(Interruptions::default);
     Moment { now, interruptions: &NONE }
 }

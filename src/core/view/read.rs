@@ -30,7 +30,7 @@ impl View {
 
     /// A quantile of the trailing window that ends at `at`; `None` when it is empty.
     fn quantile(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
-        let (range, parts, shape) = (self.range(at), self.parts(at, open), self.shape);
+        let ((range, parts), shape) = (self.parts(at, open), self.shape);
         let place = self.asked.iter().position(|asked| *asked == q).unwrap_or_else(|| {
             self.asked.push(q);
             self.asked.len() - 1
@@ -43,19 +43,19 @@ impl View {
 
     /// The same where it is asked for once: it is not remembered.
     fn rank(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
-        let (range, parts, shape) = (self.range(at), self.parts(at, open), self.shape);
+        let ((range, parts), shape) = (self.parts(at, open), self.shape);
         let group = self.group_of(key)?;
-        let group = self.groups.get_mut(group as usize)?.as_mut()?;
-        group.answer_one(shape, range, q, parts)
+        self.group_mut(group)?.answer_one(shape, range, q, parts)
     }
 
-    /// What the trailing window that ends at `at` is read from.
-    fn parts<'a>(&self, at: Timestamp, open: Option<Open<'a>>) -> Parts<'a> {
+    /// The panes of the trailing window that ends at `at`, and what it is read from.
+    fn parts<'a>(&self, at: Timestamp, open: Option<Open<'a>>) -> ((i64, i64), Parts<'a>) {
         let (first, last) = self.range(at);
-        match self.is_fed() {
+        let parts = match self.is_fed() {
             true => Parts::AllAnd(self.within(open, first, last)),
             false => Parts::OlderAndNewest,
-        }
+        };
+        ((first, last), parts)
     }
 
     /// The open pane of the source, if it is inside a window of these panes.
@@ -72,10 +72,9 @@ impl View {
         above: Option<f64>,
         open: Option<Open<'_>>,
     ) -> Option<Profile> {
-        let (range, parts, shape) = (self.range(at), self.parts(at, open), self.shape);
+        let ((range, parts), shape) = (self.parts(at, open), self.shape);
         let group = self.group_of(key)?;
-        let group = self.groups.get_mut(group as usize)?.as_mut()?;
-        group.profile(shape, range, above, parts)
+        self.group_mut(group)?.profile(shape, range, above, parts)
     }
 }
 

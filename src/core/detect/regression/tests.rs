@@ -144,12 +144,8 @@ fn values_on_a_coarse_grid_pass_no_more_often_than_others() {
         let reference = Reference::learn(&past).expect("enough windows");
         let passes = |values: Vec<f64>| {
             let now = window(&values, 6.5);
-            let [asked, median] = reference.bars();
-            let error = |bar: Bar, q: f64| {
-                let as_well = bar.as_well(q, now.count, Side::Above);
-                bar.error(quantile_of(&values, q), quantile_of(&values, as_well))
-            };
-            let errors = Errors { asked: error(asked, 0.95), median: error(median, 0.5) };
+            let read = |q: f64| Some(quantile_of(&values, q));
+            let errors = reference.errors(Some(0.95), &now, Side::Above, read);
             reference.judge(&now, errors, Side::Above, None).ratio() > 1.0
         };
         passed += u32::from(passes(coarse(&mut dice, 1.0)));

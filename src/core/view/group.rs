@@ -119,6 +119,12 @@ impl Group {
         }
     }
 
+    /// Index of the newest window that it ever held.
+    pub(super) fn newest_index(&self) -> Option<i64> {
+        let sealed = || self.history.as_ref().and_then(|history| history.newest());
+        self.panes.back().map(|trail| trail.index).or_else(sealed)
+    }
+
     pub(super) fn within(&self, first: i64, last: i64) -> impl Iterator<Item = &Trail> {
         let skip = self.panes.partition_point(|trail| trail.index < first);
         self.panes.iter().skip(skip).take_while(move |trail| trail.index <= last)

@@ -34,7 +34,7 @@ pub struct History {
     first: i64, // index of the oldest window kept
     values: VecDeque<f64>,
     counts: VecDeque<u16>, // saturating
-    /// p50, its error, tail share, mean logarithm, its error, p95; empty where nobody asks.
+    /// p50, its error, tail share, mean logarithm, its error, p95; none at all before a window has a profile.
     profiles: VecDeque<[f32; 6]>,
     /// Index of the first window that ever held something.
     begun: Option<i64>,
@@ -133,33 +133,34 @@ impl History {
     pub(super) fn seal(&mut self, trail: &Trail, reader: &Reader) -> bool {
         let above = self.tail_begin().map(f64::from);
         let Some(window) = reader.read(trail, above) else { return false };
-        let p95 = trail.pane.quantile(reader.shape, 0.95).filter(|_| reader.is_profiled);
-        let row = to_row(window.profile, p95);
-        self.make_room(trail.index, reader);
+        self.make_room(trail.index);
         let at = (trail.index - self.first) as usize;
         let is_old = !self.values[at].is_nan() || at + 1 < self.values.len();
         self.values[at] = window.value;
         self.counts[at] = window.count.min(COUNT_MAX) as u16;
-        if reader.is_profiled {
-            self.profiles[at] = row;
+        if let Some(profile) = window.profile {
+            let p95 = trail.pane.quantile(reader.shape, 0.95);
+            self.profiles.resize(self.values.len(), NO_PROFILE);
+            self.profiles[at] = to_row(profile, p95);
             self.look_for_tail();
         }
         is_old
     }
 
     /// Rows up to a window, and from it on where it is older than all others.
-    fn make_room(&mut self, index: i64, reader: &Reader) {
+    fn make_room(&mut self, index: i64) {
         if index - self.first > GAP_MAX + self.values.len() as i64 {
             self.drop_before(i64::MAX);
         }
         if self.values.is_empty() {
             self.first = index;
         }
+        let has_profiles = !self.profiles.is_empty();
         let (before, after) = (self.first - index, index + 1 - self.first - self.values.len() as i64);
         for _ in 0..before.min(GAP_MAX) {
             self.values.push_front(f64::NAN);
             self.counts.push_front(0);
-            if reader.is_profiled {
+            if has_profiles {
                 self.profiles.push_front(NO_PROFILE);
             }
             self.first -= 1;
@@ -167,7 +168,7 @@ impl History {
         for _ in 0..after {
             push_tight(&mut self.values, f64::NAN);
             push_tight(&mut self.counts, 0);
-            if reader.is_profiled {
+            if has_profiles {
                 push_tight(&mut self.profiles, NO_PROFILE);
             }
         }
@@ -180,6 +181,11 @@ impl History {
             self.profiles.pop_front();
             self.first += 1;
         }
+    }
+
+    /// Index of the newest window kept.
+    pub(super) fn newest(&self) -> Option<i64> {
+        (!self.values.is_empty()).then(|| self.range().1 - 1)
     }
 
     /// Lets all but so many go.
@@ -258,13 +264,10 @@ fn push_tight<T>(queue: &mut VecDeque<T>, value: T) {
 
 const NO_PROFILE: [f32; 6] = [f32::NAN; 6];
 
-fn to_row(profile: Option<Profile>, p95: Option<f64>) -> [f32; 6] {
-    let p95 = p95.map_or(f32::NAN, |p95| p95 as f32);
-    let [a, b, c, d, e, _] = NO_PROFILE;
-    let Some(profile) = profile else { return [a, b, c, d, e, p95] };
+fn to_row(profile: Profile, p95: Option<f64>) -> [f32; 6] {
     let (mean, error) = profile.log.unwrap_or((f64::NAN, f64::NAN));
-    let [p50, p50_error, tail] = [profile.p50, profile.p50_error, profile.tail].map(|number| number as f32);
-    [p50, p50_error, tail, mean as f32, error as f32, p95]
+    let p95 = p95.unwrap_or(f64::NAN);
+    [profile.p50, profile.p50_error, profile.tail, mean, error, p95].map(|number| number as f32)
 }
 
 fn to_profile(row: &[f32; 6]) -> Option<Profile> {

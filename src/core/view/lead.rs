@@ -131,7 +131,7 @@ impl View {
     }
 
     fn schedule_seal(&mut self, place: u32, index: i64, now: Timestamp, interval: Span) {
-        schedule_rolls(&mut self.rolls, (self.spec.kind, self.lateness), place, index, now, interval);
+        schedule_rolls(&mut self.rolls, (self.spec.kind, self.lateness), place, (index, true), now, interval);
     }
 
     fn accept_lead(&mut self, lead: Lead, now: Timestamp, interval: Span) {

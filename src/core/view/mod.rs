@@ -318,7 +318,9 @@ impl View {
         {
             newest.is_open &= behind > 0;
         }
-        schedule_rolls(&mut self.rolls, (self.spec.kind, self.lateness), group, index, now, interval);
+        let begins_block = entry.newest_index().is_none_or(|newest| block_of(newest) < block_of(index));
+        let view = (self.spec.kind, self.lateness);
+        schedule_rolls(&mut self.rolls, view, group, (index, begins_block), now, interval);
         let sealed = entry.open_again(index);
         let trail = sealed.unwrap_or_else(|| Trail::new(index, behind == 0, entry.panes.back()));
         entry.panes.insert(at, trail);
@@ -447,12 +449,20 @@ impl View {
     }
 }
 
-/// A pane changes the value of its group where it enters and where it leaves a window.
+/// Sealed windows that are closed together: nobody waits for it, and each time the key must be fetched.
+const CLOSED_TOGETHER: i64 = 16;
+
+fn block_of(index: i64) -> i64 {
+    index.div_euclid(CLOSED_TOGETHER)
+}
+
+/// A pane changes the value of its group where it enters and where it leaves a window. `begins_block`: whether it is
+/// the first of those that are closed together.
 fn schedule_rolls(
     rolls: &mut BTreeMap<Timestamp, Vec<u32>>,
     (kind, lateness): (ViewKind, Lateness),
     group: u32,
-    index: i64,
+    (index, begins_block): (i64, bool),
     now: Timestamp,
     interval: Span,
 ) {
@@ -477,7 +487,9 @@ fn schedule_rolls(
             let end = Timestamp::clamped(index * window.ms()) + window;
             // What comes late is taken in at the next grid point.
             at((end + lateness.allowed).max(now));
-            at(end + lateness.max);
+            if begins_block {
+                at(Timestamp::clamped((block_of(index) + 1) * CLOSED_TOGETHER * window.ms()) + lateness.max);
+            }
         }
         ViewKind::Newest | ViewKind::Gathering { .. } => {}
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub const WINDOWS_MIN: usize = 100;
 
 /// From so many windows on the outer half percent is known.
-const WINDOWS_MANY: usize = 1_000;
+pub(super) const WINDOWS_MANY: usize = 1_000;
 
 /// Windows of the slow mean, and what it counts.
 pub const SLOW_WINDOWS: usize = 24;
@@ -29,6 +29,9 @@ const HIGHER: f64 = 1.1;
 
 /// Windows for which a peak is remembered.
 pub const PEAK_WINDOWS: usize = 150;
+
+/// Windows that such a peak is looked for in.
+pub const PEAK_REACH: usize = PEAK_WINDOWS + SLOW_WINDOWS - 1;
 
 /// What is normal for single windows and for means of 24.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,7 +76,7 @@ impl Reference {
     /// The greatest score among the newest [`PEAK_WINDOWS`] of the past windows.
     pub fn peak(&self, past: &[f64]) -> f64 {
         let late = &past[past.len().saturating_sub(PEAK_WINDOWS)..];
-        let slow = &past[past.len().saturating_sub(PEAK_WINDOWS + SLOW_WINDOWS - 1)..];
+        let slow = &past[past.len().saturating_sub(PEAK_REACH)..];
         let single = late.iter().map(|value| self.single.score(*value)).fold(0.0, f64::max);
         let slow = self
             .slow
@@ -123,12 +126,18 @@ pub fn mean(run: impl Iterator<Item = f64>) -> f64 {
     run.sum::<f64>() / SLOW_WINDOWS as f64
 }
 
+/// The quantile that is the past's tail.
+pub(super) fn outer(windows: usize) -> f64 {
+    if windows < WINDOWS_MANY { 0.99 } else { 0.995 }
+}
+
 impl Tails {
     fn learn(past: &Sorted<f64>) -> Option<Tails> {
         if past.len() < WINDOWS_MIN {
             return None;
         }
-        let (outer, limit) = if past.len() < WINDOWS_MANY { (0.99, 1.4) } else { (0.995, 1.2) };
+        let outer = outer(past.len());
+        let limit = if past.len() < WINDOWS_MANY { 1.4 } else { 1.2 };
         let q = |q: f64| past.quantile(q);
         Some(Tails { median: q(0.5), low: q(1.0 - outer), high: q(outer), limit, outer })
     }

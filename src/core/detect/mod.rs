@@ -14,6 +14,7 @@ pub mod counts;
 pub mod cusum;
 pub mod fdr;
 pub mod learned;
+pub mod leeway;
 pub mod regression;
 pub mod shares;
 pub mod slopes;

@@ -69,44 +69,40 @@ pub struct Profile {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
     pub values: Sorted<f64>,
-    p50: Sorted<f32>,
+    pub(super) p50: Sorted<f32>,
     p50_error: Sorted<f32>,
-    log: Sorted<f32>,
+    pub(super) log: Sorted<f32>,
     log_error: Sorted<f32>,
 }
+
+/// The numbers of a profile that are kept in order: the median, the mean logarithm, the error of each.
+const NUMBERS: [fn(&Profile) -> Option<f64>; 4] = [
+    |profile| Some(profile.p50),
+    |profile| Some(profile.p50_error),
+    |profile| profile.log.map(|(mean, _)| mean),
+    |profile| profile.log.map(|(_, error)| error),
+];
 
 impl Past {
     pub fn of(windows: &[Window]) -> Past {
         let profiles = || windows.iter().filter_map(|window| window.profile);
-        let numbers = |read: fn(&Profile) -> Option<f64>| {
-            Sorted::of(profiles().filter_map(|profile| Some(read(&profile)? as f32)).collect())
-        };
-        Past {
-            values: Sorted::of(windows.iter().map(|window| window.value).collect()),
-            p50: numbers(|profile| Some(profile.p50)),
-            p50_error: numbers(|profile| Some(profile.p50_error)),
-            log: numbers(|profile| profile.log.map(|(mean, _)| mean)),
-            log_error: numbers(|profile| profile.log.map(|(_, error)| error)),
+        let [p50, p50_error, log, log_error] = NUMBERS
+            .map(|read| Sorted::of(profiles().filter_map(|profile| Some(read(&profile)? as f32)).collect()));
+        let values = Sorted::of(windows.iter().map(|window| window.value).collect());
+        Past { values, p50, p50_error, log, log_error }
+    }
+
+    /// Windows go and others come; `false` where one that goes was never there.
+    pub fn change(&mut self, gone: &[Window], new: &[Window]) -> bool {
+        let values = |windows: &[Window]| windows.iter().map(|window| window.value).collect();
+        let mut is_known = self.values.change(values(gone), values(new));
+        let lists = [&mut self.p50, &mut self.p50_error, &mut self.log, &mut self.log_error];
+        for (list, read) in lists.into_iter().zip(NUMBERS) {
+            let number = |window: &Window| Some(read(window.profile.as_ref()?)? as f32);
+            let numbers = |windows: &[Window]| windows.iter().filter_map(number).collect();
+            is_known &= list.change(numbers(gone), numbers(new));
         }
-    }
-
-    pub fn add(&mut self, window: &Window) {
-        self.values.insert(window.value);
-        let Some(profile) = window.profile else { return };
-        self.p50.insert(profile.p50 as f32);
-        self.p50_error.insert(profile.p50_error as f32);
-        let Some((mean, error)) = profile.log else { return };
-        self.log.insert(mean as f32);
-        self.log_error.insert(error as f32);
-    }
-
-    /// Takes a window out again; `false` where it was never added.
-    pub fn remove(&mut self, window: &Window) -> bool {
-        let mut is_known = self.values.remove(window.value);
-        let Some(profile) = window.profile else { return is_known };
-        is_known &= self.p50.remove(profile.p50 as f32) & self.p50_error.remove(profile.p50_error as f32);
-        let Some((mean, error)) = profile.log else { return is_known };
-        is_known & self.log.remove(mean as f32) & self.log_error.remove(error as f32)
+        is_known
     }
 }
 
@@ -149,7 +145,7 @@ const ANSCOMBE: f64 = 0.375;
 
 /// The share above the past's p95.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Tail {
+pub(super) struct Tail {
     share: f64,
     /// How much wider than by chance the shares lie apart.
     width: f64,
@@ -423,6 +419,11 @@ pub fn tails(windows: &[Window]) -> impl Iterator<Item = (f64, f64)> + '_ {
 }
 
 impl Tail {
+    /// One of so many values, with windows that lie no further apart than by chance.
+    pub(super) fn even(share: f64, values: f64) -> Tail {
+        Tail { share, width: 1.0, values }
+    }
+
     fn learn(windows: impl Iterator<Item = (f64, f64)>) -> Option<Tail> {
         let add = |(n, values, over, squares): (f64, f64, f64, f64), (count, tail): (f64, f64)| {
             (n + 1.0, values + count, over + count * tail, squares + count * tail * tail)
@@ -437,7 +438,7 @@ impl Tail {
         Some(Tail { share, width: width.max(1.0), values })
     }
 
-    fn distance(&self, share: f64, count: f64) -> f64 {
+    pub(super) fn distance(&self, share: f64, count: f64) -> f64 {
         let seen = (share * count + ANSCOMBE) / (count + 2.0 * ANSCOMBE);
         let rise = libm::asin(seen.sqrt()) - libm::asin(self.share.sqrt());
         2.0 * rise / (self.width * (1.0 / count + 1.0 / self.values)).sqrt()

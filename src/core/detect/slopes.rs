@@ -1,24 +1,22 @@
-//! The middle one of the slopes between all pairs of points, kept from window to window.
+//! The middle one of the slopes between all pairs of points, and between which two it surely lies.
 //!
-//! Intuition: when one point comes and one goes, all pairs of the others stand as they stood; the middle one
-//! moves by a few ranks. So those near the middle are kept in order and those below are counted, and a point
-//! costs its own pairs only: 60 instead of 1,770. Invariant: what is kept is for speed alone: the middle is
-//! that of all pairs, to the last bit; where it left what is kept, all are looked at again.
-//! Rejected: looking at all pairs at each window (4 us with eight compared at once, most of what a line cost),
-//! and a tree of all slopes (28 KiB a key).
+//! Intuition: a rule asks on which side of its limit a line is, nearly always far from it. When one point comes
+//! and one goes, all pairs of the others stand as they stood; so it is enough to count how many slopes lie below
+//! the middle third of them and how many inside: a point's own 59 slopes instead of 1,770, and as long as the
+//! middle one is inside, its ends are what it lies between. The middle one itself is looked for among those
+//! inside, when somebody wants to know it. Invariant: what is kept is for speed alone: the middle is that of
+//! all pairs, to the last bit.
+//! Rejected: looking at all pairs at each window, keeping those near the middle in order (1.5 KiB a key, and
+//! they leave the middle every few windows), and a tree of all slopes (28 KiB a key).
 
-use super::sorted::Sorted;
 use super::{middle, ranked};
 
 /// A time and a value.
 pub type Point = (f64, f64);
 
-/// One slope of so many is kept: half of them on each side of the middle.
-const NEAR_SHARE: usize = 12;
-
-/// Where more of them came near than so many times their share, noise is less than it was, and the reach of
-/// what is near is found anew.
-const CROWDED: usize = 3;
+/// One slope of so many lies between the middle one and each end of what is counted: a window moves the middle
+/// by dozens of 1,770.
+const MARGIN_SHARE: usize = 6;
 
 /// Where one point of so many is another one, it is quicker to begin anew.
 const CHANGED_SHARE: usize = 4;
@@ -26,73 +24,60 @@ const CHANGED_SHARE: usize = 4;
 /// Slopes that are computed before any is put in its place.
 const AT_ONCE: usize = 32;
 
-/// Some points, and the slopes of their pairs that are near the middle one.
+/// Some points, and where the middle one of their slopes is.
 #[derive(Debug, Default)]
 pub struct Slopes {
     /// Ascending in time.
     points: Vec<Point>,
+    /// `None` until somebody asks.
+    counted: Option<Counted>,
+}
+
+/// How many slopes there are below an interval, and in it.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
     low: f64,
     high: f64,
     below: usize,
-    /// Those from `low` to `high`, unless these are the same.
-    near: Sorted<f64>,
-    /// Where they are the same, as with values that hardly change: how many there are.
-    same: usize,
-}
-
-/// Slopes of the pairs of some points.
-#[derive(Debug, Default)]
-struct Counted {
-    below: usize,
-    near: Vec<f64>,
-}
-
-#[derive(Debug, Default)]
-struct Change {
-    gone: Counted,
-    new: Counted,
+    inside: usize,
+    /// How many were inside, of how many, when it was told where these lie.
+    inside_then: usize,
+    all_then: usize,
 }
 
 impl Slopes {
-    /// The middle one of the slopes of these points, at least two, ascending in time.
-    pub fn move_to(&mut self, points: &[Point]) -> f64 {
-        self.follow(points).unwrap_or_else(|| self.begin(points))
+    /// Makes them those of these points, ascending in time.
+    pub fn move_to(&mut self, points: &[Point]) {
+        if !self.follow(points) {
+            (self.points, self.counted) = (points.to_vec(), None);
+        }
     }
 
-    /// Takes out the points that are gone and takes in the new ones; `None` where that would be most of them.
-    fn follow(&mut self, points: &[Point]) -> Option<f64> {
+    /// Takes out the points that are gone and takes in the new ones; `false` where that would be most of them.
+    fn follow(&mut self, points: &[Point]) -> bool {
         let gone = missing(&self.points, points);
         let new = missing(points, &self.points);
         if (gone.len() + new.len()) * CHANGED_SHARE > points.len() {
-            return None;
+            return false;
         }
-        let mut change = Change::default();
         for at in gone.into_iter().rev() {
-            let point = self.points.remove(at);
-            self.count(point, &mut change.gone);
+            self.take_out(at);
         }
         for at in new {
-            let point = points[at];
-            self.count(point, &mut change.new);
-            let place = self.points.partition_point(|known| known.0 < point.0);
-            self.points.insert(place, point);
+            let place = self.points.partition_point(|known| known.0 < points[at].0);
+            self.put_in(place, points[at]);
         }
-        self.apply(change)
+        true
     }
 
-    /// Takes out the points before a time, and takes in later ones, where what is kept is true.
-    /// `None` where it is to be begun anew.
-    pub fn slide(&mut self, from: f64, new: &[Point]) -> Option<f64> {
-        let mut change = Change::default();
+    /// Takes out the points before a time, and takes in later ones.
+    pub fn slide(&mut self, from: f64, new: &[Point]) {
         while self.points.first().is_some_and(|oldest| oldest.0 < from) {
-            let point = self.points.remove(0);
-            self.count(point, &mut change.gone);
+            self.take_out(0);
         }
         for point in new {
-            self.count(*point, &mut change.new);
-            self.points.push(*point);
+            self.put_in(self.points.len(), *point);
         }
-        self.apply(change)
     }
 
     /// The points that it stands for.
@@ -100,91 +85,104 @@ impl Slopes {
         &self.points
     }
 
-    fn count(&self, point: Point, counted: &mut Counted) {
-        counted.add(&self.points, point, (self.low, self.high));
-    }
-
-    /// All that came and went at once: the list in order is gone through once.
-    fn apply(&mut self, Change { gone, new }: Change) -> Option<f64> {
-        self.below = self.below + new.below - gone.below;
-        match self.low == self.high {
-            true => self.same = self.same + new.near.len() - gone.near.len(),
-            false => self.near.replace(gone.near, new.near),
-        }
-        self.median()
-    }
-
-    /// `None` where it left what is kept.
-    fn median(&self) -> Option<f64> {
+    /// Two slopes that the middle one lies between; `None` for fewer than two points.
+    pub fn between(&mut self) -> Option<(f64, f64)> {
+        let ranks = middle_ranks(self.points.len())?;
         let all = pairs(self.points.len());
-        let (lower, upper) = (all.checked_sub(1)? / 2, all / 2);
-        let (lower, upper) = (lower.checked_sub(self.below)?, upper.checked_sub(self.below)?);
-        if self.low == self.high {
-            return Some(self.low).filter(|_| upper < self.same);
+        let counted = self.counted.filter(|counted| counted.has(ranks) && !counted.is_wide(all));
+        let counted = counted.unwrap_or_else(|| Counted::around_middle(&self.points, ranks));
+        self.counted = Some(counted);
+        Some((counted.low, counted.high))
+    }
+
+    /// The middle one; `None` for fewer than two points.
+    pub fn middle(&self) -> Option<f64> {
+        let (lower, upper) = middle_ranks(self.points.len())?;
+        let counted = self.counted.filter(|counted| counted.has((lower, upper))).unwrap_or(Counted::ALL);
+        let mut inside = counted.inside_of(&self.points);
+        Some(middle(ranked(&mut inside, lower - counted.below, upper - counted.below)))
+    }
+
+    fn take_out(&mut self, at: usize) {
+        let point = self.points.remove(at);
+        if let Some(counted) = &mut self.counted {
+            let (below, inside) = counted.count(&self.points, point);
+            (counted.below, counted.inside) = (counted.below - below, counted.inside - inside);
         }
-        let is_crowded = self.near.len() > CROWDED * (all / NEAR_SHARE + 2);
-        let near = Some(&self.near).filter(|_| !is_crowded)?;
-        Some(middle((near.rank(lower)?, near.rank(upper)?)))
     }
 
-    /// Looks at all pairs: first for what lies around the last middle.
-    fn begin(&mut self, points: &[Point]) -> f64 {
-        self.points = points.to_vec();
-        let width = self.high - self.low;
-        let around = (self.low - width, self.high + width);
-        let guessed = if width > 0.0 { self.choose(Counted::of(points, around)) } else { None };
-        // Of all of them, the middle one is one.
-        let all = (f64::NEG_INFINITY, f64::INFINITY);
-        guessed.unwrap_or_else(|| self.choose(Counted::of(points, all)).unwrap_or(0.0))
-    }
-
-    /// Keeps the near ones of these; `None` where not enough of them are known.
-    fn choose(&mut self, Counted { below, mut near }: Counted) -> Option<f64> {
-        let all = pairs(self.points.len());
-        let (lower, upper, margin) = ((all - 1) / 2, all / 2, all / NEAR_SHARE / 2);
-        let first = lower.saturating_sub(margin).checked_sub(below)?;
-        let last = (upper + margin).min(all - 1).checked_sub(below).filter(|last| *last < near.len())?;
-        let high = *near.select_nth_unstable_by(last, f64::total_cmp).1;
-        let low = *near[..=last].select_nth_unstable_by(first, f64::total_cmp).1;
-        let found = ranked(&mut near[first..=last], lower - below - first, upper - below - first);
-        let is_near = |slope: &f64| (low..=high).contains(slope);
-        let is_crowded = near.iter().filter(|slope| is_near(slope)).count() > CROWDED * (2 * margin + 2);
-        // Many are the same, most likely this one.
-        (self.low, self.high) = if is_crowded { (found.1, found.1) } else { (low, high) };
-        self.below = below + near.iter().filter(|slope| **slope < self.low).count();
-        near.retain(|slope| (self.low..=self.high).contains(slope));
-        (self.near, self.same) = match self.low == self.high {
-            true => (Sorted::default(), near.len()),
-            false => (Sorted::of(near.as_slice().to_vec()), 0),
-        };
-        Some(middle(found))
+    fn put_in(&mut self, at: usize, point: Point) {
+        if let Some(counted) = &mut self.counted {
+            let (below, inside) = counted.count(&self.points, point);
+            (counted.below, counted.inside) = (counted.below + below, counted.inside + inside);
+        }
+        self.points.insert(at, point);
     }
 }
 
 impl Counted {
-    /// Of all pairs: those below, and those between.
-    fn of(points: &[Point], between: (f64, f64)) -> Counted {
-        let mut counted = Counted { below: 0, near: Vec::with_capacity(pairs(points.len())) };
-        for (at, point) in points.iter().enumerate() {
-            counted.add(&points[..at], *point, between);
-        }
-        counted
+    const ALL: Counted = Counted {
+        low: f64::NEG_INFINITY,
+        high: f64::INFINITY,
+        below: 0,
+        inside: usize::MAX,
+        inside_then: 1,
+        all_then: 1,
+    };
+
+    /// The middle third of all slopes.
+    fn around_middle(points: &[Point], (lower, upper): (usize, usize)) -> Counted {
+        let mut all = Counted::ALL.inside_of(points);
+        let margin = all.len() / MARGIN_SHARE;
+        let (first, last) = (lower.saturating_sub(margin), (upper + margin).min(all.len() - 1));
+        let high = *all.select_nth_unstable_by(last, f64::total_cmp).1;
+        let low = *all[..=last].select_nth_unstable_by(first, f64::total_cmp).1;
+        let below = all.iter().filter(|slope| **slope < low).count();
+        let inside = all.iter().filter(|slope| (low..=high).contains(*slope)).count();
+        Counted { low, high, below, inside, inside_then: inside, all_then: all.len() }
     }
 
-    /// One point's slopes to others. Which of them are near cannot be foretold, so each is written, and only
-    /// counted if it is.
-    fn add(&mut self, points: &[Point], point: Point, (low, high): (f64, f64)) {
-        for some in points.chunks(AT_ONCE) {
-            let (mut near, mut len) = ([0.0; AT_ONCE], 0);
-            for other in some {
-                let slope = slope(*other, point);
-                self.below += usize::from(slope < low);
-                near[len] = slope;
-                len += usize::from((slope >= low) & (slope <= high));
-            }
-            self.near.extend_from_slice(&near[..len]);
-        }
+    /// Whether half as many again are inside as were once: there is less noise now, and it tells too little.
+    fn is_wide(&self, all: usize) -> bool {
+        2 * self.inside * self.all_then > 3 * self.inside_then * all
     }
+
+    fn has(&self, (lower, upper): (usize, usize)) -> bool {
+        lower >= self.below && upper - self.below < self.inside
+    }
+
+    /// How many of a point's slopes to others lie below, and how many inside.
+    fn count(&self, points: &[Point], point: Point) -> (usize, usize) {
+        let one = |(below, inside): (usize, usize), other: &Point| {
+            let slope = slope(*other, point);
+            let is_inside = (slope >= self.low) & (slope <= self.high);
+            (below + usize::from(slope < self.low), inside + usize::from(is_inside))
+        };
+        points.iter().fold((0, 0), one)
+    }
+
+    /// Of all pairs. Which of them are inside cannot be foretold, so each is written, and only counted if it is.
+    fn inside_of(&self, points: &[Point]) -> Vec<f64> {
+        let mut all = Vec::with_capacity(self.inside.min(pairs(points.len())));
+        for (at, point) in points.iter().enumerate() {
+            for some in points[..at].chunks(AT_ONCE) {
+                let (mut inside, mut len) = ([0.0; AT_ONCE], 0);
+                for other in some {
+                    let slope = slope(*other, *point);
+                    inside[len] = slope;
+                    len += usize::from((slope >= self.low) & (slope <= self.high));
+                }
+                all.extend_from_slice(&inside[..len]);
+            }
+        }
+        all
+    }
+}
+
+/// The ranks of the two in the middle, which may be the same.
+fn middle_ranks(points: usize) -> Option<(usize, usize)> {
+    let all = pairs(points);
+    Some((all.checked_sub(1)? / 2, all / 2))
 }
 
 /// The slopes of all pairs of points.
@@ -246,20 +244,33 @@ mod tests {
             }
             let points = &values[values.len().saturating_sub(60)..];
             if points.len() >= 2 {
-                let (low, begun) = (kept.low, pairs(points.len()));
-                assert_eq!(kept.move_to(points), median(&mut slopes(points).collect::<Vec<f64>>()), "{at}");
-                anew += usize::from(kept.low != low);
-                assert!(kept.near.len() <= CROWDED * (begun / NEAR_SHARE + 2), "{at}: {}", kept.near.len());
+                kept.move_to(points);
+                let middle = median(&mut slopes(points).collect::<Vec<f64>>());
+                if at % 3 == 0 {
+                    let before = kept.counted.map(|counted| counted.low);
+                    let (low, high) = kept.between().expect("two points");
+                    assert!(low <= middle && middle <= high, "{at}");
+                    anew += usize::from(before != Some(low));
+                }
+                assert_eq!(kept.middle(), Some(middle), "{at}");
             }
         }
-        assert!((10..300).contains(&anew), "{anew} times anew");
+        assert!((5..100).contains(&anew), "{anew} times anew");
     }
 
     #[test]
     fn two_and_three_points_have_a_middle_too() {
         let mut slopes = Slopes::default();
-        assert_eq!(slopes.move_to(&[(0.0, 1.0), (2.0, 5.0)]), 2.0);
-        assert_eq!(slopes.move_to(&[(0.0, 1.0), (2.0, 5.0), (3.0, 5.0)]), 4.0 / 3.0);
-        assert_eq!(slopes.move_to(&[(9.0, 1.0), (11.0, -5.0)]), -3.0);
+        assert_eq!((slopes.middle(), slopes.between()), (None, None));
+        for (points, middle) in [
+            (&[(0.0, 1.0), (2.0, 5.0)][..], 2.0),
+            (&[(0.0, 1.0), (2.0, 5.0), (3.0, 5.0)], 4.0 / 3.0),
+            (&[(9.0, 1.0), (11.0, -5.0)], -3.0),
+        ] {
+            slopes.move_to(points);
+            assert_eq!(slopes.middle(), Some(middle));
+            assert!(slopes.between().is_some_and(|(low, high)| low <= middle && middle <= high));
+            assert_eq!(slopes.middle(), Some(middle));
+        }
     }
 }

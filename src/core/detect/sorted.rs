@@ -11,19 +11,30 @@ use super::middle;
 use std::cmp::Ordering;
 
 /// What such lists hold: f64, or f32 where many are kept.
-pub trait Number: Copy + Into<f64> {
+pub trait Number: Copy + Into<f64> + PartialOrd {
     fn order(&self, other: &Self) -> Ordering;
+
+    /// The same number; of the two zeros the one that is not negative, so that whoever compares sees one order.
+    fn without_sign_of_zero(self) -> Self;
 }
 
 impl Number for f64 {
     fn order(&self, other: &f64) -> Ordering {
         self.total_cmp(other)
     }
+
+    fn without_sign_of_zero(self) -> f64 {
+        self + 0.0
+    }
 }
 
 impl Number for f32 {
     fn order(&self, other: &f32) -> Ordering {
         self.total_cmp(other)
+    }
+
+    fn without_sign_of_zero(self) -> f32 {
+        self + 0.0
     }
 }
 
@@ -39,33 +50,53 @@ impl<T> Default for Sorted<T> {
 
 impl<T: Number> Sorted<T> {
     pub fn of(mut values: Vec<T>) -> Sorted<T> {
+        values.iter_mut().for_each(|value| *value = value.without_sign_of_zero());
         values.sort_unstable_by(T::order);
         Sorted(values)
     }
 
-    /// O(log n) to find, O(n) to move: 2 KiB at most.
-    pub fn insert(&mut self, value: T) {
-        let at = self.0.partition_point(|known| known.order(&value) == Ordering::Less);
-        if self.0.len() == self.0.capacity() {
-            // There are some for each key: not twice as much as is needed.
-            self.0.reserve_exact(self.0.len() / 8 + 4);
+    /// Takes some out and puts others in; `false` where what is to go is not there, or what comes is no number.
+    pub fn change(&mut self, gone: Vec<T>, new: Vec<T>) -> bool {
+        match (&gone[..], &new[..]) {
+            ([], []) => true,
+            ([gone], [new]) => self.swap(*gone, *new),
+            _ => self.replace(gone, new),
         }
-        self.0.insert(at, value);
     }
 
-    /// Takes one out; `false` where it is not there.
-    pub fn remove(&mut self, value: T) -> bool {
-        let found = self.0.binary_search_by(|known| known.order(&value)).ok();
-        found.map(|at| self.0.remove(at)).is_some()
+    /// Counts instead of searching: a list that is not at hand comes faster as a whole than by the five places
+    /// that a search waits for one after another; and only what is between the two places moves.
+    fn swap(&mut self, gone: T, new: T) -> bool {
+        let (gone, new) = (gone.without_sign_of_zero(), new.without_sign_of_zero());
+        let below = |count: (u32, u32), known: &T| {
+            (count.0 + u32::from(*known < gone), count.1 + u32::from(*known < new))
+        };
+        let (from, to) = self.0.iter().fold((0, 0), below);
+        let (from, to) = (from as usize, to as usize);
+        let is_known = self.0.get(from).is_some_and(|known| known.order(&gone) == Ordering::Equal);
+        if !is_known || new.partial_cmp(&new).is_none() {
+            return false;
+        }
+        // Where the one that goes is below it, the place is one lower.
+        let to = to - usize::from(from < to);
+        match from < to {
+            true => self.0.copy_within(from + 1..=to, from),
+            false => self.0.copy_within(to..from, to + 1),
+        }
+        self.0[to] = new;
+        true
     }
 
-    /// Takes some out, which are there or among the new ones, and puts others in, in one pass.
-    pub fn replace(&mut self, mut gone: Vec<T>, mut new: Vec<T>) {
-        gone.sort_unstable_by(T::order);
-        new.sort_unstable_by(T::order);
+    /// In one pass.
+    fn replace(&mut self, gone: Vec<T>, new: Vec<T>) -> bool {
+        let (Sorted(gone), Sorted(new)) = (Sorted::of(gone), Sorted::of(new));
+        if new.iter().any(|new| new.partial_cmp(new).is_none()) {
+            return false;
+        }
         let mut gone = gone.into_iter().peekable();
         self.0.retain(|known| gone.next_if(|gone| gone.order(known) == Ordering::Equal).is_none());
         self.merge(new);
+        gone.next().is_none()
     }
 
     /// From the end on, so that each is moved once.
@@ -121,6 +152,13 @@ impl<T: Number> Sorted<T> {
     pub fn quantile(&self, q: f64) -> f64 {
         let rank = (q * self.len() as f64).ceil() as usize;
         if self.is_empty() { 0.0 } else { self.at(rank.clamp(1, self.len()) - 1) }
+    }
+
+    /// The length of the shortest interval with so many of them, from one to another; 0 for less than two.
+    pub fn shortest(&self, values: usize) -> f64 {
+        let lengths = self.0.windows(values.max(1)).map(|run| run[run.len() - 1].into() - run[0].into());
+        let shortest = lengths.fold(f64::INFINITY, f64::min);
+        if shortest.is_finite() { shortest } else { 0.0 }
     }
 
     /// The median of the distances from `center`. O(log n).
@@ -194,13 +232,14 @@ mod tests {
         for round in 0..900 {
             // Coarse, so that many are equal.
             let value = (dice.normal() * 8.0).round();
+            let many = if values.len() > round % 70 { 1 + round % 3 } else { 0 };
+            let gone = values.drain(..many.min(values.len())).collect();
             values.push(value);
-            kept.insert(value);
-            if values.len() > round % 70 {
-                assert!(kept.remove(values.remove(0)));
-            }
-            assert!(!kept.remove(1e9));
-            assert_eq!(kept, Sorted::of(values.clone()));
+            assert!(kept.change(gone, vec![value]));
+            let before = kept.clone();
+            assert!(!kept.change(vec![1e9], vec![1.0]) && !kept.change(vec![1e9], vec![]));
+            assert_eq!(kept, before);
+            assert_eq!(format!("{kept:?}"), format!("{:?}", Sorted::of(values.clone())));
             assert_eq!(kept.median(), median(&mut values.clone()));
             let center = if round % 2 == 0 { kept.median() } else { dice.normal() * 20.0 };
             assert_eq!(kept.median_distance(center), median_distance(&values, center));

@@ -8,8 +8,8 @@
 //! Sen's.
 //! Rejected: least squares (one outlier tilts it), Mann–Kendall without the factor (a level of 1 % is 18 %
 //! for a correlation of 0.6).
-//! Cost: O(n) for up to [`POINTS_MAX`] points, once a closed window, from what is kept of the pairs
-//! ([`super::slopes`]), O(n²) without; more points are taken together in blocks.
+//! Cost: O(n²) for up to [`POINTS_MAX`] points where the line itself is asked for, O(n) a closed window where
+//! only what it lies between is ([`super::slopes`]); more points are taken together in blocks.
 
 use super::slopes::{Point, Slopes, slopes};
 use super::tails::normal_above;
@@ -50,24 +50,17 @@ pub struct Certainty {
 }
 
 impl Trend {
-    /// Of points ascending in time; `None` with too few. `slopes`: those of the points before, which change
-    /// nothing but how long it takes.
-    pub fn learn(points: &[Point], slopes: &mut Slopes) -> Option<Trend> {
-        if points.len() < WINDOWS_MIN {
-            return None;
-        }
-        let blocks = together(points);
-        let slope = slopes.move_to(&blocks);
-        Some(Trend::through(&blocks, slope, points.len()))
+    /// Of points ascending in time; `None` with too few.
+    pub fn learn(points: &[Point]) -> Option<Trend> {
+        let mut slopes = Slopes::default();
+        slopes.move_to(&together(points));
+        Trend::of(&slopes, points.len())
     }
 
-    /// The same where points went and came since `slopes` were those of all points; `None` also where that is
-    /// to be learned from all points.
-    pub fn slide(from: f64, new: &[Point], slopes: &mut Slopes) -> Option<Trend> {
-        let slope = slopes.slide(from, new)?;
-        let points = slopes.points();
-        let is_plain = (WINDOWS_MIN..=POINTS_MAX).contains(&points.len());
-        is_plain.then(|| Trend::through(points, slope, points.len()))
+    /// Of the slopes of so many windows, [`together`] where they are many; `None` with too few.
+    pub fn of(slopes: &Slopes, windows: usize) -> Option<Trend> {
+        let slope = Some(slopes).filter(|_| windows >= WINDOWS_MIN)?.middle()?;
+        Some(Trend::through(slopes.points(), slope, windows))
     }
 
     fn through(points: &[Point], slope: f64, windows: usize) -> Trend {
@@ -108,9 +101,41 @@ impl Trend {
     }
 }
 
+/// What a line surely lies between, without looking for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Between {
+    /// Per unit of the times given.
+    pub slope: (f64, f64),
+    level: (f64, f64),
+    newest: f64,
+}
+
+impl Between {
+    /// Of the slopes of so many windows; `None` with too few.
+    pub fn of(slopes: &mut Slopes, windows: usize) -> Option<Between> {
+        let slope = Some(&mut *slopes).filter(|_| windows >= WINDOWS_MIN)?.between()?;
+        let points = slopes.points();
+        let (oldest, newest) = (points.first()?.0, points.last()?.0);
+        let values = points.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), (_, value)| {
+            (least.min(*value), most.max(*value))
+        });
+        // A rest is a value and what the slope makes of its age: none is further away than the oldest's.
+        let age = newest - oldest;
+        let level = (values.0 + (slope.0 * age).min(0.0), values.1 + (slope.1 * age).max(0.0));
+        Some(Between { slope, level, newest })
+    }
+
+    /// What the value at a time lies between.
+    pub fn at(&self, time: f64) -> (f64, f64) {
+        let ahead = time - self.newest;
+        let (a, b) = (self.slope.0 * ahead, self.slope.1 * ahead);
+        (self.level.0 + a.min(b), self.level.1 + a.max(b))
+    }
+}
+
 /// Hardly more than [`POINTS_MAX`] points: neighbours are taken together, each block by its medians. Blocks
 /// begin at multiples of their length, so that from window to window all but the first and the last stay.
-fn together(points: &[Point]) -> Cow<'_, [Point]> {
+pub fn together(points: &[Point]) -> Cow<'_, [Point]> {
     let (Some((first, _)), Some((last, _))) = (points.first(), points.last()) else { return points.into() };
     if points.len() <= POINTS_MAX {
         return points.into();
@@ -147,7 +172,11 @@ mod tests {
     use super::*;
 
     fn learn(points: &[Point]) -> Option<Trend> {
-        Trend::learn(points, &mut Slopes::default())
+        Trend::learn(points)
+    }
+
+    fn is_within(value: f64, (low, high): (f64, f64)) -> bool {
+        low <= value && value <= high
     }
 
     fn is_found(points: &[Point]) -> bool {
@@ -178,7 +207,14 @@ mod tests {
             let points = &all[end - 300..end];
             let blocks = together(points);
             assert!((POINTS_MAX..=POINTS_MAX + 1).contains(&blocks.len()), "{}", blocks.len());
-            assert_eq!(Trend::learn(points, &mut kept), learn(points), "{end}");
+            kept.move_to(&blocks);
+            let (between, line) = (Between::of(&mut kept, points.len()), learn(points).expect("enough"));
+            let between = between.expect("enough");
+            assert!(is_within(line.slope, between.slope), "{end}");
+            for time in [0.0, 2.0 * f64::from(end as u32)] {
+                assert!(is_within(line.at(time), between.at(time)), "{end}");
+            }
+            assert_eq!(Trend::of(&kept, points.len()), Some(line), "{end}");
         }
     }
 

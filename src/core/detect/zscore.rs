@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const WINDOWS_MIN: usize = 5;
 
 /// The robust scale is never below this share of the median.
-const SCALE_MIN: f64 = 0.01;
+pub(super) const SCALE_MIN: f64 = 0.01;
 
 /// Centre and spread of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

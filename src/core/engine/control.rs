@@ -55,7 +55,7 @@ impl Engine {
         let rules = std::mem::take(&mut self.rules.rules);
         let notes = self.observe_rule(place, &rules[place], key, self.now, Notes::of_a_look()).1;
         self.rules.rules = rules;
-        Some(notes.baseline.onset.map_or(started_at, |onset| onset.min(started_at)))
+        Some(notes.why.and_then(|why| why.baseline.onset).map_or(started_at, |onset| onset.min(started_at)))
     }
 
     /// Applies what a person said to the alert with this id, if it is active.

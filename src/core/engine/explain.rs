@@ -104,18 +104,20 @@ impl Engine {
         let suppressed_by: Vec<Suppressed> = causes.collect();
         let seen = Seen { rule, instance: instance.as_ref(), observation, is_capped, at };
         let is_suspended = self.is_suspended(rule, id);
+        let because = seen.because(is_suspended, &notes, &suppressed_by);
+        let why = *notes.why.unwrap_or_default();
         Ok(Explanation {
             rule: rule.id.clone(),
             key: key.clone(),
             at,
             verdict: if is_suspended { Verdict::Unknown } else { seen.verdict() },
-            because: seen.because(is_suspended, &notes, &suppressed_by),
+            because,
             expr: rule.text.clone(),
             value: seen.value(),
             unit: rule.unit.as_ref().map(ToString::to_string),
             levels: seen.levels(),
-            inputs: notes.inputs.unwrap_or_default(),
-            baseline: notes.baseline,
+            inputs: why.inputs,
+            baseline: why.baseline,
             window: self.window(rule, at),
             suppressed_by,
             alert,
@@ -230,7 +232,7 @@ impl Seen<'_> {
     /// What the expression gives, or why it gives nothing.
     fn observed(&self, notes: &Notes) -> Vec<String> {
         let unknown_inputs = || {
-            let inputs = notes.inputs.iter().flatten();
+            let inputs = notes.why.iter().flat_map(|why| &why.inputs);
             inputs
                 .filter_map(|input| Some(format!("{} is unknown: {}", input.input, input.unknown.as_ref()?)))
         };

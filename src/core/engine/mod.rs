@@ -133,6 +133,11 @@ struct RuleState {
 }
 
 impl RuleState {
+    /// Whether anything is known of a key that an evaluation may change.
+    fn remembers(&self, key: KeyId) -> bool {
+        self.instances.contains_key(&key) || self.timers.contains_key(&key) || self.flaps.contains_key(&key)
+    }
+
     /// Lets everything go that was learned of a key, but not its alert.
     fn forget(&mut self, key: KeyId) {
         self.shares.forget(key);

@@ -66,7 +66,7 @@ impl Engine {
         at: Timestamp,
     ) -> Transition {
         let step = rule.escalation.as_ref().and_then(|policy| policy.current(firing.steps));
-        let key = self.keys.get(key).clone();
+        let (key, why) = (self.keys.get(key).clone(), *notes.why.unwrap_or_default());
         let level = &rule.levels[firing.level];
         let is_terminal = matches!(change, Change::Resolved | Change::Stale(_));
         let is_entered = matches!(change, Change::Firing | Change::Rise);
@@ -88,11 +88,7 @@ impl Engine {
             event_time: notes.newest,
             ended_at: is_terminal.then_some(at),
             reason: reason(rule, change, firing, value),
-            evidence: Evidence {
-                inputs: notes.inputs.unwrap_or_default(),
-                baseline: notes.baseline,
-                window: self.window(rule, at),
-            },
+            evidence: Evidence { inputs: why.inputs, baseline: why.baseline, window: self.window(rule, at) },
             escalation_level: firing.steps as u32,
             notify: step
                 .map(|step| step.notify.iter().map(|one| one.to_string()).collect())

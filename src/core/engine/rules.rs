@@ -71,6 +71,11 @@ impl Engine {
                 let some = &rest[..rest.iter().take_while(is_before).count()];
                 begun[place] += some.len();
                 for key in some {
+                    if self.is_surely_nothing(place, rule, *key, at) {
+                        self.counters.evaluations += 1;
+                        self.rule_states[place].chances.remove(key);
+                        continue;
+                    }
                     let one = self.observe_key(place, rule, *key, at, Notes::default());
                     if judged[place] {
                         self.note_chance(place, &one);
@@ -87,11 +92,15 @@ impl Engine {
     /// Whether anything can follow of what was seen, to an alert or to what is remembered of the key.
     fn is_of_consequence(&self, place: usize, rule: &Rule, Seen { key, observation, notes }: &Seen) -> bool {
         let state = &self.rule_states[place];
-        may_begin(rule, *observation)
-            || notes.look_again.is_some()
-            || state.instances.contains_key(key)
-            || state.timers.contains_key(key)
-            || state.flaps.contains_key(key)
+        may_begin(rule, *observation) || notes.look_again.is_some() || state.remembers(*key)
+    }
+
+    /// Whether nothing can follow, whatever the value is: the rule surely is not met, and never was of late.
+    fn is_surely_nothing(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp) -> bool {
+        if self.rule_states[place].remembers(key) {
+            return false;
+        }
+        self.in_scope((place, rule, key, at), Notes::default(), |scope| scope.is_surely_not_met(rule)).0
     }
 
     /// What an evaluation of one key may read.
@@ -237,6 +246,16 @@ impl Engine {
         if !self.is_known(rule, key) {
             return (Observation::Gone, notes);
         }
+        self.in_scope((place, rule, key, at), notes, |scope| scope.observe(rule))
+    }
+
+    /// Evaluates something of a rule for a key; with what was noticed.
+    fn in_scope<T>(
+        &mut self,
+        (place, rule, key, at): (usize, &Rule, KeyId, Timestamp),
+        notes: Notes,
+        evaluate: impl FnOnce(&mut Scope<'_>) -> T,
+    ) -> (T, Notes) {
         let state = &mut self.rule_states[place];
         let is_active = state.instances.get(&key).is_some_and(Instance::is_active);
         let (mut shares, mut frozen) = (std::mem::take(&mut state.shares), std::mem::take(&mut state.frozen));
@@ -247,10 +266,10 @@ impl Engine {
             at,
             notes,
         );
-        let observation = scope.observe(rule);
+        let result = evaluate(&mut scope);
         let notes = scope.notes;
         (self.rule_states[place].shares, self.rule_states[place].frozen) = (shares, frozen);
-        (observation, notes)
+        (result, notes)
     }
 
     /// A key is known to a rule once any of its operands has it.

@@ -16,6 +16,7 @@ use super::evaluate::Scope;
 use super::past::Learned;
 use regression::Window;
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 impl Scope<'_> {
     /// View and key of the trailing window that is looked at; `None` where no version has one.
@@ -56,7 +57,7 @@ impl Scope<'_> {
         let mut tails: Vec<f64> =
             versions.iter().filter_map(|(_, key)| view.sealed(*key)?.tail_begin()).collect();
         let above = (!tails.is_empty()).then(|| median(&mut tails));
-        Some((Learned::Regression(reference, above), deploys.len()))
+        Some((Learned::Regression(Arc::new(reference), above), deploys.len()))
     }
 
     /// The windows of one version that teach what is normal.

@@ -61,11 +61,8 @@ pub struct Notes {
     pub look_again: Option<Timestamp>,
     /// Nobody can know any more: the last run in flight was abandoned.
     pub is_gone: bool,
-    /// Filled only when somebody wants to know why.
-    pub inputs: Option<Vec<Input>>,
-    pub baseline: Baseline,
-    /// A forecast's line, where somebody wants to know why.
-    pub(super) line: Option<Line>,
+    /// Only when somebody wants to know why.
+    pub why: Option<Box<Why>>,
     /// The smallest chance that a detector gave, and how many there were.
     pub chance: Option<(f64, u32)>,
     /// With many keys, the chance from which on an unusual one is believed.
@@ -76,10 +73,19 @@ pub struct Notes {
     pub(super) min_count: u64,
 }
 
+/// What was read, and what it was compared with.
+#[derive(Debug, Default)]
+pub struct Why {
+    pub inputs: Vec<Input>,
+    pub baseline: Baseline,
+    /// A forecast's line.
+    pub(super) line: Option<Line>,
+}
+
 impl Notes {
     /// Notes that write down what was read.
     pub fn with_evidence() -> Notes {
-        Notes { inputs: Some(Vec::new()), ..Notes::default() }
+        Notes { why: Some(Box::default()), ..Notes::default() }
     }
 
     /// Notes for one of many keys.
@@ -382,12 +388,12 @@ impl Scope<'_> {
     }
 
     fn note_input(&mut self, expr: &Expr, value: Result<f64, Unknown>) {
-        let Some(inputs) = &mut self.notes.inputs else { return };
+        let Some(why) = &mut self.notes.why else { return };
         let count = match expr {
             Expr::Aggregate { view, .. } => Some(view::totals(self.views, *view, self.key, self.at).count),
             _ => None,
         };
-        inputs.push(Input {
+        why.inputs.push(Input {
             input: super::super::rule::describe(expr, self.views),
             value: value.ok(),
             count,
@@ -397,9 +403,9 @@ impl Scope<'_> {
 
     /// Evaluates without leaving evidence behind: the same thing was read before.
     fn quietly<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
-        let inputs = self.notes.inputs.take();
+        let why = self.notes.why.take();
         let result = read(self);
-        self.notes.inputs = inputs;
+        self.notes.why = why;
         result
     }
 }

@@ -70,7 +70,7 @@ impl Frozen {
 
     /// What a pending or firing key is compared with.
     pub(super) fn version(&self, place: u32, key: KeyId) -> Option<Version> {
-        self.versions.get(&(place, key)).copied()
+        self.versions.get(&(place, key)).cloned()
     }
 
     pub(super) fn keep(&mut self, place: u32, key: KeyId, version: Version) {

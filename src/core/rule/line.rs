@@ -6,7 +6,7 @@
 
 use super::super::alert::transition::{Baseline, Reach};
 use super::super::detect::slopes::{Point, Slopes};
-use super::super::detect::trend::{self, POINTS_MAX};
+use super::super::detect::trend::{Between, POINTS_MAX, Trend, together};
 use super::super::time::{Span, Timestamp};
 use super::super::view::SealedWindows;
 use super::ast::{Expr, Function, Past};
@@ -17,7 +17,7 @@ use super::ranks::Extent;
 /// A line that was read, for those who ask why.
 #[derive(Debug, Clone, Copy)]
 pub struct Line {
-    trend: trend::Trend,
+    trend: Trend,
     interval: (f64, f64),
     /// What its time is counted in.
     window: Span,
@@ -44,16 +44,17 @@ const REACH_HOURS_MAX: f64 = 10.0 * 365.0 * 24.0;
 
 impl Scope<'_> {
     /// The line's time is in windows; people count in hours.
-    pub(super) fn follow(&mut self, asked: &Past, trend: &trend::Trend, version: &Version) -> f64 {
+    pub(super) fn follow(&mut self, asked: &Past, trend: &Trend, version: &Version) -> f64 {
         let (window, an_hour) = (asked.window, |slope: f64| slope / hours(asked.window));
-        if self.notes.inputs.is_some() {
+        if self.notes.why.is_some() {
             let known = self.outside_maintenance(asked, self.known(asked, self.memo_of(asked, None)));
             let known = known.iter().map(|(index, window)| (*index, window.value));
             let certainty = trend.certainty(&points(known));
             let (low, high) = certainty.interval;
             let interval = Some([an_hour(low), an_hour(high)]);
-            self.notes.baseline = Baseline { p: Some(certainty.p), interval, ..version.evidence() };
-            self.notes.line = Some(Line { trend: *trend, interval: certainty.interval, window });
+            self.note_baseline(|| Baseline { p: Some(certainty.p), interval, ..version.evidence() });
+            let line = Line { trend: *trend, interval: certainty.interval, window };
+            self.notes.why.iter_mut().for_each(|why| why.line = Some(line));
         }
         match asked.function {
             Function::Forecast { ahead } => trend.at(in_windows(self.at + ahead, window)),
@@ -61,13 +62,21 @@ impl Scope<'_> {
         }
     }
 
+    /// The same of what a line surely lies between.
+    pub(super) fn follow_roughly(&self, asked: &Past, between: &Between) -> (f64, f64) {
+        match asked.function {
+            Function::Forecast { ahead } => between.at(in_windows(self.at + ahead, asked.window)),
+            _ => (between.slope.0 / hours(asked.window), between.slope.1 / hours(asked.window)),
+        }
+    }
+
     /// When the forecast that was read comes to a limit.
     pub(super) fn note_reach(&mut self, expr: &Expr, limit: Option<f64>) {
         let is_forecast =
             matches!(expr, Expr::Past(past) if matches!(past.function, Function::Forecast { .. }));
-        let line = self.notes.line.filter(|_| is_forecast && self.notes.inputs.is_some());
-        let reached = line.zip(limit).and_then(|(line, limit)| line.reaches(limit, self.at));
-        self.notes.baseline.reaches = self.notes.baseline.reaches.take().or(reached);
+        let Some(why) = self.notes.why.as_mut().filter(|_| is_forecast) else { return };
+        let reached = why.line.zip(limit).and_then(|(line, limit)| line.reaches(limit, self.at));
+        why.baseline.reaches = why.baseline.reaches.take().or(reached);
     }
 }
 
@@ -86,38 +95,51 @@ const POINTS_ROOM: usize = 2 * POINTS_MAX;
 #[derive(Debug, Default)]
 pub(super) struct SharedLine {
     of: Option<(Extent, (u32, i64, i64))>,
+    windows: usize,
     slopes: Slopes,
-    line: Option<(Learned, usize)>,
+    /// Once somebody asked.
+    line: Option<Trend>,
 }
 
 impl SharedLine {
     /// The line through these windows.
-    pub(super) fn move_to(
-        &mut self,
-        (windows, extent): (&SealedWindows<'_>, Extent),
-    ) -> Option<(Learned, usize)> {
-        let (of, state) = (Some((extent, windows.state())), windows.state());
-        if self.of != of {
-            let slid = self.slide(windows, extent, state);
-            let anew = || learn_line(&points(whole(windows, extent.first, extent)), &mut self.slopes);
-            (self.of, self.line) = (of, slid.or_else(anew));
-        }
-        self.line
+    pub(super) fn line(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(Learned, usize)> {
+        self.move_to(windows, extent);
+        self.line = self.line.or_else(|| Trend::of(&self.slopes, self.windows));
+        self.line.map(|line| (Learned::Trend(line), self.windows))
     }
 
-    /// `None` where all windows must be looked at.
-    fn slide(
-        &mut self,
-        windows: &SealedWindows<'_>,
-        extent: Extent,
-        state: (u32, i64, i64),
-    ) -> Option<(Learned, usize)> {
-        let (known, _) = self.of.filter(|(known, before)| known.is_near(extent, *before, state))?;
+    /// What it surely lies between.
+    pub(super) fn between(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<Between> {
+        self.move_to(windows, extent);
+        Between::of(&mut self.slopes, self.windows)
+    }
+
+    fn move_to(&mut self, windows: &SealedWindows<'_>, extent: Extent) {
+        let of = Some((extent, windows.state()));
+        if self.of == of {
+            return;
+        }
+        if !self.slide(windows, extent) {
+            let points = points(whole(windows, extent.first, extent));
+            self.slopes.move_to(&together(&points));
+            self.windows = points.len();
+        }
+        (self.of, self.line) = (of, None);
+    }
+
+    /// `false` where all windows must be looked at.
+    fn slide(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> bool {
+        let is_near = |(known, before): &(Extent, _)| known.is_near(extent, *before, windows.state());
+        let known = self.of.filter(is_near);
         // Blocks of windows are no windows.
-        self.line.filter(|(_, windows)| *windows == self.slopes.points().len())?;
+        let Some((known, _)) = known.filter(|_| self.windows == self.slopes.points().len()) else {
+            return false;
+        };
         let new = points(whole(windows, known.last + 1, extent));
-        let trend = trend::Trend::slide(extent.first as f64, &new, &mut self.slopes)?;
-        Some((Learned::Trend(trend), trend.windows))
+        self.slopes.slide(extent.first as f64, &new);
+        self.windows = self.slopes.points().len();
+        self.windows <= POINTS_MAX
     }
 }
 
@@ -129,10 +151,6 @@ fn whole<'a>(
 ) -> impl Iterator<Item = (i64, f64)> + 'a {
     let all = windows.values(first, extent.last);
     all.filter(move |(.., count)| *count >= extent.least).map(|(index, value, _)| (index, value))
-}
-
-pub(super) fn learn_line(points: &[Point], slopes: &mut Slopes) -> Option<(Learned, usize)> {
-    Some((Learned::Trend(trend::Trend::learn(points, slopes)?), points.len()))
 }
 
 fn hours(span: Span) -> f64 {

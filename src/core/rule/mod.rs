@@ -10,6 +10,7 @@ pub mod frozen;
 mod line;
 pub mod past;
 mod ranks;
+mod rough;
 pub mod scope;
 pub mod share;
 pub mod template;

@@ -10,29 +10,29 @@ use super::super::alert::Unknown;
 use super::super::alert::transition::Baseline;
 use super::super::detect::anomaly::SLOW_WINDOWS;
 use super::super::detect::shares::may_be_shares;
-use super::super::detect::slopes::Slopes;
 use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
 use super::super::key::table::KeyTable;
 use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
-use super::super::view::{self, COUNT_MAX, StateBefore};
+use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
-use super::line::{SharedLine, learn_line, points};
-use super::ranks::{Extent, Ordered, Ranks};
+use super::line::{SharedLine, points};
+use super::ranks::{self, Extent, Ordered, Ranks};
 use regression::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Windows for which an alert is compared with what was learned before it, where what it sees teaches: as long as
 /// a peak is remembered.
 const HELD_WINDOWS: i64 = anomaly::PEAK_WINDOWS as i64;
 
 /// What was learned of some windows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Learned {
-    /// With where the past's tail begins.
-    Regression(regression::Reference, Option<f64>),
+    /// With where the past's tail begins. It is larger than all others together.
+    Regression(Arc<regression::Reference>, Option<f64>),
     Anomaly {
         reference: anomaly::Reference,
         peak: f64,
@@ -43,7 +43,7 @@ pub(super) enum Learned {
 }
 
 /// With where the windows end that it was learned of, and how many there were.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) learned: Learned,
     pub(super) end: Timestamp,
@@ -74,11 +74,12 @@ pub enum Reader {
 /// What is kept for speed.
 #[derive(Debug, Default)]
 pub struct Memos {
-    /// By reader and place within it.
+    /// Of windows of which some are left out, or which are not those of a plain period; by reader and place
+    /// within it.
     learned: Table<(Reader, u32), KeyTable<Memo>>,
     /// By view and the least number of values of a window.
-    ranks: Table<(u32, u64), KeyTable<Ranks>>,
-    lines: Table<(u32, u64), KeyTable<SharedLine>>,
+    pub(super) ranks: Table<(u32, u64), KeyTable<Ranks>>,
+    pub(super) lines: Table<(u32, u64), KeyTable<SharedLine>>,
 }
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -132,25 +133,21 @@ impl Scope<'_> {
         let now = if is_bound || asked.function.is_line() { now.unwrap_or(0.0) } else { now? };
         let deployed = asked.per_version.map(|_| looked.1);
         let version = self.version(asked, deployed)?;
-        match version.learned {
+        match &version.learned {
             Learned::Regression(reference, above) => {
-                Ok(self.judge(asked, looked, now, (&reference, above), &version))
+                Ok(self.judge(asked, looked, now, (reference, *above), &version))
             }
             Learned::Anomaly { reference, peak } => {
                 self.note_chance(reference.chance(now));
-                if self.notes.inputs.is_some() {
-                    self.notes.baseline = version.evidence();
-                }
+                self.note_baseline(|| version.evidence());
                 // One that is told already lasts as long as it does.
                 Ok(match self.is_active {
                     true => reference.score(now, None),
-                    false => anomaly::after_peak(reference.score(now, self.notes.believed), peak),
+                    false => anomaly::after_peak(reference.score(now, self.notes.believed), *peak),
                 })
             }
             Learned::Spread(reference) => {
-                if self.notes.inputs.is_some() {
-                    self.notes.baseline = spread_evidence(&reference, &version);
-                }
+                self.note_baseline(|| spread_evidence(reference, &version));
                 let distance = match asked.function {
                     Function::ZScore => reference.z(now),
                     Function::RobustZ => reference.robust_z(now),
@@ -160,7 +157,7 @@ impl Scope<'_> {
                 };
                 distance.ok_or(Unknown::DivisionByZero)
             }
-            Learned::Trend(trend) => Ok(self.follow(asked, &trend, &version)),
+            Learned::Trend(trend) => Ok(self.follow(asked, trend, &version)),
             Learned::Correlation(_) => Err(Unknown::NoBaseline),
         }
     }
@@ -185,10 +182,8 @@ impl Scope<'_> {
             Some((Learned::Correlation(learned), learned.windows))
         });
         let version = version.ok_or(Unknown::NoBaseline)?;
-        let Learned::Correlation(found) = version.learned else { return Err(Unknown::NoBaseline) };
-        if self.notes.inputs.is_some() {
-            self.notes.baseline = Baseline { p: Some(found.p), ..version.evidence() };
-        }
+        let Learned::Correlation(found) = &version.learned else { return Err(Unknown::NoBaseline) };
+        self.note_baseline(|| Baseline { p: Some(found.p), ..version.evidence() });
         Ok(found.rho)
     }
 
@@ -197,26 +192,33 @@ impl Scope<'_> {
         // The same hour of other days is no hour in which this alert could teach, and the next hour is another.
         // A line is no baseline: it is followed as long as its alert lasts.
         let is_moving = matches!(asked.period, Period::Season { .. }) || asked.function.is_line();
-        let of = self.memo_of(asked, deployed);
-        // What is not left out becomes the past while its alert lasts: not at once, but it does.
-        let oldest =
-            if asked.leaves_alerts_out() { Timestamp::MIN } else { of.end - asked.window * HELD_WINDOWS };
-        let frozen = self.frozen.version(asked.place, self.key).filter(|frozen| frozen.end >= oldest);
-        if let (true, Some(frozen)) = (self.is_active && !is_moving, frozen) {
-            return Ok(frozen);
-        }
-        let version = self.remembered(asked.place, of, |scope| match asked.period {
-            Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
-            Period::Span(span) if scope.is_plain(asked, of.end - span, of.end) => {
-                scope.learn_plain(asked, of, span)
+        let (_, end) = self.reach_of(asked);
+        if self.is_active && !is_moving {
+            // What is not left out becomes the past while its alert lasts: not at once, but it does.
+            let oldest =
+                if asked.leaves_alerts_out() { Timestamp::MIN } else { end - asked.window * HELD_WINDOWS };
+            let frozen = self.frozen.version(asked.place, self.key).filter(|frozen| frozen.end >= oldest);
+            if let Some(frozen) = frozen {
+                return Ok(frozen);
             }
-            _ => scope.learn_windows(asked, of),
-        });
+        }
+        let version = match asked.period {
+            Period::Span(span) if self.is_plain(asked, end - span, end) => self.learn_plain(asked, end, span),
+            _ => self.learn_others(asked, deployed),
+        };
         let version = version.ok_or(Unknown::NoBaseline)?;
         if self.is_active && !self.notes.is_look && !is_moving {
-            self.frozen.keep(asked.place, self.key, version);
+            self.frozen.keep(asked.place, self.key, version.clone());
         }
         Ok(version)
+    }
+
+    fn learn_others(&mut self, asked: &Past, deployed: Option<KeyId>) -> Option<Version> {
+        let of = self.memo_of(asked, deployed);
+        self.remembered(asked.place, of, |scope| match asked.period {
+            Period::Deploys(count) => scope.learn_deploys(asked, of.deployed, of.end, count),
+            _ => scope.learn_windows(asked, of),
+        })
     }
 
     fn learn_windows(&self, asked: &Past, of: MemoOf) -> Option<(Learned, usize)> {
@@ -224,7 +226,8 @@ impl Scope<'_> {
         if asked.function.is_line() {
             let known = self.outside_maintenance(asked, known);
             let points = points(known.iter().map(|(index, window)| (*index, window.value)));
-            return learn_line(&points, &mut Slopes::default());
+            let line = trend::Trend::learn(&points)?;
+            return Some((Learned::Trend(line), line.windows));
         }
         let values = |windows: &[Window]| windows.iter().map(|window| window.value).collect::<Vec<f64>>();
         let only = |windows: Vec<(i64, Window)>| windows.into_iter().map(|(_, window)| window).collect();
@@ -243,48 +246,43 @@ impl Scope<'_> {
     }
 
     /// Whether all windows of a span are whole and teach: nothing is to be left out.
-    fn is_plain(&self, asked: &Past, from: Timestamp, to: Timestamp) -> bool {
+    pub(super) fn is_plain(&self, asked: &Past, from: Timestamp, to: Timestamp) -> bool {
         (asked.function.is_line()
             || self.frozen.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out()))
             && !self.gaps.touch(from, to)
             && self.planned().iter().all(|(_, end)| *end <= from)
     }
 
-    /// The same as [`Self::learn_windows`] learns, of plain windows: they are kept in order.
-    fn learn_plain(&mut self, asked: &Past, of: MemoOf, span: Span) -> Option<(Learned, usize)> {
-        let windows = self.views[asked.baseline as usize].sealed(self.key)?;
+    /// The windows of a span that ends by `end`.
+    pub(super) fn extent(&self, asked: &Past, end: Timestamp, span: Span) -> Extent {
         let is_counted = asked.aggregate.is_zero_of_nothing();
-        let extent = Extent {
-            first: (of.end - span).ceil(asked.window).index(asked.window),
-            last: of.end.index(asked.window) - 1,
-            least: if is_counted { 0 } else { of.min_count.clamp(1, COUNT_MAX) },
+        Extent {
+            first: (end - span).ceil(asked.window).index(asked.window),
+            last: end.index(asked.window) - 1,
+            least: if is_counted { 0 } else { self.notes.min_count.clamp(1, COUNT_MAX) },
             has_means: asked.function == Function::Anomaly,
-        };
-        if asked.function.is_line() {
-            let lines = self.memos.lines.entry((asked.baseline, extent.least)).or_default();
-            return lines.get_or_insert_with(self.key, SharedLine::default).move_to((&windows, extent));
         }
-        let keys = self.memos.ranks.entry((asked.baseline, extent.least)).or_default();
-        let ranks = keys.get_or_insert_with(self.key, || Ranks::new(&windows, extent));
-        ranks.move_to(&windows, extent);
-        if asked.function.is_spread() {
-            return ranks.spread().map(|spread| (Learned::Spread(spread), spread.windows));
-        }
-        let tails = windows.tails(extent.first, extent.last);
-        let in_time = InTime {
-            tails: tails.filter(|(count, _)| *count >= extent.least as f64),
-            counted: || ranks.counted(&windows),
-            newest_sum: || ranks.sum_of_newest(&windows, SLOW_WINDOWS - 1),
-            peak: |reference: &anomaly::Reference| {
-                let Ordered { past, means } = &ranks.ordered;
-                match reference.has_peak(&past.values, means) {
-                    true => reference.peak(&ranks.values(&windows).collect::<Vec<f64>>()),
-                    false => 0.0,
-                }
-            },
+    }
+
+    /// The same as [`Self::learn_windows`] learns, of plain windows: they are kept in order.
+    fn learn_plain(&mut self, asked: &Past, end: Timestamp, span: Span) -> Option<Version> {
+        let windows = self.views[asked.baseline as usize].sealed(self.key)?;
+        let extent = self.extent(asked, end, span);
+        let place = (asked.baseline, extent.least);
+        let (learned, count) = match asked.function.is_line() {
+            true => {
+                let lines = self.memos.lines.entry(place).or_default();
+                lines.get_or_insert_with(self.key, SharedLine::default).line(&windows, extent)?
+            }
+            false => {
+                let keys = self.memos.ranks.entry(place).or_default();
+                let ranks = keys.get_or_insert_with(self.key, || Ranks::new(&windows, extent));
+                ranks.move_to(&windows, extent);
+                (learn_ordered(asked, ranks, &windows, extent)?, ranks.ordered.past.values.len())
+            }
         };
-        let learned = learn(asked, &ranks.ordered, in_time, windows.tail_begin())?;
-        Some((learned, ranks.ordered.past.values.len()))
+        let (revision, ..) = windows.state();
+        Some(Version { learned, end, windows: count, revision })
     }
 
     fn remembered(
@@ -295,18 +293,25 @@ impl Scope<'_> {
     ) -> Option<Version> {
         let known = self.memos.learned.get(&(self.reader, place)).and_then(|keys| keys.get(self.key));
         if let Some(memo) = known.filter(|memo| memo.of == of) {
-            return memo.version;
+            return memo.version.clone();
         }
         let (end, revision) = (of.end, of.state.changes);
         let version = learn(self).map(|(learned, windows)| Version { learned, end, windows, revision });
-        self.memos.learned.entry((self.reader, place)).or_default().insert(self.key, Memo { of, version });
+        let memo = Memo { of, version: version.clone() };
+        self.memos.learned.entry((self.reader, place)).or_default().insert(self.key, memo);
         version
+    }
+
+    /// Where the window begins that is looked at, and where those end that it looks back on.
+    pub(super) fn reach_of(&self, asked: &Past) -> (Timestamp, Timestamp) {
+        let start = self.views[asked.current as usize].oldest_start(self.at);
+        let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
+        (start, end.floor(asked.window))
     }
 
     /// The windows that a function looks back on.
     pub(super) fn memo_of(&self, asked: &Past, deployed: Option<KeyId>) -> MemoOf {
-        let start = self.views[asked.current as usize].oldest_start(self.at);
-        let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
+        let (start, end) = self.reach_of(asked);
         let baseline = &self.views[asked.baseline as usize];
         let state = match asked.period {
             Period::Deploys(_) => {
@@ -319,7 +324,7 @@ impl Scope<'_> {
                 .map_or_else(StateBefore::default, |windows| windows.state_before(end.index(asked.window))),
         };
         MemoOf {
-            end: end.floor(asked.window),
+            end,
             state,
             deployed,
             slot: match asked.period {
@@ -409,14 +414,14 @@ impl Scope<'_> {
         let errors = reference.errors(quantile, &window, asked.side, read);
         let verdict = reference.judge(&window, errors, asked.side, believed);
         self.note_chance(verdict.chance);
-        if self.notes.inputs.is_none() {
-            // Nobody asks why.
+        if self.notes.why.is_none() {
             return verdict_value(asked, &verdict);
         }
         let has_onset = asked.per_version.is_none();
         let onset = has_onset.then(|| self.onset(asked, now)).flatten();
         let deployed = asked.per_version.and_then(|_| self.keys.get(key).get(VERSION_LABEL));
-        self.notes.baseline = Baseline {
+        let deployed = deployed.map(ToString::to_string);
+        self.note_baseline(|| Baseline {
             median: Some(reference.asked.center),
             spread: Some(reference.asked.spread),
             score: Some(verdict.score),
@@ -424,10 +429,17 @@ impl Scope<'_> {
             by: Some(verdict.by.into()),
             p: (verdict.chance < 1.0).then_some(verdict.chance),
             onset,
-            deployed: deployed.map(ToString::to_string),
+            deployed,
             ..version.evidence()
-        };
+        });
         verdict_value(asked, &verdict)
+    }
+
+    /// What it is compared with, where somebody asks why.
+    pub(super) fn note_baseline(&mut self, baseline: impl FnOnce() -> Baseline) {
+        if let Some(why) = &mut self.notes.why {
+            why.baseline = baseline();
+        }
     }
 
     /// Several functions in one rule are several tests: the smallest chance counts as often as there are.
@@ -490,6 +502,33 @@ struct InTime<T, C, N, P> {
     peak: P,
 }
 
+/// What a function needs of plain windows, which stand in order already.
+fn learn_ordered(
+    asked: &Past,
+    ranks: &mut Ranks,
+    windows: &SealedWindows<'_>,
+    extent: Extent,
+) -> Option<Learned> {
+    let above = windows.tail_begin();
+    if let Some(known) = ranks.known(asked.function, above) {
+        return Some(known);
+    }
+    let Ordered { past, means } = &ranks.ordered;
+    let tails = windows.tails(extent.first, extent.last);
+    let in_time = InTime {
+        tails: tails.filter(|(count, _)| *count >= extent.least as f64),
+        counted: || ranks::counted(windows, extent),
+        newest_sum: || ranks::sum_of_newest(windows, extent, SLOW_WINDOWS - 1),
+        peak: |reference: &anomaly::Reference| match reference.has_peak(&past.values, means) {
+            true => reference.peak(&ranks::newest(windows, extent, anomaly::PEAK_REACH)),
+            false => 0.0,
+        },
+    };
+    let learned = learn(asked, &ranks.ordered, in_time, above)?;
+    ranks.remember(&learned);
+    Some(learned)
+}
+
 /// Learns what a function needs of the windows that teach; `None` with too few. `above`: where the tail begins.
 fn learn(
     asked: &Past,
@@ -514,7 +553,7 @@ fn learn(
                 }
                 _ => reference,
             };
-            Learned::Regression(reference, above)
+            Learned::Regression(Arc::new(reference), above)
         }
         Function::Anomaly => {
             let reference = anomaly::Reference::learn(values, means, (in_time.newest_sum)())?;

@@ -7,10 +7,15 @@
 //! exceptions in them (each rule would need its own; the few keys that have exceptions are learned from scratch).
 
 use super::super::detect::anomaly::{self, SLOW_WINDOWS};
+use super::super::detect::leeway::{self, Leeway};
 use super::super::detect::regression;
 use super::super::detect::sorted::Sorted;
 use super::super::detect::zscore;
 use super::super::view::SealedWindows;
+use super::ast::Function;
+use super::past::Learned;
+use regression::Window;
+use std::sync::Arc;
 
 /// Which windows, of those that are sealed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,13 +41,22 @@ pub(super) struct Ranks {
     extent: Extent,
     state: (u32, i64, i64),
     pub ordered: Ordered,
-    /// Centre and spread of all, once anybody asked.
+    known: Known,
+    /// What stays true of them for some windows more, once anybody asked.
+    leeway: Option<Leeway>,
+}
+
+/// What was learned of all of them, once anybody asked: rules over the same windows share it.
+#[derive(Debug, Default)]
+struct Known {
+    regression: Option<(Arc<regression::Reference>, Option<f64>)>,
+    anomaly: Option<(anomaly::Reference, f64)>,
     spread: Option<zscore::Reference>,
 }
 
 impl Ordered {
     /// Of windows in the order of time.
-    pub(super) fn of(windows: &[regression::Window], has_means: bool) -> Ordered {
+    pub(super) fn of(windows: &[Window], has_means: bool) -> Ordered {
         let means = match has_means {
             true => {
                 anomaly::means(&windows.iter().map(|window| window.value).collect::<Vec<f64>>()).collect()
@@ -74,9 +88,8 @@ impl Extent {
 
 impl Ranks {
     pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Ranks {
-        let all = windows.within(extent.first, extent.last).map(|(_, window)| window);
-        let whole: Vec<regression::Window> = all.filter(|window| window.count >= extent.least).collect();
-        Ranks { extent, state: windows.state(), ordered: Ordered::of(&whole, extent.has_means), spread: None }
+        let ordered = Ordered::of(&whole(windows, extent), extent.has_means);
+        Ranks { extent, state: windows.state(), ordered, known: Known::default(), leeway: None }
     }
 
     /// Makes them those of another extent.
@@ -85,86 +98,128 @@ impl Ranks {
         if self.extent == wanted && self.state == windows.state() {
             return;
         }
-        self.spread = None;
-        if !self.extent.is_near(wanted, self.state, windows.state()) || !self.step(windows, wanted) {
+        let is_near = self.extent.is_near(wanted, self.state, windows.state());
+        if !is_near || !self.step(windows, wanted) {
             *self = Ranks::new(windows, wanted);
         }
         self.state = windows.state();
     }
 
-    /// One goes for each that comes; `false` if one was not as it is known.
+    /// Some go and others come; `false` if one was not as it is known.
     fn step(&mut self, windows: &SealedWindows<'_>, wanted: Extent) -> bool {
-        let mut is_true = true;
-        while self.extent.first < wanted.first {
-            is_true &= self.drop_oldest(windows);
-            self.extent.first += 1;
+        let (gone, new) = (wanted.first - self.extent.first, wanted.last - self.extent.last);
+        if gone == 0 && new == 0 {
+            return true;
         }
-        while self.extent.last < wanted.last {
-            self.extent.last += 1;
-            self.add_newest(windows);
+        (self.known, self.leeway) = (Known::default(), None);
+        let before = self.extent;
+        let gone = whole(windows, Extent { last: wanted.first - 1, ..before });
+        let new = whole(windows, Extent { first: before.last + 1, ..wanted });
+        let means = (means_of_first(windows, before, gone.len()), means_of_last(windows, wanted, new.len()));
+        self.extent = wanted;
+        self.ordered.means.change(means.0, means.1) & self.ordered.past.change(&gone, &new)
+    }
+
+    /// What is surely true of windows a little later than these, and the number of values that came since;
+    /// `None` where nothing is.
+    pub(super) fn leeway(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(&Leeway, f64)> {
+        let wanted = Extent { has_means: extent.has_means || self.extent.has_means, ..extent };
+        let changes = leeway::changes(self.ordered.past.values.len()) as i64;
+        let steps = (wanted.first - self.extent.first).max(wanted.last - self.extent.last);
+        if steps > changes || !self.extent.is_near(wanted, self.state, windows.state()) {
+            self.move_to(windows, wanted);
         }
-        is_true
-    }
-
-    fn drop_oldest(&mut self, windows: &SealedWindows<'_>) -> bool {
-        let Some(window) = self.window(windows, self.extent.first) else { return true };
-        let mean = self.has_mean().then(|| anomaly::mean(self.values(windows).take(SLOW_WINDOWS)));
-        let is_known = mean.is_none_or(|mean| self.ordered.means.remove(mean));
-        self.ordered.past.remove(&window) && is_known
-    }
-
-    fn add_newest(&mut self, windows: &SealedWindows<'_>) {
-        let Some(window) = self.window(windows, self.extent.last) else { return };
-        self.ordered.past.add(&window);
-        if self.has_mean() {
-            self.ordered.means.insert(self.sum_of_newest(windows, SLOW_WINDOWS) / SLOW_WINDOWS as f64);
-        }
-    }
-
-    /// Centre and spread of all; rules over the same windows share it.
-    pub(super) fn spread(&mut self) -> Option<zscore::Reference> {
-        self.spread = self.spread.or_else(|| zscore::Reference::learn(&self.ordered.past.values));
-        self.spread
-    }
-
-    fn has_mean(&self) -> bool {
-        self.extent.has_means && self.ordered.past.values.len() >= SLOW_WINDOWS
-    }
-
-    fn window(&self, windows: &SealedWindows<'_>, index: i64) -> Option<regression::Window> {
-        windows.window(index).filter(|window| window.count >= self.extent.least)
-    }
-
-    /// The values, oldest first.
-    pub(super) fn values<'a>(
-        &self,
-        windows: &'a SealedWindows<'_>,
-    ) -> impl DoubleEndedIterator<Item = f64> + 'a {
-        self.whole(windows).map(|(_, value, _)| value)
-    }
-
-    fn whole<'a>(
-        &self,
-        windows: &'a SealedWindows<'_>,
-    ) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + 'a {
         let Extent { first, last, least, .. } = self.extent;
-        windows.values(first, last).filter(move |(.., count)| *count >= least)
-    }
-
-    /// How many values each window holds, and what was asked of it.
-    pub(super) fn counted(&self, windows: &SealedWindows<'_>) -> Vec<(f64, f64)> {
-        self.whole(windows).map(|(_, value, count)| (count as f64, value)).collect()
-    }
-
-    /// The sum of the newest values, added oldest first; at most [`SLOW_WINDOWS`].
-    pub(super) fn sum_of_newest(&self, windows: &SealedWindows<'_>, count: usize) -> f64 {
-        let (mut newest, mut at) = ([0.0; SLOW_WINDOWS], SLOW_WINDOWS);
-        for value in self.values(windows).rev().take(count.min(SLOW_WINDOWS)) {
-            at -= 1;
-            newest[at] = value;
+        if self.leeway.is_none() {
+            let tails = windows.tails(first, last).filter(|(count, _)| *count >= least as f64);
+            self.leeway = Leeway::of(&self.ordered.past, &self.ordered.means, tails);
         }
-        newest[at..].iter().sum()
+        let (leeway, mut came) = (self.leeway.as_ref()?, 0);
+        for (_, value, count) in values(windows, Extent { first: last + 1, ..wanted }) {
+            if !leeway.holds_with(value) {
+                return None;
+            }
+            came += count;
+        }
+        Some((leeway, came as f64))
     }
+
+    /// What was learned of them before, of the kind that a function needs; `above`: where the tail begins.
+    pub(super) fn known(&self, function: Function, above: Option<f64>) -> Option<Learned> {
+        let Known { regression, anomaly, spread } = &self.known;
+        match function {
+            Function::Regression | Function::RegressionScore => {
+                let known = regression.as_ref().filter(|(_, begin)| *begin == above);
+                known.map(|(reference, above)| Learned::Regression(reference.clone(), *above))
+            }
+            Function::Anomaly => anomaly.map(|(reference, peak)| Learned::Anomaly { reference, peak }),
+            _ => spread.map(Learned::Spread),
+        }
+    }
+
+    pub(super) fn remember(&mut self, learned: &Learned) {
+        match learned {
+            Learned::Regression(reference, above) => {
+                self.known.regression = Some((reference.clone(), *above));
+            }
+            Learned::Anomaly { reference, peak } => self.known.anomaly = Some((*reference, *peak)),
+            Learned::Spread(spread) => self.known.spread = Some(*spread),
+            Learned::Trend(_) | Learned::Correlation(_) => {}
+        }
+    }
+}
+
+/// The windows of an extent that hold enough, oldest first.
+fn whole(windows: &SealedWindows<'_>, extent: Extent) -> Vec<Window> {
+    let all = windows.within(extent.first, extent.last).map(|(_, window)| window);
+    all.filter(|window| window.count >= extent.least).collect()
+}
+
+/// Index, value and count of each of them.
+fn values<'a>(
+    windows: &'a SealedWindows<'_>,
+    extent: Extent,
+) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + 'a {
+    windows.values(extent.first, extent.last).filter(move |(.., count)| *count >= extent.least)
+}
+
+/// The values of the newest, oldest first.
+pub(super) fn newest(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> Vec<f64> {
+    let mut newest: Vec<f64> = values(windows, extent).rev().take(count).map(|(_, value, _)| value).collect();
+    newest.reverse();
+    newest
+}
+
+/// The sum of the values of the newest, added oldest first; at most [`SLOW_WINDOWS`].
+pub(super) fn sum_of_newest(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> f64 {
+    let (mut newest, mut at) = ([0.0; SLOW_WINDOWS], SLOW_WINDOWS);
+    for (_, value, _) in values(windows, extent).rev().take(count.min(SLOW_WINDOWS)) {
+        at -= 1;
+        newest[at] = value;
+    }
+    newest[at..].iter().sum()
+}
+
+/// The means that begin with the first of them.
+fn means_of_first(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> Vec<f64> {
+    if !extent.has_means || count == 0 {
+        return Vec::new();
+    }
+    let first = values(windows, extent).take(count + SLOW_WINDOWS - 1);
+    anomaly::means(&first.map(|(_, value, _)| value).collect::<Vec<f64>>()).collect()
+}
+
+/// The means that end with the last of them.
+fn means_of_last(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> Vec<f64> {
+    if !extent.has_means || count == 0 {
+        return Vec::new();
+    }
+    anomaly::means(&newest(windows, extent, count + SLOW_WINDOWS - 1)).collect()
+}
+
+/// How many values each window holds, and what was asked of it.
+pub(super) fn counted(windows: &SealedWindows<'_>, extent: Extent) -> Vec<(f64, f64)> {
+    values(windows, extent).map(|(_, value, count)| (count as f64, value)).collect()
 }
 
 #[cfg(test)]
@@ -237,10 +292,15 @@ mod tests {
                 assert_eq!(kept.ordered, anew.ordered, "{aggregate:?} {minute}");
                 let few = Extent { first: extent.last - 1 - (dice.uniform() * 40.0) as i64, ..extent };
                 for extent in [extent, few] {
-                    let anew = SharedLine::default().move_to((&windows, extent));
-                    assert_eq!(line.move_to((&windows, extent)), anew, "{aggregate:?} {minute} {extent:?}");
+                    let anew = SharedLine::default().line(&windows, extent);
+                    if let (Some((Learned::Trend(anew), _)), true) = (&anew, minute % 2 == 0) {
+                        let between = line.between(&windows, extent).expect("enough windows");
+                        let (low, high) = between.at(2.0 * minute as f64);
+                        let value = anew.at(2.0 * minute as f64);
+                        assert!(low <= value && value <= high, "{minute} {extent:?}");
+                    }
+                    assert_eq!(line.line(&windows, extent), anew, "{aggregate:?} {minute} {extent:?}");
                 }
-                assert_eq!(kept.sum_of_newest(&windows, 23), anew.sum_of_newest(&windows, 23));
             }
             assert!(steps > 250, "only {steps} steps were short");
         }

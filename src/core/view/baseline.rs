@@ -3,6 +3,7 @@
 use super::View;
 use super::ViewKind;
 use super::history::{History, Reader};
+use crate::core::detect::leeway;
 use crate::core::detect::regression::Window;
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
@@ -10,8 +11,9 @@ use crate::core::time::{Span, Timestamp};
 /// Windows kept of one version: what it was like in the end. 64 x 34 bytes.
 pub const WINDOWS_OF_A_VERSION: usize = 64;
 
-/// Windows kept beyond the period: the trailing window lies in two, and one more is not sealed yet.
-const WINDOWS_SPARE: i64 = 3;
+/// Windows kept beyond the period: the trailing window lies in two, one more is not sealed yet, and what is kept in
+/// order follows some windows later.
+const WINDOWS_SPARE: i64 = 3 + leeway::CHANGES_MAX as i64;
 
 /// Versions kept beyond those that are asked for, as one that begins may be old.
 const VERSIONS_SPARE: usize = 4;

@@ -95,12 +95,15 @@ impl Slopes {
         Some((counted.low, counted.high))
     }
 
-    /// The middle one; `None` for fewer than two points.
+    /// The middle one; `None` for fewer than two points, and where it is no number: between infinite values.
     pub fn middle(&self) -> Option<f64> {
         let (lower, upper) = middle_ranks(self.points.len())?;
-        let counted = self.counted.filter(|counted| counted.has((lower, upper))).unwrap_or(Counted::ALL);
-        let mut inside = counted.inside_of(&self.points);
-        Some(middle(ranked(&mut inside, lower - counted.below, upper - counted.below)))
+        let (below, mut some) = match self.counted.filter(|counted| counted.has((lower, upper))) {
+            Some(counted) => (counted.below, counted.inside_of(&self.points)),
+            None => (0, slopes(&self.points).collect()),
+        };
+        let middle = middle(ranked(&mut some, lower - below, upper - below));
+        Some(middle).filter(|middle| !middle.is_nan())
     }
 
     fn take_out(&mut self, at: usize) {
@@ -121,18 +124,9 @@ impl Slopes {
 }
 
 impl Counted {
-    const ALL: Counted = Counted {
-        low: f64::NEG_INFINITY,
-        high: f64::INFINITY,
-        below: 0,
-        inside: usize::MAX,
-        inside_then: 1,
-        all_then: 1,
-    };
-
     /// The middle third of all slopes.
     fn around_middle(points: &[Point], (lower, upper): (usize, usize)) -> Counted {
-        let mut all = Counted::ALL.inside_of(points);
+        let mut all: Vec<f64> = slopes(points).collect();
         let margin = all.len() / MARGIN_SHARE;
         let (first, last) = (lower.saturating_sub(margin), (upper + margin).min(all.len() - 1));
         let high = *all.select_nth_unstable_by(last, f64::total_cmp).1;
@@ -161,9 +155,10 @@ impl Counted {
         points.iter().fold((0, 0), one)
     }
 
-    /// Of all pairs. Which of them are inside cannot be foretold, so each is written, and only counted if it is.
+    /// Those of all pairs that are inside. Which of them are cannot be foretold, so each is written, and only
+    /// counted if it is.
     fn inside_of(&self, points: &[Point]) -> Vec<f64> {
-        let mut all = Vec::with_capacity(self.inside.min(pairs(points.len())));
+        let mut all = Vec::with_capacity(self.inside);
         for (at, point) in points.iter().enumerate() {
             for some in points[..at].chunks(AT_ONCE) {
                 let (mut inside, mut len) = ([0.0; AT_ONCE], 0);
@@ -271,6 +266,21 @@ mod tests {
             assert_eq!(slopes.middle(), Some(middle));
             assert!(slopes.between().is_some_and(|(low, high)| low <= middle && middle <= high));
             assert_eq!(slopes.middle(), Some(middle));
+        }
+    }
+
+    #[test]
+    fn between_infinite_values_there_is_no_slope() {
+        for infinite in 1..=8 {
+            let value = |at: i32| if at < infinite { f64::INFINITY } else { f64::from(at) };
+            let points: Vec<Point> = (0..8).map(|at| (f64::from(at), value(at))).collect();
+            let mut kept = Slopes::default();
+            kept.move_to(&points);
+            let before = kept.middle();
+            let middle = median(&mut slopes(&points).collect::<Vec<f64>>());
+            assert_eq!(before, Some(middle).filter(|middle| !middle.is_nan()), "{infinite}");
+            assert!(kept.between().is_some());
+            assert_eq!(kept.middle(), before, "{infinite}");
         }
     }
 }

@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 pub const WINDOWS_MIN: usize = 100;
 
 /// From so many windows on the outer half percent is known.
-pub(super) const WINDOWS_MANY: usize = 1_000;
+const WINDOWS_MANY: usize = 1_000;
 
 /// Windows of the slow mean, and what it counts.
 pub const SLOW_WINDOWS: usize = 24;
-const SLOW_WEIGHT: f64 = 0.9;
+pub(super) const SLOW_WEIGHT: f64 = 0.9;
 
 /// A later peak counts from this much above the one before: a drift is not told at each of its maxima.
 const HIGHER: f64 = 1.1;
@@ -118,17 +118,22 @@ pub fn after_peak(score: f64, peak: f64) -> f64 {
 
 /// The means of all runs of 24 windows, oldest first.
 pub fn means(past: &[f64]) -> impl Iterator<Item = f64> + '_ {
-    past.windows(SLOW_WINDOWS).map(|run| mean(run.iter().copied()))
-}
-
-/// The mean of [`SLOW_WINDOWS`] windows.
-pub fn mean(run: impl Iterator<Item = f64>) -> f64 {
-    run.sum::<f64>() / SLOW_WINDOWS as f64
+    past.windows(SLOW_WINDOWS).map(|run| run.iter().sum::<f64>() / SLOW_WINDOWS as f64)
 }
 
 /// The quantile that is the past's tail.
 pub(super) fn outer(windows: usize) -> f64 {
     if windows < WINDOWS_MANY { 0.99 } else { 0.995 }
+}
+
+/// The scores of the tail that are usual.
+pub(super) fn limit(windows: usize) -> f64 {
+    if windows < WINDOWS_MANY { 1.4 } else { 1.2 }
+}
+
+/// What is added to the length of a tail: of all that lies between the tails, and of the median.
+pub(super) fn room(between: f64, median: f64) -> f64 {
+    0.05 * between + 1e-3 * median.abs()
 }
 
 impl Tails {
@@ -137,13 +142,13 @@ impl Tails {
             return None;
         }
         let outer = outer(past.len());
-        let limit = if past.len() < WINDOWS_MANY { 1.4 } else { 1.2 };
         let q = |q: f64| past.quantile(q);
+        let limit = limit(past.len());
         Some(Tails { median: q(0.5), low: q(1.0 - outer), high: q(outer), limit, outer })
     }
 
     fn score(&self, value: f64) -> f64 {
-        let room = 0.05 * (self.high - self.low) + 1e-3 * self.median.abs();
+        let room = room(self.high - self.low, self.median);
         let (distance, length) = match value >= self.median {
             true => (value - self.median, self.high - self.median + room),
             false => (self.median - value, self.median - self.low + room),

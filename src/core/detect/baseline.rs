@@ -20,7 +20,7 @@ const USUAL_SPREAD: f64 = 0.01;
 const USUAL_WINDOWS: f64 = 4.0;
 
 /// No window counts for more than so many spreads: one that was thirty times as slow must not hide the next.
-const REACH: f64 = 10.0;
+pub(super) const REACH: f64 = 10.0;
 
 /// Centre and spread of one statistic.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -69,40 +69,28 @@ pub struct Profile {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
     pub values: Sorted<f64>,
-    pub(super) p50: Sorted<f32>,
-    p50_error: Sorted<f32>,
-    pub(super) log: Sorted<f32>,
-    log_error: Sorted<f32>,
+    p50: Sorted<f32>,
+    log: Sorted<f32>,
+    /// The middle one of the sampling errors of the two; 0 without any.
+    p50_error: f64,
+    log_error: f64,
 }
-
-/// The numbers of a profile that are kept in order: the median, the mean logarithm, the error of each.
-const NUMBERS: [fn(&Profile) -> Option<f64>; 4] = [
-    |profile| Some(profile.p50),
-    |profile| Some(profile.p50_error),
-    |profile| profile.log.map(|(mean, _)| mean),
-    |profile| profile.log.map(|(_, error)| error),
-];
 
 impl Past {
     pub fn of(windows: &[Window]) -> Past {
-        let profiles = || windows.iter().filter_map(|window| window.profile);
-        let [p50, p50_error, log, log_error] = NUMBERS
-            .map(|read| Sorted::of(profiles().filter_map(|profile| Some(read(&profile)? as f32)).collect()));
-        let values = Sorted::of(windows.iter().map(|window| window.value).collect());
-        Past { values, p50, p50_error, log, log_error }
-    }
-
-    /// Windows go and others come; `false` where one that goes was never there.
-    pub fn change(&mut self, gone: &[Window], new: &[Window]) -> bool {
-        let values = |windows: &[Window]| windows.iter().map(|window| window.value).collect();
-        let mut is_known = self.values.change(values(gone), values(new));
-        let lists = [&mut self.p50, &mut self.p50_error, &mut self.log, &mut self.log_error];
-        for (list, read) in lists.into_iter().zip(NUMBERS) {
-            let number = |window: &Window| Some(read(window.profile.as_ref()?)? as f32);
-            let numbers = |windows: &[Window]| windows.iter().filter_map(number).collect();
-            is_known &= list.change(numbers(gone), numbers(new));
+        let values = windows.iter().map(|window| window.value).collect();
+        let numbers = |read: fn(&Profile) -> Option<f64>| {
+            let profiles = windows.iter().filter_map(|window| window.profile.as_ref());
+            profiles.filter_map(|profile| Some(read(profile)? as f32)).collect::<Vec<f32>>()
+        };
+        let error = |read| super::median(&mut numbers(read).into_iter().map(f64::from).collect::<Vec<f64>>());
+        Past {
+            values: Sorted::of(values),
+            p50: Sorted::of(numbers(|profile| Some(profile.p50))),
+            log: Sorted::of(numbers(|profile| profile.log.map(|(mean, _)| mean))),
+            p50_error: error(|profile| Some(profile.p50_error)),
+            log_error: error(|profile| profile.log.map(|(_, error)| error)),
         }
-        is_known
     }
 }
 
@@ -261,11 +249,11 @@ impl Reference {
             return None;
         }
         let asked = Level::learn(&past.values, of_deploys.unwrap_or(0.0))?;
-        let level = |values: &Sorted<f32>, errors: &Sorted<f32>| match values.len() >= least {
-            true => Level::learn(values, errors.median()),
+        let level = |values: &Sorted<f32>, error: f64| match values.len() >= least {
+            true => Level::learn(values, error),
             false => None,
         };
-        let (median, log) = (level(&past.p50, &past.p50_error), level(&past.log, &past.log_error));
+        let (median, log) = (level(&past.p50, past.p50_error), level(&past.log, past.log_error));
         let has_tail = past.p50.len() >= least && !is_of_deploys;
         let tail = if has_tail { Tail::learn(tails) } else { None };
         let questions =
@@ -419,16 +407,16 @@ pub fn tails(windows: &[Window]) -> impl Iterator<Item = (f64, f64)> + '_ {
 }
 
 impl Tail {
-    /// One of so many values, with windows that lie no further apart than by chance.
-    pub(super) fn even(share: f64, values: f64) -> Tail {
-        Tail { share, width: 1.0, values }
-    }
-
     fn learn(windows: impl Iterator<Item = (f64, f64)>) -> Option<Tail> {
         let add = |(n, values, over, squares): (f64, f64, f64, f64), (count, tail): (f64, f64)| {
             (n + 1.0, values + count, over + count * tail, squares + count * tail * tail)
         };
-        let (n, values, over, squares) = windows.fold((0.0, 0.0, 0.0, 0.0), add);
+        Tail::of_sums(windows.fold((0.0, 0.0, 0.0, 0.0), add))
+    }
+
+    /// Of how many windows there are, their values, the values in the tail, and the sum of each value's window's
+    /// share squared.
+    pub(super) fn of_sums((n, values, over, squares): (f64, f64, f64, f64)) -> Option<Tail> {
         let share = over / values;
         let expected = share * (1.0 - share);
         if expected.is_nan() || expected <= 0.0 {

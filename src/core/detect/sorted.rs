@@ -1,11 +1,10 @@
 //! Order statistics of values that stand in ascending order.
 //!
-//! Intuition: from window to window one value comes and one goes, so a list that is kept in order costs a
-//! search and a short move, and everything that detectors ask of it (median, tails, distances from the
-//! middle) is found without looking at all of it. Invariant: what is computed depends on the values alone, not
-//! on how the list came about: sums go through it in ascending order, in four lanes.
-//! Rejected: sorting at each closed window (300 values: 8 us and more), running sums (they drift), trees (a
-//! list of 300 moves in less time than a tree finds).
+//! Intuition: values are put in order once, and everything that detectors ask of them (median, tails, distances
+//! from the middle) is found without looking at all of them. Invariant: what is computed depends on the values
+//! alone, not on the order they came in: sums go through them in ascending order, in four lanes.
+//! Rejected: keeping such a list from window to window (each window moves all of it, and nearly always nobody
+//! asks: see [`super::leeway`]), running sums (they drift).
 
 use super::middle;
 use std::cmp::Ordering;
@@ -55,80 +54,12 @@ impl<T: Number> Sorted<T> {
         Sorted(values)
     }
 
-    /// Takes some out and puts others in; `false` where what is to go is not there, or what comes is no number.
-    pub fn change(&mut self, gone: Vec<T>, new: Vec<T>) -> bool {
-        match (&gone[..], &new[..]) {
-            ([], []) => true,
-            ([gone], [new]) => self.swap(*gone, *new),
-            _ => self.replace(gone, new),
-        }
-    }
-
-    /// Counts instead of searching: a list that is not at hand comes faster as a whole than by the five places
-    /// that a search waits for one after another; and only what is between the two places moves.
-    fn swap(&mut self, gone: T, new: T) -> bool {
-        let (gone, new) = (gone.without_sign_of_zero(), new.without_sign_of_zero());
-        let below = |count: (u32, u32), known: &T| {
-            (count.0 + u32::from(*known < gone), count.1 + u32::from(*known < new))
-        };
-        let (from, to) = self.0.iter().fold((0, 0), below);
-        let (from, to) = (from as usize, to as usize);
-        let is_known = self.0.get(from).is_some_and(|known| known.order(&gone) == Ordering::Equal);
-        if !is_known || new.partial_cmp(&new).is_none() {
-            return false;
-        }
-        // Where the one that goes is below it, the place is one lower.
-        let to = to - usize::from(from < to);
-        match from < to {
-            true => self.0.copy_within(from + 1..=to, from),
-            false => self.0.copy_within(to..from, to + 1),
-        }
-        self.0[to] = new;
-        true
-    }
-
-    /// In one pass.
-    fn replace(&mut self, gone: Vec<T>, new: Vec<T>) -> bool {
-        let (Sorted(gone), Sorted(new)) = (Sorted::of(gone), Sorted::of(new));
-        if new.iter().any(|new| new.partial_cmp(new).is_none()) {
-            return false;
-        }
-        let mut gone = gone.into_iter().peekable();
-        self.0.retain(|known| gone.next_if(|gone| gone.order(known) == Ordering::Equal).is_none());
-        self.merge(new);
-        gone.next().is_none()
-    }
-
-    /// From the end on, so that each is moved once.
-    fn merge(&mut self, mut new: Vec<T>) {
-        let mut old = self.0.len();
-        if self.0.capacity() < old + new.len() {
-            self.0.reserve_exact(new.len() + old / 8);
-        }
-        self.0.extend_from_slice(&new);
-        for to in (0..self.0.len()).rev() {
-            let Some(greatest) = new.last().copied() else { break };
-            if old > 0 && self.0[old - 1].order(&greatest) == Ordering::Greater {
-                old -= 1;
-                self.0[to] = self.0[old];
-            } else {
-                self.0[to] = greatest;
-                new.pop();
-            }
-        }
-    }
-
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// The one that `rank` others stand before, if there are so many.
-    pub fn rank(&self, rank: usize) -> Option<f64> {
-        self.0.get(rank).map(|value| (*value).into())
     }
 
     fn at(&self, at: usize) -> f64 {
@@ -152,13 +83,6 @@ impl<T: Number> Sorted<T> {
     pub fn quantile(&self, q: f64) -> f64 {
         let rank = (q * self.len() as f64).ceil() as usize;
         if self.is_empty() { 0.0 } else { self.at(rank.clamp(1, self.len()) - 1) }
-    }
-
-    /// The length of the shortest interval with so many of them, from one to another; 0 for less than two.
-    pub fn shortest(&self, values: usize) -> f64 {
-        let lengths = self.0.windows(values.max(1)).map(|run| run[run.len() - 1].into() - run[0].into());
-        let shortest = lengths.fold(f64::INFINITY, f64::min);
-        if shortest.is_finite() { shortest } else { 0.0 }
     }
 
     /// The median of the distances from `center`. O(log n).
@@ -227,25 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_kept_is_the_list_that_is_sorted() {
-        let (mut dice, mut kept, mut values) = (Dice(3), Sorted::default(), Vec::new());
+    fn what_is_asked_is_what_all_values_say() {
+        let (mut dice, mut values) = (Dice(3), Vec::new());
         for round in 0..900 {
             // Coarse, so that many are equal.
-            let value = (dice.normal() * 8.0).round();
-            let many = if values.len() > round % 70 { 1 + round % 3 } else { 0 };
-            let gone = values.drain(..many.min(values.len())).collect();
-            values.push(value);
-            assert!(kept.change(gone, vec![value]));
-            let before = kept.clone();
-            assert!(!kept.change(vec![1e9], vec![1.0]) && !kept.change(vec![1e9], vec![]));
-            assert_eq!(kept, before);
-            assert_eq!(format!("{kept:?}"), format!("{:?}", Sorted::of(values.clone())));
-            assert_eq!(kept.median(), median(&mut values.clone()));
-            let center = if round % 2 == 0 { kept.median() } else { dice.normal() * 20.0 };
-            assert_eq!(kept.median_distance(center), median_distance(&values, center));
+            values.push((dice.normal() * 8.0).round());
+            values.drain(..values.len().saturating_sub(round % 70));
+            let ordered = Sorted::of(values.clone());
+            assert_eq!(ordered.median(), median(&mut values.clone()));
+            let center = if round % 2 == 0 { ordered.median() } else { dice.normal() * 20.0 };
+            assert_eq!(ordered.median_distance(center), median_distance(&values, center));
             let mut sorted = values.clone();
             sorted.sort_by(f64::total_cmp);
-            assert_eq!(kept.quantile(0.99), quantile_of_sorted(&sorted, 0.99));
+            assert_eq!(ordered.quantile(0.99), quantile_of_sorted(&sorted, 0.99));
         }
     }
 

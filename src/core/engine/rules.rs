@@ -16,6 +16,7 @@ use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
 use crate::core::rule::evaluate::{Notes, Scope};
 use crate::core::rule::frozen::Frozen;
 use crate::core::rule::past::Reader;
+use crate::core::rule::rough;
 use crate::core::rule::share::Shares;
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::time::Timestamp;
@@ -60,6 +61,7 @@ impl Engine {
     /// consequences.
     fn observe_all(&mut self, rules: &[Rule], keys: &[Vec<KeyId>], at: Timestamp) -> Vec<Vec<Seen>> {
         let judged: Vec<bool> = rules.iter().map(|rule| self.shared_share(rule).is_some()).collect();
+        let may_be_told: Vec<bool> = rules.iter().map(rough::may_be_told).collect();
         let longest = keys.iter().max_by_key(|keys| keys.len()).map_or(&[][..], Vec::as_slice);
         let bounds = longest.iter().skip(NEIGHBOURS).step_by(NEIGHBOURS).map(Some).chain([None]);
         let (mut begun, mut seen) = (vec![0; rules.len()], Vec::new());
@@ -71,9 +73,11 @@ impl Engine {
                 let some = &rest[..rest.iter().take_while(is_before).count()];
                 begun[place] += some.len();
                 for key in some {
-                    if self.is_surely_nothing(place, rule, *key, at) {
+                    if may_be_told[place] && self.is_surely_nothing(place, rule, *key, at) {
                         self.counters.evaluations += 1;
-                        self.rule_states[place].chances.remove(key);
+                        if judged[place] {
+                            self.rule_states[place].chances.remove(key);
+                        }
                         continue;
                     }
                     let one = self.observe_key(place, rule, *key, at, Notes::default());

@@ -119,11 +119,6 @@ impl Function {
         matches!(self, Function::Regression | Function::RegressionScore | Function::Anomaly)
     }
 
-    /// Whether it asks for centre and spread alone.
-    pub fn is_spread(self) -> bool {
-        !self.has_chance() && !self.is_line()
-    }
-
     /// Whether it follows what is, instead of comparing it with what was.
     pub fn is_line(self) -> bool {
         matches!(self, Function::Trend | Function::Forecast { .. })

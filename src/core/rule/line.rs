@@ -11,8 +11,8 @@ use super::super::time::{Span, Timestamp};
 use super::super::view::SealedWindows;
 use super::ast::{Expr, Function, Past};
 use super::evaluate::Scope;
+use super::normal::Extent;
 use super::past::{Learned, Version};
-use super::ranks::Extent;
 
 /// A line that was read, for those who ask why.
 #[derive(Debug, Clone, Copy)]

@@ -10,15 +10,16 @@ use super::super::alert::Unknown;
 use super::super::alert::transition::Baseline;
 use super::super::detect::anomaly::SLOW_WINDOWS;
 use super::super::detect::shares::may_be_shares;
+use super::super::detect::sorted::Sorted;
 use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
 use super::super::key::table::KeyTable;
 use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
-use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore};
+use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore, View};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
 use super::line::{SharedLine, points};
-use super::ranks::{self, Extent, Ordered, Ranks};
+use super::normal::{Extent, Normal, whole};
 use regression::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -78,7 +79,7 @@ pub struct Memos {
     /// within it.
     learned: Table<(Reader, u32), KeyTable<Memo>>,
     /// By view and the least number of values of a window.
-    pub(super) ranks: Table<(u32, u64), KeyTable<Ranks>>,
+    pub(super) normal: Table<(u32, u64), KeyTable<Normal>>,
     pub(super) lines: Table<(u32, u64), KeyTable<SharedLine>>,
 }
 
@@ -115,7 +116,7 @@ impl Memos {
         for keys in self.learned.values_mut() {
             keys.remove(key);
         }
-        for keys in self.ranks.values_mut() {
+        for keys in self.normal.values_mut() {
             keys.remove(key);
         }
         for keys in self.lines.values_mut() {
@@ -202,9 +203,9 @@ impl Scope<'_> {
                 return Ok(frozen);
             }
         }
-        let version = match asked.period {
-            Period::Span(span) if self.is_plain(asked, end - span, end) => self.learn_plain(asked, end, span),
-            _ => self.learn_others(asked, deployed),
+        let version = match self.plain_extent(asked) {
+            Some((end, extent)) => self.learn_plain(asked, end, extent),
+            None => self.learn_others(asked, deployed),
         };
         let version = version.ok_or(Unknown::NoBaseline)?;
         if self.is_active && !self.notes.is_look && !is_moving {
@@ -229,45 +230,37 @@ impl Scope<'_> {
             let line = trend::Trend::learn(&points)?;
             return Some((Learned::Trend(line), line.windows));
         }
-        let values = |windows: &[Window]| windows.iter().map(|window| window.value).collect::<Vec<f64>>();
         let only = |windows: Vec<(i64, Window)>| windows.into_iter().map(|(_, window)| window).collect();
         let (taught, known): (Vec<Window>, Vec<Window>) =
             (only(self.taught(asked, known.clone())), only(known));
-        let ordered = Ordered::of(&taught, asked.function == Function::Anomaly);
-        let in_time = InTime {
-            tails: regression::tails(&taught),
-            counted: || taught.iter().map(|window| (window.count as f64, window.value)).collect(),
-            newest_sum: || values(&taught[taught.len().saturating_sub(SLOW_WINDOWS - 1)..]).iter().sum(),
-            // A peak was one, whether or not it teaches what is normal.
-            peak: |reference: &anomaly::Reference| reference.peak(&values(&known)),
-        };
         let above = self.views[asked.baseline as usize].sealed(self.key).and_then(|it| it.tail_begin());
-        Some((learn(asked, &ordered, in_time, above)?, taught.len()))
+        Some((learn(asked, &taught, Some(&known), above)?, taught.len()))
     }
 
-    /// Whether all windows of a span are whole and teach: nothing is to be left out.
-    pub(super) fn is_plain(&self, asked: &Past, from: Timestamp, to: Timestamp) -> bool {
-        (asked.function.is_line()
-            || self.frozen.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out()))
-            && !self.gaps.touch(from, to)
-            && self.planned().iter().all(|(_, end)| *end <= from)
-    }
-
-    /// The windows of a span that ends by `end`.
-    pub(super) fn extent(&self, asked: &Past, end: Timestamp, span: Span) -> Extent {
+    /// The windows that a function looks back on and where they end, if all of them are whole and teach: nothing
+    /// is to be left out.
+    pub(super) fn plain_extent(&self, asked: &Past) -> Option<(Timestamp, Extent)> {
+        let Period::Span(span) = asked.period else { return None };
+        let (_, end) = self.reach_of(asked);
+        let from = end - span;
+        let teaches = asked.function.is_line()
+            || self.frozen.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out());
+        let is_plain = teaches
+            && !self.gaps.touch(from, end)
+            && self.planned().iter().all(|(_, planned_end)| *planned_end <= from);
         let is_counted = asked.aggregate.is_zero_of_nothing();
-        Extent {
-            first: (end - span).ceil(asked.window).index(asked.window),
+        let extent = Extent {
+            first: from.ceil(asked.window).index(asked.window),
             last: end.index(asked.window) - 1,
             least: if is_counted { 0 } else { self.notes.min_count.clamp(1, COUNT_MAX) },
             has_means: asked.function == Function::Anomaly,
-        }
+        };
+        is_plain.then_some((end, extent))
     }
 
-    /// The same as [`Self::learn_windows`] learns, of plain windows: they are kept in order.
-    fn learn_plain(&mut self, asked: &Past, end: Timestamp, span: Span) -> Option<Version> {
+    /// The same as [`Self::learn_windows`] learns, of plain windows: rules over the same ones share it.
+    fn learn_plain(&mut self, asked: &Past, end: Timestamp, extent: Extent) -> Option<Version> {
         let windows = self.views[asked.baseline as usize].sealed(self.key)?;
-        let extent = self.extent(asked, end, span);
         let place = (asked.baseline, extent.least);
         let (learned, count) = match asked.function.is_line() {
             true => {
@@ -275,10 +268,10 @@ impl Scope<'_> {
                 lines.get_or_insert_with(self.key, SharedLine::default).line(&windows, extent)?
             }
             false => {
-                let keys = self.memos.ranks.entry(place).or_default();
-                let ranks = keys.get_or_insert_with(self.key, || Ranks::new(&windows, extent));
-                ranks.move_to(&windows, extent);
-                (learn_ordered(asked, ranks, &windows, extent)?, ranks.ordered.past.values.len())
+                let keys = self.memos.normal.entry(place).or_default();
+                let normal = keys.get_or_insert_with(self.key, || Normal::new(&windows, extent));
+                normal.move_to(&windows, extent);
+                (learn_once(asked, normal, &windows, extent)?, normal.windows())
             }
         };
         let (revision, ..) = windows.state();
@@ -398,14 +391,9 @@ impl Scope<'_> {
         (reference, above): (&regression::Reference, Option<f64>),
         version: &Version,
     ) -> f64 {
-        let profile = match above {
-            Some(_) => view::profile(self.views, view, key, self.at, above),
-            None => None,
-        };
-        let count = view::totals(self.views, view, key, self.at).count;
         // What is told already is measured by its own limit alone.
         let believed = self.notes.believed.filter(|_| !self.is_active);
-        let window = Window { count, value: now, profile };
+        let window = Window::trailing(self.views, (view, key), self.at, now, above);
         let quantile = match asked.aggregate {
             Aggregate::Quantile(q) => Some(q),
             _ => None,
@@ -474,6 +462,20 @@ impl Scope<'_> {
     }
 }
 
+impl Window {
+    /// A key's trailing window that ends at `at`; `above`: where the past's tail begins.
+    pub(super) fn trailing(
+        views: &mut [View],
+        (view, key): (u32, KeyId),
+        at: Timestamp,
+        value: f64,
+        above: Option<f64>,
+    ) -> Window {
+        let profile = above.and_then(|_| view::profile(views, view, key, at, above));
+        Window { count: view::totals(views, view, key, at).count, value, profile }
+    }
+}
+
 fn verdict_value(asked: &Past, verdict: &regression::Verdict) -> f64 {
     match asked.function {
         Function::RegressionScore => verdict.ratio(),
@@ -490,77 +492,62 @@ fn spread_evidence(reference: &zscore::Reference, version: &Version) -> Baseline
     }
 }
 
-/// What the order of size does not tell; only read where a function asks.
-struct InTime<T, C, N, P> {
-    /// Values of each window that teaches, and the share of them in the tail.
-    tails: T,
-    /// Values of each window that teaches, and what was asked of it.
-    counted: C,
-    /// The sum of the newest windows that teach, one less than a slow mean has.
-    newest_sum: N,
-    /// The greatest score among all late windows, whether or not they teach.
-    peak: P,
-}
-
-/// What a function needs of plain windows, which stand in order already.
-fn learn_ordered(
+/// What a function needs of plain windows, if that is not known already.
+fn learn_once(
     asked: &Past,
-    ranks: &mut Ranks,
+    normal: &mut Normal,
     windows: &SealedWindows<'_>,
     extent: Extent,
 ) -> Option<Learned> {
     let above = windows.tail_begin();
-    if let Some(known) = ranks.known(asked.function, above) {
+    if let Some(known) = normal.known(asked.function, above) {
         return Some(known);
     }
-    let Ordered { past, means } = &ranks.ordered;
-    let tails = windows.tails(extent.first, extent.last);
-    let in_time = InTime {
-        tails: tails.filter(|(count, _)| *count >= extent.least as f64),
-        counted: || ranks::counted(windows, extent),
-        newest_sum: || ranks::sum_of_newest(windows, extent, SLOW_WINDOWS - 1),
-        peak: |reference: &anomaly::Reference| match reference.has_peak(&past.values, means) {
-            true => reference.peak(&ranks::newest(windows, extent, anomaly::PEAK_REACH)),
-            false => 0.0,
-        },
-    };
-    let learned = learn(asked, &ranks.ordered, in_time, above)?;
-    ranks.remember(&learned);
+    let taught: Vec<Window> = whole(windows, extent).map(|(_, window)| window).collect();
+    let learned = learn(asked, &taught, None, above)?;
+    normal.remember(&learned);
     Some(learned)
 }
 
-/// Learns what a function needs of the windows that teach; `None` with too few. `above`: where the tail begins.
-fn learn(
-    asked: &Past,
-    Ordered { past, means }: &Ordered,
-    in_time: InTime<
-        impl Iterator<Item = (f64, f64)>,
-        impl FnOnce() -> Vec<(f64, f64)>,
-        impl FnOnce() -> f64,
-        impl FnOnce(&anomaly::Reference) -> f64,
-    >,
-    above: Option<f64>,
-) -> Option<Learned> {
-    let values = &past.values;
+/// Learns what a function needs of the windows that teach; `None` with too few. `known`: with those that do not,
+/// where there are any; `above`: where the tail begins.
+fn learn(asked: &Past, taught: &[Window], known: Option<&[Window]>, above: Option<f64>) -> Option<Learned> {
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
-            let reference = regression::Reference::learn_sorted(past, in_time.tails)?;
-            let reference = match asked.aggregate {
-                Aggregate::Count => reference.counting(values, 1.0),
-                Aggregate::RateOfCount => reference.counting(values, asked.window.secs_f64()),
-                Aggregate::Avg if may_be_shares(values) => {
-                    reference.sharing((in_time.counted)().iter().copied())
-                }
-                _ => reference,
-            };
-            Learned::Regression(Arc::new(reference), above)
+            Learned::Regression(Arc::new(learn_regression(asked, taught)?), above)
         }
-        Function::Anomaly => {
-            let reference = anomaly::Reference::learn(values, means, (in_time.newest_sum)())?;
-            Learned::Anomaly { reference, peak: (in_time.peak)(&reference) }
-        }
-        _ => Learned::Spread(zscore::Reference::learn(values)?),
+        Function::Anomaly => learn_anomaly(&values(taught), known.map(values))?,
+        _ => Learned::Spread(zscore::Reference::learn(&Sorted::of(values(taught)))?),
     })
+}
+
+fn learn_regression(asked: &Past, taught: &[Window]) -> Option<regression::Reference> {
+    let past = regression::Past::of(taught);
+    let reference = regression::Reference::learn_sorted(&past, regression::tails(taught))?;
+    let counted = || taught.iter().map(|window| (window.count as f64, window.value));
+    Some(match asked.aggregate {
+        Aggregate::Count => reference.counting(&past.values, 1.0),
+        Aggregate::RateOfCount => reference.counting(&past.values, asked.window.secs_f64()),
+        Aggregate::Avg if may_be_shares(&past.values) => reference.sharing(counted()),
+        _ => reference,
+    })
+}
+
+fn learn_anomaly(taught: &[f64], known: Option<Vec<f64>>) -> Option<Learned> {
+    let means = Sorted::of(anomaly::means(taught).collect());
+    let (ordered, newest) = (Sorted::of(taught.to_vec()), taught.len().saturating_sub(SLOW_WINDOWS - 1));
+    let reference = anomaly::Reference::learn(&ordered, &means, taught[newest..].iter().sum())?;
+    let peak = match known {
+        // A peak was one, whether or not it teaches what is normal.
+        Some(known) => reference.peak(&known),
+        None if reference.has_peak(&ordered, &means) => reference.peak(taught),
+        None => 0.0,
+    };
+    Some(Learned::Anomaly { reference, peak })
+}
+
+fn values(windows: &[Window]) -> Vec<f64> {
+    windows.iter().map(|window| window.value).collect()
 }
 
 /// The length of what is compared with what it was: an hour; a longer window is one of its own.

@@ -5,16 +5,14 @@
 //! between two bounds ([`super::super::detect::leeway`]), and an expression of them does, too. Invariant: who
 //! is told that a rule surely is not met would see it not met; everybody else looks closely, so that no
 //! value, no limit and no reason ever told is a bound.
-//! Rejected: bounds for all arithmetic (rules compare one function with one limit), and for periods of which windows are
-//! left out (they are few, and learned by themselves).
+//! Rejected: bounds for all arithmetic (rules compare one function with one limit), and for periods of which
+//! windows are left out (they are few, and learned by themselves).
 
-use super::super::view;
-use super::ast::{Aggregate, Comparison, Cond, Expr, Function, Past, Period};
+use super::ast::{Aggregate, Comparison, Cond, Expr, Function, Past};
 use super::evaluate::Scope;
 use super::line::SharedLine;
-use super::ranks;
+use super::normal::Normal;
 use super::{OnUnknown, Rule, Subject};
-use crate::core::detect::anomaly::SLOW_WINDOWS;
 use crate::core::detect::leeway::Leeway;
 use crate::core::detect::regression::Window;
 
@@ -27,28 +25,55 @@ const NOT_SIGNIFICANT: Bounds = (f64::NEG_INFINITY, 1.0);
 /// What is known of `anomaly` where nothing is unusual.
 const USUAL: Bounds = (0.0, 1.0);
 
+/// Whether it is worth asking [`Scope::is_surely_not_met`]: what is learned takes longer than to ask first.
+pub fn may_be_told(rule: &Rule) -> bool {
+    let asks_the_past = match &rule.subject {
+        Subject::Value(expr) => asks_the_past(expr),
+        Subject::Condition(cond) => asks_the_past_at_all(cond),
+    };
+    asks_the_past && rule.on_unknown != OnUnknown::Fire
+}
+
+fn asks_the_past_at_all(cond: &Cond) -> bool {
+    match cond {
+        Cond::Compare { left, right, .. } => asks_the_past(left) || asks_the_past(right),
+        Cond::And(a, b) | Cond::Or(a, b) | Cond::Unless(a, b) => {
+            asks_the_past_at_all(a) || asks_the_past_at_all(b)
+        }
+    }
+}
+
+fn asks_the_past(expr: &Expr) -> bool {
+    match expr {
+        Expr::Past(_) => true,
+        Expr::Abs(inner) => asks_the_past(inner),
+        _ => false,
+    }
+}
+
 impl Scope<'_> {
     /// Whether the rule surely is not met, and nothing of it is to be remembered.
     pub fn is_surely_not_met(&mut self, rule: &Rule) -> bool {
-        if rule.on_unknown == OnUnknown::Fire {
-            return false;
-        }
         self.notes.min_count = rule.min_count;
         let is_not_met = match &rule.subject {
-            Subject::Value(expr) if asks_the_past(expr) => self.rough(expr).is_some_and(|value| {
+            Subject::Value(expr) => self.rough(expr).is_some_and(|value| {
                 let conditions = rule.levels.iter().filter_map(|level| level.condition);
                 conditions.into_iter().all(|one| surely_not(value, one.op, (one.limit, one.limit)))
             }),
-            Subject::Condition(Cond::Compare { left, op, right })
-                if asks_the_past(left) || asks_the_past(right) =>
-            {
-                let right = self.rough(right);
-                right.is_some_and(|right| self.rough(left).is_some_and(|left| surely_not(left, *op, right)))
-            }
-            _ => false,
+            Subject::Condition(cond) => self.surely_does_not_hold(cond) == Some(true),
         };
         let has_enough = self.notes.count_max.is_none_or(|count| count >= rule.min_count);
         is_not_met && has_enough && self.notes.look_again.is_none()
+    }
+
+    /// `None` where it must be looked at closely. All of it is asked, as any part may be one to look at again.
+    fn surely_does_not_hold(&mut self, cond: &Cond) -> Option<bool> {
+        Some(match cond {
+            Cond::Compare { left, op, right } => surely_not(self.rough(left)?, *op, self.rough(right)?),
+            Cond::And(a, b) => self.surely_does_not_hold(a)? | self.surely_does_not_hold(b)?,
+            Cond::Or(a, b) => self.surely_does_not_hold(a)? & self.surely_does_not_hold(b)?,
+            Cond::Unless(a, b) => self.surely_does_not_hold(a)? & self.surely_does_not_hold(b).is_some(),
+        })
     }
 
     /// `None` where it must be looked at closely.
@@ -68,13 +93,8 @@ impl Scope<'_> {
     }
 
     fn rough_past(&mut self, asked: &Past) -> Option<Bounds> {
-        let Period::Span(span) = asked.period else { return None };
         let now = self.aggregate(asked.current, asked.aggregate, self.at);
-        let (_, end) = self.reach_of(asked);
-        if !self.is_plain(asked, end - span, end) {
-            return None;
-        }
-        let extent = self.extent(asked, end, span);
+        let (_, extent) = self.plain_extent(asked)?;
         let place = (asked.baseline, extent.least);
         let windows = self.views[asked.baseline as usize].sealed(self.key)?;
         if asked.function.is_line() {
@@ -84,52 +104,32 @@ impl Scope<'_> {
             return Some(self.follow_roughly(asked, &between));
         }
         let above = windows.tail_begin();
-        let (leeway, came) = self.memos.ranks.get_mut(&place)?.get_mut(self.key)?.leeway(&windows, extent)?;
+        let keys = self.memos.normal.entry(place).or_default();
+        let normal = keys.get_or_insert_with(self.key, || Normal::new(&windows, extent));
+        let (leeway, newest_sum) = normal.leeway(&windows, extent)?;
         match asked.function {
             Function::Upper { k } => Some(leeway.bound(k)),
             Function::Lower { k } => Some(leeway.bound(-k)),
             Function::ZScore => leeway.z(now.ok()?),
             Function::RobustZ => leeway.robust_z(now.ok()?),
-            Function::Anomaly => {
-                let newest_sum = ranks::sum_of_newest(&windows, extent, SLOW_WINDOWS - 1);
-                leeway.is_usual(now.ok()?, newest_sum).then_some(USUAL)
-            }
+            Function::Anomaly => leeway.is_usual(now.ok()?, newest_sum).then_some(USUAL),
             Function::Regression | Function::RegressionScore => {
-                let leeway = *leeway;
-                let is_unchanged = self.is_unchanged(asked, now.ok()?, above, (&leeway, came));
+                let (value, looked) = (now.ok()?, (asked.current, self.key));
+                let window = Window::trailing(self.views, looked, self.at, value, above);
                 let is_score = asked.function == Function::RegressionScore;
+                let is_unchanged = is_unchanged(asked, leeway, &window);
                 is_unchanged.then_some(if is_score { NOT_SIGNIFICANT } else { (0.0, 0.0) })
             }
             Function::Trend | Function::Forecast { .. } => None,
         }
     }
-
-    /// `above`: where the past's tail begins.
-    fn is_unchanged(
-        &mut self,
-        asked: &Past,
-        value: f64,
-        above: Option<f64>,
-        (leeway, came): (&Leeway, f64),
-    ) -> bool {
-        if let Aggregate::Count | Aggregate::RateOfCount = asked.aggregate {
-            return leeway.is_unchanged_count(value, asked.side);
-        }
-        let (view, key, at) = (asked.current, self.key, self.at);
-        let profile = above.and_then(|_| view::profile(self.views, view, key, at, above));
-        let window = Window { count: view::totals(self.views, view, key, at).count, value, profile };
-        match asked.aggregate {
-            Aggregate::Avg => leeway.is_unchanged_average(&window, asked.side, came),
-            _ => leeway.is_unchanged(&window, asked.side, came),
-        }
-    }
 }
 
-fn asks_the_past(expr: &Expr) -> bool {
-    match expr {
-        Expr::Past(_) => true,
-        Expr::Abs(inner) => asks_the_past(inner),
-        _ => false,
+fn is_unchanged(asked: &Past, leeway: &Leeway, window: &Window) -> bool {
+    match asked.aggregate {
+        Aggregate::Count | Aggregate::RateOfCount => leeway.is_unchanged_count(window.value, asked.side),
+        Aggregate::Avg => leeway.is_unchanged_average(window, asked.side),
+        _ => leeway.is_unchanged(window, asked.side),
     }
 }
 

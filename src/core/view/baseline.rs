@@ -3,7 +3,6 @@
 use super::View;
 use super::ViewKind;
 use super::history::{History, Reader};
-use crate::core::detect::leeway;
 use crate::core::detect::regression::Window;
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
@@ -11,9 +10,9 @@ use crate::core::time::{Span, Timestamp};
 /// Windows kept of one version: what it was like in the end. 64 x 34 bytes.
 pub const WINDOWS_OF_A_VERSION: usize = 64;
 
-/// Windows kept beyond the period: the trailing window lies in two, one more is not sealed yet, and what is kept in
-/// order follows some windows later.
-const WINDOWS_SPARE: i64 = 3 + leeway::CHANGES_MAX as i64;
+/// Windows kept beyond the period: the trailing window lies in two, one more is not sealed yet, and what is counted
+/// of windows that go is counted when a rule looks the next time, maybe some windows later.
+const WINDOWS_SPARE: i64 = 3 + 8;
 
 /// Versions kept beyond those that are asked for, as one that begins may be old.
 const VERSIONS_SPARE: usize = 4;
@@ -69,15 +68,11 @@ impl SealedWindows<'_> {
         self.history.tail_begin().map(f64::from)
     }
 
-    /// One window, if anything is known of it.
-    pub fn window(&self, index: i64) -> Option<Window> {
-        let nothing = Window { count: 0, value: 0.0, profile: None };
-        self.history.window(index).or_else(|| self.is_zero(index).then_some(nothing))
-    }
-
     /// The windows from `first` to `last` that are known, with their indexes.
     pub fn within(&self, first: i64, last: i64) -> impl Iterator<Item = (i64, Window)> + '_ {
-        (first..=last).filter_map(|index| Some((index, self.window(index)?)))
+        self.values(first, last).map(|(index, value, count)| {
+            (index, Window { count, value, profile: self.history.profile(index) })
+        })
     }
 
     /// Index, value and count of each of them, from either end.
@@ -98,11 +93,6 @@ impl SealedWindows<'_> {
 
     fn is_zero(&self, index: i64) -> bool {
         self.zeros_since.is_some_and(|since| index >= since)
-    }
-
-    /// Values and tail of each window from `first` to `last` that has a profile.
-    pub fn tails(&self, first: i64, last: i64) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.history.tails(first, last)
     }
 }
 

@@ -199,16 +199,6 @@ impl History {
         (self.first, self.first + self.values.len() as i64)
     }
 
-    /// Values and tail of each window from `first` to `last` that has a profile.
-    pub(super) fn tails(&self, first: i64, last: i64) -> impl Iterator<Item = (f64, f64)> + '_ {
-        let from = (first - self.first).clamp(0, self.profiles.len() as i64);
-        let to = (last + 1 - self.first).clamp(from, self.profiles.len() as i64);
-        let (from, to) = (from as usize, to as usize);
-        let rows = self.counts.range(from..to).zip(self.profiles.range(from..to));
-        let rows = rows.filter(|(_, [p50, ..])| !p50.is_nan());
-        rows.map(|(count, [_, _, tail, ..])| (f64::from(*count), f64::from(*tail)))
-    }
-
     /// Index, value and count of each window that is kept from `first` to `last`; NaN where nothing was.
     pub(super) fn values(
         &self,
@@ -222,19 +212,10 @@ impl History {
         rows.map(move |(at, (value, count))| (begin + (from + at) as i64, *value, u64::from(*count)))
     }
 
-    /// Value and count of one window, if it held something.
+    /// How the values of one window were distributed, if it held enough.
     #[inline]
-    pub(super) fn value(&self, index: i64) -> Option<(f64, u64)> {
-        let at = usize::try_from(index - self.first).ok()?;
-        let value = *self.values.get(at)?;
-        (!value.is_nan()).then(|| (value, u64::from(self.counts[at])))
-    }
-
-    /// One window, if it held something.
-    pub(super) fn window(&self, index: i64) -> Option<Window> {
-        let (value, count) = self.value(index)?;
-        let profile = self.profiles.get((index - self.first) as usize).and_then(to_profile);
-        Some(Window { count, value, profile })
+    pub(super) fn profile(&self, index: i64) -> Option<Profile> {
+        self.profiles.get(usize::try_from(index - self.first).ok()?).and_then(to_profile)
     }
 
     /// Where the tail begins: the middle of the past's p95s.

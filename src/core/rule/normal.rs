@@ -1,15 +1,14 @@
-//! The windows of a period in order of size, kept from window to window.
+//! What is normal of a key, as far as it is known: bounds at each window, and what was learned where these
+//! left a doubt.
 //!
-//! Intuition: when a window is sealed, one comes and one goes; all others stand where they stood. So what is
-//! normal is learned from lists that are already in order, which rules over the same windows share.
-//! Invariant: they are for speed alone: what is learned of them is what is learned of the same windows from
-//! scratch; whenever an older window changed they are made anew. Rejected: keeping them with the alerts' own
-//! exceptions in them (each rule would need its own; the few keys that have exceptions are learned from scratch).
+//! Intuition: when a window is sealed, one comes and one goes, so what is counted is counted on, and rules over
+//! the same windows share it. Invariant: it is for speed alone: what is learned is what is learned of the same
+//! windows from scratch; whenever an older window changed all is made anew. Rejected: counting with the alerts'
+//! own exceptions in it (each rule would need its own; the few keys that have exceptions are learned from scratch).
 
 use super::super::detect::anomaly::{self, SLOW_WINDOWS};
-use super::super::detect::leeway::{self, Leeway};
+use super::super::detect::leeway::{Leeway, Turn};
 use super::super::detect::regression;
-use super::super::detect::sorted::Sorted;
 use super::super::detect::zscore;
 use super::super::view::SealedWindows;
 use super::ast::Function;
@@ -27,23 +26,15 @@ pub(super) struct Extent {
     pub has_means: bool,
 }
 
-/// Windows in order of size.
-#[derive(Debug, PartialEq)]
-pub(super) struct Ordered {
-    pub past: regression::Past,
-    /// Means of each [`SLOW_WINDOWS`], where anybody asks for them.
-    pub means: Sorted<f64>,
-}
-
-/// The same, kept from window to window.
+/// What is known of the windows of a period, from window to window.
 #[derive(Debug)]
-pub(super) struct Ranks {
+pub(super) struct Normal {
     extent: Extent,
     state: (u32, i64, i64),
-    pub ordered: Ordered,
-    known: Known,
-    /// What stays true of them for some windows more, once anybody asked.
-    leeway: Option<Leeway>,
+    leeway: Leeway,
+    /// The sum of the newest windows, one less than a slow mean has; 0 where nobody asks for means.
+    newest_sum: f64,
+    known: Option<Box<Known>>,
 }
 
 /// What was learned of all of them, once anybody asked: rules over the same windows share it.
@@ -52,19 +43,6 @@ struct Known {
     regression: Option<(Arc<regression::Reference>, Option<f64>)>,
     anomaly: Option<(anomaly::Reference, f64)>,
     spread: Option<zscore::Reference>,
-}
-
-impl Ordered {
-    /// Of windows in the order of time.
-    pub(super) fn of(windows: &[Window], has_means: bool) -> Ordered {
-        let means = match has_means {
-            true => {
-                anomaly::means(&windows.iter().map(|window| window.value).collect::<Vec<f64>>()).collect()
-            }
-            false => Vec::new(),
-        };
-        Ordered { past: regression::Past::of(windows), means: Sorted::of(means) }
-    }
 }
 
 impl Extent {
@@ -86,67 +64,62 @@ impl Extent {
     }
 }
 
-impl Ranks {
-    pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Ranks {
-        let ordered = Ordered::of(&whole(windows, extent), extent.has_means);
-        Ranks { extent, state: windows.state(), ordered, known: Known::default(), leeway: None }
+impl Normal {
+    pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Normal {
+        let (leeway, newest_sum) = (leeway(windows, extent), newest_sum(windows, extent));
+        Normal { extent, state: windows.state(), leeway, newest_sum, known: None }
     }
 
-    /// Makes them those of another extent.
+    /// Makes it that of another extent.
     pub(super) fn move_to(&mut self, windows: &SealedWindows<'_>, extent: Extent) {
         let wanted = Extent { has_means: extent.has_means || self.extent.has_means, ..extent };
-        if self.extent == wanted && self.state == windows.state() {
+        let state = windows.state();
+        if self.extent == wanted && self.state == state {
             return;
         }
-        let is_near = self.extent.is_near(wanted, self.state, windows.state());
-        if !is_near || !self.step(windows, wanted) {
-            *self = Ranks::new(windows, wanted);
+        match self.extent.is_near(wanted, self.state, state) {
+            true => self.step(windows, wanted),
+            false => *self = Normal::new(windows, wanted),
         }
-        self.state = windows.state();
+        self.state = state;
     }
 
-    /// Some go and others come; `false` if one was not as it is known.
-    fn step(&mut self, windows: &SealedWindows<'_>, wanted: Extent) -> bool {
-        let (gone, new) = (wanted.first - self.extent.first, wanted.last - self.extent.last);
-        if gone == 0 && new == 0 {
-            return true;
-        }
-        (self.known, self.leeway) = (Known::default(), None);
+    /// Some go and others come.
+    fn step(&mut self, windows: &SealedWindows<'_>, wanted: Extent) {
         let before = self.extent;
-        let gone = whole(windows, Extent { last: wanted.first - 1, ..before });
-        let new = whole(windows, Extent { first: before.last + 1, ..wanted });
-        let means = (means_of_first(windows, before, gone.len()), means_of_last(windows, wanted, new.len()));
-        self.extent = wanted;
-        self.ordered.means.change(means.0, means.1) & self.ordered.past.change(&gone, &new)
+        if before == wanted {
+            return;
+        }
+        for (first, window) in whole(windows, Extent { last: wanted.first - 1, ..before }) {
+            self.leeway.count(&window, Turn::Goes);
+            let mean = mean_of_first(windows, Extent { first, ..before });
+            mean.into_iter().for_each(|mean| self.leeway.count_mean(mean, Turn::Goes));
+        }
+        for (last, window) in whole(windows, Extent { first: before.last + 1, ..wanted }) {
+            self.leeway.count(&window, Turn::Comes);
+            let mean = mean_of_last(windows, Extent { last, ..wanted });
+            mean.into_iter().for_each(|mean| self.leeway.count_mean(mean, Turn::Comes));
+        }
+        (self.extent, self.newest_sum, self.known) = (wanted, newest_sum(windows, wanted), None);
     }
 
-    /// What is surely true of windows a little later than these, and the number of values that came since;
-    /// `None` where nothing is.
+    /// What is surely true of these windows, and the sum of the newest; `None` where nothing is.
     pub(super) fn leeway(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(&Leeway, f64)> {
-        let wanted = Extent { has_means: extent.has_means || self.extent.has_means, ..extent };
-        let changes = leeway::changes(self.ordered.past.values.len()) as i64;
-        let steps = (wanted.first - self.extent.first).max(wanted.last - self.extent.last);
-        if steps > changes || !self.extent.is_near(wanted, self.state, windows.state()) {
-            self.move_to(windows, wanted);
+        self.move_to(windows, extent);
+        if !self.leeway.holds() {
+            self.leeway = leeway(windows, self.extent);
         }
-        let Extent { first, last, least, .. } = self.extent;
-        if self.leeway.is_none() {
-            let tails = windows.tails(first, last).filter(|(count, _)| *count >= least as f64);
-            self.leeway = Leeway::of(&self.ordered.past, &self.ordered.means, tails);
-        }
-        let (leeway, mut came) = (self.leeway.as_ref()?, 0);
-        for (_, value, count) in values(windows, Extent { first: last + 1, ..wanted }) {
-            if !leeway.holds_with(value) {
-                return None;
-            }
-            came += count;
-        }
-        Some((leeway, came as f64))
+        self.leeway.holds().then_some((&self.leeway, self.newest_sum))
+    }
+
+    /// How many windows there are.
+    pub(super) fn windows(&self) -> usize {
+        self.leeway.windows()
     }
 
     /// What was learned of them before, of the kind that a function needs; `above`: where the tail begins.
     pub(super) fn known(&self, function: Function, above: Option<f64>) -> Option<Learned> {
-        let Known { regression, anomaly, spread } = &self.known;
+        let Known { regression, anomaly, spread } = self.known.as_deref()?;
         match function {
             Function::Regression | Function::RegressionScore => {
                 let known = regression.as_ref().filter(|(_, begin)| *begin == above);
@@ -158,68 +131,71 @@ impl Ranks {
     }
 
     pub(super) fn remember(&mut self, learned: &Learned) {
+        let known = self.known.get_or_insert_default();
         match learned {
-            Learned::Regression(reference, above) => {
-                self.known.regression = Some((reference.clone(), *above));
-            }
-            Learned::Anomaly { reference, peak } => self.known.anomaly = Some((*reference, *peak)),
-            Learned::Spread(spread) => self.known.spread = Some(*spread),
+            Learned::Regression(reference, above) => known.regression = Some((reference.clone(), *above)),
+            Learned::Anomaly { reference, peak } => known.anomaly = Some((*reference, *peak)),
+            Learned::Spread(spread) => known.spread = Some(*spread),
             Learned::Trend(_) | Learned::Correlation(_) => {}
         }
     }
 }
 
-/// The windows of an extent that hold enough, oldest first.
-fn whole(windows: &SealedWindows<'_>, extent: Extent) -> Vec<Window> {
-    let all = windows.within(extent.first, extent.last).map(|(_, window)| window);
-    all.filter(|window| window.count >= extent.least).collect()
+fn leeway(windows: &SealedWindows<'_>, extent: Extent) -> Leeway {
+    Leeway::of(whole(windows, extent).map(|(_, window)| window), extent.has_means)
 }
 
-/// Index, value and count of each of them.
-fn values<'a>(
+/// The windows of an extent that hold enough, oldest first.
+pub(super) fn whole<'a>(
     windows: &'a SealedWindows<'_>,
     extent: Extent,
-) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + 'a {
-    windows.values(extent.first, extent.last).filter(move |(.., count)| *count >= extent.least)
+) -> impl Iterator<Item = (i64, Window)> + 'a {
+    let all = windows.within(extent.first, extent.last);
+    all.filter(move |(_, window)| window.count >= extent.least)
 }
 
-/// The values of the newest, oldest first.
-pub(super) fn newest(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> Vec<f64> {
-    let mut newest: Vec<f64> = values(windows, extent).rev().take(count).map(|(_, value, _)| value).collect();
-    newest.reverse();
-    newest
+/// The value of each of them.
+fn values<'a>(windows: &'a SealedWindows<'_>, extent: Extent) -> impl DoubleEndedIterator<Item = f64> + 'a {
+    let all = windows.values(extent.first, extent.last).filter(move |(.., count)| *count >= extent.least);
+    all.map(|(_, value, _)| value)
 }
 
-/// The sum of the values of the newest, added oldest first; at most [`SLOW_WINDOWS`].
-pub(super) fn sum_of_newest(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> f64 {
+/// The sum of the newest windows, one less than a slow mean has, added oldest first; 0 where nobody asks.
+fn newest_sum(windows: &SealedWindows<'_>, extent: Extent) -> f64 {
+    if extent.has_means { sum_of_newest(windows, extent, SLOW_WINDOWS - 1).0 } else { 0.0 }
+}
+
+/// With how many there are; at most [`SLOW_WINDOWS`].
+fn sum_of_newest(windows: &SealedWindows<'_>, extent: Extent, wanted: usize) -> (f64, usize) {
+    let first = extent.first.max(extent.last + 1 - wanted as i64);
+    let (sum, count) = sum_of(values(windows, Extent { first, ..extent }));
+    // Where none of them is left out.
+    if count == wanted || first == extent.first {
+        return (sum, count);
+    }
     let (mut newest, mut at) = ([0.0; SLOW_WINDOWS], SLOW_WINDOWS);
-    for (_, value, _) in values(windows, extent).rev().take(count.min(SLOW_WINDOWS)) {
+    for value in values(windows, extent).rev().take(wanted.min(SLOW_WINDOWS)) {
         at -= 1;
         newest[at] = value;
     }
-    newest[at..].iter().sum()
+    sum_of(newest[at..].iter().copied())
 }
 
-/// The means that begin with the first of them.
-fn means_of_first(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> Vec<f64> {
-    if !extent.has_means || count == 0 {
-        return Vec::new();
-    }
-    let first = values(windows, extent).take(count + SLOW_WINDOWS - 1);
-    anomaly::means(&first.map(|(_, value, _)| value).collect::<Vec<f64>>()).collect()
+fn sum_of(values: impl Iterator<Item = f64>) -> (f64, usize) {
+    values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1))
 }
 
-/// The means that end with the last of them.
-fn means_of_last(windows: &SealedWindows<'_>, extent: Extent, count: usize) -> Vec<f64> {
-    if !extent.has_means || count == 0 {
-        return Vec::new();
-    }
-    anomaly::means(&newest(windows, extent, count + SLOW_WINDOWS - 1)).collect()
+/// The mean that ends with the last of them, where there are enough.
+fn mean_of_last(windows: &SealedWindows<'_>, extent: Extent) -> Option<f64> {
+    let (sum, count) = if extent.has_means { sum_of_newest(windows, extent, SLOW_WINDOWS) } else { (0.0, 0) };
+    (count == SLOW_WINDOWS).then(|| sum / SLOW_WINDOWS as f64)
 }
 
-/// How many values each window holds, and what was asked of it.
-pub(super) fn counted(windows: &SealedWindows<'_>, extent: Extent) -> Vec<(f64, f64)> {
-    values(windows, extent).map(|(_, value, count)| (count as f64, value)).collect()
+/// The mean that begins with the first of them, where there are enough.
+fn mean_of_first(windows: &SealedWindows<'_>, extent: Extent) -> Option<f64> {
+    let first = extent.has_means.then(|| values(windows, extent).take(SLOW_WINDOWS));
+    let (sum, count) = sum_of(first?);
+    (count == SLOW_WINDOWS).then(|| sum / SLOW_WINDOWS as f64)
 }
 
 #[cfg(test)]
@@ -227,6 +203,7 @@ mod tests {
     use super::super::line::SharedLine;
     use super::*;
     use crate::core::detect::dice::Dice;
+    use crate::core::detect::leeway::tests::is_counted;
     use crate::core::histogram::layout::Digits;
     use crate::core::key::{Key, KeyId, Keys};
     use crate::core::pane::{Sample, Shape};
@@ -268,7 +245,7 @@ mod tests {
         for (seed, aggregate) in [(1, Aggregate::Avg), (2, Aggregate::Count), (3, Aggregate::Quantile(0.95))]
         {
             let (mut dice, (view, key, to)) = (Dice(seed), view(aggregate));
-            let (mut views, mut ranks, mut steps): (Vec<View>, Option<Ranks>, u32) = (vec![view], None, 0);
+            let (mut views, mut normal, mut steps): (Vec<View>, Option<Normal>, u32) = (vec![view], None, 0);
             let (mut is_silent, mut line) = (false, SharedLine::default());
             for minute in 1..600i64 {
                 let now = Timestamp::clamped(minute * 60_000 + 6_000);
@@ -285,11 +262,18 @@ mod tests {
                 let Some(windows) = views[0].sealed(key).filter(|_| dice.uniform() < 0.9) else { continue };
                 let least = if aggregate == Aggregate::Count { 0 } else { 1 };
                 let extent = Extent { first: minute - 40, last: minute - 1, least, has_means: true };
-                let anew = Ranks::new(&windows, extent);
-                let kept = ranks.get_or_insert_with(|| Ranks::new(&windows, extent));
+                let kept = normal.get_or_insert_with(|| Normal::new(&windows, extent));
                 steps += u32::from(kept.extent.is_near(extent, kept.state, windows.state()));
                 kept.move_to(&windows, extent);
-                assert_eq!(kept.ordered, anew.ordered, "{aggregate:?} {minute}");
+                let anew: Vec<Window> = whole(&windows, extent).map(|(_, window)| window).collect();
+                let all: Vec<f64> = anew.iter().map(|window| window.value).collect();
+                let sum: f64 = all[all.len().saturating_sub(SLOW_WINDOWS - 1)..].iter().sum();
+                let means: Vec<f64> = anomaly::means(&all).collect();
+                assert!(is_counted(&kept.leeway, &anew, &means), "{aggregate:?} {minute}");
+                assert_eq!((kept.windows(), kept.newest_sum), (anew.len(), sum), "{aggregate:?} {minute}");
+                if dice.uniform() < 0.05 {
+                    kept.leeway(&windows, extent);
+                }
                 let few = Extent { first: extent.last - 1 - (dice.uniform() * 40.0) as i64, ..extent };
                 for extent in [extent, few] {
                     let anew = SharedLine::default().line(&windows, extent);

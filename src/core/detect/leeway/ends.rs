@@ -1,0 +1,102 @@
+//! What lies within the outer quantiles of some values.
+
+use super::super::anomaly;
+use super::{ROUNDING, Turn};
+
+/// The lower quantile is at most `low`, the upper one at least `high` and the median between `below` and `above`,
+/// while enough values are.
+#[derive(Debug, Clone)]
+pub(super) struct Ends {
+    low: f64,
+    high: f64,
+    middle: (f64, f64),
+    /// Values up to `low`, below `high`, below the middle, above it.
+    up_to_low: i32,
+    below_high: i32,
+    below: i32,
+    above: i32,
+    all: i32,
+}
+
+/// Values that may come or go beyond an end before it is looked for anew.
+const MARGIN: usize = 1;
+
+/// One value of so many may lie between the median and what is told of it: the score of what is near an end
+/// hardly depends on the middle, and that of neighbouring means moves far.
+const MIDDLE_SHARE: usize = 8;
+
+impl Ends {
+    pub(super) fn of(mut values: Vec<f64>) -> Ends {
+        let (none, all) = ((0.0, 0.0), values.len());
+        let mut ends = Ends {
+            low: 0.0,
+            high: 0.0,
+            middle: none,
+            up_to_low: 0,
+            below_high: 0,
+            below: 0,
+            above: 0,
+            all: 0,
+        };
+        if all >= anomaly::WINDOWS_MIN {
+            let ((low, high), margin) = (ranks(all), all / MIDDLE_SHARE);
+            let mut rank = |rank: usize| *values.select_nth_unstable_by(rank, f64::total_cmp).1;
+            (ends.low, ends.high) = (rank(low + MARGIN), rank(high - MARGIN));
+            ends.middle = (rank((all - 1) / 2 - margin), rank(all / 2 + margin));
+        }
+        values.iter().for_each(|value| ends.count(*value, Turn::Comes));
+        ends
+    }
+
+    pub(super) fn count(&mut self, value: f64, turn: Turn) {
+        self.up_to_low += turn.by() * i32::from(value <= self.low);
+        self.below_high += turn.by() * i32::from(value < self.high);
+        self.below += turn.by() * i32::from(value < self.middle.0);
+        self.above += turn.by() * i32::from(value > self.middle.1);
+        self.all += turn.by();
+    }
+
+    /// Whether nothing is asked of so few.
+    pub(super) fn are_few(&self) -> bool {
+        (self.all as usize) < anomaly::WINDOWS_MIN
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        let ((low, high), half) = (ranks(self.all as usize), (self.all - 1) / 2);
+        let are_true = self.up_to_low > low as i32 && self.below_high <= high as i32;
+        self.are_few() || (are_true && self.below <= half && self.above <= half)
+    }
+
+    /// Whether what a value scores, times a weight up to 1, surely is usual; of so few that nothing is asked, all
+    /// is.
+    pub(super) fn is_usual(&self, value: f64, weight: f64) -> bool {
+        let is_inside = self.low <= value && value <= self.high;
+        self.are_few() || is_inside || self.score_max(value) * weight <= 1.0 - ROUNDING
+    }
+
+    /// What a value outside of them scores at most: it rises or falls with the median, so it is the more of what
+    /// both its bounds give.
+    fn score_max(&self, value: f64) -> f64 {
+        let (low, high) = self.middle;
+        let median = if low * high > 0.0 { low.abs().min(high.abs()) } else { 0.0 };
+        let (room, limit) = (anomaly::room(self.high - self.low, median), anomaly::limit(self.all as usize));
+        let score = |median: f64| {
+            let length = if value > self.high { self.high - median } else { median - self.low };
+            (value - median).abs() / (length + room) / limit
+        };
+        score(low).max(score(high))
+    }
+
+    /// The same bounds without any values.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        (self.up_to_low, self.below_high) = (0, 0);
+        (self.below, self.above, self.all) = (0, 0, 0);
+    }
+}
+
+/// The ranks of the outer quantiles, from 0; see [`super::super::sorted::Sorted::quantile`].
+fn ranks(all: usize) -> (usize, usize) {
+    let rank = |q: f64| ((q * all as f64).ceil() as usize).clamp(1, all.max(1)) - 1;
+    (rank(1.0 - anomaly::outer(all)), rank(anomaly::outer(all)))
+}

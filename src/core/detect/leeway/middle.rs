@@ -1,0 +1,84 @@
+//! Where the median of some values lies, and how far they lie apart.
+
+use super::super::MAD_TO_SIGMA;
+use super::{LIMIT_MIN, ROUNDING, Side, Turn};
+
+/// One value of so many may come or go on one side before the bounds are looked for anew: with fewer they are so
+/// each few windows, with more they tell less.
+const MARGIN_SHARE: usize = 32;
+
+/// The median is between `low` and `high`, and half of the distances from it are at least `reach`, while the
+/// counts are no more than half of all.
+#[derive(Debug, Clone)]
+pub(super) struct Middle {
+    low: f64,
+    high: f64,
+    reach: f64,
+    /// Values below `low`, above `high`, and less than `reach` outside of both.
+    below: i32,
+    above: i32,
+    inside: i32,
+    all: i32,
+}
+
+impl Middle {
+    pub(super) fn of(mut values: Vec<f64>) -> Middle {
+        let none = Middle { low: 0.0, high: 0.0, reach: 0.0, below: 0, above: 0, inside: 0, all: 0 };
+        let Some(last) = values.len().checked_sub(1) else { return none };
+        let margin = (values.len() / MARGIN_SHARE).max(1);
+        let (lower, upper) = ((last / 2).saturating_sub(margin), (values.len() / 2 + margin).min(last));
+        let high = *values.select_nth_unstable_by(upper, f64::total_cmp).1;
+        let low = *values[..=upper].select_nth_unstable_by(lower, f64::total_cmp).1;
+        let mut outside: Vec<f64> =
+            values.iter().map(|value| (low - value).max(value - high).max(0.0)).collect();
+        let reach = *outside.select_nth_unstable_by((last / 2).saturating_sub(margin), f64::total_cmp).1;
+        let mut middle = Middle { low, high, reach, ..none };
+        values.iter().for_each(|value| middle.count(*value, Turn::Comes));
+        middle
+    }
+
+    pub(super) fn count(&mut self, value: f64, turn: Turn) {
+        let is_inside = value > self.low - self.reach && value < self.high + self.reach;
+        self.below += turn.by() * i32::from(value < self.low);
+        self.above += turn.by() * i32::from(value > self.high);
+        self.inside += turn.by() * i32::from(is_inside);
+        self.all += turn.by();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all as usize
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        let half = (self.all - 1) / 2;
+        (self.below <= half && self.above <= half && self.inside <= half && self.reach.is_finite())
+            || self.all == 0
+    }
+
+    /// What the median lies between.
+    pub(super) fn median(&self) -> (f64, f64) {
+        (self.low, self.high)
+    }
+
+    /// What the median of the distances from it, times [`MAD_TO_SIGMA`], is at least.
+    pub(super) fn spread(&self) -> f64 {
+        let doubt = f64::EPSILON * 4.0 * (self.low.abs() + self.high.abs() + self.reach);
+        (self.reach - doubt).max(0.0) * MAD_TO_SIGMA * (1.0 - ROUNDING)
+    }
+
+    /// Whether a value surely is within the limit of `regression`; `least`: another spread that is surely
+    /// passed.
+    pub(super) fn is_near(&self, value: f64, side: Side, least: f64) -> bool {
+        let limit = LIMIT_MIN * self.spread().max(least);
+        match side {
+            Side::Above => value - self.low <= limit,
+            Side::Below => self.high - value <= limit,
+        }
+    }
+
+    /// The same bounds without any values.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        (self.below, self.above, self.inside, self.all) = (0, 0, 0, 0);
+    }
+}

@@ -1,0 +1,196 @@
+//! What is surely true of past windows, without learning it anew.
+//!
+//! Intuition: nearly every window is far from every limit, and one window more or less moves what is normal by
+//! little. Where the median surely lies between two numbers, these stay true for as long as neither half of the
+//! windows is on one side of them, and to know that, windows are counted as they come and go. So a rule that
+//! cannot be met is told so from a few numbers; only where these leave a doubt is it learned what is normal.
+//! Invariant: what is learned of the windows as they are lies within these bounds, rounding included, as long as
+//! [`Leeway::holds`]; then the bounds are looked for anew.
+//! Formula: the median of n values is not below l while at most (n − 1)/2 are; if it is between l and h, half of
+//! the distances from it are at least s while at most (n − 1)/2 values are between l − s and h + s; a quantile
+//! alike; mean and deviation from sums.
+//! Rejected: lists that are kept in order (each window moves all of them, and a key takes three times as much
+//! memory), learning only at each eighth window (what a rule is compared with would not be the windows before
+//! this one), and bounds from the quantiles of a normal distribution (metrics are not).
+//! Cost: O(1) a window and an evaluation; a few passes over B values each few dozen windows.
+
+mod ends;
+mod middle;
+mod sums;
+
+use super::anomaly::{self, SLOW_WEIGHT, SLOW_WINDOWS};
+use super::regression::{self, Window};
+use super::zscore;
+use crate::core::rule::ast::Side;
+use ends::Ends;
+use middle::Middle;
+use sums::{Moments, Tails};
+
+/// No limit of `regression` is lower: one in a thousand of a normal distribution lies above it.
+const LIMIT_MIN: f64 = 3.09;
+
+/// What sums may differ by for the order they were added in, by what is added: thousands of roundings of 1e-16.
+const ROUNDING: f64 = 1e-11;
+
+/// What is surely true of the windows of a period.
+#[derive(Debug, Clone)]
+pub struct Leeway {
+    values: Middle,
+    moments: Moments,
+    /// Windows that are no share of anything: below 0 or above 1.
+    no_shares: i32,
+    /// `anomaly`: of single windows, and of means.
+    ends: Ends,
+    slow: Ends,
+    /// `regression`: the median, the mean logarithm, the share in the tail.
+    p50: Middle,
+    log: Middle,
+    tails: Tails,
+}
+
+/// Whether something is counted or not any more.
+#[derive(Debug, Clone, Copy)]
+pub enum Turn {
+    Comes,
+    Goes,
+}
+
+impl Turn {
+    fn by(self) -> i32 {
+        match self {
+            Turn::Comes => 1,
+            Turn::Goes => -1,
+        }
+    }
+}
+
+impl Leeway {
+    /// Of windows in the order of time; `has_means`: whether the means of neighbours are asked about, too.
+    pub fn of(windows: impl Iterator<Item = Window>, has_means: bool) -> Leeway {
+        let (mut values, mut p50, mut log) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tails, mut no_shares) = (Tails::default(), 0);
+        for window in windows {
+            values.push(window.value);
+            no_shares += i32::from(is_no_share(window.value));
+            let Some(profile) = window.profile else { continue };
+            p50.push(profile.p50);
+            log.extend(profile.log.map(|(mean, _)| mean));
+            tails.count(window.count as f64, profile.tail, Turn::Comes);
+        }
+        let means = if has_means { anomaly::means(&values).collect() } else { Vec::new() };
+        Leeway {
+            moments: Moments::around(&values),
+            ends: Ends::of(values.clone()),
+            values: Middle::of(values),
+            no_shares,
+            slow: Ends::of(means),
+            p50: Middle::of(p50),
+            log: Middle::of(log),
+            tails,
+        }
+    }
+
+    /// A window is one of them, or is not any more.
+    pub fn count(&mut self, window: &Window, turn: Turn) {
+        self.values.count(window.value, turn);
+        self.ends.count(window.value, turn);
+        self.moments.count(window.value, turn);
+        if let Some(profile) = window.profile {
+            self.tails.count(window.count as f64, profile.tail, turn);
+            self.p50.count(profile.p50, turn);
+            if let Some((log, _)) = profile.log {
+                self.log.count(log, turn);
+            }
+        }
+        self.no_shares += turn.by() * i32::from(is_no_share(window.value));
+    }
+
+    /// The same for the mean of some neighbours.
+    pub fn count_mean(&mut self, mean: f64, turn: Turn) {
+        self.slow.count(mean, turn);
+    }
+
+    /// How many windows there are.
+    pub fn windows(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether what is told here is true.
+    pub fn holds(&self) -> bool {
+        self.values.holds()
+            && self.moments.holds(self.windows())
+            && self.ends.holds()
+            && self.slow.holds()
+            && self.p50.holds()
+            && self.log.holds()
+    }
+
+    /// What `zscore` is of a value; `None` where that is not sure.
+    pub fn z(&self, value: f64) -> Option<(f64, f64)> {
+        let (mean, deviation) = self.moments.bounds(self.windows());
+        quotient(value, mean, deviation.0)
+    }
+
+    /// What `robust_z` is of a value; `None` where that is not sure.
+    pub fn robust_z(&self, value: f64) -> Option<(f64, f64)> {
+        let (median, (_, deviation)) = (self.values.median(), self.moments.bounds(self.windows()));
+        let least = if median.0 * median.1 > 0.0 { median.0.abs().min(median.1.abs()) } else { 0.0 };
+        let scale = self.values.spread().max(deviation.0 / 2.0).max(zscore::SCALE_MIN * least);
+        quotient(value, median, scale)
+    }
+
+    /// What mean plus `k` standard deviations is.
+    pub fn bound(&self, k: f64) -> (f64, f64) {
+        let (mean, deviation) = self.moments.bounds(self.windows());
+        let (a, b) = (k * deviation.0, k * deviation.1);
+        (mean.0 + a.min(b), mean.1 + a.max(b))
+    }
+
+    /// Whether a window is surely within what the past did. `newest_sum`: see
+    /// [`super::anomaly::Reference::learn`].
+    pub fn is_usual(&self, value: f64, newest_sum: f64) -> bool {
+        let mean = (newest_sum + value) / SLOW_WINDOWS as f64;
+        self.ends.is_usual(value, 1.0) && self.slow.is_usual(mean, SLOW_WEIGHT)
+    }
+
+    /// Whether a window surely is no regression, with no chance worth a name.
+    pub fn is_unchanged(&self, window: &Window, side: Side) -> bool {
+        let is_asked = self.values.is_near(window.value, side, self.moments.spread_within(&self.values));
+        let Some(profile) = window.profile.filter(|_| is_asked) else { return is_asked };
+        let is_one = |middle: &Middle, value: f64| {
+            middle.len() < regression::WINDOWS_MIN || middle.is_near(value, side, 0.0)
+        };
+        let has_tail = self.p50.len() >= regression::WINDOWS_MIN;
+        is_one(&self.p50, profile.p50)
+            && profile.log.is_none_or(|(mean, _)| is_one(&self.log, mean))
+            && (!has_tail || self.tails.is_near(profile.tail, window.count as f64, side))
+    }
+
+    /// The same for averages, which may be shares of hits: those are judged exactly.
+    pub fn is_unchanged_average(&self, window: &Window, side: Side) -> bool {
+        self.no_shares > 0 && self.is_unchanged(window, side)
+    }
+
+    /// The same for counts: small ones are judged exactly, and no count as good as the mean is one in a
+    /// thousand.
+    pub fn is_unchanged_count(&self, value: f64, side: Side) -> bool {
+        let (median, (mean, _)) = (self.values.median(), self.moments.bounds(self.windows()));
+        match side {
+            Side::Above => value <= median.0 && value <= mean.0 * (1.0 + 1e-9),
+            Side::Below => value >= median.1 && value >= mean.1 * (1.0 - 1e-9),
+        }
+    }
+}
+
+fn is_no_share(value: f64) -> bool {
+    !(0.0..=1.0).contains(&value)
+}
+
+/// What a distance from something between two bounds is, in units of at least so much.
+fn quotient(value: f64, (low, high): (f64, f64), least: f64) -> Option<(f64, f64)> {
+    let (below, above) = ((value - high).min(0.0), (value - low).max(0.0));
+    (least > 0.0).then(|| (below / least, above / least))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -82,7 +82,6 @@ impl Engine {
         let changed = views.filter_map(|view| due.views.get(view)).flatten().copied();
         let mut keys: Vec<KeyId> = changed.chain(timers.into_iter().flatten()).collect();
         self.keys.sort_many(&mut keys);
-        keys.dedup();
         keys
     }
 
@@ -96,7 +95,6 @@ impl Engine {
         let known = due.views.entry(view).or_default();
         known.append(&mut keys);
         self.keys.sort_many(known);
-        known.dedup();
     }
 
     /// Sets (or takes away) the timer of one key of one owner.

@@ -72,6 +72,8 @@ pub struct Keys {
     by_key: HashMap<Arc<Key>, KeyId, foldhash::fast::FixedState>,
     /// Where each of the oldest keys stands among these: numbers are compared faster than names.
     places: Vec<u32>,
+    /// And which one stands at each place.
+    in_order: Vec<KeyId>,
     /// Keys with a `version`, by the rest of them.
     versions: HashMap<Key, Vec<KeyId>, foldhash::fast::FixedState>,
 }
@@ -121,12 +123,32 @@ impl Keys {
         ids.sort_unstable_by(|a, b| self.compare(*a, *b));
     }
 
-    /// The same for what may be most of them, as at each grid point.
-    pub fn sort_many(&mut self, ids: &mut [KeyId]) {
-        if self.places.len() < self.all.len() && ids.len() >= self.all.len() / SORTED_SHARE {
+    /// The same, each once, for what may be most of them, as at each grid point.
+    pub fn sort_many(&mut self, ids: &mut Vec<KeyId>) {
+        let are_many = ids.len() >= self.all.len() / SORTED_SHARE;
+        if are_many && self.places.len() < self.all.len() {
             self.place_all();
         }
+        if are_many {
+            return self.mark_and_collect(ids);
+        }
         self.sort(ids);
+        ids.dedup();
+    }
+
+    /// Marks the place of each, and reads the marks in order: no two are compared. All have a place.
+    fn mark_and_collect(&self, ids: &mut Vec<KeyId>) {
+        let mut marks = vec![0u64; self.in_order.len().div_ceil(64)];
+        for id in ids.drain(..) {
+            let place = self.places[id.0 as usize];
+            marks[(place / 64) as usize] |= 1 << (place % 64);
+        }
+        for (word, mut marks) in marks.into_iter().enumerate() {
+            while marks != 0 {
+                ids.push(self.in_order[word * 64 + marks.trailing_zeros() as usize]);
+                marks &= marks - 1;
+            }
+        }
     }
 
     /// Whether what one stands for comes before what the other does.
@@ -144,16 +166,14 @@ impl Keys {
     /// Those that have a place are in order already, so that few new ones are found theirs quickly.
     fn place_all(&mut self) {
         let (known, all) = (self.places.len(), self.all.len());
-        let mut order = vec![KeyId(0); known];
-        for (id, place) in self.places.iter().enumerate() {
-            order[*place as usize] = KeyId(id as u32);
-        }
+        let mut order = std::mem::take(&mut self.in_order);
         order.extend((known..all).map(|id| KeyId(id as u32)));
         order.sort_by(|a, b| self.compare(*a, *b));
         self.places.resize(all, 0);
         for (place, id) in order.iter().enumerate() {
             self.places[id.0 as usize] = place as u32;
         }
+        self.in_order = order;
     }
 
     pub fn image(&self) -> &[Arc<Key>] {
@@ -174,6 +194,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn ids_are_sorted_by_what_they_stand_for_whoever_came_first() {
@@ -186,8 +207,11 @@ mod tests {
             }
             // The new ones alone have no place when there are many others.
             ids.extend([KeyId(1), KeyId(0)]);
+            let given = ids.clone();
             keys.sort_many(&mut ids);
-            assert!(ids.is_sorted_by_key(|id| keys.get(*id).clone()), "{round}");
+            let names = |ids: &[KeyId]| ids.iter().map(|id| keys.get(*id).clone()).collect::<Vec<_>>();
+            let wanted: BTreeSet<Arc<Key>> = names(&given).into_iter().collect();
+            assert_eq!(names(&ids), wanted.into_iter().collect::<Vec<_>>(), "{round}");
         }
         assert!((2..keys.all.len()).contains(&keys.places.len()), "{}", keys.places.len());
     }

@@ -10,7 +10,6 @@ use crate::core::identity::{Identity, Labels};
 use crate::core::key::KeyId;
 use crate::core::rule::evaluate::Notes;
 use crate::core::rule::frozen::Frozen;
-use crate::core::rule::past::Reader;
 use crate::core::rule::share::Shares;
 use crate::core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,9 @@ pub(super) struct RecordState {
     emitted: BTreeMap<KeyId, (f64, Timestamp)>,
     pub(super) timers: BTreeMap<KeyId, Timestamp>,
     pub(super) shares: Shares,
+    /// A record has no alerts, so nothing is ever in it.
+    #[serde(skip)]
+    pub(super) frozen: Frozen,
 }
 
 /// What is remembered of the gauges of one pipeline.
@@ -53,24 +55,16 @@ impl Engine {
     }
 
     fn evaluate_record(&mut self, record: usize, key: KeyId, at: Timestamp, out: &mut Effects) {
-        let mut shares = std::mem::take(&mut self.record_states[record].shares);
         let expr = std::mem::replace(&mut self.rules.records[record].expr, NOTHING);
-        let mut frozen = Frozen::default();
-        let mut scope = self.scope(
-            (&mut shares, &mut frozen),
-            (Reader::Record(record as u32), &NO_LABELS, false),
-            key,
-            at,
-            Notes::default(),
-        );
+        let owner = Owner::Record(record as u32);
+        let mut scope = self.scope(owner, (&NO_LABELS, false), key, at, Notes::default());
         let value = scope.value(&expr);
         let look_again = scope.notes.look_again;
         self.rules.records[record].expr = expr;
-        self.record_states[record].shares = shares;
         self.counters.evaluations += 1;
         let Ok(value) = value else {
             self.record_states[record].emitted.remove(&key);
-            return self.set_timer(Owner::Record(record as u32), key, look_again);
+            return self.set_timer(owner, key, look_again);
         };
         let interval = self.limits.record_interval;
         let before = self.record_states[record].emitted.get(&key).copied();
@@ -81,7 +75,7 @@ impl Engine {
             self.emit_record(record, key, at, value, out);
         }
         let next = look_again.map_or(repeat_at, |again| again.min(repeat_at));
-        self.set_timer(Owner::Record(record as u32), key, Some(next));
+        self.set_timer(owner, key, Some(next));
     }
 
     fn emit_record(&mut self, record: usize, key: KeyId, at: Timestamp, value: f64, out: &mut Effects) {

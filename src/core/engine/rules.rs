@@ -14,10 +14,8 @@ use crate::core::key::{Key, KeyId};
 use crate::core::limits::ALERTS_PER_RULE_MAX;
 use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
 use crate::core::rule::evaluate::{Notes, Scope};
-use crate::core::rule::frozen::Frozen;
 use crate::core::rule::past::Reader;
 use crate::core::rule::rough;
-use crate::core::rule::share::Shares;
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::time::Timestamp;
 use std::collections::BTreeMap;
@@ -107,15 +105,25 @@ impl Engine {
         self.in_scope((place, rule, key, at), Notes::default(), |scope| scope.is_surely_not_met(rule)).0
     }
 
-    /// What an evaluation of one key may read.
+    /// What an evaluation of one key may read, and may remember of its owner.
     pub(super) fn scope<'a>(
         &'a mut self,
-        (shares, frozen): (&'a mut Shares, &'a mut Frozen),
-        (reader, labels, is_active): (Reader, &'a BTreeMap<Arc<str>, Arc<str>>, bool),
+        owner: Owner,
+        (labels, is_active): (&'a BTreeMap<Arc<str>, Arc<str>>, bool),
         key: KeyId,
         at: Timestamp,
         notes: Notes,
     ) -> Scope<'a> {
+        let (reader, shares, frozen) = match owner {
+            Owner::Rule(place) => {
+                let state = &mut self.rule_states[place as usize];
+                (Reader::Rule(place), &mut state.shares, &mut state.frozen)
+            }
+            Owner::Record(place) => {
+                let state = &mut self.record_states[place as usize];
+                (Reader::Record(place), &mut state.shares, &mut state.frozen)
+            }
+        };
         Scope {
             views: &mut self.views,
             runs: &self.runs,
@@ -260,20 +268,10 @@ impl Engine {
         notes: Notes,
         evaluate: impl FnOnce(&mut Scope<'_>) -> T,
     ) -> (T, Notes) {
-        let state = &mut self.rule_states[place];
-        let is_active = state.instances.get(&key).is_some_and(Instance::is_active);
-        let (mut shares, mut frozen) = (std::mem::take(&mut state.shares), std::mem::take(&mut state.frozen));
-        let mut scope = self.scope(
-            (&mut shares, &mut frozen),
-            (Reader::Rule(place as u32), &rule.labels, is_active),
-            key,
-            at,
-            notes,
-        );
+        let is_active = self.rule_states[place].instances.get(&key).is_some_and(Instance::is_active);
+        let mut scope = self.scope(Owner::Rule(place as u32), (&rule.labels, is_active), key, at, notes);
         let result = evaluate(&mut scope);
-        let notes = scope.notes;
-        (self.rule_states[place].shares, self.rule_states[place].frozen) = (shares, frozen);
-        (result, notes)
+        (result, scope.notes)
     }
 
     /// A key is known to a rule once any of its operands has it.

@@ -102,6 +102,11 @@ pub(super) struct SharedLine {
 }
 
 impl SharedLine {
+    /// See [`crate::core::view::ahead`].
+    pub(super) fn ask_ahead(&self) -> u64 {
+        self.windows as u64 ^ self.slopes.points().first().map_or(0, |(_, value)| value.to_bits())
+    }
+
     /// The line through these windows.
     pub(super) fn line(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(Learned, usize)> {
         self.move_to(windows, extent);

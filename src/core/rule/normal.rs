@@ -32,6 +32,8 @@ pub(super) struct Normal {
     extent: Extent,
     state: (u32, i64, i64),
     leeway: Leeway,
+    /// Whether it holds for these windows, once anybody asked.
+    holds: Option<bool>,
     /// The sum of the newest windows, one less than a slow mean has; 0 where nobody asks for means.
     newest_sum: f64,
     known: Option<Box<Known>>,
@@ -67,7 +69,7 @@ impl Extent {
 impl Normal {
     pub(super) fn new(windows: &SealedWindows<'_>, extent: Extent) -> Normal {
         let (leeway, newest_sum) = (leeway(windows, extent), newest_sum(windows, extent));
-        Normal { extent, state: windows.state(), leeway, newest_sum, known: None }
+        Normal { extent, state: windows.state(), leeway, holds: None, newest_sum, known: None }
     }
 
     /// Makes it that of another extent.
@@ -100,16 +102,25 @@ impl Normal {
             let mean = mean_of_last(windows, Extent { last, ..wanted });
             mean.into_iter().for_each(|mean| self.leeway.count_mean(mean, Turn::Comes));
         }
-        (self.extent, self.newest_sum, self.known) = (wanted, newest_sum(windows, wanted), None);
+        (self.extent, self.newest_sum) = (wanted, newest_sum(windows, wanted));
+        (self.holds, self.known) = (None, None);
     }
 
     /// What is surely true of these windows, and the sum of the newest; `None` where nothing is.
     pub(super) fn leeway(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(&Leeway, f64)> {
         self.move_to(windows, extent);
-        if !self.leeway.holds() {
-            self.leeway = leeway(windows, self.extent);
+        if self.holds.is_none() {
+            if !self.leeway.holds() {
+                self.leeway = leeway(windows, self.extent);
+            }
+            self.holds = Some(self.leeway.holds());
         }
-        self.leeway.holds().then_some((&self.leeway, self.newest_sum))
+        (self.holds == Some(true)).then_some((&self.leeway, self.newest_sum))
+    }
+
+    /// See [`crate::core::view::ahead`].
+    pub(super) fn ask_ahead(&self) -> u64 {
+        self.extent.first as u64 ^ self.newest_sum.to_bits() ^ self.leeway.ask_ahead()
     }
 
     /// How many windows there are.

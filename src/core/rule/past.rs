@@ -112,6 +112,15 @@ impl Memos {
         *self = Memos::default();
     }
 
+    /// Asks for what an evaluation of these keys reads; see [`view::ahead`].
+    pub fn ask_ahead(&self, keys: &[KeyId]) -> view::ahead::Token {
+        let ask = |token, one: Option<u64>| token ^ one.unwrap_or(0);
+        let normal = self.normal.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
+        let lines = self.lines.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
+        let normal = normal.map(|known| known.map(Normal::ask_ahead)).fold(0, ask);
+        lines.map(|known| known.map(SharedLine::ask_ahead)).fold(normal, ask)
+    }
+
     pub fn forget(&mut self, key: KeyId) {
         for keys in self.learned.values_mut() {
             keys.remove(key);

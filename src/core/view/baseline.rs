@@ -68,27 +68,27 @@ impl SealedWindows<'_> {
         self.history.tail_begin().map(f64::from)
     }
 
+    /// One window, if anything is known of it.
+    pub fn window(&self, index: i64) -> Option<Window> {
+        let (value, count) = self.value(index)?;
+        Some(Window { count, value, profile: self.history.profile(index) })
+    }
+
+    /// Its value, and how many it holds. Nothing is known of windows beyond those that are kept, but that what is
+    /// counted there was zero.
+    #[inline]
+    pub fn value(&self, index: i64) -> Option<(f64, u64)> {
+        self.history.value(index).or_else(|| self.is_zero(index).then_some((0.0, 0)))
+    }
+
     /// The windows from `first` to `last` that are known, with their indexes.
     pub fn within(&self, first: i64, last: i64) -> impl Iterator<Item = (i64, Window)> + '_ {
-        self.values(first, last).map(|(index, value, count)| {
-            (index, Window { count, value, profile: self.history.profile(index) })
-        })
+        (first..=last).filter_map(|index| Some((index, self.window(index)?)))
     }
 
     /// Index, value and count of each of them, from either end.
     pub fn values(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
-        let (begin, end) = self.history.range();
-        let zeros = |first: i64, last: i64| {
-            (first..=last).filter(|index| self.is_zero(*index)).map(|index| (index, 0.0, 0))
-        };
-        let kept =
-            self.history.values(first, last).filter_map(|(index, value, count)| match value.is_nan() {
-                false => Some((index, value, count)),
-                true => self.is_zero(index).then_some((index, 0.0, 0)),
-            });
-        // Nothing is known of windows beyond those that are kept, but that what is counted there was zero.
-        let (before, after) = ((first, last.min(begin - 1)), (first.max(end), last));
-        zeros(before.0, before.1).chain(kept).chain(zeros(after.0, after.1))
+        (first..=last).filter_map(|index| self.value(index).map(|(value, count)| (index, value, count)))
     }
 
     fn is_zero(&self, index: i64) -> bool {

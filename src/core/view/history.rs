@@ -32,8 +32,8 @@ const GAP_MAX: i64 = 1 << 16;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct History {
     first: i64, // index of the oldest window kept
-    values: VecDeque<f64>,
-    counts: VecDeque<u16>, // saturating
+    pub(super) values: VecDeque<f64>,
+    pub(super) counts: VecDeque<u16>, // saturating
     /// p50, its error, tail share, mean logarithm, its error, p95; none at all before a window has a profile.
     profiles: VecDeque<[f32; 6]>,
     /// Index of the first window that ever held something.
@@ -41,7 +41,7 @@ pub struct History {
     /// Windows before this one can change no more.
     closed: i64,
     /// Sealed windows that may still change.
-    panes: SealedPanes,
+    pub(super) panes: SealedPanes,
     /// Where the tail begins, and for how many windows more that holds.
     tail_begin: Option<f32>,
     tail_holds: usize,
@@ -199,17 +199,12 @@ impl History {
         (self.first, self.first + self.values.len() as i64)
     }
 
-    /// Index, value and count of each window that is kept from `first` to `last`; NaN where nothing was.
-    pub(super) fn values(
-        &self,
-        first: i64,
-        last: i64,
-    ) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
-        let from = (first - self.first).clamp(0, self.values.len() as i64);
-        let to = (last + 1 - self.first).clamp(from, self.values.len() as i64) as usize;
-        let (from, begin) = (from as usize, self.first);
-        let rows = self.values.range(from..to).zip(self.counts.range(from..to)).enumerate();
-        rows.map(move |(at, (value, count))| (begin + (from + at) as i64, *value, u64::from(*count)))
+    /// Value and count of one window, if it held something.
+    #[inline]
+    pub(super) fn value(&self, index: i64) -> Option<(f64, u64)> {
+        let at = usize::try_from(index - self.first).ok()?;
+        let value = *self.values.get(at)?;
+        (!value.is_nan()).then(|| (value, u64::from(self.counts[at])))
     }
 
     /// How the values of one window were distributed, if it held enough.

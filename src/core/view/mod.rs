@@ -9,6 +9,7 @@
 //! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a
 //! running total from which leaving panes are subtracted (floating sums drift).
 
+pub mod ahead;
 mod baseline;
 pub mod feed;
 mod gather;

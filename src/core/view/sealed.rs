@@ -75,6 +75,11 @@ impl SealedPanes {
         }
     }
 
+    /// See [`super::ahead`].
+    pub(super) fn ask_ahead(&self) -> u64 {
+        self.records.last().map_or(0, |last| u64::from(*last))
+    }
+
     /// The windows that are there.
     pub(super) fn indexes(&self) -> impl Iterator<Item = i64> + '_ {
         self.places().map(|place| place.index)

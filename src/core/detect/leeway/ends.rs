@@ -18,15 +18,17 @@ pub(super) struct Ends {
     all: i32,
 }
 
-/// Values that may come or go beyond an end before it is looked for anew.
-const MARGIN: usize = 1;
+/// One value of so many may come or go beyond an end before it is looked for anew; of neighbouring means, which
+/// come and go together, more. What is a little outside of the ends is usual, too, so this costs hardly a doubt.
+pub(super) const MARGIN_SHARE: usize = 128;
+pub(super) const MARGIN_SHARE_OF_MEANS: usize = 48;
 
 /// One value of so many may lie between the median and what is told of it: the score of what is near an end
 /// hardly depends on the middle, and that of neighbouring means moves far.
 const MIDDLE_SHARE: usize = 8;
 
 impl Ends {
-    pub(super) fn of(mut values: Vec<f64>) -> Ends {
+    pub(super) fn of(mut values: Vec<f64>, margin_share: usize) -> Ends {
         let (none, all) = ((0.0, 0.0), values.len());
         let mut ends = Ends {
             low: 0.0,
@@ -39,9 +41,10 @@ impl Ends {
             all: 0,
         };
         if all >= anomaly::WINDOWS_MIN {
-            let ((low, high), margin) = (ranks(all), all / MIDDLE_SHARE);
+            let ((low, high), margin) = (ranks(all), 1 + all / margin_share);
             let mut rank = |rank: usize| *values.select_nth_unstable_by(rank, f64::total_cmp).1;
-            (ends.low, ends.high) = (rank(low + MARGIN), rank(high - MARGIN));
+            (ends.low, ends.high) = (rank(low + margin), rank(high - margin));
+            let margin = all / MIDDLE_SHARE;
             ends.middle = (rank((all - 1) / 2 - margin), rank(all / 2 + margin));
         }
         values.iter().for_each(|value| ends.count(*value, Turn::Comes));

@@ -32,6 +32,9 @@ const LIMIT_MIN: f64 = 3.09;
 /// What sums may differ by for the order they were added in, by what is added: thousands of roundings of 1e-16.
 const ROUNDING: f64 = 1e-11;
 
+/// More windows than this make room for themselves; most periods have fewer.
+const ROOM_MAX: usize = 1_440;
+
 /// What is surely true of the windows of a period.
 #[derive(Debug, Clone)]
 pub struct Leeway {
@@ -67,7 +70,8 @@ impl Turn {
 impl Leeway {
     /// Of windows in the order of time; `has_means`: whether the means of neighbours are asked about, too.
     pub fn of(windows: impl Iterator<Item = Window>, has_means: bool) -> Leeway {
-        let (mut values, mut p50, mut log) = (Vec::new(), Vec::new(), Vec::new());
+        let room = windows.size_hint().1.unwrap_or(0).min(ROOM_MAX);
+        let (mut values, mut p50, mut log) = (Vec::with_capacity(room), Vec::new(), Vec::new());
         let (mut tails, mut no_shares) = (Tails::default(), 0);
         for window in windows {
             values.push(window.value);
@@ -80,10 +84,10 @@ impl Leeway {
         let means = if has_means { anomaly::means(&values).collect() } else { Vec::new() };
         Leeway {
             moments: Moments::around(&values),
-            ends: Ends::of(values.clone()),
+            ends: Ends::of(values.clone(), ends::MARGIN_SHARE),
             values: Middle::of(values),
             no_shares,
-            slow: Ends::of(means),
+            slow: Ends::of(means, ends::MARGIN_SHARE_OF_MEANS),
             p50: Middle::of(p50),
             log: Middle::of(log),
             tails,
@@ -108,6 +112,12 @@ impl Leeway {
     /// The same for the mean of some neighbours.
     pub fn count_mean(&mut self, mean: f64, turn: Turn) {
         self.slow.count(mean, turn);
+    }
+
+    /// Something of each of its parts; see [`crate::core::view::ahead`].
+    pub fn ask_ahead(&self) -> u64 {
+        let (values, means) = (self.values.len() ^ self.p50.len(), self.slow.holds());
+        (values ^ self.log.len()) as u64 ^ self.moments.ask_ahead() ^ u64::from(means)
     }
 
     /// How many windows there are.

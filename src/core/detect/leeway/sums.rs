@@ -42,6 +42,10 @@ impl Moments {
         self.turns += 1;
     }
 
+    pub(super) fn ask_ahead(&self) -> u64 {
+        self.squares.to_bits()
+    }
+
     /// What the squares of so many windows may be in doubt by, both here and where they are added in one pass.
     fn doubt(&self, windows: f64) -> f64 {
         let roundings = f64::from(self.turns) + windows + 64.0;

@@ -17,21 +17,30 @@ pub type Token = u64;
 impl View {
     /// Asks for what an evaluation of these keys reads.
     pub fn ask_ahead(&self, keys: &[KeyId]) -> Token {
-        keys.iter().fold(0, |token, key| token ^ self.group_of(*key).map_or(0, |group| self.ask_for(group)))
+        self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)))
     }
 
-    /// Asks for what is written of a group when a window is sealed.
-    pub(super) fn ask_for(&self, group: u32) -> Token {
-        self.group(group).map_or(0, Group::ask_ahead)
+    /// Asks for what is read and written of groups when their windows are sealed. Step by step: where the next
+    /// place is, is known only once the one before it has come, so all groups take each step together.
+    pub(super) fn ask_for(&self, places: impl Iterator<Item = u32>) -> Token {
+        let groups: Vec<&Group> = places.filter_map(|place| self.group(place)).collect();
+        let histories: Vec<&History> = groups.iter().filter_map(|group| group.history()).collect();
+        let first = groups.iter().fold(0, |token, group| token ^ group.ask_first());
+        let heads = histories.iter().fold(0, |token, history| token ^ history.ask_first());
+        let panes = groups.iter().fold(0, |token, group| token ^ group.ask_for_panes());
+        let rows = histories.iter().fold(0, |token, history| token ^ history.ask_for_rows());
+        first ^ heads ^ panes ^ rows
     }
 }
 
 impl Group {
-    fn ask_ahead(&self) -> Token {
-        let pane = self.panes.back().map_or(0, |trail| trail.index as u64 ^ trail.pane.count);
+    fn ask_first(&self) -> Token {
         let totals = self.totals.map_or(0, |totals| totals.count);
-        let history = self.history().map_or(0, History::ask_ahead);
-        pane ^ totals ^ history ^ u64::from(self.rewrites)
+        self.panes.len() as u64 ^ totals ^ u64::from(self.rewrites)
+    }
+
+    fn ask_for_panes(&self) -> Token {
+        self.panes.back().map_or(0, |trail| trail.index as u64 ^ trail.pane.count)
     }
 }
 
@@ -40,7 +49,11 @@ impl Group {
 const ENDS: [usize; 3] = [0, 8, 16];
 
 impl History {
-    fn ask_ahead(&self) -> Token {
+    fn ask_first(&self) -> Token {
+        (self.values.len() ^ self.counts.len()) as u64
+    }
+
+    fn ask_for_rows(&self) -> Token {
         let value = |at: usize| self.values.get(at).map_or(0, |value| value.to_bits());
         let count = |at: usize| self.counts.get(at).map_or(0, |count| u64::from(*count));
         let last = self.values.len().saturating_sub(1);

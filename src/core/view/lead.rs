@@ -54,24 +54,25 @@ pub fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span
 /// Seals what is due of a view that looks back, in those that follow it, too.
 pub(super) fn roll(views: &mut [View], leader: usize, at: Timestamp) {
     let followers = std::mem::take(&mut views[leader].followers);
-    let (pane, lateness) = (views[leader].pane, views[leader].lateness);
-    let places = views[leader].take_rolls(at);
-    for (n, place) in places.iter().copied().enumerate() {
-        if n % AT_ONCE == 0 {
-            ask_ahead(views, leader, &followers, &places[n..(n + AT_ONCE).min(places.len())]);
-        }
-        while let Some((key, trail)) = views[leader].take_due(place, at) {
-            views[leader].write(key, &trail, at);
-            followers.iter().for_each(|follower| views[*follower as usize].write(key, &trail, at));
-            if let Some(group) = views[leader].group_mut(place) {
-                group.keep_sealed(&trail);
-            }
-        }
-        if let Some(group) = views[leader].group_mut(place) {
-            group.close_before((at - pane - lateness.max).ceil(pane).index(pane));
-        }
+    for places in views[leader].take_rolls(at).chunks(AT_ONCE) {
+        ask_ahead(views, leader, &followers, places);
+        places.iter().for_each(|place| roll_group(views, leader, &followers, *place, at));
     }
     views[leader].followers = followers;
+}
+
+fn roll_group(views: &mut [View], leader: usize, followers: &[u32], place: u32, at: Timestamp) {
+    let (pane, lateness) = (views[leader].pane, views[leader].lateness);
+    while let Some((key, trail)) = views[leader].take_due(place, at) {
+        views[leader].write(key, &trail, at);
+        followers.iter().for_each(|follower| views[*follower as usize].write(key, &trail, at));
+        if let Some(group) = views[leader].group_mut(place) {
+            group.keep_sealed(&trail);
+        }
+    }
+    if let Some(group) = views[leader].group_mut(place) {
+        group.close_before((at - pane - lateness.max).ceil(pane).index(pane));
+    }
 }
 
 /// Keys that are sealed one after another: what is written of them, some 2 KiB each, is asked for together.
@@ -80,7 +81,7 @@ const AT_ONCE: usize = 16;
 fn ask_ahead(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
     let leader = &views[leader];
     let keys: Vec<KeyId> = places.iter().filter_map(|place| Some(leader.group(*place)?.key)).collect();
-    let own = places.iter().fold(0, |token, place| token ^ leader.ask_for(*place));
+    let own = leader.ask_for(places.iter().copied());
     let all = followers.iter().fold(own, |token, view| token ^ views[*view as usize].ask_ahead(&keys));
     std::hint::black_box(all);
 }

@@ -14,7 +14,7 @@ use crate::core::key::{Key, KeyId};
 use crate::core::limits::ALERTS_PER_RULE_MAX;
 use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
 use crate::core::rule::evaluate::{Notes, Scope};
-use crate::core::rule::past::Reader;
+use crate::core::rule::past::{Reach, Reader};
 use crate::core::rule::rough;
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::time::Timestamp;
@@ -73,8 +73,10 @@ impl Engine {
                 let is_before = |key: &&KeyId| bound.is_none_or(|bound| self.keys.is_before(**key, *bound));
                 let some = &rest[..rest.iter().take_while(is_before).count()];
                 begun[place] += some.len();
-                for key in some {
-                    if may_be_told[place] && self.is_surely_nothing(place, rule, *key, at) {
+                let told =
+                    if may_be_told[place] { self.tell_roughly(place, rule, some, at) } else { Vec::new() };
+                for (n, key) in some.iter().enumerate() {
+                    if told.get(n) == Some(&true) {
                         self.counters.evaluations += 1;
                         if judged[place] {
                             self.rule_states[place].chances.remove(key);
@@ -106,12 +108,19 @@ impl Engine {
         may_begin(rule, *observation) || notes.look_again.is_some() || state.remembers(*key)
     }
 
-    /// Whether nothing can follow, whatever the value is: the rule surely is not met, and never was of late.
-    fn is_surely_nothing(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp) -> bool {
-        if self.rule_states[place].remembers(key) {
-            return false;
+    /// Of each of some keys, whether nothing can follow, whatever its value is: the rule surely is not met, and
+    /// never was of late.
+    fn tell_roughly(&mut self, place: usize, rule: &Rule, keys: &[KeyId], at: Timestamp) -> Vec<bool> {
+        let Some(first) = keys.first() else { return Vec::new() };
+        let state = &self.rule_states[place];
+        let mut told: Vec<bool> = keys.iter().map(|key| !state.remembers(*key)).collect();
+        // Those of which something is remembered are not asked about: none of the others is active.
+        let owner = Owner::Rule(place as u32);
+        let mut scope = self.scope(owner, (&rule.labels, false), *first, at, Notes::default());
+        for (told, key) in told.iter_mut().zip(keys) {
+            *told = *told && scope.is_surely_not_met(rule, *key);
         }
-        self.in_scope((place, rule, key, at), Notes::default(), |scope| scope.is_surely_not_met(rule)).0
+        told
     }
 
     /// What an evaluation of one key may read, and may remember of its owner.
@@ -152,6 +161,7 @@ impl Engine {
             grace: self.limits.grace,
             interval: self.limits.evaluation_interval,
             notes,
+            reach: Reach::default(),
         }
     }
 
@@ -267,20 +277,10 @@ impl Engine {
         if !self.is_known(rule, key) {
             return (Observation::Gone, notes);
         }
-        self.in_scope((place, rule, key, at), notes, |scope| scope.observe(rule))
-    }
-
-    /// Evaluates something of a rule for a key; with what was noticed.
-    fn in_scope<T>(
-        &mut self,
-        (place, rule, key, at): (usize, &Rule, KeyId, Timestamp),
-        notes: Notes,
-        evaluate: impl FnOnce(&mut Scope<'_>) -> T,
-    ) -> (T, Notes) {
         let is_active = self.rule_states[place].instances.get(&key).is_some_and(Instance::is_active);
         let mut scope = self.scope(Owner::Rule(place as u32), (&rule.labels, is_active), key, at, notes);
-        let result = evaluate(&mut scope);
-        (result, scope.notes)
+        let observation = scope.observe(rule);
+        (observation, scope.notes)
     }
 
     /// A key is known to a rule once any of its operands has it.

@@ -19,7 +19,7 @@ use super::super::view::{self, View};
 use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
 use super::frozen::Frozen;
 use super::line::Line;
-use super::past::{Memos, Reader};
+use super::past::{Memos, Reach, Reader};
 use super::share::Shares;
 use super::{Rule, Subject};
 use std::collections::BTreeMap;
@@ -48,6 +48,8 @@ pub struct Scope<'a> {
     pub grace: Span,
     pub interval: Span,
     pub notes: Notes,
+    /// Of the function that was evaluated last.
+    pub reach: Reach,
 }
 
 /// What was noticed while evaluating.

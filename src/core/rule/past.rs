@@ -65,6 +65,11 @@ impl Version {
     }
 }
 
+/// What the function at one place looks back on: from where to where, and which windows these are; `None` where
+/// something was lost. Only a shortcut: it is so for all keys that are evaluated at one grid point.
+#[derive(Debug, Default)]
+pub struct Reach(Option<(u32, Option<(Timestamp, Timestamp, Extent)>)>);
+
 /// Whose function it is: a rule or a record, by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reader {
@@ -248,15 +253,22 @@ impl Scope<'_> {
 
     /// The windows that a function looks back on and where they end, if all of them are whole and teach: nothing
     /// is to be left out.
-    pub(super) fn plain_extent(&self, asked: &Past) -> Option<(Timestamp, Extent)> {
+    pub(super) fn plain_extent(&mut self, asked: &Past) -> Option<(Timestamp, Extent)> {
+        let (from, end, extent) = self.whole_extent(asked)?;
+        let teaches = asked.function.is_line()
+            || self.frozen.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out());
+        let is_plain = teaches && self.planned().iter().all(|(_, planned_end)| *planned_end <= from);
+        is_plain.then_some((end, extent))
+    }
+
+    /// From where to where they are, if nothing was lost in between: the same for all keys.
+    fn whole_extent(&mut self, asked: &Past) -> Option<(Timestamp, Timestamp, Extent)> {
+        if let Some((_, known)) = self.reach.0.filter(|(place, _)| *place == asked.place) {
+            return known;
+        }
         let Period::Span(span) = asked.period else { return None };
         let (_, end) = self.reach_of(asked);
         let from = end - span;
-        let teaches = asked.function.is_line()
-            || self.frozen.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out());
-        let is_plain = teaches
-            && !self.gaps.touch(from, end)
-            && self.planned().iter().all(|(_, planned_end)| *planned_end <= from);
         let is_counted = asked.aggregate.is_zero_of_nothing();
         let extent = Extent {
             first: from.ceil(asked.window).index(asked.window),
@@ -264,7 +276,9 @@ impl Scope<'_> {
             least: if is_counted { 0 } else { self.notes.min_count.clamp(1, COUNT_MAX) },
             has_means: asked.function == Function::Anomaly,
         };
-        is_plain.then_some((end, extent))
+        let found = (!self.gaps.touch(from, end)).then_some((from, end, extent));
+        self.reach = Reach(Some((asked.place, found)));
+        found
     }
 
     /// The same as [`Self::learn_windows`] learns, of plain windows: rules over the same ones share it.

@@ -9,12 +9,13 @@
 //! windows are left out (they are few, and learned by themselves).
 
 use super::ast::{Aggregate, Comparison, Cond, Expr, Function, Past};
-use super::evaluate::Scope;
+use super::evaluate::{Notes, Scope};
 use super::line::SharedLine;
 use super::normal::Normal;
 use super::{OnUnknown, Rule, Subject};
 use crate::core::detect::leeway::Leeway;
 use crate::core::detect::regression::Window;
+use crate::core::key::KeyId;
 
 /// What a value surely lies between.
 type Bounds = (f64, f64);
@@ -52,8 +53,9 @@ fn asks_the_past(expr: &Expr) -> bool {
 }
 
 impl Scope<'_> {
-    /// Whether the rule surely is not met, and nothing of it is to be remembered.
-    pub fn is_surely_not_met(&mut self, rule: &Rule) -> bool {
+    /// Whether the rule surely is not met for a key, and nothing of it is to be remembered.
+    pub fn is_surely_not_met(&mut self, rule: &Rule, key: KeyId) -> bool {
+        (self.key, self.notes) = (key, Notes::default());
         self.notes.min_count = rule.min_count;
         let is_not_met = match &rule.subject {
             Subject::Value(expr) => self.rough(expr).is_some_and(|value| {

@@ -105,6 +105,7 @@ fn hand_on(views: &mut [View], to: Subscription, recorded: Recorded, reading: &R
 /// Lets panes enter and leave all views at a grid point.
 pub fn roll(views: &mut [View], when: When) {
     for source in 0..views.len() {
+        views[source].look_at(when.now);
         if views[source].is_looking_back() {
             lead::roll(views, source, when.now);
             continue;

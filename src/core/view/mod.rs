@@ -99,6 +99,8 @@ pub struct View {
     asked: Vec<f64>,
     /// The pane that the newest reading fell into; only a shortcut.
     current: (Timestamp, i64), // start, index
+    /// The grid point that is looked at, and the panes of its window; only a shortcut.
+    looked_at: (Timestamp, (i64, i64)),
     /// The views that get their panes from this one.
     feeds: Vec<u32>,
     /// The view that this one gets its panes from.
@@ -147,6 +149,7 @@ impl View {
             rolls: BTreeMap::new(),
             asked: Vec::new(),
             current: (Timestamp::clamped(0), 0),
+            looked_at: (Timestamp::MIN, (0, 0)),
             feeds: Vec::new(),
             source: None,
             leader: None,
@@ -439,8 +442,19 @@ impl View {
         Timestamp::clamped(self.range(at).0 * self.pane.ms())
     }
 
+    /// From now on it is mostly this grid point that is asked about.
+    fn look_at(&mut self, at: Timestamp) {
+        self.looked_at = (at, self.range_anew(at));
+    }
+
     /// First and last pane index of the trailing window that ends at grid point `at`.
+    #[inline]
     fn range(&self, at: Timestamp) -> (i64, i64) {
+        let (looked_at, range) = self.looked_at;
+        if looked_at == at { range } else { self.range_anew(at) }
+    }
+
+    fn range_anew(&self, at: Timestamp) -> (i64, i64) {
         let last = (at - Span::MILLISECOND).index(self.pane);
         let panes = match self.spec.kind {
             ViewKind::Trailing { window, pane, .. } => window.ms() / pane.ms(),

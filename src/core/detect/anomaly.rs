@@ -31,7 +31,7 @@ const HIGHER: f64 = 1.1;
 pub const PEAK_WINDOWS: usize = 150;
 
 /// Windows that such a peak is looked for in.
-pub const PEAK_REACH: usize = PEAK_WINDOWS + SLOW_WINDOWS - 1;
+const PEAK_REACH: usize = PEAK_WINDOWS + SLOW_WINDOWS - 1;
 
 /// What is normal for single windows and for means of 24.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

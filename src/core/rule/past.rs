@@ -15,7 +15,7 @@ use super::super::detect::{anomaly, changepoint, correlation, cusum, regression,
 use super::super::key::table::KeyTable;
 use super::super::key::{KeyId, VERSION_LABEL};
 use super::super::time::{Span, Timestamp};
-use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore, View};
+use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
 use super::line::{SharedLine, points};
@@ -416,7 +416,7 @@ impl Scope<'_> {
     ) -> f64 {
         // What is told already is measured by its own limit alone.
         let believed = self.notes.believed.filter(|_| !self.is_active);
-        let window = Window::trailing(self.views, (view, key), self.at, now, above);
+        let window = view::trailing(self.views, (view, key), self.at, now, above);
         let quantile = match asked.aggregate {
             Aggregate::Quantile(q) => Some(q),
             _ => None,
@@ -482,20 +482,6 @@ impl Scope<'_> {
         let alarms = values.iter().enumerate().map(|(at, value)| (at, cusum.add(*value, sign)));
         let (at, since) = alarms.filter_map(|(at, since)| Some((at, since?))).last()?;
         Some((at + 1).saturating_sub(since))
-    }
-}
-
-impl Window {
-    /// A key's trailing window that ends at `at`; `above`: where the past's tail begins.
-    pub(super) fn trailing(
-        views: &mut [View],
-        (view, key): (u32, KeyId),
-        at: Timestamp,
-        value: f64,
-        above: Option<f64>,
-    ) -> Window {
-        let profile = above.and_then(|_| view::profile(views, view, key, at, above));
-        Window { count: view::totals(views, view, key, at).count, value, profile }
     }
 }
 

@@ -8,12 +8,13 @@
 //! Rejected: bounds for all arithmetic (rules compare one function with one limit), and for periods of which
 //! windows are left out (they are few, and learned by themselves).
 
+use super::super::view;
 use super::ast::{Aggregate, Comparison, Cond, Expr, Function, Past};
 use super::evaluate::{Notes, Scope};
 use super::line::SharedLine;
 use super::normal::Normal;
 use super::{OnUnknown, Rule, Subject};
-use crate::core::detect::leeway::Leeway;
+use crate::core::detect::leeway::{Leeway, least_magnitude};
 use crate::core::detect::regression::Window;
 use crate::core::key::KeyId;
 
@@ -85,10 +86,9 @@ impl Scope<'_> {
             Expr::Aggregate { view, aggregate } => {
                 self.aggregate(*view, *aggregate, self.at).ok().map(|value| (value, value))
             }
-            Expr::Abs(inner) => self.rough(inner).map(|(low, high)| {
-                let least = if low <= 0.0 && high >= 0.0 { 0.0 } else { low.abs().min(high.abs()) };
-                (least, low.abs().max(high.abs()))
-            }),
+            Expr::Abs(inner) => {
+                self.rough(inner).map(|(low, high)| (least_magnitude((low, high)), low.abs().max(high.abs())))
+            }
             Expr::Past(past) => self.rough_past(past),
             _ => None,
         }
@@ -117,7 +117,7 @@ impl Scope<'_> {
             Function::Anomaly => leeway.is_usual(now.ok()?, newest_sum).then_some(USUAL),
             Function::Regression | Function::RegressionScore => {
                 let (value, looked) = (now.ok()?, (asked.current, self.key));
-                let window = Window::trailing(self.views, looked, self.at, value, above);
+                let window = view::trailing(self.views, looked, self.at, value, above);
                 let is_score = asked.function == Function::RegressionScore;
                 let is_unchanged = is_unchanged(asked, leeway, &window);
                 is_unchanged.then_some(if is_score { NOT_SIGNIFICANT } else { (0.0, 0.0) })

@@ -10,9 +10,12 @@ use crate::core::time::{Span, Timestamp};
 /// Windows kept of one version: what it was like in the end. 64 x 34 bytes.
 pub const WINDOWS_OF_A_VERSION: usize = 64;
 
-/// Windows kept beyond the period: the trailing window lies in two, one more is not sealed yet, and what is counted
-/// of windows that go is counted when a rule looks the next time, maybe some windows later.
-const WINDOWS_SPARE: i64 = 3 + 8;
+/// Windows kept beyond the period: the trailing window lies in two, one more is not sealed yet, and what goes is
+/// counted as gone when a rule looks the next time. 11 x 10 bytes, 34 with profiles.
+const WINDOWS_SPARE: i64 = 3 + WINDOWS_BEHIND;
+
+/// Windows that may pass before a rule looks again; after more of them all are counted anew.
+const WINDOWS_BEHIND: i64 = 8;
 
 /// Versions kept beyond those that are asked for, as one that begins may be old.
 const VERSIONS_SPARE: usize = 4;

@@ -7,7 +7,7 @@ use super::View;
 use super::feed::{self, Open};
 use super::group::{Parts, Trail};
 use super::totals::Totals;
-use crate::core::detect::regression::Profile;
+use crate::core::detect::regression::{Profile, Window};
 use crate::core::key::KeyId;
 use crate::core::time::Timestamp;
 
@@ -102,4 +102,17 @@ pub fn profile(
     above: Option<f64>,
 ) -> Option<Profile> {
     feed::with_open(views, view, key, |view, open| view.profile(key, at, above, open))
+}
+
+/// A key's trailing window that ends at `at`, as detectors compare it; `value`: what is asked of it, `above`: where
+/// the past's tail begins.
+pub fn trailing(
+    views: &mut [View],
+    (view, key): (u32, KeyId),
+    at: Timestamp,
+    value: f64,
+    above: Option<f64>,
+) -> Window {
+    let profile = above.and_then(|_| profile(views, view, key, at, above));
+    Window { count: totals(views, view, key, at).count, value, profile }
 }

@@ -1,10 +1,10 @@
 //! What lies within the outer quantiles of some values.
 
 use super::super::anomaly;
-use super::{ROUNDING, Turn};
+use super::{ROUNDING, Turn, least_magnitude};
 
-/// The lower quantile is at most `low`, the upper one at least `high` and the median between `below` and `above`,
-/// while enough values are.
+/// The lower quantile is at most `low`, the upper one at least `high` and the median within `middle`, while enough
+/// values are.
 #[derive(Debug, Clone)]
 pub(super) struct Ends {
     low: f64,
@@ -81,8 +81,8 @@ impl Ends {
     /// both its bounds give.
     fn score_max(&self, value: f64) -> f64 {
         let (low, high) = self.middle;
-        let median = if low * high > 0.0 { low.abs().min(high.abs()) } else { 0.0 };
-        let (room, limit) = (anomaly::room(self.high - self.low, median), anomaly::limit(self.all as usize));
+        let room = anomaly::room(self.high - self.low, least_magnitude(self.middle));
+        let limit = anomaly::limit(self.all as usize);
         let score = |median: f64| {
             let length = if value > self.high { self.high - median } else { median - self.low };
             (value - median).abs() / (length + room) / limit

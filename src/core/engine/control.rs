@@ -94,8 +94,8 @@ impl Engine {
         let leads = lead::take(&mut self.views);
         let mut old: Vec<Option<View>> = std::mem::take(&mut self.views).into_iter().map(Some).collect();
         let kept = |old: &mut Vec<Option<View>>, spec: &ViewSpec| {
-            let same = |view: &&mut Option<View>| view.as_ref().is_some_and(|view| view.spec == *spec);
-            old.iter_mut().find(same).and_then(Option::take)
+            let is_it = |view: &mut Option<View>| view.as_mut().is_some_and(|view| view.become_one_of(spec));
+            old.iter_mut().find_map(|view| if is_it(view) { view.take() } else { None })
         };
         let (lateness, mut new) = (self.limits.lateness(), Vec::new());
         self.views = Vec::with_capacity(rules.views.len());

@@ -83,9 +83,9 @@ pub struct Memos {
     /// Of windows of which some are left out, or which are not those of a plain period; by reader and place
     /// within it.
     learned: Table<(Reader, u32), KeyTable<Memo>>,
-    /// By view and the least number of values of a window.
-    pub(super) normal: Table<(u32, u64), KeyTable<Normal>>,
-    pub(super) lines: Table<(u32, u64), KeyTable<SharedLine>>,
+    /// By view, how many windows, and the least number of values of each.
+    pub(super) normal: Table<(u32, i64, u64), KeyTable<Normal>>,
+    pub(super) lines: Table<(u32, i64, u64), KeyTable<SharedLine>>,
 }
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -284,7 +284,7 @@ impl Scope<'_> {
     /// The same as [`Self::learn_windows`] learns, of plain windows: rules over the same ones share it.
     fn learn_plain(&mut self, asked: &Past, end: Timestamp, extent: Extent) -> Option<Version> {
         let windows = self.views[asked.baseline as usize].sealed(self.key)?;
-        let place = (asked.baseline, extent.least);
+        let place = (asked.baseline, extent.last - extent.first, extent.least);
         let (learned, count) = match asked.function.is_line() {
             true => {
                 let lines = self.memos.lines.entry(place).or_default();

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 pub use totals::Totals;
 
-/// What a view keeps; two expressions that read the same thing share one.
+/// What a view keeps; two expressions that read the same thing share one, though one of them reads further back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ViewSpec {
     pub selector: Selector,
@@ -72,6 +72,22 @@ pub enum ViewKind {
     Newest,
     /// What came since the last partials, for view `of` of the aggregate; panes like that one's.
     Gathering { of: u64, pane: Span, kept: Span, takes_late: bool },
+}
+
+impl ViewKind {
+    /// What both read, if they read the same, though one of them further back; `None` where they do not.
+    pub fn for_both(self, other: ViewKind) -> Option<ViewKind> {
+        match (self, other) {
+            (
+                ViewKind::Baseline { window, period, aggregate, is_profiled },
+                ViewKind::Baseline { period: wanted, .. },
+            ) => {
+                let over = |period| ViewKind::Baseline { window, period, aggregate, is_profiled };
+                (other == over(wanted)).then(|| over(period.max(wanted)))
+            }
+            _ => (self == other).then_some(self),
+        }
+    }
 }
 
 /// Which group of which view a series feeds.
@@ -157,6 +173,16 @@ impl View {
             detail,
             gone: 0,
         }
+    }
+
+    /// Whether it is what such a view would be, but for how far it reads back: makes it that one.
+    pub fn become_one_of(&mut self, spec: &ViewSpec) -> bool {
+        let Some(_) = self.spec.kind.for_both(spec.kind) else { return false };
+        let is_same = self.spec == ViewSpec { kind: self.spec.kind, ..spec.clone() };
+        if is_same {
+            self.spec.kind = spec.kind;
+        }
+        is_same
     }
 
     /// The view that its panes come from.

@@ -129,12 +129,12 @@ impl Checker {
 
     /// The place of a view, made when no expression read the same before.
     pub(super) fn view(&mut self, spec: ViewSpec) -> u32 {
-        let same = |known: &ViewSpec| {
-            known.selector == spec.selector && known.by == spec.by && known.kind == spec.kind
-        };
-        if let Some(at) = self.views.iter().position(same) {
-            self.views[at].has_quantiles |= spec.has_quantiles;
-            self.views[at].has_spread |= spec.has_spread;
+        for (at, known) in self.views.iter_mut().enumerate() {
+            let is_same = known.selector == spec.selector && known.by == spec.by;
+            let Some(kind) = known.kind.for_both(spec.kind).filter(|_| is_same) else { continue };
+            known.kind = kind;
+            known.has_quantiles |= spec.has_quantiles;
+            known.has_spread |= spec.has_spread;
             return at as u32;
         }
         self.views.push(spec);

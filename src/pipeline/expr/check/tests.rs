@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::view::ViewKind;
 use crate::pipeline::expr::parse::parse;
 
 fn check(text: &str) -> Result<Checked, ExprError> {
@@ -77,6 +78,24 @@ fn a_runbook_sentence_is_a_rule() {
     assert_eq!(parsed.pending_for, Some(crate::core::Span::from_mins(5)));
     assert!(matches!(checker.check(&parsed.term), Ok(Checked::Condition(..))));
     assert_eq!(checker.views.len(), 1);
+}
+
+#[test]
+fn who_looks_further_back_shares_the_view_of_the_same_windows() {
+    let mut checker = Checker::default();
+    let day = crate::core::Span::from_hours(24);
+    for text in [
+        "zscore(avg(a_ms[1m]) by (source), 1h) > 4",
+        "anomaly(avg(a_ms[1m]) by (source), 1d) > 1",
+        "trend(avg(a_ms[1m]) by (source), 2h) > 1",
+    ] {
+        checker.check(&parse(text).expect("parses").term).expect("checks");
+    }
+    let kinds: Vec<ViewKind> = checker.views.iter().map(|view| view.kind).collect();
+    assert!(matches!(kinds[..], [_, ViewKind::Baseline { period, .. }] if period == day), "{kinds:?}");
+    let other = "zscore(max(a_ms[1m]) by (source), 1h) > 4";
+    checker.check(&parse(other).expect("parses").term).expect("checks");
+    assert_eq!(checker.views.len(), 3, "another aggregate is written in a row of its own");
 }
 
 #[test]

@@ -71,12 +71,12 @@ impl Slopes {
     }
 
     /// Takes out the points before a time, and takes in later ones.
-    pub fn slide(&mut self, from: f64, new: &[Point]) {
+    pub fn slide(&mut self, from: f64, new: impl Iterator<Item = Point>) {
         while self.points.first().is_some_and(|oldest| oldest.0 < from) {
             self.take_out(0);
         }
         for point in new {
-            self.put_in(self.points.len(), *point);
+            self.put_in(self.points.len(), point);
         }
     }
 

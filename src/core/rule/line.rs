@@ -84,8 +84,12 @@ impl Scope<'_> {
 /// is the same at any time.
 pub(super) fn points(windows: impl Iterator<Item = (i64, f64)>) -> Vec<Point> {
     let mut points = Vec::with_capacity(windows.size_hint().1.unwrap_or(0).min(POINTS_ROOM));
-    points.extend(windows.map(|(index, value)| (index as f64 + 0.5, value)));
+    points.extend(windows.map(point));
     points
+}
+
+fn point((index, value): (i64, f64)) -> Point {
+    (index as f64 + 0.5, value)
 }
 
 /// More points than this make room for themselves.
@@ -99,6 +103,7 @@ pub(super) struct SharedLine {
     slopes: Slopes,
     /// Once somebody asked.
     line: Option<Trend>,
+    between: Option<Between>,
 }
 
 impl SharedLine {
@@ -117,7 +122,8 @@ impl SharedLine {
     /// What it surely lies between.
     pub(super) fn between(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<Between> {
         self.move_to(windows, extent);
-        Between::of(&mut self.slopes, self.windows)
+        self.between = self.between.or_else(|| Between::of(&mut self.slopes, self.windows));
+        self.between
     }
 
     fn move_to(&mut self, windows: &SealedWindows<'_>, extent: Extent) {
@@ -130,7 +136,7 @@ impl SharedLine {
             self.slopes.move_to(&together(&points));
             self.windows = points.len();
         }
-        (self.of, self.line) = (of, None);
+        (self.of, self.line, self.between) = (of, None, None);
     }
 
     /// `false` where all windows must be looked at.
@@ -141,8 +147,8 @@ impl SharedLine {
         let Some((known, _)) = known.filter(|_| self.windows == self.slopes.points().len()) else {
             return false;
         };
-        let new = points(whole(windows, known.last + 1, extent));
-        self.slopes.slide(extent.first as f64, &new);
+        let new = whole(windows, known.last + 1, extent).map(point);
+        self.slopes.slide(extent.first as f64, new);
         self.windows = self.slopes.points().len();
         self.windows <= POINTS_MAX
     }

@@ -147,13 +147,18 @@ impl Histogram {
     /// For each filled bucket the distance from the one before and the count, as LEB128.
     pub fn cells(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(2 * self.sparse_len() + 16);
+        self.write_cells(&mut bytes);
+        bytes
+    }
+
+    /// The same at the end of other bytes.
+    pub fn write_cells(&self, bytes: &mut Vec<u8>) {
         let mut before = 0;
         for (bucket, count) in self.iter() {
-            write_varint(&mut bytes, u64::from(bucket - before));
-            write_varint(&mut bytes, count);
+            write_varint(bytes, u64::from(bucket - before));
+            write_varint(bytes, count);
             before = bucket;
         }
-        bytes
     }
 
     /// What [`Self::cells`] made bytes of; `None` if they are damaged.

@@ -26,6 +26,9 @@ pub(super) struct SealedPanes {
 /// What is gone is given back when it is one byte of so many.
 const GONE_SHARE: usize = 6;
 
+/// Bytes of a window with few values, its index and its length.
+const ROOM: usize = 96;
+
 /// Where one of them stands.
 struct Place {
     index: i64,
@@ -40,17 +43,22 @@ impl SealedPanes {
         let later = if is_newest { None } else { self.places().find(|place| place.index > trail.index) };
         let at = later.map_or(self.records.len(), |place| place.whole.start);
         self.newest = self.newest.max(Some(trail.index));
-        let bytes = pack(trail);
-        let mut head = Vec::with_capacity(16);
-        write_varint(&mut head, trail.index as u64);
-        write_varint(&mut head, bytes.len() as u64);
-        let needed = head.len() + bytes.len();
+        self.make_room(ROOM + 2 * trail.pane.positive().sparse_len());
+        let end = self.records.len();
+        pack(trail, &mut self.records);
+        let len = self.records.len() - end;
+        write_varint(&mut self.records, trail.index as u64);
+        write_varint(&mut self.records, len as u64);
+        // What is said before it goes before it, and both go where they belong.
+        self.records[end..].rotate_left(len);
+        let whole = self.records.len() - end;
+        self.records[at..].rotate_right(whole);
+    }
+
+    /// For about so many bytes more, and few to spare: doubled, half of it would be empty.
+    fn make_room(&mut self, needed: usize) {
         if needed > self.records.capacity() - self.records.len() {
             self.records.reserve_exact(needed + self.records.len() / 8);
-        }
-        match is_newest {
-            true => self.records.extend(head.iter().chain(&bytes)),
-            false => drop(self.records.splice(at..at, head.into_iter().chain(bytes))),
         }
     }
 
@@ -105,31 +113,29 @@ const HAS_LAST: u8 = 1;
 /// One value, which is the sum, the extremes and the last one.
 const IS_ONE: u8 = 2;
 
-fn pack(trail: &Trail) -> Vec<u8> {
+fn pack(trail: &Trail, bytes: &mut Vec<u8>) {
     let pane = &trail.pane;
     let last = pane.last().zip(pane.last_time());
     let bits = pane.sum.to_bits();
     let is_one = pane.count == 1
         && [pane.min, pane.max, last.map_or(pane.sum, |(value, _)| value)].map(f64::to_bits) == [bits; 3];
-    let mut bytes = Vec::with_capacity(96);
     bytes.push(u8::from(last.is_some()) * HAS_LAST + u8::from(is_one) * IS_ONE);
     if let Some((_, time)) = last {
-        write_varint(&mut bytes, time.ms() as u64);
+        write_varint(bytes, time.ms() as u64);
     }
-    write_varint(&mut bytes, pane.overflow);
+    write_varint(bytes, pane.overflow);
     match is_one {
-        true => write_floats(&mut bytes, &[pane.sum]),
+        true => write_floats(bytes, &[pane.sum]),
         false => {
-            write_varint(&mut bytes, pane.count);
+            write_varint(bytes, pane.count);
             let last = last.map_or(0.0, |(value, _)| value);
-            write_floats(&mut bytes, &[pane.sum, pane.min, pane.max, trail.mean, trail.m2, last]);
+            write_floats(bytes, &[pane.sum, pane.min, pane.max, trail.mean, trail.m2, last]);
         }
     }
     let negative = pane.negative().map(Histogram::cells).unwrap_or_default();
-    write_varint(&mut bytes, negative.len() as u64);
+    write_varint(bytes, negative.len() as u64);
     bytes.extend(negative);
-    bytes.extend(pane.positive().cells());
-    bytes
+    pane.positive().write_cells(bytes);
 }
 
 fn write_floats(bytes: &mut Vec<u8>, values: &[f64]) {
@@ -198,6 +204,12 @@ mod tests {
         trail
     }
 
+    fn packed(trail: &Trail) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        pack(trail, &mut bytes);
+        bytes
+    }
+
     #[test]
     fn what_comes_out_is_what_went_in() {
         let many: Vec<f64> = (0..500).map(|n| f64::from(n * 61 % 997) - 20.0).collect();
@@ -210,8 +222,8 @@ mod tests {
             assert_eq!((after.mean, after.m2), (before.mean, before.m2));
             assert!(sealed.take(7).is_none());
         }
-        assert!(pack(&trail(&[5.0], false)).len() <= 16);
-        assert!(unpack(7, &pack(&trail(&many, true))[..40]).is_none());
+        assert!(packed(&trail(&[5.0], false)).len() <= 16);
+        assert!(unpack(7, &packed(&trail(&many, true))[..40]).is_none());
     }
 
     #[test]

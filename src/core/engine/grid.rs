@@ -24,6 +24,11 @@ impl Due {
     pub(super) fn of_pipelines(pipelines: Vec<std::sync::Arc<str>>) -> Due {
         Due { pipelines, ..Due::default() }
     }
+
+    /// Whether any key of a view changed.
+    pub(super) fn has_changed(&self, view: usize) -> bool {
+        self.views.contains_key(&(view as u32))
+    }
 }
 
 impl Engine {

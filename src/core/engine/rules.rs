@@ -18,7 +18,8 @@ use crate::core::rule::past::{Reach, Reader};
 use crate::core::rule::rough;
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::core::view::View;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Keys that all rules look at before they look at the next: what 7 detectors read of them, about 18 KiB
@@ -45,7 +46,7 @@ impl Engine {
             }
             keys.push(due_keys);
         }
-        for (place, mut seen) in self.observe_all(&rules, &keys, at).into_iter().enumerate() {
+        for (place, mut seen) in self.observe_all(&rules, (&keys, due), at).into_iter().enumerate() {
             let rule = &rules[place];
             self.doubt(place, rule, &mut seen, at);
             for one in seen {
@@ -57,16 +58,20 @@ impl Engine {
 
     /// What all rules see of the keys that are due, a few neighbouring keys at a time; by rule, what may have
     /// consequences.
-    fn observe_all(&mut self, rules: &[Rule], keys: &[Vec<KeyId>], at: Timestamp) -> Vec<Vec<Seen>> {
+    fn observe_all(
+        &mut self,
+        rules: &[Rule],
+        (keys, due): (&[Vec<KeyId>], &Due),
+        at: Timestamp,
+    ) -> Vec<Vec<Seen>> {
         let judged: Vec<bool> = rules.iter().map(|rule| self.shared_share(rule).is_some()).collect();
         let may_be_told: Vec<bool> = rules.iter().map(rough::may_be_told).collect();
         let longest = keys.iter().max_by_key(|keys| keys.len()).map_or(&[][..], Vec::as_slice);
-        let views: BTreeSet<u32> = rules.iter().flat_map(|rule| rule.views.iter().copied()).collect();
         let (mut begun, mut seen) = (vec![0; rules.len()], Vec::new());
         seen.resize_with(rules.len(), Vec::new);
         let mut neighbours = longest.chunks(NEIGHBOURS).peekable();
         while let Some(chunk) = neighbours.next() {
-            self.ask_ahead(&views, chunk);
+            self.ask_ahead(chunk, due);
             let bound = neighbours.peek().and_then(|next| next.first());
             for (place, rule) in rules.iter().enumerate() {
                 let rest = &keys[place][begun[place]..];
@@ -97,8 +102,9 @@ impl Engine {
     }
 
     /// Asks for what is about to be read of some keys.
-    fn ask_ahead(&self, views: &BTreeSet<u32>, keys: &[KeyId]) {
-        let of_views = views.iter().fold(0, |token, view| token ^ self.views[*view as usize].ask_ahead(keys));
+    fn ask_ahead(&self, keys: &[KeyId], due: &Due) {
+        let ask = |token, (at, view): (usize, &View)| token ^ view.ask_ahead(keys, due.has_changed(at));
+        let of_views = self.views.iter().enumerate().fold(0, ask);
         std::hint::black_box(of_views ^ self.memos.ask_ahead(keys));
     }
 

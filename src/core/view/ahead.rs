@@ -15,20 +15,22 @@ use crate::core::key::KeyId;
 pub type Token = u64;
 
 impl View {
-    /// Asks for what an evaluation of these keys reads.
-    pub fn ask_ahead(&self, keys: &[KeyId]) -> Token {
-        self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)))
+    /// Asks for what an evaluation of these keys reads; `has_rolled`: whether windows were sealed, so that rows
+    /// are read, too.
+    pub fn ask_ahead(&self, keys: &[KeyId], has_rolled: bool) -> Token {
+        self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)), has_rolled)
     }
 
     /// Asks for what is read and written of groups when their windows are sealed. Step by step: where the next
     /// place is, is known only once the one before it has come, so all groups take each step together.
-    pub(super) fn ask_for(&self, places: impl Iterator<Item = u32>) -> Token {
+    pub(super) fn ask_for(&self, places: impl Iterator<Item = u32>, has_rows: bool) -> Token {
         let groups: Vec<&Group> = places.filter_map(|place| self.group(place)).collect();
         let histories: Vec<&History> = groups.iter().filter_map(|group| group.history()).collect();
         let first = groups.iter().fold(0, |token, group| token ^ group.ask_first());
         let heads = histories.iter().fold(0, |token, history| token ^ history.ask_first());
         let panes = groups.iter().fold(0, |token, group| token ^ group.ask_for_panes());
-        let rows = histories.iter().fold(0, |token, history| token ^ history.ask_for_rows());
+        let histories = histories.iter().filter(|_| has_rows);
+        let rows = histories.fold(0, |token, history| token ^ history.ask_for_rows());
         first ^ heads ^ panes ^ rows
     }
 }

@@ -81,8 +81,8 @@ const AT_ONCE: usize = 16;
 fn ask_ahead(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
     let leader = &views[leader];
     let keys: Vec<KeyId> = places.iter().filter_map(|place| Some(leader.group(*place)?.key)).collect();
-    let own = leader.ask_for(places.iter().copied());
-    let all = followers.iter().fold(own, |token, view| token ^ views[*view as usize].ask_ahead(&keys));
+    let own = leader.ask_for(places.iter().copied(), true);
+    let all = followers.iter().fold(own, |token, view| token ^ views[*view as usize].ask_ahead(&keys, true));
     std::hint::black_box(all);
 }
 

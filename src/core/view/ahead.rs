@@ -52,7 +52,8 @@ const ENDS: [usize; 3] = [0, 8, 16];
 
 impl History {
     fn ask_first(&self) -> Token {
-        (self.values.len() ^ self.counts.len()) as u64
+        let tail = self.tail_begin().map_or(0, f32::to_bits);
+        (self.values.len() ^ self.counts.len()) as u64 ^ u64::from(tail)
     }
 
     fn ask_for_rows(&self) -> Token {

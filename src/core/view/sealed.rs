@@ -21,7 +21,12 @@ pub(super) struct SealedPanes {
     gone: usize,
     /// Index of the newest one there ever was: nearly all that is asked for is newer.
     newest: Option<i64>,
+    /// None of them is older.
+    since: Option<i64>,
 }
+
+/// Windows that are let go together: to find them the oldest must be fetched from memory.
+const GONE_TOGETHER: i64 = 8;
 
 /// What is gone is given back when it is one byte of so many.
 const GONE_SHARE: usize = 6;
@@ -43,6 +48,7 @@ impl SealedPanes {
         let later = if is_newest { None } else { self.places().find(|place| place.index > trail.index) };
         let at = later.map_or(self.records.len(), |place| place.whole.start);
         self.newest = self.newest.max(Some(trail.index));
+        self.since = self.since.map(|since| since.min(trail.index));
         self.make_room(ROOM + 2 * trail.pane.positive().sparse_len());
         let end = self.records.len();
         pack(trail, &mut self.records);
@@ -73,8 +79,12 @@ impl SealedPanes {
         trail
     }
 
-    /// Lets those go that nothing comes for any more.
+    /// Lets those go that nothing comes for any more, but not at once.
     pub(super) fn drop_before(&mut self, index: i64) {
+        if self.since.is_some_and(|since| index < since + GONE_TOGETHER) {
+            return;
+        }
+        self.since = Some(index);
         let kept = self.places().find(|place| place.index >= index);
         self.gone = kept.map_or(self.records.len(), |place| place.whole.start);
         // A few at a time: what is kept is moved each time.

@@ -1,7 +1,8 @@
 //! Detectors: how often they err and what they find, on simulated data beside plain tests; what they cost; and a
 //! day on which nothing happens.
 //!
-//! `cargo bench --bench detect` prints all of it in about three minutes on two cores.
+//! `cargo bench --bench detect` prints all of it in about three minutes on two cores; `cargo bench --bench detect
+//! scale`, which takes four, what detectors cost with a hundred thousand series, half of them on each core.
 
 use std::time::Instant;
 use streamgauge::core::detect::regression::{Deploy, Profile, Reference, Window};
@@ -286,39 +287,71 @@ const COST_MINUTES: i64 = 420;
 /// From here on the longest period, 5 h, is full: each window that comes is one that goes.
 const COST_FROM: i64 = 310;
 
+const COST_TIMED: i64 = COST_MINUTES - COST_FROM;
+
+const SCALE_SERIES: usize = 100_000;
+
 /// What detectors add to a series and a closed window: each by itself, and all together.
 fn cost() {
-    let (plain, before) = apart(PLAIN);
-    let rules: Vec<&str> = ALL.lines().skip(1).collect();
-    for rule in &rules {
+    let cost = Cost { series: COST_SERIES, plain: apart(PLAIN, ONE_CORE) };
+    for rule in ALL.lines().skip(1) {
         let expr = rule.split('\'').nth(1).unwrap_or_default();
-        say_cost(expr, apart(&format!("rules:\n{rule}")), (plain, before));
+        cost.say(expr, apart(&format!("rules:\n{rule}"), ONE_CORE));
     }
-    say_cost("all of them", apart(ALL), (plain, before));
+    cost.say("all of them", apart(ALL, ONE_CORE));
 }
 
-fn say_cost(what: &str, (took, kib): (f64, u64), (plain, before): (f64, u64)) {
-    let windows = COST_SERIES as f64 * (COST_MINUTES - COST_FROM) as f64;
-    println!(
-        "cost of {what}: {:.2} us a closed window, {:.1} KiB a series",
-        (took - plain) * 1e6 / windows,
-        kib.saturating_sub(before) as f64 / COST_SERIES as f64
-    );
+/// The same for as many series as a machine of two cores is to bear: two engines, as two partitions are.
+fn scale() {
+    let cost = Cost { series: SCALE_SERIES, plain: apart(PLAIN, TWO_CORES) };
+    println!("a plain rule on two cores: {:.0} ms a minute", cost.plain.0 * 1e3 / COST_TIMED as f64);
+    cost.say("all of them on two cores", apart(ALL, TWO_CORES));
+}
+
+/// What the plain rule took is no cost of detectors.
+struct Cost {
+    series: usize,
+    plain: (f64, u64),
+}
+
+impl Cost {
+    fn say(&self, what: &str, (took, kib): (f64, u64)) {
+        let (plain, before) = self.plain;
+        println!(
+            "cost of {what}: {:.2} us a closed window, {:.1} KiB a series",
+            (took - plain) * 1e6 / (self.series as f64 * COST_TIMED as f64),
+            kib.saturating_sub(before) as f64 / self.series as f64
+        );
+    }
 }
 
 /// Time and memory in a process of its own: what another one gave back is not there to be taken again.
-fn apart(rules: &str) -> (f64, u64) {
+fn apart(rules: &str, cores: &str) -> (f64, u64) {
     let own = std::env::current_exe().expect("it runs");
-    let output = std::process::Command::new(own).args(["one", rules]).output().expect("it starts");
+    let output = std::process::Command::new(own).args([cores, rules]).output().expect("it starts");
     let said = String::from_utf8(output.stdout).expect("text");
     let (took, kib) = said.trim().split_once(' ').unwrap_or_else(|| panic!("{said}"));
     (took.parse().expect("a number"), kib.parse().expect("a number"))
 }
 
+/// What such a process is told.
+const ONE_CORE: &str = "one";
+const TWO_CORES: &str = "two";
+
 /// One of those processes.
 fn one(rules: &str) {
     let (_, took, kib) = quiet(rules, COST_SERIES, COST_MINUTES, COST_FROM);
     println!("{took} {kib}");
+}
+
+/// It took as long as the slower half.
+fn two(rules: &str) {
+    let half = || quiet(rules, SCALE_SERIES / 2, COST_MINUTES, COST_FROM);
+    let (a, b) = std::thread::scope(|scope| {
+        let other = scope.spawn(half);
+        (half(), other.join().expect("it ends"))
+    });
+    println!("{} {}", a.1.max(b.1), a.2.max(b.2));
 }
 
 /// A day of ten thousand series on which nothing happens.
@@ -338,11 +371,17 @@ fn null_day() {
 }
 
 fn main() {
-    if let Some(rules) = std::env::args().skip_while(|word| word != "one").nth(1) {
-        return one(&rules);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<&str>>()[..] {
+        [ONE_CORE, rules] => return one(rules),
+        [TWO_CORES, rules] => return two(rules),
+        _ => {}
     }
-    let wanted = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
-    let is_wanted = |word: &str| wanted.as_deref().is_none_or(|wanted| wanted == word);
+    let wanted = words.first().filter(|word| !word.starts_with('-'));
+    if wanted.is_some_and(|wanted| wanted == "scale") {
+        return scale();
+    }
+    let is_wanted = |word: &str| wanted.is_none_or(|wanted| wanted == word);
     if is_wanted("table") {
         KINDS.into_iter().for_each(table);
     }

@@ -258,6 +258,8 @@ proptest! {
         let other = "  - { name: x, expr: 'regression(p95(latency_ms[10s]) by (source), 9m)' }
   - { name: x2, expr: 'zscore(avg(latency_ms[10s]) by (source), 9m)' }
   - { name: x3, expr: 'zscore(max(latency_ms[10s]) by (source), 1m)' }
+  - { name: x4, expr: 'zscore(count(latency_ms[10s]) by (source), 9m)' }
+  - { name: x5, expr: 'trend(p90(latency_ms[10s]) by (source), 20m)' }
 ";
         let set = |records: &str| {
             load_files(vec![("r".into(), format!("version: 1\nrecord:\n{records}"))]).rules.expect("checked")

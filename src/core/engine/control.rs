@@ -93,14 +93,10 @@ impl Engine {
         feed::settle(&mut self.views, When { now: self.now, interval: self.limits.evaluation_interval });
         let leads = lead::take(&mut self.views);
         let mut old: Vec<Option<View>> = std::mem::take(&mut self.views).into_iter().map(Some).collect();
-        let kept = |old: &mut Vec<Option<View>>, spec: &ViewSpec| {
-            let is_it = |view: &mut Option<View>| view.as_mut().is_some_and(|view| view.become_one_of(spec));
-            old.iter_mut().find_map(|view| if is_it(view) { view.take() } else { None })
-        };
         let (lateness, mut new) = (self.limits.lateness(), Vec::new());
         self.views = Vec::with_capacity(rules.views.len());
         for spec in &rules.views {
-            let known = kept(&mut old, spec);
+            let known = View::take_like(&mut old, spec);
             new.extend(known.is_none().then_some(self.views.len()));
             let view =
                 known.unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness));

@@ -83,7 +83,7 @@ pub struct Memos {
     /// Of windows of which some are left out, or which are not those of a plain period; by reader and place
     /// within it.
     learned: Table<(Reader, u32), KeyTable<Memo>>,
-    /// By view, how many windows, and the least number of values of each.
+    /// By view, windows from the first to the last, and the least number of values of each.
     pub(super) normal: Table<(u32, i64, u64), KeyTable<Normal>>,
     pub(super) lines: Table<(u32, i64, u64), KeyTable<SharedLine>>,
 }

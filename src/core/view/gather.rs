@@ -20,9 +20,10 @@ impl SeriesInfo {
 }
 
 impl ViewSpec {
-    /// A number that two views share only if they read the same; the order of rules is not in it.
+    /// A number that two views share only if they read the same rows; neither the order of rules nor how far one
+    /// of them looks back is in it, so it stays when others come and go.
     pub fn id(&self) -> u64 {
-        hash(self)
+        hash(&self.of_any_period())
     }
 
     /// A number that two views share only if they have the same keys.

@@ -1,6 +1,6 @@
 //! Baseline views over the same windows: one of them leads, the others only read what it seals.
 //!
-//! Intuition: `p95`, `count` and `avg` of the same minutes, or the same average over an hour and over a day, are
+//! Intuition: `p95`, `count` and `avg` of the same minutes, or the same count over an hour and over a day, are
 //! read off the same sealed panes. So one view takes the readings, keeps the panes of windows that may still
 //! change, and when it seals one, each view writes its own row. Invariant: what a view knows is what it would
 //! know by itself; which one leads follows from what the views are, so it is the same after a restart.

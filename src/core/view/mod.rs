@@ -64,7 +64,8 @@ pub struct Lateness {
 pub enum ViewKind {
     /// The panes of `[window]`, and those of the same window `history` earlier.
     Trailing { window: Span, pane: Span, history: Span },
-    /// One aggregate of the aligned windows of `window` over the last `period`, late observations included.
+    /// One aggregate of the aligned windows of `window` over the last `period`, the longest of those who read it;
+    /// late observations included.
     Baseline { window: Span, period: Span, aggregate: Aggregate, is_profiled: bool },
     /// The same for each value of the label `version`: windows of the newest `deploys` versions, however old.
     Deploys { window: Span, deploys: u32, aggregate: Aggregate, is_profiled: bool },
@@ -75,18 +76,38 @@ pub enum ViewKind {
 }
 
 impl ViewKind {
-    /// What both read, if they read the same, though one of them further back; `None` where they do not.
+    /// What both read, if they read the same rows, though one of them further back; `None` where they do not.
     pub fn for_both(self, other: ViewKind) -> Option<ViewKind> {
-        match (self, other) {
-            (
-                ViewKind::Baseline { window, period, aggregate, is_profiled },
-                ViewKind::Baseline { period: wanted, .. },
-            ) => {
-                let over = |period| ViewKind::Baseline { window, period, aggregate, is_profiled };
-                (other == over(wanted)).then(|| over(period.max(wanted)))
+        let further = if other.period() > self.period() { other } else { self };
+        (self.of_any_period() == other.of_any_period()).then_some(further)
+    }
+
+    /// The same for all that read the same rows. Not where what was let go would be taken for zero, nor where
+    /// rows are written with a look at those before them ([`history`]): there it matters how many are kept.
+    fn of_any_period(self) -> ViewKind {
+        match self {
+            ViewKind::Baseline { window, aggregate, is_profiled: false, .. }
+                if !aggregate.is_zero_of_nothing() =>
+            {
+                ViewKind::Baseline { window, period: Span::ZERO, aggregate, is_profiled: false }
             }
-            _ => (self == other).then_some(self),
+            other => other,
         }
+    }
+
+    fn period(self) -> Span {
+        if let ViewKind::Baseline { period, .. } = self { period } else { Span::ZERO }
+    }
+}
+
+impl ViewSpec {
+    /// Whether both read the same rows, though maybe one of them further back.
+    fn is_like(&self, other: &ViewSpec) -> bool {
+        self.of_any_period() == other.of_any_period()
+    }
+
+    fn of_any_period(&self) -> ViewSpec {
+        ViewSpec { kind: self.kind.of_any_period(), ..self.clone() }
     }
 }
 
@@ -175,14 +196,14 @@ impl View {
         }
     }
 
-    /// Whether it is what such a view would be, but for how far it reads back: makes it that one.
-    pub fn become_one_of(&mut self, spec: &ViewSpec) -> bool {
-        let Some(_) = self.spec.kind.for_both(spec.kind) else { return false };
-        let is_same = self.spec == ViewSpec { kind: self.spec.kind, ..spec.clone() };
-        if is_same {
-            self.spec.kind = spec.kind;
-        }
-        is_same
+    /// Takes the view out that reads what is asked for: the very one, else the one that reads furthest back.
+    pub fn take_like(views: &mut [Option<View>], spec: &ViewSpec) -> Option<View> {
+        let likes = views.iter_mut().filter(|view| view.as_ref().is_some_and(|view| view.spec.is_like(spec)));
+        let rank = |view: &&mut Option<View>| {
+            view.as_ref().map(|view| (view.spec == *spec, view.spec.kind.period()))
+        };
+        let known = likes.max_by_key(rank)?.take()?;
+        Some(View { spec: spec.clone(), ..known })
     }
 
     /// The view that its panes come from.

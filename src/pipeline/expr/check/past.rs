@@ -91,7 +91,9 @@ impl Checker {
         let period = self.period_of(period, window)?;
         // The shape of the current window is asked for, too, where the past's is.
         let is_profiled = is_profiled && matches!(aggregate, Aggregate::Quantile(_));
-        let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
+        // What is asked of the past alone: others that read the trailing window change nothing of it.
+        let (has_quantiles, has_spread) =
+            (matches!(aggregate, Aggregate::Quantile(_)), aggregate == Aggregate::Stddev);
         let (baseline, per_version) = match period {
             Period::Deploys(deploys) => {
                 if !function.has_chance() || function == Function::Anomaly {
@@ -100,11 +102,12 @@ impl Checker {
                 }
                 let spec = per_version(spec, of.at)?;
                 let kind = ViewKind::Deploys { window, deploys, aggregate, is_profiled };
-                (self.view(ViewSpec { kind, has_quantiles, ..spec.clone() }), Some(self.view(spec)))
+                let past = ViewSpec { kind, has_quantiles, has_spread, ..spec.clone() };
+                (self.view(past), Some(self.view(spec)))
             }
             _ => {
                 let kind = ViewKind::Baseline { window, period: period.reach(), aggregate, is_profiled };
-                (self.view(ViewSpec { kind, has_quantiles, ..spec }), None)
+                (self.view(ViewSpec { kind, has_quantiles, has_spread, ..spec }), None)
             }
         };
         let place = self.places;

@@ -93,9 +93,38 @@ fn who_looks_further_back_shares_the_view_of_the_same_windows() {
     }
     let kinds: Vec<ViewKind> = checker.views.iter().map(|view| view.kind).collect();
     assert!(matches!(kinds[..], [_, ViewKind::Baseline { period, .. }] if period == day), "{kinds:?}");
-    let other = "zscore(max(a_ms[1m]) by (source), 1h) > 4";
-    checker.check(&parse(other).expect("parses").term).expect("checks");
-    assert_eq!(checker.views.len(), 3, "another aggregate is written in a row of its own");
+    // Partials on their way find it by this number.
+    let (longer, mut shorter) = (checker.views[1].clone(), Checker::default());
+    shorter.check(&parse("zscore(avg(a_ms[1m]) by (source), 1h) > 4").expect("parses").term).expect("checks");
+    assert!(shorter.views[1] != longer && shorter.views[1].id() == longer.id());
+}
+
+/// What a view let go of counts is no zero, and where a tail begins follows from the rows that are kept.
+#[test]
+fn counts_and_profiles_of_other_periods_are_other_views() {
+    for of in ["regression(count(a_ms[1m])", "regression(p95(a_ms[1m])"] {
+        let mut checker = Checker::default();
+        for period in ["1h", "5h"] {
+            let text = format!("{of} by (source), {period}) > 10%");
+            checker.check(&parse(&text).expect("parses").term).expect("checks");
+        }
+        assert_eq!(checker.views.len(), 3, "{of}");
+    }
+}
+
+/// A rule's past is the same view whoever else reads the trailing window, so it stays when others come and go.
+#[test]
+fn who_reads_the_trailing_window_changes_nothing_of_a_past() {
+    let past = |texts: &[&str]| {
+        let mut checker = Checker::default();
+        texts
+            .iter()
+            .for_each(|text| drop(checker.check(&parse(text).expect("parses").term).expect("checks")));
+        let found = checker.views.into_iter().find(|view| matches!(view.kind, ViewKind::Baseline { .. }));
+        found.expect("there is one")
+    };
+    let (own, other) = ("zscore(avg(a_ms[1m]) by (source), 1h) > 4", "stddev(a_ms[1m]) by (source) > 5");
+    assert_eq!(past(&[own]), past(&[other, own]));
 }
 
 #[test]

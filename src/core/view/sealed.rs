@@ -31,8 +31,9 @@ const GONE_TOGETHER: i64 = 8;
 /// What is gone is given back when it is one byte of so many.
 const GONE_SHARE: usize = 6;
 
-/// Bytes of a window with few values, its index and its length.
+/// Bytes of a window with few values, its index and its length; and of a bucket, for up to 16,383 values.
 const ROOM: usize = 96;
+const CELL: usize = 4;
 
 /// Where one of them stands.
 struct Place {
@@ -49,7 +50,8 @@ impl SealedPanes {
         let at = later.map_or(self.records.len(), |place| place.whole.start);
         self.newest = self.newest.max(Some(trail.index));
         self.since = self.since.map(|since| since.min(trail.index));
-        self.make_room(ROOM + 2 * trail.pane.positive().sparse_len());
+        let negative = trail.pane.negative().map_or(0, |negative| negative.iter().count());
+        self.make_room(ROOM + CELL * (trail.pane.positive().iter().count() + negative));
         let end = self.records.len();
         pack(trail, &mut self.records);
         let len = self.records.len() - end;
@@ -81,6 +83,10 @@ impl SealedPanes {
 
     /// Lets those go that nothing comes for any more, but not at once.
     pub(super) fn drop_before(&mut self, index: i64) {
+        if self.newest.is_none_or(|newest| newest < index) {
+            (self.records, self.gone) = (Vec::new(), 0);
+            return;
+        }
         if self.since.is_some_and(|since| index < since + GONE_TOGETHER) {
             return;
         }

@@ -62,7 +62,7 @@ impl Engine {
                     out.partials.push(Partials { is_last: false, ..full });
                     bytes = 0;
                 }
-                bytes += part.pane.memory_bytes();
+                bytes += part.pane.content_bytes();
                 partials.parts.push(part);
             }
         }

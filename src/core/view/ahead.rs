@@ -15,10 +15,10 @@ use crate::core::key::KeyId;
 pub type Token = u64;
 
 impl View {
-    /// Asks for what an evaluation of these keys reads; `has_rolled`: whether windows were sealed, so that rows
-    /// are read, too.
-    pub fn ask_ahead(&self, keys: &[KeyId], has_rolled: bool) -> Token {
-        self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)), has_rolled)
+    /// Asks for what an evaluation of these keys reads; `has_changed`: whether windows may have been sealed, so
+    /// that rows are read, too.
+    pub fn ask_ahead(&self, keys: &[KeyId], has_changed: bool) -> Token {
+        self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)), has_changed)
     }
 
     /// Asks for what is read and written of groups when their windows are sealed. Step by step: where the next

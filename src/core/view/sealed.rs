@@ -25,7 +25,8 @@ pub(super) struct SealedPanes {
     since: Option<i64>,
 }
 
-/// Windows that are let go together: to find them the oldest must be fetched from memory.
+/// Windows that are let go together: to find them the oldest must be fetched from memory. An eighth more than the
+/// sixty minutes that are kept by default.
 const GONE_TOGETHER: i64 = 8;
 
 /// What is gone is given back when it is one byte of so many.

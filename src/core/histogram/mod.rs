@@ -12,7 +12,6 @@ pub mod layout;
 pub mod rank;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use smallvec::SmallVec;
 
 /// Counts per bucket, without the scale that gives buckets a meaning.
 #[derive(Debug, Clone)]
@@ -23,14 +22,11 @@ pub struct Histogram {
 #[derive(Debug, Clone)]
 enum Form {
     /// `bucket << 16 | count`, ascending, every count in [1, 65535].
-    Sparse(Pairs),
+    Sparse(Vec<u32>),
     /// Every count in [0, 65535]: a quarter of the cache that wide counters take.
     Dense(Box<Dense<u16>>),
     Wide(Box<Dense<u64>>),
 }
-
-/// Most panes of most series hold a value or two: so many pairs take no memory of their own.
-type Pairs = SmallVec<[u32; 4]>;
 
 #[derive(Debug, Clone)]
 struct Dense<C> {
@@ -48,21 +44,21 @@ const SPARSE_COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { form: Form::Sparse(Pairs::new()) }
+        Histogram { form: Form::Sparse(Vec::new()) }
     }
 }
 
 impl Histogram {
     /// An empty one with room for values in so many buckets.
     pub fn with_room(buckets: usize) -> Histogram {
-        Histogram { form: Form::Sparse(Pairs::with_capacity(buckets)) }
+        Histogram { form: Form::Sparse(Vec::with_capacity(buckets)) }
     }
 
     /// An empty one that is ready for about what `other` holds.
     pub fn ready_for(other: &Histogram) -> Histogram {
         let form = match &other.form {
             Form::Dense(dense) => Form::Dense(Box::new(Dense::over(dense.first, (dense.end() - 1) as u16))),
-            Form::Sparse(_) | Form::Wide(_) => Form::Sparse(Pairs::new()),
+            Form::Sparse(_) | Form::Wide(_) => Form::Sparse(Vec::new()),
         };
         Histogram { form }
     }
@@ -178,8 +174,7 @@ impl Histogram {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
-            Form::Sparse(pairs) if pairs.spilled() => pairs.capacity() * size_of::<u32>(),
-            Form::Sparse(_) => 0,
+            Form::Sparse(pairs) => pairs.capacity() * size_of::<u32>(),
             Form::Dense(dense) => dense.bytes(),
             Form::Wide(wide) => wide.bytes(),
         }
@@ -330,7 +325,7 @@ fn pack(bucket: u16, count: u32) -> u32 {
 
 /// Adds to the pair of `bucket`, inserting it where it is new; false if the count does not fit.
 #[inline]
-fn add_sparse(pairs: &mut Pairs, bucket: u16, count: u32) -> bool {
+fn add_sparse(pairs: &mut Vec<u32>, bucket: u16, count: u32) -> bool {
     let at = pairs.partition_point(|pair| (pair >> COUNT_BITS) < u32::from(bucket));
     match pairs.get_mut(at) {
         Some(pair) if *pair >> COUNT_BITS == u32::from(bucket) => {
@@ -350,15 +345,15 @@ fn add_sparse(pairs: &mut Pairs, bucket: u16, count: u32) -> bool {
 
 /// Grows by a quarter instead of doubling: 100,000 half-empty doublings are what memory goes to.
 #[inline]
-fn grow_gently(pairs: &mut Pairs, extra: usize) {
+fn grow_gently(pairs: &mut Vec<u32>, extra: usize) {
     if pairs.len() + extra > pairs.capacity() {
         pairs.reserve_exact(extra.max(4 + pairs.len() / 4));
     }
 }
 
 /// One ascending list of two; `None` when a count no longer fits in a pair.
-fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Pairs> {
-    let mut merged = Pairs::with_capacity(ours.len() + theirs.len());
+fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Vec<u32>> {
+    let mut merged = Vec::with_capacity(ours.len() + theirs.len());
     let mut rest = ours;
     for pair in theirs {
         // Runs of ours between two of theirs are copied as they are.
@@ -419,7 +414,7 @@ impl serde::de::Visitor<'_> for BytesVisitor {
 }
 
 fn read_cells(mut bytes: &[u8]) -> Option<Histogram> {
-    let mut pairs = Pairs::with_capacity(bytes.len() / 2);
+    let mut pairs = Vec::with_capacity(bytes.len() / 2);
     let (mut dense, mut bucket) = (Histogram::default(), 0u16);
     let mut is_dense = false;
     while !bytes.is_empty() {

@@ -275,8 +275,12 @@ impl Pane {
 
     /// About so many bytes say what it holds, whatever room it takes: the same before a restart and after it.
     pub fn content_bytes(&self) -> usize {
-        let negative = self.negative.as_ref().map_or(0, |negative| negative.iter().count());
-        size_of::<Pane>() + (self.positive.iter().count() + negative) * size_of::<u32>()
+        size_of::<Pane>() + self.buckets() * size_of::<u32>()
+    }
+
+    /// Filled buckets of both signs.
+    pub fn buckets(&self) -> usize {
+        self.positive.iter().count() + self.negative().map_or(0, |negative| negative.iter().count())
     }
 }
 

@@ -47,7 +47,15 @@ struct Known {
     spread: Option<zscore::Reference>,
 }
 
+/// View, windows from the first to the last, and the least number of values of each: the same from window to window.
+pub(super) type Place = (u32, i64, u64);
+
 impl Extent {
+    /// Where what is kept for speed of these windows of a view is found.
+    pub(super) fn place(self, view: u32) -> Place {
+        (view, self.last - self.first, self.least)
+    }
+
     /// Whether the way to a later extent is shorter than beginning anew, from what was the state of all windows
     /// ([`SealedWindows::state`]) before to what it is now.
     pub(super) fn is_near(self, wanted: Extent, before: (u32, i64, i64), now: (u32, i64, i64)) -> bool {

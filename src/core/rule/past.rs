@@ -19,7 +19,7 @@ use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
 use super::line::{SharedLine, points};
-use super::normal::{Extent, Normal, whole};
+use super::normal::{Extent, Normal, Place, whole};
 use regression::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -83,9 +83,8 @@ pub struct Memos {
     /// Of windows of which some are left out, or which are not those of a plain period; by reader and place
     /// within it.
     learned: Table<(Reader, u32), KeyTable<Memo>>,
-    /// By view, windows from the first to the last, and the least number of values of each.
-    pub(super) normal: Table<(u32, i64, u64), KeyTable<Normal>>,
-    pub(super) lines: Table<(u32, i64, u64), KeyTable<SharedLine>>,
+    pub(super) normal: Table<Place, KeyTable<Normal>>,
+    pub(super) lines: Table<Place, KeyTable<SharedLine>>,
 }
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -284,7 +283,7 @@ impl Scope<'_> {
     /// The same as [`Self::learn_windows`] learns, of plain windows: rules over the same ones share it.
     fn learn_plain(&mut self, asked: &Past, end: Timestamp, extent: Extent) -> Option<Version> {
         let windows = self.views[asked.baseline as usize].sealed(self.key)?;
-        let place = (asked.baseline, extent.last - extent.first, extent.least);
+        let place = extent.place(asked.baseline);
         let (learned, count) = match asked.function.is_line() {
             true => {
                 let lines = self.memos.lines.entry(place).or_default();

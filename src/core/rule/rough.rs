@@ -97,7 +97,7 @@ impl Scope<'_> {
     fn rough_past(&mut self, asked: &Past) -> Option<Bounds> {
         let now = self.aggregate(asked.current, asked.aggregate, self.at);
         let (_, extent) = self.plain_extent(asked)?;
-        let place = (asked.baseline, extent.last - extent.first, extent.least);
+        let place = extent.place(asked.baseline);
         let windows = self.views[asked.baseline as usize].sealed(self.key)?;
         if asked.function.is_line() {
             let lines = self.memos.lines.entry(place).or_default();

@@ -51,8 +51,7 @@ impl SealedPanes {
         let at = later.map_or(self.records.len(), |place| place.whole.start);
         self.newest = self.newest.max(Some(trail.index));
         self.since = self.since.map(|since| since.min(trail.index));
-        let negative = trail.pane.negative().map_or(0, |negative| negative.iter().count());
-        self.make_room(ROOM + CELL * (trail.pane.positive().iter().count() + negative));
+        self.make_room(ROOM + CELL * trail.pane.buckets());
         let end = self.records.len();
         pack(trail, &mut self.records);
         let len = self.records.len() - end;

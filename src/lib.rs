@@ -37,7 +37,7 @@ pub mod wire;
 /// A key's state is a few dozen small allocations that come and go each minute, and how they lie in memory is most of
 /// what reading them costs: with a hundred thousand series detectors take a third less time than with the system's
 /// allocator, for two percent more memory. Here, so that benches and tests have what is shipped. Rejected: the
-/// third generation of the same (as fast, four percent more memory), and jemalloc (slower, half as much more with
-/// few series).
+/// third generation of the same (no faster, four percent more memory), and jemalloc (no faster, and half as much
+/// memory again with few series).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -6,11 +6,14 @@
 use super::BadConfig;
 use super::cli::{LimitArgs, RunArgs};
 use super::receivers::{ReceiverFile, Receivers, RouteFile, TimeIntervalFile};
+use crate::adapters::notify::secret::Secret;
 use crate::adapters::{nats, redis};
 use crate::core::Span;
 use crate::core::limits::{LatePolicy, Limits};
 use crate::core::partition::Partition;
+use crate::driver::outage::Outages;
 use crate::driver::worker::SNAPSHOT_EVERY;
+use crate::http::access::{Access, Role, Token};
 use crate::pipeline::yaml;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -50,6 +53,24 @@ pub struct File {
     pub time_intervals: Vec<TimeIntervalFile>,
     /// Where people reach this service: in messages (the address it listens on).
     pub external_url: Option<String>,
+    /// Names under which this service is reached, beside loopback, addresses, and that of external_url.
+    pub hosts: Vec<String>,
+    /// Who may do what; without any, and without STREAMGAUGE_TOKEN, everybody on this machine may do everything.
+    pub tokens: Vec<TokenFile>,
+    /// Whether /metrics answers without a token (false).
+    pub metrics_public: bool,
+}
+
+/// A token and what it opens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenFile {
+    /// The person or program that has it: changes are made in this name.
+    pub name: String,
+    /// view, operate or admin; each includes those before it.
+    pub role: Role,
+    /// env:NAME or file:PATH; 16 characters or more.
+    pub token: String,
 }
 
 /// The broker. Credentials come from the environment, as for the `nats` tool: NATS_CREDS, NATS_NKEY,
@@ -132,6 +153,7 @@ pub struct Config {
     /// Whether the files stand above what was added or stored.
     pub is_applying: bool,
     pub receivers: Receivers,
+    pub access: Access,
 }
 
 /// Address of the API and the page unless another one is stated.
@@ -159,8 +181,10 @@ impl Config {
             stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN);
         let external_url = file.external_url.unwrap_or_else(|| format!("http://{listen}"));
+        let access = access(&file.tokens, file.hosts, &external_url, file.metrics_public)?;
         let receivers = Receivers::read(file.receivers, file.route, &file.time_intervals, &external_url)?;
         Ok(Config {
+            access,
             receivers,
             snapshot_every,
             is_applying: args.apply,
@@ -173,6 +197,32 @@ impl Config {
             limits: file.limits.under(&args.limits)?,
         })
     }
+}
+
+/// Who may ask, under which names.
+fn access(
+    files: &[TokenFile],
+    mut hosts: Vec<String>,
+    external_url: &str,
+    metrics_public: bool,
+) -> Result<Access> {
+    let bad = |message: String| BadConfig(message);
+    let mut tokens = Vec::new();
+    let of_environment = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
+    if let Some(secret) = of_environment {
+        tokens.push(Token::new(None, Role::Admin, &secret).map_err(|weak| bad(weak.to_string()))?);
+    }
+    for file in files {
+        let secret = Secret::read(&file.token);
+        let secret = secret.map_err(|error| bad(format!("token `{}`: {error}", file.name)))?;
+        let token = Token::new(Some(&file.name), file.role, secret.reveal());
+        tokens.push(token.map_err(|weak| bad(weak.to_string()))?);
+    }
+    let rest = external_url.split_once("://").map_or(external_url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or("");
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    hosts.push(host.to_string());
+    Ok(Access { tokens, hosts, metrics_public })
 }
 
 /// The settings of both servers; one alone is an error.
@@ -196,14 +246,20 @@ fn servers(
             return Err(BadConfig(message.into()).into());
         }
     };
+    let outages = Outages::default();
     let partition = Partition { index: 0, count: args.partitions.or(partitions).unwrap_or(1).max(1) };
     if partition.count > PARTITIONS_MAX {
         return Err(BadConfig(format!("at most {PARTITIONS_MAX} partitions are possible")).into());
     }
-    let nats = nats::Settings { url: nats, root: root.unwrap_or_else(|| "sg.v1".into()), partition };
+    let nats = nats::Settings {
+        url: nats,
+        root: root.unwrap_or_else(|| "sg.v1".into()),
+        partition,
+        outages: outages.clone(),
+    };
     let lease = Duration::from_millis(lease.ms().max(1) as u64);
     let prefix = prefix.unwrap_or_else(|| "sg".into());
-    Ok(Some((nats, redis::Settings { url: redis, prefix, partition, lease })))
+    Ok(Some((nats, redis::Settings { url: redis, prefix, partition, lease, outages })))
 }
 
 impl File {

@@ -23,6 +23,7 @@ use crate::wire::event::Codec;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Seconds of the log per second of the wall.
@@ -56,7 +57,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     let is_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let parts = Parts {
         data_dir: data.path(),
-        door: Door { listen: args.listen, token: None },
+        door: Door { listen: args.listen, access: Arc::default() },
         limits: Limits::default(),
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,

@@ -8,6 +8,7 @@ use crate::core::Timestamp;
 use crate::core::event::Control;
 use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
+use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Feed, Log, Logged};
 use crate::wire::line::{Exported, OfPartition};
 use anyhow::{Context, Result};
@@ -108,14 +109,15 @@ struct Source {
 
 impl Source {
     fn open(runtime: &Runtime, url: &str, partition: Partition) -> Result<Source> {
-        let settings = nats::Settings { url: url.into(), root: ROOT.into(), partition };
+        let outages = Outages::default();
+        let settings = nats::Settings { url: url.into(), root: ROOT.into(), partition, outages };
         let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
         let extent = bus.extent()?;
         bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
         let of = OfPartition { partition: partition.index, partitions: partition.count };
         let partition = (of.partitions > 1).then_some(of);
         let (next, last) = (extent.first, extent.last);
-        let (left_out, reached) = (bus.left_out(), Timestamp::MIN);
+        let (left_out, reached) = (bus.left_out()?, Timestamp::MIN);
         let mut source = Source { bus, partition, left_out, waiting: VecDeque::new(), next, last, reached };
         source.fill()?;
         Ok(source)

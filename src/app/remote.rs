@@ -60,7 +60,8 @@ pub fn rules(command: &RulesCommand) -> Result<u8> {
             let stem = file.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = name.clone().or_else(|| stem.filter(|_| !is_rule));
             let query = name.map_or(String::new(), |name| format!("?name={}", escaped(&name)));
-            send(url, &format!("/api/v1/rules{query}"), text)?;
+            let kind = if is_rule { "application/json" } else { "application/yaml" };
+            send(url, &format!("/api/v1/rules{query}"), kind, text)?;
             println!("the rules are in force with it");
         }
         RulesCommand::Remove { name, service: Service { url } } => {
@@ -92,15 +93,16 @@ pub fn get(url: &str, path: &str) -> Result<Value> {
 }
 
 pub fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
-    send(url, path, body.to_string())
+    send(url, path, "application/json", body.to_string())
 }
 
 pub fn delete(url: &str, path: &str) -> Result<Value> {
     answer(url, agent().delete(address(url, path)).header("authorization", bearer()).call())
 }
 
-fn send(url: &str, path: &str, body: String) -> Result<Value> {
-    answer(url, agent().post(address(url, path)).header("authorization", bearer()).send(body))
+fn send(url: &str, path: &str, kind: &str, body: String) -> Result<Value> {
+    let request = agent().post(address(url, path)).header("authorization", bearer());
+    answer(url, request.header("content-type", kind).send(body))
 }
 
 fn address(url: &str, path: &str) -> String {

@@ -11,26 +11,49 @@ use crate::driver::worker::Publish;
 use crate::pipeline::document;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub fn run(args: &RunArgs) -> Result<u8> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    // Never dropped: threads that wait for a server when the process ends still use it, and end with the process.
+    let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime));
+    // Before anything that takes time: a signal of the first moments is heeded, not fatal.
+    let signals = runtime.block_on(async { Signals::catch() })?;
     let (roles, config) = (Roles::parse(&args.role)?, Config::read(args)?);
     if roles != Roles::ALL && config.servers.is_none() {
         let message = "--role divides the work of a deployment: it needs --nats and --redis";
         return Err(super::BadConfig(message.into()).into());
     }
     start_tracing();
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(serve(&config, roles))
+    runtime.block_on(serve(&config, roles, signals))
 }
 
-async fn serve(config: &Config, roles: Roles) -> Result<u8> {
+/// Signals that the service heeds.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Signals> {
+        let catch = |kind| signal(kind).context("cannot catch signals");
+        Ok(Signals {
+            hangup: catch(SignalKind::hangup())?,
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
+    }
+}
+
+async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
     let dir = config.pipelines.as_deref();
     // A first look, for the errors: the service compiles them with what was added.
     dir.map(check::load).transpose()?;
     let documents = dir.map(document::of_dir).transpose()?;
     let rules = Files { dir: config.pipelines.clone(), documents, is_applying: config.is_applying };
-    let token = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
-    let door = Door { listen: config.listen, token };
+    let door = Door { listen: config.listen, access: Arc::new(config.access.clone()) };
     let limits = config.limits.clone();
     match &config.servers {
         Some((nats, redis)) => {
@@ -51,7 +74,7 @@ async fn serve(config: &Config, roles: Roles) -> Result<u8> {
             };
             let service = service::start_live(parts).await?;
             tracing::info!(address = %service.address, partitions, "listening, over nats and redis");
-            watch(config, service).await
+            watch(config, service, signals).await
         }
         None => {
             let (data_dir, clock) = (config.data_dir.as_path(), SystemClock);
@@ -59,7 +82,7 @@ async fn serve(config: &Config, roles: Roles) -> Result<u8> {
             let parts = Parts { data_dir, door, limits, rules, clock, publish: tell(), receivers };
             let service = service::start(parts).await?;
             tracing::info!(address = %service.address, data_dir = %config.data_dir.display(), "listening");
-            watch(config, service).await
+            watch(config, service, signals).await
         }
     }
 }
@@ -75,14 +98,16 @@ pub fn tell() -> Publish {
 }
 
 /// Until a signal, or until the worker cannot go on.
-async fn watch<S: Views + Send + Sync + 'static>(config: &Config, mut service: Service<S>) -> Result<u8> {
-    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+async fn watch<S: Views + Send + Sync + 'static>(
+    config: &Config,
+    mut service: Service<S>,
+    mut signals: Signals,
+) -> Result<u8> {
     loop {
         tokio::select! {
-            _ = hangup.recv() => service.rulebook.reload(),
-            _ = terminate.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = signals.hangup.recv() => service.rulebook.reload(),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
             ended = service.ended.recv() => return Err(match ended {
                 Some(error) => error.into(),
                 None => anyhow::anyhow!("the worker has ended without a word; see the log above"),

@@ -16,12 +16,14 @@ use crate::core::rule::RuleSet;
 use crate::driver::book::{Book, Bookshelf};
 use crate::driver::fleet;
 use crate::driver::notify::{Office, canary};
+use crate::driver::outage::Outages;
 use crate::driver::owner::{self, Owner};
-use crate::driver::ports::{Clock, Intake, Views};
+use crate::driver::ports::{Clock, Intake, PortError, Views};
 use crate::driver::share::Share;
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
-use crate::http::operate::{names, operate};
+use crate::http::access::Access;
+use crate::http::operate::{Asked, names, operate};
 use crate::http::{self, Shared};
 use crate::pipeline::document::{self, Documents};
 use anyhow::{Context, Result};
@@ -50,7 +52,7 @@ pub struct Service<S> {
     /// Dropped, they end what keeps the share of this process, and the canary.
     fleet: Option<std::sync::mpsc::Sender<()>>,
     canary: Option<std::sync::mpsc::Sender<()>>,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
 }
 
@@ -58,7 +60,7 @@ pub struct Service<S> {
 #[derive(Debug, Clone)]
 pub struct Door {
     pub listen: SocketAddr,
-    pub token: Option<String>,
+    pub access: Arc<Access>,
 }
 
 /// The rules that a process comes with.
@@ -130,13 +132,14 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
         })?,
         None => Telling::default(),
     };
-    let clock = parts.clock.clone();
-    let (worker, sender) = Worker::start(store.clone(), parts.clock, parts.limits, wanted, parts.publish)?;
+    let (clock, tally) = (parts.clock.clone(), Arc::new(Tally::default()));
+    let (limits, publish) = (parts.limits.clone(), parts.publish);
+    let (worker, sender) =
+        Worker::start(store.clone(), parts.clock, parts.limits, wanted, publish, tally.clone())?;
     let run: Run = Box::new(move || {
         worker.run();
         Ok(())
     });
-    let tally = Arc::new(Tally::default());
     tally.standing_by.add(1);
     let seats = vec![Seat { worker: sender.clone(), store, run }];
     let kept = Kept { files: parts.rules, shelf: None, book, first: First::default() };
@@ -145,7 +148,8 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     serve(
         Serving {
             listener,
-            token: parts.door.token,
+            access: parts.door.access,
+            limits,
             seats,
             tally,
             kept,
@@ -174,7 +178,7 @@ fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) 
 /// Opens the door at once; whatever it takes to reach the servers happens behind it.
 pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let listener = bind(&parts.door).await?;
-    let (tally, count) = (Arc::new(Tally::default()), parts.nats.partition.count);
+    let (tally, count) = (Arc::new(Tally::with(parts.nats.outages.clone())), parts.nats.partition.count);
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // With one partition there is nothing to share out: whoever has the lease has it.
     let share = Share::new(usize::from(count <= 1));
@@ -188,19 +192,21 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
         if count > 1 && parts.roles.ingest { Some(keep_share(&parts.redis, share, count)?) } else { None };
     let shelf: Box<dyn Bookshelf> = Box::new(redis::RulesBook::new(&parts.redis)?);
     let kept = Kept { files: parts.rules.clone(), shelf: Some(shelf), book: Book::default(), first };
-    let (token, roles) = (parts.door.token.clone(), parts.roles);
+    let (access, roles, limits) = (parts.door.access.clone(), parts.roles, parts.limits.clone());
     let telling = if roles.notify { tell(&parts).await? } else { Telling::default() };
     let intake: Arc<dyn Intake> = Arc::new(intake);
     let is_singing = roles.notify && parts.receivers.has_heartbeat();
     let canary = if is_singing { Some(sing(&intake, count, SystemClock)?) } else { None };
-    let service =
-        serve(Serving { listener, token, seats, tally, kept, fleet, canary, roles, telling }, intake)?;
+    let serving = Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling };
+    let service = serve(serving, intake)?;
     if !parts.roles.api {
         return Ok(service);
     }
-    // Who may ask the broker is the broker's to say: no token here.
-    let router = http::router(service.shared.clone(), None);
-    let answerer: Answerer = Arc::new(move |name, body| Box::pin(operate(router.clone(), name, body)));
+    // The broker says who may ask; where there are tokens, a question needs one, too.
+    let router = http::operations(service.shared.clone(), &parts.door.access);
+    let answerer: Answerer = Arc::new(move |name, body, authorization| {
+        Box::pin(operate(router.clone(), name, Asked { body, authorization }))
+    });
     let micro = nats::micro::serve(&parts.nats, &names(), answerer).await;
     micro.map_err(|error| anyhow::anyhow!("cannot start the micro service: {error}"))?;
     Ok(service)
@@ -295,8 +301,11 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
 }
 
 async fn bind(door: &Door) -> Result<TcpListener> {
-    if !door.listen.ip().is_loopback() && door.token.is_none() {
-        let message = format!("listening on {} needs a token: set STREAMGAUGE_TOKEN", door.listen);
+    if !door.listen.ip().is_loopback() && door.access.tokens.is_empty() {
+        let message = format!(
+            "listening on {} needs a token: set STREAMGAUGE_TOKEN, or `tokens` in the configuration",
+            door.listen
+        );
         return Err(super::BadConfig(message).into());
     }
     let listener = TcpListener::bind(door.listen).await;
@@ -313,7 +322,8 @@ struct Kept {
 
 struct Serving<S> {
     listener: TcpListener,
-    token: Option<String>,
+    access: Arc<Access>,
+    limits: Limits,
     seats: Vec<Seat<S>>,
     tally: Arc<Tally>,
     kept: Kept,
@@ -324,14 +334,17 @@ struct Serving<S> {
 }
 
 fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
-    let Serving { listener, token, seats, tally, kept, fleet, canary, roles, telling } = parts;
+    let Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling } = parts;
     let address = listener.local_addr()?;
     let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
     let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for (index, seat) in seats.into_iter().enumerate() {
         let tell = tell.clone();
         let work = move || {
-            if let Err(error) = (seat.run)() {
+            let ended = (seat.run)();
+            if let Err(error) = ended
+                && !matches!(error, StartError::Port(PortError::Stopping { .. }))
+            {
                 // There is room for each; nobody listens any more while the process is stopping.
                 let _ = tell.try_send(error);
             }
@@ -347,18 +360,30 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let rulebook = Rulebook::open(keeper)?;
     let desk = Arc::new(rulebook.clone());
     let office = telling.office.clone();
-    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, now: SystemClock::time, office });
+    let now = SystemClock::time;
+    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, limits, now, office });
     let stop = CancellationToken::new();
     let router = match roles.api {
-        true => http::router(shared.clone(), token),
-        false if roles.notify => http::receivers(shared.clone(), token),
-        false => http::probes(shared.clone()),
+        true => http::router(shared.clone(), &access),
+        false if roles.notify => http::receivers(shared.clone(), &access),
+        false => http::probes(shared.clone(), &access),
     };
-    let stopped = stop.clone();
-    let server = tokio::spawn(async move {
-        axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
-    });
+    let server = http::server::serve(listener, router, shared.connections.clone(), stop.clone());
+    let server = tokio::spawn(server);
     Ok(Service { address, workers, ended, rulebook, shared, threads, telling, fleet, canary, server, stop })
+}
+
+/// Says stop to a worker, which may be waiting for a server and read nothing.
+fn stop_worker(worker: &Sender, outages: &Outages) {
+    let mut command = Command::Stop;
+    // A worker that is gone already has stopped.
+    while let Err(std::sync::mpsc::TrySendError::Full(waiting)) = worker.try_send(command) {
+        if outages.is_giving_up() {
+            return;
+        }
+        command = waiting;
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }
 
 impl<S: Views + Send + Sync + 'static> Service<S> {
@@ -375,18 +400,29 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         // Connections that do not end in time are cut: what they sent was not acknowledged.
         let server = tokio::time::timeout(grace / 2, self.server);
         let (workers, threads, telling) = (self.workers, self.threads, self.telling);
-        let stopped = tokio::task::spawn_blocking(move || {
-            for worker in workers {
-                // A worker is gone already if sending fails; then there is nothing to stop.
-                let _ = worker.send(Command::Stop);
-            }
+        let outages = self.shared.tally.outages.clone();
+        let given_up = outages.clone();
+        let mut stopped = tokio::task::spawn_blocking(move || {
+            workers.iter().for_each(|worker| stop_worker(worker, &given_up));
             threads.into_iter().for_each(|thread| drop(thread.join()));
             // After the workers: what they told last may still arrive.
             telling.stop();
         });
+        let begun = tokio::time::Instant::now();
         let _ = server.await;
-        match tokio::time::timeout(grace, stopped).await {
+        let patience = (grace * 3 / 5).saturating_sub(begun.elapsed());
+        if tokio::time::timeout(patience, &mut stopped).await.is_ok() {
+            return Ok(());
+        }
+        // What is away is not waited for any longer: what was acknowledged is in the log.
+        outages.give_up();
+        let rest = grace.saturating_sub(begun.elapsed());
+        match tokio::time::timeout(rest, stopped).await {
             Ok(_) => Ok(()),
+            Err(_) if outages.is_any() => {
+                tracing::warn!("stopping while a server is away; what was acknowledged is safe in the log");
+                Ok(())
+            }
             Err(_) => {
                 anyhow::bail!("did not finish within {grace:?}; what was acknowledged is safe in the log")
             }

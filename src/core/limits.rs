@@ -4,9 +4,12 @@
 //! constant where it guards the data structures themselves. Whatever is refused because of one is
 //! counted in [`super::counters::Counters`] and visible in `/metrics`.
 
+use super::counters::Refusal;
+use super::event::Event;
 use super::partition::Partition;
-use super::time::Span;
+use super::time::{Span, Timestamp};
 use super::view::Lateness;
+use super::window::WindowSize;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of one payload. 1 MiB is NATS' own default `max_payload`.
@@ -92,6 +95,26 @@ pub enum LatePolicy {
 }
 
 impl Limits {
+    /// The reason for which an event will be refused by its time, if the log's clock is at `now`, and that time.
+    pub fn refused_by_time(&self, event: &Event, now: Timestamp) -> Option<(Refusal, Timestamp)> {
+        let judge = |time: Timestamp, is_state: bool| {
+            let end = time.floor(WindowSize::Minute.span()) + WindowSize::Minute.span();
+            if time > now + self.max_skew {
+                Some((Refusal::Future, time))
+            } else if now > end + self.max_lateness && !is_state {
+                Some((Refusal::TooLate, time))
+            } else {
+                None
+            }
+        };
+        match event {
+            Event::Samples(samples) => samples.columns.iter().find_map(|(time, _)| judge(*time, false)),
+            // A run is ended and a stage completed however late that is told.
+            Event::Stage(_) | Event::Run(_) => judge(event.time_max()?, true),
+            _ => judge(event.time_max()?, false),
+        }
+    }
+
     pub fn lateness(&self) -> Lateness {
         Lateness { allowed: self.allowed_lateness, max: self.max_lateness }
     }

@@ -23,6 +23,7 @@ pub mod identity;
 pub mod interruption;
 pub mod key;
 pub mod limits;
+pub mod log_clock;
 pub mod mute;
 pub mod notify;
 pub mod packed;

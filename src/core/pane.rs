@@ -152,11 +152,11 @@ impl Pane {
     /// `last` stays as it was: nobody knows which of them came last.
     pub fn record_many(&mut self, shape: Shape, value: f64, count: u64) {
         let sample = Sample::new(shape, value, Timestamp::MIN);
-        self.count += count;
+        self.count = self.count.saturating_add(count);
         self.sum += value * count as f64;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-        self.overflow += if sample.is_saturated { count } else { 0 };
+        self.overflow = self.overflow.saturating_add(if sample.is_saturated { count } else { 0 });
         if sample.is_negative {
             self.negative.get_or_insert_default().add(sample.bucket, count);
         } else {
@@ -189,7 +189,7 @@ impl Pane {
 
     /// Adds a pane of the same shape; of equal times `other` counts as the later one.
     pub fn merge(&mut self, other: &Pane) {
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.sum += other.sum;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -197,7 +197,7 @@ impl Pane {
             self.last = other.last;
             self.last_time = other.last_time;
         }
-        self.overflow += other.overflow;
+        self.overflow = self.overflow.saturating_add(other.overflow);
         self.positive.merge(&other.positive);
         if let Some(negative) = &other.negative {
             self.negative.get_or_insert_default().merge(negative);

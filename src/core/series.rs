@@ -159,6 +159,20 @@ impl SeriesTable {
         self.slots.iter().enumerate().filter_map(|(at, s)| s.as_ref().map(|s| (at as u32, s)))
     }
 
+    /// The live series of `max` slots from `from` on, and where the next page begins.
+    pub fn page(&self, from: u32, max: usize) -> (impl Iterator<Item = (u32, &Series)>, Option<u32>) {
+        let begin = (from as usize).min(self.slots.len());
+        let end = begin.saturating_add(max).min(self.slots.len());
+        let page = self.slots[begin..end].iter().enumerate();
+        let page = page.filter_map(move |(at, s)| s.as_ref().map(|s| ((begin + at) as u32, s)));
+        (page, (end < self.slots.len()).then_some(end as u32))
+    }
+
+    /// Names of metrics, the first so many.
+    pub fn names(&self, max: usize) -> impl Iterator<Item = &Arc<str>> {
+        self.metrics.iter().take(max).map(|metric| &metric.name)
+    }
+
     pub fn len(&self) -> usize {
         self.live
     }

@@ -11,9 +11,10 @@ use super::ports::{
 };
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
-use crate::core::effect::{Aside, Refused, WindowEffect};
+use crate::core::effect::{Aside, WindowEffect};
 use crate::core::event::{Body, Control, Record};
 use crate::core::identity::{Directory, Identity};
+use crate::core::log_clock::{Jump, Verdict};
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::event::{Decoded, Decoder};
@@ -44,10 +45,19 @@ pub struct Applier {
     losing: Option<Losing>,
     /// Records that are left out.
     poison: BTreeSet<u64>,
+    /// Records behind a jump of the log's clock.
+    jump: Jump<Logged>,
     /// Whether somebody wants windows as they leave.
     pub is_rolling_up: bool,
     has_lost: bool,
 }
+
+/// Refused events of one record that are kept aside; the others are counted by the last of them.
+const DEAD_PER_RECORD_MAX: usize = 100;
+
+/// Refused events kept aside with one commit: they leave before it, and the lease must outlast that. With 20,000
+/// messages a second, 10,000 take half a second.
+const DEAD_PER_COMMIT_MAX: usize = 10_000;
 
 /// Alerts whose fate is not known any more.
 #[derive(Debug)]
@@ -77,6 +87,7 @@ impl Applier {
             published: Vec::new(),
             losing: None,
             poison: BTreeSet::new(),
+            jump: Jump::default(),
             has_lost: false,
         }
     }
@@ -90,8 +101,56 @@ impl Applier {
         self.directory.learn(decoder, found);
     }
 
-    /// Applies one record; how many values it held.
+    /// Applies one record, unless it has to wait; how many values were applied.
     pub fn apply(&mut self, record: &Logged, store: &impl Store) -> Result<u64, PortError> {
+        match self.judge(record, store)? {
+            Some(values) => Ok(values + self.decode_and_apply(record, record.stamp, store)?),
+            None => Ok(0),
+        }
+    }
+
+    /// Lets a record wait behind a jump of the clock, `None`; or applies those that waited, how many values.
+    #[inline]
+    fn judge(&mut self, record: &Logged, store: &impl Store) -> Result<Option<u64>, PortError> {
+        let now = Some(self.engine.now()).filter(|now| *now > Timestamp::MIN);
+        let verdict = self.jump.judge(now, record.stamp, self.engine.limits().max_skew);
+        if verdict == Verdict::Fine {
+            return Ok(Some(0));
+        }
+        if verdict == Verdict::Wait {
+            if self.jump.to().is_none() {
+                let now = self.engine.now();
+                tracing::warn!(seq = record.seq, to = %record.stamp, %now, "the log's clock has jumped; waiting whether that lasts");
+            }
+            self.jump.wait(record.clone(), record.stamp, record.entry.bytes());
+            return Ok(None);
+        }
+        let mut values = 0;
+        let is_wrong = verdict == Verdict::Wrong;
+        tracing::warn!(is_wrong, seq = record.seq, "the jump of the log's clock is judged");
+        for (waiting, stamp) in self.jump.take() {
+            let stamp = if is_wrong { self.engine.now() } else { stamp };
+            values += self.decode_and_apply(&waiting, stamp, store)?;
+        }
+        Ok(Some(values))
+    }
+
+    /// The newest record that was taken, applied or waiting.
+    pub fn taken(&self) -> u64 {
+        self.jump.newest().map_or(self.applied, |waiting| waiting.seq)
+    }
+
+    /// The time to which the log's clock has jumped, while that is not believed yet.
+    pub fn jump(&self) -> Option<Timestamp> {
+        self.jump.to()
+    }
+
+    fn decode_and_apply(
+        &mut self,
+        record: &Logged,
+        stamp: Timestamp,
+        store: &impl Store,
+    ) -> Result<u64, PortError> {
         let mut decoded = Decoded::default();
         if let ports::Entry::Events(codec, payload) = &record.entry
             && !self.poison.contains(&record.seq)
@@ -103,18 +162,31 @@ impl Applier {
             self.decoder.payload(*codec, payload, &mut decoded);
             self.directory.learn(0, self.decoder.take_found());
         }
-        self.apply_decoded(record, decoded, store)
+        self.apply_at(record, stamp, decoded, store)
     }
 
-    /// Applies a record whose payload is decoded.
+    /// Applies a record whose payload is decoded; one that has to wait is decoded again when its time comes.
     pub fn apply_decoded(
         &mut self,
         record: &Logged,
         decoded: Decoded,
         store: &impl Store,
     ) -> Result<u64, PortError> {
+        match self.judge(record, store)? {
+            Some(values) => Ok(values + self.apply_at(record, record.stamp, decoded, store)?),
+            None => Ok(0),
+        }
+    }
+
+    fn apply_at(
+        &mut self,
+        record: &Logged,
+        stamp: Timestamp,
+        mut decoded: Decoded,
+        store: &impl Store,
+    ) -> Result<u64, PortError> {
         if record.seq > self.applied + 1 {
-            self.gap(record, store)?;
+            self.gap(record, stamp, store)?;
         }
         let control = match &record.entry {
             ports::Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
@@ -135,23 +207,18 @@ impl Applier {
             }
             _ => Body::Tick,
         };
-        let core = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &bad, body };
+        let core = Record { seq: record.seq, stamp, limit: None, bad: &bad, body };
         self.engine.handle(&core, &self.directory, &mut self.effects);
         self.applied = record.seq;
         if record.seq > self.committed || mutant::is(Mutant::EffectsTwice) {
             let places: Vec<u32> = decoded.bad.iter().map(|bad| bad.index as u32).collect();
-            for bad in decoded.bad {
+            for bad in std::mem::take(&mut decoded.bad) {
                 let (index, reason, message) = (bad.index as u32, Aside::Refused(bad.reason), bad.message);
-                self.pending.dead.push(DeadEvent { seq: record.seq, index, reason, message });
+                self.set_aside(DeadEvent { seq: record.seq, index, reason, message, more: 0 });
             }
             if is_poison {
-                let message = "it killed whoever read it".into();
-                self.pending.dead.push(DeadEvent {
-                    seq: record.seq,
-                    index: 0,
-                    reason: Aside::Poison,
-                    message,
-                });
+                let (reason, message) = (Aside::Poison, "it killed whoever read it".into());
+                self.set_aside(DeadEvent { seq: record.seq, index: 0, reason, message, more: 0 });
             }
             self.gather(&places, store)?;
         }
@@ -166,13 +233,13 @@ impl Applier {
     }
 
     /// Records before this one are gone.
-    fn gap(&mut self, record: &Logged, store: &impl Store) -> Result<(), PortError> {
+    fn gap(&mut self, record: &Logged, stamp: Timestamp, store: &impl Store) -> Result<(), PortError> {
         if self.applied < self.committed && self.losing.is_none() {
             // What an earlier owner told of cannot be made again: that takes another beginning.
             return Err(PortError::Overtaken);
         }
         let body = Body::Gap(self.applied + 1, record.seq - 1);
-        let gap = Record { seq: record.seq, stamp: record.stamp, limit: None, bad: &[], body };
+        let gap = Record { seq: record.seq, stamp, limit: None, bad: &[], body };
         self.engine.handle(&gap, &self.directory, &mut self.effects);
         if record.seq > self.committed {
             self.gather(&[], store)?;
@@ -252,14 +319,24 @@ impl Applier {
         }
         self.published.extend(effects.transitions);
         let now = self.engine.now();
-        let dead = |refused: &Refused| DeadEvent {
-            seq: refused.seq,
-            index: place_among(bad, refused.index),
-            reason: refused.reason,
-            message: format!("event time {} at log time {now}", refused.time),
-        };
-        self.pending.dead.extend(effects.refused.iter().map(dead));
+        for refused in &effects.refused {
+            let (seq, reason) = (refused.seq, refused.reason);
+            let index = place_among(bad, refused.index);
+            let message = format!("event time {} at log time {now}", refused.time);
+            self.set_aside(DeadEvent { seq, index, reason, message, more: 0 });
+        }
         Ok(())
+    }
+
+    /// Keeps a refused event aside; of a record only the first ones, as one sender must not fill the room of all.
+    fn set_aside(&mut self, dead: DeadEvent) {
+        let of_record = self.pending.dead.iter().rev().take_while(|known| known.seq == dead.seq);
+        let is_full = of_record.take(DEAD_PER_RECORD_MAX).count() == DEAD_PER_RECORD_MAX
+            || self.pending.dead.len() >= DEAD_PER_COMMIT_MAX;
+        match self.pending.dead.last_mut() {
+            Some(last) if is_full => last.more += 1,
+            _ => self.pending.dead.push(dead),
+        }
     }
 
     fn gather_windows(&mut self, windows: &[WindowEffect], store: &impl Store) -> Result<(), PortError> {

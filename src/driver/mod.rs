@@ -10,6 +10,7 @@ pub mod file;
 pub mod fleet;
 pub mod mutant;
 pub mod notify;
+pub mod outage;
 pub mod owner;
 pub mod ports;
 pub mod replay;

@@ -37,6 +37,14 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// Bytes of what it holds.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Entry::Events(_, bytes) | Entry::Control(bytes) | Entry::Partials { bytes, .. } => bytes.len(),
+            Entry::Tick => 0,
+        }
+    }
+
     pub fn control(control: &Control) -> Entry {
         // Controls are plain data and always serialise.
         Entry::Control(serde_json::to_vec(control).unwrap_or_default())
@@ -66,6 +74,8 @@ pub enum PortError {
     Changed { place: String, found: String, hint: &'static str },
     #[error("records that were read before went from the log while it was read again")]
     Overtaken,
+    #[error("the process is stopping, and does not wait for {place} any longer")]
+    Stopping { place: String },
     #[error("{place} cannot be reached")]
     Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
@@ -213,6 +223,9 @@ pub struct DeadEvent {
     pub index: u32,
     pub reason: Aside,
     pub message: String,
+    /// How many more were refused behind it that are not kept.
+    #[serde(default)]
+    pub more: u32,
 }
 
 /// Where a worker begins.
@@ -249,17 +262,21 @@ pub trait Store {
 pub trait Views {
     /// The record up to which everything is committed.
     fn applied(&self) -> Result<u64, PortError>;
-    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError>;
-    /// Transitions from number `from` on, newest last, as JSON.
-    fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError>;
+    /// About `max` series of the catalog behind a cursor, 0 at first, and the cursor behind which there are more.
+    fn catalog_page(&self, after: u64, max: usize) -> Result<(Vec<CatalogRow>, Option<u64>), PortError>;
+    /// Up to `max` transitions from number `from` on, ascending, as JSON.
+    fn transitions(&self, from: u64, max: usize) -> Result<Vec<(u64, String)>, PortError>;
+    /// Up to `max` transitions with numbers below `before`, descending, as JSON.
+    fn transitions_before(&self, before: u64, max: usize) -> Result<Vec<(u64, String)>, PortError>;
     fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError>;
-    /// Windows of a series that start from `from` on and before `to`, as they were shown last.
+    /// Up to `max` windows of a series that start from `range.0` on and before `range.1`, as they were shown last.
+    /// The work follows from what is stored, not from the range.
     fn shown(
         &self,
         series: &CatalogRow,
         size: WindowSize,
-        from: Timestamp,
-        to: Timestamp,
+        range: (Timestamp, Timestamp),
+        max: usize,
     ) -> Result<Vec<(Timestamp, Row)>, PortError>;
     /// What people asked for, id and JSON, as it was shown last; nothing where the only owner is here.
     fn asked(&self, kind: Asked) -> Result<Vec<(String, String)>, PortError>;
@@ -384,6 +401,8 @@ pub struct Letter {
     pub seq: u64,
     pub index: u32,
     pub reason: Aside,
+    /// How many more were refused behind it: it goes with the whole payload then.
+    pub more: u32,
 }
 
 /// A window as it leaves for others.

@@ -1,6 +1,8 @@
 //! What the protocol had to cope with, counted for whoever looks after it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::outage::Outages;
+use crate::core::Timestamp;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Totals since the process began; those of the log itself are the engine's.
 #[derive(Debug, Default)]
@@ -30,6 +32,12 @@ pub struct Tally {
     /// Age of the newest record applied, in milliseconds; zero when all were. The last partition's that
     /// looked.
     pub lag_ms: Count,
+    /// What does not answer.
+    pub outages: Outages,
+    /// The newest time of the logs that this process applies.
+    log_ms: AtomicI64,
+    /// To where a log's clock has jumped that is not believed yet; 0 where none has.
+    jump_ms: AtomicI64,
 }
 
 /// How long something took: how often it was below each bound.
@@ -81,6 +89,31 @@ impl Count {
 }
 
 impl Tally {
+    /// With the outages that others note, too.
+    pub fn with(outages: Outages) -> Tally {
+        Tally { outages, ..Tally::default() }
+    }
+
+    /// The newest time of the logs that this process applies; the epoch before the first.
+    pub fn log_time(&self) -> Timestamp {
+        Timestamp::clamped(self.log_ms.load(Ordering::Relaxed))
+    }
+
+    /// To where a log's clock has jumped, while that is not believed.
+    pub fn jumped_to(&self) -> Option<Timestamp> {
+        let ms = self.jump_ms.load(Ordering::Relaxed);
+        (ms != 0).then_some(Timestamp::clamped(ms))
+    }
+
+    pub fn jump(&self, to: Option<Timestamp>) {
+        self.jump_ms.store(to.map_or(0, Timestamp::ms), Ordering::Relaxed);
+    }
+
+    /// A log has come to this time.
+    pub fn reach(&self, now: Timestamp) {
+        self.log_ms.fetch_max(now.ms(), Ordering::Relaxed);
+    }
+
     /// Name, meaning and value of each.
     pub fn all(&self) -> [(&'static str, &'static str, u64); 12] {
         [

@@ -7,12 +7,15 @@
 
 use super::applier::Applier;
 use super::ports::{Clock, Entry, Intake, Log, OwnStore, PortError, Reply};
+use super::tally::Tally;
 use crate::core::alert::Transition;
 use crate::core::event::Control;
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use crate::core::{Engine, Span, Timestamp};
 use crate::wire::snapshot;
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -36,8 +39,18 @@ pub(super) const SNAPSHOT_COST_MULTIPLE: u32 = 20;
 /// Records are kept this long for export, and until a snapshot is newer than they are.
 const LOG_KEPT: Span = Span::from_hours(24 * 7);
 
+/// Time for questions between two looks at what else there is to do.
+const ASKS_WITHIN: Duration = Duration::from_millis(5);
+
 /// Time between two looks for what is past its retention.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// Names of log and store among outages.
+const LOG: &str = "log";
+const STORE: &str = "store";
+
+/// Time between two ticks behind a jump of the clock.
+const TICK_EVERY: Duration = Duration::from_secs(1);
 
 /// While nothing happens the worker looks around this often.
 const IDLE_MAX: Duration = Duration::from_millis(500);
@@ -50,7 +63,7 @@ pub enum Command {
     /// answer is 0 where they do not.
     Rules(Box<RuleSet>, Reply<u64>),
     /// Read something of the engine, between two records.
-    Ask(Box<dyn FnOnce(&mut Engine) + Send>),
+    Ask(Question),
     /// Commit, snapshot, end.
     Stop,
 }
@@ -88,7 +101,14 @@ pub struct Worker<P, C> {
     snapshot_took: Duration,
     expired_at: Instant,
     is_failing: bool,
+    /// Questions that wait for their turn.
+    asks: VecDeque<Question>,
+    tally: Arc<Tally>,
+    ticked_at: Instant,
 }
+
+/// Something read of the engine.
+type Question = Box<dyn FnOnce(&mut Engine) + Send>;
 
 impl<P, C> std::fmt::Debug for Worker<P, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -114,6 +134,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         limits: Limits,
         wanted: impl FnOnce(&RuleSet) -> Option<RuleSet>,
         publish: Publish,
+        tally: Arc<Tally>,
     ) -> Result<(Worker<P, C>, Sender), StartError> {
         let checkpoint = port.checkpoint()?;
         let (engine, snapshot_at) = match &checkpoint.snapshot {
@@ -135,6 +156,9 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             snapshot_took: Duration::ZERO,
             expired_at: Instant::now(),
             is_failing: false,
+            asks: VecDeque::new(),
+            tally,
+            ticked_at: Instant::now(),
         };
         worker.catch_up()?;
         let wanted = wanted(worker.applier.engine.rules());
@@ -166,7 +190,11 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
 
     /// How long nothing may happen: until the engine's wake-up, or the next commit.
     fn patience(&self) -> Duration {
+        if !self.asks.is_empty() {
+            return Duration::ZERO;
+        }
         let wake = self.applier.engine.next_wake().map_or(IDLE_MAX, |wake| self.clock.until(wake));
+        let wake = if self.applier.jump().is_some() { wake.max(IDLE_MAX) } else { wake };
         let commit = match self.applier.is_dirty() {
             true => COMMIT_EVERY.saturating_sub(self.committed_at.elapsed()),
             false => IDLE_MAX,
@@ -176,7 +204,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
 
     /// Appends all payloads of a group in one transaction and answers; true to stop.
     fn group(&mut self, group: Vec<Command>) -> bool {
-        let (mut entries, mut replies, mut asks, mut is_stop) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
         for command in group {
             match command {
                 Command::Append(entry, reply) => {
@@ -188,15 +216,12 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
                     entries.push(Entry::control(&Control::Rules(rules)));
                     replies.push(reply);
                 }
-                Command::Ask(ask) => asks.push(ask),
+                Command::Ask(ask) => self.asks.push_back(ask),
                 Command::Stop => is_stop = true,
             }
         }
         if !entries.is_empty() {
             let appended = self.append(entries);
-            if let Err(error) = &appended {
-                tracing::error!(error = %chain(error), "cannot append to the log");
-            }
             for (place, reply) in replies.into_iter().enumerate() {
                 reply(appended.as_ref().map(|first| first + place as u64).map_err(|error| chain(error)));
             }
@@ -204,28 +229,53 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
                 tracing::error!(error = %chain(&error), "cannot read the log");
             }
         }
-        for ask in asks {
-            ask(&mut self.applier.engine);
-        }
+        self.answer();
         is_stop
     }
 
-    /// Appends with the clock's time, which never goes back.
+    /// Answers questions for a while: events, ticks and commits come between two of those.
+    fn answer(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < ASKS_WITHIN
+            && let Some(ask) = self.asks.pop_front()
+        {
+            ask(&mut self.applier.engine);
+        }
+    }
+
+    /// Appends with the clock's time, which never goes back behind what is believed.
     fn append(&mut self, entries: Vec<Entry>) -> Result<u64, PortError> {
-        let stamp = self.clock.now().max(self.newest_stamp);
+        // A clock that jumped and came back shows that in the log: those that wait are judged by it.
+        let believed = match self.applier.jump() {
+            Some(_) => self.applier.engine.now(),
+            None => self.newest_stamp,
+        };
+        let stamp = self.clock.now().max(believed);
         let entries: Vec<_> = entries.into_iter().map(|entry| (stamp, entry)).collect();
-        let first = self.port.append(&entries)?;
+        let appended = self.port.append(&entries);
+        self.note(LOG, &appended);
+        let first = appended?;
         self.newest_stamp = stamp;
         Ok(first)
+    }
+
+    /// What cannot be written is an outage, too: everybody is told until it can.
+    fn note<T>(&self, what: &'static str, result: &Result<T, PortError>) {
+        match result {
+            Ok(_) => self.tally.outages.end(what),
+            Err(error) => self.tally.outages.begin(what, "the data dir", &chain(error)),
+        }
     }
 
     /// Applies everything the log holds beyond what was applied.
     fn catch_up(&mut self) -> Result<(), PortError> {
         loop {
-            let records = self.port.read(self.applier.applied + 1, CATCH_UP_RECORDS)?;
+            let records = self.port.read(self.applier.taken() + 1, CATCH_UP_RECORDS)?;
             for record in &records {
                 self.applier.apply(record, &self.port)?;
             }
+            self.tally.reach(self.applier.engine.now());
+            self.tally.jump(self.applier.jump());
             if records.len() < CATCH_UP_RECORDS {
                 return Ok(());
             }
@@ -238,12 +288,15 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             let wake = worker.applier.engine.next_wake();
             wake.is_some_and(|wake| wake <= worker.clock.now())
         };
-        if !is_due(self) {
+        // Behind a jump of the clock nothing wakes up: one tick a second says that time passes.
+        let is_waiting = self.applier.jump().is_some();
+        if !is_due(self) || is_waiting && self.ticked_at.elapsed() < TICK_EVERY {
             return;
         }
-        if let Err(error) = self.append(vec![Entry::Tick]).and_then(|_| self.catch_up()) {
-            tracing::error!(error = %chain(&error), "cannot append a tick");
-        }
+        self.ticked_at = Instant::now();
+        let ticked = self.append(vec![Entry::Tick]).and_then(|_| self.catch_up());
+        // An outage is told by whoever notes it.
+        let _ = ticked.inspect_err(|error| tracing::debug!(error = %chain(error), "cannot append a tick"));
     }
 
     fn commit_when_due(&mut self) {
@@ -264,7 +317,9 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         let snapshot = if with_snapshot { snapshot::encode(&self.applier.engine).ok() } else { None };
         let commit = self.applier.commit();
         commit.snapshot = snapshot;
-        match self.port.commit(commit) {
+        let committed = self.port.commit(commit);
+        self.note(STORE, &committed);
+        match committed {
             Ok(()) => {
                 self.is_failing = false;
                 if with_snapshot {
@@ -277,7 +332,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             Err(error) => {
                 self.is_failing = true;
                 self.applier.failed();
-                tracing::error!(error = %chain(&error), "cannot commit; trying again");
+                tracing::debug!(error = %chain(&error), "cannot commit; trying again");
             }
         }
     }

@@ -1,7 +1,9 @@
 //! What people ask for: acknowledgements, silences, maintenance. Each becomes a control record of the log.
 
-use super::views::{active, failed, instant};
-use super::{Answer, App, Failure, Shared, json_response};
+use super::access::Caller;
+use super::alerts::active;
+use super::params::{Empty, Params, instant};
+use super::{Answer, App, Failure, Shared, failed, json_response};
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::event::{Ack, Control};
@@ -9,20 +11,27 @@ use crate::core::selector::Selector;
 use crate::driver::ports::{Asked, Entry, Views};
 use crate::pipeline::{Diagnostic, ask};
 use crate::wire::asked;
+use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Alerts that an answer names as matching.
 const MATCHING_SHOWN: usize = 100;
 
+/// Characters of a name or of a reason.
+const WORDS_CHARS_MAX: usize = 1_000;
+
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AckBody {
     alert: String,
+    #[serde(default)]
     by: String,
     #[serde(default)]
     why: String,
@@ -33,17 +42,23 @@ struct AckBody {
 }
 
 /// `{"alert": id, "by": who, "why": …, "until": …, "accept": …}`
-pub async fn ack<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
+pub async fn ack<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer {
     let body: AckBody = serde_json::from_slice(&body).map_err(|error| Failure::bad(error.to_string()))?;
-    let until = body.until.as_deref().map(instant).transpose()?;
+    let until = body.until.as_deref().map(|until| instant(until, shared.log_time())).transpose()?;
+    let (by, why) = (signed(&caller, &body.by)?, words("why", body.why)?);
     let place = place_of(&shared, &body.alert).await?;
-    let ack = Control::Ack(Ack { alert: body.alert, by: body.by, why: body.why, until, accept: body.accept });
+    let ack = Control::Ack(Ack { alert: body.alert, by, why, until, accept: body.accept });
     let seq = shared.append(place, Entry::control(&ack)).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }
 
 /// Who takes something back, as a query.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Taker {
     #[serde(default)]
     alert: String,
@@ -51,47 +66,77 @@ pub struct Taker {
     by: String,
 }
 
+/// A change is made in the name of whoever signed in; without a name of that kind, as stated.
+fn signed(caller: &Caller, stated: &str) -> Result<String, Failure> {
+    match &caller.name {
+        Some(name) => Ok(name.to_string()),
+        None if stated.is_empty() => Err(Failure::bad("say who asks: `by`")),
+        None => words("by", stated.into()),
+    }
+}
+
+/// A text that is kept and shown to people.
+fn words(what: &str, text: String) -> Result<String, Failure> {
+    match text.chars().count() <= WORDS_CHARS_MAX {
+        true => Ok(text),
+        false => Err(Failure::bad(format!("`{what}` has more than {WORDS_CHARS_MAX} characters"))),
+    }
+}
+
 /// `?alert=id&by=who`
 pub async fn unack<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
-    Query(Taker { alert, by }): Query<Taker>,
+    Extension(caller): Extension<Caller>,
+    Params(Taker { alert, by }): Params<Taker>,
 ) -> Answer {
+    let by = caller.name.map_or(by, |name| name.to_string());
     let place = place_of(&shared, &alert).await?;
     let seq = shared.append(place, Entry::control(&Control::Unack { alert, by })).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }
 
 /// The partition of an active alert.
-async fn place_of<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: &str) -> Result<u32, Failure> {
+async fn place_of<S: Views + Send + Sync + 'static>(
+    shared: &Arc<Shared<S>>,
+    id: &str,
+) -> Result<u32, Failure> {
     let alerts = active(shared).await?;
     let place = alerts.iter().position(|of_one| of_one.iter().any(|alert| alert.id == id));
     let none = || Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id");
     place.map(|place| place as u32).ok_or_else(none)
 }
 
-pub async fn silences<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn silences<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
+) -> Answer {
     listed(&shared, Asked::Silences).await
 }
 
-pub async fn maintenance<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn maintenance<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
+) -> Answer {
     listed(&shared, Asked::Maintenance).await
 }
 
-async fn listed<S: Views + Send + Sync + 'static>(shared: &Shared<S>, kind: Asked) -> Answer {
+async fn listed<S: Views + Send + Sync + 'static>(shared: &Arc<Shared<S>>, kind: Asked) -> Answer {
     let all: Vec<Value> = all(shared, kind).await?.into_values().collect();
     Ok(json_response(StatusCode::OK, json!({ kind.name(): all }).to_string()))
 }
 
 /// What an engine here knows, else what the store shows: each partition has the same.
 async fn all<S: Views + Send + Sync + 'static>(
-    shared: &Shared<S>,
+    shared: &Arc<Shared<S>>,
     kind: Asked,
 ) -> Result<BTreeMap<String, Value>, Failure> {
     let live = shared.ask_each(move |engine| asked::all(engine, kind)).await;
     Ok(match (live.into_iter().flatten().next(), shared.partitions.first()) {
         (Some(known), _) => known.into_iter().collect(),
-        (None, Some(first)) => {
-            let stored = first.store.asked(kind).map_err(failed)?.into_iter();
+        (None, Some(_)) => {
+            let stores = shared.clone();
+            let read = move |_: &super::reads::Asker| stores.partitions[0].store.asked(kind).map_err(failed);
+            let stored = shared.reads.run(read).await?.into_iter();
             stored.filter_map(|(id, json)| Some((id, serde_json::from_str(&json).ok()?))).collect()
         }
         (None, None) => BTreeMap::new(),
@@ -100,7 +145,7 @@ async fn all<S: Views + Send + Sync + 'static>(
 
 /// There must be one of this name.
 async fn known<S: Views + Send + Sync + 'static>(
-    shared: &Shared<S>,
+    shared: &Arc<Shared<S>>,
     kind: Asked,
     id: &str,
 ) -> Result<(), Failure> {
@@ -121,9 +166,16 @@ async fn not_of_files<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: 
     Err(Failure::new(StatusCode::CONFLICT, "conflict", message))
 }
 
-pub async fn silence<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
-    let now = now(&shared).await;
-    let silence = ask::silence(text(&body)?, &new_id(&body, now), now).map_err(refused)?;
+pub async fn silence<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer {
+    let now = shared.log_time();
+    let by = caller.name.as_deref();
+    let silence =
+        ask::silence(text(&body)?, ask::New { id: &new_id(&body, now), by }, now).map_err(refused)?;
+    room(&shared, Asked::Silences, &silence.id).await?;
     let (id, matchers) = (silence.id.to_string(), silence.matchers.clone());
     let end = silence.end.to_string();
     everywhere(&shared, &Control::Silence(silence)).await?;
@@ -134,17 +186,26 @@ pub async fn silence<S: Views + Send + Sync + 'static>(State(shared): App<S>, bo
 
 pub async fn expire_silence<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    Query(Taker { by, .. }): Query<Taker>,
+    Params(Taker { by, .. }): Params<Taker>,
 ) -> Answer {
+    let by = caller.name.map_or(by, |name| name.to_string());
     known(&shared, Asked::Silences, &id).await?;
     everywhere(&shared, &Control::Unsilence { id: id.clone(), by }).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "id": id }).to_string()))
 }
 
-pub async fn add_maintenance<S: Views + Send + Sync + 'static>(State(shared): App<S>, body: Bytes) -> Answer {
-    let now = now(&shared).await;
-    let planned = ask::maintenance(text(&body)?, &new_id(&body, now)).map_err(refused)?;
+pub async fn add_maintenance<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer {
+    let now = shared.log_time();
+    let by = caller.name.as_deref();
+    let planned =
+        ask::maintenance(text(&body)?, ask::New { id: &new_id(&body, now), by }).map_err(refused)?;
+    room(&shared, Asked::Maintenance, &planned.id).await?;
     let next = asked::next(&planned.plan, now);
     if next.is_empty() {
         return Err(Failure::bad("this maintenance is over already, or never comes"));
@@ -159,9 +220,11 @@ pub async fn add_maintenance<S: Views + Send + Sync + 'static>(State(shared): Ap
 
 pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    Query(Taker { by, .. }): Query<Taker>,
+    Params(Taker { by, .. }): Params<Taker>,
 ) -> Answer {
+    let by = caller.name.map_or(by, |name| name.to_string());
     not_of_files(&shared, &id).await?;
     known(&shared, Asked::Maintenance, &id).await?;
     everywhere(&shared, &Control::EndMaintenance { id: id.clone(), by }).await?;
@@ -170,6 +233,7 @@ pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
 
 /// `?at=T`: whether it would be in force then.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Preview {
     at: Option<String>,
 }
@@ -177,12 +241,12 @@ pub struct Preview {
 /// What a maintenance window would do: its next times, and what it would match; nothing is changed.
 pub async fn preview<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
-    Query(query): Query<Preview>,
+    Params(query): Params<Preview>,
     body: Bytes,
 ) -> Answer {
-    let now = now(&shared).await;
-    let planned = ask::maintenance(text(&body)?, "preview").map_err(refused)?;
-    let at = query.at.as_deref().map(instant).transpose()?.unwrap_or(now);
+    let now = shared.log_time();
+    let planned = ask::maintenance(text(&body)?, ask::New { id: "preview", by: None }).map_err(refused)?;
+    let at = query.at.as_deref().map(|at| instant(at, now)).transpose()?.unwrap_or(now);
     let matching = matching(&shared, &planned.matchers).await?;
     let answer = json!({"at": at.to_string(), "in_force": planned.plan.at(at).is_in_force,
         "next": asked::next(&planned.plan, at), "matching": matching, "match": planned.matchers.texts()});
@@ -191,7 +255,7 @@ pub async fn preview<S: Views + Send + Sync + 'static>(
 
 /// Active alerts that matchers match.
 async fn matching<S: Views + Send + Sync + 'static>(
-    shared: &Shared<S>,
+    shared: &Arc<Shared<S>>,
     matchers: &Selector,
 ) -> Result<Vec<String>, Failure> {
     let active = active(shared).await?.into_iter().flatten();
@@ -222,11 +286,22 @@ async fn everywhere<S: Views + Send + Sync + 'static>(
     Ok(())
 }
 
-async fn now<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Timestamp {
-    // The log's clock, where it runs; else the time of day.
-    let known = shared.ask_each(|engine| engine.now()).await.into_iter().flatten().max();
-    known.filter(|now| *now > Timestamp::MIN).unwrap_or_else(shared.now).max((shared.now)())
+/// There is a bound on what people ask for: each alert is compared with all of it.
+async fn room<S: Views + Send + Sync + 'static>(
+    shared: &Arc<Shared<S>>,
+    kind: Asked,
+    id: &str,
+) -> Result<(), Failure> {
+    let all = all(shared, kind).await?;
+    if all.len() < ASKED_MAX || all.contains_key(id) {
+        return Ok(());
+    }
+    let message = format!("there are {ASKED_MAX} {} already; end some first", kind.name());
+    Err(Failure::new(StatusCode::CONFLICT, "too_many", message))
 }
+
+/// Silences, or maintenance windows, at once: 1,000 × about 1 KiB, and a microsecond for each alert and change.
+const ASKED_MAX: usize = 1_000;
 
 fn text(body: &Bytes) -> Result<&str, Failure> {
     std::str::from_utf8(body).map_err(|_| Failure::bad("the body is no UTF-8"))

@@ -1,77 +1,212 @@
 //! `POST /api/v1/events`: 202 only after the append is durable.
+//!
+//! Invariant: the answer is bounded, whatever the payload holds: the first refusals are listed, all are counted. An
+//! append goes on when its client has gone, so that the same request with its key finds what became of it.
 
-use super::{Failure, KEYS_MAX, Shared, json_response};
+use super::encoding::{self, DecodeError};
+use super::idempotency::{Found, Given};
+use super::{App, Failure, Shared, json_response};
+use crate::core::counters::Refusal;
+use crate::core::limits::PAYLOAD_BYTES_MAX;
 use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Views};
 use crate::wire::event::route::route;
-use crate::wire::event::{Codec, Decoded, Decoder};
+use crate::wire::event::{BadEvent, Codec, Decoded, Decoder};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
-/// How long an answer is remembered for its Idempotency-Key.
-const KEY_KEPT: Duration = Duration::from_secs(600);
+/// Refused or doubtful events that an answer lists one by one: 100 × about 300 B = 30 KB.
+const LISTED_MAX: usize = 100;
 
 /// Bytes of an Idempotency-Key.
 const KEY_BYTES_MAX: usize = 256;
 
+/// The answer where everything was accepted, as most are.
+fn all_accepted(count: usize) -> String {
+    format!("{{\"accepted\":{count},\"doubtful\":[],\"refused\":[]}}")
+}
+
 pub async fn post<S: Views + Send + Sync + 'static>(
-    State(shared): State<Arc<Shared<S>>>,
+    State(shared): App<S>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
-    let key = text("idempotency-key").filter(|key| key.len() <= KEY_BYTES_MAX).map(str::to_string);
-    if let Some(known) = key.as_ref().and_then(|key| shared.answers.get(key)) {
-        let (given, status, body) = known.value();
-        if given.elapsed() < KEY_KEPT {
-            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::ACCEPTED);
-            return Ok(json_response(status, body.clone()));
-        }
+    let key = headers.get("idempotency-key").map(|value| value.as_bytes());
+    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+        let message = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} characters");
+        return Err(Failure::bad(message));
     }
-    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
-    let Some(codec) = Codec::from_content_type(content_type) else {
-        let message = "send application/json, application/x-ndjson or application/msgpack";
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+    let turn = match key {
+        None => None,
+        Some(key) => match shared.keys.find(key, &body).await {
+            Found::First(turn) => Some(turn),
+            Found::Known(given) => return Ok(accepted(&given)),
+            Found::OtherBody => return Err(other_body()),
+        },
     };
-    let answer = take(&shared, codec, body).await?;
-    if let Some(key) = key {
-        if shared.answers.len() >= KEYS_MAX {
-            shared.answers.retain(|_, (given, _, _)| given.elapsed() < KEY_KEPT);
+    let (codec, payload) = payload(&shared, &headers, body)?;
+    // Not stopped by a client that goes away: the append stands, and so does its answer.
+    let work = tokio::spawn(async move {
+        let given = take(&shared, codec, payload).await?;
+        if let Some(turn) = turn {
+            turn.finish(given.clone());
         }
-        shared.answers.insert(key, (Instant::now(), StatusCode::ACCEPTED.as_u16(), answer.clone()));
-    }
-    Ok(json_response(StatusCode::ACCEPTED, answer))
+        Ok::<_, Failure>(given)
+    });
+    let given = work.await.map_err(|_| Failure::unavailable("the process is stopping"))??;
+    Ok(accepted(&given))
 }
 
-/// Appends a payload that holds at least one good event; the body of the answer.
+fn accepted(given: &Given) -> Response {
+    let body = match given {
+        Given::All(count) => all_accepted(*count),
+        Given::Text(text) => text.to_string(),
+    };
+    json_response(StatusCode::ACCEPTED, body)
+}
+
+fn other_body() -> Failure {
+    let message = "another body came with this Idempotency-Key before; take a new key for a new request";
+    Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", message)
+}
+
+/// The payload as it goes into the log, and its codec.
+fn payload<S>(shared: &Shared<S>, headers: &HeaderMap, body: Bytes) -> Result<(Codec, Bytes), Failure> {
+    let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let plain = encoding::decode(text(header::CONTENT_ENCODING), &body, PAYLOAD_BYTES_MAX);
+    let body = match plain {
+        Ok(plain) => plain.map_or(body, Bytes::from),
+        Err(error @ DecodeError::Unknown(_)) => return Err(unsupported(error.to_string())),
+        Err(error @ DecodeError::TooLarge { .. }) => {
+            shared.refused_at_door.add(Refusal::TooLarge, 1);
+            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string()));
+        }
+        Err(error) => {
+            shared.refused_at_door.add(Refusal::BadPayload, 1);
+            return Err(Failure::bad(error.to_string()));
+        }
+    };
+    let body = body.strip_prefix(b"\xef\xbb\xbf").map_or_else(|| body.clone(), |rest| body.slice_ref(rest));
+    let codec = Codec::of_body(text(header::CONTENT_TYPE), &body);
+    let hint = "send application/json, application/x-ndjson or application/msgpack";
+    codec.map(|codec| (codec, body)).ok_or_else(|| unsupported(hint))
+}
+
+fn unsupported(message: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+}
+
+/// Appends a payload that holds at least one good event; what is answered.
 async fn take<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
     codec: Codec,
     body: Bytes,
-) -> Result<String, Failure> {
+) -> Result<Given, Failure> {
     let mut decoded = Decoded::default();
     Decoder::new(0).payload(codec, &body, &mut decoded);
-    let refused: Vec<Value> = decoded
-        .bad
-        .iter()
-        .map(|bad| json!({"index": bad.index, "reason": bad.reason.name(), "message": bad.message}))
-        .collect();
     if decoded.events.is_empty() {
-        shared.refused_at_door.fetch_add(decoded.bad.len() as u64, Ordering::Relaxed);
-        let failure =
-            Failure::new(StatusCode::BAD_REQUEST, "refused", "no event of the payload could be taken");
-        return Err(Failure { details: json!({"accepted": 0, "refused": refused}), ..failure });
+        decoded.bad.iter().for_each(|bad| shared.refused_at_door.add(bad.reason, 1));
+        let message = match decoded.bad.is_empty() {
+            true => "the payload holds no event",
+            false => "no event of the payload could be taken",
+        };
+        let failure = Failure::new(StatusCode::BAD_REQUEST, "refused", message);
+        return Err(Failure { details: answer(0, &decoded.bad, &[]), ..failure });
     }
+    let doubtful = doubtful(&decoded, shared.log_time(), &shared.limits);
     // A part that could not be appended fails the whole: sent again, ids tell what was there.
     let count = Partition::count_of(shared.partitions.len());
     for (partition, codec, part) in route(codec, body.to_vec(), count) {
         shared.append(partition, Entry::Events(codec, part)).await?;
     }
-    Ok(json!({"accepted": decoded.events.len(), "refused": refused}).to_string())
+    if decoded.bad.is_empty() && doubtful.is_empty() {
+        return Ok(Given::All(decoded.events.len()));
+    }
+    let answer = answer(decoded.events.len(), &decoded.bad, &doubtful);
+    Ok(Given::Text(answer.to_string().into()))
+}
+
+/// The body of an answer: the first of what was refused and of what will be, and how many there are.
+fn answer(accepted: usize, refused: &[BadEvent], doubtful: &[BadEvent]) -> Value {
+    let mut answer = json!({"accepted": accepted, "refused": listed(refused), "doubtful": listed(doubtful)});
+    for (all, name) in [(refused, "refused_by_reason"), (doubtful, "doubtful_by_reason")] {
+        if all.len() > LISTED_MAX {
+            answer[name] = by_reason(all);
+        }
+    }
+    answer
+}
+
+fn listed(all: &[BadEvent]) -> Vec<Value> {
+    let one =
+        |bad: &BadEvent| json!({"index": bad.index, "reason": bad.reason.name(), "message": bad.message});
+    all.iter().take(LISTED_MAX).map(one).collect()
+}
+
+fn by_reason(all: &[BadEvent]) -> Value {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    all.iter().for_each(|bad| *counts.entry(bad.reason.name()).or_default() += 1);
+    counts.into_iter().map(|(reason, count)| (reason.to_string(), json!(count))).collect::<Map<_, _>>().into()
+}
+
+/// Events that the engine will refuse by their time, as far as the newest log time tells.
+fn doubtful(
+    decoded: &Decoded,
+    now: crate::core::Timestamp,
+    limits: &crate::core::limits::Limits,
+) -> Vec<BadEvent> {
+    let bad: Vec<usize> = decoded.bad.iter().map(|bad| bad.index).collect();
+    let mut doubtful = Vec::new();
+    let mut skipped = bad.iter().peekable();
+    let mut index = 0;
+    for event in &decoded.events {
+        // The bad ones have places, too.
+        while skipped.next_if(|bad| **bad == index).is_some() {
+            index += 1;
+        }
+        if let Some((reason, time)) = limits.refused_by_time(event, now) {
+            let message = format!("its time {time} is refused as {} at log time {now}", reason.name());
+            doubtful.push(BadEvent::new(index, reason, message));
+        }
+        index += 1;
+    }
+    doubtful
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::limits::Limits;
+    use crate::core::{Span, Timestamp};
+
+    #[test]
+    fn an_answer_is_bounded_and_counts_everything() {
+        let bad: Vec<BadEvent> =
+            (0..5_000).map(|n| BadEvent::new(n, Refusal::BadEvent, "nonsense")).collect();
+        let answer = answer(1, &bad, &[]);
+        assert_eq!(answer["refused"].as_array().map(Vec::len), Some(LISTED_MAX));
+        assert_eq!(answer["refused_by_reason"]["bad_event"], 5_000);
+        let few = super::answer(1, &bad[..2], &[]);
+        assert!(few.get("refused_by_reason").is_none());
+        assert_eq!(all_accepted(3), super::answer(3, &[], &[]).to_string());
+    }
+
+    #[test]
+    fn events_that_will_be_refused_are_named_with_their_places() {
+        let now = Timestamp::clamped(1_793_491_200_000);
+        let event = |time: Timestamp| {
+            format!(r#"{{"type":"metric","time":"{time}","source":"a","name":"b","value":1}}"#)
+        };
+        let (old, ahead) = (now - Span::from_hours(2), now + Span::from_hours(1));
+        let text = format!("[{}, {{}}, {}, {}]", event(now), event(old), event(ahead));
+        let mut decoded = Decoded::default();
+        Decoder::new(0).payload(Codec::Json, text.as_bytes(), &mut decoded);
+        let found = doubtful(&decoded, now, &Limits::default());
+        let found: Vec<_> = found.iter().map(|bad| (bad.index, bad.reason)).collect();
+        assert_eq!(found, [(2, Refusal::TooLate), (3, Refusal::Future)]);
+    }
 }

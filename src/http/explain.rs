@@ -1,28 +1,38 @@
 //! Why an alert fires or does not: of the engine here, or, for an earlier time, of what was told then.
 
-use super::views::{alert_lines, instant};
+use super::alerts::backwards;
+use super::params::{self, instant};
 use super::{Answer, App, Failure, json_response};
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::engine::explain::{Explanation, Unexplained};
 use crate::core::key::Key;
 use crate::driver::ports::Views;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
 use serde_json::json;
-use std::collections::BTreeMap;
 
 /// `?rule=R`, the key's labels, and perhaps `at=T`.
-pub async fn explain<S: Views + Send + Sync + 'static>(
-    State(shared): App<S>,
-    Query(mut query): Query<BTreeMap<String, String>>,
-) -> Answer {
+pub async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
+    let mut query = params::free(&uri)?;
     let rule = query.remove("rule").ok_or_else(|| Failure::bad("say which rule: rule=<id>"))?;
-    let at = query.remove("at").map(|text| instant(&text)).transpose()?;
+    let at = query.remove("at").map(|text| instant(&text, shared.log_time())).transpose()?;
     let labels = query.into_iter().map(|(label, value)| (label.into(), value.into()));
     let key = Key::new(labels.collect());
     if let Some(at) = at {
-        return Ok(json_response(StatusCode::OK, told_at(&alert_lines(&shared)?, &rule, &key, at)));
+        let (stores, mut last) = (shared.clone(), None::<Transition>);
+        let read = move |asker: &super::reads::Asker| {
+            backwards(&stores, asker, &mut |one| {
+                let is_it = *one.rule == *rule && *one.key == key && one.at <= at;
+                let is_later = last.as_ref().is_none_or(|last| weight_at(&one) > weight_at(last));
+                if is_it && is_later {
+                    last = Some(one);
+                }
+                true
+            })?;
+            Ok(told_at(last, &rule, &key, at))
+        };
+        return Ok(json_response(StatusCode::OK, shared.reads.run(read).await?));
     }
     let (asked, of) = (rule.clone(), key.clone());
     let found = shared.ask_any(move |engine| engine.explain(&asked, &of)).await?;
@@ -44,11 +54,13 @@ fn weight(explanation: &Explanation) -> bool {
     explanation.alert.is_some()
 }
 
+/// The order of the transitions of one key.
+fn weight_at(one: &Transition) -> (Timestamp, Timestamp, u64) {
+    (one.at, one.started_at, u64::from(one.seq))
+}
+
 /// The last transition of a key until a time, as it was published, and what follows of it.
-fn told_at(log: &[String], rule: &str, key: &Key, at: Timestamp) -> String {
-    let told = log.iter().filter_map(|line| serde_json::from_str::<Transition>(line).ok());
-    let of_key = told.filter(|one| *one.rule == *rule && *one.key == *key && one.at <= at);
-    let last = of_key.max_by_key(|one| (one.at, one.started_at, one.seq));
+fn told_at(last: Option<Transition>, rule: &str, key: &Key, at: Timestamp) -> String {
     let because = match &last {
         Some(last) if last.is_active() => {
             let since = format!("{:?} since {}: {}", last.state, last.at, last.reason);

@@ -1,13 +1,14 @@
 //! `/metrics` in the Prometheus text format, `/readyz`.
 
-use super::{Failure, Shared};
+use super::params::{Empty, Params};
+use super::reads::Asker;
+use super::{Failure, RefusedAtDoor, Shared, failed};
 use crate::core::Engine;
 use crate::core::counters::Counters;
 use crate::driver::notify::Office;
 use crate::driver::notify::post::Post;
 use crate::driver::ports::Views;
 use crate::driver::tally::{Durations, Tally};
-use crate::driver::worker::chain;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -17,17 +18,25 @@ use std::sync::atomic::Ordering;
 
 pub async fn ready<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
+    Params(Empty {}): Params<Empty>,
 ) -> Result<String, Failure> {
     if !shared.is_ready.load(Ordering::Relaxed) {
         return Err(Failure::unavailable("the process is stopping"));
     }
+    if shared.tally.outages.is_any() {
+        return Err(shared.unavailable(""));
+    }
+    check_clock(&shared)?;
     let has_rules = |engine: &mut Engine| !engine.rules().files.is_empty();
     let owned = shared.ask_each(has_rules).await;
     let is_nothing_wanted = shared.desk.book().documents.is_empty();
     let mut is_judged = shared.desk.is_read();
-    for (partition, owned) in shared.partitions.iter().zip(&owned) {
-        let checkpoint = partition.store.applied();
-        let applied = checkpoint.map_err(|error| Failure::unavailable(chain(&error)))?;
+    let stores = shared.clone();
+    let read = move |_: &Asker| {
+        let applied = stores.partitions.iter().map(|partition| partition.store.applied().map_err(failed));
+        applied.collect::<Result<Vec<u64>, Failure>>()
+    };
+    for (applied, owned) in shared.reads.run(read).await?.into_iter().zip(&owned) {
         // Whoever owned it first put the rules into the log before it came to a checkpoint.
         is_judged &= is_nothing_wanted || owned.unwrap_or(applied > 0);
     }
@@ -43,15 +52,38 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     Ok(format!("ready\n{}", remarks.collect::<String>()))
 }
 
+/// A log whose clock is not that of the day judges events by a wrong time.
+fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(), Failure> {
+    let now = (shared.now)();
+    if let Some(to) = shared.tally.jumped_to() {
+        let message = format!(
+            "the log's clock has jumped to {to}; what is logged waits for up to {} whether that lasts",
+            crate::core::log_clock::LASTS
+        );
+        return Err(Failure::unavailable(message));
+    }
+    let reached = shared.tally.log_time();
+    if reached > now + shared.limits.max_skew {
+        let message = format!(
+            "the log's clock is at {reached}, which is {} ahead of this machine's: events of now are too late for it until then; set the clocks right",
+            reached - now
+        );
+        return Err(Failure::unavailable(message));
+    }
+    Ok(())
+}
+
 pub async fn metrics<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
+    Params(Empty {}): Params<Empty>,
 ) -> Result<Response, Failure> {
-    let door = shared.refused_at_door.load(Ordering::Relaxed);
+    let door = &shared.refused_at_door;
     let mut numbers = Numbers::default();
     for of_one in shared.ask_each(|engine| Numbers::of(engine)).await.into_iter().flatten() {
         numbers.add(&of_one);
     }
     let mut text = render(&numbers, &shared.tally, door);
+    connections(&mut text, &shared);
     receivers(&mut text, &shared.office);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
@@ -87,18 +119,15 @@ impl Numbers {
 }
 
 /// All counters and gauges.
-fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
+fn render(numbers: &Numbers, tally: &Tally, door: &RefusedAtDoor) -> String {
     let counters = &numbers.counters;
     let mut out = String::new();
-    for (name, help, value) in counted(numbers, door) {
+    for (name, help, value) in counted(numbers, door.total()) {
         family(&mut out, name, "counter", help, &[(String::new(), value)]);
     }
     let refused: Vec<_> = counters
         .refused()
-        .map(|(reason, count)| {
-            let is_door = reason == crate::core::counters::Refusal::BadEvent;
-            (format!("{{reason=\"{}\"}}", reason.name()), count + if is_door { door } else { 0 })
-        })
+        .map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count + door.of(reason)))
         .collect();
     family(&mut out, "events_refused_total", "counter", "Values refused, by reason.", &refused);
     let gauges = [
@@ -120,6 +149,30 @@ fn render(numbers: &Numbers, tally: &Tally, door: u64) -> String {
         &[("", &tally.commit_times)],
     );
     out
+}
+
+/// Connections, and what was done so that all find room.
+fn connections<S>(out: &mut String, shared: &Shared<S>) {
+    let counts = &shared.connections.counts;
+    let gauge = shared.connections.open_count() as u64;
+    family(out, "http_connections", "gauge", "Connections open.", &[(String::new(), gauge)]);
+    let rows = [
+        ("http_connections_total", "Connections accepted.", counts.accepted.get()),
+        (
+            "http_connections_evicted_total",
+            "Connections closed for others, as they stood still.",
+            counts.evicted.get(),
+        ),
+        (
+            "http_connections_refused_total",
+            "Connections closed as all others were at work.",
+            counts.refused.get(),
+        ),
+        ("idempotency_keys_evicted_total", "Idempotency keys forgotten early.", shared.keys.evicted()),
+    ];
+    for (name, help, value) in rows {
+        family(out, name, "counter", help, &[(String::new(), value)]);
+    }
 }
 
 /// What is counted of each receiver.

@@ -1,39 +1,55 @@
-//! HTTP on loopback: events in, views out (CONTRACT §8). Reads views, never the engine's insides.
+//! HTTP: events in, views out. Reads views, never the engine's insides.
+//!
+//! Invariant: a request costs what its size deserves: bodies, answers, reads and time are bounded, and none of them
+//! holds the engine or another client up.
 
+pub mod access;
+pub mod alerts;
 pub mod asked;
+pub mod budget;
+pub mod connections;
+mod encoding;
 pub mod events;
 pub mod explain;
+pub mod guard;
+pub mod idempotency;
 pub mod metrics;
 pub mod notify;
 pub mod openapi;
 pub mod operate;
 pub mod page;
+pub mod params;
+pub mod reads;
 pub mod rules;
+pub mod series;
+pub mod server;
 pub mod views;
+pub mod windows;
 
-use crate::core::{Engine, Timestamp};
+use crate::core::counters::Refusal;
+use crate::core::limits::Limits;
+use crate::core::{Engine, Span, Timestamp};
 use crate::driver::book::Desk;
 use crate::driver::notify::Office;
-use crate::driver::ports::{Entry, Intake, Views};
-use crate::driver::tally::Tally;
+use crate::driver::outage::Outage;
+use crate::driver::ports::{Entry, Intake, PortError, Views};
+use crate::driver::tally::{Count, Tally};
 use crate::driver::worker::{Command, Sender};
+use access::Access;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::middleware::Next;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use dashmap::DashMap;
+use budget::Budget;
+use connections::Connections;
+use idempotency::Keys;
+use reads::Reads;
 use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-
-/// Bytes of a request body: one payload, and a little for a kind refusal of a larger one.
-const BODY_BYTES_MAX: usize = 2 << 20;
-
-/// Idempotency keys remembered; 100,000 × about 300 B = 30 MB.
-pub const KEYS_MAX: usize = 100_000;
 
 /// One partition as seen from here: its owner, if that is in this process, and its store.
 #[derive(Debug)]
@@ -52,14 +68,33 @@ pub struct Shared<S> {
     pub tally: Arc<Tally>,
     pub desk: Arc<dyn Desk>,
     pub office: Office,
+    pub limits: Limits,
     /// The time of day, where no log says one.
     pub now: fn() -> Timestamp,
-    /// Answers by Idempotency-Key, with when they were given.
-    pub answers: DashMap<String, (Instant, u16, String)>,
+    pub keys: Arc<Keys>,
+    pub reads: Reads,
+    pub connections: Arc<Connections>,
     pub is_ready: AtomicBool,
-    /// Refused at the door, before the log: counted here because the log never sees them.
-    pub refused_at_door: AtomicU64,
+    pub refused_at_door: RefusedAtDoor,
     pub begun: Instant,
+}
+
+/// Events refused before the log: counted here because the log never sees them.
+#[derive(Debug, Default)]
+pub struct RefusedAtDoor([Count; Refusal::ALL.len()]);
+
+impl RefusedAtDoor {
+    pub fn add(&self, reason: Refusal, events: u64) {
+        self.0[reason as usize].add(events);
+    }
+
+    pub fn of(&self, reason: Refusal) -> u64 {
+        self.0[reason as usize].get()
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Count::get).sum()
+    }
 }
 
 /// What the handlers are given.
@@ -68,6 +103,7 @@ pub struct Parts<S> {
     pub intake: Arc<dyn Intake>,
     pub tally: Arc<Tally>,
     pub desk: Arc<dyn Desk>,
+    pub limits: Limits,
     pub now: fn() -> Timestamp,
     pub office: Office,
 }
@@ -86,46 +122,90 @@ impl<S> std::fmt::Debug for Shared<S> {
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
-        let Parts { partitions, intake, tally, desk, now, office } = parts;
+        let Parts { partitions, intake, tally, desk, limits, now, office } = parts;
+        // Nobody outside knows the time at which this process began to the nanosecond, and where its memory lies.
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
         Arc::new(Shared {
             partitions,
             intake,
             tally,
             desk,
             office,
+            limits,
             now,
-            answers: DashMap::new(),
+            keys: Keys::new(seed),
+            reads: Reads::default(),
+            connections: Connections::new(),
             is_ready: AtomicBool::new(true),
-            refused_at_door: AtomicU64::new(0),
+            refused_at_door: RefusedAtDoor::default(),
             begun: Instant::now(),
         })
     }
 
-    /// Reads something of each engine in this process, between two records; the partitions that
-    /// others own answer nothing.
+    /// The newest time of the log, as far as this process knows: that of the clock, if the log is not ahead of it.
+    pub fn log_time(&self) -> Timestamp {
+        self.tally.log_time().max((self.now)())
+    }
+
+    /// Reads something of one engine, between two records; nothing where another process owns the partition.
+    pub async fn ask_one<T: Send + 'static>(
+        &self,
+        place: usize,
+        read: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let partition = self.partitions.get(place)?;
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let command = Command::Ask(Box::new(move |engine| {
+            // A client that went away before its turn asks for nothing any more.
+            if !sender.is_closed() {
+                // Nobody waits any more when the client went away meanwhile.
+                let _ = sender.send(read(engine));
+            }
+        }));
+        // Room is waited for without holding a thread of the server; a worker that has ended drops the question,
+        // and with it the answer.
+        let mut command = Some(command);
+        while let Some(waiting) = command.take() {
+            if self.tally.outages.is_any() && self.begun.elapsed() > ANSWER_WITHIN {
+                // A worker that waits for a server reads no questions.
+                if let Err(std::sync::mpsc::TrySendError::Full(_)) = partition.worker.try_send(waiting) {
+                    return None;
+                }
+                break;
+            }
+            match partition.worker.try_send(waiting) {
+                Ok(()) => break,
+                Err(std::sync::mpsc::TrySendError::Full(waiting)) => command = Some(waiting),
+                Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return None,
+            }
+            tokio::time::sleep(ROOM_LOOK_EVERY).await;
+        }
+        let within = if self.tally.outages.is_any() { ANSWER_WITHIN_OUTAGE } else { ANSWER_WITHIN };
+        tokio::time::timeout(within, receiver).await.ok()?.ok()
+    }
+
+    /// The reason why nobody answers: a server that is away, else the one given.
+    pub fn unavailable(&self, otherwise: &str) -> Failure {
+        let outages = self.tally.outages.all();
+        let Some(first) = outages.first() else { return Failure::unavailable(otherwise) };
+        let since = |outage: &Outage| (self.now)() - Span::from_ms(outage.lasted.as_millis() as i64);
+        let (what, place, error) = (first.what, &first.place, &first.error);
+        let message = format!("{what} at {place} does not answer since {}: {error}", since(first));
+        let one = |outage: &Outage| {
+            json!({"what": outage.what, "place": outage.place, "error": outage.error,
+                "since": since(outage).to_string()})
+        };
+        let details = json!({ "outages": outages.iter().map(one).collect::<Vec<_>>() });
+        Failure { details, retry_after: Some(1), ..Failure::unavailable(message) }
+    }
+
+    /// Reads something of each engine in this process; the partitions that others own answer nothing.
     pub async fn ask_each<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Engine) -> T + Clone + Send + 'static,
     ) -> Vec<Option<T>> {
-        let mut waiting = Vec::with_capacity(self.partitions.len());
-        for partition in &self.partitions {
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let read = read.clone();
-            let command = Command::Ask(Box::new(move |engine| {
-                // Nobody waits any more when the client went away.
-                let _ = sender.send(read(engine));
-            }));
-            let worker = partition.worker.clone();
-            // Room is waited for without holding a thread of the server; a worker that has ended drops
-            // the question, and with it the answer.
-            let _ = tokio::task::spawn_blocking(move || worker.send(command).is_ok()).await;
-            waiting.push(receiver);
-        }
-        let mut answers = Vec::with_capacity(waiting.len());
-        for receiver in waiting {
-            answers.push(receiver.await.ok());
-        }
-        answers
+        let asked = (0..self.partitions.len()).map(|place| self.ask_one(place, read.clone()));
+        futures_util::future::join_all(asked).await
     }
 
     /// The same, where at least one answer is needed.
@@ -135,13 +215,17 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     ) -> Result<Vec<T>, Failure> {
         let answers: Vec<T> = self.ask_each(read).await.into_iter().flatten().collect();
         if answers.is_empty() {
-            return Err(Failure::unavailable("no partition is owned here, or the worker has stopped"));
+            return Err(self.unavailable("no partition is owned here, or the worker has stopped"));
         }
         Ok(answers)
     }
 
     /// Appends to a partition's log; its number once it is durable.
     pub async fn append(&self, partition: u32, entry: Entry) -> Result<u64, Failure> {
+        // A broker that is away is not waited for: whoever sends does that better.
+        if self.tally.outages.is_away(NATS) {
+            return Err(self.unavailable(""));
+        }
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let reply = Box::new(move |result| {
             // Nobody waits any more when the client went away; the append stands.
@@ -157,6 +241,17 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     }
 }
 
+/// Name of the broker among outages.
+const NATS: &str = "nats";
+
+/// Time in which an engine answers a question: between two batches of records; and while a server is away for
+/// which it may be waiting.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+const ANSWER_WITHIN_OUTAGE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Time between two looks for room in the queue of a worker.
+const ROOM_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// An answer that is no success: `{"error":{"code","message","details"}}`.
 #[derive(Debug)]
 pub struct Failure {
@@ -164,11 +259,13 @@ pub struct Failure {
     pub code: &'static str,
     pub message: String,
     pub details: serde_json::Value,
+    /// Seconds after which the same request may be answered.
+    pub retry_after: Option<u32>,
 }
 
 impl Failure {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Failure {
-        Failure { status, code, message: message.into(), details: json!(null) }
+        Failure { status, code, message: message.into(), details: json!(null), retry_after: None }
     }
 
     pub fn unavailable(message: impl Into<String>) -> Failure {
@@ -186,7 +283,11 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        json_response(self.status, self.body())
+        let response = json_response(self.status, self.body());
+        match self.retry_after {
+            Some(seconds) => ([budget::retry_after(seconds)], response).into_response(),
+            None => response,
+        }
     }
 }
 
@@ -194,41 +295,38 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// All routes; with a token, each request must carry it.
-pub fn router<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, token: Option<String>) -> Router {
-    guarded(routes(shared), token)
+/// A question that a store could not answer.
+fn failed(error: PortError) -> Failure {
+    let message = crate::driver::worker::chain(&error);
+    match error {
+        PortError::Away { .. } => Failure::unavailable(message),
+        _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "store", message),
+    }
 }
 
-fn guarded(router: Router, token: Option<String>) -> Router {
-    let Some(token) = token else { return router };
-    let wanted: Arc<str> = format!("Bearer {token}").into();
-    router.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
-        let wanted = wanted.clone();
-        async move {
-            let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-            if given.is_some_and(|given| is_equal(given, wanted.as_bytes())) {
-                return next.run(request).await;
-            }
-            let message = "send `Authorization: Bearer …` with the service's token";
-            Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
-        }
-    }))
+/// All routes, for those who come over a socket.
+pub fn router<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
+    let budget = Budget::new(shared.connections.clone());
+    guard::with_limits(operations(shared, access), access.clone(), budget)
 }
 
-/// Compares without telling by its time where the difference is.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
+/// All routes, for those who come over another way than a socket.
+pub fn operations<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
+    guard::with_roles(routes(shared), access.clone())
 }
 
 /// What a supervisor asks, and no more: for a process that answers no one else.
-pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
-    probe_routes().with_state(shared)
+pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
+    let budget = Budget::new(shared.connections.clone());
+    let routes = probe_routes().fallback(guard::nothing).with_state(shared);
+    guard::with_limits(guard::with_roles(routes, access.clone()), access.clone(), budget)
 }
 
 /// For a process that delivers and answers nobody else: how its receivers are, and what lies aside.
-pub fn receivers<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, token: Option<String>) -> Router {
-    let probes = probes(shared.clone());
-    probes.merge(guarded(receiver_routes().with_state(shared), token))
+pub fn receivers<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
+    let budget = Budget::new(shared.connections.clone());
+    let routes = probe_routes().merge(receiver_routes()).fallback(guard::nothing).with_state(shared);
+    guard::with_limits(guard::with_roles(routes, access.clone()), access.clone(), budget)
 }
 
 fn receiver_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
@@ -249,26 +347,33 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/", get(page::page::<S>))
         .route("/openapi.json", get(openapi::openapi))
         .route("/api/v1/events", post(events::post::<S>))
-        .route("/api/v1/series", get(views::series::<S>))
-        .route("/api/v1/windows", get(views::windows::<S>))
-        .route("/api/v1/alerts", get(views::alerts::<S>))
-        .route("/api/v1/alerts/log", get(views::alert_log::<S>))
-        .route("/api/v1/alerts/ack", post(asked::ack::<S>).delete(asked::unack::<S>))
+        .route("/api/v1/series", get(series::series::<S>))
+        .route("/api/v1/windows", get(windows::windows::<S>))
+        .route("/api/v1/alerts", get(alerts::alerts::<S>))
+        .route("/api/v1/alerts/log", get(alerts::alert_log::<S>))
         .route("/api/v1/explain", get(explain::explain::<S>))
+        .route("/api/v1/rules/documents", get(rules::documents::<S>))
+        .route("/api/v1/pipelines", get(views::pipelines::<S>))
+        .route("/api/v1/health", get(views::healths::<S>))
+        .route("/api/v1/bottlenecks", get(views::bottlenecks::<S>))
+        .route("/api/v1/dead", get(views::dead::<S>))
+        .merge(change_routes())
+        .fallback(guard::nothing)
+        .with_state(shared)
+}
+
+/// What people change: sent as documents, and written down.
+fn change_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
+    Router::new()
+        .route("/api/v1/alerts/ack", post(asked::ack::<S>).delete(asked::unack::<S>))
         .route("/api/v1/silences", get(asked::silences::<S>).post(asked::silence::<S>))
         .route("/api/v1/silences/{id}", delete(asked::expire_silence::<S>))
         .route("/api/v1/maintenance", get(asked::maintenance::<S>).post(asked::add_maintenance::<S>))
         .route("/api/v1/maintenance/preview", post(asked::preview::<S>))
         .route("/api/v1/maintenance/{id}", delete(asked::end_maintenance::<S>))
         .route("/api/v1/rules", get(rules::rules::<S>).post(rules::put::<S>))
-        .route("/api/v1/rules/documents", get(rules::documents::<S>))
         .route("/api/v1/rules/{name}", delete(rules::remove::<S>))
-        .route("/api/v1/pipelines", get(views::pipelines::<S>))
-        .route("/api/v1/health", get(views::healths::<S>))
-        .route("/api/v1/bottlenecks", get(views::bottlenecks::<S>))
-        .route("/api/v1/dead", get(views::dead::<S>))
         .merge(receiver_routes())
-        .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(shared)
+        .layer(from_fn(guard::documents_only))
+        .layer(from_fn(guard::audited))
 }

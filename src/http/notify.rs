@@ -1,5 +1,6 @@
 //! Receivers: how they are, and what was put aside for them.
 
+use super::params::{Empty, Params};
 use super::{Answer, App, Failure, json_response};
 use crate::driver::notify::RedriveError;
 use crate::driver::notify::post::Post;
@@ -8,7 +9,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-pub async fn receivers<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn receivers<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
+) -> Answer {
     let receivers: Vec<Value> = shared.office.posts().map(shown).collect();
     Ok(json_response(StatusCode::OK, json!({ "receivers": receivers }).to_string()))
 }
@@ -31,6 +35,7 @@ fn shown(post: &Post) -> Value {
 pub async fn redrive<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Path(name): Path<String>,
+    Params(Empty {}): Params<Empty>,
 ) -> Answer {
     let office = shared.office.clone();
     let asked = tokio::task::spawn_blocking(move || office.redrive(&name)).await;

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request};
+use axum::http::{Method, Request, header};
 use tower_service::Service;
 
 /// Operations: name, method, path. The body is the query of a GET, as `rule=x&state=firing`, and the end of
@@ -31,22 +31,41 @@ const OPERATIONS: [(&str, Method, &str); 18] = [
 /// Bytes of an answer; NATS takes no message over 1 MiB by default.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// A question: its body, and the token that it comes with, as HTTP has it.
+#[derive(Debug, Default)]
+pub struct Asked {
+    pub body: Vec<u8>,
+    pub authorization: Option<String>,
+}
+
+/// Bytes of a question, as of a request's body.
+const QUESTION_BYTES_MAX: usize = super::guard::BODY_BYTES_MAX;
+
 /// Names of all operations.
 pub fn names() -> Vec<&'static str> {
     OPERATIONS.iter().map(|(name, ..)| *name).collect()
 }
 
 /// Carries an operation out; a code as HTTP has it where it fails.
-pub async fn operate(mut router: Router, name: &str, body: Vec<u8>) -> Result<Vec<u8>, (u16, String)> {
+pub async fn operate(mut router: Router, name: &str, asked: Asked) -> Result<Vec<u8>, (u16, String)> {
+    let Asked { body, authorization } = asked;
     let unknown = || (404, format!("there is no operation `{name}`"));
     let (_, method, path) = OPERATIONS.iter().find(|(known, ..)| *known == name).ok_or_else(unknown)?;
+    if body.len() > QUESTION_BYTES_MAX {
+        return Err((413, "the question is too large; ask for less".into()));
+    }
     let text = String::from_utf8_lossy(&body);
     let (uri, body) = match *method {
         Method::DELETE => (format!("{path}{text}"), Vec::new()),
         Method::GET if !body.is_empty() => (format!("{path}?{text}"), Vec::new()),
         _ => (path.to_string(), body),
     };
-    let request = Request::builder().method(method).uri(uri).body(Body::from(body));
+    let request = Request::builder().method(method).uri(uri);
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    let request = authorization
+        .into_iter()
+        .fold(request, |request, value| request.header(header::AUTHORIZATION, value));
+    let request = request.body(Body::from(body));
     let request = request.map_err(|error| (400, error.to_string()))?;
     // The router itself cannot fail.
     let response = router.call(request).await.map_err(|never| (500, never.to_string()))?;

@@ -12,6 +12,13 @@ use axum::response::{IntoResponse, Response};
 use std::fmt::Write;
 use std::sync::Arc;
 
+/// Series among which those shown are chosen.
+const SERIES_LOOKED_AT: usize = 1_000;
+
+/// Pipelines and alerts shown, at least.
+const PIPELINES_SHOWN: usize = 50;
+const ALERTS_SHOWN: usize = 100;
+
 /// Series shown.
 const SERIES_SHOWN: usize = 50;
 
@@ -32,7 +39,7 @@ pub async fn page<S: Views + Send + Sync + 'static>(
 }
 
 fn render(engine: &mut Engine) -> String {
-    let alerts = engine.active_alerts();
+    let (alerts, _) = engine.active_page(0, false, ALERTS_SHOWN);
     let counters = engine.counters();
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -81,7 +88,7 @@ fn alerts_table(out: &mut String, alerts: &[Transition]) {
 }
 
 fn pipelines_table(out: &mut String, engine: &Engine) {
-    let pipelines = pipeline::summaries(engine);
+    let (pipelines, _) = pipeline::summaries(engine, None, PIPELINES_SHOWN);
     if pipelines.is_empty() {
         return;
     }
@@ -112,7 +119,7 @@ fn stage_text(stage: &serde_json::Value) -> String {
 fn series_table(out: &mut String, engine: &Engine) {
     out.push_str("<h2>Open 5m windows</h2><table><tr><th>source<th>series<th>labels<th class=n>count<th class=n>p50<th class=n>p95<th class=n>p99<th class=n>max</tr>");
     let table = engine.series();
-    let mut shown: Vec<_> = table.iter().map(|(_, series)| series).collect();
+    let mut shown: Vec<_> = table.page(0, SERIES_LOOKED_AT).0.map(|(_, series)| series).collect();
     shown.sort_by(|a, b| {
         (&a.info.source, &a.info.name, &a.info.labels).cmp(&(&b.info.source, &b.info.name, &b.info.labels))
     });
@@ -135,8 +142,8 @@ fn series_table(out: &mut String, engine: &Engine) {
         );
     }
     out.push_str("</table>");
-    if shown.len() > SERIES_SHOWN {
-        let _ = write!(out, "<p>and {} more</p>", shown.len() - SERIES_SHOWN);
+    if table.len() > SERIES_SHOWN {
+        let _ = write!(out, "<p>and {} more</p>", table.len() - SERIES_SHOWN);
     }
 }
 

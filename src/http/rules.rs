@@ -1,6 +1,7 @@
 //! The rules in force, and the documents they are made of.
 
 use super::asked::refused;
+use super::params::{Empty, Params};
 use super::{Answer, App, Failure, json_response};
 use crate::core::Engine;
 use crate::core::rule::Rule;
@@ -8,23 +9,27 @@ use crate::driver::book::{Change, Refusal};
 use crate::driver::ports::Views;
 use crate::pipeline::diagnostic::nearest;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-pub async fn rules<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn rules<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
+) -> Answer {
     let seen = shared.ask_any(|engine| seen(engine)).await?;
-    let names: BTreeSet<Arc<str>> = seen.iter().flat_map(|(_, names)| names.iter().cloned()).collect();
     // Each partition has the same ones, and the aggregate those that span them.
     let mut all: BTreeMap<String, (usize, Seen)> = BTreeMap::new();
-    for rule in seen.into_iter().flat_map(|(rules, _)| rules) {
+    for rule in seen.into_iter().flatten() {
         let known = all.entry(rule.shown["id"].to_string()).or_insert_with(|| (0, rule.clone()));
         known.0 += rule.keys;
+        if rule.missing.is_none() {
+            known.1.missing = None;
+        }
     }
-    let unmatched = all.values().filter(|(keys, _)| *keys == 0).map(|(_, rule)| unmatched(rule, &names));
+    let unmatched = all.values().filter(|(keys, _)| *keys == 0).map(|(_, rule)| unmatched(rule));
     let remarks: Vec<String> = shared.desk.remarks().into_iter().chain(unmatched).collect();
     let rules = all.into_values().map(|(keys, mut rule)| {
         rule.shown["keys"] = json!(keys);
@@ -34,16 +39,21 @@ pub async fn rules<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> A
     Ok(json_response(StatusCode::OK, answer.to_string()))
 }
 
-/// A rule as it is shown, and what it reads.
+/// A rule as it is shown, and what it misses.
 #[derive(Clone)]
 struct Seen {
     shown: Value,
     keys: usize,
-    names: Vec<Arc<str>>,
+    /// The name of a series that nobody has sent, and the one that was probably meant.
+    missing: Option<(String, Option<String>)>,
 }
 
-/// The rules of one engine, and the names of its series.
-fn seen(engine: &Engine) -> (Vec<Seen>, BTreeSet<Arc<str>>) {
+/// Names of series among which the one that was meant is looked for.
+const NAMES_LOOKED_AT: usize = 1_000;
+
+/// The rules of one engine.
+fn seen(engine: &Engine) -> Vec<Seen> {
+    let table = engine.series();
     let (rules, keys) = (&engine.rules().rules, engine.keys_seen());
     let seen = |(rule, keys): (&Rule, usize)| {
         let levels: BTreeMap<_, _> =
@@ -51,36 +61,43 @@ fn seen(engine: &Engine) -> (Vec<Seen>, BTreeSet<Arc<str>>) {
         let views = rule.views.iter().filter_map(|view| engine.rules().views.get(*view as usize));
         let shown = json!({"id": rule.id, "expr": rule.text, "levels": levels, "labels": rule.labels,
             "hash": rule.hash, "shadow": rule.is_shadow});
-        Seen { shown, keys, names: views.filter_map(|view| view.selector.name.clone()).collect() }
+        let mut names = views.filter_map(|view| view.selector.name.clone());
+        let missing = names.find(|name| table.metric_named(name).is_none()).map(|name| {
+            let near = nearest(&name, table.names(NAMES_LOOKED_AT).map(|name| &**name));
+            (name.to_string(), near.map(str::to_string))
+        });
+        Seen { shown, keys, missing: missing.filter(|_| keys == 0) }
     };
-    (rules.iter().zip(keys).map(seen).collect(), engine.series_names())
+    rules.iter().zip(keys).map(seen).collect()
 }
 
 /// A rule that has matched nothing so far, with the name that was probably meant.
-fn unmatched(rule: &Seen, names: &BTreeSet<Arc<str>>) -> String {
+fn unmatched(rule: &Seen) -> String {
     let id = rule.shown["id"].as_str().unwrap_or("");
-    let missing = rule.names.iter().find(|name| !names.contains(*name));
-    let near = missing.and_then(|name| nearest(name, names.iter().map(|name| &**name)));
-    match (missing, near) {
-        (Some(missing), Some(near)) => {
+    match &rule.missing {
+        Some((missing, Some(near))) => {
             format!(
                 "rule `{id}` has matched nothing yet: no series is called `{missing}`; did you mean `{near}`?"
             )
         }
-        (Some(missing), None) => {
+        Some((missing, None)) => {
             format!("rule `{id}` has matched nothing yet: no series is called `{missing}`")
         }
-        _ => format!("rule `{id}` has matched nothing yet"),
+        None => format!("rule `{id}` has matched nothing yet"),
     }
 }
 
-pub async fn documents<S: Views + Send + Sync + 'static>(State(shared): App<S>) -> Answer {
+pub async fn documents<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
+) -> Answer {
     let book = shared.desk.book();
     let answer = json!({"rev": book.revision, "documents": book.documents});
     Ok(json_response(StatusCode::OK, answer.to_string()))
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Name {
     name: Option<String>,
 }
@@ -88,7 +105,7 @@ pub struct Name {
 /// One rule as JSON, or with `?name=` a whole document.
 pub async fn put<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
-    Query(Name { name }): Query<Name>,
+    Params(Name { name }): Params<Name>,
     body: Bytes,
 ) -> Answer {
     let text = std::str::from_utf8(&body).map_err(|_| Failure::bad("the body is no UTF-8"))?.to_string();
@@ -98,6 +115,7 @@ pub async fn put<S: Views + Send + Sync + 'static>(
 pub async fn remove<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Path(name): Path<String>,
+    Params(Empty {}): Params<Empty>,
 ) -> Answer {
     change(&*shared.desk, Change::Remove { name }).await
 }

@@ -18,18 +18,29 @@ const PLACE: &str = "the request";
 
 const SILENCE: [&str; 8] = ["id", "match", "start", "end", "duration", "by", "reason", "unmatched_for"];
 
-/// Reads a maintenance window; without an `id` it gets `id`.
-pub fn maintenance(text: &str, id: &str) -> Result<Maintenance, Vec<Diagnostic>> {
-    read(text, id, |file, node| {
+/// What a request gets that does not say it itself.
+#[derive(Debug, Clone, Copy)]
+pub struct New<'a> {
+    pub id: &'a str,
+    /// Whoever signed in: stands above what the request says.
+    pub by: Option<&'a str>,
+}
+
+/// Bytes of a request: a hundred matchers of a hundred bytes, and words.
+const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// Reads a maintenance window.
+pub fn maintenance(text: &str, new: New<'_>) -> Result<Maintenance, Vec<Diagnostic>> {
+    read(text, new, |file, node| {
         let by = field(node, "by").and_then(|by| file.text(by)).unwrap_or_default();
         let without = without(node, "by");
         life::planned(file, &without).map(|planned| Maintenance { by: by.into(), ..planned })
     })
 }
 
-/// Reads a silence that begins `now` unless it says otherwise; without an `id` it gets `id`.
-pub fn silence(text: &str, id: &str, now: Timestamp) -> Result<Silence, Vec<Diagnostic>> {
-    read(text, id, |file, node| silence_of(file, node, now))
+/// Reads a silence that begins `now` unless it says otherwise.
+pub fn silence(text: &str, new: New<'_>, now: Timestamp) -> Result<Silence, Vec<Diagnostic>> {
+    read(text, new, |file, node| silence_of(file, node, now))
 }
 
 /// Reads matchers, as many as are given: `source="a",stage=~"b.*"`.
@@ -39,12 +50,21 @@ pub fn matchers(text: &str) -> Result<crate::core::selector::Selector, String> {
 
 fn read<T>(
     text: &str,
-    id: &str,
+    New { id, by }: New<'_>,
     read: impl FnOnce(&File<'_>, &Node) -> Option<T>,
 ) -> Result<T, Vec<Diagnostic>> {
-    let file = File::new(PLACE, text);
+    let is_long = text.len() > REQUEST_BYTES_MAX;
+    let file = File::new(PLACE, if is_long { "" } else { text });
+    if is_long {
+        let message = format!("the request has {} bytes; at most {REQUEST_BYTES_MAX} are taken", text.len());
+        file.error(Place { line: 1, column: 1 }, message, None);
+        return Err(file.into_diagnostics());
+    }
     let found = match yaml::parse(text) {
-        Ok(node) => read(&file, &with_id(node, id)),
+        Ok(node) => {
+            let node = by.map_or_else(|| node.clone(), |by| with("by", without(&node, "by"), by));
+            read(&file, &with("id", node, id))
+        }
         Err(error) => {
             file.error(error.at.unwrap_or(Place { line: 1, column: 1 }), error.message, None);
             None
@@ -107,12 +127,12 @@ fn without(node: &Node, name: &str) -> Node {
     node
 }
 
-fn with_id(mut node: Node, id: &str) -> Node {
-    if field(&node, "id").is_none()
+fn with(name: &str, mut node: Node, value: &str) -> Node {
+    if field(&node, name).is_none()
         && let yaml::Kind::Map(entries) = &mut node.kind
     {
-        let key = yaml::Key { at: node.at, text: "id".into() };
-        entries.push((key, Node { at: node.at, kind: yaml::Kind::Text(id.into()) }));
+        let key = yaml::Key { at: node.at, text: name.into() };
+        entries.push((key, Node { at: node.at, kind: yaml::Kind::Text(value.into()) }));
     }
     node
 }
@@ -121,16 +141,20 @@ fn with_id(mut node: Node, id: &str) -> Node {
 mod tests {
     use super::*;
 
+    fn new(id: &str) -> New<'_> {
+        New { id, by: None }
+    }
+
     const NOW: Timestamp = Timestamp::clamped(1_793_491_200_000);
 
     #[test]
     fn a_silence_says_who_what_and_for_how_long() {
-        let read = silence(r#"{"match": ["source=\"db\""], "by": "ann", "duration": "30m"}"#, "s1", NOW);
+        let read = silence(r#"{"match": ["source=\"db\""], "by": "ann", "duration": "30m"}"#, new("s1"), NOW);
         let read = read.expect("complete");
         assert_eq!((&*read.id, read.start, read.end), ("s1", NOW, NOW + Span::from_mins(30)));
         assert_eq!(read.matchers.texts(), [r#"source="db""#]);
         let messages = |text: &str| -> Vec<String> {
-            silence(text, "s", NOW)
+            silence(text, new("s"), NOW)
                 .map_or_else(|all| all.into_iter().map(|one| one.message).collect(), |_| vec![])
         };
         assert_eq!(messages(r#"{"by": "ann"}"#), ["a silence needs `match`"]);
@@ -143,11 +167,11 @@ mod tests {
     fn maintenance_is_read_as_in_a_file() {
         let text =
             r#"{"match": [], "schedule": "0 22 * * FRI", "duration": "4h", "by": "ann", "mode": "suspend"}"#;
-        let read = maintenance(text, "m1").expect("complete");
+        let read = maintenance(text, new("m1")).expect("complete");
         assert_eq!((&*read.id, &*read.by), ("m1", "ann"));
         assert_eq!(read.plan.next(NOW, 2).len(), 2);
         assert!(
-            maintenance(r#"{"match": []}"#, "m")
+            maintenance(r#"{"match": []}"#, new("m"))
                 .is_err_and(|all| all[0].message.contains("nothing says when"))
         );
     }

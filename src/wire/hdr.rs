@@ -6,9 +6,8 @@
 use crate::core::histogram::Histogram;
 use crate::core::histogram::layout::Digits;
 use crate::core::limits::STEPS_MAX;
+use crate::wire::hdr_cells;
 use flate2::{Compress, Compression, FlushCompress, Status};
-use hdrhistogram::Histogram as Hdr;
-use hdrhistogram::serialization::Deserializer;
 
 /// Why bytes are no histogram of ours.
 #[derive(Debug, thiserror::Error)]
@@ -104,12 +103,11 @@ fn write_number(out: &mut Vec<u8>, number: i64) {
 
 /// Reads what [`Writer::bytes`] wrote.
 pub fn read(digits: Digits, bytes: &[u8]) -> Result<Histogram, HdrError> {
-    let decoded: Result<Hdr<u64>, _> = Deserializer::new().deserialize(&mut &*bytes);
-    let decoded = decoded.map_err(|error| HdrError(format!("{error:?}")))?;
+    let found = hdr_cells::read(bytes).map_err(|error| HdrError(error.to_string()))?;
     let mut histogram = Histogram::default();
-    for cell in decoded.iter_recorded() {
-        let steps = decoded.lowest_equivalent(cell.value_iterated_to()).min(STEPS_MAX);
-        histogram.add(digits.bucket(steps), cell.count_at_value());
+    for (place, count) in found.cells {
+        let steps = found.layout.lowest(place).min(STEPS_MAX);
+        histogram.add(digits.bucket(steps), count);
     }
     Ok(histogram)
 }
@@ -117,6 +115,7 @@ pub fn read(digits: Digits, bytes: &[u8]) -> Result<Histogram, HdrError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hdrhistogram::Histogram as Hdr;
     use hdrhistogram::serialization::{Serializer, V2Serializer};
 
     /// Goal: what we write is what the library writes. Method: byte for byte, before it is deflated.

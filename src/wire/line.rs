@@ -104,7 +104,7 @@ fn decode_slowly(decoder: &mut Decoder, bytes: &[u8]) -> (Option<Timestamp>, Res
     };
     let ingest_time = match &found.ingest_time {
         None | Some(fields::Value::Null) => Ok(None),
-        Some(value) => super::event::instant_of("ingest_time", value).map(Some),
+        Some(value) => super::event::stamp_of("ingest_time", value).map(Some),
     };
     match ingest_time {
         Ok(ingest_time) => (ingest_time, content(decoder, bytes, &found)),

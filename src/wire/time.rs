@@ -39,6 +39,33 @@ fn parse_any(text: &[u8]) -> Option<Timestamp> {
     Timestamp::from_ms(time.timestamp_millis())
 }
 
+/// 2001-01-01 and 2100-01-01, in epoch milliseconds: numbers outside are most likely of another unit.
+const EARLIEST_MS: i64 = 978_307_200_000;
+const LATEST_MS: i64 = 4_102_444_800_000;
+
+/// An instant written as a number of milliseconds; the error names the unit that it seems to have.
+#[inline]
+pub fn of_number(number: i64) -> Result<Timestamp, String> {
+    let ms = Timestamp::from_ms(number).filter(|at| (EARLIEST_MS..LATEST_MS).contains(&at.ms()));
+    ms.ok_or_else(|| hint(number))
+}
+
+#[cold]
+fn hint(number: i64) -> String {
+    let is_near = |ms: Option<i64>| ms.is_some_and(|ms| (EARLIEST_MS..LATEST_MS).contains(&ms));
+    let unit = if is_near(number.checked_mul(1_000)) {
+        "seconds; multiply it by 1,000"
+    } else if is_near(Some(number / 1_000)) {
+        "microseconds; divide it by 1,000"
+    } else if is_near(Some(number / 1_000_000)) {
+        "nanoseconds; divide it by 1,000,000"
+    } else {
+        return "is outside the years 2001 to 2099 as epoch milliseconds; write such a time as RFC 3339"
+            .into();
+    };
+    format!("looks like {unit}: a time that is a number is in epoch milliseconds")
+}
+
 #[inline]
 fn digit(byte: u8) -> Option<i64> {
     byte.is_ascii_digit().then(|| i64::from(byte - b'0'))
@@ -63,6 +90,18 @@ mod tests {
         ] {
             assert_eq!(parse_plain(text.as_bytes()), parse_any(text.as_bytes()), "{text}");
             assert!(parse_plain(text.as_bytes()).is_some());
+        }
+    }
+
+    #[test]
+    fn a_number_of_another_unit_is_told_by_its_size() {
+        assert_eq!(of_number(1_793_491_200_000).map(Timestamp::ms), Ok(1_793_491_200_000));
+        let said = |number: i64| of_number(number).expect_err("another unit");
+        assert!(said(1_793_491_200).contains("seconds; multiply"));
+        assert!(said(1_793_491_200_000_000).contains("microseconds"));
+        assert!(said(1_793_491_200_000_000_000).contains("nanoseconds"));
+        for other in [0, 5, -1, i64::MIN, i64::MAX] {
+            assert!(said(other).contains("2001"), "{other}");
         }
     }
 

@@ -179,7 +179,10 @@ fn an_end_arrives_through_silence_mute_another_route_and_a_restart() {
     let source = |one: &Value| one["key"]["source"].as_str().map(str::to_string);
     first.wait_for(|taken| taken.iter().filter(|one| one.body["state"] == "firing").count() == 4);
     let silence = json!({"match": ["source=\"s0\""], "duration": "1h", "by": "ann", "reason": "known"});
-    ureq::post(format!("{}/api/v1/silences", service.url)).send(silence.to_string()).expect("silenced");
+    ureq::post(format!("{}/api/v1/silences", service.url))
+        .content_type("application/json")
+        .send(silence.to_string())
+        .expect("silenced");
     assert_eq!(service.stop(), Some(0));
     let after = format!(
         "receivers:\n{}{}time_intervals: [{{ name: always, time_intervals: [{{ times: [{{ start_time: '00:00', end_time: '24:00' }}] }}] }}]
@@ -258,7 +261,10 @@ route: {{ receiver: file, routes: [{{ receiver: beat, matchers: ['rule=\"canary\
     );
     let service = start(dir.path(), &config);
     let silence = json!({"match": ["rule=\"canary\""], "duration": "1h", "by": "ann", "reason": "noise"});
-    ureq::post(format!("{}/api/v1/silences", service.url)).send(silence.to_string()).expect("silenced");
+    ureq::post(format!("{}/api/v1/silences", service.url))
+        .content_type("application/json")
+        .send(silence.to_string())
+        .expect("silenced");
     let taken = outside.wait_for(|taken| !taken.is_empty());
     let body = &taken[0].body;
     assert_eq!(body["partitions"], 1);

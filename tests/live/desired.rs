@@ -80,10 +80,14 @@ fn what_people_asked_for_is_shown() {
     let workers = [servers.worker_of("1s", 4), servers.worker_of("1s", 4)];
     wait_for("owners", &workers[0], || (workers.iter().map(Worker::owned).sum::<u64>() == 4).then_some(()));
     let silence = json!({"match": ["source=\"a\""], "by": "ann", "id": "s1", "duration": "1h"});
-    let sent = ureq::post(format!("{}/api/v1/silences", workers[0].url)).send(silence.to_string());
+    let sent = ureq::post(format!("{}/api/v1/silences", workers[0].url))
+        .content_type("application/json")
+        .send(silence.to_string());
     assert_eq!(sent.expect("accepted").status(), 202);
     let plan = json!({"match": ["rule=\"x\""], "id": "m1", "schedule": "0 3 * * *", "duration": "1h"});
-    let sent = ureq::post(format!("{}/api/v1/maintenance", workers[1].url)).send(plan.to_string());
+    let sent = ureq::post(format!("{}/api/v1/maintenance", workers[1].url))
+        .content_type("application/json")
+        .send(plan.to_string());
     assert_eq!(sent.expect("accepted").status(), 202);
     let shown = |key: &str| -> BTreeMap<String, String> { query(&servers, &["HGETALL", key]) };
     let silence = wait_for("the silence", &workers[0], || shown("sg:silences").remove("s1"));

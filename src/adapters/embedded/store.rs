@@ -71,26 +71,36 @@ impl Views for Embedded {
         })
     }
 
+    /// From one window that exists to the next: starts without any window are skipped by one look.
     fn shown(
         &self,
         series: &CatalogRow,
         size: WindowSize,
-        from: Timestamp,
-        to: Timestamp,
+        (from, to): (Timestamp, Timestamp),
+        max: usize,
     ) -> Result<Vec<(Timestamp, Row)>, PortError> {
-        let id = series.series.id;
-        let mut found = Vec::new();
-        let mut start = from.ceil(size.span());
-        while start < to {
-            if let Some(stored) = self.window((size, start, id))? {
-                found.push((
-                    start,
-                    Row::new(&stored.pane, series.shape, stored.revision, false, stored.is_incomplete),
-                ));
+        let (id, span) = (series.series.id, size.span());
+        self.read(|transaction| {
+            let windows = transaction.open_table(WINDOWS)?;
+            let (mut found, mut start) = (Vec::new(), from.ceil(span));
+            while start < to && found.len() < max {
+                let next = windows.range(place((size, start, id))..)?.next().transpose()?;
+                let Some((key, row)) = next.filter(|(key, _)| key.value().0 == size as u8) else { break };
+                let (_, at, other) = key.value();
+                let at = Timestamp::clamped(at);
+                if (at, other) == (start, id) {
+                    let stored: WindowRow = rmp_serde::from_slice(row.value()).map_err(damaged)?;
+                    let is_incomplete = stored.is_incomplete;
+                    found.push((
+                        start,
+                        Row::new(&stored.pane, series.shape, stored.revision, false, is_incomplete),
+                    ));
+                }
+                // The next one of this series is behind the one found, or has its start.
+                start = if at > start && other <= id { at } else { at.max(start) + span };
             }
-            start = start + size.span();
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// The worker is in the same process: nobody has to look here.
@@ -103,17 +113,33 @@ impl Views for Embedded {
         Ok(Vec::new())
     }
 
-    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
+    fn catalog_page(&self, after: u64, max: usize) -> Result<(Vec<CatalogRow>, Option<u64>), PortError> {
         self.read(|transaction| {
             let catalog = transaction.open_table(CATALOG)?;
-            catalog.iter()?.map(|row| rmp_serde::from_slice(row?.1.value()).map_err(damaged)).collect()
+            let mut rows = Vec::new();
+            let mut last = None;
+            // Ids are hashes: 0 is none that anybody has.
+            for row in catalog.range(after + u64::from(after > 0)..)?.take(max) {
+                let (id, row) = row?;
+                last = Some(id.value());
+                rows.push(rmp_serde::from_slice(row.value()).map_err(damaged)?);
+            }
+            let is_more = rows.len() == max;
+            Ok((rows, last.filter(|last| is_more && *last < u64::MAX)))
         })
     }
 
-    fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError> {
+    fn transitions(&self, from: u64, max: usize) -> Result<Vec<(u64, String)>, PortError> {
         self.read(|transaction| {
             let alerts = transaction.open_table(ALERTS)?;
-            alerts.range(from..)?.take(max).map(|row| Ok(row?.1.value().to_string())).collect()
+            alerts.range(from..)?.take(max).map(numbered).collect()
+        })
+    }
+
+    fn transitions_before(&self, before: u64, max: usize) -> Result<Vec<(u64, String)>, PortError> {
+        self.read(|transaction| {
+            let alerts = transaction.open_table(ALERTS)?;
+            alerts.range(..before)?.rev().take(max).map(numbered).collect()
         })
     }
 
@@ -153,6 +179,13 @@ impl OwnStore for Embedded {
             Ok(())
         })
     }
+}
+
+type AlertRow<'a> = (redb::AccessGuard<'a, u64>, redb::AccessGuard<'a, &'static str>);
+
+fn numbered(row: Result<AlertRow<'_>, redb::StorageError>) -> Result<(u64, String), redb::Error> {
+    let (number, json) = row?;
+    Ok((number.value(), json.value().to_string()))
 }
 
 fn place((size, start, id): WindowAt) -> (u8, i64, u64) {

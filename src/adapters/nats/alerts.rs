@@ -56,7 +56,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 impl Alerts {
     /// Not to be called from a task of the runtime.
     pub async fn open(handle: Handle, settings: &Settings, receiver: &str) -> Result<Alerts, PortError> {
-        let context = context(connect(&settings.url).await?);
+        let context = context(connect(&settings.url, &settings.outages).await?);
         let subjects = Subjects::new(&settings.root, settings.partition);
         let name = format!("notify-{}", escape(receiver));
         let (stream, subject) = (subjects.alerts_stream(), subjects.all_alerts());

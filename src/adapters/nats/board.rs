@@ -39,18 +39,18 @@ impl Board for Bus {
     fn newest(&mut self) -> Result<Numbers, PortError> {
         let (alerts, parcels) = (self.subjects.alerts_stream(), self.subjects.parcels_stream());
         Ok(Numbers {
-            alerts: self.newest_of(alerts, &self.subjects.any_alert()),
-            actions: self.newest_of(alerts, &self.subjects.any_action()),
+            alerts: self.newest_of(alerts, &self.subjects.any_alert())?,
+            actions: self.newest_of(alerts, &self.subjects.any_action())?,
             parcels: match self.has_aggregate {
-                true => self.newest_of(parcels, &self.subjects.any_parcel()),
+                true => self.newest_of(parcels, &self.subjects.any_parcel())?,
                 false => 0,
             },
-            shadows: self.newest_of(alerts, &self.subjects.any_shadow()),
+            shadows: self.newest_of(alerts, &self.subjects.any_shadow())?,
         })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
-        let messages = self.read_all(self.subjects.alerts_stream(), &self.subjects.any_alert());
+        let messages = self.read_all(self.subjects.alerts_stream(), &self.subjects.any_alert())?;
         let text = |message: &Message| {
             let number = Subjects::alert_number(&message.subject).unwrap_or(0);
             (number, String::from_utf8_lossy(&message.payload).into_owned())
@@ -89,7 +89,7 @@ impl Board for Bus {
     }
 
     fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
-        let newest = self.newest_message(self.subjects.alerts_stream(), &self.subjects.any_aside(rule));
+        let newest = self.newest_message(self.subjects.alerts_stream(), &self.subjects.any_aside(rule))?;
         Ok(newest.and_then(|(subject, text)| Some((Subjects::alert_number(&subject)?, text))))
     }
 
@@ -102,7 +102,7 @@ impl Board for Bus {
 
 impl Bus {
     /// All messages of a stream on these subjects.
-    pub(super) fn read_all(&self, stream: &str, subjects: &str) -> Vec<Message> {
+    pub(super) fn read_all(&self, stream: &str, subjects: &str) -> Result<Vec<Message>, PortError> {
         self.patiently("read messages", || async {
             let stream = self.context.get_stream(stream).await.map_err(Cause::from)?;
             let config = pull::Config {
@@ -126,14 +126,14 @@ impl Bus {
     }
 
     /// The highest number on these subjects; the newest message has it.
-    fn newest_of(&self, stream: &str, subjects: &str) -> u64 {
-        let newest = self.newest_message(stream, subjects);
-        newest.and_then(|(subject, _)| Subjects::alert_number(&subject)).unwrap_or(0)
+    fn newest_of(&self, stream: &str, subjects: &str) -> Result<u64, PortError> {
+        let newest = self.newest_message(stream, subjects)?;
+        Ok(newest.and_then(|(subject, _)| Subjects::alert_number(&subject)).unwrap_or(0))
     }
 
     /// Subject and text of the newest message on these subjects.
-    fn newest_message(&self, stream: &str, subjects: &str) -> Option<(String, String)> {
-        let stream = self.stream(stream);
+    fn newest_message(&self, stream: &str, subjects: &str) -> Result<Option<(String, String)>, PortError> {
+        let stream = self.stream(stream)?;
         self.patiently("read the newest transition", || async {
             match stream.get_last_raw_message_by_subject(subjects).await {
                 Ok(message) => {

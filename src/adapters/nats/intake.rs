@@ -24,7 +24,7 @@ impl std::fmt::Debug for Door {
 impl Door {
     /// Connects in the background: a broker that is away is waited for by whoever sends.
     pub async fn open(settings: &Settings) -> Result<Door, PortError> {
-        let context = super::context(connect(&settings.url).await?);
+        let context = super::context(connect(&settings.url, &settings.outages).await?);
         Ok(Door { handle: Handle::current(), context, settings: settings.clone() })
     }
 }

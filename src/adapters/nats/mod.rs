@@ -18,7 +18,9 @@ mod reader;
 use crate::core::Timestamp;
 use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
+use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
+use crate::wire::address::{credentials, without_password};
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError};
 use async_nats::jetstream::message::PublishMessage;
@@ -39,6 +41,8 @@ pub struct Settings {
     pub url: String,
     pub root: String,
     pub partition: Partition,
+    /// Where it is noted that the broker does not answer.
+    pub outages: Outages,
 }
 
 /// How long events and transitions are kept where we make the streams.
@@ -71,6 +75,9 @@ pub struct Bus {
     /// Whether rules may span partitions, and run in an aggregate.
     has_aggregate: bool,
     reader: Option<Reader>,
+    /// The broker's address, as it may be shown.
+    place: String,
+    outages: Outages,
 }
 
 /// Where and what a stream is.
@@ -88,14 +95,18 @@ impl std::fmt::Debug for Bus {
 /// How many partitions a deployment has, by its streams; 1 where there is none yet.
 pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, PortError> {
     handle.block_on(async {
-        let context = context(connect(url).await?);
+        let outages = Outages::default();
+        let context = context(connect(url, &outages).await?);
         let mut count = 0;
         loop {
             let name = Subjects::new(root, Partition { index: count, count: u32::MAX }).events_stream();
             match context.get_stream(name).await {
                 Ok(_) => count += 1,
                 Err(error) if is_not_found(&error) => return Ok(count.max(1)),
-                Err(_) => tokio::time::sleep(RETRY_EVERY).await,
+                Err(error) => {
+                    outages.begin(NATS, &without_password(url), &error);
+                    tokio::time::sleep(RETRY_EVERY).await;
+                }
             }
         }
     })
@@ -111,10 +122,13 @@ impl Bus {
     pub fn open(handle: Handle, settings: &Settings) -> Result<Bus, PortError> {
         let subjects = Subjects::new(&settings.root, settings.partition);
         let connected = Arc::<Notify>::default();
-        let client = handle.block_on(connect_and_tell(&settings.url, connected.clone()))?;
+        let outages = settings.outages.clone();
+        let client = handle.block_on(connect_and_tell(&settings.url, connected.clone(), outages.clone()))?;
         let context = handle.block_on(async { context(client.clone()) });
         let has_aggregate = settings.partition.count > 1;
-        let bus = Bus { handle, client, connected, context, subjects, has_aggregate, reader: None };
+        let place = without_password(&settings.url);
+        let reader = None;
+        let bus = Bus { handle, client, connected, context, subjects, has_aggregate, reader, place, outages };
         if has_aggregate {
             bus.check_stream(bus.subjects.parcels_stream().into(), bus.subjects.parcels(), PARCELS_KEPT)?;
         }
@@ -141,7 +155,7 @@ impl Bus {
         let stream = self.patiently("find or make a stream", || {
             let (context, wanted) = (self.context.clone(), wanted.clone());
             async move { context.get_or_create_stream(wanted).await }
-        });
+        })?;
         let found = &stream.cached_info().config;
         difference(&wanted, found).map_or(Ok(()), |difference| {
             Err(PortError::Changed {
@@ -152,8 +166,8 @@ impl Bus {
         })
     }
 
-    /// Asks until there is an answer.
-    fn patiently<T, E, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> T
+    /// Asks until there is an answer, or the process gives up.
+    fn patiently<T, E, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> Result<T, PortError>
     where
         E: std::fmt::Display,
         F: Future<Output = Result<T, E>>,
@@ -162,20 +176,26 @@ impl Bus {
             let mut attempts = 0u32;
             loop {
                 match ask().await {
-                    Ok(answer) => return answer,
-                    Err(error) => {
-                        attempts += 1;
-                        if attempts == 3 {
-                            tracing::warn!(%error, "cannot {what}; waiting for the broker");
-                        }
+                    Ok(answer) => {
+                        self.outages.end(NATS);
+                        return Ok(answer);
                     }
+                    // The first failure may be of a connection that was just lost.
+                    Err(error) if attempts >= 2 => {
+                        self.outages.begin(NATS, &self.place, &format_args!("cannot {what}: {error}"));
+                    }
+                    Err(_) => {}
+                }
+                attempts += 1;
+                if self.outages.is_giving_up() {
+                    return Err(PortError::Stopping { place: self.place.clone() });
                 }
                 tokio::time::sleep(RETRY_EVERY).await;
             }
         })
     }
 
-    fn stream(&self, name: &str) -> Stream {
+    fn stream(&self, name: &str) -> Result<Stream, PortError> {
         self.patiently("find a stream", || {
             let (context, name) = (self.context.clone(), name.to_string());
             async move { context.get_stream(name).await }
@@ -214,18 +234,30 @@ async fn acknowledged(sent: Result<PublishAckFuture, PublishError>) -> Result<Pu
     PublishAckFuture::into_future(sent?).await
 }
 
+/// Name of the broker among outages.
+pub const NATS: &str = "nats";
+
 /// Honours the environment of the `nats` command line tool.
-async fn connect(url: &str) -> Result<Client, PortError> {
-    connect_and_tell(url, Arc::default()).await
+async fn connect(url: &str, outages: &Outages) -> Result<Client, PortError> {
+    connect_and_tell(url, Arc::default(), outages.clone()).await
 }
 
 /// The same; whoever waits for `connected` is woken each time that the connection is there again.
-async fn connect_and_tell(url: &str, connected: Arc<Notify>) -> Result<Client, PortError> {
+async fn connect_and_tell(url: &str, connected: Arc<Notify>, outages: Outages) -> Result<Client, PortError> {
     let failed = |source: Cause| PortError::Read { place: "the broker's address".into(), source };
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    // The client writes addresses into the log: what it gets has no password.
+    let place = without_password(url);
+    let of_broker = place.clone();
     let tell = move |event| {
-        if matches!(event, async_nats::Event::Connected) {
-            connected.notify_waiters();
+        match event {
+            async_nats::Event::Connected => {
+                outages.end(NATS);
+                connected.notify_waiters();
+            }
+            async_nats::Event::Disconnected => outages.begin(NATS, &of_broker, &"the connection was lost"),
+            async_nats::Event::ClientError(error) => outages.begin(NATS, &of_broker, &error),
+            _ => {}
         }
         std::future::ready(())
     };
@@ -252,12 +284,18 @@ async fn connect_and_tell(url: &str, connected: Arc<Notify>) -> Result<Client, P
     if let (Some(certificate), Some(key)) = (set("NATS_CERT"), set("NATS_KEY")) {
         options = options.add_client_certificate(certificate.into(), key.into()).require_tls(true);
     }
-    options.connect(url).await.map_err(|error| failed(error.into()))
+    match credentials(url) {
+        Some((user, Some(password))) => options = options.user_and_password(user, password),
+        Some((token, None)) => options = options.token(token),
+        None => {}
+    }
+    let servers: Vec<&str> = place.split(',').collect();
+    options.connect(servers).await.map_err(|error| failed(error.into()))
 }
 
 impl Feed for Bus {
     fn extent(&mut self) -> Result<Extent, PortError> {
-        Ok(extent(self.stream(&self.subjects.events_stream()).cached_info()))
+        Ok(extent(self.stream(&self.subjects.events_stream())?.cached_info()))
     }
 
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError> {

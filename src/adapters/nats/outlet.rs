@@ -17,21 +17,23 @@ use std::collections::BTreeSet;
 const UNDER_WAY_MAX: usize = 512;
 
 impl Outlet for Bus {
+    /// Letters of one record stand together: it is fetched and split once.
     fn dead(&mut self, letters: &[Letter]) -> Result<(), PortError> {
-        // Letters of one record stand together: it is fetched once.
-        let mut record: Option<(u64, Option<StreamMessage>)> = None;
         let mut messages = Vec::with_capacity(letters.len());
-        for letter in letters {
-            let known = record.take().filter(|(seq, _)| *seq == letter.seq);
-            let found = match known {
-                Some((_, found)) => found,
-                None => self.fetch(letter.seq),
-            };
-            messages.push(self.letter(letter, found.as_ref()));
-            record = Some((letter.seq, found));
+        for of_one in letters.chunk_by(|a, b| a.seq == b.seq) {
+            let record = self.fetch(of_one[0].seq)?;
+            let codec = record.as_ref().map_or(Codec::Json, |record| {
+                crate::wire::subject::codec(record.headers.get("Content-Type").map(|value| value.as_str()))
+            });
+            let payload = record.as_ref().map_or(&[][..], |record| &record.payload);
+            let events = elements(codec, payload).unwrap_or_default();
+            let subject = record.as_ref().map_or("", |record| record.subject.as_str());
+            for letter in of_one {
+                let payload = one_event(letter, &events, payload);
+                messages.push(self.letter(letter, codec, subject, payload));
+            }
         }
-        self.send_all(messages);
-        Ok(())
+        self.send_all(messages)
     }
 
     fn rollups(&mut self, rollups: &[Rollup]) -> Result<(), PortError> {
@@ -47,23 +49,22 @@ impl Outlet for Bus {
             (subject, PublishMessage::build().message_id(id).payload(rollup.json.clone().into()))
         };
         let messages = rollups.iter().map(message).collect();
-        self.send_all(messages);
-        Ok(())
+        self.send_all(messages)
     }
 }
 
 impl Bus {
     /// The records of this log that were left out, as they killed whoever read them.
-    pub fn left_out(&self) -> BTreeSet<u64> {
+    pub fn left_out(&self) -> Result<BTreeSet<u64>, PortError> {
         let stream = self.subjects.events_stream();
-        let letters = self.read_all("SG_DEAD", &self.subjects.dead(Aside::Poison.name()));
+        let letters = self.read_all("SG_DEAD", &self.subjects.dead(Aside::Poison.name()))?;
         let header = |letter: &Message, name: &str| Some(letter.headers.as_ref()?.get(name)?.to_string());
         let own = letters.iter().filter(|letter| header(letter, "Sg-Stream").as_ref() == Some(&stream));
-        own.filter_map(|letter| header(letter, "Sg-Stream-Seq")?.parse().ok()).collect()
+        Ok(own.filter_map(|letter| header(letter, "Sg-Stream-Seq")?.parse().ok()).collect())
     }
 
     /// A record as the stream has it; nothing where it has gone since.
-    fn fetch(&self, seq: u64) -> Option<StreamMessage> {
+    fn fetch(&self, seq: u64) -> Result<Option<StreamMessage>, PortError> {
         let name = self.subjects.events_stream();
         self.patiently("read a record again", || async {
             let stream = self.context.get_stream_no_info(&name).await.map_err(Cause::from)?;
@@ -75,31 +76,30 @@ impl Bus {
         })
     }
 
-    fn letter(&self, letter: &Letter, record: Option<&StreamMessage>) -> (String, PublishMessage) {
+    fn letter(
+        &self,
+        letter: &Letter,
+        codec: Codec,
+        subject: &str,
+        payload: &[u8],
+    ) -> (String, PublishMessage) {
         let stream = self.subjects.events_stream();
-        let codec = record.map(|record| {
-            crate::wire::subject::codec(record.headers.get("Content-Type").map(|value| value.as_str()))
-        });
-        let payload = record.map(|record| match letter.reason {
-            // Nobody touches it.
-            Aside::Poison => record.payload.to_vec(),
-            _ => one_event(codec.unwrap_or(Codec::Json), &record.payload, letter.index),
-        });
-        let subject = record.map_or("", |record| record.subject.as_str());
-        let publish = PublishMessage::build()
+        let mut publish = PublishMessage::build()
             .message_id(format!("{stream}:{}:{}", letter.seq, letter.index))
             .header("Sg-Reason", letter.reason.name())
             .header("Sg-Stream", stream.as_str())
             .header("Sg-Stream-Seq", letter.seq.to_string())
             .header("Sg-Index", letter.index.to_string())
             .header("Sg-Subject", subject)
-            .header("Content-Type", codec.unwrap_or(Codec::Json).content_type())
-            .payload(payload.unwrap_or_default().into());
-        (self.subjects.dead(letter.reason.name()), publish)
+            .header("Content-Type", codec.content_type());
+        if letter.more > 0 {
+            publish = publish.header("Sg-More", letter.more.to_string());
+        }
+        (self.subjects.dead(letter.reason.name()), publish.payload(payload.to_vec().into()))
     }
 
     /// Sends each until it is acknowledged.
-    fn send_all(&self, messages: Vec<(String, PublishMessage)>) {
+    fn send_all(&self, messages: Vec<(String, PublishMessage)>) -> Result<(), PortError> {
         for some in messages.chunks(UNDER_WAY_MAX) {
             self.patiently("publish what is set aside", || async {
                 let mut sent = Vec::with_capacity(some.len());
@@ -110,25 +110,34 @@ impl Bus {
                     acknowledged(sent).await?;
                 }
                 Ok::<_, PublishError>(())
-            });
+            })?;
         }
+        Ok(())
     }
 }
 
-/// The bytes of one event of a payload; all of them where it cannot be split.
-fn one_event(codec: Codec, payload: &[u8], index: u32) -> Vec<u8> {
-    let events = elements(codec, payload).unwrap_or_default();
-    events.get(index as usize).copied().unwrap_or(payload).to_vec()
+/// The bytes of the refused event; the whole payload where it cannot be split, or was not even tried, and where
+/// others were refused that have no letter of their own.
+fn one_event<'a>(letter: &Letter, events: &[&'a [u8]], payload: &'a [u8]) -> &'a [u8] {
+    let is_whole = letter.more > 0 || letter.reason == Aside::Poison;
+    let event = events.get(letter.index as usize).filter(|_| !is_whole);
+    event.copied().unwrap_or(payload)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::counters::Refusal;
 
     #[test]
     fn the_refused_event_is_told_alone() {
-        assert_eq!(one_event(Codec::Json, br#"[{"a":1}, {"b":2}]"#, 1), br#"{"b":2}"#);
-        assert_eq!(one_event(Codec::Ndjson, b"x\n\ny\n", 1), b"y");
-        assert_eq!(one_event(Codec::Json, b"{nonsense", 0), b"{nonsense");
+        let told = |codec, payload: &'static [u8], index, more| {
+            let letter = Letter { seq: 1, index, reason: Aside::Refused(Refusal::BadEvent), more };
+            one_event(&letter, &elements(codec, payload).unwrap_or_default(), payload)
+        };
+        assert_eq!(told(Codec::Json, br#"[{"a":1}, {"b":2}]"#, 1, 0), br#"{"b":2}"#);
+        assert_eq!(told(Codec::Ndjson, b"x\n\ny\n", 1, 0), b"y");
+        assert_eq!(told(Codec::Json, b"{nonsense", 0, 0), b"{nonsense");
+        assert_eq!(told(Codec::Ndjson, b"x\ny\nz", 1, 1), b"x\ny\nz", "z has no letter");
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a message keeps its id through all attempts, so that the broker recognises repeats.
 
 use super::{RETRY_EVERY, connect};
+use crate::driver::outage::Outages;
 use crate::driver::ports::PortError;
 use crate::wire::event::Codec;
 use async_nats::jetstream::Context;
@@ -42,7 +43,7 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// Connects; not to be called from a task of the runtime.
     pub fn open(handle: Handle, url: &str) -> Result<Publisher, PortError> {
-        let client = handle.block_on(connect(url))?;
+        let client = handle.block_on(connect(url, &Outages::default()))?;
         let context = handle.block_on(async { super::context(client) });
         Ok(Publisher { handle, context, under_way: VecDeque::new(), acknowledged: 0 })
     }

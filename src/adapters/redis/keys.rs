@@ -61,6 +61,11 @@ impl Keys {
     }
 }
 
+/// How long the oldest row of a size may be there.
+pub(super) fn rows_kept(size: WindowSize) -> Span {
+    chunk_of(size) + kept(size).0
+}
+
 /// Windows of one series that share a key.
 fn chunk_of(size: WindowSize) -> Span {
     match size {

@@ -16,8 +16,9 @@ mod roster;
 
 use crate::core::histogram::layout::Digits;
 use crate::core::partition::Partition;
+use crate::driver::outage::Outages;
 use crate::driver::ports::{CatalogRow, Numbers, PortError};
-use crate::driver::worker::chain;
+use crate::wire::address::without_password;
 use crate::wire::hdr::Writer;
 use ::redis::{Client, ClientTlsConfig, Connection, RedisError, RedisResult, TlsCertificates};
 pub use book::RulesBook;
@@ -36,7 +37,12 @@ pub struct Settings {
     pub partition: Partition,
     /// How long a lease lives without being renewed.
     pub lease: Duration,
+    /// Where it is noted that the store does not answer.
+    pub outages: Outages,
 }
+
+/// Name of the store among outages.
+pub const REDIS: &str = "redis";
 
 /// Time in which Redis must answer; a commit of 4 MiB takes milliseconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -61,6 +67,9 @@ pub struct RedisStore {
     /// The newest snapshot in the store: position and number of parts.
     snapshot: Option<(u64, u32)>,
     published: Numbers,
+    /// The address, as it may be shown.
+    address: String,
+    outages: Outages,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -87,6 +96,8 @@ impl RedisStore {
             expiring: HashSet::new(),
             snapshot: None,
             published: Numbers::default(),
+            address: without_password(&settings.url),
+            outages: settings.outages.clone(),
             place,
         })
     }
@@ -103,8 +114,8 @@ impl RedisStore {
             if !self.is_patient && attempts > 1 {
                 return Err(away);
             }
-            if attempts == 2 {
-                tracing::warn!(error = %chain(&away), "redis does not answer; waiting for it");
+            if self.outages.is_giving_up() {
+                return Err(PortError::Stopping { place: self.place.clone() });
             }
             if attempts > 1 {
                 std::thread::park_timeout(RETRY_EVERY);
@@ -114,13 +125,20 @@ impl RedisStore {
 
     /// One attempt.
     fn ask_once<T>(&mut self, ask: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
-        self.connected().and_then(ask).map_err(|failed| {
+        let answer = self.connected().and_then(ask);
+        if answer.is_ok() {
+            self.outages.end(REDIS);
+        }
+        answer.map_err(|failed| {
             // Whatever comes over this connection later is no answer to the next question.
             self.connection = None;
             self.expiring.clear();
             let place = self.place.clone();
             match is_passing(&failed) {
-                true => PortError::Away { place, source: failed.into() },
+                true => {
+                    self.outages.begin(REDIS, &self.address, &failed);
+                    PortError::Away { place, source: failed.into() }
+                }
                 false => PortError::Read { place, source: failed.into() },
             }
         })

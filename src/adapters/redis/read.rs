@@ -1,13 +1,13 @@
 //! What is in the store: checkpoint, windows, catalog, alert log.
 
 use super::RedisStore;
-use crate::core::Timestamp;
 use crate::core::histogram::layout::Digits;
 use crate::core::identity::Labels;
 use crate::core::pane::Shape;
 use crate::core::series::{SeriesInfo, series_id};
 use crate::core::unit::{Resolution, Unit};
 use crate::core::window::WindowSize;
+use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
     Anchor, Answer, Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, Parcel,
     PortError, SharedStore, Shown, Store, Views, WindowAt, WindowRow,
@@ -177,16 +177,18 @@ impl RedisStore {
         Ok(Some(WindowRow { pane, revision: row.revision, is_incomplete: row.incomplete }))
     }
 
-    /// The rows of a series' windows, open ones too: a hash at a time.
+    /// The rows of a series' windows, open ones too: a hash at a time, of those that may still be there.
     fn read_rows(
         &mut self,
         row: &CatalogRow,
         size: WindowSize,
-        from: Timestamp,
-        to: Timestamp,
+        (from, to): (Timestamp, Timestamp),
+        max: usize,
     ) -> Result<Vec<(Timestamp, Row)>, PortError> {
-        let (mut found, mut start) = (Vec::new(), from.ceil(size.span()));
-        while start < to {
+        let (oldest, newest) = self.kept(size)?;
+        let (mut found, mut start) = (Vec::new(), from.max(oldest).ceil(size.span()));
+        let to = to.min(newest);
+        while start < to && found.len() < max {
             let key = self.keys.window(size, start, row.series.id).rows;
             let (mut starts, mut fields) = (Vec::new(), Vec::new());
             while start < to {
@@ -204,7 +206,16 @@ impl RedisStore {
                 found.push((start, Row::read(&bytes).map_err(|error| self.damaged(error))?));
             }
         }
+        found.truncate(max);
         Ok(found)
+    }
+
+    /// From when until when windows may be there: their keys expire by the clock of Redis, and none is ahead of
+    /// the log.
+    fn kept(&mut self, size: WindowSize) -> Result<(Timestamp, Timestamp), PortError> {
+        let (secs, _): (i64, i64) = self.ask(|c| cmd("TIME").query(c))?;
+        let now = Timestamp::clamped(secs.saturating_mul(1_000));
+        Ok((now - super::keys::rows_kept(size), now + AHEAD_MAX))
     }
 
     fn read_active(&mut self) -> Result<Vec<String>, PortError> {
@@ -214,7 +225,7 @@ impl RedisStore {
         Ok(alerts)
     }
 
-    /// The texts of a stream's entries, `field` each.
+    /// Numbers and texts of a stream's entries, one field each.
     fn read_stream(
         &mut self,
         name: &str,
@@ -222,14 +233,37 @@ impl RedisStore {
         from: &str,
         to: &str,
         max: usize,
-    ) -> Result<Vec<String>, PortError> {
+    ) -> Result<Vec<(u64, String)>, PortError> {
         type Entries = Vec<(String, HashMap<String, String>)>;
         let key = self.keys.of(name);
         let entries: Entries =
             self.ask(|c| cmd(command).arg(&key).arg(from).arg(to).arg("COUNT").arg(max).query(c))?;
-        Ok(entries.into_iter().flat_map(|(_, fields)| fields.into_values()).collect())
+        let number = |id: &str| id.split('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let texts = |(id, fields): (String, HashMap<String, String>)| {
+            let number = number(&id);
+            fields.into_values().map(move |text| (number, text))
+        };
+        Ok(entries.into_iter().flat_map(texts).collect())
+    }
+
+    /// A page of the catalog, as the server scans it: a series may come twice.
+    fn read_catalog_page(
+        &mut self,
+        after: u64,
+        max: usize,
+    ) -> Result<(Vec<CatalogRow>, Option<u64>), PortError> {
+        let key = self.keys.of("catalog");
+        let (next, rows): (u64, Vec<(String, String)>) =
+            self.ask(|c| cmd("HSCAN").arg(&key).arg(after).arg("COUNT").arg(max).query(c))?;
+        let row =
+            |(_, json): (String, String)| serde_json::from_str::<Catalogued>(&json).map(Catalogued::row);
+        let rows: Result<Vec<CatalogRow>, _> = rows.into_iter().map(row).collect();
+        Ok((rows.map_err(|error| self.damaged(error))?, (next > 0).then_some(next)))
     }
 }
+
+/// Windows are shown at most this far ahead of the clock of Redis: the skew of events, and an hour.
+const AHEAD_MAX: Span = Span::from_hours(2);
 
 impl Store for Shared {
     fn checkpoint(&self) -> Result<Checkpoint, PortError> {
@@ -250,25 +284,27 @@ impl Views for Shared {
         })
     }
 
-    fn catalog(&self) -> Result<Vec<CatalogRow>, PortError> {
-        self.with(|store| {
-            store.read_catalog()?;
-            Ok(store.catalog.values().cloned().collect())
-        })
+    fn catalog_page(&self, after: u64, max: usize) -> Result<(Vec<CatalogRow>, Option<u64>), PortError> {
+        self.with(|store| store.read_catalog_page(after, max))
     }
 
-    fn transitions(&self, from: u64, max: usize) -> Result<Vec<String>, PortError> {
+    fn transitions(&self, from: u64, max: usize) -> Result<Vec<(u64, String)>, PortError> {
         self.with(|store| store.read_stream("alerts:log", "XRANGE", &format!("{from}-0"), "+", max))
+    }
+
+    fn transitions_before(&self, before: u64, max: usize) -> Result<Vec<(u64, String)>, PortError> {
+        let end = if before == u64::MAX { "+".into() } else { format!("{}-0", before.saturating_sub(1)) };
+        self.with(|store| store.read_stream("alerts:log", "XREVRANGE", &end, "-", max))
     }
 
     fn shown(
         &self,
         series: &CatalogRow,
         size: WindowSize,
-        from: Timestamp,
-        to: Timestamp,
+        range: (Timestamp, Timestamp),
+        max: usize,
     ) -> Result<Vec<(Timestamp, Row)>, PortError> {
-        self.with(|store| store.read_rows(series, size, from, to))
+        self.with(|store| store.read_rows(series, size, range, max))
     }
 
     fn asked(&self, kind: Asked) -> Result<Vec<(String, String)>, PortError> {
@@ -288,7 +324,7 @@ impl Views for Shared {
             let found = store.read_stream("dead", "XREVRANGE", "+", "-", max)?;
             found
                 .iter()
-                .map(|json| serde_json::from_str(json).map_err(|error| store.damaged(error)))
+                .map(|(_, json)| serde_json::from_str(json).map_err(|error| store.damaged(error)))
                 .collect()
         })
     }

@@ -13,10 +13,12 @@ use crate::core::rule::Rule;
 use crate::core::rule::evaluate::Notes;
 use crate::core::time::{Span, Timestamp};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Keys named to somebody who asks for one that is not there.
+/// Keys of a rule that are put together to be counted; more would hold the engine up.
+const KEYS_COUNTED: usize = 1_000;
+
 const KEYS_NAMED: usize = 20;
 
 /// Everything there is to say about one rule and one key.
@@ -124,15 +126,15 @@ impl Engine {
         })
     }
 
-    /// How many keys each rule has seen, in the order of the rules.
+    /// How many keys each rule has seen, in the order of the rules; of many keys, those of the view with the most.
     pub fn keys_seen(&self) -> Vec<usize> {
         let rules = self.rules.rules.iter().enumerate();
-        rules.map(|(place, rule)| self.keys_of(place, rule).len()).collect()
-    }
-
-    /// Names of all series that are alive.
-    pub fn series_names(&self) -> BTreeSet<Arc<str>> {
-        self.series.iter().map(|(_, series)| series.info.name.clone()).collect()
+        let count = |(place, rule): (usize, &Rule)| {
+            let of_views = rule.views.iter().map(|view| self.views[*view as usize].len());
+            let most = of_views.max().unwrap_or(0);
+            if most > KEYS_COUNTED { most } else { self.keys_of(place, rule).len() }
+        };
+        rules.map(count).collect()
     }
 
     /// The keys that a rule has seen.

@@ -126,9 +126,37 @@ impl Engine {
     }
 
     fn active_of(&mut self, is_wanted: impl Fn(&Rule) -> bool) -> Vec<Transition> {
+        self.active_from(0, is_wanted, usize::MAX).0
+    }
+
+    /// Active alerts of the rules from place `from` on until there are `max`, and where the next page begins. The
+    /// first page holds those of the system itself, too.
+    pub fn active_page(
+        &mut self,
+        from: usize,
+        is_shadow: bool,
+        max: usize,
+    ) -> (Vec<Transition>, Option<usize>) {
+        let (mut alerts, next) = self.active_from(from, |rule| rule.is_shadow == is_shadow, max);
+        if from == 0 && !is_shadow {
+            alerts.extend(self.active_own());
+        }
+        (alerts, next)
+    }
+
+    fn active_from(
+        &mut self,
+        from: usize,
+        is_wanted: impl Fn(&Rule) -> bool,
+        max: usize,
+    ) -> (Vec<Transition>, Option<usize>) {
         let rules = std::mem::take(&mut self.rules.rules);
-        let mut alerts = Vec::new();
-        for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| is_wanted(rule)) {
+        let (mut alerts, mut next) = (Vec::new(), None);
+        for (place, rule) in rules.iter().enumerate().skip(from).filter(|(_, rule)| is_wanted(rule)) {
+            if alerts.len() >= max {
+                next = Some(place);
+                break;
+            }
             let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
             self.keys.sort(&mut keys);
             for key in keys {
@@ -136,7 +164,7 @@ impl Engine {
             }
         }
         self.rules.rules = rules;
-        alerts
+        (alerts, next)
     }
 
     pub(super) fn view_alert(&mut self, place: usize, rule: &Rule, key: KeyId) -> Option<Transition> {

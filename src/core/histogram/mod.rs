@@ -102,7 +102,7 @@ impl Histogram {
                 }
             }
             Form::Wide(wide) => {
-                // A sum that overflows 64 bits takes centuries at any rate of events.
+                // Saturates: such a sum takes centuries of events, or a few histograms that state it.
                 wide.add(bucket, count);
             }
         }
@@ -168,7 +168,7 @@ impl Histogram {
 
     /// Sum of all counts.
     pub fn count(&self) -> u64 {
-        self.iter().map(|(_, count)| count).sum()
+        self.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(count))
     }
 
     /// Bytes on the heap.
@@ -301,7 +301,7 @@ impl Dense<u16> {
         }
         ours.iter_mut().zip(&other.counts).for_each(|(a, b)| *a = a.wrapping_add(*b));
         let blocks = &mut self.blocks[at >> BLOCK_BITS..];
-        blocks.iter_mut().zip(&other.blocks).for_each(|(a, b)| *a += b);
+        blocks.iter_mut().zip(&other.blocks).for_each(|(a, b)| *a = a.saturating_add(*b));
         true
     }
 

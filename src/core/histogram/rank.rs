@@ -30,7 +30,7 @@ fn step_by_step<'a>(mut a: &'a [u32], mut b: &'a [u32], rank: u64) -> Option<u16
         let (last, rest) = list.split_last()?;
         let (bucket, count) = unpack(*last);
         *list = rest;
-        seen += count;
+        seen = u64::saturating_add(seen, count);
         if seen >= rank {
             return Some(bucket);
         }
@@ -43,11 +43,11 @@ fn by_blocks(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     let top = cursors.iter().filter_map(Cursor::top_block).max()?;
     for block in (0..=top).rev() {
         let [a, b] = &mut cursors;
-        let count = a.enter(block) + b.enter(block);
-        if seen + count >= rank {
+        let count = a.enter(block).saturating_add(b.enter(block));
+        if u64::saturating_add(seen, count) >= rank {
             return inside(&cursors, block, rank - seen);
         }
-        seen += count;
+        seen = u64::saturating_add(seen, count);
     }
     None
 }
@@ -60,7 +60,7 @@ fn inside(cursors: &[Cursor<'_>; 2], block: usize, rank: u64) -> Option<u16> {
     cursors.iter().for_each(|cursor| cursor.add_block(block, &mut counts));
     let mut seen = 0;
     for (at, count) in counts.iter().enumerate().rev() {
-        seen += count;
+        seen = u64::saturating_add(seen, *count);
         if seen >= rank {
             // At most the last bucket of a layout, which fits.
             return Some((block * BLOCK_BUCKETS + at) as u16);
@@ -113,7 +113,7 @@ impl<'a> Cursor<'a> {
                 let (mut at, mut count) = (below.len(), 0);
                 while at > 0 && usize::from(unpack(below[at - 1]).0) >> BLOCK_BITS == wanted {
                     at -= 1;
-                    count += unpack(below[at]).1;
+                    count = u64::saturating_add(count, unpack(below[at]).1);
                 }
                 (*below, *block) = below.split_at(at);
                 count
@@ -130,7 +130,8 @@ impl<'a> Cursor<'a> {
         match self {
             Cursor::Sparse { block, .. } => {
                 for (bucket, count) in block.iter().map(|pair| unpack(*pair)) {
-                    sums[usize::from(bucket) % BLOCK_BUCKETS] += count;
+                    let sum = &mut sums[usize::from(bucket) % BLOCK_BUCKETS];
+                    *sum = sum.saturating_add(count);
                 }
             }
             Cursor::Dense { first, counts, .. } => {
@@ -147,7 +148,7 @@ impl<'a> Cursor<'a> {
 
 fn add_cells<C: Copy + Into<u64>>(sums: &mut Block, cells: Option<&[C]>) {
     let cells = cells.unwrap_or_default();
-    sums.iter_mut().zip(cells).for_each(|(sum, cell)| *sum += (*cell).into());
+    sums.iter_mut().zip(cells).for_each(|(sum, cell)| *sum = sum.saturating_add((*cell).into()));
 }
 
 #[cfg(test)]

@@ -227,6 +227,13 @@ impl Tracker {
         self.pipelines.iter().filter(|(_, pipeline)| pipeline.is_seen())
     }
 
+    /// Those behind one in the order of their names; without one, all.
+    pub fn iter_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<str>, &Pipeline)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        self.pipelines.range::<str, _>(range).filter(|(_, pipeline)| pipeline.is_seen())
+    }
+
     pub fn get(&self, pipeline: &str) -> Option<&Pipeline> {
         self.pipelines.get(pipeline).filter(|pipeline| pipeline.is_seen())
     }

@@ -6,6 +6,7 @@
 //! Invariant: stamps never go back; at most one line is held back, waiting for the next.
 
 use crate::core::limits::Limits;
+use crate::core::log_clock::{Jump, Verdict};
 use crate::core::{Span, Timestamp};
 use crate::wire::line::{Content, Line};
 
@@ -16,6 +17,7 @@ pub struct Stamper {
     max_lateness: Span,
     largest: Option<Timestamp>,
     held: Option<(Line, Timestamp)>, // a jump, with its own largest time
+    jump: Jump<Line>,                // of lines that have an ingest time
 }
 
 /// A line with its time.
@@ -29,14 +31,15 @@ pub struct Stamped {
 
 impl Stamper {
     pub fn new(limits: &Limits) -> Stamper {
-        Stamper { max_skew: limits.max_skew, max_lateness: limits.max_lateness, largest: None, held: None }
+        let (max_skew, max_lateness) = (limits.max_skew, limits.max_lateness);
+        Stamper { max_skew, max_lateness, largest: None, held: None, jump: Jump::default() }
     }
 
     /// The stamp of a line that needs no second thought: an event not ahead of its time.
     #[inline]
     pub fn plain(&mut self, line: &Line) -> Option<Timestamp> {
-        let (Content::One(event), None, None, Some(largest)) =
-            (&line.content, line.ingest_time, &self.held, self.largest)
+        let (Content::One(event), None, None, None, Some(largest)) =
+            (&line.content, line.ingest_time, &self.held, self.jump.to(), self.largest)
         else {
             return None;
         };
@@ -56,18 +59,38 @@ impl Stamper {
 
     /// Gives out the line that was held back: nothing follows that could contradict it.
     pub fn finish(&mut self, out: &mut impl FnMut(Stamped)) {
+        self.settle(Verdict::Lasted, out);
         if let Some((line, time)) = self.held.take() {
             self.believe(line, time, out);
         }
     }
 
+    /// A line of an exported log: its clock is guarded as it is live.
+    fn logged(&mut self, line: Line, stamp: Timestamp, out: &mut impl FnMut(Stamped)) {
+        if let Some((line, time)) = self.held.take() {
+            self.believe(line, time, out);
+        }
+        let verdict = self.jump.judge(self.largest, stamp, self.max_skew);
+        if verdict == Verdict::Wait {
+            return self.jump.wait(line, stamp, 0);
+        }
+        self.settle(verdict, out);
+        self.believe(line, stamp, out);
+    }
+
+    /// Gives out the lines that wait behind a jump.
+    fn settle(&mut self, verdict: Verdict, out: &mut impl FnMut(Stamped)) {
+        for (line, stamp) in self.jump.take() {
+            let stamp = if verdict == Verdict::Wrong { self.largest.unwrap_or(stamp) } else { stamp };
+            self.believe(line, stamp, out);
+        }
+    }
+
     fn push_uncommon(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
         if let Some(stamp) = line.ingest_time {
-            self.finish(out);
-            let stamp = self.largest.map_or(stamp, |largest| largest.max(stamp));
-            self.largest = Some(stamp);
-            return out(Stamped { line, stamp, limit: None });
+            return self.logged(line, stamp, out);
         }
+        self.settle(Verdict::Lasted, out);
         let Some(time) = line.content.time_max() else {
             // Nothing to read a time from: it takes the clock as it is.
             let stamp = self.largest.or(self.held.as_ref().map(|(_, time)| *time));

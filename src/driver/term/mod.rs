@@ -40,6 +40,9 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 /// Time between two ticks.
 const TICK_EVERY: Duration = Duration::from_millis(100);
 
+/// The same behind a jump of the log's clock, and while a server is away.
+const TICK_EVERY_WAITING: Duration = Duration::from_secs(1);
+
 /// Time between two attempts at what a server did not answer.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
@@ -170,6 +173,8 @@ impl Term {
         let records = parts.feed.next(wait)?;
         let is_idle = records.is_empty() && !self.ahead.is_busy();
         self.apply(records, parts, publish)?;
+        parts.tally.reach(self.applier.engine.now());
+        parts.tally.jump(self.applier.jump());
         let is_told = self.obey(parts, commands);
         if is_told || self.seat.give_up_surplus() {
             self.end(parts, publish)?;
@@ -260,7 +265,10 @@ impl Term {
             };
             let is_full = self.applier.pending_bytes() >= COMMIT_BYTES_MAX
                 || self.care.is_step_over() && self.applier.is_dirty();
-            if is_full || place == last {
+            if self.applier.applied != record.seq {
+                // It waits behind a jump of the clock: the one applied last is not at hand.
+                self.anchor.fingerprint = 0;
+            } else if is_full || place == last {
                 self.anchor.fingerprint = record.fingerprint();
             }
             if is_full {
@@ -332,13 +340,16 @@ impl Term {
         let wake = self.applier.engine.next_wake();
         let is_due = wake.is_some_and(|wake| wake <= parts.clock.now());
         let now = parts.clock.running();
-        if !is_due || now.saturating_sub(self.ticked_at) < TICK_EVERY {
+        let is_slow = self.applier.jump().is_some() || parts.tally.outages.is_any();
+        let every = if is_slow { TICK_EVERY_WAITING } else { TICK_EVERY };
+        if !is_due || now.saturating_sub(self.ticked_at) < every {
             return;
         }
         self.ticked_at = now;
         parts.tally.ticks.add(1);
         for error in parts.feed.append(vec![Entry::Tick]).into_iter().filter_map(Result::err) {
-            tracing::warn!(error = %chain(&error), "cannot append a tick");
+            // An outage is told by whoever notes it.
+            tracing::debug!(error = %chain(&error), "cannot append a tick");
         }
     }
 
@@ -407,7 +418,7 @@ impl Term {
         });
         let pipelines = is_coarse.then(|| {
             let named = |one: Value| (one["pipeline"].as_str().unwrap_or("").to_string(), one.to_string());
-            pipeline::summaries(&self.applier.engine).into_iter().map(named).collect()
+            pipeline::summaries(&self.applier.engine, None, usize::MAX).0.into_iter().map(named).collect()
         });
         let snapshot = with_snapshot.then(|| snapshot::encode(&self.applier.engine).ok()).flatten();
         let anchor = self.anchor.clone();
@@ -462,7 +473,10 @@ impl Term {
 
 /// Refused events and windows leave before the commit that counts them: at least once.
 fn tell_asides(outlet: &mut impl Outlet, commit: &mut super::ports::Commit) -> Result<(), PortError> {
-    let letter = |dead: &DeadEvent| Letter { seq: dead.seq, index: dead.index, reason: dead.reason };
+    let letter = |dead: &DeadEvent| {
+        let DeadEvent { seq, index, reason, more, .. } = *dead;
+        Letter { seq, index, reason, more }
+    };
     let letters: Vec<Letter> = commit.dead.iter().map(letter).collect();
     if !letters.is_empty() {
         outlet.dead(&letters)?;
@@ -496,6 +510,10 @@ fn send<F, S: SharedStore, C: Clock>(
             Answer::Fenced if mutant::is(Mutant::IgnoreFence) => return Ok(()),
             Answer::Fenced => return Err(PortError::Fenced { place: "the store".into() }),
             Answer::Unknown => parts.tally.commit_retries.add(1),
+        }
+        // The bytes may still arrive: whoever owns the partition next finds out by the version.
+        if parts.tally.outages.is_giving_up() {
+            return Err(PortError::Stopping { place: "the store".into() });
         }
         parts.clock.pause(RETRY_EVERY);
         if mutant::is(Mutant::NewBytes) {

@@ -58,6 +58,9 @@ impl Term {
         parts: &mut Parts<F, S, C>,
     ) -> Result<(), PortError> {
         parts.tally.publish_retries.add(1);
+        if parts.tally.outages.is_giving_up() {
+            return Err(PortError::Stopping { place: "the broker".into() });
+        }
         parts.clock.pause(RETRY_EVERY);
         self.keep_lease(parts)
     }

@@ -38,6 +38,9 @@ fn show<F, S: SharedStore, C: Clock>(
             Answer::Fenced => return Err(PortError::Fenced { place: "the store".into() }),
             Answer::Unknown => parts.tally.commit_retries.add(1),
         }
+        if parts.tally.outages.is_giving_up() {
+            return Err(PortError::Stopping { place: "the store".into() });
+        }
         parts.clock.pause(RETRY_EVERY);
     }
 }

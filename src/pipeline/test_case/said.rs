@@ -67,8 +67,8 @@ pub(super) fn read(file: &File<'_>, node: &Node) -> Option<(Timestamp, Input)> {
     };
     let value = fields[word];
     let said = match *word {
-        "silence" => asked(file, value, |text| ask::silence(text, "test", at)).map(Said::Silence),
-        "maintenance" => asked(file, value, |text| ask::maintenance(text, "test")).map(Said::Maintenance),
+        "silence" => asked(file, value, |text| ask::silence(text, NEW, at)).map(Said::Silence),
+        "maintenance" => asked(file, value, |text| ask::maintenance(text, NEW)).map(Said::Maintenance),
         "expire_silence" => file.text(value).map(Said::Unsilence),
         "end_maintenance" => file.text(value).map(Said::EndMaintenance),
         "unack" => alert(file, value, &fields).map(Said::Unack),
@@ -90,6 +90,9 @@ fn alert(file: &File<'_>, rule: &Node, fields: &BTreeMap<&str, &Node>) -> Option
     let by = fields.get("by").and_then(|node| file.text(node)).unwrap_or_else(|| "test".into());
     Some(Alert { rule: file.text(rule)?, key, by })
 }
+
+/// What a test asks for without saying more.
+const NEW: ask::New<'_> = ask::New { id: "test", by: None };
 
 /// A silence or maintenance as the API takes it; what is wrong with it is said at its place in the file.
 fn asked<T>(

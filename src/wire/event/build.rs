@@ -298,10 +298,21 @@ fn instant(name: &str, value: &Option<Value<'_>>) -> Made<Timestamp> {
 
 const TIME: &str = "an RFC 3339 time or epoch milliseconds";
 
+/// The time that a log gave a record: any that it can have given.
+pub fn stamp_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
+    match value {
+        Value::Integer(ms) => {
+            let outside = || format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds");
+            Timestamp::from_ms(*ms).ok_or_else(outside)
+        }
+        other => instant_of(name, other),
+    }
+}
+
 /// A time as text or as a whole number of milliseconds.
 pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     match value {
-        Value::Integer(ms) => Timestamp::from_ms(*ms).ok_or_else(|| outside(name, *ms)),
+        Value::Integer(number) => time::of_number(*number).map_err(|hint| format!("{name} {number} {hint}")),
         Value::Text(text) => {
             time::parse(text.as_bytes()).ok_or_else(|| format!("{name} `{}` is not {TIME}", shorten(text)))
         }
@@ -312,9 +323,9 @@ pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
 fn column_times(column: &Column<'_>) -> Made<Vec<Timestamp>> {
     match column {
         Column::Integers(all) => {
-            let time = |ms: &i64| Timestamp::from_ms(*ms).ok_or(*ms);
-            let times: Result<Vec<Timestamp>, i64> = all.iter().map(time).collect();
-            times.map_err(|ms| outside("times", ms))
+            let time =
+                |number: &i64| time::of_number(*number).map_err(|hint| format!("times: {number} {hint}"));
+            all.iter().map(time).collect()
         }
         Column::Floats(_) => Err(format!("times are fractions; each must be {TIME}")),
         Column::Mixed(all) => all.iter().map(|time| instant_of("times", time)).collect(),
@@ -328,10 +339,6 @@ fn column_values(column: &Column<'_>) -> Made<Vec<f64>> {
         Column::Floats(_) => Err("some of the values are not finite; only finite numbers are taken".into()),
         Column::Mixed(all) => all.iter().map(|value| number_of("values", value)).collect(),
     }
-}
-
-fn outside(name: &str, ms: i64) -> String {
-    format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds")
 }
 
 fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> Made<&'a Column<'b>> {

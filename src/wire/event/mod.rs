@@ -19,7 +19,7 @@ use crate::core::event::Event;
 use crate::core::identity::Identity;
 use crate::core::limits::PAYLOAD_BYTES_MAX;
 use build::Builder;
-pub use build::{BadEvent, instant_of};
+pub use build::{BadEvent, stamp_of};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -48,6 +48,17 @@ impl Codec {
         }
     }
 
+    /// The codec of a body: where the type is not stated, or is what `curl -d` states without being asked to, that
+    /// of its first line.
+    pub fn of_body(content_type: Option<&str>, body: &[u8]) -> Option<Codec> {
+        let stated = Codec::from_content_type(content_type)?;
+        let is_stated = content_type.is_some_and(|stated| !stated.contains("x-www-form-urlencoded"));
+        if is_stated || stated != Codec::Json || !has_lines(body) {
+            return Some(stated);
+        }
+        Some(Codec::Ndjson)
+    }
+
     pub fn content_type(self) -> &'static str {
         match self {
             Codec::Json => "application/json",
@@ -57,11 +68,33 @@ impl Codec {
     }
 }
 
+/// Whether a whole object stands on the first line, and something behind it.
+fn has_lines(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    let Some(end) = memchr::memchr(b'\n', body) else { return false };
+    let first = body[..end].trim_ascii();
+    first.starts_with(b"{")
+        && first.ends_with(b"}")
+        && serde_json::from_slice::<serde::de::IgnoredAny>(first).is_ok()
+}
+
 /// What a payload held: the good events and the bad ones, each with its place.
 #[derive(Debug, Default)]
 pub struct Decoded {
     pub events: Vec<Event>,
     pub bad: Vec<BadEvent>,
+}
+
+/// Refusals of one payload that say what is wrong: the others are counted by their reason.
+const MESSAGES_MAX: usize = 1_000;
+
+impl Decoded {
+    fn refuse(&mut self, mut bad: BadEvent) {
+        if self.bad.len() >= MESSAGES_MAX {
+            bad.message = String::new();
+        }
+        self.bad.push(bad);
+    }
 }
 
 /// Turns payloads into events, and remembers the identities it has seen.
@@ -164,7 +197,7 @@ impl Decoder {
                 self.fast.learn(bytes, &event, &mut self.builder);
                 out.events.push(event);
             }
-            Err(bad) => out.bad.push(bad),
+            Err(bad) => out.refuse(bad),
         }
     }
 
@@ -202,7 +235,7 @@ impl Decoder {
             };
             match made {
                 Ok(event) => out.events.push(event),
-                Err(bad) => out.bad.push(bad),
+                Err(bad) => out.refuse(bad),
             }
         }
     }

@@ -87,10 +87,10 @@ impl Clock {
     }
 }
 
-/// A whole number of milliseconds; a fraction is none.
+/// A whole number of milliseconds; a fraction is none, and neither is a number that seems to be of another unit.
 #[inline]
 fn read_ms(bytes: &[u8]) -> Option<(Timestamp, usize)> {
     let (ms, length) = numbers::read(bytes)?;
     let is_whole = !bytes.get(..length)?.contains(&b'.');
-    is_whole.then_some((Timestamp::from_ms(ms as i64)?, length))
+    is_whole.then_some((time::of_number(ms as i64).ok()?, length))
 }

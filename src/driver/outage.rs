@@ -1,0 +1,134 @@
+//! Servers and disks that do not answer: which, where, since when; and the order to give up waiting.
+//!
+//! Intuition: whatever is away is waited for, never an exit; but people must be told, and nothing else may wait with
+//! it. So everybody who waits notes it here, and everybody who answers looks here first. Invariant: an outage is
+//! logged when it begins, each minute while it lasts, and when it ends, however many wait for the same server.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time between two lines about the same outage.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// Outages of one process; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Outages(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    is_any: AtomicBool,
+    is_stopping: AtomicBool,
+    all: Mutex<BTreeMap<&'static str, Down>>,
+}
+
+#[derive(Debug)]
+struct Down {
+    place: String,
+    error: String,
+    begun: Instant,
+    said: Instant,
+}
+
+/// One outage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// `nats`, `redis`, `log` or `store`.
+    pub what: &'static str,
+    /// Its address or path, without a password.
+    pub place: String,
+    pub error: String,
+    pub lasted: Duration,
+}
+
+impl Outages {
+    /// Something did not answer.
+    pub fn begin(&self, what: &'static str, place: &str, error: &dyn std::fmt::Display) {
+        let mut all = self.lock();
+        self.0.is_any.store(true, Ordering::Relaxed);
+        let now = Instant::now();
+        let down = all.entry(what).or_insert_with(|| {
+            tracing::warn!(what, place, %error, "no answer; waiting for it");
+            Down { place: place.into(), error: String::new(), begun: now, said: now }
+        });
+        down.error = error.to_string();
+        if now.duration_since(down.said) >= SAID_EVERY {
+            down.said = now;
+            let secs = now.duration_since(down.begun).as_secs();
+            tracing::warn!(what, place, %error, secs, "still no answer; waiting for it");
+        }
+    }
+
+    /// It has answered.
+    #[inline]
+    pub fn end(&self, what: &'static str) {
+        if self.0.is_any.load(Ordering::Relaxed) {
+            self.end_known(what);
+        }
+    }
+
+    fn end_known(&self, what: &'static str) {
+        let mut all = self.lock();
+        if let Some(down) = all.remove(what) {
+            let secs = down.begun.elapsed().as_secs();
+            tracing::info!(what, place = down.place, secs, "answers again");
+        }
+        self.0.is_any.store(!all.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Those that last.
+    pub fn all(&self) -> Vec<Outage> {
+        if !self.0.is_any.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let outage = |(what, down): (&&'static str, &Down)| {
+            let (place, error) = (down.place.clone(), down.error.clone());
+            Outage { what, place, error, lasted: down.begun.elapsed() }
+        };
+        self.lock().iter().map(outage).collect()
+    }
+
+    /// Whether this one does not answer.
+    pub fn is_away(&self, what: &str) -> bool {
+        self.is_any() && self.lock().contains_key(what)
+    }
+
+    pub fn is_any(&self) -> bool {
+        self.0.is_any.load(Ordering::Relaxed)
+    }
+
+    /// From here on nobody waits for what is away: the process is stopping.
+    pub fn give_up(&self) {
+        self.0.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_giving_up(&self) -> bool {
+        self.0.is_stopping.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Down>> {
+        self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_lasts_from_the_first_failure_to_the_first_answer() {
+        let outages = Outages::default();
+        outages.end("redis");
+        assert!(outages.all().is_empty());
+        outages.begin("redis", "127.0.0.1:6379", &"refused");
+        outages.begin("redis", "127.0.0.1:6379", &"timed out");
+        outages.begin("nats", "127.0.0.1:4222", &"refused");
+        let all: Vec<_> = outages.clone().all().into_iter().map(|one| (one.what, one.error)).collect();
+        assert_eq!(all, [("nats", "refused".to_string()), ("redis", "timed out".to_string())]);
+        outages.end("nats");
+        assert!(outages.is_any());
+        outages.end("redis");
+        assert!(!outages.is_any() && !outages.is_giving_up());
+    }
+}

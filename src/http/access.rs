@@ -1,0 +1,285 @@
+//! Decisions about who may ask: by host, origin, token and role. Each refusal has its reason.
+//!
+//! Intuition: a browser on the same machine runs pages of strangers, and such a page can send requests to loopback.
+//! It cannot forge the `Host` of a name that it rebinds, nor hide its `Origin`, so both are compared with the names
+//! of this service. Addresses are accepted as hosts: a page is reached by a name before that can be rebound.
+//! Invariant: without tokens everybody who reaches the service is an admin, and only loopback is listened on; with
+//! tokens only the probes answer without one. Rejected: cross-origin headers (nobody else's page has to read this).
+
+use axum::http::{HeaderMap, Method, Uri, header};
+use ring::digest::{SHA256, digest};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Bytes of the shortest token: 16 letters of 64 are 96 bits.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// Rights, each with those before it.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads everything.
+    View,
+    /// Sends events, acknowledges, silences, plans maintenance.
+    Operate,
+    /// Changes rules.
+    Admin,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::View => "view",
+            Role::Operate => "operate",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+/// A token that opens the service.
+#[derive(Clone)]
+pub struct Token {
+    /// The person or program that has it; changes are made in this name.
+    pub name: Option<Arc<str>>,
+    pub role: Role,
+    digest: [u8; 32],
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// A token that is too easy to guess.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the token {of} has {bytes} characters; take {TOKEN_BYTES_MIN} or more, such as `openssl rand -hex 16` gives"
+)]
+pub struct WeakToken {
+    of: String,
+    bytes: usize,
+}
+
+impl Token {
+    pub fn new(name: Option<&str>, role: Role, secret: &str) -> Result<Token, WeakToken> {
+        if secret.len() < TOKEN_BYTES_MIN {
+            let of = name.map_or("in STREAMGAUGE_TOKEN".into(), |name| format!("of `{name}`"));
+            return Err(WeakToken { of, bytes: secret.len() });
+        }
+        Ok(Token { name: name.map(Into::into), role, digest: hash(secret.as_bytes()) })
+    }
+}
+
+/// Hashes are compared, so that the time it takes says nothing about the token.
+fn hash(secret: &[u8]) -> [u8; 32] {
+    // SHA-256 has 32 bytes.
+    digest(&SHA256, secret).as_ref().try_into().unwrap_or_default()
+}
+
+/// The rules of admission.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Without any, everybody may do everything.
+    pub tokens: Vec<Token>,
+    /// Names under which this service is reached, beside loopback and addresses.
+    pub hosts: Vec<String>,
+    /// Whether `/metrics` answers without a token.
+    pub metrics_public: bool,
+}
+
+/// Whoever sent a request that was admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// `None`: the token has no name, or there are none.
+    pub name: Option<Arc<str>>,
+    pub role: Role,
+}
+
+/// Reasons not to admit a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("a request needs one `Host` header")]
+    NoHost,
+    #[error(
+        "`{0}` is not a name of this service; ask under its address, or add the name to `hosts` in the configuration"
+    )]
+    Host(String),
+    #[error("a page of `{0}` may not ask this service")]
+    Origin(String),
+    #[error("send `Authorization: Bearer …` with a token of the service")]
+    NoToken,
+    #[error("this token has the role `{}`; this needs `{}`", .has.name(), .needs.name())]
+    Role { has: Role, needs: Role },
+}
+
+/// Longest foreign text that a refusal repeats.
+const SHOWN_CHARS: usize = 80;
+
+impl Access {
+    /// Whether a page or name of a stranger is behind a request.
+    pub fn admit_origin(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Denied> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let stated = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().map_err(|_| Denied::NoHost)?,
+            _ => return Err(Denied::NoHost),
+        };
+        for host in [Some(stated), uri.authority().map(|authority| authority.as_str())].into_iter().flatten()
+        {
+            if !self.is_own(host_of(host)) {
+                return Err(Denied::Host(shown(host)));
+            }
+        }
+        let Some(origin) = headers.get(header::ORIGIN) else { return admit_site(headers) };
+        let origin = origin.to_str().unwrap_or("?");
+        let of = origin.split_once("://").map(|(_, rest)| rest);
+        let is_own = of.is_some_and(|of| of == stated || self.is_listed(host_of(of)));
+        if is_own { Ok(()) } else { Err(Denied::Origin(shown(origin))) }
+    }
+
+    /// The sender of a request for a path.
+    pub fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Denied> {
+        if self.tokens.is_empty() {
+            return Ok(Caller { name: None, role: Role::Admin });
+        }
+        let is_open = matches!(path, "/healthz" | "/readyz") || path == "/metrics" && self.metrics_public;
+        if is_open {
+            return Ok(Caller { name: None, role: Role::View });
+        }
+        let stated = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let secret = stated.and_then(|stated| stated.strip_prefix(b"Bearer ")).ok_or(Denied::NoToken)?;
+        let digest = hash(secret.trim_ascii());
+        // Each is compared, whichever is right.
+        let found = self.tokens.iter().filter(|token| is_equal(&token.digest, &digest)).last();
+        let token = found.ok_or(Denied::NoToken)?;
+        let needs = needed(method, path);
+        if token.role < needs {
+            return Err(Denied::Role { has: token.role, needs });
+        }
+        Ok(Caller { name: token.name.clone(), role: token.role })
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        bare.parse::<IpAddr>().is_ok() || is_loopback_name(host) || self.is_listed(host)
+    }
+
+    fn is_listed(&self, host: &str) -> bool {
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    }
+}
+
+/// Browsers say that a request comes from another site also where they send no origin.
+fn admit_site(headers: &HeaderMap) -> Result<(), Denied> {
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let is_navigation = headers.get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() == b"navigate");
+    match site {
+        Some(b"cross-site" | b"same-site") if !is_navigation => Err(Denied::Origin("another site".into())),
+        _ => Ok(()),
+    }
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost")
+}
+
+/// A host without its port.
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// The role that a request needs.
+fn needed(method: &Method, path: &str) -> Role {
+    let is_read = matches!(*method, Method::GET | Method::HEAD) || path == "/api/v1/maintenance/preview";
+    if is_read {
+        Role::View
+    } else if path == "/api/v1/rules" || path.starts_with("/api/v1/rules/") {
+        Role::Admin
+    } else {
+        Role::Operate
+    }
+}
+
+fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (header::HeaderName::from_static(name), value.parse().expect("a value"))
+        };
+        all.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn names_and_pages_of_strangers_are_refused() {
+        let access = Access { hosts: vec!["gauge.example.com".into()], ..Access::default() };
+        let is_fine =
+            |all: &[(&'static str, &str)]| access.admit_origin(&headers(all), &Uri::from_static("/"));
+        for host in
+            ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "10.0.0.7", "gauge.example.com:443"]
+        {
+            assert_eq!(is_fine(&[("host", host)]), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:80", ""] {
+            assert_eq!(is_fine(&[("host", host)]), Err(Denied::Host(host.into())), "{host}");
+        }
+        assert_eq!(is_fine(&[]), Err(Denied::NoHost));
+        let own = ("host", "127.0.0.1:8080");
+        assert_eq!(is_fine(&[own, ("origin", "http://127.0.0.1:8080")]), Ok(()));
+        assert_eq!(is_fine(&[own, ("origin", "https://gauge.example.com")]), Ok(()));
+        for origin in ["http://127.0.0.1:9090", "http://evil.example", "null", "http://localhost"] {
+            assert_eq!(is_fine(&[own, ("origin", origin)]), Err(Denied::Origin(origin.into())), "{origin}");
+        }
+        assert!(is_fine(&[own, ("sec-fetch-site", "cross-site")]).is_err());
+        let opened = [own, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(is_fine(&opened), Ok(()), "a link may be followed");
+    }
+
+    #[test]
+    fn tokens_have_roles_and_names() {
+        let token = |name, role, secret| Token::new(Some(name), role, secret).expect("long enough");
+        let tokens = vec![
+            token("wall", Role::View, "0123456789abcdef"),
+            token("ann", Role::Operate, "fedcba9876543210"),
+            Token::new(None, Role::Admin, "fedcba98765432101").expect("long enough"),
+        ];
+        let access = Access { tokens, ..Access::default() };
+        let ask = |method: Method, path, token: &str| {
+            access.admit(&method, path, &headers(&[("authorization", &format!("Bearer {token}"))]))
+        };
+        let wall = Caller { name: Some("wall".into()), role: Role::View };
+        assert_eq!(ask(Method::GET, "/api/v1/alerts", "0123456789abcdef"), Ok(wall));
+        let denied = Denied::Role { has: Role::View, needs: Role::Operate };
+        assert_eq!(ask(Method::POST, "/api/v1/silences", "0123456789abcdef"), Err(denied));
+        let denied = Denied::Role { has: Role::Operate, needs: Role::Admin };
+        assert_eq!(ask(Method::DELETE, "/api/v1/rules/x", "fedcba9876543210"), Err(denied));
+        assert!(ask(Method::POST, "/api/v1/rules", "fedcba98765432101").is_ok());
+        assert_eq!(ask(Method::GET, "/", "nonsense"), Err(Denied::NoToken));
+        assert_eq!(access.admit(&Method::GET, "/metrics", &HeaderMap::new()), Err(Denied::NoToken));
+        assert!(access.admit(&Method::GET, "/readyz", &HeaderMap::new()).is_ok());
+        assert!(Token::new(None, Role::Admin, "short").is_err());
+    }
+}

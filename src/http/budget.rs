@@ -1,0 +1,183 @@
+//! Bytes of bodies and answers that may be in memory at once.
+//!
+//! Intuition: small ones are bounded by the number of connections; large ones share a budget. Whoever finds it spent
+//! waits a little, while clients that do not move lose their connections and give back what they hold.
+//! Rejected: a limit for each request alone (five hundred half bodies of 2 MiB are a gigabyte).
+
+use super::Failure;
+use super::connections::{Connection, Connections};
+use axum::body::{Body, Bytes};
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+/// Bodies and answers up to this are not counted: 1,024 connections × 64 KiB = 64 MiB.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// All larger ones together.
+const LARGE_BYTES_MAX: usize = 128 << 20;
+
+/// The budget is counted in pieces of so many bytes.
+const PIECE_BYTES: usize = 1 << 10;
+
+/// Time for a body as a whole, and time in which some of it must come.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+const MOVES_WITHIN: Duration = Duration::from_secs(10);
+
+/// A client that has not moved for so long loses its connection to one that has.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// Time that is waited for room, in all and between two looks.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The bytes that are left.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    pieces: Arc<Semaphore>,
+    connections: Arc<Connections>,
+}
+
+/// Bytes held; given back when it is dropped.
+#[derive(Debug, Default)]
+pub struct Held(Option<OwnedSemaphorePermit>);
+
+impl Budget {
+    pub fn new(connections: Arc<Connections>) -> Budget {
+        Budget { pieces: Arc::new(Semaphore::new(LARGE_BYTES_MAX / PIECE_BYTES)), connections }
+    }
+
+    /// Waits for room for so many bytes; `None` if there is none in time.
+    async fn hold(&self, bytes: usize) -> Option<Held> {
+        if bytes <= SMALL_BYTES {
+            return Some(Held(None));
+        }
+        let pieces = bytes.min(LARGE_BYTES_MAX).div_ceil(PIECE_BYTES) as u32;
+        let until = Instant::now() + ROOM_WITHIN;
+        while Instant::now() < until {
+            if let Ok(permit) = self.pieces.clone().try_acquire_many_owned(pieces) {
+                return Some(Held(Some(permit)));
+            }
+            self.connections.evict_stalled(STALLED);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        None
+    }
+
+    /// The whole body of a request, at most `max` bytes.
+    pub async fn read(
+        &self,
+        body: Body,
+        max: usize,
+        connection: Option<&Connection>,
+    ) -> Result<(Bytes, Held), Failure> {
+        let stated = body.size_hint().lower() as usize;
+        if stated > max {
+            return Err(too_large(max));
+        }
+        let mut held = Held(None);
+        let (mut taken, mut body) = (Vec::with_capacity(stated.min(SMALL_BYTES)), body);
+        let until = Instant::now() + BODY_WITHIN;
+        while Instant::now() < until {
+            let Ok(frame) = timeout(MOVES_WITHIN, body.frame()).await else { break };
+            let Some(frame) = frame else { return Ok((taken.into(), held)) };
+            let frame = frame.map_err(|_| Failure::bad("the body broke off, or is longer than 2 MiB"))?;
+            let Some(data) = frame.data_ref() else { continue };
+            if taken.len() + data.len() > max {
+                return Err(too_large(max));
+            }
+            if taken.len() + data.len() > SMALL_BYTES && held.0.is_none() {
+                held = self.hold(stated.max(max)).await.ok_or_else(no_room)?;
+            }
+            taken.extend_from_slice(data);
+            connection.inspect(|connection| connection.wait());
+        }
+        Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"))
+    }
+
+    /// Counts an answer until it is taken.
+    pub async fn answer(&self, response: Response) -> Response {
+        let bytes = response.body().size_hint().exact().unwrap_or(0) as usize;
+        match self.hold(bytes).await {
+            Some(Held(None)) => response,
+            Some(held) => response.map(|body| Body::new(Counted { body, _held: held })),
+            None => axum::response::IntoResponse::into_response(no_room()),
+        }
+    }
+}
+
+/// An answer, and what it holds of the budget.
+struct Counted {
+    body: Body,
+    _held: Held,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn too_large(max: usize) -> Failure {
+    let message = format!("the body has more than {max} bytes; send less at once");
+    Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+}
+
+/// Sent again in a moment, it will be taken.
+fn no_room() -> Failure {
+    let message = "too many large bodies and answers are under way; try again in a second";
+    Failure { retry_after: Some(1), ..Failure::unavailable(message) }
+}
+
+/// The header that says when to come again.
+pub fn retry_after(seconds: u32) -> (header::HeaderName, String) {
+    (header::RETRY_AFTER, seconds.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn large_answers_wait_for_one_another() {
+        let budget = Budget::new(Connections::with_max(4));
+        let half = budget.hold(LARGE_BYTES_MAX / 2 + PIECE_BYTES).await.expect("room");
+        assert!(budget.hold(SMALL_BYTES).await.is_some(), "a small one never waits");
+        assert!(budget.hold(LARGE_BYTES_MAX / 2).await.is_none());
+        drop(half);
+        assert!(budget.hold(LARGE_BYTES_MAX / 2).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_bounded_in_bytes_and_time() {
+        let budget = Budget::new(Connections::with_max(4));
+        let (body, _) = budget.read(Body::from("abc"), 3, None).await.expect("three bytes");
+        assert_eq!(&body[..], b"abc");
+        let failure = budget.read(Body::from("abcd"), 3, None).await.expect_err("four bytes");
+        assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let failure = budget.read(never, 3, None).await.expect_err("nothing comes");
+        assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
+    }
+}

@@ -1,0 +1,85 @@
+//! `Content-Encoding` of a request, decoded within bounds.
+//!
+//! Invariant: what comes out is bounded whatever the body states, and nothing is kept of a body that is too long.
+
+use ruzstd::decoding::StreamingDecoder;
+use std::io::Read;
+
+/// Reasons not to take a body.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("the encoding `{0}` is not known; send the body as it is, or with gzip or zstd")]
+    Unknown(String),
+    #[error("the body is not {encoding}: {cause}")]
+    Broken { encoding: &'static str, cause: String },
+    #[error("the body inflates to more than {max} bytes; send less at once")]
+    TooLarge { max: usize },
+}
+
+/// Bytes of the window that a zstd frame may ask for; the format recommends 8 MiB to decoders.
+const WINDOW_BYTES_MAX: u64 = 8 << 20;
+
+/// The body without its encoding, at most `max` bytes.
+pub fn decode(encoding: Option<&str>, body: &[u8], max: usize) -> Result<Option<Vec<u8>>, DecodeError> {
+    let stated = encoding.unwrap_or("").trim().to_ascii_lowercase();
+    match stated.as_str() {
+        "" | "identity" => Ok(None),
+        "gzip" | "x-gzip" => bounded("gzip", flate2::read::MultiGzDecoder::new(body), max).map(Some),
+        "zstd" => zstd(body, max).map(Some),
+        other => Err(DecodeError::Unknown(other.chars().take(40).collect())),
+    }
+}
+
+/// One frame after the other, as tools join them.
+fn zstd(mut body: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut plain = Vec::new();
+    while !body.is_empty() {
+        let decoder = StreamingDecoder::new_with_max_window_size(&mut body, WINDOW_BYTES_MAX);
+        let decoder =
+            decoder.map_err(|error| DecodeError::Broken { encoding: "zstd", cause: error.to_string() })?;
+        plain.extend(bounded("zstd", decoder, max - plain.len())?);
+    }
+    Ok(plain)
+}
+
+fn bounded(encoding: &'static str, reader: impl Read, max: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut plain = Vec::new();
+    let read = reader.take(max as u64 + 1).read_to_end(&mut plain);
+    read.map_err(|error| DecodeError::Broken { encoding, cause: error.to_string() })?;
+    if plain.len() > max {
+        return Err(DecodeError::TooLarge { max });
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    fn zstd(plain: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(plain, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn encodings_are_decoded_within_bounds() {
+        assert_eq!(decode(None, b"abc", 3), Ok(None));
+        assert_eq!(decode(Some("gzip"), &gzip(b"abc"), 3), Ok(Some(b"abc".to_vec())));
+        assert_eq!(decode(Some("zstd"), &zstd(b"abc"), 3), Ok(Some(b"abc".to_vec())));
+        let joined = [zstd(b"abc"), zstd(b"def")].concat();
+        assert_eq!(decode(Some("zstd"), &joined, 6), Ok(Some(b"abcdef".to_vec())), "both frames");
+        let bomb = gzip(&vec![0; 1 << 20]);
+        assert_eq!(decode(Some("gzip"), &bomb, 1 << 10), Err(DecodeError::TooLarge { max: 1 << 10 }));
+        assert_eq!(decode(Some("zstd"), &zstd(&[0; 9_999]), 99), Err(DecodeError::TooLarge { max: 99 }));
+        for encoding in ["gzip", "zstd"] {
+            assert!(matches!(decode(Some(encoding), b"nonsense", 99), Err(DecodeError::Broken { .. })));
+        }
+        assert_eq!(decode(Some("br"), b"", 9), Err(DecodeError::Unknown("br".into())));
+    }
+}

@@ -1,0 +1,119 @@
+//! Layers around the routes: admission, the whole body, the budget of the answer, the audit log.
+//!
+//! Invariant: a handler runs only for a request that was admitted and is there completely.
+
+use super::access::{Access, Caller, Denied};
+use super::budget::Budget;
+use super::connections::Connection;
+use super::{Failure, json_response};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+/// Bytes of a request body: one payload of 1 MiB, and room to refuse a larger one by its reason.
+pub const BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Who may ask, by token and role: for every way in.
+pub fn with_roles(router: Router, access: Arc<Access>) -> Router {
+    router.layer(from_fn(move |mut request: Request, next: Next| {
+        let access = access.clone();
+        async move {
+            match access.admit(request.method(), request.uri().path(), request.headers()) {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    next.run(request).await
+                }
+                Err(denied) => refused(&denied),
+            }
+        }
+    }))
+}
+
+/// Pages of strangers, bodies and answers: for what comes over a socket.
+pub fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let (access, budget) = (access.clone(), budget.clone());
+        async move {
+            if let Err(denied) = access.admit_origin(request.headers(), request.uri()) {
+                return refused(&denied);
+            }
+            let connection = request.extensions().get::<Arc<Connection>>().cloned();
+            let (parts, body) = request.into_parts();
+            let read = match parts.method {
+                Method::GET | Method::HEAD => Ok(Default::default()),
+                _ => budget.read(body, BODY_BYTES_MAX, connection.as_deref()).await,
+            };
+            let (body, held) = match read {
+                Ok(read) => read,
+                Err(failure) => return failure.into_response(),
+            };
+            connection.inspect(|connection| connection.work());
+            let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+            drop(held);
+            budget.answer(response).await
+        }
+    }))
+}
+
+fn refused(denied: &Denied) -> Response {
+    let (status, code) = match denied {
+        Denied::NoHost => (StatusCode::BAD_REQUEST, "bad_request"),
+        Denied::Host(_) => (StatusCode::FORBIDDEN, "foreign_host"),
+        Denied::Origin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
+        Denied::NoToken => (StatusCode::UNAUTHORIZED, "unauthorized"),
+        Denied::Role { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+    };
+    let response = Failure::new(status, code, denied.to_string()).into_response();
+    match denied {
+        Denied::NoToken => ([(header::WWW_AUTHENTICATE, "Bearer")], response).into_response(),
+        _ => response,
+    }
+}
+
+/// Changes are sent in a type that no form of a foreign page can have.
+pub async fn documents_only(request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
+    let is_empty = hyper::body::Body::size_hint(request.body()).exact() == Some(0);
+    if is_read || is_empty || is_document(request.headers()) {
+        return next.run(request).await;
+    }
+    let message = "send this with `Content-Type: application/json`, or application/yaml";
+    Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message).into_response()
+}
+
+fn is_document(headers: &HeaderMap) -> bool {
+    let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = stated.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    matches!(
+        essence.as_str(),
+        "application/json" | "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml"
+    )
+}
+
+/// Writes down who changed what, and whether it was done.
+pub async fn audited(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let caller = request.extensions().get::<Caller>().and_then(|caller| caller.name.clone());
+    let peer = request.extensions().get::<Arc<Connection>>().map(|connection| connection.peer.to_string());
+    let (method, path) = (request.method().clone(), request.uri().clone());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::info!(
+        target: "audit",
+        caller = caller.as_deref().unwrap_or("-"), peer = peer.as_deref().unwrap_or("nats"),
+        %method, path = %crate::wire::printable::printable(&path.to_string()), status, "change asked for"
+    );
+    response
+}
+
+/// A path that nobody serves.
+pub async fn nothing() -> Response {
+    let failure = Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here");
+    json_response(failure.status, failure.body())
+}

@@ -1,0 +1,220 @@
+//! Answers by `Idempotency-Key`, so that a request that is sent again changes nothing.
+//!
+//! Intuition: the first request with a key does the work; whoever comes with the same key and body meanwhile waits
+//! for its answer, and whoever comes later gets it at once. Another body under the same key is an error of the
+//! client: taking it would lose it. Invariant: an operation is O(1), whatever is in the table; keys are hashed with a
+//! seed of the process, so nobody can choose two that collide. Rejected: a look through the table when it is full.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+
+/// An answer is remembered for so long.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// Keys remembered: 500,000 × about 150 B = 75 MB; at more than 833 a second the oldest go early, and are counted.
+const KEYS_MAX: usize = 500_000;
+
+/// Bytes of answers that are longer than a number, all together.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+
+/// An answer that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// All events of the payload were accepted.
+    All(usize),
+    Text(Arc<str>),
+}
+
+/// All keys.
+#[derive(Debug)]
+pub struct Keys {
+    seed: u64,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_key: HashMap<u128, Entry>,
+    /// In the order in which they were begun.
+    order: VecDeque<(u128, Instant)>,
+    text_bytes: usize,
+    evicted: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    body: u64,
+    begun: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Begun(watch::Receiver<Option<Given>>),
+    Done(Given),
+}
+
+/// What a key leads to.
+#[derive(Debug)]
+pub enum Found {
+    /// Nobody asked before: the work is to be done, and the turn finished.
+    First(Turn),
+    Known(Given),
+    /// The same key came with another body.
+    OtherBody,
+}
+
+/// The right and duty to answer for a key; dropped unfinished, the key is free again.
+#[derive(Debug)]
+pub struct Turn {
+    keys: Arc<Keys>,
+    key: u128,
+    begun: Instant,
+    answer: watch::Sender<Option<Given>>,
+}
+
+impl Keys {
+    pub fn new(seed: u64) -> Arc<Keys> {
+        Arc::new(Keys { seed, table: Mutex::default() })
+    }
+
+    /// Begins a request, or waits for the one that has this key already.
+    pub async fn find(self: &Arc<Keys>, key: &[u8], body: &[u8]) -> Found {
+        let (key, body) = (xxh3_128_with_seed(key, self.seed), xxh3_64_with_seed(body, self.seed));
+        loop {
+            let mut waiting = match self.look(key, body) {
+                Ok(found) => return found,
+                Err(waiting) => waiting,
+            };
+            let answer = waiting.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+            if let Some(answer) = answer {
+                return Found::Known(answer);
+            }
+            // The first one failed: the next one has the turn.
+        }
+    }
+
+    fn look(self: &Arc<Keys>, key: u128, body: u64) -> Result<Found, watch::Receiver<Option<Given>>> {
+        let mut table = self.lock();
+        table.forget();
+        match table.by_key.get(&key) {
+            Some(entry) if entry.body != body => Ok(Found::OtherBody),
+            Some(Entry { state: State::Done(given), .. }) => Ok(Found::Known(given.clone())),
+            Some(Entry { state: State::Begun(waiting), .. }) => Err(waiting.clone()),
+            None => {
+                let (answer, waiting) = watch::channel(None);
+                let begun = Instant::now();
+                table.by_key.insert(key, Entry { body, begun, state: State::Begun(waiting) });
+                table.order.push_back((key, begun));
+                Ok(Found::First(Turn { keys: self.clone(), key, begun, answer }))
+            }
+        }
+    }
+
+    /// Keys that went before their time, as there were too many.
+    pub fn evicted(&self) -> u64 {
+        self.lock().evicted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Lets a few keys go that are past their time, or too many; each call adds one at most.
+    fn forget(&mut self) {
+        for _ in 0..2 {
+            let Some((key, begun)) = self.order.front().copied() else { return };
+            let is_over = begun.elapsed() >= KEPT;
+            if !is_over && self.order.len() < KEYS_MAX && self.text_bytes < TEXT_BYTES_MAX {
+                return;
+            }
+            self.order.pop_front();
+            // The key may have been begun anew since: then its place is further behind.
+            if self.by_key.get(&key).is_some_and(|entry| entry.begun == begun) {
+                self.remove(key);
+                self.evicted += u64::from(!is_over);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: u128) {
+        if let Some(Entry { state: State::Done(Given::Text(text)), .. }) = self.by_key.remove(&key) {
+            self.text_bytes -= text.len();
+        }
+    }
+}
+
+impl Turn {
+    /// The answer is given, to this request and to all with the same key.
+    pub fn finish(self, given: Given) {
+        let mut table = self.keys.lock();
+        if let Some(entry) = table.by_key.get_mut(&self.key).filter(|entry| entry.begun == self.begun) {
+            entry.state = State::Done(given.clone());
+            if let Given::Text(text) = &given {
+                table.text_bytes += text.len();
+            }
+        }
+        drop(table);
+        self.answer.send_replace(Some(given));
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut table = self.keys.lock();
+        let is_open =
+            |entry: &&mut Entry| entry.begun == self.begun && matches!(entry.state, State::Begun(_));
+        if table.by_key.get_mut(&self.key).filter(is_open).is_some() {
+            table.by_key.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_works_and_the_others_wait_for_it() {
+        let keys = Keys::new(7);
+        let Found::First(turn) = keys.find(b"k", b"body").await else { panic!("the first") };
+        assert!(matches!(keys.find(b"k", b"other").await, Found::OtherBody));
+        let (other, waiting) = (keys.clone(), keys.clone());
+        let waiting = tokio::spawn(async move { waiting.find(b"k", b"body").await });
+        tokio::task::yield_now().await;
+        turn.finish(Given::All(3));
+        let Ok(Found::Known(given)) = waiting.await else { panic!("known") };
+        assert_eq!(given, Given::All(3));
+        assert!(matches!(other.find(b"k", b"body").await, Found::Known(Given::All(3))));
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_fails_goes_to_the_next() {
+        let keys = Keys::new(7);
+        let Found::First(turn) = keys.find(b"k", b"body").await else { panic!("the first") };
+        let waiting = keys.clone();
+        let waiting = tokio::spawn(async move { waiting.find(b"k", b"body").await });
+        tokio::task::yield_now().await;
+        drop(turn);
+        assert!(matches!(waiting.await, Ok(Found::First(_))));
+    }
+
+    #[tokio::test]
+    async fn the_table_is_bounded_in_keys_and_bytes() {
+        let keys = Keys::new(7);
+        let long: Arc<str> = "x".repeat(TEXT_BYTES_MAX / 4).into();
+        for n in 0..8u32 {
+            let Found::First(turn) = keys.find(&n.to_le_bytes(), b"").await else { panic!("new") };
+            turn.finish(Given::Text(long.clone()));
+        }
+        assert!(keys.lock().text_bytes <= TEXT_BYTES_MAX + long.len());
+        assert!(keys.evicted() > 0);
+        let last = keys.find(&7u32.to_le_bytes(), b"").await;
+        assert!(matches!(last, Found::Known(_)));
+    }
+}

@@ -1,0 +1,127 @@
+//! Query parameters: known ones only, each once.
+//!
+//! Intuition: a mistyped parameter that is ignored gives an answer to another question. So a name that is not known is
+//! refused, and the refusal names those that are.
+
+use super::Failure;
+use crate::core::{Span, Timestamp};
+use crate::wire::time;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// The query as a type with `deny_unknown_fields`.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+/// A query without any parameter.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Params<T>, Failure> {
+        let Query(found) = Query::<T>::try_from_uri(&parts.uri).map_err(|error| {
+            let cause = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+            Failure::bad(words(&cause))
+        })?;
+        Ok(Params(found))
+    }
+}
+
+/// What the library says, in the words of a query.
+fn words(cause: &str) -> String {
+    let cause = cause.split_once("unknown field ").map_or_else(
+        || cause.replace("field", "parameter"),
+        |(_, rest)| {
+            let rest = rest.replace("expected one of", "known here:").replace("expected", "known here:");
+            format!("unknown query parameter {}", rest.replace("there are no fields", "there are none here"))
+        },
+    );
+    cause.chars().take(MESSAGE_CHARS_MAX).collect()
+}
+
+/// Characters of a message that repeats what was sent.
+const MESSAGE_CHARS_MAX: usize = 400;
+
+/// Parameters whose names are labels of the user's own; twice the same is refused.
+pub fn free(uri: &axum::http::Uri) -> Result<BTreeMap<String, String>, Failure> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|error| Failure::bad(format!("the query cannot be read: {error}")))?;
+    let mut found = BTreeMap::new();
+    for (name, value) in pairs {
+        if found.insert(name.clone(), value).is_some() {
+            let name: String = name.chars().take(SHOWN_CHARS).collect();
+            return Err(Failure::bad(format!("the query parameter `{name}` is there twice")));
+        }
+    }
+    Ok(found)
+}
+
+/// Characters of a name in a message.
+pub const SHOWN_CHARS: usize = 80;
+
+/// A time of a query: RFC 3339, epoch milliseconds, or a span before `now` as `-24h`.
+pub fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    if text == "now" {
+        return Ok(now);
+    }
+    if let Some(span) = text.strip_prefix('-').and_then(|span| span.parse::<Span>().ok()) {
+        return Ok(now - span);
+    }
+    let shown: String = text.chars().take(SHOWN_CHARS).collect();
+    match text.parse::<i64>() {
+        Ok(number) => time::of_number(number).map_err(|hint| Failure::bad(format!("`{shown}` {hint}"))),
+        Err(_) => time::parse(text.as_bytes()).ok_or_else(|| {
+            let forms = "RFC 3339 such as 2026-11-01T00:00:00Z, epoch milliseconds, or -24h";
+            Failure::bad(format!("`{shown}` is no time; times are {forms}"))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Two {
+        #[serde(rename = "state")]
+        _state: Option<String>,
+        #[serde(rename = "rule")]
+        _rule: Option<String>,
+    }
+
+    fn read<T: DeserializeOwned>(uri: &str) -> Result<T, String> {
+        let (mut parts, ()) =
+            axum::http::Request::builder().uri(uri).body(()).expect("a request").into_parts();
+        let found = futures_util::FutureExt::now_or_never(Params::<T>::from_request_parts(&mut parts, &()));
+        found.expect("nothing is waited for").map(|Params(found)| found).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_refused_with_those_that_are_known() {
+        assert!(read::<Two>("/?state=firing").is_ok());
+        let said = read::<Two>("/?stat=firing").expect_err("unknown");
+        assert!(said.starts_with("unknown query parameter `stat`") && said.contains("`rule`"), "{said}");
+        assert!(read::<Two>("/?rule=a&rule=b").is_err());
+        let said = read::<Empty>("/?x=1").expect_err("unknown");
+        assert!(said.contains("`x`") && said.contains("none here"), "{said}");
+    }
+
+    #[test]
+    fn times_are_absolute_or_before_now() {
+        let now = Timestamp::clamped(1_793_491_200_000);
+        let ms = |text| instant(text, now).map(|at| (at - now).ms()).map_err(|failure| failure.message);
+        assert_eq!(ms("-24h"), Ok(-86_400_000));
+        assert_eq!(ms("now"), Ok(0));
+        assert_eq!(ms("1793491200001"), Ok(1));
+        assert_eq!(ms("2026-11-01T00:00:00Z"), Ok(0));
+        assert!(ms("1793491200").expect_err("seconds").contains("seconds"));
+        assert!(ms("yesterday").expect_err("a word").contains("-24h"));
+    }
+}

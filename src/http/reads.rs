@@ -1,0 +1,115 @@
+//! Reads of a store: off the server's threads, few at once, within a time, and not for a client that has gone.
+//!
+//! Intuition: a store is read by blocking calls, and a question may be about very much. So reads run beside the
+//! server, as many at once as leave a processor to the engine; a queue that is too long is refused; a read looks
+//! between two steps whether anybody still waits for it. Invariant: no read runs on a thread of the server or of the
+//! engine. Rejected: a pool of its own (a queue in front of a queue).
+
+use super::Failure;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Reads that may wait for their turn; those behind are told to come again.
+const WAITING_MAX: usize = 256;
+
+/// Time that one read may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Places for reads.
+#[derive(Debug)]
+pub struct Reads {
+    places: Semaphore,
+    waiting: AtomicUsize,
+}
+
+/// Tells a read when nobody waits for it any more.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    has_gone: Arc<AtomicBool>,
+    until: Instant,
+}
+
+/// Notes that the asker has gone, when it is dropped.
+struct Leaving(Arc<AtomicBool>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Asker {
+    /// An error when nobody waits any more, or the time is over.
+    pub fn still_waits(&self) -> Result<(), Failure> {
+        if self.has_gone.load(Ordering::Relaxed) {
+            return Err(Failure::unavailable("the client has gone"));
+        }
+        if Instant::now() >= self.until {
+            return Err(Failure::unavailable("this takes too long; ask for less at once"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Reads {
+    /// One processor is left to the engine.
+    fn default() -> Reads {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Reads { places: Semaphore::new((processors - 1).max(1)), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl Reads {
+    /// Runs a read when it is its turn.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Asker) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let is_full = self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX;
+        let place = match is_full {
+            true => None,
+            false => self.places.acquire().await.ok(),
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let Some(_place) = place else {
+            let failure =
+                Failure::unavailable("too many questions wait for an answer; try again in a second");
+            return Err(Failure { retry_after: Some(1), ..failure });
+        };
+        let has_gone = Arc::<AtomicBool>::default();
+        let _leaving = Leaving(has_gone.clone());
+        let asker = Asker { has_gone, until: Instant::now() + WITHIN };
+        let done = tokio::task::spawn_blocking(move || read(&asker)).await;
+        done.unwrap_or_else(|_| Err(Failure::unavailable("the question was dropped")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_read_is_told_when_its_asker_goes() {
+        let (reads, (told, heard)) = (Arc::new(Reads::default()), mpsc::channel());
+        let of_task = reads.clone();
+        let task = tokio::spawn(async move {
+            let read = move |asker: &Asker| {
+                while asker.still_waits().is_ok() {
+                    std::thread::yield_now();
+                }
+                told.send(()).map_err(|_| Failure::unavailable("nobody listens"))
+            };
+            of_task.run(read).await
+        });
+        while reads.places.available_permits() == Reads::default().places.available_permits() {
+            tokio::task::yield_now().await;
+        }
+        task.abort();
+        let told = tokio::task::spawn_blocking(move || heard.recv_timeout(Duration::from_secs(20))).await;
+        assert!(told.expect("it runs").is_ok());
+        assert_eq!(reads.run(|_| Ok(1)).await.expect("its turn"), 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! Series: found page by page, in the engines here and in the catalogs.
+//!
+//! Intuition: there may be a million of them, so nobody looks at all of them at once: an engine is asked for a page
+//! between two records, a catalog is read a page at a time. Only those that match are kept, up to a bound.
+
+use super::params::Params;
+use super::reads::Asker;
+use super::{Answer, App, Failure, Shared, json_response};
+use crate::core::Engine;
+use crate::core::selector::Selector;
+use crate::core::series::{Series, SeriesInfo};
+use crate::driver::ports::{CatalogRow, Views};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Series that one answer may hold: 10,000 × about 300 B, and no more than [`ANSWER_BYTES_MAX`].
+pub const SERIES_MAX: usize = 10_000;
+
+/// Bytes of one answer.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Series that an engine looks at between two records: about a fifth of a millisecond.
+const PAGE_SLOTS: usize = 2_048;
+
+/// Rows of a catalog read at once.
+const PAGE_ROWS: usize = 1_024;
+
+/// A series, the place of its partition, and its slot where an engine here has it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub place: usize,
+    pub slot: Option<u32>,
+    pub row: CatalogRow,
+}
+
+/// What is looked for.
+pub type Wanted = Arc<dyn Fn(&SeriesInfo) -> bool + Send + Sync>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesQuery {
+    #[serde(rename = "match")]
+    matches: Option<String>,
+    limit: Option<usize>,
+}
+
+pub async fn series<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    Params(query): Params<SeriesQuery>,
+) -> Answer {
+    let selector = query.matches.as_deref().map(selector).transpose()?;
+    let wanted: Wanted =
+        Arc::new(move |series| selector.as_ref().is_none_or(|selector| selector.is_match(series)));
+    let limit = query.limit.unwrap_or(SERIES_MAX).min(SERIES_MAX);
+    let found = find(&shared, wanted, limit + 1).await?;
+    let (mut listed, mut bytes) = (Vec::new(), 0);
+    for one in found.values().take(limit) {
+        let one = series_json(&one.row);
+        bytes += one.to_string().len();
+        if bytes > ANSWER_BYTES_MAX {
+            break;
+        }
+        listed.push(one);
+    }
+    let mut answer = json!({ "series": listed });
+    if listed.len() < found.len() {
+        answer["truncated"] = json!(true);
+    }
+    answer["series"] = listed.into();
+    Ok(json_response(StatusCode::OK, answer.to_string()))
+}
+
+fn series_json(row: &CatalogRow) -> Value {
+    let labels: BTreeMap<_, _> = row.series.labels.iter().map(|(k, v)| (k, v)).collect();
+    json!({"id": format!("{:016x}", row.series.id), "source": row.series.source, "name": row.series.name,
+        "unit": row.unit, "labels": labels})
+}
+
+fn selector(text: &str) -> Result<Selector, Failure> {
+    use crate::pipeline::expr::parse::TermKind;
+    let parsed = crate::pipeline::expr::parse::parse(text).map_err(|error| Failure::bad(error.message))?;
+    let TermKind::Selector(term) = parsed.term.kind else {
+        return Err(Failure::bad("match is a selector, such as latency_ms{source=\"checkout\"}"));
+    };
+    crate::pipeline::expr::check::selector_of(&term).map_err(|error| Failure::bad(error.message))
+}
+
+/// Series that live in an engine here and those that only a catalog knows, by id; about `max` at most.
+pub async fn find<S: Views + Send + Sync + 'static>(
+    shared: &Arc<Shared<S>>,
+    wanted: Wanted,
+    max: usize,
+) -> Result<BTreeMap<u64, Found>, Failure> {
+    let mut found = BTreeMap::new();
+    for place in 0..shared.partitions.len() {
+        let mut next = Some(0);
+        while let Some(from) = next.filter(|_| found.len() < max) {
+            let wanted = wanted.clone();
+            let Some((rows, behind)) =
+                shared.ask_one(place, move |engine| page(engine, from, &*wanted)).await
+            else {
+                break;
+            };
+            for (slot, row) in rows {
+                found.insert(row.series.id, Found { place, slot: Some(slot), row });
+            }
+            next = behind;
+        }
+    }
+    let (of_stores, known) = (shared.clone(), found.keys().copied().collect());
+    let stored = shared.reads.run(move |asker| in_catalogs(&of_stores, &*wanted, known, max, asker)).await?;
+    for one in stored {
+        found.entry(one.row.series.id).or_insert(one);
+    }
+    Ok(found)
+}
+
+/// A page of an engine's series, and where the next one begins.
+fn page(
+    engine: &Engine,
+    from: u32,
+    wanted: &dyn Fn(&SeriesInfo) -> bool,
+) -> (Vec<(u32, CatalogRow)>, Option<u32>) {
+    let table = engine.series();
+    let row = |series: &Series| {
+        let metric = table.metric_of(series);
+        CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape }
+    };
+    let (page, next) = table.page(from, PAGE_SLOTS);
+    // What stands for the partials of others is no series of anybody.
+    let page = page.filter(|(_, series)| !series.info.is_partial() && wanted(&series.info));
+    (page.map(|(slot, series)| (slot, row(series))).collect(), next)
+}
+
+fn in_catalogs<S: Views>(
+    shared: &Shared<S>,
+    wanted: &dyn Fn(&SeriesInfo) -> bool,
+    mut known: BTreeSet<u64>,
+    max: usize,
+    asker: &Asker,
+) -> Result<Vec<Found>, Failure> {
+    let mut found = Vec::new();
+    for (place, partition) in shared.partitions.iter().enumerate() {
+        let mut next = Some(0);
+        while let Some(from) = next.filter(|_| known.len() < max) {
+            asker.still_waits()?;
+            let (rows, behind) = partition.store.catalog_page(from, PAGE_ROWS).map_err(super::failed)?;
+            for row in rows.into_iter().filter(|row| wanted(&row.series)) {
+                if known.insert(row.series.id) {
+                    found.push(Found { place, slot: None, row });
+                }
+            }
+            next = behind;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,282 @@
+//! Windows of one series, or of all that labels match.
+//!
+//! Intuition: a range may be as wide as somebody likes to write; only what exists in it is read. Open windows come
+//! from the engine here, a few series at a time; sealed ones from the store, beside the server.
+
+use super::reads::Asker;
+use super::series::{ANSWER_BYTES_MAX, Found, SERIES_MAX, Wanted, find};
+use super::{Answer, App, Failure, Shared, json_response, params};
+use crate::core::series::SeriesInfo;
+use crate::core::window::{WindowKey, WindowSize};
+use crate::core::{Engine, Timestamp};
+use crate::core::{Span, identity::Labels};
+use crate::driver::ports::Views;
+use crate::wire::row::Row;
+use crate::wire::window::WindowView;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Windows that one answer may hold: 10,000 × about 500 B.
+const WINDOWS_MAX: usize = 10_000;
+
+/// Windows looked back when no `from` is given.
+const WINDOWS_DEFAULT: i64 = 60;
+
+/// Series of which an engine shows the open windows between two records: about a millisecond.
+const PAGE_SERIES: usize = 64;
+
+/// Labels that a refusal names.
+const LABELS_NAMED: usize = 32;
+
+pub async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
+    let now = shared.log_time();
+    let asked = WindowQuery::parse(params::free(&uri)?, now)?;
+    let seen = Arc::<Mutex<BTreeSet<Arc<str>>>>::default();
+    let found = find(&shared, asked.wanted(seen.clone()), SERIES_MAX).await?;
+    if found.is_empty() {
+        asked.check_labels(&seen.lock().unwrap_or_else(PoisonError::into_inner))?;
+    }
+    let to = asked.to.unwrap_or(now + Span::from_mins(10));
+    let from = asked.from.unwrap_or(to - asked.size.span() * WINDOWS_DEFAULT);
+    let range = Range { size: asked.size, from, to, limit: asked.limit };
+    let found: Vec<Found> = found.into_values().collect();
+    let (open, owned) = open(&shared, &found, range).await;
+    let stores = shared.clone();
+    let read = move |asker: &Asker| read(&stores, &found, range, &owned, open, asker);
+    let (windows, is_cut) = shared.reads.run(read).await?;
+    let mut body = serde_json::to_string(&json!({ "windows": [] })).unwrap_or_default();
+    body.truncate(body.len() - 2);
+    body.push_str(&windows);
+    body.push_str(if is_cut { "],\"truncated\":true}" } else { "]}" });
+    Ok(json_response(StatusCode::OK, body))
+}
+
+/// Which windows, and how many at most.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    size: WindowSize,
+    from: Timestamp,
+    to: Timestamp,
+    limit: usize,
+}
+
+type Shown = (WindowKey, Row);
+
+/// The open windows that engines here have, by the number of the series; and the partitions that are owned here.
+async fn open<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    found: &[Found],
+    range: Range,
+) -> (BTreeMap<usize, Vec<Shown>>, BTreeSet<usize>) {
+    let (mut open, mut owned, mut count) = (BTreeMap::new(), BTreeSet::new(), 0);
+    for place in 0..shared.partitions.len() {
+        let here: Vec<(usize, u32, u64)> = found
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| one.place == place)
+            .filter_map(|(at, one)| Some((at, one.slot?, one.row.series.id)))
+            .collect();
+        for some in here.chunks(PAGE_SERIES) {
+            let some = some.to_vec();
+            let Some(shown) = shared.ask_one(place, move |engine| open_of(engine, &some, range)).await else {
+                break;
+            };
+            owned.insert(place);
+            count += shown.iter().map(|(_, shown)| shown.len()).sum::<usize>();
+            open.extend(shown);
+            if count >= range.limit {
+                break;
+            }
+        }
+    }
+    (open, owned)
+}
+
+fn open_of(engine: &Engine, some: &[(usize, u32, u64)], range: Range) -> Vec<(usize, Vec<Shown>)> {
+    let of_one = |(at, slot, id): &(usize, u32, u64)| {
+        let open = engine.open_windows_of(*slot, &[range.size]).into_iter();
+        // The slot may have another series since.
+        let open = open.filter(|(key, _)| key.series.id == *id);
+        let open = open.filter(|(key, _)| key.start >= range.from && key.start < range.to);
+        let shown = open.map(|(key, pane)| {
+            let row = Row::new(&pane, key.shape, 0, true, key.is_incomplete);
+            (key, row)
+        });
+        (*at, shown.collect())
+    };
+    some.iter().map(of_one).collect()
+}
+
+/// The windows of all series as the elements of a JSON array, and whether there were more.
+fn read<S: Views>(
+    shared: &Shared<S>,
+    found: &[Found],
+    range: Range,
+    owned: &BTreeSet<usize>,
+    mut open: BTreeMap<usize, Vec<Shown>>,
+    asker: &Asker,
+) -> Result<(String, bool), Failure> {
+    let (mut out, mut count) = (String::new(), 0);
+    for (at, Found { place, row, .. }) in found.iter().enumerate() {
+        asker.still_waits()?;
+        // An owner in this process knows its open windows better than the store.
+        let is_owned = owned.contains(place);
+        let left = range.limit - count + 1;
+        let stored = shared.partitions[*place].store.shown(row, range.size, (range.from, range.to), left);
+        let stored = stored.map_err(super::failed)?.into_iter();
+        let stored = stored.filter(|(_, row)| !(row.open && is_owned)).map(|(start, shown)| {
+            let (series, unit, shape) = (row.series.clone(), row.unit.clone(), row.shape);
+            (WindowKey { series, unit, shape, size: range.size, start, is_incomplete: false }, shown)
+        });
+        for (key, row) in stored.chain(open.remove(&at).unwrap_or_default()) {
+            if count >= range.limit || out.len() > ANSWER_BYTES_MAX {
+                return Ok((out, true));
+            }
+            if count > 0 {
+                out.push(',');
+            }
+            count += 1;
+            // Numbers and texts always serialise.
+            out.push_str(&serde_json::to_string(&WindowView::of_row(&key, &row)).unwrap_or_default());
+        }
+    }
+    Ok((out, false))
+}
+
+/// A question for windows.
+struct WindowQuery {
+    series: Option<u64>,
+    labels: BTreeMap<String, String>,
+    size: WindowSize,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    limit: usize,
+}
+
+impl WindowQuery {
+    fn parse(mut query: BTreeMap<String, String>, now: Timestamp) -> Result<WindowQuery, Failure> {
+        let instant = |text: Option<String>| text.map(|text| params::instant(&text, now)).transpose();
+        let size = query.remove("window").unwrap_or_else(|| "1m".into());
+        let series = query
+            .remove("series")
+            .map(|id| u64::from_str_radix(&id, 16).map_err(|_| Failure::bad("series is 16 hex digits")));
+        let limit = query.remove("limit").map(|text| {
+            text.parse().map_err(|_| Failure::bad(format!("limit is a number up to {WINDOWS_MAX}")))
+        });
+        let asked = WindowQuery {
+            size: WindowSize::from_name(&size).ok_or_else(|| Failure::bad("window is 1m, 5m or 1h"))?,
+            from: instant(query.remove("from"))?,
+            to: instant(query.remove("to"))?,
+            series: series.transpose()?,
+            limit: limit.transpose()?.unwrap_or(WINDOWS_MAX).clamp(1, WINDOWS_MAX),
+            labels: query,
+        };
+        match (&asked.series, asked.labels.is_empty()) {
+            (None, true) => Err(Failure::bad("say which series: series=<id>, or source=, name= and labels")),
+            (Some(_), false) => Err(asked.unknown(&BTreeSet::new())),
+            _ => Ok(asked),
+        }
+    }
+
+    /// A series is wanted if everything matches; labels of those with the same source and name are noted.
+    fn wanted(&self, seen: Arc<Mutex<BTreeSet<Arc<str>>>>) -> Wanted {
+        let (series, labels) = (self.series, self.labels.clone());
+        let is_one = |series: &SeriesInfo, label: &str, value: &str| {
+            series.label(label).is_some_and(|known| **known == *value)
+        };
+        Arc::new(move |info: &SeriesInfo| {
+            if series.is_some_and(|id| id != info.id) {
+                return false;
+            }
+            let mut named = labels.iter().filter(|(label, _)| matches!(label.as_str(), "source" | "name"));
+            if !named.all(|(label, value)| is_one(info, label, value)) {
+                return false;
+            }
+            let is_match = labels.iter().all(|(label, value)| is_one(info, label, value));
+            if !is_match {
+                note(&seen, &info.labels);
+            }
+            is_match
+        })
+    }
+
+    /// A field that is no label of any series that was looked at is a mistake.
+    fn check_labels(&self, seen: &BTreeSet<Arc<str>>) -> Result<(), Failure> {
+        let known = |label: &str| matches!(label, "source" | "name") || seen.contains(label);
+        match self.labels.keys().all(|label| known(label)) {
+            true => Ok(()),
+            false => Err(self.unknown(seen)),
+        }
+    }
+
+    fn unknown(&self, seen: &BTreeSet<Arc<str>>) -> Failure {
+        let known = |label: &str| {
+            self.series.is_none() && (matches!(label, "source" | "name") || seen.contains(label))
+        };
+        let wrong: Vec<String> = self
+            .labels
+            .keys()
+            .filter(|label| !known(label))
+            .take(LABELS_NAMED)
+            .map(|label| format!("`{}`", label.chars().take(params::SHOWN_CHARS).collect::<String>()))
+            .collect();
+        let labels: Vec<&str> = seen.iter().take(LABELS_NAMED).map(|label| &**label).collect();
+        let labels = match labels.is_empty() {
+            true => String::new(),
+            false => format!(", and the labels of these series: {}", labels.join(", ")),
+        };
+        Failure::bad(format!(
+            "unknown query parameter {}; known here: series, source, name, window, from, to, limit{labels}",
+            wrong.join(", ")
+        ))
+    }
+}
+
+fn note(seen: &Mutex<BTreeSet<Arc<str>>>, labels: &Labels) {
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    for (label, _) in labels.iter() {
+        if seen.len() < SEEN_MAX {
+            seen.insert(label.clone());
+        }
+    }
+}
+
+/// Names of labels noted while looking.
+const SEEN_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::clamped(1_793_491_200_000);
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<WindowQuery, String> {
+        let query = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        WindowQuery::parse(query, NOW).map_err(|failure| failure.message)
+    }
+
+    fn info(labels: &[(&str, &str); 1]) -> SeriesInfo {
+        let labels = Labels::of(*labels);
+        let id = crate::core::series::series_id("a", "m", &labels);
+        SeriesInfo { id, source: "a".into(), name: "m".into(), labels }
+    }
+
+    #[test]
+    fn a_field_that_is_no_label_is_refused_with_those_that_are() {
+        let asked = parse(&[("source", "a"), ("name", "m"), ("form", "-24h")]).expect("perhaps a label");
+        let seen = Arc::<Mutex<BTreeSet<Arc<str>>>>::default();
+        assert!(!asked.wanted(seen.clone())(&info(&[("host", "h1")])));
+        let said = asked.check_labels(&seen.lock().expect("free")).expect_err("no label").message;
+        assert!(said.contains("`form`") && said.contains("from, to") && said.contains("host"), "{said}");
+        let asked = parse(&[("source", "a"), ("host", "h2")]).expect("labels");
+        assert!(!asked.wanted(seen.clone())(&info(&[("host", "h1")])));
+        assert!(asked.check_labels(&seen.lock().expect("free")).is_ok(), "a label without such a value");
+        assert!(parse(&[("series", "1f"), ("host", "h")]).is_err(), "an id says it all");
+        assert!(parse(&[]).is_err() && parse(&[("series", "xyz")]).is_err());
+        let asked = parse(&[("name", "m"), ("from", "-24h")]).expect("a time before now");
+        assert_eq!(asked.from, Some(NOW - Span::from_hours(24)));
+    }
+}

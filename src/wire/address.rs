@@ -1,0 +1,64 @@
+//! Addresses of servers as they may be shown.
+
+/// A URL, or several with commas, without user and password.
+pub fn without_password(url: &str) -> String {
+    url.split(',').map(one_without).collect::<Vec<_>>().join(",")
+}
+
+fn one_without(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    // A password may hold a slash that should have been escaped: nothing before the last sign is shown.
+    let host = rest.rsplit('@').next().unwrap_or("");
+    if scheme.is_empty() { host.into() } else { format!("{scheme}://{host}") }
+}
+
+/// User and password of a URL, decoded, if it has any; a user alone is a token.
+pub fn credentials(url: &str) -> Option<(String, Option<String>)> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (stated, _) = rest.rsplit_once('@')?;
+    Some(match stated.split_once(':') {
+        Some((user, password)) => (decoded(user), Some(decoded(password))),
+        None => (decoded(stated), None),
+    })
+}
+
+/// `%40` is `@`, as a URL must say it.
+fn decoded(text: &str) -> String {
+    let (mut out, bytes, mut at) = (Vec::new(), text.as_bytes(), 0);
+    while at < bytes.len() {
+        let hex = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_nowhere_in_what_is_shown() {
+        for (url, shown) in [
+            ("nats://ann:s3cret@host:4222", "nats://host:4222"),
+            ("redis://:p%40ss/word@host:1/0", "redis://host:1/0"),
+            ("tls://token@h,nats://u:p@i:2", "tls://h,nats://i:2"),
+            ("u:p@h:4222", "h:4222"),
+            ("127.0.0.1:4222", "127.0.0.1:4222"),
+        ] {
+            assert_eq!(without_password(url), shown, "{url}");
+        }
+        let both = credentials("nats://ann:p%40ss@host:4222");
+        assert_eq!(both, Some(("ann".into(), Some("p@ss".into()))));
+        assert_eq!(credentials("nats://t0ken@host"), Some(("t0ken".into(), None)));
+        assert_eq!(credentials("nats://host"), None);
+    }
+}

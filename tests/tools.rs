@@ -144,7 +144,13 @@ fn rules_of_prometheus_and_their_tests_run() {
     write(dir.path(), "alerts_test.yml", PROMTOOL);
     let output = run(dir.path(), &["convert", "prometheus-rules", "alerts.yml", "--out", "converted.yaml"]);
     assert!(output.status.success(), "{}", told(&output));
-    assert!(told(&output).contains("2 rules and 0 records converted, 1 left out"), "{}", told(&output));
+    assert!(
+        told(&output).contains(
+            "alerts: 2 converted (2 noted), 1 left out; records: 0 converted (0 noted), 0 left out"
+        ),
+        "{}",
+        told(&output)
+    );
     let strict = run(dir.path(), &["convert", "prometheus-rules", "alerts.yml", "--strict"]);
     assert_eq!(strict.status.code(), Some(1));
     assert!(run(dir.path(), &["check", "converted.yaml"]).status.success());

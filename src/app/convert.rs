@@ -15,14 +15,14 @@ pub fn run(command: &ConvertCommand) -> Result<u8> {
             .with_context(|| format!("cannot write {}; is the path right?", path.display()))?,
         None => print!("{}", converted.yaml()),
     }
-    for (name, note) in &converted.notes {
-        eprintln!("note      {name}: {note}");
+    for note in &converted.notes {
+        eprintln!("note      {note}");
     }
-    for (name, reason) in &converted.left_out {
-        eprintln!("left out  {name}: {reason}");
+    for left_out in &converted.left_out {
+        eprintln!("left out  {left_out}");
     }
-    let (rules, records, left) = (converted.rules.len(), converted.records.len(), converted.left_out.len());
-    eprintln!("{rules} rules and {records} records converted, {left} left out");
+    eprintln!("{}", converted.summary());
+    let left = converted.left_out.len();
     Ok(if *strict && left > 0 { FAILED } else { FINE })
 }
 

@@ -4,7 +4,7 @@ use super::cli::TestArgs;
 use super::{BadConfig, FAILED, FINE};
 use crate::core::alert::Transition;
 use crate::core::event::{Ack, Body, Control, Record};
-use crate::core::identity::Directory;
+use crate::core::identity::{Directory, Identity, Labels};
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use crate::core::{Effects, Engine, Timestamp};
@@ -13,6 +13,7 @@ use crate::pipeline::test_case::{Alert, Input, START, Said, TestCase, rule_of, t
 use crate::pipeline::{load_dir, load_files};
 use crate::wire::event::{Decoded, Decoder};
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::path::Path;
 use std::slice::Iter;
@@ -55,14 +56,21 @@ fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
     let suite = suite::read(source, read).map_err(wrong)?;
     let loaded = load_files(vec![("converted".into(), suite.converted.yaml())]);
     let rules = loaded.rules.ok_or_else(|| wrong("the converted rules do not load".into()))?;
-    for (name, reason) in &suite.converted.left_out {
-        println!("left out  {name}: {reason}");
+    for left_out in &suite.converted.left_out {
+        println!("left out  {left_out}");
     }
     if suite.skipped > 0 {
         println!("skipped   {} promql_expr_test: expressions are not evaluated by themselves", suite.skipped);
     }
+    if suite.texts_skipped > 0 {
+        println!("skipped   {} exp_annotations: numbers are written otherwise here", suite.texts_skipped);
+    }
     let (mut passed, mut failed) = (0, 0);
     for case in &suite.cases {
+        if case.checks.is_empty() && case.wrong.is_empty() {
+            println!("skip  {}:{} {}: it asks about no alert", path.display(), case.line, case.name);
+            continue;
+        }
         let begun = Instant::now();
         let wrong = run_suite_case(&rules, &suite, case);
         report(&path.display().to_string(), case.line, &case.name, begun, &wrong);
@@ -73,11 +81,13 @@ fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
 
 fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
     let mut bench = Bench::new(rules);
-    let (mut wrong, mut inputs) = (Vec::new(), case.inputs.iter().peekable());
+    let (mut wrong, mut inputs) = (case.wrong.clone(), case.inputs.iter().peekable());
     for check in &case.checks {
         wrong.extend(bench.take_until(&mut inputs, check.at));
-        wrong.extend(check.compare(&suite.converted, &bench.active()));
+        wrong.extend(check.compare(case, &suite.converted, &bench.active()));
     }
+    // What did not come in was judged by nobody.
+    wrong.extend(bench.refused.iter().take(REFUSED_SHOWN).map(|line| format!("refused {line}")));
     wrong
 }
 
@@ -209,6 +219,7 @@ impl Bench {
                 self.send(at, &event.to_string());
                 None
             }
+            Input::Ended { source, name, labels } => self.end(source, name, labels),
             Input::Said(said) => match self.control(said) {
                 Ok(control) => {
                     self.handle(at, Body::Control(&control));
@@ -216,6 +227,20 @@ impl Bench {
                 }
                 Err(wrong) => Some(format!("at {}: {wrong}", at - START)),
             },
+        }
+    }
+
+    /// Ends a series; what is wrong with that.
+    fn end(&mut self, source: &str, name: &str, labels: &BTreeMap<String, String>) -> Option<String> {
+        let pairs = labels.iter().map(|(label, value)| (label.as_str().into(), value.as_str().into()));
+        let identity = Labels::new(pairs.collect())
+            .and_then(|labels| Identity::new(source.into(), name.into(), labels, None));
+        match identity {
+            Ok(identity) => {
+                self.engine.end_series(&identity);
+                None
+            }
+            Err(error) => Some(format!("`{name}` cannot end: {error}")),
         }
     }
 

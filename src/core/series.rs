@@ -195,6 +195,11 @@ impl SeriesTable {
         }
     }
 
+    /// Where the series of an identity is, if it is known.
+    pub fn slot_of(&self, identity: &Identity) -> Option<u32> {
+        self.find(identity_hash(&identity.source, &identity.name, &identity.labels), identity)
+    }
+
     /// Takes a series out; its slot may be used again under another generation.
     pub fn forget(&mut self, slot: u32) -> Option<Series> {
         let series = self.slots.get_mut(slot as usize)?.take()?;

@@ -42,6 +42,13 @@ pub struct SyntaxError {
     pub message: String,
 }
 
+impl SyntaxError {
+    /// Whether a quoted text goes on in a line that stands no deeper than its key.
+    pub fn is_shallow_quote(&self) -> bool {
+        self.message.contains("multiline quoted scalar")
+    }
+}
+
 /// Reads one document into a type of the caller's. An empty file is an empty map.
 pub fn typed<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, SyntaxError> {
     match serde_saphyr::from_str_with_options::<Option<T>>(text, serde_saphyr::Options::default()) {
@@ -58,6 +65,55 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
         Ok(None) => Ok(Node { at: Place { line: 1, column: 1 }, kind: Kind::Map(Vec::new()) }),
         Err(error) => Err(syntax_error(error)),
     }
+}
+
+/// Parses all documents of a text, empty ones left out. Scalars are texts as they stand there, whatever they look
+/// like (`yes`, `010`, `1e5`); nothing stays nothing.
+pub fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    let options = serde_saphyr::options! {
+        emit_comments: false,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
+    };
+    match serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(text, options) {
+        Ok(roots) => Ok(roots.into_iter().map(|root| as_written(root, text)).collect()),
+        Err(error) => Err(syntax_error(error)),
+    }
+}
+
+/// The tree with its scalars as they stand in the source.
+fn as_written(spanned: Spanned<Raw>, source: &str) -> Node {
+    let (at, defined) = (place(&spanned.referenced), spanned.defined);
+    let kind = match spanned.value {
+        Raw::Scalar(kind) => scalar_as_written(kind, &defined, source),
+        Raw::List(items) => Kind::List(items.into_iter().map(|item| as_written(item, source)).collect()),
+        Raw::Map(entries) => Kind::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| {
+                    let at = place(&key.referenced);
+                    (Key { at, text: key.value }, as_written(value, source))
+                })
+                .collect(),
+        ),
+    };
+    Node { at, kind }
+}
+
+fn scalar_as_written(kind: Kind, at: &serde_saphyr::Location, source: &str) -> Kind {
+    let typed = match &kind {
+        Kind::Bool(value) => value.to_string(),
+        Kind::Integer(number) => number.to_string(),
+        Kind::Float(number) => number.to_string(),
+        _ => return kind,
+    };
+    Kind::Text(written(at, source).map_or(typed, str::to_string))
+}
+
+/// What stands at a place of the source.
+fn written<'s>(at: &serde_saphyr::Location, source: &'s str) -> Option<&'s str> {
+    let span = at.span();
+    let (begin, length) = (span.byte_offset()? as usize, span.byte_len()? as usize);
+    source.get(begin..begin.checked_add(length)?).filter(|text| !text.is_empty())
 }
 
 fn syntax_error(error: serde_saphyr::Error) -> SyntaxError {
@@ -160,6 +216,21 @@ mod tests {
         let Kind::List(items) = &entries[1].1.kind else { panic!("a list") };
         let Kind::Map(inner) = &items[0].kind else { panic!("a map") };
         assert_eq!((inner[0].0.at.line, inner[0].1.at.column), (3, 10));
+    }
+
+    #[test]
+    fn documents_have_scalars_as_they_are_written() {
+        let roots = documents("a: [yes, 010, 1.10, 1e5, .inf, 'x', ~]\n---\n---\n7\n").expect("valid");
+        let Kind::Map(entries) = &roots[0].kind else { panic!("a map") };
+        let Kind::List(items) = &entries[0].1.kind else { panic!("a list") };
+        let found: Vec<Kind> = items.iter().map(|item| item.kind.clone()).collect();
+        let text = |text: &str| Kind::Text(text.into());
+        let mut wanted: Vec<Kind> = ["yes", "010", "1.10", "1e5", ".inf", "x"].map(text).into();
+        wanted.push(Kind::Null);
+        assert_eq!(found, wanted);
+        assert_eq!((roots.len(), &roots[1].kind), (2, &text("7")));
+        let error = documents("a:\n  b: 'one\n  two'\n").expect_err("too shallow");
+        assert!(error.is_shallow_quote() && error.at.is_some_and(|at| at.line == 3), "{error:?}");
     }
 
     #[test]

@@ -117,6 +117,15 @@ impl Engine {
         }
     }
 
+    /// Forgets a series at once: whoever sends it has said that it ended. Its open windows are never sealed.
+    pub fn end_series(&mut self, identity: &Identity) {
+        let slot = self.series.slot_of(identity);
+        let is_declared = |slot: &u32| self.series.get(*slot).is_some_and(|series| series.is_declared);
+        if let Some(slot) = slot.filter(|slot| !is_declared(slot)) {
+            self.forget_one(slot);
+        }
+    }
+
     /// `forget_after`, or the longest window that a rule reads over the series.
     fn forget_after(&self, subscriptions: &[Subscription]) -> Span {
         let windows = subscriptions.iter().map(|s| match self.views[s.view as usize].spec.kind {

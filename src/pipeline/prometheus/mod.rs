@@ -1,244 +1,118 @@
 //! Rules of Prometheus, as far as they can be said here, and promtool's tests of them.
 //!
-//! Intuition: most rules people have are a rate, a ratio or a quantile against a limit, and those exist here
-//! under the same names. Invariant: what is converted is compiled like any file, so it runs; what has no honest
-//! counterpart is listed with the reason, never bent. Rejected: evaluating PromQL itself (windows of
-//! observations are no samples of a scrape), and a parser that knows all of it (eighteen crates for a fifth of
-//! the language).
+//! Intuition: most rules people have are a rate, a ratio or a quantile against a limit, and those exist here under
+//! the same names; but the same words read other things. There a rule reads one sample of each series at each
+//! evaluation, here it reads all observations of a window. So a construct is converted only where both come to the
+//! same, and the table says when. Invariant: what is converted is compiled like any file, so it runs; what differs
+//! a little has a note; everything else is left out with the reason, and so is whatever reads it. Rejected:
+//! evaluating PromQL itself (windows of observations are no samples of a scrape), and passing on what only looks
+//! alike (a rule that fires for something else is worse than none).
+//!
+//! | there | here | equal when |
+//! |---|---|---|
+//! | `x > 5` | `last(x[5m]) > 5` | to the evaluations: here a value between two of them is seen, too; `x` is no counter: not read by `rate`, `increase`, … anywhere, not named `_total` or `_bucket`; a series that ends without a marker is seen for the 5 minutes of Prometheus' lookback, one with a marker, too |
+//! | `5 < x` | `last(x[5m]) > 5` | always: the value shown is that of the series |
+//! | `x < +Inf`, `x != NaN` | below the greatest number | always: values are finite here; what is never met is refused |
+//! | `rate(x[5m]) > 0.5` | the same, `x` cumulative | to the edges of the window: nothing is extrapolated, the oldest pane (a fifth at most) is not whole |
+//! | `increase(x[1h])` | `sum(x[1h])`, `x` cumulative | noted: not extrapolated |
+//! | `sum by (a) (rate(x[5m]))`, `increase`, `sum_over_time`, `count_over_time` | `rate(x[5m]) by (a)`, … | sums of sums are sums |
+//! | `max by (a) (max_over_time(x[5m]))`, `min` | `max(x[5m]) by (a)` | extremes of extremes are extremes |
+//! | `avg by (a) (avg_over_time(x[5m]))` | `avg(x[5m]) by (a)` | noted: over values, not series |
+//! | `max by (a) (x)`, `min`, `avg` | `max(x[1m]) by (a)` | noted: over the values of a minute; two different ones in one value or comparison are refused (their distance is also that of one series from itself) |
+//! | `sum(x)`, `count(x)`, `stddev(x)`, `topk(…)`, `quantile(q, x)`, … | – | refused: values of one key are observations, not series |
+//! | `sum by (a) (sum by (a, b) (…))`, `min`, `max` | the outer one | the inner labels contain the outer ones |
+//! | `avg_over_time`, `min_…`, `max_…`, `sum_…`, `count_…`, `last_…`, `stddev_…` | `avg(x[W])`, … | `x` is no counter |
+//! | `quantile_over_time(q, x[W])` | `quantile(q, x[W])` | noted: one of the values to 1 % or a step of its unit, not interpolated |
+//! | `histogram_quantile(q, sum by (le, a) (rate(x_bucket[W])))` | `quantile(q, x[W]) by (a)` | noted: observations are sent instead of buckets |
+//! | `predict_linear(x[6h], t)` | `forecast(avg(x[5m]), 6h, t)` | noted: Theil–Sen instead of least squares |
+//! | `abs`, `clamp`, `clamp_min`, `clamp_max` | `abs`, `clamp`, `max`, `min` | limits are numbers |
+//! | `+ - * /` | the same | equal keys; no two units by name that would be converted; noted for `/`: a division by zero is unknown |
+//! | comparisons of two values | the same | as above |
+//! | no value: `rate(x[5m]) == 0` | `… and count(x[5m]) > 0` | `rate`, `sum`, `count` of nothing are zero here: where the comparison holds for it, the data must be there |
+//! | `a and b`, `a or b` | the same | equal keys; noted for `or`: the value shown is that of the left side |
+//! | `a unless b` | `(a) unless (b and count(…) > 0)` | equal keys; without data `b` is a no, not unknown |
+//! | `on (…)`, `ignoring (…)`, `group_left` | nothing | they name just the labels that both sides have; nothing is carried over |
+//! | `absent(x{a="b"})` | `count(x{a="b"}[5m]) by () == 0`, a declared series, the label `a` | the matchers let a series with just the labels of the `=` pass; the whole rule |
+//! | `record:` | `record:` | one expression a name, no `labels:`; what is zero of nothing is divided by `min(1, count(…))`, so that no data is no value; its unit is the one its name says |
+//! | a recorded series | `last(r[1m])`, `max`, `min`, `last_over_time` | it is converted itself; what weighs values (`avg_over_time`, `rate`, …) is refused: they come when they change |
+//! | label matchers, `by` | the same | no label `name` or `source` (here fields of the event), the metric by its name; in patterns `\d` and `\w` also match other scripts |
+//! | `for`, `keep_firing_for` | the same | held time instead of evaluations; while it is pending, a gap in the data begins `for` anew only beyond the larger of it and 5 minutes |
+//! | no data while firing | `on_unknown: clear_after …` | as long as Prometheus looks back, or `keep_firing_for` |
+//! | `labels:` | the same; `severity` is one of ours | no templates; none that replaces a label of the series |
+//! | `summary`, `description` or `message`, `runbook_url` | `summary`, `runbook` | labels, the value and its filters; the other annotations are noted |
+//! | group `interval`, `limit`, `query_offset` | – | noted |
+//! | `bool`, `%`, `^`, `atan2`, `without`, `offset`, `@`, subqueries, `irate`, `delta`, `deriv`, `changes`, `time`, `vector`, `label_replace`, any other function, `ALERTS` | – | refused |
 
+mod alert;
+mod ast;
+mod document;
+mod duration;
+mod facts;
+mod lex;
+mod notation;
+mod out;
 mod promql;
+mod resolve;
 pub mod suite;
+mod template;
 mod translate;
 
-use super::load::load_files;
-use super::yaml::{self, Kind, Node};
-use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
-use translate::Translation;
+pub use alert::RuleOut;
+pub use document::Origin;
+pub use out::RecordOut;
+use std::collections::BTreeSet;
+use std::fmt;
 
 /// What came of some rule files.
 #[derive(Debug, Default)]
 pub struct Converted {
     pub rules: Vec<RuleOut>,
-    pub records: Vec<(String, String)>,
-    /// Metrics that are counters.
-    pub cumulative: BTreeSet<String>,
-    /// What could not be said: name, why.
-    pub left_out: Vec<(String, String)>,
-    /// What is said, but differs: name, how.
-    pub notes: Vec<(String, String)>,
+    pub records: Vec<RecordOut>,
+    /// What could not be said, and why.
+    pub left_out: Vec<Remark>,
+    /// What is said, but differs, and how.
+    pub notes: Vec<Remark>,
 }
 
-/// One alerting rule as it is said here.
-#[derive(Debug, Clone, Default)]
-pub struct RuleOut {
-    pub id: String,
-    /// Name of the alert there.
-    pub alert: String,
-    expr: String,
-    fields: Vec<(&'static str, String)>,
-    labels: BTreeMap<String, String>,
-    /// All labels it had, the severity too.
-    pub labels_there: BTreeMap<String, String>,
+/// Something to say of a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remark {
+    pub origin: Origin,
+    pub text: String,
 }
 
-/// Reads rule files as (name, text); a syntax error ends it.
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: String = self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        write!(f, "{}: {shown}", self.origin)
+    }
+}
+
+/// Converts rule files given as (name, text); a file that cannot be read ends it.
 pub fn convert(files: &[(String, String)]) -> Result<Converted, String> {
-    let mut converted = Converted::default();
-    for (name, text) in files {
-        let root = yaml::parse(text).map_err(|error| format!("{name}: {}", error.message))?;
-        let Some(groups) = super::define::section(&root, "groups") else {
-            return Err(format!("{name} has no `groups:`; is it a rule file of Prometheus?"));
-        };
-        for group in items(groups) {
-            for rule in field(group, "rules").map(items).unwrap_or_default() {
-                converted.rule(rule);
-            }
-        }
-    }
-    converted.settle();
-    Ok(converted)
-}
-
-fn items(node: &Node) -> &[Node] {
-    match &node.kind {
-        Kind::List(items) => items,
-        _ => &[],
-    }
-}
-
-fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    super::define::section(node, name)
-}
-
-fn text(node: &Node) -> Option<String> {
-    match &node.kind {
-        Kind::Text(text) => Some(text.clone()),
-        Kind::Integer(number) => Some(number.to_string()),
-        Kind::Float(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-fn texts(node: Option<&Node>) -> BTreeMap<String, String> {
-    let Some(Node { kind: Kind::Map(entries), .. }) = node else { return BTreeMap::new() };
-    entries.iter().filter_map(|(key, value)| Some((key.text.clone(), text(value)?))).collect()
+    document::read(files).map(resolve::resolve)
 }
 
 impl Converted {
-    fn rule(&mut self, node: &Node) {
-        let word = |name: &str| field(node, name).and_then(text);
-        let (record, alert, expr) = (word("record"), word("alert"), word("expr").unwrap_or_default());
-        let name = alert.clone().or(record.clone()).unwrap_or_else(|| "unnamed".into());
-        let translated = match translate::translate(&expr, alert.is_some()) {
-            Ok(translated) => translated,
-            Err(reason) => return self.left_out.push((name, reason)),
-        };
-        let Translation { expr, cumulative, notes } = translated;
-        let before = self.cumulative.clone();
-        self.cumulative.extend(cumulative);
-        let one = match alert {
-            Some(alert) => {
-                let rule = self.alert(node, alert, expr);
-                let trial = Converted { rules: vec![rule.clone()], ..self.alone() };
-                trial.problem().map_or(Ok(()), Err).map(|()| self.rules.push(rule))
-            }
-            None => {
-                let record = (name.clone(), expr);
-                let trial = Converted { records: vec![record.clone()], ..self.alone() };
-                trial.problem().map_or(Ok(()), Err).map(|()| self.records.push(record))
-            }
-        };
-        match one {
-            Ok(()) => self.notes.extend(notes.into_iter().map(|note| (name.clone(), note))),
-            Err(problem) => {
-                self.cumulative = before;
-                self.left_out.push((name, problem));
-            }
-        }
-    }
-
-    /// The same metrics and records, no rules.
-    fn alone(&self) -> Converted {
-        Converted { cumulative: self.cumulative.clone(), ..Converted::default() }
-    }
-
-    /// What a rule is wrong by, compiled alone.
-    fn problem(&self) -> Option<String> {
-        let loaded = load_files(vec![("converted".into(), self.yaml())]);
-        let first = loaded.diagnostics.into_iter().find(|one| one.is_error)?;
-        Some(format!("{}{}", first.message, first.hint.map_or(String::new(), |hint| format!(" ({hint})"))))
-    }
-
-    fn alert(&mut self, node: &Node, alert: String, expr: String) -> RuleOut {
-        let labels_there = texts(field(node, "labels"));
-        let severity = labels_there.get("severity").map_or("", String::as_str);
-        let mut fields = Vec::new();
-        for (there, here) in [("for", "for"), ("keep_firing_for", "keep_firing_for")] {
-            fields.extend(field(node, there).and_then(text).map(|span| (here, json!(span).to_string())));
-        }
-        fields.push(("severity", severity_of(severity).into()));
-        let annotations = texts(field(node, "annotations"));
-        let summary =
-            annotations.get("summary").or(annotations.get("description")).map(|text| template(text));
-        if let Some(summary) = summary {
-            match crate::core::rule::template::check(&summary) {
-                Ok(()) => fields.push(("summary", json!(summary).to_string())),
-                Err(error) => self.notes.push((alert.clone(), format!("its summary is left out: {error}"))),
-            }
-        }
-        fields.extend(annotations.get("runbook_url").map(|url| ("runbook", json!(url).to_string())));
-        let is_label = |(name, _): &(&String, &String)| *name != "severity";
-        let labels = labels_there.iter().filter(is_label).map(|(k, v)| (k.clone(), v.clone())).collect();
-        let id = self.free_id(&alert, severity);
-        RuleOut { id, alert, expr, fields, labels, labels_there }
-    }
-
-    /// An id that no other rule has: several alerts may have one name there.
-    fn free_id(&self, alert: &str, severity: &str) -> String {
-        let tidy = |text: &str| -> String {
-            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-            text.chars().map(|c| if fits(c) { c } else { '_' }).collect()
-        };
-        let names = [tidy(alert), format!("{}_{}", tidy(alert), tidy(severity))].into_iter();
-        let numbered = (2..).map(|number| format!("{}_{number}", tidy(alert)));
-        let is_free = |id: &String| !self.rules.iter().any(|rule| rule.id == *id);
-        names.chain(numbered).find(is_free).unwrap_or_default()
-    }
-
-    /// Rules that do not go together are taken out, the last first.
-    fn settle(&mut self) {
-        while let Some(problem) = self.problem() {
-            match self.rules.pop() {
-                Some(rule) => self.left_out.push((rule.alert, problem)),
-                None => match self.records.pop() {
-                    Some((name, _)) => self.left_out.push((name, problem)),
-                    None => return,
-                },
-            }
-        }
-    }
-
     /// As a pipeline file.
     pub fn yaml(&self) -> String {
-        let mut out = String::from("version: 1\n");
-        // Writing to a String cannot fail.
-        if !self.cumulative.is_empty() {
-            out.push_str("metrics:\n");
-            for name in &self.cumulative {
-                let _ = writeln!(out, "  {}: {{ temporality: cumulative }}", json!(name));
-            }
-        }
-        if !self.records.is_empty() {
-            out.push_str("record:\n");
-            for (name, expr) in &self.records {
-                let _ = writeln!(out, "  - {{ name: {}, expr: {} }}", json!(name), json!(expr));
-            }
-        }
-        if !self.rules.is_empty() {
-            out.push_str("rules:\n");
-            for rule in &self.rules {
-                let _ = writeln!(out, "  - id: {}\n    expr: {}", json!(rule.id), json!(rule.expr));
-                for (name, value) in &rule.fields {
-                    let _ = writeln!(out, "    {name}: {value}");
-                }
-                if !rule.labels.is_empty() {
-                    let _ = writeln!(out, "    labels: {}", json!(rule.labels));
-                }
-            }
-        }
-        out
+        let records: Vec<&RecordOut> = self.records.iter().collect();
+        let rules: Vec<&RuleOut> = self.rules.iter().collect();
+        out::yaml(&records, &rules)
     }
-}
 
-fn severity_of(there: &str) -> &'static str {
-    match there.to_ascii_lowercase().as_str() {
-        "critical" | "page" | "error" | "high" | "emergency" | "p1" => "critical",
-        "info" | "none" | "notice" | "low" | "p4" | "p5" => "info",
-        _ => "warning",
+    /// How many of which came of it.
+    pub fn summary(&self) -> String {
+        let of = |word: &str, origins: Vec<&Origin>, is_alert: bool| {
+            let noted: BTreeSet<String> = self.notes.iter().map(|note| note.origin.to_string()).collect();
+            let noted = origins.iter().filter(|origin| noted.contains(&origin.to_string())).count();
+            let left = self.left_out.iter().filter(|one| one.origin.is_alert == is_alert).count();
+            format!("{word}: {} converted ({noted} noted), {left} left out", origins.len())
+        };
+        let alerts = of("alerts", self.rules.iter().map(|rule| &rule.origin).collect(), true);
+        let records = of("records", self.records.iter().map(|record| &record.origin).collect(), false);
+        format!("{alerts}; {records}")
     }
-}
-
-/// `{{ $labels.x }}` to `{{ labels.x }}`, `{{ $value | humanizePercentage }}` to `{{ value | percent }}`.
-fn template(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let Some((inner, next)) = after.split_once("}}") else { break };
-        let words: Vec<&str> = inner.split('|').map(str::trim).collect();
-        let name = words[0].trim_start_matches('$');
-        let filter = words.get(1).map_or("", |filter| match *filter {
-            "humanizePercentage" => " | percent",
-            "humanizeDuration" => " | duration",
-            filter if filter.starts_with("printf") || filter.starts_with("humanize") => " | round",
-            _ => "",
-        });
-        let filter = if name == "value" { filter } else { "" };
-        out.push_str(&format!("{before}{{{{ {name}{filter} }}}}"));
-        rest = next;
-    }
-    out + rest
 }
 
 #[cfg(test)]

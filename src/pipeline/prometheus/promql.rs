@@ -1,40 +1,9 @@
-//! The part of PromQL that rules are written in, as a tree.
+//! PromQL's tokens to a tree. Binding, loosest first: `or`, `and unless`, comparisons, `+ -`, `* / %`, signs, `^`.
 
-use crate::core::Span;
-use crate::pipeline::expr::lex::{Cursor, TokenKind};
+use super::ast::{Grouping, Matcher, Matching, Node, Vector};
+use super::lex::{Token, tokens};
 
-/// One node of the tree.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Node {
-    Number(f64),
-    Vector(Vector),
-    Call {
-        name: String,
-        args: Vec<Node>,
-    },
-    /// `sum by (a) (…)`; `None` labels: over everything.
-    Aggregation {
-        op: String,
-        by: Vec<String>,
-        args: Vec<Node>,
-    },
-    Binary {
-        op: &'static str,
-        left: Box<Node>,
-        right: Box<Node>,
-    },
-}
-
-/// `name{matchers}[range]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct Vector {
-    pub name: String,
-    /// As written: `label="value"`.
-    pub matchers: Vec<String>,
-    pub range: Option<Span>,
-}
-
-const AGGREGATIONS: [&str; 12] = [
+const AGGREGATIONS: [&str; 14] = [
     "sum",
     "avg",
     "min",
@@ -47,175 +16,304 @@ const AGGREGATIONS: [&str; 12] = [
     "quantile",
     "group",
     "count_values",
+    "limitk",
+    "limit_ratio",
 ];
 
 /// Binary operators, loosest first.
-const LEVELS: [&[&str]; 5] =
-    [&["or"], &["and", "unless"], &["==", "!=", ">=", "<=", ">", "<"], &["+", "-"], &["*", "/", "%"]];
+const LEVELS: [&[&str]; 5] = [
+    &["or"],
+    &["and", "unless"],
+    &["==", "!=", ">=", "<=", ">", "<"],
+    &["+", "-"],
+    &["*", "/", "%", "atan2"],
+];
 
 /// Nesting that is read.
 const DEPTH_MAX: usize = 64;
 
+/// Operators of one expression: a chain of them is as deep a tree. Public rules have up to sixty.
+const OPERATORS_MAX: usize = 512;
+
 /// Reads an expression, or says what of it is not read.
 pub fn parse(text: &str) -> Result<Node, String> {
-    if let Some(word) = ["@", "^", "\\"].into_iter().find(|word| outside_quotes(text).contains(word)) {
-        return Err(format!("`{word}` has no counterpart"));
-    }
-    let without_comments: Vec<&str> =
-        text.lines().map(|line| line.split(" #").next().unwrap_or("")).collect();
-    let tokens = Cursor::new(&without_comments.join("\n")).map_err(|error| error.message)?;
-    let mut parser = Parser { tokens, depth: 0 };
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, operators: 0 };
     let node = parser.binary(0)?;
-    match parser.tokens.peek() {
-        TokenKind::End => Ok(node),
-        other => Err(format!("{other:?} is not understood here")),
+    match parser.peek() {
+        Token::End => Ok(node),
+        other => Err(format!("{other} is not expected there")),
     }
-}
-
-fn outside_quotes(text: &str) -> String {
-    let mut quote = None;
-    let mut is_outside = |c: char| {
-        match quote {
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if matches!(c, '"' | '\'') => quote = Some(c),
-            None => return true,
-        }
-        false
-    };
-    text.chars().filter(|c| is_outside(*c)).collect()
 }
 
 struct Parser {
-    tokens: Cursor,
+    tokens: Vec<Token>, // ends with End
+    at: usize,
     depth: usize,
+    operators: usize,
 }
 
 type Parse<T> = Result<T, String>;
 
 impl Parser {
+    fn peek(&self) -> &Token {
+        &self.tokens[self.at]
+    }
+
+    /// The next token, which is passed by that; the last one is never passed.
+    fn advance(&mut self) -> Token {
+        let token = self.tokens[self.at].clone();
+        self.at = (self.at + 1).min(self.tokens.len() - 1);
+        token
+    }
+
+    /// Takes this symbol if it comes next.
+    fn take(&mut self, symbol: &str) -> bool {
+        let is_next = matches!(self.peek(), Token::Symbol(found) if *found == symbol);
+        if is_next {
+            self.advance();
+        }
+        is_next
+    }
+
     fn expect(&mut self, symbol: &str) -> Parse<()> {
-        match self.tokens.take(symbol) {
+        match self.take(symbol) {
             true => Ok(()),
-            false => Err(format!("`{symbol}` is missing before {:?}", self.tokens.peek())),
+            false => Err(format!("`{symbol}` is missing before {}", self.peek())),
+        }
+    }
+
+    fn is_word(&self, word: &str) -> bool {
+        matches!(self.peek(), Token::Name(found) if found.eq_ignore_ascii_case(word))
+    }
+
+    /// Takes this keyword if it comes next; keywords have no case.
+    fn take_word(&mut self, word: &str) -> bool {
+        let is_next = self.is_word(word);
+        if is_next {
+            self.advance();
+        }
+        is_next
+    }
+
+    fn count_operator(&mut self) -> Parse<()> {
+        self.operators += 1;
+        match self.operators > OPERATORS_MAX {
+            true => Err(format!("it has more than {OPERATORS_MAX} operators")),
+            false => Ok(()),
         }
     }
 
     fn operator(&mut self, level: usize) -> Option<&'static str> {
-        let found = match self.tokens.peek() {
-            TokenKind::Symbol(symbol) => LEVELS[level].iter().find(|known| *known == symbol),
-            TokenKind::Name(name) => LEVELS[level].iter().find(|known| **known == name.to_lowercase()),
+        let mut known = LEVELS[level].iter().copied();
+        let found = match self.peek() {
+            Token::Symbol(symbol) => known.find(|known| known == symbol),
+            Token::Name(name) => known.find(|known| name.eq_ignore_ascii_case(known)),
             _ => None,
         };
-        let found = found.copied();
         if found.is_some() {
-            self.tokens.advance();
+            self.advance();
         }
         found
     }
 
     fn binary(&mut self, level: usize) -> Parse<Node> {
         if level == LEVELS.len() {
-            return self.unary();
+            return self.signed();
         }
         let mut left = self.binary(level + 1)?;
         while let Some(op) = self.operator(level) {
-            if let TokenKind::Name(word) = self.tokens.peek()
-                && matches!(word.as_str(), "bool" | "on" | "ignoring" | "group_left" | "group_right")
-            {
-                return Err(format!("`{word}` has no counterpart: both sides must have the same keys"));
-            }
+            self.count_operator()?;
+            let matching = self.matching()?;
             let right = self.binary(level + 1)?;
-            left = Node::Binary { op, left: Box::new(left), right: Box::new(right) };
+            left = Node::Binary { op, matching, left: Box::new(left), right: Box::new(right) };
         }
         Ok(left)
     }
 
-    fn unary(&mut self) -> Parse<Node> {
+    /// `bool`, `on (…)`, `ignoring (…)`, `group_left (…)`.
+    fn matching(&mut self) -> Parse<Matching> {
+        let mut matching = Matching { is_bool: self.take_word("bool"), ..Matching::default() };
+        for (word, is_on) in [("on", true), ("ignoring", false)] {
+            if self.take_word(word) {
+                matching.labels = Some((is_on, self.labels()?));
+            }
+        }
+        if self.take_word("group_left") || self.take_word("group_right") {
+            let has_labels = matches!(self.peek(), Token::Symbol("("));
+            matching.group = Some(if has_labels { self.labels()? } else { Vec::new() });
+        }
+        Ok(matching)
+    }
+
+    fn signed(&mut self) -> Parse<Node> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err("it is nested too deeply".into());
+            return Err(format!("it is nested deeper than {DEPTH_MAX}"));
         }
-        let node = if self.tokens.take("-") {
-            match self.unary()? {
+        let node = if self.take("-") {
+            match self.signed()? {
                 Node::Number(number) => Node::Number(-number),
-                other => Node::Binary { op: "*", left: Box::new(other), right: Box::new(Node::Number(-1.0)) },
+                other => Node::Negative(Box::new(other)),
             }
+        } else if self.take("+") {
+            self.signed()?
         } else {
-            self.primary()?
+            self.power()?
         };
         self.depth -= 1;
         Ok(node)
     }
 
-    fn primary(&mut self) -> Parse<Node> {
-        if matches!(self.tokens.peek(), TokenKind::Symbol("{")) {
-            return self.vector(String::new());
+    fn power(&mut self) -> Parse<Node> {
+        let left = self.moved()?;
+        if !self.take("^") {
+            return Ok(left);
         }
-        match self.tokens.advance().kind {
-            TokenKind::Number(text) => number(&text).map(Node::Number),
-            TokenKind::Symbol("(") => {
+        let matching = self.matching()?;
+        let right = self.signed()?;
+        Ok(Node::Binary { op: "^", matching, left: Box::new(left), right: Box::new(right) })
+    }
+
+    /// A value and what stands behind it: ranges, `offset`, `@`.
+    fn moved(&mut self) -> Parse<Node> {
+        let mut node = self.primary()?;
+        loop {
+            if self.take("[") {
+                node = self.range(node)?;
+            } else if self.take_word("offset") {
+                self.offset()?;
+                node = Node::Moved(Box::new(node), "offset");
+            } else if self.take("@") {
+                self.instant()?;
+                node = Node::Moved(Box::new(node), "@");
+            } else {
+                return Ok(node);
+            }
+            self.count_operator()?;
+        }
+    }
+
+    fn range(&mut self, of: Node) -> Parse<Node> {
+        let Token::Duration(span) = self.advance() else {
+            return Err("a range is a duration such as `[5m]`".into());
+        };
+        if self.take(":") {
+            if matches!(self.peek(), Token::Duration(_)) {
+                self.advance();
+            }
+            self.expect("]")?;
+            return Ok(Node::Subquery(Box::new(of)));
+        }
+        self.expect("]")?;
+        match of {
+            Node::Vector(vector) if vector.range.is_none() => {
+                Ok(Node::Vector(Vector { range: Some(span), ..vector }))
+            }
+            _ => Err("a range belongs to a series".into()),
+        }
+    }
+
+    fn offset(&mut self) -> Parse<()> {
+        if !self.take("-") {
+            self.take("+");
+        }
+        match self.advance() {
+            Token::Duration(_) => Ok(()),
+            other => Err(format!("`offset` takes a duration, not {other}")),
+        }
+    }
+
+    /// `@ 1609746000`, `@ start()`, `@ end()`.
+    fn instant(&mut self) -> Parse<()> {
+        if !self.take("-") {
+            self.take("+");
+        }
+        match self.advance() {
+            Token::Number(_) => Ok(()),
+            Token::Name(_) => self.expect("(").and_then(|()| self.expect(")")),
+            other => Err(format!("`@` takes a time, not {other}")),
+        }
+    }
+
+    fn primary(&mut self) -> Parse<Node> {
+        match self.advance() {
+            Token::Number(number) => Ok(Node::Number(number)),
+            Token::Duration(span) => Ok(Node::Number(span.secs_f64())),
+            Token::Text(text) => Ok(Node::Text(text)),
+            Token::Symbol("{") => self.vector(String::new(), true),
+            Token::Symbol("(") => {
                 let inner = self.binary(0)?;
                 self.expect(")")?;
                 Ok(inner)
             }
-            TokenKind::Name(name) if AGGREGATIONS.contains(&name.as_str()) && self.is_aggregation() => {
-                self.aggregation(name)
-            }
-            TokenKind::Name(name) if matches!(self.tokens.peek(), TokenKind::Symbol("(")) => {
-                let args = self.arguments()?;
-                Ok(Node::Call { name, args })
-            }
-            TokenKind::Name(name) => self.vector(name),
-            other => Err(format!("{other:?} is not understood here")),
+            Token::Name(name) => self.named(name),
+            other => Err(format!("{other} is not expected there")),
         }
     }
 
-    fn is_aggregation(&self) -> bool {
-        match self.tokens.peek() {
-            TokenKind::Symbol(symbol) => *symbol == "(",
-            TokenKind::Name(word) => matches!(word.as_str(), "by" | "without"),
-            _ => false,
+    /// A number by name, an aggregation, a function or a series.
+    fn named(&mut self, name: String) -> Parse<Node> {
+        let word = name.to_ascii_lowercase();
+        match word.as_str() {
+            "inf" => return Ok(Node::Number(f64::INFINITY)),
+            "nan" => return Ok(Node::Number(f64::NAN)),
+            _ => {}
         }
+        let has_arguments = matches!(self.peek(), Token::Symbol("("));
+        let is_grouped = self.is_word("by") || self.is_word("without");
+        if AGGREGATIONS.contains(&word.as_str()) && (has_arguments || is_grouped) {
+            return self.aggregation(word);
+        }
+        if has_arguments {
+            let args = self.arguments()?;
+            return Ok(Node::Call { name, args });
+        }
+        let has_matchers = self.take("{");
+        self.vector(name, has_matchers)
     }
 
     fn aggregation(&mut self, op: String) -> Parse<Node> {
-        let before = self.by()?;
+        let before = self.grouping()?;
         let args = self.arguments()?;
-        let by = match before {
-            Some(by) => by,
-            None => self.by()?.unwrap_or_default(),
+        let grouping = match before {
+            Some(grouping) => grouping,
+            None => self.grouping()?.unwrap_or(Grouping::By(Vec::new())),
         };
-        Ok(Node::Aggregation { op, by, args })
+        Ok(Node::Aggregation { op, grouping, args })
     }
 
-    fn by(&mut self) -> Parse<Option<Vec<String>>> {
-        let TokenKind::Name(word) = self.tokens.peek().clone() else { return Ok(None) };
-        match word.as_str() {
-            "by" => {
-                self.tokens.advance();
-                self.expect("(")?;
-                let mut labels = Vec::new();
-                while !self.tokens.take(")") {
-                    match self.tokens.advance().kind {
-                        TokenKind::Name(label) => labels.push(label),
-                        other => return Err(format!("{other:?} is no label")),
-                    }
-                    self.tokens.take(",");
-                }
-                Ok(Some(labels))
-            }
-            "without" => Err("`without` has no counterpart: name the labels with `by`".into()),
-            _ => Ok(None),
+    fn grouping(&mut self) -> Parse<Option<Grouping>> {
+        if self.take_word("by") {
+            return Ok(Some(Grouping::By(self.labels()?)));
         }
+        if self.take_word("without") {
+            return Ok(Some(Grouping::Without(self.labels()?)));
+        }
+        Ok(None)
+    }
+
+    fn labels(&mut self) -> Parse<Vec<String>> {
+        self.expect("(")?;
+        let mut labels = Vec::new();
+        while !self.take(")") {
+            match self.advance() {
+                Token::Name(label) => labels.push(label),
+                other => return Err(format!("{other} is no label")),
+            }
+            if !self.take(",") {
+                self.expect(")")?;
+                break;
+            }
+        }
+        Ok(labels)
     }
 
     fn arguments(&mut self) -> Parse<Vec<Node>> {
         self.expect("(")?;
         let mut args = Vec::new();
-        while !self.tokens.take(")") {
+        while !self.take(")") {
             args.push(self.binary(0)?);
-            if !self.tokens.take(",") {
+            if !self.take(",") {
                 self.expect(")")?;
                 break;
             }
@@ -223,49 +321,104 @@ impl Parser {
         Ok(args)
     }
 
-    fn vector(&mut self, name: String) -> Parse<Node> {
+    /// A series; its `{` is taken already.
+    fn vector(&mut self, name: String, has_matchers: bool) -> Parse<Node> {
         let mut vector = Vector { name, matchers: Vec::new(), range: None };
-        if self.tokens.take("{") {
-            while !self.tokens.take("}") {
-                vector.matchers.push(self.matcher()?);
-                self.tokens.take(",");
+        while has_matchers && !self.take("}") {
+            self.matcher(&mut vector)?;
+            if !self.take(",") {
+                self.expect("}")?;
+                break;
             }
         }
-        if self.tokens.take("[") {
-            let TokenKind::Number(span) = self.tokens.advance().kind else {
-                return Err("a range is a duration".into());
-            };
-            vector.range = Some(span.parse().map_err(|_| format!("`{span}` is no duration"))?);
-            if !self.tokens.take("]") {
-                return Err("subqueries have no counterpart: record the inner part".into());
-            }
-        }
-        match self.tokens.peek() {
-            TokenKind::Name(word) if word == "offset" => {
-                Err("`offset` has no counterpart; `change(agg, period)` compares with before".into())
-            }
-            _ => Ok(Node::Vector(vector)),
+        match vector.name.is_empty() && vector.matchers.is_empty() {
+            true => Err("a series needs a name or a matcher".into()),
+            false => Ok(Node::Vector(vector)),
         }
     }
 
-    fn matcher(&mut self) -> Parse<String> {
-        let (label, op, value) =
-            (self.tokens.advance().kind, self.tokens.advance().kind, self.tokens.advance().kind);
-        match (label, op, value) {
-            (TokenKind::Name(label), TokenKind::Symbol(op), TokenKind::Text(value)) => {
-                let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-                let label = if label == "__name__" { "name" } else { &label };
-                Ok(format!("{label}{op}\"{value}\""))
+    /// `label="value"`; `__name__="x"` and a text by itself are the name.
+    fn matcher(&mut self, vector: &mut Vector) -> Parse<()> {
+        let label = match self.advance() {
+            Token::Name(label) => label,
+            Token::Text(name) if vector.name.is_empty() => {
+                vector.name = name;
+                return Ok(());
             }
-            _ => Err("a matcher cannot be read".into()),
+            other => return Err(format!("{other} is no label")),
+        };
+        let op = match self.advance() {
+            Token::Symbol(op @ ("=" | "!=" | "=~" | "!~")) => op,
+            other => return Err(format!("label `{label}` needs `=`, `!=`, `=~` or `!~`, not {other}")),
+        };
+        let value = match self.advance() {
+            Token::Text(value) => value,
+            other => return Err(format!("label `{label}` needs a text in quotes, not {other}")),
+        };
+        match (label.as_str(), op) {
+            ("__name__", "=") if vector.name.is_empty() => vector.name = value,
+            _ => vector.matchers.push(Matcher { label, op, value }),
         }
+        Ok(())
     }
 }
 
-/// `0.5`, `1e3`, `90s` as seconds, `Inf`.
-fn number(text: &str) -> Parse<f64> {
-    let plain = text.parse::<f64>().ok().filter(|number| number.is_finite());
-    plain
-        .or_else(|| text.parse::<Span>().ok().map(Span::secs_f64))
-        .ok_or_else(|| format!("`{text}` is no number"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_promql_allows_is_read() {
+        let all = [
+            "# why\nq > 1",
+            "q > 1# why",
+            "q{a=\"b #1\"} > 1",
+            "q{a=~`b\\d`,} > 1",
+            "SUM(rate(q_total[5m])) BY (job) > 1",
+            "sum by (job,) (q) AND sum without (a) (q)",
+            "rate(:tf:serving:count[5m]) > 1",
+            "q < +Inf or q != NaN",
+            "-x ^ 2 + +3 % 2 atan2 1",
+            "x > bool on (a) group_left (b) y",
+            "max_over_time(rate(x[5m])[1h:1m]) > 1",
+            "x offset -5m @ start() > 1",
+            "{__name__=~\"a|b\"} > 1",
+            "sum > 5 and sum{a=\"b\"} > 1",
+            "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\") > 1",
+        ];
+        for text in all {
+            assert!(parse(text).is_ok(), "{text}: {:?}", parse(text));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words() {
+        let all = [
+            ("q >", "the end is not expected there"),
+            ("q{a=1}", "label `a` needs a text in quotes, not `1`"),
+            ("sum(q", "`)` is missing before the end"),
+            ("q[5]", "a range is a duration such as `[5m]`"),
+            ("q 5", "`5` is not expected there"),
+            ("{}", "a series needs a name or a matcher"),
+            ("q > \"a\" \"b\"", "the text \"b\" is not expected there"),
+        ];
+        for (text, message) in all {
+            assert_eq!(parse(text), Err(message.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn neither_nesting_nor_chains_are_without_end() {
+        let deep = format!("{}q{}", "(".repeat(5_000), ")".repeat(5_000));
+        assert_eq!(parse(&deep), Err("it is nested deeper than 64".into()));
+        let long = vec!["q"; 5_000].join(" + ");
+        assert_eq!(parse(&long), Err("it has more than 512 operators".into()));
+    }
+
+    #[test]
+    fn counters_are_learned_also_from_what_is_refused() {
+        let node = parse("sum(rate(a[5m] offset 1d)) / b > 1 and increase(c[1h:]) > 0").expect("read");
+        assert_eq!(node.counters(), ["a"]);
+        assert_eq!(node.names(), ["a", "b", "c"]);
+    }
 }

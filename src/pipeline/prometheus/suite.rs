@@ -1,11 +1,17 @@
 //! promtool's rule tests: the same series, the same alerts at the same times.
+//!
+//! Intuition: a suite is the author's word on what a rule means, so it is the best witness of a conversion.
+//! Invariant: a test passes only if every alert that it asks about was converted and every series that it feeds
+//! came in; anything else fails with the reason.
 
-use super::{Converted, convert, field, items, text, texts};
+use super::document::{documents, field, items, span, text, texts};
+use super::notation::{Slot, series, values};
+use super::{Converted, convert};
 use crate::core::Span;
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
-use crate::pipeline::test_case::{Input, START, expand, observations, series_name};
-use crate::pipeline::yaml::{self, Node};
+use crate::pipeline::test_case::{Input, START};
+use crate::pipeline::yaml::Node;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +22,8 @@ pub struct Suite {
     pub cases: Vec<Case>,
     /// `promql_expr_test`s, which are none of ours.
     pub skipped: usize,
+    /// Alerts whose texts are stated: numbers are written otherwise here.
+    pub texts_skipped: usize,
 }
 
 /// One test of it.
@@ -25,6 +33,10 @@ pub struct Case {
     pub line: usize,
     pub inputs: Vec<(Timestamp, Input)>,
     pub checks: Vec<Check>,
+    /// Why it cannot be judged.
+    pub wrong: Vec<String>,
+    /// Names of the series that it feeds.
+    fed: BTreeSet<String>,
 }
 
 /// Which alerts of one name fire at a time.
@@ -41,72 +53,165 @@ type Labels = BTreeMap<String, String>;
 /// An alert fires at the grid point after the one that promtool asks about: what came until then counts.
 const GRID: Span = Span::from_secs(1);
 
+/// Sources of series that the test feeds, and of recorded ones.
+const OWN_SOURCES: [&str; 2] = ["test", "_record"];
+
 /// Whether a file is one of promtool's tests.
 pub fn is_suite(source: &str) -> bool {
-    yaml::parse(source).is_ok_and(|root| field(&root, "rule_files").is_some())
+    root(source).is_ok_and(|root| field(&root, "rule_files").is_some())
+}
+
+fn root(source: &str) -> Result<Node, String> {
+    let documents = documents(source).map_err(|error| error.message)?;
+    documents.into_iter().next().ok_or_else(|| "it is empty".into())
 }
 
 /// Reads the tests; `rules`: gives the text of a rule file by its name there.
 pub fn read(source: &str, rules: impl Fn(&str) -> Result<String, String>) -> Result<Suite, String> {
-    let root = yaml::parse(source).map_err(|error| error.message)?;
-    let names: Vec<String> =
-        field(&root, "rule_files").map(items).unwrap_or_default().iter().filter_map(text).collect();
+    let root = root(source)?;
+    let names: Vec<String> = items(field(&root, "rule_files")).iter().filter_map(text).collect();
     let files: Result<Vec<_>, String> = names.iter().map(|name| Ok((name.clone(), rules(name)?))).collect();
-    let (mut cases, mut skipped) = (Vec::new(), 0);
-    for (place, node) in field(&root, "tests").map(items).unwrap_or_default().iter().enumerate() {
-        skipped += field(node, "promql_expr_test").map(items).unwrap_or_default().len();
-        cases.push(case(place, node)?);
+    let converted = convert(&files?)?;
+    let minute = Span::from_mins(1);
+    let interval = Some(span(&root, "evaluation_interval")?).filter(|span| span.is_positive());
+    let mut suite = Suite { converted, cases: Vec::new(), skipped: 0, texts_skipped: 0 };
+    for (place, node) in items(field(&root, "tests")).iter().enumerate() {
+        suite.skipped += items(field(node, "promql_expr_test")).len();
+        suite.texts_skipped += items(field(node, "alert_rule_test"))
+            .iter()
+            .flat_map(|check| items(field(check, "exp_alerts")))
+            .filter(|alert| field(alert, "exp_annotations").is_some())
+            .count();
+        let case = case(place, node, interval.unwrap_or(minute), &suite.converted)?;
+        suite.cases.push(case);
     }
-    Ok(Suite { converted: convert(&files?)?, cases, skipped })
+    Ok(suite)
 }
 
-fn case(place: usize, node: &Node) -> Result<Case, String> {
+fn case(place: usize, node: &Node, interval: Span, converted: &Converted) -> Result<Case, String> {
     let name = field(node, "name").and_then(text).unwrap_or_else(|| format!("test {}", place + 1));
-    let interval = span(node, "interval")?.unwrap_or(Span::from_mins(1));
-    let mut case = Case { name, line: node.at.line, inputs: Vec::new(), checks: Vec::new() };
-    for series in field(node, "input_series").map(items).unwrap_or_default() {
-        let at = format!("line {}", series.at.line);
-        let read =
-            |name: &str| field(series, name).and_then(text).ok_or(format!("{at}: `{name}` is missing"));
-        let (series, values) = (read("series")?, read("values")?);
-        let name = series_name(&series).ok_or(format!("{at}: `{series}` is not read"))?;
-        let values = expand(&values).ok_or(format!("{at}: the values are not read"))?;
-        case.inputs.extend(observations(name, values, interval, None));
+    let own = span(node, "interval").map_err(|error| format!("line {}: {error}", node.at.line))?;
+    let interval = if own.is_positive() { own } else { interval };
+    let mut case = Case {
+        name,
+        line: node.at.line,
+        inputs: Vec::new(),
+        checks: Vec::new(),
+        wrong: Vec::new(),
+        fed: BTreeSet::new(),
+    };
+    for series in items(field(node, "input_series")) {
+        case.feed(series, interval, converted)?;
     }
     case.inputs.sort_by_key(|(at, _)| *at);
-    for check in field(node, "alert_rule_test").map(items).unwrap_or_default() {
-        let at = span(check, "eval_time")?.unwrap_or_default();
-        let expected = field(check, "exp_alerts").map(items).unwrap_or_default();
-        let expected = expected.iter().map(|alert| texts(field(alert, "exp_labels"))).collect();
-        let alert = field(check, "alertname").and_then(text).unwrap_or_default();
-        case.checks.push(Check { line: check.at.line, at: START + at + GRID, alert, expected });
+    for check in items(field(node, "alert_rule_test")) {
+        case.checks.push(self::check(check)?);
     }
     case.checks.sort_by_key(|check| check.at);
     Ok(case)
 }
 
-fn span(node: &Node, name: &str) -> Result<Option<Span>, String> {
-    let written = field(node, name).and_then(text);
-    let parse =
-        |text: String| text.parse().map_err(|_| format!("line {}: `{text}` is no duration", node.at.line));
-    written.map(parse).transpose()
+fn check(node: &Node) -> Result<Check, String> {
+    let line = node.at.line;
+    let at = span(node, "eval_time").map_err(|error| format!("line {line}: {error}"))?;
+    let labels = |alert: &Node| {
+        texts(field(alert, "exp_labels")).ok_or(format!("line {line}: `exp_labels` are no map of texts"))
+    };
+    let expected: Result<BTreeSet<Labels>, String> =
+        items(field(node, "exp_alerts")).iter().map(|alert| labels(alert).map(without_name)).collect();
+    let alert = field(node, "alertname").and_then(text);
+    let alert = alert.ok_or_else(|| format!("line {line}: `alertname` is missing"))?;
+    Ok(Check { line, at: START + at + GRID, alert, expected: expected? })
+}
+
+impl Case {
+    /// Takes in one input series; one that no event can be of makes the test fail.
+    fn feed(&mut self, node: &Node, interval: Span, converted: &Converted) -> Result<(), String> {
+        let line = node.at.line;
+        let read = |name: &str| {
+            field(node, name).and_then(text).ok_or_else(|| format!("line {line}: `{name}` is missing"))
+        };
+        let written = read("series")?;
+        let (name, mut labels) =
+            series(&written).map_err(|error| format!("line {line}: `{written}`: {error}"))?;
+        self.fed.insert(name.clone());
+        let slots = match values(&read("values")?) {
+            Ok(slots) => slots,
+            Err(error) => {
+                self.wrong.push(format!("line {line}: `{written}`: {error}"));
+                return Ok(());
+            }
+        };
+        if labels.contains_key("name") {
+            let why = "no event has a label `name`, it is the metric's own name";
+            self.wrong.push(format!("line {line}: `{written}` cannot be sent: {why}"));
+            return Ok(());
+        }
+        let source = labels.remove("source").unwrap_or_else(|| OWN_SOURCES[0].into());
+        // A range still holds the samples of a series that has ended; only its current value is gone.
+        let ends = converted.reads_current(&name);
+        for (place, slot) in slots.into_iter().enumerate() {
+            let time = START + interval * place as i64;
+            let input = match slot {
+                Slot::Value(value) => Input::Event(json!({"type": "metric", "time": time.ms(),
+                    "source": source, "name": name, "value": value, "labels": labels})),
+                Slot::Stale if ends => {
+                    let (source, name, labels) = (source.clone(), name.clone(), labels.clone());
+                    Input::Ended { source, name, labels }
+                }
+                Slot::Gap | Slot::Stale => continue,
+            };
+            self.inputs.push((time, input));
+        }
+        Ok(())
+    }
+}
+
+impl Converted {
+    /// Whether anything reads the current values of a metric.
+    fn reads_current(&self, name: &str) -> bool {
+        let rules = self.rules.iter().map(|rule| &rule.said);
+        rules.chain(self.records.iter().map(|record| &record.said)).any(|said| said.current.contains(name))
+    }
+
+    /// Observations that a rule, or a record that it reads, takes in place of the buckets that a test feeds.
+    fn unfed<'c>(&'c self, alert: &str, case: &Case) -> Option<&'c str> {
+        let rules = self.rules.iter().filter(|rule| rule.origin.name == alert).map(|rule| &rule.said);
+        let (mut observed, mut reads) = (BTreeSet::new(), BTreeSet::new());
+        for said in rules {
+            observed.extend(said.observed.iter().map(String::as_str));
+            reads.extend(said.records.iter().map(String::as_str));
+        }
+        // Each record reads only those said before it.
+        for record in self.records.iter().rev() {
+            if reads.contains(record.origin.name.as_str()) {
+                observed.extend(record.said.observed.iter().map(String::as_str));
+                reads.extend(record.said.records.iter().map(String::as_str));
+            }
+        }
+        observed.into_iter().find(|name| case.fed.contains(&format!("{name}_bucket")))
+    }
 }
 
 impl Check {
     /// What is wrong, given the active alerts.
-    pub fn compare(&self, converted: &Converted, alerts: &[Transition]) -> Option<String> {
-        let left_out = converted.left_out.iter().find(|(name, _)| *name == self.alert);
-        if let Some((_, reason)) = left_out {
-            return Some(format!("line {}: {} was not converted: {reason}", self.line, self.alert));
+    pub fn compare(&self, case: &Case, converted: &Converted, alerts: &[Transition]) -> Option<String> {
+        let is_own = |origin: &super::Origin| origin.is_alert && origin.name == self.alert;
+        if let Some(left_out) = converted.left_out.iter().find(|one| is_own(&one.origin)) {
+            return Some(format!("line {}: {} was not converted: {}", self.line, self.alert, left_out.text));
+        }
+        if let Some(name) = converted.unfed(&self.alert, case) {
+            return Some(format!(
+                "line {}: {} is not judged: it reads observations of `{name}`, the test feeds its buckets",
+                self.line, self.alert
+            ));
         }
         let found: BTreeSet<Labels> = alerts
             .iter()
             .filter(|alert| alert.is_active())
             .filter_map(|alert| self.labels(converted, alert))
             .collect();
-        let expected: BTreeSet<Labels> =
-            self.expected.iter().map(|labels| without_name(labels.clone())).collect();
-        (found != expected).then(|| {
+        (found != self.expected).then(|| {
             let shown = |all: &BTreeSet<Labels>| {
                 let all: Vec<String> = all.iter().map(|labels| json!(labels).to_string()).collect();
                 if all.is_empty() { "none".to_string() } else { all.join(" ") }
@@ -116,7 +221,7 @@ impl Check {
                 "line {}: at {at} {} fires for\n        expected {}\n        found    {}",
                 self.line,
                 self.alert,
-                shown(&expected),
+                shown(&self.expected),
                 shown(&found)
             )
         })
@@ -124,8 +229,10 @@ impl Check {
 
     /// The labels that an alert of this name would have there.
     fn labels(&self, converted: &Converted, alert: &Transition) -> Option<Labels> {
-        let rule = converted.rules.iter().find(|rule| rule.alert == self.alert && *rule.id == *alert.rule)?;
-        let is_own = |label: &str, value: &str| label == "name" || label == "source" && value == "test";
+        let is_same = |rule: &&super::RuleOut| rule.origin.name == self.alert && *rule.id == *alert.rule;
+        let rule = converted.rules.iter().find(is_same)?;
+        let is_own =
+            |label: &str, value: &str| label == "name" || label == "source" && OWN_SOURCES.contains(&value);
         let key = alert.key.0.iter().filter(|(label, value)| !is_own(label, value));
         let key = key.map(|(label, value)| (label.to_string(), value.to_string()));
         Some(without_name(key.chain(rule.labels_there.clone()).collect()))

@@ -14,6 +14,7 @@ use crate::core::{Span, Timestamp};
 pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
 pub use said::{Alert, Said};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 pub use values::{expand, observations, series_name};
 
 /// One test: what comes in, and what must be so at which times.
@@ -38,6 +39,8 @@ pub struct TestCase {
 pub enum Input {
     /// JSON of an event.
     Event(Value),
+    /// A series has ended: nothing of it is known from here on.
+    Ended { source: String, name: String, labels: BTreeMap<String, String> },
     /// What a person says.
     Said(Box<Said>),
 }

@@ -1,0 +1,130 @@
+//! One alert as it is said here: what follows from the rest of the rule once its expression is known.
+
+use super::document::{Body, Origin};
+use super::template;
+use super::translate::{Translation, readable};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, Default)]
+pub struct RuleOut {
+    pub origin: Origin,
+    pub id: String,
+    pub said: Translation,
+    /// Keys of the rule and their values, as they stand in the file.
+    pub fields: Vec<(&'static str, String)>,
+    pub labels: BTreeMap<String, String>,
+    /// All labels that the alert has there besides those of the series, the severity too.
+    pub labels_there: BTreeMap<String, String>,
+    pub notes: Vec<String>,
+}
+
+/// Annotations that can be the summary, the best first.
+const SUMMARIES: [&str; 3] = ["summary", "description", "message"];
+
+const RUNBOOKS: [&str; 2] = ["runbook_url", "runbook"];
+
+/// Says the rest of a rule; `is_taken`: whether another rule has an id already.
+pub fn alert(
+    origin: &Origin,
+    body: &Body,
+    said: Translation,
+    is_taken: impl Fn(&str) -> bool,
+) -> Result<RuleOut, String> {
+    check_labels(body, &said)?;
+    let mut labels_there = said.labels.clone();
+    labels_there.extend(body.labels.clone());
+    let severity = labels_there.get("severity").map_or("", String::as_str);
+    let mut notes: Vec<String> = said.notes.iter().cloned().collect();
+    let mut fields = Vec::new();
+    for (name, span) in [("for", body.pending_for), ("keep_firing_for", body.keep_firing_for)] {
+        if span.is_positive() {
+            fields.push((name, json!(span.to_string()).to_string()));
+        }
+    }
+    fields.push(("severity", severity_of(severity).into()));
+    if !severity.is_empty() && severity != severity_of(severity) {
+        notes.push(format!("severity `{severity}` is `{}` here", severity_of(severity)));
+    }
+    // There an alert ends when its series is gone, whatever it was.
+    let patience = said.patience.max(body.keep_firing_for);
+    fields.push(("on_unknown", format!("clear_after {patience}")));
+    fields.extend(texts(&body.annotations, &mut notes));
+    let id = free_id(&origin.name, severity, is_taken);
+    if id != origin.name {
+        notes.push(format!("it is called `{id}` here"));
+    }
+    let labels = labels_there.clone().into_iter().filter(|(name, _)| name != "severity").collect();
+    Ok(RuleOut { origin: origin.clone(), id, said, fields, labels, labels_there, notes })
+}
+
+/// Labels of a rule are fixed texts here, and stand beside those of the key.
+fn check_labels(body: &Body, said: &Translation) -> Result<(), String> {
+    for (name, value) in &body.labels {
+        readable(name)?;
+        if template::is_template(value) {
+            return Err(format!("its label `{name}` is a template; here the labels of a rule are fixed"));
+        }
+        if said.key_labels.get(name).is_some_and(|known| known.as_ref() != Some(value)) {
+            return Err(format!(
+                "its label `{name}` replaces that of the series; here the key keeps its own"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn severity_of(there: &str) -> &'static str {
+    match there.to_ascii_lowercase().as_str() {
+        "critical" | "page" | "error" | "high" | "emergency" | "p1" => "critical",
+        "info" | "none" | "notice" | "low" | "p4" | "p5" => "info",
+        _ => "warning",
+    }
+}
+
+/// Summary and runbook; what is left of the annotations is named.
+fn texts(annotations: &BTreeMap<String, String>, notes: &mut Vec<String>) -> Vec<(&'static str, String)> {
+    let (mut fields, mut used) = (Vec::new(), Vec::new());
+    for name in SUMMARIES {
+        let Some(text) = annotations.get(name) else { continue };
+        used.push(name);
+        match template::translate(text) {
+            Ok(summary) => {
+                fields.push(("summary", json!(summary).to_string()));
+                break;
+            }
+            Err(reason) => notes.push(format!("its `{name}` is left out: {reason}")),
+        }
+    }
+    for name in RUNBOOKS {
+        let Some(text) = annotations.get(name) else { continue };
+        used.push(name);
+        match template::is_template(text) {
+            false => {
+                fields.push(("runbook", json!(text).to_string()));
+                break;
+            }
+            true => notes.push(format!("its `{name}` is left out: here it is a fixed text")),
+        }
+    }
+    let left: Vec<&str> =
+        annotations.keys().map(String::as_str).filter(|name| !used.contains(name)).collect();
+    if !left.is_empty() {
+        notes.push(format!(
+            "annotations left out: {}; a rule has one summary and one runbook",
+            left.join(", ")
+        ));
+    }
+    fields
+}
+
+/// An id that no other rule has: several alerts may have one name there.
+fn free_id(alert: &str, severity: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let tidy = |text: &str| -> String {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        text.chars().map(|c| if fits(c) { c } else { '_' }).collect()
+    };
+    let names = [tidy(alert), format!("{}_{}", tidy(alert), tidy(severity))].into_iter();
+    let numbered = (2..).map(|number| format!("{}_{number}", tidy(alert)));
+    names.chain(numbered).find(|id| !is_taken(id)).unwrap_or_default()
+}

@@ -1,0 +1,78 @@
+//! What is known of all files together while one expression is said.
+//!
+//! Intuition: whether `x > 5` compares a gauge or the total of a counter stands in another rule, and whether a name
+//! is a metric or a recorded series, too. Invariant: facts come from everything that could be read, also from what
+//! is left out.
+
+use super::ast::Node;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Metrics that some expression reads as counters.
+    counters: BTreeSet<String>,
+    /// Names of all series that are read.
+    names: BTreeSet<String>,
+    /// Recorded series: why one is left out, or the units of what it reads.
+    pub records: BTreeMap<String, Result<BTreeSet<String>, String>>,
+}
+
+/// Suffixes that Prometheus gives to counters, and to nothing else.
+const COUNTERS: [&str; 2] = ["_total", "_bucket"];
+
+/// Suffixes of counters that gauges have, too.
+const PARTS: [&str; 2] = ["_count", "_sum"];
+
+impl Facts {
+    /// Learns from an expression.
+    pub fn learn(&mut self, node: &Node) {
+        self.counters.extend(node.counters().into_iter().map(str::to_string));
+        self.names.extend(node.names().into_iter().map(str::to_string));
+    }
+
+    /// Why a metric must be a counter, if it must.
+    pub fn counter(&self, name: &str) -> Option<&'static str> {
+        if self.counters.contains(name) {
+            return Some("it is read by `rate` or `increase`");
+        }
+        if COUNTERS.iter().any(|suffix| name.ends_with(*suffix)) {
+            return Some("its name says so");
+        }
+        let part = PARTS.iter().find_map(|suffix| name.strip_suffix(*suffix))?;
+        let siblings = ["_bucket", "_count", "_sum"].map(|suffix| format!("{part}{suffix}"));
+        let read = siblings.iter().filter(|sibling| self.names.contains(*sibling)).count();
+        (read > 1).then_some("it is a part of a histogram or summary")
+    }
+
+    /// Whether a metric may be a counter, though nothing says so for sure.
+    pub fn may_be_counter(&self, name: &str) -> bool {
+        PARTS.iter().any(|suffix| name.ends_with(*suffix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::promql::parse;
+    use super::*;
+
+    #[test]
+    fn a_counter_is_known_by_its_use_its_name_or_its_siblings() {
+        let mut facts = Facts::default();
+        for text in ["rate(errors[5m]) > 1", "s_sum / s_count > 1", "pg_stat_activity_count > 5"] {
+            facts.learn(&parse(text).expect("read"));
+        }
+        let cases = [
+            ("errors", true),
+            ("x_total", true),
+            ("x_bucket", true),
+            ("s_sum", true),
+            ("s_count", true),
+            ("pg_stat_activity_count", false),
+            ("up", false),
+        ];
+        for (name, is_counter) in cases {
+            assert_eq!(facts.counter(name).is_some(), is_counter, "{name}");
+        }
+        assert!(facts.may_be_counter("pg_stat_activity_count") && !facts.may_be_counter("up"));
+    }
+}

@@ -256,7 +256,7 @@ impl Applier {
             seq: refused.seq,
             index: place_among(bad, refused.index),
             reason: refused.reason,
-            message: format!("event time {} at log time {now}", refused.time),
+            message: refused.message(now),
         };
         self.pending.dead.extend(effects.refused.iter().map(dead));
         Ok(())

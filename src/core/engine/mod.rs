@@ -20,6 +20,7 @@ mod records;
 mod rules;
 pub mod snapshot;
 mod suppress;
+mod tracked;
 mod views;
 
 use super::alert::Instance;
@@ -213,6 +214,9 @@ impl Engine {
             Body::Gap(from, to) => Some((from, to)),
             _ => None,
         };
+        if at > self.now || gap.is_some() {
+            self.settle_runs();
+        }
         if let (Some((from, to)), false) = (gap, self.is_underway) {
             self.note_gap(from, to, at);
         }
@@ -260,8 +264,9 @@ impl Engine {
         (wake < Timestamp::MAX).then_some(wake)
     }
 
-    /// What holds at the end of input: corrections that no grid point closed yet leave now.
+    /// What holds at the end of input: runs are added up, and corrections that no grid point closed yet leave now.
     pub fn finish(&mut self, out: &mut Effects) {
+        self.settle_runs();
         self.flush_corrections(self.now, out);
     }
 

@@ -1,8 +1,8 @@
 //! A pipeline as dashboards see it: what is in flight, where its time goes, how it does.
 
 use crate::core::alert::transition::State;
-use crate::core::run::Pipeline;
 use crate::core::run::course::{Health, Part, StageCourse};
+use crate::core::run::{PIPELINE, Pipeline};
 use crate::core::{Engine, Span};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub fn healths(engine: &mut Engine) -> Vec<Value> {
         let health = pipeline.health(now);
         let firing = active.iter().filter(|alert| alert.state != State::Pending);
         let firing = firing.filter(|alert| {
-            ["pipeline", "source"].iter().any(|label| alert.key.get(label).is_some_and(|value| value == name))
+            alert.labels.get(PIPELINE) == Some(name) || alert.key.get("source") == Some(name)
         });
         let alerts: Vec<&str> = firing.map(|alert| &*alert.id).collect();
         json!({"pipeline": name, "score": score(engine, &health), "parts": {

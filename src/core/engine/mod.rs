@@ -37,6 +37,7 @@ use super::limits::Limits;
 use super::mute::Mutes;
 use super::pane::{Pane, Sample};
 use super::rule::RuleSet;
+use super::rule::about::Made;
 use super::rule::frozen::Frozen;
 use super::rule::past::Memos;
 use super::rule::share::Shares;
@@ -68,6 +69,8 @@ pub struct Engine {
     runs: Tracker,
     gauges: BTreeMap<Arc<str>, records::Gauges>,
     rules: RuleSet,
+    /// Which of its records are made of what pipelines do.
+    made: Made,
     views: Vec<View>,
     views_by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
     views_unnamed: Vec<u32>,
@@ -164,6 +167,7 @@ impl Engine {
             runs: Tracker::default(),
             gauges: BTreeMap::new(),
             rules: RuleSet::default(),
+            made: Made::default(),
             views: Vec::new(),
             views_by_name: HashMap::default(),
             views_unnamed: Vec::new(),

@@ -30,6 +30,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The label that names a pipeline.
+pub const PIPELINE: &str = "pipeline";
+
 /// Names of the series that are derived from stage, run and gate events; their source is the pipeline.
 const SERIES: [&str; 9] = [
     "stage_duration_seconds",

@@ -10,7 +10,6 @@ use crate::core::limits::{LatePolicy, PANE_MIN};
 use crate::core::pane::{Pane, Sample};
 use crate::core::series::{Place, Unplaced};
 use crate::core::time::Timestamp;
-use crate::core::unit::Unit;
 use crate::core::view::Reading;
 use crate::core::window::{WindowKey, WindowSize, seal_due};
 

@@ -21,7 +21,7 @@ pub(super) struct Beginning {
     begun: Option<Timestamp>,
     /// The earliest event that was refused: the run was there already.
     refused: Option<Timestamp>,
-    /// Records were lost shortly before it was first seen: its first event may be among them.
+    /// Its first event may be missing: records were lost shortly before it was seen, or its end came first.
     is_doubtful: bool,
 }
 
@@ -58,6 +58,11 @@ impl Beginning {
     /// Its first event may be among records that were lost.
     pub fn doubt(&mut self) {
         self.is_doubtful |= self.first == Timestamp::MAX;
+    }
+
+    /// From here on only what is surely the first event says when it began.
+    pub fn distrust(&mut self) {
+        self.is_doubtful = true;
     }
 
     /// When it began, if that is certain. `needs_stated`: runs of its pipeline say it themselves.

@@ -163,7 +163,11 @@ impl Run {
         self.transitions.settle(pipeline, derived);
         let (time, status) = self.ended.filter(|_| !self.is_timed)?;
         // Clocks of different hosts: a run that ends before it begins lasts nobody knows how long.
-        let begun = self.beginning.certain(needs_stated).filter(|begun| *begun <= time)?;
+        let Some(begun) = self.beginning.certain(needs_stated).filter(|begun| *begun <= time) else {
+            // Events come out of order: a stage that is told of after the end need not be the first.
+            self.beginning.distrust();
+            return None;
+        };
         self.is_timed = true;
         let labels = Labels::of([("outcome", status.name())]);
         let (pipeline, value) = (pipeline.clone(), (time - begun).secs_f64());

@@ -190,8 +190,7 @@ fn any_part_of_a_run_in_any_order_gives_the_true_durations_or_none() {
 fn one_event_after_the_end_says_it_all() {
     let mut told = Told::default();
     told.pass(6_000);
-    let times =
-        Times { queued_at: Some(at(0)), started_at: Some(at(30)), finished_at: Some(at(5_400)) };
+    let times = Times { queued_at: Some(at(0)), started_at: Some(at(30)), finished_at: Some(at(5_400)) };
     let job = StageEvent { times, ..stage("r", "build", StageStatus::Failed, 6_000) };
     assert_eq!(told.send(&Sent::Stage(job.clone())), Outcome::Recorded);
     assert_eq!(told.send(&Sent::Stage(job)), Outcome::Duplicate);
@@ -210,6 +209,7 @@ fn a_run_of_which_only_the_end_is_known_is_counted_and_has_no_duration() {
     let mut told = Told::all(&[Sent::Run(run("r", RunStatus::Succeeded, 9))]);
     assert_eq!((told.values("cards_processed").len(), told.values("run_duration_seconds").len()), (1, 0));
     // What comes later begins nothing, and tells of the beginning if it can.
+    told.send(&Sent::Stage(stage("r", "test", StageStatus::Started, 6)));
     told.send(&Sent::Stage(stage("r", "build", StageStatus::Succeeded, 8)));
     told.pass(10);
     assert_eq!((told.sight(), told.values("run_duration_seconds").len()), (Some(Sight::Idle), 0));

@@ -9,10 +9,10 @@ use streamgauge::core::histogram::Histogram;
 use streamgauge::core::histogram::layout::Digits;
 use streamgauge::core::identity::{Directory, Identity, Labels, Who};
 use streamgauge::core::key::Key;
-use streamgauge::core::limits::Limits;
+use streamgauge::core::limits::{Backfill, Limits};
 use streamgauge::core::pane::{Pane, Shape};
 use streamgauge::core::unit::Unit;
-use streamgauge::core::window::WindowSize;
+use streamgauge::core::window::{WindowKey, WindowSize};
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::pipeline::load_files;
 use streamgauge::wire::event::{Codec, Decoded, Decoder};
@@ -74,6 +74,42 @@ fn windows(engine: &mut Engine, out: &mut Effects) -> Windows {
         windows.entry((key.size, key.series.source.to_string(), key.start.ms())).or_default().merge(&pane);
     }
     windows
+}
+
+/// The events of a run of 90 minutes with their times, in milliseconds.
+fn nightly(id: &str, began: i64) -> Vec<(i64, String)> {
+    let event = |fields: &str, after: i64| {
+        let time = began + after;
+        (time, format!(r#"{{"time":{time},"pipeline":"p","run":"{id}",{fields}}}"#))
+    };
+    vec![
+        event(r#""type":"run","status":"started""#, 0),
+        event(r#""type":"stage","stage":"build","status":"started""#, 1_000),
+        event(r#""type":"stage","stage":"build","status":"succeeded""#, 1_801_000),
+        event(r#""type":"stage","stage":"test","status":"started""#, 1_811_000),
+        event(r#""type":"stage","stage":"test","status":"succeeded""#, 5_399_000),
+        event(r#""type":"run","status":"succeeded""#, 5_400_000),
+    ]
+}
+
+/// All values of a derived series, ascending, where no two fell into one minute.
+fn values(engine: &Engine, out: &Effects, name: &str) -> Vec<f64> {
+    let mut values = Vec::new();
+    let mut take = |key: &WindowKey, pane: &Pane| {
+        if key.size == WindowSize::Minute && *key.series.name == *name {
+            assert_eq!(pane.count, 1);
+            values.push(pane.min);
+        }
+    };
+    for effect in &out.windows {
+        match effect {
+            WindowEffect::Sealed(sealed) => take(&sealed.key, &sealed.pane),
+            WindowEffect::Correction(correction) => take(&correction.key, &correction.part),
+        }
+    }
+    engine.open_windows().for_each(|(key, pane)| take(&key, &pane));
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 fn rules() -> streamgauge::core::rule::RuleSet {
@@ -160,6 +196,37 @@ proptest! {
                 prop_assert!((got - exact).abs() <= exact.abs() * 0.01 + 0.001, "q {}: {} for {}", q, got, exact);
             }
         }
+    }
+
+    /// A duration is the true one or none, however late, early or out of order the events of a run come, and
+    /// whether they come at all; it is there if its two ends were taken.
+    #[test]
+    fn no_run_is_shorter_than_it_was(lags in prop::collection::vec(prop::option::of(-900_000..7_200_000i64), 6)) {
+        let limits = Limits { backfill: Backfill::Now, ..Limits::default() };
+        let is_taken = |at: usize| lags[at].is_some_and(|lag| lag >= -limits.max_skew.ms());
+        let (mut engine, mut out) = (Engine::new(limits.clone()), Effects::default());
+        let told = nightly("told", START_MS + 36_000_000).into_iter().zip(&lags);
+        let told = told.filter_map(|((time, json), lag)| Some((time + (*lag)?, json)));
+        let mut events: Vec<(i64, String)> = nightly("usual", START_MS).into_iter().chain(told).collect();
+        events.sort_by_key(|(at, _)| *at);
+        for (seq, (at, json)) in events.iter().enumerate() {
+            let mut decoded = Decoded::default();
+            Decoder::new(0).json_one(0, json.as_bytes(), &mut decoded);
+            handle(&mut engine, seq, Timestamp::clamped(*at), &decoded.events, &mut out);
+        }
+        engine.finish(&mut out);
+        prop_assert!(engine.counters().is_conserved());
+        prop_assert_eq!(engine.counters().recorded + engine.counters().late + engine.counters().late_state,
+            6 + (0..6).filter(|at| is_taken(*at)).count() as u64);
+        let expected = |pairs: &[(usize, usize, f64)]| {
+            let told = pairs.iter().filter(|(from, to, _)| is_taken(*from) && is_taken(*to));
+            let mut all: Vec<f64> = pairs.iter().chain(told).map(|(_, _, secs)| *secs).collect();
+            all.sort_by(f64::total_cmp);
+            all
+        };
+        prop_assert_eq!(values(&engine, &out, "run_duration_seconds"), expected(&[(0, 5, 5_400.0)]));
+        let stages = expected(&[(1, 2, 1_800.0), (3, 4, 3_588.0)]);
+        prop_assert_eq!(values(&engine, &out, "stage_duration_seconds"), stages);
     }
 
     /// 5m is the merge of its 1m windows and 1h of its 5m windows, bucket by bucket.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use streamgauge::core::limits::{LatePolicy, Limits};
+use streamgauge::core::limits::{Backfill, LatePolicy, Limits};
 use streamgauge::core::{Effects, Engine, Span, Timestamp};
 use streamgauge::driver::replay::{self, Options, Outputs};
 use streamgauge::pipeline::load_files;
@@ -72,6 +72,12 @@ fn transcript(sections: &BTreeMap<&str, String>, threads: usize) -> String {
     if option("late_policy").as_deref() == Some("drop") {
         limits.late_policy = LatePolicy::Drop;
     }
+    if option("backfill").as_deref() == Some("now") {
+        limits.backfill = Backfill::Now;
+    }
+    if let Some(span) = option("abandon_after") {
+        limits.abandon_after = span.parse().expect("a duration");
+    }
     let mut engine = Engine::new(limits);
     if let Some(rules) = sections.get("rules") {
         let loaded = load_files(vec![("rules".into(), rules.clone())]);
@@ -109,6 +115,11 @@ fn transcript(sections: &BTreeMap<&str, String>, threads: usize) -> String {
         "events received={} recorded={} late={} duplicate={} dropped={}",
         counters.received, counters.recorded, counters.late, counters.duplicate, counters.dropped
     );
+    for (what, count) in [("late_state", counters.late_state), ("derived_dropped", counters.derived_dropped)] {
+        if count > 0 {
+            let _ = writeln!(told, "{what}={count}");
+        }
+    }
     for (reason, count) in counters.refused().filter(|(_, count)| *count > 0) {
         let _ = writeln!(told, "refused {}={count}", reason.name());
     }

@@ -204,3 +204,26 @@ fn a_backtest_counts_and_compares() {
     let nothing = run(dir.path(), &["backtest"]);
     assert_eq!(nothing.status.code(), Some(2));
 }
+
+/// Goal: whoever sends the legs of a matrix under one stage is told what to do, and the law of conservation is
+/// told with all its terms. Method: two legs with numbers as ids, and an end that is told two hours late.
+#[test]
+fn a_refused_leg_is_told_where_to_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let leg = |os: &str| {
+        format!(
+            r#"{{"type":"stage","time":"2026-11-01T02:00:00Z","pipeline":"p","run":7,"stage":"test","status":"started","labels":{{"os":"{os}"}}}}"#
+        )
+    };
+    let late = r#"{"type":"run","time":"2026-11-01T00:00:00Z","pipeline":"p","run":6,"status":"failed"}"#;
+    write(dir.path(), "e.ndjson", &format!("{}\n{}\n{late}\n", leg("linux"), leg("mac")));
+    let output = run(dir.path(), &["replay", "e.ndjson", "--json"]);
+    let told = told(&output);
+    assert!(told.contains("line 2: refused, conflict") && told.contains("or into `attempt`"), "{told}");
+    let line = told.lines().find(|line| line.starts_with('{')).expect("a summary");
+    let summary: Value = serde_json::from_str(line).expect("JSON");
+    let events = &summary["events"];
+    let counts = ["received", "recorded", "late_state"].map(|name| events[name].as_u64());
+    assert_eq!(counts, [Some(3), Some(1), Some(1)]);
+    assert_eq!(events["refused"]["conflict"], 1);
+}

@@ -9,7 +9,7 @@ use super::receivers::{ReceiverFile, Receivers, RouteFile, TimeIntervalFile};
 use crate::adapters::notify::secret::Secret;
 use crate::adapters::{nats, redis};
 use crate::core::Span;
-use crate::core::limits::{LatePolicy, Limits};
+use crate::core::limits::{Backfill, LatePolicy, Limits};
 use crate::core::partition::Partition;
 use crate::driver::outage::Outages;
 use crate::driver::worker::SNAPSHOT_EVERY;
@@ -122,6 +122,10 @@ pub struct LimitsFile {
     /// What becomes of late events: correct, drop or dead (correct).
     #[schemars(with = "Option<String>")]
     pub late_policy: Option<LatePolicy>,
+    /// What becomes of a stage's or run's duration that is told when its window is long over: never (counted and
+    /// let go) or now (recorded in the window of the time at which it was told) (never).
+    #[schemars(with = "Option<String>")]
+    pub backfill: Option<Backfill>,
     /// Distance of the points in time at which rules are evaluated (1s).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
@@ -286,6 +290,7 @@ impl LimitsFile {
         put(&mut limits.forget_after, self.forget_after);
         put(&mut limits.abandon_after, self.abandon_after);
         limits.late_policy = self.late_policy.unwrap_or(limits.late_policy);
+        limits.backfill = self.backfill.unwrap_or(limits.backfill);
         limits.series_max = self.series_max.unwrap_or(limits.series_max);
         args.over(limits)
     }
@@ -314,13 +319,14 @@ mod tests {
 
     #[test]
     fn flags_stand_above_the_file() {
-        let file =
-            file("limits: { max_lateness: 2h, allowed_lateness: 10s, late_policy: dead }").expect("read");
+        assert!(file("limits: { backfill: later }").is_err());
+        let text = "limits: { max_lateness: 2h, allowed_lateness: 10s, late_policy: dead, backfill: now }";
+        let file = file(text).expect("read");
         let args = LimitArgs { allowed_lateness: Some(Span::from_secs(5)), ..LimitArgs::default() };
         let limits = file.limits.under(&args).expect("fits");
         assert_eq!(limits.max_lateness, Span::from_hours(2));
         assert_eq!(limits.allowed_lateness, Span::from_secs(5));
-        assert_eq!(limits.late_policy, LatePolicy::Dead);
+        assert_eq!((limits.late_policy, limits.backfill), (LatePolicy::Dead, Backfill::Now));
     }
 
     #[test]

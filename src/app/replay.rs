@@ -202,6 +202,7 @@ fn print(args: &ReplayArgs, summary: &Totals, took: Duration) {
                 "received": counters.received,
                 "recorded": counters.recorded,
                 "late": counters.late,
+                "late_state": counters.late_state,
                 "duplicate": counters.duplicate,
                 "dropped": counters.dropped,
                 "refused": refused,
@@ -219,10 +220,11 @@ fn print(args: &ReplayArgs, summary: &Totals, took: Duration) {
         println!("{summary}");
     } else {
         eprintln!(
-            "{} events ({} recorded, {} late, {} duplicate, {} dropped, {} refused) of {} series\n{} windows, {} alert transitions, {} recorded values; reached {} in {:.2} s, {:.2} M events/s",
+            "{} events ({} recorded, {} late, {} late_state, {} duplicate, {} dropped, {} refused) of {} series\n{} windows, {} alert transitions, {} recorded values; reached {} in {:.2} s, {:.2} M events/s",
             counters.received,
             counters.recorded,
             counters.late,
+            counters.late_state,
             counters.duplicate,
             counters.dropped,
             counters.refused_total(),

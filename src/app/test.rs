@@ -298,7 +298,7 @@ impl Bench {
         self.engine.handle(&record, &self.directory, &mut self.effects);
         let refused = self.effects.refused.iter();
         let refused =
-            refused.map(|one| format!("at {}: {} (of time {})", stamp - START, one.reason.name(), one.time));
+            refused.map(|one| format!("at {}: {}: {}", stamp - START, one.reason.name(), one.message(stamp)));
         self.refused.extend(refused);
         self.told.append(&mut self.effects.transitions);
         self.told.append(&mut self.effects.shadows);

@@ -1,4 +1,4 @@
-//! The conservation law: everything received is recorded, late, duplicate, dropped or refused.
+//! The conservation law: everything received is recorded, late, late state, duplicate, dropped or refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,10 +51,37 @@ pub enum Outcome {
     Recorded,
     /// Merged into windows that were sealed already.
     Late,
+    /// A stage or run event that no window takes any more: its run is brought up to date all the same.
+    LateState,
     Duplicate,
     /// Late, and the policy is to let it go.
     Dropped,
     Refused(Refusal),
+    /// A conflict: the first event of this stage, attempt and status has other labels.
+    OtherLeg,
+}
+
+impl Outcome {
+    /// Why it goes no further, if it does not.
+    pub fn refusal(self) -> Option<Refusal> {
+        match self {
+            Outcome::Refused(refusal) => Some(refusal),
+            Outcome::OtherLeg => Some(Refusal::Conflict),
+            _ => None,
+        }
+    }
+
+    /// The remedy, where there is more to say than the reason; empty otherwise.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Outcome::OtherLeg => {
+                "this stage and attempt has had this event with other labels: put the leg of a matrix into \
+                 the stage's name, or into `attempt`"
+            }
+            Outcome::Refused(Refusal::Conflict) => "it has ended with another status, and the first one stays",
+            _ => "",
+        }
+    }
 }
 
 /// Totals since the log began; part of the snapshot.
@@ -63,6 +90,8 @@ pub struct Counters {
     pub received: u64,
     pub recorded: u64,
     pub late: u64,
+    /// Stage and run events too late for a window that brought their run up to date.
+    pub late_state: u64,
     pub duplicate: u64,
     pub dropped: u64,
     refused: [u64; Refusal::ALL.len()],
@@ -101,9 +130,11 @@ impl Counters {
         match outcome {
             Outcome::Recorded => self.recorded += values,
             Outcome::Late => self.late += values,
+            Outcome::LateState => self.late_state += values,
             Outcome::Duplicate => self.duplicate += values,
             Outcome::Dropped => self.dropped += values,
             Outcome::Refused(reason) => self.refused[reason as usize] += values,
+            Outcome::OtherLeg => self.refused[Refusal::Conflict as usize] += values,
         }
     }
 
@@ -135,6 +166,7 @@ impl Counters {
             (&mut self.received, other.received),
             (&mut self.recorded, other.recorded),
             (&mut self.late, other.late),
+            (&mut self.late_state, other.late_state),
             (&mut self.duplicate, other.duplicate),
             (&mut self.dropped, other.dropped),
             (&mut self.overflow, other.overflow),
@@ -157,7 +189,7 @@ impl Counters {
 
     /// Whether the law holds.
     pub fn is_conserved(&self) -> bool {
-        let rest = self.late + self.duplicate + self.dropped + self.refused_total();
+        let rest = self.late + self.late_state + self.duplicate + self.dropped + self.refused_total();
         self.received == self.recorded + rest
     }
 }

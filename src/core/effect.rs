@@ -69,6 +69,16 @@ pub struct Refused {
     pub index: u32, // place in the record's payload
     pub reason: Aside,
     pub time: Timestamp, // the event's own time
+    /// The remedy; empty where there is nothing to say.
+    pub hint: &'static str,
+}
+
+impl Refused {
+    /// As people read it; `now`: the log's time at which it was refused.
+    pub fn message(&self, now: Timestamp) -> String {
+        let gap = if self.hint.is_empty() { "" } else { ": " };
+        format!("event time {} at log time {now}{gap}{}", self.time, self.hint)
+    }
 }
 
 impl Effects {

@@ -3,7 +3,7 @@
 //! Invariant: values are finite, times are in range, names are within their limits; the decoders
 //! in `wire` are the only place that makes events out of bytes.
 
-use super::identity::Who;
+use super::identity::{Labels, Who};
 use super::mute::{Maintenance, Silence};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -128,21 +128,35 @@ pub struct HistogramEvent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageEvent {
     pub time: Timestamp,
+    /// What it tells of the time before.
+    pub times: Times,
     pub pipeline: Arc<str>,
     pub run: Arc<str>,
     pub stage: Arc<str>,
     pub status: StageStatus,
     pub attempt: u32,
+    pub labels: Labels,
 }
 
 /// A whole run changes its status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunEvent {
     pub time: Timestamp,
+    /// What it tells of the time before.
+    pub times: Times,
     pub pipeline: Arc<str>,
     pub run: Arc<str>,
     pub status: RunStatus,
     pub id: Option<Box<str>>,
+}
+
+/// Times that an event states beside its own, in the order in which things happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    pub queued_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    /// Only of what has ended.
+    pub finished_at: Option<Timestamp>,
 }
 
 /// A quality gate of a run passes or fails.
@@ -235,6 +249,68 @@ impl RunStatus {
 
     pub fn is_terminal(self) -> bool {
         self >= RunStatus::Succeeded
+    }
+}
+
+impl Times {
+    fn all(self) -> impl Iterator<Item = Timestamp> {
+        [self.queued_at, self.started_at, self.finished_at].into_iter().flatten()
+    }
+
+    /// The earliest of them and of the event's own time.
+    fn earliest(self, time: Timestamp) -> Timestamp {
+        self.all().fold(time, Timestamp::min)
+    }
+
+    /// The latest of them and of the event's own time.
+    fn latest(self, time: Timestamp) -> Timestamp {
+        self.all().fold(time, Timestamp::max)
+    }
+}
+
+impl StageEvent {
+    /// When its attempt was queued, as far as it says.
+    pub fn queued(&self) -> Option<Timestamp> {
+        self.times.queued_at.or((self.status == StageStatus::Queued).then_some(self.time))
+    }
+
+    /// When its attempt started, as far as it says.
+    pub fn started(&self) -> Option<Timestamp> {
+        self.times.started_at.or((self.status == StageStatus::Started).then_some(self.time))
+    }
+
+    /// When its attempt ended, if it did.
+    pub fn ended(&self) -> Option<Timestamp> {
+        self.status.is_terminal().then(|| self.times.finished_at.unwrap_or(self.time))
+    }
+
+    pub fn earliest(&self) -> Timestamp {
+        self.times.earliest(self.time)
+    }
+
+    pub fn latest(&self) -> Timestamp {
+        self.times.latest(self.time)
+    }
+}
+
+impl RunEvent {
+    /// The earliest time at which it says that the run was queued or started.
+    pub fn begun(&self) -> Option<Timestamp> {
+        let own = matches!(self.status, RunStatus::Queued | RunStatus::Started).then_some(self.time);
+        self.times.queued_at.or(self.times.started_at).or(own)
+    }
+
+    /// When the run ended, if it did.
+    pub fn ended(&self) -> Option<Timestamp> {
+        self.status.is_terminal().then(|| self.times.finished_at.unwrap_or(self.time))
+    }
+
+    pub fn earliest(&self) -> Timestamp {
+        self.times.earliest(self.time)
+    }
+
+    pub fn latest(&self) -> Timestamp {
+        self.times.latest(self.time)
     }
 }
 

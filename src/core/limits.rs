@@ -34,6 +34,12 @@ pub const IDS_PER_SOURCE_MAX: usize = 65_536;
 /// Runs remembered per pipeline, in flight and finished: 100,000 × about 1 KiB = 100 MiB.
 pub const RUNS_PER_PIPELINE_MAX: usize = 100_000;
 
+/// Runs per pipeline of which the beginning stays when they are let go: 100,000 × about 250 B = 25 MB.
+pub const GONE_PER_PIPELINE_MAX: usize = 100_000;
+
+/// How long it stays: as long as windows are kept at most, so that no run in them is cut short.
+pub const GONE_KEPT: Span = Span::from_hours(24 * 31);
+
 /// Stage attempts remembered per run; a retry loop must not grow a run without bound.
 pub const ATTEMPTS_PER_RUN_MAX: usize = 1_000;
 
@@ -58,6 +64,8 @@ pub struct Limits {
     pub max_skew: Span,
     /// What happens to an event between the two latenesses.
     pub late_policy: LatePolicy,
+    /// What happens to a value of a stage or run that came too late for its window.
+    pub backfill: Backfill,
     /// Distance of the grid points at which rules are evaluated.
     pub evaluation_interval: Span,
     /// A series without an observation for this long is forgotten.
@@ -94,6 +102,17 @@ pub enum LatePolicy {
     Dead,
 }
 
+/// What happens to a value that is derived when its window takes nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backfill {
+    /// Count it and let it go.
+    #[default]
+    Never,
+    /// Record it in the window of its ingest time.
+    Now,
+}
+
 impl Limits {
     /// The reason for which an event will be refused by its time, if the log's clock is at `now`, and that time.
     pub fn refused_by_time(&self, event: &Event, now: Timestamp) -> Option<(Refusal, Timestamp)> {
@@ -127,6 +146,7 @@ impl Default for Limits {
             max_lateness: Span::from_hours(1),
             max_skew: Span::from_mins(5),
             late_policy: LatePolicy::Correct,
+            backfill: Backfill::Never,
             evaluation_interval: Span::from_secs(1),
             forget_after: Span::from_hours(24),
             abandon_after: Span::from_hours(24),

@@ -9,6 +9,7 @@
 use super::histogram::layout::Digits;
 use super::identity::{Identity, Labels};
 use super::pane::Shape;
+use super::run::{PIPELINE, is_of_pipeline};
 use super::time::Timestamp;
 use super::unit::Unit;
 use super::view::Subscription;
@@ -308,11 +309,16 @@ impl SeriesInfo {
         }
     }
 
-    /// The value of a label, where `source` and `name` count as labels.
+    /// The value of a label, where `source` and `name` count as labels, and `pipeline` is the source of a series
+    /// that is derived from stage, run and gate events.
     pub fn label(&self, name: &str) -> Option<&Arc<str>> {
         match name {
             "source" => Some(&self.source),
             "name" => Some(&self.name),
+            PIPELINE => {
+                let source = || is_of_pipeline(&self.name).then_some(&self.source);
+                self.labels.get(PIPELINE).or_else(source)
+            }
             other => self.labels.get(other),
         }
     }

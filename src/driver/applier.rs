@@ -322,7 +322,7 @@ impl Applier {
         for refused in &effects.refused {
             let (seq, reason) = (refused.seq, refused.reason);
             let index = place_among(bad, refused.index);
-            let message = format!("event time {} at log time {now}", refused.time);
+            let message = refused.message(now);
             self.set_aside(DeadEvent { seq, index, reason, message, more: 0 });
         }
         Ok(())

@@ -166,8 +166,7 @@ impl Outlets<'_, '_> {
         if let Some(refused) = &mut self.outputs.refused {
             for one in &effects.refused {
                 let Aside::Refused(reason) = one.reason else { continue };
-                let message = format!("event time {} at log time {now}", one.time);
-                refused(one.seq, &BadEvent::new(one.index as usize, reason, message));
+                refused(one.seq, &BadEvent::new(one.index as usize, reason, one.message(now)));
             }
         }
         self.counts[1] += effects.transitions.len() as u64;

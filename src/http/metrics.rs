@@ -222,12 +222,13 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str, rows: &[(String,
 }
 
 /// What the engines count: name, meaning, value.
-fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 20] {
+fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 21] {
     let counters = &numbers.counters;
     [
         ("events_received_total", "Values that came in.", counters.received + door),
         ("events_recorded_total", "Values recorded on time.", counters.recorded),
         ("events_late_total", "Values that corrected sealed windows.", counters.late),
+        ("events_late_state_total", "Events too late for windows, not for their runs.", counters.late_state),
         ("events_duplicate_total", "Values seen before.", counters.duplicate),
         ("events_dropped_total", "Late values let go by policy.", counters.dropped),
         ("values_saturated_total", "Values beyond the histogram's range.", counters.overflow),

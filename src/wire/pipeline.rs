@@ -2,8 +2,8 @@
 
 use crate::core::alert::Transition;
 use crate::core::alert::transition::State;
-use crate::core::run::Pipeline;
 use crate::core::run::course::{Health, Part, StageCourse};
+use crate::core::run::{PIPELINE, Pipeline};
 use crate::core::{Engine, Span};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -65,7 +65,8 @@ pub fn name_alerts(health: &mut Value, active: &[Transition]) {
     let name = health["pipeline"].as_str().unwrap_or("");
     let firing = active.iter().filter(|alert| alert.state != State::Pending);
     let firing = firing.filter(|alert| {
-        ["pipeline", "source"].iter().any(|label| alert.key.get(label).is_some_and(|value| **value == *name))
+        let is_named = |value: Option<&Arc<str>>| value.is_some_and(|value| **value == *name);
+        is_named(alert.labels.get(PIPELINE)) || is_named(alert.key.get("source"))
     });
     let alerts: Vec<&str> = firing.map(|alert| &*alert.id).take(ALERTS_NAMED).collect();
     health["alerts"] = json!(alerts);

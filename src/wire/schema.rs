@@ -70,6 +70,14 @@ enum Time {
     Milliseconds(i64),
 }
 
+/// A text, or a whole number that stands for its decimal text.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Id {
+    Text(String),
+    Number(i64),
+}
+
 /// One event, as producers send it. Further fields are ignored.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -83,7 +91,7 @@ enum EventShape {
         value: f64,
         unit: Option<String>,
         labels: Option<BTreeMap<String, String>>,
-        id: Option<String>,
+        id: Option<Id>,
     },
     /// Many observations of one series, as columns of equal length.
     Samples {
@@ -108,34 +116,51 @@ enum EventShape {
     Stage {
         time: Time,
         pipeline: String,
-        run: String,
+        run: Id,
         stage: String,
         #[schemars(with = "StageStatusName")]
         status: StageStatus,
+        source: Option<String>,
         attempt: Option<u32>,
         labels: Option<BTreeMap<String, String>>,
+        progress: Option<f64>,
+        id: Option<Id>,
+        /// Not later than what it is followed by.
+        queued_at: Option<Time>,
+        /// Not of status `queued`.
+        started_at: Option<Time>,
+        /// Only of a status that ends an attempt; without it, `time` is the end.
+        finished_at: Option<Time>,
     },
     /// A whole run changes its status.
     Run {
         time: Time,
         pipeline: String,
-        run: String,
+        run: Id,
         #[schemars(with = "RunStatusName")]
         status: RunStatus,
+        source: Option<String>,
         labels: Option<BTreeMap<String, String>>,
-        id: Option<String>,
+        id: Option<Id>,
+        /// Not later than what it is followed by.
+        queued_at: Option<Time>,
+        /// Not of status `queued`.
+        started_at: Option<Time>,
+        /// Only of a status that ends a run; without it, `time` is the end.
+        finished_at: Option<Time>,
     },
     /// A quality gate passes or fails.
     Gate {
         time: Time,
         pipeline: String,
-        run: String,
+        run: Id,
         gate: String,
         status: GateStatus,
+        source: Option<String>,
         value: Option<f64>,
         threshold: Option<f64>,
         labels: Option<BTreeMap<String, String>>,
-        id: Option<String>,
+        id: Option<Id>,
     },
 }
 

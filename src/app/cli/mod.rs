@@ -2,7 +2,7 @@
 
 mod operate;
 
-use crate::core::limits::{LatePolicy, Limits};
+use crate::core::limits::{Backfill, LatePolicy, Limits};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -338,6 +338,9 @@ pub struct LimitArgs {
     /// What becomes of late events [default: correct]
     #[arg(long, value_name = "POLICY", value_parser = ["correct", "drop", "dead"])]
     pub late_policy: Option<String>,
+    /// What becomes of a duration that is told when its window is long over [default: never]
+    #[arg(long, value_name = "WHEN", value_parser = ["never", "now"])]
+    pub backfill: Option<String>,
     /// Distance of the points in time at which rules are evaluated [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub evaluation_interval: Option<crate::core::Span>,
@@ -359,6 +362,11 @@ impl LimitArgs {
             Some("dead") => LatePolicy::Dead,
             Some(_) => LatePolicy::Correct,
             None => limits.late_policy,
+        };
+        limits.backfill = match self.backfill.as_deref() {
+            Some("now") => Backfill::Now,
+            Some(_) => Backfill::Never,
+            None => limits.backfill,
         };
         if !limits.evaluation_interval.is_positive() {
             return Err(Usage("the evaluation interval must be above zero".into()).into());

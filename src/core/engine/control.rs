@@ -9,6 +9,7 @@ use crate::core::histogram::layout::Digits;
 use crate::core::key::KeyId;
 use crate::core::pane::Shape;
 use crate::core::rule::RuleSet;
+use crate::core::rule::about::Made;
 use crate::core::rule::evaluate::Notes;
 use crate::core::series::MetricSpec;
 use crate::core::time::Timestamp;
@@ -106,6 +107,7 @@ impl Engine {
         lead::give(&mut self.views, leads, self.now, self.limits.evaluation_interval);
         self.memos.clear();
         (self.rules, self.rule_states, self.record_states) = (rules, states, records);
+        self.made = Made::new(&self.rules);
         self.runs.declare(&self.rules.pipelines);
         self.index_views();
         self.resubscribe();

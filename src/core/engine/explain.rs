@@ -101,7 +101,8 @@ impl Engine {
         let (instance, is_capped) = (state.instances.get(&id).cloned(), state.capped.contains(&id));
         let alert = self.view_alert(place, rule, id);
         let severity = alert.as_ref().map_or(rule.levels[0].severity, |alert| alert.severity);
-        let of_alert = |name: &str| label(rule, key, severity, name);
+        let pipeline = self.pipeline_of(rule, key);
+        let of_alert = |name: &str| label((rule, key, pipeline), severity, name);
         let causes = self.mutes.causes(at, &of_alert).chain(alert.as_ref().and_then(inhibition));
         let suppressed_by: Vec<Suppressed> = causes.collect();
         let seen = Seen { rule, instance: instance.as_ref(), observation, is_capped, at };

@@ -8,16 +8,14 @@ use crate::core::event::{Event, HistogramEvent, Observation, Record, Samples};
 use crate::core::identity::{Directory, Identity, Who};
 use crate::core::limits::{LatePolicy, PANE_MIN};
 use crate::core::pane::{Pane, Sample};
-use crate::core::run::{Derived, Moment};
 use crate::core::series::{Place, Unplaced};
 use crate::core::time::Timestamp;
-use crate::core::unit::Unit;
 use crate::core::view::Reading;
 use crate::core::window::{WindowKey, WindowSize, seal_due};
 
-/// When an event arrived, seen from its 1m window (CONTRACT §2).
+/// When an event arrived, seen from its 1m window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Arrival {
+pub(super) enum Arrival {
     OnTime,
     Late,
     TooLate,
@@ -37,13 +35,14 @@ impl Engine {
         let limit = record.limit.map_or(limit, |stated| stated.min(limit));
         for (index, event) in events.iter().enumerate() {
             let keeps_late = self.limits.late_policy == LatePolicy::Dead;
-            let mut note = |time, outcome| {
-                let reason = match outcome {
-                    Outcome::Refused(refusal) => Aside::Refused(refusal),
-                    Outcome::Dropped if keeps_late => Aside::Late,
+            let mut note = |time, outcome: Outcome| {
+                let reason = match (outcome, outcome.refusal()) {
+                    (_, Some(refusal)) => Aside::Refused(refusal),
+                    (Outcome::Dropped, None) if keeps_late => Aside::Late,
                     _ => return,
                 };
-                out.refused.push(Refused { seq: record.seq, index: index as u32, reason, time });
+                let (seq, index, hint) = (record.seq, index as u32, outcome.hint());
+                out.refused.push(Refused { seq, index, reason, time, hint });
             };
             match event {
                 Event::Metric(observation) => {
@@ -74,22 +73,13 @@ impl Engine {
             Event::Stage(stage) if !self.holds(&stage.pipeline) => MISPLACED,
             Event::Run(run) if !self.holds(&run.pipeline) => MISPLACED,
             Event::Gate(gate) if !self.holds(&gate.pipeline) => MISPLACED,
-            Event::Stage(stage) => self.tracked(stage.time, limit, |engine, derived| {
-                let moment = Moment { now: engine.now, interruptions: &engine.interruptions };
-                engine.runs.stage(stage, moment, engine.limits.abandon_after, derived)
-            }),
-            Event::Run(run) => self.once(&run.pipeline, Kind::Run, run.id.as_deref(), |engine| {
-                engine.tracked(run.time, limit, |engine, derived| {
-                    let moment = Moment { now: engine.now, interruptions: &engine.interruptions };
-                    engine.runs.run(run, moment, engine.limits.abandon_after, derived)
-                })
-            }),
-            Event::Gate(gate) => self.once(&gate.pipeline, Kind::Gate, gate.id.as_deref(), |engine| {
-                engine.tracked(gate.time, limit, |engine, derived| {
-                    engine.runs.gate(gate, derived);
-                    Outcome::Recorded
-                })
-            }),
+            Event::Stage(stage) => self.stage(stage, limit),
+            Event::Run(run) => {
+                self.once(&run.pipeline, Kind::Run, run.id.as_deref(), |engine| engine.run_event(run, limit))
+            }
+            Event::Gate(gate) => {
+                self.once(&gate.pipeline, Kind::Gate, gate.id.as_deref(), |engine| engine.gate(gate, limit))
+            }
             // Counted value by value, by the caller.
             Event::Samples(_) => LOST,
         }
@@ -112,33 +102,10 @@ impl Engine {
             return Outcome::Duplicate;
         }
         let outcome = take(self);
-        if !matches!(outcome, Outcome::Refused(_)) {
+        if outcome.refusal().is_none() {
             self.duplicates.remember(source, kind, id, self.now);
         }
         outcome
-    }
-
-    /// A stage, run or gate event: tracked when its time is acceptable.
-    fn tracked(
-        &mut self,
-        time: Timestamp,
-        limit: Timestamp,
-        track: impl FnOnce(&mut Engine, &mut Vec<Derived>) -> Outcome,
-    ) -> Outcome {
-        let arrival = self.arrival(time, limit);
-        if let Some(outcome) = self.turned_away(arrival) {
-            return outcome;
-        }
-        let mut derived = Vec::new();
-        let outcome = track(self, &mut derived);
-        self.wake_grid();
-        for value in derived {
-            self.derived(value);
-        }
-        match outcome {
-            Outcome::Recorded if arrival == Arrival::Late => Outcome::Late,
-            other => other,
-        }
     }
 
     #[inline]
@@ -233,7 +200,7 @@ impl Engine {
     }
 
     #[inline]
-    fn arrival(&mut self, time: Timestamp, limit: Timestamp) -> Arrival {
+    pub(super) fn arrival(&mut self, time: Timestamp, limit: Timestamp) -> Arrival {
         let end = self.minute_of(time) + WindowSize::Minute.span();
         if time > limit {
             Arrival::Future
@@ -248,7 +215,7 @@ impl Engine {
 
     /// The outcome of an event that goes no further.
     #[inline]
-    fn turned_away(&self, arrival: Arrival) -> Option<Outcome> {
+    pub(super) fn turned_away(&self, arrival: Arrival) -> Option<Outcome> {
         match arrival {
             Arrival::OnTime => None,
             Arrival::Late if self.limits.late_policy == LatePolicy::Correct => None,
@@ -385,17 +352,6 @@ impl Engine {
             }
         }
         Outcome::Late
-    }
-
-    /// Records a value that follows from events; it is outside the conservation counters.
-    fn derived(&mut self, derived: Derived) {
-        let identity = Identity {
-            unit: Unit::from_suffix(derived.name),
-            source: derived.pipeline,
-            name: derived.name.into(),
-            labels: derived.labels,
-        };
-        self.observe_own(&identity, derived.time, derived.value);
     }
 
     /// Records a value of a series the engine itself makes.

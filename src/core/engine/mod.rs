@@ -20,6 +20,7 @@ mod records;
 mod rules;
 pub mod snapshot;
 mod suppress;
+mod tracked;
 mod views;
 
 use super::alert::Instance;
@@ -36,6 +37,7 @@ use super::limits::Limits;
 use super::mute::Mutes;
 use super::pane::{Pane, Sample};
 use super::rule::RuleSet;
+use super::rule::about::Made;
 use super::rule::frozen::Frozen;
 use super::rule::past::Memos;
 use super::rule::share::Shares;
@@ -67,6 +69,8 @@ pub struct Engine {
     runs: Tracker,
     gauges: BTreeMap<Arc<str>, records::Gauges>,
     rules: RuleSet,
+    /// Which of its records are made of what pipelines do.
+    made: Made,
     views: Vec<View>,
     views_by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
     views_unnamed: Vec<u32>,
@@ -163,6 +167,7 @@ impl Engine {
             runs: Tracker::default(),
             gauges: BTreeMap::new(),
             rules: RuleSet::default(),
+            made: Made::default(),
             views: Vec::new(),
             views_by_name: HashMap::default(),
             views_unnamed: Vec::new(),
@@ -213,6 +218,9 @@ impl Engine {
             Body::Gap(from, to) => Some((from, to)),
             _ => None,
         };
+        if at > self.now || gap.is_some() {
+            self.settle_runs();
+        }
         if let (Some((from, to)), false) = (gap, self.is_underway) {
             self.note_gap(from, to, at);
         }
@@ -260,8 +268,9 @@ impl Engine {
         (wake < Timestamp::MAX).then_some(wake)
     }
 
-    /// What holds at the end of input: corrections that no grid point closed yet leave now.
+    /// What holds at the end of input: runs are added up, and corrections that no grid point closed yet leave now.
     pub fn finish(&mut self, out: &mut Effects) {
+        self.settle_runs();
         self.flush_corrections(self.now, out);
     }
 

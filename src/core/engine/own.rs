@@ -59,6 +59,7 @@ impl Engine {
         self.counters.lose(from, to);
         let since = if self.has_begun { self.now } else { Timestamp::MIN };
         self.note_lost(since, at);
+        self.runs.lose(at);
         if self.has_begun {
             // Nobody knows what was in it: it counts for no timer.
             self.interrupt(since, at);
@@ -241,6 +242,7 @@ impl Engine {
         }
         self.rearm_timers();
         self.own_alerts.clear();
+        self.runs.lose(self.now);
         for alert in told.iter().filter(|alert| alert.is_active()) {
             self.counters.transitions += 1;
             out.transitions.push(alert.clone().lost(self.now));

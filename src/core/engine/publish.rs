@@ -4,11 +4,14 @@ use super::Engine;
 use crate::core::alert::transition::{ChangeName, Evidence, State, Window};
 use crate::core::alert::{Change, Firing, Instance, StaleCause, Transition};
 use crate::core::effect::Effects;
-use crate::core::key::KeyId;
+use crate::core::key::{Key, KeyId};
 use crate::core::rule::evaluate::Notes;
 use crate::core::rule::{Rule, template};
+use crate::core::run::PIPELINE;
 use crate::core::time::Timestamp;
 use crate::core::view::ViewKind;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Engine {
     /// Publishes one change. `before`: the instance before the step, for episodes that ended.
@@ -67,7 +70,7 @@ impl Engine {
     ) -> Transition {
         let step = rule.escalation.as_ref().and_then(|policy| policy.current(firing.steps));
         let (key, why) = (self.keys.get(key).clone(), *notes.why.unwrap_or_default());
-        let level = &rule.levels[firing.level];
+        let (level, labels) = (&rule.levels[firing.level], self.labels(rule, &key));
         let is_terminal = matches!(change, Change::Resolved | Change::Stale(_));
         let is_entered = matches!(change, Change::Firing | Change::Rise);
         let value = value.is_finite().then_some(value);
@@ -79,7 +82,6 @@ impl Engine {
             change: change_name(change),
             severity: level.severity,
             severity_highest: rule.levels[firing.highest].severity,
-            labels: rule.labels.clone(),
             value,
             unit: rule.unit.clone(),
             threshold: level.threshold.clone(),
@@ -98,11 +100,21 @@ impl Engine {
             suppressed_by: firing.suppressed.clone(),
             flapping: is_flapping,
             actions: if is_entered { level.actions.clone() } else { Vec::new() },
-            summary: template::render(rule, &key, value, level.severity),
+            summary: template::render(rule, (&key, &labels), value, level.severity),
             runbook: rule.runbook.clone(),
             rule_hash: rule.hash.clone(),
+            labels,
             key,
         }
+    }
+
+    /// The labels of an alert besides its key: those of its rule, and the pipeline that it is about.
+    fn labels(&self, rule: &Rule, key: &Key) -> BTreeMap<Arc<str>, Arc<str>> {
+        let mut labels = rule.labels.clone();
+        if let Some(pipeline) = self.pipeline_of(rule, key) {
+            labels.insert(PIPELINE.into(), pipeline.clone());
+        }
+        labels
     }
 
     /// The longest trailing window that the rule reads.

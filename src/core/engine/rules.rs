@@ -159,6 +159,7 @@ impl Engine {
             memos: &mut self.memos,
             frozen,
             mutes: &self.mutes,
+            made: &self.made,
             labels,
             is_active,
             key,

@@ -17,6 +17,7 @@ use crate::core::limits::Limits;
 use crate::core::mute::Mutes;
 use crate::core::pane::{Pane, Shape};
 use crate::core::rule::RuleSet;
+use crate::core::rule::about::Made;
 use crate::core::run::Tracker;
 use crate::core::series::{SeriesImage, SeriesInfo, SeriesTable};
 use crate::core::time::Timestamp;
@@ -58,7 +59,7 @@ pub struct Snapshot {
 }
 
 /// The shape of [`Snapshot`]; another one is refused rather than misread.
-pub const VERSION: u32 = 19;
+pub const VERSION: u32 = 20;
 
 const FIELDS: usize = 24;
 
@@ -133,6 +134,7 @@ impl Engine {
                 .zip(snapshot.views)
                 .map(|(spec, image)| View::restore(spec, image, lateness))
                 .collect(),
+            made: Made::new(&snapshot.rules),
             rules: snapshot.rules,
             rule_states: snapshot.rule_states,
             record_states: snapshot.record_states,

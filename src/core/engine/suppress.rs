@@ -10,6 +10,7 @@ use crate::core::effect::Effects;
 use crate::core::key::{Key, KeyId};
 use crate::core::mute::{Maintenance, Silence, Turned};
 use crate::core::rule::{Inhibit, Rule};
+use crate::core::run::PIPELINE;
 use crate::core::selector::Selector;
 use crate::core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ struct Seen<'a> {
     id: KeyId,
     rule: &'a Rule,
     key: Arc<Key>,
+    pipeline: Option<Arc<str>>,
     alert: String,
     severity: Severity,
     before: Option<Suppressed>,
@@ -29,15 +31,20 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// A label of the key, of the rule, `rule` or `severity`.
     fn label(&self, name: &str) -> Option<&str> {
-        label(self.rule, &self.key, self.severity, name)
+        label((self.rule, &self.key, self.pipeline.as_ref()), self.severity, name)
     }
 }
 
-/// What matchers of mutes see of an alert.
-pub(super) fn label<'a>(rule: &'a Rule, key: &'a Key, severity: Severity, name: &str) -> Option<&'a str> {
+/// What matchers of mutes see of an alert of a rule and key, about a pipeline or none.
+pub(super) fn label<'a>(
+    (rule, key, pipeline): (&'a Rule, &'a Key, Option<&'a Arc<str>>),
+    severity: Severity,
+    name: &str,
+) -> Option<&'a str> {
     match name {
         "rule" => Some(&rule.id),
         "severity" => Some(severity.name()),
+        PIPELINE => pipeline.map(|value| &**value),
         name => key.get(name).or_else(|| rule.labels.get(name)).map(|value| &**value),
     }
 }
@@ -53,6 +60,11 @@ impl Engine {
         turned
     }
 
+    /// The pipeline that an alert of a rule and key is about.
+    pub(super) fn pipeline_of<'a>(&'a self, rule: &'a Rule, key: &'a Key) -> Option<&'a Arc<str>> {
+        self.made.pipeline(rule, key, |view| &self.rules.views[view as usize])
+    }
+
     /// Whether a rule is not to be judged for a key now.
     pub(super) fn is_suspended(&self, rule: &Rule, key: KeyId) -> bool {
         if !self.mutes.has_suspended() {
@@ -60,7 +72,8 @@ impl Engine {
         }
         let key = self.keys.get(key);
         let severity = rule.levels.first().map_or(Severity::Info, |level| level.severity);
-        self.mutes.is_suspended(|name| label(rule, key, severity, name))
+        let pipeline = self.pipeline_of(rule, key);
+        self.mutes.is_suspended(|name| label((rule, key, pipeline), severity, name))
     }
 
     /// Marks the alerts; transitions from `begun` on are of this grid point.
@@ -97,7 +110,8 @@ impl Engine {
                 let key = self.keys.get(id).clone();
                 let alert = super::publish::alert_id(rule, &key, instance.started_at);
                 let severity = rule.levels[firing.level].severity;
-                all.push(Seen { place, id, rule, key, alert, severity, before: firing.suppressed.clone() });
+                let (pipeline, before) = (self.pipeline_of(rule, &key).cloned(), firing.suppressed.clone());
+                all.push(Seen { place, id, rule, key, pipeline, alert, severity, before });
             }
         }
         all

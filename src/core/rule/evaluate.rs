@@ -16,6 +16,7 @@ use super::super::mute::Mutes;
 use super::super::run::{Sight, Tracker};
 use super::super::time::{Span, Timestamp};
 use super::super::view::{self, View};
+use super::about::Made;
 use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
 use super::frozen::Frozen;
 use super::line::Line;
@@ -38,6 +39,8 @@ pub struct Scope<'a> {
     pub memos: &'a mut Memos,
     pub frozen: &'a mut Frozen,
     pub mutes: &'a Mutes,
+    /// Records of what pipelines do.
+    pub made: &'a Made,
     /// Labels of the rule.
     pub labels: &'a BTreeMap<Arc<str>, Arc<str>>,
     /// Whether the key's alert is pending or firing.

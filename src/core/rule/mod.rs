@@ -3,6 +3,7 @@
 //! `pipeline` makes these out of what people write; nothing here can be wrong any more. A rule set
 //! enters the log as one control record, so it is plain data that can be stored and compared.
 
+pub mod about;
 pub mod ast;
 mod deploys;
 pub mod evaluate;

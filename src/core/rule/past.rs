@@ -256,7 +256,7 @@ impl Scope<'_> {
         let (from, end, extent) = self.whole_extent(asked)?;
         let teaches = asked.function.is_line()
             || self.frozen.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out());
-        let is_plain = teaches && self.planned().iter().all(|(_, planned_end)| *planned_end <= from);
+        let is_plain = teaches && self.planned(asked).iter().all(|(_, planned_end)| *planned_end <= from);
         is_plain.then_some((end, extent))
     }
 
@@ -391,18 +391,12 @@ impl Scope<'_> {
         asked: &Past,
         mut windows: Vec<(i64, Window)>,
     ) -> Vec<(i64, Window)> {
-        let planned = self.planned();
+        let planned = self.planned(asked);
         windows.retain(|(index, _)| {
             let start = Timestamp::clamped(index * asked.window.ms());
             !planned.iter().any(|(from, to)| start < *to && start + asked.window > *from)
         });
         windows
-    }
-
-    /// Times of maintenance of the key.
-    fn planned(&self) -> Vec<(Timestamp, Timestamp)> {
-        let key = self.keys.get(self.key);
-        self.mutes.spans(|name| key.get(name).or_else(|| self.labels.get(name)).map(|value| &**value))
     }
 
     fn judge(

@@ -6,6 +6,8 @@
 use super::super::alert::Severity;
 use super::super::key::Key;
 use super::Rule;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Why a template was refused, with the byte at which it goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,15 +34,20 @@ pub fn check(text: &str) -> Result<(), TemplateError> {
     parts(text).try_for_each(|part| part.map(|_| ()))
 }
 
-/// The rule's summary for one alert; its id where it has none.
-pub fn render(rule: &Rule, key: &Key, value: Option<f64>, severity: Severity) -> String {
+/// The rule's summary for one alert, of which key and labels are given; the rule's id where it has none.
+pub fn render(
+    rule: &Rule,
+    (key, labels): (&Key, &BTreeMap<Arc<str>, Arc<str>>),
+    value: Option<f64>,
+    severity: Severity,
+) -> String {
     let Some(text) = &rule.summary else { return rule.id.to_string() };
     let mut rendered = String::with_capacity(text.len());
     for part in parts(text).flatten() {
         match part {
             Part::Text(text) => rendered.push_str(text),
             Part::Label(name) => {
-                let label = key.get(name).or_else(|| rule.labels.get(name));
+                let label = key.get(name).or_else(|| labels.get(name));
                 rendered.push_str(label.map_or("", |value| value));
             }
             Part::Rule => rendered.push_str(&rule.id),

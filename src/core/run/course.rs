@@ -17,6 +17,9 @@ const NEWEST: usize = 20;
 /// What a rate is told of.
 const HOUR: Span = Span::from_hours(1);
 
+/// What is usual is told of the newest day: a run that is told long after its end is not of it.
+const DAY: Span = Span::from_hours(24);
+
 /// Runs spend their time in a stage when it takes at least this share of it.
 const BOTTLENECK_SHARE: f64 = 0.5;
 
@@ -127,14 +130,16 @@ impl Pipeline {
     }
 
     fn throughput(&self, now: Timestamp) -> Option<Part> {
-        let (oldest, _) = self.finished.first()?;
+        let since: (Timestamp, Arc<str>) = (now - DAY, "".into());
+        let (oldest, _) = self.finished.range(since..).next()?;
         let begun = now - HOUR;
         let before = begun - *oldest;
         if self.whole.in_flight.is_empty() || before < HOUR {
             return None;
         }
         let rate = self.finished_since(begun);
-        let usual = (self.finished.len() - rate) as f64 / (before.secs_f64() / HOUR.secs_f64());
+        let of_the_day = self.finished_since(now - DAY);
+        let usual = (of_the_day - rate) as f64 / (before.secs_f64() / HOUR.secs_f64());
         let rate = rate as f64;
         Some(Part { mark: if usual > 0.0 { (rate / usual).min(1.0) } else { 1.0 }, now: rate, usual })
     }
@@ -178,7 +183,7 @@ mod tests {
     use super::super::Tracker;
     use super::super::tests::{at, moment, stage};
     use super::*;
-    use crate::core::event::{RunEvent, StageStatus};
+    use crate::core::event::{StageEvent, StageStatus, Times};
 
     #[derive(Default)]
     struct Told(Tracker);
@@ -187,11 +192,13 @@ mod tests {
         fn stage(&mut self, run: &str, name: &str, status: StageStatus, secs: i64) {
             let event = stage(run, name, status, secs);
             self.0.stage(&event, moment(at(secs)), Span::from_hours(24), &mut Vec::new());
+            self.0.settle(at(secs), &mut Vec::new());
         }
 
         fn end(&mut self, run: &str, status: RunStatus, secs: i64) {
-            let event = RunEvent { time: at(secs), pipeline: "p".into(), run: run.into(), status, id: None };
+            let event = super::super::tests::run(run, status, secs);
             self.0.run(&event, moment(at(secs)), Span::from_hours(24), &mut Vec::new());
+            self.0.settle(at(secs), &mut Vec::new());
         }
 
         /// A run of two stages, begun at `secs`.
@@ -237,6 +244,25 @@ mod tests {
         assert!(mark(health.throughput).is_some_and(|mark| (50.0..62.0).contains(&mark)), "{health:?}");
         let weights = Weights { latency: 1.0, errors: 3.0, throughput: 0.0 };
         assert_eq!(health.score(weights).map(f64::round), Some(69.0));
+    }
+
+    /// Goal: nothing is learned of runs of which only a part is known. Method: ends alone, and stages of which
+    /// only the end came; then one run that is told by a single event.
+    #[test]
+    fn parts_of_runs_teach_nothing() {
+        let mut told = Told::default();
+        for n in 0..60 {
+            told.stage(&format!("r-{n}"), "build", StageStatus::Progress, n * 60);
+            told.stage(&format!("r-{n}"), "build", StageStatus::Succeeded, n * 60 + 5);
+            told.end(&format!("r-{n}"), RunStatus::Succeeded, n * 60 + 9);
+        }
+        assert_eq!(told.pipeline().health(at(3_600)).latency, None);
+        assert_eq!(told.pipeline().course(at(3_600))[0].median_secs, None);
+        let times = Times { started_at: Some(at(3_600)), ..Times::default() };
+        let event = StageEvent { times, ..stage("whole", "build", StageStatus::Succeeded, 3_690) };
+        told.0.stage(&event, moment(at(3_700)), Span::from_hours(24), &mut Vec::new());
+        let course = told.pipeline().course(at(3_700));
+        assert_eq!((course[0].median_secs, course[0].active), (Some(90.0), 0));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 use super::*;
-use crate::core::event::StageStatus;
+use crate::core::counters::Refusal;
+use crate::core::event::{RunStatus, StageStatus, Times};
+
+const DAY: Span = Span::from_hours(24);
 
 pub(super) fn at(secs: i64) -> Timestamp {
     Timestamp::clamped(secs * 1_000)
@@ -8,18 +11,91 @@ pub(super) fn at(secs: i64) -> Timestamp {
 pub(super) fn stage(run: &str, stage: &str, status: StageStatus, secs: i64) -> StageEvent {
     StageEvent {
         time: at(secs),
+        times: Times::default(),
         pipeline: "p".into(),
         run: run.into(),
         stage: stage.into(),
         status,
         attempt: 1,
+        labels: Labels::default(),
+    }
+}
+
+pub(super) fn run(run: &str, status: RunStatus, secs: i64) -> RunEvent {
+    RunEvent {
+        time: at(secs),
+        times: Times::default(),
+        pipeline: "p".into(),
+        run: run.into(),
+        status,
+        id: None,
+    }
+}
+
+pub(super) fn moment(now: Timestamp) -> Moment<'static> {
+    static NONE: std::sync::LazyLock<Interruptions> = std::sync::LazyLock::new(Interruptions::default);
+    Moment { now, interruptions: &NONE }
+}
+
+#[derive(Debug, Clone)]
+enum Sent {
+    Stage(StageEvent),
+    Run(RunEvent),
+}
+
+/// A tracker with a log's clock, as an engine drives it.
+#[derive(Default)]
+struct Told {
+    tracker: Tracker,
+    now: i64,
+    derived: Vec<Derived>,
+}
+
+impl Told {
+    /// Time goes on to `secs`, minute by minute.
+    fn pass(&mut self, secs: i64) {
+        self.tracker.settle(at(self.now), &mut self.derived);
+        while self.now < secs {
+            self.now = (self.now + 60).min(secs);
+            self.tracker.forget(at(self.now), DAY);
+        }
+    }
+
+    fn send(&mut self, event: &Sent) -> Outcome {
+        let moment = moment(at(self.now));
+        match event {
+            Sent::Stage(event) => self.tracker.stage(event, moment, DAY, &mut self.derived),
+            Sent::Run(event) => self.tracker.run(event, moment, DAY, &mut self.derived),
+        }
+    }
+
+    /// Events at their own times.
+    fn all(events: &[Sent]) -> Told {
+        let mut told = Told::default();
+        for event in events {
+            let (Sent::Stage(StageEvent { time, .. }) | Sent::Run(RunEvent { time, .. })) = event;
+            told.pass(time.ms() / 1_000);
+            told.send(event);
+        }
+        told.pass(told.now);
+        told
+    }
+
+    /// What was derived so far under a name.
+    fn values(&self, name: &str) -> Vec<f64> {
+        self.derived.iter().filter(|one| one.name == name).map(|one| one.value).collect()
+    }
+
+    fn sight(&self) -> Option<Sight> {
+        self.tracker.get("p").and_then(|pipeline| pipeline.sight(None))
     }
 }
 
 fn feed(events: &[StageEvent]) -> (Tracker, Vec<(String, f64, i64)>) {
     let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
     for event in events {
-        tracker.stage(event, moment(event.time), Span::from_hours(24), &mut derived);
+        tracker.stage(event, moment(event.time), DAY, &mut derived);
+        tracker.settle(event.time, &mut derived);
     }
     let mut values: Vec<_> = derived
         .iter()
@@ -65,17 +141,179 @@ fn permute(order: &mut Vec<usize>, from: usize, visit: &mut impl FnMut(&[usize])
     }
 }
 
+/// The events of a nightly run of 90 minutes, in the order of their times.
+fn nightly(id: &str) -> Vec<Sent> {
+    vec![
+        Sent::Run(run(id, RunStatus::Started, 0)),
+        Sent::Stage(stage(id, "build", StageStatus::Started, 1)),
+        Sent::Stage(stage(id, "build", StageStatus::Succeeded, 1_801)),
+        Sent::Stage(stage(id, "test", StageStatus::Started, 1_811)),
+        Sent::Stage(stage(id, "test", StageStatus::Progress, 3_000)),
+        Sent::Stage(stage(id, "test", StageStatus::Succeeded, 5_399)),
+        Sent::Run(run(id, RunStatus::Succeeded, 5_400)),
+    ]
+}
+
+/// Goal: a duration is the true one or none. Method: every order of every subset of the events of a run, told
+/// after its end, all at one instant or a second apart.
+#[test]
+fn any_part_of_a_run_in_any_order_gives_the_true_durations_or_none() {
+    for step in [0, 1] {
+        for kept in 0..1u32 << 7 {
+            let some = nightly("r").into_iter().enumerate().filter(|(at, _)| kept >> at & 1 == 1);
+            let some: Vec<Sent> = some.map(|(_, event)| event).collect();
+            let mut order: Vec<usize> = (0..some.len()).collect();
+            permute(&mut order, 0, &mut |order| {
+                let mut told = Told::all(&nightly("usual"));
+                told.derived.clear();
+                for at in order {
+                    told.pass(told.now + step);
+                    assert_eq!(told.send(&some[*at]), Outcome::Recorded);
+                }
+                told.pass(told.now + 1);
+                let is_there = |at: u32| kept >> at & 1 == 1;
+                let whole = if is_there(0) && is_there(6) { vec![5_400.0] } else { vec![] };
+                assert_eq!(told.values("run_duration_seconds"), whole, "{order:?} of {some:?}");
+                let mut stages = told.values("stage_duration_seconds");
+                stages.sort_by(f64::total_cmp);
+                let build = (is_there(1) && is_there(2)).then_some(1_800.0);
+                let test = (is_there(3) && is_there(5)).then_some(3_588.0);
+                assert_eq!(stages, [build, test].into_iter().flatten().collect::<Vec<_>>());
+                let cards = usize::from(is_there(6));
+                assert_eq!(told.values("cards_processed").len(), cards, "{order:?} of {some:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn one_event_after_the_end_says_it_all() {
+    let mut told = Told::default();
+    told.pass(6_000);
+    let times = Times { queued_at: Some(at(0)), started_at: Some(at(30)), finished_at: Some(at(5_400)) };
+    let job = StageEvent { times, ..stage("r", "build", StageStatus::Failed, 6_000) };
+    assert_eq!(told.send(&Sent::Stage(job.clone())), Outcome::Recorded);
+    assert_eq!(told.send(&Sent::Stage(job)), Outcome::Duplicate);
+    let whole = RunEvent { times, ..run("r", RunStatus::Failed, 6_000) };
+    told.send(&Sent::Run(whole));
+    told.pass(6_001);
+    assert_eq!(told.values("stage_queue_seconds"), [30.0]);
+    assert_eq!(told.values("stage_duration_seconds"), [5_370.0]);
+    assert_eq!(told.values("run_duration_seconds"), [5_400.0]);
+    assert!(told.derived.iter().all(|one| one.time <= at(5_400)), "{:?}", told.derived);
+    assert_eq!(told.sight(), Some(Sight::Idle));
+}
+
+#[test]
+fn a_run_of_which_only_the_end_is_known_is_counted_and_has_no_duration() {
+    let mut told = Told::all(&[Sent::Run(run("r", RunStatus::Succeeded, 9))]);
+    assert_eq!((told.values("cards_processed").len(), told.values("run_duration_seconds").len()), (1, 0));
+    // What comes later begins nothing, and tells of the beginning if it can.
+    told.send(&Sent::Stage(stage("r", "test", StageStatus::Started, 6)));
+    told.send(&Sent::Stage(stage("r", "build", StageStatus::Succeeded, 8)));
+    told.pass(10);
+    assert_eq!((told.sight(), told.values("run_duration_seconds").len()), (Some(Sight::Idle), 0));
+    told.send(&Sent::Run(run("r", RunStatus::Started, 2)));
+    told.pass(11);
+    assert_eq!((told.sight(), told.values("run_duration_seconds")), (Some(Sight::Idle), vec![7.0]));
+}
+
+/// Goal: a run that was forgotten is the same run when it comes back. Method: 48 hours, of which 30 are silent,
+/// and then its end, alone or after another stage.
+#[test]
+fn a_run_longer_than_it_is_remembered_has_its_true_duration() {
+    let hours = |hours: i64| hours * 3_600;
+    let started = Sent::Run(run("r", RunStatus::Started, 0));
+    let stage = Sent::Stage(stage("r", "test", StageStatus::Started, hours(30)));
+    let ended = Sent::Run(run("r", RunStatus::Succeeded, hours(48)));
+    for between in [vec![], vec![stage.clone()]] {
+        let events = [vec![started.clone()], between, vec![ended.clone()]].concat();
+        let mut told = Told::all(&events);
+        assert_eq!(told.values("run_duration_seconds"), [172_800.0], "{events:?}");
+        // Long after, its end comes once more, and a start that was under way for days.
+        told.pass(hours(80));
+        assert_eq!(told.send(&ended), Outcome::Recorded);
+        told.send(&stage);
+        let conflict = Sent::Run(run("r", RunStatus::Failed, hours(80)));
+        assert_eq!(told.send(&conflict), Outcome::Refused(Refusal::Conflict));
+        told.pass(hours(81));
+        assert_eq!((told.values("cards_processed").len(), told.sight()), (1, Some(Sight::Idle)));
+        assert_eq!(told.values("run_duration_seconds").len(), 1);
+    }
+}
+
+#[test]
+fn an_event_that_was_refused_makes_no_run_shorter() {
+    // Its first event claimed a time that was not yet; later that time is in the middle of it.
+    for is_known in [false, true] {
+        let mut told = Told::default();
+        if is_known {
+            told.send(&Sent::Stage(stage("r", "build", StageStatus::Queued, 700)));
+        }
+        told.tracker.refuse_stage(&stage("r", "build", StageStatus::Started, 600), at(0));
+        told.pass(710);
+        told.send(&Sent::Stage(stage("r", "test", StageStatus::Started, 700)));
+        told.send(&Sent::Run(run("r", RunStatus::Succeeded, 900)));
+        told.pass(901);
+        assert_eq!(told.values("cards_processed"), [1.0]);
+        assert_eq!(told.values("run_duration_seconds").len(), 0);
+    }
+}
+
+#[test]
+fn records_that_were_lost_may_hold_the_beginning_of_a_run() {
+    let mut told = Told::all(&[Sent::Stage(stage("old", "build", StageStatus::Started, 0))]);
+    told.send(&Sent::Stage(stage("old", "build", StageStatus::Succeeded, 5)));
+    told.pass(10);
+    told.tracker.lose(at(20));
+    told.pass(20);
+    for id in ["old", "new"] {
+        told.send(&Sent::Stage(stage(id, "deploy", StageStatus::Started, 30)));
+        told.send(&Sent::Run(run(id, RunStatus::Succeeded, 40)));
+    }
+    told.pass(50);
+    assert_eq!(told.values("run_duration_seconds"), [40.0], "that of the old one");
+    assert_eq!(told.values("stage_transition_seconds").len(), 0, "another stage may have been between");
+    told.pass(100_000);
+    told.send(&Sent::Stage(stage("later", "deploy", StageStatus::Started, 100_000)));
+    told.send(&Sent::Run(run("later", RunStatus::Succeeded, 100_007)));
+    told.pass(100_010);
+    assert_eq!(told.values("run_duration_seconds"), [40.0, 7.0]);
+}
+
+#[test]
+fn a_late_start_puts_a_run_in_flight_with_its_true_age() {
+    let mut told = Told::all(&nightly("r"));
+    told.pass(9_000);
+    told.send(&Sent::Stage(stage("r", "deploy", StageStatus::Started, 100)));
+    assert_eq!(told.sight(), Some(Sight::Idle), "the run has ended");
+    told.send(&Sent::Run(run("other", RunStatus::Started, 100)));
+    let busy = Sight::Busy { newest: at(9_000), oldest: at(100), in_flight: 1 };
+    assert_eq!(told.sight(), Some(busy));
+}
+
+#[test]
+fn finished_runs_make_room_and_are_still_known() {
+    let mut told = Told::default();
+    let runs = crate::core::limits::RUNS_PER_PIPELINE_MAX as i64;
+    for n in 0..=runs {
+        let times = Times { started_at: Some(at(n)), ..Times::default() };
+        let event = RunEvent { times, ..run(&format!("r-{n}"), RunStatus::Succeeded, n + 2) };
+        told.send(&Sent::Run(event));
+    }
+    assert_eq!(told.tracker.evicted(), 1);
+    told.send(&Sent::Run(run("r-0", RunStatus::Started, 0)));
+    assert_eq!(told.sight(), Some(Sight::Idle), "it has ended");
+    told.pass(1);
+    assert_eq!(told.values("run_duration_seconds").len() as i64, runs + 1);
+}
+
 #[test]
 fn repeats_change_nothing_and_a_second_outcome_is_a_conflict() {
     use StageStatus::*;
     let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
     let mut send = |status, secs| {
-        tracker.stage(
-            &stage("r", "build", status, secs),
-            moment(at(secs)),
-            Span::from_hours(24),
-            &mut derived,
-        )
+        tracker.stage(&stage("r", "build", status, secs), moment(at(secs)), DAY, &mut derived)
     };
     assert_eq!(send(Started, 0), Outcome::Recorded);
     assert_eq!(send(Started, 3), Outcome::Duplicate);
@@ -92,25 +330,30 @@ fn an_abandoned_run_leaves_its_place_lost() {
     let (mut tracker, _) = feed(&[stage("r", "build", StageStatus::Started, 0)]);
     let sight = |tracker: &Tracker, stage| tracker.get("p").and_then(|p| p.sight(stage));
     assert!(matches!(sight(&tracker, Some("build")), Some(Sight::Busy { in_flight: 1, .. })));
-    assert_eq!(tracker.forget(at(86_500), Span::from_hours(24)), 1);
+    assert_eq!(tracker.forget(at(86_500), DAY), 1);
     assert_eq!(sight(&tracker, None), Some(Sight::Lost));
     assert_eq!(sight(&tracker, Some("build")), Some(Sight::Lost));
 }
 
 #[test]
 fn the_last_declared_stage_ends_a_run_without_run_events() {
-    let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
-    let spec = PipelineSpec { stages: vec!["build".into(), "deploy".into()] };
-    tracker.declare(&[("p".into(), spec)].into());
+    let spec = || PipelineSpec { stages: vec!["build".into(), "deploy".into()] };
+    let mut told = Told::default();
+    told.tracker.declare(&[("p".into(), spec())].into());
     for (name, status, secs) in [("build", StageStatus::Started, 0), ("deploy", StageStatus::Succeeded, 9)] {
-        tracker.stage(&stage("r", name, status, secs), moment(at(secs)), Span::from_hours(24), &mut derived);
+        told.pass(secs);
+        told.send(&Sent::Stage(stage("r", name, status, secs)));
     }
-    let names: Vec<_> = derived.iter().map(|d| (d.name, d.value)).collect();
-    assert_eq!(names, [("run_duration_seconds", 9.0), ("cards_processed", 1.0)]);
-    assert_eq!(tracker.get("p").and_then(|p| p.sight(None)), Some(Sight::Idle));
-}
-
-pub(super) fn moment(now: Timestamp) -> Moment<'static> {
-    static NONE: std::sync::LazyLock<Interruptions> = std::sync::LazyLock::new(Interruptions::default);
-    Moment { now, interruptions: &NONE }
+    told.pass(10);
+    let values: Vec<_> = told.derived.iter().map(|d| (d.name, d.value)).collect();
+    assert_eq!(values, [("cards_processed", 1.0), ("run_duration_seconds", 9.0)]);
+    assert_eq!(told.sight(), Some(Sight::Idle));
+    // Run events that come with it end it instead.
+    let mut told = Told::default();
+    told.tracker.declare(&[("p".into(), spec())].into());
+    told.send(&Sent::Stage(stage("r", "deploy", StageStatus::Failed, 9)));
+    told.send(&Sent::Run(run("r", RunStatus::Started, 0)));
+    told.send(&Sent::Run(run("r", RunStatus::Cancelled, 12)));
+    told.pass(10);
+    assert_eq!(told.values("run_duration_seconds"), [12.0]);
 }

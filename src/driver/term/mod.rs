@@ -206,7 +206,10 @@ impl Term {
             lag: self.lag,
             fenced: parts.tally.fenced.get(),
             repeated: parts.tally.suppressed.get(),
-            late: counters.late + counters.dropped + counters.refused_for(Refusal::TooLate),
+            late: counters.late
+                + counters.late_state
+                + counters.dropped
+                + counters.refused_for(Refusal::TooLate),
             received: counters.received,
         };
         self.sentinel.look(seen, &mut parts.feed, parts.clock.now());

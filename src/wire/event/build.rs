@@ -2,6 +2,7 @@
 
 use super::fields::{Column, Fields, Labels as RawLabels, Value};
 use super::histogram;
+use super::times::{Phase, times};
 use crate::core::Timestamp;
 use crate::core::counters::Refusal;
 use crate::core::event::{
@@ -11,6 +12,7 @@ use crate::core::identity::{Identity, IdentityError, Labels, Who, check_name};
 use crate::core::unit::Unit;
 use crate::wire::time;
 use hashbrown::HashTable;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -58,7 +60,7 @@ fn hash_of(identity: &Identity) -> u64 {
     foldhash::fast::FixedState::default().hash_one(identity)
 }
 
-type Made<T> = Result<T, String>;
+pub(super) type Made<T> = Result<T, String>;
 
 impl Builder {
     pub fn new(number: usize) -> Builder {
@@ -145,30 +147,43 @@ impl Builder {
 
     fn stage(&mut self, fields: &Fields<'_>) -> Made<Event> {
         let status = text("status", &fields.status)?;
+        let status = StageStatus::from_name(status).ok_or_else(|| unknown_status(status))?;
         let attempt = match &fields.attempt {
             None | Some(Value::Null) => 1,
             Some(Value::Integer(attempt)) if (1..=i64::from(u32::MAX)).contains(attempt) => *attempt as u32,
             other => return Err(wrong("attempt", "a whole number from 1", other)),
         };
-        self.labels(fields)?;
+        // Nothing reads them, but what is there must be what it says.
+        optional_source(fields)?;
+        optional_number("progress", &fields.progress)?;
+        id(fields)?;
+        let time = instant("time", &fields.time)?;
+        let phase = Phase::new(status == StageStatus::Queued, status.is_terminal());
         Ok(Event::Stage(Box::new(StageEvent {
-            time: instant("time", &fields.time)?,
+            time,
+            times: times(fields, time, phase)?,
             pipeline: self.name("pipeline", &fields.pipeline)?,
-            run: self.fresh_name("run", &fields.run)?,
+            run: run(fields)?,
             stage: self.name("stage", &fields.stage)?,
-            status: StageStatus::from_name(status).ok_or_else(|| unknown_status(status))?,
+            status,
             attempt,
+            labels: self.labels(fields)?,
         })))
     }
 
     fn run(&mut self, fields: &Fields<'_>) -> Made<Event> {
         let status = text("status", &fields.status)?;
+        let status = RunStatus::from_name(status).ok_or_else(|| unknown_status(status))?;
+        optional_source(fields)?;
         self.labels(fields)?;
+        let time = instant("time", &fields.time)?;
+        let phase = Phase::new(status == RunStatus::Queued, status.is_terminal());
         Ok(Event::Run(Box::new(RunEvent {
-            time: instant("time", &fields.time)?,
+            time,
+            times: times(fields, time, phase)?,
             pipeline: self.name("pipeline", &fields.pipeline)?,
-            run: self.fresh_name("run", &fields.run)?,
-            status: RunStatus::from_name(status).ok_or_else(|| unknown_status(status))?,
+            run: run(fields)?,
+            status,
             id: id(fields)?,
         })))
     }
@@ -179,11 +194,14 @@ impl Builder {
             "failed" => false,
             other => return Err(unknown_status(other)),
         };
+        optional_source(fields)?;
         self.labels(fields)?;
+        optional_number("value", &fields.value)?;
+        optional_number("threshold", &fields.threshold)?;
         Ok(Event::Gate(Box::new(GateEvent {
             time: instant("time", &fields.time)?,
             pipeline: self.name("pipeline", &fields.pipeline)?,
-            run: self.fresh_name("run", &fields.run)?,
+            run: run(fields)?,
             gate: self.name("gate", &fields.gate)?,
             is_passed,
             id: id(fields)?,
@@ -238,13 +256,6 @@ impl Builder {
         Ok(self.share(name))
     }
 
-    /// A required name that hardly any other event has.
-    fn fresh_name(&self, what: &'static str, value: &Option<Value<'_>>) -> Made<Arc<str>> {
-        let name = text(what, value)?;
-        check_name(what, name).map_err(|error| error.to_string())?;
-        Ok(name.into())
-    }
-
     fn share(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.texts.get(text) {
             return known.clone();
@@ -265,11 +276,38 @@ fn text<'a>(name: &str, value: &'a Option<Value<'_>>) -> Made<&'a str> {
 fn id(fields: &Fields<'_>) -> Made<Option<Box<str>>> {
     match &fields.id {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Text(id)) => {
-            check_name("id", id).map_err(|error| error.to_string())?;
-            Ok(Some((&**id).into()))
-        }
-        other => Err(wrong("id", "a text", other)),
+        id => Ok(Some(identifier("id", id)?.into())),
+    }
+}
+
+/// The required id of a run; hardly any other event has it, so it is not shared.
+fn run(fields: &Fields<'_>) -> Made<Arc<str>> {
+    Ok(identifier("run", &fields.run)?.into())
+}
+
+/// A name that systems number: GitHub and GitLab send whole numbers, which stand for their decimal text.
+fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> Made<Cow<'a, str>> {
+    let name = match value {
+        Some(Value::Text(name)) => Cow::Borrowed(&**name),
+        Some(Value::Integer(number)) => Cow::Owned(number.to_string()),
+        other => return Err(wrong(what, "a text or a whole number below 2^63", other)),
+    };
+    check_name(what, &name).map_err(|error| error.to_string())?;
+    Ok(name)
+}
+
+/// The source that a stage, run or gate may state; its series have the pipeline's.
+fn optional_source(fields: &Fields<'_>) -> Made<()> {
+    match &fields.source {
+        None | Some(Value::Null) => Ok(()),
+        source => check_name("source", text("source", source)?).map_err(|error| error.to_string()),
+    }
+}
+
+fn optional_number(name: &str, value: &Option<Value<'_>>) -> Made<()> {
+    match value {
+        None | Some(Value::Null) => Ok(()),
+        _ => number(name, value).map(drop),
     }
 }
 
@@ -289,7 +327,7 @@ fn number_of(name: &str, value: &Value<'_>) -> Made<f64> {
     }
 }
 
-fn instant(name: &str, value: &Option<Value<'_>>) -> Made<Timestamp> {
+pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> Made<Timestamp> {
     match value {
         Some(value) => instant_of(name, value),
         None => Err(wrong(name, TIME, &None)),

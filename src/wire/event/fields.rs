@@ -90,6 +90,10 @@ macro_rules! fields {
             fn slot(&mut self, name: &str) -> Option<&mut Option<Value<'a>>> {
                 match name { $(stringify!($field) => Some(&mut self.$field),)+ _ => None }
             }
+
+            fn all(&self) -> impl Iterator<Item = &Value<'a>> {
+                [$(&self.$field,)+].into_iter().flatten()
+            }
         }
     };
 }
@@ -112,7 +116,12 @@ fields!(
     stage,
     status,
     attempt,
+    progress,
+    queued_at,
+    started_at,
+    finished_at,
     gate,
+    threshold,
     ingest_time,
     seq,
     tick,
@@ -121,16 +130,17 @@ fields!(
 impl Fields<'_> {
     /// Whether every field the event has is one that JSON can say.
     pub fn is_plain(&self) -> bool {
-        let is_plain = |value: &Option<Value<'_>>| match value {
-            Some(Value::Float(number)) => number.is_finite(),
-            Some(Value::Bytes(_)) => false,
-            Some(Value::Column(Column::Floats(all))) => all.iter().all(|number| number.is_finite()),
-            Some(Value::Column(Column::Mixed(all))) => {
+        self.all().all(|value| match value {
+            Value::Float(number) => number.is_finite(),
+            Value::Bytes(_) => false,
+            Value::Column(Column::Floats(all)) => all.iter().all(|number| number.is_finite()),
+            Value::Column(Column::Mixed(all)) => {
                 all.iter().all(|value| !matches!(value, Value::Float(n) if !n.is_finite()))
             }
+            // In JSON a number that is none would be null, and the label not there.
+            Value::Labels(labels) => labels.ill_typed.is_none(),
             _ => true,
-        };
-        [&self.value, &self.values, &self.times, &self.hdr, &self.scale].into_iter().all(is_plain)
+        })
     }
 }
 

@@ -13,6 +13,7 @@ pub mod msgpack;
 mod numbers;
 pub mod route;
 mod template;
+mod times;
 
 use crate::core::counters::Refusal;
 use crate::core::event::Event;

@@ -1,0 +1,89 @@
+//! Stage, run and gate events: they bring runs up to date, and values follow from them.
+//!
+//! Intuition: a window that is long over takes nothing any more, but a run that is told of too late has
+//! happened all the same. So no stage or run event is too late for its run; what it says of values is
+//! subject to the windows of those values.
+//! Invariant: time goes on only after all that came at one instant was added up.
+
+use super::Engine;
+use super::ingest::Arrival;
+use crate::core::counters::{Outcome, Refusal};
+use crate::core::event::{GateEvent, RunEvent, StageEvent};
+use crate::core::identity::Identity;
+use crate::core::limits::{Backfill, LatePolicy};
+use crate::core::run::{Derived, Moment};
+use crate::core::time::Timestamp;
+use crate::core::unit::Unit;
+
+impl Engine {
+    pub(super) fn stage(&mut self, event: &StageEvent, limit: Timestamp) -> Outcome {
+        if event.latest() > limit {
+            self.runs.refuse_stage(event, self.now);
+            return Outcome::Refused(Refusal::Future);
+        }
+        let arrival = self.arrival(event.time, limit);
+        let mut derived = Vec::new();
+        let moment = Moment { now: self.now, interruptions: &self.interruptions };
+        let outcome = self.runs.stage(event, moment, self.limits.abandon_after, &mut derived);
+        self.tracked(outcome, arrival, derived)
+    }
+
+    pub(super) fn run_event(&mut self, event: &RunEvent, limit: Timestamp) -> Outcome {
+        if event.latest() > limit {
+            self.runs.refuse_run(event, self.now);
+            return Outcome::Refused(Refusal::Future);
+        }
+        let arrival = self.arrival(event.time, limit);
+        let mut derived = Vec::new();
+        let moment = Moment { now: self.now, interruptions: &self.interruptions };
+        let outcome = self.runs.run(event, moment, self.limits.abandon_after, &mut derived);
+        self.tracked(outcome, arrival, derived)
+    }
+
+    /// A gate is a value of its own: it is subject to its window.
+    pub(super) fn gate(&mut self, event: &GateEvent, limit: Timestamp) -> Outcome {
+        let arrival = self.arrival(event.time, limit);
+        if let Some(outcome) = self.turned_away(arrival) {
+            return outcome;
+        }
+        let mut derived = Vec::new();
+        self.runs.gate(event, &mut derived);
+        self.tracked(Outcome::Recorded, arrival, derived)
+    }
+
+    /// Takes what follows from an event, and says what became of the event itself.
+    fn tracked(&mut self, outcome: Outcome, arrival: Arrival, derived: Vec<Derived>) -> Outcome {
+        self.wake_grid();
+        derived.into_iter().for_each(|value| self.derived(value));
+        let corrects = self.limits.late_policy == LatePolicy::Correct;
+        match (outcome, arrival) {
+            (Outcome::Recorded, Arrival::Late) if corrects => Outcome::Late,
+            (Outcome::Recorded, Arrival::Late | Arrival::TooLate) => Outcome::LateState,
+            (other, _) => other,
+        }
+    }
+
+    /// Adds up what came at the instant that is over.
+    pub(super) fn settle_runs(&mut self) {
+        if !self.runs.is_unsettled() {
+            return;
+        }
+        let mut derived = Vec::new();
+        self.runs.settle(self.now, &mut derived);
+        derived.into_iter().for_each(|value| self.derived(value));
+    }
+
+    /// Records a value that follows from events; it is outside the conservation counters.
+    fn derived(&mut self, derived: Derived) {
+        let arrival = self.arrival(derived.time, Timestamp::MAX);
+        let is_backfilled = self.limits.backfill == Backfill::Now && self.turned_away(arrival).is_some();
+        let time = if is_backfilled { self.now } else { derived.time };
+        let identity = Identity {
+            unit: Unit::from_suffix(derived.name),
+            source: derived.pipeline,
+            name: derived.name.into(),
+            labels: derived.labels,
+        };
+        self.observe_own(&identity, time, derived.value);
+    }
+}

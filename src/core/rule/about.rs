@@ -1,0 +1,122 @@
+//! The pipeline that an alert is about.
+//!
+//! Intuition: a rule over stages has the pipeline as `source` in its key, one over what is in flight has it
+//! as `pipeline`, one over a single pipeline may name it in its selector only. Whoever silences a pipeline,
+//! routes its alerts or plans maintenance means all of them.
+//! Invariant: keys stay as they are, so the identity of an alert does not depend on this.
+//! Rejected: writing the label into the keys (every alert that is active would become another one).
+
+use super::ast::Past;
+use super::evaluate::Scope;
+use super::{RecordSpec, Rule, RuleSet};
+use crate::core::key::Key;
+use crate::core::run::{PIPELINE, is_of_pipeline};
+use crate::core::time::Timestamp;
+use crate::core::view::ViewSpec;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Names of records that are made of what pipelines do.
+#[derive(Debug, Default)]
+pub struct Made(BTreeSet<Arc<str>>);
+
+impl Made {
+    /// Those of a rule set; one that reads another comes after it.
+    pub fn new(rules: &RuleSet) -> Made {
+        let mut made = Made::default();
+        for RecordSpec { name, views, .. } in &rules.records {
+            if views.iter().any(|view| made.has(&rules.views[*view as usize])) {
+                made.0.insert(name.clone());
+            }
+        }
+        made
+    }
+
+    /// Whether a view reads what pipelines do.
+    fn has(&self, view: &ViewSpec) -> bool {
+        view.selector.name.as_ref().is_some_and(|name| self.has_name(name))
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        is_of_pipeline(name) || self.0.contains(name)
+    }
+
+    /// The pipeline that a key of a rule is about, given the views that the rule reads.
+    pub fn pipeline<'a>(
+        &self,
+        rule: &'a Rule,
+        key: &'a Key,
+        views: impl Fn(u32) -> &'a ViewSpec,
+    ) -> Option<&'a Arc<str>> {
+        let stated = key.get(PIPELINE).or_else(|| rule.labels.get(PIPELINE));
+        stated.or_else(|| self.source(key, rule.views.iter().map(|view| views(*view))))
+    }
+
+    /// The pipeline that stands as source in a key, else in a selector of these views.
+    fn source<'a>(
+        &self,
+        key: &'a Key,
+        views: impl Iterator<Item = &'a ViewSpec>,
+    ) -> Option<&'a Arc<str>> {
+        if let Some(name) = key.get("name") {
+            // The key is a whole series.
+            return key.get("source").filter(|_| self.has_name(name));
+        }
+        let fixed = |of: &'a ViewSpec| of.selector.fixed(PIPELINE).or_else(|| of.selector.fixed("source"));
+        let mut views = views.filter(|view| self.has(view));
+        views.find_map(|view| key.get("source").or_else(|| fixed(view)))
+    }
+}
+
+impl Scope<'_> {
+    /// Times of maintenance of the key, past and present.
+    pub(super) fn planned(&self, asked: &Past) -> Vec<(Timestamp, Timestamp)> {
+        let key = self.keys.get(self.key);
+        let label = |name: &str| key.get(name).or_else(|| self.labels.get(name));
+        let read = || std::iter::once(&self.views[asked.current as usize].spec);
+        let pipeline = |name: &str| if name == PIPELINE { self.made.source(key, read()) } else { None };
+        self.mutes.spans(|name| label(name).or_else(|| pipeline(name)).map(|value| &**value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::selector::{By, Matcher, Selector, Test};
+    use crate::core::view::ViewKind;
+
+    fn view(name: &str, matched: Option<(&str, &str)>) -> ViewSpec {
+        let test = |value: &str| Test::Equal(value.into());
+        let matcher = |(label, value): (&str, &str)| Matcher { label: label.into(), test: test(value) };
+        let matchers = matched.map(matcher).into_iter().collect();
+        ViewSpec {
+            selector: Selector { name: Some(name.into()), matchers },
+            by: By::Labels(Vec::new()),
+            kind: ViewKind::Newest,
+            has_quantiles: false,
+            has_spread: false,
+            per_version: false,
+        }
+    }
+
+    #[test]
+    fn the_pipeline_is_where_a_key_or_a_selector_names_it() {
+        let key = |pairs: &[(&str, &str)]| {
+            Key::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+        };
+        let of = |pairs: &[(&str, &str)], view: ViewSpec| {
+            Made::default().source(&key(pairs), [&view].into_iter()).map(ToString::to_string)
+        };
+        let (stages, requests) = (view("stage_duration_seconds", None), view("requests", None));
+        assert_eq!(of(&[("source", "release")], stages.clone()).as_deref(), Some("release"));
+        assert_eq!(of(&[("source", "checkout")], requests), None);
+        let whole = [("name", "gate_pass"), ("source", "release")];
+        assert_eq!(of(&whole, stages.clone()).as_deref(), Some("release"));
+        assert_eq!(of(&[("name", "requests"), ("source", "release")], stages.clone()), None);
+        assert_eq!(of(&[("stage", "build")], stages), None);
+        for label in ["source", "pipeline"] {
+            let fixed = view("cards_processed", Some((label, "release")));
+            assert_eq!(of(&[("outcome", "failed")], fixed).as_deref(), Some("release"));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One pipeline: its runs, and what is going on in it right now.
+
+use super::super::event::{RunEvent, StageEvent};
+use super::super::identity::Labels;
+use super::super::limits::RUNS_PER_PIPELINE_MAX;
+use super::super::time::Timestamp;
+use super::gone::Gone;
+use super::ledger::Run;
+use super::place::Place;
+use super::{Derived, Moment, Outcome, Sight};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// One pipeline's runs, and what is going on in it right now.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Pipeline {
+    pub(super) runs: BTreeMap<Arc<str>, Run>,
+    pub(super) whole: Place,
+    pub(super) stages: BTreeMap<Arc<str>, Place>,
+    /// Whether any run event was ever seen: then only those end a run.
+    has_run_events: bool,
+    /// Whether any of them said when a run began: then only those do.
+    has_run_starts: bool,
+    pub(super) declared: Vec<Arc<str>>,
+    /// Finished runs by end time, for room and for the summary.
+    pub(super) finished: BTreeSet<(Timestamp, Arc<str>)>,
+    /// What stays of runs that were let go.
+    gone: Gone,
+    pub(super) is_dirty: bool,
+}
+
+impl Pipeline {
+    pub(super) fn is_seen(&self) -> bool {
+        self.whole.newest().is_some()
+    }
+
+    /// What a run function sees: the whole pipeline, or one stage.
+    pub fn sight(&self, stage: Option<&str>) -> Option<Sight> {
+        match stage {
+            None => Some(self.whole.sight()),
+            Some(stage) => self.stages.get(stage).map(Place::sight),
+        }
+    }
+
+    pub fn stage_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.stages.keys()
+    }
+
+    /// The whole pipeline, or one stage.
+    pub fn place(&self, stage: Option<&str>) -> Option<&Place> {
+        stage.map_or(Some(&self.whole), |stage| self.stages.get(stage))
+    }
+
+    pub fn stage_place(&self, stage: &str) -> Option<&Place> {
+        self.stages.get(stage)
+    }
+
+    pub fn whole(&self) -> &Place {
+        &self.whole
+    }
+
+    /// Runs that ended after `since`.
+    pub fn finished_since(&self, since: Timestamp) -> usize {
+        self.finished.iter().rev().take_while(|(ended, _)| *ended > since).count()
+    }
+
+    /// The live gauges as they are: name, labels, value.
+    pub fn gauges(&self) -> Vec<(&'static str, Labels, f64)> {
+        let mut gauges = vec![("pipeline_in_flight", Labels::default(), self.whole.in_flight.len() as f64)];
+        for (stage, place) in &self.stages {
+            let labels = Labels::of([("stage", stage)]);
+            gauges.push(("stage_active", labels.clone(), f64::from(place.active)));
+            gauges.push(("stage_waiting", labels, f64::from(place.waiting)));
+        }
+        gauges
+    }
+
+    /// Takes a stage event; says whether its run is new. `is_doubtful`: records were lost shortly before.
+    pub(super) fn stage(
+        &mut self,
+        event: &StageEvent,
+        moment: Moment<'_>,
+        is_doubtful: bool,
+        derived: &mut Vec<Derived>,
+    ) -> (Outcome, bool) {
+        let is_first = !self.has_run_starts && self.declared.first() == Some(&event.stage);
+        let is_last = !self.has_run_events && self.declared.last() == Some(&event.stage);
+        let (run, is_new) = self.open(&event.run, is_doubtful);
+        let outcome = run.stage(event, (is_first, is_last), derived);
+        self.finish(&event.run, Some(&event.stage), outcome, is_new, moment);
+        (outcome, is_new)
+    }
+
+    /// Takes a run event, likewise.
+    pub(super) fn run(
+        &mut self,
+        event: &RunEvent,
+        moment: Moment<'_>,
+        is_doubtful: bool,
+        derived: &mut Vec<Derived>,
+    ) -> (Outcome, bool) {
+        self.has_run_events = true;
+        self.has_run_starts |= event.begun().is_some();
+        let (run, is_new) = self.open(&event.run, is_doubtful);
+        let outcome = run.run(event, derived);
+        self.finish(&event.run, None, outcome, is_new, moment);
+        (outcome, is_new)
+    }
+
+    /// The run of an id: one that is here, one that comes back, or a new one.
+    fn open(&mut self, id: &Arc<str>, is_doubtful: bool) -> (&mut Run, bool) {
+        let is_new = !self.runs.contains_key(id);
+        let gone = &mut self.gone;
+        let back = || gone.take(id).map_or_else(Run::default, Run::back);
+        let run = self.runs.entry(id.clone()).or_insert_with(back);
+        if is_new && is_doubtful {
+            run.beginning.doubt();
+        }
+        (run, is_new)
+    }
+
+    /// A run had an event: the places are brought up to date, unless it was not taken.
+    fn finish(
+        &mut self,
+        id: &Arc<str>,
+        stage: Option<&Arc<str>>,
+        outcome: Outcome,
+        is_new: bool,
+        moment: Moment<'_>,
+    ) {
+        if outcome == Outcome::Recorded {
+            return self.touch(id, stage, moment);
+        }
+        if is_new && let Some(run) = self.runs.remove(id) {
+            self.gone.keep(id.clone(), run.remains(), moment.now);
+        }
+    }
+
+    /// Brings the places up to date with a run that just had an event.
+    fn touch(&mut self, id: &Arc<str>, stage: Option<&Arc<str>>, moment: Moment<'_>) {
+        self.whole.hear(moment);
+        if let Some(stage) = stage {
+            self.stages.entry(stage.clone()).or_default().hear(moment);
+        }
+        if let Some(run) = self.runs.get_mut(id) {
+            run.last_seen = Some(moment.now);
+        }
+        self.relist(id, moment.now);
+    }
+
+    /// Lists a run where it is, and nowhere else.
+    fn relist(&mut self, id: &Arc<str>, now: Timestamp) {
+        self.is_dirty = true;
+        let Some(run) = self.runs.get_mut(id) else { return };
+        let listed = run.ended.is_none().then_some(run.beginning.first);
+        let left = run.beginning.certain(self.has_run_starts).map(|_| now);
+        self.whole.relist(id, &mut run.listed, listed, left);
+        let ended = run.ended.map(|(at, _)| at);
+        if let Some(ended) = ended {
+            self.finished.insert((ended, id.clone()));
+        }
+        for (stage, facts) in &mut run.stages {
+            let Some(place) = self.stages.get_mut(stage) else { continue };
+            let (is_active, is_waiting) = if ended.is_some() { (false, false) } else { facts.progress() };
+            let is_here = is_active || is_waiting;
+            let left = facts.begun().map(|_| now);
+            let first = facts.first();
+            place.relist(id, &mut facts.listed, is_here.then_some(first), left);
+            if is_here {
+                facts.is_timed = false;
+            } else if let (false, Some(begun), Some(left)) =
+                (facts.is_timed, facts.begun(), facts.ended().or(ended).filter(|left| *left >= first))
+            {
+                place.learn(left - begun);
+                facts.is_timed = true;
+            }
+            place.active = place.active + u32::from(is_active) - u32::from(facts.is_active);
+            place.waiting = place.waiting + u32::from(is_waiting) - u32::from(facts.is_waiting);
+            (facts.is_active, facts.is_waiting) = (is_active, is_waiting);
+        }
+    }
+
+    /// What all that came of a run at one instant adds up to.
+    pub(super) fn settle(
+        &mut self,
+        name: &Arc<str>,
+        id: &Arc<str>,
+        now: Timestamp,
+        derived: &mut Vec<Derived>,
+    ) {
+        let Some(run) = self.runs.get_mut(id) else { return };
+        let was_ended = run.ended.is_some();
+        run.close(self.has_run_events, name, derived);
+        if let Some(duration) = run.settle(self.has_run_starts, name, derived) {
+            self.whole.learn(duration);
+        }
+        if run.ended.is_some() != was_ended {
+            self.relist(id, now);
+        }
+    }
+
+    /// An event of a stage was refused because of its time.
+    pub(super) fn refuse_stage(&mut self, event: &StageEvent, now: Timestamp) {
+        match self.runs.get_mut(&event.run) {
+            Some(run) => run.refuse_stage(event),
+            None => self.gone.refuse(&event.run, event.earliest(), now),
+        }
+    }
+
+    /// An event of a run was refused because of its time.
+    pub(super) fn refuse_run(&mut self, event: &RunEvent, now: Timestamp) {
+        match self.runs.get_mut(&event.run) {
+            Some(run) => run.beginning.refuse(event.earliest()),
+            None => self.gone.refuse(&event.run, event.earliest(), now),
+        }
+    }
+
+    /// Records were lost that may have told of the runs here.
+    pub(super) fn lose(&mut self) {
+        self.runs.values_mut().for_each(Run::lose);
+    }
+
+    /// Takes a run out of everything; 1 if it was in flight.
+    pub(super) fn abandon(&mut self, id: &Arc<str>, now: Timestamp) -> u64 {
+        let Some(mut run) = self.runs.remove(id) else { return 0 };
+        self.is_dirty = true;
+        self.gone.keep(id.clone(), run.remains(), now);
+        if let Some((ended, _)) = run.ended {
+            self.finished.remove(&(ended, id.clone()));
+            return 0;
+        }
+        self.whole.abandon(id, &mut run.listed);
+        for (stage, facts) in &mut run.stages {
+            let Some(place) = self.stages.get_mut(stage) else { continue };
+            if facts.listed.is_some() {
+                place.abandon(id, &mut facts.listed);
+            }
+            place.active -= u32::from(facts.is_active);
+            place.waiting -= u32::from(facts.is_waiting);
+        }
+        1
+    }
+
+    /// Whether there are more runs than may be remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.runs.len() > RUNS_PER_PIPELINE_MAX
+    }
+
+    /// Lets the oldest finished runs go when there are too many; how many went.
+    pub(super) fn evict(&mut self, now: Timestamp) -> u64 {
+        let mut evicted = 0;
+        while self.is_full()
+            && let Some((_, id)) = self.finished.pop_first()
+        {
+            if let Some(run) = self.runs.remove(&id) {
+                self.gone.keep(id, run.remains(), now);
+            }
+            evicted += 1;
+        }
+        evicted
+    }
+}

@@ -1,0 +1,167 @@
+//! From the end of a stage to the start of the run's next.
+//!
+//! Intuition: an end and a start belong together when each is the other's nearest. Which ones are nearest is
+//! decided once for all that came at the same instant of the log, in the order of their own times.
+//! Invariant: each end and each start is paired once at most; none is paired over something of the run that
+//! is known to be missing.
+
+use super::super::identity::Labels;
+use super::super::limits::ATTEMPTS_PER_RUN_MAX;
+use super::super::time::Timestamp;
+use super::Derived;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The starts and ends of a run's attempts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Transitions {
+    starts: Vec<Edge>, // at most ATTEMPTS_PER_RUN_MAX, as ends
+    ends: Vec<Edge>,
+    /// How many of each were looked at.
+    settled: (usize, usize),
+    /// A start or an end was refused: what is next is not known any more.
+    is_torn: bool,
+}
+
+/// The start or end of an attempt, waiting to be paired.
+#[derive(Debug, Serialize, Deserialize)]
+struct Edge {
+    time: Timestamp,
+    stage: Arc<str>,
+    attempt: u32,
+    is_paired: bool,
+}
+
+impl Edge {
+    fn is_of(&self, other: &Edge) -> bool {
+        self.stage == other.stage && self.attempt == other.attempt
+    }
+}
+
+/// Which list an edge is in, and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum At {
+    End(usize),
+    Start(usize),
+}
+
+impl Transitions {
+    pub fn start(&mut self, stage: &Arc<str>, attempt: u32, time: Timestamp) {
+        push(&mut self.starts, stage, attempt, time);
+    }
+
+    pub fn end(&mut self, stage: &Arc<str>, attempt: u32, time: Timestamp) {
+        push(&mut self.ends, stage, attempt, time);
+    }
+
+    /// A start or an end was refused.
+    pub fn tear(&mut self) {
+        self.is_torn = true;
+    }
+
+    /// Records were lost: the next start of what has ended may be among them.
+    pub fn lose(&mut self) {
+        self.ends.iter_mut().for_each(|end| end.is_paired = true);
+    }
+
+    /// Pairs what came since the last time.
+    pub fn settle(&mut self, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
+        let (starts, ends) = std::mem::replace(&mut self.settled, (self.starts.len(), self.ends.len()));
+        if self.is_torn {
+            return;
+        }
+        let ends = (ends..self.ends.len()).map(|end| (self.ends[end].time, At::End(end)));
+        let starts = (starts..self.starts.len()).map(|start| (self.starts[start].time, At::Start(start)));
+        let mut fresh: Vec<(Timestamp, At)> = ends.chain(starts).collect();
+        fresh.sort_unstable();
+        for (_, at) in fresh {
+            if let Some((end, start)) = self.partner(at) {
+                derived.push(self.pair(end, start, pipeline));
+            }
+        }
+    }
+
+    /// An unpaired edge and its nearest, where that is mutual.
+    fn partner(&self, at: At) -> Option<(usize, usize)> {
+        match at {
+            At::End(end) if self.ends[end].is_paired => None,
+            At::Start(start) if self.starts[start].is_paired => None,
+            At::End(end) => {
+                let start = self.start_after(end)?;
+                (self.end_before(start) == Some(end)).then_some((end, start))
+            }
+            At::Start(start) => {
+                let end = self.end_before(start)?;
+                (self.start_after(end) == Some(start)).then_some((end, start))
+            }
+        }
+    }
+
+    fn pair(&mut self, end: usize, start: usize, pipeline: &Arc<str>) -> Derived {
+        (self.ends[end].is_paired, self.starts[start].is_paired) = (true, true);
+        let (end, start) = (&self.ends[end], &self.starts[start]);
+        Derived {
+            pipeline: pipeline.clone(),
+            name: "stage_transition_seconds",
+            labels: Labels::of([("from", &end.stage), ("to", &start.stage)]),
+            value: (start.time - end.time).secs_f64(),
+            time: start.time,
+        }
+    }
+
+    /// The latest unpaired end at or before a start; of equal times the later in the log.
+    fn end_before(&self, start: usize) -> Option<usize> {
+        let start = &self.starts[start];
+        let ends = self.ends.iter().enumerate();
+        let before = ends.filter(|(_, end)| !end.is_paired && end.time <= start.time && !end.is_of(start));
+        before.max_by_key(|(at, end)| (end.time, *at)).map(|(at, _)| at)
+    }
+
+    /// The earliest unpaired start at or after an end; of equal times the earlier in the log.
+    fn start_after(&self, end: usize) -> Option<usize> {
+        let end = &self.ends[end];
+        let starts = self.starts.iter().enumerate();
+        let after =
+            starts.filter(|(_, start)| !start.is_paired && start.time >= end.time && !start.is_of(end));
+        after.min_by_key(|(at, start)| (start.time, *at)).map(|(at, _)| at)
+    }
+}
+
+fn push(edges: &mut Vec<Edge>, stage: &Arc<str>, attempt: u32, time: Timestamp) {
+    debug_assert!(edges.len() < ATTEMPTS_PER_RUN_MAX);
+    edges.push(Edge { time, stage: stage.clone(), attempt, is_paired: false });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::at;
+    use super::*;
+
+    /// Goal: neighbours are paired in the order of their times. Method: three stages that come at one instant,
+    /// the middle one last.
+    #[test]
+    fn what_comes_together_is_paired_in_the_order_of_its_times() {
+        let mut transitions = Transitions::default();
+        transitions.end(&"a".into(), 1, at(10));
+        transitions.start(&"c".into(), 1, at(22));
+        transitions.start(&"b".into(), 1, at(12));
+        transitions.end(&"b".into(), 1, at(20));
+        let mut derived = Vec::new();
+        transitions.settle(&"p".into(), &mut derived);
+        let values: Vec<_> = derived.iter().map(|one| (one.value, one.time)).collect();
+        assert_eq!(values, [(2.0, at(12)), (2.0, at(22))]);
+    }
+
+    #[test]
+    fn nothing_is_paired_over_what_is_missing() {
+        for lose in [Transitions::tear, Transitions::lose] {
+            let (mut transitions, mut derived) = (Transitions::default(), Vec::new());
+            transitions.end(&"a".into(), 1, at(10));
+            transitions.settle(&"p".into(), &mut derived);
+            lose(&mut transitions);
+            transitions.start(&"c".into(), 1, at(22));
+            transitions.settle(&"p".into(), &mut derived);
+            assert!(derived.is_empty(), "{derived:?}");
+        }
+    }
+}

@@ -388,7 +388,8 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         match tokio::time::timeout(grace, stopped).await {
             Ok(_) => Ok(()),
             Err(_) => {
-                anyhow::bail!("did not finish within {grace:?}; what was acknowledged is safe in the log")
+                let seconds = grace.as_secs_f64();
+                anyhow::bail!("did not finish within {seconds} s; what was acknowledged is safe in the log")
             }
         }
     }

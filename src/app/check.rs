@@ -29,7 +29,7 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
     Ok(if found.iter().any(is_bad) { FAILED } else { FINE })
 }
 
-/// Whoever checks a directory means that there is something in it.
+/// The problem of a directory without files: a check of it is meant to check something.
 fn nothing(path: &Path) -> Diagnostic {
     let message = "there is no rule file here, whose name would end in .yaml or .yml";
     let hint = "is it the right directory? A file with `rules: []` says that there are no rules";

@@ -38,17 +38,17 @@ impl RuleFiles {
         RuleFiles { dir, seen, since: now, is_due: true, is_asked: false, documents: None, remark: None }
     }
 
-    /// What they said last.
+    /// The documents as they were read last.
     pub fn documents(&self) -> Option<&Documents> {
         self.documents.as_ref()
     }
 
-    /// Why what is there now is not what counts.
+    /// The reason for which the files of now do not count.
     pub fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
 
-    /// Whether they say something new, or somebody asked to read them again. The first time they are read at once:
+    /// Looks at them; `true` if they say something new or somebody asked for it. The first time they are read at once:
     /// without rules nobody is told of anything.
     pub fn look(&mut self, is_asked: bool, now: Instant) -> bool {
         self.is_asked |= is_asked;

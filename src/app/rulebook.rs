@@ -44,7 +44,7 @@ struct Known {
     difference: Option<String>,
     /// Why the newest documents are not in force.
     refused: Option<String>,
-    /// Why the files are not read as they are.
+    /// The reason for which the files are not read as they are.
     unread: Option<String>,
 }
 
@@ -197,7 +197,7 @@ impl Keeper {
         }
     }
 
-    /// Whether the files say something new; `is_anew`: somebody asked to read them again.
+    /// Looks at the files; `true` if they say something new. `is_anew`: somebody asked to read them again.
     fn look_at_files(&mut self, is_anew: bool) -> bool {
         let Some(files) = &mut self.files else { return false };
         let is_new = files.look(is_anew, Instant::now());
@@ -206,7 +206,7 @@ impl Keeper {
         is_new
     }
 
-    /// What the files say.
+    /// The documents that the files make.
     fn documents(&self) -> Option<&Documents> {
         self.files.as_ref().and_then(RuleFiles::documents)
     }

@@ -59,7 +59,7 @@ const REGEX_CACHE_BYTES_MAX: usize = 256 << 10;
 /// Groups within groups; people write two or three.
 const REGEX_NESTING_MAX: u32 = 32;
 
-/// Why a text is no pattern.
+/// The reason for which a text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     #[error("compiled, it takes more than {} KiB; shorten it, with `[a-z]` for `\\w`", REGEX_BYTES[2] >> 10)]
@@ -249,7 +249,7 @@ mod tests {
         }
         let deep = format!("{}a{}", "(".repeat(100), ")".repeat(100));
         assert!(matches!(Pattern::new(&deep), Err(PatternError::Syntax(_))));
-        // What an older version took stays readable.
+        // One that an older version took stays readable.
         let stored: Pattern = serde_json::from_str(r#""\\w{8}""#).expect("a pattern");
         assert!(stored.is_match("abcdefgh"));
     }

@@ -97,11 +97,16 @@ fn difference(files: &Documents, wanted: &Documents) -> String {
     let differing = files.iter().filter(|(name, text)| wanted.get(*name) != Some(text)).map(|(name, _)| name);
     let missing = wanted.keys().filter(|name| !files.contains_key(*name));
     let names: Vec<&str> = differing.chain(missing).map(String::as_str).collect();
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
     format!(
-        "the files differ from the rules wanted in the store, which stay in force ({}); start with --apply to put the files in force",
-        names.join(", ")
+        "the files differ from the rules wanted in the store, which stay in force ({shown}{more}); start with --apply to put the files in force"
     )
 }
+
+/// Names in a remark; people look at the first.
+const NAMES_SHOWN: usize = 10;
 
 #[cfg(test)]
 mod tests {

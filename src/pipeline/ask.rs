@@ -117,7 +117,7 @@ fn without(node: &Node, name: &str) -> Node {
     node
 }
 
-/// What a request says; a field that is null is one that is left out.
+/// The fields of a request; one that is null is left out.
 fn with_id(mut node: Node, id: &str) -> Node {
     if let yaml::Kind::Map(entries) = &mut node.kind {
         entries.retain(|(_, value)| value.kind != yaml::Kind::Null);

@@ -23,6 +23,10 @@ pub const MATCHERS_MAX: usize = 64;
 /// Steps of an escalation; sensible ones have three or four.
 pub const STEPS_MAX: usize = 32;
 
+/// Maintenance windows of a set, and inhibitions of a set: each alert is compared with each of them, 1,000 × about
+/// 100 ns = 0.1 ms.
+pub const MUTES_MAX: usize = 1_000;
+
 /// Bytes of the escalations of a set, once for each rule that names one: they are stored with the rule.
 pub const ESCALATIONS_BYTES_MAX: usize = 16 << 20;
 
@@ -35,7 +39,7 @@ pub const REGEXES_BYTES_MAX: usize = 64 << 20;
 /// Values and gaps in the tests of a set; all tests of a large fleet have less than a million.
 pub const TEST_SLOTS_MAX: usize = 4_000_000;
 
-/// What is wrong with a file, one by one; the rest is a number. 100 × about 1 KiB = 100 KiB of answer.
+/// Problems of a file that are described; the rest is a number. 100 × about 1 KiB = 100 KiB of answer.
 pub const DIAGNOSTICS_MAX: usize = 100;
 
 /// The same over all files of a set.

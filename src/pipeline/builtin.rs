@@ -30,7 +30,7 @@ const SHARED: [&str; 3] = ["source", "pipeline", "name"];
 /// Labels whose values are stages.
 const STAGES: [&str; 3] = ["stage", "from", "to"];
 
-/// What is wrong with one of some matchers.
+/// A problem of one of some matchers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub place: usize,
@@ -43,12 +43,12 @@ pub(super) fn labels_of(name: &str) -> Option<&'static [&'static str]> {
     DERIVED.iter().find(|(derived, _)| *derived == name).map(|(_, labels)| *labels)
 }
 
-/// Whether a derived series with these labels of its own has another one.
+/// A derived series with these labels of its own has this one, too.
 pub(super) fn has(labels: &[&str], label: &str) -> bool {
     labels.contains(&label) || SHARED.contains(&label)
 }
 
-/// Which labels it has, in words.
+/// Its labels in words.
 pub(super) fn labels_in_words(labels: &[&str]) -> String {
     let all: Vec<&str> = std::iter::once("pipeline").chain(labels.iter().copied()).collect();
     format!("it has {}", all.join(", "))
@@ -57,7 +57,7 @@ pub(super) fn labels_in_words(labels: &[&str]) -> String {
 /// The first matcher that no value of a derived series can pass.
 pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
     let labels = labels_of(name)?;
-    // What a missing label passes asks for nothing.
+    // A matcher that a missing label passes asks for nothing.
     let mut asking = matchers.iter().enumerate().filter(|(_, matcher)| !matcher.is_match(""));
     asking.find_map(|(place, matcher)| {
         let label = &*matcher.label;
@@ -74,7 +74,7 @@ pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
     })
 }
 
-/// How stages, or runs, end.
+/// The ends of stages, or of runs.
 fn outcomes(name: &str) -> Vec<&'static str> {
     let of_stages = StageStatus::ALL.into_iter().filter(|status| status.is_terminal()).map(StageStatus::name);
     let of_runs = [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled].map(RunStatus::name);

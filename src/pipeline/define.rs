@@ -1,4 +1,4 @@
-//! What a file defines besides rules: metrics, declared series, pipelines and their health.
+//! Definitions of a file besides its rules: metrics, declared series, pipelines and their health.
 
 use super::firsts::Firsts;
 use super::tree::File;

@@ -132,12 +132,12 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         name.len() <= NEAREST_BYTES_MAX && name.chars().count().abs_diff(length) <= limit
     };
     let alike = names.into_iter().take(NEAREST_NAMES_MAX).filter(is_alike);
-    let scored = alike.map(|name| (distance(wrong, name), name));
-    scored.filter(|(distance, _)| *distance <= limit).min().map(|(_, name)| name)
+    let scored = alike.filter_map(|name| Some((distance(wrong, name, limit)?, name)));
+    scored.min().map(|(_, name)| name)
 }
 
-/// Edits (insert, delete, replace) that turn one text into the other: Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
+/// Edits (insert, delete, replace) that turn one text into the other, Levenshtein's distance; `None`: more than `limit`.
+fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (at, c) in a.chars().enumerate() {
@@ -148,8 +148,12 @@ fn distance(a: &str, b: &str) -> usize {
             diagonal = row[to + 1];
             row[to + 1] = replaced.min(diagonal + 1).min(row[to] + 1);
         }
+        // It never falls from row to row.
+        if row.iter().min().is_none_or(|least| *least > limit) {
+            return None;
+        }
     }
-    row[b.len()]
+    Some(row[b.len()]).filter(|distance| *distance <= limit)
 }
 
 #[cfg(test)]

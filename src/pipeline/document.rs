@@ -1,7 +1,7 @@
 //! Documents that rules are compiled from: files of a directory, single rules that were added over the API.
 
 use super::diagnostic::Diagnostic;
-use super::load::{LoadError, Loaded, load_rules, read_dir};
+use super::load::{FILES_MAX, LoadError, Loaded, SET_BYTES_MAX, load_rules, read_dir};
 use crate::core::rule::RuleSet;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -19,6 +19,11 @@ pub fn of_dir(path: &Path) -> Result<Documents, LoadError> {
 
 /// Compiles a rule set, or says everything that is wrong with it.
 pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
+    let bytes: usize = documents.values().map(String::len).sum();
+    if documents.len() > FILES_MAX || bytes as u64 > SET_BYTES_MAX {
+        let message = format!("there are more than {FILES_MAX} documents, or {SET_BYTES_MAX} bytes of them");
+        return Err(vec![Diagnostic::of_file("all documents", message, Some("take some of them out"))]);
+    }
     let files = documents.iter().map(|(name, text)| (name.clone(), text.clone())).collect();
     let Loaded { rules, diagnostics, .. } = load_rules(files);
     rules.ok_or(diagnostics)
@@ -72,6 +77,8 @@ mod tests {
         assert_eq!(whole, "version: 1\nrules: []\n");
         let wrong = Documents::from([("a".into(), of_value("a", json!({"rulez": []})))]);
         assert!(compile(&wrong).is_err_and(|found| found[0].message.contains("rulez")));
+        let many = (0..=FILES_MAX).map(|n| (n.to_string(), "rules: []".into())).collect();
+        assert!(compile(&many).is_err_and(|found| found[0].message.contains("1000 documents")));
         assert!(of_rule("rules: []").is_none());
         let (id, text) = of_rule(r#"{"id": "a", "expr": "x", "summary": null}"#).expect("a rule");
         assert!(id == "a" && !text.contains("summary"), "{text}");

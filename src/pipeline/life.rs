@@ -1,6 +1,6 @@
 //! What happens to alerts: `escalations:`, `maintenance:`, `inhibit:`.
 
-use super::bounds::{MATCHERS_MAX, STEPS_MAX};
+use super::bounds::{MATCHERS_MAX, MUTES_MAX, NAMES_MAX, STEPS_MAX};
 use super::expr::check::matchers;
 use super::firsts::Firsts;
 use super::tree::File;
@@ -75,6 +75,9 @@ pub fn maintenance(file: &File<'_>, node: &Node, out: &mut Vec<Maintenance>, fir
     for item in file.list(node) {
         if let Some(id) = super::define::section(item, "id").and_then(Node::text) {
             firsts.note(file, "maintenance", id, item.at);
+        }
+        if out.len() >= MUTES_MAX {
+            return file.error(item.at, format!("there are more than {MUTES_MAX} maintenance windows"), None);
         }
         out.extend(planned(file, item));
     }
@@ -166,7 +169,12 @@ pub(super) fn intervals_alone(file: &File<'_>, node: &Node) -> Option<Plan> {
 
 /// A list of them.
 fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
-    let all = file.list(node).iter().map(|item| interval(file, item));
+    let items = file.list(node);
+    if items.len() > NAMES_MAX {
+        file.error(node.at, format!("a plan has at most {NAMES_MAX} intervals"), None);
+        return None;
+    }
+    let all = items.iter().map(|item| interval(file, item));
     Some(Written::Intervals(all.collect::<Option<Vec<_>>>()?))
 }
 
@@ -193,7 +201,14 @@ fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
             ranges.into_iter().map(|(from, to)| (from.max(0) as u32, to.max(0) as u32)).collect()
         };
         match key.text.as_str() {
-            "times" => found.times = file.list(value).iter().filter_map(|item| minutes(file, item)).collect(),
+            "times" => {
+                let times = file.list(value);
+                if times.len() > NAMES_MAX {
+                    file.error(value.at, format!("an interval has at most {NAMES_MAX} times"), None);
+                    return None;
+                }
+                found.times = times.iter().filter_map(|item| minutes(file, item)).collect();
+            }
             "weekdays" => found.weekdays = unsigned(ranges(&WEEKDAYS, 0)?),
             "days_of_month" => found.days_of_month = ranges(&[], 0)?,
             "months" => found.months = unsigned(ranges(&MONTHS, 1)?),
@@ -263,6 +278,9 @@ fn minutes(file: &File<'_>, node: &Node) -> Option<(u32, u32)> {
 
 pub fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
     for item in file.list(node) {
+        if out.len() >= MUTES_MAX {
+            return file.error(item.at, format!("there are more than {MUTES_MAX} inhibitions"), None);
+        }
         let (mut source, mut target, mut equal) = (None, None, Vec::new());
         for (key, value) in file.map(item, &["source", "target", "equal"]) {
             match key.text.as_str() {
@@ -274,7 +292,7 @@ pub fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
         let has = |name: &str| super::define::section(item, name).is_some();
         match (source, target) {
             (Some(source), Some(target)) => out.push(Inhibit { source, target, equal }),
-            // What is wrong with one that is there was said.
+            // A problem of one that is there was said.
             _ if has("source") && has("target") => {}
             _ => file.error(item.at, "an inhibition needs `source` and `target`", None),
         }
@@ -304,6 +322,7 @@ pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
         if !file.charge(item.at, bytes) {
             return None;
         }
+        file.mention(item.at, &found);
         all.matchers.extend(found);
     }
     if all.matchers.is_empty() {
@@ -334,6 +353,20 @@ mod tests {
         let found = said("inhibit:\n  - { target: ['severity=\"info\"'] }\n");
         assert!(found.len() == 1 && found[0].contains("needs `source`"), "{found:?}");
         assert_eq!(said(&format!("maintenance:\n  - {{ id: m, match: ['rule=~\".+\"'], {when} }}\n")), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_or_a_severity_that_is_misspelt_is_a_doubt() {
+        let rules = "rules:\n  - { id: latency_high, expr: 'max(x[1m]) > 1', severity: info }\n";
+        let of = |matcher: &str| {
+            let when = "start: '2026-11-15T02:00:00Z', end: '2026-11-15T03:00:00Z'";
+            said(&format!("{rules}maintenance:\n  - {{ id: m, match: ['{matcher}'], {when} }}\n"))
+        };
+        assert!(of("rule=\"latency_hihg\"")[0].contains("no rule `latency_hihg`"));
+        assert!(of("severity=\"warn\"")[0].contains("no severity `warn`"));
+        for fine in ["rule=\"latency_high\"", "rule=\"of another directory\"", "severity=\"warning\"", "a=\"b\""] {
+            assert!(of(fine).is_empty(), "{fine}: {:?}", of(fine));
+        }
     }
 
     /// Ten bytes that compile to a hundred thousand.

@@ -48,10 +48,10 @@ pub enum LoadError {
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Files of a directory; a team of hundreds has one for each service.
-const FILES_MAX: usize = 1_000;
+pub(super) const FILES_MAX: usize = 1_000;
 
 /// Bytes of all files of a directory: four of the largest, or 16 KiB each.
-const SET_BYTES_MAX: u64 = 16 << 20;
+pub(super) const SET_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads the `*.yaml` and `*.yml` of a directory, or one file, in order of their names.
 pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
@@ -125,6 +125,9 @@ fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
     checker.escalations = lives(&files, &roots, &mut set, &mut firsts);
     set.records = records(&files, &roots, &mut checker);
     set.rules = rules(&files, &roots, &mut checker, &limits, &mut firsts);
+    let mut ids: Vec<&str> = set.rules.iter().map(|rule| &*rule.id).collect();
+    ids.sort_unstable();
+    files.iter().for_each(|file| file.doubt_mentions(&ids));
     let (mut tests, mut slots) = (Vec::new(), TEST_SLOTS_MAX);
     let known = test_case::Known::new(&set);
     for (file, root) in files.iter().zip(&roots) {
@@ -140,7 +143,7 @@ fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
     Loaded { rules: is_good.then_some(set), tests, diagnostics }
 }
 
-/// What is wrong with all files, the rest as a number.
+/// Problems of all files, the rest as a number.
 fn all_diagnostics(files: Vec<File<'_>>) -> Vec<Diagnostic> {
     let mut all: Vec<Diagnostic> = Vec::new();
     let (mut more, mut is_error) = (0, false);

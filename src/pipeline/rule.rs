@@ -242,7 +242,7 @@ impl<'n> Raw<'n> {
         Some(levels)
     }
 
-    /// What is said of a level must be said of one that is there.
+    /// A field that names levels must name those that are there.
     fn name_levels(&self, file: &File<'_>, levels: &[Level]) {
         for of in ["reset", "for", "actions"] {
             let Some(Node { kind: Kind::Map(entries), .. }) = self.fields.get(of).copied() else { continue };
@@ -423,7 +423,7 @@ impl<'n> Raw<'n> {
     }
 }
 
-/// What an escalation takes, about.
+/// Bytes that an escalation takes, about.
 fn bytes_of(escalation: &Escalation) -> usize {
     let step = |step: &crate::core::escalation::Step| {
         let names: usize = step.notify.iter().map(|name| name.len() + 16).sum();

@@ -16,7 +16,7 @@ pub(super) fn rule(pipeline: &str, stage: &str, limit: Span, at: Place) -> Node 
         ("id", id_of(&format!("stage_limit_{pipeline}_{stage}"))),
         ("expr", expr),
         ("severity", "warning".into()),
-        // What looks like a template in a name is none.
+        // A name that looks like a template is none.
         ("summary", summary.replace("{{", "{ {").replace("{%", "{ %")),
     ];
     let entry = |(key, text): (&str, String)| (Key { at, text: key.into() }, Node::of_text(at, text));

@@ -7,8 +7,14 @@ use super::bounds::{DIAGNOSTICS_MAX, NAMES_MAX, PROSE_BYTES_MAX, REGEXES_BYTES_M
 use super::diagnostic::{Diagnostic, clipped, excerpt, nearest};
 use super::yaml::{Key, Kind, Node, Place};
 use crate::core::Span;
+use crate::core::alert::Severity;
 use crate::core::limits::NAME_BYTES_MAX;
+use crate::core::selector::{Matcher, Test};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
+
+/// Rules named by matchers that are looked up; a file has a few inhibitions and maintenance windows.
+const MENTIONS_MAX: usize = 200;
 
 /// One file under check, collecting what is wrong with it.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub struct File<'a> {
     more: Cell<(usize, bool)>,
     /// Bytes of the regular expressions of its matchers.
     regex_bytes: Cell<usize>,
+    /// Rules that its matchers name.
+    mentions: RefCell<Vec<(Place, Arc<str>)>>,
 }
 
 impl<'a> File<'a> {
@@ -33,6 +41,7 @@ impl<'a> File<'a> {
             found: RefCell::new(Vec::new()),
             more: Cell::new((0, false)),
             regex_bytes: Cell::new(0),
+            mentions: RefCell::new(Vec::new()),
         }
     }
 
@@ -119,7 +128,7 @@ impl<'a> File<'a> {
         });
     }
 
-    /// Whether further problems are only counted.
+    /// `true`: further problems are only counted.
     pub fn is_full(&self) -> bool {
         self.found.borrow().len() >= DIAGNOSTICS_MAX
     }
@@ -293,6 +302,41 @@ impl<'a> File<'a> {
             self.error(at, format!("the regular expressions up to here take more than {most} MiB"), hint);
         }
         fits
+    }
+
+    /// Notes what matchers of alerts name: severities are known here, rules are when all files are read.
+    pub(super) fn mention(&self, at: Place, matchers: &[Matcher]) {
+        for Matcher { label, test } in matchers {
+            let Test::Equal(value) = test else { continue };
+            match &**label {
+                "rule" => {
+                    let mut mentions = self.mentions.borrow_mut();
+                    // The rest is not looked at: it is a help, and costs a comparison with each rule.
+                    if mentions.len() < MENTIONS_MAX {
+                        mentions.push((at, value.clone()));
+                    }
+                }
+                "severity" if Severity::from_name(value).is_none() => {
+                    let names = Severity::ALL.map(Severity::name).join(", ");
+                    let message = format!("there is no severity `{value}`, so this matches nothing");
+                    self.warn(at, message, Some(format!("severities are {names}")));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells of rules that are none, but nearly; others may be in another directory. `rules`: in order.
+    pub(super) fn doubt_mentions(&self, rules: &[&str]) {
+        for (at, name) in self.mentions.borrow().iter() {
+            if self.is_full() || rules.binary_search(&&**name).is_ok() {
+                continue;
+            }
+            if let Some(near) = nearest(name, rules.iter().copied()) {
+                let message = format!("there is no rule `{name}` here");
+                self.warn(*at, message, Some(format!("did you mean `{near}`?")));
+            }
+        }
     }
 
     /// Bytes of the regular expressions of its matchers.

@@ -158,7 +158,7 @@ fn hole(inner: &str, at: usize) -> Result<Part<'_>, TemplateError> {
     }
 }
 
-/// What stands in a label's name; anything else is another language's.
+/// A character of a label's name; anything else is another language's.
 fn is_of_label(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@')
 }

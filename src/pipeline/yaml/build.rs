@@ -19,7 +19,7 @@ pub struct Twice {
     pub name: String,
 }
 
-/// What came of a text.
+/// Trees of a text, and its keys that stand twice.
 #[derive(Debug, Default)]
 pub(super) struct Built {
     pub documents: Vec<Node>,
@@ -52,7 +52,7 @@ pub(super) fn documents(text: &str) -> Result<Built, SyntaxError> {
     }
 }
 
-/// Why a text makes no tree.
+/// The reason for which a text makes no tree.
 enum Stop {
     Scan(ScanError),
     Bound(SyntaxError),
@@ -98,7 +98,7 @@ fn place(marker: &Marker) -> Place {
     Place { line: marker.line(), column: marker.col() + 1 }
 }
 
-/// What a node stands for.
+/// The size of a node with everything in it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
     nodes: usize,
@@ -174,7 +174,7 @@ impl OpenMap {
         Ok(())
     }
 
-    /// What is merged in stands behind what the map says itself.
+    /// Entries that are merged in stand behind those of the map itself.
     fn finish(mut self) -> Result<Kind, SyntaxError> {
         for merged in std::mem::take(&mut self.merged) {
             let maps = match merged {
@@ -212,7 +212,7 @@ fn key_of(node: Node) -> Result<Key, SyntaxError> {
 struct Builder<'t> {
     text: &'t str,
     frames: Vec<Frame>,
-    /// What names stand for, with what it costs to repeat it.
+    /// Nodes by their names, with what it costs to repeat them.
     anchors: HashMap<usize, (Node, Size)>,
     built: Built,
     spent: Size,

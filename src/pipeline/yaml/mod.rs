@@ -82,7 +82,7 @@ impl Node {
 }
 
 impl Twice {
-    /// What is wrong, in words.
+    /// The problem in words.
     pub fn message(&self) -> String {
         format!("key `{}` is there twice; the first is in line {}", self.name, self.first.line)
     }

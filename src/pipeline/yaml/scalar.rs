@@ -1,4 +1,4 @@
-//! What YAML takes a scalar for, beside the text it was written as.
+//! Scalars as YAML takes them, beside the text they were written as.
 //!
 //! Invariant: a scalar is a number only if nobody could read it otherwise: `010` is eight to some and ten to others,
 //! so it is a text; `1e999` is a text, as no number of ours is infinite.

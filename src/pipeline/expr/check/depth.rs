@@ -1,4 +1,4 @@
-//! How deep an expression is nested in the JSON of a control record, which is read back by a parser with a limit.
+//! Depth of an expression in the JSON of a control record, which is read back by a parser with a limit.
 //!
 //! Invariant: every expression that is taken can be read back from the log, from its export and from a snapshot; one
 //! that cannot would be lost at the next start, with the rules of everybody.
@@ -99,7 +99,7 @@ mod tests {
         load_files(vec![("f.yaml".into(), text)]).rules
     }
 
-    /// What is read back at the next start, and from an export's line.
+    /// A set is read back at the next start, and from an export's line.
     fn is_read_back(set: RuleSet) -> bool {
         let control = Control::Rules(Box::new(set));
         let line = json!({"seq": 1, "control": control}).to_string();

@@ -51,9 +51,9 @@ pub struct Checker {
     pub places: u32,
     /// Names that expressions read, for hints and order.
     pub reads: Vec<(Arc<str>, crate::core::Span)>,
-    /// What `pipelines:` says.
+    /// Pipelines as the files declare them.
     pub pipelines: BTreeMap<Arc<str>, PipelineSpec>,
-    /// What may be meant otherwise in the expression that is checked.
+    /// Doubts about the expression that is checked.
     pub doubts: Vec<Doubt>,
     /// Bytes of the escalations that rules named so far.
     pub escalation_bytes: usize,

@@ -102,7 +102,7 @@ fn matcher_with(
 impl Checker {
     /// A selector of an expression: each regular expression of a set is compiled once, within what all may take.
     pub(super) fn selector(&mut self, term: &SelectorTerm) -> Check<Selector> {
-        let selector = selector_with(term, &mut |written| self.matcher(written))?;
+        let selector = selector_with(term, &mut |written: &MatcherTerm| self.matcher(written))?;
         let written = term.matchers.iter().filter(|one| !is_name(one, term));
         let places: Vec<Spot> = written.map(|one| one.at).collect();
         if let Some(name) = &selector.name
@@ -184,7 +184,7 @@ impl Checker {
 /// Endings of names that are no counters.
 const GAUGES: [&str; 3] = ["_percent", "_ratio", "_celsius"];
 
-/// Whether a matcher became the selector's name.
+/// A matcher that became the selector's name.
 fn is_name(written: &MatcherTerm, term: &SelectorTerm) -> bool {
     let is_one = |one: &MatcherTerm| one.label == "name" && one.op == "=";
     let first = term.matchers.iter().find(|one| is_one(one));

@@ -227,3 +227,80 @@ fn a_refused_leg_is_told_where_to_go() {
     assert_eq!(counts, [Some(3), Some(1), Some(1)]);
     assert_eq!(events["refused"]["conflict"], 1);
 }
+
+#[test]
+fn check_refuses_what_says_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "log.ndjson", r#"{"type":"metric","time":1793491200000,"source":"a","name":"x","value":1}"#);
+    std::fs::create_dir(dir.path().join("none")).expect("writable");
+    let output = run(dir.path(), &["check", "none"]);
+    assert!(output.status.code() == Some(1) && told(&output).contains("no rule file here"), "{}", told(&output));
+    let output = run(dir.path(), &["check", "none", "--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((output.status.code(), found["diagnostics"].as_array().map(Vec::len)), (Some(1), Some(1)));
+    assert!(run(dir.path(), &["replay", "log.ndjson", "--pipelines", "none"]).status.success());
+    for text in ["", "\n\n", "# later\n", "version: 1\n"] {
+        write(dir.path(), "empty/r.yaml", text);
+        let output = run(dir.path(), &["check", "empty"]);
+        let said = told(&output);
+        assert!(output.status.code() == Some(1) && said.contains("rules: []"), "{text:?}: {said}");
+        for words in [&["replay", "log.ndjson"][..], &["run", "--data-dir", "data", "--listen", "127.0.0.1:0"]] {
+            let output = run(dir.path(), &[words, &["--pipelines", "empty"]].concat());
+            assert_eq!(output.status.code(), Some(78), "{words:?}: {}", told(&output));
+        }
+    }
+    write(dir.path(), "stated/r.yaml", "rules: []\n");
+    // A lock of an editor, which points nowhere.
+    std::os::unix::fs::symlink("nowhere", dir.path().join("stated/.#r.yaml")).expect("writable");
+    assert!(run(dir.path(), &["check", "stated"]).status.success());
+}
+
+/// A file that is wrong everywhere gets a bounded answer, and soon.
+#[test]
+fn check_is_bounded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let many = |count: usize, one: &dyn Fn(usize) -> String, between: &str| {
+        (0..count).map(one).collect::<Vec<_>>().join(between)
+    };
+    let rule = |expr: String| format!("rules:\n  - id: r\n    expr: '{expr}'\n    severity: info\n");
+    let chain = many(700, &|_| "count(x[1m]) > 1".into(), " or ");
+    let texts = [
+        ("keys on one line", format!("{{{}}}", many(40_000, &|n| format!("k{n}: 1"), ", "))),
+        ("a chain of or", rule(chain)),
+        ("nested parentheses", rule(format!("{}1{} > 2", "(".repeat(4_000), ")".repeat(4_000)))),
+        ("nested lists", format!("rules: {}{}", "[".repeat(100_000), "]".repeat(100_000))),
+        ("rules without an id", format!("rules: [{}]", many(50_000, &|_| "{}".into(), ", "))),
+        ("a long name", format!("rules:\n  - id: r\n    severity: {}\n    expr: 'count(x[1m]) > 1'\n", "x".repeat(1 << 20))),
+        ("one rule many times", format!("rules:\n{}", many(5_000, &|_| "  - { id: r, expr: 'count(x[1m]) > 1', severity: info }\n".into(), ""))),
+    ];
+    for (what, text) in texts {
+        write(dir.path(), "r.yaml", &text);
+        let begun = std::time::Instant::now();
+        let output = run(dir.path(), &["check", "r.yaml"]);
+        let said = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{what}: {}", said.get(..500).unwrap_or(&said));
+        assert!(said.len() < 200_000, "{what}: {} bytes of answer", said.len());
+        assert!(begun.elapsed().as_secs() < 20, "{what}: {:?}", begun.elapsed());
+    }
+}
+
+/// Label values, ids and names stay what is written, whatever YAML takes them for.
+#[test]
+fn texts_are_as_they_are_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rules = r#"version: 1
+rules:
+  - { id: 010, expr: 'max(m[1m]) by (source) > 5', severity: warning, labels: { ver: 1.10, num: 010, sha: 1e5, hex: 0x1F, page: yes, y: on, 1: ~ } }
+"#;
+    write(dir.path(), "p/r.yaml", rules);
+    let event = r#"{"type":"metric","time":1793491200000,"source":"db","name":"m","value":99}"#;
+    let later = event.replace("1793491200000", "1793491201000");
+    write(dir.path(), "e.ndjson", &format!("{event}\n{later}\n"));
+    let output = run(dir.path(), &["replay", "e.ndjson", "--pipelines", "p", "--alerts-out", "alerts.ndjson"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let alerts = std::fs::read_to_string(dir.path().join("alerts.ndjson")).expect("written");
+    let alert: Value = serde_json::from_str(alerts.lines().next().expect("an alert")).expect("JSON");
+    assert_eq!(alert["rule"], "010");
+    let expected = serde_json::json!({"ver": "1.10", "num": "010", "sha": "1e5", "hex": "0x1F", "page": "yes", "y": "on", "1": "~"});
+    assert_eq!(alert["labels"], expected);
+}

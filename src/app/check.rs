@@ -12,7 +12,11 @@ use std::path::{Path, PathBuf};
 pub fn run(args: &CheckArgs) -> Result<u8> {
     let mut found = Vec::new();
     for path in paths(&args.paths) {
-        let loaded = load_dir(&path)?;
+        let mut loaded = load_dir(&path)?;
+        if loaded.rules.as_ref().is_some_and(|rules| rules.files.is_empty()) {
+            loaded.diagnostics.push(nothing(&path));
+            loaded.rules = None;
+        }
         if !args.json {
             print(&path, &loaded);
         }
@@ -25,6 +29,13 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
     Ok(if found.iter().any(is_bad) { FAILED } else { FINE })
 }
 
+/// The problem of a directory without files: a check of it is meant to check something.
+fn nothing(path: &Path) -> Diagnostic {
+    let message = "there is no rule file here, whose name would end in .yaml or .yml";
+    let hint = "is it the right directory? A file with `rules: []` says that there are no rules";
+    Diagnostic::of_file(path.display().to_string(), message, Some(hint))
+}
+
 /// The paths given, or the default.
 pub fn paths(given: &[PathBuf]) -> Vec<PathBuf> {
     if given.is_empty() { vec!["pipelines".into()] } else { given.to_vec() }
@@ -32,13 +43,21 @@ pub fn paths(given: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Loads a rule set or says everything that is wrong with it.
 pub fn load(path: &Path) -> Result<RuleSet> {
+    load_all(path).map(|loaded| loaded.rules.unwrap_or_default())
+}
+
+/// The same with its tests; there is a rule set.
+pub fn load_all(path: &Path) -> Result<Loaded> {
     let loaded = load_dir(path).map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     let mut stderr = std::io::stderr().lock();
     for diagnostic in &loaded.diagnostics {
         writeln!(stderr, "{diagnostic}")?;
     }
-    let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();
-    loaded.rules.ok_or_else(|| BadConfig(format!("{} has {errors} errors", path.display())).into())
+    if loaded.rules.is_none() {
+        let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();
+        return Err(BadConfig(format!("{} has {errors} errors", path.display())).into());
+    }
+    Ok(loaded)
 }
 
 fn print(path: &Path, loaded: &Loaded) {

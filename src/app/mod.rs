@@ -17,6 +17,7 @@ pub mod receivers;
 pub mod remote;
 pub mod replay;
 pub mod role;
+pub mod rule_files;
 pub mod rulebook;
 pub mod run;
 pub mod service;

@@ -262,13 +262,12 @@ pub(super) fn span(text: &str) -> Checked<Span> {
 
 /// Reads intervals as maintenance windows are read: the same words, the same errors.
 fn plan(file: &TimeIntervalFile) -> Checked<(String, Arc<Plan>)> {
-    let text = serde_json::json!({"match": [], "time_intervals": file.time_intervals}).to_string();
-    let read = ask::maintenance(&text, ask::New { id: &file.name, by: None });
-    let planned = read.map_err(|found| {
+    let text = serde_json::json!({"time_intervals": file.time_intervals}).to_string();
+    let plan = ask::intervals(&text).map_err(|found| {
         let first = found.first().map_or(String::new(), |found| found.message.clone());
         bad(format!("time_intervals `{}`: {first}", file.name))
     })?;
-    Ok((file.name.clone(), Arc::new(planned.plan)))
+    Ok((file.name.clone(), Arc::new(plan)))
 }
 
 impl ReceiverFile {

@@ -5,6 +5,7 @@
 //! was refused stays visible until something better comes. Rejected: a file watcher of the operating system
 //! (editors replace files, network mounts stay silent; a look at a directory each second costs nothing).
 
+use super::rule_files::RuleFiles;
 use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
 use crate::driver::book::{Book, Bookshelf, Change, Changed, Decision, Desk, Refusal, decide};
@@ -13,10 +14,10 @@ use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Sender, chain};
 use crate::pipeline::Diagnostic;
 use crate::pipeline::document::{self, Documents};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Time between two looks at files and store.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +44,8 @@ struct Known {
     difference: Option<String>,
     /// Why the newest documents are not in force.
     refused: Option<String>,
+    /// The reason for which the files are not read as they are.
+    unread: Option<String>,
 }
 
 /// The way to the keeper. When the last one is dropped, the keeper ends.
@@ -113,14 +116,8 @@ impl Rulebook {
     pub fn open(parts: Parts) -> std::io::Result<Rulebook> {
         let (said, heard) = mpsc::channel();
         let known = Arc::new(Mutex::new(Known { book: parts.book.clone(), ..Known::default() }));
-        let keeper = Keeper {
-            seen: parts.dir.as_deref().map(seen).unwrap_or_default(),
-            files: None,
-            told: None,
-            read_at: None,
-            known: known.clone(),
-            parts,
-        };
+        let files = parts.dir.clone().map(|dir| RuleFiles::new(dir, Instant::now()));
+        let keeper = Keeper { files, told: None, read_at: None, known: known.clone(), parts };
         std::thread::Builder::new().name("rulebook".into()).spawn(move || keeper.run(&heard))?;
         Ok(Rulebook { said, known })
     }
@@ -143,7 +140,7 @@ impl Desk for Rulebook {
 
     fn remarks(&self) -> Vec<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        [&known.refused, &known.difference].into_iter().flatten().cloned().collect()
+        [&known.unread, &known.refused, &known.difference].into_iter().flatten().cloned().collect()
     }
 
     fn is_read(&self) -> bool {
@@ -151,27 +148,10 @@ impl Desk for Rulebook {
     }
 }
 
-/// Paths with their times and sizes: what changes when a file does.
-type Seen = Vec<(PathBuf, Option<SystemTime>, u64)>;
-
-fn seen(dir: &Path) -> Seen {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path()).chain(dir.is_file().then(|| dir.to_path_buf()));
-    let mut found: Seen = paths
-        .filter_map(|path| {
-            let meta = std::fs::metadata(&path).ok()?;
-            Some((path, meta.modified().ok(), meta.len()))
-        })
-        .collect();
-    found.sort();
-    found
-}
-
 struct Keeper {
     parts: Parts,
     known: Arc<Mutex<Known>>,
-    seen: Seen,
-    files: Option<Documents>,
+    files: Option<RuleFiles>,
     /// What the workers were told last.
     told: Option<RuleSet>,
     read_at: Option<Instant>,
@@ -208,7 +188,7 @@ impl Keeper {
                 }
             }
             false if is_changed => {
-                let files = self.files.clone().unwrap_or_default();
+                let files = self.documents().cloned().unwrap_or_default();
                 let added = self.book().documents.into_iter().filter(|(name, _)| name.starts_with(ADDED));
                 let documents = files.into_iter().chain(added).collect();
                 self.compile_and_put(documents);
@@ -217,25 +197,18 @@ impl Keeper {
         }
     }
 
-    /// Whether the files were read, as they had changed.
+    /// Looks at the files; `true` if they say something new. `is_anew`: somebody asked to read them again.
     fn look_at_files(&mut self, is_anew: bool) -> bool {
-        let Some(dir) = &self.parts.dir else { return false };
-        let now = seen(dir);
-        if now == self.seen && !is_anew {
-            return false;
-        }
-        self.seen = now;
-        match document::of_dir(dir) {
-            Ok(files) => {
-                let is_changed = self.files.as_ref() != Some(&files);
-                self.files = Some(files);
-                is_changed || is_anew
-            }
-            Err(error) => {
-                tracing::error!(error = %chain(&error), "cannot read the rules; the old ones stay in force");
-                false
-            }
-        }
+        let Some(files) = &mut self.files else { return false };
+        let is_new = files.look(is_anew, Instant::now());
+        let unread = files.remark().map(String::from);
+        self.know(|known| known.unread = unread);
+        is_new
+    }
+
+    /// The documents that the files make.
+    fn documents(&self) -> Option<&Documents> {
+        self.files.as_ref().and_then(RuleFiles::documents)
     }
 
     fn look_at_shelf(&mut self, is_changed: bool) -> Result<(), PortError> {
@@ -247,7 +220,8 @@ impl Keeper {
         }
         let mut book = shelf.read()?;
         self.read_at = Some(Instant::now());
-        let difference = match decide(self.files.as_ref(), &book, self.parts.is_applying) {
+        let files = self.files.as_ref().and_then(RuleFiles::documents);
+        let difference = match decide(files, &book, self.parts.is_applying) {
             Decision::Keep(difference) => difference,
             Decision::Write(documents) => {
                 // What is wrong must not get into the store.
@@ -394,14 +368,5 @@ fn changed(mut documents: Documents, change: Change, prefix: &str) -> Result<Doc
 }
 
 fn unnamed(hint: &str) -> Diagnostic {
-    Diagnostic {
-        file: "the request".into(),
-        line: 0,
-        column: 1,
-        length: 1,
-        is_error: true,
-        message: format!("it is no rule, and a document needs a name; {hint}"),
-        hint: Some(hint.into()),
-        text: String::new(),
-    }
+    Diagnostic::of_file("the request", "it is no rule, and a document needs a name", Some(hint))
 }

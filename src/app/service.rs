@@ -424,7 +424,8 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
                 Ok(())
             }
             Err(_) => {
-                anyhow::bail!("did not finish within {grace:?}; what was acknowledged is safe in the log")
+                let seconds = grace.as_secs_f64();
+                anyhow::bail!("did not finish within {seconds} s; what was acknowledged is safe in the log")
             }
         }
     }

@@ -34,6 +34,7 @@ pub enum Test {
 pub struct Pattern {
     text: Arc<str>,
     regex: Regex,
+    bytes: usize, // an upper bound of what its program takes
 }
 
 /// How series fall into keys.
@@ -45,15 +46,57 @@ pub enum By {
     Labels(Vec<Arc<str>>),
 }
 
-/// Bytes a compiled regular expression may take.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Bytes that the program of a regular expression may take, in steps: it is charged with the first that it fits
+/// into. `db.*` takes about 2 KiB, `\w` about 50 KiB, since it knows all of Unicode; five of those are enough.
+const REGEX_BYTES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
+
+/// Bytes of one that is in a log already, which may have been written when more was taken.
+const STORED_REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of the automaton that is built while matching; where it is full, it is begun anew.
+const REGEX_CACHE_BYTES_MAX: usize = 256 << 10;
+
+/// Groups within groups; people write two or three.
+const REGEX_NESTING_MAX: u32 = 32;
+
+/// The reason for which a text is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    #[error("compiled, it takes more than {} KiB; shorten it, with `[a-z]` for `\\w`", REGEX_BYTES[2] >> 10)]
+    TooLarge,
+    #[error("{0}")]
+    Syntax(String),
+}
+
+impl From<regex::Error> for PatternError {
+    fn from(error: regex::Error) -> PatternError {
+        match error {
+            regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
+            other => {
+                // The last line says why; those before it draw the place.
+                let reason = other.to_string();
+                let reason = reason.lines().last().unwrap_or("invalid").trim();
+                PatternError::Syntax(reason.trim_start_matches("error: ").into())
+            }
+        }
+    }
+}
 
 impl Pattern {
     /// Compiles the text, anchored at both ends.
-    pub fn new(text: &str) -> Result<Pattern, regex::Error> {
-        let anchored = format!("^(?:{text})$");
-        let regex = regex::RegexBuilder::new(&anchored).size_limit(REGEX_BYTES_MAX).build()?;
-        Ok(Pattern { text: text.into(), regex })
+    pub fn new(text: &str) -> Result<Pattern, PatternError> {
+        // By itself first: `a)|(b` is none, but would be one between the parentheses that anchor it.
+        let fits = REGEX_BYTES.into_iter().find_map(|bytes| match compiled(text, bytes) {
+            Err(regex::Error::CompiledTooBig(_)) => None,
+            found => Some(found.map(|_| bytes)),
+        });
+        let bytes = fits.ok_or(PatternError::TooLarge)??;
+        Ok(Pattern { text: text.into(), regex: anchored(text, bytes * 2)?, bytes })
+    }
+
+    /// Bytes that it takes at most.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn text(&self) -> &str {
@@ -63,6 +106,16 @@ impl Pattern {
     pub fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
+}
+
+fn compiled(text: &str, bytes: usize) -> Result<Regex, regex::Error> {
+    let mut builder = regex::RegexBuilder::new(text);
+    builder.size_limit(bytes).dfa_size_limit(REGEX_CACHE_BYTES_MAX).nest_limit(REGEX_NESTING_MAX).build()
+}
+
+/// Over the whole text.
+fn anchored(text: &str, bytes: usize) -> Result<Regex, regex::Error> {
+    compiled(&format!("^(?:{text})$"), bytes)
 }
 
 impl PartialEq for Pattern {
@@ -80,11 +133,20 @@ impl Serialize for Pattern {
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pattern, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Pattern::new(&text).map_err(serde::de::Error::custom)
+        let regex = anchored(&text, STORED_REGEX_BYTES_MAX).map_err(serde::de::Error::custom)?;
+        Ok(Pattern { text: text.into(), regex, bytes: STORED_REGEX_BYTES_MAX })
     }
 }
 
 impl Matcher {
+    /// Its regular expression, if it has one.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        match &self.test {
+            Test::Match(pattern) | Test::NotMatch(pattern) => Some(pattern),
+            Test::Equal(_) | Test::NotEqual(_) => None,
+        }
+    }
+
     /// Whether a label's value (empty where the label is missing) passes.
     pub fn is_match(&self, value: &str) -> bool {
         match &self.test {
@@ -174,5 +236,21 @@ mod tests {
         assert!(Selector { name: None, matchers: hit.into() }.is_match(&series));
         let miss = vec![matcher("source", Test::Match(pattern("db")))];
         assert!(!Selector { name: None, matchers: miss }.is_match(&series));
+    }
+
+    #[test]
+    fn patterns_are_anchored_and_bounded() {
+        let small = Pattern::new("db.*").expect("a pattern");
+        assert!(small.is_match("db1") && !small.is_match("a db1") && small.bytes() == REGEX_BYTES[0]);
+        // Between the parentheses that anchor it this would be one, and match anything that begins with a.
+        assert!(matches!(Pattern::new("a)|(?:b"), Err(PatternError::Syntax(_))));
+        for large in [r"\w{100}", "(a{1000}){1000}"] {
+            assert_eq!(Pattern::new(large).err(), Some(PatternError::TooLarge), "{large}");
+        }
+        let deep = format!("{}a{}", "(".repeat(100), ")".repeat(100));
+        assert!(matches!(Pattern::new(&deep), Err(PatternError::Syntax(_))));
+        // One that an older version took stays readable.
+        let stored: Pattern = serde_json::from_str(r#""\\w{8}""#).expect("a pattern");
+        assert!(stored.is_match("abcdefgh"));
     }
 }

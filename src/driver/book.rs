@@ -79,27 +79,34 @@ pub enum Decision {
     Keep(Option<String>),
 }
 
-/// Files fill an empty book, or replace it where they are to be applied.
+/// Files fill an empty book, or replace it where they are to be applied. A directory without files replaces
+/// nothing: it may not be mounted yet.
 pub fn decide(files: Option<&Documents>, book: &Book, is_applying: bool) -> Decision {
     match files {
         Some(files) if *files == book.documents => Decision::Keep(None),
-        Some(files) if is_applying || book.documents.is_empty() && !files.is_empty() => {
-            Decision::Write(files.clone())
-        }
-        Some(files) if !files.is_empty() => Decision::Keep(Some(difference(files, &book.documents))),
-        _ => Decision::Keep(None),
+        Some(files) if files.is_empty() => Decision::Keep(is_applying.then(|| NO_FILES.into())),
+        Some(files) if is_applying || book.documents.is_empty() => Decision::Write(files.clone()),
+        Some(files) => Decision::Keep(Some(difference(files, &book.documents))),
+        None => Decision::Keep(None),
     }
 }
+
+const NO_FILES: &str = "there are no rule files to apply; the rules wanted in the store stay in force (a file with `rules: []` would put none in force)";
 
 fn difference(files: &Documents, wanted: &Documents) -> String {
     let differing = files.iter().filter(|(name, text)| wanted.get(*name) != Some(text)).map(|(name, _)| name);
     let missing = wanted.keys().filter(|name| !files.contains_key(*name));
     let names: Vec<&str> = differing.chain(missing).map(String::as_str).collect();
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
     format!(
-        "the files differ from the rules wanted in the store, which stay in force ({}); start with --apply to put the files in force",
-        names.join(", ")
+        "the files differ from the rules wanted in the store, which stay in force ({shown}{more}); start with --apply to put the files in force"
     )
 }
+
+/// Names in a remark; people look at the first.
+const NAMES_SHOWN: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -117,6 +124,10 @@ mod tests {
         let Decision::Keep(Some(said)) = decide(Some(&files), &other, false) else { panic!("kept") };
         assert!(said.contains("(a.yaml, b.yaml)"), "{said}");
         assert_eq!(decide(Some(&files), &other, true), Decision::Write(files.clone()));
+        let none = documents(&[]);
+        assert_eq!(decide(Some(&none), &other, false), Decision::Keep(None));
+        let Decision::Keep(Some(said)) = decide(Some(&none), &other, true) else { panic!("kept") };
+        assert!(said.contains("rules: []"), "a directory without files empties no store: {said}");
         let same = Book { revision: 1, documents: files.clone() };
         assert_eq!(decide(Some(&files), &same, true), Decision::Keep(None));
         assert_eq!(

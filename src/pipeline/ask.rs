@@ -3,10 +3,11 @@
 //! Invariant: a request is read like a piece of a pipeline file, so its errors have a place and a hint, and
 //! what may be written in a file may be asked for. Rejected: types of its own for the API (two languages).
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, clipped};
 use super::life;
 use super::tree::File;
 use super::yaml::{self, Node, Place};
+use crate::core::calendar::Plan;
 use crate::core::mute::{Maintenance, Silence};
 use crate::core::{Span, Timestamp};
 
@@ -32,7 +33,7 @@ const REQUEST_BYTES_MAX: usize = 64 << 10;
 /// Reads a maintenance window.
 pub fn maintenance(text: &str, new: New<'_>) -> Result<Maintenance, Vec<Diagnostic>> {
     read(text, new, |file, node| {
-        let by = field(node, "by").and_then(|by| file.text(by)).unwrap_or_default();
+        let by = field(node, "by").and_then(|by| file.name_of(by)).unwrap_or_default();
         let without = without(node, "by");
         life::planned(file, &without).map(|planned| Maintenance { by: by.into(), ..planned })
     })
@@ -43,9 +44,17 @@ pub fn silence(text: &str, new: New<'_>, now: Timestamp) -> Result<Silence, Vec<
     read(text, new, |file, node| silence_of(file, node, now))
 }
 
+/// Reads `time_intervals: [...]` by themselves, as routes name them.
+pub fn intervals(text: &str) -> Result<Plan, Vec<Diagnostic>> {
+    read(text, New { id: "", by: None }, |file, node| {
+        let intervals = field(node, "time_intervals")?;
+        life::intervals_alone(file, intervals)
+    })
+}
+
 /// Reads matchers, as many as are given: `source="a",stage=~"b.*"`.
 pub fn matchers(text: &str) -> Result<crate::core::selector::Selector, String> {
-    super::expr::check::matchers(text).map_err(|error| error.message)
+    super::expr::check::matchers(text).map_err(|error| clipped(&error.message))
 }
 
 fn read<T>(
@@ -66,7 +75,8 @@ fn read<T>(
             read(&file, &with("id", node, id))
         }
         Err(error) => {
-            file.error(error.at.unwrap_or(Place { line: 1, column: 1 }), error.message, None);
+            let at = error.at.unwrap_or(Place { line: 1, column: 1 });
+            file.error(at, error.message, error.hint.map(Into::into));
             None
         }
     };
@@ -88,13 +98,13 @@ fn silence_of(file: &File<'_>, node: &Node, now: Timestamp) -> Option<Silence> {
     let (mut end, mut duration) = (None, None);
     for (key, value) in file.map(node, &SILENCE) {
         match key.text.as_str() {
-            "id" => silence.id = file.text(value)?.into(),
+            "id" => silence.id = file.name_of(value)?.into(),
             "match" => silence.matchers = life::selector(file, value)?,
             "start" => silence.start = life::time(file, value)?,
             "end" => end = Some(life::time(file, value)?),
             "duration" => duration = Some(file.span(value)?),
-            "by" => silence.by = file.text(value)?.into(),
-            "reason" => silence.reason = file.text(value)?.into(),
+            "by" => silence.by = file.name_of(value)?.into(),
+            "reason" => silence.reason = file.prose(value)?.into(),
             "unmatched_for" => silence.unmatched_for = Some(file.span(value)?),
             _ => {}
         }
@@ -127,12 +137,16 @@ fn without(node: &Node, name: &str) -> Node {
     node
 }
 
+/// A field that is null is left out; one that is missing gets this value.
 fn with(name: &str, mut node: Node, value: &str) -> Node {
+    if let yaml::Kind::Map(entries) = &mut node.kind {
+        entries.retain(|(_, value)| value.kind != yaml::Kind::Null);
+    }
     if field(&node, name).is_none()
         && let yaml::Kind::Map(entries) = &mut node.kind
     {
         let key = yaml::Key { at: node.at, text: name.into() };
-        entries.push((key, Node { at: node.at, kind: yaml::Kind::Text(value.into()) }));
+        entries.push((key, Node::of_text(node.at, value)));
     }
     node
 }
@@ -159,6 +173,10 @@ mod tests {
         };
         assert_eq!(messages(r#"{"by": "ann"}"#), ["a silence needs `match`"]);
         assert_eq!(messages(r#"{"match": ["a=\"b\""]}"#), ["a silence needs `by`"]);
+        let of_all = messages(r#"{"match": [], "by": "ann"}"#);
+        assert!(of_all.len() == 1 && of_all[0].contains("would match everything"), "{of_all:?}");
+        let wordy = format!(r#"{{"match": ["a=\"b\""], "by": "ann", "reason": "{}"}}"#, "x".repeat(1 << 20));
+        assert!(messages(&wordy)[0].contains("at most 8192"), "{:?}", messages(&wordy));
         assert_eq!(messages(r#"{"match": ["a=\"b\""], "by": "x", "untill": 1}"#), ["unknown key `untill`"]);
         assert_eq!(messages("{"), messages("{"), "garbage is refused, not a panic");
     }
@@ -166,13 +184,17 @@ mod tests {
     #[test]
     fn maintenance_is_read_as_in_a_file() {
         let text =
-            r#"{"match": [], "schedule": "0 22 * * FRI", "duration": "4h", "by": "ann", "mode": "suspend"}"#;
+            r#"{"match": "a=\"b\"", "schedule": "0 22 * * FRI", "duration": "4h", "by": "ann", "mode": "suspend"}"#;
         let read = maintenance(text, new("m1")).expect("complete");
         assert_eq!((&*read.id, &*read.by), ("m1", "ann"));
         assert_eq!(read.plan.next(NOW, 2).len(), 2);
         assert!(
-            maintenance(r#"{"match": []}"#, new("m"))
+            maintenance(r#"{"match": ["a=\"b\""]}"#, new("m"))
                 .is_err_and(|all| all[0].message.contains("nothing says when"))
         );
+        assert!(
+            maintenance(r#"{"match": []}"#, new("m")).is_err_and(|all| all[0].message.contains("no matcher"))
+        );
+        assert!(intervals(r#"{"time_intervals": [{"weekdays": ["monday:friday"]}]}"#).is_ok());
     }
 }

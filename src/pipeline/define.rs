@@ -1,12 +1,11 @@
-//! What a file defines besides rules: metrics, declared series, pipelines, `record:` series.
+//! Definitions of a file besides its rules: metrics, declared series, pipelines and their health.
 
-use super::expr::check::{Checked, Checker};
-use super::expr::parse::{Arg, Parsed, Term, TermKind, parse};
+use super::firsts::Firsts;
 use super::tree::File;
-use super::yaml::{Kind, Node, Place};
+use super::yaml::{Kind, Node};
 use crate::core::histogram::layout::Digits;
 use crate::core::identity::Labels;
-use crate::core::rule::{Declared, PipelineSpec, RecordSpec};
+use crate::core::rule::{Declared, PipelineSpec};
 use crate::core::run::course::Weights;
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
@@ -35,24 +34,21 @@ const ELSEWHERE: (&str, &str, &str) = (
     "`streamgauge run --config F`; `streamgauge schema config` prints its shape",
 );
 
-/// A `record:` series as written, before it is checked.
-#[derive(Debug)]
-pub struct RawRecord<'n> {
-    pub file: usize,
-    pub at: Place,
-    pub name: String,
-    pub node: &'n Node,
-    pub parsed: Parsed,
-}
-
 /// A section of a file by name.
 pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
     let Kind::Map(entries) = &root.kind else { return None };
     entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
 }
 
-/// Checks the names of the sections and the version.
+/// Checks the names of the sections and the version. A file that says nothing is no file without rules: it is one
+/// that is being written, or was lost.
 pub fn check_sections(file: &File<'_>, root: &Node) {
+    if let Kind::Map(entries) = &root.kind
+        && entries.iter().all(|(key, _)| key.text == "version")
+    {
+        let hint = "a file with `rules: []` says that there are none";
+        file.error(root.at, "this file says nothing, which is not taken for no rules", Some(hint.into()));
+    }
     file.map_without(root, &SECTIONS, ELSEWHERE);
     match section(root, "version") {
         Some(Node { kind: Kind::Integer(1), .. }) | None => {}
@@ -63,10 +59,8 @@ pub fn check_sections(file: &File<'_>, root: &Node) {
 }
 
 /// How much each part of a pipeline's health counts; parts that are not named keep what they have.
-pub fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>) {
-    if out.is_some() {
-        file.error(node.at, "`health` is there twice; one holds for all pipelines", None);
-    }
+pub fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>, firsts: &mut Firsts) {
+    firsts.note(file, "section", "health", node.at);
     let mut weights = Weights::default();
     for (_, node) in file.map(node, &["weights"]) {
         for (key, value) in file.map(node, &["latency", "errors", "throughput"]) {
@@ -98,8 +92,14 @@ fn weight(file: &File<'_>, node: &Node) -> Option<f64> {
     found
 }
 
-pub fn metrics(file: &File<'_>, node: &Node, out: &mut BTreeMap<Arc<str>, MetricSpec>) {
+pub fn metrics(
+    file: &File<'_>,
+    node: &Node,
+    out: &mut BTreeMap<Arc<str>, MetricSpec>,
+    firsts: &mut Firsts,
+) {
     for (name, node) in file.names(node) {
+        firsts.note(file, "metric", &name.text, name.at);
         let mut spec = MetricSpec { unit: None, digits: Digits::Two, is_cumulative: false };
         for (key, value) in file.map(node, &["unit", "digits", "temporality"]) {
             match key.text.as_str() {
@@ -116,9 +116,7 @@ pub fn metrics(file: &File<'_>, node: &Node, out: &mut BTreeMap<Arc<str>, Metric
                 _ => {}
             }
         }
-        if out.insert(name.text.as_str().into(), spec).is_some() {
-            file.error(name.at, format!("metric `{}` is defined twice", name.text), None);
-        }
+        out.insert(name.text.as_str().into(), spec);
     }
 }
 
@@ -137,12 +135,12 @@ pub fn declare(file: &File<'_>, node: &Node, out: &mut Vec<Declared>) {
         let (mut source, mut name, mut labels) = (None, None, Vec::new());
         for (key, value) in file.map(item, &["source", "name", "labels"]) {
             match key.text.as_str() {
-                "source" => source = file.text(value),
-                "name" => name = file.text(value),
+                "source" => source = file.name_of(value),
+                "name" => name = file.name_of(value),
                 "labels" => {
                     let pairs = file.names(value).into_iter();
                     labels = pairs
-                        .filter_map(|(k, v)| Some((k.text.as_str().into(), file.text(v)?.into())))
+                        .filter_map(|(k, v)| Some((k.text.as_str().into(), file.name_of(v)?.into())))
                         .collect();
                 }
                 _ => {}
@@ -163,13 +161,15 @@ pub fn pipelines<'n>(
     file: &File<'_>,
     node: &'n Node,
     out: &mut BTreeMap<Arc<str>, PipelineSpec>,
+    firsts: &mut Firsts,
 ) -> Vec<(String, String, &'n Node)> {
     let mut limits = Vec::new();
     for (name, node) in file.names(node) {
+        firsts.note(file, "pipeline", &name.text, name.at);
         let mut spec = PipelineSpec::default();
         for (key, value) in file.map(node, &["stages", "stage_limits"]) {
             match key.text.as_str() {
-                "stages" => spec.stages = file.texts(value).into_iter().map(Into::into).collect(),
+                "stages" => spec.stages = file.names_in(value).into_iter().map(Into::into).collect(),
                 "stage_limits" => {
                     for (stage, limit) in file.names(value) {
                         limits.push((name.text.clone(), stage.text.clone(), limit));
@@ -178,104 +178,9 @@ pub fn pipelines<'n>(
                 _ => {}
             }
         }
-        if out.insert(name.text.as_str().into(), spec).is_some() {
-            file.error(name.at, format!("pipeline `{}` is defined twice", name.text), None);
-        }
+        out.insert(name.text.as_str().into(), spec);
     }
     limits
-}
-
-/// Reads the `record:` entries of one file.
-pub fn records<'n>(file: &File<'_>, number: usize, node: &'n Node, out: &mut Vec<RawRecord<'n>>) {
-    for item in file.list(node) {
-        let (mut name, mut expr) = (None, None);
-        for (key, value) in file.map(item, &["name", "expr"]) {
-            match key.text.as_str() {
-                "name" => name = file.text(value),
-                "expr" => expr = file.text(value).map(|text| (value, text)),
-                _ => {}
-            }
-        }
-        let (Some(name), Some((node, text))) = (name, expr) else {
-            file.error(item.at, "a recorded series needs `name` and `expr`", None);
-            continue;
-        };
-        match parse(&text) {
-            Ok(parsed) => out.push(RawRecord { file: number, at: item.at, name, node, parsed }),
-            Err(error) => file.error_within(
-                node,
-                error.at.start,
-                error.at.end - error.at.start,
-                error.message,
-                error.hint,
-            ),
-        }
-    }
-}
-
-/// Puts records after those they read; `Err`: the places in `records` of a cycle.
-pub fn in_dependency_order(records: &[RawRecord<'_>]) -> Result<Vec<usize>, Vec<usize>> {
-    let reads: Vec<Vec<String>> = records.iter().map(|record| names_read(&record.parsed.term)).collect();
-    let (mut order, mut left): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..records.len()).collect());
-    while !left.is_empty() {
-        let is_ready = |at: &usize| !left.iter().any(|other| reads[*at].contains(&records[*other].name));
-        let Some(next) = left.iter().position(is_ready) else { return Err(left) };
-        order.push(left.remove(next));
-    }
-    Ok(order)
-}
-
-/// The names of all series that an expression reads.
-fn names_read(term: &Term) -> Vec<String> {
-    match &term.kind {
-        TermKind::Selector(selector) => selector.name.iter().cloned().collect(),
-        TermKind::Call { args, .. } => {
-            let terms = args.iter().filter_map(|arg| match arg {
-                Arg::Term(term) => Some(term),
-                Arg::Matcher(_) => None,
-            });
-            terms.flat_map(names_read).collect()
-        }
-        TermKind::Arithmetic(_, a, b) | TermKind::Compare(_, a, b) | TermKind::Logic(_, a, b) => {
-            [names_read(a), names_read(b)].concat()
-        }
-        TermKind::Negative(inner) => names_read(inner),
-        TermKind::Number(_) => Vec::new(),
-    }
-}
-
-/// Checks one record; its unit is known to those that come after.
-pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>) -> Option<RecordSpec> {
-    let name: Arc<str> = raw.name.as_str().into();
-    match checker.check(&raw.parsed.term) {
-        Ok(Checked::Value(typed)) => {
-            let stated = checker.metrics.get(&name).and_then(|spec| spec.unit.clone());
-            let unit = stated.or_else(|| typed.unit().cloned());
-            checker.records.insert(name.clone(), unit.clone());
-            let mut views = Vec::new();
-            typed.expr.for_each(&mut |part| views.extend(part.views()));
-            views.sort_unstable();
-            views.dedup();
-            if views.is_empty() {
-                file.error(raw.node.at, "a recorded series must read a series", None);
-            }
-            Some(RecordSpec { name, expr: typed.expr, unit, views })
-        }
-        Ok(Checked::Condition(..)) => {
-            file.error(raw.node.at, "a recorded series needs a value, this is a condition", None);
-            None
-        }
-        Err(error) => {
-            file.error_within(
-                raw.node,
-                error.at.start,
-                error.at.end - error.at.start,
-                error.message,
-                error.hint,
-            );
-            None
-        }
-    }
 }
 
 #[cfg(test)]
@@ -297,6 +202,15 @@ mod tests {
         assert_eq!(none, [(2, "at least one weight must be above 0".to_string())]);
         assert_eq!(said("health: { weights: { latency: -1 } }").len(), 1);
         assert_eq!(said("health: { weights: { speed: 1 } }").len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_not_taken_for_no_rules() {
+        for text in ["", "  \n", "# rules will be here\n", "version: 1\n", "---\n"] {
+            let found = said(text);
+            assert!(found[0].1.contains("says nothing"), "{text:?}: {found:?}");
+        }
+        assert!(said("rules: []").is_empty() && said("metrics: { m: { unit: ms } }").is_empty());
     }
 
     #[test]

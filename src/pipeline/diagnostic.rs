@@ -1,4 +1,7 @@
 //! Problems in files: file:line:col, the line with a caret, and a hint.
+//!
+//! Invariant: a problem takes about 1 KiB at most, however long the line and the names are that it is about, and
+//! nothing in it moves a terminal's cursor.
 
 use serde::Serialize;
 use std::fmt;
@@ -13,21 +16,47 @@ pub struct Diagnostic {
     pub is_error: bool,
     pub message: String,
     pub hint: Option<String>,
-    /// The line it stands in.
+    /// The line it stands in, or the part of a long one around it.
     pub text: String,
+    /// The column within `text`, from 1.
+    pub caret: usize,
+}
+
+/// Characters of a line that are shown: what a wide terminal has in a row.
+const TEXT_CHARS_MAX: usize = 160;
+
+/// Characters of a message or hint; ours have up to 250, the rest is repeated from the file.
+const MESSAGE_CHARS_MAX: usize = 480;
+
+impl Diagnostic {
+    /// An error of a whole file.
+    pub fn of_file(file: impl Into<String>, message: impl Into<String>, hint: Option<&str>) -> Diagnostic {
+        Diagnostic {
+            file: file.into(),
+            line: 0,
+            column: 1,
+            length: 1,
+            is_error: true,
+            message: message.into(),
+            hint: hint.map(Into::into),
+            text: String::new(),
+            caret: 1,
+        }
+    }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_error { "error" } else { "warning" };
         if self.line == 0 {
-            return write!(f, "{}: {kind}: {}", self.file, self.message);
+            write!(f, "{}: {kind}: {}", self.file, self.message)?;
+            return self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  = hint: {hint}"));
         }
         writeln!(f, "{}:{}:{}: {kind}: {}", self.file, self.line, self.column, self.message)?;
         let number = self.line.to_string();
         writeln!(f, "  {number} | {}", self.text)?;
         let margin = " ".repeat(number.len());
-        let indent: String = self.text.chars().take(self.column - 1).map(blank).collect();
+        let indent: String = self.text.chars().take(self.caret.saturating_sub(1)).map(blank).collect();
         write!(f, "  {margin} | {indent}{}", "^".repeat(self.length.max(1)))?;
         match &self.hint {
             Some(hint) => write!(f, "\n  {margin} = hint: {hint}"),
@@ -41,15 +70,74 @@ fn blank(c: char) -> char {
     if c == '\t' { '\t' } else { ' ' }
 }
 
-/// The name that was probably meant, if one is near enough.
-pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (wrong.chars().count() / 3).clamp(1, 3);
-    let scored = names.into_iter().map(|name| (distance(wrong, name), name));
-    scored.filter(|(distance, _)| *distance <= limit).min().map(|(_, name)| name)
+/// The part of a line around a column.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Excerpt {
+    pub text: String,
+    /// The column in the line: at most one past its end.
+    pub column: usize,
+    /// The column in `text`.
+    pub caret: usize,
+    /// Characters from the caret to the end of what is shown, at least 1.
+    pub room: usize,
 }
 
-/// Edits (insert, delete, replace) that turn one text into the other: Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
+/// Cuts a long line on both sides.
+pub(super) fn excerpt(line: &str, column: usize) -> Excerpt {
+    let count = line.chars().count();
+    let column = column.clamp(1, count + 1);
+    let most = count.saturating_sub(TEXT_CHARS_MAX);
+    let first = (column - 1).saturating_sub(TEXT_CHARS_MAX / 2).min(most);
+    let shown = (count - first).min(TEXT_CHARS_MAX);
+    let part = line.chars().skip(first).take(shown);
+    let part: String = part.map(|c| if c == '\t' { c } else { visible(c) }).collect();
+    let before = if first > 0 { "…" } else { "" };
+    let after = if first + shown < count { "…" } else { "" };
+    let caret = column - first + usize::from(first > 0);
+    let room = (first + shown).saturating_sub(column - 1).max(1);
+    Excerpt { text: format!("{before}{part}{after}"), column, caret, room }
+}
+
+/// A message that repeats a text of any length, cut in the middle; what controls a terminal is replaced.
+pub fn clipped(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= MESSAGE_CHARS_MAX {
+        return text.chars().map(visible).collect();
+    }
+    let (head, tail) = (MESSAGE_CHARS_MAX * 2 / 3, MESSAGE_CHARS_MAX / 3);
+    let end = text.chars().skip(count - tail);
+    text.chars().take(head).chain(" … ".chars()).chain(end).map(visible).collect()
+}
+
+/// Controls, and what turns the direction of a line.
+fn visible(c: char) -> char {
+    let is_hidden = c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if is_hidden { '\u{fffd}' } else { c }
+}
+
+/// Names longer than this are no slips of each other; a comparison costs the product of both lengths.
+const NEAREST_BYTES_MAX: usize = 64;
+
+/// Names that are compared with a wrong one: 1,000 × 64 × 64 = 4 million steps.
+const NEAREST_NAMES_MAX: usize = 1_000;
+
+/// The name that was probably meant, if one is near enough.
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if wrong.len() > NEAREST_BYTES_MAX {
+        return None;
+    }
+    let length = wrong.chars().count();
+    let limit = (length / 3).clamp(1, 3);
+    let is_alike = |name: &&str| {
+        name.len() <= NEAREST_BYTES_MAX && name.chars().count().abs_diff(length) <= limit
+    };
+    let alike = names.into_iter().take(NEAREST_NAMES_MAX).filter(is_alike);
+    let scored = alike.filter_map(|name| Some((distance(wrong, name, limit)?, name)));
+    scored.min().map(|(_, name)| name)
+}
+
+/// Edits (insert, delete, replace) that turn one text into the other, Levenshtein's distance; `None`: more than `limit`.
+fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (at, c) in a.chars().enumerate() {
@@ -60,8 +148,12 @@ fn distance(a: &str, b: &str) -> usize {
             diagonal = row[to + 1];
             row[to + 1] = replaced.min(diagonal + 1).min(row[to] + 1);
         }
+        // It never falls from row to row.
+        if row.iter().min().is_none_or(|least| *least > limit) {
+            return None;
+        }
     }
-    row[b.len()]
+    Some(row[b.len()]).filter(|distance| *distance <= limit)
 }
 
 #[cfg(test)]
@@ -73,5 +165,29 @@ mod tests {
         assert_eq!(nearest("latencyms", ["latency_ms", "errors"]), Some("latency_ms"));
         assert_eq!(nearest("severty", ["severity", "summary"]), Some("severity"));
         assert_eq!(nearest("xyz", ["severity"]), None);
+        let long = "a".repeat(1 << 20);
+        assert_eq!(nearest(&long, [long.as_str()]), None, "a megabyte is no slip");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_caret() {
+        let line = format!("{}X{}", "ä".repeat(1_000), "b".repeat(1_000));
+        let found = excerpt(&line, 1_001);
+        assert_eq!((found.column, found.text.chars().count()), (1_001, TEXT_CHARS_MAX + 2));
+        assert_eq!(found.text.chars().nth(found.caret - 1), Some('X'));
+        assert!(found.text.starts_with('…') && found.text.ends_with('…'));
+        let last = excerpt(&line, 9_999);
+        assert_eq!((last.column, last.caret, last.room), (2_002, TEXT_CHARS_MAX + 2, 1));
+        let short = excerpt("a: \u{1b}[31m", 2);
+        assert_eq!((short.text.as_str(), short.column, short.caret), ("a: \u{fffd}[31m", 2, 2));
+        assert_eq!(excerpt("", 7), Excerpt { text: String::new(), column: 1, caret: 1, room: 1 });
+    }
+
+    #[test]
+    fn a_message_keeps_both_ends_of_what_is_too_long() {
+        assert_eq!(clipped("short\u{7}"), "short\u{fffd}");
+        let long = clipped(&format!("unknown key `{}` here", "k".repeat(1 << 20)));
+        assert!(long.chars().count() <= MESSAGE_CHARS_MAX + 3, "{}", long.chars().count());
+        assert!(long.starts_with("unknown key `kk") && long.ends_with("` here"), "{long}");
     }
 }

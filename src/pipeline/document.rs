@@ -1,9 +1,9 @@
 //! Documents that rules are compiled from: files of a directory, single rules that were added over the API.
 
 use super::diagnostic::Diagnostic;
-use super::load::{LoadError, Loaded, load_files, read_dir};
+use super::load::{FILES_MAX, LoadError, Loaded, SET_BYTES_MAX, load_rules, read_dir};
 use crate::core::rule::RuleSet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,8 +19,13 @@ pub fn of_dir(path: &Path) -> Result<Documents, LoadError> {
 
 /// Compiles a rule set, or says everything that is wrong with it.
 pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
+    let bytes: usize = documents.values().map(String::len).sum();
+    if documents.len() > FILES_MAX || bytes as u64 > SET_BYTES_MAX {
+        let message = format!("there are more than {FILES_MAX} documents, or {SET_BYTES_MAX} bytes of them");
+        return Err(vec![Diagnostic::of_file("all documents", message, Some("take some of them out"))]);
+    }
     let files = documents.iter().map(|(name, text)| (name.clone(), text.clone())).collect();
-    let Loaded { rules, diagnostics, .. } = load_files(files);
+    let Loaded { rules, diagnostics, .. } = load_rules(files);
     rules.ok_or(diagnostics)
 }
 
@@ -32,6 +37,7 @@ pub fn of_rule(text: &str) -> Option<(String, String)> {
         return None;
     }
     let id = object.get("id")?.as_str()?.to_string();
+    leave_out_nulls(object);
     Some((id, document_of(&rule)))
 }
 
@@ -41,10 +47,16 @@ pub fn of_value(name: &str, mut value: Value) -> String {
         Value::String(text) => std::mem::take(text),
         Value::Object(rule) if rule.contains_key("expr") => {
             rule.entry("id").or_insert_with(|| name.into());
+            leave_out_nulls(rule);
             document_of(&value)
         }
         _ => value.to_string(),
     }
+}
+
+/// A field that is null is one that is left out: in JSON it is no text.
+fn leave_out_nulls(rule: &mut Map<String, Value>) {
+    rule.retain(|_, value| !value.is_null());
 }
 
 fn document_of(rule: &Value) -> String {
@@ -65,6 +77,10 @@ mod tests {
         assert_eq!(whole, "version: 1\nrules: []\n");
         let wrong = Documents::from([("a".into(), of_value("a", json!({"rulez": []})))]);
         assert!(compile(&wrong).is_err_and(|found| found[0].message.contains("rulez")));
+        let many = (0..=FILES_MAX).map(|n| (n.to_string(), "rules: []".into())).collect();
+        assert!(compile(&many).is_err_and(|found| found[0].message.contains("1000 documents")));
         assert!(of_rule("rules: []").is_none());
+        let (id, text) = of_rule(r#"{"id": "a", "expr": "x", "summary": null}"#).expect("a rule");
+        assert!(id == "a" && !text.contains("summary"), "{text}");
     }
 }

@@ -1,13 +1,15 @@
 //! What happens to alerts: `escalations:`, `maintenance:`, `inhibit:`.
 
+use super::bounds::{MATCHERS_MAX, MUTES_MAX, NAMES_MAX, STEPS_MAX};
 use super::expr::check::matchers;
+use super::firsts::Firsts;
 use super::tree::File;
 use super::yaml::{Kind, Node, Place};
 use crate::core::calendar::{Interval, Plan, Written};
 use crate::core::escalation::{Escalation, Step};
 use crate::core::mute::{Maintenance, Mode};
 use crate::core::rule::Inhibit;
-use crate::core::selector::Selector;
+use crate::core::selector::{Pattern, Selector};
 use crate::core::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +20,15 @@ const REPEAT_MIN: Span = Span::from_mins(1);
 /// Policies by name.
 pub type Escalations = BTreeMap<String, Escalation>;
 
-pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations) {
+pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations, firsts: &mut Firsts) {
     for (name, node) in file.names(node) {
-        let mut steps: Vec<Step> = file.list(node).iter().filter_map(|step| self::step(file, step)).collect();
+        firsts.note(file, "escalation", &name.text, name.at);
+        let written = file.list(node);
+        if written.len() > STEPS_MAX {
+            file.error(node.at, format!("an escalation has at most {STEPS_MAX} steps"), None);
+            continue;
+        }
+        let mut steps: Vec<Step> = written.iter().filter_map(|step| self::step(file, step)).collect();
         steps.sort_by_key(|step| step.after);
         if let Some((_, earlier)) = steps.split_last()
             && earlier.iter().any(|step| step.repeat.is_some())
@@ -34,10 +42,7 @@ pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations) {
                 Some("`- { after: 0m, notify: [log] }`".into()),
             );
         }
-        let policy = Escalation { name: name.text.as_str().into(), steps };
-        if out.insert(name.text.clone(), policy).is_some() {
-            file.error(name.at, format!("escalation `{}` is defined twice", name.text), None);
-        }
+        out.insert(name.text.clone(), Escalation { name: name.text.as_str().into(), steps });
     }
 }
 
@@ -51,10 +56,10 @@ fn step(file: &File<'_>, node: &Node) -> Option<Step> {
                 step.after = file.span(value)?;
                 has_after = true;
             }
-            "notify" => step.notify = file.texts(value).into_iter().map(Into::into).collect(),
+            "notify" => step.notify = file.names_in(value).into_iter().map(Into::into).collect(),
             "when" => step.when = Some(kept(file, value.at, intervals(file, value)?)?),
             "repeat" => step.repeat = Some(file.span(value).filter(|span| span.is_positive())?),
-            _ => step.escalate_to = file.text(value).map(Into::into),
+            _ => step.escalate_to = file.name_of(value).map(Into::into),
         }
     }
     if step.repeat.is_some_and(|repeat| repeat < REPEAT_MIN) {
@@ -66,14 +71,15 @@ fn step(file: &File<'_>, node: &Node) -> Option<Step> {
     Some(step)
 }
 
-pub fn maintenance(file: &File<'_>, node: &Node, out: &mut Vec<Maintenance>) {
+pub fn maintenance(file: &File<'_>, node: &Node, out: &mut Vec<Maintenance>, firsts: &mut Firsts) {
     for item in file.list(node) {
-        if let Some(one) = planned(file, item) {
-            if out.iter().any(|other| other.id == one.id) {
-                file.error(item.at, format!("maintenance `{}` is there twice", one.id), None);
-            }
-            out.push(one);
+        if let Some(id) = super::define::section(item, "id").and_then(Node::text) {
+            firsts.note(file, "maintenance", id, item.at);
         }
+        if out.len() >= MUTES_MAX {
+            return file.error(item.at, format!("there are more than {MUTES_MAX} maintenance windows"), None);
+        }
+        out.extend(planned(file, item));
     }
 }
 
@@ -96,12 +102,12 @@ pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
     let fields: BTreeMap<&str, &Node> =
         file.map(node, &PLANNED).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
     let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
-    let Some(id) = text("id") else {
+    let Some(id) = fields.get("id").and_then(|node| file.name_of(node)) else {
         file.error(node.at, "maintenance needs an `id`", None);
         return None;
     };
     let Some(of) = fields.get("match") else {
-        let hint = "`match: ['source=~\"db.*\"']`; `match: []` is everything";
+        let hint = "`match: ['source=~\"db.*\"']`; `rule=~\".+\"` is everything";
         file.error(node.at, "maintenance needs `match`", Some(hint.into()));
         return None;
     };
@@ -115,7 +121,7 @@ pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
     };
     let matchers = selector(file, of)?;
     let plan = plan(file, node, &fields)?;
-    let reason = text("reason").unwrap_or_default().into();
+    let reason = fields.get("reason").and_then(|node| file.prose(node)).unwrap_or_default().into();
     Some(Maintenance { id: id.into(), matchers, plan, mode, reason, by: "".into() })
 }
 
@@ -129,7 +135,7 @@ fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<
             file.error(node.at, "a schedule needs a `duration`", Some("`duration: 4h`".into()));
             return None;
         };
-        let except = fields.get("except").map(|node| file.texts(node)).unwrap_or_default();
+        let except = fields.get("except").map(|node| file.names_in(node)).unwrap_or_default();
         let zone = text("tz").unwrap_or_else(|| "UTC".into());
         Written::Recurring { schedule, duration: file.span(duration)?, zone, except }
     } else {
@@ -156,9 +162,19 @@ pub(super) fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
     found
 }
 
+/// Intervals by themselves, as routes name them.
+pub(super) fn intervals_alone(file: &File<'_>, node: &Node) -> Option<Plan> {
+    kept(file, node.at, intervals(file, node)?)
+}
+
 /// A list of them.
 fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
-    let all = file.list(node).iter().map(|item| interval(file, item));
+    let items = file.list(node);
+    if items.len() > NAMES_MAX {
+        file.error(node.at, format!("a plan has at most {NAMES_MAX} intervals"), None);
+        return None;
+    }
+    let all = items.iter().map(|item| interval(file, item));
     Some(Written::Intervals(all.collect::<Option<Vec<_>>>()?))
 }
 
@@ -173,7 +189,7 @@ fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
     let known = ["times", "weekdays", "days_of_month", "months", "years", "location"];
     for (key, value) in file.map(node, &known) {
         let ranges = |names: &[&str], base: i32| {
-            let texts = file.texts(value);
+            let texts = file.names_in(value);
             let parsed: Option<Vec<(i32, i32)>> = texts.iter().map(|text| range(text, names, base)).collect();
             if parsed.is_none() {
                 let hint = "a name or number, or two with `:` between, such as `monday:friday`";
@@ -185,7 +201,14 @@ fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
             ranges.into_iter().map(|(from, to)| (from.max(0) as u32, to.max(0) as u32)).collect()
         };
         match key.text.as_str() {
-            "times" => found.times = file.list(value).iter().filter_map(|item| minutes(file, item)).collect(),
+            "times" => {
+                let times = file.list(value);
+                if times.len() > NAMES_MAX {
+                    file.error(value.at, format!("an interval has at most {NAMES_MAX} times"), None);
+                    return None;
+                }
+                found.times = times.iter().filter_map(|item| minutes(file, item)).collect();
+            }
             "weekdays" => found.weekdays = unsigned(ranges(&WEEKDAYS, 0)?),
             "days_of_month" => found.days_of_month = ranges(&[], 0)?,
             "months" => found.months = unsigned(ranges(&MONTHS, 1)?),
@@ -232,7 +255,8 @@ fn minutes(file: &File<'_>, node: &Node) -> Option<(u32, u32)> {
         let text = file.text(value)?;
         let parsed = text.split_once(':').and_then(|(hour, minute)| {
             let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
-            (hour * 60 + minute <= 24 * 60 && minute < 60).then_some(hour * 60 + minute)
+            let is_time = hour < 24 && minute < 60 || (hour, minute) == (24, 0);
+            is_time.then(|| hour * 60 + minute)
         });
         if parsed.is_none() {
             file.error(value.at, format!("`{text}` is no time of day"), Some("write it as '22:00'".into()));
@@ -254,22 +278,28 @@ fn minutes(file: &File<'_>, node: &Node) -> Option<(u32, u32)> {
 
 pub fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
     for item in file.list(node) {
+        if out.len() >= MUTES_MAX {
+            return file.error(item.at, format!("there are more than {MUTES_MAX} inhibitions"), None);
+        }
         let (mut source, mut target, mut equal) = (None, None, Vec::new());
         for (key, value) in file.map(item, &["source", "target", "equal"]) {
             match key.text.as_str() {
                 "source" => source = selector(file, value),
                 "target" => target = selector(file, value),
-                _ => equal = file.texts(value).into_iter().map(Arc::from).collect(),
+                _ => equal = file.names_in(value).into_iter().map(Arc::from).collect(),
             }
         }
+        let has = |name: &str| super::define::section(item, name).is_some();
         match (source, target) {
             (Some(source), Some(target)) => out.push(Inhibit { source, target, equal }),
+            // A problem of one that is there was said.
+            _ if has("source") && has("target") => {}
             _ => file.error(item.at, "an inhibition needs `source` and `target`", None),
         }
     }
 }
 
-/// A list of matchers, or one.
+/// A list of matchers, or one; an empty list would match everything, so it is refused.
 pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
     let texts: Vec<(&Node, String)> = match &node.kind {
         Kind::List(items) => items.iter().filter_map(|item| Some((item, file.text(item)?))).collect(),
@@ -277,13 +307,87 @@ pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
     };
     let mut all = Selector { name: None, matchers: Vec::new() };
     for (item, text) in texts {
-        match matchers(&text) {
-            Ok(found) => all.matchers.extend(found.matchers),
+        let found = match matchers(&text) {
+            Ok(found) => found.matchers,
             Err(error) => {
                 file.error(item.at, error.message, error.hint.or(Some("`source=~\"db.*\"`".into())));
                 return None;
             }
+        };
+        if all.matchers.len() + found.len() > MATCHERS_MAX {
+            file.error(item.at, format!("there are more than {MATCHERS_MAX} matchers"), None);
+            return None;
         }
+        let bytes: usize = found.iter().map(|matcher| matcher.pattern().map_or(0, Pattern::bytes)).sum();
+        if !file.charge(item.at, bytes) {
+            return None;
+        }
+        file.mention(item.at, &found);
+        all.matchers.extend(found);
+    }
+    if all.matchers.is_empty() {
+        let hint = "name what is meant, such as `source=\"db\"`; `rule=~\".+\"` is everything";
+        file.error(node.at, "there is no matcher here, which would match everything", Some(hint.into()));
+        return None;
     }
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_files;
+
+    fn said(text: &str) -> Vec<String> {
+        load_files(vec![("f.yaml".into(), text.into())]).diagnostics.into_iter().map(|one| one.message).collect()
+    }
+
+    #[test]
+    fn no_matcher_is_not_everything() {
+        let when = "start: '2026-11-15T02:00:00Z', end: '2026-11-15T03:00:00Z'";
+        for of in ["[]", "''", "['']"] {
+            let found = said(&format!("maintenance:\n  - {{ id: m, match: {of}, {when} }}\n"));
+            assert!(found.len() == 1 && found[0].contains("no matcher"), "{of}: {found:?}");
+        }
+        let found = said("inhibit:\n  - { source: [], target: ['severity=\"info\"'], equal: [] }\n");
+        assert!(found.len() == 1 && found[0].contains("no matcher"), "{found:?}");
+        let found = said("inhibit:\n  - { target: ['severity=\"info\"'] }\n");
+        assert!(found.len() == 1 && found[0].contains("needs `source`"), "{found:?}");
+        assert_eq!(said(&format!("maintenance:\n  - {{ id: m, match: ['rule=~\".+\"'], {when} }}\n")), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_or_a_severity_that_is_misspelt_is_a_doubt() {
+        let rules = "rules:\n  - { id: latency_high, expr: 'max(x[1m]) > 1', severity: info }\n";
+        let of = |matcher: &str| {
+            let when = "start: '2026-11-15T02:00:00Z', end: '2026-11-15T03:00:00Z'";
+            said(&format!("{rules}maintenance:\n  - {{ id: m, match: ['{matcher}'], {when} }}\n"))
+        };
+        assert!(of("rule=\"latency_hihg\"")[0].contains("no rule `latency_hihg`"));
+        assert!(of("severity=\"warn\"")[0].contains("no severity `warn`"));
+        for fine in ["rule=\"latency_high\"", "rule=\"of another directory\"", "severity=\"warning\"", "a=\"b\""] {
+            assert!(of(fine).is_empty(), "{fine}: {:?}", of(fine));
+        }
+    }
+
+    /// Ten bytes that compile to a hundred thousand.
+    #[test]
+    fn regular_expressions_of_a_file_are_bounded_together() {
+        let each = r#"'a=~"\w"'"#;
+        let list = vec![each; 40].join(", ");
+        let when = "start: '2026-11-15T02:00:00Z', end: '2026-11-15T03:00:00Z'";
+        let one = |n: usize| format!("  - {{ id: m{n}, match: [{list}], {when} }}\n");
+        let many: String = (0..8).map(one).collect();
+        let found = said(&format!("maintenance:\n{many}"));
+        assert!(found.iter().any(|message| message.contains("MiB")), "{found:?}");
+        assert_eq!(said(&format!("maintenance:\n{}", one(0))), [""; 0]);
+        let wide = vec!["'a=\"b\"'"; 65].join(", ");
+        let found = said(&format!("maintenance:\n  - {{ id: m, match: [{wide}], {when} }}\n"));
+        assert!(found[0].contains("more than 64 matchers"), "{found:?}");
+    }
+
+    #[test]
+    fn an_hour_of_any_size_is_no_time_of_day() {
+        let text = "maintenance:\n  - { id: m, match: ['a=\"b\"'], time_intervals: [{ times: [{ start_time: '99999999:00', end_time: '24:00' }] }] }\n";
+        assert!(said(text)[0].contains("no time of day"), "{:?}", said(text));
+    }
 }

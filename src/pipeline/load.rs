@@ -1,16 +1,19 @@
 //! A directory of files to one rule set, with everything that is wrong in any of them.
 
-use super::define::{self, RawRecord};
+use super::bounds::{REGEXES_BYTES_MAX, RULES_MAX, SET_DIAGNOSTICS_MAX, TEST_SLOTS_MAX};
+use super::define;
 use super::diagnostic::Diagnostic;
 use super::expr::check::Checker;
+use super::firsts::Firsts;
 use super::life::{self, Escalations};
+use super::record::{self, RawRecord};
 use super::rule;
+use super::stage_limit;
 use super::test_case::{self, TestCase};
 use super::tree::File;
 use super::yaml::{self, Node, Place};
 use crate::core::Span;
 use crate::core::rule::RuleSet;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -37,10 +40,18 @@ pub enum LoadError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path} is larger than {FILE_BYTES_MAX} bytes; split it")]
     TooLarge { path: PathBuf },
+    #[error("{path} has more than {FILES_MAX} files, or {SET_BYTES_MAX} bytes; is it the right directory?")]
+    TooMany { path: PathBuf },
 }
 
 /// Bytes of one file; a thousand rules are about 200 KiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Files of a directory; a team of hundreds has one for each service.
+pub(super) const FILES_MAX: usize = 1_000;
+
+/// Bytes of all files of a directory: four of the largest, or 16 KiB each.
+pub(super) const SET_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads the `*.yaml` and `*.yml` of a directory, or one file, in order of their names.
 pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
@@ -49,87 +60,152 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
 
 /// The texts of those files by their paths.
 pub(super) fn read_dir(path: &Path) -> Result<Vec<(String, String)>, LoadError> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| LoadError::Read { path, source }
-    };
-    let mut paths = Vec::new();
-    if path.is_dir() {
-        for entry in fs::read_dir(path).map_err(failed(path))? {
-            let path = entry.map_err(failed(path))?.path();
-            if matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml")) {
-                paths.push(path);
-            }
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for file in rule_files(path)? {
+        let failed = |source| LoadError::Read { path: file.clone(), source };
+        let meta = fs::metadata(&file).map_err(failed)?;
+        // A pipe in a directory would be waited for without end.
+        if file != path && !meta.is_file() {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
         }
-        paths.sort();
-    } else {
-        paths.push(path.to_path_buf());
-    }
-    let mut files = Vec::new();
-    for path in paths {
-        if fs::metadata(&path).map_err(failed(&path))?.len() > FILE_BYTES_MAX {
-            return Err(LoadError::TooLarge { path });
+        if meta.len() > FILE_BYTES_MAX {
+            return Err(LoadError::TooLarge { path: file });
         }
-        let text = fs::read_to_string(&path).map_err(failed(&path))?;
-        files.push((path.display().to_string(), text));
+        bytes += meta.len();
+        if bytes > SET_BYTES_MAX {
+            return Err(LoadError::TooMany { path: path.into() });
+        }
+        let text = fs::read_to_string(&file).map_err(failed)?;
+        files.push((file.display().to_string(), text));
     }
     Ok(files)
 }
 
+/// The rule files of a directory, or the one that is named. Names that begin with a dot are left out, as `*` does
+/// it: editors keep their locks and drafts there.
+pub fn rule_files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let failed = |source| LoadError::Read { path: path.to_path_buf(), source };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let is_rules = matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml"));
+        if is_rules && !is_hidden && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    if paths.len() > FILES_MAX {
+        return Err(LoadError::TooMany { path: path.to_path_buf() });
+    }
+    paths.sort();
+    Ok(paths)
+}
+
 /// Checks files given as (name, text) and makes one rule set of them.
 pub fn load_files(texts: Vec<(String, String)>) -> Loaded {
+    load(texts, true)
+}
+
+/// The same where nobody runs the tests: they are checked, and let go one by one.
+pub fn load_rules(texts: Vec<(String, String)>) -> Loaded {
+    load(texts, false)
+}
+
+fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
     let files: Vec<File<'_>> = texts.iter().map(|(name, text)| File::new(name, text)).collect();
     let roots: Vec<Option<Node>> =
         texts.iter().zip(&files).map(|((_, text), file)| root(file, text)).collect();
-    let mut set = RuleSet::default();
-    let mut checker = Checker::default();
-    let limits = definitions(&files, &roots, &mut set);
+    let (mut set, mut checker, mut firsts) = (RuleSet::default(), Checker::default(), Firsts::default());
+    let limits = definitions(&files, &roots, &mut set, &mut firsts);
     checker.metrics = set.metrics.clone();
-    checker.escalations = lives(&files, &roots, &mut set);
+    checker.pipelines = set.pipelines.clone();
+    checker.escalations = lives(&files, &roots, &mut set, &mut firsts);
     set.records = records(&files, &roots, &mut checker);
-    set.rules = rules(&files, &roots, &mut checker, &limits);
-    let mut tests = Vec::new();
+    set.rules = rules(&files, &roots, &mut checker, &limits, &mut firsts);
+    let mut ids: Vec<&str> = set.rules.iter().map(|rule| &*rule.id).collect();
+    ids.sort_unstable();
+    files.iter().for_each(|file| file.doubt_mentions(&ids));
+    let (mut tests, mut slots) = (Vec::new(), TEST_SLOTS_MAX);
+    let known = test_case::Known::new(&set);
     for (file, root) in files.iter().zip(&roots) {
         if let Some(node) = root.as_ref().and_then(|root| define::section(root, "tests")) {
-            test_case::read(file, node, &set, &mut tests);
+            let keep = |test| if is_for_tests { tests.push(test) };
+            test_case::read(file, node, &known, &mut slots, keep);
         }
     }
     set.views = checker.views;
-    let diagnostics: Vec<Diagnostic> = files.into_iter().flat_map(File::into_diagnostics).collect();
+    let diagnostics = all_diagnostics(files);
     let is_good = !diagnostics.iter().any(|diagnostic| diagnostic.is_error);
     set.files = texts;
     Loaded { rules: is_good.then_some(set), tests, diagnostics }
 }
 
+/// Problems of all files, the rest as a number.
+fn all_diagnostics(files: Vec<File<'_>>) -> Vec<Diagnostic> {
+    let mut all: Vec<Diagnostic> = Vec::new();
+    let (mut more, mut is_error) = (0, false);
+    for one in files.into_iter().flat_map(File::into_diagnostics) {
+        if all.len() < SET_DIAGNOSTICS_MAX {
+            all.push(one);
+        } else {
+            (more, is_error) = (more + 1, is_error || one.is_error);
+        }
+    }
+    if more > 0 {
+        let message = format!("and {more} more; they show when those above are mended");
+        all.push(Diagnostic { is_error, ..Diagnostic::of_file("all files", message, None) });
+    }
+    all
+}
+
 fn root(file: &File<'_>, text: &str) -> Option<Node> {
-    match yaml::parse(text) {
-        Ok(root) => {
+    match yaml::parse_all_keys(text) {
+        Ok((root, twice)) => {
+            twice.iter().for_each(|twice| file.error(twice.at, twice.message(), None));
             define::check_sections(file, &root);
             Some(root)
         }
         Err(error) => {
-            file.error(error.at.unwrap_or(Place { line: 1, column: 1 }), error.message, None);
+            let at = error.at.unwrap_or(Place { line: 1, column: 1 });
+            file.error(at, error.message, error.hint.map(Into::into));
             None
         }
     }
 }
 
-type StageLimits = Vec<(usize, String, String, Span)>;
+/// A limit of a stage, and where it stands.
+#[derive(Debug)]
+struct StageLimit {
+    file: usize,
+    pipeline: String,
+    stage: String,
+    limit: Span,
+    at: Place,
+}
 
 /// Metrics, declared series and pipelines of all files, before anything refers to them.
-fn definitions(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) -> StageLimits {
+fn definitions(
+    files: &[File<'_>],
+    roots: &[Option<Node>],
+    set: &mut RuleSet,
+    firsts: &mut Firsts,
+) -> Vec<StageLimit> {
     let mut limits = Vec::new();
     for (number, (file, root)) in files.iter().zip(roots).enumerate() {
         let Some(root) = root else { continue };
         if let Some(node) = define::section(root, "metrics") {
-            define::metrics(file, node, &mut set.metrics);
+            define::metrics(file, node, &mut set.metrics, firsts);
         }
         if let Some(node) = define::section(root, "declare") {
             define::declare(file, node, &mut set.declared);
         }
         if let Some(node) = define::section(root, "pipelines") {
-            for (pipeline, stage, limit) in define::pipelines(file, node, &mut set.pipelines) {
-                limits.extend(file.span(limit).map(|limit| (number, pipeline, stage, limit)));
+            for (pipeline, stage, node) in define::pipelines(file, node, &mut set.pipelines, firsts) {
+                let Some(limit) = file.span(node) else { continue };
+                limits.push(StageLimit { file: number, pipeline, stage, limit, at: node.at });
             }
         }
     }
@@ -137,21 +213,33 @@ fn definitions(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) ->
 }
 
 /// What happens to alerts, before rules refer to it.
-fn lives(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet) -> Escalations {
-    let (mut escalations, mut health) = (Escalations::new(), None);
+fn lives(
+    files: &[File<'_>],
+    roots: &[Option<Node>],
+    set: &mut RuleSet,
+    firsts: &mut Firsts,
+) -> Escalations {
+    let (mut escalations, mut health, mut regex_bytes) = (Escalations::new(), None, 0);
     for (file, root) in files.iter().zip(roots) {
         let Some(root) = root else { continue };
         if let Some(node) = define::section(root, "escalations") {
-            life::escalations(file, node, &mut escalations);
+            life::escalations(file, node, &mut escalations, firsts);
         }
         if let Some(node) = define::section(root, "maintenance") {
-            life::maintenance(file, node, &mut set.maintenance);
+            life::maintenance(file, node, &mut set.maintenance, firsts);
         }
         if let Some(node) = define::section(root, "inhibit") {
             life::inhibits(file, node, &mut set.inhibits);
         }
         if let Some(node) = define::section(root, "health") {
-            define::health(file, node, &mut health);
+            define::health(file, node, &mut health, firsts);
+        }
+        regex_bytes += file.regex_bytes();
+        if regex_bytes > REGEXES_BYTES_MAX {
+            let most = REGEXES_BYTES_MAX >> 20;
+            let message = format!("the matchers of all files up to here take more than {most} MiB");
+            file.error(root.at, message, Some("match by `=` where you can".into()));
+            break;
         }
     }
     set.health = health.unwrap_or_default();
@@ -166,58 +254,59 @@ fn records(
     let mut raw: Vec<RawRecord<'_>> = Vec::new();
     for (number, (file, root)) in files.iter().zip(roots).enumerate() {
         if let Some(node) = root.as_ref().and_then(|root| define::section(root, "record")) {
-            define::records(file, number, node, &mut raw);
+            record::records(file, number, node, &mut raw);
         }
     }
-    let order = define::in_dependency_order(&raw).unwrap_or_else(|cycle| {
+    let order = record::in_dependency_order(&raw).unwrap_or_else(|cycle| {
         for at in cycle {
             let message = format!("record `{}` reads itself, by way of others", raw[at].name);
             files[raw[at].file].error(raw[at].at, message, None);
         }
         Vec::new()
     });
-    order.into_iter().filter_map(|at| define::check_record(&files[raw[at].file], checker, &raw[at])).collect()
+    order.into_iter().filter_map(|at| record::check_record(&files[raw[at].file], checker, &raw[at])).collect()
 }
 
 fn rules(
     files: &[File<'_>],
     roots: &[Option<Node>],
     checker: &mut Checker,
-    limits: &StageLimits,
+    limits: &[StageLimit],
+    firsts: &mut Firsts,
 ) -> Vec<crate::core::rule::Rule> {
-    let (mut rules, mut seen) = (Vec::new(), BTreeMap::new());
+    let mut rules = Vec::new();
     for (number, (file, root)) in files.iter().zip(roots).enumerate() {
         let written = root.as_ref().and_then(|root| define::section(root, "rules"));
         for node in written.map(|node| file.list(node)).unwrap_or_default() {
-            checker.reads.clear();
-            let Some(rule) = rule::rule(file, checker, node) else { continue };
-            if let Some(other) = seen.insert(rule.id.clone(), file.name) {
-                file.error(
-                    node.at,
-                    format!("rule `{}` is there twice; the other is in {other}", rule.id),
-                    None,
-                );
-            }
-            warn_short_windows(file, checker, node);
-            rules.push(rule);
+            rules.extend(one_rule(file, checker, node, firsts, rules.len()));
         }
-        for (_, pipeline, stage, limit) in limits.iter().filter(|(owner, ..)| *owner == number) {
-            rules.extend(implied(checker, pipeline, stage, *limit));
+        for limit in limits.iter().filter(|limit| limit.file == number) {
+            let node = stage_limit::rule(&limit.pipeline, &limit.stage, limit.limit, limit.at);
+            rules.extend(one_rule(file, checker, &node, firsts, rules.len()));
         }
     }
     rules
 }
 
-/// The rule that a stage limit stands for; written by us, so it has no errors.
-fn implied(
+fn one_rule(
+    file: &File<'_>,
     checker: &mut Checker,
-    pipeline: &str,
-    stage: &str,
-    limit: Span,
+    node: &Node,
+    firsts: &mut Firsts,
+    before: usize,
 ) -> Option<crate::core::rule::Rule> {
-    let text = rule::stage_limit(pipeline, stage, limit);
-    let node = yaml::parse(&text).ok()?;
-    rule::rule(&File::new("stage_limits", &text), checker, &node)
+    if before >= RULES_MAX {
+        file.error(node.at, format!("there are more than {RULES_MAX} rules"), None);
+        return None;
+    }
+    // Also of a rule that is wrong otherwise: all that stands twice is told of at once.
+    if let Some(id) = define::section(node, "id").and_then(Node::text) {
+        firsts.note(file, "rule", id, node.at);
+    }
+    checker.reads.clear();
+    let rule = rule::rule(file, checker, node)?;
+    warn_short_windows(file, checker, node);
+    Some(rule)
 }
 
 /// A record repeats every 30 s at the latest: a shorter window over it may be empty.

@@ -5,14 +5,21 @@
 //! without errors becomes a [`RuleSet`](crate::core::rule::RuleSet), in which nothing can be wrong.
 
 pub mod ask;
+mod bounds;
+mod builtin;
 pub mod define;
 pub mod diagnostic;
 pub mod document;
 pub mod expr;
+mod firsts;
 pub mod life;
 pub mod load;
 pub mod prometheus;
+mod record;
+mod reset;
 pub mod rule;
+mod stage_limit;
+mod summary;
 pub mod test_case;
 pub mod tree;
 pub mod yaml;

@@ -1,16 +1,19 @@
 //! One entry of `rules:`, checked.
 
+use super::bounds::ESCALATIONS_BYTES_MAX;
 use super::diagnostic::nearest;
-use super::expr::check::{Checked, Checker, Typed};
+use super::expr::check::{Checked, Checker, Keys, Typed};
 use super::expr::parse::parse;
 use super::expr::{ExprError, check::Measure};
 use super::tree::File;
 use super::yaml::{Kind, Node, Place};
+use super::{reset, summary};
 use crate::core::Span;
 use crate::core::alert::Severity;
 use crate::core::escalation::Escalation;
-use crate::core::rule::ast::{Cond, Elapsed, Expr};
-use crate::core::rule::{Fdr, Level, OnUnknown, Reads, Rule, Subject, template};
+use crate::core::limits::{LABELS_MAX, NAME_BYTES_MAX};
+use crate::core::rule::ast::{Compare, Cond, Elapsed, Expr};
+use crate::core::rule::{Fdr, Level, OnUnknown, Reads, Rule, Subject};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,14 +62,21 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
         return None;
     };
     let text = file.text(expr)?;
-    checker.metric = raw.fields.get("metric").and_then(|node| file.text(node));
+    checker.metric = raw.fields.get("metric").and_then(|node| file.name_of(node));
     checker.places = 0;
+    checker.doubts.clear();
     let noted = |error: ExprError| {
         let length = error.at.end.saturating_sub(error.at.start);
         file.error_within(expr, error.at.start, length, error.message, error.hint);
     };
     let parsed = parse(&text).map_err(noted).ok()?;
     let checked = checker.check(&parsed.term).map_err(noted).ok()?;
+    checker.tell_doubts(file, expr);
+    let keys = match &checked {
+        Checked::Value(typed) => typed.keys.clone(),
+        Checked::Condition(_, keys) => keys.clone(),
+    };
+    let labels = raw.labels(file);
     let pending_for = raw.pending_for(file, parsed.pending_for)?;
     let (subject, levels, unit) = raw.judge(file, checker, expr, checked, &pending_for)?;
     let mut rule = Rule {
@@ -79,9 +89,9 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
         min_count: raw.fields.get("min_count").map_or(Some(0), |node| file.whole(node))?,
         on_unknown: raw.on_unknown(file)?,
         cooldown: raw.span(file, "cooldown")?,
-        labels: raw.labels(file),
-        summary: raw.summary(file)?,
-        runbook: raw.fields.get("runbook").and_then(|node| file.text(node)).map(Into::into),
+        summary: raw.summary(file, &keys, &labels)?,
+        labels,
+        runbook: raw.fields.get("runbook").and_then(|node| file.prose(node)).map(Into::into),
         escalation: raw.escalation(file, checker)?,
         acts_in_maintenance: raw.flag(file, "actions_in_maintenance"),
         fdr: raw.fdr(file)?,
@@ -98,13 +108,6 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
     Some(rule)
 }
 
-/// A rule that a pipeline's `stage_limits` stand for.
-pub fn stage_limit(pipeline: &str, stage: &str, limit: Span) -> String {
-    format!(
-        "id: stage_limit_{pipeline}_{stage}\nexpr: 'age(pipeline=\"{pipeline}\", stage=\"{stage}\") > {limit}'\nseverity: warning\nsummary: 'stage {stage} of {pipeline} takes longer than its limit of {limit}'\n"
-    )
-}
-
 impl<'n> Raw<'n> {
     fn id(&self, file: &File<'_>) -> Option<String> {
         let Some(node) = self.fields.get("id") else {
@@ -117,7 +120,7 @@ impl<'n> Raw<'n> {
         };
         let id = file.text(node)?;
         let is_good = !id.is_empty()
-            && id.len() <= crate::core::limits::NAME_BYTES_MAX
+            && id.len() <= NAME_BYTES_MAX
             && !id.starts_with("_sg_")
             && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
         if !is_good {
@@ -205,7 +208,7 @@ impl<'n> Raw<'n> {
             None => BTreeMap::new(),
             Some(node) => {
                 let names = file.names(node).into_iter();
-                names.filter_map(|(key, value)| Some((severity(file, key.at, &key.text)?, value))).collect()
+                names.filter_map(|(key, value)| Some((Severity::from_name(&key.text)?, value))).collect()
             }
         };
         let mut levels = Vec::new();
@@ -213,7 +216,7 @@ impl<'n> Raw<'n> {
             let severity = severity(file, key.at, &key.text)?;
             let (condition, threshold) = compare(file, checker, typed, value)?;
             let reset = match resets.get(&severity) {
-                Some(node) => Some(compare(file, checker, typed, node)?.0),
+                Some(node) => Some(reset_of(file, checker, (typed, node), Some((condition, &threshold)))?),
                 None => None,
             };
             levels.push(Level {
@@ -230,7 +233,28 @@ impl<'n> Raw<'n> {
             file.error(node.at, "`levels` is empty", None);
             return None;
         }
+        if let Some((below, above)) = reset::out_of_order(&levels) {
+            let (below, above) = (below.severity.name(), above.severity.name());
+            let message = format!("`{above}` is met before `{below}`, which is therefore never told");
+            file.warn(node.at, message, Some("a higher level has the limit further out".into()));
+        }
+        self.name_levels(file, &levels);
         Some(levels)
+    }
+
+    /// A field that names levels must name those that are there.
+    fn name_levels(&self, file: &File<'_>, levels: &[Level]) {
+        for of in ["reset", "for", "actions"] {
+            let Some(Node { kind: Kind::Map(entries), .. }) = self.fields.get(of).copied() else { continue };
+            for (key, _) in entries {
+                let is_there = levels.iter().any(|level| level.severity.name() == key.text);
+                if !is_there {
+                    let names: Vec<&str> = levels.iter().map(|level| level.severity.name()).collect();
+                    let message = format!("`{of}` names `{}`, which is no level of this rule", key.text);
+                    file.error(key.at, message, Some(format!("its levels: {}", names.join(", "))));
+                }
+            }
+        }
     }
 
     fn single_level(
@@ -252,33 +276,41 @@ impl<'n> Raw<'n> {
             measure: measure.clone().unwrap_or(Measure::Unknown(None)),
             keys: super::expr::check::Keys::Any,
         };
-        let reset = match self.fields.get("reset") {
-            None => None,
-            Some(Node { kind: Kind::Map(entries), .. }) => match entries.first() {
-                Some((_, node)) => Some(compare(file, checker, &typed, node)?.0),
-                None => None,
-            },
-            Some(node) => Some(compare(file, checker, &typed, node)?.0),
-        };
         let threshold = match (right, &measure) {
             (Expr::Number(limit), Some(Measure::Unit(unit))) => format!("{} {limit} {unit}", op.symbol()),
             (Expr::Number(limit), _) => format!("{} {limit}", op.symbol()),
             (Expr::Learned(_), _) => format!("{} learned", op.symbol()),
             _ => op.symbol().to_string(),
         };
-        Some(Level {
+        let reset = match self.fields.get("reset").copied() {
+            Some(Node { kind: Kind::Map(entries), .. }) => entries.first().map(|(_, node)| node),
+            other => other,
+        };
+        // With `and` and `or` a value says little of the whole; the comparison alone is judged.
+        let condition = match (cond, right) {
+            (Cond::Compare { .. }, Expr::Number(limit)) => Some(Compare { op, limit: *limit }),
+            _ => None,
+        };
+        let of = condition.map(|condition| (condition, threshold.as_str()));
+        let reset = match reset {
+            Some(node) => Some(reset_of(file, checker, (&typed, node), of)?),
+            None => None,
+        };
+        let level = Level {
             severity,
             condition: None,
             reset,
             pending_for: span_of(pending_for, severity),
             actions: self.actions(file, severity),
             threshold: threshold.into(),
-        })
+        };
+        self.name_levels(file, std::slice::from_ref(&level));
+        Some(level)
     }
 
     /// One list for all levels, or one per level.
     fn actions(&self, file: &File<'_>, severity: Severity) -> Vec<Arc<str>> {
-        let texts = |node| file.texts(node).into_iter().map(Into::into).collect();
+        let texts = |node| file.names_in(node).into_iter().map(Into::into).collect();
         match self.fields.get("actions") {
             None => Vec::new(),
             Some(Node { kind: Kind::Map(entries), .. }) => {
@@ -313,19 +345,37 @@ impl<'n> Raw<'n> {
 
     fn labels(&self, file: &File<'_>) -> BTreeMap<Arc<str>, Arc<str>> {
         let Some(node) = self.fields.get("labels") else { return BTreeMap::new() };
-        let names = file.names(node).into_iter();
-        names.filter_map(|(key, value)| Some((key.text.as_str().into(), file.text(value)?.into()))).collect()
+        let names = file.names(node);
+        if names.len() > LABELS_MAX {
+            let message = format!("a rule has {} labels; at most {LABELS_MAX} are taken", names.len());
+            file.error(node.at, message, None);
+            return BTreeMap::new();
+        }
+        let mut labels = BTreeMap::new();
+        for (key, value) in names {
+            let Some(text) = file.prose(value) else { continue };
+            labels.insert(Arc::from(key.text.as_str()), Arc::from(text));
+        }
+        labels
     }
 
     /// The policy that the rule names.
-    fn escalation(&self, file: &File<'_>, checker: &Checker) -> Option<Option<Escalation>> {
+    fn escalation(&self, file: &File<'_>, checker: &mut Checker) -> Option<Option<Escalation>> {
         let Some(node) = self.fields.get("escalation") else { return Some(None) };
-        let name = file.text(node)?;
+        let name = file.name_of(node)?;
         let found = checker.escalations.get(&name).cloned();
         if found.is_none() {
             let near = nearest(&name, checker.escalations.keys().map(String::as_str));
             let hint = near.map(|near| format!("did you mean `{near}`?"));
             file.error(node.at, format!("there is no escalation `{name}`"), hint);
+            return None;
+        }
+        // It is stored with each rule.
+        checker.escalation_bytes += found.as_ref().map_or(0, bytes_of);
+        if checker.escalation_bytes > ESCALATIONS_BYTES_MAX {
+            let most = ESCALATIONS_BYTES_MAX >> 20;
+            let message = format!("the escalations of the rules up to here take more than {most} MiB");
+            file.error(node.at, message, Some("shorten them: each rule keeps its own".into()));
             return None;
         }
         Some(found)
@@ -362,15 +412,41 @@ impl<'n> Raw<'n> {
         }
     }
 
-    fn summary(&self, file: &File<'_>) -> Option<Option<Arc<str>>> {
+    fn summary(
+        &self,
+        file: &File<'_>,
+        keys: &Keys,
+        labels: &BTreeMap<Arc<str>, Arc<str>>,
+    ) -> Option<Option<Arc<str>>> {
         let Some(node) = self.fields.get("summary") else { return Some(None) };
-        let text = file.text(node)?;
-        if let Err(error) = template::check(&text) {
-            file.error_within(node, error.at(), 2, error.to_string(), None);
-            return None;
-        }
-        Some(Some(text.into()))
+        summary::read(file, node, keys, labels).map(Some)
     }
+}
+
+/// Bytes that an escalation takes, about.
+fn bytes_of(escalation: &Escalation) -> usize {
+    let step = |step: &crate::core::escalation::Step| {
+        let names: usize = step.notify.iter().map(|name| name.len() + 16).sum();
+        names + step.escalate_to.as_ref().map_or(0, |name| name.len()) + 128
+    };
+    escalation.name.len() + escalation.steps.iter().map(step).sum::<usize>()
+}
+
+/// A reset, which must not be met where its level is; `of`: the level and its text.
+fn reset_of(
+    file: &File<'_>,
+    checker: &Checker,
+    (typed, node): (&Typed, &Node),
+    of: Option<(Compare, &str)>,
+) -> Option<Compare> {
+    let (reset, _) = compare(file, checker, typed, node)?;
+    let Some((level, written)) = of else { return Some(reset) };
+    if reset::met_by_both(level, reset).is_some() {
+        let message = format!("this reset is met where `{written}` is, so the level would be left at once");
+        file.error(node.at, message, Some(reset::side(level, written)));
+        return None;
+    }
+    Some(reset)
 }
 
 fn severity(file: &File<'_>, at: Place, text: &str) -> Option<Severity> {
@@ -386,12 +462,7 @@ fn span_of(spans: &BTreeMap<Option<Severity>, Span>, severity: Severity) -> Span
 }
 
 /// A level or reset: the comparison, and the text of it for the alert.
-fn compare(
-    file: &File<'_>,
-    checker: &Checker,
-    typed: &Typed,
-    node: &Node,
-) -> Option<(crate::core::rule::ast::Compare, String)> {
+fn compare(file: &File<'_>, checker: &Checker, typed: &Typed, node: &Node) -> Option<(Compare, String)> {
     let text = file.text(node)?;
     match checker.level(typed, &text) {
         Ok(compare) => Some((compare, text)),

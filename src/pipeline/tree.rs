@@ -1,25 +1,58 @@
 //! Walking a file's tree: typed reads that note what is wrong and go on.
+//!
+//! Invariant: a file that is wrong everywhere costs no more than one that is right: its lines are looked up once,
+//! and what is wrong beyond a hundred places is counted, not described.
 
-use super::diagnostic::{Diagnostic, nearest};
+use super::bounds::{DIAGNOSTICS_MAX, NAMES_MAX, PROSE_BYTES_MAX, REGEXES_BYTES_MAX};
+use super::diagnostic::{Diagnostic, clipped, excerpt, nearest};
 use super::yaml::{Key, Kind, Node, Place};
 use crate::core::Span;
-use std::cell::RefCell;
+use crate::core::alert::Severity;
+use crate::core::limits::NAME_BYTES_MAX;
+use crate::core::selector::{Matcher, Test};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
+
+/// Rules named by matchers that are looked up; a file has a few inhibitions and maintenance windows.
+const MENTIONS_MAX: usize = 200;
 
 /// One file under check, collecting what is wrong with it.
 #[derive(Debug)]
 pub struct File<'a> {
     pub name: &'a str,
     text: &'a str,
+    /// Where its lines begin, once somebody asked.
+    starts: OnceCell<Vec<u32>>,
     found: RefCell<Vec<Diagnostic>>,
+    /// Problems beyond those that are described, and whether one of them is an error.
+    more: Cell<(usize, bool)>,
+    /// Bytes of the regular expressions of its matchers.
+    regex_bytes: Cell<usize>,
+    /// Rules that its matchers name.
+    mentions: RefCell<Vec<(Place, Arc<str>)>>,
 }
 
 impl<'a> File<'a> {
     pub fn new(name: &'a str, text: &'a str) -> File<'a> {
-        File { name, text, found: RefCell::new(Vec::new()) }
+        File {
+            name,
+            text: text.strip_prefix('\u{feff}').unwrap_or(text),
+            starts: OnceCell::new(),
+            found: RefCell::new(Vec::new()),
+            more: Cell::new((0, false)),
+            regex_bytes: Cell::new(0),
+            mentions: RefCell::new(Vec::new()),
+        }
     }
 
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        self.found.into_inner()
+        let mut found = self.found.into_inner();
+        let (more, is_error) = self.more.get();
+        if more > 0 {
+            let message = format!("and {more} more; they show when those above are mended");
+            found.push(Diagnostic { is_error, ..Diagnostic::of_file(self.name, message, None) });
+        }
+        found
     }
 
     pub fn error(&self, at: Place, message: impl Into<String>, hint: Option<String>) {
@@ -39,9 +72,34 @@ impl<'a> File<'a> {
         message: String,
         hint: Option<String>,
     ) {
-        let Kind::Text(value) = &node.kind else { return self.error(node.at, message, hint) };
+        self.note_within(node, (offset, length), true, message, hint);
+    }
+
+    /// The same for a remark.
+    pub fn warn_within(
+        &self,
+        node: &Node,
+        offset: usize,
+        length: usize,
+        message: String,
+        hint: Option<String>,
+    ) {
+        self.note_within(node, (offset, length), false, message, hint);
+    }
+
+    fn note_within(
+        &self,
+        node: &Node,
+        (offset, length): (usize, usize),
+        is_error: bool,
+        message: String,
+        hint: Option<String>,
+    ) {
+        let Some(value) = node.text().filter(|_| !self.is_full()) else {
+            return self.note(node.at, 1, is_error, message, hint);
+        };
         let line = self.line(node.at.line);
-        let begins: String = line.chars().skip(node.at.column - 1).take(1).collect();
+        let begins: String = line.chars().skip(node.at.column.saturating_sub(1)).take(1).collect();
         let quote = usize::from(matches!(begins.as_str(), "'" | "\""));
         let before = value.get(..offset).unwrap_or(value).chars().count();
         let length = value.get(offset..offset + length).map_or(1, |part| part.chars().count());
@@ -49,26 +107,44 @@ impl<'a> File<'a> {
         let is_inline =
             line.contains(value.get(..offset).unwrap_or_default()) && !begins.contains(['|', '>']);
         let column = if is_inline { node.at.column + quote + before } else { node.at.column };
-        self.note(Place { line: node.at.line, column }, length.max(1), true, message, hint);
+        self.note(Place { line: node.at.line, column }, length.max(1), is_error, message, hint);
     }
 
     fn note(&self, at: Place, length: usize, is_error: bool, message: String, hint: Option<String>) {
-        let text = self.line(at.line).to_string();
-        let column = at.column.clamp(1, text.chars().count() + 1);
+        if self.is_full() {
+            return self.count(is_error);
+        }
+        let shown = excerpt(self.line(at.line), at.column);
         self.found.borrow_mut().push(Diagnostic {
             file: self.name.into(),
             line: at.line,
-            column,
-            length,
+            column: shown.column,
+            length: length.min(shown.room),
             is_error,
-            message,
-            hint,
-            text,
+            message: clipped(&message),
+            hint: hint.map(|hint| clipped(&hint)),
+            text: shown.text,
+            caret: shown.caret,
         });
     }
 
+    /// `true`: further problems are only counted.
+    pub fn is_full(&self) -> bool {
+        self.found.borrow().len() >= DIAGNOSTICS_MAX
+    }
+
+    /// Counts a problem that is not described.
+    fn count(&self, is_error: bool) {
+        let (more, has_error) = self.more.get();
+        self.more.set((more + 1, has_error || is_error));
+    }
+
     fn line(&self, number: usize) -> &'a str {
-        self.text.lines().nth(number.saturating_sub(1)).unwrap_or("")
+        let starts = self.starts.get_or_init(|| line_starts(self.text));
+        let at = number.saturating_sub(1);
+        let Some(begin) = starts.get(at) else { return "" };
+        let end = starts.get(at + 1).map_or(self.text.len(), |end| *end as usize);
+        self.text.get(*begin as usize..end).unwrap_or("").trim_end_matches(['\n', '\r'])
     }
 
     /// The entries of a map; a key that is not in `known` is an error.
@@ -78,6 +154,10 @@ impl<'a> File<'a> {
             return Vec::new();
         };
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
+            if self.is_full() {
+                self.count(true);
+                continue;
+            }
             let hint = match nearest(&key.text, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known here: {}", known.join(", ")),
@@ -104,7 +184,10 @@ impl<'a> File<'a> {
     /// The entries of a map whose keys are names of the user's own.
     pub fn names<'n>(&self, node: &'n Node) -> Vec<(&'n Key, &'n Node)> {
         match &node.kind {
-            Kind::Map(entries) => entries.iter().map(|(key, value)| (key, value)).collect(),
+            Kind::Map(entries) => {
+                let named = entries.iter().filter(|(key, _)| self.fits(key.at, &key.text, NAME_BYTES_MAX));
+                named.map(|(key, value)| (key, value)).collect()
+            }
             _ => {
                 self.wrong(node, "a map of names");
                 Vec::new()
@@ -122,22 +205,47 @@ impl<'a> File<'a> {
         }
     }
 
-    /// A text; numbers are taken as they would be written.
+    /// A text, as it was written: `1.10`, `yes` and `010` are what they look like.
     pub fn text(&self, node: &Node) -> Option<String> {
-        match &node.kind {
-            Kind::Text(text) => Some(text.clone()),
-            Kind::Integer(number) => Some(number.to_string()),
-            Kind::Float(number) => Some(number.to_string()),
-            Kind::Bool(value) => Some(value.to_string()),
-            _ => {
-                self.wrong(node, "a text");
-                None
-            }
+        let text = node.text().map(String::from);
+        if text.is_none() {
+            self.wrong(node, "a text");
         }
+        text
+    }
+
+    /// A text that names something.
+    pub fn name_of(&self, node: &Node) -> Option<String> {
+        self.text(node).filter(|text| self.fits(node.at, text, NAME_BYTES_MAX))
+    }
+
+    /// A text for people.
+    pub fn prose(&self, node: &Node) -> Option<String> {
+        self.text(node).filter(|text| self.fits(node.at, text, PROSE_BYTES_MAX))
+    }
+
+    fn fits(&self, at: Place, text: &str, bytes_max: usize) -> bool {
+        let fits = text.len() <= bytes_max;
+        if !fits {
+            let message = format!("this text has {} bytes; at most {bytes_max} are taken here", text.len());
+            self.error(at, message, None);
+        }
+        fits
     }
 
     pub fn texts(&self, node: &Node) -> Vec<String> {
         self.list(node).iter().filter_map(|item| self.text(item)).collect()
+    }
+
+    /// A list of names.
+    pub fn names_in(&self, node: &Node) -> Vec<String> {
+        let items = self.list(node);
+        if items.len() > NAMES_MAX {
+            let message = format!("this list has {} names; at most {NAMES_MAX} are taken", items.len());
+            self.error(node.at, message, None);
+            return Vec::new();
+        }
+        items.iter().filter_map(|item| self.name_of(item)).collect()
     }
 
     pub fn span(&self, node: &Node) -> Option<Span> {
@@ -161,6 +269,16 @@ impl<'a> File<'a> {
         }
     }
 
+    pub fn flag(&self, node: &Node) -> Option<bool> {
+        match &node.kind {
+            Kind::Bool(value) => Some(*value),
+            _ => {
+                self.wrong(node, "true or false");
+                None
+            }
+        }
+    }
+
     pub fn wrong(&self, node: &Node, expected: &str) {
         let found = match &node.kind {
             Kind::Null => "nothing",
@@ -171,5 +289,116 @@ impl<'a> File<'a> {
             Kind::Map(_) => "a map",
         };
         self.error(node.at, format!("this is {found}, but must be {expected}"), None);
+    }
+
+    /// Takes room for compiled matchers; `false`, and an error, where there is none left.
+    pub(super) fn charge(&self, at: Place, bytes: usize) -> bool {
+        let all = self.regex_bytes.get() + bytes;
+        self.regex_bytes.set(all);
+        let fits = all <= REGEXES_BYTES_MAX;
+        if !fits {
+            let most = REGEXES_BYTES_MAX >> 20;
+            let hint = Some("match by `=` where you can".into());
+            self.error(at, format!("the regular expressions up to here take more than {most} MiB"), hint);
+        }
+        fits
+    }
+
+    /// Notes what matchers of alerts name: severities are known here, rules are when all files are read.
+    pub(super) fn mention(&self, at: Place, matchers: &[Matcher]) {
+        for Matcher { label, test } in matchers {
+            let Test::Equal(value) = test else { continue };
+            match &**label {
+                "rule" => {
+                    let mut mentions = self.mentions.borrow_mut();
+                    // The rest is not looked at: it is a help, and costs a comparison with each rule.
+                    if mentions.len() < MENTIONS_MAX {
+                        mentions.push((at, value.clone()));
+                    }
+                }
+                "severity" if Severity::from_name(value).is_none() => {
+                    let names = Severity::ALL.map(Severity::name).join(", ");
+                    let message = format!("there is no severity `{value}`, so this matches nothing");
+                    self.warn(at, message, Some(format!("severities are {names}")));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells of rules that are none, but nearly; others may be in another directory. `rules`: in order.
+    pub(super) fn doubt_mentions(&self, rules: &[&str]) {
+        for (at, name) in self.mentions.borrow().iter() {
+            if self.is_full() || rules.binary_search(&&**name).is_ok() {
+                continue;
+            }
+            if let Some(near) = nearest(name, rules.iter().copied()) {
+                let message = format!("there is no rule `{name}` here");
+                self.warn(*at, message, Some(format!("did you mean `{near}`?")));
+            }
+        }
+    }
+
+    /// Bytes of the regular expressions of its matchers.
+    pub(super) fn regex_bytes(&self) -> usize {
+        self.regex_bytes.get()
+    }
+}
+
+/// Where the lines of a text begin; `\r` alone ends one, too, as in YAML.
+fn line_starts(text: &str) -> Vec<u32> {
+    let bytes = text.as_bytes();
+    let is_end = |at: &usize| bytes[*at] == b'\n' || bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n');
+    // A text of 4 GiB is refused long before.
+    let ends = (0..bytes.len()).filter(is_end).map(|at| u32::try_from(at + 1).unwrap_or(u32::MAX));
+    std::iter::once(0).chain(ends).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{load_files, yaml};
+    use super::*;
+
+    fn diagnostics(text: String) -> Vec<Diagnostic> {
+        load_files(vec![("f.yaml".into(), text)]).diagnostics
+    }
+
+    /// Each problem once copied its line: 120 KB of keys on one line made 1.3 GB of answer.
+    #[test]
+    fn a_line_of_unknown_keys_makes_a_short_answer() {
+        let keys: Vec<String> = (0..20_000).map(|n| format!("k{n}: 1")).collect();
+        let found = diagnostics(format!("{{{}}}", keys.join(", ")));
+        assert_eq!(found.len(), DIAGNOSTICS_MAX + 1);
+        let last = &found[DIAGNOSTICS_MAX];
+        assert!(last.is_error && last.message.contains("and 19900 more"), "{last}");
+        let bytes: usize = found.iter().map(|one| one.to_string().len()).sum();
+        assert!(bytes < 100_000, "{bytes}");
+    }
+
+    #[test]
+    fn names_of_any_length_are_shortened() {
+        let long = "x".repeat(900);
+        let id = "y".repeat(9_000);
+        let found = diagnostics(format!("? {long}\n: 1\nrules:\n  - id: '{id}'\n    expr: x\n"));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().all(|one| one.to_string().len() < 2_000), "{found:?}");
+    }
+
+    #[test]
+    fn lines_end_as_yaml_has_it() {
+        let file = File::new("f", "\u{feff}a: 1\r\nb: 2\rc: 3\nd");
+        assert_eq!([1, 2, 3, 4, 5].map(|number| file.line(number)), ["a: 1", "b: 2", "c: 3", "d", ""]);
+    }
+
+    #[test]
+    fn texts_are_as_they_were_written() {
+        let root = yaml::parse("[yes, 1.10, 010, 1e5, 0x1F, ~, null, 2026-11-01, on, 1e999, '5']").expect("YAML");
+        let file = File::new("f", "");
+        let texts = file.texts(&root);
+        assert_eq!(
+            texts,
+            ["yes", "1.10", "010", "1e5", "0x1F", "~", "null", "2026-11-01", "on", "1e999", "5"]
+        );
+        assert!(file.into_diagnostics().is_empty());
     }
 }

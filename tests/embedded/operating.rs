@@ -171,6 +171,34 @@ fn rules_change_by_file_by_api_and_only_whole() {
     assert_eq!(service.stop(), Some(0));
 }
 
+/// Goal: nothing is never read as no rules. Method: a file that is emptied, lost and written again under an alert.
+#[test]
+fn a_rule_file_that_is_empty_for_a_moment_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let (file, service) = (pipelines.join("rules.yaml"), start(&data, &pipelines));
+    let whole = std::fs::read_to_string(&file).expect("readable");
+    let remarked = |service: &Service, word: &str, is_there: bool| {
+        let found = service
+            .wait_for("/api/v1/rules", |found| found["remarks"].to_string().contains(word) == is_there);
+        assert!(found["rules"].as_array().is_some_and(|all| all.len() == 2), "both stay: {found}");
+    };
+    feed(&service);
+    service.wait_for("/api/v1/alerts?rule=many", |found| found["alerts"][0]["state"] == "firing");
+    std::fs::write(&file, "").expect("writable");
+    remarked(&service, "says nothing", true);
+    std::fs::remove_file(&file).expect("there");
+    remarked(&service, "no rule file any more", true);
+    assert!(service.get("/readyz").contains("rules: []"), "the way to have none is named");
+    std::fs::write(&file, whole).expect("writable");
+    remarked(&service, "in force", false);
+    let told = service.get("/api/v1/alerts/log");
+    assert!(!told.contains("stale"), "{told}");
+    std::fs::write(&file, "rules: []\n").expect("writable");
+    service.wait_for("/api/v1/rules", |found| found["rules"].as_array().is_some_and(Vec::is_empty));
+    assert_eq!(service.stop(), Some(0));
+}
+
 /// Goal: dashboards see where the time of runs goes and how a pipeline does. Method: fifty runs of two stages of
 /// which the second takes thrice as long, the last twenty failed; then the first gets stuck.
 #[test]

@@ -18,6 +18,8 @@ pub enum TemplateError {
     Name { at: usize, name: String },
     #[error("filter `{name}` is not known; write percent, round or duration")]
     Filter { at: usize, name: String },
+    #[error("`{mark}` begins a block, and a summary has none")]
+    Block { at: usize, mark: &'static str },
 }
 
 impl TemplateError {
@@ -25,13 +27,37 @@ impl TemplateError {
         match self {
             TemplateError::Unclosed { at } => *at,
             TemplateError::Name { at, .. } | TemplateError::Filter { at, .. } => *at,
+            TemplateError::Block { at, .. } => *at,
         }
     }
 }
 
-/// Refuses what [`render`] would not understand.
+/// Refuses what [`render`] would not understand, and what other templates would.
 pub fn check(text: &str) -> Result<(), TemplateError> {
-    parts(text).try_for_each(|part| part.map(|_| ()))
+    parts(text).try_for_each(|(at, part)| match part? {
+        Part::Text(text) => block(text).map_or(Ok(()), |(offset, mark)| {
+            let at = at + offset;
+            Err(TemplateError::Block { at, mark })
+        }),
+        _ => Ok(()),
+    })
+}
+
+/// Where a block of another template language begins: `{% if %}`, `{# a remark #}`.
+fn block(text: &str) -> Option<(usize, &'static str)> {
+    let of = |mark: &'static str, end: &str| {
+        let at = text.find(mark)?;
+        text[at..].contains(end).then_some((at, mark))
+    };
+    of("{%", "%}").or(of("{#", "#}"))
+}
+
+/// The labels that a template names, each with the byte at which its part begins.
+pub fn labels(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    parts(text).filter_map(|(at, part)| match part {
+        Ok(Part::Label(name)) => Some((at, name)),
+        _ => None,
+    })
 }
 
 /// The rule's summary for one alert, of which key and labels are given; the rule's id where it has none.
@@ -43,7 +69,7 @@ pub fn render(
 ) -> String {
     let Some(text) = &rule.summary else { return rule.id.to_string() };
     let mut rendered = String::with_capacity(text.len());
-    for part in parts(text).flatten() {
+    for part in parts(text).filter_map(|(_, part)| part.ok()) {
         match part {
             Part::Text(text) => rendered.push_str(text),
             Part::Label(name) => {
@@ -96,7 +122,8 @@ fn short(value: f64) -> String {
     format!("{}", if rounded.is_finite() { rounded } else { value })
 }
 
-fn parts(text: &str) -> impl Iterator<Item = Result<Part<'_>, TemplateError>> {
+/// The parts of a template, each with the byte at which it begins.
+fn parts(text: &str) -> impl Iterator<Item = (usize, Result<Part<'_>, TemplateError>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
@@ -104,14 +131,14 @@ fn parts(text: &str) -> impl Iterator<Item = Result<Part<'_>, TemplateError>> {
         if let Some(inner) = rest.strip_prefix("{{") {
             let Some(length) = inner.find("}}") else {
                 at = text.len();
-                return Some(Err(TemplateError::Unclosed { at: begin }));
+                return Some((begin, Err(TemplateError::Unclosed { at: begin })));
             };
             at += length + 4;
-            return Some(hole(&inner[..length], begin));
+            return Some((begin, hole(&inner[..length], begin)));
         }
         let length = rest.find("{{").unwrap_or(rest.len());
         at += length;
-        Some(Ok(Part::Text(&rest[..length])))
+        Some((begin, Ok(Part::Text(&rest[..length]))))
     })
 }
 
@@ -132,10 +159,15 @@ fn hole(inner: &str, at: usize) -> Result<Part<'_>, TemplateError> {
         "rule" => Ok(Part::Rule),
         "severity" => Ok(Part::Severity),
         other => match other.strip_prefix("labels.").or(other.strip_prefix("$labels.")) {
-            Some(label) if !label.is_empty() => Ok(Part::Label(label)),
+            Some(label) if !label.is_empty() && label.chars().all(is_of_label) => Ok(Part::Label(label)),
             _ => Err(TemplateError::Name { at, name: other.into() }),
         },
     }
+}
+
+/// A character of a label's name; anything else is another language's.
+fn is_of_label(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@')
 }
 
 #[cfg(test)]
@@ -148,6 +180,11 @@ mod tests {
         assert_eq!(check("{{ value"), Err(TemplateError::Unclosed { at: 0 }));
         assert_eq!(check("x {{ valeu }}"), Err(TemplateError::Name { at: 2, name: "valeu".into() }));
         assert!(matches!(check("{{ value | upper }}"), Err(TemplateError::Filter { .. })));
+        assert_eq!(check("a {% if x %}"), Err(TemplateError::Block { at: 2, mark: "{%" }));
+        assert_eq!(check("100 {% of {#1"), Ok(()));
+        assert!(matches!(check("{{ labels.a b }}"), Err(TemplateError::Name { .. })));
+        let named: Vec<_> = labels("{{ labels.a }}-{{ value }} {{ $labels.b }}").collect();
+        assert_eq!(named, [(0, "a"), (27, "b")]);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The expression language of RULES.md: text → tokens → syntax tree → checked expression.
 
 pub mod check;
+pub(super) mod foreign;
 pub mod lex;
 pub mod literal;
 pub mod parse;
+
+/// A way out for an expression that is too much of one.
+pub(super) const SPLIT: &str = "make parts of it `record:` series, or rules of their own";
 
 /// Bytes of a text, for carets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,15 +2,19 @@
 
 use super::lex::{Cursor, TokenKind};
 use super::literal::{self, Literal};
-use super::{ExprError, Spot};
+use super::{ExprError, SPLIT, Spot, foreign};
 use crate::core::Span;
+use crate::core::limits::LABELS_MAX;
 use crate::core::rule::ast::{Arithmetic, Comparison};
+use crate::pipeline::bounds::MATCHERS_MAX;
 
 /// A part of an expression and where it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Term {
     pub at: Spot,
     pub kind: TermKind,
+    /// Terms one below the other, this one included; at most [`HEIGHT_MAX`].
+    height: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -66,12 +70,25 @@ pub struct Parsed {
     pub pending_for: Option<Span>,
 }
 
-/// Nesting of an expression; the parser recurses this deep at most.
+/// Parentheses and calls within each other; the parser recurses seven functions for each.
 const DEPTH_MAX: usize = 64;
+
+/// Terms one below the other. A chain `a or b or c` leans to the left, so its length counts: the tree is checked,
+/// evaluated and dropped by recursion. 64 × about 2 KiB of stack = 128 KiB of the 2 MiB that a thread has.
+const HEIGHT_MAX: usize = 64;
+
+/// Labels of `by (…)`: those that an event may have, its source and its name.
+const BY_MAX: usize = LABELS_MAX + 2;
+
+/// The longest `for 5 minutes`: ten years, as any duration.
+const FOR_MAX: Span = Span::from_hours(24 * 366 * 10);
+
+/// Terms of one expression: fifty comparisons of ratios have 400.
+const TERMS_MAX: usize = 1_024;
 
 /// Parses a whole expression.
 pub fn parse(text: &str) -> Result<Parsed, ExprError> {
-    let mut parser = Parser { tokens: Cursor::new(text)?, depth: 0 };
+    let mut parser = Parser::new(text)?;
     let term = parser.or()?;
     let pending_for = parser.trailing_for()?;
     match parser.tokens.peek() {
@@ -82,7 +99,7 @@ pub fn parse(text: &str) -> Result<Parsed, ExprError> {
 
 /// Parses a level: a comparison without its left side, such as `> 10%`.
 pub fn parse_level(text: &str) -> Result<(Comparison, Literal), ExprError> {
-    let mut parser = Parser { tokens: Cursor::new(text)?, depth: 0 };
+    let mut parser = Parser::new(text)?;
     let Some(op) = parser.comparison() else { return Err(parser.unexpected("a comparison such as `> 10%`")) };
     let is_negative = parser.tokens.take("-");
     let TokenKind::Number(number) = parser.tokens.peek().clone() else {
@@ -100,12 +117,40 @@ pub fn parse_level(text: &str) -> Result<(Comparison, Literal), ExprError> {
 
 struct Parser {
     tokens: Cursor,
+    /// Parentheses and calls that are open.
     depth: usize,
+    /// Terms made so far.
+    terms: usize,
 }
 
 type Parse<T> = Result<T, ExprError>;
 
 impl Parser {
+    fn new(text: &str) -> Parse<Parser> {
+        Ok(Parser { tokens: Cursor::new(text)?, depth: 0, terms: 0 })
+    }
+
+    /// A term above others, if there is room for one.
+    fn term(&mut self, at: Spot, kind: TermKind) -> Parse<Term> {
+        let below = match &kind {
+            TermKind::Number(_) | TermKind::Selector(_) => 0,
+            TermKind::Call { args, .. } => args.iter().map(Arg::height).max().unwrap_or(0),
+            TermKind::Arithmetic(_, a, b) | TermKind::Compare(_, a, b) | TermKind::Logic(_, a, b) => {
+                a.height.max(b.height)
+            }
+            TermKind::Negative(inner) => inner.height,
+        };
+        self.terms += 1;
+        if below + 1 > HEIGHT_MAX || self.terms > TERMS_MAX {
+            let message = match self.terms > TERMS_MAX {
+                true => format!("this expression has more than {TERMS_MAX} parts"),
+                false => format!("this expression has more than {HEIGHT_MAX} operators one behind the other"),
+            };
+            return Err(ExprError::new(at, message).hint(SPLIT));
+        }
+        Ok(Term { at, kind, height: below + 1 })
+    }
+
     fn expect(&mut self, symbol: &'static str) -> Parse<()> {
         if self.tokens.take(symbol) { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
     }
@@ -119,26 +164,37 @@ impl Parser {
     }
 
     fn unexpected(&self, wanted: &str) -> ExprError {
-        let found = match self.tokens.peek() {
-            TokenKind::Name(name) => format!("`{name}`"),
-            TokenKind::Number(number) => format!("`{number}`"),
-            TokenKind::Text(_) => "a text".into(),
-            TokenKind::Symbol(symbol) => format!("`{symbol}`"),
-            TokenKind::End => "the end".into(),
+        let (found, foreign) = match self.tokens.peek() {
+            TokenKind::Name(name) => (format!("`{name}`"), foreign::of_word(name)),
+            TokenKind::Number(number) => (format!("`{number}`"), None),
+            TokenKind::Text(_) => ("a text".into(), None),
+            TokenKind::Symbol(symbol) => (format!("`{symbol}`"), foreign::of_symbol(symbol)),
+            TokenKind::End => ("the end".into(), None),
         };
-        ExprError::new(self.tokens.spot(), format!("expected {wanted}, found {found}"))
+        let error = ExprError::new(self.tokens.spot(), format!("expected {wanted}, found {found}"));
+        match foreign {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 
     fn or(&mut self) -> Parse<Term> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return Err(ExprError::new(self.tokens.spot(), format!("nested deeper than {DEPTH_MAX}")));
+        if self.depth >= DEPTH_MAX {
+            let message = format!("nested deeper than {DEPTH_MAX}");
+            return Err(ExprError::new(self.tokens.spot(), message).hint(SPLIT));
         }
+        self.depth += 1;
+        let chain = self.or_chain();
+        self.depth -= 1;
+        chain
+    }
+
+    fn or_chain(&mut self) -> Parse<Term> {
         let mut left = self.and()?;
         while self.take_word("or") {
-            left = logic(Logic::Or, left, self.and()?);
+            let right = self.and()?;
+            left = self.logic(Logic::Or, left, right)?;
         }
-        self.depth -= 1;
         Ok(left)
     }
 
@@ -152,7 +208,8 @@ impl Parser {
             } else {
                 return Ok(left);
             };
-            left = logic(op, left, self.compare()?);
+            let right = self.compare()?;
+            left = self.logic(op, left, right)?;
         }
     }
 
@@ -165,7 +222,7 @@ impl Parser {
                 .hint("write `a < x and x < b`"));
         }
         let at = left.at.to(right.at);
-        Ok(Term { at, kind: TermKind::Compare(op, Box::new(left), Box::new(right)) })
+        self.term(at, TermKind::Compare(op, Box::new(left), Box::new(right)))
     }
 
     fn comparison(&mut self) -> Option<Comparison> {
@@ -190,7 +247,8 @@ impl Parser {
             } else {
                 return Ok(left);
             };
-            left = arithmetic(op, left, self.product()?);
+            let right = self.product()?;
+            left = self.arithmetic(op, left, right)?;
         }
     }
 
@@ -204,7 +262,8 @@ impl Parser {
             } else {
                 return Ok(left);
             };
-            left = arithmetic(op, left, self.unary()?);
+            let right = self.unary()?;
+            left = self.arithmetic(op, left, right)?;
         }
     }
 
@@ -213,7 +272,7 @@ impl Parser {
         if self.tokens.take("-") {
             let inner = self.primary()?;
             let at = start.to(inner.at);
-            return Ok(Term { at, kind: TermKind::Negative(Box::new(inner)) });
+            return self.term(at, TermKind::Negative(Box::new(inner)));
         }
         self.primary()
     }
@@ -223,7 +282,7 @@ impl Parser {
         match self.tokens.peek().clone() {
             TokenKind::Number(number) => {
                 let literal = self.literal(&number)?;
-                Ok(Term { at: start, kind: TermKind::Number(literal) })
+                self.term(start, TermKind::Number(literal))
             }
             TokenKind::Symbol("(") => {
                 self.tokens.advance();
@@ -233,6 +292,9 @@ impl Parser {
             }
             TokenKind::Symbol("{") => self.selector(None, start),
             TokenKind::Name(name) => {
+                if let Some(hint) = foreign::of_modifier(&name, self.tokens.peek_second()) {
+                    return Err(ExprError::new(start, format!("`{name}` is not part of the language")).hint(hint));
+                }
                 self.tokens.advance();
                 if matches!(self.tokens.peek(), TokenKind::Symbol("(")) {
                     return self.call(name, start);
@@ -262,7 +324,7 @@ impl Parser {
         }
         let by = if self.take_word("by") { Some(self.labels()?) } else { None };
         let end = self.tokens.last_spot();
-        Ok(Term { at: start.to(end), kind: TermKind::Call { name, args, by } })
+        self.term(start.to(end), TermKind::Call { name, args, by })
     }
 
     fn arg(&mut self) -> Parse<Arg> {
@@ -282,7 +344,10 @@ impl Parser {
                 TokenKind::Name(name) => labels.push(name),
                 _ => return Err(self.unexpected("a label")),
             }
-            self.tokens.advance();
+            let at = self.tokens.advance().at;
+            if labels.len() > BY_MAX {
+                return Err(ExprError::new(at, format!("`by` takes at most {BY_MAX} labels")));
+            }
         }
         Ok(labels)
     }
@@ -295,6 +360,10 @@ impl Parser {
                     self.expect(",")?;
                 }
                 matchers.push(self.matcher()?);
+                if matchers.len() > MATCHERS_MAX {
+                    let message = format!("there are more than {MATCHERS_MAX} matchers");
+                    return Err(ExprError::new(self.tokens.last_spot(), message));
+                }
             }
         }
         let window = if self.tokens.take("[") {
@@ -310,7 +379,7 @@ impl Parser {
             None
         };
         let end = self.tokens.last_spot();
-        Ok(Term { at: start.to(end), kind: TermKind::Selector(SelectorTerm { name, matchers, window }) })
+        self.term(start.to(end), TermKind::Selector(SelectorTerm { name, matchers, window }))
     }
 
     fn matcher(&mut self) -> Parse<MatcherTerm> {
@@ -351,19 +420,81 @@ impl Parser {
             _ => None,
         };
         match (factor, number.parse::<i64>()) {
-            (Some(factor), Ok(count)) => {
+            (Some(factor), Ok(count)) if factor * count <= FOR_MAX => {
                 self.tokens.advance();
                 Ok(Some(factor * count))
             }
             _ => Err(ExprError::new(at, "expected a duration such as `5 minutes` or `5m`")),
         }
     }
+
+    fn logic(&mut self, op: Logic, left: Term, right: Term) -> Parse<Term> {
+        let at = left.at.to(right.at);
+        self.term(at, TermKind::Logic(op, Box::new(left), Box::new(right)))
+    }
+
+    fn arithmetic(&mut self, op: Arithmetic, left: Term, right: Term) -> Parse<Term> {
+        let at = left.at.to(right.at);
+        self.term(at, TermKind::Arithmetic(op, Box::new(left), Box::new(right)))
+    }
 }
 
-fn logic(op: Logic, left: Term, right: Term) -> Term {
-    Term { at: left.at.to(right.at), kind: TermKind::Logic(op, Box::new(left), Box::new(right)) }
+impl Arg {
+    fn height(&self) -> usize {
+        match self {
+            Arg::Term(term) => term.height,
+            Arg::Matcher(_) => 0,
+        }
+    }
 }
 
-fn arithmetic(op: Arithmetic, left: Term, right: Term) -> Term {
-    Term { at: left.at.to(right.at), kind: TermKind::Arithmetic(op, Box::new(left), Box::new(right)) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        parse(text).expect_err("too much of it").message
+    }
+
+    /// 14 KB of `a or a or …` once overflowed the stack of the thread that read the rules.
+    #[test]
+    fn chains_and_nesting_are_bounded() {
+        for (one, operator) in [("a > 1", " or "), ("a > 1", " and "), ("a", "+"), ("a", "/"), ("a", " - ")] {
+            let chain = |count: usize| vec![one; count].join(operator);
+            assert!(parse(&chain(60)).is_ok(), "{operator}");
+            assert!(refused(&chain(70)).contains("one behind the other"), "{operator}");
+            assert!(refused(&chain(1_500)).contains("one behind the other"), "{operator}");
+        }
+        for (begin, end) in [("(", ")"), ("abs(", ")"), ("-(", ")"), ("max(1, ", ")")] {
+            let nested = |count: usize| format!("{}a{}", begin.repeat(count), end.repeat(count));
+            assert!(parse(&nested(50)).is_ok(), "{begin}");
+            assert!(parse(&nested(70)).is_err() && parse(&nested(2_000)).is_err(), "{begin}");
+        }
+        // Chains within chains: each is short, together they are not.
+        let mut leaning = String::from("a");
+        for _ in 0..20 {
+            leaning = format!("({leaning}+a+a+a+a)");
+        }
+        assert!(refused(&leaning).contains("one behind the other"));
+    }
+
+    #[test]
+    fn lists_are_bounded() {
+        assert!(refused(&format!("max({})", vec!["1"; 1_100].join(","))).contains("parts"));
+        assert!(refused(&format!("avg(x[1m]) by ({})", vec!["l"; 40].join(","))).contains("labels"));
+        assert!(refused(&format!("x{{{}}}", vec!["l=\"v\""; 65].join(","))).contains("matchers"));
+        assert!(refused("x > 1 for 9223372036854775807 days").contains("duration"));
+        assert!(parse("- - a").is_err(), "one sign is enough");
+    }
+
+    #[test]
+    fn words_of_promql_are_answered_with_ours() {
+        let hint = |text: &str| parse(text).expect_err("not ours").hint.unwrap_or_default();
+        assert!(hint("rate(x[5m] offset 1d) > 1").contains("change("));
+        assert!(hint("sum without (a) (rate(x[5m])) > 1").contains("by"));
+        assert!(hint("sum by (a) (x[5m]) > 1").contains("behind"));
+        assert!(hint("a > on (x) b").contains("by"));
+        assert!(hint("a > bool 1").contains("comparison"));
+        assert!(hint("max_over_time(x[1h:1m])").contains("record:"));
+    }
 }

@@ -6,8 +6,7 @@
 
 use super::duration::duration;
 use crate::core::Span;
-use crate::pipeline::yaml::{self, Kind, Node, SyntaxError};
-use std::borrow::Cow;
+use crate::pipeline::yaml::{self, Kind, Node};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -44,17 +43,11 @@ pub struct Files {
     pub notes: Vec<(Origin, String)>,
 }
 
-/// Lines of quoted texts that stand no deeper than their key; each costs one more reading of the file.
-const CONTINUED_LINES_MAX: usize = 256;
-
-/// Deeper than any key.
-const INDENT: &str = "                                                                ";
-
 /// Reads rule files given as (name, text); a file that is none ends it.
 pub fn read(files: &[(String, String)]) -> Result<Files, String> {
     let mut all = Files::default();
     for (name, text) in files {
-        let documents = documents(text).map_err(|error| format!("{name}: {}", error.message))?;
+        let documents = yaml::parse_documents(text).map_err(|error| format!("{name}: {}", error.message))?;
         let mut is_rule_file = false;
         for document in &documents {
             is_rule_file |= all.document(name, document);
@@ -66,33 +59,6 @@ pub fn read(files: &[(String, String)]) -> Result<Files, String> {
         }
     }
     Ok(all)
-}
-
-/// The documents of a text, empty ones left out. A quoted text may go on in a line that stands no deeper than its
-/// key: YAML wants it deeper, Go does not mind, and blanks at the beginning of such a line mean nothing.
-pub fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
-    let mut text: Cow<'_, str> = Cow::Borrowed(text.trim_start_matches('\u{feff}'));
-    for _ in 0..CONTINUED_LINES_MAX {
-        match yaml::documents(&text) {
-            Err(error) if error.is_shallow_quote() => match deepened(&text, &error) {
-                Some(deeper) => text = Cow::Owned(deeper),
-                None => return Err(error),
-            },
-            other => return other,
-        }
-    }
-    yaml::documents(&text)
-}
-
-/// The text with the line of the error indented.
-fn deepened(text: &str, error: &SyntaxError) -> Option<String> {
-    let line = error.at?.line.checked_sub(1)?;
-    let begin = match line {
-        0 => 0,
-        line => text.match_indices('\n').nth(line - 1)?.0 + 1,
-    };
-    let (before, after) = text.split_at(begin);
-    Some(format!("{before}{INDENT}{after}"))
 }
 
 pub fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
@@ -107,10 +73,7 @@ pub fn items(node: Option<&Node>) -> &[Node] {
 }
 
 pub fn text(node: &Node) -> Option<String> {
-    match &node.kind {
-        Kind::Text(text) => Some(text.clone()),
-        _ => None,
-    }
+    node.text().map(str::to_string)
 }
 
 /// Names and texts; an empty text is none, as an empty label is.

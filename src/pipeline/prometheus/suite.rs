@@ -62,7 +62,7 @@ pub fn is_suite(source: &str) -> bool {
 }
 
 fn root(source: &str) -> Result<Node, String> {
-    let documents = documents(source).map_err(|error| error.message)?;
+    let documents = crate::pipeline::yaml::parse_documents(source).map_err(|error| error.message)?;
     documents.into_iter().next().ok_or_else(|| "it is empty".into())
 }
 

@@ -1,10 +1,9 @@
 //! What must be so at some time: of the alerts of a rule, one by one, or of all its transitions.
 
-use super::START;
+use super::{Known, START};
 use crate::core::Timestamp;
 use crate::core::alert::transition::{ChangeName, State};
 use crate::core::alert::{Severity, Transition};
-use crate::core::rule::RuleSet;
 use crate::pipeline::diagnostic::nearest;
 use crate::pipeline::tree::File;
 use crate::pipeline::yaml::Node;
@@ -44,6 +43,17 @@ pub enum ExpectedState {
     Escalated,
 }
 
+impl ExpectedState {
+    fn name(self) -> &'static str {
+        match self {
+            ExpectedState::Pending => "pending",
+            ExpectedState::Firing => "firing",
+            ExpectedState::Acknowledged => "acknowledged",
+            ExpectedState::Escalated => "escalated",
+        }
+    }
+}
+
 /// What suppresses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mute {
@@ -67,7 +77,7 @@ const KEYS: [&str; 11] = [
 ];
 
 /// One entry of `expect:`.
-pub(super) fn read(file: &File<'_>, node: &Node, rules: &RuleSet) -> Option<Expectation> {
+pub(super) fn read(file: &File<'_>, node: &Node, rules: &Known<'_>) -> Option<Expectation> {
     let fields: BTreeMap<&str, &Node> =
         file.map(node, &KEYS).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
     let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
@@ -75,8 +85,8 @@ pub(super) fn read(file: &File<'_>, node: &Node, rules: &RuleSet) -> Option<Expe
         file.error(node.at, "an expectation needs `at` and `rule`", None);
         return None;
     };
-    if !rules.rules.iter().any(|known| *known.id == *rule) && !rule.starts_with("_sg_") {
-        let near = nearest(&rule, rules.rules.iter().map(|rule| &*rule.id));
+    if !rules.0.contains(rule.as_str()) && !rule.starts_with("_sg_") {
+        let near = if file.is_full() { None } else { nearest(&rule, rules.0.iter().copied()) };
         let hint = near.map(|near| format!("did you mean `{near}`?"));
         file.error(fields["rule"].at, format!("there is no rule `{rule}`"), hint);
     }
@@ -119,7 +129,7 @@ fn wanted(file: &File<'_>, fields: &BTreeMap<&str, &Node>) -> Option<Option<Expe
             .map(|level| level as u32),
         notify: fields.get("notify").map(|node| file.texts(node)),
         acknowledged_by: text("acknowledged_by"),
-        flapping: text("flapping").map(|flapping| flapping == "true"),
+        flapping: fields.get("flapping").and_then(|node| file.flag(node)),
         summary: text("summary"),
     }))
 }
@@ -160,7 +170,7 @@ impl Expectation {
 
 impl Expected {
     fn words(&self) -> String {
-        let state = self.state.map_or("an alert".to_string(), |state| format!("{state:?}").to_lowercase());
+        let state = self.state.map_or("an alert", ExpectedState::name);
         let severity = self.severity.map_or(String::new(), |severity| format!(" {}", severity.name()));
         format!("{state}{severity}")
     }
@@ -180,7 +190,7 @@ impl Expected {
                 ExpectedState::Acknowledged => alert.state == State::Acknowledged,
                 ExpectedState::Escalated => alert.state == State::Escalated,
             };
-            differ("state", is_same, format!("{state:?}").to_lowercase(), state_name(alert));
+            differ("state", is_same, state.name().into(), state_name(alert).into());
         }
         if let Some(severity) = self.severity {
             let found = alert.severity;
@@ -219,8 +229,30 @@ impl Expected {
     }
 }
 
-fn state_name(alert: &Transition) -> String {
-    format!("{:?}", alert.state).to_lowercase()
+fn state_name(alert: &Transition) -> &'static str {
+    match alert.state {
+        State::Pending => "pending",
+        State::Firing => "firing",
+        State::Acknowledged => "acknowledged",
+        State::Escalated => "escalated",
+        State::Resolved => "resolved",
+        State::Stale => "stale",
+    }
+}
+
+fn change_name(change: ChangeName) -> &'static str {
+    match change {
+        ChangeName::Pending => "pending",
+        ChangeName::Firing => "firing",
+        ChangeName::Level => "level",
+        ChangeName::Acknowledged => "acknowledged",
+        ChangeName::Unacknowledged => "unacknowledged",
+        ChangeName::Escalated => "escalated",
+        ChangeName::Suppressed => "suppressed",
+        ChangeName::Unsuppressed => "unsuppressed",
+        ChangeName::Resolved => "resolved",
+        ChangeName::Stale => "stale",
+    }
 }
 
 fn active(alert: &Transition) -> String {
@@ -230,10 +262,7 @@ fn active(alert: &Transition) -> String {
 
 /// A transition as `transitions:` has it: `7m1s latency_p99 {source=checkout} firing warning by silence s1`.
 pub fn transition(of: &Transition) -> String {
-    let change = match of.change {
-        ChangeName::Level => "level".to_string(),
-        other => format!("{other:?}").to_lowercase(),
-    };
+    let change = change_name(of.change);
     let key: Vec<String> = of.key.0.iter().map(|(label, value)| format!("{label}={value}")).collect();
     let by = of.suppressed_by.as_ref().map_or(String::new(), |by| format!(" by {} {}", by.kind, by.id));
     let step = match (of.change, of.escalation_level) {

@@ -7,10 +7,12 @@ mod expect;
 mod said;
 mod values;
 
+use super::bounds::TEST_SLOTS_MAX;
 use super::tree::File;
 use super::yaml::{Kind, Node};
 use crate::core::rule::RuleSet;
 use crate::core::{Span, Timestamp};
+use std::collections::BTreeSet;
 pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
 pub use said::{Alert, Said};
 use serde_json::{Map, Value, json};
@@ -54,8 +56,29 @@ pub const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-0
 const KEYS: [&str; 9] =
     ["name", "interval", "input_series", "input_events", "say", "expect", "transitions", "until", "refused"];
 
-/// Reads the `tests:` of one file.
-pub fn read(file: &File<'_>, node: &Node, rules: &RuleSet, out: &mut Vec<TestCase>) {
+/// Fields of an event that are texts, whatever they look like: `run: 17`, `stage: on`, `id: 1e5`.
+const TEXT_FIELDS: [&str; 12] = [
+    "type", "source", "name", "unit", "id", "pipeline", "run", "stage", "gate", "status", "hdr", "labels",
+];
+
+/// The ids of the rules that are tested.
+#[derive(Debug)]
+pub struct Known<'r>(BTreeSet<&'r str>);
+
+impl<'r> Known<'r> {
+    pub fn new(rules: &'r RuleSet) -> Known<'r> {
+        Known(rules.rules.iter().map(|rule| &*rule.id).collect())
+    }
+}
+
+/// Reads the `tests:` of one file. `slots`: values and gaps that the set's tests may still have.
+pub fn read(
+    file: &File<'_>,
+    node: &Node,
+    rules: &Known<'_>,
+    slots: &mut usize,
+    mut keep: impl FnMut(TestCase),
+) {
     for item in file.list(node) {
         let entries = file.map(item, &KEYS);
         let find = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| *node);
@@ -64,7 +87,7 @@ pub fn read(file: &File<'_>, node: &Node, rules: &RuleSet, out: &mut Vec<TestCas
         let mut test = TestCase {
             file: file.name.into(),
             line: item.at.line,
-            name: find("name").and_then(|node| file.text(node)).unwrap_or_else(|| "unnamed".into()),
+            name: find("name").and_then(|node| file.name_of(node)).unwrap_or_else(|| "unnamed".into()),
             inputs: Vec::new(),
             expectations: Vec::new(),
             transitions: find("transitions").map(|node| file.texts(node)),
@@ -72,7 +95,7 @@ pub fn read(file: &File<'_>, node: &Node, rules: &RuleSet, out: &mut Vec<TestCas
             refused: find("refused").and_then(|node| file.whole(node)).unwrap_or(0) as usize,
         };
         for series in list("input_series") {
-            input_series(file, series, interval, &mut test.inputs);
+            input_series(file, series, interval, slots, &mut test.inputs);
         }
         list("input_events").iter().for_each(|event| input_event(file, event, &mut test.inputs));
         for said in list("say") {
@@ -86,11 +109,17 @@ pub fn read(file: &File<'_>, node: &Node, rules: &RuleSet, out: &mut Vec<TestCas
         }
         test.inputs.sort_by_key(|(at, _)| *at);
         test.expectations.sort_by_key(|expectation| expectation.at);
-        out.push(test);
+        keep(test);
     }
 }
 
-fn input_series(file: &File<'_>, node: &Node, interval: Span, inputs: &mut Vec<(Timestamp, Input)>) {
+fn input_series(
+    file: &File<'_>,
+    node: &Node,
+    interval: Span,
+    slots: &mut usize,
+    inputs: &mut Vec<(Timestamp, Input)>,
+) {
     let (mut series, mut values, mut unit) = (None, None, None);
     for (key, value) in file.map(node, &["series", "values", "unit"]) {
         match key.text.as_str() {
@@ -110,6 +139,12 @@ fn input_series(file: &File<'_>, node: &Node, interval: Span, inputs: &mut Vec<(
         let hint = "`1 2 3`, `1+2x3` for 1 3 5 7, `5x9` for ten times 5, `_` or `stale` for no value, `5@+90s` for one that comes 90s late, `5@-10s` for one of a clock that is 10s ahead";
         return file.error(at.at, "these values cannot be read", Some(hint.into()));
     };
+    let Some(left) = slots.checked_sub(values.len()) else {
+        *slots = 0;
+        let message = format!("the tests up to here have more than {TEST_SLOTS_MAX} values");
+        return file.error(at.at, message, Some("split the tests over several runs".into()));
+    };
+    *slots = left;
     inputs.extend(observations(name, values, interval, unit.as_deref()));
 }
 
@@ -126,7 +161,8 @@ fn input_event(file: &File<'_>, node: &Node, inputs: &mut Vec<(Timestamp, Input)
                 None => file.error(value.at, "`late` is a duration", Some("`90s`, or `-10s`".into())),
             },
             other => {
-                fields.insert(other.to_string(), plain(value));
+                let is_text = TEXT_FIELDS.contains(&other);
+                fields.insert(other.to_string(), if is_text { as_written(value) } else { plain(value) });
             }
         }
     }
@@ -148,5 +184,58 @@ fn plain(node: &Node) -> Value {
         Kind::Map(entries) => {
             Value::Object(entries.iter().map(|(key, value)| (key.text.clone(), plain(value))).collect())
         }
+    }
+}
+
+/// The same where texts are wanted: each scalar as it was written, and none where nothing stands.
+fn as_written(node: &Node) -> Value {
+    match &node.kind {
+        Kind::List(items) => Value::Array(items.iter().map(as_written).collect()),
+        Kind::Map(entries) => {
+            let written = entries.iter().map(|(key, value)| (key.text.clone(), as_written(value)));
+            Value::Object(written.collect())
+        }
+        _ => node.text().map_or(Value::Null, |text| json!(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_files;
+    use super::*;
+
+    fn tests(text: &str) -> crate::pipeline::Loaded {
+        let rules = "rules:\n  - { id: r, expr: 'count(x[1m]) by (source) > 5', severity: info }\n";
+        load_files(vec![("f.yaml".into(), format!("{rules}tests:\n{text}"))])
+    }
+
+    #[test]
+    fn texts_of_events_are_as_written() {
+        let text = "  - name: t
+    transitions: []
+    input_events:
+      - { at: 1s, type: stage, pipeline: on, run: 17, stage: 1.10, status: started, attempt: 2 }
+      - { at: 2s, type: metric, source: 010, name: x, value: 1e1, labels: { v: yes, sha: 1e5 } }
+";
+        let loaded = tests(text);
+        assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+        let event = |at: usize| match &loaded.tests[0].inputs[at].1 {
+            Input::Event(event) => event.clone(),
+            Input::Said(_) => Value::Null,
+        };
+        let stage = event(0);
+        assert_eq!((&stage["pipeline"], &stage["run"]), (&json!("on"), &json!("17")));
+        assert_eq!((&stage["stage"], &stage["attempt"]), (&json!("1.10"), &json!(2)));
+        let metric = event(1);
+        assert_eq!((&metric["source"], &metric["value"]), (&json!("010"), &json!(10.0)));
+        assert_eq!(metric["labels"], json!({"v": "yes", "sha": "1e5"}));
+    }
+
+    /// A line of twenty bytes stands for a million values.
+    #[test]
+    fn values_of_tests_are_bounded_together() {
+        let series = "      - { series: 'x{source=\"a\"}', values: '_x999999' }\n".repeat(5);
+        let found = tests(&format!("  - name: t\n    transitions: []\n    input_series:\n{series}")).diagnostics;
+        assert!(found.len() == 1 && found[0].message.contains("more than 4000000 values"), "{found:?}");
     }
 }

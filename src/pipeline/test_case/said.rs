@@ -104,10 +104,9 @@ fn asked<T>(
     if let Kind::Map(entries) = &mut node.kind
         && !entries.iter().any(|(key, _)| key.text == "by")
     {
-        let by = Node { at: node.at, kind: Kind::Text("test".into()) };
-        entries.push((Key { at: node.at, text: "by".into() }, by));
+        entries.push((Key { at: node.at, text: "by".into() }, Node::of_text(node.at, "test")));
     }
-    match read(&super::plain(&node).to_string()) {
+    match read(&super::as_written(&node).to_string()) {
         Ok(found) => Some(found),
         Err(wrong) => {
             wrong.into_iter().for_each(|one| file.error(node.at, one.message, one.hint));

@@ -54,7 +54,7 @@ pub fn expand(text: &str) -> Option<Vec<Option<Placed>>> {
             Some((shape, times)) => (shape, times.parse::<usize>().ok()?),
             None => (word, 0),
         };
-        if values.len() + times > EVENTS_MAX {
+        if times >= EVENTS_MAX || values.len() + times > EVENTS_MAX {
             return None;
         }
         // What is stale has no value any more, as a gap has none.
@@ -101,6 +101,7 @@ mod tests {
         assert_eq!(values("5x2"), some(&[5.0, 5.0, 5.0]));
         assert_eq!(values("1 _x2 stale 2"), Some(vec![Some(1.0), None, None, None, Some(2.0)]));
         assert_eq!((values("1y"), values("NaN"), values("1@soon")), (None, None, None));
+        assert_eq!((values("1 5x18446744073709551615"), values("1x99999999")), (None, None));
     }
 
     #[test]

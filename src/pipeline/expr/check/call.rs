@@ -1,9 +1,9 @@
 //! Functions: which there are, what they take, what they give.
 
 use super::super::parse::{Arg, SelectorTerm, Term, TermKind};
-use super::super::{ExprError, Spot};
+use super::super::{ExprError, Spot, foreign};
 use super::past::PAST;
-use super::selector::{AGGREGATES, by, matcher, selector, window};
+use super::selector::{AGGREGATES, by, window};
 use super::{Check, Checker, Keys, Measure, Typed, only_matchers, only_terms, typed};
 use crate::core::Span;
 use crate::core::rule::ast::{Aggregate, Elapsed, Expr, RunSelector, Side, pane_of};
@@ -64,9 +64,10 @@ impl Checker {
             unknown => {
                 let error = ExprError::new(at, format!("function `{unknown}` is not known"));
                 let near = nearest(unknown, AGGREGATES.into_iter().chain(FUNCTIONS).chain(PAST));
-                Err(match near {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
-                    None => error,
+                Err(match (foreign::of_function(unknown), near) {
+                    (Some(ours), _) => error.hint(ours),
+                    (None, Some(near)) => error.hint(format!("did you mean `{near}`?")),
+                    (None, None) => error,
                 })
             }
         }
@@ -81,7 +82,8 @@ impl Checker {
         labels: Option<&[String]>,
         q: Option<f64>,
     ) -> Check<Typed> {
-        let (selector, window) = (selector(of)?, window(of, at)?);
+        let (selector, window) = (self.selector(of)?, window(of, at)?);
+        self.doubt_rate(at, name, &selector);
         let aggregate = match q {
             Some(q) => Aggregate::Quantile(q),
             None => self.named_aggregate(name, &selector, at)?,
@@ -95,7 +97,9 @@ impl Checker {
         let has_quantiles = matches!(aggregate, Aggregate::Quantile(_));
         let keys = Keys::new(by.clone(), &selector);
         let has_spread = aggregate == Aggregate::Stddev;
-        let view = self.view(ViewSpec { selector, by, kind, has_quantiles, has_spread, per_version: false });
+        self.doubt_keys(at, &selector, &by);
+        let spec = ViewSpec { selector, by, kind, has_quantiles, has_spread, per_version: false };
+        let view = self.view(spec, at)?;
         Ok(Typed { expr: Expr::Aggregate { view, aggregate }, measure, keys })
     }
 
@@ -191,8 +195,10 @@ impl Checker {
             if !matches!(written.label.as_str(), "pipeline" | "stage") {
                 return Err(ExprError::new(written.at, format!("`{name}` knows pipeline and stage only")));
             }
-            matchers.push(matcher(written)?);
+            matchers.push(self.matcher(written)?);
         }
+        let spots: Vec<Spot> = only_matchers(args, name)?.iter().map(|written| written.at).collect();
+        self.doubt_stages(None, &matchers, &spots);
         let has_stage = matchers.iter().any(|matcher| &*matcher.label == "stage");
         let runs = RunSelector { matchers: Selector { name: None, matchers }, has_stage };
         let keys = Keys::By(runs.by());
@@ -215,19 +221,20 @@ impl Checker {
                 "silent takes no window: it is the time since the newest value",
             ));
         }
-        let selector = selector(of)?;
+        let selector = self.selector(of)?;
         if let Some(name) = &selector.name {
             self.reads.push((name.clone(), Span::from_hours(1)));
         }
         let keys = Keys::new(By::Series, &selector);
-        let view = self.view(ViewSpec {
+        let spec = ViewSpec {
             selector,
             by: By::Series,
             kind: ViewKind::Newest,
             has_quantiles: false,
             has_spread: false,
             per_version: false,
-        });
+        };
+        let view = self.view(spec, at)?;
         let expr = Expr::Elapsed(Elapsed::Silent { view });
         Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys })
     }
@@ -249,7 +256,7 @@ impl Checker {
         };
         let period = self.period(period, window)?;
         let kind = ViewKind::Trailing { window, pane, history: period };
-        let view = self.view(ViewSpec { kind, ..spec });
+        let view = self.view(ViewSpec { kind, ..spec }, of.at)?;
         let expr = Expr::Change { view, aggregate, period };
         Ok(Typed { expr, measure: Measure::Unit(Unit::Ratio), keys: inner.keys })
     }
@@ -281,6 +288,9 @@ fn over_series(args: &[Arg]) -> Option<&SelectorTerm> {
     }
 }
 
+/// Ten years, as any duration.
+const DURATION_MS_MAX: f64 = 10.0 * 366.0 * 86_400_000.0;
+
 pub(super) fn duration(term: &Term) -> Check<Span> {
     let TermKind::Number(literal) = &term.kind else {
         return Err(ExprError::new(term.at, "expected a duration such as 24h"));
@@ -288,7 +298,7 @@ pub(super) fn duration(term: &Term) -> Check<Span> {
     let ms =
         literal.unit.as_ref().and_then(|unit| unit.factor_to(&Unit::Ms)).map(|factor| literal.value * factor);
     match ms {
-        Some(ms) if ms >= 1.0 => Ok(Span::from_ms(ms as i64)),
+        Some(ms) if (1.0..=DURATION_MS_MAX).contains(&ms) => Ok(Span::from_ms(ms as i64)),
         _ => Err(ExprError::new(term.at, "expected a duration such as 24h")),
     }
 }

@@ -4,21 +4,26 @@
 //! compared with; the engine never looks at a unit again.
 
 mod call;
+mod depth;
 mod past;
 mod selector;
 mod typed;
 
 use super::parse::{Arg, Logic, MatcherTerm, Term, TermKind};
-use super::{ExprError, Spot};
+use super::{ExprError, SPLIT, Spot};
 use crate::core::escalation::Escalation;
+use crate::core::rule::PipelineSpec;
 use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Elapsed, Expr, Side};
-use crate::core::selector::Selector;
+use crate::core::selector::{By, Pattern, Selector};
 use crate::core::series::MetricSpec;
 use crate::core::unit::Unit;
 use crate::core::view::ViewSpec;
+use crate::pipeline::bounds::VIEWS_MAX;
+use crate::pipeline::tree::File;
+use crate::pipeline::yaml::Node;
 pub use selector::matchers;
 pub use selector::selector as selector_of;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 pub use typed::{Keys, Measure, Typed};
 
@@ -46,6 +51,25 @@ pub struct Checker {
     pub places: u32,
     /// Names that expressions read, for hints and order.
     pub reads: Vec<(Arc<str>, crate::core::Span)>,
+    /// Pipelines as the files declare them.
+    pub pipelines: BTreeMap<Arc<str>, PipelineSpec>,
+    /// Doubts about the expression that is checked.
+    pub doubts: Vec<Doubt>,
+    /// Bytes of the escalations that rules named so far.
+    pub escalation_bytes: usize,
+    /// Places of the views that read the same series into the same keys.
+    alike: HashMap<String, Vec<u32>>,
+    /// Regular expressions by their texts, and the bytes that all of them take.
+    patterns: HashMap<String, Pattern>,
+    regex_bytes: usize,
+}
+
+/// Something that is right by the letter, and hardly what was meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    pub at: Spot,
+    pub message: String,
+    pub hint: Option<String>,
 }
 
 type Check<T> = Result<T, ExprError>;
@@ -53,11 +77,23 @@ type Check<T> = Result<T, ExprError>;
 impl Checker {
     /// Checks a whole expression.
     pub fn check(&mut self, term: &Term) -> Check<Checked> {
-        match &term.kind {
+        let checked = match &term.kind {
             TermKind::Compare(..) | TermKind::Logic(..) => {
                 self.condition(term).map(|(cond, keys)| Checked::Condition(cond, keys))
             }
             _ => self.value(term, Side::Above).map(Checked::Value),
+        }?;
+        if depth::of(&checked) > depth::LEVELS_MAX {
+            let message = "this expression is nested too deeply to be stored";
+            return Err(ExprError::new(term.at, message).hint(SPLIT));
+        }
+        Ok(checked)
+    }
+
+    /// Tells of doubts about the expression in a node.
+    pub fn tell_doubts(&mut self, file: &File<'_>, node: &Node) {
+        for Doubt { at, message, hint } in self.doubts.drain(..) {
+            file.warn_within(node, at.start, at.end.saturating_sub(at.start), message, hint);
         }
     }
 
@@ -128,17 +164,24 @@ impl Checker {
     }
 
     /// The place of a view, made when no expression read the same before.
-    pub(super) fn view(&mut self, spec: ViewSpec) -> u32 {
-        for (at, known) in self.views.iter_mut().enumerate() {
-            let is_same = known.selector == spec.selector && known.by == spec.by;
-            let Some(kind) = known.kind.for_both(spec.kind).filter(|_| is_same) else { continue };
+    pub(super) fn view(&mut self, spec: ViewSpec, at: Spot) -> Check<u32> {
+        let alike = self.alike.entry(reads_key(&spec)).or_default();
+        for place in alike.iter() {
+            let known = &mut self.views[*place as usize];
+            let Some(kind) = known.kind.for_both(spec.kind) else { continue };
             known.kind = kind;
             known.has_quantiles |= spec.has_quantiles;
             known.has_spread |= spec.has_spread;
-            return at as u32;
+            return Ok(*place);
         }
+        if self.views.len() >= VIEWS_MAX {
+            let message = format!("the expressions up to here read more than {VIEWS_MAX} different things");
+            return Err(ExprError::new(at, message).hint("let rules share series, windows and `by (…)`"));
+        }
+        let place = self.views.len() as u32;
+        alike.push(place);
         self.views.push(spec);
-        self.views.len() as u32 - 1
+        Ok(place)
     }
 
     /// The unit of a metric, as far as it is known before any event came.
@@ -170,6 +213,16 @@ impl Checker {
             _ => Err(ExprError::new(at, "a level compares with a number")),
         }
     }
+}
+
+/// A text that two views have in common exactly if they read the same series into the same keys.
+fn reads_key(spec: &ViewSpec) -> String {
+    let matchers = spec.selector.texts().join(",");
+    let by = match &spec.by {
+        By::Series => "series".into(),
+        By::Labels(labels) => format!("by {labels:?}"),
+    };
+    format!("{:?}{{{matchers}}} {by}", spec.selector.name)
 }
 
 /// Units of the series that are derived from stage and run events.

@@ -103,11 +103,11 @@ impl Checker {
                 let spec = per_version(spec, of.at)?;
                 let kind = ViewKind::Deploys { window, deploys, aggregate, is_profiled };
                 let past = ViewSpec { kind, has_quantiles, has_spread, ..spec.clone() };
-                (self.view(past), Some(self.view(spec)))
+                (self.view(past, of.at)?, Some(self.view(spec, of.at)?))
             }
             _ => {
                 let kind = ViewKind::Baseline { window, period: period.reach(), aggregate, is_profiled };
-                (self.view(ViewSpec { kind, has_quantiles, has_spread, ..spec }), None)
+                (self.view(ViewSpec { kind, has_quantiles, has_spread, ..spec }, of.at)?, None)
             }
         };
         let place = self.places;

@@ -2,14 +2,16 @@
 
 use super::super::parse::{MatcherTerm, SelectorTerm, Term, TermKind};
 use super::super::{ExprError, Spot};
-use super::{Check, Checker, Typed};
+use super::{Check, Checker, Doubt, Typed};
 use crate::core::Span;
 use crate::core::limits::PANES_PER_WINDOW_MAX;
 use crate::core::rule::ast::pane_of;
-use crate::core::selector::{By, Matcher, Pattern, Selector, Test};
+use crate::core::selector::{By, Matcher, Pattern, PatternError, Selector, Test};
+use crate::pipeline::bounds::REGEXES_BYTES_MAX;
+use crate::pipeline::builtin::{self, Wrong};
 
-/// The longest window: what 1h windows are kept for.
-const WINDOW_MAX: Span = Span::from_hours(24 * 30);
+/// Days of the longest window: 1h windows are kept so long.
+const WINDOW_DAYS_MAX: i64 = 90;
 
 /// Aggregates by name, for hints.
 pub(super) const AGGREGATES: [&str; 14] = [
@@ -50,6 +52,13 @@ pub fn matchers(text: &str) -> Check<Selector> {
 
 /// A selector from what was written.
 pub fn selector(term: &SelectorTerm) -> Check<Selector> {
+    selector_with(term, &mut matcher)
+}
+
+fn selector_with(
+    term: &SelectorTerm,
+    matcher: &mut dyn FnMut(&MatcherTerm) -> Check<Matcher>,
+) -> Check<Selector> {
     let mut name: Option<std::sync::Arc<str>> = term.name.as_deref().map(Into::into);
     let mut matchers = Vec::new();
     for written in &term.matchers {
@@ -62,26 +71,124 @@ pub fn selector(term: &SelectorTerm) -> Check<Selector> {
     Ok(Selector { name, matchers })
 }
 
-pub(super) fn matcher(written: &MatcherTerm) -> Check<Matcher> {
+/// A matcher by itself.
+fn matcher(written: &MatcherTerm) -> Check<Matcher> {
+    matcher_with(written, Pattern::new)
+}
+
+fn matcher_with(
+    written: &MatcherTerm,
+    mut pattern: impl FnMut(&str) -> Result<Pattern, PatternError>,
+) -> Check<Matcher> {
     if written.label == "__name__" {
         // It would match nothing, and nobody would say so.
         let error = ExprError::new(written.at, "there is no label `__name__`");
         return Err(error.hint("a metric's name is the label `name` in a matcher"));
     }
-    let pattern = || {
-        Pattern::new(&written.value).map_err(|error| {
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or("invalid").trim().to_string();
-            ExprError::new(written.at, format!("`{}` is no regular expression: {reason}", written.value))
+    let mut compiled = || {
+        pattern(&written.value).map_err(|error| {
+            ExprError::new(written.at, format!("`{}` is no regular expression: {error}", written.value))
         })
     };
     let test = match written.op {
         "=" => Test::Equal(written.value.as_str().into()),
         "!=" => Test::NotEqual(written.value.as_str().into()),
-        "=~" => Test::Match(pattern()?),
-        _ => Test::NotMatch(pattern()?),
+        "=~" => Test::Match(compiled()?),
+        _ => Test::NotMatch(compiled()?),
     };
     Ok(Matcher { label: written.label.as_str().into(), test })
+}
+
+impl Checker {
+    /// A selector of an expression: each regular expression of a set is compiled once, within what all may take.
+    pub(super) fn selector(&mut self, term: &SelectorTerm) -> Check<Selector> {
+        let selector = selector_with(term, &mut |written: &MatcherTerm| self.matcher(written))?;
+        let written = term.matchers.iter().filter(|one| !is_name(one, term));
+        let places: Vec<Spot> = written.map(|one| one.at).collect();
+        if let Some(name) = &selector.name
+            && !self.metrics.contains_key(name)
+            && !self.records.contains_key(name)
+        {
+            if let Some(Wrong { place, message, hint }) = builtin::wrong(name, &selector.matchers) {
+                return Err(ExprError { at: places[place], message, hint: Some(hint) });
+            }
+            self.doubt_stages(Some(&**name), &selector.matchers, &places);
+        }
+        Ok(selector)
+    }
+
+    pub(super) fn matcher(&mut self, written: &MatcherTerm) -> Check<Matcher> {
+        let mut is_new = false;
+        let patterns = &mut self.patterns;
+        let found = matcher_with(written, |text| {
+            if let Some(known) = patterns.get(text) {
+                return Ok(known.clone());
+            }
+            let pattern = Pattern::new(text)?;
+            patterns.insert(text.into(), pattern.clone());
+            is_new = true;
+            Ok(pattern)
+        })?;
+        self.regex_bytes += found.pattern().filter(|_| is_new).map_or(0, Pattern::bytes);
+        if self.regex_bytes > REGEXES_BYTES_MAX {
+            let most = REGEXES_BYTES_MAX >> 20;
+            let message = format!("the regular expressions up to here take more than {most} MiB");
+            return Err(ExprError::new(written.at, message).hint("match by `=` where you can"));
+        }
+        Ok(found)
+    }
+
+    /// A stage that no declared pipeline has; `places`: where the matchers stand.
+    pub(super) fn doubt_stages(&mut self, of: Option<&str>, matchers: &[Matcher], places: &[Spot]) {
+        let found = builtin::doubts(of, matchers, &self.pipelines);
+        let doubt = |Wrong { place, message, hint }| Doubt { at: places[place], message, hint: Some(hint) };
+        self.doubts.extend(found.into_iter().map(doubt));
+    }
+
+    /// Keys by a label that a derived series cannot have.
+    pub(super) fn doubt_keys(&mut self, at: Spot, selector: &Selector, by: &By) {
+        let By::Labels(labels) = by else { return };
+        let Some(name) = &selector.name else { return };
+        let Some(known) = builtin::labels_of(name) else { return };
+        if self.metrics.contains_key(name) || self.records.contains_key(name) {
+            return;
+        }
+        for label in labels.iter().filter(|label| !builtin::has(known, label)) {
+            let message = format!("`{name}` has no label `{label}`, so all of it is one key");
+            let hint = Some(builtin::labels_in_words(known));
+            self.doubts.push(Doubt { at, message, hint });
+        }
+    }
+
+    /// The rate of what looks like a counter that only grows, and is not declared as one.
+    pub(super) fn doubt_rate(&mut self, at: Spot, aggregate: &str, selector: &Selector) {
+        let Some(name) = selector.name.as_deref().filter(|_| aggregate == "rate") else { return };
+        if self.metrics.contains_key(name) || self.records.contains_key(name) {
+            return;
+        }
+        let (message, hint) = if name.ends_with("_total") {
+            (
+                format!("`{name}` looks like a counter that only grows; this is how often it is reported"),
+                format!("`metrics: {{ {name}: {{ temporality: cumulative }} }}`, or `delta` if each value is new"),
+            )
+        } else if GAUGES.iter().any(|unit| name.ends_with(unit)) {
+            let hint = format!("`trend(avg({name}[5m]), 1h)` is how much it changes in an hour");
+            (format!("`{name}` looks like a gauge; this is how often it is reported, per second"), hint)
+        } else {
+            return;
+        };
+        self.doubts.push(Doubt { at, message, hint: Some(hint) });
+    }
+}
+
+/// Endings of names that are no counters.
+const GAUGES: [&str; 3] = ["_percent", "_ratio", "_celsius"];
+
+/// A matcher that became the selector's name.
+fn is_name(written: &MatcherTerm, term: &SelectorTerm) -> bool {
+    let is_one = |one: &MatcherTerm| one.label == "name" && one.op == "=";
+    let first = term.matchers.iter().find(|one| is_one(one));
+    term.name.is_none() && first.is_some_and(|first| first.at == written.at)
 }
 
 /// The window of a selector, within what can be kept (RULES.md, "Trailing windows").
@@ -97,11 +204,10 @@ pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
     if window > hour && window.ms() % hour.ms() != 0 {
         return Err(ExprError::new(spot, format!("{window} is above 1h, so it must be a multiple of 1h")));
     }
-    if window > WINDOW_MAX || window.ms() / pane_of(window).ms() > PANES_PER_WINDOW_MAX {
-        return Err(ExprError::new(
-            spot,
-            format!("{window} is longer than the {WINDOW_MAX} that windows are kept"),
-        ));
+    let longest = Span::from_hours(24 * WINDOW_DAYS_MAX);
+    if window > longest || window.ms() / pane_of(window).ms() > PANES_PER_WINDOW_MAX {
+        let message = format!("this window is longer than the {WINDOW_DAYS_MAX} days that windows of 1h are kept");
+        return Err(ExprError::new(spot, message));
     }
     Ok(window)
 }

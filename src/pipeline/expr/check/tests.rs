@@ -138,3 +138,56 @@ fn equal_windows_share_a_view() {
     assert_eq!(checker.views.len(), 2);
     assert!(checker.views[0].has_quantiles && !checker.views[1].has_quantiles);
 }
+
+#[test]
+fn windows_are_as_long_as_they_are_kept() {
+    for text in ["sum(x[1440h]) by (source) > 0", "sum(x[60d]) by (source) > 0", "p95(x[2160h]) > 1"] {
+        assert!(check(text).is_ok(), "{text}");
+    }
+    assert!(error("sum(x[2161h]) > 0").contains("90 days"));
+}
+
+#[test]
+fn functions_of_promql_are_answered_with_ours() {
+    let hint = |text: &str| check(text).expect_err("none of ours").hint.unwrap_or_default();
+    for (text, ours) in [
+        ("predict_linear(x[6h], 4 * 3600) < 0", "forecast("),
+        ("absent(x) > 0", "silent(x)"),
+        ("topk(3, x) > 1", "ranking"),
+        ("increase(x[1h]) > 3", "sum(x[1h])"),
+        ("histogram_quantile(0.99, x) > 1", "p99("),
+        ("avg_over_time(x[5m]) > 1", "avg(x[5m])"),
+        ("deriv(x[5m]) > 1", "trend("),
+        ("irate(x[5m]) > 1", "rate("),
+        ("label_replace(x, 1) > 1", "by (…)"),
+    ] {
+        assert!(hint(text).contains(ours), "{text}: {}", hint(text));
+    }
+}
+
+#[test]
+fn a_rate_of_what_looks_like_something_else_is_a_doubt() {
+    let doubts = |text: &str| {
+        let mut checker = Checker::default();
+        checker.check(&parse(text).expect("parses").term).expect("checks");
+        checker.doubts.len()
+    };
+    assert_eq!(doubts("rate(requests_total[5m]) by (source) > 1"), 1);
+    assert_eq!(doubts("rate(cpu_percent[5m]) by (source) > 1"), 1);
+    assert_eq!(doubts("rate(requests[5m]) by (source) > 1"), 0);
+    assert_eq!(doubts("sum(requests_total[5m]) by (source) > 1"), 0);
+}
+
+#[test]
+fn regular_expressions_of_a_set_are_bounded_together() {
+    let mut checker = Checker::default();
+    let refused = (0..400).find_map(|n| {
+        let text = format!(r#"count(x{{a=~"\\w\\w{n}"}}[1m]) > 1"#);
+        checker.check(&parse(&text).expect("parses").term).err()
+    });
+    assert!(refused.is_some_and(|error| error.message.contains("MiB")));
+    // The same one is compiled once.
+    let mut checker = Checker::default();
+    let term = parse(r#"count(x{a=~"\\w\\w"}[1m]) > 1"#).expect("parses").term;
+    assert!((0..400).all(|_| checker.check(&term).is_ok()));
+}

@@ -1,0 +1,191 @@
+//! The rule files of a process, as they are looked at again and again.
+//!
+//! Intuition: a file is read once it has settled: nothing about any of them has changed for a second, so nobody is
+//! writing, moving or mounting. Invariant: "nothing" is never read as "no rules": when all files have gone, those of
+//! before stay, and it is said; a file that says nothing is refused where documents are compiled.
+//! Rejected: locks and renames only (editors, `kubectl` and `rsync` each do it their own way).
+
+use crate::driver::worker::chain;
+use crate::pipeline::document::{self, Documents};
+use crate::pipeline::load;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Files that have not changed for so long are whole: two looks at the least.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// Paths with their times and sizes: what changes when a file does.
+type Seen = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+/// Where the files are, and what was read of them.
+#[derive(Debug)]
+pub struct RuleFiles {
+    dir: PathBuf,
+    seen: Seen,
+    /// Since when they look like this.
+    since: Instant,
+    /// They are to be read when they have settled.
+    is_due: bool,
+    /// Somebody asked for it, so it counts even if they say the same.
+    is_asked: bool,
+    documents: Option<Documents>,
+    remark: Option<String>,
+}
+
+impl RuleFiles {
+    pub fn new(dir: PathBuf, now: Instant) -> RuleFiles {
+        let seen = seen(&dir);
+        RuleFiles { dir, seen, since: now, is_due: true, is_asked: false, documents: None, remark: None }
+    }
+
+    /// The documents as they were read last.
+    pub fn documents(&self) -> Option<&Documents> {
+        self.documents.as_ref()
+    }
+
+    /// The reason for which the files of now do not count.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+
+    /// Looks at them; `true` if they say something new or somebody asked for it. The first time they are read at once:
+    /// without rules nobody is told of anything.
+    pub fn look(&mut self, is_asked: bool, now: Instant) -> bool {
+        self.is_asked |= is_asked;
+        let found = seen(&self.dir);
+        if found != self.seen {
+            (self.seen, self.since, self.is_due) = (found, now, true);
+        }
+        let has_settled = self.documents.is_none() || now.duration_since(self.since) >= SETTLED_AFTER;
+        if !(self.is_due || self.is_asked) || !has_settled {
+            return false;
+        }
+        match document::of_dir(&self.dir) {
+            // Something changed while they were read: that is looked at the next time.
+            Ok(_) if seen(&self.dir) != self.seen => false,
+            Ok(documents) => self.take(documents),
+            Err(error) => {
+                // It is tried again: permissions and mounts come back without a change of the files.
+                self.say(Some(format!("{}; the rules of before stay in force", chain(&error))));
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, documents: Documents) -> bool {
+        self.is_due = false;
+        let is_asked = std::mem::take(&mut self.is_asked);
+        let had_some = self.documents.as_ref().is_some_and(|before| !before.is_empty());
+        if documents.is_empty() && had_some {
+            let dir = self.dir.display();
+            self.say(Some(format!(
+                "{dir} has no rule file any more, which is not taken for no rules: those of before stay in force; a file with `rules: []` says that there are none"
+            )));
+            return false;
+        }
+        self.say(None);
+        let is_new = self.documents.as_ref() != Some(&documents);
+        self.documents = Some(documents);
+        is_new || is_asked
+    }
+
+    /// Says once what is wrong, and keeps it until it is mended.
+    fn say(&mut self, remark: Option<String>) {
+        if let Some(said) = remark.as_ref().filter(|_| self.remark != remark) {
+            tracing::error!("{said}");
+        }
+        self.remark = remark;
+    }
+}
+
+/// The rule files alone: what else changes in their directory is no reason to wait.
+fn seen(dir: &Path) -> Seen {
+    let paths = load::rule_files(dir).unwrap_or_default();
+    let seen = paths.into_iter().filter_map(|path| {
+        let meta = std::fs::metadata(&path).ok()?;
+        Some((path, meta.modified().ok(), meta.len()))
+    });
+    seen.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A directory of files with a clock of its own.
+    struct Bench {
+        dir: tempfile::TempDir,
+        files: RuleFiles,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(text: &str) -> Bench {
+            let dir = tempfile::tempdir().expect("a directory");
+            fs::write(dir.path().join("r.yaml"), text).expect("writable");
+            let now = Instant::now();
+            let mut files = RuleFiles::new(dir.path().into(), now);
+            assert!(files.look(true, now), "the first time they are read at once");
+            Bench { dir, files, now }
+        }
+
+        fn write(&self, text: &str) {
+            fs::write(self.dir.path().join("r.yaml"), text).expect("writable");
+        }
+
+        /// A look some time later.
+        fn look(&mut self, later_ms: u64) -> bool {
+            self.now += Duration::from_millis(later_ms);
+            self.files.look(false, self.now)
+        }
+
+        fn said(&self) -> &str {
+            &self.files.documents().expect("read")["r.yaml"]
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_not_read() {
+        let mut bench = Bench::new("rules: []\n# whole");
+        bench.write("rules:");
+        assert!(!bench.look(1_000), "it has just changed");
+        bench.write("rules: []\n# half and");
+        assert!(!bench.look(1_000), "and again");
+        assert!(!bench.files.look(true, bench.now), "nor if somebody asks");
+        assert!(!bench.look(999) && bench.said().contains("whole"));
+        assert!(bench.look(1), "it has settled");
+        assert!(bench.said().contains("half and"));
+        assert!(!bench.look(5_000), "nothing new");
+        assert!(bench.files.look(true, bench.now), "but somebody asks");
+    }
+
+    #[test]
+    fn a_directory_that_lost_its_files_has_not_no_rules() {
+        let mut bench = Bench::new("rules: []\n# one");
+        let path = bench.dir.path().join("r.yaml");
+        fs::remove_file(&path).expect("there");
+        assert!(!bench.look(1_000) && bench.files.remark().is_none());
+        assert!(!bench.look(1_000) && bench.files.remark().is_some_and(|said| said.contains("rules: []")));
+        assert!(bench.said().contains("one"), "those of before");
+        bench.write("rules: []\n# one");
+        assert!(!bench.look(1_000) && !bench.look(1_000), "they say the same");
+        assert_eq!(bench.files.remark(), None);
+        // The directory itself is away for a while.
+        let aside = bench.dir.path().with_extension("aside");
+        fs::rename(bench.dir.path(), &aside).expect("moved");
+        assert!(!bench.look(1_000) && !bench.look(1_000) && bench.files.remark().is_some());
+        fs::rename(&aside, bench.dir.path()).expect("moved back");
+        assert!(!bench.look(1_000) && !bench.look(1_000) && bench.files.remark().is_none());
+        assert!(bench.said().contains("one"));
+    }
+
+    #[test]
+    fn an_empty_directory_is_no_rules_from_the_start() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let now = Instant::now();
+        let mut files = RuleFiles::new(dir.path().into(), now);
+        assert!(files.look(true, now) && files.documents().is_some_and(Documents::is_empty));
+        assert_eq!(files.remark(), None);
+    }
+}

@@ -1,0 +1,188 @@
+//! The series that are derived from stage, run and gate events: which labels each has, and with which values.
+//!
+//! Intuition: whoever asks such a series for a label that it never has waits for an alert that cannot come. A name
+//! that `metrics:` or `record:` define is the user's own, and none of these. Stages are known only where a pipeline
+//! declares them, so a stage that none has is a doubt and no error.
+
+use super::diagnostic::nearest;
+use crate::core::event::{RunStatus, StageStatus};
+use crate::core::rule::PipelineSpec;
+use crate::core::selector::{Matcher, Test};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Derived series with the labels of their own.
+const DERIVED: [(&str, &[&str]); 9] = [
+    ("stage_duration_seconds", &["stage", "outcome"]),
+    ("stage_queue_seconds", &["stage"]),
+    ("stage_transition_seconds", &["from", "to"]),
+    ("run_duration_seconds", &["outcome"]),
+    ("cards_processed", &["outcome"]),
+    ("gate_pass", &["gate"]),
+    ("stage_active", &["stage"]),
+    ("stage_waiting", &["stage"]),
+    ("pipeline_in_flight", &[]),
+];
+
+/// Labels that all of them have: the source is the pipeline.
+const SHARED: [&str; 3] = ["source", "pipeline", "name"];
+
+/// Labels whose values are stages.
+const STAGES: [&str; 3] = ["stage", "from", "to"];
+
+/// A problem of one of some matchers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub place: usize,
+    pub message: String,
+    pub hint: String,
+}
+
+/// The labels of its own that a derived series has.
+pub(super) fn labels_of(name: &str) -> Option<&'static [&'static str]> {
+    DERIVED.iter().find(|(derived, _)| *derived == name).map(|(_, labels)| *labels)
+}
+
+/// A derived series with these labels of its own has this one, too.
+pub(super) fn has(labels: &[&str], label: &str) -> bool {
+    labels.contains(&label) || SHARED.contains(&label)
+}
+
+/// Its labels in words.
+pub(super) fn labels_in_words(labels: &[&str]) -> String {
+    let all: Vec<&str> = std::iter::once("pipeline").chain(labels.iter().copied()).collect();
+    format!("it has {}", all.join(", "))
+}
+
+/// The first matcher that no value of a derived series can pass.
+pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
+    let labels = labels_of(name)?;
+    // A matcher that a missing label passes asks for nothing.
+    let mut asking = matchers.iter().enumerate().filter(|(_, matcher)| !matcher.is_match(""));
+    asking.find_map(|(place, matcher)| {
+        let label = &*matcher.label;
+        if !has(labels, label) {
+            let message = format!("`{name}` has no label `{label}`, so this matches nothing");
+            return Some(Wrong { place, message, hint: labels_in_words(labels) });
+        }
+        let outcomes = outcomes(name);
+        if label == "outcome" && !outcomes.iter().any(|outcome| matcher.is_match(outcome)) {
+            let message = format!("no outcome matches `{matcher}`");
+            return Some(Wrong { place, message, hint: format!("outcomes are {}", outcomes.join(", ")) });
+        }
+        None
+    })
+}
+
+/// The ends of stages, or of runs.
+fn outcomes(name: &str) -> Vec<&'static str> {
+    let of_stages = StageStatus::ALL.into_iter().filter(|status| status.is_terminal()).map(StageStatus::name);
+    let of_runs = [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled].map(RunStatus::name);
+    if name.starts_with("stage_") { of_stages.collect() } else { of_runs.to_vec() }
+}
+
+/// Matchers that nothing declared passes. `of`: a derived series; without it, a function of runs.
+pub(super) fn doubts(
+    of: Option<&str>,
+    matchers: &[Matcher],
+    pipelines: &BTreeMap<Arc<str>, PipelineSpec>,
+) -> Vec<Wrong> {
+    if pipelines.is_empty() || of.is_some_and(|name| labels_of(name).is_none()) {
+        return Vec::new();
+    }
+    let is_pipeline = |matcher: &Matcher| match of {
+        Some(_) => matches!(&*matcher.label, "pipeline" | "source"),
+        None => &*matcher.label == "pipeline",
+    };
+    let mut doubts = Vec::new();
+    let mut meant: Vec<(&str, &PipelineSpec)> = pipelines.iter().map(|(name, spec)| (&**name, spec)).collect();
+    for (place, matcher) in matchers.iter().enumerate().filter(|(_, matcher)| is_pipeline(matcher)) {
+        if let Test::Equal(wanted) = &matcher.test
+            && !pipelines.contains_key(wanted)
+        {
+            // It need not be declared; a slip is likely where one that is has nearly this name.
+            let near = nearest(wanted, pipelines.keys().map(|name| &**name));
+            let doubt = near.map(|near| {
+                let message = format!("no declared pipeline is called `{wanted}`");
+                Wrong { place, message, hint: format!("did you mean `{near}`?") }
+            });
+            doubts.extend(doubt);
+        }
+        meant.retain(|(name, _)| matcher.is_match(name));
+    }
+    // A pipeline that does not say its stages may have any.
+    if meant.is_empty() || meant.iter().any(|(_, spec)| spec.stages.is_empty()) {
+        return doubts;
+    }
+    let stages: Vec<&str> = meant.iter().flat_map(|(_, spec)| &spec.stages).map(|stage| &**stage).collect();
+    for (place, matcher) in matchers.iter().enumerate() {
+        let is_stage = STAGES.contains(&&*matcher.label) && !matcher.is_match("");
+        if is_stage && !stages.iter().any(|stage| matcher.is_match(stage)) {
+            let message = format!("no declared pipeline has a stage that matches `{matcher}`");
+            doubts.push(Wrong { place, message, hint: stage_hint(matcher, &stages) });
+        }
+    }
+    doubts
+}
+
+fn stage_hint(matcher: &Matcher, stages: &[&str]) -> String {
+    let near = match &matcher.test {
+        Test::Equal(wanted) => nearest(wanted, stages.iter().copied()),
+        _ => None,
+    };
+    match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("stages are {}", stages.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_files;
+
+    fn said(expr: &str) -> Vec<(bool, String)> {
+        let text = format!(
+            "pipelines:\n  release: {{ stages: [build, test, deploy] }}\nrules:\n  - id: r\n    expr: '{expr}'\n    severity: info\n"
+        );
+        let found = load_files(vec![("f.yaml".into(), text)]).diagnostics.into_iter();
+        found.map(|one| (one.is_error, format!("{} {}", one.message, one.hint.unwrap_or_default()))).collect()
+    }
+
+    #[test]
+    fn labels_that_derived_series_never_have_are_errors() {
+        for expr in [
+            r#"max(stage_duration_seconds{host="a"}[1m]) > 1"#,
+            r#"max(stage_duration_seconds{host=~".+"}[1m]) > 1"#,
+            r#"avg(gate_pass{stage="build"}[1m]) by (gate) < 1"#,
+            r#"silent(pipeline_in_flight{stage="build"}) > 1m"#,
+            r#"count(cards_processed{outcome="skipped"}[1m]) > 1"#,
+            r#"count(stage_duration_seconds{outcome="success"}[1m]) > 1"#,
+        ] {
+            let found = said(expr);
+            assert!(found.len() == 1 && found[0].0, "{expr}: {found:?}");
+        }
+        for expr in [
+            r#"max(stage_duration_seconds{pipeline="release", stage="build"}[1m]) by (pipeline) > 1"#,
+            r#"max(stage_duration_seconds{source="release", outcome=~"failed|cancelled"}[1m]) by (stage) > 1"#,
+            r#"max(stage_duration_seconds{host!="a"}[1m]) by (source) > 1"#,
+            r#"max(latency_ms{host="a"}[1m]) by (host) > 1"#,
+            r#"max(stage_queue_seconds{pipeline="other", stage="anything"}[1m]) by (source) > 1"#,
+            r#"age(pipeline="other", stage="anything") > 1m"#,
+        ] {
+            assert!(said(expr).is_empty(), "{expr}: {:?}", said(expr));
+        }
+    }
+
+    #[test]
+    fn what_no_declared_pipeline_has_is_a_doubt() {
+        for (expr, word) in [
+            (r#"max(stage_duration_seconds{stage="bild"}[1m]) by (source) > 1"#, "did you mean `build`?"),
+            (r#"age(pipeline="release", stage="lint") > 1m"#, "stages are build, test, deploy"),
+            (r#"idle(pipeline="relaese") > 1m"#, "did you mean `release`?"),
+            (r#"max(stage_duration_seconds[1m]) by (host) > 1"#, "has no label `host`"),
+        ] {
+            let found = said(expr);
+            assert!(found.len() == 1 && !found[0].0 && found[0].1.contains(word), "{expr}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Where each name of a rule set was defined first, so that a second one is told of with both places.
+
+use super::tree::File;
+use super::yaml::Place;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// Names by what they name, with the file and line of the first.
+#[derive(Debug, Default)]
+pub struct Firsts(BTreeMap<(&'static str, String), (String, usize)>);
+
+impl Firsts {
+    /// Notes a definition; one that is there already is an error.
+    pub fn note(&mut self, file: &File<'_>, what: &'static str, name: &str, at: Place) {
+        match self.0.entry((what, name.into())) {
+            Entry::Occupied(first) => {
+                let (other, line) = first.get();
+                let message = format!("{what} `{name}` is there twice; the first is at {other}:{line}");
+                file.error(at, message, Some("give it another name, or take one of them out".into()));
+            }
+            Entry::Vacant(place) => {
+                place.insert((file.name.into(), at.line));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_files;
+
+    /// Each is told of, not only the first, and the first one's place is named.
+    #[test]
+    fn all_that_stand_twice_are_named_at_once() {
+        let text = "metrics:\n  m: { unit: ms }\n  m: { unit: s }\npipelines:\n  p: { stages: [a] }\nescalations:\n  e: [{ after: 0m, notify: [log] }]\nmaintenance:\n  - { id: w, match: ['a=\"b\"'], start: '2026-11-15T02:00:00Z', end: '2026-11-15T04:00:00Z' }\nrules:\n  - { id: r, expr: 'count(m[1m]) > 1', severity: info }\n  - { id: r, expr: 'count(m[1m]) > 2', severity: info }\n";
+        let files = vec![("a.yaml".into(), text.into()), ("b.yaml".into(), text.into())];
+        let found: Vec<String> =
+            load_files(files).diagnostics.into_iter().filter(|one| one.is_error).map(|one| one.message).collect();
+        let of = |what: &str| found.iter().filter(|message| message.contains(what)).count();
+        assert_eq!(of("rule `r` is there twice; the first is at a.yaml:11"), 3, "{found:#?}");
+        assert_eq!(of("key `m` is there twice; the first is in line 2"), 2, "{found:#?}");
+        for what in ["metric `m`", "pipeline `p`", "escalation `e`", "maintenance `w`"] {
+            assert_eq!(of(&format!("{what} is there twice; the first is at a.yaml:")), 1, "{found:#?}");
+        }
+    }
+}

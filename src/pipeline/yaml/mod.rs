@@ -1,0 +1,235 @@
+//! YAML as a tree that remembers places, and the text of each scalar as it was written. The only room that knows
+//! the YAML library.
+//!
+//! Intuition: the tree is built of the parser's events, so a version `1.10` stays `1.10` and a label `yes` stays
+//! `yes` wherever a text is wanted, while `10` is a number where a number is. Invariant: no text makes more nodes,
+//! deeper ones or more bytes than the bounds below, aliases counted as what they stand for.
+//! Rejected: reading through serde (it hands over values; the text they were made of is gone, and a key that stands
+//! twice ends the file instead of being one of the things that are wrong).
+
+mod build;
+mod scalar;
+
+use build::Built;
+pub use build::Twice;
+
+/// A value and where it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub at: Place,
+    pub kind: Kind,
+    /// The text of a scalar that YAML takes for something else than a text.
+    pub written: Option<Box<str>>,
+}
+
+/// A place in a text, both from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    pub line: usize,
+    pub column: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    pub at: Place,
+    pub text: String,
+}
+
+/// A syntax error, with its place where the library knows one.
+#[derive(Debug)]
+pub struct SyntaxError {
+    pub at: Option<Place>,
+    pub message: String,
+    pub hint: Option<&'static str>,
+}
+
+/// Collections within collections, aliases counted as what they stand for; a pipeline file has about eight.
+const DEPTH_MAX: usize = 32;
+
+/// Values of one text: a thousand rules have about 20,000. 250,000 × about 130 B = 32 MiB.
+const NODES_MAX: usize = 250_000;
+
+/// Bytes of all scalars: those of the largest file, and as many again for aliases.
+const SCALAR_BYTES_MAX: usize = 8 << 20;
+
+/// Aliases that a typed text may use; a configuration has a handful.
+const ALIASES_MAX: usize = 1_000;
+
+impl Node {
+    /// A text that stands at some place.
+    pub fn of_text(at: Place, text: impl Into<String>) -> Node {
+        Node { at, kind: Kind::Text(text.into()), written: None }
+    }
+
+    /// The text of a scalar, as it was written; `None` for collections, and where nothing stands.
+    pub fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text(text) => Some(text),
+            _ => self.written.as_deref(),
+        }
+    }
+}
+
+impl Twice {
+    /// The problem in words.
+    pub fn message(&self) -> String {
+        format!("key `{}` is there twice; the first is in line {}", self.name, self.first.line)
+    }
+
+    fn error(self) -> SyntaxError {
+        SyntaxError { at: Some(self.at), message: self.message(), hint: None }
+    }
+}
+
+/// Reads one document into a type of the caller's. An empty file is an empty map.
+pub fn typed<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, SyntaxError> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            max_nodes: NODES_MAX,
+            max_total_scalar_bytes: SCALAR_BYTES_MAX,
+            max_aliases: ALIASES_MAX,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: NODES_MAX },
+    };
+    match serde_saphyr::from_str_with_options::<Option<T>>(text, options) {
+        Ok(found) => Ok(found.unwrap_or_default()),
+        Err(error) => Err(syntax_error(error)),
+    }
+}
+
+fn syntax_error(error: serde_saphyr::Error) -> SyntaxError {
+    let error = error.without_snippet();
+    let at = error.location().map(|l| Place { line: l.line() as usize, column: l.column() as usize });
+    let message = error.to_string();
+    let message = message.lines().next().unwrap_or("not YAML").to_string();
+    SyntaxError { at, message, hint: None }
+}
+
+/// Parses one document; a key that stands twice is an error. An empty text is an empty map.
+pub fn parse(text: &str) -> Result<Node, SyntaxError> {
+    let (root, twice) = parse_all_keys(text)?;
+    twice.into_iter().next().map_or(Ok(root), |twice| Err(twice.error()))
+}
+
+/// Parses one document, and says which keys stand twice; the first of them is in the tree.
+pub fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
+    let Built { documents, twice } = build::documents(text)?;
+    let mut documents = documents.into_iter();
+    let root = documents.next().filter(|root| root.kind != Kind::Null);
+    if let Some(second) = documents.next() {
+        let message = "a second document begins here, but a file is one";
+        let hint = Some("put it into a file of its own, or take the `---` out");
+        return Err(SyntaxError { at: Some(second.at), message: message.into(), hint });
+    }
+    let empty = Node { at: Place { line: 1, column: 1 }, kind: Kind::Map(Vec::new()), written: None };
+    Ok((root.unwrap_or(empty), twice))
+}
+
+/// Parses all documents of a text, as files of others have several; empty ones are left out.
+pub fn parse_documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    let Built { documents, twice } = build::documents(text)?;
+    match twice.into_iter().next() {
+        None => Ok(documents.into_iter().filter(|root| root.kind != Kind::Null).collect()),
+        Some(twice) => Err(twice.error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_those_of_the_file() {
+        let root = parse("a: 1\nb:\n  - { c: 'x', d: [1.5, true] }\n").expect("valid");
+        let Kind::Map(entries) = root.kind else { panic!("a map") };
+        assert_eq!(entries[1].0.at, Place { line: 2, column: 1 });
+        let Kind::List(items) = &entries[1].1.kind else { panic!("a list") };
+        let Kind::Map(inner) = &items[0].kind else { panic!("a map") };
+        assert_eq!((inner[0].0.at.line, inner[0].1.at.column), (3, 10));
+    }
+
+    #[test]
+    fn errors_have_a_place_and_duplicates_are_errors() {
+        assert!(parse("a: [1,\nb").is_err());
+        let twice = parse("a: 1\nb: 2\na: 2\n").expect_err("twice");
+        assert_eq!(twice.at, Some(Place { line: 3, column: 1 }));
+        let (root, all) = parse_all_keys("a: 1\na: 2\nb: { c: 1, c: 2 }\n").expect("a tree");
+        assert_eq!(all.iter().map(|one| one.at.line).collect::<Vec<_>>(), [2, 3]);
+        let Kind::Map(entries) = root.kind else { panic!("a map") };
+        assert_eq!((entries.len(), &entries[0].1.kind), (2, &Kind::Integer(1)));
+    }
+
+    #[test]
+    fn nothing_is_an_empty_map_and_a_mark_at_the_start_is_skipped() {
+        for text in ["", "# a word\n", "---\n", "~", "\u{feff}"] {
+            assert_eq!(parse(text).expect("nothing").kind, Kind::Map(Vec::new()), "{text:?}");
+        }
+        let root = parse("\u{feff}a: 1\n").expect("marked");
+        let Kind::Map(entries) = root.kind else { panic!("a map") };
+        assert_eq!((entries[0].0.text.as_str(), entries[0].0.at), ("a", Place { line: 1, column: 1 }));
+    }
+
+    #[test]
+    fn documents_are_one_unless_several_are_asked_for() {
+        let text = "a: 1\n---\n---\nb: 2\n";
+        assert!(parse(text).expect_err("two").message.contains("second document"));
+        assert_eq!(parse_documents(text).expect("two").len(), 2);
+    }
+
+    /// Nine lists of nine aliases each stand for 387 million values.
+    #[test]
+    fn aliases_count_as_what_they_stand_for() {
+        let mut text = String::from("a0: &a0 [x]\n");
+        for n in 1..9 {
+            let names = vec![format!("*a{}", n - 1); 9].join(", ");
+            text.push_str(&format!("a{n}: &a{n} [{names}]\n"));
+        }
+        assert!(parse(&text).expect_err("a bomb").message.contains("values"));
+        let wide = format!("a: &a '{}'\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 20].join(", "));
+        assert!(parse(&wide).expect_err("a bomb").message.contains("bytes"));
+        let deep = format!("{}1{}", "[".repeat(DEPTH_MAX + 1), "]".repeat(DEPTH_MAX + 1));
+        assert!(parse(&deep).expect_err("deep").message.contains("nested"));
+        let nested = "a: &a [[[[1]]]]\nb: *a\n";
+        assert!(parse(nested).is_ok());
+        let mut chain = String::from("a0: &a0 [1]\n");
+        for n in 1..=DEPTH_MAX {
+            chain.push_str(&format!("a{n}: &a{n} [*a{}]\n", n - 1));
+        }
+        assert!(parse(&chain).expect_err("deep").message.contains("nested"));
+        assert!(parse("a: &a [*a]\n").is_err(), "it would hold itself");
+    }
+
+    #[test]
+    fn maps_are_merged_where_it_is_said() {
+        let root = parse("base: &b { x: 1, y: 2 }\none:\n  <<: *b\n  y: 3\n").expect("valid");
+        let Kind::Map(entries) = root.kind else { panic!("a map") };
+        let Kind::Map(one) = &entries[1].1.kind else { panic!("a map") };
+        let one: Vec<(&str, &Kind)> = one.iter().map(|(key, value)| (key.text.as_str(), &value.kind)).collect();
+        assert_eq!(one, [("y", &Kind::Integer(3)), ("x", &Kind::Integer(1))]);
+        let quoted = parse("'<<': 1\n").expect("a key like any other");
+        assert!(matches!(quoted.kind, Kind::Map(entries) if entries[0].0.text == "<<"));
+        assert!(parse("<<: 1\n").is_err());
+    }
+
+    /// Such lines are written by many tools, and read by most.
+    #[test]
+    fn a_quoted_text_goes_on_at_its_keys_indentation() {
+        let root = parse("a:\n  d: \"one,\n  two\n  three\"\n  e: 'x\n  y'\nf: 1\n").expect("read");
+        let Kind::Map(entries) = root.kind else { panic!("a map") };
+        let Kind::Map(inner) = &entries[0].1.kind else { panic!("a map") };
+        assert_eq!((inner[0].1.text(), inner[1].1.text()), (Some("one, two three"), Some("x y")));
+        assert_eq!(entries[1].0.at, Place { line: 7, column: 1 });
+    }
+}

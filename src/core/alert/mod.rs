@@ -55,6 +55,8 @@ pub enum Unknown {
     LogInterrupted,
     Gap,
     Suspended,
+    /// The key has no series there: it never had one, or it is forgotten.
+    Unseen,
 }
 
 impl Unknown {
@@ -67,7 +69,21 @@ impl Unknown {
             Unknown::LogInterrupted => "log interrupted",
             Unknown::Gap => "gap",
             Unknown::Suspended => "suspended",
+            Unknown::Unseen => "no series",
         }
+    }
+
+    /// What it is where there is nothing beside it: no data.
+    pub(in crate::core) fn alone(self) -> Unknown {
+        match self {
+            Unknown::Unseen => Unknown::NoData,
+            other => other,
+        }
+    }
+
+    /// Whether nothing came that could be judged.
+    pub(in crate::core) fn is_want_of_data(self) -> bool {
+        matches!(self, Unknown::NoData | Unknown::Unseen)
     }
 
     /// Whether `on_unknown: fire` applies to it.
@@ -263,6 +279,13 @@ impl Instance {
         if let Phase::Firing(firing) = &mut self.phase {
             firing.is_unheard = cause.is_some() && (is_new || firing.is_unheard);
             firing.suppressed = cause;
+        }
+    }
+
+    /// What it reads of one of several operands is forgotten. If it waits for data, that will not come.
+    pub fn lose_operand(&mut self) {
+        if let (Phase::Firing(_), Some((Unknown::NoData, since))) = (&self.phase, self.unknown) {
+            self.unknown = Some((Unknown::Unseen, since));
         }
     }
 

@@ -91,9 +91,15 @@ impl Instance {
         }
     }
 
-    /// `on_unknown: fire`: unknown is met at the lowest level, until it fires.
+    /// `on_unknown: fire`: unknown is met at the lowest level, until it fires. What is not met because an operand
+    /// that it waited for is forgotten has not recovered.
     fn effective(&self, rule: &Rule, observation: Observation) -> Observation {
         match observation {
+            Observation::Known { met: Levels::NONE, .. }
+                if matches!((&self.phase, self.unknown), (Phase::Firing(_), Some((Unknown::Unseen, _)))) =>
+            {
+                Observation::Gone
+            }
             Observation::Unknown(reason)
                 if rule.on_unknown == OnUnknown::Fire
                     && reason.may_fire()

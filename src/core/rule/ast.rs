@@ -253,6 +253,17 @@ impl Comparison {
         }
     }
 
+    /// The same said from the other side.
+    pub fn mirrored(self) -> Comparison {
+        match self {
+            Comparison::Greater => Comparison::Less,
+            Comparison::GreaterEqual => Comparison::LessEqual,
+            Comparison::Less => Comparison::Greater,
+            Comparison::LessEqual => Comparison::GreaterEqual,
+            same @ (Comparison::Equal | Comparison::NotEqual) => same,
+        }
+    }
+
     pub fn symbol(self) -> &'static str {
         match self {
             Comparison::Greater => ">",
@@ -317,9 +328,10 @@ impl Cond {
         }
     }
 
-    /// The left side of the leftmost comparison: the value an alert shows.
+    /// The leftmost comparison, seen from the side that is no number: the value an alert shows, and its limit.
     pub fn leading(&self) -> (&Expr, Comparison, &Expr) {
         match self {
+            Cond::Compare { left: left @ Expr::Number(_), op, right } => (right, op.mirrored(), left),
             Cond::Compare { left, op, right } => (left, *op, right),
             Cond::And(a, _) | Cond::Or(a, _) | Cond::Unless(a, _) => a.leading(),
         }

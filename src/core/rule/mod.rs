@@ -8,6 +8,7 @@ mod deploys;
 pub mod evaluate;
 pub mod frozen;
 mod line;
+mod logic;
 mod normal;
 pub mod past;
 pub mod rough;

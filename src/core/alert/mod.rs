@@ -8,8 +8,10 @@
 //! Rejected: restoring `for` from a query after a restart (the state is in the snapshot), and a
 //! boolean "is firing" per level (levels of one rule are one alert).
 
+pub mod display;
 pub mod flap;
 pub mod own;
+mod relevel;
 mod step;
 pub mod transition;
 
@@ -18,6 +20,7 @@ use super::time::{Span, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+pub use display::Display;
 pub use transition::{Suppressed, Transition};
 
 /// How bad it is; ascending.
@@ -153,6 +156,9 @@ pub struct Instance {
     unknown_for: Span,
     pub value: f64,
     pub cooldown_until: Option<Timestamp>,
+    /// The last value that was met: what its summary is about once it is met no more.
+    #[serde(default)]
+    pub met_value: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,6 +208,11 @@ impl Firing {
             suppressed: None,
             is_unheard: false,
         }
+    }
+
+    /// Whether any level is met, or held by its reset.
+    pub fn is_held(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// With the sequence number of the last transition instead of the next.
@@ -261,6 +272,7 @@ impl Instance {
             unknown_for: Span::ZERO,
             value: 0.0,
             cooldown_until: None,
+            met_value: 0.0,
         }
     }
 

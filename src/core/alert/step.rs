@@ -130,6 +130,9 @@ impl Instance {
         self.unknown_for = Span::ZERO;
         self.value = value;
         self.met = met;
+        if !met.is_empty() {
+            self.met_value = value;
+        }
         for level in (0..LEVELS_MAX).filter(|level| !met.has(*level)) {
             self.met_for[level] = Span::ZERO;
         }

@@ -16,6 +16,7 @@ use super::super::run::{Sight, Tracker};
 use super::super::time::{Span, Timestamp};
 use super::super::view::{self, View};
 use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
+use super::describe::describe;
 use super::frozen::Frozen;
 use super::line::Line;
 use super::logic;
@@ -59,6 +60,8 @@ pub struct Notes {
     pub count_max: Option<u64>,
     /// Time of the newest input.
     pub newest: Option<Timestamp>,
+    /// Of the operands that have no data, the time of the newest input of the one that has had none for the longest.
+    pub missing: Option<Timestamp>,
     /// When time alone may change the answer.
     pub look_again: Option<Timestamp>,
     /// Nobody can know any more: the last run in flight was abandoned.
@@ -286,7 +289,11 @@ impl Scope<'_> {
                 let is_sum = aggregate == Aggregate::RateOfSum;
                 Ok(if is_sum { totals.sum } else { totals.count as f64 } / seconds)
             }
-            _ if totals.count == 0 => Err(self.nothing_of(view, key)),
+            _ if totals.count == 0 => {
+                let newest = view::newest(self.views, view, key).filter(|_| at == self.at);
+                self.notes.missing = self.notes.missing.into_iter().chain(newest).min();
+                Err(self.nothing_of(view, key))
+            }
             Aggregate::Avg => Ok(totals.sum / totals.count as f64),
             Aggregate::Min => Ok(totals.min),
             Aggregate::Max => Ok(totals.max),
@@ -417,7 +424,7 @@ impl Scope<'_> {
             _ => None,
         };
         why.inputs.push(Input {
-            input: super::super::rule::describe(expr, self.views),
+            input: describe(expr, self.views),
             value: value.ok(),
             count,
             unknown: value.err().map(|reason| reason.name().to_string()),

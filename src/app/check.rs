@@ -5,6 +5,7 @@ use super::{BadConfig, FAILED, FINE};
 use crate::core::rule::RuleSet;
 use crate::core::rule::scope::Scope;
 use crate::pipeline::{Diagnostic, Loaded, load_dir};
+use crate::wire::printable::{printable_json, printable_lines};
 use anyhow::Result;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
         found.extend(loaded.diagnostics);
     }
     if args.json {
-        println!("{}", serde_json::to_string(&serde_json::json!({ "diagnostics": found }))?);
+        println!("{}", printable_json(&serde_json::json!({ "diagnostics": found }).to_string()));
     }
     let is_bad = |diagnostic: &Diagnostic| diagnostic.is_error || args.deny_warnings;
     Ok(if found.iter().any(is_bad) { FAILED } else { FINE })
@@ -35,7 +36,7 @@ pub fn load(path: &Path) -> Result<RuleSet> {
     let loaded = load_dir(path).map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     let mut stderr = std::io::stderr().lock();
     for diagnostic in &loaded.diagnostics {
-        writeln!(stderr, "{diagnostic}")?;
+        writeln!(stderr, "{}", printable_lines(&diagnostic.to_string()))?;
     }
     let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();
     loaded.rules.ok_or_else(|| BadConfig(format!("{} has {errors} errors", path.display())).into())
@@ -43,7 +44,7 @@ pub fn load(path: &Path) -> Result<RuleSet> {
 
 fn print(path: &Path, loaded: &Loaded) {
     for diagnostic in &loaded.diagnostics {
-        eprintln!("{diagnostic}\n");
+        eprintln!("{}\n", printable_lines(&diagnostic.to_string()));
     }
     let Some(rules) = &loaded.rules else {
         let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();

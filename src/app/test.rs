@@ -12,6 +12,7 @@ use crate::pipeline::prometheus::suite::{self, Case, Suite};
 use crate::pipeline::test_case::{Alert, Input, START, Said, TestCase, rule_of, transition};
 use crate::pipeline::{load_dir, load_files};
 use crate::wire::event::{Decoded, Decoder};
+use crate::wire::printable::{printable, printable_lines};
 use anyhow::Result;
 use std::iter::Peekable;
 use std::path::Path;
@@ -56,7 +57,7 @@ fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
     let loaded = load_files(vec![("converted".into(), suite.converted.yaml())]);
     let rules = loaded.rules.ok_or_else(|| wrong("the converted rules do not load".into()))?;
     for (name, reason) in &suite.converted.left_out {
-        println!("left out  {name}: {reason}");
+        println!("left out  {}", printable_lines(&format!("{name}: {reason}")));
     }
     if suite.skipped > 0 {
         println!("skipped   {} promql_expr_test: expressions are not evaluated by themselves", suite.skipped);
@@ -84,8 +85,8 @@ fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
 fn report(file: &str, line: usize, name: &str, begun: Instant, wrong: &[String]) {
     let took = begun.elapsed().as_millis();
     let verdict = if wrong.is_empty() { "ok  " } else { "FAIL" };
-    println!("{verdict}  {file}:{line} {name} ({took} ms)");
-    wrong.iter().for_each(|line| println!("      {line}"));
+    println!("{verdict}  {file}:{line} {} ({took} ms)", printable(name));
+    wrong.iter().for_each(|line| println!("      {}", printable_lines(line)));
 }
 
 /// Runs one test case; what was not as expected.

@@ -378,7 +378,10 @@ mod tests {
         assert_eq!(found, expected, "{zone} {change} {duration}");
         for (start, end) in found {
             let has_change_inside = start < change && change <= end;
-            assert!(has_change_inside || end - start == duration, "{zone} {change} {duration}: {start} {end}");
+            assert!(
+                has_change_inside || end - start == duration,
+                "{zone} {change} {duration}: {start} {end}"
+            );
         }
         // A span for each quarter of an hour leaves nothing out, however the clock is turned.
         for now in [change - Span::MILLISECOND, change, change + Span::from_hours(1)] {

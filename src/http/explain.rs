@@ -51,7 +51,7 @@ fn told_at(log: &[String], rule: &str, key: &Key, at: Timestamp) -> String {
     let last = of_key.max_by_key(|one| (one.at, one.started_at, one.seq));
     let because = match &last {
         Some(last) if last.is_active() => {
-            let since = format!("{:?} since {}: {}", last.state, last.at, last.reason);
+            let since = format!("{} since {}: {}", last.state.name(), last.at, last.reason);
             let cause = last.suppressed_by.as_ref();
             let cause = cause.map(|cause| format!("{} {} keeps it from being told", cause.kind, cause.id));
             [Some(since), cause].into_iter().flatten().collect()

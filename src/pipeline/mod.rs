@@ -14,6 +14,7 @@ pub mod load;
 pub mod prometheus;
 pub mod rule;
 pub mod test_case;
+mod threshold;
 pub mod tree;
 pub mod yaml;
 

@@ -69,6 +69,7 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
     let checked = checker.check(&parsed.term).map_err(noted).ok()?;
     let pending_for = raw.pending_for(file, parsed.pending_for)?;
     let (subject, levels, unit) = raw.judge(file, checker, expr, checked, &pending_for)?;
+    let levels = super::threshold::as_written(levels, &parsed.term, &text);
     let mut rule = Rule {
         id: id.as_str().into(),
         views: Vec::new(),
@@ -291,7 +292,7 @@ impl<'n> Raw<'n> {
 
     /// `hold` | `clear_after 30m` | `fire`
     fn on_unknown(&self, file: &File<'_>) -> Option<OnUnknown> {
-        let Some(node) = self.fields.get("on_unknown") else { return Some(OnUnknown::Hold) };
+        let Some(node) = self.fields.get("on_unknown") else { return Some(OnUnknown::default()) };
         let text = file.text(node)?;
         let words: Vec<&str> = text.split_whitespace().collect();
         match words.as_slice() {

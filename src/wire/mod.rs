@@ -10,6 +10,7 @@ pub mod hdr;
 pub mod line;
 pub mod partial;
 pub mod pipeline;
+pub mod printable;
 pub mod row;
 pub mod schema;
 pub mod snapshot;

@@ -268,9 +268,8 @@ fn duration(ms: f64, against: Option<(Comparison, f64)>) -> String {
     let steps = [(86_400_000.0, 60_000.0), (10_000.0, 1_000.0), (1_000.0, 100.0), (0.0, 1.0)];
     let fitting = steps.into_iter().filter(|(from, _)| ms.abs() >= *from);
     let mut rounded = fitting.map(|(_, step)| (ms / step).round() * step);
-    let is_true = |shown: &f64| {
-        against.is_none_or(|(op, limit)| op.holds(*shown, limit) == op.holds(ms, limit))
-    };
+    let is_true =
+        |shown: &f64| against.is_none_or(|(op, limit)| op.holds(*shown, limit) == op.holds(ms, limit));
     Span::from_ms(rounded.find(is_true).unwrap_or(ms) as i64).to_string()
 }
 

@@ -17,10 +17,10 @@ pub mod transition;
 
 use super::rule::{LEVELS_MAX, OnUnknown, Rule};
 use super::time::{Span, Timestamp};
+pub use display::Display;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-pub use display::Display;
 pub use transition::{Suppressed, Transition};
 
 /// How bad it is; ascending.

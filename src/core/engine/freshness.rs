@@ -59,7 +59,8 @@ impl Engine {
             let spec = &self.views[**view as usize].spec;
             !spec.per_version && matches!(spec.kind, ViewKind::Trailing { .. } | ViewKind::Newest)
         };
-        let views = rule.views.iter().filter(is_read).filter_map(|view| view::newest(&self.views, *view, key));
+        let views =
+            rule.views.iter().filter(is_read).filter_map(|view| view::newest(&self.views, *view, key));
         let newest = views.max();
         if !rule.reads.has_runs {
             return newest;

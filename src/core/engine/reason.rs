@@ -66,7 +66,9 @@ impl Of<'_> {
         let needs = self.rule.levels[self.firing.level].pending_for;
         match (instance.unknown, instance.cooldown_until.filter(|until| *until > instance.seen_at)) {
             (Some((reason, _)), _) => format!("{since}: {}", self.cause(reason)),
-            (None, Some(until)) => format!("{since}: {}; nothing fires before {until}, the cooldown", self.met()),
+            (None, Some(until)) => {
+                format!("{since}: {}; nothing fires before {until}, the cooldown", self.met())
+            }
             (None, None) => format!("{since}: {}; it fires when that has been so for {needs}", self.met()),
         }
     }
@@ -94,7 +96,8 @@ impl Of<'_> {
 
     fn met_for(&self) -> String {
         let needed = self.rule.levels[self.firing.level].pending_for;
-        let lasted = if needed.is_positive() { format!(", and has been for {needed}") } else { String::new() };
+        let lasted =
+            if needed.is_positive() { format!(", and has been for {needed}") } else { String::new() };
         format!("{}{lasted}", self.met())
     }
 
@@ -110,7 +113,8 @@ impl Of<'_> {
 
     fn resolved(&self) -> String {
         let kept = self.rule.keep_firing_for;
-        let lasted = if kept.is_positive() { format!(", and has not been for {kept}") } else { String::new() };
+        let lasted =
+            if kept.is_positive() { format!(", and has not been for {kept}") } else { String::new() };
         format!("{}{lasted}", self.not_met())
     }
 
@@ -164,7 +168,9 @@ impl Of<'_> {
 
     fn stale(&self, cause: StaleCause) -> String {
         let what = match (cause, self.rule.on_unknown) {
-            (StaleCause::RuleChanged, _) => return "its rule was removed or judges something else now".into(),
+            (StaleCause::RuleChanged, _) => {
+                return "its rule was removed or judges something else now".into();
+            }
             (StaleCause::Forgotten, _) => "no data for so long that its series or run is forgotten".into(),
             (StaleCause::UnknownTooLong(reason), OnUnknown::ClearAfter(span)) => {
                 format!("{}, for longer than {span}", self.cause(reason))

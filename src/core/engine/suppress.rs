@@ -141,10 +141,8 @@ impl Engine {
     /// At the end of maintenance people are told once what still fires.
     fn digest(&mut self, ended: &[Maintenance], firing: &[Seen<'_>], out: &mut Effects) {
         for maintenance in ended {
-            let still: Vec<&Seen<'_>> = firing
-                .iter()
-                .filter(|seen| maintenance.matchers.selects(|name| seen.label(name)))
-                .collect();
+            let still: Vec<&Seen<'_>> =
+                firing.iter().filter(|seen| maintenance.matchers.selects(|name| seen.label(name))).collect();
             if let Some(worst) = still.iter().map(|seen| seen.severity).max() {
                 let alerts: Vec<String> = still.iter().map(|seen| seen.alert.clone()).collect();
                 self.tell_digest(&maintenance.id, worst, &alerts, out);

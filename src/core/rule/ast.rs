@@ -295,7 +295,8 @@ impl Aggregate {
             Aggregate::RateOfSum | Aggregate::RateOfCount => "rate",
             Aggregate::Quantile(q) => {
                 let named = QUANTILES.into_iter().find(|(_, known)| *known == q);
-                return named.map_or_else(|| format!("quantile({q}, {what})"), |(name, _)| format!("{name}({what})"));
+                return named
+                    .map_or_else(|| format!("quantile({q}, {what})"), |(name, _)| format!("{name}({what})"));
             }
         };
         format!("{name}({what})")

@@ -34,10 +34,7 @@ fn rule() -> Rule {
     Rule {
         id: "r".into(),
         subject: Subject::Value(Expr::Number(0.0)),
-        levels: vec![
-            level(Severity::Warning, 0.1, Some(0.05), 5),
-            level(Severity::Critical, 0.5, None, 2),
-        ],
+        levels: vec![level(Severity::Warning, 0.1, Some(0.05), 5), level(Severity::Critical, 0.5, None, 2)],
         keep_firing_for: Span::from_secs(30),
         min_count: 7,
         on_unknown: OnUnknown::default(),
@@ -183,7 +180,8 @@ fn a_view_says_what_holds_now() {
     let ending = "value 4 % is no longer > 10 %; it ends when that has been so for 30s";
     assert_eq!(story.standing(320), ending);
     story.step(330, Observation::Unknown(Unknown::NoData));
-    let silent = "no data since 00:12, the last known value 4 %; it ends as stale when that has been so for 30m";
+    let silent =
+        "no data since 00:12, the last known value 4 %; it ends as stale when that has been so for 30m";
     assert_eq!(story.standing(330), silent);
 }
 
@@ -211,7 +209,8 @@ fn an_end_for_want_of_something_says_of_what() {
     story.see(0, 0.12);
     story.see(300, 0.12);
     story.step(310, Observation::Gone);
-    let forgotten = "no data for so long that its series or run is forgotten: nobody knows whether it still holds";
+    let forgotten =
+        "no data for so long that its series or run is forgotten: nobody knows whether it still holds";
     assert_eq!(story.last(), forgotten);
 }
 

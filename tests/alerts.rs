@@ -79,7 +79,7 @@ fn an_alert_without_data_says_so_from_five_minutes_on() {
     let alert = bench.alert("slow");
     let display = (alert.display.value.as_str(), alert.display.threshold.as_str());
     assert_eq!((display, alert.judged().as_str()), (("1.5 s", "> 1 s"), "1.5 s > 1 s"));
-    assert_eq!((alert.about().as_str(), alert.threshold.as_ref()), ("source=checkout", "> 1s"));
+    assert_eq!((alert.about().as_str(), &*alert.threshold), ("source=checkout", "> 1s"));
     // The last value is of second 50. Nobody sends any more: the engine wakes by itself when it is time to say so.
     bench.tick_until(349);
     assert_eq!(bench.alert("slow").no_data_since, None);

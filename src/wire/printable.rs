@@ -11,12 +11,15 @@ use std::fmt::Write;
 
 /// A text for one cell or one line: line ends and tabs are written out, too.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, is_unfit, |out, c| match c {
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        c if c.is_ascii() => drop(write!(out, "\\x{:02x}", u32::from(c))),
-        c => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
+    escaped(text, is_unfit, |out, c| {
+        // A String takes everything.
+        let _ = match c {
+            '\n' => write!(out, "\\n"),
+            '\r' => write!(out, "\\r"),
+            '\t' => write!(out, "\\t"),
+            c if c.is_ascii() => write!(out, "\\x{:02x}", u32::from(c)),
+            c => write!(out, "\\u{{{:x}}}", u32::from(c)),
+        };
     })
 }
 

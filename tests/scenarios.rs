@@ -106,7 +106,8 @@ fn transcript(sections: &BTreeMap<&str, String>, threads: usize) -> String {
         let _ = writeln!(told, "{}", window_line(&window));
     }
     for alert in json_lines(&alerts) {
-        let _ = writeln!(told, "{}{}", alert_line(&alert), evidence(&alert, option("evidence")));
+        let (evidence, fields) = (evidence(&alert, option("evidence")), pointed(&alert, option("fields")));
+        let _ = writeln!(told, "{}{evidence}{fields}", alert_line(&alert));
     }
     let counters = summary.engine.counters();
     assert!(counters.is_conserved(), "the conservation law is broken: {counters:?}");
@@ -177,8 +178,13 @@ fn alert_line(alert: &serde_json::Value) -> String {
 
 /// What a story asks of the evidence of alerts that begin, by JSON pointers.
 fn evidence(alert: &serde_json::Value, pointers: Option<String>) -> String {
-    let pointers = pointers.filter(|_| alert["change"] == "firing").unwrap_or_default();
-    let found = pointers.split_whitespace().map(|pointer| match alert["evidence"].pointer(pointer) {
+    pointed(&alert["evidence"], pointers.filter(|_| alert["change"] == "firing"))
+}
+
+/// What a story asks of a value, by JSON pointers.
+fn pointed(value: &serde_json::Value, pointers: Option<String>) -> String {
+    let pointers = pointers.unwrap_or_default();
+    let found = pointers.split_whitespace().map(|pointer| match value.pointer(pointer) {
         Some(value) => format!(" {pointer}={value}"),
         None => format!(" {pointer} is missing"),
     });

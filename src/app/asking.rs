@@ -3,6 +3,7 @@
 use super::FINE;
 use super::cli::{Format, Listing, MaintenanceCommand, PlanArgs, Service, SilenceCommand, Who};
 use super::remote::{delete, escaped, get, post, print, who};
+use crate::wire::printable::printable;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
@@ -102,6 +103,6 @@ fn matched(answer: &Value) -> String {
     format!("; active alerts that it matches now: {alerts}")
 }
 
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
+fn word(value: &Value) -> std::borrow::Cow<'_, str> {
+    printable(value.as_str().unwrap_or(""))
 }

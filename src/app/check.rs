@@ -5,6 +5,7 @@ use super::{BadConfig, FAILED, FINE};
 use crate::core::rule::RuleSet;
 use crate::core::rule::scope::Scope;
 use crate::pipeline::{Diagnostic, Loaded, load_dir};
+use crate::wire::printable::{printable_json, printable_lines};
 use anyhow::Result;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
         found.extend(loaded.diagnostics);
     }
     if args.json {
-        println!("{}", serde_json::to_string(&serde_json::json!({ "diagnostics": found }))?);
+        println!("{}", printable_json(&serde_json::json!({ "diagnostics": found }).to_string()));
     }
     let is_bad = |diagnostic: &Diagnostic| diagnostic.is_error || args.deny_warnings;
     Ok(if found.iter().any(is_bad) { FAILED } else { FINE })
@@ -51,7 +52,7 @@ pub fn load_all(path: &Path) -> Result<Loaded> {
     let loaded = load_dir(path).map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     let mut stderr = std::io::stderr().lock();
     for diagnostic in &loaded.diagnostics {
-        writeln!(stderr, "{diagnostic}")?;
+        writeln!(stderr, "{}", printable_lines(&diagnostic.to_string()))?;
     }
     if loaded.rules.is_none() {
         let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();
@@ -62,7 +63,7 @@ pub fn load_all(path: &Path) -> Result<Loaded> {
 
 fn print(path: &Path, loaded: &Loaded) {
     for diagnostic in &loaded.diagnostics {
-        eprintln!("{diagnostic}\n");
+        eprintln!("{}\n", printable_lines(&diagnostic.to_string()));
     }
     let Some(rules) = &loaded.rules else {
         let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();

@@ -20,6 +20,7 @@ use crate::driver::worker::{Command, Sender};
 use crate::pipeline::document::Documents;
 use crate::pipeline::yaml;
 use crate::wire::event::Codec;
+use crate::wire::printable::printable;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -264,7 +265,9 @@ fn told(transition: &Transition, is_colour: bool) -> String {
             _ => ("info", "36"),
         },
     };
-    let line =
-        format!("{}  {mark:<9} {:<16} {}", clock_text(transition.at), transition.rule, transition.summary);
-    if is_colour { format!("\x1b[{colour}m{line}\x1b[0m") } else { line }
+    // How it ended; its summary says what it was.
+    let said = if transition.is_active() { &transition.summary } else { &transition.reason };
+    let line = format!("{}  {mark:<9} {:<16} {said}", clock_text(transition.at), transition.rule);
+    let line = printable(&line);
+    if is_colour { format!("\x1b[{colour}m{line}\x1b[0m") } else { line.into_owned() }
 }

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod demo;
 pub mod explain;
 pub mod export;
+pub mod listing;
 pub mod notify;
 pub mod partitioned;
 pub mod publish;

@@ -2,6 +2,7 @@
 
 use super::FINE;
 use super::cli::{AlertsCommand, Format, Listing, RulesCommand, Service, Who};
+use super::listing;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -15,8 +16,8 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
             let path =
                 state.as_ref().map_or("/api/v1/alerts".into(), |s| format!("/api/v1/alerts?state={s}"));
             let found = get(url, &path)?;
-            let columns = ["severity", "state", "rule", "summary", "started_at", "id"];
-            print(output, &found["alerts"], &columns);
+            let rows = listing::alerts(&found["alerts"], output);
+            print(output, &rows, &listing::ALERTS);
         }
         AlertsCommand::Show { service: Service { url }, id } => {
             let active = get(url, "/api/v1/alerts")?;

@@ -12,6 +12,7 @@ use crate::pipeline::prometheus::suite::{self, Case, Suite};
 use crate::pipeline::test_case::{Alert, Input, START, Said, TestCase, rule_of, transition};
 use crate::pipeline::{Loaded, load_files};
 use crate::wire::event::{Decoded, Decoder};
+use crate::wire::printable::{printable, printable_lines};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -63,7 +64,7 @@ fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
             .ok_or_else(|| wrong("the converted rules do not load".into()))?,
     };
     for left_out in &suite.converted.left_out {
-        println!("left out  {left_out}");
+        println!("left out  {}", printable_lines(&left_out.to_string()));
     }
     if suite.skipped > 0 {
         println!("skipped   {} promql_expr_test: expressions are not evaluated by themselves", suite.skipped);
@@ -100,8 +101,8 @@ fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
 fn report(file: &str, line: usize, name: &str, begun: Instant, wrong: &[String]) {
     let took = begun.elapsed().as_millis();
     let verdict = if wrong.is_empty() { "ok  " } else { "FAIL" };
-    println!("{verdict}  {file}:{line} {name} ({took} ms)");
-    wrong.iter().for_each(|line| println!("      {line}"));
+    println!("{verdict}  {file}:{line} {} ({took} ms)", printable(name));
+    wrong.iter().for_each(|line| println!("      {}", printable_lines(line)));
 }
 
 /// Runs one test case; what was not as expected.

@@ -2,9 +2,11 @@
 //!
 //! Intuition: people plan by the clock on their wall. A plan is a set of wall clock spans; each end is
 //! turned into an instant by itself. Invariant: a start that a change of the clock skips happens at the next
-//! valid instant; one that repeats happens the first time; an hour that repeats inside counts once, whole,
-//! as the end is a time on the wall, too. Rejected: durations in elapsed time (a window until 4 o'clock
-//! would end at 3 or 5 twice a year), and the cron library's own instants (it decides such hours otherwise).
+//! valid instant, and the span has its whole duration from what the wall shows then; a start that repeats
+//! happens the first time; an hour that repeats inside counts once, whole, as the end is a time on the wall,
+//! too. Rejected: durations in elapsed time (a window until 4 o'clock would end at 3 or 5 twice a year), the
+//! end of a skipped start counted from the planned start (2 to 3 o'clock would last nothing on the day that
+//! skips that hour), and the cron library's own instants (it decides such hours otherwise).
 
 use super::time::{Span, Timestamp};
 use chrono::offset::LocalResult;
@@ -209,8 +211,10 @@ impl Recurring {
         });
         let is_planned = |start: &NaiveDateTime| !self.except.contains(&start.date());
         starts.take(STARTS_MAX).filter(is_planned).filter_map(move |start| {
-            let end = start.checked_add_signed(duration)?;
-            Some((self.instant(start, false)?, self.instant(end, true)?))
+            let begins = self.begin(start)?;
+            // Where the start is skipped, the wall shows a later time then: the duration counts from there.
+            let shown = self.wall(begins)?.max(start);
+            Some((begins, self.end(shown.checked_add_signed(duration)?)?))
         })
     }
 
@@ -218,12 +222,22 @@ impl Recurring {
         Some(DateTime::<Utc>::from_timestamp_millis(at.ms())?.with_timezone(&self.zone).naive_local())
     }
 
-    /// The instant of a time on the wall: of two the first or the last, of none the next there is.
-    fn instant(&self, wall: NaiveDateTime, is_last: bool) -> Option<Timestamp> {
+    /// When a span begins that is planned for a time on the wall: of two instants the first, of none the next.
+    fn begin(&self, wall: NaiveDateTime) -> Option<Timestamp> {
         let found = match self.zone.from_local_datetime(&wall) {
-            LocalResult::Single(found) => found.timestamp_millis(),
-            LocalResult::Ambiguous(first, last) => (if is_last { last } else { first }).timestamp_millis(),
+            LocalResult::Single(first) | LocalResult::Ambiguous(first, _) => first.timestamp_millis(),
             LocalResult::None => self.after_the_gap(wall)?,
+        };
+        Timestamp::from_ms(found)
+    }
+
+    /// When a span ends: after the last instant at which the wall shows less. So a repeated hour that begins where
+    /// the span ends is no part of it.
+    fn end(&self, wall: NaiveDateTime) -> Option<Timestamp> {
+        let before = wall.checked_sub_signed(TimeDelta::milliseconds(1))?;
+        let found = match self.zone.from_local_datetime(&before) {
+            LocalResult::Single(last) | LocalResult::Ambiguous(_, last) => last.timestamp_millis() + 1,
+            LocalResult::None => self.after_the_gap(before)?,
         };
         Timestamp::from_ms(found)
     }
@@ -278,15 +292,20 @@ fn days_in_month(year: i32, month: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::clamped(DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis())
     }
 
     fn weekly(schedule: &str, hours: i64, zone: &str, except: &[&str]) -> Plan {
+        recurring(schedule, Span::from_hours(hours), zone, except)
+    }
+
+    fn recurring(schedule: &str, duration: Span, zone: &str, except: &[&str]) -> Plan {
         let written = Written::Recurring {
             schedule: schedule.into(),
-            duration: Span::from_hours(hours),
+            duration,
             zone: zone.into(),
             except: except.iter().map(|date| date.to_string()).collect(),
         };
@@ -313,63 +332,104 @@ mod tests {
         // Berlin 2026: 29 March skips 2 to 3, 25 October repeats it.
         let early = weekly("30 2 * * *", 1, "Europe/Berlin", &[]);
         assert!(!is_in_force(&early, "2026-03-29T00:59:59Z") && is_in_force(&early, "2026-03-29T01:00:00Z"));
-        assert_eq!(early.at(at("2026-03-29T01:10:00Z")).until, Some(at("2026-03-29T01:30:00Z")));
+        assert_eq!(early.at(at("2026-03-29T01:10:00Z")).until, Some(at("2026-03-29T02:00:00Z")));
+        let skipped = weekly("0 2 * * SUN", 1, "Europe/Berlin", &[]);
+        let hour = (at("2026-03-29T01:00:00Z"), at("2026-03-29T02:00:00Z"));
+        assert_eq!(skipped.next(at("2026-03-28T00:00:00Z"), 1), [hour], "it lasts an hour, not nothing");
         let starts = |plan: &Plan| plan.next(at("2026-10-24T23:00:00Z"), 2);
         assert_eq!(starts(&early)[0], (at("2026-10-25T00:30:00Z"), at("2026-10-25T02:30:00Z")));
         assert_eq!(starts(&early)[1].0, at("2026-10-26T01:30:00Z"));
+        let before = weekly("0 1 * * *", 1, "Europe/Berlin", &[]);
+        let hour = (at("2026-10-24T23:00:00Z"), at("2026-10-25T00:00:00Z"));
+        assert_eq!(starts(&before)[0], hour, "the hour that repeats begins where it ends");
         let night = weekly("0 0 * * *", 4, "Europe/Berlin", &[]);
         let (start, end) = night.next(at("2026-10-24T22:00:00Z"), 1)[0];
         assert_eq!((start, end - start), (at("2026-10-24T22:00:00Z"), Span::from_hours(5)));
     }
 
-    /// Every change of every zone from 2020 to 2030: spans begin once, in order, and on the wall as planned.
+    /// Every change of every zone from 2020 to 2035, against a clock that is read once a minute.
     #[test]
     fn all_changes_of_all_zones() {
+        let mut known = BTreeSet::new();
         for zone in chrono_tz::TZ_VARIANTS.iter().copied() {
-            let plan = weekly("0 * * * *", 1, zone.name(), &[]);
-            let Plan::Recurring(recurring) = &plan else { unreachable!("it is one") };
-            for change in changes(zone) {
-                let around: Vec<_> = recurring
-                    .spans(change - Span::from_hours(3))
-                    .skip_while(|(start, _)| *start < change - Span::from_hours(3))
-                    .take_while(|(start, _)| *start < change + Span::from_hours(3))
-                    .collect();
-                assert!(around.is_sorted_by(|a, b| a.0 <= b.0), "{zone} {change}");
-                for (start, end) in &around {
-                    let wall = recurring.wall(*start).expect("a time");
-                    assert!(
-                        end >= start && (wall.minute() == 0 || *start == change),
-                        "{zone} {change} {start}"
-                    );
-                }
-                // Each hour is covered, however the clock is turned.
-                for step in 0..24 {
-                    let now = change - Span::from_hours(2) + Span::from_mins(10) * step;
-                    assert!(plan.at(now).is_in_force, "{zone} {change} {now}");
-                }
+            let changes = changes(zone);
+            let turned = |change: &Timestamp| {
+                (*change, offset(zone, *change - Span::MILLISECOND), offset(zone, *change))
+            };
+            if !known.insert(changes.iter().map(turned).collect::<Vec<_>>()) {
+                continue; // another name of a clock that was looked at
+            }
+            for minutes in [15, 60, 240] {
+                let duration = Span::from_mins(minutes);
+                let plan = recurring("*/15 * * * *", duration, zone.name(), &[]);
+                changes.iter().for_each(|change| compare(&plan, zone, *change, duration));
             }
         }
+        assert!(known.len() > 30, "only {} different clocks", known.len());
+    }
+
+    fn compare(plan: &Plan, zone: Tz, change: Timestamp, duration: Span) {
+        let Plan::Recurring(recurring) = plan else { unreachable!("it is one") };
+        let (from, to) = (change - Span::from_hours(3), change + Span::from_hours(3));
+        let spans = recurring.spans(from).skip_while(|span| span.0 < from);
+        let found: Vec<_> = spans.take_while(|span| span.0 < to).collect();
+        let expected = read_each_minute(zone, change, duration);
+        let expected: Vec<_> = expected.into_iter().filter(|span| (from..to).contains(&span.0)).collect();
+        assert_eq!(found, expected, "{zone} {change} {duration}");
+        for (start, end) in found {
+            let has_change_inside = start < change && change <= end;
+            assert!(
+                has_change_inside || end - start == duration,
+                "{zone} {change} {duration}: {start} {end}"
+            );
+        }
+        // A span for each quarter of an hour leaves nothing out, however the clock is turned.
+        for now in [change - Span::MILLISECOND, change, change + Span::from_hours(1)] {
+            assert!(plan.at(now).is_in_force, "{zone} {change} {now}");
+        }
+    }
+
+    /// Spans for each quarter of an hour: they begin the first time that the wall shows their start or a later
+    /// time, and end after the last time that it shows less than a duration more than it showed then.
+    fn read_each_minute(zone: Tz, change: Timestamp, duration: Span) -> Vec<(Timestamp, Timestamp)> {
+        let (begin, minute, quarter) =
+            (change - Span::from_hours(6), Span::from_mins(1), Span::from_mins(15));
+        let read = |now: Timestamp| (now, now + offset(zone, now));
+        let clock: Vec<(Timestamp, Timestamp)> =
+            (0..18 * 60).map(|minutes| read(begin + minute * minutes)).collect();
+        let first = clock[0].1.next(quarter);
+        let spans = (0..13 * 4).filter_map(|quarters| {
+            let start = first + quarter * quarters;
+            let (begins, shown) = clock.iter().find(|(_, wall)| *wall >= start).copied()?;
+            let last = clock.iter().rposition(|(_, wall)| *wall < shown + duration)?;
+            Some((begins, clock.get(last + 1)?.0))
+        });
+        spans.collect()
+    }
+
+    /// What the wall shows more than UTC.
+    fn offset(zone: Tz, at: Timestamp) -> Span {
+        use chrono::Offset;
+        let utc = DateTime::<Utc>::from_timestamp_millis(at.ms()).expect("a time").naive_utc();
+        Span::from_secs(i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc()))
     }
 
     /// The instants at which a zone's offset changes.
     fn changes(zone: Tz) -> Vec<Timestamp> {
-        use chrono::{Offset, offset::TimeZone as _};
-        let offset = |ms: i64| {
-            let utc = DateTime::<Utc>::from_timestamp_millis(ms).expect("a time").naive_utc();
-            zone.offset_from_utc_datetime(&utc).fix().local_minus_utc()
-        };
-        let (week, begin) = (7 * 86_400_000, at("2020-01-01T00:00:00Z").ms());
+        const WEEKS: i64 = 835; // 2020 to 2035
+        let (week, begin) = (Span::from_hours(7 * 24), at("2020-01-01T00:00:00Z"));
         let mut found = Vec::new();
-        for step in 0..575 {
-            let (mut low, mut high) = (begin + step * week, begin + (step + 1) * week);
-            if offset(low) == offset(high) {
+        for step in 0..WEEKS {
+            let (mut low, mut high) = (begin + week * step, begin + week * (step + 1));
+            if offset(zone, low) == offset(zone, high) {
                 continue;
             }
-            while high - low > 1 {
-                let middle = low + (high - low) / 2;
-                if offset(middle) == offset(low) { low = middle } else { high = middle }
+            let before = offset(zone, low);
+            while high - low > Span::MILLISECOND {
+                let middle = low + Span::from_ms((high - low).ms() / 2);
+                if offset(zone, middle) == before { low = middle } else { high = middle }
             }
-            found.push(Timestamp::clamped(high));
+            found.push(high);
         }
         found
     }

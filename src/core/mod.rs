@@ -20,6 +20,7 @@ pub mod event;
 pub mod gap;
 pub mod histogram;
 pub mod identity;
+pub mod inhibition;
 pub mod interruption;
 pub mod key;
 pub mod limits;

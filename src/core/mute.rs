@@ -2,7 +2,8 @@
 //!
 //! Intuition: alerts go on as they are; what is muted is marked with what mutes it, so nothing is lost and
 //! everything can be explained. Invariant: what is in force is decided at grid points alone, from the rule
-//! set's plans and from control records; the first of maintenance, silence, then id is named.
+//! set's plans and from control records; the first of maintenance, silence, then id is named. What has no
+//! matchers mutes nothing.
 //! Rejected: dropping alerts while muted (their end would never be told).
 
 use super::alert::transition::Suppressed;
@@ -258,9 +259,9 @@ impl Mutes {
         label: &impl Fn(&str) -> Option<&'a str>,
     ) -> impl Iterator<Item = Suppressed> {
         let named = |kind: &str, id: &Arc<str>| Suppressed { kind: kind.into(), id: id.to_string() };
-        let planned = self.in_force.values().filter(move |(one, _)| one.matchers.is_match_labels(label));
+        let planned = self.in_force.values().filter(move |(one, _)| one.matchers.selects(label));
         let silences = self.silences.values().map(|kept| &kept.silence).filter(move |silence| {
-            (silence.start..silence.end).contains(&at) && silence.matchers.is_match_labels(label)
+            (silence.start..silence.end).contains(&at) && silence.matchers.selects(label)
         });
         let planned = planned.map(move |(one, _)| named("maintenance", &one.id));
         planned.chain(silences.map(move |one| named("silence", &one.id)))
@@ -277,14 +278,14 @@ impl Mutes {
     }
 
     pub fn is_suspended<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        let is_match = |one: &Maintenance| one.matchers.is_match_labels(&label);
+        let is_match = |one: &Maintenance| one.matchers.selects(&label);
         self.in_force.values().any(|(one, _)| one.mode == Mode::Suspend && is_match(one))
     }
 
     /// Times of maintenance of a key with these labels, past and present.
     pub fn spans<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> Vec<(Timestamp, Timestamp)> {
-        let past = self.spans.iter().filter(|(.., matchers)| matchers.is_match_labels(&label));
-        let present = self.in_force.values().filter(|(one, _)| one.matchers.is_match_labels(&label));
+        let past = self.spans.iter().filter(|(.., matchers)| matchers.selects(&label));
+        let present = self.in_force.values().filter(|(one, _)| one.matchers.selects(&label));
         let past = past.map(|(from, to, _)| (*from, *to));
         past.chain(present.map(|(_, since)| (*since, Timestamp::MAX))).collect()
     }

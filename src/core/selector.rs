@@ -187,6 +187,12 @@ impl Selector {
         self.matchers.iter().all(|matcher| matcher.is_match(label(&matcher.label).unwrap_or("")))
     }
 
+    /// The same for what silences, maintenance and inhibition are about: no matchers select nothing there, because
+    /// what was forgotten in a file must not hide everything.
+    pub fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        !self.matchers.is_empty() && self.is_match_labels(label)
+    }
+
     /// The value that the selector demands of a label, if it demands exactly one.
     pub fn fixed(&self, label: &str) -> Option<&Arc<str>> {
         self.matchers.iter().find_map(|matcher| match &matcher.test {

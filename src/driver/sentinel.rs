@@ -103,7 +103,7 @@ impl Sentinel {
             let active = self.told.get(rule).filter(|(_, told)| told.is_active());
             let next = match (self.judge(rule), active) {
                 (Some(said), None) => Some(said.transition(State::Firing, 0, at, at)),
-                (None, Some((_, told))) => Some(told.clone().over(at)),
+                (None, Some((_, told))) => Some(told.clone().over(ended(rule), at)),
                 _ => None,
             };
             if let Some(next) = next {
@@ -133,7 +133,7 @@ impl Sentinel {
         let json = alert::line(&transition);
         match board.put_aside(&Aside { rule, severity: transition.severity, number, json }) {
             Ok(()) => {
-                tracing::warn!(rule, state = ?transition.state, reason = %transition.reason, "told of the partition");
+                tracing::warn!(rule, state = transition.state.name(), reason = %transition.reason, "told of the partition");
                 self.told.insert(rule, (number, transition));
             }
             Err(error) => tracing::warn!(rule, error = %chain(&error), "cannot tell of the partition"),
@@ -216,6 +216,17 @@ impl Sentinel {
     }
 }
 
+/// How it is known that it is over.
+fn ended(rule: &str) -> String {
+    match rule {
+        "_sg_lag" => "the partition has caught up with its log".into(),
+        "_sg_fenced" => format!("fewer than {FENCED_MAX} times within ten minutes"),
+        "_sg_repeated" => format!("fewer than {REPEATED_MAX} times within ten minutes"),
+        "_sg_late" => "few events came late within ten minutes".into(),
+        _ => "the partition is read again".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +286,9 @@ mod tests {
         next.look(behind(1), &mut wall, at + Span::from_secs(60));
         next.look(behind(1), &mut wall, at + Span::from_secs(70));
         assert_eq!(states(&wall)[1..], [("_sg_lag", 2, "Resolved 1".into())]);
+        let end: Transition = serde_json::from_str(&wall.0[1].json).expect("an alert");
+        assert_eq!((end.reason.as_str(), end.value), ("the partition has caught up with its log", None));
+        assert_eq!(end.judged(), "no longer > 60 s");
     }
 
     #[test]

@@ -259,7 +259,7 @@ async fn matching<S: Views + Send + Sync + 'static>(
     matchers: &Selector,
 ) -> Result<Vec<String>, Failure> {
     let active = active(shared).await?.into_iter().flatten();
-    let found = active.filter(|alert| matchers.is_match_labels(|name| label(alert, name)));
+    let found = active.filter(|alert| matchers.selects(|name| label(alert, name)));
     Ok(found.map(|alert| alert.id).take(MATCHING_SHOWN).collect())
 }
 

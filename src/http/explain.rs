@@ -63,7 +63,7 @@ fn weight_at(one: &Transition) -> (Timestamp, Timestamp, u64) {
 fn told_at(last: Option<Transition>, rule: &str, key: &Key, at: Timestamp) -> String {
     let because = match &last {
         Some(last) if last.is_active() => {
-            let since = format!("{:?} since {}: {}", last.state, last.at, last.reason);
+            let since = format!("{} since {}: {}", last.state.name(), last.at, last.reason);
             let cause = last.suppressed_by.as_ref();
             let cause = cause.map(|cause| format!("{} {} keeps it from being told", cause.kind, cause.id));
             [Some(since), cause].into_iter().flatten().collect()

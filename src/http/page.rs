@@ -71,15 +71,18 @@ fn alerts_table(out: &mut String, alerts: &[Transition]) {
         out.push_str("<h2>Alerts</h2><p>none</p>");
         return;
     }
-    out.push_str("<h2>Alerts</h2><table><tr><th>severity<th>state<th>rule<th>what<th>since</tr>");
+    out.push_str(
+        "<h2>Alerts</h2><table><tr><th>severity<th>state<th>rule<th>about<th>value<th>what<th>since</tr>",
+    );
     for alert in alerts {
-        let state = format!("{:?}", alert.state).to_lowercase();
+        let (severity, state) = (alert.severity.name(), alert.state.name());
+        let silence = alert.silence().map_or(String::new(), |silence| format!("; {silence}"));
         let _ = write!(
             out,
-            "<tr class=\"{} {state}\"><td>{}<td>{state}<td>{}<td>{}<td>{}</tr>",
-            alert.severity.name(),
-            alert.severity.name(),
+            "<tr class=\"{severity} {state}\"><td>{severity}<td>{state}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
             escape(&alert.rule),
+            escape(&alert.about()),
+            escape(&format!("{}{silence}", alert.judged())),
             escape(&alert.summary),
             alert.started_at,
         );
@@ -166,9 +169,28 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Timestamp;
+    use crate::core::alert::own::bare;
+    use crate::core::alert::{Display, Severity};
+    use crate::core::key::Key;
 
     #[test]
     fn markup_in_names_is_only_text() {
         assert_eq!(escape("<b a=\"1\">&'"), "&lt;b a=&quot;1&quot;&gt;&amp;&#39;");
+    }
+
+    #[test]
+    fn an_alert_is_listed_with_what_it_is_about() {
+        let at = Timestamp::clamped(1_793_491_200_000 + 34_000_000);
+        let key = Key::new(vec![("source".into(), "<checkout>".into())]);
+        let alert = Transition {
+            display: Display::new(Some(0.029), None, "> 1%", Some(0.01)),
+            no_data_since: Timestamp::from_ms(1_793_491_200_000 + 33_120_000),
+            ..bare("error_rate".into(), Severity::Warning, key, (at, at))
+        };
+        let mut out = String::new();
+        alerts_table(&mut out, &[alert]);
+        let row = "<td>error_rate<td>source=&lt;checkout&gt;<td>2.9 % &gt; 1 %; no data since 09:12<td>";
+        assert!(out.contains(row), "{out}");
     }
 }

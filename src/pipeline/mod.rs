@@ -21,6 +21,7 @@ pub mod rule;
 mod stage_limit;
 mod summary;
 pub mod test_case;
+mod threshold;
 pub mod tree;
 pub mod yaml;
 

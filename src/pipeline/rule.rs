@@ -79,6 +79,7 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
     let labels = raw.labels(file);
     let pending_for = raw.pending_for(file, parsed.pending_for)?;
     let (subject, levels, unit) = raw.judge(file, checker, expr, checked, &pending_for)?;
+    let levels = super::threshold::as_written(levels, &parsed.term, &text);
     let mut rule = Rule {
         id: id.as_str().into(),
         views: Vec::new(),
@@ -323,7 +324,7 @@ impl<'n> Raw<'n> {
 
     /// `hold` | `clear_after 30m` | `fire`
     fn on_unknown(&self, file: &File<'_>) -> Option<OnUnknown> {
-        let Some(node) = self.fields.get("on_unknown") else { return Some(OnUnknown::Hold) };
+        let Some(node) = self.fields.get("on_unknown") else { return Some(OnUnknown::default()) };
         let text = file.text(node)?;
         let words: Vec<&str> = text.split_whitespace().collect();
         match words.as_slice() {

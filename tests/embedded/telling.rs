@@ -110,7 +110,7 @@ route: {{ receiver: file, routes: [{{ receiver: hook, continue: true }}, {{ rece
 fn the_demo_ends_with_a_message_that_was_delivered() {
     let output = binary().args(["demo", "--listen", "127.0.0.1:0", "--seconds", "10"]).output();
     let said = String::from_utf8(output.expect("it runs").stdout).expect("text");
-    assert!(said.contains("-> terminal: [WARNING] latency_p99 checkout\n  warning: "), "{said}");
+    assert!(said.contains("-> terminal: [WARNING] latency_p99 source=checkout\n  warning: "), "{said}");
     let count =
         said.lines().find_map(|line| line.split_once(" messages were delivered")?.0.parse::<u64>().ok());
     assert_eq!(count, Some(said.matches("-> terminal: [").count() as u64), "{said}");

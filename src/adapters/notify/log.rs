@@ -4,6 +4,7 @@ use super::text::{listed, standing};
 use super::wording::Wording;
 use crate::core::notify::{Message, Why};
 use crate::driver::notify::ports::{Channel, Failure};
+use crate::wire::printable::{printable, printable_json};
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -45,7 +46,8 @@ fn text(message: &Message, wording: &Wording) -> String {
     if left_out > 0 {
         lines.push(format!("  and {left_out} more"));
     }
-    let tame = |line: &String| line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // A line of somebody's template may be several: they are one here.
+    let tame = |line: &String| line.split(['\n', '\t']).map(printable).collect::<Vec<_>>().join(" ");
     lines.iter().map(tame).collect::<Vec<String>>().join("\n")
 }
 
@@ -62,7 +64,12 @@ pub fn digest(message: &Message) -> serde_json::Value {
 
 impl Channel for Log {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let said = self.wording.as_ref().map_or_else(|| line(message), |wording| text(message, wording));
+        let said = match (&self.wording, &self.path) {
+            (Some(wording), _) => text(message, wording),
+            (None, Some(_)) => line(message),
+            // Standard output may be a terminal.
+            (None, None) => printable_json(&line(message)).into_owned(),
+        };
         let written = self.write(&(said + "\n"));
         written.map_err(|error| Failure::again(format!("cannot write: {error}")))
     }

@@ -1,8 +1,9 @@
 //! What all channels for people say, as plain text, and how it is cut and escaped.
 
+use crate::core::alert::transition::ChangeName;
 use crate::core::alert::{Severity, Transition};
 use crate::core::notify::Message;
-use crate::core::notify::message::values;
+use crate::core::notify::message::named;
 
 /// Alerts listed in one message for people; the rest is counted.
 pub const LISTED_MAX: usize = 10;
@@ -20,20 +21,32 @@ pub fn escaped(text: &str, markup: &str) -> String {
     text.chars().flat_map(|c| markup.contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// One line of an alert: what it is about, and what it says of itself.
+/// One line of an alert: what it is about, its value and limit, what its author says of it, and since when nothing
+/// came. Of one that has ended it is said how; what its author says is what it was.
 pub fn line(alert: &Transition) -> String {
-    let summary = if alert.summary.is_empty() { &alert.reason } else { &alert.summary };
-    let named = format!("{} {}", alert.rule, values(alert));
-    match summary == &*alert.rule {
-        true => format!("{}: {}", named.trim(), alert.reason),
-        false => format!("{}: {summary}", named.trim()),
-    }
+    // A summary that is the rule's name alone says nothing.
+    let summary = Some(&alert.summary).filter(|summary| !summary.is_empty() && ***summary != *alert.rule);
+    let parts = match (alert.is_active(), summary) {
+        (true, Some(summary)) => [Some(alert.judged()), Some(summary.clone()), alert.silence()],
+        (true, None) if says_its_value(alert) => [Some(alert.reason.clone()), alert.silence(), None],
+        (true, None) => [Some(alert.judged()), Some(alert.reason.clone()), alert.silence()],
+        (false, summary) => {
+            [Some(alert.reason.clone()), summary.map(|summary| format!("it was: {summary}")), None]
+        }
+    };
+    let said = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<String>>();
+    format!("{}: {}", named(alert), said.join("; "))
+}
+
+/// Whether the reason says what is judged, and against what.
+fn says_its_value(alert: &Transition) -> bool {
+    matches!(alert.change, ChangeName::Firing | ChangeName::Level | ChangeName::Pending)
 }
 
 /// The word for how it stands.
 pub fn standing(alert: &Transition) -> String {
     match (alert.is_active(), &alert.acknowledged_by) {
-        (false, _) => format!("{:?}", alert.state).to_lowercase(),
+        (false, _) => alert.state.name().into(),
         (true, Some(by)) => format!("{}, acknowledged by {by}", alert.severity.name()),
         (true, None) => alert.severity.name().into(),
     }
@@ -66,6 +79,51 @@ pub fn colour(message: &Message) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::core::Timestamp;
+    use crate::core::alert::Display;
+    use crate::core::alert::own::bare;
+    use crate::core::alert::transition::State;
+    use crate::core::key::Key;
+
+    fn alert(state: State, change: ChangeName, summary: &str) -> Transition {
+        let key = Key::new(vec![("stage".into(), "build".into()), ("source".into(), "checkout".into())]);
+        let at = Timestamp::clamped(1_793_491_200_000 + 34_000_000);
+        let value = if state == State::Resolved { 0.004 } else { 0.029 };
+        Transition {
+            state,
+            change,
+            display: Display::new(Some(value), None, "> 1%", Some(0.01)),
+            reason: format!("the reason of {}", state.name()),
+            summary: summary.into(),
+            ..bare("error_rate".into(), Severity::Warning, key, (at, at))
+        }
+    }
+
+    #[test]
+    fn a_line_is_true_of_the_state_it_is_said_of() {
+        let since = Timestamp::from_ms(1_793_491_200_000 + 33_120_000);
+        let silent = |alert: Transition| Transition { no_data_since: since, ..alert };
+        let firing = |summary| alert(State::Firing, ChangeName::Firing, summary);
+        let cases = [
+            (firing("errors of checkout"), "2.9 % > 1 %; errors of checkout"),
+            (silent(firing("errors")), "2.9 % > 1 %; errors; no data since 09:12"),
+            (firing(""), "the reason of firing"),
+            (silent(firing("error_rate")), "the reason of firing; no data since 09:12"),
+            (
+                alert(State::Acknowledged, ChangeName::Acknowledged, ""),
+                "2.9 % > 1 %; the reason of acknowledged",
+            ),
+            (
+                alert(State::Resolved, ChangeName::Resolved, "errors of checkout"),
+                "the reason of resolved; it was: errors of checkout",
+            ),
+            (silent(alert(State::Stale, ChangeName::Stale, "")), "the reason of stale"),
+        ];
+        for (alert, said) in cases {
+            assert_eq!(line(&alert), format!("error_rate source=checkout, stage=build: {said}"));
+        }
+    }
 
     #[test]
     fn texts_are_cut_at_characters() {

@@ -126,8 +126,13 @@ pub fn labels(alert: &Transition) -> BTreeMap<String, String> {
 
 pub fn annotations(alert: &Transition) -> BTreeMap<String, String> {
     let runbook = alert.runbook.as_ref().map(|url| ("runbook_url".into(), url.to_string()));
-    let texts =
-        [("summary".to_string(), alert.summary.clone()), ("description".into(), alert.reason.clone())];
+    let since = alert.no_data_since.map_or(String::new(), |since| since.to_string());
+    let texts = [
+        ("summary".to_string(), alert.summary.clone()),
+        ("description".into(), alert.reason.clone()),
+        ("value".into(), alert.judged()),
+        ("no_data_since".into(), since),
+    ];
     texts.into_iter().chain(runbook).filter(|(_, text)| !text.is_empty()).collect()
 }
 

@@ -28,7 +28,7 @@ pub struct WordingError {
 
 /// What templates may name.
 const IN_TITLE: &str = "title, status, firing, resolved, receiver, labels, alerts";
-const IN_LINE: &str = "line, rule, severity, state, standing, labels, value, summary, reason, runbook, started_at, acknowledged_by, id";
+const IN_LINE: &str = "line, rule, about, severity, state, standing, labels, value, judged, threshold, summary, reason, runbook, started_at, no_data_since, acknowledged_by, id";
 
 /// The words of one receiver.
 #[derive(Debug, Default)]
@@ -96,15 +96,19 @@ fn of_alert(alert: &Transition) -> Value {
     context! {
         line => text::line(alert),
         rule => &*alert.rule,
+        about => alert.about(),
         severity => alert.severity.name(),
-        state => format!("{:?}", alert.state).to_lowercase(),
+        state => alert.state.name(),
         standing => text::standing(alert),
         labels => Value::from_object(Labels(labels(alert))),
         value => alert.value,
+        judged => alert.judged(),
+        threshold => &*alert.display.threshold,
         summary => &*alert.summary,
         reason => &*alert.reason,
         runbook => alert.runbook.as_deref().unwrap_or(""),
         started_at => alert.started_at.to_string(),
+        no_data_since => alert.no_data_since.map_or(String::new(), |since| since.to_string()),
         acknowledged_by => alert.acknowledged_by.as_deref().unwrap_or(""),
         id => &*alert.id,
     }

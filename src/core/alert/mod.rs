@@ -8,13 +8,16 @@
 //! Rejected: restoring `for` from a query after a restart (the state is in the snapshot), and a
 //! boolean "is firing" per level (levels of one rule are one alert).
 
+pub mod display;
 pub mod flap;
 pub mod own;
+mod relevel;
 mod step;
 pub mod transition;
 
 use super::rule::{LEVELS_MAX, OnUnknown, Rule};
 use super::time::{Span, Timestamp};
+pub use display::Display;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -55,6 +58,8 @@ pub enum Unknown {
     LogInterrupted,
     Gap,
     Suspended,
+    /// The key has no series there: it never had one, or it is forgotten.
+    Unseen,
 }
 
 impl Unknown {
@@ -67,7 +72,21 @@ impl Unknown {
             Unknown::LogInterrupted => "log interrupted",
             Unknown::Gap => "gap",
             Unknown::Suspended => "suspended",
+            Unknown::Unseen => "no series",
         }
+    }
+
+    /// What it is where there is nothing beside it: no data.
+    pub(in crate::core) fn alone(self) -> Unknown {
+        match self {
+            Unknown::Unseen => Unknown::NoData,
+            other => other,
+        }
+    }
+
+    /// Whether nothing came that could be judged.
+    pub(in crate::core) fn is_want_of_data(self) -> bool {
+        matches!(self, Unknown::NoData | Unknown::Unseen)
     }
 
     /// Whether `on_unknown: fire` applies to it.
@@ -137,6 +156,9 @@ pub struct Instance {
     unknown_for: Span,
     pub value: f64,
     pub cooldown_until: Option<Timestamp>,
+    /// The last value that was met: what its summary is about once it is met no more.
+    #[serde(default)]
+    pub met_value: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -186,6 +208,11 @@ impl Firing {
             suppressed: None,
             is_unheard: false,
         }
+    }
+
+    /// Whether any level is met, or held by its reset.
+    pub fn is_held(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// With the sequence number of the last transition instead of the next.
@@ -245,6 +272,7 @@ impl Instance {
             unknown_for: Span::ZERO,
             value: 0.0,
             cooldown_until: None,
+            met_value: 0.0,
         }
     }
 
@@ -263,6 +291,13 @@ impl Instance {
         if let Phase::Firing(firing) = &mut self.phase {
             firing.is_unheard = cause.is_some() && (is_new || firing.is_unheard);
             firing.suppressed = cause;
+        }
+    }
+
+    /// What it reads of one of several operands is forgotten. If it waits for data, that will not come.
+    pub fn lose_operand(&mut self) {
+        if let (Phase::Firing(_), Some((Unknown::NoData, since))) = (&self.phase, self.unknown) {
+            self.unknown = Some((Unknown::Unseen, since));
         }
     }
 

@@ -1,6 +1,7 @@
 //! An alert about the system itself as others see it: a reserved rule `_sg_*`, which nobody has to write.
 
 use super::Severity;
+use super::display::Display;
 use super::transition::{ChangeName, Evidence, Input, State, Transition, Window};
 use crate::core::key::Key;
 use crate::core::time::Timestamp;
@@ -25,12 +26,15 @@ impl Said {
     /// Its transition number `seq`, `Firing` or an end.
     pub fn transition(self, state: State, seq: u32, started_at: Timestamp, at: Timestamp) -> Transition {
         let is_over = state != State::Firing;
-        let input = Input { input: self.input, value: Some(self.value), count: None, unknown: None };
+        // Nobody counts on to know what it is at the end.
+        let value = Some(self.value).filter(|_| !is_over);
+        let input = Input { input: self.input, value, count: None, unknown: None };
         Transition {
             seq,
             state,
             change: if is_over { ChangeName::Resolved } else { ChangeName::Firing },
-            value: Some(self.value),
+            value,
+            display: Display::new(value, None, &self.threshold, None),
             threshold: self.threshold.into(),
             ended_at: is_over.then_some(at),
             reason: self.reason,
@@ -62,9 +66,11 @@ pub fn bare(
         value: None,
         unit: None,
         threshold: "".into(),
+        display: Display::default(),
         started_at,
         at,
         event_time: None,
+        no_data_since: None,
         ended_at: None,
         reason: String::new(),
         evidence: Evidence::default(),

@@ -91,9 +91,15 @@ impl Instance {
         }
     }
 
-    /// `on_unknown: fire`: unknown is met at the lowest level, until it fires.
+    /// `on_unknown: fire`: unknown is met at the lowest level, until it fires. What is not met because an operand
+    /// that it waited for is forgotten has not recovered.
     fn effective(&self, rule: &Rule, observation: Observation) -> Observation {
         match observation {
+            Observation::Known { met: Levels::NONE, .. }
+                if matches!((&self.phase, self.unknown), (Phase::Firing(_), Some((Unknown::Unseen, _)))) =>
+            {
+                Observation::Gone
+            }
             Observation::Unknown(reason)
                 if rule.on_unknown == OnUnknown::Fire
                     && reason.may_fire()
@@ -124,6 +130,9 @@ impl Instance {
         self.unknown_for = Span::ZERO;
         self.value = value;
         self.met = met;
+        if !met.is_empty() {
+            self.met_value = value;
+        }
         for level in (0..LEVELS_MAX).filter(|level| !met.has(*level)) {
             self.met_for[level] = Span::ZERO;
         }

@@ -1,9 +1,10 @@
-//! A transition as it is published (CONTRACT §4), with the evidence for it.
+//! A transition as it is published, with the evidence for it.
 
 use super::super::key::Key;
 use super::super::time::Timestamp;
 use super::super::unit::Unit;
 use super::Severity;
+use super::display::Display;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,9 @@ pub struct Transition {
     pub unit: Option<Unit>,
     #[schemars(with = "String")]
     pub threshold: Arc<str>,
+    /// Value and threshold as people read them, in the author's unit.
+    #[serde(default)]
+    pub display: Display,
     #[serde(with = "rfc3339")]
     #[schemars(with = "String")]
     pub started_at: Timestamp,
@@ -46,6 +50,10 @@ pub struct Transition {
     #[serde(with = "rfc3339::option")]
     #[schemars(with = "Option<String>")]
     pub event_time: Option<Timestamp>,
+    /// Time of the newest input, once there was none for five minutes.
+    #[serde(with = "rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub no_data_since: Option<Timestamp>,
     #[serde(with = "rfc3339::option")]
     #[schemars(with = "Option<String>")]
     pub ended_at: Option<Timestamp>,
@@ -75,16 +83,18 @@ impl Transition {
         matches!(self.state, State::Firing | State::Acknowledged | State::Escalated)
     }
 
-    /// The end of an episode of which nothing more was seen.
-    pub fn over(self, at: Timestamp) -> Transition {
+    /// The end of an episode, and how it is known that it is over.
+    pub fn over(self, reason: String, at: Timestamp) -> Transition {
         Transition {
             seq: self.seq + 1,
             state: State::Resolved,
             change: ChangeName::Resolved,
             severity_highest: self.severity,
+            value: None,
+            display: self.display.without_value(),
             at,
             ended_at: Some(at),
-            reason: "nothing more of it since".into(),
+            reason,
             ..self
         }
     }
@@ -98,6 +108,7 @@ impl Transition {
             // The subject names the highest level; of what is known of it, this is the highest.
             severity_highest: self.severity,
             value: None,
+            display: self.display.without_value(),
             at,
             ended_at: Some(at),
             reason: "records of the log were lost: nobody knows whether it still holds".into(),
@@ -117,6 +128,20 @@ pub enum State {
     Escalated,
     Resolved,
     Stale,
+}
+
+impl State {
+    /// As it stands in the alert.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Firing => "firing",
+            State::Acknowledged => "acknowledged",
+            State::Escalated => "escalated",
+            State::Resolved => "resolved",
+            State::Stale => "stale",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

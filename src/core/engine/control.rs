@@ -2,15 +2,15 @@
 
 use super::records::RecordState;
 use super::{Engine, Owner, RuleState};
-use crate::core::alert::Change;
+use crate::core::alert::{Change, Severity};
 use crate::core::effect::Effects;
 use crate::core::event::{Ack, Control};
 use crate::core::histogram::layout::Digits;
 use crate::core::key::KeyId;
 use crate::core::pane::Shape;
-use crate::core::rule::RuleSet;
 use crate::core::rule::about::Made;
 use crate::core::rule::evaluate::Notes;
+use crate::core::rule::{Rule, RuleSet};
 use crate::core::series::MetricSpec;
 use crate::core::time::Timestamp;
 use crate::core::unit::Unit;
@@ -44,9 +44,10 @@ impl Engine {
             self.rule_states[place].frozen.accept(key, since);
         }
         self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until, now));
-        // An acknowledgement with an end is looked at again when it ends.
+        // An acknowledgement with an end is looked at again when it ends; what is due before stays due.
         if let (Some(until), Some((place, key))) = (until, found) {
-            self.set_timer(Owner::Rule(place as u32), key, Some(until));
+            let due = self.rule_states[place].timers.get(&key).map_or(until, |due| until.min(*due));
+            self.set_timer(Owner::Rule(place as u32), key, Some(due));
         }
     }
 
@@ -126,21 +127,38 @@ impl Engine {
         let rules = std::mem::take(&mut self.rules.rules);
         let mut kept: BTreeMap<Arc<str>, RuleState> = BTreeMap::new();
         for (place, rule) in rules.iter().enumerate() {
-            if next.rules.iter().any(|other| other.id == rule.id && other.text == rule.text) {
-                kept.insert(rule.id.clone(), std::mem::take(&mut self.rule_states[place]));
-                continue;
+            let same = next.rules.iter().find(|other| other.id == rule.id && other.text == rule.text);
+            let levels = same.map(|same| (severities(rule), severities(same)));
+            if levels.as_ref().is_none_or(|(before, after)| before != after) {
+                self.end_alerts(place, rule, levels.as_ref(), out);
             }
-            let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
-            self.keys.sort(&mut keys);
-            for key in keys {
-                let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { continue };
-                let before = instance.clone();
-                if let Some(change) = instance.end_by_rule() {
-                    self.publish(place, rule, key, change, &before, self.now, out);
-                }
+            if same.is_some() {
+                kept.insert(rule.id.clone(), std::mem::take(&mut self.rule_states[place]));
             }
         }
         next.rules.iter().map(|rule| kept.remove(&rule.id).unwrap_or_default()).collect()
+    }
+
+    /// Ends the alerts of a rule that goes away, or of levels that do: those before and after the change.
+    fn end_alerts(
+        &mut self,
+        place: usize,
+        rule: &Rule,
+        levels: Option<&(Vec<Severity>, Vec<Severity>)>,
+        out: &mut Effects,
+    ) {
+        let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
+        self.keys.sort(&mut keys);
+        for key in keys {
+            let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { continue };
+            if levels.is_some_and(|(before, after)| instance.relevel(before, after)) {
+                continue;
+            }
+            let before = instance.clone();
+            if let Some(change) = instance.end_by_rule() {
+                self.publish(place, rule, key, change, &before, self.now, out);
+            }
+        }
     }
 
     fn carry_record_states(&mut self, next: &RuleSet) -> Vec<RecordState> {
@@ -210,6 +228,10 @@ impl Engine {
         self.rules.rules = rules;
         self.wake_grid();
     }
+}
+
+fn severities(rule: &Rule) -> Vec<Severity> {
+    rule.levels.iter().map(|level| level.severity).collect()
 }
 
 /// The resolution of a view before any series of it was seen.

@@ -7,7 +7,7 @@
 use super::Engine;
 use super::suppress::label;
 use crate::core::alert::transition::{Baseline, Input, Suppressed, Window, rfc3339};
-use crate::core::alert::{Instance, Observation, Phase, Severity, Transition};
+use crate::core::alert::{Display, Instance, Observation, Phase, Severity, Transition};
 use crate::core::key::{Key, KeyId};
 use crate::core::rule::Rule;
 use crate::core::rule::evaluate::Notes;
@@ -107,7 +107,8 @@ impl Engine {
         let suppressed_by: Vec<Suppressed> = causes.collect();
         let seen = Seen { rule, instance: instance.as_ref(), observation, is_capped, at };
         let is_suspended = self.is_suspended(rule, id);
-        let because = seen.because(is_suspended, &notes, &suppressed_by);
+        let mut because = seen.because(is_suspended, &notes, &suppressed_by);
+        because.extend(alert.as_ref().and_then(Transition::silence));
         let why = *notes.why.unwrap_or_default();
         Ok(Explanation {
             rule: rule.id.clone(),
@@ -248,14 +249,20 @@ impl Seen<'_> {
                 let first = format!("the value is unknown: {}{counted}", reason.name());
                 [first].into_iter().chain(unknown_inputs()).collect()
             }
-            Observation::Known { value, met, .. } => {
-                let level = |at: usize| {
-                    let level = &self.rule.levels[at];
-                    let is = if met.has(at) { "is" } else { "is not" };
-                    format!("{value} {is} {} ({})", level.threshold, level.severity.name())
-                };
-                (0..self.rule.levels.len()).map(level).collect()
+            Observation::Known { met, .. } => {
+                (0..self.rule.levels.len()).map(|level| self.compared(level, met.has(level))).collect()
             }
+        }
+    }
+
+    /// Whether a level is met, by the value where that says it.
+    fn compared(&self, at: usize, is_met: bool) -> String {
+        let (rule, level) = (self.rule, &self.rule.levels[at]);
+        let display = Display::new(self.value(), rule.unit.as_ref(), &level.threshold, rule.limit(at));
+        let (is, severity) = (if is_met { "is" } else { "is not" }, level.severity.name());
+        match display.holds().is_none_or(|holds| holds == is_met) && display.is_known() {
+            true => format!("{} {is} {} ({severity})", display.value, display.threshold),
+            false => format!("`{}` {is} met ({severity}); the value is {}", rule.text, display.value),
         }
     }
 

@@ -10,12 +10,14 @@
 mod aggregate;
 mod control;
 pub mod explain;
+mod freshness;
 mod gather;
 mod grid;
 mod ingest;
 mod many;
 mod own;
 mod publish;
+mod reason;
 mod records;
 mod rules;
 pub mod snapshot;

@@ -197,7 +197,7 @@ impl Engine {
         let over: Vec<_> = over.map(|(place, _)| place.clone()).collect();
         for place in over {
             let Some(mut alert) = self.own_alerts.remove(&place) else { continue };
-            alert.reason = "nothing more of it since".into();
+            alert.reason = format!("nothing more of it for {SHOWN_FOR}");
             self.publish_own(&place.0, &alert, State::Resolved, out);
         }
     }

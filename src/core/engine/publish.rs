@@ -1,8 +1,10 @@
 //! From a change of an instance to the transition that others see, with its reason.
 
 use super::Engine;
+use super::freshness::lack;
+use super::reason::Of;
 use crate::core::alert::transition::{ChangeName, Evidence, State, Window};
-use crate::core::alert::{Change, Firing, Instance, StaleCause, Transition};
+use crate::core::alert::{Change, Display, Firing, Instance, Phase, StaleCause, Transition};
 use crate::core::effect::Effects;
 use crate::core::key::{Key, KeyId};
 use crate::core::rule::evaluate::Notes;
@@ -34,8 +36,21 @@ impl Engine {
         }) else {
             return;
         };
-        let notes = (self.evidence(place, rule, key, at), self.is_flapping(place, key));
-        let mut transition = self.transition(rule, key, change, (firing, instance, now.value), notes, at);
+        let notes = self.evidence(place, rule, key, at);
+        let lacks = match change {
+            Change::Stale(StaleCause::UnknownTooLong(reason)) => Some(reason),
+            _ => lack(&now),
+        };
+        let cut = Cut {
+            firing,
+            instance,
+            value: now.value,
+            no_data_since: self.no_data_since(rule, key, (lacks, &notes), at),
+            is_flapping: self.is_flapping(place, key),
+            notes,
+            at,
+        };
+        let mut transition = self.transition(rule, key, change, (cut, before.firing()));
         if let Some(instance) = self.rule_states[place].instances.get_mut(&key) {
             instance.count_transition();
         }
@@ -64,16 +79,17 @@ impl Engine {
         rule: &Rule,
         key: KeyId,
         change: Change,
-        (firing, instance, value): (&Firing, &Instance, f64),
-        (notes, is_flapping): (Notes, bool),
-        at: Timestamp,
+        (cut, before): (Cut<'_>, Option<&Firing>),
     ) -> Transition {
+        let Cut { firing, instance, no_data_since, at, .. } = cut;
         let step = rule.escalation.as_ref().and_then(|policy| policy.current(firing.steps));
-        let (key, why) = (self.keys.get(key).clone(), *notes.why.unwrap_or_default());
+        let (key, why) = (self.keys.get(key).clone(), *cut.notes.why.unwrap_or_default());
         let (level, labels) = (&rule.levels[firing.level], self.labels(rule, &key));
         let is_terminal = matches!(change, Change::Resolved | Change::Stale(_));
         let is_entered = matches!(change, Change::Firing | Change::Rise);
-        let value = value.is_finite().then_some(value);
+        let value = cut.value.is_finite().then_some(cut.value);
+        let display = Display::new(value, rule.unit.as_ref(), &level.threshold, rule.limit(firing.level));
+        let told = summarised(instance, firing, is_terminal);
         Transition {
             id: alert_id(rule, &key, instance.started_at),
             seq: firing.seq,
@@ -87,9 +103,11 @@ impl Engine {
             threshold: level.threshold.clone(),
             started_at: instance.started_at,
             at,
-            event_time: notes.newest,
+            event_time: cut.notes.newest,
+            no_data_since,
             ended_at: is_terminal.then_some(at),
-            reason: reason(rule, change, firing, value),
+            reason: Of { rule, firing, value, display: &display, no_data_since, at }.changed(change, before),
+            display,
             evidence: Evidence { inputs: why.inputs, baseline: why.baseline, window: self.window(rule, at) },
             escalation_level: firing.steps as u32,
             notify: step
@@ -98,9 +116,9 @@ impl Engine {
             escalate_to: step.and_then(|step| step.escalate_to.clone()),
             acknowledged_by: firing.ack.as_ref().map(|ack| ack.by.to_string()),
             suppressed_by: firing.suppressed.clone(),
-            flapping: is_flapping,
+            flapping: cut.is_flapping,
             actions: if is_entered { level.actions.clone() } else { Vec::new() },
-            summary: template::render(rule, (&key, &labels), value, level.severity),
+            summary: template::render(rule, (&key, &labels), told, level.severity),
             runbook: rule.runbook.clone(),
             rule_hash: rule.hash.clone(),
             labels,
@@ -182,33 +200,58 @@ impl Engine {
     pub(super) fn view_alert(&mut self, place: usize, rule: &Rule, key: KeyId) -> Option<Transition> {
         let instance = self.rule_states[place].instances.get(&key)?.clone();
         let at = instance.seen_at;
+        let firing = match &instance.phase {
+            Phase::Firing(firing) => firing.as_published(),
+            Phase::Pending => Firing::pending(&instance),
+            Phase::Inactive => return None,
+        };
         let (_, notes) = self.observe_rule(place, rule, key, at, Notes::of_a_look());
-        let notes = (notes, self.is_flapping(place, key));
-        if let Some(firing) = instance.firing() {
-            let shown = firing.as_published();
-            return Some(self.transition(
-                rule,
-                key,
-                Change::Firing,
-                (&shown, &instance, instance.value),
-                notes,
-                at,
-            ));
+        let lacks = (lack(&instance), &notes);
+        let cut = Cut {
+            firing: &firing,
+            instance: &instance,
+            value: instance.value,
+            // It may have come to be so since the alert was judged last.
+            no_data_since: self.no_data_since(rule, key, lacks, self.now.max(at)),
+            is_flapping: self.is_flapping(place, key),
+            notes,
+            at,
+        };
+        let mut shown = self.transition(rule, key, Change::Firing, (cut, None));
+        let (value, no_data_since) = (shown.value, shown.no_data_since);
+        let of = Of { rule, firing: &firing, value, display: &shown.display, no_data_since, at };
+        shown.reason = match instance.phase {
+            Phase::Pending => of.pending(&instance),
+            _ => of.standing(&instance),
+        };
+        if instance.phase == Phase::Pending {
+            (shown.state, shown.change) = (State::Pending, ChangeName::Pending);
+            shown.actions.clear();
         }
-        if instance.phase != crate::core::alert::Phase::Pending {
-            return None;
-        }
-        let pending = Firing::pending(&instance);
-        let mut shown =
-            self.transition(rule, key, Change::Firing, (&pending, &instance, instance.value), notes, at);
-        (shown.state, shown.change) = (State::Pending, ChangeName::Pending);
-        shown.actions.clear();
-        shown.reason = format!("pending since {}: {}", instance.started_at, rule.text);
         Some(shown)
     }
 }
 
-/// Rule, hash of the key, start of the episode (CONTRACT §4).
+/// What one transition is made of.
+struct Cut<'a> {
+    firing: &'a Firing,
+    instance: &'a Instance,
+    value: f64,
+    notes: Notes,
+    is_flapping: bool,
+    no_data_since: Option<Timestamp>,
+    at: Timestamp,
+}
+
+/// The value that a summary speaks of. What the alert tells of is over when it is met no more: its summary says
+/// what that was, as people wrote it for an alert that fires.
+fn summarised(instance: &Instance, firing: &Firing, is_terminal: bool) -> Option<f64> {
+    let is_over = is_terminal || !(firing.is_held() || instance.unknown.is_some());
+    let value = if is_over { instance.met_value } else { instance.value };
+    value.is_finite().then_some(value)
+}
+
+/// Rule, hash of the key, start of the episode.
 pub(super) fn alert_id(rule: &Rule, key: &crate::core::key::Key, started_at: Timestamp) -> String {
     format!("{}:{:016x}:{}", rule.id, key.hash(), started_at.ms())
 }
@@ -236,45 +279,4 @@ fn change_name(change: Change) -> ChangeName {
         Change::Resolved => ChangeName::Resolved,
         Change::Stale(_) => ChangeName::Stale,
     }
-}
-
-fn reason(rule: &Rule, change: Change, firing: &Firing, value: Option<f64>) -> String {
-    let level = &rule.levels[firing.level];
-    let value = value.map_or("unknown".to_string(), |value| match &rule.unit {
-        Some(unit) => format!("{value} {unit}"),
-        None => value.to_string(),
-    });
-    match change {
-        Change::Firing => {
-            format!("value {value} is {} and was for {}", level.threshold, level.pending_for)
-        }
-        Change::Rise | Change::Fall => format!("value {value}: level is {} now", level.severity.name()),
-        Change::Acknowledged => match &firing.ack {
-            Some(ack) if !ack.why.is_empty() => format!("acknowledged by {}: {}", ack.by, ack.why),
-            Some(ack) => format!("acknowledged by {}", ack.by),
-            None => "acknowledged".into(),
-        },
-        Change::Unacknowledged => "the acknowledgement ended".into(),
-        Change::Escalated => escalated(rule, firing),
-        Change::Suppressed => match &firing.suppressed {
-            Some(cause) => format!("suppressed by {} {}", cause.kind, cause.id),
-            None => "suppressed".into(),
-        },
-        Change::Unsuppressed => "nothing suppresses it any more".into(),
-        Change::Resolved => {
-            format!("value {value} is no longer {}, for {}", level.threshold, rule.keep_firing_for)
-        }
-        Change::Stale(StaleCause::UnknownTooLong(reason)) => {
-            format!("unknown for too long: {}", reason.name())
-        }
-        Change::Stale(StaleCause::Forgotten) => "its series or run is gone".into(),
-        Change::Stale(StaleCause::RuleChanged) => "its rule was removed or judges something else".into(),
-    }
-}
-
-fn escalated(rule: &Rule, firing: &Firing) -> String {
-    let Some(policy) = &rule.escalation else { return "escalated".into() };
-    let step = policy.current(firing.steps);
-    let to = step.and_then(|step| step.escalate_to.as_ref()).map_or(String::new(), |to| format!(" to {to}"));
-    format!("nobody took care of it for {}: step {} of {}{to}", firing.unattended, firing.steps, policy.name)
 }

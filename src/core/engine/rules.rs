@@ -226,7 +226,8 @@ impl Engine {
         if let Some(late) = stepped.overdue {
             self.tell_overdue(&rule.id, late, out);
         }
-        let look_again = [stepped.look_again, notes.look_again].into_iter().flatten().min();
+        let falls_silent = self.falls_silent(place, rule, key, &notes, at);
+        let look_again = [stepped.look_again, notes.look_again, falls_silent].into_iter().flatten().min();
         let state = &mut self.rule_states[place];
         if state.instances.get(&key).is_some_and(|instance| instance.is_over(at)) {
             state.instances.remove(&key);
@@ -363,7 +364,7 @@ fn may_begin(rule: &Rule, observation: Observation) -> bool {
 }
 
 /// The run functions of a rule, each selector once.
-fn run_selectors(rule: &Rule) -> Vec<&RunSelector> {
+pub(super) fn run_selectors(rule: &Rule) -> Vec<&RunSelector> {
     let mut parts: Vec<&Expr> = Vec::new();
     match &rule.subject {
         Subject::Value(expr) => expr.for_each(&mut |part| parts.push(part)),

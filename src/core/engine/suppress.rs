@@ -1,19 +1,19 @@
 //! What is muted: maintenance and silences begin and end, inhibition is decided, alerts are marked.
 //!
 //! Invariant: decided once a grid point, after all rules, so the order of rules does not matter; an alert's
-//! first transition says already what suppresses it. An alert never inhibits itself.
+//! first transition says already what suppresses it.
 
 use super::Engine;
 use crate::core::alert::transition::Suppressed;
 use crate::core::alert::{Change, Severity};
 use crate::core::effect::Effects;
+use crate::core::inhibition::{Party, inhibitors};
 use crate::core::key::{Key, KeyId};
 use crate::core::mute::{Maintenance, Silence, Turned};
-use crate::core::rule::{Inhibit, Rule};
+use crate::core::rule::Rule;
 use crate::core::run::PIPELINE;
 use crate::core::selector::Selector;
 use crate::core::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A firing alert as matchers see it.
@@ -28,7 +28,11 @@ struct Seen<'a> {
     before: Option<Suppressed>,
 }
 
-impl Seen<'_> {
+impl Party for Seen<'_> {
+    fn id(&self) -> &str {
+        &self.alert
+    }
+
     /// A label of the key, of the rule, `rule` or `severity`.
     fn label(&self, name: &str) -> Option<&str> {
         label((self.rule, &self.key, self.pipeline.as_ref()), self.severity, name)
@@ -85,10 +89,11 @@ impl Engine {
         }
         let rules = std::mem::take(&mut self.rules.rules);
         let firing = self.firing(&rules);
-        let inhibited = inhibited(&self.rules.inhibits, &firing);
-        let is_any = |of: &Selector| firing.iter().any(|seen| of.is_match_labels(|name| seen.label(name)));
+        let inhibited = inhibitors(&self.rules.inhibits, &firing);
+        let is_any = |of: &Selector| firing.iter().any(|seen| of.selects(|name| seen.label(name)));
         self.mutes.note_matches(at, is_any);
         for (seen, inhibited) in firing.iter().zip(inhibited) {
+            let inhibited = inhibited.map(|id| Suppressed { kind: "inhibition".into(), id: id.into() });
             let cause = self.mutes.cause(at, |name| seen.label(name)).or(inhibited);
             self.mark(seen, cause, at, begun, out);
         }
@@ -150,10 +155,8 @@ impl Engine {
     /// At the end of maintenance people are told once what still fires.
     fn digest(&mut self, ended: &[Maintenance], firing: &[Seen<'_>], out: &mut Effects) {
         for maintenance in ended {
-            let still: Vec<&Seen<'_>> = firing
-                .iter()
-                .filter(|seen| maintenance.matchers.is_match_labels(|name| seen.label(name)))
-                .collect();
+            let still: Vec<&Seen<'_>> =
+                firing.iter().filter(|seen| maintenance.matchers.selects(|name| seen.label(name))).collect();
             if let Some(worst) = still.iter().map(|seen| seen.severity).max() {
                 let alerts: Vec<String> = still.iter().map(|seen| seen.alert.clone()).collect();
                 self.tell_digest(&maintenance.id, worst, &alerts, out);
@@ -164,36 +167,11 @@ impl Engine {
     /// People are told of silences that end soon and still hide something.
     fn warn_of_ends(&mut self, ending: &[Silence], firing: &[Seen<'_>], out: &mut Effects) {
         for silence in ending {
-            let matching = |seen: &&Seen<'_>| silence.matchers.is_match_labels(|name| seen.label(name));
+            let matching = |seen: &&Seen<'_>| silence.matchers.selects(|name| seen.label(name));
             let hidden = firing.iter().filter(matching).count();
             if hidden > 0 {
                 self.tell_silence_ending(silence, hidden, out);
             }
         }
     }
-}
-
-/// What inhibits each alert: the first source by id.
-fn inhibited(inhibits: &[Inhibit], firing: &[Seen<'_>]) -> Vec<Option<Suppressed>> {
-    let mut found: Vec<Option<String>> = vec![None; firing.len()];
-    for inhibit in inhibits {
-        let equal = |seen: &Seen<'_>| -> Vec<String> {
-            inhibit.equal.iter().map(|name| seen.label(name).unwrap_or("").to_string()).collect()
-        };
-        let mut sources: BTreeMap<Vec<String>, BTreeSet<&str>> = BTreeMap::new();
-        for seen in firing.iter().filter(|seen| inhibit.source.is_match_labels(|name| seen.label(name))) {
-            sources.entry(equal(seen)).or_default().insert(&seen.alert);
-        }
-        for (seen, found) in firing.iter().zip(&mut found) {
-            if !inhibit.target.is_match_labels(|name| seen.label(name)) {
-                continue;
-            }
-            let sources = sources.get(&equal(seen)).into_iter().flatten();
-            let first = sources.copied().find(|source| *source != seen.alert);
-            if let Some(first) = first.filter(|first| found.as_deref().is_none_or(|known| *first < known)) {
-                *found = Some(first.to_string());
-            }
-        }
-    }
-    found.into_iter().map(|id| id.map(|id| Suppressed { kind: "inhibition".into(), id })).collect()
 }

@@ -1,6 +1,7 @@
 //! Which series feed which views, and series that are forgotten.
 
 use super::{Engine, Owner};
+use crate::core::alert::Instance;
 use crate::core::identity::Identity;
 use crate::core::key::{KeyId, VERSION_LABEL};
 use crate::core::pane::{Sample, Shape};
@@ -158,6 +159,7 @@ impl Engine {
                 continue;
             }
             let is_left = views.iter().all(|view| self.views[*view as usize].group_of(key).is_none());
+            state.instances.get_mut(&key).into_iter().for_each(Instance::lose_operand);
             if state.instances.contains_key(&key) || state.timers.contains_key(&key) {
                 self.timers.insert((at, Owner::Rule(place as u32), key));
             } else if is_left {

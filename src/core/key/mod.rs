@@ -34,6 +34,11 @@ impl Key {
         Key(self.0.iter().filter(|(label, _)| **label != *name).cloned().collect())
     }
 
+    /// As people read it: `source=checkout, stage=build`; empty for `by ()`.
+    pub fn words(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+    }
+
     /// xxh3-64 of the key's JSON object: the part of an alert's id that names the key.
     pub fn hash(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(serde_json::to_string(self).unwrap_or_default().as_bytes())

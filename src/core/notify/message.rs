@@ -75,8 +75,13 @@ impl Message {
             (n, m) => format!("FIRING:{n}, RESOLVED:{m}"),
         };
         let what = match &self.alerts[..] {
-            [alert] => format!("{} {}", alert.rule, values(alert)),
-            _ => self.labels.values().map(|value| &**value).collect::<Vec<&str>>().join(" "),
+            [alert] => named(alert),
+            _ => self
+                .labels
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         // One line, whatever a label holds.
         let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -84,7 +89,7 @@ impl Message {
     }
 }
 
-/// The values of an alert's key.
-pub fn values(alert: &Transition) -> String {
-    alert.key.0.iter().map(|(_, value)| &**value).collect::<Vec<&str>>().join(" ")
+/// The rule of an alert, and what it is about: `slow source=checkout, stage=build`.
+pub fn named(alert: &Transition) -> String {
+    format!("{} {}", alert.rule, alert.about()).trim_end().to_string()
 }

@@ -253,6 +253,17 @@ impl Comparison {
         }
     }
 
+    /// The same said from the other side.
+    pub fn mirrored(self) -> Comparison {
+        match self {
+            Comparison::Greater => Comparison::Less,
+            Comparison::GreaterEqual => Comparison::LessEqual,
+            Comparison::Less => Comparison::Greater,
+            Comparison::LessEqual => Comparison::GreaterEqual,
+            same @ (Comparison::Equal | Comparison::NotEqual) => same,
+        }
+    }
+
     pub fn symbol(self) -> &'static str {
         match self {
             Comparison::Greater => ">",
@@ -271,21 +282,30 @@ impl Aggregate {
         matches!(self, Aggregate::Count | Aggregate::Sum | Aggregate::RateOfCount | Aggregate::RateOfSum)
     }
 
-    /// As it is written in a rule.
-    pub fn name(self) -> String {
-        match self {
-            Aggregate::Count => "count".into(),
-            Aggregate::Sum => "sum".into(),
-            Aggregate::Avg => "avg".into(),
-            Aggregate::Min => "min".into(),
-            Aggregate::Max => "max".into(),
-            Aggregate::Last => "last".into(),
-            Aggregate::Stddev => "stddev".into(),
-            Aggregate::RateOfSum | Aggregate::RateOfCount => "rate".into(),
-            Aggregate::Quantile(q) => format!("p{}", q * 100.0),
-        }
+    /// As it is written in a rule, of something.
+    pub fn of(self, what: &str) -> String {
+        let name = match self {
+            Aggregate::Count => "count",
+            Aggregate::Sum => "sum",
+            Aggregate::Avg => "avg",
+            Aggregate::Min => "min",
+            Aggregate::Max => "max",
+            Aggregate::Last => "last",
+            Aggregate::Stddev => "stddev",
+            Aggregate::RateOfSum | Aggregate::RateOfCount => "rate",
+            Aggregate::Quantile(q) => {
+                let named = QUANTILES.into_iter().find(|(_, known)| *known == q);
+                return named
+                    .map_or_else(|| format!("quantile({q}, {what})"), |(name, _)| format!("{name}({what})"));
+            }
+        };
+        format!("{name}({what})")
     }
 }
+
+/// Quantiles that have a name.
+const QUANTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
 
 impl Compare {
     #[inline]
@@ -317,9 +337,10 @@ impl Cond {
         }
     }
 
-    /// The left side of the leftmost comparison: the value an alert shows.
+    /// The leftmost comparison, seen from the side that is no number: the value an alert shows, and its limit.
     pub fn leading(&self) -> (&Expr, Comparison, &Expr) {
         match self {
+            Cond::Compare { left: left @ Expr::Number(_), op, right } => (right, op.mirrored(), left),
             Cond::Compare { left, op, right } => (left, *op, right),
             Cond::And(a, _) | Cond::Or(a, _) | Cond::Unless(a, _) => a.leading(),
         }

@@ -1,8 +1,7 @@
 //! One rule, one key, one grid point: what is observed.
 //!
 //! Intuition: a walk over the expression with three possible answers for each part: a value (or
-//! yes, or no), or unknown with a reason. `and`, `or` and `unless` follow Kleene's logic, so an
-//! unknown side matters only where it could have changed the answer.
+//! yes, or no), or unknown with a reason. What `and`, `or` and `unless` make of them is in [`super::logic`].
 //! Invariant: evaluation reads state and never changes it, except for the memory of `sustained`
 //! and `occurrences` and what a firing alert is compared with; evaluating twice at one grid point gives the
 //! same answer twice. Whoever only looks changes not even that: when people look is not in the log.
@@ -18,8 +17,10 @@ use super::super::time::{Span, Timestamp};
 use super::super::view::{self, View};
 use super::about::Made;
 use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
+use super::describe::describe;
 use super::frozen::Frozen;
 use super::line::Line;
+use super::logic;
 use super::past::{Memos, Reach, Reader};
 use super::share::Shares;
 use super::{Rule, Subject};
@@ -62,6 +63,8 @@ pub struct Notes {
     pub count_max: Option<u64>,
     /// Time of the newest input.
     pub newest: Option<Timestamp>,
+    /// Of the operands that have no data, the time of the newest input of the one that has had none for the longest.
+    pub missing: Option<Timestamp>,
     /// When time alone may change the answer.
     pub look_again: Option<Timestamp>,
     /// Nobody can know any more: the last run in flight was abandoned.
@@ -123,7 +126,7 @@ impl Scope<'_> {
         if self.notes.count_max.is_some_and(|count| count < rule.min_count) {
             return Observation::Unknown(Unknown::MinCount);
         }
-        judged.unwrap_or_else(Observation::Unknown)
+        judged.unwrap_or_else(|reason| Observation::Unknown(reason.alone()))
     }
 
     fn judge_value(&mut self, rule: &Rule, expr: &Expr) -> Result<Observation, Unknown> {
@@ -153,7 +156,7 @@ impl Scope<'_> {
 
     fn judge_condition(&mut self, rule: &Rule, cond: &Cond) -> Result<Observation, Unknown> {
         let (leading, _, right) = cond.leading();
-        let (is_met, value) = match cond {
+        let (is_met, compared) = match cond {
             // Most rules are one comparison: what is compared is what is told.
             Cond::Compare { left, op, right } => {
                 let (value, is_met) = self.compared(left, *op, right)?;
@@ -162,17 +165,19 @@ impl Scope<'_> {
             _ => (self.cond(cond)?, None),
         };
         self.note_reach(leading, if let Expr::Number(limit) = right { Some(*limit) } else { None });
-        let value = value.unwrap_or_else(|| self.quietly(|scope| scope.value(leading)).unwrap_or(f64::NAN));
+        let value = compared.map_or_else(|| self.quietly(|scope| scope.value(leading)), Ok);
         let met = if is_met { Levels::up_to(0) } else { Levels::NONE };
-        let is_reset = match rule.levels.first().and_then(|level| level.reset) {
-            Some(reset) => {
+        let is_reset = match (rule.levels.first().and_then(|level| level.reset), value) {
+            (Some(reset), Ok(value)) => {
                 self.note_crossing(matches!(leading, Expr::Elapsed(_)), value, reset);
                 reset.holds(value)
             }
-            None => !is_met,
+            // What has no series holds no alert.
+            (None, _) | (Some(_), Err(Unknown::Unseen)) => !is_met,
+            (Some(_), Err(_)) => false,
         };
         let reset = if is_reset { Levels::up_to(0) } else { Levels::NONE };
-        Ok(Observation::Known { value, met, reset })
+        Ok(Observation::Known { value: value.unwrap_or(f64::NAN), met, reset })
     }
 
     /// The value of an expression; never NaN or infinite.
@@ -205,8 +210,7 @@ impl Scope<'_> {
     }
 
     fn binary(&mut self, op: Arithmetic, left: &Expr, right: &Expr) -> Result<f64, Unknown> {
-        let (left, right) = (self.value(left), self.value(right));
-        let (left, right) = (left?, right?);
+        let (left, right) = logic::both(self.value(left), self.value(right))?;
         let value = match op {
             Arithmetic::Add => left + right,
             Arithmetic::Subtract => left - right,
@@ -218,19 +222,18 @@ impl Scope<'_> {
     }
 
     fn fold(&mut self, all: &[Expr], pick: fn(f64, f64) -> f64) -> Result<f64, Unknown> {
-        let values: Result<Vec<f64>, Unknown> = all.iter().map(|expr| self.value(expr)).collect();
-        values?.into_iter().reduce(pick).ok_or(Unknown::NoData)
+        let values = all.iter().map(|expr| self.value(expr));
+        let picked = values.reduce(|a, b| logic::both(a, b).map(|(a, b)| pick(a, b)));
+        picked.unwrap_or(Err(Unknown::NoData))
     }
 
-    /// Whether a condition holds, in Kleene's logic.
+    /// Whether a condition holds.
     pub fn cond(&mut self, cond: &Cond) -> Result<bool, Unknown> {
         match cond {
             Cond::Compare { left, op, right } => self.compare(left, *op, right),
-            Cond::And(a, b) => both(self.cond(a), self.cond(b)),
-            Cond::Or(a, b) => {
-                both(self.cond(a).map(|a| !a), self.cond(b).map(|b| !b)).map(|neither| !neither)
-            }
-            Cond::Unless(a, b) => both(self.cond(a), self.cond(b).map(|b| !b)),
+            Cond::And(a, b) => logic::and(self.cond(a), self.cond(b)),
+            Cond::Or(a, b) => logic::or(self.cond(a), self.cond(b)),
+            Cond::Unless(a, b) => logic::unless(self.cond(a), self.cond(b)),
         }
     }
 
@@ -238,7 +241,7 @@ impl Scope<'_> {
         self.compared(left, op, right).map(|(_, holds)| holds)
     }
 
-    /// The left side, and whether it compares so.
+    /// The side that is no number, else the left one, and whether it compares so.
     fn compared(&mut self, left: &Expr, op: Comparison, right: &Expr) -> Result<(f64, bool), Unknown> {
         self.notes.is_growing = false;
         let (a, b) = (self.value(left), self.value(right));
@@ -248,8 +251,9 @@ impl Scope<'_> {
         } else if self.notes.is_growing {
             self.look_again_by(self.at + self.interval);
         }
-        let (a, b) = (a?, b?);
-        Ok((a, op.holds(a, b)))
+        let (a, b) = logic::both(a, b)?;
+        let told = if matches!(left, Expr::Number(_)) { b } else { a };
+        Ok((told, op.holds(a, b)))
     }
 
     pub(super) fn aggregate(
@@ -288,7 +292,11 @@ impl Scope<'_> {
                 let is_sum = aggregate == Aggregate::RateOfSum;
                 Ok(if is_sum { totals.sum } else { totals.count as f64 } / seconds)
             }
-            _ if totals.count == 0 => Err(Unknown::NoData),
+            _ if totals.count == 0 => {
+                let newest = view::newest(self.views, view, key).filter(|_| at == self.at);
+                self.notes.missing = self.notes.missing.into_iter().chain(newest).min();
+                Err(self.nothing_of(view, key))
+            }
             Aggregate::Avg => Ok(totals.sum / totals.count as f64),
             Aggregate::Min => Ok(totals.min),
             Aggregate::Max => Ok(totals.max),
@@ -298,7 +306,24 @@ impl Scope<'_> {
         }
     }
 
+    /// Why there is nothing in a view. What is declared has a series from the start: of that it is a gap.
+    pub(super) fn nothing_of(&self, view: u32, key: KeyId) -> Unknown {
+        match self.views[view as usize].group_of(key) {
+            Some(_) => Unknown::NoData,
+            None => Unknown::Unseen,
+        }
+    }
+
+    /// Refuses what has no series: it has no past either, whatever is counted of it now.
+    pub(super) fn expect_series(&self, view: u32, key: KeyId) -> Result<(), Unknown> {
+        match self.nothing_of(view, key) {
+            Unknown::Unseen => Err(Unknown::Unseen),
+            _ => Ok(()),
+        }
+    }
+
     fn change(&mut self, view: u32, aggregate: Aggregate, period: Span) -> Result<f64, Unknown> {
+        self.expect_series(view, self.key)?;
         let now = self.aggregate(view, aggregate, self.at)?;
         let before = self.aggregate(view, aggregate, self.at - period)?;
         if before == 0.0 {
@@ -316,7 +341,7 @@ impl Scope<'_> {
             Elapsed::Silent { view } => {
                 let view = &self.views[*view as usize];
                 let group = view.group_of(self.key).and_then(|group| view.group(group));
-                Some(group.ok_or(Unknown::NoData)?.newest)
+                Some(group.ok_or(Unknown::Unseen)?.newest)
             }
             Elapsed::Idle(selector) => self.busy(selector)?.map(|(newest, _)| newest),
             Elapsed::Age(selector) => self.busy(selector)?.map(|(_, oldest)| oldest),
@@ -335,7 +360,7 @@ impl Scope<'_> {
         let key = self.keys.get(self.key);
         let stage = if selector.has_stage { key.get("stage").map(|stage| &**stage) } else { None };
         let pipeline = key.get("pipeline").and_then(|pipeline| self.runs.get(pipeline));
-        let place = pipeline.and_then(|pipeline| pipeline.place(stage)).ok_or(Unknown::NoData)?;
+        let place = pipeline.and_then(|pipeline| pipeline.place(stage)).ok_or(Unknown::Unseen)?;
         let limit = match elapsed {
             Elapsed::Idle(_) => place.usual_gap_secs(),
             _ => place.usual_age_secs(),
@@ -352,7 +377,7 @@ impl Scope<'_> {
     }
 
     fn sight(&mut self, selector: &RunSelector) -> Result<Sight, Unknown> {
-        let sight = run_sight(self.runs, self.keys.get(self.key), selector).ok_or(Unknown::NoData)?;
+        let sight = run_sight(self.runs, self.keys.get(self.key), selector).ok_or(Unknown::Unseen)?;
         if sight == Sight::Lost {
             self.notes.is_gone = true;
             return Err(Unknown::NoData);
@@ -360,9 +385,12 @@ impl Scope<'_> {
         Ok(sight)
     }
 
+    /// How long and how often a condition held within a period. While nobody knows whether it holds nobody knows
+    /// that either: an outage is no recovery.
     fn share(&mut self, cond: &Cond, period: Span, place: u32) -> Result<(Span, usize), Unknown> {
         let held = self.cond(cond);
         if self.notes.is_look {
+            held?;
             return Ok(self
                 .shares
                 .known(place, self.key)
@@ -374,7 +402,7 @@ impl Scope<'_> {
         if !history.is_quiet() {
             self.look_again_by(self.at + self.interval);
         }
-        Ok(share)
+        held.map(|_| share)
     }
 
     /// A value that grows by one a second crosses a limit at a time that can be told beforehand.
@@ -399,7 +427,7 @@ impl Scope<'_> {
             _ => None,
         };
         why.inputs.push(Input {
-            input: super::super::rule::describe(expr, self.views),
+            input: describe(expr, self.views),
             value: value.ok(),
             count,
             unknown: value.err().map(|reason| reason.name().to_string()),
@@ -415,17 +443,8 @@ impl Scope<'_> {
     }
 }
 
-/// Kleene's `and`: no is stronger than unknown, unknown is stronger than yes.
-fn both(a: Result<bool, Unknown>, b: Result<bool, Unknown>) -> Result<bool, Unknown> {
-    match (a, b) {
-        (Ok(false), _) | (_, Ok(false)) => Ok(false),
-        (Ok(true), Ok(true)) => Ok(true),
-        (Err(reason), _) | (_, Err(reason)) => Err(reason),
-    }
-}
-
 /// What a run function sees for a key with a `pipeline`, and a `stage` where it asks for one.
-fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelector) -> Option<Sight> {
+pub(in crate::core) fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelector) -> Option<Sight> {
     let pipeline = runs.get(key.get("pipeline")?)?;
     let stage = if selector.has_stage { Some(&**key.get("stage")?) } else { None };
     pipeline.sight(stage)

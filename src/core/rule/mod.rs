@@ -6,9 +6,11 @@
 pub mod about;
 pub mod ast;
 mod deploys;
+pub mod describe;
 pub mod evaluate;
 pub mod frozen;
 mod line;
+mod logic;
 mod normal;
 pub mod past;
 pub mod rough;
@@ -171,6 +173,28 @@ pub enum OnUnknown {
     Fire,
 }
 
+/// An alert that nobody can judge for so long ends as stale, unless its rule says otherwise.
+const CLEAR_AFTER: Span = Span::from_mins(30);
+
+impl Default for OnUnknown {
+    fn default() -> OnUnknown {
+        OnUnknown::ClearAfter(CLEAR_AFTER)
+    }
+}
+
+impl Rule {
+    /// What a level compares the value of its alerts with, where that is a number.
+    pub fn limit(&self, level: usize) -> Option<f64> {
+        match &self.subject {
+            Subject::Value(_) => Some(self.levels.get(level)?.condition?.limit),
+            Subject::Condition(cond) => match cond.leading() {
+                (_, _, Expr::Number(limit)) => Some(*limit),
+                _ => None,
+            },
+        }
+    }
+}
+
 /// What a rule reads besides views of series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reads {
@@ -183,45 +207,4 @@ pub struct Reads {
     /// `regression`, `regression_score`, `anomaly`: what is unusual by chance is told, too.
     #[serde(default)]
     pub has_chances: bool,
-}
-
-fn describe_past(past: &ast::Past, views: &[super::view::View]) -> String {
-    describe(&Expr::Aggregate { view: past.current, aggregate: past.aggregate }, views)
-}
-
-/// An expression in words, for evidence.
-pub fn describe(expr: &Expr, views: &[super::view::View]) -> String {
-    let name = |view: u32| match &views[view as usize].spec.selector.name {
-        Some(name) => name.to_string(),
-        None => "{…}".to_string(),
-    };
-    let window = |view: u32| match views[view as usize].spec.kind {
-        super::view::ViewKind::Trailing { window, .. } => format!("[{window}]"),
-        _ => String::new(),
-    };
-    match expr {
-        Expr::Aggregate { view, aggregate } => {
-            format!("{}({}{})", aggregate.name(), name(*view), window(*view))
-        }
-        Expr::Change { view, aggregate, period } => {
-            format!("change({}({}{}), {period})", aggregate.name(), name(*view), window(*view))
-        }
-        Expr::Past(past) => {
-            format!("{}({}, {})", past.function.name(), describe_past(past, views), past.period)
-        }
-        Expr::Correlation(both) => format!(
-            "correlation({}, {}, {})",
-            describe_past(&both.a, views),
-            describe_past(&both.b, views),
-            both.a.period
-        ),
-        Expr::Elapsed(ast::Elapsed::Idle(_)) => "idle".into(),
-        Expr::Elapsed(ast::Elapsed::Age(_)) => "age".into(),
-        Expr::Elapsed(ast::Elapsed::Silent { view }) => format!("silent({})", name(*view)),
-        Expr::Learned(_) => "learned limit".into(),
-        Expr::InFlight(_) => "in_flight".into(),
-        Expr::Sustained { period, .. } => format!("sustained(…, {period})"),
-        Expr::Occurrences { period, .. } => format!("occurrences(…, {period})"),
-        _ => "value".into(),
-    }
 }

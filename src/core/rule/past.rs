@@ -19,6 +19,7 @@ use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore};
 use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::evaluate::Scope;
 use super::line::{SharedLine, points};
+use super::logic;
 use super::normal::{Extent, Normal, Place, whole};
 use regression::Window;
 use serde::{Deserialize, Serialize};
@@ -140,11 +141,12 @@ impl Memos {
 
 impl Scope<'_> {
     pub(super) fn past(&mut self, asked: &Past) -> Result<f64, Unknown> {
-        // What is looked at is the trailing window; a line needs only what is behind it.
-        let looked = self.looked_at(asked).ok_or(Unknown::NoData)?;
+        let looked = self.looked_at(asked).ok_or_else(|| self.nothing_of(asked.current, self.key))?;
+        self.expect_series(looked.0, looked.1)?;
         let now = self.aggregate_of(looked, asked.aggregate, self.at);
+        // A bound speaks of the past alone. So does a line, but nobody is told where it leads once nothing comes.
         let is_bound = matches!(asked.function, Function::Upper { .. } | Function::Lower { .. });
-        let now = if is_bound || asked.function.is_line() { now.unwrap_or(0.0) } else { now? };
+        let now = if is_bound { now.unwrap_or(0.0) } else { now? };
         let deployed = asked.per_version.map(|_| looked.1);
         let version = self.version(asked, deployed)?;
         match &version.learned {
@@ -177,10 +179,12 @@ impl Scope<'_> {
     }
 
     pub(super) fn correlation(&mut self, asked: &Correlation) -> Result<f64, Unknown> {
-        for side in [&asked.a, &asked.b] {
-            // For the number of observations and the newest of them.
-            self.aggregate(side.current, side.aggregate, self.at)?;
-        }
+        // For the number of observations and the newest of them.
+        let [a, b] = [&asked.a, &asked.b].map(|side| {
+            self.expect_series(side.current, self.key)?;
+            self.aggregate(side.current, side.aggregate, self.at)
+        });
+        logic::both(a, b)?;
         let of = self.memo_of(&asked.a, None);
         let other = self.memo_of(&asked.b, None).state;
         // Both only grow, so their sums tell.

@@ -5,6 +5,8 @@
 
 use super::super::alert::Severity;
 use super::super::key::Key;
+use super::super::time::Span;
+use super::super::unit::Unit;
 use super::Rule;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,7 +80,7 @@ pub fn render(
             }
             Part::Rule => rendered.push_str(&rule.id),
             Part::Severity => rendered.push_str(severity.name()),
-            Part::Value(filter) => rendered.push_str(&filter.apply(value)),
+            Part::Value(filter) => rendered.push_str(&filter.apply(value, rule.unit.as_ref())),
         }
     }
     rendered
@@ -102,15 +104,20 @@ enum Filter {
 }
 
 impl Filter {
-    fn apply(self, value: Option<f64>) -> String {
+    /// `unit`: that of the value; without one a share is of one, and a duration in seconds.
+    fn apply(self, value: Option<f64>, unit: Option<&Unit>) -> String {
         let Some(value) = value else { return "unknown".into() };
+        let within = |other: &Unit| unit.and_then(|unit| unit.factor_to(other));
         match self {
             Filter::Plain => short(value),
-            Filter::Percent => format!("{} %", short((value * 1_000.0).round() / 10.0)),
+            Filter::Percent => {
+                let percent = value * within(&Unit::Percent).unwrap_or(100.0);
+                format!("{} %", short((percent * 10.0).round() / 10.0))
+            }
             Filter::Round => format!("{}", value.round()),
             Filter::Duration => {
-                let span = super::super::time::Span::from_ms((value * 1_000.0).round() as i64);
-                span.to_string()
+                let ms = value * within(&Unit::Ms).unwrap_or(1_000.0);
+                Span::from_ms(ms.round() as i64).to_string()
             }
         }
     }
@@ -189,9 +196,14 @@ mod tests {
 
     #[test]
     fn values_are_written_for_people() {
-        assert_eq!(Filter::Percent.apply(Some(0.7312)), "73.1 %");
-        assert_eq!(Filter::Plain.apply(Some(1.0 / 3.0)), "0.3333");
-        assert_eq!(Filter::Duration.apply(Some(605.0)), "10m5s");
-        assert_eq!(Filter::Round.apply(None), "unknown");
+        assert_eq!(Filter::Percent.apply(Some(0.7312), None), "73.1 %");
+        assert_eq!(Filter::Plain.apply(Some(1.0 / 3.0), None), "0.3333");
+        assert_eq!(Filter::Duration.apply(Some(605.0), None), "10m5s");
+        assert_eq!(Filter::Round.apply(None, None), "unknown");
+        // In the unit that the value has.
+        assert_eq!(Filter::Percent.apply(Some(97.12), Some(&Unit::Percent)), "97.1 %");
+        assert_eq!(Filter::Percent.apply(Some(0.5), Some(&Unit::Ratio)), "50 %");
+        assert_eq!(Filter::Duration.apply(Some(1_500.0), Some(&Unit::Ms)), "1s500ms");
+        assert_eq!(Filter::Duration.apply(Some(605.0), Some(&Unit::S)), "10m5s");
     }
 }

@@ -180,6 +180,7 @@ impl View {
         trail.absorb(finished);
         let index = trail.index;
         if let Some(group) = self.group_mut(group) {
+            group.newest = finished.pane.last_time().unwrap_or(group.newest).max(group.newest);
             group.add_to_merged(index, &finished.pane);
         }
     }

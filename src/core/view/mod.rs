@@ -31,7 +31,7 @@ pub use baseline::{SealedWindows, StateBefore, WINDOWS_OF_A_VERSION};
 use group::{Group, Trail};
 pub use history::COUNT_MAX;
 pub use image::ViewImage;
-pub use read::{quantile, rank, totals, trailing};
+pub use read::{newest, quantile, rank, totals, trailing};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 pub use totals::Totals;

@@ -83,6 +83,14 @@ pub fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -> Total
     feed::with_open(views, view, key, |view, open| view.totals(key, at, open))
 }
 
+/// Time of the newest observation of a key, in its window or before it; for a declared series of which there is
+/// none, when it was declared. A view that is fed knows it to a pane, its source exactly.
+pub fn newest(views: &[View], view: u32, key: KeyId) -> Option<Timestamp> {
+    let of = |view: &View| Some(view.group(view.group_of(key)?)?.newest);
+    let view = &views[view as usize];
+    of(view).max(view.source().and_then(|source| of(&views[source as usize])))
+}
+
 /// A quantile of a view's trailing window that ends at `at`; `None` when it is empty.
 pub fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
     feed::with_open(views, view, key, |view, open| view.quantile(key, at, q, open))

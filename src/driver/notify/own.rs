@@ -16,13 +16,18 @@ const TEST: &str = "_sg_test";
 
 /// That messages to a receiver lie aside since some time, or that none does any more.
 pub fn undelivered(receiver: &str, notice: &Notice) -> Transition {
-    let reason = notice.error.clone().unwrap_or_else(|| "they were taken up again".into());
-    let summary = format!("messages to receiver {receiver} could not be delivered: {reason}");
-    let alert = firing(UNDELIVERED, receiver, (notice.since, notice.at), summary, Severity::Critical);
-    let alert = Transition { reason, ..alert };
-    match notice.error {
-        Some(_) => alert,
-        None => ended(alert, notice.at),
+    let times = (notice.since, notice.at);
+    match &notice.error {
+        Some(error) => {
+            let summary = format!("messages to receiver {receiver} could not be delivered: {error}");
+            let alert = firing(UNDELIVERED, receiver, times, summary, Severity::Critical);
+            Transition { reason: error.clone(), ..alert }
+        }
+        None => {
+            let summary = format!("messages to receiver {receiver} could not be delivered");
+            let alert = firing(UNDELIVERED, receiver, times, summary, Severity::Critical);
+            ended(alert, "they were taken up again", notice.at)
+        }
     }
 }
 
@@ -35,13 +40,14 @@ pub fn is_about(alert: &Transition, receiver: &str) -> bool {
 pub fn trial(receiver: &Arc<str>, by: &str, (since, at): (Timestamp, Timestamp), is_over: bool) -> Message {
     let summary = format!("{by} tries receiver {receiver}: nothing is wrong");
     let alert = firing(TEST, receiver, (since, at), summary, Severity::Info);
-    let alert = if is_over { ended(alert, at) } else { alert };
+    let alert = if is_over { ended(alert, "the trial is over", at) } else { alert };
     let group = (format!("test:{}", alert.id), BTreeMap::from([("rule".into(), TEST.into())]));
     Message { why: Why::Test, ..Message::new(receiver, group, vec![alert], (Why::News, at)) }
 }
 
-fn ended(alert: Transition, at: Timestamp) -> Transition {
-    Transition { seq: 1, state: State::Resolved, change: ChangeName::Resolved, ended_at: Some(at), ..alert }
+fn ended(alert: Transition, reason: &str, at: Timestamp) -> Transition {
+    let (state, change, reason) = (State::Resolved, ChangeName::Resolved, reason.into());
+    Transition { seq: 1, state, change, ended_at: Some(at), reason, ..alert }
 }
 
 fn firing(

@@ -1,0 +1,111 @@
+//! `and`, `or` and `unless`: the answer to two questions out of the answers to each.
+//!
+//! Intuition: Kleene's logic: an unknown side matters only where it could have changed the answer. A side that
+//! reads a series which the key never had (or no longer has) is another thing than one whose data has a gap: a
+//! gap may hide anything, what is not there hides nothing. So, as with Prometheus' sets, it is not met beside
+//! another side. Invariant: unknown never becomes not met, nor the other way round.
+//!
+//! | a       | b        | a and b | a or b  | a unless b |
+//! |---------|----------|---------|---------|------------|
+//! | met     | met      | met     | met     | not met    |
+//! | met     | not met  | not met | met     | met        |
+//! | met     | unknown  | unknown | met     | unknown    |
+//! | met     | no series| not met | met     | met        |
+//! | not met | any      | not met | b       | not met    |
+//! | unknown | met      | unknown | met     | not met    |
+//! | unknown | not met  | not met | unknown | unknown    |
+//! | unknown | unknown  | unknown | unknown | unknown    |
+//! | unknown | no series| not met | unknown | unknown    |
+//! | no series | any    | not met | b       | not met    |
+//!
+//! Alone, a comparison with something that has no series is unknown: there is nothing else that it could be
+//! about. `count`, `sum` and `rate` of what has no series are 0, as of an empty window. Rejected: no series is
+//! unknown (`a unless b` never fires where nobody ever sent b), a gap is not met (an outage would hide alerts
+//! behind `unless`).
+
+use crate::core::alert::Unknown;
+
+/// Whether something holds; [`Unknown::Unseen`]: there is no series of it.
+pub(super) type Answer = Result<bool, Unknown>;
+
+pub(super) fn and(a: Answer, b: Answer) -> Answer {
+    match (beside(a), beside(b)) {
+        // No is stronger than unknown, unknown is stronger than yes.
+        (Ok(false), _) | (_, Ok(false)) => Ok(false),
+        (Ok(true), Ok(true)) => Ok(true),
+        (Err(reason), _) | (_, Err(reason)) => Err(reason),
+    }
+}
+
+pub(super) fn or(a: Answer, b: Answer) -> Answer {
+    not(and(not(beside(a)), not(beside(b))))
+}
+
+pub(super) fn unless(a: Answer, b: Answer) -> Answer {
+    and(a, not(beside(b)))
+}
+
+/// What an answer counts beside another one.
+fn beside(answer: Answer) -> Answer {
+    match answer {
+        Err(Unknown::Unseen) => Ok(false),
+        other => other,
+    }
+}
+
+fn not(answer: Answer) -> Answer {
+    answer.map(|holds| !holds)
+}
+
+/// Both of two values; where one of them has no series, nothing can become of the other.
+pub(super) fn both(a: Result<f64, Unknown>, b: Result<f64, Unknown>) -> Result<(f64, f64), Unknown> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(Unknown::Unseen), _) | (_, Err(Unknown::Unseen)) => Err(Unknown::Unseen),
+        (Err(reason), _) | (_, Err(reason)) => Err(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YES: Answer = Ok(true);
+    const NO: Answer = Ok(false);
+    const GAP: Answer = Err(Unknown::NoData);
+    const NONE: Answer = Err(Unknown::Unseen);
+
+    #[test]
+    fn the_table_is_that_of_the_page() {
+        let table = [
+            // a, b, and, or, unless
+            (YES, YES, YES, YES, NO),
+            (YES, NO, NO, YES, YES),
+            (YES, GAP, GAP, YES, GAP),
+            (YES, NONE, NO, YES, YES),
+            (NO, YES, NO, YES, NO),
+            (NO, NO, NO, NO, NO),
+            (NO, GAP, NO, GAP, NO),
+            (NO, NONE, NO, NO, NO),
+            (GAP, YES, GAP, YES, NO),
+            (GAP, NO, NO, GAP, GAP),
+            (GAP, GAP, GAP, GAP, GAP),
+            (GAP, NONE, NO, GAP, GAP),
+            (NONE, YES, NO, YES, NO),
+            (NONE, NO, NO, NO, NO),
+            (NONE, GAP, NO, GAP, NO),
+            (NONE, NONE, NO, NO, NO),
+        ];
+        for (a, b, is_both, is_any, is_only) in table {
+            assert_eq!((and(a, b), or(a, b), unless(a, b)), (is_both, is_any, is_only), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_becomes_of_a_value_beside_one_that_has_no_series() {
+        let (gap, none) = (Err(Unknown::NoData), Err(Unknown::Unseen));
+        assert_eq!(both(Ok(1.0), Ok(2.0)), Ok((1.0, 2.0)));
+        assert_eq!((both(gap, none), both(none, Ok(1.0))), (Err(Unknown::Unseen), Err(Unknown::Unseen)));
+        assert_eq!(both(Ok(1.0), gap), Err(Unknown::NoData));
+    }
+}

@@ -1,0 +1,170 @@
+//! What alerts say of themselves to those who look, on the log's clock.
+
+use streamgauge::core::alert::Transition;
+use streamgauge::core::alert::transition::{ChangeName, State};
+use streamgauge::core::event::{Body, Event, Observation, Record};
+use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::limits::Limits;
+use streamgauge::core::rule::RuleSet;
+use streamgauge::core::unit::Unit;
+use streamgauge::core::{Effects, Engine, Span, Timestamp};
+use streamgauge::pipeline::load_files;
+
+const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
+
+/// An engine with one series, `latency_ms` of checkout, and an owner that ticks when it should.
+struct Bench {
+    engine: Engine,
+    directory: Directory,
+    out: Effects,
+    seq: u64,
+}
+
+fn rules(text: &str) -> RuleSet {
+    let loaded = load_files(vec![("rules".into(), text.into())]);
+    loaded.rules.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+}
+
+impl Bench {
+    fn new(text: &str) -> Bench {
+        let (mut directory, mut out) = (Directory::default(), Effects::default());
+        let identity =
+            Identity::new("checkout".into(), "latency_ms".into(), Labels::default(), Some(Unit::Ms));
+        directory.learn(0, [identity.expect("valid").into()]);
+        let mut engine = Engine::new(Limits::default());
+        engine.load(rules(text), &mut out);
+        let mut bench = Bench { engine, directory, out, seq: 0 };
+        bench.handle(START, Body::Tick);
+        bench
+    }
+
+    fn handle(&mut self, stamp: Timestamp, body: Body<'_>) {
+        self.seq += 1;
+        let record = Record { seq: self.seq, stamp, limit: None, bad: &[], body };
+        self.engine.handle(&record, &self.directory, &mut self.out);
+    }
+
+    fn tick_until(&mut self, secs: i64) {
+        let until = START + Span::from_secs(secs);
+        while let Some(wake) = self.engine.next_wake().filter(|wake| *wake <= until) {
+            self.handle(wake, Body::Tick);
+        }
+    }
+
+    /// A value each ten seconds.
+    fn feed(&mut self, from: i64, to: i64, value: f64) {
+        for secs in (from..to).step_by(10) {
+            self.tick_until(secs);
+            let time = START + Span::from_secs(secs);
+            let event = Event::Metric(Observation { who: Who::new(0, 0), time, value });
+            self.handle(time, Body::Events(&[event]));
+        }
+    }
+
+    fn alert(&mut self, rule: &str) -> Transition {
+        let active = self.engine.active_alerts();
+        active.into_iter().find(|alert| *alert.rule == *rule).expect("it is active")
+    }
+}
+
+#[test]
+fn an_alert_without_data_says_so_from_five_minutes_on() {
+    let mut bench = Bench::new(
+        "rules:
+  - { id: slow, expr: 'avg(latency_ms[1m]) by (source) > 1s', severity: critical, summary: '{{ value | round }} ms' }
+  - { id: pending, expr: 'avg(latency_ms[1h]) by (source) > 1s', for: 2h, severity: info }
+",
+    );
+    bench.feed(0, 60, 1_500.0);
+    let alert = bench.alert("slow");
+    let display = (alert.display.value.as_str(), alert.display.threshold.as_str());
+    assert_eq!((display, alert.judged().as_str()), (("1.5 s", "> 1 s"), "1.5 s > 1 s"));
+    assert_eq!((alert.about().as_str(), &*alert.threshold), ("source=checkout", "> 1s"));
+    // The last value is of second 50. Nobody sends any more: the engine wakes by itself when it is time to say so.
+    bench.tick_until(349);
+    assert_eq!(bench.alert("slow").no_data_since, None);
+    bench.tick_until(350);
+    for rule in ["slow", "pending"] {
+        assert_eq!(bench.alert(rule).no_data_since, Some(START + Span::from_secs(50)), "{rule}");
+    }
+    assert_eq!(bench.alert("slow").silence().as_deref(), Some("no data since 00:00"));
+    let reason = bench.alert("slow").reason;
+    assert_eq!(
+        reason,
+        "no data since 00:00, the last known value 1.5 s; it ends as stale when that has been so for 30m"
+    );
+    // Data again: nothing is said any more.
+    bench.feed(400, 420, 1_500.0);
+    bench.tick_until(425);
+    assert_eq!(bench.alert("slow").no_data_since, None);
+    bench.tick_until(3_000);
+    let end = bench.out.transitions.last().expect("an end");
+    assert_eq!((end.state, end.change, end.summary.as_str()), (State::Stale, ChangeName::Stale, "1500 ms"));
+    assert!(end.reason.starts_with("no data since 00:06, for longer than 30m"), "{}", end.reason);
+    assert!(bench.alert("pending").state == State::Pending, "the hour is not over");
+}
+
+#[test]
+fn an_end_does_not_say_that_it_goes_on() {
+    let mut bench = Bench::new(
+        "rules:
+  - { id: odd, expr: 'avg(latency_ms[10s]) by (source) > 1s', severity: critical, keep_firing_for: 1m, summary: '{{ value | duration }} are unusual' }
+",
+    );
+    bench.feed(0, 60, 1_500.0);
+    bench.feed(60, 90, 680.0);
+    let alert = bench.alert("odd");
+    assert_eq!(alert.judged(), "0.68 s, limit > 1 s");
+    assert_eq!(alert.reason, "value 0.68 s is no longer > 1 s; it ends when that has been so for 1m");
+    assert_eq!(alert.summary, "1s500ms are unusual", "what was unusual, not what is usual again");
+    bench.feed(90, 200, 680.0);
+    let end = bench.out.transitions.last().expect("an end");
+    assert_eq!((end.state, end.summary.as_str()), (State::Resolved, "1s500ms are unusual"));
+    assert_eq!(end.judged(), "0.68 s, no longer > 1 s");
+    assert_eq!(end.reason, "value 0.68 s is no longer > 1 s, and has not been for 1m");
+}
+
+/// An alert whose level is gone after a reload ends, one whose level stays goes on, at its severity.
+#[test]
+fn a_reload_may_change_the_levels_of_a_rule_that_fires() {
+    let text = |levels: &str| {
+        format!("rules: [{{ id: slow, expr: 'avg(latency_ms[1m]) by (source)', levels: {{ {levels} }} }}]\n")
+    };
+    let (warning, critical) = ("warning: '> 500ms'", "critical: '> 1s'");
+    let mut bench = Bench::new(&text(&format!("{warning}, {critical}")));
+    bench.feed(0, 60, 1_500.0);
+    bench.engine.load(rules(&text(critical)), &mut bench.out);
+    bench.feed(60, 120, 1_500.0);
+    assert_eq!(bench.out.transitions.len(), 1, "it goes on: {:?}", bench.out.transitions);
+    assert_eq!(bench.alert("slow").display.threshold, "> 1 s");
+    bench.engine.load(rules(&text(warning)), &mut bench.out);
+    bench.feed(120, 180, 1_500.0);
+    let told: Vec<(ChangeName, &str)> =
+        bench.out.transitions.iter().map(|one| (one.change, one.severity.name())).collect();
+    let expected =
+        [(ChangeName::Firing, "critical"), (ChangeName::Stale, "critical"), (ChangeName::Firing, "warning")];
+    assert_eq!(told, expected);
+}
+
+/// Nobody is muted by what was forgotten in a file of another version.
+#[test]
+fn empty_matchers_in_a_stored_rule_set_select_nothing() {
+    let text = "rules:
+  - { id: a, expr: 'avg(latency_ms[1m]) by (source) > 1s', severity: critical }
+  - { id: b, expr: 'avg(latency_ms[1m]) by (source) > 500ms', severity: info }
+inhibit: [{ source: ['rule=\"a\"'], target: ['rule=\"b\"'] }]
+maintenance: [{ id: m, match: ['rule=\"a\"'], start: '2026-11-01T00:00:00Z', end: '2026-11-02T00:00:00Z' }]
+";
+    let mut bench = Bench::new(text);
+    let mut stored = rules(text);
+    stored.inhibits[0].source.matchers.clear();
+    stored.inhibits[0].target.matchers.clear();
+    stored.maintenance[0].matchers.matchers.clear();
+    bench.feed(0, 20, 1_500.0);
+    let by = |bench: &mut Bench, rule| bench.alert(rule).suppressed_by.map(|cause| cause.kind);
+    assert_eq!(by(&mut bench, "a").as_deref(), Some("maintenance"));
+    assert_eq!(by(&mut bench, "b").as_deref(), Some("inhibition"));
+    bench.engine.load(stored, &mut bench.out);
+    bench.feed(20, 60, 1_500.0);
+    assert_eq!((by(&mut bench, "a"), by(&mut bench, "b")), (None, None));
+}

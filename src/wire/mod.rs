@@ -15,4 +15,5 @@ pub mod schema;
 pub mod snapshot;
 pub mod subject;
 pub mod time;
+pub mod url;
 pub mod window;

@@ -3,6 +3,7 @@
 use super::FINE;
 use super::cli::{Format, Listing, MaintenanceCommand, PlanArgs, Service, SilenceCommand, Who};
 use super::remote::{delete, escaped, get, post, print, who};
+use super::stdout::say;
 use crate::wire::printable::printable;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -23,15 +24,16 @@ pub fn silence(command: &SilenceCommand) -> Result<u8> {
             let body = json!({"match": matchers, "duration": text(duration), "end": until,
                 "unmatched_for": text(unmatched_for), "reason": reason, "by": who(by), "id": id});
             let answer = post(url, "/api/v1/silences", &stated(body))?;
-            println!("silence {} until {}{}", word(&answer["id"]), word(&answer["end"]), matched(&answer));
+            let (id, end) = (word(&answer["id"]), word(&answer["end"]));
+            say(format_args!("silence {id} until {end}{}", matched(&answer)))?;
         }
         SilenceCommand::List(Listing { service: Service { url }, output }) => {
             let found = get(url, "/api/v1/silences")?;
-            print(output, &found["silences"], &["id", "state", "end", "by", "match", "reason"]);
+            print(output, &found["silences"], &["id", "state", "end", "by", "match", "reason"])?;
         }
         SilenceCommand::Expire { id, who: Who { by }, service: Service { url } } => {
             delete(url, &format!("/api/v1/silences/{}?by={}", escaped(id), escaped(&who(by))))?;
-            println!("silence {id} has ended");
+            say(format_args!("silence {id} has ended"))?;
         }
     }
     Ok(FINE)
@@ -44,8 +46,8 @@ pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
             let rest = json!({"id": id, "by": who(by), "reason": reason});
             body.extend(rest.as_object().cloned().unwrap_or_default());
             let answer = post(url, "/api/v1/maintenance", &stated(Value::Object(body)))?;
-            println!("maintenance {}{}", word(&answer["id"]), matched(&answer));
-            print(&Format::Table, &answer["next"], &["start", "end"]);
+            say(format_args!("maintenance {}{}", word(&answer["id"]), matched(&answer)))?;
+            print(&Format::Table, &answer["next"], &["start", "end"])?;
         }
         MaintenanceCommand::List(Listing { service: Service { url }, output }) => {
             let mut found = get(url, "/api/v1/maintenance")?["maintenance"].take();
@@ -55,30 +57,29 @@ pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
                     (one["start"], one["end"]) = (next["start"].clone(), next["end"].clone());
                 }
             }
-            print(output, &found, &["id", "state", "mode", "start", "end", "by", "match", "reason"]);
+            print(output, &found, &["id", "state", "mode", "start", "end", "by", "match", "reason"])?;
         }
         MaintenanceCommand::End { id, who: Who { by }, service: Service { url } } => {
             delete(url, &format!("/api/v1/maintenance/{}?by={}", escaped(id), escaped(&who(by))))?;
-            println!("maintenance {id} has ended");
+            say(format_args!("maintenance {id} has ended"))?;
         }
         MaintenanceCommand::Preview { plan, at, service: Service { url }, output } => {
             let query = at.as_ref().map_or(String::new(), |at| format!("?at={}", escaped(at)));
             let body = stated(Value::Object(body_of(plan)));
             let answer = post(url, &format!("/api/v1/maintenance/preview{query}"), &body)?;
-            show_preview(output, &answer);
+            show_preview(output, &answer)?;
         }
     }
     Ok(FINE)
 }
 
-fn show_preview(output: &Format, answer: &Value) {
+fn show_preview(output: &Format, answer: &Value) -> Result<()> {
     if *output == Format::Json {
-        println!("{answer}");
-        return;
+        return say(answer);
     }
     let is_not = if answer["in_force"] == true { "" } else { "not " };
-    println!("at {}: {is_not}in force{}", word(&answer["at"]), matched(answer));
-    print(output, &answer["next"], &["start", "end"]);
+    say(format_args!("at {}: {is_not}in force{}", word(&answer["at"]), matched(answer)))?;
+    print(output, &answer["next"], &["start", "end"])
 }
 
 /// A plan in the words of the pipeline files.

@@ -1,16 +1,23 @@
 //! `streamgauge backtest`: rules over past data, and two rule sets compared.
 
-use super::cli::{BacktestArgs, ExportArgs, Usage, instant};
-use super::{FINE, check, export};
+use super::cli::{BacktestArgs, ExportArgs, Usage, instant, of_env};
+use super::reporting::tell;
+use super::stderr::{end_progress, progress};
+use super::stdout::{put, say};
+use super::{FAILED, FINE, check, export};
 use crate::core::alert::Transition;
 use crate::core::limits::Limits;
 use crate::core::{Effects, Engine, Span, Timestamp};
-use crate::driver::backtest::{self, Comparison, Episode, Told};
+use crate::driver::backtest::{self, Comparison, Episode, Kept, Told};
+use crate::driver::file::input::Input;
+use crate::driver::file::merge;
 use crate::driver::replay::{self, Options, Outputs};
+use crate::wire::printable::printable;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// What is learned of before `--from`, unless another time is stated.
@@ -19,30 +26,49 @@ const WARM: Span = Span::from_hours(24);
 /// Alerts that are listed one by one.
 const LISTED: usize = 30;
 
+/// The log, which each rule set reads from its beginning.
+enum Data {
+    Files(Vec<PathBuf>),
+    Fetched(File),
+}
+
+impl Data {
+    fn open(&self, sort: bool) -> Result<Input> {
+        match self {
+            Data::Files(files) => Ok(merge::open(files, sort)?),
+            Data::Fetched(file) => {
+                let mut file = file.try_clone().context(NO_ROOM)?;
+                file.rewind().context(NO_ROOM)?;
+                let size = file.metadata().context(NO_ROOM)?.len();
+                Ok(merge::gather(Input::of_file(file, size), &[], sort)?)
+            }
+        }
+    }
+}
+
+const NO_ROOM: &str = "cannot keep the log in a temporary file; is there room in the temp dir?";
+
 /// One rule set over the log.
 struct Run {
     name: String,
     episodes: Vec<Episode>,
     told: Told,
+    /// Whether all of the log could be read.
+    is_whole: bool,
 }
 
 pub fn run(args: &BacktestArgs) -> Result<u8> {
     let time = |text: &Option<String>| text.as_deref().map(instant).transpose();
     let (from, to) = (time(&args.from)?, time(&args.to)?);
-    let fetched;
-    let files = match args.files.is_empty() {
-        false => args.files.clone(),
-        true => {
-            fetched = fetch(args, from)?;
-            vec![fetched.path().to_path_buf()]
-        }
+    let data = match args.files.is_empty() {
+        false => Data::Files(args.files.clone()),
+        true => Data::Fetched(fetch(args, from)?),
     };
-    let default = PathBuf::from("pipelines");
-    let sets = match args.compare.as_slice() {
-        [] => vec![args.pipelines.clone().unwrap_or(default)],
-        two => two.to_vec(),
-    };
-    let runs: Result<Vec<Run>> = sets.iter().map(|set| one(set, &files, (from, to), args)).collect();
+    if !args.compare.is_empty() && args.files.iter().any(|file| file == Path::new("-")) {
+        let message = "standard input can be read once, and --compare reads the data twice; name a file";
+        return Err(Usage(message.into()).into());
+    }
+    let runs: Result<Vec<Run>> = sets(args).iter().map(|set| one(set, &data, (from, to), args)).collect();
     let runs = runs?;
     let comparison = match runs.as_slice() {
         [old, new] => Some(backtest::compare(&old.episodes, &new.episodes)),
@@ -52,50 +78,56 @@ pub fn run(args: &BacktestArgs) -> Result<u8> {
         let told: BTreeMap<&str, &Told> = runs.iter().map(|run| (run.name.as_str(), &run.told)).collect();
         let newest = runs.last().map(|run| &run.episodes);
         let rest = json!({"sets": told, "comparison": comparison, "alerts": newest});
-        println!("{rest}");
+        say(rest)?;
     } else {
-        print(&runs, comparison.as_ref());
+        let lines = lines(&runs, comparison.as_ref());
+        put(lines.iter().map(|line| format!("{}\n", printable(line))).collect::<String>())?;
     }
-    Ok(FINE)
+    Ok(if runs.iter().all(|run| run.is_whole) { FINE } else { FAILED })
+}
+
+/// One rule set, or two that are compared.
+fn sets(args: &BacktestArgs) -> Vec<PathBuf> {
+    if !args.compare.is_empty() {
+        return args.compare.clone();
+    }
+    let stated = args.pipelines.clone().or_else(|| of_env("STREAMGAUGE_PIPELINES").map(PathBuf::from));
+    vec![stated.unwrap_or_else(|| "pipelines".into())]
 }
 
 /// The log of a service, of the time in question and what is learned of before, in a file.
-fn fetch(args: &BacktestArgs, from: Option<Timestamp>) -> Result<tempfile::NamedTempFile> {
-    if args.nats.is_none() && args.data_dir.is_none() {
+fn fetch(args: &BacktestArgs, from: Option<Timestamp>) -> Result<File> {
+    let from_env = || of_env("NATS_URL").filter(|_| args.data_dir.is_none());
+    let nats = args.nats.clone().or_else(from_env);
+    if nats.is_none() && args.data_dir.is_none() {
         let message = "say over which data: files, --data-dir, or --nats";
         return Err(Usage(message.into()).into());
     }
-    let file = tempfile::NamedTempFile::with_suffix(".ndjson").context("cannot make a temporary file")?;
+    let file = tempfile::tempfile().context(NO_ROOM)?;
     let warm = args.warm.unwrap_or(WARM);
     let wanted = ExportArgs {
-        nats: args.nats.clone(),
+        nats,
         data_dir: args.data_dir.clone(),
         from: from.map(|from| (from - warm).to_string()),
         to: args.to.clone(),
     };
-    let mut out = BufWriter::new(file.as_file());
+    let mut out = BufWriter::new(&file);
     export::write(&wanted, &mut out)?;
-    out.flush()?;
+    out.flush().context(NO_ROOM)?;
     drop(out);
     Ok(file)
 }
 
 fn one(
     set: &Path,
-    files: &[PathBuf],
+    data: &Data,
     (from, to): (Option<Timestamp>, Option<Timestamp>),
     args: &BacktestArgs,
 ) -> Result<Run> {
     let mut engine = Engine::new(args.limits.over(Limits::default())?);
     engine.load(check::load(set)?, &mut Effects::default());
-    let options = Options {
-        files: files.to_vec(),
-        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        sort: args.sort,
-        until: to,
-        stop_at: to,
-        log_rules: false,
-    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = Options { threads, until: to, stop_at: to, ..Options::default() };
     let (mut alerts, mut shadows) = (Vec::new(), Vec::new());
     let is_shown = std::io::stderr().is_terminal() && !args.json;
     let name = set.display().to_string();
@@ -103,18 +135,22 @@ fn one(
         alerts: Some(Box::new(&mut alerts)),
         // What a shadow would have told is what one wants to know here.
         shadows: Some(Box::new(&mut shadows)),
-        progress: Some(Box::new(|progress: &replay::Progress| {
+        progress: Some(Box::new(|now: &replay::Progress| {
             if is_shown {
-                let share = progress.share.map_or(0.0, |share| share * 100.0);
-                eprint!("\r{name}: {share:3.0} %, reached {}   ", progress.reached);
+                let share = now.share.map_or(0.0, |share| share * 100.0);
+                progress(format_args!("{name}: {share:3.0} %, reached {}", now.reached));
             }
         })),
         ..Outputs::default()
     };
-    let summary = replay::run(engine, &options, outputs)?;
+    let input = data.open(args.sort)?;
+    tell(&input.remarks);
+    let summary = replay::run_over(engine, input, &options, outputs)?;
     if is_shown {
-        eprintln!();
+        end_progress();
     }
+    tell(&summary.input_errors);
+    let is_whole = summary.input_errors.is_empty();
     let begun = from.or(summary.begun).unwrap_or(summary.engine.now());
     alerts.append(&mut shadows);
     let log: Result<Vec<Transition>, _> = alerts
@@ -124,74 +160,67 @@ fn one(
         .collect();
     let episodes = backtest::episodes(&log?, begun);
     let told = backtest::told(&episodes, summary.engine.now() - begun);
-    Ok(Run { name: set.display().to_string(), episodes, told })
+    Ok(Run { name: set.display().to_string(), episodes, told, is_whole })
 }
 
-fn print(runs: &[Run], comparison: Option<&Comparison>) {
+/// What people read.
+fn lines(runs: &[Run], comparison: Option<&Comparison>) -> Vec<String> {
     let span = |ms: Option<i64>| ms.map_or("-".to_string(), |ms| Span::from_ms(ms).to_string());
-    println!(
+    let mut lines = vec![format!(
         "{:<32} {:>7} {:>7} {:>9} {:>11} {:>12} {:>12}",
         "rules", "alerts", "told", "critical", "told a day", "pages a day", "detected in"
-    );
+    )];
     for Run { name, told, .. } in runs {
         let median = span(told.detected_after_ms_median);
-        println!(
+        lines.push(format!(
             "{name:<32} {:>7} {:>7} {:>9} {:>11.2} {:>12.2} {median:>12}",
             told.alerts, told.told, told.critical, told.told_a_day, told.pages_a_day
-        );
+        ));
     }
+    lines.push(String::new());
     match (comparison, runs) {
-        (Some(comparison), _) => print_comparison(comparison),
-        (None, [run]) => {
-            println!();
-            run.episodes.iter().take(LISTED).for_each(|episode| print_episode(' ', episode));
-            more(run.episodes.len());
-        }
+        (Some(comparison), _) => lines.extend(compared(comparison)),
+        (None, [run]) => lines.extend(listed(' ', &run.episodes)),
         _ => {}
     }
+    lines
 }
 
-fn print_comparison(comparison: &Comparison) {
+fn compared(comparison: &Comparison) -> Vec<String> {
     let (gained, lost, kept) = (&comparison.gained, &comparison.lost, &comparison.kept);
     let sooner = kept.iter().filter(|kept| kept.later_ms < 0).count();
     let later = kept.iter().filter(|kept| kept.later_ms > 0).count();
-    println!(
-        "\n{} gained, {} lost, {} in both ({sooner} sooner, {later} later)",
+    let mut lines = vec![format!(
+        "{} gained, {} lost, {} in both ({sooner} sooner, {later} later)",
         gained.len(),
         lost.len(),
         kept.len()
-    );
-    gained.iter().take(LISTED).for_each(|episode| print_episode('+', episode));
-    more(gained.len());
-    lost.iter().take(LISTED).for_each(|episode| print_episode('-', episode));
-    more(lost.len());
-    for kept in kept
-        .iter()
-        .filter(|kept| kept.later_ms != 0 || kept.severity_before != kept.episode.severity)
-        .take(LISTED)
-    {
-        print_episode('~', &kept.episode);
+    )];
+    lines.extend(listed('+', gained));
+    lines.extend(listed('-', lost));
+    let differs = |kept: &&Kept| kept.later_ms != 0 || kept.severity_before != kept.episode.severity;
+    for kept in kept.iter().filter(differs).take(LISTED) {
+        lines.push(episode('~', &kept.episode));
         let (by, word) =
             (Span::from_ms(kept.later_ms.abs()), if kept.later_ms < 0 { "sooner" } else { "later" });
-        println!("      {by} {word}; it was {}", kept.severity_before.name());
+        lines.push(format!("      {by} {word}; it was {}", kept.severity_before.name()));
     }
+    lines
 }
 
-fn print_episode(mark: char, episode: &Episode) {
+/// The first episodes, and how many more there are.
+fn listed(mark: char, episodes: &[Episode]) -> Vec<String> {
+    let mut lines: Vec<String> = episodes.iter().take(LISTED).map(|one| episode(mark, one)).collect();
+    if episodes.len() > LISTED {
+        lines.push(format!("  and {} more; --json has all", episodes.len() - LISTED));
+    }
+    lines
+}
+
+fn episode(mark: char, episode: &Episode) -> String {
     let end =
         episode.ended_at.map_or("still firing".to_string(), |end| format!("for {}", end - episode.fired_at));
     let muted = if episode.is_told { "" } else { ", told nobody" };
-    println!(
-        "{mark} {} {} {} {} {end}{muted}",
-        episode.fired_at,
-        episode.severity.name(),
-        episode.rule,
-        episode.key
-    );
-}
-
-fn more(all: usize) {
-    if all > LISTED {
-        println!("  and {} more; --json has all", all - LISTED);
-    }
+    let Episode { fired_at, severity, rule, key, .. } = episode;
+    format!("{mark} {fired_at} {} {rule} {key} {end}{muted}", severity.name())
 }

@@ -9,6 +9,7 @@ use super::cli::DemoArgs;
 use super::config::File;
 use super::receivers::Receivers;
 use super::service::{self, Door, Files, Parts};
+use super::stdout::say;
 use crate::adapters::clock::FastClock;
 use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
@@ -62,22 +63,21 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         limits: Limits::default(),
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,
-        publish: Box::new(move |transition| println!("{}", told(transition, is_colour))),
+        // The story ends where the next act cannot be told.
+        publish: Box::new(move |transition| say(told(transition, is_colour)).unwrap_or_default()),
         receivers: Some(receivers()?),
     };
     let service = service::start(parts).await?;
-    println!("streamgauge demo: two hours of a release pipeline and a shop in one minute");
-    println!("page  http://{}/    (Ctrl-C ends it)\n", service.address);
+    say("streamgauge demo: two hours of a release pipeline and a shop in one minute")?;
+    say(format_args!("page  http://{}/    (Ctrl-C ends it)\n", service.address))?;
     let feeder = feed(clock, service.workers[0].clone(), args.seconds);
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         result = feeder => result?,
     }
-    println!(
-        "\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered."
-    );
-    told_in_all(&service.office());
-    println!("Next: `streamgauge run`, and the rules in pipelines/ as a start for your own.");
+    say("\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered.")?;
+    told_in_all(&service.office())?;
+    say("Next: `streamgauge run`, and the rules in pipelines/ as a start for your own.")?;
     service.drain(Duration::from_secs(5)).await?;
     Ok(FINE)
 }
@@ -93,12 +93,12 @@ route: { receiver: terminal, group_by: [rule], group_wait: 30s, group_interval: 
 }
 
 /// What arrived, for whoever looked away.
-fn told_in_all(office: &Office) {
+fn told_in_all(office: &Office) -> Result<()> {
     let arrived =
         office.posts().find(|post| &*post.name == "terminal").map_or(0, |post| post.delivered.get());
-    println!(
+    say(format_args!(
         "{arrived} messages were delivered to the receiver `terminal`; yours may be a chat, a pager, a mail (README, Getting told)."
-    );
+    ))
 }
 
 /// Sends the story's events as the clock reaches them.
@@ -116,7 +116,7 @@ async fn feed(clock: FastClock, worker: Sender, seconds: Option<u64>) -> Result<
         let next = act_at(now);
         if next != act {
             act = next;
-            println!("{}  ── {act}", clock_text(now));
+            say(format_args!("{}  ── {act}", clock_text(now)))?;
         }
         let events = story.until(now);
         if events.is_empty() {

@@ -2,13 +2,18 @@
 
 use super::cli::{ExplainArgs, Format, Usage, instant};
 use super::remote::{escaped, get};
+use super::reporting::tell;
+use super::stderr::note;
+use super::stdout::{put, say};
 use super::{FAILED, FINE, check};
 use crate::core::key::Key;
 use crate::core::limits::Limits;
 use crate::core::{Effects, Engine};
 use crate::driver::replay::{self, Options, Outputs};
+use crate::wire::printable::printable;
 use anyhow::Result;
 use serde_json::Value;
+use std::fmt::Write;
 
 pub fn run(args: &ExplainArgs) -> Result<u8> {
     let key = key(&args.key)?;
@@ -17,14 +22,14 @@ pub fn run(args: &ExplainArgs) -> Result<u8> {
         false => match of_log(args, &key)? {
             Ok(explained) => explained,
             Err(message) => {
-                eprintln!("{message}");
+                note(message);
                 return Ok(FAILED);
             }
         },
     };
     match args.output {
-        Format::Json => println!("{explained}"),
-        Format::Table => print(&explained),
+        Format::Json => say(explained)?,
+        Format::Table => put(text(&explained))?,
     }
     Ok(FINE)
 }
@@ -47,6 +52,7 @@ fn of_log(args: &ExplainArgs, key: &Key) -> Result<Result<Value, String>> {
     let options =
         Options { files: args.log.clone(), threads: 1, sort: false, until: at, stop_at: at, log_rules };
     let mut summary = replay::run(engine, &options, Outputs::default())?;
+    tell(&summary.input_errors);
     let explained = summary.engine.explain(&args.rule, key);
     Ok(explained.map(|explained| serde_json::json!(explained)).map_err(|error| error.to_string()))
 }
@@ -65,45 +71,51 @@ fn key(text: &str) -> Result<Key> {
     Ok(Key::new(pairs?))
 }
 
-fn print(explained: &Value) {
+/// What people read; labels and texts are a stranger's.
+fn text(explained: &Value) -> String {
+    let mut told = String::new();
+    for line in lines(explained) {
+        // A text takes all that is written to it.
+        let _ = writeln!(told, "{}", printable(&line));
+    }
+    told
+}
+
+fn lines(explained: &Value) -> Vec<String> {
     let text = |name: &str| explained[name].as_str().unwrap_or("");
-    println!(
-        "{} {} at {}: {}",
-        text("rule"),
-        explained["key"],
-        text("at"),
-        text("verdict").replace('_', " ")
-    );
-    for line in explained["because"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        println!("  {line}");
-    }
+    let verdict = text("verdict").replace('_', " ");
+    let mut lines = vec![format!("{} {} at {}: {verdict}", text("rule"), explained["key"], text("at"))];
+    let because = explained["because"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    lines.extend(because.map(|line| format!("  {line}")));
     if !text("expr").is_empty() {
-        println!("expression  {}", text("expr"));
+        lines.push(format!("expression  {}", text("expr")));
     }
-    for level in explained["levels"].as_array().into_iter().flatten() {
-        let is = if level["is_met"] == true { "met" } else { "not met" };
-        let (severity, condition) = (level["severity"].as_str(), level["condition"].as_str());
-        let (held, needs) = (level["met_for"].as_str(), level["needs"].as_str());
-        let words = [severity, condition, Some(is), Some("for"), held, Some("of"), needs];
-        println!("level       {}", words.map(Option::unwrap_or_default).join(" "));
-    }
-    for input in explained["inputs"].as_array().into_iter().flatten() {
-        let value = match &input["unknown"] {
-            Value::String(reason) => format!("unknown: {reason}"),
-            _ => input["value"].to_string(),
-        };
-        let count =
-            input["count"].as_u64().map_or(String::new(), |count| format!("  ({count} observations)"));
-        println!("input       {} = {value}{count}", input["input"].as_str().unwrap_or(""));
-    }
+    lines.extend(explained["levels"].as_array().into_iter().flatten().map(level));
+    lines.extend(explained["inputs"].as_array().into_iter().flatten().map(input));
     for name in ["baseline", "window"] {
         let fields = explained[name].as_object().filter(|fields| !fields.is_empty());
         let parts = fields.map(|fields| fields.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>());
-        if let Some(parts) = parts {
-            println!("{name:<11} {}", parts.join(", "));
-        }
+        lines.extend(parts.map(|parts| format!("{name:<11} {}", parts.join(", "))));
     }
     if !text("hint").is_empty() {
-        println!("hint        {}", text("hint"));
+        lines.push(format!("hint        {}", text("hint")));
     }
+    lines
+}
+
+fn level(level: &Value) -> String {
+    let is = if level["is_met"] == true { "met" } else { "not met" };
+    let (severity, condition) = (level["severity"].as_str(), level["condition"].as_str());
+    let (held, needs) = (level["met_for"].as_str(), level["needs"].as_str());
+    let words = [severity, condition, Some(is), Some("for"), held, Some("of"), needs];
+    format!("level       {}", words.map(Option::unwrap_or_default).join(" "))
+}
+
+fn input(input: &Value) -> String {
+    let value = match &input["unknown"] {
+        Value::String(reason) => format!("unknown: {reason}"),
+        _ => input["value"].to_string(),
+    };
+    let count = input["count"].as_u64().map_or(String::new(), |count| format!("  ({count} observations)"));
+    format!("input       {} = {value}{count}", input["input"].as_str().unwrap_or(""))
 }

@@ -1,7 +1,9 @@
 //! `streamgauge export`: the log as NDJSON, every record, tick and control.
 
 use super::FINE;
-use super::cli::{ExportArgs, instant};
+use super::cli::{ExportArgs, instant, of_env};
+use super::stdout::Stdout;
+use super::waiting::Waiting;
 use crate::adapters::embedded::Embedded;
 use crate::adapters::nats;
 use crate::core::Timestamp;
@@ -13,7 +15,8 @@ use crate::driver::ports::{Entry, Feed, Log, Logged};
 use crate::wire::line::{Exported, OfPartition};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{BufWriter, Write};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -24,7 +27,7 @@ const ROOT: &str = "sg.v1";
 const RECORDS: usize = 4_096;
 
 pub fn run(args: &ExportArgs) -> Result<u8> {
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Stdout::default();
     write(args, &mut out)?;
     out.flush()?;
     Ok(FINE)
@@ -54,9 +57,34 @@ pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
         writeln!(out, "{}", line(partition, record).context("a control record cannot be read")?)?;
         Ok(())
     };
-    match &args.nats {
-        Some(url) => from_nats(url, &mut write),
-        None => from_data_dir(args, &mut write),
+    match Origin::of(args) {
+        Origin::Nats(url) => from_nats(&url, &mut write),
+        Origin::DataDir(dir) => from_data_dir(&dir, &mut write),
+    }
+}
+
+/// Where the log is.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    Nats(String),
+    DataDir(PathBuf),
+}
+
+impl Origin {
+    /// A flag stands above the environment, whatever that says; in it, servers come first, as for `run`.
+    fn of(args: &ExportArgs) -> Origin {
+        Origin::choose(args, of_env("NATS_URL"), of_env("STREAMGAUGE_DATA_DIR"))
+    }
+
+    fn choose(args: &ExportArgs, nats_url: Option<String>, data_dir: Option<String>) -> Origin {
+        match (&args.nats, &args.data_dir, nats_url) {
+            (Some(url), _, _) => Origin::Nats(url.clone()),
+            (None, Some(dir), _) => Origin::DataDir(dir.clone()),
+            (None, None, Some(url)) => Origin::Nats(url),
+            (None, None, None) => {
+                Origin::DataDir(data_dir.map_or_else(super::run::default_data_dir, PathBuf::from))
+            }
+        }
     }
 }
 
@@ -64,12 +92,11 @@ pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
 /// out.
 type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged, bool) -> Result<()>;
 
-fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
-    let data_dir = args.data_dir.clone().unwrap_or_else(super::run::default_data_dir);
+fn from_data_dir(data_dir: &Path, write: Put<'_>) -> Result<()> {
     if !data_dir.join("streamgauge.redb").exists() {
         anyhow::bail!("{} holds no log; is it the --data-dir that `run` used?", data_dir.display());
     }
-    let log = Embedded::open(&data_dir)?;
+    let log = Embedded::open(data_dir)?;
     let mut seq = 1;
     loop {
         let records = Log::read(&log, seq, RECORDS)?;
@@ -83,9 +110,11 @@ fn from_data_dir(args: &ExportArgs, write: Put<'_>) -> Result<()> {
 /// partitions are merged by the time at which their records take effect.
 fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let waiting = Waiting::for_server(url);
     let count = nats::count_partitions(runtime.handle(), url, ROOT)?;
     let open = |partition| Source::open(&runtime, url, partition);
     let mut sources = Partition::logs(count).map(open).collect::<Result<Vec<_>>>()?;
+    drop(waiting);
     let waiting = |source: &&mut Source| !source.waiting.is_empty();
     while let Some(source) = sources.iter_mut().filter(waiting).min_by_key(|source| source.reached) {
         if let Some(record) = source.take()? {
@@ -158,4 +187,25 @@ pub fn line(partition: Option<OfPartition>, record: &Logged) -> Result<String, s
         }
     };
     Ok(Exported { partition, ..line }.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_stands_above_the_environment() {
+        let args = |nats: Option<&str>, dir: Option<&str>| ExportArgs {
+            nats: nats.map(Into::into),
+            data_dir: dir.map(Into::into),
+            from: None,
+            to: None,
+        };
+        let chosen = |args: ExportArgs| Origin::choose(&args, Some("nats://env".into()), Some("/env".into()));
+        assert_eq!(chosen(args(None, Some("/flag"))), Origin::DataDir("/flag".into()));
+        assert_eq!(chosen(args(Some("nats://flag"), None)), Origin::Nats("nats://flag".into()));
+        assert_eq!(chosen(args(None, None)), Origin::Nats("nats://env".into()));
+        let no_server = Origin::choose(&args(None, None), None, Some("/env".into()));
+        assert_eq!(no_server, Origin::DataDir("/env".into()));
+    }
 }

@@ -13,17 +13,23 @@ pub mod export;
 pub mod listing;
 pub mod notify;
 pub mod partitioned;
+pub mod positions;
 pub mod publish;
 pub mod receivers;
 pub mod remote;
 pub mod replay;
+pub mod reporting;
 pub mod role;
 pub mod rule_files;
 pub mod rulebook;
 pub mod run;
 pub mod service;
+pub mod stderr;
+pub mod stdout;
 pub mod telling;
 pub mod test;
+pub mod text;
+pub mod waiting;
 
 use crate::core::partition::Partition;
 use crate::wire::subject::Subjects;
@@ -33,12 +39,30 @@ use cli::{Cli, Command};
 /// Exit codes (CONTRACT §7).
 pub const FINE: u8 = 0;
 pub const FAILED: u8 = 1;
+pub const BAD_USAGE: u8 = 2;
 pub const BAD_CONFIG: u8 = 78;
 
 /// Something in the configuration or in pipeline files is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadConfig(pub String);
+
+/// Runs the command that the words of the command line ask for, or says what is wrong with them; the
+/// exit code.
+pub fn perform(words: Result<Cli, clap::Error>) -> u8 {
+    let cli = match words {
+        Ok(cli) => cli,
+        Err(answer) => return cli::answer(&answer),
+    };
+    dispatch(cli).unwrap_or_else(|error| {
+        // Whoever reads on no more has what it wanted.
+        if stdout::is_closed(&error) {
+            return FINE;
+        }
+        stderr::note(format_args!("streamgauge: {error:#}"));
+        exit_code(&error)
+    })
+}
 
 /// Runs one command; the exit code it ends with.
 pub fn dispatch(cli: Cli) -> Result<u8> {
@@ -58,17 +82,10 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Silence { command } => asking::silence(&command),
         Command::Maintenance { command } => asking::maintenance(&command),
         Command::Nats { command: cli::NatsCommand::Mapping { partitions, root } } => {
-            print!("{}", mapping(&root, partitions));
-            Ok(FINE)
+            stdout::put(mapping(&root, partitions)).map(|()| FINE)
         }
-        Command::Schema { kind } => {
-            println!("{}", schema(kind));
-            Ok(FINE)
-        }
-        Command::Completions { shell } => {
-            cli::completions(shell);
-            Ok(FINE)
-        }
+        Command::Schema { kind } => stdout::say(schema(kind)).map(|()| FINE),
+        Command::Completions { shell } => stdout::put(cli::completions(shell)).map(|()| FINE),
         Command::Later(words) => {
             let word = words.first().map_or("", |word| word.to_str().unwrap_or(""));
             Err(cli::not_yet(word))
@@ -84,15 +101,20 @@ fn mapping(root: &str, partitions: u32) -> String {
     format!("mappings = {{\n{}}}\n", lines.concat())
 }
 
-/// The exit code of an error.
+/// The exit code of an error, by what is anywhere in its chain of causes.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<cli::Usage>() {
-        2
-    } else if error.is::<BadConfig>() {
+    if holds::<cli::Usage>(error) {
+        BAD_USAGE
+    } else if holds::<BadConfig>(error) {
         BAD_CONFIG
     } else {
         FAILED
     }
+}
+
+/// Whether an error is of this type, or was caused by one, or has one as its context.
+fn holds<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> bool {
+    error.is::<E>() || error.chain().any(|cause| cause.is::<E>())
 }
 
 /// The JSON Schema of what goes in or comes out, or of the configuration file.
@@ -100,5 +122,24 @@ pub fn schema(kind: crate::wire::schema::Kind) -> String {
     match kind {
         crate::wire::schema::Kind::Config => config::schema(),
         other => crate::wire::schema::text(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn the_exit_code_is_found_behind_every_context() {
+        let bad = || BadConfig("no such file".into());
+        let plain = anyhow::Error::new(bad());
+        let wrapped = anyhow::Error::new(bad()).context("cannot start");
+        let as_context = Err::<(), _>(std::io::Error::other("gone")).context(bad());
+        for error in [plain, wrapped, as_context.expect_err("an error").context("cannot start")] {
+            assert_eq!(exit_code(&error), BAD_CONFIG, "{error:?}");
+        }
+        let usage = anyhow::Error::new(cli::Usage("what?".into())).context("in a command");
+        assert_eq!((exit_code(&usage), exit_code(&anyhow::anyhow!("else"))), (BAD_USAGE, FAILED));
     }
 }

@@ -3,6 +3,8 @@
 use super::cli::{Listing, NotifyCommand};
 use super::config::File;
 use super::receivers::Receivers;
+use super::stderr::note;
+use super::stdout::say;
 use super::{BadConfig, FAILED, FINE, remote};
 use crate::adapters::clock::SystemClock;
 use crate::core::notify::Message;
@@ -19,7 +21,7 @@ pub fn run(command: &NotifyCommand) -> Result<u8> {
         NotifyCommand::Redrive { receiver, service } => {
             let path = format!("/api/v1/receivers/{}/redrive", remote::escaped(receiver));
             let answer = remote::post(&service.url, &path, &json!({}))?;
-            println!("{} messages are taken up again", answer["messages"]);
+            say(format_args!("{} messages are taken up again", answer["messages"]))?;
             Ok(FINE)
         }
         NotifyCommand::List(Listing { service, output }) => {
@@ -34,7 +36,7 @@ pub fn run(command: &NotifyCommand) -> Result<u8> {
                 "letters",
                 "waiting",
             ];
-            remote::print(output, &found["receivers"], &columns);
+            remote::print(output, &found["receivers"], &columns)?;
             Ok(FINE)
         }
     }
@@ -56,9 +58,9 @@ fn test(name: &str, config: Option<&Path>, by: &str) -> Result<u8> {
     for (what, is_over) in [("an alert", false), ("its end", true)] {
         let trial = own::trial(&receiver.policy.name, by, (since, SystemClock::time()), is_over);
         match channel.send(&Message { answers: answers.take(), ..trial }) {
-            Ok(()) => eprintln!("{name}: {what} arrived"),
+            Ok(()) => note(format_args!("{name}: {what} arrived")),
             Err(error) => {
-                eprintln!("{name}: {what} did not arrive: {error}");
+                note(format_args!("{name}: {what} did not arrive: {error}"));
                 return Ok(FAILED);
             }
         }

@@ -3,94 +3,201 @@
 //! Intuition: partitions know nothing of each other, live or in replay. So the export is taken apart
 //! again, each part is replayed like any log, and the outputs are put together: alerts in the order
 //! of their time, and of the partition where that is equal.
+//! Invariant: parts and outputs on the way are files without a name, in bounded memory.
 
 use crate::core::partition::Partition;
-use crate::driver::file::reader;
+use crate::driver::file::input::{self, Finding, Input};
+use crate::driver::file::sort::{OriginsWriter, Sorter};
 use crate::wire::line::OfPartition;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Partitions of a deployment; each costs two open files here.
+const PARTITIONS_MAX: u32 = 256;
 
 /// Which deployment an input is an export of, if it is one of several partitions.
-pub fn of_files(files: &[PathBuf]) -> Result<Option<u32>> {
-    let Some(first) = files.first() else { return Ok(None) };
-    let of = if first == Path::new("-") {
-        // Looked at without being taken: whoever reads next begins with it.
-        OfPartition::of_line(std::io::stdin().lock().fill_buf()?)
-    } else {
-        let mut line = Vec::new();
-        reader::open(first)?.into_lines().read_until(b'\n', &mut line)?;
-        OfPartition::of_line(&line)
-    };
-    Ok(of.map(|of| of.partitions).filter(|count| *count > 1))
+pub fn count(input: &mut Input) -> Result<Option<u32>> {
+    let count = OfPartition::of_line(input.peek()).map_or(1, |of| of.partitions);
+    if count > PARTITIONS_MAX {
+        bail!("the input is an export of {count} partitions; at most {PARTITIONS_MAX} are possible");
+    }
+    Ok((count > 1).then_some(count))
 }
 
 /// An export, taken apart.
 #[derive(Debug)]
 pub struct Parts {
-    dir: tempfile::TempDir,
+    /// Unusual, and harmless.
+    pub remarks: Vec<Finding>,
+    /// What was wrong with the inputs.
+    pub troubles: Vec<Finding>,
     count: u32,
+    logs: Vec<Input>,
 }
 
 impl Parts {
     /// Writes the lines of each partition to a file of its own.
-    pub fn split(files: &[PathBuf], count: u32) -> Result<Parts> {
-        let dir = tempfile::tempdir().context("cannot make a temporary directory; is there room?")?;
-        let parts = Parts { dir, count };
-        let create = |index| Ok(BufWriter::new(File::create(parts.path("log", index))?));
-        let mut outs = (0..=count).map(create).collect::<Result<Vec<_>>>()?;
-        for path in files {
-            let mut lines = reader::open(path)?.into_lines();
-            let mut line = Vec::new();
-            while lines.read_until(b'\n', &mut line)? > 0 {
-                // A line of no partition is of the first: it is refused there, and counted.
-                let index = OfPartition::of_line(&line).map_or(0, |of| of.partition.min(count));
-                outs[index as usize].write_all(&line)?;
-                line.clear();
-            }
+    pub fn split(first: Input, rest: &[PathBuf], count: u32) -> Result<Parts> {
+        let mut split = Split::new(count).context(NO_ROOM)?;
+        split.add(first)?;
+        for path in rest {
+            split.add(input::open(path)?)?;
         }
-        outs.iter_mut().try_for_each(|out| out.flush()).context("cannot write a temporary file")?;
-        Ok(parts)
+        let files: Arc<[PathBuf]> = split.files.into();
+        let logs = split.logs.into_iter().map(|log| log.finish(files.clone()));
+        let logs = logs.collect::<io::Result<_>>().context(NO_ROOM)?;
+        Ok(Parts { remarks: split.remarks, troubles: split.troubles, count, logs })
     }
 
-    /// The aggregate last.
-    pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
-        Partition::logs(self.count)
+    /// The log of each partition, the aggregate's last.
+    pub fn into_logs(self) -> impl Iterator<Item = (Partition, Input)> {
+        Partition::logs(self.count).zip(self.logs)
+    }
+}
+
+const NO_ROOM: &str = "cannot write a temporary file; is there room in the temp dir?";
+
+/// A partition's log on its way into a file.
+#[derive(Debug)]
+struct Log {
+    out: BufWriter<File>,
+    origins: OriginsWriter,
+}
+
+impl Log {
+    fn new() -> io::Result<Log> {
+        Ok(Log { out: BufWriter::new(tempfile::tempfile()?), origins: OriginsWriter::new()? })
     }
 
-    /// The file of one kind and partition: `log`, or an output.
-    pub fn path(&self, kind: &str, index: u32) -> PathBuf {
-        self.dir.path().join(format!("{kind}-{index}.ndjson"))
+    fn put(&mut self, line: &[u8], file: u32, number: u64) -> io::Result<()> {
+        self.out.write_all(line)?;
+        self.out.write_all(b"\n")?;
+        self.origins.note(file, number)
     }
 
-    /// Puts the outputs of one kind together, one partition after the other.
-    pub fn join(&self, kind: &str, out: &mut dyn Write) -> Result<()> {
-        for partition in self.partitions() {
-            std::io::copy(&mut File::open(self.path(kind, partition.index))?, out)?;
+    fn finish(self, files: Arc<[PathBuf]>) -> io::Result<Input> {
+        let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let size = file.stream_position()?;
+        file.rewind()?;
+        Ok(Input::of_file(file, size).with_origins(self.origins.finish(files)?))
+    }
+}
+
+/// Inputs that were taken apart so far.
+struct Split {
+    count: u32,
+    files: Vec<PathBuf>,
+    logs: Vec<Log>,
+    remarks: Vec<Finding>,
+    troubles: Vec<Finding>,
+}
+
+impl Split {
+    fn new(count: u32) -> io::Result<Split> {
+        let logs = Partition::logs(count).map(|_| Log::new()).collect::<io::Result<_>>()?;
+        Ok(Split { count, files: Vec::new(), logs, remarks: Vec::new(), troubles: Vec::new() })
+    }
+
+    fn add(&mut self, mut input: Input) -> Result<()> {
+        let file = self.files.len() as u32;
+        self.files.push(input.path().into());
+        self.remarks.append(&mut input.remarks);
+        let mut lines = input.into_lines();
+        while let Some((number, line)) = lines.next_line() {
+            // A line of no partition is of the first: it is refused there, and counted.
+            let index = OfPartition::of_line(line).map_or(0, |of| of.partition.min(self.count));
+            self.logs[index as usize].put(line, file, number).context(NO_ROOM)?;
         }
-        Ok(out.flush()?)
+        self.troubles.extend(lines.finish());
+        Ok(())
+    }
+}
+
+/// Alerts of one partition after the other, put in the order of their time.
+#[derive(Debug, Default)]
+pub struct AlertsByTime {
+    partition: u32,
+    lines: u64,
+    begun: Vec<u8>, // a line that has no end yet
+    sorter: Sorter,
+}
+
+impl AlertsByTime {
+    /// What is written from now on is of this partition.
+    pub fn of(&mut self, partition: Partition) -> &mut AlertsByTime {
+        self.partition = partition.index;
+        self
     }
 
-    /// Puts alerts together in the order of their time.
-    pub fn join_by_time(&self, kind: &str, out: &mut dyn Write) -> Result<()> {
+    /// Writes all of them.
+    pub fn finish(self, out: &mut dyn Write) -> io::Result<()> {
+        self.sorter.finish(out, &mut |_| Ok(()))?;
+        out.flush()
+    }
+
+    fn push(&mut self, line: &[u8]) -> io::Result<()> {
         #[derive(Deserialize)]
-        struct At {
-            at: String,
+        struct At<'a> {
+            at: &'a str,
         }
-        let mut lines = Vec::new();
-        for partition in self.partitions() {
-            for line in BufReader::new(File::open(self.path(kind, partition.index))?).lines() {
-                let line = line?;
-                let at: At = serde_json::from_str(&line).context("an alert that was just written")?;
-                let at = crate::wire::time::parse(at.at.as_bytes());
-                lines.push((at, line));
+        let parsed: At<'_> = serde_json::from_slice(line)?;
+        let at = crate::wire::time::parse(parsed.at.as_bytes());
+        let at = at.ok_or_else(|| io::Error::other("an alert that was just written has no time"))?;
+        self.lines += 1;
+        self.sorter.push((at, self.partition, self.lines), line)
+    }
+}
+
+impl Write for AlertsByTime {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut pieces = bytes.split_inclusive(|byte| *byte == b'\n');
+        pieces.try_for_each(|piece| {
+            let Some(end) = piece.strip_suffix(b"\n") else {
+                self.begun.extend_from_slice(piece);
+                return Ok(());
+            };
+            let mut line = std::mem::take(&mut self.begun);
+            line.extend_from_slice(end);
+            self.push(&line)
+        })?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_come_in_the_order_of_their_time_then_of_their_partition() {
+        let mut alerts = AlertsByTime::default();
+        for (index, minutes) in [(0, [1, 5]), (1, [1, 3])] {
+            let out = alerts.of(Partition { index, count: 2 });
+            for minute in minutes {
+                writeln!(out, r#"{{"at":"2026-11-01T00:0{minute}:00Z","p":{index}}}"#).expect("room");
             }
         }
-        // Stable: what happened at one time stays in the order of the partitions.
-        lines.sort_by_key(|(at, _)| *at);
-        lines.iter().try_for_each(|(_, line)| writeln!(out, "{line}"))?;
-        Ok(out.flush()?)
+        let mut text = Vec::new();
+        alerts.finish(&mut text).expect("room");
+        let text = String::from_utf8(text).expect("text");
+        let order: Vec<&str> = text.lines().map(|line| &line[22..]).collect();
+        assert_eq!(order, ["1:00Z\",\"p\":0}", "1:00Z\",\"p\":1}", "3:00Z\",\"p\":1}", "5:00Z\",\"p\":0}"]);
+    }
+
+    #[test]
+    fn an_export_of_absurdly_many_partitions_is_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = r#"{"seq":1,"partition":0,"partitions":4000000000,"ingest_time":"2026-11-01T00:00:00Z"}"#;
+        std::fs::write(file.path(), text).expect("room");
+        let mut input = input::open(file.path()).expect("opened");
+        assert!(count(&mut input).is_err_and(|error| error.to_string().contains("at most 256")));
     }
 }

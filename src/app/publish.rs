@@ -1,17 +1,32 @@
 //! `streamgauge publish`: events of files to JetStream, each until it is acknowledged.
+//!
+//! Intuition: files are read on a thread of their own, so that a signal ends the command at once, also
+//! while it waits for a line.
+//! Invariant: the position is the first line that the broker may not have, however the command ends.
 
-use super::FINE;
 use super::cli::PublishArgs;
-use crate::adapters::nats::publisher::{Outgoing, Publisher};
+use super::positions::Positions;
+use super::reporting::tell;
+use super::stderr::{end_progress, note, progress};
+use super::waiting::{FIRST_SAID_AFTER, SAID_EVERY};
+use super::{FAILED, FINE};
+use crate::adapters::nats::publisher::{Outgoing, Patience, PublishFailure, Publisher};
+use crate::core::Span;
+use crate::core::counters::Refusal;
+use crate::core::limits::PAYLOAD_BYTES_MAX;
 use crate::core::partition::Partition;
-use crate::driver::file::reader;
+use crate::driver::file::input::{self, Finding, Input, InputError};
 use crate::wire::event::Codec;
 use crate::wire::subject::Subjects;
+use crate::wire::address::without_password;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Events between two looks at the time, for progress and position.
@@ -23,91 +38,199 @@ const NEWEST_FEW: usize = 64;
 /// Time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// Lines that are read ahead: 64 × 1 MiB at worst.
+const LINES_AHEAD: usize = 64;
+
+/// Time between two looks at whether the command is told to end, while no line comes.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Bytes of the lines of one message: half of what a broker takes without being asked, so that the
+/// headers fit.
+const BATCH_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 2;
+
+/// Lines that are refused and told one by one.
+const REFUSED_SHOWN: u64 = 10;
+
 pub fn run(args: &PublishArgs) -> Result<u8> {
     let positions = args.position.as_deref().map(Positions::read).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let publisher = Publisher::open(runtime.handle().clone(), &args.nats)?;
+    let stop = CancellationToken::new();
+    end_on_signals(&runtime, stop.clone()).context("cannot wait for signals")?;
+    let publisher = Publisher::open(runtime.handle().clone(), &args.nats, patience(args, &stop))?;
     let mut run = Run {
         publisher,
+        stop,
         subjects: Subjects::new("sg.v1", Partition { index: 0, count: args.partitions }),
         pace: Pace { rate: args.rate, begun: Instant::now(), events: 0 },
         batch: args.batch.max(1),
         told: Instant::now(),
         positions,
+        refused: 0,
     };
+    let mut is_whole = true;
     for path in &args.files {
         let known = run.positions.as_ref().and_then(|positions| positions.of(path));
-        run.file(path, known.unwrap_or(1).max(args.from_line))?;
+        let findings = run.file(path, known.unwrap_or(1).max(args.from_line));
+        let messages = run.publisher.acknowledged();
+        let findings = findings.with_context(|| format!("{messages} messages are acknowledged"))?;
+        is_whole &= findings.is_empty();
+        tell(&findings);
     }
-    let seconds = run.pace.begun.elapsed().as_secs_f64();
-    let (events, messages) = (run.pace.events, run.publisher.acknowledged());
-    eprintln!("{events} events in {messages} messages, {:.0} events/s", events as f64 / seconds.max(1e-9));
-    Ok(FINE)
+    Ok(run.summary(is_whole))
+}
+
+/// A signal ends waiting of all kinds; what is acknowledged until then is kept.
+fn end_on_signals(runtime: &tokio::runtime::Runtime, stop: CancellationToken) -> std::io::Result<()> {
+    let _within = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn patience(args: &PublishArgs, stop: &CancellationToken) -> Patience {
+    let address = without_password(&args.nats);
+    let timeout = args.timeout.map(|timeout: Span| Duration::from_millis(timeout.ms().max(0) as u64));
+    let say = move |is_connected: bool, time: Duration| {
+        let what = if is_connected { "an acknowledgement of" } else { "a connection to" };
+        note(format_args!("waiting for {what} {address}, {} s so far; Ctrl-C ends", time.as_secs()));
+    };
+    let say_after = (FIRST_SAID_AFTER, SAID_EVERY);
+    Patience { timeout, stop: stop.clone(), say_after, say: Box::new(say) }
 }
 
 struct Run {
     publisher: Publisher,
+    stop: CancellationToken,
     subjects: Subjects,
     pace: Pace,
     batch: usize,
     told: Instant,
     positions: Option<Positions>,
+    /// Lines that were not sent, as the service would refuse them.
+    refused: u64,
 }
 
-/// By partition: the line that the batch begins with, and the lines.
-type Batches = BTreeMap<u32, (u64, Vec<String>)>;
+/// By partition: the lines of a message to be.
+type Batches = BTreeMap<u32, Batch>;
+
+#[derive(Debug, Default)]
+struct Batch {
+    place: u64, // the line it begins with
+    bytes: usize,
+    lines: Vec<String>,
+}
 
 impl Run {
-    /// One file to its end; what is acknowledged then is all of it.
-    fn file(&mut self, path: &Path, from_line: u64) -> Result<()> {
-        let mut batches = Batches::new();
-        let result = self.lines(path, from_line, &mut batches);
-        let next = match result {
-            Ok(next) => next,
-            Err(_) => self.lowest_waiting(&batches).unwrap_or(from_line),
-        };
+    /// One file to its end; what is acknowledged then is all of it. What was wrong with the file.
+    fn file(&mut self, path: &Path, from_line: u64) -> Result<Vec<Finding>> {
+        let (mut batches, mut next) = (Batches::new(), from_line);
+        let result = self.lines(path, from_line, &mut batches, &mut next);
+        if result.is_err() {
+            next = self.lowest_waiting(&batches).unwrap_or(next);
+        }
         self.note_position(path, next)?;
-        result.map(drop).with_context(|| format!("stopped; go on with --from-line {next}"))
+        result.with_context(|| format!("{}: stopped; go on with --from-line {next}", path.display()))
     }
 
-    /// The number of the line after the last.
-    fn lines(&mut self, path: &Path, from_line: u64, batches: &mut Batches) -> Result<u64> {
-        let mut lines = reader::open(path)?.into_lines();
-        let mut number = 0u64;
-        let mut line = String::new();
-        while lines.read_line(&mut line).with_context(|| format!("cannot read {}", path.display()))? > 0 {
-            number += 1;
-            let text = line.trim();
-            if !text.is_empty() && number >= from_line {
-                let partition = self.subjects.partition_of_event(text);
-                let (_, batch) = batches.entry(partition).or_insert_with(|| (number, Vec::new()));
-                batch.push(text.to_string());
-                if batch.len() >= self.batch {
-                    self.send(path, partition, batches)?;
+    /// `next` is the number of the line after the last that was taken.
+    fn lines(
+        &mut self,
+        path: &Path,
+        from_line: u64,
+        batches: &mut Batches,
+        next: &mut u64,
+    ) -> Result<Vec<Finding>> {
+        let coming = read_ahead(path.into());
+        let findings = loop {
+            match coming.recv_timeout(LOOK_EVERY) {
+                _ if self.stop.is_cancelled() => return Err(PublishFailure::Stopped.into()),
+                Ok(Coming::Line(number, line)) => {
+                    if number >= from_line {
+                        self.line(path, number, line, batches)?;
+                        *next = number + 1;
+                    }
+                    self.tell(path, batches)?;
                 }
+                Ok(Coming::Opened(remarks)) => tell(&remarks?),
+                Ok(Coming::End(findings)) => break findings,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the file cannot be read to its end"),
             }
-            line.clear();
-            self.tell(path, batches)?;
-        }
+        };
         while let Some(partition) = batches.keys().next().copied() {
             self.send(path, partition, batches)?;
         }
         self.publisher.settle_to(0)?;
-        Ok(number + 1)
+        Ok(findings)
+    }
+
+    /// Takes a line into the message of its partition, which goes when it is full.
+    fn line(
+        &mut self,
+        path: &Path,
+        number: u64,
+        line: Result<String, (Refusal, String)>,
+        batches: &mut Batches,
+    ) -> Result<()> {
+        let text = match line {
+            Ok(text) => text,
+            Err((reason, message)) => {
+                self.refuse(path, number, reason, &message);
+                return Ok(());
+            }
+        };
+        let partition = self.subjects.partition_of_event(&text);
+        if batches.get(&partition).is_some_and(|batch| batch.bytes + text.len() > BATCH_BYTES_MAX) {
+            self.send(path, partition, batches)?;
+        }
+        let batch = batches.entry(partition).or_insert_with(|| Batch { place: number, ..Batch::default() });
+        batch.bytes += text.len() + 1;
+        batch.lines.push(text);
+        if batch.lines.len() >= self.batch { self.send(path, partition, batches) } else { Ok(()) }
     }
 
     /// Sends the batch of one partition. The id is the place in the file and what stands there: who starts
     /// again within two minutes publishes nothing twice, and who changed the file or the batch publishes
     /// all of it.
     fn send(&mut self, path: &Path, partition: u32, batches: &mut Batches) -> Result<()> {
-        let Some((place, lines)) = batches.remove(&partition) else { return Ok(()) };
-        let Some(line) = lines.first() else { return Ok(()) };
-        let codec = if lines.len() == 1 { Codec::Json } else { Codec::Ndjson };
-        self.pace.wait(lines.len() as u64);
-        let payload = lines.join("\n");
+        let Some(batch) = batches.get(&partition) else { return Ok(()) };
+        let Some(line) = batch.lines.first() else { return Ok(()) };
+        let (place, count) = (batch.place, batch.lines.len());
+        let codec = if count == 1 { Codec::Json } else { Codec::Ndjson };
+        self.pace.wait(count as u64, &self.publisher)?;
+        let payload = batch.lines.join("\n");
         let id = format!("{}:{place}:{:016x}", path.display(), xxh3_64(payload.as_bytes()));
         let subject = self.subjects.of_event(line);
-        Ok(self.publisher.push(Outgoing { subject, codec, payload, id, place })?)
+        batches.remove(&partition);
+        match self.publisher.push(Outgoing { subject, codec, payload, id, place }) {
+            Err(PublishFailure::TooLarge(bytes)) if count == 1 => {
+                let message = format!("the broker takes no message of {bytes} bytes");
+                self.refuse(path, place, Refusal::TooLarge, &message);
+                Ok(())
+            }
+            Err(PublishFailure::TooLarge(bytes)) => {
+                batches.insert(partition, Batch { place, ..Batch::default() });
+                anyhow::bail!("the broker takes no message of {bytes} bytes; take a smaller --batch")
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// A line that nobody would take is said and counted, and does not hold up the others.
+    fn refuse(&mut self, path: &Path, number: u64, reason: Refusal, message: &str) {
+        self.refused += 1;
+        if self.refused <= REFUSED_SHOWN {
+            note(format_args!("{} line {number}: not sent, {}: {message}", path.display(), reason.name()));
+        } else if self.refused == REFUSED_SHOWN + 1 {
+            note("further lines that are not sent are only counted");
+        }
     }
 
     /// Progress for people, and the position for who has to go on.
@@ -118,7 +241,7 @@ impl Run {
         self.told = Instant::now();
         if std::io::stderr().is_terminal() {
             let (sent, acknowledged) = (self.pace.events, self.publisher.acknowledged());
-            eprint!("\r{sent} events sent, {acknowledged} messages acknowledged  ");
+            progress(format_args!("{sent} events sent, {acknowledged} messages acknowledged"));
         }
         // Those sent before the newest few were acknowledged by now, or will be in a moment.
         self.publisher.settle_to(NEWEST_FEW)?;
@@ -130,44 +253,73 @@ impl Run {
 
     /// The first line that the broker may not have.
     fn lowest_waiting(&self, batches: &Batches) -> Option<u64> {
-        batches.values().map(|(first, _)| *first).chain(self.publisher.lowest_waiting()).min()
+        batches.values().map(|batch| batch.place).chain(self.publisher.lowest_waiting()).min()
     }
 
     fn note_position(&mut self, path: &Path, line: u64) -> Result<()> {
         self.positions.as_mut().map_or(Ok(()), |positions| positions.note(path, line))
     }
+
+    /// Says what became of all files; the exit code.
+    fn summary(&self, is_whole: bool) -> u8 {
+        if std::io::stderr().is_terminal() {
+            end_progress();
+        }
+        let seconds = self.pace.begun.elapsed().as_secs_f64();
+        let (events, messages, refused) = (self.pace.events, self.publisher.acknowledged(), self.refused);
+        let rate = events as f64 / seconds.max(1e-9);
+        note(format_args!("{events} events in {messages} messages, {rate:.0} events/s"));
+        if refused > 0 {
+            note(format_args!("{refused} lines were not sent"));
+        }
+        let is_nothing_sent = refused > 0 && messages == 0;
+        if is_whole && !is_nothing_sent { FINE } else { FAILED }
+    }
 }
 
-/// The first line of each file that was not acknowledged yet, kept in a file.
-struct Positions {
-    kept_in: PathBuf,
-    lines: BTreeMap<String, u64>,
+/// What comes of a file: a line that can be sent or why not, and at the end what was wrong.
+enum Coming {
+    /// Whether it can be read, and what is unusual about it.
+    Opened(Result<Vec<Finding>, InputError>),
+    Line(u64, Result<String, (Refusal, String)>),
+    End(Vec<Finding>),
 }
 
-impl Positions {
-    fn read(kept_in: &Path) -> Result<Positions> {
-        let text = match std::fs::read_to_string(kept_in) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "{}".into(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", kept_in.display())),
+/// Reads on a thread of its own, which ends with the file, or when nobody wants its lines. Opening waits
+/// for the first bytes, so that is done there, too.
+fn read_ahead(path: PathBuf) -> Receiver<Coming> {
+    let (sender, receiver) = sync_channel(LINES_AHEAD);
+    std::thread::spawn(move || {
+        let (remarks, input) = match input::open(&path) {
+            Ok(mut input) => (Ok(std::mem::take(&mut input.remarks)), input),
+            Err(error) => (Err(error), Input::empty()),
         };
-        let lines = serde_json::from_str(&text);
-        let lines = lines.with_context(|| format!("{} holds no positions", kept_in.display()))?;
-        Ok(Positions { kept_in: kept_in.into(), lines })
-    }
+        let is_open = remarks.is_ok();
+        if sender.send(Coming::Opened(remarks)).is_err() || !is_open {
+            return;
+        }
+        let mut lines = input.into_lines();
+        while let Some((number, line)) = lines.next_line() {
+            if sender.send(Coming::Line(number, sendable(line))).is_err() {
+                return;
+            }
+        }
+        // Nobody waits for it if the command is over.
+        sender.send(Coming::End(lines.finish())).ok();
+    });
+    receiver
+}
 
-    fn of(&self, path: &Path) -> Option<u64> {
-        self.lines.get(&path.display().to_string()).copied()
+/// A line as it is sent, or why the service would refuse it.
+fn sendable(line: &[u8]) -> Result<String, (Refusal, String)> {
+    let line = line.trim_ascii();
+    if line.len() > PAYLOAD_BYTES_MAX {
+        let message = format!("the line has more than {} MiB", PAYLOAD_BYTES_MAX >> 20);
+        return Err((Refusal::TooLarge, message));
     }
-
-    /// Whole or not at all: a kill in between leaves the older one.
-    fn note(&mut self, path: &Path, line: u64) -> Result<()> {
-        self.lines.insert(path.display().to_string(), line);
-        let new = self.kept_in.with_extension("new");
-        let text = serde_json::to_string(&self.lines)?;
-        std::fs::write(&new, text)
-            .and_then(|()| std::fs::rename(&new, &self.kept_in))
-            .with_context(|| format!("cannot write {}", self.kept_in.display()))
+    match std::str::from_utf8(line) {
+        Ok(text) => Ok(text.into()),
+        Err(_) => Err((Refusal::BadPayload, "the line is no text in UTF-8".into())),
     }
 }
 
@@ -179,13 +331,27 @@ struct Pace {
 }
 
 impl Pace {
-    fn wait(&mut self, events: u64) {
+    fn wait(&mut self, events: u64, publisher: &Publisher) -> Result<(), PublishFailure> {
         if let Some(rate) = self.rate {
             let due = Duration::from_secs_f64(self.events as f64 / f64::from(rate.max(1)));
             if let Some(early) = due.checked_sub(self.begun.elapsed()) {
-                std::thread::park_timeout(early);
+                publisher.pause(early)?;
             }
         }
         self.events += events;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_service_would_refuse_is_not_sent() {
+        assert_eq!(sendable(b" {} \r"), Ok("{}".into()));
+        let reason = |line: &[u8]| sendable(line).map_err(|(reason, _)| reason);
+        assert_eq!(reason(b"{\"a\":\"\xff\"}"), Err(Refusal::BadPayload));
+        assert_eq!(reason("x".repeat(PAYLOAD_BYTES_MAX + 1).as_bytes()), Err(Refusal::TooLarge));
     }
 }

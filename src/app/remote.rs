@@ -1,8 +1,12 @@
 //! `alerts` and `rules`: operating a running service over HTTP.
 
-use super::FINE;
 use super::cli::{AlertsCommand, Format, Listing, RulesCommand, Service, Who};
 use super::listing;
+use super::stderr::note;
+use super::stdout::{put, say};
+use super::{FINE, text};
+use crate::wire::address::without_password;
+use crate::wire::printable::printable;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -17,7 +21,7 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
                 state.as_ref().map_or("/api/v1/alerts".into(), |s| format!("/api/v1/alerts?state={s}"));
             let found = get(url, &path)?;
             let rows = listing::alerts(&found["alerts"], output);
-            print(output, &rows, &listing::ALERTS);
+            print(output, &rows, &listing::ALERTS)?;
         }
         AlertsCommand::Show { service: Service { url }, id } => {
             let active = get(url, "/api/v1/alerts")?;
@@ -26,16 +30,16 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
             let Some(found) = found else {
                 bail!("no active alert has the id {id}; `alerts list` shows them")
             };
-            println!("{}", serde_json::to_string_pretty(found)?);
+            say(serde_json::to_string_pretty(found)?)?;
         }
         AlertsCommand::Unack { service: Service { url }, id, who: Who { by } } => {
             delete(url, &format!("/api/v1/alerts/ack?alert={}&by={}", escaped(id), escaped(&who(by))))?;
-            println!("no longer acknowledged: {id}");
+            say(format_args!("no longer acknowledged: {id}"))?;
         }
         AlertsCommand::Ack { service: Service { url }, id, who: Who { by }, why, until, accept } => {
             let body = json!({"alert": id, "by": who(by), "why": why, "until": until, "accept": accept});
             post(url, "/api/v1/alerts/ack", &body)?;
-            println!("acknowledged {id}");
+            say(format_args!("acknowledged {id}"))?;
         }
         AlertsCommand::Explain(args) => return super::explain::run(args),
     }
@@ -46,28 +50,24 @@ pub fn rules(command: &RulesCommand) -> Result<u8> {
     match command {
         RulesCommand::List(Listing { service: Service { url }, output }) => {
             let found = get(url, "/api/v1/rules")?;
-            print(output, &found["rules"], &["id", "keys", "levels", "expr"]);
+            print(output, &found["rules"], &["id", "keys", "levels", "expr"])?;
             for remark in found["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                eprintln!("{remark}");
+                note(remark);
             }
         }
         RulesCommand::Add { file, name, service: Service { url } } => {
-            let text = match file.as_os_str() == "-" {
-                true => std::io::read_to_string(std::io::stdin())?,
-                false => std::fs::read_to_string(file)
-                    .with_context(|| format!("cannot read {}; is the path right?", file.display()))?,
-            };
+            let text = text::read(file)?;
             let is_rule = crate::pipeline::document::of_rule(&text).is_some();
             let stem = file.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = name.clone().or_else(|| stem.filter(|_| !is_rule));
             let query = name.map_or(String::new(), |name| format!("?name={}", escaped(&name)));
             let kind = if is_rule { "application/json" } else { "application/yaml" };
             send(url, &format!("/api/v1/rules{query}"), kind, text)?;
-            println!("the rules are in force with it");
+            say("the rules are in force with it")?;
         }
         RulesCommand::Remove { name, service: Service { url } } => {
             delete(url, &format!("/api/v1/rules/{}", escaped(name)))?;
-            println!("the rules are in force without it");
+            say("the rules are in force without it")?;
         }
     }
     Ok(FINE)
@@ -120,6 +120,7 @@ fn bearer() -> String {
 }
 
 fn unreachable_hint(url: &str) -> String {
+    let url = without_password(url);
     format!("cannot reach {url}; is `streamgauge run` there? Say where with --url or STREAMGAUGE_URL")
 }
 
@@ -131,14 +132,14 @@ fn read(status: u16, body: &str) -> Result<Value> {
     Ok(value)
 }
 
-pub fn print(format: &Format, rows: &Value, columns: &[&str]) {
+/// Prints rows as JSON, or as a table, in which texts of strangers do not steer the terminal.
+pub fn print(format: &Format, rows: &Value, columns: &[&str]) -> Result<()> {
     if *format == Format::Json {
-        println!("{rows}");
-        return;
+        return say(rows);
     }
     let cell = |row: &Value, column: &str| match &row[column] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => printable(text).into_owned(),
+        other => printable(&other.to_string()).into_owned(),
     };
     let rows: Vec<Vec<String>> = rows
         .as_array()
@@ -153,8 +154,9 @@ pub fn print(format: &Format, rows: &Value, columns: &[&str]) {
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
     };
-    line(columns.to_vec());
-    rows.iter().for_each(|row| line(row.iter().map(String::as_str).collect()));
+    let head = line(columns.to_vec());
+    let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+    put(head + &body.collect::<String>())
 }

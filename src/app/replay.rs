@@ -1,13 +1,19 @@
 //! `streamgauge replay`: files through the engine, with progress and a summary.
 
 use super::cli::{ReplayArgs, instant};
-use super::partitioned::{self, Parts};
-use super::{FINE, check};
+use super::partitioned::{self, AlertsByTime, Parts};
+use super::reporting::{Reporter, progress_since, tell};
+use super::stderr::note;
+use super::stdout::{Stdout, say};
+use super::{FAILED, FINE, check};
+use crate::core::alert::Severity;
 use crate::core::counters::Counters;
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
 use crate::core::{Effects, Engine, Timestamp};
-use crate::driver::replay::{self, Options, Outputs, Progress};
+use crate::driver::file::input::{self, Finding, Input};
+use crate::driver::file::merge;
+use crate::driver::replay::{self, Options, Outputs, Place};
 use crate::wire::event::BadEvent;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -16,38 +22,56 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Refused events reported one by one before only their number is told.
-const REFUSED_SHOWN: u64 = 10;
-
-/// Time between two lines of progress.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
-/// Share of `too_late` events from which on a hint is printed.
-const TOO_LATE_SHARE: f64 = 0.01;
-
 pub fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
-    let totals = match partitioned::of_files(&args.files)? {
+    let (first, rest) = args.files.split_first().context("no file is named")?;
+    let mut first = input::open(first)?;
+    let mut reporter = Reporter { is_verbose: args.verbose, ..Reporter::default() };
+    let totals = match partitioned::count(&mut first)? {
         None => {
-            let wanted = Wanted {
-                windows: args.windows_out.clone(),
-                alerts: args.alerts_out.clone(),
-                records: args.records_out.clone(),
-            };
-            replay_one(args, Partition::default(), args.files.clone(), &wanted)?
+            let input = merge::gather(first, rest, args.sort)?;
+            let mut outs = Outs::open(args)?;
+            replay_one(args, Partition::default(), input, outs.wanted(), &mut reporter)?
         }
-        Some(count) => replay_partitions(args, count)?,
+        Some(count) => replay_partitions(args, Parts::split(first, rest, count)?, &mut reporter)?,
     };
-    print(args, &totals, begun.elapsed());
-    Ok(FINE)
+    tell(&totals.input_errors);
+    print(args, &totals, begun.elapsed())?;
+    reporter.sum_up(&totals.counters);
+    Ok(totals.exit_code(args))
 }
 
-/// Where outputs go, those that are wanted.
-#[derive(Debug, Default)]
-struct Wanted {
-    windows: Option<PathBuf>,
-    alerts: Option<PathBuf>,
-    records: Option<PathBuf>,
+/// Outputs that are wanted.
+struct Outs {
+    windows: Option<Box<dyn Write + Send>>,
+    alerts: Option<Box<dyn Write + Send>>,
+    records: Option<Box<dyn Write + Send>>,
+}
+
+/// The same, lent to one replay.
+struct Wanted<'a> {
+    windows: Option<Box<dyn Write + Send + 'a>>,
+    alerts: Option<Box<dyn Write + 'a>>,
+    records: Option<Box<dyn Write + 'a>>,
+}
+
+impl Outs {
+    fn open(args: &ReplayArgs) -> Result<Outs> {
+        let open = |path: &Option<PathBuf>| path.as_deref().map(output).transpose();
+        Ok(Outs {
+            windows: open(&args.windows_out)?,
+            alerts: open(&args.alerts_out)?,
+            records: open(&args.records_out)?,
+        })
+    }
+
+    fn wanted(&mut self) -> Wanted<'_> {
+        Wanted {
+            windows: self.windows.as_mut().map(|out| Box::new(out) as Box<dyn Write + Send + '_>),
+            alerts: self.alerts.as_mut().map(|out| Box::new(out) as Box<dyn Write + '_>),
+            records: self.records.as_mut().map(|out| Box::new(out) as Box<dyn Write + '_>),
+        }
+    }
 }
 
 /// What came of one log or several.
@@ -60,14 +84,18 @@ struct Totals {
     alerts: u64,
     records: u64,
     reached: Timestamp,
+    worst: Option<Severity>,
+    input_errors: Vec<Finding>,
 }
 
 fn replay_one(
     args: &ReplayArgs,
     partition: Partition,
-    files: Vec<PathBuf>,
-    wanted: &Wanted,
+    input: Input,
+    wanted: Wanted<'_>,
+    reporter: &mut Reporter,
 ) -> Result<Totals> {
+    tell(&input.remarks);
     let limits = Limits { partition, ..args.limits.limits()? };
     let mut engine = Engine::new(limits);
     let given = args.pipelines.as_deref();
@@ -77,17 +105,16 @@ fn replay_one(
     }
     let until = args.until.as_deref().map(instant).transpose()?;
     let threads = args.threads.map_or_else(processors, usize::from);
-    let options =
-        Options { files, threads, sort: args.sort, until, stop_at: None, log_rules: given.is_none() };
+    let options = Options { threads, until, log_rules: given.is_none(), ..Options::default() };
     let outputs = Outputs {
-        windows: wanted.windows.as_deref().map(output).transpose()?,
-        alerts: wanted.alerts.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
-        records: wanted.records.as_deref().map(output).transpose()?.map(|out| out as Box<dyn Write>),
+        windows: wanted.windows,
+        alerts: wanted.alerts,
+        records: wanted.records,
         shadows: None,
-        refused: Some(Box::new(reporter(args.verbose))),
-        progress: (std::io::stderr().is_terminal() && !args.json).then(|| progress(Instant::now())),
+        refused: Some(Box::new(|place: Place<'_>, bad: &BadEvent| reporter.refused(place, bad))),
+        progress: (std::io::stderr().is_terminal() && !args.json).then(|| progress_since(Instant::now())),
     };
-    let summary = replay::run(engine, &options, outputs)?;
+    let summary = replay::run_over(engine, input, &options, outputs)?;
     Ok(Totals {
         counters: summary.engine.counters().clone(),
         series: summary.engine.series().len(),
@@ -96,41 +123,40 @@ fn replay_one(
         alerts: summary.alerts,
         records: summary.records,
         reached: summary.engine.now(),
+        worst: summary.worst,
+        input_errors: summary.input_errors,
     })
 }
 
-/// Each partition's log by itself; then their outputs together.
-fn replay_partitions(args: &ReplayArgs, count: u32) -> Result<Totals> {
-    let parts = Parts::split(&args.files, count)?;
+/// Each partition's log by itself; alerts of all are put in order at the end.
+fn replay_partitions(args: &ReplayArgs, mut parts: Parts, reporter: &mut Reporter) -> Result<Totals> {
+    tell(&parts.remarks);
+    let mut outs = Outs::open(args)?;
+    let mut alerts = outs.alerts.is_some().then(AlertsByTime::default);
     let mut totals: Option<Totals> = None;
-    for partition in parts.partitions() {
-        let path = |kind, is_wanted: bool| is_wanted.then(|| parts.path(kind, partition.index));
-        let wanted = Wanted {
-            windows: path("windows", args.windows_out.is_some()),
-            alerts: path("alerts", args.alerts_out.is_some()),
-            records: path("records", args.records_out.is_some()),
-        };
-        let one = replay_one(args, partition, vec![parts.path("log", partition.index)], &wanted)?;
+    let mut input_errors = std::mem::take(&mut parts.troubles);
+    for (partition, log) in parts.into_logs() {
+        let by_time = alerts.as_mut().map(|alerts| Box::new(alerts.of(partition)) as Box<dyn Write + '_>);
+        let wanted = Wanted { alerts: by_time, ..outs.wanted() };
+        let input = merge::gather(log, &[], args.sort)?;
+        let one = replay_one(args, partition, input, wanted, reporter)?;
         totals = Some(match totals {
             None => one,
             Some(sum) => sum.and(one),
         });
     }
-    if let Some(path) = &args.windows_out {
-        parts.join("windows", &mut output(path)?)?;
+    if let (Some(alerts), Some(out)) = (alerts, &mut outs.alerts) {
+        alerts.finish(out)?;
     }
-    if let Some(path) = &args.alerts_out {
-        parts.join_by_time("alerts", &mut output(path)?)?;
-    }
-    if let Some(path) = &args.records_out {
-        parts.join("records", &mut output(path)?)?;
-    }
-    totals.context("an export of no partition")
+    let mut totals = totals.context("an export of no partition")?;
+    input_errors.append(&mut totals.input_errors);
+    Ok(Totals { input_errors, ..totals })
 }
 
 impl Totals {
     fn and(mut self, other: Totals) -> Totals {
         self.counters.add(&other.counters);
+        self.input_errors.extend(other.input_errors);
         Totals {
             series: self.series + other.series,
             lines: self.lines + other.lines,
@@ -138,8 +164,26 @@ impl Totals {
             alerts: self.alerts + other.alerts,
             records: self.records + other.records,
             reached: self.reached.max(other.reached),
+            worst: self.worst.max(other.worst),
+            input_errors: self.input_errors,
             counters: self.counters,
         }
+    }
+
+    /// What automation goes by.
+    fn exit_code(&self, args: &ReplayArgs) -> u8 {
+        if self.lines == 0 && self.input_errors.is_empty() {
+            note("there are no lines in the input");
+        }
+        let limit = args.fail_on.as_deref().and_then(Severity::from_name);
+        let fired = self.worst.filter(|worst| limit.is_some_and(|limit| *worst >= limit));
+        if let Some(fired) = fired {
+            note(format_args!("an alert of level {} fired (--fail-on)", fired.name()));
+        }
+        let refused = self.counters.refused_total();
+        let is_nothing_taken = refused > 0 && refused == self.counters.received;
+        let is_bad = fired.is_some() || is_nothing_taken || !self.input_errors.is_empty();
+        if is_bad { FAILED } else { FINE }
     }
 }
 
@@ -149,47 +193,13 @@ fn processors() -> usize {
 
 fn output(path: &Path) -> Result<Box<dyn Write + Send>> {
     if path == Path::new("-") {
-        return Ok(Box::new(BufWriter::new(std::io::stdout())));
+        return Ok(Box::new(Stdout::default()));
     }
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Box::new(BufWriter::with_capacity(1 << 18, file)))
 }
 
-fn reporter(is_verbose: bool) -> impl FnMut(u64, &BadEvent) {
-    let mut shown = 0;
-    move |line, bad| {
-        shown += 1;
-        if is_verbose || shown <= REFUSED_SHOWN {
-            let at = if bad.index > 0 { format!("{line}[{}]", bad.index) } else { line.to_string() };
-            eprintln!("line {at}: refused, {}: {}", bad.reason.name(), bad.message);
-        } else if shown == REFUSED_SHOWN + 1 {
-            eprintln!("further refused events are only counted; --verbose shows all");
-        }
-    }
-}
-
-fn progress<'a>(begun: Instant) -> Box<dyn FnMut(&Progress) + 'a> {
-    let mut told = begun;
-    Box::new(move |progress| {
-        if told.elapsed() < PROGRESS_EVERY && progress.share != Some(1.0) {
-            return;
-        }
-        told = Instant::now();
-        let rate = progress.events as f64 / begun.elapsed().as_secs_f64().max(1e-3);
-        let share = progress.share.map_or(String::new(), |share| format!("{:3.0} %, ", share * 100.0));
-        eprint!(
-            "\r{share}{} events, {:.2} M/s, reached {}   ",
-            progress.events,
-            rate / 1e6,
-            progress.reached
-        );
-        if progress.share == Some(1.0) {
-            eprintln!();
-        }
-    })
-}
-
-fn print(args: &ReplayArgs, summary: &Totals, took: Duration) {
+fn print(args: &ReplayArgs, summary: &Totals, took: Duration) -> Result<()> {
     let counters = &summary.counters;
     let refused: serde_json::Map<String, serde_json::Value> = counters
         .refused()
@@ -216,10 +226,11 @@ fn print(args: &ReplayArgs, summary: &Totals, took: Duration) {
             "overflow": counters.overflow,
             "reached": summary.reached.to_string(),
             "seconds": took.as_secs_f64(),
+            "input_errors": errors(&summary.input_errors),
         });
-        println!("{summary}");
+        say(summary)
     } else {
-        eprintln!(
+        note(format_args!(
             "{} events ({} recorded, {} late, {} late_state, {} duplicate, {} dropped, {} refused) of {} series\n{} windows, {} alert transitions, {} recorded values; reached {} in {:.2} s, {:.2} M events/s",
             counters.received,
             counters.recorded,
@@ -235,10 +246,12 @@ fn print(args: &ReplayArgs, summary: &Totals, took: Duration) {
             summary.reached,
             took.as_secs_f64(),
             counters.received as f64 / took.as_secs_f64().max(1e-9) / 1e6,
-        );
+        ));
+        Ok(())
     }
-    let too_late = refused.get("too_late").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    if too_late as f64 > TOO_LATE_SHARE * counters.received as f64 {
-        eprintln!("{too_late} events came too late for their windows; --sort puts the lines in order first");
-    }
+}
+
+/// What was wrong with inputs, for machines.
+fn errors(found: &[Finding]) -> serde_json::Value {
+    found.iter().map(|one| json!({"file": one.file.display().to_string(), "message": one.message})).collect()
 }

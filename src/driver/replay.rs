@@ -4,8 +4,11 @@
 //! of threads, only decoding does.
 
 use super::file::stamp::{Stamped, Stamper};
+use super::file::input::{Finding, Input, InputError};
+use super::file::sort::Origins;
 use super::file::{Chunk, merge, reader};
 use super::window_sink::WindowSink;
+use crate::core::alert::Severity;
 use crate::core::counters::Refusal;
 use crate::core::effect::Aside;
 use crate::core::engine::Handled;
@@ -17,7 +20,8 @@ use crate::wire::alert::{self, RecordLine};
 use crate::wire::event::BadEvent;
 use crate::wire::line::{Content, Line};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// Windows that are carried out together: at about 1 KiB each, 4 MiB.
 const WINDOWS_AT_ONCE: usize = 4_096;
@@ -44,8 +48,8 @@ pub struct Outputs<'a> {
     pub records: Option<Box<dyn Write + 'a>>,
     /// Transitions of `shadow: true` rules.
     pub shadows: Option<Box<dyn Write + 'a>>,
-    /// Told of each refused line: its number and what was wrong.
-    pub refused: Option<Box<dyn FnMut(u64, &BadEvent) + 'a>>,
+    /// Told of each refused event: where it stands and what was wrong.
+    pub refused: Option<Box<dyn FnMut(Place<'_>, &BadEvent) + 'a>>,
     /// Told now and then how far it is.
     pub progress: Option<Box<dyn FnMut(&Progress) + 'a>>,
 }
@@ -53,6 +57,26 @@ pub struct Outputs<'a> {
 impl std::fmt::Debug for Outputs<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outputs").field("windows", &self.windows.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Where a line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Where there are several.
+    pub file: Option<&'a Path>,
+    /// From 1; blank lines count.
+    pub line: u64,
+}
+
+impl<'a> Place<'a> {
+    /// Where the line with this number of an input came from.
+    fn of(line: u64, origins: Option<&'a Origins>) -> Place<'a> {
+        let origin = origins.and_then(|origins| Some((origins, origins.of(line)?)));
+        match origin {
+            Some((origins, (file, line))) => Place { file: origins.file(file), line },
+            None => Place { file: None, line },
+        }
     }
 }
 
@@ -74,6 +98,10 @@ pub struct Summary {
     pub records: u64,
     /// When the first record came.
     pub begun: Option<Timestamp>,
+    /// The highest level at which an alert of a rule fired.
+    pub worst: Option<Severity>,
+    /// What was wrong with the inputs; what was whole of them was read.
+    pub input_errors: Vec<Finding>,
     pub engine: Engine,
 }
 
@@ -81,7 +109,7 @@ pub struct Summary {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(transparent)]
-    Input(#[from] reader::InputError),
+    Input(#[from] InputError),
     #[error("cannot write the output")]
     Output(#[source] io::Error),
     #[error("cannot keep sealed windows in a temporary file; is there room in the temp dir?")]
@@ -90,10 +118,16 @@ pub enum ReplayError {
 
 /// Runs the files through an engine that has its rules already.
 pub fn run(engine: Engine, options: &Options, outputs: Outputs<'_>) -> Result<Summary, ReplayError> {
-    let input = match options.files.as_slice() {
-        [one] if !options.sort => reader::open(one)?,
-        several => merge::merged(several, options.sort)?,
-    };
+    run_over(engine, merge::open(&options.files, options.sort)?, options, outputs)
+}
+
+/// Runs an input that is open through an engine that has its rules already.
+pub fn run_over(
+    engine: Engine,
+    mut input: Input,
+    options: &Options,
+    outputs: Outputs<'_>,
+) -> Result<Summary, ReplayError> {
     let (size, consumed) = (input.size, input.consumed.clone());
     // A correction leaves at the grid point after the event, which may be the last possible.
     let limits = engine.limits();
@@ -101,17 +135,20 @@ pub fn run(engine: Engine, options: &Options, outputs: Outputs<'_>) -> Result<Su
     let mut outputs = outputs;
     let sink = WindowSink::new(kept, outputs.windows.take());
     let mut replay = Replay::new(engine, options, outputs, &sink);
+    replay.outlets.origins = input.origins.take();
     let mut failed = None;
-    reader::read(input, options.threads, 0, &|| sink.help(), &mut |chunk| {
-        if failed.is_none() {
-            failed = replay.chunk(chunk).err();
-            let read = consumed.load(std::sync::atomic::Ordering::Relaxed);
-            replay.tell(size.map(|size| read as f64 / size.max(1) as f64));
+    let input_errors = reader::read(input, options.threads, 0, &|| sink.help(), &mut |chunk| {
+        if let Err(error) = replay.chunk(chunk) {
+            failed = Some(error);
+            return ControlFlow::Break(());
         }
-    })?;
+        let read = consumed.load(std::sync::atomic::Ordering::Relaxed);
+        replay.tell(size.map(|size| read as f64 / size.max(1) as f64));
+        ControlFlow::Continue(())
+    });
     match failed {
         Some(error) => Err(error),
-        None => replay.finish(),
+        None => Ok(Summary { input_errors, ..replay.finish()? }),
     }
 }
 
@@ -137,13 +174,15 @@ struct Replay<'s, 'a> {
 struct Outlets<'s, 'a> {
     outputs: Outputs<'a>,
     sink: &'s WindowSink<'a>,
+    origins: Option<Origins>,
     is_alone: bool,   // no other thread helps with the windows
     counts: [u64; 3], // windows, alerts, records
+    worst: Option<Severity>,
 }
 
 impl Outlets<'_, '_> {
-    /// Carries the effects out and empties them.
-    fn drain(&mut self, effects: &mut Effects, now: Timestamp) -> Result<(), ReplayError> {
+    /// Carries the effects of a line out and empties them.
+    fn drain(&mut self, effects: &mut Effects, now: Timestamp, line: u64) -> Result<(), ReplayError> {
         self.counts[0] += effects.windows.len() as u64;
         if self.sink.is_wanted && !effects.windows.is_empty() {
             self.sink.push(std::mem::take(&mut effects.windows), self.is_alone)?;
@@ -166,9 +205,13 @@ impl Outlets<'_, '_> {
         if let Some(refused) = &mut self.outputs.refused {
             for one in &effects.refused {
                 let Aside::Refused(reason) = one.reason else { continue };
-                refused(one.seq, &BadEvent::new(one.index as usize, reason, one.message(now)));
+                let place = Place::of(line, self.origins.as_ref());
+                refused(place, &BadEvent::new(one.index as usize, reason, one.message(now)));
             }
         }
+        let of_rules = effects.transitions.iter().filter(|one| !one.rule.starts_with("_sg_"));
+        let worst = of_rules.filter(|one| one.is_active()).map(|one| one.severity).max();
+        self.worst = self.worst.max(worst);
         self.counts[1] += effects.transitions.len() as u64;
         self.counts[2] += effects.recorded.len() as u64;
         effects.clear();
@@ -189,7 +232,14 @@ impl<'s, 'a> Replay<'s, 'a> {
             directory: Directory::default(),
             stamper: Stamper::new(&limits),
             effects: Effects::default(),
-            outlets: Outlets { outputs, sink, is_alone: options.threads <= 1, counts: [0; 3] },
+            outlets: Outlets {
+                outputs,
+                sink,
+                origins: None,
+                is_alone: options.threads <= 1,
+                counts: [0; 3],
+                worst: None,
+            },
             until: options.until,
             stop_at: options.stop_at.unwrap_or(Timestamp::MAX),
             log_rules: options.log_rules,
@@ -233,7 +283,8 @@ impl<'s, 'a> Replay<'s, 'a> {
         if let Content::Many(decoded) = &line.content
             && let Some(refused) = &mut self.outlets.outputs.refused
         {
-            decoded.bad.iter().for_each(|bad| refused(self.lines, bad));
+            let place = Place::of(line.number, self.outlets.origins.as_ref());
+            decoded.bad.iter().for_each(|bad| refused(place, bad));
         }
         let mut stamped = std::mem::take(&mut self.stamped);
         self.stamper.push(line, &mut |line| stamped.push(line));
@@ -277,7 +328,7 @@ impl<'s, 'a> Replay<'s, 'a> {
         while handled == Handled::Partly {
             handled = self.engine.handle_some(&record, &self.directory, &mut self.effects, WINDOWS_AT_ONCE);
             if !self.effects.is_empty() {
-                self.outlets.drain(&mut self.effects, self.engine.now())?;
+                self.outlets.drain(&mut self.effects, self.engine.now(), line.number)?;
             }
         }
         Ok(())
@@ -298,7 +349,7 @@ impl<'s, 'a> Replay<'s, 'a> {
             self.engine.handle(&tick, &self.directory, &mut self.effects);
         }
         self.engine.finish(&mut self.effects);
-        self.outlets.drain(&mut self.effects, self.engine.now())?;
+        self.outlets.drain(&mut self.effects, self.engine.now(), 0)?;
         if self.outlets.sink.is_wanted {
             self.outlets.counts[0] += self.outlets.sink.open(self.engine.open_windows())?;
         }
@@ -307,7 +358,16 @@ impl<'s, 'a> Replay<'s, 'a> {
         }
         self.tell(Some(1.0));
         let [windows, alerts, records] = self.outlets.counts;
-        Ok(Summary { lines: self.lines, windows, alerts, records, begun: self.begun, engine: self.engine })
+        Ok(Summary {
+            lines: self.lines,
+            windows,
+            alerts,
+            records,
+            begun: self.begun,
+            worst: self.outlets.worst,
+            input_errors: Vec::new(),
+            engine: self.engine,
+        })
     }
 }
 

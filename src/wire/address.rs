@@ -1,15 +1,24 @@
 //! Addresses of servers as they may be shown.
 
-/// A URL, or several with commas, without user and password.
+/// A URL, or several with commas, without user, password, token and query.
 pub fn without_password(url: &str) -> String {
     url.split(',').map(one_without).collect::<Vec<_>>().join(",")
 }
 
+/// All that stands before the last `@` may be a secret, also where the rest of the address is wrong: better a strange
+/// address in a message than a password.
 fn one_without(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    // A password may hold a slash that should have been escaped: nothing before the last sign is shown.
-    let host = rest.rsplit('@').next().unwrap_or("");
-    if scheme.is_empty() { host.into() } else { format!("{scheme}://{host}") }
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let plain = match rest.rsplit_once('@') {
+        // A question mark of the password, or an `@` of the query: both sides may be secret.
+        Some((before, _)) if before.contains('?') => "…",
+        Some((_, host)) => host,
+        None => rest,
+    };
+    format!("{scheme}{}", plain.split(['?', '#']).next().unwrap_or(""))
 }
 
 /// User and password of a URL, decoded, if it has any; a user alone is a token.
@@ -53,6 +62,10 @@ mod tests {
             ("tls://token@h,nats://u:p@i:2", "tls://h,nats://i:2"),
             ("u:p@h:4222", "h:4222"),
             ("127.0.0.1:4222", "127.0.0.1:4222"),
+            ("redis://:secret@host:6379/0?pass=secret", "redis://host:6379/0"),
+            ("redis://host:6379/0?pass=sec@ret", "redis://…"),
+            ("nats://ann:se@cr/et@host:4222", "nats://host:4222"),
+            ("nats://ann:se?cret@host:4222", "nats://…"),
         ] {
             assert_eq!(without_password(url), shown, "{url}");
         }

@@ -13,9 +13,26 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// Bytes of a line: an event has 1 MiB at most, and what a producer wraps it in is less than that.
+pub const LINE_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a record of an export: 1 MiB of MessagePack becomes 6 MiB of JSON at worst (`false,` is one
+/// byte there), and a control with 10,000 rules has 25 MB.
+pub const RECORD_BYTES_MAX: usize = 32 << 20;
+
+/// How an export begins each line.
+const RECORD: &[u8] = b"{\"seq\":";
+
+/// Bytes that a line may have which begins like this.
+pub fn bytes_max(beginning: &[u8]) -> usize {
+    if beginning.starts_with(RECORD) { RECORD_BYTES_MAX } else { LINE_BYTES_MAX }
+}
+
 /// One line, decoded.
 #[derive(Debug)]
 pub struct Line {
+    /// Its place in the input, from 1; blank lines count. 0 where nobody counts.
+    pub number: u64,
     /// The timestamp that a log gave it; `None` in a plain file.
     pub ingest_time: Option<Timestamp>,
     pub content: Content,
@@ -81,26 +98,66 @@ pub struct Gap {
     pub to: u64,
 }
 
-/// Decodes one line.
+/// Decodes one line. One with more bytes than [`bytes_max`] is refused, whatever they are: a reader
+/// hands over the beginning of a line that is longer.
 #[inline]
 pub fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Line {
+    if bytes.len() > LINE_BYTES_MAX && bytes.len() > bytes_max(bytes) {
+        return too_large(bytes);
+    }
     if let Some(read) = decoder.fast_line(bytes) {
-        return Line {
-            ingest_time: read.ingest_time,
-            content: Content::One(Event::Metric(read.observation)),
-        };
+        let content = Content::One(Event::Metric(read.observation));
+        return Line { number: 0, ingest_time: read.ingest_time, content };
     }
     let (ingest_time, content) = decode_slowly(decoder, bytes);
-    let content =
-        content.unwrap_or_else(|bad| Content::Many(Box::new(Decoded { events: Vec::new(), bad: vec![bad] })));
-    Line { ingest_time, content }
+    Line { number: 0, ingest_time, content: content.unwrap_or_else(refused) }
+}
+
+fn refused(bad: BadEvent) -> Content {
+    Content::Many(Box::new(Decoded { events: Vec::new(), bad: vec![bad] }))
+}
+
+/// A record keeps its ingest time, as time passes by what is refused.
+fn too_large(beginning: &[u8]) -> Line {
+    let message = format!("the line has more than {} MiB; it is left out", bytes_max(beginning) >> 20);
+    let content = refused(BadEvent::new(0, Refusal::TooLarge, message));
+    Line { number: 0, ingest_time: stamped(beginning), content }
+}
+
+/// The ingest time of a record of an export, whose end may be missing.
+fn stamped(beginning: &[u8]) -> Option<Timestamp> {
+    /// Position, partition and time of a record, with room: 20 + 2 × 10 digits, 30 characters of time.
+    const STAMP_BYTES: usize = 256;
+    let head = &beginning[..beginning.len().min(STAMP_BYTES)];
+    let at = memchr::memmem::find(head.strip_prefix(RECORD)?, b",\"ingest_time\":\"")?;
+    let text = &head[RECORD.len() + at + b",\"ingest_time\":\"".len()..];
+    crate::wire::time::parse(&text[..memchr::memchr(b'"', text)?])
+}
+
+/// Bytes that are no JSON.
+fn unreadable(bytes: &[u8], error: &serde_json::Error) -> BadEvent {
+    if is_utf16(bytes) {
+        let message = "this is UTF-16; convert the file to UTF-8, as in `iconv -f UTF-16 -t UTF-8`";
+        return BadEvent::new(0, Refusal::BadPayload, message);
+    }
+    BadEvent::json(0, error)
+}
+
+/// Whether these bytes begin as UTF-16 does, or every other one is zero, as in UTF-16 of plain ASCII.
+fn is_utf16(bytes: &[u8]) -> bool {
+    /// Enough to see the pattern.
+    const LOOKED_AT: usize = 64;
+    let head = &bytes[..bytes.len().min(LOOKED_AT)];
+    let zeros = head.iter().filter(|byte| **byte == 0).count();
+    let is_every_other = head.len() >= 4 && zeros * 5 >= head.len() * 2 && zeros * 5 <= head.len() * 3;
+    is_every_other || head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff")
 }
 
 /// A line whose event is refused keeps its ingest time: time passes by it all the same.
 fn decode_slowly(decoder: &mut Decoder, bytes: &[u8]) -> (Option<Timestamp>, Result<Content, BadEvent>) {
     let found = match fields::from_json(bytes) {
         Ok(found) => found,
-        Err(error) => return (None, Err(BadEvent::json(0, &error))),
+        Err(error) => return (None, Err(unreadable(bytes, &error))),
     };
     let ingest_time = match &found.ingest_time {
         None | Some(fields::Value::Null) => Ok(None),
@@ -108,7 +165,7 @@ fn decode_slowly(decoder: &mut Decoder, bytes: &[u8]) -> (Option<Timestamp>, Res
     };
     match ingest_time {
         Ok(ingest_time) => (ingest_time, content(decoder, bytes, &found)),
-        Err(message) => (None, Err(BadEvent::new(0, Refusal::BadPayload, message))),
+        Err(message) => (None, Err(BadEvent::new(0, Refusal::BadEvent, message))),
     }
 }
 
@@ -208,7 +265,7 @@ pub struct OfPartition {
 impl OfPartition {
     /// Reads it off the beginning of a line, where an export puts it.
     pub fn of_line(line: &[u8]) -> Option<OfPartition> {
-        let rest = line.strip_prefix(b"{\"seq\":")?;
+        let rest = line.strip_prefix(RECORD)?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let rest = rest[digits..].strip_prefix(b",\"partition\":")?;
         let text = std::str::from_utf8(&rest[..rest.len().min(40)]).ok()?;
@@ -347,6 +404,58 @@ mod tests {
         assert!(
             Exported::events(7, Timestamp::clamped(5), Codec::Json, taken).text().contains("\"events\":[")
         );
+    }
+
+    fn refusal(bytes: &[u8]) -> (Refusal, String, Option<Timestamp>) {
+        let line = decode(&mut Decoder::new(0), bytes);
+        let Content::Many(decoded) = line.content else { panic!("refused") };
+        assert_eq!((decoded.events.len(), decoded.bad.len()), (0, 1));
+        (decoded.bad[0].reason, decoded.bad[0].message.clone(), line.ingest_time)
+    }
+
+    #[test]
+    fn each_refusal_has_the_reason_that_is_its_own() {
+        let of = |bytes: &[u8]| refusal(bytes).0;
+        for unreadable in [&b"garbage"[..], b"{\"type\":", b"\x00\x00", b"{} {}"] {
+            assert_eq!(of(unreadable), Refusal::BadPayload, "{unreadable:?}");
+        }
+        let ill_stamped = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"ingest_time":"x"}"#;
+        for no_event in [&b"{}"[..], b"42", b"[]", b"{\"type\":7}", b"{\"type\":\"metric\"}", ill_stamped] {
+            assert_eq!(of(no_event), Refusal::BadEvent, "{no_event:?}");
+        }
+        let event = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let mut padded = event.to_vec();
+        padded.resize(LINE_BYTES_MAX, b' ');
+        assert!(matches!(decode(&mut Decoder::new(0), &padded).content, Content::One(_)));
+        padded.push(b' ');
+        assert_eq!(of(&padded), Refusal::TooLarge);
+    }
+
+    #[test]
+    fn a_record_may_be_longer_and_keeps_its_time_when_it_is_too_long() {
+        let mut record = br#"{"seq":8,"partition":0,"partitions":2,"ingest_time":"2026-11-01T00:00:00Z","#.to_vec();
+        record.extend_from_slice(br#""tick":true"#);
+        record.resize(LINE_BYTES_MAX + 1, b' ');
+        record.push(b'}');
+        assert!(matches!(decode(&mut Decoder::new(0), &record).content, Content::Tick));
+        record.resize(RECORD_BYTES_MAX + 1, b' ');
+        let (reason, _, time) = refusal(&record);
+        assert_eq!(reason, Refusal::TooLarge);
+        assert_eq!(time, crate::wire::time::parse(b"2026-11-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn utf16_is_named() {
+        let text = "{\"type\":\"metric\"}\r";
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let marked = [&b"\xff\xfe"[..], &little].concat();
+        // A line after the first begins with the second byte of the line end before it.
+        let later = [&b"\0"[..], &little].concat();
+        for bytes in [marked, later, big] {
+            assert!(refusal(&bytes).1.contains("UTF-16"), "{bytes:?}");
+        }
+        assert!(!refusal(b"garbage").1.contains("UTF-16") && !refusal(&[0; 64]).1.contains("UTF-16"));
     }
 
     #[test]

@@ -54,3 +54,30 @@ fn publishing_goes_on_after_a_kill_and_counts_each_line_once() {
     });
     assert_eq!(counts["s-0"], LINES);
 }
+
+/// Goal: a line that no broker takes holds up none of the others. Method: one of 2 MiB between two
+/// events, alone and in one message with them.
+#[test]
+fn a_line_that_no_broker_takes_is_left_out() {
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let line = |at: u64| {
+        let time = crate::edge::now_ms() + at;
+        format!(r#"{{"type":"metric","source":"s-0","name":"latency_ms","value":1,"time":{time}}}"#)
+    };
+    let path = servers.dir.path().join("events.ndjson");
+    for (batch, events) in [("1", 2), ("10", 4)] {
+        let text = format!("{}\n{}\n{}\n", line(0), "x".repeat(2 << 20), line(1));
+        std::fs::write(&path, text).expect("writable");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+        command.args(["publish", "--nats", &servers.nats_url(), "--batch", batch, "--timeout", "30s"]);
+        let output = command.arg(&path).output().expect("runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && told.contains("1 lines were not sent"), "{told}");
+        let counts = wait_for("both events", &worker, || {
+            worker.counts().filter(|counts| counts.get("s-0").is_some_and(|count| *count >= events))
+        });
+        assert_eq!(counts["s-0"], events);
+    }
+}

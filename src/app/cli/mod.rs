@@ -5,6 +5,7 @@ mod operate;
 use crate::core::limits::{Backfill, LatePolicy, Limits};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ const EXAMPLES: &str = "Examples:
   streamgauge check pipelines
   streamgauge test pipelines
 
-Exit codes: 0 fine, 1 a check or test failed, 2 usage, 78 bad configuration.";
+Exit codes: 0 fine, 1 a check or test failed, an input or output is broken, 2 usage, 78 bad configuration.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -40,6 +41,7 @@ pub enum Command {
     /// Print the log as NDJSON; `replay` of it gives the same windows and alerts
     Export(ExportArgs),
     /// Send the events of files to JetStream, waiting for acknowledgements
+    #[command(after_help = PUBLISH_EXAMPLES)]
     Publish(PublishArgs),
     /// Look at alerts of a running service, acknowledge them
     Alerts {
@@ -141,10 +143,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "ROLE", default_value = "all")]
     pub role: String,
     /// NATS server; then the log is JetStream, and --redis is needed, too
-    #[arg(long, value_name = "URL", env = "NATS_URL")]
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
     pub nats: Option<String>,
     /// Redis server; then windows and state are kept there
-    #[arg(long, value_name = "URL", env = "REDIS_URL")]
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     pub redis: Option<String>,
     /// With servers: publish windows on sg.v1.rollup.> as they are sealed and corrected
     #[arg(long)]
@@ -162,14 +164,25 @@ pub struct RunArgs {
     pub limits: LimitArgs,
 }
 
+const PUBLISH_EXAMPLES: &str = "Examples:
+  streamgauge publish events.ndjson.gz --nats nats://127.0.0.1:4222
+  tail -F events.ndjson | streamgauge publish - --nats nats://127.0.0.1:4222
+  streamgauge publish events.ndjson --position events.position --timeout 30s    goes on where it ended
+
+Ends with 1 when it gave up or was told to end; then it says from which line to go on, and --position keeps it.
+Lines that the service would refuse as too long or as no text are said and left out; all of them: 1.";
+
 #[derive(Debug, Args)]
 pub struct PublishArgs {
     /// NDJSON files, `-` for standard input; .gz and .zst are inflated
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// NATS server
-    #[arg(long, value_name = "URL", env = "NATS_URL")]
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
     pub nats: String,
+    /// Give up when the server acknowledges nothing for so long [default: wait, and say so]
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<crate::core::Span>,
     /// Events a second [default: as fast as it goes]
     #[arg(long, value_name = "N")]
     pub rate: Option<u32>,
@@ -189,11 +202,11 @@ pub struct PublishArgs {
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// NATS server, where the log is JetStream
-    #[arg(long, value_name = "URL", env = "NATS_URL", conflicts_with = "data_dir")]
+    /// NATS server, where the log is JetStream [env, where nothing else is said: NATS_URL]
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     pub nats: Option<String>,
-    /// The data dir that `run` used
-    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
+    /// The data dir that `run` used [env, where nothing else is said: STREAMGAUGE_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Only records stamped from this time on
     #[arg(long, value_name = "TIME")]
@@ -227,8 +240,8 @@ pub struct BacktestArgs {
     /// NDJSON files, as for replay
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Take the log of JetStream
-    #[arg(long, value_name = "URL", env = "NATS_URL", conflicts_with_all = ["files", "data_dir"])]
+    /// Take the log of JetStream [env, where nothing else is said: NATS_URL]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["files", "data_dir"])]
     pub nats: Option<String>,
     /// Take the log of a service that is stopped
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
@@ -242,8 +255,8 @@ pub struct BacktestArgs {
     /// How much of a service's log before --from teaches baselines [default: 1d]
     #[arg(long, value_name = "DURATION")]
     pub warm: Option<crate::core::Span>,
-    /// The rules [default: ./pipelines]
-    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
+    /// The rules [default: ./pipelines] [env, where nothing else is said: STREAMGAUGE_PIPELINES]
+    #[arg(long, value_name = "DIR")]
     pub pipelines: Option<PathBuf>,
     /// Two directories of rules: what the second one gains and loses
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "pipelines")]
@@ -288,11 +301,16 @@ pub enum Format {
 const REPLAY_EXAMPLES: &str = "Examples:
   streamgauge replay events.ndjson                      windows and alerts are counted, not written
   zcat events.gz | streamgauge replay - --json          a summary for machines
-  streamgauge replay log.ndjson --until 2026-11-01T01:00:00Z --alerts-out -";
+  streamgauge replay log.ndjson --until 2026-11-01T01:00:00Z --alerts-out -
+  streamgauge replay nightly.ndjson --pipelines pipelines --fail-on critical       a gate in a build
+
+Ends with 0 also where some lines are refused: they are reported and counted. Ends with 1 when all of them
+are, when an input is damaged (what is whole of it is taken, and the summary has `input_errors`), when an
+output cannot be written, and with --fail-on when an alert of a rule reached that level, told or not.";
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// NDJSON files, `-` for standard input; .gz and .zst are inflated
+    /// NDJSON files, `-` for standard input; gzip and zstd are inflated. Several are merged by time
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Directory of rules; without it ./pipelines if there is one, and the rules the log itself holds
@@ -310,12 +328,15 @@ pub struct ReplayArgs {
     /// Threads; the output does not depend on it [default: the machine's processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: Option<u16>,
-    /// Put the lines in order of their time first
+    /// Put the lines in order of their time first, in a temporary file
     #[arg(long)]
     pub sort: bool,
     /// Advance the clock to this time after the last line
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Exit with 1 if an alert of this level or a higher one fired
+    #[arg(long, value_name = "LEVEL", value_parser = ["info", "warning", "critical"])]
+    pub fail_on: Option<String>,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -403,6 +424,11 @@ pub struct TestArgs {
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// A variable of the environment, for commands in which flags that stand against each other go first.
+pub fn of_env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// An RFC 3339 time of a flag.
 pub fn instant(text: &str) -> anyhow::Result<crate::core::Timestamp> {
     let time = crate::wire::time::parse(text.as_bytes());
@@ -423,6 +449,22 @@ pub fn not_yet(word: &str) -> anyhow::Error {
     Usage(format!("`{word}` is not a command{hint} (see --help)")).into()
 }
 
-pub fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "streamgauge", &mut std::io::stdout());
+/// The completion script of a shell.
+pub fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "streamgauge", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Says help, version, or what is wrong with the words; the exit code.
+pub fn answer(answer: &clap::Error) -> u8 {
+    let said = answer.print().and_then(|()| std::io::stdout().flush());
+    match said {
+        _ if answer.use_stderr() => super::BAD_USAGE,
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            super::stderr::note(format_args!("streamgauge: cannot write to standard output: {error}"));
+            super::FAILED
+        }
+        _ => super::FINE,
+    }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// The service that is asked.
 #[derive(Debug, Args)]
 pub struct Service {
-    #[arg(long, env = "STREAMGAUGE_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "STREAMGAUGE_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080")]
     pub url: String,
 }
 

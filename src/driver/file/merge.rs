@@ -1,93 +1,97 @@
-//! Several files as one log, and files put in order first.
+//! Several files as one input, and files put in order first.
 //!
-//! Both need the lines side by side, so they are read into memory as (time, place) pairs and
-//! written in order to a temporary file, which is then read like any other input.
+//! Intuition: both need the lines side by side, so they go through a sorter into a temporary file,
+//! which is then read like any other input. Beside it stands where each line came from.
 
 use crate::core::Timestamp;
 use crate::wire::event::Decoder;
-use crate::wire::line;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use crate::wire::line::{self, Line};
+use std::io::{self, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 
-use super::reader::{Input, InputError};
+use super::input::{self, Finding, Input, InputError};
+use super::sort::{Origins, OriginsWriter, Sorter};
 
-/// One line: its time, its file, where it stands there.
-struct Place {
-    time: Timestamp,
-    file: usize,
-    offset: u64,
-    length: u32,
+/// One input of all files; none is an input without lines.
+pub fn open(files: &[PathBuf], sort: bool) -> Result<Input, InputError> {
+    match files.split_first() {
+        Some((first, rest)) => gather(input::open(first)?, rest, sort),
+        None => Ok(Input::empty()),
+    }
 }
 
 /// One input out of several: merged by time, or with `sort` each line at its own time.
 /// Lines of one file keep their order when only merged: a line counts for the largest time so far.
-pub fn merged(paths: &[PathBuf], sort: bool) -> Result<Input, InputError> {
-    let read = |path: &Path, source| InputError::Read { path: path.into(), source };
-    let mut places = Vec::new();
-    let mut plain = tempfile::tempfile().map_err(|source| read(Path::new("a temporary file"), source))?;
-    let mut offset = 0;
-    for (file, path) in paths.iter().enumerate() {
-        let input = super::reader::open(path)?;
-        offset = append(input, file, offset, sort, &mut plain, &mut places).map_err(|e| read(path, e))?;
+pub fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, InputError> {
+    if rest.is_empty() && !sort {
+        return Ok(first);
     }
-    places.sort_by_key(|place| (place.time, place.file));
-    let sorted = write_in_order(&plain, &places);
-    let sorted = sorted.map_err(|source| read(Path::new("a temporary file"), source))?;
-    Ok(super::reader::from_file(sorted, offset))
+    // A path that is wrong is better said before hours of reading.
+    for path in rest.iter().filter(|path| *path != Path::new("-")) {
+        std::fs::metadata(path).map_err(|source| InputError::Open { path: path.clone(), source })?;
+    }
+    let mut gathered = Gathered { sort, ..Gathered::default() };
+    gathered.add(first)?;
+    for path in rest {
+        gathered.add(input::open(path)?)?;
+    }
+    gathered.finish()
 }
 
-/// Copies the lines of one input, noting the time and place of each.
-fn append(
-    input: Input,
-    file: usize,
-    mut offset: u64,
+/// Inputs that were read so far.
+#[derive(Debug, Default)]
+struct Gathered {
     sort: bool,
-    plain: &mut File,
-    places: &mut Vec<Place>,
-) -> io::Result<u64> {
-    let mut decoder = Decoder::new(0);
-    let mut writer = BufWriter::new(plain);
-    let mut newest = Timestamp::MIN;
-    let mut lines = input.into_lines();
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line)? > 0 {
-        if line.last() != Some(&b'\n') {
-            line.push(b'\n');
+    files: Vec<PathBuf>,
+    sorter: Sorter,
+    decoder: Option<Decoder>,
+    remarks: Vec<Finding>,
+    troubles: Vec<Finding>,
+}
+
+impl Gathered {
+    fn add(&mut self, mut input: Input) -> Result<(), InputError> {
+        let origins = input.origins.take();
+        let before = self.files.len() as u32;
+        match &origins {
+            Some(origins) => self.files.extend_from_slice(origins.files()),
+            None => self.files.push(input.path.clone()),
         }
-        let time = time_of(&line::decode(&mut decoder, line.trim_ascii_end())).unwrap_or(newest);
-        newest = newest.max(time);
-        let time = if sort { time } else { newest };
-        writer.write_all(&line)?;
-        places.push(Place { time, file, offset, length: line.len() as u32 });
-        offset += line.len() as u64;
-        line.clear();
+        self.remarks.append(&mut input.remarks);
+        let decoder = self.decoder.get_or_insert_with(|| Decoder::new(0));
+        let mut newest = Timestamp::MIN;
+        let mut lines = input.into_lines();
+        while let Some((number, text)) = lines.next_line() {
+            // Only times are read here; identities that were met need not be kept.
+            decoder.trim();
+            let time = time_of(&line::decode(decoder, text)).unwrap_or(newest);
+            newest = newest.max(time);
+            let origin = origins.as_ref().and_then(|origins| origins.of(number));
+            let (file, number) = origin.map_or((before, number), |(file, number)| (before + file, number));
+            let time = if self.sort { time } else { newest };
+            self.sorter.push((time, file, number), text).map_err(InputError::Temporary)?;
+        }
+        self.troubles.extend(lines.finish());
+        Ok(())
     }
-    writer.flush()?;
-    Ok(offset)
+
+    fn finish(self) -> Result<Input, InputError> {
+        let (input, origins) = write(self.sorter, self.files).map_err(InputError::Temporary)?;
+        Ok(Input { origins: Some(origins), remarks: self.remarks, troubles: self.troubles, ..input })
+    }
 }
 
-fn time_of(line: &line::Line) -> Option<Timestamp> {
+/// The lines in order in a file, and where each came from.
+fn write(sorter: Sorter, files: Vec<PathBuf>) -> io::Result<(Input, Origins)> {
+    let mut origins = OriginsWriter::new()?;
+    let mut out = BufWriter::new(tempfile::tempfile()?);
+    sorter.finish(&mut out, &mut |(_, file, number)| origins.note(file, number))?;
+    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let size = file.stream_position()?;
+    file.rewind()?;
+    Ok((Input::of_file(file, size), origins.finish(files.into())?))
+}
+
+fn time_of(line: &Line) -> Option<Timestamp> {
     line.ingest_time.or_else(|| line.content.time_max())
-}
-
-fn write_in_order(plain: &File, places: &[Place]) -> io::Result<File> {
-    use std::os::unix::fs::FileExt;
-    let mut writer = BufWriter::new(tempfile::tempfile()?);
-    let mut line = Vec::new();
-    for place in places {
-        line.resize(place.length as usize, 0);
-        plain.read_exact_at(&mut line, place.offset)?;
-        writer.write_all(&line)?;
-    }
-    let mut file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.seek(SeekFrom::Start(0))?;
-    Ok(file)
-}
-
-impl Input {
-    /// The inflated lines.
-    pub fn into_lines(self) -> impl BufRead {
-        BufReader::with_capacity(1 << 20, self.into_stream())
-    }
 }

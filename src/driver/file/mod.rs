@@ -1,8 +1,14 @@
 //! A log in files: read, decoded on as many threads as there are, stamped in order.
 
+mod block;
+mod gzip;
+mod inflate;
+pub mod input;
 pub mod merge;
 pub mod reader;
+pub mod sort;
 pub mod stamp;
+mod zstd;
 
 use crate::core::identity::Identity;
 use crate::wire::line::Line;
@@ -18,6 +24,6 @@ pub struct Chunk {
     /// The identities it found in this chunk, in the order of their numbers.
     pub found: Vec<Arc<Identity>>,
     pub lines: Vec<Line>,
-    /// Bytes of input it was made of, before decompression where there was any.
+    /// Bytes of text it was made of.
     pub bytes: u64,
 }

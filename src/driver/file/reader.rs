@@ -1,204 +1,91 @@
-//! Input files as blocks of whole lines, and blocks as decoded chunks, in order.
+//! Inputs as decoded chunks, in order.
 //!
 //! Intuition: reading is one, decoding is many, applying is one. Whoever is free takes the next
 //! block with its number and decodes it; the chunks are put back in the order of their numbers.
 //! Invariant: the lines come out in the order of the input, whatever the number of threads.
 
 use super::Chunk;
+use super::block::{Blocks, unmarked};
+use super::input::{self, Finding, Input};
 use crate::wire::event::Decoder;
-use crate::wire::line;
+use crate::wire::line::{self, Line};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
-
-/// Bytes of a block: large enough that threads hardly meet, small enough to stay in the cache.
-const BLOCK_BYTES: usize = 256 << 10;
-
-/// A line longer than this is cut: a payload may have 1 MiB, and an export wraps it in a little.
-const LINE_BYTES_MAX: usize = 4 << 20;
+use std::sync::{Mutex, PoisonError};
 
 /// Chunks that may wait to be applied, per decoder.
 const CHUNKS_WAITING: usize = 4;
 
-/// Why an input could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum InputError {
-    #[error("cannot open {path}; is the path right?")]
-    Open { path: PathBuf, source: io::Error },
-    #[error("cannot read {path}")]
-    Read { path: PathBuf, source: io::Error },
-}
-
-/// An input and how many of its bytes were read.
-#[derive(Debug)]
-pub struct Input {
-    blocks: Blocks,
-    path: PathBuf,
-    /// Bytes of the file; `None` for a pipe.
-    pub size: Option<u64>,
-    pub consumed: Arc<AtomicU64>,
-}
-
-/// Opens a file, `-` for standard input; `.gz` and `.zst` are inflated on the way.
-pub fn open(path: &Path) -> Result<Input, InputError> {
-    let consumed = Arc::new(AtomicU64::new(0));
-    let failed = |source| InputError::Open { path: path.into(), source };
-    let (raw, size): (Box<dyn Read + Send>, Option<u64>) = if path == Path::new("-") {
-        (Box::new(io::stdin()), None)
-    } else {
-        let file = File::open(path).map_err(failed)?;
-        let size = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
-        (Box::new(file), size)
-    };
-    let counted = Counted { inner: raw, consumed: consumed.clone() };
-    let inflated: Box<dyn Read + Send> = match path.extension().and_then(|ending| ending.to_str()) {
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(counted))),
-        Some("zst") => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(BufReader::new(counted));
-            Box::new(decoder.map_err(|error| failed(io::Error::other(error.to_string())))?)
-        }
-        _ => Box::new(counted),
-    };
-    Ok(Input { blocks: Blocks::new(inflated), path: path.into(), size, consumed })
-}
-
-struct Counted {
-    inner: Box<dyn Read + Send>,
-    consumed: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.consumed.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
-/// Cuts a stream into blocks that end with a line.
-struct Blocks {
-    inner: Box<dyn Read + Send>,
-    rest: Vec<u8>, // the beginning of the next block's first line
-    is_done: bool,
-}
-
-impl std::fmt::Debug for Blocks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Blocks").field("is_done", &self.is_done).finish_non_exhaustive()
-    }
-}
-
-impl Blocks {
-    fn new(inner: Box<dyn Read + Send>) -> Blocks {
-        Blocks { inner, rest: Vec::new(), is_done: false }
-    }
-
-    /// Fills `block` with whole lines; false at the end.
-    fn next(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
-        block.clear();
-        block.append(&mut self.rest);
-        while !self.is_done {
-            let begin = block.len();
-            block.resize(begin + BLOCK_BYTES, 0);
-            let count = read_some(&mut self.inner, &mut block[begin..])?;
-            block.truncate(begin + count);
-            if count == 0 {
-                self.is_done = true;
-            } else if let Some(end) = memchr::memrchr(b'\n', &block[begin..]) {
-                self.rest.extend_from_slice(&block[begin + end + 1..]);
-                block.truncate(begin + end + 1);
-                return Ok(true);
-            } else if block.len() > LINE_BYTES_MAX {
-                return Ok(true);
-            }
-        }
-        Ok(!block.is_empty())
-    }
-}
-
-fn read_some(inner: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match inner.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
-/// Decodes one block of lines.
-fn decode(decoder: &mut Decoder, number: usize, block: &[u8]) -> Chunk {
+/// Decodes one block of lines, of which the first has this number in the input.
+fn decode(decoder: &mut Decoder, number: usize, first: u64, block: &[u8]) -> Chunk {
     let is_anew = decoder.trim();
     let mut lines = Vec::with_capacity(block.len() / 128);
-    let mut begin = 0;
+    let (mut begin, mut at) = (0, first);
     while begin < block.len() {
         let end = memchr::memchr(b'\n', &block[begin..]).map_or(block.len(), |end| begin + end);
-        let line = &block[begin..end];
-        if !line.trim_ascii().is_empty() {
-            lines.push(line::decode(decoder, line));
+        let text = unmarked(&block[begin..end]);
+        if !text.trim_ascii().is_empty() || text.len() > line::bytes_max(text) {
+            lines.push(Line { number: at, ..line::decode(decoder, text) });
         }
-        begin = end + 1;
+        (begin, at) = (end + 1, at + 1);
     }
     Chunk { decoder: number, is_anew, found: decoder.take_found(), lines, bytes: block.len() as u64 }
 }
 
-/// Gives the chunks of an input to `apply`, in order. `threads` counts the calling one: with one,
-/// it decodes itself; with more, the others do. Whoever would wait for another calls `help` first.
+/// Gives the chunks of an input to `apply`, in order, until it has enough; what was wrong with the
+/// input. `threads` counts the calling one: with one, it decodes itself; with more, the others do.
+/// Whoever would wait for another calls `help` first.
 pub fn read(
-    mut input: Input,
+    input: Input,
     threads: usize,
     decoders_before: usize,
     help: &(dyn Fn() + Sync),
-    apply: &mut impl FnMut(Chunk),
-) -> Result<(), InputError> {
-    let path = input.path.clone();
-    let result = if threads <= 1 {
+    apply: &mut impl FnMut(Chunk) -> ControlFlow<()>,
+) -> Vec<Finding> {
+    let Input { mut blocks, path, mut troubles, .. } = input;
+    if threads <= 1 {
         let mut decoder = Decoder::new(decoders_before);
         let mut block = Vec::new();
-        loop {
-            match input.blocks.next(&mut block) {
-                Ok(true) => apply(decode(&mut decoder, decoders_before, &block)),
-                Ok(false) => break Ok(()),
-                Err(error) => break Err(error),
+        while let Some(first) = blocks.next(&mut block) {
+            if apply(decode(&mut decoder, decoders_before, first, &block)).is_break() {
+                break;
             }
         }
     } else {
-        read_threaded(input, threads - 1, decoders_before, help, apply)
-    };
-    result.map_err(|source| InputError::Read { path, source })
+        blocks = read_threaded(blocks, threads - 1, decoders_before, help, apply);
+    }
+    troubles.extend(input::broken(&mut blocks, &path));
+    troubles
 }
 
-type Numbered = (u64, io::Result<Chunk>);
+type Numbered = (u64, Chunk);
+
+/// The next block's number, and where it comes from.
+type Source = Mutex<(u64, Blocks)>;
 
 fn read_threaded(
-    input: Input,
+    blocks: Blocks,
     workers: usize,
     decoders_before: usize,
     help: &(dyn Fn() + Sync),
-    apply: &mut impl FnMut(Chunk),
-) -> io::Result<()> {
+    apply: &mut impl FnMut(Chunk) -> ControlFlow<()>,
+) -> Blocks {
     let (sender, receiver) = sync_channel::<Numbered>(workers * CHUNKS_WAITING);
-    let source = Mutex::new((0u64, input.blocks));
+    let source: Source = Mutex::new((0, blocks));
     std::thread::scope(|scope| {
         for worker in 0..workers {
             let (source, sender) = (&source, sender.clone());
             scope.spawn(move || work(decoders_before + worker, source, help, &sender));
         }
         drop(sender);
-        in_order(&receiver, help, apply)
-    })
+        in_order(receiver, help, apply);
+    });
+    source.into_inner().unwrap_or_else(PoisonError::into_inner).1
 }
 
 /// Takes blocks and decodes them until there are none, or nobody wants them.
-fn work(
-    number: usize,
-    source: &Mutex<(u64, Blocks)>,
-    help: &(dyn Fn() + Sync),
-    sender: &SyncSender<Numbered>,
-) {
+fn work(number: usize, source: &Source, help: &(dyn Fn() + Sync), sender: &SyncSender<Numbered>) {
     let mut decoder = Decoder::new(number);
     let mut block = Vec::new();
     loop {
@@ -206,34 +93,31 @@ fn work(
             // Poisoned only if another worker panicked, which ends the whole read anyway.
             let Ok(mut source) = source.lock() else { return };
             let (sequence, blocks) = &mut *source;
-            let read = blocks.next(&mut block);
             *sequence += 1;
-            (*sequence - 1, read)
+            blocks.next(&mut block).map(|first| (*sequence - 1, first))
         };
-        let (sequence, chunk) = match taken {
-            (_, Ok(false)) => return help(),
-            (sequence, Ok(true)) => (sequence, Ok(decode(&mut decoder, number, &block))),
-            (sequence, Err(error)) => (sequence, Err(error)),
-        };
-        let is_last = chunk.is_err();
-        let sent = sender.try_send((sequence, chunk)).or_else(|failed| match failed {
+        let Some((sequence, first)) = taken else { return help() };
+        let chunk = (sequence, decode(&mut decoder, number, first, &block));
+        let sent = sender.try_send(chunk).or_else(|failed| match failed {
             TrySendError::Full(chunk) => {
                 help();
                 sender.send(chunk).map_err(drop)
             }
             TrySendError::Disconnected(_) => Err(()),
         });
-        if sent.is_err() || is_last {
+        if sent.is_err() {
             return;
         }
     }
 }
 
+/// Applies chunks in the order of their numbers. The receiver goes with the last that is wanted, so
+/// that nobody waits to send another.
 fn in_order(
-    receiver: &Receiver<Numbered>,
+    receiver: Receiver<Numbered>,
     help: &(dyn Fn() + Sync),
-    apply: &mut impl FnMut(Chunk),
-) -> io::Result<()> {
+    apply: &mut impl FnMut(Chunk) -> ControlFlow<()>,
+) {
     let mut waiting = BTreeMap::new();
     let mut next = 0;
     let receive = || {
@@ -246,28 +130,69 @@ fn in_order(
     while let Ok((sequence, chunk)) = receive() {
         waiting.insert(sequence, chunk);
         while let Some(chunk) = waiting.remove(&next) {
-            apply(chunk?);
+            if apply(chunk).is_break() {
+                return;
+            }
             next += 1;
         }
     }
-    Ok(())
 }
 
-impl Input {
-    /// The inflated bytes.
-    pub fn into_stream(self) -> Box<dyn Read + Send> {
-        self.blocks.inner
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::counters::Refusal;
+    use crate::wire::line::{Content, LINE_BYTES_MAX};
+
+    /// (number, reason of a refusal) of each line that is no event.
+    fn refusals(text: &[u8], threads: usize) -> (usize, Vec<(u64, Refusal)>) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("room");
+        let input = input::open(file.path()).expect("opened");
+        let (mut count, mut found) = (0, Vec::new());
+        let troubles = read(input, threads, 0, &|| {}, &mut |chunk| {
+            count += chunk.lines.len();
+            for line in &chunk.lines {
+                if let Content::Many(decoded) = &line.content {
+                    found.extend(decoded.bad.iter().map(|bad| (line.number, bad.reason)));
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(troubles.is_empty(), "{troubles:?}");
+        (count, found)
     }
-}
 
-/// A file that is already open, read from where it stands.
-pub fn from_file(file: File, size: u64) -> Input {
-    let consumed = Arc::new(AtomicU64::new(0));
-    let counted = Counted { inner: Box::new(file), consumed: consumed.clone() };
-    Input {
-        blocks: Blocks::new(Box::new(counted)),
-        path: "a temporary file".into(),
-        size: Some(size),
-        consumed,
+    #[test]
+    fn lines_keep_their_numbers_whatever_stands_between_them() {
+        let event = r#"{"type":"metric","time":1793491200000,"source":"s","name":"m","value":1}"#;
+        let mut text = String::from("\u{feff}");
+        for _ in 0..9_000 {
+            text.push_str(&format!("{event}\n\n"));
+        }
+        text.push_str(&"x".repeat(LINE_BYTES_MAX + 600_000));
+        text.push_str(&format!("{event}\n{event}\ngarbage\n\u{feff}{event}\n"));
+        text.push_str(&format!("{}{event}\n{event}", " ".repeat(LINE_BYTES_MAX)));
+        let expected =
+            [(18_001, Refusal::TooLarge), (18_003, Refusal::BadPayload), (18_005, Refusal::TooLarge)];
+        for threads in [1, 2, 5] {
+            let (count, found) = refusals(text.as_bytes(), threads);
+            assert_eq!((count, &found[..]), (9_006, &expected[..]), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn who_has_enough_ends_the_reading() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "x\n".repeat(5_000_000)).expect("room");
+        for threads in [1, 4] {
+            let input = input::open(file.path()).expect("opened");
+            let mut chunks = 0;
+            read(input, threads, 0, &|| {}, &mut |_| {
+                chunks += 1;
+                ControlFlow::Break(())
+            });
+            assert_eq!(chunks, 1);
+        }
     }
 }

@@ -158,7 +158,7 @@ mod tests {
         for secs in secs {
             let time = Timestamp::clamped(secs * 1_000);
             let event = Event::Metric(Observation { who: Who::new(0, 0), time, value: 1.0 });
-            stamper.push(Line { ingest_time: None, content: Content::One(event) }, &mut out);
+            stamper.push(Line { number: 0, ingest_time: None, content: Content::One(event) }, &mut out);
         }
         stamper.finish(&mut out);
         stamped

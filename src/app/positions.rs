@@ -1,0 +1,39 @@
+//! How far files are published, kept in a file for whoever goes on.
+
+use super::text;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The first line of each file that was not acknowledged yet.
+#[derive(Debug)]
+pub struct Positions {
+    kept_in: PathBuf,
+    lines: BTreeMap<String, u64>,
+}
+
+impl Positions {
+    pub fn read(kept_in: &Path) -> Result<Positions> {
+        let text = match kept_in.try_exists() {
+            Ok(false) => "{}".into(),
+            _ => text::read(kept_in)?,
+        };
+        let lines = serde_json::from_str(&text);
+        let lines = lines.with_context(|| format!("{} holds no positions", kept_in.display()))?;
+        Ok(Positions { kept_in: kept_in.into(), lines })
+    }
+
+    pub fn of(&self, path: &Path) -> Option<u64> {
+        self.lines.get(&path.display().to_string()).copied()
+    }
+
+    /// Whole or not at all: a kill in between leaves the older one.
+    pub fn note(&mut self, path: &Path, line: u64) -> Result<()> {
+        self.lines.insert(path.display().to_string(), line);
+        let new = self.kept_in.with_extension("new");
+        let text = serde_json::to_string(&self.lines)?;
+        std::fs::write(&new, text)
+            .and_then(|()| std::fs::rename(&new, &self.kept_in))
+            .with_context(|| format!("cannot write {}", self.kept_in.display()))
+    }
+}

@@ -1,0 +1,100 @@
+//! Standard output, to which every command writes through here.
+//!
+//! Intuition: `streamgauge … | head -1` closes the pipe when it has seen enough. That ends a command
+//! quietly; a full disk is an error like any other.
+//! Invariant: only whole lines go out, so that several outputs on standard output do not tear each
+//! other's lines; nothing panics.
+
+use anyhow::Result;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+/// Bytes that are held back for a line end, or for a larger piece: as much as a pipe takes twice over.
+const HELD_BYTES: usize = 128 << 10;
+
+/// Why nothing can be written.
+#[derive(Debug, thiserror::Error)]
+enum Unwritten {
+    #[error("standard output was closed by whoever read it")]
+    Closed,
+    #[error("cannot write to standard output: {0}")]
+    Failed(io::Error),
+}
+
+/// Prints one line.
+pub fn say(line: impl Display) -> Result<()> {
+    put(format_args!("{line}\n"))
+}
+
+/// Prints a text as it is.
+pub fn put(text: impl Display) -> Result<()> {
+    let mut out = Stdout::default();
+    write!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Whether an error only says that nobody reads on.
+pub fn is_closed(error: &anyhow::Error) -> bool {
+    let is_it = |cause: &io::Error| {
+        let inner = cause.get_ref().and_then(|inner| inner.downcast_ref::<Unwritten>());
+        matches!(inner, Some(Unwritten::Closed))
+    };
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_it))
+}
+
+/// Standard output for much text; what was written is there for certain after a flush.
+#[derive(Debug, Default)]
+pub struct Stdout {
+    held: Vec<u8>,
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held.extend_from_slice(bytes);
+        if self.held.len() > HELD_BYTES
+            && let Some(end) = memchr::memrchr(b'\n', &self.held)
+        {
+            io::stdout().write_all(&self.held[..=end]).map_err(unwritten)?;
+            self.held.drain(..=end);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().write_all(&self.held).map_err(unwritten)?;
+        self.held.clear();
+        io::stdout().flush().map_err(unwritten)
+    }
+}
+
+/// After an error elsewhere, what was held still goes out.
+impl Drop for Stdout {
+    fn drop(&mut self) {
+        if !self.held.is_empty() {
+            let _ = self.flush();
+        }
+    }
+}
+
+fn unwritten(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::BrokenPipe => io::Error::new(ErrorKind::BrokenPipe, Unwritten::Closed),
+        kind => io::Error::new(kind, Unwritten::Failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn only_the_end_of_standard_output_is_quiet() {
+        let of = |error: io::Error| anyhow::Error::new(error).context("in a command");
+        assert!(is_closed(&of(unwritten(ErrorKind::BrokenPipe.into()))));
+        assert!(!is_closed(&of(ErrorKind::BrokenPipe.into())), "of a server, that is an error");
+        let full = Err::<(), _>(unwritten(ErrorKind::StorageFull.into())).context("cannot write the output");
+        let full = full.expect_err("full");
+        assert!(!is_closed(&full) && format!("{full:#}").contains("cannot write to standard output: "));
+    }
+}

@@ -1,0 +1,35 @@
+//! Small files that people name on the command line, read whole.
+
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{Read, stdin};
+use std::path::Path;
+
+/// Bytes of such a file: 30,000 rules at 250 B. What is larger is something else, or never ends.
+const TEXT_BYTES_MAX: u64 = 8 << 20;
+
+/// Reads a file of text, `-` for standard input.
+pub fn read(path: &Path) -> Result<String> {
+    let failed = || format!("cannot read {}; is the path right?", path.display());
+    let inner: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(stdin()),
+        false => Box::new(File::open(path).with_context(failed)?),
+    };
+    let mut text = String::new();
+    let count = inner.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).with_context(failed)?;
+    if count as u64 > TEXT_BYTES_MAX {
+        bail!("{} has more than {} MiB; is it the right file?", path.display(), TEXT_BYTES_MAX >> 20);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_end_is_no_text() {
+        assert!(read(Path::new("/dev/zero")).is_err_and(|error| error.to_string().contains("more than 8 MiB")));
+        assert!(read(Path::new("/nonexistent")).is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! Saying that a server is waited for: a command that says nothing looks like one that hangs.
+
+use super::stderr::note;
+use crate::wire::address::without_password;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// A server that answers does so in less time.
+pub const FIRST_SAID_AFTER: Duration = Duration::from_secs(2);
+
+/// Time between two words about the same server.
+pub const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// Says that a server is waited for, until it is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    _over: Sender<()>, // closed when this is dropped
+}
+
+impl Waiting {
+    pub fn for_server(url: &str) -> Waiting {
+        let (over, is_over) = channel::<()>();
+        let address = without_password(url);
+        let begun = Instant::now();
+        std::thread::spawn(move || {
+            let mut next = FIRST_SAID_AFTER;
+            while is_over.recv_timeout(next) == Err(RecvTimeoutError::Timeout) {
+                note(format_args!("waiting for {address}, {} s so far; Ctrl-C ends", begun.elapsed().as_secs()));
+                next = SAID_EVERY;
+            }
+        });
+        Waiting { _over: over }
+    }
+}

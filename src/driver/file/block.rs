@@ -1,0 +1,275 @@
+//! A stream as blocks of whole lines, and as lines, in bounded memory.
+//!
+//! Intuition: a stranger's stream may have no line ends. So the end of a line is looked for within a
+//! bound; past it, only the beginning is kept, and the stream is passed over until the line is over.
+//! Invariant: however the stream arrives in pieces, the lines and their numbers are the same. A line
+//! that is too long is one line, one byte over the bound, so whoever decodes it knows.
+
+use crate::wire::line;
+use std::io::{self, Read};
+
+/// Bytes of a block: large enough that threads hardly meet, small enough to stay in the cache.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// How some editors begin a text in UTF-8; of files that were put together each one may.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The line without such a mark.
+pub(super) fn unmarked(line: &[u8]) -> &[u8] {
+    line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
+}
+
+/// Cuts a stream into blocks that end with a line.
+pub(super) struct Blocks {
+    inner: Box<dyn Read + Send>,
+    rest: Vec<u8>,                 // the beginning of the next block
+    next: u64,                     // number of the next line, from 1
+    ahead: Option<(u64, Vec<u8>)>, // a block that was looked at
+    is_done: bool,
+    broken: Option<io::Error>,
+    bytes_max: fn(&[u8]) -> usize, // of a line that begins like this
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blocks").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Blocks {
+    pub fn new(inner: Box<dyn Read + Send>) -> Blocks {
+        Blocks {
+            inner,
+            rest: Vec::new(),
+            next: 1,
+            ahead: None,
+            is_done: false,
+            broken: None,
+            bytes_max: line::bytes_max,
+        }
+    }
+
+    /// Fills `block` with whole lines; the number of the first, `None` at the end.
+    pub fn next(&mut self, block: &mut Vec<u8>) -> Option<u64> {
+        if let Some((first, ahead)) = self.ahead.take() {
+            *block = ahead;
+            return Some(first);
+        }
+        block.clear();
+        block.append(&mut self.rest);
+        let mut looked_at = 0;
+        loop {
+            if let Some(end) = memchr::memrchr(b'\n', &block[looked_at..]) {
+                self.rest.extend_from_slice(&block[looked_at + end + 1..]);
+                block.truncate(looked_at + end + 1);
+                return Some(self.number(block));
+            }
+            if self.is_too_long(block) {
+                self.pass_over_line();
+                return Some(self.number(block));
+            }
+            looked_at = block.len();
+            if self.is_done {
+                return (!block.is_empty()).then(|| self.number(block));
+            }
+            block.resize(looked_at + BLOCK_BYTES, 0);
+            let count = self.fill(&mut block[looked_at..]);
+            block.truncate(looked_at + count);
+        }
+    }
+
+    /// The first block, which stays to be read.
+    pub fn peek(&mut self) -> &[u8] {
+        if self.ahead.is_none() {
+            let mut block = Vec::new();
+            self.ahead = self.next(&mut block).map(|first| (first, block));
+        }
+        match &self.ahead {
+            Some((_, block)) => block,
+            None => &[],
+        }
+    }
+
+    /// What ended the stream before its end, and how many lines there were until then.
+    pub fn broken(&mut self) -> Option<(io::Error, u64)> {
+        self.broken.take().map(|error| (error, self.next - 1))
+    }
+
+    fn is_too_long(&self, line: &[u8]) -> bool {
+        let line = unmarked(line);
+        line.len() > (self.bytes_max)(line)
+    }
+
+    /// Numbers the lines of a block; the number of the first.
+    fn number(&mut self, block: &[u8]) -> u64 {
+        let first = self.next;
+        let ends = memchr::memchr_iter(b'\n', block).count() as u64;
+        let is_open = block.last().is_some_and(|last| *last != b'\n');
+        self.next += ends + u64::from(is_open);
+        first
+    }
+
+    /// Reads some bytes; none when there are no more, or none that can be read.
+    fn fill(&mut self, buffer: &mut [u8]) -> usize {
+        let count = loop {
+            match self.inner.read(buffer) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.broken = Some(error);
+                    break 0;
+                }
+            }
+        };
+        self.is_done = count == 0;
+        count
+    }
+
+    /// Passes over the rest of a line; what stands behind it is kept.
+    fn pass_over_line(&mut self) {
+        let mut passed = vec![0; BLOCK_BYTES];
+        while !self.is_done {
+            let count = self.fill(&mut passed);
+            if let Some(end) = memchr::memchr(b'\n', &passed[..count]) {
+                self.rest.extend_from_slice(&passed[end + 1..count]);
+                return;
+            }
+        }
+    }
+}
+
+/// A stream line by line.
+#[derive(Debug)]
+pub struct Lines {
+    pub(super) blocks: Blocks,
+    block: Vec<u8>,
+    at: usize,   // where the next line begins
+    number: u64, // of the next line
+}
+
+impl Lines {
+    pub(super) fn new(blocks: Blocks) -> Lines {
+        Lines { blocks, block: Vec::new(), at: 0, number: 1 }
+    }
+
+    /// The next line that is not blank, without its end, and its number. Of one that is too long, the
+    /// beginning: one byte more than it may have.
+    pub fn next_line(&mut self) -> Option<(u64, &[u8])> {
+        let range = loop {
+            if self.at >= self.block.len() {
+                self.number = self.blocks.next(&mut self.block)?;
+                self.at = 0;
+                continue;
+            }
+            let rest = &self.block[self.at..];
+            let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let is_there = !unmarked(&rest[..length]).trim_ascii().is_empty();
+            // The rest of one that is too long is not known to be blank.
+            let is_there = is_there || self.blocks.is_too_long(&rest[..length]);
+            let begin = self.at;
+            self.at += length + 1;
+            self.number += 1;
+            if is_there {
+                break begin..begin + length;
+            }
+        };
+        let line = unmarked(&self.block[range]);
+        let bytes_max = (self.blocks.bytes_max)(line);
+        Some((self.number - 1, &line[..line.len().min(bytes_max + 1)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    /// Gives its bytes in pieces, and an error at the end if it is to.
+    struct Pieces(VecDeque<Vec<u8>>, Option<io::Error>);
+
+    impl Read for Pieces {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let Some(mut piece) = self.0.pop_front() else { return self.1.take().map_or(Ok(0), Err) };
+            let rest = piece.split_off(piece.len().min(out.len()));
+            out[..piece.len()].copy_from_slice(&piece);
+            if !rest.is_empty() {
+                self.0.push_front(rest);
+            }
+            Ok(piece.len())
+        }
+    }
+
+    /// A bound for tests: ten bytes, thirty for what begins like a record.
+    fn bytes_max(beginning: &[u8]) -> usize {
+        if beginning.starts_with(b"r") { 30 } else { 10 }
+    }
+
+    fn lines(text: &[u8], cuts: &[usize], error: Option<io::Error>) -> (Vec<(u64, Vec<u8>)>, Option<u64>) {
+        let (mut pieces, mut begin) = (VecDeque::new(), 0);
+        for cut in cuts.iter().copied().chain([text.len()]).filter(|cut| *cut > 0) {
+            let end = (begin + cut).min(text.len());
+            if end > begin {
+                pieces.push_back(text[begin..end].to_vec());
+            }
+            begin = end;
+        }
+        let mut lines = Lines::new(Blocks { bytes_max, ..Blocks::new(Box::new(Pieces(pieces, error))) });
+        let mut found = Vec::new();
+        while let Some((number, line)) = lines.next_line() {
+            found.push((number, line.to_vec()));
+        }
+        (found, lines.blocks.broken().map(|(_, lines)| lines))
+    }
+
+    /// The same by the book, with everything in memory.
+    fn naive(text: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let numbered = (1..).zip(text.split(|byte| *byte == b'\n').map(unmarked));
+        let is_too_long = |line: &[u8]| line.len() > bytes_max(line);
+        let full = numbered.filter(|(_, line)| is_too_long(line) || !line.trim_ascii().is_empty());
+        full.map(|(number, line)| (number, line[..line.len().min(bytes_max(line) + 1)].to_vec())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn however_a_stream_arrives_its_lines_are_the_same(
+            has_mark in any::<bool>(),
+            text in prop::collection::vec(prop_oneof![4 => Just(b'x'), 2 => Just(b'\n'), 1 => Just(b'r'), 1 => Just(b' ')], 0..300),
+            cuts in prop::collection::vec(1..40usize, 0..40),
+        ) {
+            let text = [if has_mark { BYTE_ORDER_MARK } else { b"" }, &text[..]].concat();
+            let (found, broken) = lines(&text, &cuts, None);
+            prop_assert_eq!(&found, &naive(&text));
+            prop_assert_eq!(broken, None);
+            let (kept, broken) = lines(&text, &cuts, Some(io::Error::other("gone")));
+            prop_assert_eq!(&kept, &found, "what came before an error is kept");
+            prop_assert!(broken.is_some_and(|lines| lines >= found.last().map_or(0, |(number, _)| *number)));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_one_line() {
+        let text = b"short\n0123456789ABCDEF{\"type\":1}\n\nnext\nr0123456789ABCDEF\n0123456789abc";
+        let found = lines(text, &[7, 9, 3], None).0;
+        let of = |number, line: &[u8]| (number, line.to_vec());
+        let expected = [
+            of(1, b"short"),
+            of(2, b"0123456789A"),
+            of(4, b"next"),
+            of(5, b"r0123456789ABCDEF"),
+            of(6, b"0123456789a"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_block_that_was_looked_at_is_still_read() {
+        let mut blocks = Blocks::new(Box::new(&b"one\ntwo\n"[..]));
+        assert_eq!(blocks.peek(), b"one\ntwo\n");
+        assert_eq!(blocks.peek(), b"one\ntwo\n");
+        let mut block = Vec::new();
+        assert_eq!((blocks.next(&mut block), &block[..]), (Some(1), &b"one\ntwo\n"[..]));
+        assert_eq!(blocks.next(&mut block), None);
+        assert_eq!(blocks.peek(), b"");
+    }
+}

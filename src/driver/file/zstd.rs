@@ -1,0 +1,149 @@
+//! Zstandard, frame by frame.
+//!
+//! Intuition: the decoder keeps the last window of a frame for the blocks to come. Where the data break
+//! it is told that the frame is over, and gives out what it keeps.
+//! Invariant: memory is one window, whatever the data say; skippable frames and padding are passed over.
+//! Rejected: the library's own stream, which reads one frame and loses a window where data break.
+
+use super::inflate::{cause, damaged, foreign_end, skip, skip_zeros, wrong_sum};
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use std::error::Error;
+use std::io::{self, BufRead, ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use xxhash_rust::xxh64::Xxh64;
+
+/// Bytes of a frame's window: 128 MiB is what the `zstd` tool reads without being asked to read more.
+const WINDOW_BYTES_MAX: u64 = 128 << 20;
+
+/// An empty block that is the last of its frame, and room for a checksum.
+const LAST_BLOCK: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
+
+const FORM: &str = "zstd";
+
+/// Where a reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Between,
+    Within,
+    Over,
+}
+
+/// Inflates all frames.
+pub(super) struct Zstd<R> {
+    inner: R,
+    decoder: FrameDecoder,
+    sum: Xxh64,
+    state: State,
+    broken: Option<io::Error>, // told when the decoder is empty
+}
+
+impl<R: BufRead> Zstd<R> {
+    pub fn new(inner: R) -> Zstd<R> {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(WINDOW_BYTES_MAX);
+        Zstd { inner, decoder, sum: Xxh64::new(0), state: State::Between, broken: None }
+    }
+
+    /// Reads up to the blocks of the next frame.
+    fn begin(&mut self) -> io::Result<State> {
+        loop {
+            if !skip_zeros(&mut self.inner)? {
+                return Ok(State::Over);
+            }
+            match self.decoder.reset(&mut self.inner) {
+                Ok(()) => break,
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => skip(FORM, &mut self.inner, length.into())?,
+                Err(error) => return Err(said(&error)),
+            }
+        }
+        self.sum.reset(0);
+        Ok(State::Within)
+    }
+
+    /// Decodes one block.
+    fn decode(&mut self) {
+        let (decoder, inner) = (&mut self.decoder, &mut self.inner);
+        // The decoder asserts some of what it expects of its data.
+        let decoded = catch_unwind(AssertUnwindSafe(|| {
+            decoder.decode_blocks(inner, BlockDecodingStrategy::UptoBlocks(1))
+        }));
+        let error = match decoded {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => said(&error),
+            Err(_) => damaged(FORM),
+        };
+        // Only this block's own reading could fail; then the window is lost, and the error told all the same.
+        self.decoder.decode_blocks(LAST_BLOCK, BlockDecodingStrategy::UptoBlocks(1)).ok();
+        self.broken = Some(error);
+    }
+
+    /// The end of a frame, of which everything is out.
+    fn check(&self) -> io::Result<State> {
+        // The format has the lower half of the sum.
+        let is_right = |stated: u32| stated == self.sum.digest() as u32;
+        let is_right = self.decoder.get_checksum_from_data().is_none_or(is_right);
+        if is_right { Ok(State::Between) } else { Err(wrong_sum(FORM)) }
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match self.state {
+                State::Between => self.state = self.begin()?,
+                State::Over => return Ok(0),
+                State::Within => {
+                    let made = self.decoder.read(out)?;
+                    if made > 0 {
+                        self.sum.update(&out[..made]);
+                        return Ok(made);
+                    }
+                    if let Some(error) = self.broken.take() {
+                        self.state = State::Over;
+                        return Err(error);
+                    }
+                    match self.decoder.is_finished() {
+                        true => self.state = self.check()?,
+                        false => self.decode(),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The decoder's error in words for people.
+fn said(error: &FrameDecoderError) -> io::Error {
+    let bad = |message: String| io::Error::new(ErrorKind::InvalidData, message);
+    match error {
+        FrameDecoderError::WindowSizeTooBig { requested, max } => bad(format!(
+            "the zstd data need a window of {} MiB, and at most {} MiB are taken; inflate them with `zstd -dc --long=31`",
+            requested.div_ceil(1 << 20),
+            max >> 20
+        )),
+        FrameDecoderError::DictNotProvided { .. } => {
+            bad("the zstd data need a dictionary; inflate them with `zstd -dc -D`".into())
+        }
+        FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::BadMagicNumber(_)) => foreign_end(FORM),
+        other => cause_of(other).map_or_else(|| damaged(FORM), |found| cause(FORM, found)),
+    }
+}
+
+/// The reader's error behind one of the decoder.
+fn cause_of(error: &FrameDecoderError) -> Option<&io::Error> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(one) = next {
+        if let Some(found) = one.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        next = one.source();
+    }
+    None
+}

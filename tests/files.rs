@@ -181,9 +181,8 @@ fn refused_lines_of_sorted_files_have_the_place_that_people_find() {
     // Parts of an export, too.
     let record = |seq: u32, partition: u32, rest: &str| {
         let time = "2026-11-01T00:00:00Z";
-        format!(
-            r#"{{"seq":{seq},"partition":{partition},"partitions":2,"ingest_time":"{time}",{rest}"#
-        ) + "\n"
+        format!(r#"{{"seq":{seq},"partition":{partition},"partitions":2,"ingest_time":"{time}",{rest}"#)
+            + "\n"
     };
     let tick = r#""tick":true}"#;
     let export = [record(1, 0, tick), record(1, 1, tick), record(2, 1, "}"), record(2, 0, tick)].concat();
@@ -200,14 +199,17 @@ fn the_exit_code_says_what_automation_asks() {
     write(dir, "events.ndjson", events(0..300));
     let rule = "rules: [{ id: high, expr: 'max(m[1m]) by (source) > 0', severity: warning }]";
     write(dir, "rules.yaml", rule);
-    let code = |words: &[&str]| replay(dir, &[&["events.ndjson", "--pipelines", "rules.yaml"][..], words].concat()).0;
+    let code = |words: &[&str]| {
+        replay(dir, &[&["events.ndjson", "--pipelines", "rules.yaml"][..], words].concat()).0
+    };
     assert_eq!(code(&[]), 0);
     assert_eq!(code(&["--fail-on", "critical"]), 0);
     assert_eq!((code(&["--fail-on", "warning"]), code(&["--fail-on", "info"])), (1, 1));
     write(dir, "bad.ndjson", "garbage\n".repeat(50));
     let (code, _, told) = replay(dir, &["bad.ndjson"]);
     assert_eq!((code, told.matches("all 50 events were refused, bad_payload").count()), (1, 1), "{told}");
-    let utf16: Vec<u8> = format!("\u{feff}{}\r\n", event(0)).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        format!("\u{feff}{}\r\n", event(0)).encode_utf16().flat_map(u16::to_le_bytes).collect();
     write(dir, "utf16.ndjson", utf16);
     let (code, _, told) = replay(dir, &["utf16.ndjson"]);
     assert!(code == 1 && told.contains("UTF-16"), "{told}");
@@ -263,7 +265,9 @@ fn who_closes_a_pipe_has_seen_enough() {
         assert!(stderr(&output).contains("cannot write"), "{words}: {}", stderr(&output));
     }
     // A standard error that takes nothing changes nothing.
-    for (words, code) in [("replay nowhere.ndjson", 1), ("replay events.ndjson", 0), ("nonsense", 2), ("--nonsense", 2)] {
+    for (words, code) in
+        [("replay nowhere.ndjson", 1), ("replay events.ndjson", 0), ("nonsense", 2), ("--nonsense", 2)]
+    {
         let output = shell(dir, &format!("\"$0\" {words} 2>/dev/full"));
         assert_eq!(output.status.code(), Some(code), "{words}");
     }
@@ -276,10 +280,12 @@ fn outputs_that_share_a_pipe_do_not_tear_each_others_lines() {
     let series = |at: u64| event(at / 50).replace("\"s\"", &format!("\"s-{}\"", at % 700)) + "\n";
     write(dir, "events.ndjson", (0..6_000).map(series).collect::<String>());
     write(dir, "rules.yaml", "rules: [{ id: a, expr: 'max(m[1m]) by (source) > 0', severity: info }]");
-    let words = ["replay", "events.ndjson", "--pipelines", "rules.yaml", "--windows-out", "-", "--alerts-out", "-"];
+    let words =
+        ["replay", "events.ndjson", "--pipelines", "rules.yaml", "--windows-out", "-", "--alerts-out", "-"];
     let output = run(dir, &words);
     let text = String::from_utf8(output.stdout).expect("text");
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+    let lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
     let alerts = lines.iter().filter(|line| line["rule"] == "a").count();
     assert!(alerts > 0 && lines.len() > alerts + 700, "{alerts} of {}", lines.len());
 }
@@ -288,7 +294,11 @@ fn outputs_that_share_a_pipe_do_not_tear_each_others_lines() {
 fn what_strangers_write_does_not_steer_a_terminal() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    write(dir, "events.ndjson", "{\"type\":\"\\u001b[2J\\u009b31m\"}\n{\"type\":\"metric\",\"time\":\"\\u001b]0;x\\u0007\"}\n");
+    write(
+        dir,
+        "events.ndjson",
+        "{\"type\":\"\\u001b[2J\\u009b31m\"}\n{\"type\":\"metric\",\"time\":\"\\u001b]0;x\\u0007\"}\n",
+    );
     let (_, _, told) = replay(dir, &["events.ndjson", "--verbose"]);
     assert!(told.contains("refused") && told.chars().all(|one| one == '\n' || !one.is_control()), "{told:?}");
     let output = run(dir, &["replay", "\u{1b}[31mnowhere"]);

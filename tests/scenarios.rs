@@ -116,7 +116,8 @@ fn transcript(sections: &BTreeMap<&str, String>, threads: usize) -> String {
         "events received={} recorded={} late={} duplicate={} dropped={}",
         counters.received, counters.recorded, counters.late, counters.duplicate, counters.dropped
     );
-    for (what, count) in [("late_state", counters.late_state), ("derived_dropped", counters.derived_dropped)] {
+    for (what, count) in [("late_state", counters.late_state), ("derived_dropped", counters.derived_dropped)]
+    {
         if count > 0 {
             let _ = writeln!(told, "{what}={count}");
         }

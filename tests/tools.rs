@@ -231,10 +231,18 @@ fn a_refused_leg_is_told_where_to_go() {
 #[test]
 fn check_refuses_what_says_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
-    write(dir.path(), "log.ndjson", r#"{"type":"metric","time":1793491200000,"source":"a","name":"x","value":1}"#);
+    write(
+        dir.path(),
+        "log.ndjson",
+        r#"{"type":"metric","time":1793491200000,"source":"a","name":"x","value":1}"#,
+    );
     std::fs::create_dir(dir.path().join("none")).expect("writable");
     let output = run(dir.path(), &["check", "none"]);
-    assert!(output.status.code() == Some(1) && told(&output).contains("no rule file here"), "{}", told(&output));
+    assert!(
+        output.status.code() == Some(1) && told(&output).contains("no rule file here"),
+        "{}",
+        told(&output)
+    );
     let output = run(dir.path(), &["check", "none", "--json"]);
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((output.status.code(), found["diagnostics"].as_array().map(Vec::len)), (Some(1), Some(1)));
@@ -244,7 +252,9 @@ fn check_refuses_what_says_nothing() {
         let output = run(dir.path(), &["check", "empty"]);
         let said = told(&output);
         assert!(output.status.code() == Some(1) && said.contains("rules: []"), "{text:?}: {said}");
-        for words in [&["replay", "log.ndjson"][..], &["run", "--data-dir", "data", "--listen", "127.0.0.1:0"]] {
+        for words in
+            [&["replay", "log.ndjson"][..], &["run", "--data-dir", "data", "--listen", "127.0.0.1:0"]]
+        {
             let output = run(dir.path(), &[words, &["--pipelines", "empty"]].concat());
             assert_eq!(output.status.code(), Some(78), "{words:?}: {}", told(&output));
         }
@@ -270,8 +280,20 @@ fn check_is_bounded() {
         ("nested parentheses", rule(format!("{}1{} > 2", "(".repeat(4_000), ")".repeat(4_000)))),
         ("nested lists", format!("rules: {}{}", "[".repeat(100_000), "]".repeat(100_000))),
         ("rules without an id", format!("rules: [{}]", many(50_000, &|_| "{}".into(), ", "))),
-        ("a long name", format!("rules:\n  - id: r\n    severity: {}\n    expr: 'count(x[1m]) > 1'\n", "x".repeat(1 << 20))),
-        ("one rule many times", format!("rules:\n{}", many(5_000, &|_| "  - { id: r, expr: 'count(x[1m]) > 1', severity: info }\n".into(), ""))),
+        (
+            "a long name",
+            format!(
+                "rules:\n  - id: r\n    severity: {}\n    expr: 'count(x[1m]) > 1'\n",
+                "x".repeat(1 << 20)
+            ),
+        ),
+        (
+            "one rule many times",
+            format!(
+                "rules:\n{}",
+                many(5_000, &|_| "  - { id: r, expr: 'count(x[1m]) > 1', severity: info }\n".into(), "")
+            ),
+        ),
     ];
     for (what, text) in texts {
         write(dir.path(), "r.yaml", &text);
@@ -296,7 +318,8 @@ rules:
     let event = r#"{"type":"metric","time":1793491200000,"source":"db","name":"m","value":99}"#;
     let later = event.replace("1793491200000", "1793491201000");
     write(dir.path(), "e.ndjson", &format!("{event}\n{later}\n"));
-    let output = run(dir.path(), &["replay", "e.ndjson", "--pipelines", "p", "--alerts-out", "alerts.ndjson"]);
+    let output =
+        run(dir.path(), &["replay", "e.ndjson", "--pipelines", "p", "--alerts-out", "alerts.ndjson"]);
     assert!(output.status.success(), "{}", told(&output));
     let alerts = std::fs::read_to_string(dir.path().join("alerts.ndjson")).expect("written");
     let alert: Value = serde_json::from_str(alerts.lines().next().expect("an alert")).expect("JSON");

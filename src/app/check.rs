@@ -1,11 +1,13 @@
 //! `streamgauge check`: everything that is wrong with pipeline files, in one go.
 
 use super::cli::CheckArgs;
+use super::stderr::note;
+use super::stdout::say;
 use super::{BadConfig, FAILED, FINE};
 use crate::core::rule::RuleSet;
 use crate::core::rule::scope::Scope;
 use crate::pipeline::{Diagnostic, Loaded, load_dir};
-use crate::wire::printable::{printable_json, printable_lines};
+use crate::wire::printable::{printable, printable_json, printable_lines};
 use anyhow::Result;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,12 +21,12 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
             loaded.rules = None;
         }
         if !args.json {
-            print(&path, &loaded);
+            print(&path, &loaded)?;
         }
         found.extend(loaded.diagnostics);
     }
     if args.json {
-        println!("{}", printable_json(&serde_json::json!({ "diagnostics": found }).to_string()));
+        say(printable_json(&serde_json::json!({ "diagnostics": found }).to_string()))?;
     }
     let is_bad = |diagnostic: &Diagnostic| diagnostic.is_error || args.deny_warnings;
     Ok(if found.iter().any(is_bad) { FAILED } else { FINE })
@@ -50,10 +52,7 @@ pub fn load(path: &Path) -> Result<RuleSet> {
 /// The same with its tests; there is a rule set.
 pub fn load_all(path: &Path) -> Result<Loaded> {
     let loaded = load_dir(path).map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
-    let mut stderr = std::io::stderr().lock();
-    for diagnostic in &loaded.diagnostics {
-        writeln!(stderr, "{}", printable_lines(&diagnostic.to_string()))?;
-    }
+    loaded.diagnostics.iter().for_each(|diagnostic| tell(diagnostic, ""));
     if loaded.rules.is_none() {
         let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();
         return Err(BadConfig(format!("{} has {errors} errors", path.display())).into());
@@ -61,20 +60,23 @@ pub fn load_all(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn print(path: &Path, loaded: &Loaded) {
-    for diagnostic in &loaded.diagnostics {
-        eprintln!("{}\n", printable_lines(&diagnostic.to_string()));
-    }
+/// A diagnostic on standard error, with its tabs: carets stand below them. Nobody has to read it.
+fn tell(diagnostic: &Diagnostic, end: &str) {
+    let _ = writeln!(std::io::stderr(), "{}{end}", printable_lines(&diagnostic.to_string()));
+}
+
+fn print(path: &Path, loaded: &Loaded) -> Result<()> {
+    loaded.diagnostics.iter().for_each(|diagnostic| tell(diagnostic, "\n"));
     let Some(rules) = &loaded.rules else {
         let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count();
-        eprintln!("{}: {errors} errors", path.display());
-        return;
+        note(format_args!("{}: {errors} errors", path.display()));
+        return Ok(());
     };
     for (rule, scope) in rules.rules.iter().zip(rules.scopes().1) {
-        println!("{:<32} runs {}", rule.id, place(scope));
+        say(format_args!("{:<32} runs {}", printable(&rule.id), place(scope)))?;
     }
     let (count, records, tests) = (rules.rules.len(), rules.records.len(), loaded.tests.len());
-    println!("{}: {count} rules, {records} records, {tests} tests: fine", path.display());
+    say(format_args!("{}: {count} rules, {records} records, {tests} tests: fine", path.display()))
 }
 
 /// Where a rule runs (RULES.md, "Where a rule runs").

@@ -15,7 +15,7 @@ use crate::driver::outage::Outages;
 use crate::driver::worker::SNAPSHOT_EVERY;
 use crate::http::access::{Access, Role, Token};
 use crate::pipeline::yaml;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::SocketAddr;
@@ -268,8 +268,7 @@ fn servers(
 
 impl File {
     pub fn read(path: &Path) -> Result<File> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}; is the path right?", path.display()))?;
+        let text = super::text::read(path).map_err(|error| BadConfig(format!("{error:#}")))?;
         let parsed = yaml::typed(&text);
         parsed.map_err(|error| {
             let at = error.at.map_or(String::new(), |at| format!(":{}:{}", at.line, at.column));

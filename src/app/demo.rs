@@ -75,7 +75,9 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         _ = tokio::signal::ctrl_c() => {}
         result = feeder => result?,
     }
-    say("\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered.")?;
+    say(
+        "\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered.",
+    )?;
     told_in_all(&service.office())?;
     say("Next: `streamgauge run`, and the rules in pipelines/ as a start for your own.")?;
     service.drain(Duration::from_secs(5)).await?;

@@ -26,7 +26,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
     let (first, rest) = args.files.split_first().context("no file is named")?;
     let mut first = input::open(first)?;
-    let mut reporter = Reporter { is_verbose: args.verbose, ..Reporter::default() };
+    let mut reporter = Reporter::new(args.verbose);
     let totals = match partitioned::count(&mut first)? {
         None => {
             let input = merge::gather(first, rest, args.sort)?;

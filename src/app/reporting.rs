@@ -27,6 +27,10 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    pub fn new(is_verbose: bool) -> Reporter {
+        Reporter { is_verbose, ..Reporter::default() }
+    }
+
     pub fn refused(&mut self, place: Place<'_>, bad: &BadEvent) {
         self.told += 1;
         let is_shown = self.is_verbose || self.told <= REFUSED_SHOWN;
@@ -130,7 +134,10 @@ mod tests {
             reporter.refused(place(line), &BadEvent::new(0, Refusal::BadEvent, "time is in seconds"));
         }
         let all = reporter.most(&counters).expect("all of them");
-        assert_eq!(all, "all 3 events were refused, bad_event; the first: b.ndjson line 1: time is in seconds");
+        assert_eq!(
+            all,
+            "all 3 events were refused, bad_event; the first: b.ndjson line 1: time is in seconds"
+        );
         counters.count(Outcome::Recorded, 2);
         assert!(reporter.most(&counters).expect("most").starts_with("3 of 5 events were refused"));
         counters.count(Outcome::Recorded, 1);

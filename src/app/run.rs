@@ -4,7 +4,7 @@ use super::cli::RunArgs;
 use super::config::Config;
 use super::role::Roles;
 use super::service::{self, Door, Files, LiveParts, Parts, Service};
-use super::{FINE, check};
+use super::{BadConfig, FINE, check};
 use crate::adapters::clock::SystemClock;
 use crate::driver::ports::Views;
 use crate::driver::worker::Publish;
@@ -23,7 +23,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     let (roles, config) = (Roles::parse(&args.role)?, Config::read(args)?);
     if roles != Roles::ALL && config.servers.is_none() {
         let message = "--role divides the work of a deployment: it needs --nats and --redis";
-        return Err(super::BadConfig(message.into()).into());
+        return Err(BadConfig(message.into()).into());
     }
     start_tracing();
     runtime.block_on(serve(&config, roles, signals))
@@ -51,7 +51,8 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
     let dir = config.pipelines.as_deref();
     // A first look, for the errors: the service compiles them with what was added.
     dir.map(check::load).transpose()?;
-    let documents = dir.map(document::of_dir).transpose()?;
+    let documents = dir.map(document::of_dir).transpose();
+    let documents = documents.map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     let rules = Files { dir: config.pipelines.clone(), documents, is_applying: config.is_applying };
     let door = Door { listen: config.listen, access: Arc::new(config.access.clone()) };
     let limits = config.limits.clone();
@@ -132,6 +133,8 @@ fn start_tracing() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A closed standard error ends nothing.
+    let builder = builder.log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         builder.with_ansi(std::env::var_os("NO_COLOR").is_none()).init();
     } else {

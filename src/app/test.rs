@@ -1,6 +1,7 @@
 //! `streamgauge test`: the test cases beside the rules, in the engine, on a virtual clock.
 
 use super::cli::TestArgs;
+use super::stdout::say;
 use super::{BadConfig, FAILED, FINE};
 use crate::core::alert::Transition;
 use crate::core::event::{Ack, Body, Control, Record};
@@ -33,11 +34,11 @@ pub fn run(args: &TestArgs) -> Result<u8> {
         for test in tests {
             let begun = Instant::now();
             let wrong = run_case(&rules, &test);
-            report(&test.file, test.line, &test.name, begun, &wrong);
+            report(&test.file, test.line, &test.name, begun, &wrong)?;
             *(if wrong.is_empty() { &mut passed } else { &mut failed }) += 1;
         }
     }
-    println!("{passed} passed, {failed} failed");
+    say(format_args!("{passed} passed, {failed} failed"))?;
     Ok(if failed > 0 { FAILED } else { FINE })
 }
 
@@ -64,23 +65,34 @@ fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
             .ok_or_else(|| wrong("the converted rules do not load".into()))?,
     };
     for left_out in &suite.converted.left_out {
-        println!("left out  {}", printable_lines(&left_out.to_string()));
+        say(format_args!("left out  {}", printable_lines(&left_out.to_string())))?;
     }
     if suite.skipped > 0 {
-        println!("skipped   {} promql_expr_test: expressions are not evaluated by themselves", suite.skipped);
+        say(format_args!(
+            "skipped   {} promql_expr_test: expressions are not evaluated by themselves",
+            suite.skipped
+        ))?;
     }
     if suite.texts_skipped > 0 {
-        println!("skipped   {} exp_annotations: numbers are written otherwise here", suite.texts_skipped);
+        say(format_args!(
+            "skipped   {} exp_annotations: numbers are written otherwise here",
+            suite.texts_skipped
+        ))?;
     }
     let (mut passed, mut failed) = (0, 0);
     for case in &suite.cases {
         if case.checks.is_empty() && case.wrong.is_empty() {
-            println!("skip  {}:{} {}: it asks about no alert", path.display(), case.line, case.name);
+            say(format_args!(
+                "skip  {}:{} {}: it asks about no alert",
+                path.display(),
+                case.line,
+                case.name
+            ))?;
             continue;
         }
         let begun = Instant::now();
         let wrong = run_suite_case(&rules, &suite, case);
-        report(&path.display().to_string(), case.line, &case.name, begun, &wrong);
+        report(&path.display().to_string(), case.line, &case.name, begun, &wrong)?;
         *(if wrong.is_empty() { &mut passed } else { &mut failed }) += 1;
     }
     Ok((passed, failed))
@@ -98,11 +110,11 @@ fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
     wrong
 }
 
-fn report(file: &str, line: usize, name: &str, begun: Instant, wrong: &[String]) {
+fn report(file: &str, line: usize, name: &str, begun: Instant, wrong: &[String]) -> Result<()> {
     let took = begun.elapsed().as_millis();
     let verdict = if wrong.is_empty() { "ok  " } else { "FAIL" };
-    println!("{verdict}  {file}:{line} {} ({took} ms)", printable(name));
-    wrong.iter().for_each(|line| println!("      {}", printable_lines(line)));
+    say(format_args!("{verdict}  {file}:{line} {} ({took} ms)", printable(name)))?;
+    wrong.iter().try_for_each(|line| say(format_args!("      {}", printable_lines(line))))
 }
 
 /// Runs one test case; what was not as expected.

@@ -29,7 +29,9 @@ mod tests {
 
     #[test]
     fn a_file_without_end_is_no_text() {
-        assert!(read(Path::new("/dev/zero")).is_err_and(|error| error.to_string().contains("more than 8 MiB")));
+        assert!(
+            read(Path::new("/dev/zero")).is_err_and(|error| error.to_string().contains("more than 8 MiB"))
+        );
         assert!(read(Path::new("/nonexistent")).is_err());
     }
 }

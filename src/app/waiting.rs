@@ -25,7 +25,10 @@ impl Waiting {
         std::thread::spawn(move || {
             let mut next = FIRST_SAID_AFTER;
             while is_over.recv_timeout(next) == Err(RecvTimeoutError::Timeout) {
-                note(format_args!("waiting for {address}, {} s so far; Ctrl-C ends", begun.elapsed().as_secs()));
+                note(format_args!(
+                    "waiting for {address}, {} s so far; Ctrl-C ends",
+                    begun.elapsed().as_secs()
+                ));
                 next = SAID_EVERY;
             }
         });

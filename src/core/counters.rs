@@ -78,7 +78,9 @@ impl Outcome {
                 "this stage and attempt has had this event with other labels: put the leg of a matrix into \
                  the stage's name, or into `attempt`"
             }
-            Outcome::Refused(Refusal::Conflict) => "it has ended with another status, and the first one stays",
+            Outcome::Refused(Refusal::Conflict) => {
+                "it has ended with another status, and the first one stays"
+            }
             _ => "",
         }
     }

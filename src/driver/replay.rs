@@ -3,9 +3,9 @@
 //! Invariant: the effects are those of the same log read live; they do not depend on the number
 //! of threads, only decoding does.
 
-use super::file::stamp::{Stamped, Stamper};
 use super::file::input::{Finding, Input, InputError};
 use super::file::sort::Origins;
+use super::file::stamp::{Stamped, Stamper};
 use super::file::{Chunk, merge, reader};
 use super::window_sink::WindowSink;
 use crate::core::alert::Severity;

@@ -183,8 +183,7 @@ mod tests {
 
     #[test]
     fn maintenance_is_read_as_in_a_file() {
-        let text =
-            r#"{"match": "a=\"b\"", "schedule": "0 22 * * FRI", "duration": "4h", "by": "ann", "mode": "suspend"}"#;
+        let text = r#"{"match": "a=\"b\"", "schedule": "0 22 * * FRI", "duration": "4h", "by": "ann", "mode": "suspend"}"#;
         let read = maintenance(text, new("m1")).expect("complete");
         assert_eq!((&*read.id, &*read.by), ("m1", "ann"));
         assert_eq!(read.plan.next(NOW, 2).len(), 2);

@@ -95,7 +95,8 @@ pub(super) fn doubts(
         None => &*matcher.label == "pipeline",
     };
     let mut doubts = Vec::new();
-    let mut meant: Vec<(&str, &PipelineSpec)> = pipelines.iter().map(|(name, spec)| (&**name, spec)).collect();
+    let mut meant: Vec<(&str, &PipelineSpec)> =
+        pipelines.iter().map(|(name, spec)| (&**name, spec)).collect();
     for (place, matcher) in matchers.iter().enumerate().filter(|(_, matcher)| is_pipeline(matcher)) {
         if let Test::Equal(wanted) = &matcher.test
             && !pipelines.contains_key(wanted)

@@ -92,12 +92,7 @@ fn weight(file: &File<'_>, node: &Node) -> Option<f64> {
     found
 }
 
-pub fn metrics(
-    file: &File<'_>,
-    node: &Node,
-    out: &mut BTreeMap<Arc<str>, MetricSpec>,
-    firsts: &mut Firsts,
-) {
+pub fn metrics(file: &File<'_>, node: &Node, out: &mut BTreeMap<Arc<str>, MetricSpec>, firsts: &mut Firsts) {
     for (name, node) in file.names(node) {
         firsts.note(file, "metric", &name.text, name.at);
         let mut spec = MetricSpec { unit: None, digits: Digits::Two, is_cumulative: false };

@@ -128,9 +128,8 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
     }
     let length = wrong.chars().count();
     let limit = (length / 3).clamp(1, 3);
-    let is_alike = |name: &&str| {
-        name.len() <= NEAREST_BYTES_MAX && name.chars().count().abs_diff(length) <= limit
-    };
+    let is_alike =
+        |name: &&str| name.len() <= NEAREST_BYTES_MAX && name.chars().count().abs_diff(length) <= limit;
     let alike = names.into_iter().take(NEAREST_NAMES_MAX).filter(is_alike);
     let scored = alike.filter_map(|name| Some((distance(wrong, name, limit)?, name)));
     scored.min().map(|(_, name)| name)

@@ -34,8 +34,12 @@ mod tests {
     fn all_that_stand_twice_are_named_at_once() {
         let text = "metrics:\n  m: { unit: ms }\n  m: { unit: s }\npipelines:\n  p: { stages: [a] }\nescalations:\n  e: [{ after: 0m, notify: [log] }]\nmaintenance:\n  - { id: w, match: ['a=\"b\"'], start: '2026-11-15T02:00:00Z', end: '2026-11-15T04:00:00Z' }\nrules:\n  - { id: r, expr: 'count(m[1m]) > 1', severity: info }\n  - { id: r, expr: 'count(m[1m]) > 2', severity: info }\n";
         let files = vec![("a.yaml".into(), text.into()), ("b.yaml".into(), text.into())];
-        let found: Vec<String> =
-            load_files(files).diagnostics.into_iter().filter(|one| one.is_error).map(|one| one.message).collect();
+        let found: Vec<String> = load_files(files)
+            .diagnostics
+            .into_iter()
+            .filter(|one| one.is_error)
+            .map(|one| one.message)
+            .collect();
         let of = |what: &str| found.iter().filter(|message| message.contains(what)).count();
         assert_eq!(of("rule `r` is there twice; the first is at a.yaml:11"), 3, "{found:#?}");
         assert_eq!(of("key `m` is there twice; the first is in line 2"), 2, "{found:#?}");

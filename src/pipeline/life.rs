@@ -338,7 +338,11 @@ mod tests {
     use super::super::load_files;
 
     fn said(text: &str) -> Vec<String> {
-        load_files(vec![("f.yaml".into(), text.into())]).diagnostics.into_iter().map(|one| one.message).collect()
+        load_files(vec![("f.yaml".into(), text.into())])
+            .diagnostics
+            .into_iter()
+            .map(|one| one.message)
+            .collect()
     }
 
     #[test]
@@ -352,7 +356,10 @@ mod tests {
         assert!(found.len() == 1 && found[0].contains("no matcher"), "{found:?}");
         let found = said("inhibit:\n  - { target: ['severity=\"info\"'] }\n");
         assert!(found.len() == 1 && found[0].contains("needs `source`"), "{found:?}");
-        assert_eq!(said(&format!("maintenance:\n  - {{ id: m, match: ['rule=~\".+\"'], {when} }}\n")), [""; 0]);
+        assert_eq!(
+            said(&format!("maintenance:\n  - {{ id: m, match: ['rule=~\".+\"'], {when} }}\n")),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -364,7 +371,9 @@ mod tests {
         };
         assert!(of("rule=\"latency_hihg\"")[0].contains("no rule `latency_hihg`"));
         assert!(of("severity=\"warn\"")[0].contains("no severity `warn`"));
-        for fine in ["rule=\"latency_high\"", "rule=\"of another directory\"", "severity=\"warning\"", "a=\"b\""] {
+        for fine in
+            ["rule=\"latency_high\"", "rule=\"of another directory\"", "severity=\"warning\"", "a=\"b\""]
+        {
             assert!(of(fine).is_empty(), "{fine}: {:?}", of(fine));
         }
     }

@@ -132,7 +132,11 @@ fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
     let known = test_case::Known::new(&set);
     for (file, root) in files.iter().zip(&roots) {
         if let Some(node) = root.as_ref().and_then(|root| define::section(root, "tests")) {
-            let keep = |test| if is_for_tests { tests.push(test) };
+            let keep = |test| {
+                if is_for_tests {
+                    tests.push(test)
+                }
+            };
             test_case::read(file, node, &known, &mut slots, keep);
         }
     }
@@ -213,12 +217,7 @@ fn definitions(
 }
 
 /// What happens to alerts, before rules refer to it.
-fn lives(
-    files: &[File<'_>],
-    roots: &[Option<Node>],
-    set: &mut RuleSet,
-    firsts: &mut Firsts,
-) -> Escalations {
+fn lives(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet, firsts: &mut Firsts) -> Escalations {
     let (mut escalations, mut health, mut regex_bytes) = (Escalations::new(), None, 0);
     for (file, root) in files.iter().zip(roots) {
         let Some(root) = root else { continue };

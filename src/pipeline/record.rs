@@ -187,8 +187,9 @@ mod tests {
     /// A chain that is written backwards: once as many steps as the cube of its length.
     #[test]
     fn many_records_are_put_in_order_quickly() {
-        let lines: Vec<String> =
-            (1..=2_000).map(|n| format!("  - {{ name: r{}, expr: 'avg(r{n}[1m]) by (source)' }}\n", n - 1)).collect();
+        let lines: Vec<String> = (1..=2_000)
+            .map(|n| format!("  - {{ name: r{}, expr: 'avg(r{n}[1m]) by (source)' }}\n", n - 1))
+            .collect();
         let begun = std::time::Instant::now();
         let names = order(&lines.concat());
         assert_eq!((names.len(), names[0].as_str(), names[1_999].as_str()), (2_000, "r1999", "r0"));

@@ -27,10 +27,9 @@ pub(super) fn side(level: Compare, written: &str) -> String {
 /// A level that is met only where one of less weight is not: what is over `critical` is over `warning`, too.
 pub(super) fn out_of_order(levels: &[Level]) -> Option<(&Level, &Level)> {
     let is_weaker = |above: Compare, below: Compare| match (above.op, below.op) {
-        (
-            Comparison::Greater | Comparison::GreaterEqual,
-            Comparison::Greater | Comparison::GreaterEqual,
-        ) => above.limit < below.limit,
+        (Comparison::Greater | Comparison::GreaterEqual, Comparison::Greater | Comparison::GreaterEqual) => {
+            above.limit < below.limit
+        }
         (Comparison::Less | Comparison::LessEqual, Comparison::Less | Comparison::LessEqual) => {
             above.limit > below.limit
         }
@@ -64,14 +63,22 @@ mod tests {
             ("== 0", "< 5%"),
             ("!= 0", "> 1%"),
         ] {
-            let found = said(&format!("levels: {{ warning: '{level}' }}\n    reset: {{ warning: '{reset}' }}"));
+            let found =
+                said(&format!("levels: {{ warning: '{level}' }}\n    reset: {{ warning: '{reset}' }}"));
             assert!(found.len() == 1 && found[0].0, "{level} {reset}: {found:?}");
             assert!(found[0].1.contains("at once"), "{found:?}");
         }
-        for (level, reset) in
-            [("> 10%", "< 5%"), ("> 10%", "< 10%"), ("> 10%", "<= 10%"), (">= 10%", "< 10%"), ("< 10%", "> 20%"), ("== 0", "> 0"), ("!= 0", "== 0")]
-        {
-            let found = said(&format!("levels: {{ warning: '{level}' }}\n    reset: {{ warning: '{reset}' }}"));
+        for (level, reset) in [
+            ("> 10%", "< 5%"),
+            ("> 10%", "< 10%"),
+            ("> 10%", "<= 10%"),
+            (">= 10%", "< 10%"),
+            ("< 10%", "> 20%"),
+            ("== 0", "> 0"),
+            ("!= 0", "== 0"),
+        ] {
+            let found =
+                said(&format!("levels: {{ warning: '{level}' }}\n    reset: {{ warning: '{reset}' }}"));
             assert!(found.is_empty(), "{level} {reset}: {found:?}");
         }
     }
@@ -95,7 +102,8 @@ mod tests {
     #[test]
     fn a_rule_of_one_level_has_its_reset_checked_too() {
         let text = |reset: &str| {
-            let text = format!("rules:\n  - {{ id: r, expr: 'avg(x[1m]) > 5', severity: info, reset: {reset} }}\n");
+            let text =
+                format!("rules:\n  - {{ id: r, expr: 'avg(x[1m]) > 5', severity: info, reset: {reset} }}\n");
             load_files(vec![("f.yaml".into(), text)]).diagnostics.len()
         };
         assert_eq!((text("'< 4'"), text("'> 6'"), text("'< 6'")), (0, 1, 1));

@@ -55,7 +55,8 @@ mod tests {
         assert_eq!(&*rules[4].text, r#"age(pipeline="release", stage="test_execution") > 10m"#);
         assert!(rules[0].id.starts_with("stage_limit_a_b__build_unit_tests_"), "{}", rules[0].id);
         assert_eq!(&*rules[3].text, r#"age(pipeline="a/b: build", stage="say \"{{ x }}\"") > 1h"#);
-        let wrong = load_files(vec![("f.yaml".into(), "pipelines: { p: { stage_limits: { s: soon } } }".into())]);
+        let wrong =
+            load_files(vec![("f.yaml".into(), "pipelines: { p: { stage_limits: { s: soon } } }".into())]);
         assert_eq!(wrong.diagnostics.len(), 1);
     }
 }

@@ -392,7 +392,8 @@ mod tests {
 
     #[test]
     fn texts_are_as_they_were_written() {
-        let root = yaml::parse("[yes, 1.10, 010, 1e5, 0x1F, ~, null, 2026-11-01, on, 1e999, '5']").expect("YAML");
+        let root =
+            yaml::parse("[yes, 1.10, 010, 1e5, 0x1F, ~, null, 2026-11-01, on, 1e999, '5']").expect("YAML");
         let file = File::new("f", "");
         let texts = file.texts(&root);
         assert_eq!(

@@ -419,7 +419,8 @@ mod tests {
         for unreadable in [&b"garbage"[..], b"{\"type\":", b"\x00\x00", b"{} {}"] {
             assert_eq!(of(unreadable), Refusal::BadPayload, "{unreadable:?}");
         }
-        let ill_stamped = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"ingest_time":"x"}"#;
+        let ill_stamped =
+            br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"ingest_time":"x"}"#;
         for no_event in [&b"{}"[..], b"42", b"[]", b"{\"type\":7}", b"{\"type\":\"metric\"}", ill_stamped] {
             assert_eq!(of(no_event), Refusal::BadEvent, "{no_event:?}");
         }
@@ -433,7 +434,8 @@ mod tests {
 
     #[test]
     fn a_record_may_be_longer_and_keeps_its_time_when_it_is_too_long() {
-        let mut record = br#"{"seq":8,"partition":0,"partitions":2,"ingest_time":"2026-11-01T00:00:00Z","#.to_vec();
+        let mut record =
+            br#"{"seq":8,"partition":0,"partitions":2,"ingest_time":"2026-11-01T00:00:00Z","#.to_vec();
         record.extend_from_slice(br#""tick":true"#);
         record.resize(LINE_BYTES_MAX + 1, b' ');
         record.push(b'}');

@@ -64,6 +64,7 @@ fn only_the_newest_owner_commits() {
         prefix: "sg".into(),
         partition: Default::default(),
         lease: Duration::from_secs(60),
+        outages: Default::default(),
     };
     let store = || Shared::new(RedisStore::new(&settings, true).expect("a url"));
     let commit = |store: &mut Shared, fence: &Fence, applied| {

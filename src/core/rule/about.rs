@@ -53,11 +53,7 @@ impl Made {
     }
 
     /// The pipeline that stands as source in a key, else in a selector of these views.
-    fn source<'a>(
-        &self,
-        key: &'a Key,
-        views: impl Iterator<Item = &'a ViewSpec>,
-    ) -> Option<&'a Arc<str>> {
+    fn source<'a>(&self, key: &'a Key, views: impl Iterator<Item = &'a ViewSpec>) -> Option<&'a Arc<str>> {
         if let Some(name) = key.get("name") {
             // The key is a whole series.
             return key.get("source").filter(|_| self.has_name(name));

@@ -312,9 +312,8 @@ fn finished_runs_make_room_and_are_still_known() {
 fn repeats_change_nothing_and_a_second_outcome_is_a_conflict() {
     use StageStatus::*;
     let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
-    let mut send = |status, secs| {
-        tracker.stage(&stage("r", "build", status, secs), moment(at(secs)), DAY, &mut derived)
-    };
+    let mut send =
+        |status, secs| tracker.stage(&stage("r", "build", status, secs), moment(at(secs)), DAY, &mut derived);
     assert_eq!(send(Started, 0), Outcome::Recorded);
     assert_eq!(send(Started, 3), Outcome::Duplicate);
     assert_eq!(send(Progress, 4), Outcome::Recorded);

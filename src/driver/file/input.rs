@@ -212,7 +212,9 @@ impl Form {
             (Form::Gzip, Some("gz")) | (Form::Zstd, Some("zst")) => return None,
             (Form::Gzip, _) => "its content is gzip, other than its name says; inflated",
             (Form::Zstd, _) => "its content is zstd, other than its name says; inflated",
-            (Form::Text, Some("gz" | "zst")) => "it is not compressed, other than its name says; read as it is",
+            (Form::Text, Some("gz" | "zst")) => {
+                "it is not compressed, other than its name says; read as it is"
+            }
             (Form::Text | Form::Foreign(..), _) => return None,
         };
         Some(Finding { file: path.into(), message: message.into() })
@@ -266,7 +268,8 @@ mod tests {
     #[test]
     fn members_and_padding_are_read_over() {
         for (name, pack) in PACKS {
-            let parts = [pack(&text(1..=9)), pack(b""), vec![0; 5_000], pack(&text(10..=20)), vec![0; 70_000]];
+            let parts =
+                [pack(&text(1..=9)), pack(b""), vec![0; 5_000], pack(&text(10..=20)), vec![0; 70_000]];
             assert_eq!(read(name, &parts.concat()), (20, vec![], vec![]), "{name}");
         }
         let skippable = [&[0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 9, 9, 9][..], &zstd(&text(1..=5))[..]];
@@ -280,7 +283,11 @@ mod tests {
             let all = pack(&text(1..=50_000));
             for kept in [all.len() / 2, all.len() - 2] {
                 let (whole, troubles, _) = read(name, &all[..kept]);
-                assert!(whole * 3 > 50_000, "{name}: {whole} of 50000 lines in {kept} of {} bytes", all.len());
+                assert!(
+                    whole * 3 > 50_000,
+                    "{name}: {whole} of 50000 lines in {kept} of {} bytes",
+                    all.len()
+                );
                 assert!(troubles.len() == 1 && troubles[0].contains("end early"), "{name}: {troubles:?}");
                 assert!(troubles[0].contains("broken at line"), "{name}: {troubles:?}");
             }

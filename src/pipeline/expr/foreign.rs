@@ -11,7 +11,9 @@ pub(super) fn of_word(word: &str) -> Option<&'static str> {
         "on" | "ignoring" | "group_left" | "group_right" => {
             "values meet on equal keys: give both sides the same `by (…)`"
         }
-        "bool" => "a comparison is a condition here; `sustained(x > 1, 1h)` is the share of time that it held",
+        "bool" => {
+            "a comparison is a condition here; `sustained(x > 1, 1h)` is the share of time that it held"
+        }
         _ => return None,
     })
 }
@@ -57,10 +59,14 @@ fn of_range_function(name: &str) -> Option<&'static str> {
         "histogram_count" => "write `count(x[5m])`",
         "histogram_sum" => "write `sum(x[5m])`",
         "histogram_avg" => "write `avg(x[5m])`",
-        "histogram_fraction" => "write `sustained(p90(x[1m]) > 1, 1h)`, the share of time that a quantile was there",
+        "histogram_fraction" => {
+            "write `sustained(p90(x[1m]) > 1, 1h)`, the share of time that a quantile was there"
+        }
         "increase" => "write `sum(x[1h])`: with `temporality: cumulative` it is the increase of the counter",
         "irate" => "write `rate(x[1m])`",
-        "delta" | "idelta" => "write `change(last(x[5m]), 1h)`, the relative change, or `trend(avg(x[5m]), 1h)`",
+        "delta" | "idelta" => {
+            "write `change(last(x[5m]), 1h)`, the relative change, or `trend(avg(x[5m]), 1h)`"
+        }
         "deriv" => "write `trend(avg(x[5m]), 1h)`, the slope an hour",
         "predict_linear" | "double_exponential_smoothing" | "holt_winters" => {
             "write `forecast(max(x[5m]), 6h, 4h)`, the value that the line of 6h reaches in 4h"
@@ -78,7 +84,9 @@ fn of_other_function(name: &str) -> Option<&'static str> {
         "topk" | "bottomk" | "limitk" | "limit_ratio" => {
             "there is no ranking: `max(x[5m]) by (source) > 10` judges each key by itself"
         }
-        "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => "a rule judges each key; none is first",
+        "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
+            "a rule judges each key; none is first"
+        }
         "count_values" | "group" => "write `count(x[5m]) by (label)`, one key for each value of the label",
         "label_replace" | "label_join" => "labels stay as they are; `by (…)` and matchers choose among them",
         "time" | "timestamp" | "hour" | "minute" | "month" | "year" | "day_of_week" | "day_of_month"

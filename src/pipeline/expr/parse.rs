@@ -293,7 +293,9 @@ impl Parser {
             TokenKind::Symbol("{") => self.selector(None, start),
             TokenKind::Name(name) => {
                 if let Some(hint) = foreign::of_modifier(&name, self.tokens.peek_second()) {
-                    return Err(ExprError::new(start, format!("`{name}` is not part of the language")).hint(hint));
+                    return Err(
+                        ExprError::new(start, format!("`{name}` is not part of the language")).hint(hint)
+                    );
                 }
                 self.tokens.advance();
                 if matches!(self.tokens.peek(), TokenKind::Symbol("(")) {

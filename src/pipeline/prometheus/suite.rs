@@ -4,7 +4,7 @@
 //! Invariant: a test passes only if every alert that it asks about was converted and every series that it feeds
 //! came in; anything else fails with the reason.
 
-use super::document::{documents, field, items, span, text, texts};
+use super::document::{field, items, span, text, texts};
 use super::notation::{Slot, series, values};
 use super::{Converted, convert};
 use crate::core::Span;

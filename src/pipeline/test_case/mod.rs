@@ -12,11 +12,11 @@ use super::tree::File;
 use super::yaml::{Kind, Node};
 use crate::core::rule::RuleSet;
 use crate::core::{Span, Timestamp};
-use std::collections::BTreeSet;
 pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
 pub use said::{Alert, Said};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 pub use values::{expand, observations, series_name};
 
 /// One test: what comes in, and what must be so at which times.
@@ -57,9 +57,8 @@ const KEYS: [&str; 9] =
     ["name", "interval", "input_series", "input_events", "say", "expect", "transitions", "until", "refused"];
 
 /// Fields of an event that are texts, whatever they look like: `run: 17`, `stage: on`, `id: 1e5`.
-const TEXT_FIELDS: [&str; 12] = [
-    "type", "source", "name", "unit", "id", "pipeline", "run", "stage", "gate", "status", "hdr", "labels",
-];
+const TEXT_FIELDS: [&str; 12] =
+    ["type", "source", "name", "unit", "id", "pipeline", "run", "stage", "gate", "status", "hdr", "labels"];
 
 /// The ids of the rules that are tested.
 #[derive(Debug)]
@@ -221,7 +220,7 @@ mod tests {
         assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
         let event = |at: usize| match &loaded.tests[0].inputs[at].1 {
             Input::Event(event) => event.clone(),
-            Input::Said(_) => Value::Null,
+            Input::Said(_) | Input::Ended { .. } => Value::Null,
         };
         let stage = event(0);
         assert_eq!((&stage["pipeline"], &stage["run"]), (&json!("on"), &json!("17")));
@@ -235,7 +234,8 @@ mod tests {
     #[test]
     fn values_of_tests_are_bounded_together() {
         let series = "      - { series: 'x{source=\"a\"}', values: '_x999999' }\n".repeat(5);
-        let found = tests(&format!("  - name: t\n    transitions: []\n    input_series:\n{series}")).diagnostics;
+        let found =
+            tests(&format!("  - name: t\n    transitions: []\n    input_series:\n{series}")).diagnostics;
         assert!(found.len() == 1 && found[0].message.contains("more than 4000000 values"), "{found:?}");
     }
 }

@@ -216,7 +216,8 @@ mod tests {
         let root = parse("base: &b { x: 1, y: 2 }\none:\n  <<: *b\n  y: 3\n").expect("valid");
         let Kind::Map(entries) = root.kind else { panic!("a map") };
         let Kind::Map(one) = &entries[1].1.kind else { panic!("a map") };
-        let one: Vec<(&str, &Kind)> = one.iter().map(|(key, value)| (key.text.as_str(), &value.kind)).collect();
+        let one: Vec<(&str, &Kind)> =
+            one.iter().map(|(key, value)| (key.text.as_str(), &value.kind)).collect();
         assert_eq!(one, [("y", &Kind::Integer(3)), ("x", &Kind::Integer(1))]);
         let quoted = parse("'<<': 1\n").expect("a key like any other");
         assert!(matches!(quoted.kind, Kind::Map(entries) if entries[0].0.text == "<<"));

@@ -61,9 +61,8 @@ fn integer(text: &str) -> Option<i64> {
 fn float(text: &str) -> Option<f64> {
     let is_number = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
     let unsigned = text.trim_start_matches(['+', '-']);
-    let is_octal_to_some = unsigned.len() > 1
-        && unsigned.starts_with('0')
-        && unsigned.bytes().all(|byte| byte.is_ascii_digit());
+    let is_octal_to_some =
+        unsigned.len() > 1 && unsigned.starts_with('0') && unsigned.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number || is_octal_to_some {
         return None;
     }
@@ -90,7 +89,8 @@ mod tests {
         for (text, number) in [("1.10", 1.1), ("1e5", 1e5), ("-.5", -0.5), large] {
             assert_eq!(kind(text), Kind::Float(number), "{text}");
         }
-        let others = ["010", "-010", "1e999", "2026-11-01", "1.2.3", "++5", "0x", "1__0", "inf", ".nan", "e5"];
+        let others =
+            ["010", "-010", "1e999", "2026-11-01", "1.2.3", "++5", "0x", "1__0", "inf", ".nan", "e5"];
         for text in others.into_iter().chain(["'5'"]) {
             assert!(matches!(kind(text), Kind::Text(_)), "{text}: {:?}", kind(text));
         }

@@ -169,7 +169,9 @@ impl Checker {
         let (message, hint) = if name.ends_with("_total") {
             (
                 format!("`{name}` looks like a counter that only grows; this is how often it is reported"),
-                format!("`metrics: {{ {name}: {{ temporality: cumulative }} }}`, or `delta` if each value is new"),
+                format!(
+                    "`metrics: {{ {name}: {{ temporality: cumulative }} }}`, or `delta` if each value is new"
+                ),
             )
         } else if GAUGES.iter().any(|unit| name.ends_with(unit)) {
             let hint = format!("`trend(avg({name}[5m]), 1h)` is how much it changes in an hour");
@@ -206,7 +208,8 @@ pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
     }
     let longest = Span::from_hours(24 * WINDOW_DAYS_MAX);
     if window > longest || window.ms() / pane_of(window).ms() > PANES_PER_WINDOW_MAX {
-        let message = format!("this window is longer than the {WINDOW_DAYS_MAX} days that windows of 1h are kept");
+        let message =
+            format!("this window is longer than the {WINDOW_DAYS_MAX} days that windows of 1h are kept");
         return Err(ExprError::new(spot, message));
     }
     Ok(window)

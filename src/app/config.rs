@@ -15,6 +15,7 @@ use crate::driver::outage::Outages;
 use crate::driver::worker::SNAPSHOT_EVERY;
 use crate::http::access::{Access, Role, Token};
 use crate::pipeline::yaml;
+use crate::wire::signature::Signing;
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -260,6 +261,7 @@ fn servers(
         root: root.unwrap_or_else(|| "sg.v1".into()),
         partition,
         outages: outages.clone(),
+        signing: Signing::default(),
     };
     let lease = Duration::from_millis(lease.ms().max(1) as u64);
     let prefix = prefix.unwrap_or_else(|| "sg".into());

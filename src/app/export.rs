@@ -139,7 +139,7 @@ struct Source {
 impl Source {
     fn open(runtime: &Runtime, url: &str, partition: Partition) -> Result<Source> {
         let outages = Outages::default();
-        let settings = nats::Settings { url: url.into(), root: ROOT.into(), partition, outages };
+        let settings = nats::Settings { url: url.into(), root: ROOT.into(), partition, outages, signing: Default::default() };
         let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
         let extent = bus.extent()?;
         bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;

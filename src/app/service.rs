@@ -178,7 +178,7 @@ fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) 
 /// Opens the door at once; whatever it takes to reach the servers happens behind it.
 pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let listener = bind(&parts.door).await?;
-    let (tally, count) = (Arc::new(Tally::with(parts.nats.outages.clone())), parts.nats.partition.count);
+    let (tally, count) = (Arc::new(Tally::with(parts.nats.outages.clone(), parts.nats.signing.clone())), parts.nats.partition.count);
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // With one partition there is nothing to share out: whoever has the lease has it.
     let share = Share::new(usize::from(count <= 1));
@@ -255,8 +255,10 @@ fn seat(
     let (tally, first, handle) = (tally.clone(), first.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
-        let feed = Bus::open(handle, &nats)?;
         own.claim()?;
+        let (secret, since) = own.alert_key()?;
+        nats.signing.know(&secret, since);
+        let feed = Bus::open(handle, &nats)?;
         tally.standing_by.add(1);
         if !is_ingesting {
             // Whoever asks this process for what only an owner knows is told so by the question being dropped.
@@ -291,6 +293,14 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         let others = nats::alerts::Beside::new(&feed, &parts.nats, &name);
         feeds.insert(name, (feed, others));
     }
+    let store = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
+    let signing = parts.nats.signing.clone();
+    // Redis may be away: whoever delivers waits for the key, nobody else does.
+    std::thread::Builder::new().name("alert-key".into()).spawn(move || {
+        if let Ok((secret, since)) = store.alert_key() {
+            signing.know(&secret, since);
+        }
+    })?;
     Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.

@@ -2,6 +2,7 @@
 
 use super::outage::Outages;
 use crate::core::Timestamp;
+use crate::wire::signature::Signing;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Totals since the process began; those of the log itself are the engine's.
@@ -34,6 +35,8 @@ pub struct Tally {
     pub lag_ms: Count,
     /// What does not answer.
     pub outages: Outages,
+    /// What is known of messages that others put among ours.
+    pub signing: Signing,
     /// The newest time of the logs that this process applies.
     log_ms: AtomicI64,
     /// To where a log's clock has jumped that is not believed yet; 0 where none has.
@@ -89,9 +92,9 @@ impl Count {
 }
 
 impl Tally {
-    /// With the outages that others note, too.
-    pub fn with(outages: Outages) -> Tally {
-        Tally { outages, ..Tally::default() }
+    /// With what others note, too.
+    pub fn with(outages: Outages, signing: Signing) -> Tally {
+        Tally { outages, signing, ..Tally::default() }
     }
 
     /// The newest time of the logs that this process applies; the epoch before the first.
@@ -115,7 +118,7 @@ impl Tally {
     }
 
     /// Name, meaning and value of each.
-    pub fn all(&self) -> [(&'static str, &'static str, u64); 12] {
+    pub fn all(&self) -> [(&'static str, &'static str, u64); 13] {
         [
             (
                 "take_overs_total",
@@ -141,6 +144,7 @@ impl Tally {
                 "Publications sent again as no answer came.",
                 self.publish_retries.get(),
             ),
+            ("alerts_forged_total", "Messages among the alerts that no worker signed.", self.signing.forged()),
             ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
             ("records_left_out_total", "Records left out as they kill workers.", self.left_out.get()),
             ("rules_refused_total", "Rule sets refused whole.", self.rules_refused.get()),

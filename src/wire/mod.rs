@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod printable;
 pub mod row;
 pub mod schema;
+pub mod signature;
 pub mod snapshot;
 pub mod subject;
 pub mod time;

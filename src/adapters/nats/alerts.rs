@@ -6,7 +6,7 @@
 //! lost on the way, is a reason for a new consumer. Rejected: going on with the old consumer (it gives what was
 //! lost again after younger ones).
 
-use super::board::put_once;
+use super::board::{Places, is_genuine};
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Settings, connect, context};
 use crate::core::alert::Transition;
@@ -14,6 +14,7 @@ use crate::core::partition::escape;
 use crate::driver::notify::ports::{AlertFeed, Batch, Others};
 use crate::driver::ports::PortError;
 use crate::wire::alert;
+use crate::wire::signature::Signing;
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
@@ -39,13 +40,15 @@ pub struct Alerts {
     stream: &'static str,
     subject: String,
     name: String,
+    signing: Signing,
     reading: Option<Reading>,
 }
 
 #[derive(Debug)]
 struct Reading {
     consumer: Consumer<Config>,
-    /// The newest that was given out, and how many were.
+    /// The newest that was given out as one of ours, the newest that came, and how many did.
+    told: u64,
     newest: u64,
     given: u64,
     unwritten: Vec<Message>,
@@ -60,7 +63,8 @@ impl Alerts {
         let subjects = Subjects::new(&settings.root, settings.partition);
         let name = format!("notify-{}", escape(receiver));
         let (stream, subject) = (subjects.alerts_stream(), subjects.all_alerts());
-        Ok(Alerts { handle, context, stream, subject, name, reading: None })
+        let signing = settings.signing.clone();
+        Ok(Alerts { handle, context, stream, subject, name, signing, reading: None })
     }
 
     /// A consumer that begins behind `after`.
@@ -77,7 +81,7 @@ impl Alerts {
             ..Config::default()
         };
         let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
-        Ok(Reading { consumer, newest: after, given: 0, unwritten: Vec::new() })
+        Ok(Reading { consumer, told: after, newest: after, given: 0, unwritten: Vec::new() })
     }
 }
 
@@ -85,7 +89,7 @@ impl Alerts {
 #[derive(Debug)]
 pub struct Beside {
     handle: Handle,
-    context: Context,
+    places: Places,
     subjects: Subjects,
     receiver: String,
 }
@@ -93,7 +97,9 @@ pub struct Beside {
 impl Beside {
     pub fn new(of: &Alerts, settings: &Settings, receiver: &str) -> Beside {
         let subjects = Subjects::new(&settings.root, settings.partition);
-        Beside { handle: of.handle.clone(), context: of.context.clone(), subjects, receiver: receiver.into() }
+        let (context, signing) = (of.context.clone(), of.signing.clone());
+        let places = Places { context, stream: of.stream, signing };
+        Beside { handle: of.handle.clone(), places, subjects, receiver: receiver.into() }
     }
 }
 
@@ -102,15 +108,15 @@ impl Others for Beside {
         // A number of its own for the beginning and for the end of each: the same however often it is told.
         let number = alert.started_at.ms().max(0) as u64 * 2 + u64::from(!alert.is_active());
         let subject = self.subjects.aside_of_receiver(alert.severity, &alert.rule, &self.receiver, number);
-        let put = self.handle.block_on(put_once(&self.context, subject, alert::line(alert).into()));
-        put.map_err(|error| PortError::Away { place: "the alert stream".into(), source: error.into() })
+        let put = self.handle.block_on(self.places.put_once(subject, alert::line(alert).into()));
+        put.map_err(|source| PortError::Away { place: "the alert stream".into(), source })
     }
 }
 
 impl Reading {
     /// What is there now. The broker ends the request when it has given that, so nothing comes to an inbox that
     /// nobody reads.
-    async fn take(&mut self) -> Result<Batch, Cause> {
+    async fn take(&mut self, signing: &Signing) -> Result<Batch, Cause> {
         let mut messages = self.consumer.fetch().max_messages(BATCH_MAX).messages().await?;
         let mut batch = Batch { alerts: Vec::new(), is_end: true };
         while let Some(message) = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await? {
@@ -122,6 +128,13 @@ impl Reading {
             }
             (self.given, self.newest) = (place.in_consumer, place.in_stream);
             batch.is_end = place.pending == 0;
+            if !is_genuine(signing, &message, place.stamp()) {
+                signing.note_forged(&message.subject);
+                // It must not come again, nor keep others waiting.
+                message.ack_with(AckKind::Ack).await.map_err(|error| error.to_string())?;
+                continue;
+            }
+            self.told = place.in_stream;
             batch.alerts.push((place.in_stream, String::from_utf8_lossy(&message.payload).into_owned()));
             self.unwritten.push(message);
         }
@@ -129,10 +142,10 @@ impl Reading {
     }
 
     /// The same, waiting for something to come.
-    async fn next(&mut self, wait: Duration) -> Result<Batch, Cause> {
+    async fn next(&mut self, wait: Duration, signing: &Signing) -> Result<Batch, Cause> {
         let begun = tokio::time::Instant::now();
         loop {
-            let batch = self.take().await?;
+            let batch = self.take(signing).await?;
             if !batch.alerts.is_empty() || begun.elapsed() >= wait {
                 return Ok(batch);
             }
@@ -143,13 +156,17 @@ impl Reading {
 
 impl AlertFeed for Alerts {
     fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError> {
+        if !self.signing.is_known() {
+            let source = "the key of its signatures is not read yet".into();
+            return Err(PortError::Away { place: self.stream.into(), source });
+        }
         let handle = self.handle.clone();
         let read = handle.block_on(async {
             let mut reading = match self.reading.take() {
-                Some(reading) if reading.newest == after || reading.given == 0 => reading,
+                Some(reading) if reading.told == after || reading.given == 0 => reading,
                 _ => self.begin(after).await?,
             };
-            let batch = reading.next(wait).await?;
+            let batch = reading.next(wait, &self.signing).await?;
             self.reading = Some(reading);
             Ok(batch)
         });

@@ -1,15 +1,18 @@
 //! Transitions out: number n of a partition has a subject of its own, and is only stored where
 //! nothing is there yet. So it is stored once, however often it is sent and by whom.
 
+use super::reader::Place;
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
+use crate::core::Timestamp;
 use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
 use crate::driver::sentinel::Aside;
+use crate::wire::signature::{HEADER, Signing};
 use crate::wire::subject::Subjects;
 use async_nats::Message;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures_util::StreamExt;
 use serde_json::json;
@@ -17,22 +20,71 @@ use serde_json::json;
 /// Transitions on their way at once.
 const UNDER_WAY_MAX: usize = 256;
 
-/// A message that is only stored where its subject has none yet.
-pub(super) fn alone(payload: Vec<u8>) -> PublishMessage {
-    PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0)
+/// Messages of others in one place that are taken out of it; one who goes on putting them there is the operator's.
+const FORGED_MAX: usize = 100;
+
+/// The places of one stream, each with room for one signed message.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub(super) context: Context,
+    pub(super) stream: &'static str,
+    pub(super) signing: Signing,
 }
 
-/// Puts something in a place of its own, unless it was put there before.
-pub(super) async fn put_once(
-    context: &Context,
-    subject: String,
-    payload: Vec<u8>,
-) -> Result<(), PublishError> {
-    let sent = context.send_publish(subject, alone(payload)).await;
-    match acknowledged(sent).await {
-        Err(error) if error.kind() != PublishErrorKind::WrongLastSequence => Err(error),
-        _ => Ok(()),
+impl Places {
+    /// A signed message that is only stored where its subject has none yet.
+    fn alone(&self, subject: &str, payload: Vec<u8>) -> PublishMessage {
+        let signature = self.signing.sign(subject, &payload);
+        let publish = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0);
+        signature.into_iter().fold(publish, |publish, value| publish.header(HEADER, value))
     }
+
+    /// Puts something in its place, unless it was put there before.
+    pub(super) async fn put_once(&self, subject: String, payload: Vec<u8>) -> Result<(), Cause> {
+        for _ in 0..FORGED_MAX {
+            let publish = self.alone(&subject, payload.clone());
+            let sent = self.context.send_publish(subject.clone(), publish).await;
+            match acknowledged(sent).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
+                Err(error) => return Err(error.into()),
+            }
+            if self.newest(&subject).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err("others put their own messages in this place".into())
+    }
+
+    /// The newest genuine message on some subjects; those of others are taken out on the way.
+    pub(super) async fn newest(&self, subjects: &str) -> Result<Option<StreamMessage>, Cause> {
+        let stream = self.context.get_stream_no_info(self.stream).await?;
+        for _ in 0..FORGED_MAX {
+            let message = match stream.get_last_raw_message_by_subject(subjects).await {
+                Ok(message) => message,
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            if self.is_genuine(&message) {
+                return Ok(Some(message));
+            }
+            self.signing.note_forged(&message.subject);
+            stream.delete_message(message.sequence).await?;
+        }
+        Err("others put their own messages among the alerts".into())
+    }
+
+    fn is_genuine(&self, message: &StreamMessage) -> bool {
+        let signature = message.headers.get(HEADER).map(|value| value.as_str());
+        let at = super::stamp(message.time.unix_timestamp_nanos());
+        self.signing.is_genuine(&message.subject, &message.payload, signature, at)
+    }
+}
+
+/// Whether a message that a consumer gave is one of ours.
+pub(super) fn is_genuine(signing: &Signing, message: &Message, at: Timestamp) -> bool {
+    let signature = message.headers.as_ref().and_then(|headers| headers.get(HEADER));
+    signing.is_genuine(&message.subject, &message.payload, signature.map(|value| value.as_str()), at)
 }
 
 impl Board for Bus {
@@ -51,11 +103,19 @@ impl Board for Bus {
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
         let messages = self.read_all(self.subjects.alerts_stream(), &self.subjects.any_alert())?;
+        let is_ours = |message: &&Message| {
+            let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
+            let is_ours = place.is_some_and(|place| is_genuine(&self.signing, message, place.stamp()));
+            if !is_ours {
+                self.signing.note_forged(&message.subject);
+            }
+            is_ours
+        };
         let text = |message: &Message| {
             let number = Subjects::alert_number(&message.subject).unwrap_or(0);
             (number, String::from_utf8_lossy(&message.payload).into_owned())
         };
-        let mut told: Vec<(u64, String)> = messages.iter().map(text).collect();
+        let mut told: Vec<(u64, String)> = messages.iter().filter(is_ours).map(text).collect();
         told.sort();
         Ok(told.into_iter().map(|(_, text)| text).collect())
     }
@@ -78,14 +138,16 @@ impl Board for Bus {
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
         let messages =
             parcels.iter().map(|parcel| (self.subjects.parcel(parcel.number), parcel.bytes.clone()));
-        Ok(self.handle.block_on(self.put_in_order(messages, "a message to the aggregate")))
+        let places = self.places(self.subjects.parcels_stream());
+        Ok(self.handle.block_on(put_in_order(&places, messages, "a message to the aggregate")))
     }
 
     fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
         let message = |shadow: &Numbered| {
             (self.subjects.shadow(&shadow.rule, shadow.number), shadow.json.clone().into_bytes())
         };
-        Ok(self.handle.block_on(self.put_in_order(shadows.iter().map(message), "a shadow")))
+        let places = self.places(self.subjects.alerts_stream());
+        Ok(self.handle.block_on(put_in_order(&places, shadows.iter().map(message), "a shadow")))
     }
 
     fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
@@ -95,8 +157,9 @@ impl Board for Bus {
 
     fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
         let subject = self.subjects.aside(aside.severity, aside.rule, aside.number);
-        let put = self.handle.block_on(put_once(&self.context, subject, aside.json.clone().into()));
-        put.map_err(|error| PortError::Away { place: "the alert stream".into(), source: error.into() })
+        let places = self.places(self.subjects.alerts_stream());
+        let put = self.handle.block_on(places.put_once(subject, aside.json.clone().into()));
+        put.map_err(|source| PortError::Away { place: "the alert stream".into(), source })
     }
 }
 
@@ -126,44 +189,36 @@ impl Bus {
     }
 
     /// The highest number on these subjects; the newest message has it.
-    fn newest_of(&self, stream: &str, subjects: &str) -> Result<u64, PortError> {
+    fn newest_of(&self, stream: &'static str, subjects: &str) -> Result<u64, PortError> {
         let newest = self.newest_message(stream, subjects)?;
         Ok(newest.and_then(|(subject, _)| Subjects::alert_number(&subject)).unwrap_or(0))
     }
 
-    /// Subject and text of the newest message on these subjects.
-    fn newest_message(&self, stream: &str, subjects: &str) -> Result<Option<(String, String)>, PortError> {
-        let stream = self.stream(stream)?;
-        self.patiently("read the newest transition", || async {
-            match stream.get_last_raw_message_by_subject(subjects).await {
-                Ok(message) => {
-                    let text = String::from_utf8_lossy(&message.payload).into_owned();
-                    Ok(Some((message.subject.to_string(), text)))
-                }
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
+    /// Subject and text of the newest genuine message on these subjects.
+    fn newest_message(
+        &self,
+        stream: &'static str,
+        subjects: &str,
+    ) -> Result<Option<(String, String)>, PortError> {
+        let places = self.places(stream);
+        let newest = self.patiently("read the newest transition", || places.newest(subjects))?;
+        let text = |message: StreamMessage| {
+            (message.subject.to_string(), String::from_utf8_lossy(&message.payload).into_owned())
+        };
+        Ok(newest.map(text))
     }
 
-    /// Puts each in its place, one after the other; how many are there now.
-    async fn put_in_order(&self, messages: impl Iterator<Item = (String, Vec<u8>)>, what: &str) -> usize {
-        let mut done = 0;
-        for (subject, payload) in messages {
-            if let Err(error) = put_once(&self.context, subject, payload).await {
-                tracing::warn!(%error, "{what} was not acknowledged");
-                break;
-            }
-            done += 1;
-        }
-        done
+    fn places(&self, stream: &'static str) -> Places {
+        Places { context: self.context.clone(), stream, signing: self.signing.clone() }
     }
 
     /// Actions first: where a transition is known to be there, so are its actions.
     async fn ask_for_actions(&self, transition: &Numbered) -> bool {
         for (number, action) in &transition.actions {
             let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
-            if put_once(&self.context, self.subjects.action(action, *number), payload.into()).await.is_err() {
+            let subject = self.subjects.action(action, *number);
+            let places = self.places(self.subjects.alerts_stream());
+            if places.put_once(subject, payload.into()).await.is_err() {
                 return false;
             }
         }
@@ -177,8 +232,9 @@ impl Bus {
                 // Those behind it wait: they are sent again with it.
                 break;
             }
-            let publish = alone(transition.json.clone().into());
-            sent.push(self.context.send_publish(self.subject(transition), publish).await);
+            let (subject, places) = (self.subject(transition), self.places(self.subjects.alerts_stream()));
+            let publish = places.alone(&subject, transition.json.clone().into());
+            sent.push(self.context.send_publish(subject, publish).await);
         }
         let mut placed = Vec::with_capacity(sent.len());
         for sent in sent {
@@ -201,18 +257,33 @@ impl Bus {
         self.subjects.alert(transition.severity, &transition.rule, transition.number)
     }
 
+    /// What is there; a message of somebody else is taken out, and the transition is sent again.
     async fn read_back(&self, transition: &Numbered) -> Placed {
-        let found: Result<_, Cause> = async {
-            let stream = self.context.get_stream_no_info(self.subjects.alerts_stream()).await?;
-            Ok(stream.get_last_raw_message_by_subject(&self.subject(transition)).await?)
-        }
-        .await;
-        match found {
-            Ok(message) => Placed::There(String::from_utf8_lossy(&message.payload).into_owned()),
+        let places = self.places(self.subjects.alerts_stream());
+        match places.newest(&self.subject(transition)).await {
+            Ok(Some(message)) => Placed::There(String::from_utf8_lossy(&message.payload).into_owned()),
+            Ok(None) => Placed::Unknown,
             Err(error) => {
                 tracing::warn!(%error, number = transition.number, "a transition could not be read back");
                 Placed::Unknown
             }
         }
     }
+}
+
+/// Puts each in its place, one after the other; how many are there now.
+async fn put_in_order(
+    places: &Places,
+    messages: impl Iterator<Item = (String, Vec<u8>)>,
+    what: &str,
+) -> usize {
+    let mut done = 0;
+    for (subject, payload) in messages {
+        if let Err(error) = places.put_once(subject, payload).await {
+            tracing::warn!(%error, "{what} was not acknowledged");
+            break;
+        }
+        done += 1;
+    }
+    done
 }

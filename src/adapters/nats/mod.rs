@@ -21,6 +21,7 @@ use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
 use crate::wire::address::{credentials, without_password};
+use crate::wire::signature::Signing;
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError};
 use async_nats::jetstream::message::PublishMessage;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub partition: Partition,
     /// Where it is noted that the broker does not answer.
     pub outages: Outages,
+    /// The key with which transitions are signed.
+    pub signing: Signing,
 }
 
 /// How long events and transitions are kept where we make the streams.
@@ -78,6 +81,7 @@ pub struct Bus {
     /// The broker's address, as it may be shown.
     place: String,
     outages: Outages,
+    signing: Signing,
 }
 
 /// Where and what a stream is.
@@ -128,7 +132,8 @@ impl Bus {
         let has_aggregate = settings.partition.count > 1;
         let place = without_password(&settings.url);
         let reader = None;
-        let bus = Bus { handle, client, connected, context, subjects, has_aggregate, reader, place, outages };
+        let signing = settings.signing.clone();
+        let bus = Bus { handle, client, connected, context, subjects, has_aggregate, reader, place, outages, signing };
         if has_aggregate {
             bus.check_stream(bus.subjects.parcels_stream().into(), bus.subjects.parcels(), PARCELS_KEPT)?;
         }
@@ -335,7 +340,7 @@ async fn append(context: &Context, subjects: &Subjects, entries: Vec<Entry>) -> 
             Entry::Tick => (subjects.tick(), publish),
             Entry::Control(json) => (subjects.control(), publish.payload(json.into())),
             // They have places of their own, see [`Board::post`].
-            Entry::Partials { number, bytes, .. } => (subjects.parcel(number), board::alone(bytes)),
+            Entry::Partials { number, bytes, .. } => (subjects.parcel(number), publish.payload(bytes.into())),
         };
         waiting.push(context.send_publish(subject, publish).await);
     }

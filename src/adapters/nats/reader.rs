@@ -195,6 +195,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// When the broker took it.
+    pub(super) fn stamp(&self) -> crate::core::Timestamp {
+        stamp(i128::from(self.stamp_ns))
+    }
+
     pub(super) fn parse(reply: &str) -> Option<Place> {
         let skipped = match reply.bytes().filter(|byte| *byte == b'.').count() {
             8 => 5,

@@ -31,6 +31,11 @@ impl Keys {
         format!("{}:meta", self.prefix)
     }
 
+    /// The deployment's key of alerts; nobody but its workers may read it.
+    pub(super) fn alert_key(&self) -> String {
+        format!("{}:alertkey", self.prefix)
+    }
+
     /// `sg:{P}:<name>`
     pub(super) fn of(&self, name: &str) -> String {
         format!("{}:{name}", self.tag)

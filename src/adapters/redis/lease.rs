@@ -1,8 +1,10 @@
 //! Who may commit: a lease with an end, and an epoch and nonce that every commit is compared with.
 
 use super::RedisStore;
+use crate::core::Timestamp;
 use crate::driver::ports::{Fence, PortError};
 use ::redis::Script;
+use ring::rand::{SecureRandom, SystemRandom};
 use std::hash::{BuildHasher, RandomState};
 
 const ACQUIRE: &str = include_str!("acquire.lua");
@@ -28,7 +30,22 @@ redis.call('HSET', KEYS[1], 'trying', ARGV[2])
 if redis.call('HGET', KEYS[1], 'suspect') ~= ARGV[2] then return 0 end
 return tonumber(redis.call('HGET', KEYS[1], 'deaths'))";
 
+/// KEYS: the key of alerts. ARGV: a new one. The one in force, and when it was made.
+const ALERT_KEY: &str = "local time = redis.call('TIME')
+if redis.call('HSETNX', KEYS[1], 'key', ARGV[1]) == 1 then redis.call('HSET', KEYS[1], 'since', time[1] * 1000) end
+return redis.call('HMGET', KEYS[1], 'key', 'since')";
+
 impl RedisStore {
+    pub(super) fn read_alert_key(&mut self) -> Result<(Vec<u8>, Timestamp), PortError> {
+        let mut fresh = [0; 32];
+        // Without randomness of the system nothing else would be safe, either.
+        SystemRandom::new().fill(&mut fresh).map_err(|_| self.damaged(std::io::Error::other("no randomness")))?;
+        let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
+        let found: (Vec<u8>, String) =
+            self.ask(|connection| script.key(&key).arg(&fresh[..]).invoke(connection))?;
+        Ok((found.0, Timestamp::clamped(found.1.parse::<f64>().unwrap_or(0.0) as i64)))
+    }
+
     pub(super) fn take_lease(&mut self) -> Result<Option<Fence>, PortError> {
         let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let (nonce, ms) = (nonce(), self.lease.as_millis() as u64);

@@ -39,6 +39,12 @@ impl Shared {
         })
     }
 
+    /// The key with which the deployment signs its alerts, made if there is none, and when it was made; waits for
+    /// Redis.
+    pub fn alert_key(&self) -> Result<(Vec<u8>, Timestamp), PortError> {
+        self.with(RedisStore::read_alert_key)
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut RedisStore) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

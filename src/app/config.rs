@@ -141,6 +141,8 @@ pub struct LimitsFile {
     pub abandon_after: Option<Span>,
     /// Series alive at once; new ones beyond are refused (1,000,000).
     pub series_max: Option<usize>,
+    /// Series of one source alive at once (500,000).
+    pub series_per_source_max: Option<usize>,
 }
 
 /// Everything `run` needs to know, from wherever it was said.
@@ -293,6 +295,7 @@ impl LimitsFile {
         limits.late_policy = self.late_policy.unwrap_or(limits.late_policy);
         limits.backfill = self.backfill.unwrap_or(limits.backfill);
         limits.series_max = self.series_max.unwrap_or(limits.series_max);
+        limits.series_per_source_max = self.series_per_source_max.unwrap_or(limits.series_per_source_max);
         args.over(limits)
     }
 }

@@ -26,6 +26,8 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         return Err(BadConfig(message.into()).into());
     }
     start_tracing();
+    // Whatever this process writes is nobody else's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     runtime.block_on(serve(&config, roles, signals))
 }
 

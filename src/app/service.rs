@@ -178,7 +178,10 @@ fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) 
 /// Opens the door at once; whatever it takes to reach the servers happens behind it.
 pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let listener = bind(&parts.door).await?;
-    let (tally, count) = (Arc::new(Tally::with(parts.nats.outages.clone(), parts.nats.signing.clone())), parts.nats.partition.count);
+    let (tally, count) = (
+        Arc::new(Tally::with(parts.nats.outages.clone(), parts.nats.signing.clone())),
+        parts.nats.partition.count,
+    );
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // With one partition there is nothing to share out: whoever has the lease has it.
     let share = Share::new(usize::from(count <= 1));

@@ -381,7 +381,7 @@ mod tests {
         let mut read = |text: &str| decode(&mut decoder, text.as_bytes());
         let tick = read(r#"{"seq":7,"ingest_time":"2026-11-01T00:00:00Z","tick":true}"#);
         assert!(matches!(tick.content, Content::Tick) && tick.ingest_time.is_some());
-        let event = r#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let event = r#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}"#;
         let many = read(&format!(r#"{{"seq":8,"ingest_time":5,"events":[{event},{event},{{}}]}}"#));
         let Content::Many(decoded) = many.content else { panic!("many events") };
         assert_eq!((decoded.events.len(), decoded.bad.len(), decoded.bad[0].index), (2, 1, 2));
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_lone_event_stands_beside_its_position() {
-        let event = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let event = br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}"#;
         let text = Exported::events(7, Timestamp::clamped(5), Codec::Json, event).text();
         assert!(
             text.starts_with(r#"{"seq":7,"ingest_time":"1970-01-01T00:00:00.005Z","type":"metric""#),
@@ -400,7 +400,7 @@ mod tests {
         );
         let line = decode(&mut Decoder::new(0), text.as_bytes());
         assert!(matches!(line.content, Content::One(_)) && line.ingest_time == Some(Timestamp::clamped(5)));
-        let taken = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"seq":3}"#;
+        let taken = br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1,"seq":3}"#;
         assert!(
             Exported::events(7, Timestamp::clamped(5), Codec::Json, taken).text().contains("\"events\":[")
         );
@@ -420,11 +420,11 @@ mod tests {
             assert_eq!(of(unreadable), Refusal::BadPayload, "{unreadable:?}");
         }
         let ill_stamped =
-            br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"ingest_time":"x"}"#;
+            br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1,"ingest_time":"x"}"#;
         for no_event in [&b"{}"[..], b"42", b"[]", b"{\"type\":7}", b"{\"type\":\"metric\"}", ill_stamped] {
             assert_eq!(of(no_event), Refusal::BadEvent, "{no_event:?}");
         }
-        let event = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let event = br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}"#;
         let mut padded = event.to_vec();
         padded.resize(LINE_BYTES_MAX, b' ');
         assert!(matches!(decode(&mut Decoder::new(0), &padded).content, Content::One(_)));

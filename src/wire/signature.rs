@@ -66,7 +66,10 @@ impl Signing {
     /// Counts a message that is none of ours.
     pub fn note_forged(&self, subject: &str) {
         self.0.forged.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(subject, "a message that no worker signed stood among the alerts; it counts for nothing");
+        tracing::warn!(
+            subject,
+            "a message that no worker signed stood among the alerts; it counts for nothing"
+        );
     }
 
     /// Messages that were none of ours.

@@ -133,7 +133,18 @@ impl Bus {
         let place = without_password(&settings.url);
         let reader = None;
         let signing = settings.signing.clone();
-        let bus = Bus { handle, client, connected, context, subjects, has_aggregate, reader, place, outages, signing };
+        let bus = Bus {
+            handle,
+            client,
+            connected,
+            context,
+            subjects,
+            has_aggregate,
+            reader,
+            place,
+            outages,
+            signing,
+        };
         if has_aggregate {
             bus.check_stream(bus.subjects.parcels_stream().into(), bus.subjects.parcels(), PARCELS_KEPT)?;
         }

@@ -39,7 +39,9 @@ impl RedisStore {
     pub(super) fn read_alert_key(&mut self) -> Result<(Vec<u8>, Timestamp), PortError> {
         let mut fresh = [0; 32];
         // Without randomness of the system nothing else would be safe, either.
-        SystemRandom::new().fill(&mut fresh).map_err(|_| self.damaged(std::io::Error::other("no randomness")))?;
+        SystemRandom::new()
+            .fill(&mut fresh)
+            .map_err(|_| self.damaged(std::io::Error::other("no randomness")))?;
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
         let found: (Vec<u8>, String) =
             self.ask(|connection| script.key(&key).arg(&fresh[..]).invoke(connection))?;

@@ -258,7 +258,7 @@ impl Engine {
     }
 
     pub(super) fn place_identity(&mut self, identity: &Identity) -> Result<Place, Refusal> {
-        let placed = self.series.place(identity, self.now, self.limits.series_max);
+        let placed = self.series.place(identity, self.now, self.limits.room());
         let (place, is_new) = placed.map_err(|reason| match reason {
             Unplaced::Unit => Refusal::Unit,
             Unplaced::Cardinality => Refusal::Cardinality,

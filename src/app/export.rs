@@ -224,6 +224,7 @@ mod tests {
     #[test]
     fn a_flag_stands_above_the_environment() {
         let args = |nats: Option<&str>, dir: Option<&str>| ExportArgs {
+            skip_damaged: false,
             nats: nats.map(Into::into),
             data_dir: dir.map(Into::into),
             from: None,

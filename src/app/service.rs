@@ -136,6 +136,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     let (limits, publish) = (parts.limits.clone(), parts.publish);
     let (worker, sender) =
         Worker::start(store.clone(), parts.clock, parts.limits, wanted, publish, tally.clone())?;
+    let worker = worker.watched(Box::new(telling.office.clone()))?;
     let run: Run = Box::new(move || {
         worker.run();
         Ok(())

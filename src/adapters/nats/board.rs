@@ -4,7 +4,7 @@
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::core::Timestamp;
-use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
+use crate::driver::ports::{Asides, Board, Numbered, Numbers, Parcel, Placed, PortError};
 use crate::driver::sentinel::Aside;
 use crate::wire::signature::{HEADER, Signing};
 use crate::wire::subject::Subjects;
@@ -87,6 +87,20 @@ pub(super) fn is_genuine(signing: &Signing, message: &Message, at: Timestamp) ->
     signing.is_genuine(&message.subject, &message.payload, signature.map(|value| value.as_str()), at)
 }
 
+impl Asides for Bus {
+    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
+        let newest = self.newest_message(self.subjects.alerts_stream(), &self.subjects.any_aside(rule))?;
+        Ok(newest.and_then(|(subject, text)| Some((Subjects::alert_number(&subject)?, text))))
+    }
+
+    fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
+        let subject = self.subjects.aside(aside.severity, aside.rule, aside.number);
+        let places = self.places(self.subjects.alerts_stream());
+        let put = self.handle.block_on(places.put_once(subject, aside.json.clone().into()));
+        put.map_err(|source| PortError::Away { place: "the alert stream".into(), source })
+    }
+}
+
 impl Board for Bus {
     fn newest(&mut self) -> Result<Numbers, PortError> {
         let (alerts, parcels) = (self.subjects.alerts_stream(), self.subjects.parcels_stream());
@@ -148,18 +162,6 @@ impl Board for Bus {
         };
         let places = self.places(self.subjects.alerts_stream());
         Ok(self.handle.block_on(put_in_order(&places, shadows.iter().map(message), "a shadow")))
-    }
-
-    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
-        let newest = self.newest_message(self.subjects.alerts_stream(), &self.subjects.any_aside(rule))?;
-        Ok(newest.and_then(|(subject, text)| Some((Subjects::alert_number(&subject)?, text))))
-    }
-
-    fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
-        let subject = self.subjects.aside(aside.severity, aside.rule, aside.number);
-        let places = self.places(self.subjects.alerts_stream());
-        let put = self.handle.block_on(places.put_once(subject, aside.json.clone().into()));
-        put.map_err(|source| PortError::Away { place: "the alert stream".into(), source })
     }
 }
 

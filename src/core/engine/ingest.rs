@@ -49,6 +49,7 @@ impl Engine {
                     let outcome = self.metric(*observation, limit, directory);
                     self.counters.count(outcome, 1);
                     note(observation.time, outcome);
+                    self.note_refusal(outcome, observation.who, directory);
                 }
                 Event::Samples(samples) => self.samples(samples, limit, directory, &mut note),
                 other => {
@@ -57,6 +58,16 @@ impl Engine {
                     note(other.time_max().unwrap_or(self.now), outcome);
                 }
             }
+        }
+    }
+
+    /// Counts a refusal by its source; nearly every event is taken.
+    #[inline]
+    fn note_refusal(&mut self, outcome: Outcome, who: Who, directory: &Directory) {
+        if let Outcome::Refused(reason) = outcome
+            && let Some(identity) = directory.get(who)
+        {
+            self.refusals.note(&identity.source, reason, self.now);
         }
     }
 
@@ -144,6 +155,7 @@ impl Engine {
                 },
             };
             self.counters.count(outcome, taken as u64);
+            self.note_refusal(outcome, samples.who, directory);
             rest[..taken].iter().for_each(|(time, _)| note(*time, outcome));
             rest = &rest[taken..];
         }

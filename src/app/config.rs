@@ -20,6 +20,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -143,6 +144,9 @@ pub struct LimitsFile {
     pub series_max: Option<usize>,
     /// Series of one source alive at once (500,000).
     pub series_per_source_max: Option<usize>,
+    /// Values that one source may send over HTTP within a second, to one process; a request that is refused for it is
+    /// answered with 429 and may come again (no limit).
+    pub values_per_source_per_sec_max: Option<NonZeroU32>,
 }
 
 /// Everything `run` needs to know, from wherever it was said.
@@ -188,7 +192,12 @@ impl Config {
             stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN);
         let external_url = file.external_url.unwrap_or_else(|| format!("http://{listen}"));
-        let access = access(&file.tokens, file.hosts, &external_url, file.metrics_public)?;
+        let access = access(&file.tokens, file.hosts, &external_url)?;
+        let access = Access {
+            metrics_public: file.metrics_public,
+            values_per_source_per_sec_max: file.limits.values_per_source_per_sec_max.map(NonZeroU32::get),
+            ..access
+        };
         let receivers = Receivers::read(file.receivers, file.route, &file.time_intervals, &external_url)?;
         Ok(Config {
             access,
@@ -207,12 +216,7 @@ impl Config {
 }
 
 /// Who may ask, under which names.
-fn access(
-    files: &[TokenFile],
-    mut hosts: Vec<String>,
-    external_url: &str,
-    metrics_public: bool,
-) -> Result<Access> {
+fn access(files: &[TokenFile], mut hosts: Vec<String>, external_url: &str) -> Result<Access> {
     let bad = |message: String| BadConfig(message);
     let mut tokens = Vec::new();
     let of_environment = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
@@ -229,7 +233,7 @@ fn access(
     let authority = rest.split('/').next().unwrap_or("");
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     hosts.push(host.to_string());
-    Ok(Access { tokens, hosts, metrics_public })
+    Ok(Access { tokens, hosts, ..Access::default() })
 }
 
 /// The settings of both servers; one alone is an error.

@@ -375,7 +375,10 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let desk = Arc::new(rulebook.clone());
     let office = telling.office.clone();
     let now = SystemClock::time;
-    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, limits, now, office });
+    let values_per_source_per_sec_max = access.values_per_source_per_sec_max;
+    let parts =
+        http::Parts { partitions, intake, tally, desk, limits, now, office, values_per_source_per_sec_max };
+    let shared = Shared::new(parts);
     let stop = CancellationToken::new();
     let router = match roles.api {
         true => http::router(shared.clone(), &access),

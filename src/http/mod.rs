@@ -19,6 +19,7 @@ pub mod openapi;
 pub mod operate;
 pub mod page;
 pub mod params;
+pub mod quota;
 pub mod reads;
 pub mod rules;
 pub mod series;
@@ -45,6 +46,7 @@ use axum::routing::{delete, get, post};
 use budget::Budget;
 use connections::Connections;
 use idempotency::Keys;
+use quota::Quota;
 use reads::Reads;
 use serde_json::json;
 use std::sync::Arc;
@@ -75,6 +77,7 @@ pub struct Shared<S> {
     pub reads: Reads,
     pub connections: Arc<Connections>,
     pub is_ready: AtomicBool,
+    pub quota: Quota,
     pub refused_at_door: RefusedAtDoor,
     pub begun: Instant,
 }
@@ -106,6 +109,8 @@ pub struct Parts<S> {
     pub limits: Limits,
     pub now: fn() -> Timestamp,
     pub office: Office,
+    /// Values that a source may send within a second; `None` is no limit.
+    pub values_per_source_per_sec_max: Option<u32>,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -122,7 +127,8 @@ impl<S> std::fmt::Debug for Shared<S> {
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
-        let Parts { partitions, intake, tally, desk, limits, now, office } = parts;
+        let Parts { partitions, intake, tally, desk, limits, now, office, values_per_source_per_sec_max } =
+            parts;
         // Nobody outside knows the time at which this process began to the nanosecond, and where its memory lies.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
         Arc::new(Shared {
@@ -137,6 +143,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             reads: Reads::default(),
             connections: Connections::new(),
             is_ready: AtomicBool::new(true),
+            quota: Quota::new(values_per_source_per_sec_max),
             refused_at_door: RefusedAtDoor::default(),
             begun: Instant::now(),
         })

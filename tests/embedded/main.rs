@@ -254,3 +254,36 @@ fn a_configuration_file_is_read_and_late_events_are_kept_aside() {
     assert_eq!(refused.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("streamgauge.yaml:1:"));
 }
+
+#[test]
+fn a_source_beyond_its_quota_waits_and_its_neighbour_does_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("streamgauge.yaml");
+    let text = format!(
+        "data_dir: {}/data\nlimits: {{ values_per_source_per_sec_max: 100 }}\n",
+        dir.path().display()
+    );
+    std::fs::write(&config, text).expect("writable");
+    let mut command = binary();
+    command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(&config).arg("--pipelines");
+    command.arg(rules(dir.path()));
+    let service = spawn(command);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let send = |source: &str, count: u64| {
+        let event = |n: u64| json!({"type": "metric", "source": source, "name": "b", "value": n});
+        let body = json!((0..count).map(event).collect::<Vec<_>>()).to_string();
+        let request = agent.post(format!("{}/api/v1/events", service.url));
+        let mut response = request.content_type("application/json").send(body).expect("an answer");
+        let retry_after = response.headers().get("retry-after").is_some();
+        (response.status().as_u16(), retry_after, response.body_mut().read_to_string().expect("a body"))
+    };
+    assert_eq!(send("loud", 1_000).0, 202, "a full bucket lets one large request pass");
+    let (status, retry_after, body) = send("loud", 1);
+    assert!(status == 429 && retry_after && body.contains("`loud`"), "{status} {body}");
+    assert_eq!(send("calm", 100).0, 202);
+    let recorded = || service.get("/metrics").contains("streamgauge_events_recorded_total 1100");
+    while !recorded() {
+        edge::pause();
+    }
+    assert_eq!(service.stop(), Some(0));
+}

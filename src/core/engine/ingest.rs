@@ -12,6 +12,7 @@ use crate::core::series::{Place, Unplaced};
 use crate::core::time::Timestamp;
 use crate::core::view::Reading;
 use crate::core::window::{WindowKey, WindowSize, seal_due};
+use std::sync::Arc;
 
 /// When an event arrived, seen from its 1m window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +50,14 @@ impl Engine {
                     let outcome = self.metric(*observation, limit, directory);
                     self.counters.count(outcome, 1);
                     note(observation.time, outcome);
-                    self.note_refusal(outcome, observation.who, directory);
+                    self.note_refusal(outcome, || event.source(directory));
                 }
                 Event::Samples(samples) => self.samples(samples, limit, directory, &mut note),
                 other => {
                     let outcome = self.event(other, limit, directory);
                     self.counters.count(outcome, 1);
                     note(other.time_max().unwrap_or(self.now), outcome);
+                    self.note_refusal(outcome, || event.source(directory));
                 }
             }
         }
@@ -63,11 +65,11 @@ impl Engine {
 
     /// Counts a refusal by its source; nearly every event is taken.
     #[inline]
-    fn note_refusal(&mut self, outcome: Outcome, who: Who, directory: &Directory) {
+    fn note_refusal<'a>(&mut self, outcome: Outcome, source: impl FnOnce() -> Option<&'a Arc<str>>) {
         if let Outcome::Refused(reason) = outcome
-            && let Some(identity) = directory.get(who)
+            && let Some(source) = source()
         {
-            self.refusals.note(&identity.source, reason, self.now);
+            self.refusals.note(source, reason, self.now);
         }
     }
 
@@ -103,7 +105,7 @@ impl Engine {
     /// Takes an event with an id only the first time; one that was refused may come again.
     fn once(
         &mut self,
-        source: &std::sync::Arc<str>,
+        source: &Arc<str>,
         kind: Kind,
         id: Option<&str>,
         take: impl FnOnce(&mut Engine) -> Outcome,
@@ -155,7 +157,7 @@ impl Engine {
                 },
             };
             self.counters.count(outcome, taken as u64);
-            self.note_refusal(outcome, samples.who, directory);
+            self.note_refusal(outcome, || directory.get(samples.who).map(|identity| &identity.source));
             rest[..taken].iter().for_each(|(time, _)| note(*time, outcome));
             rest = &rest[taken..];
         }

@@ -183,6 +183,8 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
         Arc::new(Tally::with(parts.nats.outages.clone(), parts.nats.signing.clone())),
         parts.nats.partition.count,
     );
+    let keys = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
+    parts.nats.signing.read_from(Box::new(move || Ok(keys.alert_key()?)));
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // With one partition there is nothing to share out: whoever has the lease has it.
     let share = Share::new(usize::from(count <= 1));
@@ -260,8 +262,7 @@ fn seat(
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
         own.claim()?;
-        let (secret, since) = own.alert_key()?;
-        nats.signing.know(&secret, since);
+        nats.signing.reread().map_err(PortError::of_alert_key)?;
         let feed = Bus::open(handle, &nats)?;
         tally.standing_by.add(1);
         if !is_ingesting {
@@ -297,14 +298,9 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         let others = nats::alerts::Beside::new(&feed, &parts.nats, &name);
         feeds.insert(name, (feed, others));
     }
-    let store = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
     let signing = parts.nats.signing.clone();
     // Redis may be away: whoever delivers waits for the key, nobody else does.
-    std::thread::Builder::new().name("alert-key".into()).spawn(move || {
-        if let Ok((secret, since)) = store.alert_key() {
-            signing.know(&secret, since);
-        }
-    })?;
+    std::thread::Builder::new().name("alert-key".into()).spawn(move || signing.reread())?;
     Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.

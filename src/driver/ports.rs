@@ -80,6 +80,16 @@ pub enum PortError {
     Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
+impl PortError {
+    /// Why the key of the alerts' signatures could not be read.
+    pub fn of_alert_key(source: Box<dyn std::error::Error + Send + Sync>) -> PortError {
+        match source.downcast::<PortError>() {
+            Ok(error) => *error,
+            Err(source) => PortError::Away { place: "the key of the alerts".into(), source },
+        }
+    }
+}
+
 /// A transition with its position, kept until it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {

@@ -344,7 +344,7 @@ fn receiver_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>>
 
 fn probe_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(metrics::alive))
         .route("/readyz", get(metrics::ready::<S>))
         .route("/metrics", get(metrics::metrics::<S>))
 }

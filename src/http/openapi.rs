@@ -6,6 +6,7 @@
 
 use super::Answer;
 use super::json_response;
+use super::params::{Empty, Params};
 use crate::wire::schema;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -175,7 +176,7 @@ const OPERATIONS: &[Operation] = &[
     },
 ];
 
-pub async fn openapi() -> Answer {
+pub async fn openapi(Params(Empty {}): Params<Empty>) -> Answer {
     Ok(json_response(StatusCode::OK, document().to_string()))
 }
 

@@ -142,6 +142,20 @@ impl Plan {
         }
     }
 
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let of = |one: &Interval| {
+            let ranges = [one.times.len(), one.weekdays.len(), one.days_of_month.len(), one.months.len()];
+            let ranges = ranges.iter().sum::<usize>() + one.years.len();
+            size_of::<Interval>() + one.zone.len() + ranges * size_of::<(u32, u32)>()
+        };
+        match self {
+            Plan::Once { .. } => size_of::<Plan>(),
+            Plan::Recurring(one) => size_of::<Recurring>() + one.except.len() * size_of::<NaiveDateText>(),
+            Plan::Intervals(all) => all.iter().map(of).sum(),
+        }
+    }
+
     /// A year of minutes at most.
     fn next_by_minutes(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
         let minute = Span::from_mins(1);

@@ -8,7 +8,7 @@ pub mod alerts;
 pub mod asked;
 pub mod budget;
 pub mod connections;
-mod encoding;
+pub mod encoding;
 pub mod events;
 pub mod explain;
 pub mod guard;

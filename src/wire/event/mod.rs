@@ -135,7 +135,7 @@ impl Decoder {
 
     /// Starts the table anew when it has grown too large; says whether it did.
     pub fn trim(&mut self) -> bool {
-        let is_full = self.builder.is_full();
+        let is_full = self.builder.is_full() || self.fast.is_full();
         if is_full {
             *self = Decoder::new(self.builder.number());
         }

@@ -1,5 +1,6 @@
 //! The embedded service as a real process: kill -9 under load, export and replay, a full story.
 
+mod answer;
 mod edge;
 mod hostile;
 mod operating;

@@ -1,3 +1,5 @@
+//! One property of `properties.rs` under libFuzzer.
+
 #![no_main]
 
 #[path = "../properties.rs"]

@@ -103,7 +103,8 @@ impl Deployment {
 
 /// Enough events for the rule to fire for a source at once.
 fn fire(owner: &Worker, source: &str) {
-    let event = json!({"type": "metric", "time": now_ms(), "source": source, "name": "latency_ms", "value": 1});
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": source, "name": "latency_ms", "value": 1});
     let body = Value::Array(vec![event; 3]).to_string();
     let answer = answer::post(&format!("{}/api/v1/events", owner.url), &body);
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -130,7 +131,10 @@ fn a_forged_message_gives_way_and_takes_no_number() {
     let place = deployment.put(&context, "sg.v1.alert.critical.x.0.1", b"{\"forged\":1}".to_vec());
     fire(&owner, "s-0");
     let first = deployment.genuine(&context, &owner, 1);
-    assert_eq!((&first["rule"], &first["key"]["source"], &first["seq"]), (&json!("x"), &json!("s-0"), &json!(0)));
+    assert_eq!(
+        (&first["rule"], &first["key"]["source"], &first["seq"]),
+        (&json!("x"), &json!("s-0"), &json!(0))
+    );
     assert!(forged(&owner) >= 1, "it is counted");
     assert_eq!(owner.owned(), 1);
     let is_gone = deployment.runtime.block_on(async {
@@ -215,7 +219,8 @@ fn a_forged_alert_reaches_nobody() {
 
 /// Payloads that mean nothing, or another thing, where control records and ticks belong.
 fn garbage() -> Vec<Vec<u8>> {
-    let texts = ["", "garbage", "{}", "null", "[]", "7", "{\"Rules\":null}", "{\"rules\":{}}", "[[[[", "\u{7f}"];
+    let texts =
+        ["", "garbage", "{}", "null", "[]", "7", "{\"Rules\":null}", "{\"rules\":{}}", "[[[[", "\u{7f}"];
     let mut all: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     all.push(vec![0xff, 0xfe, 0x00, 0xc1]);
     all.push(b"{\"a\":".repeat(20_000));
@@ -279,7 +284,8 @@ fn foreign_messages_to_the_aggregate_do_not_blind_it() {
     for name in ["tick", "control", "foreign", "0.x", "99.1", "0.18446744073709551616"] {
         put(format!("sg.v1.agg.{name}"), b"garbage".to_vec());
     }
-    let event = json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
     let body = Value::Array(vec![event; 60]).to_string();
     assert_eq!(answer::post(&format!("{}/api/v1/events", owner.url), &body).status, 202);
     wait_for("the rule over all", &owner, || {

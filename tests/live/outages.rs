@@ -70,7 +70,8 @@ fn start(servers: &Servers) -> Worker {
 }
 
 fn events(count: usize) -> String {
-    let event = json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
     Value::Array(vec![event; count]).to_string()
 }
 

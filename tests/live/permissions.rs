@@ -173,11 +173,13 @@ fn no_role_can_do_the_work_of_another() {
     runtime.block_on(async {
         assert_eq!(heard(&servers, "publisher", &OF_PUBLISHERS).await, OF_PUBLISHERS);
         assert_eq!(heard(&servers, "reader", &QUESTIONS).await, QUESTIONS);
-        let refused = [&OF_WORKERS[..], &CHANGES, &QUESTIONS, &["$SRV.PING", "$JS.API.STREAM.INFO.SG_ALERTS"]];
+        let refused =
+            [&OF_WORKERS[..], &CHANGES, &QUESTIONS, &["$SRV.PING", "$JS.API.STREAM.INFO.SG_ALERTS"]];
         assert_eq!(heard(&servers, "publisher", &refused.concat()).await, none);
         let refused = [&OF_WORKERS[..], &CHANGES, &OF_PUBLISHERS].concat();
         assert_eq!(heard(&servers, "reader", &refused).await, none);
-        let refused = [&OF_WORKERS[..], &OF_PUBLISHERS, &["sg.v1.api.rules-add", "sg.v1.api.events"]].concat();
+        let refused =
+            [&OF_WORKERS[..], &OF_PUBLISHERS, &["sg.v1.api.rules-add", "sg.v1.api.events"]].concat();
         assert_eq!(heard(&servers, "operator", &refused).await, none);
         // It reads the alert stream, and tells of what it cannot deliver.
         assert_eq!(heard(&servers, "notifier", &refused).await, none);

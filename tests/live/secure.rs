@@ -79,9 +79,12 @@ fn outspoken(servers: &Servers, nats: &str, is_in_environment: bool) -> Worker {
 #[test]
 fn a_password_of_an_address_is_never_told() {
     let servers = guarded();
-    for (password, is_right, is_in_environment) in
-        [(OF_NATS_ESCAPED, true, true), (OF_NATS_ESCAPED, true, false), ("wr0ng", false, true), ("wr0ng", false, false)]
-    {
+    for (password, is_right, is_in_environment) in [
+        (OF_NATS_ESCAPED, true, true),
+        (OF_NATS_ESCAPED, true, false),
+        ("wr0ng", false, true),
+        ("wr0ng", false, false),
+    ] {
         let worker = outspoken(&servers, password, is_in_environment);
         let at = |path: &str| format!("{}{path}", worker.url);
         let mut said = Vec::new();
@@ -100,7 +103,9 @@ fn a_password_of_an_address_is_never_told() {
         said.extend(["/readyz", "/metrics", "/api/v1/rules", "/"].map(|path| answer::get(&at(path))));
         let log = worker.log.clone();
         assert_eq!(worker.stop(), Some(0));
-        wait_with_log("the last line", &log, || log.lock().expect("no panic").contains("stopping").then_some(()));
+        wait_with_log("the last line", &log, || {
+            log.lock().expect("no panic").contains("stopping").then_some(())
+        });
         let log = log.lock().expect("no panic");
         assert!(log.contains("TRACE"), "this test reads everything that can be logged");
         for secret in IN_COMMON {

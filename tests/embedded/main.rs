@@ -1,10 +1,15 @@
 //! The embedded service as a real process: kill -9 under load, export and replay, a full story.
 
+mod access;
+#[allow(dead_code)] // shared with tests/live, which needs all of it
 mod answer;
+mod clock;
 mod edge;
 mod hostile;
 mod operating;
+mod requests;
 mod service;
+mod signals;
 #[allow(dead_code)] // shared with tests/live and benches/notify.rs
 mod sink;
 mod telling;
@@ -208,6 +213,7 @@ fn a_full_disk_refuses_and_heals() {
     };
     let refusal = refusal.unwrap_or_default().to_string();
     assert!(refusal.is_empty() || refusal.contains("full") || refusal == "null", "{refusal}");
+    assert_full_is_told(&service.url, &batch(acknowledged, 500));
     let pid = service.child.id().to_string();
     let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
     assert!(raised.expect("prlimit").success());
@@ -216,6 +222,9 @@ fn a_full_disk_refuses_and_heals() {
         assert!(Instant::now() < deadline, "it does not heal");
     }
     acknowledged += 500;
+    while answer::get(&format!("{}/readyz", service.url)).status != 200 {
+        assert!(Instant::now() < deadline, "it is not ready");
+    }
     service.child.kill().expect("kill -9");
     service.child.wait().expect("it is dead");
     let service = start(&data, &pipelines);
@@ -229,6 +238,23 @@ fn a_full_disk_refuses_and_heals() {
         .sum();
     assert_eq!(counted, acknowledged);
     assert_eq!(service.stop(), Some(0));
+}
+
+/// While what is sent cannot be written, everybody is told so, and why.
+fn assert_full_is_told(url: &str, body: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let refused = answer::post(&format!("{url}/api/v1/events"), body);
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.message().contains("full"), "{refused:?}");
+        // Between the two a smaller record may have found room.
+        let ready = answer::get(&format!("{url}/readyz"));
+        if ready.status == 503 {
+            assert!(ready.message().contains("full"), "{ready:?}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "nobody is told: {ready:?}");
+    }
 }
 
 #[test]

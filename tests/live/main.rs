@@ -23,6 +23,7 @@ mod poison;
 mod publishing;
 mod read_model;
 mod recovery;
+mod refusing;
 mod roles;
 mod secure;
 mod servers;

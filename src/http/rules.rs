@@ -30,10 +30,11 @@ pub async fn rules<S: Views + Send + Sync + 'static>(
             known.1.missing = None;
         }
     }
-    let names = |engine: &Engine| engine.series().names(NAMES_LOOKED_AT).cloned().collect::<Vec<_>>();
+    let names = |engine: &mut Engine| engine.series().names(NAMES_LOOKED_AT).cloned().collect::<Vec<_>>();
     let names = shared.ask_any(names).await?.concat();
-    let unmatched = all.values().filter(|(keys, _)| *keys == 0).map(|(_, rule)| rule).enumerate();
-    let unmatched = unmatched.map(|(at, rule)| unmatched(rule, if at < NEAREST_MAX { &names } else { &[] }));
+    let without = all.values().filter(|(keys, _)| *keys == 0).map(|(_, rule)| rule).enumerate();
+    let unmatched =
+        without.map(|(at, rule)| unmatched(rule, if at < NEAREST_MAX { &names[..] } else { &[] }));
     let remarks: Vec<String> = shared.desk.remarks().into_iter().chain(unmatched).collect();
     let rules = all.into_values().map(|(keys, mut rule)| {
         rule.shown["keys"] = json!(keys);

@@ -43,7 +43,13 @@ fn command(dir: &Path, more: &str, of_ann: &str) -> Command {
     command
 }
 
-fn with_token(service: &Service, method: &str, path: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+fn with_token(
+    service: &Service,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Option<&str>,
+) -> Answer {
     let bearer = token.map(|token| format!("Bearer {token}"));
     let mut headers = vec![("content-type", "application/json")];
     headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
@@ -52,7 +58,8 @@ fn with_token(service: &Service, method: &str, path: &str, token: Option<&str>, 
 
 /// Each token with the same request.
 fn statuses(service: &Service, method: &str, path: &str, body: Option<&str>) -> Wanted {
-    let tokens = [None, Some("wrong-0123456789abcdef"), Some(TOKENS[0].2), Some(TOKENS[1].2), Some(TOKENS[2].2)];
+    let tokens =
+        [None, Some("wrong-0123456789abcdef"), Some(TOKENS[0].2), Some(TOKENS[1].2), Some(TOKENS[2].2)];
     tokens.map(|token| with_token(service, method, path, token, body).status)
 }
 
@@ -62,7 +69,8 @@ fn statuses(service: &Service, method: &str, path: &str, body: Option<&str>) -> 
 fn a_token_opens_what_its_role_names() {
     let dir = tempfile::tempdir().expect("a directory");
     let service = spawn(command(dir.path(), "", TOKENS[1].2));
-    let event = json!({"type": "metric", "time": now_ms(), "source": "a", "name": "b", "value": 1}).to_string();
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": "a", "name": "b", "value": 1}).to_string();
     let silence =
         json!({"id": "s1", "match": ["source=\"a\""], "duration": "1h", "by": "mallory", "reason": "known"});
     let plan = json!({"match": ["source=\"a\""], "schedule": "0 0 * * *", "duration": "1h", "by": "mallory"});
@@ -74,7 +82,8 @@ fn a_token_opens_what_its_role_names() {
     for path in ["/healthz", "/readyz"] {
         check("GET", path, None, FOR_ALL);
     }
-    for path in ["/metrics", "/", "/openapi.json", "/api/v1/alerts", "/api/v1/silences", "/api/v1/receivers"] {
+    for path in ["/metrics", "/", "/openapi.json", "/api/v1/alerts", "/api/v1/silences", "/api/v1/receivers"]
+    {
         check("GET", path, None, TO_VIEW);
     }
     check("POST", "/api/v1/maintenance/preview", Some(&plan), TO_VIEW);

@@ -96,7 +96,8 @@ struct Sender {
 
 impl Sender {
     fn send(&mut self, source: &str, time: u64) {
-        let event = json!({"type": "metric", "time": time, "source": source, "name": "latency_ms", "value": 1});
+        let event =
+            json!({"type": "metric", "time": time, "source": source, "name": "latency_ms", "value": 1});
         let body = Value::Array(vec![event; 5]).to_string();
         let answer = answer::post(&format!("{}/api/v1/events", self.url), &body);
         assert_eq!(answer.status, 202, "{answer:?}");
@@ -219,7 +220,9 @@ fn a_clock_that_is_behind_for_seconds_costs_nothing() {
     let clock = WrongClock::default();
     let service = start(&runtime, dir.path(), &clock);
     let mut sender = Sender { url: format!("http://{}", service.address), sent: BTreeMap::new() };
-    for (source, wrong_ms) in [("before", 0), ("meanwhile", -2 * HOUR_MS), ("meanwhile", -400 * DAY_MS), ("after", 0)] {
+    for (source, wrong_ms) in
+        [("before", 0), ("meanwhile", -2 * HOUR_MS), ("meanwhile", -400 * DAY_MS), ("after", 0)]
+    {
         clock.go_wrong_by(wrong_ms);
         sender.send(source, now_ms());
         sender.wait_for_all();

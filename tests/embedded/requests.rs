@@ -55,7 +55,11 @@ fn requests_with_one_key_are_recorded_once() {
         let other = post(url, &source, &event(&source, now_ms()).to_string());
         assert_eq!(other.status, 422, "{other:?}");
         assert!(other.message().contains("Idempotency-Key"), "{other:?}");
-        assert_eq!(count(&service, &source), size, "{CLIENTS} clients with one key, one more, and another body");
+        assert_eq!(
+            count(&service, &source),
+            size,
+            "{CLIENTS} clients with one key, one more, and another body"
+        );
     }
     // A request that failed has used no key up.
     assert_eq!(post(url, "again", "{\"type\": 1}").status, 400);
@@ -136,7 +140,9 @@ fn events_that_will_not_count_are_named_in_the_answer() {
         reasons.contains("too_late") && reasons.contains("future") && reasons.contains("bad_event")
     });
     assert_eq!(count(&service, "a"), 1);
-    for (time, unit) in [(now / 1_000, "seconds"), (now * 1_000, "microseconds"), (now * 1_000_000, "nanoseconds")] {
+    for (time, unit) in
+        [(now / 1_000, "seconds"), (now * 1_000, "microseconds"), (now * 1_000_000, "nanoseconds")]
+    {
         let refused = answer::post(&url, &event("a", time).to_string());
         assert_eq!(refused.status, 400, "{unit}: {refused:?}");
         let told = &refused.json()["error"]["details"]["refused"][0];

@@ -70,8 +70,11 @@ fn a_hangup_of_the_first_moments_ends_nobody() {
         hang_up(&pid);
         assert_eq!(service.get("/healthz"), "ok\n");
     }
-    std::fs::write(pipelines.join("more.yaml"), "rules: [{ id: more, expr: 'max(x[1m]) by (source) > 5', severity: info }]\n")
-        .expect("writable");
+    std::fs::write(
+        pipelines.join("more.yaml"),
+        "rules: [{ id: more, expr: 'max(x[1m]) by (source) > 5', severity: info }]\n",
+    )
+    .expect("writable");
     hang_up(&pid);
     service.wait_for("/api/v1/rules", |found| {
         found["rules"].as_array().is_some_and(|all| all.iter().any(|rule| rule["id"] == "more"))

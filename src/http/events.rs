@@ -111,7 +111,7 @@ async fn take<S: Views + Send + Sync + 'static>(
     body: Bytes,
 ) -> Result<Given, Failure> {
     let mut decoded = Decoded::default();
-    let mut decoder = Decoder::new(0);
+    let mut decoder = Decoder::judging();
     decoder.payload(codec, &body, &mut decoded);
     if decoded.events.is_empty() {
         decoded.bad.iter().for_each(|bad| shared.refused_at_door.add(bad.reason, 1));

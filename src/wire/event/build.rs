@@ -53,6 +53,8 @@ pub struct Builder {
     by_identity: HashTable<u32>, // numbers; a map with the identities as keys is ten times as large
     texts: HashSet<Arc<str>, foldhash::fast::FixedState>,
     text_bytes: usize, // of those
+    /// Whether cells of histograms are kept once they are known to be good.
+    is_keeping_cells: bool,
 }
 
 /// Identities a decoder holds before it starts anew: 1,000,000 × about 300 B = 300 MB at worst.
@@ -76,7 +78,13 @@ impl Builder {
             by_identity: HashTable::new(),
             texts: HashSet::default(),
             text_bytes: 0,
+            is_keeping_cells: true,
         }
+    }
+
+    /// One of which the events are looked at and not recorded.
+    pub fn without_cells(number: usize) -> Builder {
+        Builder { is_keeping_cells: false, ..Builder::new(number) }
     }
 
     pub fn number(&self) -> usize {
@@ -149,7 +157,10 @@ impl Builder {
             other => return Err(wrong("hdr", "base64 of an HdrHistogram", other)),
         };
         let who = self.who(fields)?;
-        let histogram::Cells { cells, min, max } = cells;
+        let histogram::Cells { mut cells, min, max } = cells;
+        if !self.is_keeping_cells {
+            cells = Vec::new();
+        }
         Ok(Event::Histogram(Box::new(HistogramEvent { who, time, cells, min, max })))
     }
 

@@ -86,20 +86,20 @@ fn a_token_opens_what_its_role_names() {
     {
         check("GET", path, None, TO_VIEW);
     }
-    check("POST", "/api/v1/maintenance/preview", Some(&plan), TO_VIEW);
-    check("POST", "/api/v1/events", Some(&event), TO_OPERATE);
-    check("POST", "/api/v1/maintenance", Some(&plan), TO_OPERATE);
-    check("POST", "/api/v1/rules", Some(&rule), TO_ADMINISTER);
+    check("POST", "/api/v1/maintenance/preview", Some(plan.as_str()), TO_VIEW);
+    check("POST", "/api/v1/events", Some(event.as_str()), TO_OPERATE);
+    check("POST", "/api/v1/maintenance", Some(plan.as_str()), TO_OPERATE);
+    check("POST", "/api/v1/rules", Some(rule.as_str()), TO_ADMINISTER);
     check("DELETE", "/api/v1/rules/nobody", None, [401, 401, 403, 403, 404]);
     check("GET", "/nothing", None, [401, 401, 404, 404, 404]);
     let operator = Some(TOKENS[1].2);
-    assert_eq!(with_token(&service, "POST", "/api/v1/silences", operator, Some(&silence)).status, 202);
+    assert_eq!(with_token(&service, "POST", "/api/v1/silences", operator, Some(silence.as_str())).status, 202);
     let shown = with_token(&service, "GET", "/api/v1/silences", Some(TOKENS[0].2), None).json();
     assert_eq!(shown["silences"][0]["by"], "ann", "{shown}");
     check("DELETE", "/api/v1/silences/s1?by=mallory", None, [401, 401, 403, 202, 404]);
     let denied = with_token(&service, "GET", "/api/v1/alerts", None, None);
     assert!(denied.message().contains("Bearer"), "{denied:?}");
-    let denied = with_token(&service, "POST", "/api/v1/events", Some(TOKENS[0].2), Some(&event)).message();
+    let denied = with_token(&service, "POST", "/api/v1/events", Some(TOKENS[0].2), Some(event.as_str())).message();
     assert!(denied.contains("view") && denied.contains("operate"), "{denied}");
     assert_eq!(service.stop(), Some(0));
 }

@@ -8,6 +8,7 @@ use super::edge::{now_ms, pause};
 use super::service::{Service as Process, binary, spawn};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -69,7 +70,7 @@ fn start(runtime: &Runtime, data_dir: &Path, clock: &WrongClock) -> Service<Embe
     loop {
         let parts = Parts {
             data_dir,
-            door: Door { listen: ([127, 0, 0, 1], 0).into(), access: Arc::default() },
+            door: Door { listen: SocketAddr::from(([127, 0, 0, 1], 0)), access: Arc::default() },
             limits: Limits::default(),
             rules: Files::default(),
             clock: clock.clone(),

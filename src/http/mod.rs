@@ -38,9 +38,9 @@ use crate::driver::tally::{Count, Tally};
 use crate::driver::worker::{Command, Sender};
 use access::Access;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use budget::Budget;
@@ -187,8 +187,15 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             }
             tokio::time::sleep(ROOM_LOOK_EVERY).await;
         }
-        let within = if self.tally.outages.is_any() { ANSWER_WITHIN_OUTAGE } else { ANSWER_WITHIN };
-        tokio::time::timeout(within, receiver).await.ok()?.ok()
+        let (mut receiver, begun) = (receiver, Instant::now());
+        loop {
+            match tokio::time::timeout(ANSWER_WITHIN_OUTAGE, &mut receiver).await {
+                Ok(answer) => return answer.ok(),
+                // An outage may be noted only while this waits.
+                Err(_) if self.tally.outages.is_any() || begun.elapsed() >= ANSWER_WITHIN => return None,
+                Err(_) => {}
+            }
+        }
     }
 
     /// The reason why nobody answers: a server that is away, else the one given.
@@ -242,8 +249,8 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, reply)).await;
         match (sent, receiver.await) {
             (Ok(()), Ok(Ok(seq))) => Ok(seq),
-            (_, Ok(Err(message))) => Err(Failure::unavailable(message)),
-            _ => Err(Failure::unavailable("the worker has stopped")),
+            (_, Ok(Err(message))) => Err(Failure { retry_after: Some(1), ..Failure::unavailable(message) }),
+            _ => Err(self.unavailable("the worker has stopped")),
         }
     }
 }
@@ -306,7 +313,7 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
 fn failed(error: PortError) -> Failure {
     let message = crate::driver::worker::chain(&error);
     match error {
-        PortError::Away { .. } => Failure::unavailable(message),
+        PortError::Away { .. } => Failure { retry_after: Some(1), ..Failure::unavailable(message) },
         _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "store", message),
     }
 }
@@ -366,7 +373,21 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/dead", get(views::dead::<S>))
         .merge(change_routes())
         .fallback(guard::nothing)
+        .layer(from_fn_with_state(shared.clone(), name_outages::<S>))
         .with_state(shared)
+}
+
+/// An answer that a server was missing for says which, where, and since when.
+async fn name_outages<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE && shared.tally.outages.is_any() {
+        return shared.unavailable("").into_response();
+    }
+    response
 }
 
 /// What people change: sent as documents, and written down.

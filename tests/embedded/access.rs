@@ -93,13 +93,17 @@ fn a_token_opens_what_its_role_names() {
     check("DELETE", "/api/v1/rules/nobody", None, [401, 401, 403, 403, 404]);
     check("GET", "/nothing", None, [401, 401, 404, 404, 404]);
     let operator = Some(TOKENS[1].2);
-    assert_eq!(with_token(&service, "POST", "/api/v1/silences", operator, Some(silence.as_str())).status, 202);
+    assert_eq!(
+        with_token(&service, "POST", "/api/v1/silences", operator, Some(silence.as_str())).status,
+        202
+    );
     let shown = with_token(&service, "GET", "/api/v1/silences", Some(TOKENS[0].2), None).json();
     assert_eq!(shown["silences"][0]["by"], "ann", "{shown}");
     check("DELETE", "/api/v1/silences/s1?by=mallory", None, [401, 401, 403, 202, 404]);
     let denied = with_token(&service, "GET", "/api/v1/alerts", None, None);
     assert!(denied.message().contains("Bearer"), "{denied:?}");
-    let denied = with_token(&service, "POST", "/api/v1/events", Some(TOKENS[0].2), Some(event.as_str())).message();
+    let denied =
+        with_token(&service, "POST", "/api/v1/events", Some(TOKENS[0].2), Some(event.as_str())).message();
     assert!(denied.contains("view") && denied.contains("operate"), "{denied}");
     assert_eq!(service.stop(), Some(0));
 }

@@ -371,10 +371,9 @@ mod tests {
         let friday = Interval { weekdays: vec![(5, 5)], times: vec![(600, 660)], ..Interval::default() };
         let all = [vec![never; 255], vec![friday.clone()]].concat();
         let now = at("2026-11-07T00:00:00Z");
-        let begun = std::time::Instant::now();
         let mut looks = LOOKS_MAX;
         let found = Plan::Intervals(all).next_within(now, 1, &mut looks);
-        assert!(begun.elapsed().as_secs() < 2 && looks > 0);
+        assert!(looks > 0, "the days on which nothing can hold are passed over");
         assert_eq!(found[0].0, at("2026-11-13T10:00:00Z"));
         let found = Plan::Intervals(vec![friday]).next(now, 2);
         assert_eq!(found[1], (at("2026-11-20T10:00:00Z"), at("2026-11-20T11:00:00Z")));

@@ -297,7 +297,8 @@ fn a_source_beyond_its_quota_waits_and_its_neighbour_does_not() {
     let service = spawn(command);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let send = |source: &str, count: u64| {
-        let event = |n: u64| json!({"type": "metric", "source": source, "name": "b", "value": n});
+        let event =
+            |n: u64| json!({"type": "metric", "time": now_ms(), "source": source, "name": "b", "value": n});
         let body = json!((0..count).map(event).collect::<Vec<_>>()).to_string();
         let request = agent.post(format!("{}/api/v1/events", service.url));
         let mut response = request.content_type("application/json").send(body).expect("an answer");

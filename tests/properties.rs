@@ -455,7 +455,7 @@ fn bombs_are_refused_within_bounds() {
     decode(Codec::MessagePack, &[0xdd, 0xff, 0xff, 0xff, 0xff]);
     decode(Codec::MessagePack, &[0x91; 100_000]);
     let mut nan = rmp_serde::to_vec_named(
-        &serde_json::json!({"type": "metric", "time": 1, "source": "a", "name": "b"}),
+        &serde_json::json!({"type": "metric", "time": 1_793_491_200_000_u64, "source": "a", "name": "b"}),
     )
     .expect("memory");
     nan[0] += 1;

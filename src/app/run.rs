@@ -151,7 +151,9 @@ fn start_tracing() {
     let filter = EnvFilter::try_new(if stated.is_empty() { "info" } else { &stated });
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     let filter = match BROKER_FILTER.parse() {
-        Ok(directive) if !stated.contains("async_nats") => filter.add_directive(directive),
+        Ok(directive) if !["async_nats", "debug", "trace"].iter().any(|word| stated.contains(word)) => {
+            filter.add_directive(directive)
+        }
         _ => filter,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -133,7 +133,9 @@ impl RedisStore {
             let mut call = script.key(&lease);
             call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
         })?;
-        self.outages.end(super::REDIS_WRITES);
+        if answer == 1 {
+            self.outages.end(super::REDIS_WRITES);
+        }
         Ok(answer == 1)
     }
 

@@ -138,6 +138,7 @@ impl RedisStore {
 
     /// One attempt.
     fn ask_once<T>(&mut self, ask: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
+        let was_connected = self.connection.is_some();
         let answer = self.connected().and_then(ask);
         if answer.is_ok() {
             self.outages.end(REDIS);
@@ -148,6 +149,10 @@ impl RedisStore {
             self.expiring.clear();
             let place = self.place.clone();
             match is_passing(&failed) {
+                // The server was started anew since: that is known for sure only with a new connection.
+                true if was_connected && !failed.is_timeout() && !takes_no_writes(&failed) => {
+                    PortError::Away { place, source: failed.into() }
+                }
                 true => {
                     let what = if takes_no_writes(&failed) { REDIS_WRITES } else { REDIS };
                     match failed.is_timeout() {

@@ -1,0 +1,230 @@
+//! One case after the other against one service, and what was wrong with them.
+//!
+//! Intuition: a case is judged by what it costs itself and by what the honest client notices of it. An event is posted
+//! right behind each case, so that work which is done after the answer is noted with the case that caused it.
+
+use crate::bodies::{JSON, list};
+use crate::exchange::{Unanswered, exchange, get, request};
+use crate::honest::{Honest, Noticed};
+use crate::limits::{
+    ALERT_WITHIN, Bounds, HANG, HEALTH_AFTER, HEALTH_BESIDE, HONEST_WITHIN, LEAK_BYTES, MIB,
+};
+use crate::service::Service;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Hangs after which the others are not tried any more: each takes [`HANG`].
+const HANGS_MAX: usize = 3;
+
+/// Questions to `/healthz` after a case; the best answer counts, since anybody may lose a processor once.
+const LOOKS: usize = 3;
+
+/// How often something is sent that must leave nothing behind, after a few times in which buffers grow.
+const REPEATS: usize = 10;
+const REPEATS_BEFORE: usize = 3;
+
+/// What came of the hostile side of a case.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub took: Duration,
+    /// Bytes that were answered.
+    pub answer: usize,
+    pub status: u16,
+    pub is_hung: bool,
+    pub wrong: Vec<String>,
+}
+
+pub struct Trial {
+    service: Service,
+    honest: Honest,
+    seed: u64,
+    hangs: usize,
+    wrong: Vec<String>,
+}
+
+/// Any answer that says what happened: a success, a refusal, or "come again later".
+pub fn is_answer(status: u16) -> bool {
+    (200..500).contains(&status) || status == 503
+}
+
+/// Sends a request, or what resembles one, and looks at the answer.
+pub fn ask(address: SocketAddr, bytes: &[u8], is_right: impl Fn(u16) -> bool) -> Outcome {
+    let begun = Instant::now();
+    let answered = exchange(address, bytes, HANG);
+    let mut outcome = Outcome { took: begun.elapsed(), ..Outcome::default() };
+    match answered {
+        Ok(answer) => {
+            (outcome.answer, outcome.status) = (answer.body.len(), answer.status);
+            if !is_right(answer.status) {
+                let said = String::from_utf8_lossy(&answer.body).chars().take(200).collect::<String>();
+                outcome.wrong.push(format!("status {}: {said}", answer.status));
+            }
+        }
+        Err(error) => {
+            outcome.is_hung = matches!(error, Unanswered::Silent);
+            outcome.wrong.push(format!("no answer: {error:?}"));
+        }
+    }
+    outcome
+}
+
+impl Trial {
+    pub fn start(seed: u64) -> Trial {
+        let service = Service::start();
+        let honest = Honest::start(service.address, service.alerts.clone());
+        Trial { service, honest, seed, hangs: 0, wrong: Vec::new() }
+    }
+
+    /// Events as a body of this type.
+    pub fn events(&mut self, name: &str, kind: &str, body: &[u8]) {
+        self.events_with(name, &[("Content-Type", kind)], body);
+    }
+
+    pub fn events_with(&mut self, name: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let bytes = request("POST", "/api/v1/events", headers, body);
+        self.request(name, &bytes, Bounds::post(body.len()));
+    }
+
+    /// A body that inflates to a payload, and may cost as much as one.
+    pub fn inflated(&mut self, name: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let bytes = request("POST", "/api/v1/events", headers, body);
+        let bounds = Bounds { answer: Bounds::post(body.len()).answer, ..Bounds::post(MIB.max(body.len())) };
+        self.request(name, &bytes, bounds);
+    }
+
+    /// A request that must be answered; its status.
+    pub fn request(&mut self, name: &str, bytes: &[u8], bounds: Bounds) -> u16 {
+        self.case(name, bounds, |address| ask(address, bytes, is_answer))
+    }
+
+    pub fn case(&mut self, name: &str, bounds: Bounds, work: impl FnOnce(SocketAddr) -> Outcome) -> u16 {
+        if self.is_lost() {
+            return 0;
+        }
+        let before = self.service.forget_peak();
+        let outcome = work(self.service.address);
+        self.honest.post_behind();
+        let grown = self.service.peak().saturating_sub(before);
+        let (status, is_hung) = (outcome.status, outcome.is_hung);
+        let mut wrong = of_itself(bounds, outcome, grown);
+        wrong.extend(of_others(self.health(), self.honest.take()));
+        self.note(name, bounds.size, wrong);
+        if is_hung {
+            self.hangs += 1;
+        }
+        status
+    }
+
+    /// Something that is sent often and must leave nothing behind.
+    pub fn repeated(&mut self, name: &str, bytes: &[u8]) {
+        if self.is_lost() {
+            return;
+        }
+        let send = |times: usize| {
+            for _ in 0..times {
+                let _ = exchange(self.service.address, bytes, HANG);
+            }
+        };
+        send(REPEATS_BEFORE);
+        let before = self.resident();
+        send(REPEATS);
+        let left = self.resident().saturating_sub(before);
+        let what = format!("memory left after {REPEATS} times: {}, limit {}", mib(left), mib(LEAK_BYTES));
+        let mut wrong = if left > LEAK_BYTES { vec![what] } else { Vec::new() };
+        wrong.extend(of_others(self.health(), self.honest.take()));
+        self.note(name, bytes.len(), wrong);
+    }
+
+    /// Something that is sent to prepare what comes; it is no case.
+    pub fn prepare(&mut self, make: impl FnMut(usize) -> String) {
+        let bytes = request("POST", "/api/v1/events", &[("Content-Type", JSON)], &list(MIB, make));
+        let answer = exchange(self.service.address, &bytes, HANG);
+        if !answer.as_ref().is_ok_and(|answer| answer.status == 202) {
+            self.note("preparing", MIB, vec![format!("{answer:?}")]);
+        }
+        self.honest.post_behind();
+        self.honest.take();
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.service.address
+    }
+
+    /// What was wrong in all cases and in the ledger; how many alerts were told and resolved.
+    pub fn finish(mut self) -> (Vec<String>, u64, u64) {
+        let is_alive = self.service.is_alive();
+        if !is_alive {
+            self.wrong.push(format!("the service died:\n{}", self.service.last_words()));
+        }
+        let (wrong, told, resolved) = self.honest.finish();
+        self.wrong.extend(wrong.into_iter().map(|one| format!("at the end: {one}")));
+        if is_alive && self.service.stop() != Some(0) {
+            self.wrong.push("at the end: SIGTERM does not end it well".into());
+        }
+        (self.wrong, told, resolved)
+    }
+
+    fn note(&mut self, name: &str, size: usize, wrong: Vec<String>) {
+        let seed = self.seed;
+        self.wrong.extend(wrong.into_iter().map(|one| format!("{name}, {size} bytes, seed {seed}: {one}")));
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.hangs >= HANGS_MAX || !self.service.is_alive()
+    }
+
+    /// The least memory of a quarter of a second: what is freed is given back with some delay.
+    fn resident(&self) -> u64 {
+        let look = |_| {
+            std::thread::sleep(Duration::from_millis(25));
+            self.service.resident()
+        };
+        (0..10).map(look).min().unwrap_or(0)
+    }
+
+    fn health(&self) -> Duration {
+        let mut best = HANG;
+        for _ in 0..LOOKS {
+            let begun = Instant::now();
+            if exchange(self.service.address, &get("/healthz"), HANG).is_ok() {
+                best = best.min(begun.elapsed());
+            }
+            if best <= HEALTH_AFTER {
+                break;
+            }
+        }
+        best
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / MIB as f64)
+}
+
+/// Figures of a case that are above their limits.
+fn of_itself(bounds: Bounds, outcome: Outcome, grown: u64) -> Vec<String> {
+    let (mut wrong, within) = (outcome.wrong, bounds.within(outcome.answer));
+    if outcome.took > within {
+        wrong.push(format!("answered in {:.2?}, limit {within:.2?}", outcome.took));
+    }
+    if grown > bounds.memory {
+        wrong.push(format!("memory grew by {}, limit {}", mib(grown), mib(bounds.memory)));
+    }
+    if outcome.answer > bounds.answer {
+        wrong.push(format!("{} bytes of answer, limit {}", outcome.answer, bounds.answer));
+    }
+    wrong
+}
+
+/// What the honest ones noticed of it.
+fn of_others(health_after: Duration, noticed: Noticed) -> Vec<String> {
+    let figures = [
+        ("/healthz after it", health_after, HEALTH_AFTER),
+        ("/healthz beside it", noticed.health, HEALTH_BESIDE),
+        ("an honest event beside it", noticed.event, HONEST_WITHIN),
+        ("an honest alert beside it", noticed.alert, ALERT_WITHIN),
+    ];
+    let above = figures.into_iter().filter(|(_, took, limit)| took > limit);
+    let above = above.map(|(what, took, limit)| format!("{what} took {took:.2?}, limit {limit:.2?}"));
+    above.chain(noticed.wrong).collect()
+}

@@ -247,7 +247,7 @@ fn check_refuses_what_says_nothing() {
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((output.status.code(), found["diagnostics"].as_array().map(Vec::len)), (Some(1), Some(1)));
     assert!(run(dir.path(), &["replay", "log.ndjson", "--pipelines", "none"]).status.success());
-    for text in ["", "\n\n", "# later\n", "version: 1\n"] {
+    for text in ["", "\n\n", "# later\n", "---\n"] {
         write(dir.path(), "empty/r.yaml", text);
         let output = run(dir.path(), &["check", "empty"]);
         let said = told(&output);
@@ -259,6 +259,14 @@ fn check_refuses_what_says_nothing() {
             assert_eq!(output.status.code(), Some(78), "{words:?}: {}", told(&output));
         }
     }
+    write(dir.path(), "empty/r.yaml", "version: 1\n");
+    let output = run(dir.path(), &["check", "empty"]);
+    assert!(
+        output.status.success() && told(&output).contains("nothing but its version"),
+        "{}",
+        told(&output)
+    );
+    assert!(run(dir.path(), &["replay", "log.ndjson", "--pipelines", "empty"]).status.success());
     write(dir.path(), "stated/r.yaml", "rules: []\n");
     // A lock of an editor, which points nowhere.
     std::os::unix::fs::symlink("nowhere", dir.path().join("stated/.#r.yaml")).expect("writable");

@@ -106,6 +106,7 @@ fn fetch(args: &BacktestArgs, from: Option<Timestamp>) -> Result<File> {
     let file = tempfile::tempfile().context(NO_ROOM)?;
     let warm = args.warm.unwrap_or(WARM);
     let wanted = ExportArgs {
+        skip_damaged: false,
         nats,
         data_dir: args.data_dir.clone(),
         from: from.map(|from| (from - warm).to_string()),

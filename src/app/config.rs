@@ -20,6 +20,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,6 +142,11 @@ pub struct LimitsFile {
     pub abandon_after: Option<Span>,
     /// Series alive at once; new ones beyond are refused (1,000,000).
     pub series_max: Option<usize>,
+    /// Series of one source alive at once (500,000).
+    pub series_per_source_max: Option<usize>,
+    /// Values that one source may send over HTTP within a second, to one process; a request that is refused for it is
+    /// answered with 429 and may come again (no limit).
+    pub values_per_source_per_sec_max: Option<NonZeroU32>,
 }
 
 /// Everything `run` needs to know, from wherever it was said.
@@ -186,7 +192,12 @@ impl Config {
             stated.map_or(SNAPSHOT_EVERY, |span| Duration::from_millis(span.ms().max(0) as u64));
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN);
         let external_url = file.external_url.unwrap_or_else(|| format!("http://{listen}"));
-        let access = access(&file.tokens, file.hosts, &external_url, file.metrics_public)?;
+        let access = access(&file.tokens, file.hosts, &external_url)?;
+        let access = Access {
+            metrics_public: file.metrics_public,
+            values_per_source_per_sec_max: file.limits.values_per_source_per_sec_max.map(NonZeroU32::get),
+            ..access
+        };
         let receivers = Receivers::read(file.receivers, file.route, &file.time_intervals, &external_url)?;
         Ok(Config {
             access,
@@ -205,12 +216,7 @@ impl Config {
 }
 
 /// Who may ask, under which names.
-fn access(
-    files: &[TokenFile],
-    mut hosts: Vec<String>,
-    external_url: &str,
-    metrics_public: bool,
-) -> Result<Access> {
+fn access(files: &[TokenFile], mut hosts: Vec<String>, external_url: &str) -> Result<Access> {
     let bad = |message: String| BadConfig(message);
     let mut tokens = Vec::new();
     let of_environment = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
@@ -227,7 +233,7 @@ fn access(
     let authority = rest.split('/').next().unwrap_or("");
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     hosts.push(host.to_string());
-    Ok(Access { tokens, hosts, metrics_public })
+    Ok(Access { tokens, hosts, ..Access::default() })
 }
 
 /// The settings of both servers; one alone is an error.
@@ -293,6 +299,7 @@ impl LimitsFile {
         limits.late_policy = self.late_policy.unwrap_or(limits.late_policy);
         limits.backfill = self.backfill.unwrap_or(limits.backfill);
         limits.series_max = self.series_max.unwrap_or(limits.series_max);
+        limits.series_per_source_max = self.series_per_source_max.unwrap_or(limits.series_per_source_max);
         args.over(limits)
     }
 }

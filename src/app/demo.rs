@@ -9,7 +9,7 @@ use super::cli::DemoArgs;
 use super::config::File;
 use super::receivers::Receivers;
 use super::service::{self, Door, Files, Parts};
-use super::stdout::say;
+use super::stdout::{say, say_coloured};
 use crate::adapters::clock::FastClock;
 use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
@@ -64,7 +64,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,
         // The story ends where the next act cannot be told.
-        publish: Box::new(move |transition| say(told(transition, is_colour)).unwrap_or_default()),
+        publish: Box::new(move |transition| say_coloured(told(transition, is_colour)).unwrap_or_default()),
         receivers: Some(receivers()?),
     };
     let service = service::start(parts).await?;

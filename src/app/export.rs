@@ -2,6 +2,7 @@
 
 use super::FINE;
 use super::cli::{ExportArgs, instant, of_env};
+use super::stderr::note;
 use super::stdout::Stdout;
 use super::waiting::Waiting;
 use crate::adapters::embedded::Embedded;
@@ -13,6 +14,7 @@ use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Feed, Log, Logged};
 use crate::wire::line::{Exported, OfPartition};
+use crate::wire::partial;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
@@ -54,12 +56,12 @@ pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
             writeln!(out, "{}", Exported { partition, ..poison }.text())?;
             return Ok(());
         }
-        writeln!(out, "{}", line(partition, record).context("a control record cannot be read")?)?;
+        writeln!(out, "{}", line(partition, record))?;
         Ok(())
     };
     match Origin::of(args) {
         Origin::Nats(url) => from_nats(&url, &mut write),
-        Origin::DataDir(dir) => from_data_dir(&dir, &mut write),
+        Origin::DataDir(dir) => from_data_dir(&dir, args.skip_damaged, &mut write),
     }
 }
 
@@ -92,9 +94,12 @@ impl Origin {
 /// out.
 type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged, bool) -> Result<()>;
 
-fn from_data_dir(data_dir: &Path, write: Put<'_>) -> Result<()> {
+fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<()> {
     if !data_dir.join("streamgauge.redb").exists() {
         anyhow::bail!("{} holds no log; is it the --data-dir that `run` used?", data_dir.display());
+    }
+    if is_skipping {
+        return from_damaged(data_dir, write);
     }
     let log = Embedded::open(data_dir)?;
     let mut seq = 1;
@@ -104,6 +109,20 @@ fn from_data_dir(data_dir: &Path, write: Put<'_>) -> Result<()> {
         seq = last.seq + 1;
         records.iter().try_for_each(|record| write(None, record, false))?;
     }
+}
+
+/// What is whole of a log: a gap stands in the place of what is not.
+fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
+    let mut damaged = 0u64;
+    Embedded::open_damaged(data_dir)?.each_record::<anyhow::Error>(&mut |_, record| match record {
+        Some(record) => write(None, &record, false),
+        None => {
+            damaged += 1;
+            Ok(())
+        }
+    })?;
+    note(format_args!("{damaged} damaged records were left out"));
+    Ok(())
 }
 
 /// What the streams hold now; what comes while they are read is left out. The logs of several
@@ -139,7 +158,13 @@ struct Source {
 impl Source {
     fn open(runtime: &Runtime, url: &str, partition: Partition) -> Result<Source> {
         let outages = Outages::default();
-        let settings = nats::Settings { url: url.into(), root: ROOT.into(), partition, outages, signing: Default::default() };
+        let settings = nats::Settings {
+            url: url.into(),
+            root: ROOT.into(),
+            partition,
+            outages,
+            signing: Default::default(),
+        };
         let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
         let extent = bus.extent()?;
         bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
@@ -173,20 +198,23 @@ impl Source {
     }
 }
 
-/// A record of the log as a line that `replay` reads.
-pub fn line(partition: Option<OfPartition>, record: &Logged) -> Result<String, serde_json::Error> {
+/// A record of the log as a line that `replay` reads. A control or partials that cannot be read pass the time and does no more,
+/// as they did for the engine.
+pub fn line(partition: Option<OfPartition>, record: &Logged) -> String {
     let (seq, stamp) = (record.seq, record.stamp);
-    let control: Control;
+    let control: Option<Control>;
     let line = match &record.entry {
         Entry::Events(codec, payload) => Exported::events(seq, stamp, *codec, payload),
         Entry::Tick => Exported::tick(seq, stamp),
+        Entry::Partials { bytes, .. } if partial::decode(bytes).is_err() => Exported::tick(seq, stamp),
         Entry::Partials { from, number, bytes } => Exported::partials(seq, stamp, *from, *number, bytes),
         Entry::Control(json) => {
-            control = serde_json::from_slice(json)?;
-            Exported::control(seq, stamp, &control)
+            control = serde_json::from_slice(json).ok();
+            let known = control.as_ref().map(|control| Exported::control(seq, stamp, control));
+            known.unwrap_or_else(|| Exported::tick(seq, stamp))
         }
     };
-    Ok(Exported { partition, ..line }.text())
+    Exported { partition, ..line }.text()
 }
 
 #[cfg(test)]
@@ -196,6 +224,7 @@ mod tests {
     #[test]
     fn a_flag_stands_above_the_environment() {
         let args = |nats: Option<&str>, dir: Option<&str>| ExportArgs {
+            skip_damaged: false,
             nats: nats.map(Into::into),
             data_dir: dir.map(Into::into),
             from: None,

@@ -29,6 +29,7 @@ pub mod stdout;
 pub mod telling;
 pub mod test;
 pub mod text;
+pub mod verify;
 pub mod waiting;
 
 use crate::core::partition::Partition;
@@ -72,6 +73,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Alerts { command } => remote::alerts(&command),

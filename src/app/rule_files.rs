@@ -2,7 +2,8 @@
 //!
 //! Intuition: a file is read once it has settled: nothing about any of them has changed for a second, so nobody is
 //! writing, moving or mounting. Invariant: "nothing" is never read as "no rules": when all files have gone, those of
-//! before stay, and it is said; a file that says nothing is refused where documents are compiled.
+//! before stay, and it is said; so it is when one that had rules says nothing but its version. A file that says nothing
+//! at all is refused where documents are compiled.
 //! Rejected: locks and renames only (editors, `kubectl` and `rsync` each do it their own way).
 
 use crate::driver::worker::chain;
@@ -75,11 +76,9 @@ impl RuleFiles {
     fn take(&mut self, documents: Documents) -> bool {
         self.is_due = false;
         let is_asked = std::mem::take(&mut self.is_asked);
-        let had_some = self.documents.as_ref().is_some_and(|before| !before.is_empty());
-        if documents.is_empty() && had_some {
-            let dir = self.dir.display();
+        if let Some(lost) = self.lost(&documents) {
             self.say(Some(format!(
-                "{dir} has no rule file any more, which is not taken for no rules: those of before stay in force; a file with `rules: []` says that there are none"
+                "{lost}, which is not taken for no rules: those of before stay in force; a file with `rules: []` says that there are none"
             )));
             return false;
         }
@@ -89,6 +88,19 @@ impl RuleFiles {
         is_new || is_asked
     }
 
+    /// What had rules before and has none now without saying so.
+    fn lost(&self, documents: &Documents) -> Option<String> {
+        let before = self.documents.as_ref()?;
+        if documents.is_empty() && !before.is_empty() {
+            return Some(format!("{} has no rule file any more", self.dir.display()));
+        }
+        let is_cut = |(name, text): &(&String, &String)| {
+            before.get(*name).is_some_and(|before| !is_bare(before)) && is_bare(text)
+        };
+        let (name, _) = documents.iter().find(is_cut)?;
+        Some(format!("{name} says nothing but its version"))
+    }
+
     /// Says once what is wrong, and keeps it until it is mended.
     fn say(&mut self, remark: Option<String>) {
         if let Some(said) = remark.as_ref().filter(|_| self.remark != remark) {
@@ -96,6 +108,13 @@ impl RuleFiles {
         }
         self.remark = remark;
     }
+}
+
+/// Whether a file has its version and nothing else.
+fn is_bare(text: &str) -> bool {
+    let is_said = |line: &str| !line.trim().is_empty() && !line.starts_with('#') && line.trim_end() != "---";
+    let mut said = text.lines().filter(|line| is_said(line)).peekable();
+    said.peek().is_some() && said.all(|line| line.starts_with("version:"))
 }
 
 /// The rule files alone: what else changes in their directory is no reason to wait.
@@ -178,6 +197,15 @@ mod tests {
         fs::rename(&aside, bench.dir.path()).expect("moved back");
         assert!(!bench.look(1_000) && !bench.look(1_000) && bench.files.remark().is_none());
         assert!(bench.said().contains("one"));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_after_its_version_has_not_no_rules() {
+        let mut bench = Bench::new("version: 1\nrules: []\n# one");
+        bench.write("version: 1\n");
+        assert!(!bench.look(1_000) && !bench.look(1_000) && bench.said().contains("one"));
+        assert!(bench.files.remark().is_some_and(|said| said.starts_with("r.yaml says nothing")));
+        assert!(is_bare("# x\n\nversion: 1") && !is_bare("") && !is_bare("version: 1\nmetrics: {}"));
     }
 
     #[test]

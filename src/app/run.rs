@@ -26,7 +26,23 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         return Err(BadConfig(message.into()).into());
     }
     start_tracing();
+    // Whatever this process writes is nobody else's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     runtime.block_on(serve(&config, roles, signals))
+}
+
+/// What is logged where RUST_LOG does not say it. What the broker's library says of its connection is said once by
+/// ourselves, not at each attempt.
+const FILTER: &str = "info,async_nats=off";
+
+/// Before everything else: whoever starts the service may hang up while its arguments are still read.
+pub fn catch_hangups() {
+    if std::env::args_os().nth(1).is_none_or(|word| word != "run") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    // What does not work here is said where all signals are caught; until then the signal is as fatal as ever.
+    let _ = runtime.map(|runtime| runtime.block_on(async { signal(SignalKind::hangup()).map(drop) }));
 }
 
 /// Signals that the service heeds.
@@ -131,7 +147,7 @@ pub fn default_data_dir() -> PathBuf {
 fn start_tracing() {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A closed standard error ends nothing.
     let builder = builder.log_internal_errors(false);

@@ -136,6 +136,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     let (limits, publish) = (parts.limits.clone(), parts.publish);
     let (worker, sender) =
         Worker::start(store.clone(), parts.clock, parts.limits, wanted, publish, tally.clone())?;
+    let worker = worker.watched(Box::new(telling.office.clone()))?;
     let run: Run = Box::new(move || {
         worker.run();
         Ok(())
@@ -178,7 +179,12 @@ fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) 
 /// Opens the door at once; whatever it takes to reach the servers happens behind it.
 pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let listener = bind(&parts.door).await?;
-    let (tally, count) = (Arc::new(Tally::with(parts.nats.outages.clone(), parts.nats.signing.clone())), parts.nats.partition.count);
+    let (tally, count) = (
+        Arc::new(Tally::with(parts.nats.outages.clone(), parts.nats.signing.clone())),
+        parts.nats.partition.count,
+    );
+    let keys = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
+    parts.nats.signing.read_from(Box::new(move || Ok(keys.alert_key()?)));
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // With one partition there is nothing to share out: whoever has the lease has it.
     let share = Share::new(usize::from(count <= 1));
@@ -256,8 +262,7 @@ fn seat(
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
         own.claim()?;
-        let (secret, since) = own.alert_key()?;
-        nats.signing.know(&secret, since);
+        nats.signing.reread().map_err(PortError::of_alert_key)?;
         let feed = Bus::open(handle, &nats)?;
         tally.standing_by.add(1);
         if !is_ingesting {
@@ -293,14 +298,9 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         let others = nats::alerts::Beside::new(&feed, &parts.nats, &name);
         feeds.insert(name, (feed, others));
     }
-    let store = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
     let signing = parts.nats.signing.clone();
     // Redis may be away: whoever delivers waits for the key, nobody else does.
-    std::thread::Builder::new().name("alert-key".into()).spawn(move || {
-        if let Ok((secret, since)) = store.alert_key() {
-            signing.know(&secret, since);
-        }
-    })?;
+    std::thread::Builder::new().name("alert-key".into()).spawn(move || signing.reread())?;
     Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.
@@ -371,7 +371,10 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let desk = Arc::new(rulebook.clone());
     let office = telling.office.clone();
     let now = SystemClock::time;
-    let shared = Shared::new(http::Parts { partitions, intake, tally, desk, limits, now, office });
+    let values_per_source_per_sec_max = access.values_per_source_per_sec_max;
+    let parts =
+        http::Parts { partitions, intake, tally, desk, limits, now, office, values_per_source_per_sec_max };
+    let shared = Shared::new(parts);
     let stop = CancellationToken::new();
     let router = match roles.api {
         true => http::router(shared.clone(), &access),

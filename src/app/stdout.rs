@@ -3,11 +3,13 @@
 //! Intuition: `streamgauge … | head -1` closes the pipe when it has seen enough. That ends a command
 //! quietly; a full disk is an error like any other.
 //! Invariant: only whole lines go out, so that several outputs on standard output do not tear each
-//! other's lines; nothing panics.
+//! other's lines; nothing panics; what strangers wrote does not steer a terminal, and reaches a pipe byte for byte.
 
+use crate::wire::printable::printable_json;
 use anyhow::Result;
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 /// Bytes that are held back for a line end, or for a larger piece: as much as a pipe takes twice over.
 const HELD_BYTES: usize = 128 << 10;
@@ -26,7 +28,13 @@ pub fn say(line: impl Display) -> Result<()> {
     put(format_args!("{line}\n"))
 }
 
-/// Prints a text as it is.
+/// Prints one line whose colours are ours; the caller has made the rest of it printable.
+pub fn say_coloured(line: impl Display) -> Result<()> {
+    io::stdout().write_all(format!("{line}\n").as_bytes()).map_err(unwritten)?;
+    Ok(io::stdout().flush().map_err(unwritten)?)
+}
+
+/// Prints a text.
 pub fn put(text: impl Display) -> Result<()> {
     let mut out = Stdout::default();
     write!(out, "{text}")?;
@@ -54,14 +62,14 @@ impl Write for Stdout {
         if self.held.len() > HELD_BYTES
             && let Some(end) = memchr::memrchr(b'\n', &self.held)
         {
-            io::stdout().write_all(&self.held[..=end]).map_err(unwritten)?;
+            write_out(&self.held[..=end])?;
             self.held.drain(..=end);
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stdout().write_all(&self.held).map_err(unwritten)?;
+        write_out(&self.held)?;
         self.held.clear();
         io::stdout().flush().map_err(unwritten)
     }
@@ -76,6 +84,19 @@ impl Drop for Stdout {
     }
 }
 
+fn write_out(bytes: &[u8]) -> io::Result<()> {
+    let out = match io::stdout().is_terminal() {
+        true => for_terminal(bytes),
+        false => Cow::Borrowed(bytes),
+    };
+    io::stdout().write_all(&out).map_err(unwritten)
+}
+
+/// Most of what is printed is JSON, where these escapes mean the same characters.
+fn for_terminal(bytes: &[u8]) -> Cow<'_, [u8]> {
+    Cow::Owned(printable_json(&String::from_utf8_lossy(bytes)).into_owned().into_bytes())
+}
+
 fn unwritten(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::BrokenPipe => io::Error::new(ErrorKind::BrokenPipe, Unwritten::Closed),
@@ -87,6 +108,12 @@ fn unwritten(error: io::Error) -> io::Error {
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn a_terminal_is_not_steered() {
+        let shown = for_terminal("{\"a\":\"\u{9b}31m\u{1b}[2J\"}\n".as_bytes()).into_owned();
+        assert_eq!(String::from_utf8_lossy(&shown), "{\"a\":\"\\u009b31m\\u001b[2J\"}\n");
+    }
 
     #[test]
     fn only_the_end_of_standard_output_is_quiet() {

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 /// Starts looked at for one question; a window of two days that begins each minute has fewer.
 const STARTS_MAX: usize = 10_000;
 
+/// Instants that are compared with intervals for one question: about 20 ms.
+const LOOKS_MAX: usize = 200_000;
+
 /// A plan, ready to be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
@@ -132,36 +135,68 @@ impl Plan {
 
     /// The next spans in which it is in force, the present one included.
     pub fn next(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
+        let mut looks = LOOKS_MAX;
+        self.next_within(at, count, &mut looks)
+    }
+
+    /// The same, at most as far as so many looks reach; those made are taken off.
+    pub fn next_within(&self, at: Timestamp, count: usize, looks: &mut usize) -> Vec<(Timestamp, Timestamp)> {
         match self {
             Plan::Once { start, end } if at < *end => vec![(*start, *end)],
             Plan::Once { .. } => Vec::new(),
             Plan::Recurring(recurring) => {
                 recurring.spans(at).filter(|(_, end)| *end > at).take(count).collect()
             }
-            Plan::Intervals(_) => self.next_by_minutes(at, count),
+            Plan::Intervals(all) => next_by_minutes(all, at, count, looks),
         }
     }
 
-    /// A year of minutes at most.
-    fn next_by_minutes(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
-        let minute = Span::from_mins(1);
-        let (mut spans, mut begun) = (Vec::new(), None);
-        for step in 0..366 * 24 * 60 {
-            let now = at.floor(minute) + minute * step;
-            match (self.at(now).is_in_force, begun) {
-                (true, None) => begun = Some(now),
-                (false, Some(start)) => {
-                    spans.push((start, now));
-                    begun = None;
-                }
-                _ => {}
-            }
-            if spans.len() == count {
-                break;
-            }
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let of = |one: &Interval| {
+            let ranges = [one.times.len(), one.weekdays.len(), one.days_of_month.len(), one.months.len()];
+            let ranges = ranges.iter().sum::<usize>() + one.years.len();
+            size_of::<Interval>() + one.zone.len() + ranges * size_of::<(u32, u32)>()
+        };
+        match self {
+            Plan::Once { .. } => size_of::<Plan>(),
+            Plan::Recurring(one) => size_of::<Recurring>() + one.except.len() * size_of::<NaiveDateText>(),
+            Plan::Intervals(all) => all.iter().map(of).sum(),
         }
-        spans
     }
+}
+
+/// Minute by minute over the days on which one of the intervals may hold; a year at most.
+fn next_by_minutes(
+    all: &[Interval],
+    at: Timestamp,
+    count: usize,
+    looks: &mut usize,
+) -> Vec<(Timestamp, Timestamp)> {
+    let (minute, day) = (Span::from_mins(1), Span::from_hours(24));
+    let begin = at.floor(minute);
+    let (mut spans, mut begun, mut today, mut now) = (Vec::new(), None, Vec::new(), begin);
+    while spans.len() < count && now < begin + day * 366 && *looks > 0 {
+        let midnight = now.floor(day);
+        if now == begin || now == midnight {
+            today = all.iter().filter_map(|interval| interval.of_day(midnight)).collect();
+            *looks = looks.saturating_sub(all.len());
+        }
+        *looks = looks.saturating_sub(today.len());
+        let holds = today.iter().any(|(interval, zone)| interval.holds_in(*zone, now));
+        match (holds, begun) {
+            (true, None) => begun = Some(now),
+            (false, Some(start)) => {
+                spans.push((start, now));
+                begun = None;
+            }
+            _ => {}
+        }
+        now = if today.is_empty() { midnight + day } else { now + minute };
+    }
+    // It goes on beyond what was looked at.
+    spans.extend(begun.filter(|_| spans.len() < count).map(|start| (start, now)));
+    spans
 }
 
 fn zone(name: &str) -> Result<Tz, PlanError> {
@@ -256,18 +291,32 @@ impl Recurring {
 }
 
 impl Interval {
+    /// It and its zone, if the date that its wall shows within a day of UTC may be one of its dates.
+    fn of_day(&self, midnight: Timestamp) -> Option<(&Interval, Tz)> {
+        let utc = DateTime::<Utc>::from_timestamp_millis(midnight.ms())?.naive_utc();
+        let dates = [-1, 0, 1].map(|days| utc.checked_add_signed(TimeDelta::days(days)));
+        let may_hold = dates.into_iter().flatten().any(|date| self.is_date(date));
+        Some((self, zone(&self.zone).ok()?)).filter(|_| may_hold)
+    }
+
     fn holds(&self, at: Timestamp) -> bool {
-        let Ok(zone) = zone(&self.zone) else { return false };
+        zone(&self.zone).is_ok_and(|zone| self.holds_in(zone, at))
+    }
+
+    fn holds_in(&self, zone: Tz, at: Timestamp) -> bool {
         let Some(utc) = DateTime::<Utc>::from_timestamp_millis(at.ms()) else { return false };
         let wall = utc.with_timezone(&zone).naive_local();
         let minute = wall.hour() * 60 + wall.minute();
+        let is_time =
+            self.times.is_empty() || self.times.iter().any(|(from, to)| (*from..*to).contains(&minute));
+        is_time && self.is_date(wall)
+    }
+
+    fn is_date(&self, wall: NaiveDateTime) -> bool {
         let within = |ranges: &[(u32, u32)], value: u32| {
             ranges.is_empty() || ranges.iter().any(|(from, to)| (*from..=*to).contains(&value))
         };
-        let is_time =
-            self.times.is_empty() || self.times.iter().any(|(from, to)| (*from..*to).contains(&minute));
-        is_time
-            && within(&self.weekdays, wall.weekday().num_days_from_sunday())
+        within(&self.weekdays, wall.weekday().num_days_from_sunday())
             && within(&self.months, wall.month())
             && (self.years.is_empty()
                 || self.years.iter().any(|(from, to)| (*from..=*to).contains(&wall.year())))
@@ -314,6 +363,22 @@ mod tests {
 
     fn is_in_force(plan: &Plan, text: &str) -> bool {
         plan.at(at(text)).is_in_force
+    }
+
+    #[test]
+    fn what_hardly_ever_comes_costs_little_and_what_never_ends_is_there() {
+        let never = Interval { months: vec![(2, 2)], days_of_month: vec![(30, 30)], ..Interval::default() };
+        let friday = Interval { weekdays: vec![(5, 5)], times: vec![(600, 660)], ..Interval::default() };
+        let all = [vec![never; 255], vec![friday.clone()]].concat();
+        let now = at("2026-11-07T00:00:00Z");
+        let mut looks = LOOKS_MAX;
+        let found = Plan::Intervals(all).next_within(now, 1, &mut looks);
+        assert!(looks > 0, "the days on which nothing can hold are passed over");
+        assert_eq!(found[0].0, at("2026-11-13T10:00:00Z"));
+        let found = Plan::Intervals(vec![friday]).next(now, 2);
+        assert_eq!(found[1], (at("2026-11-20T10:00:00Z"), at("2026-11-20T11:00:00Z")));
+        let always = Plan::Intervals(vec![Interval::default()]).next(now, 2);
+        assert!(always.len() == 1 && always[0].0 == now);
     }
 
     #[test]

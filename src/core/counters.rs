@@ -148,7 +148,7 @@ impl Counters {
     /// Counts a hole in the log: the first record in it and the last.
     pub fn lose(&mut self, from: u64, to: u64) {
         self.gaps += 1;
-        self.records_lost += to + 1 - from;
+        self.records_lost = self.records_lost.saturating_add(records_between(from, to));
     }
 
     /// How often each reason refused something, all reasons.
@@ -186,12 +186,33 @@ impl Counters {
             (&mut self.partials_missing, other.partials_missing),
             (&mut self.partials_overdue, other.partials_overdue),
         ];
-        sums.into_iter().for_each(|(sum, more)| *sum += more);
+        sums.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
 
     /// Whether the law holds.
     pub fn is_conserved(&self) -> bool {
         let rest = self.late + self.late_state + self.duplicate + self.dropped + self.refused_total();
         self.received == self.recorded + rest
+    }
+}
+
+/// How many records a hole has; whoever tells of it may state any numbers.
+pub fn records_between(from: u64, to: u64) -> u64 {
+    to.saturating_sub(from).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_may_have_any_size() {
+        let mut counters = Counters::default();
+        counters.lose(3, 5);
+        assert_eq!((counters.gaps, counters.records_lost), (1, 3));
+        counters.lose(0, u64::MAX);
+        counters.lose(0, u64::MAX);
+        counters.add(&counters.clone());
+        assert_eq!(counters.records_lost, u64::MAX);
     }
 }

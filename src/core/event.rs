@@ -3,7 +3,7 @@
 //! Invariant: values are finite, times are in range, names are within their limits; the decoders
 //! in `wire` are the only place that makes events out of bytes.
 
-use super::identity::{Labels, Who};
+use super::identity::{Directory, Labels, Who};
 use super::mute::{Maintenance, Silence};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -348,6 +348,20 @@ impl Event {
             Event::Stage(stage) => stage.time,
             Event::Run(run) => run.time,
             Event::Gate(gate) => gate.time,
+        }
+    }
+
+    /// The source of a metric, the pipeline of everything else; `None` if the directory does not know who sent it.
+    pub fn source<'a>(&'a self, directory: &'a Directory) -> Option<&'a Arc<str>> {
+        let of = |who: Who| directory.get(who).map(|identity| &identity.source);
+        match self {
+            Event::Metric(observation) => of(observation.who),
+            Event::Identified(identified) => of(identified.0.who),
+            Event::Samples(samples) => of(samples.who),
+            Event::Histogram(histogram) => of(histogram.who),
+            Event::Stage(stage) => Some(&stage.pipeline),
+            Event::Run(run) => Some(&run.pipeline),
+            Event::Gate(gate) => Some(&gate.pipeline),
         }
     }
 

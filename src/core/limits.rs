@@ -7,6 +7,7 @@
 use super::counters::Refusal;
 use super::event::Event;
 use super::partition::Partition;
+use super::series::Room;
 use super::time::{Span, Timestamp};
 use super::view::Lateness;
 use super::window::WindowSize;
@@ -39,6 +40,12 @@ pub const GONE_PER_PIPELINE_MAX: usize = 100_000;
 
 /// How long it stays: as long as windows are kept at most, so that no run in them is cut short.
 pub const GONE_KEPT: Span = Span::from_hours(24 * 31);
+
+/// Pipelines of one log: 10,000 × about 2 KiB without their runs = 20 MiB.
+pub const PIPELINES_MAX: usize = 10_000;
+
+/// Stages of one pipeline; each has three live gauges of its own.
+pub const STAGES_PER_PIPELINE_MAX: usize = 1_000;
 
 /// Stage attempts remembered per run; a retry loop must not grow a run without bound.
 pub const ATTEMPTS_PER_RUN_MAX: usize = 1_000;
@@ -85,6 +92,8 @@ pub struct Limits {
     /// Series alive at once; new ones beyond are refused, old ones live on.
     /// 1,000,000 × about 2 KiB = 2 GiB.
     pub series_max: usize,
+    /// Series of one source alive at once: half of all, so that no sender takes the room of the others.
+    pub series_per_source_max: usize,
     /// Events of other partitions' sources and pipelines are refused.
     pub partition: Partition,
 }
@@ -116,6 +125,10 @@ pub enum Backfill {
 }
 
 impl Limits {
+    pub fn room(&self) -> Room {
+        Room { series_max: self.series_max, series_per_source_max: self.series_per_source_max }
+    }
+
     /// The reason for which an event will be refused by its time, if the log's clock is at `now`, and that time.
     pub fn refused_by_time(&self, event: &Event, now: Timestamp) -> Option<(Refusal, Timestamp)> {
         let judge = |time: Timestamp, is_state: bool| {
@@ -157,6 +170,7 @@ impl Default for Limits {
             duplicate_window: Span::from_mins(10),
             record_interval: Span::from_secs(30),
             series_max: 1_000_000,
+            series_per_source_max: 500_000,
             partition: Partition::default(),
         }
     }

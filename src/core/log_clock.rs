@@ -2,18 +2,18 @@
 //!
 //! Intuition: a log stamps its records with the clock of some machine, and such a clock may be wrong for a few
 //! seconds. A stamp that is believed cannot be taken back: whatever is stamped right afterwards would be too late for
-//! as long as the jump was wide. So records behind a jump wait until one is stamped a minute later, which says that
+//! as long as the jump was wide. So records behind a jump wait until one is stamped 15 s later, which says that
 //! time has indeed passed; if one comes with a stamp as before the jump, the clock was wrong, and they count as of
 //! then. Invariant: what becomes of a record follows from the stamps of the log alone, so live, restart and replay
-//! agree; records keep their order. A log that was silent for longer than the skew is a jump, too: its first minute
-//! is judged a minute later, at its own times, and nothing of it is lost.
+//! agree; records keep their order. A log that was silent for longer than the skew is a jump, too: its first 15 s
+//! are judged 15 s later, at their own times, and nothing of it is lost.
 //! Rejected: the machine's own clock as a witness (it is the one that may be wrong, and a replay has none).
 
 use super::time::{Span, Timestamp};
 use std::collections::VecDeque;
 
 /// Time that a jump has to last, by its own stamps.
-pub const LASTS: Span = Span::from_secs(60);
+pub const LASTS: Span = Span::from_secs(15);
 
 /// Records that may wait, and their bytes: with more of them, time has passed. 65,536 × about 1 KiB = 64 MiB.
 const RECORDS_MAX: usize = 65_536;

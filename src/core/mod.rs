@@ -31,6 +31,7 @@ pub mod packed;
 pub mod pane;
 pub mod partial;
 pub mod partition;
+pub mod refusals;
 pub mod rule;
 pub mod run;
 pub mod selector;

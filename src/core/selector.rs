@@ -59,11 +59,21 @@ const REGEX_CACHE_BYTES_MAX: usize = 256 << 10;
 /// Groups within groups; people write two or three.
 const REGEX_NESTING_MAX: u32 = 32;
 
+/// Bytes of a pattern as it is written: an alternation of 500 host names.
+const REGEX_TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// Classes such as `\pL` or `\w` in a pattern: each is a table of hundreds of ranges, and `(?i)` folds them all.
+const REGEX_CLASSES_MAX: usize = 64;
+
 /// The reason for which a text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     #[error("compiled, it takes more than {} KiB; shorten it, with `[a-z]` for `\\w`", REGEX_BYTES[2] >> 10)]
     TooLarge,
+    #[error("it has {0} bytes; at most {REGEX_TEXT_BYTES_MAX} are taken")]
+    TooLong(usize),
+    #[error("it has {0} classes such as `\\w`; at most {REGEX_CLASSES_MAX} are taken")]
+    TooManyClasses(usize),
     #[error("{0}")]
     Syntax(String),
 }
@@ -83,8 +93,18 @@ impl From<regex::Error> for PatternError {
 }
 
 impl Pattern {
+    /// Of the largest pattern, compiled.
+    pub const BYTES_MAX: usize = REGEX_BYTES[2];
+
     /// Compiles the text, anchored at both ends.
     pub fn new(text: &str) -> Result<Pattern, PatternError> {
+        if text.len() > REGEX_TEXT_BYTES_MAX {
+            return Err(PatternError::TooLong(text.len()));
+        }
+        let classes = classes(text);
+        if classes > REGEX_CLASSES_MAX {
+            return Err(PatternError::TooManyClasses(classes));
+        }
         // By itself first: `a)|(b` is none, but would be one between the parentheses that anchor it.
         let fits = REGEX_BYTES.into_iter().find_map(|bytes| match compiled(text, bytes) {
             Err(regex::Error::CompiledTooBig(_)) => None,
@@ -106,6 +126,18 @@ impl Pattern {
     pub fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
+}
+
+/// Classes of Unicode that are written with a backslash.
+fn classes(text: &str) -> usize {
+    let mut letters = text.chars();
+    let mut count = 0;
+    while let Some(letter) = letters.next() {
+        if letter == '\\' {
+            count += usize::from(letters.next().is_some_and(|class| "pPwWdDsS".contains(class)));
+        }
+    }
+    count
 }
 
 fn compiled(text: &str, bytes: usize) -> Result<Regex, regex::Error> {
@@ -253,6 +285,10 @@ mod tests {
         for large in [r"\w{100}", "(a{1000}){1000}"] {
             assert_eq!(Pattern::new(large).err(), Some(PatternError::TooLarge), "{large}");
         }
+        let classes = format!("(?i)[{}]", r"\pL".repeat(5_000));
+        assert_eq!(Pattern::new(&classes).err(), Some(PatternError::TooManyClasses(5_000)));
+        assert_eq!(Pattern::new(&"a".repeat(20_000)).err(), Some(PatternError::TooLong(20_000)));
+        assert!(Pattern::new(r"\\\\d{64}\d").is_ok() && super::classes(r"\\\\d\d\\\d\.") == 2);
         let deep = format!("{}a{}", "(".repeat(100), ")".repeat(100));
         assert!(matches!(Pattern::new(&deep), Err(PatternError::Syntax(_))));
         // One that an older version took stays readable.

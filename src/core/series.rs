@@ -86,6 +86,13 @@ pub enum Unplaced {
     Cardinality,
 }
 
+/// How many series there may be: in all, and of one source.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub series_max: usize,
+    pub series_per_source_max: usize,
+}
+
 #[derive(Debug, Default)]
 pub struct SeriesTable {
     slots: Vec<Option<Series>>,
@@ -95,6 +102,8 @@ pub struct SeriesTable {
     metrics: Vec<Metric>,
     metric_by_name: HashMap<Arc<str>, u32, FixedState>,
     specs: HashMap<Arc<str>, MetricSpec, FixedState>,
+    /// Live series of each source: one sender must not take the room of all.
+    by_source: HashMap<Arc<str>, usize, FixedState>,
     live: usize,
 }
 
@@ -104,7 +113,7 @@ impl SeriesTable {
         &mut self,
         identity: &Identity,
         now: Timestamp,
-        series_max: usize,
+        room: Room,
     ) -> Result<(Place, bool), Unplaced> {
         let factor = self.unit_factor(identity)?;
         let hash = identity_hash(&identity.source, &identity.name, &identity.labels);
@@ -113,7 +122,8 @@ impl SeriesTable {
             self.learn_unit(identity);
             return Ok((Place { slot, generation, factor }, false));
         }
-        if self.live >= series_max {
+        let of_source = self.by_source.get(&identity.source).copied().unwrap_or(0);
+        if self.live >= room.series_max || of_source >= room.series_per_source_max {
             return Err(Unplaced::Cardinality);
         }
         let metric = self.metric(identity);
@@ -208,6 +218,12 @@ impl SeriesTable {
         if let Ok(entry) = self.by_identity.find_entry(hash, |other| *other == slot) {
             entry.remove();
         }
+        if let Some(count) = self.by_source.get_mut(&series.info.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_source.remove(&series.info.source);
+            }
+        }
         self.generations[slot as usize] += 1;
         self.free.push(slot);
         self.live -= 1;
@@ -242,6 +258,7 @@ impl SeriesTable {
             is_touched: false,
             subscriptions: Vec::new(),
         };
+        *self.by_source.entry(identity.source.clone()).or_default() += 1;
         self.slots[slot as usize] = Some(series);
         let slots = &self.slots;
         self.by_identity.insert_unique(hash, slot, |slot| {
@@ -370,6 +387,7 @@ impl SeriesTable {
         for (slot, series) in self.slots.iter().enumerate() {
             let Some(series) = series else { continue };
             self.live += 1;
+            *self.by_source.entry(series.info.source.clone()).or_default() += 1;
             self.by_identity.insert_unique(hash_of(series), slot as u32, |slot| {
                 self.slots[*slot as usize].as_ref().map_or(0, hash_of)
             });
@@ -380,6 +398,9 @@ impl SeriesTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NINE: Room = Room { series_max: 9, series_per_source_max: 9 };
+    const ONE: Room = Room { series_max: 1, series_per_source_max: 9 };
 
     fn identity(name: &str, unit: Option<&str>) -> Identity {
         let unit = unit.map(Unit::from_name);
@@ -398,23 +419,35 @@ mod tests {
     fn a_metric_takes_the_unit_of_its_first_event_that_has_one() {
         let mut table = SeriesTable::default();
         let now = Timestamp::clamped(0);
-        table.place(&identity("depth", None), now, 9).expect("placed");
+        table.place(&identity("depth", None), now, NINE).expect("placed");
         assert_eq!(table.metric_named("depth").and_then(|m| m.unit.clone()), None);
-        table.place(&identity("depth", Some("s")), now, 9).expect("placed");
-        let (place, is_new) = table.place(&identity("depth", Some("ms")), now, 9).expect("placed");
+        table.place(&identity("depth", Some("s")), now, NINE).expect("placed");
+        let (place, is_new) = table.place(&identity("depth", Some("ms")), now, NINE).expect("placed");
         assert_eq!((place.factor, is_new), (0.001, false));
-        assert_eq!(table.place(&identity("depth", Some("percent")), now, 9), Err(Unplaced::Unit));
+        assert_eq!(table.place(&identity("depth", Some("percent")), now, NINE), Err(Unplaced::Unit));
+    }
+
+    #[test]
+    fn one_source_does_not_take_the_room_of_all() {
+        let (mut table, now) = (SeriesTable::default(), Timestamp::clamped(0));
+        let room = Room { series_max: 9, series_per_source_max: 1 };
+        let (first, _) = table.place(&identity("a", None), now, room).expect("placed");
+        assert_eq!(table.place(&identity("b", None), now, room), Err(Unplaced::Cardinality));
+        let other = Identity { source: "t".into(), ..identity("b", None) };
+        assert!(table.place(&other, now, room).is_ok());
+        table.forget(first.slot);
+        assert!(table.place(&identity("b", None), now, room).is_ok(), "a forgotten one makes room");
     }
 
     #[test]
     fn old_series_live_on_when_there_is_no_room() {
         let mut table = SeriesTable::default();
         let now = Timestamp::clamped(0);
-        let (first, _) = table.place(&identity("a", None), now, 1).expect("placed");
-        assert_eq!(table.place(&identity("b", None), now, 1), Err(Unplaced::Cardinality));
-        assert_eq!(table.place(&identity("a", None), now, 1), Ok((first, false)));
+        let (first, _) = table.place(&identity("a", None), now, ONE).expect("placed");
+        assert_eq!(table.place(&identity("b", None), now, ONE), Err(Unplaced::Cardinality));
+        assert_eq!(table.place(&identity("a", None), now, ONE), Ok((first, false)));
         table.forget(first.slot);
-        let (second, is_new) = table.place(&identity("b", None), now, 1).expect("placed");
+        let (second, is_new) = table.place(&identity("b", None), now, ONE).expect("placed");
         assert!(is_new && second.slot == first.slot && second.generation != first.generation);
         assert!(table.at(first).is_none());
     }

@@ -80,6 +80,16 @@ pub enum PortError {
     Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
+impl PortError {
+    /// Why the key of the alerts' signatures could not be read.
+    pub fn of_alert_key(source: Box<dyn std::error::Error + Send + Sync>) -> PortError {
+        match source.downcast::<PortError>() {
+            Ok(error) => *error,
+            Err(source) => PortError::Away { place: "the key of the alerts".into(), source },
+        }
+    }
+}
+
 /// A transition with its position, kept until it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {
@@ -377,8 +387,16 @@ pub enum Placed {
     Unknown,
 }
 
+/// Where is told what does not follow from the log.
+pub trait Asides {
+    /// Number and text of what was told last beside the log, under this rule about this partition.
+    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
+    /// Tells something that does not follow from the log. One attempt.
+    fn put_aside(&mut self, aside: &ToldAside) -> Result<(), PortError>;
+}
+
 /// Where transitions go: each is stored once at its number, however often it is sent.
-pub trait Board {
+pub trait Board: Asides {
     /// Of the newest that are there.
     fn newest(&mut self) -> Result<Numbers, PortError>;
     /// The texts of all that are there, in the order of their numbers.
@@ -389,10 +407,6 @@ pub trait Board {
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError>;
     /// Puts shadows in their places; how many of them are there now.
     fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError>;
-    /// Number and text of what was told last beside the log, under this rule about this partition.
-    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
-    /// Tells something that does not follow from the log. One attempt.
-    fn put_aside(&mut self, aside: &ToldAside) -> Result<(), PortError>;
 }
 
 /// An event that was refused: its record, its place in the payload, and why.

@@ -6,14 +6,16 @@
 //! alert that was told of gets its end. Rejected: control records (a partition that is behind would
 //! say so when it no longer is), and numbers of the partition (a replay would differ).
 
-use super::ports::{Board, Clock, PortError};
+use super::ports::{Asides, Clock, PortError};
+use super::tally::Tally;
 use super::worker::chain;
 use crate::core::alert::Severity;
 use crate::core::alert::own::Said;
 use crate::core::alert::transition::{State, Transition};
 use crate::core::key::Key;
 use crate::core::partition::Partition;
-use crate::core::{Span, Timestamp};
+use crate::core::refusals::Silenced;
+use crate::core::{Engine, Span, Timestamp};
 use crate::wire::alert;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -42,7 +44,27 @@ const LATE_PERCENT_MAX: u64 = 20;
 const REWIND: &str = "_sg_rewind";
 
 /// All rules of this kind.
-pub const RULES: [&str; 5] = [REWIND, "_sg_lag", "_sg_fenced", "_sg_repeated", "_sg_late"];
+pub const RULES: [&str; 9] = [
+    REWIND,
+    "_sg_lag",
+    "_sg_fenced",
+    "_sg_repeated",
+    "_sg_late",
+    "_sg_clock",
+    "_sg_unwritten",
+    "_sg_snapshot",
+    "_sg_refused",
+];
+
+/// The log's clock may be ahead of the machine's by so much: clocks of two machines differ by less.
+const AHEAD_MAX: Span = Span::from_mins(5);
+
+/// The state is written every ten seconds or so; without it for this long, a restart takes as long.
+const SNAPSHOT_AGE_MAX: Span = Span::from_mins(15);
+
+/// Refusals of a source, and the time over which they come, from which on it is told of.
+const SILENCED_MIN: u64 = 20;
+const SILENCED_FOR: Span = Span::from_secs(60);
 
 /// An alert on its way to the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,13 +77,35 @@ pub struct Aside {
 }
 
 /// What is seen at one time; totals since the process began.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) lag: Span,
     pub(super) fenced: u64,
     pub(super) repeated: u64,
     pub(super) late: u64,
     pub(super) received: u64,
+    /// How far the log's clock is ahead of the machine's.
+    pub(super) ahead: Span,
+    /// Why nothing can be written, while that is so.
+    pub(super) unwritten: Option<String>,
+    /// How long ago the state was written whole.
+    pub(super) snapshot_age: Span,
+    /// Sources of which everything is refused.
+    pub(super) silenced: Vec<Silenced>,
+}
+
+impl Seen {
+    /// What the process itself sees, beside its log.
+    pub(super) fn around(tally: &Tally, now: Timestamp, engine: &Engine) -> Seen {
+        let written = ["log", "store"];
+        let unwritten = tally.outages.all().into_iter().find(|outage| written.contains(&outage.what));
+        Seen {
+            ahead: (engine.now() - now).max(Span::ZERO),
+            unwritten: unwritten.map(|outage| format!("{}: {}", outage.place, outage.error)),
+            silenced: engine.silenced_sources((SILENCED_MIN, SILENCED_FOR)),
+            ..Seen::default()
+        }
+    }
 }
 
 /// What was told last of each rule, and what was seen since.
@@ -75,7 +119,10 @@ pub(super) struct Sentinel {
 
 impl Sentinel {
     /// Goes on from what an earlier owner told.
-    pub(super) fn begin(board: &mut impl Board, partition: Partition) -> Result<Sentinel, PortError> {
+    pub(super) fn begin(
+        board: &mut (impl Asides + ?Sized),
+        partition: Partition,
+    ) -> Result<Sentinel, PortError> {
         let mut told = BTreeMap::new();
         for rule in RULES {
             let newest = board.newest_aside(rule)?;
@@ -94,7 +141,7 @@ impl Sentinel {
     }
 
     /// Tells what has begun or ended since the last look.
-    pub(super) fn look(&mut self, seen: Seen, board: &mut impl Board, at: Timestamp) {
+    pub(super) fn look(&mut self, seen: Seen, board: &mut (impl Asides + ?Sized), at: Timestamp) {
         self.seen.push_back(seen);
         while self.seen.len() > LOOKS_KEPT {
             self.seen.pop_front();
@@ -113,7 +160,12 @@ impl Sentinel {
     }
 
     /// The partition stops for good: somebody must look.
-    pub(super) fn stop(board: &mut impl Board, partition: Partition, error: &PortError, clock: &impl Clock) {
+    pub(super) fn stop(
+        board: &mut (impl Asides + ?Sized),
+        partition: Partition,
+        error: &PortError,
+        clock: &impl Clock,
+    ) {
         let Ok(mut sentinel) = Sentinel::begin(board, partition) else { return };
         if sentinel.told.get(REWIND).is_some_and(|(_, told)| told.is_active()) {
             return;
@@ -128,7 +180,7 @@ impl Sentinel {
     }
 
     /// What is told is kept only if the board has it: otherwise the next look tells it.
-    fn tell(&mut self, rule: &'static str, transition: Transition, board: &mut impl Board) {
+    fn tell(&mut self, rule: &'static str, transition: Transition, board: &mut (impl Asides + ?Sized)) {
         let number = self.told.get(rule).map_or(0, |(number, _)| *number) + 1;
         let json = alert::line(&transition);
         match board.put_aside(&Aside { rule, severity: transition.severity, number, json }) {
@@ -165,8 +217,49 @@ impl Sentinel {
                 let is_much = late >= LATE_MAX && late * 100 >= received * LATE_PERCENT_MAX;
                 is_much.then(|| self.counted(rule, late, LATE_MAX, "events that came late or too late"))
             }
+            _ => self.seen.back().and_then(|seen| self.of_state(rule, seen)),
+        }
+    }
+
+    /// A state of the process: what lasts is told until it ends.
+    fn of_state(&self, rule: &'static str, seen: &Seen) -> Option<Said> {
+        match rule {
+            "_sg_clock" if seen.ahead > AHEAD_MAX => {
+                let reason = format!("the log's clock is {} ahead of this machine's", seen.ahead);
+                let what = ("seconds ahead of the clock", seen.ahead.secs_f64());
+                Some(self.state(rule, what, "> 300 s", reason))
+            }
+            "_sg_unwritten" => {
+                let why = seen.unwritten.as_ref()?;
+                let reason = format!("nothing can be written to {why}");
+                Some(self.state(rule, ("outages of the disk", 1.0), "> 0", reason))
+            }
+            "_sg_snapshot" if seen.snapshot_age > SNAPSHOT_AGE_MAX => {
+                let reason =
+                    format!("the state was written whole {} ago: a restart takes as long", seen.snapshot_age);
+                let what = ("seconds since the snapshot", seen.snapshot_age.secs_f64());
+                Some(self.state(rule, what, "> 900 s", reason))
+            }
+            "_sg_refused" => {
+                let Silenced { source, count, since, reason } = seen.silenced.first()?;
+                let others = match seen.silenced.len() - 1 {
+                    0 => String::new(),
+                    more => format!(", and of {more} more sources"),
+                };
+                let said = format!(
+                    "everything of source {source}{others} is refused since {since}: {count} as {}",
+                    reason.name()
+                );
+                Some(self.state(rule, ("sources", seen.silenced.len() as f64), "> 0", said))
+            }
             _ => None,
         }
+    }
+
+    fn state(&self, rule: &str, what: (&str, f64), threshold: &str, reason: String) -> Said {
+        let said = self.said(rule, Severity::Warning, what, threshold);
+        let summary = format!("partition {}: {reason}", self.partition);
+        Said { reason, summary, ..said }
     }
 
     fn lag(&self) -> Option<Said> {
@@ -223,6 +316,10 @@ fn ended(rule: &str) -> String {
         "_sg_fenced" => format!("fewer than {FENCED_MAX} times within ten minutes"),
         "_sg_repeated" => format!("fewer than {REPEATED_MAX} times within ten minutes"),
         "_sg_late" => "few events came late within ten minutes".into(),
+        "_sg_clock" => "the log's clock is that of this machine".into(),
+        "_sg_unwritten" => "the disk takes writes again".into(),
+        "_sg_snapshot" => "the state is written whole again".into(),
+        "_sg_refused" => "events of the source are taken again, or none come".into(),
         _ => "the partition is read again".into(),
     }
 }
@@ -230,32 +327,18 @@ fn ended(rule: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::ports::{Numbered, Numbers, Parcel, Placed};
+    use crate::core::counters::Refusal;
 
     /// A board that keeps what is put aside.
     #[derive(Default)]
     struct Wall(Vec<Aside>);
 
-    impl Board for Wall {
-        fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
-            Ok(shadows.len())
-        }
-        fn newest(&mut self) -> Result<Numbers, PortError> {
-            Ok(Numbers::default())
-        }
-        fn told(&mut self) -> Result<Vec<String>, PortError> {
-            Ok(Vec::new())
-        }
-        fn publish(&mut self, _: &[Numbered]) -> Result<Vec<Placed>, PortError> {
-            Ok(Vec::new())
-        }
-        fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
-            Ok(parcels.len())
-        }
+    impl Asides for Wall {
         fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
             let newest = self.0.iter().rev().find(|aside| aside.rule == rule);
             Ok(newest.map(|aside| (aside.number, aside.json.clone())))
         }
+
         fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
             self.0.push(aside.clone());
             Ok(())
@@ -301,12 +384,34 @@ mod tests {
         }
         assert!(wall.0.is_empty());
         let seen = Seen { fenced: 3, repeated: 1_000, late: 1_000, received: 5_001, ..Seen::default() };
-        sentinel.look(seen, &mut wall, at);
+        sentinel.look(seen.clone(), &mut wall, at);
         let rules: Vec<&str> = wall.0.iter().map(|aside| aside.rule).collect();
         assert_eq!(rules, ["_sg_fenced", "_sg_repeated"]);
         for _ in 0..LOOKS_KEPT {
-            sentinel.look(seen, &mut wall, at);
+            sentinel.look(seen.clone(), &mut wall, at);
         }
         assert_eq!(wall.0.len(), 4, "ten quiet minutes end both");
+    }
+
+    #[test]
+    fn a_state_that_lasts_is_told_and_ends_when_it_does() {
+        let (mut wall, at) = (Wall::default(), Timestamp::clamped(1_793_491_200_000));
+        let mut sentinel = Sentinel::begin(&mut wall, Partition::default()).expect("a board");
+        let silenced = Silenced { source: "shop".into(), count: 500, since: at, reason: Refusal::TooLate };
+        let bad = Seen {
+            ahead: Span::from_hours(2),
+            unwritten: Some("no space left".into()),
+            snapshot_age: Span::from_hours(1),
+            silenced: vec![silenced],
+            ..Seen::default()
+        };
+        sentinel.look(bad.clone(), &mut wall, at);
+        sentinel.look(bad, &mut wall, at);
+        let rules: Vec<&str> = wall.0.iter().map(|aside| aside.rule).collect();
+        assert_eq!(rules, ["_sg_clock", "_sg_unwritten", "_sg_snapshot", "_sg_refused"]);
+        assert!(wall.0.iter().all(|aside| !aside.json.contains("{:?}")) && wall.0[3].json.contains("shop"));
+        sentinel.look(Seen::default(), &mut wall, at + Span::from_secs(10));
+        let ended = wall.0[4..].iter().filter(|aside| aside.json.contains("\"state\":\"resolved\""));
+        assert_eq!(ended.count(), 4);
     }
 }

@@ -144,7 +144,11 @@ impl Tally {
                 "Publications sent again as no answer came.",
                 self.publish_retries.get(),
             ),
-            ("alerts_forged_total", "Messages among the alerts that no worker signed.", self.signing.forged()),
+            (
+                "alerts_forged_total",
+                "Messages among the alerts that no worker signed.",
+                self.signing.forged(),
+            ),
             ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
             ("records_left_out_total", "Records left out as they kill workers.", self.left_out.get()),
             ("rules_refused_total", "Rule sets refused whole.", self.rules_refused.get()),

@@ -6,7 +6,8 @@
 //! durable, with the same effects.
 
 use super::applier::Applier;
-use super::ports::{Clock, Entry, Intake, Log, OwnStore, PortError, Reply};
+use super::ports::{Asides, Clock, Entry, Intake, Log, OwnStore, PortError, Reply};
+use super::sentinel::{Seen, Sentinel};
 use super::tally::Tally;
 use crate::core::alert::Transition;
 use crate::core::event::Control;
@@ -105,6 +106,8 @@ pub struct Worker<P, C> {
     asks: VecDeque<Question>,
     tally: Arc<Tally>,
     ticked_at: Instant,
+    /// Tells people when the log is not kept as it should be, and where.
+    watch: Option<(Sentinel, Box<dyn Asides + Send>)>,
 }
 
 /// Something read of the engine.
@@ -159,6 +162,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             asks: VecDeque::new(),
             tally,
             ticked_at: Instant::now(),
+            watch: None,
         };
         worker.catch_up()?;
         let wanted = wanted(worker.applier.engine.rules());
@@ -167,6 +171,26 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             worker.catch_up()?;
         }
         Ok((worker, sender))
+    }
+
+    /// With somebody who is told when the log is not kept as it should be.
+    pub fn watched(mut self, mut told: Box<dyn Asides + Send>) -> Result<Worker<P, C>, PortError> {
+        let partition = self.applier.engine.limits().partition;
+        self.watch = Some((Sentinel::begin(&mut *told, partition)?, told));
+        Ok(self)
+    }
+
+    fn look_around(&mut self) {
+        let now = self.clock.now();
+        let Some((sentinel, told)) = &mut self.watch else { return };
+        if !sentinel.is_due(self.clock.running()) {
+            return;
+        }
+        let seen = Seen {
+            snapshot_age: Span::from_ms(self.snapshot_at.elapsed().as_millis() as i64),
+            ..Seen::around(&self.tally, now, &self.applier.engine)
+        };
+        sentinel.look(seen, &mut **told, now);
     }
 
     /// Works until it is told to stop.
@@ -183,6 +207,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
                 break;
             }
             self.tick();
+            self.look_around();
             self.commit_when_due();
         }
         self.commit(true);

@@ -97,6 +97,8 @@ pub struct Access {
     pub hosts: Vec<String>,
     /// Whether `/metrics` answers without a token.
     pub metrics_public: bool,
+    /// Values that a source may send within a second; `None` is no limit.
+    pub values_per_source_per_sec_max: Option<u32>,
 }
 
 /// Whoever sent a request that was admitted.

@@ -172,9 +172,11 @@ pub async fn silence<S: Views + Send + Sync + 'static>(
     body: Bytes,
 ) -> Answer {
     let now = shared.log_time();
-    let by = caller.name.as_deref();
-    let silence =
-        ask::silence(text(&body)?, ask::New { id: &new_id(&body, now), by }, now).map_err(refused)?;
+    let silence = shared.reads.run(move |_| {
+        let by = caller.name.as_deref();
+        ask::silence(text(&body)?, ask::New { id: &new_id(&body, now), by }, now).map_err(refused)
+    });
+    let silence = silence.await?;
     room(&shared, Asked::Silences, &silence.id).await?;
     let (id, matchers) = (silence.id.to_string(), silence.matchers.clone());
     let end = silence.end.to_string();
@@ -202,11 +204,15 @@ pub async fn add_maintenance<S: Views + Send + Sync + 'static>(
     body: Bytes,
 ) -> Answer {
     let now = shared.log_time();
-    let by = caller.name.as_deref();
-    let planned =
-        ask::maintenance(text(&body)?, ask::New { id: &new_id(&body, now), by }).map_err(refused)?;
+    let read = shared.reads.run(move |_| {
+        let by = caller.name.as_deref();
+        let planned = ask::maintenance(text(&body)?, ask::New { id: &new_id(&body, now), by });
+        let planned = planned.map_err(refused)?;
+        let next = asked::next(&planned.plan, now);
+        Ok((planned, next))
+    });
+    let (planned, next) = read.await?;
     room(&shared, Asked::Maintenance, &planned.id).await?;
-    let next = asked::next(&planned.plan, now);
     if next.is_empty() {
         return Err(Failure::bad("this maintenance is over already, or never comes"));
     }
@@ -245,11 +251,17 @@ pub async fn preview<S: Views + Send + Sync + 'static>(
     body: Bytes,
 ) -> Answer {
     let now = shared.log_time();
-    let planned = ask::maintenance(text(&body)?, ask::New { id: "preview", by: None }).map_err(refused)?;
     let at = query.at.as_deref().map(|at| instant(at, now)).transpose()?.unwrap_or(now);
+    let read = shared.reads.run(move |_| {
+        let planned =
+            ask::maintenance(text(&body)?, ask::New { id: "preview", by: None }).map_err(refused)?;
+        let next = asked::next(&planned.plan, at);
+        Ok((planned, next))
+    });
+    let (planned, next) = read.await?;
     let matching = matching(&shared, &planned.matchers).await?;
     let answer = json!({"at": at.to_string(), "in_force": planned.plan.at(at).is_in_force,
-        "next": asked::next(&planned.plan, at), "matching": matching, "match": planned.matchers.texts()});
+        "next": next, "matching": matching, "match": planned.matchers.texts()});
     Ok(json_response(StatusCode::OK, answer.to_string()))
 }
 

@@ -1,9 +1,11 @@
 //! `Content-Encoding` of a request, decoded within bounds.
 //!
-//! Invariant: what comes out is bounded whatever the body states, and nothing is kept of a body that is too long.
+//! Invariant: what comes out is bounded whatever the body states, nothing is kept of a body that is too long, and a
+//! body with a checksum is taken only if that is right.
 
 use ruzstd::decoding::StreamingDecoder;
 use std::io::Read;
+use xxhash_rust::xxh64::xxh64;
 
 /// Reasons not to take a body.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,9 +37,15 @@ fn zstd(mut body: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut plain = Vec::new();
     while !body.is_empty() {
         let decoder = StreamingDecoder::new_with_max_window_size(&mut body, WINDOW_BYTES_MAX);
-        let decoder =
-            decoder.map_err(|error| DecodeError::Broken { encoding: "zstd", cause: error.to_string() })?;
-        plain.extend(bounded("zstd", decoder, max - plain.len())?);
+        let broken = |cause: String| DecodeError::Broken { encoding: "zstd", cause };
+        let mut decoder = decoder.map_err(|error| broken(error.to_string()))?;
+        let frame = bounded("zstd", &mut decoder, max - plain.len())?;
+        // The library does not look at it; the format has the lower half of the sum.
+        let stated = decoder.decoder.get_checksum_from_data();
+        if stated.is_some_and(|stated| stated != xxh64(&frame, 0) as u32) {
+            return Err(broken("its checksum is another one".into()));
+        }
+        plain.extend(frame);
     }
     Ok(plain)
 }
@@ -81,5 +89,15 @@ mod tests {
             assert!(matches!(decode(Some(encoding), b"nonsense", 99), Err(DecodeError::Broken { .. })));
         }
         assert_eq!(decode(Some("br"), b"", 9), Err(DecodeError::Unknown("br".into())));
+    }
+
+    #[test]
+    fn a_damaged_zstd_body_is_refused() {
+        // One segment of three bytes with a checksum: a raw block, which is the last.
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0x24, 3, 0x19, 0, 0];
+        let frame = |plain: &[u8]| [&head[..], plain, &(xxh64(b"abc", 0) as u32).to_le_bytes()].concat();
+        assert_eq!(decode(Some("zstd"), &frame(b"abc"), 9), Ok(Some(b"abc".to_vec())));
+        let said = decode(Some("zstd"), &frame(b"abd"), 9).expect_err("damaged").to_string();
+        assert!(said.contains("checksum"), "{said}");
     }
 }

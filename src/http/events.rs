@@ -5,8 +5,10 @@
 
 use super::encoding::{self, DecodeError};
 use super::idempotency::{Found, Given};
+use super::quota::Quota;
 use super::{App, Failure, Shared, json_response};
 use crate::core::counters::Refusal;
+use crate::core::identity::Directory;
 use crate::core::limits::PAYLOAD_BYTES_MAX;
 use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Views};
@@ -17,7 +19,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Refused or doubtful events that an answer lists one by one: 100 × about 300 B = 30 KB.
 const LISTED_MAX: usize = 100;
@@ -107,7 +111,8 @@ async fn take<S: Views + Send + Sync + 'static>(
     body: Bytes,
 ) -> Result<Given, Failure> {
     let mut decoded = Decoded::default();
-    Decoder::new(0).payload(codec, &body, &mut decoded);
+    let mut decoder = Decoder::judging();
+    decoder.payload(codec, &body, &mut decoded);
     if decoded.events.is_empty() {
         decoded.bad.iter().for_each(|bad| shared.refused_at_door.add(bad.reason, 1));
         let message = match decoded.bad.is_empty() {
@@ -117,6 +122,7 @@ async fn take<S: Views + Send + Sync + 'static>(
         let failure = Failure::new(StatusCode::BAD_REQUEST, "refused", message);
         return Err(Failure { details: answer(0, &decoded.bad, &[]), ..failure });
     }
+    within_quota(&shared.quota, &decoded, &mut decoder)?;
     let doubtful = doubtful(&decoded, shared.log_time(), &shared.limits);
     // A part that could not be appended fails the whole: sent again, ids tell what was there.
     let count = Partition::count_of(shared.partitions.len());
@@ -128,6 +134,32 @@ async fn take<S: Views + Send + Sync + 'static>(
     }
     let answer = answer(decoded.events.len(), &decoded.bad, &doubtful);
     Ok(Given::Text(answer.to_string().into()))
+}
+
+/// Refuses a request of a source that sends more than it may.
+fn within_quota(quota: &Quota, decoded: &Decoded, decoder: &mut Decoder) -> Result<(), Failure> {
+    if !quota.is_limited() {
+        return Ok(());
+    }
+    let mut directory = Directory::default();
+    directory.learn(0, decoder.take_found());
+    let mut values: HashMap<Arc<str>, u64> = HashMap::new();
+    for event in &decoded.events {
+        let Some(source) = event.source(&directory) else { continue };
+        match values.get_mut(source) {
+            Some(count) => *count += event.values(),
+            None => drop(values.insert(source.clone(), event.values())),
+        }
+    }
+    quota.take(&values, Instant::now()).map_err(|exceeded| {
+        let wait_secs = exceeded.wait.as_secs() as u32 + 1;
+        let message = format!(
+            "the source `{}` sends more values than it may in a second; send this request again in {wait_secs} s",
+            exceeded.source
+        );
+        let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
+        Failure { retry_after: Some(wait_secs), ..failure }
+    })
 }
 
 /// The body of an answer: the first of what was refused and of what will be, and how many there are.

@@ -16,6 +16,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Whether the process lives.
+pub async fn alive(Params(Empty {}): Params<Empty>) -> &'static str {
+    "ok\n"
+}
+
 pub async fn ready<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
     Params(Empty {}): Params<Empty>,

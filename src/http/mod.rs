@@ -8,7 +8,7 @@ pub mod alerts;
 pub mod asked;
 pub mod budget;
 pub mod connections;
-mod encoding;
+pub mod encoding;
 pub mod events;
 pub mod explain;
 pub mod guard;
@@ -19,6 +19,7 @@ pub mod openapi;
 pub mod operate;
 pub mod page;
 pub mod params;
+pub mod quota;
 pub mod reads;
 pub mod rules;
 pub mod series;
@@ -37,14 +38,15 @@ use crate::driver::tally::{Count, Tally};
 use crate::driver::worker::{Command, Sender};
 use access::Access;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use budget::Budget;
 use connections::Connections;
 use idempotency::Keys;
+use quota::Quota;
 use reads::Reads;
 use serde_json::json;
 use std::sync::Arc;
@@ -75,6 +77,7 @@ pub struct Shared<S> {
     pub reads: Reads,
     pub connections: Arc<Connections>,
     pub is_ready: AtomicBool,
+    pub quota: Quota,
     pub refused_at_door: RefusedAtDoor,
     pub begun: Instant,
 }
@@ -106,6 +109,8 @@ pub struct Parts<S> {
     pub limits: Limits,
     pub now: fn() -> Timestamp,
     pub office: Office,
+    /// Values that a source may send within a second; `None` is no limit.
+    pub values_per_source_per_sec_max: Option<u32>,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -122,7 +127,8 @@ impl<S> std::fmt::Debug for Shared<S> {
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
-        let Parts { partitions, intake, tally, desk, limits, now, office } = parts;
+        let Parts { partitions, intake, tally, desk, limits, now, office, values_per_source_per_sec_max } =
+            parts;
         // Nobody outside knows the time at which this process began to the nanosecond, and where its memory lies.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
         Arc::new(Shared {
@@ -137,6 +143,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             reads: Reads::default(),
             connections: Connections::new(),
             is_ready: AtomicBool::new(true),
+            quota: Quota::new(values_per_source_per_sec_max),
             refused_at_door: RefusedAtDoor::default(),
             begun: Instant::now(),
         })
@@ -180,8 +187,15 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             }
             tokio::time::sleep(ROOM_LOOK_EVERY).await;
         }
-        let within = if self.tally.outages.is_any() { ANSWER_WITHIN_OUTAGE } else { ANSWER_WITHIN };
-        tokio::time::timeout(within, receiver).await.ok()?.ok()
+        let (mut receiver, begun) = (receiver, Instant::now());
+        loop {
+            match tokio::time::timeout(ANSWER_WITHIN_OUTAGE, &mut receiver).await {
+                Ok(answer) => return answer.ok(),
+                // An outage may be noted only while this waits.
+                Err(_) if self.tally.outages.is_any() || begun.elapsed() >= ANSWER_WITHIN => return None,
+                Err(_) => {}
+            }
+        }
     }
 
     /// The reason why nobody answers: a server that is away, else the one given.
@@ -235,8 +249,8 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, reply)).await;
         match (sent, receiver.await) {
             (Ok(()), Ok(Ok(seq))) => Ok(seq),
-            (_, Ok(Err(message))) => Err(Failure::unavailable(message)),
-            _ => Err(Failure::unavailable("the worker has stopped")),
+            (_, Ok(Err(message))) => Err(Failure { retry_after: Some(1), ..Failure::unavailable(message) }),
+            _ => Err(self.unavailable("the worker has stopped")),
         }
     }
 }
@@ -299,7 +313,7 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
 fn failed(error: PortError) -> Failure {
     let message = crate::driver::worker::chain(&error);
     match error {
-        PortError::Away { .. } => Failure::unavailable(message),
+        PortError::Away { .. } => Failure { retry_after: Some(1), ..Failure::unavailable(message) },
         _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "store", message),
     }
 }
@@ -337,7 +351,7 @@ fn receiver_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>>
 
 fn probe_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(metrics::alive))
         .route("/readyz", get(metrics::ready::<S>))
         .route("/metrics", get(metrics::metrics::<S>))
 }
@@ -359,7 +373,21 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/dead", get(views::dead::<S>))
         .merge(change_routes())
         .fallback(guard::nothing)
+        .layer(from_fn_with_state(shared.clone(), name_outages::<S>))
         .with_state(shared)
+}
+
+/// An answer that a server was missing for says which, where, and since when.
+async fn name_outages<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE && shared.tally.outages.is_any() {
+        return shared.unavailable("").into_response();
+    }
+    response
 }
 
 /// What people change: sent as documents, and written down.

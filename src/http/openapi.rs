@@ -6,6 +6,7 @@
 
 use super::Answer;
 use super::json_response;
+use super::params::{Empty, Params};
 use crate::wire::schema;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -54,7 +55,8 @@ const fn take_back(path: &'static str, summary: &'static str, query: Query, answ
 
 type Query = &'static [(&'static str, &'static str)];
 
-const BY: (&str, &str) = ("by", "who asks");
+const BY: (&str, &str) = ("by", "who asks; whoever signed in stands above it");
+const LIMIT: (&str, &str) = ("limit", "the most that is listed; `truncated` says whether there is more");
 
 use Shape::{Lines, List, Object, Text};
 
@@ -69,12 +71,12 @@ const OPERATIONS: &[Operation] = &[
         "/api/v1/events",
         "Takes events; answered once they are durable. `Idempotency-Key` is remembered for ten minutes.",
         "One event, an array of them, or one a line (application/x-ndjson); MessagePack as application/msgpack.",
-        Object(&["accepted", "refused"]),
+        Object(&["accepted", "doubtful", "refused"]),
     ),
     asked(
         "/api/v1/series",
         "Known series.",
-        &[("match", "a selector such as latency_ms{source=\"checkout\"}")],
+        &[("match", "a selector such as latency_ms{source=\"checkout\"}"), LIMIT],
         List("series", None),
     ),
     asked(
@@ -85,8 +87,9 @@ const OPERATIONS: &[Operation] = &[
             ("source", "a label of the series"),
             ("name", "a label of the series"),
             ("window", "1m, 5m or 1h (1m)"),
-            ("from", "RFC 3339 or epoch milliseconds (60 windows before `to`)"),
-            ("to", "RFC 3339 or epoch milliseconds (now)"),
+            ("from", "RFC 3339, epoch milliseconds, or -24h (60 windows before `to`)"),
+            ("to", "RFC 3339, epoch milliseconds, -24h or now (now)"),
+            LIMIT,
         ],
         List("windows", Some("window")),
     ),
@@ -97,6 +100,7 @@ const OPERATIONS: &[Operation] = &[
             ("state", "pending, firing, acknowledged, escalated, resolved or stale"),
             ("rule", "its id"),
             ("shadow", "true: those of shadow rules instead"),
+            LIMIT,
         ],
         List("alerts", Some("alert")),
     ),
@@ -172,7 +176,7 @@ const OPERATIONS: &[Operation] = &[
     },
 ];
 
-pub async fn openapi() -> Answer {
+pub async fn openapi(Params(Empty {}): Params<Empty>) -> Answer {
     Ok(json_response(StatusCode::OK, document().to_string()))
 }
 

@@ -1,5 +1,6 @@
 //! One plain live page at `/`: what fires, what flows. Rendered here, no script needed.
 
+use super::params::{Empty, Params};
 use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::alert::Transition;
@@ -24,6 +25,7 @@ const SERIES_SHOWN: usize = 50;
 
 pub async fn page<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
+    Params(Empty {}): Params<Empty>,
 ) -> Result<Response, Failure> {
     let mut body = String::from(HEAD);
     for part in shared.ask_any(render).await? {

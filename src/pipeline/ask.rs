@@ -175,9 +175,11 @@ mod tests {
         assert_eq!(messages(r#"{"match": ["a=\"b\""]}"#), ["a silence needs `by`"]);
         let of_all = messages(r#"{"match": [], "by": "ann"}"#);
         assert!(of_all.len() == 1 && of_all[0].contains("would match everything"), "{of_all:?}");
-        let wordy = format!(r#"{{"match": ["a=\"b\""], "by": "ann", "reason": "{}"}}"#, "x".repeat(1 << 20));
+        let wordy = format!(r#"{{"match": ["a=\"b\""], "by": "ann", "reason": "{}"}}"#, "x".repeat(20_000));
         assert!(messages(&wordy)[0].contains("at most 8192"), "{:?}", messages(&wordy));
         assert_eq!(messages(r#"{"match": ["a=\"b\""], "by": "x", "untill": 1}"#), ["unknown key `untill`"]);
+        let long = format!(r#"{{"match": ["a=\"b\""], "by": "{}"}}"#, "x".repeat(1 << 20));
+        assert!(messages(&long)[0].contains("at most 65536"));
         assert_eq!(messages("{"), messages("{"), "garbage is refused, not a panic");
     }
 

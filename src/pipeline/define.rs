@@ -41,13 +41,16 @@ pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
 }
 
 /// Checks the names of the sections and the version. A file that says nothing is no file without rules: it is one
-/// that is being written, or was lost.
+/// that is being written, or was lost. One with a version alone may be meant, or be cut short.
 pub fn check_sections(file: &File<'_>, root: &Node) {
     if let Kind::Map(entries) = &root.kind
         && entries.iter().all(|(key, _)| key.text == "version")
     {
-        let hint = "a file with `rules: []` says that there are none";
-        file.error(root.at, "this file says nothing, which is not taken for no rules", Some(hint.into()));
+        let hint = Some("a file with `rules: []` says that there are none".into());
+        match entries.is_empty() {
+            true => file.error(root.at, "this file says nothing, which is not taken for no rules", hint),
+            false => file.warn(root.at, "this file says nothing but its version", hint),
+        }
     }
     file.map_without(root, &SECTIONS, ELSEWHERE);
     match section(root, "version") {
@@ -201,10 +204,11 @@ mod tests {
 
     #[test]
     fn nothing_is_not_taken_for_no_rules() {
-        for text in ["", "  \n", "# rules will be here\n", "version: 1\n", "---\n"] {
+        for text in ["", "  \n", "# rules will be here\n", "---\n"] {
             let found = said(text);
             assert!(found[0].1.contains("says nothing"), "{text:?}: {found:?}");
         }
+        assert_eq!(said("version: 1\n"), [(1, "this file says nothing but its version".to_string())]);
         assert!(said("rules: []").is_empty() && said("metrics: { m: { unit: ms } }").is_empty());
     }
 

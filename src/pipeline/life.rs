@@ -382,10 +382,10 @@ mod tests {
     #[test]
     fn regular_expressions_of_a_file_are_bounded_together() {
         let each = r#"'a=~"\w"'"#;
-        let list = vec![each; 40].join(", ");
+        let list = vec![each; 60].join(", ");
         let when = "start: '2026-11-15T02:00:00Z', end: '2026-11-15T03:00:00Z'";
         let one = |n: usize| format!("  - {{ id: m{n}, match: [{list}], {when} }}\n");
-        let many: String = (0..8).map(one).collect();
+        let many: String = (0..40).map(one).collect();
         let found = said(&format!("maintenance:\n{many}"));
         assert!(found.iter().any(|message| message.contains("MiB")), "{found:?}");
         assert_eq!(said(&format!("maintenance:\n{}", one(0))), [""; 0]);

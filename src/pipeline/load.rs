@@ -137,7 +137,7 @@ fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
                     tests.push(test)
                 }
             };
-            test_case::read(file, node, &known, &mut slots, keep);
+            test_case::read(file, node, &known, &mut slots, is_for_tests, keep);
         }
     }
     set.views = checker.views;

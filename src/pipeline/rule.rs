@@ -10,6 +10,7 @@ use super::yaml::{Kind, Node, Place};
 use super::{reset, summary};
 use crate::core::Span;
 use crate::core::alert::Severity;
+use crate::core::calendar::Plan;
 use crate::core::escalation::Escalation;
 use crate::core::limits::{LABELS_MAX, NAME_BYTES_MAX};
 use crate::core::rule::ast::{Compare, Cond, Elapsed, Expr};
@@ -364,22 +365,21 @@ impl<'n> Raw<'n> {
     fn escalation(&self, file: &File<'_>, checker: &mut Checker) -> Option<Option<Escalation>> {
         let Some(node) = self.fields.get("escalation") else { return Some(None) };
         let name = file.name_of(node)?;
-        let found = checker.escalations.get(&name).cloned();
-        if found.is_none() {
+        let Some(found) = checker.escalations.get(&name) else {
             let near = nearest(&name, checker.escalations.keys().map(String::as_str));
             let hint = near.map(|near| format!("did you mean `{near}`?"));
             file.error(node.at, format!("there is no escalation `{name}`"), hint);
             return None;
-        }
+        };
         // It is stored with each rule.
-        checker.escalation_bytes += found.as_ref().map_or(0, bytes_of);
+        checker.escalation_bytes += bytes_of(found);
         if checker.escalation_bytes > ESCALATIONS_BYTES_MAX {
             let most = ESCALATIONS_BYTES_MAX >> 20;
             let message = format!("the escalations of the rules up to here take more than {most} MiB");
             file.error(node.at, message, Some("shorten them: each rule keeps its own".into()));
             return None;
         }
-        Some(found)
+        Some(Some(found.clone()))
     }
 
     /// `5%`, `0.05` or `off`.
@@ -428,7 +428,8 @@ impl<'n> Raw<'n> {
 fn bytes_of(escalation: &Escalation) -> usize {
     let step = |step: &crate::core::escalation::Step| {
         let names: usize = step.notify.iter().map(|name| name.len() + 16).sum();
-        names + step.escalate_to.as_ref().map_or(0, |name| name.len()) + 128
+        let when = step.when.as_ref().map_or(0, Plan::bytes);
+        names + when + step.escalate_to.as_ref().map_or(0, |name| name.len()) + 128
     };
     escalation.name.len() + escalation.steps.iter().map(step).sum::<usize>()
 }
@@ -535,4 +536,25 @@ fn hash(rule: &Rule) -> String {
     );
     let json = serde_json::to_string(&said).unwrap_or_default();
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(json.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_files;
+
+    /// A step may have times of the day, and each rule with the escalation keeps them, too.
+    #[test]
+    fn escalations_are_bounded_with_their_times() {
+        let days = vec!["monday"; 200].join(", ");
+        let when = format!("{{ weekdays: &d [{days}] }}, {}", vec!["{ weekdays: *d }"; 199].join(", "));
+        let found = |count: usize| {
+            let expr = "expr: 'avg(x[1m]) > 1', severity: info, escalation: e";
+            let rules: String = (0..count).map(|n| format!("  - {{ id: r{n}, {expr} }}\n")).collect();
+            let steps = format!("[{{ after: 0m, notify: [log], when: [{when}] }}]");
+            let text = format!("escalations:\n  e: {steps}\nrules:\n{rules}");
+            load_files(vec![("f.yaml".into(), text)]).diagnostics
+        };
+        assert!(found(10).is_empty(), "{:?}", found(10));
+        assert!(found(100).iter().any(|one| one.message.contains("16 MiB")), "each takes a third of one");
+    }
 }

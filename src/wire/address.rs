@@ -2,13 +2,36 @@
 
 /// A URL, or several with commas, without user, password, token and query.
 pub fn without_password(url: &str) -> String {
-    url.split(',').map(one_without).collect::<Vec<_>>().join(",")
+    addresses(url).into_iter().map(one_without).collect::<Vec<_>>().join(",")
+}
+
+/// The addresses of a list. A comma may be part of a password, so what has an `@` and no scheme belongs to what is
+/// before it.
+fn addresses(list: &str) -> Vec<&str> {
+    let (mut all, mut end, mut piece_end, mut has_at) = (Vec::new(), list.len(), list.len(), false);
+    for start in list.rmatch_indices(',').map(|(comma, _)| comma + 1).chain([0]) {
+        let piece = &list[start..piece_end];
+        has_at |= piece.contains('@');
+        piece_end = start.saturating_sub(1);
+        if start == 0 || !has_at || scheme(piece).is_some() {
+            all.push(&list[start..end]);
+            (end, has_at) = (piece_end, false);
+        }
+    }
+    all.reverse();
+    all
+}
+
+/// The scheme and what is behind it; `user:a://b@host` has none, as `://` may be part of a password, too.
+fn scheme(url: &str) -> Option<(&str, &str)> {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    url.split_once("://").filter(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(is_letter))
 }
 
 /// All that stands before the last `@` may be a secret, also where the rest of the address is wrong: better a strange
 /// address in a message than a password.
 fn one_without(url: &str) -> String {
-    let (scheme, rest) = match url.split_once("://") {
+    let (scheme, rest) = match scheme(url) {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
     };
@@ -23,7 +46,7 @@ fn one_without(url: &str) -> String {
 
 /// User and password of a URL, decoded, if it has any; a user alone is a token.
 pub fn credentials(url: &str) -> Option<(String, Option<String>)> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = scheme(url).map_or(url, |(_, rest)| rest);
     let (stated, _) = rest.rsplit_once('@')?;
     Some(match stated.split_once(':') {
         Some((user, password)) => (decoded(user), Some(decoded(password))),
@@ -35,7 +58,8 @@ pub fn credentials(url: &str) -> Option<(String, Option<String>)> {
 fn decoded(text: &str) -> String {
     let (mut out, bytes, mut at) = (Vec::new(), text.as_bytes(), 0);
     while at < bytes.len() {
-        let hex = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        let is_hex = |hex: &&str| bytes[at] == b'%' && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let hex = text.get(at + 1..at + 3).filter(is_hex);
         match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 out.push(byte);
@@ -66,12 +90,17 @@ mod tests {
             ("redis://host:6379/0?pass=sec@ret", "redis://…"),
             ("nats://ann:se@cr/et@host:4222", "nats://host:4222"),
             ("nats://ann:se?cret@host:4222", "nats://…"),
+            ("nats://ann:se,cr,et@host:4222", "nats://host:4222"),
+            ("nats://h,nats://ann:se,c@ret@i", "nats://h,nats://i"),
+            ("h:1,i:2", "h:1,i:2"),
+            ("ann:s://ecret@host", "host"),
         ] {
             assert_eq!(without_password(url), shown, "{url}");
         }
         let both = credentials("nats://ann:p%40ss@host:4222");
         assert_eq!(both, Some(("ann".into(), Some("p@ss".into()))));
         assert_eq!(credentials("nats://t0ken@host"), Some(("t0ken".into(), None)));
+        assert_eq!(credentials("nats://a%+1%é%4@host"), Some(("a%+1%é%4".into(), None)), "no digits");
         assert_eq!(credentials("nats://host"), None);
     }
 }

@@ -26,6 +26,9 @@ impl Asked {
 /// Times of maintenance shown ahead.
 const NEXT_SHOWN: usize = 10;
 
+/// Looks for the times of all of them together, which the engine waits for: about 0.1 s.
+const LOOKS_MAX: usize = 1_000_000;
+
 /// All of a kind, by id; maintenance of the rule set, too.
 pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
     let (now, mutes) = (engine.now(), engine.mutes());
@@ -33,7 +36,8 @@ pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
         Asked::Silences => mutes.silences().map(|one| (one.id.to_string(), silence(one, now))).collect(),
         Asked::Maintenance => {
             let all = engine.rules().maintenance.iter().chain(mutes.asked());
-            all.map(|one| (one.id.to_string(), shown(one, now, mutes))).collect()
+            let mut looks = LOOKS_MAX;
+            all.map(|one| (one.id.to_string(), shown(one, now, mutes, &mut looks))).collect()
         }
     }
 }
@@ -50,14 +54,14 @@ fn silence(silence: &Silence, now: Timestamp) -> Value {
         "state": if now < silence.start { "pending" } else { "active" }})
 }
 
-fn shown(maintenance: &Maintenance, now: Timestamp, mutes: &Mutes) -> Value {
+fn shown(maintenance: &Maintenance, now: Timestamp, mutes: &Mutes, looks: &mut usize) -> Value {
     let mut object = plan(&maintenance.plan);
     let mode = match maintenance.mode {
         Mode::Mute => "mute",
         Mode::Suspend => "suspend",
     };
     let rest = json!({"id": maintenance.id, "match": maintenance.matchers.texts(), "mode": mode,
-        "reason": maintenance.reason, "by": maintenance.by, "next": next(&maintenance.plan, now),
+        "reason": maintenance.reason, "by": maintenance.by, "next": spans(maintenance.plan.next_within(now, NEXT_SHOWN, looks)),
         "state": if mutes.is_in_force(&maintenance.id) { "active" } else { "pending" }});
     if let Value::Object(rest) = rest {
         object.extend(rest);
@@ -67,8 +71,14 @@ fn shown(maintenance: &Maintenance, now: Timestamp, mutes: &Mutes) -> Value {
 
 /// The next spans of a plan, the present one included.
 pub fn next(plan: &Plan, now: Timestamp) -> Vec<Value> {
-    let spans = plan.next(now, NEXT_SHOWN).into_iter();
-    spans.map(|(start, end)| json!({"start": start.to_string(), "end": end.to_string()})).collect()
+    spans(plan.next(now, NEXT_SHOWN))
+}
+
+fn spans(spans: Vec<(Timestamp, Timestamp)>) -> Vec<Value> {
+    spans
+        .into_iter()
+        .map(|(start, end)| json!({"start": start.to_string(), "end": end.to_string()}))
+        .collect()
 }
 
 /// A plan in the words of the files.

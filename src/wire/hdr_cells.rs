@@ -56,17 +56,26 @@ const INFLATED_BYTES_MAX: usize = 1 << 20;
 const INFLATED_TIMES_MAX: usize = 64;
 const INFLATED_BYTES_MIN: usize = 4 << 10;
 
-/// Reads V2 or V2 + deflate.
+/// Reads V2 or V2 + deflate, as producers send it.
 pub fn read(bytes: &[u8]) -> Result<Cells, CellsError> {
+    let max = (bytes.len() * INFLATED_TIMES_MAX).clamp(INFLATED_BYTES_MIN, INFLATED_BYTES_MAX);
+    read_within(bytes, max)
+}
+
+/// The same of what our own stores keep: counts that are all alike deflate a thousandfold.
+pub fn read_stored(bytes: &[u8]) -> Result<Cells, CellsError> {
+    read_within(bytes, INFLATED_BYTES_MAX)
+}
+
+fn read_within(bytes: &[u8], inflated_max: usize) -> Result<Cells, CellsError> {
     match number(bytes, 0)? {
         PLAIN_COOKIE => read_plain(bytes),
-        DEFLATED_COOKIE => read_plain(&inflate(bytes.get(8..).ok_or(CellsError::Cut)?)?),
+        DEFLATED_COOKIE => read_plain(&inflate(bytes.get(8..).ok_or(CellsError::Cut)?, inflated_max)?),
         other => Err(CellsError::Cookie(other)),
     }
 }
 
-fn inflate(deflated: &[u8]) -> Result<Vec<u8>, CellsError> {
-    let max = (deflated.len() * INFLATED_TIMES_MAX).clamp(INFLATED_BYTES_MIN, INFLATED_BYTES_MAX);
+fn inflate(deflated: &[u8], max: usize) -> Result<Vec<u8>, CellsError> {
     let mut plain = Vec::new();
     let read = flate2::read::ZlibDecoder::new(deflated).take(max as u64 + 1).read_to_end(&mut plain);
     read.map_err(|error| CellsError::Deflate(error.to_string()))?;

@@ -340,13 +340,16 @@ impl Exported<'_> {
         if let Some([event]) = self.events.as_deref()
             && let Some(fields) = event.get().trim().strip_prefix('{')
             && !["\"seq\"", "\"ingest_time\"", "\\u"].iter().any(|taken| fields.contains(taken))
-            && fields::from_json(event.get().as_bytes()).is_ok_and(|found| found.r#type.is_some())
         {
             let partition = self.partition.map_or(String::new(), |of| {
                 format!("\"partition\":{},\"partitions\":{},", of.partition, of.partitions)
             });
             let (seq, time) = (self.seq, self.ingest_time);
-            return format!("{{\"seq\":{seq},{partition}\"ingest_time\":\"{time}\",{fields}");
+            let text = format!("{{\"seq\":{seq},{partition}\"ingest_time\":\"{time}\",{fields}");
+            // An event may have a field `partition` of its own, and a key that stands twice would make it none.
+            if fields::from_json(text.as_bytes()).is_ok_and(|found| found.r#type.is_some()) {
+                return text;
+            }
         }
         // Numbers, texts and raw JSON always serialise.
         serde_json::to_string(self).unwrap_or_default()
@@ -365,10 +368,12 @@ pub(crate) fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> 
 /// A MessagePack map as JSON, if reading that gives the same event.
 fn transcode(bytes: &[u8]) -> Option<Box<RawValue>> {
     let value: serde_json::Value = rmp_serde::from_slice(bytes).ok()?;
-    // NaN and binary have no JSON of their own: such an event keeps its bytes.
-    let is_faithful =
-        rmp_serde::from_slice::<fields::Fields<'_>>(bytes).is_ok_and(|fields| fields.is_plain());
-    is_faithful.then(|| serde_json::value::to_raw_value(&value).ok()).flatten()
+    let json = serde_json::value::to_raw_value(&value).ok()?;
+    let packed = fields::from_msgpack(bytes).ok()?;
+    let labels = fields::from_json(json.get().as_bytes()).ok()?.label_count();
+    // NaN and binary have no JSON of their own, and of a label that stands twice one is lost: such an event keeps
+    // its bytes.
+    (packed.is_plain() && packed.label_count() == labels).then_some(json)
 }
 
 #[cfg(test)]
@@ -381,7 +386,7 @@ mod tests {
         let mut read = |text: &str| decode(&mut decoder, text.as_bytes());
         let tick = read(r#"{"seq":7,"ingest_time":"2026-11-01T00:00:00Z","tick":true}"#);
         assert!(matches!(tick.content, Content::Tick) && tick.ingest_time.is_some());
-        let event = r#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let event = r#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}"#;
         let many = read(&format!(r#"{{"seq":8,"ingest_time":5,"events":[{event},{event},{{}}]}}"#));
         let Content::Many(decoded) = many.content else { panic!("many events") };
         assert_eq!((decoded.events.len(), decoded.bad.len(), decoded.bad[0].index), (2, 1, 2));
@@ -392,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_lone_event_stands_beside_its_position() {
-        let event = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let event = br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}"#;
         let text = Exported::events(7, Timestamp::clamped(5), Codec::Json, event).text();
         assert!(
             text.starts_with(r#"{"seq":7,"ingest_time":"1970-01-01T00:00:00.005Z","type":"metric""#),
@@ -400,7 +405,7 @@ mod tests {
         );
         let line = decode(&mut Decoder::new(0), text.as_bytes());
         assert!(matches!(line.content, Content::One(_)) && line.ingest_time == Some(Timestamp::clamped(5)));
-        let taken = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"seq":3}"#;
+        let taken = br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1,"seq":3}"#;
         assert!(
             Exported::events(7, Timestamp::clamped(5), Codec::Json, taken).text().contains("\"events\":[")
         );
@@ -420,11 +425,11 @@ mod tests {
             assert_eq!(of(unreadable), Refusal::BadPayload, "{unreadable:?}");
         }
         let ill_stamped =
-            br#"{"type":"metric","time":1,"source":"a","name":"b","value":1,"ingest_time":"x"}"#;
+            br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1,"ingest_time":"x"}"#;
         for no_event in [&b"{}"[..], b"42", b"[]", b"{\"type\":7}", b"{\"type\":\"metric\"}", ill_stamped] {
             assert_eq!(of(no_event), Refusal::BadEvent, "{no_event:?}");
         }
-        let event = br#"{"type":"metric","time":1,"source":"a","name":"b","value":1}"#;
+        let event = br#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}"#;
         let mut padded = event.to_vec();
         padded.resize(LINE_BYTES_MAX, b' ');
         assert!(matches!(decode(&mut Decoder::new(0), &padded).content, Content::One(_)));
@@ -469,5 +474,45 @@ mod tests {
         let nan = [&[0x81, 0xa5][..], b"value", &[0xcb], &f64::NAN.to_be_bytes()].concat();
         let line = Exported::events(1, Timestamp::clamped(0), Codec::MessagePack, &nan);
         assert!(line.events.is_none() && line.raw.is_some());
+    }
+
+    /// The payload as it is read back from its record in an export of several partitions.
+    fn read_back(codec: Codec, payload: &[u8]) -> (usize, usize) {
+        let partition = Some(OfPartition { partition: 3, partitions: 8 });
+        let record = Exported { partition, ..Exported::events(1, Timestamp::clamped(0), codec, payload) };
+        match decode(&mut Decoder::new(0), record.text().as_bytes()).content {
+            Content::One(_) => (1, 0),
+            Content::Many(decoded) => (decoded.events.len(), decoded.bad.len()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_event_with_a_partition_of_its_own_is_still_one() {
+        let event = |more: &str| {
+            format!(r#"{{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1{more}}}"#)
+        };
+        let many: String = (0..256).map(|n| format!(r#","f{n}":{n}"#)).collect();
+        for more in ["", r#","partition":1"#, r#","partitions":1"#, &many] {
+            assert_eq!(read_back(Codec::Json, event(more).as_bytes()), (1, 0), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_stands_twice_in_messagepack_stands_twice_in_the_export() {
+        let packed = |labels: &[u8]| {
+            let event = serde_json::json!({"type": "metric", "time": 1_793_491_200_000u64, "source": "a",
+                "name": "b", "value": 1});
+            let mut packed = rmp_serde::to_vec_named(&event).expect("memory");
+            packed[0] += 1;
+            [&packed[..], b"\xa6labels", labels].concat()
+        };
+        let of = |labels: &[u8]| read_back(Codec::MessagePack, &packed(labels));
+        assert_eq!(of(b"\x82\xa1b\xa11\xa1a\xa12"), (1, 0));
+        assert_eq!(of(b"\x82\xa1a\xa11\xa1a\xa12"), (0, 1), "refused live, so refused in a replay");
+        let line = |labels: &[u8]| {
+            Exported::events(1, Timestamp::clamped(0), Codec::MessagePack, &packed(labels)).raw.is_some()
+        };
+        assert!(line(b"\x82\xa1a\xa11\xa1a\xc0") && !line(b"\x82\xa1b\xa11\xa1a\xc0"));
     }
 }

@@ -3,17 +3,29 @@
 //! Intuition: on a broker that many use, anybody who may publish could put an alert, or an end of one, among ours.
 //! The workers of a deployment share a key, which lies in their store and nowhere else, and sign what they publish;
 //! whoever delivers or goes on from what was published looks at the signature first.
-//! Invariant: a message is genuine if its signature is right for its subject and payload, or if it is older than the
-//! key. Rejected: trusting subjects (permissions are the operator's, and may be wide), public keys (nobody but the
+//! A store that lost its data gets a new key while processes with the old one run, so the key is read again before
+//! anything is called forged, and earlier keys stay good.
+//! Invariant: a message is genuine if its signature by one of the keys is right for its subject and payload, or if it
+//! is older than the keys. Rejected: trusting subjects (permissions are the operator's, and may be wide), public keys (nobody but the
 //! workers needs to check).
 
 use crate::core::Timestamp;
 use ring::hmac;
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The header that holds it.
 pub const HEADER: &str = "Sg-Signature";
+
+/// Keys of a deployment that are remembered: the store loses its data rarely, and a process restarts now and then.
+const KEYS_MAX: usize = 8;
+
+/// The key could not be read.
+pub type Unread = Box<dyn Error + Send + Sync>;
+
+/// Reads the key of the deployment and the time at which it was made.
+type Source = Box<dyn Fn() -> Result<(Vec<u8>, Timestamp), Unread> + Send + Sync>;
 
 /// The key of a deployment, once it is known, and what was found to be forged; clones share both.
 #[derive(Clone, Default)]
@@ -21,11 +33,14 @@ pub struct Signing(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    known: OnceLock<Known>,
+    source: OnceLock<Source>,
+    /// The one in force last.
+    known: RwLock<Vec<Known>>,
     forged: AtomicU64,
 }
 
 struct Known {
+    secret: Vec<u8>,
     key: hmac::Key,
     /// When the key was made: what is older has no signature.
     since: Timestamp,
@@ -38,35 +53,77 @@ impl std::fmt::Debug for Signing {
 }
 
 impl Signing {
-    /// The first key stays.
-    pub fn know(&self, secret: &[u8], since: Timestamp) {
-        self.0.known.get_or_init(|| Known { key: hmac::Key::new(hmac::HMAC_SHA256, secret), since });
+    /// Where the key is read. The first source stays.
+    pub fn read_from(&self, source: Source) {
+        self.0.source.get_or_init(|| source);
+    }
+
+    /// Reads the key that is in force now; waits for the store.
+    pub fn reread(&self) -> Result<(), Unread> {
+        let Some(source) = self.0.source.get() else { return Ok(()) };
+        let (secret, since) = source()?;
+        self.know(secret, since);
+        Ok(())
+    }
+
+    fn know(&self, secret: Vec<u8>, since: Timestamp) {
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.last().is_some_and(|last| last.secret == secret) {
+            return;
+        }
+        known.retain(|one| one.secret != secret);
+        if known.len() >= KEYS_MAX {
+            known.remove(0);
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        known.push(Known { secret, key, since });
     }
 
     pub fn is_known(&self) -> bool {
-        self.0.known.get().is_some()
+        !self.0.known.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// The signature of a message; nothing before the key is known.
     pub fn sign(&self, subject: &str, payload: &[u8]) -> Option<String> {
-        let tag = hmac::sign(&self.0.known.get()?.key, &signed(subject, payload));
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let tag = hmac::sign(&known.last()?.key, &signed(subject, payload));
         Some(tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Whether a message that the broker took at some time is one of ours; without a key, everything is.
     pub fn is_genuine(&self, subject: &str, payload: &[u8], signature: Option<&str>, at: Timestamp) -> bool {
-        let Some(known) = self.0.known.get() else { return true };
-        if at < known.since {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(since) = known.iter().map(|one| one.since).min() else { return true };
+        if at < since {
             return true;
         }
-        let tag = signature.and_then(bytes_of);
-        tag.is_some_and(|tag| hmac::verify(&known.key, &signed(subject, payload), &tag).is_ok())
+        let Some(tag) = signature.and_then(bytes_of) else { return false };
+        let signed = signed(subject, payload);
+        known.iter().any(|one| hmac::verify(&one.key, &signed, &tag).is_ok())
+    }
+
+    /// The same verdict by the key that is in force now: it is read again, once for all messages that were there
+    /// before, where one seems to be forged.
+    pub fn settle(&self, is_fresh: &mut bool, is_genuine: impl Fn(&Signing) -> bool) -> Result<bool, Unread> {
+        if is_genuine(self) || *is_fresh {
+            return Ok(is_genuine(self));
+        }
+        self.reread()?;
+        *is_fresh = true;
+        Ok(is_genuine(self))
     }
 
     /// Counts a message that is none of ours.
     pub fn note_forged(&self, subject: &str) {
-        self.0.forged.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(subject, "a message that no worker signed stood among the alerts; it counts for nothing");
+        let count = self.0.forged.fetch_add(1, Ordering::Relaxed) + 1;
+        // The 1st, 2nd, 4th, 8th: whoever sends thousands must not fill the log.
+        if count.is_power_of_two() {
+            tracing::warn!(
+                subject,
+                count,
+                "a message that no worker signed stood among the alerts; it counts for nothing"
+            );
+        }
     }
 
     /// Messages that were none of ours.
@@ -94,7 +151,7 @@ mod tests {
         let signing = Signing::default();
         let (now, before) = (Timestamp::clamped(1_000), Timestamp::clamped(999));
         assert!(signing.is_genuine("a", b"x", None, now) && signing.sign("a", b"x").is_none());
-        signing.know(b"secret", now);
+        signing.know(b"secret".into(), now);
         let signature = signing.sign("a", b"x").expect("a key");
         let is_genuine = |subject, payload: &[u8], signature: &str| {
             signing.is_genuine(subject, payload, Some(signature), now)
@@ -103,5 +160,32 @@ mod tests {
         assert!(!is_genuine("b", b"x", &signature) && !is_genuine("a", b"y", &signature));
         assert!(!is_genuine("a", b"x", "") && !is_genuine("a", b"x", "zz") && !is_genuine("a", b"x", "äö"));
         assert!(!signing.is_genuine("a", b"x", None, now) && signing.is_genuine("a", b"x", None, before));
+    }
+
+    #[test]
+    fn a_key_that_was_lost_with_its_store_is_followed_by_another() {
+        let (ours, theirs) = (Signing::default(), Signing::default());
+        let now = Timestamp::clamped(1_000);
+        let stored = Arc::new(RwLock::new((b"first".to_vec(), now)));
+        for signing in [&ours, &theirs] {
+            let stored = stored.clone();
+            signing.read_from(Box::new(move || Ok(stored.read().expect("no panic").clone())));
+            signing.reread().expect("it is there");
+        }
+        let early = theirs.sign("a", b"x");
+        *stored.write().expect("no panic") = (b"second".to_vec(), Timestamp::clamped(2_000));
+        theirs.reread().expect("it is there");
+        let late = theirs.sign("a", b"x");
+        assert_ne!(early, late);
+        let at = Timestamp::clamped(3_000);
+        let by = |signature: &Option<String>| {
+            let signature = signature.clone();
+            move |signing: &Signing| signing.is_genuine("a", b"x", signature.as_deref(), at)
+        };
+        assert!(!by(&late)(&ours), "not read again yet");
+        let mut is_fresh = false;
+        assert!(ours.settle(&mut is_fresh, by(&late)).expect("it is there") && is_fresh);
+        assert!(by(&early)(&ours) && !by(&None)(&ours));
+        assert_eq!(ours.sign("a", b"x"), late);
     }
 }

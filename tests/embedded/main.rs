@@ -1,9 +1,15 @@
 //! The embedded service as a real process: kill -9 under load, export and replay, a full story.
 
+mod access;
+#[allow(dead_code)] // shared with tests/live, which needs all of it
+mod answer;
+mod clock;
 mod edge;
 mod hostile;
 mod operating;
+mod requests;
 mod service;
+mod signals;
 #[allow(dead_code)] // shared with tests/live and benches/notify.rs
 mod sink;
 mod telling;
@@ -207,6 +213,7 @@ fn a_full_disk_refuses_and_heals() {
     };
     let refusal = refusal.unwrap_or_default().to_string();
     assert!(refusal.is_empty() || refusal.contains("full") || refusal == "null", "{refusal}");
+    assert_full_is_told(&service.url, &batch(acknowledged, 500));
     let pid = service.child.id().to_string();
     let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
     assert!(raised.expect("prlimit").success());
@@ -215,6 +222,9 @@ fn a_full_disk_refuses_and_heals() {
         assert!(Instant::now() < deadline, "it does not heal");
     }
     acknowledged += 500;
+    while answer::get(&format!("{}/readyz", service.url)).status != 200 {
+        assert!(Instant::now() < deadline, "it is not ready");
+    }
     service.child.kill().expect("kill -9");
     service.child.wait().expect("it is dead");
     let service = start(&data, &pipelines);
@@ -228,6 +238,23 @@ fn a_full_disk_refuses_and_heals() {
         .sum();
     assert_eq!(counted, acknowledged);
     assert_eq!(service.stop(), Some(0));
+}
+
+/// While what is sent cannot be written, everybody is told so, and why.
+fn assert_full_is_told(url: &str, body: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let refused = answer::post(&format!("{url}/api/v1/events"), body);
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.message().contains("full"), "{refused:?}");
+        // Between the two a smaller record may have found room.
+        let ready = answer::get(&format!("{url}/readyz"));
+        if ready.status == 503 {
+            assert!(ready.message().contains("full"), "{ready:?}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "nobody is told: {ready:?}");
+    }
 }
 
 #[test]
@@ -253,4 +280,38 @@ fn a_configuration_file_is_read_and_late_events_are_kept_aside() {
     let refused = binary().args(["run", "--config"]).arg(&config).output().expect("runs");
     assert_eq!(refused.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("streamgauge.yaml:1:"));
+}
+
+#[test]
+fn a_source_beyond_its_quota_waits_and_its_neighbour_does_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("streamgauge.yaml");
+    let text = format!(
+        "data_dir: {}/data\nlimits: {{ values_per_source_per_sec_max: 100 }}\n",
+        dir.path().display()
+    );
+    std::fs::write(&config, text).expect("writable");
+    let mut command = binary();
+    command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(&config).arg("--pipelines");
+    command.arg(rules(dir.path()));
+    let service = spawn(command);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let send = |source: &str, count: u64| {
+        let event =
+            |n: u64| json!({"type": "metric", "time": now_ms(), "source": source, "name": "b", "value": n});
+        let body = json!((0..count).map(event).collect::<Vec<_>>()).to_string();
+        let request = agent.post(format!("{}/api/v1/events", service.url));
+        let mut response = request.content_type("application/json").send(body).expect("an answer");
+        let retry_after = response.headers().get("retry-after").is_some();
+        (response.status().as_u16(), retry_after, response.body_mut().read_to_string().expect("a body"))
+    };
+    assert_eq!(send("loud", 1_000).0, 202, "a full bucket lets one large request pass");
+    let (status, retry_after, body) = send("loud", 1);
+    assert!(status == 429 && retry_after && body.contains("`loud`"), "{status} {body}");
+    assert_eq!(send("calm", 100).0, 202);
+    let recorded = || service.get("/metrics").contains("streamgauge_events_recorded_total 1100");
+    while !recorded() {
+        edge::pause();
+    }
+    assert_eq!(service.stop(), Some(0));
 }

@@ -4,20 +4,26 @@
 //! `SG_KILLS=100 SG_PROGRESS=22000 cargo test --test live kills` runs the long form.
 
 mod agreement;
+#[path = "../embedded/answer.rs"]
+mod answer;
 mod counterparts;
 mod desired;
 #[path = "../embedded/edge.rs"]
 mod edge;
 mod fencing;
 mod fleet;
+mod forged;
 mod kills;
 mod load;
 mod loss;
 mod micro;
+mod outages;
+mod permissions;
 mod poison;
 mod publishing;
 mod read_model;
 mod recovery;
+mod refusing;
 mod roles;
 mod secure;
 mod servers;

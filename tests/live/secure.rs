@@ -1,7 +1,9 @@
 //! Servers that ask who comes, over TLS.
 
-use crate::servers::{Servers, Worker, rules, wait_for};
+use crate::answer;
+use crate::servers::{Servers, Worker, rules, wait_for, wait_with_log};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 fn worker(servers: &Servers, password: &str) -> Worker {
     let dir = servers.dir.path();
@@ -33,5 +35,83 @@ fn servers_with_tls_and_users_are_served() {
     for worker in [good, bad] {
         let log = worker.log.lock().expect("no panic").clone();
         assert!(!log.contains("secret") && !log.contains("wrong-password"), "{log}");
+    }
+}
+
+/// Passwords as the servers know them; what both forms of the broker's have in common, with and without its escape.
+const OF_NATS: &str = "n@ts-s3cret";
+const OF_NATS_ESCAPED: &str = "n%40ts-s3cret";
+const OF_REDIS: &str = "redis-s3cret";
+const IN_COMMON: [&str; 3] = ["ts-s3cret", OF_REDIS, "wr0ng"];
+
+/// A broker and a store that ask for passwords.
+fn guarded() -> Servers {
+    let mut servers = Servers::start("everysec");
+    servers.nats = None;
+    let users = format!("authorization {{ users: [{{ user: sg, password: '{OF_NATS}' }}] }}\n");
+    std::fs::write(servers.dir.path().join("mapping.conf"), users).expect("writable");
+    servers.start_nats();
+    let url = format!("redis://127.0.0.1:{}", servers.redis_port);
+    wait_with_log("the password of Redis", &Mutex::default(), || {
+        let mut connection = redis::Client::open(url.as_str()).ok()?.get_connection().ok()?;
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("requirepass").arg(OF_REDIS).query::<String>(&mut connection).ok()
+    });
+    servers
+}
+
+/// A process whose servers' addresses hold passwords, in flags or in the environment.
+fn outspoken(servers: &Servers, nats: &str, is_in_environment: bool) -> Worker {
+    let nats = format!("nats://sg:{nats}@127.0.0.1:{}", servers.nats_port);
+    let redis = format!("redis://:{OF_REDIS}@127.0.0.1:{}", servers.redis_port);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+    command.args(["run", "--listen", "127.0.0.1:0", "--lease", "1s", "--grace", "3s", "--pipelines"]);
+    command.arg(rules(servers.dir.path())).env("RUST_LOG", "trace").stderr(Stdio::piped());
+    match is_in_environment {
+        true => command.env("NATS_URL", nats).env("REDIS_URL", redis),
+        false => command.args(["--nats", &nats, "--redis", &redis]),
+    };
+    Worker::start(command)
+}
+
+/// Goal: the password of an address is in no log and no answer, whatever the level and whether it is right or wrong.
+/// Method: `RUST_LOG=trace`, both ways to say an address, an event through all; then a wrong password.
+#[test]
+fn a_password_of_an_address_is_never_told() {
+    let servers = guarded();
+    for (password, is_right, is_in_environment) in [
+        (OF_NATS_ESCAPED, true, true),
+        (OF_NATS_ESCAPED, true, false),
+        ("wr0ng", false, true),
+        ("wr0ng", false, false),
+    ] {
+        let worker = outspoken(&servers, password, is_in_environment);
+        let at = |path: &str| format!("{}{path}", worker.url);
+        let mut said = Vec::new();
+        if is_right {
+            wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+            let time = crate::edge::now_ms();
+            let event =
+                format!(r#"{{"type":"metric","time":{time},"source":"s-0","name":"latency_ms","value":1}}"#);
+            said.push(answer::post(&at("/api/v1/events"), &event));
+        } else {
+            wait_for("a word about it", &worker, || {
+                let ready = answer::get(&at("/readyz"));
+                ready.body.contains("authorization").then_some(())
+            });
+        }
+        said.extend(["/readyz", "/metrics", "/api/v1/rules", "/"].map(|path| answer::get(&at(path))));
+        let log = worker.log.clone();
+        assert_eq!(worker.stop(), Some(0));
+        wait_with_log("the last line", &log, || {
+            log.lock().expect("no panic").contains("stopping").then_some(())
+        });
+        let log = log.lock().expect("no panic");
+        assert!(log.contains("TRACE"), "this test reads everything that can be logged");
+        for secret in IN_COMMON {
+            let line = log.lines().find(|line| line.contains(secret));
+            assert!(line.is_none(), "`{secret}` is told: {line:?}");
+            assert!(said.iter().all(|answer| !answer.body.contains(secret)), "{said:?}");
+        }
     }
 }

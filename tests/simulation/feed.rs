@@ -6,7 +6,8 @@ use crate::world::{Planted, Shared, World};
 use std::time::Duration;
 use streamgauge::driver::continuity::{Broken, Continuity};
 use streamgauge::driver::ports::{
-    Board, Entry, Extent, Feed, Letter, Logged, Numbered, Numbers, Outlet, Parcel, Placed, PortError, Rollup,
+    Asides, Board, Entry, Extent, Feed, Letter, Logged, Numbered, Numbers, Outlet, Parcel, Placed, PortError,
+    Rollup,
 };
 use streamgauge::driver::sentinel::Aside;
 
@@ -118,6 +119,17 @@ impl Feed for SimFeed {
     }
 }
 
+/// Not part of what is compared: it does not follow from the log.
+impl Asides for SimFeed {
+    fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
+        Ok(None)
+    }
+
+    fn put_aside(&mut self, _: &Aside) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
 impl Board for SimFeed {
     fn newest(&mut self) -> Result<Numbers, PortError> {
         act(&self.world, self.who);
@@ -176,15 +188,6 @@ impl Board for SimFeed {
 
     fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
         Ok(shadows.len())
-    }
-
-    fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
-        Ok(None)
-    }
-
-    /// Not part of what is compared: it does not follow from the log.
-    fn put_aside(&mut self, _: &Aside) -> Result<(), PortError> {
-        Ok(())
     }
 }
 

@@ -1,9 +1,44 @@
-//! The log: records by sequence number.
+//! The log: records by sequence number, each with a checksum.
+//!
+//! Invariant: what is read is what was appended, or an error that names the record: a page of the disk that went bad
+//! must not become another event. The checksum covers number, stamp and entry.
 
-use super::{Embedded, LOG, damaged};
+use super::{CHECKED_FROM, Embedded, LOG, META, damaged};
 use crate::core::Timestamp;
 use crate::driver::ports::{Entry, Log, Logged, PortError};
 use redb::{ReadableTable, ReadableTableMetadata};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Bytes of the checksum behind an entry.
+const CHECKSUM_BYTES: usize = 8;
+
+/// Seed, number and stamp are part of it: a record in another place is another record.
+fn checksum(seq: u64, stamp: i64, entry: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let place = xxh3_64_with_seed(&stamp.to_le_bytes(), seq);
+    xxh3_64_with_seed(entry, place).to_le_bytes()
+}
+
+/// A row of the table as the record that was appended.
+pub(super) fn record(
+    seq: u64,
+    (stamp, bytes): (i64, &[u8]),
+    checked_from: u64,
+) -> Result<Logged, redb::Error> {
+    let wrong = || damaged(format!("record {seq} of the log is not what was written"));
+    let entry = match bytes.split_last_chunk::<CHECKSUM_BYTES>() {
+        _ if seq < checked_from => bytes,
+        Some((entry, sum)) if *sum == checksum(seq, stamp, entry) => entry,
+        _ => return Err(wrong()),
+    };
+    let entry = rmp_serde::from_slice(entry).map_err(|_| wrong())?;
+    Ok(Logged { seq, stamp: Timestamp::clamped(stamp), entry })
+}
+
+/// The record from which on all have checksums.
+pub(super) fn checked_from(transaction: &redb::ReadTransaction) -> Result<u64, redb::Error> {
+    let meta = transaction.open_table(META)?;
+    Ok(meta.get(CHECKED_FROM)?.map_or(u64::MAX, |from| from.value()))
+}
 
 impl Log for Embedded {
     fn append(&mut self, entries: &[(Timestamp, Entry)]) -> Result<u64, PortError> {
@@ -11,8 +46,10 @@ impl Log for Embedded {
             let mut log = transaction.open_table(LOG)?;
             let first = log.last()?.map_or(0, |(seq, _)| seq.value()) + 1;
             for (place, (stamp, entry)) in entries.iter().enumerate() {
-                let bytes = rmp_serde::to_vec(entry).map_err(damaged)?;
-                log.insert(first + place as u64, (stamp.ms(), bytes.as_slice()))?;
+                let seq = first + place as u64;
+                let mut bytes = rmp_serde::to_vec(entry).map_err(damaged)?;
+                bytes.extend(checksum(seq, stamp.ms(), &bytes));
+                log.insert(seq, (stamp.ms(), bytes.as_slice()))?;
             }
             Ok(first)
         })
@@ -20,13 +57,16 @@ impl Log for Embedded {
 
     fn read(&self, from: u64, max: usize) -> Result<Vec<Logged>, PortError> {
         Embedded::read(self, |transaction| {
-            let log = transaction.open_table(LOG)?;
-            let mut records = Vec::new();
+            let (log, checked_from) = (transaction.open_table(LOG)?, checked_from(transaction)?);
+            let mut records: Vec<Logged> = Vec::new();
             for row in log.range(from..)?.take(max) {
                 let (seq, row) = row?;
-                let (stamp, bytes) = row.value();
-                let entry = rmp_serde::from_slice(bytes).map_err(damaged)?;
-                records.push(Logged { seq: seq.value(), stamp: Timestamp::clamped(stamp), entry });
+                if let Some(before) = records.last()
+                    && seq.value() != before.seq + 1
+                {
+                    return Err(damaged(format!("the log has lost its record {}", before.seq + 1)));
+                }
+                records.push(record(seq.value(), row.value(), checked_from)?);
             }
             Ok(records)
         })
@@ -59,5 +99,25 @@ impl Log for Embedded {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_another_one_is_an_error() {
+        let entry = rmp_serde::to_vec(&Entry::Tick).expect("memory");
+        let with_sum = |seq, stamp| [&entry[..], &checksum(seq, stamp, &entry)].concat();
+        assert!(record(7, (5, &with_sum(7, 5)), 1).is_ok());
+        assert!(record(7, (5, &with_sum(8, 5)), 1).is_err(), "another place");
+        assert!(record(7, (6, &with_sum(7, 5)), 1).is_err(), "another stamp");
+        assert!(record(7, (5, &entry), 1).is_err() && record(7, (5, &entry), 8).is_ok(), "an older version");
+        for bit in 0..with_sum(7, 5).len() * 8 {
+            let mut bytes = with_sum(7, 5);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(record(7, (5, &bytes), 1).is_err(), "bit {bit}");
+        }
     }
 }

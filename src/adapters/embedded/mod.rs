@@ -8,9 +8,10 @@ mod alerts;
 pub mod ledger;
 mod log;
 mod store;
+pub mod verify;
 
 use crate::driver::ports::PortError;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -28,6 +29,9 @@ const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead"
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// part of the newest snapshot
 const SNAPSHOT: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("snapshot");
+
+/// The record from which on all have checksums; older ones were written by an earlier version.
+const CHECKED_FROM: &str = "checked_from";
 
 /// Bytes the database may keep of its file in memory.
 const CACHE_BYTES: usize = 64 << 20;
@@ -50,21 +54,32 @@ impl Embedded {
             source,
         };
         std::fs::create_dir_all(data_dir).map_err(|error| failed(error.into()))?;
+        let is_new = !path.exists();
+        close_to_others(data_dir, 0o700);
         let database = create(&path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => PortError::Locked { place: place.clone() },
             other => failed(other.into()),
         })?;
+        close_to_others(&path, 0o600);
         let embedded = Embedded { database: Arc::new(RwLock::new(Some(database))), path };
+        if !is_new {
+            embedded.check_at_start()?;
+        }
         embedded.write(|transaction| {
             transaction.open_table(LOG)?;
             transaction.open_table(WINDOWS)?;
             transaction.open_table(CATALOG)?;
             transaction.open_table(ALERTS)?;
             transaction.open_table(DEAD)?;
-            transaction.open_table(META)?;
+            let mut meta = transaction.open_table(META)?;
+            if meta.get(CHECKED_FROM)?.is_none() {
+                let newest = transaction.open_table(LOG)?.last()?.map_or(0, |(seq, _)| seq.value());
+                meta.insert(CHECKED_FROM, newest + 1)?;
+            }
             transaction.open_table(SNAPSHOT)?;
             Ok(())
         })?;
+        embedded.check_end()?;
         Ok(embedded)
     }
 
@@ -108,6 +123,15 @@ impl Embedded {
 
     fn place(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+/// What is in the data dir is nobody else's: events may hold what their senders keep secret. A file system that
+/// knows no owners keeps what it has.
+fn close_to_others(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
+        tracing::warn!(path = %path.display(), %error, "cannot close this to other users");
     }
 }
 

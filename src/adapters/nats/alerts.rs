@@ -119,6 +119,7 @@ impl Reading {
     async fn take(&mut self, signing: &Signing) -> Result<Batch, Cause> {
         let mut messages = self.consumer.fetch().max_messages(BATCH_MAX).messages().await?;
         let mut batch = Batch { alerts: Vec::new(), is_end: true };
+        let mut fetched = Vec::new();
         while let Some(message) = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await? {
             let message = message?;
             let reply = message.reply.as_ref().ok_or("a message without its place")?;
@@ -128,14 +129,18 @@ impl Reading {
             }
             (self.given, self.newest) = (place.in_consumer, place.in_stream);
             batch.is_end = place.pending == 0;
-            if !is_genuine(signing, &message, place.stamp()) {
+            fetched.push((place.in_stream, place.stamp(), message));
+        }
+        let mut is_fresh = false;
+        for (in_stream, stamp, message) in fetched {
+            if !signing.settle(&mut is_fresh, |signing| is_genuine(signing, &message, stamp))? {
                 signing.note_forged(&message.subject);
                 // It must not come again, nor keep others waiting.
                 message.ack_with(AckKind::Ack).await.map_err(|error| error.to_string())?;
                 continue;
             }
-            self.told = place.in_stream;
-            batch.alerts.push((place.in_stream, String::from_utf8_lossy(&message.payload).into_owned()));
+            self.told = in_stream;
+            batch.alerts.push((in_stream, String::from_utf8_lossy(&message.payload).into_owned()));
             self.unwritten.push(message);
         }
         Ok(batch)

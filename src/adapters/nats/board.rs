@@ -4,7 +4,7 @@
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::core::Timestamp;
-use crate::driver::ports::{Board, Numbered, Numbers, Parcel, Placed, PortError};
+use crate::driver::ports::{Asides, Board, Numbered, Numbers, Parcel, Placed, PortError};
 use crate::driver::sentinel::Aside;
 use crate::wire::signature::{HEADER, Signing};
 use crate::wire::subject::Subjects;
@@ -65,7 +65,7 @@ impl Places {
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            if self.is_genuine(&message) {
+            if self.signing.settle(&mut false, |signing| is_genuine_raw(signing, &message))? {
                 return Ok(Some(message));
             }
             self.signing.note_forged(&message.subject);
@@ -73,12 +73,12 @@ impl Places {
         }
         Err("others put their own messages among the alerts".into())
     }
+}
 
-    fn is_genuine(&self, message: &StreamMessage) -> bool {
-        let signature = message.headers.get(HEADER).map(|value| value.as_str());
-        let at = super::stamp(message.time.unix_timestamp_nanos());
-        self.signing.is_genuine(&message.subject, &message.payload, signature, at)
-    }
+fn is_genuine_raw(signing: &Signing, message: &StreamMessage) -> bool {
+    let signature = message.headers.get(HEADER).map(|value| value.as_str());
+    let at = super::stamp(message.time.unix_timestamp_nanos());
+    signing.is_genuine(&message.subject, &message.payload, signature, at)
 }
 
 /// Whether a message that a consumer gave is one of ours.
@@ -87,8 +87,24 @@ pub(super) fn is_genuine(signing: &Signing, message: &Message, at: Timestamp) ->
     signing.is_genuine(&message.subject, &message.payload, signature.map(|value| value.as_str()), at)
 }
 
+impl Asides for Bus {
+    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
+        let newest = self.newest_message(self.subjects.alerts_stream(), &self.subjects.any_aside(rule))?;
+        Ok(newest.and_then(|(subject, text)| Some((Subjects::alert_number(&subject)?, text))))
+    }
+
+    fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
+        let subject = self.subjects.aside(aside.severity, aside.rule, aside.number);
+        let places = self.places(self.subjects.alerts_stream());
+        let put = self.handle.block_on(places.put_once(subject, aside.json.clone().into()));
+        put.map_err(|source| PortError::Away { place: "the alert stream".into(), source })
+    }
+}
+
 impl Board for Bus {
     fn newest(&mut self) -> Result<Numbers, PortError> {
+        // A term begins: its messages are signed with the key that is in force now.
+        self.reread_key()?;
         let (alerts, parcels) = (self.subjects.alerts_stream(), self.subjects.parcels_stream());
         Ok(Numbers {
             alerts: self.newest_of(alerts, &self.subjects.any_alert())?,
@@ -105,12 +121,13 @@ impl Board for Bus {
         let messages = self.read_all(self.subjects.alerts_stream(), &self.subjects.any_alert())?;
         let is_ours = |message: &&Message| {
             let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
-            let is_ours = place.is_some_and(|place| is_genuine(&self.signing, message, place.stamp()));
-            if !is_ours {
-                self.signing.note_forged(&message.subject);
-            }
-            is_ours
+            place.is_some_and(|place| is_genuine(&self.signing, message, place.stamp()))
         };
+        if !messages.iter().all(|message| is_ours(&message)) {
+            self.reread_key()?;
+        }
+        let forged = messages.iter().filter(|message| !is_ours(message));
+        forged.for_each(|message| self.signing.note_forged(&message.subject));
         let text = |message: &Message| {
             let number = Subjects::alert_number(&message.subject).unwrap_or(0);
             (number, String::from_utf8_lossy(&message.payload).into_owned())
@@ -149,18 +166,6 @@ impl Board for Bus {
         let places = self.places(self.subjects.alerts_stream());
         Ok(self.handle.block_on(put_in_order(&places, shadows.iter().map(message), "a shadow")))
     }
-
-    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError> {
-        let newest = self.newest_message(self.subjects.alerts_stream(), &self.subjects.any_aside(rule))?;
-        Ok(newest.and_then(|(subject, text)| Some((Subjects::alert_number(&subject)?, text))))
-    }
-
-    fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
-        let subject = self.subjects.aside(aside.severity, aside.rule, aside.number);
-        let places = self.places(self.subjects.alerts_stream());
-        let put = self.handle.block_on(places.put_once(subject, aside.json.clone().into()));
-        put.map_err(|source| PortError::Away { place: "the alert stream".into(), source })
-    }
 }
 
 impl Bus {
@@ -186,6 +191,10 @@ impl Bus {
             }
             Ok::<_, Cause>(read)
         })
+    }
+
+    fn reread_key(&self) -> Result<(), PortError> {
+        self.signing.reread().map_err(PortError::of_alert_key)
     }
 
     /// The highest number on these subjects; the newest message has it.

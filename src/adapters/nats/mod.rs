@@ -133,7 +133,18 @@ impl Bus {
         let place = without_password(&settings.url);
         let reader = None;
         let signing = settings.signing.clone();
-        let bus = Bus { handle, client, connected, context, subjects, has_aggregate, reader, place, outages, signing };
+        let bus = Bus {
+            handle,
+            client,
+            connected,
+            context,
+            subjects,
+            has_aggregate,
+            reader,
+            place,
+            outages,
+            signing,
+        };
         if has_aggregate {
             bus.check_stream(bus.subjects.parcels_stream().into(), bus.subjects.parcels(), PARCELS_KEPT)?;
         }
@@ -242,6 +253,9 @@ async fn acknowledged(sent: Result<PublishAckFuture, PublishError>) -> Result<Pu
 /// Name of the broker among outages.
 pub const NATS: &str = "nats";
 
+/// A broker that hangs is noticed by the third of these that it does not answer.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
 /// Honours the environment of the `nats` command line tool.
 async fn connect(url: &str, outages: &Outages) -> Result<Client, PortError> {
     connect_and_tell(url, Arc::default(), outages.clone()).await
@@ -268,6 +282,7 @@ async fn connect_and_tell(url: &str, connected: Arc<Notify>, outages: Outages) -
     };
     let mut options =
         ConnectOptions::new().name("streamgauge").retry_on_initial_connect().event_callback(tell);
+    options = options.ping_interval(PING_EVERY);
     options =
         options.reconnect_delay_callback(|attempts| RECONNECT_STEP * (attempts as u32).min(RECONNECT_STEPS));
     if let Some(path) = set("NATS_CREDS") {
@@ -311,6 +326,7 @@ impl Feed for Bus {
             own: self.subjects.read_as(),
             stream: self.subjects.events_stream(),
             continuity,
+            signing: self.signing.clone(),
         };
         self.reader = Some(Reader::start(&self.handle, cursor));
         Ok(())

@@ -4,10 +4,12 @@
 //! break the consumer is thrown away, and a new one begins where continuity says.
 //! Invariant: back-pressure is the pull; nobody reads further than the worker may want.
 
+use super::board::is_genuine;
 use super::pull::Pull;
 use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
 use crate::driver::ports::{Entry, Logged, PortError};
+use crate::wire::signature::Signing;
 use crate::wire::subject::{Own, Said, codec};
 use async_nats::header::HeaderName;
 use async_nats::jetstream::Context;
@@ -63,6 +65,7 @@ pub(super) struct Cursor {
     pub(super) own: Own,
     pub(super) stream: String,
     pub(super) continuity: Continuity,
+    pub(super) signing: Signing,
 }
 
 /// Why a consumer was given up.
@@ -126,6 +129,7 @@ impl Cursor {
                 chunk = pull.next() => chunk?,
                 () = self.connected.notified() => return Err(lost("connected again")),
             };
+            self.know_key_of(&chunk).await.map_err(lost)?;
             let mut batch = Vec::with_capacity(chunk.len());
             let taken = chunk.into_iter().try_for_each(|message| {
                 let (place, record) = self.record(message).map_err(lost)?;
@@ -154,11 +158,33 @@ impl Cursor {
         Ok(is_new)
     }
 
-    /// A message with its place in the consumer.
+    /// Reads the key again where a message to the aggregate does not seem to be ours.
+    async fn know_key_of(&self, chunk: &[Message]) -> Result<(), Cause> {
+        if chunk.iter().all(|message| self.is_ours(message)) {
+            return Ok(());
+        }
+        let signing = self.signing.clone();
+        tokio::task::spawn_blocking(move || signing.reread()).await?
+    }
+
+    /// Anybody may send events; messages to the aggregate are signed.
+    fn is_ours(&self, message: &Message) -> bool {
+        if !matches!(self.own.said(&message.subject), Said::Partials { .. }) {
+            return true;
+        }
+        let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
+        place.is_some_and(|place| is_genuine(&self.signing, message, place.stamp()))
+    }
+
+    /// A message with its place in the consumer. One that is forged has its place in the log, and says nothing.
     fn record(&self, message: Message) -> Result<(u64, Logged), Cause> {
         let reply = message.reply.as_ref().ok_or("a message without its place")?;
         let place = Place::parse(reply).ok_or_else(|| format!("`{reply}` is no place"))?;
         let stamp = stamp(i128::from(place.stamp_ns));
+        if !self.is_ours(&message) {
+            self.signing.note_forged(&message.subject);
+            return Ok((place.in_consumer, Logged { seq: place.in_stream, stamp, entry: Entry::Tick }));
+        }
         let entry = entry(&self.own, message);
         Ok((place.in_consumer, Logged { seq: place.in_stream, stamp, entry }))
     }

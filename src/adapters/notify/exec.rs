@@ -1,13 +1,16 @@
 //! `exec`: a program of this machine, such as one that scales something up.
 //!
 //! The message is its standard input, one JSON line; there is no shell, no argument and no variable that an alert
-//! could write. A program that takes too long is killed. Exit codes: 0 it is done, 75 (EX_TEMPFAIL) try again, any
+//! could write. A program that takes too long is killed with everything that it started: it leads a process group of
+//! its own. Exit codes: 0 it is done, 75 (EX_TEMPFAIL) try again, any
 //! other never.
 
 use super::log;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,7 +32,7 @@ impl Channel for Exec {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let started = command.spawn();
         let mut child = started.map_err(|error| Failure::again(format!("cannot start it: {error}")))?;
         let text = log::line(message) + "\n";
@@ -55,10 +58,45 @@ fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<i32>> {
             return Ok(Some(status.code().unwrap_or(-1)));
         }
         if begun.elapsed() > timeout {
-            child.kill()?;
-            child.wait()?;
+            kill_with_children(child)?;
             return Ok(None);
         }
         std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// Kills the child's process group: a shell script would leave its sleeping command behind.
+///
+/// The child is not yet waited for, so no other process can have its number.
+fn kill_with_children(child: &mut Child) -> std::io::Result<()> {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        kill_process_group(group, Signal::KILL)?;
+    }
+    child.kill()?;
+    child.wait().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_out_kills_what_the_program_started() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 600 & echo $!; wait"]).process_group(0).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("a shell");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("its number");
+        assert_eq!(wait(&mut child, Duration::from_millis(50)).expect("it can be waited for"), None);
+        let is_gone = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/stat", line.trim())).unwrap_or_default();
+            status.is_empty() || status.contains(") Z")
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_gone() {
+            assert!(Instant::now() < deadline, "the sleeping child lives on");
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }

@@ -32,14 +32,22 @@ return tonumber(redis.call('HGET', KEYS[1], 'deaths'))";
 
 /// KEYS: the key of alerts. ARGV: a new one. The one in force, and when it was made.
 const ALERT_KEY: &str = "local time = redis.call('TIME')
-if redis.call('HSETNX', KEYS[1], 'key', ARGV[1]) == 1 then redis.call('HSET', KEYS[1], 'since', time[1] * 1000) end
+if redis.call('HSETNX', KEYS[1], 'key', ARGV[1]) == 1 then redis.call('HSET', KEYS[1], 'since', time[1] * 1000 + math.floor(time[2] / 1000)) end
 return redis.call('HMGET', KEYS[1], 'key', 'since')";
+
+fn meta_of(meta: &str, partitions: &str) -> ::redis::Cmd {
+    let mut command = ::redis::cmd("HSET");
+    command.arg(meta).arg(&[("partitions", partitions), ("version", "1"), ("resolutions", "1m,5m,1h")]);
+    command
+}
 
 impl RedisStore {
     pub(super) fn read_alert_key(&mut self) -> Result<(Vec<u8>, Timestamp), PortError> {
         let mut fresh = [0; 32];
         // Without randomness of the system nothing else would be safe, either.
-        SystemRandom::new().fill(&mut fresh).map_err(|_| self.damaged(std::io::Error::other("no randomness")))?;
+        SystemRandom::new()
+            .fill(&mut fresh)
+            .map_err(|_| self.damaged(std::io::Error::other("no randomness")))?;
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
         let found: (Vec<u8>, String) =
             self.ask(|connection| script.key(&key).arg(&fresh[..]).invoke(connection))?;
@@ -54,6 +62,7 @@ impl RedisStore {
             script.key(&checkpoint).key(&lease).arg(&nonce).arg(ms).invoke(connection)
         })?;
         let [epoch, version] = answer.as_slice() else { return Ok(None) };
+        self.outages.end(super::REDIS_WRITES);
         let fence = Fence { epoch: *epoch, nonce, version: *version };
         // Somebody may have emptied Redis meanwhile; whether this is answered does not matter.
         let _ = self.write_meta();
@@ -101,14 +110,19 @@ impl RedisStore {
                 found: format!("it has {known} partitions, not {}", self.partitions),
                 hint: "start with as many --partitions, or choose another prefix and root for a new deployment",
             }),
-            None => self.write_meta(),
+            None => self.claim_meta(),
         }
+    }
+
+    /// Waits where Redis takes no writes: as a replica, or while its memory or disk is full.
+    fn claim_meta(&mut self) -> Result<(), PortError> {
+        let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
+        self.ask(|connection| meta_of(&meta, &partitions).query::<()>(connection))
     }
 
     fn write_meta(&mut self) -> Result<(), PortError> {
         let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
-        let fields = [("partitions", partitions.as_str()), ("version", "1"), ("resolutions", "1m,5m,1h")];
-        self.ask_once(|connection| ::redis::cmd("HSET").arg(&meta).arg(&fields).query::<()>(connection))
+        self.ask_once(|connection| meta_of(&meta, &partitions).query::<()>(connection))
     }
 
     pub(super) fn renew_lease(&mut self, fence: &Fence) -> Result<bool, PortError> {
@@ -119,6 +133,7 @@ impl RedisStore {
             let mut call = script.key(&lease);
             call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
         })?;
+        self.outages.end(super::REDIS_WRITES);
         Ok(answer == 1)
     }
 

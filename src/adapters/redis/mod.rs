@@ -27,7 +27,7 @@ pub use ledger::SharedLedger;
 pub use read::Shared;
 pub use roster::Workers;
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a store in Redis is asked to be.
 #[derive(Debug, Clone)]
@@ -44,8 +44,14 @@ pub struct Settings {
 /// Name of the store among outages.
 pub const REDIS: &str = "redis";
 
+/// It answers, and takes nothing: reads do not end that.
+pub const REDIS_WRITES: &str = "redis writes";
+
 /// Time in which Redis must answer; a commit of 4 MiB takes milliseconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The same for reads that somebody waits for.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
 /// Time between two attempts while Redis is out of reach.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -106,12 +112,15 @@ impl RedisStore {
     fn ask<T>(&mut self, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
         let mut attempts = 0;
         loop {
+            let begun = Instant::now();
             let away = match self.ask_once(&ask) {
                 Err(away @ PortError::Away { .. }) => away,
                 known => return known,
             };
+            let is_timeout = begun.elapsed() >= self.answer_within();
             attempts += 1;
-            if !self.is_patient && attempts > 1 {
+            // A connection may have been closed meanwhile; a server that hangs is not asked twice.
+            if !self.is_patient && (attempts > 1 || is_timeout) {
                 return Err(away);
             }
             if self.outages.is_giving_up() {
@@ -136,7 +145,8 @@ impl RedisStore {
             let place = self.place.clone();
             match is_passing(&failed) {
                 true => {
-                    self.outages.begin(REDIS, &self.address, &failed);
+                    let what = if takes_no_writes(&failed) { REDIS_WRITES } else { REDIS };
+                    self.outages.begin(what, &self.address, &failed);
                     PortError::Away { place, source: failed.into() }
                 }
                 false => PortError::Read { place, source: failed.into() },
@@ -144,11 +154,17 @@ impl RedisStore {
         })
     }
 
+    /// Whoever answers people waits less.
+    fn answer_within(&self) -> Duration {
+        if self.is_patient { ANSWER_WITHIN } else { READ_WITHIN }
+    }
+
     fn connected(&mut self) -> RedisResult<&mut Connection> {
         if self.connection.is_none() {
-            let connection = self.client.get_connection_with_timeout(ANSWER_WITHIN)?;
-            connection.set_read_timeout(Some(ANSWER_WITHIN))?;
-            connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+            let within = self.answer_within();
+            let connection = self.client.get_connection_with_timeout(within)?;
+            connection.set_read_timeout(Some(within))?;
+            connection.set_write_timeout(Some(within))?;
             self.connection = Some(connection);
         }
         // It was made just now where there was none.
@@ -179,6 +195,10 @@ fn client(url: &str) -> RedisResult<Client> {
 }
 
 /// Whether the same question may be answered later: the server is away, loading, full or read-only.
+fn takes_no_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "READONLY" | "MISCONF"))
+}
+
 fn is_passing(error: &RedisError) -> bool {
     use ::redis::ErrorKind;
     if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {

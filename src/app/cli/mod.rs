@@ -40,6 +40,8 @@ pub enum Command {
     Run(RunArgs),
     /// Print the log as NDJSON; `replay` of it gives the same windows and alerts
     Export(ExportArgs),
+    /// Check that a data dir holds what was written to it
+    Verify(VerifyArgs),
     /// Send the events of files to JetStream, waiting for acknowledgements
     #[command(after_help = PUBLISH_EXAMPLES)]
     Publish(PublishArgs),
@@ -201,7 +203,20 @@ pub struct PublishArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The data dir of a service that is stopped [default: $XDG_DATA_HOME/streamgauge]
+    #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ExportArgs {
+    /// Go on behind damaged records of a data dir: each is written as a gap
+    #[arg(long, conflicts_with = "nats")]
+    pub skip_damaged: bool,
     /// NATS server, where the log is JetStream [env, where nothing else is said: NATS_URL]
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     pub nats: Option<String>,

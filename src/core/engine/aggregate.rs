@@ -64,7 +64,7 @@ impl Engine {
             return;
         }
         let missing = if feeder.number > 0 { number - feeder.number - 1 } else { 0 };
-        self.counters.partials_missing += missing;
+        self.counters.partials_missing = self.counters.partials_missing.saturating_add(missing);
         feeder.number = number;
         let mut partials = partials.clone();
         if let (true, Some(clock)) = (missing > 0, feeder.clock) {

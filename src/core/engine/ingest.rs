@@ -12,6 +12,7 @@ use crate::core::series::{Place, Unplaced};
 use crate::core::time::Timestamp;
 use crate::core::view::Reading;
 use crate::core::window::{WindowKey, WindowSize, seal_due};
+use std::sync::Arc;
 
 /// When an event arrived, seen from its 1m window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +50,26 @@ impl Engine {
                     let outcome = self.metric(*observation, limit, directory);
                     self.counters.count(outcome, 1);
                     note(observation.time, outcome);
+                    self.note_refusal(outcome, || event.source(directory));
                 }
                 Event::Samples(samples) => self.samples(samples, limit, directory, &mut note),
                 other => {
                     let outcome = self.event(other, limit, directory);
                     self.counters.count(outcome, 1);
                     note(other.time_max().unwrap_or(self.now), outcome);
+                    self.note_refusal(outcome, || event.source(directory));
                 }
             }
+        }
+    }
+
+    /// Counts a refusal by its source; nearly every event is taken.
+    #[inline]
+    fn note_refusal<'a>(&mut self, outcome: Outcome, source: impl FnOnce() -> Option<&'a Arc<str>>) {
+        if let Outcome::Refused(reason) = outcome
+            && let Some(source) = source()
+        {
+            self.refusals.note(source, reason, self.now);
         }
     }
 
@@ -92,7 +105,7 @@ impl Engine {
     /// Takes an event with an id only the first time; one that was refused may come again.
     fn once(
         &mut self,
-        source: &std::sync::Arc<str>,
+        source: &Arc<str>,
         kind: Kind,
         id: Option<&str>,
         take: impl FnOnce(&mut Engine) -> Outcome,
@@ -144,6 +157,7 @@ impl Engine {
                 },
             };
             self.counters.count(outcome, taken as u64);
+            self.note_refusal(outcome, || directory.get(samples.who).map(|identity| &identity.source));
             rest[..taken].iter().for_each(|(time, _)| note(*time, outcome));
             rest = &rest[taken..];
         }
@@ -258,7 +272,7 @@ impl Engine {
     }
 
     pub(super) fn place_identity(&mut self, identity: &Identity) -> Result<Place, Refusal> {
-        let placed = self.series.place(identity, self.now, self.limits.series_max);
+        let placed = self.series.place(identity, self.now, self.limits.room());
         let (place, is_new) = placed.map_err(|reason| match reason {
             Unplaced::Unit => Refusal::Unit,
             Unplaced::Cardinality => Refusal::Cardinality,

@@ -38,6 +38,7 @@ use super::key::{KeyId, Keys};
 use super::limits::Limits;
 use super::mute::Mutes;
 use super::pane::{Pane, Sample};
+use super::refusals::{Refusals, Silenced};
 use super::rule::RuleSet;
 use super::rule::about::Made;
 use super::rule::frozen::Frozen;
@@ -92,6 +93,8 @@ pub struct Engine {
     /// In the aggregate: how far each partition is, and what waits for the others.
     feeders: Vec<aggregate::Feeder>,
     counters: Counters,
+    /// By source, for people who look; not part of the state.
+    refusals: Refusals,
     /// Earliest grid point at which there is something to do; MAX if none is known.
     grid_due: Timestamp,
     /// Room for the values of one run, kept so that none is made anew.
@@ -189,6 +192,7 @@ impl Engine {
             grid_due: Timestamp::MAX,
             run: Vec::new(),
             touched: None,
+            refusals: Refusals::default(),
             is_underway: false,
             minute: Timestamp::MIN,
         }
@@ -279,6 +283,11 @@ impl Engine {
     /// The newest record's effective ingest time.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// Sources of which everything was refused, so many and for so long.
+    pub fn silenced_sources(&self, limit: (u64, Span)) -> Vec<Silenced> {
+        self.refusals.silenced(&self.series, self.now, limit)
     }
 
     pub fn counters(&self) -> &Counters {

@@ -7,6 +7,7 @@ use super::Engine;
 use crate::core::alert::Severity;
 use crate::core::alert::own::Said;
 use crate::core::alert::transition::{State, Transition};
+use crate::core::counters::records_between;
 use crate::core::effect::Effects;
 use crate::core::key::Key;
 use crate::core::limits::ALERTS_PER_RULE_MAX;
@@ -68,7 +69,7 @@ impl Engine {
 
     /// Says that records are gone, once time has passed over them.
     pub(super) fn tell_gap(&mut self, from: u64, to: u64, out: &mut Effects) {
-        let value = (to + 1 - from) as f64;
+        let value = records_between(from, to) as f64;
         let told = Told {
             rule: "_sg_gap",
             severity: Severity::Critical,

@@ -416,14 +416,17 @@ impl serde::de::Visitor<'_> for BytesVisitor {
 fn read_cells(mut bytes: &[u8]) -> Option<Histogram> {
     let mut pairs = Vec::with_capacity(bytes.len() / 2);
     let (mut dense, mut bucket) = (Histogram::default(), 0u16);
-    let mut is_dense = false;
+    let (mut is_dense, mut is_first) = (false, true);
+    let buckets = layout::Digits::Three.buckets();
     while !bytes.is_empty() {
         let distance = read_varint(&mut bytes)?;
         let count = read_varint(&mut bytes)?;
         bucket = bucket.checked_add(u16::try_from(distance).ok()?)?;
-        if count == 0 {
+        // Buckets ascend, and no layout has more of them.
+        if count == 0 || (distance == 0 && !is_first) || bucket >= buckets {
             return None;
         }
+        is_first = false;
         if !is_dense && count <= SPARSE_COUNT_MAX {
             pairs.push(pack(bucket, count as u32));
             continue;
@@ -514,7 +517,8 @@ mod tests {
         let bytes = rmp_serde::to_vec(&histogram).expect("memory");
         let back: Histogram = rmp_serde::from_slice(&bytes).expect("own bytes");
         assert_eq!(back, histogram);
-        for bytes in [&[1][..], &[0xff, 0xff, 0xff, 0xff, 1], &[1, 0], &[0x80; 12]] {
+        let (twice, beyond) = (&[1, 1, 0, 1], &[0xc0, 0xb8, 2, 1]);
+        for bytes in [&[1][..], &[0xff, 0xff, 0xff, 0xff, 1], &[1, 0], &[0x80; 12], twice, beyond] {
             assert!(read_cells(bytes).is_none(), "{bytes:?}");
         }
     }

@@ -18,10 +18,11 @@ mod pipeline;
 mod place;
 mod transitions;
 
-use super::counters::Outcome;
+use super::counters::{Outcome, Refusal};
 use super::event::{GateEvent, RunEvent, StageEvent};
 use super::identity::Labels;
 use super::interruption::Interruptions;
+use super::limits::PIPELINES_MAX;
 use super::rule::PipelineSpec;
 use super::time::{Span, Timestamp};
 pub use pipeline::Pipeline;
@@ -98,6 +99,9 @@ pub enum Sight {
     },
 }
 
+/// There is no room for another pipeline, stage or run.
+const FULL: Outcome = Outcome::Refused(Refusal::Cardinality);
+
 impl Tracker {
     /// Takes what the rule set says of pipelines.
     pub fn declare(&mut self, specs: &BTreeMap<Arc<str>, PipelineSpec>) {
@@ -114,7 +118,10 @@ impl Tracker {
         derived: &mut Vec<Derived>,
     ) -> Outcome {
         let is_doubtful = self.is_doubtful(moment.now, abandon_after);
-        let pipeline = self.pipelines.entry(event.pipeline.clone()).or_default();
+        let Some(pipeline) = self.open(&event.pipeline) else { return FULL };
+        if !pipeline.has_room(&event.run, Some(&event.stage)) {
+            return FULL;
+        }
         let (outcome, is_new) = pipeline.stage(event, moment, is_doubtful, derived);
         if outcome == Outcome::Recorded {
             let is_full = pipeline.is_full();
@@ -134,7 +141,10 @@ impl Tracker {
         derived: &mut Vec<Derived>,
     ) -> Outcome {
         let is_doubtful = self.is_doubtful(moment.now, abandon_after);
-        let pipeline = self.pipelines.entry(event.pipeline.clone()).or_default();
+        let Some(pipeline) = self.open(&event.pipeline) else { return FULL };
+        if !pipeline.has_room(&event.run, None) {
+            return FULL;
+        }
         let (outcome, is_new) = pipeline.run(event, moment, is_doubtful, derived);
         if outcome == Outcome::Recorded {
             let is_full = pipeline.is_full();
@@ -154,6 +164,14 @@ impl Tracker {
             value: if event.is_passed { 1.0 } else { 0.0 },
             time: event.time,
         });
+    }
+
+    /// The pipeline of this name, if there is room for one more.
+    fn open(&mut self, name: &Arc<str>) -> Option<&mut Pipeline> {
+        if !self.pipelines.contains_key(name) && self.pipelines.len() >= PIPELINES_MAX {
+            return None;
+        }
+        Some(self.pipelines.entry(name.clone()).or_default())
     }
 
     /// A run that is new for so long after a loss may have begun with what was lost.
@@ -178,12 +196,16 @@ impl Tracker {
 
     /// A stage event goes no further because of its time.
     pub fn refuse_stage(&mut self, event: &StageEvent, now: Timestamp) {
-        self.pipelines.entry(event.pipeline.clone()).or_default().refuse_stage(event, now);
+        if let Some(pipeline) = self.open(&event.pipeline) {
+            pipeline.refuse_stage(event, now);
+        }
     }
 
     /// A run event goes no further because of its time.
     pub fn refuse_run(&mut self, event: &RunEvent, now: Timestamp) {
-        self.pipelines.entry(event.pipeline.clone()).or_default().refuse_run(event, now);
+        if let Some(pipeline) = self.open(&event.pipeline) {
+            pipeline.refuse_run(event, now);
+        }
     }
 
     /// Records were lost; the log goes on at `at`.

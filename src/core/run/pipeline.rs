@@ -2,7 +2,7 @@
 
 use super::super::event::{RunEvent, StageEvent};
 use super::super::identity::Labels;
-use super::super::limits::RUNS_PER_PIPELINE_MAX;
+use super::super::limits::{RUNS_PER_PIPELINE_MAX, STAGES_PER_PIPELINE_MAX};
 use super::super::time::Timestamp;
 use super::gone::Gone;
 use super::ledger::Run;
@@ -106,6 +106,14 @@ impl Pipeline {
         let outcome = run.run(event, derived);
         self.finish(&event.run, None, outcome, is_new, moment);
         (outcome, is_new)
+    }
+
+    /// Whether a run and a stage are known here, or may be added.
+    pub(super) fn has_room(&self, run: &Arc<str>, stage: Option<&Arc<str>>) -> bool {
+        let has_run = self.runs.contains_key(run) || !self.is_full() || !self.finished.is_empty();
+        let is_known =
+            |stage: &Arc<str>| self.stages.contains_key(stage) || self.stages.len() < STAGES_PER_PIPELINE_MAX;
+        has_run && stage.is_none_or(is_known)
     }
 
     /// The run of an id: one that is here, one that comes back, or a new one.

@@ -2,6 +2,9 @@
 
 use super::desk::Order;
 use super::post::Post;
+use crate::core::alert::Transition;
+use crate::driver::ports::{Asides, PortError};
+use crate::driver::sentinel::Aside;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -26,6 +29,23 @@ pub enum RedriveError {
         "another process delivers to receiver `{0}`; ask the one that has it in `notify list` as `delivers_here`"
     )]
     Elsewhere(String),
+}
+
+/// In a process alone, what does not follow from the log goes to its receivers at once: the disk may be full.
+impl Asides for Office {
+    fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
+        Ok(None)
+    }
+
+    fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
+        // It was just written: it is an alert.
+        let Ok(alert) = serde_json::from_str::<Transition>(&aside.json) else { return Ok(()) };
+        for (_, orders) in &self.all {
+            // One that has ended needs no alert.
+            let _ = orders.send(Order::Tell(Box::new(alert.clone())));
+        }
+        Ok(())
+    }
 }
 
 impl Office {

@@ -198,7 +198,8 @@ impl Term {
     /// Tells people when the partition is not kept as it should be.
     fn look_around<F: Board, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
         parts.tally.lag_ms.set(self.lag.ms().max(0) as u64);
-        if !self.sentinel.is_due(parts.clock.running()) {
+        let (running, now) = (parts.clock.running(), parts.clock.now());
+        if !self.sentinel.is_due(running) {
             return;
         }
         let counters = self.applier.engine.counters();
@@ -211,8 +212,10 @@ impl Term {
                 + counters.dropped
                 + counters.refused_for(Refusal::TooLate),
             received: counters.received,
+            snapshot_age: Span::from_ms(running.saturating_sub(self.snapshot_at).as_millis() as i64),
+            ..Seen::around(&parts.tally, now, &self.applier.engine)
         };
-        self.sentinel.look(seen, &mut parts.feed, parts.clock.now());
+        self.sentinel.look(seen, &mut parts.feed, now);
     }
 
     /// The records applied since the last commit, as `from-to`.

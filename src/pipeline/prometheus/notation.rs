@@ -43,10 +43,10 @@ pub fn values(text: &str) -> Result<Vec<Slot>, String> {
             None if word == "stale" => (Slot::Stale, 0.0, 1),
             None => {
                 let (start, step, times) = run(word)?;
-                (Slot::Value(start), step, times + 1)
+                (Slot::Value(start), step, times.saturating_add(1))
             }
         };
-        if slots.len() + times > SLOTS_MAX {
+        if times > SLOTS_MAX - slots.len() {
             return Err(format!("it has more than {SLOTS_MAX} values"));
         }
         slots.extend((0..times).map(|place| slot.at(step * place as f64)));
@@ -126,6 +126,9 @@ mod tests {
             assert_eq!(values(text), Ok(slots), "{text}");
         }
         for text in ["1x", "a", "1 # c", "1+-2x2", "stalex3", "1_000", "1+1x2stale", "1x2.5", "9x9999999"] {
+            assert!(values(text).is_err(), "{text}");
+        }
+        for text in ["1x18446744073709551615", "1 _x18446744073709551615", "1x18446744073709551616"] {
             assert!(values(text).is_err(), "{text}");
         }
         for (text, reason) in [("NaN", "finite"), ("-Inf", "finite"), ("{{schema:0 sum:1}}x3", "histograms")]

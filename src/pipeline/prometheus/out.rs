@@ -37,6 +37,9 @@ pub fn yaml(records: &[&RecordOut], rules: &[&RuleOut]) -> String {
     for RecordOut { origin, said } in records {
         let _ = writeln!(out, "  - {{ name: {}, expr: {} }}", json!(origin.name), json!(said.expr));
     }
+    if records.is_empty() && rules.is_empty() {
+        out.push_str("rules: []\n");
+    }
     section(&mut out, "rules", rules.len());
     for rule in rules {
         let _ = writeln!(out, "  - id: {}\n    expr: {}", json!(rule.id), json!(rule.said.expr));

@@ -9,6 +9,7 @@ use crate::core::event::{
     Event, GateEvent, HistogramEvent, Observation, RunEvent, RunStatus, Samples, StageEvent, StageStatus,
 };
 use crate::core::identity::{Identity, IdentityError, Labels, Who, check_name};
+use crate::core::limits::NAME_BYTES_MAX;
 use crate::core::unit::Unit;
 use crate::wire::time;
 use hashbrown::HashTable;
@@ -51,10 +52,16 @@ pub struct Builder {
     taken: usize,                // of those, how many were taken by the reader
     by_identity: HashTable<u32>, // numbers; a map with the identities as keys is ten times as large
     texts: HashSet<Arc<str>, foldhash::fast::FixedState>,
+    text_bytes: usize, // of those
+    /// Whether cells of histograms are kept once they are known to be good.
+    is_keeping_cells: bool,
 }
 
 /// Identities a decoder holds before it starts anew: 1,000,000 × about 300 B = 300 MB at worst.
 const IDENTITIES_MAX: usize = 1_000_000;
+
+/// Bytes of the texts they are made of: a million of the longest. Also events that are refused leave theirs.
+const TEXT_BYTES_MAX: usize = 256 << 20;
 
 fn hash_of(identity: &Identity) -> u64 {
     foldhash::fast::FixedState::default().hash_one(identity)
@@ -70,7 +77,14 @@ impl Builder {
             taken: 0,
             by_identity: HashTable::new(),
             texts: HashSet::default(),
+            text_bytes: 0,
+            is_keeping_cells: true,
         }
+    }
+
+    /// One of which the events are looked at and not recorded.
+    pub fn without_cells(number: usize) -> Builder {
+        Builder { is_keeping_cells: false, ..Builder::new(number) }
     }
 
     pub fn number(&self) -> usize {
@@ -78,7 +92,9 @@ impl Builder {
     }
 
     pub fn is_full(&self) -> bool {
-        self.all.len() >= IDENTITIES_MAX || self.texts.len() >= 4 * IDENTITIES_MAX
+        self.all.len() >= IDENTITIES_MAX
+            || self.texts.len() >= 4 * IDENTITIES_MAX
+            || self.text_bytes >= TEXT_BYTES_MAX
     }
 
     pub fn take_found(&mut self) -> Vec<Arc<Identity>> {
@@ -141,7 +157,10 @@ impl Builder {
             other => return Err(wrong("hdr", "base64 of an HdrHistogram", other)),
         };
         let who = self.who(fields)?;
-        let histogram::Cells { cells, min, max } = cells;
+        let histogram::Cells { mut cells, min, max } = cells;
+        if !self.is_keeping_cells {
+            cells = Vec::new();
+        }
         Ok(Event::Histogram(Box::new(HistogramEvent { who, time, cells, min, max })))
     }
 
@@ -256,11 +275,16 @@ impl Builder {
         Ok(self.share(name))
     }
 
+    /// What is too long for any event is not kept: the event with it is refused.
     fn share(&mut self, text: &str) -> Arc<str> {
+        if text.len() > NAME_BYTES_MAX {
+            return text.into();
+        }
         if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
         let shared: Arc<str> = text.into();
+        self.text_bytes += text.len();
         self.texts.insert(shared.clone());
         shared
     }
@@ -416,5 +440,29 @@ fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fields;
+    use super::*;
+
+    /// A refused event once left its labels, of any length, in the memory of the decoder for good.
+    #[test]
+    fn texts_that_no_event_may_have_are_not_kept() {
+        let mut builder = Builder::new(0);
+        let mut build = |label: &str| {
+            let json = format!(
+                r#"{{"type":"metric","time":1793491200000,"source":"s","name":"n","value":1,"labels":{label}}}"#
+            );
+            let fields = fields::from_json(json.as_bytes()).expect("JSON");
+            let made = builder.build(0, &fields).is_ok();
+            (made, builder.text_bytes)
+        };
+        let long = "x".repeat(1 << 20);
+        assert_eq!(build(r#"{"a":"b"}"#), (true, 4));
+        assert_eq!(build(&format!(r#"{{"a":"{long}"}}"#)), (false, 4));
+        assert_eq!(build(&format!(r#"{{"{long}":"b"}}"#)), (false, 4));
     }
 }

@@ -30,10 +30,18 @@ pub struct Read {
 pub struct Memory {
     by_bytes: HashTable<u32>,
     entries: Vec<Entry>,
+    kept_bytes: usize, // of the entries
     clock: Clock,
     /// The entry of the line before.
     last: usize,
 }
+
+/// Bytes of a line, or of an identity, that are kept; with twenty labels it has about 1,000. What is longer is read
+/// by the slow path each time.
+const ENTRY_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of all that are kept: a million lines of 256.
+const KEPT_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Debug)]
 struct Entry {
@@ -89,11 +97,16 @@ impl Memory {
         Some(Read { observation: Observation { who, time, value }, ingest_time: scan.ingest_time })
     }
 
+    /// Whether nothing more is learned.
+    pub fn is_full(&self) -> bool {
+        self.kept_bytes >= KEPT_BYTES_MAX
+    }
+
     /// Remembers the identity of a line that the slow path took.
     pub fn learn(&mut self, line: &[u8], event: &Event, builder: &mut Builder) {
         let Event::Metric(observation) = event else { return };
         let Some(scan) = scan(line, &mut self.clock) else { return };
-        if self.find(&scan).is_some() || builder.is_full() {
+        if self.find(&scan).is_some() || builder.is_full() || self.is_full() {
             return;
         }
         // The span of the labels was found by its first closing brace: only if it is a whole
@@ -102,13 +115,18 @@ impl Memory {
             return;
         }
         let Some(hash) = scan.hash() else { return };
-        let is_plain = scan.ingest_time.is_none() && !scan.has_seq;
+        // Blanks may make a line of any length.
+        let is_plain = scan.ingest_time.is_none() && !scan.has_seq && line.len() <= ENTRY_BYTES_MAX;
         let form = if is_plain { Template::new(line, &scan.time_at, &scan.value_at) } else { None };
         let (template, bytes) = match form {
             Some((template, bytes)) => (Some(template), bytes),
             None => (None, scan.identity().concat().into()),
         };
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return;
+        }
         let Some(identity) = places(&bytes, &scan.identity()) else { return };
+        self.kept_bytes += bytes.len();
         let place = self.entries.len();
         if let Some(before) = self.entries.get_mut(self.last) {
             before.next = place;
@@ -266,4 +284,28 @@ fn skip_space(line: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line was once kept with all of its blanks, a megabyte for each series.
+    #[test]
+    fn what_is_padded_is_not_kept() {
+        let (mut builder, mut memory) = (Builder::new(0), Memory::default());
+        let mut is_known = |name: &str, labels: &str, blanks: usize| {
+            let blanks = " ".repeat(blanks);
+            let line = format!(
+                r#"{{"type":"metric","time":1793491200000,"source":"s","name":"{name}","labels":{labels},"value":1{blanks}}}"#
+            );
+            let fields = fields::from_json(line.as_bytes()).expect("JSON");
+            let event = builder.build(0, &fields).expect("an event");
+            memory.learn(line.as_bytes(), &event, &mut builder);
+            (memory.read(line.as_bytes()).is_some(), memory.kept_bytes < 1_000)
+        };
+        assert_eq!(is_known("a", "{}", 0), (true, true));
+        assert_eq!(is_known("b", "{}", 1 << 20), (true, true));
+        assert_eq!(is_known("c", &format!("{{{}}}", " ".repeat(1 << 20)), 0), (false, true));
+    }
 }

@@ -128,6 +128,14 @@ fields!(
 );
 
 impl Fields<'_> {
+    /// Labels as they came: those that stand twice count twice.
+    pub fn label_count(&self) -> usize {
+        match &self.labels {
+            Some(Value::Labels(labels)) => labels.count,
+            _ => 0,
+        }
+    }
+
     /// Whether every field the event has is one that JSON can say.
     pub fn is_plain(&self) -> bool {
         self.all().all(|value| match value {

@@ -30,9 +30,14 @@ pub struct Clock {
 /// Bytes of `YYYY-MM-DDTHH:MM:SS.mmmZ`.
 const PLAIN_MAX: usize = 24;
 
+/// What a clock has read that has read nothing: were it no text at all, an empty one would be a time.
+const EPOCH: &[u8] = b"1970-01-01T00:00:00Z";
+
 impl Default for Clock {
     fn default() -> Clock {
-        Clock { text: [0; PLAIN_MAX], length: 0, time: Timestamp::MIN }
+        let mut text = [0; PLAIN_MAX];
+        text[..EPOCH.len()].copy_from_slice(EPOCH);
+        Clock { text, length: EPOCH.len(), time: Timestamp::clamped(0) }
     }
 }
 

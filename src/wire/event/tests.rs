@@ -109,3 +109,18 @@ fn what_messagepack_says_and_json_cannot_is_not_plain() {
         assert!(!fields::from_msgpack(&nan).expect("a map").is_plain(), "{field}");
     }
 }
+
+/// A decoder that had read no time as text took an empty one for the year 0.
+#[test]
+fn an_empty_time_is_none_whatever_was_read_before() {
+    let mut decoder = Decoder::new(0);
+    let mut refused = |time: &str| {
+        let mut out = Decoded::default();
+        let line = format!(r#"{{"type":"metric","time":{time},"source":"s","name":"n","value":1}}"#);
+        decoder.json_one(0, line.as_bytes(), &mut out);
+        assert_eq!(out.events.len() + out.bad.len(), 1);
+        out.bad.len()
+    };
+    let times = ["1793491200000", "\"\"", "1793491200001", "\"2026-11-01T00:00:00Z\"", "\"\""];
+    assert_eq!(times.map(&mut refused), [0, 1, 0, 0, 1]);
+}

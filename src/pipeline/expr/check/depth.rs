@@ -129,7 +129,7 @@ mod tests {
             format!("{nested} > 1").replace("[5m])", "[5m]) by (s)")
         };
         let (mut taken, mut refused) = (0, 0);
-        for count in 1..60 {
+        for count in 1..80 {
             match rules(&units(count)) {
                 Some(set) => {
                     assert!(is_read_back(set), "{count}");

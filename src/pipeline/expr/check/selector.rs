@@ -118,24 +118,24 @@ impl Checker {
     }
 
     pub(super) fn matcher(&mut self, written: &MatcherTerm) -> Check<Matcher> {
-        let mut is_new = false;
-        let patterns = &mut self.patterns;
-        let found = matcher_with(written, |text| {
-            if let Some(known) = patterns.get(text) {
-                return Ok(known.clone());
-            }
-            let pattern = Pattern::new(text)?;
-            patterns.insert(text.into(), pattern.clone());
-            is_new = true;
-            Ok(pattern)
-        })?;
-        self.regex_bytes += found.pattern().filter(|_| is_new).map_or(0, Pattern::bytes);
-        if self.regex_bytes > REGEXES_BYTES_MAX {
+        let is_regex = matches!(written.op, "=~" | "!~");
+        if is_regex && self.regex_bytes > REGEXES_BYTES_MAX && !self.patterns.contains_key(&*written.value) {
             let most = REGEXES_BYTES_MAX >> 20;
             let message = format!("the regular expressions up to here take more than {most} MiB");
             return Err(ExprError::new(written.at, message).hint("match by `=` where you can"));
         }
-        Ok(found)
+        let (patterns, bytes) = (&mut self.patterns, &mut self.regex_bytes);
+        matcher_with(written, |text| {
+            if let Some(known) = patterns.get(text) {
+                return Ok(known.clone());
+            }
+            let pattern = Pattern::new(text);
+            // One that is refused has cost as much as the largest.
+            *bytes += pattern.as_ref().map_or(Pattern::BYTES_MAX, Pattern::bytes);
+            let pattern = pattern?;
+            patterns.insert(text.into(), pattern.clone());
+            Ok(pattern)
+        })
     }
 
     /// A stage that no declared pipeline has; `places`: where the matchers stand.

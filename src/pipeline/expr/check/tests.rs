@@ -41,6 +41,18 @@ fn units_that_do_not_fit_are_errors_with_a_place() {
     assert!(error("avg(a_ms[1m]) by (a) + avg(b_percent[1m]) by (a) > 1").contains("cannot be compared"));
 }
 
+/// Such a number was stored as `null`, and a set with it could not be read back.
+#[test]
+fn no_number_is_infinite_in_another_unit() {
+    for text in ["avg(a_ns[1m]) > 1e308s", "1e308s < avg(a_ns[1m])", "max(avg(a_ns[1m]), 1e308s) > 1"] {
+        assert!(error(text).contains("too large in ns"), "{text}");
+    }
+    let Ok(Checked::Value(typed)) = check("avg(a_ns[1m])") else { panic!("a value") };
+    let level = |text| Checker::default().level(&typed, text);
+    assert!(level("> 1e308s").is_err_and(|error| error.message.contains("too large")));
+    assert!(level("> 1e290s").is_ok());
+}
+
 #[test]
 fn keys_must_meet() {
     assert!(error("avg(a[1m]) by (source) > 1 and avg(b[1m]) by (host) > 1").contains("keys by (host)"));

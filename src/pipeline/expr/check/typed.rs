@@ -108,6 +108,10 @@ fn converted(value: Typed, from: &Unit, to: &Unit, at: Spot) -> Check<Typed> {
             .hint(format!("write a number in {}, or without a unit", dimension_words(to))));
     };
     let expr = match value.expr {
+        // It would be stored as nothing, and the rules of everybody could not be read back.
+        Expr::Number(number) if !(number * factor).is_finite() => {
+            return Err(ExprError::new(at, format!("this number is too large in {to}")));
+        }
         Expr::Number(number) => Expr::Number(number * factor),
         other => times(other, factor),
     };

@@ -1,0 +1,201 @@
+//! Whether a data dir holds what was written to it.
+//!
+//! Intuition: disks forget. The database has a checksum on each page, and each record of the log has one of its own.
+//! A small database is checked when it is opened; a large one by `streamgauge verify`, as it takes as long as reading
+//! it. Invariant: nothing that is damaged is read as something else.
+
+use super::log::{checked_from, record};
+use super::{Embedded, LOG, META};
+use crate::driver::ports::PortError;
+use redb::{DatabaseError, ReadableTable};
+use std::sync::PoisonError;
+
+/// A file of this size is checked at each start: at 1 GB a second it takes a tenth of a second.
+const CHECKED_AT_START_BYTES: u64 = 128 << 20;
+
+/// Damaged records that are named.
+const NAMED_MAX: usize = 20;
+
+/// Findings of a whole check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Findings {
+    /// Records of the log that are whole.
+    pub records: u64,
+    /// Those that are not, or are missing: the first ones, and how many.
+    pub damaged: Vec<u64>,
+    pub damaged_count: u64,
+    /// Whether every page of the database is as it was written.
+    pub is_sound: bool,
+}
+
+impl Findings {
+    pub fn is_fine(&self) -> bool {
+        self.is_sound && self.damaged_count == 0
+    }
+
+    fn note(&mut self, seq: u64) {
+        self.damaged_count += 1;
+        if self.damaged.len() < NAMED_MAX {
+            self.damaged.push(seq);
+        }
+    }
+}
+
+impl Embedded {
+    pub(super) fn check_at_start(&self) -> Result<(), PortError> {
+        let bytes = std::fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        if bytes > CHECKED_AT_START_BYTES {
+            return Ok(());
+        }
+        match self.is_sound()? {
+            true => Ok(()),
+            false => Err(self.unsound("a page is not what was written".into())),
+        }
+    }
+
+    /// The log ends where the effects do, or behind.
+    pub(super) fn check_end(&self) -> Result<(), PortError> {
+        let (applied, newest) = self.read(|transaction| {
+            let applied = transaction.open_table(META)?.get("applied")?.map_or(0, |value| value.value());
+            Ok((applied, transaction.open_table(LOG)?.last()?.map_or(0, |(seq, _)| seq.value())))
+        })?;
+        match newest < applied {
+            true => Err(self.unsound(format!("the log ends at record {newest}, but {applied} was applied"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether all pages have their checksums; those that are not in use do not count.
+    fn is_sound(&self) -> Result<bool, PortError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = database.as_mut() else { return Ok(false) };
+        match database.check_integrity() {
+            Ok(is_sound) => Ok(is_sound),
+            Err(DatabaseError::Storage(redb::StorageError::Corrupted(_))) => Ok(false),
+            Err(error) => Err(PortError::Read { place: self.place(), source: error.into() }),
+        }
+    }
+
+    fn unsound(&self, found: String) -> PortError {
+        PortError::Changed {
+            place: self.place(),
+            found,
+            hint: "`streamgauge verify --data-dir …` says what is whole, `export --skip-damaged` saves that; or restore a copy",
+        }
+    }
+
+    /// Checks everything, record by record.
+    pub fn verify(&self) -> Result<Findings, PortError> {
+        let is_sound = self.is_sound()?;
+        let mut findings = Findings { is_sound, ..Findings::default() };
+        let read = self.each_record::<PortError>(&mut |seq, record| {
+            match record {
+                Some(_) => findings.records += 1,
+                None => findings.note(seq),
+            }
+            Ok(())
+        });
+        if read.is_err() {
+            findings.is_sound = false;
+        }
+        Ok(findings)
+    }
+
+    /// Gives each record of the log to `take`, in order; `None` for one that is damaged or missing.
+    pub fn each_record<E: From<PortError>>(
+        &self,
+        take: &mut dyn FnMut(u64, Option<crate::driver::ports::Logged>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut next = None;
+        loop {
+            let page = self.page(next)?;
+            let Some(last) = page.last().map(|(seq, _)| *seq) else { return Ok(()) };
+            for (seq, record) in page {
+                for missing in next.unwrap_or(seq)..seq {
+                    take(missing, None)?;
+                }
+                next = Some(seq + 1);
+                take(seq, record)?;
+            }
+            debug_assert_eq!(next, Some(last + 1));
+        }
+    }
+
+    fn page(&self, from: Option<u64>) -> Result<Vec<(u64, Option<crate::driver::ports::Logged>)>, PortError> {
+        const RECORDS: usize = 4_096;
+        self.read(|transaction| {
+            let (log, checked_from) = (transaction.open_table(LOG)?, checked_from(transaction)?);
+            let mut page = Vec::new();
+            for row in log.range(from.unwrap_or(0)..)?.take(RECORDS) {
+                let (seq, row) = row?;
+                page.push((seq.value(), record(seq.value(), row.value(), checked_from).ok()));
+            }
+            Ok(page)
+        })
+    }
+
+    /// Opens a data dir to see what is whole, without refusing one that is damaged.
+    pub fn open_damaged(data_dir: &std::path::Path) -> Result<Embedded, PortError> {
+        let path = data_dir.join("streamgauge.redb");
+        let place = path.display().to_string();
+        let database = super::create(&path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => PortError::Locked { place: place.clone() },
+            other => PortError::Read { place: place.clone(), source: other.into() },
+        })?;
+        let database = std::sync::Arc::new(std::sync::RwLock::new(Some(database)));
+        Ok(Embedded { database, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Timestamp;
+    use crate::driver::ports::{Entry, Log};
+    use crate::wire::event::Codec;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
+
+    /// Goal: no bit that the disk changes is read as another event. Method: one bit after the other, all over the
+    /// file; whatever opens must read the same records.
+    #[test]
+    fn bits_that_change_are_found_or_do_not_matter() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = Embedded::open(dir.path()).expect("a database");
+        for n in 0..200u32 {
+            let payload = format!("payload {n} {}", "x".repeat(n as usize)).into_bytes();
+            let entry = Entry::Events(Codec::Json, payload);
+            log.append(&[(Timestamp::clamped(i64::from(n)), entry)]).expect("room");
+        }
+        let written = Log::read(&log, 1, 1_000).expect("whole");
+        assert!(log.verify().expect("readable").is_fine());
+        drop(log);
+        let path = dir.path().join("streamgauge.redb");
+        let whole = std::fs::read(&path).expect("readable");
+        let (mut found, mut harmless) = (0, 0);
+        for at in (0..whole.len()).step_by(whole.len() / 97) {
+            std::fs::write(&path, &whole).expect("writable");
+            let file = std::fs::OpenOptions::new().write(true).open(&path).expect("there");
+            file.write_all_at(&[whole[at] ^ 0x10], at as u64).expect("room");
+            drop(file);
+            let opened = std::panic::catch_unwind(|| Embedded::open(dir.path()));
+            match opened.map(|opened| opened.and_then(|log| Log::read(&log, 1, 1_000))) {
+                Ok(Ok(records)) => {
+                    assert_eq!(records, written, "byte {at}");
+                    harmless += 1;
+                }
+                _ => found += 1,
+            }
+        }
+        assert!(found > 0 && harmless > 0, "{found} found, {harmless} harmless");
+    }
+
+    #[test]
+    fn nobody_else_reads_the_data_dir() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        let _open = Embedded::open(&data).expect("a database");
+        let mode =
+            |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&data.join("streamgauge.redb"))), (0o700, 0o600));
+    }
+}

@@ -1,0 +1,113 @@
+//! Sources of which everything is refused: their senders believe that all is well.
+//!
+//! Intuition: a source with a wrong clock or a wrong unit sends events that are answered with 202 and refused by the
+//! engine, all of them. So refusals are counted by source, and a source that has had nothing taken since they began is
+//! told of. Only for people who look: no window or alert of a rule depends on it, and a restart forgets it.
+
+use super::counters::Refusal;
+use super::series::SeriesTable;
+use super::time::{Span, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sources whose refusals are counted; further ones are not told of.
+const SOURCES_MAX: usize = 1_000;
+
+/// Refusals that lie further back than this from the next one are another story.
+const APART: Span = Span::from_mins(10);
+
+/// Refusals of one source, without a long pause between two.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    count: u64,
+    since: Timestamp,
+    newest: Timestamp,
+    reason: Refusal,
+}
+
+/// A source of which nothing was taken since its refusals began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silenced {
+    pub source: Arc<str>,
+    pub count: u64,
+    pub since: Timestamp,
+    /// Of the newest refusal.
+    pub reason: Refusal,
+}
+
+/// Refusals by source, where the source is known.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    sources: BTreeMap<Arc<str>, Run>,
+}
+
+impl Refusals {
+    pub fn note(&mut self, source: &Arc<str>, reason: Refusal, now: Timestamp) {
+        if let Some(run) = self.sources.get_mut(source).filter(|run| now <= run.newest + APART) {
+            (run.count, run.newest, run.reason) = (run.count + 1, now, reason);
+            return;
+        }
+        if self.sources.len() >= SOURCES_MAX {
+            self.sources.retain(|_, run| now <= run.newest + APART);
+        }
+        if self.sources.len() < SOURCES_MAX {
+            self.sources.insert(source.clone(), Run { count: 1, since: now, newest: now, reason });
+        }
+    }
+
+    /// Sources with `count_min` refusals over `lasted_min` or longer, and nothing taken since these began.
+    pub fn silenced(
+        &self,
+        series: &SeriesTable,
+        now: Timestamp,
+        (count_min, lasted_min): (u64, Span),
+    ) -> Vec<Silenced> {
+        let is_long = |run: &Run| {
+            run.count >= count_min && run.newest >= run.since + lasted_min && now <= run.newest + APART
+        };
+        let mut found: BTreeMap<&Arc<str>, &Run> =
+            self.sources.iter().filter(|(_, run)| is_long(run)).collect();
+        if found.is_empty() {
+            return Vec::new();
+        }
+        for (_, one) in series.iter() {
+            if found.get(&one.info.source).is_some_and(|run| one.last_seen >= run.since && !one.is_declared) {
+                found.remove(&one.info.source);
+            }
+        }
+        let silenced = |(source, run): (&Arc<str>, &Run)| {
+            let Run { count, since, reason, .. } = *run;
+            Silenced { source: source.clone(), count, since, reason }
+        };
+        found.into_iter().map(silenced).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::identity::{Identity, Labels};
+    use crate::core::series::Room;
+
+    #[test]
+    fn a_source_is_told_of_while_nothing_of_it_is_taken() {
+        let (mut refusals, mut series) = (Refusals::default(), SeriesTable::default());
+        let at = |secs: i64| Timestamp::clamped(secs * 1_000);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        for secs in 0..100 {
+            refusals.note(&a, Refusal::TooLate, at(secs));
+            refusals.note(&b, Refusal::Unit, at(secs));
+        }
+        let room = Room { series_max: 9, series_per_source_max: 9 };
+        let identity = Identity::new("b".into(), "m".into(), Labels::default(), None).expect("valid");
+        series.place(&identity, at(50), room).expect("room");
+        let limit = (100, Span::from_secs(60));
+        let found = refusals.silenced(&series, at(100), limit);
+        let found: Vec<_> = found.iter().map(|one| (&*one.source, one.count, one.reason)).collect();
+        assert_eq!(found, [("a", 100, Refusal::TooLate)], "something of b was taken");
+        assert!(refusals.silenced(&series, at(100), (101, Span::ZERO)).is_empty());
+        assert!(refusals.silenced(&series, at(100) + APART, limit).is_empty(), "it is over");
+        (0..2 * SOURCES_MAX).for_each(|n| refusals.note(&n.to_string().into(), Refusal::Unit, at(100)));
+        assert!(refusals.sources.len() <= SOURCES_MAX);
+    }
+}

@@ -1,0 +1,121 @@
+//! Values that one source may send within a second.
+//!
+//! Intuition: a bucket for each source holds the values of two seconds and fills at the configured rate. A request is
+//! taken whole or refused whole, with the time after which its source has room: nothing of it is lost, and the sender
+//! keeps it.
+//! Invariant: the table is bounded; when it is full, sources whose buckets are full again make room, and a source that
+//! finds none is not limited.
+//! Rejected: a limit in the engine (an event in the log is acknowledged, and refusing it there loses it).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Sources with a bucket: 10,000 × about 400 B with a long name = 4 MB.
+const SOURCES_MAX: usize = 10_000;
+
+/// Seconds of the rate that a bucket holds: a sender that sends once a second must not be refused by a little jitter.
+const BURST_SECS: f64 = 2.0;
+
+/// Room of one source, and when it was that.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    room: f64,
+    at: Instant,
+}
+
+/// The source that sent too much, and when it has room again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exceeded {
+    pub source: Arc<str>,
+    pub wait: Duration,
+}
+
+#[derive(Debug, Default)]
+pub struct Quota {
+    /// Values a second and source; `None` is no limit.
+    per_sec: Option<u32>,
+    buckets: Mutex<HashMap<Arc<str>, Bucket>>,
+}
+
+impl Quota {
+    pub fn new(per_sec: Option<u32>) -> Quota {
+        Quota { per_sec, ..Quota::default() }
+    }
+
+    /// Whether there is anything to count.
+    pub fn is_limited(&self) -> bool {
+        self.per_sec.is_some()
+    }
+
+    /// Takes the values of one request, each source's; none is taken if one source has no room.
+    ///
+    /// A request may have more values than a bucket: it passes while the bucket is full, and is paid off after.
+    pub fn take(&self, values: &HashMap<Arc<str>, u64>, now: Instant) -> Result<(), Exceeded> {
+        let Some(per_sec) = self.per_sec.map(f64::from) else { return Ok(()) };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        for (source, values) in values {
+            let room = buckets.get(source).map_or(BURST_SECS * per_sec, |bucket| bucket.now(now, per_sec));
+            let needed = (*values as f64).min(BURST_SECS * per_sec);
+            if room < needed {
+                let wait = Duration::from_secs_f64((needed - room) / per_sec);
+                return Err(Exceeded { source: source.clone(), wait });
+            }
+        }
+        if buckets.len() + values.len() > SOURCES_MAX {
+            buckets.retain(|_, bucket| bucket.now(now, per_sec) < BURST_SECS * per_sec);
+        }
+        for (source, values) in values {
+            let room = buckets.get(source).map_or(BURST_SECS * per_sec, |bucket| bucket.now(now, per_sec));
+            let bucket = Bucket { room: room - *values as f64, at: now };
+            if buckets.len() < SOURCES_MAX || buckets.contains_key(source) {
+                buckets.insert(source.clone(), bucket);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Bucket {
+    fn now(self, now: Instant, per_sec: f64) -> f64 {
+        let filled = now.saturating_duration_since(self.at).as_secs_f64() * per_sec;
+        (self.room + filled).min(BURST_SECS * per_sec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(source: &str, values: u64) -> HashMap<Arc<str>, u64> {
+        HashMap::from([(Arc::from(source), values)])
+    }
+
+    #[test]
+    fn a_source_that_sends_too_much_waits_and_another_does_not() {
+        let (quota, now) = (Quota::new(Some(100)), Instant::now());
+        assert_eq!(quota.take(&of("a", 200), now), Ok(()), "two seconds at once");
+        let exceeded = quota.take(&of("a", 50), now).expect_err("it has no room");
+        assert_eq!(exceeded, Exceeded { source: "a".into(), wait: Duration::from_millis(500) });
+        assert_eq!(quota.take(&of("b", 50), now), Ok(()), "b has its own");
+        assert_eq!(quota.take(&of("a", 50), now + Duration::from_millis(500)), Ok(()));
+    }
+
+    #[test]
+    fn a_large_request_passes_once_and_is_paid_off() {
+        let (quota, now) = (Quota::new(Some(100)), Instant::now());
+        assert_eq!(quota.take(&of("a", 1_000), now), Ok(()));
+        let wait = quota.take(&of("a", 1), now).expect_err("it has no room").wait;
+        assert!(wait > Duration::from_secs(8), "{wait:?}");
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_no_quota_limits_nothing() {
+        let (quota, now) = (Quota::new(Some(1)), Instant::now());
+        for n in 0..2 * SOURCES_MAX {
+            quota.take(&of(&n.to_string(), 2), now).expect("room");
+        }
+        assert!(quota.buckets.lock().expect("no panic").len() <= SOURCES_MAX);
+        assert_eq!(Quota::default().take(&of("a", u64::MAX), now), Ok(()));
+    }
+}

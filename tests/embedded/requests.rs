@@ -1,0 +1,153 @@
+//! Requests that are sent again, mistyped, or hold events that will not count: what the answer says.
+
+use super::answer::{self, Answer, ask, get};
+use super::edge::now_ms;
+use super::rules;
+use super::service::{Service, start};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+fn event(source: &str, time: u64) -> Value {
+    json!({"type": "metric", "time": time, "source": source, "name": "latency_ms", "value": 1})
+}
+
+fn post(url: &str, key: &str, body: &str) -> Answer {
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+    ask("POST", &format!("{url}/api/v1/events"), &headers, Some(body))
+}
+
+/// Values of a source in its windows, once everything is applied that was sent before.
+fn count(service: &Service, source: &str) -> u64 {
+    let marker = format!("behind-{source}-{}", now_ms());
+    let sent = answer::post(&format!("{}/api/v1/events", service.url), &event(&marker, now_ms()).to_string());
+    assert_eq!(sent.status, 202, "{sent:?}");
+    let of = |found: &Value, source: &str| -> u64 {
+        let windows = found["windows"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let own = windows.iter().filter(|window| window["source"] == source);
+        own.filter_map(|window| window["count"].as_u64()).sum()
+    };
+    let path = "/api/v1/windows?name=latency_ms&window=1h";
+    let found = service.wait_for(path, |found| of(found, &marker) == 1);
+    of(&found, source)
+}
+
+/// Goal: a request that is sent again, at the same time or later, is carried out once, and everybody with its key has
+/// its answer; the key protects one body. Method: sixteen clients at once with one key, small and large payloads.
+#[test]
+fn requests_with_one_key_are_recorded_once() {
+    const CLIENTS: usize = 16;
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let url = service.url.as_str();
+    for size in [1u64, 400] {
+        let source = format!("s-{size}");
+        let body = Value::Array(vec![event(&source, now_ms()); size as usize]).to_string();
+        let answers: Vec<Answer> = std::thread::scope(|scope| {
+            let (source, body) = (source.as_str(), body.as_str());
+            let clients: Vec<_> =
+                (0..CLIENTS).map(|_| scope.spawn(move || post(url, source, body))).collect();
+            clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+        });
+        let told: BTreeSet<(u16, &str)> = answers.iter().map(|one| (one.status, one.body.as_str())).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((answers[0].status, &answers[0].json()["accepted"]), (202, &json!(size)));
+        assert_eq!(post(url, &source, &body).body, answers[0].body, "later, too");
+        let other = post(url, &source, &event(&source, now_ms()).to_string());
+        assert_eq!(other.status, 422, "{other:?}");
+        assert!(other.message().contains("Idempotency-Key"), "{other:?}");
+        assert_eq!(
+            count(&service, &source),
+            size,
+            "{CLIENTS} clients with one key, one more, and another body"
+        );
+    }
+    // A request that failed has used no key up.
+    assert_eq!(post(url, "again", "{\"type\": 1}").status, 400);
+    assert_eq!(post(url, "again", &event("again", now_ms()).to_string()).status, 202);
+    let long = "k".repeat(257);
+    for key in ["", long.as_str()] {
+        assert_eq!(post(url, key, &event("again", now_ms()).to_string()).status, 400);
+    }
+    assert_eq!(count(&service, "again"), 1);
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Names behind the words with which a refusal lists what is known.
+fn listed(message: &str) -> BTreeSet<String> {
+    let rest = message.split_once("known here:").map_or("", |(_, rest)| rest);
+    let words = rest.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
+    words.filter(|word| !word.is_empty() && *word != "or").map(str::to_string).collect()
+}
+
+/// Goal: a mistyped parameter never gives the answer to another question. Method: each GET of the document, with one
+/// that nobody knows; the refusal names those that the document names.
+#[test]
+fn an_unknown_parameter_of_any_read_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let document = get(&format!("{}/openapi.json", service.url)).json();
+    let mut seen = 0;
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let operation = &operations["get"];
+        if !operation.is_object() || path.contains('{') {
+            continue;
+        }
+        let all = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let name = |one: &Value| one["name"].as_str().expect("a name").to_string();
+        let needed = all.iter().filter(|one| one["required"] == true);
+        let needed: String = needed.map(|one| format!("&{}=many", name(one))).collect();
+        let found = get(&format!("{}{path}?nonsense=1{needed}", service.url));
+        seen += 1;
+        if path == "/api/v1/explain" {
+            // Further fields are labels there: no key has this one.
+            assert!(matches!(found.status, 400 | 404), "{path}: {found:?}");
+            continue;
+        }
+        assert_eq!(found.status, 400, "{path}: {found:?}");
+        assert!(found.message().contains("nonsense"), "{path}: {found:?}");
+        let documented: BTreeSet<String> = all.iter().map(name).collect();
+        assert_eq!(listed(&found.message()), documented, "{path}: {found:?}");
+    }
+    assert!(seen > 10, "only {seen} were asked");
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Goal: whoever sends events that will not count hears of it at once, with the place and the reason of each.
+/// Method: one payload with events of now, of long ago, of tomorrow, and one that is none; then times in other units.
+#[test]
+fn events_that_will_not_count_are_named_in_the_answer() {
+    const HOUR_MS: u64 = 3_600_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let url = format!("{}/api/v1/events", service.url);
+    let now = now_ms();
+    let all = json!([event("a", now), event("a", now - 3 * HOUR_MS), {"type": "nothing"}, event("a", now + HOUR_MS)]);
+    let found = answer::post(&url, &all.to_string());
+    let places = |field: &str| -> Vec<(u64, String)> {
+        let all = found.json()[field].as_array().cloned().unwrap_or_default();
+        let place = |one: &Value| {
+            assert!(one["message"].as_str().is_some_and(|message| !message.is_empty()), "{one}");
+            (one["index"].as_u64().expect("a place"), one["reason"].as_str().expect("a reason").to_string())
+        };
+        all.iter().map(place).collect()
+    };
+    assert_eq!((found.status, &found.json()["accepted"]), (202, &json!(3)));
+    assert_eq!(places("doubtful"), [(1, "too_late".to_string()), (3, "future".to_string())]);
+    assert_eq!(places("refused"), [(2, "bad_event".to_string())]);
+    // What was doubtful is what the engine refuses.
+    service.wait_for("/api/v1/dead", |found| {
+        let reasons = found["dead"].to_string();
+        reasons.contains("too_late") && reasons.contains("future") && reasons.contains("bad_event")
+    });
+    assert_eq!(count(&service, "a"), 1);
+    for (time, unit) in
+        [(now / 1_000, "seconds"), (now * 1_000, "microseconds"), (now * 1_000_000, "nanoseconds")]
+    {
+        let refused = answer::post(&url, &event("a", time).to_string());
+        assert_eq!(refused.status, 400, "{unit}: {refused:?}");
+        let told = &refused.json()["error"]["details"]["refused"][0];
+        assert_eq!(told["reason"], "bad_event", "{refused:?}");
+        assert!(told["message"].as_str().is_some_and(|message| message.contains(unit)), "{refused:?}");
+    }
+    assert_eq!(service.stop(), Some(0));
+}

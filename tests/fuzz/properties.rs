@@ -1,0 +1,529 @@
+//! What holds for any bytes: one function a decoder, for the seeded run of the tests and for the long runs of
+//! cargo-fuzz alike.
+//!
+//! Intuition: "does not panic" finds little in a language that is safe. So each property also says what must be the
+//! same: what two ways of reading give, what comes back from what was written. Invariant: a property fails only
+//! where the code is wrong, whatever the bytes are.
+#![allow(dead_code, reason = "each target of cargo-fuzz has one of them")]
+
+use base64::Engine as _;
+use hdrhistogram::serialization::Deserializer;
+use serde_json::json;
+use std::sync::Arc;
+use streamgauge::core::counters::Refusal;
+use streamgauge::core::event::{Body, Control, Event, Record};
+use streamgauge::core::histogram::Histogram;
+use streamgauge::core::histogram::layout::Digits;
+use streamgauge::core::identity::{Directory, Identity, Who};
+use streamgauge::core::limits::{LABELS_MAX, Limits, NAME_BYTES_MAX};
+use streamgauge::core::partition::escape;
+use streamgauge::core::rule::RuleSet;
+use streamgauge::core::unit::Unit;
+use streamgauge::core::{Effects, Engine, Span, Timestamp};
+use streamgauge::http::{encoding, params};
+use streamgauge::pipeline::expr::check::{Checked, Checker, matchers};
+use streamgauge::pipeline::expr::parse::{parse, parse_level};
+use streamgauge::pipeline::expr::{ExprError, literal};
+use streamgauge::pipeline::prometheus::{self, suite};
+use streamgauge::pipeline::{Diagnostic, ask, diagnostic, load::load_rules, load_files};
+use streamgauge::wire::event::{Codec, Decoded, Decoder, elements};
+use streamgauge::wire::hdr_cells::{self, Cells};
+use streamgauge::wire::line::{self, Content, Exported, OfPartition};
+use streamgauge::wire::printable::{printable, printable_json, printable_lines};
+use streamgauge::wire::{address, hdr, partial, row, snapshot, time as clock};
+
+/// 2026-11-01T00:00:00Z
+pub const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
+
+/// Lines whose identities a decoder has seen before: with times as numbers, and as texts.
+const NUMBERED: &str = r#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}
+{"type":"metric","source":"checkout","name":"latency_ms","labels":{"host":"h1"},"value":41.13,"time":1793491200000,"unit":"ms"}"#;
+const WRITTEN: &str = r#"{"type":"metric","time":"2026-11-01T00:00:00Z","source":"a","name":"b","value":1}
+{"type":"metric","time":"2026-11-01T00:00:00.123Z","source":"checkout","name":"latency_ms","value":41.13,"unit":"ms","labels":{"host":"h1"}}"#;
+
+/// Bytes that the messages of a payload take: a thousand are described, and a key may be repeated in each.
+const MESSAGES_BYTES_MAX: usize = 1_000 * 1_024;
+
+/// What is longer is read once, as the limit of time is for one reading.
+const COMPARED_BYTES_MAX: usize = 8 << 10;
+
+/// A histogram inflates to 64 times what came, and a short one to 4 KiB.
+const INFLATES_TIMES: usize = 64;
+const INFLATES_BYTES_MIN: usize = 4 << 10;
+
+/// A decoder with the identities that it has numbered so far.
+struct Reader {
+    decoder: Decoder,
+    directory: Directory,
+}
+
+/// Events and refusals of some bytes, in an order and words of their own.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    events: Vec<String>,
+    bad: Vec<(usize, Refusal)>,
+}
+
+impl Reader {
+    fn new() -> Reader {
+        Reader { decoder: Decoder::new(0), directory: Directory::default() }
+    }
+
+    /// One that has seen some lines already.
+    fn knowing(lines: &str) -> Reader {
+        let mut reader = Reader::new();
+        reader.payload(Codec::Ndjson, lines.as_bytes());
+        reader
+    }
+
+    fn payload(&mut self, codec: Codec, bytes: &[u8]) -> Told {
+        let mut decoded = Decoded::default();
+        self.decoder.payload(codec, bytes, &mut decoded);
+        self.told(&decoded)
+    }
+
+    fn told(&mut self, decoded: &Decoded) -> Told {
+        let message_bytes: usize = decoded.bad.iter().map(|bad| bad.message.len()).sum();
+        assert!(message_bytes <= MESSAGES_BYTES_MAX, "{message_bytes} bytes of messages");
+        let events = decoded.events.iter().map(|event| self.named(event)).collect();
+        Told { events, bad: decoded.bad.iter().map(|bad| (bad.index, bad.reason)).collect() }
+    }
+
+    /// An event with its identity in place of the number that this decoder gave it.
+    fn named(&mut self, event: &Event) -> String {
+        self.directory.learn(0, self.decoder.take_found());
+        let mut event = event.clone();
+        let who = match &mut event {
+            Event::Metric(one) => Some(&mut one.who),
+            Event::Identified(one) => Some(&mut one.0.who),
+            Event::Samples(one) => Some(&mut one.who),
+            Event::Histogram(one) => Some(&mut one.who),
+            Event::Stage(_) | Event::Run(_) | Event::Gate(_) => None,
+        };
+        let number = who.map(|who| std::mem::replace(who, Who::new(0, 0)));
+        let identity = number.map(|number| self.directory.get(number).expect("it was found").clone());
+        is_valid(&event, identity.as_ref());
+        format!("{identity:?} {event:?}")
+    }
+
+    /// What a line holds, as words.
+    fn content(&mut self, content: &Content) -> Told {
+        match content {
+            Content::One(event) => Told { events: vec![self.named(event)], bad: Vec::new() },
+            Content::Many(decoded) => self.told(decoded),
+            other => Told { events: vec![format!("{other:?}")], bad: Vec::new() },
+        }
+    }
+}
+
+/// What `core::event` promises of every event.
+fn is_valid(event: &Event, identity: Option<&Arc<Identity>>) {
+    if let Some(identity) = identity {
+        let names: Vec<&str> = identity.labels.iter().map(|(name, _)| &**name).collect();
+        let is_short = |text: &str| text.len() <= NAME_BYTES_MAX;
+        assert!(names.len() <= LABELS_MAX && names.is_sorted(), "{names:?}");
+        assert!(identity.labels.iter().all(|(name, value)| is_short(name) && is_short(value)));
+        assert!(is_short(&identity.source) && is_short(&identity.name));
+        assert!(!identity.source.is_empty() && !identity.name.is_empty());
+    }
+    match event {
+        Event::Metric(one) => assert!(one.value.is_finite()),
+        Event::Identified(one) => assert!(one.0.value.is_finite()),
+        Event::Samples(all) => assert!(all.columns.iter().all(|(_, value)| value.is_finite())),
+        Event::Histogram(all) => {
+            assert!(all.cells.iter().all(|(value, count)| value.is_finite() && *count > 0));
+            assert!(all.min <= all.max && all.max.is_finite());
+        }
+        Event::Stage(_) | Event::Run(_) | Event::Gate(_) => {}
+    }
+}
+
+pub fn events_json(bytes: &[u8]) {
+    events(Codec::Json, bytes);
+}
+
+pub fn events_ndjson(bytes: &[u8]) {
+    events(Codec::Ndjson, bytes);
+}
+
+pub fn events_msgpack(bytes: &[u8]) {
+    events(Codec::MessagePack, bytes);
+}
+
+/// Whatever a decoder has seen before, it reads the same; and so does who reads the export.
+fn events(codec: Codec, bytes: &[u8]) {
+    let told = Reader::new().payload(codec, bytes);
+    assert!(told.events.len() + told.bad.len() <= bytes.len() + 1, "more events than bytes");
+    if bytes.len() > COMPARED_BYTES_MAX {
+        return;
+    }
+    if let Some(alone) = alone(codec, bytes) {
+        assert_eq!(told, alone, "an event alone, and among others");
+    }
+    for known in [NUMBERED, WRITTEN] {
+        let mut reader = Reader::knowing(known);
+        assert_eq!(reader.payload(codec, bytes), told, "after {known}");
+        assert_eq!(reader.payload(codec, bytes), told, "for the second time, after {known}");
+    }
+    for partition in [None, Some(OfPartition { partition: 3, partitions: 8 })] {
+        let record = Exported { partition, ..Exported::events(7, START, codec, bytes) };
+        let text = record.text();
+        assert!(!text.contains('\n'), "a record is one line: {text}");
+        let mut reader = Reader::new();
+        let line = line::decode(&mut reader.decoder, text.as_bytes());
+        assert_eq!(line.ingest_time, Some(START), "{text}");
+        assert_eq!(reader.content(&line.content), told, "{text}");
+    }
+}
+
+/// Each event of a payload read by a decoder that has seen nothing; of MessagePack an array is more than one event.
+fn alone(codec: Codec, bytes: &[u8]) -> Option<Told> {
+    let elements = elements(codec, bytes).filter(|_| codec != Codec::MessagePack)?;
+    let mut all = Told::default();
+    for (index, element) in elements.into_iter().enumerate() {
+        let (mut reader, mut decoded) = (Reader::new(), Decoded::default());
+        reader.decoder.json_one(index, element, &mut decoded);
+        let told = reader.told(&decoded);
+        all.events.extend(told.events);
+        all.bad.extend(told.bad);
+    }
+    Some(all)
+}
+
+/// A line of a file is read the same whatever was read before, and what people decided survives another export.
+pub fn line(bytes: &[u8]) {
+    let read = |mut reader: Reader| {
+        let line = line::decode(&mut reader.decoder, bytes);
+        if let Content::Control(control) = &line.content {
+            is_kept(control);
+        }
+        (line.ingest_time, reader.content(&line.content))
+    };
+    let told = read(Reader::new());
+    for known in [NUMBERED, WRITTEN] {
+        assert_eq!(read(Reader::knowing(known)), told, "after {known}");
+    }
+    OfPartition::of_line(bytes);
+}
+
+/// A control record is read back from the log, and from an export's line.
+fn is_kept(control: &Control) {
+    let stored = serde_json::to_string(control).expect("plain data");
+    let read: Control = serde_json::from_str(&stored).unwrap_or_else(|error| panic!("{error}: {stored}"));
+    assert_eq!(read, *control);
+    let text = Exported::control(1, START, control).text();
+    match line::decode(&mut Decoder::new(0), text.as_bytes()).content {
+        Content::Control(read) => assert_eq!(*read, *control),
+        other => panic!("{other:?} of {text}"),
+    }
+}
+
+/// A rule set is kept by the log and by a snapshot, and can be judged.
+fn is_lived_with(set: RuleSet) {
+    let control = Control::Rules(Box::new(set));
+    is_kept(&control);
+    let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+    for (seq, body) in [(1, Body::Control(&control)), (2, Body::Tick)] {
+        let stamp = START + Span::from_mins(1) * seq;
+        let record = Record { seq: seq as u64, stamp, limit: None, bad: &[], body };
+        engine.handle(&record, &Directory::default(), &mut out);
+    }
+    let bytes = snapshot::encode(&engine).expect("memory");
+    let restored = snapshot::decode(&bytes, Limits::default()).expect("its own bytes");
+    assert_eq!(snapshot::encode(&restored).expect("memory"), bytes);
+}
+
+/// Bytes of an HdrHistogram, by themselves and as events.
+pub fn histogram(bytes: &[u8]) {
+    if let Ok(cells) = hdr_cells::read(bytes) {
+        is_sound(&cells, bytes.len());
+        let total = cells.cells.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(*count));
+        if total.is_some_and(|total| total <= 1 << 53) {
+            is_the_librarys(&cells, bytes);
+            is_written_back(bytes);
+        }
+    }
+    if let Some(histogram) = Histogram::from_cells(bytes) {
+        assert!(histogram.iter().map(|(bucket, _)| bucket).is_sorted_by(|a, b| a < b));
+        assert_eq!(Histogram::from_cells(&histogram.cells()), Some(histogram));
+    }
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let event = json!({"type": "histogram", "time": START.ms(), "source": "a", "name": "b", "hdr": text,
+        "scale": 0.5, "labels": {"host": "h1"}});
+    events(Codec::Json, event.to_string().as_bytes());
+}
+
+fn is_sound(cells: &Cells, length: usize) {
+    let most = (length * INFLATES_TIMES).max(INFLATES_BYTES_MIN);
+    assert!(cells.cells.len() <= most, "{} cells of {length} bytes", cells.cells.len());
+    assert!(cells.cells.is_sorted_by(|(a, _), (b, _)| a < b), "places ascend");
+    let of = cells.layout;
+    for (place, count) in &cells.cells {
+        let (lowest, median, highest) = (of.lowest(*place), of.median(*place), of.highest(*place));
+        assert!(lowest <= median && median <= highest && *count > 0, "{place}: {lowest} {median} {highest}");
+    }
+}
+
+/// The library allocates what a header states: it is asked only where that is little.
+fn is_the_librarys(cells: &Cells, bytes: &[u8]) {
+    let number = |at: usize| -> Option<u64> {
+        let eight: [u8; 8] = bytes.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_be_bytes(eight))
+    };
+    let (Some(low), Some(high)) = (number(16), number(24)) else { return };
+    let is_plain = bytes.starts_with(&[0x1c, 0x84, 0x93, 0x13]) && bytes[4..6] == [0, 0];
+    if !is_plain || cells.layout.digits > 3 || low > 1 << 20 || high > 1 << 42 {
+        return;
+    }
+    let Ok(known) = Deserializer::new().deserialize::<u64, _>(&mut &*bytes) else { return };
+    let theirs = known.iter_recorded().map(|one| {
+        let value = one.value_iterated_to();
+        let (lowest, highest) = (known.lowest_equivalent(value), known.highest_equivalent(value));
+        (lowest, known.median_equivalent(value), highest, one.count_at_value())
+    });
+    let of = cells.layout;
+    let ours = cells
+        .cells
+        .iter()
+        .map(|(place, count)| (of.lowest(*place), of.median(*place), of.highest(*place), *count));
+    assert!(ours.eq(theirs), "{cells:?}");
+}
+
+/// A histogram that was read is written and read back bucket for bucket.
+fn is_written_back(bytes: &[u8]) {
+    for digits in [Digits::Two, Digits::Three] {
+        let Ok(histogram) = hdr::read(digits, bytes) else { continue };
+        let written = hdr::Writer::new(digits).bytes(&histogram).expect("in range");
+        assert_eq!(hdr::read(digits, &written).expect("its own bytes"), histogram);
+    }
+}
+
+pub fn expression(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    if let Err(error) = parse_level(text) {
+        is_within(&error, text);
+    }
+    if let Ok(selector) = matchers(text) {
+        let written = selector.texts().join(",");
+        assert_eq!(matchers(&written).as_ref(), Ok(&selector), "{written}");
+    }
+    let parsed = match parse(text) {
+        Ok(parsed) => parsed,
+        Err(error) => return is_within(&error, text),
+    };
+    let judged = match Checker::default().check(&parsed.term) {
+        Err(error) => return is_within(&error, text),
+        Ok(Checked::Value(_)) => "levels: { info: '> 1' }",
+        Ok(Checked::Condition(..)) => "severity: info",
+    };
+    // JSON's texts are YAML's.
+    let rule = format!("rules:\n  - {{ id: r, expr: {}, {judged} }}\n", json!(text));
+    if let Some(set) = load_files(vec![("f.yaml".into(), rule)]).rules {
+        is_lived_with(set);
+    }
+}
+
+/// An error has a place in the text.
+fn is_within(error: &ExprError, text: &str) {
+    assert!(error.at.start <= error.at.end && error.at.end <= text.len(), "{error:?}");
+    assert!(!error.message.is_empty());
+}
+
+/// Texts with tests are compiled without them: twelve characters of a test stand for a million values.
+pub fn pipeline_yaml(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let files = vec![("f.yaml".to_string(), text.clone())];
+    let loaded = if text.contains("tests") { load_rules(files) } else { load_files(files) };
+    are_short(&loaded.diagnostics);
+    if let Some(set) = loaded.rules {
+        is_lived_with(set);
+    }
+}
+
+/// What is wrong with a text is bounded, whatever the text is.
+fn are_short(found: &[Diagnostic]) {
+    assert!(found.len() <= 102, "{} problems", found.len());
+    for one in found {
+        let shown = one.to_string();
+        assert!(shown.len() <= 8 << 10, "{} bytes", shown.len());
+        assert!(!shown.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')), "{shown:?}");
+    }
+}
+
+/// An expression of PromQL, or a whole file of rules: what is converted can be loaded.
+pub fn promql(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    if text.contains("groups") {
+        if let Ok(converted) = prometheus::convert(&[("f.yml".into(), text.into())]) {
+            is_loadable(&converted);
+        }
+        return;
+    }
+    let rules = json!([{"alert": "A", "expr": text}, {"record": "r", "expr": text}]);
+    let file = json!({"groups": [{"name": "g", "rules": rules}]}).to_string();
+    // A text may hold what YAML does not take.
+    let Ok(converted) = prometheus::convert(&[("f.yml".into(), file)]) else { return };
+    let left =
+        |is_alert: bool| converted.left_out.iter().filter(|one| one.origin.is_alert == is_alert).count();
+    assert_eq!((converted.rules.len() + left(true), converted.records.len() + left(false)), (1, 1));
+    is_loadable(&converted);
+}
+
+fn is_loadable(converted: &prometheus::Converted) {
+    if converted.rules.is_empty() && converted.records.is_empty() {
+        return;
+    }
+    let yaml = converted.yaml();
+    let loaded = load_files(vec![("converted".into(), yaml.clone())]);
+    let errors: Vec<&Diagnostic> = loaded.diagnostics.iter().filter(|one| one.is_error).collect();
+    assert!(errors.is_empty(), "{errors:?} in {yaml}");
+    is_lived_with(loaded.rules.expect("without errors"));
+}
+
+/// Rules of a suite's file, whatever it is called.
+const SUITE_RULES: &str = "groups: [{ name: g, rules: [{ alert: A, expr: x > 1, for: 1m, labels: { severity: page } }, { record: r, expr: sum by (job) (rate(x_total[5m])) }] }]";
+
+pub fn promtool_suite(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    if has_long_series(text) {
+        return;
+    }
+    suite::is_suite(text);
+    if let Ok(suite) = suite::read(text, |_| Ok(SUITE_RULES.into())) {
+        for case in &suite.cases {
+            assert!(case.inputs.is_sorted_by_key(|(at, _)| *at), "{}", case.name);
+            assert!(case.checks.is_sorted_by_key(|check| check.at), "{}", case.name);
+        }
+    }
+}
+
+/// Whether `1x999999` stands there: a series may have a million values, which is a gigabyte.
+fn has_long_series(text: &str) -> bool {
+    let counts = text.split('x').skip(1).filter_map(|rest| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        rest[..digits].parse::<u64>().ok()
+    });
+    // More than a million is refused at once.
+    counts.filter(|count| *count <= 1_000_000).sum::<u64>() > 100_000
+}
+
+pub fn time(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    let again = |at: Timestamp| clock::parse(at.to_string().as_bytes());
+    if let Some(at) = clock::parse(bytes) {
+        assert_eq!(again(at), Some(at));
+    }
+    if let Some(eight) = bytes.first_chunk() {
+        let at = Timestamp::clamped(i64::from_le_bytes(*eight));
+        assert_eq!(again(at), Some(at));
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        match clock::of_number(number) {
+            Ok(at) => assert_eq!(at.ms(), number),
+            Err(hint) => assert!(!hint.is_empty()),
+        }
+    }
+    if let Ok(span) = text.parse::<Span>() {
+        assert_eq!(span.to_string().parse::<Span>(), Ok(span));
+        assert!(span >= Span::ZERO && START + span > Timestamp::MIN);
+    }
+    if let Some(found) = literal::read(text) {
+        assert!(found.value.is_finite());
+    }
+    let unit = Unit::from_name(text);
+    assert_eq!(Unit::from_name(unit.name()), unit);
+    if let Err(failure) = params::instant(text, START) {
+        assert!(failure.message.len() <= 1_024, "{}", failure.message.len());
+    }
+}
+
+/// A silence, a maintenance window, intervals or matchers: what is taken is kept.
+pub fn silence(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    let new = ask::New { id: "s", by: None };
+    match ask::silence(text, new, START) {
+        Ok(silence) => {
+            assert!(silence.end > silence.start && silence.end > START);
+            assert!(!silence.matchers.matchers.is_empty(), "it would hide everything");
+            is_kept(&Control::Silence(silence));
+        }
+        Err(found) => are_short(&found),
+    }
+    match ask::maintenance(text, new) {
+        Ok(maintenance) => {
+            assert!(!maintenance.matchers.matchers.is_empty(), "it would hide everything");
+            maintenance.plan.at(START);
+            is_kept(&Control::Maintenance(maintenance));
+        }
+        Err(found) => are_short(&found),
+    }
+    match ask::intervals(text) {
+        Ok(plan) => {
+            plan.at(START);
+        }
+        Err(found) => are_short(&found),
+    }
+    if let Err(message) = ask::matchers(text) {
+        assert!(message.len() <= 8 << 10);
+    }
+}
+
+/// Bodies inflate within a bound, whatever they state.
+pub fn encoding(bytes: &[u8]) {
+    for name in ["gzip", "zstd"] {
+        for max in [1 << 10, 1 << 20] {
+            if let Ok(plain) = encoding::decode(Some(name), bytes, max) {
+                assert!(plain.is_some_and(|plain| plain.len() <= max));
+            }
+        }
+    }
+}
+
+/// What stores keep of the engine: a snapshot, partials, a window.
+pub fn snapshot(bytes: &[u8]) {
+    if let Ok(engine) = snapshot::decode(bytes, Limits::default()) {
+        assert_eq!(snapshot::encode(&engine).expect("memory"), bytes, "only what was written is read");
+    }
+    if let Ok(partials) = partial::decode(bytes) {
+        let written = partial::encode(&partials);
+        let read = partial::decode(&written).expect("its own bytes");
+        assert_eq!(partial::encode(&read), written);
+    }
+    if let Ok(row) = row::Row::read(bytes) {
+        let written = row.bytes();
+        assert_eq!(row::Row::read(&written).expect("its own bytes").bytes(), written);
+    }
+}
+
+/// Nothing before the last `@` of an address is shown, and what was encoded is decoded.
+pub fn url(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    address::without_password(text);
+    address::credentials(text);
+    if !text.contains("://") {
+        let shown = address::without_password(&format!("nats://user:{text}@host.example:4222"));
+        assert!(matches!(&*shown, "nats://host.example:4222" | "nats://…"), "{shown}");
+    }
+    let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let found = address::credentials(&format!("nats://ann:{encoded}@host"));
+    assert_eq!(found, Some(("ann".into(), Some(text.into()))));
+    let token = escape(text);
+    assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'=')));
+}
+
+pub fn printable_text(bytes: &[u8]) {
+    let text = &*String::from_utf8_lossy(bytes);
+    let shown = printable(text);
+    assert!(!shown.contains(char::is_control), "{shown:?}");
+    assert_eq!(printable(&shown), shown, "what is plain stays");
+    let lines = printable_lines(text);
+    assert!(!lines.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')), "{lines:?}");
+    assert_eq!(lines.split('\n').count(), text.split('\n').count());
+    let value = json!({"a": text, "b": [text]});
+    for written in [value.to_string(), format!("{value:#}")] {
+        let shown = printable_json(&written);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), value);
+    }
+    let clipped = diagnostic::clipped(text);
+    assert!(clipped.chars().count() <= 500 && !clipped.contains(char::is_control));
+}

@@ -1,0 +1,93 @@
+//! A store that answers and refuses to write: a replica after a failover, or one that is full.
+
+use crate::answer::{self, get};
+use crate::edge::now_ms;
+use crate::servers::{Servers, Worker, free_port, wait_for, wait_with_log};
+use serde_json::{Value, json};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// One command to the store.
+fn tell(servers: &Servers, words: &[&str]) {
+    let url = format!("redis://127.0.0.1:{}", servers.redis_port);
+    wait_with_log("the store", &Mutex::default(), || {
+        let mut connection = redis::Client::open(url.as_str()).ok()?.get_connection().ok()?;
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query::<redis::Value>(&mut connection).ok()
+    });
+}
+
+fn send(worker: &Worker, count: usize) {
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
+    let body = Value::Array(vec![event; count]).to_string();
+    let answer = answer::post(&format!("{}/api/v1/events", worker.url), &body);
+    assert_eq!(answer.status, 202, "the broker takes what the store cannot: {answer:?}");
+}
+
+fn wait_until_ready(worker: &Worker) {
+    wait_for("readiness", worker, || (get(&format!("{}/readyz", worker.url)).status == 200).then_some(()));
+}
+
+fn wait_for_count(worker: &Worker, wanted: u64) {
+    wait_for("exact counts", worker, || worker.counts().filter(|counts| counts.get("s-0") == Some(&wanted)));
+}
+
+/// Since when the store is away, as `/readyz` has it, in ms since 1970.
+fn wait_for_outage(worker: &Worker, place: &str) -> i64 {
+    wait_for("the outage", worker, || {
+        let found = get(&format!("{}/readyz", worker.url)).json();
+        let outage = &found["error"]["details"]["outages"][0];
+        let since = chrono::DateTime::parse_from_rfc3339(outage["since"].as_str()?).ok()?;
+        (outage["place"] == place).then(|| since.timestamp_millis())
+    })
+}
+
+/// The outage is one, however many reads are answered meanwhile: it is told once, with the time at which it began.
+fn assert_lasts(worker: &Worker, place: &str, said: usize) {
+    let since = wait_for_outage(worker, place);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        // It is told as of this machine's clock: a few milliseconds are rounding.
+        let now = wait_for_outage(worker, place);
+        assert!((now - since).abs() < 100, "it began at {since}, and again at {now}");
+        assert!(worker.get("/api/v1/alerts/log").is_some(), "what can be read is answered");
+    }
+    let log = worker.log.lock().expect("no panic").clone();
+    let told = log.lines().filter(|line| line.contains("no answer; waiting for it") && line.contains(place));
+    assert_eq!(told.count(), said, "{log}");
+}
+
+/// Goal: a store that refuses to write is waited for as one that is away: no exit, one word in the log, and all is well
+/// once it writes again. Method: a replica of nobody at the start, and later; then a store that is full.
+#[test]
+fn a_store_that_refuses_to_write_is_waited_for() {
+    let servers = Servers::start("everysec");
+    let (place, nowhere) = (format!("redis://127.0.0.1:{}", servers.redis_port), free_port().to_string());
+    tell(&servers, &["REPLICAOF", "127.0.0.1", &nowhere]);
+    let mut worker = servers.worker("1s");
+    wait_for_outage(&worker, &place);
+    assert_lasts(&worker, &place, 1);
+    assert!(worker.process.0.try_wait().expect("a child").is_none(), "it ends instead of waiting");
+    tell(&servers, &["REPLICAOF", "NO", "ONE"]);
+    wait_until_ready(&worker);
+    send(&worker, 5);
+    wait_for_count(&worker, 5);
+    tell(&servers, &["REPLICAOF", "127.0.0.1", &nowhere]);
+    send(&worker, 3);
+    assert_lasts(&worker, &place, 2);
+    tell(&servers, &["REPLICAOF", "NO", "ONE"]);
+    wait_until_ready(&worker);
+    wait_for_count(&worker, 8);
+    tell(&servers, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    tell(&servers, &["CONFIG", "SET", "maxmemory", "1"]);
+    send(&worker, 2);
+    assert_lasts(&worker, &place, 3);
+    tell(&servers, &["CONFIG", "SET", "maxmemory", "0"]);
+    wait_until_ready(&worker);
+    wait_for_count(&worker, 10);
+    assert_eq!(worker.stop(), Some(0));
+}

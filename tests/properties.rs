@@ -434,7 +434,7 @@ fn bombs_are_refused_within_bounds() {
         assert!(out.events.is_empty() && !out.bad.is_empty());
         out.bad.swap_remove(0).message
     };
-    let head = "{\"type\":\"metric\",\"time\":1,\"source\":\"a\",\"name\":\"b\",\"value\":";
+    let head = "{\"type\":\"metric\",\"time\":1793491200000,\"source\":\"a\",\"name\":\"b\",\"value\":";
     let deep = format!("{head}{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     decode(Codec::Json, deep.as_bytes());
     let labels: Vec<String> = (0..60_000).map(|n| format!("\"l{n}\":\"v\"")).collect();

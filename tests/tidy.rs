@@ -163,3 +163,20 @@ fn every_core_module_says_what_it_is_for() {
         assert!(is_test || text.trim_start().starts_with("//!"), "{} opens without a word", path.display());
     }
 }
+
+/// Each limit that people read about is one that the code has.
+#[test]
+fn documented_limits_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/limits.md")).expect("the page about limits");
+    let cited = page.split('`').filter_map(|quoted| quoted.split_once(".rs "));
+    let cited: Vec<(String, &str)> = cited
+        .filter(|(_, name)| name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_'))
+        .map(|(path, name)| (format!("src/{path}.rs"), name))
+        .collect();
+    assert!(cited.len() > 100, "only {} limits are documented", cited.len());
+    for (path, name) in cited {
+        let text = fs::read_to_string(root.join(&path)).unwrap_or_default();
+        assert!(text.contains(&format!("const {name}:")), "{path} has no constant {name}");
+    }
+}

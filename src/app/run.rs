@@ -31,9 +31,9 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     runtime.block_on(serve(&config, roles, signals))
 }
 
-/// What is logged where RUST_LOG does not say it. What the broker's library says of its connection is said once by
-/// ourselves, not at each attempt.
-const FILTER: &str = "info,async_nats=off";
+/// What the broker's library says of its connection is said once by ourselves, not at each attempt; RUST_LOG may ask
+/// for it by its name.
+const BROKER_FILTER: &str = "async_nats=off";
 
 /// Before everything else: whoever starts the service may hang up while its arguments are still read.
 pub fn catch_hangups() {
@@ -147,7 +147,13 @@ pub fn default_data_dir() -> PathBuf {
 fn start_tracing() {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let stated = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = EnvFilter::try_new(if stated.is_empty() { "info" } else { &stated });
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match BROKER_FILTER.parse() {
+        Ok(directive) if !stated.contains("async_nats") => filter.add_directive(directive),
+        _ => filter,
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A closed standard error ends nothing.
     let builder = builder.log_internal_errors(false);

@@ -29,6 +29,8 @@ struct Down {
     error: String,
     begun: Instant,
     said: Instant,
+    /// The newest attempt.
+    tried: Instant,
 }
 
 /// One outage.
@@ -50,8 +52,9 @@ impl Outages {
         let now = Instant::now();
         let down = all.entry(what).or_insert_with(|| {
             tracing::warn!(what, place, %error, "no answer; waiting for it");
-            Down { place: place.into(), error: String::new(), begun: now, said: now }
+            Down { place: place.into(), error: String::new(), begun: now, said: now, tried: now }
         });
+        down.tried = now;
         down.error = error.to_string();
         if now.duration_since(down.said) >= SAID_EVERY {
             down.said = now;
@@ -94,6 +97,11 @@ impl Outages {
         self.is_any() && self.lock().contains_key(what)
     }
 
+    /// Whether this one did not answer an attempt of a moment ago: another would only wait as long.
+    pub fn was_tried_within(&self, what: &str, span: Duration) -> bool {
+        self.is_any() && self.lock().get(what).is_some_and(|down| down.tried.elapsed() < span)
+    }
+
     pub fn is_any(&self) -> bool {
         self.0.is_any.load(Ordering::Relaxed)
     }
@@ -126,6 +134,10 @@ mod tests {
         outages.begin("nats", "127.0.0.1:4222", &"refused");
         let all: Vec<_> = outages.clone().all().into_iter().map(|one| (one.what, one.error)).collect();
         assert_eq!(all, [("nats", "refused".to_string()), ("redis", "timed out".to_string())]);
+        assert!(
+            outages.was_tried_within("redis", SAID_EVERY) && !outages.was_tried_within("log", SAID_EVERY)
+        );
+        assert!(!outages.was_tried_within("redis", Duration::ZERO));
         outages.end("nats");
         assert!(outages.is_any());
         outages.end("redis");

@@ -111,7 +111,7 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     let context = runtime.block_on(jetstream_at(servers.nats_url()));
     let event =
         json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_600});
-    let old = json!({"type": "metric", "time": 1_000, "source": "s-0", "name": "latency_ms", "value": 1});
+    let old = json!({"type": "metric", "time": 1_420_070_400_000u64, "source": "s-0", "name": "latency_ms", "value": 1});
     // Its minute is sealed at once: it was empty, so this is revision 1.
     let late = json!({"type": "metric", "time": now_ms() - 120_000, "source": "s-1", "name": "latency_ms", "value": 1});
     let payload = json!([event, {"type": "nothing"}, old, late]).to_string();

@@ -110,6 +110,10 @@ impl RedisStore {
 
     /// Asks until there is an answer; an impatient one asks twice, as the connection may be stale.
     fn ask<T>(&mut self, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
+        if !self.is_patient && self.outages.was_tried_within(REDIS, READ_WITHIN) {
+            let (place, source) = (self.place.clone(), "it did not answer a moment ago".into());
+            return Err(PortError::Away { place, source });
+        }
         let mut attempts = 0;
         loop {
             let begun = Instant::now();
@@ -146,7 +150,10 @@ impl RedisStore {
             match is_passing(&failed) {
                 true => {
                     let what = if takes_no_writes(&failed) { REDIS_WRITES } else { REDIS };
-                    self.outages.begin(what, &self.address, &failed);
+                    match failed.is_timeout() {
+                        true => self.outages.begin(what, &self.address, &"no answer in time"),
+                        false => self.outages.begin(what, &self.address, &failed),
+                    }
                     PortError::Away { place, source: failed.into() }
                 }
                 false => PortError::Read { place, source: failed.into() },

@@ -83,7 +83,8 @@ const DOCUMENTS: &[Body] = &[
 ];
 
 fn rules(size: usize, id: fn(usize) -> String) -> Vec<u8> {
-    let rule = |n| format!("  - {{ id: {}, expr: 'max(m[10s]) by (source) > 1', severity: warning }}", id(n));
+    let of = "expr: 'max(m[10s]) by (source) > 1', severity: warning";
+    let rule = |n: usize| format!("  - {{ id: {}, {of} }}", id(n));
     format!("version: 1\nrules:\n{}\n", numbered(size, "\n", rule)).into_bytes()
 }
 
@@ -119,10 +120,7 @@ fn send(trial: &mut Trial, path: &str, name: &str, document: &[u8]) {
     let bytes = request("POST", path, &[("Content-Type", YAML)], document);
     let status = trial.request(name, &bytes, Bounds::post(document.len()));
     if status == 202 && path.starts_with(RULE) {
-        for name in ["hostile", "rules"] {
-            let path = format!("/api/v1/rules/{name}");
-            let _ = exchange(trial.address(), &request("DELETE", &path, &[], &[]), HANG);
-        }
+        let _ = exchange(trial.address(), &request("DELETE", "/api/v1/rules/hostile", &[], &[]), HANG);
     }
 }
 
@@ -151,7 +149,8 @@ fn fields(trial: &mut Trial, size: usize) {
 fn muted(trial: &mut Trial, path: &str, size: usize) {
     let long = "x".repeat(size);
     let regexes: Vec<String> = (1..(size / 20).min(70)).map(|n| format!(r#"a=~"\\w{{{n}}}""#)).collect();
-    let dates: Vec<String> = (0..size / 13).map(|n| format!("{}-{:02}-28", 2_000 + n / 12, 1 + n % 12)).collect();
+    let date = |n: usize| format!("{}-{:02}-28", 2_000 + n / 12, 1 + n % 12);
+    let dates: Vec<String> = (0..size / 13).map(date).collect();
     let minutes = numbered(size, ",", |n| (n % 60).to_string());
     let changes = [
         ("match", json!(vec![r#"a="b""#; size / 9])),

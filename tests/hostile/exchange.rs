@@ -6,19 +6,46 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
 }
 
 /// Reasons for which there is no answer.
-#[derive(Debug)]
 pub enum Unanswered {
     /// Nothing came in time.
     Silent,
     /// The connection ended before a whole answer.
     Ended(String),
+}
+
+/// Characters of an answer that a message repeats.
+const SHOWN_CHARS: usize = 200;
+
+impl Answer {
+    /// Its status and how it begins.
+    pub fn shown(&self) -> String {
+        let body: String = String::from_utf8_lossy(&self.body).chars().take(SHOWN_CHARS).collect();
+        format!("status {}: {body}", self.status)
+    }
+}
+
+impl Unanswered {
+    pub fn shown(&self) -> String {
+        match self {
+            Unanswered::Silent => "no answer in time".into(),
+            Unanswered::Ended(why) => format!("no answer: {why}"),
+        }
+    }
+}
+
+/// Nothing where the answer has this status, else what is wrong with it.
+pub fn other_than(status: u16, answered: &Result<Answer, Unanswered>) -> Option<String> {
+    match answered {
+        Ok(answer) if answer.status == status => None,
+        Ok(answer) => Some(answer.shown()),
+        Err(error) => Some(error.shown()),
+    }
 }
 
 /// A request with its length and these headers.
@@ -42,7 +69,7 @@ pub fn exchange(address: SocketAddr, bytes: &[u8], within: Duration) -> Result<A
     let mut stream = TcpStream::connect_timeout(&address, within).map_err(ended)?;
     stream.set_nodelay(true).map_err(ended)?;
     stream.set_write_timeout(Some(within)).map_err(ended)?;
-    // Whoever has answered already takes no more: then the answer is there to be read.
+    // A server that has answered already takes no more: then the answer is there to be read.
     let _ = stream.write_all(bytes);
     read(&mut stream, until)
 }

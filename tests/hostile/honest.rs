@@ -6,8 +6,8 @@
 
 use crate::alarms::Alarms;
 use crate::bodies::{JSON, metric};
-use crate::exchange::{exchange, get, request};
-use crate::limits::{HANG, HEALTH_BESIDE};
+use crate::exchange::{exchange, get, other_than, request};
+use crate::limits::HANG;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub struct Shared {
     seen: Mutex<Seen>,
 }
 
-/// What was noticed since it was last asked, and the ledger.
+/// Everything noticed since it was last asked, and the ledger.
 #[derive(Debug, Default)]
 struct Seen {
     noticed: Noticed,
@@ -114,12 +114,10 @@ impl Shared {
     fn look_after_health(&self) {
         while !self.is_over() {
             let begun = Instant::now();
-            let answer = exchange(self.address, &get("/healthz"), HANG);
+            let wrong = other_than(200, &exchange(self.address, &get("/healthz"), HANG));
             let mut seen = self.lock();
             seen.noticed.health = seen.noticed.health.max(begun.elapsed());
-            if !answer.as_ref().is_ok_and(|answer| answer.status == 200) {
-                seen.noticed.wrong.push(format!("/healthz beside it (limit {HEALTH_BESIDE:?}): {answer:?}"));
-            }
+            seen.noticed.wrong.extend(wrong.map(|what| format!("/healthz beside it: {what}")));
             drop(seen);
             std::thread::sleep(BETWEEN);
         }
@@ -140,17 +138,15 @@ impl Shared {
         let begun = Instant::now();
         self.lock().waiting.push(begun);
         let bytes = request("POST", "/api/v1/events", &[("Content-Type", JSON)], events.as_bytes());
-        let answer = exchange(self.address, &bytes, HANG);
+        let wrong = other_than(202, &exchange(self.address, &bytes, HANG));
         let took = begun.elapsed();
         let mut seen = self.lock();
         if let Some(at) = seen.waiting.iter().position(|one| *one == begun) {
             seen.waiting.swap_remove(at);
         }
         seen.noticed.event = seen.noticed.event.max(took);
-        let is_taken = answer.as_ref().is_ok_and(|answer| answer.status == 202);
-        if !is_taken {
-            seen.noticed.wrong.push(format!("an honest event was not acknowledged: {answer:?}"));
-        }
+        let is_taken = wrong.is_none();
+        seen.noticed.wrong.extend(wrong.map(|what| format!("an honest event was not acknowledged: {what}")));
         is_taken.then_some(took)
     }
 

@@ -141,7 +141,7 @@ fn histograms(trial: &mut Trial, size: usize, random: &mut Random) {
         ("a length of 4 GiB", hdr_of_length(u32::MAX, &[2], 2, 1 << 42, false)),
         ("seven digits", hdr(&[2], 7, 1 << 42, false)),
         ("a run to the end of the range", hdr(&[2, 0xff, 0xff, 0x0f, 2], 5, u64::MAX, false)),
-        ("a count of 2^63", hdr(&[&[0xfe][..], &[0xff; 8]].concat(), 2, 1 << 42, false)),
+        ("a count of 2^63", hdr(&[&[0xfe_u8][..], &[0xff; 8]].concat(), 2, 1 << 42, false)),
         ("4,000 deflated counts", hdr(&repeat(b"\x02", 4_000), 5, u64::MAX, true)),
         ("4,000 deflated counts and gaps", hdr(&cells, 5, u64::MAX, true)),
         ("a bomb", hdr(&repeat(b"\x02", 4 * size), 5, u64::MAX, true)),

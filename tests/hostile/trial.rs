@@ -4,7 +4,7 @@
 //! right behind each case, so that work which is done after the answer is noted with the case that caused it.
 
 use crate::bodies::{JSON, list};
-use crate::exchange::{Unanswered, exchange, get, request};
+use crate::exchange::{Unanswered, exchange, get, other_than, request};
 use crate::honest::{Honest, Noticed};
 use crate::limits::{
     ALERT_WITHIN, Bounds, HANG, HEALTH_AFTER, HEALTH_BESIDE, HONEST_WITHIN, LEAK_BYTES, MIB,
@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 const HANGS_MAX: usize = 3;
 
 /// Questions to `/healthz` after a case; the best answer counts, since anybody may lose a processor once.
-const LOOKS: usize = 3;
+const LOOKS: usize = 5;
 
-/// How often something is sent that must leave nothing behind, after a few times in which buffers grow.
+/// Times that something is sent which must leave nothing behind, after a few in which buffers grow.
 const REPEATS: usize = 10;
 const REPEATS_BEFORE: usize = 3;
 
-/// What came of the hostile side of a case.
+/// The hostile side of a case, done.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub took: Duration,
@@ -56,13 +56,12 @@ pub fn ask(address: SocketAddr, bytes: &[u8], is_right: impl Fn(u16) -> bool) ->
         Ok(answer) => {
             (outcome.answer, outcome.status) = (answer.body.len(), answer.status);
             if !is_right(answer.status) {
-                let said = String::from_utf8_lossy(&answer.body).chars().take(200).collect::<String>();
-                outcome.wrong.push(format!("status {}: {said}", answer.status));
+                outcome.wrong.push(answer.shown());
             }
         }
         Err(error) => {
             outcome.is_hung = matches!(error, Unanswered::Silent);
-            outcome.wrong.push(format!("no answer: {error:?}"));
+            outcome.wrong.push(error.shown());
         }
     }
     outcome
@@ -138,23 +137,24 @@ impl Trial {
     /// Something that is sent to prepare what comes; it is no case.
     pub fn prepare(&mut self, make: impl FnMut(usize) -> String) {
         let bytes = request("POST", "/api/v1/events", &[("Content-Type", JSON)], &list(MIB, make));
-        let answer = exchange(self.service.address, &bytes, HANG);
-        if !answer.as_ref().is_ok_and(|answer| answer.status == 202) {
-            self.note("preparing", MIB, vec![format!("{answer:?}")]);
-        }
+        let answered = exchange(self.service.address, &bytes, HANG);
         self.honest.post_behind();
-        self.honest.take();
+        let mut wrong: Vec<String> = other_than(202, &answered).into_iter().collect();
+        wrong.extend(of_others(self.health(), self.honest.take()));
+        self.note("preparing", MIB, wrong);
     }
 
     pub fn address(&self) -> SocketAddr {
         self.service.address
     }
 
-    /// What was wrong in all cases and in the ledger; how many alerts were told and resolved.
+    /// Everything that was wrong, in the cases and in the ledger; how many alerts were told and resolved.
     pub fn finish(mut self) -> (Vec<String>, u64, u64) {
         let is_alive = self.service.is_alive();
         if !is_alive {
             self.wrong.push(format!("the service died:\n{}", self.service.last_words()));
+        } else if self.is_lost() {
+            self.wrong.push(format!("the cases behind were not tried, as {HANGS_MAX} had no answer"));
         }
         let (wrong, told, resolved) = self.honest.finish();
         self.wrong.extend(wrong.into_iter().map(|one| format!("at the end: {one}")));
@@ -216,7 +216,7 @@ fn of_itself(bounds: Bounds, outcome: Outcome, grown: u64) -> Vec<String> {
     wrong
 }
 
-/// What the honest ones noticed of it.
+/// Figures of the honest ones that are above their limits.
 fn of_others(health_after: Duration, noticed: Noticed) -> Vec<String> {
     let figures = [
         ("/healthz after it", health_after, HEALTH_AFTER),

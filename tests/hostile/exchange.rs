@@ -6,12 +6,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
 }
 
 /// Reasons for which there is no answer.
+#[derive(Debug)]
 pub enum Unanswered {
     /// Nothing came in time.
     Silent,

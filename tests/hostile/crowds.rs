@@ -29,7 +29,7 @@ const READ: [&str; 6] =
 pub fn raise_files() {
     let known = getrlimit(Resource::Nofile);
     let wanted = known.maximum.map_or(FILES, |maximum| maximum.min(FILES));
-    // Where it fails, there are fewer connections, and the case that needs them says so.
+    // A failure leaves fewer connections, and the case that needs them says so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: known.maximum });
 }
 

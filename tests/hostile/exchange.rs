@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
@@ -70,7 +71,7 @@ pub fn exchange(address: SocketAddr, bytes: &[u8], within: Duration) -> Result<A
     let mut stream = TcpStream::connect_timeout(&address, within).map_err(ended)?;
     stream.set_nodelay(true).map_err(ended)?;
     stream.set_write_timeout(Some(within)).map_err(ended)?;
-    // Whoever has answered already takes no more: then the answer is there to be read.
+    // A server that has answered already takes no more: then the answer is there to be read.
     let _ = stream.write_all(bytes);
     read(&mut stream, until)
 }

@@ -34,7 +34,7 @@ pub struct Shared {
     seen: Mutex<Seen>,
 }
 
-/// What was noticed since it was last asked, and the ledger.
+/// Everything noticed since it was last asked, and the ledger.
 #[derive(Debug, Default)]
 struct Seen {
     noticed: Noticed,

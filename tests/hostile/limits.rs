@@ -1,4 +1,4 @@
-//! What a case may cost, and what others may notice of it. Each figure is one for the dev profile on two busy cores.
+//! Costs that a case may have, and what others may notice of it: figures for the dev profile on two busy cores.
 //!
 //! Invariant: time, memory and answer grow no faster than what was sent; nothing else depends on what was sent.
 
@@ -58,7 +58,7 @@ pub const LEAK_BYTES: u64 = 32 << 20;
 /// Bodies in the budget of the server (128 MiB), small ones beside it (1,024 × 64 KiB), and the connections themselves.
 pub const HELD_BYTES: u64 = 256 << 20;
 
-/// What a case may cost.
+/// The limits of one case.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub size: usize,

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const FIXED: Duration = Duration::from_secs(1);
 const PER_MIB: Duration = Duration::from_secs(6);
 
-/// What runs longer than its limit is ended so much later.
+/// A command that runs longer than its limit is ended so much later.
 const ENDED_AFTER: Duration = Duration::from_secs(1);
 
 /// Memory of a command: lines of 4 MiB in the hands of several threads, and blocks that are sorted.
@@ -79,7 +79,7 @@ impl Readers {
         }
     }
 
-    /// What inflates to twice a size; its lines cost what lines cost.
+    /// Compressed logs of twice a size; their lines cost what lines cost.
     fn compressed(&mut self, size: usize) {
         for (name, piece) in PIECES {
             let plain = repeat(piece, 2 * size);
@@ -190,7 +190,7 @@ impl Readers {
         if ran.output > output {
             wrong.push(format!("{} bytes of output, limit {output}", ran.output));
         }
-        if ran.took <= within && !ran.code.is_some_and(|code| CODES.contains(&code)) {
+        if ran.took <= within && ran.code.is_none_or(|code| !CODES.contains(&code)) {
             wrong.push(format!("exit code {:?}", ran.code));
         }
         let seed = self.seed;
@@ -288,7 +288,7 @@ fn year(year: usize) -> String {
     format!(r#"{{"seq":1,"ingest_time":"{year}-01-01T00:00:00Z","tick":true}}"#)
 }
 
-/// What became of a command.
+/// The end of a command, and its costs.
 struct Ran {
     took: Duration,
     peak: u64,

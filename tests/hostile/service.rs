@@ -31,7 +31,7 @@ type Lines = Arc<Mutex<VecDeque<String>>>;
 pub struct Service {
     child: Child,
     pub address: SocketAddr,
-    /// Where alerts are told, one JSON object a line.
+    /// The file in which alerts are told, one JSON object a line.
     pub alerts: PathBuf,
     log: Lines,
     _dir: TempDir,

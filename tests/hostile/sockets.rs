@@ -5,7 +5,7 @@ use crate::limits::Bounds;
 use crate::random::Random;
 use crate::trial::{Outcome, Trial, ask, is_answer};
 
-/// What has to come of it.
+/// Outcomes that are right.
 #[derive(Clone, Copy)]
 enum Wanted {
     /// One of these.
@@ -57,7 +57,7 @@ fn heads(random: &mut Random) -> Vec<Sent> {
         ("another site", Status(&[403]), with("Sec-Fetch-Site: cross-site\r\n")),
         ("a foreign target", Status(&[403]), head("GET http://evil/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")),
         ("a tunnel", Status(&[403, 404]), head("CONNECT evil:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")),
-        // Whoever refuses these has not read them to their end, and the answer may be lost with the connection.
+        // A server that refuses these has not read them to their end: the answer may be lost with the connection.
         ("a header of 100 KB", AnyEnd, with(&format!("X: {long}\r\n"))),
         ("1,000 headers", AnyEnd, with(&many)),
         ("a target of 100 KB", AnyEnd, head(&format!("GET /{long} HTTP/1.1\r\n\r\n"))),

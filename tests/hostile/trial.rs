@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 const HANGS_MAX: usize = 3;
 
 /// Questions to `/healthz` after a case; the best answer counts, since anybody may lose a processor once.
-const LOOKS: usize = 3;
+const LOOKS: usize = 5;
 
-/// How often something is sent that must leave nothing behind, after a few times in which buffers grow.
+/// Times that something is sent which must leave nothing behind, after a few in which buffers grow.
 const REPEATS: usize = 10;
 const REPEATS_BEFORE: usize = 3;
 
-/// What came of the hostile side of a case.
+/// The hostile side of a case, done.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub took: Duration,
@@ -138,16 +138,17 @@ impl Trial {
     pub fn prepare(&mut self, make: impl FnMut(usize) -> String) {
         let bytes = request("POST", "/api/v1/events", &[("Content-Type", JSON)], &list(MIB, make));
         let answered = exchange(self.service.address, &bytes, HANG);
-        self.note("preparing", MIB, other_than(202, &answered).into_iter().collect());
         self.honest.post_behind();
-        self.honest.take();
+        let mut wrong: Vec<String> = other_than(202, &answered).into_iter().collect();
+        wrong.extend(of_others(self.health(), self.honest.take()));
+        self.note("preparing", MIB, wrong);
     }
 
     pub fn address(&self) -> SocketAddr {
         self.service.address
     }
 
-    /// What was wrong in all cases and in the ledger; how many alerts were told and resolved.
+    /// Everything that was wrong, in the cases and in the ledger; how many alerts were told and resolved.
     pub fn finish(mut self) -> (Vec<String>, u64, u64) {
         let is_alive = self.service.is_alive();
         if !is_alive {
@@ -215,7 +216,7 @@ fn of_itself(bounds: Bounds, outcome: Outcome, grown: u64) -> Vec<String> {
     wrong
 }
 
-/// What the honest ones noticed of it.
+/// Figures of the honest ones that are above their limits.
 fn of_others(health_after: Duration, noticed: Noticed) -> Vec<String> {
     let figures = [
         ("/healthz after it", health_after, HEALTH_AFTER),

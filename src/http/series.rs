@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Series that one answer may hold: 10,000 × about 300 B, and no more than [`ANSWER_BYTES_MAX`].
 pub const SERIES_MAX: usize = 10_000;
@@ -39,6 +40,9 @@ pub struct Found {
 
 /// What is looked for.
 pub type Wanted = Arc<dyn Fn(&SeriesInfo) -> bool + Send + Sync>;
+
+/// An engine that has not answered after so long is busy, not owned elsewhere.
+const TOO_LONG: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,10 +103,14 @@ pub async fn find<S: Views + Send + Sync + 'static>(
     for place in 0..shared.partitions.len() {
         let mut next = Some(0);
         while let Some(from) = next.filter(|_| found.len() < max) {
-            let wanted = wanted.clone();
+            let (wanted, begun) = (wanted.clone(), Instant::now());
             let Some((rows, behind)) =
                 shared.ask_one(place, move |engine| page(engine, from, &*wanted)).await
             else {
+                // Whoever does not own the partition says so at once.
+                if begun.elapsed() >= TOO_LONG {
+                    return Err(shared.unavailable("the engine did not answer in time; ask for less"));
+                }
                 break;
             };
             for (slot, row) in rows {

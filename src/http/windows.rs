@@ -6,6 +6,7 @@
 use super::reads::Asker;
 use super::series::{ANSWER_BYTES_MAX, Found, SERIES_MAX, Wanted, find};
 use super::{Answer, App, Failure, Shared, json_response, params};
+use crate::core::limits::LABELS_MAX;
 use crate::core::series::SeriesInfo;
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Timestamp};
@@ -18,6 +19,9 @@ use axum::http::{StatusCode, Uri};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Labels of a series, and what else may be asked for: the name, the source, and five more.
+const PARAMETERS_MAX: usize = LABELS_MAX + 7;
 
 /// Windows that one answer may hold: 10,000 × about 500 B.
 const WINDOWS_MAX: usize = 10_000;
@@ -158,6 +162,10 @@ struct WindowQuery {
 
 impl WindowQuery {
     fn parse(mut query: BTreeMap<String, String>, now: Timestamp) -> Result<WindowQuery, Failure> {
+        if query.len() > PARAMETERS_MAX {
+            let message = format!("{} query parameters; at most {PARAMETERS_MAX} are taken", query.len());
+            return Err(Failure::bad(message));
+        }
         let instant = |text: Option<String>| text.map(|text| params::instant(&text, now)).transpose();
         let size = query.remove("window").unwrap_or_else(|| "1m".into());
         let series = query

@@ -48,9 +48,7 @@ const METRICS: &[Kind] = &[
         })
     }),
     kind("each a second older", |size, tag| list(size, |n| metric_before(tag, "m", n as i64 * 1_000))),
-    kind("each a minute older", |size, tag| {
-        list(size, |n| metric_before(tag, "m", n as i64 % 55 * 60_000))
-    }),
+    kind("each a minute older", |size, tag| list(size, |n| metric_before(tag, "m", n as i64 % 55 * 60_000))),
     kind("late, each of its own series", |size, tag| {
         list(size, |n| metric_before(&format!("{tag}-{n}"), "m", n as i64 % 55 * 60_000))
     }),
@@ -59,9 +57,7 @@ const METRICS: &[Kind] = &[
 ];
 
 const STAGES: &[Kind] = &[
-    kind("pipelines", |size, tag| {
-        list(size, |n| stage(&format!("{tag}-{n}"), "r", "s", "started", ""))
-    }),
+    kind("pipelines", |size, tag| list(size, |n| stage(&format!("{tag}-{n}"), "r", "s", "started", ""))),
     kind("runs", |size, tag| list(size, |n| stage(tag, &format!("r{n}"), "s", "started", ""))),
     kind("stages", |size, tag| list(size, |n| stage(tag, "r", &format!("s{n}"), "started", ""))),
     kind("attempts", |size, tag| {

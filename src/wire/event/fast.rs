@@ -179,7 +179,7 @@ impl<'a> Scan<'a> {
             return None;
         }
         let labels = xxh3_64(self.labels.unwrap_or_default());
-        let unit = self.unit.map_or(0, |unit| unit.len() as u64 + 1);
+        let unit = self.unit.map_or(0, |unit| xxh3_64(unit).rotate_left(41) | 1);
         Some(labels.rotate_left(7) ^ xxh3_64(source) ^ xxh3_64(name).rotate_left(21) ^ unit)
     }
 }

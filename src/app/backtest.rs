@@ -53,7 +53,7 @@ struct Run {
     name: String,
     episodes: Vec<Episode>,
     told: Told,
-    /// Whether all of the log could be read.
+    /// The log was read to its end.
     is_whole: bool,
 }
 
@@ -164,7 +164,7 @@ fn one(
     Ok(Run { name: set.display().to_string(), episodes, told, is_whole })
 }
 
-/// What people read.
+/// The table of a backtest on a terminal.
 fn lines(runs: &[Run], comparison: Option<&Comparison>) -> Vec<String> {
     let span = |ms: Option<i64>| ms.map_or("-".to_string(), |ms| Span::from_ms(ms).to_string());
     let mut lines = vec![format!(

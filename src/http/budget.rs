@@ -146,8 +146,7 @@ fn too_large(max: usize) -> Failure {
 
 /// Sent again in a moment, it will be taken.
 fn no_room() -> Failure {
-    let message = "too many large bodies and answers are under way; try again in a second";
-    Failure { retry_after: Some(1), ..Failure::unavailable(message) }
+    Failure::again("too many large bodies and answers are under way; try again in a second")
 }
 
 /// The header that says when to come again.

@@ -210,7 +210,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
                 "since": since(outage).to_string()})
         };
         let details = json!({ "outages": outages.iter().map(one).collect::<Vec<_>>() });
-        Failure { details, retry_after: Some(1), ..Failure::unavailable(message) }
+        Failure { details, ..Failure::again(message) }
     }
 
     /// Reads something of each engine in this process; the partitions that others own answer nothing.
@@ -249,7 +249,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, reply)).await;
         match (sent, receiver.await) {
             (Ok(()), Ok(Ok(seq))) => Ok(seq),
-            (_, Ok(Err(message))) => Err(Failure { retry_after: Some(1), ..Failure::unavailable(message) }),
+            (_, Ok(Err(message))) => Err(Failure::again(message)),
             _ => Err(self.unavailable("the worker has stopped")),
         }
     }
@@ -286,6 +286,11 @@ impl Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
+    /// One that is gone in a moment: the same request may come again after a second.
+    pub fn again(message: impl Into<String>) -> Failure {
+        Failure { retry_after: Some(1), ..Failure::unavailable(message) }
+    }
+
     pub fn bad(message: impl Into<String>) -> Failure {
         Failure::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
@@ -313,7 +318,7 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
 fn failed(error: PortError) -> Failure {
     let message = crate::driver::worker::chain(&error);
     match error {
-        PortError::Away { .. } => Failure { retry_after: Some(1), ..Failure::unavailable(message) },
+        PortError::Away { .. } => Failure::again(message),
         _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "store", message),
     }
 }

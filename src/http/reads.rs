@@ -74,9 +74,7 @@ impl Reads {
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let Some(_place) = place else {
-            let failure =
-                Failure::unavailable("too many questions wait for an answer; try again in a second");
-            return Err(Failure { retry_after: Some(1), ..failure });
+            return Err(Failure::again("too many questions wait for an answer; try again in a second"));
         };
         let has_gone = Arc::<AtomicBool>::default();
         let _leaving = Leaving(has_gone.clone());

@@ -105,8 +105,9 @@ impl Signing {
     /// The same verdict by the key that is in force now: it is read again, once for all messages that were there
     /// before, where one seems to be forged.
     pub fn settle(&self, is_fresh: &mut bool, is_genuine: impl Fn(&Signing) -> bool) -> Result<bool, Unread> {
-        if is_genuine(self) || *is_fresh {
-            return Ok(is_genuine(self));
+        let is_ours = is_genuine(self);
+        if is_ours || *is_fresh {
+            return Ok(is_ours);
         }
         self.reread()?;
         *is_fresh = true;

@@ -73,6 +73,11 @@ impl Own {
         }
     }
 
+    /// Whether this is the stream of the aggregate, whose messages are signed.
+    pub fn has_partials(&self) -> bool {
+        self.parcels.is_some()
+    }
+
     fn partials(&self, subject: &str) -> Option<Said> {
         let (from, number) = subject.strip_prefix(self.parcels.as_ref()?)?.split_once('.')?;
         Some(Said::Partials { from: from.parse().ok()?, number: number.parse().ok()? })

@@ -3,7 +3,7 @@
 use crate::answer;
 use crate::edge::now_ms;
 use crate::load::{board, jetstream_at, replayed};
-use crate::servers::{Servers, Worker, wait_for, wait_with_log};
+use crate::servers::{Servers, Worker, tell_store, wait_for};
 use crate::sink::{Reply, Sink};
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
@@ -11,7 +11,6 @@ use async_nats::jetstream::message::StreamMessage;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use streamgauge::core::Timestamp;
 use streamgauge::core::partial::Partials;
 use streamgauge::wire::partial;
@@ -294,19 +293,6 @@ fn foreign_messages_to_the_aggregate_do_not_blind_it() {
     });
     assert_eq!(answer::get(&format!("{}/readyz", owner.url)).status, 200);
     assert_eq!(owner.stop(), Some(0));
-}
-
-/// One command to the store that changes something.
-fn tell_store(servers: &Servers, words: &[&str]) {
-    let url = format!("redis://127.0.0.1:{}", servers.redis_port);
-    wait_with_log("the store", &Mutex::default(), || {
-        let mut connection = redis::Client::open(url.as_str()).ok()?.get_connection().ok()?;
-        let mut command = redis::cmd(words[0]);
-        for word in &words[1..] {
-            command.arg(*word);
-        }
-        command.query::<redis::Value>(&mut connection).ok()
-    });
 }
 
 /// Goal: after an upgrade, alerts that an older version published are known, and delivered. Method: the first

@@ -2,23 +2,9 @@
 
 use crate::answer::{self, get};
 use crate::edge::now_ms;
-use crate::servers::{Servers, Worker, free_port, wait_for, wait_with_log};
+use crate::servers::{Servers, Worker, free_port, tell_store, wait_for};
 use serde_json::{Value, json};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-/// One command to the store.
-fn tell(servers: &Servers, words: &[&str]) {
-    let url = format!("redis://127.0.0.1:{}", servers.redis_port);
-    wait_with_log("the store", &Mutex::default(), || {
-        let mut connection = redis::Client::open(url.as_str()).ok()?.get_connection().ok()?;
-        let mut command = redis::cmd(words[0]);
-        for word in &words[1..] {
-            command.arg(*word);
-        }
-        command.query::<redis::Value>(&mut connection).ok()
-    });
-}
 
 fn send(worker: &Worker, count: usize) {
     let event =
@@ -68,26 +54,26 @@ fn assert_lasts(worker: &Worker, place: &str, said: usize) {
 fn a_store_that_refuses_to_write_is_waited_for() {
     let servers = Servers::start("everysec");
     let (place, nowhere) = (format!("redis://127.0.0.1:{}", servers.redis_port), free_port().to_string());
-    tell(&servers, &["REPLICAOF", "127.0.0.1", &nowhere]);
+    tell_store(&servers, &["REPLICAOF", "127.0.0.1", &nowhere]);
     let mut worker = servers.worker("1s");
     wait_for_outage(&worker, &place);
     assert_lasts(&worker, &place, 1);
     assert!(worker.process.0.try_wait().expect("a child").is_none(), "it ends instead of waiting");
-    tell(&servers, &["REPLICAOF", "NO", "ONE"]);
+    tell_store(&servers, &["REPLICAOF", "NO", "ONE"]);
     wait_until_ready(&worker);
     send(&worker, 5);
     wait_for_count(&worker, 5);
-    tell(&servers, &["REPLICAOF", "127.0.0.1", &nowhere]);
+    tell_store(&servers, &["REPLICAOF", "127.0.0.1", &nowhere]);
     send(&worker, 3);
     assert_lasts(&worker, &place, 2);
-    tell(&servers, &["REPLICAOF", "NO", "ONE"]);
+    tell_store(&servers, &["REPLICAOF", "NO", "ONE"]);
     wait_until_ready(&worker);
     wait_for_count(&worker, 8);
-    tell(&servers, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-    tell(&servers, &["CONFIG", "SET", "maxmemory", "1"]);
+    tell_store(&servers, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    tell_store(&servers, &["CONFIG", "SET", "maxmemory", "1"]);
     send(&worker, 2);
     assert_lasts(&worker, &place, 3);
-    tell(&servers, &["CONFIG", "SET", "maxmemory", "0"]);
+    tell_store(&servers, &["CONFIG", "SET", "maxmemory", "0"]);
     wait_until_ready(&worker);
     wait_for_count(&worker, 10);
     assert_eq!(worker.stop(), Some(0));

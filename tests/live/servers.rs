@@ -285,3 +285,16 @@ rules:
     std::fs::write(path.join("rules.yaml"), text).expect("writable");
     path
 }
+
+/// One command to the store that changes something.
+pub fn tell_store(servers: &Servers, words: &[&str]) {
+    let url = format!("redis://127.0.0.1:{}", servers.redis_port);
+    wait_with_log("the store", &Mutex::default(), || {
+        let mut connection = redis::Client::open(url.as_str()).ok()?.get_connection().ok()?;
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query::<redis::Value>(&mut connection).ok()
+    });
+}

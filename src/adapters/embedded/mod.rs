@@ -126,8 +126,8 @@ impl Embedded {
     }
 }
 
-/// What is in the data dir is nobody else's: events may hold what their senders keep secret. A file system that
-/// knows no owners keeps what it has.
+/// The data dir is for its owner alone: events may hold what their senders keep secret. A file system without owners
+/// keeps the modes that it has.
 fn close_to_others(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {

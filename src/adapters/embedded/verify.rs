@@ -1,4 +1,4 @@
-//! Whether a data dir holds what was written to it.
+//! Integrity of a data dir: pages and records against their checksums.
 //!
 //! Intuition: disks forget. The database has a checksum on each page, and each record of the log has one of its own.
 //! A small database is checked when it is opened; a large one by `streamgauge verify`, as it takes as long as reading
@@ -24,7 +24,7 @@ pub struct Findings {
     /// Those that are not, or are missing: the first ones, and how many.
     pub damaged: Vec<u64>,
     pub damaged_count: u64,
-    /// Whether every page of the database is as it was written.
+    /// Every page of the database matches its checksum.
     pub is_sound: bool,
 }
 
@@ -65,7 +65,7 @@ impl Embedded {
         }
     }
 
-    /// Whether all pages have their checksums; those that are not in use do not count.
+    /// Compares all pages in use with their checksums.
     fn is_sound(&self) -> Result<bool, PortError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = database.as_mut() else { return Ok(false) };

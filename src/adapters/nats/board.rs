@@ -81,10 +81,16 @@ fn is_genuine_raw(signing: &Signing, message: &StreamMessage) -> bool {
     signing.is_genuine(&message.subject, &message.payload, signature, at)
 }
 
-/// Whether a message that a consumer gave is one of ours.
+/// A consumed message is genuine if its signature is that of its subject and payload.
 pub(super) fn is_genuine(signing: &Signing, message: &Message, at: Timestamp) -> bool {
     let signature = message.headers.as_ref().and_then(|headers| headers.get(HEADER));
     signing.is_genuine(&message.subject, &message.payload, signature.map(|value| value.as_str()), at)
+}
+
+/// The same, with the time from the reply subject; a message without one is forged.
+pub(super) fn is_genuine_placed(signing: &Signing, message: &Message) -> bool {
+    let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
+    place.is_some_and(|place| is_genuine(signing, message, place.stamp()))
 }
 
 impl Asides for Bus {
@@ -119,20 +125,20 @@ impl Board for Bus {
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
         let messages = self.read_all(self.subjects.alerts_stream(), &self.subjects.any_alert())?;
-        let is_ours = |message: &&Message| {
-            let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
-            place.is_some_and(|place| is_genuine(&self.signing, message, place.stamp()))
-        };
-        if !messages.iter().all(|message| is_ours(&message)) {
-            self.reread_key()?;
+        let mut is_fresh = false;
+        let mut ours = Vec::with_capacity(messages.len());
+        for message in &messages {
+            let is_ours = self.signing.settle(&mut is_fresh, |signing| is_genuine_placed(signing, message));
+            match is_ours.map_err(PortError::of_alert_key)? {
+                true => ours.push(message),
+                false => self.signing.note_forged(&message.subject),
+            }
         }
-        let forged = messages.iter().filter(|message| !is_ours(message));
-        forged.for_each(|message| self.signing.note_forged(&message.subject));
         let text = |message: &Message| {
             let number = Subjects::alert_number(&message.subject).unwrap_or(0);
             (number, String::from_utf8_lossy(&message.payload).into_owned())
         };
-        let mut told: Vec<(u64, String)> = messages.iter().filter(is_ours).map(text).collect();
+        let mut told: Vec<(u64, String)> = ours.into_iter().map(text).collect();
         told.sort();
         Ok(told.into_iter().map(|(_, text)| text).collect())
     }
@@ -266,7 +272,7 @@ impl Bus {
         self.subjects.alert(transition.severity, &transition.rule, transition.number)
     }
 
-    /// What is there; a message of somebody else is taken out, and the transition is sent again.
+    /// The transition that stands in its place; a forged message is deleted and the transition sent again.
     async fn read_back(&self, transition: &Numbered) -> Placed {
         let places = self.places(self.subjects.alerts_stream());
         match places.newest(&self.subject(transition)).await {

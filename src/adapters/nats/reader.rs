@@ -4,7 +4,7 @@
 //! break the consumer is thrown away, and a new one begins where continuity says.
 //! Invariant: back-pressure is the pull; nobody reads further than the worker may want.
 
-use super::board::is_genuine;
+use super::board::is_genuine_placed;
 use super::pull::Pull;
 use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
@@ -129,10 +129,10 @@ impl Cursor {
                 chunk = pull.next() => chunk?,
                 () = self.connected.notified() => return Err(lost("connected again")),
             };
-            self.know_key_of(&chunk).await.map_err(lost)?;
+            let ours = self.ours(&chunk).await.map_err(lost)?;
             let mut batch = Vec::with_capacity(chunk.len());
-            let taken = chunk.into_iter().try_for_each(|message| {
-                let (place, record) = self.record(message).map_err(lost)?;
+            let taken = chunk.into_iter().zip(ours).try_for_each(|(message, is_ours)| {
+                let (place, record) = self.record(message, is_ours).map_err(lost)?;
                 if self.take(place, &record)? {
                     batch.push(record);
                 }
@@ -158,30 +158,34 @@ impl Cursor {
         Ok(is_new)
     }
 
-    /// Reads the key again where a message to the aggregate does not seem to be ours.
-    async fn know_key_of(&self, chunk: &[Message]) -> Result<(), Cause> {
-        if chunk.iter().all(|message| self.is_ours(message)) {
-            return Ok(());
+    /// Which messages are ours: anybody may send events, those to the aggregate are signed. The key is read again,
+    /// once, before any of them counts as forged.
+    async fn ours(&self, chunk: &[Message]) -> Result<Vec<bool>, Cause> {
+        if !self.own.has_partials() {
+            return Ok(vec![true; chunk.len()]);
         }
-        let signing = self.signing.clone();
-        tokio::task::spawn_blocking(move || signing.reread()).await?
-    }
-
-    /// Anybody may send events; messages to the aggregate are signed.
-    fn is_ours(&self, message: &Message) -> bool {
-        if !matches!(self.own.said(&message.subject), Said::Partials { .. }) {
-            return true;
+        let is_ours = |message: &Message| {
+            let is_signed = matches!(self.own.said(&message.subject), Said::Partials { .. });
+            !is_signed || is_genuine_placed(&self.signing, message)
+        };
+        let mut ours: Vec<bool> = chunk.iter().map(is_ours).collect();
+        if ours.contains(&false) {
+            let signing = self.signing.clone();
+            tokio::task::spawn_blocking(move || signing.reread()).await??;
+            ours.iter_mut()
+                .zip(chunk)
+                .filter(|(ours, _)| !**ours)
+                .for_each(|(ours, one)| *ours = is_ours(one));
         }
-        let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
-        place.is_some_and(|place| is_genuine(&self.signing, message, place.stamp()))
+        Ok(ours)
     }
 
     /// A message with its place in the consumer. One that is forged has its place in the log, and says nothing.
-    fn record(&self, message: Message) -> Result<(u64, Logged), Cause> {
+    fn record(&self, message: Message, is_ours: bool) -> Result<(u64, Logged), Cause> {
         let reply = message.reply.as_ref().ok_or("a message without its place")?;
         let place = Place::parse(reply).ok_or_else(|| format!("`{reply}` is no place"))?;
         let stamp = stamp(i128::from(place.stamp_ns));
-        if !self.is_ours(&message) {
+        if !is_ours {
             self.signing.note_forged(&message.subject);
             return Ok((place.in_consumer, Logged { seq: place.in_stream, stamp, entry: Entry::Tick }));
         }

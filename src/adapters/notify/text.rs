@@ -38,7 +38,7 @@ pub fn line(alert: &Transition) -> String {
     format!("{}: {}", named(alert), said.join("; "))
 }
 
-/// Whether the reason says what is judged, and against what.
+/// The reason of these changes states the value and its threshold.
 fn says_its_value(alert: &Transition) -> bool {
     matches!(alert.change, ChangeName::Firing | ChangeName::Level | ChangeName::Pending)
 }

@@ -166,7 +166,7 @@ impl RedisStore {
         })
     }
 
-    /// Whoever answers people waits less.
+    /// A read that a person waits for has the shorter time-out.
     fn answer_within(&self) -> Duration {
         if self.is_patient { ANSWER_WITHIN } else { READ_WITHIN }
     }

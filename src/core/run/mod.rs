@@ -118,19 +118,10 @@ impl Tracker {
         derived: &mut Vec<Derived>,
     ) -> Outcome {
         let is_doubtful = self.is_doubtful(moment.now, abandon_after);
-        let Some(pipeline) = self.open(&event.pipeline) else { return FULL };
-        if !pipeline.has_room(&event.run, Some(&event.stage)) {
-            return FULL;
-        }
-        let (outcome, is_new) = pipeline.stage(event, moment, is_doubtful, derived);
-        if outcome == Outcome::Recorded {
-            let is_full = pipeline.is_full();
-            self.note(&event.pipeline, &event.run, is_new.then(|| moment.now + abandon_after));
-            if is_full {
-                self.settle(moment.now, derived);
-            }
-        }
-        outcome
+        let of = (&event.pipeline, &event.run, Some(&event.stage));
+        self.take(of, moment.now, abandon_after, derived, |pipeline, derived| {
+            pipeline.stage(event, moment, is_doubtful, derived)
+        })
     }
 
     pub fn run(
@@ -141,16 +132,32 @@ impl Tracker {
         derived: &mut Vec<Derived>,
     ) -> Outcome {
         let is_doubtful = self.is_doubtful(moment.now, abandon_after);
-        let Some(pipeline) = self.open(&event.pipeline) else { return FULL };
-        if !pipeline.has_room(&event.run, None) {
+        let of = (&event.pipeline, &event.run, None);
+        self.take(of, moment.now, abandon_after, derived, |pipeline, derived| {
+            pipeline.run(event, moment, is_doubtful, derived)
+        })
+    }
+
+    /// Takes an event of a run, and of a stage if one is named, where there is room; `apply` says what became of it
+    /// and whether the run is new.
+    fn take(
+        &mut self,
+        (name, run, stage): (&Arc<str>, &Arc<str>, Option<&Arc<str>>),
+        now: Timestamp,
+        abandon_after: Span,
+        derived: &mut Vec<Derived>,
+        apply: impl FnOnce(&mut Pipeline, &mut Vec<Derived>) -> (Outcome, bool),
+    ) -> Outcome {
+        let Some(pipeline) = self.open(name) else { return FULL };
+        if !pipeline.has_room(run, stage) {
             return FULL;
         }
-        let (outcome, is_new) = pipeline.run(event, moment, is_doubtful, derived);
+        let (outcome, is_new) = apply(pipeline, derived);
         if outcome == Outcome::Recorded {
             let is_full = pipeline.is_full();
-            self.note(&event.pipeline, &event.run, is_new.then(|| moment.now + abandon_after));
+            self.note(name, run, is_new.then(|| now + abandon_after));
             if is_full {
-                self.settle(moment.now, derived);
+                self.settle(now, derived);
             }
         }
         outcome

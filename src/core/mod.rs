@@ -9,6 +9,7 @@
 //! [`rule`] (what is judged) and [`alert`] (what becomes of it).
 
 pub mod alert;
+pub mod asked;
 pub mod calendar;
 pub mod counters;
 pub mod detect;
@@ -31,6 +32,7 @@ pub mod packed;
 pub mod pane;
 pub mod partial;
 pub mod partition;
+pub mod pattern;
 pub mod refusals;
 pub mod rule;
 pub mod run;

@@ -3,6 +3,7 @@
 //! Invariant: a request is read like a piece of a pipeline file, so its errors have a place and a hint, and
 //! what may be written in a file may be asked for. Rejected: types of its own for the API (two languages).
 
+use super::bounds::MATCHERS_BYTES_MAX;
 use super::diagnostic::{Diagnostic, clipped};
 use super::life;
 use super::tree::File;
@@ -63,7 +64,7 @@ fn read<T>(
     read: impl FnOnce(&File<'_>, &Node) -> Option<T>,
 ) -> Result<T, Vec<Diagnostic>> {
     let is_long = text.len() > REQUEST_BYTES_MAX;
-    let file = File::new(PLACE, if is_long { "" } else { text });
+    let file = File::new(PLACE, if is_long { "" } else { text }).with_regexes_within(MATCHERS_BYTES_MAX);
     if is_long {
         let message = format!("the request has {} bytes; at most {REQUEST_BYTES_MAX} are taken", text.len());
         file.error(Place { line: 1, column: 1 }, message, None);

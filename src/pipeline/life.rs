@@ -8,8 +8,9 @@ use super::yaml::{Kind, Node, Place};
 use crate::core::calendar::{Interval, Plan, Written};
 use crate::core::escalation::{Escalation, Step};
 use crate::core::mute::{Maintenance, Mode};
+use crate::core::pattern::Pattern;
 use crate::core::rule::Inhibit;
-use crate::core::selector::{Pattern, Selector};
+use crate::core::selector::Selector;
 use crate::core::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -307,9 +308,14 @@ pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
     };
     let mut all = Selector { name: None, matchers: Vec::new() };
     for (item, text) in texts {
+        if !file.charge(item.at, 0) {
+            return None;
+        }
         let found = match matchers(&text) {
             Ok(found) => found.matchers,
             Err(error) => {
+                // One that is refused may have cost as much as the largest.
+                file.charge(item.at, if text.contains('~') { Pattern::BYTES_MAX } else { 0 });
                 file.error(item.at, error.message, error.hint.or(Some("`source=~\"db.*\"`".into())));
                 return None;
             }

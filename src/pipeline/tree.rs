@@ -26,8 +26,9 @@ pub struct File<'a> {
     found: RefCell<Vec<Diagnostic>>,
     /// Problems beyond those that are described, and whether one of them is an error.
     more: Cell<(usize, bool)>,
-    /// Bytes of the regular expressions of its matchers.
+    /// Bytes of the regular expressions of its matchers, and how many there may be.
     regex_bytes: Cell<usize>,
+    regex_bytes_max: usize,
     /// Rules that its matchers name.
     mentions: RefCell<Vec<(Place, Arc<str>)>>,
 }
@@ -41,8 +42,14 @@ impl<'a> File<'a> {
             found: RefCell::new(Vec::new()),
             more: Cell::new((0, false)),
             regex_bytes: Cell::new(0),
+            regex_bytes_max: REGEXES_BYTES_MAX,
             mentions: RefCell::new(Vec::new()),
         }
+    }
+
+    /// The same with less room for regular expressions.
+    pub(super) fn with_regexes_within(self, regex_bytes_max: usize) -> File<'a> {
+        File { regex_bytes_max, ..self }
     }
 
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
@@ -295,9 +302,9 @@ impl<'a> File<'a> {
     pub(super) fn charge(&self, at: Place, bytes: usize) -> bool {
         let all = self.regex_bytes.get() + bytes;
         self.regex_bytes.set(all);
-        let fits = all <= REGEXES_BYTES_MAX;
+        let fits = all <= self.regex_bytes_max;
         if !fits {
-            let most = REGEXES_BYTES_MAX >> 20;
+            let most = self.regex_bytes_max >> 20;
             let hint = Some("match by `=` where you can".into());
             self.error(at, format!("the regular expressions up to here take more than {most} MiB"), hint);
         }

@@ -5,9 +5,10 @@ use super::super::{ExprError, Spot};
 use super::{Check, Checker, Doubt, Typed};
 use crate::core::Span;
 use crate::core::limits::PANES_PER_WINDOW_MAX;
+use crate::core::pattern::{Pattern, PatternError};
 use crate::core::rule::ast::pane_of;
-use crate::core::selector::{By, Matcher, Pattern, PatternError, Selector, Test};
-use crate::pipeline::bounds::REGEXES_BYTES_MAX;
+use crate::core::selector::{By, Matcher, Selector, Test};
+use crate::pipeline::bounds::{MATCHERS_BYTES_MAX, REGEXES_BYTES_MAX};
 use crate::pipeline::builtin::{self, Wrong};
 
 /// Days of the longest window: 1h windows are kept so long.
@@ -46,13 +47,28 @@ pub fn matchers(text: &str) -> Check<Selector> {
     let TermKind::Selector(SelectorTerm { matchers, window: None, .. }) = parsed.term.kind else {
         return Err(ExprError::new(parsed.term.at, format!("`{text}` is no matcher")));
     };
-    let matchers = matchers.iter().map(matcher).collect::<Check<Vec<_>>>()?;
+    let matchers = matchers.iter().map(bounded()).collect::<Check<Vec<_>>>()?;
     Ok(Selector { name: None, matchers })
 }
 
 /// A selector from what was written.
 pub fn selector(term: &SelectorTerm) -> Check<Selector> {
-    selector_with(term, &mut matcher)
+    selector_with(term, &mut bounded())
+}
+
+/// Reads matchers, as long as their regular expressions take no more than is taken together.
+fn bounded() -> impl FnMut(&MatcherTerm) -> Check<Matcher> {
+    let mut bytes = 0;
+    move |written| {
+        let matcher = matcher(written)?;
+        bytes += matcher.pattern().map_or(0, Pattern::bytes);
+        if bytes <= MATCHERS_BYTES_MAX {
+            return Ok(matcher);
+        }
+        let most = MATCHERS_BYTES_MAX >> 20;
+        let message = format!("the regular expressions up to here take more than {most} MiB");
+        Err(ExprError::new(written.at, message).hint("match by `=` where you can"))
+    }
 }
 
 fn selector_with(

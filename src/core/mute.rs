@@ -7,6 +7,7 @@
 //! Rejected: dropping alerts while muted (their end would never be told).
 
 use super::alert::transition::Suppressed;
+use super::asked::{Burden, COUNT_MAX};
 use super::calendar::Plan;
 use super::selector::Selector;
 use super::time::{Span, Timestamp};
@@ -54,12 +55,21 @@ pub struct Silence {
     pub unmatched_for: Option<Span>,
 }
 
+impl Maintenance {
+    pub fn burden(&self) -> Burden {
+        Burden::of(&self.matchers, &self.reason)
+    }
+}
+
+impl Silence {
+    pub fn burden(&self) -> Burden {
+        Burden::of(&self.matchers, &self.reason)
+    }
+}
+
 /// People are told so long before a silence ends that still hides something; one that lasts less than
 /// twice as long ends without.
 const SILENCE_WARNED_BEFORE: Span = Span::from_mins(15);
-
-/// Silences and maintenance windows that people add; more are refused.
-pub const ASKED_MAX: usize = 1_000;
 
 /// Times of maintenance are remembered for baselines: longer than the longest season of a month.
 const SPANS_KEPT: Span = Span::from_hours(24 * 35);
@@ -137,7 +147,7 @@ pub struct Turned {
 
 impl Mutes {
     pub fn add_maintenance(&mut self, maintenance: Maintenance) {
-        if self.asked.len() < ASKED_MAX || self.asked.contains_key(&maintenance.id) {
+        if self.asked.len() < COUNT_MAX || self.asked.contains_key(&maintenance.id) {
             self.asked.insert(maintenance.id.clone(), maintenance);
         }
         self.look_again();
@@ -150,7 +160,7 @@ impl Mutes {
     }
 
     pub fn add_silence(&mut self, silence: Silence) {
-        if self.silences.len() < ASKED_MAX || self.silences.contains_key(&silence.id) {
+        if self.silences.len() < COUNT_MAX || self.silences.contains_key(&silence.id) {
             self.silences.insert(silence.id.clone(), Kept::new(silence));
         }
         self.look_again();
@@ -229,9 +239,11 @@ impl Mutes {
     }
 
     /// Silences that end without alerts learn whether any that fires matches them.
-    pub fn note_matches(&mut self, at: Timestamp, is_matched: impl Fn(&Selector) -> bool) {
+    /// `is_matched` is told whether one matched before.
+    pub fn note_matches(&mut self, at: Timestamp, is_matched: impl Fn(&Selector, bool) -> bool) {
         for kept in self.silences.values_mut().filter(|kept| kept.silence.unmatched_for.is_some()) {
-            let was_matched = std::mem::replace(&mut kept.is_matched, is_matched(&kept.silence.matchers));
+            let was_matched = kept.is_matched;
+            kept.is_matched = is_matched(&kept.silence.matchers, was_matched);
             if was_matched && !kept.is_matched {
                 kept.unmatched_since = at;
             }
@@ -288,6 +300,16 @@ impl Mutes {
         let present = self.in_force.values().filter(|(one, _)| one.matchers.selects(&label));
         let past = past.map(|(from, to, _)| (*from, *to));
         past.chain(present.map(|(_, since)| (*since, Timestamp::MAX))).collect()
+    }
+
+    /// What the silences but this one take.
+    pub fn silences_beside(&self, id: &str) -> Burden {
+        self.silences().filter(|one| *one.id != *id).map(Silence::burden).sum()
+    }
+
+    /// What the maintenance windows but this one take that people asked for.
+    pub fn maintenance_beside(&self, id: &str) -> Burden {
+        self.asked().filter(|one| *one.id != *id).map(Maintenance::burden).sum()
     }
 
     pub fn silences(&self) -> impl Iterator<Item = &Silence> {

@@ -1,5 +1,6 @@
 //! Silences and maintenance as others see them: in the API, and as views in Redis (CONTRACT §6).
 
+use crate::core::asked::Burden;
 use crate::core::calendar::{Interval, Plan, Written};
 use crate::core::mute::{Maintenance, Mode, Mutes, Silence};
 use crate::core::{Engine, Timestamp};
@@ -39,6 +40,14 @@ pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
             let mut looks = LOOKS_MAX;
             all.map(|one| (one.id.to_string(), shown(one, now, mutes, &mut looks))).collect()
         }
+    }
+}
+
+/// What those that people asked for take, but the one of this id.
+pub fn beside(engine: &Engine, kind: Asked, id: &str) -> Burden {
+    match kind {
+        Asked::Silences => engine.mutes().silences_beside(id),
+        Asked::Maintenance => engine.mutes().maintenance_beside(id),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is muted: maintenance and silences begin and end, inhibition is decided, alerts are marked.
 //!
 //! Invariant: decided once a grid point, after all rules, so the order of rules does not matter; an alert's
-//! first transition says already what suppresses it.
+//! first transition says already what suppresses it. An alert is compared with all mutes when it changes or they do;
+//! else its mark stands, as mutes and labels are those of the grid point before.
 
 use super::Engine;
 use crate::core::alert::transition::Suppressed;
-use crate::core::alert::{Change, Severity};
+use crate::core::alert::{Change, Severity, Transition};
 use crate::core::effect::Effects;
 use crate::core::inhibition::{Party, inhibitors};
 use crate::core::key::{Key, KeyId};
@@ -14,7 +15,11 @@ use crate::core::rule::Rule;
 use crate::core::run::PIPELINE;
 use crate::core::selector::Selector;
 use crate::core::time::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What suppresses an alert that another one inhibits.
+const INHIBITION: &str = "inhibition";
 
 /// A firing alert as matchers see it.
 struct Seen<'a> {
@@ -26,6 +31,8 @@ struct Seen<'a> {
     alert: String,
     severity: Severity,
     before: Option<Suppressed>,
+    /// Where it stands among the transitions of this grid point.
+    told: Vec<usize>,
 }
 
 impl Party for Seen<'_> {
@@ -37,6 +44,15 @@ impl Party for Seen<'_> {
     fn label(&self, name: &str) -> Option<&str> {
         label((self.rule, &self.key, self.pipeline.as_ref()), self.severity, name)
     }
+}
+
+/// Where each alert stands among the transitions from `begun` on.
+fn places(transitions: &[Transition], begun: usize) -> BTreeMap<String, Vec<usize>> {
+    let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (place, transition) in transitions.iter().enumerate().skip(begun) {
+        places.entry(transition.id.clone()).or_default().push(place);
+    }
+    places
 }
 
 /// What matchers of mutes see of an alert of a rule and key, about a pipeline or none.
@@ -88,14 +104,20 @@ impl Engine {
             return;
         }
         let rules = std::mem::take(&mut self.rules.rules);
-        let firing = self.firing(&rules);
+        let firing = self.firing(&rules, &places(&out.transitions, begun));
         let inhibited = inhibitors(&self.rules.inhibits, &firing);
-        let is_any = |of: &Selector| firing.iter().any(|seen| of.selects(|name| seen.label(name)));
+        let is_any = |of: &Selector, was_any: bool| {
+            let is_to_ask = |seen: &&Seen<'_>| turned.is_any || was_any || !seen.told.is_empty();
+            firing.iter().filter(is_to_ask).any(|seen| of.selects(|name| seen.label(name)))
+        };
         self.mutes.note_matches(at, is_any);
         for (seen, inhibited) in firing.iter().zip(inhibited) {
-            let inhibited = inhibited.map(|id| Suppressed { kind: "inhibition".into(), id: id.into() });
-            let cause = self.mutes.cause(at, |name| seen.label(name)).or(inhibited);
-            self.mark(seen, cause, at, begun, out);
+            let inhibited = inhibited.map(|id| Suppressed { kind: INHIBITION.into(), id: id.into() });
+            let cause = match turned.is_any || !seen.told.is_empty() {
+                true => self.mutes.cause(at, |name| seen.label(name)),
+                false => seen.before.clone().filter(|before| before.kind != INHIBITION),
+            };
+            self.mark(seen, cause.or(inhibited), at, out);
         }
         self.digest(&turned.ended, &firing, out);
         self.warn_of_ends(&turned.ending, &firing, out);
@@ -103,7 +125,7 @@ impl Engine {
     }
 
     /// All firing alerts: file order, key order.
-    fn firing<'a>(&self, rules: &'a [Rule]) -> Vec<Seen<'a>> {
+    fn firing<'a>(&self, rules: &'a [Rule], told: &BTreeMap<String, Vec<usize>>) -> Vec<Seen<'a>> {
         let mut all = Vec::new();
         for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.is_shadow) {
             let instances = &self.rule_states[place].instances;
@@ -116,28 +138,23 @@ impl Engine {
                 let alert = super::publish::alert_id(rule, &key, instance.started_at);
                 let severity = rule.levels[firing.level].severity;
                 let (pipeline, before) = (self.pipeline_of(rule, &key).cloned(), firing.suppressed.clone());
-                all.push(Seen { place, id, rule, key, pipeline, alert, severity, before });
+                let told = told.get(&alert).cloned().unwrap_or_default();
+                all.push(Seen { place, id, rule, key, pipeline, alert, severity, before, told });
             }
         }
         all
     }
 
     /// One alert gets its mark: in what it says at this grid point, or as a transition of its own.
-    fn mark(
-        &mut self,
-        seen: &Seen<'_>,
-        cause: Option<Suppressed>,
-        at: Timestamp,
-        begun: usize,
-        out: &mut Effects,
-    ) {
-        let is_new = out.transitions[begun..].iter().any(|one| one.id == seen.alert && one.seq == 0);
+    fn mark(&mut self, seen: &Seen<'_>, cause: Option<Suppressed>, at: Timestamp, out: &mut Effects) {
+        let is_new = seen.told.iter().any(|place| out.transitions[*place].seq == 0);
         let state = &mut self.rule_states[seen.place];
         let Some(instance) = state.instances.get_mut(&seen.id) else { return };
         instance.mark(cause.clone(), is_new);
         let is_muted_action =
             cause.as_ref().is_some_and(|cause| cause.kind == "maintenance") && !seen.rule.acts_in_maintenance;
-        for transition in out.transitions[begun..].iter_mut().filter(|one| one.id == seen.alert) {
+        for place in &seen.told {
+            let transition = &mut out.transitions[*place];
             transition.suppressed_by.clone_from(&cause);
             if is_muted_action {
                 transition.actions.clear();

@@ -15,7 +15,7 @@ use crate::core::series::MetricSpec;
 use crate::core::time::Timestamp;
 use crate::core::unit::Unit;
 use crate::core::view::feed::{self, When};
-use crate::core::view::{View, ViewSpec, lead};
+use crate::core::view::{Former, View, ViewSpec, lead};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -94,11 +94,11 @@ impl Engine {
         let records = self.carry_record_states(&rules);
         feed::settle(&mut self.views, When { now: self.now, interval: self.limits.evaluation_interval });
         let leads = lead::take(&mut self.views);
-        let mut old: Vec<Option<View>> = std::mem::take(&mut self.views).into_iter().map(Some).collect();
+        let mut old = Former::new(std::mem::take(&mut self.views));
         let (lateness, mut new) = (self.limits.lateness(), Vec::new());
         self.views = Vec::with_capacity(rules.views.len());
         for spec in &rules.views {
-            let known = View::take_like(&mut old, spec);
+            let known = old.take_like(spec);
             new.extend(known.is_none().then_some(self.views.len()));
             let view =
                 known.unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness));
@@ -126,8 +126,10 @@ impl Engine {
     fn carry_rule_states(&mut self, next: &RuleSet, out: &mut Effects) -> Vec<RuleState> {
         let rules = std::mem::take(&mut self.rules.rules);
         let mut kept: BTreeMap<Arc<str>, RuleState> = BTreeMap::new();
+        let next_by_id: BTreeMap<&str, &Rule> =
+            next.rules.iter().rev().map(|rule| (&*rule.id, rule)).collect();
         for (place, rule) in rules.iter().enumerate() {
-            let same = next.rules.iter().find(|other| other.id == rule.id && other.text == rule.text);
+            let same = next_by_id.get(&*rule.id).filter(|other| other.text == rule.text);
             let levels = same.map(|same| (severities(rule), severities(same)));
             if levels.as_ref().is_none_or(|(before, after)| before != after) {
                 self.end_alerts(place, rule, levels.as_ref(), out);
@@ -164,9 +166,11 @@ impl Engine {
     fn carry_record_states(&mut self, next: &RuleSet) -> Vec<RecordState> {
         let mut states = std::mem::take(&mut self.record_states);
         let old = std::mem::take(&mut self.rules.records);
+        let by_name: BTreeMap<&str, usize> =
+            old.iter().enumerate().rev().map(|(at, record)| (&*record.name, at)).collect();
         let carry = |record: &crate::core::rule::RecordSpec| {
-            let same = old.iter().position(|other| other.name == record.name);
-            same.map(|at| std::mem::take(&mut states[at])).unwrap_or_default()
+            let same = by_name.get(&*record.name);
+            same.map(|at| std::mem::take(&mut states[*at])).unwrap_or_default()
         };
         next.records.iter().map(carry).collect()
     }

@@ -9,7 +9,7 @@
 //! histograms a second and key), and a running difference (floating sums drift).
 
 use super::group::Trail;
-use super::{Reading, Recorded, Subscription, View, ViewKind, lead};
+use super::{Alike, Reading, Recorded, Subscription, View, ViewKind, lead};
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
 
@@ -30,7 +30,9 @@ pub(super) struct Open<'a> {
 /// Finds out which views get their panes from which; a function of what the views are.
 pub fn link(views: &mut [View]) {
     lead::link(views);
-    let sources: Vec<Option<u32>> = (0..views.len()).map(|at| source_of(views, at)).collect();
+    let mut alike = Alike::of_keys(views);
+    alike.sort_by_key(|at| rank(views, at));
+    let sources: Vec<Option<u32>> = (0..views.len()).map(|at| source_of(views, at, &alike)).collect();
     for view in views.iter_mut() {
         view.feeds.clear();
         view.asked.clear();
@@ -48,21 +50,25 @@ pub fn link(views: &mut [View]) {
 }
 
 /// The finest view that holds what this one needs, if that is another one.
-fn source_of(views: &[View], at: usize) -> Option<u32> {
-    let rank = |at: usize| (views[at].pane, views[at].kept, at);
+fn source_of(views: &[View], at: usize, alike: &Alike) -> Option<u32> {
     let fed = &views[at];
     let can_feed = |other: &usize| {
         let (finer, spec) = (&views[*other], &fed.spec);
-        rank(*other) < rank(at)
-            && is_trailing(finer)
+        is_trailing(finer)
             && finer.spec.selector == spec.selector
             && finer.spec.by == spec.by
             && finer.spec.has_quantiles >= spec.has_quantiles
             && finer.spec.has_spread >= spec.has_spread
             && fed.pane.ms() % finer.pane.ms() == 0
     };
-    let found = (0..views.len()).filter(|_| is_trailing(fed)).filter(can_feed).min_by_key(|at| rank(*at));
+    // The finest stand first.
+    let finer = alike.of(fed.spec.keys_number()).take_while(|other| *other != at);
+    let found = finer.filter(|_| is_trailing(fed)).find(can_feed);
     found.map(|at| at as u32)
+}
+
+fn rank(views: &[View], at: usize) -> (Span, Span, usize) {
+    (views[at].pane, views[at].kept, at)
 }
 
 fn is_trailing(view: &View) -> bool {

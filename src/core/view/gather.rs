@@ -27,8 +27,18 @@ impl ViewSpec {
     }
 
     /// A number that two views share only if they have the same keys.
+    pub(super) fn keys_number(&self) -> u64 {
+        hash(&(&self.selector, &self.by))
+    }
+
+    /// The same of baselines over windows of one length; nothing of other views.
+    pub(super) fn window_number(&self) -> Option<u64> {
+        let ViewKind::Baseline { window, .. } = self.kind else { return None };
+        Some(hash(&(&self.selector, &self.by, window)))
+    }
+
     fn keys_id(&self) -> String {
-        format!("{:016x}", hash(&(&self.selector, &self.by)))
+        format!("{:016x}", self.keys_number())
     }
 
     /// The key under which this view reads a series, if it does.

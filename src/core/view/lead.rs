@@ -7,7 +7,7 @@
 //! Rejected: one view with a row for all (a rule that comes or goes would change what the others' state is).
 
 use super::group::{Group, Sealable, Trail};
-use super::{View, ViewKind, ViewSpec, schedule_rolls};
+use super::{Alike, View, ViewKind, ViewSpec, schedule_rolls};
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
 
@@ -24,9 +24,11 @@ pub(super) fn link(views: &mut [View]) {
         view.detail = (view.spec.has_quantiles, view.spec.has_spread);
         (view.leader, view.followers) = (None, Vec::new());
     }
+    let alike = Alike::of_windows(views);
     for at in 0..views.len() {
         let is_leader = |other: &usize| views[*other].leads(&views[at].spec);
-        let Some(leader) = (0..at).find(is_leader) else { continue };
+        let Some(number) = views[at].spec.window_number() else { continue };
+        let Some(leader) = alike.of(number).take_while(|other| *other < at).find(is_leader) else { continue };
         let spec = &views[at].spec;
         let needs = (spec.has_quantiles, spec.has_spread);
         let lead = &mut views[leader];
@@ -44,9 +46,13 @@ pub fn take(views: &mut [View]) -> Vec<Lead> {
 
 /// Gives it to those that lead now.
 pub fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span) {
+    let alike = Alike::of_windows(views);
     for lead in leads {
-        if let Some(view) = views.iter_mut().find(|view| view.leads(&lead.of)) {
-            view.accept_lead(lead, now, interval);
+        let number = lead.of.window_number();
+        let places = number.into_iter().flat_map(|number| alike.of(number));
+        let found = places.into_iter().find(|at| views[*at].leads(&lead.of));
+        if let Some(at) = found {
+            views[at].accept_lead(lead, now, interval);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! running total from which leaving panes are subtracted (floating sums drift).
 
 pub mod ahead;
+mod alike;
 mod baseline;
 pub mod feed;
 mod gather;
@@ -27,6 +28,8 @@ use super::pane::{Pane, Sample, Shape};
 use super::selector::{By, Selector};
 use super::time::{Span, Timestamp};
 use crate::core::rule::ast::Aggregate;
+use alike::Alike;
+pub use alike::Former;
 pub use baseline::{SealedWindows, StateBefore, WINDOWS_OF_A_VERSION};
 use group::{Group, Trail};
 pub use history::COUNT_MAX;
@@ -103,7 +106,11 @@ impl ViewKind {
 impl ViewSpec {
     /// Whether both read the same rows, though maybe one of them further back.
     fn is_like(&self, other: &ViewSpec) -> bool {
-        self.of_any_period() == other.of_any_period()
+        self.selector == other.selector
+            && self.by == other.by
+            && self.kind.of_any_period() == other.kind.of_any_period()
+            && (self.has_quantiles, self.has_spread, self.per_version)
+                == (other.has_quantiles, other.has_spread, other.per_version)
     }
 
     fn of_any_period(&self) -> ViewSpec {
@@ -194,16 +201,6 @@ impl View {
             detail,
             gone: 0,
         }
-    }
-
-    /// Takes the view out that reads what is asked for: the very one, else the one that reads furthest back.
-    pub fn take_like(views: &mut [Option<View>], spec: &ViewSpec) -> Option<View> {
-        let likes = views.iter_mut().filter(|view| view.as_ref().is_some_and(|view| view.spec.is_like(spec)));
-        let rank = |view: &&mut Option<View>| {
-            view.as_ref().map(|view| (view.spec == *spec, view.spec.kind.period()))
-        };
-        let known = likes.max_by_key(rank)?.take()?;
-        Some(View { spec: spec.clone(), ..known })
     }
 
     /// The view that its panes come from.

@@ -1,0 +1,67 @@
+//! Views found by what they read.
+//!
+//! Intuition: a set may have 10,000 views, and each one asks for its former self and for those that share its keys.
+//! Invariant: views that read the same rows, or have the same keys, have the same number, so only those are compared.
+//! Rejected: comparing each with each (100 million comparisons of selectors, while the engine waits).
+
+use super::{View, ViewSpec};
+use std::collections::HashMap;
+
+/// Views by their numbers, in the order of the set.
+#[derive(Debug, Default)]
+pub struct Former(HashMap<u64, Vec<View>>);
+
+impl Former {
+    pub fn new(views: Vec<View>) -> Former {
+        let mut by_id: HashMap<u64, Vec<View>> = HashMap::new();
+        for view in views {
+            by_id.entry(view.spec.id()).or_default().push(view);
+        }
+        Former(by_id)
+    }
+
+    /// Takes the view out that reads what is asked for: the very one, else the one that reads furthest back.
+    pub fn take_like(&mut self, spec: &ViewSpec) -> Option<View> {
+        let alike = self.0.get_mut(&spec.id())?;
+        let very = alike.iter().position(|view| view.spec == *spec);
+        let likes = || alike.iter().enumerate().filter(|(_, view)| view.spec.is_like(spec));
+        let longest = || likes().max_by_key(|(_, view)| view.spec.kind.period()).map(|(place, _)| place);
+        let place = very.or_else(longest)?;
+        Some(View { spec: spec.clone(), ..alike.remove(place) })
+    }
+}
+
+/// Places of views by a number that those to be compared share, ascending.
+#[derive(Debug, Default)]
+pub(super) struct Alike(HashMap<u64, Vec<usize>>);
+
+impl Alike {
+    /// By their keys.
+    pub(super) fn of_keys(views: &[View]) -> Alike {
+        Alike::by(views, |view| Some(view.spec.keys_number()))
+    }
+
+    /// Baselines by their keys and windows.
+    pub(super) fn of_windows(views: &[View]) -> Alike {
+        Alike::by(views, |view| view.spec.window_number())
+    }
+
+    fn by(views: &[View], number: impl Fn(&View) -> Option<u64>) -> Alike {
+        let mut by_number: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (place, view) in views.iter().enumerate() {
+            if let Some(number) = number(view) {
+                by_number.entry(number).or_default().push(place);
+            }
+        }
+        Alike(by_number)
+    }
+
+    /// Orders those that share a number.
+    pub(super) fn sort_by_key<K: Ord>(&mut self, key: impl Fn(usize) -> K) {
+        self.0.values_mut().for_each(|places| places.sort_by_key(|place| key(*place)));
+    }
+
+    pub(super) fn of(&self, number: u64) -> impl Iterator<Item = usize> + use<'_> {
+        self.0.get(&number).into_iter().flatten().copied()
+    }
+}

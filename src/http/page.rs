@@ -6,7 +6,7 @@ use crate::core::Engine;
 use crate::core::alert::Transition;
 use crate::core::window::WindowSize;
 use crate::driver::ports::Views;
-use crate::wire::pipeline;
+use crate::wire::pipeline::{self, Portion};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -16,8 +16,11 @@ use std::sync::Arc;
 /// Series among which those shown are chosen.
 const SERIES_LOOKED_AT: usize = 1_000;
 
-/// Pipelines and alerts shown, at least.
+/// Pipelines shown, and what is looked at for them.
+const SHOWN: Portion = Portion { pipelines: PIPELINES_SHOWN, ..Portion::OF_A_QUESTION };
 const PIPELINES_SHOWN: usize = 50;
+
+/// Alerts shown, at least.
 const ALERTS_SHOWN: usize = 100;
 
 /// Series shown.
@@ -93,7 +96,7 @@ fn alerts_table(out: &mut String, alerts: &[Transition]) {
 }
 
 fn pipelines_table(out: &mut String, engine: &Engine) {
-    let (pipelines, _) = pipeline::summaries(engine, None, PIPELINES_SHOWN);
+    let (pipelines, _) = pipeline::summaries(engine, None, SHOWN);
     if pipelines.is_empty() {
         return;
     }

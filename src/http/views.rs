@@ -4,17 +4,15 @@ use super::params::{Empty, Params};
 use super::{Answer, App, failed, json_response};
 use crate::core::Engine;
 use crate::driver::ports::Views;
-use crate::wire::pipeline;
+use crate::wire::pipeline::{self, Portion};
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Pipelines that an engine looks at between two records.
-const PAGE_PIPELINES: usize = 32;
-
-/// Pipelines that one answer may hold.
-const PIPELINES_MAX: usize = 10_000;
+/// Pipelines and stages that one answer may hold: 250 bytes each, 8 MiB.
+const ENTRIES_MAX: usize = 32_000;
 
 /// Refused events that one answer may hold.
 const DEAD_MAX: usize = 1_000;
@@ -24,7 +22,7 @@ pub async fn pipelines<S: Views + Send + Sync + 'static>(
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
     let found = of_pipelines(&shared, pipeline::summaries).await?;
-    Ok(json_response(StatusCode::OK, json!({ "pipelines": found }).to_string()))
+    Ok(listed("pipelines", found))
 }
 
 pub async fn healths<S: Views + Send + Sync + 'static>(
@@ -33,8 +31,8 @@ pub async fn healths<S: Views + Send + Sync + 'static>(
 ) -> Answer {
     let alerts = super::alerts::active(&shared).await?.concat();
     let mut found = of_pipelines(&shared, pipeline::healths).await?;
-    found.iter_mut().for_each(|health| pipeline::name_alerts(health, &alerts));
-    Ok(json_response(StatusCode::OK, json!({ "health": found }).to_string()))
+    pipeline::name_alerts(&mut found.0, &alerts);
+    Ok(listed("health", found))
 }
 
 /// Those first in which the most of a pipeline's time is spent, whichever partition it lives in.
@@ -44,32 +42,46 @@ pub async fn bottlenecks<S: Views + Send + Sync + 'static>(
 ) -> Answer {
     let mut found = of_pipelines(&shared, pipeline::bottlenecks).await?;
     let share = |one: &Value| one["share"].as_f64().unwrap_or(0.0);
-    found.sort_by(|a, b| share(b).total_cmp(&share(a)));
-    Ok(json_response(StatusCode::OK, json!({ "bottlenecks": found }).to_string()))
+    found.0.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    Ok(listed("bottlenecks", found))
+}
+
+/// What was found, and whether there is more.
+type Found = (Vec<Value>, bool);
+
+fn listed(name: &str, (found, is_cut): Found) -> Response {
+    let mut answer = json!({ name: found });
+    if is_cut {
+        answer["truncated"] = json!(true);
+    }
+    json_response(StatusCode::OK, answer.to_string())
 }
 
 /// What is to be said of some pipelines: those behind one, so many; and the last one looked at, if there are more.
-type Read = fn(&Engine, Option<&str>, usize) -> (Vec<Value>, Option<Arc<str>>);
+type Read = fn(&Engine, Option<&str>, Portion) -> pipeline::Page;
 
 /// A pipeline lives in one partition, so what is told of each is told once.
 async fn of_pipelines<S: Views + Send + Sync + 'static>(
     shared: &super::Shared<S>,
     read: Read,
-) -> Result<Vec<Value>, super::Failure> {
-    let (mut found, mut is_owned) = (Vec::new(), false);
+) -> Result<Found, super::Failure> {
+    let (mut found, mut entries, mut is_owned, mut is_cut) = (Vec::new(), 0, false, false);
     for place in 0..shared.partitions.len() {
         let (mut after, mut is_more) = (None::<Arc<str>>, true);
-        while is_more && found.len() < PIPELINES_MAX {
+        while is_more && !is_cut {
             let from = after.clone();
-            let page = move |engine: &mut Engine| read(engine, from.as_deref(), PAGE_PIPELINES);
+            let page = move |engine: &mut Engine| read(engine, from.as_deref(), Portion::OF_A_QUESTION);
             let Some((page, last)) = shared.ask_one(place, page).await else { break };
             is_owned = true;
+            let here = page.iter().map(|one: &Value| one["stages"].as_array().map_or(1, |all| 1 + all.len()));
+            entries += here.sum::<usize>();
             found.extend(page);
             (is_more, after) = (last.is_some(), last);
+            is_cut = entries >= ENTRIES_MAX && (is_more || place + 1 < shared.partitions.len());
         }
     }
     match is_owned {
-        true => Ok(found),
+        true => Ok((found, is_cut)),
         false => Err(shared.unavailable("no partition is owned here, or the worker has stopped")),
     }
 }

@@ -6,27 +6,49 @@ use crate::core::run::course::{Health, Part, StageCourse};
 use crate::core::run::{PIPELINE, Pipeline};
 use crate::core::{Engine, Span};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Some pipelines: those behind one, `max` at most; and the last one looked at, if there are more.
+/// Some pipelines: those behind one, as far as the portion goes; and the last one looked at, if there are more.
 pub type Page = (Vec<Value>, Option<Arc<str>>);
+
+/// What is read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Portion {
+    pub pipelines: usize,
+    /// Stages and runs that are looked at; one pipeline may have more.
+    pub looks: usize,
+}
+
+impl Portion {
+    pub const ALL: Portion = Portion { pipelines: usize::MAX, looks: usize::MAX };
+
+    /// What the engine is held up for between two records: some milliseconds.
+    pub const OF_A_QUESTION: Portion = Portion { pipelines: 32, looks: 20_000 };
+}
 
 fn page(
     engine: &Engine,
     after: Option<&str>,
-    max: usize,
-    read: impl FnMut((&Arc<str>, &Pipeline)) -> Vec<Value>,
+    portion: Portion,
+    mut read: impl FnMut((&Arc<str>, &Pipeline)) -> Vec<Value>,
 ) -> Page {
     let mut pipelines = engine.runs().iter_after(after).peekable();
-    let mut last = None;
-    let some = pipelines.by_ref().take(max).inspect(|(name, _)| last = Some((*name).clone()));
-    let found: Vec<Value> = some.flat_map(read).collect();
+    let (mut found, mut last, mut looks) = (Vec::new(), None, 0);
+    for (name, pipeline) in pipelines.by_ref().take(portion.pipelines) {
+        last = Some(name.clone());
+        looks += pipeline.looks();
+        found.extend(read((name, pipeline)));
+        if looks >= portion.looks {
+            break;
+        }
+    }
     let is_more = pipelines.peek().is_some();
     (found, last.filter(|_| is_more))
 }
 
 /// Each pipeline's live summary.
-pub fn summaries(engine: &Engine, after: Option<&str>, max: usize) -> Page {
+pub fn summaries(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let now = engine.now();
     let summary = |(name, pipeline): (&Arc<str>, &Pipeline)| {
         let whole = pipeline.whole();
@@ -37,7 +59,7 @@ pub fn summaries(engine: &Engine, after: Option<&str>, max: usize) -> Page {
             "in_flight": whole.in_flight(), "idle_seconds": idle,
             "health": score(engine, &pipeline.health(now)), "stages": stages})]
     };
-    page(engine, after, max, summary)
+    page(engine, after, portion, summary)
 }
 
 fn stage(stage: &StageCourse) -> Value {
@@ -47,7 +69,7 @@ fn stage(stage: &StageCourse) -> Value {
 }
 
 /// Each pipeline's health: a score from 0 to 100, and the parts it came of; unknown parts are null.
-pub fn healths(engine: &Engine, after: Option<&str>, max: usize) -> Page {
+pub fn healths(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let (now, weights) = (engine.now(), engine.rules().health);
     let health = |(name, pipeline): (&Arc<str>, &Pipeline)| {
         let health = pipeline.health(now);
@@ -57,19 +79,22 @@ pub fn healths(engine: &Engine, after: Option<&str>, max: usize) -> Page {
             "throughput": part(health.throughput, weights.throughput, "per_hour"),
         }, "alerts": []})]
     };
-    page(engine, after, max, health)
+    page(engine, after, portion, health)
 }
 
-/// Names the alerts that fire for a pipeline in its health.
-pub fn name_alerts(health: &mut Value, active: &[Transition]) {
-    let name = health["pipeline"].as_str().unwrap_or("");
-    let firing = active.iter().filter(|alert| alert.state != State::Pending);
-    let firing = firing.filter(|alert| {
-        let is_named = |value: Option<&Arc<str>>| value.is_some_and(|value| **value == *name);
-        is_named(alert.labels.get(PIPELINE)) || is_named(alert.key.get("source"))
-    });
-    let alerts: Vec<&str> = firing.map(|alert| &*alert.id).take(ALERTS_NAMED).collect();
-    health["alerts"] = json!(alerts);
+/// Names the alerts that fire for each pipeline in its health.
+pub fn name_alerts(healths: &mut [Value], active: &[Transition]) {
+    let mut of_pipelines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for alert in active.iter().filter(|alert| alert.state != State::Pending) {
+        let names = [alert.labels.get(PIPELINE), alert.key.get("source")];
+        let names: BTreeSet<&str> = names.into_iter().flatten().map(|name| &**name).collect();
+        names.into_iter().for_each(|name| of_pipelines.entry(name).or_default().push(&alert.id));
+    }
+    for health in healths {
+        let alerts = health["pipeline"].as_str().and_then(|name| of_pipelines.get(name));
+        let alerts: Vec<&&str> = alerts.into_iter().flatten().take(ALERTS_NAMED).collect();
+        health["alerts"] = json!(alerts);
+    }
 }
 
 /// Alerts named in the health of a pipeline.
@@ -92,13 +117,13 @@ fn rounded(value: f64, digits: i32) -> f64 {
 }
 
 /// The stages of all pipelines in which time is spent, and how much of it.
-pub fn bottlenecks(engine: &Engine, after: Option<&str>, max: usize) -> Page {
+pub fn bottlenecks(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let now = engine.now();
     let course = |(name, pipeline): (&Arc<str>, &Pipeline)| {
         let stages = pipeline.course(now).into_iter().filter(|stage| stage.share.is_some());
         stages.map(|stage| bottleneck(name, &stage)).collect::<Vec<_>>()
     };
-    page(engine, after, max, course)
+    page(engine, after, portion, course)
 }
 
 fn bottleneck(pipeline: &str, course: &StageCourse) -> Value {

@@ -9,6 +9,7 @@ use super::super::event::RunStatus;
 use super::super::time::{Span, Timestamp};
 use super::{Pipeline, Place};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The newest runs, which are what goes on now.
@@ -98,12 +99,19 @@ impl Pipeline {
     /// Its stages: those that were declared in their order, then others by name.
     pub fn course(&self, now: Timestamp) -> Vec<StageCourse> {
         let declared = self.declared.iter().filter(|stage| self.stages.contains_key(*stage));
-        let others = self.stages.keys().filter(|stage| !self.declared.contains(*stage));
+        let is_declared: BTreeSet<&Arc<str>> = self.declared.iter().collect();
+        let others = self.stages.keys().filter(|stage| !is_declared.contains(stage));
         let course: Vec<(StageCourse, Option<f64>)> =
             declared.chain(others).map(|stage| self.stages[stage].course(stage, now)).collect();
         let all: f64 = course.iter().filter_map(|(_, spent)| *spent).sum();
         let share = |spent: Option<f64>| spent.filter(|_| all > 0.0).map(|secs| secs / all);
         course.into_iter().map(|(stage, spent)| StageCourse { share: share(spent), ..stage }).collect()
+    }
+
+    /// Stages and runs that [`Self::course`] and [`Self::health`] look at.
+    pub fn looks(&self) -> usize {
+        let here = |place: &Place| 1 + place.in_flight.len().min(READ_MAX);
+        self.stages.values().map(|place| here(place)).sum::<usize>() + self.finished.len().min(READ_MAX)
     }
 
     pub fn health(&self, now: Timestamp) -> Health {

@@ -41,7 +41,7 @@ pub(super) struct StageFacts {
     pub is_waiting: bool,
     /// How long the run was here was learned.
     pub is_timed: bool,
-    attempts: BTreeMap<u32, Attempt>,
+    attempts: BTreeMap<u32, Box<Attempt>>, // most have one, and a node has room for eleven
 }
 
 impl Run {
@@ -198,7 +198,7 @@ impl StageFacts {
 
     /// When its last attempt that has ended did so.
     pub fn ended(&self) -> Option<Timestamp> {
-        self.attempts.values().filter_map(Attempt::ended).max()
+        self.attempts.values().filter_map(|attempt| attempt.ended()).max()
     }
 
     /// Whether some attempt is running, and whether one waits to start.

@@ -15,9 +15,10 @@ use std::sync::Arc;
 /// One pipeline's runs, and what is going on in it right now.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Pipeline {
-    pub(super) runs: BTreeMap<Arc<str>, Run>,
+    /// In boxes: a node of the tree has room for eleven, and most pipelines have few.
+    pub(super) runs: BTreeMap<Arc<str>, Box<Run>>,
     pub(super) whole: Place,
-    pub(super) stages: BTreeMap<Arc<str>, Place>,
+    pub(super) stages: BTreeMap<Arc<str>, Box<Place>>,
     /// Whether any run event was ever seen: then only those end a run.
     has_run_events: bool,
     /// Whether any of them said when a run began: then only those do.
@@ -39,7 +40,7 @@ impl Pipeline {
     pub fn sight(&self, stage: Option<&str>) -> Option<Sight> {
         match stage {
             None => Some(self.whole.sight()),
-            Some(stage) => self.stages.get(stage).map(Place::sight),
+            Some(stage) => self.stages.get(stage).map(|place| place.sight()),
         }
     }
 
@@ -49,11 +50,11 @@ impl Pipeline {
 
     /// The whole pipeline, or one stage.
     pub fn place(&self, stage: Option<&str>) -> Option<&Place> {
-        stage.map_or(Some(&self.whole), |stage| self.stages.get(stage))
+        stage.map_or(Some(&self.whole), |stage| self.stages.get(stage).map(|place| &**place))
     }
 
     pub fn stage_place(&self, stage: &str) -> Option<&Place> {
-        self.stages.get(stage)
+        self.stages.get(stage).map(|place| &**place)
     }
 
     pub fn whole(&self) -> &Place {
@@ -120,7 +121,7 @@ impl Pipeline {
     fn open(&mut self, id: &Arc<str>, is_doubtful: bool) -> (&mut Run, bool) {
         let is_new = !self.runs.contains_key(id);
         let gone = &mut self.gone;
-        let back = || gone.take(id).map_or_else(Run::default, Run::back);
+        let back = || Box::new(gone.take(id).map_or_else(Run::default, Run::back));
         let run = self.runs.entry(id.clone()).or_insert_with(back);
         if is_new && is_doubtful {
             run.beginning.doubt();
@@ -226,7 +227,7 @@ impl Pipeline {
 
     /// Records were lost that may have told of the runs here.
     pub(super) fn lose(&mut self) {
-        self.runs.values_mut().for_each(Run::lose);
+        self.runs.values_mut().for_each(|run| run.lose());
     }
 
     /// Takes a run out of everything; 1 if it was in flight.

@@ -198,6 +198,7 @@ fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
         return parcel.content().ok_or_else(unread);
     }
     if let Some(events) = envelope.events {
+        decoder.begin();
         for (index, event) in events.into_iter().enumerate() {
             decoder.json_one(index, event.get().as_bytes(), &mut decoded);
         }

@@ -55,7 +55,15 @@ pub struct Builder {
     text_bytes: usize, // of those
     /// Whether cells of histograms are kept once they are known to be good.
     is_keeping_cells: bool,
+    /// Cells that histograms of this payload may still have.
+    cells_left: usize,
+    /// Whether some had more.
+    pub has_too_many_cells: bool,
 }
+
+/// Cells of all histograms of a payload: 4 × 2^20 × 16 B = 64 MiB. Counts of real values deflate to a quarter or more,
+/// so 1 MiB of base64 holds 3 million; counts that are all alike would hold 30 million.
+const CELLS_PER_PAYLOAD_MAX: usize = 4 << 20;
 
 /// Identities a decoder holds before it starts anew: 1,000,000 × about 300 B = 300 MB at worst.
 const IDENTITIES_MAX: usize = 1_000_000;
@@ -79,6 +87,8 @@ impl Builder {
             texts: HashSet::default(),
             text_bytes: 0,
             is_keeping_cells: true,
+            cells_left: CELLS_PER_PAYLOAD_MAX,
+            has_too_many_cells: false,
         }
     }
 
@@ -89,6 +99,11 @@ impl Builder {
 
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// What is built from here on is another payload's.
+    pub fn begin(&mut self) {
+        (self.cells_left, self.has_too_many_cells) = (CELLS_PER_PAYLOAD_MAX, false);
     }
 
     pub fn is_full(&self) -> bool {
@@ -156,8 +171,16 @@ impl Builder {
             Some(Value::Bytes(bytes)) => histogram::from_bytes(bytes, scale)?,
             other => return Err(wrong("hdr", "base64 of an HdrHistogram", other)),
         };
-        let who = self.who(fields)?;
         let histogram::Cells { mut cells, min, max } = cells;
+        let Some(left) = self.cells_left.checked_sub(cells.len()) else {
+            self.has_too_many_cells = true;
+            let most = CELLS_PER_PAYLOAD_MAX;
+            return Err(format!(
+                "the histograms of a payload have more than {most} counts; send fewer together"
+            ));
+        };
+        self.cells_left = left;
+        let who = self.who(fields)?;
         if !self.is_keeping_cells {
             cells = Vec::new();
         }
@@ -375,9 +398,11 @@ pub fn stamp_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
 pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     match value {
         Value::Integer(number) => time::of_number(*number).map_err(|hint| format!("{name} {number} {hint}")),
-        Value::Text(text) => {
-            time::parse(text.as_bytes()).ok_or_else(|| format!("{name} `{}` is not {TIME}", shorten(text)))
-        }
+        Value::Text(text) => time::parse(text.as_bytes()).ok_or_else(|| match text.parse::<i64>() {
+            Ok(number) => format!("{name} `{number}` is a text; {}", time::number_hint(number as f64)),
+            Err(_) => format!("{name} `{}` is not {TIME}", shorten(text)),
+        }),
+        Value::Float(number) => Err(format!("{name} {number} {}", time::number_hint(*number))),
         other => Err(wrong_type(name, TIME, other)),
     }
 }
@@ -389,7 +414,10 @@ fn column_times(column: &Column<'_>) -> Made<Vec<Timestamp>> {
                 |number: &i64| time::of_number(*number).map_err(|hint| format!("times: {number} {hint}"));
             all.iter().map(time).collect()
         }
-        Column::Floats(_) => Err(format!("times are fractions; each must be {TIME}")),
+        Column::Floats(all) => {
+            let first = all.first().copied().unwrap_or_default();
+            Err(format!("times: {first} {}", time::number_hint(first)))
+        }
         Column::Mixed(all) => all.iter().map(|time| instant_of("times", time)).collect(),
     }
 }

@@ -329,6 +329,15 @@ impl Event {
         }
     }
 
+    /// The time by which an event is found to be ahead: of a run or stage also that of its beginning and end.
+    pub fn latest(&self) -> Option<Timestamp> {
+        match self {
+            Event::Stage(stage) => Some(stage.latest()),
+            Event::Run(run) => Some(run.latest()),
+            other => other.time_max(),
+        }
+    }
+
     /// The greatest time in the event that is not past `limit`.
     pub fn time_max_within(&self, limit: Timestamp) -> Option<Timestamp> {
         match self {

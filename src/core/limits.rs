@@ -144,7 +144,7 @@ impl Limits {
         match event {
             Event::Samples(samples) => samples.columns.iter().find_map(|(time, _)| judge(*time, false)),
             // A run is ended and a stage completed however late that is told.
-            Event::Stage(_) | Event::Run(_) => judge(event.time_max()?, true),
+            Event::Stage(_) | Event::Run(_) => judge(event.latest()?, true),
             _ => judge(event.time_max()?, false),
         }
     }

@@ -50,6 +50,16 @@ pub fn of_number(number: i64) -> Result<Timestamp, String> {
     ms.ok_or_else(|| hint(number))
 }
 
+/// What to do about a number that is a fraction, or stands in quotes.
+#[cold]
+pub fn number_hint(number: f64) -> String {
+    // Beyond 2^53 nothing is a time of any unit.
+    match of_number(number as i64) {
+        Ok(_) => "must be a whole number of epoch milliseconds, without quotes".into(),
+        Err(hint) => format!("{hint}, a whole number without quotes"),
+    }
+}
+
 #[cold]
 fn hint(number: i64) -> String {
     let is_near = |ms: Option<i64>| ms.is_some_and(|ms| (EARLIEST_MS..LATEST_MS).contains(&ms));

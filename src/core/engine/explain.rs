@@ -15,10 +15,10 @@ use crate::core::time::{Span, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Keys named to somebody who asks for one that is not there.
 /// Keys of a rule that are put together to be counted; more would hold the engine up.
 const KEYS_COUNTED: usize = 1_000;
 
+/// Keys named to somebody who asks for one that is not there.
 const KEYS_NAMED: usize = 20;
 
 /// Everything there is to say about one rule and one key.

@@ -56,7 +56,7 @@ impl Engine {
                 other => {
                     let outcome = self.event(other, limit, directory);
                     self.counters.count(outcome, 1);
-                    note(other.time_max().unwrap_or(self.now), outcome);
+                    note(other.latest().unwrap_or(self.now), outcome);
                     self.note_refusal(outcome, || event.source(directory));
                 }
             }

@@ -69,14 +69,19 @@ impl Codec {
     }
 }
 
-/// Whether a whole object stands on the first line, and something behind it.
+/// Lines that are looked at to find out whether a body is NDJSON: the first ones may be cut, or bad.
+const LINES_LOOKED_AT: usize = 16;
+
+/// Whether a body that is no JSON as a whole has lines that are.
 fn has_lines(body: &[u8]) -> bool {
     let body = body.trim_ascii();
-    let Some(end) = memchr::memchr(b'\n', body) else { return false };
-    let first = body[..end].trim_ascii();
-    first.starts_with(b"{")
-        && first.ends_with(b"}")
-        && serde_json::from_slice::<serde::de::IgnoredAny>(first).is_ok()
+    let is_json = |text: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+    let is_object = |line: &[u8]| line.starts_with(b"{") && line.ends_with(b"}") && is_json(line);
+    let lines = body.split(|byte| *byte == b'\n').take(LINES_LOOKED_AT);
+    memchr::memchr(b'\n', body).is_some()
+        && !body.starts_with(b"[")
+        && lines.into_iter().any(|line| is_object(line.trim_ascii()))
+        && !is_json(body)
 }
 
 /// What a payload held: the good events and the bad ones, each with its place.
@@ -128,7 +133,7 @@ impl Decoder {
         Decoder { builder: Builder::new(number), fast: fast::Memory::default() }
     }
 
-    /// For whoever judges events and hands on their bytes: deflated histograms of a payload of 1 MiB have 400 MB of
+    /// For whoever judges events and hands on their bytes: deflated histograms of a payload of 1 MiB have 64 MiB of
     /// cells, which would be held for as long as the log takes to answer.
     pub fn judging() -> Decoder {
         Decoder { builder: Builder::without_cells(0), fast: fast::Memory::default() }
@@ -154,6 +159,7 @@ impl Decoder {
             let message = format!("{} bytes; at most {PAYLOAD_BYTES_MAX} are taken", bytes.len());
             return out.bad.push(BadEvent::new(0, Refusal::TooLarge, message));
         }
+        self.begin();
         match codec {
             Codec::Json => self.json(bytes, out),
             Codec::Ndjson => self.ndjson(bytes, out),
@@ -172,7 +178,13 @@ impl Decoder {
                 }
                 Err(error) => out.bad.push(BadEvent::payload(&error)),
             },
-            _ => self.json_one(0, bytes, out),
+            _ => {
+                let before = out.bad.len();
+                self.json_one(0, bytes, out);
+                if let Some(bad) = out.bad.get_mut(before).filter(|bad| bad.message.starts_with("trailing")) {
+                    bad.message += "; one event a line is application/x-ndjson";
+                }
+            }
         }
     }
 
@@ -189,7 +201,17 @@ impl Decoder {
         }
     }
 
-    /// Decodes one JSON object.
+    /// What is decoded one by one from here on is another payload's: all its histograms have one bound together.
+    pub fn begin(&mut self) {
+        self.builder.begin();
+    }
+
+    /// Whether histograms of the payload were refused as all together had too many counts.
+    pub fn has_too_many_cells(&self) -> bool {
+        self.builder.has_too_many_cells
+    }
+
+    /// Decodes one JSON object of a payload.
     #[inline]
     pub fn json_one(&mut self, index: usize, bytes: &[u8], out: &mut Decoded) {
         if let Some(event) = self.fast(bytes) {
@@ -220,8 +242,9 @@ impl Decoder {
         self.fast.read(line)
     }
 
-    /// Builds an event of fields that were read elsewhere, and learns nothing of it.
+    /// Builds an event of fields that were read elsewhere, a payload by itself, and learns nothing of it.
     pub fn build(&mut self, index: usize, fields: &fields::Fields<'_>) -> Result<Event, BadEvent> {
+        self.begin();
         self.builder.build(index, fields)
     }
 

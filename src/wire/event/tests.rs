@@ -13,6 +13,35 @@ fn content_types_are_those_of_the_contract_and_what_curl_says() {
     assert_eq!(codec(Some("text/html")), None);
 }
 
+#[test]
+fn a_body_without_a_type_is_what_its_lines_are() {
+    let event = with("metric", "");
+    let of = |body: &str| Codec::of_body(None, body.as_bytes());
+    let cut = format!("alue\":1}}\n{event}\n{event}\n");
+    for lines in [&format!("{event}\n{event}"), &cut, &format!("x\n\n{event}\n")] {
+        assert_eq!(of(lines), Some(Codec::Ndjson), "{lines}");
+    }
+    let pretty = event.replacen(',', ",\n\"labels\":\n{\"a\":\"b\"}\n,", 1);
+    for json in [&event, &pretty, &format!("[\n{event},\n{event}\n]"), "x\ny\n", ""] {
+        assert_eq!(of(json), Some(Codec::Json), "{json}");
+    }
+    let (mut decoder, mut out) = (Decoder::new(0), Decoded::default());
+    decoder.payload(Codec::Json, format!("{event}\n{event}").as_bytes(), &mut out);
+    assert!(out.bad[0].message.ends_with("application/x-ndjson"), "{:?}", out.bad);
+}
+
+#[test]
+fn times_in_other_forms_are_refused_with_what_to_do() {
+    let of = |time: &str| {
+        let refused = read(&with("metric", "").replacen("\"2026-11-01T00:00:00Z\"", time, 1));
+        refused.expect_err("no time").message
+    };
+    assert!(of("1793491200.25").contains("looks like seconds"), "{}", of("1793491200.25"));
+    assert!(of("\"1793491200\"").contains("looks like seconds"), "{}", of("\"1793491200\""));
+    assert!(of("\"1793491200000\"").contains("without quotes"), "{}", of("\"1793491200000\""));
+    assert!(of("1793491200000.5").contains("whole number"), "{}", of("1793491200000.5"));
+}
+
 /// The event of one JSON object, or why it is none.
 fn read(json: &str) -> Result<Event, BadEvent> {
     let (mut decoder, mut out) = (Decoder::new(0), Decoded::default());

@@ -94,7 +94,7 @@ mod tests {
             (r#"{"started_at":+9001}"#, "`time`"),
             (r#"{"started_at":+3000,"finished_at":+2000}"#, "`finished_at`"),
             (r#"{"queued_at":+3000,"finished_at":+2000}"#, "`finished_at`"),
-            (r#"{"queued_at":1.5}"#, "`queued_at`"),
+            (r#"{"queued_at":1.5}"#, "queued_at 1.5"),
             (r#"{"finished_at":"soon"}"#, "finished_at"),
         ];
         for (json, named) in wrong {

@@ -163,7 +163,11 @@ impl Access {
         let secret = stated.and_then(|stated| stated.strip_prefix(b"Bearer ")).ok_or(Denied::NoToken)?;
         let digest = hash(secret.trim_ascii());
         // Each is compared, whichever is right.
-        let found = self.tokens.iter().filter(|token| is_equal(&token.digest, &digest)).last();
+        let found = self
+            .tokens
+            .iter()
+            .filter(|token| is_equal(&token.digest, &digest))
+            .fold(None, |_, token| Some(token));
         let token = found.ok_or(Denied::NoToken)?;
         let needs = needed(method, path);
         if token.role < needs {

@@ -4,7 +4,7 @@
 //! first where only a part of it is wanted, and sent as it is read where all of it is.
 
 use super::json_response;
-use super::params::{Empty, Params};
+use super::params::{self, Empty, Params};
 use super::reads::Asker;
 use super::{Answer, App, Failure, Shared, failed};
 use crate::core::alert::Transition;
@@ -46,7 +46,7 @@ pub async fn alerts<S: Views + Send + Sync + 'static>(
     let state = state
         .transpose()
         .map_err(|_| Failure::bad("state is pending, firing, acknowledged, escalated, resolved or stale"))?;
-    let limit = query.limit.unwrap_or(ALERTS_MAX).clamp(1, ALERTS_MAX);
+    let limit = params::limit(query.limit, ALERTS_MAX)?;
     let is_over = matches!(state, Some(AlertState::Resolved | AlertState::Stale));
     let rule = query.rule;
     let is_wanted = move |alert: &Transition| {

@@ -2,10 +2,11 @@
 
 use super::access::Caller;
 use super::alerts::active;
-use super::params::{Empty, Params, instant};
+use super::params::{Empty, Named, Params, instant};
 use super::{Answer, App, Failure, Shared, failed, json_response};
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
+use crate::core::asked::Burden;
 use crate::core::event::{Ack, Control};
 use crate::core::selector::Selector;
 use crate::driver::ports::{Asked, Entry, Views};
@@ -13,7 +14,7 @@ use crate::pipeline::{Diagnostic, ask};
 use crate::wire::asked;
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,6 +45,7 @@ struct AckBody {
 /// `{"alert": id, "by": who, "why": …, "until": …, "accept": …}`
 pub async fn ack<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer {
@@ -62,6 +64,14 @@ pub async fn ack<S: Views + Send + Sync + 'static>(
 pub struct Taker {
     #[serde(default)]
     alert: String,
+    #[serde(default)]
+    by: String,
+}
+
+/// Who ends something, as a query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
     #[serde(default)]
     by: String,
 }
@@ -168,6 +178,7 @@ async fn not_of_files<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: 
 
 pub async fn silence<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer {
@@ -177,7 +188,7 @@ pub async fn silence<S: Views + Send + Sync + 'static>(
         ask::silence(text(&body)?, ask::New { id: &new_id(&body, now), by }, now).map_err(refused)
     });
     let silence = silence.await?;
-    room(&shared, Asked::Silences, &silence.id).await?;
+    room(&shared, Asked::Silences, &silence.id, silence.burden()).await?;
     let (id, matchers) = (silence.id.to_string(), silence.matchers.clone());
     let end = silence.end.to_string();
     everywhere(&shared, &Control::Silence(silence)).await?;
@@ -189,8 +200,8 @@ pub async fn silence<S: Views + Send + Sync + 'static>(
 pub async fn expire_silence<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    Params(Taker { by, .. }): Params<Taker>,
+    Named(id): Named,
+    Params(By { by }): Params<By>,
 ) -> Answer {
     let by = caller.name.map_or(by, |name| name.to_string());
     known(&shared, Asked::Silences, &id).await?;
@@ -200,6 +211,7 @@ pub async fn expire_silence<S: Views + Send + Sync + 'static>(
 
 pub async fn add_maintenance<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer {
@@ -212,7 +224,7 @@ pub async fn add_maintenance<S: Views + Send + Sync + 'static>(
         Ok((planned, next))
     });
     let (planned, next) = read.await?;
-    room(&shared, Asked::Maintenance, &planned.id).await?;
+    room(&shared, Asked::Maintenance, &planned.id, planned.burden()).await?;
     if next.is_empty() {
         return Err(Failure::bad("this maintenance is over already, or never comes"));
     }
@@ -227,8 +239,8 @@ pub async fn add_maintenance<S: Views + Send + Sync + 'static>(
 pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    Params(Taker { by, .. }): Params<Taker>,
+    Named(id): Named,
+    Params(By { by }): Params<By>,
 ) -> Answer {
     let by = caller.name.map_or(by, |name| name.to_string());
     not_of_files(&shared, &id).await?;
@@ -298,22 +310,41 @@ async fn everywhere<S: Views + Send + Sync + 'static>(
     Ok(())
 }
 
-/// There is a bound on what people ask for: each alert is compared with all of it.
+/// Refuses what would exceed the bounds on all that people ask for.
 async fn room<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     kind: Asked,
     id: &str,
+    new: Burden,
 ) -> Result<(), Failure> {
-    let all = all(shared, kind).await?;
-    if all.len() < ASKED_MAX || all.contains_key(id) {
-        return Ok(());
-    }
-    let message = format!("there are {ASKED_MAX} {} already; end some first", kind.name());
-    Err(Failure::new(StatusCode::CONFLICT, "too_many", message))
+    let wanted = id.to_string();
+    let live = shared.ask_each(move |engine| asked::beside(engine, kind, &wanted)).await;
+    // A silence without alerts ends in each partition by itself.
+    let most = live.into_iter().flatten().max_by_key(|burden| (burden.matchers, burden.bytes));
+    let beside = match most {
+        Some(known) => known,
+        None => {
+            let (all, wanted) = (all(shared, kind).await?, id.to_string());
+            let others = move |_: &super::reads::Asker| {
+                let others = all.iter().filter(|(other, shown)| **other != wanted && shown["by"] != "");
+                Ok(others.map(stored_burden).sum())
+            };
+            shared.reads.run(others).await?
+        }
+    };
+    beside.room_for(new).map_err(|reason| {
+        let message = format!("no room among the {}: {reason}; end some first", kind.name());
+        Failure::new(StatusCode::CONFLICT, "too_many", message)
+    })
 }
 
-/// Silences, or maintenance windows, at once: 1,000 × about 1 KiB, and a microsecond for each alert and change.
-const ASKED_MAX: usize = 1_000;
+/// What one takes that the store shows; those of the rule files are asked for by nobody.
+fn stored_burden((_, shown): (&String, &Value)) -> Burden {
+    let texts = shown["match"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let texts: Vec<&str> = texts.collect();
+    let matchers = ask::matchers(&texts.join(",")).unwrap_or(Selector { name: None, matchers: Vec::new() });
+    Burden::of(&matchers, shown["reason"].as_str().unwrap_or(""))
+}
 
 fn text(body: &Bytes) -> Result<&str, Failure> {
     std::str::from_utf8(body).map_err(|_| Failure::bad("the body is no UTF-8"))

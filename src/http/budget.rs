@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 /// Bodies and answers up to this are not counted: 1,024 connections × 64 KiB = 64 MiB.
-const SMALL_BYTES: usize = 64 << 10;
+pub(super) const SMALL_BYTES: usize = 64 << 10;
 
 /// All larger ones together.
 const LARGE_BYTES_MAX: usize = 128 << 20;
@@ -38,10 +38,14 @@ const STALLED: Duration = Duration::from_secs(1);
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Answers that wait for room, 8 MiB each; more are refused at once.
+const ANSWERS_WAITING_MAX: usize = 8;
+
 /// The bytes that are left.
 #[derive(Debug, Clone)]
 pub struct Budget {
     pieces: Arc<Semaphore>,
+    answers_waiting: Arc<Semaphore>,
     connections: Arc<Connections>,
 }
 
@@ -51,7 +55,9 @@ pub struct Held(Option<OwnedSemaphorePermit>);
 
 impl Budget {
     pub fn new(connections: Arc<Connections>) -> Budget {
-        Budget { pieces: Arc::new(Semaphore::new(LARGE_BYTES_MAX / PIECE_BYTES)), connections }
+        let pieces = Arc::new(Semaphore::new(LARGE_BYTES_MAX / PIECE_BYTES));
+        let answers_waiting = Arc::new(Semaphore::new(ANSWERS_WAITING_MAX));
+        Budget { pieces, answers_waiting, connections }
     }
 
     /// Waits for room for so many bytes; `None` if there is none in time.
@@ -105,7 +111,14 @@ impl Budget {
     /// Counts an answer until it is taken.
     pub async fn answer(&self, response: Response) -> Response {
         let bytes = response.body().size_hint().exact().unwrap_or(0) as usize;
-        match self.hold(bytes).await {
+        if bytes <= SMALL_BYTES {
+            return response;
+        }
+        let held = match self.answers_waiting.try_acquire() {
+            Ok(_waiting) => self.hold(bytes).await,
+            Err(_) => None,
+        };
+        match held {
             Some(Held(None)) => response,
             Some(held) => response.map(|body| Body::new(Counted { body, _held: held })),
             None => axum::response::IntoResponse::into_response(no_room()),

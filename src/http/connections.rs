@@ -169,7 +169,8 @@ mod tests {
         second.wait();
         drop(second);
         assert_eq!((all.open_count(), all.counts.evicted.get()), (2, 1));
-        (first.work(), third.work());
+        first.work();
+        third.work();
         assert!(all.open(peer()).is_none(), "all are at work");
         assert_eq!(all.counts.refused.get(), 1);
         third.wait();

@@ -1,10 +1,13 @@
 //! `POST /api/v1/events`: 202 only after the append is durable.
 //!
 //! Invariant: the answer is bounded, whatever the payload holds: the first refusals are listed, all are counted. An
-//! append goes on when its client has gone, so that the same request with its key finds what became of it.
+//! append goes on when its client has gone, so that the same request with its key finds what became of it. A large
+//! payload is inflated and decoded beside the server's threads, so small ones do not wait for it.
 
+use super::budget::{Held, SMALL_BYTES};
 use super::encoding::{self, DecodeError};
 use super::idempotency::{Found, Given};
+use super::params::{Empty, Params, single};
 use super::quota::Quota;
 use super::{App, Failure, Shared, json_response};
 use crate::core::counters::Refusal;
@@ -14,14 +17,16 @@ use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Views};
 use crate::wire::event::route::route;
 use crate::wire::event::{BadEvent, Codec, Decoded, Decoder};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Refused or doubtful events that an answer lists one by one: 100 × about 300 B = 30 KB.
 const LISTED_MAX: usize = 100;
@@ -36,10 +41,12 @@ fn all_accepted(count: usize) -> String {
 
 pub async fn post<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
+    Params(Empty {}): Params<Empty>,
+    held: Option<Extension<Arc<Held>>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let key = headers.get("idempotency-key").map(|value| value.as_bytes());
+    let key = single(&headers, "idempotency-key")?.map(|value| value.as_bytes());
     if key.is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
         let message = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} characters");
         return Err(Failure::bad(message));
@@ -52,10 +59,16 @@ pub async fn post<S: Views + Send + Sync + 'static>(
             Found::OtherBody => return Err(other_body()),
         },
     };
-    let (codec, payload) = payload(&shared, &headers, body)?;
+    let sent = Sent::new(&headers, body)?;
+    // One that goes before its turn has sent nothing.
+    let place = match sent.is_small() {
+        true => None,
+        false => shared.decodes.clone().acquire_owned().await.ok(),
+    };
     // Not stopped by a client that goes away: the append stands, and so does its answer.
     let work = tokio::spawn(async move {
-        let given = take(&shared, codec, payload).await?;
+        let _held = held;
+        let given = take(&shared, sent, place).await?;
         if let Some(turn) = turn {
             turn.finish(given.clone());
         }
@@ -78,10 +91,33 @@ fn other_body() -> Failure {
     Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", message)
 }
 
+/// A payload as it came.
+struct Sent {
+    encoding: Option<String>,
+    media_type: Option<String>,
+    body: Bytes,
+}
+
+impl Sent {
+    fn new(headers: &HeaderMap, body: Bytes) -> Result<Sent, Failure> {
+        let text = |name: &str| {
+            let value = single(headers, name)?;
+            Ok(value.map(|value| value.to_str().unwrap_or("?").to_string()))
+        };
+        Ok(Sent { encoding: text("content-encoding")?, media_type: text("content-type")?, body })
+    }
+
+    /// Decoding it takes less than a millisecond; a histogram may inflate to 64 times its size.
+    fn is_small(&self) -> bool {
+        let has_histogram = || memchr::memmem::find(&self.body, b"hdr").is_some();
+        self.encoding.is_none() && self.body.len() <= SMALL_BYTES && !has_histogram()
+    }
+}
+
 /// The payload as it goes into the log, and its codec.
-fn payload<S>(shared: &Shared<S>, headers: &HeaderMap, body: Bytes) -> Result<(Codec, Bytes), Failure> {
-    let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let plain = encoding::decode(text(header::CONTENT_ENCODING), &body, PAYLOAD_BYTES_MAX);
+fn payload<S>(shared: &Shared<S>, sent: Sent) -> Result<(Codec, Bytes), Failure> {
+    let Sent { encoding, media_type, body } = sent;
+    let plain = encoding::decode(encoding.as_deref(), &body, PAYLOAD_BYTES_MAX);
     let body = match plain {
         Ok(plain) => plain.map_or(body, Bytes::from),
         Err(error @ DecodeError::Unknown(_)) => return Err(unsupported(error.to_string())),
@@ -95,7 +131,7 @@ fn payload<S>(shared: &Shared<S>, headers: &HeaderMap, body: Bytes) -> Result<(C
         }
     };
     let body = body.strip_prefix(b"\xef\xbb\xbf").map_or_else(|| body.clone(), |rest| body.slice_ref(rest));
-    let codec = Codec::of_body(text(header::CONTENT_TYPE), &body);
+    let codec = Codec::of_body(media_type.as_deref(), &body);
     let hint = "send application/json, application/x-ndjson or application/msgpack";
     codec.map(|codec| (codec, body)).ok_or_else(|| unsupported(hint))
 }
@@ -106,13 +142,47 @@ fn unsupported(message: impl Into<String>) -> Failure {
 
 /// Appends a payload that holds at least one good event; what is answered.
 async fn take<S: Views + Send + Sync + 'static>(
-    shared: &Shared<S>,
-    codec: Codec,
-    body: Bytes,
+    shared: &Arc<Shared<S>>,
+    sent: Sent,
+    place: Option<OwnedSemaphorePermit>,
 ) -> Result<Given, Failure> {
+    let Judged { parts, given } = match place {
+        None => judge(shared, sent)?,
+        Some(place) => {
+            let shared = shared.clone();
+            let judged = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                judge(&shared, sent)
+            });
+            judged.await.map_err(|_| Failure::unavailable("the process is stopping"))??
+        }
+    };
+    // A part that could not be appended fails the whole: sent again, ids tell what was there.
+    for (partition, codec, part) in parts {
+        shared.append(partition, Entry::Events(codec, part)).await?;
+    }
+    Ok(given)
+}
+
+/// A payload of which something is taken.
+struct Judged {
+    /// What goes to each partition.
+    parts: Vec<(u32, Codec, Vec<u8>)>,
+    /// The answer once it is there.
+    given: Given,
+}
+
+fn judge<S: Views + Send + Sync + 'static>(shared: &Shared<S>, sent: Sent) -> Result<Judged, Failure> {
+    let (codec, body) = payload(shared, sent)?;
     let mut decoded = Decoded::default();
     let mut decoder = Decoder::judging();
     decoder.payload(codec, &body, &mut decoded);
+    if decoder.has_too_many_cells() {
+        // As a whole: its parts are other payloads to the partitions, which would take what is refused here.
+        shared.refused_at_door.add(Refusal::BadEvent, (decoded.events.len() + decoded.bad.len()) as u64);
+        let message = "its histograms have too many counts together; send fewer at once";
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+    }
     if decoded.events.is_empty() {
         decoded.bad.iter().for_each(|bad| shared.refused_at_door.add(bad.reason, 1));
         let message = match decoded.bad.is_empty() {
@@ -124,16 +194,13 @@ async fn take<S: Views + Send + Sync + 'static>(
     }
     within_quota(&shared.quota, &decoded, &mut decoder)?;
     let doubtful = doubtful(&decoded, shared.log_time(), &shared.limits);
-    // A part that could not be appended fails the whole: sent again, ids tell what was there.
     let count = Partition::count_of(shared.partitions.len());
-    for (partition, codec, part) in route(codec, body.to_vec(), count) {
-        shared.append(partition, Entry::Events(codec, part)).await?;
-    }
-    if decoded.bad.is_empty() && doubtful.is_empty() {
-        return Ok(Given::All(decoded.events.len()));
-    }
-    let answer = answer(decoded.events.len(), &decoded.bad, &doubtful);
-    Ok(Given::Text(answer.to_string().into()))
+    let parts = route(codec, body.to_vec(), count);
+    let given = match decoded.bad.is_empty() && doubtful.is_empty() {
+        true => Given::All(decoded.events.len()),
+        false => Given::Text(answer(decoded.events.len(), &decoded.bad, &doubtful).to_string().into()),
+    };
+    Ok(Judged { parts, given })
 }
 
 /// Refuses a request of a source that sends more than it may.
@@ -240,5 +307,12 @@ mod tests {
         let found = doubtful(&decoded, now, &Limits::default());
         let found: Vec<_> = found.iter().map(|bad| (bad.index, bad.reason)).collect();
         assert_eq!(found, [(2, Refusal::TooLate), (3, Refusal::Future)]);
+        let run = format!(
+            r#"{{"type":"run","time":"{now}","pipeline":"p","run":"1","status":"succeeded","finished_at":"{ahead}"}}"#
+        );
+        let mut decoded = Decoded::default();
+        Decoder::new(0).payload(Codec::Json, run.as_bytes(), &mut decoded);
+        let found = super::doubtful(&decoded, now, &Limits::default());
+        assert_eq!(found.iter().map(|bad| bad.reason).collect::<Vec<_>>(), [Refusal::Future]);
     }
 }

@@ -20,6 +20,7 @@ pub async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, ur
     let labels = query.into_iter().map(|(label, value)| (label.into(), value.into()));
     let key = Key::new(labels.collect());
     if let Some(at) = at {
+        known_rule(&shared, &rule).await?;
         let (stores, mut last) = (shared.clone(), None::<Transition>);
         let read = move |asker: &super::reads::Asker| {
             backwards(&stores, asker, &mut |one| {
@@ -47,6 +48,22 @@ pub async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, ur
             Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
         }
     }
+}
+
+/// A rule that is gone may have told something; one that nobody knows is mistyped.
+async fn known_rule<S: Views + Send + Sync + 'static>(
+    shared: &std::sync::Arc<super::Shared<S>>,
+    rule: &str,
+) -> Result<(), Failure> {
+    let wanted = rule.to_string();
+    let is_known =
+        move |engine: &mut crate::core::Engine| engine.rules().rules.iter().any(|rule| *rule.id == *wanted);
+    let known: Vec<bool> = shared.ask_each(is_known).await.into_iter().flatten().collect();
+    if known.is_empty() || known.contains(&true) || rule.starts_with("_sg_") {
+        return Ok(());
+    }
+    let message = Unexplained::NoRule(rule.into()).to_string();
+    Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
 }
 
 /// Of several partitions with the same key, the one that has an alert.

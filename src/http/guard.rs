@@ -52,7 +52,10 @@ pub fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Route
                 Err(failure) => return failure.into_response(),
             };
             connection.inspect(|connection| connection.work());
-            let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+            // Whoever works on with the body when the client has gone holds it, too.
+            let (held, mut request) = (Arc::new(held), Request::from_parts(parts, Body::from(body)));
+            request.extensions_mut().insert(held.clone());
+            let response = next.run(request).await;
             drop(held);
             budget.answer(response).await
         }
@@ -110,6 +113,12 @@ pub async fn audited(request: Request, next: Next) -> Response {
         %method, path = %crate::wire::printable::printable(&path.to_string()), status, "change asked for"
     );
     response
+}
+
+/// A path that is served with other methods.
+pub async fn other_method(request: Request) -> Response {
+    let message = format!("`{}` is not served at this path; /openapi.json says what is", request.method());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
 }
 
 /// A path that nobody serves.

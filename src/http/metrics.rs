@@ -1,7 +1,6 @@
 //! `/metrics` in the Prometheus text format, `/readyz`.
 
 use super::params::{Empty, Params};
-use super::reads::Asker;
 use super::{Failure, RefusedAtDoor, Shared, failed};
 use crate::core::Engine;
 use crate::core::counters::Counters;
@@ -15,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Whether the process lives.
 pub async fn alive(Params(Empty {}): Params<Empty>) -> &'static str {
@@ -33,15 +33,24 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     }
     check_clock(&shared)?;
     let has_rules = |engine: &mut Engine| !engine.rules().files.is_empty();
-    let owned = shared.ask_each(has_rules).await;
-    let is_nothing_wanted = shared.desk.book().documents.is_empty();
-    let mut is_judged = shared.desk.is_read();
     let stores = shared.clone();
-    let read = move |_: &Asker| {
+    // Not among the reads: supervisors ask, and must not wait for people.
+    let read = tokio::task::spawn_blocking(move || {
         let applied = stores.partitions.iter().map(|partition| partition.store.applied().map_err(failed));
         applied.collect::<Result<Vec<u64>, Failure>>()
-    };
-    for (applied, owned) in shared.reads.run(read).await?.into_iter().zip(&owned) {
+    });
+    let both = futures_util::future::join(shared.ask_each(has_rules), read);
+    let found = tokio::time::timeout(READY_WITHIN, both).await;
+    // It may have been noted only while this waited.
+    if shared.tally.outages.is_any() {
+        return Err(shared.unavailable(""));
+    }
+    let busy = "the worker does not answer: it is busy, or waits for a server";
+    let (owned, applied) = found.map_err(|_| Failure::unavailable(busy))?;
+    let applied = applied.map_err(|_| Failure::unavailable("the process is stopping"))??;
+    let is_nothing_wanted = shared.desk.book().documents.is_empty();
+    let mut is_judged = shared.desk.is_read();
+    for (applied, owned) in applied.into_iter().zip(&owned) {
         // Whoever owned it first put the rules into the log before it came to a checkpoint.
         is_judged &= is_nothing_wanted || owned.unwrap_or(applied > 0);
     }
@@ -53,9 +62,13 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     if !is_judged {
         return Err(Failure::unavailable("the rules are not in force yet"));
     }
-    let remarks = shared.desk.remarks().into_iter().map(|remark| format!("{remark}\n"));
+    let remarks = shared.desk.remarks().into_iter().chain(shared.tally.remarks());
+    let remarks = remarks.map(|remark| format!("{remark}\n"));
     Ok(format!("ready\n{}", remarks.collect::<String>()))
 }
+
+/// Time in which a worker that is ready answers.
+const READY_WITHIN: Duration = Duration::from_secs(1);
 
 /// A log whose clock is not that of the day judges events by a wrong time.
 fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(), Failure> {

@@ -39,7 +39,7 @@ use crate::driver::worker::{Command, Sender};
 use access::Access;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -47,11 +47,12 @@ use budget::Budget;
 use connections::Connections;
 use idempotency::Keys;
 use quota::Quota;
-use reads::Reads;
+use reads::{Reads, Turns};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
+use tokio::sync::Semaphore;
 
 /// One partition as seen from here: its owner, if that is in this process, and its store.
 #[derive(Debug)]
@@ -74,7 +75,10 @@ pub struct Shared<S> {
     /// The time of day, where no log says one.
     pub now: fn() -> Timestamp,
     pub keys: Arc<Keys>,
+    pub questions: Turns,
     pub reads: Reads,
+    /// Places for decoding large payloads, one a processor.
+    pub decodes: Arc<Semaphore>,
     pub connections: Arc<Connections>,
     pub is_ready: AtomicBool,
     pub quota: Quota,
@@ -131,6 +135,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             parts;
         // Nobody outside knows the time at which this process began to the nanosecond, and where its memory lies.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Arc::new(Shared {
             partitions,
             intake,
@@ -140,7 +145,9 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             limits,
             now,
             keys: Keys::new(seed),
+            questions: Turns::of_questions(),
             reads: Reads::default(),
+            decodes: Arc::new(Semaphore::new(processors)),
             connections: Connections::new(),
             is_ready: AtomicBool::new(true),
             quota: Quota::new(values_per_source_per_sec_max),
@@ -171,7 +178,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         }));
         // Room is waited for without holding a thread of the server; a worker that has ended drops the question,
         // and with it the answer.
-        let mut command = Some(command);
+        let (mut command, begun) = (Some(command), Instant::now());
         while let Some(waiting) = command.take() {
             if self.tally.outages.is_any() && self.begun.elapsed() > ANSWER_WITHIN {
                 // A worker that waits for a server reads no questions.
@@ -182,12 +189,15 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             }
             match partition.worker.try_send(waiting) {
                 Ok(()) => break,
+                Err(std::sync::mpsc::TrySendError::Full(_)) if begun.elapsed() >= ANSWER_WITHIN => {
+                    return None;
+                }
                 Err(std::sync::mpsc::TrySendError::Full(waiting)) => command = Some(waiting),
                 Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return None,
             }
             tokio::time::sleep(ROOM_LOOK_EVERY).await;
         }
-        let (mut receiver, begun) = (receiver, Instant::now());
+        let mut receiver = receiver;
         loop {
             match tokio::time::timeout(ANSWER_WITHIN_OUTAGE, &mut receiver).await {
                 Ok(answer) => return answer.ok(),
@@ -337,14 +347,21 @@ pub fn operations<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, acce
 /// What a supervisor asks, and no more: for a process that answers no one else.
 pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
     let budget = Budget::new(shared.connections.clone());
-    let routes = probe_routes().fallback(guard::nothing).with_state(shared);
+    let routes = probe_routes()
+        .fallback(guard::nothing)
+        .method_not_allowed_fallback(guard::other_method)
+        .with_state(shared);
     guard::with_limits(guard::with_roles(routes, access.clone()), access.clone(), budget)
 }
 
 /// For a process that delivers and answers nobody else: how its receivers are, and what lies aside.
 pub fn receivers<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
     let budget = Budget::new(shared.connections.clone());
-    let routes = probe_routes().merge(receiver_routes()).fallback(guard::nothing).with_state(shared);
+    let routes = probe_routes()
+        .merge(receiver_routes())
+        .fallback(guard::nothing)
+        .method_not_allowed_fallback(guard::other_method)
+        .with_state(shared);
     guard::with_limits(guard::with_roles(routes, access.clone()), access.clone(), budget)
 }
 
@@ -378,8 +395,27 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .route("/api/v1/dead", get(views::dead::<S>))
         .merge(change_routes())
         .fallback(guard::nothing)
+        .method_not_allowed_fallback(guard::other_method)
+        .layer(from_fn_with_state(shared.clone(), in_turn::<S>))
         .layer(from_fn_with_state(shared.clone(), name_outages::<S>))
         .with_state(shared)
+}
+
+/// Questions take turns, as what they gather is held until they are answered; probes and changes do not wait.
+async fn in_turn<S: Views + Send + Sync + 'static>(
+    State(shared): App<S>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_question = is_read && request.uri().path().starts_with("/api/");
+    if !is_question {
+        return next.run(request).await;
+    }
+    match shared.questions.take().await {
+        Ok(_place) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
 }
 
 /// An answer that a server was missing for says which, where, and since when.

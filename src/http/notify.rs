@@ -1,11 +1,11 @@
 //! Receivers: how they are, and what was put aside for them.
 
-use super::params::{Empty, Params};
+use super::params::{Empty, Named, Params};
 use super::{Answer, App, Failure, json_response};
 use crate::driver::notify::RedriveError;
 use crate::driver::notify::post::Post;
 use crate::driver::ports::Views;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn shown(post: &Post) -> Value {
 /// Takes up the messages that were put aside for a receiver.
 pub async fn redrive<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
     let office = shared.office.clone();

@@ -10,6 +10,7 @@ use super::params::{Empty, Params};
 use crate::wire::schema;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// One thing that can be asked for.
 struct Operation {
@@ -177,8 +178,11 @@ const OPERATIONS: &[Operation] = &[
 ];
 
 pub async fn openapi(Params(Empty {}): Params<Empty>) -> Answer {
-    Ok(json_response(StatusCode::OK, document().to_string()))
+    Ok(json_response(StatusCode::OK, DOCUMENT.clone()))
 }
+
+/// It is the same in each process, and takes a millisecond to build.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
 /// The whole document, OpenAPI 3.1.
 pub fn document() -> Value {

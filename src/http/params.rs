@@ -6,8 +6,9 @@
 use super::Failure;
 use crate::core::{Span, Timestamp};
 use crate::wire::time;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -48,6 +49,36 @@ fn words(cause: &str) -> String {
 /// Characters of a message that repeats what was sent.
 const MESSAGE_CHARS_MAX: usize = 400;
 
+/// The most that is to be listed; all that is shown without it.
+pub fn limit(stated: Option<usize>, max: usize) -> Result<usize, Failure> {
+    match stated {
+        Some(0) => Err(Failure::bad(format!("limit is a number from 1 to {max}"))),
+        stated => Ok(stated.unwrap_or(max).min(max)),
+    }
+}
+
+/// A name in a path, as it was written.
+#[derive(Debug)]
+pub struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named, Failure> {
+        let named = Path::<String>::from_request_parts(parts, state).await;
+        named.map(|Path(name)| Named(name)).map_err(|_| Failure::bad("the name in the path is no UTF-8"))
+    }
+}
+
+/// A header that may be there once.
+pub fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h HeaderValue>, Failure> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (_, Some(_)) => Err(Failure::bad(format!("the header `{name}` is there twice"))),
+        (only, None) => Ok(only),
+    }
+}
+
 /// Parameters whose names are labels of the user's own; twice the same is refused.
 pub fn free(uri: &axum::http::Uri) -> Result<BTreeMap<String, String>, Failure> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
@@ -77,6 +108,9 @@ pub fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     match text.parse::<i64>() {
         Ok(number) => time::of_number(number).map_err(|hint| Failure::bad(format!("`{shown}` {hint}"))),
         Err(_) => time::parse(text.as_bytes()).ok_or_else(|| {
+            if let Ok(number) = text.parse::<f64>() {
+                return Failure::bad(format!("`{shown}` {}", time::number_hint(number)));
+            }
             let forms = "RFC 3339 such as 2026-11-01T00:00:00Z, epoch milliseconds, or -24h";
             Failure::bad(format!("`{shown}` is no time; times are {forms}"))
         }),
@@ -122,6 +156,7 @@ mod tests {
         assert_eq!(ms("1793491200001"), Ok(1));
         assert_eq!(ms("2026-11-01T00:00:00Z"), Ok(0));
         assert!(ms("1793491200").expect_err("seconds").contains("seconds"));
+        assert!(ms("1793491200.25").expect_err("seconds").contains("seconds"));
         assert!(ms("yesterday").expect_err("a word").contains("-24h"));
     }
 }

@@ -9,20 +9,69 @@ use super::Failure;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Reads that may wait for their turn; those behind are told to come again.
 const WAITING_MAX: usize = 256;
 
+/// Time in which the turn of one that waits comes.
+const WAITS_WITHIN: Duration = Duration::from_secs(15);
+
 /// Time that one read may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Places for reads.
+/// Questions that are worked on at once: each holds up to 10,000 series and an answer of 8 MiB, 20 MiB together.
+const QUESTIONS_MAX: usize = 4;
+
+/// Places, and a queue in front of them that has an end.
 #[derive(Debug)]
-pub struct Reads {
+pub struct Turns {
     places: Semaphore,
     waiting: AtomicUsize,
 }
+
+impl Turns {
+    pub fn new(places: usize) -> Turns {
+        Turns { places: Semaphore::new(places), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Of whole questions, from what they ask the engine to their answers.
+    pub fn of_questions() -> Turns {
+        Turns::new(QUESTIONS_MAX)
+    }
+
+    /// Waits for a place; too many that wait, or one that waits too long, are refused.
+    pub async fn take(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        let place = match Waiting::among(&self.waiting) {
+            Some(_waiting) => {
+                tokio::time::timeout(WAITS_WITHIN, self.places.acquire()).await.ok().and_then(Result::ok)
+            }
+            None => None,
+        };
+        place.ok_or_else(|| Failure::again("too many questions wait for an answer; try again in a second"))
+    }
+}
+
+/// One that waits; a client that goes leaves the queue.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn among(all: &AtomicUsize) -> Option<Waiting<'_>> {
+        let is_full = all.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX;
+        let waiting = Waiting(all);
+        (!is_full).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Places for reads.
+#[derive(Debug)]
+pub struct Reads(Turns);
 
 /// Tells a read when nobody waits for it any more.
 #[derive(Debug, Clone)]
@@ -57,7 +106,7 @@ impl Default for Reads {
     /// One processor is left to the engine.
     fn default() -> Reads {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Reads { places: Semaphore::new((processors - 1).max(1)), waiting: AtomicUsize::new(0) }
+        Reads(Turns::new((processors - 1).max(1)))
     }
 }
 
@@ -67,15 +116,7 @@ impl Reads {
         &self,
         read: impl FnOnce(&Asker) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let is_full = self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX;
-        let place = match is_full {
-            true => None,
-            false => self.places.acquire().await.ok(),
-        };
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let Some(_place) = place else {
-            return Err(Failure::again("too many questions wait for an answer; try again in a second"));
-        };
+        let _place = self.0.take().await?;
         let has_gone = Arc::<AtomicBool>::default();
         let _leaving = Leaving(has_gone.clone());
         let asker = Asker { has_gone, until: Instant::now() + WITHIN };
@@ -102,12 +143,24 @@ mod tests {
             };
             of_task.run(read).await
         });
-        while reads.places.available_permits() == Reads::default().places.available_permits() {
+        while reads.0.places.available_permits() == Reads::default().0.places.available_permits() {
             tokio::task::yield_now().await;
         }
         task.abort();
         let told = tokio::task::spawn_blocking(move || heard.recv_timeout(Duration::from_secs(20))).await;
         assert!(told.expect("it runs").is_ok());
         assert_eq!(reads.run(|_| Ok(1)).await.expect("its turn"), 1);
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_leaves_the_queue() {
+        let turns = Turns::new(1);
+        let place = turns.take().await.expect("a place");
+        for _ in 0..2 * WAITING_MAX {
+            let waited = tokio::time::timeout(Duration::ZERO, turns.take()).await;
+            assert!(waited.is_err(), "it waits, and is not refused");
+        }
+        drop(place);
+        assert!(turns.take().await.is_ok());
     }
 }

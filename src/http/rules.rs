@@ -1,7 +1,7 @@
 //! The rules in force, and the documents they are made of.
 
 use super::asked::refused;
-use super::params::{Empty, Params};
+use super::params::{Empty, Named, Params};
 use super::{Answer, App, Failure, json_response};
 use crate::core::Engine;
 use crate::core::rule::Rule;
@@ -9,7 +9,7 @@ use crate::driver::book::{Change, Refusal};
 use crate::driver::ports::Views;
 use crate::pipeline::diagnostic::nearest;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ pub async fn put<S: Views + Send + Sync + 'static>(
 
 pub async fn remove<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
     change(&*shared.desk, Change::Remove { name }).await

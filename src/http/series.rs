@@ -3,7 +3,7 @@
 //! Intuition: there may be a million of them, so nobody looks at all of them at once: an engine is asked for a page
 //! between two records, a catalog is read a page at a time. Only those that match are kept, up to a bound.
 
-use super::params::Params;
+use super::params::{self, Params};
 use super::reads::Asker;
 use super::{Answer, App, Failure, Shared, json_response};
 use crate::core::Engine;
@@ -56,10 +56,13 @@ pub async fn series<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(query): Params<SeriesQuery>,
 ) -> Answer {
-    let selector = query.matches.as_deref().map(selector).transpose()?;
+    let selector = match query.matches {
+        Some(text) => Some(shared.reads.run(move |_| selector(&text)).await?),
+        None => None,
+    };
     let wanted: Wanted =
         Arc::new(move |series| selector.as_ref().is_none_or(|selector| selector.is_match(series)));
-    let limit = query.limit.unwrap_or(SERIES_MAX).min(SERIES_MAX);
+    let limit = params::limit(query.limit, SERIES_MAX)?;
     let found = find(&shared, wanted, limit + 1).await?;
     let (mut listed, mut bytes) = (Vec::new(), 0);
     for one in found.values().take(limit) {

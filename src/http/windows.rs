@@ -7,6 +7,7 @@ use super::reads::Asker;
 use super::series::{ANSWER_BYTES_MAX, Found, SERIES_MAX, Wanted, find};
 use super::{Answer, App, Failure, Shared, json_response, params};
 use crate::core::limits::LABELS_MAX;
+use crate::core::run::PIPELINE;
 use crate::core::series::SeriesInfo;
 use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Timestamp};
@@ -172,14 +173,14 @@ impl WindowQuery {
             .remove("series")
             .map(|id| u64::from_str_radix(&id, 16).map_err(|_| Failure::bad("series is 16 hex digits")));
         let limit = query.remove("limit").map(|text| {
-            text.parse().map_err(|_| Failure::bad(format!("limit is a number up to {WINDOWS_MAX}")))
+            text.parse().map_err(|_| Failure::bad(format!("limit is a number from 1 to {WINDOWS_MAX}")))
         });
         let asked = WindowQuery {
             size: WindowSize::from_name(&size).ok_or_else(|| Failure::bad("window is 1m, 5m or 1h"))?,
             from: instant(query.remove("from"))?,
             to: instant(query.remove("to"))?,
             series: series.transpose()?,
-            limit: limit.transpose()?.unwrap_or(WINDOWS_MAX).clamp(1, WINDOWS_MAX),
+            limit: params::limit(limit.transpose()?, WINDOWS_MAX)?,
             labels: query,
         };
         match (&asked.series, asked.labels.is_empty()) {
@@ -213,7 +214,7 @@ impl WindowQuery {
 
     /// A field that is no label of any series that was looked at is a mistake.
     fn check_labels(&self, seen: &BTreeSet<Arc<str>>) -> Result<(), Failure> {
-        let known = |label: &str| matches!(label, "source" | "name") || seen.contains(label);
+        let known = |label: &str| matches!(label, "source" | "name" | PIPELINE) || seen.contains(label);
         match self.labels.keys().all(|label| known(label)) {
             true => Ok(()),
             false => Err(self.unknown(seen)),
@@ -222,7 +223,7 @@ impl WindowQuery {
 
     fn unknown(&self, seen: &BTreeSet<Arc<str>>) -> Failure {
         let known = |label: &str| {
-            self.series.is_none() && (matches!(label, "source" | "name") || seen.contains(label))
+            self.series.is_none() && (matches!(label, "source" | "name" | PIPELINE) || seen.contains(label))
         };
         let wrong: Vec<String> = self
             .labels

@@ -99,13 +99,13 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             Ok(Next::On) => Ok(Step::Working),
             Ok(Next::Stopped) => Ok(Step::Stopped),
             Ok(Next::GivenUp) => {
-                self.term = None;
+                self.end_term();
                 tracing::info!("this worker gave the partition up, as it held more than its share");
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Fenced { .. })) => {
                 let term_range = term.uncommitted();
-                self.term = None;
+                self.end_term();
                 self.parts.tally.fenced.add(1);
                 tracing::warn!(records = %term_range, "another worker owns the partition now; what was not committed counts no more; standing by");
                 Ok(Step::Working)
@@ -113,11 +113,17 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             Err(StartError::Port(PortError::Overtaken)) => {
                 tracing::warn!("the log has lost records that are needed; beginning again with what is left");
                 term.give_back(&mut self.parts)?;
-                self.term = None;
+                self.end_term();
                 Ok(Step::Working)
             }
             Err(error) => Err(self.counted(error)),
         }
+    }
+
+    /// What was remarked of the partition is its next owner's to say.
+    fn end_term(&mut self) {
+        self.term = None;
+        self.parts.tally.remark(self.parts.limits.partition, Vec::new());
     }
 
     /// One attempt to take the lease.

@@ -159,6 +159,12 @@ impl Sentinel {
         }
     }
 
+    /// What was told and lasts, as people read it.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let active = self.told.iter().filter(|(_, (_, told))| told.is_active());
+        active.map(|(rule, (_, told))| format!("{rule}: {}", told.summary)).collect()
+    }
+
     /// The partition stops for good: somebody must look.
     pub(super) fn stop(
         board: &mut (impl Asides + ?Sized),

@@ -2,8 +2,11 @@
 
 use super::outage::Outages;
 use crate::core::Timestamp;
+use crate::core::partition::Partition;
 use crate::wire::signature::Signing;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Totals since the process began; those of the log itself are the engine's.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub struct Tally {
     pub outages: Outages,
     /// What is known of messages that others put among ours.
     pub signing: Signing,
+    /// What the sentinels of its partitions have told and not taken back.
+    remarks: Mutex<BTreeMap<u32, Vec<String>>>, // by the number of the partition
     /// The newest time of the logs that this process applies.
     log_ms: AtomicI64,
     /// To where a log's clock has jumped that is not believed yet; 0 where none has.
@@ -110,6 +115,17 @@ impl Tally {
 
     pub fn jump(&self, to: Option<Timestamp>) {
         self.jump_ms.store(to.map_or(0, Timestamp::ms), Ordering::Relaxed);
+    }
+
+    /// What is wrong with a partition that goes on.
+    pub fn remark(&self, partition: Partition, remarks: Vec<String>) {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.index, remarks);
+    }
+
+    /// The same of all partitions.
+    pub fn remarks(&self) -> Vec<String> {
+        let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        remarks.values().flatten().cloned().collect()
     }
 
     /// A log has come to this time.

@@ -191,6 +191,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             ..Seen::around(&self.tally, now, &self.applier.engine)
         };
         sentinel.look(seen, &mut **told, now);
+        self.tally.remark(self.applier.engine.limits().partition, sentinel.remarks());
     }
 
     /// Works until it is told to stop.

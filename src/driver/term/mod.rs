@@ -22,6 +22,7 @@ use crate::core::event::Control;
 use crate::core::rule::RuleSet;
 use crate::core::{Engine, Span};
 use crate::wire::event::Decoded;
+use crate::wire::pipeline::Portion;
 use crate::wire::{alert, pipeline, snapshot};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,6 +217,7 @@ impl Term {
             ..Seen::around(&parts.tally, now, &self.applier.engine)
         };
         self.sentinel.look(seen, &mut parts.feed, now);
+        parts.tally.remark(self.applier.engine.limits().partition, self.sentinel.remarks());
     }
 
     /// The records applied since the last commit, as `from-to`.
@@ -424,7 +426,7 @@ impl Term {
         });
         let pipelines = is_coarse.then(|| {
             let named = |one: Value| (one["pipeline"].as_str().unwrap_or("").to_string(), one.to_string());
-            pipeline::summaries(&self.applier.engine, None, usize::MAX).0.into_iter().map(named).collect()
+            pipeline::summaries(&self.applier.engine, None, Portion::ALL).0.into_iter().map(named).collect()
         });
         let snapshot = with_snapshot.then(|| snapshot::encode(&self.applier.engine).ok()).flatten();
         let anchor = self.anchor.clone();

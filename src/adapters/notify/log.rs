@@ -1,4 +1,7 @@
 //! `log`: one JSON line for each transition, or text that people read, to standard output or a file.
+//!
+//! Invariant: a line of a file is whole or by itself. A process that is killed, or a disk that is full, may leave the beginning
+//! of a line; what is written next begins on a line of its own.
 
 use super::text::{listed, standing};
 use super::wording::Wording;
@@ -6,9 +9,9 @@ use crate::core::notify::{Message, Why};
 use crate::driver::notify::ports::{Channel, Failure};
 use crate::wire::printable::{printable, printable_json};
 use serde_json::json;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 /// Where lines go; no path: standard output.
 #[derive(Debug)]
@@ -21,10 +24,26 @@ pub struct Log {
 impl Log {
     fn write(&self, text: &str) -> std::io::Result<()> {
         match &self.path {
-            Some(path) => OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes()),
+            Some(path) => append(path, text),
             None => std::io::stdout().write_all(text.as_bytes()),
         }
     }
+}
+
+fn append(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    // A pipe or a terminal has no end to look at; what may not be read is taken for whole.
+    let is_torn = file.metadata()?.is_file() && last_byte(path).is_ok_and(|last| last != b'\n');
+    let text = if is_torn { format!("\n{text}") } else { text.to_string() };
+    file.write_all(text.as_bytes())
+}
+
+/// An error for an empty file, too.
+fn last_byte(path: &Path) -> std::io::Result<u8> {
+    let (mut file, mut last) = (File::open(path)?, [0]);
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last[0])
 }
 
 /// The alert as it stands in the stream; many in one as their number and names.
@@ -72,5 +91,22 @@ impl Channel for Log {
         };
         let written = self.write(&(said + "\n"));
         written.map_err(|error| Failure::again(format!("cannot write: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_line_is_not_written_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("alerts.ndjson");
+        append(&path, "one\n").expect("writable");
+        std::fs::write(&path, "one\ntw").expect("writable");
+        append(&path, "two\n").expect("writable");
+        append(&path, "three\n").expect("writable");
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert_eq!(text, "one\ntw\ntwo\nthree\n");
     }
 }

@@ -1,10 +1,10 @@
 //! `streamgauge export`: the log as NDJSON, every record, tick and control.
 
-use super::FINE;
 use super::cli::{ExportArgs, instant, of_env};
 use super::stderr::note;
 use super::stdout::Stdout;
 use super::waiting::Waiting;
+use super::{BadConfig, FINE};
 use crate::adapters::embedded::Embedded;
 use crate::adapters::nats;
 use crate::core::Timestamp;
@@ -128,6 +128,7 @@ fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
 /// What the streams hold now; what comes while they are read is left out. The logs of several
 /// partitions are merged by the time at which their records take effect.
 fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
+    nats::check_url(url).map_err(BadConfig)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let waiting = Waiting::for_server(url);
     let count = nats::count_partitions(runtime.handle(), url, ROOT)?;

@@ -9,8 +9,9 @@ use super::positions::Positions;
 use super::reporting::tell;
 use super::stderr::{end_progress, note, progress};
 use super::waiting::{FIRST_SAID_AFTER, SAID_EVERY};
-use super::{FAILED, FINE};
-use crate::adapters::nats::publisher::{Outgoing, Patience, PublishFailure, Publisher};
+use super::{BadConfig, FAILED, FINE};
+use crate::adapters::nats;
+use crate::adapters::nats::publisher::{Outgoing, Patience, PublishFailure, Publisher, refused};
 use crate::core::Span;
 use crate::core::counters::Refusal;
 use crate::core::limits::PAYLOAD_BYTES_MAX;
@@ -52,6 +53,7 @@ const BATCH_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 2;
 const REFUSED_SHOWN: u64 = 10;
 
 pub fn run(args: &PublishArgs) -> Result<u8> {
+    nats::check_url(&args.nats).map_err(BadConfig)?;
     let positions = args.position.as_deref().map(Positions::read).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let stop = CancellationToken::new();
@@ -97,9 +99,10 @@ fn end_on_signals(runtime: &tokio::runtime::Runtime, stop: CancellationToken) ->
 fn patience(args: &PublishArgs, stop: &CancellationToken) -> Patience {
     let address = without_password(&args.nats);
     let timeout = args.timeout.map(|timeout: Span| Duration::from_millis(timeout.ms().max(0) as u64));
-    let say = move |is_connected: bool, time: Duration| {
+    let say = move |is_connected: bool, time: Duration, words: Option<String>| {
         let what = if is_connected { "an acknowledgement of" } else { "a connection to" };
-        note(format_args!("waiting for {what} {address}, {} s so far; Ctrl-C ends", time.as_secs()));
+        let (secs, words) = (time.as_secs(), refused(&words));
+        note(format_args!("waiting for {what} {address}, {secs} s so far{words}; Ctrl-C ends"));
     };
     let say_after = (FIRST_SAID_AFTER, SAID_EVERY);
     Patience { timeout, stop: stop.clone(), say_after, say: Box::new(say) }

@@ -26,6 +26,7 @@ use crate::http::access::Access;
 use crate::http::operate::{Asked, names, operate};
 use crate::http::{self, Shared};
 use crate::pipeline::document::{self, Documents};
+use crate::wire::signature::Signing;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// A service that runs.
@@ -288,6 +289,21 @@ fn seat(
     Ok(Seat { worker, store, run })
 }
 
+/// Reads the key of alerts until it is known: nothing is delivered before.
+fn learn_key(signing: &Signing) {
+    while let Err(error) = signing.reread() {
+        let is_stopping = matches!(error.downcast_ref(), Some(PortError::Stopping { .. }));
+        if is_stopping {
+            return;
+        }
+        tracing::warn!(%error, "cannot read the key of alerts; nothing is delivered until it can be read");
+        std::thread::sleep(KEY_RETRY_EVERY);
+    }
+}
+
+/// Time between two attempts to read the key of alerts.
+const KEY_RETRY_EVERY: Duration = Duration::from_secs(5);
+
 /// A thread for each receiver, over the alert stream; whichever process has a receiver's lease tells it.
 async fn tell(parts: &LiveParts) -> Result<Telling> {
     let handle = tokio::runtime::Handle::current();
@@ -300,7 +316,7 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
     }
     let signing = parts.nats.signing.clone();
     // Redis may be away: whoever delivers waits for the key, nobody else does.
-    std::thread::Builder::new().name("alert-key".into()).spawn(move || signing.reread())?;
+    std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing))?;
     Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.
@@ -318,9 +334,21 @@ async fn bind(door: &Door) -> Result<TcpListener> {
         );
         return Err(super::BadConfig(message).into());
     }
-    let listener = TcpListener::bind(door.listen).await;
+    let listener = listen(door.listen);
     listener.with_context(|| format!("cannot listen on {}; is another process there?", door.listen))
 }
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port that a process had before is free at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_CONNECTIONS)
+}
+
+/// Connections that the system keeps until they are taken: above all that may be open, as a client whose connection
+/// finds no room tries again only after a second.
+const WAITING_CONNECTIONS: u32 = 4_096;
 
 /// What whoever keeps the rules begins with.
 struct Kept {

@@ -21,6 +21,8 @@ struct Inner {
     is_any: AtomicBool,
     is_stopping: AtomicBool,
     all: Mutex<BTreeMap<&'static str, Down>>,
+    /// The newest words of servers that refused something.
+    refusals: Mutex<BTreeMap<&'static str, (String, Instant)>>,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,29 @@ impl Outages {
             tracing::info!(what, place = down.place, secs, "answers again");
         }
         self.0.is_any.store(!all.is_empty(), Ordering::Relaxed);
+    }
+
+    /// A server that answers has refused something, such as a subject; it is logged once a minute at most.
+    pub fn refuse(&self, what: &'static str, place: &str, error: &dyn std::fmt::Display) {
+        let (error, now) = (error.to_string(), Instant::now());
+        let mut refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = refusals.get(what).map(|(_, said)| *said);
+        let is_due = said.is_none_or(|said| now.duration_since(said) >= SAID_EVERY);
+        if is_due {
+            tracing::warn!(what, place, error, "it refuses something");
+        }
+        refusals.insert(what, (error, said.filter(|_| !is_due).unwrap_or(now)));
+    }
+
+    /// What it refused before counts no more: it was reached anew.
+    pub fn forget_refusal(&self, what: &str) {
+        self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
+    }
+
+    /// The newest words of a server that refused something.
+    pub fn refusal(&self, what: &str) -> Option<String> {
+        let refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.get(what).map(|(words, _)| words.clone())
     }
 
     /// Those that last.
@@ -142,5 +167,10 @@ mod tests {
         assert!(outages.is_any());
         outages.end("redis");
         assert!(!outages.is_any() && !outages.is_giving_up());
+        outages.refuse("nats", "127.0.0.1:4222", &"permissions violation");
+        assert_eq!(outages.refusal("nats").as_deref(), Some("permissions violation"));
+        assert!(!outages.is_any() && outages.refusal("redis").is_none(), "it answers");
+        outages.forget_refusal("nats");
+        assert!(outages.refusal("nats").is_none());
     }
 }

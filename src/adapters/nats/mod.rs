@@ -253,6 +253,16 @@ async fn acknowledged(sent: Result<PublishAckFuture, PublishError>) -> Result<Pu
 /// Name of the broker among outages.
 pub const NATS: &str = "nats";
 
+/// Finds out whether these are addresses of a broker, before anybody waits for it.
+pub fn check_url(url: &str) -> Result<(), String> {
+    for place in without_password(url).split(',') {
+        place
+            .parse::<async_nats::ServerAddr>()
+            .map_err(|error| format!("`{place}` is no address of NATS, such as nats://host:4222: {error}"))?;
+    }
+    Ok(())
+}
+
 /// A broker that hangs is noticed by the third of these that it does not answer.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
@@ -272,10 +282,12 @@ async fn connect_and_tell(url: &str, connected: Arc<Notify>, outages: Outages) -
         match event {
             async_nats::Event::Connected => {
                 outages.end(NATS);
+                outages.forget_refusal(NATS);
                 connected.notify_waiters();
             }
             async_nats::Event::Disconnected => outages.begin(NATS, &of_broker, &"the connection was lost"),
             async_nats::Event::ClientError(error) => outages.begin(NATS, &of_broker, &error),
+            async_nats::Event::ServerError(error) => outages.refuse(NATS, &of_broker, &error),
             _ => {}
         }
         std::future::ready(())

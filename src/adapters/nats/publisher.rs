@@ -5,7 +5,7 @@
 //! Invariant: a message keeps its id through all attempts, so that the broker recognises repeats; one
 //! that was handed over is among those under way until it is acknowledged, whatever happens.
 
-use super::{RETRY_EVERY, connect};
+use super::{NATS, RETRY_EVERY, connect};
 use crate::driver::outage::Outages;
 use crate::driver::ports::PortError;
 use crate::wire::event::Codec;
@@ -42,8 +42,8 @@ pub struct Patience {
     pub stop: CancellationToken,
     /// The first word about waiting comes after so long, the next ones each so long after the one before.
     pub say_after: (Duration, Duration),
-    /// Says that the broker is waited for: whether there is a connection, and for how long.
-    pub say: Box<dyn Fn(bool, Duration) + Send>,
+    /// Says that the broker is waited for: whether there is a connection, for how long, and what the broker refused.
+    pub say: Box<dyn Fn(bool, Duration, Option<String>) + Send>,
 }
 
 impl std::fmt::Debug for Patience {
@@ -57,8 +57,8 @@ impl std::fmt::Debug for Patience {
 pub enum PublishFailure {
     #[error("told to end")]
     Stopped,
-    #[error("the broker acknowledged nothing for {:.1} s", .0.as_secs_f64())]
-    Silent(Duration),
+    #[error("the broker acknowledged nothing for {:.1} s{}", .0.as_secs_f64(), refused(.1))]
+    Silent(Duration, Option<String>),
     #[error("the broker takes no message of {0} bytes")]
     TooLarge(usize),
     #[error(transparent)]
@@ -71,6 +71,7 @@ pub struct Publisher {
     client: Client,
     context: Context,
     patience: Patience,
+    outages: Outages,
     under_way: VecDeque<(Outgoing, Option<PublishAckFuture>)>,
     acknowledged: u64,
 }
@@ -84,9 +85,18 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// Connects in the background; not to be called from a task of the runtime.
     pub fn open(handle: Handle, url: &str, patience: Patience) -> Result<Publisher, PortError> {
-        let client = handle.block_on(connect(url, &Outages::default()))?;
+        let outages = Outages::default();
+        let client = handle.block_on(connect(url, &outages))?;
         let context = handle.block_on(async { super::context(client.clone()) });
-        Ok(Publisher { handle, client, context, patience, under_way: VecDeque::new(), acknowledged: 0 })
+        Ok(Publisher {
+            handle,
+            client,
+            context,
+            patience,
+            outages,
+            under_way: VecDeque::new(),
+            acknowledged: 0,
+        })
     }
 
     /// Sends; waits only while too many are under way. A message that is too large is not taken.
@@ -168,15 +178,23 @@ impl Publisher {
                     biased;
                     done = &mut work => return Ok(done),
                     () = stop.cancelled() => return Err(PublishFailure::Stopped),
-                    () = late => return Err(PublishFailure::Silent(begun.elapsed())),
+                    () = late => {
+                        return Err(PublishFailure::Silent(begun.elapsed(), self.outages.refusal(NATS)));
+                    }
                     () = tokio::time::sleep_until(say_at) => {
-                        say(self.client.connection_state() == State::Connected, begun.elapsed());
+                        let is_connected = self.client.connection_state() == State::Connected;
+                        say(is_connected, begun.elapsed(), self.outages.refusal(NATS));
                         say_at = Instant::now() + *every;
                     }
                 }
             }
         })
     }
+}
+
+/// What the broker refused, as people read it.
+pub fn refused(words: &Option<String>) -> String {
+    words.as_ref().map_or(String::new(), |words| format!("; it says: {words}"))
 }
 
 /// Waits until the broker has a message, sending it again where it did not say so.

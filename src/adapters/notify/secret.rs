@@ -1,7 +1,7 @@
 //! Secrets: named in the configuration, read from the environment or a file, shown nowhere.
 
 use std::fmt;
-use std::path::Path;
+use std::io::Read;
 
 /// Bytes of a file with a secret at most.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -45,7 +45,12 @@ impl Secret {
         if is_open(&metadata) {
             return Err(SecretError::Open(path.into()));
         }
-        let text = std::fs::read_to_string(Path::new(path)).map_err(failed)?;
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(SecretError::Large(path.into()));
+        }
         Ok(Secret(text.trim().into()))
     }
 

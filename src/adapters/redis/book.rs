@@ -63,6 +63,7 @@ impl Bookshelf for RulesBook {
             call.arg(name).arg(value_of(text));
         }
         let new: i64 = self.store.ask_once(|connection| call.invoke(connection))?;
+        self.store.has_written();
         Ok(u64::try_from(new).ok())
     }
 }

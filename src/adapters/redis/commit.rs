@@ -117,7 +117,11 @@ impl RedisStore {
         }
         let answer: Result<String, PortError> = self.ask_once(|connection| invocation.invoke(connection));
         match answer.as_deref() {
-            Ok("ok" | "done") => Ok(Answer::Done),
+            Ok("ok") => {
+                self.has_written();
+                Ok(Answer::Done)
+            }
+            Ok("done") => Ok(Answer::Done),
             Ok(_) => Ok(Answer::Fenced),
             Err(PortError::Away { source, .. }) => {
                 tracing::warn!(place = %self.place, error = %source, "no answer to a commit; sending it again");

@@ -62,7 +62,7 @@ impl RedisStore {
             script.key(&checkpoint).key(&lease).arg(&nonce).arg(ms).invoke(connection)
         })?;
         let [epoch, version] = answer.as_slice() else { return Ok(None) };
-        self.outages.end(super::REDIS_WRITES);
+        self.has_written();
         let fence = Fence { epoch: *epoch, nonce, version: *version };
         // Somebody may have emptied Redis meanwhile; whether this is answered does not matter.
         let _ = self.write_meta();
@@ -117,7 +117,9 @@ impl RedisStore {
     /// Waits where Redis takes no writes: as a replica, or while its memory or disk is full.
     fn claim_meta(&mut self) -> Result<(), PortError> {
         let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
-        self.ask(|connection| meta_of(&meta, &partitions).query::<()>(connection))
+        self.ask(|connection| meta_of(&meta, &partitions).query::<()>(connection))?;
+        self.has_written();
+        Ok(())
     }
 
     fn write_meta(&mut self) -> Result<(), PortError> {
@@ -133,9 +135,7 @@ impl RedisStore {
             let mut call = script.key(&lease);
             call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
         })?;
-        if answer == 1 {
-            self.outages.end(super::REDIS_WRITES);
-        }
+        // A store that is full still keeps a lease that is there.
         Ok(answer == 1)
     }
 

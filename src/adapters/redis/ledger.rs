@@ -60,6 +60,8 @@ impl Ledger for SharedLedger {
         let taken: Option<String> = self.store.ask_once(|connection| {
             ::redis::cmd("SET").arg(key).arg(nonce).arg("NX").arg("PX").arg(ms).query(connection)
         })?;
+        // Also a lease that somebody else has was looked at by a command that a full store refuses.
+        self.store.has_written();
         self.renewed = Instant::now();
         Ok(taken.is_some())
     }
@@ -86,6 +88,9 @@ impl Ledger for SharedLedger {
         }
         let written: u32 = self.store.ask_once(|connection| call.invoke(connection))?;
         self.renewed = Instant::now();
+        if written == 1 && rows.iter().any(|(_, value)| value.is_some()) {
+            self.store.has_written();
+        }
         Ok(if written == 1 { Written::Done } else { Written::Fenced })
     }
 

@@ -166,6 +166,11 @@ impl RedisStore {
         })
     }
 
+    /// It took something new: also one that is full takes what makes nothing larger.
+    fn has_written(&self) {
+        self.outages.end(REDIS_WRITES);
+    }
+
     /// A read that a person waits for has the shorter time-out.
     fn answer_within(&self) -> Duration {
         if self.is_patient { ANSWER_WITHIN } else { READ_WITHIN }
@@ -186,6 +191,13 @@ impl RedisStore {
     fn damaged(&self, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
         PortError::Read { place: self.place.clone(), source: error.into() }
     }
+}
+
+/// Finds out whether this is an address of Redis, before anybody waits for it.
+pub fn check_url(url: &str) -> Result<(), String> {
+    let place = without_password(url);
+    let checked = client(url).map(drop);
+    checked.map_err(|error| format!("`{place}` is no address of Redis, such as redis://host:6379: {error}"))
 }
 
 /// For `rediss://` with the system's certificates, or with those that REDIS_CA, and for the client

@@ -151,8 +151,7 @@ fn what_is_left_out_fails_its_test_though_nothing_is_expected() {
     let cases = [
         ("'q_total > 5'", "x was not converted: `q_total` is a counter"),
         ("'sum(q) > 5'", "x was not converted: `sum` of current values"),
-        ("'q{name=\"d\"} > 5'", "x was not converted: label `name` has no counterpart"),
-        ("'q > 5'", "cannot be sent: no event has a label `name`"),
+        ("'q{source=\"d\"} > 5'", "x was not converted: label `source` has no counterpart"),
     ];
     for (expr, reason) in cases {
         assert_fails(&format!("  - {{ alert: x, expr: {expr} }}\n"), HIGH, reason);
@@ -213,4 +212,37 @@ fn what_is_left_out_is_listed_with_its_place() {
     assert!(run(dir.path(), &["check", "converted.yaml"]).status.success());
     let strict = run(dir.path(), &["convert", "prometheus-rules", "rules.yml", "--strict"]);
     assert_eq!(strict.status.code(), Some(1));
+}
+
+#[test]
+fn a_label_called_name_is_seen_and_kept() {
+    let test = |alert: &str, labels: &str| {
+        format!(
+            r#"
+- input_series:
+  - {{ series: 'unit_state{{instance="h1",name="docker.service"}}', values: '1x20' }}
+  - {{ series: 'unit_state{{instance="h1",name="other.service"}}', values: '0x20' }}
+  alert_rule_test:
+  - {{ eval_time: 5m, alertname: {alert}, exp_alerts: [{{ exp_labels: {{ {labels} }} }}] }}
+"#
+        )
+    };
+    assert_passes(
+        "  - { alert: x, expr: 'unit_state{name=\"docker.service\"} == 1' }\n",
+        &test("x", "instance: h1, name: docker.service"),
+    );
+    assert_passes(
+        "  - { alert: x, expr: 'max by (name) (unit_state) == 1' }\n",
+        &test("x", "name: docker.service"),
+    );
+    assert_passes(
+        "  - { alert: x, expr: 'unit_state == 1', annotations: { summary: '{{ $labels.name }} is up' } }\n",
+        &test("x", "instance: h1, name: docker.service"),
+    );
+    // One that is called so there keeps it.
+    assert_passes(
+        "  - { alert: x, expr: 'max by (exported_name) (q) == 1' }\n",
+        "\n- input_series: [{ series: 'q{exported_name=\"a\"}', values: '1x20' }]\n  alert_rule_test: \
+         [{ eval_time: 5m, alertname: x, exp_alerts: [{ exp_labels: { exported_name: a } }] }]\n",
+    );
 }

@@ -1,10 +1,11 @@
 //! One alert as it is said here: what follows from the rest of the rule once its expression is known.
 
+use super::ast::{EXPORTED_NAME, label_here, label_there};
 use super::document::{Body, Origin};
 use super::template;
 use super::translate::{Translation, readable};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Default)]
 pub struct RuleOut {
@@ -24,15 +25,25 @@ const SUMMARIES: [&str; 3] = ["summary", "description", "message"];
 
 const RUNBOOKS: [&str; 2] = ["runbook_url", "runbook"];
 
-/// Says the rest of a rule; `is_taken`: whether another rule has an id already.
+/// The ids of rules that are converted, and for each name the number that was tried last.
+#[derive(Debug, Default)]
+pub struct Ids {
+    taken: BTreeSet<String>,
+    numbers: BTreeMap<String, u32>,
+}
+
+/// Says the rest of a rule, under an id that no other one has.
 pub fn alert(
     origin: &Origin,
     body: &Body,
     said: Translation,
-    is_taken: impl Fn(&str) -> bool,
+    has_name: bool,
+    ids: &mut Ids,
 ) -> Result<RuleOut, String> {
     check_labels(body, &said)?;
-    let mut labels_there = said.labels.clone();
+    let there = |label: &String| if has_name { label_there(label) } else { label }.to_string();
+    let mut labels_there: BTreeMap<String, String> =
+        said.labels.iter().map(|(label, value)| (there(label), value.clone())).collect();
     labels_there.extend(body.labels.clone());
     let severity = labels_there.get("severity").map_or("", String::as_str);
     let mut notes: Vec<String> = said.notes.iter().cloned().collect();
@@ -50,17 +61,22 @@ pub fn alert(
     let patience = said.patience.max(body.keep_firing_for);
     fields.push(("on_unknown", format!("clear_after {patience}")));
     fields.extend(texts(&body.annotations, &mut notes));
-    let id = free_id(&origin.name, severity, is_taken);
+    let id = ids.free(&origin.name, severity);
     if id != origin.name {
         notes.push(format!("it is called `{id}` here"));
     }
-    let labels = labels_there.clone().into_iter().filter(|(name, _)| name != "severity").collect();
+    let labels = labels_there.iter().filter(|(name, _)| *name != "severity");
+    let labels = labels.map(|(name, value)| (label_here(name).to_string(), value.clone())).collect();
     Ok(RuleOut { origin: origin.clone(), id, said, fields, labels, labels_there, notes })
 }
 
 /// Labels of a rule are fixed texts here, and stand beside those of the key.
 fn check_labels(body: &Body, said: &Translation) -> Result<(), String> {
+    if body.labels.contains_key("name") && body.labels.contains_key(EXPORTED_NAME) {
+        return Err(format!("its labels `name` and `{EXPORTED_NAME}` are one here"));
+    }
     for (name, value) in &body.labels {
+        let name = label_here(name);
         readable(name)?;
         if template::is_template(value) {
             return Err(format!("its label `{name}` is a template; here the labels of a rule are fixed"));
@@ -118,13 +134,31 @@ fn texts(annotations: &BTreeMap<String, String>, notes: &mut Vec<String>) -> Vec
     fields
 }
 
-/// An id that no other rule has: several alerts may have one name there.
-fn free_id(alert: &str, severity: &str, is_taken: impl Fn(&str) -> bool) -> String {
-    let tidy = |text: &str| -> String {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        text.chars().map(|c| if fits(c) { c } else { '_' }).collect()
-    };
-    let names = [tidy(alert), format!("{}_{}", tidy(alert), tidy(severity))].into_iter();
-    let numbered = (2..).map(|number| format!("{}_{number}", tidy(alert)));
-    names.chain(numbered).find(|id| !is_taken(id)).unwrap_or_default()
+impl Ids {
+    pub fn take(&mut self, id: &str) {
+        self.taken.insert(id.into());
+    }
+
+    /// An id that no other rule has: several alerts may have one name there.
+    fn free(&mut self, alert: &str, severity: &str) -> String {
+        let alert = tidy(alert);
+        let named = [alert.clone(), format!("{alert}_{}", tidy(severity))];
+        if let Some(free) = named.into_iter().find(|id| !self.taken.contains(id)) {
+            return free;
+        }
+        let number = self.numbers.entry(alert.clone()).or_insert(2);
+        loop {
+            let id = format!("{alert}_{number}");
+            if !self.taken.contains(&id) {
+                return id;
+            }
+            // What is taken stays taken: nobody has to look below again.
+            *number += 1;
+        }
+    }
+}
+
+fn tidy(text: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    text.chars().map(|c| if fits(c) { c } else { '_' }).collect()
 }

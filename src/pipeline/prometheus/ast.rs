@@ -2,6 +2,20 @@
 
 use crate::core::Span;
 
+/// The label `name` of Prometheus as it is called here, where `name` is the metric's own: the way in which Prometheus
+/// itself renames a label that is taken.
+pub const EXPORTED_NAME: &str = "exported_name";
+
+/// A label of Prometheus as it is called here.
+pub fn label_here(label: &str) -> &str {
+    if label == "name" { EXPORTED_NAME } else { label }
+}
+
+/// A label here as it is called there.
+pub fn label_there(label: &str) -> &str {
+    if label == EXPORTED_NAME { "name" } else { label }
+}
+
 /// One node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
@@ -93,6 +107,43 @@ impl Node {
             }
         });
         names
+    }
+
+    /// Calls `visit` for each label that it names.
+    fn for_each_label(&mut self, visit: &mut impl FnMut(&mut String)) {
+        match self {
+            Node::Number(_) | Node::Text(_) => {}
+            Node::Vector(vector) => {
+                vector.matchers.iter_mut().for_each(|matcher| visit(&mut matcher.label));
+            }
+            Node::Subquery(inner) | Node::Moved(inner, _) | Node::Negative(inner) => {
+                inner.for_each_label(visit)
+            }
+            Node::Call { args, .. } => args.iter_mut().for_each(|arg| arg.for_each_label(visit)),
+            Node::Aggregation {
+                args, grouping: Grouping::By(labels) | Grouping::Without(labels), ..
+            } => {
+                labels.iter_mut().for_each(&mut *visit);
+                args.iter_mut().for_each(|arg| arg.for_each_label(visit));
+            }
+            Node::Binary { left, right, matching, .. } => {
+                matching.labels.iter_mut().flat_map(|(_, labels)| labels).for_each(&mut *visit);
+                matching.group.iter_mut().flatten().for_each(&mut *visit);
+                left.for_each_label(visit);
+                right.for_each_label(visit);
+            }
+        }
+    }
+
+    /// Calls labels as they are called here; whether `name` was among them, and whether its name here was.
+    pub fn rename_labels(&mut self) -> (bool, bool) {
+        let (mut has_name, mut has_exported) = (false, false);
+        self.for_each_label(&mut |label| {
+            has_name |= label == "name";
+            has_exported |= label == EXPORTED_NAME;
+            *label = label_here(label).into();
+        });
+        (has_name, has_exported)
     }
 
     /// The names of the series that it reads as counters.

@@ -2,13 +2,14 @@
 //!
 //! Intuition: an alert over a record that is not there never fires, and nobody would know why. Invariant: whatever
 //! reads a record that is left out is left out with the same reason; what is converted compiles, by itself and with
-//! everything it reads.
+//! everything it reads. Cost: a rule is compiled with at most [`NEEDED_MAX`] records, all of them some ten times.
 
-use super::ast::Node;
+use super::alert::{self, Ids};
+use super::ast::{EXPORTED_NAME, Node};
 use super::document::{Body, Files, Origin};
 use super::facts::Facts;
 use super::out::{RecordOut, yaml};
-use super::{Converted, Remark, alert, promql, translate};
+use super::{Converted, Remark, RuleOut, promql, template, translate};
 use crate::core::unit::Unit;
 use crate::pipeline::load_files;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,13 +20,21 @@ struct Parsed {
     origin: Origin,
     body: Body,
     node: Node,
+    /// Whether it reads the label `name`, which is called otherwise here.
+    has_name: bool,
 }
+
+/// Records that one rule reads, through others as well; people's rules read five.
+const NEEDED_MAX: usize = 100;
 
 /// What is on the way from one to the other.
 #[derive(Default)]
 struct Resolver {
     facts: Facts,
     done: Converted,
+    ids: Ids,
+    /// Of the records that are converted, by their names.
+    places: BTreeMap<String, usize>,
 }
 
 /// Converts all rules of some files.
@@ -33,16 +42,26 @@ pub fn resolve(files: Files) -> Converted {
     let mut resolver = Resolver::default();
     resolver.done.notes = files.notes.into_iter().map(|(origin, text)| Remark { origin, text }).collect();
     let (mut alerts, mut records): (Vec<Parsed>, Vec<Parsed>) = (Vec::new(), Vec::new());
+    let mut has_exported = false;
     for rule in files.rules {
         let parsed = rule.body.and_then(|body| promql::parse(&body.expr).map(|node| (body, node)));
         match parsed {
-            Ok((body, node)) => {
+            Ok((body, mut node)) => {
+                let (mut has_name, is_exported) = node.rename_labels();
+                let mut texts = body.annotations.values();
+                has_name |= texts.clone().any(|text| template::has_label(text, "name"));
+                has_exported |= is_exported || texts.any(|text| template::has_label(text, EXPORTED_NAME));
                 resolver.facts.learn(&node);
                 let all = if rule.origin.is_alert { &mut alerts } else { &mut records };
-                all.push(Parsed { place: all.len(), origin: rule.origin, body, node });
+                all.push(Parsed { place: all.len(), origin: rule.origin, body, node, has_name });
             }
             Err(reason) => resolver.leave_out(rule.origin, reason),
         }
+    }
+    resolver.done.has_exported = has_exported;
+    if has_exported {
+        alerts = resolver.without_names(alerts);
+        records = resolver.without_names(records);
     }
     let records = resolver.one_of_each(records);
     resolver.records(records);
@@ -63,12 +82,30 @@ impl Resolver {
         self.done.left_out.push(Remark { origin, text: reason });
     }
 
+    /// Leaves out what reads the label `name`: it would be taken for another one of the same files.
+    fn without_names(&mut self, all: Vec<Parsed>) -> Vec<Parsed> {
+        let (named, others): (Vec<Parsed>, Vec<Parsed>) = all.into_iter().partition(|parsed| parsed.has_name);
+        for parsed in named {
+            let reason = format!(
+                "its label `name` would be called `{EXPORTED_NAME}` here, which is a label of these rules already"
+            );
+            self.leave_out(parsed.origin, reason);
+        }
+        others
+    }
+
+    fn note_name(&mut self, origin: &Origin) {
+        let text = format!("its label `name` is called `{EXPORTED_NAME}` here: send it as that");
+        self.done.notes.push(Remark { origin: origin.clone(), text });
+    }
+
     fn keep_record(&mut self, record: RecordOut) {
         for text in &record.said.notes {
             self.done.notes.push(Remark { origin: record.origin.clone(), text: text.clone() });
         }
         let units = record.said.units.clone();
         self.facts.records.insert(record.origin.name.clone(), Ok(units));
+        self.places.insert(record.origin.name.clone(), self.done.records.len());
         self.done.records.push(record);
     }
 
@@ -108,19 +145,21 @@ impl Resolver {
     }
 
     /// Says each record after those that it reads.
-    fn records(&mut self, mut left: Vec<Parsed>) {
-        let mut names: BTreeSet<String> = left.iter().map(|parsed| parsed.origin.name.clone()).collect();
-        while !left.is_empty() {
-            let is_ready = |parsed: &Parsed| !parsed.node.names().iter().any(|name| names.contains(*name));
-            let Some(next) = left.iter().position(is_ready) else { break };
-            let parsed = left.remove(next);
-            names.remove(&parsed.origin.name);
+    fn records(&mut self, records: Vec<Parsed>) {
+        let (order, in_circles) = in_order(&records);
+        let mut records: Vec<Option<Parsed>> = records.into_iter().map(Some).collect();
+        for parsed in order.into_iter().filter_map(|at| records[at].take()) {
             match self.record(&parsed) {
-                Ok(record) => self.keep_record(record),
+                Ok(record) => {
+                    if parsed.has_name {
+                        self.note_name(&parsed.origin);
+                    }
+                    self.keep_record(record);
+                }
                 Err(reason) => self.leave_out(parsed.origin, reason),
             }
         }
-        for parsed in left {
+        for parsed in in_circles.into_iter().filter_map(|at| records[at].take()) {
             self.leave_out(parsed.origin, "it reads itself, or records that do".into());
         }
     }
@@ -128,7 +167,7 @@ impl Resolver {
     fn record(&self, parsed: &Parsed) -> Result<RecordOut, String> {
         let said = translate::record(&parsed.node, &self.facts)?;
         let record = RecordOut { origin: parsed.origin.clone(), said };
-        let mut needed = self.needed(&record.said.records);
+        let mut needed = self.needed(&record.said.records)?;
         needed.push(&record);
         let loaded = load_files(vec![("converted".into(), yaml(&needed, &[]))]);
         if let Some(problem) = problem(&loaded) {
@@ -146,20 +185,22 @@ impl Resolver {
     }
 
     fn alert(&mut self, parsed: Parsed) {
-        let Parsed { origin, body, node, .. } = parsed;
+        let Parsed { origin, body, node, has_name, .. } = parsed;
         let said = translate::alert(&node, &self.facts);
-        let rules = &self.done.rules;
-        let is_taken = |id: &str| rules.iter().any(|rule| rule.id == id);
-        let rule = said.and_then(|said| alert::alert(&origin, &body, said, is_taken));
+        let rule = said.and_then(|said| alert::alert(&origin, &body, said, has_name, &mut self.ids));
         let rule = rule.and_then(|rule| {
-            let needed = self.needed(&rule.said.records);
+            let needed = self.needed(&rule.said.records)?;
             let loaded = load_files(vec![("converted".into(), yaml(&needed, &[&rule]))]);
             problem(&loaded).map_or(Ok(rule), Err)
         });
         match rule {
             Ok(rule) => {
+                if has_name {
+                    self.note_name(&origin);
+                }
                 let remark = |text: &String| Remark { origin: origin.clone(), text: text.clone() };
                 self.done.notes.extend(rule.notes.iter().map(remark));
+                self.ids.take(&rule.id);
                 self.done.rules.push(rule);
             }
             Err(reason) => self.leave_out(origin, reason),
@@ -167,28 +208,74 @@ impl Resolver {
     }
 
     /// The records that are read, and those that these read, in the order in which they were said.
-    fn needed(&self, reads: &BTreeSet<String>) -> Vec<&RecordOut> {
-        let mut found: BTreeSet<&str> = reads.iter().map(String::as_str).collect();
-        // Each reads only those said before it.
-        for record in self.done.records.iter().rev() {
-            if found.contains(record.origin.name.as_str()) {
-                found.extend(record.said.records.iter().map(String::as_str));
+    fn needed(&self, reads: &BTreeSet<String>) -> Result<Vec<&RecordOut>, String> {
+        let mut found: BTreeSet<usize> = BTreeSet::new();
+        let mut left: Vec<&str> = reads.iter().map(String::as_str).collect();
+        while let Some(at) = left.pop().map(|name| self.places.get(name)) {
+            let Some(at) = at.filter(|at| found.insert(**at)) else { continue };
+            if found.len() > NEEDED_MAX {
+                return Err(format!("it reads more than {NEEDED_MAX} records, one through another"));
             }
+            left.extend(self.done.records[*at].said.records.iter().map(String::as_str));
         }
-        self.done.records.iter().filter(|record| found.contains(record.origin.name.as_str())).collect()
+        // Each reads only those said before it.
+        Ok(found.into_iter().map(|at| &self.done.records[at]).collect())
     }
 
-    /// All together compile, too; should they not, the last go first.
+    /// All together compile, too; should they not, the rules and records behind the longest part that does are left
+    /// out.
     fn settle(&mut self) {
-        while let Some(problem) = problem(&load_files(vec![("converted".into(), self.done.yaml())])) {
-            let rule = self.done.rules.pop().map(|rule| rule.origin);
-            let Some(origin) = rule.or_else(|| self.done.records.pop().map(|record| record.origin)) else {
-                return;
-            };
-            self.done.notes.retain(|note| note.origin != origin);
-            self.leave_out(origin, problem);
+        let all = self.done.records.len() + self.done.rules.len();
+        let Some(mut reason) = self.problem_of(all) else { return };
+        let (mut fits, mut exceeds) = (0, all);
+        while fits + 1 < exceeds {
+            let middle = fits.midpoint(exceeds);
+            match self.problem_of(middle) {
+                None => fits = middle,
+                Some(problem) => (exceeds, reason) = (middle, problem),
+            }
+        }
+        let records = fits.min(self.done.records.len());
+        let records_gone = self.done.records.split_off(records).into_iter().map(|record| record.origin);
+        let rules_gone = self.done.rules.split_off(fits - records).into_iter().map(|rule| rule.origin);
+        let gone: Vec<Origin> = records_gone.chain(rules_gone).collect();
+        let names: BTreeSet<String> = gone.iter().map(Origin::to_string).collect();
+        self.done.notes.retain(|note| !names.contains(&note.origin.to_string()));
+        gone.into_iter().for_each(|origin| self.leave_out(origin, reason.clone()));
+    }
+
+    /// What is wrong with the first of them, records before rules.
+    fn problem_of(&self, count: usize) -> Option<String> {
+        let records: Vec<&RecordOut> = self.done.records.iter().take(count).collect();
+        let rules: Vec<&RuleOut> = self.done.rules.iter().take(count - records.len()).collect();
+        problem(&load_files(vec![("converted".into(), yaml(&records, &rules))]))
+    }
+}
+
+/// Places of records, each after those that it reads, else as they stand; and those that read themselves.
+fn in_order(records: &[Parsed]) -> (Vec<usize>, Vec<usize>) {
+    let names: Vec<&str> = records.iter().map(|parsed| parsed.origin.name.as_str()).collect();
+    let places: BTreeMap<&str, usize> = names.iter().zip(0..).map(|(name, at)| (*name, at)).collect();
+    let (mut readers, mut waits) = (vec![Vec::new(); records.len()], vec![0usize; records.len()]);
+    for (at, parsed) in records.iter().enumerate() {
+        let reads: BTreeSet<usize> =
+            parsed.node.names().into_iter().filter_map(|name| places.get(name).copied()).collect();
+        waits[at] = reads.len();
+        reads.into_iter().for_each(|read| readers[read].push(at));
+    }
+    let mut ready: BTreeSet<usize> = (0..records.len()).filter(|at| waits[*at] == 0).collect();
+    let mut order = Vec::new();
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for reader in &readers[next] {
+            waits[*reader] -= 1;
+            if waits[*reader] == 0 {
+                ready.insert(*reader);
+            }
         }
     }
+    let in_circles = (0..records.len()).filter(|at| waits[*at] > 0).collect();
+    (order, in_circles)
 }
 
 /// What is wrong with what was converted.

@@ -4,6 +4,7 @@
 //! Invariant: a test passes only if every alert that it asks about was converted and every series that it feeds
 //! came in; anything else fails with the reason.
 
+use super::ast::{EXPORTED_NAME, label_there};
 use super::document::{field, items, span, text, texts};
 use super::notation::{Slot, series, values};
 use super::{Converted, convert};
@@ -142,8 +143,10 @@ impl Case {
                 return Ok(());
             }
         };
-        if labels.contains_key("name") {
-            let why = "no event has a label `name`, it is the metric's own name";
+        if let Some(name) = labels.remove("name")
+            && labels.insert(EXPORTED_NAME.into(), name).is_some()
+        {
+            let why = format!("the labels `name` and `{EXPORTED_NAME}` are one here");
             self.wrong.push(format!("line {line}: `{written}` cannot be sent: {why}"));
             return Ok(());
         }
@@ -153,8 +156,11 @@ impl Case {
         for (place, slot) in slots.into_iter().enumerate() {
             let time = START + interval * place as i64;
             let input = match slot {
-                Slot::Value(value) => Input::Event(json!({"type": "metric", "time": time.ms(),
-                    "source": source, "name": name, "value": value, "labels": labels})),
+                Slot::Value(value) => {
+                    let event = json!({"type": "metric", "time": time.ms(), "source": source, "name": name,
+                        "value": value, "labels": labels});
+                    Input::Event(event.to_string().into())
+                }
                 Slot::Stale if ends => {
                     let (source, name, labels) = (source.clone(), name.clone(), labels.clone());
                     Input::Ended { source, name, labels }
@@ -234,7 +240,10 @@ impl Check {
         let is_own =
             |label: &str, value: &str| label == "name" || label == "source" && OWN_SOURCES.contains(&value);
         let key = alert.key.0.iter().filter(|(label, value)| !is_own(label, value));
-        let key = key.map(|(label, value)| (label.to_string(), value.to_string()));
+        let key = key.map(|(label, value)| {
+            let label = if converted.has_exported { label } else { label_there(label) };
+            (label.to_string(), value.to_string())
+        });
         Some(without_name(key.chain(rule.labels_there.clone()).collect()))
     }
 }

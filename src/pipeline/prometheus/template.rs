@@ -3,6 +3,7 @@
 //! Intuition: nearly all annotations say `{{ $labels.x }}` and `{{ $value | humanizePercentage }}`. Invariant: a
 //! text is said with all its holes, or refused with the first that has no counterpart; no hole is emptied.
 
+use super::ast::label_here;
 use crate::core::rule::template::check;
 
 /// Whether a text has holes at all.
@@ -38,6 +39,12 @@ pub fn translate(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
+/// Whether a text shows a label of this name.
+pub fn has_label(text: &str, label: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_');
+    text.split("abels.").skip(1).any(|rest| rest.strip_prefix(label).is_some_and(ends))
+}
+
 /// What stands between two pairs of braces.
 fn hole(inner: &str) -> Result<String, String> {
     if inner.starts_with("/*") && inner.ends_with("*/") {
@@ -52,7 +59,8 @@ fn hole(inner: &str) -> Result<String, String> {
     }
     match subject {
         Subject::Label(name) => {
-            super::translate::readable(&name)?;
+            let name = label_here(&name);
+            super::translate::readable(name)?;
             match filters.iter().all(|filter| is_plain_text(filter)) {
                 true => Ok(format!("{{{{ labels.{name} }}}}")),
                 false => Err(none()),
@@ -187,6 +195,7 @@ mod tests {
         for (there, reason) in cases {
             assert_eq!(translate(there), Err(reason.into()), "{there}");
         }
-        assert!(translate("{{ $labels.name }}").is_err_and(|reason| reason.contains("label `name`")));
+        assert_eq!(translate("{{ $labels.name }}").as_deref(), Ok("{{ labels.exported_name }}"));
+        assert!(translate("{{ $labels.source }}").is_err_and(|reason| reason.contains("label `source`")));
     }
 }

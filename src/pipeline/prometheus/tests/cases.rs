@@ -179,7 +179,7 @@ fn labels_stay_what_they_are_or_the_rule_is_left_out() {
     let refused = [
         ("q > 1", "team: \"{{ $labels.ns }}\"", "a template"),
         ("q > 1", "severity: \"{{ $labels.ns }}\"", "a template"),
-        ("q > 1", "name: x", "label `name`"),
+        ("q > 1", "source: x", "label `source`"),
         ("max by (job) (q) > 1", "job: b", "replaces that of the series"),
         ("q{job=\"a\"} > 1", "job: b", "replaces that of the series"),
     ];

@@ -187,9 +187,7 @@ fn sides_meet_on_equal_keys() {
 #[test]
 fn names_and_labels_are_those_of_events() {
     assert_refused(&[
-        ("node_x{name=\"docker.service\"} == 1", "label `name` has no counterpart"),
-        ("sum by (name) (rate(x[5m])) > 1", "label `name` has no counterpart"),
-        ("max(max by (name) (q)) > 9", "label `name` has no counterpart"),
+        ("max by (name) (q{exported_name=\"a\"}) > 9", "which is a label of these rules already"),
         ("q{source=\"a\"} > 1", "label `source` has no counterpart"),
         ("{job=\"a\"} > 1", "series without one name"),
         ("rate({__name__=~\"err.*\"}[5m]) > 1", "series without one name"),
@@ -232,4 +230,18 @@ fn a_chain_is_as_deep_as_our_language_reads() {
     assert!(said(&chain(40)).is_ok());
     assert!(said(&vec!["q"; 300].join(" + ")).is_err());
     assert!(said(&chain(3_000)).is_err_and(|reason| reason.contains("operators")));
+}
+
+#[test]
+fn a_label_called_name_is_called_otherwise_here() {
+    let of = |expr: &str| one(&file(&[&alert_of(expr)]));
+    let has_note = |converted: &Converted| {
+        converted.notes.iter().any(|note| note.text.contains("label `name` is called `exported_name`"))
+    };
+    let named = of("max by (name) (q{name=~\"a.*\"}) > 9");
+    assert_eq!(named.rules[0].said.expr, "max(q{exported_name=~\"a.*\"}[1m]) by (exported_name) > 9");
+    assert!(has_note(&named), "{:?}", named.notes);
+    let native = of("max by (exported_name) (q) > 9");
+    assert_eq!(native.rules[0].said.expr, "max(q[1m]) by (exported_name) > 9");
+    assert!(!has_note(&native), "{:?}", native.notes);
 }

@@ -8,7 +8,7 @@ use super::super::ast::{Matching, Node, Vector};
 use super::keys::Keys;
 use super::said::{Leaf, Value};
 use super::{LOOKBACK, NOW, Translator, no_function};
-use crate::core::selector::Pattern;
+use crate::core::pattern::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A condition as our language writes it.
@@ -44,14 +44,14 @@ impl Translator<'_> {
                 if *op == "or" {
                     self.note("with `or` the value that is shown is that of the left side");
                 }
-                both(*op, a, b, matching)
+                both(op, a, b, matching)
             }
             Node::Binary { op: op @ ("==" | "!=" | ">=" | "<=" | ">" | "<"), matching, left, right } => {
                 if matching.is_bool {
                     return Err("`bool` has no counterpart: a comparison is a condition here".into());
                 }
                 let (left, right) = (self.value(left)?, self.value(right)?);
-                self.compare(*op, matching, (left, right), is_negated)
+                self.compare(op, matching, (left, right), is_negated)
             }
             Node::Call { name, .. } if name.starts_with("absent") => Err(no_function(name)),
             other => {

@@ -129,12 +129,7 @@ impl Translator<'_> {
 /// Labels by which series cannot be told apart here.
 pub fn label(name: &str) -> Result<(), String> {
     match name {
-        "name" | "source" => {
-            let what = if name == "name" { "the metric's own name" } else { "who sends it" };
-            Err(format!(
-                "label `{name}` has no counterpart: here it is {what}, and no event has such a label"
-            ))
-        }
+        "source" => Err("label `source` has no counterpart: here it is who sends an event".into()),
         "__name__" => Err("`__name__` has no counterpart but `=`".into()),
         _ => Ok(()),
     }

@@ -391,3 +391,17 @@ fn a_signal_ends_publishing_at_once_also_while_it_waits_for_a_line() {
         drop(stdin);
     }
 }
+
+/// Goal: one file of several that nobody can read costs its own lines, and the summary comes all the same.
+#[test]
+fn a_file_that_is_not_read_does_not_cost_the_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "whole.ndjson", events(0..90));
+    write(dir.path(), "foreign.ndjson.xz", b"\xfd7zXZ\0\0\x04");
+    std::fs::create_dir(dir.path().join("dir.ndjson")).expect("writable");
+    for other in ["foreign.ndjson.xz", "dir.ndjson"] {
+        let (code, summary, said) = replay(dir.path(), &["whole.ndjson", other]);
+        assert_eq!((code, &summary["events"]["recorded"]), (1, &90.into()), "{said}");
+        assert_eq!(summary["input_errors"][0]["file"], other, "{said}");
+    }
+}

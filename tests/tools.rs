@@ -237,6 +237,13 @@ fn check_refuses_what_says_nothing() {
         r#"{"type":"metric","time":1793491200000,"source":"a","name":"x","value":1}"#,
     );
     std::fs::create_dir(dir.path().join("none")).expect("writable");
+    write(dir.path(), "untested/r.yaml", "version: 1\nrules: []\n");
+    let output = run(dir.path(), &["test", "untested"]);
+    assert!(output.status.code() == Some(1) && told(&output).contains("no test here"), "{}", told(&output));
+    let fixed = "version: 1\nrules:\n  - { id: a, expr: 'max(x[1m]) > 1', severity: info, runbook: 'https://w/{{ labels.b }}' }\n";
+    write(dir.path(), "fixed/r.yaml", fixed);
+    let output = run(dir.path(), &["check", "fixed"]);
+    assert!(output.status.code() == Some(1) && told(&output).contains("fixed text"), "{}", told(&output));
     let output = run(dir.path(), &["check", "none"]);
     assert!(
         output.status.code() == Some(1) && told(&output).contains("no rule file here"),

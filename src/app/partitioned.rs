@@ -45,7 +45,10 @@ impl Parts {
         let mut split = Split::new(count).context(NO_ROOM)?;
         split.add(first)?;
         for path in rest {
-            split.add(input::open(path)?)?;
+            match input::open(path) {
+                Ok(input) => split.add(input)?,
+                Err(error) => split.troubles.push(error.finding(path)?),
+            }
         }
         let files: Arc<[PathBuf]> = split.files.into();
         let logs = split.logs.into_iter().map(|log| log.finish(files.clone()));

@@ -1,6 +1,7 @@
 //! `streamgauge test`: the test cases beside the rules, in the engine, on a virtual clock.
 
 use super::cli::TestArgs;
+use super::stderr::note;
 use super::stdout::say;
 use super::{BadConfig, FAILED, FINE};
 use crate::core::alert::Transition;
@@ -39,12 +40,17 @@ pub fn run(args: &TestArgs) -> Result<u8> {
         }
     }
     say(format_args!("{passed} passed, {failed} failed"))?;
-    Ok(if failed > 0 { FAILED } else { FINE })
+    if passed + failed == 0 {
+        note(format_args!(
+            "there is no test here; `tests:` of a rule file, or a suite of promtool, has them"
+        ));
+    }
+    Ok(if failed > 0 || passed == 0 { FAILED } else { FINE })
 }
 
 /// The text of a file of promtool's tests.
 fn suite_at(path: &Path) -> Option<String> {
-    let source = path.is_file().then(|| std::fs::read_to_string(path).ok())??;
+    let source = path.is_file().then(|| super::text::read(path).ok())??;
     suite::is_suite(&source).then_some(source)
 }
 
@@ -53,7 +59,7 @@ fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
     let beside = path.parent().unwrap_or(Path::new("."));
     let read = |name: &str| {
         let path = beside.join(name);
-        std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        super::text::read(&path).map_err(|error| format!("{error:#}"))
     };
     let wrong = |error: String| BadConfig(format!("{}: {error}", path.display()));
     let suite = suite::read(source, read).map_err(wrong)?;
@@ -252,7 +258,7 @@ impl Bench {
         self.advance(at);
         match input {
             Input::Event(event) => {
-                self.send(at, &event.to_string());
+                self.send(at, event);
                 None
             }
             Input::Ended { source, name, labels } => self.end(source, name, labels),
@@ -310,6 +316,7 @@ impl Bench {
 
     fn send(&mut self, at: Timestamp, event: &str) {
         let mut decoded = Decoded::default();
+        self.decoder.begin();
         self.decoder.json_one(0, event.as_bytes(), &mut decoded);
         self.directory.learn(0, self.decoder.take_found());
         self.handle(at, Body::Events(&decoded.events));

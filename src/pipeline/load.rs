@@ -14,6 +14,7 @@ use super::tree::File;
 use super::yaml::{self, Node, Place};
 use crate::core::Span;
 use crate::core::rule::RuleSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -68,14 +69,17 @@ pub(super) fn read_dir(path: &Path) -> Result<Vec<(String, String)>, LoadError> 
         if file != path && !meta.is_file() {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
         }
-        if meta.len() > FILE_BYTES_MAX {
+        // Only reading finds out how much there is: `/dev/zero` has a length of 0, and no end.
+        let mut text = String::new();
+        let reader = fs::File::open(&file).map_err(failed)?;
+        reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
             return Err(LoadError::TooLarge { path: file });
         }
-        bytes += meta.len();
+        bytes += text.len() as u64;
         if bytes > SET_BYTES_MAX {
             return Err(LoadError::TooMany { path: path.into() });
         }
-        let text = fs::read_to_string(&file).map_err(failed)?;
         files.push((file.display().to_string(), text));
     }
     Ok(files)

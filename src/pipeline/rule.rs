@@ -93,7 +93,7 @@ pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule>
         cooldown: raw.span(file, "cooldown")?,
         summary: raw.summary(file, &keys, &labels)?,
         labels,
-        runbook: raw.fields.get("runbook").and_then(|node| file.prose(node)).map(Into::into),
+        runbook: raw.fields.get("runbook").and_then(|node| fixed(file, node, "runbook")).map(Into::into),
         escalation: raw.escalation(file, checker)?,
         acts_in_maintenance: raw.flag(file, "actions_in_maintenance"),
         fdr: raw.fdr(file)?,
@@ -355,7 +355,7 @@ impl<'n> Raw<'n> {
         }
         let mut labels = BTreeMap::new();
         for (key, value) in names {
-            let Some(text) = file.prose(value) else { continue };
+            let Some(text) = fixed(file, value, "label") else { continue };
             labels.insert(Arc::from(key.text.as_str()), Arc::from(text));
         }
         labels
@@ -494,6 +494,17 @@ fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
         Expr::Correlation(_) => Measure::Number,
         _ => return None,
     })
+}
+
+/// A text that is sent as it is written: a template in it would be shown to people.
+fn fixed(file: &File<'_>, node: &Node, what: &str) -> Option<String> {
+    let text = file.prose(node)?;
+    if text.contains("{{") || text.contains("{%") {
+        let hint = "`summary` is the text in which `{{ labels.source }}` is filled in";
+        file.error(node.at, format!("a {what} is a fixed text, and no template"), Some(hint.into()));
+        return None;
+    }
+    Some(text)
 }
 
 fn note_reads(rule: &mut Rule) {

@@ -141,7 +141,7 @@ pub struct RunArgs {
     /// Configuration file; flags and environment stand above it
     #[arg(long, value_name = "FILE", env = "STREAMGAUGE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// What this process does: all, or some of ingest and api with commas; with servers
+    /// What this process does: all, or some of ingest, api and notify with commas; with servers
     #[arg(long, value_name = "ROLE", default_value = "all")]
     pub role: String,
     /// NATS server; then the log is JetStream, and --redis is needed, too

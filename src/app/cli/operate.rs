@@ -34,7 +34,7 @@ pub enum AlertsCommand {
     List {
         #[command(flatten)]
         listing: Listing,
-        /// pending, firing, acknowledged, resolved or stale
+        /// pending, firing, acknowledged, escalated, resolved or stale
         #[arg(long)]
         state: Option<String>,
     },

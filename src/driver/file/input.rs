@@ -43,6 +43,17 @@ pub enum InputError {
     Temporary(#[source] io::Error),
 }
 
+impl InputError {
+    /// One file of several that cannot be read is told with the rest; without room there is nothing to tell.
+    pub fn finding(self, file: &Path) -> Result<Finding, InputError> {
+        if matches!(self, InputError::Temporary(_)) {
+            return Err(self);
+        }
+        let cause = std::error::Error::source(&self).map_or(String::new(), |cause| format!(": {cause}"));
+        Ok(Finding { file: file.into(), message: format!("left out: {self}{cause}") })
+    }
+}
+
 /// Something about one input that people should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -140,7 +151,7 @@ pub struct InputLines {
 }
 
 impl InputLines {
-    /// The next line that is not blank, and its number; see [`Lines::next_line`].
+    /// The next line that is not blank, and its number; see `Lines::next_line`.
     pub fn next_line(&mut self) -> Option<(u64, &[u8])> {
         self.lines.next_line()
     }

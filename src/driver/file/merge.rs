@@ -33,7 +33,11 @@ pub fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, Input
     let mut gathered = Gathered { sort, ..Gathered::default() };
     gathered.add(first)?;
     for path in rest {
-        gathered.add(input::open(path)?)?;
+        match input::open(path) {
+            Ok(input) => gathered.add(input)?,
+            // What the others hold is kept.
+            Err(error) => gathered.troubles.push(error.finding(path)?),
+        }
     }
     gathered.finish()
 }

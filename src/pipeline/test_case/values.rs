@@ -40,7 +40,7 @@ pub fn observations(
         if let Some(unit) = unit {
             event["unit"] = json!(unit);
         }
-        Some((time + value.late, Input::Event(event)))
+        Some((time + value.late, Input::Event(event.to_string().into())))
     })
 }
 

@@ -280,6 +280,16 @@ fn a_configuration_file_is_read_and_late_events_are_kept_aside() {
     let refused = binary().args(["run", "--config"]).arg(&config).output().expect("runs");
     assert_eq!(refused.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("streamgauge.yaml:1:"));
+    let servers = ["run", "--nats", "nats://:::4222:", "--redis", "redis://127.0.0.1:1"];
+    let refused = binary().args(servers).output().expect("runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("no address of NATS"), "{said}");
+    let servers = ["run", "--nats", "nats://127.0.0.1:1", "--redis", "http://user:secret@host"];
+    let refused = binary().args(servers).output().expect("runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("no address of Redis") && !said.contains("secret"), "{said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::events::{Body, JUNK, alias_bomb, body};
 use crate::exchange::{exchange, request};
 use crate::limits::{Bounds, HANG, SIZES};
 use crate::random::Random;
-use crate::trial::{Trial, ask, is_answer};
+use crate::trial::{Trial, ask};
 use serde_json::json;
 
 const YAML: &str = "application/yaml";
@@ -157,7 +157,8 @@ fn muted(trial: &mut Trial, path: &str, size: usize) {
         ("match", json!([vec![r#"a="b""#; size / 6].join(",")])),
         ("match", json!([r#"a=~"(a{1,1000}){1,1000}""#])),
         ("match", json!(regexes)),
-        ("match", json!([format!(r#"a=~"{}""#, "a|".repeat(size / 2))])),
+        // Without the last one it would match an empty label, and mute everybody.
+        ("match", json!([format!(r#"a=~"{}a""#, "a|".repeat(size / 2))])),
         ("match", json!(["\"".repeat(size)])),
         ("match", json!(["{".repeat(size)])),
         ("reason", json!(long)),
@@ -189,11 +190,23 @@ pub fn costly_silences(trial: &mut Trial, random: &mut Random) {
         let source = format!("{}{n}", random.letters(200));
         format!(r#"{{"type":"metric","time":{time},"source":"{source}","name":"load","value":90}}"#)
     });
-    for number in 0..12 {
-        let matchers = vec![format!(r#"source=~"[ab]*a[ab]{{80}}c{number}.*""#); 60];
-        let silence = json!({"id": format!("costly-{number}"), "match": matchers, "by": "x"}).to_string();
-        let bytes = request("POST", "/api/v1/silences", &[("Content-Type", YAML)], silence.as_bytes());
-        let bounds = Bounds::post(silence.len());
-        trial.case("a costly silence", bounds, |address| ask(address, &bytes, is_answer));
+    for number in 0..SILENCES_TAKEN {
+        let bytes = costly_silence(number);
+        let bounds = Bounds::post(bytes.len());
+        let is_taken = |status| status == 202;
+        trial.case("a costly silence", bounds, |address| ask(address, &bytes, is_taken));
     }
+    let bytes = costly_silence(SILENCES_TAKEN);
+    let is_refused = |status| status == 409;
+    let bounds = Bounds::post(bytes.len());
+    trial.case("a costly silence too many", bounds, |address| ask(address, &bytes, is_refused));
+}
+
+/// Costly silences for which there is room together: 16 MiB, and 3 MiB of tables each.
+const SILENCES_TAKEN: usize = 5;
+
+fn costly_silence(number: usize) -> Vec<u8> {
+    let matchers = vec![format!(r#"source=~"(.*a){{8}}.*b.*(c|d).{{5}}{number}""#); 60];
+    let silence = json!({"id": format!("costly-{number}"), "match": matchers, "by": "x"}).to_string();
+    request("POST", "/api/v1/silences", &[("Content-Type", YAML)], silence.as_bytes())
 }

@@ -4,7 +4,8 @@
 //! for time, memory and answer that grow with what was sent and with nothing else; an honest client posts an event
 //! every 50 ms, `/healthz` is asked as often, and once a second an alert is raised and has to be told of in time.
 //! Invariant: whatever is sent, the process lives, and what the honest client was told was taken stands in the windows.
-//! A failure names the case, the size, the figure and the seed; SG_SEED=<seed> repeats the run.
+//! A failure names the case, the size, the figure and the seed; SG_SEED=<seed> repeats the run, SG_SCENE=<0 to 6> one
+//! scene of it.
 //! Rejected: a test for each input (new doors would have none); a limit on the address space (the allocator reserves
 //! more than it uses).
 
@@ -57,13 +58,13 @@ const SCENES: [Scene; 7] = [
 ];
 
 #[test]
-#[ignore = "fails on costs that are known and not mended yet; `-- --ignored` runs it"]
 fn nothing_that_is_sent_is_noticed_by_others() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     crowds::raise_files();
     let seed = random::seed();
     let (mut random, mut wrong, mut told, mut resolved) = (Random::new(seed), Vec::new(), 0, 0);
-    for scene in SCENES {
+    let only: Option<usize> = std::env::var("SG_SCENE").ok().and_then(|number| number.parse().ok());
+    for (_, scene) in SCENES.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at)) {
         let mut trial = Trial::start(seed);
         scene(&mut trial, &mut random);
         let (more, told_here, resolved_here) = trial.finish();
@@ -76,7 +77,6 @@ fn nothing_that_is_sent_is_noticed_by_others() {
 }
 
 #[test]
-#[ignore = "fails on costs that are known and not mended yet; `-- --ignored` runs it"]
 fn no_file_makes_a_reader_grow_or_hang() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = random::seed();

@@ -40,6 +40,8 @@ pub struct Trial {
     seed: u64,
     hangs: usize,
     wrong: Vec<String>,
+    /// The longest times that others noticed, as [`figures`] has them.
+    worst: [Duration; 4],
 }
 
 /// Any answer that says what happened: a success, a refusal, or "come again later".
@@ -71,7 +73,7 @@ impl Trial {
     pub fn start(seed: u64) -> Trial {
         let service = Service::start();
         let honest = Honest::start(service.address, service.alerts.clone());
-        Trial { service, honest, seed, hangs: 0, wrong: Vec::new() }
+        Trial { service, honest, seed, hangs: 0, wrong: Vec::new(), worst: [Duration::ZERO; 4] }
     }
 
     /// Events as a body of this type.
@@ -106,7 +108,7 @@ impl Trial {
         let grown = self.service.peak().saturating_sub(before);
         let (status, is_hung) = (outcome.status, outcome.is_hung);
         let mut wrong = of_itself(bounds, outcome, grown);
-        wrong.extend(of_others(self.health(), self.honest.take()));
+        wrong.extend(self.of_others());
         self.note(name, bounds.size, wrong);
         if is_hung {
             self.hangs += 1;
@@ -130,7 +132,7 @@ impl Trial {
         let left = self.resident().saturating_sub(before);
         let what = format!("memory left after {REPEATS} times: {}, limit {}", mib(left), mib(LEAK_BYTES));
         let mut wrong = if left > LEAK_BYTES { vec![what] } else { Vec::new() };
-        wrong.extend(of_others(self.health(), self.honest.take()));
+        wrong.extend(self.of_others());
         self.note(name, bytes.len(), wrong);
     }
 
@@ -140,7 +142,7 @@ impl Trial {
         let answered = exchange(self.service.address, &bytes, HANG);
         self.honest.post_behind();
         let mut wrong: Vec<String> = other_than(202, &answered).into_iter().collect();
-        wrong.extend(of_others(self.health(), self.honest.take()));
+        wrong.extend(self.of_others());
         self.note("preparing", MIB, wrong);
     }
 
@@ -158,6 +160,13 @@ impl Trial {
         }
         let (wrong, told, resolved) = self.honest.finish();
         self.wrong.extend(wrong.into_iter().map(|one| format!("at the end: {one}")));
+        let worst = figures(Duration::ZERO, &Noticed::default()).into_iter().zip(self.worst);
+        for ((what, ..), took) in worst {
+            eprintln!("at worst {what}: {took:.2?}");
+        }
+        if !self.wrong.is_empty() {
+            eprintln!("the last lines of the service's log:\n{}", self.service.last_words());
+        }
         if is_alive && self.service.stop() != Some(0) {
             self.wrong.push("at the end: SIGTERM does not end it well".into());
         }
@@ -167,6 +176,18 @@ impl Trial {
     fn note(&mut self, name: &str, size: usize, wrong: Vec<String>) {
         let seed = self.seed;
         self.wrong.extend(wrong.into_iter().map(|one| format!("{name}, {size} bytes, seed {seed}: {one}")));
+    }
+
+    /// Figures of the honest ones that are above their limits.
+    fn of_others(&mut self) -> Vec<String> {
+        let noticed = self.honest.take();
+        let figures = figures(self.health(), &noticed);
+        for (worst, (_, took, _)) in self.worst.iter_mut().zip(figures) {
+            *worst = took.max(*worst);
+        }
+        let above = figures.into_iter().filter(|(_, took, limit)| took > limit);
+        let above = above.map(|(what, took, limit)| format!("{what} took {took:.2?}, limit {limit:.2?}"));
+        above.chain(noticed.wrong).collect()
     }
 
     fn is_lost(&mut self) -> bool {
@@ -216,15 +237,12 @@ fn of_itself(bounds: Bounds, outcome: Outcome, grown: u64) -> Vec<String> {
     wrong
 }
 
-/// Figures of the honest ones that are above their limits.
-fn of_others(health_after: Duration, noticed: Noticed) -> Vec<String> {
-    let figures = [
+/// What the honest ones noticed, each with its time and limit.
+fn figures(health_after: Duration, noticed: &Noticed) -> [(&'static str, Duration, Duration); 4] {
+    [
         ("/healthz after it", health_after, HEALTH_AFTER),
         ("/healthz beside it", noticed.health, HEALTH_BESIDE),
         ("an honest event beside it", noticed.event, HONEST_WITHIN),
         ("an honest alert beside it", noticed.alert, ALERT_WITHIN),
-    ];
-    let above = figures.into_iter().filter(|(_, took, limit)| took > limit);
-    let above = above.map(|(what, took, limit)| format!("{what} took {took:.2?}, limit {limit:.2?}"));
-    above.chain(noticed.wrong).collect()
+    ]
 }

@@ -1,13 +1,15 @@
 //! Receivers against what they speak to: Alertmanager, a mail server, a stream of another subject.
 
-use crate::edge::{now_ms, pause, wait_for_early_in_pane};
-use crate::servers::{Process, Servers, Worker, certificates, free_port, spawn, wait_for};
+use crate::edge::{now_ms, wait_for_early_in_pane};
+use crate::servers::{Process, Servers, Worker, certificates, free_port, spawn, wait_for, wait_with_log};
 use crate::sink::{Reply, Sink};
 use crate::snippets::python;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 /// Enough at once for the rule `busy` to fire; it ends by itself some seconds later.
 fn burst(worker: &Worker) {
@@ -58,9 +60,7 @@ fn mail_server(dir: &Path, mode: &[&str]) -> Mail {
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/mail.py")).arg(port.to_string());
     command.arg(dir).arg(&path).args(mode);
     let _process = spawn(command);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        pause();
-    }
+    wait_with_log("the mail server", &Mutex::default(), || TcpStream::connect(("127.0.0.1", port)).ok());
     Mail { port, path, _process }
 }
 

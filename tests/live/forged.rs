@@ -201,7 +201,7 @@ fn a_forged_alert_reaches_nobody() {
         }
     };
     sink.wait_for(is_of("s-1"));
-    assert!(forged(&notifier) >= 2 * places.len() as u64 + 1, "{} are counted", forged(&notifier));
+    assert!(forged(&notifier) > 2 * places.len() as u64, "{} are counted", forged(&notifier));
     assert_eq!(notifier.stop(), Some(0));
     let notifier = deployment.notifier(&sink);
     fire(&owner, "s-2");

@@ -50,7 +50,6 @@ fn assert_lasts(worker: &Worker, place: &str, said: usize) {
 /// Goal: a store that refuses to write is waited for as one that is away: no exit, one word in the log, and all is well
 /// once it writes again. Method: a replica of nobody at the start, and later; then a store that is full.
 #[test]
-#[ignore = "fails: the outages of the connection and of writes are told one after the other"]
 fn a_store_that_refuses_to_write_is_waited_for() {
     let servers = Servers::start("everysec");
     let (place, nowhere) = (format!("redis://127.0.0.1:{}", servers.redis_port), free_port().to_string());

@@ -5,16 +5,30 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Everything must have happened by then.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Ports below those that the system gives to connections of its own.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A port that nobody has, each once: another test may ask before the server of this one has bound it.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Another process begins elsewhere.
+        let place = std::process::id().wrapping_mul(97).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (place % u32::from(PORTS.end - PORTS.start)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A process that does not outlive its test.
@@ -189,6 +203,16 @@ pub struct Worker {
     pub process: Process,
     pub url: String,
     pub log: Arc<Mutex<String>>,
+}
+
+impl Drop for Worker {
+    /// A test that fails shows what each of its processes said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("log of {}:\n{log}", self.url);
+        }
+    }
 }
 
 impl Worker {

@@ -1,7 +1,7 @@
 //! One rule, one key, one grid point: what is observed.
 //!
 //! Intuition: a walk over the expression with three possible answers for each part: a value (or
-//! yes, or no), or unknown with a reason. What `and`, `or` and `unless` make of them is in [`super::logic`].
+//! yes, or no), or unknown with a reason. What `and`, `or` and `unless` make of them is in `logic`.
 //! Invariant: evaluation reads state and never changes it, except for the memory of `sustained`
 //! and `occurrences` and what a firing alert is compared with; evaluating twice at one grid point gives the
 //! same answer twice. Whoever only looks changes not even that: when people look is not in the log.

@@ -19,7 +19,7 @@ pub const MATCHERS_MAX: usize = 2_000;
 /// Bytes of their texts and compiled patterns; 2,000 matchers such as `source=~"db.*"` take 3 MiB.
 pub const BYTES_MAX: usize = 16 << 20;
 
-/// What one takes, or several together.
+/// Size of one silence or maintenance window, or of several together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Burden {
     pub count: usize,
@@ -45,7 +45,7 @@ impl Burden {
         Burden { count: 1, matchers: selector.matchers.len(), bytes: bytes + reason.len() }
     }
 
-    /// Whether there is room for another one beside these.
+    /// Adds another burden to this one and names the first bound that the sum exceeds.
     pub fn room_for(self, other: Burden) -> Result<(), NoRoom> {
         let Burden { count, matchers, bytes } = [self, other].into_iter().sum();
         match () {

@@ -302,12 +302,12 @@ impl Mutes {
         past.chain(present.map(|(_, since)| (*since, Timestamp::MAX))).collect()
     }
 
-    /// What the silences but this one take.
+    /// Burden of all silences but the one of this id.
     pub fn silences_beside(&self, id: &str) -> Burden {
         self.silences().filter(|one| *one.id != *id).map(Silence::burden).sum()
     }
 
-    /// What the maintenance windows but this one take that people asked for.
+    /// Burden of all maintenance windows that people added, but the one of this id.
     pub fn maintenance_beside(&self, id: &str) -> Burden {
         self.asked().filter(|one| *one.id != *id).map(Maintenance::burden).sum()
     }

@@ -47,7 +47,7 @@ impl Matcher {
         }
     }
 
-    /// What the label is compared with, as it is written.
+    /// The text or pattern on the right side, as it is written.
     pub fn value(&self) -> &str {
         match &self.test {
             Test::Equal(text) | Test::NotEqual(text) => text,

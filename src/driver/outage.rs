@@ -94,7 +94,7 @@ impl Outages {
         refusals.insert(what, (error, said.filter(|_| !is_due).unwrap_or(now)));
     }
 
-    /// What it refused before counts no more: it was reached anew.
+    /// The refusal is forgotten, as the connection to the server is a new one.
     pub fn forget_refusal(&self, what: &str) {
         self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
     }

@@ -120,7 +120,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// What was remarked of the partition is its next owner's to say.
+    /// The remarks end with the term: the next owner of the partition makes its own.
     fn end_term(&mut self) {
         self.term = None;
         self.parts.tally.remark(self.parts.limits.partition, Vec::new());

@@ -159,7 +159,7 @@ impl Sentinel {
         }
     }
 
-    /// What was told and lasts, as people read it.
+    /// The alerts that last, a line each: rule and summary.
     pub(super) fn remarks(&self) -> Vec<String> {
         let active = self.told.iter().filter(|(_, (_, told))| told.is_active());
         active.map(|(rule, (_, told))| format!("{rule}: {}", told.summary)).collect()

@@ -192,7 +192,7 @@ impl Publisher {
     }
 }
 
-/// What the broker refused, as people read it.
+/// The broker's refusal as the end of a message to people; empty without one.
 pub fn refused(words: &Option<String>) -> String {
     words.as_ref().map_or(String::new(), |words| format!("; it says: {words}"))
 }

@@ -18,7 +18,7 @@ use crate::core::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What suppresses an alert that another one inhibits.
+/// The kind of cause of an alert that another one inhibits.
 const INHIBITION: &str = "inhibition";
 
 /// A firing alert as matchers see it.

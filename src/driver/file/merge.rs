@@ -35,7 +35,7 @@ pub fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, Input
     for path in rest {
         match input::open(path) {
             Ok(input) => gathered.add(input)?,
-            // What the others hold is kept.
+            // The lines of the other files are kept.
             Err(error) => gathered.troubles.push(error.finding(path)?),
         }
     }

@@ -79,7 +79,7 @@ fn print(path: &Path, loaded: &Loaded) -> Result<()> {
     say(format_args!("{}: {count} rules, {records} records, {tests} tests: fine", path.display()))
 }
 
-/// Where a rule runs (RULES.md, "Where a rule runs").
+/// Where a rule runs.
 fn place(scope: Scope) -> &'static str {
     match scope {
         Scope::Partition => "in the partition of its source or pipeline",

@@ -37,7 +37,7 @@ use crate::wire::subject::Subjects;
 use anyhow::Result;
 use cli::{Cli, Command};
 
-/// Exit codes (CONTRACT §7).
+/// Exit codes.
 pub const FINE: u8 = 0;
 pub const FAILED: u8 = 1;
 pub const BAD_USAGE: u8 = 2;

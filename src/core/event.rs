@@ -17,7 +17,7 @@ pub struct Record<'a> {
     pub seq: u64,
     /// The timestamp that the log gave it.
     pub stamp: Timestamp,
-    /// In a file without ingest times: values past this are refused as `future` (CONTRACT §2).
+    /// In a file without ingest times: values past this are refused as `future`.
     pub limit: Option<Timestamp>,
     /// Events of the payload that could not even be decoded; only counted.
     pub bad: &'a [super::counters::Refusal],
@@ -374,7 +374,7 @@ impl Event {
         }
     }
 
-    /// How many values the conservation counters count for it (CONTRACT §2).
+    /// How many values the conservation counters count for it.
     pub fn values(&self) -> u64 {
         match self {
             Event::Samples(samples) => samples.columns.len() as u64,

@@ -103,7 +103,7 @@ impl Unit {
         (self.dimension() == to.dimension()).then(|| self.in_base() / to.in_base())
     }
 
-    /// Size of one step of a histogram over values of this unit (CONTRACT §3).
+    /// Size of one step of a histogram over values of this unit.
     pub fn resolution(unit: Option<&Unit>) -> Resolution {
         match unit {
             Some(Unit::S) => Resolution::per_unit(1e6),

@@ -1,4 +1,4 @@
-//! Alerts out (CONTRACT §4): one JSON object per transition, and per value of a `record:` series.
+//! Alerts out: one JSON object per transition, and per value of a `record:` series.
 
 use crate::core::alert::Transition;
 use crate::core::alert::transition::rfc3339;

@@ -1,4 +1,4 @@
-//! Silences and maintenance as others see them: in the API, and as views in Redis (CONTRACT §6).
+//! Silences and maintenance as others see them: in the API, and as views in Redis.
 
 use crate::core::asked::Burden;
 use crate::core::calendar::{Interval, Plan, Written};

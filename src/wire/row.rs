@@ -1,4 +1,4 @@
-//! Windows as dashboards read them in Redis: one MessagePack array each (CONTRACT §6).
+//! Windows as dashboards read them in Redis: one MessagePack array each.
 
 use super::hdr::{self, HdrError, Writer};
 use crate::core::Timestamp;

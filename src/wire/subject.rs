@@ -1,4 +1,4 @@
-//! Names of NATS subjects and streams (CONTRACT §5).
+//! Names of NATS subjects and streams.
 //!
 //! With one partition its stream takes the public subjects as they are; with several the broker maps
 //! them, or the producer writes to the partition's own.

@@ -1,4 +1,4 @@
-//! Windows out (CONTRACT §3): one JSON object per window and revision.
+//! Windows out: one JSON object per window and revision.
 
 use super::row::Row;
 use crate::core::Timestamp;

@@ -1,4 +1,4 @@
-//! The rules wanted by all processes of a deployment: `sg:rules` (CONTRACT §6).
+//! The rules wanted by all processes of a deployment: `sg:rules`.
 
 use super::{RedisStore, Settings};
 use crate::driver::book::{Book, Bookshelf};

@@ -1,4 +1,4 @@
-//! One step of the state table in RULES.md.
+//! One step of an alert's state table.
 
 use super::*;
 use crate::core::rule::Rule;

@@ -1,4 +1,4 @@
-//! Where a rule runs when a deployment has several partitions (RULES.md, "Where a rule runs").
+//! Where a rule runs when a deployment has several partitions.
 //!
 //! Intuition: a rule whose keys are bound to a source or pipeline finds everything it reads in one
 //! partition. Any other would see a part of the truth in each, and be wrong everywhere; it runs

@@ -1,4 +1,4 @@
-//! Ingest times for the lines of a plain file (CONTRACT §2).
+//! Ingest times for the lines of a plain file.
 //!
 //! Intuition: a file has no broker that stamped its lines, so its clock is the largest event time
 //! so far. One absurd time must not drag that clock along: a line that jumps far ahead is believed

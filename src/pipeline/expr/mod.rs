@@ -1,4 +1,4 @@
-//! The expression language of RULES.md: text → tokens → syntax tree → checked expression.
+//! The expression language of rules: text → tokens → syntax tree → checked expression.
 
 pub mod check;
 pub(super) mod foreign;

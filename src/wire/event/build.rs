@@ -1,4 +1,4 @@
-//! From fields to events: the checks of CONTRACT §1, each refusal with its reason.
+//! From fields to events: the checks of each field, each refusal with its reason.
 
 use super::fields::{Column, Fields, Labels as RawLabels, Value};
 use super::histogram;

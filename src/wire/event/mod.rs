@@ -1,4 +1,4 @@
-//! Events in (CONTRACT §1): JSON, NDJSON and MessagePack payloads become checked events.
+//! Events in: JSON, NDJSON and MessagePack payloads become checked events.
 //!
 //! Intuition: producers send the same few identities millions of times. A line whose identity was
 //! seen before, byte for byte, is read by `fast` without building anything; whatever that does

@@ -11,6 +11,10 @@ use std::io::{self, Read};
 /// Bytes of a block: large enough that threads hardly meet, small enough to stay in the cache.
 const BLOCK_BYTES: usize = 256 << 10;
 
+/// Lines of a block: a line that is refused takes about 450 bytes when it is decoded, so a block of the shortest ones
+/// takes 4 MiB. Events have 100 bytes and more, and a block of them fewer lines.
+const BLOCK_LINES_MAX: usize = 8_192;
+
 /// How some editors begin a text in UTF-8; of files that were put together each one may.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -60,17 +64,16 @@ impl Blocks {
         let mut looked_at = 0;
         loop {
             if let Some(end) = memchr::memrchr(b'\n', &block[looked_at..]) {
-                self.rest.extend_from_slice(&block[looked_at + end + 1..]);
-                block.truncate(looked_at + end + 1);
-                return Some(self.number(block));
+                let lines = self.cut(block, looked_at + end + 1);
+                return Some(self.number(lines));
             }
             if self.is_too_long(block) {
                 self.pass_over_line();
-                return Some(self.number(block));
+                return Some(self.number(1));
             }
             looked_at = block.len();
             if self.is_done {
-                return (!block.is_empty()).then(|| self.number(block));
+                return (!block.is_empty()).then(|| self.number(1));
             }
             block.resize(looked_at + BLOCK_BYTES, 0);
             let count = self.fill(&mut block[looked_at..]);
@@ -100,12 +103,22 @@ impl Blocks {
         line.len() > (self.bytes_max)(line)
     }
 
-    /// Numbers the lines of a block; the number of the first.
-    fn number(&mut self, block: &[u8]) -> u64 {
+    /// Keeps the lines of a block, of which so many bytes are whole ones, up to [`BLOCK_LINES_MAX`]; how many. What
+    /// stands behind them is kept for the next block.
+    fn cut(&mut self, block: &mut Vec<u8>, whole: usize) -> u64 {
+        let (mut lines, mut end) = (0, 0);
+        for at in memchr::memchr_iter(b'\n', &block[..whole]).take(BLOCK_LINES_MAX) {
+            (lines, end) = (lines + 1, at + 1);
+        }
+        self.rest.extend_from_slice(&block[end..]);
+        block.truncate(end);
+        lines
+    }
+
+    /// Counts the lines of a block; the number of the first.
+    fn number(&mut self, lines: u64) -> u64 {
         let first = self.next;
-        let ends = memchr::memchr_iter(b'\n', block).count() as u64;
-        let is_open = block.last().is_some_and(|last| *last != b'\n');
-        self.next += ends + u64::from(is_open);
+        self.next += lines;
         first
     }
 
@@ -260,6 +273,21 @@ mod tests {
             of(6, b"0123456789a"),
         ];
         assert_eq!(found, expected);
+    }
+
+    /// A block of 256 KiB once had 131,072 lines of one letter, and 60 MB of refusals.
+    #[test]
+    fn a_block_has_a_bounded_number_of_lines() {
+        let count = 3 * BLOCK_LINES_MAX + 7;
+        let text = "x\n".repeat(count);
+        let mut blocks = Blocks::new(Box::new(std::io::Cursor::new(text.into_bytes())));
+        let (mut block, mut seen) = (Vec::new(), 0);
+        while let Some(first) = blocks.next(&mut block) {
+            assert_eq!(first, seen as u64 + 1);
+            assert!(block.len() <= 2 * BLOCK_LINES_MAX, "{}", block.len());
+            seen += block.len() / 2;
+        }
+        assert_eq!(seen, count);
     }
 
     #[test]

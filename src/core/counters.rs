@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why an event was refused (CONTRACT §2, "Conservation").
+/// Why an event was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
@@ -68,6 +68,19 @@ impl Outcome {
             Outcome::Refused(refusal) => Some(refusal),
             Outcome::OtherLeg => Some(Refusal::Conflict),
             _ => None,
+        }
+    }
+
+    /// The name that counters, answers and files give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Recorded => "recorded",
+            Outcome::Late => "late",
+            Outcome::LateState => "late_state",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Dropped => "dropped",
+            Outcome::Refused(refusal) => refusal.name(),
+            Outcome::OtherLeg => Refusal::Conflict.name(),
         }
     }
 

@@ -4,13 +4,10 @@
 //! constant where it guards the data structures themselves. Whatever is refused because of one is
 //! counted in [`super::counters::Counters`] and visible in `/metrics`.
 
-use super::counters::Refusal;
-use super::event::Event;
 use super::partition::Partition;
 use super::series::Room;
-use super::time::{Span, Timestamp};
+use super::time::Span;
 use super::view::Lateness;
-use super::window::WindowSize;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of one payload. 1 MiB is NATS' own default `max_payload`.
@@ -61,6 +58,15 @@ pub const ALERTS_PER_RULE_MAX: usize = 1_000;
 /// about 150 B, one with a sparse one about 400 B: 0.3 to 0.9 MB a key, and only where a rule asks for so long a
 /// window. One hour of 10s panes has 360.
 pub const PANES_PER_WINDOW_MAX: i64 = 2_160;
+
+/// The longest trailing window: 1h windows are kept so long.
+pub const WINDOW_MAX: Span = Span::from_hours(24 * 90);
+
+/// Windows of a period kept per key: two weeks of 5m windows, or half a year of 1h ones. 10 bytes each.
+pub const PERIOD_WINDOWS_MAX: i64 = 4_096;
+
+/// Windows of a season kept per key: four weeks of 5m windows.
+pub const SEASON_WINDOWS_MAX: i64 = 8_100;
 
 /// What the engine is configured with. Times in milliseconds of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,26 +133,6 @@ pub enum Backfill {
 impl Limits {
     pub fn room(&self) -> Room {
         Room { series_max: self.series_max, series_per_source_max: self.series_per_source_max }
-    }
-
-    /// The reason for which an event will be refused by its time, if the log's clock is at `now`, and that time.
-    pub fn refused_by_time(&self, event: &Event, now: Timestamp) -> Option<(Refusal, Timestamp)> {
-        let judge = |time: Timestamp, is_state: bool| {
-            let end = time.floor(WindowSize::Minute.span()) + WindowSize::Minute.span();
-            if time > now + self.max_skew {
-                Some((Refusal::Future, time))
-            } else if now > end + self.max_lateness && !is_state {
-                Some((Refusal::TooLate, time))
-            } else {
-                None
-            }
-        };
-        match event {
-            Event::Samples(samples) => samples.columns.iter().find_map(|(time, _)| judge(*time, false)),
-            // A run is ended and a stage completed however late that is told.
-            Event::Stage(_) | Event::Run(_) => judge(event.latest()?, true),
-            _ => judge(event.time_max()?, false),
-        }
     }
 
     pub fn lateness(&self) -> Lateness {

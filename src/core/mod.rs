@@ -9,6 +9,7 @@
 //! [`rule`] (what is judged) and [`alert`] (what becomes of it).
 
 pub mod alert;
+pub mod arrival;
 pub mod asked;
 pub mod calendar;
 pub mod counters;

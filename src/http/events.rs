@@ -10,9 +10,11 @@ use super::idempotency::{Found, Given};
 use super::params::{Empty, Params, single};
 use super::quota::Quota;
 use super::{App, Failure, Shared, json_response};
+use crate::core::Timestamp;
+use crate::core::arrival::Doubt;
 use crate::core::counters::Refusal;
 use crate::core::identity::Directory;
-use crate::core::limits::PAYLOAD_BYTES_MAX;
+use crate::core::limits::{Limits, PAYLOAD_BYTES_MAX};
 use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Views};
 use crate::wire::event::route::route;
@@ -229,58 +231,76 @@ fn within_quota(quota: &Quota, decoded: &Decoded, decoder: &mut Decoder) -> Resu
     })
 }
 
-/// The body of an answer: the first of what was refused and of what will be, and how many there are.
-fn answer(accepted: usize, refused: &[BadEvent], doubtful: &[BadEvent]) -> Value {
-    let mut answer = json!({"accepted": accepted, "refused": listed(refused), "doubtful": listed(doubtful)});
-    for (all, name) in [(refused, "refused_by_reason"), (doubtful, "doubtful_by_reason")] {
-        if all.len() > LISTED_MAX {
-            answer[name] = by_reason(all);
-        }
+/// An event of a payload of which something is lost.
+trait Lost {
+    fn reason(&self) -> &'static str;
+    fn told(&self) -> Value;
+}
+
+impl Lost for BadEvent {
+    fn reason(&self) -> &'static str {
+        self.reason.name()
     }
+
+    fn told(&self) -> Value {
+        json!({"index": self.index, "reason": self.reason(), "message": self.message})
+    }
+}
+
+/// An event in doubt, its place and the time of the log at which it is.
+struct Doubtful {
+    index: usize,
+    doubt: Doubt,
+    now: Timestamp,
+}
+
+impl Lost for Doubtful {
+    fn reason(&self) -> &'static str {
+        self.doubt.outcome.name()
+    }
+
+    fn told(&self) -> Value {
+        json!({"index": self.index, "reason": self.reason(), "message": self.doubt.message(self.now)})
+    }
+}
+
+/// The body of an answer: the first of what was refused and of what will be, and how many there are.
+fn answer(accepted: usize, refused: &[BadEvent], doubtful: &[Doubtful]) -> Value {
+    let mut answer = json!({"accepted": accepted});
+    list(&mut answer, "refused", refused);
+    list(&mut answer, "doubtful", doubtful);
     answer
 }
 
-fn listed(all: &[BadEvent]) -> Vec<Value> {
-    let one =
-        |bad: &BadEvent| json!({"index": bad.index, "reason": bad.reason.name(), "message": bad.message});
-    all.iter().take(LISTED_MAX).map(one).collect()
+/// Lists the first ones, and counts all by their reason where there are more.
+fn list(answer: &mut Value, name: &str, all: &[impl Lost]) {
+    answer[name] = all.iter().take(LISTED_MAX).map(Lost::told).collect();
+    if all.len() > LISTED_MAX {
+        answer[format!("{name}_by_reason")] = by_reason(all);
+    }
 }
 
-fn by_reason(all: &[BadEvent]) -> Value {
+fn by_reason(all: &[impl Lost]) -> Value {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    all.iter().for_each(|bad| *counts.entry(bad.reason.name()).or_default() += 1);
+    all.iter().for_each(|lost| *counts.entry(lost.reason()).or_default() += 1);
     counts.into_iter().map(|(reason, count)| (reason.to_string(), json!(count))).collect::<Map<_, _>>().into()
 }
 
-/// Events that the engine will refuse by their time, as far as the newest log time tells.
-fn doubtful(
-    decoded: &Decoded,
-    now: crate::core::Timestamp,
-    limits: &crate::core::limits::Limits,
-) -> Vec<BadEvent> {
-    let bad: Vec<usize> = decoded.bad.iter().map(|bad| bad.index).collect();
-    let mut doubtful = Vec::new();
-    let mut skipped = bad.iter().peekable();
-    let mut index = 0;
-    for event in &decoded.events {
-        // The bad ones have places, too.
-        while skipped.next_if(|bad| **bad == index).is_some() {
-            index += 1;
-        }
-        if let Some((reason, time)) = limits.refused_by_time(event, now) {
-            let message = format!("its time {time} is refused as {} at log time {now}", reason.name());
-            doubtful.push(BadEvent::new(index, reason, message));
-        }
-        index += 1;
-    }
-    doubtful
+/// Events of which the engine will lose something by their time, as far as the newest log time tells.
+fn doubtful(decoded: &Decoded, now: Timestamp, limits: &Limits) -> Vec<Doubtful> {
+    let mut bad = decoded.bad.iter().map(|bad| bad.index).peekable();
+    // The bad ones have places, too.
+    let places = (0..).filter(|index| bad.next_if_eq(index).is_none());
+    let judged = decoded.events.iter().zip(places);
+    judged
+        .filter_map(|(event, index)| Some(Doubtful { index, doubt: limits.doubt(event, now)?, now }))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::limits::Limits;
-    use crate::core::{Span, Timestamp};
+    use crate::core::Span;
 
     #[test]
     fn an_answer_is_bounded_and_counts_everything() {
@@ -305,14 +325,7 @@ mod tests {
         let mut decoded = Decoded::default();
         Decoder::new(0).payload(Codec::Json, text.as_bytes(), &mut decoded);
         let found = doubtful(&decoded, now, &Limits::default());
-        let found: Vec<_> = found.iter().map(|bad| (bad.index, bad.reason)).collect();
-        assert_eq!(found, [(2, Refusal::TooLate), (3, Refusal::Future)]);
-        let run = format!(
-            r#"{{"type":"run","time":"{now}","pipeline":"p","run":"1","status":"succeeded","finished_at":"{ahead}"}}"#
-        );
-        let mut decoded = Decoded::default();
-        Decoder::new(0).payload(Codec::Json, run.as_bytes(), &mut decoded);
-        let found = super::doubtful(&decoded, now, &Limits::default());
-        assert_eq!(found.iter().map(|bad| bad.reason).collect::<Vec<_>>(), [Refusal::Future]);
+        let found: Vec<_> = found.iter().map(|one| (one.index, one.reason())).collect();
+        assert_eq!(found, [(2, "too_late"), (3, "future")]);
     }
 }

@@ -1,6 +1,7 @@
 //! Events: judged for lateness once, deduplicated, then recorded.
 
 use super::Engine;
+use crate::core::arrival::Arrival;
 use crate::core::counters::{Outcome, Refusal};
 use crate::core::duplicates::Kind;
 use crate::core::effect::{Aside, Effects, Refused};
@@ -13,15 +14,6 @@ use crate::core::time::Timestamp;
 use crate::core::view::Reading;
 use crate::core::window::{WindowKey, WindowSize, seal_due};
 use std::sync::Arc;
-
-/// When an event arrived, seen from its 1m window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
-    OnTime,
-    Late,
-    TooLate,
-    Future,
-}
 
 impl Engine {
     /// Takes in the events of one record.
@@ -124,7 +116,7 @@ impl Engine {
     #[inline]
     fn metric(&mut self, observation: Observation, limit: Timestamp, directory: &Directory) -> Outcome {
         let arrival = self.arrival(observation.time, limit);
-        if let Some(outcome) = self.turned_away(arrival) {
+        if let Some(outcome) = self.limits.turned_away(arrival) {
             return outcome;
         }
         match self.place(observation.who, directory) {
@@ -145,7 +137,7 @@ impl Engine {
         let mut rest = samples.columns.as_slice();
         while let Some((time, value)) = rest.first().copied() {
             let arrival = self.arrival(time, limit);
-            let (outcome, taken) = match self.turned_away(arrival) {
+            let (outcome, taken) = match self.limits.turned_away(arrival) {
                 Some(outcome) => (outcome, 1),
                 None => match *place.get_or_insert_with(|| self.place(samples.who, directory)) {
                     Ok(place) if arrival == Arrival::OnTime && !self.is_cumulative(place) => {
@@ -186,7 +178,7 @@ impl Engine {
 
     fn histogram(&mut self, event: &HistogramEvent, limit: Timestamp, directory: &Directory) -> Outcome {
         let arrival = self.arrival(event.time, limit);
-        if let Some(outcome) = self.turned_away(arrival) {
+        if let Some(outcome) = self.limits.turned_away(arrival) {
             return outcome;
         }
         let place = match self.place(event.who, directory) {
@@ -216,27 +208,7 @@ impl Engine {
     #[inline]
     pub(super) fn arrival(&mut self, time: Timestamp, limit: Timestamp) -> Arrival {
         let end = self.minute_of(time) + WindowSize::Minute.span();
-        if time > limit {
-            Arrival::Future
-        } else if self.now <= end + self.limits.allowed_lateness {
-            Arrival::OnTime
-        } else if self.now <= end + self.limits.max_lateness {
-            Arrival::Late
-        } else {
-            Arrival::TooLate
-        }
-    }
-
-    /// The outcome of an event that goes no further.
-    #[inline]
-    pub(super) fn turned_away(&self, arrival: Arrival) -> Option<Outcome> {
-        match arrival {
-            Arrival::OnTime => None,
-            Arrival::Late if self.limits.late_policy == LatePolicy::Correct => None,
-            Arrival::Late => Some(Outcome::Dropped),
-            Arrival::TooLate => Some(Outcome::Refused(Refusal::TooLate)),
-            Arrival::Future => Some(Outcome::Refused(Refusal::Future)),
-        }
+        if time > limit { Arrival::Future } else { self.limits.arrival(end, self.now) }
     }
 
     /// The series of a `Who`: one array read, unless it is new or was forgotten.
@@ -371,7 +343,7 @@ impl Engine {
     /// Records a value of a series the engine itself makes.
     pub(super) fn observe_own(&mut self, identity: &Identity, time: Timestamp, value: f64) {
         let arrival = self.arrival(time, Timestamp::MAX);
-        let outcome = match self.turned_away(arrival) {
+        let outcome = match self.limits.turned_away(arrival) {
             Some(outcome) => outcome,
             None => match self.place_identity(identity) {
                 Ok(place) => self.observe(place, time, value, arrival),
@@ -403,7 +375,7 @@ enum Increment {
     By(f64),
 }
 
-/// What a point of a cumulative counter adds (CONTRACT §1, "Cumulative counters").
+/// What a point of a cumulative counter adds.
 fn increment(counter: &mut Option<(Timestamp, f64)>, time: Timestamp, value: f64) -> Increment {
     match counter.replace((time, value)) {
         None => Increment::First,

@@ -6,7 +6,7 @@
 //! Invariant: time goes on only after all that came at one instant was added up.
 
 use super::Engine;
-use super::ingest::Arrival;
+use crate::core::arrival::Arrival;
 use crate::core::counters::{Outcome, Refusal};
 use crate::core::event::{GateEvent, RunEvent, StageEvent};
 use crate::core::identity::Identity;
@@ -43,7 +43,7 @@ impl Engine {
     /// A gate is a value of its own: it is subject to its window.
     pub(super) fn gate(&mut self, event: &GateEvent, limit: Timestamp) -> Outcome {
         let arrival = self.arrival(event.time, limit);
-        if let Some(outcome) = self.turned_away(arrival) {
+        if let Some(outcome) = self.limits.turned_away(arrival) {
             return outcome;
         }
         let mut derived = Vec::new();
@@ -76,7 +76,8 @@ impl Engine {
     /// Records a value that follows from events; it is outside the conservation counters.
     fn derived(&mut self, derived: Derived) {
         let arrival = self.arrival(derived.time, Timestamp::MAX);
-        let is_backfilled = self.limits.backfill == Backfill::Now && self.turned_away(arrival).is_some();
+        let is_backfilled =
+            self.limits.backfill == Backfill::Now && self.limits.turned_away(arrival).is_some();
         let time = if is_backfilled { self.now } else { derived.time };
         let identity = Identity {
             unit: Unit::from_suffix(derived.name),

@@ -1,0 +1,160 @@
+//! Whether an event comes in time for its 1m window, and what becomes of one that does not.
+//!
+//! Intuition: lateness is judged once, on the 1m window, and holds for all resolutions. The same judgement answers
+//! a sender at once: whoever takes an event knows the newest time of the log and can say what the engine will do.
+//! Invariant: [`Limits::doubt`] says what the engine does at that time; the log may have gone on when it does.
+
+use super::counters::{Outcome, Refusal};
+use super::event::Event;
+use super::limits::{Backfill, LatePolicy, Limits};
+use super::time::Timestamp;
+use super::window::WindowSize;
+
+/// When an event arrived, seen from its 1m window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    OnTime,
+    Late,
+    TooLate,
+    Future,
+}
+
+/// What will be lost of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// `Dropped`, `LateState` or a refusal.
+    pub outcome: Outcome,
+    /// The time because of which it is.
+    pub time: Timestamp,
+}
+
+impl Limits {
+    /// The arrival at the log time `now` of an event whose 1m window ends at `end`.
+    #[inline]
+    pub fn arrival(&self, end: Timestamp, now: Timestamp) -> Arrival {
+        if now <= end + self.allowed_lateness {
+            Arrival::OnTime
+        } else if now <= end + self.max_lateness {
+            Arrival::Late
+        } else {
+            Arrival::TooLate
+        }
+    }
+
+    /// The outcome of an event that goes no further.
+    #[inline]
+    pub fn turned_away(&self, arrival: Arrival) -> Option<Outcome> {
+        match arrival {
+            Arrival::OnTime => None,
+            Arrival::Late if self.late_policy == LatePolicy::Correct => None,
+            Arrival::Late => Some(Outcome::Dropped),
+            Arrival::TooLate => Some(Outcome::Refused(Refusal::TooLate)),
+            Arrival::Future => Some(Outcome::Refused(Refusal::Future)),
+        }
+    }
+
+    /// What will be lost of an event at the log time `now`; of samples, what the first value in doubt says.
+    pub fn doubt(&self, event: &Event, now: Timestamp) -> Option<Doubt> {
+        match event {
+            Event::Samples(samples) => samples.columns.iter().find_map(|(time, _)| self.doubt_of(*time, now)),
+            Event::Stage(stage) => {
+                self.doubt_of_state(stage.latest(), stage.ended().or(stage.started()), now)
+            }
+            Event::Run(run) => self.doubt_of_state(run.latest(), run.ended(), now),
+            other => self.doubt_of(other.time_max()?, now),
+        }
+    }
+
+    fn doubt_of(&self, time: Timestamp, now: Timestamp) -> Option<Doubt> {
+        let minute = WindowSize::Minute.span();
+        let arrival = match time > now + self.max_skew {
+            true => Arrival::Future,
+            false => self.arrival(time.floor(minute) + minute, now),
+        };
+        self.turned_away(arrival).map(|outcome| Doubt { outcome, time })
+    }
+
+    /// A stage or run is brought up to date however late that is told; the values that follow, at the time `valued`,
+    /// may have no window any more.
+    fn doubt_of_state(&self, latest: Timestamp, valued: Option<Timestamp>, now: Timestamp) -> Option<Doubt> {
+        let is_future = |doubt: &Doubt| doubt.outcome == Outcome::Refused(Refusal::Future);
+        let without_window = || {
+            let lost = valued.filter(|_| self.backfill == Backfill::Never);
+            lost.and_then(|time| self.doubt_of(time, now))
+                .map(|doubt| Doubt { outcome: Outcome::LateState, ..doubt })
+        };
+        self.doubt_of(latest, now).filter(is_future).or_else(without_window)
+    }
+}
+
+impl Doubt {
+    /// What will become of the event, for its sender.
+    pub fn message(&self, now: Timestamp) -> String {
+        let Doubt { outcome, time } = self;
+        match outcome {
+            Outcome::LateState => format!(
+                "its time {time} is too late for windows at log time {now}: the run is brought up to date, and the \
+                 values that follow are not recorded (`limits: {{ backfill: now }}` records them)"
+            ),
+            Outcome::Dropped => {
+                format!("its time {time} is late at log time {now}, and `late_policy` lets it go")
+            }
+            refused => format!("its time {time} is refused as {} at log time {now}", refused.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Span;
+    use crate::core::event::{RunEvent, RunStatus, Times};
+
+    const NOW: Timestamp = Timestamp::clamped(1_793_491_200_000);
+
+    fn run(status: RunStatus, time: Timestamp) -> Event {
+        let times =
+            Times { queued_at: None, started_at: Some(time - Span::from_hours(1)), finished_at: None };
+        Event::Run(Box::new(RunEvent {
+            time,
+            pipeline: "p".into(),
+            run: "1".into(),
+            status,
+            times,
+            id: None,
+        }))
+    }
+
+    fn doubt(limits: &Limits, event: &Event) -> Option<&'static str> {
+        limits.doubt(event, NOW).map(|doubt| doubt.outcome.name())
+    }
+
+    #[test]
+    fn a_late_end_of_a_run_keeps_its_state_and_loses_its_values() {
+        let (old, ahead) = (NOW - Span::from_hours(3), NOW + Span::from_hours(1));
+        let never = Limits::default();
+        assert_eq!(doubt(&never, &run(RunStatus::Succeeded, old)), Some("late_state"));
+        assert_eq!(doubt(&never, &run(RunStatus::Started, old)), None, "no value follows from a beginning");
+        assert_eq!(doubt(&never, &run(RunStatus::Succeeded, NOW)), None);
+        assert_eq!(doubt(&never, &run(RunStatus::Succeeded, ahead)), Some("future"));
+        let backfilled = Limits { backfill: Backfill::Now, ..Limits::default() };
+        assert_eq!(doubt(&backfilled, &run(RunStatus::Succeeded, old)), None);
+        assert_eq!(doubt(&backfilled, &run(RunStatus::Succeeded, ahead)), Some("future"));
+    }
+
+    #[test]
+    fn what_the_policy_lets_go_is_in_doubt() {
+        let late = NOW - Span::from_mins(10);
+        for (policy, wanted) in [
+            (LatePolicy::Correct, None),
+            (LatePolicy::Drop, Some("dropped")),
+            (LatePolicy::Dead, Some("dropped")),
+        ] {
+            let limits = Limits { late_policy: policy, ..Limits::default() };
+            let found = limits.doubt_of(late, NOW).map(|doubt| doubt.outcome.name());
+            assert_eq!(found, wanted, "{policy:?}");
+            let of_run = wanted.map(|_| "late_state");
+            assert_eq!(doubt(&limits, &run(RunStatus::Failed, late)), of_run, "{policy:?}");
+        }
+    }
+}

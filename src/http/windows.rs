@@ -13,6 +13,7 @@ use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Engine, Timestamp};
 use crate::core::{Span, identity::Labels};
 use crate::driver::ports::Views;
+use crate::pipeline::diagnostic::nearest;
 use crate::wire::row::Row;
 use crate::wire::window::WindowView;
 use axum::extract::State;
@@ -21,8 +22,8 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Labels of a series, and what else may be asked for: the name, the source, and five more.
-const PARAMETERS_MAX: usize = LABELS_MAX + 7;
+/// Labels of a series, and what else may be asked for.
+const PARAMETERS_MAX: usize = LABELS_MAX + FIELDS.len();
 
 /// Windows that one answer may hold: 10,000 × about 500 B.
 const WINDOWS_MAX: usize = 10_000;
@@ -39,7 +40,7 @@ const LABELS_NAMED: usize = 32;
 pub async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
     let now = shared.log_time();
     let asked = WindowQuery::parse(params::free(&uri)?, now)?;
-    let seen = Arc::<Mutex<BTreeSet<Arc<str>>>>::default();
+    let seen = Arc::<Mutex<Seen>>::default();
     let found = find(&shared, asked.wanted(seen.clone()), SERIES_MAX).await?;
     if found.is_empty() {
         asked.check_labels(&seen.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -191,7 +192,7 @@ impl WindowQuery {
     }
 
     /// A series is wanted if everything matches; labels of those with the same source and name are noted.
-    fn wanted(&self, seen: Arc<Mutex<BTreeSet<Arc<str>>>>) -> Wanted {
+    fn wanted(&self, seen: Arc<Mutex<Seen>>) -> Wanted {
         let (series, labels) = (self.series, self.labels.clone());
         let is_one = |series: &SeriesInfo, label: &str, value: &str| {
             series.label(label).is_some_and(|known| **known == *value)
@@ -200,30 +201,33 @@ impl WindowQuery {
             if series.is_some_and(|id| id != info.id) {
                 return false;
             }
-            let mut named = labels.iter().filter(|(label, _)| matches!(label.as_str(), "source" | "name"));
+            let mut named = labels.iter().filter(|(label, _)| is_name(label));
             if !named.all(|(label, value)| is_one(info, label, value)) {
                 return false;
             }
             let is_match = labels.iter().all(|(label, value)| is_one(info, label, value));
             if !is_match {
-                note(&seen, &info.labels);
+                seen.lock().unwrap_or_else(PoisonError::into_inner).note(&info.labels);
             }
             is_match
         })
     }
 
-    /// A field that is no label of any series that was looked at is a mistake.
-    fn check_labels(&self, seen: &BTreeSet<Arc<str>>) -> Result<(), Failure> {
-        let known = |label: &str| matches!(label, "source" | "name" | PIPELINE) || seen.contains(label);
-        match self.labels.keys().all(|label| known(label)) {
+    /// A field that is no label of any series that was looked at is a mistake; where nothing was looked at, as a
+    /// source has not sent its first event, it may be a label, unless it is nearly one of ours.
+    fn check_labels(&self, seen: &Seen) -> Result<(), Failure> {
+        let is_whole = self.labels.keys().filter(|label| is_name(label)).count() == NAMES.len();
+        let may_be_label = |label: &str| is_whole && !seen.is_any && nearest(label, FIELDS).is_none();
+        let known = |label: &str| is_name(label) || label == PIPELINE || seen.labels.contains(label);
+        match self.labels.keys().all(|label| known(label) || may_be_label(label)) {
             true => Ok(()),
-            false => Err(self.unknown(seen)),
+            false => Err(self.unknown(&seen.labels)),
         }
     }
 
     fn unknown(&self, seen: &BTreeSet<Arc<str>>) -> Failure {
         let known = |label: &str| {
-            self.series.is_none() && (matches!(label, "source" | "name" | PIPELINE) || seen.contains(label))
+            self.series.is_none() && (is_name(label) || label == PIPELINE || seen.contains(label))
         };
         let wrong: Vec<String> = self
             .labels
@@ -238,17 +242,37 @@ impl WindowQuery {
             false => format!(", and the labels of these series: {}", labels.join(", ")),
         };
         Failure::bad(format!(
-            "unknown query parameter {}; known here: series, source, name, window, from, to, limit{labels}",
-            wrong.join(", ")
+            "unknown query parameter {}; known here: {}{labels}",
+            wrong.join(", "),
+            FIELDS.join(", ")
         ))
     }
 }
 
-fn note(seen: &Mutex<BTreeSet<Arc<str>>>, labels: &Labels) {
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    for (label, _) in labels.iter() {
-        if seen.len() < SEEN_MAX {
-            seen.insert(label.clone());
+/// All fields of a question for windows; others are labels.
+const FIELDS: [&str; 7] = ["series", "source", "name", "window", "from", "to", "limit"];
+
+/// Those by which a series is named, as long as its id is not.
+const NAMES: [&str; 2] = ["source", "name"];
+
+fn is_name(label: &str) -> bool {
+    NAMES.contains(&label)
+}
+
+/// What was seen of the series of a source and name.
+#[derive(Debug, Default)]
+struct Seen {
+    is_any: bool,
+    labels: BTreeSet<Arc<str>>,
+}
+
+impl Seen {
+    fn note(&mut self, labels: &Labels) {
+        self.is_any = true;
+        for (label, _) in labels.iter() {
+            if self.labels.len() < SEEN_MAX {
+                self.labels.insert(label.clone());
+            }
         }
     }
 }
@@ -276,13 +300,20 @@ mod tests {
     #[test]
     fn a_field_that_is_no_label_is_refused_with_those_that_are() {
         let asked = parse(&[("source", "a"), ("name", "m"), ("form", "-24h")]).expect("perhaps a label");
-        let seen = Arc::<Mutex<BTreeSet<Arc<str>>>>::default();
+        let seen = Arc::<Mutex<Seen>>::default();
         assert!(!asked.wanted(seen.clone())(&info(&[("host", "h1")])));
         let said = asked.check_labels(&seen.lock().expect("free")).expect_err("no label").message;
         assert!(said.contains("`form`") && said.contains("from, to") && said.contains("host"), "{said}");
         let asked = parse(&[("source", "a"), ("host", "h2")]).expect("labels");
         assert!(!asked.wanted(seen.clone())(&info(&[("host", "h1")])));
         assert!(asked.check_labels(&seen.lock().expect("free")).is_ok(), "a label without such a value");
+        let asked = parse(&[("source", "new"), ("name", "m"), ("host", "h1")]).expect("labels");
+        assert!(asked.check_labels(&Seen::default()).is_ok(), "its first event may come");
+        let near = [("source", "new"), ("name", "m"), ("form", "-1h")];
+        for pairs in [&near[..], &[("source", "new"), ("host", "h1")]] {
+            let asked = parse(pairs).expect("perhaps a label");
+            assert!(asked.check_labels(&Seen::default()).is_err(), "{pairs:?}");
+        }
         assert!(parse(&[("series", "1f"), ("host", "h")]).is_err(), "an id says it all");
         assert!(parse(&[]).is_err() && parse(&[("series", "xyz")]).is_err());
         let asked = parse(&[("name", "m"), ("from", "-24h")]).expect("a time before now");

@@ -135,22 +135,27 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
     scored.min().map(|(_, name)| name)
 }
 
-/// Edits (insert, delete, replace) that turn one text into the other, Levenshtein's distance; `None`: more than `limit`.
+/// Edits (insert, delete, replace, exchange of two neighbours) that turn one text into the other, no part edited twice:
+/// the optimal string alignment distance; `None`: more than `limit`.
 fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
-    let b: Vec<char> = b.chars().collect();
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, c) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (to, d) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(c != *d);
-            diagonal = row[to + 1];
-            row[to + 1] = replaced.min(diagonal + 1).min(row[to] + 1);
+    for at in 1..=a.len() {
+        let mut next = vec![at];
+        for to in 1..=b.len() {
+            let replaced = row[to - 1] + usize::from(a[at - 1] != b[to - 1]);
+            let mut least = replaced.min(row[to] + 1).min(next[to - 1] + 1);
+            if at > 1 && to > 1 && a[at - 1] == b[to - 2] && a[at - 2] == b[to - 1] {
+                least = least.min(before[to - 2] + 1);
+            }
+            next.push(least);
         }
         // It never falls from row to row.
-        if row.iter().min().is_none_or(|least| *least > limit) {
+        if next.iter().min().is_none_or(|least| *least > limit) {
             return None;
         }
+        before = std::mem::replace(&mut row, next);
     }
     Some(row[b.len()]).filter(|distance| *distance <= limit)
 }
@@ -163,6 +168,12 @@ mod tests {
     fn a_slip_finds_what_was_meant() {
         assert_eq!(nearest("latencyms", ["latency_ms", "errors"]), Some("latency_ms"));
         assert_eq!(nearest("severty", ["severity", "summary"]), Some("severity"));
+        assert_eq!(
+            nearest("form", ["from", "to"]),
+            Some("from"),
+            "two letters in the wrong order are one slip"
+        );
+        assert_eq!(nearest("fr", ["rf", "to"]), Some("rf"));
         assert_eq!(nearest("xyz", ["severity"]), None);
         let long = "a".repeat(1 << 20);
         assert_eq!(nearest(&long, [long.as_str()]), None, "a megabyte is no slip");

@@ -45,6 +45,10 @@ const LINES_AHEAD: usize = 64;
 /// Time between two looks at whether the command is told to end, while no line comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Lines of a message that is not full wait so long for another line. A file never holds a line back for as long, so
+/// that its messages, and with them their ids, are the same each time.
+const BATCH_HELD_MAX: Duration = Duration::from_secs(1);
+
 /// Bytes of the lines of one message: half of what a broker takes without being asked, so that the
 /// headers fit.
 const BATCH_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 2;
@@ -53,7 +57,7 @@ const BATCH_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 2;
 const REFUSED_SHOWN: u64 = 10;
 
 pub fn run(args: &PublishArgs) -> Result<u8> {
-    nats::check_url(&args.nats).map_err(BadConfig)?;
+    nats::check(&args.nats).map_err(BadConfig)?;
     let positions = args.position.as_deref().map(Positions::read).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let stop = CancellationToken::new();
@@ -151,8 +155,13 @@ impl Run {
         next: &mut u64,
     ) -> Result<Vec<Finding>> {
         let coming = read_ahead(path.into());
+        let mut idle_since = None;
         let findings = loop {
-            match coming.recv_timeout(LOOK_EVERY) {
+            let come = coming.recv_timeout(LOOK_EVERY);
+            if come.is_ok() {
+                idle_since = None;
+            }
+            match come {
                 _ if self.stop.is_cancelled() => return Err(PublishFailure::Stopped.into()),
                 Ok(Coming::Line(number, line)) => {
                     if number >= from_line {
@@ -163,15 +172,35 @@ impl Run {
                 }
                 Ok(Coming::Opened(remarks)) => tell(&remarks?),
                 Ok(Coming::End(findings)) => break findings,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let idle = idle_since.get_or_insert_with(Instant::now).elapsed();
+                    self.settle_idle(path, *next, idle, batches)?;
+                }
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the file cannot be read to its end"),
             }
         };
+        self.send_all(path, batches)?;
+        self.publisher.settle_to(0)?;
+        Ok(findings)
+    }
+
+    /// While no line comes, what was sent is waited for, and after a while the lines that are held go, too.
+    fn settle_idle(&mut self, path: &Path, next: u64, idle: Duration, batches: &mut Batches) -> Result<()> {
+        if idle >= BATCH_HELD_MAX {
+            self.send_all(path, batches)?;
+        }
+        if self.publisher.lowest_waiting().is_none() {
+            return Ok(());
+        }
+        self.publisher.settle_to(0)?;
+        self.note_position(path, self.lowest_waiting(batches).unwrap_or(next))
+    }
+
+    fn send_all(&mut self, path: &Path, batches: &mut Batches) -> Result<()> {
         while let Some(partition) = batches.keys().next().copied() {
             self.send(path, partition, batches)?;
         }
-        self.publisher.settle_to(0)?;
-        Ok(findings)
+        Ok(())
     }
 
     /// Takes a line into the message of its partition, which goes when it is full.

@@ -1,8 +1,9 @@
 //! Files to the broker, by a process that is killed.
 
 use crate::servers::{Servers, spawn, wait_for};
-use std::fmt::Write;
-use std::process::Command;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 /// Lines of the file: three seconds at the rate it is sent with.
 const LINES: u64 = 6_000;
@@ -80,4 +81,47 @@ fn a_line_that_no_broker_takes_is_left_out() {
         });
         assert_eq!(counts["s-0"], events);
     }
+}
+
+/// Goal: `publish -` on a pipe that is silent keeps nothing back. Method: one line, the pipe stays open, batches of
+/// ten: the line is counted and the position names the line after it; then the broker goes, another line comes, and
+/// the command says that it waits and ends by its time-out.
+#[test]
+fn a_line_of_an_open_pipe_is_sent_and_settled() {
+    let mut servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let position = servers.dir.path().join("position");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+    command.args([
+        "publish",
+        "--nats",
+        &servers.nats_url(),
+        "--batch",
+        "10",
+        "--timeout",
+        "4s",
+        "--position",
+    ]);
+    command.arg(&position).arg("-").stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut publish = command.spawn().expect("runs");
+    let mut pipe = publish.stdin.take().expect("piped");
+    let mut say = || {
+        let line = r#"{"type":"metric","source":"s-0","name":"latency_ms","value":1,"time":"#;
+        writeln!(pipe, "{line}{}}}", crate::edge::now_ms()).expect("it reads");
+    };
+    say();
+    let counts = wait_for("the event", &worker, || {
+        worker.counts().filter(|counts| counts.get("s-0").is_some_and(|count| *count >= 1))
+    });
+    assert_eq!(counts["s-0"], 1);
+    wait_for("the position", &worker, || {
+        std::fs::read_to_string(&position).ok().filter(|text| text == r#"{"-":2}"#)
+    });
+    servers.nats = None; // kill -9
+    say();
+    let output = publish.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("waiting for") && told.contains("go on with --from-line 2"), "{told}");
 }

@@ -86,8 +86,13 @@ impl Selector {
     }
 
     pub fn is_match(&self, series: &SeriesInfo) -> bool {
-        self.name.as_ref().is_none_or(|name| *name == series.name)
-            && self.is_match_labels(|label| series.label(label).map(|value| &**value))
+        self.is_match_with(&series.name, |label| series.label(label))
+    }
+
+    /// The same for a series of this name, given each label's value.
+    pub fn is_match_with<'a>(&self, name: &str, label: impl Fn(&str) -> Option<&'a Arc<str>>) -> bool {
+        self.name.as_ref().is_none_or(|wanted| **wanted == *name)
+            && self.is_match_labels(|name| label(name).map(|value| &**value))
     }
 
     /// Whether all matchers pass, given each label's value.
@@ -111,11 +116,11 @@ impl Selector {
 }
 
 impl By {
-    /// The key a series falls into: the labels asked for, or all there is of the series.
-    pub fn key(&self, series: &SeriesInfo) -> Key {
+    /// The key a series falls into: the labels asked for, given each label's value, or all there is of the series.
+    pub fn key<'a>(&self, series: &'a SeriesInfo, label: impl Fn(&str) -> Option<&'a Arc<str>>) -> Key {
         match self {
             By::Labels(labels) => {
-                let values = labels.iter().filter_map(|l| Some((l.clone(), series.label(l)?.clone())));
+                let values = labels.iter().filter_map(|l| Some((l.clone(), label(l)?.clone())));
                 Key::new(values.collect())
             }
             By::Series => {

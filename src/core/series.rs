@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// What outputs say about a series.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesInfo {
-    /// xxh3-64 of the canonical JSON of the identity (CONTRACT §6).
+    /// xxh3-64 of the canonical JSON of the identity.
     pub id: u64,
     pub source: Arc<str>,
     pub name: Arc<str>,
@@ -316,6 +316,9 @@ impl SeriesTable {
     }
 }
 
+/// The source of a recorded series whose keys have none.
+pub const RECORD_SOURCE: &str = "_record";
+
 impl SeriesInfo {
     fn new(identity: &Identity) -> SeriesInfo {
         SeriesInfo {
@@ -341,7 +344,7 @@ impl SeriesInfo {
     }
 }
 
-/// xxh3-64 over the JSON array `[source,name,[[label,value],…]]` without spaces (CONTRACT §6).
+/// xxh3-64 over the JSON array `[source,name,[[label,value],…]]` without spaces.
 pub fn series_id(source: &str, name: &str, labels: &Labels) -> u64 {
     // Strings and arrays of them always serialise.
     let json = serde_json::to_string(&(source, name, labels)).unwrap_or_default();

@@ -7,6 +7,7 @@
 use super::diagnostic::nearest;
 use crate::core::event::{RunStatus, StageStatus};
 use crate::core::rule::PipelineSpec;
+use crate::core::run::PIPELINE;
 use crate::core::selector::{Matcher, Test};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,9 +25,6 @@ const DERIVED: [(&str, &[&str]); 9] = [
     ("pipeline_in_flight", &[]),
 ];
 
-/// Labels that all of them have: the source is the pipeline.
-const SHARED: [&str; 3] = ["source", "pipeline", "name"];
-
 /// Labels whose values are stages.
 const STAGES: [&str; 3] = ["stage", "from", "to"];
 
@@ -38,20 +36,19 @@ pub(super) struct Wrong {
     pub hint: String,
 }
 
-/// The labels of its own that a derived series has.
-pub(super) fn labels_of(name: &str) -> Option<&'static [&'static str]> {
-    DERIVED.iter().find(|(derived, _)| *derived == name).map(|(_, labels)| *labels)
+/// The labels that a derived series has beside source and name; its source is its pipeline, too.
+pub(super) fn labels_of(name: &str) -> Option<Vec<Arc<str>>> {
+    let (_, own) = DERIVED.iter().find(|(derived, _)| *derived == name)?;
+    Some(std::iter::once(&PIPELINE).chain(own.iter()).map(|label| Arc::from(*label)).collect())
 }
 
-/// A derived series with these labels of its own has this one, too.
-pub(super) fn has(labels: &[&str], label: &str) -> bool {
-    labels.contains(&label) || SHARED.contains(&label)
+/// Whether a series with these labels has this one: every series has a source and a name.
+pub(super) fn has(labels: &[Arc<str>], label: &str) -> bool {
+    matches!(label, "source" | "name") || labels.iter().any(|known| **known == *label)
 }
 
-/// Its labels in words.
-pub(super) fn labels_in_words(labels: &[&str]) -> String {
-    let all: Vec<&str> = std::iter::once("pipeline").chain(labels.iter().copied()).collect();
-    format!("it has {}", all.join(", "))
+pub(super) fn labels_in_words(labels: &[Arc<str>]) -> String {
+    format!("it has {}", labels.join(", "))
 }
 
 /// The first matcher that no value of a derived series can pass.
@@ -61,9 +58,9 @@ pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
     let mut asking = matchers.iter().enumerate().filter(|(_, matcher)| !matcher.is_match(""));
     asking.find_map(|(place, matcher)| {
         let label = &*matcher.label;
-        if !has(labels, label) {
+        if !has(&labels, label) {
             let message = format!("`{name}` has no label `{label}`, so this matches nothing");
-            return Some(Wrong { place, message, hint: labels_in_words(labels) });
+            return Some(Wrong { place, message, hint: labels_in_words(&labels) });
         }
         let outcomes = outcomes(name);
         if label == "outcome" && !outcomes.iter().any(|outcome| matcher.is_match(outcome)) {

@@ -1,11 +1,14 @@
 //! `record:` series: what is written of them, and the order in which they are judged.
 
 use super::bounds::RECORDS_MAX;
-use super::expr::check::{Checked, Checker};
+use super::expr::check::{Checked, Checker, Keys, Recorded};
 use super::expr::parse::{Arg, MatcherTerm, Parsed, Term, TermKind, parse};
 use super::tree::File;
 use super::yaml::{Node, Place};
 use crate::core::rule::RecordSpec;
+use crate::core::run::{PIPELINE, is_of_pipeline};
+use crate::core::selector::By;
+use crate::core::unit::Unit;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -122,7 +125,6 @@ pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>)
         Ok(Checked::Value(typed)) => {
             let stated = checker.metrics.get(&name).and_then(|spec| spec.unit.clone());
             let unit = stated.or_else(|| typed.unit().cloned());
-            checker.records.insert(name.clone(), unit.clone());
             let mut views = Vec::new();
             typed.expr.for_each(&mut |part| views.extend(part.views()));
             views.sort_unstable();
@@ -130,6 +132,8 @@ pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>)
             if views.is_empty() {
                 file.error(raw.node.at, "a recorded series must read a series", None);
             }
+            let recorded = recorded(checker, &views, unit.clone(), &typed.keys);
+            checker.records.insert(name.clone(), recorded);
             checker.tell_doubts(file, raw.node);
             Some(RecordSpec { name, expr: typed.expr, unit, views })
         }
@@ -148,6 +152,24 @@ pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>)
             None
         }
     }
+}
+
+/// What those that read a record know of it. One that is made of what pipelines do has its source as `pipeline`, too.
+fn recorded(checker: &Checker, views: &[u32], unit: Option<Unit>, keys: &Keys) -> Recorded {
+    let is_of = |name: &Arc<str>| {
+        is_of_pipeline(name) || checker.records.get(name).is_some_and(|known| known.is_of_pipeline)
+    };
+    let mut names = views.iter().filter_map(|view| checker.views[*view as usize].selector.name.as_ref());
+    let is_of_pipeline = names.any(is_of);
+    let labels = match keys {
+        Keys::By(By::Labels(labels)) => {
+            let has_source = labels.iter().any(|label| **label == *"source");
+            let pipeline = (is_of_pipeline && has_source).then(|| PIPELINE.into());
+            Some(labels.iter().cloned().chain(pipeline).collect())
+        }
+        Keys::By(By::Series) | Keys::Series(_) | Keys::Any => None,
+    };
+    Recorded { unit, labels, is_of_pipeline }
 }
 
 #[cfg(test)]
@@ -182,6 +204,45 @@ mod tests {
         let found = load_files(vec![("f.yaml".into(), text.into())]).diagnostics;
         let lines: Vec<usize> = found.iter().map(|one| one.line).collect();
         assert_eq!(lines, [2, 3], "{found:?}");
+    }
+
+    #[test]
+    fn a_label_that_a_record_never_has_is_a_doubt() {
+        let said = |expr: &str| {
+            let text = format!(
+                "record:
+  - {{ name: slow, expr: 'max(stage_duration_seconds[1m]) by (source)' }}
+  - {{ name: busy, expr: 'max(cpu[1m]) by (host)' }}
+  - {{ name: every, expr: 'max(cpu[1m])' }}
+rules:
+  - {{ id: r, severity: info, expr: '{expr}' }}
+"
+            );
+            let found = load_files(vec![("f.yaml".into(), text)]).diagnostics.into_iter();
+            found.map(|one| format!("{} ({})", one.message, one.hint.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        for expr in [
+            r#"max(slow{pipeline="a"}[1m]) by (pipeline) > 1"#,
+            r#"max(slow{source="a", zone=""}[1m]) by (source) > 1"#,
+            r#"max(busy{host=~"a.*"}[1m]) by (host) > 1"#,
+            r#"max(every{zone="a"}[1m]) by (zone) > 1"#,
+        ] {
+            assert!(said(expr).is_empty(), "{expr}: {:?}", said(expr));
+        }
+        for (expr, words) in [
+            (
+                r#"max(slow{stage="a"}[1m]) by (source) > 1"#,
+                "has no label `stage`, so this matches nothing (it has source, pipeline)",
+            ),
+            (
+                r#"max(busy{pipeline="a"}[1m]) by (host) > 1"#,
+                "has no label `pipeline`, so this matches nothing (it has host)",
+            ),
+            (r#"max(busy[1m]) by (zone) > 1"#, "has no label `zone`, so all of it is one key (it has host)"),
+        ] {
+            let found = said(expr);
+            assert!(found.len() == 1 && found[0].contains(words), "{expr}: {found:?}");
+        }
     }
 
     /// A chain that is written backwards: once as many steps as the cube of its length.

@@ -11,6 +11,7 @@ use crate::core::key::KeyId;
 use crate::core::rule::evaluate::Notes;
 use crate::core::rule::frozen::Frozen;
 use crate::core::rule::share::Shares;
+use crate::core::series::RECORD_SOURCE;
 use crate::core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,7 +84,7 @@ impl Engine {
         let spec = &self.rules.records[record];
         let name = spec.name.clone();
         let identity = Identity {
-            source: key.get("source").cloned().unwrap_or_else(|| "_record".into()),
+            source: key.get("source").cloned().unwrap_or_else(|| RECORD_SOURCE.into()),
             name: name.clone(),
             labels: key.rest(),
             unit: spec.unit.clone(),

@@ -173,7 +173,7 @@ impl Engine {
             let found: Vec<_> = views
                 .filter_map(|at| {
                     let view = &self.views[at as usize];
-                    let key = view.spec.key_of(&series.info)?;
+                    let key = view.spec.key_of(&series.info, &self.made)?;
                     let group = view.group_of(self.keys.find(&key)?)?;
                     Some(crate::core::view::Subscription { view: at, group })
                 })

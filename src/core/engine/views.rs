@@ -54,7 +54,7 @@ impl Engine {
     pub(super) fn join(&mut self, slot: u32, view_at: u32) {
         let Some(series) = self.series.get(slot) else { return };
         let view = &mut self.views[view_at as usize];
-        let Some(key) = view.spec.key_of(&series.info) else { return };
+        let Some(key) = view.spec.key_of(&series.info, &self.made) else { return };
         let shape = self.series.metric_of(series).shape;
         let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
         let key = self.keys.intern(key);

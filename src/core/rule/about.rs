@@ -11,6 +11,7 @@ use super::evaluate::Scope;
 use super::{RecordSpec, Rule, RuleSet};
 use crate::core::key::Key;
 use crate::core::run::{PIPELINE, is_of_pipeline};
+use crate::core::series::{RECORD_SOURCE, SeriesInfo};
 use crate::core::time::Timestamp;
 use crate::core::view::ViewSpec;
 use std::collections::BTreeSet;
@@ -39,6 +40,14 @@ impl Made {
 
     fn has_name(&self, name: &str) -> bool {
         is_of_pipeline(name) || self.0.contains(name)
+    }
+
+    /// The value of a label of a series, as [`SeriesInfo::label`] gives it; `pipeline` is also the source of what
+    /// a record is made of, where its keys have one.
+    pub fn label<'s>(&self, series: &'s SeriesInfo, name: &str) -> Option<&'s Arc<str>> {
+        let is_made =
+            || name == PIPELINE && self.0.contains(&series.name) && *series.source != *RECORD_SOURCE;
+        series.label(name).or_else(|| is_made().then_some(&series.source))
     }
 
     /// The pipeline that a key of a rule is about, given the views that the rule reads.

@@ -4,6 +4,7 @@ use super::group::Trail;
 use super::{View, ViewKind, ViewSpec};
 use crate::core::identity::Identity;
 use crate::core::key::{Key, KeyId};
+use crate::core::rule::about::Made;
 use crate::core::series::SeriesInfo;
 use crate::core::time::{Span, Timestamp};
 use serde::Serialize;
@@ -41,13 +42,14 @@ impl ViewSpec {
         format!("{:016x}", self.keys_number())
     }
 
-    /// The key under which this view reads a series, if it does.
-    pub fn key_of(&self, series: &SeriesInfo) -> Option<Key> {
+    /// The key under which this view reads a series, if it does. `made`: the records that are about pipelines.
+    pub fn key_of(&self, series: &SeriesInfo, made: &Made) -> Option<Key> {
+        let label = |name: &str| made.label(series, name);
         match series.source.strip_prefix(PARTIAL_SOURCE) {
             Some(id) => (id == self.keys_id()).then(|| {
                 Key(series.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
             }),
-            None => self.selector.is_match(series).then(|| self.by.key(series)),
+            None => self.selector.is_match_with(&series.name, label).then(|| self.by.key(series, label)),
         }
     }
 

@@ -40,8 +40,8 @@ pub enum Checked {
 pub struct Checker {
     /// What `metrics:` says.
     pub metrics: BTreeMap<Arc<str>, MetricSpec>,
-    /// Units of `record:` series, as far as they were checked.
-    pub records: BTreeMap<Arc<str>, Option<Unit>>,
+    /// The `record:` series, as far as they were checked.
+    pub records: BTreeMap<Arc<str>, Recorded>,
     /// All views so far; expressions refer to them by place.
     pub views: Vec<ViewSpec>,
     /// Metric of a rule written as in runbooks: `p99 > 1000ms` with `metric:`.
@@ -63,6 +63,16 @@ pub struct Checker {
     /// Regular expressions by their texts, and the bytes that all of them take.
     patterns: HashMap<String, Pattern>,
     regex_bytes: usize,
+}
+
+/// What is known of a `record:` series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub unit: Option<Unit>,
+    /// The labels it has, where its expression names them.
+    pub labels: Option<Vec<Arc<str>>>,
+    /// Whether it is made of what pipelines do.
+    pub is_of_pipeline: bool,
 }
 
 /// Something that is right by the letter, and hardly what was meant.
@@ -193,8 +203,8 @@ impl Checker {
         {
             return spec.unit.clone();
         }
-        if let Some(unit) = self.records.get(name) {
-            return unit.clone();
+        if let Some(recorded) = self.records.get(name) {
+            return recorded.unit.clone();
         }
         Unit::from_suffix(name).or_else(|| derived_unit(name))
     }

@@ -4,15 +4,15 @@ use super::super::parse::{MatcherTerm, SelectorTerm, Term, TermKind};
 use super::super::{ExprError, Spot};
 use super::{Check, Checker, Doubt, Typed};
 use crate::core::Span;
-use crate::core::limits::PANES_PER_WINDOW_MAX;
+use crate::core::limits::{PANES_PER_WINDOW_MAX, WINDOW_MAX};
 use crate::core::pattern::{Pattern, PatternError};
 use crate::core::rule::ast::pane_of;
 use crate::core::selector::{By, Matcher, Selector, Test};
 use crate::pipeline::bounds::{MATCHERS_BYTES_MAX, REGEXES_BYTES_MAX};
-use crate::pipeline::builtin::{self, Wrong};
+use crate::pipeline::builtin::{self, Wrong, has, labels_in_words};
+use std::sync::Arc;
 
-/// Days of the longest window: 1h windows are kept so long.
-const WINDOW_DAYS_MAX: i64 = 90;
+const DAY_MS: i64 = 86_400_000;
 
 /// Aggregates by name, for hints.
 pub(super) const AGGREGATES: [&str; 14] = [
@@ -75,7 +75,7 @@ fn selector_with(
     term: &SelectorTerm,
     matcher: &mut dyn FnMut(&MatcherTerm) -> Check<Matcher>,
 ) -> Check<Selector> {
-    let mut name: Option<std::sync::Arc<str>> = term.name.as_deref().map(Into::into);
+    let mut name: Option<Arc<str>> = term.name.as_deref().map(Into::into);
     let mut matchers = Vec::new();
     for written in &term.matchers {
         if written.label == "name" && written.op == "=" && name.is_none() {
@@ -122,8 +122,11 @@ impl Checker {
         let written = term.matchers.iter().filter(|one| !is_name(one, term));
         let places: Vec<Spot> = written.map(|one| one.at).collect();
         if let Some(name) = &selector.name
+            && self.records.contains_key(name)
+        {
+            self.doubt_recorded(name, &selector.matchers, &places);
+        } else if let Some(name) = &selector.name
             && !self.metrics.contains_key(name)
-            && !self.records.contains_key(name)
         {
             if let Some(Wrong { place, message, hint }) = builtin::wrong(name, &selector.matchers) {
                 return Err(ExprError { at: places[place], message, hint: Some(hint) });
@@ -161,18 +164,33 @@ impl Checker {
         self.doubts.extend(found.into_iter().map(doubt));
     }
 
-    /// Keys by a label that a derived series cannot have.
+    /// Matchers of a label that a recorded series never has. No error, as events may have the name of a record, too.
+    fn doubt_recorded(&mut self, name: &Arc<str>, matchers: &[Matcher], places: &[Spot]) {
+        let Some(known) = self.labels_of(name) else { return };
+        let asking = matchers.iter().zip(places).filter(|(matcher, _)| !matcher.is_match(""));
+        for (matcher, at) in asking.filter(|(matcher, _)| !has(&known, &matcher.label)) {
+            let message = format!("`{name}` has no label `{}`, so this matches nothing", matcher.label);
+            self.doubts.push(Doubt { at: *at, message, hint: Some(labels_in_words(&known)) });
+        }
+    }
+
+    /// Keys by a label that a derived or recorded series cannot have.
     pub(super) fn doubt_keys(&mut self, at: Spot, selector: &Selector, by: &By) {
         let By::Labels(labels) = by else { return };
         let Some(name) = &selector.name else { return };
-        let Some(known) = builtin::labels_of(name) else { return };
-        if self.metrics.contains_key(name) || self.records.contains_key(name) {
-            return;
-        }
-        for label in labels.iter().filter(|label| !builtin::has(known, label)) {
+        let Some(known) = self.labels_of(name) else { return };
+        for label in labels.iter().filter(|label| !has(&known, label)) {
             let message = format!("`{name}` has no label `{label}`, so all of it is one key");
-            let hint = Some(builtin::labels_in_words(known));
-            self.doubts.push(Doubt { at, message, hint });
+            self.doubts.push(Doubt { at, message, hint: Some(labels_in_words(&known)) });
+        }
+    }
+
+    /// The labels that a series of this name can have, as far as that is known.
+    fn labels_of(&self, name: &Arc<str>) -> Option<Vec<Arc<str>>> {
+        match self.records.get(name) {
+            Some(recorded) => recorded.labels.clone(),
+            None if self.metrics.contains_key(name) => None,
+            None => builtin::labels_of(name),
         }
     }
 
@@ -209,7 +227,7 @@ fn is_name(written: &MatcherTerm, term: &SelectorTerm) -> bool {
     term.name.is_none() && first.is_some_and(|first| first.at == written.at)
 }
 
-/// The window of a selector, within what can be kept (RULES.md, "Trailing windows").
+/// The window of a selector, within what can be kept.
 pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
     let Some((window, spot)) = term.window else {
         let name = term.name.as_deref().unwrap_or("{…}");
@@ -222,10 +240,11 @@ pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
     if window > hour && window.ms() % hour.ms() != 0 {
         return Err(ExprError::new(spot, format!("{window} is above 1h, so it must be a multiple of 1h")));
     }
-    let longest = Span::from_hours(24 * WINDOW_DAYS_MAX);
-    if window > longest || window.ms() / pane_of(window).ms() > PANES_PER_WINDOW_MAX {
-        let message =
-            format!("this window is longer than the {WINDOW_DAYS_MAX} days that windows of 1h are kept");
+    if window > WINDOW_MAX || window.ms() / pane_of(window).ms() > PANES_PER_WINDOW_MAX {
+        let message = format!(
+            "this window is longer than the {} days that windows of 1h are kept",
+            WINDOW_MAX.ms() / DAY_MS
+        );
         return Err(ExprError::new(spot, message));
     }
     Ok(window)
@@ -236,7 +255,7 @@ pub(super) fn by(labels: Option<&[String]>) -> By {
     match labels {
         None => By::Series,
         Some(labels) => {
-            let mut labels: Vec<std::sync::Arc<str>> = labels.iter().map(|l| l.as_str().into()).collect();
+            let mut labels: Vec<Arc<str>> = labels.iter().map(|l| l.as_str().into()).collect();
             labels.sort();
             labels.dedup();
             By::Labels(labels)

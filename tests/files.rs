@@ -346,6 +346,25 @@ fn the_environment_of_servers_does_not_break_commands_on_files() {
 }
 
 /// A port on which nobody listens.
+/// Goal: credentials that cannot be read are told as what they are, and a supervisor does not try again. Method: a
+/// file that is missing, for each variable and each command that goes to a broker.
+#[test]
+fn credentials_that_are_missing_are_a_bad_configuration() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "events.ndjson", event(0));
+    let servers = ["--nats", "nats://127.0.0.1:9"];
+    for name in ["NATS_CREDS", "NATS_NKEY", "NATS_CA", "NATS_CERT", "NATS_KEY"] {
+        for words in
+            [&["publish", "events.ndjson"][..], &["export"], &["run", "--redis", "redis://127.0.0.1:9"]]
+        {
+            let mut command = command(dir.path(), &[words, &servers].concat());
+            let output = command.env(name, "nowhere").output().expect("it runs");
+            let told = stderr(&output);
+            assert!(output.status.code() == Some(78) && told.contains(name), "{words:?}: {told}");
+        }
+    }
+}
+
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
 }

@@ -257,7 +257,7 @@ fn servers(
             return Err(BadConfig(message.into()).into());
         }
     };
-    nats::check_url(&nats).and_then(|()| redis::check_url(&redis)).map_err(BadConfig)?;
+    nats::check(&nats).and_then(|()| redis::check(&redis)).map_err(BadConfig)?;
     let outages = Outages::default();
     let partition = Partition { index: 0, count: args.partitions.or(partitions).unwrap_or(1).max(1) };
     if partition.count > PARTITIONS_MAX {

@@ -1,4 +1,4 @@
-//! JetStream: the event log, and the board where transitions are published (CONTRACT §5).
+//! JetStream: the event log, and the board where transitions are published.
 //!
 //! Intuition: the worker is a plain thread that asks for the next records; the client behind it is
 //! asynchronous and lives on the runtime. A server that is away is waited for, never an exit.
@@ -253,12 +253,20 @@ async fn acknowledged(sent: Result<PublishAckFuture, PublishError>) -> Result<Pu
 /// Name of the broker among outages.
 pub const NATS: &str = "nats";
 
-/// Finds out whether these are addresses of a broker, before anybody waits for it.
-pub fn check_url(url: &str) -> Result<(), String> {
+/// Files that variables of the environment name; they are read with each connection.
+const FILES: [&str; 5] = ["NATS_CREDS", "NATS_NKEY", "NATS_CA", "NATS_CERT", "NATS_KEY"];
+
+/// Finds out whether these are addresses of a broker, and credentials can be read, before anybody waits for it.
+pub fn check(url: &str) -> Result<(), String> {
     for place in without_password(url).split(',') {
         place
             .parse::<async_nats::ServerAddr>()
             .map_err(|error| format!("`{place}` is no address of NATS, such as nats://host:4222: {error}"))?;
+    }
+    let named = FILES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    for (name, path) in named.filter(|(_, path)| !path.is_empty()) {
+        std::fs::File::open(&path)
+            .map_err(|error| format!("{name}: cannot read {}: {error}", path.display()))?;
     }
     Ok(())
 }

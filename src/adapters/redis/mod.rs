@@ -1,4 +1,4 @@
-//! The store in Redis: checkpoint, read model, lease (CONTRACT §6).
+//! The store in Redis: checkpoint, read model, lease.
 //!
 //! Intuition: everything of a partition has one hash tag, so one script can compare the fence and
 //! write windows, alerts, position and outbox in one step that is there whole or not at all.
@@ -194,7 +194,7 @@ impl RedisStore {
 }
 
 /// Finds out whether this is an address of Redis, before anybody waits for it.
-pub fn check_url(url: &str) -> Result<(), String> {
+pub fn check(url: &str) -> Result<(), String> {
     let place = without_password(url);
     let checked = client(url).map(drop);
     checked.map_err(|error| format!("`{place}` is no address of Redis, such as redis://host:6379: {error}"))

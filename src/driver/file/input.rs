@@ -8,6 +8,7 @@ use super::block::{Blocks, Lines};
 use super::gzip::Gzip;
 use super::sort::Origins;
 use super::zstd::Zstd;
+use crate::driver::worker::chain;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -49,8 +50,7 @@ impl InputError {
         if matches!(self, InputError::Temporary(_)) {
             return Err(self);
         }
-        let cause = std::error::Error::source(&self).map_or(String::new(), |cause| format!(": {cause}"));
-        Ok(Finding { file: file.into(), message: format!("left out: {self}{cause}") })
+        Ok(Finding { file: file.into(), message: format!("left out: {}", chain(&self)) })
     }
 }
 

@@ -57,12 +57,13 @@ const fn target(
 }
 
 /// Rounds for about four seconds each, less where little can go wrong.
-static TARGETS: [Target; 15] = [
+static TARGETS: [Target; 16] = [
     target("events_json", properties::events_json, seeds::events_json, seeds::json_words, 10_000),
     target("events_ndjson", properties::events_ndjson, seeds::events_ndjson, seeds::json_words, 8_000),
     target("events_msgpack", properties::events_msgpack, seeds::events_msgpack, seeds::json_words, 8_000),
     target("histogram", properties::histogram, seeds::histograms, seeds::text_words, 8_000),
     target("line", properties::line, seeds::exported, seeds::json_words, 12_000),
+    target("control", properties::control, seeds::controls_json, seeds::json_words, 4_000),
     target("expression", properties::expression, seeds::expressions, seeds::rule_words, 8_000),
     target("pipeline_yaml", properties::pipeline_yaml, seeds::pipelines, seeds::rule_words, 1_500),
     target("promql", properties::promql, seeds::promql, seeds::promql_words, 2_500),
@@ -216,8 +217,11 @@ fn faults(run: impl FnOnce(&mut Run), seed: u64) -> Vec<Fault> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(note));
     let mut one = Run::new(seed);
-    run(&mut one);
+    let ended = catch_unwind(AssertUnwindSafe(|| run(&mut one)));
     std::panic::set_hook(hook);
+    if ended.is_err() {
+        panic!("the harness itself failed: {}", SAID.lock().unwrap_or_else(PoisonError::into_inner));
+    }
     one.faults
 }
 

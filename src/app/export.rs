@@ -14,7 +14,7 @@ use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Feed, Log, Logged};
 use crate::wire::line::{Exported, OfPartition};
-use crate::wire::partial;
+use crate::wire::{control, partial};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
@@ -128,7 +128,7 @@ fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
 /// What the streams hold now; what comes while they are read is left out. The logs of several
 /// partitions are merged by the time at which their records take effect.
 fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
-    nats::check_url(url).map_err(BadConfig)?;
+    nats::check(url).map_err(BadConfig)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let waiting = Waiting::for_server(url);
     let count = nats::count_partitions(runtime.handle(), url, ROOT)?;
@@ -210,7 +210,7 @@ pub fn line(partition: Option<OfPartition>, record: &Logged) -> String {
         Entry::Partials { bytes, .. } if partial::decode(bytes).is_err() => Exported::tick(seq, stamp),
         Entry::Partials { from, number, bytes } => Exported::partials(seq, stamp, *from, *number, bytes),
         Entry::Control(json) => {
-            control = serde_json::from_slice(json).ok();
+            control = control::decode(json).ok();
             let known = control.as_ref().map(|control| Exported::control(seq, stamp, control));
             known.unwrap_or_else(|| Exported::tick(seq, stamp))
         }

@@ -6,13 +6,19 @@
 //! it wrap. Rejected: `std::time::Instant` (cannot be stored) and chrono types (calendar work
 //! belongs to the edges).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z, between the years 0 and 9999.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp::clamped)
+    }
+}
 
 /// A length of time in milliseconds; may be negative as a difference.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -226,7 +232,7 @@ impl std::str::FromStr for Span {
             total = part.and_then(|p| total.checked_add(p)).ok_or(SpanError)?;
             rest = after;
         }
-        if text.is_empty() || total > SPAN_MAX_MS {
+        if text.is_empty() || total > SPAN_MAX.0 {
             return Err(SpanError);
         }
         Ok(Span(total))
@@ -234,7 +240,7 @@ impl std::str::FromStr for Span {
 }
 
 /// Ten years: far past any window or timer, far below what could overflow when added.
-const SPAN_MAX_MS: i64 = 10 * 366 * 86_400_000;
+pub const SPAN_MAX: Span = Span::from_hours(24 * 366 * 10);
 
 /// A text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

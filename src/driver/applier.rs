@@ -19,7 +19,7 @@ use crate::core::window::{WindowKey, WindowSize};
 use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::event::{Decoded, Decoder};
 use crate::wire::window::WindowView;
-use crate::wire::{alert, partial};
+use crate::wire::{alert, control, partial};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -189,7 +189,7 @@ impl Applier {
             self.gap(record, stamp, store)?;
         }
         let control = match &record.entry {
-            ports::Entry::Control(json) => serde_json::from_slice::<Control>(json).ok(),
+            ports::Entry::Control(json) => self.control(record.seq, json),
             _ => None,
         };
         let partials = match &record.entry {
@@ -230,6 +230,20 @@ impl Applier {
             self.gather(&[], store)?;
         }
         Ok(decoded.events.iter().map(|event| event.values()).sum())
+    }
+
+    /// A control that can be put in force; what is none is kept aside.
+    fn control(&mut self, seq: u64, json: &[u8]) -> Option<Control> {
+        let error = match control::decode(json) {
+            Ok(control) => return Some(control),
+            Err(error) => error,
+        };
+        tracing::error!(seq, %error, "a control record cannot be put in force; it is left out");
+        if seq > self.committed {
+            let (reason, message) = (Aside::Refused(Refusal::BadPayload), error.to_string());
+            self.set_aside(DeadEvent { seq, index: 0, reason, message, more: 0 });
+        }
+        None
     }
 
     /// Records before this one are gone.

@@ -4,6 +4,7 @@
 //! own fields, several events under `events`, undecodable bytes as base64 under `raw`, an empty
 //! `tick`, or a `control`.
 
+use super::control;
 use super::event::{BadEvent, Codec, Decoded, Decoder, elements, fields};
 use crate::core::Timestamp;
 use crate::core::counters::Refusal;
@@ -185,6 +186,7 @@ fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
     let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|error| BadEvent::json(0, &error))?;
     let mut decoded = Box::<Decoded>::default();
     if let Some(control) = envelope.control {
+        control::check(&control).map_err(|error| BadEvent::new(0, Refusal::BadPayload, error.to_string()))?;
         return Ok(Content::Control(control));
     }
     if let Some(gap) = envelope.gap.filter(|gap| gap.from <= gap.to) {

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod alert;
 pub mod asked;
+pub mod control;
 pub mod event;
 pub mod hdr;
 pub mod hdr_cells;

@@ -8,7 +8,7 @@
 
 use base64::Engine as _;
 use hdrhistogram::serialization::Deserializer;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use streamgauge::core::counters::Refusal;
 use streamgauge::core::event::{Body, Control, Event, Record};
@@ -30,7 +30,7 @@ use streamgauge::wire::event::{Codec, Decoded, Decoder, elements};
 use streamgauge::wire::hdr_cells::{self, Cells};
 use streamgauge::wire::line::{self, Content, Exported, OfPartition};
 use streamgauge::wire::printable::{printable, printable_json, printable_lines};
-use streamgauge::wire::{address, hdr, partial, row, snapshot, time as clock};
+use streamgauge::wire::{address, control, hdr, partial, row, snapshot, time as clock};
 
 /// 2026-11-01T00:00:00Z
 pub const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
@@ -231,6 +231,111 @@ fn is_lived_with(set: RuleSet) {
     let bytes = snapshot::encode(&engine).expect("memory");
     let restored = snapshot::decode(&bytes, Limits::default()).expect("its own bytes");
     assert_eq!(snapshot::encode(&restored).expect("memory"), bytes);
+}
+
+/// Rules of all functions, a set each, so that changes hit what matters.
+const RULES: [&str; 11] = [
+    "p99(a_ms[5m]) by (source) > 1s",
+    "regression(p95(a_ms[1m]) by (source), 10m) > 10%",
+    "anomaly(avg(a_ms[1m]) by (source), season(day, 3)) > 1",
+    "regression(avg(a_ms[1m]) by (source), deploys(4)) > 10%",
+    "correlation(avg(a_ms[1m]) by (source), count(a_ms[1m]) by (source), 1h) > 0.5",
+    "change(avg(a_ms[1m]) by (source), 10m) > 10%",
+    "sustained(max(a_ms[1m]) by (source) > 10ms, 10m) > 50%",
+    "occurrences(max(a_ms[1m]) > 10ms, 10m) > 2 and silent(a_ms) > 10s",
+    "idle(pipeline=\"release\") > learned",
+    "age(pipeline=\"release\") > 1m or in_flight(pipeline=\"release\") > 3",
+    "upper(avg(a_ms[1m]) by (source), 10m, 3) < max(a_ms[1m]) by (source)",
+];
+
+/// Controls that put them in force.
+pub fn rule_controls() -> Vec<Control> {
+    let of_rule = |expr: &&str| {
+        let text = format!(
+            "metrics: {{ a_ms: {{ unit: ms }} }}\nrules: [{{ id: r, expr: '{expr}', severity: info }}]\n"
+        );
+        let loaded = load_files(vec![("f.yaml".into(), text)]);
+        let mut set = loaded.rules.expect("a file without errors");
+        set.files.clear();
+        Control::Rules(Box::new(set))
+    };
+    RULES.iter().map(of_rule).collect()
+}
+
+/// What stands in a control instead of a number, text or list.
+fn instead(of: u8) -> Value {
+    let numbers = [0, 1, -1, 59_999, 60_000, i64::from(u32::MAX), i64::MAX, i64::MIN];
+    match of {
+        0..=7 => numbers[of as usize].into(),
+        8..=15 => (1i64 << (u32::from(of) * 3)).into(),
+        16 => json!(1e308),
+        17 => json!(-0.5),
+        18 => json!(null),
+        19 => json!(true),
+        20 => json!(""),
+        21 => json!("a_ms"),
+        22 => json!([]),
+        23 => json!([0]),
+        24 => json!([1, 0]),
+        25 => json!({}),
+        _ => u64::from(of % 8).into(),
+    }
+}
+
+/// The values of a JSON document, outermost first.
+fn values<'v>(value: &'v mut Value, out: &mut Vec<&'v mut Value>) {
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(|one| values(one, out)),
+        Value::Object(all) => all.values_mut().for_each(|one| values(one, out)),
+        _ => out.push(value),
+    }
+}
+
+/// A control of rules with some values replaced: which control, then place and value of each change.
+fn changed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (which, changes) = bytes.split_first()?;
+    let mut control =
+        serde_json::to_value(&rule_controls()[usize::from(*which) % RULES.len()]).expect("plain data");
+    for change in changes.chunks_exact(3).take(3) {
+        let mut all = Vec::new();
+        values(&mut control, &mut all);
+        let place = usize::from(u16::from_le_bytes([change[0], change[1]])) % all.len();
+        *all[place] = instead(change[2] % 40);
+    }
+    serde_json::to_vec(&control).ok()
+}
+
+/// Whatever a control record of a log says, the engine goes on: half an hour of a series and of runs before it and
+/// behind it. Bytes that are no JSON say how to change one.
+pub fn control(bytes: &[u8]) {
+    let made = if bytes.starts_with(b"{") { Some(bytes.to_vec()) } else { changed(bytes) };
+    let Some(Ok(control)) = made.map(|made| control::decode(&made)) else { return };
+    is_kept(&control);
+    let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+    let mut reader = Reader::new();
+    for minute in 0..60u64 {
+        let at = START + Span::from_mins(minute as i64);
+        let line = |more: &str| format!(r#"{{"time":"{at}",{more}}}"#);
+        let text = [
+            line(r#""type":"metric","source":"s","name":"a_ms","unit":"ms","value":100"#),
+            line(&format!(r#""type":"metric","source":"s","name":"a_ms","unit":"ms","value":{minute},"labels":{{"version":"{}"}}"#, minute / 10)),
+            line(&format!(r#""type":"run","pipeline":"release","run":"{minute}","status":"started""#)),
+        ]
+        .join("\n");
+        let mut decoded = Decoded::default();
+        reader.decoder.payload(Codec::Ndjson, text.as_bytes(), &mut decoded);
+        reader.directory.learn(0, reader.decoder.take_found());
+        assert_eq!(decoded.bad.len(), 0, "{:?}", decoded.bad);
+        let bodies = [(minute == 30).then_some(Body::Control(&control)), Some(Body::Events(&decoded.events))];
+        for (place, body) in bodies.into_iter().flatten().enumerate() {
+            let seq = minute * 2 + place as u64 + 1;
+            let record = Record { seq, stamp: at, limit: None, bad: &[], body };
+            engine.handle(&record, &reader.directory, &mut out);
+            out.clear();
+        }
+    }
+    let bytes = snapshot::encode(&engine).expect("memory");
+    assert!(snapshot::decode(&bytes, Limits::default()).is_ok());
 }
 
 /// Bytes of an HdrHistogram, by themselves and as events.

@@ -16,6 +16,7 @@ pub mod past;
 pub mod rough;
 pub mod scope;
 pub mod share;
+pub mod sound;
 pub mod template;
 
 use super::alert::Severity;

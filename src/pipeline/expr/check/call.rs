@@ -8,6 +8,7 @@ use super::{Check, Checker, Keys, Measure, Typed, only_matchers, only_terms, typ
 use crate::core::Span;
 use crate::core::rule::ast::{Aggregate, Elapsed, Expr, RunSelector, Side, pane_of};
 use crate::core::selector::{By, Selector};
+use crate::core::time::SPAN_MAX;
 use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
 use crate::pipeline::diagnostic::nearest;
@@ -288,9 +289,6 @@ fn over_series(args: &[Arg]) -> Option<&SelectorTerm> {
     }
 }
 
-/// Ten years, as any duration.
-const DURATION_MS_MAX: f64 = 10.0 * 366.0 * 86_400_000.0;
-
 pub(super) fn duration(term: &Term) -> Check<Span> {
     let TermKind::Number(literal) = &term.kind else {
         return Err(ExprError::new(term.at, "expected a duration such as 24h"));
@@ -298,7 +296,7 @@ pub(super) fn duration(term: &Term) -> Check<Span> {
     let ms =
         literal.unit.as_ref().and_then(|unit| unit.factor_to(&Unit::Ms)).map(|factor| literal.value * factor);
     match ms {
-        Some(ms) if (1.0..=DURATION_MS_MAX).contains(&ms) => Ok(Span::from_ms(ms as i64)),
+        Some(ms) if (1.0..=SPAN_MAX.ms() as f64).contains(&ms) => Ok(Span::from_ms(ms as i64)),
         _ => Err(ExprError::new(term.at, "expected a duration such as 24h")),
     }
 }

@@ -7,6 +7,7 @@ use super::{Check, Checker, Keys, Measure, Typed, only_terms};
 use crate::core::Span;
 use crate::core::detect::regression::DEPLOYS_MIN;
 use crate::core::key::VERSION_LABEL;
+use crate::core::limits::{PERIOD_WINDOWS_MAX, SEASON_WINDOWS_MAX};
 use crate::core::rule::ast::{Aggregate, Correlation, Expr, Function, Past, Period, Side};
 use crate::core::selector::{By, Matcher, Test};
 use crate::core::unit::Unit;
@@ -25,12 +26,6 @@ pub(super) const PAST: [&str; 10] = [
     "lower",
     "correlation",
 ];
-
-/// Windows of a period kept per key: two weeks of 5m windows, or half a year of 1h ones. 10 bytes each.
-const PERIOD_WINDOWS_MAX: i64 = 4_096;
-
-/// Windows of a season kept per key: four weeks of 5m windows.
-const SEASON_WINDOWS_MAX: i64 = 8_100;
 
 impl Checker {
     /// `NAME(aggregate, period, …)`.

@@ -13,6 +13,7 @@ use chrono::offset::LocalResult;
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
+use croner::parser::{CronParser, Seconds};
 use serde::{Deserialize, Serialize};
 
 /// Starts looked at for one question; a window of two days that begins each minute has fewer.
@@ -82,6 +83,8 @@ pub enum PlanError {
     Date(String),
     #[error("it ends before it begins")]
     Backwards,
+    #[error("`{0}` begins so often and lasts so long that it never ends; give a start and an end")]
+    Endless(String),
 }
 
 /// What a plan says of one instant.
@@ -204,6 +207,20 @@ fn zone(name: &str) -> Result<Tz, PlanError> {
     name.parse().map_err(|_| PlanError::Zone(name.into()))
 }
 
+/// Whether one question may have to look at more starts than [`STARTS_MAX`]. All days of a pattern are alike: those of
+/// its first one, as many days as a span lasts, and one at each end for changes of the clock.
+fn has_too_many_starts(cron: &Cron, duration: Span) -> bool {
+    let days = duration.ms() / TimeDelta::days(1).num_milliseconds() + 3;
+    let starts_max = STARTS_MAX as i64 / days; // of a day
+    if starts_max >= TimeDelta::days(1).num_minutes() {
+        return false;
+    }
+    let mut starts = cron.iter_after(DateTime::<Utc>::UNIX_EPOCH.naive_utc());
+    let Some(first) = starts.next() else { return false };
+    let others = starts.take_while(|start| start.date() == first.date()).take(starts_max as usize);
+    1 + others.count() as i64 > starts_max
+}
+
 impl Recurring {
     fn new(written: Written) -> Result<Recurring, PlanError> {
         let Written::Recurring { schedule, duration, zone: name, except } = &written else {
@@ -212,8 +229,12 @@ impl Recurring {
         if !duration.is_positive() {
             return Err(PlanError::Backwards);
         }
-        let cron = schedule.parse::<Cron>();
+        // Nobody plans by the second, and each day would have more starts than are looked at.
+        let cron = CronParser::builder().seconds(Seconds::Disallowed).build().parse(schedule);
         let cron = cron.map_err(|error| PlanError::Cron(schedule.clone(), error.to_string()))?;
+        if has_too_many_starts(&cron, *duration) {
+            return Err(PlanError::Endless(schedule.clone()));
+        }
         let date = |text: &String| text.parse().map_err(|_| PlanError::Date(text.clone()));
         let except = except.iter().map(date).collect::<Result<_, _>>()?;
         let (zone, duration) = (zone(name)?, *duration);
@@ -379,6 +400,27 @@ mod tests {
         assert_eq!(found[1], (at("2026-11-20T10:00:00Z"), at("2026-11-20T11:00:00Z")));
         let always = Plan::Intervals(vec![Interval::default()]).next(now, 2);
         assert!(always.len() == 1 && always[0].0 == now);
+    }
+
+    /// Each second of a day, and each minute of a week, are more starts than are looked at: such a window was taken
+    /// and never in force.
+    #[test]
+    fn what_begins_too_often_is_refused() {
+        let plan = |schedule: &str, duration: Span| {
+            let (schedule, zone, except) = (schedule.into(), "UTC".into(), Vec::new());
+            Plan::try_from(Written::Recurring { schedule, duration, zone, except })
+        };
+        let (minute, week) = (Span::from_mins(1), Span::from_hours(24 * 7));
+        assert!(matches!(plan("* * * * * *", minute), Err(PlanError::Cron(..))));
+        assert!(matches!(plan("* * * * *", week), Err(PlanError::Endless(_))));
+        assert!(matches!(plan("* 9-17 * * MON", week * 3), Err(PlanError::Endless(_))));
+        for (schedule, duration) in
+            [("* * * * *", minute), ("*/30 * * * *", week), ("0 22 * * FRI", week * 50)]
+        {
+            let plan = plan(schedule, duration).expect("few enough");
+            assert!(is_in_force(&plan, "2026-11-06T22:00:30Z"), "{schedule}");
+        }
+        assert!(plan("0 0 30 2 *", week).is_ok(), "what never comes");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use streamgauge::core::histogram::Histogram;
 use streamgauge::core::histogram::layout::Digits;
 use streamgauge::core::identity::{Directory, Identity, Who};
 use streamgauge::core::limits::{LABELS_MAX, Limits, NAME_BYTES_MAX};
-use streamgauge::core::partition::escape;
+use streamgauge::core::partition::{Partition, escape};
 use streamgauge::core::rule::RuleSet;
 use streamgauge::core::unit::Unit;
 use streamgauge::core::{Effects, Engine, Span, Timestamp};
@@ -218,8 +218,12 @@ fn is_kept(control: &Control) {
     }
 }
 
-/// A rule set is kept by the log and by a snapshot, and can be judged.
+/// A rule set is kept by the log and by a snapshot, and can be judged; so can its parts in a deployment of several
+/// partitions.
 fn is_lived_with(set: RuleSet) {
+    for part in [Partition { index: 1, count: 2 }, Partition::aggregate(2)] {
+        is_kept(&Control::Rules(Box::new(set.within(part))));
+    }
     let control = Control::Rules(Box::new(set));
     is_kept(&control);
     let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
@@ -259,7 +263,12 @@ pub fn rule_controls() -> Vec<Control> {
         set.files.clear();
         Control::Rules(Box::new(set))
     };
-    RULES.iter().map(of_rule).collect()
+    let gathering = |whole: Control| match whole {
+        Control::Rules(set) => Control::Rules(Box::new(set.within(Partition { index: 0, count: 2 }))),
+        other => other,
+    };
+    let all = RULES.iter().map(of_rule);
+    all.chain([gathering(of_rule(&"p99(a_ms[5m]) > 1s"))]).collect()
 }
 
 /// What stands in a control instead of a number, text or list.
@@ -295,7 +304,7 @@ fn values<'v>(value: &'v mut Value, out: &mut Vec<&'v mut Value>) {
 fn changed(bytes: &[u8]) -> Option<Vec<u8>> {
     let (which, changes) = bytes.split_first()?;
     let mut control =
-        serde_json::to_value(&rule_controls()[usize::from(*which) % RULES.len()]).expect("plain data");
+        serde_json::to_value(&rule_controls()[usize::from(*which) % (RULES.len() + 1)]).expect("plain data");
     for change in changes.chunks_exact(3).take(3) {
         let mut all = Vec::new();
         values(&mut control, &mut all);

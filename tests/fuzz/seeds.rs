@@ -184,7 +184,7 @@ pub fn controls_json() -> Vec<Vec<u8>> {
     let all = super::properties::rule_controls().into_iter().chain(controls().into_iter().skip(1));
     let written = all.map(|control| serde_json::to_vec(&control).expect("plain data"));
     let changes =
-        (0..64u8).map(|n| vec![n % 11, n.wrapping_mul(37), n.wrapping_mul(101), n, n.wrapping_mul(53), 7]);
+        (0..64u8).map(|n| vec![n % 12, n.wrapping_mul(37), n.wrapping_mul(101), n, n.wrapping_mul(53), 7]);
     written.chain(changes).collect()
 }
 

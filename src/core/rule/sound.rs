@@ -139,8 +139,8 @@ impl ViewSpec {
                 is_window(window) && deploys > 0 && aggregate.is_sound()
             }
             ViewKind::Newest => true,
-            // The engine of a partition makes these of the aggregate's; no rule reads one.
-            ViewKind::Gathering { .. } => false,
+            // A partition has these for the aggregate; no rule reads one.
+            ViewKind::Gathering { pane, kept, .. } => pane.is_positive() && kept >= Span::ZERO,
         }
     }
 }

@@ -4,6 +4,8 @@
 //! while it waits for a line.
 //! Invariant: the position is the first line that the broker may not have, however the command ends.
 
+mod lines;
+
 use super::cli::PublishArgs;
 use super::positions::Positions;
 use super::reporting::tell;
@@ -16,15 +18,16 @@ use crate::core::Span;
 use crate::core::counters::Refusal;
 use crate::core::limits::PAYLOAD_BYTES_MAX;
 use crate::core::partition::Partition;
-use crate::driver::file::input::{self, Finding, Input, InputError};
+use crate::driver::file::input::Finding;
 use crate::wire::address::without_password;
 use crate::wire::event::Codec;
 use crate::wire::subject::Subjects;
 use anyhow::{Context, Result};
+use lines::{Coming, read_ahead};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -38,9 +41,6 @@ const NEWEST_FEW: usize = 64;
 
 /// Time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
-/// Lines that are read ahead: 64 × 1 MiB at worst.
-const LINES_AHEAD: usize = 64;
 
 /// Time between two looks at whether the command is told to end, while no line comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -309,52 +309,6 @@ impl Run {
     }
 }
 
-/// What comes of a file: a line that can be sent or why not, and at the end what was wrong.
-enum Coming {
-    /// Whether it can be read, and what is unusual about it.
-    Opened(Result<Vec<Finding>, InputError>),
-    Line(u64, Result<String, (Refusal, String)>),
-    End(Vec<Finding>),
-}
-
-/// Reads on a thread of its own, which ends with the file, or when nobody wants its lines. Opening waits
-/// for the first bytes, so that is done there, too.
-fn read_ahead(path: PathBuf) -> Receiver<Coming> {
-    let (sender, receiver) = sync_channel(LINES_AHEAD);
-    std::thread::spawn(move || {
-        let (remarks, input) = match input::open(&path) {
-            Ok(mut input) => (Ok(std::mem::take(&mut input.remarks)), input),
-            Err(error) => (Err(error), Input::empty()),
-        };
-        let is_open = remarks.is_ok();
-        if sender.send(Coming::Opened(remarks)).is_err() || !is_open {
-            return;
-        }
-        let mut lines = input.into_lines();
-        while let Some((number, line)) = lines.next_line() {
-            if sender.send(Coming::Line(number, sendable(line))).is_err() {
-                return;
-            }
-        }
-        // Nobody waits for it if the command is over.
-        sender.send(Coming::End(lines.finish())).ok();
-    });
-    receiver
-}
-
-/// A line as it is sent, or why the service would refuse it.
-fn sendable(line: &[u8]) -> Result<String, (Refusal, String)> {
-    let line = line.trim_ascii();
-    if line.len() > PAYLOAD_BYTES_MAX {
-        let message = format!("the line has more than {} MiB", PAYLOAD_BYTES_MAX >> 20);
-        return Err((Refusal::TooLarge, message));
-    }
-    match std::str::from_utf8(line) {
-        Ok(text) => Ok(text.into()),
-        Err(_) => Err((Refusal::BadPayload, "the line is no text in UTF-8".into())),
-    }
-}
-
 /// Keeps to a rate, counted from the beginning.
 struct Pace {
     rate: Option<u32>,
@@ -372,18 +326,5 @@ impl Pace {
         }
         self.events += events;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_service_would_refuse_is_not_sent() {
-        assert_eq!(sendable(b" {} \r"), Ok("{}".into()));
-        let reason = |line: &[u8]| sendable(line).map_err(|(reason, _)| reason);
-        assert_eq!(reason(b"{\"a\":\"\xff\"}"), Err(Refusal::BadPayload));
-        assert_eq!(reason("x".repeat(PAYLOAD_BYTES_MAX + 1).as_bytes()), Err(Refusal::TooLarge));
     }
 }

@@ -146,6 +146,11 @@ fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<
             file.error(node.at, "nothing says when this maintenance is", Some(hint.into()));
             return None;
         };
+        if let Some(duration) = fields.get("duration") {
+            let hint = "it goes with `schedule`; here `end` says when it is over";
+            file.error(duration.at, "`duration` has nothing to say here", Some(hint.into()));
+            return None;
+        }
         Written::Once { start, end }
     };
     let places = ["schedule", "tz", "time_intervals"];
@@ -181,7 +186,12 @@ fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
 
 /// A plan that can be kept.
 fn kept(file: &File<'_>, at: Place, written: Written) -> Option<Plan> {
-    Plan::try_from(written).map_err(|error| file.error(at, error.to_string(), None)).ok()
+    let plan = Plan::try_from(written).map_err(|error| file.error(at, error.to_string(), None)).ok()?;
+    if let Some(trouble) = plan.trouble() {
+        file.error(at, trouble.to_string(), None);
+        return None;
+    }
+    Some(plan)
 }
 
 /// One of Alertmanager's `time_intervals`.

@@ -1,0 +1,171 @@
+//! Spans of wall clock time at each match of a cron pattern.
+//!
+//! Invariant: a pattern is looked at only if it comes, and has no more starts than one question looks at.
+
+use super::super::time::{Span, Timestamp};
+use super::{PlanError, Standing, Written, zone};
+use chrono::offset::LocalResult;
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use std::ops::Range;
+
+/// Starts looked at for one question; a window of two days that begins each minute has fewer.
+const STARTS_MAX: usize = 10_000;
+
+/// A span of wall clock time at each match of a cron pattern; it belongs to the day of its start.
+#[derive(Debug, Clone)]
+pub struct Recurring {
+    pub(super) written: Written,
+    /// Starts; or why there are none that can be looked at.
+    pub(super) cron: Result<Cron, PlanError>,
+    pub(super) duration: Span,
+    pub(super) zone: Tz,
+    pub(super) except: Vec<NaiveDate>,
+}
+
+impl PartialEq for Recurring {
+    fn eq(&self, other: &Recurring) -> bool {
+        self.written == other.written
+    }
+}
+
+/// Why the starts of a pattern cannot be looked at. A log that has such a plan goes on without it.
+fn trouble(cron: &Cron, schedule: &str, duration: Span) -> Option<PlanError> {
+    if !comes(cron) {
+        // The library would look through thousands of years for it, each time.
+        return Some(PlanError::Never(schedule.into()));
+    }
+    if schedule.split_whitespace().count() > CRON_FIELDS {
+        // Nobody plans by the second, and each day would have more starts than are looked at.
+        let message = "it has five fields, and none for seconds".into();
+        return Some(PlanError::Cron(schedule.into(), message));
+    }
+    has_too_many_starts(cron, duration).then(|| PlanError::Endless(schedule.into()))
+}
+
+/// Minute, hour, day of the month, month, day of the week.
+const CRON_FIELDS: usize = 5;
+
+/// Years in which each date has been each day of the week.
+const CALENDAR_YEARS: Range<i32> = 2000..2028;
+
+/// Whether a pattern has any start: some second, minute and hour of some day.
+fn comes(cron: &Cron) -> bool {
+    let of = &cron.pattern;
+    let time = || {
+        let hour = (0..24).find(|hour| of.hour_match(*hour).unwrap_or(false))?;
+        let minute = (0..60).find(|minute| of.minute_match(*minute).unwrap_or(false))?;
+        let second = (0..60).find(|second| of.second_match(*second).unwrap_or(false))?;
+        NaiveTime::from_hms_opt(hour, minute, second)
+    };
+    let Some(time) = time() else { return false };
+    let first = NaiveDate::from_ymd_opt(CALENDAR_YEARS.start, 1, 1);
+    let days = first.into_iter().flat_map(|first| first.iter_days());
+    let mut days = days.take_while(|day| CALENDAR_YEARS.contains(&day.year()));
+    days.any(|day| cron.is_time_matching(&day.and_time(time)).unwrap_or(false))
+}
+
+/// Whether one question may have to look at more starts than [`STARTS_MAX`]. All days of a pattern are alike: those of
+/// its first one, as many days as a span lasts, and one at each end for changes of the clock.
+fn has_too_many_starts(cron: &Cron, duration: Span) -> bool {
+    let days = duration.ms() / TimeDelta::days(1).num_milliseconds() + 3;
+    let starts_max = STARTS_MAX as i64 / days; // of a day
+    if starts_max >= TimeDelta::days(1).num_minutes() {
+        return false;
+    }
+    let mut starts = cron.iter_after(DateTime::<Utc>::UNIX_EPOCH.naive_utc());
+    let Some(first) = starts.next() else { return false };
+    let others = starts.take_while(|start| start.date() == first.date()).take(starts_max as usize);
+    1 + others.count() as i64 > starts_max
+}
+
+impl Recurring {
+    pub(super) fn new(written: Written) -> Result<Recurring, PlanError> {
+        let Written::Recurring { schedule, duration, zone: name, except } = &written else {
+            return Err(PlanError::Backwards);
+        };
+        if !duration.is_positive() {
+            return Err(PlanError::Backwards);
+        }
+        let cron = schedule.parse::<Cron>();
+        let cron = cron.map_err(|error| PlanError::Cron(schedule.clone(), error.to_string()))?;
+        let cron = match trouble(&cron, schedule, *duration) {
+            Some(trouble) => Err(trouble),
+            None => Ok(cron),
+        };
+        let date = |text: &String| text.parse().map_err(|_| PlanError::Date(text.clone()));
+        let except = except.iter().map(date).collect::<Result<_, _>>()?;
+        let (zone, duration) = (zone(name)?, *duration);
+        Ok(Recurring { written, cron, duration, zone, except })
+    }
+
+    pub(super) fn at(&self, at: Timestamp) -> Standing {
+        let mut end = None;
+        for (start, stop) in self.spans(at) {
+            if start > at {
+                let until = end.unwrap_or(start);
+                return Standing { is_in_force: end.is_some(), until: Some(until) };
+            }
+            if stop > at {
+                end = end.max(Some(stop));
+            }
+        }
+        Standing { is_in_force: end.is_some(), until: end }
+    }
+
+    /// Spans in order of their start, from one that is over at `at` on.
+    pub(super) fn spans(&self, at: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> + '_ {
+        let duration = TimeDelta::milliseconds(self.duration.ms());
+        let mut cursor = self.wall(at).and_then(|wall| wall.checked_sub_signed(duration));
+        // A change of the clock moves a day at the very most.
+        cursor = cursor.and_then(|wall| wall.checked_sub_days(Days::new(1)));
+        let starts = std::iter::from_fn(move || {
+            cursor = self.cron.as_ref().ok()?.find_next_occurrence(&cursor?, false).ok();
+            cursor
+        });
+        let is_planned = |start: &NaiveDateTime| !self.except.contains(&start.date());
+        starts.take(STARTS_MAX).filter(is_planned).filter_map(move |start| {
+            let begins = self.begin(start)?;
+            // Where the start is skipped, the wall shows a later time then: the duration counts from there.
+            let shown = self.wall(begins)?.max(start);
+            Some((begins, self.end(shown.checked_add_signed(duration)?)?))
+        })
+    }
+
+    fn wall(&self, at: Timestamp) -> Option<NaiveDateTime> {
+        Some(DateTime::<Utc>::from_timestamp_millis(at.ms())?.with_timezone(&self.zone).naive_local())
+    }
+
+    /// When a span begins that is planned for a time on the wall: of two instants the first, of none the next.
+    fn begin(&self, wall: NaiveDateTime) -> Option<Timestamp> {
+        let found = match self.zone.from_local_datetime(&wall) {
+            LocalResult::Single(first) | LocalResult::Ambiguous(first, _) => first.timestamp_millis(),
+            LocalResult::None => self.after_the_gap(wall)?,
+        };
+        Timestamp::from_ms(found)
+    }
+
+    /// When a span ends: after the last instant at which the wall shows less. So a repeated hour that begins where
+    /// the span ends is no part of it.
+    fn end(&self, wall: NaiveDateTime) -> Option<Timestamp> {
+        let before = wall.checked_sub_signed(TimeDelta::milliseconds(1))?;
+        let found = match self.zone.from_local_datetime(&before) {
+            LocalResult::Single(last) | LocalResult::Ambiguous(_, last) => last.timestamp_millis() + 1,
+            LocalResult::None => self.after_the_gap(before)?,
+        };
+        Timestamp::from_ms(found)
+    }
+
+    /// The first instant at which the wall shows this time or a later one.
+    fn after_the_gap(&self, wall: NaiveDateTime) -> Option<i64> {
+        let (day, utc) = (TimeDelta::days(1).num_milliseconds(), wall.and_utc().timestamp_millis());
+        let (mut before, mut after) = (utc - 2 * day, utc + 2 * day);
+        while after - before > 1 {
+            let middle = before + (after - before) / 2;
+            let shown = self.wall(Timestamp::from_ms(middle)?)?;
+            if shown >= wall { after = middle } else { before = middle }
+        }
+        Some(after)
+    }
+}

@@ -52,6 +52,7 @@ mod lex;
 mod notation;
 mod out;
 mod promql;
+mod regex;
 mod resolve;
 pub mod suite;
 mod template;

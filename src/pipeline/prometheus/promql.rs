@@ -2,6 +2,7 @@
 
 use super::ast::{Grouping, Matcher, Matching, Node, Vector};
 use super::lex::{Token, tokens};
+use super::regex;
 
 const AGGREGATIONS: [&str; 14] = [
     "sum",
@@ -355,6 +356,7 @@ impl Parser {
             Token::Text(value) => value,
             other => return Err(format!("label `{label}` needs a text in quotes, not {other}")),
         };
+        let value = if op.contains('~') { regex::ours(&value)? } else { value };
         match (label.as_str(), op) {
             ("__name__", "=") if vector.name.is_empty() => vector.name = value,
             _ => vector.matchers.push(Matcher { label, op, value }),

@@ -5,6 +5,7 @@ use super::keys::Keys;
 use super::said::{Leaf, Value};
 use super::{NOW, Said, Translator};
 use crate::core::Span;
+use crate::core::rule::ast::pane_of;
 use crate::core::unit::Unit;
 use std::collections::BTreeSet;
 
@@ -80,6 +81,12 @@ impl Translator<'_> {
             _ if self.gauge(of)? => recorded_range(name, range)?,
             _ => {}
         }
+        if ADDED_UP.contains(&name) {
+            let (pane, least) = (pane_of(range), range - pane_of(range));
+            self.note(format!(
+                "`{name}` reads the last {least} to {range}: the oldest {pane} leave a window at once"
+            ));
+        }
         self.leaf(head, of, range, by)
     }
 
@@ -139,6 +146,10 @@ pub fn label(name: &str) -> Result<(), String> {
 pub(super) fn labels(all: &[String]) -> Result<&[String], String> {
     all.iter().try_for_each(|name| label(name)).map(|()| all)
 }
+
+/// Functions that give less when part of their range is left out.
+const ADDED_UP: [&str; 5] =
+    ["count_over_time", "sum_over_time", "increase", "min_over_time", "max_over_time"];
 
 /// A function of a range: what it is called here.
 fn over_range(name: &str) -> Option<&'static str> {

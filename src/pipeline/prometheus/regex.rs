@@ -1,0 +1,118 @@
+//! Regular expressions of Prometheus, which are RE2's, as ours.
+//!
+//! Intuition: both have nearly the same syntax, and mean other things by it in three places: a class inside a class,
+//! operators between classes, and what letters like `\d` stand for (ASCII there, Unicode here). Invariant: what is
+//! given matches the same texts; what has no counterpart is refused.
+
+/// The same expression in our syntax, or why there is none.
+pub fn ours(re2: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(re2.len());
+    let mut rest = re2;
+    while let Some(first) = rest.chars().next() {
+        rest = match first {
+            '\\' => escape(rest, false, &mut out)?,
+            '[' => class(rest, &mut out)?,
+            _ => {
+                out.push(first);
+                &rest[first.len_utf8()..]
+            }
+        };
+    }
+    Ok(out)
+}
+
+/// Copies an escape, which begins `rest`; what stands behind it.
+fn escape<'r>(rest: &'r str, is_in_class: bool, out: &mut String) -> Result<&'r str, String> {
+    let mut letters = rest.chars();
+    letters.next();
+    let Some(letter) = letters.next() else { return Err(format!("`{rest}` ends with a backslash")) };
+    match (letter, is_in_class) {
+        ('d', true) => out.push_str("0-9"),
+        ('w', true) => out.push_str("0-9A-Za-z_"),
+        ('s', true) => out.push_str("\\t\\n\\f\\r "),
+        ('D' | 'W' | 'S', true) => {
+            return Err(format!("`\\{letter}` within a class has no counterpart"));
+        }
+        ('d', false) => out.push_str("[0-9]"),
+        ('w', false) => out.push_str("[0-9A-Za-z_]"),
+        ('s', false) => out.push_str("[\\t\\n\\f\\r ]"),
+        ('D', false) => out.push_str("[^0-9]"),
+        ('W', false) => out.push_str("[^0-9A-Za-z_]"),
+        ('S', false) => out.push_str("[^\\t\\n\\f\\r ]"),
+        ('b', false) => out.push_str("(?-u:\\b)"),
+        _ => out.extend(['\\', letter]),
+    }
+    Ok(letters.as_str())
+}
+
+/// Copies a class, which begins `rest`, with what it holds as letters; what stands behind it.
+fn class<'r>(rest: &'r str, out: &mut String) -> Result<&'r str, String> {
+    let whole = rest;
+    let mut rest = &rest[1..];
+    out.push('[');
+    for first in ["^", "]"] {
+        if let Some(behind) = rest.strip_prefix(first) {
+            out.push_str(if first == "]" { "\\]" } else { first });
+            rest = behind;
+        }
+    }
+    while let Some(letter) = rest.chars().next() {
+        rest = match letter {
+            ']' => {
+                out.push(']');
+                return Ok(&rest[1..]);
+            }
+            '\\' => escape(rest, true, out)?,
+            '[' if rest.starts_with("[:") => {
+                let end = rest.find(":]").ok_or_else(|| format!("`{whole}` has a class without an end"))?;
+                out.push_str(&rest[..end + 2]);
+                &rest[end + 2..]
+            }
+            '-' if rest.starts_with("--") => {
+                return Err(format!("`--` in the class of `{whole}` has no counterpart"));
+            }
+            '[' | '&' | '~' => {
+                out.extend(['\\', letter]);
+                &rest[1..]
+            }
+            _ => {
+                out.push(letter);
+                &rest[letter.len_utf8()..]
+            }
+        };
+    }
+    Err(format!("`{whole}` has a class without an end"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::pattern::Pattern;
+
+    #[test]
+    fn what_is_given_matches_what_re2_does() {
+        let is_match = |re2: &str, text: &str| {
+            Pattern::new(&ours(re2).expect("a counterpart")).expect("a pattern").is_match(text)
+        };
+        for (re2, hits, misses) in [
+            ("[[a]b]", &["[b]", "ab]"][..], &["a", "b"][..]),
+            ("[a&&b]", &["a", "&", "b"], &["ab"]),
+            ("[a~~b]", &["~", "a"], &[""]),
+            ("[]a]+", &["]a"], &["b"]),
+            ("[^]a]", &["b"], &["]", "a"]),
+            ("[[:alpha:]&]+", &["a&"], &["1"]),
+            ("\\d+", &["12"], &["\u{663}"]),
+            ("\\w+", &["a_1"], &["\u{e9}"]),
+            ("[\\w.-]+", &["a.b-c"], &["\u{e9}"]),
+            ("\\S+\\s\\D", &["a b"], &["a 1"]),
+            ("a\\.b", &["a.b"], &["axb"]),
+            ("(?i)AB|c{2}", &["ab", "cc"], &["abc"]),
+        ] {
+            hits.iter().for_each(|text| assert!(is_match(re2, text), "{re2} should match {text}"));
+            misses.iter().for_each(|text| assert!(!is_match(re2, text), "{re2} should not match {text}"));
+        }
+        for none in ["[\\D]", "[a--b]", "[a", "a\\"] {
+            assert!(ours(none).is_err(), "{none}");
+        }
+    }
+}

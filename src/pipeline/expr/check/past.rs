@@ -3,9 +3,10 @@
 use super::super::parse::{Arg, Term, TermKind};
 use super::super::{ExprError, Spot};
 use super::call::duration;
-use super::{Check, Checker, Keys, Measure, Typed, only_terms};
+use super::{Check, Checker, Doubt, Keys, Measure, Typed, only_terms};
 use crate::core::Span;
 use crate::core::detect::regression::DEPLOYS_MIN;
+use crate::core::detect::{anomaly, correlation, regression, trend, zscore};
 use crate::core::key::VERSION_LABEL;
 use crate::core::limits::{PERIOD_WINDOWS_MAX, SEASON_WINDOWS_MAX};
 use crate::core::rule::ast::{Aggregate, Correlation, Expr, Function, Past, Period, Side};
@@ -26,6 +27,18 @@ pub(super) const PAST: [&str; 10] = [
     "lower",
     "correlation",
 ];
+
+/// Windows before the current one without which a function has no value.
+fn windows_min(function: Function) -> usize {
+    match function {
+        Function::Regression | Function::RegressionScore => regression::WINDOWS_MIN,
+        Function::Anomaly => anomaly::WINDOWS_MIN,
+        Function::Trend | Function::Forecast { .. } => trend::WINDOWS_MIN,
+        Function::ZScore | Function::RobustZ | Function::Upper { .. } | Function::Lower { .. } => {
+            zscore::WINDOWS_MIN
+        }
+    }
+}
 
 impl Checker {
     /// `NAME(aggregate, period, …)`.
@@ -49,6 +62,7 @@ impl Checker {
     fn past(&mut self, function: Function, of: &Term, period: &Term, side: Side) -> Check<Typed> {
         let is_profiled = matches!(function, Function::Regression | Function::RegressionScore);
         let (past, keys) = self.looking_back(function, of, period, side, is_profiled)?;
+        self.doubt_period(period.at, function.name(), &past, windows_min(function));
         let measure = self.past_measure(&past);
         Ok(Typed { expr: Expr::Past(Box::new(past)), measure, keys })
     }
@@ -60,9 +74,23 @@ impl Checker {
             let message = format!("the windows differ: {} and {}", a.window, b.window);
             return Err(ExprError::new(at, message).hint("take the same window for both"));
         }
+        self.doubt_period(period.at, "correlation", &a, correlation::WINDOWS_MIN);
         let keys = keys.meet(others, at)?;
         let expr = Expr::Correlation(Box::new(Correlation { a, b }));
         Ok(Typed { expr, measure: Measure::Number, keys })
+    }
+
+    /// A period that never has as many windows as the function needs.
+    fn doubt_period(&mut self, at: Spot, name: &str, past: &Past, least: usize) {
+        let Period::Span(span) = past.period else { return };
+        let (windows, window) = (span.ms() / past.window.ms(), past.window);
+        if windows < least as i64 {
+            let message = format!(
+                "{span} has {windows} windows of {window}; `{name}` needs {least}, so this is never met"
+            );
+            let hint = format!("take {} or more", window * least as i64);
+            self.doubts.push(Doubt { at, message, hint: Some(hint) });
+        }
     }
 
     /// An aggregate with the windows before it.

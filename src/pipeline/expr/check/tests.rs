@@ -188,6 +188,16 @@ fn a_rate_of_what_looks_like_something_else_is_a_doubt() {
     assert_eq!(doubts("rate(cpu_percent[5m]) by (source) > 1"), 1);
     assert_eq!(doubts("rate(requests[5m]) by (source) > 1"), 0);
     assert_eq!(doubts("sum(requests_total[5m]) by (source) > 1"), 0);
+    // A period with fewer windows than its function needs.
+    for (few, enough) in [
+        ("anomaly(avg(x[1m]), 1h) > 1", "anomaly(avg(x[1m]), 2h) > 1"),
+        ("regression(avg(x[5m]), 55m) > 1", "regression(avg(x[5m]), 1h) > 1"),
+        ("trend(avg(x[5m]), 25m) > 1", "trend(avg(x[5m]), 30m) > 1"),
+        ("zscore(avg(x[1h]), 4h) > 1", "zscore(avg(x[1h]), 5h) > 1"),
+        ("correlation(avg(x[1m]), avg(x[1m]), 7m) > 0.5", "correlation(avg(x[1m]), avg(x[1m]), 8m) > 0.5"),
+    ] {
+        assert_eq!((doubts(few), doubts(enough)), (1, 0), "{few}");
+    }
 }
 
 #[test]

@@ -27,20 +27,59 @@ pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answer
     let group = service.group(format!("{}.api", settings.root));
     for name in names {
         let endpoint = group.endpoint(name).await?;
-        tokio::spawn(answer_all(service.clone(), endpoint, name, answerer.clone()));
+        let place = Place { name, root: settings.root.clone(), _service: service.clone() };
+        tokio::spawn(answer_all(place, endpoint, answerer.clone()));
     }
     Ok(())
 }
 
-/// The service lives as long as one of its endpoints.
-async fn answer_all(_service: Arc<Service>, mut endpoint: Endpoint, name: &'static str, answerer: Answerer) {
+/// An endpoint; the service lives as long as one of them.
+struct Place {
+    name: &'static str,
+    root: String,
+    _service: Arc<Service>,
+}
+
+/// Whether an answer may go to a subject. Whoever asks chooses it, and a subject of the broker or of ours would do
+/// with our rights what the asker may not: an empty answer to `$JS.API.STREAM.DELETE.…` deletes a stream.
+fn may_answer_at(subject: &str, root: &str) -> bool {
+    let is_ours = subject.strip_prefix(root).is_some_and(|rest| rest.starts_with('.'));
+    !subject.starts_with('$') && !is_ours
+}
+
+async fn answer_all(place: Place, mut endpoint: Endpoint, answerer: Answerer) {
+    let Place { name, root, .. } = &place;
     while let Some(request) = endpoint.next().await {
+        let reply = request.message.reply.as_deref().unwrap_or_default();
+        if !may_answer_at(reply, root) {
+            tracing::warn!(
+                endpoint = name,
+                reply,
+                "a question asks for its answer at a subject that is nobody's"
+            );
+            continue;
+        }
         let headers = request.message.headers.as_ref();
         let token = headers.and_then(|headers| headers.get("Authorization")).map(|token| token.to_string());
         let answer = answerer(name, request.message.payload.to_vec(), token).await;
         let answer = answer.map(Into::into).map_err(|(code, status)| Error { code: code.into(), status });
         if let Err(error) = request.respond(answer).await {
             tracing::warn!(%error, endpoint = name, "an answer could not be sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_to_nobody_but_askers() {
+        for reply in ["_INBOX.a.b", "_INBOX.team-a.x", "inbox.1", "", "sg.v10.x"] {
+            assert!(may_answer_at(reply, "sg.v1"), "{reply}");
+        }
+        for reply in ["$JS.API.STREAM.DELETE.SG_ALERTS", "$SYS.x", "sg.v1.p.0.control", "sg.v1.api.alerts"] {
+            assert!(!may_answer_at(reply, "sg.v1"), "{reply}");
         }
     }
 }

@@ -124,7 +124,8 @@ impl RedisStore {
             Ok("done") => Ok(Answer::Done),
             Ok(_) => Ok(Answer::Fenced),
             Err(PortError::Away { source, .. }) => {
-                tracing::warn!(place = %self.place, error = %source, "no answer to a commit; sending it again");
+                // An outage is told by whoever notes it, once a minute.
+                tracing::debug!(place = %self.place, error = %source, "no answer to a commit; sending it again");
                 Ok(Answer::Unknown)
             }
             Err(_) => answer.map(|_| Answer::Unknown),

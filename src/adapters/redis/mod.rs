@@ -47,6 +47,9 @@ pub const REDIS: &str = "redis";
 /// It answers, and takes nothing: reads do not end that.
 pub const REDIS_WRITES: &str = "redis writes";
 
+/// It answers, and what it has is of another kind than was written: somebody must mend a key.
+pub const REDIS_DATA: &str = "redis data";
+
 /// Time in which Redis must answer; a commit of 4 MiB takes milliseconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -76,6 +79,8 @@ pub struct RedisStore {
     /// The address, as it may be shown.
     address: String,
     outages: Outages,
+    /// Whether the newest answer was one that cannot be gone on with.
+    has_bad_data: bool,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -104,6 +109,7 @@ impl RedisStore {
             published: Numbers::default(),
             address: without_password(&settings.url),
             outages: settings.outages.clone(),
+            has_bad_data: false,
             place,
         })
     }
@@ -142,27 +148,27 @@ impl RedisStore {
         let answer = self.connected().and_then(ask);
         if answer.is_ok() {
             self.outages.end(REDIS);
+            if std::mem::take(&mut self.has_bad_data) {
+                self.outages.end(REDIS_DATA);
+            }
         }
         answer.map_err(|failed| {
             // Whatever comes over this connection later is no answer to the next question.
             self.connection = None;
             self.expiring.clear();
             let place = self.place.clone();
-            match is_passing(&failed) {
-                // The server was started anew since: that is known for sure only with a new connection.
-                true if was_connected && !failed.is_timeout() && !takes_no_writes(&failed) => {
-                    PortError::Away { place, source: failed.into() }
-                }
-                true => {
-                    let what = if takes_no_writes(&failed) { REDIS_WRITES } else { REDIS };
-                    match failed.is_timeout() {
-                        true => self.outages.begin(what, &self.address, &"no answer in time"),
-                        false => self.outages.begin(what, &self.address, &failed),
-                    }
-                    PortError::Away { place, source: failed.into() }
-                }
-                false => PortError::Read { place, source: failed.into() },
+            let what = what_of(&failed);
+            if what == REDIS_DATA && !self.is_patient {
+                return PortError::Read { place, source: failed.into() };
             }
+            match what {
+                // The server was started anew since: that is known for sure only with a new connection.
+                REDIS if was_connected && !failed.is_timeout() => {}
+                REDIS if failed.is_timeout() => self.outages.begin(what, &self.address, &"no answer in time"),
+                _ => self.outages.begin(what, &self.address, &failed),
+            }
+            self.has_bad_data |= what == REDIS_DATA;
+            PortError::Away { place, source: failed.into() }
         })
     }
 
@@ -218,17 +224,19 @@ fn client(url: &str) -> RedisResult<Client> {
     Client::build_with_tls(url, TlsCertificates { client_tls, root_cert })
 }
 
-/// Whether the same question may be answered later: the server is away, loading, full or read-only.
-fn takes_no_writes(error: &RedisError) -> bool {
-    matches!(error.code(), Some("OOM" | "READONLY" | "MISCONF"))
-}
-
-fn is_passing(error: &RedisError) -> bool {
+/// What an error is an outage of. Each is waited for: a password is changed, a key is mended, a server comes back.
+fn what_of(error: &RedisError) -> &'static str {
     use ::redis::ErrorKind;
     if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
-        return true;
+        return REDIS;
     }
-    let code = error.code().unwrap_or_default();
-    matches!(code, "LOADING" | "BUSY" | "OOM" | "READONLY" | "MISCONF" | "MASTERDOWN" | "TRYAGAIN")
-        || matches!(error.kind(), ErrorKind::Io)
+    let is_login = || matches!(error.kind(), ErrorKind::AuthenticationFailed);
+    // Whatever answers there is no Redis.
+    let is_foreign = || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
+    match error.code().unwrap_or_default() {
+        "OOM" | "READONLY" | "MISCONF" => REDIS_WRITES,
+        "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "NOAUTH" | "WRONGPASS" | "NOPERM" => REDIS,
+        _ if is_login() || is_foreign() => REDIS,
+        _ => REDIS_DATA,
+    }
 }

@@ -439,8 +439,9 @@ pub trait Outlet {
 
 /// Where events and decisions enter that do not come through the log itself.
 pub trait Intake: Send + Sync {
-    /// Appends to the log of one partition; `reply` has the record's number once it is durable.
-    fn append(&self, partition: u32, entry: Entry, reply: Reply<u64>);
+    /// Appends to the log of one partition; `reply` has the record's number once it is durable. By `id`, a log that
+    /// others write to recognises a repeat, for as long as it remembers.
+    fn append(&self, partition: u32, entry: Entry, id: Option<String>, reply: Reply<u64>);
 }
 
 /// Called with the answer.

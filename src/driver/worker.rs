@@ -83,7 +83,7 @@ pub type Sender = SyncSender<Command>;
 
 /// The way into the log of a worker in the same process: it waits for room.
 impl Intake for Sender {
-    fn append(&self, _partition: u32, entry: Entry, reply: Reply<u64>) {
+    fn append(&self, _partition: u32, entry: Entry, _id: Option<String>, reply: Reply<u64>) {
         // The worker is gone if it takes nothing; then whoever waits is told by the reply being dropped.
         let _ = self.send(Command::Append(entry, reply));
     }

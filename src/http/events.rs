@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Refused or doubtful events that an answer lists one by one: 100 × about 300 B = 30 KB.
 const LISTED_MAX: usize = 100;
@@ -61,6 +62,7 @@ pub async fn post<S: Views + Send + Sync + 'static>(
             Found::OtherBody => return Err(other_body()),
         },
     };
+    let id = key.map(|key| request_id(key, &body));
     let sent = Sent::new(&headers, body)?;
     // One that goes before its turn has sent nothing.
     let place = match sent.is_small() {
@@ -70,7 +72,7 @@ pub async fn post<S: Views + Send + Sync + 'static>(
     // Not stopped by a client that goes away: the append stands, and so does its answer.
     let work = tokio::spawn(async move {
         let _held = held;
-        let given = take(&shared, sent, place).await?;
+        let given = take(&shared, sent, id, place).await?;
         if let Some(turn) = turn {
             turn.finish(given.clone());
         }
@@ -78,6 +80,15 @@ pub async fn post<S: Views + Send + Sync + 'static>(
     });
     let given = work.await.map_err(|_| Failure::unavailable("the process is stopping"))??;
     Ok(accepted(&given))
+}
+
+/// By this a broker recognises the same request where this process does not: sent to another one, or after a restart.
+fn request_id(key: &[u8], body: &[u8]) -> String {
+    let mut of_all = Xxh3::new();
+    of_all.update(&(key.len() as u64).to_le_bytes());
+    of_all.update(key);
+    of_all.update(body);
+    format!("http-{:032x}", of_all.digest128())
 }
 
 fn accepted(given: &Given) -> Response {
@@ -146,6 +157,7 @@ fn unsupported(message: impl Into<String>) -> Failure {
 async fn take<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     sent: Sent,
+    id: Option<String>,
     place: Option<OwnedSemaphorePermit>,
 ) -> Result<Given, Failure> {
     let Judged { parts, given } = match place {
@@ -161,7 +173,8 @@ async fn take<S: Views + Send + Sync + 'static>(
     };
     // A part that could not be appended fails the whole: sent again, ids tell what was there.
     for (partition, codec, part) in parts {
-        shared.append(partition, Entry::Events(codec, part)).await?;
+        let id = id.as_ref().map(|id| format!("{id}-{partition}"));
+        shared.append_once(partition, Entry::Events(codec, part), id).await?;
     }
     Ok(given)
 }

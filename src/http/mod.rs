@@ -246,6 +246,16 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
 
     /// Appends to a partition's log; its number once it is durable.
     pub async fn append(&self, partition: u32, entry: Entry) -> Result<u64, Failure> {
+        self.append_once(partition, entry, None).await
+    }
+
+    /// The same with an id by which the log may recognise a repeat.
+    pub async fn append_once(
+        &self,
+        partition: u32,
+        entry: Entry,
+        id: Option<String>,
+    ) -> Result<u64, Failure> {
         // A broker that is away is not waited for: whoever sends does that better.
         if self.tally.outages.is_away(NATS) {
             return Err(self.unavailable(""));
@@ -256,7 +266,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             let _ = sender.send(result);
         });
         let intake = self.intake.clone();
-        let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, reply)).await;
+        let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, id, reply)).await;
         match (sent, receiver.await) {
             (Ok(()), Ok(Ok(seq))) => Ok(seq),
             (_, Ok(Err(message))) => Err(Failure::again(message)),

@@ -31,4 +31,5 @@ mod servers;
 #[path = "../embedded/sink.rs"]
 mod sink;
 mod snippets;
+mod strangers;
 mod telling;

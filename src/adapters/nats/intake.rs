@@ -30,13 +30,13 @@ impl Door {
 }
 
 impl Intake for Door {
-    fn append(&self, partition: u32, entry: Entry, reply: Reply<u64>) {
+    fn append(&self, partition: u32, entry: Entry, id: Option<String>, reply: Reply<u64>) {
         let count = self.settings.partition.count;
         let subjects = Subjects::new(&self.settings.root, Partition { index: partition, count });
         let context = self.context.clone();
         self.handle.spawn(async move {
             // One entry, one answer.
-            let answer = append(&context, &subjects, vec![entry]).await.pop();
+            let answer = append(&context, &subjects, vec![(entry, id)]).await.pop();
             reply(answer.unwrap_or(Ok(0)).map_err(|error| chain(&error)));
         });
     }

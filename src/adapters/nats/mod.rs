@@ -347,6 +347,8 @@ impl Feed for Bus {
             stream: self.subjects.events_stream(),
             continuity,
             signing: self.signing.clone(),
+            outages: self.outages.clone(),
+            is_told: false,
         };
         self.reader = Some(Reader::start(&self.handle, cursor));
         Ok(())
@@ -360,14 +362,21 @@ impl Feed for Bus {
     }
 
     fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
+        let entries = entries.into_iter().map(|entry| (entry, None)).collect();
         self.handle.block_on(append(&self.context, &self.subjects, entries))
     }
 }
 
-async fn append(context: &Context, subjects: &Subjects, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
+/// Publishes entries, each with the id by which the broker recognises a repeat, if it has one.
+async fn append(
+    context: &Context,
+    subjects: &Subjects,
+    entries: Vec<(Entry, Option<String>)>,
+) -> Vec<Result<u64, PortError>> {
     let mut waiting = Vec::with_capacity(entries.len());
-    for entry in entries {
+    for (entry, id) in entries {
         let publish = PublishMessage::build();
+        let publish = id.into_iter().fold(publish, PublishMessage::message_id);
         let (subject, publish) = match entry {
             Entry::Events(codec, payload) => {
                 let publish = publish.header("Content-Type", codec.content_type()).payload(payload.into());

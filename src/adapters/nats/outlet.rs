@@ -13,6 +13,9 @@ use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use std::collections::BTreeSet;
 
+/// Bytes of the headers of a letter without the subject: ten of at most 100 each.
+const HEADERS_BYTES: usize = 1_024;
+
 /// Messages on their way at once.
 const UNDER_WAY_MAX: usize = 512;
 
@@ -95,6 +98,12 @@ impl Bus {
         if letter.more > 0 {
             publish = publish.header("Sg-More", letter.more.to_string());
         }
+        // What is as large as a message may be has no room for the headers; the record itself is in the stream.
+        let room = self.client.server_info().max_payload.saturating_sub(HEADERS_BYTES + subject.len());
+        if payload.len() > room {
+            publish = publish.header("Sg-Bytes", payload.len().to_string());
+        }
+        let payload = &payload[..payload.len().min(room)];
         (self.subjects.dead(letter.reason.name()), publish.payload(payload.to_vec().into()))
     }
 

@@ -8,9 +8,11 @@ use super::board::is_genuine_placed;
 use super::pull::Pull;
 use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
+use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Logged, PortError};
 use crate::wire::signature::Signing;
 use crate::wire::subject::{Own, Said, codec};
+use async_nats::connection::State;
 use async_nats::header::HeaderName;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -66,7 +68,13 @@ pub(super) struct Cursor {
     pub(super) stream: String,
     pub(super) continuity: Continuity,
     pub(super) signing: Signing,
+    pub(super) outages: Outages,
+    /// Whether an outage was noted that lasts.
+    pub(super) is_told: bool,
 }
+
+/// Name among outages of a log that a broker which answers does not give.
+const EVENTS: &str = "event stream";
 
 /// Why a consumer was given up.
 pub(super) enum Broken {
@@ -94,8 +102,10 @@ impl Cursor {
                 Broken::Consumer(error) => {
                     let next = self.continuity.next();
                     failures = if next > before { 1 } else { failures + 1 };
-                    if failures == 2 {
-                        tracing::warn!(%error, next, "reading is interrupted; trying again");
+                    // A broker that is away is told by whoever connects.
+                    if failures >= 2 && self.client.connection_state() == State::Connected {
+                        self.is_told = true;
+                        self.outages.begin(EVENTS, &self.stream, &error);
                     }
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
@@ -139,6 +149,9 @@ impl Cursor {
                 Ok(())
             });
             if let Some(last) = batch.last() {
+                if std::mem::take(&mut self.is_told) {
+                    self.outages.end(EVENTS);
+                }
                 self.continuity.remember(last);
                 records.send(Ok(batch)).await.map_err(|_| Broken::Unwanted)?;
             }

@@ -61,7 +61,7 @@ pub fn keep(intake: &Arc<dyn Intake>, partitions: u32, clock: &impl Clock, stop:
                 }
             };
             let event = Entry::Events(Codec::Json, event(source, due, clock.now()));
-            intake.append(partition, event, Box::new(reply));
+            intake.append(partition, event, None, Box::new(reply));
         }
     }
 }

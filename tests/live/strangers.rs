@@ -1,0 +1,143 @@
+//! Messages, questions and settings of servers that were found to stop a worker, or to do what nobody may.
+
+use crate::answer::{ask, get};
+use crate::edge::now_ms;
+use crate::servers::{Servers, Worker, wait_for};
+use async_nats::Client;
+use serde_json::json;
+
+fn event(source: &str) -> String {
+    json!({"type": "metric", "time": now_ms(), "source": source, "name": "latency_ms", "value": 1})
+        .to_string()
+}
+
+fn started(servers: &Servers) -> Worker {
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    worker
+}
+
+fn wait_for_count(worker: &Worker, source: &str, wanted: u64) {
+    let count = || worker.counts()?.get(source).copied();
+    wait_for("the events", worker, || count().filter(|count| *count >= wanted));
+    assert_eq!(count(), Some(wanted));
+}
+
+fn ready(worker: &Worker) -> (u16, String) {
+    let answer = get(&format!("{}/readyz", worker.url));
+    (answer.status, answer.body)
+}
+
+async fn connected(servers: &Servers) -> Client {
+    async_nats::connect(servers.nats_url()).await.expect("a broker")
+}
+
+/// Goal: a message as large as the broker takes, of nothing but bad lines, holds nobody up. Method: 1,048,556 bytes of
+/// `x` lines; what is set aside has no room for its headers then; an honest event behind it is counted.
+#[test]
+fn a_message_of_the_largest_size_is_set_aside() {
+    let servers = Servers::start("everysec");
+    let worker = started(&servers);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = connected(&servers).await;
+        client.publish("sg.v1.metric.a.b", "x\n".repeat(524_278).into()).await.expect("sent");
+        client.publish("sg.v1.metric.s-0.latency_ms", event("s-0").into()).await.expect("sent");
+        client.flush().await.expect("flushed");
+    });
+    wait_for_count(&worker, "s-0", 1);
+    assert_eq!(ready(&worker).0, 200);
+}
+
+/// Goal: nobody deletes a stream by a worker's hand. Method: questions whose answers are to go to the broker's own
+/// interface, and to a subject of ours; a question of an honest reader behind them is answered.
+#[test]
+fn answers_do_nothing_for_whoever_asks() {
+    let servers = Servers::start("everysec");
+    let worker = started(&servers);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = connected(&servers).await;
+        for reply in
+            ["$JS.API.STREAM.DELETE.SG_EVENTS_0", "$JS.API.STREAM.PURGE.SG_ALERTS", "sg.v1.p.0.control"]
+        {
+            for question in ["sg.v1.api.windows", "sg.v1.api.alerts"] {
+                client.publish_with_reply(question, reply, "".into()).await.expect("sent");
+            }
+        }
+        client.request("sg.v1.api.alerts", "".into()).await.expect("an answer");
+        client.publish("sg.v1.metric.s-0.latency_ms", event("s-0").into()).await.expect("sent");
+        client.flush().await.expect("flushed");
+    });
+    wait_for_count(&worker, "s-0", 1);
+    let log = worker.log.lock().expect("no panic");
+    assert!(log.contains("at a subject that is nobody's") && !log.contains("\"ERROR\""), "{log}");
+}
+
+/// Goal: a log that is gone is said, and what is there again is read on or said. Method: the stream is deleted under
+/// its owner.
+#[test]
+fn a_log_that_was_deleted_is_an_outage() {
+    let servers = Servers::start("everysec");
+    let worker = started(&servers);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let context = async_nats::jetstream::new(connected(&servers).await);
+        context.delete_stream("SG_EVENTS_0").await.expect("deleted");
+    });
+    let said = wait_for("the outage", &worker, || Some(ready(&worker)).filter(|(status, _)| *status == 503));
+    assert!(said.1.contains("event stream") && said.1.contains("SG_EVENTS_0"), "{}", said.1);
+}
+
+/// Goal: a store that refuses the login, or holds something else under a key, is waited for as one that is away.
+/// Method: the password changes under a running owner and back; a key becomes a list and back.
+#[test]
+fn a_store_that_refuses_is_waited_for() {
+    let servers = Servers::start("everysec");
+    let worker = started(&servers);
+    let unready = |what: &str| {
+        let said = wait_for(what, &worker, || Some(ready(&worker)).filter(|(status, _)| *status == 503));
+        assert!(said.1.contains("redis"), "{}", said.1);
+    };
+    let back = |what: &str| {
+        wait_for(what, &worker, || (ready(&worker).0 == 200 && worker.owned() == 1).then_some(()));
+    };
+    let mut store = redis::Client::open(format!("redis://127.0.0.1:{}", servers.redis_port))
+        .and_then(|client| client.get_connection())
+        .expect("a store");
+    let mut tell = |words: &[&str]| {
+        redis::cmd(words[0]).arg(&words[1..]).query::<redis::Value>(&mut store).expect("done")
+    };
+    tell(&["CONFIG", "SET", "requirepass", "another"]);
+    tell(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    unready("the refused login");
+    tell(&["CONFIG", "SET", "requirepass", ""]);
+    back("the old password");
+    tell(&["RENAME", "sg:{0}:ckpt", "kept"]);
+    tell(&["LPUSH", "sg:{0}:ckpt", "nonsense"]);
+    unready("the wrong kind of key");
+    tell(&["RENAME", "kept", "sg:{0}:ckpt"]);
+    back("the key");
+}
+
+/// Goal: a request with a key is recorded once, whichever process it comes to. Method: the same at two workers, and at
+/// a third one after both were killed.
+#[test]
+fn a_request_with_a_key_is_recorded_once_by_all_processes() {
+    let servers = Servers::start("everysec");
+    let (one, two) = (started(&servers), servers.worker("1s"));
+    let body = event("s-0");
+    let post = |worker: &Worker| {
+        let url = format!("{}/api/v1/events", worker.url);
+        let headers = [("content-type", "application/json"), ("idempotency-key", "nightly-17")];
+        ask("POST", &url, &headers, Some(&body)).status
+    };
+    assert_eq!((post(&one), post(&two), post(&one)), (202, 202, 202));
+    drop((one, two)); // kill -9
+    let three = servers.worker("1s");
+    wait_for("ownership", &three, || (three.owned() == 1).then_some(()));
+    assert_eq!(post(&three), 202);
+    wait_for_count(&three, "s-0", 1);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(three.counts().and_then(|counts| counts.get("s-0").copied()), Some(1));
+}

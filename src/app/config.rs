@@ -232,7 +232,8 @@ fn access(files: &[TokenFile], mut hosts: Vec<String>, external_url: &str) -> Re
     let rest = external_url.split_once("://").map_or(external_url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or("");
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    hosts.push(host.to_string());
+    // With its port, too: pages of that name may be on one of their own.
+    hosts.extend([host.to_string(), authority.to_string()]);
     Ok(Access { tokens, hosts, ..Access::default() })
 }
 

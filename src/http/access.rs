@@ -72,6 +72,14 @@ pub struct WeakToken {
     bytes: usize,
 }
 
+/// What stands behind the scheme, which is in any case.
+fn bearer(stated: &[u8]) -> Option<&[u8]> {
+    /// With the space behind it.
+    const SCHEME_BYTES: usize = "Bearer ".len();
+    let (scheme, secret) = stated.split_at_checked(SCHEME_BYTES)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(secret)
+}
+
 impl Token {
     pub fn new(name: Option<&str>, role: Role, secret: &str) -> Result<Token, WeakToken> {
         if secret.len() < TOKEN_BYTES_MIN {
@@ -145,9 +153,19 @@ impl Access {
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return admit_site(headers) };
         let origin = origin.to_str().unwrap_or("?");
-        let of = origin.split_once("://").map(|(_, rest)| rest);
-        let is_own = of.is_some_and(|of| of == stated || self.is_listed(host_of(of)));
-        if is_own { Ok(()) } else { Err(Denied::Origin(shown(origin))) }
+        if self.is_own_origin(origin, stated) { Ok(()) } else { Err(Denied::Origin(shown(origin))) }
+    }
+
+    /// A page of the address that was asked, or of a name of this service in front of a proxy. Another port is
+    /// another service; nothing in front of loopback speaks TLS.
+    fn is_own_origin(&self, origin: &str, stated: &str) -> bool {
+        let is_local = is_local(host_of(stated));
+        match origin.split_once("://") {
+            Some(("http", of)) if of == stated => true,
+            Some(("https", of)) if of == stated => !is_local,
+            Some(("http" | "https", of)) => self.is_listed(of) && !is_local_or_address(host_of(of)),
+            _ => false,
+        }
     }
 
     /// The sender of a request for a path.
@@ -160,7 +178,7 @@ impl Access {
             return Ok(Caller { name: None, role: Role::View });
         }
         let stated = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let secret = stated.and_then(|stated| stated.strip_prefix(b"Bearer ")).ok_or(Denied::NoToken)?;
+        let secret = stated.and_then(bearer).ok_or(Denied::NoToken)?;
         let digest = hash(secret.trim_ascii());
         // Each is compared, whichever is right.
         let found = self
@@ -177,8 +195,7 @@ impl Access {
     }
 
     fn is_own(&self, host: &str) -> bool {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        bare.parse::<IpAddr>().is_ok() || is_loopback_name(host) || self.is_listed(host)
+        is_local_or_address(host) || self.is_listed(host)
     }
 
     fn is_listed(&self, host: &str) -> bool {
@@ -194,6 +211,20 @@ fn admit_site(headers: &HeaderMap) -> Result<(), Denied> {
         Some(b"cross-site" | b"same-site") if !is_navigation => Err(Denied::Origin("another site".into())),
         _ => Ok(()),
     }
+}
+
+/// Whether nobody but this machine reaches it.
+fn is_local(host: &str) -> bool {
+    is_loopback_name(host) || address(host).is_some_and(|address| address.is_loopback())
+}
+
+fn is_local_or_address(host: &str) -> bool {
+    is_loopback_name(host) || address(host).is_some()
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    bare.parse().ok()
 }
 
 fn is_loopback_name(host: &str) -> bool {
@@ -256,6 +287,16 @@ mod tests {
         let own = ("host", "127.0.0.1:8080");
         assert_eq!(is_fine(&[own, ("origin", "http://127.0.0.1:8080")]), Ok(()));
         assert_eq!(is_fine(&[own, ("origin", "https://gauge.example.com")]), Ok(()));
+        let listed =
+            Access { hosts: vec!["127.0.0.1".into(), "gauge.example.com:8443".into()], ..access.clone() };
+        let of_listed =
+            |origin| listed.admit_origin(&headers(&[own, ("origin", origin)]), &Uri::from_static("/"));
+        assert_eq!(of_listed("https://gauge.example.com:8443"), Ok(()));
+        for origin in
+            ["http://127.0.0.1", "http://127.0.0.1:9999", "https://127.0.0.1:8080", "ftp://127.0.0.1:8080"]
+        {
+            assert_eq!(of_listed(origin), Err(Denied::Origin(origin.into())), "{origin}");
+        }
         for origin in ["http://127.0.0.1:9090", "http://evil.example", "null", "http://localhost"] {
             assert_eq!(is_fine(&[own, ("origin", origin)]), Err(Denied::Origin(origin.into())), "{origin}");
         }

@@ -120,16 +120,28 @@ impl Budget {
         };
         match held {
             Some(Held(None)) => response,
-            Some(held) => response.map(|body| Body::new(Counted { body, _held: held })),
+            Some(held) => response.map(|body| Body::new(Counted { body, held: Arc::new(held) })),
             None => axum::response::IntoResponse::into_response(no_room()),
         }
     }
 }
 
-/// An answer, and what it holds of the budget.
+/// An answer, and what it holds of the budget. Its bytes hold that, too: the connection takes them at once, and
+/// keeps them until the client has.
 struct Counted {
     body: Body,
-    _held: Held,
+    held: Arc<Held>,
+}
+
+struct CountedBytes {
+    bytes: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for CountedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl hyper::body::Body for Counted {
@@ -140,7 +152,9 @@ impl hyper::body::Body for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        let counted = |bytes| Bytes::from_owner(CountedBytes { bytes, _held: self.held.clone() });
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(counted))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -346,6 +346,31 @@ fn the_environment_of_servers_does_not_break_commands_on_files() {
 }
 
 /// A port on which nobody listens.
+/// Goal: no command empties what it reads, or writes two things into one file. Method: the same file under its name, a
+/// hard link and a symbolic one; a new file twice.
+#[test]
+fn no_output_is_an_input() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "events.ndjson", events(0..300));
+    std::fs::hard_link(dir.join("events.ndjson"), dir.join("hard")).expect("room");
+    std::os::unix::fs::symlink("events.ndjson", dir.join("soft")).expect("room");
+    for out in ["events.ndjson", "./events.ndjson", "hard", "soft"] {
+        for flag in ["--windows-out", "--alerts-out", "--records-out"] {
+            let output = run(dir, &["replay", "events.ndjson", flag, out]);
+            assert_eq!(output.status.code(), Some(2), "{flag} {out}: {}", stderr(&output));
+        }
+    }
+    let output = run(dir, &["replay", "events.ndjson", "--windows-out", "w", "--alerts-out", "./w"]);
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("overwrite"), "{}", stderr(&output));
+    let rules = "groups: [{ name: g, rules: [{ alert: A, expr: 'm > 1' }] }]";
+    write(dir, "rules.yml", rules);
+    let output = run(dir, &["convert", "prometheus-rules", "rules.yml", "--out", "rules.yml"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert_eq!(std::fs::read(dir.join("events.ndjson")).expect("there"), events(0..300));
+    assert_eq!(std::fs::read_to_string(dir.join("rules.yml")).expect("there"), rules);
+}
+
 /// Goal: credentials that cannot be read are told as what they are, and a supervisor does not try again. Method: a
 /// file that is missing, for each variable and each command that goes to a broker.
 #[test]

@@ -3,12 +3,13 @@
 use super::cli::ConvertCommand;
 use super::stderr::note;
 use super::stdout::put;
-use super::{FAILED, FINE, text};
+use super::{FAILED, FINE, outputs, text};
 use crate::pipeline::prometheus;
 use anyhow::{Context, Result};
 
 pub fn run(command: &ConvertCommand) -> Result<u8> {
     let ConvertCommand::PrometheusRules { files, out, strict } = command;
+    outputs::check(&[("--out", out.as_deref())], files)?;
     let texts = files.iter().map(|path| Ok((path.display().to_string(), text::read(path)?)));
     let converted = prometheus::convert(&texts.collect::<Result<Vec<_>>>()?).map_err(anyhow::Error::msg)?;
     match out {

@@ -4,7 +4,7 @@ use super::cli::{ExportArgs, instant, of_env};
 use super::stderr::note;
 use super::stdout::Stdout;
 use super::waiting::Waiting;
-use super::{BadConfig, FINE};
+use super::{BadConfig, FINE, damage};
 use crate::adapters::embedded::Embedded;
 use crate::adapters::nats;
 use crate::core::Timestamp;
@@ -61,7 +61,7 @@ pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
     };
     match Origin::of(args) {
         Origin::Nats(url) => from_nats(&url, &mut write),
-        Origin::DataDir(dir) => from_data_dir(&dir, args.skip_damaged, &mut write),
+        Origin::DataDir(dir) => damage::caught(&dir, || from_data_dir(&dir, args.skip_damaged, &mut write)),
     }
 }
 

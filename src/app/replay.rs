@@ -5,7 +5,7 @@ use super::partitioned::{self, AlertsByTime, Parts};
 use super::reporting::{Reporter, progress_since, tell};
 use super::stderr::note;
 use super::stdout::{Stdout, say};
-use super::{FAILED, FINE, check};
+use super::{FAILED, FINE, check, outputs};
 use crate::core::alert::Severity;
 use crate::core::counters::Counters;
 use crate::core::limits::Limits;
@@ -24,6 +24,12 @@ use std::time::{Duration, Instant};
 
 pub fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
+    let outs = [
+        ("--windows-out", args.windows_out.as_deref()),
+        ("--alerts-out", args.alerts_out.as_deref()),
+        ("--records-out", args.records_out.as_deref()),
+    ];
+    outputs::check(&outs, &args.files)?;
     let (first, rest) = args.files.split_first().context("no file is named")?;
     let mut first = input::open(first)?;
     let mut reporter = Reporter::new(args.verbose);

@@ -2,7 +2,7 @@
 
 use super::cli::VerifyArgs;
 use super::stdout::say;
-use super::{FAILED, FINE};
+use super::{FAILED, FINE, damage};
 use crate::adapters::embedded::Embedded;
 use crate::adapters::embedded::verify::Findings;
 use anyhow::Result;
@@ -12,7 +12,7 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     if !data_dir.join("streamgauge.redb").exists() {
         anyhow::bail!("{} holds no log; is it the --data-dir that `run` used?", data_dir.display());
     }
-    let findings = Embedded::open_damaged(&data_dir)?.verify()?;
+    let findings = damage::caught_in_time(&data_dir, |dir| Ok(Embedded::open_damaged(dir)?.verify()?))?;
     match args.json {
         true => say(serde_json::to_string(&findings)?)?,
         false => say(words(&findings))?,

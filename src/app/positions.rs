@@ -20,7 +20,10 @@ impl Positions {
         };
         let lines = serde_json::from_str(&text);
         let lines = lines.with_context(|| format!("{} holds no positions", kept_in.display()))?;
-        Ok(Positions { kept_in: kept_in.into(), lines })
+        let positions = Positions { kept_in: kept_in.into(), lines };
+        // Before anything is sent: what cannot be written down would be sent again.
+        positions.write()?;
+        Ok(positions)
     }
 
     pub fn of(&self, path: &Path) -> Option<u64> {
@@ -30,6 +33,10 @@ impl Positions {
     /// Whole or not at all: a kill in between leaves the older one.
     pub fn note(&mut self, path: &Path, line: u64) -> Result<()> {
         self.lines.insert(path.display().to_string(), line);
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
         let new = self.kept_in.with_extension("new");
         let text = serde_json::to_string(&self.lines)?;
         std::fs::write(&new, text)

@@ -13,6 +13,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::{Client, connection::State};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub struct Publisher {
     outages: Outages,
     under_way: VecDeque<(Outgoing, Option<PublishAckFuture>)>,
     acknowledged: u64,
+    /// The newest word about waiting.
+    said: Cell<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -96,6 +99,7 @@ impl Publisher {
             outages,
             under_way: VecDeque::new(),
             acknowledged: 0,
+            said: Cell::new(None),
         })
     }
 
@@ -165,7 +169,9 @@ impl Publisher {
         let Patience { timeout, stop, say_after: (first, every), say } = &self.patience;
         self.handle.block_on(async {
             let begun = Instant::now();
-            let mut say_at = begun + *first;
+            // A broker that comes and goes is one word, not one for each message.
+            let quiet_until = self.said.get().map(|said| said + *every);
+            let mut say_at = quiet_until.unwrap_or(begun).max(begun + *first);
             tokio::pin!(work);
             loop {
                 let late = async {
@@ -184,6 +190,7 @@ impl Publisher {
                     () = tokio::time::sleep_until(say_at) => {
                         let is_connected = self.client.connection_state() == State::Connected;
                         say(is_connected, begun.elapsed(), self.outages.refusal(NATS));
+                        self.said.set(Some(Instant::now()));
                         say_at = Instant::now() + *every;
                     }
                 }

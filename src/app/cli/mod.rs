@@ -186,7 +186,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<crate::core::Span>,
     /// Events a second [default: as fast as it goes]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
     /// Lines in one message
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -155,7 +155,7 @@ impl Run {
         next: &mut u64,
     ) -> Result<Vec<Finding>> {
         let coming = read_ahead(path.into());
-        let mut idle_since = None;
+        let (mut idle_since, mut last) = (None, 0);
         let findings = loop {
             let come = coming.recv_timeout(LOOK_EVERY);
             if come.is_ok() {
@@ -164,6 +164,7 @@ impl Run {
             match come {
                 _ if self.stop.is_cancelled() => return Err(PublishFailure::Stopped.into()),
                 Ok(Coming::Line(number, line)) => {
+                    last = number;
                     if number >= from_line {
                         self.line(path, number, line, batches)?;
                         *next = number + 1;
@@ -171,6 +172,11 @@ impl Run {
                     self.tell(path, batches)?;
                 }
                 Ok(Coming::Opened(remarks)) => tell(&remarks?),
+                Ok(Coming::End(_)) if from_line > last + 1 => {
+                    anyhow::bail!(
+                        "it ends at line {last}: is it another file than before? --from-line 1 begins anew"
+                    )
+                }
                 Ok(Coming::End(findings)) => break findings,
                 Err(RecvTimeoutError::Timeout) => {
                     let idle = idle_since.get_or_insert_with(Instant::now).elapsed();

@@ -94,6 +94,13 @@ impl Outcome {
             Outcome::Refused(Refusal::Conflict) => {
                 "it has ended with another status, and the first one stays"
             }
+            Outcome::Refused(Refusal::Cardinality) => {
+                "there is no room for another series, pipeline, stage, run or attempt: put what is different each \
+                 time into the value or the log, not into a name or label"
+            }
+            Outcome::Refused(Refusal::Unit) => {
+                "its unit does not go with the one that this metric has had: send one unit, or another name"
+            }
             _ => "",
         }
     }

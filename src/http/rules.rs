@@ -108,6 +108,9 @@ pub async fn put<S: Views + Send + Sync + 'static>(
     Params(Name { name }): Params<Name>,
     body: Bytes,
 ) -> Answer {
+    if name.as_deref() == Some("") {
+        return Err(Failure::bad("`name` is empty; a document has a name, by which it is removed"));
+    }
     let text = std::str::from_utf8(&body).map_err(|_| Failure::bad("the body is no UTF-8"))?.to_string();
     change(&*shared.desk, Change::Put { name, text }).await
 }

@@ -117,6 +117,9 @@ fn silence_of(file: &File<'_>, node: &Node, now: Timestamp) -> Option<Silence> {
         }
         one if one.by.is_empty() => Some(("a silence needs `by`", "who asks for it")),
         one if one.end <= one.start => Some(("it ends before it begins", "`end`, or `duration: 2h`")),
+        _ if end.is_some() && duration.is_some() => {
+            Some(("`end` and `duration` both say when it ends", "give one of them"))
+        }
         one if one.end <= now => Some(("it is over already", "`end` is later than now")),
         _ => None,
     };

@@ -125,3 +125,39 @@ fn a_line_of_an_open_pipe_is_sent_and_settled() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("waiting for") && told.contains("go on with --from-line 2"), "{told}");
 }
+
+/// Goal: what cannot be gone on with is said before anything is sent. Method: a position behind the end of a file that
+/// was replaced by a shorter one; a position that cannot be written; a rate of nothing.
+#[test]
+fn a_position_that_does_not_fit_is_said() {
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let (file, position) = (servers.dir.path().join("events.ndjson"), servers.dir.path().join("position"));
+    let line = format!(
+        r#"{{"type":"metric","source":"s-0","name":"latency_ms","value":1,"time":{}}}"#,
+        crate::edge::now_ms()
+    );
+    let publish = |words: &[&str], kept_in: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+        command.args(["publish", "--nats", &servers.nats_url(), "--timeout", "10s"]).args(words);
+        let output = command.arg("--position").arg(kept_in).arg(&file).output().expect("runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    std::fs::write(&file, format!("{line}\n{line}\n{line}\n")).expect("writable");
+    assert_eq!(publish(&[], &position).0, Some(0));
+    assert_eq!(publish(&[], &position).0, Some(0), "nothing is left, and that is fine");
+    std::fs::write(&file, format!("{line}\n")).expect("writable");
+    let (code, told) = publish(&[], &position);
+    assert!(
+        code == Some(1) && told.contains("it ends at line 1") && told.contains("--from-line 1"),
+        "{told}"
+    );
+    let (code, told) = publish(&[], &servers.dir.path().join("nowhere/position"));
+    assert!(code == Some(1) && told.contains("cannot write"), "{told}");
+    assert_eq!(publish(&["--rate", "0"], &position).0, Some(2));
+    let counts = wait_for("three events", &worker, || {
+        worker.counts().filter(|counts| counts.get("s-0").is_some_and(|count| *count >= 3))
+    });
+    assert_eq!(counts["s-0"], 3, "nothing was sent by those that failed");
+}

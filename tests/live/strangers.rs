@@ -71,7 +71,10 @@ fn answers_do_nothing_for_whoever_asks() {
     });
     wait_for_count(&worker, "s-0", 1);
     let log = worker.log.lock().expect("no panic");
-    assert!(log.contains("at a subject that is nobody's") && !log.contains("\"ERROR\""), "{log}");
+    assert!(
+        log.contains("at a subject of the broker or of this service") && !log.contains("\"ERROR\""),
+        "{log}"
+    );
 }
 
 /// Goal: a log that is gone is said, and what is there again is read on or said. Method: the stream is deleted under

@@ -55,7 +55,7 @@ async fn answer_all(place: Place, mut endpoint: Endpoint, answerer: Answerer) {
             tracing::warn!(
                 endpoint = name,
                 reply,
-                "a question asks for its answer at a subject that is nobody's"
+                "a question asks for its answer at a subject of the broker or of this service; it is not answered"
             );
             continue;
         }

@@ -12,10 +12,10 @@ use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Logged, PortError};
 use crate::wire::signature::Signing;
 use crate::wire::subject::{Own, Said, codec};
-use async_nats::connection::State;
 use async_nats::header::HeaderName;
-use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, Message};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -91,6 +91,12 @@ pub(super) fn lost(error: impl Into<Cause>) -> Broken {
     Broken::Consumer(error.into())
 }
 
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.end_outage();
+    }
+}
+
 impl Cursor {
     async fn run(mut self, records: Sender<Result<Vec<Logged>, PortError>>) {
         let mut failures = 0u32;
@@ -102,10 +108,8 @@ impl Cursor {
                 Broken::Consumer(error) => {
                     let next = self.continuity.next();
                     failures = if next > before { 1 } else { failures + 1 };
-                    // A broker that is away is told by whoever connects.
-                    if failures >= 2 && self.client.connection_state() == State::Connected {
-                        self.is_told = true;
-                        self.outages.begin(EVENTS, &self.stream, &error);
+                    if failures == 2 {
+                        tracing::warn!(%error, next, "reading is interrupted; trying again");
                     }
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
@@ -121,7 +125,9 @@ impl Cursor {
 
     /// Reads with one consumer until it breaks.
     async fn read(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<Infallible, Broken> {
-        let stream = self.context.get_stream(&self.stream).await.map_err(lost)?;
+        let found = self.context.get_stream(&self.stream).await;
+        self.tell(found.as_ref().err());
+        let stream = found.map_err(lost)?;
         let from = self.continuity.begin(&extent(stream.cached_info())).map_err(Broken::Stream)?;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
@@ -149,13 +155,31 @@ impl Cursor {
                 Ok(())
             });
             if let Some(last) = batch.last() {
-                if std::mem::take(&mut self.is_told) {
-                    self.outages.end(EVENTS);
-                }
                 self.continuity.remember(last);
                 records.send(Ok(batch)).await.map_err(|_| Broken::Unwanted)?;
             }
             taken?;
+        }
+    }
+
+    /// A stream that a broker which answers does not have is an outage until it is there again; a broker that is away
+    /// is told by whoever connects.
+    fn tell(&mut self, error: Option<&GetStreamError>) {
+        match error.map(GetStreamError::kind) {
+            None => self.end_outage(),
+            Some(GetStreamErrorKind::JetStream(error))
+                if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                self.is_told = true;
+                self.outages.begin(EVENTS, &self.stream, &error);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn end_outage(&mut self) {
+        if std::mem::take(&mut self.is_told) {
+            self.outages.end(EVENTS);
         }
     }
 

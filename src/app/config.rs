@@ -13,7 +13,7 @@ use crate::core::limits::{Backfill, LatePolicy, Limits};
 use crate::core::partition::Partition;
 use crate::driver::outage::Outages;
 use crate::driver::worker::SNAPSHOT_EVERY;
-use crate::http::access::{Access, Role, Token};
+use crate::http::access::{Access, Role, Token, host_of};
 use crate::pipeline::yaml;
 use crate::wire::signature::Signing;
 use anyhow::Result;
@@ -216,7 +216,7 @@ impl Config {
 }
 
 /// Who may ask, under which names.
-fn access(files: &[TokenFile], mut hosts: Vec<String>, external_url: &str) -> Result<Access> {
+fn access(files: &[TokenFile], hosts: Vec<String>, external_url: &str) -> Result<Access> {
     let bad = |message: String| BadConfig(message);
     let mut tokens = Vec::new();
     let of_environment = std::env::var("STREAMGAUGE_TOKEN").ok().filter(|token| !token.is_empty());
@@ -231,10 +231,10 @@ fn access(files: &[TokenFile], mut hosts: Vec<String>, external_url: &str) -> Re
     }
     let rest = external_url.split_once("://").map_or(external_url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or("");
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    // With its port, too: pages of that name may be on one of their own.
-    hosts.extend([host.to_string(), authority.to_string()]);
-    Ok(Access { tokens, hosts, ..Access::default() })
+    // A page of a name is one of its port, too.
+    let origins: Vec<String> = hosts.into_iter().chain([authority.to_string()]).collect();
+    let hosts = origins.iter().map(|name| host_of(name).to_string()).collect();
+    Ok(Access { tokens, hosts, origins, ..Access::default() })
 }
 
 /// The settings of both servers; one alone is an error.

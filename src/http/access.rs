@@ -72,7 +72,7 @@ pub struct WeakToken {
     bytes: usize,
 }
 
-/// What stands behind the scheme, which is in any case.
+/// What stands behind the scheme, which may be in large or small letters.
 fn bearer(stated: &[u8]) -> Option<&[u8]> {
     /// With the space behind it.
     const SCHEME_BYTES: usize = "Bearer ".len();
@@ -103,6 +103,8 @@ pub struct Access {
     pub tokens: Vec<Token>,
     /// Names under which this service is reached, beside loopback and addresses.
     pub hosts: Vec<String>,
+    /// Names, with their ports, of pages that may ask.
+    pub origins: Vec<String>,
     /// Whether `/metrics` answers without a token.
     pub metrics_public: bool,
     /// Values that a source may send within a second; `None` is no limit.
@@ -126,7 +128,9 @@ pub enum Denied {
         "`{0}` is not a name of this service; ask under its address, or add the name to `hosts` in the configuration"
     )]
     Host(String),
-    #[error("a page of `{0}` may not ask this service")]
+    #[error(
+        "a page of `{0}` may not ask this service; if it is yours, add its name with the port to `hosts`"
+    )]
     Origin(String),
     #[error("send `Authorization: Bearer …` with a token of the service")]
     NoToken,
@@ -156,14 +160,13 @@ impl Access {
         if self.is_own_origin(origin, stated) { Ok(()) } else { Err(Denied::Origin(shown(origin))) }
     }
 
-    /// A page of the address that was asked, or of a name of this service in front of a proxy. Another port is
-    /// another service; nothing in front of loopback speaks TLS.
+    /// A page of the address that was asked, or of one that the configuration names. Another port is another service;
+    /// TLS in front of loopback is there only where it is named.
     fn is_own_origin(&self, origin: &str, stated: &str) -> bool {
-        let is_local = is_local(host_of(stated));
         match origin.split_once("://") {
             Some(("http", of)) if of == stated => true,
-            Some(("https", of)) if of == stated => !is_local,
-            Some(("http" | "https", of)) => self.is_listed(of) && !is_local_or_address(host_of(of)),
+            Some(("https", of)) if of == stated && !is_local(host_of(of)) => true,
+            Some(("http" | "https", of)) => self.origins.iter().any(|known| known.eq_ignore_ascii_case(of)),
             _ => false,
         }
     }
@@ -232,7 +235,7 @@ fn is_loopback_name(host: &str) -> bool {
 }
 
 /// A host without its port.
-fn host_of(authority: &str) -> &str {
+pub fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
@@ -272,7 +275,8 @@ mod tests {
 
     #[test]
     fn names_and_pages_of_strangers_are_refused() {
-        let access = Access { hosts: vec!["gauge.example.com".into()], ..Access::default() };
+        let names = vec!["gauge.example.com".to_string()];
+        let access = Access { hosts: names.clone(), origins: names, ..Access::default() };
         let is_fine =
             |all: &[(&'static str, &str)]| access.admit_origin(&headers(all), &Uri::from_static("/"));
         for host in
@@ -287,11 +291,15 @@ mod tests {
         let own = ("host", "127.0.0.1:8080");
         assert_eq!(is_fine(&[own, ("origin", "http://127.0.0.1:8080")]), Ok(()));
         assert_eq!(is_fine(&[own, ("origin", "https://gauge.example.com")]), Ok(()));
-        let listed =
-            Access { hosts: vec!["127.0.0.1".into(), "gauge.example.com:8443".into()], ..access.clone() };
+        let listed = Access {
+            origins: vec!["localhost:8443".into(), "gauge.example.com:8443".into()],
+            ..access.clone()
+        };
         let of_listed =
             |origin| listed.admit_origin(&headers(&[own, ("origin", origin)]), &Uri::from_static("/"));
-        assert_eq!(of_listed("https://gauge.example.com:8443"), Ok(()));
+        for origin in ["https://gauge.example.com:8443", "https://localhost:8443"] {
+            assert_eq!(of_listed(origin), Ok(()), "{origin}");
+        }
         for origin in
             ["http://127.0.0.1", "http://127.0.0.1:9999", "https://127.0.0.1:8080", "ftp://127.0.0.1:8080"]
         {

@@ -2,10 +2,11 @@
 //!
 //! Intuition: lateness is judged once, on the 1m window, and holds for all resolutions. The same judgement answers
 //! a sender at once: whoever takes an event knows the newest time of the log and can say what the engine will do.
-//! Invariant: [`Limits::doubt`] says what the engine does at that time; the log may have gone on when it does.
+//! Invariant: [`Limits::doubt`] says what will be lost of an event at that time, as far as the event itself tells; the
+//! log may have gone on when the engine judges it.
 
 use super::counters::{Outcome, Refusal};
-use super::event::Event;
+use super::event::{Event, StageStatus};
 use super::limits::{Backfill, LatePolicy, Limits};
 use super::time::Timestamp;
 use super::window::WindowSize;
@@ -58,9 +59,12 @@ impl Limits {
         match event {
             Event::Samples(samples) => samples.columns.iter().find_map(|(time, _)| self.doubt_of(*time, now)),
             Event::Stage(stage) => {
-                self.doubt_of_state(stage.latest(), stage.ended().or(stage.started()), now)
+                // The time in the queue is a value of the start, the duration one of the end.
+                let queue = stage.started().filter(|_| stage.queued().is_some());
+                let duration = stage.ended().filter(|_| stage.status != StageStatus::Skipped);
+                self.doubt_of_state(stage.latest(), [queue, duration], now)
             }
-            Event::Run(run) => self.doubt_of_state(run.latest(), run.ended(), now),
+            Event::Run(run) => self.doubt_of_state(run.latest(), [run.ended(), None], now),
             other => self.doubt_of(other.time_max()?, now),
         }
     }
@@ -74,13 +78,18 @@ impl Limits {
         self.turned_away(arrival).map(|outcome| Doubt { outcome, time })
     }
 
-    /// A stage or run is brought up to date however late that is told; the values that follow, at the time `valued`,
+    /// A stage or run is brought up to date however late that is told; the values that follow, at the times `valued`,
     /// may have no window any more.
-    fn doubt_of_state(&self, latest: Timestamp, valued: Option<Timestamp>, now: Timestamp) -> Option<Doubt> {
+    fn doubt_of_state(
+        &self,
+        latest: Timestamp,
+        valued: [Option<Timestamp>; 2],
+        now: Timestamp,
+    ) -> Option<Doubt> {
         let is_future = |doubt: &Doubt| doubt.outcome == Outcome::Refused(Refusal::Future);
         let without_window = || {
-            let lost = valued.filter(|_| self.backfill == Backfill::Never);
-            lost.and_then(|time| self.doubt_of(time, now))
+            let mut lost = valued.into_iter().flatten().filter(|_| self.backfill == Backfill::Never);
+            lost.find_map(|time| self.doubt_of(time, now))
                 .map(|doubt| Doubt { outcome: Outcome::LateState, ..doubt })
         };
         self.doubt_of(latest, now).filter(is_future).or_else(without_window)

@@ -2,7 +2,8 @@
 //!
 //! Intuition: a database follows the pages that it reads. One bit that has flipped sends it to a page that is none, and
 //! it panics, or to one where it was before, and it never ends.
-//! Rejected: reading the pages ourselves (a second database).
+//! Rejected: reading the pages ourselves (a second database); a limit of time for an export (whoever reads it may be
+//! slow).
 
 use anyhow::{Result, bail};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +24,11 @@ pub fn caught<T>(data_dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T>
     std::panic::set_hook(Box::new(|_| {}));
     let done = catch_unwind(AssertUnwindSafe(work));
     std::panic::set_hook(hook);
-    done.unwrap_or_else(|_| bail!("{}: {WAY_OUT}", data_dir.display()))
+    done.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        bail!("{}: {WAY_OUT} (it ended with: {words})", data_dir.display())
+    })
 }
 
 /// The same, and gives up work that takes longer than its size deserves. The command ends then, and the work with it.
@@ -43,7 +48,11 @@ pub fn caught_in_time<T: Send + 'static>(
     match receiver.recv_timeout(within) {
         Ok(done) => done,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            bail!("{}: not read within {} s: {WAY_OUT}", data_dir.display(), within.as_secs())
+            let secs = within.as_secs();
+            bail!(
+                "{}: not read within {secs} s; if the disk is no slower than that, {WAY_OUT}",
+                data_dir.display()
+            )
         }
     }
 }

@@ -59,6 +59,9 @@ const DEAD_PER_RECORD_MAX: usize = 100;
 /// messages a second, 10,000 take half a second.
 const DEAD_PER_COMMIT_MAX: usize = 10_000;
 
+/// Characters of a message about a control that cannot be put in force.
+const MESSAGE_CHARS_MAX: usize = 300;
+
 /// Alerts whose fate is not known any more.
 #[derive(Debug)]
 struct Losing {
@@ -238,9 +241,11 @@ impl Applier {
             Ok(control) => return Some(control),
             Err(error) => error,
         };
-        tracing::error!(seq, %error, "a control record cannot be put in force; it is left out");
+        // It may repeat what stands in the record.
+        let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
+        tracing::error!(seq, error = message, "a control record cannot be put in force; it is left out");
         if seq > self.committed {
-            let (reason, message) = (Aside::Refused(Refusal::BadPayload), error.to_string());
+            let reason = Aside::Refused(Refusal::BadPayload);
             self.set_aside(DeadEvent { seq, index: 0, reason, message, more: 0 });
         }
         None

@@ -234,8 +234,8 @@ fn what_of(error: &RedisError) -> &'static str {
     // Whatever answers there is no Redis.
     let is_foreign = || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
     match error.code().unwrap_or_default() {
-        "OOM" | "READONLY" | "MISCONF" => REDIS_WRITES,
-        "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "NOAUTH" | "WRONGPASS" | "NOPERM" => REDIS,
+        "OOM" | "READONLY" | "MISCONF" | "NOREPLICAS" | "NOPERM" => REDIS_WRITES,
+        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOAUTH" | "WRONGPASS" => REDIS,
         _ if is_login() || is_foreign() => REDIS,
         _ => REDIS_DATA,
     }

@@ -194,9 +194,9 @@ pub struct PublishArgs {
     /// Partitions of the deployment
     #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", default_value_t = 1)]
     pub partitions: u32,
-    /// Begin with this line of each file
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub from_line: u64,
+    /// Begin with this line of each file [default: where --position says, else 1]
+    #[arg(long, value_name = "N")]
+    pub from_line: Option<u64>,
     /// Keeps in this file how far each file is acknowledged, and goes on from there when started again
     #[arg(long, value_name = "FILE")]
     pub position: Option<PathBuf>,

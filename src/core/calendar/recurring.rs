@@ -36,15 +36,11 @@ fn trouble(cron: &Cron, schedule: &str, duration: Span) -> Option<PlanError> {
         // The library would look through thousands of years for it, each time.
         return Some(PlanError::Never(schedule.into()));
     }
-    if schedule.split_whitespace().count() > CRON_FIELDS {
-        // Nobody plans by the second, and each day would have more starts than are looked at.
-        let message = "it has five fields, and none for seconds".into();
-        return Some(PlanError::Cron(schedule.into(), message));
-    }
-    has_too_many_starts(cron, duration).then(|| PlanError::Endless(schedule.into()))
+    let has_seconds = schedule.split_whitespace().count() > CRON_FIELDS;
+    has_too_many_starts(cron, has_seconds, duration).then(|| PlanError::Endless(schedule.into()))
 }
 
-/// Minute, hour, day of the month, month, day of the week.
+/// Minute, hour, day of the month, month, day of the week; a sixth one before them is the second.
 const CRON_FIELDS: usize = 5;
 
 /// Years in which each date has been each day of the week.
@@ -68,10 +64,10 @@ fn comes(cron: &Cron) -> bool {
 
 /// Whether one question may have to look at more starts than [`STARTS_MAX`]. All days of a pattern are alike: those of
 /// its first one, as many days as a span lasts, and one at each end for changes of the clock.
-fn has_too_many_starts(cron: &Cron, duration: Span) -> bool {
+fn has_too_many_starts(cron: &Cron, has_seconds: bool, duration: Span) -> bool {
     let days = duration.ms() / TimeDelta::days(1).num_milliseconds() + 3;
     let starts_max = STARTS_MAX as i64 / days; // of a day
-    if starts_max >= TimeDelta::days(1).num_minutes() {
+    if !has_seconds && starts_max >= TimeDelta::days(1).num_minutes() {
         return false;
     }
     let mut starts = cron.iter_after(DateTime::<Utc>::UNIX_EPOCH.naive_utc());

@@ -7,8 +7,8 @@
 //! Rejected: making it again from its files (a log outlives the version that wrote it).
 
 use super::ast::{Aggregate, Expr, Past, Period};
-use super::{LEVELS_MAX, Rule, RuleSet, Subject};
-use crate::core::limits::{PANES_PER_WINDOW_MAX, SEASON_WINDOWS_MAX, WINDOW_MAX};
+use super::{LEVELS_MAX, OnUnknown, Rule, RuleSet, Subject};
+use crate::core::limits::{PANE_MIN, PANES_PER_WINDOW_MAX, SEASON_WINDOWS_MAX, WINDOW_MAX};
 use crate::core::time::{SPAN_MAX, Span};
 use crate::core::view::{ViewKind, ViewSpec};
 
@@ -49,7 +49,11 @@ impl RuleSet {
         if !rule.has_sound_levels() {
             return Err(Unsound::Levels(rule.id.to_string()));
         }
-        let spans = [rule.keep_firing_for, rule.cooldown];
+        let unknown = match rule.on_unknown {
+            OnUnknown::ClearAfter(span) => span,
+            OnUnknown::Hold | OnUnknown::Fire => Span::ZERO,
+        };
+        let spans = [rule.keep_firing_for, rule.cooldown, unknown];
         let pending = rule.levels.iter().map(|level| level.pending_for);
         let steps = rule.escalation.iter().flat_map(|policy| &policy.steps).map(|step| step.after);
         match spans.into_iter().chain(pending).chain(steps).all(|span| span >= Span::ZERO) {
@@ -140,7 +144,10 @@ impl ViewSpec {
             }
             ViewKind::Newest => true,
             // A partition has these for the aggregate; no rule reads one.
-            ViewKind::Gathering { pane, kept, .. } => pane.is_positive() && kept >= Span::ZERO,
+            ViewKind::Gathering { pane, kept, .. } => {
+                let kept_max = WINDOW_MAX * (SEASON_WINDOWS_MAX + 1);
+                pane >= PANE_MIN && kept >= Span::ZERO && kept <= kept_max
+            }
         }
     }
 }

@@ -65,15 +65,15 @@ impl Blocks {
         loop {
             if let Some(end) = memchr::memrchr(b'\n', &block[looked_at..]) {
                 let lines = self.cut(block, looked_at + end + 1);
-                return Some(self.number(lines));
+                return Some(self.count_lines(lines));
             }
             if self.is_too_long(block) {
                 self.pass_over_line();
-                return Some(self.number(1));
+                return Some(self.count_lines(1));
             }
             looked_at = block.len();
             if self.is_done {
-                return (!block.is_empty()).then(|| self.number(1));
+                return (!block.is_empty()).then(|| self.count_lines(1));
             }
             block.resize(looked_at + BLOCK_BYTES, 0);
             let count = self.fill(&mut block[looked_at..]);
@@ -116,7 +116,7 @@ impl Blocks {
     }
 
     /// Counts the lines of a block; the number of the first.
-    fn number(&mut self, lines: u64) -> u64 {
+    fn count_lines(&mut self, lines: u64) -> u64 {
         let first = self.next;
         self.next += lines;
         first

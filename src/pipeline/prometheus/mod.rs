@@ -35,7 +35,7 @@
 //! | `absent(x{a="b"})` | `count(x{a="b"}[5m]) by () == 0`, a declared series, the label `a` | the matchers let a series with just the labels of the `=` pass; the whole rule |
 //! | `record:` | `record:` | one expression a name, no `labels:`; what is zero of nothing is divided by `min(1, count(…))`, so that no data is no value; its unit is the one its name says |
 //! | a recorded series | `last(r[1m])`, `max`, `min`, `last_over_time` | it is converted itself; what weighs values (`avg_over_time`, `rate`, …) is refused: they come when they change |
-//! | label matchers, `by` | the same | `name` is called `exported_name` and `source` is left out (here both are fields of the event); the metric by its name; in patterns `\d` and `\w` also match other scripts |
+//! | label matchers, `by` | the same | `name` is called `exported_name` and `source` is left out (here both are fields of the event); the metric by its name; patterns are rewritten where RE2 means something else by them |
 //! | `for`, `keep_firing_for` | the same | held time instead of evaluations; while it is pending, a gap in the data begins `for` anew only beyond the larger of it and 5 minutes |
 //! | no data while firing | `on_unknown: clear_after …` | as long as Prometheus looks back, or `keep_firing_for` |
 //! | `labels:` | the same; `severity` is one of ours | no templates; none that replaces a label of the series |

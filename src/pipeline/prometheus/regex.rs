@@ -28,8 +28,9 @@ fn escape<'r>(rest: &'r str, is_in_class: bool, out: &mut String) -> Result<&'r 
     let Some(letter) = letters.next() else { return Err(format!("`{rest}` ends with a backslash")) };
     match (letter, is_in_class) {
         ('d', true) => out.push_str("0-9"),
-        ('w', true) => out.push_str("0-9A-Za-z_"),
-        ('s', true) => out.push_str("\\t\\n\\f\\r "),
+        // They end with a range: a `-` behind them is a letter then, as it is for RE2.
+        ('w', true) => out.push_str("0-9_A-Za-z"),
+        ('s', true) => out.push_str(" \\t\\n\\f-\\r"),
         ('D' | 'W' | 'S', true) => {
             return Err(format!("`\\{letter}` within a class has no counterpart"));
         }
@@ -63,10 +64,10 @@ fn class<'r>(rest: &'r str, out: &mut String) -> Result<&'r str, String> {
                 return Ok(&rest[1..]);
             }
             '\\' => escape(rest, true, out)?,
-            '[' if rest.starts_with("[:") => {
-                let end = rest.find(":]").ok_or_else(|| format!("`{whole}` has a class without an end"))?;
-                out.push_str(&rest[..end + 2]);
-                &rest[end + 2..]
+            '[' if named(rest).is_some() => {
+                let end = named(rest).unwrap_or(1);
+                out.push_str(&rest[..end]);
+                &rest[end..]
             }
             '-' if rest.starts_with("--") => {
                 return Err(format!("`--` in the class of `{whole}` has no counterpart"));
@@ -82,6 +83,15 @@ fn class<'r>(rest: &'r str, out: &mut String) -> Result<&'r str, String> {
         };
     }
     Err(format!("`{whole}` has a class without an end"))
+}
+
+/// Bytes of a named class such as `[:alpha:]`, if one begins the text.
+fn named(text: &str) -> Option<usize> {
+    let name = text.strip_prefix("[:")?;
+    let end = name
+        .find(":]")
+        .filter(|end| name[..*end].bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'^'))?;
+    (end > 0).then_some("[:".len() + end + ":]".len())
 }
 
 #[cfg(test)]
@@ -103,6 +113,10 @@ mod tests {
             ("[[:alpha:]&]+", &["a&"], &["1"]),
             ("\\d+", &["12"], &["\u{663}"]),
             ("\\w+", &["a_1"], &["\u{e9}"]),
+            ("[\\w-.]+", &["a-b.c"], &["a`b"]),
+            ("[\\w-z]", &["-", "z", "_"], &["`"]),
+            ("[\\s-a]", &[" ", "-", "a"], &["B"]),
+            ("[[:]x]", &["[x]", ":x]"], &["x"]),
             ("[\\w.-]+", &["a.b-c"], &["\u{e9}"]),
             ("\\S+\\s\\D", &["a b"], &["a 1"]),
             ("a\\.b", &["a.b"], &["axb"]),

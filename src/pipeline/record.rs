@@ -6,7 +6,7 @@ use super::expr::parse::{Arg, MatcherTerm, Parsed, Term, TermKind, parse};
 use super::tree::File;
 use super::yaml::{Node, Place};
 use crate::core::rule::RecordSpec;
-use crate::core::run::{PIPELINE, is_of_pipeline};
+use crate::core::run::PIPELINE;
 use crate::core::selector::By;
 use crate::core::unit::Unit;
 use std::collections::{BTreeSet, HashMap};
@@ -132,7 +132,7 @@ pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>)
             if views.is_empty() {
                 file.error(raw.node.at, "a recorded series must read a series", None);
             }
-            let recorded = recorded(checker, &views, unit.clone(), &typed.keys);
+            let recorded = recorded(checker, &name, &views, unit.clone(), &typed.keys);
             checker.records.insert(name.clone(), recorded);
             checker.tell_doubts(file, raw.node);
             Some(RecordSpec { name, expr: typed.expr, unit, views })
@@ -155,12 +155,15 @@ pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>)
 }
 
 /// What those that read a record know of it. One that is made of what pipelines do has its source as `pipeline`, too.
-fn recorded(checker: &Checker, views: &[u32], unit: Option<Unit>, keys: &Keys) -> Recorded {
-    let is_of = |name: &Arc<str>| {
-        is_of_pipeline(name) || checker.records.get(name).is_some_and(|known| known.is_of_pipeline)
-    };
-    let mut names = views.iter().filter_map(|view| checker.views[*view as usize].selector.name.as_ref());
-    let is_of_pipeline = names.any(is_of);
+fn recorded(
+    checker: &mut Checker,
+    name: &Arc<str>,
+    views: &[u32],
+    unit: Option<Unit>,
+    keys: &Keys,
+) -> Recorded {
+    let specs = views.iter().map(|view| &checker.views[*view as usize]);
+    let is_of_pipeline = checker.made.add(name, specs);
     let labels = match keys {
         Keys::By(By::Labels(labels)) => {
             let has_source = labels.iter().any(|label| **label == *"source");
@@ -169,7 +172,7 @@ fn recorded(checker: &Checker, views: &[u32], unit: Option<Unit>, keys: &Keys) -
         }
         Keys::By(By::Series) | Keys::Series(_) | Keys::Any => None,
     };
-    Recorded { unit, labels, is_of_pipeline }
+    Recorded { unit, labels }
 }
 
 #[cfg(test)]

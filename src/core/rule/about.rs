@@ -26,11 +26,18 @@ impl Made {
     pub fn new(rules: &RuleSet) -> Made {
         let mut made = Made::default();
         for RecordSpec { name, views, .. } in &rules.records {
-            if views.iter().any(|view| made.has(&rules.views[*view as usize])) {
-                made.0.insert(name.clone());
-            }
+            made.add(name, views.iter().map(|view| &rules.views[*view as usize]));
         }
         made
+    }
+
+    /// Takes a record that reads these views; says whether it is one of them.
+    pub fn add<'a>(&mut self, name: &Arc<str>, mut views: impl Iterator<Item = &'a ViewSpec>) -> bool {
+        let is_made = views.any(|view| self.has(view));
+        if is_made {
+            self.0.insert(name.clone());
+        }
+        is_made
     }
 
     /// Whether a view reads what pipelines do.

@@ -14,6 +14,7 @@ use super::{ExprError, SPLIT, Spot};
 use crate::core::escalation::Escalation;
 use crate::core::pattern::Pattern;
 use crate::core::rule::PipelineSpec;
+use crate::core::rule::about::Made;
 use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Elapsed, Expr, Side};
 use crate::core::selector::{By, Selector};
 use crate::core::series::MetricSpec;
@@ -42,6 +43,8 @@ pub struct Checker {
     pub metrics: BTreeMap<Arc<str>, MetricSpec>,
     /// The `record:` series, as far as they were checked.
     pub records: BTreeMap<Arc<str>, Recorded>,
+    /// Those of them that are made of what pipelines do.
+    pub made: Made,
     /// All views so far; expressions refer to them by place.
     pub views: Vec<ViewSpec>,
     /// Metric of a rule written as in runbooks: `p99 > 1000ms` with `metric:`.
@@ -71,8 +74,6 @@ pub struct Recorded {
     pub unit: Option<Unit>,
     /// The labels it has, where its expression names them.
     pub labels: Option<Vec<Arc<str>>>,
-    /// Whether it is made of what pipelines do.
-    pub is_of_pipeline: bool,
 }
 
 /// Something that is right by the letter, and hardly what was meant.

@@ -68,9 +68,10 @@ impl RuleSet {
         if is_sound && are_there && ascend { Ok(()) } else { Err(Unsound::Reads(name.into())) }
     }
 
-    /// Whether an expression itself, its parts left out, reads what it may of the views that its owner states.
+    /// Whether an expression itself, its parts left out, reads what it may of the views that its owner states, which
+    /// ascend: that is asked of the owner.
     fn is_sound(&self, expr: &Expr, stated: &[u32]) -> bool {
-        let is_stated = expr.views().iter().all(|view| stated.contains(view));
+        let is_stated = expr.views().iter().all(|view| stated.binary_search(view).is_ok());
         is_stated
             && match expr {
                 Expr::Aggregate { view, aggregate } => self.is_trailing(*view) && aggregate.is_sound(),

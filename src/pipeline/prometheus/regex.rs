@@ -64,18 +64,19 @@ fn class<'r>(rest: &'r str, out: &mut String) -> Result<&'r str, String> {
                 return Ok(&rest[1..]);
             }
             '\\' => escape(rest, true, out)?,
-            '[' if named(rest).is_some() => {
-                let end = named(rest).unwrap_or(1);
-                out.push_str(&rest[..end]);
-                &rest[end..]
-            }
             '-' if rest.starts_with("--") => {
                 return Err(format!("`--` in the class of `{whole}` has no counterpart"));
             }
-            '[' | '&' | '~' => {
-                out.extend(['\\', letter]);
-                &rest[1..]
-            }
+            '[' | '&' | '~' => match named(rest) {
+                Some(end) => {
+                    out.push_str(&rest[..end]);
+                    &rest[end..]
+                }
+                None => {
+                    out.extend(['\\', letter]);
+                    &rest[1..]
+                }
+            },
             _ => {
                 out.push(letter);
                 &rest[letter.len_utf8()..]

@@ -1,4 +1,4 @@
-//! Whether what is written is none of what is read.
+//! Outputs of a command, compared with its inputs and with each other.
 //!
 //! Invariant: no output is opened, and so emptied, before this was asked. Pipes and devices may be shared.
 
@@ -6,7 +6,7 @@ use super::cli::Usage;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What a path leads to.
+/// The file behind a path.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     /// Device and number of a file, whatever it is called.
@@ -16,7 +16,7 @@ enum Place {
 }
 
 fn place(path: &Path) -> Option<Place> {
-    // Whoever redirects standard output to a file has said so.
+    // The shell opens what standard output is redirected to, and two outputs may share it.
     if path == Path::new("-") || path.starts_with("/dev") {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Whether an event comes in time for its 1m window, and what becomes of one that does not.
+//! Lateness of events: whether one is in time for its 1m window, and what becomes of one that is not.
 //!
 //! Intuition: lateness is judged once, on the 1m window, and holds for all resolutions. The same judgement answers
 //! a sender at once: whoever takes an event knows the newest time of the log and can say what the engine will do.
@@ -20,7 +20,7 @@ pub enum Arrival {
     Future,
 }
 
-/// What will be lost of an event.
+/// A loss that the time of an event foretells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
     /// `Dropped`, `LateState` or a refusal.

@@ -40,8 +40,9 @@ struct Place {
     _service: Arc<Service>,
 }
 
-/// Whether an answer may go to a subject. Whoever asks chooses it, and a subject of the broker or of ours would do
-/// with our rights what the asker may not: an empty answer to `$JS.API.STREAM.DELETE.…` deletes a stream.
+/// Answers go to no subject of the broker and to none of this service. The asker chooses the reply subject, and there
+/// the answer would do with our rights what the asker may not: an empty message to `$JS.API.STREAM.DELETE.…` deletes a
+/// stream.
 fn may_answer_at(subject: &str, root: &str) -> bool {
     let is_ours = subject.strip_prefix(root).is_some_and(|rest| rest.starts_with('.'));
     !subject.starts_with('$') && !is_ours

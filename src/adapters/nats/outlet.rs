@@ -98,7 +98,7 @@ impl Bus {
         if letter.more > 0 {
             publish = publish.header("Sg-More", letter.more.to_string());
         }
-        // What is as large as a message may be has no room for the headers; the record itself is in the stream.
+        // A payload of the largest size leaves no room for the headers; the record itself is in the stream.
         let room = self.client.server_info().max_payload.saturating_sub(HEADERS_BYTES + subject.len());
         if payload.len() > room {
             publish = publish.header("Sg-Bytes", payload.len().to_string());

@@ -69,7 +69,7 @@ pub(super) struct Cursor {
     pub(super) continuity: Continuity,
     pub(super) signing: Signing,
     pub(super) outages: Outages,
-    /// Whether an outage was noted that lasts.
+    /// The stream is missing, and that is noted as an outage.
     pub(super) is_told: bool,
 }
 

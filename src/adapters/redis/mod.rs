@@ -79,7 +79,7 @@ pub struct RedisStore {
     /// The address, as it may be shown.
     address: String,
     outages: Outages,
-    /// Whether the newest answer was one that cannot be gone on with.
+    /// The newest answer was an error of the data, noted as [`REDIS_DATA`].
     has_bad_data: bool,
 }
 
@@ -224,7 +224,7 @@ fn client(url: &str) -> RedisResult<Client> {
     Client::build_with_tls(url, TlsCertificates { client_tls, root_cert })
 }
 
-/// What an error is an outage of. Each is waited for: a password is changed, a key is mended, a server comes back.
+/// The outage that an error stands for. Each is waited for: a password is changed, a key is mended, a server comes back.
 fn what_of(error: &RedisError) -> &'static str {
     use ::redis::ErrorKind;
     if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {

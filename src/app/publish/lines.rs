@@ -12,11 +12,13 @@ use std::sync::mpsc::{Receiver, sync_channel};
 /// Lines that are read ahead: 64 × 1 MiB at worst.
 const LINES_AHEAD: usize = 64;
 
-/// What comes of a file: a line that can be sent or why not, and at the end what was wrong.
+/// Steps of reading a file: it is opened, its lines come one by one, it ends.
 pub(super) enum Coming {
-    /// Whether it can be read, and what is unusual about it.
+    /// The file is open, with what is unusual about it, or cannot be read.
     Opened(Result<Vec<Finding>, InputError>),
+    /// Number of a line, and the line as it is sent or the reason why it is not.
     Line(u64, Result<String, (Refusal, String)>),
+    /// Damage that was found on the way.
     End(Vec<Finding>),
 }
 

@@ -43,8 +43,8 @@ fn trouble(cron: &Cron, schedule: &str, duration: Span) -> Option<PlanError> {
 /// Minute, hour, day of the month, month, day of the week; a sixth one before them is the second.
 const CRON_FIELDS: usize = 5;
 
-/// Years in which each date has been each day of the week.
-const CALENDAR_YEARS: Range<i32> = 2000..2028;
+/// Years in which each date has been each day of the week, and as far as anybody plans: a seventh field names a year.
+const CALENDAR_YEARS: Range<i32> = 2000..2128;
 
 /// Whether a pattern has any start: some second, minute and hour of some day.
 fn comes(cron: &Cron) -> bool {

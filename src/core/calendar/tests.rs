@@ -67,7 +67,9 @@ fn what_begins_too_often_is_refused() {
     for never in [", * * * *", "0 0 30 2 *", "0 0 31 2,4,6,9,11 *"] {
         assert!(matches!(trouble(never, minute), Some(PlanError::Never(_))), "{never}");
     }
-    assert!(plan("0 0 29 2 MON", minute).expect("now and then").trouble().is_none());
+    for rare in ["0 0 29 2 MON", "0 0 0 1 1 * 2031"] {
+        assert!(plan(rare, minute).expect("now and then").trouble().is_none(), "{rare}");
+    }
 }
 
 #[test]

@@ -31,6 +31,11 @@ const PIECE_BYTES: usize = 1 << 10;
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 const MOVES_WITHIN: Duration = Duration::from_secs(10);
 
+/// What is read, and thrown away, of a body that is refused: a client that still sends hears the answer only after
+/// that, and one that sends more does not deserve it.
+const DISCARDED_BYTES_MAX: u64 = 8 << 20;
+const DISCARDED_WITHIN: Duration = Duration::from_secs(5);
+
 /// A client that has not moved for so long loses its connection to one that has.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -77,10 +82,23 @@ impl Budget {
         None
     }
 
-    /// The whole body of a request, at most `max` bytes.
+    /// The whole body of a request, at most `max` bytes; where it is refused, the client is let finish first.
     pub async fn read(
         &self,
-        body: Body,
+        mut body: Body,
+        max: usize,
+        connection: Option<&Connection>,
+    ) -> Result<(Bytes, Held), Failure> {
+        let read = self.read_whole(&mut body, max, connection).await;
+        if read.is_err() {
+            discard(body).await;
+        }
+        read
+    }
+
+    async fn read_whole(
+        &self,
+        body: &mut Body,
         max: usize,
         connection: Option<&Connection>,
     ) -> Result<(Bytes, Held), Failure> {
@@ -89,7 +107,7 @@ impl Budget {
             return Err(too_large(max));
         }
         let mut held = Held(None);
-        let (mut taken, mut body) = (Vec::with_capacity(stated.min(SMALL_BYTES)), body);
+        let mut taken = Vec::with_capacity(stated.min(SMALL_BYTES));
         let until = Instant::now() + BODY_WITHIN;
         while Instant::now() < until {
             let Ok(frame) = timeout(MOVES_WITHIN, body.frame()).await else { break };
@@ -164,6 +182,24 @@ impl hyper::body::Body for Counted {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Reads what is left of a body, and throws it away: a connection that is closed while its client sends is reset, and
+/// the client never sees the answer.
+pub async fn discard(mut body: Body) {
+    if body.size_hint().lower() > DISCARDED_BYTES_MAX {
+        return;
+    }
+    let all = async {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await
+            && discarded < DISCARDED_BYTES_MAX
+        {
+            discarded += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+    };
+    // Whoever is slower than that is not waited for.
+    let _ = timeout(DISCARDED_WITHIN, all).await;
 }
 
 fn too_large(max: usize) -> Failure {

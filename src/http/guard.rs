@@ -3,7 +3,7 @@
 //! Invariant: a handler runs only for a request that was admitted and is there completely.
 
 use super::access::{Access, Caller, Denied};
-use super::budget::Budget;
+use super::budget::{Budget, discard};
 use super::connections::Connection;
 use super::{Failure, json_response};
 use axum::Router;
@@ -39,7 +39,9 @@ pub fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Route
         let (access, budget) = (access.clone(), budget.clone());
         async move {
             if let Err(denied) = access.admit_origin(request.headers(), request.uri()) {
-                return refused(&denied);
+                let response = refused(&denied);
+                discard(request.into_body()).await;
+                return response;
             }
             let connection = request.extensions().get::<Arc<Connection>>().cloned();
             let (parts, body) = request.into_parts();

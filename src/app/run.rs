@@ -6,8 +6,8 @@ use super::role::Roles;
 use super::service::{self, Door, Files, LiveParts, Parts, Service};
 use super::{BadConfig, FINE, check};
 use crate::adapters::clock::SystemClock;
-use crate::driver::ports::Views;
-use crate::driver::worker::Publish;
+use crate::driver::ports::{PortError, Views};
+use crate::driver::worker::{Publish, StartError};
 use crate::pipeline::document;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -126,6 +126,9 @@ async fn watch<S: Views + Send + Sync + 'static>(
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             ended = service.ended.recv() => return Err(match ended {
+                Some(StartError::Port(error @ PortError::OtherSettings { .. })) => {
+                    BadConfig(error.to_string()).into()
+                }
                 Some(error) => error.into(),
                 None => anyhow::anyhow!("the worker has ended without a word; see the log above"),
             }),

@@ -12,7 +12,7 @@ use super::sentinel::Sentinel;
 use super::share::Share;
 use super::tally::Tally;
 use super::term::{Next, Term};
-use super::worker::{Command, GROUP_MAX, Publish, Sender, StartError};
+use super::worker::{Command, GROUP_MAX, Publish, Sender, StartError, chain};
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use std::sync::Arc;
@@ -21,6 +21,13 @@ use std::time::Duration;
 
 /// Time between two attempts to take the lease.
 const ACQUIRE_EVERY: Duration = Duration::from_millis(250);
+
+/// Time until what could not be read is read again: doubled each time, as somebody has to mend it.
+const REREAD_AFTER: Duration = Duration::from_secs(1);
+const REREAD_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Name among outages of what the store holds.
+const DATA: &str = "data in the store";
 
 /// The way to an owner, made before there is one: the door is open while servers are waited for.
 pub fn commands() -> (Sender, Receiver<Command>) {
@@ -52,6 +59,8 @@ pub struct Owner<F, S, C> {
     commands: Receiver<Command>,
     publish: Publish,
     term: Option<Term>,
+    /// What the store holds could not be read: the time until it is tried again.
+    unreadable: Option<Duration>,
 }
 
 impl<F, S, C> std::fmt::Debug for Owner<F, S, C> {
@@ -71,7 +80,7 @@ pub enum Step {
 
 impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     pub fn new(parts: Parts<F, S, C>, commands: Receiver<Command>, publish: Publish) -> Owner<F, S, C> {
-        Owner { parts, commands, publish, term: None }
+        Owner { parts, commands, publish, term: None, unreadable: None }
     }
 
     /// Stands by, owns, stands by again, until it is told to stop.
@@ -96,7 +105,10 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     pub fn step(&mut self) -> Result<Step, StartError> {
         let Some(term) = &mut self.term else { return self.stand_by() };
         match term.step(&mut self.parts, &self.commands, &mut self.publish) {
-            Ok(Next::On) => Ok(Step::Working),
+            Ok(Next::On) => {
+                self.unreadable = None;
+                Ok(Step::Working)
+            }
             Ok(Next::Stopped) => Ok(Step::Stopped),
             Ok(Next::GivenUp) => {
                 self.end_term();
@@ -116,8 +128,22 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
                 self.end_term();
                 Ok(Step::Working)
             }
+            Err(error) if is_unreadable(&error) => {
+                term.give_back(&mut self.parts)?;
+                self.end_term();
+                Ok(self.wait_for_data(&error))
+            }
             Err(error) => Err(self.counted(error)),
         }
+    }
+
+    /// The partition waits until somebody has mended what the store holds; the others go on.
+    fn wait_for_data(&mut self, error: &StartError) -> Step {
+        let place = format!("partition {}", self.parts.limits.partition);
+        self.parts.tally.outages.begin(DATA, &place, &chain(error));
+        let wait = self.unreadable.map_or(REREAD_AFTER, |wait| (wait * 2).min(REREAD_AFTER_MAX));
+        self.unreadable = Some(wait);
+        Step::Waiting(wait)
     }
 
     /// The remarks end with the term: the next owner of the partition makes its own.
@@ -140,9 +166,19 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         };
         tracing::info!("this worker owns the partition now");
         self.parts.tally.take_overs.add(1);
-        match Term::begin(&mut self.parts, fence, seat) {
-            Ok(term) => self.term = Some(term),
+        match Term::begin(&mut self.parts, fence.clone(), seat) {
+            Ok(term) => {
+                self.term = Some(term);
+                if self.unreadable.is_some() {
+                    self.parts.tally.outages.end(DATA);
+                }
+            }
             Err(StartError::Port(PortError::Fenced { .. })) => self.parts.tally.fenced.add(1),
+            Err(error) if is_unreadable(&error) => {
+                // A lease that cannot be given back ends by itself.
+                let _ = self.parts.store.release(&fence);
+                return Ok(self.wait_for_data(&error));
+            }
             Err(error) => return Err(self.counted(error)),
         }
         Ok(Step::Working)
@@ -163,9 +199,18 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     fn counted(&mut self, error: StartError) -> StartError {
         if let StartError::Port(changed @ PortError::Changed { .. }) = &error {
             let parts = &mut self.parts;
+            let partition = parts.limits.partition;
             parts.tally.rewinds.add(1);
-            Sentinel::stop(&mut parts.feed, parts.limits.partition, changed, &parts.clock);
+            parts
+                .tally
+                .remark(partition, vec![format!("partition {partition} has stopped: {}", chain(changed))]);
+            Sentinel::stop(&mut parts.feed, partition, changed, &parts.clock);
         }
         error
     }
+}
+
+/// What the store holds is not what was written; it may be mended.
+fn is_unreadable(error: &StartError) -> bool {
+    matches!(error, StartError::Port(PortError::Unreadable { .. }) | StartError::Snapshot(_))
 }

@@ -1,12 +1,13 @@
 //! What the protocol had to cope with, counted for whoever looks after it.
 
 use super::outage::Outages;
-use crate::core::Timestamp;
 use crate::core::partition::Partition;
+use crate::core::{Span, Timestamp};
 use crate::wire::signature::Signing;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// Totals since the process began; those of the log itself are the engine's.
 #[derive(Debug, Default)]
@@ -44,6 +45,8 @@ pub struct Tally {
     remarks: Mutex<BTreeMap<u32, Vec<String>>>, // by the number of the partition
     /// The newest time of the logs that this process applies.
     log_ms: AtomicI64,
+    /// The time of a log that others stamp, as a record that had just come said it, and when that was.
+    heard: Mutex<Option<(Timestamp, Instant)>>,
     /// To where a log's clock has jumped that is not believed yet; 0 where none has.
     jump_ms: AtomicI64,
 }
@@ -105,6 +108,18 @@ impl Tally {
     /// The newest time of the logs that this process applies; the epoch before the first.
     pub fn log_time(&self) -> Timestamp {
         Timestamp::clamped(self.log_ms.load(Ordering::Relaxed))
+    }
+
+    /// The present time of a log that others stamp, once a record has come that told it: the clock of this machine
+    /// may be another one.
+    pub fn heard_time(&self) -> Option<Timestamp> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map(|(time, at)| time + Span::from_ms(at.elapsed().as_millis() as i64))
+    }
+
+    /// A record has come a moment after its log was stamped with this time.
+    pub fn hear(&self, time: Timestamp) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, Instant::now()));
     }
 
     /// To where a log's clock has jumped, while that is not believed.

@@ -123,6 +123,87 @@ fn a_store_that_refuses_is_waited_for() {
     back("the key");
 }
 
+/// Goal: bytes in the store that nobody of us wrote stop one partition until they are mended, and the key is named.
+/// Method: a row of the catalog, the position, and the key of alerts, each garbled while no worker runs.
+#[test]
+fn unreadable_bytes_are_waited_for_by_name() {
+    let servers = Servers::start("everysec");
+    let worker = started(&servers);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let send = |source: &str| {
+        runtime.block_on(async {
+            let client = connected(&servers).await;
+            let subject = format!("sg.v1.metric.{source}.latency_ms");
+            client.publish(subject, event(source).into()).await.expect("sent");
+            client.flush().await.expect("flushed");
+        });
+    };
+    send("s-0");
+    wait_for_count(&worker, "s-0", 1);
+    assert_eq!(worker.stop(), Some(0));
+    let mut store = redis::Client::open(format!("redis://127.0.0.1:{}", servers.redis_port))
+        .and_then(|client| client.get_connection())
+        .expect("a store");
+    let mut wanted = 1;
+    for (key, field) in
+        [("sg:{0}:catalog", None), ("sg:{0}:ckpt", Some("applied")), ("sg:alertkey", Some("since"))]
+    {
+        let names: Vec<String> = redis::cmd("HKEYS").arg(key).query(&mut store).expect("a hash");
+        let field = field.map_or_else(|| names[0].clone(), str::to_string);
+        let kept: Vec<u8> = redis::cmd("HGET").arg(key).arg(&field).query(&mut store).expect("a field");
+        let mut put = |value: &[u8]| {
+            redis::cmd("HSET").arg(key).arg(&field).arg(value).query::<()>(&mut store).expect("done");
+        };
+        put(b"\xffnonsense");
+        let worker = servers.worker("1s");
+        wait_for("the name of the key", &worker, || {
+            let log = worker.log.lock().expect("no panic").contains(key);
+            (log && ready(&worker).0 == 503).then_some(())
+        });
+        put(&kept);
+        wait_for("ownership", &worker, || (worker.owned() == 1 && ready(&worker).0 == 200).then_some(()));
+        send("s-0");
+        wanted += 1;
+        wait_for_count(&worker, "s-0", wanted);
+        assert_eq!(worker.stop(), Some(0), "{key}");
+    }
+}
+
+/// Goal: one partition whose log is not what it was does not stop the others. Method: the stream of one of two is made
+/// anew under its owner.
+#[test]
+fn a_partition_that_stops_leaves_the_others() {
+    let servers = Servers::start("everysec");
+    let worker = servers.worker_of("1s", 2);
+    wait_for("ownership", &worker, || (worker.owned() == 2).then_some(()));
+    let post = |source: &str| {
+        ask("POST", &format!("{}/api/v1/events", worker.url), &[], Some(&event(source))).status
+    };
+    let sources = ["s-0", "s-1", "s-2", "s-3", "s-4", "s-5"];
+    sources.iter().for_each(|source| assert_eq!(post(source), 202));
+    sources.iter().for_each(|source| wait_for_count(&worker, source, 1));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let context = async_nats::jetstream::new(connected(&servers).await);
+        let mut stream = context.get_stream("SG_EVENTS_1").await.expect("a stream");
+        let config = stream.info().await.expect("known").config.clone();
+        context.delete_stream("SG_EVENTS_1").await.expect("deleted");
+        context.create_stream(config).await.expect("made anew");
+    });
+    wait_for("the end of one partition", &worker, || {
+        worker.log.lock().expect("no panic").contains("a partition has stopped for good").then_some(())
+    });
+    let said = ready(&worker);
+    assert!(said.1.contains("partition 1 has stopped"), "{said:?}");
+    sources.iter().for_each(|source| assert_eq!(post(source), 202));
+    let counted = || {
+        let counts = worker.counts()?;
+        sources.iter().any(|source| counts.get(*source) == Some(&2)).then_some(())
+    };
+    wait_for("events of the other partition", &worker, counted);
+    assert_eq!(worker.stop(), Some(0));
+}
+
 /// Goal: a request with a key is recorded once, whichever process it comes to. Method: the same at two workers, and at
 /// a third one after both were killed.
 #[test]

@@ -174,7 +174,7 @@ impl Bus {
         })?;
         let found = &stream.cached_info().config;
         difference(&wanted, found).map_or(Ok(()), |difference| {
-            Err(PortError::Changed {
+            Err(PortError::OtherSettings {
                 place: format!("stream {name}"),
                 found: difference,
                 hint: "change the stream, or choose another root for this deployment",

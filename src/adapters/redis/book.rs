@@ -36,14 +36,15 @@ impl RulesBook {
 impl Bookshelf for RulesBook {
     fn revision(&mut self) -> Result<u64, PortError> {
         let key = &self.key;
-        let found: Option<String> = self.store.ask_once(|c| cmd("HGET").arg(key).arg(REVISION).query(c))?;
+        let found: Option<String> =
+            self.store.ask_once(key, |c| cmd("HGET").arg(key).arg(REVISION).query(c))?;
         Ok(found.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     fn read(&mut self) -> Result<Book, PortError> {
         let key = &self.key;
         let mut fields: HashMap<String, String> =
-            self.store.ask_once(|c| cmd("HGETALL").arg(key).query(c))?;
+            self.store.ask_once(key, |c| cmd("HGETALL").arg(key).query(c))?;
         let revision = fields.remove(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0);
         // What is no JSON is taken as it is: then the rules are wrong, and people are told where.
         let of = |(name, text): (String, String)| {
@@ -62,7 +63,7 @@ impl Bookshelf for RulesBook {
         for (name, text) in documents {
             call.arg(name).arg(value_of(text));
         }
-        let new: i64 = self.store.ask_once(|connection| call.invoke(connection))?;
+        let new: i64 = self.store.ask_once(key, |connection| call.invoke(connection))?;
         self.store.has_written();
         Ok(u64::try_from(new).ok())
     }

@@ -1,7 +1,7 @@
 //! One commit as one script call.
 
-use super::RedisStore;
 use super::keys::WindowPlace;
+use super::{RedisStore, damaged};
 use crate::core::histogram::layout::Digits;
 use crate::core::pane::Shape;
 use crate::driver::ports::{Answer, Commit, Fence, Numbers, PortError, Shown, WindowAt, WindowRow};
@@ -87,7 +87,7 @@ impl RedisStore {
         self.add_catalog(commit, &mut operations);
         let mut corrected = commit.windows.iter().filter(|(_, row)| row.revision > 0);
         let added = corrected.try_for_each(|(at, row)| self.add_window(*at, row, &mut operations));
-        added.map_err(|error| self.damaged(error))?;
+        added.map_err(|error| damaged(&self.keys.of("h"), error))?;
         self.add_alerts(commit, &mut operations);
         self.add_position(commit, parts, &mut operations);
         Ok(Prepared { operations, fence: fence.clone(), published: commit.published, snapshot: parts })
@@ -115,7 +115,10 @@ impl RedisStore {
         for argument in &operations.arguments {
             invocation.arg(argument);
         }
-        let answer: Result<String, PortError> = self.ask_once(|connection| invocation.invoke(connection));
+        // A script does not say which of its keys it could not use.
+        let all = self.keys.of("*");
+        let answer: Result<String, PortError> =
+            self.ask_once(&all, |connection| invocation.invoke(connection));
         match answer.as_deref() {
             Ok("ok") => {
                 self.has_written();
@@ -136,7 +139,7 @@ impl RedisStore {
     fn write_snapshot(&mut self, at: u64, snapshot: &[u8]) -> Result<u32, PortError> {
         for (part, bytes) in snapshot.chunks(PART_BYTES).enumerate() {
             let key = self.keys.snapshot_part(at, part as u32);
-            self.ask(|connection| {
+            self.ask(&key, |connection| {
                 let mut set = ::redis::cmd("SET");
                 set.arg(&key).arg(bytes).arg("EX").arg(STAGED_S).query::<()>(connection)
             })?;
@@ -168,7 +171,8 @@ impl RedisStore {
             if shown.is_open {
                 self.add_row(*at, window, true, &mut operations);
             } else if window.revision == 0 {
-                self.add_window(*at, window, &mut operations).map_err(|error| self.damaged(error))?;
+                let added = self.add_window(*at, window, &mut operations);
+                added.map_err(|error| damaged(&self.keys.of("h"), error))?;
             }
         }
         if operations.arguments.is_empty() {

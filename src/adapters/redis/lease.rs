@@ -1,6 +1,6 @@
 //! Who may commit: a lease with an end, and an epoch and nonce that every commit is compared with.
 
-use super::RedisStore;
+use super::{RedisStore, damaged};
 use crate::core::Timestamp;
 use crate::driver::ports::{Fence, PortError};
 use ::redis::Script;
@@ -45,20 +45,22 @@ impl RedisStore {
     pub(super) fn read_alert_key(&mut self) -> Result<(Vec<u8>, Timestamp), PortError> {
         let mut fresh = [0; 32];
         // Without randomness of the system nothing else would be safe, either.
-        SystemRandom::new()
-            .fill(&mut fresh)
-            .map_err(|_| self.damaged(std::io::Error::other("no randomness")))?;
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
+        SystemRandom::new().fill(&mut fresh).map_err(|_| PortError::Read {
+            place: "the system's source of randomness".into(),
+            source: "it gave nothing".into(),
+        })?;
         let found: (Vec<u8>, String) =
-            self.ask(|connection| script.key(&key).arg(&fresh[..]).invoke(connection))?;
-        Ok((found.0, Timestamp::clamped(found.1.parse::<f64>().unwrap_or(0.0) as i64)))
+            self.ask(&key, |connection| script.key(&key).arg(&fresh[..]).invoke(connection))?;
+        let since: f64 = found.1.parse().map_err(|error| damaged(&key, error))?;
+        Ok((found.0, Timestamp::clamped(since as i64)))
     }
 
     pub(super) fn take_lease(&mut self) -> Result<Option<Fence>, PortError> {
         let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let (nonce, ms) = (nonce(), self.lease.as_millis() as u64);
         let script = Script::new(ACQUIRE);
-        let answer: Vec<u64> = self.ask_once(|connection| {
+        let answer: Vec<u64> = self.ask_once(&checkpoint, |connection| {
             script.key(&checkpoint).key(&lease).arg(&nonce).arg(ms).invoke(connection)
         })?;
         let [epoch, version] = answer.as_slice() else { return Ok(None) };
@@ -77,20 +79,21 @@ impl RedisStore {
         ];
         for (name, value, danger) in wanted {
             // Hosted servers may not tell; then nobody can warn.
-            let found =
-                self.ask_once(|connection| ::redis::cmd("CONFIG").arg("GET").arg(name).query(connection));
+            let found = self.ask_once("CONFIG", |connection| {
+                ::redis::cmd("CONFIG").arg("GET").arg(name).query(connection)
+            });
             let found: Vec<String> = found.unwrap_or_default();
             if found.get(1).is_some_and(|found| found != value) {
                 tracing::warn!(setting = name, found = %found[1], wanted = value, "{danger}");
             }
         }
-        let role = self.ask(|connection| ::redis::cmd("ROLE").query(connection));
+        let role = self.ask("ROLE", |connection| ::redis::cmd("ROLE").query(connection));
         let role: Vec<::redis::Value> = role.unwrap_or_default();
         let is_replica = role.first().is_some_and(
             |role| matches!(role, ::redis::Value::BulkString(text) if text.as_slice() == b"slave"),
         );
         if is_replica {
-            return Err(PortError::Changed {
+            return Err(PortError::OtherSettings {
                 place: self.place.clone(),
                 found: "it is a replica, which takes no writes".into(),
                 hint: "give the address of the master",
@@ -102,10 +105,10 @@ impl RedisStore {
     /// Says what the deployment is; refused where another number of partitions was said before.
     pub(super) fn claim_deployment(&mut self) -> Result<(), PortError> {
         let meta = self.keys.meta();
-        let known: Option<u32> =
-            self.ask(|connection| ::redis::cmd("HGET").arg(&meta).arg("partitions").query(connection))?;
+        let known: Option<u32> = self
+            .ask(&meta, |connection| ::redis::cmd("HGET").arg(&meta).arg("partitions").query(connection))?;
         match known.filter(|known| *known != self.partitions) {
-            Some(known) => Err(PortError::Changed {
+            Some(known) => Err(PortError::OtherSettings {
                 place: format!("the deployment at {meta}"),
                 found: format!("it has {known} partitions, not {}", self.partitions),
                 hint: "start with as many --partitions, or choose another prefix and root for a new deployment",
@@ -117,21 +120,21 @@ impl RedisStore {
     /// Waits where Redis takes no writes: as a replica, or while its memory or disk is full.
     fn claim_meta(&mut self) -> Result<(), PortError> {
         let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
-        self.ask(|connection| meta_of(&meta, &partitions).query::<()>(connection))?;
+        self.ask(&meta, |connection| meta_of(&meta, &partitions).query::<()>(connection))?;
         self.has_written();
         Ok(())
     }
 
     fn write_meta(&mut self) -> Result<(), PortError> {
         let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
-        self.ask_once(|connection| meta_of(&meta, &partitions).query::<()>(connection))
+        self.ask_once(&meta, |connection| meta_of(&meta, &partitions).query::<()>(connection))
     }
 
     pub(super) fn renew_lease(&mut self, fence: &Fence) -> Result<bool, PortError> {
         let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let ms = self.lease.as_millis() as u64;
         let script = Script::new(RENEW);
-        let answer: i64 = self.ask_once(|connection| {
+        let answer: i64 = self.ask_once(&lease, |connection| {
             let mut call = script.key(&lease);
             call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
         })?;
@@ -142,7 +145,7 @@ impl RedisStore {
     pub(super) fn release_lease(&mut self, fence: &Fence) -> Result<(), PortError> {
         let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let script = Script::new(RELEASE);
-        self.ask_once(|connection| {
+        self.ask_once(&lease, |connection| {
             script.key(&lease).key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection)
         })
         .map(drop)
@@ -151,8 +154,9 @@ impl RedisStore {
     pub(super) fn note_attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError> {
         let checkpoint = self.keys.of("ckpt");
         let script = Script::new(ATTEMPT);
-        let answer: i64 =
-            self.ask(|connection| script.key(&checkpoint).arg(&fence.nonce).arg(seq).invoke(connection))?;
+        let answer: i64 = self.ask(&checkpoint, |connection| {
+            script.key(&checkpoint).arg(&fence.nonce).arg(seq).invoke(connection)
+        })?;
         u32::try_from(answer).map_err(|_| PortError::Fenced { place: self.place.clone() })
     }
 
@@ -160,8 +164,9 @@ impl RedisStore {
         let checkpoint = self.keys.of("ckpt");
         let script = Script::new(CALM);
         // Whether this is answered does not matter.
-        let _ =
-            self.ask_once(|connection| script.key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection));
+        let _ = self.ask_once(&checkpoint, |connection| {
+            script.key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection)
+        });
     }
 }
 

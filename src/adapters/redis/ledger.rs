@@ -57,7 +57,7 @@ impl Ledger for SharedLedger {
         // Another turn is another holder: what an earlier one still sends counts no more.
         self.nonce = nonce();
         let (key, nonce, ms) = (&self.lease_key, &self.nonce, self.lease_ms());
-        let taken: Option<String> = self.store.ask_once(|connection| {
+        let taken: Option<String> = self.store.ask_once(key, |connection| {
             ::redis::cmd("SET").arg(key).arg(nonce).arg("NX").arg("PX").arg(ms).query(connection)
         })?;
         // Also a lease that somebody else has was looked at by a command that a full store refuses.
@@ -68,7 +68,7 @@ impl Ledger for SharedLedger {
 
     fn load(&mut self) -> Result<Vec<(String, Vec<u8>)>, PortError> {
         let rows = &self.rows;
-        self.store.ask_once(|connection| ::redis::cmd("HGETALL").arg(rows).query(connection))
+        self.store.ask_once(rows, |connection| ::redis::cmd("HGETALL").arg(rows).query(connection))
     }
 
     fn write(&mut self, rows: &Rows) -> Result<Written, PortError> {
@@ -86,7 +86,7 @@ impl Ledger for SharedLedger {
         for (key, value) in rows.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
             call.arg(key).arg(value);
         }
-        let written: u32 = self.store.ask_once(|connection| call.invoke(connection))?;
+        let written: u32 = self.store.ask_once(&self.rows, |connection| call.invoke(connection))?;
         self.renewed = Instant::now();
         if written == 1 && rows.iter().any(|(_, value)| value.is_some()) {
             self.store.has_written();
@@ -98,7 +98,7 @@ impl Ledger for SharedLedger {
         let (key, nonce) = (&self.lease_key, &self.nonce);
         let released = self
             .store
-            .ask_once(|connection| Script::new(RELEASE).key(key).arg(nonce).invoke::<u32>(connection));
+            .ask_once(key, |connection| Script::new(RELEASE).key(key).arg(nonce).invoke::<u32>(connection));
         if let Err(error) = released {
             tracing::info!(%error, "cannot give the receiver's lease back; it ends by itself");
         }

@@ -114,8 +114,8 @@ impl RedisStore {
         })
     }
 
-    /// Asks until there is an answer; an impatient one asks twice, as the connection may be stale.
-    fn ask<T>(&mut self, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
+    /// Asks about a key until there is an answer; an impatient one asks twice, as the connection may be stale.
+    fn ask<T>(&mut self, key: &str, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
         if !self.is_patient && self.outages.was_tried_within(REDIS, READ_WITHIN) {
             let (place, source) = (self.place.clone(), "it did not answer a moment ago".into());
             return Err(PortError::Away { place, source });
@@ -123,7 +123,7 @@ impl RedisStore {
         let mut attempts = 0;
         loop {
             let begun = Instant::now();
-            let away = match self.ask_once(&ask) {
+            let away = match self.ask_once(key, &ask) {
                 Err(away @ PortError::Away { .. }) => away,
                 known => return known,
             };
@@ -143,7 +143,11 @@ impl RedisStore {
     }
 
     /// One attempt.
-    fn ask_once<T>(&mut self, ask: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
+    fn ask_once<T>(
+        &mut self,
+        key: &str,
+        ask: impl FnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Result<T, PortError> {
         let was_connected = self.connection.is_some();
         let answer = self.connected().and_then(ask);
         if answer.is_ok() {
@@ -159,13 +163,13 @@ impl RedisStore {
             let place = self.place.clone();
             let what = what_of(&failed);
             if what == REDIS_DATA && !self.is_patient {
-                return PortError::Read { place, source: failed.into() };
+                return damaged(key, failed);
             }
             match what {
                 // The server was started anew since: that is known for sure only with a new connection.
                 REDIS if was_connected && !failed.is_timeout() => {}
                 REDIS if failed.is_timeout() => self.outages.begin(what, &self.address, &"no answer in time"),
-                _ => self.outages.begin(what, &self.address, &failed),
+                _ => self.outages.begin(what, &self.address, &format_args!("{key}: {failed}")),
             }
             self.has_bad_data |= what == REDIS_DATA;
             PortError::Away { place, source: failed.into() }
@@ -193,10 +197,11 @@ impl RedisStore {
         // It was made just now where there was none.
         self.connection.as_mut().ok_or_else(|| RedisError::from(std::io::Error::other("no connection")))
     }
+}
 
-    fn damaged(&self, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
-        PortError::Read { place: self.place.clone(), source: error.into() }
-    }
+/// What a key holds is not what was written.
+fn damaged(key: &str, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
+    PortError::Unreadable { place: key.into(), source: error.into() }
 }
 
 /// Finds out whether this is an address of Redis, before anybody waits for it.
@@ -233,10 +238,11 @@ fn what_of(error: &RedisError) -> &'static str {
     let is_login = || matches!(error.kind(), ErrorKind::AuthenticationFailed);
     // Whatever answers there is no Redis.
     let is_foreign = || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
+    let is_full = || error.detail().is_some_and(|detail| detail.contains("max number of clients"));
     match error.code().unwrap_or_default() {
         "OOM" | "READONLY" | "MISCONF" | "NOREPLICAS" | "NOPERM" => REDIS_WRITES,
         "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOAUTH" | "WRONGPASS" => REDIS,
-        _ if is_login() || is_foreign() => REDIS,
+        _ if is_login() || is_foreign() || is_full() => REDIS,
         _ => REDIS_DATA,
     }
 }

@@ -1,6 +1,6 @@
 //! What is in the store: checkpoint, windows, catalog, alert log.
 
-use super::RedisStore;
+use super::{RedisStore, damaged};
 use crate::core::histogram::layout::Digits;
 use crate::core::identity::Labels;
 use crate::core::pane::Shape;
@@ -76,21 +76,24 @@ impl RedisStore {
     fn read_checkpoint(&mut self) -> Result<Checkpoint, PortError> {
         self.expiring.clear();
         let key = self.keys.of("ckpt");
-        let fields: HashMap<String, String> = self.ask(|c| cmd("HGETALL").arg(&key).query(c))?;
-        let number = |name: &str| fields.get(name).and_then(|text| text.parse::<u64>().ok());
-        let parts = number("snapshot_at").zip(number("snapshot_parts"));
-        self.snapshot = parts.map(|(at, parts)| (at, parts as u32));
+        let fields: HashMap<String, String> = self.ask(&key, |c| cmd("HGETALL").arg(&key).query(c))?;
+        let number = |name: &str| {
+            let parsed = fields.get(name).map(|text| text.parse::<u64>()).transpose();
+            parsed.map_err(|error| damaged(&format!("{key} {name}"), error))
+        };
+        let parts = number("snapshot_at")?.zip(number("snapshot_parts")?);
+        self.snapshot = parts.map(|(at, parts)| (at, u32::try_from(parts).unwrap_or(u32::MAX)));
         let snapshot = match self.snapshot {
             Some((at, parts)) => Some((at, self.read_snapshot(at, parts)?)),
             None => None,
         };
         let outbox = self.read_waiting("outbox")?;
-        let count = |name| number(name).unwrap_or(0);
+        let count = |name| Ok::<_, PortError>(number(name)?.unwrap_or(0));
         let numbered = Numbers {
-            alerts: count("transitions"),
-            actions: count("actions"),
-            parcels: count("parcels"),
-            shadows: count("shadows"),
+            alerts: count("transitions")?,
+            actions: count("actions")?,
+            parcels: count("parcels")?,
+            shadows: count("shadows")?,
         };
         let parcels = self.read_parcels()?;
         let shadows = self.read_waiting("shadows")?;
@@ -102,18 +105,18 @@ impl RedisStore {
         };
         self.read_catalog()?;
         Ok(Checkpoint {
-            applied: number("applied").unwrap_or(0),
+            applied: count("applied")?,
             snapshot,
             numbered,
             outbox,
             parcels,
             shadows,
-            is_losing: number("losing") == Some(1),
+            is_losing: count("losing")? == 1,
             poison: self.read_poison()?,
-            tries: number("tries").unwrap_or(0) as u32,
+            tries: u32::try_from(count("tries")?).unwrap_or(u32::MAX),
             anchor: Anchor {
                 stream: fields.get("anchor").cloned().unwrap_or_default(),
-                fingerprint: number("fingerprint").unwrap_or(0),
+                fingerprint: count("fingerprint")?,
             },
         })
     }
@@ -122,7 +125,7 @@ impl RedisStore {
         let mut bytes = Vec::new();
         for part in 0..parts {
             let key = self.keys.snapshot_part(at, part);
-            let found: Option<Vec<u8>> = self.ask(|c| cmd("GET").arg(&key).query(c))?;
+            let found: Option<Vec<u8>> = self.ask(&key, |c| cmd("GET").arg(&key).query(c))?;
             bytes.extend(found.ok_or_else(|| PortError::Changed {
                 place: self.place.clone(),
                 found: format!("the snapshot at {at} has lost its part {part}"),
@@ -135,30 +138,30 @@ impl RedisStore {
     /// Transitions that may not be published yet.
     fn read_waiting(&mut self, name: &str) -> Result<Vec<Numbered>, PortError> {
         let key = self.keys.of(name);
-        let waiting: Vec<String> = self.ask(|c| cmd("HVALS").arg(&key).query(c))?;
+        let waiting: Vec<String> = self.ask(&key, |c| cmd("HVALS").arg(&key).query(c))?;
         let parsed: Result<Vec<Numbered>, _> =
             waiting.iter().map(|json| serde_json::from_str(json)).collect();
-        let mut outbox = parsed.map_err(|error| self.damaged(error))?;
+        let mut outbox = parsed.map_err(|error| damaged(&key, error))?;
         outbox.sort_by_key(|transition| transition.number);
         Ok(outbox)
     }
 
     fn read_poison(&mut self) -> Result<Vec<u64>, PortError> {
         let key = self.keys.of("poison");
-        self.ask(|c| cmd("HKEYS").arg(&key).query(c))
+        self.ask(&key, |c| cmd("HKEYS").arg(&key).query(c))
     }
 
     fn read_parcels(&mut self) -> Result<Vec<Parcel>, PortError> {
         let key = self.keys.of("parcels");
-        let waiting: BTreeMap<u64, Vec<u8>> = self.ask(|c| cmd("HGETALL").arg(&key).query(c))?;
+        let waiting: BTreeMap<u64, Vec<u8>> = self.ask(&key, |c| cmd("HGETALL").arg(&key).query(c))?;
         Ok(waiting.into_iter().map(|(number, bytes)| Parcel { number, bytes }).collect())
     }
 
     fn read_catalog(&mut self) -> Result<(), PortError> {
         let key = self.keys.of("catalog");
-        let rows: Vec<String> = self.ask(|c| cmd("HVALS").arg(&key).query(c))?;
+        let rows: Vec<String> = self.ask(&key, |c| cmd("HVALS").arg(&key).query(c))?;
         for json in rows {
-            let found: Catalogued = serde_json::from_str(&json).map_err(|error| self.damaged(error))?;
+            let found: Catalogued = serde_json::from_str(&json).map_err(|error| damaged(&key, error))?;
             let row = found.row();
             self.catalog.insert(row.series.id, row);
         }
@@ -172,14 +175,18 @@ impl RedisStore {
         let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return Ok(None) };
         let place = self.keys.window(at.0, at.1, at.2);
         let negative = format!("{}:neg", place.field);
-        let row: Option<Vec<u8>> = self.ask(|c| cmd("HGET").arg(&place.rows).arg(&place.field).query(c))?;
-        let (positive, negative): (Option<Vec<u8>>, Option<Vec<u8>>) =
-            self.ask(|c| cmd("HMGET").arg(&place.histograms).arg(&place.field).arg(&negative).query(c))?;
+        let row: Option<Vec<u8>> =
+            self.ask(&place.rows, |c| cmd("HGET").arg(&place.rows).arg(&place.field).query(c))?;
+        let (positive, negative): (Option<Vec<u8>>, Option<Vec<u8>>) = self.ask(&place.histograms, |c| {
+            cmd("HMGET").arg(&place.histograms).arg(&place.field).arg(&negative).query(c)
+        })?;
         let Some(row) = row else { return Ok(None) };
-        let row = Row::read(&row).map_err(|error| self.damaged(error))?;
+        let row = Row::read(&row).map_err(|error| damaged(&place.rows, error))?;
         // An open window as it was shown is no sealed one.
         let Some(positive) = positive.filter(|_| !row.open) else { return Ok(None) };
-        let pane = row.pane(shape, &positive, negative.as_deref()).map_err(|error| self.damaged(error))?;
+        let pane = row
+            .pane(shape, &positive, negative.as_deref())
+            .map_err(|error| damaged(&place.histograms, error))?;
         Ok(Some(WindowRow { pane, revision: row.revision, is_incomplete: row.incomplete }))
     }
 
@@ -206,10 +213,11 @@ impl RedisStore {
                 fields.push(place.field);
                 start = start + size.span();
             }
-            let rows: Vec<Option<Vec<u8>>> = self.ask(|c| cmd("HMGET").arg(&key).arg(&fields).query(c))?;
+            let rows: Vec<Option<Vec<u8>>> =
+                self.ask(&key, |c| cmd("HMGET").arg(&key).arg(&fields).query(c))?;
             for (start, bytes) in starts.into_iter().zip(rows) {
                 let Some(bytes) = bytes else { continue };
-                found.push((start, Row::read(&bytes).map_err(|error| self.damaged(error))?));
+                found.push((start, Row::read(&bytes).map_err(|error| damaged(&key, error))?));
             }
         }
         found.truncate(max);
@@ -219,14 +227,14 @@ impl RedisStore {
     /// From when until when windows may be there: their keys expire by the clock of Redis, and none is ahead of
     /// the log.
     fn kept(&mut self, size: WindowSize) -> Result<(Timestamp, Timestamp), PortError> {
-        let (secs, _): (i64, i64) = self.ask(|c| cmd("TIME").query(c))?;
+        let (secs, _): (i64, i64) = self.ask("TIME", |c| cmd("TIME").query(c))?;
         let now = Timestamp::clamped(secs.saturating_mul(1_000));
         Ok((now - super::keys::rows_kept(size), now + AHEAD_MAX))
     }
 
     fn read_active(&mut self) -> Result<Vec<String>, PortError> {
         let key = self.keys.of("alerts");
-        let mut alerts: Vec<String> = self.ask(|c| cmd("HVALS").arg(&key).query(c))?;
+        let mut alerts: Vec<String> = self.ask(&key, |c| cmd("HVALS").arg(&key).query(c))?;
         alerts.sort();
         Ok(alerts)
     }
@@ -243,7 +251,7 @@ impl RedisStore {
         type Entries = Vec<(String, HashMap<String, String>)>;
         let key = self.keys.of(name);
         let entries: Entries =
-            self.ask(|c| cmd(command).arg(&key).arg(from).arg(to).arg("COUNT").arg(max).query(c))?;
+            self.ask(&key, |c| cmd(command).arg(&key).arg(from).arg(to).arg("COUNT").arg(max).query(c))?;
         let number = |id: &str| id.split('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
         let texts = |(id, fields): (String, HashMap<String, String>)| {
             let number = number(&id);
@@ -260,11 +268,11 @@ impl RedisStore {
     ) -> Result<(Vec<CatalogRow>, Option<u64>), PortError> {
         let key = self.keys.of("catalog");
         let (next, rows): (u64, Vec<(String, String)>) =
-            self.ask(|c| cmd("HSCAN").arg(&key).arg(after).arg("COUNT").arg(max).query(c))?;
+            self.ask(&key, |c| cmd("HSCAN").arg(&key).arg(after).arg("COUNT").arg(max).query(c))?;
         let row =
             |(_, json): (String, String)| serde_json::from_str::<Catalogued>(&json).map(Catalogued::row);
         let rows: Result<Vec<CatalogRow>, _> = rows.into_iter().map(row).collect();
-        Ok((rows.map_err(|error| self.damaged(error))?, (next > 0).then_some(next)))
+        Ok((rows.map_err(|error| damaged(&key, error))?, (next > 0).then_some(next)))
     }
 }
 
@@ -285,7 +293,7 @@ impl Views for Shared {
     fn applied(&self) -> Result<u64, PortError> {
         self.with(|store| {
             let key = store.keys.of("ckpt");
-            let applied: Option<u64> = store.ask(|c| cmd("HGET").arg(&key).arg("applied").query(c))?;
+            let applied: Option<u64> = store.ask(&key, |c| cmd("HGET").arg(&key).arg("applied").query(c))?;
             Ok(applied.unwrap_or(0))
         })
     }
@@ -316,7 +324,7 @@ impl Views for Shared {
     fn asked(&self, kind: Asked) -> Result<Vec<(String, String)>, PortError> {
         self.with(|store| {
             let key = store.keys.asked(kind);
-            let all: BTreeMap<String, String> = store.ask(|c| cmd("HGETALL").arg(&key).query(c))?;
+            let all: BTreeMap<String, String> = store.ask(&key, |c| cmd("HGETALL").arg(&key).query(c))?;
             Ok(all.into_iter().collect())
         })
     }
@@ -330,7 +338,9 @@ impl Views for Shared {
             let found = store.read_stream("dead", "XREVRANGE", "+", "-", max)?;
             found
                 .iter()
-                .map(|(_, json)| serde_json::from_str(json).map_err(|error| store.damaged(error)))
+                .map(|(_, json)| {
+                    serde_json::from_str(json).map_err(|error| damaged(&store.keys.of("dead"), error))
+                })
                 .collect()
         })
     }
@@ -375,7 +385,7 @@ impl SharedStore for Shared {
             for (id, json) in all {
                 call.arg(id).arg(json);
             }
-            store.ask_once(|connection| call.invoke(connection))
+            store.ask_once(&key, |connection| call.invoke(connection))
         })
     }
 

@@ -38,13 +38,14 @@ impl Roster for Workers {
     fn beat(&mut self) -> Result<usize, PortError> {
         let (key, name, ms) = (&self.key, &self.name, self.kept.as_millis() as u64);
         let script = Script::new(BEAT);
-        let count = self.store.ask_once(|connection| script.key(key).arg(name).arg(ms).invoke(connection))?;
+        let count =
+            self.store.ask_once(key, |connection| script.key(key).arg(name).arg(ms).invoke(connection))?;
         self.store.has_written();
         Ok(count)
     }
 
     fn leave(&mut self) -> Result<(), PortError> {
         let (key, name) = (&self.key, &self.name);
-        self.store.ask_once(|connection| ::redis::cmd("ZREM").arg(key).arg(name).query(connection))
+        self.store.ask_once(key, |connection| ::redis::cmd("ZREM").arg(key).arg(name).query(connection))
     }
 }

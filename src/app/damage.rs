@@ -2,13 +2,15 @@
 //!
 //! Intuition: a database follows the pages that it reads. One bit that has flipped sends it to a page that is none, and
 //! it panics, or to one where it was before, and it never ends.
-//! Rejected: reading the pages ourselves (a second database); a limit of time for an export (whoever reads it may be
-//! slow).
+//! Rejected: reading the pages ourselves (a second database); a limit of time for a whole export (whoever reads it may
+//! be slow).
 
 use anyhow::{Result, bail};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::Once;
+use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
 
 /// Time for the check of a data dir, and for each MiB of it: at 200 MiB a second it takes a fiftieth of that.
@@ -18,12 +20,33 @@ const PER_MIB: Duration = Duration::from_millis(250);
 const WAY_OUT: &str =
     "its pages are damaged so that the database cannot go on; restore a copy of the data dir";
 
+/// Portions that are read before somebody takes them.
+const PORTIONS_WAITING: usize = 2;
+
+thread_local! {
+    /// Whether a panic of this thread is caught, and told as an error.
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic that is caught prints nothing; all others are as ever.
+fn keep_caught_panics_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_CAUGHT.get() {
+                hook(panic);
+            }
+        }));
+    });
+}
+
 /// Does the work, and makes an error of a panic.
 pub fn caught<T>(data_dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    keep_caught_panics_quiet();
+    let before = IS_CAUGHT.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
+    IS_CAUGHT.set(before);
     done.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
@@ -36,9 +59,7 @@ pub fn caught_in_time<T: Send + 'static>(
     data_dir: &Path,
     work: impl FnOnce(&Path) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let files = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
-    let bytes: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-    let within = FIXED + PER_MIB * u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+    let within = deserved(data_dir);
     let (sender, receiver) = channel();
     let dir = data_dir.to_path_buf();
     std::thread::spawn(move || {
@@ -47,14 +68,45 @@ pub fn caught_in_time<T: Send + 'static>(
     });
     match receiver.recv_timeout(within) {
         Ok(done) => done,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            let secs = within.as_secs();
-            bail!(
-                "{}: not read within {secs} s; if the disk is no slower than that, {WAY_OUT}",
-                data_dir.display()
-            )
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => too_slow(data_dir, within),
+    }
+}
+
+/// Reads portions beside whoever takes them, and gives up one that takes longer than all of them deserve.
+pub fn portions_in_time<T: Send + 'static>(
+    data_dir: &Path,
+    read: impl FnOnce(&Path, Put<'_, T>) -> Result<()> + Send + 'static,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let within = deserved(data_dir);
+    let (sender, receiver) = sync_channel(PORTIONS_WAITING);
+    let dir = data_dir.to_path_buf();
+    let reading = std::thread::spawn(move || {
+        let put = |portion| sender.send(portion).map_err(|_| anyhow::anyhow!("nobody takes any more"));
+        caught(&dir, || read(&dir, &mut { put }))
+    });
+    loop {
+        match receiver.recv_timeout(within) {
+            Ok(portion) => take(portion)?,
+            Err(RecvTimeoutError::Timeout) => return too_slow(data_dir, within),
+            // The reader has ended, and panics are caught.
+            Err(RecvTimeoutError::Disconnected) => return reading.join().unwrap_or(Ok(())),
         }
     }
+}
+
+/// Takes a portion.
+pub type Put<'a, T> = &'a mut dyn FnMut(T) -> Result<()>;
+
+fn deserved(data_dir: &Path) -> Duration {
+    let files = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+    let bytes: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    FIXED + PER_MIB * u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
+}
+
+fn too_slow<T>(data_dir: &Path, within: Duration) -> Result<T> {
+    let (dir, secs) = (data_dir.display(), within.as_secs());
+    bail!("{dir}: not read within {secs} s; if the disk is no slower than that, {WAY_OUT}")
 }
 
 #[cfg(test)]
@@ -67,5 +119,20 @@ mod tests {
         let failed: Result<()> = caught(dir, || panic!("page"));
         assert!(failed.expect_err("a panic").to_string().contains("restore a copy"));
         assert_eq!(caught(dir, || Ok(7)).expect("no panic"), 7);
+    }
+
+    #[test]
+    fn portions_come_in_order_and_then_the_error() {
+        let mut taken = Vec::new();
+        let read = |_: &Path, put: Put<'_, u32>| {
+            (0..5).try_for_each(&mut *put)?;
+            panic!("page")
+        };
+        let failed = portions_in_time(Path::new("data"), read, |portion| {
+            taken.push(portion);
+            Ok(())
+        });
+        assert!(failed.expect_err("a panic").to_string().contains("restore a copy"));
+        assert_eq!(taken, [0, 1, 2, 3, 4]);
     }
 }

@@ -126,7 +126,7 @@ async fn feed(clock: FastClock, worker: Sender, seconds: Option<u64>) -> Result<
         }
         let payload = Value::Array(events).to_string().into_bytes();
         let sender = worker.clone();
-        let command = Command::Append(Entry::Events(Codec::Json, payload), Box::new(|_| {}));
+        let command = Command::Append(Entry::Events(Codec::Json, payload), None, Box::new(|_| {}));
         let sent = tokio::task::spawn_blocking(move || sender.send(command).is_ok()).await;
         if !matches!(sent, Ok(true)) {
             return Ok(());

@@ -6,6 +6,7 @@ use super::stdout::Stdout;
 use super::waiting::Waiting;
 use super::{BadConfig, FINE, damage};
 use crate::adapters::embedded::Embedded;
+use crate::adapters::embedded::verify::Page;
 use crate::adapters::nats;
 use crate::core::Timestamp;
 use crate::core::event::Control;
@@ -61,7 +62,7 @@ pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
     };
     match Origin::of(args) {
         Origin::Nats(url) => from_nats(&url, &mut write),
-        Origin::DataDir(dir) => damage::caught(&dir, || from_data_dir(&dir, args.skip_damaged, &mut write)),
+        Origin::DataDir(dir) => from_data_dir(&dir, args.skip_damaged, &mut write),
     }
 }
 
@@ -101,25 +102,29 @@ fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<(
     if is_skipping {
         return from_damaged(data_dir, write);
     }
+    let take = |records: Vec<Logged>| records.iter().try_for_each(|record| write(None, record, false));
+    damage::portions_in_time(data_dir, read_whole, take)
+}
+
+/// All records, or an error at the first that is damaged.
+fn read_whole(data_dir: &Path, put: damage::Put<'_, Vec<Logged>>) -> Result<()> {
     let log = Embedded::open(data_dir)?;
     let mut seq = 1;
     loop {
         let records = Log::read(&log, seq, RECORDS)?;
         let Some(last) = records.last() else { return Ok(()) };
         seq = last.seq + 1;
-        records.iter().try_for_each(|record| write(None, record, false))?;
+        put(records)?;
     }
 }
 
 /// What is whole of a log: a gap stands in the place of what is not.
 fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
     let mut damaged = 0u64;
-    Embedded::open_damaged(data_dir)?.each_record::<anyhow::Error>(&mut |_, record| match record {
-        Some(record) => write(None, &record, false),
-        None => {
-            damaged += 1;
-            Ok(())
-        }
+    let read = |data_dir: &Path, put: damage::Put<'_, Page>| Embedded::open_damaged(data_dir)?.each_page(put);
+    damage::portions_in_time(data_dir, read, |page| {
+        damaged = damaged.saturating_add(page.damaged_count());
+        page.whole().try_for_each(|record| write(None, record, false))
     })?;
     note(format_args!("{damaged} damaged records were left out"));
     Ok(())

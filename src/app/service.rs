@@ -1,5 +1,6 @@
 //! A service in one process: workers, stores and HTTP, embedded or over servers.
 
+use super::damage;
 use super::receivers::Receivers;
 use super::role::Roles;
 use super::rulebook::{self, First, Rulebook, own_documents};
@@ -10,6 +11,7 @@ use crate::adapters::embedded::ledger::FileLedger;
 use crate::adapters::nats::micro::Answerer;
 use crate::adapters::nats::{self, Bus};
 use crate::adapters::redis::{self, RedisStore};
+use crate::core::Timestamp;
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
@@ -18,10 +20,10 @@ use crate::driver::fleet;
 use crate::driver::notify::{Office, canary};
 use crate::driver::outage::Outages;
 use crate::driver::owner::{self, Owner};
-use crate::driver::ports::{Clock, Intake, PortError, Views};
+use crate::driver::ports::{Clock, Intake, PortError, REQUESTS_KEPT, RequestId, Views};
 use crate::driver::share::Share;
 use crate::driver::tally::Tally;
-use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
+use crate::driver::worker::{Command, Publish, Sender, StartError, Worker, chain};
 use crate::http::access::Access;
 use crate::http::operate::{Asked, names, operate};
 use crate::http::{self, Shared};
@@ -32,7 +34,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
@@ -119,7 +121,7 @@ type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
 /// Restores what is durable, binds the address, and starts.
 pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
-    let store = Embedded::open(parts.data_dir)?;
+    let store = damage::caught_in_time(parts.data_dir, |dir| Ok(Embedded::open(dir)?))?;
     let mut book = Book::default();
     let wanted = |in_force: &RuleSet| {
         let (documents, rules) = own_rules(&parts.rules, in_force);
@@ -133,10 +135,13 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
         })?,
         None => Telling::default(),
     };
+    let appended = appended(&store, parts.clock.now())?;
     let (clock, tally) = (parts.clock.clone(), Arc::new(Tally::default()));
     let (limits, publish) = (parts.limits.clone(), parts.publish);
-    let (worker, sender) =
-        Worker::start(store.clone(), parts.clock, parts.limits, wanted, publish, tally.clone())?;
+    let (port, told) = (store.clone(), tally.clone());
+    let (worker, sender) = damage::caught(parts.data_dir, || {
+        Ok(Worker::start(port, parts.clock, parts.limits, wanted, publish, told)?)
+    })?;
     let worker = worker.watched(Box::new(telling.office.clone()))?;
     let run: Run = Box::new(move || {
         worker.run();
@@ -159,9 +164,17 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
             canary,
             roles: Roles::ALL,
             telling,
+            appended,
         },
         intake,
     )
+}
+
+/// The requests that are still remembered, and how long ago they were appended.
+fn appended(store: &Embedded, now: Timestamp) -> Result<Vec<(Duration, RequestId)>> {
+    let requests = store.requests(now - REQUESTS_KEPT)?.into_iter();
+    let age = |stamp: Timestamp| Duration::from_millis((now - stamp).ms().max(0) as u64);
+    Ok(requests.map(|(stamp, request)| (age(stamp), request)).collect())
 }
 
 /// The documents wanted by a process alone, and their rules. What was added before gives way to files that
@@ -204,7 +217,10 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let intake: Arc<dyn Intake> = Arc::new(intake);
     let is_singing = roles.notify && parts.receivers.has_heartbeat();
     let canary = if is_singing { Some(sing(&intake, count, SystemClock)?) } else { None };
-    let serving = Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling };
+    // The broker knows the requests of earlier processes.
+    let appended = Vec::new();
+    let serving =
+        Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling, appended };
     let service = serve(serving, intake)?;
     if !parts.roles.api {
         return Ok(service);
@@ -262,8 +278,7 @@ fn seat(
     let (tally, first, handle) = (tally.clone(), first.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
-        own.claim()?;
-        nats.signing.reread().map_err(PortError::of_alert_key)?;
+        join(&own, &nats)?;
         let feed = Bus::open(handle, &nats)?;
         tally.standing_by.add(1);
         if !is_ingesting {
@@ -287,6 +302,19 @@ fn seat(
         Owner::new(parts, commands, super::run::tell()).run()
     });
     Ok(Seat { worker, store, run })
+}
+
+/// Takes part in the deployment; waits for somebody to mend what cannot be read.
+fn join(own: &redis::Shared, nats: &nats::Settings) -> Result<(), PortError> {
+    loop {
+        let joined = own.claim().and_then(|()| nats.signing.reread().map_err(PortError::of_alert_key));
+        let Err(error @ PortError::Unreadable { .. }) = joined else { return joined };
+        if nats.outages.is_giving_up() {
+            return Err(PortError::Stopping { place: "the deployment".into() });
+        }
+        tracing::warn!(error = %chain(&error), "cannot take part before it is mended");
+        std::thread::sleep(KEY_RETRY_EVERY);
+    }
 }
 
 /// Reads the key of alerts until it is known: nothing is delivered before.
@@ -369,22 +397,30 @@ struct Serving<S> {
     canary: Option<std::sync::mpsc::Sender<()>>,
     roles: Roles,
     telling: Telling,
+    /// Requests that an earlier process appended, and how long ago.
+    appended: Vec<(Duration, RequestId)>,
 }
 
 fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
-    let Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling } = parts;
+    let Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling, appended } =
+        parts;
     let address = listener.local_addr()?;
     let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
+    let working = Arc::new(AtomicUsize::new(seats.len()));
     let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for (index, seat) in seats.into_iter().enumerate() {
-        let tell = tell.clone();
+        let (tell, working) = (tell.clone(), working.clone());
         let work = move || {
             let ended = (seat.run)();
-            if let Err(error) = ended
-                && !matches!(error, StartError::Port(PortError::Stopping { .. }))
-            {
+            let is_last = working.fetch_sub(1, Ordering::Relaxed) == 1;
+            match ended {
+                Ok(()) | Err(StartError::Port(PortError::Stopping { .. })) => {}
+                // The log of one partition is not what it was: the others go on.
+                Err(error @ StartError::Port(PortError::Changed { .. })) if !is_last => {
+                    tracing::error!(error = %chain(&error), "a partition has stopped for good");
+                }
                 // There is room for each; nobody listens any more while the process is stopping.
-                let _ = tell.try_send(error);
+                Err(error) => drop(tell.try_send(error)),
             }
         };
         threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
@@ -400,8 +436,17 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let office = telling.office.clone();
     let now = SystemClock::time;
     let values_per_source_per_sec_max = access.values_per_source_per_sec_max;
-    let parts =
-        http::Parts { partitions, intake, tally, desk, limits, now, office, values_per_source_per_sec_max };
+    let parts = http::Parts {
+        partitions,
+        intake,
+        tally,
+        desk,
+        limits,
+        now,
+        office,
+        values_per_source_per_sec_max,
+        appended,
+    };
     let shared = Shared::new(parts);
     let stop = CancellationToken::new();
     let router = match roles.api {

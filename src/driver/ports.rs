@@ -5,7 +5,6 @@
 
 use super::continuity::Continuity;
 use super::sentinel::Aside as ToldAside;
-use crate::core::Timestamp;
 use crate::core::alert::Severity;
 use crate::core::effect::Aside;
 use crate::core::event::Control;
@@ -13,13 +12,14 @@ use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
 use crate::core::unit::Unit;
 use crate::core::window::WindowSize;
+use crate::core::{Span, Timestamp};
 pub use crate::wire::asked::Asked;
 use crate::wire::event::Codec;
 use crate::wire::row::Row;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 /// What a record of the log holds, as bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,32 @@ impl Entry {
     }
 }
 
+/// The request that a record came with, where its sender named it: sent again, it changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId {
+    /// The `Idempotency-Key` as it was sent.
+    pub key: Arc<[u8]>,
+    /// Digest of the body.
+    pub body: u128,
+}
+
+impl RequestId {
+    pub fn new(key: &[u8], body: &[u8]) -> RequestId {
+        RequestId { key: key.into(), body: xxh3_128(body) }
+    }
+
+    /// The name by which a broker knows this request's record in one partition.
+    pub fn in_partition(&self, partition: u32) -> String {
+        format!("http-{:032x}-{partition}", xxh3_128(&[&self.body.to_le_bytes(), &*self.key].concat()))
+    }
+}
+
+/// Requests are remembered for so long (contract).
+pub const REQUESTS_KEPT: Span = Span::from_mins(10);
+
+/// Requests remembered: 500,000 × about 150 B = 75 MB; at more than 833 a second the oldest go early, and are counted.
+pub const REQUESTS_MAX: usize = 500_000;
+
 /// A record of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
@@ -72,6 +98,10 @@ pub enum PortError {
     Fenced { place: String },
     #[error("{place} is not what it was: {found}; {hint}")]
     Changed { place: String, found: String, hint: &'static str },
+    #[error("{place} is not as it was asked for: {found}; {hint}")]
+    OtherSettings { place: String, found: String, hint: &'static str },
+    #[error("`{place}` does not hold what this program writes; mend or delete that key")]
+    Unreadable { place: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("records that were read before went from the log while it was read again")]
     Overtaken,
     #[error("the process is stopping, and does not wait for {place} any longer")]
@@ -134,8 +164,9 @@ impl Numbers {
 
 /// An ordered, durable list of records.
 pub trait Log {
-    /// Appends all entries with one stamp each, durably; the first one's sequence number.
-    fn append(&mut self, entries: &[(Timestamp, Entry)]) -> Result<u64, PortError>;
+    /// Appends all entries with this stamp, durably, and remembers the requests that they came with; the first one's
+    /// sequence number.
+    fn append(&mut self, stamp: Timestamp, entries: &[(Entry, Option<RequestId>)]) -> Result<u64, PortError>;
 
     /// Up to `max` records from `from` on, in order.
     fn read(&self, from: u64, max: usize) -> Result<Vec<Logged>, PortError>;
@@ -439,9 +470,9 @@ pub trait Outlet {
 
 /// Where events and decisions enter that do not come through the log itself.
 pub trait Intake: Send + Sync {
-    /// Appends to the log of one partition; `reply` has the record's number once it is durable. By `id`, a log that
-    /// others write to recognises a repeat, for as long as it remembers.
-    fn append(&self, partition: u32, entry: Entry, id: Option<String>, reply: Reply<u64>);
+    /// Appends to the log of one partition; `reply` has the record's number once it is durable. A log that others
+    /// write to recognises a repeat of `request`; one of this process alone gives it back after a restart.
+    fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>);
 }
 
 /// Called with the answer.

@@ -6,7 +6,7 @@
 //! durable, with the same effects.
 
 use super::applier::Applier;
-use super::ports::{Asides, Clock, Entry, Intake, Log, OwnStore, PortError, Reply};
+use super::ports::{Asides, Clock, Entry, Intake, Log, OwnStore, PortError, Reply, RequestId};
 use super::sentinel::{Seen, Sentinel};
 use super::tally::Tally;
 use crate::core::alert::Transition;
@@ -59,7 +59,7 @@ const IDLE_MAX: Duration = Duration::from_millis(500);
 /// What others ask of the worker.
 pub enum Command {
     /// Append a record; the answer comes when it is durable.
-    Append(Entry, Reply<u64>),
+    Append(Entry, Option<RequestId>, Reply<u64>),
     /// Put these rules in force where they differ, now and whenever this process takes the log over; the
     /// answer is 0 where they do not.
     Rules(Box<RuleSet>, Reply<u64>),
@@ -83,9 +83,9 @@ pub type Sender = SyncSender<Command>;
 
 /// The way into the log of a worker in the same process: it waits for room.
 impl Intake for Sender {
-    fn append(&self, _partition: u32, entry: Entry, _id: Option<String>, reply: Reply<u64>) {
+    fn append(&self, _partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>) {
         // The worker is gone if it takes nothing; then whoever waits is told by the reply being dropped.
-        let _ = self.send(Command::Append(entry, reply));
+        let _ = self.send(Command::Append(entry, request, reply));
     }
 }
 
@@ -167,7 +167,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         worker.catch_up()?;
         let wanted = wanted(worker.applier.engine.rules());
         if let Some(rules) = wanted.filter(|rules| rules != worker.applier.engine.rules()) {
-            worker.append(vec![Entry::control(&Control::Rules(Box::new(rules)))])?;
+            worker.append(&[(Entry::control(&Control::Rules(Box::new(rules))), None)])?;
             worker.catch_up()?;
         }
         Ok((worker, sender))
@@ -233,13 +233,13 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
         for command in group {
             match command {
-                Command::Append(entry, reply) => {
-                    entries.push(entry);
+                Command::Append(entry, request, reply) => {
+                    entries.push((entry, request));
                     replies.push(reply);
                 }
                 Command::Rules(rules, reply) if *rules == *self.applier.engine.rules() => reply(Ok(0)),
                 Command::Rules(rules, reply) => {
-                    entries.push(Entry::control(&Control::Rules(rules)));
+                    entries.push((Entry::control(&Control::Rules(rules)), None));
                     replies.push(reply);
                 }
                 Command::Ask(ask) => self.asks.push_back(ask),
@@ -247,7 +247,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             }
         }
         if !entries.is_empty() {
-            let appended = self.append(entries);
+            let appended = self.append(&entries);
             for (place, reply) in replies.into_iter().enumerate() {
                 reply(appended.as_ref().map(|first| first + place as u64).map_err(|error| chain(error)));
             }
@@ -270,15 +270,14 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
     }
 
     /// Appends with the clock's time, which never goes back behind what is believed.
-    fn append(&mut self, entries: Vec<Entry>) -> Result<u64, PortError> {
+    fn append(&mut self, entries: &[(Entry, Option<RequestId>)]) -> Result<u64, PortError> {
         // A clock that jumped and came back shows that in the log: those that wait are judged by it.
         let believed = match self.applier.jump() {
             Some(_) => self.applier.engine.now(),
             None => self.newest_stamp,
         };
         let stamp = self.clock.now().max(believed);
-        let entries: Vec<_> = entries.into_iter().map(|entry| (stamp, entry)).collect();
-        let appended = self.port.append(&entries);
+        let appended = self.port.append(stamp, entries);
         self.note(LOG, &appended);
         let first = appended?;
         self.newest_stamp = stamp;
@@ -320,7 +319,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             return;
         }
         self.ticked_at = Instant::now();
-        let ticked = self.append(vec![Entry::Tick]).and_then(|_| self.catch_up());
+        let ticked = self.append(&[(Entry::Tick, None)]).and_then(|_| self.catch_up());
         // An outage is told by whoever notes it.
         let _ = ticked.inspect_err(|error| tracing::debug!(error = %chain(error), "cannot append a tick"));
     }

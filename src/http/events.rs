@@ -16,7 +16,7 @@ use crate::core::counters::Refusal;
 use crate::core::identity::Directory;
 use crate::core::limits::{Limits, PAYLOAD_BYTES_MAX};
 use crate::core::partition::Partition;
-use crate::driver::ports::{Entry, Views};
+use crate::driver::ports::{Entry, RequestId, Views};
 use crate::wire::event::route::route;
 use crate::wire::event::{BadEvent, Codec, Decoded, Decoder};
 use axum::Extension;
@@ -29,7 +29,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
-use xxhash_rust::xxh3::Xxh3;
 
 /// Refused or doubtful events that an answer lists one by one: 100 × about 300 B = 30 KB.
 const LISTED_MAX: usize = 100;
@@ -54,15 +53,16 @@ pub async fn post<S: Views + Send + Sync + 'static>(
         let message = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} characters");
         return Err(Failure::bad(message));
     }
-    let turn = match key {
-        None => None,
-        Some(key) => match shared.keys.find(key, &body).await {
-            Found::First(turn) => Some(turn),
+    let request = key.map(|key| RequestId::new(key, &body));
+    let (turn, is_appended) = match &request {
+        None => (None, false),
+        Some(request) => match shared.keys.find(request).await {
+            Found::First(turn) => (Some(turn), false),
             Found::Known(given) => return Ok(accepted(&given)),
+            Found::Appended => (None, true),
             Found::OtherBody => return Err(other_body()),
         },
     };
-    let id = key.map(|key| request_id(key, &body));
     let sent = Sent::new(&headers, body)?;
     // One that goes before its turn has sent nothing.
     let place = match sent.is_small() {
@@ -72,7 +72,10 @@ pub async fn post<S: Views + Send + Sync + 'static>(
     // Not stopped by a client that goes away: the append stands, and so does its answer.
     let work = tokio::spawn(async move {
         let _held = held;
-        let given = take(&shared, sent, id, place).await?;
+        let Judged { parts, given } = judge_in_place(&shared, sent, place).await?;
+        if !is_appended {
+            append(&shared, parts, request).await?;
+        }
         if let Some(turn) = turn {
             turn.finish(given.clone());
         }
@@ -80,15 +83,6 @@ pub async fn post<S: Views + Send + Sync + 'static>(
     });
     let given = work.await.map_err(|_| Failure::unavailable("the process is stopping"))??;
     Ok(accepted(&given))
-}
-
-/// By this a broker recognises the same request where this process does not: sent to another one, or after a restart.
-fn request_id(key: &[u8], body: &[u8]) -> String {
-    let mut of_all = Xxh3::new();
-    of_all.update(&(key.len() as u64).to_le_bytes());
-    of_all.update(key);
-    of_all.update(body);
-    format!("http-{:032x}", of_all.digest128())
 }
 
 fn accepted(given: &Given) -> Response {
@@ -153,30 +147,32 @@ fn unsupported(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
 }
 
-/// Appends a payload that holds at least one good event; what is answered.
-async fn take<S: Views + Send + Sync + 'static>(
+/// Judges a payload: beside the server's threads where it has a place there.
+async fn judge_in_place<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     sent: Sent,
-    id: Option<String>,
     place: Option<OwnedSemaphorePermit>,
-) -> Result<Given, Failure> {
-    let Judged { parts, given } = match place {
-        None => judge(shared, sent)?,
-        Some(place) => {
-            let shared = shared.clone();
-            let judged = tokio::task::spawn_blocking(move || {
-                let _place = place;
-                judge(&shared, sent)
-            });
-            judged.await.map_err(|_| Failure::unavailable("the process is stopping"))??
-        }
-    };
-    // A part that could not be appended fails the whole: sent again, ids tell what was there.
+) -> Result<Judged, Failure> {
+    let Some(place) = place else { return judge(shared, sent) };
+    let shared = shared.clone();
+    let judged = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        judge(&shared, sent)
+    });
+    judged.await.map_err(|_| Failure::unavailable("the process is stopping"))?
+}
+
+/// Appends each part to its partition. A part that could not be appended fails the whole: sent again, the request
+/// tells what was there.
+async fn append<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    parts: Vec<(u32, Codec, Vec<u8>)>,
+    request: Option<RequestId>,
+) -> Result<(), Failure> {
     for (partition, codec, part) in parts {
-        let id = id.as_ref().map(|id| format!("{id}-{partition}"));
-        shared.append_once(partition, Entry::Events(codec, part), id).await?;
+        shared.append_once(partition, Entry::Events(codec, part), request.clone()).await?;
     }
-    Ok(given)
+    Ok(())
 }
 
 /// A payload of which something is taken.

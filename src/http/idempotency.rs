@@ -5,17 +5,15 @@
 //! client: taking it would lose it. Invariant: an operation is O(1), whatever is in the table; keys are hashed with a
 //! seed of the process, so nobody can choose two that collide. Rejected: a look through the table when it is full.
 
+use crate::driver::ports::{REQUESTS_KEPT, REQUESTS_MAX, RequestId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// An answer is remembered for so long.
-const KEPT: Duration = Duration::from_secs(600);
-
-/// Keys remembered: 500,000 × about 150 B = 75 MB; at more than 833 a second the oldest go early, and are counted.
-const KEYS_MAX: usize = 500_000;
+const KEPT: Duration = Duration::from_millis(REQUESTS_KEPT.ms() as u64);
 
 /// Bytes of answers that are longer than a number, all together.
 const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -46,7 +44,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    body: u64,
+    body: u128,
     begun: Instant,
     state: State,
 }
@@ -55,6 +53,8 @@ struct Entry {
 enum State {
     Begun(watch::Receiver<Option<Given>>),
     Done(Given),
+    /// An earlier process appended what it held.
+    Appended,
 }
 
 /// What a key leads to.
@@ -63,6 +63,8 @@ pub enum Found {
     /// Nobody asked before: the work is to be done, and the turn finished.
     First(Turn),
     Known(Given),
+    /// An earlier process appended the events of this request; its answer is to be made anew.
+    Appended,
     /// The same key came with another body.
     OtherBody,
 }
@@ -77,13 +79,23 @@ pub struct Turn {
 }
 
 impl Keys {
-    pub fn new(seed: u64) -> Arc<Keys> {
-        Arc::new(Keys { seed, table: Mutex::default() })
+    /// With the requests that an earlier process appended, and how long ago that was, the oldest first.
+    pub fn new(seed: u64, appended: impl IntoIterator<Item = (Duration, RequestId)>) -> Arc<Keys> {
+        let mut table = Table::default();
+        let now = Instant::now();
+        for (age, RequestId { key, body }) in appended {
+            // Before the machine began nobody can have asked this process.
+            let begun = now.checked_sub(age).unwrap_or(now);
+            let key = xxh3_128_with_seed(&key, seed);
+            table.by_key.insert(key, Entry { body, begun, state: State::Appended });
+            table.order.push_back((key, begun));
+        }
+        Arc::new(Keys { seed, table: Mutex::new(table) })
     }
 
     /// Begins a request, or waits for the one that has this key already.
-    pub async fn find(self: &Arc<Keys>, key: &[u8], body: &[u8]) -> Found {
-        let (key, body) = (xxh3_128_with_seed(key, self.seed), xxh3_64_with_seed(body, self.seed));
+    pub async fn find(self: &Arc<Keys>, id: &RequestId) -> Found {
+        let (key, body) = (xxh3_128_with_seed(&id.key, self.seed), id.body);
         loop {
             let mut waiting = match self.look(key, body) {
                 Ok(found) => return found,
@@ -97,12 +109,13 @@ impl Keys {
         }
     }
 
-    fn look(self: &Arc<Keys>, key: u128, body: u64) -> Result<Found, watch::Receiver<Option<Given>>> {
+    fn look(self: &Arc<Keys>, key: u128, body: u128) -> Result<Found, watch::Receiver<Option<Given>>> {
         let mut table = self.lock();
         table.forget();
         match table.by_key.get(&key) {
             Some(entry) if entry.body != body => Ok(Found::OtherBody),
             Some(Entry { state: State::Done(given), .. }) => Ok(Found::Known(given.clone())),
+            Some(Entry { state: State::Appended, .. }) => Ok(Found::Appended),
             Some(Entry { state: State::Begun(waiting), .. }) => Err(waiting.clone()),
             None => {
                 let (answer, waiting) = watch::channel(None);
@@ -130,7 +143,7 @@ impl Table {
         for _ in 0..2 {
             let Some((key, begun)) = self.order.front().copied() else { return };
             let is_over = begun.elapsed() >= KEPT;
-            if !is_over && self.order.len() < KEYS_MAX && self.text_bytes < TEXT_BYTES_MAX {
+            if !is_over && self.order.len() < REQUESTS_MAX && self.text_bytes < TEXT_BYTES_MAX {
                 return;
             }
             self.order.pop_front();
@@ -181,40 +194,52 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_works_and_the_others_wait_for_it() {
-        let keys = Keys::new(7);
-        let Found::First(turn) = keys.find(b"k", b"body").await else { panic!("the first") };
-        assert!(matches!(keys.find(b"k", b"other").await, Found::OtherBody));
+        let keys = Keys::new(7, []);
+        let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body")).await else { panic!("the first") };
+        assert!(matches!(keys.find(&RequestId::new(b"k", b"other")).await, Found::OtherBody));
         let (other, waiting) = (keys.clone(), keys.clone());
-        let waiting = tokio::spawn(async move { waiting.find(b"k", b"body").await });
+        let waiting = tokio::spawn(async move { waiting.find(&RequestId::new(b"k", b"body")).await });
         tokio::task::yield_now().await;
         turn.finish(Given::All(3));
         let Ok(Found::Known(given)) = waiting.await else { panic!("known") };
         assert_eq!(given, Given::All(3));
-        assert!(matches!(other.find(b"k", b"body").await, Found::Known(Given::All(3))));
+        assert!(matches!(other.find(&RequestId::new(b"k", b"body")).await, Found::Known(Given::All(3))));
     }
 
     #[tokio::test]
     async fn a_turn_that_fails_goes_to_the_next() {
-        let keys = Keys::new(7);
-        let Found::First(turn) = keys.find(b"k", b"body").await else { panic!("the first") };
+        let keys = Keys::new(7, []);
+        let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body")).await else { panic!("the first") };
         let waiting = keys.clone();
-        let waiting = tokio::spawn(async move { waiting.find(b"k", b"body").await });
+        let waiting = tokio::spawn(async move { waiting.find(&RequestId::new(b"k", b"body")).await });
         tokio::task::yield_now().await;
         drop(turn);
         assert!(matches!(waiting.await, Ok(Found::First(_))));
     }
 
     #[tokio::test]
+    async fn what_an_earlier_process_appended_is_known() {
+        let id = RequestId::new(b"k", b"body");
+        let over = RequestId::new(b"old", b"body");
+        let keys = Keys::new(7, [(KEPT, over.clone()), (Duration::ZERO, id.clone())]);
+        assert!(matches!(keys.find(&id).await, Found::Appended));
+        assert!(matches!(keys.find(&RequestId::new(b"k", b"other")).await, Found::OtherBody));
+        assert!(matches!(keys.find(&over).await, Found::First(_)), "past its time");
+    }
+
+    #[tokio::test]
     async fn the_table_is_bounded_in_keys_and_bytes() {
-        let keys = Keys::new(7);
+        let keys = Keys::new(7, []);
         let long: Arc<str> = "x".repeat(TEXT_BYTES_MAX / 4).into();
         for n in 0..8u32 {
-            let Found::First(turn) = keys.find(&n.to_le_bytes(), b"").await else { panic!("new") };
+            let Found::First(turn) = keys.find(&RequestId::new(&n.to_le_bytes(), b"")).await else {
+                panic!("new")
+            };
             turn.finish(Given::Text(long.clone()));
         }
         assert!(keys.lock().text_bytes <= TEXT_BYTES_MAX + long.len());
         assert!(keys.evicted() > 0);
-        let last = keys.find(&7u32.to_le_bytes(), b"").await;
+        let last = keys.find(&RequestId::new(&7u32.to_le_bytes(), b"")).await;
         assert!(matches!(last, Found::Known(_)));
     }
 }

@@ -33,7 +33,7 @@ use crate::core::{Engine, Span, Timestamp};
 use crate::driver::book::Desk;
 use crate::driver::notify::Office;
 use crate::driver::outage::Outage;
-use crate::driver::ports::{Entry, Intake, PortError, Views};
+use crate::driver::ports::{Entry, Intake, PortError, RequestId, Views};
 use crate::driver::tally::{Count, Tally};
 use crate::driver::worker::{Command, Sender};
 use access::Access;
@@ -51,7 +51,7 @@ use reads::{Reads, Turns};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// One partition as seen from here: its owner, if that is in this process, and its store.
@@ -115,6 +115,8 @@ pub struct Parts<S> {
     pub office: Office,
     /// Values that a source may send within a second; `None` is no limit.
     pub values_per_source_per_sec_max: Option<u32>,
+    /// Requests that an earlier process appended, and how long ago, the oldest first.
+    pub appended: Vec<(Duration, RequestId)>,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -131,8 +133,7 @@ impl<S> std::fmt::Debug for Shared<S> {
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
-        let Parts { partitions, intake, tally, desk, limits, now, office, values_per_source_per_sec_max } =
-            parts;
+        let Parts { partitions, intake, tally, desk, limits, now, office, appended, .. } = parts;
         // Nobody outside knows the time at which this process began to the nanosecond, and where its memory lies.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -144,21 +145,22 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             office,
             limits,
             now,
-            keys: Keys::new(seed),
+            keys: Keys::new(seed, appended),
             questions: Turns::of_questions(),
             reads: Reads::default(),
             decodes: Arc::new(Semaphore::new(processors)),
             connections: Connections::new(),
             is_ready: AtomicBool::new(true),
-            quota: Quota::new(values_per_source_per_sec_max),
+            quota: Quota::new(parts.values_per_source_per_sec_max),
             refused_at_door: RefusedAtDoor::default(),
             begun: Instant::now(),
         })
     }
 
-    /// The newest time of the log, as far as this process knows: that of the clock, if the log is not ahead of it.
+    /// The time of the log, as far as this process knows: that of the clock, if the log is not ahead of it, and no
+    /// broker with another clock stamps it.
     pub fn log_time(&self) -> Timestamp {
-        self.tally.log_time().max((self.now)())
+        self.tally.heard_time().unwrap_or_else(|| self.tally.log_time().max((self.now)()))
     }
 
     /// Reads something of one engine, between two records; nothing where another process owns the partition.
@@ -249,12 +251,12 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         self.append_once(partition, entry, None).await
     }
 
-    /// The same with an id by which the log may recognise a repeat.
+    /// The same for a request that has a name, so that a repeat of it is recognised.
     pub async fn append_once(
         &self,
         partition: u32,
         entry: Entry,
-        id: Option<String>,
+        request: Option<RequestId>,
     ) -> Result<u64, Failure> {
         // A broker that is away is not waited for: whoever sends does that better.
         if self.tally.outages.is_away(NATS) {
@@ -266,7 +268,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             let _ = sender.send(result);
         });
         let intake = self.intake.clone();
-        let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, id, reply)).await;
+        let sent = tokio::task::spawn_blocking(move || intake.append(partition, entry, request, reply)).await;
         match (sent, receiver.await) {
             (Ok(()), Ok(Ok(seq))) => Ok(seq),
             (_, Ok(Err(message))) => Err(Failure::again(message)),

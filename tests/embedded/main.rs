@@ -4,6 +4,7 @@ mod access;
 #[allow(dead_code)] // shared with tests/live, which needs all of it
 mod answer;
 mod clock;
+mod damage;
 mod edge;
 mod hostile;
 mod operating;

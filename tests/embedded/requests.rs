@@ -72,6 +72,66 @@ fn requests_with_one_key_are_recorded_once() {
     assert_eq!(service.stop(), Some(0));
 }
 
+/// Goal: a client that does not know what became of its request sends it again, also to a process that was started
+/// after it; nothing is doubled, and no other body is taken for it. Method: requests that race with kill -9.
+#[test]
+fn requests_with_one_key_are_recorded_once_through_kill_9() {
+    const KILLS: u64 = 8;
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let bodies: Vec<String> =
+        (0..KILLS).map(|n| json!([event("k", now_ms()), event("k", now_ms() + n), {}]).to_string()).collect();
+    for (n, body) in bodies.iter().enumerate() {
+        let mut service = start(&data, &rules(dir.path()));
+        let answer = post(&service.url, &format!("sure-{n}"), body);
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let (url, key, body) = (service.url.clone(), format!("racing-{n}"), body.clone());
+        let racing = std::thread::spawn(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            // Whether it is answered is not known: that is the point.
+            let _ = agent.post(format!("{url}/api/v1/events")).header("idempotency-key", &key).send(&body);
+        });
+        std::thread::sleep(std::time::Duration::from_millis(n as u64 / 2));
+        service.child.kill().expect("kill -9");
+        service.child.wait().expect("it is dead");
+        racing.join().expect("no panic");
+    }
+    let service = start(&data, &rules(dir.path()));
+    for (n, body) in bodies.iter().enumerate() {
+        for kind in ["sure", "racing"] {
+            for _ in 0..2 {
+                let again = post(&service.url, &format!("{kind}-{n}"), body);
+                assert_eq!((again.status, &again.json()["accepted"]), (202, &json!(2)), "{again:?}");
+                assert_eq!(again.json()["refused"][0]["index"], 2, "{again:?}");
+            }
+        }
+        let other = post(&service.url, &format!("sure-{n}"), &event("k", now_ms()).to_string());
+        assert_eq!(other.status, 422, "{other:?}");
+    }
+    assert_eq!(count(&service, "k"), 4 * KILLS);
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Goal: a client hears why its body is refused, also one that sends all of it before it looks. Method: a body above
+/// the limit, and a large one of a foreign page, over a plain socket.
+#[test]
+fn whoever_sends_too_much_hears_so() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let address = service.url.strip_prefix("http://").expect("an address");
+    for (host, bytes, status) in [(address, 3usize << 20, "413"), ("example.org", 1 << 20, "403")] {
+        let mut socket = std::net::TcpStream::connect(address).expect("it listens");
+        let head = format!("POST /api/v1/events HTTP/1.1\r\nHost: {host}\r\nContent-Length: {bytes}\r\n\r\n");
+        socket.write_all(head.as_bytes()).expect("taken");
+        socket.write_all(&vec![b'x'; bytes]).expect("taken whole");
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+    }
+    assert_eq!(service.stop(), Some(0));
+}
+
 /// Names behind the words with which a refusal lists what is known.
 fn listed(message: &str) -> BTreeSet<String> {
     let rest = message.split_once("known here:").map_or("", |(_, rest)| rest);

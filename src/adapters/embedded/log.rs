@@ -3,9 +3,9 @@
 //! Invariant: what is read is what was appended, or an error that names the record: a page of the disk that went bad
 //! must not become another event. The checksum covers number, stamp and entry.
 
-use super::{CHECKED_FROM, Embedded, LOG, META, damaged};
+use super::{CHECKED_FROM, Embedded, LOG, META, damaged, requests};
 use crate::core::Timestamp;
-use crate::driver::ports::{Entry, Log, Logged, PortError};
+use crate::driver::ports::{Entry, Log, Logged, PortError, RequestId};
 use redb::{ReadableTable, ReadableTableMetadata};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -41,16 +41,17 @@ pub(super) fn checked_from(transaction: &redb::ReadTransaction) -> Result<u64, r
 }
 
 impl Log for Embedded {
-    fn append(&mut self, entries: &[(Timestamp, Entry)]) -> Result<u64, PortError> {
+    fn append(&mut self, stamp: Timestamp, entries: &[(Entry, Option<RequestId>)]) -> Result<u64, PortError> {
         self.write(|transaction| {
             let mut log = transaction.open_table(LOG)?;
             let first = log.last()?.map_or(0, |(seq, _)| seq.value()) + 1;
-            for (place, (stamp, entry)) in entries.iter().enumerate() {
+            for (place, (entry, _)) in entries.iter().enumerate() {
                 let seq = first + place as u64;
                 let mut bytes = rmp_serde::to_vec(entry).map_err(damaged)?;
                 bytes.extend(checksum(seq, stamp.ms(), &bytes));
                 log.insert(seq, (stamp.ms(), bytes.as_slice()))?;
             }
+            requests::remember(transaction, (stamp, first), entries)?;
             Ok(first)
         })
     }
@@ -61,10 +62,9 @@ impl Log for Embedded {
             let mut records: Vec<Logged> = Vec::new();
             for row in log.range(from..)?.take(max) {
                 let (seq, row) = row?;
-                if let Some(before) = records.last()
-                    && seq.value() != before.seq + 1
-                {
-                    return Err(damaged(format!("the log has lost its record {}", before.seq + 1)));
+                let next = records.last().map_or(seq.value().max(from), |before| before.seq + 1);
+                if seq.value() != next {
+                    return Err(damaged(format!("the log has lost its record {next}")));
                 }
                 records.push(record(seq.value(), row.value(), checked_from)?);
             }

@@ -7,6 +7,7 @@
 mod alerts;
 pub mod ledger;
 mod log;
+mod requests;
 mod store;
 pub mod verify;
 
@@ -25,6 +26,8 @@ const CATALOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("catalog")
 const ALERTS: TableDefinition<'_, u64, &str> = TableDefinition::new("alerts");
 /// (seq, index) → refused event as MessagePack
 const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
+/// (stamp, seq) → digest of the body, then the key: requests that are remembered
+const REQUESTS: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("requests");
 /// name → number: `applied`, `snapshot_at`
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// part of the newest snapshot
@@ -71,6 +74,7 @@ impl Embedded {
             transaction.open_table(CATALOG)?;
             transaction.open_table(ALERTS)?;
             transaction.open_table(DEAD)?;
+            transaction.open_table(REQUESTS)?;
             let mut meta = transaction.open_table(META)?;
             if meta.get(CHECKED_FROM)?.is_none() {
                 let newest = transaction.open_table(LOG)?.last()?.map_or(0, |(seq, _)| seq.value());

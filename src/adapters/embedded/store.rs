@@ -270,7 +270,7 @@ mod tests {
 
         let mut log = store.clone();
         for hours in 0..5 {
-            log.append(&[(at(hours), Entry::Tick)]).expect("room");
+            log.append(at(hours), &[(Entry::Tick, None)]).expect("room");
         }
         log.trim(3, at(10)).expect("room");
         let left: Vec<u64> =
@@ -278,6 +278,6 @@ mod tests {
         assert_eq!(left, [3, 4, 5], "records the snapshot still needs stay");
         log.trim(5, at(4)).expect("room");
         assert_eq!(log.newest().expect("readable"), Some((5, at(4))));
-        assert_eq!(log.append(&[(at(5), Entry::Tick)]).expect("room"), 6);
+        assert_eq!(log.append(at(5), &[(Entry::Tick, None)]).expect("room"), 6);
     }
 }

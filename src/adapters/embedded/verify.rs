@@ -5,13 +5,17 @@
 //! it. Invariant: nothing that is damaged is read as something else.
 
 use super::log::{checked_from, record};
-use super::{Embedded, LOG, META};
-use crate::driver::ports::PortError;
+use super::{Embedded, LOG, META, damaged};
+use crate::driver::ports::{Logged, PortError};
 use redb::{DatabaseError, ReadableTable};
+use std::ops::Range;
 use std::sync::PoisonError;
 
 /// A file of this size is checked at each start: at 1 GB a second it takes a tenth of a second.
 const CHECKED_AT_START_BYTES: u64 = 128 << 20;
+
+/// Records that are read at once.
+const PAGE_RECORDS: usize = 4_096;
 
 /// Damaged records that are named.
 const NAMED_MAX: usize = 20;
@@ -32,12 +36,24 @@ impl Findings {
     pub fn is_fine(&self) -> bool {
         self.is_sound && self.damaged_count == 0
     }
+}
 
-    fn note(&mut self, seq: u64) {
-        self.damaged_count += 1;
-        if self.damaged.len() < NAMED_MAX {
-            self.damaged.push(seq);
-        }
+/// Records of the log that stand behind each other.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// By number; `None` for one that is damaged.
+    rows: Vec<(u64, Option<Logged>)>,
+    /// Numbers of records that are damaged or missing.
+    damaged: Vec<Range<u64>>,
+}
+
+impl Page {
+    pub fn whole(&self) -> impl Iterator<Item = &Logged> {
+        self.rows.iter().filter_map(|(_, record)| record.as_ref())
+    }
+
+    pub fn damaged_count(&self) -> u64 {
+        self.damaged.iter().map(|numbers| numbers.end - numbers.start).fold(0, u64::saturating_add)
     }
 }
 
@@ -88,11 +104,11 @@ impl Embedded {
     pub fn verify(&self) -> Result<Findings, PortError> {
         let is_sound = self.is_sound()?;
         let mut findings = Findings { is_sound, ..Findings::default() };
-        let read = self.each_record::<PortError>(&mut |seq, record| {
-            match record {
-                Some(_) => findings.records += 1,
-                None => findings.note(seq),
-            }
+        let read = self.each_page::<PortError>(&mut |page| {
+            findings.records += page.whole().count() as u64;
+            findings.damaged_count = findings.damaged_count.saturating_add(page.damaged_count());
+            let room = NAMED_MAX - findings.damaged.len();
+            findings.damaged.extend(page.damaged.into_iter().flatten().take(room));
             Ok(())
         });
         if read.is_err() {
@@ -101,34 +117,46 @@ impl Embedded {
         Ok(findings)
     }
 
-    /// Gives each record of the log to `take`, in order; `None` for one that is damaged or missing.
-    pub fn each_record<E: From<PortError>>(
+    /// Gives the records of the log to `take`, in order, a page at a time.
+    pub fn each_page<E: From<PortError>>(
         &self,
-        take: &mut dyn FnMut(u64, Option<crate::driver::ports::Logged>) -> Result<(), E>,
+        take: &mut dyn FnMut(Page) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut next = None;
         loop {
             let page = self.page(next)?;
-            let Some(last) = page.last().map(|(seq, _)| *seq) else { return Ok(()) };
-            for (seq, record) in page {
-                for missing in next.unwrap_or(seq)..seq {
-                    take(missing, None)?;
-                }
-                next = Some(seq + 1);
-                take(seq, record)?;
+            let Some((last, _)) = page.rows.last() else { return Ok(()) };
+            next = last.checked_add(1);
+            take(page)?;
+            // The last number that there is.
+            if next.is_none() {
+                return Ok(());
             }
-            debug_assert_eq!(next, Some(last + 1));
         }
     }
 
-    fn page(&self, from: Option<u64>) -> Result<Vec<(u64, Option<crate::driver::ports::Logged>)>, PortError> {
-        const RECORDS: usize = 4_096;
+    /// What the log holds from a number on. Pages that are damaged may lead back to where they came from.
+    fn page(&self, from: Option<u64>) -> Result<Page, PortError> {
         self.read(|transaction| {
             let (log, checked_from) = (transaction.open_table(LOG)?, checked_from(transaction)?);
-            let mut page = Vec::new();
-            for row in log.range(from.unwrap_or(0)..)?.take(RECORDS) {
+            let mut page = Page::default();
+            let mut next = from;
+            for row in log.range(from.unwrap_or(0)..)?.take(PAGE_RECORDS) {
                 let (seq, row) = row?;
-                page.push((seq.value(), record(seq.value(), row.value(), checked_from).ok()));
+                let seq = seq.value();
+                let expected = next.unwrap_or(seq);
+                if seq < expected {
+                    return Err(damaged(format!("record {seq} of the log stands behind a later one")));
+                }
+                let record = record(seq, row.value(), checked_from).ok();
+                if expected < seq {
+                    page.damaged.push(expected..seq);
+                }
+                if record.is_none() {
+                    page.damaged.push(seq..seq.saturating_add(1));
+                }
+                next = Some(seq.saturating_add(1));
+                page.rows.push((seq, record));
             }
             Ok(page)
         })
@@ -164,7 +192,7 @@ mod tests {
         for n in 0..200u32 {
             let payload = format!("payload {n} {}", "x".repeat(n as usize)).into_bytes();
             let entry = Entry::Events(Codec::Json, payload);
-            log.append(&[(Timestamp::clamped(i64::from(n)), entry)]).expect("room");
+            log.append(Timestamp::clamped(i64::from(n)), &[(entry, None)]).expect("room");
         }
         let written = Log::read(&log, 1, 1_000).expect("whole");
         assert!(log.verify().expect("readable").is_fine());

@@ -2,7 +2,7 @@
 
 use super::{Settings, append, connect};
 use crate::core::partition::Partition;
-use crate::driver::ports::{Entry, Intake, PortError, Reply};
+use crate::driver::ports::{Entry, Intake, PortError, Reply, RequestId};
 use crate::driver::worker::chain;
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::Context;
@@ -30,10 +30,11 @@ impl Door {
 }
 
 impl Intake for Door {
-    fn append(&self, partition: u32, entry: Entry, id: Option<String>, reply: Reply<u64>) {
+    fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>) {
         let count = self.settings.partition.count;
         let subjects = Subjects::new(&self.settings.root, Partition { index: partition, count });
         let context = self.context.clone();
+        let id = request.map(|request| request.in_partition(partition));
         self.handle.spawn(async move {
             // One entry, one answer.
             let answer = append(&context, &subjects, vec![(entry, id)]).await.pop();

@@ -173,8 +173,12 @@ impl Term {
         let wait = if self.ahead.is_busy() { Duration::ZERO } else { self.patience(parts) };
         let records = parts.feed.next(wait)?;
         let is_idle = records.is_empty() && !self.ahead.is_busy();
+        let is_present = records.last().is_some_and(|newest| newest.seq > self.caught_up_at);
         self.apply(records, parts, publish)?;
         parts.tally.reach(self.applier.engine.now());
+        if is_present {
+            parts.tally.hear(self.applier.engine.now());
+        }
         parts.tally.jump(self.applier.jump());
         let is_told = self.obey(parts, commands);
         if is_told || self.seat.give_up_surplus() {
@@ -301,7 +305,7 @@ impl Term {
         self.want_rules(parts);
         for command in commands.try_iter().take(GROUP_MAX) {
             match command {
-                Command::Append(entry, reply) => {
+                Command::Append(entry, _, reply) => {
                     entries.push(entry);
                     replies.push(reply);
                 }

@@ -1,0 +1,87 @@
+//! Requests that stand in the log, by their `Idempotency-Key`.
+//!
+//! Intuition: a client that saw its connection end does not know whether its request was taken. Invariant: a request is
+//! remembered in the transaction that appends its events, so either both stand after a kill -9 or none.
+//! Rejected: the key inside the record (each start would read ten minutes of the log to find them).
+
+use super::{Embedded, REQUESTS, damaged};
+use crate::core::Timestamp;
+use crate::driver::ports::{Entry, PortError, REQUESTS_KEPT, REQUESTS_MAX, RequestId};
+use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
+
+/// Bytes of a body's digest, before the key.
+const DIGEST_BYTES: usize = size_of::<u128>();
+
+/// Remembers the requests of records that are appended, the first of them as `first`.
+pub(super) fn remember(
+    transaction: &WriteTransaction,
+    (stamp, first): (Timestamp, u64),
+    entries: &[(Entry, Option<RequestId>)],
+) -> Result<(), redb::Error> {
+    let mut named =
+        entries.iter().zip(first..).filter_map(|((_, id), seq)| Some((seq, id.as_ref()?))).peekable();
+    if named.peek().is_none() {
+        return Ok(());
+    }
+    let mut requests = transaction.open_table(REQUESTS)?;
+    for (seq, RequestId { key, body }) in named {
+        requests.insert((stamp.ms(), seq), [&body.to_le_bytes(), &**key].concat().as_slice())?;
+        forget(&mut requests, stamp - REQUESTS_KEPT)?;
+    }
+    Ok(())
+}
+
+/// Lets a few requests go that are past their time, or too many; each call adds one at most.
+fn forget(requests: &mut Table<'_, (i64, u64), &[u8]>, before: Timestamp) -> Result<(), redb::Error> {
+    for _ in 0..2 {
+        let oldest = requests.first()?.map(|(at, _)| at.value());
+        let is_over = oldest.is_some_and(|(stamp, _)| stamp < before.ms());
+        if !is_over && requests.len()? <= REQUESTS_MAX as u64 {
+            break;
+        }
+        requests.pop_first()?;
+    }
+    Ok(())
+}
+
+impl Embedded {
+    /// The requests of records with this stamp or a newer one, the oldest first.
+    pub fn requests(&self, since: Timestamp) -> Result<Vec<(Timestamp, RequestId)>, PortError> {
+        self.read(|transaction| {
+            let requests = transaction.open_table(REQUESTS)?;
+            let mut found = Vec::new();
+            for row in requests.range((since.ms(), 0)..)?.take(REQUESTS_MAX) {
+                let (at, row) = row?;
+                let Some((body, key)) = row.value().split_first_chunk::<DIGEST_BYTES>() else {
+                    return Err(damaged("a request without a digest"));
+                };
+                let id = RequestId { key: key.into(), body: u128::from_le_bytes(*body) };
+                found.push((Timestamp::clamped(at.value().0), id));
+            }
+            Ok(found)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Span;
+    use crate::driver::ports::Log;
+
+    #[test]
+    fn a_request_is_remembered_with_its_record_for_its_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = Embedded::open(dir.path()).expect("a database");
+        let begin = Timestamp::clamped(1_793_491_200_000);
+        let id = |name: &str| RequestId::new(name.as_bytes(), b"body");
+        let since = |log: &Embedded, at| log.requests(at).expect("readable");
+        log.append(begin, &[(Entry::Tick, None), (Entry::Tick, Some(id("a")))]).expect("room");
+        drop(log);
+        let mut log = Embedded::open(dir.path()).expect("a database");
+        assert_eq!(since(&log, begin), [(begin, id("a"))]);
+        let later = begin + REQUESTS_KEPT + Span::MILLISECOND;
+        log.append(later, &[(Entry::Tick, Some(id("b")))]).expect("room");
+        assert_eq!(since(&log, Timestamp::MIN), [(later, id("b"))], "the first one is past its time");
+    }
+}

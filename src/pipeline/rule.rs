@@ -2,6 +2,7 @@
 
 use super::bounds::ESCALATIONS_BYTES_MAX;
 use super::diagnostic::nearest;
+use super::expr::check::range::says_nothing;
 use super::expr::check::{Checked, Checker, Keys, Typed};
 use super::expr::parse::parse;
 use super::expr::{ExprError, check::Measure};
@@ -217,6 +218,10 @@ impl<'n> Raw<'n> {
         for (key, value) in file.names(node) {
             let severity = severity(file, key.at, &key.text)?;
             let (condition, threshold) = compare(file, checker, typed, value)?;
+            let limit = Expr::Number(condition.limit);
+            if let Some(message) = says_nothing(&typed.expr, condition.op, &limit) {
+                file.warn(value.at, message, None);
+            }
             let reset = match resets.get(&severity) {
                 Some(node) => Some(reset_of(file, checker, (typed, node), Some((condition, &threshold)))?),
                 None => None,

@@ -199,6 +199,7 @@ impl Checker {
             matchers.push(self.matcher(written)?);
         }
         let spots: Vec<Spot> = only_matchers(args, name)?.iter().map(|written| written.at).collect();
+        self.doubt_exclusion(None, &matchers, &spots);
         self.doubt_stages(None, &matchers, &spots);
         let has_stage = matchers.iter().any(|matcher| &*matcher.label == "stage");
         let runs = RunSelector { matchers: Selector { name: None, matchers }, has_stage };

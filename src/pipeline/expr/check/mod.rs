@@ -6,6 +6,7 @@
 mod call;
 mod depth;
 mod past;
+pub mod range;
 mod selector;
 mod typed;
 
@@ -147,6 +148,9 @@ impl Checker {
                 .hint("one side must read a series or a pipeline"));
         }
         let (a, b) = typed::align(a, left.at, b, right.at)?;
+        if let Some(message) = range::says_nothing(&a.expr, op, &b.expr) {
+            self.doubts.push(Doubt { at: left.at.to(right.at), message, hint: None });
+        }
         Ok((Cond::Compare { left: a.expr, op, right: b.expr }, keys))
     }
 

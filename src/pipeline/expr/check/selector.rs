@@ -10,6 +10,7 @@ use crate::core::rule::ast::pane_of;
 use crate::core::selector::{By, Matcher, Selector, Test};
 use crate::pipeline::bounds::{MATCHERS_BYTES_MAX, REGEXES_BYTES_MAX};
 use crate::pipeline::builtin::{self, Wrong, has, labels_in_words};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const DAY_MS: i64 = 86_400_000;
@@ -121,6 +122,7 @@ impl Checker {
         let selector = selector_with(term, &mut |written: &MatcherTerm| self.matcher(written))?;
         let written = term.matchers.iter().filter(|one| !is_name(one, term));
         let places: Vec<Spot> = written.map(|one| one.at).collect();
+        self.doubt_exclusion(selector.name.as_deref(), &selector.matchers, &places);
         if let Some(name) = &selector.name
             && self.records.contains_key(name)
         {
@@ -155,6 +157,29 @@ impl Checker {
             patterns.insert(text.into(), pattern.clone());
             Ok(pattern)
         })
+    }
+
+    /// Matchers of one label that no value meets together.
+    pub(super) fn doubt_exclusion(&mut self, name: Option<&str>, matchers: &[Matcher], places: &[Spot]) {
+        // The source of a series that is about a pipeline is the pipeline.
+        let is_derived = name.is_some_and(|name| builtin::labels_of(name).is_some());
+        let label = |matcher: &Matcher| match &*matcher.label {
+            "pipeline" if is_derived => Arc::from("source"),
+            _ => matcher.label.clone(),
+        };
+        let fixed = matchers.iter().filter_map(|matcher| match &matcher.test {
+            Test::Equal(value) => Some((matcher, value)),
+            _ => None,
+        });
+        let first: HashMap<Arc<str>, (&Matcher, &Arc<str>)> =
+            fixed.rev().map(|(matcher, value)| (label(matcher), (matcher, value))).collect();
+        for (matcher, at) in matchers.iter().zip(places) {
+            let Some((other, value)) = first.get(&label(matcher)) else { continue };
+            if !matcher.is_match(value) {
+                let message = format!("no series has `{other}` and `{matcher}`, so this matches nothing");
+                self.doubts.push(Doubt { at: *at, message, hint: None });
+            }
+        }
     }
 
     /// A stage that no declared pipeline has; `places`: where the matchers stand.

@@ -128,6 +128,11 @@ fn files_and_functions_are_short() {
             if begun.is_none() && is_function.iter().any(|word| line.trim_start().starts_with(word)) {
                 begun = (!line.trim_end().ends_with(';')).then_some((at, indent));
             }
+            // A method that a trait only declares.
+            let is_declared = line.trim().starts_with(')') && line.trim().ends_with(';');
+            if begun.is_some_and(|(_, depth)| indent == depth) && is_declared {
+                begun = None;
+            }
             if let Some((start, depth)) = begun
                 && indent == depth
                 && line.trim() == "}"

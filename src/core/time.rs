@@ -244,7 +244,7 @@ pub const SPAN_MAX: Span = Span::from_hours(24 * 366 * 10);
 
 /// A text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a duration; write it like 30s, 5m, 1h30m or 7d")]
+#[error("not a duration; write it like 30s, 5m, 1h30m or 7d, and no longer than ten years")]
 pub struct SpanError;
 
 /// Days since the epoch to (year, month, day), proleptic Gregorian.

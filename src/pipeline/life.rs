@@ -10,7 +10,7 @@ use crate::core::escalation::{Escalation, Step};
 use crate::core::mute::{Maintenance, Mode};
 use crate::core::pattern::Pattern;
 use crate::core::rule::Inhibit;
-use crate::core::selector::Selector;
+use crate::core::selector::{Matcher, Selector, Test};
 use crate::core::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -346,7 +346,24 @@ pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
         file.error(node.at, "there is no matcher here, which would match everything", Some(hint.into()));
         return None;
     }
+    if all.matchers.iter().all(is_met_by_nothing) {
+        let message = "an alert without these labels meets every matcher here, so nearly everything does";
+        let hint = "name what is meant, such as `source=\"db\"`; `rule=~\".+\"` is everything";
+        file.error(node.at, message, Some(hint.into()));
+        return None;
+    }
     Some(all)
+}
+
+/// Whether it asks for a value and takes none for one; who excludes something has said what is meant.
+fn is_met_by_nothing(matcher: &Matcher) -> bool {
+    let is_asking = match &matcher.test {
+        Test::Equal(_) | Test::Match(_) => true,
+        // Anything but something.
+        Test::NotMatch(pattern) => matches!(pattern.text(), ".+" | "..*"),
+        Test::NotEqual(_) => false,
+    };
+    is_asking && matcher.is_match("")
 }
 
 #[cfg(test)]
@@ -367,6 +384,13 @@ mod tests {
         for of in ["[]", "''", "['']"] {
             let found = said(&format!("maintenance:\n  - {{ id: m, match: {of}, {when} }}\n"));
             assert!(found.len() == 1 && found[0].contains("no matcher"), "{of}: {found:?}");
+        }
+        for of in ["'team=\"\"'", "'source=~\".*\"'", "'team!~\".+\"'", "['a=\"\"', 'b=~\"x?\"']"] {
+            let found = said(&format!("maintenance:\n  - {{ id: m, match: {of}, {when} }}\n"));
+            assert!(found.len() == 1 && found[0].contains("nearly everything"), "{of}: {found:?}");
+        }
+        for of in ["'a!=\"b\"'", "['a=\"\"', 'source=\"db\"']", "'severity!=\"critical\"'"] {
+            assert_eq!(said(&format!("maintenance:\n  - {{ id: m, match: {of}, {when} }}\n")), [""; 0]);
         }
         let found = said("inhibit:\n  - { source: [], target: ['severity=\"info\"'], equal: [] }\n");
         assert!(found.len() == 1 && found[0].contains("no matcher"), "{found:?}");

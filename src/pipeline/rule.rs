@@ -218,10 +218,6 @@ impl<'n> Raw<'n> {
         for (key, value) in file.names(node) {
             let severity = severity(file, key.at, &key.text)?;
             let (condition, threshold) = compare(file, checker, typed, value)?;
-            let limit = Expr::Number(condition.limit);
-            if let Some(message) = says_nothing(&typed.expr, condition.op, &limit) {
-                file.warn(value.at, message, None);
-            }
             let reset = match resets.get(&severity) {
                 Some(node) => Some(reset_of(file, checker, (typed, node), Some((condition, &threshold)))?),
                 None => None,
@@ -472,7 +468,13 @@ fn span_of(spans: &BTreeMap<Option<Severity>, Span>, severity: Severity) -> Span
 fn compare(file: &File<'_>, checker: &Checker, typed: &Typed, node: &Node) -> Option<(Compare, String)> {
     let text = file.text(node)?;
     match checker.level(typed, &text) {
-        Ok(compare) => Some((compare, text)),
+        Ok(compare) => {
+            let limit = Expr::Number(compare.limit);
+            if let Some(message) = says_nothing(&typed.expr, compare.op, &limit) {
+                file.warn(node.at, message, None);
+            }
+            Some((compare, text))
+        }
         Err(error) => {
             let length = error.at.end.saturating_sub(error.at.start);
             file.error_within(node, error.at.start, length, error.message, error.hint);

@@ -10,9 +10,13 @@ use super::document::{Body, Files, Origin};
 use super::facts::Facts;
 use super::out::{RecordOut, yaml};
 use super::{Converted, Remark, RuleOut, promql, template, translate};
+use crate::core::pattern::Pattern;
+use crate::core::selector::Matcher;
 use crate::core::unit::Unit;
-use crate::pipeline::load_files;
+use crate::pipeline::bounds::REGEXES_BYTES_MAX;
+use crate::pipeline::{Loaded, load_files};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A rule whose expression was read, and its place among those of its kind.
 struct Parsed {
@@ -35,6 +39,9 @@ struct Resolver {
     ids: Ids,
     /// Of the records that are converted, by their names.
     places: BTreeMap<String, usize>,
+    /// Regular expressions that were compiled, and the bytes that all of them take.
+    patterns: BTreeSet<Arc<str>>,
+    regex_bytes: usize,
 }
 
 /// Converts all rules of some files.
@@ -164,12 +171,13 @@ impl Resolver {
         }
     }
 
-    fn record(&self, parsed: &Parsed) -> Result<RecordOut, String> {
+    fn record(&mut self, parsed: &Parsed) -> Result<RecordOut, String> {
         let said = translate::record(&parsed.node, &self.facts)?;
         let record = RecordOut { origin: parsed.origin.clone(), said };
         let mut needed = self.needed(&record.said.records)?;
         needed.push(&record);
-        let loaded = load_files(vec![("converted".into(), yaml(&needed, &[]))]);
+        let text = yaml(&needed, &[]);
+        let loaded = self.compile(text)?;
         if let Some(problem) = problem(&loaded) {
             return Err(problem);
         }
@@ -190,7 +198,8 @@ impl Resolver {
         let rule = said.and_then(|said| alert::alert(&origin, &body, said, has_name, &mut self.ids));
         let rule = rule.and_then(|rule| {
             let needed = self.needed(&rule.said.records)?;
-            let loaded = load_files(vec![("converted".into(), yaml(&needed, &[&rule]))]);
+            let text = yaml(&needed, &[&rule]);
+            let loaded = self.compile(text)?;
             problem(&loaded).map_or(Ok(rule), Err)
         });
         match rule {
@@ -205,6 +214,31 @@ impl Resolver {
             }
             Err(reason) => self.leave_out(origin, reason),
         }
+    }
+
+    /// Compiles what was said, as long as the regular expressions of all rules take no more than those of a set may:
+    /// what is beyond would be left out in the end, each at the price of a compilation.
+    fn compile(&mut self, text: String) -> Result<Loaded, String> {
+        let has_regex = text.contains("=~") || text.contains("!~");
+        if has_regex && self.regex_bytes > REGEXES_BYTES_MAX {
+            let most = REGEXES_BYTES_MAX >> 20;
+            return Err(format!("the regular expressions of the rules before it take more than {most} MiB"));
+        }
+        let loaded = load_files(vec![("converted".into(), text)]);
+        match &loaded.rules {
+            Some(set) => {
+                let selectors = set.views.iter().map(|view| &view.selector);
+                for pattern in selectors.flat_map(|of| &of.matchers).filter_map(Matcher::pattern) {
+                    if self.patterns.insert(pattern.text().into()) {
+                        self.regex_bytes += pattern.bytes();
+                    }
+                }
+            }
+            // One that is refused has cost as much as the largest.
+            None if has_regex => self.regex_bytes += Pattern::BYTES_MAX,
+            None => {}
+        }
+        Ok(loaded)
     }
 
     /// The records that are read, and those that these read, in the order in which they were said.

@@ -155,6 +155,9 @@ impl Builder {
         if times.len() != values.len() {
             return Err(format!("{} times but {} values", times.len(), values.len()));
         }
+        if times.is_empty() {
+            return Err("there is no value in `values`".into());
+        }
         let (times, values) = (column_times(times)?, column_values(values)?);
         let columns = times.into_iter().zip(values).collect();
         Ok(Event::Samples(Box::new(Samples { columns, who: self.who(fields)? })))

@@ -113,6 +113,9 @@ mod tests {
         let text = "rules:\n  - { id: r, expr: 'sustained(avg(a[1m]) > 90, 10m)', levels: { warning: '> 80%', critical: '> 180%' } }\n";
         let found = load_files(vec![("f.yaml".into(), text.into())]).diagnostics;
         assert!(found.len() == 1 && found[0].message.contains("0 to 1"), "{found:?}");
+        let text = "rules:\n  - { id: r, expr: 'count(a[1m])', levels: { warning: '> 5' }, reset: { warning: '< 0' } }\n";
+        let found = load_files(vec![("f.yaml".into(), text.into())]).diagnostics;
+        assert!(found.len() == 1 && found[0].message.contains("never met"), "{found:?}");
     }
 
     #[test]

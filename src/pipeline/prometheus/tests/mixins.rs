@@ -253,6 +253,6 @@ fn rules_of_clusters_and_hosts_have_a_stated_outcome() {
     assert!(notes(&converted).iter().any(|note| note.contains("`interval: 30s`")));
     assert_eq!(
         converted.summary(),
-        "alerts: 18 converted (13 noted), 14 left out; records: 1 converted (0 noted), 2 left out"
+        "alerts: 18 converted (13 noted), 14 left out; records: 1 converted (1 noted), 2 left out"
     );
 }

@@ -73,7 +73,12 @@ impl Translator<'_> {
         let range = of.range.ok_or_else(|| format!("`{name}` needs a range such as `{}[5m]`", of.name))?;
         let head = over_range(name).ok_or_else(|| super::no_function(name))?;
         match name {
-            "rate" => self.counter(name, of)?,
+            "rate" => {
+                self.counter(name, of)?;
+                self.note(
+                    "`rate` is the sum of the increments by the time that is covered, not extrapolated: with few samples in a window it differs by one of them",
+                );
+            }
             "increase" => {
                 self.counter(name, of)?;
                 self.note("`increase` is the sum of the increments, not extrapolated");

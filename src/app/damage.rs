@@ -8,7 +8,7 @@
 use anyhow::{Result, bail};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
@@ -39,6 +39,16 @@ fn keep_caught_panics_quiet() {
             }
         }));
     });
+}
+
+/// The log of a data dir, which has to be there.
+pub fn log_of(data_dir: &Path) -> Result<PathBuf> {
+    let (log, dir) = (data_dir.join("streamgauge.redb"), data_dir.display());
+    match log.try_exists() {
+        Ok(true) => Ok(log),
+        Ok(false) => bail!("{dir} holds no log; is it the --data-dir that `run` used?"),
+        Err(error) => bail!("cannot look into {dir}: {error}; it is open to the user alone that `run` has"),
+    }
 }
 
 /// Does the work, and makes an error of a panic.

@@ -2,10 +2,11 @@
 
 use super::cli::{ExportArgs, instant, of_env};
 use super::stderr::note;
-use super::stdout::Stdout;
+use super::stdout::{self, Stdout};
 use super::waiting::Waiting;
 use super::{BadConfig, FINE, damage};
 use crate::adapters::embedded::Embedded;
+use crate::adapters::embedded::salvage::salvage;
 use crate::adapters::embedded::verify::Page;
 use crate::adapters::nats;
 use crate::core::Timestamp;
@@ -13,7 +14,7 @@ use crate::core::event::Control;
 use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
-use crate::driver::ports::{Entry, Feed, Log, Logged};
+use crate::driver::ports::{Entry, Feed, Log, Logged, PortError};
 use crate::wire::line::{Exported, OfPartition};
 use crate::wire::{control, partial};
 use anyhow::{Context, Result};
@@ -96,10 +97,10 @@ impl Origin {
 type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged, bool) -> Result<()>;
 
 fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<()> {
-    if !data_dir.join("streamgauge.redb").exists() {
-        anyhow::bail!("{} holds no log; is it the --data-dir that `run` used?", data_dir.display());
-    }
-    if is_skipping {
+    let log = damage::log_of(data_dir)?;
+    // An empty file is a log that was lost, or never begun: opened for writing it would be made anew.
+    let is_empty = std::fs::metadata(log).is_ok_and(|file| file.len() == 0);
+    if is_skipping || is_empty {
         return from_damaged(data_dir, write);
     }
     let take = |records: Vec<Logged>| records.iter().try_for_each(|record| write(None, record, false));
@@ -121,13 +122,36 @@ fn read_whole(data_dir: &Path, put: damage::Put<'_, Vec<Logged>>) -> Result<()> 
 /// What is whole of a log: a gap stands in the place of what is not.
 fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
     let mut damaged = 0u64;
-    let read = |data_dir: &Path, put: damage::Put<'_, Page>| Embedded::open_damaged(data_dir)?.each_page(put);
-    damage::portions_in_time(data_dir, read, |page| {
+    damage::portions_in_time(data_dir, read_damaged, |page| {
         damaged = damaged.saturating_add(page.damaged_count());
         page.whole().try_for_each(|record| write(None, record, false))
     })?;
     note(format_args!("{damaged} damaged records were left out"));
     Ok(())
+}
+
+/// What the database gives, and behind that what can be found without it.
+fn read_damaged(data_dir: &Path, put: damage::Put<'_, Page>) -> Result<()> {
+    let mut next = 1;
+    let read = damage::caught(data_dir, || {
+        Embedded::open_damaged(data_dir)?.each_page::<anyhow::Error>(&mut |page| {
+            next = page.next().unwrap_or(next);
+            put(page)
+        })
+    });
+    let Err(error) = read else { return Ok(()) };
+    // Nobody reads on, or another process has it: nothing is wrong with the file.
+    if stdout::is_closed(&error) || matches!(error.downcast_ref(), Some(PortError::Locked { .. })) {
+        return Err(error);
+    }
+    match salvage::<anyhow::Error>(data_dir, next, put)? {
+        0 if next == 1 => Err(error),
+        found => {
+            note(format_args!("{error:#}"));
+            note(format_args!("{found} records were found without the database"));
+            Ok(())
+        }
+    }
 }
 
 /// What the streams hold now; what comes while they are read is left out. The logs of several

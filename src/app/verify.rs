@@ -9,9 +9,7 @@ use anyhow::Result;
 
 pub fn run(args: &VerifyArgs) -> Result<u8> {
     let data_dir = args.data_dir.clone().unwrap_or_else(super::run::default_data_dir);
-    if !data_dir.join("streamgauge.redb").exists() {
-        anyhow::bail!("{} holds no log; is it the --data-dir that `run` used?", data_dir.display());
-    }
+    damage::log_of(&data_dir)?;
     let findings = damage::caught_in_time(&data_dir, |dir| Ok(Embedded::open_damaged(dir)?.verify()?))?;
     match args.json {
         true => say(serde_json::to_string(&findings)?)?,

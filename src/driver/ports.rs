@@ -58,11 +58,13 @@ pub struct RequestId {
     pub key: Arc<[u8]>,
     /// Digest of the body.
     pub body: u128,
+    /// The time of the log at which it was answered.
+    pub at: Timestamp,
 }
 
 impl RequestId {
-    pub fn new(key: &[u8], body: &[u8]) -> RequestId {
-        RequestId { key: key.into(), body: xxh3_128(body) }
+    pub fn new(key: &[u8], body: &[u8], at: Timestamp) -> RequestId {
+        RequestId { key: key.into(), body: xxh3_128(body), at }
     }
 
     /// The name by which a broker knows this request's record in one partition.
@@ -90,6 +92,8 @@ pub struct Logged {
 pub enum PortError {
     #[error("cannot write to {place}; is the disk full, or the directory read-only?")]
     Write { place: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("cannot write to {place}")]
+    Lost { place: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot read from {place}")]
     Read { place: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{place} is in use by another process; stop that one, or take another --data-dir")]
@@ -430,6 +434,10 @@ pub trait Asides {
 pub trait Board: Asides {
     /// Of the newest that are there.
     fn newest(&mut self) -> Result<Numbers, PortError>;
+    /// Whether all that is there was put there before the log was made that is read now: another log has told it.
+    fn is_older_than_log(&mut self) -> Result<bool, PortError> {
+        Ok(false)
+    }
     /// The texts of all that are there, in the order of their numbers.
     fn told(&mut self) -> Result<Vec<String>, PortError>;
     /// One attempt to put each in its place, and the actions that it asks for in theirs.
@@ -473,6 +481,16 @@ pub trait Intake: Send + Sync {
     /// Appends to the log of one partition; `reply` has the record's number once it is durable. A log that others
     /// write to recognises a repeat of `request`; one of this process alone gives it back after a restart.
     fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>);
+
+    /// Whether the log's records have the time of another machine.
+    fn is_stamped_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// Reads the time with which a log that others stamp has stamped a record; a log that is stamped here is not asked.
+    fn read_stamp(&self, partition: u32, seq: u64, reply: Reply<Timestamp>) {
+        drop((partition, seq, reply));
+    }
 }
 
 /// Called with the answer.

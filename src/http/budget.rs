@@ -88,7 +88,12 @@ impl Budget {
         mut body: Body,
         max: usize,
         connection: Option<&Connection>,
+        is_asking_first: bool,
     ) -> Result<(Bytes, Held), Failure> {
+        // Whoever asks before it sends is told to send by the first look at its body.
+        if is_asking_first && body.size_hint().lower() as usize > max {
+            return Err(too_large(max));
+        }
         let read = self.read_whole(&mut body, max, connection).await;
         if read.is_err() {
             discard(body).await;
@@ -234,12 +239,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_is_bounded_in_bytes_and_time() {
         let budget = Budget::new(Connections::with_max(4));
-        let (body, _) = budget.read(Body::from("abc"), 3, None).await.expect("three bytes");
+        let (body, _) = budget.read(Body::from("abc"), 3, None, false).await.expect("three bytes");
         assert_eq!(&body[..], b"abc");
-        let failure = budget.read(Body::from("abcd"), 3, None).await.expect_err("four bytes");
+        let failure = budget.read(Body::from("abcd"), 3, None, false).await.expect_err("four bytes");
         assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
         let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let failure = budget.read(never, 3, None).await.expect_err("nothing comes");
+        let failure = budget.read(never, 3, None, false).await.expect_err("nothing comes");
         assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
     }
 }

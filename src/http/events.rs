@@ -53,13 +53,14 @@ pub async fn post<S: Views + Send + Sync + 'static>(
         let message = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} characters");
         return Err(Failure::bad(message));
     }
-    let request = key.map(|key| RequestId::new(key, &body));
-    let (turn, is_appended) = match &request {
-        None => (None, false),
+    let known = shared.known_log_time();
+    let request = key.map(|key| RequestId::new(key, &body, known.unwrap_or_else(|| shared.log_time())));
+    let (turn, appended) = match &request {
+        None => (None, None),
         Some(request) => match shared.keys.find(request).await {
-            Found::First(turn) => (Some(turn), false),
+            Found::First(turn) => (Some(turn), None),
             Found::Known(given) => return Ok(accepted(&given)),
-            Found::Appended => (None, true),
+            Found::Appended(stamp) => (None, Some(stamp)),
             Found::OtherBody => return Err(other_body()),
         },
     };
@@ -72,10 +73,20 @@ pub async fn post<S: Views + Send + Sync + 'static>(
     // Not stopped by a client that goes away: the append stands, and so does its answer.
     let work = tokio::spawn(async move {
         let _held = held;
-        let Judged { parts, given } = judge_in_place(&shared, sent, place).await?;
-        if !is_appended {
-            append(&shared, parts, request).await?;
-        }
+        // A request that stands in the log already is answered as it was then.
+        let now = appended.or(known);
+        let Judged { parts, answer } = judge_in_place(&shared, sent, now, place).await?;
+        let newest = match appended {
+            None => append(&shared, parts, request.as_ref()).await?,
+            Some(_) => None,
+        };
+        let given = match answer {
+            Answer::Made(given) => given,
+            Answer::Open(decoded) => {
+                let now = shared.learn_log_time(newest, request.is_some()).await;
+                given(&decoded, now, &shared.limits)
+            }
+        };
         if let Some(turn) = turn {
             turn.finish(given.clone());
         }
@@ -151,39 +162,52 @@ fn unsupported(message: impl Into<String>) -> Failure {
 async fn judge_in_place<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     sent: Sent,
+    now: Option<Timestamp>,
     place: Option<OwnedSemaphorePermit>,
 ) -> Result<Judged, Failure> {
-    let Some(place) = place else { return judge(shared, sent) };
+    let Some(place) = place else { return judge(shared, sent, now) };
     let shared = shared.clone();
     let judged = tokio::task::spawn_blocking(move || {
         let _place = place;
-        judge(&shared, sent)
+        judge(&shared, sent, now)
     });
     judged.await.map_err(|_| Failure::unavailable("the process is stopping"))?
 }
 
 /// Appends each part to its partition. A part that could not be appended fails the whole: sent again, the request
-/// tells what was there.
+/// tells what was there. The newest record, with its partition.
 async fn append<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
     parts: Vec<(u32, Codec, Vec<u8>)>,
-    request: Option<RequestId>,
-) -> Result<(), Failure> {
+    request: Option<&RequestId>,
+) -> Result<Option<(u32, u64)>, Failure> {
+    let mut newest = None;
     for (partition, codec, part) in parts {
-        shared.append_once(partition, Entry::Events(codec, part), request.clone()).await?;
+        let seq = shared.append_once(partition, Entry::Events(codec, part), request.cloned()).await?;
+        newest = Some((partition, seq));
     }
-    Ok(())
+    Ok(newest)
 }
 
 /// A payload of which something is taken.
 struct Judged {
     /// What goes to each partition.
     parts: Vec<(u32, Codec, Vec<u8>)>,
-    /// The answer once it is there.
-    given: Given,
+    answer: Answer,
 }
 
-fn judge<S: Views + Send + Sync + 'static>(shared: &Shared<S>, sent: Sent) -> Result<Judged, Failure> {
+/// What is answered once the payload is in the log.
+enum Answer {
+    Made(Given),
+    /// The time of the log is not known yet: the log tells it with the record.
+    Open(Box<Decoded>),
+}
+
+fn judge<S: Views + Send + Sync + 'static>(
+    shared: &Shared<S>,
+    sent: Sent,
+    now: Option<Timestamp>,
+) -> Result<Judged, Failure> {
     let (codec, body) = payload(shared, sent)?;
     let mut decoded = Decoded::default();
     let mut decoder = Decoder::judging();
@@ -204,14 +228,22 @@ fn judge<S: Views + Send + Sync + 'static>(shared: &Shared<S>, sent: Sent) -> Re
         return Err(Failure { details: answer(0, &decoded.bad, &[]), ..failure });
     }
     within_quota(&shared.quota, &decoded, &mut decoder)?;
-    let doubtful = doubtful(&decoded, shared.log_time(), &shared.limits);
     let count = Partition::count_of(shared.partitions.len());
     let parts = route(codec, body.to_vec(), count);
-    let given = match decoded.bad.is_empty() && doubtful.is_empty() {
+    let answer = match now {
+        Some(now) => Answer::Made(given(&decoded, now, &shared.limits)),
+        None => Answer::Open(Box::new(decoded)),
+    };
+    Ok(Judged { parts, answer })
+}
+
+/// The answer about a payload that came to the log at this time.
+fn given(decoded: &Decoded, now: Timestamp, limits: &Limits) -> Given {
+    let doubtful = doubtful(decoded, now, limits);
+    match decoded.bad.is_empty() && doubtful.is_empty() {
         true => Given::All(decoded.events.len()),
         false => Given::Text(answer(decoded.events.len(), &decoded.bad, &doubtful).to_string().into()),
-    };
-    Ok(Judged { parts, given })
+    }
 }
 
 /// Refuses a request of a source that sends more than it may.

@@ -40,14 +40,19 @@ pub fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Route
         async move {
             if let Err(denied) = access.admit_origin(request.headers(), request.uri()) {
                 let response = refused(&denied);
-                discard(request.into_body()).await;
+                if !request.headers().contains_key(header::EXPECT) {
+                    discard(request.into_body()).await;
+                }
                 return response;
             }
             let connection = request.extensions().get::<Arc<Connection>>().cloned();
             let (parts, body) = request.into_parts();
             let read = match parts.method {
                 Method::GET | Method::HEAD => Ok(Default::default()),
-                _ => budget.read(body, BODY_BYTES_MAX, connection.as_deref()).await,
+                _ => {
+                    let is_asking_first = parts.headers.contains_key(header::EXPECT);
+                    budget.read(body, BODY_BYTES_MAX, connection.as_deref(), is_asking_first).await
+                }
             };
             let (body, held) = match read {
                 Ok(read) => read,

@@ -5,6 +5,7 @@
 //! client: taking it would lose it. Invariant: an operation is O(1), whatever is in the table; keys are hashed with a
 //! seed of the process, so nobody can choose two that collide. Rejected: a look through the table when it is full.
 
+use crate::core::Timestamp;
 use crate::driver::ports::{REQUESTS_KEPT, REQUESTS_MAX, RequestId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,8 +54,8 @@ struct Entry {
 enum State {
     Begun(watch::Receiver<Option<Given>>),
     Done(Given),
-    /// An earlier process appended what it held.
-    Appended,
+    /// An earlier process appended what it held, at this time of the log.
+    Appended(Timestamp),
 }
 
 /// What a key leads to.
@@ -63,8 +64,8 @@ pub enum Found {
     /// Nobody asked before: the work is to be done, and the turn finished.
     First(Turn),
     Known(Given),
-    /// An earlier process appended the events of this request; its answer is to be made anew.
-    Appended,
+    /// An earlier process appended the events of this request at this time of the log; its answer is to be made anew.
+    Appended(Timestamp),
     /// The same key came with another body.
     OtherBody,
 }
@@ -79,15 +80,20 @@ pub struct Turn {
 }
 
 impl Keys {
-    /// With the requests that an earlier process appended, and how long ago that was, the oldest first.
-    pub fn new(seed: u64, appended: impl IntoIterator<Item = (Duration, RequestId)>) -> Arc<Keys> {
+    /// With the requests that an earlier process appended, the oldest first, and the time of day.
+    pub fn new(
+        seed: u64,
+        appended: impl IntoIterator<Item = (Timestamp, RequestId)>,
+        today: Timestamp,
+    ) -> Arc<Keys> {
         let mut table = Table::default();
         let now = Instant::now();
-        for (age, RequestId { key, body }) in appended {
+        for (stamp, RequestId { key, body, at }) in appended {
+            let age = Duration::from_millis((today - stamp).ms().max(0) as u64);
             // Before the machine began nobody can have asked this process.
             let begun = now.checked_sub(age).unwrap_or(now);
             let key = xxh3_128_with_seed(&key, seed);
-            table.by_key.insert(key, Entry { body, begun, state: State::Appended });
+            table.by_key.insert(key, Entry { body, begun, state: State::Appended(at) });
             table.order.push_back((key, begun));
         }
         Arc::new(Keys { seed, table: Mutex::new(table) })
@@ -115,7 +121,7 @@ impl Keys {
         match table.by_key.get(&key) {
             Some(entry) if entry.body != body => Ok(Found::OtherBody),
             Some(Entry { state: State::Done(given), .. }) => Ok(Found::Known(given.clone())),
-            Some(Entry { state: State::Appended, .. }) => Ok(Found::Appended),
+            Some(Entry { state: State::Appended(at), .. }) => Ok(Found::Appended(*at)),
             Some(Entry { state: State::Begun(waiting), .. }) => Err(waiting.clone()),
             None => {
                 let (answer, waiting) = watch::channel(None);
@@ -194,24 +200,33 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_works_and_the_others_wait_for_it() {
-        let keys = Keys::new(7, []);
-        let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body")).await else { panic!("the first") };
-        assert!(matches!(keys.find(&RequestId::new(b"k", b"other")).await, Found::OtherBody));
+        let keys = Keys::new(7, [], Timestamp::MIN);
+        let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body", Timestamp::MIN)).await else {
+            panic!("the first")
+        };
+        assert!(matches!(keys.find(&RequestId::new(b"k", b"other", Timestamp::MIN)).await, Found::OtherBody));
         let (other, waiting) = (keys.clone(), keys.clone());
-        let waiting = tokio::spawn(async move { waiting.find(&RequestId::new(b"k", b"body")).await });
+        let waiting =
+            tokio::spawn(async move { waiting.find(&RequestId::new(b"k", b"body", Timestamp::MIN)).await });
         tokio::task::yield_now().await;
         turn.finish(Given::All(3));
         let Ok(Found::Known(given)) = waiting.await else { panic!("known") };
         assert_eq!(given, Given::All(3));
-        assert!(matches!(other.find(&RequestId::new(b"k", b"body")).await, Found::Known(Given::All(3))));
+        assert!(matches!(
+            other.find(&RequestId::new(b"k", b"body", Timestamp::MIN)).await,
+            Found::Known(Given::All(3))
+        ));
     }
 
     #[tokio::test]
     async fn a_turn_that_fails_goes_to_the_next() {
-        let keys = Keys::new(7, []);
-        let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body")).await else { panic!("the first") };
+        let keys = Keys::new(7, [], Timestamp::MIN);
+        let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body", Timestamp::MIN)).await else {
+            panic!("the first")
+        };
         let waiting = keys.clone();
-        let waiting = tokio::spawn(async move { waiting.find(&RequestId::new(b"k", b"body")).await });
+        let waiting =
+            tokio::spawn(async move { waiting.find(&RequestId::new(b"k", b"body", Timestamp::MIN)).await });
         tokio::task::yield_now().await;
         drop(turn);
         assert!(matches!(waiting.await, Ok(Found::First(_))));
@@ -219,27 +234,29 @@ mod tests {
 
     #[tokio::test]
     async fn what_an_earlier_process_appended_is_known() {
-        let id = RequestId::new(b"k", b"body");
-        let over = RequestId::new(b"old", b"body");
-        let keys = Keys::new(7, [(KEPT, over.clone()), (Duration::ZERO, id.clone())]);
-        assert!(matches!(keys.find(&id).await, Found::Appended));
-        assert!(matches!(keys.find(&RequestId::new(b"k", b"other")).await, Found::OtherBody));
+        let today = Timestamp::clamped(1_793_491_200_000);
+        let id = RequestId::new(b"k", b"body", today);
+        let over = RequestId::new(b"old", b"body", Timestamp::MIN);
+        let keys = Keys::new(7, [(today - REQUESTS_KEPT, over.clone()), (today, id.clone())], today);
+        assert!(matches!(keys.find(&id).await, Found::Appended(at) if at == today));
+        assert!(matches!(keys.find(&RequestId::new(b"k", b"other", Timestamp::MIN)).await, Found::OtherBody));
         assert!(matches!(keys.find(&over).await, Found::First(_)), "past its time");
     }
 
     #[tokio::test]
     async fn the_table_is_bounded_in_keys_and_bytes() {
-        let keys = Keys::new(7, []);
+        let keys = Keys::new(7, [], Timestamp::MIN);
         let long: Arc<str> = "x".repeat(TEXT_BYTES_MAX / 4).into();
         for n in 0..8u32 {
-            let Found::First(turn) = keys.find(&RequestId::new(&n.to_le_bytes(), b"")).await else {
+            let Found::First(turn) = keys.find(&RequestId::new(&n.to_le_bytes(), b"", Timestamp::MIN)).await
+            else {
                 panic!("new")
             };
             turn.finish(Given::Text(long.clone()));
         }
         assert!(keys.lock().text_bytes <= TEXT_BYTES_MAX + long.len());
         assert!(keys.evicted() > 0);
-        let last = keys.find(&RequestId::new(&7u32.to_le_bytes(), b"")).await;
+        let last = keys.find(&RequestId::new(&7u32.to_le_bytes(), b"", Timestamp::MIN)).await;
         assert!(matches!(last, Found::Known(_)));
     }
 }

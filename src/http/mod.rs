@@ -49,8 +49,8 @@ use idempotency::Keys;
 use quota::Quota;
 use reads::{Reads, Turns};
 use serde_json::json;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -84,6 +84,8 @@ pub struct Shared<S> {
     pub quota: Quota,
     pub refused_at_door: RefusedAtDoor,
     pub begun: Instant,
+    /// When the broker last did not say when it stamped a record.
+    untold: Mutex<Option<Instant>>,
 }
 
 /// Events refused before the log: counted here because the log never sees them.
@@ -115,8 +117,8 @@ pub struct Parts<S> {
     pub office: Office,
     /// Values that a source may send within a second; `None` is no limit.
     pub values_per_source_per_sec_max: Option<u32>,
-    /// Requests that an earlier process appended, and how long ago, the oldest first.
-    pub appended: Vec<(Duration, RequestId)>,
+    /// Requests that an earlier process appended, the oldest first.
+    pub appended: Vec<(Timestamp, RequestId)>,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -145,7 +147,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             office,
             limits,
             now,
-            keys: Keys::new(seed, appended),
+            keys: Keys::new(seed, appended, now()),
             questions: Turns::of_questions(),
             reads: Reads::default(),
             decodes: Arc::new(Semaphore::new(processors)),
@@ -154,6 +156,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             quota: Quota::new(parts.values_per_source_per_sec_max),
             refused_at_door: RefusedAtDoor::default(),
             begun: Instant::now(),
+            untold: Mutex::default(),
         })
     }
 
@@ -161,6 +164,44 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     /// broker with another clock stamps it.
     pub fn log_time(&self) -> Timestamp {
         self.tally.heard_time().unwrap_or_else(|| self.tally.log_time().max((self.now)()))
+    }
+
+    /// The same, unless it is a guess: a log that others stamp tells its time with a record that has just come.
+    pub fn known_log_time(&self) -> Option<Timestamp> {
+        match self.intake.is_stamped_elsewhere() {
+            true => self.tally.heard_time().or_else(|| self.is_untold().then(|| self.log_time())),
+            false => Some(self.log_time()),
+        }
+    }
+
+    /// The time of the log as a record says it that was appended just now; one that may be a repeat of an older one
+    /// says that of the older one, and nothing of the present.
+    pub async fn learn_log_time(&self, newest: Option<(u32, u64)>, is_repeatable: bool) -> Timestamp {
+        let Some((partition, seq)) = newest else { return self.log_time() };
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let reply = Box::new(move |result| {
+            // Nobody waits any more when it took too long.
+            let _ = sender.send(result);
+        });
+        self.intake.read_stamp(partition, seq, reply);
+        match tokio::time::timeout(STAMP_WITHIN, receiver).await {
+            Ok(Ok(Ok(stamp))) => {
+                if !is_repeatable {
+                    self.tally.hear(stamp);
+                }
+                stamp
+            }
+            _ => {
+                *self.untold.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                self.log_time()
+            }
+        }
+    }
+
+    /// The broker did not say a moment ago when it stamped a record: it may not be asked.
+    fn is_untold(&self) -> bool {
+        let untold = *self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        untold.is_some_and(|at| at.elapsed() < ASK_STAMP_EVERY)
     }
 
     /// Reads something of one engine, between two records; nothing where another process owns the partition.
@@ -285,6 +326,10 @@ const NATS: &str = "nats";
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 const ANSWER_WITHIN_OUTAGE: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// Time in which a broker says when it stamped a record; without it the clock of this machine counts.
+const STAMP_WITHIN: Duration = Duration::from_secs(1);
+const ASK_STAMP_EVERY: Duration = Duration::from_secs(60);
+
 /// Time between two looks for room in the queue of a worker.
 const ROOM_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(2);
 
@@ -340,7 +385,7 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
 fn failed(error: PortError) -> Failure {
     let message = crate::driver::worker::chain(&error);
     match error {
-        PortError::Away { .. } => Failure::again(message),
+        PortError::Away { .. } | PortError::Unreadable { .. } => Failure::again(message),
         _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "store", message),
     }
 }

@@ -278,3 +278,36 @@ route: {{ receiver: file, routes: [{{ receiver: beat, matchers: ['rule=\"canary\
     assert_eq!(service.stop(), Some(0));
     assert!(!std::fs::exists(&file).expect("readable"), "nobody else hears of it");
 }
+
+/// Goal: alerts are told also by a log that is another one than that whose alerts were told before. Method: a data dir
+/// whose log is removed, and one whose log is an older copy; what fires then has numbers that were told.
+#[test]
+fn alerts_of_a_log_that_was_replaced_are_told() {
+    for is_copy in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sink = Sink::start(|_| Reply::Status(200));
+        let config = format!(
+            "receivers: [{{ name: hook, webhook: {{ url: '{}', format: event, allow: [127.0.0.1] }} }}]\nroute: {{ receiver: hook }}\n",
+            sink.url
+        );
+        let fired = |taken: &[super::sink::Taken], source: &str| {
+            taken.iter().any(|one| one.body["state"] == "firing" && one.body["key"]["source"] == source)
+        };
+        let (log, copy) = (dir.path().join("data/streamgauge.redb"), dir.path().join("copy"));
+        let service = start(dir.path(), &config);
+        assert_eq!(service.stop(), Some(0));
+        std::fs::copy(&log, &copy).expect("copied");
+        let service = start(dir.path(), &config);
+        burst(&service, 0, 8);
+        sink.wait_for(|taken| (0..8).all(|n| fired(taken, &format!("s{n}"))));
+        assert_eq!(service.stop(), Some(0));
+        match is_copy {
+            true => drop(std::fs::copy(&copy, &log).expect("copied")),
+            false => std::fs::remove_file(&log).expect("removed"),
+        }
+        let service = start(dir.path(), &config);
+        burst(&service, 20, 1);
+        sink.wait_for(|taken| fired(taken, "s20"));
+        assert_eq!(service.stop(), Some(0));
+    }
+}

@@ -43,7 +43,7 @@ impl FileLedger {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
-        let mut rows = BTreeMap::new();
+        let (mut rows, mut unreadable) = (BTreeMap::new(), 0u64);
         self.lines = 0;
         for line in text.lines() {
             self.lines += 1;
@@ -51,8 +51,13 @@ impl FileLedger {
             match serde_json::from_str::<(String, Option<String>)>(line) {
                 Ok((key, Some(value))) => drop(rows.insert(key, value)),
                 Ok((key, None)) => drop(rows.remove(&key)),
-                Err(_) => {}
+                Err(_) => unreadable += 1,
             }
+        }
+        // The newest line may be torn; no kill tears another one.
+        if unreadable > 1 {
+            let path = self.path.display();
+            tracing::warn!(%path, unreadable, "lines of what was delivered are damaged: messages may be told again");
         }
         self.rows = rows.len();
         Ok(rows)

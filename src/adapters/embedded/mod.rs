@@ -8,13 +8,14 @@ mod alerts;
 pub mod ledger;
 mod log;
 mod requests;
+pub mod salvage;
 mod store;
 pub mod verify;
 
 use crate::driver::ports::PortError;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// seq → (stamp, entry as MessagePack)
 const LOG: TableDefinition<'_, u64, (i64, &[u8])> = TableDefinition::new("log");
@@ -45,6 +46,8 @@ pub struct Embedded {
     /// `None` only while it could not be opened again after a failed write.
     database: Arc<RwLock<Option<Database>>>,
     path: PathBuf,
+    /// The file as this process left it.
+    file: Arc<Mutex<Option<FileState>>>,
 }
 
 impl Embedded {
@@ -59,15 +62,23 @@ impl Embedded {
         std::fs::create_dir_all(data_dir).map_err(|error| failed(error.into()))?;
         let is_new = !path.exists();
         close_to_others(data_dir, 0o700);
+        let is_empty = std::fs::metadata(&path).is_ok_and(|file| file.len() == 0);
+        if is_empty {
+            // A first start that was killed leaves that; so does whoever empties it.
+            tracing::warn!(path = place, "the log is an empty file: if it held something, restore a copy");
+        }
         let database = create(&path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => PortError::Locked { place: place.clone() },
-            other => failed(other.into()),
+            other => verify::cannot_open(&path, other),
         })?;
         close_to_others(&path, 0o600);
-        let embedded = Embedded { database: Arc::new(RwLock::new(Some(database))), path };
+        let file = Arc::new(Mutex::new(FileState::of(&path)));
+        let embedded = Embedded { database: Arc::new(RwLock::new(Some(database))), path, file };
         if !is_new {
             embedded.check_at_start()?;
         }
+        // The check may write, too.
+        *embedded.file.lock().unwrap_or_else(PoisonError::into_inner) = FileState::of(&embedded.path);
         embedded.write(|transaction| {
             transaction.open_table(LOG)?;
             transaction.open_table(WINDOWS)?;
@@ -92,6 +103,12 @@ impl Embedded {
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, PortError> {
+        // What is written to a file that is gone, or is another one, goes with this process.
+        let mut left = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if FileState::of(&self.path) != *left {
+            let source = "the file was removed, replaced or written while it is in use; stop this process, and restore it";
+            return Err(PortError::Lost { place: self.place(), source: source.into() });
+        }
         let all = || -> Result<T, redb::Error> {
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
             let transaction = database.as_ref().ok_or(redb::Error::PreviousIo)?.begin_write()?;
@@ -99,10 +116,12 @@ impl Embedded {
             transaction.commit()?;
             Ok(result)
         };
-        all().map_err(|source| {
+        let done = all().map_err(|source| {
             self.reopen();
             PortError::Write { place: self.place(), source: source.into() }
-        })
+        });
+        *left = FileState::of(&self.path);
+        done
     }
 
     /// After a failed write the database refuses all work until it is opened again; what was
@@ -127,6 +146,36 @@ impl Embedded {
 
     fn place(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+/// What changes when somebody else writes a file, or puts another in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    device: u64,
+    number: u64,
+    bytes: u64,
+    written: (i64, i64), // seconds and nanoseconds
+}
+
+impl FileState {
+    fn of(path: &Path) -> Option<FileState> {
+        use std::os::unix::fs::MetadataExt;
+        let file = std::fs::metadata(path).ok()?;
+        let written = (file.mtime(), file.mtime_nsec());
+        Some(FileState { device: file.dev(), number: file.ino(), bytes: file.len(), written })
+    }
+}
+
+/// The file is there and can be read, and is not what was written.
+fn is_damage(error: &redb::DatabaseError) -> bool {
+    match error {
+        redb::DatabaseError::Storage(redb::StorageError::Corrupted(_)) => true,
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
+            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+        }
+        redb::DatabaseError::RepairAborted => true,
+        _ => false,
     }
 }
 

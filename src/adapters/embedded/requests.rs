@@ -9,8 +9,9 @@ use crate::core::Timestamp;
 use crate::driver::ports::{Entry, PortError, REQUESTS_KEPT, REQUESTS_MAX, RequestId};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-/// Bytes of a body's digest, before the key.
+/// Bytes of a body's digest and of the time of the answer, before the key.
 const DIGEST_BYTES: usize = size_of::<u128>();
+const TIME_BYTES: usize = size_of::<i64>();
 
 /// Remembers the requests of records that are appended, the first of them as `first`.
 pub(super) fn remember(
@@ -24,8 +25,9 @@ pub(super) fn remember(
         return Ok(());
     }
     let mut requests = transaction.open_table(REQUESTS)?;
-    for (seq, RequestId { key, body }) in named {
-        requests.insert((stamp.ms(), seq), [&body.to_le_bytes(), &**key].concat().as_slice())?;
+    for (seq, RequestId { key, body, at }) in named {
+        let row = [&body.to_le_bytes()[..], &at.ms().to_le_bytes(), key].concat();
+        requests.insert((stamp.ms(), seq), row.as_slice())?;
         forget(&mut requests, stamp - REQUESTS_KEPT)?;
     }
     Ok(())
@@ -52,10 +54,14 @@ impl Embedded {
             let mut found = Vec::new();
             for row in requests.range((since.ms(), 0)..)?.take(REQUESTS_MAX) {
                 let (at, row) = row?;
-                let Some((body, key)) = row.value().split_first_chunk::<DIGEST_BYTES>() else {
-                    return Err(damaged("a request without a digest"));
+                let parts = row.value().split_first_chunk::<DIGEST_BYTES>();
+                let parts =
+                    parts.and_then(|(body, rest)| Some((body, rest.split_first_chunk::<TIME_BYTES>()?)));
+                let Some((body, (time, key))) = parts else {
+                    return Err(damaged("a request without a digest and a time"));
                 };
-                let id = RequestId { key: key.into(), body: u128::from_le_bytes(*body) };
+                let time = Timestamp::clamped(i64::from_le_bytes(*time));
+                let id = RequestId { key: key.into(), body: u128::from_le_bytes(*body), at: time };
                 found.push((Timestamp::clamped(at.value().0), id));
             }
             Ok(found)
@@ -74,7 +80,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut log = Embedded::open(dir.path()).expect("a database");
         let begin = Timestamp::clamped(1_793_491_200_000);
-        let id = |name: &str| RequestId::new(name.as_bytes(), b"body");
+        let id = |name: &str| RequestId::new(name.as_bytes(), b"body", begin);
         let since = |log: &Embedded, at| log.requests(at).expect("readable");
         log.append(begin, &[(Entry::Tick, None), (Entry::Tick, Some(id("a")))]).expect("room");
         drop(log);

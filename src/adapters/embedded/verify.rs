@@ -8,7 +8,9 @@ use super::log::{checked_from, record};
 use super::{Embedded, LOG, META, damaged};
 use crate::driver::ports::{Logged, PortError};
 use redb::{DatabaseError, ReadableTable};
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::PoisonError;
 
 /// A file of this size is checked at each start: at 1 GB a second it takes a tenth of a second.
@@ -52,6 +54,26 @@ impl Page {
         self.rows.iter().filter_map(|(_, record)| record.as_ref())
     }
 
+    /// The next row; those from `expected` on are missing, and `None` is one that is damaged.
+    pub(super) fn push(&mut self, expected: u64, seq: u64, record: Option<Logged>) {
+        if expected < seq {
+            self.damaged.push(expected..seq);
+        }
+        if record.is_none() {
+            self.damaged.push(seq..seq.saturating_add(1));
+        }
+        self.rows.push((seq, record));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= PAGE_RECORDS
+    }
+
+    /// The number behind the last row.
+    pub fn next(&self) -> Option<u64> {
+        self.rows.last().map(|(seq, _)| seq.saturating_add(1))
+    }
+
     pub fn damaged_count(&self) -> u64 {
         self.damaged.iter().map(|numbers| numbers.end - numbers.start).fold(0, u64::saturating_add)
     }
@@ -65,7 +87,7 @@ impl Embedded {
         }
         match self.is_sound()? {
             true => Ok(()),
-            false => Err(self.unsound("a page is not what was written".into())),
+            false => Err(unsound(&self.path, "a page is not what was written".into())),
         }
     }
 
@@ -76,7 +98,10 @@ impl Embedded {
             Ok((applied, transaction.open_table(LOG)?.last()?.map_or(0, |(seq, _)| seq.value())))
         })?;
         match newest < applied {
-            true => Err(self.unsound(format!("the log ends at record {newest}, but {applied} was applied"))),
+            true => Err(unsound(
+                &self.path,
+                format!("the log ends at record {newest}, but {applied} was applied"),
+            )),
             false => Ok(()),
         }
     }
@@ -89,14 +114,6 @@ impl Embedded {
             Ok(is_sound) => Ok(is_sound),
             Err(DatabaseError::Storage(redb::StorageError::Corrupted(_))) => Ok(false),
             Err(error) => Err(PortError::Read { place: self.place(), source: error.into() }),
-        }
-    }
-
-    fn unsound(&self, found: String) -> PortError {
-        PortError::Changed {
-            place: self.place(),
-            found,
-            hint: "`streamgauge verify --data-dir …` says what is whole, `export --skip-damaged` saves that; or restore a copy",
         }
     }
 
@@ -148,30 +165,78 @@ impl Embedded {
                 if seq < expected {
                     return Err(damaged(format!("record {seq} of the log stands behind a later one")));
                 }
-                let record = record(seq, row.value(), checked_from).ok();
-                if expected < seq {
-                    page.damaged.push(expected..seq);
-                }
-                if record.is_none() {
-                    page.damaged.push(seq..seq.saturating_add(1));
-                }
+                page.push(expected, seq, record(seq, row.value(), checked_from).ok());
                 next = Some(seq.saturating_add(1));
-                page.rows.push((seq, record));
             }
             Ok(page)
         })
     }
 
     /// Opens a data dir to see what is whole, without refusing one that is damaged.
-    pub fn open_damaged(data_dir: &std::path::Path) -> Result<Embedded, PortError> {
+    pub fn open_damaged(data_dir: &Path) -> Result<Embedded, PortError> {
         let path = data_dir.join("streamgauge.redb");
         let place = path.display().to_string();
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            return Err(empty(&path));
+        }
         let database = super::create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => PortError::Locked { place: place.clone() },
-            other => PortError::Read { place: place.clone(), source: other.into() },
+            other => cannot_open(&path, other),
         })?;
         let database = std::sync::Arc::new(std::sync::RwLock::new(Some(database)));
-        Ok(Embedded { database, path })
+        let file = std::sync::Arc::new(std::sync::Mutex::new(super::FileState::of(&path)));
+        Ok(Embedded { database, path, file })
+    }
+}
+
+/// Part of the file is damaged.
+pub(super) fn unsound(path: &Path, found: String) -> PortError {
+    PortError::Changed {
+        place: path.display().to_string(),
+        found,
+        hint: "`streamgauge verify --data-dir …` says what is whole, `export --skip-damaged` saves that; or restore a copy",
+    }
+}
+
+/// Why a file is not opened.
+pub(super) fn cannot_open(path: &Path, error: DatabaseError) -> PortError {
+    let place = path.display().to_string();
+    match &error {
+        DatabaseError::Storage(redb::StorageError::Io(io)) if io.kind() == ErrorKind::ReadOnlyFilesystem => {
+            let found = "it cannot be written, and the database writes where it opens".into();
+            PortError::Changed {
+                place,
+                found,
+                hint: "copy the data dir to where it can be written, and name that",
+            }
+        }
+        DatabaseError::Storage(redb::StorageError::Io(io)) if io.kind() == ErrorKind::PermissionDenied => {
+            let found = "this user may not read and write it".into();
+            PortError::Changed {
+                place,
+                found,
+                hint: "take the user that `run` has, or a copy of the data dir",
+            }
+        }
+        other if super::is_damage(other) => beyond_repair(path, error.to_string()),
+        _ => PortError::Write { place, source: error.into() },
+    }
+}
+
+fn empty(path: &Path) -> PortError {
+    PortError::Changed {
+        place: path.display().to_string(),
+        found: "it is an empty file".into(),
+        hint: "if it held something, restore a copy of the data dir; `run` begins anew in it",
+    }
+}
+
+/// The database cannot find its tables in the file.
+fn beyond_repair(path: &Path, found: String) -> PortError {
+    PortError::Changed {
+        place: path.display().to_string(),
+        found,
+        hint: "restore a copy of the data dir; `streamgauge export --skip-damaged` saves the records that it still finds",
     }
 }
 

@@ -52,6 +52,8 @@ struct Reading {
     newest: u64,
     given: u64,
     unwritten: Vec<Message>,
+    /// The stream ended before what was asked for.
+    is_anew: bool,
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -70,6 +72,9 @@ impl Alerts {
     /// A consumer that begins behind `after`.
     async fn begin(&self, after: u64) -> Result<Reading, Cause> {
         let stream = self.context.get_stream(self.stream).await?;
+        // Everything in a stream that was made anew is news.
+        let is_anew = stream.cached_info().state.last_sequence < after;
+        let after = if is_anew { 0 } else { after };
         // One that is not there need not go.
         let _ = stream.delete_consumer(&self.name).await;
         let config = Config {
@@ -81,7 +86,7 @@ impl Alerts {
             ..Config::default()
         };
         let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
-        Ok(Reading { consumer, told: after, newest: after, given: 0, unwritten: Vec::new() })
+        Ok(Reading { consumer, told: after, newest: after, given: 0, unwritten: Vec::new(), is_anew })
     }
 }
 
@@ -118,7 +123,7 @@ impl Reading {
     /// nobody reads.
     async fn take(&mut self, signing: &Signing) -> Result<Batch, Cause> {
         let mut messages = self.consumer.fetch().max_messages(BATCH_MAX).messages().await?;
-        let mut batch = Batch { alerts: Vec::new(), is_end: true };
+        let mut batch = Batch { alerts: Vec::new(), is_end: true, restart: None };
         let mut fetched = Vec::new();
         while let Some(message) = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await? {
             let message = message?;
@@ -171,7 +176,8 @@ impl AlertFeed for Alerts {
                 Some(reading) if reading.told == after || reading.given == 0 => reading,
                 _ => self.begin(after).await?,
             };
-            let batch = reading.next(wait, &self.signing).await?;
+            let restart = std::mem::take(&mut reading.is_anew).then_some(0);
+            let batch = Batch { restart, ..reading.next(wait, &self.signing).await? };
             self.reading = Some(reading);
             Ok(batch)
         });

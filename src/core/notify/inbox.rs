@@ -182,6 +182,12 @@ impl Inbox {
         self.take_in(number, alert, now);
     }
 
+    /// The numbers of another log are read from behind this one on.
+    pub fn restart(&mut self, number: u64) {
+        self.position = number;
+        self.changed.insert(POSITION.into());
+    }
+
     /// What stands there is no alert: the next one is behind it.
     pub fn pass(&mut self, number: u64) {
         self.position = self.position.max(number);

@@ -181,6 +181,16 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         }
         let batch = self.parts.feed.next(inbox.position(), wait)?;
         let now = self.parts.clock.now();
+        if let Some(number) = batch.restart {
+            let (receiver, known) = (&*self.parts.policy.name, inbox.position());
+            tracing::warn!(
+                receiver,
+                known,
+                number,
+                "the alert log ends before what was told: it is another one, or an older copy; going on with what comes now"
+            );
+            inbox.restart(number);
+        }
         for (number, json) in &batch.alerts {
             match serde_json::from_str(json) {
                 Ok(alert) if own::is_about(&alert, &self.parts.policy.name) => inbox.pass(*number),

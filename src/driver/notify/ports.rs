@@ -12,6 +12,9 @@ pub struct Batch {
     pub alerts: Vec<(u64, String)>,
     /// Nothing younger was there when it was read.
     pub is_end: bool,
+    /// The alerts are those of another log, or of an older copy, which ends before what was asked for: they are read
+    /// from behind this number on.
+    pub restart: Option<u64>,
 }
 
 /// The alert stream, in order.

@@ -1,0 +1,171 @@
+//! Records of a log whose database cannot be opened, or read to its end.
+//!
+//! Intuition: after a kill -9 the database repairs itself before it opens, and refuses where one page is damaged; but
+//! each record of the log has a checksum over its number, its stamp and its entry, so it can be told from anything
+//! else wherever it lies. Invariant: only records whose checksum is right are given; where two that differ have one
+//! number, as an append that was never acknowledged leaves behind, neither is. Rejected: following the pages that lead
+//! to the records (they are what is damaged). Cost: one pass over the file, and 40 B of memory for a record.
+
+use super::log::record;
+use super::verify::Page;
+use crate::driver::ports::{Logged, PortError};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// A leaf begins where a page of the database does.
+const PAGE_BYTES: u64 = 4_096;
+
+/// First byte of a leaf; then one that is not used, and the number of its rows in two bytes.
+const LEAF: u8 = 1;
+const HEAD_BYTES: usize = 4;
+
+/// A row has the end of its value within the leaf, four bytes, and its key, eight bytes.
+const END_BYTES: usize = 4;
+const KEY_BYTES: usize = 8;
+const STAMP_BYTES: usize = 8;
+
+/// Bytes of a leaf: one record is a payload of 1 MiB at most, and the leaf is twice as large at most.
+const LEAF_BYTES_MAX: u64 = 4 << 20;
+
+/// Where a record lies in the file, and its checksum; `None` where two differ.
+type Place = Option<(u64, usize)>;
+
+/// Gives the records from a number on to `take`, in order, a page at a time; how many there are.
+pub fn salvage<E: From<PortError>>(
+    data_dir: &Path,
+    from: u64,
+    take: &mut dyn FnMut(Page) -> Result<(), E>,
+) -> Result<u64, E> {
+    let path = data_dir.join("streamgauge.redb");
+    let failed =
+        |source: io::Error| PortError::Read { place: path.display().to_string(), source: source.into() };
+    let file = File::open(&path).map_err(failed)?;
+    let places = find(&file, from).map_err(failed)?;
+    let (mut page, mut next, mut count) = (Page::default(), None, 0);
+    for (seq, place) in places {
+        let found = place.map(|place| read(&file, seq, place)).transpose().map_err(failed)?.flatten();
+        count += u64::from(found.is_some());
+        page.push(next.unwrap_or(seq), seq, found);
+        next = Some(seq.saturating_add(1));
+        if page.is_full() {
+            take(std::mem::take(&mut page))?;
+        }
+    }
+    take(page)?;
+    Ok(count)
+}
+
+/// Every record in the file.
+fn find(file: &File, from: u64) -> io::Result<BTreeMap<u64, Place>> {
+    let bytes = file.metadata()?.len();
+    let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+    let mut at = 0;
+    while at < bytes {
+        for (seq, place) in rows(file, at, bytes - at)? {
+            let Some(found) = read(file, seq, place)?.filter(|_| seq >= from) else { continue };
+            match places.entry(seq) {
+                Entry::Vacant(free) => drop(free.insert(Some(place))),
+                Entry::Occupied(mut known) => {
+                    let other = known.get().map(|place| read(file, seq, place)).transpose()?.flatten();
+                    if other != Some(found) {
+                        known.insert(None);
+                    }
+                }
+            }
+        }
+        at += PAGE_BYTES;
+    }
+    Ok(places)
+}
+
+/// Keys, and places of the values, of a page that may be a leaf of the log.
+fn rows(file: &File, at: u64, left: u64) -> io::Result<Vec<(u64, (u64, usize))>> {
+    let mut head = vec![0; PAGE_BYTES.min(left) as usize];
+    file.read_exact_at(&mut head, at)?;
+    let count = match head.get(..HEAD_BYTES) {
+        Some([LEAF, _, low, high]) => usize::from(u16::from_le_bytes([*low, *high])),
+        _ => return Ok(Vec::new()),
+    };
+    let keys = HEAD_BYTES + count * END_BYTES;
+    let values = keys + count * KEY_BYTES;
+    if values as u64 > left.min(LEAF_BYTES_MAX) {
+        return Ok(Vec::new());
+    }
+    if values > head.len() {
+        head.resize(values, 0);
+        file.read_exact_at(&mut head, at)?;
+    }
+    let mut rows = Vec::with_capacity(count);
+    let mut begin = values;
+    for n in 0..count {
+        let end = number(&head[HEAD_BYTES + n * END_BYTES..][..END_BYTES]) as usize;
+        let seq = number(&head[keys + n * KEY_BYTES..][..KEY_BYTES]);
+        if end < begin || end as u64 > left.min(LEAF_BYTES_MAX) {
+            break;
+        }
+        rows.push((seq, (at + begin as u64, end - begin)));
+        begin = end;
+    }
+    Ok(rows)
+}
+
+fn number(low_first: &[u8]) -> u64 {
+    low_first.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// The record at a place, if it is one.
+fn read(file: &File, seq: u64, (at, len): (u64, usize)) -> io::Result<Option<Logged>> {
+    let mut value = vec![0; len];
+    file.read_exact_at(&mut value, at)?;
+    let Some((stamp, entry)) = value.split_first_chunk::<STAMP_BYTES>() else { return Ok(None) };
+    // Without a checksum nothing says that this is a record.
+    Ok(record(seq, (i64::from_le_bytes(*stamp), entry), 0).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::embedded::Embedded;
+    use crate::core::Timestamp;
+    use crate::driver::ports::{Entry as Record, Log};
+    use crate::wire::event::Codec;
+
+    fn saved(dir: &Path) -> Vec<Logged> {
+        let mut all = Vec::new();
+        let count = salvage::<PortError>(dir, 1, &mut |page| {
+            all.extend(page.whole().cloned());
+            Ok(())
+        });
+        assert_eq!(count.expect("readable"), all.len() as u64);
+        all
+    }
+
+    #[test]
+    fn records_are_found_in_a_file_that_no_database_opens() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = Embedded::open(dir.path()).expect("a database");
+        for n in 0..300usize {
+            let size = if n % 97 == 0 { 200_000 } else { n };
+            let entry = Record::Events(Codec::Json, vec![b'x'; size]);
+            log.append(Timestamp::clamped(n as i64), &[(entry, None)]).expect("room");
+        }
+        let written = Log::read(&log, 1, 1_000).expect("whole");
+        drop(log);
+        assert_eq!(saved(dir.path()), written);
+        let path = dir.path().join("streamgauge.redb");
+        let mut bytes = std::fs::read(&path).expect("readable");
+        bytes[..4_096].fill(0);
+        let needle = vec![b'x'; 150];
+        let at = bytes.windows(150).position(|window| window == needle).expect("a record");
+        bytes[at] = b'y';
+        std::fs::write(&path, &bytes).expect("writable");
+        assert!(Embedded::open_damaged(dir.path()).is_err(), "no database");
+        let left = saved(dir.path());
+        assert!(left.len() < written.len() && left.len() > written.len() - 3, "{} are left", left.len());
+        assert!(left.iter().all(|record| written.contains(record)));
+    }
+}

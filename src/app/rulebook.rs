@@ -148,6 +148,9 @@ impl Desk for Rulebook {
     }
 }
 
+/// Name among outages of the rules in the store.
+const RULES: &str = "rules in the store";
+
 struct Keeper {
     parts: Parts,
     known: Arc<Mutex<Known>>,
@@ -182,9 +185,17 @@ impl Keeper {
         let is_changed = self.look_at_files(is_anew);
         match self.parts.shelf.is_some() {
             true => {
-                if let Err(error) = self.look_at_shelf(is_changed) {
+                let looked = self.look_at_shelf(is_changed);
+                let outages = &self.parts.tally.outages;
+                match looked {
+                    Ok(()) => outages.end(RULES),
                     // Whatever is in force stays; it is looked at again.
-                    tracing::debug!(error = %chain(&error), "the rules in the store cannot be read now");
+                    Err(error @ PortError::Unreadable { .. }) => {
+                        outages.begin(RULES, "the store", &chain(&error));
+                    }
+                    Err(error) => {
+                        tracing::debug!(error = %chain(&error), "the rules in the store cannot be read now");
+                    }
                 }
             }
             false if is_changed => {

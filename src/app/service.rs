@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
@@ -135,7 +135,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
         })?,
         None => Telling::default(),
     };
-    let appended = appended(&store, parts.clock.now())?;
+    let appended = store.requests(parts.clock.now() - REQUESTS_KEPT)?;
     let (clock, tally) = (parts.clock.clone(), Arc::new(Tally::default()));
     let (limits, publish) = (parts.limits.clone(), parts.publish);
     let (port, told) = (store.clone(), tally.clone());
@@ -168,13 +168,6 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
         },
         intake,
     )
-}
-
-/// The requests that are still remembered, and how long ago they were appended.
-fn appended(store: &Embedded, now: Timestamp) -> Result<Vec<(Duration, RequestId)>> {
-    let requests = store.requests(now - REQUESTS_KEPT)?.into_iter();
-    let age = |stamp: Timestamp| Duration::from_millis((now - stamp).ms().max(0) as u64);
-    Ok(requests.map(|(stamp, request)| (age(stamp), request)).collect())
 }
 
 /// The documents wanted by a process alone, and their rules. What was added before gives way to files that
@@ -243,7 +236,8 @@ fn keep_share(
 ) -> Result<std::sync::mpsc::Sender<()>> {
     let roster = redis::Workers::new(settings)?;
     let (stop, stopped) = std::sync::mpsc::channel();
-    let keep = move || fleet::keep(roster, &share, partitions as usize, &stopped);
+    let outages = settings.outages.clone();
+    let keep = move || fleet::keep(roster, &share, partitions as usize, &outages, &stopped);
     std::thread::Builder::new().name("fleet".into()).spawn(keep)?;
     Ok(stop)
 }
@@ -304,29 +298,36 @@ fn seat(
     Ok(Seat { worker, store, run })
 }
 
+/// Name among outages of what all workers of a deployment share.
+const DEPLOYMENT: &str = "keys of the deployment";
+
 /// Takes part in the deployment; waits for somebody to mend what cannot be read.
 fn join(own: &redis::Shared, nats: &nats::Settings) -> Result<(), PortError> {
     loop {
         let joined = own.claim().and_then(|()| nats.signing.reread().map_err(PortError::of_alert_key));
-        let Err(error @ PortError::Unreadable { .. }) = joined else { return joined };
+        let Err(error @ PortError::Unreadable { .. }) = joined else {
+            nats.outages.end(DEPLOYMENT);
+            return joined;
+        };
         if nats.outages.is_giving_up() {
             return Err(PortError::Stopping { place: "the deployment".into() });
         }
-        tracing::warn!(error = %chain(&error), "cannot take part before it is mended");
+        nats.outages.begin(DEPLOYMENT, "the store", &chain(&error));
         std::thread::sleep(KEY_RETRY_EVERY);
     }
 }
 
 /// Reads the key of alerts until it is known: nothing is delivered before.
-fn learn_key(signing: &Signing) {
+fn learn_key(signing: &Signing, outages: &Outages) {
     while let Err(error) = signing.reread() {
         let is_stopping = matches!(error.downcast_ref(), Some(PortError::Stopping { .. }));
         if is_stopping {
             return;
         }
-        tracing::warn!(%error, "cannot read the key of alerts; nothing is delivered until it can be read");
+        outages.begin(DEPLOYMENT, "the store", &error);
         std::thread::sleep(KEY_RETRY_EVERY);
     }
+    outages.end(DEPLOYMENT);
 }
 
 /// Time between two attempts to read the key of alerts.
@@ -342,9 +343,9 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         let others = nats::alerts::Beside::new(&feed, &parts.nats, &name);
         feeds.insert(name, (feed, others));
     }
-    let signing = parts.nats.signing.clone();
+    let (signing, outages) = (parts.nats.signing.clone(), parts.nats.outages.clone());
     // Redis may be away: whoever delivers waits for the key, nobody else does.
-    std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing))?;
+    std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing, &outages))?;
     Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.
@@ -397,8 +398,8 @@ struct Serving<S> {
     canary: Option<std::sync::mpsc::Sender<()>>,
     roles: Roles,
     telling: Telling,
-    /// Requests that an earlier process appended, and how long ago.
-    appended: Vec<(Duration, RequestId)>,
+    /// Requests that an earlier process appended.
+    appended: Vec<(Timestamp, RequestId)>,
 }
 
 fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
@@ -406,22 +407,13 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
         parts;
     let address = listener.local_addr()?;
     let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
-    let working = Arc::new(AtomicUsize::new(seats.len()));
     let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for (index, seat) in seats.into_iter().enumerate() {
-        let (tell, working) = (tell.clone(), working.clone());
-        let work = move || {
-            let ended = (seat.run)();
-            let is_last = working.fetch_sub(1, Ordering::Relaxed) == 1;
-            match ended {
-                Ok(()) | Err(StartError::Port(PortError::Stopping { .. })) => {}
-                // The log of one partition is not what it was: the others go on.
-                Err(error @ StartError::Port(PortError::Changed { .. })) if !is_last => {
-                    tracing::error!(error = %chain(&error), "a partition has stopped for good");
-                }
-                // There is room for each; nobody listens any more while the process is stopping.
-                Err(error) => drop(tell.try_send(error)),
-            }
+        let tell = tell.clone();
+        let work = move || match (seat.run)() {
+            Ok(()) | Err(StartError::Port(PortError::Stopping { .. })) => {}
+            // There is room for each; nobody listens any more while the process is stopping.
+            Err(error) => drop(tell.try_send(error)),
         };
         threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
         workers.push(seat.worker.clone());

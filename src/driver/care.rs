@@ -36,7 +36,10 @@ pub(super) struct Care {
 impl Care {
     pub(super) fn new(tries: u32, begun: Duration) -> Care {
         if tries > 1 {
-            tracing::warn!(tries, "the last owners died young; going on in short steps");
+            tracing::warn!(
+                tries,
+                "the last owners did not keep the partition for long: they died, or lost the lease; going on in short steps"
+            );
         }
         Care { tries, named: 0, steps: 0, begun }
     }

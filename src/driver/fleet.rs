@@ -4,6 +4,7 @@
 //! that, rounded up. Whoever holds more gives up, whoever holds less takes what is free. Who owns a
 //! partition is still decided by its lease alone: the roster only says how many to want.
 
+use super::outage::Outages;
 use super::ports::{PortError, Roster};
 use super::share::Share;
 use super::worker::chain;
@@ -13,8 +14,17 @@ use std::time::Duration;
 /// Time between two signs of life. A worker that joins or leaves is seen by the others this fast.
 pub const BEAT_EVERY: Duration = Duration::from_millis(250);
 
+/// Name among outages of the list of workers.
+const WORKERS: &str = "list of workers";
+
 /// Keeps the share of this process up to date until `stop` is dropped or says so.
-pub fn keep(mut roster: impl Roster, share: &Share, partitions: usize, stop: &Receiver<()>) {
+pub fn keep(
+    mut roster: impl Roster,
+    share: &Share,
+    partitions: usize,
+    outages: &Outages,
+    stop: &Receiver<()>,
+) {
     let mut known = 0;
     loop {
         match roster.beat() {
@@ -28,10 +38,11 @@ pub fn keep(mut roster: impl Roster, share: &Share, partitions: usize, stop: &Re
                     known = workers;
                 }
                 share.set_limit(partitions.div_ceil(workers.max(1)));
+                outages.end(WORKERS);
             }
             // What it holds it keeps: its leases say for how long.
             Err(PortError::Away { .. }) => {}
-            Err(error) => tracing::warn!(error = %chain(&error), "cannot tell the other workers"),
+            Err(error) => outages.begin(WORKERS, "the deployment", &chain(&error)),
         }
         if !matches!(stop.recv_timeout(BEAT_EVERY), Err(RecvTimeoutError::Timeout)) {
             break;

@@ -20,7 +20,8 @@ pub struct Outages(Arc<Inner>);
 struct Inner {
     is_any: AtomicBool,
     is_stopping: AtomicBool,
-    all: Mutex<BTreeMap<&'static str, Down>>,
+    /// By name, and by the partition that it is about.
+    all: Mutex<BTreeMap<(&'static str, u32), Down>>,
     /// The newest words of servers that refused something.
     refusals: Mutex<BTreeMap<&'static str, (String, Instant)>>,
 }
@@ -49,10 +50,20 @@ pub struct Outage {
 impl Outages {
     /// Something did not answer.
     pub fn begin(&self, what: &'static str, place: &str, error: &dyn std::fmt::Display) {
+        self.begin_of((what, 0), place, error);
+    }
+
+    /// Something of one partition cannot be gone on with.
+    pub fn begin_of(
+        &self,
+        (what, partition): (&'static str, u32),
+        place: &str,
+        error: &dyn std::fmt::Display,
+    ) {
         let mut all = self.lock();
         self.0.is_any.store(true, Ordering::Relaxed);
         let now = Instant::now();
-        let down = all.entry(what).or_insert_with(|| {
+        let down = all.entry((what, partition)).or_insert_with(|| {
             tracing::warn!(what, place, %error, "no answer; waiting for it");
             Down { place: place.into(), error: String::new(), begun: now, said: now, tried: now }
         });
@@ -68,14 +79,20 @@ impl Outages {
     /// It has answered.
     #[inline]
     pub fn end(&self, what: &'static str) {
+        self.end_of((what, 0));
+    }
+
+    /// One partition goes on.
+    #[inline]
+    pub fn end_of(&self, of: (&'static str, u32)) {
         if self.0.is_any.load(Ordering::Relaxed) {
-            self.end_known(what);
+            self.end_known(of);
         }
     }
 
-    fn end_known(&self, what: &'static str) {
+    fn end_known(&self, (what, partition): (&'static str, u32)) {
         let mut all = self.lock();
-        if let Some(down) = all.remove(what) {
+        if let Some(down) = all.remove(&(what, partition)) {
             let secs = down.begun.elapsed().as_secs();
             tracing::info!(what, place = down.place, secs, "answers again");
         }
@@ -110,7 +127,7 @@ impl Outages {
         if !self.0.is_any.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        let outage = |(what, down): (&&'static str, &Down)| {
+        let outage = |((what, _), down): (&(&'static str, u32), &Down)| {
             let (place, error) = (down.place.clone(), down.error.clone());
             Outage { what, place, error, lasted: down.begun.elapsed() }
         };
@@ -118,13 +135,13 @@ impl Outages {
     }
 
     /// Whether this one does not answer.
-    pub fn is_away(&self, what: &str) -> bool {
-        self.is_any() && self.lock().contains_key(what)
+    pub fn is_away(&self, what: &'static str) -> bool {
+        self.is_any() && self.lock().contains_key(&(what, 0))
     }
 
     /// Whether this one did not answer an attempt of a moment ago: another would only wait as long.
-    pub fn was_tried_within(&self, what: &str, span: Duration) -> bool {
-        self.is_any() && self.lock().get(what).is_some_and(|down| down.tried.elapsed() < span)
+    pub fn was_tried_within(&self, what: &'static str, span: Duration) -> bool {
+        self.is_any() && self.lock().get(&(what, 0)).is_some_and(|down| down.tried.elapsed() < span)
     }
 
     pub fn is_any(&self) -> bool {
@@ -140,7 +157,7 @@ impl Outages {
         self.0.is_stopping.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Down>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(&'static str, u32), Down>> {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,8 +26,21 @@ const ACQUIRE_EVERY: Duration = Duration::from_millis(250);
 const REREAD_AFTER: Duration = Duration::from_secs(1);
 const REREAD_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// Name among outages of what the store holds.
+/// Names among outages of a partition: what the store holds of it cannot be read; its log is not what it was.
 const DATA: &str = "data in the store";
+const LOG: &str = "log of a partition";
+
+/// What a partition waits for, and somebody has to mend.
+#[derive(Debug)]
+struct Stuck {
+    what: &'static str,
+    /// The time until it is tried again.
+    wait: Duration,
+    /// The record that was applied last, if a term had begun.
+    applied: Option<u64>,
+    /// When the newest term began.
+    begun: Option<Duration>,
+}
 
 /// The way to an owner, made before there is one: the door is open while servers are waited for.
 pub fn commands() -> (Sender, Receiver<Command>) {
@@ -53,14 +66,21 @@ pub struct Parts<F, S, C> {
     pub tally: Arc<Tally>,
 }
 
+impl Stuck {
+    /// Whether the term has got past what stopped the one before, or has not met it for long.
+    fn is_over(&self, term: &Term, running: Duration) -> bool {
+        let lasted = self.begun.map_or(Duration::ZERO, |begun| running.saturating_sub(begun));
+        lasted >= 2 * REREAD_AFTER_MAX || self.applied.is_some_and(|record| term.is_beyond(record))
+    }
+}
+
 /// A process that owns the partition, or waits to.
 pub struct Owner<F, S, C> {
     parts: Parts<F, S, C>,
     commands: Receiver<Command>,
     publish: Publish,
     term: Option<Term>,
-    /// What the store holds could not be read: the time until it is tried again.
-    unreadable: Option<Duration>,
+    stuck: Option<Stuck>,
 }
 
 impl<F, S, C> std::fmt::Debug for Owner<F, S, C> {
@@ -80,13 +100,17 @@ pub enum Step {
 
 impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     pub fn new(parts: Parts<F, S, C>, commands: Receiver<Command>, publish: Publish) -> Owner<F, S, C> {
-        Owner { parts, commands, publish, term: None, unreadable: None }
+        Owner { parts, commands, publish, term: None, stuck: None }
     }
 
     /// Stands by, owns, stands by again, until it is told to stop.
     pub fn run(mut self) -> Result<(), StartError> {
         loop {
-            match self.step()? {
+            let step = match self.step() {
+                Err(error) if self.goes_on_without(&error) => self.wait_for(LOG, &error)?,
+                step => step?,
+            };
+            match step {
                 Step::Working => {}
                 Step::Stopped => return Ok(()),
                 Step::Waiting(time) => {
@@ -106,7 +130,10 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         let Some(term) = &mut self.term else { return self.stand_by() };
         match term.step(&mut self.parts, &self.commands, &mut self.publish) {
             Ok(Next::On) => {
-                self.unreadable = None;
+                let running = self.parts.clock.running();
+                if self.stuck.as_ref().is_some_and(|stuck| stuck.is_over(term, running)) {
+                    self.recover();
+                }
                 Ok(Step::Working)
             }
             Ok(Next::Stopped) => Ok(Step::Stopped),
@@ -119,7 +146,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
                 let term_range = term.uncommitted();
                 self.end_term();
                 self.parts.tally.fenced.add(1);
-                tracing::warn!(records = %term_range, "another worker owns the partition now; what was not committed counts no more; standing by");
+                tracing::warn!(records = %term_range, "this worker owns the partition no more: its lease ran out, or lease or checkpoint were changed by another; what was not committed counts no more; standing by");
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Overtaken)) => {
@@ -128,22 +155,39 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
                 self.end_term();
                 Ok(Step::Working)
             }
-            Err(error) if is_unreadable(&error) => {
-                term.give_back(&mut self.parts)?;
-                self.end_term();
-                Ok(self.wait_for_data(&error))
-            }
+            Err(error) if is_unreadable(&error) => self.wait_for(DATA, &error),
             Err(error) => Err(self.counted(error)),
         }
     }
 
-    /// The partition waits until somebody has mended what the store holds; the others go on.
-    fn wait_for_data(&mut self, error: &StartError) -> Step {
-        let place = format!("partition {}", self.parts.limits.partition);
-        self.parts.tally.outages.begin(DATA, &place, &chain(error));
-        let wait = self.unreadable.map_or(REREAD_AFTER, |wait| (wait * 2).min(REREAD_AFTER_MAX));
-        self.unreadable = Some(wait);
-        Step::Waiting(wait)
+    /// A log that is not what it was stops its partition alone, where there are others.
+    fn goes_on_without(&self, error: &StartError) -> bool {
+        self.parts.limits.partition.count > 1 && matches!(error, StartError::Port(PortError::Changed { .. }))
+    }
+
+    /// The partition waits until somebody has mended what it needs, and nobody of this process holds it meanwhile.
+    fn wait_for(&mut self, what: &'static str, error: &StartError) -> Result<Step, StartError> {
+        let applied = self.term.as_ref().map(Term::applied);
+        if let Some(term) = &self.term {
+            term.give_back(&mut self.parts)?;
+            self.end_term();
+        }
+        let partition = self.parts.limits.partition;
+        let place = format!("partition {partition}");
+        self.parts.tally.outages.begin_of((what, partition.index), &place, &chain(error));
+        let before = self.stuck.take();
+        let wait = before.as_ref().map_or(REREAD_AFTER, |stuck| (stuck.wait * 2).min(REREAD_AFTER_MAX));
+        let applied = applied.max(before.and_then(|stuck| stuck.applied));
+        self.stuck = Some(Stuck { what, wait, applied, begun: None });
+        Ok(Step::Waiting(wait))
+    }
+
+    /// What was waited for is mended.
+    fn recover(&mut self) {
+        let partition = self.parts.limits.partition;
+        if let Some(stuck) = self.stuck.take() {
+            self.parts.tally.outages.end_of((stuck.what, partition.index));
+        }
     }
 
     /// The remarks end with the term: the next owner of the partition makes its own.
@@ -164,22 +208,30 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             Ok(None) | Err(PortError::Away { .. }) => return Ok(Step::Waiting(ACQUIRE_EVERY)),
             Err(error) => return Err(error.into()),
         };
-        tracing::info!("this worker owns the partition now");
+        if self.stuck.is_none() {
+            tracing::info!("this worker owns the partition now");
+        }
         self.parts.tally.take_overs.add(1);
         match Term::begin(&mut self.parts, fence.clone(), seat) {
             Ok(term) => {
                 self.term = Some(term);
-                if self.unreadable.is_some() {
-                    self.parts.tally.outages.end(DATA);
+                if let Some(stuck) = &mut self.stuck {
+                    stuck.begun = Some(self.parts.clock.running());
+                    // A log is looked at before a term begins; what else stopped an earlier term is to be met again.
+                    if stuck.what == LOG || stuck.applied.is_none() {
+                        self.recover();
+                    }
                 }
             }
             Err(StartError::Port(PortError::Fenced { .. })) => self.parts.tally.fenced.add(1),
-            Err(error) if is_unreadable(&error) => {
+            Err(error) => {
                 // A lease that cannot be given back ends by itself.
                 let _ = self.parts.store.release(&fence);
-                return Ok(self.wait_for_data(&error));
+                return match is_unreadable(&error) {
+                    true => self.wait_for(DATA, &error),
+                    false => Err(self.counted(error)),
+                };
             }
-            Err(error) => return Err(self.counted(error)),
         }
         Ok(Step::Working)
     }
@@ -201,9 +253,6 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             let parts = &mut self.parts;
             let partition = parts.limits.partition;
             parts.tally.rewinds.add(1);
-            parts
-                .tally
-                .remark(partition, vec![format!("partition {partition} has stopped: {}", chain(changed))]);
             Sentinel::stop(&mut parts.feed, partition, changed, &parts.clock);
         }
         error

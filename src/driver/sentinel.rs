@@ -209,7 +209,7 @@ impl Sentinel {
                         rule,
                         times,
                         FENCED_MAX,
-                        "commits refused as another worker owns the partition",
+                        "commits refused, as lease or checkpoint were not this worker's any more",
                     )
                 })
             }

@@ -7,7 +7,7 @@ use crate::wire::signature::Signing;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Totals since the process began; those of the log itself are the engine's.
 #[derive(Debug, Default)]
@@ -50,6 +50,9 @@ pub struct Tally {
     /// To where a log's clock has jumped that is not believed yet; 0 where none has.
     jump_ms: AtomicI64,
 }
+
+/// A time that was heard longer ago is heard anew: clocks are set.
+const HEARD_FOR: Duration = Duration::from_secs(60);
 
 /// How long something took: how often it was below each bound.
 #[derive(Debug, Default)]
@@ -114,7 +117,8 @@ impl Tally {
     /// may be another one.
     pub fn heard_time(&self) -> Option<Timestamp> {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.map(|(time, at)| time + Span::from_ms(at.elapsed().as_millis() as i64))
+        let fresh = heard.filter(|(_, at)| at.elapsed() < HEARD_FOR);
+        fresh.map(|(time, at)| time + Span::from_ms(at.elapsed().as_millis() as i64))
     }
 
     /// A record has come a moment after its log was stamped with this time.
@@ -158,7 +162,7 @@ impl Tally {
             ),
             (
                 "commits_fenced_total",
-                "Commits refused as another worker owns the partition.",
+                "Commits refused, as lease or checkpoint were not this worker's any more.",
                 self.fenced.get(),
             ),
             ("commits_total", "Commits to the store.", self.commits.get()),

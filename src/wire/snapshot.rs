@@ -30,12 +30,16 @@ pub fn encode(engine: &Engine) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     Ok(bytes)
 }
 
+/// Whether the bytes are what was written.
+pub fn check(bytes: &[u8]) -> Result<&[u8], RestoreError> {
+    let (state, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(RestoreError::Damaged)?;
+    let is_whole = xxh3_64(state).to_le_bytes() == *checksum;
+    is_whole.then_some(state).ok_or(RestoreError::Damaged)
+}
+
 /// The engine that [`encode`] wrote.
 pub fn decode(bytes: &[u8], limits: Limits) -> Result<Engine, RestoreError> {
-    let (state, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(RestoreError::Damaged)?;
-    if xxh3_64(state).to_le_bytes() != *checksum {
-        return Err(RestoreError::Damaged);
-    }
+    let state = check(bytes)?;
     let snapshot: Snapshot = rmp_serde::from_slice(state).map_err(RestoreError::Decode)?;
     Engine::restore(snapshot, limits).map_err(RestoreError::Version)
 }

@@ -17,6 +17,9 @@ use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures_util::StreamExt;
 use serde_json::json;
 
+/// Name among outages of the stream that takes transitions.
+const ALERTS: &str = "alert stream";
+
 /// Transitions on their way at once.
 const UNDER_WAY_MAX: usize = 256;
 
@@ -123,6 +126,22 @@ impl Board for Bus {
         })
     }
 
+    fn is_older_than_log(&mut self) -> Result<bool, PortError> {
+        let (alerts, parcels) = (self.subjects.alerts_stream(), self.subjects.parcels_stream());
+        let mut places = vec![(alerts, self.subjects.any_alert()), (alerts, self.subjects.any_shadow())];
+        if self.has_aggregate {
+            places.push((parcels, self.subjects.any_parcel()));
+        }
+        let mut newest = None;
+        for (stream, subjects) in places {
+            let places = self.places(stream);
+            let message = self.patiently("read the newest transition", || places.newest(&subjects))?;
+            newest = newest.max(message.map(|message| message.time));
+        }
+        let made = self.stream(&self.subjects.events_stream())?.cached_info().created;
+        Ok(newest.is_some_and(|newest| newest < made))
+    }
+
     fn told(&mut self) -> Result<Vec<String>, PortError> {
         let messages = self.read_all(self.subjects.alerts_stream(), &self.subjects.any_alert())?;
         let mut is_fresh = false;
@@ -146,7 +165,12 @@ impl Board for Bus {
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError> {
         let mut placed = Vec::with_capacity(transitions.len());
         for some in transitions.chunks(UNDER_WAY_MAX) {
-            placed.extend(self.handle.block_on(self.publish_some(some)));
+            let (done, failed) = self.handle.block_on(self.publish_some(some));
+            placed.extend(done);
+            match failed {
+                None => self.outages.end(ALERTS),
+                Some(error) => self.outages.begin(ALERTS, self.subjects.alerts_stream(), &error),
+            }
         }
         // Once more, and one by one, for those that are there: with what?
         for (transition, placed) in transitions.iter().zip(&mut placed) {
@@ -228,23 +252,23 @@ impl Bus {
     }
 
     /// Actions first: where a transition is known to be there, so are its actions.
-    async fn ask_for_actions(&self, transition: &Numbered) -> bool {
+    async fn ask_for_actions(&self, transition: &Numbered) -> Result<(), Cause> {
         for (number, action) in &transition.actions {
             let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
             let subject = self.subjects.action(action, *number);
             let places = self.places(self.subjects.alerts_stream());
-            if places.put_once(subject, payload.into()).await.is_err() {
-                return false;
-            }
+            places.put_once(subject, payload.into()).await?;
         }
-        true
+        Ok(())
     }
 
-    async fn publish_some(&self, transitions: &[Numbered]) -> Vec<Placed> {
-        let mut sent = Vec::with_capacity(transitions.len());
+    /// What became of each, and the newest error.
+    async fn publish_some(&self, transitions: &[Numbered]) -> (Vec<Placed>, Option<Cause>) {
+        let (mut sent, mut failed) = (Vec::with_capacity(transitions.len()), None);
         for transition in transitions {
-            if !self.ask_for_actions(transition).await {
+            if let Err(error) = self.ask_for_actions(transition).await {
                 // Those behind it wait: they are sent again with it.
+                failed = Some(error);
                 break;
             }
             let (subject, places) = (self.subject(transition), self.places(self.subjects.alerts_stream()));
@@ -259,13 +283,16 @@ impl Bus {
                     Placed::There(String::new())
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a transition was not acknowledged");
+                    failed = Some(error.into());
                     Placed::Unknown
                 }
             });
         }
         placed.resize(transitions.len(), Placed::Unknown);
-        placed
+        if failed.is_some() {
+            self.make_streams_out().await;
+        }
+        (placed, failed)
     }
 
     fn subject(&self, transition: &Numbered) -> String {

@@ -1,6 +1,7 @@
 //! Events and decisions that did not come through the broker: published to it, answered after its ack.
 
-use super::{Settings, append, connect};
+use super::{Cause, Settings, append, connect};
+use crate::core::Timestamp;
 use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Intake, PortError, Reply, RequestId};
 use crate::driver::worker::chain;
@@ -39,6 +40,24 @@ impl Intake for Door {
             // One entry, one answer.
             let answer = append(&context, &subjects, vec![(entry, id)]).await.pop();
             reply(answer.unwrap_or(Ok(0)).map_err(|error| chain(&error)));
+        });
+    }
+
+    fn is_stamped_elsewhere(&self) -> bool {
+        true
+    }
+
+    fn read_stamp(&self, partition: u32, seq: u64, reply: Reply<Timestamp>) {
+        let count = self.settings.partition.count;
+        let subjects = Subjects::new(&self.settings.root, Partition { index: partition, count });
+        let context = self.context.clone();
+        self.handle.spawn(async move {
+            let read = async {
+                let stream = context.get_stream_no_info(subjects.events_stream()).await?;
+                let message = stream.get_raw_message(seq).await?;
+                Ok::<_, Cause>(super::stamp(message.time.unix_timestamp_nanos()))
+            };
+            reply(read.await.map_err(|error| error.to_string()));
         });
     }
 }

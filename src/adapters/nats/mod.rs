@@ -20,6 +20,7 @@ use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
+use crate::driver::worker::chain;
 use crate::wire::address::{credentials, without_password};
 use crate::wire::signature::Signing;
 use crate::wire::subject::Subjects;
@@ -75,6 +76,8 @@ pub struct Bus {
     connected: Arc<Notify>,
     context: Context,
     subjects: Subjects,
+    /// Number of the partition.
+    partition: u32,
     /// Whether rules may span partitions, and run in an aggregate.
     has_aggregate: bool,
     reader: Option<Reader>,
@@ -139,6 +142,7 @@ impl Bus {
             connected,
             context,
             subjects,
+            partition: settings.partition.index,
             has_aggregate,
             reader,
             place,
@@ -146,28 +150,36 @@ impl Bus {
             signing,
         };
         if has_aggregate {
-            bus.check_stream(bus.subjects.parcels_stream().into(), bus.subjects.parcels(), PARCELS_KEPT)?;
+            let name = bus.subjects.parcels_stream().into();
+            bus.check_stream(wanted(name, bus.subjects.parcels(), PARCELS_KEPT))?;
         }
         if !settings.partition.is_aggregate() {
-            bus.check_stream(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT)?;
+            bus.check_stream(wanted(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT))?;
         }
-        bus.check_stream(bus.subjects.alerts_stream().into(), bus.subjects.alerts(), ALERTS_KEPT)?;
-        for (name, subjects) in bus.subjects.asides() {
-            bus.check_stream(name.into(), subjects, EVENTS_KEPT)?;
-        }
+        bus.streams_out().into_iter().try_for_each(|wanted| bus.check_stream(wanted))?;
         Ok(bus)
     }
 
-    fn check_stream(&self, name: String, subjects: Vec<String>, kept: Duration) -> Result<(), PortError> {
-        let wanted = Config {
-            name: name.clone(),
-            subjects,
-            max_age: kept,
-            discard: DiscardPolicy::Old,
-            duplicate_window: DUPLICATES_KNOWN,
-            num_replicas: 1,
-            ..Config::default()
-        };
+    /// What leaves a partition: alerts, and what is set aside.
+    fn streams_out(&self) -> Vec<Config> {
+        let asides = self.subjects.asides().into_iter();
+        let asides = asides.map(|(name, subjects)| wanted(name.into(), subjects, EVENTS_KEPT));
+        let alerts = wanted(self.subjects.alerts_stream().into(), self.subjects.alerts(), ALERTS_KEPT);
+        std::iter::once(alerts).chain(asides).collect()
+    }
+
+    /// Makes those of them that somebody has deleted; what cannot be made now is tried again.
+    async fn make_streams_out(&self) {
+        for wanted in self.streams_out() {
+            let name = wanted.name.clone();
+            if let Err(error) = self.context.get_or_create_stream(wanted).await {
+                tracing::debug!(%error, name, "cannot make a stream that is missing");
+            }
+        }
+    }
+
+    fn check_stream(&self, wanted: Config) -> Result<(), PortError> {
+        let name = wanted.name.clone();
         let stream = self.patiently("find or make a stream", || {
             let (context, wanted) = (self.context.clone(), wanted.clone());
             async move { context.get_or_create_stream(wanted).await }
@@ -219,6 +231,19 @@ impl Bus {
     }
 }
 
+/// A stream as it is made where it is not there.
+fn wanted(name: String, subjects: Vec<String>, kept: Duration) -> Config {
+    Config {
+        name,
+        subjects,
+        max_age: kept,
+        discard: DiscardPolicy::Old,
+        duplicate_window: DUPLICATES_KNOWN,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
 /// What is not as it was asked for; retention and replicas may be the operator's own.
 fn difference(wanted: &Config, found: &Config) -> Option<String> {
     let sorted = |config: &Config| {
@@ -249,6 +274,9 @@ fn context(client: Client) -> Context {
 async fn acknowledged(sent: Result<PublishAckFuture, PublishError>) -> Result<PublishAck, PublishError> {
     PublishAckFuture::into_future(sent?).await
 }
+
+/// Name among outages of a log that takes nothing.
+const APPENDS: &str = "appends to the log";
 
 /// Name of the broker among outages.
 pub const NATS: &str = "nats";
@@ -363,7 +391,14 @@ impl Feed for Bus {
 
     fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
         let entries = entries.into_iter().map(|entry| (entry, None)).collect();
-        self.handle.block_on(append(&self.context, &self.subjects, entries))
+        let results = self.handle.block_on(append(&self.context, &self.subjects, entries));
+        // Ticks are appended now and then, so this ends by itself.
+        let of = (APPENDS, self.partition);
+        match results.iter().find_map(|result| result.as_ref().err()) {
+            None => self.outages.end_of(of),
+            Some(error) => self.outages.begin_of(of, &self.subjects.events_stream(), &chain(error)),
+        }
+        results
     }
 }
 
@@ -391,7 +426,7 @@ async fn append(
     }
     let mut results = Vec::with_capacity(waiting.len());
     for sent in waiting {
-        let failed = |source: Cause| PortError::Write { place: subjects.events_stream(), source };
+        let failed = |source: Cause| PortError::Away { place: subjects.events_stream(), source };
         let acknowledged = acknowledged(sent).await;
         results.push(acknowledged.map(|ack| ack.sequence).map_err(|error| failed(error.into())));
     }

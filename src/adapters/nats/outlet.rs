@@ -8,7 +8,6 @@ use crate::core::effect::Aside;
 use crate::driver::ports::{Letter, Outlet, PortError, Rollup};
 use crate::wire::event::{Codec, elements};
 use async_nats::Message;
-use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use std::collections::BTreeSet;
@@ -115,10 +114,13 @@ impl Bus {
                 for (subject, publish) in some {
                     sent.push(self.context.send_publish(subject.clone(), publish.clone()).await);
                 }
-                for sent in sent {
-                    acknowledged(sent).await?;
+                for (sent, (subject, _)) in sent.into_iter().zip(some) {
+                    if let Err(error) = acknowledged(sent).await {
+                        self.make_streams_out().await;
+                        return Err(format!("{subject}: {error}"));
+                    }
                 }
-                Ok::<_, PublishError>(())
+                Ok(())
             })?;
         }
         Ok(())

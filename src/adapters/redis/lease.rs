@@ -53,6 +53,10 @@ impl RedisStore {
         let found: (Vec<u8>, String) =
             self.ask(&key, |connection| script.key(&key).arg(&fresh[..]).invoke(connection))?;
         let since: f64 = found.1.parse().map_err(|error| damaged(&key, error))?;
+        if found.0.len() != fresh.len() {
+            let error = std::io::Error::other(format!("it has {} bytes, not {}", found.0.len(), fresh.len()));
+            return Err(damaged(&key, error));
+        }
         Ok((found.0, Timestamp::clamped(since as i64)))
     }
 
@@ -60,7 +64,7 @@ impl RedisStore {
         let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let (nonce, ms) = (nonce(), self.lease.as_millis() as u64);
         let script = Script::new(ACQUIRE);
-        let answer: Vec<u64> = self.ask_once(&checkpoint, |connection| {
+        let answer: Vec<u64> = self.ask_once(&both(&checkpoint, &lease), |connection| {
             script.key(&checkpoint).key(&lease).arg(&nonce).arg(ms).invoke(connection)
         })?;
         let [epoch, version] = answer.as_slice() else { return Ok(None) };
@@ -134,7 +138,7 @@ impl RedisStore {
         let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let ms = self.lease.as_millis() as u64;
         let script = Script::new(RENEW);
-        let answer: i64 = self.ask_once(&lease, |connection| {
+        let answer: i64 = self.ask_once(&both(&checkpoint, &lease), |connection| {
             let mut call = script.key(&lease);
             call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
         })?;
@@ -145,7 +149,7 @@ impl RedisStore {
     pub(super) fn release_lease(&mut self, fence: &Fence) -> Result<(), PortError> {
         let (checkpoint, lease) = (self.keys.of("ckpt"), self.keys.of("lease"));
         let script = Script::new(RELEASE);
-        self.ask_once(&lease, |connection| {
+        self.ask_once(&both(&checkpoint, &lease), |connection| {
             script.key(&lease).key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection)
         })
         .map(drop)
@@ -168,6 +172,11 @@ impl RedisStore {
             script.key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection)
         });
     }
+}
+
+/// A script does not say which of its keys it could not use.
+fn both(checkpoint: &str, lease: &str) -> String {
+    format!("{checkpoint}, {lease}")
 }
 
 /// 128 bits that no other worker has; the standard library's own random state is their source.

@@ -86,7 +86,8 @@ impl Ledger for SharedLedger {
         for (key, value) in rows.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
             call.arg(key).arg(value);
         }
-        let written: u32 = self.store.ask_once(&self.rows, |connection| call.invoke(connection))?;
+        let names = format!("{}, {}", self.lease_key, self.rows);
+        let written: u32 = self.store.ask_once(&names, |connection| call.invoke(connection))?;
         self.renewed = Instant::now();
         if written == 1 && rows.iter().any(|(_, value)| value.is_some()) {
             self.store.has_written();

@@ -161,7 +161,7 @@ impl RedisStore {
             self.connection = None;
             self.expiring.clear();
             let place = self.place.clone();
-            let what = what_of(&failed);
+            let what = self.what_of(&failed);
             if what == REDIS_DATA && !self.is_patient {
                 return damaged(key, failed);
             }
@@ -174,6 +174,18 @@ impl RedisStore {
             self.has_bad_data |= what == REDIS_DATA;
             PortError::Away { place, source: failed.into() }
         })
+    }
+
+    /// The outage that an error stands for.
+    fn what_of(&mut self, error: &RedisError) -> &'static str {
+        let is_redis = |store: &mut RedisStore| {
+            store.connected().and_then(|connection| ::redis::cmd("PING").query::<String>(connection)).is_ok()
+        };
+        match error.kind() {
+            // What was answered is no answer of Redis, or no text, number or list where there should be one.
+            ::redis::ErrorKind::Parse if is_redis(self) => REDIS_DATA,
+            _ => what_of(error),
+        }
     }
 
     /// It took something new: also one that is full takes what makes nothing larger.
@@ -207,6 +219,11 @@ fn damaged(key: &str, error: impl std::error::Error + Send + Sync + 'static) -> 
 /// Finds out whether this is an address of Redis, before anybody waits for it.
 pub fn check(url: &str) -> Result<(), String> {
     let place = without_password(url);
+    if url.ends_with("#insecure") {
+        return Err(format!(
+            "`{place}`: certificates are always verified; without `#insecure`, and with REDIS_CA for your own authority"
+        ));
+    }
     let checked = client(url).map(drop);
     checked.map_err(|error| format!("`{place}` is no address of Redis, such as redis://host:6379: {error}"))
 }

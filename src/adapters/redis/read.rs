@@ -13,6 +13,7 @@ use crate::driver::ports::{
     PortError, SharedStore, Shown, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
+use crate::wire::snapshot;
 use ::redis::cmd;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -132,6 +133,8 @@ impl RedisStore {
                 hint: "was a key evicted? set maxmemory-policy noeviction, and empty the partition's keys to rebuild it from the stream",
             })?);
         }
+        let key = self.keys.of(&format!("snap:{at}:*"));
+        snapshot::check(&bytes).map_err(|error| damaged(&key, error))?;
         Ok(bytes)
     }
 

@@ -5,11 +5,12 @@ use crate::driver::ports::{PortError, Roster};
 use ::redis::Script;
 use std::time::Duration;
 
-/// KEYS: workers. ARGV: name, milliseconds.
+/// KEYS: workers. ARGV: name, milliseconds. Nobody lives for ten times as long without a sign: that is none of us.
 const BEAT: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%d', now + 10 * ARGV[2]), '+inf')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 

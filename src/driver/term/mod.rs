@@ -116,7 +116,10 @@ impl Term {
         // Others had read what is gone now, or had told of it.
         let is_ahead = on_board.alerts > numbered.alerts || on_board.parcels > numbered.parcels;
         let is_gone = extent.first > from && (checkpoint.applied > begun_at || is_ahead);
-        let is_lossy = is_gone || checkpoint.is_losing;
+        // Begun anew: the numbers of an earlier log are taken.
+        let is_anew =
+            checkpoint.applied == 0 && on_board != Numbers::default() && parts.feed.is_older_than_log()?;
+        let is_lossy = is_gone || is_anew || checkpoint.is_losing;
         if is_lossy || mutant::is(Mutant::NumberFromBoard) {
             numbered = numbered.max(on_board);
         }
@@ -222,6 +225,16 @@ impl Term {
         };
         self.sentinel.look(seen, &mut parts.feed, now);
         parts.tally.remark(self.applier.engine.limits().partition, self.sentinel.remarks());
+    }
+
+    /// The record that was applied last.
+    pub(super) fn applied(&self) -> u64 {
+        self.applier.applied
+    }
+
+    /// Whether a later record was applied, or this one committed.
+    pub(super) fn is_beyond(&self, record: u64) -> bool {
+        self.applier.applied > record || self.applier.applied == record && !self.applier.is_dirty()
     }
 
     /// The records applied since the last commit, as `from-to`.

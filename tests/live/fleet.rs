@@ -71,7 +71,7 @@ fn another_number_of_partitions_is_refused() {
     wait_for("ownership", &first, || (first.owned() == 2).then_some(()));
     let mut second = servers.worker_of("1s", 3);
     let code = wait_for("the end", &first, || second.process.0.try_wait().expect("a child"));
-    assert_eq!(code.code(), Some(1));
+    assert_eq!(code.code(), Some(78));
     // Its last words may still be on their way when it has ended.
     wait_for("the reason", &second, || {
         let log = second.log.lock().expect("no panic");

@@ -396,7 +396,8 @@ impl Feed for Bus {
         let of = (APPENDS, self.partition);
         match results.iter().find_map(|result| result.as_ref().err()) {
             None => self.outages.end_of(of),
-            Some(error) => self.outages.begin_of(of, &self.subjects.events_stream(), &chain(error)),
+            // The error names the stream.
+            Some(error) => self.outages.begin_of(of, &self.place, &chain(error)),
         }
         results
     }

@@ -27,6 +27,9 @@ use tokio::runtime::Runtime;
 /// First tokens of all subjects.
 const ROOT: &str = "sg.v1";
 
+/// Seconds without a record, while the broker answers, after which there is none.
+const EMPTY_MAX: u32 = 5;
+
 /// Records read at once.
 const RECORDS: usize = 4_096;
 
@@ -208,8 +211,18 @@ impl Source {
     }
 
     fn fill(&mut self) -> Result<()> {
+        let mut empty = 0;
         while self.waiting.is_empty() && self.next <= self.last {
             let records = self.bus.next(Duration::from_secs(1))?;
+            // The broker answers and has nothing more: the last records were deleted one by one.
+            if records.is_empty() {
+                self.bus.extent()?;
+                empty += 1;
+                if empty >= EMPTY_MAX {
+                    self.next = self.last + 1;
+                }
+                continue;
+            }
             let within: Vec<Logged> = records.into_iter().filter(|record| record.seq <= self.last).collect();
             self.next = within.last().map_or(self.next, |record| record.seq + 1);
             self.waiting.extend(within);

@@ -26,6 +26,9 @@ const ACQUIRE_EVERY: Duration = Duration::from_millis(250);
 const REREAD_AFTER: Duration = Duration::from_secs(1);
 const REREAD_AFTER_MAX: Duration = Duration::from_secs(30);
 
+/// Another process that has a partition for so long is not stopped by what stopped this one.
+const KEPT_ELSEWHERE: Duration = Duration::from_secs(5);
+
 /// Names among outages of a partition: what the store holds of it cannot be read; its log is not what it was.
 const DATA: &str = "data in the store";
 const LOG: &str = "log of a partition";
@@ -40,6 +43,8 @@ struct Stuck {
     applied: Option<u64>,
     /// When the newest term began.
     begun: Option<Duration>,
+    /// Since when another process has the lease: it does not give it back at once, as whoever is stuck does.
+    elsewhere: Option<Duration>,
 }
 
 /// The way to an owner, made before there is one: the door is open while servers are waited for.
@@ -178,8 +183,18 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         let before = self.stuck.take();
         let wait = before.as_ref().map_or(REREAD_AFTER, |stuck| (stuck.wait * 2).min(REREAD_AFTER_MAX));
         let applied = applied.max(before.and_then(|stuck| stuck.applied));
-        self.stuck = Some(Stuck { what, wait, applied, begun: None });
+        self.stuck = Some(Stuck { what, wait, applied, begun: None, elsewhere: None });
         Ok(Step::Waiting(wait))
+    }
+
+    /// What this process waits for does not stop the one that keeps the partition.
+    fn note_another_owner(&mut self) {
+        let running = self.parts.clock.running();
+        let Some(stuck) = &mut self.stuck else { return };
+        let since = *stuck.elsewhere.get_or_insert(running);
+        if running.saturating_sub(since) >= KEPT_ELSEWHERE {
+            self.recover();
+        }
     }
 
     /// What was waited for is mended.
@@ -205,7 +220,11 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         let (share, store) = (&self.parts.share, &mut self.parts.store);
         let (fence, seat) = match share.take(|| store.acquire()) {
             Ok(Some(taken)) => taken,
-            Ok(None) | Err(PortError::Away { .. }) => return Ok(Step::Waiting(ACQUIRE_EVERY)),
+            Ok(None) => {
+                self.note_another_owner();
+                return Ok(Step::Waiting(ACQUIRE_EVERY));
+            }
+            Err(PortError::Away { .. }) => return Ok(Step::Waiting(ACQUIRE_EVERY)),
             Err(error) => return Err(error.into()),
         };
         if self.stuck.is_none() {
@@ -216,7 +235,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             Ok(term) => {
                 self.term = Some(term);
                 if let Some(stuck) = &mut self.stuck {
-                    stuck.begun = Some(self.parts.clock.running());
+                    (stuck.begun, stuck.elsewhere) = (Some(self.parts.clock.running()), None);
                     // A log is looked at before a term begins; what else stopped an earlier term is to be met again.
                     if stuck.what == LOG || stuck.applied.is_none() {
                         self.recover();

@@ -109,7 +109,18 @@ pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, P
             let name = Subjects::new(root, Partition { index: count, count: u32::MAX }).events_stream();
             match context.get_stream(name).await {
                 Ok(_) => count += 1,
-                Err(error) if is_not_found(&error) => return Ok(count.max(1)),
+                Err(error) if is_not_found(&error) && count == 0 => {
+                    let second = Subjects::new(root, Partition { index: 1, count: u32::MAX }).events_stream();
+                    if context.get_stream(&second).await.is_ok() {
+                        return Err(PortError::OtherSettings {
+                            place: "the deployment".into(),
+                            found: format!("it has the stream {second}, and none of partition 0"),
+                            hint: "restore that stream, or start a worker, which makes it anew",
+                        });
+                    }
+                    return Ok(1);
+                }
+                Err(error) if is_not_found(&error) => return Ok(count),
                 Err(error) => {
                     outages.begin(NATS, &without_password(url), &error);
                     tokio::time::sleep(RETRY_EVERY).await;

@@ -116,9 +116,7 @@ impl Term {
         // Others had read what is gone now, or had told of it.
         let is_ahead = on_board.alerts > numbered.alerts || on_board.parcels > numbered.parcels;
         let is_gone = extent.first > from && (checkpoint.applied > begun_at || is_ahead);
-        // Begun anew: the numbers of an earlier log are taken.
-        let is_anew =
-            checkpoint.applied == 0 && on_board != Numbers::default() && parts.feed.is_older_than_log()?;
+        let is_anew = is_begun_anew(&mut parts.feed, checkpoint.applied, on_board)?;
         let is_lossy = is_gone || is_anew || checkpoint.is_losing;
         if is_lossy || mutant::is(Mutant::NumberFromBoard) {
             numbered = numbered.max(on_board);
@@ -494,6 +492,11 @@ impl Term {
             other => other,
         }
     }
+}
+
+/// Whether nothing was read yet, and an earlier log of the same name has told what is there: its numbers are taken.
+fn is_begun_anew(feed: &mut impl Board, applied: u64, on_board: Numbers) -> Result<bool, PortError> {
+    Ok(applied == 0 && on_board != Numbers::default() && feed.is_older_than_log()?)
 }
 
 /// Refused events and windows leave before the commit that counts them: at least once.

@@ -2,8 +2,8 @@
 //!
 //! Intuition: a database follows the pages that it reads. One bit that has flipped sends it to a page that is none, and
 //! it panics, or to one where it was before, and it never ends.
-//! Rejected: reading the pages ourselves (a second database); a limit of time for a whole export (whoever reads it may
-//! be slow).
+//! Rejected: following the pages ourselves (a second database; salvage looks for records alone, by their checksums); a
+//! limit of time for a whole export (its reader may be slow).
 
 use anyhow::{Result, bail};
 use std::cell::Cell;
@@ -24,7 +24,7 @@ const WAY_OUT: &str =
 const PORTIONS_WAITING: usize = 2;
 
 thread_local! {
-    /// Whether a panic of this thread is caught, and told as an error.
+    /// A panic of this thread is caught, and returned as an error.
     static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 

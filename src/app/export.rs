@@ -133,7 +133,7 @@ fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the database gives, and behind that what can be found without it.
+/// Records that the database reads; behind those, records that salvage finds without it.
 fn read_damaged(data_dir: &Path, put: damage::Put<'_, Page>) -> Result<()> {
     let mut next = 1;
     let read = damage::caught(data_dir, || {

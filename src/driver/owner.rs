@@ -33,7 +33,7 @@ const KEPT_ELSEWHERE: Duration = Duration::from_secs(5);
 const DATA: &str = "data in the store";
 const LOG: &str = "log of a partition";
 
-/// What a partition waits for, and somebody has to mend.
+/// The fault for which a partition waits until somebody has mended it.
 #[derive(Debug)]
 struct Stuck {
     what: &'static str,

@@ -34,7 +34,7 @@ impl Embedded {
 impl AlertFeed for Embedded {
     fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError> {
         let begun = Instant::now();
-        // Who asks has told everything that an older copy holds.
+        // An older copy holds only alerts that the receiver was told of: reading goes on from its end.
         let newest = self.newest_alert()?;
         let restart = (newest < after).then_some(newest);
         let after = restart.unwrap_or(after);

@@ -27,7 +27,7 @@ const CATALOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("catalog")
 const ALERTS: TableDefinition<'_, u64, &str> = TableDefinition::new("alerts");
 /// (seq, index) → refused event as MessagePack
 const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
-/// (stamp, seq) → digest of the body, then the key: requests that are remembered
+/// (stamp, seq) → digest of the body, time of the answer, key: requests that are remembered
 const REQUESTS: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("requests");
 /// name → number: `applied`, `snapshot_at`
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -103,7 +103,7 @@ impl Embedded {
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, PortError> {
-        // What is written to a file that is gone, or is another one, goes with this process.
+        // Writes to a file that was removed or replaced are lost when this process ends.
         let mut left = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if FileState::of(&self.path) != *left {
             let source = "the file was removed, replaced or written while it is in use; stop this process, and restore it";
@@ -149,7 +149,7 @@ impl Embedded {
     }
 }
 
-/// What changes when somebody else writes a file, or puts another in its place.
+/// Metadata of a file that differ once another process writes it or puts another file in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileState {
     device: u64,

@@ -152,7 +152,7 @@ impl Embedded {
         }
     }
 
-    /// What the log holds from a number on. Pages that are damaged may lead back to where they came from.
+    /// Records of the log from a number on, in ascending order: a damaged page may lead back to an earlier one.
     fn page(&self, from: Option<u64>) -> Result<Page, PortError> {
         self.read(|transaction| {
             let (log, checked_from) = (transaction.open_table(LOG)?, checked_from(transaction)?);

@@ -262,7 +262,7 @@ impl Bus {
         Ok(())
     }
 
-    /// What became of each, and the newest error.
+    /// The outcome of each transition, and the newest error.
     async fn publish_some(&self, transitions: &[Numbered]) -> (Vec<Placed>, Option<Cause>) {
         let (mut sent, mut failed) = (Vec::with_capacity(transitions.len()), None);
         for transition in transitions {

@@ -171,7 +171,7 @@ impl Bus {
         Ok(bus)
     }
 
-    /// What leaves a partition: alerts, and what is set aside.
+    /// Streams that a partition writes: alerts, dead letters and rollups.
     fn streams_out(&self) -> Vec<Config> {
         let asides = self.subjects.asides().into_iter();
         let asides = asides.map(|(name, subjects)| wanted(name.into(), subjects, EVENTS_KEPT));

@@ -182,7 +182,7 @@ impl RedisStore {
             store.connected().and_then(|connection| ::redis::cmd("PING").query::<String>(connection)).is_ok()
         };
         match error.kind() {
-            // What was answered is no answer of Redis, or no text, number or list where there should be one.
+            // The answer is not of Redis, or has another type than the key should have; PING tells which.
             ::redis::ErrorKind::Parse if is_redis(self) => REDIS_DATA,
             _ => what_of(error),
         }
@@ -211,7 +211,7 @@ impl RedisStore {
     }
 }
 
-/// What a key holds is not what was written.
+/// The error of a key whose value no worker wrote.
 fn damaged(key: &str, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
     PortError::Unreadable { place: key.into(), source: error.into() }
 }

@@ -68,6 +68,11 @@ const STAGES: &[Kind] = &[
     }),
     kind("ended stages of many runs", wide),
     kind("ended stages of more runs", wide),
+    kind("stages of few runs", |size, _| list(size, |n| broad(n, "started", now_ms()))),
+    kind("progress of few runs with many stages", |size, _| {
+        let now = now_ms();
+        list(size, |n| broad(n, "progress", now - n as u64))
+    }),
     kind("gates", |size, tag| {
         list(size, |n| {
             let (time, of) = (now_ms(), format!(r#""pipeline":"{tag}","run":"r{n}","gate":"g{n}""#));
@@ -90,6 +95,12 @@ fn wide(size: usize, tag: &str) -> Vec<u8> {
         let (run, of) = (format!("{tag}-{}", n / 900), format!("s{}", n % 900));
         stage("wide", &run, &of, "succeeded", &begun)
     })
+}
+
+/// An event of one of 9,000 stages, 1,000 of each of nine runs.
+fn broad(n: usize, status: &str, time: u64) -> String {
+    let of = format!(r#""pipeline":"broad","run":"r{}","stage":"s{}""#, n % 9, n / 9 % 1_000);
+    format!(r#"{{"type":"stage","time":{time},{of},"status":"{status}"}}"#)
 }
 
 pub fn metrics(trial: &mut Trial, random: &mut Random) {

@@ -3,10 +3,12 @@
 use super::{Engine, Owner};
 use crate::core::effect::Effects;
 use crate::core::key::KeyId;
+use crate::core::run::Touched;
 use crate::core::time::{Span, Timestamp};
 use crate::core::view::View;
 use crate::core::view::feed::{self, When};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What is due at one grid point.
 #[derive(Debug, Default)]
@@ -15,13 +17,14 @@ pub(super) struct Due {
     views: BTreeMap<u32, Vec<KeyId>>,
     /// Timers that ran out.
     timers: BTreeMap<Owner, Vec<KeyId>>,
-    /// Keys of pipelines with new events.
-    pub(super) pipelines: Vec<std::sync::Arc<str>>,
+    /// Pipelines with new events, and the stages of them that these were about.
+    pub(super) pipelines: BTreeMap<Arc<str>, Touched>,
 }
 
 impl Due {
     /// Nothing but these pipelines.
-    pub(super) fn of_pipelines(pipelines: Vec<std::sync::Arc<str>>) -> Due {
+    pub(super) fn of_pipelines(pipelines: impl Iterator<Item = Arc<str>>) -> Due {
+        let pipelines = pipelines.map(|name| (name, Touched::All)).collect();
         Due { pipelines, ..Due::default() }
     }
 

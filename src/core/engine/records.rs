@@ -11,6 +11,7 @@ use crate::core::key::KeyId;
 use crate::core::rule::evaluate::Notes;
 use crate::core::rule::frozen::Frozen;
 use crate::core::rule::share::Shares;
+use crate::core::run::Touched;
 use crate::core::series::RECORD_SOURCE;
 use crate::core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -97,13 +98,11 @@ impl Engine {
     /// Observes the gauges of pipelines that changed, or that are due to be repeated.
     pub(super) fn emit_gauges(&mut self, at: Timestamp, due: &Due) {
         let repeated = self.gauges.iter().filter(|(_, g)| g.repeat_at.is_some_and(|when| when <= at));
-        let mut names: Vec<_> = repeated.map(|(name, _)| name.clone()).collect();
-        names.extend(due.pipelines.iter().cloned());
-        names.sort();
-        names.dedup();
-        for pipeline in names {
+        let mut pipelines = due.pipelines.clone();
+        pipelines.extend(repeated.map(|(name, _)| (name.clone(), Touched::All)));
+        for (pipeline, touched) in pipelines {
             let Some(found) = self.runs.get(&pipeline) else { continue };
-            let (values, is_busy) = (found.gauges(), found.whole().in_flight() > 0);
+            let (values, is_busy) = (found.gauges(&touched), found.whole().in_flight() > 0);
             let gauges = self.gauges.entry(pipeline.clone()).or_default();
             let is_repeat = gauges.repeat_at.is_some_and(|when| when <= at);
             let mut changed = Vec::new();

@@ -301,7 +301,7 @@ impl Engine {
     fn add_run_keys(&mut self, rule: &Rule, due: &Due, keys: &mut Vec<KeyId>) {
         let before = keys.len();
         for selector in run_selectors(rule) {
-            for pipeline in &due.pipelines {
+            for pipeline in due.pipelines.keys() {
                 for key in self.run_keys(selector, pipeline) {
                     keys.push(self.keys.intern(key));
                 }
@@ -340,8 +340,7 @@ impl Engine {
 
     /// All keys that a rule's run functions look at now.
     pub(super) fn all_run_keys(&mut self, rule: &Rule) -> Vec<KeyId> {
-        let pipelines: Vec<_> = self.runs.iter().map(|(name, _)| name.clone()).collect();
-        let due = Due::of_pipelines(pipelines);
+        let due = Due::of_pipelines(self.runs.iter().map(|(name, _)| name.clone()));
         let mut keys = Vec::new();
         self.add_run_keys(rule, &due, &mut keys);
         keys

@@ -25,7 +25,7 @@ use super::interruption::Interruptions;
 use super::limits::PIPELINES_MAX;
 use super::rule::PipelineSpec;
 use super::time::{Span, Timestamp};
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, Touched};
 pub use place::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -284,14 +284,14 @@ impl Tracker {
         self.pipelines.get(pipeline).filter(|pipeline| pipeline.is_seen())
     }
 
-    /// Pipelines with an accepted event since the last call.
-    pub fn take_dirty(&mut self) -> Vec<Arc<str>> {
+    /// Pipelines with an accepted event since the last call, and the stages of them that it was about.
+    pub fn take_dirty(&mut self) -> BTreeMap<Arc<str>, Touched> {
         self.is_dirty = false;
         let dirty = self.pipelines.iter_mut().filter(|(_, pipeline)| pipeline.is_dirty);
         dirty
             .map(|(name, pipeline)| {
                 pipeline.is_dirty = false;
-                name.clone()
+                (name.clone(), pipeline.take_touched())
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use super::super::identity::Labels;
 use super::super::limits::{RUNS_PER_PIPELINE_MAX, STAGES_PER_PIPELINE_MAX};
 use super::super::time::Timestamp;
 use super::gone::Gone;
-use super::ledger::Run;
+use super::ledger::{Run, StageFacts};
 use super::place::Place;
 use super::{Derived, Moment, Outcome, Sight};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,41 @@ pub struct Pipeline {
     /// What stays of runs that were let go.
     gone: Gone,
     pub(super) is_dirty: bool,
+    #[serde(skip)]
+    touched: Touched,
+}
+
+/// Stages of which a gauge may have changed since the last time they were taken.
+///
+/// An event costs the stages that it is about, however many its pipeline has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// After a restart nobody knows which.
+    All,
+    Only(BTreeSet<Arc<str>>),
+}
+
+impl Default for Touched {
+    fn default() -> Touched {
+        Touched::All
+    }
+}
+
+impl Touched {
+    fn add(&mut self, stage: &Arc<str>) {
+        if let Touched::Only(stages) = self
+            && !stages.contains(stage)
+        {
+            stages.insert(stage.clone());
+        }
+    }
+}
+
+/// Which stages of a run an event brings up to date.
+enum Scope<'a> {
+    All,
+    Stage(&'a Arc<str>),
+    None,
 }
 
 impl Pipeline {
@@ -66,15 +101,27 @@ impl Pipeline {
         self.finished.iter().rev().take_while(|(ended, _)| *ended > since).count()
     }
 
-    /// The live gauges as they are: name, labels, value.
-    pub fn gauges(&self) -> Vec<(&'static str, Labels, f64)> {
+    /// The live gauges of the whole and of some stages as they are: name, labels, value.
+    pub fn gauges(&self, touched: &Touched) -> Vec<(&'static str, Labels, f64)> {
         let mut gauges = vec![("pipeline_in_flight", Labels::default(), self.whole.in_flight.len() as f64)];
-        for (stage, place) in &self.stages {
+        let mut add = |stage: &Arc<str>, place: &Place| {
             let labels = Labels::of([("stage", stage)]);
             gauges.push(("stage_active", labels.clone(), f64::from(place.active)));
             gauges.push(("stage_waiting", labels, f64::from(place.waiting)));
+        };
+        match touched {
+            Touched::All => self.stages.iter().for_each(|(stage, place)| add(stage, place)),
+            Touched::Only(stages) => {
+                let found = stages.iter().filter_map(|stage| self.stages.get_key_value(stage));
+                found.for_each(|(stage, place)| add(stage, place));
+            }
         }
         gauges
+    }
+
+    /// The stages of which a gauge may have changed since the last call.
+    pub(super) fn take_touched(&mut self) -> Touched {
+        std::mem::replace(&mut self.touched, Touched::Only(BTreeSet::new()))
     }
 
     /// Takes a stage event; says whether its run is new. `is_doubtful`: records were lost shortly before.
@@ -89,7 +136,7 @@ impl Pipeline {
         let is_last = !self.has_run_events && self.declared.last() == Some(&event.stage);
         let (run, is_new) = self.open(&event.run, is_doubtful);
         let outcome = run.stage(event, (is_first, is_last), derived);
-        self.finish(&event.run, Some(&event.stage), outcome, is_new, moment);
+        self.finish(&event.run, Scope::Stage(&event.stage), outcome, is_new, moment);
         (outcome, is_new)
     }
 
@@ -104,8 +151,10 @@ impl Pipeline {
         self.has_run_events = true;
         self.has_run_starts |= event.begun().is_some();
         let (run, is_new) = self.open(&event.run, is_doubtful);
+        let was_ended = run.ended.is_some();
         let outcome = run.run(event, derived);
-        self.finish(&event.run, None, outcome, is_new, moment);
+        let scope = if run.ended.is_some() == was_ended { Scope::None } else { Scope::All };
+        self.finish(&event.run, scope, outcome, is_new, moment);
         (outcome, is_new)
     }
 
@@ -133,13 +182,13 @@ impl Pipeline {
     fn finish(
         &mut self,
         id: &Arc<str>,
-        stage: Option<&Arc<str>>,
+        scope: Scope<'_>,
         outcome: Outcome,
         is_new: bool,
         moment: Moment<'_>,
     ) {
         if outcome == Outcome::Recorded {
-            return self.touch(id, stage, moment);
+            return self.touch(id, scope, moment);
         }
         if is_new && let Some(run) = self.runs.remove(id) {
             self.gone.keep(id.clone(), run.remains(), moment.now);
@@ -147,19 +196,20 @@ impl Pipeline {
     }
 
     /// Brings the places up to date with a run that just had an event.
-    fn touch(&mut self, id: &Arc<str>, stage: Option<&Arc<str>>, moment: Moment<'_>) {
+    fn touch(&mut self, id: &Arc<str>, scope: Scope<'_>, moment: Moment<'_>) {
         self.whole.hear(moment);
-        if let Some(stage) = stage {
+        if let Scope::Stage(stage) = scope {
             self.stages.entry(stage.clone()).or_default().hear(moment);
         }
         if let Some(run) = self.runs.get_mut(id) {
             run.last_seen = Some(moment.now);
         }
-        self.relist(id, moment.now);
+        self.relist(id, scope, moment.now);
     }
 
-    /// Lists a run where it is, and nowhere else.
-    fn relist(&mut self, id: &Arc<str>, now: Timestamp) {
+    /// Lists a run where it is, and nowhere else. Stages out of scope are listed already: what is known of them is
+    /// as it was, and so is whether the run has ended.
+    fn relist(&mut self, id: &Arc<str>, scope: Scope<'_>, now: Timestamp) {
         self.is_dirty = true;
         let Some(run) = self.runs.get_mut(id) else { return };
         let listed = run.ended.is_none().then_some(run.beginning.first);
@@ -169,24 +219,16 @@ impl Pipeline {
         if let Some(ended) = ended {
             self.finished.insert((ended, id.clone()));
         }
-        for (stage, facts) in &mut run.stages {
-            let Some(place) = self.stages.get_mut(stage) else { continue };
-            let (is_active, is_waiting) = if ended.is_some() { (false, false) } else { facts.progress() };
-            let is_here = is_active || is_waiting;
-            let left = facts.begun().map(|_| now);
-            let first = facts.first();
-            place.relist(id, &mut facts.listed, is_here.then_some(first), left);
-            if is_here {
-                facts.is_timed = false;
-            } else if let (false, Some(begun), Some(left)) =
-                (facts.is_timed, facts.begun(), facts.ended().or(ended).filter(|left| *left >= first))
-            {
-                place.learn(left - begun);
-                facts.is_timed = true;
+        let mut list = |stage: &Arc<str>, facts: &mut StageFacts| {
+            if let Some(place) = self.stages.get_mut(stage) {
+                place.list(id, facts, ended, now);
+                self.touched.add(stage);
             }
-            place.active = place.active + u32::from(is_active) - u32::from(facts.is_active);
-            place.waiting = place.waiting + u32::from(is_waiting) - u32::from(facts.is_waiting);
-            (facts.is_active, facts.is_waiting) = (is_active, is_waiting);
+        };
+        match scope {
+            Scope::All => run.stages.iter_mut().for_each(|(stage, facts)| list(stage, facts)),
+            Scope::Stage(stage) => run.stages.get_mut(stage).into_iter().for_each(|facts| list(stage, facts)),
+            Scope::None => {}
         }
     }
 
@@ -205,7 +247,7 @@ impl Pipeline {
             self.whole.learn(duration);
         }
         if run.ended.is_some() != was_ended {
-            self.relist(id, now);
+            self.relist(id, Scope::All, now);
         }
     }
 
@@ -247,6 +289,7 @@ impl Pipeline {
             }
             place.active -= u32::from(facts.is_active);
             place.waiting -= u32::from(facts.is_waiting);
+            self.touched.add(stage);
         }
         1
     }
@@ -268,5 +311,73 @@ impl Pipeline {
             evicted += 1;
         }
         evicted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tracker;
+    use super::super::tests::{at, moment, run, stage};
+    use super::*;
+    use crate::core::event::{RunStatus, StageStatus};
+    use proptest::prelude::*;
+
+    const DAY: crate::core::time::Span = crate::core::time::Span::from_hours(24);
+
+    fn named(gauges: Vec<(&'static str, Labels, f64)>) -> BTreeMap<String, f64> {
+        gauges.into_iter().map(|(name, labels, value)| (format!("{name}{labels:?}"), value)).collect()
+    }
+
+    /// Goal: an event costs the stages that it is about. Method: what has to be looked at behind it.
+    #[test]
+    fn an_event_touches_its_own_stage_of_a_thousand() {
+        let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
+        for number in 0..STAGES_PER_PIPELINE_MAX {
+            let event = stage("r", &format!("s{number}"), StageStatus::Started, 1);
+            assert_eq!(tracker.stage(&event, moment(at(1)), DAY, &mut derived), Outcome::Recorded);
+        }
+        tracker.take_dirty();
+        let event = stage("r", "s7", StageStatus::Progress, 2);
+        tracker.stage(&event, moment(at(2)), DAY, &mut derived);
+        let (_, touched) = tracker.take_dirty().pop_first().expect("it had an event");
+        assert_eq!(touched, Touched::Only(BTreeSet::from(["s7".into()])));
+        assert_eq!(tracker.get("p").map(|pipeline| pipeline.gauges(&touched).len()), Some(3));
+        // A run event that ends nothing is about no stage, and one that ends the run is about all of them.
+        for (status, count) in [(RunStatus::Started, 0), (RunStatus::Succeeded, STAGES_PER_PIPELINE_MAX)] {
+            tracker.run(&run("r", status, 3), moment(at(3)), DAY, &mut derived);
+            let (_, touched) = tracker.take_dirty().pop_first().expect("it had an event");
+            assert!(matches!(&touched, Touched::Only(stages) if stages.len() == count), "{status:?}");
+        }
+    }
+
+    proptest! {
+        /// Goal: gauges that are brought up to date stage by stage are those of all stages.
+        /// Method: random events of four runs with three stages, one minute apart; some runs are abandoned.
+        #[test]
+        fn touched_gauges_add_up_to_all(events in prop::collection::vec((0..4u8, 0..4u8, 0..7u8, 0..90i64), 1..60)) {
+            use StageStatus::*;
+            let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
+            let (mut known, mut now) = (BTreeMap::new(), 0);
+            for (id, name, status, minutes) in events {
+                now += minutes * 60;
+                tracker.forget(at(now), crate::core::time::Span::from_hours(1));
+                let id = format!("r{id}");
+                if name == 3 {
+                    let status = if status < 5 { RunStatus::Started } else { RunStatus::Succeeded };
+                    tracker.run(&run(&id, status, now), moment(at(now)), DAY, &mut derived);
+                } else {
+                    let status = [Queued, Started, Progress, Succeeded, Failed, Cancelled, Skipped][usize::from(status)];
+                    tracker.stage(&stage(&id, &format!("s{name}"), status, now), moment(at(now)), DAY, &mut derived);
+                }
+                tracker.settle(at(now), &mut derived);
+                for (_, touched) in tracker.take_dirty() {
+                    let pipeline = tracker.get("p").expect("it had an event");
+                    known.extend(named(pipeline.gauges(&touched)));
+                }
+                if let Some(pipeline) = tracker.get("p") {
+                    prop_assert_eq!(&known, &named(pipeline.gauges(&Touched::All)));
+                }
+            }
+        }
     }
 }

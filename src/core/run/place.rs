@@ -5,6 +5,7 @@
 
 use super::super::detect::learned::Durations;
 use super::super::time::{Span, Timestamp};
+use super::ledger::StageFacts;
 use super::{Moment, Sight};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -96,6 +97,32 @@ impl Place {
             self.in_flight.insert((first, run.clone()));
         }
         *listed = wanted;
+    }
+
+    /// Lists a run where what is known of it here says that it is; `ended`: when the run itself did.
+    pub(super) fn list(
+        &mut self,
+        run: &Arc<str>,
+        facts: &mut StageFacts,
+        ended: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let (is_active, is_waiting) = if ended.is_some() { (false, false) } else { facts.progress() };
+        let is_here = is_active || is_waiting;
+        let left = facts.begun().map(|_| now);
+        let first = facts.first();
+        self.relist(run, &mut facts.listed, is_here.then_some(first), left);
+        if is_here {
+            facts.is_timed = false;
+        } else if let (false, Some(begun), Some(left)) =
+            (facts.is_timed, facts.begun(), facts.ended().or(ended).filter(|left| *left >= first))
+        {
+            self.learn(left - begun);
+            facts.is_timed = true;
+        }
+        self.active = self.active + u32::from(is_active) - u32::from(facts.is_active);
+        self.waiting = self.waiting + u32::from(is_waiting) - u32::from(facts.is_waiting);
+        (facts.is_active, facts.is_waiting) = (is_active, is_waiting);
     }
 
     /// An abandoned run is taken out.

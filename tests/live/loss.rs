@@ -150,3 +150,44 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     let rollup: Value = serde_json::from_slice(&rollup.payload).expect("JSON");
     assert_eq!((&rollup["count"], &rollup["revision"]), (&json!(1), &json!(1)));
 }
+
+/// Goal: an export ends where the newest records are gone, and one without a partition is none. Method: the newest
+/// record of one log is deleted, then the whole log of two, while no worker runs.
+#[test]
+fn an_export_ends_with_what_is_there_and_names_a_log_that_is_not() {
+    let servers = Servers::start("everysec");
+    let worker = servers.worker_of("1s", 2);
+    wait_for("ownership", &worker, || (worker.owned() == 2).then_some(()));
+    for source in 0..8 {
+        let event = json!({"type": "metric", "time": now_ms(), "source": format!("s-{source}"), "name": "m", "value": 1});
+        let sent = ureq::post(format!("{}/api/v1/events", worker.url)).send(event.to_string());
+        assert_eq!(sent.expect("accepted").status(), 202);
+    }
+    assert_eq!(worker.stop(), Some(0));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let export = || {
+        let mut limited = std::process::Command::new("timeout");
+        limited.args(["30", env!("CARGO_BIN_EXE_streamgauge"), "export", "--nats", &servers.nats_url()]);
+        let done = limited.output().expect("coreutils");
+        let count = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
+        (done.status.code(), count(&done.stdout), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, whole, said) = export();
+    assert!(code == Some(0) && whole >= 8, "{code:?} {whole} {said}");
+    runtime.block_on(async {
+        let context = jetstream_at(servers.nats_url()).await;
+        for partition in 0..2 {
+            let mut stream = context.get_stream(format!("SG_EVENTS_{partition}")).await.expect("a stream");
+            let last = stream.info().await.expect("it is there").state.last_sequence;
+            stream.delete_message(last).await.expect("deleted");
+        }
+    });
+    let (code, less, said) = export();
+    assert!(code == Some(0) && less < whole, "{code:?} {less} of {whole} {said}");
+    runtime.block_on(async {
+        let context = jetstream_at(servers.nats_url()).await;
+        context.delete_stream("SG_EVENTS_0").await.expect("deleted");
+    });
+    let (code, _, said) = export();
+    assert!(code == Some(1) && said.contains("none of partition 0"), "{code:?} {said}");
+}

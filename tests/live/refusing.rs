@@ -2,7 +2,9 @@
 
 use crate::answer::{self, get};
 use crate::edge::now_ms;
+use crate::load::jetstream_at;
 use crate::servers::{Servers, Worker, free_port, tell_store, wait_for};
+use async_nats::jetstream::stream::DiscardPolicy;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -76,4 +78,48 @@ fn a_store_that_refuses_to_write_is_waited_for() {
     wait_until_ready(&worker);
     wait_for_count(&worker, 10);
     assert_eq!(worker.stop(), Some(0));
+}
+
+/// Goal: a process that owns nothing says that a log takes nothing, as soon as it finds out, and is ready again by
+/// itself. Method: one that only answers; the log has no room, an event is sent, and there is room again.
+#[test]
+fn a_log_without_room_is_said_by_whoever_met_it() {
+    let servers = Servers::start("everysec");
+    let start = |role: &str| {
+        let mut command = servers.command("1s", 1);
+        command.args(["--role", role]);
+        Worker::start(command)
+    };
+    let (ingest, api) = (start("ingest"), start("api"));
+    wait_for("ownership", &ingest, || (ingest.owned() == 1).then_some(()));
+    wait_until_ready(&api);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let room = |bytes: i64, discard| {
+        runtime.block_on(async {
+            let context = jetstream_at(servers.nats_url()).await;
+            let mut stream = context.get_stream("SG_EVENTS_0").await.expect("a stream");
+            let mut config = stream.info().await.expect("it is there").config.clone();
+            (config.max_bytes, config.discard) = (bytes, discard);
+            context.update_stream(config).await.expect("updated");
+        });
+    };
+    send(&api, 1);
+    wait_for_count(&api, 1);
+    assert_eq!(ingest.stop(), Some(0));
+    room(1, DiscardPolicy::New);
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
+    let answer = answer::post(&format!("{}/api/v1/events", api.url), &event.to_string());
+    assert_eq!(answer.status, 503, "{answer:?}");
+    wait_for("the name of the log", &api, || {
+        let found = get(&format!("{}/readyz", api.url));
+        (found.status == 503 && found.body.contains("SG_EVENTS_0")).then_some(())
+    });
+    room(-1, DiscardPolicy::Old);
+    wait_until_ready(&api);
+    let ingest = start("ingest");
+    send(&api, 1);
+    wait_for_count(&api, 2);
+    assert_eq!(ingest.metric("streamgauge_events_received_total "), Some(2), "the look itself is no event");
+    assert_eq!((ingest.stop(), api.stop()), (Some(0), Some(0)));
 }

@@ -170,6 +170,41 @@ fn unreadable_bytes_are_waited_for_by_name() {
     }
 }
 
+/// Goal: a position beyond all that a worker counts to is named and waited for, and whoever met it is ready again
+/// once another one has the partition. Method: two workers meet the same key; it is mended, and one of them owns.
+#[test]
+fn whoever_waited_is_ready_once_another_one_owns() {
+    let servers = Servers::start("everysec");
+    let worker = started(&servers);
+    assert_eq!(worker.stop(), Some(0));
+    let mut store = redis::Client::open(format!("redis://127.0.0.1:{}", servers.redis_port))
+        .and_then(|client| client.get_connection())
+        .expect("a store");
+    let key = "sg:{0}:ckpt";
+    for (field, value) in
+        [("epoch", "-1000"), ("ver", "18446744073709551616"), ("ver", "9007199254740992"), ("applied", "x")]
+    {
+        let kept: String = redis::cmd("HGET").arg(key).arg(field).query(&mut store).expect("a field");
+        let mut put = |value: &str| {
+            redis::cmd("HSET").arg(key).arg(field).arg(value).query::<()>(&mut store).expect("done");
+        };
+        put(value);
+        let workers = [servers.worker("1s"), servers.worker("1s")];
+        for worker in &workers {
+            wait_for("the name of the key", worker, || {
+                let (status, body) = ready(worker);
+                (status == 503 && body.contains(key) && body.contains(field)).then_some(())
+            });
+        }
+        put(&kept);
+        wait_for("an owner and two that are ready", &workers[0], || {
+            let is_owned = workers.iter().map(Worker::owned).sum::<u64>() == 1;
+            (is_owned && workers.iter().all(|worker| ready(worker).0 == 200)).then_some(())
+        });
+        assert_eq!(workers.map(Worker::stop), [Some(0), Some(0)], "{field} {value}");
+    }
+}
+
 /// Goal: one partition whose log is not what it was does not stop the others. Method: the stream of one of two is made
 /// anew under its owner.
 #[test]

@@ -8,6 +8,13 @@ if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return {}
 end
 local is_taken, answer = pcall(function()
+  -- Beyond 2^53 a number is not the next one any more: whoever counted on would be fenced for ever.
+  for _, field in ipairs({ 'epoch', 'ver' }) do
+    local known = redis.call('HGET', KEYS[1], field)
+    if known and not (string.match(known, '^%d+$') and tonumber(known) < 9007199254740992) then
+      error({ err = 'ERR its field ' .. field .. ' is no number that a worker wrote' })
+    end
+  end
   local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
   redis.call('HSET', KEYS[1], 'nonce', ARGV[1])
   redis.call('HSETNX', KEYS[1], 'ver', '0')
@@ -23,7 +30,6 @@ local is_taken, answer = pcall(function()
     redis.call('HDEL', KEYS[1], 'suspect')
   end
   local version = redis.call('HGET', KEYS[1], 'ver')
-  if not string.match(version, '^%d+$') then error({ err = 'ERR its field ver is no number' }) end
   return { string.format('%d', epoch), version }
 end)
 if is_taken then return answer end

@@ -90,8 +90,8 @@ fn a_file_that_is_gone_takes_nothing() {
     drop(service);
     // Written in place, as by a copy over it.
     let service = start(&data, &rules(dir.path()));
-    post(&service.url, &event()).expect("acknowledged");
     let bytes = std::fs::read(&path).expect("readable");
+    post(&service.url, &event()).expect("acknowledged");
     std::fs::write(&path, &bytes).expect("writable");
     let url = format!("{}/api/v1/events", service.url);
     assert_eq!(answer::post(&url, &event()).status, 503);
@@ -149,4 +149,38 @@ fn a_changed_byte_is_found_or_does_not_matter() {
         assert!(!verified.stdout.is_empty() || !verified.stderr.is_empty(), "byte {at}");
     }
     assert!(found > 5 && harmless > 0, "{found} found, {harmless} harmless");
+}
+
+/// Goal: pages that the database writes when it pleases are nobody else's. Method: windows of 10,000 series and 57
+/// minutes, which are more than the database keeps in memory; an honest event behind them is taken.
+#[test]
+fn many_windows_are_written_by_nobody_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let minute = now_ms() / 60_000 * 60_000;
+    let times: Vec<u64> = (0..57).map(|at| minute - 60_000 * (2 + at)).collect();
+    for request in 0..100 {
+        let line = |series: u64| {
+            let source = format!("s{}", request * 100 + series);
+            let of = json!({"type": "samples", "source": source, "name": "x", "times": times, "values": vec![1; 57]});
+            of.to_string() + "\n"
+        };
+        let body: String = (0..100).map(line).collect();
+        let sent = answer::ask(
+            "POST",
+            &format!("{}/api/v1/events", service.url),
+            &[("content-type", "application/x-ndjson")],
+            Some(&body),
+        );
+        assert_eq!(sent.status, 202, "{sent:?}");
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(6) {
+        let event =
+            json!({"type": "metric", "time": now_ms(), "source": "a", "name": "latency_ms", "value": 1});
+        let sent = answer::post(&format!("{}/api/v1/events", service.url), &event.to_string());
+        assert_eq!(sent.status, 202, "{sent:?}");
+        super::edge::pause();
+    }
+    assert_eq!(service.status("/readyz"), 200);
 }

@@ -14,6 +14,7 @@ pub mod verify;
 
 use crate::driver::ports::PortError;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -149,21 +150,29 @@ impl Embedded {
     }
 }
 
-/// Metadata of a file that differ once another process writes it or puts another file in its place.
+/// What differs once another process puts another file, or another state of it, in its place.
+///
+/// Intuition: each commit writes the header, which counts transactions. Rejected: the time of the last write (redb
+/// writes pages of a commit later, whenever it reads and has no room).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileState {
     device: u64,
     number: u64,
     bytes: u64,
-    written: (i64, i64), // seconds and nanoseconds
+    header: [u8; HEADER_BYTES],
 }
+
+/// Bytes in which redb keeps what a commit changes, at the start of the file.
+const HEADER_BYTES: usize = 320;
 
 impl FileState {
     fn of(path: &Path) -> Option<FileState> {
         use std::os::unix::fs::MetadataExt;
-        let file = std::fs::metadata(path).ok()?;
-        let written = (file.mtime(), file.mtime_nsec());
-        Some(FileState { device: file.dev(), number: file.ino(), bytes: file.len(), written })
+        let mut file = std::fs::File::open(path).ok()?;
+        let known = file.metadata().ok()?;
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact(&mut header).ok()?;
+        Some(FileState { device: known.dev(), number: known.ino(), bytes: known.len(), header })
     }
 }
 

@@ -5,6 +5,6 @@ use std::process::ExitCode;
 use streamgauge::app::cli::Cli;
 
 fn main() -> ExitCode {
-    streamgauge::app::run::catch_hangups();
+    streamgauge::app::run::catch_signals();
     ExitCode::from(streamgauge::app::perform(Cli::try_parse()))
 }

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod explain;
 pub mod export;
 pub mod listing;
+pub mod logging;
 pub mod notify;
 pub mod outputs;
 pub mod partitioned;

@@ -4,7 +4,7 @@ use super::cli::RunArgs;
 use super::config::Config;
 use super::role::Roles;
 use super::service::{self, Door, Files, LiveParts, Parts, Service};
-use super::{BadConfig, FINE, check};
+use super::{BadConfig, FINE, check, logging};
 use crate::adapters::clock::SystemClock;
 use crate::driver::ports::{PortError, Views};
 use crate::driver::worker::{Publish, StartError};
@@ -25,24 +25,28 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         let message = "--role divides the work of a deployment: it needs --nats and --redis";
         return Err(BadConfig(message.into()).into());
     }
-    start_tracing();
+    let _written = logging::start();
     // Whatever this process writes is nobody else's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     runtime.block_on(serve(&config, roles, signals))
 }
 
-/// What the broker's library says of its connection is said once by ourselves, not at each attempt; RUST_LOG may ask
-/// for it by its name.
-const BROKER_FILTER: &str = "async_nats=off";
+/// A file that may not grow (`ulimit -f`) is an error of the write, as a full disk is, not the end of the process.
+const FILE_SIZE: SignalKind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
 
 /// Before everything else: whoever starts the service may hang up while its arguments are still read.
-pub fn catch_hangups() {
-    if std::env::args_os().nth(1).is_none_or(|word| word != "run") {
-        return;
-    }
+pub fn catch_signals() {
+    let is_service = std::env::args_os().nth(1).is_some_and(|word| word == "run");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     // What does not work here is said where all signals are caught; until then the signal is as fatal as ever.
-    let _ = runtime.map(|runtime| runtime.block_on(async { signal(SignalKind::hangup()).map(drop) }));
+    let _ = runtime.map(|runtime| {
+        runtime.block_on(async {
+            let _ = signal(FILE_SIZE);
+            if is_service {
+                let _ = signal(SignalKind::hangup());
+            }
+        })
+    });
 }
 
 /// Signals that the service heeds.
@@ -144,27 +148,4 @@ pub fn default_data_dir() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
     base.unwrap_or_else(|| ".".into()).join("streamgauge")
-}
-
-/// Text on a terminal, JSON elsewhere; `RUST_LOG` and `NO_COLOR` are honoured.
-fn start_tracing() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let stated = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = EnvFilter::try_new(if stated.is_empty() { "info" } else { &stated });
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = match BROKER_FILTER.parse() {
-        Ok(directive) if !["async_nats", "debug", "trace"].iter().any(|word| stated.contains(word)) => {
-            filter.add_directive(directive)
-        }
-        _ => filter,
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A closed standard error ends nothing.
-    let builder = builder.log_internal_errors(false);
-    if std::io::stderr().is_terminal() {
-        builder.with_ansi(std::env::var_os("NO_COLOR").is_none()).init();
-    } else {
-        builder.json().init();
-    }
 }

@@ -6,7 +6,7 @@ use crate::core::{Span, Timestamp};
 use crate::wire::signature::Signing;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Totals since the process began; those of the log itself are the engine's.
@@ -50,6 +50,9 @@ pub struct Tally {
     /// To where a log's clock has jumped that is not believed yet; 0 where none has.
     jump_ms: AtomicI64,
 }
+
+/// How many lines of the log found no room, as whoever writes it counts them.
+pub static LINES_DROPPED: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>> = OnceLock::new();
 
 /// A time that was heard longer ago is heard anew: clocks are set.
 const HEARD_FOR: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use crate::core::counters::Counters;
 use crate::driver::notify::Office;
 use crate::driver::notify::post::Post;
 use crate::driver::ports::Views;
-use crate::driver::tally::{Durations, Tally};
+use crate::driver::tally::{Durations, LINES_DROPPED, Tally};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -187,6 +187,11 @@ fn connections<S>(out: &mut String, shared: &Shared<S>) {
             counts.refused.get(),
         ),
         ("idempotency_keys_evicted_total", "Idempotency keys forgotten early.", shared.keys.evicted()),
+        (
+            "log_lines_dropped_total",
+            "Lines of the log that nobody read in time.",
+            LINES_DROPPED.get().map_or(0, |dropped| dropped()),
+        ),
     ];
     for (name, help, value) in rows {
         family(out, name, "counter", help, &[(String::new(), value)]);

@@ -1,8 +1,10 @@
 //! Signals of the first moments: a supervisor that reloads what it has just started does not end it.
 
-use super::edge::pause;
+use super::answer::{self, ask, get};
+use super::edge::{now_ms, pause};
 use super::rules;
-use super::service::{binary, spawn};
+use super::service::{Service, binary, spawn, start};
+use serde_json::json;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -78,6 +80,75 @@ fn a_hangup_of_the_first_moments_ends_nobody() {
     hang_up(&pid);
     service.wait_for("/api/v1/rules", |found| {
         found["rules"].as_array().is_some_and(|all| all.iter().any(|rule| rule["id"] == "more"))
+    });
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Goal: a log that nobody reads holds nothing up. Method: audit lines of twenty times what a pipe takes; then an
+/// event, readiness, the count of what was dropped, and SIGTERM.
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut service = start(&dir.path().join("data"), &rules(dir.path()));
+    let url = |path: &str| format!("{}{path}", service.url);
+    for n in 0..9_000 {
+        let gone = ask("DELETE", &url(&format!("/api/v1/silences/none{n}")), &[], None);
+        assert_eq!(gone.status, 404, "{gone:?}");
+    }
+    let event = json!({"type": "metric", "time": now_ms(), "source": "a", "name": "latency_ms", "value": 1});
+    assert_eq!(answer::post(&url("/api/v1/events"), &event.to_string()).status, 202);
+    assert_eq!(get(&url("/readyz")).status, 200);
+    let metrics = get(&url("/metrics")).body;
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix("streamgauge_log_lines_dropped_total "));
+    assert!(dropped.is_some_and(|count| count != "0"), "{metrics}");
+    terminate(&service);
+    let begun = Instant::now();
+    let code = service.child.wait().expect("a child").code();
+    assert!(code == Some(0) && begun.elapsed() < Duration::from_secs(10), "{code:?} {:?}", begun.elapsed());
+}
+
+fn terminate(service: &Service) {
+    Command::new("kill").args(["-TERM", &service.child.id().to_string()]).status().expect("kill");
+}
+
+/// Goal: a file that may not grow is a full disk, not the end. Method: a limit for the size of files, events until
+/// they are refused; all that was acknowledged is there without the limit.
+#[test]
+fn a_file_that_may_not_grow_is_a_full_disk() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let mut limited = Command::new("sh");
+    // In blocks of 512 or 1,024 bytes: 3 or 6 MB.
+    limited.args(["-c", "ulimit -f 6000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_streamgauge")]);
+    limited
+        .args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data)
+        .arg("--pipelines")
+        .arg(&pipelines);
+    let mut service = spawn(limited);
+    let events = |count: usize| {
+        let (time, name) = (now_ms(), "latency_ms");
+        let event = json!({"type": "metric", "time": time, "source": "a", "name": name, "value": 1});
+        json!(vec![event; count]).to_string()
+    };
+    let mut taken = 0;
+    loop {
+        let sent = answer::post(&format!("{}/api/v1/events", service.url), &events(2_000));
+        if sent.status == 503 {
+            break;
+        }
+        assert!(sent.status == 202 && taken < 200_000, "{sent:?}");
+        taken += 2_000;
+    }
+    assert_eq!(service.status("/readyz"), 503);
+    assert_eq!(service.status("/healthz"), 200);
+    service.child.kill().expect("kill -9");
+    service.child.wait().expect("it is dead");
+    let service = start(&data, &pipelines);
+    service.wait_for("/api/v1/windows?name=latency_ms&window=1h", |found| {
+        found["windows"]
+            .as_array()
+            .is_some_and(|all| all.iter().filter_map(|window| window["count"].as_u64()).sum::<u64>() == taken)
     });
     assert_eq!(service.stop(), Some(0));
 }

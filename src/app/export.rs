@@ -17,7 +17,7 @@ use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Feed, Log, Logged, PortError};
 use crate::wire::line::{Exported, OfPartition};
 use crate::wire::{control, partial};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ use tokio::runtime::Runtime;
 /// First tokens of all subjects.
 const ROOT: &str = "sg.v1";
 
-/// Seconds without a record, while the broker answers, after which there is none.
-const EMPTY_MAX: u32 = 5;
+/// Seconds without a record, while there are more, after which an export is given up.
+const EMPTY_MAX: u32 = 30;
 
 /// Records read at once.
 const RECORDS: usize = 4_096;
@@ -214,12 +214,16 @@ impl Source {
         let mut empty = 0;
         while self.waiting.is_empty() && self.next <= self.last {
             let records = self.bus.next(Duration::from_secs(1))?;
-            // The broker answers and has nothing more: the last records were deleted one by one.
             if records.is_empty() {
-                self.bus.extent()?;
                 empty += 1;
-                if empty >= EMPTY_MAX {
+                // The last records may have been deleted one by one.
+                if !self.bus.has_records_from(self.next)? {
                     self.next = self.last + 1;
+                } else if empty >= EMPTY_MAX {
+                    let next = self.next;
+                    bail!(
+                        "the log has more than record {next} and gives none of it; the export is not whole"
+                    );
                 }
                 continue;
             }

@@ -33,3 +33,4 @@ mod sink;
 mod snippets;
 mod strangers;
 mod telling;
+mod unreadable;

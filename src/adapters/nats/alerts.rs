@@ -7,6 +7,7 @@
 //! lost again after younger ones).
 
 use super::board::{Places, is_genuine};
+use super::raw;
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Settings, connect, context};
 use crate::core::alert::Transition;
@@ -42,7 +43,17 @@ pub struct Alerts {
     name: String,
     signing: Signing,
     reading: Option<Reading>,
+    /// Failures since something was read.
+    failures: u32,
+    /// Up to here everything was looked at without a consumer.
+    passed: u64,
 }
+
+/// Failures after which the next messages are read without a consumer: there may be one that it cannot give.
+const FAILURES: u32 = 2;
+
+/// Messages read at once without a consumer, one after the other.
+const RAW_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Reading {
@@ -66,27 +77,66 @@ impl Alerts {
         let name = format!("notify-{}", escape(receiver));
         let (stream, subject) = (subjects.alerts_stream(), subjects.all_alerts());
         let signing = settings.signing.clone();
-        Ok(Alerts { handle, context, stream, subject, name, signing, reading: None })
+        Ok(Alerts { handle, context, stream, subject, name, signing, reading: None, failures: 0, passed: 0 })
     }
 
     /// A consumer that begins behind `after`.
-    async fn begin(&self, after: u64) -> Result<Reading, Cause> {
+    async fn begin(&mut self, after: u64) -> Result<Reading, Cause> {
         let stream = self.context.get_stream(self.stream).await?;
         // Everything in a stream that was made anew is news.
         let is_anew = stream.cached_info().state.last_sequence < after;
         let after = if is_anew { 0 } else { after };
+        if is_anew {
+            self.passed = 0;
+        }
+        let from = after.max(self.passed);
         // One that is not there need not go.
         let _ = stream.delete_consumer(&self.name).await;
         let config = Config {
             durable_name: Some(self.name.clone()),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from + 1 },
             ack_policy: AckPolicy::Explicit,
             filter_subject: self.subject.clone(),
             max_ack_pending: PENDING_MAX,
             ..Config::default()
         };
         let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
-        Ok(Reading { consumer, told: after, newest: after, given: 0, unwritten: Vec::new(), is_anew })
+        Ok(Reading { consumer, told: after, newest: from, given: 0, unwritten: Vec::new(), is_anew })
+    }
+
+    /// What comes next, read by a consumer.
+    async fn read(&mut self, after: u64, wait: Duration) -> Result<Batch, Cause> {
+        let mut reading = match self.reading.take() {
+            Some(reading) if reading.told == after || reading.given == 0 => reading,
+            _ => self.begin(after).await?,
+        };
+        let restart = std::mem::take(&mut reading.is_anew).then_some(0);
+        let batch = Batch { restart, ..reading.next(wait, &self.signing).await? };
+        self.reading = Some(reading);
+        Ok(batch)
+    }
+
+    /// A few of those that come next, without a consumer.
+    async fn read_raw(&mut self, after: u64) -> Result<Batch, Cause> {
+        let last = self.context.get_stream(self.stream).await?.cached_info().state.last_sequence;
+        let from = after.max(self.passed) + 1;
+        let some = raw::some(&self.context, self.stream, &self.subject, from..last + 1, RAW_MAX).await?;
+        let mut batch = Batch { alerts: Vec::new(), is_end: some.len() < RAW_MAX, restart: None };
+        self.passed = last;
+        let mut is_fresh = false;
+        for message in some {
+            let place =
+                message.reply.as_deref().and_then(Place::parse).ok_or("a message without its place")?;
+            if !batch.is_end {
+                self.passed = place.in_stream;
+            }
+            if !self.signing.settle(&mut is_fresh, |signing| is_genuine(signing, &message, place.stamp()))? {
+                self.signing.note_forged(&message.subject);
+                continue;
+            }
+            batch.alerts.push((place.in_stream, String::from_utf8_lossy(&message.payload).into_owned()));
+        }
+        Ok(batch)
     }
 }
 
@@ -172,15 +222,12 @@ impl AlertFeed for Alerts {
         }
         let handle = self.handle.clone();
         let read = handle.block_on(async {
-            let mut reading = match self.reading.take() {
-                Some(reading) if reading.told == after || reading.given == 0 => reading,
-                _ => self.begin(after).await?,
-            };
-            let restart = std::mem::take(&mut reading.is_anew).then_some(0);
-            let batch = Batch { restart, ..reading.next(wait, &self.signing).await? };
-            self.reading = Some(reading);
-            Ok(batch)
+            match self.failures >= FAILURES {
+                true => self.read_raw(after).await,
+                false => self.read(after, wait).await,
+            }
         });
+        self.failures = if read.is_ok() { 0 } else { self.failures + 1 };
         read.map_err(|source: Cause| PortError::Away { place: self.stream.into(), source })
     }
 

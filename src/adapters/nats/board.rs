@@ -1,6 +1,7 @@
 //! Transitions out: number n of a partition has a subject of its own, and is only stored where
 //! nothing is there yet. So it is stored once, however often it is sent and by whom.
 
+use super::raw::{self, Found, Which};
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::core::Timestamp;
@@ -13,7 +14,6 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures_util::StreamExt;
 use serde_json::json;
 
@@ -63,10 +63,9 @@ impl Places {
     pub(super) async fn newest(&self, subjects: &str) -> Result<Option<StreamMessage>, Cause> {
         let stream = self.context.get_stream_no_info(self.stream).await?;
         for _ in 0..FORGED_MAX {
-            let message = match stream.get_last_raw_message_by_subject(subjects).await {
-                Ok(message) => message,
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
-                Err(error) => return Err(error.into()),
+            let which = Which { last_by_subj: Some(subjects), ..Which::default() };
+            let Some(Found { message, .. }) = raw::get(&self.context, self.stream, which).await? else {
+                return Ok(None);
             };
             if self.signing.settle(&mut false, |signing| is_genuine_raw(signing, &message))? {
                 return Ok(Some(message));
@@ -201,26 +200,38 @@ impl Board for Bus {
 impl Bus {
     /// All messages of a stream on these subjects.
     pub(super) fn read_all(&self, stream: &str, subjects: &str) -> Result<Vec<Message>, PortError> {
-        self.patiently("read messages", || async {
-            let stream = self.context.get_stream(stream).await.map_err(Cause::from)?;
-            let config = pull::Config {
-                filter_subject: subjects.into(),
-                ack_policy: AckPolicy::None,
-                memory_storage: true,
-                num_replicas: 1,
-                ..pull::Config::default()
-            };
-            let mut consumer = stream.create_consumer(config).await?;
-            let mut left = consumer.info().await?.num_pending;
-            let mut messages = consumer.messages().await?;
-            let mut read = Vec::new();
-            while left > 0 {
-                let message = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await?;
-                read.push(message.ok_or("the consumer has ended")??.message);
-                left -= 1;
-            }
-            Ok::<_, Cause>(read)
+        let mut attempts = 0u32;
+        self.patiently("read messages", || {
+            attempts += 1;
+            self.read_by(attempts, stream, subjects)
         })
+    }
+
+    /// By a consumer, and at each second attempt without one: there may be some that a consumer cannot give.
+    async fn read_by(&self, attempt: u32, stream: &str, subjects: &str) -> Result<Vec<Message>, Cause> {
+        let stream = self.context.get_stream(stream).await?;
+        if attempt.is_multiple_of(2) {
+            let last = stream.cached_info().state.last_sequence;
+            let name = &stream.cached_info().config.name;
+            return raw::some(&self.context, name, subjects, 1..last + 1, usize::MAX).await;
+        }
+        let config = pull::Config {
+            filter_subject: subjects.into(),
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let mut consumer = stream.create_consumer(config).await?;
+        let mut left = consumer.info().await?.num_pending;
+        let mut messages = consumer.messages().await?;
+        let mut read = Vec::new();
+        while left > 0 {
+            let message = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await?;
+            read.push(message.ok_or("the consumer has ended")??.message);
+            left -= 1;
+        }
+        Ok(read)
     }
 
     fn reread_key(&self) -> Result<(), PortError> {

@@ -5,6 +5,7 @@
 //! endpoint, so a flood of them takes no memory here.
 
 use super::{Cause, Settings, connect};
+use crate::driver::outage::Outages;
 use async_nats::service::{Service, ServiceExt, endpoint::Endpoint, error::Error};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -19,7 +20,9 @@ pub type Answer = Result<Vec<u8>, (u16, String)>;
 
 /// Answers at `<root>.api.<name>` until the runtime ends.
 pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answerer) -> Result<(), Cause> {
-    let client = connect(&settings.url, &settings.outages).await?;
+    // Whoever asks may choose a reply subject at which the client breaks off the connection: that is no outage for
+    // anybody else, so questions have a connection of their own.
+    let client = connect(&settings.url, &Outages::default()).await?;
     let builder =
         client.service_builder().description("windows, rules and alerts of a streamgauge deployment");
     let service = builder.start("streamgauge", env!("CARGO_PKG_VERSION")).await?;

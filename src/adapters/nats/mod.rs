@@ -13,6 +13,7 @@ pub mod micro;
 mod outlet;
 pub mod publisher;
 mod pull;
+mod raw;
 mod reader;
 
 use crate::core::Timestamp;
@@ -33,9 +34,10 @@ use async_nats::{Client, ConnectOptions};
 use reader::{Cursor, Reader};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// What is asked of a deployment's streams.
 #[derive(Debug, Clone)]
@@ -73,7 +75,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub struct Bus {
     handle: Handle,
     client: Client,
-    connected: Arc<Notify>,
+    connected: watch::Receiver<u64>,
     context: Context,
     subjects: Subjects,
     /// Number of the partition.
@@ -139,9 +141,9 @@ impl Bus {
     /// from a task of the runtime.
     pub fn open(handle: Handle, settings: &Settings) -> Result<Bus, PortError> {
         let subjects = Subjects::new(&settings.root, settings.partition);
-        let connected = Arc::<Notify>::default();
         let outages = settings.outages.clone();
-        let client = handle.block_on(connect_and_tell(&settings.url, connected.clone(), outages.clone()))?;
+        let (sender, connected) = watch::channel(0);
+        let client = handle.block_on(connect_and_tell(&settings.url, sender, outages.clone()))?;
         let context = handle.block_on(async { context(client.clone()) });
         let has_aggregate = settings.partition.count > 1;
         let place = without_password(&settings.url);
@@ -234,6 +236,14 @@ impl Bus {
         })
     }
 
+    /// Whether the log has a record with this number, or a later one.
+    pub fn has_records_from(&self, seq: u64) -> Result<bool, PortError> {
+        let which = raw::Which { seq: Some(seq), next_by_subj: Some(">"), ..raw::Which::default() };
+        let name = self.subjects.events_stream();
+        let found = self.patiently("look for the next record", || raw::get(&self.context, &name, which))?;
+        Ok(found.is_some())
+    }
+
     fn stream(&self, name: &str) -> Result<Stream, PortError> {
         self.patiently("find a stream", || {
             let (context, name) = (self.context.clone(), name.to_string());
@@ -310,33 +320,30 @@ pub fn check(url: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Time in which a connection that was lost comes back without being missed: one attempt and a half.
+const MISSED_AFTER: Duration = Duration::from_millis(400);
+
 /// A broker that hangs is noticed by the third of these that it does not answer.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// Honours the environment of the `nats` command line tool.
 async fn connect(url: &str, outages: &Outages) -> Result<Client, PortError> {
-    connect_and_tell(url, Arc::default(), outages.clone()).await
+    connect_and_tell(url, watch::channel(0).0, outages.clone()).await
 }
 
-/// The same; whoever waits for `connected` is woken each time that the connection is there again.
-async fn connect_and_tell(url: &str, connected: Arc<Notify>, outages: Outages) -> Result<Client, PortError> {
+/// The same; `connected` counts how often the connection was there again.
+async fn connect_and_tell(
+    url: &str,
+    connected: watch::Sender<u64>,
+    outages: Outages,
+) -> Result<Client, PortError> {
     let failed = |source: Cause| PortError::Read { place: "the broker's address".into(), source };
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     // The client writes addresses into the log: what it gets has no password.
     let place = without_password(url);
-    let of_broker = place.clone();
+    let link = Link { outages, place: place.clone(), connected: Arc::new(connected), is_up: Arc::default() };
     let tell = move |event| {
-        match event {
-            async_nats::Event::Connected => {
-                outages.end(NATS);
-                outages.forget_refusal(NATS);
-                connected.notify_waiters();
-            }
-            async_nats::Event::Disconnected => outages.begin(NATS, &of_broker, &"the connection was lost"),
-            async_nats::Event::ClientError(error) => outages.begin(NATS, &of_broker, &error),
-            async_nats::Event::ServerError(error) => outages.refuse(NATS, &of_broker, &error),
-            _ => {}
-        }
+        link.hear(event);
         std::future::ready(())
     };
     let mut options =
@@ -372,6 +379,47 @@ async fn connect_and_tell(url: &str, connected: Arc<Notify>, outages: Outages) -
     options.connect(servers).await.map_err(|error| failed(error.into()))
 }
 
+/// A connection as its events tell of it.
+#[derive(Clone)]
+struct Link {
+    outages: Outages,
+    place: String,
+    connected: Arc<watch::Sender<u64>>,
+    is_up: Arc<AtomicBool>,
+}
+
+impl Link {
+    fn hear(&self, event: async_nats::Event) {
+        match event {
+            async_nats::Event::Connected => {
+                self.is_up.store(true, Ordering::Relaxed);
+                self.outages.end(NATS);
+                self.outages.forget_refusal(NATS);
+                self.connected.send_modify(|count| *count += 1);
+            }
+            async_nats::Event::Disconnected => {
+                self.is_up.store(false, Ordering::Relaxed);
+                self.miss("the connection was lost".into());
+            }
+            async_nats::Event::ClientError(error) => self.miss(error.to_string()),
+            async_nats::Event::ServerError(error) => self.outages.refuse(NATS, &self.place, &error),
+            _ => {}
+        }
+    }
+
+    /// A connection that is there again at once was no outage.
+    fn miss(&self, error: String) {
+        let (link, before) = (self.clone(), *self.connected.borrow());
+        tokio::spawn(async move {
+            tokio::time::sleep(MISSED_AFTER).await;
+            let is_same = *link.connected.borrow() == before;
+            if is_same && !link.is_up.load(Ordering::Relaxed) {
+                link.outages.begin(NATS, &link.place, &error);
+            }
+        });
+    }
+}
+
 impl Feed for Bus {
     fn extent(&mut self) -> Result<Extent, PortError> {
         Ok(extent(self.stream(&self.subjects.events_stream())?.cached_info()))
@@ -388,6 +436,7 @@ impl Feed for Bus {
             signing: self.signing.clone(),
             outages: self.outages.clone(),
             is_told: false,
+            warned_at: None,
         };
         self.reader = Some(Reader::start(&self.handle, cursor));
         Ok(())

@@ -3,13 +3,13 @@
 //! Intuition: both follow from the log, so they are published before the commit that counts them; who
 //! dies in between publishes them again, under the same id.
 
-use super::{Bus, Cause, acknowledged};
+use super::raw::{self, Which};
+use super::{Bus, acknowledged};
 use crate::core::effect::Aside;
 use crate::driver::ports::{Letter, Outlet, PortError, Rollup};
 use crate::wire::event::{Codec, elements};
 use async_nats::Message;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use std::collections::BTreeSet;
 
 /// Bytes of the headers of a letter without the subject: ten of at most 100 each.
@@ -68,14 +68,9 @@ impl Bus {
     /// A record as the stream has it; nothing where it has gone since.
     fn fetch(&self, seq: u64) -> Result<Option<StreamMessage>, PortError> {
         let name = self.subjects.events_stream();
-        self.patiently("read a record again", || async {
-            let stream = self.context.get_stream_no_info(&name).await.map_err(Cause::from)?;
-            match stream.get_raw_message(seq).await {
-                Ok(message) => Ok::<_, Cause>(Some(message)),
-                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        })
+        let which = Which { seq: Some(seq), ..Which::default() };
+        let found = self.patiently("read a record again", || raw::get(&self.context, &name, which))?;
+        Ok(found.map(|found| found.message))
     }
 
     fn letter(

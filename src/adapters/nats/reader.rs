@@ -6,6 +6,7 @@
 
 use super::board::is_genuine_placed;
 use super::pull::Pull;
+use super::raw::{self, Which};
 use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
 use crate::driver::outage::Outages;
@@ -18,11 +19,10 @@ use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, Message};
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Batches that may wait for the worker; then reading stops: back-pressure is the pull.
@@ -61,8 +61,8 @@ impl Reader {
 /// Where reading stands.
 pub(super) struct Cursor {
     pub(super) client: Client,
-    /// Woken when the connection is there again: whatever was asked before is forgotten.
-    pub(super) connected: Arc<Notify>,
+    /// Changes when the connection is there again: whatever was asked before is forgotten.
+    pub(super) connected: watch::Receiver<u64>,
     pub(super) context: Context,
     pub(super) own: Own,
     pub(super) stream: String,
@@ -71,7 +71,16 @@ pub(super) struct Cursor {
     pub(super) outages: Outages,
     /// The stream is missing, and that is noted as an outage.
     pub(super) is_told: bool,
+    /// When messages were met last that a consumer cannot give.
+    pub(super) warned_at: Option<Instant>,
 }
+
+/// Time in which all is read one by one after a message that a consumer cannot give, and time between two looks then.
+const RAW_FOR: Duration = Duration::from_secs(10);
+const RAW_EVERY: Duration = Duration::from_millis(20);
+
+/// Time between two lines in the log about messages that a consumer cannot give.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Name among outages of a log that a broker which answers does not give.
 const EVENTS: &str = "event stream";
@@ -80,6 +89,8 @@ const EVENTS: &str = "event stream";
 pub(super) enum Broken {
     /// Try again with a new one.
     Consumer(Cause),
+    /// The connection was lost, and is there again.
+    Connection,
     /// The stream is not the one that was read; somebody must look.
     Stream(PortError),
     /// Nobody reads any more.
@@ -103,8 +114,14 @@ impl Cursor {
         loop {
             let before = self.continuity.next();
             // Reading only ends by breaking.
-            let Err(broken) = self.read(&records).await;
+            let Err(mut broken) = self.read(&records).await;
+            if let Broken::Connection = broken {
+                // The newest message may be one that the client cannot read.
+                broken = self.read_raw(&records).await.err().unwrap_or(Broken::Connection);
+            }
             match broken {
+                Broken::Connection if self.continuity.next() > before => failures = 0,
+                Broken::Connection => tokio::time::sleep(RETRY_EVERY).await,
                 Broken::Consumer(error) => {
                     let next = self.continuity.next();
                     failures = if next > before { 1 } else { failures + 1 };
@@ -125,6 +142,7 @@ impl Cursor {
 
     /// Reads with one consumer until it breaks.
     async fn read(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<Infallible, Broken> {
+        self.connected.mark_unchanged();
         let found = self.context.get_stream(&self.stream).await;
         self.tell(found.as_ref().err());
         let stream = found.map_err(lost)?;
@@ -143,23 +161,73 @@ impl Cursor {
         loop {
             let chunk = tokio::select! {
                 chunk = pull.next() => chunk?,
-                () = self.connected.notified() => return Err(lost("connected again")),
+                _ = self.connected.changed() => return Err(Broken::Connection),
             };
-            let ours = self.ours(&chunk).await.map_err(lost)?;
-            let mut batch = Vec::with_capacity(chunk.len());
-            let taken = chunk.into_iter().zip(ours).try_for_each(|(message, is_ours)| {
-                let (place, record) = self.record(message, is_ours).map_err(lost)?;
-                if self.take(place, &record)? {
-                    batch.push(record);
-                }
-                Ok(())
-            });
-            if let Some(last) = batch.last() {
-                self.continuity.remember(last);
-                records.send(Ok(batch)).await.map_err(|_| Broken::Unwanted)?;
-            }
-            taken?;
+            self.hand_over(chunk, records).await?;
         }
+    }
+
+    /// Reads without a consumer, until nothing came for a while that a consumer cannot give: whoever sends such
+    /// messages breaks the connection once, not with each of them.
+    async fn read_raw(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<(), Broken> {
+        let mut met = None;
+        loop {
+            let found = self.context.get_stream(&self.stream).await.map_err(lost)?;
+            let extent = extent(found.cached_info());
+            let from = self.continuity.begin(&extent).map_err(Broken::Stream)?;
+            let which = Which { seq: Some(from), next_by_subj: Some(">"), ..Which::default() };
+            let first = raw::get(&self.context, &self.stream, which).await.map_err(lost)?;
+            let from = first.map_or(extent.last + 1, |found| found.message.sequence);
+            let until = (from + raw::BLOCK).min(extent.last + 1);
+            let block = raw::block(&self.context, &self.stream, from..until).await.map_err(lost)?;
+            let unreadable = block.iter().filter(|found| !found.is_readable).count();
+            if unreadable > 0 {
+                met = Some(Instant::now());
+                self.warn(from, unreadable);
+            }
+            let messages =
+                (1..).zip(block).map(|(place, found)| raw::as_consumed(&self.stream, place, found.message));
+            self.hand_over(messages.collect(), records).await?;
+            if met.is_none_or(|met| met.elapsed() >= RAW_FOR) {
+                return Ok(());
+            }
+            if until > extent.last {
+                tokio::time::sleep(RAW_EVERY).await;
+            }
+        }
+    }
+
+    fn warn(&mut self, from: u64, unreadable: usize) {
+        if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            self.warned_at = Some(Instant::now());
+            tracing::warn!(
+                from,
+                unreadable,
+                "messages have subjects or headers that the client does not read; they are read one by one"
+            );
+        }
+    }
+
+    /// Messages become records of the worker, those of them that are to be taken.
+    async fn hand_over(
+        &mut self,
+        chunk: Vec<Message>,
+        records: &Sender<Result<Vec<Logged>, PortError>>,
+    ) -> Result<(), Broken> {
+        let ours = self.ours(&chunk).await.map_err(lost)?;
+        let mut batch = Vec::with_capacity(chunk.len());
+        let taken = chunk.into_iter().zip(ours).try_for_each(|(message, is_ours)| {
+            let (place, record) = self.record(message, is_ours).map_err(lost)?;
+            if self.take(place, &record)? {
+                batch.push(record);
+            }
+            Ok(())
+        });
+        if let Some(last) = batch.last() {
+            self.continuity.remember(last);
+            records.send(Ok(batch)).await.map_err(|_| Broken::Unwanted)?;
+        }
+        taken
     }
 
     /// A stream that a broker which answers does not have is an outage until it is there again; a broker that is away

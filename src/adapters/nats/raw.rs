@@ -1,0 +1,141 @@
+//! Messages of a stream asked for one by one, as JSON.
+//!
+//! Intuition: whoever may publish chooses subjects that are no UTF-8, and headers that are none. The client takes such
+//! a message for a broken connection, and a consumer gives it again on the next one. The broker's own interface gives
+//! any message: the subject as JSON, headers and payload as base64.
+//! Invariant: a message that the client can read is the same here; any other one has no headers, and each byte of its
+//! subject that is no UTF-8 is replaced. Rejected: reading everything this way (ten times the time of a consumer).
+
+use super::Cause;
+use async_nats::Message;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::RawMessage;
+use async_nats::jetstream::{Context, ErrorCode};
+use futures_util::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Messages asked for between two attempts with a consumer: 64 × at most 1 MiB of payload.
+pub(super) const BLOCK: u64 = 64;
+
+/// Questions on their way at once.
+const UNDER_WAY_MAX: usize = 16;
+
+/// Which message of a stream.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct Which<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The newest one on these subjects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_by_subj: Option<&'a str>,
+    /// The first one on these subjects, from `seq` on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_by_subj: Option<&'a str>,
+}
+
+/// A message, and whether the client could have read it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub message: StreamMessage,
+    pub is_readable: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    message: RawMessage,
+}
+
+/// The message, if the stream has it.
+pub(super) async fn get(context: &Context, stream: &str, which: Which<'_>) -> Result<Option<Found>, Cause> {
+    match context.request(format!("STREAM.MSG.GET.{stream}"), &which).await? {
+        Response::Ok(Answer { message }) => found(message).map(Some),
+        Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        Response::Err { error } => Err(error.into()),
+    }
+}
+
+/// The messages that a stream has of these numbers, in their order.
+pub(super) async fn block(context: &Context, stream: &str, seqs: Range<u64>) -> Result<Vec<Found>, Cause> {
+    let ask = |seq| get(context, stream, Which { seq: Some(seq), ..Which::default() });
+    let found = futures_util::stream::iter(seqs).map(ask).buffered(UNDER_WAY_MAX);
+    found.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
+}
+
+/// The first messages on some subjects among these numbers, so many at most, in their order.
+pub(super) async fn some(
+    context: &Context,
+    stream: &str,
+    subjects: &str,
+    seqs: Range<u64>,
+    count_max: usize,
+) -> Result<Vec<Message>, Cause> {
+    let (mut messages, mut next) = (Vec::new(), seqs.start);
+    while messages.len() < count_max {
+        let which = Which { seq: Some(next), next_by_subj: Some(subjects), ..Which::default() };
+        let found = get(context, stream, which).await?.filter(|found| found.message.sequence < seqs.end);
+        let Some(Found { message, .. }) = found else { break };
+        next = message.sequence + 1;
+        messages.push(as_consumed(stream, messages.len() as u64 + 1, message));
+    }
+    Ok(messages)
+}
+
+fn found(message: RawMessage) -> Result<Found, Cause> {
+    let without_headers = RawMessage { headers: None, ..message.clone() };
+    let is_text = !message.subject.contains(char::REPLACEMENT_CHARACTER);
+    match StreamMessage::try_from(message) {
+        Ok(message) => Ok(Found { message, is_readable: is_text }),
+        Err(_) => Ok(Found { message: StreamMessage::try_from(without_headers)?, is_readable: false }),
+    }
+}
+
+/// The message as a consumer gives it at this place.
+pub(super) fn as_consumed(stream: &str, place: u64, message: StreamMessage) -> Message {
+    let StreamMessage { subject, sequence, headers, payload, time } = message;
+    let reply = format!("$JS.ACK.{stream}.raw.1.{sequence}.{place}.{}.0", time.unix_timestamp_nanos());
+    let (reply, headers) = (Some(reply.into()), (!headers.is_empty()).then_some(headers));
+    Message { subject, reply, length: payload.len(), payload, headers, status: None, description: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reader::Place;
+    use super::*;
+    use base64::Engine;
+
+    fn stored(subject: &str, headers: Option<&[u8]>) -> RawMessage {
+        let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        serde_json::from_value(serde_json::json!({
+            "subject": subject, "seq": 7, "data": encode(b"{}"), "hdrs": headers.map(encode),
+            "time": "2026-01-02T03:04:05.678901234Z",
+        }))
+        .expect("a message")
+    }
+
+    #[test]
+    fn headers_that_are_none_are_left_out() {
+        let good =
+            found(stored("sg.v1.metric.a.b", Some(b"NATS/1.0\r\nContent-Type: x/y\r\n\r\n"))).expect("read");
+        assert!(good.is_readable && good.message.headers.get("Content-Type").is_some());
+        for bad in [
+            &b"NATS/1.0\r\nabc\r\n\r\n"[..],
+            b"NATS/1.0\r\nA: \xff\r\n\r\n",
+            b"NATS/2.0\r\n\r\n",
+            b"\0\x01\x02\x03",
+        ] {
+            let bad = found(stored("sg.v1.metric.a.b", Some(bad))).expect("read");
+            assert!(!bad.is_readable && bad.message.headers.is_empty(), "{bad:?}");
+        }
+        assert!(!found(stored("sg.v1.metric.\u{fffd}.b", None)).expect("read").is_readable);
+    }
+
+    #[test]
+    fn a_message_has_its_place() {
+        let message = as_consumed("SG_EVENTS_0", 3, found(stored("a", None)).expect("read").message);
+        let place = Place::parse(message.reply.as_deref().expect("a place")).expect("a place");
+        assert_eq!((place.in_stream, place.in_consumer, place.pending), (7, 3, 0));
+        assert_eq!(place.stamp().ms(), 1_767_323_045_678);
+    }
+}

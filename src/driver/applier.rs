@@ -15,12 +15,12 @@ use crate::core::effect::{Aside, WindowEffect};
 use crate::core::event::{Body, Control, Record};
 use crate::core::identity::{Directory, Identity};
 use crate::core::log_clock::{Jump, Verdict};
-use crate::core::window::{WindowKey, WindowSize};
+use crate::core::pane::Shape;
+use crate::core::window::{Correction, Sealed, WindowKey, WindowSize};
 use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::event::{Decoded, Decoder};
 use crate::wire::window::WindowView;
 use crate::wire::{alert, control, partial};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -61,6 +61,9 @@ const DEAD_PER_COMMIT_MAX: usize = 10_000;
 
 /// Characters of a message about a control that cannot be put in force.
 const MESSAGE_CHARS_MAX: usize = 300;
+
+/// Windows that are read from the store with one question: 256 × at most 64 KiB = 16 MiB.
+const WINDOWS_AT_ONCE: usize = 256;
 
 /// Alerts whose fate is not known any more.
 #[derive(Debug)]
@@ -359,36 +362,63 @@ impl Applier {
     }
 
     fn gather_windows(&mut self, windows: &[WindowEffect], store: &impl Store) -> Result<(), PortError> {
-        for window in windows {
-            match window {
-                WindowEffect::Sealed(sealed) => {
-                    self.catalogue(&sealed.key);
-                    let is_incomplete = sealed.key.is_incomplete;
-                    self.window_bytes += sealed.pane.memory_bytes();
-                    let row = WindowRow { pane: sealed.pane.clone(), revision: 0, is_incomplete };
-                    if self.is_rolling_up {
-                        self.pending.rollups.push(rollup(&sealed.key, &row));
-                    }
-                    self.windows.insert(at(&sealed.key), row);
-                }
-                WindowEffect::Correction(correction) => {
-                    self.catalogue(&correction.key);
-                    let at = at(&correction.key);
-                    let row = match self.windows.entry(at) {
-                        Entry::Occupied(known) => known.into_mut(),
-                        Entry::Vacant(place) => place.insert(store.window(at)?.unwrap_or_default()),
-                    };
-                    row.pane.merge(&correction.part);
-                    self.window_bytes += row.pane.memory_bytes();
-                    row.revision += 1;
-                    row.is_incomplete |= correction.key.is_incomplete;
-                    if self.is_rolling_up {
-                        self.pending.rollups.push(rollup(&correction.key, row));
-                    }
+        for some in windows.chunks(WINDOWS_AT_ONCE) {
+            self.fetch_corrected(some, store)?;
+            for window in some {
+                match window {
+                    WindowEffect::Sealed(sealed) => self.seal(sealed),
+                    WindowEffect::Correction(correction) => self.correct(correction),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Windows that are corrected and not at hand, with one question.
+    fn fetch_corrected(&mut self, windows: &[WindowEffect], store: &impl Store) -> Result<(), PortError> {
+        let mut wanted: Vec<(WindowAt, Shape)> = Vec::new();
+        for window in windows {
+            if let WindowEffect::Correction(Correction { key, .. }) = window
+                && !self.windows.contains_key(&at(key))
+            {
+                wanted.push((at(key), key.shape));
+            }
+        }
+        wanted.sort_unstable_by_key(|(at, _)| *at);
+        wanted.dedup_by_key(|(at, _)| *at);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for ((at, _), row) in wanted.iter().zip(store.windows(&wanted)?) {
+            let row = row.unwrap_or_default();
+            self.window_bytes += row.pane.memory_bytes();
+            self.windows.insert(*at, row);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, sealed: &Sealed) {
+        self.catalogue(&sealed.key);
+        let is_incomplete = sealed.key.is_incomplete;
+        self.window_bytes += sealed.pane.memory_bytes();
+        let row = WindowRow { pane: sealed.pane.clone(), revision: 0, is_incomplete };
+        if self.is_rolling_up {
+            self.pending.rollups.push(rollup(&sealed.key, &row));
+        }
+        self.windows.insert(at(&sealed.key), row);
+    }
+
+    fn correct(&mut self, correction: &Correction) {
+        self.catalogue(&correction.key);
+        let row = self.windows.entry(at(&correction.key)).or_default();
+        let before = row.pane.memory_bytes();
+        row.pane.merge(&correction.part);
+        self.window_bytes += row.pane.memory_bytes().saturating_sub(before);
+        row.revision += 1;
+        row.is_incomplete |= correction.key.is_incomplete;
+        if self.is_rolling_up {
+            self.pending.rollups.push(rollup(&correction.key, row));
+        }
     }
 
     fn catalogue(&mut self, key: &WindowKey) {

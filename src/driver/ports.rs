@@ -300,7 +300,8 @@ pub struct Checkpoint {
 /// What an owner goes on from.
 pub trait Store {
     fn checkpoint(&self) -> Result<Checkpoint, PortError>;
-    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError>;
+    /// Sealed windows, in this order, with the shapes of their series: as many as a few megabytes hold.
+    fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError>;
 }
 
 /// What survives of the effects, for those who read it.

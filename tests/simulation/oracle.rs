@@ -5,6 +5,7 @@ use crate::world::World;
 use std::collections::BTreeMap;
 use streamgauge::core::Engine;
 use streamgauge::core::alert::Transition;
+use streamgauge::core::pane::Shape;
 use streamgauge::driver::applier::Applier;
 use streamgauge::driver::ports::{Checkpoint, Numbers, PortError, Store, WindowAt, WindowRow};
 use streamgauge::wire::snapshot;
@@ -17,8 +18,8 @@ impl Store for Plain {
     fn checkpoint(&self) -> Result<Checkpoint, PortError> {
         Ok(Checkpoint::default())
     }
-    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
-        Ok(self.0.get(&at).cloned())
+    fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {
+        Ok(wanted.iter().map(|(at, _)| self.0.get(at).cloned()).collect())
     }
 }
 

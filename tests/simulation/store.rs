@@ -3,6 +3,7 @@
 use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
+use streamgauge::core::pane::Shape;
 use streamgauge::driver::ports::{
     Answer, Asked, Checkpoint, Commit, Fence, Numbered, Parcel, PortError, SharedStore, Shown, Store,
     WindowAt, WindowRow,
@@ -117,8 +118,9 @@ impl Store for SimStore {
         Ok(Checkpoint { outbox, parcels, ..world.store.checkpoint.clone() })
     }
 
-    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
-        Ok(self.world.get().store.windows.get(&at).cloned())
+    fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {
+        let world = self.world.get();
+        Ok(wanted.iter().map(|(at, _)| world.store.windows.get(at).cloned()).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store: windows, catalog, alert log, snapshot, applied position.
 
 use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
+use crate::core::pane::Shape;
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
@@ -54,11 +55,14 @@ impl Store for Embedded {
         })
     }
 
-    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
+    fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {
         self.read(|transaction| {
             let windows = transaction.open_table(WINDOWS)?;
-            let row = windows.get(place(at))?;
-            row.map(|row| rmp_serde::from_slice(row.value()).map_err(damaged)).transpose()
+            let read = |(at, _): &(WindowAt, Shape)| {
+                let row = windows.get(place(*at))?;
+                row.map(|row| rmp_serde::from_slice(row.value()).map_err(damaged)).transpose()
+            };
+            wanted.iter().map(read).collect()
         })
     }
 }
@@ -247,6 +251,8 @@ fn write_snapshot(transaction: &WriteTransaction, snapshot: &[u8]) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::histogram::layout::Digits;
+    use crate::core::unit::Unit;
     use crate::driver::ports::{Entry, Log, WindowRow};
 
     /// Goal: what is past its retention goes, what is not stays, and a log never loses its end.
@@ -264,7 +270,9 @@ mod tests {
         ];
         store.commit(&Commit { applied: 1, windows, ..Commit::default() }).expect("room");
         store.expire(at(1) + retention(WindowSize::Minute) + Span::MILLISECOND).expect("room");
-        let is_there = |size, hours| store.window((size, at(hours), 7)).expect("readable").is_some();
+        let shape = Shape { digits: Digits::Two, resolution: Unit::resolution(None) };
+        let is_there =
+            |size, hours| store.windows(&[((size, at(hours), 7), shape)]).expect("readable")[0].is_some();
         assert!(!is_there(WindowSize::Minute, 1));
         assert!(is_there(WindowSize::Minute, 60) && is_there(WindowSize::FiveMinutes, 1));
 

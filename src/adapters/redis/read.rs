@@ -1,5 +1,6 @@
 //! What is in the store: checkpoint, windows, catalog, alert log.
 
+use super::keys::WindowPlace;
 use super::{RedisStore, damaged};
 use crate::core::histogram::layout::Digits;
 use crate::core::identity::Labels;
@@ -171,26 +172,21 @@ impl RedisStore {
         Ok(())
     }
 
-    fn read_window(&mut self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
-        if !self.catalog.contains_key(&at.2) {
-            self.read_catalog()?;
+    /// All of them with one question.
+    fn read_windows(&mut self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {
+        let places: Vec<WindowPlace> = wanted
+            .iter()
+            .map(|((size, start, series), _)| self.keys.window(*size, *start, *series))
+            .collect();
+        let Some(first) = places.first() else { return Ok(Vec::new()) };
+        let mut pipe = redis::pipe();
+        for place in &places {
+            pipe.cmd("HGET").arg(&place.rows).arg(&place.field);
+            pipe.cmd("HMGET").arg(&place.histograms).arg(&place.field).arg(format!("{}:neg", place.field));
         }
-        let Some(shape) = self.catalog.get(&at.2).map(|row| row.shape) else { return Ok(None) };
-        let place = self.keys.window(at.0, at.1, at.2);
-        let negative = format!("{}:neg", place.field);
-        let row: Option<Vec<u8>> =
-            self.ask(&place.rows, |c| cmd("HGET").arg(&place.rows).arg(&place.field).query(c))?;
-        let (positive, negative): (Option<Vec<u8>>, Option<Vec<u8>>) = self.ask(&place.histograms, |c| {
-            cmd("HMGET").arg(&place.histograms).arg(&place.field).arg(&negative).query(c)
-        })?;
-        let Some(row) = row else { return Ok(None) };
-        let row = Row::read(&row).map_err(|error| damaged(&place.rows, error))?;
-        // An open window as it was shown is no sealed one.
-        let Some(positive) = positive.filter(|_| !row.open) else { return Ok(None) };
-        let pane = row
-            .pane(shape, &positive, negative.as_deref())
-            .map_err(|error| damaged(&place.histograms, error))?;
-        Ok(Some(WindowRow { pane, revision: row.revision, is_incomplete: row.incomplete }))
+        let answers: Vec<redis::Value> = self.ask(&first.rows, |c| pipe.query(c))?;
+        let of_each = answers.chunks_exact(2).zip(&places).zip(wanted);
+        of_each.map(|((found, place), (_, shape))| sealed(found, place, *shape)).collect()
     }
 
     /// The rows of a series' windows, open ones too: a hash at a time, of those that may still be there.
@@ -279,6 +275,21 @@ impl RedisStore {
     }
 }
 
+/// A sealed window as its row and its histograms, or nothing.
+fn sealed(found: &[redis::Value], place: &WindowPlace, shape: Shape) -> Result<Option<WindowRow>, PortError> {
+    let row: Option<Vec<u8>> =
+        redis::from_redis_value_ref(&found[0]).map_err(|error| damaged(&place.rows, error))?;
+    let (positive, negative): (Option<Vec<u8>>, Option<Vec<u8>>) =
+        redis::from_redis_value_ref(&found[1]).map_err(|error| damaged(&place.histograms, error))?;
+    let Some(row) = row else { return Ok(None) };
+    let row = Row::read(&row).map_err(|error| damaged(&place.rows, error))?;
+    // An open window as it was shown is no sealed one.
+    let Some(positive) = positive.filter(|_| !row.open) else { return Ok(None) };
+    let pane =
+        row.pane(shape, &positive, negative.as_deref()).map_err(|error| damaged(&place.histograms, error))?;
+    Ok(Some(WindowRow { pane, revision: row.revision, is_incomplete: row.incomplete }))
+}
+
 /// Windows are shown at most this far ahead of the clock of Redis: the skew of events, and an hour.
 const AHEAD_MAX: Span = Span::from_hours(2);
 
@@ -287,8 +298,8 @@ impl Store for Shared {
         self.with(RedisStore::read_checkpoint)
     }
 
-    fn window(&self, at: WindowAt) -> Result<Option<WindowRow>, PortError> {
-        self.with(|store| store.read_window(at))
+    fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {
+        self.with(|store| store.read_windows(wanted))
     }
 }
 

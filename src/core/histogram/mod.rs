@@ -115,6 +115,7 @@ impl Histogram {
             return;
         }
         if let (Form::Sparse(ours), Form::Sparse(theirs)) = (&mut self.form, &other.form)
+            && theirs.len() * FEW_OF >= ours.len()
             && let Some(merged) = merge_sparse(ours, theirs)
         {
             *ours = merged;
@@ -129,6 +130,7 @@ impl Histogram {
         for (bucket, count) in other.iter() {
             self.add(bucket, count);
         }
+        self.shrink();
     }
 
     /// The filled buckets with their counts, ascending.
@@ -221,6 +223,9 @@ impl Histogram {
 
 /// Below this many pairs a sparse list is always kept: the array's own header would cost more.
 const DENSE_PAIRS_MIN: usize = 32;
+
+/// A list of so many times fewer pairs is added pair by pair instead of merged.
+const FEW_OF: usize = 16;
 
 /// From here on inserting into a list costs more than an array of a few KiB.
 const CROWDED_PAIRS: usize = 48;
@@ -326,7 +331,12 @@ fn pack(bucket: u16, count: u32) -> u32 {
 /// Adds to the pair of `bucket`, inserting it where it is new; false if the count does not fit.
 #[inline]
 fn add_sparse(pairs: &mut Vec<u32>, bucket: u16, count: u32) -> bool {
-    let at = pairs.partition_point(|pair| (pair >> COUNT_BITS) < u32::from(bucket));
+    // Histograms are read in the order of their buckets.
+    let is_last = pairs.last().is_none_or(|pair| (pair >> COUNT_BITS) < u32::from(bucket));
+    let at = match is_last {
+        true => pairs.len(),
+        false => pairs.partition_point(|pair| (pair >> COUNT_BITS) < u32::from(bucket)),
+    };
     match pairs.get_mut(at) {
         Some(pair) if *pair >> COUNT_BITS == u32::from(bucket) => {
             let sum = (*pair & SPARSE_COUNT_MAX as u32) + count;

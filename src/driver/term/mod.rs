@@ -298,6 +298,7 @@ impl Term {
                 self.name_nothing(parts)?;
                 self.commit(parts, publish)?;
             }
+            self.keep_lease(parts)?;
         }
         self.name_nothing(parts)
     }

@@ -10,6 +10,7 @@ use super::{Answer, App, Failure, Shared, failed};
 use crate::core::alert::Transition;
 use crate::core::alert::transition::State as AlertState;
 use crate::driver::ports::Views;
+use crate::wire;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -23,6 +24,9 @@ const PAGE_ALERTS: usize = 100;
 
 /// Alerts that one answer may hold: 5,000 × about 1.5 KiB.
 const ALERTS_MAX: usize = 5_000;
+
+/// Bytes of alerts in one answer, and one alert more.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// Transitions read at once.
 const PAGE_TRANSITIONS: usize = 500;
@@ -53,64 +57,104 @@ pub async fn alerts<S: Views + Send + Sync + 'static>(
         state.is_none_or(|state| alert.state == state)
             && rule.as_ref().is_none_or(|rule| *alert.rule == **rule)
     };
-    let mut alerts = match (is_over, query.shadow) {
+    let mut list = List { limit, ..List::default() };
+    match (is_over, query.shadow) {
         (true, _) => {
             let stores = shared.clone();
-            shared.reads.run(move |asker| newest(&stores, limit, &is_wanted, asker)).await?
+            let found = shared.reads.run(move |asker| newest(&stores, limit, &is_wanted, asker)).await?;
+            found.iter().all(|alert| list.add(alert));
         }
         (false, is_shadow) => {
-            let active = active_of(&shared, is_shadow).await?;
-            active.into_iter().flatten().filter(is_wanted).collect()
+            for place in 0..shared.partitions.len() {
+                active_at(&shared, place, is_shadow, |alert| !is_wanted(alert) || list.add(alert)).await?;
+            }
         }
-    };
-    let is_cut = alerts.len() > limit;
-    alerts.truncate(limit);
-    let mut answer = json!({ "alerts": alerts });
-    if is_cut {
-        answer["truncated"] = json!(true);
     }
-    Ok(json_response(StatusCode::OK, answer.to_string()))
+    Ok(json_response(StatusCode::OK, list.text()))
+}
+
+/// Alerts of an answer as JSON, as many as were asked for and fit.
+#[derive(Debug, Default)]
+struct List {
+    limit: usize,
+    alerts: Vec<String>,
+    bytes: usize,
+    is_cut: bool,
+}
+
+impl List {
+    /// Adds one; false when there is no room for more.
+    fn add(&mut self, alert: &Transition) -> bool {
+        if self.alerts.len() >= self.limit || self.bytes >= ANSWER_BYTES_MAX {
+            self.is_cut = true;
+            return false;
+        }
+        let text = wire::alert::line(alert);
+        self.bytes += text.len();
+        self.alerts.push(text);
+        true
+    }
+
+    fn text(self) -> String {
+        let truncated = if self.is_cut { ",\"truncated\":true" } else { "" };
+        format!("{{\"alerts\":[{}]{truncated}}}", self.alerts.join(","))
+    }
 }
 
 /// The active alerts of each partition: of the engine here, else as its owner showed them last.
 pub(super) async fn active<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
 ) -> Result<Vec<Vec<Transition>>, Failure> {
-    active_of(shared, false).await
-}
-
-async fn active_of<S: Views + Send + Sync + 'static>(
-    shared: &Arc<Shared<S>>,
-    is_shadow: bool,
-) -> Result<Vec<Vec<Transition>>, Failure> {
     let mut all = Vec::with_capacity(shared.partitions.len());
     for place in 0..shared.partitions.len() {
-        all.push(match live(shared, place, is_shadow).await {
-            Some(live) => live,
-            None if is_shadow => Vec::new(),
-            None => {
-                let stores = shared.clone();
-                shared.reads.run(move |_| shown(&stores, place)).await?
-            }
-        });
+        let mut of_one = Vec::new();
+        active_at(shared, place, false, |alert| {
+            of_one.push(alert.clone());
+            of_one.len() <= ALERTS_MAX
+        })
+        .await?;
+        all.push(of_one);
     }
     Ok(all)
 }
 
-/// Of the engine of one partition, where it is here.
-async fn live<S: Views + Send + Sync + 'static>(
-    shared: &Shared<S>,
+/// Gives each active alert of one partition to `take`, until it wants no more.
+async fn active_at<S: Views + Send + Sync + 'static>(
+    shared: &Arc<Shared<S>>,
     place: usize,
     is_shadow: bool,
-) -> Option<Vec<Transition>> {
-    let (mut all, mut next) = (Vec::new(), Some(0));
+    mut take: impl FnMut(&Transition) -> bool,
+) -> Result<(), Failure> {
+    let mut next = Some(0);
     while let Some(from) = next {
         let page = move |engine: &mut crate::core::Engine| engine.active_page(from, is_shadow, PAGE_ALERTS);
-        let (page, behind) = shared.ask_one(place, page).await?;
-        all.extend(page);
-        next = behind.filter(|_| all.len() <= ALERTS_MAX);
+        let Some((page, behind)) = shared.ask_one(place, page).await else {
+            if from > 0 {
+                return Err(Failure::again("the partition got another owner meanwhile; ask again"));
+            }
+            return shown_at(shared, place, is_shadow, take).await;
+        };
+        if !page.iter().all(&mut take) {
+            return Ok(());
+        }
+        next = behind;
     }
-    Some(all)
+    Ok(())
+}
+
+/// As the owner of the partition showed them last; it shows no shadows.
+async fn shown_at<S: Views + Send + Sync + 'static>(
+    shared: &Arc<Shared<S>>,
+    place: usize,
+    is_shadow: bool,
+    take: impl FnMut(&Transition) -> bool,
+) -> Result<(), Failure> {
+    if !is_shadow {
+        let stores = shared.clone();
+        let shown = shared.reads.run(move |_| shown(&stores, place)).await?;
+        shown.iter().all(take);
+    }
+    Ok(())
 }
 
 fn shown<S: Views>(shared: &Shared<S>, place: usize) -> Result<Vec<Transition>, Failure> {

@@ -268,7 +268,7 @@ impl Term {
         publish: &mut Publish,
     ) -> Result<(), StartError> {
         let Some(batch) = self.decoded(records) else { return Ok(()) };
-        let last = batch.len().saturating_sub(1);
+        let (last, begun) = (batch.len().saturating_sub(1), parts.clock.running());
         self.lag = batch.last().map_or(self.lag, |(newest, _)| parts.clock.now() - newest.stamp);
         for (place, (mut record, decoded)) in batch.into_iter().enumerate() {
             if mutant::is(Mutant::WallTime) {
@@ -298,7 +298,10 @@ impl Term {
                 self.name_nothing(parts)?;
                 self.commit(parts, publish)?;
             }
-            self.keep_lease(parts)?;
+            // Between batches it is kept anyway.
+            if place < last && parts.clock.running() - begun >= parts.lease / 3 {
+                self.keep_lease(parts)?;
+            }
         }
         self.name_nothing(parts)
     }

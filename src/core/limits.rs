@@ -38,6 +38,12 @@ pub const GONE_PER_PIPELINE_MAX: usize = 100_000;
 /// How long it stays: as long as windows are kept at most, so that no run in them is cut short.
 pub const GONE_KEPT: Span = Span::from_hours(24 * 31);
 
+/// Runs remembered over all pipelines, as many as series: 1,000,000 × about 1 KiB = 1 GiB.
+pub const RUNS_MAX: usize = 1_000_000;
+
+/// Runs that each pipeline may have however many others there are, so that one sender does not use up the room of all.
+pub const RUNS_GRANTED: usize = 1_000;
+
 /// Pipelines of one log: 10,000 × about 2 KiB without their runs = 20 MiB.
 pub const PIPELINES_MAX: usize = 10_000;
 

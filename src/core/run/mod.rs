@@ -22,7 +22,7 @@ use super::counters::{Outcome, Refusal};
 use super::event::{GateEvent, RunEvent, StageEvent};
 use super::identity::Labels;
 use super::interruption::Interruptions;
-use super::limits::PIPELINES_MAX;
+use super::limits::{PIPELINES_MAX, RUNS_MAX};
 use super::rule::PipelineSpec;
 use super::time::{Span, Timestamp};
 pub use pipeline::{Pipeline, Touched};
@@ -77,6 +77,9 @@ pub struct Tracker {
     is_dirty: bool,
     /// Finished runs let go early to make room.
     evicted: u64,
+    /// Runs of all pipelines; after a restart they are counted anew.
+    #[serde(skip)]
+    runs: Option<usize>,
 }
 
 /// When something happens, and what of the time before it counts.
@@ -148,19 +151,29 @@ impl Tracker {
         derived: &mut Vec<Derived>,
         apply: impl FnOnce(&mut Pipeline, &mut Vec<Derived>) -> (Outcome, bool),
     ) -> Outcome {
+        let is_crowded = self.is_crowded();
         let Some(pipeline) = self.open(name) else { return FULL };
-        if !pipeline.has_room(run, stage) {
+        if !pipeline.has_room(run, stage, is_crowded) {
             return FULL;
         }
         let (outcome, is_new) = apply(pipeline, derived);
         if outcome == Outcome::Recorded {
-            let is_full = pipeline.is_full();
+            let is_full = pipeline.is_full(is_crowded);
             self.note(name, run, is_new.then(|| now + abandon_after));
             if is_full {
                 self.settle(now, derived);
             }
         }
         outcome
+    }
+
+    /// Whether there is no room for another run, but for pipelines that have few.
+    fn is_crowded(&mut self) -> bool {
+        self.count_runs() >= RUNS_MAX
+    }
+
+    fn count_runs(&mut self) -> usize {
+        *self.runs.get_or_insert_with(|| self.pipelines.values().map(Pipeline::len).sum())
     }
 
     pub fn gate(&mut self, event: &GateEvent, derived: &mut Vec<Derived>) {
@@ -192,6 +205,7 @@ impl Tracker {
         self.noted += 1;
         self.unsettled.insert((pipeline.clone(), run.clone()), self.noted);
         if let Some(due) = due {
+            self.runs = self.runs.map(|all| all + 1);
             self.review(pipeline, run, due);
         }
     }
@@ -236,7 +250,10 @@ impl Tracker {
             }
         }
         for ((name, _), _) in &runs {
-            self.evicted += self.pipelines.get_mut(name).map_or(0, |pipeline| pipeline.evict(now));
+            let excess = self.count_runs().saturating_sub(RUNS_MAX);
+            let evicted = self.pipelines.get_mut(name).map_or(0, |pipeline| pipeline.evict(now, excess));
+            self.evicted += evicted as u64;
+            self.runs = self.runs.map(|all| all - evicted);
         }
     }
 
@@ -266,6 +283,7 @@ impl Tracker {
             return 0;
         }
         self.is_dirty = true;
+        self.runs = self.runs.map(|all| all - 1);
         found.abandon(run, now)
     }
 

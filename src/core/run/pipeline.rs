@@ -2,7 +2,7 @@
 
 use super::super::event::{RunEvent, StageEvent};
 use super::super::identity::Labels;
-use super::super::limits::{RUNS_PER_PIPELINE_MAX, STAGES_PER_PIPELINE_MAX};
+use super::super::limits::{RUNS_GRANTED, RUNS_PER_PIPELINE_MAX, STAGES_PER_PIPELINE_MAX};
 use super::super::time::Timestamp;
 use super::gone::Gone;
 use super::ledger::{Run, StageFacts};
@@ -159,8 +159,10 @@ impl Pipeline {
     }
 
     /// Whether a run and a stage are known here, or may be added.
-    pub(super) fn has_room(&self, run: &Arc<str>, stage: Option<&Arc<str>>) -> bool {
-        let has_run = self.runs.contains_key(run) || !self.is_full() || !self.finished.is_empty();
+    /// `is_crowded`: all pipelines together have as many runs as they may.
+    pub(super) fn has_room(&self, run: &Arc<str>, stage: Option<&Arc<str>>, is_crowded: bool) -> bool {
+        let is_full = self.is_full(is_crowded) || is_crowded && self.runs.len() == RUNS_GRANTED;
+        let has_run = self.runs.contains_key(run) || !is_full || !self.finished.is_empty();
         let is_known =
             |stage: &Arc<str>| self.stages.contains_key(stage) || self.stages.len() < STAGES_PER_PIPELINE_MAX;
         has_run && stage.is_none_or(is_known)
@@ -294,15 +296,21 @@ impl Pipeline {
         1
     }
 
-    /// Whether there are more runs than may be remembered.
-    pub(super) fn is_full(&self) -> bool {
-        self.runs.len() > RUNS_PER_PIPELINE_MAX
+    /// Runs that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
     }
 
-    /// Lets the oldest finished runs go when there are too many; how many went.
-    pub(super) fn evict(&mut self, now: Timestamp) -> u64 {
+    /// Whether there are more runs than may be remembered.
+    pub(super) fn is_full(&self, is_crowded: bool) -> bool {
+        let most = if is_crowded { RUNS_GRANTED } else { RUNS_PER_PIPELINE_MAX };
+        self.runs.len() > most
+    }
+
+    /// Lets the oldest finished runs go when there are too many, here or (`excess`) over all pipelines; how many went.
+    pub(super) fn evict(&mut self, now: Timestamp, excess: usize) -> usize {
         let mut evicted = 0;
-        while self.is_full()
+        while self.is_full(evicted < excess)
             && let Some((_, id)) = self.finished.pop_first()
         {
             if let Some(run) = self.runs.remove(&id) {
@@ -374,6 +382,8 @@ mod tests {
                     let pipeline = tracker.get("p").expect("it had an event");
                     known.extend(named(pipeline.gauges(&touched)));
                 }
+                let count: usize = tracker.pipelines.values().map(Pipeline::len).sum();
+                prop_assert!(tracker.runs.is_none_or(|runs| runs == count));
                 if let Some(pipeline) = tracker.get("p") {
                     prop_assert_eq!(&known, &named(pipeline.gauges(&Touched::All)));
                 }

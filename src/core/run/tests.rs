@@ -308,6 +308,25 @@ fn finished_runs_make_room_and_are_still_known() {
     assert_eq!(told.values("run_duration_seconds").len() as i64, runs + 1);
 }
 
+/// Goal: however many runs others have, a pipeline may have a few; more than these only in the place of finished ones.
+/// Method: the count of all runs is set to the most there may be.
+#[test]
+fn one_sender_does_not_use_up_the_room_for_runs() {
+    let mut told = Told::default();
+    let begin = |told: &mut Told, n: usize| {
+        told.tracker.runs = Some(RUNS_MAX);
+        told.send(&Sent::Run(run(&format!("r-{n}"), RunStatus::Started, 1)))
+    };
+    let granted = crate::core::limits::RUNS_GRANTED;
+    assert!((0..granted).all(|n| begin(&mut told, n) == Outcome::Recorded));
+    assert_eq!(begin(&mut told, granted), FULL);
+    assert_eq!(begin(&mut told, 0), Outcome::Recorded, "it is known");
+    told.send(&Sent::Run(run("r-0", RunStatus::Succeeded, 2)));
+    assert_eq!(begin(&mut told, granted), Outcome::Recorded);
+    assert_eq!((told.tracker.evicted(), told.tracker.runs), (1, Some(RUNS_MAX)));
+    assert_eq!(begin(&mut told, granted + 1), FULL);
+}
+
 #[test]
 fn repeats_change_nothing_and_a_second_outcome_is_a_conflict() {
     use StageStatus::*;

@@ -18,6 +18,8 @@ pub struct Outages(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Nobody is told when one begins and ends.
+    is_quiet: bool,
     is_any: AtomicBool,
     is_stopping: AtomicBool,
     /// By name, and by the partition that it is about.
@@ -48,6 +50,11 @@ pub struct Outage {
 }
 
 impl Outages {
+    /// For a connection whose breaks are told by others, or are nobody's concern.
+    pub fn quiet() -> Outages {
+        Outages(Arc::new(Inner { is_quiet: true, ..Inner::default() }))
+    }
+
     /// Something did not answer.
     pub fn begin(&self, what: &'static str, place: &str, error: &dyn std::fmt::Display) {
         self.begin_of((what, 0), place, error);
@@ -60,6 +67,9 @@ impl Outages {
         place: &str,
         error: &dyn std::fmt::Display,
     ) {
+        if self.0.is_quiet {
+            return;
+        }
         let mut all = self.lock();
         self.0.is_any.store(true, Ordering::Relaxed);
         let now = Instant::now();

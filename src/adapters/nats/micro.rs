@@ -22,7 +22,7 @@ pub type Answer = Result<Vec<u8>, (u16, String)>;
 pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answerer) -> Result<(), Cause> {
     // Whoever asks may choose a reply subject at which the client breaks off the connection: that is no outage for
     // anybody else, so questions have a connection of their own.
-    let client = connect(&settings.url, &Outages::default()).await?;
+    let client = connect(&settings.url, &Outages::quiet()).await?;
     let builder =
         client.service_builder().description("windows, rules and alerts of a streamgauge deployment");
     let service = builder.start("streamgauge", env!("CARGO_PKG_VERSION")).await?;

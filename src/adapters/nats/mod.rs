@@ -34,7 +34,7 @@ use async_nats::{Client, ConnectOptions};
 use reader::{Cursor, Reader};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -379,6 +379,9 @@ async fn connect_and_tell(
     options.connect(servers).await.map_err(|error| failed(error.into()))
 }
 
+/// Connections of this process that the broker has taken, one after the other.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
 /// A connection as its events tell of it.
 #[derive(Clone)]
 struct Link {
@@ -393,6 +396,7 @@ impl Link {
         match event {
             async_nats::Event::Connected => {
                 self.is_up.store(true, Ordering::Relaxed);
+                CONNECTIONS.fetch_add(1, Ordering::Relaxed);
                 self.outages.end(NATS);
                 self.outages.forget_refusal(NATS);
                 self.connected.send_modify(|count| *count += 1);
@@ -409,11 +413,12 @@ impl Link {
 
     /// A connection that is there again at once was no outage.
     fn miss(&self, error: String) {
-        let (link, before) = (self.clone(), *self.connected.borrow());
+        let (link, before) = (self.clone(), CONNECTIONS.load(Ordering::Relaxed));
         tokio::spawn(async move {
             tokio::time::sleep(MISSED_AFTER).await;
-            let is_same = *link.connected.borrow() == before;
-            if is_same && !link.is_up.load(Ordering::Relaxed) {
+            // A broker that takes other connections takes this one, too, at its next attempt.
+            let is_away = CONNECTIONS.load(Ordering::Relaxed) == before;
+            if is_away && !link.is_up.load(Ordering::Relaxed) {
                 link.outages.begin(NATS, &link.place, &error);
             }
         });

@@ -4,6 +4,7 @@ use crate::answer;
 use crate::edge::now_ms;
 use crate::servers::{Servers, Worker, wait_for};
 use crate::sink::{Reply, Sink};
+use crate::unreadable::Raw;
 use async_nats::{Client, ConnectOptions, RequestErrorKind};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
@@ -134,6 +135,8 @@ fn each_role_can_do_its_work() {
         let body = json!([event, {"type": "nothing"}]).to_string();
         let (_, stored) = ask(&publisher, OF_PUBLISHERS[0], body.clone()).await;
         assert_eq!(stored["stream"], "SG_EVENTS_0", "{stored}");
+        let mut raw = Raw::connect_as(&servers, "publisher", &password("publisher"));
+        raw.publish(b"sg.v1.metric.\xff.x", b"", b"", r#"{"type":"nothing"}"#);
         let alert = tokio::time::timeout(Duration::from_secs(20), alerts.next()).await;
         assert!(alert.expect("in time").expect("one").subject.contains(".odd.0."));
         let (code, found) = ask(&reader, "sg.v1.api.alerts", "rule=odd".into()).await;

@@ -10,15 +10,20 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// A connection to the broker that says what no client says.
-struct Raw(BufReader<TcpStream>);
+pub struct Raw(BufReader<TcpStream>);
 
 impl Raw {
     fn connect(servers: &Servers) -> Raw {
+        Raw::connect_as(servers, "", "")
+    }
+
+    pub fn connect_as(servers: &Servers, user: &str, password: &str) -> Raw {
         let address = servers.nats_url().trim_start_matches("nats://").to_string();
         let stream = TcpStream::connect(address).expect("a broker");
         stream.set_nodelay(true).expect("a socket");
         let mut raw = Raw(BufReader::new(stream));
-        raw.send(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n");
+        let options = json!({"verbose": false, "headers": true, "user": user, "pass": password});
+        raw.send(format!("CONNECT {options}\r\n").as_bytes());
         raw
     }
 
@@ -37,7 +42,7 @@ impl Raw {
         }
     }
 
-    fn publish(&mut self, subject: &[u8], reply: &[u8], headers: &[u8], payload: &str) {
+    pub fn publish(&mut self, subject: &[u8], reply: &[u8], headers: &[u8], payload: &str) {
         let sizes = format!("{} {}", headers.len(), headers.len() + payload.len());
         let (verb, sizes) = match headers {
             [] => ("PUB", payload.len().to_string()),

@@ -71,7 +71,11 @@ async fn of_pipelines<S: Views + Send + Sync + 'static>(
         while is_more && !is_cut {
             let from = after.clone();
             let page = move |engine: &mut Engine| read(engine, from.as_deref(), Portion::OF_A_QUESTION);
-            let Some((page, last)) = shared.ask_one(place, page).await else { break };
+            let Some((page, last)) = shared.ask_one(place, page).await else {
+                // It answered before: there is more.
+                is_cut |= after.is_some();
+                break;
+            };
             is_owned = true;
             let here = page.iter().map(|one: &Value| one["stages"].as_array().map_or(1, |all| 1 + all.len()));
             entries += here.sum::<usize>();

@@ -107,14 +107,14 @@ impl Views for Embedded {
         })
     }
 
-    /// The worker is in the same process: nobody has to look here.
+    /// The engine in the same process knows them; whoever asks here got no answer from it in time.
     fn active(&self) -> Result<Vec<String>, PortError> {
-        Ok(Vec::new())
+        Err(unanswered())
     }
 
-    /// Nor here.
+    /// Likewise.
     fn asked(&self, _: Asked) -> Result<Vec<(String, String)>, PortError> {
-        Ok(Vec::new())
+        Err(unanswered())
     }
 
     fn catalog_page(&self, after: u64, max: usize) -> Result<(Vec<CatalogRow>, Option<u64>), PortError> {
@@ -246,6 +246,13 @@ fn write_snapshot(transaction: &WriteTransaction, snapshot: &[u8]) -> Result<(),
     }
     parts.retain_in(count.., |_, _| false)?;
     Ok(())
+}
+
+fn unanswered() -> PortError {
+    PortError::Away {
+        place: "the engine".into(),
+        source: "it is busy, or waits for its log; ask again".into(),
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ pub const RUNS_MAX: usize = 1_000_000;
 /// Runs that each pipeline may have however many others there are, so that one sender does not use up the room of all.
 pub const RUNS_GRANTED: usize = 1_000;
 
+/// A summary with its labels filled in, in every transition of an alert: 8 KiB, as a template may have; a label of 256
+/// bytes takes 14 to name.
+pub const SUMMARY_BYTES_MAX: usize = 8 << 10;
+
 /// Pipelines of one log: 10,000 × about 2 KiB without their runs = 20 MiB.
 pub const PIPELINES_MAX: usize = 10_000;
 

@@ -21,7 +21,7 @@ use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// Transitions read at once; about 1.5 KiB each.
@@ -43,14 +43,14 @@ pub struct Alerts {
     name: String,
     signing: Signing,
     reading: Option<Reading>,
-    /// Failures since something was read.
-    failures: u32,
+    /// Until then all is read without a consumer: one could not give what came.
+    raw_until: Option<Instant>,
     /// Up to here everything was looked at without a consumer.
     passed: u64,
 }
 
-/// Failures after which the next messages are read without a consumer: there may be one that it cannot give.
-const FAILURES: u32 = 2;
+/// Time in which all is read without a consumer after a message that it cannot give.
+const RAW_FOR: Duration = Duration::from_secs(10);
 
 /// Messages read at once without a consumer, one after the other.
 const RAW_MAX: usize = 64;
@@ -77,7 +77,17 @@ impl Alerts {
         let name = format!("notify-{}", escape(receiver));
         let (stream, subject) = (subjects.alerts_stream(), subjects.all_alerts());
         let signing = settings.signing.clone();
-        Ok(Alerts { handle, context, stream, subject, name, signing, reading: None, failures: 0, passed: 0 })
+        Ok(Alerts {
+            handle,
+            context,
+            stream,
+            subject,
+            name,
+            signing,
+            reading: None,
+            raw_until: None,
+            passed: 0,
+        })
     }
 
     /// A consumer that begins behind `after`.
@@ -125,6 +135,9 @@ impl Alerts {
         self.passed = last;
         let mut is_fresh = false;
         for message in some {
+            if message.subject.contains(char::REPLACEMENT_CHARACTER) {
+                self.raw_until = Some(Instant::now() + RAW_FOR);
+            }
             let place =
                 message.reply.as_deref().and_then(Place::parse).ok_or("a message without its place")?;
             if !batch.is_end {
@@ -222,12 +235,19 @@ impl AlertFeed for Alerts {
         }
         let handle = self.handle.clone();
         let read = handle.block_on(async {
-            match self.failures >= FAILURES {
-                true => self.read_raw(after).await,
-                false => self.read(after, wait).await,
+            if self.raw_until.is_some_and(|until| Instant::now() < until) {
+                let batch = self.read_raw(after).await?;
+                if batch.alerts.is_empty() && batch.is_end {
+                    tokio::time::sleep(LOOK_EVERY.min(wait)).await;
+                }
+                return Ok(batch);
+            }
+            match self.read(after, wait).await {
+                Ok(batch) => Ok(batch),
+                // The next message may be one that a consumer cannot give.
+                Err(error) => self.read_raw(after).await.map_err(|_| error),
             }
         });
-        self.failures = if read.is_ok() { 0 } else { self.failures + 1 };
         read.map_err(|source: Cause| PortError::Away { place: self.stream.into(), source })
     }
 

@@ -5,6 +5,7 @@
 
 use super::super::alert::Severity;
 use super::super::key::Key;
+use super::super::limits::SUMMARY_BYTES_MAX;
 use super::super::time::Span;
 use super::super::unit::Unit;
 use super::Rule;
@@ -82,8 +83,21 @@ pub fn render(
             Part::Severity => rendered.push_str(severity.name()),
             Part::Value(filter) => rendered.push_str(&filter.apply(value, rule.unit.as_ref())),
         }
+        if rendered.len() > SUMMARY_BYTES_MAX {
+            break;
+        }
     }
-    rendered
+    cut(rendered)
+}
+
+/// At most [`SUMMARY_BYTES_MAX`]; the rest is left out, and that is seen.
+fn cut(mut text: String) -> String {
+    if text.len() > SUMMARY_BYTES_MAX {
+        let end = (0..=SUMMARY_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
 }
 
 #[derive(Debug, PartialEq)]
@@ -192,6 +206,17 @@ mod tests {
         assert!(matches!(check("{{ labels.a b }}"), Err(TemplateError::Name { .. })));
         let named: Vec<_> = labels("{{ labels.a }}-{{ value }} {{ $labels.b }}").collect();
         assert_eq!(named, [(0, "a"), (27, "b")]);
+    }
+
+    #[test]
+    fn a_summary_is_as_long_as_a_template_may_be() {
+        assert_eq!(cut("ä".repeat(SUMMARY_BYTES_MAX / 2)).len(), SUMMARY_BYTES_MAX);
+        let long = cut(format!("x{}", "ä".repeat(SUMMARY_BYTES_MAX)));
+        assert!(
+            long.ends_with("ä…") && long.len() == SUMMARY_BYTES_MAX - 1 + '…'.len_utf8(),
+            "{}",
+            long.len()
+        );
     }
 
     #[test]

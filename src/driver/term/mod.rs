@@ -1,8 +1,10 @@
 //! One time of owning a partition: read, apply, commit, publish. Nothing of it survives its end.
 
+mod lease;
 mod posting;
 mod showing;
 
+use self::lease::{Kept, renewed};
 use super::ahead::{self, Ahead};
 use super::applier::Applier;
 use super::care::{Care, DEATHS_MAX};
@@ -282,9 +284,11 @@ impl Term {
                 parts.tally.left_out.add(1);
                 self.applier.leave_out_one(record.seq);
             }
+            let times = (parts.lease, self.renew_at);
+            let kept = Kept::new(&mut parts.store, &parts.clock, &self.fence, times);
             match decoded {
-                Some(decoded) => self.applier.apply_decoded(&record, decoded, &parts.store)?,
-                None => self.applier.apply(&record, &parts.store)?,
+                Some(decoded) => self.applier.apply_decoded(&record, decoded, &kept)?,
+                None => self.applier.apply(&record, &kept)?,
             };
             let is_full = self.applier.pending_bytes() >= COMMIT_BYTES_MAX
                 || self.care.is_step_over() && self.applier.is_dirty();
@@ -389,13 +393,7 @@ impl Term {
         if now < self.renew_at {
             return Ok(());
         }
-        self.renew_at = match parts.store.renew(&self.fence) {
-            Ok(true) => now + parts.lease / 3,
-            Ok(false) if mutant::is(Mutant::IgnoreFence) => now + parts.lease / 3,
-            Ok(false) => return Err(PortError::Fenced { place: "the lease".into() }),
-            Err(PortError::Away { .. }) => now + RETRY_EVERY,
-            Err(error) => return Err(error),
-        };
+        self.renew_at = renewed(&mut parts.store, &parts.clock, &self.fence, parts.lease)?;
         Ok(())
     }
 
@@ -458,6 +456,9 @@ impl Term {
             commit.published.alerts = newest.number;
         }
         let sent_at = parts.clock.running();
+        if sent_at - now >= parts.lease / 3 {
+            self.renew_at = renewed(&mut parts.store, &parts.clock, &self.fence, parts.lease)?;
+        }
         showing::sealed(parts, &self.fence, commit)?;
         send(parts, &self.fence, commit)?;
         self.fence.version += 1;
@@ -528,6 +529,9 @@ fn last_told(texts: Vec<String>) -> Vec<Transition> {
     last.into_values().collect()
 }
 
+/// Windows of a commit that take long to be written: the lease is renewed before and behind that.
+const WINDOWS_MANY: usize = 4_096;
+
 /// The same bytes again until the answer is known: a commit may be carried out long after it was
 /// sent, and another one in its place would then be lost or come on top.
 fn send<F, S: SharedStore, C: Clock>(
@@ -535,7 +539,14 @@ fn send<F, S: SharedStore, C: Clock>(
     fence: &Fence,
     commit: &super::ports::Commit,
 ) -> Result<(), PortError> {
+    let is_long = commit.windows.len() >= WINDOWS_MANY;
+    if is_long {
+        renewed(&mut parts.store, &parts.clock, fence, parts.lease)?;
+    }
     let mut prepared = parts.store.prepare(fence, commit)?;
+    if is_long {
+        renewed(&mut parts.store, &parts.clock, fence, parts.lease)?;
+    }
     loop {
         match parts.store.send(&prepared)? {
             Answer::Done => return Ok(()),

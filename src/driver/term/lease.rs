@@ -1,0 +1,66 @@
+//! The lease, while a single record or commit takes long.
+//!
+//! Intuition: a record of 1 MiB may correct 50,000 windows, and an owner that loses its lease over it hands the same
+//! record to the next one, which loses it, too. Invariant: between two looks at the lease there is one piece of work
+//! that is bounded: a question for windows, one record of the engine, one script. Rejected: a thread that renews the
+//! lease (it keeps the partition of an owner that hangs).
+
+use crate::core::pane::Shape;
+use crate::driver::mutant::{self, Mutant};
+use crate::driver::ports::{Checkpoint, Clock, Fence, PortError, SharedStore, Store, WindowAt, WindowRow};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// When the lease is to be renewed next, after it was renewed now.
+pub(super) fn renewed<S: SharedStore, C: Clock>(
+    store: &mut S,
+    clock: &C,
+    fence: &Fence,
+    lease: Duration,
+) -> Result<Duration, PortError> {
+    let now = clock.running();
+    match store.renew(fence) {
+        Ok(true) => Ok(now + lease / 3),
+        Ok(false) if mutant::is(Mutant::IgnoreFence) => Ok(now + lease / 3),
+        Ok(false) => Err(PortError::Fenced { place: "the lease".into() }),
+        // It may still know us when it is back.
+        Err(PortError::Away { .. }) => Ok(now + super::RETRY_EVERY),
+        Err(error) => Err(error),
+    }
+}
+
+/// The store as it is read while a record is applied: the lease is renewed once that takes a third of it.
+pub(super) struct Kept<'a, S, C> {
+    store: RefCell<&'a mut S>,
+    clock: &'a C,
+    fence: &'a Fence,
+    lease: Duration,
+    /// When it is to be renewed, at the earliest.
+    pub renew_at: Cell<Duration>,
+}
+
+impl<'a, S: SharedStore, C: Clock> Kept<'a, S, C> {
+    pub fn new(
+        store: &'a mut S,
+        clock: &'a C,
+        fence: &'a Fence,
+        (lease, renew_at): (Duration, Duration),
+    ) -> Self {
+        let renew_at = Cell::new(renew_at.max(clock.running() + lease / 3));
+        Kept { store: RefCell::new(store), clock, fence, lease, renew_at }
+    }
+}
+
+impl<S: SharedStore, C: Clock> Store for Kept<'_, S, C> {
+    fn checkpoint(&self) -> Result<Checkpoint, PortError> {
+        self.store.borrow().checkpoint()
+    }
+
+    fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {
+        let mut store = self.store.borrow_mut();
+        if self.clock.running() >= self.renew_at.get() {
+            self.renew_at.set(renewed(*store, self.clock, self.fence, self.lease)?);
+        }
+        store.windows(wanted)
+    }
+}

@@ -36,17 +36,12 @@ pub struct Pipeline {
 /// Stages of which a gauge may have changed since the last time they were taken.
 ///
 /// An event costs the stages that it is about, however many its pipeline has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Touched {
     /// After a restart nobody knows which.
+    #[default]
     All,
     Only(BTreeSet<Arc<str>>),
-}
-
-impl Default for Touched {
-    fn default() -> Touched {
-        Touched::All
-    }
 }
 
 impl Touched {

@@ -19,8 +19,8 @@ const ANSWER_PER_MIB: Duration = Duration::from_secs(2);
 pub const HANG: Duration = Duration::from_secs(20);
 
 /// Memory that a change may take, whatever it is: what the allocator keeps, a commit and a snapshot that fall into
-/// its time.
-const POST_BYTES: u64 = 32 << 20;
+/// its time, and 4 MiB of lines that wait to be written to the log.
+const POST_BYTES: u64 = 36 << 20;
 
 /// Memory for each byte that is sent: an event of 75 bytes becomes a series of 2 KiB at most, and an array of `1`
 /// has an element for each two bytes.

@@ -6,8 +6,8 @@
 //! lost on the way, is a reason for a new consumer. Rejected: going on with the old consumer (it gives what was
 //! lost again after younger ones).
 
-use super::board::{Places, is_genuine};
-use super::raw;
+use super::board::{Places, is_genuine, is_genuine_raw};
+use super::raw::{self, Found};
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Settings, connect, context};
 use crate::core::alert::Transition;
@@ -45,15 +45,9 @@ pub struct Alerts {
     reading: Option<Reading>,
     /// Until then all is read without a consumer: one could not give what came.
     raw_until: Option<Instant>,
-    /// Up to here everything was looked at without a consumer.
-    passed: u64,
+    /// The newest alert that was given out without a consumer, and the number up to which everything was looked at.
+    passed: (u64, u64),
 }
-
-/// Time in which all is read without a consumer after a message that it cannot give.
-const RAW_FOR: Duration = Duration::from_secs(10);
-
-/// Messages read at once without a consumer, one after the other.
-const RAW_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Reading {
@@ -86,20 +80,18 @@ impl Alerts {
             signing,
             reading: None,
             raw_until: None,
-            passed: 0,
+            passed: (0, 0),
         })
     }
 
     /// A consumer that begins behind `after`.
-    async fn begin(&mut self, after: u64) -> Result<Reading, Cause> {
+    async fn begin(&self, after: u64) -> Result<Reading, Cause> {
         let stream = self.context.get_stream(self.stream).await?;
         // Everything in a stream that was made anew is news.
-        let is_anew = stream.cached_info().state.last_sequence < after;
+        let last = stream.cached_info().state.last_sequence;
+        let is_anew = last < after;
         let after = if is_anew { 0 } else { after };
-        if is_anew {
-            self.passed = 0;
-        }
-        let from = after.max(self.passed);
+        let from = behind(self.passed, after, last);
         // One that is not there need not go.
         let _ = stream.delete_consumer(&self.name).await;
         let config = Config {
@@ -114,7 +106,7 @@ impl Alerts {
         Ok(Reading { consumer, told: after, newest: from, given: 0, unwritten: Vec::new(), is_anew })
     }
 
-    /// What comes next, read by a consumer.
+    /// The next alerts, read by a consumer.
     async fn read(&mut self, after: u64, wait: Duration) -> Result<Batch, Cause> {
         let mut reading = match self.reading.take() {
             Some(reading) if reading.told == after || reading.given == 0 => reading,
@@ -126,29 +118,27 @@ impl Alerts {
         Ok(batch)
     }
 
-    /// A few of those that come next, without a consumer.
+    /// A few of the next alerts, read without a consumer.
     async fn read_raw(&mut self, after: u64) -> Result<Batch, Cause> {
         let last = self.context.get_stream(self.stream).await?.cached_info().state.last_sequence;
-        let from = after.max(self.passed) + 1;
-        let some = raw::some(&self.context, self.stream, &self.subject, from..last + 1, RAW_MAX).await?;
-        let mut batch = Batch { alerts: Vec::new(), is_end: some.len() < RAW_MAX, restart: None };
-        self.passed = last;
+        let from = behind(self.passed, after, last) + 1;
+        let some = raw::some(&self.context, self.stream, &self.subject, from..last + 1, raw::BLOCK).await?;
+        let mut batch = Batch { alerts: Vec::new(), is_end: some.len() < raw::BLOCK, restart: None };
+        let up_to =
+            if batch.is_end { last } else { some.last().map_or(last, |found| found.message.sequence) };
         let mut is_fresh = false;
-        for message in some {
-            if message.subject.contains(char::REPLACEMENT_CHARACTER) {
-                self.raw_until = Some(Instant::now() + RAW_FOR);
+        for Found { message, is_readable } in some {
+            if !is_readable {
+                self.raw_until = Some(Instant::now() + raw::READ_FOR);
             }
-            let place =
-                message.reply.as_deref().and_then(Place::parse).ok_or("a message without its place")?;
-            if !batch.is_end {
-                self.passed = place.in_stream;
-            }
-            if !self.signing.settle(&mut is_fresh, |signing| is_genuine(signing, &message, place.stamp()))? {
+            if !self.signing.settle(&mut is_fresh, |signing| is_genuine_raw(signing, &message))? {
                 self.signing.note_forged(&message.subject);
                 continue;
             }
-            batch.alerts.push((place.in_stream, String::from_utf8_lossy(&message.payload).into_owned()));
+            let text = String::from_utf8_lossy(&message.payload).into_owned();
+            batch.alerts.push((message.sequence, text));
         }
+        self.passed = (batch.alerts.last().map_or(after, |(given, _)| *given), up_to);
         Ok(batch)
     }
 }
@@ -260,5 +250,25 @@ impl AlertFeed for Alerts {
                 let _ = message.ack_with(AckKind::Ack).await;
             }
         });
+    }
+}
+
+/// The number behind which reading goes on in a stream that ends at `last`, for a receiver that has written down
+/// all alerts up to `after`; `given` and `up_to`: [`Alerts::passed`]. What was given out and not written down comes
+/// again, and the messages of others behind it are passed over once it is.
+fn behind((given, up_to): (u64, u64), after: u64, last: u64) -> u64 {
+    if given <= after && up_to <= last { after.max(up_to) } else { after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_out_and_not_written_down_comes_again() {
+        assert_eq!(behind((5, 9), 4, 20), 4);
+        assert_eq!(behind((5, 9), 5, 20), 9, "the messages of others up to 9 are passed over");
+        assert_eq!(behind((5, 9), 12, 20), 12);
+        assert_eq!(behind((5, 9), 5, 7), 5, "the stream is another one");
     }
 }

@@ -77,7 +77,8 @@ impl Places {
     }
 }
 
-fn is_genuine_raw(signing: &Signing, message: &StreamMessage) -> bool {
+/// A stored message is genuine if its signature is that of its subject and payload.
+pub(super) fn is_genuine_raw(signing: &Signing, message: &StreamMessage) -> bool {
     let signature = message.headers.get(HEADER).map(|value| value.as_str());
     let at = super::stamp(message.time.unix_timestamp_nanos());
     signing.is_genuine(&message.subject, &message.payload, signature, at)
@@ -213,7 +214,8 @@ impl Bus {
         if attempt.is_multiple_of(2) {
             let last = stream.cached_info().state.last_sequence;
             let name = &stream.cached_info().config.name;
-            return raw::some(&self.context, name, subjects, 1..last + 1, usize::MAX).await;
+            let all = raw::some(&self.context, name, subjects, 1..last + 1, usize::MAX).await?;
+            return Ok(raw::as_consumed(name, all));
         }
         let config = pull::Config {
             filter_subject: subjects.into(),

@@ -15,9 +15,13 @@ use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::time::Duration;
 
-/// Messages asked for between two attempts with a consumer: 64 × at most 1 MiB of payload.
-pub(super) const BLOCK: u64 = 64;
+/// Messages read at once: 64 × at most 1 MiB of payload.
+pub(super) const BLOCK: usize = 64;
+
+/// Time in which all is read one by one after a message that a consumer cannot give.
+pub(super) const READ_FOR: Duration = Duration::from_secs(10);
 
 /// Questions on their way at once.
 const UNDER_WAY_MAX: usize = 16;
@@ -70,29 +74,36 @@ pub(super) async fn some(
     subjects: &str,
     seqs: Range<u64>,
     count_max: usize,
-) -> Result<Vec<Message>, Cause> {
-    let (mut messages, mut next) = (Vec::new(), seqs.start);
-    while messages.len() < count_max {
+) -> Result<Vec<Found>, Cause> {
+    let (mut all, mut next) = (Vec::new(), seqs.start);
+    while all.len() < count_max {
         let which = Which { seq: Some(next), next_by_subj: Some(subjects), ..Which::default() };
         let found = get(context, stream, which).await?.filter(|found| found.message.sequence < seqs.end);
-        let Some(Found { message, .. }) = found else { break };
-        next = message.sequence + 1;
-        messages.push(as_consumed(stream, messages.len() as u64 + 1, message));
+        let Some(found) = found else { break };
+        next = found.message.sequence + 1;
+        all.push(found);
     }
-    Ok(messages)
+    Ok(all)
 }
 
-fn found(message: RawMessage) -> Result<Found, Cause> {
-    let without_headers = RawMessage { headers: None, ..message.clone() };
-    let is_text = !message.subject.contains(char::REPLACEMENT_CHARACTER);
-    match StreamMessage::try_from(message) {
-        Ok(message) => Ok(Found { message, is_readable: is_text }),
-        Err(_) => Ok(Found { message: StreamMessage::try_from(without_headers)?, is_readable: false }),
+fn found(mut message: RawMessage) -> Result<Found, Cause> {
+    // The headers are tried without the payload, which is not copied for it.
+    let payload = std::mem::take(&mut message.payload);
+    let has_headers = StreamMessage::try_from(message.clone()).is_ok();
+    if !has_headers {
+        message.headers = None;
     }
+    let is_readable = has_headers && !message.subject.contains(char::REPLACEMENT_CHARACTER);
+    Ok(Found { message: StreamMessage::try_from(RawMessage { payload, ..message })?, is_readable })
 }
 
-/// The message as a consumer gives it at this place.
-pub(super) fn as_consumed(stream: &str, place: u64, message: StreamMessage) -> Message {
+/// The messages as a consumer of the stream gives them.
+pub(super) fn as_consumed(stream: &str, found: Vec<Found>) -> Vec<Message> {
+    (1..).zip(found).map(|(place, found)| placed(stream, place, found.message)).collect()
+}
+
+/// A message at this place of a consumer.
+fn placed(stream: &str, place: u64, message: StreamMessage) -> Message {
     let StreamMessage { subject, sequence, headers, payload, time } = message;
     let reply = format!("$JS.ACK.{stream}.raw.1.{sequence}.{place}.{}.0", time.unix_timestamp_nanos());
     let (reply, headers) = (Some(reply.into()), (!headers.is_empty()).then_some(headers));
@@ -133,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_message_has_its_place() {
-        let message = as_consumed("SG_EVENTS_0", 3, found(stored("a", None)).expect("read").message);
+        let message = placed("SG_EVENTS_0", 3, found(stored("a", None)).expect("read").message);
         let place = Place::parse(message.reply.as_deref().expect("a place")).expect("a place");
         assert_eq!((place.in_stream, place.in_consumer, place.pending), (7, 3, 0));
         assert_eq!(place.stamp().ms(), 1_767_323_045_678);

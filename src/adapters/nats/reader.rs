@@ -75,8 +75,7 @@ pub(super) struct Cursor {
     pub(super) warned_at: Option<Instant>,
 }
 
-/// Time in which all is read one by one after a message that a consumer cannot give, and time between two looks then.
-const RAW_FOR: Duration = Duration::from_secs(10);
+/// Time between two looks while all is read one by one.
 const RAW_EVERY: Duration = Duration::from_millis(20);
 
 /// Time between two lines in the log about messages that a consumer cannot give.
@@ -178,17 +177,15 @@ impl Cursor {
             let which = Which { seq: Some(from), next_by_subj: Some(">"), ..Which::default() };
             let first = raw::get(&self.context, &self.stream, which).await.map_err(lost)?;
             let from = first.map_or(extent.last + 1, |found| found.message.sequence);
-            let until = (from + raw::BLOCK).min(extent.last + 1);
+            let until = (from + raw::BLOCK as u64).min(extent.last + 1);
             let block = raw::block(&self.context, &self.stream, from..until).await.map_err(lost)?;
             let unreadable = block.iter().filter(|found| !found.is_readable).count();
             if unreadable > 0 {
                 met = Some(Instant::now());
                 self.warn(from, unreadable);
             }
-            let messages =
-                (1..).zip(block).map(|(place, found)| raw::as_consumed(&self.stream, place, found.message));
-            self.hand_over(messages.collect(), records).await?;
-            if met.is_none_or(|met| met.elapsed() >= RAW_FOR) {
+            self.hand_over(raw::as_consumed(&self.stream, block), records).await?;
+            if met.is_none_or(|met: Instant| met.elapsed() >= raw::READ_FOR) {
                 return Ok(());
             }
             if until > extent.last {

@@ -5,6 +5,7 @@ use crate::core::Timestamp;
 use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, Intake, PortError, Reply, RequestId};
 use crate::driver::worker::chain;
+use crate::wire::address::without_password;
 use crate::wire::event::Codec;
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::Context;
@@ -19,14 +20,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The way into all partitions of a deployment.
 pub struct Door {
     handle: Handle,
-    context: Context,
-    settings: Settings,
-    watch: Watch,
+    logs: Logs,
 }
 
 impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Door").field("settings", &self.logs.settings).finish_non_exhaustive()
     }
 }
 
@@ -34,25 +33,22 @@ impl Door {
     /// Connects in the background: a broker that is away is waited for by whoever sends.
     pub async fn open(settings: &Settings) -> Result<Door, PortError> {
         let context = super::context(connect(&settings.url, &settings.outages).await?);
-        let watch = Watch { context: context.clone(), settings: settings.clone(), watched: Arc::default() };
-        Ok(Door { handle: Handle::current(), context, settings: settings.clone(), watch })
+        let logs = Logs { context, settings: settings.clone(), watched: Arc::default() };
+        Ok(Door { handle: Handle::current(), logs })
     }
 }
 
 impl Intake for Door {
     fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>) {
-        let count = self.settings.partition.count;
-        let subjects = Subjects::new(&self.settings.root, Partition { index: partition, count });
-        let context = self.context.clone();
         let id = request.map(|request| request.in_partition(partition));
-        let watch = self.watch.clone();
+        let logs = self.logs.clone();
         self.handle.spawn(async move {
             // One entry, one answer.
-            let answer = append(&context, &subjects, vec![(entry, id)]).await.pop();
+            let answer = append(&logs.context, &logs.subjects(partition), vec![(entry, id)]).await.pop();
             let is_refused = matches!(answer, Some(Err(_)));
             reply(answer.unwrap_or(Ok(0)).map_err(|error| chain(&error)));
             if is_refused {
-                watch.look(partition).await;
+                logs.watch(partition).await;
             }
         });
     }
@@ -62,12 +58,11 @@ impl Intake for Door {
     }
 
     fn read_stamp(&self, partition: u32, seq: u64, reply: Reply<Timestamp>) {
-        let count = self.settings.partition.count;
-        let subjects = Subjects::new(&self.settings.root, Partition { index: partition, count });
-        let context = self.context.clone();
+        let logs = self.logs.clone();
         self.handle.spawn(async move {
             let read = async {
-                let stream = context.get_stream_no_info(subjects.events_stream()).await?;
+                let name = logs.subjects(partition).events_stream();
+                let stream = logs.context.get_stream_no_info(name).await?;
                 let message = stream.get_raw_message(seq).await?;
                 Ok::<_, Cause>(super::stamp(message.time.unix_timestamp_nanos()))
             };
@@ -76,29 +71,35 @@ impl Intake for Door {
     }
 }
 
-/// Looks whether a log takes anything at all, after it refused something.
+/// The logs of a deployment, and which of them are looked at as they refused something.
 ///
 /// Intuition: one entry may be refused for what it is, but a payload without events never is. A process that owns
 /// nothing appends only what it is sent, and whoever sends goes elsewhere while it is not ready, so it has to look by
 /// itself. Invariant: one task a partition, which ends with the outage. Rejected: a tick, which takes the place of the
 /// one before, for which there is room in a log that is full.
 #[derive(Debug, Clone)]
-struct Watch {
+struct Logs {
     context: Context,
     settings: Settings,
     watched: Arc<Mutex<BTreeSet<u32>>>,
 }
 
-impl Watch {
-    async fn look(self, partition: u32) {
+impl Logs {
+    fn subjects(&self, partition: u32) -> Subjects {
+        let count = self.settings.partition.count;
+        Subjects::new(&self.settings.root, Partition { index: partition, count })
+    }
+
+    /// Looks until the log takes something, and tells of an outage for as long as it takes nothing.
+    async fn watch(self, partition: u32) {
         if !self.lock().insert(partition) {
             return;
         }
-        let count = self.settings.partition.count;
-        let subjects = Subjects::new(&self.settings.root, Partition { index: partition, count });
+        let (subjects, place) = (self.subjects(partition), without_password(&self.settings.url));
         let (outages, of) = (&self.settings.outages, (APPENDS, partition));
         while let Some(Err(error)) = append(&self.context, &subjects, nothing()).await.pop() {
-            outages.begin_of(of, &subjects.events_stream(), &chain(&error));
+            // The error names the stream.
+            outages.begin_of(of, &place, &chain(&error));
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         outages.end_of(of);

@@ -85,12 +85,7 @@ fn a_store_that_refuses_to_write_is_waited_for() {
 #[test]
 fn a_log_without_room_is_said_by_whoever_met_it() {
     let servers = Servers::start("everysec");
-    let start = |role: &str| {
-        let mut command = servers.command("1s", 1);
-        command.args(["--role", role]);
-        Worker::start(command)
-    };
-    let (ingest, api) = (start("ingest"), start("api"));
+    let (ingest, api) = (servers.worker_as("ingest"), servers.worker_as("api"));
     wait_for("ownership", &ingest, || (ingest.owned() == 1).then_some(()));
     wait_until_ready(&api);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -117,7 +112,7 @@ fn a_log_without_room_is_said_by_whoever_met_it() {
     });
     room(-1, DiscardPolicy::Old);
     wait_until_ready(&api);
-    let ingest = start("ingest");
+    let ingest = servers.worker_as("ingest");
     send(&api, 1);
     wait_for_count(&api, 2);
     assert_eq!(ingest.metric("streamgauge_events_received_total "), Some(2), "the look itself is no event");

@@ -1,7 +1,7 @@
 //! Processes that do a part of the work.
 
 use crate::edge::now_ms;
-use crate::servers::{Servers, Worker, wait_for};
+use crate::servers::{Servers, wait_for};
 use serde_json::json;
 
 /// Goal: one process owns, another one answers. Method: an event goes in through the one that owns nothing,
@@ -9,12 +9,7 @@ use serde_json::json;
 #[test]
 fn one_process_owns_and_another_one_answers() {
     let servers = Servers::start("everysec");
-    let start = |role: &str| {
-        let mut command = servers.command("1s", 1);
-        command.args(["--role", role]);
-        Worker::start(command)
-    };
-    let (api, ingest) = (start("api"), start("ingest"));
+    let (api, ingest) = (servers.worker_as("api"), servers.worker_as("ingest"));
     wait_for("ownership", &ingest, || (ingest.owned() == 1).then_some(()));
     wait_for("readiness", &api, || api.get("/readyz"));
     let event =

@@ -147,6 +147,13 @@ impl Servers {
         Worker::start(self.command(lease, partitions))
     }
 
+    /// A process that does a part of the work.
+    pub fn worker_as(&self, role: &str) -> Worker {
+        let mut command = self.command("1s", 1);
+        command.args(["--role", role]);
+        Worker::start(command)
+    }
+
     /// A worker that dies of a payload with this text.
     pub fn poisoned_worker(&self, text: &str) -> Worker {
         let mut command = self.command("1s", 1);

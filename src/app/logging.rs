@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 /// Lines that wait for the collector: 8,192 × about 512 B = 4 MiB.
 const LINES_WAITING_MAX: usize = 8_192;
 
-/// What the broker's library says of its connection is said once by ourselves, not at each attempt; RUST_LOG may ask
-/// for it by its name.
+/// The broker's library logs each attempt to connect, and an outage is told once by ourselves; RUST_LOG may ask for the
+/// library by its name.
 const BROKER_FILTER: &str = "async_nats=off";
 
 /// Text on a terminal, JSON elsewhere; `RUST_LOG` and `NO_COLOR` are honoured. What waits is written until the guard

@@ -187,7 +187,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         Ok(Step::Waiting(wait))
     }
 
-    /// What this process waits for does not stop the one that keeps the partition.
+    /// A partition that another process keeps is not stopped by the fault that this one met.
     fn note_another_owner(&mut self) {
         let running = self.parts.clock.running();
         let Some(stuck) = &mut self.stuck else { return };

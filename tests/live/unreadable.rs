@@ -62,7 +62,7 @@ fn event(value: u64) -> String {
 
 const SUBJECT: &[u8] = b"sg.v1.metric.s-0.latency_ms";
 
-/// What the events of this test are, as subjects and headers.
+/// Subjects and headers of events that the client does not read.
 const UNREADABLE: [(&[u8], &[u8]); 8] = [
     (b"sg.v1.metric.\xff.x", b""),
     (b"sg.v1.metric.\xff.x", b"NATS/1.0\r\nA: b\r\n\r\n"),

@@ -150,7 +150,7 @@ impl Embedded {
     }
 }
 
-/// What differs once another process puts another file, or another state of it, in its place.
+/// Properties of a file that differ once another process puts another file, or another state of it, in its place.
 ///
 /// Intuition: each commit writes the header, which counts transactions. Rejected: the time of the last write (redb
 /// writes pages of a commit later, whenever it reads and has no room).

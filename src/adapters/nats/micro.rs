@@ -20,8 +20,8 @@ pub type Answer = Result<Vec<u8>, (u16, String)>;
 
 /// Answers at `<root>.api.<name>` until the runtime ends.
 pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answerer) -> Result<(), Cause> {
-    // Whoever asks may choose a reply subject at which the client breaks off the connection: that is no outage for
-    // anybody else, so questions have a connection of their own.
+    // A reply subject that is not UTF-8 breaks the connection that gets it, and whoever asks chooses it: questions have
+    // a connection of their own, whose breaks are no outage.
     let client = connect(&settings.url, &Outages::quiet()).await?;
     let builder =
         client.service_builder().description("windows, rules and alerts of a streamgauge deployment");

@@ -236,7 +236,7 @@ impl Bus {
         })
     }
 
-    /// Whether the log has a record with this number, or a later one.
+    /// Asks whether the log has a record with this number, or a later one.
     pub fn has_records_from(&self, seq: u64) -> Result<bool, PortError> {
         let which = raw::Which { seq: Some(seq), next_by_subj: Some(">"), ..raw::Which::default() };
         let name = self.subjects.events_stream();

@@ -68,7 +68,7 @@ impl Pull {
 
     /// A message, or what the broker says about the pull.
     fn take(&mut self, message: Message, batch: &mut Vec<Message>) -> Result<(), Broken> {
-        // What is stored may have a status of its own: only the broker's own words have no place.
+        // A stored message may carry a status of its own; only the broker's own words have no reply subject.
         let is_stored = message.reply.is_some();
         match message.status.filter(|_| !is_stored) {
             None | Some(StatusCode::OK) => {

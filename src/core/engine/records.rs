@@ -98,11 +98,12 @@ impl Engine {
     /// Observes the gauges of pipelines that changed, or that are due to be repeated.
     pub(super) fn emit_gauges(&mut self, at: Timestamp, due: &Due) {
         let repeated = self.gauges.iter().filter(|(_, g)| g.repeat_at.is_some_and(|when| when <= at));
-        let mut pipelines = due.pipelines.clone();
-        pipelines.extend(repeated.map(|(name, _)| (name.clone(), Touched::All)));
+        let changed = due.pipelines.iter().map(|(name, touched)| (name.clone(), touched));
+        let mut pipelines: BTreeMap<_, &Touched> = changed.collect();
+        pipelines.extend(repeated.map(|(name, _)| (name.clone(), &Touched::All)));
         for (pipeline, touched) in pipelines {
             let Some(found) = self.runs.get(&pipeline) else { continue };
-            let (values, is_busy) = (found.gauges(&touched), found.whole().in_flight() > 0);
+            let (values, is_busy) = (found.gauges(touched), found.whole().in_flight() > 0);
             let gauges = self.gauges.entry(pipeline.clone()).or_default();
             let is_repeat = gauges.repeat_at.is_some_and(|when| when <= at);
             let mut changed = Vec::new();

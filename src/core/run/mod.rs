@@ -167,7 +167,7 @@ impl Tracker {
         outcome
     }
 
-    /// Whether there is no room for another run, but for pipelines that have few.
+    /// All pipelines together have as many runs as they may: only those with few of their own get another one.
     fn is_crowded(&mut self) -> bool {
         self.count_runs() >= RUNS_MAX
     }

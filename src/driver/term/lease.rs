@@ -36,7 +36,7 @@ pub(super) struct Kept<'a, S, C> {
     fence: &'a Fence,
     lease: Duration,
     /// When it is to be renewed, at the earliest.
-    pub renew_at: Cell<Duration>,
+    renew_at: Cell<Duration>,
 }
 
 impl<'a, S: SharedStore, C: Clock> Kept<'a, S, C> {

@@ -499,7 +499,8 @@ impl Term {
     }
 }
 
-/// Whether nothing was read yet, and an earlier log of the same name has told what is there: its numbers are taken.
+/// A log is begun anew if nothing was read of it yet and an earlier one of the same name has told what is there: its
+/// numbers are taken.
 fn is_begun_anew(feed: &mut impl Board, applied: u64, on_board: Numbers) -> Result<bool, PortError> {
     Ok(applied == 0 && on_board != Numbers::default() && feed.is_older_than_log()?)
 }

@@ -259,6 +259,14 @@ impl Worker {
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
+    /// What a worker says of itself when something did not happen: its log, and its metrics other than 0.
+    fn evidence(&self) -> String {
+        let metrics = self.get("/metrics").unwrap_or_else(|| "no metrics".to_string());
+        let moved = metrics.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+        let moved: Vec<&str> = moved.collect();
+        format!("{}\n{}", self.log.lock().expect("no panic"), moved.join("\n"))
+    }
+
     /// Partitions that this worker owns.
     pub fn owned(&self) -> u64 {
         self.metric("streamgauge_partitions_owned ").unwrap_or(0)
@@ -288,16 +296,20 @@ impl Worker {
 
 /// Looks again until it is so.
 pub fn wait_for<T>(what: &str, worker: &Worker, look: impl FnMut() -> Option<T>) -> T {
-    wait_with_log(what, &worker.log, look)
+    wait_or_tell(what, || worker.evidence(), look)
 }
 
-pub fn wait_with_log<T>(what: &str, log: &Mutex<String>, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_with_log<T>(what: &str, log: &Mutex<String>, look: impl FnMut() -> Option<T>) -> T {
+    wait_or_tell(what, || log.lock().expect("no panic").clone(), look)
+}
+
+fn wait_or_tell<T>(what: &str, evidence: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} does not happen:\n{}", log.lock().expect("no panic"));
+        assert!(Instant::now() < deadline, "{what} does not happen:\n{}", evidence());
         pause();
     }
 }

@@ -32,6 +32,14 @@ async fn connected(servers: &Servers) -> Client {
     async_nats::connect(servers.nats_url()).await.expect("a broker")
 }
 
+/// Sends an event of a source behind all that the client sent before. The broker's acknowledgement is waited for: a
+/// connection that closes with bytes unread is reset, and a reset throws away what the broker has not read yet.
+async fn send_event(client: &Client, source: &str) {
+    let context = async_nats::jetstream::new(client.clone());
+    let subject = format!("sg.v1.metric.{source}.latency_ms");
+    context.publish(subject, event(source).into()).await.expect("sent").await.expect("acknowledged");
+}
+
 /// Goal: a message as large as the broker takes, of nothing but bad lines, holds nobody up. Method: 1,048,556 bytes of
 /// `x` lines; what is set aside has no room for its headers then; an honest event behind it is counted.
 #[test]
@@ -42,8 +50,7 @@ fn a_message_of_the_largest_size_is_set_aside() {
     runtime.block_on(async {
         let client = connected(&servers).await;
         client.publish("sg.v1.metric.a.b", "x\n".repeat(524_278).into()).await.expect("sent");
-        client.publish("sg.v1.metric.s-0.latency_ms", event("s-0").into()).await.expect("sent");
-        client.flush().await.expect("flushed");
+        send_event(&client, "s-0").await;
     });
     wait_for_count(&worker, "s-0", 1);
     assert_eq!(ready(&worker).0, 200);
@@ -66,8 +73,7 @@ fn answers_do_nothing_for_whoever_asks() {
             }
         }
         client.request("sg.v1.api.alerts", "".into()).await.expect("an answer");
-        client.publish("sg.v1.metric.s-0.latency_ms", event("s-0").into()).await.expect("sent");
-        client.flush().await.expect("flushed");
+        send_event(&client, "s-0").await;
     });
     wait_for_count(&worker, "s-0", 1);
     let log = worker.log.lock().expect("no panic");
@@ -133,10 +139,7 @@ fn unreadable_bytes_are_waited_for_by_name() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let send = |source: &str| {
         runtime.block_on(async {
-            let client = connected(&servers).await;
-            let subject = format!("sg.v1.metric.{source}.latency_ms");
-            client.publish(subject, event(source).into()).await.expect("sent");
-            client.flush().await.expect("flushed");
+            send_event(&connected(&servers).await, source).await;
         });
     };
     send("s-0");

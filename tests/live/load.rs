@@ -2,6 +2,7 @@
 
 use crate::edge::now_ms;
 use crate::servers::Servers;
+use async_nats::jetstream::stream::DiscardPolicy;
 use async_nats::jetstream::{self, message::PublishMessage};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,19 @@ pub async fn produce(url: String, stop: Arc<AtomicBool>, sources: u64) -> BTreeM
 }
 
 /// JetStream of a broker that is there.
+/// Bounds the event stream, which refuses what is beyond then; without bytes it takes everything again.
+pub fn give_log_room(servers: &Servers, bytes: Option<i64>) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let context = jetstream_at(servers.nats_url()).await;
+        let mut stream = context.get_stream("SG_EVENTS_0").await.expect("a stream");
+        let mut config = stream.info().await.expect("it is there").config.clone();
+        config.max_bytes = bytes.unwrap_or(-1);
+        config.discard = if bytes.is_some() { DiscardPolicy::New } else { DiscardPolicy::Old };
+        context.update_stream(config).await.expect("updated");
+    });
+}
+
 pub async fn jetstream_at(url: String) -> jetstream::Context {
     jetstream::new(async_nats::connect(url).await.expect("a broker"))
 }

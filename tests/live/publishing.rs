@@ -1,9 +1,11 @@
 //! Files to the broker, by a process that is killed.
 
+use crate::load::give_log_room;
 use crate::servers::{Servers, spawn, wait_for};
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Lines of the file: three seconds at the rate it is sent with.
 const LINES: u64 = 6_000;
@@ -124,6 +126,36 @@ fn a_line_of_an_open_pipe_is_sent_and_settled() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("waiting for") && told.contains("go on with --from-line 2"), "{told}");
+}
+
+/// Goal: a log that had no room is published to at full speed once it has room again. Method: 3,000 lines to a full
+/// stream, 2,001 of them are under way and refused; the command says so; with room it ends in a few seconds, and each
+/// line is counted once.
+#[test]
+fn a_log_that_has_room_again_takes_all_that_was_refused() {
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    give_log_room(&servers, Some(1));
+    let path = servers.dir.path().join("events.ndjson");
+    let now = crate::edge::now_ms();
+    let line = r#"{"type":"metric","source":"s-0","name":"latency_ms","value":1,"time":"#;
+    std::fs::write(&path, (0..3_000).map(|n| format!("{line}{}}}\n", now + n % 1_000)).collect::<String>())
+        .expect("writable");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+    command.args(["publish", "--nats", &servers.nats_url()]).arg(&path).stderr(Stdio::piped());
+    let mut publish = command.spawn().expect("runs");
+    let mut told = BufReader::new(publish.stderr.take().expect("piped")).lines();
+    let refused = told.next().expect("a line").expect("text");
+    assert!(refused.contains("waiting for an acknowledgement"), "{refused}");
+    give_log_room(&servers, None);
+    let begun = Instant::now();
+    assert!(publish.wait().expect("it ends").success());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}; one by one: 200 s", begun.elapsed());
+    let counts = wait_for("all events", &worker, || {
+        worker.counts().filter(|counts| counts.get("s-0").is_some_and(|count| *count >= 3_000))
+    });
+    assert_eq!(counts["s-0"], 3_000);
 }
 
 /// Goal: what cannot be gone on with is said before anything is sent. Method: a position behind the end of a file that

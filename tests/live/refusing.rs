@@ -2,9 +2,8 @@
 
 use crate::answer::{self, get};
 use crate::edge::now_ms;
-use crate::load::jetstream_at;
+use crate::load::give_log_room;
 use crate::servers::{Servers, Worker, free_port, tell_store, wait_for};
-use async_nats::jetstream::stream::DiscardPolicy;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -88,20 +87,10 @@ fn a_log_without_room_is_said_by_whoever_met_it() {
     let (ingest, api) = (servers.worker_as("ingest"), servers.worker_as("api"));
     wait_for("ownership", &ingest, || (ingest.owned() == 1).then_some(()));
     wait_until_ready(&api);
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let room = |bytes: i64, discard| {
-        runtime.block_on(async {
-            let context = jetstream_at(servers.nats_url()).await;
-            let mut stream = context.get_stream("SG_EVENTS_0").await.expect("a stream");
-            let mut config = stream.info().await.expect("it is there").config.clone();
-            (config.max_bytes, config.discard) = (bytes, discard);
-            context.update_stream(config).await.expect("updated");
-        });
-    };
     send(&api, 1);
     wait_for_count(&api, 1);
     assert_eq!(ingest.stop(), Some(0));
-    room(1, DiscardPolicy::New);
+    give_log_room(&servers, Some(1));
     let event =
         json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
     let answer = answer::post(&format!("{}/api/v1/events", api.url), &event.to_string());
@@ -110,7 +99,7 @@ fn a_log_without_room_is_said_by_whoever_met_it() {
         let found = get(&format!("{}/readyz", api.url));
         (found.status == 503 && found.body.contains("SG_EVENTS_0")).then_some(())
     });
-    room(-1, DiscardPolicy::Old);
+    give_log_room(&servers, None);
     wait_until_ready(&api);
     let ingest = servers.worker_as("ingest");
     send(&api, 1);

@@ -5,20 +5,22 @@
 //! Invariant: a message keeps its id through all attempts, so that the broker recognises repeats; one
 //! that was handed over is among those under way until it is acknowledged, whatever happens.
 
-use super::{NATS, RETRY_EVERY, connect};
+use super::{ANSWER_WITHIN, NATS, RETRY_EVERY, connect};
 use crate::driver::outage::Outages;
 use crate::driver::ports::PortError;
 use crate::wire::event::Codec;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::{Client, connection::State};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Messages without an acknowledgement at once; the client's own bound is 5,000.
@@ -73,7 +75,8 @@ pub struct Publisher {
     context: Context,
     patience: Patience,
     outages: Outages,
-    under_way: VecDeque<(Outgoing, Option<PublishAckFuture>)>,
+    under_way: VecDeque<UnderWay>,
+    resending: Resending,
     acknowledged: u64,
     /// The newest word about waiting.
     said: Cell<Option<Instant>>,
@@ -98,6 +101,7 @@ impl Publisher {
             patience,
             outages,
             under_way: VecDeque::new(),
+            resending: Resending::default(),
             acknowledged: 0,
             said: Cell::new(None),
         })
@@ -106,14 +110,14 @@ impl Publisher {
     /// Sends; waits only while too many are under way. A message that is too large is not taken.
     pub fn push(&mut self, message: Outgoing) -> Result<(), PublishFailure> {
         let sent = self.wait(send(&self.context, &message));
-        let (sent, stopped) = match sent {
+        let (answer, stopped) = match sent {
             Ok(Err(error)) if matches!(error.kind(), PublishErrorKind::MaxPayloadExceeded) => {
                 return Err(PublishFailure::TooLarge(message.payload.len()));
             }
             Ok(sent) => (sent.ok(), Ok(())),
             Err(failure) => (None, Err(failure)),
         };
-        self.under_way.push_back((message, sent));
+        self.under_way.push_back(UnderWay { message, answer });
         stopped?;
         if self.under_way.len() > UNDER_WAY_MAX { self.settle() } else { Ok(()) }
     }
@@ -135,7 +139,7 @@ impl Publisher {
 
     /// The lowest place of what the broker may not have yet.
     pub fn lowest_waiting(&self) -> Option<u64> {
-        self.under_way.iter().map(|(message, _)| message.place).min()
+        self.under_way.iter().map(|waiting| waiting.message.place).min()
     }
 
     /// Messages that the broker has for certain.
@@ -145,23 +149,39 @@ impl Publisher {
 
     /// Waits for the oldest, sending it again as long as the broker is away.
     fn settle(&mut self) -> Result<(), PublishFailure> {
-        let Some((message, sent)) = self.under_way.pop_front() else { return Ok(()) };
-        let settled = self.wait(acknowledge(&self.context, &message, sent));
+        let Some(UnderWay { message, answer }) = self.under_way.pop_front() else { return Ok(()) };
+        let settled = self.wait(acknowledge(&self.context, &message, answer));
         match settled {
-            Ok(Ok(())) => {
+            Ok(Ok(attempt)) => {
                 self.acknowledged += 1;
-                Ok(())
+                let burst = self.resending.after(attempt, self.under_way.len());
+                self.resend(burst)
             }
             Ok(Err(error)) => {
                 let place = message.subject.clone();
-                self.under_way.push_front((message, None));
+                self.under_way.push_front(UnderWay { message, answer: None });
                 Err(PortError::Write { place, source: error.into() }.into())
             }
             Err(failure) => {
-                self.under_way.push_front((message, None));
+                self.under_way.push_front(UnderWay { message, answer: None });
                 Err(failure)
             }
         }
+    }
+
+    /// Sends those of the oldest messages again that the broker refused. A message whose answer is missing is not
+    /// sent again here: the broker may have it.
+    fn resend(&mut self, burst: usize) -> Result<(), PublishFailure> {
+        for at in 0..burst.min(self.under_way.len()) {
+            let within_runtime = self.handle.enter();
+            self.under_way[at].look();
+            drop(within_runtime);
+            if self.under_way[at].answer.is_none() {
+                let sent = self.wait(send(&self.context, &self.under_way[at].message))?;
+                self.under_way[at].answer = sent.ok();
+            }
+        }
+        Ok(())
     }
 
     /// Waits for something of the broker, says so now and then, and gives up when it was told to.
@@ -199,6 +219,64 @@ impl Publisher {
     }
 }
 
+/// A message that was handed over, with the broker's answer to come; none if it could not be sent.
+struct UnderWay {
+    message: Outgoing,
+    answer: Option<Answer>,
+}
+
+type Answer = BoxFuture<'static, Result<(), PublishError>>;
+
+impl UnderWay {
+    /// Forgets an answer that came and says that the message should be sent again.
+    fn look(&mut self) {
+        let came = self.answer.as_mut().and_then(FutureExt::now_or_never);
+        match came {
+            None => {}
+            Some(Err(error)) if !is_final(error.kind()) => self.answer = None,
+            Some(answer) => self.answer = Some(std::future::ready(answer).boxed()),
+        }
+    }
+}
+
+/// How an acknowledged message was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Again,
+}
+
+/// How many refused messages are sent again at once.
+///
+/// Intuition: after a broker refused (it was full, or away), the messages behind the oldest were most likely refused,
+/// too. One by one each would wait for its own pause; all at once they would hit a broker that has room for one. So
+/// each burst is twice the one before, and a refusal begins with one again.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Resending {
+    /// Messages of the newest burst that are not acknowledged yet; they are the oldest under way.
+    sent: usize,
+    /// Messages behind the burst that were handed over before the newest refusal.
+    doubtful: usize,
+    /// Size of the next burst.
+    burst: usize,
+}
+
+impl Resending {
+    /// The oldest message is acknowledged, and so many are under way behind it: how many of them go again.
+    fn after(&mut self, attempt: Attempt, under_way: usize) -> usize {
+        match attempt {
+            Attempt::Again => *self = Resending { sent: 0, doubtful: under_way, burst: 1 },
+            Attempt::First => self.sent = self.sent.saturating_sub(1),
+        }
+        if self.sent > 0 || self.doubtful == 0 {
+            return 0;
+        }
+        let burst = self.burst.min(self.doubtful);
+        *self = Resending { sent: burst, doubtful: self.doubtful - burst, burst: 2 * burst };
+        burst
+    }
+}
+
 /// The broker's refusal as the end of a message to people; empty without one.
 pub fn refused(words: &Option<String>) -> String {
     words.as_ref().map_or(String::new(), |words| format!("; it says: {words}"))
@@ -208,12 +286,13 @@ pub fn refused(words: &Option<String>) -> String {
 async fn acknowledge(
     context: &Context,
     message: &Outgoing,
-    mut sent: Option<PublishAckFuture>,
-) -> Result<(), PublishError> {
+    mut answer: Option<Answer>,
+) -> Result<Attempt, PublishError> {
+    let mut attempt = Attempt::First;
     loop {
-        let error = match sent.take() {
-            Some(sent) => match sent.await {
-                Ok(_) => return Ok(()),
+        let error = match answer.take() {
+            Some(answer) => match answer.await {
+                Ok(()) => return Ok(attempt),
                 Err(error) => Some(error),
             },
             None => None,
@@ -222,23 +301,56 @@ async fn acknowledge(
             return Err(error);
         }
         sleep(RETRY_EVERY).await;
-        sent = match send(context, message).await {
-            Ok(sent) => Some(sent),
+        attempt = Attempt::Again;
+        answer = match send(context, message).await {
+            Ok(answer) => Some(answer),
             Err(error) if is_final(error.kind()) => return Err(error),
             Err(_) => None,
         };
     }
 }
 
-async fn send(context: &Context, message: &Outgoing) -> Result<PublishAckFuture, PublishError> {
+async fn send(context: &Context, message: &Outgoing) -> Result<Answer, PublishError> {
     let publish = PublishMessage::build()
         .header("Content-Type", message.codec.content_type())
         .message_id(&message.id)
         .payload(message.payload.clone().into());
-    context.send_publish(message.subject.clone(), publish).await
+    let sent = context.send_publish(message.subject.clone(), publish).await?;
+    // The time of each message runs from here, so that answers that were lost together are missed together.
+    let answer = timeout_at(Instant::now() + ANSWER_WITHIN, sent.into_future());
+    let missed = |_| Err(PublishErrorKind::TimedOut.into());
+    Ok(answer.map(move |answer| answer.unwrap_or_else(missed).map(drop)).boxed())
 }
 
 /// Whether sending again cannot help.
 fn is_final(kind: PublishErrorKind) -> bool {
     matches!(kind, PublishErrorKind::StreamNotFound | PublishErrorKind::MaxPayloadExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a backlog that was refused goes again in few round trips, and each of its messages once. Method: 2,000
+    /// messages of which the oldest had to be sent again; bursts are counted until all are acknowledged.
+    #[test]
+    fn a_refused_backlog_goes_again_in_growing_bursts() {
+        let mut resending = Resending::default();
+        let mut bursts = Vec::new();
+        for under_way in (0..UNDER_WAY_MAX).rev() {
+            let attempt = if bursts.is_empty() { Attempt::Again } else { Attempt::First };
+            bursts.extend(Some(resending.after(attempt, under_way)).filter(|burst| *burst > 0));
+        }
+        assert_eq!(bursts.iter().sum::<usize>(), UNDER_WAY_MAX - 1);
+        assert_eq!(bursts[..4], [1, 2, 4, 8]);
+        assert_eq!(bursts.len(), 11);
+        assert_eq!(resending.after(Attempt::First, 5), 0);
+    }
+
+    #[test]
+    fn a_refusal_begins_with_one_again() {
+        let mut resending = Resending { sent: 8, doubtful: 100, burst: 16 };
+        assert_eq!(resending.after(Attempt::Again, 200), 1);
+        assert_eq!(resending, Resending { sent: 1, doubtful: 199, burst: 2 });
+    }
 }

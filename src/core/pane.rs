@@ -137,15 +137,15 @@ impl Pane {
     /// Like [`Self::record`] without the histogram, where nobody will ask for a quantile.
     #[inline]
     pub fn record_plain(&mut self, sample: Sample) {
-        self.count += 1;
-        self.sum += sample.value;
+        self.count = self.count.saturating_add(1);
+        self.sum = sum_of(self.sum, sample.value);
         self.min = self.min.min(sample.value);
         self.max = self.max.max(sample.value);
         if sample.time >= self.last_time {
             self.last = sample.value;
             self.last_time = sample.time;
         }
-        self.overflow += u64::from(sample.is_saturated);
+        self.overflow = self.overflow.saturating_add(u64::from(sample.is_saturated));
     }
 
     /// Takes in `count` values of about `value` at once, as a pre-aggregated histogram has them.
@@ -153,7 +153,7 @@ impl Pane {
     pub fn record_many(&mut self, shape: Shape, value: f64, count: u64) {
         let sample = Sample::new(shape, value, Timestamp::MIN);
         self.count = self.count.saturating_add(count);
-        self.sum += value * count as f64;
+        self.sum = sum_of(self.sum, value * count as f64);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
         self.overflow = self.overflow.saturating_add(if sample.is_saturated { count } else { 0 });
@@ -190,7 +190,7 @@ impl Pane {
     /// Adds a pane of the same shape; of equal times `other` counts as the later one.
     pub fn merge(&mut self, other: &Pane) {
         self.count = self.count.saturating_add(other.count);
-        self.sum += other.sum;
+        self.sum = sum_of(self.sum, other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         if other.last_time >= self.last_time {
@@ -284,9 +284,16 @@ impl Pane {
     }
 }
 
+/// A sum that stays finite: beyond the largest number it is that number, as no JSON has infinity. What is so large is
+/// counted as saturated already.
+#[inline]
+pub fn sum_of(sum: f64, more: f64) -> f64 {
+    (sum + more).clamp(f64::MIN, f64::MAX)
+}
+
 /// A quantile over two panes together, without merging them.
 pub fn quantile_of_two(a: &Pane, b: &Pane, shape: Shape, q: f64) -> Option<f64> {
-    let count = a.count + b.count;
+    let count = a.count.saturating_add(b.count);
     if count == 0 {
         return None;
     }
@@ -297,7 +304,8 @@ pub fn quantile_of_two(a: &Pane, b: &Pane, shape: Shape, q: f64) -> Option<f64> 
 
 /// The value of this rank from below.
 fn ranked(panes: [&Pane; 2], shape: Shape, rank: u64, count: u64) -> Option<f64> {
-    let below_zero: u64 = panes.iter().filter_map(|pane| pane.negative()).map(Histogram::count).sum();
+    let negatives = panes.iter().filter_map(|pane| pane.negative()).map(Histogram::count);
+    let below_zero = negatives.fold(0, u64::saturating_add);
     if rank <= below_zero {
         // The lowest values have the greatest magnitudes.
         let none = Histogram::default();
@@ -325,6 +333,21 @@ mod tests {
             pane.record(Sample::new(shape(), *value, Timestamp::clamped(at as i64)));
         }
         pane
+    }
+
+    #[test]
+    fn sums_and_counts_of_the_largest_numbers_stay_finite() {
+        let shape = shape();
+        let mut pane = Pane::default();
+        for value in [f64::MAX, f64::MAX, 1.0] {
+            pane.record(Sample::new(shape, value, Timestamp::MIN));
+        }
+        assert_eq!((pane.sum, pane.count, pane.overflow), (f64::MAX, 3, 2));
+        pane.record_many(shape, -f64::MAX, u64::MAX);
+        pane.record(Sample::new(shape, 1.0, Timestamp::MIN));
+        let twin = pane.clone();
+        pane.merge(&twin);
+        assert_eq!((pane.sum, pane.count, pane.overflow), (f64::MIN, u64::MAX, u64::MAX));
     }
 
     #[test]

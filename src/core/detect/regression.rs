@@ -197,7 +197,7 @@ impl Deploy {
             tail: 0.0,
             log: log.map(|(log, _, error)| (log, error)),
         });
-        let count = windows.iter().map(|window| window.count).sum();
+        let count = windows.iter().map(|window| window.count).fold(0, u64::saturating_add);
         let within = [spread, p50.map_or(0.0, |(_, s, _)| s), log.map_or(0.0, |(_, s, _)| s)];
         Some(Deploy { summary: Window { count, value, profile }, error, within, windows: windows.len() })
     }

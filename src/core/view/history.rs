@@ -257,16 +257,16 @@ static EMPTY: LazyLock<Pane> = LazyLock::new(Pane::default);
 /// How the values of two panes together are distributed; `above`: where the tail begins, the window's own
 /// p95 where nothing is known yet. `None` with too few values.
 pub fn profile(panes: [&Pane; 2], shape: Shape, above: Option<f64>) -> Option<Profile> {
-    let count = panes[0].count + panes[1].count;
+    let count = panes[0].count.saturating_add(panes[1].count);
     if count < VALUES_MIN {
         return None;
     }
     let q = |q: f64| quantile_of_two(panes[0], panes[1], shape, q.clamp(0.0, 1.0)).unwrap_or(0.0);
     let reach = tails::share_error(0.5, count as f64);
     let above = above.unwrap_or_else(|| q(0.95));
-    let (mut over, mut logs, mut squares, mut is_positive) = (0, 0.0, 0.0, true);
+    let (mut over, mut logs, mut squares, mut is_positive) = (0u64, 0.0, 0.0, true);
     for (value, log, times) in panes.into_iter().flat_map(|pane| logarithms(pane, shape)) {
-        over += if value > above { times } else { 0 };
+        over = over.saturating_add(if value > above { times } else { 0 });
         is_positive &= value > 0.0;
         logs += log * times as f64;
         squares += log * log * times as f64;

@@ -1,6 +1,7 @@
 //! Count, sum, extremes and spread of a trailing window.
 
 use super::group::Trail;
+use crate::core::pane::sum_of;
 use crate::core::time::Timestamp;
 
 /// Count, sum, extremes and spread over some panes.
@@ -33,9 +34,9 @@ impl Totals {
     pub(super) fn add(&mut self, trail: &Trail, has_spread: bool) {
         match has_spread {
             true => self.add_moments(trail.pane.count, trail.mean, trail.m2),
-            false => self.count += trail.pane.count,
+            false => self.count = self.count.saturating_add(trail.pane.count),
         }
-        self.sum += trail.pane.sum;
+        self.sum = sum_of(self.sum, trail.pane.sum);
         self.min = self.min.min(trail.pane.min);
         self.max = self.max.max(trail.pane.max);
         if let (Some(time), Some(value)) = (trail.pane.last_time(), trail.pane.last()) {
@@ -45,12 +46,12 @@ impl Totals {
 
     /// Chan, Golub & LeVeque (1979): the pairwise form of Welford's update.
     pub(super) fn add_moments(&mut self, count: u64, mean: f64, m2: f64) {
-        let total = (self.count + count) as f64;
+        let total = self.count as f64 + count as f64;
         if count > 0 {
             let distance = mean - self.mean;
             self.m2 += m2 + distance * distance * self.count as f64 * count as f64 / total;
             self.mean += distance * count as f64 / total;
-            self.count += count;
+            self.count = self.count.saturating_add(count);
         }
     }
 

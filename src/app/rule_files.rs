@@ -15,6 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// Files that have not changed for so long are whole: two looks at the least.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
+/// Files that have changed for so long without a rest are said to hold up reading: far longer than anybody writes.
+const UNSETTLED_SAID_AFTER: Duration = Duration::from_secs(10);
+
 /// Paths with their times and sizes: what changes when a file does.
 type Seen = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
@@ -25,6 +28,8 @@ pub struct RuleFiles {
     seen: Seen,
     /// Since when they look like this.
     since: Instant,
+    /// Since when changes wait to be read.
+    due_since: Instant,
     /// They are to be read when they have settled.
     is_due: bool,
     /// Somebody asked for it, so it counts even if they say the same.
@@ -36,7 +41,16 @@ pub struct RuleFiles {
 impl RuleFiles {
     pub fn new(dir: PathBuf, now: Instant) -> RuleFiles {
         let seen = seen(&dir);
-        RuleFiles { dir, seen, since: now, is_due: true, is_asked: false, documents: None, remark: None }
+        RuleFiles {
+            dir,
+            seen,
+            since: now,
+            due_since: now,
+            is_due: true,
+            is_asked: false,
+            documents: None,
+            remark: None,
+        }
     }
 
     /// The documents as they were read last.
@@ -55,15 +69,25 @@ impl RuleFiles {
         self.is_asked |= is_asked;
         let found = seen(&self.dir);
         if found != self.seen {
+            if !self.is_due {
+                self.due_since = now;
+            }
             (self.seen, self.since, self.is_due) = (found, now, true);
         }
+        if !(self.is_due || self.is_asked) {
+            return false;
+        }
         let has_settled = self.documents.is_none() || now.duration_since(self.since) >= SETTLED_AFTER;
-        if !(self.is_due || self.is_asked) || !has_settled {
+        if !has_settled {
+            self.say_if_unsettled(now);
             return false;
         }
         match document::of_dir(&self.dir) {
             // Something changed while they were read: that is looked at the next time.
-            Ok(_) if seen(&self.dir) != self.seen => false,
+            Ok(_) if seen(&self.dir) != self.seen => {
+                self.say_if_unsettled(now);
+                false
+            }
             Ok(documents) => self.take(documents),
             Err(error) => {
                 // It is tried again: permissions and mounts come back without a change of the files.
@@ -99,6 +123,18 @@ impl RuleFiles {
         };
         let (name, _) = documents.iter().find(is_cut)?;
         Some(format!("{name} says nothing but its version"))
+    }
+
+    /// Files that are written again and again are never whole, and somebody has to know.
+    fn say_if_unsettled(&mut self, now: Instant) {
+        if self.is_due && now.duration_since(self.due_since) >= UNSETTLED_SAID_AFTER {
+            self.say(Some(format!(
+                "{}: the rule files keep changing; they are read once nothing about them changes for {} s, and the \
+                 rules of before stay in force until then",
+                self.dir.display(),
+                SETTLED_AFTER.as_secs()
+            )));
+        }
     }
 
     /// Says once what is wrong, and keeps it until it is mended.
@@ -177,6 +213,21 @@ mod tests {
         assert!(bench.said().contains("half and"));
         assert!(!bench.look(5_000), "nothing new");
         assert!(bench.files.look(true, bench.now), "but somebody asks");
+    }
+
+    #[test]
+    fn files_that_never_rest_are_said_to_hold_up_reading() {
+        let mut bench = Bench::new("rules: []\n# whole");
+        for round in 0..20 {
+            assert_eq!(bench.files.remark(), None);
+            bench.write(&format!("rules: []\n# {}", "x".repeat(round)));
+            assert!(!bench.look(500));
+        }
+        bench.write("rules: []\n# at last");
+        assert!(!bench.look(500));
+        assert!(bench.files.remark().is_some_and(|said| said.contains("keep changing")));
+        assert!(!bench.look(500) && bench.look(500), "they rest");
+        assert_eq!((bench.files.remark(), bench.said()), (None, "rules: []\n# at last"));
     }
 
     #[test]

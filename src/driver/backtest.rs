@@ -3,6 +3,7 @@
 //! Invariant: the same engine as live, so a backtest of the rules that were in force gives the alerts that there
 //! were. Two episodes are the same when rule and key are, and they overlap in time.
 
+use crate::core::alert::own::is_own;
 use crate::core::alert::transition::{ChangeName, rfc3339};
 use crate::core::alert::{Severity, Transition};
 use crate::core::{Span, Timestamp};
@@ -36,7 +37,7 @@ fn millis<S: serde::Serializer>(span: &Span, serializer: S) -> Result<S::Ok, S::
 pub fn episodes(log: &[Transition], since: Timestamp) -> Vec<Episode> {
     let mut found: Vec<Episode> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for one in log.iter().filter(|one| !one.rule.starts_with("_sg_")) {
+    for one in log.iter().filter(|one| !is_own(&one.rule)) {
         if one.seq == 0 {
             if one.at >= since {
                 places.insert(&one.id, found.len());

@@ -9,6 +9,7 @@ use super::file::stamp::{Stamped, Stamper};
 use super::file::{Chunk, merge, reader};
 use super::window_sink::WindowSink;
 use crate::core::alert::Severity;
+use crate::core::alert::own::is_own;
 use crate::core::counters::Refusal;
 use crate::core::effect::Aside;
 use crate::core::engine::Handled;
@@ -209,7 +210,7 @@ impl Outlets<'_, '_> {
                 refused(place, &BadEvent::new(one.index as usize, reason, one.message(now)));
             }
         }
-        let of_rules = effects.transitions.iter().filter(|one| !one.rule.starts_with("_sg_"));
+        let of_rules = effects.transitions.iter().filter(|one| !is_own(&one.rule));
         let worst = of_rules.filter(|one| one.is_active()).map(|one| one.severity).max();
         self.worst = self.worst.max(worst);
         self.counts[1] += effects.transitions.len() as u64;

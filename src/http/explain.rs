@@ -5,6 +5,7 @@ use super::params::{self, instant};
 use super::{Answer, App, Failure, json_response};
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
+use crate::core::alert::own::is_own;
 use crate::core::engine::explain::{Explanation, Unexplained};
 use crate::core::key::Key;
 use crate::driver::ports::Views;
@@ -59,7 +60,7 @@ async fn known_rule<S: Views + Send + Sync + 'static>(
     let is_known =
         move |engine: &mut crate::core::Engine| engine.rules().rules.iter().any(|rule| *rule.id == *wanted);
     let known: Vec<bool> = shared.ask_each(is_known).await.into_iter().flatten().collect();
-    if known.is_empty() || known.contains(&true) || rule.starts_with("_sg_") {
+    if known.is_empty() || known.contains(&true) || is_own(rule) {
         return Ok(());
     }
     let message = Unexplained::NoRule(rule.into()).to_string();

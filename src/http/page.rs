@@ -4,6 +4,7 @@ use super::params::{Empty, Params};
 use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::alert::Transition;
+use crate::core::alert::own::is_own;
 use crate::core::window::WindowSize;
 use crate::driver::ports::Views;
 use crate::wire::pipeline::{self, Portion};
@@ -20,7 +21,7 @@ const SERIES_LOOKED_AT: usize = 1_000;
 const SHOWN: Portion = Portion { pipelines: PIPELINES_SHOWN, ..Portion::OF_A_QUESTION };
 const PIPELINES_SHOWN: usize = 50;
 
-/// Alerts shown, at least.
+/// Alerts shown.
 const ALERTS_SHOWN: usize = 100;
 
 /// Series shown.
@@ -44,7 +45,8 @@ pub async fn page<S: Views + Send + Sync + 'static>(
 }
 
 fn render(engine: &mut Engine) -> String {
-    let (alerts, _) = engine.active_page(0, false, ALERTS_SHOWN);
+    // One more than is shown, so that the page knows whether there are more.
+    let (mut alerts, _) = engine.active_page(0, false, ALERTS_SHOWN + 1);
     let counters = engine.counters();
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -58,6 +60,8 @@ fn render(engine: &mut Engine) -> String {
         engine.series().len(),
         engine.rules().rules.len(),
     );
+    // The service's own alerts come last, and are the ones that no other list may push out.
+    alerts.sort_by_key(|alert| !is_own(&alert.rule));
     alerts_table(&mut out, &alerts);
     pipelines_table(&mut out, engine);
     series_table(&mut out, engine);
@@ -79,7 +83,7 @@ fn alerts_table(out: &mut String, alerts: &[Transition]) {
     out.push_str(
         "<h2>Alerts</h2><table><tr><th>severity<th>state<th>rule<th>about<th>value<th>what<th>since</tr>",
     );
-    for alert in alerts {
+    for alert in alerts.iter().take(ALERTS_SHOWN) {
         let (severity, state) = (alert.severity.name(), alert.state.name());
         let silence = alert.silence().map_or(String::new(), |silence| format!("; {silence}"));
         let _ = write!(
@@ -93,6 +97,12 @@ fn alerts_table(out: &mut String, alerts: &[Transition]) {
         );
     }
     out.push_str("</table>");
+    if alerts.len() > ALERTS_SHOWN {
+        let _ = write!(
+            out,
+            "<p>the first {ALERTS_SHOWN}; all are at <a href=\"/api/v1/alerts\">/api/v1/alerts</a></p>"
+        );
+    }
 }
 
 fn pipelines_table(out: &mut String, engine: &Engine) {
@@ -197,5 +207,17 @@ mod tests {
         alerts_table(&mut out, &[alert]);
         let row = "<td>error_rate<td>source=&lt;checkout&gt;<td>2.9 % &gt; 1 %; no data since 09:12<td>";
         assert!(out.contains(row), "{out}");
+    }
+
+    #[test]
+    fn a_page_has_no_more_alerts_than_it_says() {
+        let at = Timestamp::clamped(0);
+        let alert = bare("busy".into(), Severity::Warning, Key::new(Vec::new()), (at, at));
+        let rows = |count: usize| {
+            let mut out = String::new();
+            alerts_table(&mut out, &vec![alert.clone(); count]);
+            (out.matches("<tr class").count(), out.contains("/api/v1/alerts"))
+        };
+        assert_eq!((rows(100), rows(1_000)), ((100, false), (100, true)));
     }
 }

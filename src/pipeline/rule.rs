@@ -11,6 +11,7 @@ use super::yaml::{Kind, Node, Place};
 use super::{reset, summary};
 use crate::core::Span;
 use crate::core::alert::Severity;
+use crate::core::alert::own::is_own;
 use crate::core::calendar::Plan;
 use crate::core::escalation::Escalation;
 use crate::core::limits::{LABELS_MAX, NAME_BYTES_MAX};
@@ -124,7 +125,7 @@ impl<'n> Raw<'n> {
         let id = file.text(node)?;
         let is_good = !id.is_empty()
             && id.len() <= NAME_BYTES_MAX
-            && !id.starts_with("_sg_")
+            && !is_own(&id)
             && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
         if !is_good {
             let hint = "letters, digits, `_`, `-` and `.`; `_sg_` is reserved";

@@ -8,6 +8,11 @@ use crate::core::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Whether a rule is a reserved one.
+pub fn is_own(rule: &str) -> bool {
+    rule.starts_with("_sg_")
+}
+
 /// What such an alert says.
 #[derive(Debug, Clone)]
 pub struct Said {

@@ -2,6 +2,7 @@
 
 use super::{Known, START};
 use crate::core::Timestamp;
+use crate::core::alert::own::is_own;
 use crate::core::alert::transition::{ChangeName, State};
 use crate::core::alert::{Severity, Transition};
 use crate::pipeline::diagnostic::nearest;
@@ -85,7 +86,7 @@ pub(super) fn read(file: &File<'_>, node: &Node, rules: &Known<'_>) -> Option<Ex
         file.error(node.at, "an expectation needs `at` and `rule`", None);
         return None;
     };
-    if !rules.0.contains(rule.as_str()) && !rule.starts_with("_sg_") {
+    if !rules.0.contains(rule.as_str()) && !is_own(rule.as_str()) {
         let near = if file.is_full() { None } else { nearest(&rule, rules.0.iter().copied()) };
         let hint = near.map(|near| format!("did you mean `{near}`?"));
         file.error(fields["rule"].at, format!("there is no rule `{rule}`"), hint);

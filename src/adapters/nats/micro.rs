@@ -53,12 +53,19 @@ fn may_answer_at(subject: &str, root: &str) -> bool {
 
 async fn answer_all(place: Place, mut endpoint: Endpoint, answerer: Answerer) {
     let Place { name, root, .. } = &place;
+    let mut refused = 0u64;
     while let Some(request) = endpoint.next().await {
         let reply = request.message.reply.as_deref().unwrap_or_default();
         if !may_answer_at(reply, root) {
+            refused += 1;
+            // The 1st, 2nd, 4th, 8th: whoever asks thousands of times must not fill the log.
+            if !refused.is_power_of_two() {
+                continue;
+            }
             tracing::warn!(
                 endpoint = name,
                 reply,
+                count = refused,
                 "a question asks for its answer at a subject of the broker or of this service; it is not answered"
             );
             continue;

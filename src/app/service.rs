@@ -130,18 +130,18 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     };
     let is_singing = parts.receivers.as_ref().is_some_and(Receivers::has_heartbeat);
     let telling = match &parts.receivers {
-        Some(receivers) => Telling::start(receivers, &parts.clock, SystemClock::time, |name| {
+        Some(receivers) => Telling::start(receivers, |name| {
             Ok((store.clone(), FileLedger::new(parts.data_dir, name), None))
         })?,
         None => Telling::default(),
     };
-    let appended = store.requests(parts.clock.now() - REQUESTS_KEPT)?;
     let (clock, tally) = (parts.clock.clone(), Arc::new(Tally::default()));
     let (limits, publish) = (parts.limits.clone(), parts.publish);
     let (port, told) = (store.clone(), tally.clone());
     let (worker, sender) = damage::caught(parts.data_dir, || {
         Ok(Worker::start(port, parts.clock, parts.limits, wanted, publish, told)?)
     })?;
+    let appended = appended_before(&store, worker.log_time().min(clock.now()))?;
     let worker = worker.watched(Box::new(telling.office.clone()))?;
     let run: Run = Box::new(move || {
         worker.run();
@@ -168,6 +168,14 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
         },
         intake,
     )
+}
+
+/// Requests that an earlier process appended, each with its age by the time that the log believes: this machine's clock
+/// may be wrong while it starts.
+fn appended_before(store: &Embedded, now: Timestamp) -> Result<Vec<(Duration, RequestId)>, PortError> {
+    let age = |stamp: Timestamp| Duration::from_millis((now - stamp).ms().max(0) as u64);
+    let requests = store.requests(now - REQUESTS_KEPT)?;
+    Ok(requests.into_iter().map(|(stamp, id)| (age(stamp), id)).collect())
 }
 
 /// The documents wanted by a process alone, and their rules. What was added before gives way to files that
@@ -346,7 +354,7 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
     let (signing, outages) = (parts.nats.signing.clone(), parts.nats.outages.clone());
     // Redis may be away: whoever delivers waits for the key, nobody else does.
     std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing, &outages))?;
-    Telling::start(&parts.receivers, &SystemClock, SystemClock::time, |name| {
+    Telling::start(&parts.receivers, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.
         let ways = feeds.remove(name);
@@ -399,7 +407,7 @@ struct Serving<S> {
     roles: Roles,
     telling: Telling,
     /// Requests that an earlier process appended.
-    appended: Vec<(Timestamp, RequestId)>,
+    appended: Vec<(Duration, RequestId)>,
 }
 
 fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {

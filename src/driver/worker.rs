@@ -173,6 +173,11 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         Ok((worker, sender))
     }
 
+    /// The time of the log, without a jump that is not believed.
+    pub fn log_time(&self) -> Timestamp {
+        self.applier.engine.now()
+    }
+
     /// With somebody who is told when the log is not kept as it should be.
     pub fn watched(mut self, mut told: Box<dyn Asides + Send>) -> Result<Worker<P, C>, PortError> {
         let partition = self.applier.engine.limits().partition;

@@ -80,16 +80,11 @@ pub struct Turn {
 }
 
 impl Keys {
-    /// With the requests that an earlier process appended, the oldest first, and the time of day.
-    pub fn new(
-        seed: u64,
-        appended: impl IntoIterator<Item = (Timestamp, RequestId)>,
-        today: Timestamp,
-    ) -> Arc<Keys> {
+    /// With the requests that an earlier process appended, each with its age, the oldest first.
+    pub fn new(seed: u64, appended: impl IntoIterator<Item = (Duration, RequestId)>) -> Arc<Keys> {
         let mut table = Table::default();
         let now = Instant::now();
-        for (stamp, RequestId { key, body, at }) in appended {
-            let age = Duration::from_millis((today - stamp).ms().max(0) as u64);
+        for (age, RequestId { key, body, at }) in appended {
             // Before the machine began nobody can have asked this process.
             let begun = now.checked_sub(age).unwrap_or(now);
             let key = xxh3_128_with_seed(&key, seed);
@@ -200,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_works_and_the_others_wait_for_it() {
-        let keys = Keys::new(7, [], Timestamp::MIN);
+        let keys = Keys::new(7, []);
         let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body", Timestamp::MIN)).await else {
             panic!("the first")
         };
@@ -220,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_that_fails_goes_to_the_next() {
-        let keys = Keys::new(7, [], Timestamp::MIN);
+        let keys = Keys::new(7, []);
         let Found::First(turn) = keys.find(&RequestId::new(b"k", b"body", Timestamp::MIN)).await else {
             panic!("the first")
         };
@@ -237,7 +232,7 @@ mod tests {
         let today = Timestamp::clamped(1_793_491_200_000);
         let id = RequestId::new(b"k", b"body", today);
         let over = RequestId::new(b"old", b"body", Timestamp::MIN);
-        let keys = Keys::new(7, [(today - REQUESTS_KEPT, over.clone()), (today, id.clone())], today);
+        let keys = Keys::new(7, [(KEPT, over.clone()), (Duration::ZERO, id.clone())]);
         assert!(matches!(keys.find(&id).await, Found::Appended(at) if at == today));
         assert!(matches!(keys.find(&RequestId::new(b"k", b"other", Timestamp::MIN)).await, Found::OtherBody));
         assert!(matches!(keys.find(&over).await, Found::First(_)), "past its time");
@@ -245,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_table_is_bounded_in_keys_and_bytes() {
-        let keys = Keys::new(7, [], Timestamp::MIN);
+        let keys = Keys::new(7, []);
         let long: Arc<str> = "x".repeat(TEXT_BYTES_MAX / 4).into();
         for n in 0..8u32 {
             let Found::First(turn) = keys.find(&RequestId::new(&n.to_le_bytes(), b"", Timestamp::MIN)).await

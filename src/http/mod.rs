@@ -117,8 +117,8 @@ pub struct Parts<S> {
     pub office: Office,
     /// Values that a source may send within a second; `None` is no limit.
     pub values_per_source_per_sec_max: Option<u32>,
-    /// Requests that an earlier process appended, the oldest first.
-    pub appended: Vec<(Timestamp, RequestId)>,
+    /// Requests that an earlier process appended, each with its age, the oldest first.
+    pub appended: Vec<(Duration, RequestId)>,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -147,7 +147,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             office,
             limits,
             now,
-            keys: Keys::new(seed, appended, now()),
+            keys: Keys::new(seed, appended),
             questions: Turns::of_questions(),
             reads: Reads::default(),
             decodes: Arc::new(Semaphore::new(processors)),

@@ -13,6 +13,10 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 const DIGEST_BYTES: usize = size_of::<u128>();
 const TIME_BYTES: usize = size_of::<i64>();
 
+/// Requests that are kept whatever their age: a stamp of a clock that is wrong for seconds must not make all of them
+/// old. 4,096 × about 100 B = 400 KiB.
+const KEPT_ALWAYS: u64 = 4_096;
+
 /// Remembers the requests of records that are appended, the first of them as `first`.
 pub(super) fn remember(
     transaction: &WriteTransaction,
@@ -38,7 +42,8 @@ fn forget(requests: &mut Table<'_, (i64, u64), &[u8]>, before: Timestamp) -> Res
     for _ in 0..2 {
         let oldest = requests.first()?.map(|(at, _)| at.value());
         let is_over = oldest.is_some_and(|(stamp, _)| stamp < before.ms());
-        if !is_over && requests.len()? <= REQUESTS_MAX as u64 {
+        let most = if is_over { KEPT_ALWAYS } else { REQUESTS_MAX as u64 };
+        if requests.len()? <= most {
             break;
         }
         requests.pop_first()?;
@@ -88,6 +93,10 @@ mod tests {
         assert_eq!(since(&log, begin), [(begin, id("a"))]);
         let later = begin + REQUESTS_KEPT + Span::MILLISECOND;
         log.append(later, &[(Entry::Tick, Some(id("b")))]).expect("room");
-        assert_eq!(since(&log, Timestamp::MIN), [(later, id("b"))], "the first one is past its time");
+        let both = [(begin, id("a")), (later, id("b"))];
+        assert_eq!(since(&log, Timestamp::MIN), both, "the clock may be wrong");
+        let many: Vec<_> = (0..KEPT_ALWAYS).map(|n| (Entry::Tick, Some(id(&n.to_string())))).collect();
+        log.append(later, &many).expect("room");
+        assert_eq!(since(&log, Timestamp::MIN).first(), Some(&both[1]), "the first one is past its time");
     }
 }

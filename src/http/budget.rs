@@ -126,7 +126,7 @@ impl Budget {
                 held = self.hold(stated.max(max)).await.ok_or_else(no_room)?;
             }
             taken.extend_from_slice(data);
-            connection.inspect(|connection| connection.wait());
+            connection.inspect(|connection| connection.progress(data.len()));
         }
         Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"))
     }

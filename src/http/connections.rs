@@ -2,10 +2,13 @@
 //!
 //! Intuition: a connection is either at work on a whole request, or it waits for its client: for a head, for more of
 //! a body, or for an answer to be taken. Waiting costs the client nothing, so a hostile one waits as often as it can.
-//! When there is no room, the connection whose client has made no progress for longest is closed.
+//! When there is no room, the connection whose client is furthest behind is closed: one that sends nothing falls
+//! behind by a second each second, one that sends a byte now and then by nearly as much, one that sends at
+//! [`BYTES_PER_SEC_MIN`] or faster not at all.
 //! Invariant: a connection at work is never closed for another one; a new client is refused only while all are at
 //! work. Rejected: refusing the newest when all places are taken (a thousand silent clients lock everybody out), a
-//! limit for each address (a proxy is one address).
+//! limit for each address (a proxy is one address), the time of the newest byte (a thousand clients that send one byte
+//! each 70 ms are always newer than an honest client whose body is on its way).
 
 use crate::driver::tally::Count;
 use std::collections::BTreeMap;
@@ -23,6 +26,9 @@ const FILES_KEPT: u64 = 192;
 /// Connections where the limit of open files is not known, or is lower than what is kept.
 const CONNECTIONS_MIN: usize = 64;
 
+/// Clients that send a body at this rate are not behind: a tenth of a slow mobile line.
+const BYTES_PER_SEC_MIN: u32 = 16 << 10;
+
 /// All connections of a service.
 #[derive(Debug)]
 pub struct Connections {
@@ -35,7 +41,7 @@ pub struct Connections {
 #[derive(Debug, Default)]
 pub struct Counts {
     pub accepted: Count,
-    /// Closed to make room, as their clients made no progress for longest.
+    /// Closed to make room, as their clients were furthest behind.
     pub evicted: Count,
     /// Closed at once, as all were at work.
     pub refused: Count,
@@ -45,15 +51,18 @@ pub struct Counts {
 struct Inner {
     open: usize,
     next: u64,
-    /// Those that wait for their clients, the longest first.
-    waiting: BTreeMap<u64, (Instant, CancellationToken)>,
+    /// Those that wait for their clients, the one that is furthest behind first.
+    waiting: BTreeMap<Ticket, CancellationToken>,
 }
+
+/// Since when a client would have sent nothing, had it sent what it did at the least rate; and a number of its own.
+type Ticket = (Instant, u64);
 
 /// One connection; dropped, its place is free.
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
-    ticket: Mutex<Option<u64>>,
+    ticket: Mutex<Option<Ticket>>,
     pub peer: SocketAddr,
     /// Cancelled when the connection has to go.
     pub evicted: CancellationToken,
@@ -81,21 +90,21 @@ impl Connections {
         inner.open += 1;
         self.counts.accepted.add(1);
         let evicted = CancellationToken::new();
-        let ticket = inner.wait(&evicted);
+        let ticket = inner.wait(Instant::now(), &evicted);
         Some(Arc::new(Connection { all: self.clone(), ticket: Mutex::new(Some(ticket)), peer, evicted }))
     }
 
-    /// Closes the connection whose client has made no progress for longest, if that is at least `stalled`.
+    /// Closes the connection whose client is furthest behind, if that is at least `stalled`.
     pub fn evict_stalled(&self, stalled: Duration) -> bool {
         self.evict(&mut self.lock(), stalled)
     }
 
     fn evict(&self, inner: &mut Inner, stalled: Duration) -> bool {
-        let Some(oldest) = inner.waiting.first_entry() else { return false };
-        if oldest.get().0.elapsed() < stalled {
+        let Some(slowest) = inner.waiting.first_entry() else { return false };
+        if slowest.key().0.elapsed() < stalled {
             return false;
         }
-        oldest.remove().1.cancel();
+        slowest.remove().cancel();
         self.counts.evicted.add(1);
         true
     }
@@ -110,23 +119,35 @@ impl Connections {
 }
 
 impl Inner {
-    fn wait(&mut self, evicted: &CancellationToken) -> u64 {
+    fn wait(&mut self, since: Instant, evicted: &CancellationToken) -> Ticket {
         self.next += 1;
-        self.waiting.insert(self.next, (Instant::now(), evicted.clone()));
-        self.next
+        let ticket = (since, self.next);
+        self.waiting.insert(ticket, evicted.clone());
+        ticket
     }
 }
 
 impl Connection {
-    /// The client has made progress, and is waited for again.
+    /// The client got its answer, and is waited for anew.
     pub fn wait(&self) {
+        self.wait_since(|_, now| now);
+    }
+
+    /// The client sent so many bytes of a body.
+    pub fn progress(&self, bytes: usize) {
+        let worth = Duration::from_secs(1).mul_f64(bytes as f64 / f64::from(BYTES_PER_SEC_MIN));
+        self.wait_since(|before, now| (before.unwrap_or(now) + worth).min(now));
+    }
+
+    fn wait_since(&self, since: impl Fn(Option<Instant>, Instant) -> Instant) {
         let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.all.lock();
         // One that is closed already is not waited for again.
         if ticket.is_some_and(|known| inner.waiting.remove(&known).is_none()) {
             return;
         }
-        *ticket = Some(inner.wait(&self.evicted));
+        let since = since(ticket.map(|(since, _)| since), Instant::now());
+        *ticket = Some(inner.wait(since, &self.evicted));
     }
 
     /// The request is there: the client waits for us.
@@ -157,6 +178,22 @@ mod tests {
 
     fn peer() -> SocketAddr {
         ([127, 0, 0, 1], 1).into()
+    }
+
+    #[test]
+    fn a_client_that_sends_a_byte_now_and_then_makes_room_for_one_that_came_later() {
+        let all = Connections::with_max(2);
+        let slow = all.open(peer()).expect("room");
+        std::thread::sleep(Duration::from_millis(20));
+        let honest = all.open(peer()).expect("room");
+        (0..10).for_each(|_| slow.progress(1));
+        assert!(all.open(peer()).is_some() && slow.evicted.is_cancelled() && !honest.evicted.is_cancelled());
+        drop(slow);
+        std::thread::sleep(Duration::from_millis(2));
+        let silent = all.open(peer()).expect("room");
+        std::thread::sleep(Duration::from_millis(2));
+        honest.progress(1 << 20);
+        assert!(all.open(peer()).is_some() && silent.evicted.is_cancelled(), "who sends fast is not behind");
     }
 
     #[test]

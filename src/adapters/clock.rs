@@ -1,8 +1,9 @@
 //! The wall clock: the only file that asks what time it is.
 
+use crate::core::steady::Steady;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::Clock;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The machine's clock.
@@ -20,6 +21,29 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::clamped(since_epoch.as_millis() as i64)
+    }
+
+    fn until(&self, at: Timestamp) -> Duration {
+        Duration::from_millis((at - self.now()).ms().max(0) as u64)
+    }
+
+    fn running(&self) -> Duration {
+        running()
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::park_timeout(time);
+    }
+}
+
+/// The machine's clock without jumps that do not last; clones are one clock.
+#[derive(Debug, Clone, Default)]
+pub struct SteadyClock(Arc<Mutex<Steady>>);
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        let mut steady = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        steady.read(SystemClock::time(), Span::from_ms(running().as_millis() as i64))
     }
 
     fn until(&self, at: Timestamp) -> Duration {

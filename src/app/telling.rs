@@ -1,11 +1,10 @@
 //! Starts a thread for each receiver.
 
 use super::receivers::Receivers;
-use crate::core::Timestamp;
+use crate::adapters::clock::{SteadyClock, SystemClock};
 use crate::driver::notify::ports::{AlertFeed, Ledger, Others};
 use crate::driver::notify::post::Post;
 use crate::driver::notify::{Office, Order, Receiver, start};
-use crate::driver::ports::Clock;
 use anyhow::Result;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -21,20 +20,18 @@ pub struct Telling {
 impl Telling {
     /// `make`: the alert stream and the ledger for a receiver, and the way to the others where there may be more
     /// than those of this process.
-    pub fn start<F, L, C>(
+    pub fn start<F, L>(
         receivers: &Receivers,
-        clock: &C,
-        now: fn() -> Timestamp,
         mut make: impl FnMut(&str) -> Result<(F, L, Option<Box<dyn Others>>)>,
     ) -> Result<Telling>
     where
         F: AlertFeed + Send + 'static,
         L: Ledger + Send + 'static,
-        C: Clock + Clone + Send + 'static,
     {
         let mut telling = Telling::default();
+        let clock = SteadyClock::default();
         // Whatever is wrong with one is found before another has sent anything.
-        let channels = receivers.all.iter().map(|receiver| receiver.channel(now));
+        let channels = receivers.all.iter().map(|receiver| receiver.channel(SystemClock::time));
         let mut channels = channels.collect::<Result<Vec<_>, _>>()?;
         let (senders, mut orders): (Vec<Sender<Order>>, Vec<_>) =
             receivers.all.iter().map(|_| channel()).unzip();

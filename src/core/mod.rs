@@ -39,6 +39,7 @@ pub mod rule;
 pub mod run;
 pub mod selector;
 pub mod series;
+pub mod steady;
 pub mod time;
 pub mod unit;
 pub mod view;

@@ -43,6 +43,11 @@ impl Bucket {
         self.0.iter().map(|tokens| tokens.next(now)).max().unwrap_or(now)
     }
 
+    /// A clock that was set back: no token was taken at a time that is still to come.
+    pub fn bound_times(&mut self, now: Timestamp) {
+        self.0.iter_mut().for_each(|tokens| tokens.at = tokens.at.min(now));
+    }
+
     /// Messages that may go now.
     pub fn left(&self, now: Timestamp) -> f64 {
         self.0.iter().map(|tokens| tokens.filled(now)).fold(f64::INFINITY, f64::min)

@@ -16,6 +16,7 @@ use super::line::FLAPPING_EVERY;
 use super::message::{Message, Why};
 use super::route::{Grouping, Routes};
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::sync::Arc;
 
 /// Alerts with something to tell that are held at once: of most there are a beginning, an end and what it is like
@@ -105,6 +106,7 @@ impl Inbox {
             gone: 0,
         };
         rows.iter().for_each(|(key, value)| inbox.restore(key, value));
+        inbox.bound_times(now);
         let ids: Vec<String> = inbox.episodes.keys().cloned().collect();
         for id in ids {
             // Routes may be others now.
@@ -142,6 +144,27 @@ impl Inbox {
 
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The clock was set back: what was waited for since a time that is to come again is waited for since now.
+    /// Otherwise a message would wait for as long as the clock was ahead.
+    pub fn set_back(&mut self, now: Timestamp) {
+        self.bound_times(now);
+        let names: Vec<String> = self.groups.keys().cloned().collect();
+        names.iter().for_each(|name| self.settle(name));
+        let quiet = take(&mut self.quiet);
+        quiet.into_values().for_each(|(id, _)| self.line_up_again(&id, now));
+    }
+
+    /// No time of the past is one that is still to come.
+    fn bound_times(&mut self, now: Timestamp) {
+        self.bucket.bound_times(now);
+        for group in self.groups.values_mut() {
+            group.sent_at = group.sent_at.map(|at| at.min(now));
+            group.since = group.since.map(|since| since.min(now));
+        }
+        self.episodes.values_mut().for_each(|episode| episode.since = episode.since.min(now));
+        self.held.values_mut().for_each(|(_, since)| *since = (*since).min(now));
     }
 
     /// Alerts this receiver was told of and not yet of their end, and what waits.

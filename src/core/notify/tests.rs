@@ -162,6 +162,33 @@ fn a_group_waits_then_tells_news_each_interval_and_repeats_without() {
     assert_eq!(desk.rows.keys().collect::<Vec<_>>(), ["bucket", "position"], "nothing is left of it");
 }
 
+/// A clock that was two hours ahead, of a process that runs on and of one that starts again.
+#[test]
+fn nothing_waits_until_a_clock_that_was_set_back_is_there_again() {
+    for is_restarted in [false, true] {
+        let bounds = Policy { max_per_hour: Some(2), ..policy(Style::Grouped) };
+        let mut desk = Desk::new(bounds, route("ops", &["team"], Vec::new()));
+        desk.take(7_200, firing("a"));
+        assert_eq!(desk.send(7_230), ["a warning firing"]);
+        desk.take(7_231, firing("b"));
+        desk.keep();
+        match is_restarted {
+            true => desk.restart(31),
+            false => desk.inbox.set_back(at(31)),
+        }
+        assert_eq!((desk.send(330), desk.wake(330)), (vec![], Some(331)), "group_interval, from now on");
+        assert_eq!(desk.send(331), ["a warning firing, b warning firing"]);
+        let mut each = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+        each.take(7_200, Transition { flapping: true, ..firing("a") });
+        each.keep();
+        match is_restarted {
+            true => each.restart(0),
+            false => each.inbox.set_back(at(0)),
+        }
+        assert_eq!((each.send(299), each.send(300).len()), (vec![], 1), "a digest");
+    }
+}
+
 #[test]
 fn what_follows_answers_the_first_message_until_all_is_over() {
     let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));

@@ -139,11 +139,16 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             (self.parts.policy.clone(), self.parts.routes.clone(), self.parts.clock.now());
         let mut inbox = Inbox::new(policy, routes, self.parts.ledger.load()?, now);
         self.parts.post.is_here.set(1);
-        let mut wait = Duration::ZERO;
+        let (mut wait, mut newest) = (Duration::ZERO, now);
         loop {
             if self.is_ordered_to_stop(&mut inbox) {
                 return Ok(Over::Stopped);
             }
+            let now = self.parts.clock.now();
+            if now < newest {
+                inbox.set_back(now);
+            }
+            newest = now;
             if !self.take_in(&mut inbox, wait)? {
                 return Ok(Over::Fenced);
             }

@@ -371,6 +371,35 @@ fn no_output_is_an_input() {
     assert_eq!(std::fs::read_to_string(dir.join("rules.yml")).expect("there"), rules);
 }
 
+/// Goal: a file is an input or another output however it is reached. Method: by standard input, as the rules, through
+/// a link to nowhere, and as what standard output is redirected to; nothing of it is lost.
+#[test]
+fn outputs_are_told_from_what_streams_and_links_lead_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "events.ndjson", events(0..300));
+    let rules = "rules: [{ id: a, expr: 'max(m[1m]) by (source) > 0', severity: info }]";
+    write(dir, "rules.yaml", rules);
+    std::os::unix::fs::symlink("new", dir.join("link")).expect("writable");
+    for words in [
+        "replay - --windows-out events.ndjson < events.ndjson",
+        "replay /dev/stdin --windows-out events.ndjson < events.ndjson",
+        "convert prometheus-rules - --out rules.yaml < rules.yaml",
+        "replay events.ndjson --pipelines rules.yaml --alerts-out rules.yaml",
+        "replay events.ndjson --pipelines rules.yaml --windows-out link --alerts-out new",
+        "replay events.ndjson --json --windows-out out > out",
+        "replay events.ndjson --json --windows-out /dev/stdout > out",
+        "replay events.ndjson --alerts-out out 2> out",
+    ] {
+        let output = shell(dir, &format!("\"$0\" {words}"));
+        assert_eq!(output.status.code(), Some(2), "{words}: {}", stderr(&output));
+    }
+    assert_eq!(std::fs::read(dir.join("events.ndjson")).expect("there"), events(0..300));
+    assert_eq!(std::fs::read_to_string(dir.join("rules.yaml")).expect("there"), rules);
+    let output = shell(dir, "\"$0\" replay events.ndjson --json --windows-out /dev/stdout | wc -l");
+    assert!(output.status.success() && output.stdout.len() > 1, "{}", stderr(&output));
+}
+
 /// Goal: credentials that cannot be read are told as what they are, and a supervisor does not try again. Method: a
 /// file that is missing, for each variable and each command that goes to a broker.
 #[test]

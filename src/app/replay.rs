@@ -10,10 +10,12 @@ use crate::core::alert::Severity;
 use crate::core::counters::Counters;
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
+use crate::core::rule::RuleSet;
 use crate::core::{Effects, Engine, Timestamp};
 use crate::driver::file::input::{self, Finding, Input};
 use crate::driver::file::merge;
 use crate::driver::replay::{self, Options, Outputs, Place};
+use crate::pipeline::load::rule_files;
 use crate::wire::event::BadEvent;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -29,7 +31,8 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
         ("--alerts-out", args.alerts_out.as_deref()),
         ("--records-out", args.records_out.as_deref()),
     ];
-    outputs::check(&outs, &args.files)?;
+    let settings = Settings::read(args)?;
+    outputs::check(&outs, &settings.inputs)?;
     let (first, rest) = args.files.split_first().context("no file is named")?;
     let mut first = input::open(first)?;
     let mut reporter = Reporter::new(args.verbose);
@@ -37,14 +40,38 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
         None => {
             let input = merge::gather(first, rest, args.sort)?;
             let mut outs = Outs::open(args)?;
-            replay_one(args, Partition::default(), input, outs.wanted(), &mut reporter)?
+            replay_one((args, &settings), Partition::default(), input, outs.wanted(), &mut reporter)?
         }
-        Some(count) => replay_partitions(args, Parts::split(first, rest, count)?, &mut reporter)?,
+        Some(count) => {
+            replay_partitions((args, &settings), Parts::split(first, rest, count)?, &mut reporter)?
+        }
     };
     tell(&totals.input_errors);
     print(args, &totals, begun.elapsed())?;
     reporter.sum_up(&totals.counters);
     Ok(totals.exit_code(args))
+}
+
+/// What is read before any output is opened: an output that is a rule file would empty it.
+struct Settings {
+    /// All that is read.
+    inputs: Vec<PathBuf>,
+    /// None: those of the log.
+    rules: Option<RuleSet>,
+    limits: Limits,
+    until: Option<Timestamp>,
+}
+
+impl Settings {
+    fn read(args: &ReplayArgs) -> Result<Settings> {
+        let default = Path::new("pipelines");
+        let dir = args.pipelines.as_deref().or_else(|| default.is_dir().then_some(default));
+        let rules = dir.map(check::load).transpose()?;
+        let mut inputs = args.files.clone();
+        inputs.extend(dir.and_then(|dir| rule_files(dir).ok()).unwrap_or_default());
+        let until = args.until.as_deref().map(instant).transpose()?;
+        Ok(Settings { inputs, rules, limits: args.limits.limits()?, until })
+    }
 }
 
 /// Outputs that are wanted.
@@ -95,23 +122,20 @@ struct Totals {
 }
 
 fn replay_one(
-    args: &ReplayArgs,
+    (args, settings): (&ReplayArgs, &Settings),
     partition: Partition,
     input: Input,
     wanted: Wanted<'_>,
     reporter: &mut Reporter,
 ) -> Result<Totals> {
     tell(&input.remarks);
-    let limits = Limits { partition, ..args.limits.limits()? };
-    let mut engine = Engine::new(limits);
-    let given = args.pipelines.as_deref();
-    let default = Path::new("pipelines");
-    if let Some(dir) = given.or_else(|| default.is_dir().then_some(default)) {
-        engine.load(check::load(dir)?.within(partition), &mut Effects::default());
+    let mut engine = Engine::new(Limits { partition, ..settings.limits.clone() });
+    if let Some(rules) = &settings.rules {
+        engine.load(rules.within(partition), &mut Effects::default());
     }
-    let until = args.until.as_deref().map(instant).transpose()?;
     let threads = args.threads.map_or_else(processors, usize::from);
-    let options = Options { threads, until, log_rules: given.is_none(), ..Options::default() };
+    let log_rules = args.pipelines.is_none();
+    let options = Options { threads, until: settings.until, log_rules, ..Options::default() };
     let outputs = Outputs {
         windows: wanted.windows,
         alerts: wanted.alerts,
@@ -135,7 +159,11 @@ fn replay_one(
 }
 
 /// Each partition's log by itself; alerts of all are put in order at the end.
-fn replay_partitions(args: &ReplayArgs, mut parts: Parts, reporter: &mut Reporter) -> Result<Totals> {
+fn replay_partitions(
+    (args, settings): (&ReplayArgs, &Settings),
+    mut parts: Parts,
+    reporter: &mut Reporter,
+) -> Result<Totals> {
     tell(&parts.remarks);
     let mut outs = Outs::open(args)?;
     let mut alerts = outs.alerts.is_some().then(AlertsByTime::default);
@@ -145,7 +173,7 @@ fn replay_partitions(args: &ReplayArgs, mut parts: Parts, reporter: &mut Reporte
         let by_time = alerts.as_mut().map(|alerts| Box::new(alerts.of(partition)) as Box<dyn Write + '_>);
         let wanted = Wanted { alerts: by_time, ..outs.wanted() };
         let input = merge::gather(log, &[], args.sort)?;
-        let one = replay_one(args, partition, input, wanted, reporter)?;
+        let one = replay_one((args, settings), partition, input, wanted, reporter)?;
         totals = Some(match totals {
             None => one,
             Some(sum) => sum.and(one),
@@ -230,7 +258,7 @@ fn print(args: &ReplayArgs, summary: &Totals, took: Duration) -> Result<()> {
             "records": summary.records,
             "evaluations": counters.evaluations,
             "overflow": counters.overflow,
-            "reached": summary.reached.to_string(),
+            "reached": (summary.reached > Timestamp::MIN).then(|| summary.reached.to_string()),
             "seconds": took.as_secs_f64(),
             "input_errors": errors(&summary.input_errors),
         });

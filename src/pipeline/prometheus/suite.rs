@@ -11,8 +11,9 @@ use super::{Converted, convert};
 use crate::core::Span;
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
+use crate::pipeline::diagnostic::nearest;
 use crate::pipeline::test_case::{Input, START};
-use crate::pipeline::yaml::Node;
+use crate::pipeline::yaml::{Kind, Node};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +47,8 @@ pub struct Check {
     pub line: usize,
     pub at: Timestamp,
     pub alert: String,
-    pub expected: BTreeSet<Labels>,
+    /// Ascending; alerts that are alike are two.
+    pub expected: Vec<Labels>,
 }
 
 type Labels = BTreeMap<String, String>;
@@ -62,6 +64,34 @@ pub fn is_suite(source: &str) -> bool {
     root(source).is_ok_and(|root| field(&root, "rule_files").is_some())
 }
 
+/// What promtool takes in each place; anything else is a slip of the pen, and a check that is misspelt would be none.
+const SUITE: [&str; 5] = ["rule_files", "evaluation_interval", "group_eval_order", "fuzzy_compare", "tests"];
+const CASE: [&str; 8] = [
+    "name",
+    "interval",
+    "start_timestamp",
+    "input_series",
+    "alert_rule_test",
+    "promql_expr_test",
+    "external_labels",
+    "external_url",
+];
+const SERIES: [&str; 2] = ["series", "values"];
+const CHECK: [&str; 3] = ["eval_time", "alertname", "exp_alerts"];
+const ALERT: [&str; 2] = ["exp_labels", "exp_annotations"];
+
+/// Refuses a field that promtool does not know.
+fn known(node: &Node, fields: &[&str]) -> Result<(), String> {
+    let Kind::Map(entries) = &node.kind else {
+        return Err(format!("line {}: this must have the fields {}", node.at.line, fields.join(", ")));
+    };
+    let Some((key, _)) = entries.iter().find(|(key, _)| !fields.contains(&key.text.as_str())) else {
+        return Ok(());
+    };
+    let hint = nearest(&key.text, fields.iter().copied()).map(|near| format!(", did you mean `{near}`?"));
+    Err(format!("line {}: there is no field `{}` here{}", key.at.line, key.text, hint.unwrap_or_default()))
+}
+
 fn root(source: &str) -> Result<Node, String> {
     let documents = crate::pipeline::yaml::parse_documents(source).map_err(|error| error.message)?;
     documents.into_iter().next().ok_or_else(|| "it is empty".into())
@@ -70,6 +100,7 @@ fn root(source: &str) -> Result<Node, String> {
 /// Reads the tests; `rules`: gives the text of a rule file by its name there.
 pub fn read(source: &str, rules: impl Fn(&str) -> Result<String, String>) -> Result<Suite, String> {
     let root = root(source)?;
+    known(&root, &SUITE)?;
     let names: Vec<String> = items(field(&root, "rule_files")).iter().filter_map(text).collect();
     let files: Result<Vec<_>, String> = names.iter().map(|name| Ok((name.clone(), rules(name)?))).collect();
     let converted = convert(&files?)?;
@@ -90,6 +121,7 @@ pub fn read(source: &str, rules: impl Fn(&str) -> Result<String, String>) -> Res
 }
 
 fn case(place: usize, node: &Node, interval: Span, converted: &Converted) -> Result<Case, String> {
+    known(node, &CASE)?;
     let name = field(node, "name").and_then(text).unwrap_or_else(|| format!("test {}", place + 1));
     let own = span(node, "interval").map_err(|error| format!("line {}: {error}", node.at.line))?;
     let interval = if own.is_positive() { own } else { interval };
@@ -114,21 +146,26 @@ fn case(place: usize, node: &Node, interval: Span, converted: &Converted) -> Res
 
 fn check(node: &Node) -> Result<Check, String> {
     let line = node.at.line;
+    known(node, &CHECK)?;
     let at = span(node, "eval_time").map_err(|error| format!("line {line}: {error}"))?;
     let labels = |alert: &Node| {
+        known(alert, &ALERT)?;
         texts(field(alert, "exp_labels")).ok_or(format!("line {line}: `exp_labels` are no map of texts"))
     };
-    let expected: Result<BTreeSet<Labels>, String> =
+    let expected: Result<Vec<Labels>, String> =
         items(field(node, "exp_alerts")).iter().map(|alert| labels(alert).map(without_name)).collect();
+    let mut expected = expected?;
+    expected.sort_unstable();
     let alert = field(node, "alertname").and_then(text);
     let alert = alert.ok_or_else(|| format!("line {line}: `alertname` is missing"))?;
-    Ok(Check { line, at: START + at + GRID, alert, expected: expected? })
+    Ok(Check { line, at: START + at + GRID, alert, expected })
 }
 
 impl Case {
     /// Takes in one input series; one that no event can be of makes the test fail.
     fn feed(&mut self, node: &Node, interval: Span, converted: &Converted) -> Result<(), String> {
         let line = node.at.line;
+        known(node, &SERIES)?;
         let read = |name: &str| {
             field(node, name).and_then(text).ok_or_else(|| format!("line {line}: `{name}` is missing"))
         };
@@ -217,8 +254,9 @@ impl Check {
             .filter(|alert| alert.is_active())
             .filter_map(|alert| self.labels(converted, alert))
             .collect();
+        let found: Vec<Labels> = found.into_iter().collect();
         (found != self.expected).then(|| {
-            let shown = |all: &BTreeSet<Labels>| {
+            let shown = |all: &[Labels]| {
                 let all: Vec<String> = all.iter().map(|labels| json!(labels).to_string()).collect();
                 if all.is_empty() { "none".to_string() } else { all.join(" ") }
             };

@@ -8,7 +8,7 @@ use crate::core::alert::{Severity, Transition};
 use crate::pipeline::diagnostic::nearest;
 use crate::pipeline::tree::File;
 use crate::pipeline::yaml::Node;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What must be so at one time.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,17 +86,39 @@ pub(super) fn read(file: &File<'_>, node: &Node, rules: &Known<'_>) -> Option<Ex
         file.error(node.at, "an expectation needs `at` and `rule`", None);
         return None;
     };
-    if !rules.0.contains(rule.as_str()) && !is_own(rule.as_str()) {
-        let near = if file.is_full() { None } else { nearest(&rule, rules.0.iter().copied()) };
+    let known = rules.0.get(rule.as_str());
+    if known.is_none() && !is_own(rule.as_str()) {
+        let near = if file.is_full() { None } else { nearest(&rule, rules.0.keys().copied()) };
         let hint = near.map(|near| format!("did you mean `{near}`?"));
         file.error(fields["rule"].at, format!("there is no rule `{rule}`"), hint);
     }
     let mut key = BTreeMap::new();
     for (label, value) in fields.get("key").map(|node| file.names(node)).unwrap_or_default() {
+        if let Some(Some(labels)) = known.filter(|labels| !has(labels, &label.text)) {
+            // Nothing would ever be found under such a key, and `state: none` would pass whatever happens.
+            let near = nearest(&label.text, labels.iter().copied());
+            let hint = near.map_or_else(|| shown(labels), |near| format!("did you mean `{near}`?"));
+            file.error(
+                label.at,
+                format!("no alert of `{rule}` has a label `{}` in its key", label.text),
+                Some(hint),
+            );
+        }
         key.insert(label.text.clone(), file.text(value)?);
     }
     let (at, line) = (START + at, node.at.line);
     Some(Expectation { line, at, rule, key, wanted: wanted(file, &fields)? })
+}
+
+fn has(labels: &Option<BTreeSet<&str>>, label: &str) -> bool {
+    labels.as_ref().is_none_or(|labels| labels.contains(label))
+}
+
+fn shown(labels: &BTreeSet<&str>) -> String {
+    match labels.is_empty() {
+        true => "it has one key without labels: leave `key` out".into(),
+        false => format!("it has {}", labels.iter().copied().collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn wanted(file: &File<'_>, fields: &BTreeMap<&str, &Node>) -> Option<Option<Expected>> {

@@ -10,13 +10,13 @@ mod values;
 use super::bounds::TEST_SLOTS_MAX;
 use super::tree::File;
 use super::yaml::{Kind, Node};
-use crate::core::rule::RuleSet;
+use crate::core::rule::{Rule, RuleSet};
+use crate::core::selector::By;
 use crate::core::{Span, Timestamp};
 pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
 pub use said::{Alert, Said};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 pub use values::{expand, observations, series_name};
 
 /// One test: what comes in, and what must be so at which times.
@@ -60,14 +60,29 @@ const KEYS: [&str; 9] =
 const TEXT_FIELDS: [&str; 12] =
     ["type", "source", "name", "unit", "id", "pipeline", "run", "stage", "gate", "status", "hdr", "labels"];
 
-/// The ids of the rules that are tested.
+/// The rules that are tested, each with the labels that a key of it can have; none: any, as each series is a key.
 #[derive(Debug)]
-pub struct Known<'r>(BTreeSet<&'r str>);
+pub struct Known<'r>(BTreeMap<&'r str, Option<BTreeSet<&'r str>>>);
 
 impl<'r> Known<'r> {
     pub fn new(rules: &'r RuleSet) -> Known<'r> {
-        Known(rules.rules.iter().map(|rule| &*rule.id).collect())
+        Known(rules.rules.iter().map(|rule| (&*rule.id, labels_of(rules, rule))).collect())
     }
+}
+
+fn labels_of<'r>(rules: &'r RuleSet, rule: &'r Rule) -> Option<BTreeSet<&'r str>> {
+    let mut labels = BTreeSet::new();
+    for view in &rule.views {
+        match &rules.views.get(*view as usize)?.by {
+            By::Series => return None,
+            By::Labels(by) => labels.extend(by.iter().map(|label| &**label)),
+        }
+    }
+    // A pipeline is the source of what is derived from its events.
+    if labels.contains("source") || labels.contains("pipeline") {
+        labels.extend(["source", "pipeline"]);
+    }
+    Some(labels)
 }
 
 /// Reads the `tests:` of one file. `slots`: values and gaps that the set's tests may still have; `is_to_run`: where

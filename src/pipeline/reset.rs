@@ -24,7 +24,8 @@ pub(super) fn side(level: Compare, written: &str) -> String {
     }
 }
 
-/// A level that is met only where one of less weight is not: what is over `critical` is over `warning`, too.
+/// A level that is met only where one of less weight is not: what is over `critical` is over `warning`, too. Of two
+/// with the same limit the lower one is told where it needs less time.
 pub(super) fn out_of_order(levels: &[Level]) -> Option<(&Level, &Level)> {
     let is_weaker = |above: Compare, below: Compare| match (above.op, below.op) {
         (Comparison::Greater | Comparison::GreaterEqual, Comparison::Greater | Comparison::GreaterEqual) => {
@@ -37,8 +38,18 @@ pub(super) fn out_of_order(levels: &[Level]) -> Option<(&Level, &Level)> {
     };
     levels.windows(2).find_map(|pair| {
         let (below, above) = (pair[0].condition?, pair[1].condition?);
-        is_weaker(above, below).then_some((&pair[0], &pair[1]))
+        let is_alike = above.limit == below.limit && is_same_side(above, below);
+        let is_never_told = is_alike && pair[1].pending_for <= pair[0].pending_for;
+        (is_weaker(above, below) || is_never_told).then_some((&pair[0], &pair[1]))
     })
+}
+
+/// Whether what meets the lower level also meets the upper one, where the limits are equal.
+fn is_same_side(above: Compare, below: Compare) -> bool {
+    match (above.op, below.op) {
+        (Comparison::GreaterEqual, Comparison::Greater) | (Comparison::LessEqual, Comparison::Less) => true,
+        (one, other) => one == other,
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +105,15 @@ mod tests {
         ] {
             let found = said(&format!("{levels}\n    {more}"));
             assert!(found.len() == 1 && found[0].0, "{more}: {found:?}");
+        }
+        for (levels, count) in [
+            ("levels: { warning: '> 5%', critical: '> 5%' }", 1),
+            ("levels: { warning: '< 5%', critical: '<= 5%' }", 1),
+            ("levels: { warning: '<= 5%', critical: '< 5%' }", 0),
+            ("levels: { warning: '> 5%', critical: '> 5%' }\n    for: { critical: 5m }", 0),
+            ("levels: { warning: '> 5%', critical: '> 5%' }\n    for: { warning: 5m }", 1),
+        ] {
+            assert_eq!(said(levels).len(), count, "{levels}");
         }
         let found = said("levels: { warning: '> 50%', critical: '> 10%' }");
         assert!(found.len() == 1 && !found[0].0 && found[0].1.contains("critical"), "{found:?}");

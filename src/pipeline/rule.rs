@@ -239,7 +239,7 @@ impl<'n> Raw<'n> {
         }
         if let Some((below, above)) = reset::out_of_order(&levels) {
             let (below, above) = (below.severity.name(), above.severity.name());
-            let message = format!("`{above}` is met before `{below}`, which is therefore never told");
+            let message = format!("`{above}` is met as soon as `{below}`, which is therefore never told");
             file.warn(node.at, message, Some("a higher level has the limit further out".into()));
         }
         self.name_levels(file, &levels);

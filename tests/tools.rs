@@ -254,6 +254,30 @@ fn check_refuses_what_says_nothing() {
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((output.status.code(), found["diagnostics"].as_array().map(Vec::len)), (Some(1), Some(1)));
     assert!(run(dir.path(), &["replay", "log.ndjson", "--pipelines", "none"]).status.success());
+    let keyed = "rules: [{ id: a, expr: 'max(m[1m]) by (host) > 5', severity: info }]
+tests:
+  - name: t
+    input_series: [{ series: 'm{host=\"h\"}', values: '9x5' }]
+    expect: [{ at: 30s, rule: a, key: { hosts: h }, state: none }]
+";
+    write(dir.path(), "keyed/r.yaml", keyed);
+    let output = run(dir.path(), &["check", "keyed"]);
+    assert!(
+        output.status.code() == Some(1) && told(&output).contains("did you mean `host`?"),
+        "{}",
+        told(&output)
+    );
+    write(dir.path(), "mixed/a.yaml", "rules: [{ id: a, expr: 'nonsense(', severity: info }]\n");
+    std::fs::write(dir.path().join("mixed/b.yaml"), b"# caf\xe9\nrules: []\n").expect("writable");
+    let output = run(dir.path(), &["check", "mixed", "nowhere", "--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let files: Vec<_> = found["diagnostics"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["file"].as_str())
+        .collect();
+    assert_eq!((output.status.code(), files), (Some(1), vec!["mixed/b.yaml", "mixed/a.yaml", "nowhere"]));
     for text in ["", "\n\n", "# later\n", "---\n"] {
         write(dir.path(), "empty/r.yaml", text);
         let output = run(dir.path(), &["check", "empty"]);

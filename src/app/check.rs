@@ -6,6 +6,7 @@ use super::stdout::say;
 use super::{BadConfig, FAILED, FINE};
 use crate::core::rule::RuleSet;
 use crate::core::rule::scope::Scope;
+use crate::pipeline::load::examine;
 use crate::pipeline::{Diagnostic, Loaded, load_dir};
 use crate::wire::printable::{printable, printable_json, printable_lines};
 use anyhow::Result;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub fn run(args: &CheckArgs) -> Result<u8> {
     let mut found = Vec::new();
     for path in paths(&args.paths) {
-        let mut loaded = load_dir(&path)?;
+        let mut loaded = examine(&path);
         if loaded.rules.as_ref().is_some_and(|rules| rules.files.is_empty()) {
             loaded.diagnostics.push(nothing(&path));
             loaded.rules = None;

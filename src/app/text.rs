@@ -1,8 +1,8 @@
 //! Small files that people name on the command line, read whole.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
-use std::io::{Read, stdin};
+use std::io::{ErrorKind, Read, stdin};
 use std::path::Path;
 
 /// Bytes of such a file: 30,000 rules at 250 B. What is larger is something else, or never ends.
@@ -16,7 +16,13 @@ pub fn read(path: &Path) -> Result<String> {
         false => Box::new(File::open(path).with_context(failed)?),
     };
     let mut text = String::new();
-    let count = inner.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).with_context(failed)?;
+    let count = match inner.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            let hint = "convert it, as in `iconv -f UTF-16 -t UTF-8`";
+            return Err(anyhow!("{} is no text in UTF-8; {hint}", path.display()));
+        }
+        read => read.with_context(failed)?,
+    };
     if count as u64 > TEXT_BYTES_MAX {
         bail!("{} has more than {} MiB; is it the right file?", path.display(), TEXT_BYTES_MAX >> 20);
     }

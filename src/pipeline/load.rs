@@ -39,6 +39,8 @@ impl Loaded {
 pub enum LoadError {
     #[error("cannot read {path}; is the path right?")]
     Read { path: PathBuf, source: io::Error },
+    #[error("{path} is no text in UTF-8; convert it, as in `iconv -f UTF-16 -t UTF-8`")]
+    NotText { path: PathBuf },
     #[error("{path} is larger than {FILE_BYTES_MAX} bytes; split it")]
     TooLarge { path: PathBuf },
     #[error("{path} has more than {FILES_MAX} files, or {SET_BYTES_MAX} bytes; is it the right directory?")]
@@ -59,30 +61,64 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
     Ok(load_files(read_dir(path)?))
 }
 
+/// The same of what can be read; each file that cannot is an error among the diagnostics.
+pub fn examine(path: &Path) -> Loaded {
+    let (mut texts, mut unread) = (Vec::new(), Vec::new());
+    let mut bytes = 0;
+    match rule_files(path) {
+        Err(error) => unread.push(unreadable(path, &error)),
+        Ok(files) => {
+            for file in files {
+                match read_file(path, &file, &mut bytes) {
+                    Ok(text) => texts.push((file.display().to_string(), text)),
+                    Err(error) => unread.push(unreadable(&file, &error)),
+                }
+            }
+        }
+    }
+    let mut loaded = load_files(texts);
+    if !unread.is_empty() {
+        loaded.rules = None;
+        loaded.diagnostics.splice(0..0, unread);
+    }
+    loaded
+}
+
+fn unreadable(path: &Path, error: &LoadError) -> Diagnostic {
+    let why = std::error::Error::source(error).map_or(String::new(), |source| format!(": {source}"));
+    Diagnostic::of_file(path.display().to_string(), format!("{error}{why}"), None)
+}
+
 /// The texts of those files by their paths.
 pub(super) fn read_dir(path: &Path) -> Result<Vec<(String, String)>, LoadError> {
-    let (mut files, mut bytes) = (Vec::new(), 0);
-    for file in rule_files(path)? {
-        let failed = |source| LoadError::Read { path: file.clone(), source };
-        let meta = fs::metadata(&file).map_err(failed)?;
-        // A pipe in a directory would be waited for without end.
-        if file != path && !meta.is_file() {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
-        }
-        // Only reading finds out how much there is: `/dev/zero` has a length of 0, and no end.
-        let mut text = String::new();
-        let reader = fs::File::open(&file).map_err(failed)?;
-        reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(LoadError::TooLarge { path: file });
-        }
-        bytes += text.len() as u64;
-        if bytes > SET_BYTES_MAX {
-            return Err(LoadError::TooMany { path: path.into() });
-        }
-        files.push((file.display().to_string(), text));
+    let mut bytes = 0;
+    let read = |file: PathBuf| Ok((file.display().to_string(), read_file(path, &file, &mut bytes)?));
+    rule_files(path)?.into_iter().map(read).collect()
+}
+
+/// The text of one file of a directory, which has read so many bytes before it.
+fn read_file(dir: &Path, file: &Path, bytes: &mut u64) -> Result<String, LoadError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidData => LoadError::NotText { path: file.into() },
+        _ => LoadError::Read { path: file.into(), source },
+    };
+    let meta = fs::metadata(file).map_err(failed)?;
+    // A pipe in a directory would be waited for without end.
+    if file != dir && !meta.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
     }
-    Ok(files)
+    // Only reading finds out how much there is: `/dev/zero` has a length of 0, and no end.
+    let mut text = String::new();
+    let reader = fs::File::open(file).map_err(failed)?;
+    reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(LoadError::TooLarge { path: file.into() });
+    }
+    *bytes += text.len() as u64;
+    if *bytes > SET_BYTES_MAX {
+        return Err(LoadError::TooMany { path: dir.into() });
+    }
+    Ok(text)
 }
 
 /// The rule files of a directory, or the one that is named. Names that begin with a dot are left out, as `*` does

@@ -6,7 +6,6 @@ use super::stderr::{end_progress, progress};
 use super::stdout::{put, say};
 use super::{FAILED, FINE, check, export};
 use crate::core::alert::Transition;
-use crate::core::limits::Limits;
 use crate::core::{Effects, Engine, Span, Timestamp};
 use crate::driver::backtest::{self, Comparison, Episode, Kept, Told};
 use crate::driver::file::input::Input;
@@ -125,7 +124,7 @@ fn one(
     (from, to): (Option<Timestamp>, Option<Timestamp>),
     args: &BacktestArgs,
 ) -> Result<Run> {
-    let mut engine = Engine::new(args.limits.over(Limits::default())?);
+    let mut engine = Engine::new(args.limits.limits()?);
     engine.load(check::load(set)?, &mut Effects::default());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = Options { threads, until: to, stop_at: to, ..Options::default() };

@@ -4,7 +4,7 @@
 //! says has a default. An unknown key is an error, as a typing error must not be a default.
 
 use super::BadConfig;
-use super::cli::{LimitArgs, RunArgs};
+use super::cli::{LimitArgs, RunArgs, Usage};
 use super::receivers::{ReceiverFile, Receivers, RouteFile, TimeIntervalFile};
 use crate::adapters::notify::secret::Secret;
 use crate::adapters::{nats, redis};
@@ -210,8 +210,16 @@ impl Config {
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),
             listen,
             grace: Duration::from_millis(grace.ms().max(0) as u64),
-            limits: file.limits.under(&args.limits)?,
+            limits: file.limits.under(&args.limits).map_err(|error| bad_limits(args, &error))?,
         })
+    }
+}
+
+/// Limits that do not go together: a matter of the flags where there is no file.
+fn bad_limits(args: &RunArgs, error: &str) -> anyhow::Error {
+    match &args.config {
+        Some(path) => BadConfig(format!("{}: limits: {error}", path.display())).into(),
+        None => Usage(error.into()).into(),
     }
 }
 
@@ -229,12 +237,31 @@ fn access(files: &[TokenFile], hosts: Vec<String>, external_url: &str) -> Result
         let token = Token::new(Some(&file.name), file.role, secret.reveal());
         tokens.push(token.map_err(|weak| bad(weak.to_string()))?);
     }
+    check_distinct(&tokens).map_err(bad)?;
     let rest = external_url.split_once("://").map_or(external_url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or("");
     // A page of a name is one of its port, too.
     let origins: Vec<String> = hosts.into_iter().chain([authority.to_string()]).collect();
     let hosts = origins.iter().map(|name| host_of(name).to_string()).collect();
     Ok(Access { tokens, hosts, origins, ..Access::default() })
+}
+
+/// Each token has a secret and a name of its own: otherwise the order of the file decides who may what, and whose name
+/// a change has.
+fn check_distinct(tokens: &[Token]) -> Result<(), String> {
+    for (at, one) in tokens.iter().enumerate() {
+        let (name, before) = (one.shown_name(), &tokens[..at]);
+        if let Some(same) = before.iter().find(|other| other.has_secret_of(one)) {
+            return Err(format!(
+                "the tokens {} and {name} have the same secret; each needs its own",
+                same.shown_name()
+            ));
+        }
+        if before.iter().any(|other| other.name == one.name) {
+            return Err(format!("two tokens are called {name}; each needs a name of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// The settings of both servers; one alone is an error.
@@ -247,6 +274,9 @@ fn servers(
     let (root, prefix) =
         (nats.as_ref().and_then(|n| n.root.clone()), redis.as_ref().and_then(|r| r.prefix.clone()));
     let lease = args.lease.or(redis.as_ref().and_then(|redis| redis.lease)).unwrap_or(LEASE);
+    if let Some(count) = partitions.filter(|count| !(1..=PARTITIONS_MAX).contains(count)) {
+        return Err(BadConfig(format!("`partitions` is {count}; it is 1 to {PARTITIONS_MAX}")).into());
+    }
     let nats = args.nats.clone().or(nats.map(|nats| nats.url));
     let redis = args.redis.clone().or(redis.map(|redis| redis.url));
     let (nats, redis) = match (nats, redis) {
@@ -260,10 +290,7 @@ fn servers(
     };
     nats::check(&nats).and_then(|()| redis::check(&redis)).map_err(BadConfig)?;
     let outages = Outages::default();
-    let partition = Partition { index: 0, count: args.partitions.or(partitions).unwrap_or(1).max(1) };
-    if partition.count > PARTITIONS_MAX {
-        return Err(BadConfig(format!("at most {PARTITIONS_MAX} partitions are possible")).into());
-    }
+    let partition = Partition { index: 0, count: args.partitions.or(partitions).unwrap_or(1) };
     let nats = nats::Settings {
         url: nats,
         root: root.unwrap_or_else(|| "sg.v1".into()),
@@ -289,7 +316,7 @@ impl File {
 
 impl LimitsFile {
     /// The engine's limits, where the flags stand above the file.
-    fn under(self, args: &LimitArgs) -> Result<Limits> {
+    fn under(self, args: &LimitArgs) -> Result<Limits, String> {
         let mut limits = Limits::default();
         let put = |into: &mut Span, stated: Option<Span>| *into = stated.unwrap_or(*into);
         put(&mut limits.allowed_lateness, self.allowed_lateness);

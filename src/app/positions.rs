@@ -1,7 +1,7 @@
 //! How far files are published, kept in a file for whoever goes on.
 
 use super::text;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,12 @@ impl Positions {
             _ => text::read(kept_in)?,
         };
         let lines = serde_json::from_str(&text);
-        let lines = lines.with_context(|| format!("{} holds no positions", kept_in.display()))?;
+        let lines = lines.map_err(|_| {
+            let path = kept_in.display();
+            anyhow!(
+                "{path} holds no positions as --position keeps them; name another file, or remove this one"
+            )
+        })?;
         let positions = Positions { kept_in: kept_in.into(), lines };
         // Before anything is sent: what cannot be written down would be sent again.
         positions.write()?;

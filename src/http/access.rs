@@ -88,6 +88,15 @@ impl Token {
         }
         Ok(Token { name: name.map(Into::into), role, digest: hash(secret.as_bytes()) })
     }
+
+    pub fn has_secret_of(&self, other: &Token) -> bool {
+        is_equal(&self.digest, &other.digest)
+    }
+
+    /// How messages call it.
+    pub fn shown_name(&self) -> String {
+        self.name.as_ref().map_or("STREAMGAUGE_TOKEN".into(), |name| format!("`{name}`"))
+    }
 }
 
 /// Hashes are compared, so that the time it takes says nothing about the token.

@@ -134,6 +134,20 @@ fn a_weak_token_is_a_bad_configuration() {
         assert!(!said.contains("sh0rt"), "{said}");
     }
     is_refused(command(dir.path(), "", TOKENS[1].2).env_remove("TOKEN_OF_ann"), &["`ann`", "TOKEN_OF_ann"]);
+    let twice = |names: [&str; 2], secrets: [&str; 2]| {
+        let token =
+            |at: usize| format!("  - {{ name: {}, role: view, token: 'env:TOKEN_{at}' }}\n", names[at]);
+        let config = dir.path().join("twice.yaml");
+        std::fs::write(&config, format!("tokens:\n{}{}", token(0), token(1))).expect("writable");
+        let mut command = binary();
+        command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(config);
+        command.env("TOKEN_0", secrets[0]).env("TOKEN_1", secrets[1]);
+        command
+    };
+    let (one, other) = ("one secret of many letters", "another of as many letters");
+    let said = is_refused(&mut twice(["ann", "ben"], [one, one]), &["`ann`", "`ben`", "same secret"]);
+    assert!(!said.contains(one), "{said}");
+    is_refused(&mut twice(["ann", "ann"], [one, other]), &["`ann`", "a name of its own"]);
     let mut plain = binary();
     plain.args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path().join("other"));
     let said = is_refused(plain.env("STREAMGAUGE_TOKEN", "sh0rt"), &["STREAMGAUGE_TOKEN"]);

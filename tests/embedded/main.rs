@@ -281,6 +281,18 @@ fn a_configuration_file_is_read_and_late_events_are_kept_aside() {
     let refused = binary().args(["run", "--config"]).arg(&config).output().expect("runs");
     assert_eq!(refused.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("streamgauge.yaml:1:"));
+    for (text, words) in [
+        ("limits: { max_lateness: 1s }", "streamgauge.yaml: limits: the maximal lateness 1s"),
+        ("partitions: 0", "`partitions` is 0"),
+        ("limits: { series_max: -1 }", "streamgauge.yaml:1:24: this must be a whole number, at least 0"),
+        ("nats: 5", "expected fields"),
+        ("limits: {}\nlimits: {}", "`limits` stands twice"),
+    ] {
+        std::fs::write(&config, format!("{text}\n")).expect("writable");
+        let refused = binary().args(["run", "--config"]).arg(&config).output().expect("runs");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(78) && said.contains(words), "{text}: {said}");
+    }
     let servers = ["run", "--nats", "nats://:::4222:", "--redis", "redis://127.0.0.1:1"];
     let refused = binary().args(servers).output().expect("runs");
     let said = String::from_utf8_lossy(&refused.stderr);

@@ -189,13 +189,13 @@ pub struct PublishArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
     /// Lines in one message
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub batch: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
     /// Partitions of the deployment
-    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", default_value_t = 1)]
+    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub partitions: u32,
     /// Begin with this line of each file [default: where --position says, else 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub from_line: Option<u64>,
     /// Keeps in this file how far each file is acknowledged, and goes on from there when started again
     #[arg(long, value_name = "FILE")]
@@ -235,7 +235,7 @@ pub struct ExportArgs {
 pub enum NatsCommand {
     /// The server's mapping of public subjects to partitions, for its configuration file
     Mapping {
-        #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS")]
+        #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=256))]
         partitions: u32,
         /// First tokens of all subjects
         #[arg(long, default_value = "sg.v1")]
@@ -385,11 +385,11 @@ pub struct LimitArgs {
 impl LimitArgs {
     /// The default limits with what was said here put in.
     pub fn limits(&self) -> anyhow::Result<Limits> {
-        self.over(Limits::default())
+        Ok(self.over(Limits::default()).map_err(Usage)?)
     }
 
-    /// The limits with what was said here put in.
-    pub fn over(&self, mut limits: Limits) -> anyhow::Result<Limits> {
+    /// The limits with what was said here put in, or what does not go together.
+    pub fn over(&self, mut limits: Limits) -> Result<Limits, String> {
         limits.allowed_lateness = self.allowed_lateness.unwrap_or(limits.allowed_lateness);
         limits.max_lateness = self.max_lateness.unwrap_or(limits.max_lateness);
         limits.evaluation_interval = self.evaluation_interval.unwrap_or(limits.evaluation_interval);
@@ -405,10 +405,13 @@ impl LimitArgs {
             None => limits.backfill,
         };
         if !limits.evaluation_interval.is_positive() {
-            return Err(Usage("the evaluation interval must be above zero".into()).into());
+            return Err("the evaluation interval must be above zero".into());
         }
         if limits.max_lateness < limits.allowed_lateness {
-            return Err(Usage("the maximal lateness must not be below the allowed one".into()).into());
+            let Limits { allowed_lateness, max_lateness, .. } = limits;
+            return Err(format!(
+                "the maximal lateness {max_lateness} must not be below the allowed one of {allowed_lateness}"
+            ));
         }
         Ok(limits)
     }

@@ -68,7 +68,7 @@ pub fn run(args: &PublishArgs) -> Result<u8> {
         stop,
         subjects: Subjects::new("sg.v1", Partition { index: 0, count: args.partitions }),
         pace: Pace { rate: args.rate, begun: Instant::now(), events: 0 },
-        batch: args.batch.max(1),
+        batch: args.batch as usize,
         told: Instant::now(),
         positions,
         refused: 0,
@@ -76,7 +76,7 @@ pub fn run(args: &PublishArgs) -> Result<u8> {
     let mut is_whole = true;
     for path in &args.files {
         let known = run.positions.as_ref().and_then(|positions| positions.of(path));
-        let findings = run.file(path, args.from_line.or(known).unwrap_or(1).max(1));
+        let findings = run.file(path, args.from_line.or(known).unwrap_or(1));
         let messages = run.publisher.acknowledged();
         let findings = findings.with_context(|| format!("{messages} messages are acknowledged"))?;
         is_whole &= findings.is_empty();

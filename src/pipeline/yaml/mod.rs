@@ -113,8 +113,28 @@ fn syntax_error(error: serde_saphyr::Error) -> SyntaxError {
     let error = error.without_snippet();
     let at = error.location().map(|l| Place { line: l.line() as usize, column: l.column() as usize });
     let message = error.to_string();
-    let message = message.lines().next().unwrap_or("not YAML").to_string();
+    let message = plain(message.lines().next().unwrap_or("not YAML"));
     SyntaxError { at, message, hint: None }
+}
+
+/// The library's words without its types, options and the place, which stands before them.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    if message.starts_with("multiple YAML documents") {
+        return "a second document begins here, but a file is one; take the `---` out".into();
+    }
+    if let Some(rest) = message.strip_prefix("duplicate mapping key: ") {
+        return format!("`{}` stands twice", rest.split(',').next().unwrap_or(rest));
+    }
+    let message = match message.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected fields, one to a line"),
+        None => message.to_string(),
+    };
+    let numbers = ["invalid u64", "invalid u32", "invalid usize", "invalid u8"];
+    if numbers.contains(&message.as_str()) {
+        return "this must be a whole number, at least 0".into();
+    }
+    message.replace("expected sequence start", "expected a list").replace("a sequence", "a list")
 }
 
 /// Parses one document; a key that stands twice is an error. An empty text is an empty map.

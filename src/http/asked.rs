@@ -37,9 +37,33 @@ struct AckBody {
     #[serde(default)]
     why: String,
     #[serde(default)]
-    until: Option<String>,
+    until: Option<Until>,
     #[serde(default)]
     accept: bool,
+}
+
+/// A time as a query has it, or as a number of JSON.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Until {
+    Ms(i64),
+    Text(String),
+}
+
+impl Until {
+    /// A time that is to come.
+    fn after(&self, now: Timestamp) -> Result<Timestamp, Failure> {
+        let until = match self {
+            Until::Ms(ms) => instant(&ms.to_string(), now)?,
+            Until::Text(text) => instant(text, now)?,
+        };
+        match until > now {
+            true => Ok(until),
+            false => {
+                Err(Failure::bad(format!("`until` {until} is over already; it is later than log time {now}")))
+            }
+        }
+    }
 }
 
 /// `{"alert": id, "by": who, "why": …, "until": …, "accept": …}`
@@ -50,7 +74,7 @@ pub async fn ack<S: Views + Send + Sync + 'static>(
     body: Bytes,
 ) -> Answer {
     let body: AckBody = serde_json::from_slice(&body).map_err(|error| Failure::bad(error.to_string()))?;
-    let until = body.until.as_deref().map(|until| instant(until, shared.log_time())).transpose()?;
+    let until = body.until.map(|until| until.after(shared.log_time())).transpose()?;
     let (by, why) = (signed(&caller, &body.by)?, words("why", body.why)?);
     let place = place_of(&shared, &body.alert).await?;
     let ack = Control::Ack(Ack { alert: body.alert, by, why, until, accept: body.accept });

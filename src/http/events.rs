@@ -13,8 +13,10 @@ use super::{App, Failure, Shared, json_response};
 use crate::core::Timestamp;
 use crate::core::arrival::Doubt;
 use crate::core::counters::Refusal;
+use crate::core::event::Event;
 use crate::core::identity::Directory;
 use crate::core::limits::{Limits, PAYLOAD_BYTES_MAX};
+use crate::core::log_clock::LASTS;
 use crate::core::partition::Partition;
 use crate::driver::ports::{Entry, RequestId, Views};
 use crate::wire::event::route::route;
@@ -54,7 +56,8 @@ pub async fn post<S: Views + Send + Sync + 'static>(
         return Err(Failure::bad(message));
     }
     let known = shared.known_log_time();
-    let request = key.map(|key| RequestId::new(key, &body, known.unwrap_or_else(|| shared.log_time())));
+    let of_now = || known.unwrap_or_else(|| shared.log_time());
+    let request = key.map(|key| RequestId::new(key, &encoding::without_time(&body), of_now()));
     let (turn, appended) = match &request {
         None => (None, None),
         Some(request) => match shared.keys.find(request).await {
@@ -84,7 +87,7 @@ pub async fn post<S: Views + Send + Sync + 'static>(
             Answer::Made(given) => given,
             Answer::Open(decoded) => {
                 let now = shared.learn_log_time(newest, request.is_some()).await;
-                given(&decoded, now, &shared.limits)
+                given(&decoded, shared.clocks(now), &shared.limits)
             }
         };
         if let Some(turn) = turn {
@@ -231,15 +234,15 @@ fn judge<S: Views + Send + Sync + 'static>(
     let count = Partition::count_of(shared.partitions.len());
     let parts = route(codec, body.to_vec(), count);
     let answer = match now {
-        Some(now) => Answer::Made(given(&decoded, now, &shared.limits)),
+        Some(now) => Answer::Made(given(&decoded, shared.clocks(now), &shared.limits)),
         None => Answer::Open(Box::new(decoded)),
     };
     Ok(Judged { parts, answer })
 }
 
 /// The answer about a payload that came to the log at this time.
-fn given(decoded: &Decoded, now: Timestamp, limits: &Limits) -> Given {
-    let doubtful = doubtful(decoded, now, limits);
+fn given(decoded: &Decoded, clocks: Clocks, limits: &Limits) -> Given {
+    let doubtful = doubtful(decoded, clocks, limits);
     match decoded.bad.is_empty() && doubtful.is_empty() {
         true => Given::All(decoded.events.len()),
         false => Given::Text(answer(decoded.events.len(), &decoded.bad, &doubtful).to_string().into()),
@@ -288,11 +291,42 @@ impl Lost for BadEvent {
     }
 }
 
+/// The time of the log, and where its clock has just jumped and that is not judged yet, also the time before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clocks {
+    pub(super) now: Timestamp,
+    pub(super) before_jump: Option<Timestamp>,
+}
+
 /// An event in doubt, its place and the time of the log at which it is.
 struct Doubtful {
     index: usize,
     doubt: Doubt,
     now: Timestamp,
+    /// It is lost only if the jump of the log's clock counts, or only if not.
+    depends_on_jump: bool,
+}
+
+impl Doubtful {
+    fn new(index: usize, event: &Event, clocks: Clocks, limits: &Limits) -> Option<Doubtful> {
+        let Clocks { now, before_jump } = clocks;
+        let doubt = limits.doubt(event, now);
+        let before = before_jump.and_then(|before| Some((limits.doubt(event, before)?, before)));
+        let depends_on_jump = before_jump.is_some() && doubt.is_some() != before.is_some();
+        let (doubt, now) = doubt.map(|doubt| (doubt, now)).or(before)?;
+        Some(Doubtful { index, doubt, now, depends_on_jump })
+    }
+
+    fn message(&self) -> String {
+        let message = self.doubt.message(self.now);
+        match self.depends_on_jump {
+            true => format!(
+                "the clock of the log has jumped, and {LASTS} say whether that counts; if log time is then about {}: {message}",
+                self.now
+            ),
+            false => message,
+        }
+    }
 }
 
 impl Lost for Doubtful {
@@ -301,7 +335,7 @@ impl Lost for Doubtful {
     }
 
     fn told(&self) -> Value {
-        json!({"index": self.index, "reason": self.reason(), "message": self.doubt.message(self.now)})
+        json!({"index": self.index, "reason": self.reason(), "message": self.message()})
     }
 }
 
@@ -328,14 +362,12 @@ fn by_reason(all: &[impl Lost]) -> Value {
 }
 
 /// Events of which the engine will lose something by their time, as far as the newest log time tells.
-fn doubtful(decoded: &Decoded, now: Timestamp, limits: &Limits) -> Vec<Doubtful> {
+fn doubtful(decoded: &Decoded, clocks: Clocks, limits: &Limits) -> Vec<Doubtful> {
     let mut bad = decoded.bad.iter().map(|bad| bad.index).peekable();
     // The bad ones have places, too.
     let places = (0..).filter(|index| bad.next_if_eq(index).is_none());
     let judged = decoded.events.iter().zip(places);
-    judged
-        .filter_map(|(event, index)| Some(Doubtful { index, doubt: limits.doubt(event, now)?, now }))
-        .collect()
+    judged.filter_map(|(event, index)| Doubtful::new(index, event, clocks, limits)).collect()
 }
 
 #[cfg(test)]
@@ -365,8 +397,14 @@ mod tests {
         let text = format!("[{}, {{}}, {}, {}]", event(now), event(old), event(ahead));
         let mut decoded = Decoded::default();
         Decoder::new(0).payload(Codec::Json, text.as_bytes(), &mut decoded);
-        let found = doubtful(&decoded, now, &Limits::default());
-        let found: Vec<_> = found.iter().map(|one| (one.index, one.reason())).collect();
-        assert_eq!(found, [(2, "too_late"), (3, "future")]);
+        let found = |clocks| {
+            let found = doubtful(&decoded, clocks, &Limits::default());
+            found.iter().map(|one| (one.index, one.reason(), one.depends_on_jump)).collect::<Vec<_>>()
+        };
+        let clocks = Clocks { now, before_jump: None };
+        assert_eq!(found(clocks), [(2, "too_late", false), (3, "future", false)]);
+        let jumped = Clocks { now: ahead, before_jump: Some(now) };
+        let expected = [(0, "too_late", true), (2, "too_late", false), (3, "future", true)];
+        assert_eq!(found(jumped), expected, "one of an hour ahead is fine if the jump counts");
     }
 }

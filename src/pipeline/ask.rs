@@ -99,7 +99,7 @@ fn silence_of(file: &File<'_>, node: &Node, now: Timestamp) -> Option<Silence> {
     let (mut end, mut duration) = (None, None);
     for (key, value) in file.map(node, &SILENCE) {
         match key.text.as_str() {
-            "id" => silence.id = file.name_of(value)?.into(),
+            "id" => silence.id = file.id_of(value)?.into(),
             "match" => silence.matchers = life::selector(file, value)?,
             "start" => silence.start = life::time(file, value)?,
             "end" => end = Some(life::time(file, value)?),

@@ -103,10 +103,11 @@ pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
     let fields: BTreeMap<&str, &Node> =
         file.map(node, &PLANNED).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
     let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
-    let Some(id) = fields.get("id").and_then(|node| file.name_of(node)) else {
+    let Some(id) = fields.get("id") else {
         file.error(node.at, "maintenance needs an `id`", None);
         return None;
     };
+    let id = file.id_of(id)?;
     let Some(of) = fields.get("match") else {
         let hint = "`match: ['source=~\"db.*\"']`; `rule=~\".+\"` is everything";
         file.error(node.at, "maintenance needs `match`", Some(hint.into()));

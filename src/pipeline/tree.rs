@@ -226,6 +226,20 @@ impl<'a> File<'a> {
         self.text(node).filter(|text| self.fits(node.at, text, NAME_BYTES_MAX))
     }
 
+    /// A name by which something is asked for later.
+    pub fn id_of(&self, node: &Node) -> Option<String> {
+        let id = self.name_of(node)?;
+        if id.is_empty() {
+            self.error(
+                node.at,
+                "an id cannot be empty",
+                Some("leave it out in a request, and one is made".into()),
+            );
+            return None;
+        }
+        Some(id)
+    }
+
     /// A text for people.
     pub fn prose(&self, node: &Node) -> Option<String> {
         self.text(node).filter(|text| self.fits(node.at, text, PROSE_BYTES_MAX))

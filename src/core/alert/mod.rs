@@ -15,6 +15,7 @@ mod relevel;
 mod step;
 pub mod transition;
 
+use self::transition::ChangeName;
 use super::rule::{LEVELS_MAX, OnUnknown, Rule};
 use super::time::{Span, Timestamp};
 pub use display::Display;
@@ -190,6 +191,13 @@ pub struct Firing {
     pub suppressed: Option<Suppressed>,
     /// Whether it was suppressed from its beginning on: nobody heard of it.
     pub is_unheard: bool,
+    /// What its last transition said.
+    #[serde(default = "first_change")]
+    pub last_change: ChangeName,
+}
+
+fn first_change() -> ChangeName {
+    ChangeName::Firing
 }
 
 impl Firing {
@@ -207,6 +215,7 @@ impl Firing {
             unattended: Span::ZERO,
             suppressed: None,
             is_unheard: false,
+            last_change: first_change(),
         }
     }
 
@@ -302,9 +311,10 @@ impl Instance {
     }
 
     /// Counts a transition that was published.
-    pub fn count_transition(&mut self) {
+    pub fn count_transition(&mut self, change: ChangeName) {
         if let Phase::Firing(firing) = &mut self.phase {
             firing.seq += 1;
+            firing.last_change = change;
         }
     }
 

@@ -52,7 +52,7 @@ impl Engine {
         };
         let mut transition = self.transition(rule, key, change, (cut, before.firing()));
         if let Some(instance) = self.rule_states[place].instances.get_mut(&key) {
-            instance.count_transition();
+            instance.count_transition(transition.change);
         }
         self.counters.transitions += 1;
         if rule.is_shadow {
@@ -220,6 +220,7 @@ impl Engine {
         let mut shown = self.transition(rule, key, Change::Firing, (cut, None));
         let (value, no_data_since) = (shown.value, shown.no_data_since);
         let of = Of { rule, firing: &firing, value, display: &shown.display, no_data_since, at };
+        shown.change = firing.last_change;
         shown.reason = match instance.phase {
             Phase::Pending => of.pending(&instance),
             _ => of.standing(&instance),

@@ -181,6 +181,44 @@ fn what_cannot_be_fed_fails_its_test() {
     }
 }
 
+/// A check that is misspelt would be none: promtool refuses the file, and so do we.
+#[test]
+fn a_suite_with_an_unknown_field_fails() {
+    let rules = "  - { alert: A, expr: 'x > 5' }\n";
+    for (check, reason) in [
+        ("alert_rule_test: [{ eval_time: 3m, alertname: A, exp_alert: [{}] }]", "did you mean `exp_alerts`"),
+        ("alert_rule_tests: [{ eval_time: 3m, alertname: A }]", "no field `alert_rule_tests`"),
+        (
+            "alert_rule_test: [{ eval_time: 3m, alertname: A, exp_alerts: [{ exp_label: {}, exp_labels: { a: '1' } }] }]",
+            "no field `exp_label`",
+        ),
+    ] {
+        let series = "input_series: [{ series: 'x{a=\"1\"}', values: '9x5' }]";
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("rules.yml"), format!("groups:\n- name: g\n  rules:\n{rules}"))
+            .expect("writable");
+        let suite = format!("rule_files: [rules.yml]\ntests:\n- interval: 1m\n  {series}\n  {check}\n");
+        std::fs::write(dir.path().join("suite.yml"), suite).expect("writable");
+        let output = run(dir.path(), &["test", "suite.yml"]);
+        let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(reason), "{told}");
+    }
+}
+
+#[test]
+fn alerts_that_are_alike_are_two() {
+    assert_fails(
+        "  - { alert: A, expr: 'x > 5' }\n",
+        r#"
+- interval: 1m
+  input_series: [{ series: 'x{a="1"}', values: '9x5' }]
+  alert_rule_test:
+  - { eval_time: 3m, alertname: A, exp_alerts: [{ exp_labels: { a: '1' } }, { exp_labels: { a: '1' } }] }
+"#,
+        "fires for",
+    );
+}
+
 #[test]
 fn a_test_that_asks_about_no_alert_is_skipped() {
     let tests = "- promql_expr_test: [{ expr: up, eval_time: 1m, exp_samples: [] }]\n- input_series: [{ series: q, values: 2x9 }]\n  alert_rule_test: [{ eval_time: 5m, alertname: x, exp_alerts: [{ exp_annotations: { summary: a } }] }]\n";

@@ -199,7 +199,8 @@ impl Source {
             signing: Default::default(),
         };
         let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
-        let extent = bus.extent()?;
+        let gone = || PortError::Gone { place: "the event stream".into() };
+        let extent = bus.extent()?.ok_or_else(gone)?;
         bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
         let of = OfPartition { partition: partition.index, partitions: partition.count };
         let partition = (of.partitions > 1).then_some(of);

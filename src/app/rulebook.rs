@@ -191,7 +191,7 @@ impl Keeper {
                     Ok(()) => outages.end(RULES),
                     // Whatever is in force stays; it is looked at again.
                     Err(error @ PortError::Unreadable { .. }) => {
-                        outages.begin(RULES, "the store", &chain(&error));
+                        outages.begin(RULES, "Redis", &chain(&error));
                     }
                     Err(error) => {
                         tracing::debug!(error = %chain(&error), "the rules in the store cannot be read now");

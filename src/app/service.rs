@@ -320,7 +320,7 @@ fn join(own: &redis::Shared, nats: &nats::Settings) -> Result<(), PortError> {
         if nats.outages.is_giving_up() {
             return Err(PortError::Stopping { place: "the deployment".into() });
         }
-        nats.outages.begin(DEPLOYMENT, "the store", &chain(&error));
+        nats.outages.begin(DEPLOYMENT, "Redis", &chain(&error));
         std::thread::sleep(KEY_RETRY_EVERY);
     }
 }
@@ -332,7 +332,7 @@ fn learn_key(signing: &Signing, outages: &Outages) {
         if is_stopping {
             return;
         }
-        outages.begin(DEPLOYMENT, "the store", &error);
+        outages.begin(DEPLOYMENT, "Redis", &error);
         std::thread::sleep(KEY_RETRY_EVERY);
     }
     outages.end(DEPLOYMENT);

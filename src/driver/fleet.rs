@@ -42,7 +42,7 @@ pub fn keep(
             }
             // What it holds it keeps: its leases say for how long.
             Err(PortError::Away { .. }) => {}
-            Err(error) => outages.begin(WORKERS, "the deployment", &chain(&error)),
+            Err(error) => outages.begin(WORKERS, "Redis", &chain(&error)),
         }
         if !matches!(stop.recv_timeout(BEAT_EVERY), Err(RecvTimeoutError::Timeout)) {
             break;

@@ -74,7 +74,7 @@ impl Outages {
         self.0.is_any.store(true, Ordering::Relaxed);
         let now = Instant::now();
         let down = all.entry((what, partition)).or_insert_with(|| {
-            tracing::warn!(what, place, %error, "no answer; waiting for it");
+            tracing::warn!(what, place, %error, "unavailable; waiting for it");
             Down { place: place.into(), error: String::new(), begun: now, said: now, tried: now }
         });
         down.tried = now;
@@ -82,7 +82,7 @@ impl Outages {
         if now.duration_since(down.said) >= SAID_EVERY {
             down.said = now;
             let secs = now.duration_since(down.begun).as_secs();
-            tracing::warn!(what, place, %error, secs, "still no answer; waiting for it");
+            tracing::warn!(what, place, %error, secs, "still unavailable; waiting for it");
         }
     }
 
@@ -104,7 +104,7 @@ impl Outages {
         let mut all = self.lock();
         if let Some(down) = all.remove(&(what, partition)) {
             let secs = down.begun.elapsed().as_secs();
-            tracing::info!(what, place = down.place, secs, "answers again");
+            tracing::info!(what, place = down.place, secs, "available again");
         }
         self.0.is_any.store(!all.is_empty(), Ordering::Relaxed);
     }

@@ -165,9 +165,14 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// A log that is not what it was stops its partition alone, where there are others.
+    /// A log that is gone may be restored. One that is not what it was stops its partition alone, where there are
+    /// others.
     fn goes_on_without(&self, error: &StartError) -> bool {
-        self.parts.limits.partition.count > 1 && matches!(error, StartError::Port(PortError::Changed { .. }))
+        match error {
+            StartError::Port(PortError::Gone { .. }) => true,
+            StartError::Port(PortError::Changed { .. }) => self.parts.limits.partition.count > 1,
+            _ => false,
+        }
     }
 
     /// The partition waits until somebody has mended what it needs, and nobody of this process holds it meanwhile.

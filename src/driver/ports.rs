@@ -102,6 +102,10 @@ pub enum PortError {
     Fenced { place: String },
     #[error("{place} is not what it was: {found}; {hint}")]
     Changed { place: String, found: String, hint: &'static str },
+    #[error(
+        "{place} is gone; restore it, or remove the partition's keys from Redis to begin anew: it is made again then"
+    )]
+    Gone { place: String },
     #[error("{place} is not as it was asked for: {found}; {hint}")]
     OtherSettings { place: String, found: String, hint: &'static str },
     #[error("`{place}` does not hold what this program writes; mend or delete that key")]
@@ -395,8 +399,11 @@ pub trait SharedStore: Store {
 
 /// A log that others write to, read as it grows.
 pub trait Feed {
-    /// What tells this log from another one of the same name, and the numbers it still holds.
-    fn extent(&mut self) -> Result<Extent, PortError>;
+    /// What tells this log from another one of the same name, and the numbers it still holds; none where there is no
+    /// log.
+    fn extent(&mut self) -> Result<Option<Extent>, PortError>;
+    /// Makes what is missing of the log, empty.
+    fn create(&mut self) -> Result<(), PortError>;
     /// From here on, [`Self::next`] gives the records that `continuity` wants.
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError>;
     /// The next records in order; none if none came within `wait`.

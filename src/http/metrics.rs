@@ -28,7 +28,7 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     if !shared.is_ready.load(Ordering::Relaxed) {
         return Err(Failure::unavailable("the process is stopping"));
     }
-    if shared.tally.outages.is_any() {
+    if shared.is_something_away() {
         return Err(shared.unavailable(""));
     }
     check_clock(&shared)?;
@@ -42,7 +42,7 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     let both = futures_util::future::join(shared.ask_each(has_rules), read);
     let found = tokio::time::timeout(READY_WITHIN, both).await;
     // It may have been noted only while this waited.
-    if shared.tally.outages.is_any() {
+    if shared.is_something_away() {
         return Err(shared.unavailable(""));
     }
     let busy = "the worker does not answer: it is busy, or waits for a server";
@@ -67,8 +67,8 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     Ok(format!("ready\n{}", remarks.collect::<String>()))
 }
 
-/// Time in which a worker that is ready answers.
-const READY_WITHIN: Duration = Duration::from_secs(1);
+/// Time in which a worker that is ready answers: probes give up after a second.
+const READY_WITHIN: Duration = Duration::from_millis(800);
 
 /// A log whose clock is not that of the day judges events by a wrong time.
 fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(), Failure> {
@@ -83,7 +83,7 @@ fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(
     let reached = shared.tally.log_time();
     if reached > now + shared.limits.max_skew {
         let message = format!(
-            "the log's clock is at {reached}, which is {} ahead of this machine's: events of now are too late for it until then; set the clocks right",
+            "the log's clock is at {reached}, which is {} ahead of this machine's: events of now are too late for it until then; set the clocks right, or, where this machine's is right, begin a new log: a clock that was wrong stamped this one",
             reached - now
         );
         return Err(Failure::unavailable(message));
@@ -97,9 +97,10 @@ pub async fn metrics<S: Views + Send + Sync + 'static>(
 ) -> Result<Response, Failure> {
     let door = &shared.refused_at_door;
     let mut numbers = Numbers::default();
-    for of_one in shared.ask_each(|engine| Numbers::of(engine)).await.into_iter().flatten() {
-        numbers.add(&of_one);
-    }
+    let asked = shared.ask_each(|engine| Numbers::of(engine));
+    // What needs no engine is told in any case.
+    let answered = tokio::time::timeout(READY_WITHIN, asked).await.unwrap_or_default();
+    answered.into_iter().flatten().for_each(|of_one| numbers.add(&of_one));
     let mut text = render(&numbers, &shared.tally, door);
     connections(&mut text, &shared);
     receivers(&mut text, &shared.office);

@@ -174,6 +174,12 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         }
     }
 
+    /// A time of the log, with the one before a jump that is not judged yet.
+    fn clocks(&self, now: Timestamp) -> events::Clocks {
+        let before_jump = self.tally.jumped_to().map(|_| self.tally.log_time());
+        events::Clocks { now, before_jump }
+    }
+
     /// The time of the log as a record says it that was appended just now; one that may be a repeat of an older one
     /// says that of the older one, and nothing of the present.
     pub async fn learn_log_time(&self, newest: Option<(u32, u64)>, is_repeatable: bool) -> Timestamp {
@@ -251,13 +257,19 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         }
     }
 
+    /// Whether something is waited for: a server, the disk, or what is kept of a receiver.
+    fn is_something_away(&self) -> bool {
+        self.tally.outages.is_any() || self.office.posts().any(|post| post.stuck.is_any())
+    }
+
     /// The reason why nobody answers: a server that is away, else the one given.
     pub fn unavailable(&self, otherwise: &str) -> Failure {
-        let outages = self.tally.outages.all();
+        let mut outages = self.tally.outages.all();
+        outages.extend(self.office.posts().flat_map(|post| post.stuck.all()));
         let Some(first) = outages.first() else { return Failure::unavailable(otherwise) };
         let since = |outage: &Outage| (self.now)() - Span::from_ms(outage.lasted.as_millis() as i64);
         let (what, place, error) = (first.what, &first.place, &first.error);
-        let message = format!("{what} at {place} does not answer since {}: {error}", since(first));
+        let message = format!("{what} at {place} is unavailable since {}: {error}", since(first));
         let one = |outage: &Outage| {
             json!({"what": outage.what, "place": outage.place, "error": outage.error,
                 "since": since(outage).to_string()})
@@ -318,8 +330,9 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     }
 }
 
-/// Name of the broker among outages.
+/// Names of the servers among outages.
 const NATS: &str = "nats";
+const REDIS: &str = "redis";
 
 /// Time in which an engine answers a question: between two batches of records; and while a server is away for
 /// which it may be waiting.

@@ -2,7 +2,7 @@
 
 use super::asked::refused;
 use super::params::{Empty, Named, Params};
-use super::{Answer, App, Failure, json_response};
+use super::{Answer, App, Failure, REDIS, Shared, json_response};
 use crate::core::Engine;
 use crate::core::rule::Rule;
 use crate::driver::book::{Change, Refusal};
@@ -112,7 +112,7 @@ pub async fn put<S: Views + Send + Sync + 'static>(
         return Err(Failure::bad("`name` is empty; a document has a name, by which it is removed"));
     }
     let text = std::str::from_utf8(&body).map_err(|_| Failure::bad("the body is no UTF-8"))?.to_string();
-    change(&*shared.desk, Change::Put { name, text }).await
+    change(&shared, Change::Put { name, text }).await
 }
 
 pub async fn remove<S: Views + Send + Sync + 'static>(
@@ -120,13 +120,17 @@ pub async fn remove<S: Views + Send + Sync + 'static>(
     Named(name): Named,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
-    change(&*shared.desk, Change::Remove { name }).await
+    change(&shared, Change::Remove { name }).await
 }
 
-async fn change(desk: &dyn crate::driver::book::Desk, change: Change) -> Answer {
+async fn change<S: Views + Send + Sync + 'static>(shared: &Shared<S>, change: Change) -> Answer {
+    if shared.tally.outages.is_away(REDIS) {
+        // Documents are kept there; another attempt would only wait as long as the one before.
+        return Err(shared.unavailable(""));
+    }
     let (sender, receiver) = tokio::sync::oneshot::channel();
     // Nobody waits any more when the client went away; the change stands.
-    desk.change(change, Box::new(move |result| drop(sender.send(result))));
+    shared.desk.change(change, Box::new(move |result| drop(sender.send(result))));
     let result = receiver.await.map_err(|_| Failure::unavailable("the process is stopping"))?;
     match result {
         Ok(revision) => Ok(json_response(StatusCode::ACCEPTED, json!({ "rev": revision }).to_string())),

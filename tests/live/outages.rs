@@ -150,7 +150,7 @@ fn assert_refused(worker: &Worker) {
 fn assert_logged_once(worker: &Worker, servers: &Servers, away: Away) {
     let log = worker.log.lock().expect("no panic").clone();
     for place in away.places(servers) {
-        let told = log.lines().filter(|line| line.contains("no answer; waiting for it"));
+        let told = log.lines().filter(|line| line.contains("unavailable; waiting for it"));
         assert_eq!(told.filter(|line| line.contains(&place)).count(), 1, "{place}: {log}");
     }
     let is_about = |line: &&str| {

@@ -44,7 +44,8 @@ fn assert_lasts(worker: &Worker, place: &str, said: usize) {
         assert!(worker.get("/api/v1/alerts/log").is_some(), "what can be read is answered");
     }
     let log = worker.log.lock().expect("no panic").clone();
-    let told = log.lines().filter(|line| line.contains("no answer; waiting for it") && line.contains(place));
+    let told =
+        log.lines().filter(|line| line.contains("unavailable; waiting for it") && line.contains(place));
     assert_eq!(told.count(), said, "{log}");
 }
 

@@ -1,9 +1,10 @@
 //! Messages, questions and settings of servers that were found to stop a worker, or to do what nobody may.
 
-use crate::answer::{ask, get};
+use crate::answer::{ask, get, post};
 use crate::edge::now_ms;
 use crate::servers::{Servers, Worker, tell_store, wait_for};
 use async_nats::Client;
+use futures_util::TryStreamExt;
 use serde_json::json;
 
 fn event(source: &str) -> String {
@@ -97,6 +98,61 @@ fn a_log_that_was_deleted_is_an_outage() {
     let said = wait_for("the outage", &worker, || Some(ready(&worker)).filter(|(status, _)| *status == 503));
     // Whichever finds out first: whoever reads it, or whoever appends to it.
     assert!(said.1.contains("SG_EVENTS_0"), "{}", said.1);
+}
+
+/// Goal: a deployment whose broker lost all of its streams is begun anew by what is written in the error, without a
+/// restart. Method: all streams are deleted under two partitions and a third process that only answers; the error
+/// names the way out; the keys go, and events are counted.
+#[test]
+fn a_deployment_whose_streams_are_gone_is_begun_anew() {
+    for partitions in [1, 2] {
+        let servers = Servers::start("everysec");
+        let worker = servers.worker_of("1s", partitions);
+        let owned = if partitions == 1 { 1 } else { u64::from(partitions) + 1 };
+        let is_whole = || (ready(&worker).0 == 200 && worker.owned() == owned).then_some(());
+        let send = |source: &str| {
+            let answer = post(&format!("{}/api/v1/events", worker.url), &event(source));
+            assert_eq!(answer.status, 202, "{answer:?}");
+            wait_for_count(&worker, source, 1);
+        };
+        wait_for("ownership", &worker, is_whole);
+        send("s-0");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let context = async_nats::jetstream::new(connected(&servers).await);
+            let names: Vec<String> = context.stream_names().try_collect().await.expect("names");
+            for name in names {
+                context.delete_stream(&name).await.expect("deleted");
+            }
+        });
+        wait_for("the way out", &worker, || {
+            let (status, said) = ready(&worker);
+            (status == 503 && said.contains("remove the partition's keys")).then_some(())
+        });
+        tell_store(&servers, &["FLUSHALL"]);
+        wait_for("readiness", &worker, is_whole);
+        send("s-1");
+        assert_eq!(worker.stop(), Some(0));
+    }
+}
+
+/// Goal: nobody believes that people are told while they are not. Method: what is kept of a receiver is of another kind;
+/// readiness and log name the key, once; it goes, and the process is ready again.
+#[test]
+fn a_receiver_that_cannot_read_what_it_told_is_said() {
+    let servers = Servers::start("everysec");
+    tell_store(&servers, &["SET", "sg:notify:{log}:rows", "nonsense"]);
+    let worker = started(&servers);
+    wait_for("the key's name", &worker, || {
+        let (status, said) = ready(&worker);
+        (status == 503 && said.contains("receiver at log") && said.contains("sg:notify:{log}:rows"))
+            .then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let log = worker.log.lock().expect("no panic").clone();
+    assert_eq!(log.lines().filter(|line| line.contains("sg:notify:{log}:rows")).count(), 1, "{log}");
+    tell_store(&servers, &["DEL", "sg:notify:{log}:rows"]);
+    wait_for("readiness", &worker, || (ready(&worker).0 == 200).then_some(()));
 }
 
 /// Goal: a store that refuses the login, or holds something else under a key, is waited for as one that is away.

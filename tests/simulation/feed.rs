@@ -69,9 +69,13 @@ impl SimFeed {
 }
 
 impl Feed for SimFeed {
-    fn extent(&mut self) -> Result<Extent, PortError> {
+    fn create(&mut self) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn extent(&mut self) -> Result<Option<Extent>, PortError> {
         act(&self.world, self.who);
-        Ok(self.world.get().log.extent())
+        Ok(Some(self.world.get().log.extent()))
     }
 
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError> {

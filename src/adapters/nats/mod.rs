@@ -82,6 +82,7 @@ pub struct Bus {
     partition: u32,
     /// Whether rules may span partitions, and run in an aggregate.
     has_aggregate: bool,
+    is_aggregate: bool,
     reader: Option<Reader>,
     /// The broker's address, as it may be shown.
     place: String,
@@ -157,20 +158,26 @@ impl Bus {
             subjects,
             partition: settings.partition.index,
             has_aggregate,
+            is_aggregate: settings.partition.is_aggregate(),
             reader,
             place,
             outages,
             signing,
         };
-        if has_aggregate {
-            let name = bus.subjects.parcels_stream().into();
-            bus.check_stream(wanted(name, bus.subjects.parcels(), PARCELS_KEPT))?;
-        }
-        if !settings.partition.is_aggregate() {
-            bus.check_stream(wanted(bus.subjects.events_stream(), bus.subjects.events(), EVENTS_KEPT))?;
-        }
-        bus.streams_out().into_iter().try_for_each(|wanted| bus.check_stream(wanted))?;
+        bus.check_streams()?;
         Ok(bus)
+    }
+
+    /// Makes the streams that are not there, checks those that are.
+    fn check_streams(&self) -> Result<(), PortError> {
+        if self.has_aggregate {
+            let name = self.subjects.parcels_stream().into();
+            self.check_stream(wanted(name, self.subjects.parcels(), PARCELS_KEPT))?;
+        }
+        if !self.is_aggregate {
+            self.check_stream(wanted(self.subjects.events_stream(), self.subjects.events(), EVENTS_KEPT))?;
+        }
+        self.streams_out().into_iter().try_for_each(|wanted| self.check_stream(wanted))
     }
 
     /// Streams that a partition writes: alerts, dead letters and rollups.
@@ -426,8 +433,21 @@ impl Link {
 }
 
 impl Feed for Bus {
-    fn extent(&mut self) -> Result<Extent, PortError> {
-        Ok(extent(self.stream(&self.subjects.events_stream())?.cached_info()))
+    fn extent(&mut self) -> Result<Option<Extent>, PortError> {
+        self.patiently("find a stream", || {
+            let (context, name) = (self.context.clone(), self.subjects.events_stream());
+            async move {
+                match context.get_stream(name).await {
+                    Ok(stream) => Ok(Some(extent(stream.cached_info()))),
+                    Err(error) if is_not_found(&error) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        })
+    }
+
+    fn create(&mut self) -> Result<(), PortError> {
+        self.check_streams()
     }
 
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError> {

@@ -8,6 +8,7 @@
 use super::{ANSWER_WITHIN, NATS, RETRY_EVERY, connect};
 use crate::driver::outage::Outages;
 use crate::driver::ports::PortError;
+use crate::wire::address::without_password;
 use crate::wire::event::Codec;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -60,8 +61,12 @@ impl std::fmt::Debug for Patience {
 pub enum PublishFailure {
     #[error("told to end")]
     Stopped,
-    #[error("the broker acknowledged nothing for {:.1} s{}", .0.as_secs_f64(), refused(.1))]
-    Silent(Duration, Option<String>),
+    #[error("the broker at {address} acknowledged nothing for {:.1} s{}", .waited.as_secs_f64(), refused(.words))]
+    Silent { address: String, waited: Duration, words: Option<String> },
+    #[error(
+        "no stream takes {0}: a worker makes them (`streamgauge run --nats … --redis …`); is --partitions that of the deployment?"
+    )]
+    NoStream(String),
     #[error("the broker takes no message of {0} bytes")]
     TooLarge(usize),
     #[error(transparent)]
@@ -71,6 +76,8 @@ pub enum PublishFailure {
 /// Publishes to JetStream.
 pub struct Publisher {
     handle: Handle,
+    /// Without a password.
+    address: String,
     client: Client,
     context: Context,
     patience: Patience,
@@ -96,6 +103,7 @@ impl Publisher {
         let context = handle.block_on(async { super::context(client.clone()) });
         Ok(Publisher {
             handle,
+            address: without_password(url),
             client,
             context,
             patience,
@@ -160,7 +168,10 @@ impl Publisher {
             Ok(Err(error)) => {
                 let place = message.subject.clone();
                 self.under_way.push_front(UnderWay { message, answer: None });
-                Err(PortError::Write { place, source: error.into() }.into())
+                match error.kind() {
+                    PublishErrorKind::StreamNotFound => Err(PublishFailure::NoStream(place)),
+                    _ => Err(PortError::Write { place, source: error.into() }.into()),
+                }
             }
             Err(failure) => {
                 self.under_way.push_front(UnderWay { message, answer: None });
@@ -205,7 +216,8 @@ impl Publisher {
                     done = &mut work => return Ok(done),
                     () = stop.cancelled() => return Err(PublishFailure::Stopped),
                     () = late => {
-                        return Err(PublishFailure::Silent(begun.elapsed(), self.outages.refusal(NATS)));
+                        let (address, waited) = (self.address.clone(), begun.elapsed());
+                        return Err(PublishFailure::Silent { address, waited, words: self.outages.refusal(NATS) });
                     }
                     () = tokio::time::sleep_until(say_at) => {
                         let is_connected = self.client.connection_state() == State::Connected;

@@ -236,7 +236,8 @@ impl Cursor {
                 if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
             {
                 self.is_told = true;
-                self.outages.begin(EVENTS, &self.stream, &error);
+                let gone = PortError::Gone { place: "the event stream".into() };
+                self.outages.begin(EVENTS, &self.stream, &gone);
             }
             Some(_) => {}
         }

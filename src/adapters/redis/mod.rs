@@ -18,6 +18,7 @@ use crate::core::histogram::layout::Digits;
 use crate::core::partition::Partition;
 use crate::driver::outage::Outages;
 use crate::driver::ports::{CatalogRow, Numbers, PortError};
+use crate::driver::worker::chain;
 use crate::wire::address::without_password;
 use crate::wire::hdr::Writer;
 use ::redis::{Client, ClientTlsConfig, Connection, RedisError, RedisResult, TlsCertificates};
@@ -169,6 +170,10 @@ impl RedisStore {
                 // The server was started anew since: that is known for sure only with a new connection.
                 REDIS if was_connected && !failed.is_timeout() => {}
                 REDIS if failed.is_timeout() => self.outages.begin(what, &self.address, &"no answer in time"),
+                REDIS_DATA => {
+                    let error = chain(&damaged(key, failed.clone()));
+                    self.outages.begin(what, &self.address, &error);
+                }
                 _ => self.outages.begin(what, &self.address, &format_args!("{key}: {failed}")),
             }
             self.has_bad_data |= what == REDIS_DATA;

@@ -188,11 +188,13 @@ impl Inbox {
             || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
     }
 
-    /// The end of the stream was reached for the first time.
-    pub fn caught_up(&mut self) {
-        if std::mem::take(&mut self.is_catching_up) {
+    /// The end of the stream is reached; whether for the first time.
+    pub fn caught_up(&mut self) -> bool {
+        let is_first = take(&mut self.is_catching_up);
+        if is_first {
             self.changed.insert(POSITION.into());
         }
+        is_first
     }
 
     /// Takes a transition in; what was taken in before changes nothing.

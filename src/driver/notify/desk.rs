@@ -8,7 +8,6 @@ use crate::core::alert::Transition;
 use crate::core::notify::{Inbox, Message, Policy, Routes, Why};
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{Clock, PortError};
-use crate::driver::worker::chain;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Orders, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -106,9 +105,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
                 Ok(Over::Stopped) => return self.parts.ledger.release(),
                 Ok(Over::Fenced) => {}
                 Err(PortError::Away { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(receiver = %self.parts.policy.name, error = %chain(&error), "cannot deliver for now")
-                }
+                Err(error) => self.parts.post.get_stuck(&error),
             }
             self.parts.post.is_here.set(0);
             self.attempts = Attempts::default();
@@ -156,6 +153,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             if !self.send(&mut inbox)? {
                 return Ok(Over::Fenced);
             }
+            self.parts.post.goes_on();
             wait = self.wait(&inbox);
             self.show(&inbox);
         }
@@ -207,8 +205,13 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
                 }
             }
         }
-        if batch.is_end {
-            inbox.caught_up();
+        if batch.is_end && inbox.caught_up() {
+            let (receiver, (following, _)) = (&*self.parts.policy.name, inbox.sizes());
+            tracing::info!(
+                receiver,
+                following,
+                "nothing is known of what this receiver was told: it is told of the alerts that fire now"
+            );
         }
         let is_here = self.write(inbox)?;
         self.parts.feed.done();

@@ -1,7 +1,13 @@
 //! What is counted of each receiver, for whoever looks after it.
 
+use crate::driver::outage::Outages;
+use crate::driver::ports::PortError;
 use crate::driver::tally::{Count, Durations};
+use crate::driver::worker::chain;
 use std::sync::Arc;
+
+/// Name among outages.
+const RECEIVER: &str = "receiver";
 
 #[derive(Debug, Default)]
 pub struct Post {
@@ -22,6 +28,8 @@ pub struct Post {
     /// Whether this process has its lease, and whether it answers.
     pub is_here: Count,
     pub is_open: Count,
+    /// What is wrong with what is kept of it, while nothing can be delivered for that.
+    pub stuck: Outages,
     /// Whether so much waits that the stream is not read on.
     pub is_full: Count,
     /// From an alert's grid point to its delivery, messages with news only.
@@ -33,6 +41,15 @@ pub struct Post {
 impl Post {
     pub fn new(name: Arc<str>) -> Post {
         Post { name, ..Post::default() }
+    }
+
+    /// Nothing can be read or kept of what was delivered.
+    pub(super) fn get_stuck(&self, error: &PortError) {
+        self.stuck.begin(RECEIVER, &self.name, &chain(error));
+    }
+
+    pub(super) fn goes_on(&self) {
+        self.stuck.end(RECEIVER);
     }
 
     /// Name, kind, meaning and value of each.

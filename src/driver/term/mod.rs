@@ -12,8 +12,8 @@ use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
 use super::owner::Parts;
 use super::ports::{
-    Anchor, Answer, Board, Clock, DeadEvent, Entry, Feed, Fence, Letter, Logged, Numbered, Numbers, Outlet,
-    Parcel, PortError, Reply, SharedStore,
+    Anchor, Answer, Board, Clock, DeadEvent, Entry, Extent, Feed, Fence, Letter, Logged, Numbered, Numbers,
+    Outlet, Parcel, PortError, Reply, SharedStore,
 };
 use super::sentinel::{Seen, Sentinel};
 use super::share::Seat;
@@ -101,7 +101,7 @@ impl Term {
         seat: Seat,
     ) -> Result<Term, StartError> {
         let checkpoint = parts.store.checkpoint()?;
-        let extent = parts.feed.extent()?;
+        let extent = extent(&mut parts.feed, &checkpoint.anchor)?;
         let (mut engine, mut begun_at) = match &checkpoint.snapshot {
             Some((at, bytes)) => (snapshot::decode(bytes, parts.limits.clone())?, *at),
             None => (Engine::new(parts.limits.clone()), 0),
@@ -497,6 +497,19 @@ impl Term {
             other => other,
         }
     }
+}
+
+/// The log as it is; one that is missing is made where nothing was read of it, and otherwise somebody may restore it.
+fn extent(feed: &mut impl Feed, anchor: &Anchor) -> Result<Extent, PortError> {
+    let gone = || PortError::Gone { place: "the event stream".into() };
+    if let Some(found) = feed.extent()? {
+        return Ok(found);
+    }
+    if !anchor.stream.is_empty() {
+        return Err(gone());
+    }
+    feed.create()?;
+    feed.extent()?.ok_or_else(gone)
 }
 
 /// A log is begun anew if nothing was read of it yet and an earlier one of the same name has told what is there: its

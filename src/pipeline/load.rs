@@ -168,6 +168,7 @@ fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
     let mut ids: Vec<&str> = set.rules.iter().map(|rule| &*rule.id).collect();
     ids.sort_unstable();
     files.iter().for_each(|file| file.doubt_mentions(&ids));
+    set.views = checker.views;
     let (mut tests, mut slots) = (Vec::new(), TEST_SLOTS_MAX);
     let known = test_case::Known::new(&set);
     for (file, root) in files.iter().zip(&roots) {
@@ -180,7 +181,6 @@ fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
             test_case::read(file, node, &known, &mut slots, is_for_tests, keep);
         }
     }
-    set.views = checker.views;
     let diagnostics = all_diagnostics(files);
     let is_good = !diagnostics.iter().any(|diagnostic| diagnostic.is_error);
     set.files = texts;

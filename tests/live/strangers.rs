@@ -108,8 +108,7 @@ fn a_deployment_whose_streams_are_gone_is_begun_anew() {
     for partitions in [1, 2] {
         let servers = Servers::start("everysec");
         let worker = servers.worker_of("1s", partitions);
-        let owned = if partitions == 1 { 1 } else { u64::from(partitions) + 1 };
-        let is_whole = || (ready(&worker).0 == 200 && worker.owned() == owned).then_some(());
+        let is_whole = || (ready(&worker).0 == 200 && worker.owned() == u64::from(partitions)).then_some(());
         let send = |source: &str| {
             let answer = post(&format!("{}/api/v1/events", worker.url), &event(source));
             assert_eq!(answer.status, 202, "{answer:?}");

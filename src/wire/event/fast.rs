@@ -45,7 +45,7 @@ const KEPT_BYTES_MAX: usize = 256 << 20;
 #[derive(Debug)]
 struct Entry {
     hash: u64,
-    bytes: Box<[u8]>,          // the line without time and value; the identity if there is no template
+    bytes: Box<[u8]>, // the line without time and value; the identity if there is no template
     identity: [(u32, u32); 4], // the positions of source, name, unit and labels in `bytes`
     who: Who,
     template: Option<Template>,

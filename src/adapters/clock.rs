@@ -1,4 +1,4 @@
-//! The wall clock: the only file that asks what time it is.
+//! The wall clock: the only file that reads the time of day.
 
 use crate::core::steady::Steady;
 use crate::core::{Span, Timestamp};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct SystemClock;
 
 impl SystemClock {
-    /// For those who need the time of day alone.
+    /// Returns the time of day, for callers that need no other method of the clock.
     pub fn time() -> Timestamp {
         SystemClock.now()
     }
@@ -36,7 +36,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The machine's clock without jumps that do not last; clones are one clock.
+/// The machine's clock without short jumps: a jump counts only once it lasts. Clones share one clock.
 #[derive(Debug, Clone, Default)]
 pub struct SteadyClock(Arc<Mutex<Steady>>);
 
@@ -59,7 +59,7 @@ impl Clock for SteadyClock {
     }
 }
 
-/// Since the first time that somebody asked.
+/// Returns the time since the first call in this process.
 fn running() -> Duration {
     static BEGUN: OnceLock<Instant> = OnceLock::new();
     BEGUN.get_or_init(Instant::now).elapsed()

@@ -1,4 +1,4 @@
-//! One outside system each; they do not know each other.
+//! Adapters: one outside system each. The adapters do not depend on each other.
 
 pub mod clock;
 pub mod embedded;

@@ -1,9 +1,9 @@
-//! Lateness of events: whether one is in time for its 1m window, and what becomes of one that is not.
+//! Lateness of events: whether an event is in time for its 1m window, and its outcome if it is not.
 //!
-//! Intuition: lateness is judged once, on the 1m window, and holds for all resolutions. The same judgement answers
-//! a sender at once: whoever takes an event knows the newest time of the log and can say what the engine will do.
-//! Invariant: [`Limits::doubt`] says what will be lost of an event at that time, as far as the event itself tells; the
-//! log may have gone on when the engine judges it.
+//! Intuition: lateness is judged once, on the 1m window, and holds for all resolutions. The HTTP interface
+//! makes the same judgement as soon as it accepts an event: it knows the newest log time and can report the
+//! outcome to the producer. Invariant: [`Limits::doubt`] predicts the loss of an event at this log time, as
+//! far as the event alone determines it; log time may have advanced when the engine judges the event.
 
 use super::counters::{Outcome, Refusal};
 use super::event::{Event, StageStatus};
@@ -11,7 +11,7 @@ use super::limits::{Backfill, LatePolicy, Limits};
 use super::time::Timestamp;
 use super::window::WindowSize;
 
-/// When an event arrived, seen from its 1m window.
+/// The arrival of an event, relative to its 1m window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     OnTime,
@@ -20,12 +20,12 @@ pub enum Arrival {
     Future,
 }
 
-/// A loss that the time of an event foretells.
+/// A loss that the time of an event predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
     /// `Dropped`, `LateState` or a refusal.
     pub outcome: Outcome,
-    /// The time because of which it is.
+    /// The time that causes the loss.
     pub time: Timestamp,
 }
 
@@ -42,7 +42,7 @@ impl Limits {
         }
     }
 
-    /// The outcome of an event that goes no further.
+    /// The outcome of an event that is discarded because of its arrival.
     #[inline]
     pub fn turned_away(&self, arrival: Arrival) -> Option<Outcome> {
         match arrival {
@@ -54,12 +54,13 @@ impl Limits {
         }
     }
 
-    /// What will be lost of an event at the log time `now`; of samples, what the first value in doubt says.
+    /// Predicts the loss of an event at the log time `now`; for samples, the loss of the first value
+    /// concerned.
     pub fn doubt(&self, event: &Event, now: Timestamp) -> Option<Doubt> {
         match event {
             Event::Samples(samples) => samples.columns.iter().find_map(|(time, _)| self.doubt_of(*time, now)),
             Event::Stage(stage) => {
-                // The time in the queue is a value of the start, the duration one of the end.
+                // The time in the queue is a value of the start, the duration is a value of the end.
                 let queue = stage.started().filter(|_| stage.queued().is_some());
                 let duration = stage.ended().filter(|_| stage.status != StageStatus::Skipped);
                 self.doubt_of_state(stage.latest(), [queue, duration], now)
@@ -78,8 +79,8 @@ impl Limits {
         self.turned_away(arrival).map(|outcome| Doubt { outcome, time })
     }
 
-    /// A stage or run is brought up to date however late that is told; the values that follow, at the times `valued`,
-    /// may have no window any more.
+    /// An event updates its stage or run however late it is. The values derived from it, at the times
+    /// `valued`, may have no open window any more.
     fn doubt_of_state(
         &self,
         latest: Timestamp,
@@ -97,7 +98,7 @@ impl Limits {
 }
 
 impl Doubt {
-    /// What will become of the event, for its sender.
+    /// The predicted outcome as text for the producer.
     pub fn message(&self, now: Timestamp) -> String {
         let Doubt { outcome, time } = self;
         match outcome {

@@ -1,25 +1,26 @@
-//! Bounds on silences and maintenance windows that people add: how many, with how much.
+//! Bounds on silences and maintenance windows that people add: their number and their size.
 //!
-//! Intuition: each alert is compared with all of them at a grid point, and they are kept, shown and published whole;
-//! so there is a bound for all together, not only for each. Invariant: whoever asks is told before anything is written
-//! to the log. The engine itself bounds their number alone: what a log means must not depend on how patterns are
-//! compiled.
-//! Rejected: a bound for each alone (1,000 silences of 64 patterns are 64 million matches for 1,000 alerts).
+//! Intuition: at a grid point each alert is compared with all of them, and they are stored, shown and
+//! published as a whole. So there is a bound on all together, not only on each. Invariant: a request beyond a
+//! bound is refused before anything is written to the log. The engine itself bounds only the number: the
+//! meaning of a log must not depend on how patterns are compiled.
+//! Rejected: a bound on each alone (1,000 silences of 64 patterns are 64 million matches for 1,000 alerts).
 
 use super::selector::{Matcher, Selector};
 use std::iter::Sum;
 
-/// Silences, and maintenance windows that were added, each.
+/// Silences, and likewise maintenance windows that people added.
 pub const COUNT_MAX: usize = 1_000;
 
-/// Matchers of all of them. When one is added, each alert that fires is compared with all: 0.1 s for 1,000 alerts with
-/// values of 20 bytes, 1.2 s with values of 256.
+/// Matchers of all silences, or of all added windows. When one is added, each firing alert is compared with
+/// all of them: 0.1 s for 1,000 alerts with values of 20 bytes, 1.2 s with values of 256 bytes.
 pub const MATCHERS_MAX: usize = 2_000;
 
-/// Bytes of their texts and compiled patterns; 2,000 matchers such as `source=~"db.*"` take 3 MiB.
+/// Bytes of the texts and compiled patterns of these matchers; 2,000 matchers such as `source=~"db.*"` take
+/// 3 MiB.
 pub const BYTES_MAX: usize = 16 << 20;
 
-/// Size of one silence or maintenance window, or of several together.
+/// The size of one silence or maintenance window, or the sum of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Burden {
     pub count: usize,
@@ -27,7 +28,7 @@ pub struct Burden {
     pub bytes: usize,
 }
 
-/// The bound that another one would exceed.
+/// The bound that another silence or maintenance window would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     #[error("there are {COUNT_MAX} already")]
@@ -39,7 +40,7 @@ pub enum NoRoom {
 }
 
 impl Burden {
-    /// Of one with these matchers and this reason.
+    /// The burden of one silence or maintenance window with these matchers and this reason.
     pub fn of(selector: &Selector, reason: &str) -> Burden {
         let bytes: usize = selector.matchers.iter().map(bytes).sum();
         Burden { count: 1, matchers: selector.matchers.len(), bytes: bytes + reason.len() }

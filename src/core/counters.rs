@@ -1,8 +1,9 @@
-//! The conservation law: everything received is recorded, late, late state, duplicate, dropped or refused.
+//! Counters of the conservation law: each received value is recorded, late, late state, duplicate, dropped or
+//! refused.
 
 use serde::{Deserialize, Serialize};
 
-/// Why an event was refused.
+/// The reason for which an event is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
@@ -45,16 +46,16 @@ impl Refusal {
     }
 }
 
-/// What happened to one value.
+/// The result for one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Recorded,
     /// Merged into windows that were sealed already.
     Late,
-    /// A stage or run event that no window takes any more: its run is brought up to date all the same.
+    /// A stage or run event that is too late for every window; its run is still updated.
     LateState,
     Duplicate,
-    /// Late, and the policy is to let it go.
+    /// Late, and kept out of its windows by `late_policy`.
     Dropped,
     Refused(Refusal),
     /// A conflict: the first event of this stage, attempt and status has other labels.
@@ -62,7 +63,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Why it goes no further, if it does not.
+    /// The reason of a refusal; `None` for any other outcome.
     pub fn refusal(self) -> Option<Refusal> {
         match self {
             Outcome::Refused(refusal) => Some(refusal),
@@ -71,7 +72,7 @@ impl Outcome {
         }
     }
 
-    /// The name that counters, answers and files give it.
+    /// The name of the outcome in counters, answers and files.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Recorded => "recorded",
@@ -84,7 +85,7 @@ impl Outcome {
         }
     }
 
-    /// The remedy, where there is more to say than the reason; empty otherwise.
+    /// Advice for the producer, if there is more to state than the reason; empty otherwise.
     pub fn hint(self) -> &'static str {
         match self {
             Outcome::OtherLeg => {
@@ -112,14 +113,14 @@ pub struct Counters {
     pub received: u64,
     pub recorded: u64,
     pub late: u64,
-    /// Stage and run events too late for a window that brought their run up to date.
+    /// Stage and run events that were too late for a window but updated their run.
     pub late_state: u64,
     pub duplicate: u64,
     pub dropped: u64,
     refused: [u64; Refusal::ALL.len()],
     /// Values whose magnitude was saturated.
     pub overflow: u64,
-    /// Derived values that came too late for their windows.
+    /// Derived values that were not recorded, as a rule because they were too late for their windows.
     pub derived_dropped: u64,
     pub runs_abandoned: u64,
     pub series_forgotten: u64,
@@ -127,15 +128,16 @@ pub struct Counters {
     /// (rule, key) pairs evaluated.
     pub evaluations: u64,
     pub transitions: u64,
-    /// New alerts not opened because their rule had too many.
+    /// New alerts that were not opened because their rule had too many.
     pub alerts_capped: u64,
-    /// Holes in the log, and the records that were in them.
+    /// Gaps in the log, and the records lost in them.
     pub gaps: u64,
     pub records_lost: u64,
-    /// In the aggregate: messages that came before, and partials that no rule there reads.
+    /// In the aggregate: messages received again, and partials that no rule there reads.
     pub partials_repeated: u64,
     pub partials_unread: u64,
-    /// Messages that are gone, and grid points for which a partition was not waited for.
+    /// In the aggregate: messages that were lost, and clock advances for which a partition was not waited
+    /// for.
     pub partials_missing: u64,
     pub partials_overdue: u64,
 }
@@ -145,7 +147,7 @@ impl Counters {
         self.refused[reason as usize]
     }
 
-    /// Counts `values` values of one outcome.
+    /// Counts `values` values with one outcome.
     #[inline]
     pub fn count(&mut self, outcome: Outcome, values: u64) {
         self.received += values;
@@ -160,18 +162,18 @@ impl Counters {
         }
     }
 
-    /// Counts events that could not even be decoded.
+    /// Counts events that could not be decoded.
     pub fn refuse(&mut self, bad: &[Refusal]) {
         bad.iter().for_each(|reason| self.count(Outcome::Refused(*reason), 1));
     }
 
-    /// Counts a hole in the log: the first record in it and the last.
+    /// Counts a gap in the log, from its first to its last record.
     pub fn lose(&mut self, from: u64, to: u64) {
         self.gaps += 1;
         self.records_lost = self.records_lost.saturating_add(records_between(from, to));
     }
 
-    /// How often each reason refused something, all reasons.
+    /// The number of refusals for each reason, including reasons without any.
     pub fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> + '_ {
         Refusal::ALL.into_iter().map(|reason| (reason, self.refused[reason as usize]))
     }
@@ -180,7 +182,7 @@ impl Counters {
         self.refused.iter().sum()
     }
 
-    /// The sum with those of another log.
+    /// Adds the counters of another log.
     pub fn add(&mut self, other: &Counters) {
         let Counters { refused, .. } = other;
         self.refused.iter_mut().zip(refused).for_each(|(sum, more)| *sum += more);
@@ -209,14 +211,14 @@ impl Counters {
         sums.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
 
-    /// Whether the law holds.
+    /// Whether the conservation law holds.
     pub fn is_conserved(&self) -> bool {
         let rest = self.late + self.late_state + self.duplicate + self.dropped + self.refused_total();
         self.received == self.recorded + rest
     }
 }
 
-/// How many records a hole has; whoever tells of it may state any numbers.
+/// The number of records in a gap. It saturates, because the stated bounds may be any numbers.
 pub fn records_between(from: u64, to: u64) -> u64 {
     to.saturating_sub(from).saturating_add(1)
 }

@@ -1,8 +1,8 @@
-//! Ids already seen, per source, for as long as a producer may sensibly repeat itself.
+//! Event ids already seen, per source, for as long as a producer may retry.
 //!
-//! Invariant: an id is remembered for `duplicate_window` of ingest time or until
-//! `IDS_PER_SOURCE_MAX` newer ones came, whichever is sooner. Only 128 bits of it are kept: two
-//! different ids of one source meet with a probability of about 2^-97.
+//! Invariant: an id is remembered for `duplicate_window` of ingest time, or until `IDS_PER_SOURCE_MAX` newer
+//! ids arrive, whichever comes first. Only a 128-bit digest is kept: the remembered ids of one source collide
+//! with a probability of about 2^-97.
 
 use super::limits::IDS_PER_SOURCE_MAX;
 use super::time::{Span, Timestamp};
@@ -22,7 +22,7 @@ struct Seen {
     ids: HashSet<u128, foldhash::fast::FixedState>,
 }
 
-/// What kind of event an id belongs to; the same id on another kind is another id.
+/// The kind of event that an id belongs to. Equal ids of different kinds are different ids.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Metric,
@@ -31,14 +31,14 @@ pub enum Kind {
 }
 
 impl Duplicates {
-    /// Whether this id came before, within the window.
+    /// Whether this id was remembered within the window.
     pub fn is_known(&mut self, source: &str, kind: Kind, id: &str, now: Timestamp, window: Span) -> bool {
         let Some(seen) = self.sources.get_mut(source) else { return false };
         seen.expire(now, window);
         seen.ids.contains(&digest(kind, id))
     }
 
-    /// Remembers the id of an event that was taken.
+    /// Remembers the id of an accepted event.
     pub fn remember(&mut self, source: &Arc<str>, kind: Kind, id: &str, now: Timestamp) {
         let seen = self.sources.entry(source.clone()).or_default();
         let digest = digest(kind, id);
@@ -50,7 +50,7 @@ impl Duplicates {
         }
     }
 
-    /// Lets sources go of which nothing is remembered any more.
+    /// Removes sources without remembered ids.
     pub fn shrink(&mut self, now: Timestamp, window: Span) {
         self.sources.retain(|_, seen| {
             seen.expire(now, window);
@@ -58,7 +58,7 @@ impl Duplicates {
         });
     }
 
-    /// The remembered ids as plain data.
+    /// The remembered ids in their stored form.
     pub fn image(&self) -> DuplicatesImage {
         let sources = self.sources.iter();
         DuplicatesImage(
@@ -78,7 +78,7 @@ impl Duplicates {
     }
 }
 
-/// Source → (remembered at, upper and lower half of the id's digest).
+/// Source → (time of remembering, upper half and lower half of the id's digest).
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DuplicatesImage(Vec<(Arc<str>, Vec<(Timestamp, u64, u64)>)>);
 

@@ -1,7 +1,8 @@
-//! What the engine asks for. The core never holds a sender: it fills these lists, the driver acts.
+//! Effects: the output of the engine. The core never holds a sender; it fills these lists, and the driver
+//! acts on them.
 //!
-//! Invariant: everything in an [`Effects`] is a function of the log up to the record being
-//! handled, in an order that does not depend on threads, hashing or the machine.
+//! Invariant: everything in an [`Effects`] is a function of the log up to the record being handled, in an
+//! order that does not depend on threads, hashing or the machine.
 
 use super::alert::Transition;
 use super::counters::Refusal;
@@ -11,22 +12,22 @@ use super::window::{Correction, Sealed};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The effects of some records, each list in the order they happened.
+/// The effects of some records, each list in the order in which they happened.
 #[derive(Debug, Default)]
 pub struct Effects {
     pub windows: Vec<WindowEffect>,
     pub transitions: Vec<Transition>,
-    /// Those of `shadow: true` rules.
+    /// Transitions of `shadow: true` rules.
     pub shadows: Vec<Transition>,
-    /// For the rules that span partitions.
+    /// Partials for the rules that span partitions.
     pub partials: Vec<Partials>,
-    /// Values of `record:` series, for whoever asked to see them.
+    /// Values of `record:` series; a replay can write them to a file.
     pub recorded: Vec<Recorded>,
-    /// Events that were refused or are kept aside, with their place.
+    /// Events that were refused or are kept aside, with their position.
     pub refused: Vec<Refused>,
 }
 
-/// A window leaves for the first time, or what came late for one.
+/// A window that leaves for the first time, or the late part of one.
 #[derive(Debug)]
 pub enum WindowEffect {
     Sealed(Sealed),
@@ -42,13 +43,13 @@ pub struct Recorded {
     pub value: f64,
 }
 
-/// Why an event is not in any window.
+/// The reason for which an event is in no window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Aside {
     Refused(Refusal),
-    /// It was late, and the policy is to keep such events aside; they count as dropped.
+    /// The event was late, and the policy keeps such events aside. It counts as dropped.
     Late,
-    /// The whole record killed whoever read it.
+    /// A whole poison record, because processing it crashed a worker.
     Poison,
 }
 
@@ -62,19 +63,19 @@ impl Aside {
     }
 }
 
-/// One event that was not taken: which, and why.
+/// One event that was not accepted, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub seq: u64,
-    pub index: u32, // place in the record's payload
+    pub index: u32, // position in the record's payload
     pub reason: Aside,
     pub time: Timestamp, // the event's own time
-    /// The remedy; empty where there is nothing to say.
+    /// Advice for the producer; empty if there is none.
     pub hint: &'static str,
 }
 
 impl Refused {
-    /// As people read it; `now`: the log's time at which it was refused.
+    /// The refusal as text for people. `now` is the log time at which the event was refused.
     pub fn message(&self, now: Timestamp) -> String {
         let gap = if self.hint.is_empty() { "" } else { ": " };
         format!("event time {} at log time {now}{gap}{}", self.time, self.hint)
@@ -91,7 +92,7 @@ impl Effects {
             && self.refused.is_empty()
     }
 
-    /// Empties the lists, keeping their memory.
+    /// Empties the lists but keeps their allocations.
     pub fn clear(&mut self) {
         self.windows.clear();
         self.transitions.clear();

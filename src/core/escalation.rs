@@ -1,44 +1,46 @@
-//! Escalation: who is told next when nobody takes care.
+//! Escalation: the receivers that are notified next while nobody acknowledges an alert.
 //!
-//! Intuition: a list of steps, each so long after the alert began to fire; the clock stops while somebody
-//! has it. A step may be for some times of the day only: outside of them it waits, and later ones pass it by.
-//! The last one may be taken again and again. Invariant: the number of steps taken only grows; steps that are
-//! overdue together are one. Rejected: a clock for each step (an outage would set them all off together).
+//! Intuition: a policy is a list of steps, each with a time after the alert began to fire. The clock stops
+//! while the alert is acknowledged. A step may be limited to some times of the day: outside of them it waits,
+//! and later steps overtake it. The last step may repeat. Invariant: the number of steps taken only grows;
+//! steps that are overdue together are taken as one. Rejected: a timer per step (an outage would make all of
+//! them fire at once).
 
 use super::calendar::Plan;
 use super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A policy; its steps ascend in time.
+/// An escalation policy; its steps ascend in time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Escalation {
     pub name: Arc<str>,
     pub steps: Vec<Step>,
 }
 
+/// One step of an escalation policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Since the alert began to fire, without the time in which it was acknowledged.
+    /// Time since the alert began to fire, without the time in which it was acknowledged.
     pub after: Span,
-    /// Receivers.
+    /// The receivers to notify.
     pub notify: Vec<Arc<str>>,
-    /// Whom it is handed to, in words.
+    /// The person or team that the alert is handed to, in words.
     pub escalate_to: Option<Arc<str>>,
-    /// Times of the day at which it is taken; without: always.
+    /// Times at which the step may be taken; `None`: always.
     #[serde(default)]
     pub when: Option<Plan>,
-    /// The last step: taken again this often.
+    /// The last step only: the interval at which it repeats.
     #[serde(default)]
     pub repeat: Option<Span>,
 }
 
-/// How often the last step was due again.
+/// The number of repetitions of the last step that are due.
 fn repeats(last: &Step, elapsed: Span) -> usize {
     last.repeat.map_or(0, |every| ((elapsed - last.after).ms() / every.ms().max(1)).max(0) as usize)
 }
 
-/// How late a step may be taken before people are told that it was.
+/// Lateness of a step above which the lateness is reported.
 const LATE_MAX: Span = Span::from_mins(1);
 
 impl Step {
@@ -46,7 +48,7 @@ impl Step {
         self.when.as_ref().is_none_or(|when| when.at(at).is_in_force)
     }
 
-    /// Time until its time of the day may have come.
+    /// Time until the step's times of the day may allow it.
     fn waits(&self, at: Timestamp) -> Span {
         let until = self.when.as_ref().and_then(|when| when.at(at).until);
         until.map_or(Span::from_mins(1), |until| until - at)
@@ -54,7 +56,8 @@ impl Step {
 }
 
 impl Escalation {
-    /// How many steps are taken at `at`, so long after the alert began; `taken`: how many were.
+    /// The number of steps taken at `at`, when the alert has fired for `elapsed`; `taken` is the number
+    /// before.
     pub fn due(&self, elapsed: Span, at: Timestamp, taken: usize) -> usize {
         let is_due = |step: &Step| step.after <= elapsed && step.holds(at);
         let due = self.steps.iter().rposition(is_due).map_or(0, |place| place + 1).max(taken);
@@ -65,7 +68,7 @@ impl Escalation {
         }
     }
 
-    /// Time until another one may be due.
+    /// Time until another step may be due.
     pub fn next(&self, taken: usize, elapsed: Span, at: Timestamp) -> Option<Span> {
         let wait = |step: &Step, after: Span| if after > elapsed { after - elapsed } else { step.waits(at) };
         if let Some(later) = self.steps.get(taken..).filter(|later| !later.is_empty()) {
@@ -76,13 +79,14 @@ impl Escalation {
         Some(wait(last, last.after + again))
     }
 
-    /// How much too late the step after `taken` is taken now, if that is worth telling.
+    /// The lateness of the step after `taken`, if it exceeds `LATE_MAX`; `None` for a step with times of the
+    /// day.
     pub fn overdue(&self, taken: usize, elapsed: Span) -> Option<Span> {
         let step = self.steps.get(taken).filter(|step| step.when.is_none())?;
         Some(elapsed - step.after).filter(|late| *late > LATE_MAX)
     }
 
-    /// The step that is in force when so many are taken.
+    /// The step that is in force after `taken` steps.
     pub fn current(&self, taken: usize) -> Option<&Step> {
         self.steps.get(taken.min(self.steps.len()).checked_sub(1)?)
     }

@@ -1,7 +1,7 @@
-//! Events as the engine takes them: checked, with no invalid state left to represent.
+//! Events as the engine takes them: checked, so that no invalid state can be represented.
 //!
-//! Invariant: values are finite, times are in range, names are within their limits; the decoders
-//! in `wire` are the only place that makes events out of bytes.
+//! Invariant: values are finite, times are in range, names are within their limits. Only the decoders in
+//! `wire` make events from bytes.
 
 use super::identity::{Directory, Labels, Who};
 use super::mute::{Maintenance, Silence};
@@ -10,33 +10,33 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
-/// One entry of the log.
+/// One record: an entry of the log.
 #[derive(Debug)]
 pub struct Record<'a> {
-    /// Position in the log, from 1; names the record in refusals.
+    /// The position in the log, from 1. Refusals name the record by it.
     pub seq: u64,
-    /// The timestamp that the log gave it.
+    /// The timestamp that the log assigned.
     pub stamp: Timestamp,
-    /// In a file without ingest times: values past this are refused as `future`.
+    /// For a line of a file without ingest times: values with a later time are refused as `future`.
     pub limit: Option<Timestamp>,
-    /// Events of the payload that could not even be decoded; only counted.
+    /// The reasons for which events of the payload could not be decoded. These events are only counted.
     pub bad: &'a [super::counters::Refusal],
     pub body: Body<'a>,
 }
 
-/// What a record holds.
+/// The content of a record.
 #[derive(Debug)]
 pub enum Body<'a> {
     Events(&'a [Event]),
-    /// Nothing but the time: the owner's heartbeat while input is idle.
+    /// A tick, which carries only the time. The owner appends it while no input arrives.
     Tick,
     Control(&'a Control),
-    /// Records that are gone: the first and the last of them. It comes before the next one that is
-    /// there, with its stamp.
+    /// A gap: the first and the last of the records that are missing. It precedes the next existing record
+    /// and has its stamp.
     Gap(u64, u64),
-    /// A record that is left out, as it killed whoever read it.
+    /// A poison record. It is skipped, because processing it crashed a worker.
     Poison,
-    /// Message `number` of a partition to the aggregate; from 1, without holes.
+    /// Message `number` of a partition to the aggregate. The numbers begin at 1 and are contiguous.
     Partials {
         from: u32,
         number: u64,
@@ -44,26 +44,26 @@ pub enum Body<'a> {
     },
 }
 
-/// What people decide enters through the log, too.
+/// A decision of an operator; decisions enter through the log, too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
-    /// The whole rule set from here on.
+    /// Replaces the whole rule set from here on.
     Rules(Box<super::rule::RuleSet>),
-    /// Somebody takes care of an alert.
+    /// Acknowledges an alert.
     Ack(Ack),
-    /// Somebody gives an acknowledgement back.
+    /// Withdraws an acknowledgement.
     Unack {
         alert: String,
         by: String,
     },
-    /// Somebody does not want to hear of some alerts for a while.
+    /// Adds a silence.
     Silence(Silence),
     Unsilence {
         id: String,
         by: String,
     },
-    /// Somebody works on something: alerts are expected.
+    /// Adds a maintenance window.
     Maintenance(Maintenance),
     EndMaintenance {
         id: String,
@@ -80,7 +80,7 @@ pub struct Ack {
     pub why: String,
     #[serde(default)]
     pub until: Option<Timestamp>,
-    /// What changed is normal from now on: baselines begin anew where it began.
+    /// Accepts the change as normal: baselines begin anew at the time at which it began.
     #[serde(default)]
     pub accept: bool,
 }
@@ -89,7 +89,7 @@ pub struct Ack {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     Metric(Observation),
-    /// A metric with a producer's id, by which repeats are recognised.
+    /// A metric with an id of the producer, by which duplicates are recognised.
     Identified(Box<(Observation, Box<str>)>),
     Samples(Box<Samples>),
     Histogram(Box<HistogramEvent>),
@@ -118,7 +118,7 @@ pub struct Samples {
 pub struct HistogramEvent {
     pub who: Who,
     pub time: Timestamp,
-    /// (value in the event's unit, how many), finite, each count > 0.
+    /// (value in the event's unit, count); the values are finite, each count > 0.
     pub cells: Vec<(f64, u64)>,
     pub min: f64,
     pub max: f64,
@@ -128,7 +128,7 @@ pub struct HistogramEvent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageEvent {
     pub time: Timestamp,
-    /// What it tells of the time before.
+    /// Further times that the event states.
     pub times: Times,
     pub pipeline: Arc<str>,
     pub run: Arc<str>,
@@ -142,7 +142,7 @@ pub struct StageEvent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunEvent {
     pub time: Timestamp,
-    /// What it tells of the time before.
+    /// Further times that the event states.
     pub times: Times,
     pub pipeline: Arc<str>,
     pub run: Arc<str>,
@@ -150,12 +150,12 @@ pub struct RunEvent {
     pub id: Option<Box<str>>,
 }
 
-/// Times that an event states beside its own, in the order in which things happen.
+/// Times that an event states beside its own, in the order in which they occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times {
     pub queued_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
-    /// Only of what has ended.
+    /// Only if the stage or run has ended.
     pub finished_at: Option<Timestamp>,
 }
 
@@ -170,6 +170,7 @@ pub struct GateEvent {
     pub id: Option<Box<str>>,
 }
 
+/// The status of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageStatus {
@@ -182,6 +183,7 @@ pub enum StageStatus {
     Cancelled,
 }
 
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
@@ -257,29 +259,29 @@ impl Times {
         [self.queued_at, self.started_at, self.finished_at].into_iter().flatten()
     }
 
-    /// The earliest of them and of the event's own time.
+    /// The earliest of these times and the event's own time.
     fn earliest(self, time: Timestamp) -> Timestamp {
         self.all().fold(time, Timestamp::min)
     }
 
-    /// The latest of them and of the event's own time.
+    /// The latest of these times and the event's own time.
     fn latest(self, time: Timestamp) -> Timestamp {
         self.all().fold(time, Timestamp::max)
     }
 }
 
 impl StageEvent {
-    /// When its attempt was queued, as far as it says.
+    /// The time at which the attempt was queued, if the event states it.
     pub fn queued(&self) -> Option<Timestamp> {
         self.times.queued_at.or((self.status == StageStatus::Queued).then_some(self.time))
     }
 
-    /// When its attempt started, as far as it says.
+    /// The time at which the attempt started, if the event states it.
     pub fn started(&self) -> Option<Timestamp> {
         self.times.started_at.or((self.status == StageStatus::Started).then_some(self.time))
     }
 
-    /// When its attempt ended, if it did.
+    /// The time at which the attempt ended, if it did.
     pub fn ended(&self) -> Option<Timestamp> {
         self.status.is_terminal().then(|| self.times.finished_at.unwrap_or(self.time))
     }
@@ -294,13 +296,13 @@ impl StageEvent {
 }
 
 impl RunEvent {
-    /// The earliest time at which it says that the run was queued or started.
+    /// The earliest time at which the run was queued or started, if the event states one.
     pub fn begun(&self) -> Option<Timestamp> {
         let own = matches!(self.status, RunStatus::Queued | RunStatus::Started).then_some(self.time);
         self.times.queued_at.or(self.times.started_at).or(own)
     }
 
-    /// When the run ended, if it did.
+    /// The time at which the run ended, if it did.
     pub fn ended(&self) -> Option<Timestamp> {
         self.status.is_terminal().then(|| self.times.finished_at.unwrap_or(self.time))
     }
@@ -321,7 +323,7 @@ impl fmt::Display for StageStatus {
 }
 
 impl Event {
-    /// The greatest time in the event; `None` for an empty column.
+    /// The greatest time in the event; `None` for samples without values.
     pub fn time_max(&self) -> Option<Timestamp> {
         match self {
             Event::Samples(samples) => samples.columns.iter().map(|(time, _)| *time).max(),
@@ -329,7 +331,8 @@ impl Event {
         }
     }
 
-    /// The time by which an event is found to be ahead: of a run or stage also that of its beginning and end.
+    /// The time by which an event is judged to be in the future. For a run or stage it includes the stated
+    /// start and end.
     pub fn latest(&self) -> Option<Timestamp> {
         match self {
             Event::Stage(stage) => Some(stage.latest()),
@@ -338,7 +341,7 @@ impl Event {
         }
     }
 
-    /// The greatest time in the event that is not past `limit`.
+    /// The greatest time in the event that does not exceed `limit`.
     pub fn time_max_within(&self, limit: Timestamp) -> Option<Timestamp> {
         match self {
             Event::Samples(samples) => {
@@ -360,7 +363,8 @@ impl Event {
         }
     }
 
-    /// The source of a metric, the pipeline of everything else; `None` if the directory does not know who sent it.
+    /// The source of a metric, or the pipeline of any other event; `None` if the directory does not know the
+    /// identity.
     pub fn source<'a>(&'a self, directory: &'a Directory) -> Option<&'a Arc<str>> {
         let of = |who: Who| directory.get(who).map(|identity| &identity.source);
         match self {
@@ -374,7 +378,7 @@ impl Event {
         }
     }
 
-    /// How many values the conservation counters count for it.
+    /// The number of values that the event adds to the conservation counters.
     pub fn values(&self) -> u64 {
         match self {
             Event::Samples(samples) => samples.columns.len() as u64,

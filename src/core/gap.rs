@@ -1,23 +1,23 @@
-//! Gaps: spans of the log whose records are gone before anybody read them.
+//! Gaps: spans of the log whose records were lost before the owner read them.
 //!
-//! Intuition: what was lost may have been anything, so nothing that covers that time is the truth any
-//! more: its windows say so, and rules that read them know nothing. Unlike an interruption, in which
-//! nobody wrote, a gap is something that was written and is missing.
+//! Intuition: the lost records may have held anything, so no result that covers this time is reliable. Its
+//! windows are marked as incomplete, and rules that read them are unknown. During an interruption nobody
+//! wrote to the log; in a gap records were written and are missing.
 
 use super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The gaps that some window may still reach back to, ascending.
+/// The gaps that a window may still reach back to, ascending.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Gaps {
     spans: Vec<(Timestamp, Timestamp)>,
 }
 
-/// As long as windows are kept at most.
+/// Time for which gaps are remembered.
 const KEPT: Span = Span::from_hours(24 * 31);
 
-/// Gaps remembered; older ones are forgotten first. A log that is torn more often than that within a
-/// month is not worth a rule.
+/// Gaps remembered; the oldest are forgotten first. Rules are of no use over a log with more gaps within a
+/// month.
 const SPANS_MAX: usize = 1_000;
 
 impl Gaps {
@@ -29,13 +29,13 @@ impl Gaps {
         self.spans.push((from, to));
     }
 
-    /// Whether a part of `[start, end)` is missing.
+    /// Whether a gap overlaps `[start, end)`.
     #[inline]
     pub fn touch(&self, start: Timestamp, end: Timestamp) -> bool {
         !self.spans.is_empty() && self.spans.iter().any(|(from, to)| *from < end && start <= *to)
     }
 
-    /// The end of the newest gap that a window of this length still covers at `at`.
+    /// The end of the newest gap that overlaps the time from `start` to `at`.
     pub fn covered_until(&self, start: Timestamp, at: Timestamp) -> Option<Timestamp> {
         let covered = self.spans.iter().filter(|(from, to)| *from < at && start <= *to);
         covered.map(|(_, to)| *to).max()

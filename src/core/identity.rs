@@ -1,9 +1,9 @@
-//! Who an observation belongs to: source, name and sorted labels, checked once.
+//! Identities: the source, name and sorted labels of an observation, checked once.
 //!
-//! Intuition: producers repeat a handful of identities millions of times, so a decoder turns each
-//! distinct one into an [`Identity`] once and from then on hands out a small number, a [`Who`].
-//! Invariant: labels are sorted by name, unique and non-empty; every name fits in
-//! `NAME_BYTES_MAX`. A `Who` is only a way to look up; no output depends on it.
+//! Intuition: producers repeat a handful of identities millions of times. So a decoder turns each distinct
+//! one into an [`Identity`] once and from then on returns a small number, a [`Who`].
+//! Invariant: labels are sorted by name, unique and non-empty; every name fits in `NAME_BYTES_MAX`. A `Who`
+//! serves only for look-ups; no output depends on it.
 
 use super::limits::{LABELS_MAX, NAME_BYTES_MAX};
 use super::unit::Unit;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[serde(transparent)]
 pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
 
-/// Why labels or names were refused.
+/// The reason for which labels or names are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     #[error("{what} is empty; give it a name")]
@@ -31,7 +31,7 @@ pub enum IdentityError {
 }
 
 impl Labels {
-    /// Sorts and checks pairs as they came. An empty value is an absent label.
+    /// Sorts and checks pairs as received. An empty value means that the label is absent.
     pub fn new(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Result<Labels, IdentityError> {
         if pairs.len() > LABELS_MAX {
             return Err(IdentityError::TooManyLabels { count: pairs.len() });
@@ -51,7 +51,7 @@ impl Labels {
         Ok(Labels(pairs.into()))
     }
 
-    /// Pairs known to be few, short and distinct: those the engine makes itself.
+    /// Labels from pairs that are known to be few, short and distinct, such as those of the engine itself.
     pub fn of<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
         let mut pairs: Vec<_> = pairs.map(|(k, v)| (Arc::from(k), Arc::from(v))).into();
         pairs.retain(|(_, value): &(Arc<str>, Arc<str>)| !value.is_empty());
@@ -59,7 +59,7 @@ impl Labels {
         Labels(pairs.into())
     }
 
-    /// Like [`Self::of`] for pairs already shared.
+    /// Like [`Self::of`], for strings that are shared already.
     pub fn from_pairs(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Labels {
         pairs.retain(|(_, value)| !value.is_empty());
         pairs.sort();
@@ -99,7 +99,7 @@ fn check_length(what: &'static str, text: &str) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// A series as an event names it, with the unit the event states.
+/// A series as an event names it, with the unit that the event states.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub source: Arc<str>,
@@ -122,12 +122,12 @@ impl Identity {
     }
 }
 
-/// Where a decoder keeps an identity: which decoder, and the place in its table.
+/// The location of an identity: the decoder, and the place in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Who(u32);
 
-/// Identities one decoder may hold: 2^24 × about 200 B is past any sensible memory, so decoders
-/// start their table anew long before.
+/// Bits of a place. 2^24 identities of about 200 B each exceed any sensible memory, so a decoder resets its
+/// table long before.
 const PLACE_BITS: u32 = 24;
 
 impl Who {
@@ -155,7 +155,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Appends what a decoder found since its last batch.
+    /// Appends the identities that a decoder found since its last batch.
     pub fn learn(&mut self, decoder: usize, found: impl IntoIterator<Item = Arc<Identity>>) {
         if self.decoders.len() <= decoder {
             self.decoders.resize_with(decoder + 1, Vec::new);
@@ -163,7 +163,7 @@ impl Directory {
         self.decoders[decoder].extend(found);
     }
 
-    /// Drops what a decoder found; it has started its table anew.
+    /// Drops the identities of a decoder that has reset its table.
     pub fn forget(&mut self, decoder: usize) {
         if let Some(table) = self.decoders.get_mut(decoder) {
             table.clear();

@@ -1,11 +1,11 @@
-//! Inhibition: alerts that go without saying while others fire.
+//! Inhibition: alerts that are not notified while certain other alerts fire.
 //!
-//! Intuition: each inhibition draws arrows from its sources to its targets, among the alerts that fire and have
-//! its `equal` labels in common. Invariants, as in Alertmanager: an alert that matches both sides is not
-//! inhibited by others that match both, and none inhibits itself. Beyond that: a circle of alerts that inhibit
-//! each other counts only if an alert from outside inhibits one of them, so at the head of each chain stands an
-//! alert that people are told of. Rejected: the first of a circle speaks for it (which one is first depends on
-//! names, and its end would look like the beginning of another).
+//! Intuition: each inhibition draws edges from its source alerts to its target alerts, among the firing
+//! alerts with equal values of its `equal` labels. Invariants, as in Alertmanager: an alert that matches both
+//! sides is not inhibited by other alerts that match both, and no alert inhibits itself. In addition, a cycle
+//! of alerts that inhibit each other takes effect only if an alert outside the cycle inhibits one of them, so
+//! each chain begins with an alert that is notified. Rejected: the first alert of a cycle represents the
+//! others (which one is first depends on names, and its end would look like the beginning of another alert).
 
 use super::rule::Inhibit;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub trait Party {
     fn label(&self, name: &str) -> Option<&str>;
 }
 
-/// The first alert by id that inhibits each one, if any does.
+/// For each alert the lowest id among the alerts that inhibit it, if there is one.
 pub fn inhibitors<'a, P: Party>(inhibits: &[Inhibit], alerts: &'a [P]) -> Vec<Option<&'a str>> {
     let hubs: Vec<Hub> = inhibits.iter().flat_map(|inhibit| hubs(inhibit, alerts)).collect();
     let circle = circles(&arrows(&hubs, alerts.len()));
@@ -40,16 +40,16 @@ pub fn inhibitors<'a, P: Party>(inhibits: &[Inhibit], alerts: &'a [P]) -> Vec<Op
     found
 }
 
-/// Arrows of one inhibition between alerts with the same values of its `equal` labels: from each source to each
-/// target, drawn through one point as there may be a thousand of each.
+/// Edges of one inhibition between alerts with the same values of its `equal` labels, from each source to
+/// each target. They pass through one node, because there may be a thousand of each.
 #[derive(Debug, Default)]
 struct Hub {
     sources: Vec<usize>,
     targets: Vec<usize>,
 }
 
-/// Two hubs for each combination of values: what matches both sides is inhibited by sources only, and inhibits
-/// targets only.
+/// Two hubs per combination of values. An alert that matches both sides is inhibited only by alerts that
+/// match the source alone, and inhibits only alerts that match the target alone.
 fn hubs<P: Party>(inhibit: &Inhibit, alerts: &[P]) -> Vec<Hub> {
     let mut by_values: BTreeMap<Vec<&str>, [Hub; 2]> = BTreeMap::new();
     for (at, alert) in alerts.iter().enumerate() {
@@ -76,7 +76,7 @@ fn hubs<P: Party>(inhibit: &Inhibit, alerts: &[P]) -> Vec<Hub> {
     by_values.into_values().flatten().filter(has_arrows).collect()
 }
 
-/// Where one comes to from each alert, and from each hub behind them.
+/// The successors of each alert, followed by those of each hub.
 fn arrows(hubs: &[Hub], alerts: usize) -> Vec<Vec<usize>> {
     let mut arrows = vec![Vec::new(); alerts];
     for (at, hub) in hubs.iter().enumerate() {
@@ -86,8 +86,8 @@ fn arrows(hubs: &[Hub], alerts: usize) -> Vec<Vec<usize>> {
     arrows
 }
 
-/// The number of the circle in which each node is; one that is in none is a circle by itself. Tarjan (1972), with
-/// a stack of its own, as chains may be long.
+/// The number of the strongly connected component of each node; a node outside every cycle is a component of
+/// its own. Tarjan (1972), with an explicit stack, because chains may be long.
 fn circles(arrows: &[Vec<usize>]) -> Vec<usize> {
     const UNSEEN: usize = usize::MAX;
     let (mut seen, mut lowest) = (vec![UNSEEN; arrows.len()], vec![UNSEEN; arrows.len()]);
@@ -180,7 +180,7 @@ mod tests {
         let alerts = [Alert("a", "critical"), Alert("b", "critical"), Alert("c", "warning")];
         assert_eq!(found(&both, &alerts), said(&["", "", "a"]));
         assert_eq!(found(&both, &alerts[..1]), said(&[""]), "none inhibits itself");
-        // A source that is no target inhibits them all the same.
+        // A source that is not a target inhibits all of them.
         let wider = [inhibit(selector("rule", "cause|a|b"), selector("rule", "a|b|c"))];
         let alerts = [Alert("a", ""), Alert("b", ""), Alert("c", ""), Alert("cause", "")];
         assert_eq!(found(&wider, &alerts), said(&["cause", "cause", "a", ""]));
@@ -212,7 +212,8 @@ mod tests {
         assert_eq!(found(&chain, &alerts), said(&["", "a", "b", "c"]));
     }
 
-    /// Goal: whatever inhibits what, somebody is told. Method: all pairs of inhibitions among three alerts.
+    /// Goal: at least one alert is notified, whatever the inhibitions are. Method: all pairs of inhibitions
+    /// among three alerts.
     #[test]
     fn somebody_is_always_told() {
         let alerts = [Alert("a", ""), Alert("b", ""), Alert("c", "")];

@@ -1,19 +1,18 @@
-//! Interruptions: spans of the log in which nobody was there to append a tick.
+//! Interruptions: spans of the log in which no owner appended a tick.
 //!
-//! Intuition: silence in a log that was not being written says nothing about the services. So that
-//! time counts for no timer, and rules over silence stay unknown until the producers had a chance
-//! to speak again.
+//! Intuition: silence in a log that nobody wrote to indicates nothing about the services. So no timer counts
+//! this time, and rules about silence stay unknown until the producers have had time to send again.
 
 use super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The interruptions that some timer may still reach back to, ascending, apart.
+/// The interruptions that a timer may still reach back to, ascending and disjoint.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Interruptions {
     spans: Vec<(Timestamp, Timestamp)>,
 }
 
-/// How far back `idle`, `age` and `silent` can look: as long as windows are kept at most.
+/// Time for which interruptions are remembered; `idle`, `age` and `silent` look back this far.
 const KEPT: Span = Span::from_hours(24 * 31);
 
 impl Interruptions {
@@ -22,7 +21,7 @@ impl Interruptions {
         self.spans.push((from, to));
     }
 
-    /// The time between two instants that was not interrupted; negative if they are swapped.
+    /// The uninterrupted time between two instants; negative if they are swapped.
     pub fn counted(&self, from: Timestamp, to: Timestamp) -> Span {
         let lost = self.spans.iter().map(|(start, end)| {
             let (start, end) = ((*start).max(from), (*end).min(to));
@@ -31,7 +30,7 @@ impl Interruptions {
         (to - from) - lost.fold(Span::ZERO, |sum, span| sum + span)
     }
 
-    /// When rules over silence can be trusted again, if not yet at `at`.
+    /// The time from which rules about silence are reliable again, if that is not yet so at `at`.
     pub fn unsettled_until(&self, at: Timestamp, grace: Span) -> Option<Timestamp> {
         let (start, end) = self.spans.last()?;
         (at > *start && at < *end + grace).then_some(*end + grace)

@@ -1,25 +1,26 @@
-//! Jumps of a log's clock: believed when they last.
+//! Jumps of a log's clock: accepted only if they last.
 //!
-//! Intuition: a log stamps its records with the clock of some machine, and such a clock may be wrong for a few
-//! seconds. A stamp that is believed cannot be taken back: whatever is stamped right afterwards would be too late for
-//! as long as the jump was wide. So records behind a jump wait until one is stamped 15 s later, which says that
-//! time has indeed passed; if one comes with a stamp as before the jump, the clock was wrong, and they count as of
-//! then. Invariant: what becomes of a record follows from the stamps of the log alone, so live, restart and replay
-//! agree; records keep their order. A log that was silent for longer than the skew is a jump, too: its first 15 s
-//! are judged 15 s later, at their own times, and nothing of it is lost.
-//! Rejected: the machine's own clock as a witness (it is the one that may be wrong, and a replay has none).
+//! Intuition: the clock of some machine stamps the records of a log, and it may be wrong for a few seconds.
+//! An accepted stamp cannot be taken back: the records stamped right afterwards would be too late for as long
+//! as the jump was wide. So records behind a jump wait. A record stamped at least 15 s after the first of
+//! them confirms that time has passed. A record with a stamp from before the jump shows that the clock was
+//! wrong, and the waiting records count at the time before the jump. Invariant: the decision about a record
+//! follows from the stamps of the log alone, so live processing, restart and replay agree; records keep their
+//! order. A log that was silent for longer than the skew has a jump as well: the records of its first 15 s
+//! are judged 15 s later, at their own times, and none is lost.
+//! Rejected: the machine's own clock as a witness (it may be the wrong one, and a replay has none).
 
 use super::time::{Span, Timestamp};
 use std::collections::VecDeque;
 
-/// Time that a jump has to last, by its own stamps.
+/// Time that a jump must last, by its own stamps.
 pub const LASTS: Span = Span::from_secs(15);
 
-/// Records that may wait, and their bytes: with more of them, time has passed. 65,536 × about 1 KiB = 64 MiB.
+/// Waiting records, and their bytes; at either bound the jump has lasted. 65,536 × about 1 KiB = 64 MiB.
 const RECORDS_MAX: usize = 65_536;
 const BYTES_MAX: usize = 64 << 20;
 
-/// Records behind a jump, waiting for what comes of it.
+/// The records behind a jump, which wait for the decision about it.
 #[derive(Debug)]
 pub struct Jump<T> {
     waiting: VecDeque<(T, Timestamp)>,
@@ -32,21 +33,21 @@ impl<T> Default for Jump<T> {
     }
 }
 
-/// Decisions about the records that wait and the one that came.
+/// The decision about the waiting records and the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing waits, and the stamp is as expected.
+    /// No record waits, and the stamp is as expected.
     Fine,
     /// The record has to wait.
     Wait,
-    /// The jump has lasted: those that wait count at their own times; then this one.
+    /// The jump has lasted: the waiting records count at their own times, then this one.
     Lasted,
-    /// The clock was wrong: those that wait count at the time before the jump; then this one.
+    /// The clock was wrong: the waiting records count at the time before the jump, then this one.
     Wrong,
 }
 
 impl<T> Jump<T> {
-    /// Judges a stamp against the newest time of the log, `None` before its first record.
+    /// Judges a stamp against the newest log time, which is `None` before the first record.
     #[inline]
     pub fn judge(&self, now: Option<Timestamp>, stamp: Timestamp, max_skew: Span) -> Verdict {
         let is_ahead = now.is_some_and(|now| stamp > now + max_skew);
@@ -62,19 +63,19 @@ impl<T> Jump<T> {
         }
     }
 
-    /// Lets a record of so many bytes wait.
+    /// Adds a waiting record of this many bytes.
     pub fn wait(&mut self, record: T, stamp: Timestamp, bytes: usize) {
         self.waiting.push_back((record, stamp));
         self.bytes += bytes;
     }
 
-    /// Those that wait, with their stamps, in order; none waits afterwards.
+    /// Removes the waiting records and returns them with their stamps, in order.
     pub fn take(&mut self) -> VecDeque<(T, Timestamp)> {
         self.bytes = 0;
         std::mem::take(&mut self.waiting)
     }
 
-    /// The newest one that waits.
+    /// The newest waiting record.
     pub fn newest(&self) -> Option<&T> {
         self.waiting.back().map(|(record, _)| record)
     }

@@ -1,12 +1,12 @@
 //! The engine: pure, synchronous, a function of the log.
 //!
-//! Call contract: [`Engine::handle`] one record, then drain the [`Effects`]; ask
-//! [`Engine::next_wake`] when to append a tick if nothing else comes. Nothing here knows the time
-//! of day, draws random numbers, reads the environment, does I/O or logs; `tests/tidy.rs` fails
-//! when it tries. Equal logs give equal effects, byte for byte.
+//! Call contract: pass one record to [`Engine::handle`], then drain the [`Effects`]. [`Engine::next_wake`]
+//! returns the time at which the caller appends a tick if no other record arrives. No code here reads the
+//! time of day, draws random numbers, reads the environment, does I/O or logs; `tests/tidy.rs` fails if it
+//! does. Equal logs give equal effects, byte for byte.
 //!
-//! Start reading at [`engine`], then [`window`] (what is measured), [`view`] (what rules read),
-//! [`rule`] (what is judged) and [`alert`] (what becomes of it).
+//! Start reading at [`engine`], then [`window`] (the measured values), [`view`] (the data that rules read),
+//! [`rule`] (the conditions) and [`alert`] (the result of a judgement).
 
 pub mod alert;
 pub mod arrival;

@@ -1,10 +1,10 @@
-//! What people asked not to be told of: maintenance windows and silences.
+//! Mutes: maintenance windows and silences.
 //!
-//! Intuition: alerts go on as they are; what is muted is marked with what mutes it, so nothing is lost and
-//! everything can be explained. Invariant: what is in force is decided at grid points alone, from the rule
-//! set's plans and from control records; the first of maintenance, silence, then id is named. What has no
-//! matchers mutes nothing.
-//! Rejected: dropping alerts while muted (their end would never be told).
+//! Intuition: alerts continue while they are muted and are marked with the cause, so nothing is lost and each
+//! suppression can be explained. Invariant: only grid points decide which mutes are in force, from the plans
+//! of the rule set and from control records. Of several causes the first is reported: maintenance before
+//! silences, then by id. A selector without matchers mutes nothing.
+//! Rejected: dropping alerts while they are muted (their end would never be published).
 
 use super::alert::transition::Suppressed;
 use super::asked::{Burden, COUNT_MAX};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A planned time in which alerts are expected.
+/// A maintenance window: a planned time in which alerts are expected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Maintenance {
     pub id: Arc<str>,
@@ -25,22 +25,23 @@ pub struct Maintenance {
     pub mode: Mode,
     #[serde(default)]
     pub reason: Arc<str>,
-    /// Who asked for it; empty where a file says it.
+    /// The person who asked for it; empty for a window of a rule file.
     #[serde(default)]
     pub by: Arc<str>,
 }
 
+/// The effect of a maintenance window on the alerts that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Judged and published, but not notified.
+    /// Alerts are judged and published, but no receiver is notified.
     #[default]
     Mute,
-    /// Not judged.
+    /// Alerts are not judged.
     Suspend,
 }
 
-/// Alerts that somebody does not want to hear of for a while.
+/// A silence: alerts of which nobody is notified for a while.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
     pub id: Arc<str>,
@@ -50,7 +51,7 @@ pub struct Silence {
     pub by: Arc<str>,
     #[serde(default)]
     pub reason: Arc<str>,
-    /// It ends by itself once no alert has matched it for so long; `None`: at its end only.
+    /// Time without a matching alert after which the silence ends early; `None`: it ends at `end` only.
     #[serde(default)]
     pub unmatched_for: Option<Span>,
 }
@@ -67,41 +68,41 @@ impl Silence {
     }
 }
 
-/// People are told so long before a silence ends that still hides something; one that lasts less than
-/// twice as long ends without.
+/// Time before the end of a silence at which a warning is published if it still matches an alert. A silence
+/// shorter than twice this time ends without a warning.
 const SILENCE_WARNED_BEFORE: Span = Span::from_mins(15);
 
-/// Times of maintenance are remembered for baselines: longer than the longest season of a month.
+/// Time for which past maintenance is remembered for baselines: longer than a season of a month.
 const SPANS_KEPT: Span = Span::from_hours(24 * 35);
 
-/// A span a day for a thousand windows is more than anybody plans.
+/// Past spans remembered; the oldest are forgotten first. 10,000 spans in 35 days are about 285 a day.
 const SPANS_MAX: usize = 10_000;
 
-/// All of them, and which are in force.
+/// All silences and maintenance windows, and their state.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Mutes {
-    /// Asked for by control records; those of the files are the rule set's.
+    /// Maintenance windows added by control records. The rule set holds those of the files.
     asked: BTreeMap<Arc<str>, Maintenance>,
     silences: BTreeMap<Arc<str>, Kept>,
-    /// Maintenance in force, by id, with when it began.
+    /// The maintenance windows in force, by id, with the time at which each began.
     in_force: BTreeMap<Arc<str>, (Maintenance, Timestamp)>,
-    /// Past maintenance: baselines learn nothing there.
+    /// Past maintenance; baselines learn nothing from these times.
     spans: Vec<(Timestamp, Timestamp, Selector)>,
-    /// Counts changes of what is asked for and in force, for those who show it.
+    /// Counts changes of the mutes that were added or are in force, so that their views are updated.
     pub changes: u32,
-    /// Counts changes of what baselines may learn: a silence is none.
+    /// Counts changes of what baselines may learn from. A silence does not count.
     pub lessons: u32,
-    /// When something begins or ends next.
+    /// The next time at which a mute begins, ends or is due for a warning.
     next: Option<Timestamp>,
     is_changed: bool,
 }
 
-/// A silence, and what became of it so far.
+/// A silence and its state.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     silence: Silence,
     is_matched: bool,
-    /// Since when no alert matches it; from the beginning on where none ever did.
+    /// The time since which no alert has matched the silence; its start if none ever did.
     unmatched_since: Timestamp,
     is_warned: bool,
 }
@@ -117,14 +118,14 @@ impl Kept {
         unmatched.unwrap_or(Timestamp::MAX).min(self.silence.end)
     }
 
-    /// When people are told that it ends.
+    /// The time at which the warning about the end is due, if it has not been given.
     fn warns_at(&self) -> Option<Timestamp> {
         let Silence { start, end, .. } = self.silence;
         let is_long = end - start >= SILENCE_WARNED_BEFORE * 2;
         (is_long && !self.is_warned).then_some(end - SILENCE_WARNED_BEFORE)
     }
 
-    /// When something is to be decided of it next.
+    /// The next time at which a decision about the silence is due.
     fn next(&self, at: Timestamp) -> Timestamp {
         if at < self.silence.start {
             return self.silence.start;
@@ -133,13 +134,13 @@ impl Kept {
     }
 }
 
-/// What began and ended at a grid point.
+/// The mutes that began and ended at a grid point.
 #[derive(Debug, Default)]
 pub struct Turned {
     pub is_any: bool,
-    /// A window in which nothing was judged ended.
+    /// Whether a maintenance window ended in which nothing was judged.
     pub has_resumed: bool,
-    /// Ended maintenance.
+    /// Maintenance windows that ended.
     pub ended: Vec<Maintenance>,
     /// Silences that end soon.
     pub ending: Vec<Silence>,
@@ -153,7 +154,7 @@ impl Mutes {
         self.look_again();
     }
 
-    /// Ends one that was asked for.
+    /// Ends a maintenance window that a control record added.
     pub fn end_maintenance(&mut self, id: &str) {
         self.asked.remove(id);
         self.look_again();
@@ -171,17 +172,17 @@ impl Mutes {
         self.look_again();
     }
 
-    /// Something was asked for, or the rules changed: the next grid point decides.
+    /// Makes the next grid point decide again, after a request or a change of the rules.
     pub fn look_again(&mut self) {
         self.is_changed = true;
     }
 
-    /// When a grid point has something to decide.
+    /// The next time at which a grid point has a decision to make.
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         if self.is_changed { Some(now) } else { self.next }
     }
 
-    /// Decides what is in force at a grid point.
+    /// Decides at a grid point which mutes are in force.
     pub fn turn(&mut self, planned: &[Maintenance], at: Timestamp) -> Turned {
         let mut turned = Turned::default();
         if !self.is_changed && self.next.is_none_or(|next| at < next) {
@@ -204,7 +205,8 @@ impl Mutes {
         turned
     }
 
-    /// Lets silences go that are over, and finds out when something is to be decided next.
+    /// Removes silences that have ended, collects the warnings that are due, and computes the time of the
+    /// next decision.
     fn turn_silences(&mut self, at: Timestamp, turned: &mut Turned) {
         self.silences.retain(|_, kept| at < kept.ends_at());
         for kept in self.silences.values_mut().filter(|kept| kept.warns_at().is_some_and(|due| due <= at)) {
@@ -214,7 +216,7 @@ impl Mutes {
         self.next = self.silences.values().map(|kept| kept.next(at)).min();
     }
 
-    /// The maintenance in force at `at`; what was asked for and is over goes.
+    /// The maintenance windows in force at `at`. Added windows that are over are removed.
     fn turn_maintenance(
         &mut self,
         planned: &[Maintenance],
@@ -238,8 +240,8 @@ impl Mutes {
         now
     }
 
-    /// Silences that end without alerts learn whether any that fires matches them.
-    /// `is_matched` is told whether one matched before.
+    /// Updates the silences with `unmatched_for`: whether a firing alert matches them. `is_matched` receives
+    /// the selector, and whether an alert matched it before.
     pub fn note_matches(&mut self, at: Timestamp, is_matched: impl Fn(&Selector, bool) -> bool) {
         for kept in self.silences.values_mut().filter(|kept| kept.silence.unmatched_for.is_some()) {
             let was_matched = kept.is_matched;
@@ -259,12 +261,12 @@ impl Mutes {
         self.spans.push((from, to, matchers));
     }
 
-    /// What mutes an alert with these labels: the first that is named.
+    /// The mute that suppresses an alert with these labels; of several, the first in the order of reporting.
     pub fn cause<'a>(&self, at: Timestamp, label: impl Fn(&str) -> Option<&'a str>) -> Option<Suppressed> {
         self.causes(at, &label).next()
     }
 
-    /// Everything that mutes an alert with these labels, in the order in which one of them is named.
+    /// All mutes that suppress an alert with these labels, in the order of reporting.
     pub fn causes<'a>(
         &self,
         at: Timestamp,
@@ -279,12 +281,12 @@ impl Mutes {
         planned.chain(silences.map(move |one| named("silence", &one.id)))
     }
 
-    /// Whether there is anything that may suppress an alert now.
+    /// Whether any mute may suppress an alert now.
     pub fn has_any(&self) -> bool {
         !self.in_force.is_empty() || !self.silences.is_empty()
     }
 
-    /// Whether anything is not to be judged now.
+    /// Whether any maintenance window suspends judging now.
     pub fn has_suspended(&self) -> bool {
         self.in_force.values().any(|(one, _)| one.mode == Mode::Suspend)
     }
@@ -294,7 +296,7 @@ impl Mutes {
         self.in_force.values().any(|(one, _)| one.mode == Mode::Suspend && is_match(one))
     }
 
-    /// Times of maintenance of a key with these labels, past and present.
+    /// The maintenance times of a key with these labels, past and present.
     pub fn spans<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> Vec<(Timestamp, Timestamp)> {
         let past = self.spans.iter().filter(|(.., matchers)| matchers.selects(&label));
         let present = self.in_force.values().filter(|(one, _)| one.matchers.selects(&label));
@@ -302,12 +304,12 @@ impl Mutes {
         past.chain(present.map(|(_, since)| (*since, Timestamp::MAX))).collect()
     }
 
-    /// Burden of all silences but the one of this id.
+    /// The total burden of all silences except the one of this id.
     pub fn silences_beside(&self, id: &str) -> Burden {
         self.silences().filter(|one| *one.id != *id).map(Silence::burden).sum()
     }
 
-    /// Burden of all maintenance windows that people added, but the one of this id.
+    /// The total burden of all added maintenance windows except the one of this id.
     pub fn maintenance_beside(&self, id: &str) -> Burden {
         self.asked().filter(|one| *one.id != *id).map(Maintenance::burden).sum()
     }
@@ -316,7 +318,7 @@ impl Mutes {
         self.silences.values().map(|kept| &kept.silence)
     }
 
-    /// Those that people asked for.
+    /// The maintenance windows that control records added.
     pub fn asked(&self) -> impl Iterator<Item = &Maintenance> {
         self.asked.values()
     }

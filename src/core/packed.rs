@@ -1,26 +1,26 @@
-//! A pane that waits: small, and slow to change.
+//! A packed pane: small, and slow to change.
 //!
-//! Intuition: an open hour is touched once in five minutes and is most of what 100,000 quiet series
-//! keep in memory. Its filled buckets are a list of ascending numbers with small counts, and as
-//! distances of one or two bytes they take half the room.
-//! Invariant: packing and unpacking change no count. Rejected: packing minutes, too (they are
-//! touched with every value), and general compression (slower, and no smaller on such lists).
+//! Intuition: an open 1h window changes once in five minutes, and such windows hold most of the memory of
+//! 100,000 quiet series. The filled buckets are a list of ascending numbers with small counts; as distances
+//! of one or two bytes they take half the memory.
+//! Invariant: packing and unpacking change no count. Rejected: packing 1m windows, too (each value changes
+//! one), and general compression (slower, and no smaller on such lists).
 
 use super::histogram::Histogram;
 use super::pane::Pane;
 use serde::{Deserialize, Serialize};
 
-/// A pane with its histogram packed, where that is smaller.
+/// A pane whose histogram is packed if that is smaller.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PackedPane {
-    /// Everything but the packed cells; its histogram is empty while there are some.
+    /// The pane without its packed cells; its histogram is empty while there are any.
     rest: Pane,
     #[serde(with = "bytes")]
     cells: Box<[u8]>,
 }
 
 impl PackedPane {
-    /// Changes the pane behind it.
+    /// Unpacks the pane, changes it and packs it again.
     pub fn change(&mut self, change: impl FnOnce(&mut Pane)) {
         let mut pane = std::mem::take(self).into_pane();
         change(&mut pane);
@@ -30,7 +30,8 @@ impl PackedPane {
 
     pub fn into_pane(self) -> Pane {
         let mut pane = self.rest;
-        // The cells are our own and whole; were they not, the counts beside them would still be.
+        // `Pane::take_cells` wrote the cells, so they are intact. If they were not, the counts beside them
+        // would still be valid.
         if let Some(histogram) = Histogram::from_cells(&self.cells).filter(|found| !found.is_empty()) {
             pane.put_back(histogram);
         }
@@ -38,7 +39,7 @@ impl PackedPane {
     }
 }
 
-/// Bytes as bytes: serde would write a list of numbers.
+/// Serialises bytes as bytes; serde would write a list of numbers.
 pub(super) mod bytes {
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;

@@ -1,9 +1,10 @@
-//! A pane: everything we keep of one series (or group) over one interval.
+//! A pane: all data kept of one series (or group) over one interval.
 //!
-//! Intuition: count, sum, extremes, the latest value, and a histogram for the rest; two panes of
-//! neighbouring intervals add up to the pane of both, so 5m is five 1m and 1h is twelve 5m.
-//! Invariant: `merge` of panes equals recording their values one by one, except for the rounding
-//! of `sum`. Rejected: averaging quantiles of parts, which is wrong for every distribution.
+//! Intuition: a pane holds the count, the sum, the extremes, the latest value, and a histogram for quantiles.
+//! Two panes of neighbouring intervals add up to the pane of both, so a 5m window is five 1m windows and a 1h
+//! window is twelve 5m windows.
+//! Invariant: `merge` of panes equals recording their values one by one, except for the rounding of `sum`.
+//! Rejected: averaging the quantiles of parts, which is wrong for every distribution.
 
 use super::histogram::Histogram;
 use super::histogram::layout::Digits;
@@ -13,14 +14,14 @@ use super::time::Timestamp;
 use super::unit::Resolution;
 use serde::{Deserialize, Serialize};
 
-/// How values become buckets; fixed for the life of a metric.
+/// The mapping from values to histogram buckets; fixed for the life of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     pub digits: Digits,
     pub resolution: Resolution,
 }
 
-/// Values of one series over one interval.
+/// The values of one series over one interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pane {
     pub count: u64,
@@ -34,7 +35,7 @@ pub struct Pane {
     negative: Option<Box<Histogram>>, // steps of the magnitudes of values < 0
 }
 
-/// Everything of a pane but its histograms, as stores keep it.
+/// All of a pane except its histograms, as the stores keep it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plain {
     pub count: u64,
@@ -44,10 +45,10 @@ pub struct Plain {
     pub overflow: u64,
 }
 
-/// A pane with more values than this is followed by one like it, most likely.
+/// The next pane after one with more values than this most likely holds as many.
 const BUSY_COUNT: u64 = 48;
 
-/// A value ready to be recorded: its bucket is computed once for all the panes it goes to.
+/// A value ready to be recorded. Its bucket is computed once for all panes that record it.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub value: f64,
@@ -58,7 +59,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether the magnitude was beyond the histogram.
+    /// Whether the magnitude exceeds the range of the histogram.
     pub fn is_saturated(&self) -> bool {
         self.is_saturated
     }
@@ -94,7 +95,7 @@ impl Default for Pane {
 }
 
 impl Pane {
-    /// A pane out of its parts.
+    /// A pane built from its parts.
     pub fn of(plain: Plain, positive: Histogram, negative: Option<Histogram>) -> Pane {
         let (min, max) = plain.extremes.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
         let (last, last_time) = plain.last.unwrap_or((0.0, Timestamp::MIN));
@@ -111,19 +112,19 @@ impl Pane {
         }
     }
 
-    /// An empty pane with room for values in so many buckets.
+    /// An empty pane with space for values in this many buckets.
     pub fn with_room(buckets: usize) -> Pane {
         Pane { positive: Histogram::with_room(buckets), ..Pane::default() }
     }
 
-    /// An empty pane that is ready for about what a neighbour holds, if that was much.
+    /// An empty pane, prepared for about the content of a neighbour that has many values.
     pub fn ready_for(neighbour: &Pane) -> Pane {
         let is_busy = neighbour.count > BUSY_COUNT;
         let positive = if is_busy { Histogram::ready_for(&neighbour.positive) } else { Histogram::default() };
         Pane { positive, ..Pane::default() }
     }
 
-    /// Takes in one value; of equal times the later call is the `last`.
+    /// Records one value. Of two values with equal times, the one recorded later becomes `last`.
     #[inline]
     pub fn record(&mut self, sample: Sample) {
         self.record_plain(sample);
@@ -134,7 +135,7 @@ impl Pane {
         }
     }
 
-    /// Like [`Self::record`] without the histogram, where nobody will ask for a quantile.
+    /// Like [`Self::record`] without the histogram, for panes of which no rule reads a quantile.
     #[inline]
     pub fn record_plain(&mut self, sample: Sample) {
         self.count = self.count.saturating_add(1);
@@ -148,8 +149,8 @@ impl Pane {
         self.overflow = self.overflow.saturating_add(u64::from(sample.is_saturated));
     }
 
-    /// Takes in `count` values of about `value` at once, as a pre-aggregated histogram has them.
-    /// `last` stays as it was: nobody knows which of them came last.
+    /// Records `count` values of about `value` at once, as a pre-aggregated histogram has them. `last` is
+    /// unchanged, because the order of these values is unknown.
     pub fn record_many(&mut self, shape: Shape, value: f64, count: u64) {
         let sample = Sample::new(shape, value, Timestamp::MIN);
         self.count = self.count.saturating_add(count);
@@ -164,7 +165,8 @@ impl Pane {
         }
     }
 
-    /// Trades memory for speed where many buckets are filled: for panes that are read each second.
+    /// Makes a histogram with many filled buckets dense, which trades memory for speed. For panes that are
+    /// read each second.
     #[inline]
     pub fn speed_up(&mut self) {
         if self.positive.is_crowded() {
@@ -172,7 +174,8 @@ impl Pane {
         }
     }
 
-    /// The same values in another resolution, times a factor; each stands in the middle of its bucket.
+    /// The same values in another resolution, multiplied by a factor. Each value counts as the middle of its
+    /// bucket.
     pub fn reshaped(&self, from: Shape, to: Shape, factor: f64) -> Pane {
         let mut pane = Pane::default();
         for (value, count) in self.values(from) {
@@ -181,13 +184,13 @@ impl Pane {
         pane
     }
 
-    /// Widens the extremes to what a histogram's own buckets state.
+    /// Widens the extremes to those that a pre-aggregated histogram states.
     pub fn widen(&mut self, min: f64, max: f64) {
         self.min = self.min.min(min);
         self.max = self.max.max(max);
     }
 
-    /// Adds a pane of the same shape; of equal times `other` counts as the later one.
+    /// Adds a pane of the same shape. Of equal times, that of `other` counts as the later one.
     pub fn merge(&mut self, other: &Pane) {
         self.count = self.count.saturating_add(other.count);
         self.sum = sum_of(self.sum, other.sum);
@@ -208,7 +211,7 @@ impl Pane {
         self.count == 0
     }
 
-    /// The value with the greatest event time, where one is known.
+    /// The value with the greatest event time, if one is known.
     pub fn last(&self) -> Option<f64> {
         (self.last_time > Timestamp::MIN).then_some(self.last)
     }
@@ -222,28 +225,29 @@ impl Pane {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// The value of rank `ceil(q × count)`, within 1 % (two digits) or 0.1 % (three) or one
+    /// The value of rank `ceil(q × count)`, exact to within 1 % (two digits), 0.1 % (three digits) or one
     /// resolution step, and never outside [min, max]. `q` in [0, 1]; `None` while empty.
     pub fn quantile(&self, shape: Shape, q: f64) -> Option<f64> {
         quantile_of_two(self, &EMPTY, shape, q)
     }
 
-    /// p50, p90, p95, p99 and p99.9, as every view of a window shows them.
+    /// p50, p90, p95, p99 and p99.9, the quantiles in every output of a window.
     pub fn percentiles(&self, shape: Shape) -> [Option<f64>; 5] {
         [0.5, 0.9, 0.95, 0.99, 0.999].map(|q| self.quantile(shape, q))
     }
 
-    /// The filled buckets of the values from zero up, in steps of the resolution.
+    /// The histogram of the values >= 0, in steps of the resolution.
     pub fn positive(&self) -> &Histogram {
         &self.positive
     }
 
-    /// The filled buckets of the magnitudes of the values below zero.
+    /// The histogram of the magnitudes of the values < 0.
     pub fn negative(&self) -> Option<&Histogram> {
         self.negative.as_deref()
     }
 
-    /// Takes the buckets of the values from zero up out as bytes, where that is smaller; empty otherwise.
+    /// Removes the histogram of the values >= 0 and returns it as packed bytes. Removes and returns nothing
+    /// if it is empty or not sparse.
     pub fn take_cells(&mut self) -> Box<[u8]> {
         if self.positive.sparse_len() == 0 {
             return Box::default();
@@ -251,12 +255,12 @@ impl Pane {
         std::mem::take(&mut self.positive).cells().into()
     }
 
-    /// Puts the buckets back that [`Self::take_cells`] took out.
+    /// Restores the histogram that [`Self::take_cells`] removed.
     pub fn put_back(&mut self, positive: Histogram) {
         self.positive = positive;
     }
 
-    /// A value in the middle of each filled bucket, with how many values it stands for.
+    /// The middle of each filled bucket, with the number of values in it.
     pub fn values(&self, shape: Shape) -> impl Iterator<Item = (f64, u64)> + '_ {
         let middle = move |bucket: u16| {
             let (lowest, highest) = (shape.digits.lowest(bucket), shape.digits.highest(bucket));
@@ -267,31 +271,32 @@ impl Pane {
         negative.chain(self.positive.iter().map(move |(bucket, count)| (middle(bucket), count)))
     }
 
-    /// Bytes this pane takes, itself included.
+    /// The memory of this pane in bytes, itself included.
     pub fn memory_bytes(&self) -> usize {
         let negative = self.negative.as_ref().map_or(0, |h| size_of::<Histogram>() + h.heap_bytes());
         size_of::<Pane>() + self.positive.heap_bytes() + negative
     }
 
-    /// About so many bytes say what it holds, whatever room it takes: the same before a restart and after it.
+    /// The approximate size of the content in bytes. It does not depend on allocations, so a restart does not
+    /// change it.
     pub fn content_bytes(&self) -> usize {
         size_of::<Pane>() + self.buckets() * size_of::<u32>()
     }
 
-    /// Filled buckets of both signs.
+    /// The number of filled buckets of both signs.
     pub fn buckets(&self) -> usize {
         self.positive.iter().count() + self.negative().map_or(0, |negative| negative.iter().count())
     }
 }
 
-/// A sum that stays finite: beyond the largest number it is that number, as no JSON has infinity. What is so large is
-/// counted as saturated already.
+/// Adds to a sum and clamps the result to finite numbers, because JSON has no infinity. Values of this size
+/// are counted as saturated already.
 #[inline]
 pub fn sum_of(sum: f64, more: f64) -> f64 {
     (sum + more).clamp(f64::MIN, f64::MAX)
 }
 
-/// A quantile over two panes together, without merging them.
+/// The quantile over two panes together, without merging them.
 pub fn quantile_of_two(a: &Pane, b: &Pane, shape: Shape, q: f64) -> Option<f64> {
     let count = a.count.saturating_add(b.count);
     if count == 0 {
@@ -302,7 +307,7 @@ pub fn quantile_of_two(a: &Pane, b: &Pane, shape: Shape, q: f64) -> Option<f64> 
     Some(ranked([a, b], shape, rank, count).unwrap_or(max).clamp(min, max))
 }
 
-/// The value of this rank from below.
+/// The value of this rank, counted from the lowest value.
 fn ranked(panes: [&Pane; 2], shape: Shape, rank: u64, count: u64) -> Option<f64> {
     let negatives = panes.iter().filter_map(|pane| pane.negative()).map(Histogram::count);
     let below_zero = negatives.fold(0, u64::saturating_add);

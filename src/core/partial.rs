@@ -1,12 +1,14 @@
-//! Partials: what a partition tells of itself to where rules that span partitions run.
+//! Partials: the data that a partition sends to the aggregate partition, where rules that span partitions
+//! run.
 //!
-//! Intuition: a rule such as `count(errors[1m]) by ()` needs a little of every partition. So each one
-//! gathers, for each key that such a rule reads, what came since the last time, and sends it on every
-//! ten seconds of its log, together with how far its log is. Counts, sums and histograms add up, so the
-//! sum of the partials is what one partition with all events would have seen.
-//! Invariant: partials are a function of the partition's log; they take effect in the order of their
-//! clocks, and only when all partitions are that far. Rejected: sending the events themselves twice, and
-//! merging finished windows (a rule would hear of a minute when it is over).
+//! Intuition: a rule such as `count(errors[1m]) by ()` needs a little of every partition. So each partition
+//! gathers the new data of every key that such a rule reads, and sends it every ten seconds of its log time,
+//! together with its log time. Counts, sums and histograms add up, so the sum of the partials equals the data
+//! of one partition with all events.
+//! Invariant: partials are a function of the partition's log. They take effect in the order of their clocks,
+//! and only when all partitions have reached that clock or are too far behind to be waited for. Rejected:
+//! sending the events themselves twice, and merging sealed windows (a rule would see a minute only when it is
+//! over).
 
 use super::key::Key;
 use super::pane::{Pane, Shape};
@@ -15,40 +17,40 @@ use super::unit::Unit;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Distance of the grid points at which partials leave.
+/// Distance of the grid points at which partials are sent.
 pub const PARTIALS_EVERY: Span = Span::from_secs(10);
 
-/// Memory of the panes in one message, about; written they are smaller. A quarter of what NATS takes
-/// by default leaves room for the longest keys.
+/// Approximate memory of the panes in one message; serialised they are smaller. A quarter of the default
+/// limit of NATS leaves room for the longest keys.
 pub const PARTIALS_BYTES_MAX: usize = 256 << 10;
 
-/// What one partition gathered up to a grid point of its log.
+/// The data that one partition gathered up to a grid point of its log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Partials {
-    /// Everything before this ingest time is in this message or an earlier one.
+    /// This message and the earlier ones cover everything before this ingest time.
     pub clock: Timestamp,
-    /// False: more follows for the same grid point.
+    /// False if more messages follow for the same grid point.
     pub is_last: bool,
     pub parts: Vec<Partial>,
-    /// Spans of the partition's log in which nobody wrote.
+    /// Interruptions of the partition's log.
     pub interrupted: Vec<(Timestamp, Timestamp)>,
-    /// Spans of which records are gone.
+    /// Gaps of the partition's log.
     pub lost: Vec<(Timestamp, Timestamp)>,
 }
 
-/// What one key of one view got since the partials before.
+/// The data of one key of one view since the previous partials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Partial {
-    /// The view that it was gathered for, see [`super::view::ViewSpec::id`].
+    /// The view that gathered the data, see [`super::view::ViewSpec::id`].
     pub view: u64,
     pub key: Arc<Key>,
     pub unit: Option<Unit>,
     pub shape: Shape,
     /// Newest event time.
     pub time: Timestamp,
-    /// Empty where the key is only known of.
+    /// Empty if the partial only announces the key.
     pub pane: Pane,
-    /// Sum of squared distances from the mean, where a rule asks for the spread.
+    /// Sum of squared distances from the mean, if a rule reads the spread.
     pub m2: f64,
 }
 

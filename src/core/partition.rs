@@ -1,18 +1,19 @@
-//! Which of the logs of a deployment an event belongs to.
+//! Partitions: the assignment of events to the logs of a deployment.
 //!
-//! The same hash as the broker's own mapping: FNV-1a-32 of the subject's token, modulo the number
-//! of partitions, so that a producer, the broker and the engine agree without talking.
+//! The hash is the one of the broker's own subject mapping: FNV-1a-32 of the subject's token, modulo the
+//! number of partitions. So a producer, the broker and the engine agree without communication.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// One of `count` partitions; the one after the last is where rules that span them run.
+/// One of `count` partitions, or after the last of them the aggregate partition, where rules that span
+/// partitions run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
-    /// Up to `count`, which is the aggregate's.
+    /// From 0 to `count`, which is the index of the aggregate partition.
     pub index: u32,
-    /// From 1; fixed for the life of a deployment.
+    /// At least 1; fixed for the life of a deployment.
     pub count: u32,
 }
 
@@ -23,18 +24,19 @@ impl Default for Partition {
 }
 
 impl Partition {
-    /// Where the partials of all partitions come together.
+    /// The aggregate partition, which receives the partials of all partitions.
     pub fn aggregate(count: u32) -> Partition {
         Partition { index: count, count }
     }
 
-    /// Whose logs a deployment has: its partitions, and the aggregate last where they are several.
+    /// The partitions that have a log in a deployment: all of them, then the aggregate partition if there are
+    /// several.
     pub fn logs(count: u32) -> impl Iterator<Item = Partition> {
         let last = if count > 1 { count } else { 0 };
         (0..=last).map(move |index| Partition { index, count })
     }
 
-    /// How many partitions a deployment with so many logs has.
+    /// The number of partitions of a deployment with this many logs.
     pub fn count_of(logs: usize) -> u32 {
         if logs > 1 { logs as u32 - 1 } else { 1 }
     }
@@ -43,14 +45,14 @@ impl Partition {
         self.index >= self.count
     }
 
-    /// Whether events of this source or pipeline belong here.
+    /// Whether events of this source or pipeline belong to this partition.
     #[inline]
     pub fn holds(self, name: &str) -> bool {
         self.count <= 1 || partition_of(name, self.count) == self.index
     }
 }
 
-/// As subjects and keys have it: a number, or `agg`.
+/// The form in subjects and keys: a number, or `agg`.
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_aggregate() { f.write_str("agg") } else { write!(f, "{}", self.index) }
@@ -66,8 +68,8 @@ pub fn partition_of(name: &str, count: u32) -> u32 {
     hash % count.max(1)
 }
 
-/// One token of a subject: what is outside `[A-Za-z0-9_-]` is written as `=XX`, byte by byte, so that
-/// names can hold dots and spaces and a subject still has as many tokens as it should.
+/// Escapes one token of a subject: each byte outside `[A-Za-z0-9_-]` becomes `=XX`. So names may contain dots
+/// and spaces, and a subject keeps its number of tokens.
 pub fn escape(token: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if token.bytes().all(is_plain) {

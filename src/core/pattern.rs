@@ -1,11 +1,11 @@
 //! Regular expressions over whole label values, compiled to tables.
 //!
-//! Intuition: patterns come from people and are matched on the engine's thread, against each new series and each
-//! alert. A table of states costs one look-up per byte of the value (0.6 us for 256 bytes) whatever the pattern is.
-//! The pattern decides what compiling costs, which has a bound. Invariants: a pattern that was taken has a table; the
-//! same text is compiled once in a process as long as somebody holds it.
-//! Rejected: a lazy automaton (`[ab]*a[ab]{80}` takes milliseconds for one value), minimized tables (compiling takes
-//! ten times as long).
+//! Intuition: people write the patterns, and the engine's thread matches them against each new series and
+//! each alert. A table of states costs one look-up per byte of the value (0.6 us for 256 bytes), whatever the
+//! pattern is. The cost of compiling depends on the pattern and is bounded. Invariants: every accepted
+//! pattern has a table. A process compiles the same text once, as long as one copy of the pattern is in use.
+//! Rejected: a lazy automaton (`[ab]*a[ab]{80}` takes milliseconds for one value), minimized tables
+//! (compiling takes ten times as long).
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
@@ -16,29 +16,30 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-/// Bytes of a pattern as it is written: an alternation of 500 host names.
+/// Bytes of a pattern's text: an alternation of 500 host names.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
-/// Classes such as `\pL` or `\w` in a pattern: each is a table of hundreds of ranges, and `(?i)` folds them all.
+/// Classes such as `\pL` or `\w` in a pattern. Each is a table of hundreds of ranges, and `(?i)` folds all of
+/// them.
 const CLASSES_MAX: usize = 64;
 
-/// Groups within groups; people write two or three.
+/// Depth of nested groups; people write two or three.
 const NESTING_MAX: u32 = 32;
 
-/// Bytes of a table. `db.*` takes 1 KiB, `\w+` 160 KiB, since it knows all of Unicode, 500 host names of 21 letters
-/// 3.2 MiB. The largest takes about 0.15 s to compile.
+/// Bytes of a table. `db.*` takes 1 KiB, `\w+` 160 KiB because it covers all of Unicode, and 500 host names
+/// of 21 letters 3.2 MiB. The largest table takes about 0.15 s to compile.
 const TABLE_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of what a table is compiled from, and of the sets of states that are held meanwhile.
+/// Bytes of the NFA from which a table is compiled, and of the sets of states held meanwhile.
 const COMPILING_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of one that is in a log already, which may have been written when other ones were taken.
+/// Bytes of a compiled pattern that a log already holds. It may have been accepted under other limits.
 const STORED_BYTES_MAX: usize = 1 << 20;
 
-/// Texts that are known at once before those that nobody holds any more are looked for.
+/// Known texts at which the entries of patterns that are no longer in use are removed.
 const KNOWN_SWEPT_AT: usize = 1_024;
 
-/// A regular expression over the whole text.
+/// A regular expression that must match the whole text.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: Arc<str>,
@@ -48,11 +49,12 @@ pub struct Pattern {
 #[derive(Debug)]
 enum Program {
     Table(Box<dense::DFA<Vec<u32>>>),
-    /// Of a log that an older version wrote: linear time, but thousands of steps a byte.
+    /// A pattern in a log of an older version. It matches in linear time, but takes thousands of steps per
+    /// byte.
     Stored(regex::Regex),
 }
 
-/// The reason for which a text is no pattern.
+/// The reason for which a text is not accepted as a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     #[error("compiled, it takes more than {} KiB; shorten it, with `[a-z]` for `\\w`", TABLE_BYTES_MAX >> 10)]
@@ -67,11 +69,11 @@ pub enum PatternError {
     Syntax(String),
 }
 
-/// The programs that somebody holds, by their texts.
+/// The programs in use, by their texts.
 static KNOWN: LazyLock<Mutex<HashMap<Arc<str>, Weak<Program>>>> = LazyLock::new(Mutex::default);
 
 impl Pattern {
-    /// Of the largest pattern, compiled.
+    /// Bytes of the largest compiled pattern.
     pub const BYTES_MAX: usize = TABLE_BYTES_MAX;
 
     /// Compiles the text, anchored at both ends.
@@ -80,7 +82,7 @@ impl Pattern {
         Pattern::known_or(text, is_table, || table(text).map(Program::Table))
     }
 
-    /// The program that somebody holds, if it is one of those wanted, else a new one.
+    /// Returns the known program of a text if it is in use and wanted; otherwise compiles a new one.
     fn known_or<E>(
         text: &str,
         is_wanted: impl Fn(&Program) -> bool,
@@ -101,7 +103,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// Bytes that it takes at most.
+    /// The memory in bytes; an upper bound.
     pub fn bytes(&self) -> usize {
         match &*self.program {
             Program::Table(table) => table.memory_usage(),
@@ -117,7 +119,7 @@ impl Pattern {
         match &*self.program {
             Program::Table(table) => {
                 let input = Input::new(text).anchored(Anchored::Yes).earliest(true);
-                // The table knows all bytes and anchored searches, so there is no error.
+                // The table supports all bytes and anchored searches, so the search returns no error.
                 table.try_search_fwd(&input).is_ok_and(|found| found.is_some())
             }
             Program::Stored(regex) => regex.is_match(text),
@@ -134,7 +136,8 @@ fn table(text: &str) -> Result<Box<dense::DFA<Vec<u32>>>, PatternError> {
         return Err(PatternError::TooManyClasses(classes));
     }
     let syntax = syntax::Config::new().nest_limit(NESTING_MAX);
-    // By itself first: `a)|(b` is none, but would be one between the parentheses that anchor it.
+    // The text is parsed alone first: `a)|(b` is invalid, but becomes valid between the anchoring
+    // parentheses.
     let parsed = syntax::parse_with(text, &syntax);
     let parsed = parsed.map_err(|error| PatternError::Syntax(last_line(&error.to_string())))?;
     if parsed.properties().look_set().contains_word_unicode() {
@@ -155,19 +158,19 @@ fn table(text: &str) -> Result<Box<dense::DFA<Vec<u32>>>, PatternError> {
 fn reason(error: &dense::BuildError) -> PatternError {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<thompson::BuildError>());
     match cause.and_then(Error::source) {
-        // A comment without an end, which takes the anchor for itself.
+        // An unterminated comment, which includes the anchor.
         Some(syntax) => PatternError::Syntax(last_line(&syntax.to_string())),
         None => PatternError::TooLarge,
     }
 }
 
-/// The last line says why; those before it draw the place.
+/// The last line of an error states the reason; the lines before it draw the position.
 fn last_line(error: &str) -> String {
     let reason = error.lines().last().unwrap_or("invalid").trim();
     reason.trim_start_matches("error: ").into()
 }
 
-/// Classes of Unicode that are written with a backslash.
+/// Counts the Unicode classes that are written with a backslash.
 fn classes(text: &str) -> usize {
     let mut letters = text.chars();
     let mut count = 0;
@@ -179,7 +182,7 @@ fn classes(text: &str) -> usize {
     count
 }
 
-/// Its end is at the end of the text; a table is asked for its beginning.
+/// The text anchored at its end. The search itself is anchored at the start.
 fn anchored(text: &str) -> String {
     format!("(?:{text})$")
 }
@@ -221,7 +224,7 @@ mod tests {
             either.is_match("a") && either.is_match("ab") && !either.is_match("abc") && !either.is_match("")
         );
         assert!(Pattern::new("(?i)Stra\u{df}e|\\pL\\d+").expect("a pattern").is_match("STRA\u{1e9e}E"));
-        // Between the parentheses that anchor it this would be one, and match anything that begins with a.
+        // Between the anchoring parentheses this text is valid and matches anything that begins with `a`.
         assert!(matches!(Pattern::new("a)|(?:b"), Err(PatternError::Syntax(_))));
         for large in [r"\w{100}", "(a{1000}){1000}", "[ab]*a[ab]{80}"] {
             assert_eq!(Pattern::new(large).err(), Some(PatternError::TooLarge), "{large}");

@@ -1,8 +1,9 @@
-//! Sources of which everything is refused: their senders believe that all is well.
+//! Sources of which every event is refused while their producers assume that all is well.
 //!
-//! Intuition: a source with a wrong clock or a wrong unit sends events that are answered with 202 and refused by the
-//! engine, all of them. So refusals are counted by source, and a source that has had nothing taken since they began is
-//! told of. Only for people who look: no window or alert of a rule depends on it, and a restart forgets it.
+//! Intuition: a source with a wrong clock or a wrong unit sends events that the HTTP interface answers with
+//! 202 and the engine refuses. So refusals are counted by source, and a source of which no event was accepted
+//! since they began is reported. The report serves people only: no window or alert of a rule depends on it,
+//! and a restart forgets it.
 
 use super::counters::Refusal;
 use super::series::SeriesTable;
@@ -10,13 +11,13 @@ use super::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Sources whose refusals are counted; further ones are not told of.
+/// Sources whose refusals are counted; further sources are not reported.
 const SOURCES_MAX: usize = 1_000;
 
-/// Refusals that lie further back than this from the next one are another story.
+/// Pause between two refusals after which the next one begins a new run.
 const APART: Span = Span::from_mins(10);
 
-/// Refusals of one source, without a long pause between two.
+/// A run of refusals of one source, without a pause longer than `APART` between two.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     count: u64,
@@ -25,17 +26,17 @@ struct Run {
     reason: Refusal,
 }
 
-/// A source of which nothing was taken since its refusals began.
+/// A source of which no event was accepted since its refusals began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silenced {
     pub source: Arc<str>,
     pub count: u64,
     pub since: Timestamp,
-    /// Of the newest refusal.
+    /// The reason of the newest refusal.
     pub reason: Refusal,
 }
 
-/// Refusals by source, where the source is known.
+/// Refusals by source, for events whose source is known.
 #[derive(Debug, Default)]
 pub struct Refusals {
     sources: BTreeMap<Arc<str>, Run>,
@@ -55,7 +56,8 @@ impl Refusals {
         }
     }
 
-    /// Sources with `count_min` refusals over `lasted_min` or longer, and nothing taken since these began.
+    /// Sources with at least `count_min` refusals over at least `lasted_min`, and no accepted event since
+    /// these began.
     pub fn silenced(
         &self,
         series: &SeriesTable,

@@ -1,4 +1,4 @@
-//! Selectors: which series an expression reads, and into which keys they fall.
+//! Selectors: the series that an expression reads, and the keys that these series belong to.
 
 use super::key::Key;
 use super::pattern::Pattern;
@@ -7,20 +7,21 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
-/// `name{label="v",label!="v",label=~"re",label!~"re"}`.
+/// A selector: `name{label="v",label!="v",label=~"re",label!~"re"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Selector {
     pub name: Option<Arc<str>>,
     pub matchers: Vec<Matcher>,
 }
 
-/// One condition on one label; a missing label is empty.
+/// One condition on one label; a missing label counts as empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Matcher {
     pub label: Arc<str>,
     pub test: Test,
 }
 
+/// The test of a matcher on the value of its label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Test {
     Equal(Arc<str>),
@@ -29,17 +30,17 @@ pub enum Test {
     NotMatch(Pattern),
 }
 
-/// How series fall into keys.
+/// The grouping of series into keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum By {
     /// Each series is a key of its own.
     Series,
-    /// One key per combination of these labels, ascending; none: one key over all.
+    /// One key per combination of these labels, which ascend; without labels one key over all series.
     Labels(Vec<Arc<str>>),
 }
 
 impl Matcher {
-    /// Its regular expression, if it has one.
+    /// The regular expression, if there is one.
     pub fn pattern(&self) -> Option<&Pattern> {
         match &self.test {
             Test::Match(pattern) | Test::NotMatch(pattern) => Some(pattern),
@@ -47,7 +48,7 @@ impl Matcher {
         }
     }
 
-    /// The text or pattern on the right side, as it is written.
+    /// The text or pattern on the right side, as written.
     pub fn value(&self) -> &str {
         match &self.test {
             Test::Equal(text) | Test::NotEqual(text) => text,
@@ -67,7 +68,7 @@ impl Matcher {
 }
 
 impl fmt::Display for Matcher {
-    /// As people write it.
+    /// Writes the matcher in the notation of rules.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = match &self.test {
             Test::Equal(_) => "=",
@@ -80,7 +81,7 @@ impl fmt::Display for Matcher {
 }
 
 impl Selector {
-    /// Its matchers as people write them.
+    /// The matchers in the notation of rules.
     pub fn texts(&self) -> Vec<String> {
         self.matchers.iter().map(Matcher::to_string).collect()
     }
@@ -89,7 +90,7 @@ impl Selector {
         self.is_match_with(&series.name, |label| series.label(label))
     }
 
-    /// The same for a series of this name, given each label's value.
+    /// Like [`Selector::is_match`], for a series of this name, given each label's value.
     pub fn is_match_with<'a>(&self, name: &str, label: impl Fn(&str) -> Option<&'a Arc<str>>) -> bool {
         self.name.as_ref().is_none_or(|wanted| **wanted == *name)
             && self.is_match_labels(|name| label(name).map(|value| &**value))
@@ -100,13 +101,13 @@ impl Selector {
         self.matchers.iter().all(|matcher| matcher.is_match(label(&matcher.label).unwrap_or("")))
     }
 
-    /// The same for what silences, maintenance and inhibition are about: no matchers select nothing there, because
-    /// what was forgotten in a file must not hide everything.
+    /// Like [`Selector::is_match_labels`], for silences, maintenance windows and inhibition. Without matchers
+    /// it selects nothing, because an omission in a file must not hide every alert.
     pub fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         !self.matchers.is_empty() && self.is_match_labels(label)
     }
 
-    /// The value that the selector demands of a label, if it demands exactly one.
+    /// The value that the selector requires of a label, if it requires exactly one.
     pub fn fixed(&self, label: &str) -> Option<&Arc<str>> {
         self.matchers.iter().find_map(|matcher| match &matcher.test {
             Test::Equal(value) if *matcher.label == *label => Some(value),
@@ -116,7 +117,8 @@ impl Selector {
 }
 
 impl By {
-    /// The key a series falls into: the labels asked for, given each label's value, or all there is of the series.
+    /// The key of a series: the grouping labels with their given values, or the source, the name and all
+    /// labels.
     pub fn key<'a>(&self, series: &'a SeriesInfo, label: impl Fn(&str) -> Option<&'a Arc<str>>) -> Key {
         match self {
             By::Labels(labels) => {

@@ -1,10 +1,10 @@
-//! The series of this log: interned once, found by a number from then on.
+//! The series of this log: interned once, then found by a number.
 //!
-//! Intuition: a series is a slot in a vector. A decoder's `Who` leads to the slot through a memo
-//! of one array read; only the first event of an identity pays for hashing strings.
-//! Invariant: a slot's generation changes when its series is forgotten, so a stale memo is seen
-//! and never leads to somebody else's series. At most `Limits::series_max` live; a new one beyond
-//! is refused and counted, and no old one makes room.
+//! Intuition: a series is a slot in a vector. A memo leads from a decoder's `Who` to the slot with one array
+//! read, so only the first event of an identity pays for hashing strings.
+//! Invariant: the generation of a slot changes when its series is forgotten, so a stale memo is detected and
+//! never leads to another series. At most `Limits::series_max` series are live. A new series beyond the limit
+//! is refused and counted; no old series is evicted for it.
 
 use super::histogram::layout::Digits;
 use super::identity::{Identity, Labels};
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// What outputs say about a series.
+/// The identity of a series, as outputs state it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesInfo {
     /// xxh3-64 of the canonical JSON of the identity.
@@ -31,16 +31,16 @@ pub struct SeriesInfo {
     pub labels: Labels,
 }
 
-/// How all series of one name are measured.
+/// The settings by which all series of one name are measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     pub name: Arc<str>,
     pub unit: Option<Unit>,
-    pub shape: Shape, // pinned when the metric is first seen
+    pub shape: Shape, // fixed when the metric is first seen
     pub is_cumulative: bool,
 }
 
-/// What a rule set says of a metric before any event does.
+/// The settings of a metric that a rule set states before any event arrives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricSpec {
     pub unit: Option<Unit>,
@@ -55,21 +55,21 @@ pub struct Series {
     pub metric: u32,
     pub generation: u32,
     pub is_declared: bool,
-    /// Ingest time of its newest observation.
+    /// Ingest time of the newest observation.
     pub last_seen: Timestamp,
-    /// Greatest event time of its observations; MIN before the first.
+    /// Greatest event time of all observations; MIN before the first.
     pub newest: Timestamp,
-    /// Cumulative metrics: the newest point.
+    /// The newest point of a cumulative metric.
     pub counter: Option<(Timestamp, f64)>,
     pub windows: OpenWindows,
-    /// Whether the engine has noted that it has new values.
+    /// Whether the engine has already listed the series as one with new values.
     #[serde(skip)]
     pub is_touched: bool,
     #[serde(skip)]
     pub subscriptions: Vec<Subscription>,
 }
 
-/// A series found: where it is, and the factor from the event's unit to the metric's.
+/// The location of a series, and the factor from the event's unit to the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
     pub slot: u32,
@@ -77,22 +77,23 @@ pub struct Place {
     pub factor: f64,
 }
 
-/// Why no series could be found or made.
+/// The reason for which no series could be found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unplaced {
-    /// The event's unit measures something else than the metric's.
+    /// The unit of the event has another dimension than the unit of the metric.
     Unit,
-    /// There are as many series as there may be.
+    /// The limit on series, in total or of this source, is reached.
     Cardinality,
 }
 
-/// How many series there may be: in all, and of one source.
+/// The limits on live series: in total, and of one source.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     pub series_max: usize,
     pub series_per_source_max: usize,
 }
 
+/// All live series, with indexes by identity and by metric name.
 #[derive(Debug, Default)]
 pub struct SeriesTable {
     slots: Vec<Option<Series>>,
@@ -102,13 +103,13 @@ pub struct SeriesTable {
     metrics: Vec<Metric>,
     metric_by_name: HashMap<Arc<str>, u32, FixedState>,
     specs: HashMap<Arc<str>, MetricSpec, FixedState>,
-    /// Live series of each source: one sender must not take the room of all.
+    /// Live series per source, so that one source cannot use the whole limit.
     by_source: HashMap<Arc<str>, usize, FixedState>,
     live: usize,
 }
 
 impl SeriesTable {
-    /// Finds the series of an identity, making it when new; says whether it was made.
+    /// Finds the series of an identity, or makes it. The flag states whether it was made.
     pub fn place(
         &mut self,
         identity: &Identity,
@@ -132,7 +133,7 @@ impl SeriesTable {
         Ok((Place { slot, generation: self.generations[slot as usize], factor }, true))
     }
 
-    /// The live series in a slot, if the slot still holds the one that was placed.
+    /// The live series in a slot, if it is still the one that was placed.
     #[inline]
     pub fn at(&mut self, place: Place) -> Option<&mut Series> {
         self.slots.get_mut(place.slot as usize)?.as_mut().filter(|s| s.generation == place.generation)
@@ -146,7 +147,7 @@ impl SeriesTable {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    /// The metric of a slot's series together with the series.
+    /// The series of a slot together with its metric.
     #[inline]
     pub fn with_metric(&mut self, slot: u32) -> Option<(&mut Series, &Metric)> {
         let series = self.slots.get_mut(slot as usize)?.as_mut()?;
@@ -154,23 +155,23 @@ impl SeriesTable {
         Some((series, metric))
     }
 
-    /// The unit of all series of a name, where one is known.
+    /// The unit of all series of a name, if one is known.
     pub fn unit_of(&self, name: &str) -> Option<Unit> {
         let metric = self.metric_by_name.get(name)?;
         self.metrics.get(*metric as usize)?.unit.clone()
     }
 
     pub fn metric_of(&self, series: &Series) -> &Metric {
-        // Every series' metric index comes from `metric()` and metrics are never removed.
+        // The metric index of each series comes from `metric()`, and metrics are never removed.
         &self.metrics[series.metric as usize]
     }
 
-    /// All live series with their slots, by slot.
+    /// All live series with their slots, in order of the slots.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Series)> {
         self.slots.iter().enumerate().filter_map(|(at, s)| s.as_ref().map(|s| (at as u32, s)))
     }
 
-    /// The live series of `max` slots from `from` on, and where the next page begins.
+    /// The live series in the `max` slots from `from` on, and the first slot of the next page.
     pub fn page(&self, from: u32, max: usize) -> (impl Iterator<Item = (u32, &Series)>, Option<u32>) {
         let begin = (from as usize).min(self.slots.len());
         let end = begin.saturating_add(max).min(self.slots.len());
@@ -179,7 +180,7 @@ impl SeriesTable {
         (page, (end < self.slots.len()).then_some(end as u32))
     }
 
-    /// Names of metrics, the first so many.
+    /// The names of the first `max` metrics.
     pub fn names(&self, max: usize) -> impl Iterator<Item = &Arc<str>> {
         self.metrics.iter().take(max).map(|metric| &metric.name)
     }
@@ -196,7 +197,7 @@ impl SeriesTable {
         self.metric_by_name.get(name).map(|at| &self.metrics[*at as usize])
     }
 
-    /// Takes what the rule set says of metrics; those already seen keep unit and shape.
+    /// Takes the metric settings of the rule set. Metrics already seen keep their unit and shape.
     pub fn specify(&mut self, specs: impl IntoIterator<Item = (Arc<str>, MetricSpec)>) {
         self.specs = specs.into_iter().collect();
         for metric in &mut self.metrics {
@@ -206,12 +207,12 @@ impl SeriesTable {
         }
     }
 
-    /// Where the series of an identity is, if it is known.
+    /// The slot of the series of an identity, if the series is known.
     pub fn slot_of(&self, identity: &Identity) -> Option<u32> {
         self.find(identity_hash(&identity.source, &identity.name, &identity.labels), identity)
     }
 
-    /// Takes a series out; its slot may be used again under another generation.
+    /// Removes a series. Its slot may be reused under another generation.
     pub fn forget(&mut self, slot: u32) -> Option<Series> {
         let series = self.slots.get_mut(slot as usize)?.take()?;
         let hash = identity_hash(&series.info.source, &series.info.name, &series.info.labels);
@@ -270,7 +271,7 @@ impl SeriesTable {
         slot
     }
 
-    /// The metric of this name, made at first sight: that is when its shape is pinned.
+    /// The metric of this name. It is made at first sight, and its shape is fixed then.
     fn metric(&mut self, identity: &Identity) -> u32 {
         if let Some(metric) = self.metric_by_name.get(&identity.name) {
             return *metric;
@@ -305,7 +306,7 @@ impl SeriesTable {
         stated.map_or(Ok(1.0), |known| unit.factor_to(&known).ok_or(Unplaced::Unit))
     }
 
-    /// A metric without a unit takes that of its first event that has one.
+    /// Gives a metric without a unit the unit of its first event that has one.
     fn learn_unit(&mut self, identity: &Identity) {
         if identity.unit.is_some()
             && let Some(at) = self.metric_by_name.get(&identity.name)
@@ -316,7 +317,7 @@ impl SeriesTable {
     }
 }
 
-/// The source of a recorded series whose keys have none.
+/// The source of a recorded series whose key has no `source` label.
 pub const RECORD_SOURCE: &str = "_record";
 
 impl SeriesInfo {
@@ -329,8 +330,8 @@ impl SeriesInfo {
         }
     }
 
-    /// The value of a label, where `source` and `name` count as labels, and `pipeline` is the source of a series
-    /// that is derived from stage, run and gate events.
+    /// The value of a label. `source` and `name` count as labels. `pipeline` is by default the source of a
+    /// series that is derived from stage, run and gate events.
     pub fn label(&self, name: &str) -> Option<&Arc<str>> {
         match name {
             "source" => Some(&self.source),
@@ -346,7 +347,7 @@ impl SeriesInfo {
 
 /// xxh3-64 over the JSON array `[source,name,[[label,value],…]]` without spaces.
 pub fn series_id(source: &str, name: &str, labels: &Labels) -> u64 {
-    // Strings and arrays of them always serialise.
+    // Strings and arrays of strings always serialise.
     let json = serde_json::to_string(&(source, name, labels)).unwrap_or_default();
     xxhash_rust::xxh3::xxh3_64(json.as_bytes())
 }
@@ -355,7 +356,7 @@ fn identity_hash(source: &str, name: &str, labels: &Labels) -> u64 {
     FixedState::default().hash_one((source, name, labels))
 }
 
-/// The stored form of the table: what cannot be rebuilt from the rest.
+/// The stored form of the table: the parts that cannot be rebuilt from the others.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SeriesImage {
     slots: Vec<Option<Series>>,
@@ -365,7 +366,7 @@ pub struct SeriesImage {
 }
 
 impl SeriesTable {
-    /// The table as plain data, borrowed for as long as it is written.
+    /// The table in its stored form, borrowed while it is written.
     pub fn image(&self) -> impl Serialize + '_ {
         (&self.slots, &self.generations, &self.free, &self.metrics)
     }

@@ -1,31 +1,32 @@
-//! A time of day that does not jump: for whoever counts hours on a machine whose clock may be wrong for a while.
+//! A steady time of day, for code that counts hours on a machine whose clock may be wrong for a while.
 //!
-//! Intuition: the running clock says how much time has passed, the wall clock says what time it is. Where the wall
-//! clock is suddenly far ahead, the running clock is believed until that has lasted; a machine that slept is ahead for
-//! good. Invariant: an interval is never over before its time because of a jump that lasts less than [`LASTS`].
-//! A wall clock that goes back is followed at once: whoever holds times of the future has to let go of them.
-//! Rejected: the running clock alone (a machine that slept would count from before), the wall clock alone (seconds of
-//! a wrong clock gave up messages as hours old).
+//! Intuition: the running clock measures elapsed time, the wall clock states the time of day. When the wall
+//! clock is suddenly far ahead, the running clock is trusted until the difference has lasted; after a suspend
+//! of the machine the difference is permanent. Invariant: a jump that lasts less than [`LASTS`] never ends an
+//! interval early. A wall clock that steps back is followed at once, so code that holds times of the future
+//! must discard them.
+//! Rejected: the running clock alone (after a suspend it continues from the time before it), the wall clock
+//! alone (a clock that was wrong for seconds made messages look hours old, and they were given up).
 
 use super::time::{Span, Timestamp};
 
-/// Steps of a wall clock that are followed at once.
+/// Largest forward step of the wall clock that is followed at once.
 const STEP_MAX: Span = Span::from_mins(1);
 
-/// Time that a greater step forward has to last.
+/// Time that a larger forward step must last.
 const LASTS: Span = Span::from_mins(1);
 
 /// A wall clock and a running clock, read together.
 #[derive(Debug, Default)]
 pub struct Steady {
-    /// Both as they were read last; none before the first time.
+    /// Both clocks at the last reading; `None` before the first.
     last: Option<(Timestamp, Span)>,
-    /// Since when the wall clock is far ahead, by the running clock.
+    /// The running clock's time since which the wall clock is far ahead.
     ahead_since: Option<Span>,
 }
 
 impl Steady {
-    /// The time of day, given what both clocks say; `running` never goes back.
+    /// The time of day, given both clocks; `running` never decreases.
     pub fn read(&mut self, wall: Timestamp, running: Span) -> Timestamp {
         let (at, before) = self.last.unwrap_or((wall, running));
         let expected = at + (running - before);
@@ -50,7 +51,7 @@ impl Steady {
 mod tests {
     use super::*;
 
-    /// What is read at (wall, running), all in seconds.
+    /// The result for each (wall, running), all in seconds.
     fn read(all: &[(i64, i64)]) -> Vec<i64> {
         let mut clock = Steady::default();
         let one = |(wall, running): &(i64, i64)| {

@@ -1,10 +1,10 @@
 //! Instants and spans of the log, in whole milliseconds.
 //!
-//! Intuition: the engine never asks what time it is; every instant it knows came with a record.
-//! So an instant is a number that can be stored, compared between processes and counted on.
-//! Invariant: arithmetic saturates inside [`Timestamp::MIN`, `Timestamp::MAX`]; no input can make
-//! it wrap. Rejected: `std::time::Instant` (cannot be stored) and chrono types (calendar work
-//! belongs to the edges).
+//! Intuition: the engine never reads a clock; every instant it knows came with a record. So an instant is a
+//! number that can be stored, compared between processes and computed with.
+//! Invariant: arithmetic saturates within [`Timestamp::MIN`, `Timestamp::MAX`]; no input makes it wrap.
+//! Rejected: `std::time::Instant` (it cannot be stored) and chrono types (calendar arithmetic belongs to the
+//! edges).
 
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
@@ -20,7 +20,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A length of time in milliseconds; may be negative as a difference.
+/// A length of time in milliseconds. A difference of instants may be negative.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Span(i64);
@@ -71,7 +71,7 @@ impl Timestamp {
         self.floor(step) + step
     }
 
-    /// How often `step` fits between the epoch and this instant, rounded down.
+    /// The number of whole steps between the epoch and this instant, rounded down.
     #[inline]
     pub fn index(self, step: Span) -> i64 {
         self.0.div_euclid(step.0)
@@ -162,7 +162,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC; the milliseconds are written only where there are any.
+/// RFC 3339 in UTC. The milliseconds are written only if they are not zero.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (day, in_day) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
@@ -177,7 +177,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Prometheus spelling: `1h30m`, `500ms`, `0s`.
+/// The notation of Prometheus: `1h30m`, `500ms`, `0s`.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {
@@ -223,7 +223,7 @@ impl std::str::FromStr for Span {
             let letters = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
             let (unit, after) = tail.split_at(letters);
             let (_, ms) = SPAN_UNITS.iter().find(|(name, _)| *name == unit).ok_or(SpanError)?;
-            // Units must shrink from left to right, each used once: `1m1h` is a slip, not a length.
+            // Units must descend from left to right, each used once: `1m1h` is a typing error.
             if *ms >= unit_max {
                 return Err(SpanError);
             }
@@ -239,10 +239,10 @@ impl std::str::FromStr for Span {
     }
 }
 
-/// Ten years: far past any window or timer, far below what could overflow when added.
+/// Ten years: longer than any window or timer, and too short to overflow when added.
 pub const SPAN_MAX: Span = Span::from_hours(24 * 366 * 10);
 
-/// A text is not a duration.
+/// The error of a text that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a duration; write it like 30s, 5m, 1h30m or 7d, and no longer than ten years")]
 pub struct SpanError;
@@ -261,7 +261,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// (year, month, day) to days since the epoch; the inverse of the display above.
+/// (year, month, day) to days since the epoch; the inverse of `civil_from_days`.
 pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

@@ -1,7 +1,7 @@
-//! Units of metrics: what a number means, what it may be compared with, how finely it is kept.
+//! Units of metrics: the meaning of a number, the numbers it may be compared with, and its resolution.
 //!
-//! Invariant: two units convert exactly when they have the same [`Dimension`]; everything else is
-//! refused as `unit`, never guessed. A unit we do not know is a dimension of its own.
+//! Invariant: two units convert exactly when they have the same [`Dimension`]. Any other pair is refused as
+//! `unit`, never guessed. An unknown unit is a dimension of its own.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -21,11 +21,11 @@ pub enum Unit {
     Percent,
     Ratio,
     Count,
-    /// Any other word, as it came; it converts to nothing but itself.
+    /// Any other word, unchanged; it converts only to itself.
     Other(Arc<str>),
 }
 
-/// What kind of quantity a unit measures.
+/// The kind of quantity that a unit measures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dimension {
     Time,
@@ -36,12 +36,12 @@ pub enum Dimension {
 }
 
 impl Unit {
-    /// The unit of this name; an unknown name is kept as it is.
+    /// The unit of this name; an unknown name is kept unchanged.
     pub fn from_name(name: &str) -> Unit {
         Unit::known(name).unwrap_or_else(|| Unit::Other(name.into()))
     }
 
-    /// The unit of this name, if it is one the system converts.
+    /// The unit of this name, if it is convertible.
     pub fn known(name: &str) -> Option<Unit> {
         Some(match name {
             "ns" => Unit::Ns,
@@ -95,7 +95,7 @@ impl Unit {
         }
     }
 
-    /// How many of `to` one of this unit is; `None` across dimensions.
+    /// The number of `to` units in one of this unit; `None` across dimensions.
     pub fn factor_to(&self, to: &Unit) -> Option<f64> {
         if self == to {
             return Some(1.0);
@@ -103,7 +103,7 @@ impl Unit {
         (self.dimension() == to.dimension()).then(|| self.in_base() / to.in_base())
     }
 
-    /// Size of one step of a histogram over values of this unit.
+    /// The size of one histogram step for values of this unit.
     pub fn resolution(unit: Option<&Unit>) -> Resolution {
         match unit {
             Some(Unit::S) => Resolution::per_unit(1e6),
@@ -147,7 +147,7 @@ impl<'de> Deserialize<'de> for Unit {
     }
 }
 
-/// How a value becomes an integer step of a histogram: steps = value × `steps_per_unit`.
+/// The scale between values and integer steps of a histogram: steps = value × `steps_per_unit`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Resolution {
     steps_per_unit: f64, // > 0, finite
@@ -159,7 +159,7 @@ impl Resolution {
         Resolution { steps_per_unit: steps }
     }
 
-    /// The resolution whose steps have this size, as a catalog states it.
+    /// The resolution whose steps have this size, as the catalog of a store states it.
     pub fn of_scale(scale: f64) -> Resolution {
         Resolution { steps_per_unit: (1.0 / scale).round().max(1.0) }
     }
@@ -169,13 +169,13 @@ impl Resolution {
         1.0 / self.steps_per_unit
     }
 
-    /// Whole steps of a magnitude, rounded half up; may exceed the histogram's range.
+    /// Whole steps of a magnitude, rounded half up; the result may exceed the histogram's range.
     #[inline]
     pub fn steps(self, magnitude: f64) -> u64 {
         (magnitude * self.steps_per_unit + 0.5) as u64
     }
 
-    /// The magnitude that so many steps stand for.
+    /// The magnitude of this many steps.
     #[inline]
     pub fn magnitude(self, steps: u64) -> f64 {
         steps as f64 / self.steps_per_unit

@@ -1,12 +1,12 @@
-//! The 1m, 5m and 1h windows of one series while they are open.
+//! The open 1m, 5m and 1h windows of one series.
 //!
-//! Intuition: an observation is recorded once, into its open 1m window; when that is sealed it is
-//! added to the 5m window it belongs to, and that one to its 1h window. So 5m is exactly the merge
-//! of its 1m windows, by construction.
-//! Invariant: a window is sealed at `end + allowed_lateness + 1 ms` and from then on the engine
-//! does not hold it; what comes later for it leaves as a [`Correction`] that carries only the late
-//! part, and whoever stores the window adds it. Rejected: keeping sealed windows for an hour in
-//! case a correction comes (at 100,000 series that is a gigabyte of waiting).
+//! Intuition: an observation is recorded once, in its open 1m window. When that window is sealed, it is
+//! merged into its 5m window, and the 5m window in turn into its 1h window. So a 5m window is exactly the
+//! merge of its 1m windows, by construction.
+//! Invariant: a window is sealed at `end + allowed_lateness + 1 ms`; from then on the engine does not hold
+//! it. A later observation for it leaves as a [`Correction`] that carries only the late part, and the store
+//! adds this part to the window. Rejected: keeping sealed windows for an hour in case a correction comes (at
+//! 100,000 series that is a gigabyte of idle windows).
 
 use super::limits::OPEN_WINDOWS_MAX;
 use super::packed::PackedPane;
@@ -51,7 +51,7 @@ impl WindowSize {
         WindowSize::ALL.into_iter().find(|size| size.name() == name)
     }
 
-    /// The size whose windows are made of windows of this size.
+    /// The next coarser size. Its windows are merged from windows of this size.
     fn coarser(self) -> Option<WindowSize> {
         match self {
             WindowSize::Minute => Some(WindowSize::FiveMinutes),
@@ -61,7 +61,7 @@ impl WindowSize {
     }
 }
 
-/// Which window of which series.
+/// The identity of one window of one series.
 #[derive(Debug, Clone)]
 pub struct WindowKey {
     pub series: Arc<SeriesInfo>,
@@ -69,11 +69,11 @@ pub struct WindowKey {
     pub shape: Shape,
     pub size: WindowSize,
     pub start: Timestamp,
-    /// Part of its time was lost with records of the log.
+    /// Whether a gap of the log overlaps the time in which the window's events arrive.
     pub is_incomplete: bool,
 }
 
-/// A window as it leaves the engine for the first time: revision 0.
+/// A window as it leaves the engine for the first time, as revision 0.
 #[derive(Debug, Clone)]
 pub struct Sealed {
     pub at: Timestamp,
@@ -81,7 +81,7 @@ pub struct Sealed {
     pub pane: Pane,
 }
 
-/// What came for a window after it was sealed; adds a revision to it.
+/// The part of a window that arrived after the window was sealed; it adds a revision.
 #[derive(Debug, Clone)]
 pub struct Correction {
     pub at: Timestamp,
@@ -93,7 +93,7 @@ pub struct Correction {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct OpenWindows {
     minutes: Vec<Open>,
-    /// Buckets that the minute sealed last had: the next one will need about as many.
+    /// Buckets of the last sealed 1m window; the next one needs about as many.
     #[serde(skip)]
     minute_buckets: u16,
     fives: Vec<Open>,
@@ -106,28 +106,29 @@ struct OpenHour {
     pane: PackedPane,
 }
 
+/// One open window.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Open {
     pub start: Timestamp,
     pub pane: Pane,
 }
 
-/// When a window of this size that starts here is sealed.
+/// The time at which a window of this size and start is sealed.
 #[inline]
 pub fn seal_due(start: Timestamp, size: WindowSize, allowed_lateness: Span) -> Timestamp {
     start + size.span() + allowed_lateness + Span::MILLISECOND
 }
 
 impl OpenWindows {
-    /// The open minute that starts here, made when it is new; says whether it was made.
-    /// `None` when the series has too many open windows already.
+    /// The open 1m window with this start. It is made if needed, and the flag states whether it was made.
+    /// `None` if the series has too many open windows already.
     #[inline]
     pub fn minute(&mut self, start: Timestamp) -> Option<(&mut Pane, bool)> {
         open_in(&mut self.minutes, start, self.minute_buckets.into())
     }
 
-    /// Changes the open window that starts here, made when it is new; says whether it was made.
-    /// `None` when the series has too many open windows already.
+    /// Changes the open window with this start. It is made if needed, and the result states whether it was
+    /// made. `None` if the series has too many open windows already.
     pub fn change(
         &mut self,
         size: WindowSize,
@@ -157,8 +158,8 @@ impl OpenWindows {
         Some(is_new)
     }
 
-    /// Takes the window out that is sealed now and adds it to the coarser one it belongs to.
-    /// Returns it, and the coarser window's start when that had to be opened.
+    /// Removes a window that is sealed now and merges it into its coarser window. Returns the window, and the
+    /// start of the coarser window if that had to be opened.
     pub fn seal(&mut self, size: WindowSize, start: Timestamp) -> Option<(Pane, Option<Timestamp>)> {
         let pane = self.take(size, start)?;
         if size == WindowSize::Minute {
@@ -166,7 +167,7 @@ impl OpenWindows {
         }
         let Some(coarser) = size.coarser() else { return Some((pane, None)) };
         let coarse_start = start.floor(coarser.span());
-        // Coarser windows are opened by finer ones, of which there are at least as many: there is room.
+        // Finer windows open the coarser ones, and there are at least as many finer ones, so there is room.
         let opened = self.change(coarser, coarse_start, |whole| whole.merge(&pane));
         Some((pane, opened.filter(|is_new| *is_new).map(|_| coarse_start)))
     }
@@ -192,7 +193,7 @@ impl OpenWindows {
         self.minutes.is_empty() && self.fives.is_empty() && self.hours.is_empty()
     }
 
-    /// The open windows of one size as they are now, finer open ones included, by start.
+    /// The open windows of one size with their current content, which includes finer open windows; by start.
     pub fn current(&self, size: WindowSize) -> Vec<Open> {
         let mut windows = self.list(size);
         let finer: &[WindowSize] = match size {
@@ -224,10 +225,10 @@ impl OpenWindows {
     }
 }
 
-/// The window of a list that starts here, made with room for `buckets` when it is new.
+/// The window of a list with this start, made with space for `buckets` if it is new.
 #[inline]
 fn open_in(list: &mut Vec<Open>, start: Timestamp, buckets: usize) -> Option<(&mut Pane, bool)> {
-    // Nearly always the newest one: search from the back.
+    // The window is nearly always the newest one, so the search begins at the back.
     let behind = list.iter().rev().take_while(|open| open.start > start).count();
     let at = list.len() - behind;
     let is_new = at == 0 || list[at - 1].start != start;

@@ -1,9 +1,9 @@
-//! Decoding one batch ahead of the engine, on a thread of its own.
+//! Decodes one batch ahead of the engine, on a thread of its own.
 //!
-//! Intuition: decoding is more than half of the work of a record and needs nothing of the engine; so
-//! while one batch is applied, the next is decoded. Invariant: batches come back in the order they
-//! went in, one at a time; what was not applied when a term ends is read again by the next. A small
-//! batch is not worth the way and is decoded where it is applied.
+//! Intuition: decoding is more than half of the work of a record and needs nothing of the engine, so the next
+//! batch is decoded while the current one is applied. Invariant: batches come back one at a time in the order
+//! they were given; records that are not applied when a term ends are read again by the next term. A small
+//! batch is not worth the hand-over and is decoded where it is applied.
 
 use super::ports::{Entry, Logged};
 use crate::core::identity::Identity;
@@ -14,20 +14,20 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 /// Bytes of payload from which on a batch is decoded ahead: about 100 us of work.
 const WORTH_BYTES: usize = 32 << 10;
 
-/// The number of the decoder here; the applier's own is 0.
+/// The number of the decoder in this thread; the applier's own decoder is 0.
 pub const DECODER: usize = 1;
 
-/// A batch with what its payloads hold.
+/// A batch of records with their decoded payloads.
 #[derive(Debug)]
 pub struct Batch {
     pub records: Vec<(Logged, Option<Decoded>)>,
-    /// Whether the decoder began its table anew before it.
+    /// Whether the decoder began its table anew before this batch.
     pub is_anew: bool,
-    /// The identities that it found, in the order of their numbers.
+    /// The identities that the decoder found, in the order of their numbers.
     pub found: Vec<Arc<Identity>>,
 }
 
-/// The thread, which begins with the first batch and lives as long as this.
+/// The decoding thread, which starts with the first batch and ends when this value is dropped.
 #[derive(Debug, Default)]
 pub struct Ahead {
     thread: Option<(SyncSender<Vec<Logged>>, Receiver<Batch>)>,
@@ -49,12 +49,12 @@ fn start() -> (SyncSender<Vec<Logged>>, Receiver<Batch>) {
 }
 
 impl Ahead {
-    /// Whether a batch is on its way.
+    /// Whether a batch was given and not taken yet.
     pub fn is_busy(&self) -> bool {
         self.is_busy
     }
 
-    /// Whether a batch is large enough to be given away.
+    /// Whether a batch is large enough to be decoded ahead.
     pub fn is_worth(records: &[Logged]) -> bool {
         let bytes = records.iter().map(|record| match &record.entry {
             Entry::Events(_, payload) => payload.len(),
@@ -63,14 +63,14 @@ impl Ahead {
         bytes.sum::<usize>() >= WORTH_BYTES
     }
 
-    /// Begins with a batch; the one before must have been taken.
+    /// Gives a batch to the thread. The previous batch must have been taken.
     pub fn give(&mut self, records: Vec<Logged>) {
         let (to, _) = self.thread.get_or_insert_with(start);
-        // The thread only ends when this is dropped.
+        // The thread ends only when this value is dropped.
         self.is_busy = to.send(records).is_ok();
     }
 
-    /// The batch that was given, once it is ready.
+    /// Waits for the batch that was given and returns it; `None` if none was given.
     pub fn take(&mut self) -> Option<Batch> {
         let is_busy = std::mem::take(&mut self.is_busy);
         let (_, from) = self.thread.as_ref().filter(|_| is_busy)?;

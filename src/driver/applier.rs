@@ -1,8 +1,7 @@
-//! Records of a log through the engine, and the effects gathered for the next commit.
+//! Applies records of a log to the engine and gathers the effects for the next commit.
 //!
-//! Invariant: effects of records that an earlier process committed already are made again after a
-//! restart and thrown away, because the engine's snapshot is older than the last commit; a window
-//! is corrected exactly once.
+//! Invariant: the engine's snapshot is older than the last commit, so after a restart the effects of records
+//! that an earlier process committed are produced again and discarded. A window is corrected exactly once.
 
 use super::mutant::{self, Mutant};
 use super::ports::{
@@ -24,48 +23,48 @@ use crate::wire::{alert, control, partial};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// An engine with everything around it that a log needs.
+/// An engine with the decoder, directory and pending commit that a log needs.
 #[derive(Debug)]
 pub struct Applier {
     pub engine: Engine,
     decoder: Decoder,
     directory: Directory,
     effects: Effects,
-    /// The record up to which effects were committed, perhaps by an earlier process.
+    /// The record up to which effects are committed, possibly by an earlier process.
     committed: u64,
-    /// The newest record applied.
+    /// The newest applied record.
     pub applied: u64,
     numbered: Numbers,
     windows: BTreeMap<WindowAt, WindowRow>,
-    /// Memory of what was put into `windows`.
+    /// Memory of the panes in `windows`.
     window_bytes: usize,
     catalogued: BTreeSet<u64>,
     pending: Commit,
     published: Vec<Transition>,
     losing: Option<Losing>,
-    /// Records that are left out.
+    /// Poison records, which are skipped.
     poison: BTreeSet<u64>,
-    /// Records behind a jump of the log's clock.
+    /// Records that wait behind a jump of the log's clock.
     jump: Jump<Logged>,
-    /// Whether somebody wants windows as they leave.
+    /// Whether windows are published as they are sealed and corrected.
     pub is_rolling_up: bool,
     has_lost: bool,
 }
 
-/// Refused events of one record that are kept aside; the others are counted by the last of them.
+/// Dead letters kept per record; the last of them counts the other refused events.
 const DEAD_PER_RECORD_MAX: usize = 100;
 
-/// Refused events kept aside with one commit: they leave before it, and the lease must outlast that. With 20,000
-/// messages a second, 10,000 take half a second.
+/// Dead letters kept per commit. They are published before the commit, and the lease must outlast that: at
+/// 20,000 messages a second, 10,000 take half a second.
 const DEAD_PER_COMMIT_MAX: usize = 10_000;
 
-/// Characters of a message about a control that cannot be put in force.
+/// Limit on the characters of a message about a control record that cannot be put in force.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// Windows that are read from the store with one question: 256 × at most 64 KiB = 16 MiB.
+/// Windows read from the store in one request: 256 × at most 64 KiB = 16 MiB.
 const WINDOWS_AT_ONCE: usize = 256;
 
-/// Alerts whose fate is not known any more.
+/// Alerts of an earlier owner whose outcome is unknown, because records were lost.
 #[derive(Debug)]
 struct Losing {
     seq: u64,
@@ -74,8 +73,8 @@ struct Losing {
 }
 
 impl Applier {
-    /// `committed` and `numbered`: what the store's checkpoint says; `applied`: where the
-    /// engine's snapshot was taken.
+    /// Creates an applier. `committed` and `numbered` come from the store's checkpoint; `applied` is the
+    /// record after which the engine's snapshot was taken.
     pub fn new(engine: Engine, applied: u64, committed: u64, numbered: Numbers) -> Applier {
         Applier {
             engine,
@@ -98,7 +97,8 @@ impl Applier {
         }
     }
 
-    /// What another decoder found, before records that it decoded are applied.
+    /// Adds the identities that another decoder found. The call must precede the records that this decoder
+    /// decoded.
     pub fn learn(&mut self, decoder: usize, is_anew: bool, found: Vec<Arc<Identity>>) {
         if is_anew {
             self.directory.forget(decoder);
@@ -107,7 +107,7 @@ impl Applier {
         self.directory.learn(decoder, found);
     }
 
-    /// Applies one record, unless it has to wait; how many values were applied.
+    /// Applies one record, unless it has to wait. Returns how many values were applied.
     pub fn apply(&mut self, record: &Logged, store: &impl Store) -> Result<u64, PortError> {
         match self.judge(record, store)? {
             Some(values) => Ok(values + self.decode_and_apply(record, record.stamp, store)?),
@@ -115,7 +115,8 @@ impl Applier {
         }
     }
 
-    /// Lets a record wait behind a jump of the clock, `None`; or applies those that waited, how many values.
+    /// Judges the record's stamp. Returns `None` if the record has to wait behind a jump of the clock.
+    /// Otherwise applies the waiting records, if any, and returns how many values they had.
     #[inline]
     fn judge(&mut self, record: &Logged, store: &impl Store) -> Result<Option<u64>, PortError> {
         let now = Some(self.engine.now()).filter(|now| *now > Timestamp::MIN);
@@ -141,12 +142,12 @@ impl Applier {
         Ok(Some(values))
     }
 
-    /// The newest record that was taken, applied or waiting.
+    /// Returns the newest record taken, whether applied or waiting.
     pub fn taken(&self) -> u64 {
         self.jump.newest().map_or(self.applied, |waiting| waiting.seq)
     }
 
-    /// The time to which the log's clock has jumped, while that is not believed yet.
+    /// Returns the time to which the log's clock has jumped, while the jump is not confirmed.
     pub fn jump(&self) -> Option<Timestamp> {
         self.jump.to()
     }
@@ -171,7 +172,8 @@ impl Applier {
         self.apply_at(record, stamp, decoded, store)
     }
 
-    /// Applies a record whose payload is decoded; one that has to wait is decoded again when its time comes.
+    /// Applies a record whose payload is decoded. A record that has to wait is decoded again when it is
+    /// applied.
     pub fn apply_decoded(
         &mut self,
         record: &Logged,
@@ -238,13 +240,13 @@ impl Applier {
         Ok(decoded.events.iter().map(|event| event.values()).sum())
     }
 
-    /// A control that can be put in force; what is none is kept aside.
+    /// Decodes a control record. One that cannot be put in force becomes a dead letter.
     fn control(&mut self, seq: u64, json: &[u8]) -> Option<Control> {
         let error = match control::decode(json) {
             Ok(control) => return Some(control),
             Err(error) => error,
         };
-        // It may repeat what stands in the record.
+        // The error may quote the record, so its length is limited.
         let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
         tracing::error!(seq, error = message, "a control record cannot be put in force; it is left out");
         if seq > self.committed {
@@ -254,10 +256,11 @@ impl Applier {
         None
     }
 
-    /// Records before this one are gone.
+    /// Handles a gap: the records before this one are missing.
     fn gap(&mut self, record: &Logged, stamp: Timestamp, store: &impl Store) -> Result<(), PortError> {
         if self.applied < self.committed && self.losing.is_none() {
-            // What an earlier owner told of cannot be made again: that takes another beginning.
+            // Without these records the committed effects of the earlier owner cannot be produced again. The
+            // owner begins a new term, which ends the alerts as lost.
             return Err(PortError::Overtaken);
         }
         let body = Body::Gap(self.applied + 1, record.seq - 1);
@@ -270,37 +273,39 @@ impl Applier {
         Ok(())
     }
 
-    /// Records are gone that an earlier owner had read: `told`, the last of each alert, ends when
-    /// record `seq` is reached and the time of the newest; the rules begin anew there. Until then nothing
-    /// is told, as it may have been told before.
+    /// Handles the loss of records that an earlier owner had read. The alerts in `told`, each with its newest
+    /// transition, end once record `seq` and the time of the newest of these transitions are reached; the
+    /// rules start afresh there. Until then no transition is published, because it may have been published
+    /// before.
     pub fn lose(&mut self, seq: u64, told: Vec<Transition>) {
         self.engine.lose_alerts(&[], &mut self.effects);
         let until = told.iter().map(|transition| transition.at).max().unwrap_or(Timestamp::MIN);
         self.losing = Some(Losing { seq, until, told });
     }
 
-    /// These records are left out; others had found out that they must be.
+    /// Skips these poison records, which earlier owners identified.
     pub fn leave_out(&mut self, poison: &[u64]) {
         self.poison.extend(poison);
     }
 
-    /// This record is left out from now on, whoever applies it.
+    /// Skips this poison record from now on, in this term and in later ones.
     pub fn leave_out_one(&mut self, seq: u64) {
         self.poison.insert(seq);
         self.pending.poison.push(seq);
     }
 
-    /// Whether alerts of an earlier owner are still to be ended.
+    /// Whether alerts of an earlier owner still have to be ended.
     pub fn is_losing(&self) -> bool {
         self.losing.is_some()
     }
 
-    /// Whether the state cannot be made again from the log: it must be written whole.
+    /// Whether the state cannot be produced again from the log, so that a snapshot is needed. Resets the
+    /// flag.
     pub fn take_lost(&mut self) -> bool {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// Takes the effects of a record of which the events at these places were bad.
+    /// Gathers the effects of a record; `bad` holds the indexes of its events that could not be decoded.
     fn gather(&mut self, bad: &[u32], store: &impl Store) -> Result<(), PortError> {
         let mut effects = std::mem::take(&mut self.effects);
         if self.losing.is_some() {
@@ -350,7 +355,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Keeps a refused event aside; of a record only the first ones, as one sender must not fill the room of all.
+    /// Keeps a refused event as a dead letter. Only the first ones of a record are kept, so that one sender
+    /// cannot use up the room of all.
     fn set_aside(&mut self, dead: DeadEvent) {
         let of_record = self.pending.dead.iter().rev().take_while(|known| known.seq == dead.seq);
         let is_full = of_record.take(DEAD_PER_RECORD_MAX).count() == DEAD_PER_RECORD_MAX
@@ -374,7 +380,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Windows that are corrected and not at hand, with one question.
+    /// Reads the windows that are corrected and not in memory, in one request.
     fn fetch_corrected(&mut self, windows: &[WindowEffect], store: &impl Store) -> Result<(), PortError> {
         let mut wanted: Vec<(WindowAt, Shape)> = Vec::new();
         for window in windows {
@@ -428,17 +434,17 @@ impl Applier {
         }
     }
 
-    /// Whether somebody waits for the next commit: nothing is told before it is safe.
+    /// Whether a transition or message waits for the next commit. Nothing is published before it is durable.
     pub fn is_urgent(&self) -> bool {
         !self.pending.transitions.is_empty() || !self.pending.parcels.is_empty()
     }
 
-    /// Memory of the windows that wait for the next commit; in the store they are smaller.
+    /// Returns the memory of the windows that wait for the next commit. Their stored form is smaller.
     pub fn pending_bytes(&self) -> usize {
         self.window_bytes
     }
 
-    /// The next commit tells of these series, if none did.
+    /// Adds these series to the catalog of the next commit, unless an earlier commit had them.
     pub fn catalogue_slots(&mut self, slots: &[u32]) {
         let table = self.engine.series();
         for series in slots.iter().filter_map(|slot| table.get(*slot)) {
@@ -450,7 +456,7 @@ impl Applier {
         }
     }
 
-    /// The open windows of some series, as they are.
+    /// Returns the open windows of some series in their current state.
     pub fn open_windows(&self, slots: &[u32], sizes: &[WindowSize]) -> Vec<(WindowAt, WindowRow)> {
         let mut open = Vec::new();
         for slot in slots {
@@ -462,12 +468,12 @@ impl Applier {
         open
     }
 
-    /// Whether everything is applied again that was committed before.
+    /// Whether everything that was committed before is applied again.
     pub fn has_caught_up(&self) -> bool {
         self.applied >= self.committed
     }
 
-    /// First and last record that no commit holds yet.
+    /// Returns the first and last record that no commit holds yet.
     pub fn uncommitted(&self) -> (u64, u64) {
         (self.committed + 1, self.applied)
     }
@@ -477,8 +483,8 @@ impl Applier {
         self.applied > self.committed
     }
 
-    /// What the next commit must hold; call [`Self::committed`] once it is durable, or
-    /// [`Self::failed`] so that it is tried again with what comes until then.
+    /// Returns the next commit. Call [`Self::committed`] once it is durable, or [`Self::failed`] to retry it
+    /// together with the effects that follow.
     pub fn commit(&mut self) -> &mut Commit {
         self.pending.applied = self.applied;
         self.pending.numbered = self.numbered;
@@ -488,12 +494,12 @@ impl Applier {
         &mut self.pending
     }
 
-    /// The commit did not happen: later corrections must find the windows in it.
+    /// Puts the windows of a failed commit back, because later corrections must find them.
     pub fn failed(&mut self) {
         self.windows = self.pending.windows.drain(..).collect();
     }
 
-    /// The commit is durable: its transitions may be told to others.
+    /// Marks the commit as durable and returns its transitions, which may now be published.
     pub fn committed(&mut self) -> Vec<Transition> {
         self.committed = self.pending.applied;
         self.pending = Commit::default();
@@ -501,12 +507,13 @@ impl Applier {
     }
 }
 
-/// The engine counts good events only: the place of one in its payload, with the bad ones ascending.
+/// Converts an index among the good events, as the engine counts them, into an index in the payload; `bad`
+/// holds the indexes of the bad events in ascending order.
 fn place_among(bad: &[u32], good: u32) -> u32 {
     bad.iter().fold(good, |place, bad| place + u32::from(*bad <= place))
 }
 
-/// A window as its line, with what its subject is made of.
+/// Returns the published form of a window, with the parts of its subject.
 fn rollup(key: &WindowKey, row: &WindowRow) -> Rollup {
     let view = WindowView::new(key, &row.pane, row.revision, false);
     Rollup {

@@ -1,7 +1,9 @@
-//! Rules over past data: the alerts that there would have been, and what another rule set changes about them.
+//! Rules over past data: the alerts that they would have raised, and what another rule set changes about
+//! them.
 //!
-//! Invariant: the same engine as live, so a backtest of the rules that were in force gives the alerts that there
-//! were. Two episodes are the same when rule and key are, and they overlap in time.
+//! Invariant: a backtest uses the same engine as live operation, so a backtest of the rules that were in
+//! force gives the alerts that were raised. Two episodes are the same if their rule and key are equal and
+//! they overlap in time.
 
 use crate::core::alert::own::is_own;
 use crate::core::alert::transition::{ChangeName, rfc3339};
@@ -15,16 +17,16 @@ use std::collections::BTreeMap;
 pub struct Episode {
     pub rule: String,
     pub key: String,
-    /// Highest of the episode.
+    /// The highest severity of the episode.
     pub severity: Severity,
     #[serde(with = "rfc3339")]
     pub fired_at: Timestamp,
     #[serde(with = "rfc3339::option")]
     pub ended_at: Option<Timestamp>,
-    /// From when what it tells of began, as far as its evidence says, to when it fired.
+    /// Time from the onset, as far as the evidence states one, until the alert fired.
     #[serde(serialize_with = "millis")]
     pub detected_after: Span,
-    /// Whether anybody would have heard of it.
+    /// Whether a receiver would have been notified, because the alert was not suppressed while active.
     pub is_told: bool,
     pub summary: String,
 }
@@ -33,7 +35,7 @@ fn millis<S: serde::Serializer>(span: &Span, serializer: S) -> Result<S::Ok, S::
     serializer.serialize_i64(span.ms())
 }
 
-/// The episodes of an alert log that fired from `since` on, in the order in which they did.
+/// Returns the episodes of an alert log that fired from `since` on, in the order in which they fired.
 pub fn episodes(log: &[Transition], since: Timestamp) -> Vec<Episode> {
     let mut found: Vec<Episode> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -70,11 +72,11 @@ fn begun(one: &Transition) -> Episode {
     }
 }
 
-/// What one rule set would have told.
+/// Totals of the alerts of one rule set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Told {
     pub alerts: usize,
-    /// Those that somebody would have heard of.
+    /// Alerts of which a receiver would have been notified.
     pub told: usize,
     pub critical: usize,
     pub told_a_day: f64,
@@ -83,7 +85,8 @@ pub struct Told {
     pub detected_after_ms_max: Option<i64>,
 }
 
-/// Sums episodes up over `length`; a page is what is told and critical.
+/// Summarises episodes over `length`. A page is a critical alert of which a receiver would have been
+/// notified.
 pub fn told(episodes: &[Episode], length: Span) -> Told {
     let days = (length.secs_f64() / 86_400.0).max(f64::MIN_POSITIVE);
     let told: Vec<&Episode> = episodes.iter().filter(|one| one.is_told).collect();
@@ -101,12 +104,12 @@ pub fn told(episodes: &[Episode], length: Span) -> Told {
     }
 }
 
-/// What another rule set changes.
+/// The changes that another rule set makes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Comparison {
     pub gained: Vec<Episode>,
     pub lost: Vec<Episode>,
-    /// In both, with how much later the new one fires; below zero: sooner.
+    /// Episodes in both, with how much later the new one fires; below zero: sooner.
     pub kept: Vec<Kept>,
 }
 

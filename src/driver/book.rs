@@ -1,16 +1,18 @@
-//! The rule set as documents: what is wanted, who may change it, what is to be done.
+//! The rule set as documents: the wanted documents, changes to them, and the choice between files and the
+//! store.
 //!
-//! Intuition: a rule set is compiled from documents, files most of them. Where several processes share a
-//! store the documents wanted are there, with a revision; files are only a first filling. Embedded, the files
-//! are what is wanted, and what was added over the API stands beside them. Invariant: a change names the
-//! revision it was made from, so two that cross cannot undo one another. Rejected: each process putting its
-//! own files in force (two with different checkouts would fight).
+//! Intuition: a rule set is compiled from documents, most of which are files. Where several processes share a
+//! store, the store holds the wanted documents with a revision, and the files are only its first content. In
+//! embedded mode the files are the wanted documents, and documents added over the API are kept beside them.
+//! Invariant: a change names the revision it was made from, so two concurrent changes cannot undo one
+//! another. Rejected: each process putting its own files in force (two processes with different checkouts
+//! would fight).
 
 use super::ports::PortError;
 use crate::pipeline::Diagnostic;
 use crate::pipeline::document::Documents;
 
-/// What is wanted.
+/// The wanted documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Book {
     /// Grows with every change; 0 before the first.
@@ -18,20 +20,21 @@ pub struct Book {
     pub documents: Documents,
 }
 
-/// Where a book is kept that several processes share.
+/// The storage of a book that several processes share.
 pub trait Bookshelf: Send {
-    /// One attempt.
+    /// Returns the revision. Makes one attempt.
     fn revision(&mut self) -> Result<u64, PortError>;
-    /// One attempt.
+    /// Returns the whole book. Makes one attempt.
     fn read(&mut self) -> Result<Book, PortError>;
-    /// Replaces all of it, if it is still the one with this revision; the new one's. One attempt.
+    /// Replaces the whole book if it still has this revision. Returns the new revision, or `None` if the
+    /// revision differs. Makes one attempt.
     fn write(&mut self, revision: u64, documents: &Documents) -> Result<Option<u64>, PortError>;
 }
 
-/// A change that somebody asks for over the API.
+/// A change that a client requests over the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A document; without a name it is one rule, and is called by that rule's id.
+    /// Adds or replaces a document. A document without a name is one rule, and is named after that rule's id.
     Put {
         name: Option<String>,
         text: String,
@@ -41,7 +44,7 @@ pub enum Change {
     },
 }
 
-/// Why a change was not made.
+/// Reasons why a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("{} of the rules would be wrong", .0.len())]
@@ -56,31 +59,32 @@ pub enum Refusal {
     Away(String),
 }
 
-/// Called with what came of a change: the revision, or the record, that holds it.
+/// Callback for the result of a change: the revision, or the record, that holds it.
 pub type Changed = Box<dyn FnOnce(Result<u64, Refusal>) + Send>;
 
-/// The way to whoever keeps the rules of a process.
+/// The interface to the keeper of the rules of a process.
 pub trait Desk: Send + Sync {
     fn change(&self, change: Change, reply: Changed);
-    /// What is wanted, as this process knows it.
+    /// Returns the wanted documents as this process knows them.
     fn book(&self) -> Book;
-    /// What is to be known about it: a difference between files and what is wanted, a refused change.
+    /// Returns remarks for the operator, such as a difference between the files and the wanted documents, or
+    /// a refused change.
     fn remarks(&self) -> Vec<String>;
-    /// Whether what is wanted was read since the process started.
+    /// Whether the wanted documents were read since the process started.
     fn is_read(&self) -> bool;
 }
 
-/// What is to be done with files when they are read, or with a book when it has changed.
+/// The decision when files are read, or when a book has changed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The book is filled with the files.
+    /// Fills the book with the files.
     Write(Documents),
-    /// The book stands; what the files say otherwise.
+    /// Keeps the book. The text, if any, says how the files differ.
     Keep(Option<String>),
 }
 
-/// Files fill an empty book, or replace it where they are to be applied. A directory without files replaces
-/// nothing: it may not be mounted yet.
+/// Decides between files and book. Files fill an empty book, or replace the book if they are to be applied. A
+/// directory without files replaces nothing, because it may not be mounted yet.
 pub fn decide(files: Option<&Documents>, book: &Book, is_applying: bool) -> Decision {
     match files {
         Some(files) if *files == book.documents => Decision::Keep(None),
@@ -105,7 +109,7 @@ fn difference(files: &Documents, wanted: &Documents) -> String {
     )
 }
 
-/// Names in a remark; people look at the first.
+/// Names listed in a remark; operators look at the first ones.
 const NAMES_SHOWN: usize = 10;
 
 #[cfg(test)]

@@ -1,32 +1,34 @@
-//! How fast an owner dares to go, after others before it died.
+//! The pace of an owner after earlier owners have died.
 //!
-//! Intuition: a record that kills the process would kill every owner in turn. An owner whose
-//! predecessor died young commits every few records, so that the next one knows about where; if that
-//! one dies, too, the third says before each record which one it is about to apply. Who dies three
-//! times at the same record leaves it out, and everybody is told.
-//! Invariant: what is left out is in the commit and in the dead letters, so whoever applies the log again
-//! leaves out the same. Rejected: leaving out the record after the last commit (it may be the one before
-//! the bad one's batch), and careful steps from the first death on (most deaths have other reasons).
+//! Intuition: a poison record, which kills the process, would kill every owner in turn. An owner whose
+//! predecessor died young commits every few records, so that the next one knows roughly where the record is.
+//! If that owner dies as well, the third notes before each record which one it is about to apply. A record at
+//! which three owners died is left out and reported.
+//! Invariant: a record that is left out is in the commit and in the dead letters, so every worker that
+//! applies the log again leaves out the same record. Rejected: leaving out the record after the last commit
+//! (it may be a healthy record ahead of the poison record), and careful steps from the first death on (most
+//! deaths have other reasons).
 
 use std::time::Duration;
 
-/// An owner that lived for so long died of something else.
+/// An owner that lived this long died for another reason.
 const CALM_AFTER: Duration = Duration::from_secs(10);
 
-/// Deaths at one record after which it is left out.
+/// Deaths at one record after which the record is left out.
 pub(super) const DEATHS_MAX: u32 = 3;
 
-/// Records between two commits of an owner that takes short steps; naming twice as many takes a second
-/// where each write goes to the disk.
+/// Records between two commits of an owner that takes short steps. Noting twice as many takes a second if
+/// each write goes to the disk.
 const STEP_RECORDS: u32 = 100;
 
-/// Records named one by one: the steps before were shorter.
+/// Records that are noted one by one. The steps of the owner before were shorter, so the poison record is
+/// among these.
 const NAMED_RECORDS: u32 = 2 * STEP_RECORDS;
 
 /// The pace of one term.
 #[derive(Debug)]
 pub(super) struct Care {
-    /// Take-overs in a row after which the owner died young, this one included.
+    /// Consecutive take-overs of owners that did not live long, this one included.
     tries: u32,
     named: u32,
     steps: u32,
@@ -44,12 +46,12 @@ impl Care {
         Care { tries, named: 0, steps: 0, begun }
     }
 
-    /// Whether batches are applied as they come.
+    /// Whether batches are applied as they come, without short steps.
     pub(super) fn is_fast(&self) -> bool {
         self.tries <= 1
     }
 
-    /// Whether the next record is to be named before it is applied.
+    /// Whether the next record is to be noted in the store before it is applied.
     pub(super) fn names_next(&mut self) -> bool {
         if self.tries <= 2 || self.named >= NAMED_RECORDS {
             return false;
@@ -58,18 +60,18 @@ impl Care {
         true
     }
 
-    /// Whether records are being named.
+    /// Whether records are being noted.
     pub(super) fn is_naming(&self) -> bool {
         self.named > 0
     }
 
-    /// Counts a record; whether it is time for a commit.
+    /// Counts a record. Returns whether a commit is due.
     pub(super) fn is_step_over(&mut self) -> bool {
         self.steps += 1;
         !self.is_fast() && self.steps.is_multiple_of(STEP_RECORDS)
     }
 
-    /// Whether this owner has lived long enough for the next one to be unworried; says so once.
+    /// Returns whether this owner has lived long enough for the next one to be fast; true only once.
     pub(super) fn is_calm(&mut self, now: Duration) -> bool {
         let is_calm = self.tries > 0 && now.saturating_sub(self.begun) >= CALM_AFTER;
         if is_calm {

@@ -1,51 +1,51 @@
-//! Whether what a reader gets is the log: each record once, in order, none left out unseen.
+//! Checks that a reader receives exactly the log: each record once, in order, with no gap unnoticed.
 //!
-//! Intuition: a consumer is a cursor that the broker keeps for us; it may be lost, go back, or lose
-//! messages on the way to us, and the log itself may be cut back, made anew or restored from an
-//! older copy. So every message is asked for two numbers (its place in the consumer and in the log),
-//! and a new consumer begins one record early, at one we know, to see that it is still the same.
-//! Invariant: records are taken with ascending numbers; a hole is one of the log itself. Rejected:
-//! trusting a start sequence (the broker moves it into what it has without a word).
+//! Intuition: a consumer is a cursor that the broker keeps for the reader. The consumer may be lost, go back,
+//! or lose messages in transit, and the log itself may be truncated, recreated or restored from an older
+//! copy. So two numbers of every message are checked: its place in the consumer and in the log. A new
+//! consumer begins one record early, at a known record, to check that the record is still the same.
+//! Invariant: records are taken with ascending numbers; a gap is a gap of the log itself. Rejected: trusting
+//! a start sequence (the broker silently moves it into the range that it has).
 
 use super::mutant::{self, Mutant};
 use super::ports::{Extent, Logged, PortError};
 
-/// Where reading stands, over all consumers of one term.
+/// The read position, over all consumers of one term.
 #[derive(Debug, Clone)]
 pub struct Continuity {
-    place: String, // for messages: which log
-    /// When the log was made that is being read; empty before that is known.
+    place: String, // the name of the log in error messages
+    /// Creation time of the log that is read; empty before that is known.
     stream: String,
     /// The record to be taken next.
     next: u64,
-    /// A record that was seen before: number and fingerprint.
+    /// Number and fingerprint of a record that was seen before.
     known: Option<(u64, u64)>,
-    /// Place of the newest message in the present consumer.
+    /// Place of the newest message in the current consumer.
     delivered: u64,
 }
 
-/// Why a message cannot be taken.
+/// Reasons why a message cannot be taken.
 #[derive(Debug)]
 pub enum Broken {
-    /// Begin again with a new consumer.
+    /// The consumer is broken; reading must start again with a new one.
     Consumer(String),
-    /// The log is another one; somebody must look.
+    /// The log is another one; an operator must look at it.
     Log(PortError),
 }
 
 impl Continuity {
-    /// Reads from number `from` on; `stream` and `known` say what the log must still be.
+    /// Reads from number `from` on; `stream` and `known` identify the log that is expected.
     pub fn new(place: &str, stream: &str, from: u64, known: Option<(u64, u64)>) -> Continuity {
         let known = known.filter(|(_, fingerprint)| *fingerprint != 0);
         Continuity { place: place.into(), stream: stream.into(), next: from, known, delivered: 0 }
     }
 
-    /// The number of the next record that will be taken.
+    /// Returns the number of the next record to be taken.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// A new consumer begins: where, or why the log is not the one that was read.
+    /// Begins a new consumer. Returns its first number, or an error if the log is not the one that was read.
     pub fn begin(&mut self, extent: &Extent) -> Result<u64, PortError> {
         self.delivered = 0;
         if !self.stream.is_empty() && self.stream != extent.stream && !mutant::is(Mutant::TakeAnyLog) {
@@ -61,7 +61,7 @@ impl Continuity {
         Ok((from + u64::from(mutant::is(Mutant::BeginOneLate))).max(extent.first))
     }
 
-    /// Whether the record at this place of the consumer is to be taken, or was before.
+    /// Returns whether the record at this place of the consumer is to be taken; false if it was taken before.
     pub fn take(&mut self, place: u64, record: &Logged) -> Result<bool, Broken> {
         if place != self.delivered + 1 && !mutant::is(Mutant::TrustConsumer) {
             return Err(Broken::Consumer(format!("message {place} came after {}", self.delivered)));
@@ -80,7 +80,7 @@ impl Continuity {
         Ok(true)
     }
 
-    /// The newest record that was taken is remembered, for the next consumer to begin with.
+    /// Remembers the newest record taken, at which the next consumer begins.
     pub fn remember(&mut self, record: &Logged) {
         if self.known.is_none_or(|(seq, _)| seq <= record.seq) {
             self.known = Some((record.seq, record.fingerprint()));

@@ -1,8 +1,9 @@
-//! Workers of one deployment share its partitions evenly, without talking to each other.
+//! Workers of one deployment share its partitions evenly, without communicating with each other.
 //!
-//! Intuition: each says that it lives and learns how many do; its share is the partitions divided by
-//! that, rounded up. Whoever holds more gives up, whoever holds less takes what is free. Who owns a
-//! partition is still decided by its lease alone: the roster only says how many to want.
+//! Intuition: each worker reports that it lives and learns how many workers live. Its share is the number of
+//! partitions divided by that count, rounded up. A worker that holds more gives some up, and a worker that
+//! holds less takes free ones. The lease alone still decides who owns a partition: the roster only says how
+//! many to want.
 
 use super::outage::Outages;
 use super::ports::{PortError, Roster};
@@ -11,13 +12,13 @@ use super::worker::chain;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// Time between two signs of life. A worker that joins or leaves is seen by the others this fast.
+/// Time between two heartbeats. The other workers see a worker that joins or leaves this fast.
 pub const BEAT_EVERY: Duration = Duration::from_millis(250);
 
-/// Name among outages of the list of workers.
+/// Name of the list of workers among outages.
 const WORKERS: &str = "list of workers";
 
-/// Keeps the share of this process up to date until `stop` is dropped or says so.
+/// Keeps the share of this process up to date until `stop` receives a message or its sender is dropped.
 pub fn keep(
     mut roster: impl Roster,
     share: &Share,
@@ -40,7 +41,7 @@ pub fn keep(
                 share.set_limit(partitions.div_ceil(workers.max(1)));
                 outages.end(WORKERS);
             }
-            // What it holds it keeps: its leases say for how long.
+            // The process keeps what it holds. Its leases limit for how long.
             Err(PortError::Away { .. }) => {}
             Err(error) => outages.begin(WORKERS, "Redis", &chain(&error)),
         }

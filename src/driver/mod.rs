@@ -1,4 +1,4 @@
-//! The shell around the engine: brings records in order, carries effects out.
+//! The shell around the pure engine: it feeds records to the engine in order and carries out the effects.
 
 pub mod ahead;
 pub mod applier;

@@ -1,43 +1,42 @@
-//! Planted faults, by which the simulator shows that it can find faults.
+//! Planted faults (mutants), with which the simulator proves that it can find faults.
 //!
-//! Each is a mistake that somebody could make in a line nearby. They are there only in builds with
-//! the feature `mutants`, which the tests have; elsewhere every question is answered no when it is
-//! compiled.
+//! Each mutant is a mistake that a programmer could make in a line nearby. Mutants exist only in builds with
+//! the feature `mutants`, which the tests enable. In other builds each check is the constant `false`.
 
-/// A mistake.
+/// A planted fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// A log that was made anew or cut back passes for the old one.
+    /// A log that was recreated or truncated is accepted as the old one.
     TakeAnyLog,
-    /// A log that was cut back and has grown again passes.
+    /// A log that was truncated and has grown again is accepted.
     TakeRefilledLog,
-    /// A new consumer begins behind the next record.
+    /// A new consumer begins one record late.
     BeginOneLate,
-    /// Messages that got lost on the way are not noticed.
+    /// Messages lost in transit are not noticed.
     TrustConsumer,
-    /// A record that comes again is applied again.
+    /// A record that is delivered again is applied again.
     TakeTwice,
     /// Transitions count as published before they are.
     TrimFirst,
-    /// After an answer that is not known, other bytes are sent under the same version.
+    /// After an unknown answer, other bytes are sent under the same version.
     NewBytes,
-    /// Being fenced is not noticed.
+    /// The worker ignores that it is fenced.
     IgnoreFence,
     /// Effects that were committed before are committed again after a take-over.
     EffectsTwice,
-    /// What an earlier owner left to be published is forgotten.
+    /// The outbox of an earlier owner is forgotten.
     ForgetOutbox,
-    /// The same of messages to the aggregate.
+    /// The messages to the aggregate partition that an earlier owner left unpublished are forgotten.
     ForgetParcels,
     /// Records between the snapshot and the last commit are skipped.
     SkipTail,
     /// Rules are evaluated on the owner's clock.
     WallTime,
-    /// Numbers of transitions go on from the board, not from the checkpoint.
+    /// Numbers of transitions continue from the board rather than from the checkpoint.
     NumberFromBoard,
-    /// Who is told to stop on the way to where an earlier owner was commits where they are.
+    /// A worker that is stopped before it has caught up with an earlier owner commits its older state.
     EndEarly,
-    /// The snapshot's last record is applied again.
+    /// The last record in the snapshot is applied again.
     SnapshotLate,
 }
 
@@ -46,13 +45,14 @@ thread_local! {
     static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
-/// Plants one mistake in this thread, or none.
+/// Plants one mutant in this thread, or none.
 #[cfg(feature = "mutants")]
 pub fn plant(mutant: Option<Mutant>) {
     PLANTED.set(mutant);
 }
 
-/// Ends the process at a payload that holds what the environment names: to try out how owners cope.
+/// Aborts the process at a payload that contains the text in `SG_TEST_POISON`. Tests use it to see how owners
+/// cope with a poison record.
 #[inline(always)]
 pub(super) fn die_of(payload: &[u8]) {
     #[cfg(feature = "mutants")]
@@ -68,7 +68,7 @@ pub(super) fn die_of(payload: &[u8]) {
     let _ = payload;
 }
 
-/// Whether this mistake is to be made.
+/// Whether this mutant is planted.
 #[inline(always)]
 pub(super) fn is(mutant: Mutant) -> bool {
     #[cfg(feature = "mutants")]

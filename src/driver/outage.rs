@@ -1,15 +1,17 @@
-//! Servers and disks that do not answer: which, where, since when; and the order to give up waiting.
+//! Outages: servers and disks that do not answer, with place and start; and the order to stop waiting for
+//! them.
 //!
-//! Intuition: whatever is away is waited for, never an exit; but people must be told, and nothing else may wait with
-//! it. So everybody who waits notes it here, and everybody who answers looks here first. Invariant: an outage is
-//! logged when it begins, each minute while it lasts, and when it ends, however many wait for the same server.
+//! Intuition: the process waits for an unreachable server and never exits because of it, but operators must
+//! be informed, and no other work may wait with it. So each component that waits records the outage here, and
+//! each component that answers requests looks here first. Invariant: an outage is logged when it begins, each
+//! minute while it lasts, and when it ends, however many components wait for the same server.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time between two lines about the same outage.
+/// Time between two log lines about the same outage.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Outages of one process; clones share them.
@@ -18,13 +20,13 @@ pub struct Outages(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Nobody is told when one begins and ends.
+    /// Whether outages are neither recorded nor logged.
     is_quiet: bool,
     is_any: AtomicBool,
     is_stopping: AtomicBool,
-    /// By name, and by the partition that it is about.
+    /// Current outages, by name and partition.
     all: Mutex<BTreeMap<(&'static str, u32), Down>>,
-    /// The newest words of servers that refused something.
+    /// The newest error of each server that refused something, and when a refusal was last logged.
     refusals: Mutex<BTreeMap<&'static str, (String, Instant)>>,
 }
 
@@ -34,33 +36,34 @@ struct Down {
     error: String,
     begun: Instant,
     said: Instant,
-    /// The newest attempt.
+    /// The time of the newest attempt.
     tried: Instant,
 }
 
 /// One outage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// `nats`, `redis`, `log` or `store`.
+    /// The name, such as `nats`, `redis`, `log` or `store`.
     pub what: &'static str,
-    /// Its address or path, without a password.
+    /// The address or path, without a password.
     pub place: String,
     pub error: String,
     pub lasted: Duration,
 }
 
 impl Outages {
-    /// For a connection whose breaks are told by others, or are nobody's concern.
+    /// Creates a list that records nothing, for a connection whose outages are reported elsewhere or do not
+    /// matter.
     pub fn quiet() -> Outages {
         Outages(Arc::new(Inner { is_quiet: true, ..Inner::default() }))
     }
 
-    /// Something did not answer.
+    /// Records that a server or disk did not answer.
     pub fn begin(&self, what: &'static str, place: &str, error: &dyn std::fmt::Display) {
         self.begin_of((what, 0), place, error);
     }
 
-    /// Something of one partition cannot be gone on with.
+    /// Records that one partition cannot continue.
     pub fn begin_of(
         &self,
         (what, partition): (&'static str, u32),
@@ -86,13 +89,13 @@ impl Outages {
         }
     }
 
-    /// It has answered.
+    /// Ends an outage, because the server or disk has answered.
     #[inline]
     pub fn end(&self, what: &'static str) {
         self.end_of((what, 0));
     }
 
-    /// One partition goes on.
+    /// Ends an outage of one partition, because the partition continues.
     #[inline]
     pub fn end_of(&self, of: (&'static str, u32)) {
         if self.0.is_any.load(Ordering::Relaxed) {
@@ -109,7 +112,8 @@ impl Outages {
         self.0.is_any.store(!all.is_empty(), Ordering::Relaxed);
     }
 
-    /// A server that answers has refused something, such as a subject; it is logged once a minute at most.
+    /// Records that a server that answers has refused something, such as a subject. The refusal is logged
+    /// once a minute at most.
     pub fn refuse(&self, what: &'static str, place: &str, error: &dyn std::fmt::Display) {
         let (error, now) = (error.to_string(), Instant::now());
         let mut refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,18 +125,18 @@ impl Outages {
         refusals.insert(what, (error, said.filter(|_| !is_due).unwrap_or(now)));
     }
 
-    /// The refusal is forgotten, as the connection to the server is a new one.
+    /// Forgets the refusal, because the connection to the server is a new one.
     pub fn forget_refusal(&self, what: &str) {
         self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
     }
 
-    /// The newest words of a server that refused something.
+    /// Returns the newest error of a server that refused something.
     pub fn refusal(&self, what: &str) -> Option<String> {
         let refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.get(what).map(|(words, _)| words.clone())
     }
 
-    /// Those that last.
+    /// Returns the current outages.
     pub fn all(&self) -> Vec<Outage> {
         if !self.0.is_any.load(Ordering::Relaxed) {
             return Vec::new();
@@ -144,12 +148,12 @@ impl Outages {
         self.lock().iter().map(outage).collect()
     }
 
-    /// Whether this one does not answer.
+    /// Whether there is an outage of this name.
     pub fn is_away(&self, what: &'static str) -> bool {
         self.is_any() && self.lock().contains_key(&(what, 0))
     }
 
-    /// Whether this one did not answer an attempt of a moment ago: another would only wait as long.
+    /// Whether an attempt failed within this span. Another attempt would only wait as long.
     pub fn was_tried_within(&self, what: &'static str, span: Duration) -> bool {
         self.is_any() && self.lock().get(&(what, 0)).is_some_and(|down| down.tried.elapsed() < span)
     }
@@ -158,7 +162,7 @@ impl Outages {
         self.0.is_any.load(Ordering::Relaxed)
     }
 
-    /// From here on nobody waits for what is away: the process is stopping.
+    /// Ends all waiting for unreachable servers, because the process is stopping.
     pub fn give_up(&self) {
         self.0.is_stopping.store(true, Ordering::Relaxed);
     }

@@ -1,11 +1,11 @@
-//! A process that owns one partition of a log that others write to, or waits to.
+//! A process that owns one partition of a log that others write to, or stands by for it.
 //!
-//! Intuition: the embedded worker with the log and the store far away. Whoever has the lease reads
-//! on from where the store's checkpoint stands; everything that follows from the records is
-//! committed in one conditional write, and only what is committed is published, at its own number.
-//! Invariant: an owner that lost its lease finds out at the next commit, which is refused whole;
-//! it then forgets everything and stands by like a new process. Rejected: trusting the lease alone
-//! (a process may sleep through its end), and publishing first (a crash would publish twice).
+//! Intuition: this is the embedded worker with its log and store on servers. The holder of the lease resumes
+//! at the store's checkpoint. Everything that follows from the records is committed in one conditional write,
+//! and only committed transitions are published, each under its own number. Invariant: an owner that lost its
+//! lease finds out at the next commit, which is refused as a whole; it then discards its state and stands by
+//! like a new process. Rejected: trusting the lease alone (a process may sleep past its end), and publishing
+//! first (a crash would publish twice).
 
 use super::ports::{Board, Clock, Feed, Outlet, PortError, SharedStore};
 use super::sentinel::Sentinel;
@@ -22,64 +22,69 @@ use std::time::Duration;
 /// Time between two attempts to take the lease.
 const ACQUIRE_EVERY: Duration = Duration::from_millis(250);
 
-/// Time until what could not be read is read again: doubled each time, as somebody has to mend it.
+/// Time until unreadable data is read again. It doubles with each failure up to the maximum, because an
+/// operator has to repair the data.
 const REREAD_AFTER: Duration = Duration::from_secs(1);
 const REREAD_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// Another process that has a partition for so long is not stopped by what stopped this one.
+/// Another process that holds a partition for this long is not stopped by the fault that stopped this one.
 const KEPT_ELSEWHERE: Duration = Duration::from_secs(5);
 
-/// Names among outages of a partition: what the store holds of it cannot be read; its log is not what it was.
+/// Names among outages of a partition: its data in the store cannot be read; its log is gone or not the one
+/// that was read before.
 const DATA: &str = "data in the store";
 const LOG: &str = "log of a partition";
 
-/// The fault for which a partition waits until somebody has mended it.
+/// The fault for which a partition waits until an operator has repaired it.
 #[derive(Debug)]
 struct Stuck {
     what: &'static str,
-    /// The time until it is tried again.
+    /// The time until the next attempt.
     wait: Duration,
     /// The record that was applied last, if a term had begun.
     applied: Option<u64>,
-    /// When the newest term began.
+    /// The time at which the newest term began.
     begun: Option<Duration>,
-    /// Since when another process has the lease: it does not give it back at once, as whoever is stuck does.
+    /// The time since which another process holds the lease. A process that meets the same fault gives it
+    /// back at once.
     elsewhere: Option<Duration>,
 }
 
-/// The way to an owner, made before there is one: the door is open while servers are waited for.
+/// Creates the command channel of an owner before the owner exists, so that commands are accepted while the
+/// process waits for its servers.
 pub fn commands() -> (Sender, Receiver<Command>) {
     sync_channel(GROUP_MAX)
 }
 
-/// What an owner is made of.
+/// The parts of an owner.
 #[derive(Debug)]
 pub struct Parts<F, S, C> {
     pub feed: F,
     pub store: S,
     pub clock: C,
     pub limits: Limits,
-    /// The rules to put in force where they differ; `None`: whatever is in force stays.
+    /// The rules to put in force where they differ; `None` keeps the rules in force.
     pub rules: Option<RuleSet>,
     pub lease: Duration,
-    /// The engine's whole state is written this often at most.
+    /// Minimum time between two snapshots of the engine's state.
     pub snapshot_every: Duration,
     /// Whether windows are published as they are sealed and corrected.
     pub is_rolling_up: bool,
-    /// Of this process, over all partitions.
+    /// The partition share of this process.
     pub share: Share,
     pub tally: Arc<Tally>,
 }
 
 impl Stuck {
-    /// Whether the term has got past what stopped the one before, or has not met it for long.
+    /// Whether the term has passed the record that stopped the one before, or has lasted long without meeting
+    /// the fault.
     fn is_over(&self, term: &Term, running: Duration) -> bool {
         let lasted = self.begun.map_or(Duration::ZERO, |begun| running.saturating_sub(begun));
         lasted >= 2 * REREAD_AFTER_MAX || self.applied.is_some_and(|record| term.is_beyond(record))
     }
 }
 
-/// A process that owns the partition, or waits to.
+/// A process that owns the partition or stands by.
 pub struct Owner<F, S, C> {
     parts: Parts<F, S, C>,
     commands: Receiver<Command>,
@@ -94,11 +99,11 @@ impl<F, S, C> std::fmt::Debug for Owner<F, S, C> {
     }
 }
 
-/// What a step has left to do.
+/// Outcome of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Working,
-    /// Nothing for so long.
+    /// Nothing is left to do for this long.
     Waiting(Duration),
     Stopped,
 }
@@ -108,7 +113,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         Owner { parts, commands, publish, term: None, stuck: None }
     }
 
-    /// Stands by, owns, stands by again, until it is told to stop.
+    /// Stands by and owns in turn until a stop command arrives.
     pub fn run(mut self) -> Result<(), StartError> {
         loop {
             let step = match self.step() {
@@ -130,7 +135,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// One round: a batch of records, or one attempt to become the owner.
+    /// Runs one round: a batch of records, or one attempt to become the owner.
     pub fn step(&mut self) -> Result<Step, StartError> {
         let Some(term) = &mut self.term else { return self.stand_by() };
         match term.step(&mut self.parts, &self.commands, &mut self.publish) {
@@ -165,8 +170,8 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// A log that is gone may be restored. One that is not what it was stops its partition alone, where there are
-    /// others.
+    /// Whether the process continues despite the error. A log that is gone may be restored. A log that is not
+    /// the one that was read stops its partition alone, if there are other partitions.
     fn goes_on_without(&self, error: &StartError) -> bool {
         match error {
             StartError::Port(PortError::Gone { .. }) => true,
@@ -175,7 +180,8 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// The partition waits until somebody has mended what it needs, and nobody of this process holds it meanwhile.
+    /// Ends the term and waits until an operator has repaired the fault. This process does not hold the lease
+    /// meanwhile.
     fn wait_for(&mut self, what: &'static str, error: &StartError) -> Result<Step, StartError> {
         let applied = self.term.as_ref().map(Term::applied);
         if let Some(term) = &self.term {
@@ -192,7 +198,8 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         Ok(Step::Waiting(wait))
     }
 
-    /// A partition that another process keeps is not stopped by the fault that this one met.
+    /// Clears the fault once another process keeps the partition: it is not stopped by the fault that this
+    /// one met.
     fn note_another_owner(&mut self) {
         let running = self.parts.clock.running();
         let Some(stuck) = &mut self.stuck else { return };
@@ -202,7 +209,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// What was waited for is mended.
+    /// Ends the outage, because the fault is repaired.
     fn recover(&mut self) {
         let partition = self.parts.limits.partition;
         if let Some(stuck) = self.stuck.take() {
@@ -210,13 +217,13 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// The remarks end with the term: the next owner of the partition makes its own.
+    /// Ends the term and its remarks. The next owner of the partition makes its own remarks.
     fn end_term(&mut self) {
         self.term = None;
         self.parts.tally.remark(self.parts.limits.partition, Vec::new());
     }
 
-    /// One attempt to take the lease.
+    /// Makes one attempt to take the lease.
     fn stand_by(&mut self) -> Result<Step, StartError> {
         let heard = self.commands.try_recv();
         if matches!(heard, Err(TryRecvError::Disconnected)) || heard.is_ok_and(|heard| self.heed(heard)) {
@@ -241,7 +248,8 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
                 self.term = Some(term);
                 if let Some(stuck) = &mut self.stuck {
                     (stuck.begun, stuck.elsewhere) = (Some(self.parts.clock.running()), None);
-                    // A log is looked at before a term begins; what else stopped an earlier term is to be met again.
+                    // A term that begins has checked the log. A fault that stopped an earlier term at a
+                    // record can still be met again.
                     if stuck.what == LOG || stuck.applied.is_none() {
                         self.recover();
                     }
@@ -249,7 +257,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             }
             Err(StartError::Port(PortError::Fenced { .. })) => self.parts.tally.fenced.add(1),
             Err(error) => {
-                // A lease that cannot be given back ends by itself.
+                // A lease that cannot be given back expires by itself.
                 let _ = self.parts.store.release(&fence);
                 return match is_unreadable(&error) {
                     true => self.wait_for(DATA, &error),
@@ -260,8 +268,8 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         Ok(Step::Working)
     }
 
-    /// What is said to one who stands by; true to stop. Whoever asks is answered by the owner, not
-    /// here: dropping the question says so.
+    /// Handles a command while standing by. Returns true to stop. Only an owner answers appends and
+    /// questions: dropping them here informs the caller.
     fn heed(&mut self, command: Command) -> bool {
         match command {
             Command::Stop => return true,
@@ -271,7 +279,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         false
     }
 
-    /// What cannot be gone on with is counted, and told to people.
+    /// Counts a log that is not the one that was read before, and publishes an alert about it.
     fn counted(&mut self, error: StartError) -> StartError {
         if let StartError::Port(changed @ PortError::Changed { .. }) = &error {
             let parts = &mut self.parts;
@@ -283,7 +291,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     }
 }
 
-/// What the store holds is not what was written; it may be mended.
+/// Whether the store holds data that cannot be read; an operator may repair it.
 fn is_unreadable(error: &StartError) -> bool {
     matches!(error, StartError::Port(PortError::Unreadable { .. }) | StartError::Snapshot(_))
 }

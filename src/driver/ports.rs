@@ -1,7 +1,7 @@
-//! What the worker needs of the outside: a log, a store, a clock.
+//! Ports of the worker: a log, a store, a clock and the outlets for effects.
 //!
-//! Two implementations each and no third: the embedded ones (production code, one redb file) and
-//! those over servers. A call returns when it is durable, or says that it is not.
+//! There are two sets of implementations and no third: the embedded one (production code, one redb file) and
+//! the one over servers. A call returns when its effect is durable, or returns an error if it is not.
 
 use super::continuity::Continuity;
 use super::sentinel::Aside as ToldAside;
@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
-/// What a record of the log holds, as bytes.
+/// The content of a log record, as bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     Events(Codec, Vec<u8>),
     Tick,
     /// JSON of a [`Control`].
     Control(Vec<u8>),
-    /// What a partition tells the aggregate.
+    /// A message of a partition to the aggregate partition.
     Partials {
         from: u32,
         number: u64,
@@ -37,7 +37,7 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Bytes of what it holds.
+    /// Returns the length of the content in bytes; a tick has none.
     pub fn bytes(&self) -> usize {
         match self {
             Entry::Events(_, bytes) | Entry::Control(bytes) | Entry::Partials { bytes, .. } => bytes.len(),
@@ -46,19 +46,19 @@ impl Entry {
     }
 
     pub fn control(control: &Control) -> Entry {
-        // Controls are plain data and always serialise.
+        // A control is plain data and always serialises.
         Entry::Control(serde_json::to_vec(control).unwrap_or_default())
     }
 }
 
-/// The request that a record came with, where its sender named it: sent again, it changes nothing.
+/// The identity of a request whose client sent an idempotency key. A repeat of the request changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId {
-    /// The `Idempotency-Key` as it was sent.
+    /// The `Idempotency-Key` as the client sent it.
     pub key: Arc<[u8]>,
     /// Digest of the body.
     pub body: u128,
-    /// The time of the log at which it was answered.
+    /// The log time at which the request was answered.
     pub at: Timestamp,
 }
 
@@ -67,27 +67,28 @@ impl RequestId {
         RequestId { key: key.into(), body: xxh3_128(body), at }
     }
 
-    /// The name by which a broker knows this request's record in one partition.
+    /// Returns the message id by which a broker recognises a repeat of this request in one partition.
     pub fn in_partition(&self, partition: u32) -> String {
         format!("http-{:032x}-{partition}", xxh3_128(&[&self.body.to_le_bytes(), &*self.key].concat()))
     }
 }
 
-/// Requests are remembered for so long (contract).
+/// Time for which requests are remembered. The API promises to recognise repeats this long.
 pub const REQUESTS_KEPT: Span = Span::from_mins(10);
 
-/// Requests remembered: 500,000 × about 150 B = 75 MB; at more than 833 a second the oldest go early, and are counted.
+/// Limit of remembered requests: 500,000 × about 150 B = 75 MB. At more than 833 requests a second the oldest
+/// are evicted early, and each eviction is counted.
 pub const REQUESTS_MAX: usize = 500_000;
 
 /// A record of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    pub seq: u64, // from 1, without holes
+    pub seq: u64, // from 1, without gaps
     pub stamp: Timestamp,
     pub entry: Entry,
 }
 
-/// Why the log or the store could not do what was asked; nothing of it happened, or all.
+/// Errors of the log and the store. A failed call had either its whole effect or none.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     #[error("cannot write to {place}; is the disk full, or the directory read-only?")]
@@ -119,7 +120,7 @@ pub enum PortError {
 }
 
 impl PortError {
-    /// Why the key of the alerts' signatures could not be read.
+    /// Converts an error of reading the key that signs the alerts.
     pub fn of_alert_key(source: Box<dyn std::error::Error + Send + Sync>) -> PortError {
         match source.downcast::<PortError>() {
             Ok(error) => *error,
@@ -128,29 +129,30 @@ impl PortError {
     }
 }
 
-/// A transition with its position, kept until it is published.
+/// A transition with its number, kept in the store until it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {
-    /// From 1, without holes.
+    /// From 1, without gaps.
     pub number: u64,
-    /// Highest of its episode.
+    /// The highest severity of the episode so far.
     pub severity: Severity,
     pub rule: Arc<str>,
     pub json: String,
-    /// Actions it asks for, each with a number of its own.
+    /// Actions that the transition requests, each with its own number.
     #[serde(default)]
     pub actions: Vec<(u64, Arc<str>)>,
 }
 
-/// A message to the aggregate with its position, kept until it is published.
+/// A message to the aggregate partition with its number, kept in the store until it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parcel {
-    /// From 1, without holes.
+    /// From 1, without gaps.
     pub number: u64,
     pub bytes: Vec<u8>,
 }
 
-/// Numbers of the newest transition, action, shadow, and message to the aggregate; 0 before the first.
+/// Numbers of the newest transition, action, message to the aggregate partition and shadow transition; 0
+/// before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Numbers {
     pub alerts: u64,
@@ -172,17 +174,17 @@ impl Numbers {
 
 /// An ordered, durable list of records.
 pub trait Log {
-    /// Appends all entries with this stamp, durably, and remembers the requests that they came with; the first one's
-    /// sequence number.
+    /// Durably appends all entries with this stamp and remembers the requests they came with. Returns the
+    /// sequence number of the first entry.
     fn append(&mut self, stamp: Timestamp, entries: &[(Entry, Option<RequestId>)]) -> Result<u64, PortError>;
 
-    /// Up to `max` records from `from` on, in order.
+    /// Returns up to `max` records from number `from` on, in order.
     fn read(&self, from: u64, max: usize) -> Result<Vec<Logged>, PortError>;
 
-    /// Sequence number and stamp of the newest record.
+    /// Returns the sequence number and stamp of the newest record.
     fn newest(&self) -> Result<Option<(u64, Timestamp)>, PortError>;
 
-    /// Lets records up to `seq` go that are older than `before`.
+    /// Removes records up to `seq` that are older than `before`.
     fn trim(&mut self, seq: u64, before: Timestamp) -> Result<(), PortError>;
 }
 
@@ -191,12 +193,12 @@ pub trait Log {
 pub struct WindowRow {
     pub pane: Pane,
     pub revision: u32,
-    /// Part of its time was lost with records of the log.
+    /// Whether records of the log were lost within the time of this window.
     #[serde(default)]
     pub is_incomplete: bool,
 }
 
-/// A series as the store's catalog knows it.
+/// A series as the store's catalog holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CatalogRow {
     pub series: Arc<SeriesInfo>,
@@ -204,56 +206,61 @@ pub struct CatalogRow {
     pub shape: Shape,
 }
 
-/// Size, start, series id: windows of one size and start are neighbours, so old ones go in one go.
+/// Size, start, series id. Windows of one size and start are neighbours in the store, so expired ones are
+/// removed as one range.
 pub type WindowAt = (WindowSize, Timestamp, u64);
 
-/// Everything that happened up to one record, written in one transaction or not at all.
+/// All effects up to one record, written in one transaction or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
-    /// The record up to which all effects are in this commit or earlier ones.
+    /// All effects up to this record are in this commit or an earlier one.
     pub applied: u64,
     pub windows: Vec<(WindowAt, WindowRow)>,
     pub catalog: Vec<CatalogRow>,
-    /// In the order of their numbers.
+    /// Transitions in the order of their numbers.
     pub transitions: Vec<Numbered>,
-    /// The newest so far, in this commit or before.
+    /// The newest numbers so far, in this commit or an earlier one.
     pub numbered: Numbers,
-    /// Messages to the aggregate, in the order of their numbers.
+    /// Messages to the aggregate partition, in the order of their numbers.
     pub parcels: Vec<Parcel>,
     /// Transitions of `shadow: true` rules, in the order of their numbers.
     pub shadows: Vec<Numbered>,
-    /// Transitions and parcels up to these numbers are published: they need not be kept for that any
-    /// more. Actions go with their transitions.
+    /// Transitions, messages to the aggregate partition and shadows up to these numbers are published, so the
+    /// store's outbox need not keep them. Actions leave the outbox with their transitions.
     pub published: Numbers,
-    /// All active alerts as (id, JSON), where they may have changed; only for those who read.
+    /// All active alerts as (id, JSON), if they may have changed; for readers of the views only.
     pub active: Option<Vec<(String, String)>>,
-    /// Each pipeline's summary as (name, JSON), where they are shown anew; only for those who read.
+    /// Each pipeline's summary as (name, JSON), if the summaries are refreshed; for readers of the views
+    /// only.
     pub pipelines: Option<Vec<(String, String)>>,
-    /// (record it was refused in, index, reason, message): kept aside for whoever looks.
+    /// Dead letters: refused events with their record, index, reason and message.
     pub dead: Vec<DeadEvent>,
-    /// Windows that left since, for those who want them; not for the store.
+    /// Windows sealed or corrected since the last commit, to be published to subscribers; the store ignores
+    /// them.
     pub rollups: Vec<Rollup>,
-    /// State of the engine at `applied`.
+    /// Snapshot of the engine's state at `applied`.
     pub snapshot: Option<Vec<u8>>,
-    /// Which log `applied` counts in.
+    /// The log in which `applied` is a position.
     pub anchor: Anchor,
-    /// Alerts of an earlier owner are still to be ended as lost.
+    /// Whether alerts of an earlier owner still have to be ended as lost.
     pub is_losing: bool,
-    /// Records left out since the last commit, as they kill whoever reads them.
+    /// Poison records skipped since the last commit, because they kill the worker that reads them.
     pub poison: Vec<u64>,
 }
 
-/// What tells a log from another one of the same name, or from itself before it was cut back.
+/// Identifies a log. It distinguishes the log from another one of the same name, and from itself before it
+/// was truncated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anchor {
-    /// When the log was made; empty where there is only one.
+    /// Creation time of the log; empty for the embedded log, which is the only one.
     pub stream: String,
-    /// Of the record that was applied last; 0 if that is not known.
+    /// Fingerprint of the record applied last; 0 if it is not known.
     pub fingerprint: u64,
 }
 
 impl Logged {
-    /// A number that no other record at this place has; never 0.
+    /// Returns a hash of stamp, kind and payload that distinguishes this record from any other at its
+    /// position; never 0.
     pub fn fingerprint(&self) -> u64 {
         let (kind, payload): (u8, &[u8]) = match &self.entry {
             Entry::Events(_, payload) => (1, payload),
@@ -265,62 +272,66 @@ impl Logged {
     }
 }
 
-/// An event that was refused, kept for people to look at.
+/// A refused event, kept for operators to inspect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadEvent {
     pub seq: u64,
     pub index: u32,
     pub reason: Aside,
     pub message: String,
-    /// How many more were refused behind it that are not kept.
+    /// Number of further refused events behind this one that are not kept.
     #[serde(default)]
     pub more: u32,
 }
 
-/// Where a worker begins.
+/// The state from which a worker starts.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
     pub applied: u64,
-    /// The newest snapshot and the record after which it was taken.
+    /// The newest snapshot and the number of the record after which it was taken.
     pub snapshot: Option<(u64, Vec<u8>)>,
-    /// Of the newest transition and action.
+    /// Numbers of the newest transition, action, message and shadow.
     pub numbered: Numbers,
-    /// Transitions that may not be published yet, in order.
+    /// Transitions whose publication is not confirmed, in order.
     pub outbox: Vec<Numbered>,
-    /// Messages to the aggregate that may not be published yet, in order.
+    /// Messages to the aggregate partition whose publication is not confirmed, in order.
     pub parcels: Vec<Parcel>,
-    /// Shadows that may not be published yet, in order.
+    /// Shadows whose publication is not confirmed, in order.
     pub shadows: Vec<Numbered>,
-    /// Which log `applied` counts in.
+    /// The log in which `applied` is a position.
     pub anchor: Anchor,
-    /// Alerts of an earlier owner are still to be ended as lost.
+    /// Whether alerts of an earlier owner still have to be ended as lost.
     pub is_losing: bool,
-    /// Records that are left out.
+    /// Poison records to skip.
     pub poison: Vec<u64>,
-    /// Take-overs in a row of which nobody said that all is well, the last one included.
+    /// Consecutive take-overs, this one included, since an owner last called [`SharedStore::calm`] or gave
+    /// the lease back.
     pub tries: u32,
 }
 
-/// What an owner goes on from.
+/// The part of a store from which an owner resumes.
 pub trait Store {
     fn checkpoint(&self) -> Result<Checkpoint, PortError>;
-    /// Sealed windows, in this order, with the shapes of their series: as many as a few megabytes hold.
+    /// Reads sealed windows in the given order, each with the shape of its series. The caller asks for no
+    /// more than a few megabytes hold.
     fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError>;
 }
 
-/// What survives of the effects, for those who read it.
+/// The committed effects, as readers see them.
 pub trait Views {
-    /// The record up to which everything is committed.
+    /// Returns the record up to which everything is committed.
     fn applied(&self) -> Result<u64, PortError>;
-    /// About `max` series of the catalog behind a cursor, 0 at first, and the cursor behind which there are more.
+    /// Returns about `max` series of the catalog after a cursor (0 at first), and the cursor of the next page
+    /// if there is one.
     fn catalog_page(&self, after: u64, max: usize) -> Result<(Vec<CatalogRow>, Option<u64>), PortError>;
-    /// Up to `max` transitions from number `from` on, ascending, as JSON.
+    /// Returns up to `max` transitions from number `from` on, ascending, as JSON.
     fn transitions(&self, from: u64, max: usize) -> Result<Vec<(u64, String)>, PortError>;
-    /// Up to `max` transitions with numbers below `before`, descending, as JSON.
+    /// Returns up to `max` transitions with numbers below `before`, descending, as JSON.
     fn transitions_before(&self, before: u64, max: usize) -> Result<Vec<(u64, String)>, PortError>;
     fn dead(&self, max: usize) -> Result<Vec<DeadEvent>, PortError>;
-    /// Up to `max` windows of a series that start from `range.0` on and before `range.1`, as they were shown last.
-    /// The work follows from what is stored, not from the range.
+    /// Returns up to `max` windows of a series, as they were last written, whose start is at or after
+    /// `range.0` and before `range.1`. The work depends on the stored windows, not on the length of the
+    /// range.
     fn shown(
         &self,
         series: &CatalogRow,
@@ -328,40 +339,42 @@ pub trait Views {
         range: (Timestamp, Timestamp),
         max: usize,
     ) -> Result<Vec<(Timestamp, Row)>, PortError>;
-    /// What people asked for, id and JSON, as it was shown last; nothing where the only owner is here.
+    /// Returns the silences or maintenance windows as (id, JSON), as they were last written. The embedded
+    /// store holds none: the engine in the same process answers instead, and the call fails.
     fn asked(&self, kind: Asked) -> Result<Vec<(String, String)>, PortError>;
-    /// Active alerts as JSON, as they were shown last.
+    /// Returns the active alerts as JSON, as they were last written.
     fn active(&self) -> Result<Vec<String>, PortError>;
 }
 
-/// A store that nobody else writes to.
+/// A store with a single writer.
 pub trait OwnStore: Store {
     fn commit(&mut self, commit: &Commit) -> Result<(), PortError>;
-    /// Lets windows go that are older than their retention.
+    /// Removes windows that are past their retention.
     fn expire(&mut self, now: Timestamp) -> Result<(), PortError>;
 }
 
-/// What a commit must find unchanged: who took the lease last, and how much they committed.
+/// The fencing token of a term. The store accepts a commit only if it still holds the same take-over and the
+/// same number of commits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fence {
     pub epoch: u64,
     pub nonce: String,
-    /// Commits so far.
+    /// Number of commits so far.
     pub version: u64,
 }
 
-/// What became of a commit.
+/// Outcome of a commit attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It is there, by this attempt or an earlier one.
+    /// The commit is in the store, by this attempt or an earlier one.
     Done,
-    /// Somebody else commits now.
+    /// Another worker owns the partition, so the store refused the commit.
     Fenced,
-    /// It may be there, or come to be there later: only the same bytes may be sent again.
+    /// The commit may be in the store, or may arrive there later. Only the same bytes may be sent again.
     Unknown,
 }
 
-/// Windows to be shown, and the series among them that are new.
+/// Windows to write for readers, and the series among them that are new.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     pub catalog: &'a [CatalogRow],
@@ -369,104 +382,106 @@ pub struct Shown<'a> {
     pub is_open: bool,
 }
 
-/// A store that several would write to, and one may: whoever took the lease last.
+/// A store with several possible writers, of which only the newest holder of the lease may write.
 pub trait SharedStore: Store {
-    /// A commit in the store's own form, sent again unchanged until the answer is known. Of the windows, those
-    /// that were sealed and not corrected since are shown before it.
+    /// A commit in the store's own form, sent again unchanged until the answer is known. It does not contain
+    /// sealed windows without a correction, because [`Self::show`] writes these beforehand.
     type Prepared;
-    /// Shows windows that no commit has to hold: open ones, and those just sealed. Whoever applies the log
-    /// again seals them again, with the same bytes, before anything reads them. One attempt.
+    /// Writes windows that no commit has to hold: open ones, and those just sealed. A worker that applies the
+    /// log again seals them again with the same bytes before anything reads them. Makes one attempt.
     fn show(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError>;
     fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Self::Prepared, PortError>;
-    /// One attempt.
+    /// Makes one attempt to send the commit.
     fn send(&mut self, prepared: &Self::Prepared) -> Result<Answer, PortError>;
-    /// Takes the lease if nobody has it. One attempt, as are the next two.
+    /// Makes one attempt to take the lease, which succeeds if no worker holds it.
     fn acquire(&mut self) -> Result<Option<Fence>, PortError>;
-    /// Keeps it; false if somebody else has it, or if the store has gone back.
+    /// Makes one attempt to renew the lease. Returns false if another worker holds it, or if the store went
+    /// back to an earlier state.
     fn renew(&mut self, fence: &Fence) -> Result<bool, PortError>;
-    /// Notes that a record is about to be applied, or, for 0, that none is; how many owners in a row
-    /// died at it.
+    /// Notes that a record is about to be applied, or, for 0, that none is. Returns how many owners in a row
+    /// died at this record.
     fn attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError>;
-    /// Says that all is well: [`Checkpoint::tries`] begin anew. One attempt; if it fails, the next owner is
-    /// careful without need.
+    /// Reports that this owner runs well, which resets [`Checkpoint::tries`]. Makes one attempt; if it fails,
+    /// the next owner is careful without need.
     fn calm(&mut self, fence: &Fence);
-    /// Shows what people asked for, id and JSON, all of it. One attempt, beside the commits: it says again
-    /// what control records said.
+    /// Replaces all silences or maintenance windows, given as (id, JSON). Makes one attempt apart from the
+    /// commits, because the data only repeats the content of control records.
     fn show_asked(&mut self, kind: Asked, all: &[(String, String)]) -> Result<(), PortError>;
-    /// Gives it back, so that another one need not wait.
+    /// Gives the lease back, so that another worker need not wait until it expires.
     fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
 }
 
-/// A log that others write to, read as it grows.
+/// A log that others append to, read as it grows.
 pub trait Feed {
-    /// What tells this log from another one of the same name, and the numbers it still holds; none where there is no
-    /// log.
+    /// Returns the identity of this log and the numbers it still holds; `None` if there is no log.
     fn extent(&mut self) -> Result<Option<Extent>, PortError>;
-    /// Makes what is missing of the log, empty.
+    /// Creates the missing parts of the log, empty.
     fn create(&mut self) -> Result<(), PortError>;
-    /// From here on, [`Self::next`] gives the records that `continuity` wants.
+    /// Positions the feed. From here on [`Self::next`] returns the records that `continuity` expects.
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError>;
-    /// The next records in order; none if none came within `wait`.
+    /// Returns the next records in order; none if none arrived within `wait`.
     fn next(&mut self, wait: Duration) -> Result<Vec<Logged>, PortError>;
-    /// Appends, durably: the number of each, or why it is not known to be there.
+    /// Appends durably. Returns for each entry its number, or why it is not known to be in the log.
     fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>>;
 }
 
-/// What a log holds.
+/// The identity of a log and the range of records it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
-    /// When the log was made.
+    /// Creation time of the log.
     pub stream: String,
     pub first: u64,
     pub last: u64, // first - 1 when it is empty
 }
 
-/// What became of a transition that was sent to its place.
+/// Outcome of publishing a transition under its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placed {
     New,
-    /// Something was there before: its text.
+    /// A message was stored under this number before; this is its text.
     There(String),
     Unknown,
 }
 
-/// Where is told what does not follow from the log.
+/// The place where alerts that do not follow from the log are published.
 pub trait Asides {
-    /// Number and text of what was told last beside the log, under this rule about this partition.
+    /// Returns number and text of the newest such alert of this partition under this rule.
     fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
-    /// Tells something that does not follow from the log. One attempt.
+    /// Publishes an alert that does not follow from the log. Makes one attempt.
     fn put_aside(&mut self, aside: &ToldAside) -> Result<(), PortError>;
 }
 
-/// Where transitions go: each is stored once at its number, however often it is sent.
+/// The place where transitions are published. Each is stored once under its number, however often it is sent.
 pub trait Board: Asides {
-    /// Of the newest that are there.
+    /// Returns the newest numbers that are published.
     fn newest(&mut self) -> Result<Numbers, PortError>;
-    /// Whether all that is there was put there before the log was made that is read now: another log has told it.
+    /// Whether everything published is older than the log that is read now, so that it came from another log.
     fn is_older_than_log(&mut self) -> Result<bool, PortError> {
         Ok(false)
     }
-    /// The texts of all that are there, in the order of their numbers.
+    /// Returns the texts of all published transitions, in the order of their numbers.
     fn told(&mut self) -> Result<Vec<String>, PortError>;
-    /// One attempt to put each in its place, and the actions that it asks for in theirs.
+    /// Makes one attempt to publish each transition under its number, and each of its actions under its own.
     fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
-    /// Puts messages to the aggregate in their places, one after the other; how many of them are there now.
+    /// Publishes messages to the aggregate partition one after the other. Returns how many of them are stored
+    /// now.
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError>;
-    /// Puts shadows in their places; how many of them are there now.
+    /// Publishes shadows. Returns how many of them are stored now.
     fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError>;
 }
 
-/// An event that was refused: its record, its place in the payload, and why.
+/// A dead letter: a refused event with its record, its index in the payload, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Letter {
     pub seq: u64,
     pub index: u32,
     pub reason: Aside,
-    /// How many more were refused behind it: it goes with the whole payload then.
+    /// Number of further refused events behind this one. If there are any, the dead letter carries the whole
+    /// payload.
     pub more: u32,
 }
 
-/// A window as it leaves for others.
+/// A window in the form in which it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollup {
     pub size: WindowSize,
@@ -478,47 +493,48 @@ pub struct Rollup {
     pub json: String,
 }
 
-/// What else is told to others, at least once each.
+/// Publishes refused events and windows, each at least once.
 pub trait Outlet {
     fn dead(&mut self, letters: &[Letter]) -> Result<(), PortError>;
     fn rollups(&mut self, rollups: &[Rollup]) -> Result<(), PortError>;
 }
 
-/// Where events and decisions enter that do not come through the log itself.
+/// Entry point of events and control records that do not arrive through the log itself.
 pub trait Intake: Send + Sync {
-    /// Appends to the log of one partition; `reply` has the record's number once it is durable. A log that others
-    /// write to recognises a repeat of `request`; one of this process alone gives it back after a restart.
+    /// Appends to the log of one partition; `reply` receives the record's number once it is durable. A log on
+    /// a broker recognises a repeat of `request`. The embedded log stores `request` and returns it after a
+    /// restart.
     fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>);
 
-    /// Whether the log's records have the time of another machine.
+    /// Whether another machine stamps the records of the log.
     fn is_stamped_elsewhere(&self) -> bool {
         false
     }
 
-    /// Reads the time with which a log that others stamp has stamped a record; a log that is stamped here is not asked.
+    /// Reads the stamp that a broker gave to a record. A log that this process stamps is not asked.
     fn read_stamp(&self, partition: u32, seq: u64, reply: Reply<Timestamp>) {
         drop((partition, seq, reply));
     }
 }
 
-/// Called with the answer.
+/// Callback that receives the answer.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, String>) + Send>;
 
-/// Who works for a deployment.
+/// The workers of a deployment.
 pub trait Roster {
-    /// Says that this worker lives, and how many do.
+    /// Reports that this worker lives. Returns how many workers live.
     fn beat(&mut self) -> Result<usize, PortError>;
-    /// This worker goes.
+    /// Removes this worker.
     fn leave(&mut self) -> Result<(), PortError>;
 }
 
-/// The time that a log stamps its records with, and one that only runs.
+/// The time with which a log stamps its records, and a monotonic clock.
 pub trait Clock {
     fn now(&self) -> Timestamp;
-    /// How long to wait, by a wall clock, until `at`.
+    /// Returns how long to wait by a wall clock until `at`.
     fn until(&self, at: Timestamp) -> Duration;
-    /// Since some beginning; never goes back.
+    /// Returns the monotonic time since an arbitrary origin.
     fn running(&self) -> Duration;
-    /// Lets time pass.
+    /// Waits for this long.
     fn pause(&self, time: Duration);
 }

@@ -1,7 +1,7 @@
-//! A log in files through the engine, at full speed.
+//! Replays a log in files through the engine at full speed.
 //!
-//! Invariant: the effects are those of the same log read live; they do not depend on the number
-//! of threads, only decoding does.
+//! Invariant: the effects are those of the same log read live. The number of threads affects decoding only,
+//! never the effects.
 
 use super::file::input::{Finding, Input, InputError};
 use super::file::sort::Origins;
@@ -24,24 +24,24 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Windows that are carried out together: at about 1 KiB each, 4 MiB.
+/// Windows that are handled together: at about 1 KiB each, 4 MiB.
 const WINDOWS_AT_ONCE: usize = 4_096;
 
-/// What to read and how.
+/// Inputs and settings of a replay.
 #[derive(Debug, Default)]
 pub struct Options {
     pub files: Vec<PathBuf>,
     pub threads: usize,
     pub sort: bool,
-    /// Advance the clock to here after the last line.
+    /// Time to which the clock advances after the last line.
     pub until: Option<Timestamp>,
-    /// Leave out what comes after.
+    /// Lines with a later stamp are left out.
     pub stop_at: Option<Timestamp>,
-    /// Whether rule sets that the log itself holds are put in force.
+    /// Whether rule sets in the log itself are put in force.
     pub log_rules: bool,
 }
 
-/// Where the outputs go; what nobody wants is not made.
+/// Destinations of the outputs; an absent output is not produced.
 #[derive(Default)]
 pub struct Outputs<'a> {
     pub windows: Option<Box<dyn Write + Send + 'a>>,
@@ -49,9 +49,9 @@ pub struct Outputs<'a> {
     pub records: Option<Box<dyn Write + 'a>>,
     /// Transitions of `shadow: true` rules.
     pub shadows: Option<Box<dyn Write + 'a>>,
-    /// Told of each refused event: where it stands and what was wrong.
+    /// Called for each refused event with its place and the error.
     pub refused: Option<Box<dyn FnMut(Place<'_>, &BadEvent) + 'a>>,
-    /// Told now and then how far it is.
+    /// Called now and then with the progress.
     pub progress: Option<Box<dyn FnMut(&Progress) + 'a>>,
 }
 
@@ -61,17 +61,17 @@ impl std::fmt::Debug for Outputs<'_> {
     }
 }
 
-/// Where a line stands.
+/// The place of a line in the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {
-    /// Where there are several.
+    /// The file, if there are several.
     pub file: Option<&'a Path>,
     /// From 1; blank lines count.
     pub line: u64,
 }
 
 impl<'a> Place<'a> {
-    /// Where the line with this number of an input came from.
+    /// Returns the place from which the line with this number of an input came.
     fn of(line: u64, origins: Option<&'a Origins>) -> Place<'a> {
         let origin = origins.and_then(|origins| Some((origins, origins.of(line)?)));
         match origin {
@@ -81,32 +81,32 @@ impl<'a> Place<'a> {
     }
 }
 
-/// How far a replay is.
+/// Progress of a replay.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     pub events: u64,
-    /// Share of the input that was read, in [0, 1]; `None` for a pipe.
+    /// Share of the input read so far, in [0, 1]; `None` for a pipe.
     pub share: Option<f64>,
     pub reached: Timestamp,
 }
 
-/// What came of it.
+/// Result of a replay.
 #[derive(Debug)]
 pub struct Summary {
     pub lines: u64,
     pub windows: u64,
     pub alerts: u64,
     pub records: u64,
-    /// When the first record came.
+    /// Stamp of the first record.
     pub begun: Option<Timestamp>,
-    /// The highest level at which an alert of a rule fired.
+    /// The highest severity at which an alert of a rule was active.
     pub worst: Option<Severity>,
-    /// What was wrong with the inputs; what was whole of them was read.
+    /// Errors of the inputs; their intact parts were read.
     pub input_errors: Vec<Finding>,
     pub engine: Engine,
 }
 
-/// Why a replay ended early.
+/// Reasons why a replay ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(transparent)]
@@ -117,12 +117,12 @@ pub enum ReplayError {
     Temporary(#[source] io::Error),
 }
 
-/// Runs the files through an engine that has its rules already.
+/// Replays files through an engine that has its rules already.
 pub fn run(engine: Engine, options: &Options, outputs: Outputs<'_>) -> Result<Summary, ReplayError> {
     run_over(engine, merge::open(&options.files, options.sort)?, options, outputs)
 }
 
-/// Runs an input that is open through an engine that has its rules already.
+/// Replays an open input through an engine that has its rules already.
 pub fn run_over(
     engine: Engine,
     mut input: Input,
@@ -130,7 +130,8 @@ pub fn run_over(
     outputs: Outputs<'_>,
 ) -> Result<Summary, ReplayError> {
     let (size, consumed) = (input.size, input.consumed.clone());
-    // A correction leaves at the grid point after the event, which may be the last possible.
+    // A correction leaves at the grid point after its event, and the event may be as late as the limit
+    // allows.
     let limits = engine.limits();
     let kept = limits.max_lateness + limits.evaluation_interval * 2;
     let mut outputs = outputs;
@@ -153,7 +154,7 @@ pub fn run_over(
     }
 }
 
-/// A replay under way.
+/// A replay in progress.
 #[derive(Debug)]
 struct Replay<'s, 'a> {
     engine: Engine,
@@ -170,7 +171,7 @@ struct Replay<'s, 'a> {
     stamped: Vec<Stamped>,
 }
 
-/// Where effects go.
+/// Destinations of the effects.
 #[derive(Debug)]
 struct Outlets<'s, 'a> {
     outputs: Outputs<'a>,
@@ -182,7 +183,7 @@ struct Outlets<'s, 'a> {
 }
 
 impl Outlets<'_, '_> {
-    /// Carries the effects of a line out and empties them.
+    /// Writes the effects of a line to the outputs and clears them.
     fn drain(&mut self, effects: &mut Effects, now: Timestamp, line: u64) -> Result<(), ReplayError> {
         self.counts[0] += effects.windows.len() as u64;
         if self.sink.is_wanted && !effects.windows.is_empty() {
@@ -264,7 +265,8 @@ impl<'s, 'a> Replay<'s, 'a> {
         Ok(())
     }
 
-    /// Before a decoder's numbers change their meaning, lines that carry them must be out.
+    /// Applies all lines that the stamper holds. Lines that carry a decoder's numbers must be applied before
+    /// the numbers change their meaning.
     fn settle(&mut self) -> Result<(), ReplayError> {
         let mut stamped = std::mem::take(&mut self.stamped);
         self.stamper.finish(&mut |line| stamped.push(line));
@@ -342,7 +344,8 @@ impl<'s, 'a> Replay<'s, 'a> {
         }
     }
 
-    /// The end of input: the clock stays, what is open is written as it is.
+    /// Ends the input. The clock stays, except for a tick at `until`, and open windows are written as they
+    /// are.
     fn finish(mut self) -> Result<Summary, ReplayError> {
         self.settle()?;
         if let Some(until) = self.until {

@@ -1,10 +1,10 @@
-//! Sealed windows that may still be corrected, in temporary files.
+//! Sealed windows that may still be corrected, kept in temporary files.
 //!
-//! Intuition: for an hour after it was sealed a window may get a correction, and hardly any does.
-//! Keeping them in memory would cost more than everything else, so they are written as they are
-//! sealed, one block per size and start, and read back only when something comes late.
-//! Invariant: a block's index is ascending by series id; a window that was corrected is kept in
-//! memory with its revision until nothing can come for it any more.
+//! Intuition: for an hour after it was sealed a window may get a correction, and hardly any window does.
+//! Keeping the windows in memory would cost more than everything else. So they are written as they are
+//! sealed, one block per size and start, and read back only when a late event arrives. Invariant: the index
+//! of a block is ascending by series id; a corrected window stays in memory with its revision until no
+//! further correction can come.
 
 use crate::core::pane::Pane;
 use crate::core::window::{Correction, Sealed, WindowKey, WindowSize};
@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// The windows of the last `max_lateness`.
+/// The windows sealed within the last `max_lateness`.
 #[derive(Debug)]
 pub struct SealedWindows {
     max_lateness: Span,
@@ -25,7 +25,7 @@ pub struct SealedWindows {
     building: Option<Building>,
 }
 
-/// A temporary file; it goes with the last block in it.
+/// A temporary file; it is deleted with the last block in it.
 #[derive(Debug, Clone)]
 struct Segment {
     file: Arc<File>,
@@ -47,10 +47,10 @@ struct Building {
     index: Vec<(u64, u64, u32)>, // series id, offset in bytes, length
 }
 
-/// Bytes of a block that is built in memory before it is written.
+/// Bytes that a block reaches in memory before it is written.
 const BLOCK_BYTES: usize = 2 << 20;
 
-/// Bytes of a segment before the next is begun.
+/// Bytes that a segment reaches before the next one is begun.
 const SEGMENT_BYTES: u64 = 256 << 20;
 
 /// Bytes of an index entry: id, offset, length.
@@ -83,7 +83,7 @@ impl SealedWindows {
         Ok(())
     }
 
-    /// Merges a correction; returns the whole window with its new revision.
+    /// Merges a correction. Returns the whole window with its new revision.
     pub fn correct(&mut self, correction: &Correction) -> io::Result<(Pane, u32)> {
         self.finish_block(correction.at)?;
         let WindowKey { series, size, start, .. } = &correction.key;
@@ -98,7 +98,7 @@ impl SealedWindows {
         Ok((pane.clone(), *revision))
     }
 
-    /// Writes the block that was being built, and lets go what nothing can correct any more.
+    /// Writes the block that is being built, and drops the windows that can no longer be corrected.
     fn finish_block(&mut self, now: Timestamp) -> io::Result<()> {
         let Some(building) = self.building.take() else { return Ok(()) };
         self.expire(now);
@@ -128,7 +128,8 @@ impl SealedWindows {
 
     fn expire(&mut self, now: Timestamp) {
         let max_lateness = self.max_lateness;
-        // A correction of a whole hour may come for its last minute.
+        // A correction of a 1h window may come for its last minute, so the lateness counts from the window's
+        // end.
         let is_open = |size: WindowSize, start: Timestamp| start + size.span() + max_lateness >= now;
         self.blocks.retain(|(size, start), _| is_open(*size, *start));
         self.corrected.retain(|(size, start, _), _| is_open(*size, *start));
@@ -146,7 +147,7 @@ impl SealedWindows {
 }
 
 impl Block {
-    /// Where in the block's bytes a series' window is.
+    /// Returns offset and length of a series' window within the block's bytes.
     fn find(&self, id: u64) -> io::Result<Option<(u64, u32)>> {
         let (mut low, mut high) = (0, self.count);
         while low < high {

@@ -1,10 +1,11 @@
-//! Alerts about how a partition is kept: behind its log, fenced, repeating itself, fed too late, stopped.
+//! Alerts about the operation of a partition, such as its lag, fencing, repeated publication, late events or
+//! its stop.
 //!
-//! Intuition: none of this follows from the log, so it can have no number among the partition's
-//! transitions: a replay would not have it. It has places of its own on the board, beside them.
-//! Invariant: whoever owns the partition next reads what was told last and goes on from there, so each
-//! alert that was told of gets its end. Rejected: control records (a partition that is behind would
-//! say so when it no longer is), and numbers of the partition (a replay would differ).
+//! Intuition: none of this follows from the log, so these alerts can have no numbers among the partition's
+//! transitions: a replay would not produce them. They have numbers of their own on the board. Invariant: the
+//! next owner of the partition reads the newest of these alerts and continues from there, so each published
+//! alert gets its end. Rejected: control records (a partition that is behind would report its lag when it has
+//! caught up), and numbers of the partition (a replay would differ).
 
 use super::ports::{Asides, Clock, PortError};
 use super::tally::Tally;
@@ -20,30 +21,33 @@ use crate::wire::alert;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Time between two looks.
+/// Time between two observations.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// What has happened within so long counts: 60 looks.
+/// Observations kept. Counts are taken over these: 60 × 10 s = ten minutes.
 const LOOKS_KEPT: usize = 60;
 
-/// A partition may be behind by so much, and by more for six looks: then it does not catch up by itself.
+/// Lag that is tolerated. A larger lag over six observations in a row shows that the partition does not catch
+/// up by itself.
 const LAG_MAX: Span = Span::from_secs(60);
 const LAG_LOOKS: usize = 6;
 
-/// A worker that loses the partition once was paused; three times in ten minutes, others fight over it.
+/// A worker that is fenced once was paused. Three times in ten minutes mean that other workers compete for
+/// the partition.
 const FENCED_MAX: u64 = 3;
 
-/// What was published before and is published again: one outbox after a crash is less.
+/// Transitions published again within ten minutes from which on an alert fires. One outbox after a crash is
+/// less.
 const REPEATED_MAX: u64 = 1_000;
 
-/// Late events in ten minutes, and their share of all, in percent.
+/// Late events in ten minutes, and their share of all events in percent, from which on an alert fires.
 const LATE_MAX: u64 = 1_000;
 const LATE_PERCENT_MAX: u64 = 20;
 
-/// Rule of a log that is not what it was.
+/// Rule of a log that is not the one that was read before.
 const REWIND: &str = "_sg_rewind";
 
-/// All rules of this kind.
+/// All rules of the sentinel.
 pub const RULES: [&str; 9] = [
     REWIND,
     "_sg_lag",
@@ -56,17 +60,19 @@ pub const RULES: [&str; 9] = [
     "_sg_refused",
 ];
 
-/// The log's clock may be ahead of the machine's by so much: clocks of two machines differ by less.
+/// Lead of the log's clock over this machine's clock that is tolerated. Clocks of two machines differ by
+/// less.
 const AHEAD_MAX: Span = Span::from_mins(5);
 
-/// The state is written every ten seconds or so; without it for this long, a restart takes as long.
+/// Age of the newest snapshot that is tolerated. Snapshots are written about every ten seconds, and a restart
+/// takes as long as the snapshot is old.
 const SNAPSHOT_AGE_MAX: Span = Span::from_mins(15);
 
-/// Refusals of a source, and the time over which they come, from which on it is told of.
+/// Number of refusals of a source, and the time over which they come, from which on an alert fires.
 const SILENCED_MIN: u64 = 20;
 const SILENCED_FOR: Span = Span::from_secs(60);
 
-/// An alert on its way to the board.
+/// An alert of the sentinel on its way to the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
     pub rule: &'static str,
@@ -76,7 +82,7 @@ pub struct Aside {
     pub json: String,
 }
 
-/// What is seen at one time; totals since the process began.
+/// One observation. Counters are totals since the process began.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) lag: Span,
@@ -84,18 +90,18 @@ pub(super) struct Seen {
     pub(super) repeated: u64,
     pub(super) late: u64,
     pub(super) received: u64,
-    /// How far the log's clock is ahead of the machine's.
+    /// Lead of the log's clock over this machine's clock.
     pub(super) ahead: Span,
-    /// Why nothing can be written, while that is so.
+    /// The error of the log or the store, while it cannot be written.
     pub(super) unwritten: Option<String>,
-    /// How long ago the state was written whole.
+    /// Age of the newest snapshot.
     pub(super) snapshot_age: Span,
-    /// Sources of which everything is refused.
+    /// Sources of which every event is refused.
     pub(super) silenced: Vec<Silenced>,
 }
 
 impl Seen {
-    /// What the process itself sees, beside its log.
+    /// Returns what the process itself observes: the clock, outages and refused sources.
     pub(super) fn around(tally: &Tally, now: Timestamp, engine: &Engine) -> Seen {
         let written = ["log", "store"];
         let unwritten = tally.outages.all().into_iter().find(|outage| written.contains(&outage.what));
@@ -108,7 +114,7 @@ impl Seen {
     }
 }
 
-/// What was told last of each rule, and what was seen since.
+/// The newest alert of each rule, and the observations since.
 #[derive(Debug)]
 pub(super) struct Sentinel {
     partition: Partition,
@@ -118,7 +124,7 @@ pub(super) struct Sentinel {
 }
 
 impl Sentinel {
-    /// Goes on from what an earlier owner told.
+    /// Continues from the alerts that an earlier owner published.
     pub(super) fn begin(
         board: &mut (impl Asides + ?Sized),
         partition: Partition,
@@ -140,7 +146,7 @@ impl Sentinel {
         is_due
     }
 
-    /// Tells what has begun or ended since the last look.
+    /// Publishes the alerts that have begun or ended since the last observation.
     pub(super) fn look(&mut self, seen: Seen, board: &mut (impl Asides + ?Sized), at: Timestamp) {
         self.seen.push_back(seen);
         while self.seen.len() > LOOKS_KEPT {
@@ -159,13 +165,13 @@ impl Sentinel {
         }
     }
 
-    /// The alerts that last, a line each: rule and summary.
+    /// Returns the active alerts, one line each: rule and summary.
     pub(super) fn remarks(&self) -> Vec<String> {
         let active = self.told.iter().filter(|(_, (_, told))| told.is_active());
         active.map(|(rule, (_, told))| format!("{rule}: {}", told.summary)).collect()
     }
 
-    /// The partition stops for good: somebody must look.
+    /// Publishes that the partition stops for good, so that an operator looks at it.
     pub(super) fn stop(
         board: &mut (impl Asides + ?Sized),
         partition: Partition,
@@ -185,7 +191,8 @@ impl Sentinel {
         sentinel.tell(REWIND, said.transition(State::Firing, 0, at, at), board);
     }
 
-    /// What is told is kept only if the board has it: otherwise the next look tells it.
+    /// Publishes an alert and remembers it only if the board has stored it. Otherwise the next observation
+    /// publishes it.
     fn tell(&mut self, rule: &'static str, transition: Transition, board: &mut (impl Asides + ?Sized)) {
         let number = self.told.get(rule).map_or(0, |(number, _)| *number) + 1;
         let json = alert::line(&transition);
@@ -198,7 +205,7 @@ impl Sentinel {
         }
     }
 
-    /// What there is to say of a rule, if anything.
+    /// Returns the alert of a rule if its condition holds.
     fn judge(&self, rule: &'static str) -> Option<Said> {
         match rule {
             "_sg_lag" => self.lag(),
@@ -227,7 +234,7 @@ impl Sentinel {
         }
     }
 
-    /// A state of the process: what lasts is told until it ends.
+    /// Judges the state in the newest observation. The alert lasts as long as the state.
     fn of_state(&self, rule: &'static str, seen: &Seen) -> Option<Said> {
         match rule {
             "_sg_clock" if seen.ahead > AHEAD_MAX => {
@@ -308,14 +315,14 @@ impl Sentinel {
         }
     }
 
-    /// How much a total has grown over the looks that are kept.
+    /// Returns how much a total has grown over the observations that are kept.
     fn since(&self, total: impl Fn(&Seen) -> u64) -> u64 {
         let ends = self.seen.front().zip(self.seen.back());
         ends.map_or(0, |(first, last)| total(last).saturating_sub(total(first)))
     }
 }
 
-/// How it is known that it is over.
+/// Returns the reason for which an alert of a rule has ended.
 fn ended(rule: &str) -> String {
     match rule {
         "_sg_lag" => "the partition has caught up with its log".into(),
@@ -335,7 +342,7 @@ mod tests {
     use super::*;
     use crate::core::counters::Refusal;
 
-    /// A board that keeps what is put aside.
+    /// A board that stores the alerts of the sentinel.
     #[derive(Default)]
     struct Wall(Vec<Aside>);
 

@@ -1,7 +1,7 @@
-//! How many partitions this process may hold, and how many it does.
+//! The number of partitions that this process may hold, and the number that it holds.
 //!
-//! Invariant: a process never takes more than its share, and gives up one for each that is too
-//! many; with as many shares as partitions in all processes together, each partition finds a place.
+//! Invariant: a process never takes more than its share, and gives up one partition for each that is surplus.
+//! If the shares of all processes together are as many as the partitions, each partition finds an owner.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ struct Places {
     held: usize,
 }
 
-/// One place; free again when it is dropped.
+/// The right to hold one partition. It is free again when this value is dropped.
 #[derive(Debug)]
 pub struct Seat {
     share: Share,
@@ -34,8 +34,8 @@ impl Share {
         self.places().held
     }
 
-    /// A place, if there is room for one and `acquire` gets hold of the partition. One at a time:
-    /// two partitions must not take the last place together.
+    /// Takes a seat if one is free and `acquire` obtains the partition. The lock is held during `acquire`,
+    /// because two partitions must not take the last seat together.
     pub fn take<T, E>(&self, acquire: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<(T, Seat)>, E> {
         let mut places = self.places();
         if places.held >= places.limit {
@@ -52,7 +52,8 @@ impl Share {
 }
 
 impl Seat {
-    /// Whether this process holds too many, and this is the one to go; then the place is free.
+    /// Returns whether the process holds too many partitions and this one is to be given up; its seat is then
+    /// free.
     pub fn give_up_surplus(&mut self) -> bool {
         let mut places = self.share.places();
         if !self.is_given_up && places.held > places.limit {

@@ -1,4 +1,4 @@
-//! What the protocol had to cope with, counted for whoever looks after it.
+//! Counters of a process for its operator: take-overs, commits, publications, refusals and outages.
 
 use super::outage::Outages;
 use crate::core::partition::Partition;
@@ -9,55 +9,55 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Totals since the process began; those of the log itself are the engine's.
+/// Totals since the process began. The engine counts the totals of the log itself.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Partitions that have reached the broker and may be taken over here.
+    /// Partitions that have reached the broker and that this process may take over.
     pub standing_by: Count,
     pub take_overs: Count,
-    /// Commits that were refused because another worker owns the partition.
+    /// Commits refused because another worker owns the partition.
     pub fenced: Count,
     pub commits: Count,
     pub commit_times: Durations,
-    /// Attempts beyond the first, as no answer came.
+    /// Attempts of a commit beyond the first, because no answer came.
     pub commit_retries: Count,
     pub published: Count,
-    /// Transitions that were on the board already, word for word.
+    /// Transitions that were on the board already, with the same text.
     pub suppressed: Count,
-    /// Messages to the aggregate.
+    /// Messages to the aggregate partition.
     pub posted: Count,
     pub publish_retries: Count,
     pub ticks: Count,
-    /// Records left out, as they killed whoever read them.
+    /// Poison records left out.
     pub left_out: Count,
-    /// Rule sets that were refused whole.
+    /// Rule sets refused as a whole.
     pub rules_refused: Count,
-    /// Logs that turned out to have gone back.
+    /// Logs that were found to be not the ones that were read before.
     pub rewinds: Count,
-    /// Age of the newest record applied, in milliseconds; zero when all were. The last partition's that
-    /// looked.
+    /// Age of the newest applied record in milliseconds, for the partition that reported last; zero when
+    /// every record is applied.
     pub lag_ms: Count,
-    /// What does not answer.
+    /// Servers and disks that do not answer.
     pub outages: Outages,
-    /// What is known of messages that others put among ours.
+    /// The key that signs alerts, and the number of forged messages.
     pub signing: Signing,
-    /// What the sentinels of its partitions have told and not taken back.
-    remarks: Mutex<BTreeMap<u32, Vec<String>>>, // by the number of the partition
-    /// The newest time of the logs that this process applies.
+    /// Active alerts of the sentinels of this process.
+    remarks: Mutex<BTreeMap<u32, Vec<String>>>, // by partition index
+    /// The newest log time over the logs that this process applies.
     log_ms: AtomicI64,
-    /// The time of a log that others stamp, as a record that had just come said it, and when that was.
+    /// The newest stamp of a record that had just come from a log that others stamp, and when it was heard.
     heard: Mutex<Option<(Timestamp, Instant)>>,
-    /// To where a log's clock has jumped that is not believed yet; 0 where none has.
+    /// The unconfirmed time to which a log's clock has jumped; 0 without a jump.
     jump_ms: AtomicI64,
 }
 
-/// How many lines of the log found no room, as whoever writes it counts them.
+/// Returns how many log lines were dropped because the logger's queue was full; set by the logger.
 pub static LINES_DROPPED: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>> = OnceLock::new();
 
-/// A time that was heard longer ago is heard anew: clocks are set.
+/// Time for which a heard stamp is used. Clocks are set, so an older stamp has to be heard anew.
 const HEARD_FOR: Duration = Duration::from_secs(60);
 
-/// How long something took: how often it was below each bound.
+/// A histogram of durations with cumulative buckets.
 #[derive(Debug, Default)]
 pub struct Durations {
     below: [Count; DURATION_BOUNDS_MS.len()],
@@ -65,7 +65,8 @@ pub struct Durations {
     sum_us: Count,
 }
 
-/// Bounds of what is told apart, doubling up to eight seconds, which is longer than Redis may take.
+/// Upper bounds of the histogram buckets. They double up to eight seconds, which is longer than Redis may
+/// take.
 const DURATION_BOUNDS_MS: [u64; 14] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
 
 impl Durations {
@@ -77,7 +78,7 @@ impl Durations {
         self.sum_us.add(took.as_micros() as u64);
     }
 
-    /// As a Prometheus histogram has it: (bound in seconds, how often at or below), sum in seconds,
+    /// Returns the histogram as Prometheus has it: (bound in seconds, count at or below it), sum in seconds,
     /// count.
     pub fn histogram(&self) -> (Vec<(f64, u64)>, f64, u64) {
         let below = DURATION_BOUNDS_MS.iter().zip(&self.below);
@@ -86,7 +87,7 @@ impl Durations {
     }
 }
 
-/// A number that only grows.
+/// A counter that many threads may change.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -95,7 +96,7 @@ impl Count {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// For those that are no totals.
+    /// Sets the value, for gauges.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -106,30 +107,31 @@ impl Count {
 }
 
 impl Tally {
-    /// With what others note, too.
+    /// Creates a tally over the outages and signatures that adapters record.
     pub fn with(outages: Outages, signing: Signing) -> Tally {
         Tally { outages, signing, ..Tally::default() }
     }
 
-    /// The newest time of the logs that this process applies; the epoch before the first.
+    /// Returns the newest log time over the logs that this process applies; the epoch before the first
+    /// record.
     pub fn log_time(&self) -> Timestamp {
         Timestamp::clamped(self.log_ms.load(Ordering::Relaxed))
     }
 
-    /// The present time of a log that others stamp, once a record has come that told it: the clock of this machine
-    /// may be another one.
+    /// Returns the present time of a log that others stamp, once a stamp was heard. It is not this machine's
+    /// time, because the clocks may differ.
     pub fn heard_time(&self) -> Option<Timestamp> {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = heard.filter(|(_, at)| at.elapsed() < HEARD_FOR);
         fresh.map(|(time, at)| time + Span::from_ms(at.elapsed().as_millis() as i64))
     }
 
-    /// A record has come a moment after its log was stamped with this time.
+    /// Notes that a record has just been stamped with this time.
     pub fn hear(&self, time: Timestamp) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, Instant::now()));
     }
 
-    /// To where a log's clock has jumped, while that is not believed.
+    /// Returns the time to which a log's clock has jumped, while the jump is not confirmed.
     pub fn jumped_to(&self) -> Option<Timestamp> {
         let ms = self.jump_ms.load(Ordering::Relaxed);
         (ms != 0).then_some(Timestamp::clamped(ms))
@@ -139,23 +141,23 @@ impl Tally {
         self.jump_ms.store(to.map_or(0, Timestamp::ms), Ordering::Relaxed);
     }
 
-    /// What is wrong with a partition that goes on.
+    /// Replaces the remarks about a partition, which say what is wrong while it runs.
     pub fn remark(&self, partition: Partition, remarks: Vec<String>) {
         self.remarks.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.index, remarks);
     }
 
-    /// The same of all partitions.
+    /// Returns the remarks of all partitions.
     pub fn remarks(&self) -> Vec<String> {
         let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
         remarks.values().flatten().cloned().collect()
     }
 
-    /// A log has come to this time.
+    /// Notes that a log has reached this time.
     pub fn reach(&self, now: Timestamp) {
         self.log_ms.fetch_max(now.ms(), Ordering::Relaxed);
     }
 
-    /// Name, meaning and value of each.
+    /// Returns name, help text and value of each counter.
     pub fn all(&self) -> [(&'static str, &'static str, u64); 13] {
         [
             (

@@ -1,10 +1,10 @@
-//! Windows on their way out of a replay: corrected, written as lines.
+//! Output of the windows of a replay: they are corrected and written as lines.
 //!
-//! Intuition: a fifth of a replay is turning windows into text, and that needs nothing of the
-//! engine. So the engine's thread only queues them; a thread that waits for input takes the queue.
-//! Invariant: windows are carried out one at a time in the order they were queued, whoever does it;
-//! when too many wait, the engine's thread does it itself. Rejected: a thread of its own (with
-//! `--threads 2` it would be a third).
+//! Intuition: a fifth of the time of a replay turns windows into text, and that needs nothing of the engine.
+//! So the engine's thread only queues them, and a thread that waits for input empties the queue. Invariant:
+//! windows are written one at a time in the order they were queued, whichever thread writes them; when too
+//! many wait, the engine's thread writes them itself. Rejected: a dedicated thread (with `--threads 2` it
+//! would be a third).
 
 use super::replay::ReplayError;
 use super::sealed::SealedWindows;
@@ -17,13 +17,13 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Windows that may wait: at about 1 KiB each, 16 MiB.
+/// Windows that may wait in the queue: at about 1 KiB each, 16 MiB.
 const WAITING_MAX: usize = 16_384;
 
-/// Takes windows in, lets lines out.
+/// A queue of windows and the writer of their lines.
 #[derive(Debug)]
 pub struct WindowSink<'a> {
-    /// Whether anybody reads the windows; otherwise none need come.
+    /// Whether there is a reader of the windows; without one they need not be pushed.
     pub is_wanted: bool,
     waiting: Mutex<Waiting>,
     outlet: Mutex<Outlet<'a>>,
@@ -48,14 +48,14 @@ impl std::fmt::Debug for Outlet<'_> {
 }
 
 impl<'a> WindowSink<'a> {
-    /// `kept`: how long after its end a window may still be corrected.
+    /// Creates a sink. `kept` says how long after its end a window may still be corrected.
     pub fn new(kept: Span, out: Option<Box<dyn Write + Send + 'a>>) -> WindowSink<'a> {
         let is_wanted = out.is_some();
         let outlet = Outlet { sealed: SealedWindows::new(kept), out };
         WindowSink { is_wanted, waiting: Mutex::default(), outlet: Mutex::new(outlet) }
     }
 
-    /// Queues windows; with `is_alone` nobody else will carry them out.
+    /// Queues windows. With `is_alone` no other thread writes them, so this call does.
     pub fn push(&self, batch: Vec<WindowEffect>, is_alone: bool) -> Result<(), ReplayError> {
         let mut waiting = lock(&self.waiting);
         if let Some(error) = waiting.failed.take() {
@@ -68,7 +68,7 @@ impl<'a> WindowSink<'a> {
         if is_alone || is_crowded { self.drain() } else { Ok(()) }
     }
 
-    /// Carries out what waits, unless somebody is at it already.
+    /// Writes the queued windows, unless another thread is writing already.
     pub fn help(&self) {
         let Ok(mut outlet) = self.outlet.try_lock() else { return };
         if let Err(error) = self.carry_out(&mut outlet) {
@@ -76,14 +76,14 @@ impl<'a> WindowSink<'a> {
         }
     }
 
-    /// Carries out all that waits.
+    /// Writes all queued windows.
     pub fn drain(&self) -> Result<(), ReplayError> {
         let mut outlet = lock(&self.outlet);
         self.carry_out(&mut outlet)?;
         lock(&self.waiting).failed.take().map_or(Ok(()), Err)
     }
 
-    /// Windows that are still open at the end of input; how many.
+    /// Writes the windows that are still open at the end of input. Returns their number.
     pub fn open(&self, windows: impl Iterator<Item = (WindowKey, Pane)>) -> Result<u64, ReplayError> {
         self.drain()?;
         let mut outlet = lock(&self.outlet);
@@ -128,7 +128,8 @@ impl Outlet<'_> {
     }
 }
 
-/// A thread that panicked ends the whole replay; what it held is not read any more.
+/// Locks a mutex even if it is poisoned. A thread that panicked ends the whole replay, so the data it held is
+/// not read again.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
 //! The loop that owns an engine: append, apply, commit, publish.
 //!
-//! Order is sacred: a payload is acknowledged after its append is durable; a transition is
-//! published after the commit that holds it; a snapshot and the position it belongs to are one
-//! transaction. Kill the process between any two lines and the next one continues from what is
-//! durable, with the same effects.
+//! The order is fixed: a payload is acknowledged after its append is durable; a transition is published after
+//! the commit that holds it; a snapshot and the position it belongs to are written in one transaction. If the
+//! process is killed between any two lines, the next process continues from what is durable, with the same
+//! effects.
 
 use super::applier::Applier;
 use super::ports::{Asides, Clock, Entry, Intake, Log, OwnStore, PortError, Reply, RequestId};
@@ -20,52 +20,52 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Commands that may wait for the worker: 1,024 payloads of a few KiB; then callers wait.
+/// Commands that may wait for the worker: 1,024 payloads of a few KiB. Beyond that, callers block.
 const COMMANDS_WAITING: usize = 1_024;
 
-/// Payloads appended in one transaction, and applied before the next is looked at.
+/// Payloads appended in one transaction, and applied before the next ones are taken.
 pub(super) const GROUP_MAX: usize = 512;
 
-/// Records read at once while catching up.
+/// Records read in one call while catching up.
 const CATCH_UP_RECORDS: usize = 4_096;
 
 /// Effects wait this long for a commit, unless a transition is among them.
 pub(super) const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
-/// Time between snapshots, at least; and as a multiple of what the last one took, so that they
-/// cost at most a twentieth of the time.
+/// Minimum time between snapshots. A second minimum is a multiple of the time that the last snapshot took, so
+/// that snapshots cost at most a twentieth of the time.
 pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
 pub(super) const SNAPSHOT_COST_MULTIPLE: u32 = 20;
 
-/// Records are kept this long for export, and until a snapshot is newer than they are.
+/// Records are kept this long for export. Records after the newest snapshot are kept in any case.
 const LOG_KEPT: Span = Span::from_hours(24 * 7);
 
-/// Time for questions between two looks at what else there is to do.
+/// Time budget for questions in one round of the loop.
 const ASKS_WITHIN: Duration = Duration::from_millis(5);
 
-/// Time between two looks for what is past its retention.
+/// Time between two removals of windows and records that are past their retention.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 
-/// Names of log and store among outages.
+/// Names of the log and the store among outages.
 const LOG: &str = "log";
 const STORE: &str = "store";
 
-/// Time between two ticks behind a jump of the clock.
+/// Minimum time between two ticks behind a jump of the clock.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 
-/// While nothing happens the worker looks around this often.
+/// Longest wait of the loop while nothing happens.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
-/// What others ask of the worker.
+/// Commands to the worker.
 pub enum Command {
-    /// Append a record; the answer comes when it is durable.
+    /// Appends a record; the reply comes when the record is durable.
     Append(Entry, Option<RequestId>, Reply<u64>),
-    /// Put these rules in force where they differ, now and whenever this process takes the log over; the
-    /// answer is 0 where they do not.
+    /// Puts these rules in force if they differ, now and whenever this process takes over the log. The reply
+    /// is 0 if they do not differ.
     Rules(Box<RuleSet>, Reply<u64>),
-    /// Read something of the engine, between two records.
+    /// Reads from the engine, between two records.
     Ask(Question),
-    /// Commit, snapshot, end.
+    /// Commits, writes a snapshot and ends the worker.
     Stop,
 }
 
@@ -75,21 +75,21 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// Told of each transition once it is durable.
+/// Callback for each transition once it is durable.
 pub type Publish = Box<dyn FnMut(&Transition) + Send>;
 
-/// A running worker, for those who send to it.
+/// Sender of commands to a running worker.
 pub type Sender = SyncSender<Command>;
 
-/// The way into the log of a worker in the same process: it waits for room.
+/// The intake into the log of a worker in the same process. It blocks while the command queue is full.
 impl Intake for Sender {
     fn append(&self, _partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>) {
-        // The worker is gone if it takes nothing; then whoever waits is told by the reply being dropped.
+        // A failed send means that the worker has ended. The dropped reply then informs the caller.
         let _ = self.send(Command::Append(entry, request, reply));
     }
 }
 
-/// Everything a worker is made of.
+/// A worker: an engine with its log, store, clock and command queue.
 pub struct Worker<P, C> {
     port: P,
     clock: C,
@@ -102,15 +102,15 @@ pub struct Worker<P, C> {
     snapshot_took: Duration,
     expired_at: Instant,
     is_failing: bool,
-    /// Questions that wait for their turn.
+    /// Questions that wait to be answered.
     asks: VecDeque<Question>,
     tally: Arc<Tally>,
     ticked_at: Instant,
-    /// Tells people when the log is not kept as it should be, and where.
+    /// The sentinel that reports when the log is not kept as it should be, and where it publishes its alerts.
     watch: Option<(Sentinel, Box<dyn Asides + Send>)>,
 }
 
-/// Something read of the engine.
+/// A read of the engine.
 type Question = Box<dyn FnOnce(&mut Engine) + Send>;
 
 impl<P, C> std::fmt::Debug for Worker<P, C> {
@@ -119,7 +119,7 @@ impl<P, C> std::fmt::Debug for Worker<P, C> {
     }
 }
 
-/// Why a worker could not start.
+/// Reasons why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -129,8 +129,8 @@ pub enum StartError {
 }
 
 impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
-    /// Restores the engine, applies what the log holds beyond the snapshot, and puts `rules` in
-    /// force what is wanted, given what is in force, where it differs (`None`: that stays).
+    /// Restores the engine and applies the records that follow the snapshot. `wanted` receives the rules in
+    /// force and returns the rules to put in force where they differ (`None` keeps the rules in force).
     pub fn start(
         port: P,
         clock: C,
@@ -173,12 +173,12 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         Ok((worker, sender))
     }
 
-    /// The time of the log, without a jump that is not believed.
+    /// Returns the log time, without a jump that is not confirmed.
     pub fn log_time(&self) -> Timestamp {
         self.applier.engine.now()
     }
 
-    /// With somebody who is told when the log is not kept as it should be.
+    /// Adds a sentinel that publishes to `told` when the log is not kept as it should be.
     pub fn watched(mut self, mut told: Box<dyn Asides + Send>) -> Result<Worker<P, C>, PortError> {
         let partition = self.applier.engine.limits().partition;
         self.watch = Some((Sentinel::begin(&mut *told, partition)?, told));
@@ -199,7 +199,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         self.tally.remark(self.applier.engine.limits().partition, sentinel.remarks());
     }
 
-    /// Works until it is told to stop.
+    /// Works until a stop command arrives or every sender is dropped.
     pub fn run(mut self) {
         loop {
             let mut group = Vec::new();
@@ -219,7 +219,8 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         self.commit(true);
     }
 
-    /// How long nothing may happen: until the engine's wake-up, or the next commit.
+    /// Returns how long to wait for commands: until the engine's wake-up or the next commit, whichever is
+    /// earlier.
     fn patience(&self) -> Duration {
         if !self.asks.is_empty() {
             return Duration::ZERO;
@@ -233,7 +234,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         wake.min(commit).min(IDLE_MAX)
     }
 
-    /// Appends all payloads of a group in one transaction and answers; true to stop.
+    /// Appends all payloads of a group in one transaction and replies. Returns true to stop.
     fn group(&mut self, group: Vec<Command>) -> bool {
         let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
         for command in group {
@@ -264,7 +265,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         is_stop
     }
 
-    /// Answers questions for a while: events, ticks and commits come between two of those.
+    /// Answers questions within a time budget, so that events, ticks and commits come in between.
     fn answer(&mut self) {
         let begun = Instant::now();
         while begun.elapsed() < ASKS_WITHIN
@@ -274,9 +275,10 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         }
     }
 
-    /// Appends with the clock's time, which never goes back behind what is believed.
+    /// Appends with the clock's time, which never goes back behind the confirmed log time.
     fn append(&mut self, entries: &[(Entry, Option<RequestId>)]) -> Result<u64, PortError> {
-        // A clock that jumped and came back shows that in the log: those that wait are judged by it.
+        // If the clock jumped and came back, the log must show that, because the waiting records are judged
+        // by it. So the newest stamp is no lower bound during a jump.
         let believed = match self.applier.jump() {
             Some(_) => self.applier.engine.now(),
             None => self.newest_stamp,
@@ -289,7 +291,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         Ok(first)
     }
 
-    /// What cannot be written is an outage, too: everybody is told until it can.
+    /// Records a failed write as an outage, which lasts until a write succeeds.
     fn note<T>(&self, what: &'static str, result: &Result<T, PortError>) {
         match result {
             Ok(_) => self.tally.outages.end(what),
@@ -297,7 +299,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         }
     }
 
-    /// Applies everything the log holds beyond what was applied.
+    /// Applies every record of the log that was not taken before.
     fn catch_up(&mut self) -> Result<(), PortError> {
         loop {
             let records = self.port.read(self.applier.taken() + 1, CATCH_UP_RECORDS)?;
@@ -312,20 +314,21 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         }
     }
 
-    /// Appends a tick when the engine should have woken up and nothing else came.
+    /// Appends a tick if the engine's wake-up is due.
     fn tick(&mut self) {
         let is_due = |worker: &Self| {
             let wake = worker.applier.engine.next_wake();
             wake.is_some_and(|wake| wake <= worker.clock.now())
         };
-        // Behind a jump of the clock nothing wakes up: one tick a second says that time passes.
+        // Behind a jump of the clock the engine's time stands still, so its wake-up stays due. One tick a
+        // second is enough to show that time passes.
         let is_waiting = self.applier.jump().is_some();
         if !is_due(self) || is_waiting && self.ticked_at.elapsed() < TICK_EVERY {
             return;
         }
         self.ticked_at = Instant::now();
         let ticked = self.append(&[(Entry::Tick, None)]).and_then(|_| self.catch_up());
-        // An outage is told by whoever notes it.
+        // `append` records its failure as an outage, which is logged there.
         let _ = ticked.inspect_err(|error| tracing::debug!(error = %chain(error), "cannot append a tick"));
     }
 
@@ -340,7 +343,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         }
     }
 
-    /// Writes all pending effects in one transaction, then tells of the transitions in it.
+    /// Writes all pending effects in one transaction, then publishes the transitions in it.
     fn commit(&mut self, with_snapshot: bool) {
         let begun = Instant::now();
         self.committed_at = begun;
@@ -378,13 +381,13 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
     }
 }
 
-/// An error with everything that caused it, in one line.
+/// Returns an error with all its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         let inner_text = inner.to_string();
-        // Some errors say their cause themselves.
+        // Some errors already contain the text of their cause.
         if !text.ends_with(&inner_text) {
             text = format!("{text}: {inner_text}");
         }

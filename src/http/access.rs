@@ -1,17 +1,19 @@
-//! Decisions about who may ask: by host, origin, token and role. Each refusal has its reason.
+//! Admission of requests by host, origin, token and role. Each refusal states its reason.
 //!
-//! Intuition: a browser on the same machine runs pages of strangers, and such a page can send requests to loopback.
-//! It cannot forge the `Host` of a name that it rebinds, nor hide its `Origin`, so both are compared with the names
-//! of this service. Addresses are accepted as hosts: a page is reached by a name before that can be rebound.
-//! Invariant: without tokens everybody who reaches the service is an admin, and only loopback is listened on; with
-//! tokens only the probes answer without one. Rejected: cross-origin headers (nobody else's page has to read this).
+//! Intuition: a browser on the same machine runs foreign web pages, and such a page can send requests to
+//! loopback. In a DNS rebinding attack the `Host` header still carries the attacker's name, and a
+//! cross-origin request carries its `Origin`, so both are compared with the names of this service. IP
+//! addresses are accepted as hosts, because DNS rebinding needs a name.
+//! Invariant: without tokens every client that reaches the service has the admin role, and the service
+//! listens on loopback only. With tokens only the probes answer without one. Rejected: CORS headers (no
+//! foreign page needs to read this API).
 
 use axum::http::{HeaderMap, Method, Uri, header};
 use ring::digest::{SHA256, digest};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Bytes of the shortest token: 16 letters of 64 are 96 bits.
+/// Minimum length of a token in bytes: 16 characters from an alphabet of 64 are 96 bits.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
 /// Rights, each with those before it.
@@ -47,10 +49,10 @@ impl Role {
     }
 }
 
-/// A token that opens the service.
+/// An access token of the service.
 #[derive(Clone)]
 pub struct Token {
-    /// The person or program that has it; changes are made in this name.
+    /// The person or program that holds the token; changes are recorded under this name.
     pub name: Option<Arc<str>>,
     pub role: Role,
     digest: [u8; 32],
@@ -62,7 +64,7 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// A token that is too easy to guess.
+/// A token that is too short and could be guessed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the token {of} has {bytes} characters; take {TOKEN_BYTES_MIN} or more, such as `openssl rand -hex 16` gives"
@@ -72,9 +74,9 @@ pub struct WeakToken {
     bytes: usize,
 }
 
-/// What stands behind the scheme, which may be in large or small letters.
+/// Returns the secret after the `Bearer` scheme, which is case-insensitive.
 fn bearer(stated: &[u8]) -> Option<&[u8]> {
-    /// With the space behind it.
+    /// Length of the scheme including the space.
     const SCHEME_BYTES: usize = "Bearer ".len();
     let (scheme, secret) = stated.split_at_checked(SCHEME_BYTES)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(secret)
@@ -93,42 +95,43 @@ impl Token {
         is_equal(&self.digest, &other.digest)
     }
 
-    /// How messages call it.
+    /// The name by which messages refer to this token.
     pub fn shown_name(&self) -> String {
         self.name.as_ref().map_or("STREAMGAUGE_TOKEN".into(), |name| format!("`{name}`"))
     }
 }
 
-/// Hashes are compared, so that the time it takes says nothing about the token.
+/// Hashes a secret. Hashes are compared instead of secrets, so the comparison time reveals nothing about the
+/// token.
 fn hash(secret: &[u8]) -> [u8; 32] {
-    // SHA-256 has 32 bytes.
+    // A SHA-256 digest has 32 bytes, so the conversion cannot fail.
     digest(&SHA256, secret).as_ref().try_into().unwrap_or_default()
 }
 
-/// The rules of admission.
+/// The admission settings.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// Without any, everybody may do everything.
+    /// If the list is empty, every client has the admin role.
     pub tokens: Vec<Token>,
-    /// Names under which this service is reached, beside loopback and addresses.
+    /// Host names under which this service is reached, besides loopback names and IP addresses.
     pub hosts: Vec<String>,
-    /// Names, with their ports, of pages that may ask.
+    /// Hosts, with ports, of web pages that may send requests.
     pub origins: Vec<String>,
     /// Whether `/metrics` answers without a token.
     pub metrics_public: bool,
-    /// Values that a source may send within a second; `None` is no limit.
+    /// Values that a source may send in one second; `None` means no limit.
     pub values_per_source_per_sec_max: Option<u32>,
 }
 
-/// Whoever sent a request that was admitted.
+/// The sender of an admitted request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// `None`: the token has no name, or there are none.
+    /// `None` if the token has no name or no tokens are configured.
     pub name: Option<Arc<str>>,
     pub role: Role,
 }
 
-/// Reasons not to admit a request.
+/// The reason why a request is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     #[error("a request needs one `Host` header")]
@@ -147,11 +150,11 @@ pub enum Denied {
     Role { has: Role, needs: Role },
 }
 
-/// Longest foreign text that a refusal repeats.
+/// Maximum number of characters of client text that a refusal repeats.
 const SHOWN_CHARS: usize = 80;
 
 impl Access {
-    /// Whether a page or name of a stranger is behind a request.
+    /// Checks that neither the host nor the origin of a request is foreign.
     pub fn admit_origin(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Denied> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let stated = match (hosts.next(), hosts.next()) {
@@ -169,8 +172,9 @@ impl Access {
         if self.is_own_origin(origin, stated) { Ok(()) } else { Err(Denied::Origin(shown(origin))) }
     }
 
-    /// A page of the address that was asked, or of one that the configuration names. Another port is another service;
-    /// TLS in front of loopback is there only where it is named.
+    /// Returns whether a page belongs to this service: its origin is the requested address or a configured
+    /// one. Another port is another service. An `https` origin on loopback is accepted only if it is
+    /// configured, because this service itself speaks no TLS.
     fn is_own_origin(&self, origin: &str, stated: &str) -> bool {
         match origin.split_once("://") {
             Some(("http", of)) if of == stated => true,
@@ -180,7 +184,7 @@ impl Access {
         }
     }
 
-    /// The sender of a request for a path.
+    /// Authenticates the sender of a request and checks its role for the path.
     pub fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Denied> {
         if self.tokens.is_empty() {
             return Ok(Caller { name: None, role: Role::Admin });
@@ -192,7 +196,7 @@ impl Access {
         let stated = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let secret = stated.and_then(bearer).ok_or(Denied::NoToken)?;
         let digest = hash(secret.trim_ascii());
-        // Each is compared, whichever is right.
+        // Every token is compared, so the time does not depend on which one matches.
         let found = self
             .tokens
             .iter()
@@ -215,7 +219,8 @@ impl Access {
     }
 }
 
-/// Browsers say that a request comes from another site also where they send no origin.
+/// Checks `Sec-Fetch-Site`, which browsers also send with requests that carry no `Origin`. Following a link
+/// is allowed.
 fn admit_site(headers: &HeaderMap) -> Result<(), Denied> {
     let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
     let is_navigation = headers.get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() == b"navigate");
@@ -225,7 +230,7 @@ fn admit_site(headers: &HeaderMap) -> Result<(), Denied> {
     }
 }
 
-/// Whether nobody but this machine reaches it.
+/// Returns whether the host is reachable from this machine only.
 fn is_local(host: &str) -> bool {
     is_loopback_name(host) || address(host).is_some_and(|address| address.is_loopback())
 }
@@ -243,7 +248,7 @@ fn is_loopback_name(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// A host without its port.
+/// Returns the host of an authority, without its port.
 pub fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -251,7 +256,7 @@ pub fn host_of(authority: &str) -> &str {
     }
 }
 
-/// The role that a request needs.
+/// Returns the role that a request needs.
 fn needed(method: &Method, path: &str) -> Role {
     let is_read = matches!(*method, Method::GET | Method::HEAD) || path == "/api/v1/maintenance/preview";
     if is_read {

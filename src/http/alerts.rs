@@ -1,7 +1,7 @@
-//! Alerts as JSON: the active ones, those that are over, the whole log.
+//! Alerts as JSON: active alerts, ended alerts and the whole alert log.
 //!
-//! Intuition: active alerts are asked of the engine a few rules at a time; the log is read a page at a time, newest
-//! first where only a part of it is wanted, and sent as it is read where all of it is.
+//! Intuition: active alerts are read from the engine in pages. The alert log is read from the store one page
+//! at a time: newest first if only a part of it is wanted, and streamed oldest first if all of it is.
 
 use super::json_response;
 use super::params::{self, Empty, Params};
@@ -19,16 +19,16 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
-/// Alerts that an engine shows between two records; each is evaluated once.
+/// Alerts that an engine lists between two records. Each of them is evaluated once.
 const PAGE_ALERTS: usize = 100;
 
-/// Alerts that one answer may hold: 5,000 × about 1.5 KiB.
+/// Maximum number of alerts in one answer: 5,000 × about 1.5 KiB.
 const ALERTS_MAX: usize = 5_000;
 
-/// Bytes of alerts in one answer, and one alert more.
+/// Bytes of alerts after which an answer takes no further alert; the last alert may exceed it.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
-/// Transitions read at once.
+/// Transitions read from a store at once.
 const PAGE_TRANSITIONS: usize = 500;
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +36,7 @@ const PAGE_TRANSITIONS: usize = 500;
 pub struct AlertQuery {
     state: Option<String>,
     rule: Option<String>,
-    /// Those of `shadow: true` rules instead.
+    /// List the alerts of `shadow: true` rules instead.
     #[serde(default)]
     shadow: bool,
     limit: Option<usize>,
@@ -73,7 +73,7 @@ pub async fn alerts<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::OK, list.text()))
 }
 
-/// Alerts of an answer as JSON, as many as were asked for and fit.
+/// The alerts of an answer as JSON, bounded by the requested limit and by [`ANSWER_BYTES_MAX`].
 #[derive(Debug, Default)]
 struct List {
     limit: usize,
@@ -83,7 +83,7 @@ struct List {
 }
 
 impl List {
-    /// Adds one; false when there is no room for more.
+    /// Adds an alert. Returns false if there is no room for it.
     fn add(&mut self, alert: &Transition) -> bool {
         if self.alerts.len() >= self.limit || self.bytes >= ANSWER_BYTES_MAX {
             self.is_cut = true;
@@ -101,7 +101,8 @@ impl List {
     }
 }
 
-/// The active alerts of each partition: of the engine here, else as its owner showed them last.
+/// Returns the active alerts of each partition: from the engine if it runs in this process, else from the
+/// view that the owner stored last.
 pub(super) async fn active<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
 ) -> Result<Vec<Vec<Transition>>, Failure> {
@@ -118,7 +119,7 @@ pub(super) async fn active<S: Views + Send + Sync + 'static>(
     Ok(all)
 }
 
-/// Gives each active alert of one partition to `take`, until it wants no more.
+/// Passes each active alert of one partition to `take`, until it returns false.
 async fn active_at<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     place: usize,
@@ -142,7 +143,7 @@ async fn active_at<S: Views + Send + Sync + 'static>(
     Ok(())
 }
 
-/// As the owner of the partition showed them last; it shows no shadows.
+/// Passes the alerts that the owner stored last to `take`. The owner stores no alerts of shadow rules.
 async fn shown_at<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     place: usize,
@@ -162,7 +163,7 @@ fn shown<S: Views>(shared: &Shared<S>, place: usize) -> Result<Vec<Transition>, 
     Ok(shown.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
 }
 
-/// The newest transitions that are wanted, the oldest of them first.
+/// Returns the newest wanted transitions, oldest first.
 fn newest<S: Views>(
     shared: &Shared<S>,
     max: usize,
@@ -180,7 +181,7 @@ fn newest<S: Views>(
     Ok(found)
 }
 
-/// Gives each transition to `take`, the newest of a partition first, until it wants no more.
+/// Passes transitions to `take`, newest first within each partition, until it returns false.
 pub(super) fn backwards<S: Views>(
     shared: &Shared<S>,
     asker: &Asker,
@@ -205,7 +206,7 @@ pub(super) fn backwards<S: Views>(
     Ok(())
 }
 
-/// The alert log as NDJSON, oldest first: every transition, as published; sent as it is read.
+/// Streams the alert log as NDJSON, oldest first: every transition as it was published.
 pub async fn alert_log<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
@@ -225,7 +226,7 @@ pub async fn alert_log<S: Views + Send + Sync + 'static>(
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-/// The place of a partition, and the number of its transition from which on to read.
+/// The index of a partition and the number of the first transition to read there.
 type LogPlace = Option<(usize, u64)>;
 
 async fn page_of<S: Views + Send + Sync + 'static>(

@@ -1,4 +1,5 @@
-//! What people ask for: acknowledgements, silences, maintenance. Each becomes a control record of the log.
+//! Acknowledgements, silences and maintenance windows of operators. Each change becomes a control record of
+//! the log.
 
 use super::access::Caller;
 use super::alerts::active;
@@ -22,10 +23,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Alerts that an answer names as matching.
+/// Maximum number of matching alerts that an answer names.
 const MATCHING_SHOWN: usize = 100;
 
-/// Characters of a name or of a reason.
+/// Maximum number of characters of a name or a reason.
 const WORDS_CHARS_MAX: usize = 1_000;
 
 #[derive(Debug, Deserialize)]
@@ -42,7 +43,7 @@ struct AckBody {
     accept: bool,
 }
 
-/// A time as a query has it, or as a number of JSON.
+/// A time as in a query, or as a JSON number.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Until {
@@ -51,7 +52,7 @@ enum Until {
 }
 
 impl Until {
-    /// A time that is to come.
+    /// Returns the time, or refuses a time that is not after `now`.
     fn after(&self, now: Timestamp) -> Result<Timestamp, Failure> {
         let until = match self {
             Until::Ms(ms) => instant(&ms.to_string(), now)?,
@@ -82,7 +83,7 @@ pub async fn ack<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }
 
-/// Who takes something back, as a query.
+/// The query of a request that withdraws an acknowledgement.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Taker {
@@ -92,7 +93,7 @@ pub struct Taker {
     by: String,
 }
 
-/// Who ends something, as a query.
+/// The query of a request that ends a silence or a maintenance window.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct By {
@@ -100,7 +101,7 @@ pub struct By {
     by: String,
 }
 
-/// A change is made in the name of whoever signed in; without a name of that kind, as stated.
+/// Returns the author of a change: the name of the token, or the stated name if the token has none.
 fn signed(caller: &Caller, stated: &str) -> Result<String, Failure> {
     match &caller.name {
         Some(name) => Ok(name.to_string()),
@@ -109,7 +110,7 @@ fn signed(caller: &Caller, stated: &str) -> Result<String, Failure> {
     }
 }
 
-/// A text that is kept and shown to people.
+/// Checks the length of a text that is kept and shown to people.
 fn words(what: &str, text: String) -> Result<String, Failure> {
     match text.chars().count() <= WORDS_CHARS_MAX {
         true => Ok(text),
@@ -129,7 +130,7 @@ pub async fn unack<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }
 
-/// The partition of an active alert.
+/// Returns the partition of an active alert.
 async fn place_of<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     id: &str,
@@ -159,7 +160,8 @@ async fn listed<S: Views + Send + Sync + 'static>(shared: &Arc<Shared<S>>, kind:
     Ok(json_response(StatusCode::OK, json!({ kind.name(): all }).to_string()))
 }
 
-/// What an engine here knows, else what the store shows: each partition has the same.
+/// Returns all silences or maintenance windows, from an engine in this process or else from the store. Every
+/// change is appended to all partitions, so the first answer is used.
 async fn all<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     kind: Asked,
@@ -177,7 +179,7 @@ async fn all<S: Views + Send + Sync + 'static>(
     })
 }
 
-/// There must be one of this name.
+/// Fails with 404 if no silence or maintenance window has this id.
 async fn known<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     kind: Asked,
@@ -190,7 +192,7 @@ async fn known<S: Views + Send + Sync + 'static>(
     Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
 }
 
-/// What is written in the pipeline files is changed there.
+/// Refuses to change a maintenance window that the pipeline files define.
 async fn not_of_files<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: &str) -> Result<(), Failure> {
     let of_files = shared.ask_any(|engine| asked::planned_ids(engine)).await.unwrap_or_default().concat();
     if !of_files.iter().any(|planned| planned == id) {
@@ -273,14 +275,14 @@ pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::ACCEPTED, json!({ "id": id }).to_string()))
 }
 
-/// `?at=T`: whether it would be in force then.
+/// `?at=T`: the time for which the preview reports whether the window is in force.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preview {
     at: Option<String>,
 }
 
-/// What a maintenance window would do: its next times, and what it would match; nothing is changed.
+/// Previews a maintenance window: its next times and the alerts that it matches. Nothing is changed.
 pub async fn preview<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(query): Params<Preview>,
@@ -301,7 +303,7 @@ pub async fn preview<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::OK, answer.to_string()))
 }
 
-/// Active alerts that matchers match.
+/// Returns the ids of active alerts that the matchers select.
 async fn matching<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     matchers: &Selector,
@@ -319,14 +321,15 @@ fn label<'a>(alert: &'a Transition, name: &str) -> Option<&'a str> {
     }
 }
 
-/// Appends to every partition: each decides for its own alerts.
+/// Appends a control record to every partition, because each partition applies it to its own alerts.
 async fn everywhere<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
     control: &Control,
 ) -> Result<(), Failure> {
     for place in 0..shared.partitions.len() as u32 {
         shared.append(place, Entry::control(control)).await.map_err(|mut failure| {
-            // What was appended stands; the same request with its id again changes nothing there.
+            // Partitions that already have the record keep it. A repeat of the request with the same id
+            // changes nothing there.
             failure.message = format!("partition {place}: {}; send it again, with an `id`", failure.message);
             failure
         })?;
@@ -334,7 +337,7 @@ async fn everywhere<S: Views + Send + Sync + 'static>(
     Ok(())
 }
 
-/// Refuses what would exceed the bounds on all that people ask for.
+/// Refuses a silence or maintenance window that would exceed the limits on all of them together.
 async fn room<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     kind: Asked,
@@ -343,7 +346,8 @@ async fn room<S: Views + Send + Sync + 'static>(
 ) -> Result<(), Failure> {
     let wanted = id.to_string();
     let live = shared.ask_each(move |engine| asked::beside(engine, kind, &wanted)).await;
-    // A silence without alerts ends in each partition by itself.
+    // Partitions may hold different silences, because each ends a silence without matching alerts by itself.
+    // The largest burden counts.
     let most = live.into_iter().flatten().max_by_key(|burden| (burden.matchers, burden.bytes));
     let beside = match most {
         Some(known) => known,
@@ -362,7 +366,8 @@ async fn room<S: Views + Send + Sync + 'static>(
     })
 }
 
-/// What one takes that the store shows; those of the rule files are asked for by nobody.
+/// Returns the burden of a silence or maintenance window as the store shows it. Maintenance windows of the
+/// pipeline files have no author and are not counted.
 fn stored_burden((_, shown): (&String, &Value)) -> Burden {
     let texts = shown["match"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let texts: Vec<&str> = texts.collect();
@@ -379,7 +384,7 @@ fn new_id(body: &Bytes, now: Timestamp) -> String {
     format!("{:016x}", xxh3_64(&seed))
 }
 
-/// What is wrong with a request, all of it.
+/// Builds the failure of a refused request: the first error as the message, all diagnostics as details.
 pub(super) fn refused(wrong: Vec<Diagnostic>) -> Failure {
     let said = |one: &Diagnostic| match &one.hint {
         Some(hint) => format!("{} (hint: {hint})", one.message),

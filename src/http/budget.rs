@@ -1,8 +1,9 @@
-//! Bytes of bodies and answers that may be in memory at once.
+//! A memory budget for request bodies and answers.
 //!
-//! Intuition: small ones are bounded by the number of connections; large ones share a budget. Whoever finds it spent
-//! waits a little, while clients that do not move lose their connections and give back what they hold.
-//! Rejected: a limit for each request alone (five hundred half bodies of 2 MiB are a gigabyte).
+//! Intuition: the number of connections bounds the memory of small bodies and answers; large ones share a
+//! budget. A request that finds the budget spent waits a little. Meanwhile stalled clients lose their
+//! connections, which returns what they hold.
+//! Rejected: a limit per request alone (500 half-sent bodies of 2 MiB are 1 GB).
 
 use super::Failure;
 use super::connections::{Connection, Connections};
@@ -18,35 +19,35 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-/// Bodies and answers up to this are not counted: 1,024 connections × 64 KiB = 64 MiB.
+/// Bodies and answers up to this size are not counted: 1,024 connections × 64 KiB = 64 MiB.
 pub(super) const SMALL_BYTES: usize = 64 << 10;
 
-/// All larger ones together.
+/// Limit for all larger bodies and answers together.
 const LARGE_BYTES_MAX: usize = 128 << 20;
 
-/// The budget is counted in pieces of so many bytes.
+/// Unit of the budget in bytes.
 const PIECE_BYTES: usize = 1 << 10;
 
-/// Time for a body as a whole, and time in which some of it must come.
+/// Timeout for a whole body, and timeout for its next part.
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 const MOVES_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is read, and thrown away, of a body that is refused: a client that still sends hears the answer only after
-/// that, and one that sends more does not deserve it.
+/// Limits on how much of a refused body is read and discarded, and for how long. A client that is still
+/// sending reads the answer only afterwards. A client that sends more than this gets no answer.
 const DISCARDED_BYTES_MAX: u64 = 8 << 20;
 const DISCARDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A client that has not moved for so long loses its connection to one that has.
+/// A client without progress for this long loses its connection if the budget is spent.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// Time that is waited for room, in all and between two looks.
+/// Timeout for room in the budget, and the interval between two attempts.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Answers that wait for room, 8 MiB each; more are refused at once.
+/// Maximum number of answers that wait for room, up to 8 MiB each. Further answers are refused at once.
 const ANSWERS_WAITING_MAX: usize = 8;
 
-/// The bytes that are left.
+/// The remaining budget.
 #[derive(Debug, Clone)]
 pub struct Budget {
     pieces: Arc<Semaphore>,
@@ -54,7 +55,7 @@ pub struct Budget {
     connections: Arc<Connections>,
 }
 
-/// Bytes held; given back when it is dropped.
+/// A part of the budget; it is returned when this value is dropped.
 #[derive(Debug, Default)]
 pub struct Held(Option<OwnedSemaphorePermit>);
 
@@ -65,7 +66,7 @@ impl Budget {
         Budget { pieces, answers_waiting, connections }
     }
 
-    /// Waits for room for so many bytes; `None` if there is none in time.
+    /// Waits for room for `bytes`; returns `None` on timeout.
     async fn hold(&self, bytes: usize) -> Option<Held> {
         if bytes <= SMALL_BYTES {
             return Some(Held(None));
@@ -82,7 +83,8 @@ impl Budget {
         None
     }
 
-    /// The whole body of a request, at most `max` bytes; where it is refused, the client is let finish first.
+    /// Reads the whole body of a request, at most `max` bytes. The rest of a refused body is discarded, so
+    /// that the client can finish sending and read the answer.
     pub async fn read(
         &self,
         mut body: Body,
@@ -90,7 +92,8 @@ impl Budget {
         connection: Option<&Connection>,
         is_asking_first: bool,
     ) -> Result<(Bytes, Held), Failure> {
-        // Whoever asks before it sends is told to send by the first look at its body.
+        // Reading the body sends `100 Continue` to a client that expects it, so a stated size is checked
+        // before.
         if is_asking_first && body.size_hint().lower() as usize > max {
             return Err(too_large(max));
         }
@@ -131,7 +134,7 @@ impl Budget {
         Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"))
     }
 
-    /// Counts an answer until it is taken.
+    /// Charges an answer to the budget until the client has received it.
     pub async fn answer(&self, response: Response) -> Response {
         let bytes = response.body().size_hint().exact().unwrap_or(0) as usize;
         if bytes <= SMALL_BYTES {
@@ -149,8 +152,8 @@ impl Budget {
     }
 }
 
-/// An answer, and what it holds of the budget. Its bytes hold that, too: the connection takes them at once, and
-/// keeps them until the client has.
+/// An answer and its part of the budget. Each chunk of its bytes holds that part too, because the connection
+/// takes the chunks at once and keeps them until the client has read them.
 struct Counted {
     body: Body,
     held: Arc<Held>,
@@ -189,8 +192,8 @@ impl hyper::body::Body for Counted {
     }
 }
 
-/// Reads what is left of a body, and throws it away: a connection that is closed while its client sends is reset, and
-/// the client never sees the answer.
+/// Reads and discards the rest of a body. Closing a connection while the client is still sending resets it,
+/// and the client never sees the answer.
 pub async fn discard(mut body: Body) {
     if body.size_hint().lower() > DISCARDED_BYTES_MAX {
         return;
@@ -203,7 +206,7 @@ pub async fn discard(mut body: Body) {
             discarded += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
     };
-    // Whoever is slower than that is not waited for.
+    // A client that is slower than the timeout is not waited for.
     let _ = timeout(DISCARDED_WITHIN, all).await;
 }
 
@@ -212,12 +215,12 @@ fn too_large(max: usize) -> Failure {
     Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
-/// Sent again in a moment, it will be taken.
+/// The failure for a spent budget. The same request is likely to succeed after a short wait.
 fn no_room() -> Failure {
     Failure::again("too many large bodies and answers are under way; try again in a second")
 }
 
-/// The header that says when to come again.
+/// The `Retry-After` header.
 pub fn retry_after(seconds: u32) -> (header::HeaderName, String) {
     (header::RETRY_AFTER, seconds.to_string())
 }

@@ -1,14 +1,16 @@
-//! Connections: how many there may be, and which one goes when there are too many.
+//! Connections: how many are allowed, and which one is evicted when there are too many.
 //!
-//! Intuition: a connection is either at work on a whole request, or it waits for its client: for a head, for more of
-//! a body, or for an answer to be taken. Waiting costs the client nothing, so a hostile one waits as often as it can.
-//! When there is no room, the connection whose client is furthest behind is closed: one that sends nothing falls
-//! behind by a second each second, one that sends a byte now and then by nearly as much, one that sends at
-//! [`BYTES_PER_SEC_MIN`] or faster not at all.
-//! Invariant: a connection at work is never closed for another one; a new client is refused only while all are at
-//! work. Rejected: refusing the newest when all places are taken (a thousand silent clients lock everybody out), a
-//! limit for each address (a proxy is one address), the time of the newest byte (a thousand clients that send one byte
-//! each 70 ms are always newer than an honest client whose body is on its way).
+//! Intuition: a connection is either working on a complete request or waiting for its client: for a request
+//! head, for more of a body, or for the client to read an answer. Waiting costs the client nothing, so a
+//! hostile client waits as often as it can. When there is no room, the connection whose client is furthest
+//! behind is closed. A silent client falls behind by one second per second. A client that sends a byte now
+//! and then falls behind almost as fast. A client that sends at [`BYTES_PER_SEC_MIN`] or faster does not fall
+//! behind.
+//! Invariant: a working connection is never closed for another one; a new client is refused only while all
+//! connections are working. Rejected: refusing the newest client when all places are taken (1,000 silent
+//! clients would lock out all others); a limit per address (a proxy is one address); ordering by the time of
+//! the newest byte (1,000 clients that send one byte each 70 ms are always newer than an honest client that
+//! is sending its body).
 
 use crate::driver::tally::Count;
 use std::collections::BTreeMap;
@@ -17,19 +19,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once, if the limit of open files allows it: each costs about 64 KiB at most while it waits.
+/// Maximum number of connections if the limit on open files allows it. A waiting connection costs about 64
+/// KiB at most.
 const CONNECTIONS_MAX: usize = 1_024;
 
-/// Open files that are left for the database, the servers and the rules.
+/// Open files reserved for the database, the connections to servers and the rule files.
 const FILES_KEPT: u64 = 192;
 
-/// Connections where the limit of open files is not known, or is lower than what is kept.
+/// Number of connections if the limit on open files is too low for more.
 const CONNECTIONS_MIN: usize = 64;
 
-/// Clients that send a body at this rate are not behind: a tenth of a slow mobile line.
+/// Minimum rate at which a client that sends a body does not fall behind: a tenth of a slow mobile
+/// connection.
 const BYTES_PER_SEC_MIN: u32 = 16 << 10;
 
-/// All connections of a service.
+/// All connections of the service.
 #[derive(Debug)]
 pub struct Connections {
     max: usize,
@@ -37,13 +41,13 @@ pub struct Connections {
     pub counts: Counts,
 }
 
-/// Totals since the process began.
+/// Totals since the process started.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub accepted: Count,
-    /// Closed to make room, as their clients were furthest behind.
+    /// Connections closed to make room because their clients were furthest behind.
     pub evicted: Count,
-    /// Closed at once, as all were at work.
+    /// Connections closed at once because all others were working.
     pub refused: Count,
 }
 
@@ -51,25 +55,26 @@ pub struct Counts {
 struct Inner {
     open: usize,
     next: u64,
-    /// Those that wait for their clients, the one that is furthest behind first.
+    /// Connections that wait for their clients, the one furthest behind first.
     waiting: BTreeMap<Ticket, CancellationToken>,
 }
 
-/// Since when a client would have sent nothing, had it sent what it did at the least rate; and a number of its own.
+/// The instant since which the client counts as silent, and a unique number. Received bytes move the instant
+/// forward at the minimum rate.
 type Ticket = (Instant, u64);
 
-/// One connection; dropped, its place is free.
+/// One connection. Dropping it frees its place.
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
     ticket: Mutex<Option<Ticket>>,
     pub peer: SocketAddr,
-    /// Cancelled when the connection has to go.
+    /// Cancelled when the connection is evicted.
     pub evicted: CancellationToken,
 }
 
 impl Connections {
-    /// As many as the process may have files open for.
+    /// Derives the maximum from the process's limit on open files.
     pub fn new() -> Arc<Connections> {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let room = files.map_or(CONNECTIONS_MAX, |files| files.saturating_sub(FILES_KEPT) as usize / 2);
@@ -80,7 +85,8 @@ impl Connections {
         Arc::new(Connections { max, inner: Mutex::default(), counts: Counts::default() })
     }
 
-    /// A place for a new connection, which waits; `None` while all are at work.
+    /// Takes a place for a new connection, which starts as waiting. Returns `None` while all connections are
+    /// working.
     pub fn open(self: &Arc<Connections>, peer: SocketAddr) -> Option<Arc<Connection>> {
         let mut inner = self.lock();
         if inner.open >= self.max && !self.evict(&mut inner, Duration::ZERO) {
@@ -94,7 +100,7 @@ impl Connections {
         Some(Arc::new(Connection { all: self.clone(), ticket: Mutex::new(Some(ticket)), peer, evicted }))
     }
 
-    /// Closes the connection whose client is furthest behind, if that is at least `stalled`.
+    /// Closes the connection whose client is furthest behind, if it is behind by at least `stalled`.
     pub fn evict_stalled(&self, stalled: Duration) -> bool {
         self.evict(&mut self.lock(), stalled)
     }
@@ -128,12 +134,12 @@ impl Inner {
 }
 
 impl Connection {
-    /// The client got its answer, and is waited for anew.
+    /// Marks the connection as waiting from now on: the client has its answer.
     pub fn wait(&self) {
         self.wait_since(|_, now| now);
     }
 
-    /// The client sent so many bytes of a body.
+    /// Credits the client with `bytes` of a body.
     pub fn progress(&self, bytes: usize) {
         let worth = Duration::from_secs(1).mul_f64(bytes as f64 / f64::from(BYTES_PER_SEC_MIN));
         self.wait_since(|before, now| (before.unwrap_or(now) + worth).min(now));
@@ -142,7 +148,7 @@ impl Connection {
     fn wait_since(&self, since: impl Fn(Option<Instant>, Instant) -> Instant) {
         let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.all.lock();
-        // One that is closed already is not waited for again.
+        // An evicted connection must not return to the waiting ones.
         if ticket.is_some_and(|known| inner.waiting.remove(&known).is_none()) {
             return;
         }
@@ -150,7 +156,7 @@ impl Connection {
         *ticket = Some(inner.wait(since, &self.evicted));
     }
 
-    /// The request is there: the client waits for us.
+    /// Marks the connection as working: the request is complete and the client waits for the answer.
     pub fn work(&self) {
         let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = *ticket

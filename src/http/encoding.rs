@@ -1,14 +1,14 @@
-//! `Content-Encoding` of a request, decoded within bounds.
+//! Decoding of a request's `Content-Encoding` within limits.
 //!
-//! Invariant: what comes out is bounded whatever the body states, nothing is kept of a body that is too long, and a
-//! body with a checksum is taken only if that is right.
+//! Invariant: the decoded size is bounded whatever the body states. Nothing of a body that is too long is
+//! kept. A body with a checksum is accepted only if the checksum is correct.
 
 use ruzstd::decoding::StreamingDecoder;
 use std::borrow::Cow;
 use std::io::Read;
 use xxhash_rust::xxh64::xxh64;
 
-/// Reasons not to take a body.
+/// The reason why a body cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("the encoding `{0}` is not known; send the body as it is, or with gzip or zstd")]
@@ -19,10 +19,10 @@ pub enum DecodeError {
     TooLarge { max: usize },
 }
 
-/// Bytes of the window that a zstd frame may ask for; the format recommends 8 MiB to decoders.
+/// Maximum window of a zstd frame in bytes; the format recommends that decoders support 8 MiB.
 const WINDOW_BYTES_MAX: u64 = 8 << 20;
 
-/// The body without its encoding, at most `max` bytes.
+/// Decodes a body to at most `max` bytes. Returns `None` if the body has no encoding.
 pub fn decode(encoding: Option<&str>, body: &[u8], max: usize) -> Result<Option<Vec<u8>>, DecodeError> {
     let stated = encoding.unwrap_or("").trim().to_ascii_lowercase();
     match stated.as_str() {
@@ -33,7 +33,7 @@ pub fn decode(encoding: Option<&str>, body: &[u8], max: usize) -> Result<Option<
     }
 }
 
-/// One frame after the other, as tools join them.
+/// Decodes all frames of a body; tools may concatenate several.
 fn zstd(mut body: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut plain = Vec::new();
     while !body.is_empty() {
@@ -41,7 +41,7 @@ fn zstd(mut body: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
         let broken = |cause: String| DecodeError::Broken { encoding: "zstd", cause };
         let mut decoder = decoder.map_err(|error| broken(error.to_string()))?;
         let frame = bounded("zstd", &mut decoder, max - plain.len())?;
-        // The library does not look at it; the format has the lower half of the sum.
+        // The library does not verify the checksum. The format stores the lower 32 bits of XXH64.
         let stated = decoder.decoder.get_checksum_from_data();
         if stated.is_some_and(|stated| stated != xxh64(&frame, 0) as u32) {
             return Err(broken("its checksum is another one".into()));
@@ -61,10 +61,10 @@ fn bounded(encoding: &'static str, reader: impl Read, max: usize) -> Result<Vec<
     Ok(plain)
 }
 
-/// A body without the time at which it was deflated: a client that deflates a request anew for another attempt sends
-/// the same request.
+/// Clears the modification time in a gzip header. A client that compresses the same request again for a retry
+/// then sends the same bytes.
 pub fn without_time(body: &[u8]) -> Cow<'_, [u8]> {
-    // RFC 1952: two bytes of magic, the method, flags, and four bytes of time.
+    // RFC 1952: two bytes of magic number, the method, flags, and four bytes of time.
     const TIME: std::ops::Range<usize> = 4..8;
     if !body.starts_with(&[0x1f, 0x8b, 8]) || body.len() < TIME.end {
         return Cow::Borrowed(body);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_damaged_zstd_body_is_refused() {
-        // One segment of three bytes with a checksum: a raw block, which is the last.
+        // A single-segment frame of three bytes with a checksum; its only block is a raw block.
         let head = [0x28, 0xb5, 0x2f, 0xfd, 0x24, 3, 0x19, 0, 0];
         let frame = |plain: &[u8]| [&head[..], plain, &(xxh64(b"abc", 0) as u32).to_le_bytes()].concat();
         assert_eq!(decode(Some("zstd"), &frame(b"abc"), 9), Ok(Some(b"abc".to_vec())));

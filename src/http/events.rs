@@ -1,8 +1,9 @@
-//! `POST /api/v1/events`: 202 only after the append is durable.
+//! `POST /api/v1/events`: answers 202 only after the append is durable.
 //!
-//! Invariant: the answer is bounded, whatever the payload holds: the first refusals are listed, all are counted. An
-//! append goes on when its client has gone, so that the same request with its key finds what became of it. A large
-//! payload is inflated and decoded beside the server's threads, so small ones do not wait for it.
+//! Invariant: the answer is bounded whatever the payload holds: the first refusals are listed, all are
+//! counted. An append continues after its client has disconnected, so a retry with the same idempotency key
+//! finds its outcome. A large payload is decompressed and decoded on a blocking thread, so small ones do not
+//! wait for it.
 
 use super::budget::{Held, SMALL_BYTES};
 use super::encoding::{self, DecodeError};
@@ -32,13 +33,13 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Refused or doubtful events that an answer lists one by one: 100 × about 300 B = 30 KB.
+/// Refused or doubtful events that an answer lists individually: 100 × about 300 B = 30 KB.
 const LISTED_MAX: usize = 100;
 
-/// Bytes of an Idempotency-Key.
+/// Maximum length of an `Idempotency-Key` in bytes.
 const KEY_BYTES_MAX: usize = 256;
 
-/// The answer where everything was accepted, as most are.
+/// The answer if every event was accepted, the most frequent case.
 fn all_accepted(count: usize) -> String {
     format!("{{\"accepted\":{count},\"doubtful\":[],\"refused\":[]}}")
 }
@@ -68,15 +69,16 @@ pub async fn post<S: Views + Send + Sync + 'static>(
         },
     };
     let sent = Sent::new(&headers, body)?;
-    // One that goes before its turn has sent nothing.
+    // A request whose client disconnects before it gets a permit has appended nothing.
     let place = match sent.is_small() {
         true => None,
         false => shared.decodes.clone().acquire_owned().await.ok(),
     };
-    // Not stopped by a client that goes away: the append stands, and so does its answer.
+    // The task is not cancelled when the client disconnects: the append stands, and its answer is kept for
+    // the key.
     let work = tokio::spawn(async move {
         let _held = held;
-        // A request that stands in the log already is answered as it was then.
+        // A request that is already in the log is judged at the log time of its append.
         let now = appended.or(known);
         let Judged { parts, answer } = judge_in_place(&shared, sent, now, place).await?;
         let newest = match appended {
@@ -112,7 +114,7 @@ fn other_body() -> Failure {
     Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", message)
 }
 
-/// A payload as it came.
+/// A payload as received.
 struct Sent {
     encoding: Option<String>,
     media_type: Option<String>,
@@ -128,14 +130,15 @@ impl Sent {
         Ok(Sent { encoding: text("content-encoding")?, media_type: text("content-type")?, body })
     }
 
-    /// Decoding it takes less than a millisecond; a histogram may inflate to 64 times its size.
+    /// Returns whether decoding takes less than a millisecond. A payload with a histogram does not count as
+    /// small, because a histogram may inflate to 64 times its size.
     fn is_small(&self) -> bool {
         let has_histogram = || memchr::memmem::find(&self.body, b"hdr").is_some();
         self.encoding.is_none() && self.body.len() <= SMALL_BYTES && !has_histogram()
     }
 }
 
-/// The payload as it goes into the log, and its codec.
+/// Decodes the payload to the bytes that enter the log, and finds its codec.
 fn payload<S>(shared: &Shared<S>, sent: Sent) -> Result<(Codec, Bytes), Failure> {
     let Sent { encoding, media_type, body } = sent;
     let plain = encoding::decode(encoding.as_deref(), &body, PAYLOAD_BYTES_MAX);
@@ -161,7 +164,7 @@ fn unsupported(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
 }
 
-/// Judges a payload: beside the server's threads where it has a place there.
+/// Judges a payload, on a blocking thread if it has a permit to decode there.
 async fn judge_in_place<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     sent: Sent,
@@ -177,8 +180,8 @@ async fn judge_in_place<S: Views + Send + Sync + 'static>(
     judged.await.map_err(|_| Failure::unavailable("the process is stopping"))?
 }
 
-/// Appends each part to its partition. A part that could not be appended fails the whole: sent again, the request
-/// tells what was there. The newest record, with its partition.
+/// Appends each part to its partition and returns the newest record with its partition. A failed part fails
+/// the whole request; a repeat of the request recognises the parts that were appended.
 async fn append<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
     parts: Vec<(u32, Codec, Vec<u8>)>,
@@ -192,17 +195,17 @@ async fn append<S: Views + Send + Sync + 'static>(
     Ok(newest)
 }
 
-/// A payload of which something is taken.
+/// A payload of which at least one event is accepted.
 struct Judged {
-    /// What goes to each partition.
+    /// The part for each partition.
     parts: Vec<(u32, Codec, Vec<u8>)>,
     answer: Answer,
 }
 
-/// What is answered once the payload is in the log.
+/// The answer to give once the payload is in the log.
 enum Answer {
     Made(Given),
-    /// The time of the log is not known yet: the log tells it with the record.
+    /// The log time is not known yet; the stamp of the appended record will report it.
     Open(Box<Decoded>),
 }
 
@@ -216,7 +219,8 @@ fn judge<S: Views + Send + Sync + 'static>(
     let mut decoder = Decoder::judging();
     decoder.payload(codec, &body, &mut decoded);
     if decoder.has_too_many_cells() {
-        // As a whole: its parts are other payloads to the partitions, which would take what is refused here.
+        // The payload is refused as a whole. The limit applies per payload, so the smaller parts for the
+        // partitions would pass it, and the partitions would accept what this answer refuses.
         shared.refused_at_door.add(Refusal::BadEvent, (decoded.events.len() + decoded.bad.len()) as u64);
         let message = "its histograms have too many counts together; send fewer at once";
         return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
@@ -240,7 +244,7 @@ fn judge<S: Views + Send + Sync + 'static>(
     Ok(Judged { parts, answer })
 }
 
-/// The answer about a payload that came to the log at this time.
+/// Builds the answer for a payload that entered the log at this time.
 fn given(decoded: &Decoded, clocks: Clocks, limits: &Limits) -> Given {
     let doubtful = doubtful(decoded, clocks, limits);
     match decoded.bad.is_empty() && doubtful.is_empty() {
@@ -249,7 +253,7 @@ fn given(decoded: &Decoded, clocks: Clocks, limits: &Limits) -> Given {
     }
 }
 
-/// Refuses a request of a source that sends more than it may.
+/// Refuses a request whose source exceeds its quota.
 fn within_quota(quota: &Quota, decoded: &Decoded, decoder: &mut Decoder) -> Result<(), Failure> {
     if !quota.is_limited() {
         return Ok(());
@@ -275,7 +279,7 @@ fn within_quota(quota: &Quota, decoded: &Decoded, decoder: &mut Decoder) -> Resu
     })
 }
 
-/// An event of a payload of which something is lost.
+/// An event of a payload that is lost in whole or in part.
 trait Lost {
     fn reason(&self) -> &'static str;
     fn told(&self) -> Value;
@@ -291,19 +295,20 @@ impl Lost for BadEvent {
     }
 }
 
-/// The time of the log, and where its clock has just jumped and that is not judged yet, also the time before.
+/// The log time and, while a jump of the log's clock is not confirmed yet, the time before the jump.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
     pub(super) now: Timestamp,
     pub(super) before_jump: Option<Timestamp>,
 }
 
-/// An event in doubt, its place and the time of the log at which it is.
+/// A doubtful event, its index in the payload, and the log time for which it is in doubt.
 struct Doubtful {
     index: usize,
     doubt: Doubt,
     now: Timestamp,
-    /// It is lost only if the jump of the log's clock counts, or only if not.
+    /// Whether the event is lost in only one of the two cases: the jump of the log's clock is confirmed, or
+    /// it is not.
     depends_on_jump: bool,
 }
 
@@ -339,7 +344,8 @@ impl Lost for Doubtful {
     }
 }
 
-/// The body of an answer: the first of what was refused and of what will be, and how many there are.
+/// Builds the body of an answer: the first refused and doubtful events, and counts by reason if there are
+/// more.
 fn answer(accepted: usize, refused: &[BadEvent], doubtful: &[Doubtful]) -> Value {
     let mut answer = json!({"accepted": accepted});
     list(&mut answer, "refused", refused);
@@ -347,7 +353,7 @@ fn answer(accepted: usize, refused: &[BadEvent], doubtful: &[Doubtful]) -> Value
     answer
 }
 
-/// Lists the first ones, and counts all by their reason where there are more.
+/// Lists the first events of a kind, and counts all of them by reason if there are more.
 fn list(answer: &mut Value, name: &str, all: &[impl Lost]) {
     answer[name] = all.iter().take(LISTED_MAX).map(Lost::told).collect();
     if all.len() > LISTED_MAX {
@@ -361,10 +367,11 @@ fn by_reason(all: &[impl Lost]) -> Value {
     counts.into_iter().map(|(reason, count)| (reason.to_string(), json!(count))).collect::<Map<_, _>>().into()
 }
 
-/// Events of which the engine will lose something by their time, as far as the newest log time tells.
+/// Returns the events of which the engine will lose something because of their times, judged at the newest
+/// known log time.
 fn doubtful(decoded: &Decoded, clocks: Clocks, limits: &Limits) -> Vec<Doubtful> {
     let mut bad = decoded.bad.iter().map(|bad| bad.index).peekable();
-    // The bad ones have places, too.
+    // Refused events occupy indexes of the payload too.
     let places = (0..).filter(|index| bad.next_if_eq(index).is_none());
     let judged = decoded.events.iter().zip(places);
     judged.filter_map(|(event, index)| Doubtful::new(index, event, clocks, limits)).collect()

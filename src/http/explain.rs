@@ -1,4 +1,5 @@
-//! Why an alert fires or does not: of the engine here, or, for an earlier time, of what was told then.
+//! Explanations why an alert fires or not: from the engine for the present, from the published transitions
+//! for an earlier time.
 
 use super::alerts::backwards;
 use super::params::{self, instant};
@@ -13,7 +14,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use serde_json::json;
 
-/// `?rule=R`, the key's labels, and perhaps `at=T`.
+/// `?rule=R`, the labels of the key, and optionally `at=T`.
 pub async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
     let mut query = params::free(&uri)?;
     let rule = query.remove("rule").ok_or_else(|| Failure::bad("say which rule: rule=<id>"))?;
@@ -42,7 +43,8 @@ pub async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, ur
     match explained.into_iter().flatten().max_by_key(weight) {
         Some(explanation) => Ok(json_response(StatusCode::OK, json!(explanation).to_string())),
         None => {
-            // Another partition may not have the rule: whoever knows its keys says more.
+            // A partition may not have the rule. The error of a partition that has it is more helpful and is
+            // preferred.
             let mut wrong: Vec<Unexplained> = wrong.into_iter().filter_map(Result::err).collect();
             wrong.sort_by_key(|one| matches!(one, Unexplained::NoRule(_)));
             let message = wrong.first().map(ToString::to_string).unwrap_or_default();
@@ -51,7 +53,8 @@ pub async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, ur
     }
 }
 
-/// A rule that is gone may have told something; one that nobody knows is mistyped.
+/// Refuses the id of a rule that no engine here has, because it is probably mistyped. Built-in rules
+/// (`_sg_*`) are always accepted. Without an engine in this process the check is skipped.
 async fn known_rule<S: Views + Send + Sync + 'static>(
     shared: &std::sync::Arc<super::Shared<S>>,
     rule: &str,
@@ -67,17 +70,17 @@ async fn known_rule<S: Views + Send + Sync + 'static>(
     Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
 }
 
-/// Of several partitions with the same key, the one that has an alert.
+/// Prefers, among several partitions with the same key, the explanation of one that has an alert.
 fn weight(explanation: &Explanation) -> bool {
     explanation.alert.is_some()
 }
 
-/// The order of the transitions of one key.
+/// The sort key of the transitions of one key.
 fn weight_at(one: &Transition) -> (Timestamp, Timestamp, u64) {
     (one.at, one.started_at, u64::from(one.seq))
 }
 
-/// The last transition of a key until a time, as it was published, and what follows of it.
+/// Explains the state of a key at `at` from its last transition up to then.
 fn told_at(last: Option<Transition>, rule: &str, key: &Key, at: Timestamp) -> String {
     let because = match &last {
         Some(last) if last.is_active() => {

@@ -1,6 +1,6 @@
-//! Layers around the routes: admission, the whole body, the budget of the answer, the audit log.
+//! Middleware around the routes: admission, reading the body, the budget of the answer, the audit log.
 //!
-//! Invariant: a handler runs only for a request that was admitted and is there completely.
+//! Invariant: a handler runs only for an admitted request whose body is complete.
 
 use super::access::{Access, Caller, Denied};
 use super::budget::{Budget, discard};
@@ -14,10 +14,11 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// Bytes of a request body: one payload of 1 MiB, and room to refuse a larger one by its reason.
+/// Maximum size of a request body in bytes: one payload of 1 MiB, and room to refuse a larger one with its
+/// reason.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
 
-/// Who may ask, by token and role: for every way in.
+/// Checks tokens and roles, for every transport.
 pub fn with_roles(router: Router, access: Arc<Access>) -> Router {
     router.layer(from_fn(move |mut request: Request, next: Next| {
         let access = access.clone();
@@ -33,7 +34,7 @@ pub fn with_roles(router: Router, access: Arc<Access>) -> Router {
     }))
 }
 
-/// Pages of strangers, bodies and answers: for what comes over a socket.
+/// Checks the origin and bounds bodies and answers, for requests that arrive over a socket.
 pub fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
         let (access, budget) = (access.clone(), budget.clone());
@@ -59,7 +60,7 @@ pub fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Route
                 Err(failure) => return failure.into_response(),
             };
             connection.inspect(|connection| connection.work());
-            // Whoever works on with the body when the client has gone holds it, too.
+            // A handler that continues with the body after the client has disconnected holds the budget too.
             let (held, mut request) = (Arc::new(held), Request::from_parts(parts, Body::from(body)));
             request.extensions_mut().insert(held.clone());
             let response = next.run(request).await;
@@ -84,7 +85,7 @@ fn refused(denied: &Denied) -> Response {
     }
 }
 
-/// Changes are sent in a type that no form of a foreign page can have.
+/// Requires document media types for changes. An HTML form of a foreign page cannot send these types.
 pub async fn documents_only(request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
     let is_empty = hyper::body::Body::size_hint(request.body()).exact() == Some(0);
@@ -104,7 +105,7 @@ fn is_document(headers: &HeaderMap) -> bool {
     )
 }
 
-/// Writes down who changed what, and whether it was done.
+/// Writes each change to the audit log: the caller, the request and the resulting status.
 pub async fn audited(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
@@ -122,13 +123,13 @@ pub async fn audited(request: Request, next: Next) -> Response {
     response
 }
 
-/// A path that is served with other methods.
+/// Answers a request whose path is served with other methods only.
 pub async fn other_method(request: Request) -> Response {
     let message = format!("`{}` is not served at this path; /openapi.json says what is", request.method());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
 }
 
-/// A path that nobody serves.
+/// Answers a request for an unknown path.
 pub async fn nothing() -> Response {
     let failure = Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here");
     json_response(failure.status, failure.body())

@@ -1,9 +1,10 @@
-//! Answers by `Idempotency-Key`, so that a request that is sent again changes nothing.
+//! Answers by `Idempotency-Key`, so that a retried request changes nothing.
 //!
-//! Intuition: the first request with a key does the work; whoever comes with the same key and body meanwhile waits
-//! for its answer, and whoever comes later gets it at once. Another body under the same key is an error of the
-//! client: taking it would lose it. Invariant: an operation is O(1), whatever is in the table; keys are hashed with a
-//! seed of the process, so nobody can choose two that collide. Rejected: a look through the table when it is full.
+//! Intuition: the first request with a key does the work. A request with the same key and body that arrives
+//! meanwhile waits for the answer; one that arrives later gets the answer at once. Another body under the
+//! same key is an error of the client: answering it with the stored answer would lose the new body.
+//! Invariant: each operation is O(1) in the size of the table. Keys are hashed with a seed of the process, so
+//! a client cannot construct colliding keys. Rejected: scanning the table when it is full.
 
 use crate::core::Timestamp;
 use crate::driver::ports::{REQUESTS_KEPT, REQUESTS_MAX, RequestId};
@@ -13,13 +14,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// An answer is remembered for so long.
+/// Time for which an answer is remembered.
 const KEPT: Duration = Duration::from_millis(REQUESTS_KEPT.ms() as u64);
 
-/// Bytes of answers that are longer than a number, all together.
+/// Limit on the bytes of all stored answers that are texts, not just counts.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 
-/// An answer that was given.
+/// A stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
     /// All events of the payload were accepted.
@@ -27,7 +28,7 @@ pub enum Given {
     Text(Arc<str>),
 }
 
-/// All keys.
+/// The table of all idempotency keys.
 #[derive(Debug)]
 pub struct Keys {
     seed: u64,
@@ -37,7 +38,7 @@ pub struct Keys {
 #[derive(Debug, Default)]
 struct Table {
     by_key: HashMap<u128, Entry>,
-    /// In the order in which they were begun.
+    /// Keys in the order of their insertion.
     order: VecDeque<(u128, Instant)>,
     text_bytes: usize,
     evicted: u64,
@@ -54,23 +55,24 @@ struct Entry {
 enum State {
     Begun(watch::Receiver<Option<Given>>),
     Done(Given),
-    /// An earlier process appended what it held, at this time of the log.
+    /// An earlier process appended the request at this log time.
     Appended(Timestamp),
 }
 
-/// What a key leads to.
+/// The result of looking up a key.
 #[derive(Debug)]
 pub enum Found {
-    /// Nobody asked before: the work is to be done, and the turn finished.
+    /// The key is new: the caller has to do the work and finish the turn.
     First(Turn),
     Known(Given),
-    /// An earlier process appended the events of this request at this time of the log; its answer is to be made anew.
+    /// An earlier process appended the events of this request at this log time; the caller has to build the
+    /// answer again.
     Appended(Timestamp),
-    /// The same key came with another body.
+    /// The key was used with another body.
     OtherBody,
 }
 
-/// The right and duty to answer for a key; dropped unfinished, the key is free again.
+/// The right and the duty to answer for a key. Dropping it unfinished frees the key.
 #[derive(Debug)]
 pub struct Turn {
     keys: Arc<Keys>,
@@ -80,12 +82,12 @@ pub struct Turn {
 }
 
 impl Keys {
-    /// With the requests that an earlier process appended, each with its age, the oldest first.
+    /// Creates the table with the requests that an earlier process appended, each with its age, oldest first.
     pub fn new(seed: u64, appended: impl IntoIterator<Item = (Duration, RequestId)>) -> Arc<Keys> {
         let mut table = Table::default();
         let now = Instant::now();
         for (age, RequestId { key, body, at }) in appended {
-            // Before the machine began nobody can have asked this process.
+            // The age may reach back before the start of the machine, which an `Instant` cannot express.
             let begun = now.checked_sub(age).unwrap_or(now);
             let key = xxh3_128_with_seed(&key, seed);
             table.by_key.insert(key, Entry { body, begun, state: State::Appended(at) });
@@ -94,7 +96,7 @@ impl Keys {
         Arc::new(Keys { seed, table: Mutex::new(table) })
     }
 
-    /// Begins a request, or waits for the one that has this key already.
+    /// Starts a request, or waits for the running request with the same key.
     pub async fn find(self: &Arc<Keys>, id: &RequestId) -> Found {
         let (key, body) = (xxh3_128_with_seed(&id.key, self.seed), id.body);
         loop {
@@ -106,7 +108,7 @@ impl Keys {
             if let Some(answer) = answer {
                 return Found::Known(answer);
             }
-            // The first one failed: the next one has the turn.
+            // The earlier request failed, so the next one takes the turn.
         }
     }
 
@@ -128,7 +130,7 @@ impl Keys {
         }
     }
 
-    /// Keys that went before their time, as there were too many.
+    /// Number of keys evicted before they expired, because the table was full.
     pub fn evicted(&self) -> u64 {
         self.lock().evicted
     }
@@ -139,7 +141,7 @@ impl Keys {
 }
 
 impl Table {
-    /// Lets a few keys go that are past their time, or too many; each call adds one at most.
+    /// Evicts up to two expired or surplus keys. Each call adds at most one key, so the table stays bounded.
     fn forget(&mut self) {
         for _ in 0..2 {
             let Some((key, begun)) = self.order.front().copied() else { return };
@@ -148,7 +150,8 @@ impl Table {
                 return;
             }
             self.order.pop_front();
-            // The key may have been begun anew since: then its place is further behind.
+            // The key may have been inserted again since; then a later entry of the queue is responsible for
+            // it.
             if self.by_key.get(&key).is_some_and(|entry| entry.begun == begun) {
                 self.remove(key);
                 self.evicted += u64::from(!is_over);
@@ -164,7 +167,7 @@ impl Table {
 }
 
 impl Turn {
-    /// The answer is given, to this request and to all with the same key.
+    /// Stores the answer and gives it to all requests that wait with the same key.
     pub fn finish(self, given: Given) {
         let mut table = self.keys.lock();
         if let Some(entry) = table.by_key.get_mut(&self.key).filter(|entry| entry.begun == self.begun) {

@@ -1,4 +1,4 @@
-//! `/metrics` in the Prometheus text format, `/readyz`.
+//! `/metrics` in the Prometheus text format, and the probes `/healthz` and `/readyz`.
 
 use super::params::{Empty, Params};
 use super::{Failure, RefusedAtDoor, Shared, failed};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Whether the process lives.
+/// Reports that the process is alive.
 pub async fn alive(Params(Empty {}): Params<Empty>) -> &'static str {
     "ok\n"
 }
@@ -34,14 +34,14 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     check_clock(&shared)?;
     let has_rules = |engine: &mut Engine| !engine.rules().files.is_empty();
     let stores = shared.clone();
-    // Not among the reads: supervisors ask, and must not wait for people.
+    // This read does not queue with the other reads: a supervisor's probe must not wait for users' requests.
     let read = tokio::task::spawn_blocking(move || {
         let applied = stores.partitions.iter().map(|partition| partition.store.applied().map_err(failed));
         applied.collect::<Result<Vec<u64>, Failure>>()
     });
     let both = futures_util::future::join(shared.ask_each(has_rules), read);
     let found = tokio::time::timeout(READY_WITHIN, both).await;
-    // It may have been noted only while this waited.
+    // An outage may have been recorded only during the wait.
     if shared.is_something_away() {
         return Err(shared.unavailable(""));
     }
@@ -51,14 +51,15 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     let is_nothing_wanted = shared.desk.book().documents.is_empty();
     let mut is_judged = shared.desk.is_read();
     for (applied, owned) in applied.into_iter().zip(&owned) {
-        // Whoever owned it first put the rules into the log before it came to a checkpoint.
+        // For a partition that another process owns, a checkpoint implies that the rules are in force: its
+        // first owner appends them before its first checkpoint.
         is_judged &= is_nothing_wanted || owned.unwrap_or(applied > 0);
     }
     let standing_by = shared.tally.standing_by.get() as usize;
     if owned.iter().all(Option::is_none) && standing_by < shared.partitions.len() {
         return Err(Failure::unavailable("the broker is not reached yet, or the worker has stopped"));
     }
-    // What is logged before the rules is judged by none.
+    // Records that precede the rules in the log are judged by no rule, so the process is not ready yet.
     if !is_judged {
         return Err(Failure::unavailable("the rules are not in force yet"));
     }
@@ -67,10 +68,11 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     Ok(format!("ready\n{}", remarks.collect::<String>()))
 }
 
-/// Time in which a worker that is ready answers: probes give up after a second.
+/// Timeout for the answer of a worker; probes usually give up after one second.
 const READY_WITHIN: Duration = Duration::from_millis(800);
 
-/// A log whose clock is not that of the day judges events by a wrong time.
+/// Fails if the log's clock has jumped or is ahead of the local clock, because events are then judged by a
+/// wrong time.
 fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(), Failure> {
     let now = (shared.now)();
     if let Some(to) = shared.tally.jumped_to() {
@@ -98,7 +100,7 @@ pub async fn metrics<S: Views + Send + Sync + 'static>(
     let door = &shared.refused_at_door;
     let mut numbers = Numbers::default();
     let asked = shared.ask_each(|engine| Numbers::of(engine));
-    // What needs no engine is told in any case.
+    // Metrics that need no engine are reported in any case.
     let answered = tokio::time::timeout(READY_WITHIN, asked).await.unwrap_or_default();
     answered.into_iter().flatten().for_each(|of_one| numbers.add(&of_one));
     let mut text = render(&numbers, &shared.tally, door);
@@ -107,7 +109,7 @@ pub async fn metrics<S: Views + Send + Sync + 'static>(
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
-/// What the engines of this process have counted.
+/// Counters and gauges of the engines in this process.
 #[derive(Debug, Default)]
 struct Numbers {
     counters: Counters,
@@ -137,7 +139,7 @@ impl Numbers {
     }
 }
 
-/// All counters and gauges.
+/// Renders all counters and gauges of the engines and the worker.
 fn render(numbers: &Numbers, tally: &Tally, door: &RefusedAtDoor) -> String {
     let counters = &numbers.counters;
     let mut out = String::new();
@@ -170,7 +172,7 @@ fn render(numbers: &Numbers, tally: &Tally, door: &RefusedAtDoor) -> String {
     out
 }
 
-/// Connections, and what was done so that all find room.
+/// Adds the metrics of connections, idempotency keys and dropped log lines.
 fn connections<S>(out: &mut String, shared: &Shared<S>) {
     let counts = &shared.connections.counts;
     let gauge = shared.connections.open_count() as u64;
@@ -199,7 +201,7 @@ fn connections<S>(out: &mut String, shared: &Shared<S>) {
     }
 }
 
-/// What is counted of each receiver.
+/// Adds the metrics of each receiver.
 fn receivers(out: &mut String, office: &Office) {
     let all: Vec<_> =
         office.posts().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), post)).collect();
@@ -218,7 +220,7 @@ fn receivers(out: &mut String, office: &Office) {
     histogram(out, "notify_event_seconds", help, &times(|post| &post.chain_times));
 }
 
-/// Durations by labels as a Prometheus histogram.
+/// Adds durations, grouped by labels, as a Prometheus histogram.
 fn histogram(out: &mut String, name: &str, help: &str, all: &[(&str, &Durations)]) {
     let (mut rows, mut sums) = (Vec::new(), String::new());
     for (label, durations) in all {
@@ -236,7 +238,7 @@ fn histogram(out: &mut String, name: &str, help: &str, all: &[(&str, &Durations)
     out.push_str(&sums);
 }
 
-/// One name with its meaning and its values by labels.
+/// Adds one metric family: its help text, its type and its values by labels.
 fn family(out: &mut String, name: &str, kind: &str, help: &str, rows: &[(String, u64)]) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "# HELP streamgauge_{name} {help}\n# TYPE streamgauge_{name} {kind}");
@@ -245,7 +247,7 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str, rows: &[(String,
     }
 }
 
-/// What the engines count: name, meaning, value.
+/// Lists the counters of the engines: name, help text, value.
 fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 21] {
     let counters = &numbers.counters;
     [

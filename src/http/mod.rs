@@ -1,7 +1,8 @@
-//! HTTP: events in, views out. Reads views, never the engine's insides.
+//! The HTTP interface: events come in, views are read. Handlers read views and never the internals of the
+//! engine.
 //!
-//! Invariant: a request costs what its size deserves: bodies, answers, reads and time are bounded, and none of them
-//! holds the engine or another client up.
+//! Invariant: the cost of a request is bounded by its size. Bodies, answers, store reads and processing time
+//! all have limits, and no request blocks the engine or another client.
 
 pub mod access;
 pub mod alerts;
@@ -54,7 +55,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// One partition as seen from here: its owner, if that is in this process, and its store.
+/// A partition as the HTTP handlers see it: the command channel to its owner, if the owner runs in this
+/// process, and the partition's store.
 #[derive(Debug)]
 pub struct Partition<S> {
     pub worker: Sender,
@@ -64,7 +66,7 @@ pub struct Partition<S> {
 type App<S> = State<Arc<Shared<S>>>;
 type Answer = Result<Response, Failure>;
 
-/// What the handlers share.
+/// State shared by all handlers.
 pub struct Shared<S> {
     pub partitions: Vec<Partition<S>>,
     pub intake: Arc<dyn Intake>,
@@ -72,23 +74,23 @@ pub struct Shared<S> {
     pub desk: Arc<dyn Desk>,
     pub office: Office,
     pub limits: Limits,
-    /// The time of day, where no log says one.
+    /// The wall clock, used when no log has reported a time.
     pub now: fn() -> Timestamp,
     pub keys: Arc<Keys>,
     pub questions: Turns,
     pub reads: Reads,
-    /// Places for decoding large payloads, one a processor.
+    /// Permits for decoding large payloads, one per processor.
     pub decodes: Arc<Semaphore>,
     pub connections: Arc<Connections>,
     pub is_ready: AtomicBool,
     pub quota: Quota,
     pub refused_at_door: RefusedAtDoor,
     pub begun: Instant,
-    /// When the broker last did not say when it stamped a record.
+    /// When the broker last failed to report the stamp of a record.
     untold: Mutex<Option<Instant>>,
 }
 
-/// Events refused before the log: counted here because the log never sees them.
+/// Events refused before they reach the log. They are counted here because the log never contains them.
 #[derive(Debug, Default)]
 pub struct RefusedAtDoor([Count; Refusal::ALL.len()]);
 
@@ -106,7 +108,7 @@ impl RefusedAtDoor {
     }
 }
 
-/// What the handlers are given.
+/// The dependencies from which [`Shared`] is built.
 pub struct Parts<S> {
     pub partitions: Vec<Partition<S>>,
     pub intake: Arc<dyn Intake>,
@@ -115,9 +117,9 @@ pub struct Parts<S> {
     pub limits: Limits,
     pub now: fn() -> Timestamp,
     pub office: Office,
-    /// Values that a source may send within a second; `None` is no limit.
+    /// Values that a source may send in one second; `None` means no limit.
     pub values_per_source_per_sec_max: Option<u32>,
-    /// Requests that an earlier process appended, each with its age, the oldest first.
+    /// Requests that an earlier process appended, each with its age, oldest first.
     pub appended: Vec<(Duration, RequestId)>,
 }
 
@@ -136,7 +138,8 @@ impl<S> std::fmt::Debug for Shared<S> {
 impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
         let Parts { partitions, intake, tally, desk, limits, now, office, appended, .. } = parts;
-        // Nobody outside knows the time at which this process began to the nanosecond, and where its memory lies.
+        // No client can know the exact start time of this process or its memory addresses, so the seed is
+        // unpredictable.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Arc::new(Shared {
@@ -160,13 +163,14 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         })
     }
 
-    /// The time of the log, as far as this process knows: that of the clock, if the log is not ahead of it, and no
-    /// broker with another clock stamps it.
+    /// The log time as far as this process knows it: the time last reported by a broker that stamps records,
+    /// else the later of the newest applied log time and the local clock.
     pub fn log_time(&self) -> Timestamp {
         self.tally.heard_time().unwrap_or_else(|| self.tally.log_time().max((self.now)()))
     }
 
-    /// The same, unless it is a guess: a log that others stamp tells its time with a record that has just come.
+    /// The log time, unless it would be a guess. If another machine stamps the log, the time is known only
+    /// from a recently appended record.
     pub fn known_log_time(&self) -> Option<Timestamp> {
         match self.intake.is_stamped_elsewhere() {
             true => self.tally.heard_time().or_else(|| self.is_untold().then(|| self.log_time())),
@@ -174,19 +178,20 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         }
     }
 
-    /// A time of the log, with the one before a jump that is not judged yet.
+    /// Combines a log time with the time before a clock jump that has not been accepted or rejected yet.
     fn clocks(&self, now: Timestamp) -> events::Clocks {
         let before_jump = self.tally.jumped_to().map(|_| self.tally.log_time());
         events::Clocks { now, before_jump }
     }
 
-    /// The time of the log as a record says it that was appended just now; one that may be a repeat of an older one
-    /// says that of the older one, and nothing of the present.
+    /// Learns the log time from the stamp of the record that was just appended. If the record may be a repeat
+    /// of an earlier one, the broker returns the earlier stamp, which does not reveal the present time and is
+    /// not remembered. Falls back to [`Self::log_time`] if the broker does not report the stamp in time.
     pub async fn learn_log_time(&self, newest: Option<(u32, u64)>, is_repeatable: bool) -> Timestamp {
         let Some((partition, seq)) = newest else { return self.log_time() };
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let reply = Box::new(move |result| {
-            // Nobody waits any more when it took too long.
+            // The receiver is closed if the timeout has expired.
             let _ = sender.send(result);
         });
         self.intake.read_stamp(partition, seq, reply);
@@ -204,13 +209,15 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         }
     }
 
-    /// The broker did not say a moment ago when it stamped a record: it may not be asked.
+    /// Returns whether the broker recently failed to report the stamp of a record; it may lack the permission
+    /// for the query.
     fn is_untold(&self) -> bool {
         let untold = *self.untold.lock().unwrap_or_else(PoisonError::into_inner);
         untold.is_some_and(|at| at.elapsed() < ASK_STAMP_EVERY)
     }
 
-    /// Reads something of one engine, between two records; nothing where another process owns the partition.
+    /// Runs `read` on one engine between two records. Returns `None` if the partition has no owner in this
+    /// process or the engine does not answer in time.
     pub async fn ask_one<T: Send + 'static>(
         &self,
         place: usize,
@@ -219,18 +226,18 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         let partition = self.partitions.get(place)?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let command = Command::Ask(Box::new(move |engine| {
-            // A client that went away before its turn asks for nothing any more.
+            // If the client disconnected before its turn, the read is skipped.
             if !sender.is_closed() {
-                // Nobody waits any more when the client went away meanwhile.
+                // The receiver is closed if the client disconnected during the read.
                 let _ = sender.send(read(engine));
             }
         }));
-        // Room is waited for without holding a thread of the server; a worker that has ended drops the question,
-        // and with it the answer.
+        // The loop waits for room in the command queue without blocking a server thread. If the worker has
+        // ended, the command is dropped together with the reply channel.
         let (mut command, begun) = (Some(command), Instant::now());
         while let Some(waiting) = command.take() {
             if self.tally.outages.is_any() && self.begun.elapsed() > ANSWER_WITHIN {
-                // A worker that waits for a server reads no questions.
+                // During an outage the worker may be waiting for a server and then reads no commands.
                 if let Err(std::sync::mpsc::TrySendError::Full(_)) = partition.worker.try_send(waiting) {
                     return None;
                 }
@@ -250,19 +257,20 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         loop {
             match tokio::time::timeout(ANSWER_WITHIN_OUTAGE, &mut receiver).await {
                 Ok(answer) => return answer.ok(),
-                // An outage may be noted only while this waits.
+                // An outage may be recorded only while this loop waits, so each timeout checks for one.
                 Err(_) if self.tally.outages.is_any() || begun.elapsed() >= ANSWER_WITHIN => return None,
                 Err(_) => {}
             }
         }
     }
 
-    /// Whether something is waited for: a server, the disk, or what is kept of a receiver.
+    /// Returns whether the process waits for a server, the disk, or the stored state of a receiver.
     fn is_something_away(&self) -> bool {
         self.tally.outages.is_any() || self.office.posts().any(|post| post.stuck.is_any())
     }
 
-    /// The reason why nobody answers: a server that is away, else the one given.
+    /// Builds the failure for a missing answer. It names the outages if there are any and uses the given
+    /// message otherwise.
     pub fn unavailable(&self, otherwise: &str) -> Failure {
         let mut outages = self.tally.outages.all();
         outages.extend(self.office.posts().flat_map(|post| post.stuck.all()));
@@ -278,7 +286,8 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         Failure { details, ..Failure::again(message) }
     }
 
-    /// Reads something of each engine in this process; the partitions that others own answer nothing.
+    /// Runs `read` on every engine in this process. The entry of a partition that another process owns is
+    /// `None`.
     pub async fn ask_each<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Engine) -> T + Clone + Send + 'static,
@@ -287,7 +296,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         futures_util::future::join_all(asked).await
     }
 
-    /// The same, where at least one answer is needed.
+    /// Like [`Self::ask_each`], but fails if no engine answers.
     pub async fn ask_any<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Engine) -> T + Clone + Send + 'static,
@@ -299,25 +308,25 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         Ok(answers)
     }
 
-    /// Appends to a partition's log; its number once it is durable.
+    /// Appends to a partition's log and returns the sequence number once the record is durable.
     pub async fn append(&self, partition: u32, entry: Entry) -> Result<u64, Failure> {
         self.append_once(partition, entry, None).await
     }
 
-    /// The same for a request that has a name, so that a repeat of it is recognised.
+    /// Like [`Self::append`], with a request id by which a repeat is recognised.
     pub async fn append_once(
         &self,
         partition: u32,
         entry: Entry,
         request: Option<RequestId>,
     ) -> Result<u64, Failure> {
-        // A broker that is away is not waited for: whoever sends does that better.
+        // An unreachable broker is not waited for: the client can retry with its own backoff.
         if self.tally.outages.is_away(NATS) {
             return Err(self.unavailable(""));
         }
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let reply = Box::new(move |result| {
-            // Nobody waits any more when the client went away; the append stands.
+            // The receiver is closed if the client disconnected; the append stands.
             let _ = sender.send(result);
         });
         let intake = self.intake.clone();
@@ -330,30 +339,31 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     }
 }
 
-/// Names of the servers among outages.
+/// Names of the servers in the list of outages.
 const NATS: &str = "nats";
 const REDIS: &str = "redis";
 
-/// Time in which an engine answers a question: between two batches of records; and while a server is away for
-/// which it may be waiting.
+/// Timeouts for an engine's answer, which comes between two batches of records. The second one is the
+/// interval at which a waiting request checks for an outage, during which the engine may be blocked.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 const ANSWER_WITHIN_OUTAGE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Time in which a broker says when it stamped a record; without it the clock of this machine counts.
+/// Timeout for the broker to report the stamp of a record; after that the local clock is used. The second
+/// constant is how long such a failure is remembered.
 const STAMP_WITHIN: Duration = Duration::from_secs(1);
 const ASK_STAMP_EVERY: Duration = Duration::from_secs(60);
 
-/// Time between two looks for room in the queue of a worker.
+/// Interval between two attempts to put a command into a worker's full queue.
 const ROOM_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(2);
 
-/// An answer that is no success: `{"error":{"code","message","details"}}`.
+/// An error answer: `{"error":{"code","message","details"}}`.
 #[derive(Debug)]
 pub struct Failure {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
     pub details: serde_json::Value,
-    /// Seconds after which the same request may be answered.
+    /// Seconds after which the client may retry the request; sent as `Retry-After`.
     pub retry_after: Option<u32>,
 }
 
@@ -366,7 +376,7 @@ impl Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
-    /// One that is gone in a moment: the same request may come again after a second.
+    /// A temporary failure: the client may retry the request after one second.
     pub fn again(message: impl Into<String>) -> Failure {
         Failure { retry_after: Some(1), ..Failure::unavailable(message) }
     }
@@ -394,7 +404,7 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// A question that a store could not answer.
+/// Converts an error of a store into an answer.
 fn failed(error: PortError) -> Failure {
     let message = crate::driver::worker::chain(&error);
     match error {
@@ -403,18 +413,18 @@ fn failed(error: PortError) -> Failure {
     }
 }
 
-/// All routes, for those who come over a socket.
+/// All routes with the limits for requests that arrive over a socket.
 pub fn router<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
     let budget = Budget::new(shared.connections.clone());
     guard::with_limits(operations(shared, access), access.clone(), budget)
 }
 
-/// All routes, for those who come over another way than a socket.
+/// All routes without the socket limits, for requests that arrive over another transport such as NATS.
 pub fn operations<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
     guard::with_roles(routes(shared), access.clone())
 }
 
-/// What a supervisor asks, and no more: for a process that answers no one else.
+/// The probe routes only, for a process that serves no API.
 pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
     let budget = Budget::new(shared.connections.clone());
     let routes = probe_routes()
@@ -424,7 +434,8 @@ pub fn probes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: 
     guard::with_limits(guard::with_roles(routes, access.clone()), access.clone(), budget)
 }
 
-/// For a process that delivers and answers nobody else: how its receivers are, and what lies aside.
+/// The probe and receiver routes, for a process that only delivers notifications: the state of its receivers
+/// and the redelivery of dead letters.
 pub fn receivers<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>, access: &Arc<Access>) -> Router {
     let budget = Budget::new(shared.connections.clone());
     let routes = probe_routes()
@@ -471,7 +482,8 @@ fn routes<S: Views + Send + Sync + 'static>(shared: Arc<Shared<S>>) -> Router {
         .with_state(shared)
 }
 
-/// Questions take turns, as what they gather is held until they are answered; probes and changes do not wait.
+/// Limits the number of API reads that run at once, because each holds its gathered data until it is
+/// answered. Probes and changes do not wait.
 async fn in_turn<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     request: Request,
@@ -488,7 +500,8 @@ async fn in_turn<S: Views + Send + Sync + 'static>(
     }
 }
 
-/// An answer that a server was missing for says which, where, and since when.
+/// Replaces a 503 answer during an outage by one that names the server, its address and the start of the
+/// outage.
 async fn name_outages<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     request: Request,
@@ -501,7 +514,8 @@ async fn name_outages<S: Views + Send + Sync + 'static>(
     response
 }
 
-/// What people change: sent as documents, and written down.
+/// Routes that make changes: bodies must be documents (JSON or YAML), and each change is written to the audit
+/// log.
 fn change_routes<S: Views + Send + Sync + 'static>() -> Router<Arc<Shared<S>>> {
     Router::new()
         .route("/api/v1/alerts/ack", post(asked::ack::<S>).delete(asked::unack::<S>))

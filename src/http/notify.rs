@@ -1,4 +1,4 @@
-//! Receivers: how they are, and what was put aside for them.
+//! Receivers: their state, and the redelivery of their dead letters.
 
 use super::params::{Empty, Named, Params};
 use super::{Answer, App, Failure, json_response};
@@ -31,7 +31,7 @@ fn shown(post: &Post) -> Value {
     })
 }
 
-/// Takes up the messages that were put aside for a receiver.
+/// Delivers the dead letters of a receiver again.
 pub async fn redrive<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Named(name): Named,

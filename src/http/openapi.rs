@@ -1,8 +1,8 @@
-//! `/openapi.json`: what can be asked for, for programs that make clients of it.
+//! `/openapi.json`: a description of the API for client generators.
 //!
-//! Invariant: each route stands here and each line here is a route; a test compares the two. Rejected: a
-//! crate that derives the document from handlers (it would have to know what `Views` is, and the bodies are
-//! read by the same parser as pipeline files).
+//! Invariant: the routes and the operations listed here are the same; a test compares the two. Rejected: a
+//! crate that derives the document from handlers (it would have to know the `Views` trait, and bodies are
+//! read by the parser for pipeline files).
 
 use super::Answer;
 use super::json_response;
@@ -12,27 +12,27 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
-/// One thing that can be asked for.
+/// One operation of the API.
 struct Operation {
     method: &'static str,
     path: &'static str,
     summary: &'static str,
-    /// Name and meaning of what stands in the query; one that must be given begins with `!`.
+    /// Name and meaning of each query parameter; the name of a required one begins with `!`.
     query: &'static [(&'static str, &'static str)],
-    /// What the body holds, in words.
+    /// A description of the body, in words.
     body: Option<&'static str>,
     status: &'static str,
     answer: Shape,
 }
 
-/// What is answered.
+/// The form of an answer.
 enum Shape {
     Text,
-    /// An object with one field that lists such things.
+    /// An object with one field that lists items, optionally of a named schema.
     List(&'static str, Option<&'static str>),
-    /// An object with these fields.
+    /// An object with the given fields.
     Object(&'static [&'static str]),
-    /// One JSON object a line.
+    /// One JSON object per line.
     Lines(&'static str),
 }
 
@@ -61,7 +61,7 @@ const LIMIT: (&str, &str) = ("limit", "the most that is listed; `truncated` says
 
 use Shape::{Lines, List, Object, Text};
 
-/// All of them, by path.
+/// All operations.
 const OPERATIONS: &[Operation] = &[
     read("/", "A page: what fires, what flows.", Text),
     read("/healthz", "Whether the process lives.", Text),
@@ -181,10 +181,10 @@ pub async fn openapi(Params(Empty {}): Params<Empty>) -> Answer {
     Ok(json_response(StatusCode::OK, DOCUMENT.clone()))
 }
 
-/// It is the same in each process, and takes a millisecond to build.
+/// The document is the same in every process and takes a millisecond to build, so it is built once.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
-/// The whole document, OpenAPI 3.1.
+/// Builds the whole document, OpenAPI 3.1.
 pub fn document() -> Value {
     let mut paths = Map::new();
     for operation in OPERATIONS {
@@ -200,7 +200,7 @@ pub fn document() -> Value {
         "components": {
             "schemas": schemas,
             "responses": {"error": {"description": "Why not, and what to do.", "content": typed("error")}},
-            // Asked for where the service listens on more than loopback.
+            // Tokens are required if the service listens on more than loopback.
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
@@ -234,7 +234,7 @@ impl Operation {
         json
     }
 
-    /// `get_api_v1_alerts_log`
+    /// The operation id, such as `get_api_v1_alerts_log`.
     fn id(&self) -> String {
         let words = self.path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty());
         [self.method].into_iter().chain(words).collect::<Vec<_>>().join("_")
@@ -270,7 +270,7 @@ impl Shape {
         match self {
             Shape::Text if path == "/" => json!({"text/html": {}}),
             Shape::Text => json!({"text/plain": {}}),
-            // NDJSON: the schema is that of a line.
+            // NDJSON: the schema describes one line.
             Shape::Lines(name) => typed(name),
             Shape::List(field, of) => {
                 let items = of.map_or_else(|| json!({"type": "object"}), reference);
@@ -292,7 +292,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// The routes as they are written beside this file.
+    /// Goal: the document lists exactly the routes that are served. Method: compares it with the route
+    /// definitions in the source of `mod.rs`.
     #[test]
     fn each_route_stands_in_the_document_and_nothing_else() {
         let source = include_str!("mod.rs");

@@ -1,12 +1,12 @@
-//! The API for those who come over another way than HTTP: an operation by its name.
+//! The API for transports other than HTTP: an operation is called by its name.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, header};
 use tower_service::Service;
 
-/// Operations: name, method, path. The body is the query of a GET, as `rule=x&state=firing`, and the end of
-/// the path of a DELETE, as `s-1?by=ann`.
+/// Operations: name, method, path. The body of a request holds the query of a GET, such as
+/// `rule=x&state=firing`, or the end of the path of a DELETE, such as `s-1?by=ann`.
 const OPERATIONS: [(&str, Method, &str); 18] = [
     ("ack", Method::POST, "/api/v1/alerts/ack"),
     ("alerts", Method::GET, "/api/v1/alerts"),
@@ -28,25 +28,25 @@ const OPERATIONS: [(&str, Method, &str); 18] = [
     ("windows", Method::GET, "/api/v1/windows"),
 ];
 
-/// Bytes of an answer; NATS takes no message over 1 MiB by default.
+/// Maximum size of an answer in bytes; NATS accepts no message over 1 MiB by default.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// A question: its body, and the token that it comes with, as HTTP has it.
+/// A request: its body, and the value of its `Authorization` header if it has one.
 #[derive(Debug, Default)]
 pub struct Asked {
     pub body: Vec<u8>,
     pub authorization: Option<String>,
 }
 
-/// Bytes of a question, as of a request's body.
+/// Maximum size of a request body in bytes, as for HTTP.
 const QUESTION_BYTES_MAX: usize = super::guard::BODY_BYTES_MAX;
 
-/// Names of all operations.
+/// Returns the names of all operations.
 pub fn names() -> Vec<&'static str> {
     OPERATIONS.iter().map(|(name, ..)| *name).collect()
 }
 
-/// Carries an operation out; a code as HTTP has it where it fails.
+/// Runs an operation. A failure is returned as an HTTP status code and a message.
 pub async fn operate(mut router: Router, name: &str, asked: Asked) -> Result<Vec<u8>, (u16, String)> {
     let Asked { body, authorization } = asked;
     let unknown = || (404, format!("there is no operation `{name}`"));
@@ -67,7 +67,7 @@ pub async fn operate(mut router: Router, name: &str, asked: Asked) -> Result<Vec
         .fold(request, |request, value| request.header(header::AUTHORIZATION, value));
     let request = request.body(Body::from(body));
     let request = request.map_err(|error| (400, error.to_string()))?;
-    // The router itself cannot fail.
+    // The router's error type is `Infallible`.
     let response = router.call(request).await.map_err(|never| (500, never.to_string()))?;
     let (status, body) = (response.status(), response.into_body());
     let answer = to_bytes(body, ANSWER_BYTES_MAX).await;
@@ -78,7 +78,7 @@ pub async fn operate(mut router: Router, name: &str, asked: Asked) -> Result<Vec
     }
 }
 
-/// The message of a [`super::Failure`], else the whole answer.
+/// Returns the message of a [`super::Failure`], else the whole answer.
 fn reason(answer: &[u8]) -> String {
     let found: Option<serde_json::Value> = serde_json::from_slice(answer).ok();
     let message = found.as_ref().and_then(|found| found["error"]["message"].as_str());

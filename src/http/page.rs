@@ -1,4 +1,5 @@
-//! One plain live page at `/`: what fires, what flows. Rendered here, no script needed.
+//! A live status page at `/` with active alerts, pipelines and open windows. The server renders it; it needs
+//! no script.
 
 use super::params::{Empty, Params};
 use super::{Failure, Shared};
@@ -14,17 +15,17 @@ use axum::response::{IntoResponse, Response};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Series among which those shown are chosen.
+/// Series from which the shown ones are chosen.
 const SERIES_LOOKED_AT: usize = 1_000;
 
-/// Pipelines shown, and what is looked at for them.
+/// Pipelines shown, and the limits on what is read for them.
 const SHOWN: Portion = Portion { pipelines: PIPELINES_SHOWN, ..Portion::OF_A_QUESTION };
 const PIPELINES_SHOWN: usize = 50;
 
-/// Alerts shown.
+/// Alerts shown for each partition.
 const ALERTS_SHOWN: usize = 100;
 
-/// Series shown.
+/// Series shown for each partition.
 const SERIES_SHOWN: usize = 50;
 
 pub async fn page<S: Views + Send + Sync + 'static>(
@@ -45,7 +46,7 @@ pub async fn page<S: Views + Send + Sync + 'static>(
 }
 
 fn render(engine: &mut Engine) -> String {
-    // One more than is shown, so that the page knows whether there are more.
+    // One alert more than shown, so that the page knows whether there are more.
     let (mut alerts, _) = engine.active_page(0, false, ALERTS_SHOWN + 1);
     let counters = engine.counters();
     let mut out = String::new();
@@ -60,7 +61,8 @@ fn render(engine: &mut Engine) -> String {
         engine.series().len(),
         engine.rules().rules.len(),
     );
-    // The service's own alerts come last, and are the ones that no other list may push out.
+    // The engine lists its own alerts last; they are sorted first so that other alerts cannot push them off
+    // the page.
     alerts.sort_by_key(|alert| !is_own(&alert.rule));
     alerts_table(&mut out, &alerts);
     pipelines_table(&mut out, engine);
@@ -128,7 +130,7 @@ fn pipelines_table(out: &mut String, engine: &Engine) {
     out.push_str("</table>");
 }
 
-/// `build 3, 40 %`
+/// The text for one stage, such as `build 3, 40 %`.
 fn stage_text(stage: &serde_json::Value) -> String {
     let share = stage["share"].as_f64().map_or(String::new(), |share| format!(", {:.0} %", share * 100.0));
     format!("{} {}{share}", stage["stage"].as_str().unwrap_or(""), stage["in_flight"])
@@ -165,7 +167,7 @@ fn series_table(out: &mut String, engine: &Engine) {
     }
 }
 
-/// Text that people sent must not become markup.
+/// Escapes text of clients so that it cannot become markup.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,7 +1,7 @@
-//! Query parameters: known ones only, each once.
+//! Query parameters: only known ones are accepted, each at most once.
 //!
-//! Intuition: a mistyped parameter that is ignored gives an answer to another question. So a name that is not known is
-//! refused, and the refusal names those that are.
+//! Intuition: if a mistyped parameter were ignored, the answer would be one to another question. An unknown
+//! name is therefore refused, and the refusal lists the known names.
 
 use super::Failure;
 use crate::core::{Span, Timestamp};
@@ -13,11 +13,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-/// The query as a type with `deny_unknown_fields`.
+/// A query, deserialized into a type with `deny_unknown_fields`.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
 
-/// A query without any parameter.
+/// A query without parameters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
@@ -34,7 +34,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// What the library says, in the words of a query.
+/// Rewrites an error message of the library in terms of query parameters.
 fn words(cause: &str) -> String {
     let cause = cause.split_once("unknown field ").map_or_else(
         || cause.replace("field", "parameter"),
@@ -46,10 +46,10 @@ fn words(cause: &str) -> String {
     cause.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// Characters of a message that repeats what was sent.
+/// Maximum number of characters of a message that repeats client text.
 const MESSAGE_CHARS_MAX: usize = 400;
 
-/// The most that is to be listed; all that is shown without it.
+/// Returns the limit of a list: the stated one, at most `max`; `max` if none is stated.
 pub fn limit(stated: Option<usize>, max: usize) -> Result<usize, Failure> {
     match stated {
         Some(0) => Err(Failure::bad(format!("limit is a number from 1 to {max}"))),
@@ -57,7 +57,7 @@ pub fn limit(stated: Option<usize>, max: usize) -> Result<usize, Failure> {
     }
 }
 
-/// A name in a path, as it was written.
+/// A name in a path, percent-decoded.
 #[derive(Debug)]
 pub struct Named(pub String);
 
@@ -70,7 +70,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// A header that may be there once.
+/// Returns a header that may occur at most once.
 pub fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h HeaderValue>, Failure> {
     let mut all = headers.get_all(name).iter();
     match (all.next(), all.next()) {
@@ -79,7 +79,7 @@ pub fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h Heade
     }
 }
 
-/// Parameters whose names are labels of the user's own; twice the same is refused.
+/// Returns query parameters whose names may be any labels; a repeated name is refused.
 pub fn free(uri: &axum::http::Uri) -> Result<BTreeMap<String, String>, Failure> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| Failure::bad(format!("the query cannot be read: {error}")))?;
@@ -93,10 +93,10 @@ pub fn free(uri: &axum::http::Uri) -> Result<BTreeMap<String, String>, Failure> 
     Ok(found)
 }
 
-/// Characters of a name in a message.
+/// Maximum number of characters of a name that a message repeats.
 pub const SHOWN_CHARS: usize = 80;
 
-/// A time of a query: RFC 3339, epoch milliseconds, or a span before `now` as `-24h`.
+/// Parses a time of a query: RFC 3339, epoch milliseconds, `now`, or a span before `now` such as `-24h`.
 pub fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     if text == "now" {
         return Ok(now);

@@ -1,30 +1,32 @@
-//! Values that one source may send within a second.
+//! The quota of values that one source may send in a second.
 //!
-//! Intuition: a bucket for each source holds the values of two seconds and fills at the configured rate. A request is
-//! taken whole or refused whole, with the time after which its source has room: nothing of it is lost, and the sender
-//! keeps it.
-//! Invariant: the table is bounded; when it is full, sources whose buckets are full again make room, and a source that
-//! finds none is not limited.
-//! Rejected: a limit in the engine (an event in the log is acknowledged, and refusing it there loses it).
+//! Intuition: each source has a token bucket that holds two seconds' worth of values and fills at the
+//! configured rate. A request is accepted or refused as a whole. A refusal states when the source has room
+//! again, so the sender can keep the request and retry it without loss.
+//! Invariant: the table is bounded. When it is full, sources with full buckets are removed; a source that
+//! finds no place is not limited.
+//! Rejected: a limit in the engine (an event in the log is already acknowledged, so refusing it there would
+//! lose it).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Sources with a bucket: 10,000 × about 400 B with a long name = 4 MB.
+/// Maximum number of sources with a bucket: 10,000 × about 400 B with a long name = 4 MB.
 const SOURCES_MAX: usize = 10_000;
 
-/// Seconds of the rate that a bucket holds: a sender that sends once a second must not be refused by a little jitter.
+/// Capacity of a bucket in seconds of the rate: jitter must not cause the refusal of a sender that sends once
+/// a second.
 const BURST_SECS: f64 = 2.0;
 
-/// Room of one source, and when it was that.
+/// The room of one source at a point in time.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     room: f64,
     at: Instant,
 }
 
-/// The source that sent too much, and when it has room again.
+/// The source that exceeded its quota, and the wait until it has room again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exceeded {
     pub source: Arc<str>,
@@ -33,7 +35,7 @@ pub struct Exceeded {
 
 #[derive(Debug, Default)]
 pub struct Quota {
-    /// Values a second and source; `None` is no limit.
+    /// Values per second and source; `None` means no limit.
     per_sec: Option<u32>,
     buckets: Mutex<HashMap<Arc<str>, Bucket>>,
 }
@@ -43,14 +45,16 @@ impl Quota {
         Quota { per_sec, ..Quota::default() }
     }
 
-    /// Whether there is anything to count.
+    /// Returns whether a quota is configured.
     pub fn is_limited(&self) -> bool {
         self.per_sec.is_some()
     }
 
-    /// Takes the values of one request, each source's; none is taken if one source has no room.
+    /// Takes the values of one request from the bucket of each source. If one source has no room, nothing is
+    /// taken.
     ///
-    /// A request may have more values than a bucket: it passes while the bucket is full, and is paid off after.
+    /// A request may have more values than a bucket holds. It passes if the bucket is full, and the bucket's
+    /// debt delays later requests.
     pub fn take(&self, values: &HashMap<Arc<str>, u64>, now: Instant) -> Result<(), Exceeded> {
         let Some(per_sec) = self.per_sec.map(f64::from) else { return Ok(()) };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,10 @@
-//! Reads of a store: off the server's threads, few at once, within a time, and not for a client that has gone.
+//! Store reads: outside the server's threads, few at once, within a timeout, and not for a disconnected
+//! client.
 //!
-//! Intuition: a store is read by blocking calls, and a question may be about very much. So reads run beside the
-//! server, as many at once as leave a processor to the engine; a queue that is too long is refused; a read looks
-//! between two steps whether anybody still waits for it. Invariant: no read runs on a thread of the server or of the
-//! engine. Rejected: a pool of its own (a queue in front of a queue).
+//! Intuition: store reads are blocking calls, and a request may ask for a large amount. Reads therefore run
+//! on blocking threads, with one processor left to the engine. A full queue refuses further reads. A read
+//! checks between two steps whether the client still waits. Invariant: no read runs on a thread of the server
+//! or of the engine. Rejected: a separate thread pool (a queue in front of a queue).
 
 use super::Failure;
 use std::sync::Arc;
@@ -11,19 +12,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Reads that may wait for their turn; those behind are told to come again.
+/// Maximum number of reads in the queue; further ones are refused with a retry time.
 const WAITING_MAX: usize = 256;
 
-/// Time in which the turn of one that waits comes.
+/// Timeout for a read in the queue.
 const WAITS_WITHIN: Duration = Duration::from_secs(15);
 
-/// Time that one read may take.
+/// Timeout for one read.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Questions that are worked on at once: each holds up to 10,000 series and an answer of 8 MiB, 20 MiB together.
+/// Maximum number of requests processed at once: each holds up to 10,000 series and an answer of 8 MiB, which
+/// are 20 MiB together.
 const QUESTIONS_MAX: usize = 4;
 
-/// Places, and a queue in front of them that has an end.
+/// A semaphore with a bounded queue in front of it.
 #[derive(Debug)]
 pub struct Turns {
     places: Semaphore,
@@ -35,12 +37,12 @@ impl Turns {
         Turns { places: Semaphore::new(places), waiting: AtomicUsize::new(0) }
     }
 
-    /// Of whole questions, from what they ask the engine to their answers.
+    /// Turns for whole requests, from the first engine read to the answer.
     pub fn of_questions() -> Turns {
         Turns::new(QUESTIONS_MAX)
     }
 
-    /// Waits for a place; too many that wait, or one that waits too long, are refused.
+    /// Waits for a permit. Refuses if the queue is full or the wait times out.
     pub async fn take(&self) -> Result<SemaphorePermit<'_>, Failure> {
         let place = match Waiting::among(&self.waiting) {
             Some(_waiting) => {
@@ -52,7 +54,7 @@ impl Turns {
     }
 }
 
-/// One that waits; a client that goes leaves the queue.
+/// A place in the queue. Dropping it, as on a disconnect of the client, leaves the queue.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Waiting<'_> {
@@ -69,18 +71,18 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Places for reads.
+/// The turns of store reads.
 #[derive(Debug)]
 pub struct Reads(Turns);
 
-/// Tells a read when nobody waits for it any more.
+/// A handle by which a read checks whether its client still waits.
 #[derive(Debug, Clone)]
 pub struct Asker {
     has_gone: Arc<AtomicBool>,
     until: Instant,
 }
 
-/// Notes that the asker has gone, when it is dropped.
+/// Records on drop that the client has disconnected.
 struct Leaving(Arc<AtomicBool>);
 
 impl Drop for Leaving {
@@ -90,7 +92,7 @@ impl Drop for Leaving {
 }
 
 impl Asker {
-    /// An error when nobody waits any more, or the time is over.
+    /// Fails if the client has disconnected or the read has timed out.
     pub fn still_waits(&self) -> Result<(), Failure> {
         if self.has_gone.load(Ordering::Relaxed) {
             return Err(Failure::unavailable("the client has gone"));
@@ -103,7 +105,7 @@ impl Asker {
 }
 
 impl Default for Reads {
-    /// One processor is left to the engine.
+    /// Leaves one processor to the engine.
     fn default() -> Reads {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Reads(Turns::new((processors - 1).max(1)))
@@ -111,7 +113,7 @@ impl Default for Reads {
 }
 
 impl Reads {
-    /// Runs a read when it is its turn.
+    /// Runs a read on a blocking thread when its turn comes.
     pub async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Asker) -> Result<T, Failure> + Send + 'static,

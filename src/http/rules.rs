@@ -1,4 +1,4 @@
-//! The rules in force, and the documents they are made of.
+//! The rules in force, and the documents that define them.
 
 use super::asked::refused;
 use super::params::{Empty, Named, Params};
@@ -21,7 +21,7 @@ pub async fn rules<S: Views + Send + Sync + 'static>(
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
     let seen = shared.ask_any(|engine| seen(engine)).await?;
-    // Each partition has the same ones, and the aggregate those that span them.
+    // All partitions have the same rules. The aggregate partition has the rules that span partitions.
     let mut all: BTreeMap<String, (usize, Seen)> = BTreeMap::new();
     for rule in seen.into_iter().flatten() {
         let known = all.entry(rule.shown["id"].to_string()).or_insert_with(|| (0, rule.clone()));
@@ -44,22 +44,23 @@ pub async fn rules<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::OK, answer.to_string()))
 }
 
-/// A rule as it is shown, and what it misses.
+/// A rule as shown, the number of its keys, and the series it lacks.
 #[derive(Clone)]
 struct Seen {
     shown: Value,
     keys: usize,
-    /// The name of a series that nobody has sent.
+    /// The name of a series that the rule reads and no producer has sent.
     missing: Option<Arc<str>>,
 }
 
-/// Names of series of each partition among which the one that was meant is looked for.
+/// Names of series of each partition among which similar names are searched.
 const NAMES_LOOKED_AT: usize = 1_000;
 
-/// Rules for which it is looked for: 50 × 1,000 comparisons take a few ms for each partition.
+/// Rules for which similar names are searched: 50 × 1,000 comparisons take a few milliseconds for each
+/// partition.
 const NEAREST_MAX: usize = 50;
 
-/// The rules of one engine.
+/// Returns the rules of one engine.
 fn seen(engine: &Engine) -> Vec<Seen> {
     let table = engine.series();
     let (rules, keys) = (&engine.rules().rules, engine.keys_seen());
@@ -76,7 +77,7 @@ fn seen(engine: &Engine) -> Vec<Seen> {
     rules.iter().zip(keys).map(seen).collect()
 }
 
-/// A rule that has matched nothing so far, with the name that was probably meant.
+/// Returns the remark about a rule that has matched nothing so far, with the name that was probably meant.
 fn unmatched(rule: &Seen, names: &[Arc<str>]) -> String {
     let id = rule.shown["id"].as_str().unwrap_or("");
     let Some(missing) = &rule.missing else { return format!("rule `{id}` has matched nothing yet") };
@@ -102,7 +103,7 @@ pub struct Name {
     name: Option<String>,
 }
 
-/// One rule as JSON, or with `?name=` a whole document.
+/// Adds or replaces one rule, or a whole document if `?name=` is given.
 pub async fn put<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Name { name }): Params<Name>,
@@ -125,11 +126,11 @@ pub async fn remove<S: Views + Send + Sync + 'static>(
 
 async fn change<S: Views + Send + Sync + 'static>(shared: &Shared<S>, change: Change) -> Answer {
     if shared.tally.outages.is_away(REDIS) {
-        // Documents are kept there; another attempt would only wait as long as the one before.
+        // Documents are kept in Redis, so a retry during its outage would only time out too.
         return Err(shared.unavailable(""));
     }
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    // Nobody waits any more when the client went away; the change stands.
+    // The receiver is closed if the client disconnected; the change stands.
     shared.desk.change(change, Box::new(move |result| drop(sender.send(result))));
     let result = receiver.await.map_err(|_| Failure::unavailable("the process is stopping"))?;
     match result {

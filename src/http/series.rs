@@ -1,7 +1,8 @@
-//! Series: found page by page, in the engines here and in the catalogs.
+//! Series, read page by page from the engines of this process and from the catalogs in the store.
 //!
-//! Intuition: there may be a million of them, so nobody looks at all of them at once: an engine is asked for a page
-//! between two records, a catalog is read a page at a time. Only those that match are kept, up to a bound.
+//! Intuition: there may be a million series, so no step reads all of them at once. An engine returns one page
+//! between two records, and a catalog is read one page at a time. Only matching series are kept, up to a
+//! limit.
 
 use super::params::{self, Params};
 use super::reads::Asker;
@@ -18,19 +19,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Series that one answer may hold: 10,000 × about 300 B, and no more than [`ANSWER_BYTES_MAX`].
+/// Series that one answer may hold: 10,000 × about 300 B, and at most [`ANSWER_BYTES_MAX`] in total.
 pub const SERIES_MAX: usize = 10_000;
 
-/// Bytes of one answer.
+/// Maximum size of one answer in bytes.
 pub const ANSWER_BYTES_MAX: usize = 8 << 20;
 
-/// Series that an engine looks at between two records: about a fifth of a millisecond.
+/// Series that an engine checks between two records: about a fifth of a millisecond.
 const PAGE_SLOTS: usize = 2_048;
 
-/// Rows of a catalog read at once.
+/// Catalog rows read at once.
 const PAGE_ROWS: usize = 1_024;
 
-/// A series, the place of its partition, and its slot where an engine here has it.
+/// A series, the index of its partition, and its slot if an engine in this process has it.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub place: usize,
@@ -38,10 +39,10 @@ pub struct Found {
     pub row: CatalogRow,
 }
 
-/// What is looked for.
+/// The filter for wanted series.
 pub type Wanted = Arc<dyn Fn(&SeriesInfo) -> bool + Send + Sync>;
 
-/// An engine that has not answered after so long is busy, not owned elsewhere.
+/// A missing answer after this time means a busy engine, not a partition that another process owns.
 const TOO_LONG: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +97,7 @@ fn selector(text: &str) -> Result<Selector, Failure> {
     crate::pipeline::expr::check::selector_of(&term).map_err(|error| Failure::bad(error.message))
 }
 
-/// Series that live in an engine here and those that only a catalog knows, by id; about `max` at most.
+/// Finds series in the engines of this process and in the catalogs, by id; about `max` at most.
 pub async fn find<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     wanted: Wanted,
@@ -110,7 +111,7 @@ pub async fn find<S: Views + Send + Sync + 'static>(
             let Some((rows, behind)) =
                 shared.ask_one(place, move |engine| page(engine, from, &*wanted)).await
             else {
-                // Whoever does not own the partition says so at once.
+                // For a partition that another process owns, the missing answer comes at once.
                 if begun.elapsed() >= TOO_LONG {
                     return Err(shared.unavailable("the engine did not answer in time; ask for less"));
                 }
@@ -130,7 +131,7 @@ pub async fn find<S: Views + Send + Sync + 'static>(
     Ok(found)
 }
 
-/// A page of an engine's series, and where the next one begins.
+/// Returns the wanted series of one page of an engine, and the start of the next page.
 fn page(
     engine: &Engine,
     from: u32,
@@ -142,7 +143,7 @@ fn page(
         CatalogRow { series: series.info.clone(), unit: metric.unit.clone(), shape: metric.shape }
     };
     let (page, next) = table.page(from, PAGE_SLOTS);
-    // What stands for the partials of others is no series of anybody.
+    // Series that carry the partials of other partitions are internal and are not listed.
     let page = page.filter(|(_, series)| !series.info.is_partial() && wanted(&series.info));
     (page.map(|(slot, series)| (slot, row(series))).collect(), next)
 }

@@ -1,8 +1,9 @@
-//! The server: accepts, converses, and ends when the service drains.
+//! The HTTP server: accepts connections, serves them, and ends when the service drains.
 //!
-//! Intuition: a client may be slow, silent or hostile, and the next one must not notice. So a head, a body and an
-//! answer each have a time within which they must move, and all bodies and answers together have a bound in bytes.
-//! Rejected: `axum::serve`, which has neither time-outs nor a limit on connections.
+//! Intuition: a client may be slow, silent or hostile, and other clients must not be affected. Request heads,
+//! bodies and answers therefore each have a timeout for progress, and all bodies and answers together have a
+//! limit in bytes.
+//! Rejected: `axum::serve`, which has neither timeouts nor a limit on connections.
 
 use super::connections::{Connection, Connections};
 use axum::Router;
@@ -18,19 +19,19 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-/// Time for the head of a request, and between two requests of one connection.
+/// Timeout for a request head, which includes the idle time between two requests of one connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// Bytes of a head, and of what is read of a body at once.
+/// Maximum size of a request head in bytes, and of one read of a body.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// A client that takes nothing of its answer for so long is gone.
+/// A client that reads nothing of its answer for this long is disconnected.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
-/// Time between two attempts to accept while the process has no file left.
+/// Delay before the next attempt when accepting a connection fails, for example for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Serves until it is stopped and every request that was begun is answered.
+/// Serves until `stop` is cancelled and every request that was begun is answered.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -61,9 +62,9 @@ pub async fn serve(
     while conversations.join_next().await.is_some() {}
 }
 
-/// One connection until its client, the time or the service ends it.
+/// Serves one connection until the client, a timeout, an eviction or the end of the service closes it.
 async fn converse(stream: TcpStream, router: Router, connection: Arc<Connection>, stop: CancellationToken) {
-    // Answers are small and waited for; without this they wait for the client's acknowledgement.
+    // Answers are small and awaited. Nagle's algorithm would delay them until the client's acknowledgement.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(TAKEN_WITHIN));
@@ -86,7 +87,7 @@ async fn converse(stream: TcpStream, router: Router, connection: Arc<Connection>
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            // A client that breaks off, or speaks no HTTP, is no news.
+            // A connection that breaks off or speaks no HTTP is not worth a log line.
             _ = conversation.as_mut() => return,
             () = connection.evicted.cancelled() => return,
             () = stop.cancelled(), if !is_stopping => {

@@ -11,10 +11,10 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Pipelines and stages that one answer may hold: 250 bytes each, 8 MiB.
+/// Pipelines and stages that one answer may hold: 32,000 × 250 B = 8 MB.
 const ENTRIES_MAX: usize = 32_000;
 
-/// Refused events that one answer may hold.
+/// Refused events that one answer may hold from each partition.
 const DEAD_MAX: usize = 1_000;
 
 pub async fn pipelines<S: Views + Send + Sync + 'static>(
@@ -35,7 +35,7 @@ pub async fn healths<S: Views + Send + Sync + 'static>(
     Ok(listed("health", found))
 }
 
-/// Those first in which the most of a pipeline's time is spent, whichever partition it lives in.
+/// Lists stages of all partitions, those with the largest share of their pipeline's time first.
 pub async fn bottlenecks<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
@@ -46,7 +46,7 @@ pub async fn bottlenecks<S: Views + Send + Sync + 'static>(
     Ok(listed("bottlenecks", found))
 }
 
-/// What was found, and whether there is more.
+/// The entries found, and whether there are more.
 type Found = (Vec<Value>, bool);
 
 fn listed(name: &str, (found, is_cut): Found) -> Response {
@@ -57,10 +57,12 @@ fn listed(name: &str, (found, is_cut): Found) -> Response {
     json_response(StatusCode::OK, answer.to_string())
 }
 
-/// What is to be said of some pipelines: those behind one, so many; and the last one looked at, if there are more.
+/// A function that reads one page of pipelines from an engine: those after a name, within a portion. It
+/// returns the last name read if there are more.
 type Read = fn(&Engine, Option<&str>, Portion) -> pipeline::Page;
 
-/// A pipeline lives in one partition, so what is told of each is told once.
+/// Reads a page function to its end on every engine. A pipeline belongs to one partition, so no pipeline is
+/// listed twice.
 async fn of_pipelines<S: Views + Send + Sync + 'static>(
     shared: &super::Shared<S>,
     read: Read,
@@ -72,7 +74,7 @@ async fn of_pipelines<S: Views + Send + Sync + 'static>(
             let from = after.clone();
             let page = move |engine: &mut Engine| read(engine, from.as_deref(), Portion::OF_A_QUESTION);
             let Some((page, last)) = shared.ask_one(place, page).await else {
-                // It answered before: there is more.
+                // Earlier pages of this partition were read, so there is more.
                 is_cut |= after.is_some();
                 break;
             };

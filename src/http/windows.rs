@@ -1,7 +1,8 @@
-//! Windows of one series, or of all that labels match.
+//! Windows of one series, or of all series that match labels.
 //!
-//! Intuition: a range may be as wide as somebody likes to write; only what exists in it is read. Open windows come
-//! from the engine here, a few series at a time; sealed ones from the store, beside the server.
+//! Intuition: a client may request any time range; the cost depends only on the windows that exist in it.
+//! Open windows come from the engine in this process, a few series at a time. Sealed windows come from the
+//! store, outside the server's threads.
 
 use super::reads::Asker;
 use super::series::{ANSWER_BYTES_MAX, Found, SERIES_MAX, Wanted, find};
@@ -22,19 +23,19 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Labels of a series, and what else may be asked for.
+/// Maximum number of query parameters: the labels of a series and the other fields.
 const PARAMETERS_MAX: usize = LABELS_MAX + FIELDS.len();
 
 /// Windows that one answer may hold: 10,000 × about 500 B.
 const WINDOWS_MAX: usize = 10_000;
 
-/// Windows looked back when no `from` is given.
+/// Number of windows before `to` that are returned if `from` is not given.
 const WINDOWS_DEFAULT: i64 = 60;
 
-/// Series of which an engine shows the open windows between two records: about a millisecond.
+/// Series whose open windows an engine returns between two records: about a millisecond.
 const PAGE_SERIES: usize = 64;
 
-/// Labels that a refusal names.
+/// Labels that a refusal lists.
 const LABELS_NAMED: usize = 32;
 
 pub async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
@@ -60,7 +61,7 @@ pub async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, ur
     Ok(json_response(StatusCode::OK, body))
 }
 
-/// Which windows, and how many at most.
+/// The requested windows, and the limit on their number.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     size: WindowSize,
@@ -71,7 +72,8 @@ struct Range {
 
 type Shown = (WindowKey, Row);
 
-/// The open windows that engines here have, by the number of the series; and the partitions that are owned here.
+/// Returns the open windows from the engines in this process, by the index of the series in `found`, and the
+/// partitions that this process owns.
 async fn open<S: Views + Send + Sync + 'static>(
     shared: &Shared<S>,
     found: &[Found],
@@ -104,7 +106,7 @@ async fn open<S: Views + Send + Sync + 'static>(
 fn open_of(engine: &Engine, some: &[(usize, u32, u64)], range: Range) -> Vec<(usize, Vec<Shown>)> {
     let of_one = |(at, slot, id): &(usize, u32, u64)| {
         let open = engine.open_windows_of(*slot, &[range.size]).into_iter();
-        // The slot may have another series since.
+        // The slot may hold another series by now.
         let open = open.filter(|(key, _)| key.series.id == *id);
         let open = open.filter(|(key, _)| key.start >= range.from && key.start < range.to);
         let shown = open.map(|(key, pane)| {
@@ -116,7 +118,7 @@ fn open_of(engine: &Engine, some: &[(usize, u32, u64)], range: Range) -> Vec<(us
     some.iter().map(of_one).collect()
 }
 
-/// The windows of all series as the elements of a JSON array, and whether there were more.
+/// Writes the windows of all series as the elements of a JSON array, and returns whether there were more.
 fn read<S: Views>(
     shared: &Shared<S>,
     found: &[Found],
@@ -128,7 +130,7 @@ fn read<S: Views>(
     let (mut out, mut count) = (String::new(), 0);
     for (at, Found { place, row, .. }) in found.iter().enumerate() {
         asker.still_waits()?;
-        // An owner in this process knows its open windows better than the store.
+        // The engine in this process has newer open windows than the store.
         let is_owned = owned.contains(place);
         let left = range.limit - count + 1;
         let stored = shared.partitions[*place].store.shown(row, range.size, (range.from, range.to), left);
@@ -152,7 +154,7 @@ fn read<S: Views>(
     Ok((out, false))
 }
 
-/// A question for windows.
+/// A query for windows.
 struct WindowQuery {
     series: Option<u64>,
     labels: BTreeMap<String, String>,
@@ -191,7 +193,8 @@ impl WindowQuery {
         }
     }
 
-    /// A series is wanted if everything matches; labels of those with the same source and name are noted.
+    /// Returns the filter for series that match all fields. The labels of a series that matches only in
+    /// source and name are noted in `seen`.
     fn wanted(&self, seen: Arc<Mutex<Seen>>) -> Wanted {
         let (series, labels) = (self.series, self.labels.clone());
         let is_one = |series: &SeriesInfo, label: &str, value: &str| {
@@ -213,8 +216,9 @@ impl WindowQuery {
         })
     }
 
-    /// A field that is no label of any series that was looked at is a mistake; where nothing was looked at, as a
-    /// source has not sent its first event, it may be a label, unless it is nearly one of ours.
+    /// Refuses a query field that is no label of any series seen. If `source` and `name` are both given and
+    /// no series with them was seen, for example because the source has not sent its first event, the field
+    /// may be a label, unless it resembles one of the query's own fields.
     fn check_labels(&self, seen: &Seen) -> Result<(), Failure> {
         let is_whole = self.labels.keys().filter(|label| is_name(label)).count() == NAMES.len();
         let may_be_label = |label: &str| is_whole && !seen.is_any && nearest(label, FIELDS).is_none();
@@ -249,17 +253,17 @@ impl WindowQuery {
     }
 }
 
-/// All fields of a question for windows; others are labels.
+/// All fields of a query for windows; other parameters are labels.
 const FIELDS: [&str; 7] = ["series", "source", "name", "window", "from", "to", "limit"];
 
-/// Those by which a series is named, as long as its id is not.
+/// The fields that name a series unless its id is given.
 const NAMES: [&str; 2] = ["source", "name"];
 
 fn is_name(label: &str) -> bool {
     NAMES.contains(&label)
 }
 
-/// What was seen of the series of a source and name.
+/// The labels seen on series with the queried source and name.
 #[derive(Debug, Default)]
 struct Seen {
     is_any: bool,
@@ -277,7 +281,7 @@ impl Seen {
     }
 }
 
-/// Names of labels noted while looking.
+/// Maximum number of label names noted in [`Seen`].
 const SEEN_MAX: usize = 1_024;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Addresses of servers as they may be shown.
+//! Server addresses in a form that is safe to show.
 
-/// A URL, or several with commas, without user, password, token and query.
+/// Returns a URL, or a comma-separated list of URLs, without user, password, token, query and fragment.
 pub fn without_password(url: &str) -> String {
     addresses(url).into_iter().map(one_without).collect::<Vec<_>>().join(",")
 }
 
-/// The addresses of a list. A comma may be part of a password, so what has an `@` and no scheme belongs to what is
-/// before it.
+/// Splits a list of addresses. A comma may be part of a password, so a piece with an `@` and no scheme
+/// belongs to the piece before it.
 fn addresses(list: &str) -> Vec<&str> {
     let (mut all, mut end, mut piece_end, mut has_at) = (Vec::new(), list.len(), list.len(), false);
     for start in list.rmatch_indices(',').map(|(comma, _)| comma + 1).chain([0]) {
@@ -22,21 +22,22 @@ fn addresses(list: &str) -> Vec<&str> {
     all
 }
 
-/// The scheme and what is behind it; `user:a://b@host` has none, as `://` may be part of a password, too.
+/// Splits a URL into its scheme and the rest. `user:a://b@host` has no scheme, because `://` may be part of a
+/// password.
 fn scheme(url: &str) -> Option<(&str, &str)> {
     let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     url.split_once("://").filter(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(is_letter))
 }
 
-/// All that stands before the last `@` may be a secret, also where the rest of the address is wrong: better a strange
-/// address in a message than a password.
+/// Removes secrets from one address. Everything before the last `@` may be a secret, even if the rest of the
+/// address is malformed: a garbled address in a message is better than a leaked password.
 fn one_without(url: &str) -> String {
     let (scheme, rest) = match scheme(url) {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
     };
     let plain = match rest.rsplit_once('@') {
-        // A question mark of the password, or an `@` of the query: both sides may be secret.
+        // The `?` may belong to the password, or the `@` to the query, so both sides may be secret.
         Some((before, _)) if before.contains('?') => "…",
         Some((_, host)) => host,
         None => rest,
@@ -44,7 +45,7 @@ fn one_without(url: &str) -> String {
     format!("{scheme}{}", plain.split(['?', '#']).next().unwrap_or(""))
 }
 
-/// User and password of a URL, decoded, if it has any; a user alone is a token.
+/// Returns the decoded user and password of a URL, if it has any. A user without a password is a token.
 pub fn credentials(url: &str) -> Option<(String, Option<String>)> {
     let rest = scheme(url).map_or(url, |(_, rest)| rest);
     let (stated, _) = rest.rsplit_once('@')?;
@@ -54,7 +55,7 @@ pub fn credentials(url: &str) -> Option<(String, Option<String>)> {
     })
 }
 
-/// `%40` is `@`, as a URL must say it.
+/// Decodes percent-encoding, which a URL needs for characters such as `@` (`%40`).
 fn decoded(text: &str) -> String {
     let (mut out, bytes, mut at) = (Vec::new(), text.as_bytes(), 0);
     while at < bytes.len() {

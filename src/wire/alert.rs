@@ -1,4 +1,4 @@
-//! Alerts out: one JSON object per transition, and per value of a `record:` series.
+//! Encoding of alerts: one JSON object for each transition, and one for each value of a `record:` series.
 
 use crate::core::alert::Transition;
 use crate::core::alert::transition::rfc3339;
@@ -6,7 +6,7 @@ use crate::core::effect::Recorded;
 use crate::core::{Timestamp, key::Key};
 use serde::Serialize;
 
-/// A value of a `record:` series as a line.
+/// A value of a `record:` series, serialized as one line.
 #[derive(Debug, Serialize)]
 pub struct RecordLine<'a> {
     name: &'a str,
@@ -22,7 +22,7 @@ impl<'a> RecordLine<'a> {
     }
 }
 
-/// A transition as one line of JSON.
+/// Returns a transition as one line of JSON.
 pub fn line(transition: &Transition) -> String {
     // Texts, numbers and maps with text keys always serialise.
     serde_json::to_string(transition).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Silences and maintenance as others see them: in the API, and as views in Redis.
+//! Silences and maintenance windows as the API and the views in Redis show them.
 
 use crate::core::asked::Burden;
 use crate::core::calendar::{Interval, Plan, Written};
@@ -6,7 +6,7 @@ use crate::core::mute::{Maintenance, Mode, Mutes, Silence};
 use crate::core::{Engine, Timestamp};
 use serde_json::{Map, Value, json};
 
-/// What people ask for, of which there is a view.
+/// The kinds of operator requests that have a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Silences,
@@ -24,13 +24,14 @@ impl Asked {
     }
 }
 
-/// Times of maintenance shown ahead.
+/// Maximum number of coming times shown for one maintenance window.
 const NEXT_SHOWN: usize = 10;
 
-/// Looks for the times of all of them together, which the engine waits for: about 0.1 s.
+/// Limit on the search steps for the times of all maintenance windows together, during which the engine
+/// waits: about 0.1 s.
 const LOOKS_MAX: usize = 1_000_000;
 
-/// All of a kind, by id; maintenance of the rule set, too.
+/// Returns all silences or maintenance windows by id, including the maintenance windows of the rule set.
 pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
     let (now, mutes) = (engine.now(), engine.mutes());
     match kind {
@@ -43,7 +44,7 @@ pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
     }
 }
 
-/// What those that people asked for take, but the one of this id.
+/// Returns the burden of all silences or maintenance windows of operators, except the one with this id.
 pub fn beside(engine: &Engine, kind: Asked, id: &str) -> Burden {
     match kind {
         Asked::Silences => engine.mutes().silences_beside(id),
@@ -51,7 +52,7 @@ pub fn beside(engine: &Engine, kind: Asked, id: &str) -> Burden {
     }
 }
 
-/// Maintenance that the rule set has: it is changed there.
+/// Returns the ids of the maintenance windows of the rule set, which can be changed only there.
 pub fn planned_ids(engine: &Engine) -> Vec<String> {
     engine.rules().maintenance.iter().map(|one| one.id.to_string()).collect()
 }
@@ -78,7 +79,7 @@ fn shown(maintenance: &Maintenance, now: Timestamp, mutes: &Mutes, looks: &mut u
     Value::Object(object)
 }
 
-/// The next spans of a plan, the present one included.
+/// Returns the next spans of a plan, including the present one.
 pub fn next(plan: &Plan, now: Timestamp) -> Vec<Value> {
     spans(plan.next(now, NEXT_SHOWN))
 }
@@ -90,7 +91,7 @@ fn spans(spans: Vec<(Timestamp, Timestamp)>) -> Vec<Value> {
         .collect()
 }
 
-/// A plan in the words of the files.
+/// Returns a plan in the notation of the pipeline files.
 fn plan(plan: &Plan) -> Map<String, Value> {
     let value = match Written::from(plan.clone()) {
         Written::Once { start, end } => json!({"start": start.to_string(), "end": end.to_string()}),

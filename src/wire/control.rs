@@ -1,12 +1,12 @@
-//! Control records as bytes.
+//! Decoding of control records.
 //!
-//! Invariant: what [`decode`] gives can be put in force; what it refuses passes time in a log and does no more, live
-//! and in an export alike.
+//! Invariant: a control that [`decode`] returns can be put into force. A refused control only advances the
+//! log time, both live and in a replay of an export.
 
 use crate::core::event::Control;
 use crate::core::rule::sound::Unsound;
 
-/// Why bytes are no control.
+/// The reason why bytes are not a control record.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("no control: {0}")]
@@ -15,14 +15,14 @@ pub enum ControlError {
     Unsound(#[from] Unsound),
 }
 
-/// Reads a control record.
+/// Decodes a control record.
 pub fn decode(json: &[u8]) -> Result<Control, ControlError> {
     let control: Control = serde_json::from_slice(json)?;
     check(&control)?;
     Ok(control)
 }
 
-/// Checks one that was read as part of something else.
+/// Checks a control that was decoded as part of another structure.
 pub fn check(control: &Control) -> Result<(), Unsound> {
     match control {
         Control::Rules(rules) => rules.check_sound(),

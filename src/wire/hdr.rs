@@ -1,7 +1,8 @@
-//! Histograms out and back: HdrHistogram V2 + deflate, which its libraries in every language read.
+//! Encoding and decoding of histograms: HdrHistogram V2 + deflate, which its libraries in every language
+//! read.
 //!
-//! Invariant: buckets are the library's own, so a pane that was written and read back holds the
-//! same counts in the same buckets.
+//! Invariant: buckets are the library's own, so a pane that was written and read back holds the same counts
+//! in the same buckets.
 
 use crate::core::histogram::Histogram;
 use crate::core::histogram::layout::Digits;
@@ -9,12 +10,13 @@ use crate::core::limits::STEPS_MAX;
 use crate::wire::hdr_cells;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-/// Why bytes are no histogram of ours.
+/// The reason why stored bytes are not a valid histogram.
 #[derive(Debug, thiserror::Error)]
 #[error("a stored histogram cannot be read: {0}; was it written by something else?")]
 pub struct HdrError(String);
 
-/// Writes histograms of one precision, reusing its room: a minute of 100,000 series is as many of them.
+/// Writes histograms of one precision and reuses its buffers: each minute one histogram per series is
+/// written, for example 100,000.
 pub struct Writer {
     digits: Digits,
     plain: Vec<u8>,
@@ -27,12 +29,12 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// What the encodings begin with (HdrHistogram's `EncodableHistogram`, version 2; 0x10: counts of
+/// The first four bytes of the encodings (HdrHistogram's `EncodableHistogram`, version 2; 0x10: counts of
 /// variable length).
 const PLAIN_COOKIE: u32 = 0x1c84_9303 | 0x10;
 const DEFLATED_COOKIE: u32 = 0x1c84_9304 | 0x10;
 
-/// Bytes before the counts, and where their length stands.
+/// Bytes before the counts, and the offset of their length.
 const HEADER_BYTES: usize = 40;
 const LENGTH_AT: usize = 4;
 
@@ -41,7 +43,7 @@ impl Writer {
         Writer { digits, plain: Vec::new(), deflate: Compress::new(Compression::fast(), true) }
     }
 
-    /// The histogram's bytes; the recorded values are steps of the metric's resolution.
+    /// Encodes a histogram. The recorded values are steps of the metric's resolution.
     pub fn bytes(&mut self, histogram: &Histogram) -> Result<Vec<u8>, HdrError> {
         self.encode(histogram);
         self.deflate.reset();
@@ -61,14 +63,14 @@ impl Writer {
         Ok(bytes)
     }
 
-    /// Version 2, not deflated: a header, then the counts from the lowest bucket to the highest that is
-    /// filled, runs of empty ones as one negative number. Our buckets are the library's, so a bucket's
-    /// number is its place.
+    /// Encodes version 2 without deflate: a header, then the counts from bucket 0 to the highest filled one,
+    /// each run of two or more empty buckets as one negative number. The buckets are the library's, so a
+    /// bucket's number is its index in the counts array.
     fn encode(&mut self, histogram: &Histogram) {
         let plain = &mut self.plain;
         plain.clear();
         plain.extend(PLAIN_COOKIE.to_be_bytes());
-        plain.extend([0; 8]); // length of the counts, and an offset that we do not use
+        plain.extend([0; 8]); // length of the counts, and the normalizing offset, which stays 0
         plain.extend(u32::from(self.digits.count()).to_be_bytes());
         plain.extend(1u64.to_be_bytes());
         plain.extend(STEPS_MAX.to_be_bytes());
@@ -88,7 +90,7 @@ impl Writer {
     }
 }
 
-/// Zigzag, then seven bits a byte, low ones first; a ninth byte has eight.
+/// Writes a number in zigzag encoding, seven bits per byte, low bits first; a ninth byte has eight bits.
 fn write_number(out: &mut Vec<u8>, number: i64) {
     let mut rest = ((number << 1) ^ (number >> 63)) as u64;
     for _ in 0..8 {
@@ -101,7 +103,7 @@ fn write_number(out: &mut Vec<u8>, number: i64) {
     out.push(rest as u8);
 }
 
-/// Reads what [`Writer::bytes`] wrote.
+/// Decodes what [`Writer::bytes`] wrote.
 pub fn read(digits: Digits, bytes: &[u8]) -> Result<Histogram, HdrError> {
     let found = hdr_cells::read_stored(bytes).map_err(|error| HdrError(error.to_string()))?;
     let mut histogram = Histogram::default();
@@ -118,7 +120,7 @@ mod tests {
     use hdrhistogram::Histogram as Hdr;
     use hdrhistogram::serialization::{Serializer, V2Serializer};
 
-    /// Goal: what we write is what the library writes. Method: byte for byte, before it is deflated.
+    /// Goal: the encoder writes what the library writes. Method: compares the bytes before deflate.
     #[test]
     fn the_encoding_is_the_librarys() {
         for digits in [Digits::Two, Digits::Three] {
@@ -154,7 +156,7 @@ mod tests {
         assert!(read(Digits::Two, b"garbage").is_err());
     }
 
-    /// Counts that are all alike deflate so well that the bytes were once taken for a bomb.
+    /// Equal counts deflate so well that the decoder once refused the bytes as a decompression bomb.
     #[test]
     fn a_histogram_with_one_value_in_each_bucket_is_read_back() {
         for digits in [Digits::Two, Digits::Three] {

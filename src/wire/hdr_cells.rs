@@ -1,14 +1,16 @@
-//! HdrHistogram V2 as the cells it holds, at the cost of its bytes.
+//! Decoding of HdrHistogram V2 into the cells it holds, at a cost proportional to its bytes.
 //!
-//! Intuition: the encoding is a header and a list of counts with runs of empty ones; the header states a range, and a
-//! dense array of it may have gigabytes where the list has a hundred bytes. So the list is walked, and each count that
-//! is there becomes a cell. Invariant: memory and time follow from the bytes that came, never from a length or range
-//! that they state. Source: HdrHistogram's `EncodableHistogram`, version 2, and its counts-array arithmetic.
-//! Rejected: the `hdrhistogram` crate's reader, which allocates what the header states (tests compare with it).
+//! Intuition: the encoding is a header and a list of counts in which runs of empty buckets are abbreviated.
+//! The header states a range, and a dense array of that range may take gigabytes when the list takes a
+//! hundred bytes. The decoder therefore walks the list and makes a cell of each count in it. Invariant:
+//! memory and time follow from the received bytes, never from a length or range that they state. Source:
+//! HdrHistogram's `EncodableHistogram`, version 2, and its counts-array arithmetic.
+//! Rejected: the reader of the `hdrhistogram` crate, which allocates what the header states (tests compare
+//! with it).
 
 use std::io::Read;
 
-/// Counts of one histogram, ascending by value.
+/// The counts of one histogram, ascending by value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cells {
     pub layout: Layout,
@@ -16,7 +18,7 @@ pub struct Cells {
     pub cells: Vec<(u32, u64)>,
 }
 
-/// The arithmetic from places to values.
+/// The mapping from places in the counts array to values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     pub digits: u8, // in [0, 5]
@@ -25,7 +27,7 @@ pub struct Layout {
     places: u32,    // in the counts array
 }
 
-/// Reasons not to take some bytes.
+/// The reason why bytes cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CellsError {
     #[error("hdr is cut off")]
@@ -50,19 +52,20 @@ const DEFLATED_COOKIE: u32 = 0x1c84_9304 | 0x10;
 /// Bytes before the counts.
 const HEADER_BYTES: usize = 40;
 
-/// What deflated bytes may inflate to: 2^16 counters of 9 bytes, and no more than 64 times what came, which is far
-/// more than counts of real values have.
+/// Limits on the inflated size: 64 times the received size, which counts of real values never reach, but
+/// between 4 KiB and 1 MiB. 2^16 counters of 9 bytes fit in 1 MiB.
 const INFLATED_BYTES_MAX: usize = 1 << 20;
 const INFLATED_TIMES_MAX: usize = 64;
 const INFLATED_BYTES_MIN: usize = 4 << 10;
 
-/// Reads V2 or V2 + deflate, as producers send it.
+/// Decodes V2 or V2 + deflate as producers send it.
 pub fn read(bytes: &[u8]) -> Result<Cells, CellsError> {
     let max = (bytes.len() * INFLATED_TIMES_MAX).clamp(INFLATED_BYTES_MIN, INFLATED_BYTES_MAX);
     read_within(bytes, max)
 }
 
-/// The same of what our own stores keep: counts that are all alike deflate a thousandfold.
+/// Decodes histograms from our own store, without the limit relative to the size: counts that are all alike
+/// deflate a thousandfold.
 pub fn read_stored(bytes: &[u8]) -> Result<Cells, CellsError> {
     read_within(bytes, INFLATED_BYTES_MAX)
 }
@@ -109,7 +112,7 @@ fn read_plain(bytes: &[u8]) -> Result<Cells, CellsError> {
     Ok(Cells { layout, cells: cells(counts, layout.places)? })
 }
 
-/// Walks the list: a count, or a run of empty ones as a negative number.
+/// Walks the list of numbers: each is a count, or a negated run length of empty buckets.
 fn cells(mut counts: &[u8], places: u32) -> Result<Vec<(u32, u64)>, CellsError> {
     let (mut cells, mut place) = (Vec::new(), 0u32);
     while !counts.is_empty() {
@@ -131,7 +134,7 @@ fn cells(mut counts: &[u8], places: u32) -> Result<Vec<(u32, u64)>, CellsError> 
     Ok(cells)
 }
 
-/// Zigzag, seven bits a byte, low ones first; a ninth byte has eight.
+/// Reads a number in zigzag encoding, seven bits per byte, low bits first; a ninth byte has eight bits.
 fn varint(bytes: &[u8]) -> Result<(i64, &[u8]), CellsError> {
     let mut value = 0u64;
     for (at, byte) in bytes.iter().take(9).enumerate() {
@@ -155,7 +158,8 @@ impl Layout {
             return Err(CellsError::Header("a range"));
         }
         let unit_bits = low.ilog2();
-        // The next power of two above twice 10^digits, of which the lower half repeats.
+        // The next power of two at or above 2 × 10^digits. Only the first bucket stores the lower half of its
+        // sub-buckets.
         let sub_bits = (2 * 10u64.pow(u32::from(digits))).next_power_of_two().ilog2();
         if unit_bits + sub_bits > 63 {
             return Err(CellsError::Header("a range"));
@@ -172,30 +176,31 @@ impl Layout {
         Ok(Layout { digits, unit_bits, half_bits, places: (buckets + 1) << half_bits })
     }
 
-    /// Whether a place means the same as in the layout of lowest value 1 with so many digits.
+    /// Returns whether places mean the same as in the layout with this precision and lowest value 1.
     pub fn is_plain(&self, digits: u8) -> bool {
         self.digits == digits && self.unit_bits == 0
     }
 
-    /// The smallest value of a place.
+    /// Returns the smallest value of a place in the counts array.
     pub fn lowest(&self, place: u32) -> u64 {
         let (sub, bits) = self.split(place);
         sub << bits
     }
 
-    /// The greatest value of a place.
+    /// Returns the greatest value of a place in the counts array.
     pub fn highest(&self, place: u32) -> u64 {
         let (sub, bits) = self.split(place);
         (sub << bits) + ((1 << bits) - 1)
     }
 
-    /// The value in the middle of a place.
+    /// Returns the value in the middle of a place in the counts array.
     pub fn median(&self, place: u32) -> u64 {
         let (sub, bits) = self.split(place);
         (sub << bits) + ((1 << bits) >> 1)
     }
 
-    /// A sub-bucket and the bits that its values are shifted by; places are below `places`, so that both fit.
+    /// Returns the sub-bucket of a place and the shift of its values. Places are below `places`, so the
+    /// values fit.
     fn split(&self, place: u32) -> (u64, u32) {
         let (row, sub) = (place >> self.half_bits, u64::from(place) & ((1 << self.half_bits) - 1));
         match row {
@@ -222,7 +227,7 @@ mod tests {
         bytes
     }
 
-    /// (lowest, median, highest, count) of each cell, as the library has it.
+    /// (lowest, median, highest, count) of each cell according to the library.
     fn theirs(histogram: &Histogram<u64>) -> Vec<(u64, u64, u64, u64)> {
         let cell = |value: u64, count| {
             let (lowest, highest) = (histogram.lowest_equivalent(value), histogram.highest_equivalent(value));
@@ -239,7 +244,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: the cells are the library's, for every range and precision.
+        /// Goal: the cells are the library's, for every range and precision. Method: random histograms,
+        /// encoded by the library and decoded by both.
         #[test]
         fn cells_are_those_of_the_library(
             low in 1u64..5_000, digits in 0u8..=5, high_bits in 14u32..50,
@@ -254,12 +260,13 @@ mod tests {
             let bytes = encoded(&histogram, is_deflated);
             match read(&bytes) {
                 Ok(cells) => prop_assert_eq!(ours(&cells), theirs(&histogram)),
-                // Empty ones of a large range deflate better than values do.
+                // Empty counters of a large range deflate better than the limit allows.
                 Err(error) => prop_assert!(is_deflated && matches!(error, CellsError::Bomb(_)), "{error}"),
             }
         }
 
-        /// Goal: whatever the bytes, they are read or refused, and the library reads the same where it can.
+        /// Goal: any bytes are read or refused, and the library reads the same where it can. Method: one
+        /// random byte of a valid encoding is replaced.
         #[test]
         fn damaged_bytes_are_refused_or_read_alike(
             values in proptest::collection::vec(1u64..1 << 30, 1..20),
@@ -270,7 +277,7 @@ mod tests {
             let mut bytes = encoded(&histogram, false);
             let at = at % bytes.len();
             bytes[at] = byte;
-            // The library allocates what the header states: it is asked only where that is little.
+            // The library allocates what the header states, so it decodes only headers that state little.
             let is_small = bytes[4..6] == [0, 0] && bytes[12..16] == [0, 0, 0, 2];
             if let (Ok(cells), true) = (read(&bytes), is_small)
                 && let Ok(known) = Deserializer::new().deserialize::<u64, _>(&mut bytes.as_slice())

@@ -1,8 +1,8 @@
-//! Lines of a log in a file: what `replay` reads and `export` writes.
+//! Lines of a log file: `replay` reads them and `export` writes them.
 //!
-//! A line is an event, or a record of an exported log: `seq` and `ingest_time` beside the event's
-//! own fields, several events under `events`, undecodable bytes as base64 under `raw`, an empty
-//! `tick`, or a `control`.
+//! A line is an event or a record of an exported log. Beside `seq` and `ingest_time`, a record has the fields
+//! of its single event, several events under `events`, undecodable bytes as base64 under `raw`, an empty
+//! `tick`, a `control`, a `gap`, a `poison` mark, or `partials`.
 
 use super::control;
 use super::event::{BadEvent, Codec, Decoded, Decoder, elements, fields};
@@ -14,17 +14,18 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Bytes of a line: an event has 1 MiB at most, and what a producer wraps it in is less than that.
+/// Maximum length of a line in bytes: an event has 1 MiB at most, and the text around it stays within the
+/// remaining 3 MiB.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of a record of an export: 1 MiB of MessagePack becomes 6 MiB of JSON at worst (`false,` is one
-/// byte there), and a control with 10,000 rules has 25 MB.
+/// Maximum length of an exported record in bytes: 1 MiB of MessagePack becomes 6 MiB of JSON at worst
+/// (`false,` is one byte there), and a control with 10,000 rules has 25 MB.
 pub const RECORD_BYTES_MAX: usize = 32 << 20;
 
-/// How an export begins each line.
+/// The first bytes of each exported line.
 const RECORD: &[u8] = b"{\"seq\":";
 
-/// Bytes that a line may have which begins like this.
+/// Returns the maximum length of a line that begins with these bytes.
 pub fn bytes_max(beginning: &[u8]) -> usize {
     if beginning.starts_with(RECORD) { RECORD_BYTES_MAX } else { LINE_BYTES_MAX }
 }
@@ -32,9 +33,9 @@ pub fn bytes_max(beginning: &[u8]) -> usize {
 /// One line, decoded.
 #[derive(Debug)]
 pub struct Line {
-    /// Its place in the input, from 1; blank lines count. 0 where nobody counts.
+    /// The line number in the input, from 1; blank lines count. 0 if lines are not counted.
     pub number: u64,
-    /// The timestamp that a log gave it; `None` in a plain file.
+    /// The timestamp that the log assigned; `None` in a plain file.
     pub ingest_time: Option<Timestamp>,
     pub content: Content,
 }
@@ -45,11 +46,11 @@ pub enum Content {
     Many(Box<Decoded>),
     Tick,
     Control(Box<Control>),
-    /// Records that are gone: the first and the last of them.
+    /// Lost records: the first and last sequence number.
     Gap(u64, u64),
-    /// A record that was left out, as it killed whoever read it.
+    /// A poison record: it was skipped because it crashed its workers.
     Poison,
-    /// Message `number` of partition `from` to the aggregate.
+    /// Message `number` of partition `from` to the aggregate partition.
     Partials {
         from: u32,
         number: u64,
@@ -58,7 +59,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// The events of a line that can be read; none where it holds something else.
+    /// Returns the valid events of a line; the slice is empty for any other content.
     pub fn events(&self) -> &[Event] {
         match self {
             Content::One(event) => std::slice::from_ref(event),
@@ -67,7 +68,7 @@ impl Content {
         }
     }
 
-    /// The largest event time.
+    /// Returns the largest event time.
     pub fn time_max(&self) -> Option<Timestamp> {
         self.events().iter().filter_map(Event::time_max).max()
     }
@@ -92,15 +93,15 @@ struct Envelope<'a> {
     partials: Option<Parcelled>,
 }
 
-/// Records that are gone.
+/// A range of lost records.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Gap {
     pub from: u64,
     pub to: u64,
 }
 
-/// Decodes one line. One with more bytes than [`bytes_max`] is refused, whatever they are: a reader
-/// hands over the beginning of a line that is longer.
+/// Decodes one line. A line with more bytes than [`bytes_max`] is refused whatever it contains; a reader
+/// passes only the beginning of a longer line.
 #[inline]
 pub fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Line {
     if bytes.len() > LINE_BYTES_MAX && bytes.len() > bytes_max(bytes) {
@@ -118,16 +119,18 @@ fn refused(bad: BadEvent) -> Content {
     Content::Many(Box::new(Decoded { events: Vec::new(), bad: vec![bad] }))
 }
 
-/// A record keeps its ingest time, as time passes by what is refused.
+/// Refuses a line that is too long. It keeps the ingest time of a record, because refused records advance the
+/// log time too.
 fn too_large(beginning: &[u8]) -> Line {
     let message = format!("the line has more than {} MiB; it is left out", bytes_max(beginning) >> 20);
     let content = refused(BadEvent::new(0, Refusal::TooLarge, message));
     Line { number: 0, ingest_time: stamped(beginning), content }
 }
 
-/// The ingest time of a record of an export, whose end may be missing.
+/// Returns the ingest time of an exported record whose end may be missing.
 fn stamped(beginning: &[u8]) -> Option<Timestamp> {
-    /// Position, partition and time of a record, with room: 20 + 2 × 10 digits, 30 characters of time.
+    /// Upper bound for the length of `seq`, partition and time: 20 + 2 × 10 digits, 30 characters of time,
+    /// and names.
     const STAMP_BYTES: usize = 256;
     let head = &beginning[..beginning.len().min(STAMP_BYTES)];
     let at = memchr::memmem::find(head.strip_prefix(RECORD)?, b",\"ingest_time\":\"")?;
@@ -135,7 +138,7 @@ fn stamped(beginning: &[u8]) -> Option<Timestamp> {
     crate::wire::time::parse(&text[..memchr::memchr(b'"', text)?])
 }
 
-/// Bytes that are no JSON.
+/// The refusal of bytes that are not JSON.
 fn unreadable(bytes: &[u8], error: &serde_json::Error) -> BadEvent {
     if is_utf16(bytes) {
         let message = "this is UTF-16; convert the file to UTF-8, as in `iconv -f UTF-16 -t UTF-8`";
@@ -144,9 +147,10 @@ fn unreadable(bytes: &[u8], error: &serde_json::Error) -> BadEvent {
     BadEvent::json(0, error)
 }
 
-/// Whether these bytes begin as UTF-16 does, or every other one is zero, as in UTF-16 of plain ASCII.
+/// Returns whether the bytes begin with a UTF-16 byte order mark, or about every second byte is zero, as in
+/// UTF-16 of ASCII text.
 fn is_utf16(bytes: &[u8]) -> bool {
-    /// Enough to see the pattern.
+    /// Bytes checked; enough to see the pattern.
     const LOOKED_AT: usize = 64;
     let head = &bytes[..bytes.len().min(LOOKED_AT)];
     let zeros = head.iter().filter(|byte| **byte == 0).count();
@@ -154,7 +158,8 @@ fn is_utf16(bytes: &[u8]) -> bool {
     is_every_other || head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff")
 }
 
-/// A line whose event is refused keeps its ingest time: time passes by it all the same.
+/// Decodes a line that the fast path does not handle. A refused event keeps its ingest time, because the
+/// record advances the log time all the same.
 fn decode_slowly(decoder: &mut Decoder, bytes: &[u8]) -> (Option<Timestamp>, Result<Content, BadEvent>) {
     let found = match fields::from_json(bytes) {
         Ok(found) => found,
@@ -215,11 +220,11 @@ fn enveloped(decoder: &mut Decoder, bytes: &[u8]) -> Result<Content, BadEvent> {
     Ok(Content::Many(decoded))
 }
 
-/// A record of the log as a line of an export.
+/// A record of the log as one line of an export.
 #[derive(Debug, Serialize)]
 pub struct Exported<'a> {
     pub seq: u64,
-    /// Only where a deployment has several.
+    /// Present only if the deployment has several partitions.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub partition: Option<OfPartition>,
     #[serde(with = "crate::core::alert::transition::rfc3339")]
@@ -242,7 +247,7 @@ pub struct Exported<'a> {
     pub content_type: Option<&'static str>,
 }
 
-/// A message to the aggregate, its bytes as base64.
+/// A message to the aggregate partition, its bytes as base64.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Parcelled {
     from: u32,
@@ -258,7 +263,8 @@ impl Parcelled {
     }
 }
 
-/// Which log of a deployment a record is of; fields of a line. The aggregate's is the one after the last.
+/// The log within the deployment that a record belongs to, as fields of a line. The aggregate's log has the
+/// number after the last partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfPartition {
     pub partition: u32,
@@ -266,7 +272,7 @@ pub struct OfPartition {
 }
 
 impl OfPartition {
-    /// Reads it off the beginning of a line, where an export puts it.
+    /// Parses the fields at the beginning of an exported line, where an export writes them.
     pub fn of_line(line: &[u8]) -> Option<OfPartition> {
         let rest = line.strip_prefix(RECORD)?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -299,17 +305,17 @@ impl<'a> Exported<'a> {
         Exported { tick: Some(true), ..Exported::empty(seq, ingest_time) }
     }
 
-    /// Records that are gone before the one that has this time.
+    /// The lost records `from` to `to`, which precede the record with this ingest time.
     pub fn gap(from: u64, to: u64, ingest_time: Timestamp) -> Exported<'a> {
         Exported { gap: Some(Gap { from, to }), ..Exported::empty(from, ingest_time) }
     }
 
-    /// A record that was left out: its bytes are among the dead letters.
+    /// A poison record that was skipped; its bytes are among the dead letters.
     pub fn poison(seq: u64, ingest_time: Timestamp) -> Exported<'a> {
         Exported { poison: Some(true), ..Exported::empty(seq, ingest_time) }
     }
 
-    /// A message of partition `from` to the aggregate.
+    /// A message of partition `from` to the aggregate partition.
     pub fn partials(seq: u64, ingest_time: Timestamp, from: u32, number: u64, bytes: &[u8]) -> Exported<'a> {
         let bytes = base64::engine::general_purpose::STANDARD.encode(bytes);
         Exported { partials: Some(Parcelled { from, number, bytes }), ..Exported::empty(seq, ingest_time) }
@@ -319,10 +325,10 @@ impl<'a> Exported<'a> {
         Exported { control: Some(control), ..Exported::empty(seq, ingest_time) }
     }
 
-    /// A payload of events, each as it came; what cannot be split goes as it is.
+    /// A payload of events, each in its original bytes. A payload that cannot be split is exported as base64.
     pub fn events(seq: u64, ingest_time: Timestamp, codec: Codec, payload: &[u8]) -> Exported<'a> {
         let empty = Exported::empty(seq, ingest_time);
-        // A line holds no end of a line.
+        // An exported line must not contain a line break.
         let is_one_line =
             |events: &Vec<Box<RawValue>>| events.iter().all(|event| !event.get().contains('\n'));
         match split(codec, payload).filter(is_one_line) {
@@ -337,8 +343,8 @@ impl<'a> Exported<'a> {
 }
 
 impl Exported<'_> {
-    /// The line's text. A lone event stands beside `seq` and `ingest_time`, unless it has fields
-    /// of these names itself, or could be taken for something else than an event.
+    /// Returns the text of the line. A single event is written beside `seq` and `ingest_time`, unless it has
+    /// fields of these names itself or the line would not be read as an event.
     pub fn text(&self) -> String {
         if let Some([event]) = self.events.as_deref()
             && let Some(fields) = event.get().trim().strip_prefix('{')
@@ -349,7 +355,7 @@ impl Exported<'_> {
             });
             let (seq, time) = (self.seq, self.ingest_time);
             let text = format!("{{\"seq\":{seq},{partition}\"ingest_time\":\"{time}\",{fields}");
-            // An event may have a field `partition` of its own, and a key that stands twice would make it none.
+            // An event may have its own field `partition`; the duplicate key would make the line invalid.
             if fields::from_json(text.as_bytes()).is_ok_and(|found| found.r#type.is_some()) {
                 return text;
             }
@@ -359,7 +365,7 @@ impl Exported<'_> {
     }
 }
 
-/// The events of a payload as JSON; `None` where some part is no JSON or has no faithful one.
+/// Splits a payload into events as JSON. Returns `None` if a part is not JSON or has no faithful JSON form.
 pub(crate) fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
     let one = match codec {
         Codec::Json | Codec::Ndjson => |bytes: &[u8]| serde_json::from_slice(bytes).ok(),
@@ -368,14 +374,14 @@ pub(crate) fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> 
     elements(codec, payload)?.into_iter().map(one).collect()
 }
 
-/// A MessagePack map as JSON, if reading that gives the same event.
+/// Converts a MessagePack map to JSON if reading that gives the same event.
 fn transcode(bytes: &[u8]) -> Option<Box<RawValue>> {
     let value: serde_json::Value = rmp_serde::from_slice(bytes).ok()?;
     let json = serde_json::value::to_raw_value(&value).ok()?;
     let packed = fields::from_msgpack(bytes).ok()?;
     let labels = fields::from_json(json.get().as_bytes()).ok()?.label_count();
-    // NaN and binary have no JSON of their own, and of a label that stands twice one is lost: such an event keeps
-    // its bytes.
+    // NaN and binary data have no JSON form, and of a duplicate label one value is lost. Such an event is
+    // exported with its original bytes.
     (packed.is_plain() && packed.label_count() == labels).then_some(json)
 }
 
@@ -460,7 +466,7 @@ mod tests {
         let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
         let marked = [&b"\xff\xfe"[..], &little].concat();
-        // A line after the first begins with the second byte of the line end before it.
+        // A line after the first begins with the second byte of the preceding line break.
         let later = [&b"\0"[..], &little].concat();
         for bytes in [marked, later, big] {
             assert!(refusal(&bytes).1.contains("UTF-16"), "{bytes:?}");
@@ -479,7 +485,8 @@ mod tests {
         assert!(line.events.is_none() && line.raw.is_some());
     }
 
-    /// The payload as it is read back from its record in an export of several partitions.
+    /// Counts the valid and refused events of a payload after export and re-import, in a deployment of
+    /// several partitions.
     fn read_back(codec: Codec, payload: &[u8]) -> (usize, usize) {
         let partition = Some(OfPartition { partition: 3, partitions: 8 });
         let record = Exported { partition, ..Exported::events(1, Timestamp::clamped(0), codec, payload) };

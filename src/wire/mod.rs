@@ -1,7 +1,8 @@
-//! Bytes in, bytes out: codecs, file formats, names. Nothing here decides anything.
+//! Codecs, file formats and names: conversion between bytes and the types of the core. This module makes no
+//! decisions.
 //!
-//! Invariant: what a decoder returns satisfies every invariant of `core::event`; what it refuses
-//! has a place and a reason; no input makes it panic or take memory out of proportion to its size.
+//! Invariant: what a decoder returns satisfies every invariant of `core::event`. What it refuses has an index
+//! and a reason. No input causes a panic or an allocation out of proportion to its size.
 
 pub mod address;
 pub mod alert;

@@ -1,8 +1,9 @@
-//! Messages to the aggregate: MessagePack of [`Partials`], read and written by workers only.
+//! Messages to the aggregate partition: MessagePack of [`Partials`], read and written by workers only.
 
 use crate::core::partial::Partials;
 
-/// Where a binary cannot read what another one wrote, workers of two versions are at work.
+/// Decodes a message to the aggregate partition. An error means that workers of two incompatible versions are
+/// running.
 pub fn decode(bytes: &[u8]) -> Result<Partials, rmp_serde::decode::Error> {
     rmp_serde::from_slice(bytes)
 }

@@ -1,4 +1,4 @@
-//! A pipeline as dashboards see it: what is in flight, where its time goes, how it does.
+//! Pipelines as dashboards show them: what is in flight, where time is spent, and their health.
 
 use crate::core::alert::Transition;
 use crate::core::alert::transition::State;
@@ -9,21 +9,22 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Some pipelines: those behind one, as far as the portion goes; and the last one looked at, if there are more.
+/// A page of pipelines: the entries of those after a given name, within a portion, and the last name read if
+/// there are more.
 pub type Page = (Vec<Value>, Option<Arc<str>>);
 
-/// What is read at once.
+/// The limits of one read.
 #[derive(Debug, Clone, Copy)]
 pub struct Portion {
     pub pipelines: usize,
-    /// Stages and runs that are looked at; one pipeline may have more.
+    /// Stages and runs to look at. The limit is checked after each pipeline, so one pipeline may exceed it.
     pub looks: usize,
 }
 
 impl Portion {
     pub const ALL: Portion = Portion { pipelines: usize::MAX, looks: usize::MAX };
 
-    /// What the engine is held up for between two records: some milliseconds.
+    /// The portion that an engine reads between two records, which takes some milliseconds.
     pub const OF_A_QUESTION: Portion = Portion { pipelines: 32, looks: 20_000 };
 }
 
@@ -47,7 +48,7 @@ fn page(
     (found, last.filter(|_| is_more))
 }
 
-/// Each pipeline's live summary.
+/// Returns the live summary of each pipeline.
 pub fn summaries(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let now = engine.now();
     let summary = |(name, pipeline): (&Arc<str>, &Pipeline)| {
@@ -68,7 +69,7 @@ fn stage(stage: &StageCourse) -> Value {
         "p95_seconds": stage.p95_secs, "share": stage.share.map(|share| rounded(share, 3))})
 }
 
-/// Each pipeline's health: a score from 0 to 100, and the parts it came of; unknown parts are null.
+/// Returns the health of each pipeline: a score from 0 to 100 and its parts; unknown parts are null.
 pub fn healths(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let (now, weights) = (engine.now(), engine.rules().health);
     let health = |(name, pipeline): (&Arc<str>, &Pipeline)| {
@@ -82,7 +83,7 @@ pub fn healths(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     page(engine, after, portion, health)
 }
 
-/// Names the alerts that fire for each pipeline in its health.
+/// Adds the ids of each pipeline's active alerts, except pending ones, to its health.
 pub fn name_alerts(healths: &mut [Value], active: &[Transition]) {
     let mut of_pipelines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for alert in active.iter().filter(|alert| alert.state != State::Pending) {
@@ -97,7 +98,7 @@ pub fn name_alerts(healths: &mut [Value], active: &[Transition]) {
     }
 }
 
-/// Alerts named in the health of a pipeline.
+/// Maximum number of alerts named in the health of a pipeline.
 const ALERTS_NAMED: usize = 100;
 
 fn score(engine: &Engine, health: &Health) -> Option<f64> {
@@ -116,7 +117,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
     (value * steps).round() / steps
 }
 
-/// The stages of all pipelines in which time is spent, and how much of it.
+/// Returns the stages of all pipelines in which time is spent, and their share of it.
 pub fn bottlenecks(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let now = engine.now();
     let course = |(name, pipeline): (&Arc<str>, &Pipeline)| {

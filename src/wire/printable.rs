@@ -1,18 +1,18 @@
-//! Text of others on a terminal: what would move its cursor, change its colours or turn its letters around is
-//! written out instead.
+//! Foreign text on a terminal. Characters that would move the cursor, change colours or reverse the text
+//! direction are written as escapes.
 //!
-//! Intuition: a source may be called anything, and whoever lists alerts must see what it is called, not what it
-//! does. Invariant: nothing that comes out is a control character or changes the direction of what follows, and
-//! what is plain text comes out as it went in. Rejected: leaving such characters out (two sources would look
-//! the same), replacing them (nobody could tell by what).
+//! Intuition: a producer may give a source any name, and an operator who lists alerts must see the name
+//! instead of its effect on the terminal. Invariant: the output contains no control character and none that
+//! changes the text direction; plain text is unchanged. Rejected: omitting such characters (two sources would
+//! look the same); replacing them (the original could not be identified).
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// A text for one cell or one line: line ends and tabs are written out, too.
+/// Returns text for one cell or one line: line breaks and tabs are escaped too.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, is_unfit, |out, c| {
-        // A String takes everything.
+        // Writing to a String cannot fail.
         let _ = match c {
             '\n' => write!(out, "\\n"),
             '\r' => write!(out, "\\r"),
@@ -23,7 +23,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// A text of several lines, such as a diagnostic: each of them for itself; tabs stay, as carets stand below them.
+/// Returns text of several lines, such as a diagnostic, each line escaped by itself. Tabs stay, because
+/// carets are aligned below them.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     let is_kept = |c: char| matches!(c, '\n' | '\t');
     match text.contains(|c: char| is_unfit(c) && !is_kept(c)) {
@@ -35,7 +36,7 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON as it is, with such characters inside of its texts as JSON's own escapes.
+/// Returns JSON with such characters in its strings as JSON escapes.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let is_kept = |c: char| matches!(c, '\n' | '\r' | '\t');
     escaped(
@@ -43,7 +44,7 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
         |c: char| is_unfit(c) && !is_kept(c),
         |out, c| {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(out, "\\u{unit:04x}"); // a String takes everything
+                let _ = write!(out, "\\u{unit:04x}"); // writing to a String cannot fail
             }
         },
     )
@@ -60,7 +61,7 @@ fn escaped(text: &str, is_unfit: impl Fn(char) -> bool, escape: impl Fn(&mut Str
     Cow::Owned(out)
 }
 
-/// Control characters (C0, DEL, C1), what sets the direction of text, invisible marks and line ends that are none.
+/// Matches control characters (C0, DEL, C1), direction controls, invisible marks and Unicode line separators.
 fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c,

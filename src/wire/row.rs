@@ -1,4 +1,4 @@
-//! Windows as dashboards read them in Redis: one MessagePack array each.
+//! Windows as dashboards read them in Redis: each is one MessagePack array.
 
 use super::hdr::{self, HdrError, Writer};
 use crate::core::Timestamp;
@@ -57,7 +57,7 @@ impl Row {
         rmp_serde::from_slice(bytes)
     }
 
-    /// The pane that this row and its histograms were made of.
+    /// Rebuilds the pane from this row and its histograms.
     pub fn pane(&self, shape: Shape, positive: &[u8], negative: Option<&[u8]>) -> Result<Pane, HdrError> {
         let last = self.last.zip(self.last_time.and_then(Timestamp::from_ms));
         let plain = Plain {
@@ -72,7 +72,7 @@ impl Row {
     }
 }
 
-/// The histograms of a pane as bytes: of the values from zero up, and of those below where there are any.
+/// Encodes the histograms of a pane: values from zero up, and negative values if there are any.
 pub fn histograms(pane: &Pane, writer: &mut Writer) -> Result<(Vec<u8>, Option<Vec<u8>>), HdrError> {
     let negative = pane.negative().map(|negative| writer.bytes(negative)).transpose()?;
     Ok((writer.bytes(pane.positive())?, negative))

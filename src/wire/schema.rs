@@ -1,4 +1,5 @@
-//! JSON Schemas (draft 2020-12) of what goes in and comes out, generated from the types.
+//! JSON Schemas (draft 2020-12) of events, alerts, windows and pipeline files, generated from the types. The
+//! doc comments of the types below become descriptions in the schemas.
 
 use super::window::WindowView;
 use crate::core::alert::Transition;
@@ -7,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What there is a schema of.
+/// The documents that have a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     Event,
@@ -32,20 +33,20 @@ impl Kind {
     }
 }
 
-/// The schema as pretty JSON.
+/// Returns the schema as pretty-printed JSON.
 pub fn text(kind: Kind) -> String {
     let schema = match kind {
         Kind::Event => schemars::schema_for!(EventShape),
         Kind::Alert => schemars::schema_for!(Transition),
         Kind::Window => schemars::schema_for!(WindowView),
         Kind::Pipeline => schemars::schema_for!(PipelineShape),
-        // The file belongs to `app`, which knows its shape.
+        // The module `app` defines the configuration file and its schema.
         Kind::Config => return String::new(),
     };
     serde_json::to_string_pretty(&schema).unwrap_or_default()
 }
 
-/// Events, alerts and windows as parts of an OpenAPI document, by name.
+/// Returns the schemas of events, alerts and windows as components of an OpenAPI document, by name.
 pub fn components() -> serde_json::Map<String, serde_json::Value> {
     let mut settings = schemars::generate::SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();

@@ -1,13 +1,14 @@
-//! Signatures of what a deployment publishes about its alerts.
+//! Signatures of the alert messages that a deployment publishes.
 //!
-//! Intuition: on a broker that many use, anybody who may publish could put an alert, or an end of one, among ours.
-//! The workers of a deployment share a key, which lies in their store and nowhere else, and sign what they publish;
-//! whoever delivers or goes on from what was published looks at the signature first.
-//! A store that lost its data gets a new key while processes with the old one run, so the key is read again before
-//! anything is called forged, and earlier keys stay good.
-//! Invariant: a message is genuine if its signature by one of the keys is right for its subject and payload, or if it
-//! is older than the keys. Rejected: trusting subjects (permissions are the operator's, and may be wide), public keys (nobody but the
-//! workers needs to check).
+//! Intuition: on a shared broker, any client with permission to publish could insert a forged alert, or a
+//! forged end of one. The workers of a deployment share a key, which is kept only in their store, and sign
+//! what they publish. A worker verifies the signature before it delivers a published message or resumes from
+//! it.
+//! A store that lost its data gets a new key while some processes still use the old one. The key is therefore
+//! read again before a message is treated as forged, and earlier keys stay valid.
+//! Invariant: a message is genuine if its signature matches its subject and payload under one of the keys, or
+//! if the message is older than all keys. Rejected: trusting subjects (the operator sets the permissions,
+//! which may be wide); public keys (only the workers verify signatures).
 
 use crate::core::Timestamp;
 use ring::hmac;
@@ -15,26 +16,27 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-/// The header that holds it.
+/// The header that holds the signature.
 pub const HEADER: &str = "Sg-Signature";
 
-/// Keys of a deployment that are remembered: the store loses its data rarely, and a process restarts now and then.
+/// Maximum number of keys remembered: a store rarely loses its data, and a restart of the process clears the
+/// list.
 const KEYS_MAX: usize = 8;
 
-/// The key could not be read.
+/// The error of a failed read of the key.
 pub type Unread = Box<dyn Error + Send + Sync>;
 
-/// Reads the key of the deployment and the time at which it was made.
+/// Reads the key of the deployment and the time of its creation.
 type Source = Box<dyn Fn() -> Result<(Vec<u8>, Timestamp), Unread> + Send + Sync>;
 
-/// The key of a deployment, once it is known, and what was found to be forged; clones share both.
+/// The keys of a deployment and a counter of forged messages. Clones share both.
 #[derive(Clone, Default)]
 pub struct Signing(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     source: OnceLock<Source>,
-    /// The one in force last.
+    /// The known keys; the last one is in force.
     known: RwLock<Vec<Known>>,
     forged: AtomicU64,
 }
@@ -42,7 +44,7 @@ struct Inner {
 struct Known {
     secret: Vec<u8>,
     key: hmac::Key,
-    /// When the key was made: what is older has no signature.
+    /// When the key was created. Older messages have no signature by it.
     since: Timestamp,
 }
 
@@ -53,12 +55,12 @@ impl std::fmt::Debug for Signing {
 }
 
 impl Signing {
-    /// Where the key is read. The first source stays.
+    /// Sets the source of the key. Only the first call has an effect.
     pub fn read_from(&self, source: Source) {
         self.0.source.get_or_init(|| source);
     }
 
-    /// Reads the key that is in force now; waits for the store.
+    /// Reads the key that is in force now; blocks on the store.
     pub fn reread(&self) -> Result<(), Unread> {
         let Some(source) = self.0.source.get() else { return Ok(()) };
         let (secret, since) = source()?;
@@ -83,14 +85,15 @@ impl Signing {
         !self.0.known.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// The signature of a message; nothing before the key is known.
+    /// Signs a message with the newest key. Returns `None` if no key is known.
     pub fn sign(&self, subject: &str, payload: &[u8]) -> Option<String> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let tag = hmac::sign(&known.last()?.key, &signed(subject, payload));
         Some(tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Whether a message that the broker took at some time is one of ours; without a key, everything is.
+    /// Returns whether a message that the broker received at `at` is genuine. Without any key, every message
+    /// is.
     pub fn is_genuine(&self, subject: &str, payload: &[u8], signature: Option<&str>, at: Timestamp) -> bool {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let Some(since) = known.iter().map(|one| one.since).min() else { return true };
@@ -102,8 +105,8 @@ impl Signing {
         known.iter().any(|one| hmac::verify(&one.key, &signed, &tag).is_ok())
     }
 
-    /// The same verdict by the key that is in force now: it is read again, once for all messages that were there
-    /// before, where one seems to be forged.
+    /// Repeats the verdict with the key that is in force now. If a message seems forged, the key is read
+    /// again, once for all messages that were published before; `is_fresh` records that.
     pub fn settle(&self, is_fresh: &mut bool, is_genuine: impl Fn(&Signing) -> bool) -> Result<bool, Unread> {
         let is_ours = is_genuine(self);
         if is_ours || *is_fresh {
@@ -114,10 +117,11 @@ impl Signing {
         Ok(is_genuine(self))
     }
 
-    /// Counts a message that is none of ours.
+    /// Counts a forged message.
     pub fn note_forged(&self, subject: &str) {
         let count = self.0.forged.fetch_add(1, Ordering::Relaxed) + 1;
-        // The 1st, 2nd, 4th, 8th: whoever sends thousands must not fill the log.
+        // Only the 1st, 2nd, 4th, 8th … forged message is logged, so that thousands of them cannot flood the
+        // program's log.
         if count.is_power_of_two() {
             tracing::warn!(
                 subject,
@@ -127,13 +131,14 @@ impl Signing {
         }
     }
 
-    /// Messages that were none of ours.
+    /// Returns the number of forged messages.
     pub fn forged(&self) -> u64 {
         self.0.forged.load(Ordering::Relaxed)
     }
 }
 
-/// The subject belongs to it: a genuine end must not be put in the place of another.
+/// Returns the signed bytes. They include the subject, so that a genuine end of one alert cannot be replayed
+/// as the end of another.
 fn signed(subject: &str, payload: &[u8]) -> Vec<u8> {
     [subject.as_bytes(), &[0], payload].concat()
 }

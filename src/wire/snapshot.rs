@@ -1,18 +1,20 @@
-//! Snapshots of an engine as bytes: MessagePack arrays with a checksum behind them, refused when the version differs.
+//! Engine snapshots as bytes: a MessagePack array followed by a checksum. A snapshot of another version is
+//! refused.
 //!
-//! Invariant: only what [`encode`] wrote is read. An engine is full of numbers that stand for others, so what is
-//! damaged would decode all the same and be wrong, or panic, much later. Rejected: checking every number on the way
-//! in (as much code as the engine's, and no help where a value is damaged).
+//! Invariant: only the output of [`encode`] is decoded. An engine contains many indexes that refer to other
+//! parts of it, so damaged bytes could still decode and cause wrong results or a panic much later. Rejected:
+//! checking every index while decoding (as much code as the engine itself, and a damaged value would not be
+//! found).
 
 use crate::core::Engine;
 use crate::core::engine::snapshot::{Snapshot, SnapshotError};
 use crate::core::limits::Limits;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of the checksum, xxh3-64, low ones first.
+/// Length of the checksum, xxh3-64, little-endian.
 const CHECKSUM_BYTES: usize = 8;
 
-/// Why bytes did not become an engine.
+/// The reason why an engine cannot be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("the snapshot is not what was written; was it damaged, or written by another version?")]
@@ -23,21 +25,21 @@ pub enum RestoreError {
     Version(SnapshotError),
 }
 
-/// The engine's state as bytes.
+/// Encodes the engine's state.
 pub fn encode(engine: &Engine) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let mut bytes = rmp_serde::to_vec(engine)?;
     bytes.extend(xxh3_64(&bytes).to_le_bytes());
     Ok(bytes)
 }
 
-/// Whether the bytes are what was written.
+/// Verifies the checksum and returns the state without it.
 pub fn check(bytes: &[u8]) -> Result<&[u8], RestoreError> {
     let (state, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(RestoreError::Damaged)?;
     let is_whole = xxh3_64(state).to_le_bytes() == *checksum;
     is_whole.then_some(state).ok_or(RestoreError::Damaged)
 }
 
-/// The engine that [`encode`] wrote.
+/// Restores the engine from the output of [`encode`].
 pub fn decode(bytes: &[u8], limits: Limits) -> Result<Engine, RestoreError> {
     let state = check(bytes)?;
     let snapshot: Snapshot = rmp_serde::from_slice(state).map_err(RestoreError::Decode)?;

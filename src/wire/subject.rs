@@ -1,7 +1,7 @@
 //! Names of NATS subjects and streams.
 //!
-//! With one partition its stream takes the public subjects as they are; with several the broker maps
-//! them, or the producer writes to the partition's own.
+//! With one partition, its stream takes the public subjects directly. With several, the broker maps the
+//! public subjects to the partitions, or the producer publishes to the partition's own subjects.
 
 use crate::core::alert::Severity;
 use crate::core::partition::{Partition, escape, partition_of};
@@ -21,7 +21,7 @@ pub struct Subjects {
     partition: Partition,
 }
 
-/// The fields of an event that its subject is made of.
+/// The fields of an event from which its subject is built.
 #[derive(Debug, Default, Deserialize)]
 struct Routed<'a> {
     #[serde(borrow, default)]
@@ -38,30 +38,30 @@ struct Routed<'a> {
     gate: Option<Cow<'a, str>>,
 }
 
-/// What a subject of the event stream says of its payload.
+/// The kind of a message of the event stream, derived from its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
     Events,
     Tick,
     Control,
-    /// Message `number` of partition `from` to the aggregate.
+    /// Message `number` of partition `from` to the aggregate partition.
     Partials {
         from: u32,
         number: u64,
     },
 }
 
-/// The subjects of an event stream that are not of services.
+/// The subjects of an event stream that this program publishes to itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {
     tick: String,
     control: String,
-    /// What messages to the aggregate begin with; only in its own log.
+    /// Prefix of the subjects of messages to the aggregate partition; present only for its own log.
     parcels: Option<String>,
 }
 
 impl Own {
-    /// What a message of the event stream is.
+    /// Returns the kind of a message.
     #[inline]
     pub fn said(&self, subject: &str) -> Said {
         if subject == self.tick {
@@ -73,7 +73,7 @@ impl Own {
         }
     }
 
-    /// Whether this is the stream of the aggregate, whose messages are signed.
+    /// Returns whether this is the stream of the aggregate partition, whose messages are signed.
     pub fn has_partials(&self) -> bool {
         self.parcels.is_some()
     }
@@ -85,13 +85,12 @@ impl Own {
 }
 
 impl Subjects {
-    /// `root`: `sg.v1` unless a deployment chose another one.
+    /// `root` is `sg.v1` unless the deployment configures another one.
     pub fn new(root: &str, partition: Partition) -> Subjects {
         Subjects { root: root.into(), partition }
     }
 
-    /// `SG_EVENTS_0`
-    /// The aggregate's log is `SG_AGG`.
+    /// The stream of this partition's log, such as `SG_EVENTS_0`; `SG_AGG` for the aggregate partition.
     pub fn events_stream(&self) -> String {
         match self.partition.is_aggregate() {
             true => self.parcels_stream().into(),
@@ -103,17 +102,17 @@ impl Subjects {
         "SG_AGG"
     }
 
-    /// What the aggregate's stream takes.
+    /// The subjects that the aggregate partition's stream takes.
     pub fn parcels(&self) -> Vec<String> {
         vec![format!("{}.agg.>", self.root)]
     }
 
-    /// Message number `number` of this partition to the aggregate.
+    /// The subject of message `number` of this partition to the aggregate partition.
     pub fn parcel(&self, number: u64) -> String {
         format!("{}.agg.{}.{number}", self.root, self.partition.index)
     }
 
-    /// All messages of this partition to the aggregate.
+    /// All messages of this partition to the aggregate partition.
     pub fn any_parcel(&self) -> String {
         format!("{}.agg.{}.*", self.root, self.partition.index)
     }
@@ -129,7 +128,7 @@ impl Subjects {
         "SG_ALERTS"
     }
 
-    /// What the event stream takes.
+    /// The subjects that this partition's event stream takes.
     pub fn events(&self) -> Vec<String> {
         let own = format!("{}.>", self.own(self.partition));
         let public = KINDS.map(|kind| format!("{}.{kind}.>", self.root));
@@ -139,7 +138,7 @@ impl Subjects {
         }
     }
 
-    /// The broker's own mapping of public subjects to partitions: (from, to).
+    /// The broker's subject mapping from public subjects to partitions: (from, to).
     pub fn mapping(&self) -> [(String, String); 3] {
         let (root, count) = (&self.root, self.partition.count);
         KINDS.map(|kind| {
@@ -148,7 +147,7 @@ impl Subjects {
         })
     }
 
-    /// What the alert stream takes.
+    /// The subjects that the alert stream takes.
     pub fn alerts(&self) -> Vec<String> {
         ["alert", "action", "shadow"].map(|kind| format!("{}.{kind}.>", self.root)).into()
     }
@@ -158,7 +157,7 @@ impl Subjects {
         format!("{}.alert.>", self.root)
     }
 
-    /// The partition that an event belongs to.
+    /// Returns the partition to which an event belongs.
     pub fn partition_of_event(&self, json: &str) -> u32 {
         if self.partition.count <= 1 {
             return 0;
@@ -166,7 +165,8 @@ impl Subjects {
         partition_of_event(json, self.partition.count)
     }
 
-    /// The subject of an event as a producer would choose it; of what is no event, our own.
+    /// The subject of an event as a producer would choose it. Anything that is not an event gets the
+    /// partition's own subject.
     pub fn of_event(&self, json: &str) -> String {
         let found: Routed<'_> = serde_json::from_str(json).unwrap_or_default();
         let join = |kind: &str, first: &str, second: &str| {
@@ -186,7 +186,7 @@ impl Subjects {
         }
     }
 
-    /// Where events go that came in over HTTP.
+    /// The subject of events that were received over HTTP.
     pub fn own_events(&self) -> String {
         format!("{}.events", self.own(self.partition))
     }
@@ -199,7 +199,7 @@ impl Subjects {
         format!("{}.control", self.own(self.partition))
     }
 
-    /// Transition number `number`: each has a subject of its own.
+    /// The subject of transition `number`; each transition has its own.
     pub fn alert(&self, severity: Severity, rule: &str, number: u64) -> String {
         let (root, partition) = (&self.root, self.partition);
         format!("{root}.alert.{}.{}.{partition}.{number}", severity.name(), escape(rule))
@@ -210,24 +210,26 @@ impl Subjects {
         format!("{}.alert.*.*.{}.*", self.root, self.partition)
     }
 
-    /// What is told about this partition beside its transitions, number `number` of its rule.
+    /// The subject of message `number` of a rule about the operation of this partition, which has no number
+    /// among its transitions.
     pub fn aside(&self, severity: Severity, rule: &str, number: u64) -> String {
         let (root, partition) = (&self.root, self.partition);
         format!("{root}.alert.{}.{}.ops-{partition}.{number}", severity.name(), escape(rule))
     }
 
-    /// All of a rule that is told about this partition beside its transitions.
+    /// All messages of a rule about the operation of this partition.
     pub fn any_aside(&self, rule: &str) -> String {
         format!("{}.alert.*.{}.ops-{}.*", self.root, escape(rule), self.partition)
     }
 
-    /// What is told about a receiver; whoever delivers there says it, once under each number.
+    /// The subject of an alert about a receiver. The process that delivers to the receiver publishes it, once
+    /// under each number.
     pub fn aside_of_receiver(&self, severity: Severity, rule: &str, receiver: &str, number: u64) -> String {
         let (root, receiver) = (&self.root, escape(receiver));
         format!("{root}.alert.{}.{}.notify-{receiver}.{number}", severity.name(), escape(rule))
     }
 
-    /// Action number `number`, asked for by a transition.
+    /// The subject of action `number`, which a transition requests.
     pub fn action(&self, action: &str, number: u64) -> String {
         format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition)
     }
@@ -237,7 +239,7 @@ impl Subjects {
         format!("{}.action.*.{}.*", self.root, self.partition)
     }
 
-    /// Transition number `number` of the rules that nobody is told of.
+    /// The subject of transition `number` of the shadow rules, which notify no receiver.
     pub fn shadow(&self, rule: &str, number: u64) -> String {
         format!("{}.shadow.{}.{}.{number}", self.root, escape(rule), self.partition)
     }
@@ -246,17 +248,17 @@ impl Subjects {
         format!("{}.shadow.*.{}.*", self.root, self.partition)
     }
 
-    /// Where refused events go.
+    /// The subject of refused events with this reason.
     pub fn dead(&self, reason: &str) -> String {
         format!("{}.dead.{reason}", self.root)
     }
 
-    /// Where windows go.
+    /// The subject of windows of this size and series.
     pub fn rollup(&self, size: WindowSize, source: &str, name: &str) -> String {
         format!("{}.rollup.{}.{}.{}", self.root, size.name(), escape(source), escape(name))
     }
 
-    /// What the streams of refused events and of windows take.
+    /// The streams of refused events and of windows, with the subjects that they take.
     pub fn asides(&self) -> [(&'static str, Vec<String>); 2] {
         [
             ("SG_DEAD", vec![format!("{}.dead.>", self.root)]),
@@ -264,19 +266,20 @@ impl Subjects {
         ]
     }
 
-    /// The number of a transition, from its subject.
+    /// Parses the number of a transition from its subject.
     pub fn alert_number(subject: &str) -> Option<u64> {
         subject.rsplit('.').next()?.parse().ok()
     }
 
-    /// What messages of the event stream are told apart by.
+    /// Returns the subjects by which messages of the event stream are classified.
     pub fn read_as(&self) -> Own {
         let parcels = self.partition.is_aggregate().then(|| format!("{}.agg.", self.root));
         Own { tick: self.tick(), control: self.control(), parcels }
     }
 }
 
-/// How a message's payload is written. An unknown content type is read as JSON, which refuses it.
+/// Returns the codec of a message's payload. A payload of unknown content type is read as JSON, which refuses
+/// it.
 pub fn codec(content_type: Option<&str>) -> Codec {
     Codec::from_content_type(content_type).unwrap_or(Codec::Json)
 }

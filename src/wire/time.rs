@@ -1,15 +1,15 @@
-//! Times in text: RFC 3339 with any offset, read to whole milliseconds.
+//! Timestamps as text: RFC 3339 with any offset, read to whole milliseconds.
 
 use crate::core::Timestamp;
 use crate::core::time::days_from_civil;
 
-/// Reads RFC 3339; a fraction below a millisecond is cut off.
+/// Parses RFC 3339; a fraction below a millisecond is truncated.
 #[inline]
 pub fn parse(text: &[u8]) -> Option<Timestamp> {
     parse_plain(text).or_else(|| parse_any(text))
 }
 
-/// `YYYY-MM-DDTHH:MM:SS[.mmm]Z`, the form nearly every producer writes, without a library call.
+/// Parses `YYYY-MM-DDTHH:MM:SS[.mmm]Z`, the form that nearly every producer writes, without a library call.
 #[inline]
 fn parse_plain(text: &[u8]) -> Option<Timestamp> {
     let (head, tail) = text.split_at_checked(19)?;
@@ -24,7 +24,7 @@ fn parse_plain(text: &[u8]) -> Option<Timestamp> {
     let (month, day) = (two(o1, o2)?, two(d1, d2)?);
     let (hour, minute, second) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
     let year = two(y1, y2)? * 100 + two(y3, y4)?;
-    // Days beyond the 28th depend on the month: the library knows.
+    // The validity of days after the 28th depends on the month, so the library parses them.
     let is_certain = (1..=12).contains(&month) && (1..=28).contains(&day);
     if !is_certain || hour > 23 || minute > 59 || second > 59 {
         return None;
@@ -39,21 +39,22 @@ fn parse_any(text: &[u8]) -> Option<Timestamp> {
     Timestamp::from_ms(time.timestamp_millis())
 }
 
-/// 2001-01-01 and 2100-01-01, in epoch milliseconds: numbers outside are most likely of another unit.
+/// 2001-01-01 and 2100-01-01 in epoch milliseconds. A number outside this range is most likely in another
+/// unit.
 const EARLIEST_MS: i64 = 978_307_200_000;
 const LATEST_MS: i64 = 4_102_444_800_000;
 
-/// An instant written as a number of milliseconds; the error names the unit that it seems to have.
+/// Reads an instant given in epoch milliseconds. The error names the unit that the number seems to have.
 #[inline]
 pub fn of_number(number: i64) -> Result<Timestamp, String> {
     let ms = Timestamp::from_ms(number).filter(|at| (EARLIEST_MS..LATEST_MS).contains(&at.ms()));
     ms.ok_or_else(|| hint(number))
 }
 
-/// What to do about a number that is a fraction, or stands in quotes.
+/// Returns the advice for a number that is a fraction or stands in quotes.
 #[cold]
 pub fn number_hint(number: f64) -> String {
-    // Beyond 2^53 nothing is a time of any unit.
+    // The cast is inexact beyond 2^53, but only the magnitude of such a number matters for the hint.
     match of_number(number as i64) {
         Ok(_) => "must be a whole number of epoch milliseconds, without quotes".into(),
         Err(hint) => format!("{hint}, a whole number without quotes"),

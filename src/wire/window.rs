@@ -1,4 +1,4 @@
-//! Windows out: one JSON object per window and revision.
+//! Encoding of windows: one JSON object per window and revision.
 
 use super::row::Row;
 use crate::core::Timestamp;
@@ -57,7 +57,7 @@ impl<'a> WindowView<'a> {
         WindowView::of_row(key, &Row::new(pane, key.shape, revision, open, key.is_incomplete))
     }
 
-    /// A window as it is in the store.
+    /// Builds the view of a window from its stored row.
     pub fn of_row(key: &'a WindowKey, row: &Row) -> WindowView<'a> {
         WindowView {
             source: &key.series.source,

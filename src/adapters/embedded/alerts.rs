@@ -6,10 +6,10 @@ use crate::driver::ports::PortError;
 use redb::ReadableTable;
 use std::time::{Duration, Instant};
 
-/// Transitions read at once; about 1.5 KiB each.
+/// Maximum number of transitions read at once; each has about 1.5 KiB.
 const BATCH_MAX: usize = 256;
 
-/// Time between two looks; a commit takes milliseconds, and nobody waits for less than this.
+/// Polling interval; a commit takes milliseconds, so a shorter one would gain little.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Embedded {
@@ -34,7 +34,8 @@ impl Embedded {
 impl AlertFeed for Embedded {
     fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError> {
         let begun = Instant::now();
-        // An older copy holds only alerts that the receiver was told of: reading goes on from its end.
+        // An older copy of the log holds only alerts that the receiver has already got, so reading
+        // continues from its end.
         let newest = self.newest_alert()?;
         let restart = (newest < after).then_some(newest);
         let after = restart.unwrap_or(after);

@@ -1,9 +1,10 @@
-//! What was delivered, in a file beside the database: one for each receiver.
+//! The ledgers of deliveries: one file for each receiver, beside the database.
 //!
-//! Intuition: a row is a line at the end of the file, a later one stands above it, and a restart writes the file
-//! anew when most of it is out of date. Invariant: a line that was written survives a kill; it is not flushed to
-//! the disk, so a power cut may repeat the newest messages, and loses none: the alerts stand in the log.
-//! Rejected: a table of the database (a flush for each message, 200 a second).
+//! Intuition: each row is a line appended to the file, and a later line overrides an earlier one. The file
+//! is compacted at a restart, and when most of its lines are out of date. Invariant: a written line
+//! survives a kill. Lines are not flushed to the disk, so a power cut may repeat the newest messages, but
+//! loses none, because the alerts are in the log. Rejected: a table of the database (a flush for each
+//! message, 200 a second).
 
 use crate::core::notify::inbox::Rows;
 use crate::core::partition::escape;
@@ -14,10 +15,10 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A file of more lines than this is written anew when fewer than half of them are in force.
+/// A file with more lines than this is compacted when fewer than half of them are in force.
 const LINES_MIN: usize = 10_000;
 
-/// One receiver's file, of the one process that has the data dir.
+/// The file of one receiver, owned by the one process that has the data dir.
 #[derive(Debug)]
 pub struct FileLedger {
     path: PathBuf,
@@ -27,7 +28,7 @@ pub struct FileLedger {
 }
 
 impl FileLedger {
-    /// Nothing is opened before it is asked for.
+    /// Opens nothing; [`Ledger::load`] does.
     pub fn new(data_dir: &Path, receiver: &str) -> FileLedger {
         let path = data_dir.join("notify").join(format!("{}.ledger", escape(receiver)));
         FileLedger { path, file: None, lines: 0, rows: 0 }
@@ -47,14 +48,14 @@ impl FileLedger {
         self.lines = 0;
         for line in text.lines() {
             self.lines += 1;
-            // A torn last line is what a kill left: its row was not there yet.
+            // A kill may leave a torn last line; its row counts as not written.
             match serde_json::from_str::<(String, Option<String>)>(line) {
                 Ok((key, Some(value))) => drop(rows.insert(key, value)),
                 Ok((key, None)) => drop(rows.remove(&key)),
                 Err(_) => unreadable += 1,
             }
         }
-        // The newest line may be torn; no kill tears another one.
+        // A kill tears only the newest line, so more than one is damage.
         if unreadable > 1 {
             let path = self.path.display();
             tracing::warn!(%path, unreadable, "lines of what was delivered are damaged: messages may be told again");
@@ -63,7 +64,7 @@ impl FileLedger {
         Ok(rows)
     }
 
-    /// Writes only what is in force, and puts that in the place of the file.
+    /// Writes only the rows in force to a new file, and replaces the old one.
     fn compact(&mut self, rows: &BTreeMap<String, String>) -> std::io::Result<()> {
         let parent = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent)?;
@@ -87,7 +88,7 @@ impl FileLedger {
             text.push_str(&line(key, value.as_deref()));
         }
         self.lines += rows.len();
-        // One call: what is torn is torn at its end.
+        // A single write call, so only its end can be torn.
         self.file.as_mut().ok_or(std::io::ErrorKind::NotFound)?.write_all(text.as_bytes())
     }
 }
@@ -98,7 +99,7 @@ fn line(key: &str, value: Option<&str>) -> String {
 }
 
 impl Ledger for FileLedger {
-    /// The data dir has one process: nobody else can have it.
+    /// Always succeeds, because a data dir has only one process.
     fn acquire(&mut self) -> Result<bool, PortError> {
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! The log: records by sequence number, each with a checksum.
 //!
-//! Invariant: what is read is what was appended, or an error that names the record: a page of the disk that went bad
-//! must not become another event. The checksum covers number, stamp and entry.
+//! Invariant: a read returns what was appended, or an error that names the record, so a bad disk page never
+//! becomes another event. The checksum covers number, stamp and entry.
 
 use super::{CHECKED_FROM, Embedded, LOG, META, damaged, requests};
 use crate::core::Timestamp;
@@ -9,16 +9,16 @@ use crate::driver::ports::{Entry, Log, Logged, PortError, RequestId};
 use redb::{ReadableTable, ReadableTableMetadata};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Bytes of the checksum behind an entry.
+/// Size of the checksum behind an entry in bytes.
 const CHECKSUM_BYTES: usize = 8;
 
-/// Seed, number and stamp are part of it: a record in another place is another record.
+/// Number and stamp are part of the checksum, so a record moved to another place is detected.
 fn checksum(seq: u64, stamp: i64, entry: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let place = xxh3_64_with_seed(&stamp.to_le_bytes(), seq);
     xxh3_64_with_seed(entry, place).to_le_bytes()
 }
 
-/// A row of the table as the record that was appended.
+/// Decodes a row of the table to the record that was appended.
 pub(super) fn record(
     seq: u64,
     (stamp, bytes): (i64, &[u8]),
@@ -34,7 +34,7 @@ pub(super) fn record(
     Ok(Logged { seq, stamp: Timestamp::clamped(stamp), entry })
 }
 
-/// The record from which on all have checksums.
+/// Returns the first record from which all have checksums.
 pub(super) fn checked_from(transaction: &redb::ReadTransaction) -> Result<u64, redb::Error> {
     let meta = transaction.open_table(META)?;
     Ok(meta.get(CHECKED_FROM)?.map_or(u64::MAX, |from| from.value()))
@@ -84,7 +84,7 @@ impl Log for Embedded {
         self.write(|transaction| {
             let mut log = transaction.open_table(LOG)?;
             let mut last = None;
-            // The newest record stays: it says where the log ends.
+            // The newest record stays, because it states where the log ends.
             if log.len()? > 1 {
                 for row in log.range(..seq)? {
                     let (seq, row) = row?;

@@ -1,8 +1,8 @@
 //! Log and store in one redb file: the whole product without a server.
 //!
-//! Invariant: every write is one transaction with an fsync, so it is there completely or not at
-//! all after a kill -9; readers see the last committed state. Rejected: a log file beside the
-//! database (two things to keep in step), Durability::None (an acknowledged event could be lost).
+//! Invariant: every write is one transaction with an fsync, so after a kill -9 it is there completely or
+//! not at all; readers see the last committed state. Rejected: a log file beside the database (two files to
+//! keep consistent), Durability::None (an acknowledged event could be lost).
 
 mod alerts;
 pub mod ledger;
@@ -28,31 +28,32 @@ const CATALOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("catalog")
 const ALERTS: TableDefinition<'_, u64, &str> = TableDefinition::new("alerts");
 /// (seq, index) → refused event as MessagePack
 const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
-/// (stamp, seq) → digest of the body, time of the answer, key: requests that are remembered
+/// (stamp, seq) → digest of the body, time of the answer, key: the requests that are remembered
 const REQUESTS: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("requests");
 /// name → number: `applied`, `snapshot_at`
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// part of the newest snapshot
+/// part number → bytes of the newest snapshot
 const SNAPSHOT: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("snapshot");
 
-/// The record from which on all have checksums; older ones were written by an earlier version.
+/// Entry of `META`: the first record from which all have checksums; an earlier version wrote the older
+/// ones.
 const CHECKED_FROM: &str = "checked_from";
 
-/// Bytes the database may keep of its file in memory.
+/// Size of the database's cache in bytes.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// One data dir, open. Clones share the database.
+/// An open data dir. Clones share the database.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// `None` only while it could not be opened again after a failed write.
+    /// `None` only if it could not be reopened after a failed write.
     database: Arc<RwLock<Option<Database>>>,
     path: PathBuf,
-    /// The file as this process left it.
+    /// State of the file after this process's last write.
     file: Arc<Mutex<Option<FileState>>>,
 }
 
 impl Embedded {
-    /// Opens (or makes) the database of a data dir; one process at a time.
+    /// Opens or creates the database of a data dir; one process at a time.
     pub fn open(data_dir: &Path) -> Result<Embedded, PortError> {
         let path = data_dir.join("streamgauge.redb");
         let place = path.display().to_string();
@@ -65,7 +66,7 @@ impl Embedded {
         close_to_others(data_dir, 0o700);
         let is_empty = std::fs::metadata(&path).is_ok_and(|file| file.len() == 0);
         if is_empty {
-            // A first start that was killed leaves that; so does whoever empties it.
+            // A first start that was killed leaves an empty file; so does anything that truncates it.
             tracing::warn!(path = place, "the log is an empty file: if it held something, restore a copy");
         }
         let database = create(&path).map_err(|error| match error {
@@ -78,7 +79,7 @@ impl Embedded {
         if !is_new {
             embedded.check_at_start()?;
         }
-        // The check may write, too.
+        // The check may write, so read the state of the file again.
         *embedded.file.lock().unwrap_or_else(PoisonError::into_inner) = FileState::of(&embedded.path);
         embedded.write(|transaction| {
             transaction.open_table(LOG)?;
@@ -99,7 +100,7 @@ impl Embedded {
         Ok(embedded)
     }
 
-    /// One durable transaction.
+    /// Runs one durable transaction.
     fn write<T>(
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
@@ -125,15 +126,15 @@ impl Embedded {
         done
     }
 
-    /// After a failed write the database refuses all work until it is opened again; what was
-    /// committed before is there, what failed is there whole or not at all.
+    /// Reopens the database, which refuses all work after a failed write. Earlier commits are still there;
+    /// the failed one is there completely or not at all.
     fn reopen(&self) {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *database = None;
         *database = create(&self.path).ok();
     }
 
-    /// One consistent view.
+    /// Reads from one consistent view.
     fn read<T>(
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
@@ -150,10 +151,10 @@ impl Embedded {
     }
 }
 
-/// Properties of a file that differ once another process puts another file, or another state of it, in its place.
+/// Properties of the file that change when another process replaces it or writes it.
 ///
-/// Intuition: each commit writes the header, which counts transactions. Rejected: the time of the last write (redb
-/// writes pages of a commit later, whenever it reads and has no room).
+/// Intuition: each commit writes the header, which counts transactions. Rejected: the modification time
+/// (redb may write pages of a commit later, when a read needs room in its cache).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileState {
     device: u64,
@@ -162,7 +163,7 @@ struct FileState {
     header: [u8; HEADER_BYTES],
 }
 
-/// Bytes in which redb keeps what a commit changes, at the start of the file.
+/// Bytes at the start of the file that redb changes with each commit.
 const HEADER_BYTES: usize = 320;
 
 impl FileState {
@@ -176,7 +177,7 @@ impl FileState {
     }
 }
 
-/// The file is there and can be read, and is not what was written.
+/// Whether the file can be read but its content is damaged.
 fn is_damage(error: &redb::DatabaseError) -> bool {
     match error {
         redb::DatabaseError::Storage(redb::StorageError::Corrupted(_)) => true,
@@ -188,8 +189,8 @@ fn is_damage(error: &redb::DatabaseError) -> bool {
     }
 }
 
-/// The data dir is for its owner alone: events may hold what their senders keep secret. A file system without owners
-/// keeps the modes that it has.
+/// Closes a path to other users, because events may hold secrets of their producers. A file system without
+/// owners keeps its modes.
 fn close_to_others(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
@@ -203,7 +204,7 @@ fn create(path: &Path) -> Result<Database, redb::DatabaseError> {
     builder.create(path)
 }
 
-/// A row that cannot be decoded is damage, not a bug of the caller.
+/// Wraps a decoding error: a row that cannot be decoded is damage, not a bug of the caller.
 fn damaged(error: impl std::fmt::Display) -> redb::Error {
     redb::Error::Corrupted(error.to_string())
 }

@@ -1,23 +1,24 @@
-//! Requests that stand in the log, by their `Idempotency-Key`.
+//! Requests in the log, by their `Idempotency-Key`.
 //!
-//! Intuition: a client that saw its connection end does not know whether its request was taken. Invariant: a request is
-//! remembered in the transaction that appends its events, so either both stand after a kill -9 or none.
-//! Rejected: the key inside the record (each start would read ten minutes of the log to find them).
+//! Intuition: a client whose connection broke does not know whether its request was accepted. Invariant: a
+//! request is remembered in the transaction that appends its events, so after a kill -9 either both are
+//! there or neither is. Rejected: the key inside the record (each start would read ten minutes of the log
+//! to find the keys).
 
 use super::{Embedded, REQUESTS, damaged};
 use crate::core::Timestamp;
 use crate::driver::ports::{Entry, PortError, REQUESTS_KEPT, REQUESTS_MAX, RequestId};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-/// Bytes of a body's digest and of the time of the answer, before the key.
+/// Sizes in bytes of a body's digest and of the time of the answer, which precede the key.
 const DIGEST_BYTES: usize = size_of::<u128>();
 const TIME_BYTES: usize = size_of::<i64>();
 
-/// Requests that are kept whatever their age: a stamp of a clock that is wrong for seconds must not make all of them
-/// old. 4,096 × about 100 B = 400 KiB.
+/// Requests that are kept whatever their age, because a stamp of a clock that is wrong for seconds must not
+/// expire all of them. 4,096 × about 100 B = 400 KiB.
 const KEPT_ALWAYS: u64 = 4_096;
 
-/// Remembers the requests of records that are appended, the first of them as `first`.
+/// Remembers the requests of appended records; `first` is the number of the first record.
 pub(super) fn remember(
     transaction: &WriteTransaction,
     (stamp, first): (Timestamp, u64),
@@ -37,7 +38,7 @@ pub(super) fn remember(
     Ok(())
 }
 
-/// Lets a few requests go that are past their time, or too many; each call adds one at most.
+/// Evicts up to two expired or surplus requests; each call adds at most one, so the table stays bounded.
 fn forget(requests: &mut Table<'_, (i64, u64), &[u8]>, before: Timestamp) -> Result<(), redb::Error> {
     for _ in 0..2 {
         let oldest = requests.first()?.map(|(at, _)| at.value());
@@ -52,7 +53,7 @@ fn forget(requests: &mut Table<'_, (i64, u64), &[u8]>, before: Timestamp) -> Res
 }
 
 impl Embedded {
-    /// The requests of records with this stamp or a newer one, the oldest first.
+    /// Returns the requests of records with this stamp or a newer one, the oldest first.
     pub fn requests(&self, since: Timestamp) -> Result<Vec<(Timestamp, RequestId)>, PortError> {
         self.read(|transaction| {
             let requests = transaction.open_table(REQUESTS)?;

@@ -1,10 +1,11 @@
-//! Records of a log whose database cannot be opened, or read to its end.
+//! Recovers records of a log whose database cannot be opened or read completely.
 //!
-//! Intuition: after a kill -9 the database repairs itself before it opens, and refuses where one page is damaged; but
-//! each record of the log has a checksum over its number, its stamp and its entry, so it can be told from anything
-//! else wherever it lies. Invariant: only records whose checksum is right are given; where two that differ have one
-//! number, as an append that was never acknowledged leaves behind, neither is. Rejected: following the pages that lead
-//! to the records (they are what is damaged). Cost: one pass over the file, and 40 B of memory for a record.
+//! Intuition: after a kill -9 the database repairs itself before it opens, and refuses if one page is
+//! damaged. But each record of the log has a checksum over its number, stamp and entry, so a record is
+//! recognised wherever it lies in the file. Invariant: only records with the right checksum are returned.
+//! Where two different records have one number, as an append that was never acknowledged leaves behind,
+//! neither is returned. Rejected: following the pages that lead to the records (they are what is damaged).
+//! Cost: one pass over the file, and 40 B of memory for each record.
 
 use super::log::record;
 use super::verify::Page;
@@ -16,25 +17,27 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A leaf begins where a page of the database does.
+/// A leaf begins at a page boundary of the database.
 const PAGE_BYTES: u64 = 4_096;
 
-/// First byte of a leaf; then one that is not used, and the number of its rows in two bytes.
+/// First byte of a leaf; an unused byte and the number of rows (two bytes) follow.
 const LEAF: u8 = 1;
 const HEAD_BYTES: usize = 4;
 
-/// A row has the end of its value within the leaf, four bytes, and its key, eight bytes.
+/// A row has the end of its value within the leaf (four bytes) and its key (eight bytes).
 const END_BYTES: usize = 4;
 const KEY_BYTES: usize = 8;
 const STAMP_BYTES: usize = 8;
 
-/// Bytes of a leaf: one record is a payload of 1 MiB at most, and the leaf is twice as large at most.
+/// Upper bound for a leaf in bytes: a record is a payload of at most 1 MiB, and a leaf is at most twice as
+/// large.
 const LEAF_BYTES_MAX: u64 = 4 << 20;
 
-/// Where a record lies in the file, and its checksum; `None` where two differ.
+/// Offset and length of a record in the file; `None` if two different records have its number.
 type Place = Option<(u64, usize)>;
 
-/// Gives the records from a number on to `take`, in order, a page at a time; how many there are.
+/// Passes the records from a number on to `take`, in order, one page at a time; returns how many were
+/// intact.
 pub fn salvage<E: From<PortError>>(
     data_dir: &Path,
     from: u64,
@@ -59,7 +62,7 @@ pub fn salvage<E: From<PortError>>(
     Ok(count)
 }
 
-/// Every record in the file.
+/// Finds every record in the file.
 fn find(file: &File, from: u64) -> io::Result<BTreeMap<u64, Place>> {
     let bytes = file.metadata()?.len();
     let mut places: BTreeMap<u64, Place> = BTreeMap::new();
@@ -82,7 +85,7 @@ fn find(file: &File, from: u64) -> io::Result<BTreeMap<u64, Place>> {
     Ok(places)
 }
 
-/// Keys, and places of the values, of a page that may be a leaf of the log.
+/// Returns keys and value positions of a page that may be a leaf of the log.
 fn rows(file: &File, at: u64, left: u64) -> io::Result<Vec<(u64, (u64, usize))>> {
     let mut head = vec![0; PAGE_BYTES.min(left) as usize];
     file.read_exact_at(&mut head, at)?;
@@ -117,12 +120,12 @@ fn number(low_first: &[u8]) -> u64 {
     low_first.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The record at a place, if it is one.
+/// Reads the record at a position; `None` if there is none.
 fn read(file: &File, seq: u64, (at, len): (u64, usize)) -> io::Result<Option<Logged>> {
     let mut value = vec![0; len];
     file.read_exact_at(&mut value, at)?;
     let Some((stamp, entry)) = value.split_first_chunk::<STAMP_BYTES>() else { return Ok(None) };
-    // Without a checksum nothing says that this is a record.
+    // Only the checksum identifies a record, so it is checked for every number (from 0 on).
     Ok(record(seq, (i64::from_le_bytes(*stamp), entry), 0).ok())
 }
 

@@ -11,13 +11,13 @@ use crate::driver::ports::{
 use crate::wire::row::Row;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-/// Bytes of one part of a snapshot; redb keeps a value in one run of pages.
+/// Size of one part of a snapshot in bytes; redb keeps a value in one contiguous run of pages.
 const PART_BYTES: usize = 1 << 20;
 
 /// Transitions kept; 100,000 × about 1.5 KiB = 150 MiB.
 const ALERTS_KEPT: u64 = 100_000;
 
-/// Refused events kept for people to look at.
+/// Refused events kept for inspection.
 const DEAD_KEPT: u64 = 10_000;
 
 /// How long windows are kept, by size.
@@ -75,7 +75,7 @@ impl Views for Embedded {
         })
     }
 
-    /// From one window that exists to the next: starts without any window are skipped by one look.
+    /// Seeks from one existing window to the next, so starts without any window cost a single lookup.
     fn shown(
         &self,
         series: &CatalogRow,
@@ -100,19 +100,20 @@ impl Views for Embedded {
                         Row::new(&stored.pane, series.shape, stored.revision, false, is_incomplete),
                     ));
                 }
-                // The next one of this series is behind the one found, or has its start.
+                // The next window of this series may share the start just found, or comes after it.
                 start = if at > start && other <= id { at } else { at.max(start) + span };
             }
             Ok(found)
         })
     }
 
-    /// The engine in the same process knows them; whoever asks here got no answer from it in time.
+    /// The engine in the same process knows the active alerts; a call here means that the engine did not
+    /// answer in time.
     fn active(&self) -> Result<Vec<String>, PortError> {
         Err(unanswered())
     }
 
-    /// Likewise.
+    /// Fails like [`Self::active`].
     fn asked(&self, _: Asked) -> Result<Vec<(String, String)>, PortError> {
         Err(unanswered())
     }
@@ -122,7 +123,7 @@ impl Views for Embedded {
             let catalog = transaction.open_table(CATALOG)?;
             let mut rows = Vec::new();
             let mut last = None;
-            // Ids are hashes: 0 is none that anybody has.
+            // Series ids are hashes and practically never 0, so cursor 0 means the beginning.
             for row in catalog.range(after + u64::from(after > 0)..)?.take(max) {
                 let (id, row) = row?;
                 last = Some(id.value());
@@ -262,7 +263,8 @@ mod tests {
     use crate::core::unit::Unit;
     use crate::driver::ports::{Entry, Log, WindowRow};
 
-    /// Goal: what is past its retention goes, what is not stays, and a log never loses its end.
+    /// Goal: windows and records past their retention are removed, younger ones stay, and a log never loses
+    /// its end.
     #[test]
     fn windows_and_records_go_when_their_time_is_over() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,8 +1,9 @@
-//! Integrity of a data dir: pages and records against their checksums.
+//! Integrity of a data dir: pages and records compared with their checksums.
 //!
-//! Intuition: disks forget. The database has a checksum on each page, and each record of the log has one of its own.
-//! A small database is checked when it is opened; a large one by `streamgauge verify`, as it takes as long as reading
-//! it. Invariant: nothing that is damaged is read as something else.
+//! Intuition: disks lose and change bits. The database has a checksum for each page, and each record of the
+//! log has one of its own. A small database is checked when it is opened; a large one is checked by
+//! `streamgauge verify`, because that takes as long as reading it. Invariant: damaged data is never read as
+//! other data.
 
 use super::log::{checked_from, record};
 use super::{Embedded, LOG, META, damaged};
@@ -13,24 +14,24 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::PoisonError;
 
-/// A file of this size is checked at each start: at 1 GB a second it takes a tenth of a second.
+/// A file of at most this size is checked at each start: at 1 GB a second that takes a tenth of a second.
 const CHECKED_AT_START_BYTES: u64 = 128 << 20;
 
-/// Records that are read at once.
+/// Records read at once.
 const PAGE_RECORDS: usize = 4_096;
 
-/// Damaged records that are named.
+/// Maximum number of damaged records listed.
 const NAMED_MAX: usize = 20;
 
-/// Findings of a whole check.
+/// Findings of a complete check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Findings {
-    /// Records of the log that are whole.
+    /// Number of intact records.
     pub records: u64,
-    /// Those that are not, or are missing: the first ones, and how many.
+    /// The first damaged or missing records; `damaged_count` is their total number.
     pub damaged: Vec<u64>,
     pub damaged_count: u64,
-    /// Every page of the database matches its checksum.
+    /// Whether every page of the database matches its checksum.
     pub is_sound: bool,
 }
 
@@ -40,12 +41,12 @@ impl Findings {
     }
 }
 
-/// Records of the log that stand behind each other.
+/// Consecutive records of the log.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// By number; `None` for one that is damaged.
+    /// Records by number; `None` for a damaged one.
     rows: Vec<(u64, Option<Logged>)>,
-    /// Numbers of records that are damaged or missing.
+    /// Numbers of damaged or missing records.
     damaged: Vec<Range<u64>>,
 }
 
@@ -54,7 +55,7 @@ impl Page {
         self.rows.iter().filter_map(|(_, record)| record.as_ref())
     }
 
-    /// The next row; those from `expected` on are missing, and `None` is one that is damaged.
+    /// Adds the next row: `None` is a damaged one, and the numbers from `expected` up to `seq` are missing.
     pub(super) fn push(&mut self, expected: u64, seq: u64, record: Option<Logged>) {
         if expected < seq {
             self.damaged.push(expected..seq);
@@ -69,7 +70,7 @@ impl Page {
         self.rows.len() >= PAGE_RECORDS
     }
 
-    /// The number behind the last row.
+    /// Returns the number after the last row.
     pub fn next(&self) -> Option<u64> {
         self.rows.last().map(|(seq, _)| seq.saturating_add(1))
     }
@@ -91,7 +92,7 @@ impl Embedded {
         }
     }
 
-    /// The log ends where the effects do, or behind.
+    /// Fails if the log ends before the last applied record.
     pub(super) fn check_end(&self) -> Result<(), PortError> {
         let (applied, newest) = self.read(|transaction| {
             let applied = transaction.open_table(META)?.get("applied")?.map_or(0, |value| value.value());
@@ -117,7 +118,7 @@ impl Embedded {
         }
     }
 
-    /// Checks everything, record by record.
+    /// Checks all pages and records.
     pub fn verify(&self) -> Result<Findings, PortError> {
         let is_sound = self.is_sound()?;
         let mut findings = Findings { is_sound, ..Findings::default() };
@@ -134,7 +135,7 @@ impl Embedded {
         Ok(findings)
     }
 
-    /// Gives the records of the log to `take`, in order, a page at a time.
+    /// Passes the records of the log to `take`, in order, one page at a time.
     pub fn each_page<E: From<PortError>>(
         &self,
         take: &mut dyn FnMut(Page) -> Result<(), E>,
@@ -145,14 +146,15 @@ impl Embedded {
             let Some((last, _)) = page.rows.last() else { return Ok(()) };
             next = last.checked_add(1);
             take(page)?;
-            // The last number that there is.
+            // The page ended at the largest possible number.
             if next.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// Records of the log from a number on, in ascending order: a damaged page may lead back to an earlier one.
+    /// Reads records from a number on. Fails if the numbers do not ascend: a damaged page may lead back to
+    /// an earlier record.
     fn page(&self, from: Option<u64>) -> Result<Page, PortError> {
         self.read(|transaction| {
             let (log, checked_from) = (transaction.open_table(LOG)?, checked_from(transaction)?);
@@ -172,7 +174,7 @@ impl Embedded {
         })
     }
 
-    /// Opens a data dir to see what is whole, without refusing one that is damaged.
+    /// Opens a data dir for `verify` and `export`, even if it is damaged.
     pub fn open_damaged(data_dir: &Path) -> Result<Embedded, PortError> {
         let path = data_dir.join("streamgauge.redb");
         let place = path.display().to_string();
@@ -189,7 +191,7 @@ impl Embedded {
     }
 }
 
-/// Part of the file is damaged.
+/// The error of a partly damaged file.
 pub(super) fn unsound(path: &Path, found: String) -> PortError {
     PortError::Changed {
         place: path.display().to_string(),
@@ -198,7 +200,7 @@ pub(super) fn unsound(path: &Path, found: String) -> PortError {
     }
 }
 
-/// Why a file is not opened.
+/// The error of a file that cannot be opened.
 pub(super) fn cannot_open(path: &Path, error: DatabaseError) -> PortError {
     let place = path.display().to_string();
     match &error {
@@ -231,7 +233,7 @@ fn empty(path: &Path) -> PortError {
     }
 }
 
-/// The database cannot find its tables in the file.
+/// The error of a file in which the database cannot find its tables.
 fn beyond_repair(path: &Path, found: String) -> PortError {
     PortError::Changed {
         place: path.display().to_string(),
@@ -248,8 +250,8 @@ mod tests {
     use crate::wire::event::Codec;
     use std::os::unix::fs::{FileExt, PermissionsExt};
 
-    /// Goal: no bit that the disk changes is read as another event. Method: one bit after the other, all over the
-    /// file; whatever opens must read the same records.
+    /// Goal: no bit that the disk changes is read as another event. Method: flip one bit at a time, all
+    /// over the file; a database that opens must read the same records.
     #[test]
     fn bits_that_change_are_found_or_do_not_matter() {
         let dir = tempfile::tempdir().expect("a directory");

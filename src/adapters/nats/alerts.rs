@@ -1,10 +1,10 @@
 //! The alert stream, read in order by a durable consumer for each receiver.
 //!
-//! Intuition: where a receiver stands is written in its ledger; the consumer is made anew behind that, so what was
-//! given out and not written down comes again, in order. Invariant: a message is acknowledged once it is written
-//! down, so what is pending at the broker is what the receiver does not know; whatever came out of order, or was
-//! lost on the way, is a reason for a new consumer. Rejected: going on with the old consumer (it gives what was
-//! lost again after younger ones).
+//! Intuition: a receiver's position is written in its ledger. The consumer is made anew behind that
+//! position, so alerts that were handed out but not recorded there come again, in order. Invariant: a
+//! message is acknowledged once the ledger records it, so the messages pending at the broker are those that
+//! the receiver does not know yet. A message that arrives out of order, or is lost, is a reason for a new
+//! consumer. Rejected: keeping the old consumer (it redelivers lost messages after younger ones).
 
 use super::board::{Places, is_genuine, is_genuine_raw};
 use super::raw::{self, Found};
@@ -24,16 +24,17 @@ use futures_util::StreamExt;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
-/// Transitions read at once; about 1.5 KiB each.
+/// Maximum number of transitions read at once; each has about 1.5 KiB.
 const BATCH_MAX: usize = 256;
 
-/// Transitions given out and not written down: more than one batch, for acknowledgements on their way.
+/// Transitions handed out but not acknowledged: more than one batch, because acknowledgements may be in
+/// flight.
 const PENDING_MAX: i64 = 4 * BATCH_MAX as i64;
 
-/// Time between two looks: what a person waits for at most.
+/// Polling interval, and so the longest delay that it adds to a notification.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// One receiver's place in the stream.
+/// One receiver's position in the stream.
 #[derive(Debug)]
 pub struct Alerts {
     handle: Handle,
@@ -43,28 +44,31 @@ pub struct Alerts {
     name: String,
     signing: Signing,
     reading: Option<Reading>,
-    /// Until then all is read without a consumer: one could not give what came.
+    /// Until this time all messages are read without a consumer, because one of them cannot be delivered by
+    /// a consumer.
     raw_until: Option<Instant>,
-    /// The newest alert that was given out without a consumer, and the number up to which everything was looked at.
+    /// Number of the newest alert that was handed out without a consumer, and the number up to which all
+    /// messages were examined.
     passed: (u64, u64),
 }
 
 #[derive(Debug)]
 struct Reading {
     consumer: Consumer<Config>,
-    /// The newest that was given out as one of ours, the newest that came, and how many did.
+    /// Number of the newest genuine alert handed out; number of the newest message received; count of
+    /// messages received.
     told: u64,
     newest: u64,
     given: u64,
     unwritten: Vec<Message>,
-    /// The stream ended before what was asked for.
+    /// The stream was made anew: it ends before the receiver's position.
     is_anew: bool,
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl Alerts {
-    /// Not to be called from a task of the runtime.
+    /// Must not be called from a task of the runtime.
     pub async fn open(handle: Handle, settings: &Settings, receiver: &str) -> Result<Alerts, PortError> {
         let context = context(connect(&settings.url, &settings.outages).await?);
         let subjects = Subjects::new(&settings.root, settings.partition);
@@ -84,15 +88,15 @@ impl Alerts {
         })
     }
 
-    /// A consumer that begins behind `after`.
+    /// Creates a consumer that begins behind `after`.
     async fn begin(&self, after: u64) -> Result<Reading, Cause> {
         let stream = self.context.get_stream(self.stream).await?;
-        // Everything in a stream that was made anew is news.
+        // In a stream that was made anew, every message is new.
         let last = stream.cached_info().state.last_sequence;
         let is_anew = last < after;
         let after = if is_anew { 0 } else { after };
         let from = behind(self.passed, after, last);
-        // One that is not there need not go.
+        // Deleting a consumer that does not exist fails, which is harmless.
         let _ = stream.delete_consumer(&self.name).await;
         let config = Config {
             durable_name: Some(self.name.clone()),
@@ -106,7 +110,7 @@ impl Alerts {
         Ok(Reading { consumer, told: after, newest: from, given: 0, unwritten: Vec::new(), is_anew })
     }
 
-    /// The next alerts, read by a consumer.
+    /// Reads the next alerts with a consumer.
     async fn read(&mut self, after: u64, wait: Duration) -> Result<Batch, Cause> {
         let mut reading = match self.reading.take() {
             Some(reading) if reading.told == after || reading.given == 0 => reading,
@@ -118,7 +122,7 @@ impl Alerts {
         Ok(batch)
     }
 
-    /// A few of the next alerts, read without a consumer.
+    /// Reads some of the next alerts without a consumer.
     async fn read_raw(&mut self, after: u64) -> Result<Batch, Cause> {
         let last = self.context.get_stream(self.stream).await?.cached_info().state.last_sequence;
         let from = behind(self.passed, after, last) + 1;
@@ -143,7 +147,8 @@ impl Alerts {
     }
 }
 
-/// The place of one receiver on the board, for what its messages' fate tells the others.
+/// Publishes alerts about one receiver's failed deliveries on the board, so that the other receivers get
+/// them.
 #[derive(Debug)]
 pub struct Beside {
     handle: Handle,
@@ -163,7 +168,8 @@ impl Beside {
 
 impl Others for Beside {
     fn tell(&mut self, alert: &Transition) -> Result<(), PortError> {
-        // A number of its own for the beginning and for the end of each: the same however often it is told.
+        // An even number for the beginning and an odd one for the end, derived from the start time: a
+        // repeat has the same number.
         let number = alert.started_at.ms().max(0) as u64 * 2 + u64::from(!alert.is_active());
         let subject = self.subjects.aside_of_receiver(alert.severity, &alert.rule, &self.receiver, number);
         let put = self.handle.block_on(self.places.put_once(subject, alert::line(alert).into()));
@@ -172,8 +178,8 @@ impl Others for Beside {
 }
 
 impl Reading {
-    /// What is there now. The broker ends the request when it has given that, so nothing comes to an inbox that
-    /// nobody reads.
+    /// Fetches what is there now. The broker ends the request once it has delivered that, so no message
+    /// arrives at an inbox that is no longer read.
     async fn take(&mut self, signing: &Signing) -> Result<Batch, Cause> {
         let mut messages = self.consumer.fetch().max_messages(BATCH_MAX).messages().await?;
         let mut batch = Batch { alerts: Vec::new(), is_end: true, restart: None };
@@ -193,7 +199,8 @@ impl Reading {
         for (in_stream, stamp, message) in fetched {
             if !signing.settle(&mut is_fresh, |signing| is_genuine(signing, &message, stamp))? {
                 signing.note_forged(&message.subject);
-                // It must not come again, nor keep others waiting.
+                // Acknowledge it, so that it is not redelivered and does not use up the limit of pending
+                // messages.
                 message.ack_with(AckKind::Ack).await.map_err(|error| error.to_string())?;
                 continue;
             }
@@ -204,7 +211,7 @@ impl Reading {
         Ok(batch)
     }
 
-    /// The same, waiting for something to come.
+    /// Fetches like [`Reading::take`], but waits until a message arrives.
     async fn next(&mut self, wait: Duration, signing: &Signing) -> Result<Batch, Cause> {
         let begun = tokio::time::Instant::now();
         loop {
@@ -234,7 +241,7 @@ impl AlertFeed for Alerts {
             }
             match self.read(after, wait).await {
                 Ok(batch) => Ok(batch),
-                // The next message may be one that a consumer cannot give.
+                // The next message may be one that a consumer cannot deliver.
                 Err(error) => self.read_raw(after).await.map_err(|_| error),
             }
         });
@@ -246,16 +253,18 @@ impl AlertFeed for Alerts {
         let messages = std::mem::take(&mut reading.unwritten);
         self.handle.block_on(async {
             for message in messages {
-                // If it does not arrive the consumer is made anew, and it is known by its number.
+                // If an acknowledgement is lost, the consumer is made anew and the number identifies the
+                // message.
                 let _ = message.ack_with(AckKind::Ack).await;
             }
         });
     }
 }
 
-/// The number behind which reading goes on in a stream that ends at `last`, for a receiver that has written down
-/// all alerts up to `after`; `given` and `up_to`: [`Alerts::passed`]. What was given out and not written down comes
-/// again, and the messages of others behind it are passed over once it is.
+/// Returns the number behind which reading continues in a stream that ends at `last`, for a receiver whose
+/// ledger records all alerts up to `after`. For `given` and `up_to` see [`Alerts::passed`]. An alert that
+/// was handed out but not recorded comes again; once it is recorded, the messages of other senders behind
+/// it are skipped.
 fn behind((given, up_to): (u64, u64), after: u64, last: u64) -> u64 {
     if given <= after && up_to <= last { after.max(up_to) } else { after }
 }

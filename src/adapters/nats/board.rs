@@ -1,5 +1,8 @@
-//! Transitions out: number n of a partition has a subject of its own, and is only stored where
-//! nothing is there yet. So it is stored once, however often it is sent and by whom.
+//! The board: publishes transitions.
+//!
+//! Intuition: transition number n of a partition has a subject of its own, and the broker stores it only if
+//! that subject is still empty. Invariant: each transition is stored once, however often and by whichever
+//! worker it is sent.
 
 use super::raw::{self, Found, Which};
 use super::reader::Place;
@@ -17,16 +20,17 @@ use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use futures_util::StreamExt;
 use serde_json::json;
 
-/// Name among outages of the stream that takes transitions.
+/// Name of the outage of the alert stream.
 const ALERTS: &str = "alert stream";
 
-/// Transitions on their way at once.
+/// Maximum number of transitions in flight.
 const UNDER_WAY_MAX: usize = 256;
 
-/// Messages of others in one place that are taken out of it; one who goes on putting them there is the operator's.
+/// Forged messages deleted from one place before giving up; a sender that keeps publishing them is for the
+/// operator to stop.
 const FORGED_MAX: usize = 100;
 
-/// The places of one stream, each with room for one signed message.
+/// The places of one stream: subjects that hold one signed message each.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) context: Context,
@@ -35,14 +39,14 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// A signed message that is only stored where its subject has none yet.
+    /// A signed message that the broker stores only if its subject is still empty.
     fn alone(&self, subject: &str, payload: Vec<u8>) -> PublishMessage {
         let signature = self.signing.sign(subject, &payload);
         let publish = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(0);
         signature.into_iter().fold(publish, |publish, value| publish.header(HEADER, value))
     }
 
-    /// Puts something in its place, unless it was put there before.
+    /// Stores a message in its place, unless the place already holds a genuine one.
     pub(super) async fn put_once(&self, subject: String, payload: Vec<u8>) -> Result<(), Cause> {
         for _ in 0..FORGED_MAX {
             let publish = self.alone(&subject, payload.clone());
@@ -59,7 +63,7 @@ impl Places {
         Err("others put their own messages in this place".into())
     }
 
-    /// The newest genuine message on some subjects; those of others are taken out on the way.
+    /// Returns the newest genuine message on these subjects, and deletes forged ones on the way.
     pub(super) async fn newest(&self, subjects: &str) -> Result<Option<StreamMessage>, Cause> {
         let stream = self.context.get_stream_no_info(self.stream).await?;
         for _ in 0..FORGED_MAX {
@@ -77,20 +81,21 @@ impl Places {
     }
 }
 
-/// A stored message is genuine if its signature is that of its subject and payload.
+/// Whether a stored message has the right signature for its subject and payload.
 pub(super) fn is_genuine_raw(signing: &Signing, message: &StreamMessage) -> bool {
     let signature = message.headers.get(HEADER).map(|value| value.as_str());
     let at = super::stamp(message.time.unix_timestamp_nanos());
     signing.is_genuine(&message.subject, &message.payload, signature, at)
 }
 
-/// A consumed message is genuine if its signature is that of its subject and payload.
+/// Whether a consumed message has the right signature for its subject and payload.
 pub(super) fn is_genuine(signing: &Signing, message: &Message, at: Timestamp) -> bool {
     let signature = message.headers.as_ref().and_then(|headers| headers.get(HEADER));
     signing.is_genuine(&message.subject, &message.payload, signature.map(|value| value.as_str()), at)
 }
 
-/// The same, with the time from the reply subject; a message without one is forged.
+/// Checks like [`is_genuine`], with the time from the reply subject; a message without one counts as
+/// forged.
 pub(super) fn is_genuine_placed(signing: &Signing, message: &Message) -> bool {
     let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
     place.is_some_and(|place| is_genuine(signing, message, place.stamp()))
@@ -112,7 +117,7 @@ impl Asides for Bus {
 
 impl Board for Bus {
     fn newest(&mut self) -> Result<Numbers, PortError> {
-        // A term begins: its messages are signed with the key that is in force now.
+        // A term begins, so its messages are signed with the current key.
         self.reread_key()?;
         let (alerts, parcels) = (self.subjects.alerts_stream(), self.subjects.parcels_stream());
         Ok(Numbers {
@@ -172,7 +177,7 @@ impl Board for Bus {
                 Some(error) => self.outages.begin(ALERTS, self.subjects.alerts_stream(), &error),
             }
         }
-        // Once more, and one by one, for those that are there: with what?
+        // Read back, one by one, which transition each occupied place holds.
         for (transition, placed) in transitions.iter().zip(&mut placed) {
             if matches!(placed, Placed::There(_)) {
                 *placed = self.handle.block_on(self.read_back(transition));
@@ -181,7 +186,7 @@ impl Board for Bus {
         Ok(placed)
     }
 
-    /// Without others behind it on their way, so that they stand in the log in the order of their numbers.
+    /// Posts one message at a time, so that the log stores them in the order of their numbers.
     fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
         let messages =
             parcels.iter().map(|parcel| (self.subjects.parcel(parcel.number), parcel.bytes.clone()));
@@ -199,7 +204,7 @@ impl Board for Bus {
 }
 
 impl Bus {
-    /// All messages of a stream on these subjects.
+    /// Reads all messages of a stream on these subjects.
     pub(super) fn read_all(&self, stream: &str, subjects: &str) -> Result<Vec<Message>, PortError> {
         let mut attempts = 0u32;
         self.patiently("read messages", || {
@@ -208,7 +213,8 @@ impl Bus {
         })
     }
 
-    /// By a consumer, and at each second attempt without one: there may be some that a consumer cannot give.
+    /// Reads with a consumer, and at every second attempt without one, because a consumer cannot deliver
+    /// some messages.
     async fn read_by(&self, attempt: u32, stream: &str, subjects: &str) -> Result<Vec<Message>, Cause> {
         let stream = self.context.get_stream(stream).await?;
         if attempt.is_multiple_of(2) {
@@ -240,13 +246,13 @@ impl Bus {
         self.signing.reread().map_err(PortError::of_alert_key)
     }
 
-    /// The highest number on these subjects; the newest message has it.
+    /// Returns the highest number on these subjects, which the newest message has.
     fn newest_of(&self, stream: &'static str, subjects: &str) -> Result<u64, PortError> {
         let newest = self.newest_message(stream, subjects)?;
         Ok(newest.and_then(|(subject, _)| Subjects::alert_number(&subject)).unwrap_or(0))
     }
 
-    /// Subject and text of the newest genuine message on these subjects.
+    /// Returns subject and text of the newest genuine message on these subjects.
     fn newest_message(
         &self,
         stream: &'static str,
@@ -264,7 +270,8 @@ impl Bus {
         Places { context: self.context.clone(), stream, signing: self.signing.clone() }
     }
 
-    /// Actions first: where a transition is known to be there, so are its actions.
+    /// Publishes a transition's actions. They precede the transition, so a stored transition implies stored
+    /// actions.
     async fn ask_for_actions(&self, transition: &Numbered) -> Result<(), Cause> {
         for (number, action) in &transition.actions {
             let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
@@ -275,12 +282,12 @@ impl Bus {
         Ok(())
     }
 
-    /// The outcome of each transition, and the newest error.
+    /// Publishes transitions; returns the outcome of each, and the newest error.
     async fn publish_some(&self, transitions: &[Numbered]) -> (Vec<Placed>, Option<Cause>) {
         let (mut sent, mut failed) = (Vec::with_capacity(transitions.len()), None);
         for transition in transitions {
             if let Err(error) = self.ask_for_actions(transition).await {
-                // Those behind it wait: they are sent again with it.
+                // The transitions behind it wait, and are sent again with it.
                 failed = Some(error);
                 break;
             }
@@ -312,7 +319,8 @@ impl Bus {
         self.subjects.alert(transition.severity, &transition.rule, transition.number)
     }
 
-    /// The transition that stands in its place; a forged message is deleted and the transition sent again.
+    /// Reads the transition that is stored in its place. If the place held a forged message, that is
+    /// deleted and the result is `Unknown`, so the transition is sent again.
     async fn read_back(&self, transition: &Numbered) -> Placed {
         let places = self.places(self.subjects.alerts_stream());
         match places.newest(&self.subject(transition)).await {
@@ -326,7 +334,7 @@ impl Bus {
     }
 }
 
-/// Puts each in its place, one after the other; how many are there now.
+/// Stores messages in their places one after the other; returns how many are stored.
 async fn put_in_order(
     places: &Places,
     messages: impl Iterator<Item = (String, Vec<u8>)>,

@@ -1,4 +1,5 @@
-//! Events and decisions that did not come through the broker: published to it, answered after its ack.
+//! Intake of events and decisions that did not arrive through the broker: they are published to it and
+//! answered after its acknowledgement.
 
 use super::{APPENDS, Cause, Settings, append, connect};
 use crate::core::Timestamp;
@@ -14,10 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Time between two looks at a log that takes nothing.
+/// Time between two probes of a log that accepts no appends.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The way into all partitions of a deployment.
+/// Intake for all partitions of a deployment.
 pub struct Door {
     handle: Handle,
     logs: Logs,
@@ -30,7 +31,7 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// Connects in the background: a broker that is away is waited for by whoever sends.
+    /// Connects in the background: an unreachable broker delays the appends, not this call.
     pub async fn open(settings: &Settings) -> Result<Door, PortError> {
         let context = super::context(connect(&settings.url, &settings.outages).await?);
         let logs = Logs { context, settings: settings.clone(), watched: Arc::default() };
@@ -43,7 +44,7 @@ impl Intake for Door {
         let id = request.map(|request| request.in_partition(partition));
         let logs = self.logs.clone();
         self.handle.spawn(async move {
-            // One entry, one answer.
+            // One entry has exactly one answer.
             let answer = append(&logs.context, &logs.subjects(partition), vec![(entry, id)]).await.pop();
             let is_refused = matches!(answer, Some(Err(_)));
             reply(answer.unwrap_or(Ok(0)).map_err(|error| chain(&error)));
@@ -71,12 +72,13 @@ impl Intake for Door {
     }
 }
 
-/// The logs of a deployment, and which of them are looked at as they refused something.
+/// The logs of a deployment, and the partitions whose logs are probed because they refused an entry.
 ///
-/// Intuition: one entry may be refused for what it is, but a payload without events never is. A process that owns
-/// nothing appends only what it is sent, and whoever sends goes elsewhere while it is not ready, so it has to look by
-/// itself. Invariant: one task a partition, which ends with the outage. Rejected: a tick, which takes the place of the
-/// one before, for which there is room in a log that is full.
+/// Intuition: the broker may refuse one entry because of its content, but it never refuses a payload
+/// without events, so such a payload is the probe. A process that owns no partition appends only what
+/// clients send, and clients go to another process while this one is not ready. So it must probe by itself.
+/// Invariant: one task per partition, which ends with the outage. Rejected: a tick as the probe, because it
+/// replaces the previous tick and a full log has room for that.
 #[derive(Debug, Clone)]
 struct Logs {
     context: Context,
@@ -90,7 +92,7 @@ impl Logs {
         Subjects::new(&self.settings.root, Partition { index: partition, count })
     }
 
-    /// Looks until the log takes something, and tells of an outage for as long as it takes nothing.
+    /// Probes the log until it accepts an append, and keeps the outage noted until then.
     async fn watch(self, partition: u32) {
         if !self.lock().insert(partition) {
             return;
@@ -107,12 +109,12 @@ impl Logs {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
-        // A set is whole whatever its holder did.
+        // A set stays consistent even if a thread panics while it holds the lock.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A payload without events.
+/// A payload without events, which serves as the probe.
 fn nothing() -> Vec<(Entry, Option<String>)> {
     vec![(Entry::Events(Codec::Json, b"[]".to_vec()), None)]
 }

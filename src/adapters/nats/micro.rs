@@ -1,8 +1,8 @@
-//! The NATS micro service `streamgauge`: what the API answers, over the broker.
+//! The NATS micro service `streamgauge`: the API's answers, over the broker.
 //!
-//! Intuition: whoever can reach the broker needs no address of a worker; any worker answers, as the
-//! broker gives each question to one of them. Questions are answered one after the other at each
-//! endpoint, so a flood of them takes no memory here.
+//! Intuition: a client that can reach the broker needs no address of a worker. Any worker can answer,
+//! because the broker delivers each request to one of them. Each endpoint answers its requests one after
+//! the other, so a flood of requests takes no memory here.
 
 use super::{Cause, Settings, connect};
 use crate::driver::outage::Outages;
@@ -11,17 +11,17 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
-/// A question: the endpoint's name, the body of the request, and its header `Authorization`.
+/// Handles a request: the endpoint's name, the request's body, and its `Authorization` header.
 pub type Answerer =
     Arc<dyn Fn(&'static str, Vec<u8>, Option<String>) -> BoxFuture<'static, Answer> + Send + Sync>;
 
-/// An answer, or a code as HTTP has it with a reason.
+/// A response body, or an HTTP status code and a reason.
 pub type Answer = Result<Vec<u8>, (u16, String)>;
 
 /// Answers at `<root>.api.<name>` until the runtime ends.
 pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answerer) -> Result<(), Cause> {
-    // A reply subject that is not UTF-8 breaks the connection that gets it, and whoever asks chooses it: questions have
-    // a connection of their own, whose breaks are no outage.
+    // A reply subject that is not UTF-8 breaks the connection that receives it, and the client chooses that
+    // subject. So requests have a connection of their own, and its breaks are not noted as outages.
     let client = connect(&settings.url, &Outages::quiet()).await?;
     let builder =
         client.service_builder().description("windows, rules and alerts of a streamgauge deployment");
@@ -36,16 +36,16 @@ pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answer
     Ok(())
 }
 
-/// An endpoint; the service lives as long as one of them.
+/// An endpoint; the service lives until its last endpoint is dropped.
 struct Place {
     name: &'static str,
     root: String,
     _service: Arc<Service>,
 }
 
-/// Answers go to no subject of the broker and to none of this service. The asker chooses the reply subject, and there
-/// the answer would do with our rights what the asker may not: an empty message to `$JS.API.STREAM.DELETE.…` deletes a
-/// stream.
+/// Whether a reply subject belongs neither to the broker nor to this service. The client chooses the reply
+/// subject, and the answer is published with this service's permissions, not the client's: an empty message
+/// to `$JS.API.STREAM.DELETE.…` deletes a stream.
 fn may_answer_at(subject: &str, root: &str) -> bool {
     let is_ours = subject.strip_prefix(root).is_some_and(|rest| rest.starts_with('.'));
     !subject.starts_with('$') && !is_ours
@@ -58,7 +58,8 @@ async fn answer_all(place: Place, mut endpoint: Endpoint, answerer: Answerer) {
         let reply = request.message.reply.as_deref().unwrap_or_default();
         if !may_answer_at(reply, root) {
             refused += 1;
-            // The 1st, 2nd, 4th, 8th: whoever asks thousands of times must not fill the log.
+            // Log the 1st, 2nd, 4th, 8th refusal: a client that repeats the request thousands of times must
+            // not fill the log.
             if !refused.is_power_of_two() {
                 continue;
             }

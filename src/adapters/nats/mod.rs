@@ -1,10 +1,10 @@
 //! JetStream: the event log, and the board where transitions are published.
 //!
 //! Intuition: the worker is a plain thread that asks for the next records; the client behind it is
-//! asynchronous and lives on the runtime. A server that is away is waited for, never an exit.
-//! Invariant: what a stream is asked to be is compared with what it is, because older servers leave
-//! out what they do not know without a word. Rejected: the client's ordered consumer (it may begin
-//! at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
+//! asynchronous and runs on the tokio runtime. An unreachable broker is waited for and never ends the
+//! process. Invariant: the settings of every stream are compared with the wanted ones, because older
+//! servers silently drop settings that they do not know. Rejected: the client's ordered consumer (it may
+//! begin at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
 
 pub mod alerts;
 mod board;
@@ -39,34 +39,34 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-/// What is asked of a deployment's streams.
+/// Settings of one partition's connection and streams.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub url: String,
     pub root: String,
     pub partition: Partition,
-    /// Where it is noted that the broker does not answer.
+    /// Registry in which an unreachable broker is noted.
     pub outages: Outages,
     /// The key with which transitions are signed.
     pub signing: Signing,
 }
 
-/// How long events and transitions are kept where we make the streams.
+/// Retention of the streams that this program creates: events, messages to the aggregate, transitions.
 const EVENTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 const PARCELS_KEPT: Duration = Duration::from_secs(86_400);
 const ALERTS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// The broker must know repeats for at least this long.
+/// Minimum duplicate window of a stream.
 const DUPLICATES_KNOWN: Duration = Duration::from_secs(120);
 
-/// Time between two attempts while the broker is out of reach.
+/// Time between two attempts while the broker is unreachable.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// Time between two attempts to connect grows by this, so many times: to a quarter of a second.
+/// The delay before a reconnect grows by this step, at most this many times: up to 250 ms.
 const RECONNECT_STEP: Duration = Duration::from_millis(10);
 const RECONNECT_STEPS: u32 = 25;
 
-/// Time in which the broker must answer one question; an owner renews its lease between two.
+/// Timeout of one request to the broker; short, because an owner renews its lease between two requests.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -78,19 +78,19 @@ pub struct Bus {
     connected: watch::Receiver<u64>,
     context: Context,
     subjects: Subjects,
-    /// Number of the partition.
+    /// Index of the partition.
     partition: u32,
-    /// Whether rules may span partitions, and run in an aggregate.
+    /// Whether the deployment has an aggregate partition, for rules that span partitions.
     has_aggregate: bool,
     is_aggregate: bool,
     reader: Option<Reader>,
-    /// The broker's address, as it may be shown.
+    /// The broker's address without a password, for messages.
     place: String,
     outages: Outages,
     signing: Signing,
 }
 
-/// Where and what a stream is.
+/// The identity of a stream and the range of sequence numbers that it holds.
 fn extent(info: &Info) -> Extent {
     let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
     Extent { stream: info.created.to_string(), first, last }
@@ -102,7 +102,7 @@ impl std::fmt::Debug for Bus {
     }
 }
 
-/// How many partitions a deployment has, by its streams; 1 where there is none yet.
+/// Counts a deployment's partitions by its event streams; returns 1 if there is none yet.
 pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, PortError> {
     handle.block_on(async {
         let outages = Outages::default();
@@ -138,8 +138,8 @@ fn is_not_found(error: &GetStreamError) -> bool {
 }
 
 impl Bus {
-    /// Connects, makes the streams that are not there, checks those that are. Not to be called
-    /// from a task of the runtime.
+    /// Connects, creates missing streams and checks existing ones. Must not be called from a task of the
+    /// runtime.
     pub fn open(handle: Handle, settings: &Settings) -> Result<Bus, PortError> {
         let subjects = Subjects::new(&settings.root, settings.partition);
         let outages = settings.outages.clone();
@@ -168,7 +168,7 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Makes the streams that are not there, checks those that are.
+    /// Creates missing streams and checks existing ones.
     fn check_streams(&self) -> Result<(), PortError> {
         if self.has_aggregate {
             let name = self.subjects.parcels_stream().into();
@@ -180,7 +180,7 @@ impl Bus {
         self.streams_out().into_iter().try_for_each(|wanted| self.check_stream(wanted))
     }
 
-    /// Streams that a partition writes: alerts, dead letters and rollups.
+    /// The streams that a partition writes: alerts, dead letters and rollups.
     fn streams_out(&self) -> Vec<Config> {
         let asides = self.subjects.asides().into_iter();
         let asides = asides.map(|(name, subjects)| wanted(name.into(), subjects, EVENTS_KEPT));
@@ -188,7 +188,8 @@ impl Bus {
         std::iter::once(alerts).chain(asides).collect()
     }
 
-    /// Makes those of them that somebody has deleted; what cannot be made now is tried again.
+    /// Recreates deleted output streams. A failure here is harmless, because the next failed publish tries
+    /// again.
     async fn make_streams_out(&self) {
         for wanted in self.streams_out() {
             let name = wanted.name.clone();
@@ -214,7 +215,7 @@ impl Bus {
         })
     }
 
-    /// Asks until there is an answer, or the process gives up.
+    /// Repeats a request until the broker answers, or the process stops.
     fn patiently<T, E, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> Result<T, PortError>
     where
         E: std::fmt::Display,
@@ -228,7 +229,8 @@ impl Bus {
                         self.outages.end(NATS);
                         return Ok(answer);
                     }
-                    // The first failure may be of a connection that was just lost.
+                    // The first failures may come from a connection that was just lost, so they are no
+                    // outage yet.
                     Err(error) if attempts >= 2 => {
                         self.outages.begin(NATS, &self.place, &format_args!("cannot {what}: {error}"));
                     }
@@ -243,7 +245,7 @@ impl Bus {
         })
     }
 
-    /// Asks whether the log has a record with this number, or a later one.
+    /// Asks whether the log has a record with this number or a later one.
     pub fn has_records_from(&self, seq: u64) -> Result<bool, PortError> {
         let which = raw::Which { seq: Some(seq), next_by_subj: Some(">"), ..raw::Which::default() };
         let name = self.subjects.events_stream();
@@ -259,7 +261,7 @@ impl Bus {
     }
 }
 
-/// A stream as it is made where it is not there.
+/// The settings with which a missing stream is created.
 fn wanted(name: String, subjects: Vec<String>, kept: Duration) -> Config {
     Config {
         name,
@@ -272,7 +274,8 @@ fn wanted(name: String, subjects: Vec<String>, kept: Duration) -> Config {
     }
 }
 
-/// What is not as it was asked for; retention and replicas may be the operator's own.
+/// Describes the first setting that differs. Retention and replicas are not compared: the operator may
+/// choose them.
 fn difference(wanted: &Config, found: &Config) -> Option<String> {
     let sorted = |config: &Config| {
         let mut subjects = config.subjects.clone();
@@ -291,28 +294,29 @@ fn difference(wanted: &Config, found: &Config) -> Option<String> {
     None
 }
 
-/// JetStream as we ask it; it starts a task of its own, so this is called on the runtime.
+/// A JetStream context with our timeout. It starts a task, so this is called within the runtime.
 fn context(client: Client) -> Context {
     let mut context = async_nats::jetstream::new(client);
     context.set_timeout(ANSWER_WITHIN);
     context
 }
 
-/// What became of a message that was sent, once the broker says it.
+/// Waits for the broker's acknowledgement of a message that was sent.
 async fn acknowledged(sent: Result<PublishAckFuture, PublishError>) -> Result<PublishAck, PublishError> {
     PublishAckFuture::into_future(sent?).await
 }
 
-/// Name among outages of a log that takes nothing.
+/// Name of the outage of a log that accepts no appends.
 const APPENDS: &str = "appends to the log";
 
-/// Name of the broker among outages.
+/// Name of the broker's outage.
 pub const NATS: &str = "nats";
 
-/// Files that variables of the environment name; they are read with each connection.
+/// Environment variables that name files; the files are read for each connection.
 const FILES: [&str; 5] = ["NATS_CREDS", "NATS_NKEY", "NATS_CA", "NATS_CERT", "NATS_KEY"];
 
-/// Finds out whether these are addresses of a broker, and credentials can be read, before anybody waits for it.
+/// Checks at start that the addresses are valid and the credential files readable, before anything waits
+/// for the broker.
 pub fn check(url: &str) -> Result<(), String> {
     for place in without_password(url).split(',') {
         place
@@ -327,18 +331,18 @@ pub fn check(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Time in which a connection that was lost comes back without being missed: one attempt and a half.
+/// A lost connection that returns within this time is no outage: one and a half reconnect delays.
 const MISSED_AFTER: Duration = Duration::from_millis(400);
 
-/// A broker that hangs is noticed by the third of these that it does not answer.
+/// Ping interval; a broker that hangs is noticed when it leaves the third ping unanswered.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
-/// Honours the environment of the `nats` command line tool.
+/// Connects with the environment variables of the `nats` command line tool.
 async fn connect(url: &str, outages: &Outages) -> Result<Client, PortError> {
     connect_and_tell(url, watch::channel(0).0, outages.clone()).await
 }
 
-/// The same; `connected` counts how often the connection was there again.
+/// Connects like [`connect`]; `connected` counts the connections that were established.
 async fn connect_and_tell(
     url: &str,
     connected: watch::Sender<u64>,
@@ -346,7 +350,7 @@ async fn connect_and_tell(
 ) -> Result<Client, PortError> {
     let failed = |source: Cause| PortError::Read { place: "the broker's address".into(), source };
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    // The client writes addresses into the log: what it gets has no password.
+    // The client logs addresses, so it gets them without the password.
     let place = without_password(url);
     let link = Link { outages, place: place.clone(), connected: Arc::new(connected), is_up: Arc::default() };
     let tell = move |event| {
@@ -386,10 +390,10 @@ async fn connect_and_tell(
     options.connect(servers).await.map_err(|error| failed(error.into()))
 }
 
-/// Connections of this process that the broker has taken, one after the other.
+/// Connections that the broker has accepted from this process so far.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
-/// A connection as its events tell of it.
+/// State of one connection, updated by the client's events.
 #[derive(Clone)]
 struct Link {
     outages: Outages,
@@ -418,12 +422,12 @@ impl Link {
         }
     }
 
-    /// A connection that is there again at once was no outage.
+    /// Notes an outage unless the connection is back within [`MISSED_AFTER`].
     fn miss(&self, error: String) {
         let (link, before) = (self.clone(), CONNECTIONS.load(Ordering::Relaxed));
         tokio::spawn(async move {
             tokio::time::sleep(MISSED_AFTER).await;
-            // A broker that takes other connections takes this one, too, at its next attempt.
+            // A broker that accepts other connections accepts this one, too, at its next attempt.
             let is_away = CONNECTIONS.load(Ordering::Relaxed) == before;
             if is_away && !link.is_up.load(Ordering::Relaxed) {
                 link.outages.begin(NATS, &link.place, &error);
@@ -477,7 +481,7 @@ impl Feed for Bus {
     fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
         let entries = entries.into_iter().map(|entry| (entry, None)).collect();
         let results = self.handle.block_on(append(&self.context, &self.subjects, entries));
-        // Ticks are appended now and then, so this ends by itself.
+        // Ticks are appended regularly, so a successful append ends the outage soon.
         let of = (APPENDS, self.partition);
         match results.iter().find_map(|result| result.as_ref().err()) {
             None => self.outages.end_of(of),
@@ -488,7 +492,7 @@ impl Feed for Bus {
     }
 }
 
-/// Publishes entries, each with the id by which the broker recognises a repeat, if it has one.
+/// Publishes entries, each with its message id, if it has one, by which the broker recognises a repeat.
 async fn append(
     context: &Context,
     subjects: &Subjects,
@@ -505,7 +509,7 @@ async fn append(
             }
             Entry::Tick => (subjects.tick(), publish),
             Entry::Control(json) => (subjects.control(), publish.payload(json.into())),
-            // They have places of their own, see [`Board::post`].
+            // Messages to the aggregate have subjects of their own; see [`Board::post`].
             Entry::Partials { number, bytes, .. } => (subjects.parcel(number), publish.payload(bytes.into())),
         };
         waiting.push(context.send_publish(subject, publish).await);
@@ -519,7 +523,7 @@ async fn append(
     results
 }
 
-/// A message's time in whole milliseconds.
+/// Converts a message's time to whole milliseconds.
 fn stamp(epoch_ns: i128) -> Timestamp {
     Timestamp::clamped((epoch_ns / 1_000_000) as i64)
 }

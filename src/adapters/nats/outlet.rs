@@ -1,7 +1,7 @@
-//! What leaves besides transitions, at least once each: refused events and windows.
+//! Output besides transitions, published at least once: dead letters and rollups.
 //!
-//! Intuition: both follow from the log, so they are published before the commit that counts them; who
-//! dies in between publishes them again, under the same id.
+//! Intuition: both follow from the log, so they are published before the commit that counts them. After a
+//! crash in between, the next owner publishes them again with the same message ids.
 
 use super::raw::{self, Which};
 use super::{Bus, acknowledged};
@@ -12,14 +12,15 @@ use async_nats::Message;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use std::collections::BTreeSet;
 
-/// Bytes of the headers of a letter without the subject: ten of at most 100 each.
+/// Upper bound for a letter's headers without the subject: ten headers of at most 100 B each.
 const HEADERS_BYTES: usize = 1_024;
 
-/// Messages on their way at once.
+/// Maximum number of messages in flight.
 const UNDER_WAY_MAX: usize = 512;
 
 impl Outlet for Bus {
-    /// Letters of one record stand together: it is fetched and split once.
+    /// Publishes refused events. Letters of one record are adjacent, so each record is fetched and split
+    /// once.
     fn dead(&mut self, letters: &[Letter]) -> Result<(), PortError> {
         let mut messages = Vec::with_capacity(letters.len());
         for of_one in letters.chunk_by(|a, b| a.seq == b.seq) {
@@ -56,7 +57,7 @@ impl Outlet for Bus {
 }
 
 impl Bus {
-    /// The records of this log that were left out, as they killed whoever read them.
+    /// Returns the poison records of this log: those skipped because they crashed their workers.
     pub fn left_out(&self) -> Result<BTreeSet<u64>, PortError> {
         let stream = self.subjects.events_stream();
         let letters = self.read_all("SG_DEAD", &self.subjects.dead(Aside::Poison.name()))?;
@@ -65,7 +66,7 @@ impl Bus {
         Ok(own.filter_map(|letter| header(letter, "Sg-Stream-Seq")?.parse().ok()).collect())
     }
 
-    /// A record as the stream has it; nothing where it has gone since.
+    /// Reads a record from the stream; `None` if it has expired.
     fn fetch(&self, seq: u64) -> Result<Option<StreamMessage>, PortError> {
         let name = self.subjects.events_stream();
         let which = Which { seq: Some(seq), ..Which::default() };
@@ -92,7 +93,8 @@ impl Bus {
         if letter.more > 0 {
             publish = publish.header("Sg-More", letter.more.to_string());
         }
-        // A payload of the largest size leaves no room for the headers; the record itself is in the stream.
+        // A payload of the maximum size leaves no room for the headers, so it is cut; the stream still has
+        // the record.
         let room = self.client.server_info().max_payload.saturating_sub(HEADERS_BYTES + subject.len());
         if payload.len() > room {
             publish = publish.header("Sg-Bytes", payload.len().to_string());
@@ -101,7 +103,7 @@ impl Bus {
         (self.subjects.dead(letter.reason.name()), publish.payload(payload.to_vec().into()))
     }
 
-    /// Sends each until it is acknowledged.
+    /// Publishes each message until it is acknowledged.
     fn send_all(&self, messages: Vec<(String, PublishMessage)>) -> Result<(), PortError> {
         for some in messages.chunks(UNDER_WAY_MAX) {
             self.patiently("publish what is set aside", || async {
@@ -122,8 +124,8 @@ impl Bus {
     }
 }
 
-/// The bytes of the refused event; the whole payload where it cannot be split, or was not even tried, and where
-/// others were refused that have no letter of their own.
+/// Returns the bytes of the refused event. Returns the whole payload if it cannot be split, if it is a
+/// poison record, which is not split at all, or if the letter also stands for further refused events.
 fn one_event<'a>(letter: &Letter, events: &[&'a [u8]], payload: &'a [u8]) -> &'a [u8] {
     let is_whole = letter.more > 0 || letter.reason == Aside::Poison;
     let event = events.get(letter.index as usize).filter(|_| !is_whole);

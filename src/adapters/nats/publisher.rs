@@ -1,9 +1,9 @@
-//! Messages out in great number: many under way at once, each sent again until it is acknowledged.
+//! Bulk publishing: many messages in flight, each retried until it is acknowledged.
 //!
-//! Intuition: a broker that is away is waited for, but not in silence, and only as long as whoever waits
-//! wants. So all waiting goes through one place, which knows when to speak and when to give up.
-//! Invariant: a message keeps its id through all attempts, so that the broker recognises repeats; one
-//! that was handed over is among those under way until it is acknowledged, whatever happens.
+//! Intuition: an unreachable broker is waited for, but not silently, and only as long as the caller wants.
+//! So all waiting happens in one function, which decides when to report and when to give up. Invariant: a
+//! message keeps its id through all attempts, so that the broker recognises repeats. A message that was
+//! handed over stays in flight until it is acknowledged.
 
 use super::{ANSWER_WITHIN, NATS, RETRY_EVERY, connect};
 use crate::driver::outage::Outages;
@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// Messages without an acknowledgement at once; the client's own bound is 5,000.
+/// Maximum number of messages without an acknowledgement; the client's own limit is 5,000.
 const UNDER_WAY_MAX: usize = 2_000;
 
 /// A message to be published.
@@ -34,19 +34,19 @@ pub struct Outgoing {
     pub codec: Codec,
     pub payload: String,
     pub id: String,
-    /// Where its sender has it from.
+    /// Position of the message in its source, as the caller counts it.
     pub place: u64,
 }
 
-/// How long a broker is waited for.
+/// How long the publisher waits for the broker, and how it reports that.
 pub struct Patience {
-    /// Without an acknowledgement; for ever without.
+    /// Timeout without an acknowledgement; `None` waits for ever.
     pub timeout: Option<Duration>,
     /// Ends all waiting.
     pub stop: CancellationToken,
-    /// The first word about waiting comes after so long, the next ones each so long after the one before.
+    /// Time until the first report about waiting, and time between two further reports.
     pub say_after: (Duration, Duration),
-    /// Says that the broker is waited for: whether there is a connection, for how long, and what the broker refused.
+    /// Reports waiting: whether there is a connection, for how long, and the broker's newest refusal.
     pub say: Box<dyn Fn(bool, Duration, Option<String>) + Send>,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Patience {
     }
 }
 
-/// Why publishing ended, or why it cannot take a message.
+/// Why publishing ended, or why a message was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishFailure {
     #[error("told to end")]
@@ -76,7 +76,7 @@ pub enum PublishFailure {
 /// Publishes to JetStream.
 pub struct Publisher {
     handle: Handle,
-    /// Without a password.
+    /// The broker's address without a password.
     address: String,
     client: Client,
     context: Context,
@@ -85,7 +85,7 @@ pub struct Publisher {
     under_way: VecDeque<UnderWay>,
     resending: Resending,
     acknowledged: u64,
-    /// The newest word about waiting.
+    /// Time of the newest report about waiting.
     said: Cell<Option<Instant>>,
 }
 
@@ -96,7 +96,7 @@ impl std::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// Connects in the background; not to be called from a task of the runtime.
+    /// Connects in the background. Must not be called from a task of the runtime.
     pub fn open(handle: Handle, url: &str, patience: Patience) -> Result<Publisher, PortError> {
         let outages = Outages::default();
         let client = handle.block_on(connect(url, &outages))?;
@@ -115,7 +115,7 @@ impl Publisher {
         })
     }
 
-    /// Sends; waits only while too many are under way. A message that is too large is not taken.
+    /// Sends a message; waits only while too many are in flight. A message that is too large is rejected.
     pub fn push(&mut self, message: Outgoing) -> Result<(), PublishFailure> {
         let sent = self.wait(send(&self.context, &message));
         let (answer, stopped) = match sent {
@@ -130,7 +130,7 @@ impl Publisher {
         if self.under_way.len() > UNDER_WAY_MAX { self.settle() } else { Ok(()) }
     }
 
-    /// Waits for acknowledgements until no more than so many are missing.
+    /// Waits for acknowledgements until at most `missing_max` are missing.
     pub fn settle_to(&mut self, missing_max: usize) -> Result<(), PublishFailure> {
         while self.under_way.len() > missing_max {
             self.settle()?;
@@ -138,24 +138,24 @@ impl Publisher {
         Ok(())
     }
 
-    /// Lets time pass, unless it is told to end.
+    /// Sleeps, unless the process is stopping.
     pub fn pause(&self, time: Duration) -> Result<(), PublishFailure> {
         let stop = &self.patience.stop;
         let told = self.handle.block_on(async { tokio::time::timeout(time, stop.cancelled()).await });
         told.map_or(Ok(()), |()| Err(PublishFailure::Stopped))
     }
 
-    /// The lowest place of what the broker may not have yet.
+    /// Returns the lowest position of the messages that are not acknowledged yet.
     pub fn lowest_waiting(&self) -> Option<u64> {
         self.under_way.iter().map(|waiting| waiting.message.place).min()
     }
 
-    /// Messages that the broker has for certain.
+    /// Returns the number of acknowledged messages.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
-    /// Waits for the oldest, sending it again as long as the broker is away.
+    /// Waits for the acknowledgement of the oldest message, and retries it while the broker is unreachable.
     fn settle(&mut self) -> Result<(), PublishFailure> {
         let Some(UnderWay { message, answer }) = self.under_way.pop_front() else { return Ok(()) };
         let settled = self.wait(acknowledge(&self.context, &message, answer));
@@ -180,8 +180,8 @@ impl Publisher {
         }
     }
 
-    /// Sends those of the oldest messages again that the broker refused. A message whose answer is missing is not
-    /// sent again here: the broker may have it.
+    /// Resends those of the oldest messages that the broker refused. A message without an answer is not
+    /// resent here, because the broker may have it.
     fn resend(&mut self, burst: usize) -> Result<(), PublishFailure> {
         for at in 0..burst.min(self.under_way.len()) {
             let within_runtime = self.handle.enter();
@@ -195,12 +195,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits for something of the broker, says so now and then, and gives up when it was told to.
+    /// Waits for the broker, reports the waiting periodically, and gives up on a timeout or stop.
     fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, PublishFailure> {
         let Patience { timeout, stop, say_after: (first, every), say } = &self.patience;
         self.handle.block_on(async {
             let begun = Instant::now();
-            // A broker that comes and goes is one word, not one for each message.
+            // An unstable connection is reported at most once per interval, not once for each message.
             let quiet_until = self.said.get().map(|said| said + *every);
             let mut say_at = quiet_until.unwrap_or(begun).max(begun + *first);
             tokio::pin!(work);
@@ -231,7 +231,7 @@ impl Publisher {
     }
 }
 
-/// A message that was handed over, with the broker's answer to come; none if it could not be sent.
+/// A message that was handed over, and its pending acknowledgement; `None` if it could not be sent.
 struct UnderWay {
     message: Outgoing,
     answer: Option<Answer>,
@@ -240,7 +240,7 @@ struct UnderWay {
 type Answer = BoxFuture<'static, Result<(), PublishError>>;
 
 impl UnderWay {
-    /// Forgets an answer that came and says that the message should be sent again.
+    /// Drops an answer that has arrived and requires a retry.
     fn look(&mut self) {
         let came = self.answer.as_mut().and_then(FutureExt::now_or_never);
         match came {
@@ -258,14 +258,15 @@ enum Attempt {
     Again,
 }
 
-/// How many refused messages are sent again at once.
+/// Number of refused messages that are resent at once.
 ///
-/// Intuition: after a broker refused (it was full, or away), the messages behind the oldest were most likely refused,
-/// too. One by one each would wait for its own pause; all at once they would hit a broker that has room for one. So
-/// each burst is twice the one before, and a refusal begins with one again.
+/// Intuition: after a refusal (the broker was full or unreachable), the messages behind the oldest were
+/// most likely refused, too. One by one, each would wait for its own pause; all at once, they would
+/// overload a broker that has room for one. So each burst is twice the previous one, and a refusal starts
+/// again with a burst of one.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Resending {
-    /// Messages of the newest burst that are not acknowledged yet; they are the oldest under way.
+    /// Messages of the newest burst that are not acknowledged yet; they are the oldest in flight.
     sent: usize,
     /// Messages behind the burst that were handed over before the newest refusal.
     doubtful: usize,
@@ -274,7 +275,8 @@ struct Resending {
 }
 
 impl Resending {
-    /// The oldest message is acknowledged, and so many are under way behind it: how many of them go again.
+    /// Records that the oldest message was acknowledged while `under_way` messages are in flight behind it;
+    /// returns how many of them to resend.
     fn after(&mut self, attempt: Attempt, under_way: usize) -> usize {
         match attempt {
             Attempt::Again => *self = Resending { sent: 0, doubtful: under_way, burst: 1 },
@@ -289,12 +291,12 @@ impl Resending {
     }
 }
 
-/// The broker's refusal as the end of a message to people; empty without one.
+/// Formats the broker's refusal as the end of a message to the user; empty if there is none.
 pub fn refused(words: &Option<String>) -> String {
     words.as_ref().map_or(String::new(), |words| format!("; it says: {words}"))
 }
 
-/// Waits until the broker has a message, sending it again where it did not say so.
+/// Waits until the broker acknowledges a message, and retries it until then.
 async fn acknowledge(
     context: &Context,
     message: &Outgoing,
@@ -328,13 +330,13 @@ async fn send(context: &Context, message: &Outgoing) -> Result<Answer, PublishEr
         .message_id(&message.id)
         .payload(message.payload.clone().into());
     let sent = context.send_publish(message.subject.clone(), publish).await?;
-    // The time of each message runs from here, so that answers that were lost together are missed together.
+    // The timeout of each message starts here, so answers that were lost together time out together.
     let answer = timeout_at(Instant::now() + ANSWER_WITHIN, sent.into_future());
     let missed = |_| Err(PublishErrorKind::TimedOut.into());
     Ok(answer.map(move |answer| answer.unwrap_or_else(missed).map(drop)).boxed())
 }
 
-/// Whether sending again cannot help.
+/// Whether a retry cannot succeed.
 fn is_final(kind: PublishErrorKind) -> bool {
     matches!(kind, PublishErrorKind::StreamNotFound | PublishErrorKind::MaxPayloadExceeded)
 }
@@ -343,8 +345,8 @@ fn is_final(kind: PublishErrorKind) -> bool {
 mod tests {
     use super::*;
 
-    /// Goal: a backlog that was refused goes again in few round trips, and each of its messages once. Method: 2,000
-    /// messages of which the oldest had to be sent again; bursts are counted until all are acknowledged.
+    /// Goal: a refused backlog is resent in few round trips, and each of its messages once. Method: 2,000
+    /// messages of which the oldest had to be resent; bursts are counted until all are acknowledged.
     #[test]
     fn a_refused_backlog_goes_again_in_growing_bursts() {
         let mut resending = Resending::default();

@@ -1,9 +1,9 @@
-//! Messages of one consumer, asked for in advance.
+//! Messages of one consumer, requested in advance.
 //!
-//! Intuition: a pull is a request for so many messages, answered on a subject of ours; half of them
-//! being there, the next request goes out, so that the broker never waits for us. Rejected: the
-//! client's own stream of messages, which gives each one a copy of its whole context (a fifth of the
-//! time of reading) and hides what the broker says in between.
+//! Intuition: a pull is a request for a number of messages, which arrive at an inbox of ours. Once half of
+//! them have arrived, the next pull is sent, so the broker never waits for us. Rejected: the client's own
+//! message stream, which gives each message a copy of its whole context (a fifth of the time of reading)
+//! and hides the broker's status messages.
 
 use super::reader::{Broken, lost};
 use async_nats::{Client, Message, StatusCode, Subscriber};
@@ -11,27 +11,27 @@ use futures_util::StreamExt;
 use serde_json::json;
 use std::time::Duration;
 
-/// Messages and bytes of one pull: a quarter of the client's own buffer of 65,536, and what
-/// nats-server 2.9 sends without taking the client for a slow one.
+/// Messages and bytes of one pull: below the client's own buffer of 65,536 messages, and within what
+/// nats-server 2.9 sends without treating the client as a slow consumer.
 const PULL_MESSAGES: usize = 5_000;
 const PULL_BYTES: usize = 16 << 20;
 
-/// Messages handed over together at most.
+/// Maximum number of messages handed over together.
 const BATCH_MAX: usize = 1_024;
 
-/// A pull that is not filled ends after this; the next one goes out then.
+/// Expiry of a pull that is not filled; the next one is sent then.
 const EXPIRES: Duration = Duration::from_secs(5);
 
-/// Without a sign of life for twice this the consumer is made anew.
+/// Heartbeat interval; without a message for twice this time the consumer is made anew.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A consumer that is being read.
 pub(super) struct Pull {
     client: Client,
-    subject: String, // where pulls are asked for
+    subject: String, // subject of pull requests
     inbox: String,
     messages: Subscriber,
-    /// Messages asked for that have not come yet.
+    /// Messages requested that have not arrived yet.
     owed: usize,
 }
 
@@ -45,7 +45,7 @@ impl Pull {
         Ok(pull)
     }
 
-    /// The messages that are there, at least one.
+    /// Returns the messages that have arrived, at least one.
     pub(super) async fn next(&mut self) -> Result<Vec<Message>, Broken> {
         let mut batch = Vec::new();
         while batch.is_empty() {
@@ -53,7 +53,7 @@ impl Pull {
             let first = waited.map_err(|_| lost("no heartbeat"))?;
             self.take(first.ok_or_else(|| lost("the subscription has ended"))?, &mut batch)?;
             while batch.len() < BATCH_MAX {
-                // What is there already comes without waiting.
+                // Takes messages that are already here, without waiting.
                 let Some(Some(message)) = futures_util::FutureExt::now_or_never(self.messages.next()) else {
                     break;
                 };
@@ -66,9 +66,10 @@ impl Pull {
         Ok(batch)
     }
 
-    /// A message, or what the broker says about the pull.
+    /// Takes a message, or a status message of the broker about the pull.
     fn take(&mut self, message: Message, batch: &mut Vec<Message>) -> Result<(), Broken> {
-        // A stored message may carry a status of its own; only the broker's own words have no reply subject.
+        // A stored message may carry a status header of its own; only the broker's status messages have no
+        // reply subject.
         let is_stored = message.reply.is_some();
         match message.status.filter(|_| !is_stored) {
             None | Some(StatusCode::OK) => {
@@ -76,11 +77,11 @@ impl Pull {
                 batch.push(message);
             }
             Some(StatusCode::IDLE_HEARTBEAT) => {}
-            // It was not filled in time: nothing is owed any more.
+            // The pull expired unfilled, so no more messages arrive for it.
             Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => self.owed = 0,
             Some(status) => {
                 let text = message.description.unwrap_or_default();
-                // Bytes are the other end of a pull; anything else is the end of the consumer.
+                // A pull also ends when its bytes are used up; any other status ends the consumer.
                 if !text.to_ascii_lowercase().contains("maxbytes") {
                     return Err(lost(format!("{status} {text}")));
                 }

@@ -1,10 +1,11 @@
-//! Messages of a stream asked for one by one, as JSON.
+//! Messages of a stream, requested one by one as JSON.
 //!
-//! Intuition: whoever may publish chooses subjects that are no UTF-8, and headers that are none. The client takes such
-//! a message for a broken connection, and a consumer gives it again on the next one. The broker's own interface gives
-//! any message: the subject as JSON, headers and payload as base64.
-//! Invariant: a message that the client can read is the same here; any other one has no headers, and each byte of its
-//! subject that is no UTF-8 is replaced. Rejected: reading everything this way (ten times the time of a consumer).
+//! Intuition: a producer chooses its subjects and headers, and they may be invalid UTF-8 or malformed. The
+//! client takes such a message for a broken connection, and a consumer delivers it again on the next one.
+//! The broker's own API returns any message: the subject as JSON, headers and payload as base64. Invariant:
+//! a message that the client can parse is the same here; any other one has no headers, and each byte of its
+//! subject that is not UTF-8 is replaced. Rejected: reading everything this way (ten times the time of a
+//! consumer).
 
 use super::Cause;
 use async_nats::Message;
@@ -20,26 +21,26 @@ use std::time::Duration;
 /// Messages read at once: 64 × at most 1 MiB of payload.
 pub(super) const BLOCK: usize = 64;
 
-/// Time in which all is read one by one after a message that a consumer cannot give.
+/// Time in which messages are read one by one after one that a consumer cannot deliver.
 pub(super) const READ_FOR: Duration = Duration::from_secs(10);
 
-/// Questions on their way at once.
+/// Maximum number of requests in flight.
 const UNDER_WAY_MAX: usize = 16;
 
-/// Which message of a stream.
+/// Selects a message of a stream.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(super) struct Which<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// The newest one on these subjects.
+    /// The newest message on these subjects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_by_subj: Option<&'a str>,
-    /// The first one on these subjects, from `seq` on.
+    /// The first message on these subjects, from `seq` on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_by_subj: Option<&'a str>,
 }
 
-/// A message, and whether the client could have read it.
+/// A message, and whether the client could have parsed it.
 #[derive(Debug)]
 pub(super) struct Found {
     pub message: StreamMessage,
@@ -51,7 +52,7 @@ struct Answer {
     message: RawMessage,
 }
 
-/// The message, if the stream has it.
+/// Returns the message, if the stream has it.
 pub(super) async fn get(context: &Context, stream: &str, which: Which<'_>) -> Result<Option<Found>, Cause> {
     match context.request(format!("STREAM.MSG.GET.{stream}"), &which).await? {
         Response::Ok(Answer { message }) => found(message).map(Some),
@@ -60,14 +61,14 @@ pub(super) async fn get(context: &Context, stream: &str, which: Which<'_>) -> Re
     }
 }
 
-/// The messages that a stream has of these numbers, in their order.
+/// Returns the messages that the stream has with these numbers, in order.
 pub(super) async fn block(context: &Context, stream: &str, seqs: Range<u64>) -> Result<Vec<Found>, Cause> {
     let ask = |seq| get(context, stream, Which { seq: Some(seq), ..Which::default() });
     let found = futures_util::stream::iter(seqs).map(ask).buffered(UNDER_WAY_MAX);
     found.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
 }
 
-/// The first messages on some subjects among these numbers, so many at most, in their order.
+/// Returns the first messages on these subjects with these numbers, at most `count_max`, in order.
 pub(super) async fn some(
     context: &Context,
     stream: &str,
@@ -87,7 +88,7 @@ pub(super) async fn some(
 }
 
 fn found(mut message: RawMessage) -> Result<Found, Cause> {
-    // The headers are tried without the payload, which is not copied for it.
+    // Parse the headers without the payload, so that the clone does not copy it.
     let payload = std::mem::take(&mut message.payload);
     let has_headers = StreamMessage::try_from(message.clone()).is_ok();
     if !has_headers {
@@ -97,12 +98,12 @@ fn found(mut message: RawMessage) -> Result<Found, Cause> {
     Ok(Found { message: StreamMessage::try_from(RawMessage { payload, ..message })?, is_readable })
 }
 
-/// The messages as a consumer of the stream gives them.
+/// Converts messages to the form in which a consumer of the stream delivers them.
 pub(super) fn as_consumed(stream: &str, found: Vec<Found>) -> Vec<Message> {
     (1..).zip(found).map(|(place, found)| placed(stream, place, found.message)).collect()
 }
 
-/// A message at this place of a consumer.
+/// Converts a message to one with this place in a consumer.
 fn placed(stream: &str, place: u64, message: StreamMessage) -> Message {
     let StreamMessage { subject, sequence, headers, payload, time } = message;
     let reply = format!("$JS.ACK.{stream}.raw.1.{sequence}.{place}.{}.0", time.unix_timestamp_nanos());

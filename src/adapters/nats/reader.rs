@@ -1,8 +1,8 @@
-//! The event stream as records in order, whatever happens to consumers and connections.
+//! Reads the event stream as records in order, across broken consumers and connections.
 //!
-//! Intuition: what may be taken is decided by [`Continuity`]; this is the way there and back. At any
-//! break the consumer is thrown away, and a new one begins where continuity says.
-//! Invariant: back-pressure is the pull; nobody reads further than the worker may want.
+//! Intuition: [`Continuity`] decides which records may be taken; this module only fetches them. On any
+//! error the consumer is discarded, and a new one begins where `Continuity` states. Invariant:
+//! back-pressure is the pull; the reader never fetches further ahead than its bounded queue allows.
 
 use super::board::is_genuine_placed;
 use super::pull::Pull;
@@ -25,13 +25,13 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Batches that may wait for the worker; then reading stops: back-pressure is the pull.
+/// Batches that may wait for the worker; with a full queue reading pauses, which is the back-pressure.
 const BATCHES_WAITING: usize = 8;
 
-/// A consumer that nobody reads is forgotten by the broker after this.
+/// Inactivity after which the broker deletes a consumer.
 const CONSUMER_KEPT: Duration = Duration::from_secs(60);
 
-/// The task that reads, and what it hands over.
+/// The reading task, and the queue of batches that it hands over.
 #[derive(Debug)]
 pub(super) struct Reader {
     records: Receiver<Result<Vec<Logged>, PortError>>,
@@ -58,10 +58,10 @@ impl Reader {
     }
 }
 
-/// Where reading stands.
+/// State of the reading task.
 pub(super) struct Cursor {
     pub(super) client: Client,
-    /// Changes when the connection is there again: whatever was asked before is forgotten.
+    /// Changes when the connection is established again; requests made before that are lost.
     pub(super) connected: watch::Receiver<u64>,
     pub(super) context: Context,
     pub(super) own: Own,
@@ -69,34 +69,34 @@ pub(super) struct Cursor {
     pub(super) continuity: Continuity,
     pub(super) signing: Signing,
     pub(super) outages: Outages,
-    /// The stream is missing, and that is noted as an outage.
+    /// Whether the missing stream is noted as an outage.
     pub(super) is_told: bool,
-    /// When messages were met last that a consumer cannot give.
+    /// Time of the newest warning about messages that a consumer cannot deliver.
     pub(super) warned_at: Option<Instant>,
 }
 
-/// Time between two looks while all is read one by one.
+/// Time between two polls while messages are read one by one.
 const RAW_EVERY: Duration = Duration::from_millis(20);
 
-/// Time between two lines in the log about messages that a consumer cannot give.
+/// Minimum time between two warnings about messages that a consumer cannot deliver.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Name among outages of a log that a broker which answers does not give.
+/// Name of the outage of an event stream that a reachable broker does not have.
 const EVENTS: &str = "event stream";
 
-/// Why a consumer was given up.
+/// Why reading with a consumer ended.
 pub(super) enum Broken {
-    /// Try again with a new one.
+    /// The consumer failed; a new one is tried.
     Consumer(Cause),
-    /// The connection was lost, and is there again.
+    /// The connection was lost and is established again.
     Connection,
-    /// The stream is not the one that was read; somebody must look.
+    /// The stream is not the one that was read before; the operator must act.
     Stream(PortError),
-    /// Nobody reads any more.
+    /// The worker no longer reads.
     Unwanted,
 }
 
-/// Whatever goes wrong on the way is a reason for a new consumer.
+/// Wraps an error that a new consumer may resolve.
 pub(super) fn lost(error: impl Into<Cause>) -> Broken {
     Broken::Consumer(error.into())
 }
@@ -112,10 +112,10 @@ impl Cursor {
         let mut failures = 0u32;
         loop {
             let before = self.continuity.next();
-            // Reading only ends by breaking.
+            // `read` returns only with an error.
             let Err(mut broken) = self.read(&records).await;
             if let Broken::Connection = broken {
-                // The newest message may be one that the client cannot read.
+                // The newest message may be one that the client cannot parse.
                 broken = self.read_raw(&records).await.err().unwrap_or(Broken::Connection);
             }
             match broken {
@@ -130,7 +130,7 @@ impl Cursor {
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
                 Broken::Stream(error) => {
-                    // The worker is gone if nobody takes it.
+                    // Sending fails only if the worker is gone.
                     let _ = records.send(Err(error)).await;
                     return;
                 }
@@ -139,7 +139,7 @@ impl Cursor {
         }
     }
 
-    /// Reads with one consumer until it breaks.
+    /// Reads with one consumer until it fails.
     async fn read(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<Infallible, Broken> {
         self.connected.mark_unchanged();
         let found = self.context.get_stream(&self.stream).await;
@@ -166,8 +166,8 @@ impl Cursor {
         }
     }
 
-    /// Reads without a consumer, until nothing came for a while that a consumer cannot give: whoever sends such
-    /// messages breaks the connection once, not with each of them.
+    /// Reads without a consumer until no message has come for a while that a consumer cannot deliver. So a
+    /// sender of such messages breaks the connection once, not with each message.
     async fn read_raw(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<(), Broken> {
         let mut met = None;
         loop {
@@ -205,7 +205,7 @@ impl Cursor {
         }
     }
 
-    /// Messages become records of the worker, those of them that are to be taken.
+    /// Converts messages to records and hands over those that `Continuity` accepts.
     async fn hand_over(
         &mut self,
         chunk: Vec<Message>,
@@ -227,8 +227,8 @@ impl Cursor {
         taken
     }
 
-    /// A stream that a broker which answers does not have is an outage until it is there again; a broker that is away
-    /// is told by whoever connects.
+    /// Notes a missing stream as an outage until it is back. An unreachable broker is noted by the
+    /// connection's own events.
     fn tell(&mut self, error: Option<&GetStreamError>) {
         match error.map(GetStreamError::kind) {
             None => self.end_outage(),
@@ -261,8 +261,8 @@ impl Cursor {
         Ok(is_new)
     }
 
-    /// Which messages are ours: anybody may send events, those to the aggregate are signed. The key is read again,
-    /// once, before any of them counts as forged.
+    /// Tells which messages are genuine: events need no signature, messages to the aggregate do. The key is
+    /// read again once before any of them is rejected as forged.
     async fn ours(&self, chunk: &[Message]) -> Result<Vec<bool>, Cause> {
         if !self.own.has_partials() {
             return Ok(vec![true; chunk.len()]);
@@ -283,7 +283,8 @@ impl Cursor {
         Ok(ours)
     }
 
-    /// A message with its place in the consumer. One that is forged has its place in the log, and says nothing.
+    /// Converts a message to a record with its place in the consumer. A forged message keeps its sequence
+    /// number in the log, but becomes a tick, which has no content.
     fn record(&self, message: Message, is_ours: bool) -> Result<(u64, Logged), Cause> {
         let reply = message.reply.as_ref().ok_or("a message without its place")?;
         let place = Place::parse(reply).ok_or_else(|| format!("`{reply}` is no place"))?;
@@ -297,7 +298,7 @@ impl Cursor {
     }
 }
 
-/// A message's payload as what its subject says.
+/// Converts a message's payload to the entry that its subject states.
 fn entry(own: &Own, message: Message) -> Entry {
     match own.said(&message.subject) {
         Said::Tick => Entry::Tick,
@@ -315,20 +316,20 @@ fn entry(own: &Own, message: Message) -> Entry {
     }
 }
 
-/// Where a message stands; the broker writes it into the subject for acknowledgements:
-/// `$JS.ACK.<stream>.<consumer>.<delivered>.<in stream>.<in consumer>.<time>.<pending>`, in newer
-/// servers with domain and account before the stream and one more token at the end.
+/// A message's position. The broker writes it into the reply subject for acknowledgements:
+/// `$JS.ACK.<stream>.<consumer>.<delivered>.<in stream>.<in consumer>.<time>.<pending>`. Newer servers add
+/// domain and account before the stream, and one more token at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) in_stream: u64,
     pub(super) in_consumer: u64,
     stamp_ns: i64,
-    /// Messages that the consumer has still to give.
+    /// Messages that the consumer has still to deliver.
     pub(super) pending: u64,
 }
 
 impl Place {
-    /// When the broker took it.
+    /// Returns the time at which the broker stored the message.
     pub(super) fn stamp(&self) -> crate::core::Timestamp {
         stamp(i128::from(self.stamp_ns))
     }

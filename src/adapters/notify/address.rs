@@ -1,12 +1,12 @@
-//! Addresses that may be reached: those of the internet, and what is allowed by name.
+//! Addresses that may be reached: public ones, and networks that the configuration allows.
 //!
-//! Intuition: whoever may write a URL must not be able to reach what only this machine can. Invariant: an address
-//! of the old kind inside one of the new is looked at as what it is. Rejected: a list of names.
+//! Intuition: a person who may configure a URL must not reach what only this machine can reach. Invariant:
+//! an IPv4 address embedded in an IPv6 address is judged as the IPv4 address. Rejected: a list of names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses that may be reached although they are not public: `10.0.0.0/8`, `127.0.0.1`.
+/// A network that may be reached although it is not public: `10.0.0.0/8`, `127.0.0.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -46,7 +46,7 @@ pub fn is_allowed(address: IpAddr, allowed: &[Network]) -> bool {
     is_public(address) || allowed.iter().any(|one| one.has(address))
 }
 
-/// Whether an address is that of some machine on the internet.
+/// Whether an address is public, so that it belongs to a machine on the internet.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -59,7 +59,7 @@ fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let is_shared = a == 100 && (64..128).contains(&b); // carriers' own networks
+    let is_shared = a == 100 && (64..128).contains(&b); // carrier-grade NAT
     let is_special = a == 0 || a >= 240 || (a == 192 && b == 0 && c == 0) || (a == 198 && (b & 0xfe) == 18);
     !(address.is_private()
         || address.is_loopback()
@@ -71,12 +71,12 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // Only 2000::/3 is given out; documentation is part of it.
+    // Only 2000::/3 is allocated; the documentation prefix is part of it.
     let first = address.segments();
     first[0] & 0xe000 == 0x2000 && !(first[0] == 0x2001 && first[1] == 0x0db8)
 }
 
-/// The address of the old kind in one of the new: mapped, compatible, translated, or tunnelled.
+/// Returns the IPv4 address inside an IPv6 address: mapped, compatible, NAT64 or 6to4.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let s = address.segments();
     let of = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));

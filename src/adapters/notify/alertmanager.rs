@@ -1,8 +1,8 @@
-//! `alertmanager`: its API v2, so that its routes, silences and pages can be used.
+//! `alertmanager`: Alertmanager's API v2, so that its routes, silences and pages can be used.
 //!
-//! It forgets what is not said again: all that fires is sent each [`EVERY`] with an end that lies four times as
-//! far ahead, so a dead sender's alerts end by themselves; an end is said for five minutes. To every peer: they do
-//! not tell each other of alerts.
+//! Alertmanager forgets alerts that are not repeated. So every firing alert is sent each [`EVERY`], with an
+//! end four times as far ahead: the alerts of a dead sender end by themselves. An ended alert is repeated
+//! for five minutes. Every peer gets all alerts, because peers do not share alerts among each other.
 
 use super::http::Http;
 use super::secret::Secret;
@@ -12,13 +12,13 @@ use crate::core::{Span, Timestamp};
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
 
-/// Time between two messages about the same.
+/// Time between two messages about the same alert.
 pub const EVERY: Span = Span::from_mins(1);
 
-/// An end is said again for so long.
+/// Time for which an ended alert is repeated.
 pub const ENDS_LAST: Span = Span::from_mins(5);
 
-/// All alerts in one message, news at once.
+/// Groups all alerts into one message, and sends changes at once.
 pub fn grouping() -> Grouping {
     let by = GroupBy::Labels(Vec::new());
     Grouping { by, wait: Span::ZERO, interval: Span::ZERO, repeat: vec![EVERY] }
@@ -26,7 +26,7 @@ pub fn grouping() -> Grouping {
 
 #[derive(Debug)]
 pub struct Alertmanager {
-    /// Of each peer, without a path.
+    /// The base URL of each peer.
     pub urls: Vec<Secret>,
     pub http: Http,
     pub external_url: String,
@@ -34,7 +34,8 @@ pub struct Alertmanager {
 }
 
 impl Channel for Alertmanager {
-    /// Arrived when each peer has it; one that had it before has it twice, which changes nothing.
+    /// Succeeds when every peer has the message. After a failure of one peer the others get it again, which
+    /// changes nothing.
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
         let body = body(message, &self.external_url, (self.now)()).to_string();
         let mut failed = None;

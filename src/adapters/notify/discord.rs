@@ -1,7 +1,8 @@
 //! `discord`: a webhook with one embed.
 //!
-//! Limits of the target: title 256 characters, description 4,096, 6,000 in all. Nobody is mentioned, whatever an
-//! alert says. It asks for patience in its body (`retry_after`, in seconds).
+//! Limits of the target: title 256 characters, description 4,096, 6,000 in all. Mentions are disabled,
+//! whatever an alert's text contains. The target states the wait before a retry in its body (`retry_after`,
+//! in seconds).
 
 use super::hook::Hook;
 use super::text::{colour, cut, escaped, listed, standing};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const TITLE_CHARS: usize = 256;
-const LINE_CHARS: usize = 380; // eleven of them are below 4,096 and 6,000
+const LINE_CHARS: usize = 380; // halved before escaping, which at most doubles it; ten lines: 3,800
 const DESCRIPTION_CHARS: usize = 4_096;
 
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl Channel for Discord {
     }
 }
 
-/// Characters that are markup there.
+/// Escapes the characters that are markup in Discord.
 fn escape(text: &str) -> String {
     escaped(text, "*_~`|>[]#\\@<")
 }

@@ -1,10 +1,11 @@
-//! `email`: over SMTP, as text and as HTML.
+//! `email`: SMTP, as text and as HTML.
 //!
-//! Intuition: a mail says what the group is like now, and all mails of a group are one thread: each refers to the
-//! group's root, so the end stands below the beginning. Invariant: nothing is said before the connection is
-//! secure, unless that was asked for; a mail that is sent again has the same Message-ID. What a target refuses
-//! with 4yz is tried again, with 5yz never (RFC 5321, 4.2.1). Rejected: the first mail as the thread's root (it
-//! would have to be remembered), STARTTLS where it is offered (whoever is between can leave the offer out).
+//! Intuition: a mail states the group's present state, and all mails of a group form one thread: each
+//! refers to the group's root, so the end stands below the beginning. Invariant: nothing is sent before the
+//! connection is secure, unless the configuration asks for that; a mail that is sent again has the same
+//! Message-ID. A reply of 4yz is retried, one of 5yz is not (RFC 5321, 4.2.1). Rejected: the first mail as
+//! the thread's root (it would have to be remembered), STARTTLS only where it is offered (an attacker on
+//! the path can remove the offer).
 
 use super::address::{Network, Refused, is_allowed};
 use super::secret::Secret;
@@ -23,35 +24,35 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::time::{Duration, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_128;
 
-const SUBJECT_CHARS: usize = 200; // of a line's 998 octets, with four for each character
+const SUBJECT_CHARS: usize = 200; // 4 B each, within a line's 998 octets
 const LINE_CHARS: usize = 2_000;
 const ERROR_CHARS: usize = 200;
 
 /// How the connection is made secure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// Asked for on the open connection, and insisted on.
+    /// STARTTLS on the open connection; required, not optional.
     StartTls,
-    /// From the first byte.
+    /// TLS from the first byte.
     Implicit,
-    /// Not at all.
+    /// No encryption.
     None,
 }
 
-/// The server that takes the mails.
+/// The SMTP server.
 #[derive(Debug)]
 pub struct Server {
     pub host: String,
     pub port: u16,
     pub security: Security,
-    /// A certificate to trust beside the usual ones, in PEM.
+    /// A certificate in PEM to trust beside the usual ones.
     pub ca: Option<Vec<u8>>,
     pub login: Option<(String, Secret)>,
     pub allowed: Vec<Network>,
     pub timeout: Duration,
 }
 
-/// Who writes to whom.
+/// Sender and recipients.
 #[derive(Debug)]
 pub struct Parties {
     from: Mailbox,
@@ -59,7 +60,7 @@ pub struct Parties {
 }
 
 impl Parties {
-    /// `name <name@example.com>`, or the address alone.
+    /// Parses `name <name@example.com>`, or the address alone.
     pub fn new(from: &str, to: &[String]) -> Result<Parties, String> {
         let read = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("`{text}`: {error}"));
         Ok(Parties { from: read(from)?, to: to.iter().map(|one| read(one)).collect::<Result<_, _>>()? })
@@ -96,8 +97,8 @@ impl Channel for Email {
 }
 
 impl Email {
-    /// One of several is refused, and with it the mail: the others get it all the same, and the failure says who
-    /// did not.
+    /// Sends the mail to each recipient alone, after the server refused one of several and with it the
+    /// mail. The failure names the refused recipients.
     fn send_to_each(&self, transport: &SmtpTransport, mail: &lettre::Message) -> Result<(), Failure> {
         let (from, text) = (&self.parties.from.email, mail.formatted());
         let mut refused = Vec::new();
@@ -114,7 +115,7 @@ impl Email {
         }
     }
 
-    /// The mail as it goes out.
+    /// Builds the mail.
     pub fn mail(&self, message: &Message) -> Result<lettre::Message, lettre::error::Error> {
         let domain = self.parties.from.email.domain();
         let id = |of: &str| format!("<{:032x}@{domain}>", xxh3_128(of.as_bytes()));
@@ -127,7 +128,8 @@ impl Email {
         }
         let mail = mail.subject(cut(&self.wording.title(message), SUBJECT_CHARS));
         let mail = mail.message_id(Some(id(&message.id))).in_reply_to(root.clone()).references(root);
-        // Nobody's holiday answers; and equal subjects are not folded into one.
+        // `Auto-Submitted` prevents automatic replies; a unique `X-Entity-Ref-ID` keeps clients from
+        // folding equal subjects.
         let mail = mail.raw_header(header("Auto-Submitted", "auto-generated"));
         let mail = mail.raw_header(header("X-Entity-Ref-ID", &id(&message.id)));
         mail.multipart(MultiPart::alternative_plain_html(self.text(message), self.html(message)))
@@ -178,7 +180,7 @@ impl Email {
 }
 
 impl Server {
-    /// Resolved once; a name of which any address is not to be reached is refused.
+    /// Resolves the name once, and refuses it if any of its addresses may not be reached.
     fn addresses(&self) -> Result<Vec<IpAddr>, Failure> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
         let found = found.map_err(|_| Failure::again("its name does not resolve"))?;
@@ -189,7 +191,7 @@ impl Server {
         }
     }
 
-    /// The certificate must be that of the name, whatever address it has.
+    /// Verifies the certificate against the host name, whatever address it resolves to.
     fn tls(&self) -> Result<Tls, Failure> {
         let unusable = |error| Failure::never(format!("its certificates cannot be used: {error}"));
         let mut parameters = TlsParameters::builder(self.host.clone());
@@ -216,7 +218,7 @@ impl Server {
     }
 }
 
-/// What the server said; it was not told the password in words.
+/// Converts an error with the server's reply, which never contains the password in plain text.
 fn failure(error: &lettre::transport::smtp::Error) -> Failure {
     let said = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_CHARS).collect();
@@ -230,18 +232,18 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
     }
 }
 
-/// Whether one recipient was refused, not the mail (RFC 5321, 4.2.3).
+/// Whether the server refused one recipient, not the mail (RFC 5321, 4.2.3).
 fn is_of_recipient(error: &lettre::transport::smtp::Error) -> bool {
     error.status().is_some_and(|code| (550..=553).contains(&u16::from(code)))
 }
 
-/// A read that took too long, as the system calls it.
+/// Whether a read timed out, which the system reports as `WouldBlock`.
 fn is_late(error: &lettre::transport::smtp::Error) -> bool {
     let inner = std::error::Error::source(error).and_then(|inner| inner.downcast_ref::<std::io::Error>());
     inner.is_some_and(|inner| inner.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// As text in HTML, also inside of quotes.
+/// Escapes a text for HTML, including attribute values.
 fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;")

@@ -1,9 +1,9 @@
 //! `exec`: a program of this machine, such as one that scales something up.
 //!
-//! The message is its standard input, one JSON line; there is no shell, no argument and no variable that an alert
-//! could write. A program that takes too long is killed with everything that it started: it leads a process group of
-//! its own. Exit codes: 0 it is done, 75 (EX_TEMPFAIL) try again, any
-//! other never.
+//! The message is the program's standard input, one JSON line. There is no shell, and no argument or
+//! environment variable contains text of an alert. A program that exceeds its timeout is killed with all
+//! its children, because it leads a process group of its own. Exit codes: 0 is a success, 75 (EX_TEMPFAIL)
+//! asks for a retry, any other is a permanent failure.
 
 use super::log;
 use crate::core::notify::Message;
@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The code that asks for another attempt.
+/// Exit code that asks for a retry (EX_TEMPFAIL).
 const TRY_AGAIN: i32 = 75;
 
-/// Time between two looks whether it has ended.
+/// Interval at which the program's end is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl Channel for Exec {
         let mut child = started.map_err(|error| Failure::again(format!("cannot start it: {error}")))?;
         let text = log::line(message) + "\n";
         if let Some(mut input) = child.stdin.take() {
-            // A thread: a program that reads nothing must not hold this one up. It ends when the program does.
+            // Write in a thread, so that a program that reads nothing does not block this one. The thread
+            // ends with the program.
             std::thread::spawn(move || drop(input.write_all(text.as_bytes())));
         }
         let ended = wait(&mut child, self.timeout);
@@ -50,7 +51,7 @@ impl Channel for Exec {
     }
 }
 
-/// Its exit code; -1 by a signal; none: it was killed as it took too long.
+/// Returns the exit code, -1 after a signal, or `None` if the program exceeded the timeout and was killed.
 fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<i32>> {
     let begun = Instant::now();
     loop {
@@ -65,9 +66,9 @@ fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<i32>> {
     }
 }
 
-/// Kills the child's process group: a shell script would leave its sleeping command behind.
+/// Kills the child's process group, because a shell script would otherwise leave its commands behind.
 ///
-/// The child is not yet waited for, so no other process can have its number.
+/// The child has not been reaped yet, so no other process can have its number.
 fn kill_with_children(child: &mut Child) -> std::io::Result<()> {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         kill_process_group(group, Signal::KILL)?;

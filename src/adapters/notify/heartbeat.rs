@@ -1,9 +1,10 @@
-//! `heartbeat`: tells somebody outside that the chain works, each minute; when they hear nothing, they call.
+//! `heartbeat`: reports each minute to an external service that the alerting chain works; if the reports
+//! stop, that service alerts its people.
 //!
-//! Intuition: a canary's alert that arrives has proved everything before it. It is passed on once those of
-//! all partitions arrived, and only while it is young: a chain that is an hour late does not work.
-//! Any service for cron jobs takes it (a POST to a URL that is the secret); without a URL only the latency is
-//! measured, as that of every receiver.
+//! Intuition: a canary alert that arrives proves that every step before it works. A beat is sent once the
+//! canaries of all partitions have arrived, and only while they are young: a chain with an hour of delay
+//! does not work. Any monitoring service for cron jobs can receive it (a POST to a URL that is the secret).
+//! Without a URL only the latency is measured, as for every receiver.
 
 use super::http::Http;
 use super::secret::Secret;
@@ -18,10 +19,10 @@ use std::collections::BTreeMap;
 pub struct Heartbeat {
     pub url: Option<Secret>,
     pub http: Http,
-    /// An older canary proves nothing.
+    /// Maximum age of a canary; an older one proves nothing.
     pub max_latency: Span,
     pub now: fn() -> Timestamp,
-    /// The newest of each partition since the last beat.
+    /// Time of the newest canary of each partition since the last beat.
     pub seen: BTreeMap<u32, Timestamp>,
 }
 
@@ -38,7 +39,8 @@ impl Channel for Heartbeat {
 }
 
 impl Heartbeat {
-    /// The age of the oldest canary, once each partition's is there and young enough. A trial is a beat, too.
+    /// Returns the age of the oldest canary once every partition's is there and young enough. A test
+    /// message counts as a beat, too.
     fn proof(&mut self, message: &Message) -> Option<Span> {
         let now = (self.now)();
         if message.why == Why::Test {
@@ -83,7 +85,7 @@ mod tests {
         let mut hear = |partition, of, secs, state| {
             let message = message(partition, of, secs, state);
             let proof = beat.proof(&message).map(Span::ms);
-            // It arrived, or there was nothing to say.
+            // The beat was delivered, or there was none to send.
             assert_eq!(beat.send(&message), Ok(()));
             proof
         };

@@ -6,12 +6,12 @@ use super::wording::Wording;
 use crate::driver::notify::ports::Failure;
 use serde_json::Value;
 
-/// Where messages for people go.
+/// Target of messages that people read.
 #[derive(Debug)]
 pub struct Hook {
     pub url: Secret,
     pub http: Http,
-    /// Where people reach this service.
+    /// The address at which people reach this service.
     pub external_url: String,
     pub wording: Wording,
 }

@@ -1,9 +1,10 @@
-//! Requests to the outside, as careful as what people configure needs.
+//! HTTP requests to configured targets, restricted to safe addresses.
 //!
-//! Intuition: whoever may write a URL must not be able to reach what only this machine can. Invariant: the
-//! address that was looked at is the address that is connected to; private, local and special addresses are
-//! refused unless they are allowed by name; nothing is followed, nothing is read for long.
-//! Rejected: looking at the name in the URL (it may resolve to anything), an answer of any size.
+//! Intuition: a person who may configure a URL must not reach what only this machine can reach. Invariant:
+//! the address that was checked is the address that is connected to. Private, local and special addresses
+//! are refused unless the configuration allows them; redirects are not followed; size and time of an answer
+//! are limited. Rejected: a check of the name in the URL (it may resolve to any address), answers of
+//! unlimited size.
 
 use super::address::{Network, Refused, is_allowed};
 use super::secret::Secret;
@@ -14,17 +15,17 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-/// Time to connect, and for everything unless another time is stated.
+/// Timeout of connecting; the second is that of a whole request, unless another one is configured.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer that are read: enough for the reason of an error.
+/// Bytes of an answer that are read: enough for an error message.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// Characters of an answer that stand in an error.
+/// Characters of an answer that an error quotes.
 const ERROR_CHARS: usize = 200;
 
-/// Resolves once, and refuses a name of which any address is not to be reached.
+/// A resolver that refuses a name if any of its addresses may not be reached. Each name is resolved once.
 #[derive(Debug)]
 struct Careful {
     allowed: Vec<Network>,
@@ -46,17 +47,17 @@ impl Resolver for Careful {
     }
 }
 
-/// A client for one receiver.
+/// The HTTP client of one receiver.
 #[derive(Debug)]
 pub struct Http {
     agent: ureq::Agent,
-    /// Whether plain HTTP may be spoken: only to what is allowed by name.
+    /// Whether plain HTTP is permitted, which needs an allowed network.
     is_plain_allowed: bool,
     /// `Bearer …`, sent with each request.
     authorization: Option<Secret>,
 }
 
-/// What a target said.
+/// A target's answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -65,7 +66,7 @@ pub struct Answer {
 }
 
 impl Http {
-    /// `token`: who is asked wants to see it.
+    /// `token`: a bearer token that the target requires.
     pub fn new(allowed: Vec<Network>, timeout: Duration, token: Option<&Secret>) -> Http {
         let is_plain_allowed = !allowed.is_empty();
         let config = Config::builder()
@@ -85,7 +86,7 @@ impl Http {
         }
     }
 
-    /// One request with JSON; whoever answers is asked nothing more.
+    /// Posts JSON in one request, without following redirects.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], json: &str) -> Result<Answer, Failure> {
         if !url.starts_with("https://") && !self.is_plain_allowed {
             return Err(Failure::never(
@@ -106,18 +107,18 @@ impl Http {
         let retry_after = header("retry-after").and_then(after);
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        // The status says what became of it; an answer that cannot be read says less.
+        // The status decides the outcome, so an unreadable body is ignored.
         Ok(Answer { status, retry_after, body: body.unwrap_or_default() })
     }
 }
 
-/// Seconds, or a date of which the wait is not known: then our own is as good.
+/// Parses `Retry-After` in seconds. A date yields `None`, so the caller's own backoff applies.
 fn after(value: &str) -> Option<Duration> {
     let seconds: f64 = value.trim().parse().ok()?;
     (0.0..1e9).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// What went wrong on the way, without the URL: it may hold a secret.
+/// Converts an error without the URL, which may hold a secret.
 fn failure(error: &ureq::Error) -> Failure {
     match error {
         ureq::Error::Other(inner) if inner.is::<Refused>() => Failure::never(inner.to_string()),
@@ -132,7 +133,8 @@ fn failure(error: &ureq::Error) -> Failure {
 }
 
 impl Answer {
-    /// As most targets mean it: 2xx is there; 408, 425, 429 and 5xx may be later; the rest never.
+    /// The verdict that suits most targets: 2xx is a success; 408, 425, 429 and 5xx are retried; all others
+    /// are permanent failures.
     pub fn verdict(&self) -> Result<(), Failure> {
         let short: String = self.body.chars().filter(|c| !c.is_control()).take(ERROR_CHARS).collect();
         let why = format!("it answered {} {short}", self.status).trim_end().to_string();

@@ -1,7 +1,7 @@
-//! `log`: one JSON line for each transition, or text that people read, to standard output or a file.
+//! `log`: one JSON line for each transition, or text for people, to standard output or a file.
 //!
-//! Invariant: a line of a file is whole or by itself. A process that is killed, or a disk that is full, may leave the beginning
-//! of a line; what is written next begins on a line of its own.
+//! Invariant: a complete line never shares a line of the file with another one. A killed process or a full
+//! disk may leave the beginning of a line; the next write then begins on a new line.
 
 use super::text::{listed, standing};
 use super::wording::Wording;
@@ -13,11 +13,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Where lines go; no path: standard output.
+/// The target of the lines; without a path it is standard output.
 #[derive(Debug)]
 pub struct Log {
     pub path: Option<PathBuf>,
-    /// The words of text; without them it is JSON.
+    /// Wording of the text; `None` writes JSON.
     pub wording: Option<Wording>,
 }
 
@@ -32,13 +32,14 @@ impl Log {
 
 fn append(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    // A pipe or a terminal has no end to look at; what may not be read is taken for whole.
+    // A pipe or terminal has no last byte, and a file that cannot be read is taken to end with a whole
+    // line.
     let is_torn = file.metadata()?.is_file() && last_byte(path).is_ok_and(|last| last != b'\n');
     let text = if is_torn { format!("\n{text}") } else { text.to_string() };
     file.write_all(text.as_bytes())
 }
 
-/// An error for an empty file, too.
+/// Returns the last byte of a file; fails for an empty one.
 fn last_byte(path: &Path) -> std::io::Result<u8> {
     let (mut file, mut last) = (File::open(path)?, [0]);
     file.seek(SeekFrom::End(-1))?;
@@ -46,7 +47,7 @@ fn last_byte(path: &Path) -> std::io::Result<u8> {
     Ok(last[0])
 }
 
-/// The alert as it stands in the stream; many in one as their number and names.
+/// Formats one alert as it is in the alert stream, and several as a digest.
 pub fn line(message: &Message) -> String {
     match (&message.alerts[..], message.why) {
         ([alert], why) if why != Why::Digest => {
@@ -57,7 +58,7 @@ pub fn line(message: &Message) -> String {
     }
 }
 
-/// The title, and each alert below it; nothing in it moves a terminal's cursor.
+/// Formats the title and each alert below it, without characters that move a terminal's cursor.
 fn text(message: &Message, wording: &Wording) -> String {
     let (alerts, left_out) = listed(message);
     let mut lines = vec![format!("{} -> {}: {}", message.since, message.receiver, wording.title(message))];
@@ -65,15 +66,15 @@ fn text(message: &Message, wording: &Wording) -> String {
     if left_out > 0 {
         lines.push(format!("  and {left_out} more"));
     }
-    // A line of somebody's template may be several: they are one here.
+    // A template may produce several lines; they are joined into one.
     let tame = |line: &String| line.split(['\n', '\t']).map(printable).collect::<Vec<_>>().join(" ");
     lines.iter().map(tame).collect::<Vec<String>>().join("\n")
 }
 
-/// Names of alerts in a digest.
+/// Maximum number of alerts named in a digest.
 const NAMED_MAX: usize = 100;
 
-/// What a digest says to programs.
+/// Builds the digest as JSON, for programs.
 pub fn digest(message: &Message) -> serde_json::Value {
     let (firing, resolved) = message.counts();
     let ids: Vec<&str> = message.alerts.iter().take(NAMED_MAX).map(|alert| &*alert.id).collect();
@@ -86,7 +87,7 @@ impl Channel for Log {
         let said = match (&self.wording, &self.path) {
             (Some(wording), _) => text(message, wording),
             (None, Some(_)) => line(message),
-            // Standard output may be a terminal.
+            // Standard output may be a terminal, so control characters are escaped.
             (None, None) => printable_json(&line(message)).into_owned(),
         };
         let written = self.write(&(said + "\n"));

@@ -1,4 +1,4 @@
-//! Channels: each file one way to a person or a program. They do not know each other.
+//! Channels: each file delivers to one kind of target. The channels do not depend on each other.
 
 pub mod address;
 pub mod alertmanager;

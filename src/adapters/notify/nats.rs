@@ -1,8 +1,9 @@
-//! `nats`: each transition on another subject, for whoever listens there.
+//! `nats`: each transition on another subject, for its subscribers.
 //!
-//! Invariant: what is reported as delivered is stored by a stream (with the message's id, so that a repeat is
-//! dropped there), or, without one, was taken by the server: a question to ourselves behind it came back.
-//! Rejected: a flush (it says that bytes left this machine).
+//! Invariant: a message is reported as delivered once a stream has stored it (with the message's id, so
+//! that the stream drops a repeat), or, without a stream, once the server has taken it: a message to
+//! ourselves, published after it, has come back. Rejected: a flush (it only shows that the bytes have left
+//! this machine).
 
 use super::log;
 use super::secret::Secret;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Where, and how.
+/// Settings of the target.
 #[derive(Debug)]
 pub struct Settings {
     pub url: Secret,
@@ -27,7 +28,7 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
-/// Its connection is made with the first message, and kept.
+/// The channel; it connects with the first message and keeps the connection.
 #[derive(Debug)]
 pub struct Nats {
     settings: Settings,
@@ -37,7 +38,8 @@ pub struct Nats {
 #[derive(Debug)]
 struct Connection {
     client: Client,
-    /// Taken when it ends: a runtime may not be waited for everywhere.
+    /// Taken on drop and shut down in the background, because blocking on a runtime is not allowed
+    /// everywhere.
     runtime: Option<Runtime>,
 }
 
@@ -117,7 +119,7 @@ impl Settings {
 
 fn headers(message: &Message) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // A line break would end the header; ids come from labels that people write.
+    // Ids contain labels, and a line break would end the header.
     let id: String = message.id.chars().filter(|c| !c.is_control()).collect();
     headers.insert("Nats-Msg-Id", id);
     headers

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const SUMMARY_CHARS: usize = 1_024;
 const KEY_CHARS: usize = 255;
 
-/// Where events go unless another place is stated.
+/// The default target of events.
 pub const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Channel for PagerDuty {
     }
 }
 
-/// The event without its key; `None` where there is nothing to say: they know of one acknowledgement only.
+/// Builds the event without its routing key; `None` if the message has no alerts.
 pub fn event(message: &Message, external_url: &str, wording: &Wording) -> Option<Value> {
     let alert = message.alerts.last()?;
     if message.why == Why::Digest {
@@ -72,7 +72,7 @@ pub fn event(message: &Message, external_url: &str, wording: &Wording) -> Option
     }))
 }
 
-/// Many in one: an incident of its own, which people close.
+/// Builds the event of a digest: an incident of its own, which people close.
 fn digest(message: &Message, newest: &Transition, (external_url, wording): (&str, &Wording)) -> Value {
     json!({
         "event_action": "trigger",

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Read;
 
-/// Bytes of a file with a secret at most.
+/// Maximum size of a file with a secret.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A text that no log, error or debug output shows.
@@ -30,7 +30,7 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// Reads what `env:NAME` or `file:PATH` refers to; white space around it does not count.
+    /// Reads the secret that `env:NAME` or `file:PATH` refers to, without white space around it.
     pub fn read(reference: &str) -> Result<Secret, SecretError> {
         if let Some(name) = reference.strip_prefix("env:") {
             let value = std::env::var(name).map_err(|_| SecretError::Missing(name.into()))?;
@@ -54,14 +54,14 @@ impl Secret {
         Ok(Secret(text.trim().into()))
     }
 
-    /// A URL that may stand in the configuration, or is referred to.
+    /// Reads a URL that is either given in the configuration or referred to.
     pub fn read_or_plain(text: &str) -> Result<Secret, SecretError> {
         let is_url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
         let secret = if is_url(text) { Secret(text.into()) } else { Secret::read(text).map_err(url)? };
         if is_url(secret.reveal()) { Ok(secret) } else { Err(SecretError::Url) }
     }
 
-    /// The same for a broker's address, which may name a user.
+    /// Reads a broker's address; one that contains credentials must be referred to.
     pub fn read_or_broker(text: &str) -> Result<Secret, SecretError> {
         let is_plain = ["nats://", "tls://", "ws://", "wss://"].iter().any(|scheme| text.starts_with(scheme));
         match is_plain && !text.contains('@') {
@@ -70,12 +70,12 @@ impl Secret {
         }
     }
 
-    /// The same as the value of an Authorization header.
+    /// Returns the secret as the value of an `Authorization` header.
     pub fn bearer(&self) -> Secret {
         Secret(format!("Bearer {}", self.0))
     }
 
-    /// The text itself, for the one place that needs it.
+    /// Returns the text itself, for the one place that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

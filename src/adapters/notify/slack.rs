@@ -1,8 +1,10 @@
-//! `slack`: in blocks, through an incoming webhook, or as an app (`chat.postMessage`): then what follows stands in
-//! the thread of the first message, so that an end is linked to its beginning.
+//! `slack`: blocks, through an incoming webhook or as an app (`chat.postMessage`). As an app, later
+//! messages of a group are replies in the thread of the first message, so an end is linked to its
+//! beginning.
 //!
-//! Limits of the target: header 150 characters, section 3,000, 50 blocks, about 13,000 characters in all. What
-//! an alert says is text there, never markup: `&`, `<` and `>` are escaped, so nobody is called by `<!channel>`.
+//! Limits of the target: header 150 characters, section 3,000, 50 blocks, about 13,000 characters in all.
+//! An alert's text is escaped (`&`, `<` and `>`), so it never becomes markup and `<!channel>` notifies
+//! nobody.
 
 use super::hook::Hook;
 use super::text::{cut, listed, standing};
@@ -12,12 +14,12 @@ use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
 
 const HEADER_CHARS: usize = 150;
-const SECTION_CHARS: usize = 1_000; // of 3,000; ten of them stay below what all may have
+const SECTION_CHARS: usize = 1_000; // of 3,000; ten sections stay below the total
 
-/// Where an app writes unless another place is stated.
+/// The default target of an app.
 pub const API: &str = "https://slack.com/api/chat.postMessage";
 
-/// What it says of troubles of its own.
+/// Slack's errors that are temporary.
 const PASSING: [&str; 6] = [
     "fatal_error",
     "internal_error",
@@ -30,9 +32,10 @@ const PASSING: [&str; 6] = [
 #[derive(Debug)]
 pub struct Slack {
     pub hook: Hook,
-    /// Where an app writes; `None`: an incoming webhook, which knows its place and answers `ok` alone.
+    /// The channel of an app; `None` for an incoming webhook, which has a fixed channel and answers `ok`
+    /// only.
     pub channel: Option<String>,
-    /// How it calls the message that arrived last.
+    /// Slack's timestamp of the message delivered last, by which it is referred to.
     pub named: Option<String>,
 }
 
@@ -44,7 +47,8 @@ impl Channel for Slack {
             body["channel"] = json!(channel);
         }
         if let (Some(_), Some(first)) = (&self.channel, &message.answers) {
-            // In the thread of the first, and in the channel: who reads there must see it end.
+            // Reply in the thread of the first message and also in the channel, so that people who read
+            // only the channel see the end.
             body["thread_ts"] = json!(&**first);
             body["reply_broadcast"] = json!(true);
         }
@@ -70,7 +74,8 @@ fn of_hook(answer: &str) -> Result<(), Failure> {
     }
 }
 
-/// The message's name: its time. What goes wrong there stands in the body of a success.
+/// Returns the message's timestamp, which is its name. Slack reports errors in the body of a successful
+/// answer.
 fn of_app(answer: &str) -> Result<Option<String>, Failure> {
     let said: Value = serde_json::from_str(answer).unwrap_or_default();
     let error = said["error"].as_str().unwrap_or("nothing that can be read");
@@ -87,7 +92,7 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The message in blocks, with a plain text for notifications.
+/// Builds the message in blocks, with a plain text for notifications.
 pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
     let title = wording.title(message);
     let (alerts, left_out) = listed(message);

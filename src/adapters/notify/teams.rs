@@ -1,6 +1,6 @@
 //! `teams`: a workflow's webhook with an adaptive card (connectors are retired).
 //!
-//! Limit of the target: about 28 KB. Text blocks are markdown there: what an alert says is escaped.
+//! Limit of the target: about 28 KB. Text blocks are markdown, so an alert's text is escaped.
 
 use super::hook::Hook;
 use super::text::{cut, escaped, listed, standing, worst};
@@ -11,7 +11,7 @@ use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
 
 const TITLE_CHARS: usize = 250;
-const LINE_CHARS: usize = 500; // eleven, escaped and in UTF-8, are below 28 KB
+const LINE_CHARS: usize = 500; // eleven lines, escaped and in UTF-8, are below 28 KB
 
 #[derive(Debug)]
 pub struct Teams(pub Hook);

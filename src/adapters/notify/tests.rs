@@ -1,4 +1,4 @@
-//! What channels send: within the limits of their targets, whatever an alert says.
+//! The bodies that channels send stay within the limits of their targets, whatever an alert contains.
 
 use super::*;
 use crate::core::Timestamp;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Many alerts, each with a text that wants to be markup and is longer than anybody takes.
+/// Many alerts, each with a text that looks like markup and exceeds every limit.
 fn storm(alerts: usize) -> Message {
     let receiver: Arc<str> = "ops".into();
     let evil = "<!channel> @everyone **bold** [x](http://evil) & \"q\"\n".repeat(200);
@@ -39,7 +39,7 @@ fn limits_of_the_targets_are_kept_and_nothing_becomes_markup() {
         let blocks = slack["blocks"].as_array().expect("blocks");
         assert!(blocks.len() <= 50 && chars(&blocks[0]["text"]["text"]) <= 150);
         assert!(blocks.iter().all(|block| chars(&block["text"]["text"]) <= 3_000));
-        // A header is plain text there; all else is markup.
+        // A Slack header is plain text; every other part is markup.
         let is_markup = |block: &&Value| block["type"] != "header";
         let mut marked = blocks.iter().filter(is_markup).chain([&slack["text"]]);
         assert!(marked.all(|part| !part.to_string().contains("<!channel>")), "{alerts}");

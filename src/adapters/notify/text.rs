@@ -1,14 +1,14 @@
-//! What all channels for people say, as plain text, and how it is cut and escaped.
+//! Plain text shared by all channels that people read, and functions to cut and escape it.
 
 use crate::core::alert::transition::ChangeName;
 use crate::core::alert::{Severity, Transition};
 use crate::core::notify::Message;
 use crate::core::notify::message::named;
 
-/// Alerts listed in one message for people; the rest is counted.
+/// Maximum number of alerts listed in one message for people; the rest is counted.
 pub const LISTED_MAX: usize = 10;
 
-/// At most so many characters; what is cut ends in `…`.
+/// Cuts a text to a number of characters; a text that was cut ends in `…`.
 pub fn cut(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         None => text.to_string(),
@@ -16,15 +16,15 @@ pub fn cut(text: &str, chars: usize) -> String {
     }
 }
 
-/// With a backslash before each character that is markup.
+/// Puts a backslash before each markup character.
 pub fn escaped(text: &str, markup: &str) -> String {
     text.chars().flat_map(|c| markup.contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// One line of an alert: what it is about, its value and limit, what its author says of it, and since when nothing
-/// came. Of one that has ended it is said how; what its author says is what it was.
+/// Formats an alert as one line: its name and key, its value and threshold, the author's summary, and since
+/// when no data has come. For an ended alert the line states how it ended, and the summary as what it was.
 pub fn line(alert: &Transition) -> String {
-    // A summary that is the rule's name alone says nothing.
+    // A summary equal to the rule's name adds nothing.
     let summary = Some(&alert.summary).filter(|summary| !summary.is_empty() && ***summary != *alert.rule);
     let parts = match (alert.is_active(), summary) {
         (true, Some(summary)) => [Some(alert.judged()), Some(summary.clone()), alert.silence()],
@@ -38,12 +38,12 @@ pub fn line(alert: &Transition) -> String {
     format!("{}: {}", named(alert), said.join("; "))
 }
 
-/// The reason of these changes states the value and its threshold.
+/// Whether the reason of a change already states the value and its threshold.
 fn says_its_value(alert: &Transition) -> bool {
     matches!(alert.change, ChangeName::Firing | ChangeName::Level | ChangeName::Pending)
 }
 
-/// The word for how it stands.
+/// Returns the word for an alert's state.
 pub fn standing(alert: &Transition) -> String {
     match (alert.is_active(), &alert.acknowledged_by) {
         (false, _) => alert.state.name().into(),
@@ -52,7 +52,7 @@ pub fn standing(alert: &Transition) -> String {
     }
 }
 
-/// The alerts that are listed, those that fire first, and how many are not.
+/// Returns the alerts to list, active ones first, and the number of those left out.
 pub fn listed(message: &Message) -> (Vec<&Transition>, usize) {
     let mut all: Vec<&Transition> = message.alerts.iter().collect();
     all.sort_by_key(|alert| (!alert.is_active(), std::cmp::Reverse(alert.severity)));
@@ -61,12 +61,12 @@ pub fn listed(message: &Message) -> (Vec<&Transition>, usize) {
     (all, left_out)
 }
 
-/// The worst that fires; none: all is over.
+/// Returns the highest severity of the active alerts; `None` if all have ended.
 pub fn worst(message: &Message) -> Option<Severity> {
     message.alerts.iter().filter(|alert| alert.is_active()).map(|alert| alert.severity).max()
 }
 
-/// A colour for it: red, orange, blue, green.
+/// Returns the colour of the highest active severity: red, orange, blue, and green if all have ended.
 pub fn colour(message: &Message) -> u32 {
     match worst(message) {
         Some(Severity::Critical) => 0x00d9_2d20,

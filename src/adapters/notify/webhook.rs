@@ -1,7 +1,8 @@
-//! `webhook`: Alertmanager's body (version 4), or each alert event by itself; signed where a secret is given.
+//! `webhook`: Alertmanager's body (version 4), or each alert event by itself; signed if a secret is
+//! configured.
 //!
-//! Signature: Standard Webhooks, `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each secret,
-//! so that secrets can be changed without a gap. The id of a message that is sent again is the same.
+//! Signature: Standard Webhooks, `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each
+//! secret, so that secrets can be rotated without a gap. A message that is sent again has the same id.
 
 use super::http::Http;
 use super::log;
@@ -16,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// What an alert that has not ended says of its end, as Alertmanager does.
+/// The end of an active alert, as Alertmanager writes it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +26,14 @@ pub enum Format {
     Event,
 }
 
-/// Where to, and how.
+/// Settings of the target.
 #[derive(Debug)]
 pub struct Settings {
     pub url: Secret,
     pub format: Format,
-    /// The newest first.
+    /// The newest secret first.
     pub secrets: Vec<Secret>,
-    /// Alerts in one message; 0: all.
+    /// Maximum number of alerts in one message; 0 for all.
     pub max_alerts: usize,
     pub external_url: String,
 }
@@ -69,7 +70,7 @@ impl Channel for Webhook {
     }
 }
 
-/// One signature a secret, with blanks between.
+/// Returns one signature for each secret, separated by spaces.
 fn signatures(secrets: &[Secret], id: &str, timestamp: &str, body: &str) -> String {
     let text = format!("{id}.{timestamp}.{body}");
     let sign = |secret: &Secret| {
@@ -116,7 +117,7 @@ fn one(alert: &Transition, external_url: &str) -> Value {
     })
 }
 
-/// The labels Alertmanager would know: the key, the rule's labels, name and severity.
+/// Returns the labels as Alertmanager names them: the rule's labels, the key, name and severity.
 pub fn labels(alert: &Transition) -> BTreeMap<String, String> {
     let key = alert.key.0.iter().map(|(name, value)| (metric_name(name), value.to_string()));
     let own = alert.labels.iter().map(|(name, value)| (metric_name(name), value.to_string()));
@@ -136,7 +137,7 @@ pub fn annotations(alert: &Transition) -> BTreeMap<String, String> {
     texts.into_iter().chain(runbook).filter(|(_, text)| !text.is_empty()).collect()
 }
 
-/// What all have, with the same value.
+/// Returns the entries that all have with the same value.
 fn common(mut all: impl Iterator<Item = BTreeMap<String, String>>) -> BTreeMap<String, String> {
     let first = all.next().unwrap_or_default();
     all.fold(first, |mut common, one| {
@@ -145,7 +146,7 @@ fn common(mut all: impl Iterator<Item = BTreeMap<String, String>>) -> BTreeMap<S
     })
 }
 
-/// A name as Prometheus allows it: other characters become `_`.
+/// Converts a name to one that Prometheus allows: other characters become `_`.
 fn metric_name(name: &str) -> String {
     let fits = |(at, c): (usize, char)| match c {
         'a'..='z' | 'A'..='Z' | '_' => c,

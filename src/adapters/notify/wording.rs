@@ -1,9 +1,10 @@
-//! What an alert and a message say to people: in our words, or in those of the receiver's templates.
+//! The wording of alerts and messages for people: the default one, or the receiver's templates.
 //!
-//! Intuition: a template makes plain text; each channel escapes and cuts it as it does with ours, so no template
-//! and no label becomes markup, or longer than the target takes. Invariant: what is wrong with a template is said
-//! at start; one that fails later costs its words, not the message. Rejected: a template for the whole payload
-//! (one forgotten escape calls everybody), undefined names as nothing (a typo would be silent for ever).
+//! Intuition: a template produces plain text; each channel escapes and cuts it like the default wording, so
+//! no template and no label becomes markup or exceeds the target's limit. Invariant: an error in a template
+//! is reported at start; a template that fails later falls back to the default wording, and the message is
+//! still sent. Rejected: a template for the whole payload (one forgotten escape can notify a whole
+//! channel), undefined names as empty text (a typo would stay unnoticed).
 
 use super::text::{self, LISTED_MAX};
 use super::webhook::labels;
@@ -14,7 +15,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Steps of one template: a hundred times what one with every field takes.
+/// Maximum steps of one template: a hundred times what a template with every field takes.
 const FUEL: u64 = 100_000;
 
 /// Why a template is refused.
@@ -26,11 +27,11 @@ pub struct WordingError {
     known: &'static str,
 }
 
-/// What templates may name.
+/// Names that templates may use.
 const IN_TITLE: &str = "title, status, firing, resolved, receiver, labels, alerts";
 const IN_LINE: &str = "line, rule, about, severity, state, standing, labels, value, judged, threshold, summary, reason, runbook, started_at, no_data_since, acknowledged_by, id";
 
-/// The words of one receiver.
+/// The wording of one receiver.
 #[derive(Debug, Default)]
 pub struct Wording {
     title: Option<String>,
@@ -38,9 +39,9 @@ pub struct Wording {
 }
 
 impl Wording {
-    /// `sample`: what the templates are tried with.
+    /// Checks the templates by rendering them with `sample`.
     pub fn new(title: Option<&str>, line: Option<&str>, sample: &Message) -> Result<Wording, WordingError> {
-        // Whoever comes from Prometheus writes $labels and $value.
+        // Prometheus templates use $labels and $value, so these are accepted.
         let plain = |text: &str| text.replace("$labels", "labels").replace("$value", "value");
         let wording = Wording { title: title.map(plain), line: line.map(plain) };
         let refused = |name, known| move |why| WordingError { name, why, known };
@@ -55,7 +56,7 @@ impl Wording {
         Ok(wording)
     }
 
-    /// One line of text: a subject, a heading.
+    /// Returns the title as one line, for a subject or heading.
     pub fn title(&self, message: &Message) -> String {
         let Some(template) = &self.title else { return message.title() };
         let said = render(template, of_message(message));
@@ -63,7 +64,7 @@ impl Wording {
         said.split(char::is_control).collect::<Vec<&str>>().join(" ").trim().to_string()
     }
 
-    /// What is said of one alert.
+    /// Returns the text about one alert.
     pub fn line(&self, alert: &Transition) -> String {
         let Some(template) = &self.line else { return text::line(alert) };
         let said = render(template, of_alert(alert));
@@ -114,7 +115,7 @@ fn of_alert(alert: &Transition) -> Value {
     }
 }
 
-/// Labels by name; one that an alert does not have is empty, as it is for matchers.
+/// Labels by name; a missing label is empty, as it is for matchers.
 #[derive(Debug)]
 struct Labels(BTreeMap<String, String>);
 
@@ -153,7 +154,7 @@ mod tests {
             wrong("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}")
                 .contains("fuel")
         );
-        // Wrong only for alerts that come later.
+        // This template fails only for alerts that come later.
         let text = "{% if acknowledged_by %}{{ nobody }}{% endif %}fine";
         let wording = Wording::new(None, Some(text), &sample()).expect("it is right for now");
         let mut alert = sample().alerts[0].clone();

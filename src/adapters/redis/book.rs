@@ -1,4 +1,4 @@
-//! The rules wanted by all processes of a deployment: `sg:rules`.
+//! The rules that all processes of a deployment share: `sg:rules`.
 
 use super::{RedisStore, Settings};
 use crate::driver::book::{Book, Bookshelf};
@@ -11,7 +11,8 @@ use std::collections::HashMap;
 /// The field that counts changes; no document has this name.
 const REVISION: &str = "rev";
 
-/// KEYS: rules. ARGV: revision it was made from, then names and values. The new revision, or -1.
+/// KEYS: rules. ARGV: the revision that the change is based on, then names and values. Returns the new
+/// revision, or -1 on a conflict.
 const WRITE: &str = "local rev = redis.call('HGET', KEYS[1], 'rev') or '0'
 if rev ~= ARGV[1] then return -1 end
 redis.call('DEL', KEYS[1])
@@ -19,7 +20,7 @@ redis.call('HSET', KEYS[1], 'rev', rev + 1)
 for at = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end
 return rev + 1";
 
-/// The shelf in Redis.
+/// The rule documents in Redis.
 #[derive(Debug)]
 pub struct RulesBook {
     store: RedisStore,
@@ -46,7 +47,8 @@ impl Bookshelf for RulesBook {
         let mut fields: HashMap<String, String> =
             self.store.ask_once(key, |c| cmd("HGETALL").arg(key).query(c))?;
         let revision = fields.remove(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0);
-        // What is no JSON is taken as it is: then the rules are wrong, and people are told where.
+        // Text that is not JSON is kept unchanged; the rules are then invalid, and the error names the
+        // document.
         let of = |(name, text): (String, String)| {
             let value: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
             let text = document::of_value(&name, value);
@@ -69,7 +71,7 @@ impl Bookshelf for RulesBook {
     }
 }
 
-/// JSON of a document: what is JSON as it is, else a text.
+/// Encodes a document as JSON: a JSON object unchanged, anything else as a string.
 fn value_of(text: &str) -> String {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(_)) => text.to_string(),

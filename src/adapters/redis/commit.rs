@@ -1,4 +1,4 @@
-//! One commit as one script call.
+//! A commit, as one call of a script.
 
 use super::keys::WindowPlace;
 use super::{RedisStore, damaged};
@@ -13,22 +13,22 @@ use std::collections::BTreeMap;
 
 const COMMIT: &str = include_str!("commit.lua");
 
-/// Arguments of one operation at most: Lua's stack takes 8,000 at once.
+/// Maximum arguments of one operation: Lua's stack holds 8,000.
 const ARGUMENTS_MAX: usize = 2_000;
 
-/// Bytes of one part of a snapshot.
+/// Size of one part of a snapshot in bytes.
 const PART_BYTES: usize = 4 << 20;
 
-/// Keys remembered to have an end: those of a million series for an hour, 16 B each, 64 MB.
+/// Keys whose expiry is remembered: those of a million series for an hour, 16 B each, 64 MB.
 const EXPIRING_MAX: usize = 4 << 20;
 
-/// Seconds that parts of a snapshot live on when no commit came to point to them.
+/// Seconds until the parts of a snapshot expire if no commit points to them.
 const STAGED_S: u32 = 3_600;
 
-/// Transitions and refused events kept for those who read.
+/// Transitions and refused events kept for readers.
 const STREAM_KEPT: &str = "100000";
 
-/// The operations of a commit, with the keys they name.
+/// The operations of a commit, with the keys they use.
 #[derive(Debug, Default)]
 struct Operations {
     keys: Vec<String>,
@@ -38,7 +38,8 @@ struct Operations {
 }
 
 impl Operations {
-    /// None yet; the script looks at the checkpoint in any case.
+    /// Starts without operations. The checkpoint is always the first key, because the script compares the
+    /// fence with it.
     fn of(checkpoint: &str) -> Operations {
         let mut operations = Operations::default();
         operations.place(checkpoint);
@@ -68,7 +69,7 @@ impl Operations {
     }
 }
 
-/// A commit as the arguments of the script.
+/// A commit, as the arguments of the script.
 #[derive(Debug)]
 pub struct Prepared {
     operations: Operations,
@@ -93,7 +94,7 @@ impl RedisStore {
         Ok(Prepared { operations, fence: fence.clone(), published: commit.published, snapshot: parts })
     }
 
-    /// Runs the script, which answers ok, done (it ran before) or fenced.
+    /// Runs the script, which answers `ok`, `done` (it ran before) or `fenced`.
     pub(super) fn send_commit(&mut self, prepared: &Prepared) -> Result<Answer, PortError> {
         let answer = self.run(&prepared.fence, &prepared.operations, "commit")?;
         if answer == Answer::Done {
@@ -115,7 +116,7 @@ impl RedisStore {
         for argument in &operations.arguments {
             invocation.arg(argument);
         }
-        // A script does not say which of its keys it could not use.
+        // The error of a script may not name the key that it could not use.
         let all = self.keys.of("*");
         let answer: Result<String, PortError> =
             self.ask_once(&all, |connection| invocation.invoke(connection));
@@ -127,7 +128,7 @@ impl RedisStore {
             Ok("done") => Ok(Answer::Done),
             Ok(_) => Ok(Answer::Fenced),
             Err(PortError::Away { source, .. }) => {
-                // An outage is told by whoever notes it, once a minute.
+                // `ask_once` has noted the outage, which is logged once a minute.
                 tracing::debug!(place = %self.place, error = %source, "no answer to a commit; sending it again");
                 Ok(Answer::Unknown)
             }
@@ -135,7 +136,8 @@ impl RedisStore {
         }
     }
 
-    /// The parts lie beside the store until the commit points to them.
+    /// Writes the parts of a snapshot; they expire unless a commit points to them. Returns the number of
+    /// parts.
     fn write_snapshot(&mut self, at: u64, snapshot: &[u8]) -> Result<u32, PortError> {
         for (part, bytes) in snapshot.chunks(PART_BYTES).enumerate() {
             let key = self.keys.snapshot_part(at, part as u32);
@@ -161,7 +163,8 @@ impl RedisStore {
         operations.hset(&key, &fields);
     }
 
-    /// Windows beside any commit. A corrected one is not among them: it would be corrected twice.
+    /// Writes windows outside a commit. Corrected windows are left out, because a replay would read and
+    /// correct them again.
     pub(super) fn show_windows(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError> {
         let mut operations = Operations::of(&self.keys.of("ckpt"));
         for row in shown.catalog {
@@ -181,7 +184,7 @@ impl RedisStore {
         self.run(fence, &operations, "show")
     }
 
-    /// A window's row; where its histograms are, and what they are made with.
+    /// Adds a window's row; returns the place of its histograms, and the shape that they need.
     fn add_row(
         &mut self,
         at: WindowAt,
@@ -189,7 +192,7 @@ impl RedisStore {
         is_open: bool,
         operations: &mut Operations,
     ) -> Option<(WindowPlace, Shape)> {
-        // Every window's series was catalogued in this commit or an earlier one.
+        // This commit or an earlier one catalogued the window's series.
         let shape = self.catalog.get(&at.2)?.shape;
         let place = self.keys.window(at.0, at.1, at.2);
         let row = Row::new(&window.pane, shape, window.revision, is_open, window.is_incomplete).bytes();
@@ -219,8 +222,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Gives a key its end, unless that was done; begins anew when there are too many, or when Redis may
-    /// have lost some of them.
+    /// Sets a key's expiry, unless it is remembered as set. The memory is cleared here when it is full, and
+    /// elsewhere when Redis may have lost some of the keys.
     fn expire(&mut self, key: &str, at_s: i64, operations: &mut Operations) {
         if self.expiring.len() >= EXPIRING_MAX {
             self.expiring.clear();
@@ -236,7 +239,7 @@ impl RedisStore {
             let id = format!("{}-0", transition.number);
             let fields = ["MAXLEN", "~", STREAM_KEPT, &id, "alert", &transition.json];
             operations.push("XADD", &log, &fields);
-            // A transition always serialises: numbers and texts.
+            // A transition always serialises, as it holds only numbers and texts.
             let waiting = serde_json::to_string(transition).unwrap_or_default();
             operations.push("HSET", &outbox, &[transition.number.to_string(), waiting]);
         }
@@ -276,7 +279,7 @@ impl RedisStore {
         }
     }
 
-    /// A hash with these fields and no others.
+    /// Replaces a hash by these fields.
     fn add_whole(&self, name: &str, rows: &[(String, String)], operations: &mut Operations) {
         let key = self.keys.of(name);
         operations.push::<&str>("DEL", &key, &[]);

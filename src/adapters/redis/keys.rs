@@ -1,4 +1,4 @@
-//! Names of keys; the hash tag is the partition, so that one commit is one slot of a cluster.
+//! Names of keys. The hash tag is the partition, so one commit stays within one slot of a cluster.
 
 use crate::core::partition::Partition;
 use crate::core::window::WindowSize;
@@ -11,13 +11,13 @@ pub(super) struct Keys {
     tag: String,
 }
 
-/// A window's hash keys: of its row, of its histograms, and the field in both.
+/// The hash keys of a window's row and histograms, and the field in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WindowPlace {
     pub(super) rows: String,
     pub(super) histograms: String,
     pub(super) field: String,
-    /// When the keys may go, in epoch seconds.
+    /// Expiry of the keys, in epoch seconds.
     pub(super) rows_expire_s: i64,
     pub(super) histograms_expire_s: i64,
 }
@@ -31,17 +31,18 @@ impl Keys {
         format!("{}:meta", self.prefix)
     }
 
-    /// The deployment's key of alerts; nobody but its workers may read it.
+    /// The deployment's signing key of alerts; only its workers may read it.
     pub(super) fn alert_key(&self) -> String {
         format!("{}:alertkey", self.prefix)
     }
 
-    /// `sg:{P}:<name>`
+    /// A key of the partition: `sg:{P}:<name>`.
     pub(super) fn of(&self, name: &str) -> String {
         format!("{}:{name}", self.tag)
     }
 
-    /// What people asked for is the deployment's, not a partition's: `sg:silences`.
+    /// Key of the silences or maintenance windows, such as `sg:silences`; they belong to the deployment,
+    /// not to a partition.
     pub(super) fn asked(&self, kind: Asked) -> String {
         format!("{}:{}", self.prefix, kind.name())
     }
@@ -66,12 +67,12 @@ impl Keys {
     }
 }
 
-/// How long the oldest row of a size may be there.
+/// The longest time that a row of this size may exist.
 pub(super) fn rows_kept(size: WindowSize) -> Span {
     chunk_of(size) + kept(size).0
 }
 
-/// Windows of one series that share a key.
+/// The span of a series' windows that share a key.
 fn chunk_of(size: WindowSize) -> Span {
     match size {
         WindowSize::Minute => Span::from_hours(1),
@@ -80,8 +81,8 @@ fn chunk_of(size: WindowSize) -> Span {
     }
 }
 
-/// How long rows and histograms are kept after their chunk ends. A histogram is needed until
-/// nothing can correct its window any more: an hour of lateness and ten minutes to spare.
+/// How long rows and histograms are kept after their chunk ends. A histogram is kept at least until no
+/// event can correct its window any more: one hour of lateness plus ten minutes to spare.
 fn kept(size: WindowSize) -> (Span, Span) {
     match size {
         WindowSize::Minute => (Span::from_hours(6), Span::from_mins(70)),

@@ -1,4 +1,4 @@
-//! Who may commit: a lease with an end, and an epoch and nonce that every commit is compared with.
+//! The lease that permits commits: it expires, and every commit is compared with its epoch and nonce.
 
 use super::{RedisStore, damaged};
 use crate::core::Timestamp;
@@ -9,28 +9,31 @@ use std::hash::{BuildHasher, RandomState};
 
 const ACQUIRE: &str = include_str!("acquire.lua");
 
-/// KEYS: lease, checkpoint. ARGV: nonce, milliseconds, version. A store that went back has another
-/// version: whoever has nothing to commit must find that out, too.
+/// KEYS: lease, checkpoint. ARGV: nonce, milliseconds, version. A store that lost its newest writes has
+/// another version, and an owner without anything to commit must notice that, too.
 const RENEW: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if redis.call('HGET', KEYS[2], 'ver') ~= ARGV[3] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
-/// KEYS: lease, checkpoint. ARGV: nonce. Who gives it back is well.
+/// KEYS: lease, checkpoint. ARGV: nonce. An owner that releases its lease did not crash, so its take-over
+/// is not counted.
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('HDEL', KEYS[2], 'tries', 'trying')
 return redis.call('DEL', KEYS[1])";
 
-/// KEYS: checkpoint. ARGV: nonce.
+/// KEYS: checkpoint. ARGV: nonce. Resets the counters of take-overs and of deaths at a record.
 const CALM: &str = "if redis.call('HGET', KEYS[1], 'nonce') ~= ARGV[1] then return 0 end
 return redis.call('HDEL', KEYS[1], 'tries', 'trying', 'suspect', 'deaths')";
 
-/// KEYS: checkpoint. ARGV: nonce, record. Returns how many owners died at it.
+/// KEYS: checkpoint. ARGV: nonce, record. Returns how many owners in a row died at this record, or -1 if
+/// fenced.
 const ATTEMPT: &str = "if redis.call('HGET', KEYS[1], 'nonce') ~= ARGV[1] then return -1 end
 redis.call('HSET', KEYS[1], 'trying', ARGV[2])
 if redis.call('HGET', KEYS[1], 'suspect') ~= ARGV[2] then return 0 end
 return tonumber(redis.call('HGET', KEYS[1], 'deaths'))";
 
-/// KEYS: the key of alerts. ARGV: a new one. The one in force, and when it was made.
+/// KEYS: the signing key of alerts. ARGV: a new key. Returns the key in force, and the time at which it was
+/// made.
 const ALERT_KEY: &str = "local time = redis.call('TIME')
 if redis.call('HSETNX', KEYS[1], 'key', ARGV[1]) == 1 then redis.call('HSET', KEYS[1], 'since', time[1] * 1000 + math.floor(time[2] / 1000)) end
 return redis.call('HMGET', KEYS[1], 'key', 'since')";
@@ -44,7 +47,7 @@ fn meta_of(meta: &str, partitions: &str) -> ::redis::Cmd {
 impl RedisStore {
     pub(super) fn read_alert_key(&mut self) -> Result<(Vec<u8>, Timestamp), PortError> {
         let mut fresh = [0; 32];
-        // Without randomness of the system nothing else would be safe, either.
+        // Without the system's randomness nothing else would be safe either, so this fails.
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
         SystemRandom::new().fill(&mut fresh).map_err(|_| PortError::Read {
             place: "the system's source of randomness".into(),
@@ -70,19 +73,20 @@ impl RedisStore {
         let [epoch, version] = answer.as_slice() else { return Ok(None) };
         self.has_written();
         let fence = Fence { epoch: *epoch, nonce, version: *version };
-        // Somebody may have emptied Redis meanwhile; whether this is answered does not matter.
+        // Redis may have been emptied in the meantime, so the metadata is written again; a failure is
+        // harmless.
         let _ = self.write_meta();
         Ok(Some(fence))
     }
 
-    /// Warns of settings of the server with which it may lose or throw away what was committed.
+    /// Warns of server settings with which Redis may lose or evict committed data.
     pub(super) fn check_settings(&mut self) -> Result<(), PortError> {
         let wanted = [
             ("appendonly", "yes", "a crash of redis loses what was committed since its last snapshot"),
             ("maxmemory-policy", "noeviction", "redis may throw away what is needed"),
         ];
         for (name, value, danger) in wanted {
-            // Hosted servers may not tell; then nobody can warn.
+            // Hosted servers may refuse CONFIG; then no warning is possible.
             let found = self.ask_once("CONFIG", |connection| {
                 ::redis::cmd("CONFIG").arg("GET").arg(name).query(connection)
             });
@@ -106,7 +110,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Says what the deployment is; refused where another number of partitions was said before.
+    /// Writes the settings of the deployment; fails if it was created with another number of partitions.
     pub(super) fn claim_deployment(&mut self) -> Result<(), PortError> {
         let meta = self.keys.meta();
         let known: Option<u32> = self
@@ -121,7 +125,8 @@ impl RedisStore {
         }
     }
 
-    /// Waits where Redis takes no writes: as a replica, or while its memory or disk is full.
+    /// Writes the settings, and waits while Redis accepts no writes: as a replica, or with full memory or
+    /// disk.
     fn claim_meta(&mut self) -> Result<(), PortError> {
         let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
         self.ask(&meta, |connection| meta_of(&meta, &partitions).query::<()>(connection))?;
@@ -142,7 +147,7 @@ impl RedisStore {
             let mut call = script.key(&lease);
             call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
         })?;
-        // A store that is full still keeps a lease that is there.
+        // A full store still renews an existing lease, so this does not prove that writes work.
         Ok(answer == 1)
     }
 
@@ -167,19 +172,19 @@ impl RedisStore {
     pub(super) fn be_calm(&mut self, fence: &Fence) {
         let checkpoint = self.keys.of("ckpt");
         let script = Script::new(CALM);
-        // Whether this is answered does not matter.
+        // A failure is harmless.
         let _ = self.ask_once(&checkpoint, |connection| {
             script.key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection)
         });
     }
 }
 
-/// A script does not say which of its keys it could not use.
+/// The names of both keys, because a script's error may not name the key that it could not use.
 fn both(checkpoint: &str, lease: &str) -> String {
     format!("{checkpoint}, {lease}")
 }
 
-/// 128 bits that no other worker has; the standard library's own random state is their source.
+/// A nonce of 128 bits that no other worker has, from the standard library's random state.
 pub(super) fn nonce() -> String {
     let word = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", word(), word())

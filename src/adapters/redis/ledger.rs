@@ -1,7 +1,8 @@
-//! What was delivered to one receiver: a hash, and a lease that says who delivers.
+//! The ledger of one receiver: a hash of its deliveries, and a lease for the process that delivers.
 //!
-//! Invariant: rows are written by one script that compares the lease first, so whoever lost it writes nothing; the
-//! script also keeps the lease, so a receiver that is busy keeps it. The whole receiver is one slot of a cluster.
+//! Invariant: one script compares the lease and writes the rows, so a process that lost the lease writes
+//! nothing. The script also renews the lease, so a busy receiver keeps it. All keys of a receiver are in
+//! one slot of a cluster.
 
 use super::{RedisStore, Settings, lease::nonce};
 use crate::core::notify::inbox::Rows;
@@ -11,7 +12,8 @@ use crate::driver::ports::PortError;
 use ::redis::Script;
 use std::time::{Duration, Instant};
 
-/// KEYS: lease, rows. ARGV: nonce, milliseconds, number of rows that go, their names, then names and values.
+/// KEYS: lease, rows. ARGV: nonce, milliseconds, number of rows to delete, their names, then names and
+/// values to set.
 const WRITE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local gone = tonumber(ARGV[3])
@@ -23,7 +25,7 @@ return 1";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
-/// One receiver's rows.
+/// The rows of one receiver.
 #[derive(Debug)]
 pub struct SharedLedger {
     store: RedisStore,
@@ -54,13 +56,13 @@ impl SharedLedger {
 
 impl Ledger for SharedLedger {
     fn acquire(&mut self) -> Result<bool, PortError> {
-        // Another turn is another holder: what an earlier one still sends counts no more.
+        // Each acquisition has a new nonce, so late writes of an earlier one are fenced.
         self.nonce = nonce();
         let (key, nonce, ms) = (&self.lease_key, &self.nonce, self.lease_ms());
         let taken: Option<String> = self.store.ask_once(key, |connection| {
             ::redis::cmd("SET").arg(key).arg(nonce).arg("NX").arg("PX").arg(ms).query(connection)
         })?;
-        // Also a lease that somebody else has was looked at by a command that a full store refuses.
+        // A full store refuses SET even if the lease is taken, so any answer proves that writes work.
         self.store.has_written();
         self.renewed = Instant::now();
         Ok(taken.is_some())
@@ -72,7 +74,7 @@ impl Ledger for SharedLedger {
     }
 
     fn write(&mut self, rows: &Rows) -> Result<Written, PortError> {
-        // The lease lives on with each write; without one it is kept now and then.
+        // Each write renews the lease; without rows it is renewed every quarter of its time.
         if rows.is_empty() && self.renewed.elapsed() < self.lease / 4 {
             return Ok(Written::Done);
         }

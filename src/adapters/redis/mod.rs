@@ -1,10 +1,10 @@
 //! The store in Redis: checkpoint, read model, lease.
 //!
-//! Intuition: everything of a partition has one hash tag, so one script can compare the fence and
-//! write windows, alerts, position and outbox in one step that is there whole or not at all.
-//! Invariant: epoch, nonce and version are compared for equality; a commit whose result is not
-//! known is sent again with the same bytes until it is. Rejected: MULTI (cannot be conditional),
-//! WATCH (state of a connection), an epoch alone (Redis may lose its last second and give it twice).
+//! Intuition: all keys of a partition have the same hash tag, so one script can compare the fence and write
+//! windows, alerts, position and outbox in one atomic step. Invariant: epoch, nonce and version are
+//! compared for equality; a commit with an unknown result is sent again with the same bytes until the
+//! result is known. Rejected: MULTI (cannot be conditional), WATCH (state of a connection), an epoch alone
+//! (Redis may lose its last second and hand out the same epoch twice).
 
 mod book;
 mod commit;
@@ -30,37 +30,38 @@ pub use roster::Workers;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// What a store in Redis is asked to be.
+/// Settings of a store in Redis.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub url: String,
     pub prefix: String,
     pub partition: Partition,
-    /// How long a lease lives without being renewed.
+    /// Time after which a lease that is not renewed expires.
     pub lease: Duration,
-    /// Where it is noted that the store does not answer.
+    /// Registry in which an unavailable store is noted.
     pub outages: Outages,
 }
 
-/// Name of the store among outages.
+/// Name of the outage of a Redis that does not answer.
 pub const REDIS: &str = "redis";
 
-/// It answers, and takes nothing: reads do not end that.
+/// Name of the outage of a Redis that answers but refuses writes; a successful read does not end it.
 pub const REDIS_WRITES: &str = "redis writes";
 
-/// It answers, and what it has is of another kind than was written: somebody must mend a key.
+/// Name of the outage of a Redis that answers with data of the wrong type or form; the operator must repair
+/// a key.
 pub const REDIS_DATA: &str = "redis data";
 
-/// Time in which Redis must answer; a commit of 4 MiB takes milliseconds.
+/// Timeout of a request; a commit of 4 MiB takes milliseconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The same for reads that somebody waits for.
+/// Timeout of a read that a client waits for.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
-/// Time between two attempts while Redis is out of reach.
+/// Time between two attempts while Redis is unreachable.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// One partition's store.
+/// The store of one partition.
 pub struct RedisStore {
     client: Client,
     connection: Option<Connection>,
@@ -68,19 +69,19 @@ pub struct RedisStore {
     keys: Keys,
     partitions: u32,
     lease: Duration,
-    /// Whether an unreachable Redis is waited for; readers of views do not.
+    /// Whether calls wait for an unreachable Redis; those of readers of views do not.
     is_patient: bool,
     catalog: HashMap<u64, CatalogRow>,
-    writers: [Writer; 2], // two digits, three digits
-    /// Keys that were given their end, as hashes: it is said once each, not with every row.
+    writers: [Writer; 2], // for two and for three significant digits
+    /// Hashes of keys whose expiry is set: it is set once for each key, not with every row.
     expiring: HashSet<u64>,
     /// The newest snapshot in the store: position and number of parts.
     snapshot: Option<(u64, u32)>,
     published: Numbers,
-    /// The address, as it may be shown.
+    /// The address without its password, for messages.
     address: String,
     outages: Outages,
-    /// The newest answer was an error of the data, noted as [`REDIS_DATA`].
+    /// The newest answer was a data error, noted as [`REDIS_DATA`].
     has_bad_data: bool,
 }
 
@@ -91,9 +92,9 @@ impl std::fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// Only parses the URL; the first call connects.
+    /// Parses the URL; the first call connects.
     pub fn new(settings: &Settings, is_patient: bool) -> Result<RedisStore, PortError> {
-        // The URL may hold a password: it is named nowhere.
+        // The URL may hold a password, so no message contains it.
         let place = format!("redis ({}:{{{}}})", settings.prefix, settings.partition);
         let failed = |source: RedisError| PortError::Read { place: place.clone(), source: source.into() };
         Ok(RedisStore {
@@ -115,7 +116,8 @@ impl RedisStore {
         })
     }
 
-    /// Asks about a key until there is an answer; an impatient one asks twice, as the connection may be stale.
+    /// Repeats a request about a key until there is an answer. An impatient store tries at most twice,
+    /// because the connection may be stale.
     fn ask<T>(&mut self, key: &str, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
         if !self.is_patient && self.outages.was_tried_within(REDIS, READ_WITHIN) {
             let (place, source) = (self.place.clone(), "it did not answer a moment ago".into());
@@ -130,7 +132,8 @@ impl RedisStore {
             };
             let is_timeout = begun.elapsed() >= self.answer_within();
             attempts += 1;
-            // A connection may have been closed meanwhile; a server that hangs is not asked twice.
+            // A connection may have been closed in the meantime, so retry once; a server that hangs is not
+            // asked again.
             if !self.is_patient && (attempts > 1 || is_timeout) {
                 return Err(away);
             }
@@ -143,7 +146,7 @@ impl RedisStore {
         }
     }
 
-    /// One attempt.
+    /// Makes one attempt.
     fn ask_once<T>(
         &mut self,
         key: &str,
@@ -158,7 +161,7 @@ impl RedisStore {
             }
         }
         answer.map_err(|failed| {
-            // Whatever comes over this connection later is no answer to the next question.
+            // A late answer on this connection would be taken for the answer to the next request.
             self.connection = None;
             self.expiring.clear();
             let place = self.place.clone();
@@ -167,7 +170,8 @@ impl RedisStore {
                 return damaged(key, failed);
             }
             match what {
-                // The server was started anew since: that is known for sure only with a new connection.
+                // The server may have restarted since the connection was made; only an error on a new
+                // connection proves an outage.
                 REDIS if was_connected && !failed.is_timeout() => {}
                 REDIS if failed.is_timeout() => self.outages.begin(what, &self.address, &"no answer in time"),
                 REDIS_DATA => {
@@ -181,24 +185,25 @@ impl RedisStore {
         })
     }
 
-    /// The outage that an error stands for.
+    /// Returns the name of the outage that an error means.
     fn what_of(&mut self, error: &RedisError) -> &'static str {
         let is_redis = |store: &mut RedisStore| {
             store.connected().and_then(|connection| ::redis::cmd("PING").query::<String>(connection)).is_ok()
         };
         match error.kind() {
-            // The answer is not of Redis, or has another type than the key should have; PING tells which.
+            // Either this is not Redis, or the key holds another type than it should; PING tells which.
             ::redis::ErrorKind::Parse if is_redis(self) => REDIS_DATA,
             _ => what_of(error),
         }
     }
 
-    /// It took something new: also one that is full takes what makes nothing larger.
+    /// Ends the outage of writes. Call it only after a command that a full Redis refuses, because a full
+    /// Redis still accepts commands that need no memory.
     fn has_written(&self) {
         self.outages.end(REDIS_WRITES);
     }
 
-    /// A read that a person waits for has the shorter time-out.
+    /// Returns the timeout; it is shorter for a read that a client waits for.
     fn answer_within(&self) -> Duration {
         if self.is_patient { ANSWER_WITHIN } else { READ_WITHIN }
     }
@@ -211,17 +216,17 @@ impl RedisStore {
             connection.set_write_timeout(Some(within))?;
             self.connection = Some(connection);
         }
-        // It was made just now where there was none.
+        // The connection was made above if there was none.
         self.connection.as_mut().ok_or_else(|| RedisError::from(std::io::Error::other("no connection")))
     }
 }
 
-/// The error of a key whose value no worker wrote.
+/// The error of a key whose value was not written by a worker.
 fn damaged(key: &str, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
     PortError::Unreadable { place: key.into(), source: error.into() }
 }
 
-/// Finds out whether this is an address of Redis, before anybody waits for it.
+/// Checks at start that this is a valid address of Redis, before anything waits for it.
 pub fn check(url: &str) -> Result<(), String> {
     let place = without_password(url);
     if url.ends_with("#insecure") {
@@ -233,8 +238,8 @@ pub fn check(url: &str) -> Result<(), String> {
     checked.map_err(|error| format!("`{place}` is no address of Redis, such as redis://host:6379: {error}"))
 }
 
-/// For `rediss://` with the system's certificates, or with those that REDIS_CA, and for the client
-/// REDIS_CERT and REDIS_KEY, name as files in PEM.
+/// A client; for `rediss://` it uses the system's certificates, or the PEM files that REDIS_CA and, for the
+/// client's own certificate, REDIS_CERT and REDIS_KEY name.
 fn client(url: &str) -> RedisResult<Client> {
     if !url.starts_with("rediss:") {
         return Client::open(url);
@@ -251,14 +256,15 @@ fn client(url: &str) -> RedisResult<Client> {
     Client::build_with_tls(url, TlsCertificates { client_tls, root_cert })
 }
 
-/// The outage that an error stands for. Each is waited for: a password is changed, a key is mended, a server comes back.
+/// Returns the name of the outage that an error means. Each outage is waited for: a password is changed, a
+/// key is repaired, or a server returns.
 fn what_of(error: &RedisError) -> &'static str {
     use ::redis::ErrorKind;
     if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
         return REDIS;
     }
     let is_login = || matches!(error.kind(), ErrorKind::AuthenticationFailed);
-    // Whatever answers there is no Redis.
+    // The server that answers is not Redis.
     let is_foreign = || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
     let is_full = || error.detail().is_some_and(|detail| detail.contains("max number of clients"));
     match error.code().unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! What is in the store: checkpoint, windows, catalog, alert log.
+//! Reads of the store: checkpoint, windows, catalog, alert log.
 
 use super::keys::WindowPlace;
 use super::{RedisStore, damaged};
@@ -20,11 +20,11 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// KEYS: the view. ARGV: names and values, all of it.
+/// KEYS: the view. ARGV: all names and values of its new content.
 const SHOW_ASKED: &str = "redis.call('DEL', KEYS[1])
 for at = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end";
 
-/// A store that several may use, one at a time.
+/// A store shared by several users, which take turns.
 #[derive(Debug, Clone)]
 pub struct Shared(Arc<Mutex<RedisStore>>);
 
@@ -33,7 +33,8 @@ impl Shared {
         Shared(Arc::new(Mutex::new(store)))
     }
 
-    /// Says what the deployment is, waiting for Redis; refused where it is another one.
+    /// Writes the settings of the deployment and checks those of the server, waiting for Redis; fails if
+    /// the deployment has other settings.
     pub fn claim(&self) -> Result<(), PortError> {
         self.with(|store| {
             store.claim_deployment()?;
@@ -41,8 +42,8 @@ impl Shared {
         })
     }
 
-    /// The key with which the deployment signs its alerts, made if there is none, and when it was made; waits for
-    /// Redis.
+    /// Returns the key with which the deployment signs its alerts, and the time at which it was made;
+    /// creates it if there is none. Waits for Redis.
     pub fn alert_key(&self) -> Result<(Vec<u8>, Timestamp), PortError> {
         self.with(RedisStore::read_alert_key)
     }
@@ -52,7 +53,7 @@ impl Shared {
     }
 }
 
-/// A series as the catalog has it.
+/// A series, as the catalog stores it.
 #[derive(Debug, Deserialize)]
 struct Catalogued {
     source: Arc<str>,
@@ -139,7 +140,7 @@ impl RedisStore {
         Ok(bytes)
     }
 
-    /// Transitions that may not be published yet.
+    /// Reads transitions or shadows that may not be published yet.
     fn read_waiting(&mut self, name: &str) -> Result<Vec<Numbered>, PortError> {
         let key = self.keys.of(name);
         let waiting: Vec<String> = self.ask(&key, |c| cmd("HVALS").arg(&key).query(c))?;
@@ -172,7 +173,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// All of them with one question.
+    /// Reads all windows in one round trip.
     fn read_windows(&mut self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {
         let places: Vec<WindowPlace> = wanted
             .iter()
@@ -189,7 +190,8 @@ impl RedisStore {
         of_each.map(|((found, place), (_, shape))| sealed(found, place, *shape)).collect()
     }
 
-    /// The rows of a series' windows, open ones too: a hash at a time, of those that may still be there.
+    /// Reads the rows of a series' windows, including open ones, one hash at a time; skips times whose
+    /// windows have expired.
     fn read_rows(
         &mut self,
         row: &CatalogRow,
@@ -223,8 +225,8 @@ impl RedisStore {
         Ok(found)
     }
 
-    /// From when until when windows may be there: their keys expire by the clock of Redis, and none is ahead of
-    /// the log.
+    /// Returns the range of times in which windows may exist: their keys expire by the clock of Redis, and
+    /// no window is far ahead of it.
     fn kept(&mut self, size: WindowSize) -> Result<(Timestamp, Timestamp), PortError> {
         let (secs, _): (i64, i64) = self.ask("TIME", |c| cmd("TIME").query(c))?;
         let now = Timestamp::clamped(secs.saturating_mul(1_000));
@@ -238,7 +240,7 @@ impl RedisStore {
         Ok(alerts)
     }
 
-    /// Numbers and texts of a stream's entries, one field each.
+    /// Reads numbers and texts of a stream's entries; each has one field.
     fn read_stream(
         &mut self,
         name: &str,
@@ -259,7 +261,7 @@ impl RedisStore {
         Ok(entries.into_iter().flat_map(texts).collect())
     }
 
-    /// A page of the catalog, as the server scans it: a series may come twice.
+    /// Reads a page of the catalog with HSCAN, so a series may occur twice.
     fn read_catalog_page(
         &mut self,
         after: u64,
@@ -275,7 +277,7 @@ impl RedisStore {
     }
 }
 
-/// A sealed window as its row and its histograms, or nothing.
+/// Decodes a sealed window from its row and histograms; `None` if it is missing or open.
 fn sealed(found: &[redis::Value], place: &WindowPlace, shape: Shape) -> Result<Option<WindowRow>, PortError> {
     let row: Option<Vec<u8>> =
         redis::from_redis_value_ref(&found[0]).map_err(|error| damaged(&place.rows, error))?;
@@ -283,14 +285,14 @@ fn sealed(found: &[redis::Value], place: &WindowPlace, shape: Shape) -> Result<O
         redis::from_redis_value_ref(&found[1]).map_err(|error| damaged(&place.histograms, error))?;
     let Some(row) = row else { return Ok(None) };
     let row = Row::read(&row).map_err(|error| damaged(&place.rows, error))?;
-    // An open window as it was shown is no sealed one.
+    // A row of an open window was only shown, and is no sealed window.
     let Some(positive) = positive.filter(|_| !row.open) else { return Ok(None) };
     let pane =
         row.pane(shape, &positive, negative.as_deref()).map_err(|error| damaged(&place.histograms, error))?;
     Ok(Some(WindowRow { pane, revision: row.revision, is_incomplete: row.incomplete }))
 }
 
-/// Windows are shown at most this far ahead of the clock of Redis: the skew of events, and an hour.
+/// Upper bound for windows ahead of the clock of Redis: the skew of events plus one hour.
 const AHEAD_MAX: Span = Span::from_hours(2);
 
 impl Store for Shared {

@@ -1,11 +1,12 @@
-//! Who works for the deployment: names with an end, by the clock of Redis.
+//! The roster of a deployment's workers: names that expire by the clock of Redis.
 
 use super::{RedisStore, Settings};
 use crate::driver::ports::{PortError, Roster};
 use ::redis::Script;
 use std::time::Duration;
 
-/// KEYS: workers. ARGV: name, milliseconds. Nobody lives for ten times as long without a sign: that is none of us.
+/// KEYS: workers. ARGV: name, milliseconds. An entry that expires more than ten lifetimes ahead was not
+/// written by a worker.
 const BEAT: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -14,10 +15,10 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%d', now + 10 * ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
-/// A worker is missed no sooner, however short the lease.
+/// Minimum lifetime of an entry, however short the lease.
 const KEPT_MIN: Duration = Duration::from_millis(700);
 
-/// A worker's place among the others.
+/// The entry of one worker.
 #[derive(Debug)]
 pub struct Workers {
     store: RedisStore,
@@ -27,7 +28,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Two thirds of a lease: the others must know it by the time that the leases end.
+    /// A worker with a new name. Its entry lives two thirds of a lease, so that the other workers miss a
+    /// dead one before its leases expire.
     pub fn new(settings: &Settings) -> Result<Workers, PortError> {
         let store = RedisStore::new(settings, false)?;
         let key = format!("{}:workers", settings.prefix);

@@ -1,8 +1,10 @@
-//! A value and its limit as people read them: in the unit in which the author wrote the limit.
+//! The display of a value and its limit, in the unit in which the author wrote the limit.
 //!
-//! Intuition: whoever wrote `> 1%` thinks in percent, whatever unit the value has. Invariant: what is shown
-//! compares as what was judged: where three digits would turn past the limit into at the limit, more are written.
-//! Rejected: the value's own unit (0.0290 against `> 1%`), a unit by size (two alerts of one rule in two units).
+//! Intuition: an author who wrote `> 1%` thinks in percent, whatever the unit of the value is.
+//! Invariant: the displayed numbers compare like the judged ones. If three digits would round a value past
+//! the limit to the limit itself, more digits are written.
+//! Rejected: the value's own unit, because it gives 0.0290 against `> 1%`; a unit by magnitude, because two
+//! alerts of one rule could have two units.
 
 use super::transition::{State, Transition};
 use crate::core::rule::ast::Comparison;
@@ -11,13 +13,13 @@ use crate::core::unit::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Significant digits of a value; whole numbers keep all of theirs.
+/// Significant digits of a value; whole numbers keep all their digits.
 const DIGITS: usize = 3;
 
-/// Digits that tell any two numbers apart.
+/// Significant digits that distinguish any two `f64` numbers.
 const DIGITS_MAX: usize = 17;
 
-/// What is written where nobody knows the value.
+/// The text for an unknown value.
 const UNKNOWN: &str = "unknown";
 
 /// A value and its limit in words.
@@ -30,7 +32,8 @@ pub struct Display {
 }
 
 impl Display {
-    /// `unit`: that of the value; `threshold`: as the author wrote it; `limit`: what that is in the value's unit.
+    /// Formats a value and its limit. `unit`: unit of the value; `threshold`: the limit as the author wrote
+    /// it; `limit`: the limit in the value's unit.
     pub fn new(value: Option<f64>, unit: Option<&Unit>, threshold: &str, limit: Option<f64>) -> Display {
         let (op, rest) = split(threshold);
         let scale = Scale::of(rest, unit, limit);
@@ -42,7 +45,7 @@ impl Display {
         }
     }
 
-    /// The same of a value that nobody knows (any more).
+    /// Returns the same display with an unknown value.
     pub fn without_value(self) -> Display {
         Display { value: UNKNOWN.into(), ..self }
     }
@@ -51,7 +54,7 @@ impl Display {
         !self.value.is_empty() && self.value != UNKNOWN
     }
 
-    /// Whether the value is past the limit, as both are shown; `None` where that cannot be told.
+    /// Returns whether the displayed value is past the displayed limit; `None` if they cannot be compared.
     pub fn holds(&self) -> Option<bool> {
         let (op, rest) = split(&self.threshold);
         let op = op?;
@@ -64,7 +67,7 @@ impl Display {
         Some(op.holds(value.ms() as f64, limit.ms() as f64))
     }
 
-    /// Both, for an alert that is in this state.
+    /// Describes value and limit of an alert in this state.
     fn sentence(&self, state: State) -> String {
         let (Display { value, threshold }, holds) = (self, self.holds());
         if split(threshold).1.is_empty() {
@@ -84,23 +87,23 @@ impl Display {
 }
 
 impl Transition {
-    /// The key: `source=checkout, stage=build`.
+    /// Returns the key in words: `source=checkout, stage=build`.
     pub fn about(&self) -> String {
         self.key.words()
     }
 
-    /// The value and its limit: `2.9 % > 1 %`; `0.4 %, no longer > 1 %` at the end.
+    /// Returns the value and its limit: `2.9 % > 1 %`; `0.4 %, no longer > 1 %` at the end.
     pub fn judged(&self) -> String {
         self.display.sentence(self.state)
     }
 
-    /// Since when nothing came that it is judged by, if that is long: `no data since 09:12`.
+    /// Returns since when the alert has had no input, if that is long: `no data since 09:12`.
     pub fn silence(&self) -> Option<String> {
         self.no_data_since.map(|since| format!("no data since {}", clock(since, self.at)))
     }
 }
 
-/// The time of the day, in UTC; with the date where that is another one than now.
+/// Returns the time of day in UTC, with the date if it is not the date of `now`.
 pub fn clock(time: Timestamp, now: Timestamp) -> String {
     let day = Span::from_hours(24);
     let text = time.to_string();
@@ -108,7 +111,7 @@ pub fn clock(time: Timestamp, now: Timestamp) -> String {
     if time.floor(day) == now.floor(day) { hour.to_string() } else { format!("{date} {hour}") }
 }
 
-/// A comparison and what stands behind it.
+/// Splits a threshold into its comparison and the text behind it.
 fn split(threshold: &str) -> (Option<Comparison>, &str) {
     // Longer ones first: `>=` must not be read as `>`.
     const OPS: [Comparison; 6] = [
@@ -125,7 +128,7 @@ fn split(threshold: &str) -> (Option<Comparison>, &str) {
     (op, rest.trim())
 }
 
-/// A number and what is written behind it.
+/// A number and the text behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Literal<'t> {
     number: f64,
@@ -148,19 +151,20 @@ impl<'t> Literal<'t> {
     }
 }
 
-/// How many bytes such characters take at the beginning.
+/// Returns how many bytes the leading characters for which `is_one` holds take.
 fn digits(text: &str, is_one: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is_one(c)).unwrap_or(text.len())
 }
 
-/// In what a limit is written, and what a value is in that.
+/// The unit in which a limit is written, and the conversion of a value to that unit.
 #[derive(Debug, PartialEq)]
 enum Scale<'t> {
-    /// So many of the author's unit are one of the value's; `limit`: the author's number.
+    /// `per`: how many of the author's units are one unit of the value; `limit`: the author's number.
     Unit { per: f64, symbol: &'t str, limit: f64 },
-    /// A duration such as `10m`: milliseconds in one of the value's unit, and in the limit.
+    /// A duration such as `10m`. `per`: milliseconds in one unit of the value; `limit`: the limit
+    /// in milliseconds.
     Clock { per: f64, limit: f64 },
-    /// It is no number: the value has its own unit.
+    /// The limit is no number, so the value keeps its own unit.
     Own(Option<&'t Unit>),
 }
 
@@ -204,7 +208,8 @@ impl<'t> Scale<'t> {
     }
 }
 
-/// How many of the author's unit are one of the value's; without a unit `%` is of a ratio.
+/// Returns how many of the author's units are one unit of the value. A value without a unit is a ratio if
+/// the author wrote `%`.
 fn factor(unit: Option<&Unit>, author: &Unit) -> f64 {
     match unit {
         Some(unit) => unit.factor_to(author).unwrap_or(1.0),
@@ -217,7 +222,7 @@ fn with_symbol(number: &str, symbol: &str) -> String {
     if symbol.is_empty() { number.to_string() } else { format!("{number} {symbol}") }
 }
 
-/// A unit as people write it behind a number.
+/// Returns the symbol of a unit as it is written behind a number.
 fn symbol(unit: &Unit) -> &str {
     match unit {
         Unit::Percent => "%",
@@ -236,7 +241,7 @@ fn bytes(value: f64) -> String {
     with_symbol(&number(value / size, None), symbol)
 }
 
-/// With as many digits as show on which side of a limit it is.
+/// Formats a number with as many digits as show on which side of a limit it is.
 fn number(value: f64, against: Option<(Comparison, f64)>) -> String {
     let is_true = |text: &String| {
         let shown = text.parse::<f64>().unwrap_or(value);
@@ -246,14 +251,15 @@ fn number(value: f64, against: Option<(Comparison, f64)>) -> String {
     texts.find(is_true).unwrap_or_else(|| value.to_string())
 }
 
-/// Rounded to so many significant digits; whole digits are never rounded away.
+/// Rounds to this many significant digits. Below 1e15, digits before the decimal point are never
+/// rounded away.
 fn significant(value: f64, digits: usize) -> String {
     let size = value.abs();
     let rounded = || format!("{:.*e}", digits - 1, value).parse::<f64>().unwrap_or(value);
     if value == 0.0 {
         "0".into()
     } else if !(1e-6..1e15).contains(&size) {
-        // Longer than anybody reads.
+        // All the digits would be too long to read.
         format!("{:e}", rounded())
     } else if size >= 10f64.powi(digits as i32 - 1) {
         value.round().to_string()
@@ -262,9 +268,9 @@ fn significant(value: f64, digits: usize) -> String {
     }
 }
 
-/// Milliseconds as a duration, as finely as shows on which side of a limit it is.
+/// Formats milliseconds as a duration, as precisely as shows on which side of a limit it is.
 fn duration(ms: f64, against: Option<(Comparison, f64)>) -> String {
-    // From how long on, and to what it is rounded.
+    // Each step: the least duration, and the precision to which it is rounded, in milliseconds.
     let steps = [(86_400_000.0, 60_000.0), (10_000.0, 1_000.0), (1_000.0, 100.0), (0.0, 1.0)];
     let fitting = steps.into_iter().filter(|(from, _)| ms.abs() >= *from);
     let mut rounded = fitting.map(|(_, step)| (ms / step).round() * step);

@@ -1,9 +1,10 @@
-//! Flapping: does a key change its mind all the time?
+//! Flapping: detection of keys whose condition changes all the time.
 //!
-//! Intuition: Nagios' rule, on the log's clock: what a key was at each of the last 21 whole minutes gives 20
-//! places where it may have changed; more than half of them is flapping, until fewer than a quarter are.
-//! Rejected: counting transitions (`for` and cooldown hide what flaps), weights for newer changes (a number
-//! that nobody can check by hand).
+//! Intuition: Nagios' rule on the log time. The states of a key at the last 21 whole minutes give 20 places
+//! at which it may have changed. A key begins to flap when more than half of them are changes, and stops when
+//! fewer than a quarter are.
+//! Rejected: counting transitions, because `for` and cooldown hide the flapping; weights for newer changes,
+//! because they give a number that an operator cannot check by hand.
 
 use super::super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,10 @@ use serde::{Deserialize, Serialize};
 const MINUTES: u32 = 21;
 const PLACES: u32 = MINUTES - 1;
 
-/// The last minutes of one key.
+/// The states of one key in the last minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flaps {
-    /// Bit n: whether it was met n minutes before `minute`.
+    /// Bit n is set if the condition was met n minutes before `minute`.
     states: u32,
     minute: i64,
     is_met: bool,
@@ -26,10 +27,10 @@ impl Flaps {
         Flaps { states: 0, minute: minute(at), is_met: false, is_flapping: false }
     }
 
-    /// An observation at a grid point; until then the one before held.
+    /// Adds an observation at a grid point. Until then the previous observation held.
     pub fn observe(&mut self, is_met: bool, at: Timestamp) {
         let now = minute(at);
-        // What is older than all places is as what held since.
+        // Earlier minutes are skipped, because they would be shifted out of `states`.
         self.minute = self.minute.max(now - i64::from(MINUTES));
         while self.minute < now {
             self.minute += 1;
@@ -45,7 +46,7 @@ impl Flaps {
         self.is_met = is_met;
     }
 
-    /// Whether nothing needs to be remembered any more.
+    /// Returns whether nothing needs to be remembered any more.
     pub fn is_over(&self) -> bool {
         self.states == 0 && !self.is_met
     }

@@ -1,12 +1,12 @@
-//! Alerts: the small state machine of one rule and one key.
+//! Alerts: the state machine of one rule and one key.
 //!
-//! Intuition: each evaluation says met (at which levels), not met, or unknown; that observation
-//! holds until the next one, and timers count the time it held, not the number of evaluations.
-//! Invariant: a pure step: (instance, observation, grid point, time counted since the last) gives
-//! the changes to publish and when to look again. Unknown never counts as recovery; an episode
-//! that fired ends with exactly one `resolved` or `stale`.
-//! Rejected: restoring `for` from a query after a restart (the state is in the snapshot), and a
-//! boolean "is firing" per level (levels of one rule are one alert).
+//! Intuition: each evaluation gives an observation: met (at which levels), not met, or unknown. The
+//! observation holds until the next one, and timers count the time it held, not the number of evaluations.
+//! Invariant: a step is a pure function. From the instance, the observation, the grid point and the time
+//! counted since the last step it gives the changes to publish and the time of the next evaluation. Unknown
+//! never counts as recovery. An episode that fired ends with exactly one `resolved` or `stale`.
+//! Rejected: restoring `for` from a query after a restart, because the state is in the snapshot; a boolean
+//! "is firing" per level, because the levels of one rule are one alert.
 
 pub mod display;
 pub mod flap;
@@ -59,7 +59,7 @@ pub enum Unknown {
     LogInterrupted,
     Gap,
     Suspended,
-    /// The key has no series there: it never had one, or it is forgotten.
+    /// The key has no series in the view: it never had one, or the series was forgotten.
     Unseen,
 }
 
@@ -77,7 +77,7 @@ impl Unknown {
         }
     }
 
-    /// What it is where there is nothing beside it: no data.
+    /// Returns the reason for a whole observation: without another operand, a missing series is missing data.
     pub(in crate::core) fn alone(self) -> Unknown {
         match self {
             Unknown::Unseen => Unknown::NoData,
@@ -85,29 +85,29 @@ impl Unknown {
         }
     }
 
-    /// Whether nothing came that could be judged.
+    /// Returns whether the reason is a lack of data.
     pub(in crate::core) fn is_want_of_data(self) -> bool {
         matches!(self, Unknown::NoData | Unknown::Unseen)
     }
 
-    /// Whether `on_unknown: fire` applies to it.
+    /// Returns whether `on_unknown: fire` applies to this reason.
     fn may_fire(self) -> bool {
         !matches!(self, Unknown::LogInterrupted | Unknown::Suspended)
     }
 }
 
-/// What an evaluation of one rule for one key found.
+/// The result of one evaluation of a rule for a key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Observation {
     Known {
         value: f64,
-        /// Level n is met: bit n. A met level implies all lower ones.
+        /// Bit n is set if level n is met. A met level implies all lower ones.
         met: Levels,
-        /// Level n may be left: bit n.
+        /// Bit n is set if level n may be left.
         reset: Levels,
     },
     Unknown(Unknown),
-    /// The key is forgotten, or nobody can know any more.
+    /// The key was forgotten, or its value can never be known again.
     Gone,
 }
 
@@ -125,7 +125,7 @@ impl Levels {
     pub fn without(self, level: usize) -> Levels {
         Levels(self.0 & !(1 << level))
     }
-    /// Levels 0 to `level`.
+    /// Returns levels 0 to `level`.
     pub fn up_to(level: usize) -> Levels {
         Levels((2u8 << level) - 1)
     }
@@ -144,33 +144,33 @@ impl Levels {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     pub phase: Phase,
-    /// First grid point at which this episode was met; names the episode.
+    /// First grid point at which the condition of this episode was met; part of the alert's id.
     pub started_at: Timestamp,
-    /// Grid point of the last evaluation; until then all timers are counted.
+    /// Grid point of the last evaluation. The timers include the time up to it.
     pub seen_at: Timestamp,
-    /// What that evaluation found; it holds until the next.
+    /// The levels met at the last known observation; they hold until the next one.
     pub met: Levels,
     pub unknown: Option<(Unknown, Timestamp)>,
-    /// Time each level's condition was met without a not-met in between.
+    /// How long each level's condition has been met without a not-met observation in between.
     met_for: [Span; LEVELS_MAX],
     /// Unknown time since `unknown` began.
     unknown_for: Span,
     pub value: f64,
     pub cooldown_until: Option<Timestamp>,
-    /// The last value that was met: what its summary is about once it is met no more.
+    /// The last value that was met. The summary uses it once the condition is no longer met.
     #[serde(default)]
     pub met_value: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
-    /// Only here to remember the cooldown.
+    /// Neither pending nor firing; the instance only holds the cooldown.
     Inactive,
     Pending,
     Firing(Firing),
 }
 
-/// What only a firing alert has.
+/// The state that only a firing alert has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Firing {
     pub level: usize,
@@ -183,15 +183,15 @@ pub struct Firing {
     pub seq: u32,
     pub fired_at: Timestamp,
     pub ack: Option<Acknowledged>,
-    /// Steps of the escalation that were taken.
+    /// Number of escalation steps that were taken.
     pub steps: usize,
-    /// Time since it began to fire, without that in which it was acknowledged.
+    /// Time since the alert began to fire, without the time in which it was acknowledged.
     pub unattended: Span,
-    /// What keeps it from being notified, as it was decided last.
+    /// The cause that suppresses its notification, as decided last.
     pub suppressed: Option<Suppressed>,
-    /// Whether it was suppressed from its beginning on: nobody heard of it.
+    /// Whether the alert has been suppressed since its beginning, so it was never notified.
     pub is_unheard: bool,
-    /// What its last transition said.
+    /// The change of its last transition.
     #[serde(default = "first_change")]
     pub last_change: ChangeName,
 }
@@ -201,7 +201,7 @@ fn first_change() -> ChangeName {
 }
 
 impl Firing {
-    /// An alert that begins to fire.
+    /// Creates the firing state of an alert that begins to fire.
     fn begin(level: usize, at: Timestamp, steps: usize) -> Firing {
         Firing {
             level,
@@ -219,17 +219,17 @@ impl Firing {
         }
     }
 
-    /// Whether any level is met, or held by its reset.
+    /// Returns whether any level is met, or held because its reset condition is not met.
     pub fn is_held(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// With the sequence number of the last transition instead of the next.
+    /// Returns a copy with the sequence number of the last transition instead of the next.
     pub fn as_published(&self) -> Firing {
         Firing { seq: self.seq.saturating_sub(1), ..self.clone() }
     }
 
-    /// What a pending alert would fire as, for views.
+    /// Returns the firing state that a pending alert would have, for the list of active alerts.
     pub fn pending(instance: &Instance) -> Firing {
         Firing::begin(instance.met.highest().unwrap_or(0), instance.seen_at, 0)
     }
@@ -253,7 +253,7 @@ pub enum Change {
     Fall,
     Acknowledged,
     Unacknowledged,
-    /// One or more steps of the escalation.
+    /// One or more escalation steps were taken.
     Escalated,
     Suppressed,
     Unsuppressed,
@@ -261,7 +261,7 @@ pub enum Change {
     Stale(StaleCause),
 }
 
-/// Why nobody can say any more whether it fires.
+/// Why it can no longer be known whether an alert fires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StaleCause {
     UnknownTooLong(Unknown),
@@ -285,17 +285,18 @@ impl Instance {
         }
     }
 
-    /// Whether nothing needs to be remembered any more.
+    /// Returns whether nothing needs to be remembered any more.
     pub fn is_over(&self, at: Timestamp) -> bool {
         self.phase == Phase::Inactive && self.cooldown_until.is_none_or(|until| until <= at)
     }
 
-    /// Whether it is pending or firing.
+    /// Returns whether the alert is pending or firing.
     pub fn is_active(&self) -> bool {
         self.phase != Phase::Inactive
     }
 
-    /// What suppresses it from this grid point on; `is_new`: it began to fire here.
+    /// Sets the cause that suppresses the alert from this grid point on; `is_new`: the alert began
+    /// to fire here.
     pub fn mark(&mut self, cause: Option<Suppressed>, is_new: bool) {
         if let Phase::Firing(firing) = &mut self.phase {
             firing.is_unheard = cause.is_some() && (is_new || firing.is_unheard);
@@ -303,7 +304,8 @@ impl Instance {
         }
     }
 
-    /// What it reads of one of several operands is forgotten. If it waits for data, that will not come.
+    /// Notes that the series of one of several operands was forgotten. If a firing alert waits for data, that
+    /// data cannot arrive any more, so its reason becomes [`Unknown::Unseen`].
     pub fn lose_operand(&mut self) {
         if let (Phase::Firing(_), Some((Unknown::NoData, since))) = (&self.phase, self.unknown) {
             self.unknown = Some((Unknown::Unseen, since));
@@ -318,7 +320,8 @@ impl Instance {
         }
     }
 
-    /// How long the condition of a level was met until `at`, without a not-met in between.
+    /// Returns how long the condition of a level was met until `at`, without a not-met observation
+    /// in between.
     pub fn met_for(&self, level: usize, at: Timestamp) -> Span {
         let since =
             if self.met.has(level) && self.unknown.is_none() { at - self.seen_at } else { Span::ZERO };
@@ -333,10 +336,10 @@ impl Instance {
     }
 }
 
-/// How long a pending alert may be unknown, at least.
+/// The least time for which a pending alert may stay unknown.
 const PENDING_UNKNOWN_MIN: Span = Span::from_mins(5);
 
-/// The longest a pending alert of this rule may stay unknown.
+/// Returns the longest time for which a pending alert of this rule may stay unknown.
 fn pending_unknown_max(rule: &Rule) -> Span {
     let longest = rule.levels.iter().map(|level| level.pending_for).max().unwrap_or_default();
     longest.max(PENDING_UNKNOWN_MIN)

@@ -1,4 +1,4 @@
-//! An alert about the system itself as others see it: a reserved rule `_sg_*`, which nobody has to write.
+//! Alerts about the system itself, published under reserved rules `_sg_*` that no operator has to write.
 
 use super::Severity;
 use super::display::Display;
@@ -8,18 +8,18 @@ use crate::core::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Whether a rule is a reserved one.
+/// Returns whether a rule is reserved for alerts about the system itself.
 pub fn is_own(rule: &str) -> bool {
     rule.starts_with("_sg_")
 }
 
-/// What such an alert says.
+/// The content of an alert about the system itself.
 #[derive(Debug, Clone)]
 pub struct Said {
     pub rule: Arc<str>,
     pub severity: Severity,
     pub key: Key,
-    /// What `value` counts.
+    /// The quantity that `value` counts.
     pub input: String,
     pub value: f64,
     pub threshold: String,
@@ -28,10 +28,10 @@ pub struct Said {
 }
 
 impl Said {
-    /// Its transition number `seq`, `Firing` or an end.
+    /// Builds transition number `seq` of the alert: `Firing` or an end.
     pub fn transition(self, state: State, seq: u32, started_at: Timestamp, at: Timestamp) -> Transition {
         let is_over = state != State::Firing;
-        // Nobody counts on to know what it is at the end.
+        // The value is not counted up to the end, so an end has none.
         let value = Some(self.value).filter(|_| !is_over);
         let input = Input { input: self.input, value, count: None, unknown: None };
         Transition {
@@ -51,7 +51,8 @@ impl Said {
     }
 }
 
-/// The first transition of an episode that began at one time and is told at another, and nothing said of it yet.
+/// Builds the first transition of an episode, without content. The pair holds the start of the episode and
+/// the time of publication.
 pub fn bare(
     rule: Arc<str>,
     severity: Severity,

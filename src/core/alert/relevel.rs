@@ -1,17 +1,19 @@
-//! Levels of a rule that change under its alerts.
+//! Changes of a rule's levels while it has alerts.
 //!
-//! Intuition: a level is known by its severity, not by its place. Invariant: an alert stays at the severity that it
-//! has; where that is gone, it is an alert of nothing. Rejected: the place (a rule that loses a level would leave
-//! alerts at one that does not exist).
+//! Intuition: a level is identified by its severity, not by its index.
+//! Invariant: an alert stays at its severity. If the rule no longer has that severity, the alert must end.
+//! Rejected: the index, because a rule that loses a level would leave alerts at a level that does not exist.
 
 use super::{Instance, Levels, Phase, Severity};
 use crate::core::rule::LEVELS_MAX;
 use crate::core::time::Span;
 
 impl Instance {
-    /// Moves it from some levels to others, both ascending; `false` where the one that it is at is gone.
+    /// Moves the instance from the old levels to the new ones, both ascending. Returns `false` if its
+    /// current level was removed.
     pub fn relevel(&mut self, from: &[Severity], to: &[Severity]) -> bool {
-        // A level that is new counts like the next one above it: who passes that passes it, too.
+        // A new level counts like the old level next above it, because a value that passes that
+        // one passes both.
         let was = |severity: Severity| from.iter().position(|known| *known >= severity);
         let is_now = |level: usize| to.iter().position(|severity| from.get(level) == Some(severity));
         let moved = |levels: Levels| {

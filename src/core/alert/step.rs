@@ -1,22 +1,23 @@
-//! One step of an alert's state table.
+//! One step of the alert state machine.
 
 use super::*;
 use crate::core::rule::Rule;
 
-/// What a step left to do.
+/// The result of a step.
 #[derive(Debug, Default, PartialEq)]
 pub struct Stepped {
-    /// In the order of the contract; a terminal one stands alone.
+    /// The changes to publish: first a change of level or an end, then an expired acknowledgement, then an
+    /// escalation. A terminal change is the only one.
     pub changes: Vec<Change>,
-    /// A step of the escalation was taken so much too late.
+    /// How late an escalation step was taken, if that is worth reporting.
     pub overdue: Option<Span>,
-    /// The next instant at which time alone may change something.
+    /// The next instant at which time alone may change the state.
     pub look_again: Option<Timestamp>,
 }
 
 impl Instance {
-    /// Takes in the observation at grid point `at`. `counted`: the time since the last step that
-    /// counts for timers (interruptions of the log do not).
+    /// Applies the observation at grid point `at`. `counted`: the part of the time since the last step that
+    /// counts for timers, which excludes interruptions of the log.
     pub fn step(&mut self, rule: &Rule, observation: Observation, at: Timestamp, counted: Span) -> Stepped {
         self.count(counted, at - self.seen_at);
         self.seen_at = at;
@@ -34,14 +35,14 @@ impl Instance {
         Stepped { look_again: self.look_again(rule, at), overdue, changes }
     }
 
-    /// Ends the episode because its rule is gone or judges something else now.
+    /// Ends the episode because its rule was removed or now judges something else.
     pub fn end_by_rule(&mut self) -> Option<Change> {
         let mut changes = Vec::new();
         self.gone(StaleCause::RuleChanged, &mut changes);
         changes.pop()
     }
 
-    /// Marks a firing alert as taken care of.
+    /// Acknowledges a firing alert.
     pub fn acknowledge(
         &mut self,
         by: &str,
@@ -59,18 +60,19 @@ impl Instance {
         Some(Change::Acknowledged)
     }
 
-    /// Takes the mark away again.
+    /// Removes the acknowledgement of a firing alert.
     pub fn unacknowledge(&mut self, at: Timestamp) -> Option<Change> {
         let since = at - self.seen_at;
         let Phase::Firing(firing) = &mut self.phase else { return None };
         if firing.ack.is_some() {
-            // The next step counts all of the time since the last one.
+            // The next step adds all of the time since the last one, so the acknowledged part is
+            // subtracted here.
             firing.unattended = firing.unattended - since;
         }
         firing.ack.take().map(|_| Change::Unacknowledged)
     }
 
-    /// Lets the timers run for the time that the last observation held.
+    /// Advances the timers by the time that the last observation held.
     fn count(&mut self, counted: Span, passed: Span) {
         if let Phase::Firing(firing) = &mut self.phase
             && firing.ack.is_none()
@@ -91,8 +93,9 @@ impl Instance {
         }
     }
 
-    /// `on_unknown: fire`: unknown is met at the lowest level, until it fires. What is not met because an operand
-    /// that it waited for is forgotten has not recovered.
+    /// Returns the observation that applies. With `on_unknown: fire`, unknown counts as met at the lowest
+    /// level until the alert fires. A firing alert that is not met only because an operand that it waited for
+    /// was forgotten has not recovered, so its observation is `Gone`.
     fn effective(&self, rule: &Rule, observation: Observation) -> Observation {
         match observation {
             Observation::Known { met: Levels::NONE, .. }
@@ -111,7 +114,8 @@ impl Instance {
         }
     }
 
-    /// Takes the steps that are due; those that are overdue together are one change. An end stands alone.
+    /// Takes the escalation steps that are due. Several steps that are overdue together are one change. An
+    /// ended alert takes none.
     fn escalate(&mut self, rule: &Rule, at: Timestamp, changes: &mut Vec<Change>) -> Option<Span> {
         let policy = rule.escalation.as_ref()?;
         let Phase::Firing(firing) = &mut self.phase else { return None };
@@ -155,7 +159,7 @@ impl Instance {
         }
     }
 
-    /// The highest level that is met and was for long enough.
+    /// Returns the highest met level that has been met for its `pending_for`.
     fn full_level(&self, rule: &Rule, met: Levels) -> Option<usize> {
         let is_full =
             |level: &usize| met.has(*level) && self.met_for[*level] >= rule.levels[*level].pending_for;
@@ -203,7 +207,8 @@ impl Instance {
         }
     }
 
-    /// Nobody will ever know: neither firing nor recovered, and no cooldown.
+    /// Ends an episode that can never be judged again: it is neither firing nor recovered, and has
+    /// no cooldown.
     fn gone(&mut self, cause: StaleCause, changes: &mut Vec<Change>) {
         if matches!(self.phase, Phase::Firing(_)) {
             changes.push(Change::Stale(cause));
@@ -213,7 +218,7 @@ impl Instance {
         self.forget_timers();
     }
 
-    /// Of what nobody heard there is nothing to cool down from.
+    /// Ends an episode and starts its cooldown, unless the episode was never notified.
     fn end(&mut self, cooldown: Span, is_unheard: bool, at: Timestamp) {
         self.phase = Phase::Inactive;
         self.cooldown_until = (cooldown.is_positive() && !is_unheard).then(|| at + cooldown);
@@ -236,7 +241,7 @@ impl Instance {
         }
     }
 
-    /// When time alone may change something, if nothing new is observed until then.
+    /// Returns when time alone may change the state, if nothing new is observed until then.
     fn look_again(&self, rule: &Rule, at: Timestamp) -> Option<Timestamp> {
         let over = |max: Span| at + (max - self.unknown_for) + Span::MILLISECOND;
         let pending_left = |level: &usize| {
@@ -270,7 +275,7 @@ impl Instance {
 }
 
 impl Firing {
-    /// Moves between the levels, or out of them.
+    /// Moves the alert between its levels, or resolves it.
     fn judge(&mut self, rule: &Rule, met: Levels, reset: Levels, full: Option<usize>) -> Option<Change> {
         for level in 0..=self.level {
             if met.has(level) {
@@ -293,7 +298,7 @@ impl Firing {
         None
     }
 
-    /// A rise takes back an acknowledgement that was given at a lower level.
+    /// Raises the alert to a level, and removes an acknowledgement that was given at a lower level.
     fn rise(&mut self, level: usize) -> Change {
         self.level = level;
         self.highest = self.highest.max(level);

@@ -39,7 +39,7 @@ fn rule() -> Rule {
     }
 }
 
-/// Steps through (second, value) pairs; NaN is unknown. Returns (second, changes).
+/// Steps through (second, value) pairs; NaN is unknown. Returns the instance and the (second, changes) pairs.
 fn story(rule: &Rule, steps: &[(i64, f64)]) -> (Instance, Vec<(i64, Vec<Change>)>) {
     let mut instance = Instance::new(Timestamp::clamped(steps[0].0 * 1_000));
     let mut told = Vec::new();

@@ -23,7 +23,7 @@ pub struct Transition {
     pub state: State,
     pub change: ChangeName,
     pub severity: Severity,
-    /// The highest severity of the episode: names the subject, stands in no payload.
+    /// The highest severity of the episode. It is part of the subject and of no payload.
     #[serde(skip, default = "lowest")]
     pub severity_highest: Severity,
     #[schemars(with = "BTreeMap<String, String>")]
@@ -78,12 +78,12 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// Whether its episode goes on after it.
+    /// Returns whether the episode continues after this transition.
     pub fn is_active(&self) -> bool {
         matches!(self.state, State::Firing | State::Acknowledged | State::Escalated)
     }
 
-    /// The end of an episode, and how it is known that it is over.
+    /// Returns the end of the episode as resolved; `reason` states how the end is known.
     pub fn over(self, reason: String, at: Timestamp) -> Transition {
         Transition {
             seq: self.seq + 1,
@@ -99,13 +99,14 @@ impl Transition {
         }
     }
 
-    /// The end of an episode of which nobody knows how it went on.
+    /// Returns the end of the episode as stale, because its further course is unknown.
     pub fn lost(self, at: Timestamp) -> Transition {
         Transition {
             seq: self.seq + 1,
             state: State::Stale,
             change: ChangeName::Stale,
-            // The subject names the highest level; of what is known of it, this is the highest.
+            // The subject contains the highest severity of the episode; this is the highest one
+            // that is known.
             severity_highest: self.severity,
             value: None,
             display: self.display.without_value(),
@@ -131,7 +132,7 @@ pub enum State {
 }
 
 impl State {
-    /// As it stands in the alert.
+    /// The name as the published alert has it.
     pub fn name(self) -> &'static str {
         match self {
             State::Pending => "pending",
@@ -263,7 +264,7 @@ fn lowest() -> Severity {
     Severity::Info
 }
 
-/// Timestamps as RFC 3339 text, for what leaves the system.
+/// Serialization of timestamps as RFC 3339 text, for data that leaves the system.
 pub mod rfc3339 {
     use super::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

@@ -1,12 +1,14 @@
-//! When something planned is in force: one span, a cron pattern with a duration, or Alertmanager's intervals.
+//! Plans: the times at which a maintenance window or an escalation step is in force. A plan is one span, a
+//! cron pattern with a duration, or Alertmanager's time intervals.
 //!
-//! Intuition: people plan by the clock on their wall. A plan is a set of wall clock spans; each end is
-//! turned into an instant by itself. Invariant: a start that a change of the clock skips happens at the next
-//! valid instant, and the span has its whole duration from what the wall shows then; a start that repeats
-//! happens the first time; an hour that repeats inside counts once, whole, as the end is a time on the wall,
-//! too. Rejected: durations in elapsed time (a window until 4 o'clock would end at 3 or 5 twice a year), the
-//! end of a skipped start counted from the planned start (2 to 3 o'clock would last nothing on the day that
-//! skips that hour), and the cron library's own instants (it decides such hours otherwise).
+//! Intuition: people plan by wall clock time. A plan is a set of wall clock spans, and the start and the end
+//! of each are converted to instants separately. Invariant: a start that a clock change skips moves to the
+//! next valid instant, and the span keeps its whole duration, counted from the wall clock time at that
+//! instant. A start that occurs twice counts the first time. An hour that repeats within a span is covered
+//! both times by that one span, because the end is a wall clock time as well. Rejected: durations in elapsed
+//! time (a window until 4 o'clock would end at 3 or 5 o'clock twice a year), the end of a skipped start
+//! counted from the planned start (a window from 2 to 3 o'clock would be empty on the day that skips this
+//! hour), and the cron library's own instants (it treats these hours differently).
 
 mod recurring;
 
@@ -16,10 +18,10 @@ use chrono_tz::Tz;
 pub use recurring::Recurring;
 use serde::{Deserialize, Serialize};
 
-/// Instants that are compared with intervals for one question: about 20 ms.
+/// Checks of intervals that one query may make: about 20 ms.
 const LOOKS_MAX: usize = 200_000;
 
-/// A plan, ready to be asked.
+/// A plan that has been checked and can be queried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub enum Plan {
@@ -28,7 +30,7 @@ pub enum Plan {
     Intervals(Vec<Interval>),
 }
 
-/// A plan as data.
+/// The serialised form of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Written {
@@ -39,21 +41,22 @@ pub enum Written {
 
 type NaiveDateText = String;
 
-/// Alertmanager's `time_intervals`: all that is given must hold; what is not given holds always.
+/// One of Alertmanager's `time_intervals`: every field that is given must match, and an empty field always
+/// matches.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Interval {
-    /// Minutes of the day, start and end.
+    /// Ranges of minutes of the day, the start included, the end excluded.
     pub times: Vec<(u32, u32)>,
-    /// Sunday is 0.
+    /// Ranges of weekdays; Sunday is 0.
     pub weekdays: Vec<(u32, u32)>,
-    /// From 1; −1 is the last day of the month.
+    /// Ranges of days, from 1; −1 is the last day of the month.
     pub days_of_month: Vec<(i32, i32)>,
     pub months: Vec<(u32, u32)>,
     pub years: Vec<(i32, i32)>,
     pub zone: String,
 }
 
-/// Why a plan cannot be kept.
+/// The reason for which a plan is refused.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum PlanError {
     #[error("`{0}` is no cron pattern: {1}")]
@@ -70,16 +73,17 @@ pub enum PlanError {
     Never(String),
 }
 
-/// What a plan says of one instant.
+/// The state of a plan at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     pub is_in_force: bool,
-    /// When that may change; `None`: never.
+    /// The time at which the state may change; `None`: never.
     pub until: Option<Timestamp>,
 }
 
 impl Plan {
-    /// Why it will never be in force, or never end, though a log may hold it.
+    /// The error of a recurring plan that never begins, or has too many starts. A log may hold such a plan;
+    /// it is then never in force.
     pub fn trouble(&self) -> Option<&PlanError> {
         match self {
             Plan::Recurring(recurring) => recurring.cron.as_ref().err(),
@@ -121,7 +125,8 @@ impl Plan {
             Plan::Once { end, .. } if at < *end => Standing { is_in_force: true, until: Some(*end) },
             Plan::Once { .. } => Standing { is_in_force: false, until: None },
             Plan::Recurring(recurring) => recurring.at(at),
-            // All of its ends are whole minutes.
+            // All interval bounds are whole minutes, so the state can change at the next minute at the
+            // earliest.
             Plan::Intervals(all) => Standing {
                 is_in_force: all.iter().any(|interval| interval.holds(at)),
                 until: Some(at.next(Span::from_mins(1))),
@@ -129,13 +134,13 @@ impl Plan {
         }
     }
 
-    /// The next spans in which it is in force, the present one included.
+    /// The next `count` spans in which the plan is in force, including the current one.
     pub fn next(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
         let mut looks = LOOKS_MAX;
         self.next_within(at, count, &mut looks)
     }
 
-    /// The same, at most as far as so many looks reach; those made are taken off.
+    /// Like [`Plan::next`], but makes at most `looks` interval checks and subtracts the checks made.
     pub fn next_within(&self, at: Timestamp, count: usize, looks: &mut usize) -> Vec<(Timestamp, Timestamp)> {
         match self {
             Plan::Once { start, end } if at < *end => vec![(*start, *end)],
@@ -147,7 +152,7 @@ impl Plan {
         }
     }
 
-    /// Bytes that it takes, about.
+    /// The approximate memory of the plan in bytes.
     pub fn bytes(&self) -> usize {
         let of = |one: &Interval| {
             let ranges = [one.times.len(), one.weekdays.len(), one.days_of_month.len(), one.months.len()];
@@ -162,7 +167,7 @@ impl Plan {
     }
 }
 
-/// Minute by minute over the days on which one of the intervals may hold; a year at most.
+/// Searches minute by minute through the days on which an interval may match, at most 366 days ahead.
 fn next_by_minutes(
     all: &[Interval],
     at: Timestamp,
@@ -190,7 +195,7 @@ fn next_by_minutes(
         }
         now = if today.is_empty() { midnight + day } else { now + minute };
     }
-    // It goes on beyond what was looked at.
+    // The last span continues beyond the search; it is reported up to the end of the search.
     spans.extend(begun.filter(|_| spans.len() < count).map(|start| (start, now)));
     spans
 }
@@ -201,7 +206,8 @@ fn zone(name: &str) -> Result<Tz, PlanError> {
 }
 
 impl Interval {
-    /// It and its zone, if the date that its wall shows within a day of UTC may be one of its dates.
+    /// The interval and its zone, if a date within one day of this UTC date can match. The local date differs
+    /// from the UTC date by at most one day.
     fn of_day(&self, midnight: Timestamp) -> Option<(&Interval, Tz)> {
         let utc = DateTime::<Utc>::from_timestamp_millis(midnight.ms())?.naive_utc();
         let dates = [-1, 0, 1].map(|days| utc.checked_add_signed(TimeDelta::days(days)));

@@ -1,6 +1,7 @@
 //! Spans of wall clock time at each match of a cron pattern.
 //!
-//! Invariant: a pattern is looked at only if it comes, and has no more starts than one question looks at.
+//! Invariant: a pattern is evaluated only if it matches at all, and if one query examines at most
+//! `STARTS_MAX` starts.
 
 use super::super::time::{Span, Timestamp};
 use super::{PlanError, Standing, Written, zone};
@@ -10,14 +11,15 @@ use chrono_tz::Tz;
 use croner::Cron;
 use std::ops::Range;
 
-/// Starts looked at for one question; a window of two days that begins each minute has fewer.
+/// Starts that one query examines. A window of two days that begins each minute has fewer.
 const STARTS_MAX: usize = 10_000;
 
-/// A span of wall clock time at each match of a cron pattern; it belongs to the day of its start.
+/// A span of wall clock time at each match of a cron pattern. A span belongs to the day of its start, and
+/// `except` removes it by that date.
 #[derive(Debug, Clone)]
 pub struct Recurring {
     pub(super) written: Written,
-    /// Starts; or why there are none that can be looked at.
+    /// The pattern of the starts, or the reason for which it cannot be evaluated.
     pub(super) cron: Result<Cron, PlanError>,
     pub(super) duration: Span,
     pub(super) zone: Tz,
@@ -30,23 +32,25 @@ impl PartialEq for Recurring {
     }
 }
 
-/// Why the starts of a pattern cannot be looked at. A log that has such a plan goes on without it.
+/// The reason for which the starts of a pattern cannot be evaluated. A log that holds such a plan is
+/// processed without it.
 fn trouble(cron: &Cron, schedule: &str, duration: Span) -> Option<PlanError> {
     if !comes(cron) {
-        // The library would look through thousands of years for it, each time.
+        // The cron library would search thousands of years for a start at each query.
         return Some(PlanError::Never(schedule.into()));
     }
     let has_seconds = schedule.split_whitespace().count() > CRON_FIELDS;
     has_too_many_starts(cron, has_seconds, duration).then(|| PlanError::Endless(schedule.into()))
 }
 
-/// Minute, hour, day of the month, month, day of the week; a sixth one before them is the second.
+/// Minute, hour, day of the month, month, day of the week. A sixth field before these is the second.
 const CRON_FIELDS: usize = 5;
 
-/// Years in which each date has been each day of the week, and as far as anybody plans: a seventh field names a year.
+/// The years searched for a match. Each date falls on each weekday in them, and nobody plans further ahead; a
+/// seventh field names a year.
 const CALENDAR_YEARS: Range<i32> = 2000..2128;
 
-/// Whether a pattern has any start: some second, minute and hour of some day.
+/// Whether a pattern has any start: a matching second, minute and hour on a matching day.
 fn comes(cron: &Cron) -> bool {
     let of = &cron.pattern;
     let time = || {
@@ -62,11 +66,12 @@ fn comes(cron: &Cron) -> bool {
     days.any(|day| cron.is_time_matching(&day.and_time(time)).unwrap_or(false))
 }
 
-/// Whether one question may have to look at more starts than [`STARTS_MAX`]. All days of a pattern are alike: those of
-/// its first one, as many days as a span lasts, and one at each end for changes of the clock.
+/// Whether one query may have to examine more than [`STARTS_MAX`] starts. All matching days of a pattern have
+/// the same number of starts, so those of the first day are counted. A query covers as many days as a span
+/// lasts, and one more at each end for clock changes.
 fn has_too_many_starts(cron: &Cron, has_seconds: bool, duration: Span) -> bool {
     let days = duration.ms() / TimeDelta::days(1).num_milliseconds() + 3;
-    let starts_max = STARTS_MAX as i64 / days; // of a day
+    let starts_max = STARTS_MAX as i64 / days; // per day
     if !has_seconds && starts_max >= TimeDelta::days(1).num_minutes() {
         return false;
     }
@@ -110,11 +115,12 @@ impl Recurring {
         Standing { is_in_force: end.is_some(), until: end }
     }
 
-    /// Spans in order of their start, from one that is over at `at` on.
+    /// Spans in order of their start. The first ones may end before `at`; every span that contains `at` is
+    /// included.
     pub(super) fn spans(&self, at: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> + '_ {
         let duration = TimeDelta::milliseconds(self.duration.ms());
         let mut cursor = self.wall(at).and_then(|wall| wall.checked_sub_signed(duration));
-        // A change of the clock moves a day at the very most.
+        // A clock change shifts the wall clock by at most one day.
         cursor = cursor.and_then(|wall| wall.checked_sub_days(Days::new(1)));
         let starts = std::iter::from_fn(move || {
             cursor = self.cron.as_ref().ok()?.find_next_occurrence(&cursor?, false).ok();
@@ -123,7 +129,8 @@ impl Recurring {
         let is_planned = |start: &NaiveDateTime| !self.except.contains(&start.date());
         starts.take(STARTS_MAX).filter(is_planned).filter_map(move |start| {
             let begins = self.begin(start)?;
-            // Where the start is skipped, the wall shows a later time then: the duration counts from there.
+            // If a clock change skips the start, the wall clock shows a later time then. The duration counts
+            // from that time.
             let shown = self.wall(begins)?.max(start);
             Some((begins, self.end(shown.checked_add_signed(duration)?)?))
         })
@@ -133,7 +140,8 @@ impl Recurring {
         Some(DateTime::<Utc>::from_timestamp_millis(at.ms())?.with_timezone(&self.zone).naive_local())
     }
 
-    /// When a span begins that is planned for a time on the wall: of two instants the first, of none the next.
+    /// The instant at which a span with this wall clock start begins: the first of two instants, or the next
+    /// valid instant if there is none.
     fn begin(&self, wall: NaiveDateTime) -> Option<Timestamp> {
         let found = match self.zone.from_local_datetime(&wall) {
             LocalResult::Single(first) | LocalResult::Ambiguous(first, _) => first.timestamp_millis(),
@@ -142,8 +150,8 @@ impl Recurring {
         Timestamp::from_ms(found)
     }
 
-    /// When a span ends: after the last instant at which the wall shows less. So a repeated hour that begins where
-    /// the span ends is no part of it.
+    /// The instant at which a span ends: just after the last instant at which the wall clock shows an earlier
+    /// time. A repeated hour that begins at the end of the span is therefore not part of it.
     fn end(&self, wall: NaiveDateTime) -> Option<Timestamp> {
         let before = wall.checked_sub_signed(TimeDelta::milliseconds(1))?;
         let found = match self.zone.from_local_datetime(&before) {
@@ -153,7 +161,7 @@ impl Recurring {
         Timestamp::from_ms(found)
     }
 
-    /// The first instant at which the wall shows this time or a later one.
+    /// The first instant at which the wall clock shows this time or a later one.
     fn after_the_gap(&self, wall: NaiveDateTime) -> Option<i64> {
         let (day, utc) = (TimeDelta::days(1).num_milliseconds(), wall.and_utc().timestamp_millis());
         let (mut before, mut after) = (utc - 2 * day, utc + 2 * day);

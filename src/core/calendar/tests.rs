@@ -40,8 +40,9 @@ fn what_hardly_ever_comes_costs_little_and_what_never_ends_is_there() {
     assert!(always.len() == 1 && always[0].0 == now);
 }
 
-/// Each second of a day, and each minute of a week, are more starts than are looked at: such a window was taken
-/// and never in force.
+/// Goal: a schedule with more starts than one query examines is refused; such a window was once accepted and
+/// never in force. Method: starts each second, and starts each minute that last a week, beside schedules with
+/// fewer starts.
 #[test]
 fn what_begins_too_often_is_refused() {
     let plan = |schedule: &str, duration: Span| {
@@ -85,7 +86,7 @@ fn a_window_over_midnight_belongs_to_the_day_of_its_start() {
 
 #[test]
 fn skipped_starts_come_next_and_repeated_hours_count_once_and_whole() {
-    // Berlin 2026: 29 March skips 2 to 3, 25 October repeats it.
+    // Berlin 2026: on 29 March the clock skips the hour from 2 to 3, on 25 October it repeats this hour.
     let early = weekly("30 2 * * *", 1, "Europe/Berlin", &[]);
     assert!(!is_in_force(&early, "2026-03-29T00:59:59Z") && is_in_force(&early, "2026-03-29T01:00:00Z"));
     assert_eq!(early.at(at("2026-03-29T01:10:00Z")).until, Some(at("2026-03-29T02:00:00Z")));
@@ -103,7 +104,8 @@ fn skipped_starts_come_next_and_repeated_hours_count_once_and_whole() {
     assert_eq!((start, end - start), (at("2026-10-24T22:00:00Z"), Span::from_hours(5)));
 }
 
-/// Every change of every zone from 2020 to 2035, against a clock that is read once a minute.
+/// Goal: every clock change of every zone from 2020 to 2035 is converted correctly. Method: comparison with a
+/// wall clock that is read once a minute.
 #[test]
 fn all_changes_of_all_zones() {
     let mut known = BTreeSet::new();
@@ -112,7 +114,7 @@ fn all_changes_of_all_zones() {
         let turned =
             |change: &Timestamp| (*change, offset(zone, *change - Span::MILLISECOND), offset(zone, *change));
         if !known.insert(changes.iter().map(turned).collect::<Vec<_>>()) {
-            continue; // another name of a clock that was looked at
+            continue; // another name of a zone that has been compared
         }
         for minutes in [15, 60, 240] {
             let duration = Span::from_mins(minutes);
@@ -135,14 +137,15 @@ fn compare(plan: &Plan, zone: Tz, change: Timestamp, duration: Span) {
         let has_change_inside = start < change && change <= end;
         assert!(has_change_inside || end - start == duration, "{zone} {change} {duration}: {start} {end}");
     }
-    // A span for each quarter of an hour leaves nothing out, however the clock is turned.
+    // With one span per quarter of an hour every instant is covered, however the clock changes.
     for now in [change - Span::MILLISECOND, change, change + Span::from_hours(1)] {
         assert!(plan.at(now).is_in_force, "{zone} {change} {now}");
     }
 }
 
-/// Spans for each quarter of an hour: they begin the first time that the wall shows their start or a later
-/// time, and end after the last time that it shows less than a duration more than it showed then.
+/// The expected spans for each quarter of an hour. A span begins when the wall clock first shows its start or
+/// a later time. It ends after the last time at which the wall clock shows less than its time at the
+/// beginning plus the duration.
 fn read_each_minute(zone: Tz, change: Timestamp, duration: Span) -> Vec<(Timestamp, Timestamp)> {
     let (begin, minute, quarter) = (change - Span::from_hours(6), Span::from_mins(1), Span::from_mins(15));
     let read = |now: Timestamp| (now, now + offset(zone, now));
@@ -158,7 +161,7 @@ fn read_each_minute(zone: Tz, change: Timestamp, duration: Span) -> Vec<(Timesta
     spans.collect()
 }
 
-/// What the wall shows more than UTC.
+/// The offset of the wall clock from UTC.
 fn offset(zone: Tz, at: Timestamp) -> Span {
     use chrono::Offset;
     let utc = DateTime::<Utc>::from_timestamp_millis(at.ms()).expect("a time").naive_utc();

@@ -1,68 +1,73 @@
-//! `anomaly`: how far is one window outside what the past ever did?
+//! `anomaly`: measures how far one window lies outside the range of its past.
 //!
-//! Intuition: metrics have heavy tails and quiet middles, so the yardstick is the past's own tail, not its
-//! middle: a window counts when it lies beyond the tail by a good part of the tail's length.
-//! Formula: a = (x − med) / (q₉₉.₅ − med + e) above and mirrored below, e = 0.05 (q₉₉.₅ − q₀.₅) + 0.001 |med|,
-//! limit 1.2; with fewer than a thousand windows q₉₉ and q₁, limit 1.4. The same, times 0.9, for the mean
-//! of 24 windows, which sees what is small and lasts. The value is the larger, divided by its limit.
-//! What follows a peak is measured by the peak: unless it is a tenth higher, the value is divided by 1.1 times
-//! the greatest of the last 150 windows, so one anomaly is told once.
-//! Rejected: a z-score over MAD (zero for mostly constant metrics: 2 points of 100 on the Numenta
-//! benchmark, where this has about 60), seasonal residuals before there are many weeks (worse).
-//! Cost: O(1) once a closed window whose values are sorted, unless one of them was unusual; O(1) an evaluation.
+//! Intuition: metrics have heavy tails and quiet middles, so the unit of distance is the length of the
+//! past's own tail, not the spread of its middle. A window is unusual if it lies beyond the tail by a good
+//! part of the tail's length.
+//! Formula: a = (x − med) / (q₉₉.₅ − med + e) above and mirrored below, with e = 0.05 (q₉₉.₅ − q₀.₅) +
+//! 0.001 |med| and limit 1.2. With fewer than a thousand windows, q₉₉ and q₁ are used with limit 1.4. The
+//! mean of 24 windows is scored in the same way, times 0.9; it detects small changes that last. The result
+//! is the larger score, divided by its limit.
+//! A window after a peak is measured against the peak. Unless its score is a tenth higher, it is divided by
+//! 1.1 times the greatest score of the last 150 windows, so one anomaly is reported once.
+//! Rejected: a z-score over MAD (zero for mostly constant metrics: 2 points of 100 on the Numenta benchmark,
+//! where this method has about 60), seasonal residuals before many weeks of data exist (worse).
+//! Cost: O(1) per closed window whose values are sorted, unless one of them was unusual; O(1) per
+//! evaluation.
 
 use super::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
-/// Fewer past windows than this are no baseline.
+/// Minimum number of past windows for a baseline.
 pub const WINDOWS_MIN: usize = 100;
 
-/// From so many windows on the outer half percent is known.
+/// Number of windows from which the outer half percent is known.
 const WINDOWS_MANY: usize = 1_000;
 
-/// Windows of the slow mean, and what it counts.
+/// Number of windows in the slow mean, and the weight of its score.
 pub const SLOW_WINDOWS: usize = 24;
 pub(super) const SLOW_WEIGHT: f64 = 0.9;
 
-/// A later peak counts from this much above the one before: a drift is not told at each of its maxima.
+/// Factor by which a later peak must exceed the one before; otherwise each maximum of a drift would be
+/// reported.
 const HIGHER: f64 = 1.1;
 
-/// Windows for which a peak is remembered.
+/// Number of windows for which a peak is remembered.
 pub const PEAK_WINDOWS: usize = 150;
 
-/// Windows that such a peak is looked for in.
+/// Number of windows that the search for such a peak reads; the oldest mean needs 23 windows more.
 const PEAK_REACH: usize = PEAK_WINDOWS + SLOW_WINDOWS - 1;
 
-/// What is normal for single windows and for means of 24.
+/// The baseline for single windows and for means of 24.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     single: Tails,
     slow: Option<Tails>,
-    /// Sum of the newest 23 windows.
+    /// Sum of the newest 23 windows, to which the judged window is added for the slow mean.
     newest_sum: f64,
     pub windows: usize,
 }
 
-/// Middle and ends of the past.
+/// Median and outer quantiles of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Tails {
     median: f64,
     low: f64,
     high: f64,
     limit: f64,
-    /// The quantile that `high` is.
+    /// The quantile level of `high`; that of `low` is `1 - outer`.
     outer: f64,
 }
 
 impl Reference {
-    /// From the past windows and the means of each [`SLOW_WINDOWS`] of them; `newest_sum`: that of
-    /// the newest windows, one less than a mean has. `None` with too few.
+    /// Learns from the past windows and from the means of every [`SLOW_WINDOWS`] consecutive ones.
+    /// `newest_sum`: the sum of the newest windows, one fewer than a mean has. `None` with too few windows.
     pub fn learn(past: &Sorted<f64>, means: &Sorted<f64>, newest_sum: f64) -> Option<Reference> {
         let single = Tails::learn(past)?;
         Some(Reference { single, slow: Tails::learn(means), newest_sum, windows: past.len() })
     }
 
-    /// Whether any window, or any mean, was unusual; without, [`Self::peak`] is below 1.
+    /// Whether any past window or mean was unusual; if not, [`Self::peak`] is at most 1 and need not be
+    /// computed.
     pub fn has_peak(&self, past: &Sorted<f64>, means: &Sorted<f64>) -> bool {
         let is_above = |tails: &Tails, values: &Sorted<f64>, weight: f64| {
             values
@@ -73,7 +78,7 @@ impl Reference {
             || self.slow.is_some_and(|tails| is_above(&tails, means, SLOW_WEIGHT))
     }
 
-    /// The greatest score among the newest [`PEAK_WINDOWS`] of the past windows.
+    /// Returns the greatest score among the newest [`PEAK_WINDOWS`] of the past windows.
     pub fn peak(&self, past: &[f64]) -> f64 {
         let late = &past[past.len().saturating_sub(PEAK_WINDOWS)..];
         let slow = &past[past.len().saturating_sub(PEAK_REACH)..];
@@ -84,15 +89,15 @@ impl Reference {
         single.max(slow)
     }
 
-    /// Distance of a window from the past's tail, divided by the limit: above 1 is unusual.
+    /// Returns the distance of a window from the past's tail, divided by the limit: above 1 is unusual.
     ///
-    /// `believed`: a smaller chance than the limit's that is demanded.
+    /// `believed`: a p-value threshold that is demanded if it is stricter than the limit.
     pub fn score(&self, value: f64, believed: Option<f64>) -> f64 {
         let wanted = believed.map_or(1.0, |chance| score_of(chance, self.single.outer, self.single.limit));
         self.plain_score(value) / wanted.max(1.0)
     }
 
-    /// How often an unchanged window scores as much; 1 where it is not unusual at all.
+    /// Returns the p-value: how often an unchanged window scores as much; 1 if the window is not unusual.
     pub fn chance(&self, value: f64) -> f64 {
         let (score, tails) = (self.plain_score(value), &self.single);
         if score > 1.0 { libm::pow(1.0 - tails.outer, score * tails.limit) } else { 1.0 }
@@ -105,33 +110,35 @@ impl Reference {
     }
 }
 
-/// The score that a chance belongs to, where tails fall off as an exponential's do: no faster than most.
+/// Returns the score that belongs to a p-value. Tails are assumed to be exponential, which fall off no
+/// faster than most.
 fn score_of(chance: f64, outer: f64, limit: f64) -> f64 {
     libm::log(chance) / libm::log(1.0 - outer) / limit
 }
 
-/// What is left of a score after a peak within the last [`PEAK_WINDOWS`].
+/// Reduces a score after a peak within the last [`PEAK_WINDOWS`], unless it clearly exceeds the peak.
 pub fn after_peak(score: f64, peak: f64) -> f64 {
     let higher = peak * HIGHER;
     if peak > 1.0 && score <= higher { score / higher } else { score }
 }
 
-/// The means of all runs of 24 windows, oldest first.
+/// Returns the means of all runs of 24 consecutive windows, oldest first.
 pub fn means(past: &[f64]) -> impl Iterator<Item = f64> + '_ {
     past.windows(SLOW_WINDOWS).map(|run| run.iter().sum::<f64>() / SLOW_WINDOWS as f64)
 }
 
-/// The quantile that is the past's tail.
+/// Returns the quantile level at which the past's tail begins.
 pub(super) fn outer(windows: usize) -> f64 {
     if windows < WINDOWS_MANY { 0.99 } else { 0.995 }
 }
 
-/// The scores of the tail that are usual.
+/// Returns the largest score that is usual, in lengths of the tail.
 pub(super) fn limit(windows: usize) -> f64 {
     if windows < WINDOWS_MANY { 1.4 } else { 1.2 }
 }
 
-/// What is added to the length of a tail: of all that lies between the tails, and of the median.
+/// Returns the margin that is added to the length of a tail: a share of the distance between both tails, and
+/// of the median.
 pub(super) fn room(between: f64, median: f64) -> f64 {
     0.05 * between + 1e-3 * median.abs()
 }
@@ -155,7 +162,8 @@ impl Tails {
         };
         match length > 0.0 {
             true => distance / length / self.limit,
-            // A past of nothing but zeros: any other value is beyond all measure.
+            // All quantiles of the past are zero, so its tail has no length. Any other value gets a huge but
+            // finite score.
             false if distance > 0.0 => f64::MAX.sqrt(),
             false => 0.0,
         }
@@ -214,7 +222,7 @@ mod tests {
         assert!(after_peak(4.3, 4.0) < 1.0);
     }
 
-    /// Independent windows of a normal distribution pass the limit about once in 40,000.
+    /// Goal: independent windows of a normal distribution rarely pass the limit: at most 60 of 20,000.
     #[test]
     fn what_is_usual_is_not_unusual() {
         let (mut dice, mut passed) = (Dice(9), 0);

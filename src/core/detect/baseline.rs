@@ -1,25 +1,26 @@
-//! What is normal: the centre of some past windows, and how far they lie apart.
+//! The baseline of one statistic: the centre of some past windows, and the spread between them.
 //!
-//! Intuition: a change must exceed the spread from window to window. A few windows may lie together by
-//! chance, so a small spread is mixed with what is usual: 1 % of the centre, worth four windows; and no
-//! window is known better than its own sampling error.
-//! Formula: s² = max(v², (4 (0.01 m)² + (B − 1) v²) / (B + 3), SE²) with v = max(1.4826 MAD, sd of what is
-//! within ten spreads);
+//! Intuition: a change must exceed the spread from window to window. A few windows may lie close together by
+//! chance, so the observed spread is mixed with a usual one: 1 % of the centre, with the weight of four
+//! windows. No window is known better than its own sampling error, which is therefore the minimum spread.
+//! Formula: s² = max(v², (4 (0.01 m)² + (B − 1) v²) / (B + 3), SE²) with v = max(1.4826 MAD, sd of the
+//! values clamped to ten spreads around m);
 //! T = (x − m) / √(s² (1 + 1/B) + max(0, SE_x² − SE²)).
 //! Rejected: a bare MAD (zero for steady metrics, and 40 % off with eight windows), half the standard
-//! deviation as floor (in simulated unchanged deployments it alarms twice as often), and the sampling
-//! error alone (it calls a quarter of all unchanged windows changed).
+//! deviation as minimum (twice as many false alarms in simulated unchanged deployments), and the sampling
+//! error alone (it reports a quarter of all unchanged windows as changed).
 //! Cost: one pass over B sorted values.
 
 use super::MAD_TO_SIGMA;
 use super::sorted::{Number, Sorted};
 use serde::{Deserialize, Serialize};
 
-/// The usual spread, as a share of the centre, and the windows that it is worth.
+/// The usual spread as a share of the centre, and its weight in windows.
 const USUAL_SPREAD: f64 = 0.01;
 const USUAL_WINDOWS: f64 = 4.0;
 
-/// No window counts for more than so many spreads: one that was thirty times as slow must not hide the next.
+/// Distances from the centre are clamped to this many spreads: one window thirty times as slow must not hide
+/// the next one.
 pub(super) const REACH: f64 = 10.0;
 
 /// Centre and spread of one statistic.
@@ -27,13 +28,13 @@ pub(super) const REACH: f64 = 10.0;
 pub struct Level {
     pub center: f64,
     pub spread: f64,
-    /// Sampling error of one window that is usual; 0 where it is not known.
+    /// The usual sampling error of one window; 0 if unknown.
     pub error: f64,
     pub windows: usize,
 }
 
 impl Level {
-    /// `error`: see there. `None` without any window.
+    /// Learns from the values of past windows; `error`: see [`Level::error`]. `None` without any window.
     pub fn learn<T: Number>(values: &Sorted<T>, error: f64) -> Option<Level> {
         let windows = values.len();
         if windows == 0 {
@@ -49,19 +50,19 @@ impl Level {
         Some(Level { center, spread: mixed.sqrt().max(seen).max(error), error, windows })
     }
 
-    /// How many spreads a window lies above the centre; `error`: its own sampling error.
+    /// Returns how many spreads a window lies above the centre; `error`: the sampling error of the window.
     pub fn distance(&self, value: f64, error: f64) -> f64 {
         self.distance_in(value, error, 0.0)
     }
 
-    /// The same in spreads of at least so much.
+    /// Like [`Self::distance`], with a spread of at least `least`.
     pub fn distance_in(&self, value: f64, error: f64, least: f64) -> f64 {
         let worse = (error * error - self.error * self.error).max(0.0);
         let variance = (self.variance() + worse).max(least * least);
         if variance > 0.0 { (value - self.center) / variance.sqrt() } else { 0.0 }
     }
 
-    /// Of the distance between the centre and one more window.
+    /// Returns the variance of the distance between the centre and one more window.
     pub fn variance(&self) -> f64 {
         self.spread * self.spread * (1.0 + 1.0 / self.windows as f64)
     }
@@ -92,7 +93,7 @@ mod tests {
         assert!((9.8..=10.2).contains(&spoiled.center) && spoiled.spread < 3.0 * level.spread);
     }
 
-    /// Anchor: at most 1.2 alpha for every length of the baseline.
+    /// Anchor: the false positive rate is at most 1.2 alpha for every length of the baseline.
     #[test]
     fn unchanged_windows_pass_the_limit_no_more_often_than_stated() {
         let (alpha, nulls) = (1e-2, 40_000);

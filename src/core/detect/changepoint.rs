@@ -1,34 +1,36 @@
-//! Where did the level change for good?
+//! Change points: the windows at which the level changed for good.
 //!
-//! Intuition: the split that explains most is a change if it explains more than the best split of noise
-//! would; what is left on both sides is asked again.
+//! Intuition: the split that explains most of the variance is a change point if it explains more than the
+//! best split of noise would. Both sides are then searched in the same way.
 //! Formula: gain = n₁ n₂ / n (m₁ − m₂)² / (s² f), accepted above 3 log n, with at least six windows on each
-//! side and medians that differ by at least 3 %; single windows count for no more than four spreads. s² f, the
-//! long-run variance, is the smaller of two: of what is left when both means are taken away (too large where
-//! there are more steps), and of the differences of neighbours (v₁) and of every second window (v₂) without
-//! the largest twentieth, as steps are few: r = v₂ / v₁ − 1, s² f = v₁ (1 + r) / (2 (1 − r)²).
+//! side and medians that differ by at least 3 %. Single windows are clipped at four spreads. The long-run
+//! variance s² f is the smaller of two estimates. The first is the variance of the residuals from both
+//! means; it is too large if there are more steps. The second uses the squared differences of neighbours
+//! (v₁) and of windows two apart (v₂), without the largest twentieth because steps are few: r = v₂ / v₁ − 1,
+//! s² f = v₁ (1 + r) / (2 (1 − r)²).
 //! Rejected: E-divisive with permutations (seconds for what takes microseconds here, and 18 false points in
-//! 1,000 correlated windows), a global standard deviation (a large step hides itself in it).
-//! Cost: O(n) a split with prefix sums.
+//! 1,000 correlated windows), a global standard deviation (a large step inflates it and so hides itself).
+//! Cost: O(n) per split with prefix sums, plus a sort of the differences.
 
 use super::regression::EFFECT_MIN;
 use super::{long_run_factor, mean_and_deviation, median, robust_spread};
 
-/// Windows on each side of a change.
+/// Minimum number of windows on each side of a change point.
 pub const SEGMENT_MIN: usize = 6;
 
-/// Windows that are looked at.
+/// Maximum number of windows that are analysed.
 pub const WINDOWS_MAX: usize = 200;
 
-/// A single window counts for no more than this.
+/// Single windows are clipped at this many robust spreads from the median.
 const CLIP: f64 = 4.0;
 
 const PENALTY: f64 = 3.0;
 
-/// Squares of a normal distribution without the largest twentieth are this much too small.
+/// Correction for trimming: without the largest twentieth, the mean square of a normal distribution is too
+/// small by this factor.
 const TRIMMED: f64 = 1.318;
 
-/// The first window of each new level, ascending.
+/// Returns the first window of each new level, ascending.
 pub fn change_points(values: &[f64]) -> Vec<usize> {
     let mut found = Vec::new();
     split(values, 0, &mut found);
@@ -45,7 +47,7 @@ fn split(values: &[f64], begin: usize, found: &mut Vec<usize>) {
     }
 }
 
-/// The split that takes away most of the squares.
+/// Returns the split that reduces the sum of squares most.
 fn best_split(values: &[f64]) -> Option<usize> {
     let values = clipped(values);
     let (total, n) = (values.iter().sum::<f64>(), values.len() as f64);
@@ -80,7 +82,8 @@ fn is_change(values: &[f64], at: usize) -> bool {
     is_large && gain > PENALTY * libm::log(n1 + n2) * noise
 }
 
-/// The variance of a mean, times the number of windows, as neighbours tell it.
+/// Estimates the long-run variance (the variance of a mean, times the number of windows) from differences of
+/// neighbours.
 fn noise(values: &[f64]) -> f64 {
     let (near, far) = (squares(values, 1), squares(values, 2));
     if near <= 0.0 {
@@ -90,7 +93,8 @@ fn noise(values: &[f64]) -> f64 {
     near * (1.0 + r) / (2.0 * (1.0 - r) * (1.0 - r))
 }
 
-/// Mean square of the differences of windows so far apart, without the largest twentieth.
+/// Returns the mean square of the differences of windows `apart` positions apart, without the largest
+/// twentieth.
 fn squares(values: &[f64], apart: usize) -> f64 {
     let differences = values.iter().zip(&values[apart..]);
     let mut squares: Vec<f64> = differences.map(|(a, b)| (b - a) * (b - a)).collect();
@@ -99,8 +103,8 @@ fn squares(values: &[f64], apart: usize) -> f64 {
     TRIMMED * squares[..kept].iter().sum::<f64>() / kept.max(1) as f64
 }
 
-/// The values, none further from the median than [`CLIP`] robust spreads; steps are not outliers, so where
-/// the spread is that of two levels it is large.
+/// Clips the values to [`CLIP`] robust spreads around the median. Steps are not clipped away: with two
+/// levels, the spread is as large as their distance.
 fn clipped(values: &[f64]) -> Vec<f64> {
     let middle = median(&mut values.to_vec());
     let reach = CLIP * robust_spread(values, middle);
@@ -125,7 +129,8 @@ mod tests {
         assert!(change_points(&[1.0, 9.0, 9.0]).is_empty());
     }
 
-    /// Anchors for false points in 1,000 windows: 0.2 white, 0.4 log-normal, 1 correlated; goals 0.05, 0.1, 0.2.
+    /// Anchors for false change points in 1,000 windows: 0.2 for white, 0.4 for log-normal and 1 for
+    /// correlated noise; goals: 0.05, 0.1 and 0.2.
     #[test]
     fn noise_has_no_change_points() {
         let (mut dice, rounds) = (Dice(77), 1_000);
@@ -139,7 +144,7 @@ mod tests {
         assert!(white <= 0.1 && skewed <= 0.1 && red <= 0.2, "{white} {skewed} {red}");
     }
 
-    /// Goal: at least 95 % of steps of three spreads are found twelve windows later.
+    /// Goal: at least 95 % of steps of three spreads are found within twelve windows.
     #[test]
     fn a_step_is_found_within_twelve_windows() {
         for r in [0.0, 0.5] {

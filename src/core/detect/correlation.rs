@@ -1,30 +1,31 @@
-//! `correlation`: do two aggregates rise and fall together?
+//! `correlation`: tests whether two aggregates rise and fall together.
 //!
-//! Intuition: ranks instead of values, so neither outliers nor the units matter.
-//! Formula: Spearman's ρ, ties by their mean rank; significance by Fisher's z with
-//! n_eff = n (1 − r₁ r₂) / (1 + r₁ r₂), because two slow series move together by chance.
-//! Rejected: Pearson's coefficient (one common spike makes it 1). Cost: O(n log n) once a closed window.
+//! Intuition: ranks replace values, so neither outliers nor units matter.
+//! Formula: Spearman's ρ with mean ranks for ties; significance by Fisher's z with n_eff =
+//! n (1 − r₁ r₂) / (1 + r₁ r₂), because two autocorrelated series move together by chance.
+//! Rejected: Pearson's coefficient (one common spike makes it 1). Cost: O(n log n) per closed window.
 
 use super::mean_and_deviation;
 use super::tails::normal_above;
 use libm::log;
 use serde::{Deserialize, Serialize};
 
-/// Fewer common windows say nothing.
+/// Minimum number of common windows.
 pub const WINDOWS_MIN: usize = 8;
 
-/// How two series of windows belong together.
+/// The rank correlation of two series of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Correlation {
     /// Between −1 and 1.
     pub rho: f64,
-    /// Two-sided: how often chance alone gives as much.
+    /// Two-sided p-value.
     pub p: f64,
     pub windows: usize,
 }
 
 impl Correlation {
-    /// Of pairs from the same windows, oldest first; `None` with too few, or where one never changes.
+    /// Learns from pairs of values of the same windows, oldest first; `None` with too few pairs, or if one
+    /// side never changes.
     pub fn learn(pairs: &[(f64, f64)]) -> Option<Correlation> {
         if pairs.len() < WINDOWS_MIN {
             return None;
@@ -40,7 +41,7 @@ impl Correlation {
     }
 }
 
-/// Ranks from 1; equal values share the mean of theirs.
+/// Returns ranks from 1; equal values share the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -62,7 +63,7 @@ fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| (sum(&|a, b| a * b) / scale).clamp(-1.0, 1.0))
 }
 
-/// Correlation of neighbours; 0 where there is none.
+/// Returns the lag-1 autocorrelation, within ±0.9; 0 if it is undefined.
 fn lag(values: &[f64]) -> f64 {
     pearson(&values[1..], &values[..values.len() - 1]).unwrap_or(0.0).clamp(-0.9, 0.9)
 }
@@ -83,7 +84,8 @@ mod tests {
         assert_eq!(ranks(&[10.0, 20.0, 10.0, 30.0]), [1.5, 3.0, 1.5, 4.0]);
     }
 
-    /// Anchor: independent pairs with a correlation of 0.6 from window to window pass 1 % at most 1.5 % of times.
+    /// Anchor: independent pairs with an autocorrelation of 0.6 pass a level of 1 % at most 1.5 % of the
+    /// time.
     #[test]
     fn slow_series_do_not_correlate_by_chance() {
         let (mut dice, mut passed, rounds) = (Dice(23), 0, 8_000);

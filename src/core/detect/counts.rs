@@ -1,43 +1,43 @@
-//! Counts that are too small for a spread: how often would chance alone give as many?
+//! The exact test for counts that are too small for a t-test.
 //!
-//! Formula: P(X ≥ x) of a Poisson with the past's mean; where the past's counts lie further apart than
-//! that, both are divided by how much further (quasi-Poisson). Below: P(X ≤ x).
-//! Rejected: the t limit alone, which for a mean of one alarms on three. Cost: tens of steps.
+//! Formula: P(X ≥ x) of a Poisson distribution with the past's mean. If the past's counts are overdispersed,
+//! count and mean are divided by the overdispersion (quasi-Poisson). Below: P(X ≤ x).
+//! Rejected: the t limit alone, which for a mean of one alarms at three. Cost: tens of steps.
 
 use super::sorted::Sorted;
 use super::tails::poisson_at_least;
 use crate::core::rule::ast::Side;
 use serde::{Deserialize, Serialize};
 
-/// What is normal for a count.
+/// The baseline of a count.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     mean: f64,
-    /// Counts by what is asked about: seconds for a rate.
+    /// Factor from the queried value to a count: the seconds of a window for a rate, 1 for a count.
     scale: f64,
-    /// Variance by mean, at least 1.
+    /// Overdispersion: variance divided by mean, at least 1.
     width: f64,
 }
 
 impl Counts {
-    /// `None` where nothing was ever counted.
+    /// Learns from past values; `None` if nothing was ever counted.
     pub fn learn(past: &Sorted<f64>, scale: f64) -> Option<Counts> {
         let (mean, deviation) = past.mean_and_deviation(0.0, f64::INFINITY);
         let (mean, deviation) = (mean * scale, deviation * scale);
         (mean > 0.0).then(|| Counts { mean, scale, width: (deviation * deviation / mean).max(1.0) })
     }
 
-    /// Counts a window.
+    /// Returns the mean count per window.
     pub fn mean(&self) -> f64 {
         self.mean
     }
 
-    /// The mean of what is asked about.
+    /// Returns the mean of the queried value.
     pub fn usual(&self) -> f64 {
         self.mean / self.scale
     }
 
-    /// The chance of a value as far to this side.
+    /// Returns the p-value of a value on this side.
     pub fn chance(&self, value: f64, side: Side) -> f64 {
         let (mean, count) = (self.mean / self.width, value * self.scale / self.width);
         match side {

@@ -1,39 +1,42 @@
-//! When did it begin? The sum of what is above normal, minus an allowance.
+//! CUSUM: dates the beginning of a change by the sum of what exceeds normal, minus an allowance.
 //!
-//! Intuition: each window adds how far it is above the centre, less half a spread; as long as nothing
-//! happens the sum falls back to zero, so the last zero is where the change began.
-//! Formula: S = max(0, S + z − k) with z = (x − m) / s √((1 − r) / (1 + r)) kept within ±6, alarm S > h;
-//! k = 0.5, h = 10 from 300 windows of baseline on, 12 from 100; fewer are not enough.
+//! Intuition: each window adds its distance above the centre, less half a spread. While nothing changes, the
+//! sum falls back to zero, so the change began after the last zero.
+//! Formula: S = max(0, S + z − k) with z = (x − m) / s √((1 − r) / (1 + r)) kept within ±6, alarm if S > h.
+//! The allowance is k = 0.5. The limit is h = 10 with a baseline of at least 300 windows and 12 with at
+//! least 100; fewer are not enough.
 //! Rejected: the plain spread without the long-run factor (half of all unchanged series alarm within 1,000
-//! windows when neighbours correlate by 0.3). Cost: O(1) a window, 16 bytes.
+//! windows if neighbours correlate by 0.3).
+//! Cost: O(1) per window; the sum and its length take 16 bytes.
 
 use super::{long_run_factor, mean_and_deviation};
 
-/// What each window is forgiven, in spreads.
+/// The allowance that each window subtracts, in spreads.
 const ALLOWANCE: f64 = 0.5;
 
-/// A single window counts for no more than this.
+/// The distance of a single window is clipped at this many spreads.
 const CLIP: f64 = 6.0;
 
-/// Windows of baseline that are needed, and the limits with so many.
+/// Minimum number of windows in the baseline. From `WINDOWS_MANY` windows on the limit is `LIMIT`, below it
+/// is `LIMIT_FEW`.
 pub const WINDOWS_MIN: usize = 100;
 const WINDOWS_MANY: usize = 300;
 const LIMIT: f64 = 10.0;
 const LIMIT_FEW: f64 = 12.0;
 
-/// Where a sum of distances stands.
+/// The state of the sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cusum {
     center: f64,
     spread: f64,
     limit: f64,
     sum: f64,
-    /// Windows since the sum was zero.
+    /// Number of windows since the sum was zero.
     since: usize,
 }
 
 impl Cusum {
-    /// `None` with too short a baseline, or one without any spread.
+    /// Creates the sum; `None` if the baseline is too short or has no spread.
     pub fn new(baseline: &[f64]) -> Option<Cusum> {
         if baseline.len() < WINDOWS_MIN {
             return None;
@@ -44,7 +47,8 @@ impl Cusum {
         (spread > 0.0).then_some(Cusum { center, spread, limit, sum: 0.0, since: 0 })
     }
 
-    /// Takes in the next window, `sign` −1 to look below; if it alarms, how many windows ago it began.
+    /// Adds the next window; `sign` is −1 to detect a fall. Returns how many windows ago the change began,
+    /// if the sum exceeds the limit.
     pub fn add(&mut self, value: f64, sign: f64) -> Option<usize> {
         let z = (sign * (value - self.center) / self.spread).clamp(-CLIP, CLIP);
         self.sum = (self.sum + z - ALLOWANCE).max(0.0);
@@ -73,7 +77,7 @@ mod tests {
         assert_eq!(Cusum::new(&[1.0; 200]), None);
     }
 
-    /// Share of unchanged series that alarm within 1,000 windows.
+    /// Returns the share of unchanged series that alarm within 1,000 windows.
     fn false_alarms(windows: usize, r: f64) -> f64 {
         let (mut dice, rounds) = (Dice(41), 1_500);
         let alarms = (0..rounds).filter(|_| {
@@ -84,7 +88,8 @@ mod tests {
         alarms.count() as f64 / rounds as f64
     }
 
-    /// Anchors: h 10, 300 windows: 2.8, 3.0, 2.6 %; h 12, 100 windows: 1.6, 6.0, 5.0 %.
+    /// Anchors for autocorrelations of 0, 0.3 and 0.6: h = 10, 300 windows: 2.8, 3.0, 2.6 %; h = 12, 100
+    /// windows: 1.6, 6.0, 5.0 %.
     #[test]
     fn unchanged_series_alarm_as_seldom_as_stated() {
         for (windows, r, at_most) in [
@@ -100,7 +105,7 @@ mod tests {
         }
     }
 
-    /// Anchor: 19 windows for a shift of one spread.
+    /// Anchor: a shift of one spread is found after 19 windows.
     #[test]
     fn a_shift_of_one_spread_is_found_in_about_twenty_windows() {
         let (mut dice, mut total, rounds) = (Dice(8), 0, 400);

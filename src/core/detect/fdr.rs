@@ -1,11 +1,13 @@
-//! Many keys at once: which of all the unusual ones to believe.
+//! False discovery rate: decides which of many unusual keys are reported.
 //!
-//! Intuition: among ten thousand quiet keys ten pass a limit of one in a thousand each minute. What the
-//! smallest chances of all keys together say is believed: at most a stated share of what is told is false.
-//! Formula: Benjamini–Hochberg: the largest k with p₍ₖ₎ ≤ q k / m; all up to it. Rejected: Bonferroni (finds
-//! half as much), a limit for each key (its false alarms grow with the keys). Cost: O(m log m) at most.
+//! Intuition: among ten thousand quiet keys, ten pass a limit of one in a thousand each minute. A threshold
+//! derived from the p-values of all keys together limits the false alarms to a stated share of all reports.
+//! Formula: Benjamini–Hochberg: the largest k with p₍ₖ₎ ≤ q k / m; the k smallest p-values are believed.
+//! Rejected: Bonferroni (finds half as much), a limit for each key (its false alarms grow with the keys).
+//! Cost: O(m log m) at most.
 
-/// The largest chance that is believed among these of `all` keys; `None` if none is. Reorders them.
+/// Returns the largest p-value that is believed; `None` if none is. `all`: the number of keys, including
+/// those without an entry in `chances`; `share`: the accepted share of false alarms. Reorders the p-values.
 pub fn believed(chances: &mut [f64], all: usize, share: f64) -> Option<f64> {
     chances.sort_unstable_by(f64::total_cmp);
     let is_small = |(at, chance): &(usize, &f64)| **chance <= share * (*at as f64 + 1.0) / all as f64;
@@ -20,7 +22,7 @@ mod tests {
 
     #[test]
     fn the_example_of_the_paper() {
-        // Benjamini & Hochberg 1995, table 1: four of fifteen at q = 0.05.
+        // Benjamini & Hochberg 1995, table 1: four of fifteen are significant at q = 0.05.
         let chances = [
             0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719,
             0.6528, 0.7590, 1.0,
@@ -32,7 +34,8 @@ mod tests {
         assert_eq!(believed(&mut [0.2, 0.9], 2, 0.05), None);
     }
 
-    /// Anchor: of a thousand keys ten are real, at five sigma: 5.4 % of what is told is false, 96 % is found.
+    /// Anchor: of a thousand keys ten are really changed, by five sigma: 5.4 % of the reported keys are
+    /// false, 96 % of the changed ones are found.
     #[test]
     fn the_share_of_false_alarms_is_as_stated() {
         let (mut dice, mut told, mut wrong, mut found) = (Dice(31), 0, 0, 0);

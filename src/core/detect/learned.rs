@@ -1,18 +1,22 @@
-//! Limits learned from what happened: how long is a silence, how old is a stage, before it is unusual?
+//! Limits learned from past durations: how long a silence lasts, or how old a stage grows, before it is
+//! unusual.
 //!
-//! Intuition: a pipeline that works every second is stuck after a minute, one that works every hour is not.
-//! Formula: for silences max(−ln α / λ, 2 × the longest of the last 1,000 gaps) with λ = 1 / mean gap and
-//! α = 1e-5, where a gap beyond the limit counts as one at it; for ages 1.5 × the 99.9th percentile of the last 1,000 durations. Rejected: the first alone
-//! (1,654 false stalls in a million log-normal gaps), the second alone (84). Cost: O(1) an event, O(n) once
-//! something is in flight.
+//! Intuition: a pipeline that works every second is stuck after a minute; a pipeline that works every hour
+//! is not.
+//! Formula: the limit for silences is max(−ln α / λ, 2 × the longest of the last 1,000 gaps) with
+//! λ = 1 / mean gap and α = 1e-5. A gap beyond the limit is recorded as one at the limit. The limit for ages
+//! is 1.5 × the 99.9th percentile of the last 1,000 durations.
+//! Rejected: the first term alone (1,654 false stalls in a million log-normal gaps), the second term alone
+//! (84).
+//! Cost: O(1) per event, O(n) while a run is in flight.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Durations remembered; 4 KB.
+/// Number of durations that are kept; 4 KB.
 const KEPT: usize = 1_000;
 
-/// Fewer durations are no limit.
+/// Minimum number of durations for a limit.
 const LEAST: usize = 20;
 
 const ALPHA_LOG: f64 = 11.512_925_464_970_229; // −ln 1e-5
@@ -20,7 +24,7 @@ const LONGEST_TIMES: f64 = 2.0;
 const AGE_QUANTILE: f64 = 0.999;
 const AGE_TIMES: f64 = 1.5;
 
-/// The newest of some durations, in milliseconds.
+/// The newest durations, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Durations(VecDeque<u32>);
 
@@ -32,18 +36,19 @@ impl Durations {
         self.0.push_back(ms.clamp(0, i64::from(u32::MAX)) as u32);
     }
 
-    /// The newest ones, newest first, in seconds.
+    /// Returns the newest durations, newest first, in seconds.
     pub fn newest_secs(&self, count: usize) -> impl Iterator<Item = f64> {
         self.0.iter().rev().take(count).map(|ms| f64::from(*ms) / 1e3)
     }
 
-    /// The values of the ranks `ceil(q × n)`, in seconds; `None` for none.
+    /// Returns the values of the ranks `ceil(q × n)`, in seconds; `None` without any duration.
     pub fn quantiles_secs<const N: usize>(&self, qs: [f64; N]) -> Option<[f64; N]> {
         let sorted = self.sorted();
         (!sorted.is_empty()).then(|| qs.map(|q| super::quantile_of_sorted(&sorted, q) / 1e3))
     }
 
-    /// Median of the newest ones and of those before them, in seconds; `None` until there are enough of both.
+    /// Returns the median of the newest `count` durations and that of the durations before them, in seconds;
+    /// `None` until there are enough of both.
     pub fn newest_and_usual_secs(&self, count: usize) -> Option<(f64, f64)> {
         if self.0.len() < count + LEAST {
             return None;
@@ -59,13 +64,14 @@ impl Durations {
         sorted
     }
 
-    /// A gap beyond the limit was none of the usual: it counts as one at the limit, so the limit doubles at most.
+    /// Adds a gap. A gap beyond the limit is unusual, so it is recorded as one at the limit; the limit at
+    /// most doubles.
     pub fn add_gap(&mut self, ms: i64) {
         let limit = self.gap_limit_ms().unwrap_or(f64::INFINITY);
         self.add(if ms as f64 > limit { limit as i64 } else { ms });
     }
 
-    /// The longest gap that is usual, in milliseconds; `None` until enough are known.
+    /// Returns the longest usual gap, in milliseconds; `None` until enough gaps are known.
     pub fn gap_limit_ms(&self) -> Option<f64> {
         if self.0.len() < LEAST {
             return None;
@@ -75,7 +81,7 @@ impl Durations {
         Some((ALPHA_LOG * sum / self.0.len() as f64).max(LONGEST_TIMES * longest))
     }
 
-    /// The greatest age that is usual, in milliseconds; `None` until enough are known.
+    /// Returns the greatest usual age, in milliseconds; `None` until enough durations are known.
     pub fn age_limit_ms(&self) -> Option<f64> {
         if self.0.len() < LEAST {
             return None;

@@ -1,10 +1,13 @@
-//! Detectors: what is unusual, by how much, and more than by chance.
+//! Detectors: statistical methods that decide whether a window is unusual, by how much, and whether chance
+//! alone explains it.
 //!
-//! Intuition: the unit of replication is the window, not the request: a detector compares one window
-//! with the windows before it, and takes what is normal from their spread. Invariant: pure functions of
-//! numbers; no state, no time, so equal windows give equal answers. One method a file; each file's head
-//! has the formula, the cost and what was rejected. Elementary functions come from `libm`, as those of
-//! platforms differ in the last bit.
+//! Intuition: the unit of replication is the window, not the request. A detector compares one window with
+//! the windows before it and derives from their spread what is normal.
+//! Invariant: a result is a pure function of numbers. It depends on no clock and on no hidden state, so
+//! equal windows give equal results.
+//! Each file holds one method. Its module doc states the formula, the cost and the rejected alternatives.
+//! Elementary functions come from `libm`, because the implementations of different platforms differ in the
+//! last bit.
 
 pub mod anomaly;
 pub mod baseline;
@@ -23,11 +26,11 @@ pub mod tails;
 pub mod trend;
 pub mod zscore;
 
-/// MAD × this estimates the standard deviation of a normal distribution.
+/// Factor from the median absolute deviation (MAD) to the standard deviation of a normal distribution.
 pub const MAD_TO_SIGMA: f64 = 1.482_602_218_505_602;
 
-/// The middle of some values; of an even number, the mean of the two in the middle. 0 for none.
-/// Reorders them; O(n).
+/// Returns the median; for an even number of values, the mean of the two middle ones; 0 for no values.
+/// Reorders the values; O(n).
 pub fn median(values: &mut [f64]) -> f64 {
     match values.len() {
         0 => 0.0,
@@ -35,25 +38,27 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// The values of a rank and of the same or the next one, counted from 0. Reorders the values; O(n).
+/// Returns the order statistics of ranks `lower` and `upper`, counted from 0. `lower` equals `upper` or is
+/// one less. Reorders the values; O(n).
 fn ranked(values: &mut [f64], lower: usize, upper: usize) -> (f64, f64) {
     let (below, found, _) = values.select_nth_unstable_by(upper, f64::total_cmp);
     let found = *found;
     (if lower == upper { found } else { below.iter().copied().fold(f64::NEG_INFINITY, f64::max) }, found)
 }
 
-/// The mean of two values in the middle, which may be the same.
+/// Returns the mean of the two middle values, which may be equal.
 fn middle((lower, upper): (f64, f64)) -> f64 {
     if lower == upper { upper } else { (lower + upper) / 2.0 }
 }
 
-/// Median of the distances from `center`, times [`MAD_TO_SIGMA`].
+/// Returns the median distance from `center`, times [`MAD_TO_SIGMA`]: a robust estimate of the standard
+/// deviation.
 pub fn robust_spread(values: &[f64], center: f64) -> f64 {
     let mut distances: Vec<f64> = values.iter().map(|value| (value - center).abs()).collect();
     median(&mut distances) * MAD_TO_SIGMA
 }
 
-/// Mean and standard deviation with n − 1; the latter is 0 for fewer than two values.
+/// Returns mean and standard deviation with denominator n − 1; the deviation is 0 for fewer than two values.
 pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count.max(1.0);
@@ -61,13 +66,13 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, if values.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
 }
 
-/// The value of rank `ceil(q × n)` of ascending values; 0 for none.
+/// Returns the value of rank `ceil(q × n)` in ascending values; 0 for no values.
 pub fn quantile_of_sorted(sorted: &[f64], q: f64) -> f64 {
     let rank = (q * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0.0)
 }
 
-/// The correlation of neighbours; 0 where nothing varies.
+/// Returns the lag-1 autocorrelation; 0 if the values do not vary.
 pub fn lag_one(values: &[f64]) -> f64 {
     let (mean, _) = mean_and_deviation(values);
     let product = |pair: &[f64]| (pair[0] - mean) * (pair[1] - mean);
@@ -75,8 +80,9 @@ pub fn lag_one(values: &[f64]) -> f64 {
     if variance > 0.0 { values.windows(2).map(product).sum::<f64>() / variance } else { 0.0 }
 }
 
-/// How much larger the variance of a mean is because neighbours resemble each other: (1 + r) / (1 − r) with
-/// the lag-1 correlation r, corrected for its bias r + (1 + 3r) / n and kept within 0 and 0.9.
+/// Returns the factor by which autocorrelation inflates the variance of a mean: (1 + r) / (1 − r) with the
+/// lag-1 autocorrelation r. The estimate is corrected for its bias, r + (1 + 3r) / n, and kept within 0 and
+/// 0.9.
 pub fn long_run_factor(values: &[f64]) -> f64 {
     let raw = lag_one(values);
     if raw == 0.0 {
@@ -86,10 +92,10 @@ pub fn long_run_factor(values: &[f64]) -> f64 {
     (1.0 + r) / (1.0 - r)
 }
 
-/// A generator with a seed, for simulations of what happens when nothing happens.
+/// A seeded random number generator for simulations in tests.
 #[cfg(test)]
 pub(crate) mod dice {
-    /// SplitMix64.
+    /// The SplitMix64 generator with its state.
     pub struct Dice(pub u64);
 
     impl Dice {
@@ -101,7 +107,7 @@ pub(crate) mod dice {
             ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
         }
 
-        /// Box and Muller.
+        /// Returns a standard normal value by the method of Box and Muller.
         pub fn normal(&mut self) -> f64 {
             let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
             radius * (std::f64::consts::TAU * self.uniform()).cos()
@@ -111,7 +117,7 @@ pub(crate) mod dice {
             -(1.0 - self.uniform()).ln()
         }
 
-        /// `n` values with lag-1 correlation `r` and standard deviation 1.
+        /// Returns `n` values with lag-1 autocorrelation `r` and standard deviation 1.
         pub fn correlated(&mut self, n: usize, r: f64) -> Vec<f64> {
             let mut value = self.normal();
             let step = |dice: &mut Dice, value: &mut f64| {

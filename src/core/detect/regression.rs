@@ -1,25 +1,30 @@
-//! `regression`: is this window worse than its own past, by enough, and more than by chance?
+//! `regression`: tests whether a window is worse than its own past, by enough, and by more than chance.
 //!
-//! Intuition: no single statistic finds everything. A shift of all requests shows in the median, a slow
-//! minority in the tail, most things in the mean of logarithms. So a window is asked four questions, each
-//! against the same question to the windows before it, and the limit is that of four questions.
-//! Formula: the asked aggregate, p50 and the mean logarithm by [`Level::distance`]; the share above the
-//! past's p95 by z = (r − p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)) with φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))).
-//! Each is divided by t(α/k, B − 1) for k questions; the score is the largest. Deployments are few, and
-//! lie apart with heavy tails: their spread has half the degrees of freedom. How far windows of one deployment
-//! lie apart is known from all of theirs, so the limit of both together is (b t_b + w t_w) / (b + w) with the
-//! variances b and w (Cochran and Cox).
-//! A quantile q of n values is no farther from the past than its own value at the rank q ∓ t √(q (1 − q)/n)
-//! allows: where values are whole milliseconds, thirty windows may say 4 and the next one 5, though hardly more
-//! of its values are above 4.
-//! An aggregate that is no quantile is asked about alone; small counts and shares are judged exactly, with −ln
-//! of the chance as score.
-//! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which call a fifth of all
-//! unchanged windows changed; p95 beside the tail share (its own spread is too wide with a hundred
-//! requests); one freedom for the sum of both variances (Satterthwaite: where versions lie apart with heavy
-//! tails, four in a thousand pass instead of one); waiting for three windows inside the function (that is what
-//! `for` is for).
-//! Cost: a few passes over B sorted numbers once a closed window, O(1) an evaluation beside reading the window.
+//! Intuition: no single statistic finds every change. A shift of all requests shows in the median, a slow
+//! minority shows in the tail, and most changes show in the mean of the logarithms. So up to four statistics
+//! of a window are tested, each against the same statistic of the windows before it. The limit is corrected
+//! for the number of tests.
+//! Formula: [`Level::distance`] compares the queried aggregate, p50 and the mean logarithm. The share r of
+//! values above the past's p95 is compared by z = (r − p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)) with
+//! φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))); the code uses the arcsine form of z, which suits small shares
+//! better. Each statistic is divided by its limit t(α/k, B − 1) for k tests, and the largest quotient
+//! decides. Deployments are few and their levels have heavy tails, so their spread counts with half the
+//! degrees of freedom. The spread between windows of one deployment is known from the windows of all
+//! deployments. So the limit for both variances together is (b t_b + w t_w) / (b + w) with the variances b
+//! between and w within deployments (Cochran and Cox).
+//! A quantile q of n values counts as changed only if the window's own value at the rank
+//! q ∓ t √(q (1 − q)/n) is beyond the past's centre as well. Otherwise values in whole milliseconds would
+//! cause false alarms: thirty windows may have a quantile of 4 and the next one 5, although hardly more of
+//! its values are above 4.
+//! An aggregate that is not a quantile is tested alone. Small counts and shares are tested exactly, with −ln
+//! of the p-value as score.
+//! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which report a fifth of
+//! all unchanged windows as changed; p95 beside the tail share (the spread of p95 is too wide with a hundred
+//! requests); one number of degrees of freedom for the sum of both variances (Satterthwaite: if the levels
+//! of versions have heavy tails, four in a thousand pass instead of one); waiting for three windows inside
+//! the function (a rule's `for` does that).
+//! Cost: a few passes over B sorted numbers per closed window; O(1) per evaluation, besides reading the
+//! window.
 
 use super::baseline::Level;
 use super::counts::Counts;
@@ -29,49 +34,51 @@ use super::tails::{share_error, student_above, student_limit, student_limit_agai
 use crate::core::rule::ast::Side;
 use serde::{Deserialize, Serialize};
 
-/// Fewer past windows than this are no baseline.
+/// Minimum number of past windows for a baseline.
 pub const WINDOWS_MIN: usize = 12;
 
-/// Fewer deployments than this are no baseline.
+/// Minimum number of deployments for a baseline.
 pub const DEPLOYS_MIN: usize = 4;
 
-/// A change smaller than this is nobody's business, however significant.
+/// Minimum relative change that is reported; a smaller change is irrelevant, however significant it is.
 pub const EFFECT_MIN: f64 = 0.03;
 
-/// One-sided: a quiet window passes by chance once in a thousand, all questions together.
+/// One-sided significance level of all tests together: an unchanged window passes by chance once in a
+/// thousand.
 pub const ALPHA: f64 = 1e-3;
 
-/// Fewer values than this have no tail, no error and no logarithm worth a question.
+/// Minimum number of values for a window's tail share, sampling error and mean logarithm.
 pub const VALUES_MIN: u64 = 30;
 
-/// What is known of one window; shares and logarithms only of windows with enough values.
+/// The statistics of one window; only windows with enough values have a profile.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
     pub count: u64,
-    /// The asked aggregate.
+    /// The value of the queried aggregate.
     pub value: f64,
     pub profile: Option<Profile>,
 }
 
-/// How a window's values are distributed.
+/// The distribution of a window's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Profile {
     pub p50: f64,
-    /// Sampling error of the median (Woodruff).
+    /// Sampling error of the median (Woodruff's method).
     pub p50_error: f64,
     /// Share of values above the past's p95.
     pub tail: f64,
-    /// Mean and sampling error of the logarithms; only where all values are above zero.
+    /// Mean and sampling error of the logarithms; present only if all values are above zero.
     pub log: Option<(f64, f64)>,
 }
 
-/// Past windows: what is asked of each, in order of size. The profiles' numbers are kept short: seven digits.
+/// The statistics of the past windows, each in ascending order. Those of the profiles are stored as f32 to
+/// save memory: seven digits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
     pub values: Sorted<f64>,
     p50: Sorted<f32>,
     log: Sorted<f32>,
-    /// The middle one of the sampling errors of the two; 0 without any.
+    /// The medians of the sampling errors of `p50` and `log`; 0 if there are none.
     p50_error: f64,
     log_error: f64,
 }
@@ -94,7 +101,7 @@ impl Past {
     }
 }
 
-/// What is normal, learned once a closed window.
+/// The learned baseline, renewed once per closed window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     pub asked: Level,
@@ -103,83 +110,88 @@ pub struct Reference {
     tail: Option<Tail>,
     exact: Option<Exact>,
     within: Spreads,
-    /// Of the asked aggregate, the median, the mean logarithm.
+    /// Limits for the queried aggregate, the median and the mean logarithm, in this order. The tail share
+    /// uses the first.
     bars: [Bar; 3],
     questions: f64,
 }
 
-/// What a statistic has to pass, and the degrees of freedom that its spread is known with.
+/// The limit of a statistic, and the degrees of freedom of its spread.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Bar {
     limit: f64,
     freedom: f64,
 }
 
-/// What has no spread worth a t.
+/// The exact test for values whose spread is no basis for a t-test.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Exact {
     Counts(Counts),
     Shares(Shares),
 }
 
-/// Quantiles are read within 1 % (two digits), so equal ones may differ by as much.
+/// Relative error of a quantile read from a histogram of two digits (1 %): equal quantiles may differ by as
+/// much.
 const READ_WITHIN: f64 = 0.01;
 
-/// Counts below this mean are judged exactly.
+/// Counts with a mean below this are tested exactly.
 const COUNTS_BELOW: f64 = 20.0;
 
-/// Makes the angle of a small share as even to both sides as it gets.
+/// Anscombe's correction: it makes the arcsine of a small share as symmetric as possible.
 const ANSCOMBE: f64 = 0.375;
 
-/// The share above the past's p95.
+/// The baseline for the share of values above the past's p95.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tail {
     share: f64,
-    /// How much wider than by chance the shares lie apart.
+    /// Overdispersion: the variance of the shares between windows divided by the variance by chance, at
+    /// least 1.
     width: f64,
     values: f64,
 }
 
-/// How far quantiles of the judged window lie, at the limit, from where they could as well be
-/// ([`Reference::errors`]); 0 where that is not known.
+/// The sampling errors of the judged window's quantiles: the distances to their confidence bounds, divided
+/// by the limit ([`Reference::errors`]); 0 if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Errors {
     pub asked: f64,
     pub median: f64,
 }
 
-/// One question and its answer.
+/// The result of judging one window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
-    /// Signed relative change of the asked aggregate; 0 where nothing is significant.
+    /// Signed relative change of the queried aggregate, or of the median if only that changed enough; 0 if
+    /// nothing is significant.
     pub change: f64,
-    /// The largest statistic, and the limit it had to pass.
+    /// The statistic that is largest in relation to its limit, and that limit.
     pub score: f64,
     pub limit: f64,
-    /// What spoke loudest.
+    /// The name of that statistic.
     pub by: &'static str,
-    /// How often an unchanged window gives as much; 1 where that is more often than [`ALPHA`].
+    /// The p-value over all tests: how often an unchanged window gives as much; 1 if that is more often than
+    /// [`ALPHA`].
     pub chance: f64,
 }
 
-/// One deployment: what its windows were like, and how far they lay apart.
+/// One deployment: the medians of its windows, and the spread between them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deploy {
     summary: Window,
-    /// Of the summary's value: a version is known no better than its windows tell.
+    /// Sampling error of the summary's value: the windows of a version limit how well its level is known.
     error: f64,
     within: Spreads,
     windows: usize,
 }
 
-/// The error of a median by that of a mean: √(π/2).
+/// Ratio of the sampling error of a median to that of a mean: √(π/2).
 const MEDIAN_ERROR: f64 = 1.253_314_137_315_5;
 
-/// How far single windows of one deployment lie apart: the aggregate, the median, the mean logarithm.
+/// The spread between single windows of one deployment: of the aggregate, the median and the mean logarithm.
 type Spreads = [f64; 3];
 
 impl Deploy {
-    /// Of the windows of one version; `None` without any.
+    /// Summarises the windows of one version; `None` without any.
     pub fn of(windows: &[Window]) -> Option<Deploy> {
         let middle = |read: &dyn Fn(&Window) -> Option<f64>| {
             let mut values: Vec<f64> = windows.iter().filter_map(read).collect();
@@ -190,7 +202,7 @@ impl Deploy {
         let (value, spread, error) = middle(&|window| Some(window.value))?;
         let of_profile = |read: fn(&Profile) -> Option<f64>| middle(&|window| read(window.profile.as_ref()?));
         let (p50, log) = (of_profile(|it| Some(it.p50)), of_profile(|it| Some(it.log?.0)));
-        // Errors are those of a summary; that of one window more is `within`.
+        // These are the sampling errors of the summary; `within` is the spread of a single window.
         let profile = p50.map(|(p50, _, p50_error)| Profile {
             p50,
             p50_error,
@@ -204,9 +216,9 @@ impl Deploy {
 }
 
 impl Reference {
-    /// Of some earlier deployments. The window that is judged is one window, not a deployment's middle: it
-    /// lies as far from that as windows of one deployment usually do. Where the tail of each begins differs,
-    /// so the tail is not asked about.
+    /// Learns from earlier deployments. The judged window is a single window, not the median of a
+    /// deployment, so its distance from that median includes the usual spread within a deployment. The tail
+    /// is not tested, because it begins at a different value in each deployment.
     pub fn learn_deploys(deploys: &[Deploy]) -> Option<Reference> {
         let summaries: Vec<Window> = deploys.iter().map(|deploy| deploy.summary).collect();
         let usual = |read: &dyn Fn(&Deploy) -> f64| {
@@ -227,17 +239,19 @@ impl Reference {
         Some(Reference { within, bars, ..reference })
     }
 
-    /// Of past windows; `None` with too few of them.
+    /// Learns from past windows; `None` with too few of them.
     pub fn learn(windows: &[Window]) -> Option<Reference> {
         Reference::of(&Past::of(windows), tails(windows), None)
     }
 
-    /// The same of windows that are in order already, and how many values of each were in the tail.
+    /// Like [`Self::learn`], for statistics that are already sorted; `tails`: the number of values and the
+    /// tail share of each window, see [`tails`].
     pub fn learn_sorted(past: &Past, tails: impl Iterator<Item = (f64, f64)>) -> Option<Reference> {
         Reference::of(past, tails, None)
     }
 
-    /// `of_deploys`: each window is one deployment, which is known with such an error.
+    /// `of_deploys`: the sampling error of a deployment's value, if each window is the summary of a
+    /// deployment.
     fn of(
         past: &Past,
         tails: impl Iterator<Item = (f64, f64)>,
@@ -264,7 +278,7 @@ impl Reference {
         Some(Reference { asked, median, log, tail, exact: None, within: Spreads::default(), bars, questions })
     }
 
-    /// The same where the values are counts, `scale` times as many as the values say.
+    /// Switches to the exact test if the values are small counts; a count is a value times `scale`.
     pub fn counting(self, values: &Sorted<f64>, scale: f64) -> Reference {
         if self.asked.center * scale > 2.0 * COUNTS_BELOW {
             return self;
@@ -273,13 +287,14 @@ impl Reference {
         Reference { exact: counts.map(Exact::Counts), ..self }
     }
 
-    /// The same where the values are averages of zeros and ones; of (values, average) of each window.
+    /// Switches to the exact test for averages of zeros and ones; `windows`: (number of values, average) of
+    /// each window.
     pub fn sharing(self, windows: impl Iterator<Item = (f64, f64)> + Clone) -> Reference {
         Reference { exact: Shares::learn(windows).map(Exact::Shares), ..self }
     }
 
-    /// How far the quantiles of a window that are compared lie from where they could as well be; `asked`: the
-    /// quantile that the aggregate is, if it is one; `read`: any quantile of the window.
+    /// Returns the sampling errors of the compared quantiles of a window. `asked`: the quantile that the
+    /// aggregate is, if it is one. `read`: returns any quantile of the window.
     pub fn errors(
         &self,
         asked: Option<f64>,
@@ -290,7 +305,7 @@ impl Reference {
         let mut error = |bar: Bar, q: f64, value: f64| {
             read(bar.as_well(q, window.count, side)).map_or(0.0, |other| bar.error(value, other))
         };
-        // A single value could be nowhere else.
+        // The quantiles of a single value are all equal, so they bound nothing.
         let asked = asked.filter(|_| window.count > 1);
         Errors {
             median: window.profile.map_or(0.0, |profile| error(self.bars[1], 0.5, profile.p50)),
@@ -298,7 +313,8 @@ impl Reference {
         }
     }
 
-    /// Compares one window, to one side; `believed`: a smaller chance than [`ALPHA`] that is demanded.
+    /// Compares one window with the baseline, to one side. `believed`: a p-value threshold that is demanded
+    /// if it is below [`ALPHA`].
     pub fn judge(&self, window: &Window, errors: Errors, side: Side, believed: Option<f64>) -> Verdict {
         let alpha = believed.map_or(ALPHA, |believed| believed.min(ALPHA));
         if let Some(verdict) = self.judge_exactly(window, side, alpha) {
@@ -325,7 +341,7 @@ impl Reference {
         ];
         let loudness = |(_, score, bar): &(&str, f64, Bar)| sign * score / bar.limit;
         let loudest = questions.into_iter().flatten().max_by(|a, b| loudness(a).total_cmp(&loudness(b)));
-        // The aggregate is always asked about.
+        // The list always contains the aggregate, so the default is never used.
         let (by, score, bar) = loudest.unwrap_or(("the aggregate", 0.0, asked));
         let score = sign * score;
         let limit = match alpha < ALPHA {
@@ -336,7 +352,8 @@ impl Reference {
             relative(window.value, self.asked.center),
             profile.zip(self.median).and_then(|(profile, level)| relative(profile.p50, level.center)),
         ];
-        // The asked aggregate's change; where it did not move enough, that of the median.
+        // The reported change is that of the queried aggregate, or that of the median if the aggregate
+        // changed too little.
         let change = changes.into_iter().flatten().find(|change| sign * change >= EFFECT_MIN);
         let change = change.filter(|_| score > limit).unwrap_or(0.0);
         let is_rare = score > bar.limit;
@@ -344,9 +361,9 @@ impl Reference {
         Verdict { change, score, limit, by, chance }
     }
 
-    /// `None` where the spread between windows tells as well.
+    /// `None` if the spread between windows is a sufficient basis, so that the t-test applies.
     fn judge_exactly(&self, window: &Window, side: Side, alpha: f64) -> Option<Verdict> {
-        // The middle of small counts may be zero: what is relative to it is relative to their mean.
+        // The median of small counts may be zero, so a change is relative to their mean.
         let (chance, usual, by) = match self.exact? {
             Exact::Counts(counts) => (counts.chance(window.value, side), counts.usual(), "the exact count"),
             Exact::Shares(shares) => {
@@ -354,7 +371,7 @@ impl Reference {
             }
         };
         let (score, limit) = (0.0 - libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));
-        // Something where nothing was is more than any share of it.
+        // No change is relative to zero; the sign of the value (100 %) stands in for it.
         let change = relative(window.value, usual).unwrap_or(window.value.signum());
         let sign = if side == Side::Above { 1.0 } else { -1.0 };
         let change = if score > limit && sign * change >= EFFECT_MIN { change } else { 0.0 };
@@ -364,7 +381,8 @@ impl Reference {
 }
 
 impl Bar {
-    /// That of the sum of its variance and one `within`, each known with a freedom of its own.
+    /// Returns the bar for the sum of the variances `between` and `within`, each with its own degrees of
+    /// freedom.
     fn with(self, (within, freedom): (f64, f64), between: f64, questions: f64) -> Bar {
         let all = between + within;
         if all <= 0.0 || freedom < 1.0 {
@@ -372,26 +390,27 @@ impl Bar {
         }
         let limit = |freedom: f64| student_limit_again(ALPHA / questions, freedom);
         let both = between * self.limit + within * limit(freedom);
-        // What a chance is told by: Satterthwaite's.
+        // The effective degrees of freedom for the p-value, by Satterthwaite.
         let doubt = between * between / self.freedom + within * within / freedom;
         Bar { limit: both / all, freedom: all * all / doubt }
     }
 
-    /// Where a window's quantile `q` of `count` values could as well lie, seen from `side`: as far back as the
-    /// limit allows.
+    /// Returns the confidence bound of the quantile `q` of `count` values, as a rank: moved towards the
+    /// past, seen from `side`, by as much sampling error as the limit allows.
     fn as_well(self, q: f64, count: u64, side: Side) -> f64 {
         let reach = self.limit * share_error(q, count as f64);
         (if side == Side::Above { q - reach } else { q + reach }).clamp(0.0, 1.0)
     }
 
-    /// The sampling error of a quantile that could as well be `other`, both read from a histogram.
+    /// Returns the sampling error of a quantile whose confidence bound has the value `other`; both are read
+    /// from a histogram.
     fn error(self, value: f64, other: f64) -> f64 {
         ((value - other).abs() + READ_WITHIN * value.abs()) / self.limit
     }
 }
 
 impl Verdict {
-    /// 1 = just significant.
+    /// The ratio of the score to the limit: 1 is just significant.
     pub fn ratio(&self) -> f64 {
         self.score / self.limit
     }
@@ -401,7 +420,7 @@ fn relative(value: f64, center: f64) -> Option<f64> {
     (center != 0.0).then(|| (value - center) / center.abs())
 }
 
-/// Values of each window, and the share of them in the tail.
+/// Returns the number of values of each window, and the share of them in the tail.
 pub fn tails(windows: &[Window]) -> impl Iterator<Item = (f64, f64)> + '_ {
     windows.iter().filter_map(|window| Some((window.count as f64, window.profile?.tail)))
 }
@@ -414,8 +433,8 @@ impl Tail {
         Tail::of_sums(windows.fold((0.0, 0.0, 0.0, 0.0), add))
     }
 
-    /// Of how many windows there are, their values, the values in the tail, and the sum of each value's window's
-    /// share squared.
+    /// Learns from sums over the windows: their number, their values nᵢ, the values nᵢ rᵢ in the tail, and
+    /// nᵢ rᵢ² with the share rᵢ of each window.
     pub(super) fn of_sums((n, values, over, squares): (f64, f64, f64, f64)) -> Option<Tail> {
         let share = over / values;
         let expected = share * (1.0 - share);

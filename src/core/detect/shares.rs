@@ -1,44 +1,48 @@
-//! Shares of few: a metric of zeros and ones (a gate that passes or fails, an error or none) has no spread worth a t.
+//! The exact test for small shares: the spread of a metric of zeros and ones (a gate that passes or fails,
+//! an error or none) is no basis for a t-test if hits are few.
 //!
-//! Intuition: if nothing changed, the hits of the past and of this window are one heap, from which the window
-//! drew its own by chance. Formula: Fisher's exact test, P(X ≥ x) of the hypergeometric distribution with
-//! n of n + N drawn, of which x + K are hits; below the same of the misses. Where past windows lie further
-//! apart than chance puts them, all numbers are divided by how much further (quasi-binomial).
-//! Rejected: the binomial with the past's share taken as known (a past without any failure makes the first one
-//! certain), and the t limit (a gate that fails once a day alarms each time).
-//! Cost: tens of steps, only where less than five hits or misses are expected.
+//! Intuition: if nothing changed, the hits of the past and of this window form one population, from which
+//! the window drew its own by chance.
+//! Formula: Fisher's exact test, P(X ≥ x) of the hypergeometric distribution with n of n + N values drawn,
+//! of which x + K are hits. Below, the misses are tested in the same way. If past windows are overdispersed,
+//! all numbers are divided by the overdispersion (quasi-binomial).
+//! Rejected: the binomial with the past's share taken as known (after a past without any failure, the first
+//! failure would be a certain change), and the t limit (a gate that fails once a day alarms each time).
+//! Cost: tens of steps, only if fewer than five hits or misses are expected.
 
 use super::sorted::Sorted;
 use crate::core::rule::ast::Side;
 use libm::{exp, lgamma};
 use serde::{Deserialize, Serialize};
 
-/// With as many hits and as many misses expected in a window, the spread between windows tells as well.
+/// Number of expected hits and of expected misses from which the spread between windows is a sufficient
+/// basis.
 const EXPECTED_MIN: f64 = 5.0;
 
-/// How far from whole numbers sums of zeros and ones may lie: an average is rounded.
+/// Tolerance per value for a sum of zeros and ones to be a whole number: an average is rounded.
 const ROUNDING: f64 = 1e-6;
 
-/// Terms of a sum that no longer change it.
+/// Relative size below which further terms no longer change a sum.
 const NOTHING: f64 = 1e-15;
 
-/// What is normal for a share.
+/// The baseline of a share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
-    /// Values of all past windows, and how many of them were ones.
+    /// Number of values of all past windows, and number of ones among them.
     values: f64,
     hits: f64,
-    /// Variance between windows by that of chance, at least 1.
+    /// Overdispersion: the variance between windows divided by the variance by chance, at least 1.
     width: f64,
 }
 
-/// Whether averages may be of zeros and ones at all: none lies outside.
+/// Whether these may be averages of zeros and ones: none is below 0 or above 1.
 pub fn may_be_shares(averages: &Sorted<f64>) -> bool {
     averages.extremes().is_some_and(|(least, most)| least >= 0.0 && most <= 1.0)
 }
 
 impl Shares {
-    /// Of (values, average) of each window; `None` where these are no averages of zeros and ones.
+    /// Learns from (number of values, average) of each window; `None` if these are not averages of zeros and
+    /// ones.
     pub fn learn(windows: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Shares> {
         let mut all = windows.clone();
         if !all.all(|(count, average)| is_share(count, average)) {
@@ -55,13 +59,13 @@ impl Shares {
         (values > 0.0).then_some(Shares { values, hits, width: width.max(1.0) })
     }
 
-    /// The share of ones.
+    /// Returns the share of ones.
     pub fn usual(&self) -> f64 {
         self.hits / self.values
     }
 
-    /// The chance of a share as far to this side in a window of `count` values; `None` where it is no share,
-    /// or where enough of both is expected.
+    /// Returns the p-value of a share on this side, in a window of `count` values. `None` if it is not a
+    /// share, or if enough hits and enough misses are expected.
     pub fn chance(&self, count: f64, average: f64, side: Side) -> Option<f64> {
         let expected = count * self.usual().min(1.0 - self.usual());
         if expected >= EXPECTED_MIN || !is_share(count, average) {
@@ -84,7 +88,7 @@ fn is_share(count: f64, average: f64) -> bool {
     (0.0..=1.0).contains(&average) && (sum - sum.round()).abs() <= ROUNDING * count.max(1.0)
 }
 
-/// P(X ≥ x) where `drawn` of `all` are drawn, of which `hits` are hits; all whole.
+/// Returns P(X ≥ x) for `drawn` of `all` values drawn, of which `hits` are hits; all numbers are whole.
 fn hypergeometric_at_least(x: f64, drawn: f64, hits: f64, all: f64) -> f64 {
     let most = drawn.min(hits);
     if x <= (drawn + hits - all).max(0.0) {
@@ -116,7 +120,7 @@ mod tests {
         assert!((hypergeometric_at_least(4.0, 4.0, 4.0, 8.0) - 1.0 / 70.0).abs() < 1e-12);
         assert!((hypergeometric_at_least(3.0, 4.0, 4.0, 8.0) - 17.0 / 70.0).abs() < 1e-12);
         assert_eq!(hypergeometric_at_least(0.0, 4.0, 4.0, 8.0), 1.0);
-        // 3 of 5 against 1 of 15, of a table: P = (C(4,3) C(16,2) + C(4,4) C(16,1)) / C(20,5).
+        // A table of 3 in 5 against 1 in 15: P = (C(4,3) C(16,2) + C(4,4) C(16,1)) / C(20,5).
         let shares = learn(&[(8.0, 0.125), (7.0, 0.0)]).expect("zeros and ones");
         let exact = (4.0 * 120.0 + 16.0) / 15_504.0;
         assert!((shares.chance(5.0, 0.6, Side::Above).expect("few") - exact).abs() < 1e-12);
@@ -140,7 +144,8 @@ mod tests {
         assert_eq!(always.chance(20.0, 1.0, Side::Below), Some(1.0));
     }
 
-    /// Windows of 5 to 40 values with a share of 2, 10 and 50 %: no side is passed more often than stated.
+    /// Goal: neither side passes more often than stated. Method: windows of 5 to 40 values with a share of
+    /// 2, 10, 50 and 98 %.
     #[test]
     fn the_level_holds_for_small_shares() {
         for (share, count) in [(0.02, 40), (0.1, 20), (0.5, 5), (0.98, 40)] {

@@ -1,59 +1,61 @@
-//! The middle one of the slopes between all pairs of points, and between which two it surely lies.
+//! The median of the slopes between all pairs of points, and bounds on it.
 //!
-//! Intuition: a rule asks on which side of its limit a line is, nearly always far from it. When one point comes
-//! and one goes, all pairs of the others stand as they stood; so it is enough to count how many slopes lie below
-//! the middle third of them and how many inside: a point's own 59 slopes instead of 1,770, and as long as the
-//! middle one is inside, its ends are what it lies between. The middle one itself is looked for among those
-//! inside, when somebody wants to know it. Invariant: what is kept is for speed alone: the middle is that of
-//! all pairs, to the last bit.
-//! Rejected: looking at all pairs at each window, keeping those near the middle in order (1.5 KiB a key, and
-//! they leave the middle every few windows), and a tree of all slopes (28 KiB a key).
+//! Intuition: a rule asks on which side of its limit a line lies, and the line is nearly always far from the
+//! limit, so bounds suffice. When one point is added and one is removed, the slopes between the other points
+//! do not change. So it is enough to count the slopes below the middle third of all slopes and those inside
+//! it. An update computes the 59 slopes of one point instead of all 1,770. While the median is inside this
+//! interval, the ends of the interval bound it. The median itself is searched among the slopes inside, and
+//! only on demand.
+//! Invariant: the kept state only saves time. The median equals that of all pairs, to the last bit.
+//! Rejected: examining all pairs at each window, keeping the slopes near the median sorted (1.5 KiB a key,
+//! and the median moves out of them every few windows), and a tree of all slopes (28 KiB a key).
 
 use super::{middle, ranked};
 
 /// A time and a value.
 pub type Point = (f64, f64);
 
-/// One slope of so many lies between the middle one and each end of what is counted: a window moves the middle
-/// by dozens of 1,770.
+/// The interval reaches one in this many of all slopes beyond the median on each side: a window moves the
+/// median by dozens of ranks out of 1,770.
 const MARGIN_SHARE: usize = 6;
 
-/// Where one point of so many is another one, it is quicker to begin anew.
+/// Share of changed points, one in this many, above which a new count is faster than an update.
 const CHANGED_SHARE: usize = 4;
 
-/// Slopes that are computed before any is put in its place.
+/// Number of slopes that are computed per block before the slopes inside are copied out.
 const AT_ONCE: usize = 32;
 
-/// Some points, and where the middle one of their slopes is.
+/// Some points, and where the median of their slopes lies.
 #[derive(Debug, Default)]
 pub struct Slopes {
     /// Ascending in time.
     points: Vec<Point>,
-    /// `None` until somebody asks.
+    /// `None` until the bounds are first requested.
     counted: Option<Counted>,
 }
 
-/// How many slopes there are below an interval, and in it.
+/// The number of slopes below an interval, and inside it.
 #[derive(Debug, Clone, Copy)]
 struct Counted {
     low: f64,
     high: f64,
     below: usize,
     inside: usize,
-    /// How many were inside, of how many, when it was told where these lie.
+    /// The number of slopes inside, and of all slopes, at the time the interval was chosen.
     inside_then: usize,
     all_then: usize,
 }
 
 impl Slopes {
-    /// Makes them those of these points, ascending in time.
+    /// Replaces the points by these, ascending in time.
     pub fn move_to(&mut self, points: &[Point]) {
         if !self.follow(points) {
             (self.points, self.counted) = (points.to_vec(), None);
         }
     }
 
-    /// Takes out the points that are gone and takes in the new ones; `false` where that would be most of them.
+    /// Removes the points that are not among `points` and inserts the new ones; returns `false`, and changes
+    /// nothing, if too many changed.
     fn follow(&mut self, points: &[Point]) -> bool {
         let gone = missing(&self.points, points);
         let new = missing(points, &self.points);
@@ -70,7 +72,7 @@ impl Slopes {
         true
     }
 
-    /// Takes out the points before a time, and takes in later ones.
+    /// Removes the points before the time `from` and appends later ones.
     pub fn slide(&mut self, from: f64, new: impl Iterator<Item = Point>) {
         while self.points.first().is_some_and(|oldest| oldest.0 < from) {
             self.take_out(0);
@@ -80,12 +82,12 @@ impl Slopes {
         }
     }
 
-    /// The points that it stands for.
+    /// Returns the current points.
     pub fn points(&self) -> &[Point] {
         &self.points
     }
 
-    /// Two slopes that the middle one lies between; `None` for fewer than two points.
+    /// Returns two bounds of the median slope; `None` for fewer than two points.
     pub fn between(&mut self) -> Option<(f64, f64)> {
         let ranks = middle_ranks(self.points.len())?;
         let all = pairs(self.points.len());
@@ -95,7 +97,8 @@ impl Slopes {
         Some((counted.low, counted.high))
     }
 
-    /// The middle one; `None` for fewer than two points, and where it is no number: between infinite values.
+    /// Returns the median slope; `None` for fewer than two points, or if it is NaN, which infinite values
+    /// cause.
     pub fn middle(&self) -> Option<f64> {
         let (lower, upper) = middle_ranks(self.points.len())?;
         let (below, mut some) = match self.counted.filter(|counted| counted.has((lower, upper))) {
@@ -124,7 +127,7 @@ impl Slopes {
 }
 
 impl Counted {
-    /// The middle third of all slopes.
+    /// Chooses the middle third of all slopes as the interval.
     fn around_middle(points: &[Point], (lower, upper): (usize, usize)) -> Counted {
         let mut all: Vec<f64> = slopes(points).collect();
         let margin = all.len() / MARGIN_SHARE;
@@ -136,7 +139,8 @@ impl Counted {
         Counted { low, high, below, inside, inside_then: inside, all_then: all.len() }
     }
 
-    /// Whether half as many again are inside as were once: there is less noise now, and it tells too little.
+    /// Whether the share of slopes inside grew by more than half since the interval was chosen. The noise
+    /// has decreased since then, so the interval is too wide to be useful.
     fn is_wide(&self, all: usize) -> bool {
         2 * self.inside * self.all_then > 3 * self.inside_then * all
     }
@@ -145,7 +149,8 @@ impl Counted {
         lower >= self.below && upper - self.below < self.inside
     }
 
-    /// How many of a point's slopes to others lie below, and how many inside.
+    /// Returns how many of the slopes between a point and the others lie below the interval, and how many
+    /// inside.
     fn count(&self, points: &[Point], point: Point) -> (usize, usize) {
         let one = |(below, inside): (usize, usize), other: &Point| {
             let slope = slope(*other, point);
@@ -155,8 +160,8 @@ impl Counted {
         points.iter().fold((0, 0), one)
     }
 
-    /// Those of all pairs that are inside. Which of them are cannot be foretold, so each is written, and only
-    /// counted if it is.
+    /// Returns the slopes of all pairs that are inside the interval. A branch would be unpredictable, so
+    /// each slope is written, and the length only grows if the slope is inside.
     fn inside_of(&self, points: &[Point]) -> Vec<f64> {
         let mut all = Vec::with_capacity(self.inside);
         for (at, point) in points.iter().enumerate() {
@@ -174,13 +179,13 @@ impl Counted {
     }
 }
 
-/// The ranks of the two in the middle, which may be the same.
+/// Returns the ranks of the two middle slopes, which may be the same.
 fn middle_ranks(points: usize) -> Option<(usize, usize)> {
     let all = pairs(points);
     Some((all.checked_sub(1)? / 2, all / 2))
 }
 
-/// The slopes of all pairs of points.
+/// Returns the slopes of all pairs of points.
 pub fn slopes(points: &[Point]) -> impl Iterator<Item = f64> + Clone + '_ {
     let of = move |(at, first): (usize, &Point)| {
         let first = *first;
@@ -189,7 +194,7 @@ pub fn slopes(points: &[Point]) -> impl Iterator<Item = f64> + Clone + '_ {
     points.iter().enumerate().flat_map(of)
 }
 
-/// Of two points in either order; never a negative zero.
+/// Returns the slope between two points in either order; it is never a negative zero.
 fn slope((t0, y0): Point, (t1, y1): Point) -> f64 {
     (y1 - y0) / (t1 - t0) + 0.0
 }
@@ -198,7 +203,7 @@ fn pairs(points: usize) -> usize {
     points * points.saturating_sub(1) / 2
 }
 
-/// Where those stand that are not among the others; both ascending in time.
+/// Returns the positions of the points that are not among the others; both are ascending in time.
 fn missing(points: &[Point], others: &[Point]) -> Vec<usize> {
     let mut rest = others.iter().peekable();
     let is_missing = |(_, point): &(usize, &Point)| {
@@ -214,8 +219,9 @@ mod tests {
     use super::super::median;
     use super::*;
 
-    /// Noise, coarse noise with many ties, nothing, a jump, quiet noise after loud noise; windows without
-    /// values, and some that change afterwards.
+    /// Goal: the median equals that of all pairs after any sequence of updates.
+    /// Method: noise, coarse noise with many ties, constant values, a jump, quiet noise after loud noise;
+    /// windows without values, and values that change afterwards.
     #[test]
     fn the_middle_is_that_of_all_pairs_whatever_was_before() {
         let (mut dice, mut kept, mut anew) = (Dice(8), Slopes::default(), 0);

@@ -1,19 +1,21 @@
-//! Order statistics of values that stand in ascending order.
+//! Order statistics of sorted values.
 //!
-//! Intuition: values are put in order once, and everything that detectors ask of them (median, tails, distances
-//! from the middle) is found without looking at all of them. Invariant: what is computed depends on the values
-//! alone, not on the order they came in: sums go through them in ascending order, in four lanes.
-//! Rejected: keeping such a list from window to window (each window moves all of it, and nearly always nobody
-//! asks: see [`super::leeway`]), running sums (they drift).
+//! Intuition: values are sorted once. The median, quantiles and the median distance are then found without a
+//! scan of all values.
+//! Invariant: a result depends on the values alone, not on the order of their arrival. Sums run over the
+//! values in ascending order, in four lanes.
+//! Rejected: keeping such a list from window to window (each window moves all of it, and it is hardly ever
+//! read: see [`super::leeway`]), running sums (they drift).
 
 use super::middle;
 use std::cmp::Ordering;
 
-/// What such lists hold: f64, or f32 where many are kept.
+/// The element of a list: f64, or f32 if many are kept.
 pub trait Number: Copy + Into<f64> + PartialOrd {
     fn order(&self, other: &Self) -> Ordering;
 
-    /// The same number; of the two zeros the one that is not negative, so that whoever compares sees one order.
+    /// Returns the same number, but zero for a negative zero, so that the sort order agrees with
+    /// comparisons.
     fn without_sign_of_zero(self) -> Self;
 }
 
@@ -66,12 +68,12 @@ impl<T: Number> Sorted<T> {
         self.0[at].into()
     }
 
-    /// The least and the greatest.
+    /// Returns the smallest and the greatest value.
     pub fn extremes(&self) -> Option<(f64, f64)> {
         self.0.first().zip(self.0.last()).map(|(low, high)| ((*low).into(), (*high).into()))
     }
 
-    /// The middle one; of an even number, the mean of the two in the middle. 0 for none.
+    /// Returns the median; for an even number of values, the mean of the two middle ones; 0 for no values.
     pub fn median(&self) -> f64 {
         match self.len() {
             0 => 0.0,
@@ -79,13 +81,13 @@ impl<T: Number> Sorted<T> {
         }
     }
 
-    /// The value of rank `ceil(q × n)`; 0 for none.
+    /// Returns the value of rank `ceil(q × n)`; 0 for no values.
     pub fn quantile(&self, q: f64) -> f64 {
         let rank = (q * self.len() as f64).ceil() as usize;
         if self.is_empty() { 0.0 } else { self.at(rank.clamp(1, self.len()) - 1) }
     }
 
-    /// The median of the distances from `center`. O(log n).
+    /// Returns the median distance from `center`. O(log n).
     pub fn median_distance(&self, center: f64) -> f64 {
         let distance = |rank: usize| self.distance_of_rank(center, rank);
         match self.len() {
@@ -95,14 +97,15 @@ impl<T: Number> Sorted<T> {
         }
     }
 
-    /// The distance from `center` that `rank` others are nearer than. Those nearest to it stand side by side:
-    /// what is looked for is where they begin.
+    /// Returns the distance from `center` that exactly `rank` other values are nearer than. The `rank + 1`
+    /// nearest values are contiguous, so a binary search finds where they begin.
     fn distance_of_rank(&self, center: f64, rank: usize) -> f64 {
         let distance = |at: usize| (self.at(at) - center).abs();
         let (mut low, mut high) = (0, self.len() - 1 - rank);
         while low < high {
             let begin = low.midpoint(high);
-            // Whether the one after these is nearer than their first.
+            // If the next value after this run is nearer than the run's first value, the run begins too
+            // early.
             if center - self.at(begin) > self.at(begin + rank + 1) - center {
                 low = begin + 1;
             } else {
@@ -112,9 +115,9 @@ impl<T: Number> Sorted<T> {
         distance(low).max(distance(low + rank))
     }
 
-    /// Mean and standard deviation (n − 1) of the values, those farther than `reach` from `center` taken as if
-    /// they were just so far. One pass in four lanes, by distances from the centre, so that a small spread
-    /// around a large mean survives.
+    /// Returns mean and standard deviation (n − 1) of the values, clamped to `reach` around `center`. One
+    /// pass in four lanes sums the distances from the centre, so that a small spread around a large mean is
+    /// not lost to rounding.
     pub fn mean_and_deviation(&self, center: f64, reach: f64) -> (f64, f64) {
         let (mut sums, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
         let chunks = self.0.chunks_exact(LANES);
@@ -136,7 +139,7 @@ impl<T: Number> Sorted<T> {
     }
 }
 
-/// What a processor adds at the same time.
+/// Number of independent sums, which a processor adds in parallel.
 const LANES: usize = 4;
 
 #[cfg(test)]
@@ -145,7 +148,7 @@ mod tests {
     use super::super::{mean_and_deviation, median, quantile_of_sorted};
     use super::*;
 
-    /// The same from scratch, value by value.
+    /// Computes the median distance from scratch, value by value.
     fn median_distance(values: &[f64], center: f64) -> f64 {
         median(&mut values.iter().map(|value| (value - center).abs()).collect::<Vec<f64>>())
     }
@@ -154,7 +157,7 @@ mod tests {
     fn what_is_asked_is_what_all_values_say() {
         let (mut dice, mut values) = (Dice(3), Vec::new());
         for round in 0..900 {
-            // Coarse, so that many are equal.
+            // Values are coarse, so that many are equal.
             values.push((dice.normal() * 8.0).round());
             values.drain(..values.len().saturating_sub(round % 70));
             let ordered = Sorted::of(values.clone());

@@ -1,25 +1,26 @@
-//! Tails of the distributions that limits are read from.
+//! Tail probabilities of the distributions that limits are derived from.
 //!
-//! Formula: Student's t by the regularised incomplete beta function, the Poisson by the
-//! incomplete gamma function (continued fractions and series, Press et al. §6), the normal by erfc; each to
-//! about 1e-12. Cost: tens of steps; limits are read once a closed window, not once an evaluation.
-//! Rejected: expansions of the quantiles alone (1 % off below ten degrees of freedom), a table.
+//! Formula: Student's t by the regularised incomplete beta function, the Poisson distribution by the
+//! incomplete gamma function (continued fractions and series, Press et al. §6), the normal distribution by
+//! erfc; each to about 1e-12.
+//! Cost: tens of steps; limits are computed once per closed window, not once per evaluation.
+//! Rejected: series expansions of the quantiles alone (1 % off below ten degrees of freedom), a table.
 
 use libm::{erfc, exp, fabs, lgamma, log, sqrt};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Terms after which a series or fraction is taken as it is; they converge in tens.
+/// Number of terms after which a series or fraction is cut off; they converge within tens of terms.
 const STEPS_MAX: usize = 500;
 
-/// Where a fraction no longer changes.
+/// Replacement for a denominator near zero, and the relative change below which a fraction has converged.
 const NOTHING: f64 = 1e-300;
 const EXACT: f64 = 1e-15;
 
-/// Limits remembered; one for each length of a baseline and number of questions. 40 B each.
+/// Maximum number of memoised limits: one for each length of a baseline and number of tests, 40 B each.
 const LIMITS_MAX: usize = 4_096;
 
-/// A limit is as good as its tail.
+/// Relative tolerance of a limit: the accuracy of its tail.
 const CLOSE: f64 = 1e-12;
 
 /// P(Z > z) of the standard normal distribution.
@@ -27,14 +28,15 @@ pub fn normal_above(z: f64) -> f64 {
     0.5 * erfc(z / std::f64::consts::SQRT_2)
 }
 
-/// P(T > t) of Student's t; `freedom` > 0.
+/// P(T > t) of Student's t with `freedom` > 0 degrees of freedom.
 pub fn student_above(t: f64, freedom: f64) -> f64 {
     let half = 0.5 * beta(freedom / (freedom + t * t), freedom / 2.0, 0.5);
     if t >= 0.0 { half } else { 1.0 - half }
 }
 
-/// The t that is passed with this probability, above 0 and up to a half. Newton's steps on the logarithm of
-/// the tail, which is nearly straight, inside a bracket: about eight tails.
+/// Returns the t that is exceeded with this probability, which is above 0 and at most a half. Newton's
+/// method runs on the logarithm of the tail, which is nearly linear, inside a bracket; it takes about eight
+/// tail evaluations.
 pub fn student_limit(probability: f64, freedom: f64) -> f64 {
     let (mut low, mut high) = (0.0f64, 1.0f64);
     while student_above(high, freedom) > probability && high < 1e12 {
@@ -57,7 +59,7 @@ pub fn student_limit(probability: f64, freedom: f64) -> f64 {
     t
 }
 
-/// The same, remembered: a rule asks for the same few limits at each closed window of each key.
+/// Memoised [`student_limit`]: a rule needs the same few limits at each closed window of each key.
 pub fn student_limit_again(probability: f64, freedom: f64) -> f64 {
     thread_local! {
         static KNOWN: RefCell<BTreeMap<(u64, u64), f64>> = const { RefCell::new(BTreeMap::new()) };
@@ -76,7 +78,7 @@ fn student_density(t: f64, freedom: f64) -> f64 {
     exp(front - (freedom + 1.0) / 2.0 * log(1.0 + t * t / freedom)) / sqrt(freedom * std::f64::consts::PI)
 }
 
-/// P(X ≥ k) where `mean` are expected.
+/// P(X ≥ k) of a Poisson distribution with this mean.
 pub fn poisson_at_least(k: u64, mean: f64) -> f64 {
     if k == 0 { 1.0 } else { gamma_below(k as f64, mean) }
 }
@@ -93,7 +95,7 @@ fn beta(x: f64, a: f64, b: f64) -> f64 {
     }
 }
 
-/// Lentz' method.
+/// Evaluates the continued fraction of the incomplete beta function by Lentz's method.
 fn beta_fraction(x: f64, a: f64, b: f64) -> f64 {
     let some = |value: f64| if fabs(value) < NOTHING { NOTHING } else { value };
     let mut c = 1.0;
@@ -153,7 +155,7 @@ fn gamma_below(a: f64, x: f64) -> f64 {
     1.0 - front * product
 }
 
-/// The standard error of a share of `n` with this chance each.
+/// The standard error of a share of `n` values, each of which is a hit with probability `chance`.
 pub fn share_error(chance: f64, n: f64) -> f64 {
     sqrt(chance * (1.0 - chance) / n.max(1.0))
 }
@@ -162,7 +164,7 @@ pub fn share_error(chance: f64, n: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Values of mpmath at 30 digits.
+    /// The expected values are those of mpmath at 30 digits.
     #[test]
     fn tails_are_those_of_the_tables() {
         let near = |got: f64, table: f64| assert!((got / table - 1.0).abs() < 1e-10, "{got} for {table}");

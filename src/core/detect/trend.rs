@@ -1,15 +1,15 @@
-//! `trend` and `forecast`: how fast does it rise, where does that end, and is it more than noise?
+//! `trend` and `forecast`: how fast a metric rises, where that leads, and whether it is more than noise.
 //!
-//! Intuition: the slope that half of all pairs of windows exceed does not care for outliers; whether there
-//! is a slope at all is asked by counting how many pairs rise.
+//! Intuition: the median of the slopes between all pairs of windows is robust against outliers. Whether
+//! there is a slope at all is tested by counting how many pairs rise.
 //! Formula: Theil–Sen slope b = median (yⱼ − yᵢ) / (tⱼ − tᵢ), value a + b t with a = median (yᵢ − b tᵢ);
-//! Mann–Kendall S = Σ sign (yⱼ − yᵢ) with the variance for ties, times (1 + r) / (1 − r), because neighbours
-//! resemble each other; r = (lag-1 correlation of the residuals + 2/n) / (1 − 3/n). The slope's interval is
+//! Mann–Kendall S = Σ sign (yⱼ − yᵢ) with the variance for ties, times (1 + r) / (1 − r) because of
+//! autocorrelation; r = (lag-1 correlation of the residuals + 2/n) / (1 − 3/n). The slope's interval is
 //! Sen's.
-//! Rejected: least squares (one outlier tilts it), Mann–Kendall without the factor (a level of 1 % is 18 %
-//! for a correlation of 0.6).
-//! Cost: O(n²) for up to [`POINTS_MAX`] points where the line itself is asked for, O(n) a closed window where
-//! only what it lies between is ([`super::slopes`]); more points are taken together in blocks.
+//! Rejected: least squares (one outlier tilts it), Mann–Kendall without the factor (a nominal level of 1 %
+//! is 18 % at a correlation of 0.6).
+//! Cost: O(n²) for up to [`POINTS_MAX`] points if the line itself is needed; O(n) per closed window if only
+//! its bounds are ([`super::slopes`]). More points are grouped into blocks.
 
 use super::slopes::{Point, Slopes, slopes};
 use super::tails::normal_above;
@@ -17,69 +17,71 @@ use super::{lag_one, median};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// Fewer windows have no trend.
+/// Minimum number of windows for a trend.
 pub const WINDOWS_MIN: usize = 6;
 
-/// Points of which all pairs are looked at: 1,770 pairs.
+/// Maximum number of points of which all pairs are examined: 1,770 pairs.
 pub const POINTS_MAX: usize = 60;
 
-/// What neighbours are taken to have in common at most.
+/// Maximum autocorrelation that is assumed.
 const CORRELATION_MAX: f64 = 0.95;
 
-/// Two-sided 95 %.
+/// The normal quantile of a two-sided 95 % interval.
 const Z_INTERVAL: f64 = 1.959_964;
 
 /// A line through some windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Trend {
-    /// Per unit of the times given.
+    /// Change per unit of the given times.
     pub slope: f64,
-    /// What it is at the time of the newest point.
+    /// The value of the line at the time of the newest point.
     level: f64,
     newest: f64,
     pub windows: usize,
 }
 
-/// How sure a line is; only for those who ask why.
+/// The certainty of a line; computed only for an explanation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Certainty {
-    /// 95 % of the time the slope is between these.
+    /// The 95 % confidence interval of the slope.
     pub interval: (f64, f64),
-    /// Two-sided: how often chance alone gives as much of a trend.
+    /// Two-sided p-value of the trend.
     pub p: f64,
 }
 
 impl Trend {
-    /// Of points ascending in time; `None` with too few.
+    /// Learns from points ascending in time; `None` with too few of them.
     pub fn learn(points: &[Point]) -> Option<Trend> {
         let mut slopes = Slopes::default();
         slopes.move_to(&together(points));
         Trend::of(&slopes, points.len())
     }
 
-    /// Of the slopes of so many windows, [`together`] where they are many; `None` with too few.
+    /// Derives the line from the slopes of this many windows, which [`together`] has grouped if they are
+    /// many; `None` with too few.
     pub fn of(slopes: &Slopes, windows: usize) -> Option<Trend> {
         let slope = Some(slopes).filter(|_| windows >= WINDOWS_MIN)?.middle()?;
         Some(Trend::through(slopes.points(), slope, windows))
     }
 
     fn through(points: &[Point], slope: f64, windows: usize) -> Trend {
-        // With a slope there are points.
+        // There are points, because there is a slope.
         let newest = points.last().map_or(0.0, |point| point.0);
         let mut rests: Vec<f64> = points.iter().map(|(t, y)| y - slope * (t - newest)).collect();
         Trend { slope, level: median(&mut rests), newest, windows }
     }
 
-    /// The value that the line reaches at a time.
+    /// Returns the value of the line at a time.
     pub fn at(&self, time: f64) -> f64 {
         self.level + self.slope * (time - self.newest)
     }
 
-    /// How sure that is, of the points that it was learned from.
+    /// Returns the certainty of the line from the points that it was learned from.
     pub fn certainty(&self, points: &[Point]) -> Certainty {
         let points = together(points);
         let rests: Vec<f64> = points.iter().map(|(t, y)| y - self.slope * (t - self.newest)).collect();
-        // What is left of a line correlates less than the noise did: corrected for both ends of it.
+        // The residuals of a fitted line are less autocorrelated than the noise; the two terms in n correct
+        // for this bias.
         let n = points.len() as f64;
         let r = ((lag_one(&rests) + 2.0 / n) / (1.0 - 3.0 / n)).clamp(0.0, CORRELATION_MAX);
         let factor = (1.0 + r) / (1.0 - r);
@@ -91,8 +93,8 @@ impl Trend {
         Certainty { interval: interval(slopes(&points).collect(), deviation), p: 2.0 * normal_above(z) }
     }
 
-    /// Time from `now` until the line reaches a limit, with the earliest and the latest that the slope's
-    /// `interval` allows; `None` where it moves away from it.
+    /// Returns the time from `now` until the line reaches a limit, with the earliest and the latest time
+    /// that the slope's `interval` allows; `None` if the line moves away from the limit.
     pub fn reaches(&self, limit: f64, now: f64, interval: (f64, f64)) -> Option<(f64, f64, f64)> {
         let left = limit - self.at(now);
         let after = |slope: f64| if left * slope > 0.0 { left / slope } else { f64::INFINITY };
@@ -101,17 +103,17 @@ impl Trend {
     }
 }
 
-/// What a line surely lies between, without looking for it.
+/// Bounds on a line, found without computing the line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Between {
-    /// Per unit of the times given.
+    /// Bounds on the change per unit of the given times.
     pub slope: (f64, f64),
     level: (f64, f64),
     newest: f64,
 }
 
 impl Between {
-    /// Of the slopes of so many windows; `None` with too few.
+    /// Derives bounds from the slopes of this many windows; `None` with too few.
     pub fn of(slopes: &mut Slopes, windows: usize) -> Option<Between> {
         let slope = Some(&mut *slopes).filter(|_| windows >= WINDOWS_MIN)?.between()?;
         let points = slopes.points();
@@ -119,13 +121,14 @@ impl Between {
         let values = points.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), (_, value)| {
             (least.min(*value), most.max(*value))
         });
-        // A rest is a value and what the slope makes of its age: none is further away than the oldest's.
+        // A residual is the value plus the slope times the point's age. The oldest age therefore bounds the
+        // second term.
         let age = newest - oldest;
         let level = (values.0 + (slope.0 * age).min(0.0), values.1 + (slope.1 * age).max(0.0));
         Some(Between { slope, level, newest })
     }
 
-    /// What the value at a time lies between.
+    /// Returns bounds on the value of the line at a time.
     pub fn at(&self, time: f64) -> (f64, f64) {
         let ahead = time - self.newest;
         let (a, b) = (self.slope.0 * ahead, self.slope.1 * ahead);
@@ -133,8 +136,9 @@ impl Between {
     }
 }
 
-/// Hardly more than [`POINTS_MAX`] points: neighbours are taken together, each block by its medians. Blocks
-/// begin at multiples of their length, so that from window to window all but the first and the last stay.
+/// Reduces the points to hardly more than [`POINTS_MAX`]: neighbours form blocks, and medians represent each
+/// block. Blocks begin at multiples of their length, so that only the first and the last block change from
+/// window to window.
 pub fn together(points: &[Point]) -> Cow<'_, [Point]> {
     let (Some((first, _)), Some((last, _))) = (points.first(), points.last()) else { return points.into() };
     if points.len() <= POINTS_MAX {
@@ -149,7 +153,7 @@ pub fn together(points: &[Point]) -> Cow<'_, [Point]> {
     points.chunk_by(is_same).map(middle).collect()
 }
 
-/// Of Mann and Kendall's S, with ties.
+/// The variance of the Mann–Kendall S, with ties.
 fn variance(points: &[Point]) -> f64 {
     let mut values: Vec<f64> = points.iter().map(|(_, y)| *y).collect();
     values.sort_unstable_by(f64::total_cmp);
@@ -158,7 +162,7 @@ fn variance(points: &[Point]) -> f64 {
     (term(values.len() as f64) - ties) / 18.0
 }
 
-/// Sen's: the slopes whose ranks lie this far from the middle one.
+/// Sen's interval: the slopes whose ranks are `Z_INTERVAL` deviations of S apart, centred on the median.
 fn interval(mut slopes: Vec<f64>, deviation: f64) -> (f64, f64) {
     let (len, reach) = (slopes.len() as f64, Z_INTERVAL * deviation);
     slopes.sort_unstable_by(f64::total_cmp);
@@ -242,8 +246,8 @@ mod tests {
         assert_eq!(trend.reaches(9.0, 0.0, (0.0, 0.0)), None);
     }
 
-    /// Anchors at nominal 1 %: 60 windows 1.3, 1.7 and 1.8 % for correlations of 0, 0.3 and 0.6; 20 windows
-    /// 0.5, 1.5 and 3.3 %. None is passed by more than 15 %.
+    /// Anchors at a nominal level of 1 %: with 60 windows 1.3, 1.7 and 1.8 % for correlations of 0, 0.3 and
+    /// 0.6; with 20 windows 0.5, 1.5 and 3.3 %. No anchor is exceeded by more than 15 %.
     #[test]
     fn the_level_holds_for_correlated_windows() {
         for (windows, r, anchor) in [

@@ -1,18 +1,19 @@
-//! `zscore`, `robust_z`, `upper`, `lower`: distances in units of the past's spread.
+//! `zscore`, `robust_z`, `upper`, `lower`: distances from the past in units of its spread.
 //!
 //! Formula: z = (x − mean) / sd with n − 1; robust: (x − median) / max(1.4826 MAD, sd / 2, 1 % of the
 //! median); bounds: mean ± k sd. Rejected: a bare MAD, which is zero for metrics that are mostly constant.
-//! With few windows |z| > 3 is commoner than a table of the normal distribution says (4 % with twelve), so
-//! rules that page should ask `regression` or `anomaly`. Cost: one pass over sorted values once a closed window.
+//! With few windows, |z| > 3 is more frequent than a table of the normal distribution says (1.5 % with
+//! twelve), so rules that page an operator should use `regression` or `anomaly`. Cost: one pass over sorted
+//! values per closed window.
 
 use super::MAD_TO_SIGMA;
 use super::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
-/// Fewer windows have no spread.
+/// Minimum number of windows for a spread.
 pub const WINDOWS_MIN: usize = 5;
 
-/// The robust scale is never below this share of the median.
+/// Lower bound of the robust scale, as a share of the median.
 pub(super) const SCALE_MIN: f64 = 0.01;
 
 /// Centre and spread of the past.
@@ -37,17 +38,17 @@ impl Reference {
         Some(Reference { mean, deviation, median, scale, windows: past.len() })
     }
 
-    /// `None` where the past has no spread and the value is another one.
+    /// Returns the z-score; `None` if the past has no spread and the value differs from its mean.
     pub fn z(&self, value: f64) -> Option<f64> {
         ratio(value - self.mean, self.deviation)
     }
 
-    /// `None` where the past is nothing but zeros and the value is another one.
+    /// Returns the robust z-score; `None` if the past holds only zeros and the value is not zero.
     pub fn robust_z(&self, value: f64) -> Option<f64> {
         ratio(value - self.median, self.scale)
     }
 
-    /// Mean plus `k` standard deviations; minus for the lower bound.
+    /// Returns the mean plus `k` standard deviations; a negative `k` gives the lower bound.
     pub fn bound(&self, k: f64) -> f64 {
         self.mean + k * self.deviation
     }

@@ -1,12 +1,14 @@
-//! The aggregate: an engine whose log is the partials of all partitions.
+//! The aggregate: an engine whose log holds the partials of all partitions.
 //!
-//! Intuition: each partition says how far its log is; what happened in all of them up to the slowest
-//! one's clock can be judged. Until then the others' partials wait. So a rule over all partitions sees at
-//! a grid point just what one partition with all events would have seen.
-//! Invariant: what happens depends on the clocks in the partials, never on when they arrived; the
-//! stamps of this log mean nothing. Rejected: a watermark from event times (one wrong clock of a
-//! producer would move it), and waiting for ever (one partition that nobody can own would blind the
-//! rules of all: after [`LAG_MAX`] its time is a gap, and they say that they do not know).
+//! Intuition: each partition reports its clock, which is how far its log has advanced. The aggregate
+//! judges everything up to the clock of the slowest partition; until then the partials of the others
+//! wait. So at each grid point a rule over all partitions sees exactly what one partition with all
+//! events would have seen.
+//! Invariant: results depend on the clocks in the partials, never on when the partials arrived. The stamps of
+//! this log have no meaning.
+//! Rejected: a watermark from event times, because one wrong clock of a producer would move it; waiting
+//! without a timeout, because one partition without an owner would block the rules over all partitions. After
+//! [`LAG_MAX`] the time of a lagging partition is a gap, and rules that read it report unknown.
 
 use super::Engine;
 use crate::core::effect::Effects;
@@ -18,27 +20,27 @@ use crate::core::view::Reading;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// A partition that is so far behind the fastest one is not waited for any longer.
-/// 60 messages wait for it at most, of each of the others and of about 256 KiB.
+/// A partition that lags the fastest one by more than this is no longer waited for. At most 60 messages of
+/// each other partition, of about 256 KiB each, wait for it.
 const LAG_MAX: Span = Span::from_mins(10);
 
-/// What is known of one partition.
+/// The aggregate's state of one partition.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Feeder {
-    /// Of its newest message; 0 before the first.
+    /// The number of its newest message; 0 before the first.
     number: u64,
-    /// How far its log is; `None` before the first grid point is whole.
+    /// How far its log has advanced; `None` before its first grid point is complete.
     clock: Option<Timestamp>,
     waiting: VecDeque<Partials>,
 }
 
 impl Engine {
-    /// One record of the aggregate's log.
+    /// Applies one record of the aggregate's log.
     pub(super) fn handle_aggregate(&mut self, record: &Record<'_>, directory: &Directory, out: &mut Effects) {
         match record.body {
             Body::Partials { from, number, partials } => self.take_partials(from, number, partials, out),
             Body::Control(control) => self.control(control, out),
-            // Events do not belong here, and are refused one by one.
+            // Events do not belong in this log; each one is refused.
             Body::Events(events) => self.ingest(record, events, directory, out),
             Body::Gap(from, to) => {
                 self.counters.lose(from, to);
@@ -79,11 +81,12 @@ impl Engine {
         }
     }
 
-    /// The clock up to which all partitions are known, or too late.
+    /// Returns the clock up to which each partition has reported, or is too late to be waited for.
     fn common_clock(&mut self) -> Option<Timestamp> {
         let clocks = || self.feeders.iter().filter_map(|feeder| feeder.clock);
         let newest = clocks().max()?;
-        // One that was never heard of may be as late as the first of the others.
+        // A partition that has not reported yet counts from the engine's time; before the engine has begun,
+        // from just before the earliest waiting partials.
         let first =
             self.feeders.iter().filter_map(|feeder| feeder.waiting.front()).map(|one| one.clock).min();
         let unheard = if self.has_begun { self.now } else { first? - PARTIALS_EVERY };
@@ -91,7 +94,7 @@ impl Engine {
         self.feeders.iter().map(clock).min()
     }
 
-    /// Lets everything happen up to a clock, partition by partition at each grid point.
+    /// Processes the waiting partials up to a clock, ordered by clock and then partition.
     fn aggregate(&mut self, until: Timestamp, out: &mut Effects) {
         let since = self.now;
         let next = |feeders: &[Feeder]| {
@@ -101,7 +104,7 @@ impl Engine {
         };
         while let Some((clock, from)) = next(&self.feeders) {
             let Some(partials) = self.feeders[from].waiting.pop_front() else { break };
-            // A grid point sees what came before it.
+            // A grid point reads only what came before it, so these partials count for the one at `clock`.
             self.reach(clock - Span::MILLISECOND, out);
             self.merge_partials(partials);
         }
@@ -114,13 +117,13 @@ impl Engine {
             self.begin(at);
         }
         if at > self.now {
-            // All windows at once: only recorded series have any here.
+            // No limit of windows is needed: only `record:` series have any here.
             let _ = self.advance(at, out, usize::MAX);
             self.now = at;
         }
     }
 
-    /// What partitions that are not waited for have not said is missing.
+    /// Marks the time as missing if any partition has not reported up to `until`.
     fn note_laggards(&mut self, since: Timestamp, until: Timestamp) {
         let is_late = |feeder: &Feeder| feeder.clock.is_none_or(|clock| clock < until);
         if since > Timestamp::MIN && until > since && self.feeders.iter().any(is_late) {
@@ -144,7 +147,7 @@ impl Engine {
 
     fn merge_partial(&mut self, part: Partial) {
         let Some(view) = self.views_by_id.get(&part.view).copied() else {
-            // The rules here are not those that it was gathered for: on their way, or gone.
+            // The partial was gathered for a view that is not in the current rule set, or not yet.
             self.counters.partials_unread += 1;
             return;
         };

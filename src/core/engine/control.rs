@@ -1,4 +1,4 @@
-//! Control records: what people decided, at the point of the log where they decided it.
+//! Control records: rule sets and the decisions of operators, applied at their place in the log.
 
 use super::records::RecordState;
 use super::{Engine, Owner, RuleState};
@@ -44,14 +44,15 @@ impl Engine {
             self.rule_states[place].frozen.accept(key, since);
         }
         self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until, now));
-        // An acknowledgement with an end is looked at again when it ends; what is due before stays due.
+        // An acknowledgement with an end needs a timer for that end; an earlier timer stays.
         if let (Some(until), Some((place, key))) = (until, found) {
             let due = self.rule_states[place].timers.get(&key).map_or(until, |due| until.min(*due));
             self.set_timer(Owner::Rule(place as u32), key, Some(due));
         }
     }
 
-    /// When what an alert tells of began: where its level changed, else when it was told.
+    /// Returns when the change that an alert reports began: its onset if that is known and earlier, else the
+    /// start of the episode.
     fn began_at(&mut self, place: usize, key: KeyId) -> Option<Timestamp> {
         let started_at = self.rule_states[place].instances.get(&key)?.started_at;
         let rules = std::mem::take(&mut self.rules.rules);
@@ -60,7 +61,7 @@ impl Engine {
         Some(notes.why.and_then(|why| why.baseline.onset).map_or(started_at, |onset| onset.min(started_at)))
     }
 
-    /// Applies what a person said to the alert with this id, if it is active.
+    /// Applies an operator's change to the alert with this id, if it is active, and publishes it.
     fn change_alert(
         &mut self,
         id: &str,
@@ -86,8 +87,8 @@ impl Engine {
         })
     }
 
-    /// Puts a rule set in force. Rules whose id and expression stay keep their state, views that
-    /// are still read keep their panes; alerts of rules that went away become stale.
+    /// Puts a rule set in force. Rules with the same id and expression keep their state, and views that are
+    /// still read keep their panes. Alerts of removed or changed rules, and of removed levels, become stale.
     pub fn load(&mut self, rules: RuleSet, out: &mut Effects) {
         self.series.specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
         let states = self.carry_rule_states(&rules, out);
@@ -141,7 +142,8 @@ impl Engine {
         next.rules.iter().map(|rule| kept.remove(&rule.id).unwrap_or_default()).collect()
     }
 
-    /// Ends the alerts of a rule that goes away, or of levels that do: those before and after the change.
+    /// Ends the alerts of a rule that was removed or whose expression changed. With `levels`, the severities
+    /// before and after a change, only the alerts at a removed level end.
     fn end_alerts(
         &mut self,
         place: usize,
@@ -189,7 +191,7 @@ impl Engine {
         }
     }
 
-    /// Joins all series to the views that are new, and finds them again in the ones that stayed.
+    /// Subscribes all series to the views, both to new views and again to those that stayed.
     fn resubscribe(&mut self) {
         for view in &mut self.views {
             view.forget_members();
@@ -206,7 +208,7 @@ impl Engine {
         }
     }
 
-    /// Rebuilds the timer table from what rules and records remember.
+    /// Rebuilds the timer table from the timers that rules and records keep.
     pub(super) fn rearm_timers(&mut self) {
         self.timers.clear();
         let rules = self.rule_states.iter().enumerate();
@@ -219,7 +221,7 @@ impl Engine {
         self.timers = rules.chain(records).collect();
     }
 
-    /// Rules over runs judge what is already in flight at the next grid point.
+    /// Sets timers, so that rules over runs judge the runs in flight at the next grid point.
     fn look_at_runs(&mut self) {
         let rules = std::mem::take(&mut self.rules.rules);
         for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.reads.has_runs) {
@@ -238,7 +240,7 @@ fn severities(rule: &Rule) -> Vec<Severity> {
     rule.levels.iter().map(|level| level.severity).collect()
 }
 
-/// The resolution of a view before any series of it was seen.
+/// The shape of a view before any of its series was seen.
 fn shape(spec: &ViewSpec, metrics: &BTreeMap<Arc<str>, MetricSpec>) -> Shape {
     let name = spec.selector.name.as_ref();
     let stated = name.and_then(|name| metrics.get(name));

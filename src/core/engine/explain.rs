@@ -1,8 +1,9 @@
-//! Why an alert fires, or why it does not: what a rule sees of a key, and what stands between that and a person.
+//! Explanations: why an alert fires or not, what a rule observes of a key, and what suppresses the alert.
 //!
-//! Invariant: to look changes nothing, whenever it happens; what is said here is what the next grid point
-//! would decide on. Rejected: keeping the evidence of every evaluation (a thousand rules over a hundred
-//! thousand keys, for the one that somebody asks about).
+//! Invariant: an explanation changes no state at any time, and it shows the observation on which the next
+//! grid point would decide.
+//! Rejected: keeping the evidence of every evaluation, because that is a thousand rules over a hundred
+//! thousand keys for the one that an operator asks about.
 
 use super::Engine;
 use super::suppress::label;
@@ -15,13 +16,13 @@ use crate::core::time::{Span, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Keys of a rule that are put together to be counted; more would hold the engine up.
+/// A rule's keys are counted exactly up to this number; collecting more would block the engine for too long.
 const KEYS_COUNTED: usize = 1_000;
 
-/// Keys named to somebody who asks for one that is not there.
+/// Number of known keys that the error names if the requested key is unknown.
 const KEYS_NAMED: usize = 20;
 
-/// Everything there is to say about one rule and one key.
+/// The explanation of one rule and one key.
 #[derive(Debug, Clone, Serialize)]
 pub struct Explanation {
     pub rule: Arc<str>,
@@ -29,7 +30,7 @@ pub struct Explanation {
     #[serde(with = "rfc3339")]
     pub at: Timestamp,
     pub verdict: Verdict,
-    /// In words, the weightiest first.
+    /// The reasons in words, the most important first.
     pub because: Vec<String>,
     pub expr: Arc<str>,
     pub value: Option<f64>,
@@ -38,9 +39,9 @@ pub struct Explanation {
     pub inputs: Vec<Input>,
     pub baseline: Baseline,
     pub window: Window,
-    /// Everything that keeps it, or would keep it, from being told.
+    /// Everything that suppresses its notification, or would suppress it.
     pub suppressed_by: Vec<Suppressed>,
-    /// The alert as views show it.
+    /// The alert as the list of active alerts shows it.
     pub alert: Option<Transition>,
 }
 
@@ -49,15 +50,15 @@ pub struct Explanation {
 pub enum Verdict {
     Firing,
     Pending,
-    /// Met, but not long after an episode that ended.
+    /// The condition is met, but the cooldown of an ended episode is not over.
     Cooling,
-    /// Met, but the rule has too many alerts.
+    /// The condition is met, but the rule has too many alerts.
     Capped,
     NotMet,
     Unknown,
 }
 
-/// One level, and how far its condition is.
+/// One level, whether it is met, for how long it has been met, and for how long it must be met.
 #[derive(Debug, Clone, Serialize)]
 pub struct LevelShown {
     pub severity: Severity,
@@ -67,7 +68,7 @@ pub struct LevelShown {
     pub needs: String,
 }
 
-/// Why there is nothing to explain.
+/// The error of an explanation that is not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unexplained {
     #[error("there is no rule `{0}` here; `rules list` names them")]
@@ -128,7 +129,8 @@ impl Engine {
         })
     }
 
-    /// How many keys each rule has seen, in the order of the rules; of many keys, those of the view with the most.
+    /// Returns how many keys each rule has seen, in the order of the rules. If a view has more than
+    /// `KEYS_COUNTED` keys, the count is that of the rule's largest view.
     pub fn keys_seen(&self) -> Vec<usize> {
         let rules = self.rules.rules.iter().enumerate();
         let count = |(place, rule): (usize, &Rule)| {
@@ -139,7 +141,7 @@ impl Engine {
         rules.map(count).collect()
     }
 
-    /// The keys that a rule has seen.
+    /// Returns the keys that a rule has seen, in key order.
     fn keys_of(&self, place: usize, rule: &Rule) -> Vec<KeyId> {
         let views = rule.views.iter().map(|view| &self.views[*view as usize]);
         let of_views = views.filter(|view| !view.spec.per_version).flat_map(|view| view.keys());
@@ -169,7 +171,7 @@ fn inhibition(alert: &Transition) -> Option<Suppressed> {
     alert.suppressed_by.clone().filter(|cause| cause.kind == "inhibition")
 }
 
-/// What was found out about one rule and key.
+/// The observation and the alert instance of one rule and key.
 struct Seen<'a> {
     rule: &'a Rule,
     instance: Option<&'a Instance>,
@@ -233,7 +235,7 @@ impl Seen<'_> {
         lines
     }
 
-    /// What the expression gives, or why it gives nothing.
+    /// Describes the result of the expression, or why it is unknown.
     fn observed(&self, notes: &Notes) -> Vec<String> {
         let unknown_inputs = || {
             let inputs = notes.why.iter().flat_map(|why| &why.inputs);
@@ -255,7 +257,7 @@ impl Seen<'_> {
         }
     }
 
-    /// Whether a level is met, by the value where that says it.
+    /// Describes whether a level is met, by the value and its threshold if their comparison agrees.
     fn compared(&self, at: usize, is_met: bool) -> String {
         let (rule, level) = (self.rule, &self.rule.levels[at]);
         let display = Display::new(self.value(), rule.unit.as_ref(), &level.threshold, rule.limit(at));
@@ -266,7 +268,7 @@ impl Seen<'_> {
         }
     }
 
-    /// What is waited for.
+    /// Describes what the alert waits for, and since when it is pending or firing.
     fn waiting(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(until) = self.cooling() {

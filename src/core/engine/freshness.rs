@@ -1,9 +1,10 @@
-//! How fresh the inputs of an alert are: since when nothing came that it is judged by.
+//! The freshness of an alert's inputs: since when the alert has had no input.
 //!
-//! Intuition: an alert whose inputs stopped looks like one that goes on. So it says so, long before it ends as
-//! stale, and also where the absence itself is what it tells of. Invariant: a function of the log's clock and of
-//! the newest times that views and runs keep anyway; the engine wakes when it begins to be so, and those who look
-//! later see it. Rejected: the time in the evidence (a window that is empty has none), a timer of wall clock time.
+//! Intuition: an alert whose inputs stopped looks like one that continues. So the alert reports the lack of
+//! data, long before it ends as stale, and also if the lack of data is what it alerts on.
+//! Invariant: the result is a function of the log time and of the newest times that views and runs keep
+//! anyway. The engine wakes when an input becomes overdue, and every later read of the alert shows it.
+//! Rejected: the time in the evidence, because an empty window has none; a timer on the wall clock.
 
 use super::Engine;
 use super::rules::run_selectors;
@@ -15,12 +16,13 @@ use crate::core::run::Sight;
 use crate::core::time::{Span, Timestamp};
 use crate::core::view::{self, ViewKind};
 
-/// Inputs may stay away for so long before an alert says it: as long as a pending one may be unknown.
+/// Time without input after which an alert reports it: as long as a pending alert may be unknown.
 const AWAY_MAX: Span = Span::from_mins(5);
 
 impl Engine {
-    /// Time of the newest input of a key, once there was none for five minutes. `lacks`: why nobody knows what it
-    /// is now; where data is missing, the operand without it counts, however fresh the others are.
+    /// Returns the time of the newest input of a key, once there was none for five minutes. `lacks`
+    /// is why the value is unknown now. If data is missing, the operand without data counts,
+    /// however fresh the others.
     pub(super) fn no_data_since(
         &self,
         rule: &Rule,
@@ -31,7 +33,7 @@ impl Engine {
         self.newest_input(rule, key, lacks, notes).filter(|newest| at - *newest >= AWAY_MAX)
     }
 
-    /// When an active alert begins to say so, if nothing comes until then.
+    /// Returns when an active alert begins to report the lack of input, if none arrives until then.
     pub(super) fn falls_silent(
         &self,
         place: usize,
@@ -75,7 +77,7 @@ impl Engine {
     }
 }
 
-/// Why an alert is not known now.
+/// Returns why the value of an alert is unknown now, if it is.
 pub(super) fn lack(instance: &Instance) -> Option<Unknown> {
     instance.unknown.map(|(reason, _)| reason)
 }

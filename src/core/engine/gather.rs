@@ -1,4 +1,4 @@
-//! Partials leave: what this partition tells to the rules that span partitions.
+//! Sending of partials: what this partition reports to the rules that span partitions.
 
 use super::Engine;
 use crate::core::effect::Effects;
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 type Spans = Vec<(Timestamp, Timestamp)>;
 
-/// What became known of the log since the last partials.
+/// Interruptions and losses of the log that no partials have reported yet.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Unsaid {
     interrupted: Spans,
     lost: Spans,
-    /// When partials leave next; `None`: at the next grid point.
+    /// When the next partials are sent; `None`: at the next grid point.
     due: Option<Timestamp>,
 }
 
 impl Engine {
-    /// Nobody wrote the log, or nobody knows what was in it: the span counts for no timer.
+    /// Notes a span that no owner wrote, or whose content is unknown. It counts for no timer.
     pub(super) fn interrupt(&mut self, from: Timestamp, to: Timestamp) {
         self.interruptions.add(from, to);
         if self.is_gathering() {
@@ -27,7 +27,7 @@ impl Engine {
         }
     }
 
-    /// Records are gone: nothing that covers the span is whole.
+    /// Notes a span whose records are lost. Every window that covers the span is incomplete.
     pub(super) fn note_lost(&mut self, from: Timestamp, to: Timestamp) {
         self.gaps.add(from, to);
         if self.is_gathering() {
@@ -35,17 +35,17 @@ impl Engine {
         }
     }
 
-    /// Whether some rule elsewhere reads what this partition has.
+    /// Returns whether a rule that spans partitions reads data of this partition.
     fn is_gathering(&self) -> bool {
         self.views.iter().any(View::is_gathering)
     }
 
-    /// When partials leave next.
+    /// Returns when the next partials are sent, if this partition gathers any.
     pub(super) fn next_partials(&self) -> Option<Timestamp> {
         self.is_gathering().then(|| self.unsaid.due.unwrap_or(self.now))
     }
 
-    /// At the first grid point of each ten seconds: what was gathered since, and how far the log is.
+    /// Sends what was gathered and the clock of the log, at the first grid point of each ten seconds.
     pub(super) fn send_partials(&mut self, at: Timestamp, out: &mut Effects) {
         if !self.is_gathering() || self.unsaid.due.is_some_and(|due| at < due) {
             return;
@@ -69,7 +69,7 @@ impl Engine {
         out.partials.push(partials);
     }
 
-    /// What one view gathered, in the order of its keys.
+    /// Takes what one view gathered, in key order.
     fn gathered(&mut self, view: usize) -> Vec<Partial> {
         let view = &mut self.views[view];
         let ViewKind::Gathering { of, .. } = view.spec.kind else { return Vec::new() };

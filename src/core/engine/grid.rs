@@ -1,4 +1,4 @@
-//! A grid point: corrections leave, what is too old is forgotten, records and rules are evaluated.
+//! A grid point: the engine emits corrections, forgets old state, and evaluates records and rules.
 
 use super::{Engine, Owner};
 use crate::core::effect::Effects;
@@ -10,19 +10,19 @@ use crate::core::view::feed::{self, When};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is due at one grid point.
+/// The work that is due at one grid point.
 #[derive(Debug, Default)]
 pub(super) struct Due {
-    /// Changed keys of each view, in key order once sorted.
+    /// Changed keys of each view, in key order.
     views: BTreeMap<u32, Vec<KeyId>>,
-    /// Timers that ran out.
+    /// Keys of expired timers.
     timers: BTreeMap<Owner, Vec<KeyId>>,
-    /// Pipelines with new events, and the stages of them that these were about.
+    /// Pipelines with new events, and the stages that the events are about.
     pub(super) pipelines: BTreeMap<Arc<str>, Touched>,
 }
 
 impl Due {
-    /// Nothing but these pipelines.
+    /// Returns a `Due` with these pipelines alone.
     pub(super) fn of_pipelines(pipelines: impl Iterator<Item = Arc<str>>) -> Due {
         let pipelines = pipelines.map(|name| (name, Touched::All)).collect();
         Due { pipelines, ..Due::default() }
@@ -35,7 +35,7 @@ impl Due {
 }
 
 impl Engine {
-    /// Everything that happens at one grid point, on all records before it.
+    /// Runs one grid point over all records before it.
     pub(super) fn grid(&mut self, at: Timestamp, out: &mut Effects) {
         self.grid_due = Timestamp::MAX;
         self.flush_corrections(at, out);
@@ -56,7 +56,7 @@ impl Engine {
         self.plan_grid(at);
     }
 
-    /// Takes the timers that are due by `at` out of the table.
+    /// Takes the timers that are due by `at` out of the timer table.
     fn take_timers(&mut self, at: Timestamp, due: &mut Due) {
         while let Some((when, owner, key)) = self.timers.first().copied()
             && when <= at
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    /// The keys that an owner must evaluate now, in key order, each once.
+    /// Returns the keys that a rule or record must evaluate now, in key order, each once.
     pub(super) fn due_keys(&mut self, owner: Owner, views: &[u32], due: &mut Due) -> Vec<KeyId> {
         for view in views {
             if let Some(source) = self.views[*view as usize].source() {
@@ -85,7 +85,7 @@ impl Engine {
         if let ([view], None) = (views, &timers) {
             return due.views.get(view).cloned().unwrap_or_default();
         }
-        // The keys of versions are nobody's: their series are those of other views, too.
+        // The keys of per-version views are no keys of the rule; their series feed its other views, too.
         let views = views.iter().filter(|view| !self.views[**view as usize].spec.per_version);
         let changed = views.filter_map(|view| due.views.get(view)).flatten().copied();
         let mut keys: Vec<KeyId> = changed.chain(timers.into_iter().flatten()).collect();
@@ -93,7 +93,7 @@ impl Engine {
         keys
     }
 
-    /// Notes the changed keys of a view as due, there and in the views it feeds.
+    /// Takes the changed keys of a view as due, and marks them in the views that this one feeds.
     fn take_dirty(&mut self, view: u32, due: &mut Due) {
         if !self.views[view as usize].has_dirty() {
             return;
@@ -105,7 +105,7 @@ impl Engine {
         self.keys.sort_many(known);
     }
 
-    /// Sets (or takes away) the timer of one key of one owner.
+    /// Sets the timer of one key of a rule or record; `None` removes it. The time is rounded up to the grid.
     pub(super) fn set_timer(&mut self, owner: Owner, key: KeyId, at: Option<Timestamp>) {
         let wanted = at.map(|at| at.max(self.now + Span::MILLISECOND).ceil(self.interval()));
         let timers = match owner {
@@ -128,7 +128,7 @@ impl Engine {
         }
     }
 
-    /// Finds out at which grid point there is something to do next.
+    /// Computes the next grid point with work to do.
     fn plan_grid(&mut self, at: Timestamp) {
         let rolls = self.views.iter().filter_map(|view| view.next_roll());
         let timers = self.timers.first().map(|(when, _, _)| *when);

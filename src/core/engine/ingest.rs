@@ -1,4 +1,4 @@
-//! Events: judged for lateness once, deduplicated, then recorded.
+//! Events: the engine judges each event's lateness once, drops duplicates, and records the rest.
 
 use super::Engine;
 use crate::core::arrival::Arrival;
@@ -16,7 +16,7 @@ use crate::core::window::{WindowKey, WindowSize, seal_due};
 use std::sync::Arc;
 
 impl Engine {
-    /// Takes in the events of one record.
+    /// Ingests the events of one record.
     pub(super) fn ingest(
         &mut self,
         record: &Record<'_>,
@@ -55,7 +55,8 @@ impl Engine {
         }
     }
 
-    /// Counts a refusal by its source; nearly every event is taken.
+    /// Counts a refusal by its source. The source is only looked up for a refusal, because nearly
+    /// every event is accepted.
     #[inline]
     fn note_refusal<'a>(&mut self, outcome: Outcome, source: impl FnOnce() -> Option<&'a Arc<str>>) {
         if let Outcome::Refused(reason) = outcome
@@ -85,7 +86,7 @@ impl Engine {
             Event::Gate(gate) => {
                 self.once(&gate.pipeline, Kind::Gate, gate.id.as_deref(), |engine| engine.gate(gate, limit))
             }
-            // Counted value by value, by the caller.
+            // `ingest` handles samples and counts them value by value.
             Event::Samples(_) => LOST,
         }
     }
@@ -94,7 +95,8 @@ impl Engine {
         self.limits.partition.holds(pipeline)
     }
 
-    /// Takes an event with an id only the first time; one that was refused may come again.
+    /// Accepts an event with an id only once. A refused event is not remembered, so the producer
+    /// may send it again.
     fn once(
         &mut self,
         source: &Arc<str>,
@@ -132,7 +134,7 @@ impl Engine {
         directory: &Directory,
         note: &mut impl FnMut(Timestamp, Outcome),
     ) {
-        // The series is the same for all values; it is looked up for the first that needs it.
+        // All values have the same series; it is looked up for the first value that needs it.
         let mut place = None;
         let mut rest = samples.columns.as_slice();
         while let Some((time, value)) = rest.first().copied() {
@@ -159,8 +161,8 @@ impl Engine {
         self.series.with_metric(place.slot).is_some_and(|(_, metric)| metric.is_cumulative)
     }
 
-    /// Records values of one series that are on time and fall into one pane: what is the same for
-    /// all of them is done once.
+    /// Records values of one series that are on time and fall into one pane. Work that is the same for all
+    /// of them is done once.
     fn observe_run(&mut self, place: Place, run: &[(Timestamp, f64)]) -> Outcome {
         let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
         let (shape, factor) = (metric.shape, place.factor);
@@ -196,7 +198,8 @@ impl Engine {
         self.add(place.slot, &Reading::Many(&part, 0.0, event.time), arrival)
     }
 
-    /// Start of the minute of a time: nearly always the minute of the event before.
+    /// Returns the start of the minute of a time. Nearly always it is the minute of the previous
+    /// event, which is cached.
     #[inline]
     fn minute_of(&mut self, time: Timestamp) -> Timestamp {
         if time < self.minute || time >= self.minute + WindowSize::Minute.span() {
@@ -211,7 +214,7 @@ impl Engine {
         if time > limit { Arrival::Future } else { self.limits.arrival(end, self.now) }
     }
 
-    /// The series of a `Who`: one array read, unless it is new or was forgotten.
+    /// Returns the series of a `Who` with one array read, unless the series is new or was forgotten.
     #[inline]
     fn place(&mut self, who: Who, directory: &Directory) -> Result<Place, Refusal> {
         let known = self.memo.get(who.decoder()).and_then(|memo| *memo.get(who.place())?);
@@ -236,7 +239,7 @@ impl Engine {
         Ok(place)
     }
 
-    /// Forgets what a decoder's numbers meant: it has started its table anew.
+    /// Forgets the meaning of a decoder's numbers, because the decoder has restarted its table.
     pub fn forget_decoder(&mut self, decoder: usize) {
         if let Some(memo) = self.memo.get_mut(decoder) {
             memo.clear();
@@ -309,7 +312,7 @@ impl Engine {
         Outcome::Recorded
     }
 
-    /// A late reading goes into whatever is still open and corrects what is sealed.
+    /// Adds a late reading to the finest window that is still open, and to a correction of each finer one.
     fn add_late(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
         for size in WindowSize::ALL {
             let start = reading.time().floor(size.span());
@@ -333,14 +336,14 @@ impl Engine {
                 if is_new {
                     self.schedule_seal(slot, size, start);
                 }
-                // The coarser windows get it when this one is sealed.
+                // The coarser windows get the reading when this window is sealed.
                 break;
             }
         }
         Outcome::Late
     }
 
-    /// Records a value of a series the engine itself makes.
+    /// Records a value of a series that the engine itself produces.
     pub(super) fn observe_own(&mut self, identity: &Identity, time: Timestamp, value: f64) {
         let arrival = self.arrival(time, Timestamp::MAX);
         let outcome = match self.limits.turned_away(arrival) {
@@ -356,7 +359,7 @@ impl Engine {
     }
 }
 
-/// How many values from the first on fall into one pane and are within the limit.
+/// Counts the leading values that fall into the first value's pane and are within the limit.
 fn run_length(values: &[(Timestamp, f64)], limit: Timestamp) -> usize {
     let start = values.first().map_or(Timestamp::MIN, |(time, _)| time.floor(PANE_MIN));
     let end = start + PANE_MIN;
@@ -364,7 +367,8 @@ fn run_length(values: &[(Timestamp, f64)], limit: Timestamp) -> usize {
     values.iter().position(|value| !is_within(value)).unwrap_or(values.len())
 }
 
-/// Cannot happen on an engine that is fed by its own decoders; refused rather than guessed.
+/// The outcome if the engine's tables do not know what an event refers to. It cannot occur while the engine
+/// is fed by its own decoders; the event is refused rather than guessed.
 const LOST: Outcome = Outcome::Refused(Refusal::BadEvent);
 
 const MISPLACED: Outcome = Outcome::Refused(Refusal::WrongPartition);
@@ -375,7 +379,7 @@ enum Increment {
     By(f64),
 }
 
-/// What a point of a cumulative counter adds.
+/// Returns what a point of a cumulative counter adds. After a decrease (a counter reset) that is the value.
 fn increment(counter: &mut Option<(Timestamp, f64)>, time: Timestamp, value: f64) -> Increment {
     match counter.replace((time, value)) {
         None => Increment::First,

@@ -1,12 +1,13 @@
-//! Many keys of one rule: which of the unusual ones to believe.
+//! Rules with many keys: which of their unusual keys to believe (control of the false discovery rate).
 //!
-//! Intuition: among ten thousand quiet keys some pass any limit each minute. A rule with many keys looks at all
-//! of them at a grid point before it opens an alert for any. Invariant: keys that are pending or firing are
-//! judged by their own limit; what is not believed is judged again as if the limit were the one believed, so
-//! its value says that it is not significant. Level: the stated share of what is told, and, all keys
-//! together, one false alert a day: what is looked at once a pane may err that often.
-//! Rejected: a limit for each key (its false alarms grow with the keys); looking at the keys of one window
-//! only (each window then has its own false alarms).
+//! Intuition: among ten thousand quiet keys, some pass any limit each minute. So a rule with many keys
+//! observes all due keys of a grid point before it opens an alert for any of them.
+//! Invariant: keys that are pending or firing are judged by their own limit. A key that is not believed is
+//! judged again with the largest believed chance as its limit, so its value shows that it is not significant.
+//! Level: the stated share of false alerts among those published, but at most one false alert a day over all
+//! keys. A rule looks once a pane, so each look may err with probability pane / 24 h.
+//! Rejected: a limit for each key, because its false alarms grow with the keys; looking only at the keys of
+//! one window, because each window then has its own false alarms.
 
 use super::Engine;
 use super::rules::Seen;
@@ -19,14 +20,14 @@ use crate::core::time::{Span, Timestamp};
 use crate::core::view::{View, ViewKind};
 use std::collections::BTreeMap;
 
-/// All keys of a rule together, quiet ones, may be told falsely so often.
+/// False alerts a day that all quiet keys of one rule together may cause.
 const FALSE_A_DAY: f64 = 1.0;
 
-/// What the keys of one rule looked like when they were looked at last, the unusual ones.
+/// The chance of each unusual key of one rule when it was last observed.
 pub(super) type Chances = BTreeMap<KeyId, f64>;
 
 impl Engine {
-    /// The share of a rule's alerts that may be chance, where its keys are judged together.
+    /// Returns the share of a rule's alerts that may be due to chance, if its keys are judged together.
     pub(super) fn shared_share(&self, rule: &Rule) -> Option<f64> {
         let keys = self.keys_read(rule);
         match rule.fdr {
@@ -46,7 +47,7 @@ impl Engine {
             .unwrap_or(0)
     }
 
-    /// Looks again at what is met, once all keys that are due were observed.
+    /// Observes again the met keys that are not believed, once all due keys were observed.
     pub(super) fn doubt(&mut self, place: usize, rule: &Rule, seen: &mut [Seen], at: Timestamp) {
         let Some(share) = self.shared_share(rule).filter(|_| !seen.is_empty()) else { return };
         let believed = self.believed(place, rule, share);
@@ -61,7 +62,8 @@ impl Engine {
         }
     }
 
-    /// Only the unusual ones are kept: the others cannot be believed, nor lend belief.
+    /// Stores the chance of a key if it is below 1. Other keys can neither be believed nor make
+    /// others believable.
     pub(super) fn note_chance(&mut self, place: usize, Seen { key, notes, .. }: &Seen) {
         let chances = &mut self.rule_states[place].chances;
         match notes.chance_of_all().filter(|chance| *chance < 1.0) {
@@ -70,7 +72,7 @@ impl Engine {
         };
     }
 
-    /// The largest chance that is believed; 0 where none is.
+    /// Returns the largest chance that is believed; 0 if none is.
     fn believed(&self, place: usize, rule: &Rule, share: f64) -> f64 {
         let mut chances: Vec<f64> = self.rule_states[place].chances.values().copied().collect();
         let panes = rule.views.iter().filter_map(|view| match self.views[*view as usize].spec.kind {

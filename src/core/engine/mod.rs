@@ -1,11 +1,12 @@
-//! The engine: routes each record to the parts and keeps their order; nothing clever.
+//! The engine: routes each record to the parts of the state and keeps their order.
 //!
-//! Intuition: time passes only because a record says so. Before a record at `t` is applied, all
-//! that was due up to `t` happens, at its own time, in the order seal, `record:` series, rules.
-//! Invariant: the effects of a record depend on the records up to it and on nothing else; a
-//! snapshot taken between two records and restored continues as if nothing had happened.
-//! Rejected: evaluating on arrival (two equal logs read in other batches would differ), and a
-//! timer thread (it would be a second clock).
+//! Intuition: only records advance time. Before the engine applies a record at `t`, it processes everything
+//! that is due up to `t`, each item at its own due time, in the order: seal windows, evaluate `record:`
+//! series, evaluate rules.
+//! Invariant: the effects of a record depend only on the log up to and including that record. A snapshot
+//! taken between two records and restored continues exactly as the original engine would.
+//! Rejected: evaluation on arrival, because two equal logs read in other batches would give different
+//! results; a timer thread, because it would be a second clock.
 
 mod aggregate;
 mod control;
@@ -57,22 +58,22 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    /// Effective ingest time of the newest record; never goes back.
+    /// Effective ingest time of the newest record; it never decreases.
     now: Timestamp,
     has_begun: bool,
-    /// Whether the log has ever held a tick: only then can it be interrupted.
+    /// Whether the log has ever held a tick. An interruption can only be detected in a log with ticks.
     has_ticks: bool,
     series: SeriesTable,
-    memo: Vec<Vec<Option<Place>>>, // by decoder, by place: what a `Who` was last found to be
+    memo: Vec<Vec<Option<Place>>>, // cache by decoder, by place: the series of a `Who`
     seals: Seals,
     corrections: BTreeMap<(WindowSize, u64, Timestamp), (WindowKey, Pane)>,
-    /// Grid point → series that may have to be forgotten there.
+    /// Grid point → slot and generation of the series to review there for removal.
     reviews: BTreeMap<Timestamp, Vec<(u32, u32)>>,
     duplicates: Duplicates,
     runs: Tracker,
     gauges: BTreeMap<Arc<str>, records::Gauges>,
     rules: RuleSet,
-    /// Which of its records are made of what pipelines do.
+    /// The `record:` series that are derived from the series of pipelines.
     made: Made,
     views: Vec<View>,
     views_by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
@@ -82,28 +83,28 @@ pub struct Engine {
     record_states: Vec<records::RecordState>,
     timers: BTreeSet<(Timestamp, Owner, KeyId)>,
     keys: Keys,
-    /// What rules and records have learned of past windows; only for speed.
+    /// Cache of what rules and `record:` series learned from past windows; it only saves time.
     memos: Memos,
     mutes: Mutes,
     interruptions: Interruptions,
     gaps: Gaps,
     own_alerts: own::OwnAlerts,
-    /// What the next partials have to say besides what they gathered.
+    /// Interruptions and losses that the next partials report, and when those partials are due.
     unsaid: gather::Unsaid,
-    /// In the aggregate: how far each partition is, and what waits for the others.
+    /// Aggregate only: the clock of each partition, and its partials that wait for other partitions.
     feeders: Vec<aggregate::Feeder>,
     counters: Counters,
-    /// By source, for people who look; not part of the state.
+    /// Refusals by source, reported to operators; not part of the state.
     refusals: Refusals,
-    /// Earliest grid point at which there is something to do; MAX if none is known.
+    /// Earliest grid point with work to do; `MAX` if none is known.
     grid_due: Timestamp,
-    /// Room for the values of one run, kept so that none is made anew.
+    /// Reused buffer for the values of one run of samples; it saves an allocation per run.
     run: Vec<Sample>,
-    /// Series with new values, where somebody wants to know.
+    /// Slots of the series with new values; `None` unless the caller tracks changes.
     touched: Option<Vec<u32>>,
-    /// Whether a record was handled partly.
+    /// Whether time has begun to advance for a record that is not yet applied.
     is_underway: bool,
-    /// Start of the minute that the newest event fell into; only a shortcut.
+    /// Start of the minute of the event processed last; only a cache.
     minute: Timestamp,
 }
 
@@ -112,42 +113,42 @@ pub struct Engine {
 #[must_use]
 pub enum Handled {
     Wholly,
-    /// Call again with the same record.
+    /// The caller must call again with the same record.
     Partly,
 }
 
-/// Due time and size → the series whose window is sealed then, with the window's start.
+/// Due time and size → the slots whose windows are sealed then, with the start of each window.
 type Seals = BTreeMap<(Timestamp, WindowSize), Vec<(u32, Timestamp)>>;
 
-/// Who a timer wakes; records before rules.
+/// The `record:` series or rule that a timer wakes. Records precede rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Owner {
     Record(u32),
     Rule(u32),
 }
 
-/// What is remembered of one rule.
+/// The state of one rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct RuleState {
     instances: BTreeMap<KeyId, Instance>,
     shares: Shares,
     frozen: Frozen,
     flaps: BTreeMap<KeyId, Flaps>,
-    /// Keys whose alerts were not opened, as there are too many.
+    /// Keys whose alerts were not opened because the rule already has too many alerts.
     capped: BTreeSet<KeyId>,
-    /// Where each key stands in the engine's timers.
+    /// The due time of each key's timer in the engine's timer table.
     timers: BTreeMap<KeyId, Timestamp>,
-    /// How unusual its unusual keys are, where they are judged together.
+    /// The chance of each unusual key, if the rule judges its keys together.
     chances: many::Chances,
 }
 
 impl RuleState {
-    /// Whether anything is known of a key that an evaluation may change.
+    /// Returns whether the rule holds state of a key that an evaluation may change.
     fn remembers(&self, key: KeyId) -> bool {
         self.instances.contains_key(&key) || self.timers.contains_key(&key) || self.flaps.contains_key(&key)
     }
 
-    /// Lets everything go that was learned of a key, but not its alert.
+    /// Drops everything that was learned about a key, but not its alert.
     fn forget(&mut self, key: KeyId) {
         self.shares.forget(key);
         self.frozen.forget(key);
@@ -198,15 +199,15 @@ impl Engine {
         }
     }
 
-    /// Applies one record: first all that was due up to its time, then what it says.
+    /// Applies one record: first everything that is due up to its time, then its body.
     #[inline]
     pub fn handle(&mut self, record: &Record<'_>, directory: &Directory, out: &mut Effects) {
         while self.handle_some(record, directory, out, usize::MAX) == Handled::Partly {}
     }
 
-    /// Like [`Self::handle`], but stops when about `windows_max` windows are in `out`: 100,000
-    /// series are sealed at one instant, and their windows need not all wait in memory.
-    /// After [`Handled::Partly`] the caller empties `out` and comes back with the same record.
+    /// Applies one record like [`Self::handle`], but stops when `out` holds about `windows_max` windows. At
+    /// one instant 100,000 series may be sealed, and this limit keeps their windows from all being in memory
+    /// at once. After [`Handled::Partly`] the caller empties `out` and calls again with the same record.
     #[inline]
     pub fn handle_some(
         &mut self,
@@ -249,43 +250,45 @@ impl Engine {
             Body::Events(events) => self.ingest(record, events, directory, out),
             Body::Tick => self.has_ticks = true,
             Body::Control(control) => self.control(control, out),
-            // Whoever begins with a log whose start is gone has lost nothing.
+            // If the first record is a gap, this engine had read none of the lost records and
+            // reports nothing.
             Body::Gap(from, to) if was_begun => self.tell_gap(from, to, out),
             Body::Poison => {
                 self.counters.count(Outcome::Refused(Refusal::BadPayload), 1);
                 self.tell_poison(record.seq, out);
             }
-            // Partials are for the aggregate.
+            // Only the aggregate handles partials.
             Body::Gap(..) | Body::Partials { .. } => {}
         }
         Handled::Wholly
     }
 
-    /// When the owner should append a tick if no record comes before; `None`: never. The aggregate
-    /// goes by the clocks of the partitions.
+    /// Returns when the owner should append a tick if no record comes before; `None`: never. The aggregate
+    /// needs no ticks, because its time comes from the clocks of the partitions.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.next_due().filter(|_| !self.limits.partition.is_aggregate())
     }
 
-    /// When something is due next.
+    /// Returns the next time at which a window is sealed or a grid point has work to do.
     fn next_due(&self) -> Option<Timestamp> {
         let seal = self.seals.first_key_value().map_or(Timestamp::MAX, |((due, _), _)| *due);
         let wake = seal.min(self.grid_due);
         (wake < Timestamp::MAX).then_some(wake)
     }
 
-    /// What holds at the end of input: runs are added up, and corrections that no grid point closed yet leave now.
+    /// Ends the input: settles the runs and emits the corrections that no grid point has emitted yet.
     pub fn finish(&mut self, out: &mut Effects) {
         self.settle_runs();
         self.flush_corrections(self.now, out);
     }
 
-    /// The newest record's effective ingest time.
+    /// Returns the effective ingest time of the newest record.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Sources of which everything was refused, so many and for so long.
+    /// Returns the sources whose events were all refused; `limit` is the least number of refusals and the
+    /// least time they span.
     pub fn silenced_sources(&self, limit: (u64, Span)) -> Vec<Silenced> {
         self.refusals.silenced(&self.series, self.now, limit)
     }
@@ -314,8 +317,8 @@ impl Engine {
         &self.rules
     }
 
-    /// All open windows as they are, finer open ones included, ordered by size, id, start; made
-    /// one by one, because all together they are twice the engine.
+    /// Iterates over all open windows, ordered by size, id, start. Each includes its open windows of finer
+    /// size. They are made one by one, because all of them together take twice the memory of the engine.
     pub fn open_windows(&self) -> impl Iterator<Item = (WindowKey, Pane)> + '_ {
         let mut slots: Vec<(u64, u32)> =
             self.series.iter().map(|(slot, series)| (series.info.id, slot)).collect();
@@ -325,12 +328,12 @@ impl Engine {
         all.flat_map(move |(size, slot)| self.open_windows_of(slot, &[size]))
     }
 
-    /// From here on the engine notes which series have new values, for [`Self::take_touched`].
+    /// Starts to record which series get new values, for [`Self::take_touched`].
     pub fn track_changes(&mut self) {
         self.touched.get_or_insert_default();
     }
 
-    /// The series with new values since the last call, each once.
+    /// Returns the slots of the series with new values since the last call, each once.
     pub fn take_touched(&mut self) -> Vec<u32> {
         let touched = self.touched.as_mut().map(std::mem::take).unwrap_or_default();
         for slot in &touched {
@@ -341,7 +344,7 @@ impl Engine {
         touched
     }
 
-    /// The open windows of one series, finer open ones included.
+    /// Returns the open windows of one series. Each includes its open windows of finer size.
     pub fn open_windows_of(&self, slot: u32, sizes: &[WindowSize]) -> Vec<(WindowKey, Pane)> {
         let Some(series) = self.series.get(slot) else { return Vec::new() };
         let unit = &self.series.metric_of(series).unit;
@@ -357,16 +360,17 @@ impl Engine {
         sizes.iter().flat_map(open).collect()
     }
 
-    /// The first record gives declared series the time from which they are expected.
+    /// Starts the engine's time at the first record. Declared series are expected from this time on.
     fn begin(&mut self, at: Timestamp) {
         self.has_begun = true;
         self.now = at;
-        // What was loaded before the first record is looked at after it.
+        // Rules loaded before the first record are evaluated at the first grid point after it.
         self.grid_due = self.grid_due.max(at.next(self.interval()));
         self.declare_series();
     }
 
-    /// A record long after the wake-up it should have been preceded by: nobody was there.
+    /// Notes an interruption of the log if a record comes long after the due wake-up: no owner
+    /// appended a tick.
     fn note_interruption(&mut self, at: Timestamp) {
         if !self.has_ticks {
             return;
@@ -379,7 +383,7 @@ impl Engine {
         }
     }
 
-    /// Lets everything happen that is due up to `at`, each at its own time.
+    /// Processes everything that is due up to `at`, each item at its own due time.
     #[inline]
     fn advance(&mut self, at: Timestamp, out: &mut Effects, windows_max: usize) -> Handled {
         while let Some(due) = self.next_due()
@@ -396,14 +400,14 @@ impl Engine {
         Handled::Wholly
     }
 
-    /// Seals the windows that are due, finer ones first.
+    /// Seals the windows that are due, by due time, then finer sizes first.
     fn seal(&mut self, due: Timestamp, out: &mut Effects, windows_max: usize) -> Handled {
         while let Some(mut entry) = self.seals.first_entry()
             && entry.key().0 <= due
         {
             let (key, mut windows) = (*entry.key(), std::mem::take(entry.get_mut()));
-            // The next one is the last one: what is left over stays in order. Ids are read once each: thousands of
-            // them are not at hand.
+            // The order is descending because `pop` takes the last element; the remaining windows stay
+            // sorted. The sort reads each id only once, because most of the ids are not in the CPU cache.
             windows.sort_by_cached_key(|(slot, start)| {
                 std::cmp::Reverse((self.series.get(*slot).map_or(0, |series| series.info.id), *start))
             });
@@ -421,7 +425,7 @@ impl Engine {
 
     fn seal_one(&mut self, slot: u32, size: WindowSize, start: Timestamp, at: Timestamp, out: &mut Effects) {
         let is_incomplete = self.is_incomplete(size, start);
-        // A series is only forgotten once it has no open windows.
+        // The series is absent if `end_series` removed it with open windows; those are never sealed.
         let Some((series, metric)) = self.series.with_metric(slot) else { return };
         let Some((pane, opened)) = series.windows.seal(size, start) else { return };
         let key = WindowKey {
@@ -439,7 +443,7 @@ impl Engine {
         }
     }
 
-    /// Whether a part of the time in which a window's events come was lost.
+    /// Returns whether a gap overlaps the time in which a window's events arrive.
     fn is_incomplete(&self, size: WindowSize, start: Timestamp) -> bool {
         self.gaps.touch(start, start + size.span() + self.limits.allowed_lateness)
     }
@@ -449,24 +453,24 @@ impl Engine {
         self.seals.entry((due, size)).or_default().push((slot, start));
     }
 
-    /// Closes the revisions that late events opened since the last grid point.
+    /// Emits the corrections that late events opened since the last grid point.
     fn flush_corrections(&mut self, at: Timestamp, out: &mut Effects) {
         for (_, (key, part)) in std::mem::take(&mut self.corrections) {
             out.windows.push(WindowEffect::Correction(Correction { at, key, part }));
         }
     }
 
-    /// Something changed that the next grid point must look at.
+    /// Schedules the next grid point, because something changed that it must evaluate.
     #[inline]
     fn wake_grid(&mut self) {
-        // A grid point that is due within one interval is the next one.
+        // A grid point due within one interval is already the next one.
         if self.grid_due <= self.now + self.limits.evaluation_interval {
             return;
         }
         self.grid_due = self.grid_due.min(self.now.next(self.limits.evaluation_interval));
     }
 
-    /// An event only counts for the grid points after it; those are multiples of this.
+    /// Returns the distance between grid points; they are its multiples. An event counts only for later ones.
     fn interval(&self) -> Span {
         self.limits.evaluation_interval
     }

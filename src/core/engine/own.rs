@@ -1,7 +1,7 @@
-//! Alerts about the log itself: reserved rules `_sg_*`, which nobody has to write.
+//! Alerts about the log itself, published under reserved rules `_sg_*` that no operator has to write.
 //!
-//! Invariant: they are a function of the log like all others: they begin at a record and end at a grid
-//! point, so a replay has the same ones.
+//! Invariant: these alerts are a function of the log like all others. They begin at a record and end at a
+//! grid point, so a replay gives the same alerts.
 
 use super::Engine;
 use crate::core::alert::Severity;
@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Such an alert lives on for so long after its newest cause: the longest minute that a gap may make
-/// incomplete is sealed by then.
+/// Such an alert stays active for this long after its newest cause. By then the last 1m window that a gap may
+/// make incomplete is sealed.
 const SHOWN_FOR: Span = Span::from_mins(10);
 
-/// Alerts that a digest names.
+/// Number of alerts that a maintenance digest names.
 const DIGEST_NAMED: usize = 20;
 
-/// Active ones, by rule and what they are about: there is one of each at most.
+/// Active alerts by rule and subject; there is at most one of each.
 pub(super) type OwnAlerts = BTreeMap<(Arc<str>, Arc<str>), OwnAlert>;
 
 /// An active alert about the log itself.
@@ -35,18 +35,18 @@ pub(super) struct OwnAlert {
     seq: u32,
     value: f64,
     reason: String,
-    /// What `value` counts.
+    /// The quantity that `value` counts.
     input: String,
     summary: String,
     severity: Severity,
     about: Option<(Arc<str>, Arc<str>)>,
 }
 
-/// What there is to tell.
+/// The content of an alert about the log itself.
 struct Told {
     rule: &'static str,
     severity: Severity,
-    /// What it is about: a label of its key; none where there is one for all.
+    /// The subject, a label of the alert's key; `None` if the rule has one alert for everything.
     about: Option<(&'static str, Arc<str>)>,
     value: f64,
     input: &'static str,
@@ -55,19 +55,19 @@ struct Told {
 }
 
 impl Engine {
-    /// Records `from` to `to` are gone; the next one is stamped `at`.
+    /// Notes that records `from` to `to` are lost; the next record is stamped `at`.
     pub(super) fn note_gap(&mut self, from: u64, to: u64, at: Timestamp) {
         self.counters.lose(from, to);
         let since = if self.has_begun { self.now } else { Timestamp::MIN };
         self.note_lost(since, at);
         self.runs.lose(at);
         if self.has_begun {
-            // Nobody knows what was in it: it counts for no timer.
+            // The content of the gap is unknown, so its time counts for no timer.
             self.interrupt(since, at);
         }
     }
 
-    /// Says that records are gone, once time has passed over them.
+    /// Reports lost records, once time has advanced past them.
     pub(super) fn tell_gap(&mut self, from: u64, to: u64, out: &mut Effects) {
         let value = records_between(from, to) as f64;
         let told = Told {
@@ -82,7 +82,7 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// Says that a record was left out, as it killed whoever read it.
+    /// Reports a poison record: it was skipped because it crashed each worker that read it.
     pub(super) fn tell_poison(&mut self, seq: u64, out: &mut Effects) {
         let told = Told {
             rule: "_sg_poison",
@@ -96,7 +96,8 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// Says that a rule has more alerts than it may have; `rest`: keys whose alerts were not opened.
+    /// Reports that a rule has more alerts than it may have; `rest`: number of keys whose alerts
+    /// were not opened.
     pub(super) fn tell_capped(&mut self, rule: &Arc<str>, rest: usize, out: &mut Effects) {
         let told = Told {
             rule: "_sg_capped",
@@ -114,7 +115,7 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// Says what still fires at the end of maintenance.
+    /// Reports which alerts still fire at the end of a maintenance window.
     pub(super) fn tell_digest(
         &mut self,
         id: &Arc<str>,
@@ -137,7 +138,7 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// Says that a step of an escalation was taken much too late: nobody judged the alert in time.
+    /// Reports that an escalation step was taken much too late, because the alert was not evaluated in time.
     pub(super) fn tell_overdue(&mut self, rule: &Arc<str>, late: Span, out: &mut Effects) {
         let told = Told {
             rule: "_sg_escalation_overdue",
@@ -151,7 +152,7 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// Says that a silence ends soon although alerts that it hides still fire.
+    /// Reports that a silence ends soon although alerts that it hides still fire.
     pub(super) fn tell_silence_ending(&mut self, silence: &Silence, hidden: usize, out: &mut Effects) {
         let (id, end) = (&silence.id, silence.end);
         let told = Told {
@@ -166,7 +167,7 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// One of each at a time: what comes while it is active makes it last.
+    /// Publishes an alert. If one of the same rule and subject is active, that one is prolonged instead.
     fn tell_own(&mut self, told: Told, out: &mut Effects) {
         let until = (self.now + SHOWN_FOR).ceil(self.interval());
         let alert = OwnAlert {
@@ -192,7 +193,7 @@ impl Engine {
         self.own_alerts.insert(place, OwnAlert { seq: 1, ..alert });
     }
 
-    /// Ends those whose time is over.
+    /// Ends the alerts whose time has expired.
     pub(super) fn end_own_alerts(&mut self, at: Timestamp, out: &mut Effects) {
         let over = self.own_alerts.iter().filter(|(_, alert)| alert.until <= at);
         let over: Vec<_> = over.map(|(place, _)| place.clone()).collect();
@@ -203,12 +204,12 @@ impl Engine {
         }
     }
 
-    /// When the next of them ends.
+    /// Returns when the next of these alerts ends.
     pub(super) fn next_own_end(&self) -> Option<Timestamp> {
         self.own_alerts.values().map(|alert| alert.until).min()
     }
 
-    /// Those that are active, as views show them.
+    /// Returns the active alerts, each with the sequence number of its last transition.
     pub(super) fn active_own(&self) -> impl Iterator<Item = Transition> + '_ {
         self.own_alerts.iter().map(|((rule, _), alert)| {
             let shown = OwnAlert { seq: alert.seq.saturating_sub(1), ..alert.clone() };
@@ -235,8 +236,9 @@ impl Engine {
         said.transition(state, alert.seq, alert.started_at, self.now)
     }
 
-    /// After records were lost that an earlier owner had read: nobody knows what became of the alerts
-    /// that it told of. They end as stale, neither firing nor recovered, and all rules begin anew.
+    /// Ends alerts after the loss of records that an earlier owner had read. `told` holds the last transition
+    /// of each alert that this owner published. The fate of these alerts is unknown, so the active ones end
+    /// as stale, neither firing nor recovered. All rules start with empty state.
     pub fn lose_alerts(&mut self, told: &[Transition], out: &mut Effects) {
         for state in &mut self.rule_states {
             *state = super::RuleState::default();

@@ -1,4 +1,4 @@
-//! From a change of an instance to the transition that others see, with its reason.
+//! Publication: turns a change of an instance into a transition with its reason and evidence.
 
 use super::Engine;
 use super::freshness::lack;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Engine {
-    /// Publishes one change. `before`: the instance before the step, for episodes that ended.
+    /// Publishes one change. `before`: the instance before the step, which describes an episode that ended.
     #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
     pub(super) fn publish(
         &mut self,
@@ -29,7 +29,7 @@ impl Engine {
         out: &mut Effects,
     ) {
         let Some(now) = self.rule_states[place].instances.get(&key).cloned() else { return };
-        // A terminal change leaves no firing state behind: the one before it is what ended.
+        // A terminal change leaves no firing state, so the state before the step is the one that ended.
         let (Some(firing), instance) = (match now.firing() {
             Some(firing) => (Some(firing), &now),
             None => (before.firing(), before),
@@ -56,7 +56,7 @@ impl Engine {
         }
         self.counters.transitions += 1;
         if rule.is_shadow {
-            // Nobody acts on what nobody is told.
+            // The alert of a shadow rule is not notified, so it must not trigger actions.
             transition.actions.clear();
             out.shadows.push(transition);
         } else {
@@ -68,7 +68,7 @@ impl Engine {
         self.rule_states[place].flaps.get(&key).is_some_and(|flaps| flaps.is_flapping)
     }
 
-    /// Reads everything again, this time writing down what was read.
+    /// Observes the key again, this time with the evidence of what was read.
     pub(super) fn evidence(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp) -> Notes {
         let notes = Notes::with_evidence();
         self.observe_rule(place, rule, key, at, notes).1
@@ -126,7 +126,8 @@ impl Engine {
         }
     }
 
-    /// The labels of an alert besides its key: those of its rule, and the pipeline that it is about.
+    /// Returns the labels of an alert besides its key: those of its rule, and the pipeline that
+    /// the alert is about.
     fn labels(&self, rule: &Rule, key: &Key) -> BTreeMap<Arc<str>, Arc<str>> {
         let mut labels = rule.labels.clone();
         if let Some(pipeline) = self.pipeline_of(rule, key) {
@@ -135,7 +136,7 @@ impl Engine {
         labels
     }
 
-    /// The longest trailing window that the rule reads.
+    /// Returns the longest trailing window that the rule reads.
     pub(super) fn window(&self, rule: &Rule, at: Timestamp) -> Window {
         let views = rule.views.iter().map(|view| &self.views[*view as usize]);
         let trailing = views.filter(|view| matches!(view.spec.kind, ViewKind::Trailing { .. }));
@@ -143,14 +144,15 @@ impl Engine {
         Window { start, end: start.map(|_| at) }
     }
 
-    /// Active alerts as views show them, pending ones too: file order, key order.
+    /// Returns the active alerts, pending ones included, in file order and key order, then those
+    /// about the log itself.
     pub fn active_alerts(&mut self) -> Vec<Transition> {
         let mut alerts = self.active_of(|rule| !rule.is_shadow);
         alerts.extend(self.active_own());
         alerts
     }
 
-    /// Those of `shadow: true` rules.
+    /// Returns the active alerts of `shadow: true` rules.
     pub fn active_shadows(&mut self) -> Vec<Transition> {
         self.active_of(|rule| rule.is_shadow)
     }
@@ -159,8 +161,9 @@ impl Engine {
         self.active_from(0, is_wanted, usize::MAX).0
     }
 
-    /// Active alerts of the rules from place `from` on until there are `max`, and where the next page begins. The
-    /// first page holds those of the system itself, too.
+    /// Returns the active alerts of the rules from place `from` on, and the place at which the next page
+    /// begins. A page ends with the rule that brings it to `max` alerts. Unless `is_shadow`, the first page
+    /// also holds the alerts about the log itself.
     pub fn active_page(
         &mut self,
         from: usize,
@@ -211,7 +214,7 @@ impl Engine {
             firing: &firing,
             instance: &instance,
             value: instance.value,
-            // It may have come to be so since the alert was judged last.
+            // The inputs may have stopped since the alert was judged last.
             no_data_since: self.no_data_since(rule, key, lacks, self.now.max(at)),
             is_flapping: self.is_flapping(place, key),
             notes,
@@ -233,7 +236,7 @@ impl Engine {
     }
 }
 
-/// What one transition is made of.
+/// The parts of one transition.
 struct Cut<'a> {
     firing: &'a Firing,
     instance: &'a Instance,
@@ -244,15 +247,15 @@ struct Cut<'a> {
     at: Timestamp,
 }
 
-/// The value that a summary speaks of. What the alert tells of is over when it is met no more: its summary says
-/// what that was, as people wrote it for an alert that fires.
+/// Returns the value for the summary. The author wrote the summary for an alert that fires, so an alert that
+/// is no longer met uses the last value that was met.
 fn summarised(instance: &Instance, firing: &Firing, is_terminal: bool) -> Option<f64> {
     let is_over = is_terminal || !(firing.is_held() || instance.unknown.is_some());
     let value = if is_over { instance.met_value } else { instance.value };
     value.is_finite().then_some(value)
 }
 
-/// Rule, hash of the key, start of the episode.
+/// Builds the id of an alert: rule, hash of the key, start of the episode.
 pub(super) fn alert_id(rule: &Rule, key: &crate::core::key::Key, started_at: Timestamp) -> String {
     format!("{}:{:016x}:{}", rule.id, key.hash(), started_at.ms())
 }

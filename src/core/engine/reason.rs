@@ -1,16 +1,18 @@
-//! Why an alert is as it is, in words.
+//! Reasons: why an alert is in its state, in words.
 //!
-//! Intuition: the reason of a change says what changed, that of a view what holds now. Invariant: each text is true
-//! of the state it is said of: an end never repeats that the limit is passed, what nobody knows is not said to be
-//! so, and a condition of several parts is not told by one comparison that does not hold. Rejected: one sentence
-//! for all (it says of what has ended that it goes on).
+//! Intuition: the reason of a transition states what changed; the reason of an active alert states
+//! what holds now.
+//! Invariant: each text is true for the state that it describes. An end never repeats that the limit is
+//! passed. An unknown condition is not reported as known. A condition of several parts is not described by
+//! one comparison that does not hold.
+//! Rejected: one sentence for all states, because it reports that an ended condition continues.
 
 use crate::core::alert::display::clock;
 use crate::core::alert::{Change, Display, Firing, Instance, StaleCause, Unknown};
 use crate::core::rule::{OnUnknown, Rule};
 use crate::core::time::Timestamp;
 
-/// What there is to say something of.
+/// The alert that a reason describes.
 pub(super) struct Of<'a> {
     pub(super) rule: &'a Rule,
     pub(super) firing: &'a Firing,
@@ -21,7 +23,7 @@ pub(super) struct Of<'a> {
 }
 
 impl Of<'_> {
-    /// Why it changed; `before`: as it was then.
+    /// Describes why the alert changed; `before`: its firing state before the change.
     pub(super) fn changed(&self, change: Change, before: Option<&Firing>) -> String {
         match change {
             Change::Firing => self.met_for(),
@@ -43,7 +45,7 @@ impl Of<'_> {
         }
     }
 
-    /// What holds of a firing alert.
+    /// Describes what holds now for a firing alert.
     pub(super) fn standing(&self, instance: &Instance) -> String {
         let said = self.firing.ack.as_ref().map_or(String::new(), |_| format!("{}; ", self.acknowledged()));
         let level = self.firing.level;
@@ -60,7 +62,7 @@ impl Of<'_> {
         format!("{said}{now}")
     }
 
-    /// What a pending alert waits for.
+    /// Describes what a pending alert waits for.
     pub(super) fn pending(&self, instance: &Instance) -> String {
         let since = format!("pending since {}", instance.started_at);
         let needs = self.rule.levels[self.firing.level].pending_for;
@@ -81,7 +83,7 @@ impl Of<'_> {
         format!("value {}", self.display.value)
     }
 
-    /// That it is met, by the value where that says it.
+    /// States that the condition is met, by the value and its threshold unless that comparison is false.
     fn met(&self) -> String {
         let threshold = &self.display.threshold;
         match (self.value, self.display.holds()) {
@@ -101,7 +103,7 @@ impl Of<'_> {
         format!("{}{lasted}", self.met())
     }
 
-    /// That it is not met any more.
+    /// States that the condition is no longer met.
     fn not_met(&self) -> String {
         let threshold = &self.display.threshold;
         match (self.value, self.display.holds()) {
@@ -118,7 +120,7 @@ impl Of<'_> {
         format!("{}{lasted}", self.not_met())
     }
 
-    /// That the level before is left.
+    /// States that the condition of the previous level is no longer met.
     fn fallen(&self, before: Option<&Firing>) -> String {
         let Some(level) = before.map(|before| before.level) else { return self.value() };
         let (rule, unit) = (self.rule, self.rule.unit.as_ref());
@@ -155,7 +157,7 @@ impl Of<'_> {
 
     fn unknown_now(&self, reason: Unknown) -> String {
         let end = match (self.rule.on_unknown, reason) {
-            // Nobody looked: that time does not count.
+            // No end is announced, because suspended or interrupted time does not count towards it.
             (_, Unknown::Suspended | Unknown::LogInterrupted) => String::new(),
             (OnUnknown::ClearAfter(span), _) => {
                 format!("; it ends as stale when that has been so for {span}")
@@ -180,7 +182,7 @@ impl Of<'_> {
         format!("{what}: nobody knows whether it still holds")
     }
 
-    /// Why there is no value.
+    /// Describes why there is no value.
     fn cause(&self, reason: Unknown) -> String {
         match (reason, self.no_data_since) {
             (Unknown::NoData | Unknown::Unseen, Some(since)) => {

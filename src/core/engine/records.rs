@@ -1,7 +1,7 @@
-//! `record:` series and the live gauges of pipelines: values the engine itself observes.
+//! `record:` series and the live gauges of pipelines: values that the engine itself observes.
 //!
-//! Both are observed when they change and at least every `record_interval`, stamped 1 ms before
-//! the grid point, so that a rule at the same grid point sees them.
+//! The engine observes both when they change and at least every `record_interval`. It stamps the values 1 ms
+//! before the grid point, so that a rule at the same grid point sees them.
 
 use super::grid::Due;
 use super::{Engine, Owner};
@@ -17,28 +17,28 @@ use crate::core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What is remembered of one `record:` series.
+/// The state of one `record:` series.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RecordState {
-    /// The last value observed per key, and when.
+    /// The last value observed of each key, and its time.
     emitted: BTreeMap<KeyId, (f64, Timestamp)>,
     pub(super) timers: BTreeMap<KeyId, Timestamp>,
     pub(super) shares: Shares,
-    /// A record has no alerts, so nothing is ever in it.
+    /// Always empty, because a record has no alerts.
     #[serde(skip)]
     pub(super) frozen: Frozen,
 }
 
-/// What is remembered of the gauges of one pipeline.
+/// The state of the gauges of one pipeline.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gauges {
     emitted: BTreeMap<(String, Labels), f64>,
-    /// When all of them are repeated; MAX while nothing is in flight.
+    /// When all gauges are repeated; `None` while nothing is in flight.
     repeat_at: Option<Timestamp>,
 }
 
 impl Engine {
-    /// Evaluates the records of which an input changed, in dependency order.
+    /// Evaluates the records whose inputs changed or whose timers are due, in dependency order.
     pub(super) fn evaluate_records(&mut self, at: Timestamp, due: &mut Due, out: &mut Effects) {
         for record in 0..self.rules.records.len() {
             let views = std::mem::take(&mut self.rules.records[record].views);
@@ -123,7 +123,7 @@ impl Engine {
         }
     }
 
-    /// When some pipeline's gauges are repeated next.
+    /// Returns when the gauges of a pipeline are repeated next.
     pub(super) fn next_gauge(&self) -> Option<Timestamp> {
         self.gauges.values().filter_map(|gauges| gauges.repeat_at).min()
     }

@@ -1,9 +1,11 @@
-//! Rules at a grid point: the changed keys are judged, and their alerts take a step.
+//! Rules at a grid point: the engine observes the changed keys and steps their alerts.
 //!
-//! Intuition: what is observed of a key depends on no other alert's step, so all rules look at one key after
-//! another, while what they read of it is at hand; nearly always nothing follows. Invariant: alerts take their
-//! steps in file order and key order. Rejected: each rule by itself over all keys (each fetches the same
-//! windows from memory again: half the time of a closed window with seven detectors).
+//! Intuition: the observation of a key does not depend on the step of any other alert. So all rules observe
+//! the same few keys before the next ones, while the data of those keys is in the CPU cache. Nearly always
+//! the observation has no consequence.
+//! Invariant: alerts take their steps in file order and key order.
+//! Rejected: each rule by itself over all keys, because each rule then fetches the same windows from memory
+//! again. With seven detectors, these fetches take half the time of a closed window.
 
 use super::grid::Due;
 use super::{Engine, Owner, RuleState};
@@ -22,11 +24,11 @@ use crate::core::view::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Keys that all rules look at before they look at the next: what 7 detectors read of them, about 18 KiB
-/// each, stays in the nearest megabyte.
+/// Number of keys that all rules observe before the next ones. Seven detectors read about 18 KiB of each key,
+/// so the data of these keys stays in the nearest 1 MiB of cache.
 const NEIGHBOURS: usize = 16;
 
-/// What a rule saw of one key.
+/// A rule's observation of one key.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) key: KeyId,
@@ -35,7 +37,7 @@ pub(super) struct Seen {
 }
 
 impl Engine {
-    /// Evaluates the rules of which an input changed or a timer is due: file order, key order.
+    /// Evaluates the rules whose inputs changed or whose timers are due, in file order and key order.
     pub(super) fn evaluate_rules(&mut self, at: Timestamp, due: &mut Due, out: &mut Effects) {
         let rules = std::mem::take(&mut self.rules.rules);
         let mut keys: Vec<Vec<KeyId>> = Vec::with_capacity(rules.len());
@@ -56,8 +58,8 @@ impl Engine {
         self.rules.rules = rules;
     }
 
-    /// What all rules see of the keys that are due, a few neighbouring keys at a time; by rule, what may have
-    /// consequences.
+    /// Observes the due keys of all rules, a few neighbouring keys at a time. Returns, by rule, the
+    /// observations that may have consequences.
     fn observe_all(
         &mut self,
         rules: &[Rule],
@@ -101,26 +103,26 @@ impl Engine {
         seen
     }
 
-    /// Asks for what is about to be read of some keys.
+    /// Prefetches what the evaluation of some keys is about to read.
     fn ask_ahead(&self, keys: &[KeyId], due: &Due) {
         let ask = |token, (at, view): (usize, &View)| token ^ view.ask_ahead(keys, due.has_changed(at));
         let of_views = self.views.iter().enumerate().fold(0, ask);
         std::hint::black_box(of_views ^ self.memos.ask_ahead(keys));
     }
 
-    /// Whether anything can follow of what was seen, to an alert or to what is remembered of the key.
+    /// Returns whether an observation can change an alert or the state remembered of the key.
     fn is_of_consequence(&self, place: usize, rule: &Rule, Seen { key, observation, notes }: &Seen) -> bool {
         let state = &self.rule_states[place];
         may_begin(rule, *observation) || notes.look_again.is_some() || state.remembers(*key)
     }
 
-    /// Of each of some keys, whether nothing can follow, whatever its value is: the rule surely is not met, and
-    /// never was of late.
+    /// Returns, for each key, whether its evaluation has no consequence whatever the exact value is: the rule
+    /// is surely not met, and it remembers nothing of the key.
     fn tell_roughly(&mut self, place: usize, rule: &Rule, keys: &[KeyId], at: Timestamp) -> Vec<bool> {
         let Some(first) = keys.first() else { return Vec::new() };
         let state = &self.rule_states[place];
         let mut told: Vec<bool> = keys.iter().map(|key| !state.remembers(*key)).collect();
-        // Those of which something is remembered are not asked about: none of the others is active.
+        // Keys with remembered state are not tested, so none of the tested keys has an active alert.
         let owner = Owner::Rule(place as u32);
         let mut scope = self.scope(owner, (&rule.labels, false), *first, at, Notes::default());
         for (told, key) in told.iter_mut().zip(keys) {
@@ -129,7 +131,8 @@ impl Engine {
         told
     }
 
-    /// What an evaluation of one key may read, and may remember of its owner.
+    /// Returns what an evaluation of one key may read, and the state of its rule or record that it
+    /// may change.
     pub(super) fn scope<'a>(
         &'a mut self,
         owner: Owner,
@@ -172,7 +175,7 @@ impl Engine {
         }
     }
 
-    /// What is observed of a key that is due.
+    /// Observes a key that is due. A suspended rule gives `Unknown::Suspended`.
     pub(super) fn observe_key(
         &mut self,
         place: usize,
@@ -238,12 +241,13 @@ impl Engine {
         self.set_timer(Owner::Rule(place as u32), key, look_again);
     }
 
-    /// Remembers what a key was, from when it was met first until it was not for long.
+    /// Updates the flap history of a key, which begins when the key is first met and ends when none of the
+    /// remembered minutes was met.
     fn note_flaps(&mut self, place: usize, key: KeyId, observation: Observation, at: Timestamp) {
         let flaps = &mut self.rule_states[place].flaps;
         let is_met = match observation {
             Observation::Known { met, .. } => met != Levels::NONE,
-            // It holds what it was.
+            // The previous observation holds.
             Observation::Unknown(_) => return,
             Observation::Gone => {
                 flaps.remove(&key);
@@ -260,8 +264,8 @@ impl Engine {
         }
     }
 
-    /// What a key sees while it is pending or firing teaches nobody what is normal; if it never fired, it
-    /// was normal after all.
+    /// Excludes the time in which a key is pending or firing from its baseline. If the alert never fired, the
+    /// time was normal after all and is not excluded.
     fn teach(&mut self, place: usize, key: KeyId, before: &Instance, at: Timestamp) {
         let state = &mut self.rule_states[place];
         let started_at = |instance: &Instance| instance.is_active().then_some(instance.started_at);
@@ -273,7 +277,7 @@ impl Engine {
         }
     }
 
-    /// Judges one key; with `notes.inputs` set, the evidence is collected on the way.
+    /// Judges one key. With `notes.why` set, it also collects the evidence.
     pub(super) fn observe_rule(
         &mut self,
         place: usize,
@@ -291,13 +295,13 @@ impl Engine {
         (observation, scope.notes)
     }
 
-    /// A key is known to a rule once any of its operands has it.
+    /// Returns whether a key is known to a rule: at least one operand has it.
     fn is_known(&self, rule: &Rule, key: KeyId) -> bool {
         rule.reads.has_runs
             || rule.views.iter().any(|view| self.views[*view as usize].group_of(key).is_some())
     }
 
-    /// Adds the keys of pipelines with new events that the rule's run functions look at.
+    /// Adds the keys that the rule's run functions read, of the pipelines with new events.
     fn add_run_keys(&mut self, rule: &Rule, due: &Due, keys: &mut Vec<KeyId>) {
         let before = keys.len();
         for selector in run_selectors(rule) {
@@ -330,7 +334,7 @@ impl Engine {
         stages.map(|stage| Key::new(vec![whole.clone(), ("stage".into(), stage.clone())])).collect()
     }
 
-    /// Those of them that were seen before; nothing is remembered of the question.
+    /// Returns the run keys of a rule that were seen before. The query adds no new keys to the key table.
     pub(super) fn known_run_keys(&self, rule: &Rule) -> Vec<KeyId> {
         let selectors = run_selectors(rule).into_iter();
         let keys = selectors
@@ -338,7 +342,7 @@ impl Engine {
         keys.filter_map(|key| self.keys.find(&key)).collect()
     }
 
-    /// All keys that a rule's run functions look at now.
+    /// Returns all keys that the run functions of a rule read now.
     pub(super) fn all_run_keys(&mut self, rule: &Rule) -> Vec<KeyId> {
         let due = Due::of_pipelines(self.runs.iter().map(|(name, _)| name.clone()));
         let mut keys = Vec::new();
@@ -347,7 +351,7 @@ impl Engine {
     }
 }
 
-/// Whether a rule has more alerts than it may have, the one that just fired included.
+/// Returns whether a rule has more alerts than it may have, the one that just fired included.
 fn is_full(state: &RuleState) -> bool {
     let firing = state.instances.values().filter(|instance| instance.firing().is_some());
     firing.count() > ALERTS_PER_RULE_MAX
@@ -362,7 +366,7 @@ fn may_begin(rule: &Rule, observation: Observation) -> bool {
     }
 }
 
-/// The run functions of a rule, each selector once.
+/// Returns the selectors of a rule's run functions, each once.
 pub(super) fn run_selectors(rule: &Rule) -> Vec<&RunSelector> {
     let mut parts: Vec<&Expr> = Vec::new();
     match &rule.subject {

@@ -1,8 +1,8 @@
-//! The engine as plain data, and back.
+//! Snapshots: the engine as plain data, and its restoration.
 //!
-//! Invariant: `restore(snapshot)` continues exactly as the original would: everything that any
-//! output depends on is in the image; indexes, caches and the meaning of decoders' numbers are
-//! rebuilt. Equal logs give equal snapshots, byte for byte, because every map in it is ordered.
+//! Invariant: `restore(snapshot)` continues exactly as the original would. The snapshot holds everything that
+//! any output depends on; indexes, caches and the meaning of decoders' numbers are rebuilt. Equal logs give
+//! equal snapshots, byte for byte, because every map in a snapshot is ordered.
 
 use super::aggregate::Feeder;
 use super::gather::Unsaid;
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// An engine's state as it is stored. Changes of its shape change [`VERSION`].
+/// The stored state of an engine. A change of its shape requires a new [`VERSION`].
 #[derive(Debug, Deserialize)]
 pub struct Snapshot {
     version: u32,
@@ -58,14 +58,14 @@ pub struct Snapshot {
     mutes: Mutes,
 }
 
-/// The shape of [`Snapshot`]; another one is refused rather than misread.
+/// Version of the shape of [`Snapshot`]. A snapshot of another version is refused rather than misread.
 pub const VERSION: u32 = 20;
 
 const FIELDS: usize = 24;
 
 type CorrectionImage = (Arc<SeriesInfo>, Option<Unit>, Shape, WindowSize, Timestamp, Pane);
 
-/// Why a snapshot was refused.
+/// The error of a snapshot that was refused.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the snapshot has version {found}, this binary reads {VERSION}; start it from an empty data dir or with the binary that wrote it"
@@ -74,7 +74,7 @@ pub struct SnapshotError {
     found: u32,
 }
 
-/// Borrows the engine for as long as it is written: a copy would double the memory.
+/// Borrows the engine while it is written, because a copy would double the memory.
 impl Serialize for Engine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let seals: Vec<_> = self.seals.iter().collect();
@@ -114,7 +114,8 @@ impl Serialize for Engine {
 }
 
 impl Engine {
-    /// Continues where the snapshot was taken. The limits may differ: they are configuration.
+    /// Restores an engine that continues where the snapshot was taken. The limits may differ, because
+    /// they are configuration.
     pub fn restore(snapshot: Snapshot, limits: Limits) -> Result<Engine, SnapshotError> {
         if snapshot.version != VERSION {
             return Err(SnapshotError { found: snapshot.version });
@@ -163,7 +164,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Finds the groups that each series feeds, without changing them.
+    /// Subscribes each series to the groups that it feeds, without changing the groups.
     fn find_subscriptions(&mut self) {
         let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
         for slot in slots {

@@ -1,8 +1,9 @@
-//! What is muted: maintenance and silences begin and end, inhibition is decided, alerts are marked.
+//! Suppression: maintenance windows and silences begin and end, inhibition is decided, alerts are marked.
 //!
-//! Invariant: decided once a grid point, after all rules, so the order of rules does not matter; an alert's
-//! first transition says already what suppresses it. An alert is compared with all mutes when it changes or they do;
-//! else its mark stands, as mutes and labels are those of the grid point before.
+//! Invariant: suppression is decided once per grid point, after all rules, so the order of rules does not
+//! matter. The first transition of an alert already states what suppresses it. An alert is compared with all
+//! mutes when it changes or they do; otherwise its mark stands, because mutes and labels are those of the
+//! previous grid point.
 
 use super::Engine;
 use crate::core::alert::transition::Suppressed;
@@ -18,7 +19,7 @@ use crate::core::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The kind of cause of an alert that another one inhibits.
+/// The kind of a cause by which another alert inhibits this one.
 const INHIBITION: &str = "inhibition";
 
 /// A firing alert as matchers see it.
@@ -31,7 +32,7 @@ struct Seen<'a> {
     alert: String,
     severity: Severity,
     before: Option<Suppressed>,
-    /// Where it stands among the transitions of this grid point.
+    /// Indexes of its transitions of this grid point in the effects.
     told: Vec<usize>,
 }
 
@@ -40,13 +41,13 @@ impl Party for Seen<'_> {
         &self.alert
     }
 
-    /// A label of the key, of the rule, `rule` or `severity`.
+    /// Returns a label of the key or of the rule, or one of `rule`, `severity` and the pipeline.
     fn label(&self, name: &str) -> Option<&str> {
         label((self.rule, &self.key, self.pipeline.as_ref()), self.severity, name)
     }
 }
 
-/// Where each alert stands among the transitions from `begun` on.
+/// Returns the indexes of each alert's transitions from index `begun` on.
 fn places(transitions: &[Transition], begun: usize) -> BTreeMap<String, Vec<usize>> {
     let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (place, transition) in transitions.iter().enumerate().skip(begun) {
@@ -55,7 +56,8 @@ fn places(transitions: &[Transition], begun: usize) -> BTreeMap<String, Vec<usiz
     places
 }
 
-/// What matchers of mutes see of an alert of a rule and key, about a pipeline or none.
+/// Returns a label of an alert of a rule and key, as the matchers of mutes read it. The alert may
+/// be about a pipeline.
 pub(super) fn label<'a>(
     (rule, key, pipeline): (&'a Rule, &'a Key, Option<&'a Arc<str>>),
     severity: Severity,
@@ -70,7 +72,8 @@ pub(super) fn label<'a>(
 }
 
 impl Engine {
-    /// Begins and ends what is planned and asked for; what is not judged any more, or again, is looked at.
+    /// Begins and ends maintenance windows and silences. If anything changes while a suspension begins, is in
+    /// force or ends, all keys are marked, so that they are judged again or no longer.
     pub(super) fn turn_mutes(&mut self, at: Timestamp) -> Turned {
         let was_suspended = self.mutes.has_suspended();
         let turned = self.mutes.turn(&self.rules.maintenance, at);
@@ -80,12 +83,12 @@ impl Engine {
         turned
     }
 
-    /// The pipeline that an alert of a rule and key is about.
+    /// Returns the pipeline that an alert of a rule and key is about.
     pub(super) fn pipeline_of<'a>(&'a self, rule: &'a Rule, key: &'a Key) -> Option<&'a Arc<str>> {
         self.made.pipeline(rule, key, |view| &self.rules.views[view as usize])
     }
 
-    /// Whether a rule is not to be judged for a key now.
+    /// Returns whether a maintenance window suspends the evaluation of a rule for a key now.
     pub(super) fn is_suspended(&self, rule: &Rule, key: KeyId) -> bool {
         if !self.mutes.has_suspended() {
             return false;
@@ -96,9 +99,11 @@ impl Engine {
         self.mutes.is_suspended(|name| label((rule, key, pipeline), severity, name))
     }
 
-    /// Marks the alerts; transitions from `begun` on are of this grid point.
+    /// Marks the alerts with what suppresses them. Transitions from index `begun` on belong to
+    /// this grid point.
     pub(super) fn settle_mutes(&mut self, at: Timestamp, begun: usize, turned: Turned, out: &mut Effects) {
-        // Where nothing can suppress, nothing is: the last turn has settled it.
+        // Without inhibitions and mutes no alert is suppressed; the last change of mutes has
+        // removed the marks.
         let is_quiet = self.rules.inhibits.is_empty() && !self.mutes.has_any();
         if !turned.is_any && (is_quiet || out.transitions.len() == begun) {
             return;
@@ -124,7 +129,7 @@ impl Engine {
         self.rules.rules = rules;
     }
 
-    /// All firing alerts: file order, key order.
+    /// Returns all firing alerts except those of shadow rules, in file order and key order.
     fn firing<'a>(&self, rules: &'a [Rule], told: &BTreeMap<String, Vec<usize>>) -> Vec<Seen<'a>> {
         let mut all = Vec::new();
         for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.is_shadow) {
@@ -145,7 +150,8 @@ impl Engine {
         all
     }
 
-    /// One alert gets its mark: in what it says at this grid point, or as a transition of its own.
+    /// Marks one alert: in its transitions of this grid point, and if its suppression began or ended, in a
+    /// transition of its own.
     fn mark(&mut self, seen: &Seen<'_>, cause: Option<Suppressed>, at: Timestamp, out: &mut Effects) {
         let is_new = seen.told.iter().any(|place| out.transitions[*place].seq == 0);
         let state = &mut self.rule_states[seen.place];
@@ -169,7 +175,7 @@ impl Engine {
         self.publish(seen.place, seen.rule, seen.id, change, &before, at, out);
     }
 
-    /// At the end of maintenance people are told once what still fires.
+    /// Publishes, once at the end of each maintenance window, which alerts still fire.
     fn digest(&mut self, ended: &[Maintenance], firing: &[Seen<'_>], out: &mut Effects) {
         for maintenance in ended {
             let still: Vec<&Seen<'_>> =
@@ -181,7 +187,7 @@ impl Engine {
         }
     }
 
-    /// People are told of silences that end soon and still hide something.
+    /// Publishes which silences end soon and still hide firing alerts.
     fn warn_of_ends(&mut self, ending: &[Silence], firing: &[Seen<'_>], out: &mut Effects) {
         for silence in ending {
             let matching = |seen: &&Seen<'_>| silence.matchers.selects(|name| seen.label(name));

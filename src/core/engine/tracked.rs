@@ -1,9 +1,9 @@
-//! Stage, run and gate events: they bring runs up to date, and values follow from them.
+//! Stage, run and gate events: they update runs, and the engine derives values from them.
 //!
-//! Intuition: a window that is long over takes nothing any more, but a run that is told of too late has
-//! happened all the same. So no stage or run event is too late for its run; what it says of values is
-//! subject to the windows of those values.
-//! Invariant: time goes on only after all that came at one instant was added up.
+//! Intuition: an old window takes no more values, but a run that is reported too late has happened all the
+//! same. So no stage or run event is too late for its run. The values derived from the event are subject to
+//! the windows of those values.
+//! Invariant: time advances only after all events of one instant were added up.
 
 use super::Engine;
 use crate::core::arrival::Arrival;
@@ -40,7 +40,7 @@ impl Engine {
         self.tracked(outcome, arrival, derived)
     }
 
-    /// A gate is a value of its own: it is subject to its window.
+    /// Applies a gate event. A gate is itself a value, so it is subject to its window.
     pub(super) fn gate(&mut self, event: &GateEvent, limit: Timestamp) -> Outcome {
         let arrival = self.arrival(event.time, limit);
         if let Some(outcome) = self.limits.turned_away(arrival) {
@@ -51,7 +51,7 @@ impl Engine {
         self.tracked(Outcome::Recorded, arrival, derived)
     }
 
-    /// Takes what follows from an event, and says what became of the event itself.
+    /// Records the values derived from an event, and returns the outcome of the event itself.
     fn tracked(&mut self, outcome: Outcome, arrival: Arrival, derived: Vec<Derived>) -> Outcome {
         self.wake_grid();
         derived.into_iter().for_each(|value| self.derived(value));
@@ -63,7 +63,7 @@ impl Engine {
         }
     }
 
-    /// Adds up what came at the instant that is over.
+    /// Adds up the run events of the instant that is over.
     pub(super) fn settle_runs(&mut self) {
         if !self.runs.is_unsettled() {
             return;
@@ -73,7 +73,7 @@ impl Engine {
         derived.into_iter().for_each(|value| self.derived(value));
     }
 
-    /// Records a value that follows from events; it is outside the conservation counters.
+    /// Records a value derived from events. The conservation counters do not include it.
     fn derived(&mut self, derived: Derived) {
         let arrival = self.arrival(derived.time, Timestamp::MAX);
         let is_backfilled =

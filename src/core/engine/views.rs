@@ -1,4 +1,4 @@
-//! Which series feed which views, and series that are forgotten.
+//! Subscriptions of series to views, and the removal of forgotten series.
 
 use super::{Engine, Owner};
 use crate::core::alert::Instance;
@@ -10,7 +10,7 @@ use crate::core::view::feed::{self, When};
 use crate::core::view::{Reading, Subscription, View, ViewKind};
 
 impl Engine {
-    /// Adds a reading to the groups its series belongs to.
+    /// Adds a reading to the groups that its series belongs to.
     #[inline]
     pub(super) fn feed_views(&mut self, slot: u32, reading: &Reading<'_>, is_on_time: bool) {
         let Some((series, metric)) = self.series.with_metric(slot) else { return };
@@ -29,7 +29,7 @@ impl Engine {
         self.wake_grid();
     }
 
-    /// Adds a reading to the group of one view only: it was gathered for that one.
+    /// Adds a reading to the group of one view only, the view for which it was gathered.
     pub(super) fn feed_one_view(&mut self, slot: u32, view: u32, reading: &Reading<'_>) {
         let when = When { now: self.now, interval: self.limits.evaluation_interval };
         let Some((series, metric)) = self.series.with_metric(slot) else { return };
@@ -71,7 +71,7 @@ impl Engine {
         self.wake_grid();
     }
 
-    /// Declared series exist from the start, so that their silence can be noticed.
+    /// Creates the declared series at the start, so that their silence can be detected.
     pub(super) fn declare_series(&mut self) {
         for declared in std::mem::take(&mut self.rules.declared) {
             let identity = Identity {
@@ -90,14 +90,14 @@ impl Engine {
         }
     }
 
-    /// Looks at a series again at the first grid point of the minute after `at`.
+    /// Schedules the review of a series at the first grid point of the minute after `at`.
     pub(super) fn review_series(&mut self, slot: u32, generation: u32, at: Timestamp) {
         let grid = at.next(Span::from_mins(1)).ceil(self.interval());
         self.reviews.entry(grid).or_default().push((slot, generation));
         self.grid_due = self.grid_due.min(grid);
     }
 
-    /// Forgets the series that were not heard of for too long.
+    /// Forgets the series that had no observation for too long.
     pub(super) fn forget_series(&mut self, at: Timestamp) {
         while let Some(entry) = self.reviews.first_entry()
             && *entry.key() <= at
@@ -118,7 +118,7 @@ impl Engine {
         }
     }
 
-    /// Forgets a series at once: whoever sends it has said that it ended. Its open windows are never sealed.
+    /// Forgets a series at once, because its producer has ended it. Its open windows are never sealed.
     pub fn end_series(&mut self, identity: &Identity) {
         let slot = self.series.slot_of(identity);
         let is_declared = |slot: &u32| self.series.get(*slot).is_some_and(|series| series.is_declared);
@@ -127,12 +127,12 @@ impl Engine {
         }
     }
 
-    /// `forget_after`, or the longest window that a rule reads over the series.
+    /// Returns `forget_after`, or the longest window that a rule reads over the series if that is longer.
     fn forget_after(&self, subscriptions: &[Subscription]) -> Span {
         let windows = subscriptions.iter().map(|s| match self.views[s.view as usize].spec.kind {
             ViewKind::Trailing { window, history, .. } => window + history,
             ViewKind::Baseline { window, period, .. } => window + period,
-            // What a version was like stays without its series.
+            // The data of a version stays after its series is forgotten.
             ViewKind::Deploys { window, .. } => window,
             ViewKind::Newest => Span::ZERO,
             ViewKind::Gathering { kept, .. } => kept,
@@ -150,7 +150,7 @@ impl Engine {
         }
     }
 
-    /// A key has no series in a view any more: whoever watches it must look.
+    /// Schedules the rules that track a key, after the key lost its last series in a view.
     fn key_left(&mut self, view: u32, key: KeyId) {
         let at = self.now.next(self.interval());
         for (place, state) in self.rule_states.iter_mut().enumerate() {
@@ -181,7 +181,8 @@ fn feed_view(views: &mut [View], to: Subscription, reading: &Reading<'_>, from: 
     }
 }
 
-/// A view over several metrics keeps its own resolution: buckets are computed again for it.
+/// Adds a reading of another shape. A view over several metrics keeps its own resolution, so the histogram
+/// buckets are computed again.
 fn record_reshaped(views: &mut [View], to: Subscription, reading: &Reading<'_>, from: Shape, when: When) {
     let shape = views[to.view as usize].shape();
     match reading {

@@ -1,14 +1,14 @@
-//! Which value falls into which bucket: HdrHistogram's layout, lowest discernible value 1.
+//! The assignment of values to buckets: HdrHistogram's layout with a lowest discernible value of 1.
 //!
-//! Intuition: buckets double in width with every power of two; within a power, `half` of them are
-//! equally wide, enough to tell values of the wanted number of digits apart.
-//! Source: the counts-array arithmetic of HdrHistogram (same index, lowest and highest equivalent
-//! value as the `hdrhistogram` crate, which the tests below compare with).
+//! Intuition: the width of a bucket doubles with every power of two. Within a power of two, 2^`half_bits`
+//! buckets have equal width, enough to distinguish values with the wanted number of digits.
+//! Source: the counts-array arithmetic of HdrHistogram. Index, lowest and highest equivalent value equal
+//! those of the `hdrhistogram` crate, which the tests below compare with.
 
 use super::super::limits::STEPS_MAX;
 use serde::{Deserialize, Serialize};
 
-/// Significant decimal digits that a histogram keeps: 2 is within 1 %, 3 within 0.1 %.
+/// Significant decimal digits that a histogram keeps: two digits are exact within 1 %, three within 0.1 %.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Digits {
     #[default]
@@ -32,12 +32,12 @@ impl Digits {
         }
     }
 
-    /// How many buckets there are.
+    /// Returns the number of buckets.
     pub fn buckets(self) -> u16 {
         self.bucket(STEPS_MAX) + 1
     }
 
-    /// log2 of the number of buckets per doubling: the next power of two above 10^digits.
+    /// Returns log2 of the number of buckets per doubling: the next power of two above 10^digits.
     #[inline]
     const fn half_bits(self) -> u32 {
         match self {
@@ -46,24 +46,24 @@ impl Digits {
         }
     }
 
-    /// The bucket of a number of steps, which must not exceed [`STEPS_MAX`].
+    /// Returns the bucket of a number of steps, which must not exceed [`STEPS_MAX`].
     #[inline]
     pub fn bucket(self, steps: u64) -> u16 {
         debug_assert!(steps <= STEPS_MAX);
         let bits = self.half_bits();
         let doubling = 63 - bits - (steps | ((2 << bits) - 1)).leading_zeros();
-        // At most (36 + 1) << 7 or (33 + 1) << 10 for STEPS_MAX: fits in a u16.
+        // The index is at most (36 + 1) << 7 or (33 + 1) << 10 for STEPS_MAX, so it fits in a u16.
         (((doubling + 1) << bits) + (steps >> doubling) as u32 - (1 << bits)) as u16
     }
 
-    /// The smallest number of steps in this bucket.
+    /// Returns the smallest number of steps in this bucket.
     #[inline]
     pub fn lowest(self, bucket: u16) -> u64 {
         let (sub, doubling) = self.split(bucket);
         sub << doubling
     }
 
-    /// The greatest number of steps in this bucket.
+    /// Returns the greatest number of steps in this bucket.
     #[inline]
     pub fn highest(self, bucket: u16) -> u64 {
         let (sub, doubling) = self.split(bucket);
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use hdrhistogram::Histogram as Reference;
 
-    /// Goal: equal boundaries to `hdrhistogram` over the whole range.
+    /// Goal: the bucket boundaries equal those of `hdrhistogram` over the whole range.
     /// Method: all small values, then values around every power of two and pseudo-random ones.
     #[test]
     fn buckets_are_those_of_hdrhistogram() {

@@ -1,19 +1,19 @@
-//! Histograms that cost what they hold.
+//! Histograms whose memory follows their content.
 //!
-//! Intuition: most series are quiet. A dense HdrHistogram of two digits is 26 KiB whether it holds
-//! six values or six million; ours starts as a sorted list of (bucket, count) pairs, four bytes
-//! each, and becomes an array of counters when that is the smaller of the two.
-//! Invariant: the buckets are exactly HdrHistogram's ([`layout`]), so a merge is an addition bucket
-//! by bucket, whatever form the two sides have, and what leaves can be read by its libraries.
-//! Rejected: DDSketch and t-digest (no exact merge, no libraries in every language), dense
-//! counters with u32 (a page of zeroes per quiet series remains).
+//! Intuition: most series have few events. A dense HdrHistogram of two digits takes 26 KiB whether it holds
+//! six values or six million. This histogram starts as a sorted list of (bucket, count) pairs of four bytes
+//! each. It becomes an array of counters as soon as the array is the smaller form.
+//! Invariant: the buckets are exactly those of HdrHistogram ([`layout`]). So a merge adds counts bucket by
+//! bucket, whatever form the two sides have, and HdrHistogram's libraries can read exported histograms.
+//! Rejected: DDSketch and t-digest (no exact merge, no libraries in every language), dense counters of u32
+//! (every quiet series would still hold a page of zeroes).
 
 pub mod layout;
 pub mod rank;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Counts per bucket, without the scale that gives buckets a meaning.
+/// Counts per bucket, without the scale that maps buckets to values.
 #[derive(Debug, Clone)]
 pub struct Histogram {
     form: Form,
@@ -21,9 +21,9 @@ pub struct Histogram {
 
 #[derive(Debug, Clone)]
 enum Form {
-    /// `bucket << 16 | count`, ascending, every count in [1, 65535].
+    /// Pairs packed as `bucket << 16 | count`, ascending, every count in [1, 65535].
     Sparse(Vec<u32>),
-    /// Every count in [0, 65535]: a quarter of the cache that wide counters take.
+    /// Every count in [0, 65535]; takes a quarter of the cache that `Wide` takes.
     Dense(Box<Dense<u16>>),
     Wide(Box<Dense<u64>>),
 }
@@ -35,7 +35,8 @@ struct Dense<C> {
     blocks: Vec<u64>, // sum of each block of counts
 }
 
-/// Buckets of a dense histogram that are also counted together, so that ranks are found by blocks.
+/// log2 of the number of buckets per block. A dense histogram also keeps the sum of each block, so that the
+/// search for a rank skips whole blocks.
 const BLOCK_BITS: u32 = 6;
 const BLOCK_BUCKETS: usize = 1 << BLOCK_BITS;
 
@@ -49,12 +50,13 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// An empty one with room for values in so many buckets.
+    /// Creates an empty histogram with capacity for `buckets` filled buckets.
     pub fn with_room(buckets: usize) -> Histogram {
         Histogram { form: Form::Sparse(Vec::with_capacity(buckets)) }
     }
 
-    /// An empty one that is ready for about what `other` holds.
+    /// Creates an empty histogram in the form and over the range that suit a content similar to that of
+    /// `other`.
     pub fn ready_for(other: &Histogram) -> Histogram {
         let form = match &other.form {
             Form::Dense(dense) => Form::Dense(Box::new(Dense::over(dense.first, (dense.end() - 1) as u16))),
@@ -63,7 +65,8 @@ impl Histogram {
         Histogram { form }
     }
 
-    /// Buckets in the list of a sparse one; 0 for the other forms, which need no room beforehand.
+    /// Returns the number of filled buckets of a sparse histogram; 0 for the other forms, which need no
+    /// capacity reserved in advance.
     pub fn sparse_len(&self) -> usize {
         match &self.form {
             Form::Sparse(pairs) => pairs.len(),
@@ -75,7 +78,7 @@ impl Histogram {
         match &self.form {
             Form::Sparse(pairs) => pairs.is_empty(),
             Form::Dense(dense) => dense.blocks.iter().all(|block| *block == 0),
-            Form::Wide(_) => false, // it was made for a large count
+            Form::Wide(_) => false, // the wide form is only created for a large count
         }
     }
 
@@ -102,7 +105,8 @@ impl Histogram {
                 }
             }
             Form::Wide(wide) => {
-                // Saturates: such a sum takes centuries of events, or a few histograms that state it.
+                // The counter saturates. Only centuries of events, or a few pre-aggregated histograms with
+                // huge counts, reach this limit.
                 wide.add(bucket, count);
             }
         }
@@ -133,7 +137,7 @@ impl Histogram {
         self.shrink();
     }
 
-    /// The filled buckets with their counts, ascending.
+    /// Returns the filled buckets with their counts, ascending.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
         let (pairs, dense, wide) = match &self.form {
             Form::Sparse(pairs) => (pairs.as_slice(), None, None),
@@ -146,14 +150,14 @@ impl Histogram {
         sparse.chain(dense).chain(wide)
     }
 
-    /// For each filled bucket the distance from the one before and the count, as LEB128.
+    /// Encodes each filled bucket as LEB128: the distance from the previous filled bucket, then the count.
     pub fn cells(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(2 * self.sparse_len() + 16);
         self.write_cells(&mut bytes);
         bytes
     }
 
-    /// The same at the end of other bytes.
+    /// Appends the bytes of [`Self::cells`] to `bytes`.
     pub fn write_cells(&self, bytes: &mut Vec<u8>) {
         let mut before = 0;
         for (bucket, count) in self.iter() {
@@ -163,17 +167,17 @@ impl Histogram {
         }
     }
 
-    /// What [`Self::cells`] made bytes of; `None` if they are damaged.
+    /// Decodes the bytes of [`Self::cells`]; `None` if they are damaged.
     pub fn from_cells(bytes: &[u8]) -> Option<Histogram> {
         read_cells(bytes)
     }
 
-    /// Sum of all counts.
+    /// Returns the sum of all counts.
     pub fn count(&self) -> u64 {
         self.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(count))
     }
 
-    /// Bytes on the heap.
+    /// Returns the number of bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
             Form::Sparse(pairs) => pairs.capacity() * size_of::<u32>(),
@@ -182,13 +186,13 @@ impl Histogram {
         }
     }
 
-    /// Whether so many buckets are filled that an array is faster, whatever it takes.
+    /// Whether so many buckets are filled that an array is faster, regardless of its memory.
     #[inline]
     pub fn is_crowded(&self) -> bool {
         matches!(&self.form, Form::Sparse(pairs) if pairs.len() > CROWDED_PAIRS)
     }
 
-    /// Goes dense when an array over the filled range takes no more room than the pairs.
+    /// Switches to the dense form if an array over the filled range takes no more memory than the pairs.
     fn shrink(&mut self) {
         let Form::Sparse(pairs) = &self.form else { return };
         let (Some(first), Some(last)) = (pairs.first(), pairs.last()) else { return };
@@ -198,14 +202,14 @@ impl Histogram {
         }
     }
 
-    /// Becomes an array of counters.
+    /// Switches from the sparse form to the dense form.
     pub fn make_dense(&mut self) {
         if let Form::Sparse(_) = &self.form {
             self.form = Form::Dense(Box::new(self.rebuilt()));
         }
     }
 
-    /// Becomes an array of counters that hold any count.
+    /// Switches to the wide form, whose counters hold any count.
     fn make_wide(&mut self) {
         self.form = Form::Wide(Box::new(self.rebuilt()));
     }
@@ -221,23 +225,24 @@ impl Histogram {
     }
 }
 
-/// Below this many pairs a sparse list is always kept: the array's own header would cost more.
+/// Minimum number of pairs for the dense form: with fewer, the array's own header would cost more.
 const DENSE_PAIRS_MIN: usize = 32;
 
-/// A list of so many times fewer pairs is added pair by pair instead of merged.
+/// Maximum ratio of list lengths for a merge: if the other list is shorter than that, its pairs are added
+/// one by one.
 const FEW_OF: usize = 16;
 
-/// From here on inserting into a list costs more than an array of a few KiB.
+/// Number of pairs above which insertion into the list costs more than an array of a few KiB.
 const CROWDED_PAIRS: usize = 48;
 
-/// A number of values in one bucket.
+/// The counter of one bucket.
 trait Counter: Copy + Default + Into<u64> + TryFrom<u64> {}
 
 impl Counter for u16 {}
 impl Counter for u64 {}
 
 impl<C: Counter> Dense<C> {
-    /// Zeroes for the blocks of these buckets and all between.
+    /// Creates zero counters for all blocks from bucket `first` to bucket `last`.
     fn over(first: u16, last: u16) -> Dense<C> {
         let (first, last) = (usize::from(first) >> BLOCK_BITS, usize::from(last) >> BLOCK_BITS);
         let blocks = last - first + 1;
@@ -248,7 +253,7 @@ impl<C: Counter> Dense<C> {
         }
     }
 
-    /// Adds to a bucket; false if the count does not fit.
+    /// Adds to a bucket; returns false if the count does not fit.
     #[inline]
     fn add(&mut self, bucket: u16, count: u64) -> bool {
         if bucket < self.first {
@@ -281,14 +286,14 @@ impl<C: Counter> Dense<C> {
 
     fn filled(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
         let (all, first) = (self.counts.iter().enumerate(), self.first);
-        // `at` stays below the number of buckets of a layout, which fits in a u16.
+        // `at` is below the number of buckets of a layout, so it fits in a u16.
         let cells = all.map(move |(at, count)| (first + at as u16, (*count).into()));
         cells.filter(|(_, count): &(u16, u64)| *count > 0)
     }
 }
 
 impl Dense<u16> {
-    /// Adds all of `other` at once; false, and nothing changed, if some count does not fit.
+    /// Adds all of `other` at once. Returns false, and changes no count, if a sum does not fit.
     fn add_all(&mut self, other: &Dense<u16>) -> bool {
         if other.first < self.first || other.end() > self.end() {
             let first = self.first.min(other.first);
@@ -298,7 +303,7 @@ impl Dense<u16> {
         }
         let at = usize::from(other.first - self.first);
         let ours = &mut self.counts[at..at + other.counts.len()];
-        // Written so that it becomes a few vector instructions: no branch per bucket.
+        // The loop has no branch per bucket, so the compiler turns it into a few vector instructions.
         let overflows =
             ours.iter().zip(&other.counts).fold(false, |any, (a, b)| any | (a.checked_add(*b).is_none()));
         if overflows {
@@ -310,7 +315,7 @@ impl Dense<u16> {
         true
     }
 
-    /// Copies counts into the zeroes of a wider array.
+    /// Copies the counts of `other` into the zeroes of a wider array.
     fn put(&mut self, other: &Dense<u16>) {
         let at = usize::from(other.first - self.first);
         self.counts[at..at + other.counts.len()].copy_from_slice(&other.counts);
@@ -328,10 +333,11 @@ fn pack(bucket: u16, count: u32) -> u32 {
     u32::from(bucket) << COUNT_BITS | count
 }
 
-/// Adds to the pair of `bucket`, inserting it where it is new; false if the count does not fit.
+/// Adds to the pair of `bucket`, or inserts a pair if the bucket is new; returns false if the count does not
+/// fit.
 #[inline]
 fn add_sparse(pairs: &mut Vec<u32>, bucket: u16, count: u32) -> bool {
-    // Histograms are read in the order of their buckets.
+    // Another histogram is added in ascending order of its buckets, so appending is the common case.
     let is_last = pairs.last().is_none_or(|pair| (pair >> COUNT_BITS) < u32::from(bucket));
     let at = match is_last {
         true => pairs.len(),
@@ -353,7 +359,8 @@ fn add_sparse(pairs: &mut Vec<u32>, bucket: u16, count: u32) -> bool {
     true
 }
 
-/// Grows by a quarter instead of doubling: 100,000 half-empty doublings are what memory goes to.
+/// Grows the capacity by a quarter instead of doubling it. With 100,000 series, half-empty lists would take
+/// most of the memory.
 #[inline]
 fn grow_gently(pairs: &mut Vec<u32>, extra: usize) {
     if pairs.len() + extra > pairs.capacity() {
@@ -361,12 +368,12 @@ fn grow_gently(pairs: &mut Vec<u32>, extra: usize) {
     }
 }
 
-/// One ascending list of two; `None` when a count no longer fits in a pair.
+/// Merges two ascending lists; `None` if a count no longer fits in a pair.
 fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Vec<u32>> {
     let mut merged = Vec::with_capacity(ours.len() + theirs.len());
     let mut rest = ours;
     for pair in theirs {
-        // Runs of ours between two of theirs are copied as they are.
+        // A run of our pairs that lies before the next pair of theirs is copied unchanged.
         let is_before = |our: &u32| our >> COUNT_BITS < pair >> COUNT_BITS;
         let before = rest.iter().position(|our| !is_before(our)).unwrap_or(rest.len());
         merged.extend_from_slice(&rest[..before]);
@@ -384,19 +391,19 @@ fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Vec<u32>> {
         }
     }
     merged.extend_from_slice(rest);
-    // Coarse windows are merged once a minute and kept for an hour: what is not needed goes.
+    // Coarse windows are merged once a minute and kept for an hour, so unused capacity is released.
     merged.shrink_to_fit();
     Some(merged)
 }
 
-/// Equal when the same buckets hold the same counts, whatever the form.
+/// Histograms are equal if the same buckets hold the same counts, whatever their form.
 impl PartialEq for Histogram {
     fn eq(&self, other: &Histogram) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-/// Bytes: for each filled bucket the distance from the one before and the count, as LEB128.
+/// Serialises the histogram as the bytes of [`Histogram::cells`].
 impl Serialize for Histogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.cells())
@@ -432,7 +439,7 @@ fn read_cells(mut bytes: &[u8]) -> Option<Histogram> {
         let distance = read_varint(&mut bytes)?;
         let count = read_varint(&mut bytes)?;
         bucket = bucket.checked_add(u16::try_from(distance).ok()?)?;
-        // Buckets ascend, and no layout has more of them.
+        // Buckets must ascend and lie within the largest layout.
         if count == 0 || (distance == 0 && !is_first) || bucket >= buckets {
             return None;
         }

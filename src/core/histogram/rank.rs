@@ -1,12 +1,13 @@
-//! Finding the bucket of a rank over one or two histograms, without merging them.
+//! The search for the bucket of a rank in one or two histograms, without merging them.
 //!
-//! Intuition: high quantiles are what people ask for, so the walk begins at the top. It goes from
-//! block to block of 64 buckets and looks inside only the one in which the rank falls: a median
+//! Intuition: users mostly query high quantiles, so the search begins at the top. It moves from block to
+//! block of 64 buckets and examines the buckets of only one block, the one that contains the rank. A median
 //! over a thousand filled buckets takes a hundred steps instead of five hundred.
 
 use super::{BLOCK_BITS, BLOCK_BUCKETS, Form, Histogram, unpack};
 
-/// The bucket of the value that is `rank`-th from the top, rank from 1.
+/// Returns the bucket of the value that is `rank`-th from the top, counted from 1; `None` if there are fewer
+/// values.
 pub fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     match histograms.map(|histogram| &histogram.form) {
         [Form::Sparse(a), Form::Sparse(b)] if a.len() + b.len() <= FEW => step_by_step(a, b, rank),
@@ -14,10 +15,10 @@ pub fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     }
 }
 
-/// So many filled buckets are gone through in less time than a block takes to be laid out.
+/// Number of filled buckets up to which a walk over the buckets takes less time than laying out a block.
 const FEW: usize = BLOCK_BUCKETS;
 
-/// From the top down, each time the greater of both.
+/// Walks down both lists from the top, each time taking the greater bucket.
 fn step_by_step<'a>(mut a: &'a [u32], mut b: &'a [u32], rank: u64) -> Option<u16> {
     let mut seen = 0;
     loop {
@@ -52,7 +53,7 @@ fn by_blocks(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     None
 }
 
-/// Counts of one block, both histograms together.
+/// Counts of one block, summed over both histograms.
 type Block = [u64; BLOCK_BUCKETS];
 
 fn inside(cursors: &[Cursor<'_>; 2], block: usize, rank: u64) -> Option<u16> {
@@ -62,7 +63,7 @@ fn inside(cursors: &[Cursor<'_>; 2], block: usize, rank: u64) -> Option<u16> {
     for (at, count) in counts.iter().enumerate().rev() {
         seen = u64::saturating_add(seen, *count);
         if seen >= rank {
-            // At most the last bucket of a layout, which fits.
+            // The result is at most the last bucket of a layout, which fits in a u16.
             return Some((block * BLOCK_BUCKETS + at) as u16);
         }
     }
@@ -74,7 +75,7 @@ enum Counts<'a> {
     Wide(&'a [u64]),
 }
 
-/// One histogram on the way down.
+/// The position in one histogram during the descent.
 enum Cursor<'a> {
     Sparse { below: &'a [u32], block: &'a [u32] },
     Dense { first: u16, counts: Counts<'a>, blocks: &'a [u64] },
@@ -106,7 +107,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes down into a block; how many values are in it.
+    /// Descends to a block and returns the number of values in it.
     fn enter(&mut self, wanted: usize) -> u64 {
         match self {
             Cursor::Sparse { below, block } => {
@@ -125,7 +126,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Adds the counts of the block that was entered.
+    /// Adds the counts of the entered block to `sums`.
     fn add_block(&self, wanted: usize, sums: &mut Block) {
         match self {
             Cursor::Sparse { block, .. } => {
@@ -155,7 +156,7 @@ fn add_cells<C: Copy + Into<u64>>(sums: &mut Block, cells: Option<&[C]>) {
 mod tests {
     use super::*;
 
-    /// Goal: equal to sorting. Method: mixed forms, every rank.
+    /// Goal: every rank gives the same bucket as sorting. Method: two histograms in mixed forms, all ranks.
     #[test]
     fn ranks_are_those_of_the_sorted_values() {
         let values =

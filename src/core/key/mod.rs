@@ -1,7 +1,7 @@
-//! Keys: what one alert of a rule is about, such as `{source: checkout}`.
+//! Keys: the labels by which a rule groups, such as `{source: checkout}`. Each alert of a rule has one key.
 //!
-//! Invariant: pairs ascend by label name; two equal keys are one number. The order of keys is that
-//! of their pairs, never that of their numbers, so output does not depend on who came first.
+//! Invariant: the pairs of a key ascend by label name, and equal keys have the same number. Keys are ordered
+//! by their pairs, never by their numbers, so the output does not depend on the order of arrival.
 
 pub mod table;
 
@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// The labels that tell one alert of a rule from another; empty for `by ()`.
+/// The labels that distinguish one alert of a rule from another; empty for `by ()`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Key(pub Vec<(Arc<str>, Arc<str>)>);
 
@@ -25,7 +25,7 @@ impl Key {
         self.0.iter().find(|(label, _)| **label == *name).map(|(_, value)| value)
     }
 
-    /// Whether it has all these labels with these values.
+    /// Whether the key has all these labels with these values.
     pub fn has_all(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.iter().all(|(label, value)| self.get(label).is_some_and(|known| **known == **value))
     }
@@ -34,24 +34,25 @@ impl Key {
         Key(self.0.iter().filter(|(label, _)| **label != *name).cloned().collect())
     }
 
-    /// As people read it: `source=checkout, stage=build`; empty for `by ()`.
+    /// The key as text for people: `source=checkout, stage=build`; empty for `by ()`.
     pub fn words(&self) -> String {
         self.0.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// xxh3-64 of the key's JSON object: the part of an alert's id that names the key.
+    /// The xxh3-64 of the key's JSON object; the part of an alert's id that identifies the key.
     pub fn hash(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(serde_json::to_string(self).unwrap_or_default().as_bytes())
     }
 
-    /// The key's labels without `source` and `name`: those of a recorded series, which has its own.
+    /// The key's labels without `source` and `name`. A recorded series takes these labels, since it has a
+    /// source and a name of its own.
     pub fn rest(&self) -> Labels {
         let is_label = |(name, _): &&(Arc<str>, Arc<str>)| !matches!(&**name, "source" | "name");
         Labels::from_pairs(self.0.iter().filter(is_label).cloned().collect())
     }
 }
 
-/// A JSON object with the labels in order.
+/// Serialises a key as a JSON object with its labels in order.
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
@@ -65,28 +66,30 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// A key by number.
+/// The number of an interned key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyId(u32);
 
-/// All keys ever seen by this engine.
+/// All keys that this engine has interned.
 #[derive(Debug, Default)]
 pub struct Keys {
     all: Vec<Arc<Key>>,
     by_key: HashMap<Arc<Key>, KeyId, foldhash::fast::FixedState>,
-    /// Where each of the oldest keys stands among these: numbers are compared faster than names.
+    /// The place of each key in the order of pairs, by key number; only the oldest keys have one. Comparing
+    /// places is faster than comparing names.
     places: Vec<u32>,
-    /// And which one stands at each place.
+    /// The inverse of `places`: the key at each place.
     in_order: Vec<KeyId>,
-    /// Keys with a `version`, by the rest of them.
+    /// Keys that have a `version` label, by the key without it.
     versions: HashMap<Key, Vec<KeyId>, foldhash::fast::FixedState>,
 }
 
-/// All keys get their places when so large a share of them is sorted, and some have none.
+/// `sort_many` assigns new places when it sorts at least one sixteenth of all keys and some keys have no
+/// place.
 const SORTED_SHARE: usize = 16;
 
-/// The label that tells deployments apart.
+/// The label that distinguishes deployments.
 pub const VERSION_LABEL: &str = "version";
 
 impl Keys {
@@ -108,7 +111,7 @@ impl Keys {
         }
     }
 
-    /// The keys that have a `version` more than this one, in the order in which they were first seen.
+    /// The keys that equal this key plus a `version` label, in the order in which they were first seen.
     pub fn versions_of(&self, key: KeyId) -> &[KeyId] {
         self.versions.get(&**self.get(key)).map_or(&[], Vec::as_slice)
     }
@@ -119,16 +122,17 @@ impl Keys {
 
     #[inline]
     pub fn get(&self, id: KeyId) -> &Arc<Key> {
-        // Ids are only made by `intern` and never removed.
+        // Ids come from `intern` alone and are never removed, so the index is in range.
         &self.all[id.0 as usize]
     }
 
-    /// Sorts ids by what they stand for.
+    /// Sorts ids by the pairs of their keys.
     pub fn sort(&self, ids: &mut [KeyId]) {
         ids.sort_unstable_by(|a, b| self.compare(*a, *b));
     }
 
-    /// The same, each once, for what may be most of them, as at each grid point.
+    /// Sorts ids by the pairs of their keys and removes duplicates. Fast for a large share of all keys, as at
+    /// a grid point.
     pub fn sort_many(&mut self, ids: &mut Vec<KeyId>) {
         let are_many = ids.len() >= self.all.len() / SORTED_SHARE;
         if are_many && self.places.len() < self.all.len() {
@@ -141,7 +145,8 @@ impl Keys {
         ids.dedup();
     }
 
-    /// Marks the place of each, and reads the marks in order: no two are compared. All have a place.
+    /// Sorts with a bitmap: sets the bit of each place and reads the bits in order, without any comparison.
+    /// All keys must have a place.
     fn mark_and_collect(&self, ids: &mut Vec<KeyId>) {
         let mut marks = vec![0u64; self.in_order.len().div_ceil(64)];
         for id in ids.drain(..) {
@@ -156,7 +161,7 @@ impl Keys {
         }
     }
 
-    /// Whether what one stands for comes before what the other does.
+    /// Whether the pairs of key `a` sort before those of key `b`.
     pub fn is_before(&self, a: KeyId, b: KeyId) -> bool {
         self.compare(a, b) == Ordering::Less
     }
@@ -168,7 +173,8 @@ impl Keys {
         }
     }
 
-    /// Those that have a place are in order already, so that few new ones are found theirs quickly.
+    /// Gives every key a place. The keys that have one are already in order, so sorting a few new keys into
+    /// them is fast.
     fn place_all(&mut self) {
         let (known, all) = (self.places.len(), self.all.len());
         let mut order = std::mem::take(&mut self.in_order);
@@ -210,7 +216,7 @@ mod tests {
                 let name = format!("{:x}", (round * 41 + at).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50);
                 ids.push(keys.intern(Key::new(vec![("source".into(), name.into())])));
             }
-            // The new ones alone have no place when there are many others.
+            // With many other keys, only the new ones have no place.
             ids.extend([KeyId(1), KeyId(0)]);
             let given = ids.clone();
             keys.sort_many(&mut ids);

@@ -1,15 +1,16 @@
-//! A value for each of some keys, found by the key's number.
+//! A table of values by key number.
 //!
-//! Intuition: at a grid point thousands of keys are looked up in dozens of tables, each once; a hash spreads
-//! them over memory, and each look-up waits for it. Numbers of keys are dense, so that here neighbours are
-//! neighbours and a look-up is two steps. Invariant: a page without values is given back. Rejected: one vector
-//! (a table of few among a million keys would be as large as one of all).
+//! Intuition: at a grid point the engine looks up thousands of keys in dozens of tables, once each. A hash
+//! table scatters them over memory, so each look-up waits for a cache miss. Key numbers are dense: here
+//! neighbouring keys share a page, and a look-up takes two steps. Invariant: a page without values is freed.
+//! Rejected: one vector (a table of a few keys among a million would be as large as a table of all).
 
 use super::KeyId;
 
-/// Keys of one page.
+/// Keys per page.
 const PAGE: usize = 32;
 
+/// Values by key number, in pages that are allocated on demand.
 #[derive(Debug)]
 pub struct KeyTable<T> {
     pages: Vec<Option<Box<Page<T>>>>,
@@ -64,7 +65,7 @@ impl<T> KeyTable<T> {
 
     pub fn insert(&mut self, key: KeyId, value: T) {
         let mut value = Some(value);
-        // It is taken at most once: by the closure, or else here.
+        // The closure takes the value if the key is new. Otherwise the value replaces the old one here.
         let known = self.get_or_insert_with(key, || value.take().expect("not taken yet"));
         if let Some(value) = value {
             *known = value;
@@ -83,7 +84,7 @@ impl<T> KeyTable<T> {
         Some(gone)
     }
 
-    /// The keys that have a value, in order of their numbers.
+    /// The keys that have a value, by ascending number.
     pub fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
         let pages = self.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
         pages.flat_map(|(page, values)| {

@@ -1,57 +1,60 @@
-//! What lies aside of a receiver: messages that could not be delivered, and what the other receivers know of it.
+//! Dead letters: messages that could not be delivered to a receiver, and the notice of them to the other
+//! receivers.
 //!
-//! Intuition: that something lies aside is an alert, too, which fires with the first message and ends when they
-//! are taken up again. Invariant: what the others are to know is written down before they are told, and that they
-//! were told after it; so after a crash they are told the same again. Rejected: telling them first (another
-//! time of the first message is another alert, which nobody would end).
+//! Intuition: the existence of dead letters is an alert, too. It fires with the first dead letter and ends
+//! when the dead letters are redriven. Invariant: a notice is persisted before it is sent to the other
+//! receivers, and its delivery is persisted afterwards, so after a crash the same notice is sent again.
+//! Rejected: sending first (after a crash the first dead letter has another time and thus makes another
+//! alert, which nothing would end).
 
 use super::super::time::Timestamp;
 use super::inbox::Inbox;
 use super::message::Message;
 use serde::{Deserialize, Serialize};
 
-/// Alerts in the messages that lie aside: 10,000 × 3 KiB = 30 MiB. The oldest messages go.
+/// Maximum number of alerts in dead letters: 10,000 × 3 KiB = 30 MiB. Beyond it, the oldest dead letters are
+/// dropped.
 pub const ASIDE_MAX: usize = 10_000;
 
-/// The row of what the others are to know.
+/// Key of the row that holds the notice.
 pub(super) const NOTICE: &str = "notice";
 
-/// A message that could not be delivered, for people to look at.
+/// A dead letter: a message that could not be delivered, kept for the operator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Letter {
     pub message: Message,
     pub error: String,
     pub at: Timestamp,
-    /// It was taken up again, and lies here until it arrives.
+    /// Whether it was redriven; it stays here until it is delivered.
     #[serde(default)]
     is_due: bool,
 }
 
-/// What the other receivers are to know.
+/// The notice to the other receivers about dead letters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
-    /// When the first message was put aside.
+    /// When the first message became a dead letter.
     pub since: Timestamp,
-    /// When it began, or ended.
+    /// When the alert about it began or ended.
     pub at: Timestamp,
-    /// Why it was; `None`: they were taken up again.
+    /// Why the first message failed; `None` once the dead letters were redriven.
     pub error: Option<String>,
     is_told: bool,
 }
 
 impl Inbox {
-    /// What nobody has taken up again.
+    /// Returns the dead letters that were not redriven.
     pub fn letters(&self) -> impl Iterator<Item = &Letter> {
         self.letters.values().filter(|letter| !letter.is_due)
     }
 
-    /// The first of those that were taken up again; they are older than the others.
+    /// Returns the first redriven dead letter; redriven ones are older than the others.
     pub(super) fn again(&self) -> Option<(&String, &Message)> {
         let due = self.letters.iter().find(|(_, letter)| letter.is_due);
         due.map(|(id, letter)| (id, &letter.message))
     }
 
-    /// Whether a message was one of those, which need not lie here any longer.
+    /// Removes the dead letter of a redriven message; returns whether the message was one.
     pub(super) fn is_sent_again(&mut self, message: &Message) -> bool {
         let found = self.again().filter(|(_, again)| again.id == message.id).map(|(id, _)| id.clone());
         let Some(id) = found else { return false };
@@ -59,7 +62,8 @@ impl Inbox {
         self.letters.remove(&id).is_some()
     }
 
-    /// Puts a message aside that cannot be delivered; what it says counts as told, so that its end is tried.
+    /// Makes a dead letter of a message that cannot be delivered. Its content counts as delivered, so that
+    /// the end of its alerts is still sent.
     pub fn give_up(&mut self, message: &Message, error: String, now: Timestamp) {
         if self.notice.is_none() {
             self.put_up(Notice { since: now, at: now, error: Some(error.clone()), is_told: false });
@@ -71,7 +75,7 @@ impl Inbox {
         self.sent(message, now);
     }
 
-    /// The oldest of what lies aside goes where it is too much; the newest stays, whatever its size.
+    /// Drops the oldest dead letters while there are too many; the newest one stays, whatever its size.
     fn make_room(&mut self) {
         let mut aside: usize = self.letters.values().map(|letter| letter.message.alerts.len()).sum();
         while aside > ASIDE_MAX && self.letters.len() > 1 {
@@ -82,7 +86,7 @@ impl Inbox {
         }
     }
 
-    /// Takes all messages that were put aside up again; how many.
+    /// Redrives all dead letters; returns how many.
     pub fn redrive(&mut self, now: Timestamp) -> usize {
         let mut count = 0;
         for (id, letter) in self.letters.iter_mut().filter(|(_, letter)| !letter.is_due) {
@@ -96,12 +100,12 @@ impl Inbox {
         count
     }
 
-    /// What the others are to be told.
+    /// Returns the notice that the other receivers do not have yet.
     pub fn untold(&self) -> Option<&Notice> {
         self.notice.as_ref().filter(|notice| !notice.is_told)
     }
 
-    /// They were.
+    /// Records that the other receivers have the notice.
     pub fn others_noticed(&mut self) {
         let Some(notice) = self.notice.take() else { return };
         self.changed.insert(NOTICE.into());

@@ -1,12 +1,13 @@
-//! How many messages a receiver may get: an hourly and a daily bucket of tokens.
+//! Rate limit of a receiver: an hourly and a daily token bucket.
 //!
-//! Formula: a bucket of n tokens fills by n a period, evenly; a message takes one of each. Cost: O(1).
-//! Rejected: counting within clock hours (twice as many around each full hour).
+//! Formula: a bucket of n tokens refills evenly by n per period; a message takes one token of each bucket.
+//! Cost: O(1).
+//! Rejected: counting within clock hours (twice the limit can pass around each full hour).
 
 use super::super::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Tokens of one period.
+/// The token bucket of one period.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Tokens {
     most: f64,
@@ -15,12 +16,12 @@ struct Tokens {
     at: Timestamp,
 }
 
-/// All limits of a receiver; none is no limit.
+/// All limits of a receiver; without a bucket there is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bucket(Vec<Tokens>);
 
 impl Bucket {
-    /// Full buckets.
+    /// Returns full buckets.
     pub fn new(per_hour: Option<u32>, per_day: Option<u32>, now: Timestamp) -> Bucket {
         let limits = [(per_hour, Span::from_hours(1)), (per_day, Span::from_hours(24))];
         let full = |(most, period): (Option<u32>, Span)| {
@@ -29,7 +30,7 @@ impl Bucket {
         Bucket(limits.into_iter().filter_map(full).collect())
     }
 
-    /// What is left of other limits that were in force before.
+    /// Carries over the tokens left under the previous limits.
     pub fn after(self, before: &Bucket) -> Bucket {
         let left = |tokens: Tokens| match before.0.iter().find(|known| known.period == tokens.period) {
             Some(known) => Tokens { left: known.left.min(tokens.most), at: known.at, ..tokens },
@@ -38,22 +39,22 @@ impl Bucket {
         Bucket(self.0.into_iter().map(left).collect())
     }
 
-    /// When the next message may go; `now` or earlier: at once.
+    /// Returns when the next message may be sent; `now` or earlier means at once.
     pub fn next(&self, now: Timestamp) -> Timestamp {
         self.0.iter().map(|tokens| tokens.next(now)).max().unwrap_or(now)
     }
 
-    /// A clock that was set back: no token was taken at a time that is still to come.
+    /// Adapts to a clock that was set back: no token was taken in the future.
     pub fn bound_times(&mut self, now: Timestamp) {
         self.0.iter_mut().for_each(|tokens| tokens.at = tokens.at.min(now));
     }
 
-    /// Messages that may go now.
+    /// Returns how many messages may be sent now.
     pub fn left(&self, now: Timestamp) -> f64 {
         self.0.iter().map(|tokens| tokens.filled(now)).fold(f64::INFINITY, f64::min)
     }
 
-    /// Takes a token of each.
+    /// Takes a token from each bucket.
     pub fn take(&mut self, now: Timestamp) {
         for tokens in &mut self.0 {
             tokens.left = (tokens.filled(now) - 1.0).max(0.0);
@@ -92,7 +93,7 @@ mod tests {
         let next = bucket.next(start);
         assert_eq!(next, start + Span::from_mins(15));
         bucket.take(next);
-        // After six, the day is what counts: a sixth of it, less what came back meanwhile.
+        // After six messages the daily limit applies: a sixth of a day, less what was refilled meanwhile.
         bucket.take(next + Span::from_mins(15));
         assert!(bucket.next(next + Span::from_mins(15)) > start + Span::from_hours(3));
         assert_eq!(Bucket::new(None, None, start).next(start), start);

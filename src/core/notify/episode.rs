@@ -6,48 +6,49 @@ use super::super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Transitions that wait of one episode; of more, those in the middle are left out: 16 × 3 KiB.
+/// Maximum number of waiting transitions per episode: 16 × 3 KiB. Beyond it, those in the middle are dropped.
 pub const QUEUE_MAX: usize = 16;
 
-/// How much the receiver's person wants to know it.
+/// How soon the receiver needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum News {
     /// With the next message of its group.
     Soon,
-    /// At once: it got worse, or was kept back long enough.
+    /// At once: the alert got worse, escalated, or is no longer suppressed.
     Now,
 }
 
-/// What was delivered last.
+/// The state that was delivered last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     pub seq: u32,
     pub severity: Severity,
-    /// Only as one of many.
+    /// Whether it was delivered only as part of a digest.
     pub is_digest: bool,
 }
 
-/// A transition with its place in the alert stream.
+/// A transition with its number in the alert stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     pub number: u64,
     pub alert: Transition,
 }
 
+/// One episode as its receiver follows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
-    /// As it is now.
+    /// Its newest transition.
     pub alert: Transition,
-    /// Its route, and its group.
+    /// The path of its route, and its group.
     pub path: String,
     pub group: String,
-    /// Whether it is this receiver's now; once told, its end is in any case.
+    /// Whether its route leads to this receiver now; the end of a delivered alert is delivered in any case.
     pub is_addressed: bool,
     pub told: Option<Told>,
     pub news: Option<News>,
-    /// Since when the news waits.
+    /// The time since which the news waits.
     pub since: Timestamp,
-    /// What is delivered one by one.
+    /// Transitions that wait to be delivered one by one.
     pub queue: VecDeque<Waiting>,
 }
 
@@ -65,33 +66,34 @@ impl Episode {
         }
     }
 
-    /// Whether nothing is known of it and nothing is to be.
+    /// Returns whether nothing of it was delivered and nothing has to be.
     pub fn is_nothing(&self) -> bool {
         self.told.is_none() && self.queue.is_empty() && self.news.is_none() && !self.is_wanted()
     }
 
-    /// Whether it came and went untold, with nothing that held it back but its group's next message.
+    /// Returns whether it began and ended before it was delivered, held back only by the wait for its group's
+    /// next message.
     pub fn is_brief(&self) -> bool {
         let is_waiting = self.news.is_some() && self.told.is_none();
         is_waiting && !self.alert.is_active() && self.alert.suppressed_by.is_none() && !self.alert.flapping
     }
 
-    /// Whether it is over, and its beginning was told.
+    /// Returns whether it has ended and its beginning was delivered.
     pub fn is_told_end(&self) -> bool {
         self.told.is_some() && !self.alert.is_active()
     }
 
-    /// Whether its beginning and its changes are to be told.
+    /// Returns whether its beginning and its changes are to be delivered.
     pub fn is_wanted(&self) -> bool {
         self.is_addressed && self.alert.is_active() && self.alert.suppressed_by.is_none()
     }
 
-    /// Whether it is said again when nothing changes.
+    /// Returns whether it is repeated when nothing changes.
     pub fn is_lasting(&self) -> bool {
         self.told.is_some() && self.is_wanted() && self.alert.acknowledged_by.is_none()
     }
 
-    /// What the newest transition means to somebody who knows what was told.
+    /// Returns what the newest transition means to a receiver that knows the delivered state.
     pub fn news_of(&self) -> Option<News> {
         let alert = &self.alert;
         let Some(told) = self.told else {
@@ -108,16 +110,16 @@ impl Episode {
         }
     }
 
-    /// Whether the newest transition is to be delivered one by one.
+    /// Returns whether the newest transition is to be delivered by itself.
     pub fn is_step(&self) -> bool {
         match self.alert.is_active() {
             true => self.is_wanted(),
-            // The end of what was never begun is no news.
+            // An end is not delivered if its beginning was neither delivered nor queued.
             false => self.told.is_some() || !self.queue.is_empty(),
         }
     }
 
-    /// Lines up a transition; `false` where one in the middle had to go.
+    /// Queues the newest transition; returns `false` if one in the middle was dropped.
     pub fn line_up(&mut self, number: u64) -> bool {
         let is_full = self.queue.len() >= QUEUE_MAX;
         if is_full {

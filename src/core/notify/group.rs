@@ -1,10 +1,10 @@
-//! Groups of an inbox: alerts that are told together, as they are now.
+//! Groups of an inbox: alerts that are sent together, in their current state.
 //!
-//! Intuition: an episode's transition is news for its group, and the group says when its next message is due:
-//! `group_wait` after the first news, `group_interval` after the last message, at once where it got worse, and
-//! after `repeat_interval` where there is none. Invariant: a group is there as long as it has members, and what
-//! it waits for is what its members' news say. Rejected: a timer for each alert, and looking at all of a group
-//! with each transition (5,000 alerts of one group cost 25 million looks).
+//! Intuition: a transition of an episode is news for its group, and the group determines when its next
+//! message is due: `group_wait` after the first news, `group_interval` after the last message, at once if an
+//! alert got worse, and after `repeat_interval` without news. Invariant: a group exists as long as it has
+//! members, and what it waits for follows from its members' news. Rejected: a timer per alert, and visiting
+//! the whole group with each transition (5,000 alerts of one group cost 25 million visits).
 
 use super::super::alert::Transition;
 use super::super::time::{Span, Timestamp};
@@ -15,21 +15,22 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Where a group's messages stand.
+/// The state of a group's messages.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Group {
     pub(super) path: String,
     pub(super) labels: BTreeMap<Arc<str>, Arc<str>>,
     pub(super) sent_at: Option<Timestamp>,
     pub(super) repeats: usize,
-    /// How the target calls its first message: the end of an alert stands where its beginning does.
+    /// The name that the target gave to the group's first message, so that the end of an alert is posted as
+    /// an answer to its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) first: Option<Arc<str>>,
     #[serde(skip)]
     pub(super) members: BTreeSet<String>,
     #[serde(skip)]
     pub(super) news: BTreeSet<String>,
-    /// Since when the oldest of it waits.
+    /// The time since which the oldest news waits.
     #[serde(skip)]
     pub(super) since: Option<Timestamp>,
     #[serde(skip)]
@@ -41,13 +42,13 @@ pub(super) struct Group {
 }
 
 impl Inbox {
-    /// Finds the route and the group of an episode; that of an end is the one it had.
+    /// Determines the route and the group of an episode; an ended episode keeps the ones it had.
     pub(super) fn address(&mut self, id: &str) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let routes = self.routes.clone();
         let route = routes.to(&self.policy.name, &episode.alert);
         episode.is_addressed = route.is_some();
-        // What is told one by one is in no group.
+        // Alerts that are delivered one by one are in no group.
         let is_grouped = self.policy.style == Style::Grouped && episode.alert.is_active();
         if let (Some(route), true) = (route, is_grouped) {
             let by = &self.policy.grouping.as_ref().unwrap_or(&route.grouping).by;
@@ -80,9 +81,9 @@ impl Inbox {
         }
     }
 
-    /// Whether an alert that came and went untold belongs into its group's next message. Somebody who reads of
-    /// the group's others would miss it in their counts; before a group's first message it is what `group_wait`
-    /// is there to swallow.
+    /// Returns whether an alert that began and ended before it was delivered belongs in its group's next
+    /// message. Without it, the counts that the receiver reads for the group would be too low. Before a
+    /// group's first message it does not belong there: `group_wait` exists to swallow such alerts.
     fn is_brief_news(&self, id: &str, now: Timestamp) -> bool {
         let Some(episode) = self.episodes.get(id) else { return false };
         let is_open = self.groups.get(&episode.group).is_some_and(|group| group.sent_at.is_some());
@@ -90,7 +91,7 @@ impl Inbox {
         is_open && episode.is_brief() && !is_muted()
     }
 
-    /// Writes down in its group what an episode waits for.
+    /// Updates the group of an episode with what the episode waits for.
     pub(super) fn refresh(&mut self, id: &str) {
         let Some(episode) = self.episodes.get(id) else { return };
         if self.policy.style == Style::Each || episode.group.is_empty() {
@@ -114,7 +115,8 @@ impl Inbox {
         self.schedule(&name);
     }
 
-    /// When a group's next message is due, by what it waits for. O(log n): it is asked at each transition.
+    /// Sets when a group's next message is due, by what it waits for. Cost: O(log n), because it runs at each
+    /// transition.
     fn schedule(&mut self, name: &str) {
         let Some(group) = self.groups.get_mut(name) else { return };
         if group.news.is_empty() {
@@ -159,8 +161,8 @@ impl Inbox {
         None
     }
 
-    /// Until when a group has to wait although it is due: for a token, or for the time of day. Ends of what was
-    /// told do not.
+    /// Returns until when a due group has to wait, for a token or for the time of day. A message that only
+    /// ends delivered alerts does not wait.
     fn later(&self, name: &str, now: Timestamp) -> Option<Timestamp> {
         let group = self.groups.get(name)?;
         let is_end = |id: &String| self.episodes.get(id).is_some_and(Episode::is_told_end);
@@ -190,7 +192,7 @@ impl Inbox {
         })
     }
 
-    /// An episode is no member of a group any more.
+    /// Removes an episode from a group.
     pub(super) fn leave(&mut self, name: &str, id: &str) {
         let Some(group) = self.groups.get_mut(name) else { return };
         for set in [&mut group.members, &mut group.news, &mut group.urgent, &mut group.lasting] {
@@ -199,7 +201,7 @@ impl Inbox {
         self.settle(name);
     }
 
-    /// A group without members goes; another one's next message is due by what it waits for.
+    /// Removes a group without members; reschedules any other group.
     pub(super) fn settle(&mut self, name: &str) {
         if self.groups.get(name).is_some_and(|group| !group.members.is_empty()) {
             return self.schedule(name);

@@ -1,10 +1,11 @@
-//! One receiver's inbox: the alert stream folded into what is still to be told.
+//! The inbox of one receiver: the alert stream folded into the notifications that are still to be sent.
 //!
-//! Intuition: some receivers are told each transition by itself, in order (`Each`); others get what a group
-//! of alerts is like now (`Grouped`), and what happened between two messages is one message. Invariants: an
-//! episode whose firing was delivered stays until its end was; the order within an episode is that of the
-//! stream; [`Inbox::next`] gives the same message until it is [`Inbox::sent`] or put aside.
-//! Cost: O(log n) a transition and message.
+//! Intuition: some receivers get each transition by itself, in order (`Each`). Others get the current state
+//! of a group of alerts (`Grouped`), and all changes between two messages become one message. Invariants: an
+//! episode whose firing was delivered stays until its end was delivered; transitions of an episode keep the
+//! order of the stream; [`Inbox::next`] returns the same message until it is [`Inbox::sent`] or put aside as
+//! a dead letter.
+//! Cost: O(log n) per transition and message.
 
 use super::super::alert::Transition;
 use super::super::time::{Span, Timestamp};
@@ -19,63 +20,67 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::sync::Arc;
 
-/// Alerts with something to tell that are held at once: of most there are a beginning, an end and what it is like
-/// now, 20,000 × 3 × 3 KiB = 180 MiB. What comes after waits in the stream.
+/// Maximum number of alerts that wait to be sent. Most hold a beginning, an end and their current state:
+/// 20,000 × 3 × 3 KiB = 180 MiB. Further transitions wait in the stream.
 pub const WAITING_MAX: usize = 20_000;
 
+/// How a receiver gets its notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Each transition by itself.
     Each,
-    /// What a group is like now.
+    /// The current state of a group.
     Grouped,
 }
 
-/// What is particular to a receiver.
+/// The settings of one receiver.
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub name: Arc<str>,
     pub style: Style,
     pub max_per_hour: Option<u32>,
     pub max_per_day: Option<u32>,
-    /// Stands above that of the routes.
+    /// Takes precedence over the grouping of the routes.
     pub grouping: Option<Grouping>,
-    /// An end is told again and again for so long.
+    /// How long the end of an alert is repeated.
     pub ends_last: Span,
-    /// Whether silences, maintenance and inhibition do not count: a proof that alerting works must not be mutable
-    /// by a wildcard.
+    /// Whether silences, maintenance windows and inhibition are ignored: the heartbeat that proves that
+    /// alerting works must not be muted by a wildcard.
     pub is_past_mutes: bool,
 }
 
-/// What is kept between starts: (key, value); no value: the row goes.
+/// Rows to persist: (key, value); a row without a value is deleted.
 pub type Rows = Vec<(String, Option<Vec<u8>>)>;
 
+/// The state of one receiver: episodes, groups, waiting messages and dead letters.
 #[derive(Debug)]
 pub struct Inbox {
     pub policy: Policy,
     pub(super) routes: Arc<Routes>,
-    /// The newest transition that was taken in.
+    /// Stream number of the newest transition taken in.
     pub(super) position: u64,
-    /// What happened before the receiver existed is read, not told.
+    /// Whether the receiver is new and has not reached the end of the stream yet. Meanwhile a newer
+    /// transition of an episode replaces the waiting ones, so history is read but not delivered.
     pub(super) is_catching_up: bool,
     pub(super) episodes: BTreeMap<String, Episode>,
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) due: BTreeSet<(Timestamp, String)>,
-    /// Episodes by the number of what they wait with first.
+    /// Episodes by the stream number of their first waiting transition.
     pub(super) ready: BTreeMap<u64, String>,
-    /// The same of those that wait with the end of what was told by itself: it needs no token.
+    /// Likewise, episodes whose first waiting transition ends an alert that was delivered by itself; it needs
+    /// no token.
     pub(super) free: BTreeMap<u64, String>,
-    /// The same of those that flap, with since when.
+    /// Likewise, flapping episodes that wait for a digest, with the start of their wait.
     pub(super) held: BTreeMap<u64, (String, Timestamp)>,
-    /// The same of those that are not told at this time of day, with until when.
+    /// Likewise, episodes muted at this time of day, with the end of the mute time.
     pub(super) quiet: BTreeMap<u64, (String, Timestamp)>,
     pub(super) bucket: Bucket,
     pub(super) letters: BTreeMap<String, Letter>,
     pub(super) notice: Option<Notice>,
     pub(super) changed: BTreeSet<String>,
-    /// Transitions left out as too many of one episode waited.
+    /// Number of transitions dropped because too many of one episode waited.
     pub left_out: u64,
-    /// Messages that lay aside and went as there were too many.
+    /// Number of dead letters dropped because there were too many.
     pub gone: u64,
 }
 
@@ -83,7 +88,7 @@ const POSITION: &str = "position";
 const BUCKET: &str = "bucket";
 
 impl Inbox {
-    /// What the rows say; none: a receiver that is new.
+    /// Restores the inbox from its rows; without rows the receiver is new.
     pub fn new(policy: Policy, routes: Arc<Routes>, rows: Vec<(String, Vec<u8>)>, now: Timestamp) -> Inbox {
         let bucket = Bucket::new(policy.max_per_hour, policy.max_per_day, now);
         let mut inbox = Inbox {
@@ -109,7 +114,7 @@ impl Inbox {
         inbox.bound_times(now);
         let ids: Vec<String> = inbox.episodes.keys().cloned().collect();
         for id in ids {
-            // Routes may be others now.
+            // The routes may have changed since the rows were written.
             inbox.address(&id);
             inbox.refresh(&id);
             inbox.line_up_again(&id, now);
@@ -138,16 +143,17 @@ impl Inbox {
             }
             _ => Ok(()),
         };
-        // A row of another version is forgotten: at worst something is told twice.
+        // A row of another version is ignored: at worst a notification is delivered twice.
         read.unwrap_or_default();
     }
 
+    /// Returns the stream number of the newest transition taken in.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The clock was set back: what was waited for since a time that is to come again is waited for since now.
-    /// Otherwise a message would wait for as long as the clock was ahead.
+    /// Adapts to a clock that was set back: a wait that began in what is now the future begins now. Otherwise
+    /// a message would wait for as long as the clock was ahead.
     pub fn set_back(&mut self, now: Timestamp) {
         self.bound_times(now);
         let names: Vec<String> = self.groups.keys().cloned().collect();
@@ -156,7 +162,7 @@ impl Inbox {
         quiet.into_values().for_each(|(id, _)| self.line_up_again(&id, now));
     }
 
-    /// No time of the past is one that is still to come.
+    /// Moves all recorded past times that lie after `now` to `now`.
     fn bound_times(&mut self, now: Timestamp) {
         self.bucket.bound_times(now);
         for group in self.groups.values_mut() {
@@ -167,7 +173,8 @@ impl Inbox {
         self.held.values_mut().for_each(|(_, since)| *since = (*since).min(now));
     }
 
-    /// Alerts this receiver was told of and not yet of their end, and what waits.
+    /// Returns the number of tracked episodes (mostly alerts that were delivered and whose end was not), and
+    /// the number of waiting messages.
     pub fn sizes(&self) -> (usize, usize) {
         let groups = self.groups.values().filter(|group| !group.news.is_empty()).count();
         (self.episodes.len(), self.in_line() + groups)
@@ -177,18 +184,19 @@ impl Inbox {
         self.ready.len() + self.free.len() + self.held.len() + self.quiet.len()
     }
 
-    /// Whether so much waits that nothing more is to be taken in. What is not taken in stays in the stream, so a
-    /// target that is dead for days costs no more memory than one that is for an hour.
+    /// Returns whether the inbox must take in nothing more (back-pressure). Transitions that are not taken in
+    /// stay in the stream, so a target that is down for days costs no more memory than one that is down for
+    /// an hour.
     pub fn is_full(&self) -> bool {
         let news = || self.groups.values().map(|group| group.news.len()).sum::<usize>();
-        // Of alerts that still fire there are not more than their rules may have; their ends must come in.
+        // The rules bound the number of firing alerts, and the ends of these alerts must still come in.
         let ends =
             || self.episodes.values().filter(|one| one.news.is_some() && !one.alert.is_active()).count();
         self.ready.len() + self.free.len() + self.held.len() >= WAITING_MAX
             || (news() >= WAITING_MAX && ends() >= WAITING_MAX)
     }
 
-    /// The end of the stream is reached; whether for the first time.
+    /// Notes that the end of the stream was reached; returns whether for the first time.
     pub fn caught_up(&mut self) -> bool {
         let is_first = take(&mut self.is_catching_up);
         if is_first {
@@ -197,7 +205,7 @@ impl Inbox {
         is_first
     }
 
-    /// Takes a transition in; what was taken in before changes nothing.
+    /// Takes in a transition of the stream; one that was taken in before changes nothing.
     pub fn absorb(&mut self, number: u64, alert: Transition, now: Timestamp) {
         if number <= self.position {
             return;
@@ -207,19 +215,20 @@ impl Inbox {
         self.take_in(number, alert, now);
     }
 
-    /// The numbers of another log are read from behind this one on.
+    /// Continues with another log, whose transitions are read from after this number on.
     pub fn restart(&mut self, number: u64) {
         self.position = number;
         self.changed.insert(POSITION.into());
     }
 
-    /// What stands there is no alert: the next one is behind it.
+    /// Skips a record of the stream that is not an alert for this receiver.
     pub fn pass(&mut self, number: u64) {
         self.position = self.position.max(number);
         self.changed.insert(POSITION.into());
     }
 
-    /// The same of what stands in no stream.
+    /// Takes in a transition without moving the position in the stream. `number` only orders it, so it may
+    /// come from outside the stream.
     pub fn take_in(&mut self, number: u64, mut alert: Transition, now: Timestamp) {
         let id = alert.id.clone();
         if self.policy.is_past_mutes {
@@ -232,7 +241,7 @@ impl Inbox {
                 let is_addressed = self.routes.to(&self.policy.name, &alert).is_some();
                 let new = Episode::new(alert, is_addressed, now);
                 if !new.is_wanted() {
-                    // Should it become this receiver's later, that transition says all there is to know.
+                    // If a later transition addresses this receiver, that one carries the full state.
                     return;
                 }
                 self.episodes.insert(id.clone(), new);
@@ -246,7 +255,7 @@ impl Inbox {
         }
     }
 
-    /// When [`Self::next`] may have something, as of now.
+    /// Returns when [`Self::next`] may have a message, as known at `now`.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         if self.again().is_some() || !self.free.is_empty() {
             return Some(now);
@@ -258,7 +267,7 @@ impl Inbox {
         [groups, held, quiet, ready].into_iter().flatten().min()
     }
 
-    /// What is to be sent now; the same again until it is sent or given up.
+    /// Returns the message to send now; the same one until it is sent or given up.
     pub fn next(&mut self, now: Timestamp) -> Option<Message> {
         if let Some((_, again)) = self.again() {
             return Some(again.clone());
@@ -269,7 +278,7 @@ impl Inbox {
         }
     }
 
-    /// A message arrived, or was given up: what it says is known.
+    /// Records that a message was delivered or given up, so that its content counts as known.
     pub fn sent(&mut self, message: &Message, now: Timestamp) {
         if self.is_sent_again(message) {
             return;
@@ -291,8 +300,8 @@ impl Inbox {
         }
     }
 
-    /// How the target calls a message that is about to count as [`Self::sent`]; what follows in its group answers
-    /// the first one.
+    /// Stores the name that the target gave to a message. Call it before [`Self::sent`]; later messages of
+    /// the group answer the group's first one.
     pub fn named(&mut self, message: &Message, name: &str) {
         if let Some(group) = self.groups.get_mut(&message.group) {
             group.first.get_or_insert_with(|| name.into());
@@ -331,7 +340,7 @@ impl Inbox {
         self.leave(&episode.group, id);
     }
 
-    /// The rows that changed since this was asked last.
+    /// Returns the rows that changed since the last call.
     pub fn changes(&mut self) -> Rows {
         let changed = std::mem::take(&mut self.changed);
         let row = |key: String| {
@@ -342,7 +351,7 @@ impl Inbox {
     }
 
     fn row(&self, key: &str) -> Option<Vec<u8>> {
-        // All of it is plain data and always serialises.
+        // All rows are plain data and always serialise.
         match key.split_once('/') {
             Some(("e", id)) => self.episodes.get(id).and_then(|one| serde_json::to_vec(one).ok()),
             Some(("g", id)) => self.groups.get(id).and_then(|one| serde_json::to_vec(one).ok()),

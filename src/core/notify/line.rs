@@ -1,11 +1,12 @@
-//! The line of an inbox: transitions that are told one by one, in the order of the stream.
+//! The queue of an inbox: transitions that are delivered one by one, in the order of the stream.
 //!
-//! Intuition: an episode stands in line with the first of its transitions that waits; what flaps is held for a
-//! digest, what its route mutes at this time of day is quiet. The end of what was told goes first and without a
-//! token, what is beyond the receiver's limit becomes one digest. Invariant: an episode is in one place at most, by
-//! the number of its first waiting transition. Rejected: a line of transitions (taking out those of an alert that
-//! came and went looks at all of them), ends in their place in line (an incident would stay open until a token is
-//! there for what is before it).
+//! Intuition: an episode is queued with its first waiting transition. A flapping episode is held for a
+//! digest, and one that its route mutes at this time of day is quiet. The end of a delivered alert is sent
+//! first and without a token; transitions beyond the receiver's limit become one digest. Invariant: an
+//! episode is in at most one of these places, by the number of its first waiting transition. Rejected: a
+//! queue of transitions (removing those of an alert that began and ended visits all of them), and ends in
+//! their place in the queue (an incident would stay open until there is a token for everything before its
+//! end).
 
 use super::super::time::{Span, Timestamp};
 use super::episode::Episode;
@@ -14,7 +15,7 @@ use super::message::{Message, Why};
 use std::collections::BTreeMap;
 use std::mem::take;
 
-/// Alerts that flap are told together this often.
+/// Interval between digests of flapping alerts.
 pub(super) const FLAPPING_EVERY: Span = Span::from_mins(5);
 
 impl Inbox {
@@ -28,7 +29,8 @@ impl Inbox {
             self.held.contains_key(&first.number) || self.quiet.contains_key(&first.number)
         });
         if is_over && is_kept_back {
-            // It came and went while it was kept back; or it changed and ended, and the end says it all.
+            // The alert ended while it was kept back. If it was not delivered, nothing is sent; if it was,
+            // its end suffices.
             if episode.told.is_none() {
                 return self.forget(id);
             }
@@ -44,7 +46,7 @@ impl Inbox {
         }
     }
 
-    /// Nothing of it waits any more.
+    /// Removes all waiting transitions of an episode.
     fn step_out(&mut self, id: &str) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         for waiting in std::mem::take(&mut episode.queue) {
@@ -59,7 +61,8 @@ impl Inbox {
         self.quiet.remove(&number);
     }
 
-    /// Puts an episode where its first waiting transition belongs; where it stands already it stays.
+    /// Puts an episode into the place of its first waiting transition; an episode that is in a place already
+    /// stays there.
     pub(super) fn line_up_again(&mut self, id: &str, now: Timestamp) {
         let Some(episode) = self.episodes.get(id) else { return };
         let Some(first) = episode.queue.front() else { return };
@@ -71,7 +74,7 @@ impl Inbox {
         if is_there {
             return;
         }
-        // An end is told at any time of day, that it may be forgotten.
+        // An end is delivered at any time of day, so that the episode can be forgotten.
         let route = || self.routes.to(&self.policy.name, &episode.alert);
         let quiet = first.alert.is_active().then(route).flatten().and_then(|route| route.muted_until(now));
         match quiet {
@@ -84,7 +87,7 @@ impl Inbox {
         }
     }
 
-    /// What was not to be told at that time of day may be now.
+    /// Queues again the episodes whose mute time is over.
     fn end_quiet(&mut self, now: Timestamp) {
         if self.quiet_until().is_none_or(|until| until > now) {
             return;
@@ -96,7 +99,7 @@ impl Inbox {
         over.iter().for_each(|id| self.line_up_again(id, now));
     }
 
-    /// When the first of them may be told.
+    /// Returns when the first mute time ends.
     pub(super) fn quiet_until(&self) -> Option<Timestamp> {
         self.quiet.values().map(|(_, until)| *until).min()
     }
@@ -125,7 +128,7 @@ impl Inbox {
         }
     }
 
-    /// Many in one: what each is like now.
+    /// Returns one message with the current state of many episodes.
     fn digest<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Message {
         let episodes: Vec<&Episode> = ids.filter_map(|id| self.episodes.get(id)).collect();
         let since = episodes.iter().map(|episode| episode.since).min().unwrap_or(Timestamp::MAX);
@@ -135,7 +138,7 @@ impl Inbox {
     }
 }
 
-/// Whether what it waits with first is the end of what was told by itself.
+/// Returns whether its first waiting transition ends an alert that was delivered by itself.
 fn is_free(episode: &Episode) -> bool {
     let is_end = episode.queue.front().is_some_and(|first| !first.alert.is_active());
     is_end && episode.told.is_some_and(|told| !told.is_digest)

@@ -1,4 +1,4 @@
-//! What is sent: some alerts of one group, or one alert, to one receiver.
+//! A message to one receiver: one alert, or some alerts of one group.
 
 use super::super::alert::Transition;
 use super::super::time::Timestamp;
@@ -7,33 +7,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Why it is sent.
+/// Why a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// Something changed.
+    /// An alert changed.
     News,
-    /// Nothing did, but it still fires.
+    /// Nothing changed, but an alert still fires.
     Repeat,
-    /// More than the receiver's limit, or flapping: many in one.
+    /// Many alerts in one message, because they exceed the receiver's limit or flap.
     Digest,
-    /// Somebody tries the receiver.
+    /// A user tests the receiver.
     Test,
 }
 
-/// One message; sent again it has the same id.
+/// One message; a retry has the same id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub id: String,
     pub receiver: Arc<str>,
-    /// Names the group, also over restarts.
+    /// Names the group; stable over restarts.
     pub group: String,
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub alerts: Vec<Transition>,
     pub why: Why,
-    /// Since when its news waits.
+    /// The time since which its news waits.
     pub since: Timestamp,
-    /// How the target calls the first message of the group, of which this is a later one.
+    /// The name that the target gave to the first message of the group; this message answers that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<Arc<str>>,
 }
@@ -48,7 +48,7 @@ impl Message {
         let id = match (&alerts[..], why) {
             ([alert], Why::News) => format!("{}:{}:{receiver}", alert.id, alert.seq),
             _ => {
-                // A repeat is another message than the one before it, though it says the same.
+                // A repeat gets an id of its own, although its content is that of the message before it.
                 let at = if why == Why::Repeat { since.ms() } else { 0 };
                 let mut text = format!("{group}:{at}");
                 alerts.iter().for_each(|alert| text.push_str(&format!(" {}:{}", alert.id, alert.seq)));
@@ -58,13 +58,13 @@ impl Message {
         Message { id, receiver: receiver.clone(), group, labels, alerts, why, since, answers: None }
     }
 
-    /// How many of its alerts fire, and how many have ended.
+    /// Returns how many of its alerts fire, and how many have ended.
     pub fn counts(&self) -> (usize, usize) {
         let firing = self.alerts.iter().filter(|alert| alert.is_active()).count();
         (firing, self.alerts.len() - firing)
     }
 
-    /// One line for people: what fires, or what it was.
+    /// Returns one line for people: the alerts that fire, or those that ended.
     pub fn title(&self) -> String {
         let (firing, resolved) = self.counts();
         let counted = match (firing, resolved) {
@@ -83,13 +83,13 @@ impl Message {
                 .collect::<Vec<_>>()
                 .join(", "),
         };
-        // One line, whatever a label holds.
+        // A label may contain control characters; the title stays on one line.
         let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!("[{counted}] {}", what.trim()).trim_end().to_string()
     }
 }
 
-/// The rule of an alert, and what it is about: `slow source=checkout, stage=build`.
+/// Returns the rule of an alert and its subject: `slow source=checkout, stage=build`.
 pub fn named(alert: &Transition) -> String {
     format!("{} {}", alert.rule, alert.about()).trim_end().to_string()
 }

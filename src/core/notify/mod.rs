@@ -1,10 +1,13 @@
-//! Who is told what, and when: routes, groups, limits; sending is somebody else's.
+//! Which receiver is notified of what, and when: routes, groups and limits. `driver::notify` does the
+//! sending.
 //!
-//! Intuition: a receiver is an inbox that folds the alert stream into what its person does not know yet, and
-//! hands out one message at a time. Invariant: whoever was told that an alert fires is told once that it ended,
-//! whatever happens in between; what was handed out stays due until [`inbox::Inbox::sent`] says that it
-//! arrived. State is plain rows, so a restart goes on where it stopped.
-//! Rejected: one queue for all receivers (a dead one holds the others up), forgetting what could not be sent.
+//! Intuition: a receiver has an inbox that folds the alert stream into what the receiver does not know yet,
+//! and hands out one message at a time. Invariant: a receiver that was notified of a firing alert is notified
+//! of its end once, whatever happens in between; a message that was handed out stays due until
+//! [`inbox::Inbox::sent`] reports its delivery. The state consists of plain rows, so a restarted process
+//! continues where it stopped.
+//! Rejected: one queue for all receivers (a dead receiver blocks the others), dropping what could not be
+//! sent.
 
 pub mod aside;
 pub mod bucket;

@@ -1,8 +1,10 @@
-//! The tree that says who is told of an alert: Alertmanager's words and semantics.
+//! The routing tree, which determines the receivers of an alert. Terms and semantics are those of
+//! Alertmanager.
 //!
-//! Intuition: an alert walks down from the root; the deepest routes that match it have it, and siblings after
-//! the first only where that one says `continue`. An alert whose escalation step names receivers is theirs
-//! instead. Invariant: what a route does not say it has from its parent, and the root matches everything.
+//! Intuition: an alert descends from the root. The deepest matching routes take it; after the first matching
+//! sibling, further siblings are tried only if that sibling sets `continue`. If an escalation step of the
+//! alert names receivers, those receivers get it instead. Invariant: a route inherits the settings that it
+//! does not state from its parent, and the root matches everything.
 
 use super::super::alert::Transition;
 use super::super::calendar::Plan;
@@ -11,7 +13,7 @@ use super::super::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Which alerts come in one message.
+/// Which alerts share a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GroupBy {
     /// `...`: each alert by itself.
@@ -19,20 +21,20 @@ pub enum GroupBy {
     Labels(Vec<Arc<str>>),
 }
 
-/// How messages of a route are put together.
+/// How messages of a route are grouped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grouping {
     pub by: GroupBy,
-    /// A group waits so long for more before its first message.
+    /// The wait for more news before a group's first message.
     pub wait: Span,
-    /// Between two messages with news of a group.
+    /// The time between two messages with news of a group.
     pub interval: Span,
-    /// Between two messages without news; the last one holds from then on. Never empty.
+    /// The times between messages without news; the last one repeats from then on. Never empty.
     pub repeat: Vec<Span>,
 }
 
 impl Default for Grouping {
-    /// Alertmanager's.
+    /// Returns Alertmanager's defaults.
     fn default() -> Grouping {
         Grouping {
             by: GroupBy::Labels(Vec::new()),
@@ -43,18 +45,18 @@ impl Default for Grouping {
     }
 }
 
-/// One route, complete: what it has from its parent is written into it.
+/// One route, complete: inherited settings are filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
-    /// Where it is in the tree: `0/2/1`; names its groups.
+    /// Its place in the tree, for example `0/2/1`; part of its groups' names.
     pub path: String,
     pub receiver: Arc<str>,
     pub matchers: Selector,
     pub is_continuing: bool,
     pub grouping: Grouping,
-    /// Nothing new is told in these times.
+    /// Only ends are delivered in these times.
     pub muted: Vec<Arc<Plan>>,
-    /// Something new is told only in these times, if there are any.
+    /// Beginnings and changes are delivered only in these times, if there are any.
     pub active: Vec<Arc<Plan>>,
     pub routes: Vec<Route>,
 }
@@ -65,7 +67,7 @@ pub struct Routes {
     pub root: Route,
 }
 
-/// A label as matchers and groups see it.
+/// Returns a label of an alert as matchers and groups see it.
 pub fn label<'a>(alert: &'a Transition, name: &str) -> Option<&'a str> {
     match name {
         "rule" | "alertname" => Some(&alert.rule),
@@ -75,29 +77,30 @@ pub fn label<'a>(alert: &'a Transition, name: &str) -> Option<&'a str> {
 }
 
 impl Routes {
-    /// The routes that an alert takes, in the order of the tree.
+    /// Returns the routes that an alert takes, in the order of the tree.
     pub fn of<'a>(&'a self, alert: &Transition) -> Vec<&'a Route> {
         let mut found = Vec::new();
         self.root.walk(alert, &mut found);
         found
     }
 
-    /// Through which route an alert comes to a receiver, if it does.
+    /// Returns the route by which an alert reaches a receiver, if it does.
     pub fn to<'a>(&'a self, receiver: &str, alert: &Transition) -> Option<&'a Route> {
         if alert.notify.is_empty() {
             return self.of(alert).into_iter().find(|route| *route.receiver == *receiver);
         }
-        // The step names receivers; how their messages are put together the tree says where it can.
+        // The escalation step names the receivers; the grouping comes from the receiver's route in the tree,
+        // or from the root.
         let is_named = alert.notify.iter().any(|name| name == receiver);
         is_named.then(|| self.root.first_of(receiver).unwrap_or(&self.root))
     }
 
-    /// Whether any route goes to a receiver.
+    /// Returns whether any route leads to a receiver.
     pub fn has(&self, receiver: &str) -> bool {
         self.root.first_of(receiver).is_some()
     }
 
-    /// The route of a path, or the root.
+    /// Returns the route of a path, or the root.
     pub fn at(&self, path: &str) -> &Route {
         self.root.at(path).unwrap_or(&self.root)
     }
@@ -134,7 +137,8 @@ impl Route {
         }
     }
 
-    /// The labels that an alert's group has in common; each alert's own id where it is alone.
+    /// Returns the name and the labels of an alert's group; the name holds the alert's id if each alert is a
+    /// group by itself.
     pub fn group(&self, by: &GroupBy, alert: &Transition) -> (String, BTreeMap<Arc<str>, Arc<str>>) {
         let GroupBy::Labels(labels) = by else {
             let all = alert.key.0.iter().map(|(name, value)| (name.clone(), value.clone()));
@@ -147,7 +151,7 @@ impl Route {
         (format!("{}:{{{}}}", self.path, text.join(",")), common)
     }
 
-    /// Until when nothing new is told; `None`: it may be told now.
+    /// Returns until when beginnings and changes are muted; `None` if they may be delivered now.
     pub fn muted_until(&self, now: Timestamp) -> Option<Timestamp> {
         let standing = |plan: &Arc<Plan>| plan.at(now);
         let muted = self.muted.iter().map(standing).filter(|standing| standing.is_in_force);

@@ -1,4 +1,4 @@
-//! Stories of one inbox, and one property over random ones.
+//! Scenarios of one inbox, and one property over random scenarios.
 
 use super::super::alert::own::bare;
 use super::super::alert::transition::{ChangeName, State, Suppressed};
@@ -82,7 +82,7 @@ fn policy(style: Style) -> Policy {
     }
 }
 
-/// An inbox, the number of its newest transition, and the rows it would come back from.
+/// An inbox, the number of its newest transition, and the rows that it would be restored from.
 struct Desk {
     inbox: Inbox,
     policy: Policy,
@@ -113,14 +113,14 @@ impl Desk {
         }
     }
 
-    /// Killed, and started again from what was kept.
+    /// Simulates a crash and a restart from the persisted rows.
     fn restart(&mut self, secs: i64) {
         let rows = self.rows.clone().into_iter().collect();
         self.inbox = Inbox::new(self.policy.clone(), self.routes.clone(), rows, at(secs));
         self.inbox.caught_up();
     }
 
-    /// Sends what is due; each message as its alerts.
+    /// Sends what is due; returns each message as its alerts.
     fn send(&mut self, secs: i64) -> Vec<String> {
         let mut told = Vec::new();
         while let Some(message) = self.inbox.next(at(secs)) {
@@ -162,7 +162,7 @@ fn a_group_waits_then_tells_news_each_interval_and_repeats_without() {
     assert_eq!(desk.rows.keys().collect::<Vec<_>>(), ["bucket", "position"], "nothing is left of it");
 }
 
-/// A clock that was two hours ahead, of a process that runs on and of one that starts again.
+/// A clock that was two hours ahead is set back, while the process runs and before it restarts.
 #[test]
 fn nothing_waits_until_a_clock_that_was_set_back_is_there_again() {
     for is_restarted in [false, true] {
@@ -279,8 +279,8 @@ fn nothing_new_is_told_in_muted_times_but_ends_are() {
     }
 }
 
-/// Goal: a target that takes nothing costs bounded memory, and nothing is lost but what lies aside for long.
-/// Method: one that is told alerts by themselves, beyond all bounds.
+/// Goal: a target that accepts nothing costs bounded memory, and only old dead letters are lost.
+/// Method: a receiver that gets each alert by itself, filled beyond all limits.
 #[test]
 fn what_waits_and_what_lies_aside_is_bounded() {
     let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
@@ -315,7 +315,7 @@ fn an_end_is_told_through_a_silence_and_another_route() {
         desk.take(0, firing("a"));
         assert_eq!(desk.send(30), ["a warning firing"]);
         desk.take(31, suppressed(alert("a", 1, ChangeName::Suppressed, Severity::Warning)));
-        // Everything goes to somebody else now.
+        // All alerts are now routed to another receiver.
         desk.routes = Arc::new(Routes { root: route("others", &[], Vec::new()) });
         desk.keep();
         desk.restart(32);
@@ -334,7 +334,7 @@ fn each_transition_in_order_and_again_after_a_crash() {
     desk.take(1, alert("a", 2, ChangeName::Acknowledged, Severity::Critical));
     desk.keep();
     let first = desk.inbox.next(at(1)).expect("it is due");
-    // It arrived, but nobody could write that down.
+    // The message was delivered, but the process crashed before it could record that.
     desk.restart(2);
     assert_eq!(desk.inbox.next(at(2)).map(|again| again.id), Some(first.id));
     let told = desk.send(2);
@@ -406,7 +406,7 @@ fn the_others_are_told_of_what_lies_aside_and_that_it_does_no_more() {
         let message = desk.inbox.next(at(secs)).expect("it is due");
         desk.inbox.give_up(&message, format!("404 {host}"), at(secs));
         desk.keep();
-        // Killed before they were told: they are told the same.
+        // The process crashes before the notice is sent; after the restart the notice is the same.
         desk.restart(secs + 1);
         let untold = desk.inbox.untold().expect("something to tell");
         assert_eq!((untold.since, untold.error.as_deref()), (at(10), Some("404 a")));
@@ -436,8 +436,9 @@ fn a_new_receiver_is_told_what_still_fires_and_not_what_was() {
     assert_eq!(inbox.next(at(9)), None);
 }
 
-/// Random lives of alerts, sending at random times, restarts at random places: whoever was told of a firing
-/// is told of its end exactly once, and what is told of an episode is told in order.
+/// Goal: a receiver that was notified of a firing alert is notified of its end exactly once, and the
+/// transitions of an episode are delivered in order. Method: random lives of alerts, sends at random times,
+/// restarts at random places.
 #[test]
 fn each_firing_that_was_told_gets_exactly_one_end() {
     for seed in 0..600 {
@@ -446,7 +447,7 @@ fn each_firing_that_was_told_gets_exactly_one_end() {
         let max_per_hour = (seed % 3 == 0).then_some(20);
         let mut desk =
             Desk::new(Policy { max_per_hour, ..policy(style) }, route("ops", &["host"], Vec::new()));
-        // Host -> the next seq of its episode, and how many episodes it had.
+        // Host → the next seq of its episode, and how many episodes it had.
         let mut live: BTreeMap<String, (u32, u32)> = BTreeMap::new();
         let mut told: BTreeMap<String, Vec<(u32, bool)>> = BTreeMap::new();
         let mut now = 0;

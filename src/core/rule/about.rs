@@ -1,10 +1,10 @@
 //! The pipeline that an alert is about.
 //!
-//! Intuition: a rule over stages has the pipeline as `source` in its key, one over what is in flight has it
-//! as `pipeline`, one over a single pipeline may name it in its selector only. Whoever silences a pipeline,
-//! routes its alerts or plans maintenance means all of them.
-//! Invariant: keys stay as they are, so the identity of an alert does not depend on this.
-//! Rejected: writing the label into the keys (every alert that is active would become another one).
+//! Intuition: a rule over stages has the pipeline as `source` in its key, a rule over runs in flight has it
+//! as `pipeline`, and a rule over a single pipeline may name it in its selector only. A silence, a route or
+//! a maintenance window for a pipeline applies to the alerts of all three.
+//! Invariant: keys stay as they are, so the identity of an alert does not depend on this module.
+//! Rejected: writing the label into the keys (every active alert would become another alert).
 
 use super::ast::Past;
 use super::evaluate::Scope;
@@ -17,12 +17,12 @@ use crate::core::view::ViewSpec;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Names of records that are made of what pipelines do.
+/// Names of the records that derive from pipeline series.
 #[derive(Debug, Default)]
 pub struct Made(BTreeSet<Arc<str>>);
 
 impl Made {
-    /// Those of a rule set; one that reads another comes after it.
+    /// Collects these records from a rule set, in which a record comes after the records it reads.
     pub fn new(rules: &RuleSet) -> Made {
         let mut made = Made::default();
         for RecordSpec { name, views, .. } in &rules.records {
@@ -31,7 +31,7 @@ impl Made {
         made
     }
 
-    /// Takes a record that reads these views; says whether it is one of them.
+    /// Adds a record that reads these views, if it derives from pipeline series; returns whether it does.
     pub fn add<'a>(&mut self, name: &Arc<str>, mut views: impl Iterator<Item = &'a ViewSpec>) -> bool {
         let is_made = views.any(|view| self.has(view));
         if is_made {
@@ -40,7 +40,7 @@ impl Made {
         is_made
     }
 
-    /// Whether a view reads what pipelines do.
+    /// Whether a view reads a pipeline series.
     fn has(&self, view: &ViewSpec) -> bool {
         view.selector.name.as_ref().is_some_and(|name| self.has_name(name))
     }
@@ -49,15 +49,15 @@ impl Made {
         is_of_pipeline(name) || self.0.contains(name)
     }
 
-    /// The value of a label of a series, as [`SeriesInfo::label`] gives it; `pipeline` is also the source of what
-    /// a record is made of, where its keys have one.
+    /// Returns the value of a series' label, as [`SeriesInfo::label`] does. For a record that derives from
+    /// pipeline series, `pipeline` is also the source, if the record's keys have one.
     pub fn label<'s>(&self, series: &'s SeriesInfo, name: &str) -> Option<&'s Arc<str>> {
         let is_made =
             || name == PIPELINE && self.0.contains(&series.name) && *series.source != *RECORD_SOURCE;
         series.label(name).or_else(|| is_made().then_some(&series.source))
     }
 
-    /// The pipeline that a key of a rule is about, given the views that the rule reads.
+    /// Returns the pipeline that a key of a rule is about, given the views that the rule reads.
     pub fn pipeline<'a>(
         &self,
         rule: &'a Rule,
@@ -68,7 +68,7 @@ impl Made {
         stated.or_else(|| self.source(key, rule.views.iter().map(|view| views(*view))))
     }
 
-    /// The pipeline that stands as source in a key, else in a selector of these views.
+    /// Returns the pipeline from the key's `source`, else from a selector of these views.
     fn source<'a>(&self, key: &'a Key, views: impl Iterator<Item = &'a ViewSpec>) -> Option<&'a Arc<str>> {
         if let Some(name) = key.get("name") {
             // The key is a whole series.
@@ -81,7 +81,7 @@ impl Made {
 }
 
 impl Scope<'_> {
-    /// Times of maintenance of the key, past and present.
+    /// Returns the maintenance windows of the key, past and present.
     pub(super) fn planned(&self, asked: &Past) -> Vec<(Timestamp, Timestamp)> {
         let key = self.keys.get(self.key);
         let label = |name: &str| key.get(name).or_else(|| self.labels.get(name));

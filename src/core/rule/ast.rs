@@ -1,11 +1,11 @@
-//! Expressions after checking: names are places in the rule set, units are factors.
+//! Expressions after checking: names are resolved to places in the rule set, units to factors.
 
 use super::super::limits::PANE_MIN;
 use super::super::selector::{By, Selector};
 use super::super::time::Span;
 use serde::{Deserialize, Serialize};
 
-/// Something that has a value per key.
+/// An expression that has a value per key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Expr {
     Number(f64),
@@ -22,10 +22,10 @@ pub enum Expr {
     Past(Box<Past>),
     Correlation(Box<Correlation>),
     Elapsed(Elapsed),
-    /// The limit of an elapsed time that is learned from what is usual, in seconds.
+    /// The limit of an elapsed time in seconds, learned from the usual times.
     Learned(Elapsed),
     InFlight(RunSelector),
-    /// Share of the period for which the condition held; `place` numbers it within its rule.
+    /// The share of the period for which the condition held; `place` numbers the function within its rule.
     Sustained {
         cond: Box<Cond>,
         period: Span,
@@ -46,18 +46,18 @@ pub enum Expr {
     Max(Vec<Expr>),
 }
 
-/// A value that is the time since something, in seconds.
+/// An elapsed time in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Elapsed {
-    /// Since the newest accepted stage or run event, while work is in flight.
+    /// Time since the newest accepted stage or run event, while work is in flight.
     Idle(RunSelector),
-    /// Since the first event of the oldest run in flight.
+    /// Time since the first event of the oldest run in flight.
     Age(RunSelector),
-    /// Since the newest observation of a series.
+    /// Time since the newest observation of a series.
     Silent { view: u32 },
 }
 
-/// Which pipelines and stages a run function looks at.
+/// The pipelines and stages that a run function reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSelector {
     pub matchers: Selector, // labels `pipeline` and `stage`
@@ -76,9 +76,9 @@ pub struct Past {
     pub aggregate: Aggregate,
     pub window: Span,
     pub period: Period,
-    /// Which way the comparison looks.
+    /// The side on which a deviation counts.
     pub side: Side,
-    /// Numbers it within its rule.
+    /// The number of the function within its rule.
     pub place: u32,
 }
 
@@ -87,7 +87,7 @@ pub enum Function {
     Regression,
     RegressionScore,
     Anomaly,
-    /// Per hour.
+    /// The slope per hour.
     Trend,
     Forecast {
         ahead: Span,
@@ -103,9 +103,11 @@ pub enum Function {
 }
 
 impl Past {
-    /// Whether what its alert sees teaches nothing. A regression lasts until it is mended or accepted, and an
-    /// hour of last week is like this one or not. What is far from all that was is nearer to it the next time:
-    /// a day's high noon must not be told each day because it was told on the first. A line is followed.
+    /// Whether the windows of an alert are left out of the baseline. They are for a regression, which lasts
+    /// until it is fixed or accepted, and for a season, which compares with the same hour of other days and
+    /// need not adapt. For the other functions alert windows teach, so that the baseline adapts: a daily
+    /// peak must not fire every day because it fired on the first. A line has no baseline; it follows all
+    /// windows.
     pub fn leaves_alerts_out(&self) -> bool {
         let is_regression = matches!(self.function, Function::Regression | Function::RegressionScore);
         let is_season = matches!(self.period, Period::Season { .. });
@@ -114,12 +116,12 @@ impl Past {
 }
 
 impl Function {
-    /// Whether it tells what chance alone would give now and then.
+    /// Whether the function reports a significant result by chance alone now and then.
     pub fn has_chance(self) -> bool {
         matches!(self, Function::Regression | Function::RegressionScore | Function::Anomaly)
     }
 
-    /// Whether it follows what is, instead of comparing it with what was.
+    /// Whether the function extends a line through the windows instead of comparing with a baseline.
     pub fn is_line(self) -> bool {
         matches!(self, Function::Trend | Function::Forecast { .. })
     }
@@ -138,24 +140,24 @@ pub enum Side {
     Below,
 }
 
-/// Which windows are the past.
+/// The past windows that a function looks back on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Period {
-    /// Those before the current one.
+    /// The windows of this length of time before the current window.
     Span(Span),
-    /// Those of the same hour, some times before.
+    /// The windows of the same hour in each of the last `times` days or weeks.
     Season { every: Span, times: u32 },
-    /// The last so many versions, one summary each.
+    /// The newest versions, this many of them, with one summary each.
     Deploys(u32),
 }
 
 impl Period {
-    /// How far back its oldest window lies.
+    /// Returns how far back the oldest window lies.
     pub fn reach(self) -> Span {
         match self {
             Period::Span(span) => span,
             Period::Season { every, times } => every * i64::from(times) + Span::from_hours(1),
-            // However old they are.
+            // Versions are kept by number, not by age.
             Period::Deploys(_) => Span::ZERO,
         }
     }
@@ -175,7 +177,7 @@ impl std::fmt::Display for Period {
 }
 
 impl Function {
-    /// As it is written in a rule.
+    /// Returns the name of the function as written in a rule.
     pub fn name(self) -> &'static str {
         match self {
             Function::Regression => "regression",
@@ -200,7 +202,7 @@ pub enum Aggregate {
     Max,
     Last,
     Stddev,
-    /// Per second, of the sum (cumulative metrics) or of the count.
+    /// Rates are per second, of the sum (cumulative metrics) or of the count.
     RateOfSum,
     RateOfCount,
     Quantile(f64),
@@ -231,7 +233,7 @@ pub struct Compare {
     pub limit: f64,
 }
 
-/// Something that is met, not met or unknown per key.
+/// A condition that is met, not met or unknown per key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Cond {
     Compare { left: Expr, op: Comparison, right: Expr },
@@ -253,7 +255,7 @@ impl Comparison {
         }
     }
 
-    /// The same said from the other side.
+    /// Returns the same comparison with the two sides swapped.
     pub fn mirrored(self) -> Comparison {
         match self {
             Comparison::Greater => Comparison::Less,
@@ -277,12 +279,12 @@ impl Comparison {
 }
 
 impl Aggregate {
-    /// Whether nothing counts as zero of it.
+    /// Whether the aggregate of an empty window is zero.
     pub fn is_zero_of_nothing(self) -> bool {
         matches!(self, Aggregate::Count | Aggregate::Sum | Aggregate::RateOfCount | Aggregate::RateOfSum)
     }
 
-    /// As it is written in a rule, of something.
+    /// Returns the aggregate of `what` as written in a rule.
     pub fn of(self, what: &str) -> String {
         let name = match self {
             Aggregate::Count => "count",
@@ -303,7 +305,7 @@ impl Aggregate {
     }
 }
 
-/// Quantiles that have a name.
+/// Quantiles that have a name of their own.
 const QUANTILES: [(&str, f64); 6] =
     [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
 
@@ -314,8 +316,8 @@ impl Compare {
     }
 }
 
-/// The pane of a trailing window: the coarsest of 10s, 1m, 5m, 1h that divides it and is at most
-/// a fifth of it, else 10s.
+/// Returns the pane length of a trailing window: the coarsest of 10s, 1m, 5m, 1h that divides the window
+/// and is at most a fifth of it, else 10s.
 pub fn pane_of(window: Span) -> Span {
     let sizes = [Span::from_hours(1), Span::from_mins(5), Span::from_mins(1)];
     let fits = |pane: &Span| window.ms() % pane.ms() == 0 && pane.ms() * 5 <= window.ms();
@@ -337,7 +339,8 @@ impl Cond {
         }
     }
 
-    /// The leftmost comparison, seen from the side that is no number: the value an alert shows, and its limit.
+    /// Returns the leftmost comparison with the constant on the right: the value that an alert shows, and
+    /// its limit.
     pub fn leading(&self) -> (&Expr, Comparison, &Expr) {
         match self {
             Cond::Compare { left: left @ Expr::Number(_), op, right } => (right, op.mirrored(), left),
@@ -370,7 +373,7 @@ impl Expr {
         }
     }
 
-    /// The views this expression itself reads, those of its parts left out.
+    /// Returns the views that this expression itself reads, without those of its parts.
     pub fn views(&self) -> Vec<u32> {
         match self {
             Expr::Aggregate { view, .. } | Expr::Change { view, .. } => vec![*view],
@@ -389,7 +392,7 @@ impl Past {
 }
 
 impl RunSelector {
-    /// The labels its keys have.
+    /// Returns the labels of the keys.
     pub fn by(&self) -> By {
         let labels: &[&str] = if self.has_stage { &["pipeline", "stage"] } else { &["pipeline"] };
         By::Labels(labels.iter().map(|label| (*label).into()).collect())

@@ -1,11 +1,13 @@
-//! `deploys(n)`: this version against the ones before it.
+//! `deploys(n)`: the current version against the versions before it.
 //!
 //! Intuition: after a deployment the question is not whether the last minutes are unusual, but whether this
-//! version is worse than versions usually are; the spread between versions is larger than that between the
-//! windows of one. Invariant: a version is what its newest windows were like, without those in which its alert
-//! fired; the one that is judged is the newest that has anything in the trailing window, so one that was
-//! taken back is judged no more. Rejected: the label's order (it is no number everywhere), and the windows
-//! before the deployment (a day of one version says nothing of how versions differ).
+//! version is worse than versions usually are. The spread between versions is larger than the spread
+//! between the windows of one version.
+//! Invariant: a version is represented by its newest windows, without those in which its alert fired. The
+//! version that is judged is the newest one with observations in the trailing window, so a version that was
+//! rolled back is no longer judged.
+//! Rejected: ordering by the label (it is not a number everywhere), and comparing with the windows before
+//! the deployment (a day of one version does not show how versions differ).
 
 use super::super::detect::{median, regression};
 use super::super::key::KeyId;
@@ -19,7 +21,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 impl Scope<'_> {
-    /// View and key of the trailing window that is looked at; `None` where no version has one.
+    /// Returns the view and the key of the trailing window to judge; `None` if no version has enough
+    /// observations.
     pub(super) fn looked_at(&mut self, asked: &Past) -> Option<(u32, KeyId)> {
         let Some(per_version) = asked.per_version else { return Some((asked.current, self.key)) };
         let least = self.notes.min_count.max(1);
@@ -35,7 +38,7 @@ impl Scope<'_> {
         newest.map(|(_, version)| (per_version, version))
     }
 
-    /// What the newest `count` versions but the one that is deployed were like.
+    /// Learns from the newest `count` versions other than the deployed one.
     pub(super) fn learn_deploys(
         &self,
         asked: &Past,
@@ -48,7 +51,7 @@ impl Scope<'_> {
         let mut versions: Vec<(i64, KeyId)> =
             versions.filter_map(|version| Some((view.begun(*version)?, *version))).collect();
         versions.sort_by_key(|(begun, key)| (Reverse(*begun), self.keys.get(*key)));
-        // One that taught nothing is none of them.
+        // A version without windows that teach is skipped.
         let deploy =
             |(begun, key): &(i64, KeyId)| regression::Deploy::of(&self.windows_of(asked, *begun, *key, end));
         let deploys: Vec<regression::Deploy> =
@@ -60,11 +63,11 @@ impl Scope<'_> {
         Some((Learned::Regression(Arc::new(reference), above), deploys.len()))
     }
 
-    /// The windows of one version that teach what is normal.
+    /// Returns the windows of one version that teach the baseline.
     fn windows_of(&self, asked: &Past, begun: i64, key: KeyId, end: Timestamp) -> Vec<Window> {
         let view = &self.views[asked.baseline as usize];
         let newest = view.group_of(key).and_then(|group| view.group(group)).map(|group| group.newest);
-        // What comes after its newest observation is no window of it.
+        // Windows after the version's newest observation do not belong to the version.
         let last = newest.map_or(begun, |newest| newest.index(asked.window)).min(end.index(asked.window) - 1);
         let first = begun.max(last + 1 - WINDOWS_OF_A_VERSION as i64);
         let windows = self.taught(asked, self.whole(asked, view.past(key, first, last)));

@@ -1,12 +1,13 @@
-//! Expressions in words, for evidence: as they were written, each limit and unit in numbers.
+//! Expressions as text, for evidence: as written in the rule, with each limit and unit as a number.
 //!
-//! Invariant: what reads other series reads differently here, so matchers and windows are always said.
+//! Invariant: two expressions that read different series have different texts, so matchers and windows are
+//! always included.
 
 use super::ast::{Arithmetic, Cond, Elapsed, Expr, Function, Past, RunSelector};
 use crate::core::selector::Selector;
 use crate::core::view::{View, ViewKind};
 
-/// An expression in words.
+/// Returns an expression as text.
 pub fn describe(expr: &Expr, views: &[View]) -> String {
     let of = |inner: &Expr| describe(inner, views);
     let all = |inner: &[Expr]| inner.iter().map(of).collect::<Vec<String>>().join(", ");
@@ -60,12 +61,12 @@ fn function(past: &Past, views: &[View]) -> String {
     }
 }
 
-/// The aggregate that a function looks at.
+/// Returns the text of the aggregate that a function judges.
 fn current(past: &Past, views: &[View]) -> String {
     past.aggregate.of(&trailing(past.current, views))
 }
 
-/// A selector with its window.
+/// Returns the text of a selector with its window.
 fn trailing(view: u32, views: &[View]) -> String {
     let of = selector(view, views);
     match views.get(view as usize).map(|view| view.spec.kind) {

@@ -1,10 +1,12 @@
-//! One rule, one key, one grid point: what is observed.
+//! Evaluation of one rule for one key at one grid point.
 //!
-//! Intuition: a walk over the expression with three possible answers for each part: a value (or
-//! yes, or no), or unknown with a reason. What `and`, `or` and `unless` make of them is in `logic`.
-//! Invariant: evaluation reads state and never changes it, except for the memory of `sustained`
-//! and `occurrences` and what a firing alert is compared with; evaluating twice at one grid point gives the
-//! same answer twice. Whoever only looks changes not even that: when people look is not in the log.
+//! Intuition: evaluation walks over the expression. Each part has one of three answers: a value (or true,
+//! or false), or unknown with a reason. The module `logic` defines how `and`, `or` and `unless` combine
+//! them.
+//! Invariant: evaluation reads state and does not change it, except for the memory of `sustained` and
+//! `occurrences` and the frozen baseline of an active alert; evaluating twice at one grid point gives the
+//! same answer twice. A query from outside changes not even these, because the time of a query is not in
+//! the log.
 
 use super::super::alert::transition::{Baseline, Input};
 use super::super::alert::{Levels, Observation, Unknown};
@@ -27,7 +29,7 @@ use super::{Rule, Subject};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What an evaluation may read, and what it notes on the way.
+/// The state an evaluation may read, and the notes it takes.
 #[derive(Debug)]
 pub struct Scope<'a> {
     pub views: &'a mut [View],
@@ -40,7 +42,7 @@ pub struct Scope<'a> {
     pub memos: &'a mut Memos,
     pub frozen: &'a mut Frozen,
     pub mutes: &'a Mutes,
-    /// Records of what pipelines do.
+    /// Records that derive from pipeline series.
     pub made: &'a Made,
     /// Labels of the rule.
     pub labels: &'a BTreeMap<Arc<str>, Arc<str>>,
@@ -52,61 +54,61 @@ pub struct Scope<'a> {
     pub grace: Span,
     pub interval: Span,
     pub notes: Notes,
-    /// Of the function that was evaluated last.
+    /// The cached extent of the function evaluated last.
     pub reach: Reach,
 }
 
-/// What was noticed while evaluating.
+/// Facts noted during an evaluation.
 #[derive(Debug, Default)]
 pub struct Notes {
     /// Largest number of observations behind any aggregate; `None` without aggregates.
     pub count_max: Option<u64>,
     /// Time of the newest input.
     pub newest: Option<Timestamp>,
-    /// Of the operands that have no data, the time of the newest input of the one that has had none for the longest.
+    /// Of the operands without data, the time of the newest input of the one without data for the longest.
     pub missing: Option<Timestamp>,
-    /// When time alone may change the answer.
+    /// When the passage of time alone may change the answer.
     pub look_again: Option<Timestamp>,
-    /// Nobody can know any more: the last run in flight was abandoned.
+    /// The key can no longer be judged: its last run in flight was abandoned.
     pub is_gone: bool,
-    /// Only when somebody wants to know why.
+    /// Evidence; collected only on request.
     pub why: Option<Box<Why>>,
-    /// The smallest chance that a detector gave, and how many there were.
+    /// The smallest p-value of the detectors, and how many detectors gave one.
     pub chance: Option<(f64, u32)>,
-    /// With many keys, the chance from which on an unusual one is believed.
+    /// With many keys: the largest p-value that counts as significant, from the false discovery rate.
     pub believed: Option<f64>,
     is_growing: bool,
-    /// Somebody looks: nothing may be remembered of it.
+    /// The evaluation answers a query, so it must not change any state.
     pub(super) is_look: bool,
     pub(super) min_count: u64,
 }
 
-/// What was read, and what it was compared with.
+/// The inputs that were read, and the baseline they were compared with.
 #[derive(Debug, Default)]
 pub struct Why {
     pub inputs: Vec<Input>,
     pub baseline: Baseline,
-    /// A forecast's line.
+    /// The line of a forecast.
     pub(super) line: Option<Line>,
 }
 
 impl Notes {
-    /// Notes that write down what was read.
+    /// Returns notes that collect evidence.
     pub fn with_evidence() -> Notes {
         Notes { why: Some(Box::default()), ..Notes::default() }
     }
 
-    /// Notes for one of many keys.
+    /// Returns notes for one of many keys.
     pub fn of_many(believed: f64) -> Notes {
         Notes { believed: Some(believed), ..Notes::default() }
     }
 
-    /// The chance of what was seen, all detectors of the rule together.
+    /// Returns the p-value of the rule, corrected for the number of its detectors (Bonferroni).
     pub fn chance_of_all(&self) -> Option<f64> {
         self.chance.map(|(smallest, tests)| (smallest * f64::from(tests)).min(1.0))
     }
 
-    /// The same for somebody who looks between grid points.
+    /// Returns notes for a query between grid points, with evidence.
     pub fn of_a_look() -> Notes {
         Notes { is_look: true, ..Notes::with_evidence() }
     }
@@ -141,7 +143,7 @@ impl Scope<'_> {
                 met = Levels::up_to(at);
             }
         }
-        // The limit that was passed, else the first there is.
+        // The limit of the highest level that is met, else the first limit.
         let limits =
             rule.levels.iter().enumerate().filter_map(|(at, level)| Some((at, level.condition?.limit)));
         let limit = limits.reduce(|a, b| if met.has(b.0) { b } else { a });
@@ -157,7 +159,8 @@ impl Scope<'_> {
     fn judge_condition(&mut self, rule: &Rule, cond: &Cond) -> Result<Observation, Unknown> {
         let (leading, _, right) = cond.leading();
         let (is_met, compared) = match cond {
-            // Most rules are one comparison: what is compared is what is told.
+            // Most rules are one comparison. The compared value is also the published one, so it is
+            // evaluated once.
             Cond::Compare { left, op, right } => {
                 let (value, is_met) = self.compared(left, *op, right)?;
                 (is_met, Some(value))
@@ -172,7 +175,7 @@ impl Scope<'_> {
                 self.note_crossing(matches!(leading, Expr::Elapsed(_)), value, reset);
                 reset.holds(value)
             }
-            // What has no series holds no alert.
+            // A value without a series does not keep an alert firing.
             (None, _) | (Some(_), Err(Unknown::Unseen)) => !is_met,
             (Some(_), Err(_)) => false,
         };
@@ -180,7 +183,7 @@ impl Scope<'_> {
         Ok(Observation::Known { value: value.unwrap_or(f64::NAN), met, reset })
     }
 
-    /// The value of an expression; never NaN or infinite.
+    /// Returns the value of an expression; never NaN or infinite.
     pub fn value(&mut self, expr: &Expr) -> Result<f64, Unknown> {
         let value = match expr {
             Expr::Number(number) => return Ok(*number),
@@ -227,7 +230,7 @@ impl Scope<'_> {
         picked.unwrap_or(Err(Unknown::NoData))
     }
 
-    /// Whether a condition holds.
+    /// Returns whether a condition holds.
     pub fn cond(&mut self, cond: &Cond) -> Result<bool, Unknown> {
         match cond {
             Cond::Compare { left, op, right } => self.compare(left, *op, right),
@@ -241,7 +244,8 @@ impl Scope<'_> {
         self.compared(left, op, right).map(|(_, holds)| holds)
     }
 
-    /// The side that is no number, else the left one, and whether it compares so.
+    /// Returns the value of the side that is not a constant (else of the left side), and whether the
+    /// comparison holds.
     fn compared(&mut self, left: &Expr, op: Comparison, right: &Expr) -> Result<(f64, bool), Unknown> {
         self.notes.is_growing = false;
         let (a, b) = (self.value(left), self.value(right));
@@ -273,7 +277,7 @@ impl Scope<'_> {
     ) -> Result<f64, Unknown> {
         let start = self.views[view as usize].oldest_start(at);
         if let Some(until) = self.gaps.covered_until(start, at) {
-            // Until the window has left the gap behind.
+            // The value stays unknown until the window no longer covers the gap.
             self.look_again_by(until + (at - start) + self.interval);
             return Err(Unknown::Gap);
         }
@@ -306,7 +310,8 @@ impl Scope<'_> {
         }
     }
 
-    /// Why there is nothing in a view. What is declared has a series from the start: of that it is a gap.
+    /// Returns why a view has no value for a key. A declared series exists from the start, so its silence
+    /// is missing data and not a missing series.
     pub(super) fn nothing_of(&self, view: u32, key: KeyId) -> Unknown {
         match self.views[view as usize].group_of(key) {
             Some(_) => Unknown::NoData,
@@ -314,7 +319,7 @@ impl Scope<'_> {
         }
     }
 
-    /// Refuses what has no series: it has no past either, whatever is counted of it now.
+    /// Fails for a key without a series: such a key has no past either, even where its count is zero.
     pub(super) fn expect_series(&self, view: u32, key: KeyId) -> Result<(), Unknown> {
         match self.nothing_of(view, key) {
             Unknown::Unseen => Err(Unknown::Unseen),
@@ -352,7 +357,7 @@ impl Scope<'_> {
         Ok(self.interruptions.counted(since, self.at).max(Span::ZERO).secs_f64())
     }
 
-    /// What is usual at a place; unknown until enough was seen there.
+    /// Returns the learned limit of a pipeline or stage; unknown until enough was observed there.
     fn learned_limit(&self, elapsed: &Elapsed) -> Result<f64, Unknown> {
         let (Elapsed::Idle(selector) | Elapsed::Age(selector)) = elapsed else {
             return Err(Unknown::NoBaseline);
@@ -368,7 +373,8 @@ impl Scope<'_> {
         limit.ok_or(Unknown::NoBaseline)
     }
 
-    /// Newest event and oldest run of a place; `None` when nothing is in flight there.
+    /// Returns the newest event and the oldest run of a pipeline or stage; `None` when no run is in flight
+    /// there.
     fn busy(&mut self, selector: &RunSelector) -> Result<Option<(Timestamp, Timestamp)>, Unknown> {
         Ok(match self.sight(selector)? {
             Sight::Busy { newest, oldest, .. } => Some((newest, oldest)),
@@ -385,8 +391,8 @@ impl Scope<'_> {
         Ok(sight)
     }
 
-    /// How long and how often a condition held within a period. While nobody knows whether it holds nobody knows
-    /// that either: an outage is no recovery.
+    /// Returns how long and how often a condition held within a period. The result is unknown while the
+    /// condition is unknown, so an outage does not count as a recovery.
     fn share(&mut self, cond: &Cond, period: Span, place: u32) -> Result<(Span, usize), Unknown> {
         let held = self.cond(cond);
         if self.notes.is_look {
@@ -405,7 +411,8 @@ impl Scope<'_> {
         held.map(|_| share)
     }
 
-    /// A value that grows by one a second crosses a limit at a time that can be told beforehand.
+    /// Schedules the next evaluation. A value that grows by one a second crosses its limit at a known time;
+    /// any other growing value is evaluated again at the next grid point.
     fn note_crossing(&mut self, is_elapsed: bool, value: f64, compare: Compare) {
         if is_elapsed && self.notes.is_growing && compare.limit >= value {
             let left = ((compare.limit - value) * 1_000.0).round() as i64;
@@ -434,7 +441,7 @@ impl Scope<'_> {
         });
     }
 
-    /// Evaluates without leaving evidence behind: the same thing was read before.
+    /// Evaluates without collecting evidence, because the same input was read before.
     fn quietly<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let why = self.notes.why.take();
         let result = read(self);
@@ -443,7 +450,8 @@ impl Scope<'_> {
     }
 }
 
-/// What a run function sees for a key with a `pipeline`, and a `stage` where it asks for one.
+/// Returns what a run function reads for a key with a `pipeline`, and a `stage` if the function selects
+/// stages.
 pub(in crate::core) fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelector) -> Option<Sight> {
     let pipeline = runs.get(key.get("pipeline")?)?;
     let stage = if selector.has_stage { Some(&**key.get("stage")?) } else { None };

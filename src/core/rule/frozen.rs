@@ -1,10 +1,11 @@
-//! What alerts keep their baselines from learning.
+//! Keeps baselines from learning from alerts.
 //!
-//! Intuition: an alert must not teach the baseline that what it tells is normal. Invariant: while a key is
-//! pending or fires it is compared with what was learned before, and the windows of that time teach a regression
-//! nothing afterwards, unless it never fired, or somebody accepted the change. This is state, not a cache.
-//! Rejected: the same for what is merely far from the past ([`super::ast::Past::leaves_alerts_out`]): a daily
-//! course was told each morning, for ever.
+//! Intuition: an alert must not teach the baseline that the state it reports is normal.
+//! Invariant: while a key is pending or firing, it is compared with the baseline learned before. Afterwards
+//! the windows of that time teach a regression or a season nothing, unless the alert never fired or an
+//! operator accepted the change. This is state, not a cache.
+//! Rejected: leaving alert windows out for every function (see [`super::ast::Past::leaves_alerts_out`]): an
+//! ordinary daily peak would fire every morning, without end.
 
 use super::super::key::KeyId;
 use super::super::time::{Span, Timestamp};
@@ -12,30 +13,30 @@ use super::past::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What the alerts of one rule keep their baselines from learning.
+/// The frozen baselines of one rule, and the windows that teach it nothing.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Frozen {
-    /// What a pending or firing key is compared with as long as it is.
+    /// The baselines of pending and firing keys.
     versions: BTreeMap<(u32, KeyId), Version>,
     keys: BTreeMap<KeyId, Lessons>,
 }
 
-/// Which windows of one key teach nothing.
+/// The windows of one key that teach nothing.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Lessons {
-    /// Times of alerts, the newest last; its end is MAX while it fires.
+    /// Begin and end of alerts, the newest last; the end is MAX while the alert is active.
     left_out: Vec<(Timestamp, Timestamp)>,
-    /// A change was accepted: what was before it is no baseline any more.
+    /// Set once an operator accepted a change: windows before this time no longer teach.
     since: Option<Timestamp>,
-    /// Counts changes of the above.
+    /// Counts changes of the two fields above.
     changes: u32,
 }
 
-/// Alerts of one key whose windows are left out; what is older has left most periods.
+/// Alerts remembered per key; the windows of older ones lie outside most periods.
 const EPISODES_MAX: usize = 64;
 
 impl Frozen {
-    /// An alert of this key began to be pending at a grid point.
+    /// Notes that an alert of this key became pending at a grid point.
     pub fn begin(&mut self, key: KeyId, started_at: Timestamp) {
         let lessons = self.keys.entry(key).or_default();
         if lessons.left_out.len() >= EPISODES_MAX {
@@ -45,7 +46,7 @@ impl Frozen {
         lessons.changes += 1;
     }
 
-    /// It ended at a grid point; without one it never fired.
+    /// Notes that the alert ended at grid point `at`; `None` if it never fired.
     pub fn end(&mut self, key: KeyId, at: Option<Timestamp>) {
         self.versions.retain(|(_, owner), _| *owner != key);
         let Some(lessons) = self.keys.get_mut(&key) else { return };
@@ -54,7 +55,7 @@ impl Frozen {
         lessons.changes += 1;
     }
 
-    /// Somebody accepted what changed: from `since` on it is normal.
+    /// Notes that an operator accepted the change: from `since` on the state is normal.
     pub fn accept(&mut self, key: KeyId, since: Timestamp) {
         self.versions.retain(|(_, owner), _| *owner != key);
         let lessons = self.keys.entry(key).or_default();
@@ -68,7 +69,7 @@ impl Frozen {
         self.keys.remove(&key);
     }
 
-    /// What a pending or firing key is compared with.
+    /// Returns the frozen baseline of a pending or firing key.
     pub(super) fn version(&self, place: u32, key: KeyId) -> Option<Version> {
         self.versions.get(&(place, key)).cloned()
     }
@@ -77,7 +78,7 @@ impl Frozen {
         self.versions.insert((place, key), version);
     }
 
-    /// Whether a window teaches what is normal; `leaves_out`: whether those of alerts teach nothing.
+    /// Whether a window teaches the baseline. `leaves_out`: whether windows of alerts teach nothing.
     pub(super) fn teaches(&self, key: KeyId, start: Timestamp, window: Span, leaves_out: bool) -> bool {
         let Some(lessons) = self.keys.get(&key) else { return true };
         let is_left_out =
@@ -86,7 +87,7 @@ impl Frozen {
             && !(leaves_out && lessons.left_out.iter().any(is_left_out))
     }
 
-    /// Whether all windows from one on teach.
+    /// Whether all windows from `start` on teach.
     pub(super) fn teaches_all(&self, key: KeyId, start: Timestamp, window: Span, leaves_out: bool) -> bool {
         let Some(lessons) = self.keys.get(&key) else { return true };
         let is_over = |(_, to): &(Timestamp, Timestamp)| *to <= start - window;

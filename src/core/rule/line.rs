@@ -1,8 +1,9 @@
-//! Lines through past windows: `trend` and `forecast`, and when the line comes to a limit.
+//! Lines through past windows: `trend` and `forecast`, and the time at which the line reaches a limit.
 //!
-//! Intuition: a line is no baseline: it is followed as long as its alert lasts, and people want to know when it
-//! gets where it must not. Invariant: how sure it is costs more than the line and changes no value, so it is
-//! asked only by those who want to know why.
+//! Intuition: a line is not a baseline. It is followed as long as its alert lasts, and its reader wants to
+//! know when it reaches the limit.
+//! Invariant: the certainty of a line costs more than the line and changes no value, so it is computed only
+//! when evidence is collected.
 
 use super::super::alert::transition::{Baseline, Reach};
 use super::super::detect::slopes::{Point, Slopes};
@@ -14,17 +15,18 @@ use super::evaluate::Scope;
 use super::normal::Extent;
 use super::past::{Learned, Version};
 
-/// A line that was read, for those who ask why.
+/// A line that was evaluated, kept for evidence.
 #[derive(Debug, Clone, Copy)]
 pub struct Line {
     trend: Trend,
     interval: (f64, f64),
-    /// What its time is counted in.
+    /// The unit of the line's time.
     window: Span,
 }
 
 impl Line {
-    /// When it reaches a limit, seen from `at`; `None` where it moves away from it.
+    /// Returns when the line reaches a limit, seen from `at`; `None` if it moves away from the limit or
+    /// reaches it too late.
     pub(super) fn reaches(&self, limit: f64, at: Timestamp) -> Option<Reach> {
         let now = in_windows(at, self.window);
         let (after, earliest, latest) = self.trend.reaches(limit, now, self.interval)?;
@@ -39,11 +41,12 @@ impl Line {
     }
 }
 
-/// Later than in ten years is never.
+/// A limit that is reached more than ten years ahead is reported as never reached.
 const REACH_HOURS_MAX: f64 = 10.0 * 365.0 * 24.0;
 
 impl Scope<'_> {
-    /// The line's time is in windows; people count in hours.
+    /// Returns the value of a function on a line. The line counts time in windows, but published slopes are
+    /// per hour.
     pub(super) fn follow(&mut self, asked: &Past, trend: &Trend, version: &Version) -> f64 {
         let (window, an_hour) = (asked.window, |slope: f64| slope / hours(asked.window));
         if self.notes.why.is_some() {
@@ -62,7 +65,7 @@ impl Scope<'_> {
         }
     }
 
-    /// The same of what a line surely lies between.
+    /// Does the same as [`Self::follow`] for the bounds of a line.
     pub(super) fn follow_roughly(&self, asked: &Past, between: &Between) -> (f64, f64) {
         match asked.function {
             Function::Forecast { ahead } => between.at(in_windows(self.at + ahead, asked.window)),
@@ -70,7 +73,7 @@ impl Scope<'_> {
         }
     }
 
-    /// When the forecast that was read comes to a limit.
+    /// Notes when the forecast that was evaluated reaches a limit.
     pub(super) fn note_reach(&mut self, expr: &Expr, limit: Option<f64>) {
         let is_forecast =
             matches!(expr, Expr::Past(past) if matches!(past.function, Function::Forecast { .. }));
@@ -80,8 +83,8 @@ impl Scope<'_> {
     }
 }
 
-/// Windows as points of a line: each stands for its middle, counted in windows, so that what lies between two
-/// is the same at any time.
+/// Converts windows to the points of a line. A point lies in the middle of its window and its time is
+/// counted in windows, so differences of times are exact.
 pub(super) fn points(windows: impl Iterator<Item = (i64, f64)>) -> Vec<Point> {
     let mut points = Vec::with_capacity(windows.size_hint().1.unwrap_or(0).min(POINTS_ROOM));
     points.extend(windows.map(point));
@@ -92,34 +95,34 @@ fn point((index, value): (i64, f64)) -> Point {
     (index as f64 + 0.5, value)
 }
 
-/// More points than this make room for themselves.
+/// The largest number of points for which room is reserved beforehand.
 const POINTS_ROOM: usize = 2 * POINTS_MAX;
 
-/// The line through a key's windows, which rules over the same windows share.
+/// The line through a key's windows, shared by the rules over the same windows.
 #[derive(Debug, Default)]
 pub(super) struct SharedLine {
     of: Option<(Extent, (u32, i64, i64))>,
     windows: usize,
     slopes: Slopes,
-    /// Once somebody asked.
+    /// Computed on first use.
     line: Option<Trend>,
     between: Option<Between>,
 }
 
 impl SharedLine {
-    /// See [`crate::core::view::ahead`].
+    /// Reads the parts to prefetch; see [`crate::core::view::ahead`].
     pub(super) fn ask_ahead(&self) -> u64 {
         self.windows as u64 ^ self.slopes.points().first().map_or(0, |(_, value)| value.to_bits())
     }
 
-    /// The line through these windows.
+    /// Returns the line through these windows.
     pub(super) fn line(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(Learned, usize)> {
         self.move_to(windows, extent);
         self.line = self.line.or_else(|| Trend::of(&self.slopes, self.windows));
         self.line.map(|line| (Learned::Trend(line), self.windows))
     }
 
-    /// What it surely lies between.
+    /// Returns bounds that contain the line.
     pub(super) fn between(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<Between> {
         self.move_to(windows, extent);
         self.between = self.between.or_else(|| Between::of(&mut self.slopes, self.windows));
@@ -139,11 +142,11 @@ impl SharedLine {
         (self.of, self.line, self.between) = (of, None, None);
     }
 
-    /// `false` where all windows must be looked at.
+    /// Slides the points to a later extent; returns `false` if all windows must be read again.
     fn slide(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> bool {
         let is_near = |(known, before): &(Extent, _)| known.is_near(extent, *before, windows.state());
         let known = self.of.filter(is_near);
-        // Blocks of windows are no windows.
+        // Blocks of several windows cannot slide, only single windows can.
         let Some((known, _)) = known.filter(|_| self.windows == self.slopes.points().len()) else {
             return false;
         };
@@ -154,7 +157,7 @@ impl SharedLine {
     }
 }
 
-/// The windows of an extent that hold enough, from one on.
+/// Returns the windows from `first` to the end of an extent that hold enough observations.
 fn whole<'a>(
     windows: &'a SealedWindows<'_>,
     first: i64,
@@ -168,7 +171,7 @@ fn hours(span: Span) -> f64 {
     span.ms() as f64 / 3_600_000.0
 }
 
-/// How many windows there were before a time.
+/// Converts a time to a number of windows since the epoch.
 fn in_windows(at: Timestamp, window: Span) -> f64 {
     at.ms() as f64 / window.ms() as f64
 }

@@ -1,9 +1,10 @@
-//! `and`, `or` and `unless`: the answer to two questions out of the answers to each.
+//! `and`, `or` and `unless`: the answer to a condition from the answers to its two sides.
 //!
-//! Intuition: Kleene's logic: an unknown side matters only where it could have changed the answer. A side that
-//! reads a series which the key never had (or no longer has) is another thing than one whose data has a gap: a
-//! gap may hide anything, what is not there hides nothing. So, as with Prometheus' sets, it is not met beside
-//! another side. Invariant: unknown never becomes not met, nor the other way round.
+//! Intuition: this is Kleene's logic: an unknown side matters only where it could have changed the answer.
+//! A side that reads a series which the key never had (or no longer has) differs from a side whose data has
+//! a gap. A gap may hide anything; a missing series hides nothing. So, as with Prometheus' sets, a side
+//! without a series counts as not met beside another side.
+//! Invariant: unknown never becomes not met, nor the other way round.
 //!
 //! | a       | b        | a and b | a or b  | a unless b |
 //! |---------|----------|---------|---------|------------|
@@ -18,19 +19,19 @@
 //! | unknown | no series| not met | unknown | unknown    |
 //! | no series | any    | not met | b       | not met    |
 //!
-//! Alone, a comparison with something that has no series is unknown: there is nothing else that it could be
-//! about. `count`, `sum` and `rate` of what has no series are 0, as of an empty window. Rejected: no series is
-//! unknown (`a unless b` never fires where nobody ever sent b), a gap is not met (an outage would hide alerts
-//! behind `unless`).
+//! On its own, a comparison with a value that has no series is unknown, because it has no other side that
+//! it could qualify. `count`, `sum` and `rate` over a missing series are 0, as over an empty window.
+//! Rejected: treating a missing series as unknown (`a unless b` would never fire where no producer ever
+//! sent b), and treating a gap as not met (an outage would then decide the answer of `unless`).
 
 use crate::core::alert::Unknown;
 
-/// Whether something holds; [`Unknown::Unseen`]: there is no series of it.
+/// Whether a condition holds; [`Unknown::Unseen`] if it reads a missing series.
 pub(super) type Answer = Result<bool, Unknown>;
 
 pub(super) fn and(a: Answer, b: Answer) -> Answer {
     match (beside(a), beside(b)) {
-        // No is stronger than unknown, unknown is stronger than yes.
+        // False is stronger than unknown, and unknown is stronger than true.
         (Ok(false), _) | (_, Ok(false)) => Ok(false),
         (Ok(true), Ok(true)) => Ok(true),
         (Err(reason), _) | (_, Err(reason)) => Err(reason),
@@ -45,7 +46,7 @@ pub(super) fn unless(a: Answer, b: Answer) -> Answer {
     and(a, not(beside(b)))
 }
 
-/// What an answer counts beside another one.
+/// Returns how an answer counts beside another one.
 fn beside(answer: Answer) -> Answer {
     match answer {
         Err(Unknown::Unseen) => Ok(false),
@@ -57,7 +58,7 @@ fn not(answer: Answer) -> Answer {
     answer.map(|holds| !holds)
 }
 
-/// Both of two values; where one of them has no series, nothing can become of the other.
+/// Returns both values. If one of them has no series, the pair has none, whatever the other one is.
 pub(super) fn both(a: Result<f64, Unknown>, b: Result<f64, Unknown>) -> Result<(f64, f64), Unknown> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn the_table_is_that_of_the_page() {
         let table = [
-            // a, b, and, or, unless
+            // Columns: a, b, and, or, unless.
             (YES, YES, YES, YES, NO),
             (YES, NO, NO, YES, YES),
             (YES, GAP, GAP, YES, GAP),

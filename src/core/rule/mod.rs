@@ -1,7 +1,7 @@
 //! Rules as the engine runs them: parsed, checked, with every name resolved.
 //!
-//! `pipeline` makes these out of what people write; nothing here can be wrong any more. A rule set
-//! enters the log as one control record, so it is plain data that can be stored and compared.
+//! The `pipeline` module builds these values from the pipeline files and rejects every mistake there. A
+//! rule set enters the log as one control record, so it is plain data that can be stored and compared.
 
 pub mod about;
 pub mod ast;
@@ -34,38 +34,38 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Everything a directory of pipeline files says.
+/// The checked content of a directory of pipeline files.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RuleSet {
     pub metrics: BTreeMap<Arc<str>, MetricSpec>,
     pub declared: Vec<Declared>,
     pub pipelines: BTreeMap<Arc<str>, PipelineSpec>,
-    /// What the expressions read; they refer to a view by its place here.
+    /// The views that the expressions read; an expression refers to a view by its index here.
     pub views: Vec<ViewSpec>,
-    /// In dependency order.
+    /// In dependency order: a record comes after the records it reads.
     pub records: Vec<RecordSpec>,
     pub rules: Vec<Rule>,
     #[serde(default)]
     pub maintenance: Vec<Maintenance>,
     #[serde(default)]
     pub inhibits: Vec<Inhibit>,
-    /// How much each part of a pipeline's health counts.
+    /// The weight of each part of a pipeline's health.
     #[serde(default)]
     pub health: Weights,
-    /// The files it was made of, name and text.
+    /// The files the set was built from, as name and text.
     pub files: Vec<(String, String)>,
 }
 
-/// Some alerts go without saying while others fire.
+/// An inhibition: alerts that match `target` are suppressed while an alert that matches `source` fires.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inhibit {
     pub source: Selector,
     pub target: Selector,
-    /// Labels that both must have in common.
+    /// Labels that both alerts must have in common.
     pub equal: Vec<Arc<str>>,
 }
 
-/// A series expected from the start.
+/// A series that is expected from the start, even before its first event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Declared {
     pub source: Arc<str>,
@@ -73,10 +73,10 @@ pub struct Declared {
     pub labels: Labels,
 }
 
-/// What is known of a pipeline beforehand.
+/// The part of a pipeline that the files declare beforehand.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PipelineSpec {
-    /// In order; the end of the last ends a run where no run events are sent.
+    /// The stages in order. Where a pipeline sends no run events, the end of the last stage ends the run.
     pub stages: Vec<Arc<str>>,
 }
 
@@ -89,7 +89,7 @@ pub struct RecordSpec {
     pub views: Vec<u32>,
 }
 
-/// One rule; its alerts are one per key.
+/// One rule; it has one alert per key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     pub id: Arc<str>,
@@ -105,48 +105,51 @@ pub struct Rule {
     pub runbook: Option<Arc<str>>,
     #[serde(default)]
     pub escalation: Option<Escalation>,
-    /// Whether actions are asked for in maintenance, too.
+    /// Whether actions are requested during maintenance, too.
     #[serde(default)]
     pub acts_in_maintenance: bool,
     #[serde(default)]
     pub fdr: Fdr,
-    /// It is judged and its transitions are kept apart: nobody is told.
+    /// Whether the rule is a shadow: it is evaluated and its transitions are kept apart, but no receiver is
+    /// notified.
     #[serde(default)]
     pub is_shadow: bool,
     pub unit: Option<Unit>,
-    /// The views its expressions read, each once, ascending.
+    /// The views that the rule's expressions read, each once, ascending.
     pub views: Vec<u32>,
     pub reads: Reads,
-    /// 16 hex digits over everything above: changes with the rule, not with its place.
+    /// 16 hex digits over the id, the text and the settings (without `acts_in_maintenance`); the hash
+    /// changes with the rule, not with its place.
     pub hash: Arc<str>,
-    /// The expression as it was written.
+    /// The expression as written in the file.
     pub text: Arc<str>,
 }
 
-/// Among many keys some look unusual by chance: how many of those that are told may be.
+/// The false discovery rate of a rule. Among many keys some look unusual by chance; this is the share of
+/// published alerts that may be chance findings.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub enum Fdr {
-    /// [`FDR_DEFAULT`] for rules with a regression or an anomaly, from [`FDR_KEYS`] keys on.
+    /// [`FDR_DEFAULT`] for rules with a regression or an anomaly, if they have more than [`FDR_KEYS`] keys.
     #[default]
     ByKeys,
-    /// Each key is judged by itself.
+    /// Each key is judged on its own.
     Off,
-    /// This share of them.
+    /// This share of the published alerts.
     Share(f64),
 }
 
-/// Share of what is told that may be chance.
+/// The default share of published alerts that may be chance findings.
 pub const FDR_DEFAULT: f64 = 0.05;
 
-/// With more keys than these, they are judged together.
+/// A rule with more keys than this judges them together.
 pub const FDR_KEYS: usize = 20;
 
-/// What is judged.
+/// The subject that a rule judges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Subject {
-    /// A value, judged by the comparison of each level.
+    /// A value, which the comparison of each level judges.
     Value(Expr),
-    /// A condition of its own; there is one level.
+    /// A complete condition; the rule then has one level.
     Condition(Cond),
 }
 
@@ -154,17 +157,17 @@ pub enum Subject {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Level {
     pub severity: Severity,
-    /// For [`Subject::Value`]: when the level is met.
+    /// For [`Subject::Value`]: the comparison that meets the level.
     pub condition: Option<Compare>,
-    /// When a firing level is left; without it, when its condition ends.
+    /// The comparison that resets a firing level; without it, the level resets when its condition ends.
     pub reset: Option<Compare>,
     pub pending_for: Span,
     pub actions: Vec<Arc<str>>,
-    /// The condition as it was written, for the alert's `threshold`.
+    /// The condition as written in the file, for the alert's `threshold`.
     pub threshold: Arc<str>,
 }
 
-/// Severities a rule can tell apart.
+/// The largest number of severities in one rule.
 pub const LEVELS_MAX: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,7 +177,7 @@ pub enum OnUnknown {
     Fire,
 }
 
-/// An alert that nobody can judge for so long ends as stale, unless its rule says otherwise.
+/// An alert whose condition is unknown for this long ends as stale, unless its rule says otherwise.
 const CLEAR_AFTER: Span = Span::from_mins(30);
 
 impl Default for OnUnknown {
@@ -184,7 +187,7 @@ impl Default for OnUnknown {
 }
 
 impl Rule {
-    /// What a level compares the value of its alerts with, where that is a number.
+    /// Returns the limit that a level compares its value with; `None` if that is not a constant.
     pub fn limit(&self, level: usize) -> Option<f64> {
         match &self.subject {
             Subject::Value(_) => Some(self.levels.get(level)?.condition?.limit),
@@ -196,16 +199,16 @@ impl Rule {
     }
 }
 
-/// What a rule reads besides views of series.
+/// Inputs of a rule besides views of series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reads {
-    /// `idle`, `age`, `in_flight`: keys come from pipelines.
+    /// `idle`, `age`, `in_flight`: the keys come from pipelines.
     pub has_runs: bool,
     /// `idle`, `age`, `silent`: the value grows with time alone.
     pub has_elapsed: bool,
     /// `sustained`, `occurrences`: the value changes with time alone.
     pub has_shares: bool,
-    /// `regression`, `regression_score`, `anomaly`: what is unusual by chance is told, too.
+    /// `regression`, `regression_score`, `anomaly`: some results are significant by chance alone.
     #[serde(default)]
     pub has_chances: bool,
 }

@@ -1,10 +1,12 @@
-//! What is normal of a key, as far as it is known: bounds at each window, and what was learned where these
-//! left a doubt.
+//! The baseline of a key, as far as it is known: bounds after each window, and the learned reference where
+//! the bounds leave a doubt.
 //!
-//! Intuition: when a window is sealed, one comes and one goes, so what is counted is counted on, and rules over
-//! the same windows share it. Invariant: it is for speed alone: what is learned is what is learned of the same
-//! windows from scratch; whenever an older window changed all is made anew. Rejected: counting with the alerts'
-//! own exceptions in it (each rule would need its own; the few keys that have exceptions are learned from scratch).
+//! Intuition: when a window is sealed, one window enters the period and one leaves it. So counts are
+//! updated step by step, and rules over the same windows share them.
+//! Invariant: this is a cache: it gives the same result as learning from the same windows from scratch.
+//! When an older window changes, everything is computed from scratch.
+//! Rejected: counting with the windows of alerts left out (each rule would need its own counts; the few
+//! keys with such windows are learned from scratch).
 
 use super::super::detect::anomaly::{self, SLOW_WINDOWS};
 use super::super::detect::leeway::{Leeway, Turn};
@@ -16,30 +18,30 @@ use super::past::Learned;
 use regression::Window;
 use std::sync::Arc;
 
-/// Which windows, of those that are sealed.
+/// The range of sealed windows that a function looks back on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Extent {
     pub first: i64,
     pub last: i64,
-    /// Those with fewer values do not count.
+    /// Windows with fewer observations do not count.
     pub least: u64,
     pub has_means: bool,
 }
 
-/// What is known of the windows of a period, from window to window.
+/// The state of a period's windows, updated from window to window.
 #[derive(Debug)]
 pub(super) struct Normal {
     extent: Extent,
     state: (u32, i64, i64),
     leeway: Leeway,
-    /// Whether it holds for these windows, once anybody asked.
+    /// Whether the bounds hold for these windows; computed on first use.
     holds: Option<bool>,
-    /// The sum of the newest windows, one less than a slow mean has; 0 where nobody asks for means.
+    /// The sum of the newest windows, one less than a slow mean has; 0 where no function needs means.
     newest_sum: f64,
     known: Option<Box<Known>>,
 }
 
-/// What was learned of all of them, once anybody asked: rules over the same windows share it.
+/// References learned from all of the windows, each on first use; rules over the same windows share them.
 #[derive(Debug, Default)]
 struct Known {
     regression: Option<(Arc<regression::Reference>, Option<f64>)>,
@@ -47,22 +49,23 @@ struct Known {
     spread: Option<zscore::Reference>,
 }
 
-/// View, windows from the first to the last, and the least number of values of each: the same from window to window.
+/// View, number of windows less one, and minimum count of each window; these stay the same as the period
+/// slides.
 pub(super) type Place = (u32, i64, u64);
 
 impl Extent {
-    /// Where what is kept for speed of these windows of a view is found.
+    /// Returns the key under which the cache for these windows of a view is found.
     pub(super) fn place(self, view: u32) -> Place {
         (view, self.last - self.first, self.least)
     }
 
-    /// Whether the way to a later extent is shorter than beginning anew, from what was the state of all windows
-    /// ([`SealedWindows::state`]) before to what it is now.
+    /// Whether sliding to a later extent is possible, given the state of all windows
+    /// ([`SealedWindows::state`]) before and now; otherwise the windows are counted from scratch.
     pub(super) fn is_near(self, wanted: Extent, before: (u32, i64, i64), now: (u32, i64, i64)) -> bool {
         let (rewrites, first, end) = before;
-        // A window that was taken for none is there now.
+        // A window of the extent that was missing before has been sealed since.
         let has_filled = now.2 > end && end <= self.last;
-        // One that is to go is not known any more.
+        // A window that must be subtracted has already been dropped.
         let has_lost = now.1 != first && now.1 > self.first;
         self.has_means == wanted.has_means
             && self.least == wanted.least
@@ -80,7 +83,7 @@ impl Normal {
         Normal { extent, state: windows.state(), leeway, holds: None, newest_sum, known: None }
     }
 
-    /// Makes it that of another extent.
+    /// Updates the state to another extent.
     pub(super) fn move_to(&mut self, windows: &SealedWindows<'_>, extent: Extent) {
         let wanted = Extent { has_means: extent.has_means || self.extent.has_means, ..extent };
         let state = windows.state();
@@ -94,7 +97,7 @@ impl Normal {
         self.state = state;
     }
 
-    /// Some go and others come.
+    /// Subtracts the windows that leave the extent and adds those that enter it.
     fn step(&mut self, windows: &SealedWindows<'_>, wanted: Extent) {
         let before = self.extent;
         if before == wanted {
@@ -114,7 +117,7 @@ impl Normal {
         (self.holds, self.known) = (None, None);
     }
 
-    /// What is surely true of these windows, and the sum of the newest; `None` where nothing is.
+    /// Returns the bounds of these windows and the sum of the newest; `None` if the bounds do not hold.
     pub(super) fn leeway(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(&Leeway, f64)> {
         self.move_to(windows, extent);
         if self.holds.is_none() {
@@ -126,17 +129,18 @@ impl Normal {
         (self.holds == Some(true)).then_some((&self.leeway, self.newest_sum))
     }
 
-    /// See [`crate::core::view::ahead`].
+    /// Reads the parts to prefetch; see [`crate::core::view::ahead`].
     pub(super) fn ask_ahead(&self) -> u64 {
         self.extent.first as u64 ^ self.newest_sum.to_bits() ^ self.leeway.ask_ahead()
     }
 
-    /// How many windows there are.
+    /// Returns the number of windows.
     pub(super) fn windows(&self) -> usize {
         self.leeway.windows()
     }
 
-    /// What was learned of them before, of the kind that a function needs; `above`: where the tail begins.
+    /// Returns the reference of the kind that a function needs, if it was learned before; `above`: where
+    /// the tail begins.
     pub(super) fn known(&self, function: Function, above: Option<f64>) -> Option<Learned> {
         let Known { regression, anomaly, spread } = self.known.as_deref()?;
         match function {
@@ -164,7 +168,7 @@ fn leeway(windows: &SealedWindows<'_>, extent: Extent) -> Leeway {
     Leeway::of(whole(windows, extent).map(|(_, window)| window), extent.has_means)
 }
 
-/// The windows of an extent that hold enough, oldest first.
+/// Returns the windows of an extent that hold enough observations, oldest first.
 pub(super) fn whole<'a>(
     windows: &'a SealedWindows<'_>,
     extent: Extent,
@@ -173,22 +177,23 @@ pub(super) fn whole<'a>(
     all.filter(move |(_, window)| window.count >= extent.least)
 }
 
-/// The value of each of them.
+/// Returns the values of these windows, oldest first.
 fn values<'a>(windows: &'a SealedWindows<'_>, extent: Extent) -> impl DoubleEndedIterator<Item = f64> + 'a {
     let all = windows.values(extent.first, extent.last).filter(move |(.., count)| *count >= extent.least);
     all.map(|(_, value, _)| value)
 }
 
-/// The sum of the newest windows, one less than a slow mean has, added oldest first; 0 where nobody asks.
+/// Returns the sum of the newest windows, one less than a slow mean has, added oldest first; 0 where no
+/// function needs means.
 fn newest_sum(windows: &SealedWindows<'_>, extent: Extent) -> f64 {
     if extent.has_means { sum_of_newest(windows, extent, SLOW_WINDOWS - 1).0 } else { 0.0 }
 }
 
-/// With how many there are; at most [`SLOW_WINDOWS`].
+/// Returns the sum and the number of the newest windows; at most [`SLOW_WINDOWS`].
 fn sum_of_newest(windows: &SealedWindows<'_>, extent: Extent, wanted: usize) -> (f64, usize) {
     let first = extent.first.max(extent.last + 1 - wanted as i64);
     let (sum, count) = sum_of(values(windows, Extent { first, ..extent }));
-    // Where none of them is left out.
+    // No window in this range was skipped, or the extent holds no older ones.
     if count == wanted || first == extent.first {
         return (sum, count);
     }
@@ -204,13 +209,13 @@ fn sum_of(values: impl Iterator<Item = f64>) -> (f64, usize) {
     values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1))
 }
 
-/// The mean that ends with the last of them, where there are enough.
+/// Returns the mean that ends with the last window, if there are enough windows.
 fn mean_of_last(windows: &SealedWindows<'_>, extent: Extent) -> Option<f64> {
     let (sum, count) = if extent.has_means { sum_of_newest(windows, extent, SLOW_WINDOWS) } else { (0.0, 0) };
     (count == SLOW_WINDOWS).then(|| sum / SLOW_WINDOWS as f64)
 }
 
-/// The mean that begins with the first of them, where there are enough.
+/// Returns the mean that begins with the first window, if there are enough windows.
 fn mean_of_first(windows: &SealedWindows<'_>, extent: Extent) -> Option<f64> {
     let first = extent.has_means.then(|| values(windows, extent).take(SLOW_WINDOWS));
     let (sum, count) = sum_of(first?);
@@ -257,8 +262,8 @@ mod tests {
         Shape { digits: Digits::Two, resolution: Unit::resolution(None) }
     }
 
-    /// Busy and silent minutes, late values, and a period that moves by one window or by many: what is kept is
-    /// what is made anew.
+    /// Goal: the updated state equals the state computed from scratch. Method: busy and silent minutes,
+    /// late values, and a period that moves by one window or by many.
     #[test]
     fn what_is_kept_is_what_is_made_anew() {
         for (seed, aggregate) in [(1, Aggregate::Avg), (2, Aggregate::Count), (3, Aggregate::Quantile(0.95))]

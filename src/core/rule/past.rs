@@ -1,10 +1,12 @@
-//! Functions over past windows: which windows count, what is learned of them, what this one is against it.
+//! Functions over past windows: which windows count, what is learned from them, and how the current window
+//! compares.
 //!
-//! Intuition: what is normal changes when a window is sealed, what is now changes all the time. So what was
-//! learned is kept until the windows change, and an evaluation only compares. Invariant: what is kept for
-//! speed ([`Memos`]) follows from the windows; what a firing alert is compared with ([`super::frozen::Frozen`]) is state,
-//! because an alert must not teach the baseline that it is normal.
-//! Rejected: learning at each evaluation (a sort a second and key).
+//! Intuition: the baseline changes only when a window is sealed, but the current value changes all the
+//! time. So the learned baseline is kept until the windows change, and an evaluation only compares.
+//! Invariant: the caches ([`Memos`]) follow from the windows. The baseline of a firing alert
+//! ([`super::frozen::Frozen`]) is state, because an alert must not teach the baseline that the alert is
+//! normal.
+//! Rejected: learning at each evaluation (one sort a second and key).
 
 use super::super::alert::Unknown;
 use super::super::alert::transition::Baseline;
@@ -26,14 +28,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Windows for which an alert is compared with what was learned before it, where what it sees teaches: as long as
-/// a peak is remembered.
+/// Windows for which an active alert keeps its frozen baseline, where the windows of the alert teach; equal
+/// to the windows for which a peak is remembered.
 const HELD_WINDOWS: i64 = anomaly::PEAK_WINDOWS as i64;
 
-/// What was learned of some windows.
+/// A baseline learned from some windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Learned {
-    /// With where the past's tail begins. It is larger than all others together.
+    /// The reference, and where the tail of the past begins. The reference is shared, because it is larger
+    /// than all other variants together.
     Regression(Arc<regression::Reference>, Option<f64>),
     Anomaly {
         reference: anomaly::Reference,
@@ -44,7 +47,7 @@ pub(super) enum Learned {
     Correlation(correlation::Correlation),
 }
 
-/// With where the windows end that it was learned of, and how many there were.
+/// A learned baseline, with the end of its windows and their number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) learned: Learned,
@@ -55,7 +58,7 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// What is told of any function.
+    /// Returns the evidence that every function reports.
     pub(super) fn evidence(&self) -> Baseline {
         Baseline {
             version: Some(format!("{}@{}", self.windows, self.end)),
@@ -66,23 +69,24 @@ impl Version {
     }
 }
 
-/// What the function at one place looks back on: from where to where, and which windows these are; `None` where
-/// something was lost. Only a shortcut: it is so for all keys that are evaluated at one grid point.
+/// The cached extent of the function at one place: begin, end and windows of its period; the inner `None`
+/// means that the period overlaps a gap. The extent is the same for all keys that are evaluated at one grid
+/// point.
 #[derive(Debug, Default)]
 pub struct Reach(Option<(u32, Option<(Timestamp, Timestamp, Extent)>)>);
 
-/// Whose function it is: a rule or a record, by its place.
+/// The owner of a function: a rule or a record, by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reader {
     Rule(u32),
     Record(u32),
 }
 
-/// What is kept for speed.
+/// Caches of learned baselines.
 #[derive(Debug, Default)]
 pub struct Memos {
-    /// Of windows of which some are left out, or which are not those of a plain period; by reader and place
-    /// within it.
+    /// Baselines of periods that leave windows out, or that are not a plain length of time; by reader and
+    /// place within the reader.
     learned: Table<(Reader, u32), KeyTable<Memo>>,
     pub(super) normal: Table<Place, KeyTable<Normal>>,
     pub(super) lines: Table<Place, KeyTable<SharedLine>>,
@@ -90,25 +94,25 @@ pub struct Memos {
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
-/// `None`: too few windows.
+/// A cached baseline; `None` if there were too few windows.
 #[derive(Debug)]
 struct Memo {
     of: MemoOf,
     version: Option<Version>,
 }
 
-/// What it was learned of; another one is out of date.
+/// The inputs of a cached baseline; a cached baseline with other inputs is out of date.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct MemoOf {
     /// Where the newest window ends.
     end: Timestamp,
     state: StateBefore,
-    /// The version that is compared with those before it.
+    /// The version that is compared with the versions before it.
     deployed: Option<KeyId>,
-    /// With `season`: the hour that most of the trailing window lies in.
+    /// With `season`: the hour that contains most of the trailing window.
     slot: Timestamp,
     min_count: u64,
-    /// Changes of what teaches nothing: alerts of the key, and maintenance.
+    /// Counters of changes to the windows left out: by alerts of the key, and by maintenance.
     lessons: (u32, u32),
 }
 
@@ -117,7 +121,7 @@ impl Memos {
         *self = Memos::default();
     }
 
-    /// Asks for what an evaluation of these keys reads; see [`view::ahead`].
+    /// Prefetches what an evaluation of these keys reads; see [`view::ahead`].
     pub fn ask_ahead(&self, keys: &[KeyId]) -> view::ahead::Token {
         let ask = |token, one: Option<u64>| token ^ one.unwrap_or(0);
         let normal = self.normal.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
@@ -144,7 +148,8 @@ impl Scope<'_> {
         let looked = self.looked_at(asked).ok_or_else(|| self.nothing_of(asked.current, self.key))?;
         self.expect_series(looked.0, looked.1)?;
         let now = self.aggregate_of(looked, asked.aggregate, self.at);
-        // A bound speaks of the past alone. So does a line, but nobody is told where it leads once nothing comes.
+        // A bound depends on the past alone, so it needs no current value. A line depends on the past
+        // alone, too, but no trend or forecast is reported once no more data arrives.
         let is_bound = matches!(asked.function, Function::Upper { .. } | Function::Lower { .. });
         let now = if is_bound { now.unwrap_or(0.0) } else { now? };
         let deployed = asked.per_version.map(|_| looked.1);
@@ -156,7 +161,8 @@ impl Scope<'_> {
             Learned::Anomaly { reference, peak } => {
                 self.note_chance(reference.chance(now));
                 self.note_baseline(|| version.evidence());
-                // One that is told already lasts as long as it does.
+                // An active alert lasts as long as its plain score does: neither the earlier peak nor the
+                // threshold for many keys applies to it.
                 Ok(match self.is_active {
                     true => reference.score(now, None),
                     false => anomaly::after_peak(reference.score(now, self.notes.believed), *peak),
@@ -179,7 +185,7 @@ impl Scope<'_> {
     }
 
     pub(super) fn correlation(&mut self, asked: &Correlation) -> Result<f64, Unknown> {
-        // For the number of observations and the newest of them.
+        // Only the errors and the noted counts and times matter; the values are not used.
         let [a, b] = [&asked.a, &asked.b].map(|side| {
             self.expect_series(side.current, self.key)?;
             self.aggregate(side.current, side.aggregate, self.at)
@@ -187,7 +193,7 @@ impl Scope<'_> {
         logic::both(a, b)?;
         let of = self.memo_of(&asked.a, None);
         let other = self.memo_of(&asked.b, None).state;
-        // Both only grow, so their sums tell.
+        // Both counters only grow, so their sum changes if either of them does.
         let changes = of.state.changes + other.changes;
         let of = MemoOf { state: StateBefore { changes, end: of.state.end + other.end, ..of.state }, ..of };
         let version = self.remembered(asked.a.place, of, |scope| {
@@ -205,14 +211,16 @@ impl Scope<'_> {
         Ok(found.rho)
     }
 
-    /// What this window is compared with: while the key is pending or fires, what it was when it began to.
+    /// Returns the baseline of the current window. While the key is pending or firing, that is the baseline
+    /// from when it became active.
     fn version(&mut self, asked: &Past, deployed: Option<KeyId>) -> Result<Version, Unknown> {
-        // The same hour of other days is no hour in which this alert could teach, and the next hour is another.
-        // A line is no baseline: it is followed as long as its alert lasts.
+        // A season is not frozen: the alert's windows are not among the same hour of other days, and the
+        // next hour has another baseline. A line is not frozen: it is followed as long as its alert lasts.
         let is_moving = matches!(asked.period, Period::Season { .. }) || asked.function.is_line();
         let (_, end) = self.reach_of(asked);
         if self.is_active && !is_moving {
-            // What is not left out becomes the past while its alert lasts: not at once, but it does.
+            // Where the windows of an alert teach, they become the baseline while the alert lasts, but not
+            // at once: a frozen baseline is replaced after `HELD_WINDOWS`.
             let oldest =
                 if asked.leaves_alerts_out() { Timestamp::MIN } else { end - asked.window * HELD_WINDOWS };
             let frozen = self.frozen.version(asked.place, self.key).filter(|frozen| frozen.end >= oldest);
@@ -254,8 +262,8 @@ impl Scope<'_> {
         Some((learn(asked, &taught, Some(&known), above)?, taught.len()))
     }
 
-    /// The windows that a function looks back on and where they end, if all of them are whole and teach: nothing
-    /// is to be left out.
+    /// Returns the end and the extent of the windows that a function looks back on, if all of them are
+    /// complete and none is left out.
     pub(super) fn plain_extent(&mut self, asked: &Past) -> Option<(Timestamp, Extent)> {
         let (from, end, extent) = self.whole_extent(asked)?;
         let teaches = asked.function.is_line()
@@ -264,7 +272,8 @@ impl Scope<'_> {
         is_plain.then_some((end, extent))
     }
 
-    /// From where to where they are, if nothing was lost in between: the same for all keys.
+    /// Returns begin, end and extent of a plain period that overlaps no gap; these are the same for all
+    /// keys.
     fn whole_extent(&mut self, asked: &Past) -> Option<(Timestamp, Timestamp, Extent)> {
         if let Some((_, known)) = self.reach.0.filter(|(place, _)| *place == asked.place) {
             return known;
@@ -284,7 +293,8 @@ impl Scope<'_> {
         found
     }
 
-    /// The same as [`Self::learn_windows`] learns, of plain windows: rules over the same ones share it.
+    /// Learns the same as [`Self::learn_windows`] for plain periods; rules over the same windows share the
+    /// result.
     fn learn_plain(&mut self, asked: &Past, end: Timestamp, extent: Extent) -> Option<Version> {
         let windows = self.views[asked.baseline as usize].sealed(self.key)?;
         let place = extent.place(asked.baseline);
@@ -321,14 +331,14 @@ impl Scope<'_> {
         version
     }
 
-    /// Where the window begins that is looked at, and where those end that it looks back on.
+    /// Returns where the current window begins, and where the windows that it is compared with end.
     pub(super) fn reach_of(&self, asked: &Past) -> (Timestamp, Timestamp) {
         let start = self.views[asked.current as usize].oldest_start(self.at);
         let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
         (start, end.floor(asked.window))
     }
 
-    /// The windows that a function looks back on.
+    /// Returns the inputs of the baseline that would be learned now.
     pub(super) fn memo_of(&self, asked: &Past, deployed: Option<KeyId>) -> MemoOf {
         let (start, end) = self.reach_of(asked);
         let baseline = &self.views[asked.baseline as usize];
@@ -357,7 +367,7 @@ impl Scope<'_> {
         }
     }
 
-    /// The windows of the period that are whole and hold enough, oldest first.
+    /// Returns the windows of the period that are complete and hold enough observations, oldest first.
     pub(super) fn known(&self, asked: &Past, MemoOf { end, slot, .. }: MemoOf) -> Vec<(i64, Window)> {
         let last = end.index(asked.window) - 1;
         let view = &self.views[asked.baseline as usize];
@@ -369,7 +379,7 @@ impl Scope<'_> {
         self.whole(asked, windows)
     }
 
-    /// Those that hold enough, and of which nothing was lost.
+    /// Keeps the windows that hold enough observations and overlap no gap.
     pub(super) fn whole(&self, asked: &Past, mut windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
         let is_counted = asked.aggregate.is_zero_of_nothing();
         windows.retain(|(index, window)| {
@@ -380,7 +390,7 @@ impl Scope<'_> {
         windows
     }
 
-    /// Those of them that teach what is normal.
+    /// Keeps the windows that teach the baseline.
     pub(super) fn taught(&self, asked: &Past, windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
         let mut windows = self.outside_maintenance(asked, windows);
         windows.retain(|(index, _)| {
@@ -411,7 +421,7 @@ impl Scope<'_> {
         (reference, above): (&regression::Reference, Option<f64>),
         version: &Version,
     ) -> f64 {
-        // What is told already is measured by its own limit alone.
+        // An active alert is judged by its own limit alone, not by the threshold for many keys.
         let believed = self.notes.believed.filter(|_| !self.is_active);
         let window = view::trailing(self.views, (view, key), self.at, now, above);
         let quantile = match asked.aggregate {
@@ -443,21 +453,22 @@ impl Scope<'_> {
         verdict_value(asked, &verdict)
     }
 
-    /// What it is compared with, where somebody asks why.
+    /// Notes the baseline if evidence is collected.
     pub(super) fn note_baseline(&mut self, baseline: impl FnOnce() -> Baseline) {
         if let Some(why) = &mut self.notes.why {
             why.baseline = baseline();
         }
     }
 
-    /// Several functions in one rule are several tests: the smallest chance counts as often as there are.
+    /// Notes the p-value of one test. Several functions in one rule are several tests, so the smallest
+    /// p-value is multiplied by their number.
     fn note_chance(&mut self, chance: f64) {
         let (smallest, tests) = self.notes.chance.unwrap_or((1.0, 0));
         self.notes.chance = Some((smallest.min(chance), tests + 1));
     }
 
-    /// When what is seen now began: the newest change of level among the last windows, else where the sum of
-    /// distances last left zero.
+    /// Returns when the current change began: at the newest change point among the last windows, else where
+    /// the CUSUM last left zero.
     fn onset(&self, asked: &Past, now: f64) -> Option<Timestamp> {
         let of = self.memo_of(asked, None);
         let mut windows = self.known(asked, of);
@@ -498,7 +509,7 @@ fn spread_evidence(reference: &zscore::Reference, version: &Version) -> Baseline
     }
 }
 
-/// What a function needs of plain windows, if that is not known already.
+/// Learns what a function needs of plain windows, unless that is known already.
 fn learn_once(
     asked: &Past,
     normal: &mut Normal,
@@ -515,8 +526,8 @@ fn learn_once(
     Some(learned)
 }
 
-/// Learns what a function needs of the windows that teach; `None` with too few. `known`: with those that do not,
-/// where there are any; `above`: where the tail begins.
+/// Learns what a function needs from the windows that teach; `None` with too few. `known`: the windows
+/// including those that do not teach, if the two may differ. `above`: where the tail begins.
 fn learn(asked: &Past, taught: &[Window], known: Option<&[Window]>, above: Option<f64>) -> Option<Learned> {
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
@@ -544,7 +555,7 @@ fn learn_anomaly(taught: &[f64], known: Option<Vec<f64>>) -> Option<Learned> {
     let (ordered, newest) = (Sorted::of(taught.to_vec()), taught.len().saturating_sub(SLOW_WINDOWS - 1));
     let reference = anomaly::Reference::learn(&ordered, &means, taught[newest..].iter().sum())?;
     let peak = match known {
-        // A peak was one, whether or not it teaches what is normal.
+        // A peak counts even where its window does not teach the baseline.
         Some(known) => reference.peak(&known),
         None if reference.has_peak(&ordered, &means) => reference.peak(taught),
         None => 0.0,
@@ -556,23 +567,23 @@ fn values(windows: &[Window]) -> Vec<f64> {
     windows.iter().map(|window| window.value).collect()
 }
 
-/// The length of what is compared with what it was: an hour; a longer window is one of its own.
+/// The length of a slot of a season: an hour, or the window if that is longer.
 fn slot_of(window: Span) -> Span {
     Span::from_hours(1).max(window)
 }
 
-/// The spans of time that a period means, oldest first, for windows that end by `end`.
+/// Returns the spans of time that a period covers, oldest first, for windows that end by `end`.
 fn spans(period: Period, end: Timestamp, (slot, hour): (Timestamp, Span)) -> Vec<(Timestamp, Timestamp)> {
     match period {
         Period::Span(span) => vec![(end - span, end)],
         Period::Season { every, times } => {
-            // The same hour, some times before.
+            // The same hour in each of the last `times` days or weeks.
             (1..=i64::from(times))
                 .rev()
                 .map(|back| (slot - every * back, slot - every * back + hour))
                 .collect()
         }
-        // They are looked for by version, not by time.
+        // Deploys are found by version, not by time.
         Period::Deploys(_) => Vec::new(),
     }
 }

@@ -1,12 +1,12 @@
-//! Whether a rule surely is not met, told without learning what is normal.
+//! A fast check whether a rule surely is not met, without learning the baseline.
 //!
-//! Intuition: of a hundred evaluations ninety-nine are far from their limit, and what follows of them is nothing. So
-//! before it is learned what a window is compared with, it is asked whether that can matter: each function lies
-//! between two bounds ([`super::super::detect::leeway`]), and an expression of them does, too. Invariant: who
-//! is told that a rule surely is not met would see it not met; everybody else looks closely, so that no
-//! value, no limit and no reason ever told is a bound.
-//! Rejected: bounds for all arithmetic (rules compare one function with one limit), and for periods of which
-//! windows are left out (they are few, and learned by themselves).
+//! Intuition: ninety-nine of a hundred evaluations are far from their limit and have no consequence. So
+//! before a baseline is learned, bounds answer whether it can matter: each function lies between two bounds
+//! ([`super::super::detect::leeway`]), and so does an expression over functions.
+//! Invariant: a rule that this check reports as surely not met is not met in the exact evaluation. All
+//! other keys are evaluated exactly, so a bound is never published as a value, a limit or a reason.
+//! Rejected: bounds for all arithmetic (rules compare one function with one limit), and bounds for periods
+//! with windows left out (they are few, and are learned on their own).
 
 use super::super::view;
 use super::ast::{Aggregate, Comparison, Cond, Expr, Function, Past};
@@ -18,16 +18,17 @@ use crate::core::detect::leeway::{Leeway, least_magnitude};
 use crate::core::detect::regression::Window;
 use crate::core::key::KeyId;
 
-/// What a value surely lies between.
+/// Lower and upper bound of a value.
 type Bounds = (f64, f64);
 
-/// What is known of `regression_score` where nothing is significant.
+/// Bounds of `regression_score` where nothing is significant.
 const NOT_SIGNIFICANT: Bounds = (f64::NEG_INFINITY, 1.0);
 
-/// What is known of `anomaly` where nothing is unusual.
+/// Bounds of `anomaly` where nothing is unusual.
 const USUAL: Bounds = (0.0, 1.0);
 
-/// Whether it is worth asking [`Scope::is_surely_not_met`]: what is learned takes longer than to ask first.
+/// Whether [`Scope::is_surely_not_met`] is worth calling: the rule reads past windows, whose learning costs
+/// more than the check, and it does not fire on unknown.
 pub fn may_be_told(rule: &Rule) -> bool {
     let asks_the_past = match &rule.subject {
         Subject::Value(expr) => asks_the_past(expr),
@@ -54,7 +55,7 @@ fn asks_the_past(expr: &Expr) -> bool {
 }
 
 impl Scope<'_> {
-    /// Whether the rule surely is not met for a key, and nothing of it is to be remembered.
+    /// Whether the rule surely is not met for a key and its evaluation leaves nothing to remember.
     pub fn is_surely_not_met(&mut self, rule: &Rule, key: KeyId) -> bool {
         (self.key, self.notes) = (key, Notes::default());
         self.notes.min_count = rule.min_count;
@@ -69,7 +70,8 @@ impl Scope<'_> {
         is_not_met && has_enough && self.notes.look_again.is_none()
     }
 
-    /// `None` where it must be looked at closely. All of it is asked, as any part may be one to look at again.
+    /// Returns `None` where the condition must be evaluated exactly. Both sides are always checked, because
+    /// either may ask to be evaluated again.
     fn surely_does_not_hold(&mut self, cond: &Cond) -> Option<bool> {
         Some(match cond {
             Cond::Compare { left, op, right } => surely_not(self.rough(left)?, *op, self.rough(right)?),
@@ -79,7 +81,7 @@ impl Scope<'_> {
         })
     }
 
-    /// `None` where it must be looked at closely.
+    /// Returns the bounds of an expression; `None` where it must be evaluated exactly.
     fn rough(&mut self, expr: &Expr) -> Option<Bounds> {
         match expr {
             Expr::Number(number) => Some((*number, *number)),
@@ -136,7 +138,7 @@ fn is_unchanged(asked: &Past, leeway: &Leeway, window: &Window) -> bool {
     }
 }
 
-/// Whether a comparison holds for no values between these bounds.
+/// Whether a comparison holds for no pair of values between these bounds.
 fn surely_not(left: Bounds, op: Comparison, right: Bounds) -> bool {
     match op {
         Comparison::Greater => left.1 <= right.0,

@@ -1,8 +1,9 @@
-//! Where a rule runs when a deployment has several partitions.
+//! The partition in which a rule runs when a deployment has several partitions.
 //!
 //! Intuition: a rule whose keys are bound to a source or pipeline finds everything it reads in one
-//! partition. Any other would see a part of the truth in each, and be wrong everywhere; it runs
-//! where all partials come together. What reads a record runs where the record does.
+//! partition. Any other rule would see only part of the data in each partition and be wrong everywhere, so
+//! it runs in the aggregate partition, which receives all partials. A rule that reads a record runs where
+//! the record does.
 
 use super::RuleSet;
 use crate::core::histogram::layout::Digits;
@@ -15,20 +16,20 @@ use crate::core::view::{Lateness, View, ViewSpec, feed};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Where a rule or record finds what it reads.
+/// The partition that holds everything a rule or record reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// In the partition of its source or pipeline.
+    /// The partition of its source or pipeline.
     Partition,
-    /// Only where the partials of all partitions come together.
+    /// Only the aggregate partition, which receives the partials of all partitions.
     Aggregate,
 }
 
-/// Labels that an event's partition follows from.
+/// Labels that determine the partition of an event.
 const BOUND: [&str; 2] = ["source", "pipeline"];
 
 impl RuleSet {
-    /// The scope of each record and of each rule.
+    /// Returns the scope of each record and of each rule.
     pub fn scopes(&self) -> (Vec<Scope>, Vec<Scope>) {
         let mut spanning: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut records = Vec::new();
@@ -52,8 +53,9 @@ impl RuleSet {
         if views.iter().all(is_bound) { Scope::Partition } else { Scope::Aggregate }
     }
 
-    /// The rules that run in a partition: all of them where it is the only one, else those that find
-    /// everything there. A partition gathers what the others read, which run in the aggregate.
+    /// Returns the rules that run in a partition: all of them if it is the only partition, else those that
+    /// find everything they read there. A partition also gathers the partials for the rules of the
+    /// aggregate partition.
     pub fn within(&self, partition: Partition) -> RuleSet {
         if partition.count <= 1 {
             return self.clone();
@@ -67,8 +69,8 @@ impl RuleSet {
         part
     }
 
-    /// Places of views stay as they are, as expressions refer to them; a view that nobody reads any more
-    /// matches nothing.
+    /// Keeps the rules and records of one scope. Views keep their places, because expressions refer to them
+    /// by place; the selector of a view without a reader matches nothing.
     fn only(&self, wanted: Scope) -> RuleSet {
         let (records, rules) = self.scopes();
         let keep = |scope: &Scope| *scope == wanted;
@@ -91,10 +93,12 @@ impl RuleSet {
         part
     }
 
-    /// What partitions gather for the views of this set: those that are not made of others.
+    /// Returns the views with which partitions gather for this set: one for each view that is not fed by
+    /// another.
     fn gathered(&self) -> Vec<ViewSpec> {
         let shape = Shape { digits: Digits::default(), resolution: Unit::resolution(None) };
-        // They gather whatever their partition takes: how late that may be is configured there.
+        // Gathering views take whatever their partition accepts; the partition's settings limit how late
+        // that may be.
         let lateness = Lateness { allowed: Span::ZERO, max: Span::from_hours(24 * 7) };
         let mut views: Vec<View> =
             self.views.iter().map(|spec| View::new(spec.clone(), shape, lateness)).collect();
@@ -105,7 +109,7 @@ impl RuleSet {
     }
 }
 
-/// A selector that no series passes.
+/// Returns a selector that no series matches.
 fn nothing() -> Selector {
     let matchers = vec![Matcher { label: "source".into(), test: Test::Equal("".into()) }];
     Selector { name: Some("".into()), matchers }

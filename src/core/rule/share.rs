@@ -1,4 +1,4 @@
-//! How long, and how often, a condition held: the memory of `sustained` and `occurrences`.
+//! How long and how often a condition held: the memory of `sustained` and `occurrences`.
 
 use super::super::key::KeyId;
 use super::super::time::{Span, Timestamp};
@@ -11,14 +11,14 @@ pub struct Shares {
     histories: BTreeMap<(u32, KeyId), History>,
 }
 
-/// When a condition began to hold and when it ended, ascending.
+/// The spans in which a condition held, ascending.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct History {
-    /// (from, to); `to` is MAX while it still holds.
+    /// (from, to); `to` is MAX while the condition still holds.
     spans: VecDeque<(Timestamp, Timestamp)>,
 }
 
-/// Spans remembered; a condition that changes each second for half an hour.
+/// Spans remembered; enough for a condition that changes each second for half an hour.
 const SPANS_MAX: usize = 1_024;
 
 impl Shares {
@@ -36,7 +36,7 @@ impl Shares {
 }
 
 impl History {
-    /// Notes whether the condition holds from `at` on; spans before the period are let go.
+    /// Notes whether the condition holds from `at` on; drops the spans that ended before the period.
     pub fn observe(&mut self, holds: bool, at: Timestamp, period: Span) {
         while self.spans.front().is_some_and(|(_, to)| *to <= at - period) || self.spans.len() > SPANS_MAX {
             self.spans.pop_front();
@@ -49,7 +49,8 @@ impl History {
         }
     }
 
-    /// Time held within the period that ends at `at`, and how often it began to hold in it.
+    /// Returns the time the condition held within the period that ends at `at`, and how often it began to
+    /// hold in it.
     pub fn share(&self, at: Timestamp, period: Span) -> (Span, usize) {
         let begin = at - period;
         let held = self.spans.iter().map(|(from, to)| (*to).min(at) - (*from).max(begin));
@@ -57,7 +58,7 @@ impl History {
         (held, self.spans.iter().filter(|(from, _)| *from > begin).count())
     }
 
-    /// Whether time alone changes nothing.
+    /// Whether the passage of time alone changes nothing.
     pub fn is_quiet(&self) -> bool {
         self.spans.is_empty()
     }

@@ -1,10 +1,11 @@
-//! Whether a rule set that somebody else wrote down can be judged.
+//! Checks that a rule set from the log can be evaluated.
 //!
-//! Intuition: rules are checked where people write them, and enter the log as data in which numbers stand for views.
-//! A log may hold what no checker wrote: a damaged export, or a record of whoever may publish. So a set is asked
-//! once, when it is read, for what the engine relies on.
-//! Invariant: a sound set makes no engine panic; what the checker makes is sound.
-//! Rejected: making it again from its files (a log outlives the version that wrote it).
+//! Intuition: rules are checked where they are written, and enter the log as data in which numbers refer to
+//! views. A log may also hold rule sets that no checker wrote: a damaged export, or a record from any
+//! client that may publish. So a rule set is checked once, when it is read, for the properties that the
+//! engine relies on.
+//! Invariant: a sound rule set makes no engine panic, and every rule set from the checker is sound.
+//! Rejected: building the rule set again from its files (a log outlives the version that wrote it).
 
 use super::ast::{Aggregate, Expr, Past, Period};
 use super::{LEVELS_MAX, OnUnknown, Rule, RuleSet, Subject};
@@ -12,7 +13,7 @@ use crate::core::limits::{PANE_MIN, PANES_PER_WINDOW_MAX, SEASON_WINDOWS_MAX, WI
 use crate::core::time::{SPAN_MAX, Span};
 use crate::core::view::{ViewKind, ViewSpec};
 
-/// What is wrong with a rule set.
+/// The defect of a rule set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsound {
     #[error("view {0} has a length that cannot be kept")]
@@ -26,7 +27,7 @@ pub enum Unsound {
 }
 
 impl RuleSet {
-    /// Checks what the engine relies on.
+    /// Checks the properties that the engine relies on.
     pub fn check_sound(&self) -> Result<(), Unsound> {
         let bad = self.views.iter().position(|view| !view.is_sound());
         bad.map_or(Ok(()), |place| Err(Unsound::View(place)))?;
@@ -68,8 +69,9 @@ impl RuleSet {
         if is_sound && are_there && ascend { Ok(()) } else { Err(Unsound::Reads(name.into())) }
     }
 
-    /// Whether an expression itself, its parts left out, reads what it may of the views that its owner states, which
-    /// ascend: that is asked of the owner.
+    /// Whether an expression itself, without its parts, reads views of the right kind from the views that
+    /// its owner states. The binary search relies on ascending order, which `check_reads` checks for the
+    /// owner.
     fn is_sound(&self, expr: &Expr, stated: &[u32]) -> bool {
         let is_stated = expr.views().iter().all(|view| stated.binary_search(view).is_ok());
         is_stated
@@ -144,7 +146,7 @@ impl ViewSpec {
                 is_window(window) && deploys > 0 && aggregate.is_sound()
             }
             ViewKind::Newest => true,
-            // A partition has these for the aggregate; no rule reads one.
+            // A partition has these views for the aggregate partition; no rule reads one.
             ViewKind::Gathering { pane, kept, .. } => {
                 let kept_max = WINDOW_MAX * (SEASON_WINDOWS_MAX + 1);
                 pane >= PANE_MIN && kept >= Span::ZERO && kept <= kept_max

@@ -1,7 +1,7 @@
 //! Summaries: a text with `{{ value }}`, `{{ labels.source }}` and a few filters.
 //!
-//! Invariant: a template cannot fail at run time, because [`check`] refuses everything it does not
-//! know when the rule is loaded; a label that is missing is empty.
+//! Invariant: a template cannot fail at run time, because [`check`] rejects everything unknown when the
+//! rule is loaded; a missing label renders as an empty text.
 
 use super::super::alert::Severity;
 use super::super::key::Key;
@@ -12,7 +12,7 @@ use super::Rule;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Why a template was refused, with the byte at which it goes wrong.
+/// Why a template was rejected, with the offset of the error in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     #[error("`{{{{` without `}}}}`")]
@@ -35,7 +35,7 @@ impl TemplateError {
     }
 }
 
-/// Refuses what [`render`] would not understand, and what other templates would.
+/// Rejects everything that [`render`] does not support, including blocks of other template languages.
 pub fn check(text: &str) -> Result<(), TemplateError> {
     parts(text).try_for_each(|(at, part)| match part? {
         Part::Text(text) => block(text).map_or(Ok(()), |(offset, mark)| {
@@ -46,7 +46,7 @@ pub fn check(text: &str) -> Result<(), TemplateError> {
     })
 }
 
-/// Where a block of another template language begins: `{% if %}`, `{# a remark #}`.
+/// Returns where a block of another template language begins: `{% if %}`, `{# a remark #}`.
 fn block(text: &str) -> Option<(usize, &'static str)> {
     let of = |mark: &'static str, end: &str| {
         let at = text.find(mark)?;
@@ -55,7 +55,7 @@ fn block(text: &str) -> Option<(usize, &'static str)> {
     of("{%", "%}").or(of("{#", "#}"))
 }
 
-/// The labels that a template names, each with the byte at which its part begins.
+/// Returns the labels that a template names, each with the offset in bytes at which its part begins.
 pub fn labels(text: &str) -> impl Iterator<Item = (usize, &str)> {
     parts(text).filter_map(|(at, part)| match part {
         Ok(Part::Label(name)) => Some((at, name)),
@@ -63,7 +63,8 @@ pub fn labels(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The rule's summary for one alert, of which key and labels are given; the rule's id where it has none.
+/// Returns the rule's summary for one alert with the given key and labels, or the rule's id if it has no
+/// summary.
 pub fn render(
     rule: &Rule,
     (key, labels): (&Key, &BTreeMap<Arc<str>, Arc<str>>),
@@ -90,7 +91,7 @@ pub fn render(
     cut(rendered)
 }
 
-/// At most [`SUMMARY_BYTES_MAX`]; the rest is left out, and that is seen.
+/// Cuts a text to [`SUMMARY_BYTES_MAX`] bytes and appends an ellipsis if anything was cut.
 fn cut(mut text: String) -> String {
     if text.len() > SUMMARY_BYTES_MAX {
         let end = (0..=SUMMARY_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
@@ -118,7 +119,8 @@ enum Filter {
 }
 
 impl Filter {
-    /// `unit`: that of the value; without one a share is of one, and a duration in seconds.
+    /// `unit` is the unit of the value. Without a unit, a percentage is of a share of 1 and a duration of
+    /// seconds.
     fn apply(self, value: Option<f64>, unit: Option<&Unit>) -> String {
         let Some(value) = value else { return "unknown".into() };
         let within = |other: &Unit| unit.and_then(|unit| unit.factor_to(other));
@@ -137,13 +139,13 @@ impl Filter {
     }
 }
 
-/// At most four significant decimals: people read it.
+/// Rounds to four decimals, for readability.
 fn short(value: f64) -> String {
     let rounded = (value * 1e4).round() / 1e4;
     format!("{}", if rounded.is_finite() { rounded } else { value })
 }
 
-/// The parts of a template, each with the byte at which it begins.
+/// Returns the parts of a template, each with the offset in bytes at which it begins.
 fn parts(text: &str) -> impl Iterator<Item = (usize, Result<Part<'_>, TemplateError>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -186,7 +188,7 @@ fn hole(inner: &str, at: usize) -> Result<Part<'_>, TemplateError> {
     }
 }
 
-/// A character of a label's name; anything else is another language's.
+/// Whether a character may occur in a label's name; any other belongs to another template language.
 fn is_of_label(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@')
 }
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(Filter::Plain.apply(Some(1.0 / 3.0), None), "0.3333");
         assert_eq!(Filter::Duration.apply(Some(605.0), None), "10m5s");
         assert_eq!(Filter::Round.apply(None, None), "unknown");
-        // In the unit that the value has.
+        // The filters convert from the unit of the value.
         assert_eq!(Filter::Percent.apply(Some(97.12), Some(&Unit::Percent)), "97.1 %");
         assert_eq!(Filter::Percent.apply(Some(0.5), Some(&Unit::Ratio)), "50 %");
         assert_eq!(Filter::Duration.apply(Some(1_500.0), Some(&Unit::Ms)), "1s500ms");

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the first event of a status stays, a repeat changes nothing, and the same facts in another
 //! order give the same intervals. Two legs of a matrix that share stage and attempt are told apart by their
-//! labels and never measured against each other: only the first leg is kept.
+//! labels and are never measured against each other: only the first leg is kept.
 
 use super::super::counters::{Outcome, Refusal};
 use super::super::event::{StageEvent, StageStatus};
@@ -17,22 +17,23 @@ pub(super) struct Attempt {
     started: Option<Fact>,
     ended: Option<(Fact, StageStatus)>,
     progress: Vec<Timestamp>, // ascending, the newest PROGRESS_MAX
-    /// Events of another leg came, too.
+    /// Whether events of another leg arrived, too.
     is_mixed: bool,
 }
 
-/// Progress reports remembered per attempt, by which repeats are recognised: 64 × 8 B.
+/// Progress times kept per attempt to recognise repeats: 64 × 8 B.
 const PROGRESS_MAX: usize = 64;
 
-/// When something happened.
+/// The time of a status, and the leg that reported it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Fact {
     time: Timestamp,
-    /// Digest of the labels of the event that said so; `None` where one of another status did.
+    /// Digest of the labels of the event that reported the status; `None` if an event of another status
+    /// stated the time.
     leg: Option<u64>,
 }
 
-/// Which facts an event added.
+/// The facts that an event added.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Added {
     pub queued: bool,
@@ -41,7 +42,7 @@ pub(super) struct Added {
 }
 
 impl Attempt {
-    /// Adds what an event says, or says why it adds nothing.
+    /// Adds the facts of an event; returns the outcome as an error if the event adds nothing.
     pub fn add(&mut self, event: &StageEvent) -> Result<Added, Outcome> {
         let leg = leg_of(&event.labels);
         if event.status == StageStatus::Progress {
@@ -54,7 +55,7 @@ impl Attempt {
         Ok(self.fill(event, leg))
     }
 
-    /// The fact that an event of this status would repeat, and the status that gave it.
+    /// Returns the fact that an event of this status would repeat, and the status of that fact.
     fn first(&self, status: StageStatus) -> Option<(Fact, StageStatus)> {
         match status {
             StageStatus::Queued => self.queued.map(|fact| (fact, status)),
@@ -101,24 +102,25 @@ impl Attempt {
         Ok(())
     }
 
-    /// When it began to run, and when it ended.
+    /// Returns when the attempt started.
     pub fn started(&self) -> Option<Timestamp> {
         self.started.map(|fact| fact.time)
     }
 
+    /// Returns when the attempt ended.
     pub fn ended(&self) -> Option<Timestamp> {
         self.ended.map(|(fact, _)| fact.time)
     }
 
-    /// Whether it is known to be queued.
+    /// Returns whether the attempt is known to have been queued.
     pub fn is_queued(&self) -> bool {
         self.queued.is_some()
     }
 
-    /// The intervals that new facts complete.
+    /// Derives the intervals that the added facts complete.
     pub fn derive(&self, event: &StageEvent, added: Added, derived: &mut Vec<Derived>) {
         let mut interval = |name, labels, from: Timestamp, to: Timestamp| {
-            // Clocks of different hosts: an interval that ends before it begins says nothing.
+            // Hosts have different clocks: an interval that ends before it begins carries no information.
             if to >= from {
                 let value = (to - from).secs_f64();
                 derived.push(Derived { pipeline: event.pipeline.clone(), name, labels, value, time: to });
@@ -139,12 +141,13 @@ impl Attempt {
     }
 }
 
-/// Tells the legs of a matrix apart: their labels are written in order, so equal ones have equal digests.
+/// Returns a digest that tells the legs of a matrix apart. Labels are serialised in order, so equal labels
+/// have equal digests.
 fn leg_of(labels: &Labels) -> u64 {
     if labels.is_empty() {
         return 0;
     }
-    // Texts and arrays of them always serialise.
+    // Strings and arrays of strings always serialise.
     xxhash_rust::xxh3::xxh3_64(serde_json::to_string(labels).unwrap_or_default().as_bytes())
 }
 

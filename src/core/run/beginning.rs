@@ -1,27 +1,29 @@
-//! When a run began, and whether that is certain.
+//! The beginning of a run, and whether it is certain.
 //!
-//! Intuition: a run begins with its first event, but an event may be missing: refused, lost with a part of
-//! the log, or still on its way. So what the run itself says of its beginning, what its stages say, and what
-//! shows that something came before are kept apart.
+//! Intuition: a run begins with its first event, but that event may be missing: refused, lost with a part of
+//! the log, or still on its way. The start that the run itself states, the starts of its stages, and the
+//! evidence of something earlier are therefore kept apart.
 //! Invariant: a beginning is certain only if nothing known of the run is earlier; a duration that would be
-//! too short is none. Rejected: the earliest event, whatever it is: a run of which only the end is known
-//! would have lasted no time at all.
+//! too short is not derived. Rejected: taking the earliest event, whatever its status, because a run of which
+//! only the end is known would then have a duration of zero.
 
 use super::super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What is known of when a run began.
+/// What is known about the beginning of a run, or of a run's stay in a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Beginning {
-    /// Time of its earliest stage or run event; MAX before the first.
+    /// Time of the earliest stage or run event; MAX before the first.
     pub first: Timestamp,
-    /// The earliest time at which the run itself says that it was queued or started.
+    /// The earliest time at which a run event states that the run was queued or started.
     stated: Option<Timestamp>,
-    /// The earliest event of a stage before which there need not have been another one.
+    /// The earliest time at which a stage was queued, started or skipped. Such an event implies no earlier
+    /// one.
     begun: Option<Timestamp>,
-    /// The earliest event that was refused: the run was there already.
+    /// The time of the earliest refused event; the run existed by then.
     refused: Option<Timestamp>,
-    /// Its first event may be missing: records were lost shortly before it was seen, or its end came first.
+    /// Whether the first event may be missing: records were lost shortly before the run was first seen, or
+    /// its end arrived before its beginning was certain.
     is_doubtful: bool,
 }
 
@@ -32,40 +34,43 @@ impl Default for Beginning {
 }
 
 impl Beginning {
-    /// Something of the run happened then.
+    /// Records that the run had an event at this time.
     pub fn note(&mut self, time: Timestamp) {
         self.first = self.first.min(time);
     }
 
-    /// The run itself says that it was queued or started then.
+    /// Records that a run event states this time as queued or started.
     pub fn state(&mut self, time: Timestamp) {
         self.note(time);
         self.stated = earliest(self.stated, time);
     }
 
-    /// A stage was queued, started or skipped then; `is_first`: the first of those that were declared.
+    /// Records that a stage was queued, started or skipped at this time. `is_first`: the stage is the first
+    /// declared one, so nothing precedes it.
     pub fn open(&mut self, time: Timestamp, is_first: bool) {
         self.note(time);
         self.begun = earliest(self.begun, time);
         self.is_doubtful &= !is_first;
     }
 
-    /// An event of this time was refused.
+    /// Records that an event of this time was refused.
     pub fn refuse(&mut self, time: Timestamp) {
         self.refused = earliest(self.refused, time);
     }
 
-    /// Its first event may be among records that were lost.
+    /// Marks the beginning as doubtful if no event is known yet: the first one may be among lost records.
     pub fn doubt(&mut self) {
         self.is_doubtful |= self.first == Timestamp::MAX;
     }
 
-    /// From here on only what is surely the first event says when it began.
+    /// Marks the beginning as doubtful. From here on only a stated start or the first declared stage makes it
+    /// certain.
     pub fn distrust(&mut self) {
         self.is_doubtful = true;
     }
 
-    /// When it began, if that is certain. `needs_stated`: runs of its pipeline say it themselves.
+    /// Returns the beginning if it is certain. `needs_stated`: run events of this pipeline state the start,
+    /// so stage events alone do not suffice.
     pub fn certain(&self, needs_stated: bool) -> Option<Timestamp> {
         let start = match (self.stated, self.begun) {
             (Some(stated), begun) => begun.map_or(stated, |begun| begun.min(stated)),

@@ -1,9 +1,10 @@
-//! How a pipeline goes: where the time of its runs is spent, and how it does beside itself.
+//! The course of a pipeline: where its runs spend their time, and its health relative to its own history.
 //!
-//! Intuition: a stage holds a pipeline up when runs spend their time there, and a pipeline is well when its
-//! newest runs take as long, fail as seldom and come as often as those before. Invariant: this only reads;
-//! what is not known is `None`, never a full mark. Rejected: marks against fixed targets (a rule with levels
-//! says that better), and the queue's length alone (a short queue before a stage of hours is the worse one).
+//! Intuition: a stage is a bottleneck when runs spend most of their time there. A pipeline is healthy when
+//! its newest runs take as long, fail as seldom and finish as often as the earlier ones. Invariant: this
+//! module only reads; an unknown figure is `None`, never a full mark. Rejected: marks against fixed targets
+//! (a rule with levels expresses those better), and the queue length alone (a short queue before a stage that
+//! takes hours is worse than a long one before a quick stage).
 
 use super::super::event::RunStatus;
 use super::super::time::{Span, Timestamp};
@@ -12,19 +13,20 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The newest runs, which are what goes on now.
+/// Number of newest runs that represent the current state.
 const NEWEST: usize = 20;
 
-/// What a rate is told of.
+/// The period that a rate refers to.
 const HOUR: Span = Span::from_hours(1);
 
-/// What is usual is told of the newest day: a run that is told long after its end is not of it.
+/// The span over which the usual throughput is measured. It selects runs by end time, so a run reported more
+/// than a day after its end does not count.
 const DAY: Span = Span::from_hours(24);
 
-/// Runs spend their time in a stage when it takes at least this share of it.
+/// A stage with at least this share of the run time is a bottleneck.
 const BOTTLENECK_SHARE: f64 = 0.5;
 
-/// How much each part counts; the sum need not be 100.
+/// The weight of each part in the score; the sum need not be 100.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     pub latency: f64,
@@ -38,7 +40,7 @@ impl Default for Weights {
     }
 }
 
-/// One part of a pipeline's health: its mark from 0 to 1, and the two figures that it came of.
+/// One part of a pipeline's health: its mark from 0 to 1, and the two figures behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part {
     pub mark: f64,
@@ -46,19 +48,21 @@ pub struct Part {
     pub usual: f64,
 }
 
-/// How a pipeline does beside itself.
+/// The health of a pipeline relative to its own history.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Health {
-    /// Seconds from first event to end, median: 1 up to the usual, 0 from twice of it on.
+    /// Median seconds from first event to end. The mark is 1 up to the usual value and 0 from twice that on.
     pub latency: Option<Part>,
-    /// Share of failed runs: 1 without any, 0 where all fail. The usual is not marked.
+    /// Share of failed runs. The mark is 1 without failures and 0 if all fail; the usual share does not
+    /// affect it.
     pub errors: Option<Part>,
-    /// Runs finished an hour: 1 from the usual up, 0 for none; unknown while there is nothing to do.
+    /// Runs finished per hour. The mark is 1 from the usual rate up and 0 for none; unknown while no run is
+    /// in flight.
     pub throughput: Option<Part>,
 }
 
 impl Health {
-    /// From 0 to 100, over the parts that are known; `None` where none is.
+    /// Returns the weighted mean of the known marks, from 0 to 100; `None` if no mark is known.
     pub fn score(&self, weights: Weights) -> Option<f64> {
         let weighed = [
             (self.latency, weights.latency),
@@ -72,31 +76,32 @@ impl Health {
     }
 }
 
-/// What goes on in one stage. Times are seconds of event time from a run's first event there to its last end.
+/// The current figures of one stage. Times are seconds of event time from a run's first event there to its
+/// last end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageCourse {
     pub stage: Arc<str>,
     pub in_flight: usize,
     pub active: u32,
     pub waiting: u32,
-    /// Age of the oldest run in it.
+    /// Age of the oldest run in the stage.
     pub oldest_secs: Option<f64>,
     pub median_secs: Option<f64>,
     pub p95_secs: Option<f64>,
-    /// Share of the time of runs that is spent here, 0 to 1, over the newest that left and those that wait
-    /// longer than is usual.
+    /// Share of the run time that is spent here, 0 to 1, over the newest runs that left and the runs that
+    /// have been here longer than usual.
     pub share: Option<f64>,
 }
 
 impl StageCourse {
-    /// Whether most of the time of runs is spent here.
+    /// Returns whether runs spend most of their time here.
     pub fn is_bottleneck(&self) -> bool {
         self.share.is_some_and(|share| share >= BOTTLENECK_SHARE)
     }
 }
 
 impl Pipeline {
-    /// Its stages: those that were declared in their order, then others by name.
+    /// Returns the stages: the declared ones in their declared order, then the others by name.
     pub fn course(&self, now: Timestamp) -> Vec<StageCourse> {
         let declared = self.declared.iter().filter(|stage| self.stages.contains_key(*stage));
         let is_declared: BTreeSet<&Arc<str>> = self.declared.iter().collect();
@@ -108,7 +113,7 @@ impl Pipeline {
         course.into_iter().map(|(stage, spent)| StageCourse { share: share(spent), ..stage }).collect()
     }
 
-    /// Stages and runs that [`Self::course`] and [`Self::health`] look at.
+    /// Returns how many stages and runs [`Self::course`] and [`Self::health`] read.
     pub fn looks(&self) -> usize {
         let here = |place: &Place| 1 + place.in_flight.len().min(READ_MAX);
         self.stages.values().map(|place| here(place)).sum::<usize>() + self.finished.len().min(READ_MAX)
@@ -153,11 +158,11 @@ impl Pipeline {
     }
 }
 
-/// Finished runs whose ends are read for the usual share of failures: a read takes some milliseconds at most.
+/// Runs read at most for one figure, so that a read takes some milliseconds at most.
 const READ_MAX: usize = 10_000;
 
 impl Place {
-    /// What goes on here, without its share, and the seconds that a run spends here.
+    /// Returns the figures of this stage without its share, and the mean seconds that a run spends here.
     fn course(&self, stage: &Arc<str>, now: Timestamp) -> (StageCourse, Option<f64>) {
         let oldest_secs = self.in_flight.first().map(|(first, _)| (now - *first).secs_f64().max(0.0));
         let usual = self.times.quantiles_secs([0.5, 0.95]);
@@ -175,8 +180,8 @@ impl Place {
         (course, self.secs_spent(median_secs.unwrap_or(0.0), now))
     }
 
-    /// Mean over the newest that left and those still here for longer than `usual`: a stage in which everything
-    /// is stuck must not look as quick as it once was.
+    /// Returns the mean over the newest runs that left and the runs that have been here longer than `usual`.
+    /// Without the latter, a stage in which everything is stuck would look as quick as it once was.
     fn secs_spent(&self, usual: f64, now: Timestamp) -> Option<f64> {
         let newest = self.times.newest_secs(NEWEST);
         let here = self.in_flight.iter().map(|(first, _)| (now - *first).secs_f64());
@@ -209,7 +214,7 @@ mod tests {
             self.0.settle(at(secs), &mut Vec::new());
         }
 
-        /// A run of two stages, begun at `secs`.
+        /// Sends a run of two stages that begins at `secs`.
         fn whole(&mut self, n: i64, secs: i64, build: i64, test: i64, status: RunStatus) {
             let run = format!("r-{n}");
             self.stage(&run, "build", StageStatus::Started, secs);
@@ -236,12 +241,12 @@ mod tests {
     #[test]
     fn a_pipeline_is_marked_beside_itself() {
         let mut told = Told::default();
-        // Sixty an hour for four hours, a minute each.
+        // Sixty runs an hour for four hours, one minute each.
         (0..240).for_each(|n| told.whole(n, n * 60, 20, 40, RunStatus::Succeeded));
         told.stage("r-now", "build", StageStatus::Started, 240 * 60);
         let health = told.pipeline().health(at(240 * 60));
         assert_eq!(health.score(Weights::default()).map(f64::round), Some(100.0), "{health:?}");
-        // Now half as many, half as long again, and every fourth fails.
+        // Half the rate, one and a half times the duration, and every fourth run fails.
         for n in 0..60 {
             let status = if n % 4 == 0 { RunStatus::Failed } else { RunStatus::Succeeded };
             told.whole(1_000 + n, (240 + 2 * n) * 60, 20, 70, status);
@@ -254,8 +259,8 @@ mod tests {
         assert_eq!(health.score(weights).map(f64::round), Some(69.0));
     }
 
-    /// Goal: nothing is learned of runs of which only a part is known. Method: ends alone, and stages of which
-    /// only the end came; then one run that is told by a single event.
+    /// Goal: nothing is learned from runs of which only a part is known. Method: ends alone, and stages of
+    /// which only the end arrived; then one run reported by a single event.
     #[test]
     fn parts_of_runs_teach_nothing() {
         let mut told = Told::default();
@@ -281,7 +286,7 @@ mod tests {
         let shares: Vec<_> = course.iter().map(|stage| (&*stage.stage, stage.share)).collect();
         assert_eq!(shares, [("build", Some(0.25)), ("test", Some(0.75))]);
         assert_eq!((course[1].median_secs, course[1].is_bottleneck()), (Some(30.0), true));
-        // Everything is stuck in the quick one.
+        // Runs are stuck in the quick stage.
         (0..20).for_each(|n| told.stage(&format!("s-{n}"), "build", StageStatus::Queued, 2_400));
         let course = told.pipeline().course(at(2_700));
         assert_eq!((course[0].waiting, course[0].oldest_secs), (20, Some(300.0)));

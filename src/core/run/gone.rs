@@ -1,11 +1,11 @@
-//! Runs that were let go, in a few bytes each: a run whose end comes later began when it began.
+//! Forgotten runs, in a few bytes each, so that a run that comes back keeps its beginning and its end.
 //!
-//! Intuition: a run without an event for `abandon_after`, or one too many, is forgotten with all its stages.
-//! If something of it comes after all, a run that is new here would begin in its middle, and one that ended
-//! long ago would be in flight again. So what such an event is judged by stays.
-//! Invariant: at most `GONE_PER_PIPELINE_MAX` are kept, the newest; one that comes back is taken out.
-//! Rejected: keeping the runs themselves (many times the memory), and digests of their ids (two runs could be
-//! taken for one).
+//! Intuition: a run without an event for `abandon_after`, or one beyond the limit, is forgotten with all its
+//! stages. If an event of it arrives later, the run would otherwise begin in its middle, and a run that ended
+//! long ago would be in flight again. The facts needed to judge such an event are therefore kept.
+//! Invariant: at most `GONE_PER_PIPELINE_MAX` are kept, the newest; a run that comes back is taken out.
+//! Rejected: keeping the runs themselves (many times the memory), and digests of their ids (a collision would
+//! confuse two runs).
 
 use super::super::event::RunStatus;
 use super::super::limits::{GONE_KEPT, GONE_PER_PIPELINE_MAX};
@@ -15,20 +15,21 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What stays of a run.
+/// The facts kept of a forgotten run.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Remains {
     pub beginning: Beginning,
     pub ended: Option<(Timestamp, RunStatus)>,
-    /// Its duration was told.
+    /// Whether the run's duration was already derived.
     pub is_timed: bool,
 }
 
-/// The runs of one pipeline that were let go.
+/// The forgotten runs of one pipeline.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gone {
     runs: BTreeMap<Arc<str>, (Timestamp, Remains)>,
-    /// By the ingest time at which they went; some have come back, or went again.
+    /// Runs by the ingest time at which they were forgotten. Entries are stale for runs that came back or
+    /// were forgotten again.
     order: VecDeque<(Timestamp, Arc<str>)>,
 }
 
@@ -43,12 +44,12 @@ impl Gone {
         }
     }
 
-    /// What is known of a run that comes back.
+    /// Removes and returns what is known of a run that comes back.
     pub fn take(&mut self, run: &str) -> Option<Remains> {
         self.runs.remove(run).map(|(_, remains)| remains)
     }
 
-    /// An event of a run that is not here was refused.
+    /// Records that an event of a run that is not tracked was refused.
     pub fn refuse(&mut self, run: &Arc<str>, time: Timestamp, now: Timestamp) {
         if let Some((_, remains)) = self.runs.get_mut(run) {
             return remains.beginning.refuse(time);

@@ -21,9 +21,10 @@ pub(super) struct Run {
     /// Ingest time of its newest accepted event.
     pub last_seen: Option<Timestamp>,
     pub ended: Option<(Timestamp, RunStatus)>,
-    /// Its last declared stage ended so: it has ended, if its pipeline sends no run events.
+    /// Time and status with which its last declared stage ended; this ends the run if its pipeline sends no
+    /// run events.
     closing: Option<(Timestamp, RunStatus)>,
-    /// Its duration was told.
+    /// Whether its duration was already derived.
     is_timed: bool,
     pub stages: BTreeMap<Arc<str>, StageFacts>,
     /// First-event time under which the pipeline lists it as in flight.
@@ -39,13 +40,13 @@ pub(super) struct StageFacts {
     pub listed: Option<Timestamp>,
     pub is_active: bool,
     pub is_waiting: bool,
-    /// How long the run was here was learned.
+    /// Whether the run's stay in this stage was already learned.
     pub is_timed: bool,
-    attempts: BTreeMap<u32, Box<Attempt>>, // most have one, and a node has room for eleven
+    attempts: BTreeMap<u32, Box<Attempt>>, // boxed: a B-tree node reserves eleven slots, most have one
 }
 
 impl Run {
-    /// One that was let go comes back.
+    /// Restores a forgotten run that comes back.
     pub fn back(Remains { beginning, ended, is_timed }: Remains) -> Run {
         Run { beginning, ended, is_timed, ..Run::default() }
     }
@@ -54,8 +55,8 @@ impl Run {
         Remains { beginning: self.beginning, ended: self.ended, is_timed: self.is_timed }
     }
 
-    /// Adds the facts of a stage event, and derives what they complete; given whether the stage is the first
-    /// and whether it is the last of those that were declared.
+    /// Adds the facts of a stage event and derives the values that they complete. The flags state whether the
+    /// stage is the first and whether it is the last declared one.
     pub fn stage(
         &mut self,
         event: &StageEvent,
@@ -102,7 +103,7 @@ impl Run {
         }
     }
 
-    /// A stage event was refused: the run is not known from end to end.
+    /// Records that a stage event was refused, so that the run is not completely known.
     pub fn refuse_stage(&mut self, event: &StageEvent) {
         self.beginning.refuse(event.earliest());
         if event.started().is_some() || event.ended().is_some() {
@@ -110,12 +111,12 @@ impl Run {
         }
     }
 
-    /// Records were lost that may have told of it.
+    /// Records a hole in the log that may have contained events of this run.
     pub fn lose(&mut self) {
         self.transitions.lose();
     }
 
-    /// Adds what a run event says.
+    /// Adds the facts of a run event.
     pub fn run(&mut self, event: &RunEvent, derived: &mut Vec<Derived>) -> Outcome {
         let ended = event.ended().map(|time| (time, event.status));
         if let (Some((_, known)), Some((_, status))) = (self.ended, ended)
@@ -133,7 +134,7 @@ impl Run {
         Outcome::Recorded
     }
 
-    /// Ends the run, once.
+    /// Ends the run; a second end changes nothing.
     fn end(&mut self, time: Timestamp, status: RunStatus, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
         if self.ended.is_some() {
             return;
@@ -144,7 +145,7 @@ impl Run {
         derived.push(Derived { pipeline, name: "cards_processed", labels, value: 1.0, time });
     }
 
-    /// Ends the run with its last stage, where its pipeline sends no run events.
+    /// Ends the run with its last declared stage if its pipeline sends no run events.
     pub fn close(&mut self, has_run_events: bool, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
         if let Some((time, status)) = self.closing.take()
             && !has_run_events
@@ -153,7 +154,8 @@ impl Run {
         }
     }
 
-    /// What all that came at one instant adds up to; returns the run's duration when it is told.
+    /// Derives the values that depend on all events of one instant; returns the run's duration when it is
+    /// derived.
     pub fn settle(
         &mut self,
         needs_stated: bool,
@@ -162,9 +164,9 @@ impl Run {
     ) -> Option<Span> {
         self.transitions.settle(pipeline, derived);
         let (time, status) = self.ended.filter(|_| !self.is_timed)?;
-        // Clocks of different hosts: a run that ends before it begins lasts nobody knows how long.
+        // Hosts have different clocks: the duration of a run that ends before it begins is unknown.
         let Some(begun) = self.beginning.certain(needs_stated).filter(|begun| *begun <= time) else {
-            // Events come out of order: a stage that is told of after the end need not be the first.
+            // Events arrive out of order: a stage first reported after the end need not be the run's first.
             self.beginning.distrust();
             return None;
         };
@@ -182,26 +184,27 @@ impl StageFacts {
         if let Some(opened) = event.queued().or(event.started()) {
             self.beginning.open(opened, false);
         }
-        // One more attempt that is told after its end makes the stay longer.
+        // A further attempt that is reported only after its end lengthens the stay, so the stay is learned
+        // again.
         self.is_timed &= !(added.ended && is_running);
     }
 
-    /// Time of the run's first event here.
+    /// Returns the time of the run's first event in this stage.
     pub fn first(&self) -> Timestamp {
         self.beginning.first
     }
 
-    /// When the run came here, if that is certain.
+    /// Returns when the run entered this stage, if that is certain.
     pub fn begun(&self) -> Option<Timestamp> {
         self.beginning.certain(false)
     }
 
-    /// When its last attempt that has ended did so.
+    /// Returns the latest end among the attempts that have ended.
     pub fn ended(&self) -> Option<Timestamp> {
         self.attempts.values().filter_map(|attempt| attempt.ended()).max()
     }
 
-    /// Whether some attempt is running, and whether one waits to start.
+    /// Returns whether an attempt is running, and whether one waits to start.
     pub fn progress(&self) -> (bool, bool) {
         let open = || self.attempts.values().filter(|attempt| attempt.ended().is_none());
         let is_active = open().any(|attempt| attempt.started().is_some() || !attempt.is_queued());
@@ -209,13 +212,13 @@ impl StageFacts {
     }
 }
 
-/// When a stage was queued, started or skipped: of what else it tells, something came before.
+/// Returns when the stage was queued, started or skipped. Any other event implies an earlier one.
 fn opened(event: &StageEvent) -> Option<Timestamp> {
     let skipped = event.ended().filter(|_| event.status == StageStatus::Skipped);
     event.queued().or(event.started()).or(skipped)
 }
 
-/// How a run ends with its last stage.
+/// Returns the status of a run that ends with its last declared stage.
 fn status_of(status: StageStatus) -> RunStatus {
     match status {
         StageStatus::Failed => RunStatus::Failed,

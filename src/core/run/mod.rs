@@ -1,13 +1,13 @@
-//! Pipelines, their runs, and what is derived from stage, run and gate events.
+//! Pipelines, their runs, and the values derived from stage, run and gate events.
 //!
-//! Intuition: events of a run arrive twice, late and in any order, so a run is kept as a set of
-//! facts (this attempt was queued then, started then, ended so), and every derived value is made
-//! at the moment its second fact arrives, stamped with the time of the interval's end. What depends
-//! on all that is known of a run, its duration and its transitions, is made once an instant of the log.
-//! Invariant: the same facts in another order give the same derived values; a repeated fact
-//! changes nothing; the first terminal status of an attempt stays; a duration is the true one or none.
-//! Rejected: a state machine per run that expects `queued → started → ended` and calls the rest
-//! an error: real CI systems retry, skip and reorder.
+//! Intuition: the events of a run arrive twice, late and in any order. The tracker therefore keeps a run as a
+//! set of facts (an attempt was queued, started or ended at a given time). A derived value is computed when
+//! its second fact arrives, and its stamp is the end of its interval. Values that depend on everything known
+//! of a run, namely its duration and its stage transitions, are computed once per instant of log time.
+//! Invariant: the same facts in another order give the same derived values; a repeated fact changes nothing;
+//! the first terminal status of an attempt stays; a derived duration is either correct or absent.
+//! Rejected: a state machine per run that expects `queued → started → ended` and treats any other order as an
+//! error, because real CI systems retry, skip and reorder.
 
 mod attempt;
 mod beginning;
@@ -34,7 +34,7 @@ use std::sync::Arc;
 /// The label that names a pipeline.
 pub const PIPELINE: &str = "pipeline";
 
-/// Names of the series that are derived from stage, run and gate events; their source is the pipeline.
+/// Names of the series derived from stage, run and gate events; their source is the pipeline.
 const SERIES: [&str; 9] = [
     "stage_duration_seconds",
     "stage_queue_seconds",
@@ -47,12 +47,12 @@ const SERIES: [&str; 9] = [
     "pipeline_in_flight",
 ];
 
-/// Whether the source of a series of this name is a pipeline.
+/// Returns whether series of this name have a pipeline as their source.
 pub fn is_of_pipeline(series: &str) -> bool {
     SERIES.contains(&series)
 }
 
-/// A value derived from events; its series has the pipeline as source.
+/// A value derived from events; the source of its series is the pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
     pub pipeline: Arc<str>,
@@ -62,34 +62,35 @@ pub struct Derived {
     pub time: Timestamp,
 }
 
-/// All pipelines of this log.
+/// All pipelines of one log.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Tracker {
     pipelines: BTreeMap<Arc<str>, Pipeline>,
-    /// Minute → runs that may have to be forgotten there.
+    /// Minute → runs to check for abandonment at that minute.
     reviews: BTreeMap<Timestamp, Vec<(Arc<str>, Arc<str>)>>,
-    /// Pipelines and runs with events of the instant that the log is at, with the number of the newest one.
+    /// Pipelines and runs with events at the current instant of the log, each with the number of its newest
+    /// event.
     unsettled: BTreeMap<(Arc<str>, Arc<str>), u64>,
-    /// Events of this instant so far.
+    /// Number of events accepted at the current instant.
     noted: u64,
-    /// Ingest time of the first record after the newest ones that were lost.
+    /// Ingest time of the first record after the newest hole in the log.
     lost_at: Option<Timestamp>,
     is_dirty: bool,
-    /// Finished runs let go early to make room.
+    /// Number of finished runs evicted early to make room.
     evicted: u64,
-    /// Runs of all pipelines; after a restart they are counted anew.
+    /// Number of runs over all pipelines; `None` after a restart, until the runs are counted again.
     #[serde(skip)]
     runs: Option<usize>,
 }
 
-/// When something happens, and what of the time before it counts.
+/// The log time of an event, and the interruptions that elapsed time must exclude.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment<'a> {
     pub now: Timestamp,
     pub interruptions: &'a Interruptions,
 }
 
-/// What a run function sees of a place.
+/// The state of a place (a pipeline or a stage) as a run function of a rule reads it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sight {
     /// The last run in flight was abandoned.
@@ -102,11 +103,11 @@ pub enum Sight {
     },
 }
 
-/// There is no room for another pipeline, stage or run.
+/// The outcome when there is no room for another pipeline, stage or run.
 const FULL: Outcome = Outcome::Refused(Refusal::Cardinality);
 
 impl Tracker {
-    /// Takes what the rule set says of pipelines.
+    /// Takes over the stages that the rule set declares for each pipeline.
     pub fn declare(&mut self, specs: &BTreeMap<Arc<str>, PipelineSpec>) {
         for (name, spec) in specs {
             self.pipelines.entry(name.clone()).or_default().declared = spec.stages.clone();
@@ -141,8 +142,8 @@ impl Tracker {
         })
     }
 
-    /// Takes an event of a run, and of a stage if one is named, where there is room; `apply` says what became of it
-    /// and whether the run is new.
+    /// Applies an event of a run, and of a stage if one is named, provided there is room. `apply` returns the
+    /// outcome and whether the run is new.
     fn take(
         &mut self,
         (name, run, stage): (&Arc<str>, &Arc<str>, Option<&Arc<str>>),
@@ -167,7 +168,8 @@ impl Tracker {
         outcome
     }
 
-    /// All pipelines together have as many runs as they may: only those with few of their own get another one.
+    /// Returns whether all pipelines together hold the maximum number of runs. In that state only a pipeline
+    /// with few runs may add another one.
     fn is_crowded(&mut self) -> bool {
         self.count_runs() >= RUNS_MAX
     }
@@ -186,7 +188,7 @@ impl Tracker {
         });
     }
 
-    /// The pipeline of this name, if there is room for one more.
+    /// Returns the pipeline of this name, creating it if there is room for one more.
     fn open(&mut self, name: &Arc<str>) -> Option<&mut Pipeline> {
         if !self.pipelines.contains_key(name) && self.pipelines.len() >= PIPELINES_MAX {
             return None;
@@ -194,12 +196,13 @@ impl Tracker {
         Some(self.pipelines.entry(name.clone()).or_default())
     }
 
-    /// A run that is new for so long after a loss may have begun with what was lost.
+    /// Returns whether a run that is new at `now` may have begun in lost records.
     fn is_doubtful(&self, now: Timestamp, abandon_after: Span) -> bool {
         self.lost_at.is_some_and(|lost| now <= lost + abandon_after)
     }
 
-    /// A run had an event that was taken; `due`: when a new one may have to be forgotten.
+    /// Notes that an event of a run was accepted. `due` is set for a new run: the time at which the run may
+    /// have to be forgotten.
     fn note(&mut self, pipeline: &Arc<str>, run: &Arc<str>, due: Option<Timestamp>) {
         self.is_dirty = true;
         self.noted += 1;
@@ -215,21 +218,21 @@ impl Tracker {
         self.reviews.entry(at).or_default().push((pipeline.clone(), run.clone()));
     }
 
-    /// A stage event goes no further because of its time.
+    /// Records that a stage event was refused because of its time.
     pub fn refuse_stage(&mut self, event: &StageEvent, now: Timestamp) {
         if let Some(pipeline) = self.open(&event.pipeline) {
             pipeline.refuse_stage(event, now);
         }
     }
 
-    /// A run event goes no further because of its time.
+    /// Records that a run event was refused because of its time.
     pub fn refuse_run(&mut self, event: &RunEvent, now: Timestamp) {
         if let Some(pipeline) = self.open(&event.pipeline) {
             pipeline.refuse_run(event, now);
         }
     }
 
-    /// Records were lost; the log goes on at `at`.
+    /// Records a hole in the log; `at` is the ingest time of the first record after it.
     pub fn lose(&mut self, at: Timestamp) {
         self.lost_at = Some(at);
         self.pipelines.values_mut().for_each(Pipeline::lose);
@@ -239,7 +242,8 @@ impl Tracker {
         !self.unsettled.is_empty()
     }
 
-    /// What all events of the instant that is over add up to, in the order of the last one of each run.
+    /// Derives the values that depend on all events of the completed instant. Runs are processed in the order
+    /// of their last events.
     pub fn settle(&mut self, now: Timestamp, derived: &mut Vec<Derived>) {
         self.noted = 0;
         let mut runs: Vec<_> = std::mem::take(&mut self.unsettled).into_iter().collect();
@@ -257,12 +261,12 @@ impl Tracker {
         }
     }
 
-    /// When a run may have to be forgotten next.
+    /// Returns when the next check for runs to forget is due.
     pub fn next_review(&self) -> Option<Timestamp> {
         self.reviews.first_key_value().map(|(at, _)| *at)
     }
 
-    /// Forgets the runs without an event for `abandon_after`; returns how many were in flight.
+    /// Forgets runs that had no event for `abandon_after`; returns how many of them were in flight.
     pub fn forget(&mut self, now: Timestamp, abandon_after: Span) -> u64 {
         let mut abandoned = 0;
         while let Some(entry) = self.reviews.first_entry()
@@ -291,7 +295,7 @@ impl Tracker {
         self.pipelines.iter().filter(|(_, pipeline)| pipeline.is_seen())
     }
 
-    /// Those behind one in the order of their names; without one, all.
+    /// Iterates over the pipelines whose names sort after `after`; over all pipelines if it is `None`.
     pub fn iter_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<str>, &Pipeline)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let range = (after.map_or(Unbounded, Excluded), Unbounded);
@@ -302,7 +306,8 @@ impl Tracker {
         self.pipelines.get(pipeline).filter(|pipeline| pipeline.is_seen())
     }
 
-    /// Pipelines with an accepted event since the last call, and the stages of them that it was about.
+    /// Returns the pipelines with an accepted event since the last call, and the stages that those events
+    /// touched.
     pub fn take_dirty(&mut self) -> BTreeMap<Arc<str>, Touched> {
         self.is_dirty = false;
         let dirty = self.pipelines.iter_mut().filter(|(_, pipeline)| pipeline.is_dirty);
@@ -318,7 +323,7 @@ impl Tracker {
         self.is_dirty
     }
 
-    /// Finished runs let go early to make room, since the log began.
+    /// Returns the number of finished runs evicted early to make room since the log began.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }

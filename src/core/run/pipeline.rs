@@ -1,4 +1,4 @@
-//! One pipeline: its runs, and what is going on in it right now.
+//! One pipeline: its runs and its current state.
 
 use super::super::event::{RunEvent, StageEvent};
 use super::super::identity::Labels;
@@ -12,33 +12,33 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// One pipeline's runs, and what is going on in it right now.
+/// One pipeline's runs and its current state.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Pipeline {
-    /// In boxes: a node of the tree has room for eleven, and most pipelines have few.
+    /// Boxed: a B-tree node reserves eleven slots, and most pipelines have few runs.
     pub(super) runs: BTreeMap<Arc<str>, Box<Run>>,
     pub(super) whole: Place,
     pub(super) stages: BTreeMap<Arc<str>, Box<Place>>,
-    /// Whether any run event was ever seen: then only those end a run.
+    /// Whether a run event was ever seen; from then on only run events end a run.
     has_run_events: bool,
-    /// Whether any of them said when a run began: then only those do.
+    /// Whether a run event ever stated a run's beginning; from then on only run events do.
     has_run_starts: bool,
     pub(super) declared: Vec<Arc<str>>,
-    /// Finished runs by end time, for room and for the summary.
+    /// Finished runs by end time, for eviction and for the summary.
     pub(super) finished: BTreeSet<(Timestamp, Arc<str>)>,
-    /// What stays of runs that were let go.
+    /// The facts kept of forgotten runs.
     gone: Gone,
     pub(super) is_dirty: bool,
     #[serde(skip)]
     touched: Touched,
 }
 
-/// Stages of which a gauge may have changed since the last time they were taken.
+/// The stages whose gauges may have changed since the last call of `take_touched`.
 ///
-/// An event costs the stages that it is about, however many its pipeline has.
+/// The cost of an event depends on the stages it touches, not on how many stages its pipeline has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Touched {
-    /// After a restart nobody knows which.
+    /// The changed stages are unknown, as after a restart.
     #[default]
     All,
     Only(BTreeSet<Arc<str>>),
@@ -54,7 +54,7 @@ impl Touched {
     }
 }
 
-/// Which stages of a run an event brings up to date.
+/// The stages of a run that an event affects.
 enum Scope<'a> {
     All,
     Stage(&'a Arc<str>),
@@ -66,7 +66,7 @@ impl Pipeline {
         self.whole.newest().is_some()
     }
 
-    /// What a run function sees: the whole pipeline, or one stage.
+    /// Returns the state of the whole pipeline, or of one stage, as a run function of a rule reads it.
     pub fn sight(&self, stage: Option<&str>) -> Option<Sight> {
         match stage {
             None => Some(self.whole.sight()),
@@ -78,7 +78,7 @@ impl Pipeline {
         self.stages.keys()
     }
 
-    /// The whole pipeline, or one stage.
+    /// Returns the place of the whole pipeline, or of one stage.
     pub fn place(&self, stage: Option<&str>) -> Option<&Place> {
         stage.map_or(Some(&self.whole), |stage| self.stages.get(stage).map(|place| &**place))
     }
@@ -91,12 +91,12 @@ impl Pipeline {
         &self.whole
     }
 
-    /// Runs that ended after `since`.
+    /// Counts the runs that ended after `since`.
     pub fn finished_since(&self, since: Timestamp) -> usize {
         self.finished.iter().rev().take_while(|(ended, _)| *ended > since).count()
     }
 
-    /// The live gauges of the whole and of some stages as they are: name, labels, value.
+    /// Returns the live gauges of the whole pipeline and of the touched stages: name, labels, value.
     pub fn gauges(&self, touched: &Touched) -> Vec<(&'static str, Labels, f64)> {
         let mut gauges = vec![("pipeline_in_flight", Labels::default(), self.whole.in_flight.len() as f64)];
         let mut add = |stage: &Arc<str>, place: &Place| {
@@ -114,12 +114,13 @@ impl Pipeline {
         gauges
     }
 
-    /// The stages of which a gauge may have changed since the last call.
+    /// Returns the stages whose gauges may have changed since the last call.
     pub(super) fn take_touched(&mut self) -> Touched {
         std::mem::replace(&mut self.touched, Touched::Only(BTreeSet::new()))
     }
 
-    /// Takes a stage event; says whether its run is new. `is_doubtful`: records were lost shortly before.
+    /// Adds a stage event; returns the outcome and whether its run is new. `is_doubtful`: records were lost
+    /// shortly before.
     pub(super) fn stage(
         &mut self,
         event: &StageEvent,
@@ -135,7 +136,7 @@ impl Pipeline {
         (outcome, is_new)
     }
 
-    /// Takes a run event, likewise.
+    /// Adds a run event; parameters and result are those of [`Self::stage`].
     pub(super) fn run(
         &mut self,
         event: &RunEvent,
@@ -153,8 +154,8 @@ impl Pipeline {
         (outcome, is_new)
     }
 
-    /// Whether a run and a stage are known here, or may be added.
-    /// `is_crowded`: all pipelines together have as many runs as they may.
+    /// Returns whether the run and the stage are known here or may be added. `is_crowded`: all pipelines
+    /// together hold the maximum number of runs.
     pub(super) fn has_room(&self, run: &Arc<str>, stage: Option<&Arc<str>>, is_crowded: bool) -> bool {
         let is_full = self.is_full(is_crowded) || is_crowded && self.runs.len() == RUNS_GRANTED;
         let has_run = self.runs.contains_key(run) || !is_full || !self.finished.is_empty();
@@ -163,7 +164,7 @@ impl Pipeline {
         has_run && stage.is_none_or(is_known)
     }
 
-    /// The run of an id: one that is here, one that comes back, or a new one.
+    /// Returns the run of an id (a tracked, a restored or a new one) and whether it was added just now.
     fn open(&mut self, id: &Arc<str>, is_doubtful: bool) -> (&mut Run, bool) {
         let is_new = !self.runs.contains_key(id);
         let gone = &mut self.gone;
@@ -175,7 +176,8 @@ impl Pipeline {
         (run, is_new)
     }
 
-    /// A run had an event: the places are brought up to date, unless it was not taken.
+    /// Completes an event of a run: updates the places if the event was recorded; otherwise forgets a run
+    /// that only this event would have added.
     fn finish(
         &mut self,
         id: &Arc<str>,
@@ -192,7 +194,7 @@ impl Pipeline {
         }
     }
 
-    /// Brings the places up to date with a run that just had an event.
+    /// Updates the places with a run that just had an event.
     fn touch(&mut self, id: &Arc<str>, scope: Scope<'_>, moment: Moment<'_>) {
         self.whole.hear(moment);
         if let Scope::Stage(stage) = scope {
@@ -204,8 +206,8 @@ impl Pipeline {
         self.relist(id, scope, moment.now);
     }
 
-    /// Lists a run where it is, and nowhere else. Stages out of scope are listed already: what is known of them is
-    /// as it was, and so is whether the run has ended.
+    /// Lists a run in the places where it is, and nowhere else. Stages out of scope are listed correctly
+    /// already: neither their facts nor the end of the run have changed.
     fn relist(&mut self, id: &Arc<str>, scope: Scope<'_>, now: Timestamp) {
         self.is_dirty = true;
         let Some(run) = self.runs.get_mut(id) else { return };
@@ -229,7 +231,7 @@ impl Pipeline {
         }
     }
 
-    /// What all that came of a run at one instant adds up to.
+    /// Derives the values that depend on all events of a run at one instant.
     pub(super) fn settle(
         &mut self,
         name: &Arc<str>,
@@ -248,7 +250,7 @@ impl Pipeline {
         }
     }
 
-    /// An event of a stage was refused because of its time.
+    /// Records that a stage event was refused because of its time.
     pub(super) fn refuse_stage(&mut self, event: &StageEvent, now: Timestamp) {
         match self.runs.get_mut(&event.run) {
             Some(run) => run.refuse_stage(event),
@@ -256,7 +258,7 @@ impl Pipeline {
         }
     }
 
-    /// An event of a run was refused because of its time.
+    /// Records that a run event was refused because of its time.
     pub(super) fn refuse_run(&mut self, event: &RunEvent, now: Timestamp) {
         match self.runs.get_mut(&event.run) {
             Some(run) => run.beginning.refuse(event.earliest()),
@@ -264,12 +266,12 @@ impl Pipeline {
         }
     }
 
-    /// Records were lost that may have told of the runs here.
+    /// Records a hole in the log that may have contained events of these runs.
     pub(super) fn lose(&mut self) {
         self.runs.values_mut().for_each(|run| run.lose());
     }
 
-    /// Takes a run out of everything; 1 if it was in flight.
+    /// Removes a run from everything; returns 1 if it was in flight.
     pub(super) fn abandon(&mut self, id: &Arc<str>, now: Timestamp) -> u64 {
         let Some(mut run) = self.runs.remove(id) else { return 0 };
         self.is_dirty = true;
@@ -291,18 +293,19 @@ impl Pipeline {
         1
     }
 
-    /// Runs that are remembered.
+    /// Returns the number of tracked runs.
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Whether there are more runs than may be remembered.
+    /// Returns whether there are more runs than may be tracked.
     pub(super) fn is_full(&self, is_crowded: bool) -> bool {
         let most = if is_crowded { RUNS_GRANTED } else { RUNS_PER_PIPELINE_MAX };
         self.runs.len() > most
     }
 
-    /// Lets the oldest finished runs go when there are too many, here or (`excess`) over all pipelines; how many went.
+    /// Evicts the oldest finished runs while this pipeline has too many runs, or all pipelines together have
+    /// `excess` too many; returns how many.
     pub(super) fn evict(&mut self, now: Timestamp, excess: usize) -> usize {
         let mut evicted = 0;
         while self.is_full(evicted < excess)
@@ -331,7 +334,8 @@ mod tests {
         gauges.into_iter().map(|(name, labels, value)| (format!("{name}{labels:?}"), value)).collect()
     }
 
-    /// Goal: an event costs the stages that it is about. Method: what has to be looked at behind it.
+    /// Goal: the cost of an event depends on the stages it touches. Method: count the stages to look at after
+    /// an event.
     #[test]
     fn an_event_touches_its_own_stage_of_a_thousand() {
         let (mut tracker, mut derived) = (Tracker::default(), Vec::new());
@@ -345,7 +349,7 @@ mod tests {
         let (_, touched) = tracker.take_dirty().pop_first().expect("it had an event");
         assert_eq!(touched, Touched::Only(BTreeSet::from(["s7".into()])));
         assert_eq!(tracker.get("p").map(|pipeline| pipeline.gauges(&touched).len()), Some(3));
-        // A run event that ends nothing is about no stage, and one that ends the run is about all of them.
+        // A run event that ends nothing touches no stage; one that ends the run touches all of them.
         for (status, count) in [(RunStatus::Started, 0), (RunStatus::Succeeded, STAGES_PER_PIPELINE_MAX)] {
             tracker.run(&run("r", status, 3), moment(at(3)), DAY, &mut derived);
             let (_, touched) = tracker.take_dirty().pop_first().expect("it had an event");
@@ -354,8 +358,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: gauges that are brought up to date stage by stage are those of all stages.
-        /// Method: random events of four runs with three stages, one minute apart; some runs are abandoned.
+        /// Goal: gauges updated stage by stage equal the gauges of all stages.
+        /// Method: random events of four runs with three stages, up to 89 minutes apart; some runs are
+        /// abandoned.
         #[test]
         fn touched_gauges_add_up_to_all(events in prop::collection::vec((0..4u8, 0..4u8, 0..7u8, 0..90i64), 1..60)) {
             use StageStatus::*;

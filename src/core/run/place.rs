@@ -1,7 +1,7 @@
-//! What is in flight at one place, a pipeline or one of its stages, and how long things usually take there.
+//! The runs in flight at one place, a pipeline or one of its stages, and the usual durations there.
 //!
-//! Invariant: what is learned here comes of whole stays only: a run whose beginning is not certain teaches
-//! neither an age nor a duration.
+//! Invariant: only complete stays are learned from: a run whose beginning is not certain contributes neither
+//! an age nor a duration.
 
 use super::super::detect::learned::Durations;
 use super::super::time::{Span, Timestamp};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is in flight at one place: the whole pipeline, or one stage of it.
+/// The runs in flight at one place: the whole pipeline, or one stage of it.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Place {
     /// Runs in flight here with the time of their first event here.
@@ -20,13 +20,13 @@ pub struct Place {
     newest: Option<Timestamp>,
     pub(super) active: u32,
     pub(super) waiting: u32,
-    /// The last run in flight was abandoned: nobody knows what goes on here.
+    /// Whether the last run in flight was abandoned, so that the state of this place is unknown.
     is_lost: bool,
-    /// Times without an event while something was in flight.
+    /// Times between events while a run was in flight.
     gaps: Durations,
-    /// How old runs were when they left, by the log's clock.
+    /// Ages of runs when they left, by the log's clock.
     ages: Durations,
-    /// How long they were here, by their events.
+    /// Lengths of stays, by the times of the events.
     pub(super) times: Durations,
 }
 
@@ -51,7 +51,7 @@ impl Place {
         }
     }
 
-    /// Something happened here.
+    /// Records an accepted event here.
     pub(super) fn hear(&mut self, Moment { now, interruptions }: Moment<'_>) {
         if let (false, Some(newest)) = (self.in_flight.is_empty(), self.newest) {
             self.gaps.add_gap(interruptions.counted(newest, now).ms());
@@ -60,23 +60,24 @@ impl Place {
         self.is_lost = false;
     }
 
-    /// The longest time without an event that is usual while something is in flight, and the greatest usual
-    /// age, in seconds; `None` until enough is known.
+    /// Returns the longest usual time without an event while a run is in flight, in seconds; `None` until
+    /// enough gaps are known.
     pub fn usual_gap_secs(&self) -> Option<f64> {
         self.gaps.gap_limit_ms().map(|ms| ms / 1e3)
     }
 
+    /// Returns the greatest usual age of a run here, in seconds; `None` until enough ages are known.
     pub fn usual_age_secs(&self) -> Option<f64> {
         self.ages.age_limit_ms().map(|ms| ms / 1e3)
     }
 
-    /// A run was here for so long.
+    /// Records the length of a run's stay.
     pub(super) fn learn(&mut self, stay: Span) {
         self.times.add(stay.ms());
     }
 
-    /// Lists a run under its first-event time, or not at all. `left`: when one with a certain beginning was
-    /// seen to leave.
+    /// Lists a run under its first-event time, or removes it if `wanted` is `None`. `left` is the time at
+    /// which the run left; it is set only for a run with a certain beginning.
     pub(super) fn relist(
         &mut self,
         run: &Arc<str>,
@@ -99,7 +100,7 @@ impl Place {
         *listed = wanted;
     }
 
-    /// Lists a run where what is known of it here says that it is; `ended`: when the run itself did.
+    /// Lists a run in this stage if its facts place it here. `ended` is the end of the run itself.
     pub(super) fn list(
         &mut self,
         run: &Arc<str>,
@@ -125,7 +126,7 @@ impl Place {
         (facts.is_active, facts.is_waiting) = (is_active, is_waiting);
     }
 
-    /// An abandoned run is taken out.
+    /// Removes an abandoned run.
     pub(super) fn abandon(&mut self, run: &Arc<str>, listed: &mut Option<Timestamp>) {
         self.relist(run, listed, None, None);
         self.is_lost = self.in_flight.is_empty();

@@ -43,7 +43,7 @@ enum Sent {
     Run(RunEvent),
 }
 
-/// A tracker with a log's clock, as an engine drives it.
+/// A tracker with the log's clock, driven as the engine drives it.
 #[derive(Default)]
 struct Told {
     tracker: Tracker,
@@ -52,7 +52,7 @@ struct Told {
 }
 
 impl Told {
-    /// Time goes on to `secs`, minute by minute.
+    /// Advances the time to `secs`, minute by minute.
     fn pass(&mut self, secs: i64) {
         self.tracker.settle(at(self.now), &mut self.derived);
         while self.now < secs {
@@ -69,7 +69,7 @@ impl Told {
         }
     }
 
-    /// Events at their own times.
+    /// Sends events at their own times.
     fn all(events: &[Sent]) -> Told {
         let mut told = Told::default();
         for event in events {
@@ -81,7 +81,7 @@ impl Told {
         told
     }
 
-    /// What was derived so far under a name.
+    /// Returns the values derived so far under a name.
     fn values(&self, name: &str) -> Vec<f64> {
         self.derived.iter().filter(|one| one.name == name).map(|one| one.value).collect()
     }
@@ -154,8 +154,8 @@ fn nightly(id: &str) -> Vec<Sent> {
     ]
 }
 
-/// Goal: a duration is the true one or none. Method: every order of every subset of the events of a run, told
-/// after its end, all at one instant or a second apart.
+/// Goal: a derived duration is correct or absent. Method: every order of every subset of the events of a run,
+/// sent after its end, all at one instant or a second apart.
 #[test]
 fn any_part_of_a_run_in_any_order_gives_the_true_durations_or_none() {
     for step in [0, 1] {
@@ -208,7 +208,7 @@ fn one_event_after_the_end_says_it_all() {
 fn a_run_of_which_only_the_end_is_known_is_counted_and_has_no_duration() {
     let mut told = Told::all(&[Sent::Run(run("r", RunStatus::Succeeded, 9))]);
     assert_eq!((told.values("cards_processed").len(), told.values("run_duration_seconds").len()), (1, 0));
-    // What comes later begins nothing, and tells of the beginning if it can.
+    // Later events put nothing in flight, but supply the beginning if they state it.
     told.send(&Sent::Stage(stage("r", "test", StageStatus::Started, 6)));
     told.send(&Sent::Stage(stage("r", "build", StageStatus::Succeeded, 8)));
     told.pass(10);
@@ -218,8 +218,8 @@ fn a_run_of_which_only_the_end_is_known_is_counted_and_has_no_duration() {
     assert_eq!((told.sight(), told.values("run_duration_seconds")), (Some(Sight::Idle), vec![7.0]));
 }
 
-/// Goal: a run that was forgotten is the same run when it comes back. Method: 48 hours, of which 30 are silent,
-/// and then its end, alone or after another stage.
+/// Goal: a forgotten run is recognised when it comes back. Method: a run of 48 hours with 30 silent ones, and
+/// then its end, alone or after another stage.
 #[test]
 fn a_run_longer_than_it_is_remembered_has_its_true_duration() {
     let hours = |hours: i64| hours * 3_600;
@@ -230,7 +230,7 @@ fn a_run_longer_than_it_is_remembered_has_its_true_duration() {
         let events = [vec![started.clone()], between, vec![ended.clone()]].concat();
         let mut told = Told::all(&events);
         assert_eq!(told.values("run_duration_seconds"), [172_800.0], "{events:?}");
-        // Long after, its end comes once more, and a start that was under way for days.
+        // Long afterwards its end arrives once more, and so does a start that was delayed for days.
         told.pass(hours(80));
         assert_eq!(told.send(&ended), Outcome::Recorded);
         told.send(&stage);
@@ -244,7 +244,8 @@ fn a_run_longer_than_it_is_remembered_has_its_true_duration() {
 
 #[test]
 fn an_event_that_was_refused_makes_no_run_shorter() {
-    // Its first event claimed a time that was not yet; later that time is in the middle of it.
+    // The first event claimed a future time and was refused; that time later falls into the middle of the
+    // run.
     for is_known in [false, true] {
         let mut told = Told::default();
         if is_known {
@@ -308,8 +309,9 @@ fn finished_runs_make_room_and_are_still_known() {
     assert_eq!(told.values("run_duration_seconds").len() as i64, runs + 1);
 }
 
-/// Goal: however many runs others have, a pipeline may have a few; more than these only in the place of finished ones.
-/// Method: the count of all runs is set to the most there may be.
+/// Goal: a pipeline may have a few runs however many the others have; beyond these, a new run only replaces a
+/// finished one.
+/// Method: the total count of runs is set to its maximum.
 #[test]
 fn one_sender_does_not_use_up_the_room_for_runs() {
     let mut told = Told::default();
@@ -366,7 +368,7 @@ fn the_last_declared_stage_ends_a_run_without_run_events() {
     let values: Vec<_> = told.derived.iter().map(|d| (d.name, d.value)).collect();
     assert_eq!(values, [("cards_processed", 1.0), ("run_duration_seconds", 9.0)]);
     assert_eq!(told.sight(), Some(Sight::Idle));
-    // Run events that come with it end it instead.
+    // Run events sent as well end the run instead.
     let mut told = Told::default();
     told.tracker.declare(&[("p".into(), spec())].into());
     told.send(&Sent::Stage(stage("r", "deploy", StageStatus::Failed, 9)));

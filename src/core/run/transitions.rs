@@ -1,9 +1,9 @@
-//! From the end of a stage to the start of the run's next.
+//! Stage transitions: the time from the end of a stage to the start of the run's next stage.
 //!
-//! Intuition: an end and a start belong together when each is the other's nearest. Which ones are nearest is
-//! decided once for all that came at the same instant of the log, in the order of their own times.
-//! Invariant: each end and each start is paired once at most; none is paired over something of the run that
-//! is known to be missing.
+//! Intuition: an end and a start belong together when each is the nearest to the other. Pairs are formed once
+//! for all events of the same instant of log time, in the order of the events' own times.
+//! Invariant: each end and each start is paired at most once; no pair spans events of the run that are known
+//! to be missing.
 
 use super::super::identity::Labels;
 use super::super::limits::ATTEMPTS_PER_RUN_MAX;
@@ -17,9 +17,9 @@ use std::sync::Arc;
 pub(super) struct Transitions {
     starts: Vec<Edge>, // at most ATTEMPTS_PER_RUN_MAX, as ends
     ends: Vec<Edge>,
-    /// How many of each were looked at.
+    /// How many starts and ends were examined already.
     settled: (usize, usize),
-    /// A start or an end was refused: what is next is not known any more.
+    /// Whether a start or an end was refused, so that the nearest edge is no longer known.
     is_torn: bool,
 }
 
@@ -38,7 +38,7 @@ impl Edge {
     }
 }
 
-/// Which list an edge is in, and its place there.
+/// The list that an edge is in, and its index there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum At {
     End(usize),
@@ -54,17 +54,18 @@ impl Transitions {
         push(&mut self.ends, stage, attempt, time);
     }
 
-    /// A start or an end was refused.
+    /// Stops pairing for good, because a start or an end was refused.
     pub fn tear(&mut self) {
         self.is_torn = true;
     }
 
-    /// Records were lost: the next start of what has ended may be among them.
+    /// Excludes all ends so far from pairing, because the start that followed one of them may be among lost
+    /// records.
     pub fn lose(&mut self) {
         self.ends.iter_mut().for_each(|end| end.is_paired = true);
     }
 
-    /// Pairs what came since the last time.
+    /// Pairs the edges that arrived since the last call.
     pub fn settle(&mut self, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
         let (starts, ends) = std::mem::replace(&mut self.settled, (self.starts.len(), self.ends.len()));
         if self.is_torn {
@@ -81,7 +82,7 @@ impl Transitions {
         }
     }
 
-    /// An unpaired edge and its nearest, where that is mutual.
+    /// Returns the pair of an unpaired edge and its nearest counterpart, if each is the nearest to the other.
     fn partner(&self, at: At) -> Option<(usize, usize)> {
         match at {
             At::End(end) if self.ends[end].is_paired => None,
@@ -109,7 +110,7 @@ impl Transitions {
         }
     }
 
-    /// The latest unpaired end at or before a start; of equal times the later in the log.
+    /// Returns the latest unpaired end at or before a start; of equal times, the one later in the log.
     fn end_before(&self, start: usize) -> Option<usize> {
         let start = &self.starts[start];
         let ends = self.ends.iter().enumerate();
@@ -117,7 +118,7 @@ impl Transitions {
         before.max_by_key(|(at, end)| (end.time, *at)).map(|(at, _)| at)
     }
 
-    /// The earliest unpaired start at or after an end; of equal times the earlier in the log.
+    /// Returns the earliest unpaired start at or after an end; of equal times, the one earlier in the log.
     fn start_after(&self, end: usize) -> Option<usize> {
         let end = &self.ends[end];
         let starts = self.starts.iter().enumerate();
@@ -137,8 +138,8 @@ mod tests {
     use super::super::tests::at;
     use super::*;
 
-    /// Goal: neighbours are paired in the order of their times. Method: three stages that come at one instant,
-    /// the middle one last.
+    /// Goal: neighbours are paired in the order of their times. Method: three stages that arrive at one
+    /// instant, the middle one last.
     #[test]
     fn what_comes_together_is_paired_in_the_order_of_its_times() {
         let mut transitions = Transitions::default();

@@ -1,28 +1,30 @@
-//! What is about to be read of some keys, asked for together.
+//! Prefetch: reads the state of several keys before they are evaluated.
 //!
-//! Intuition: what is known of a key lies in a dozen places of memory, each found from the one before, and of a
-//! hundred thousand keys none is at hand. Who reads one key after another waits for each place; where the places of
-//! neighbouring keys are asked for one after another, with nothing else between, they come together. Invariant:
-//! nothing but time depends on it. Rejected: the processor's own instructions for it (they need `unsafe`), and
-//! rows of all keys side by side (a key that comes or goes would move all others).
+//! Intuition: the state of a key lies in a dozen places in memory, each found through the one before, and
+//! with a hundred thousand keys none of them is in the cache. An evaluation of one key after another waits
+//! for each place. If the same places of neighbouring keys are read one after another, with nothing else
+//! between, their cache misses overlap.
+//! Invariant: prefetching changes nothing but the time that an evaluation takes.
+//! Rejected: the processor's prefetch instructions (they need `unsafe`), and the rows of all keys side by
+//! side (a key that is added or removed would move all others).
 
 use super::View;
 use super::group::Group;
 use super::history::History;
 use crate::core::key::KeyId;
 
-/// Anything that depends on what was read, so that it is read.
+/// A number that depends on every prefetched value, so that the compiler cannot remove the reads.
 pub type Token = u64;
 
 impl View {
-    /// Asks for what an evaluation of these keys reads; `has_changed`: whether windows may have been sealed, so
-    /// that rows are read, too.
+    /// Prefetches what an evaluation of these keys reads. `has_changed`: whether windows may have been
+    /// sealed, so that rows are read, too.
     pub fn ask_ahead(&self, keys: &[KeyId], has_changed: bool) -> Token {
         self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)), has_changed)
     }
 
-    /// Asks for what is read and written of groups when their windows are sealed. Step by step: where the next
-    /// place is, is known only once the one before it has come, so all groups take each step together.
+    /// Prefetches what sealing reads and writes of these groups. The next address is known only once the
+    /// previous read has returned, so all groups take each step together.
     pub(super) fn ask_for(&self, places: impl Iterator<Item = u32>, has_rows: bool) -> Token {
         let groups: Vec<&Group> = places.filter_map(|place| self.group(place)).collect();
         let histories: Vec<&History> = groups.iter().filter_map(|group| group.history()).collect();
@@ -46,8 +48,8 @@ impl Group {
     }
 }
 
-/// Values at each end of a history that are read when a window comes and one goes, each as far from the next as what
-/// memory gives at once.
+/// Offsets of the values to prefetch at each end of a history, where one window is added and one removed.
+/// Eight values of 8 B are one cache line.
 const ENDS: [usize; 3] = [0, 8, 16];
 
 impl History {

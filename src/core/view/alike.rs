@@ -1,13 +1,15 @@
-//! Views found by what they read.
+//! Lookup of views by what they read.
 //!
-//! Intuition: a set may have 10,000 views, and each one asks for its former self and for those that share its keys.
-//! Invariant: views that read the same rows, or have the same keys, have the same number, so only those are compared.
-//! Rejected: comparing each with each (100 million comparisons of selectors, while the engine waits).
+//! Intuition: a rule set may have 10,000 views, and each one looks for its predecessor and for the views
+//! with the same keys.
+//! Invariant: views that read the same rows, or have the same keys, have the same number, so only those are
+//! compared.
+//! Rejected: comparing every pair (100 million comparisons of selectors, while the engine waits).
 
 use super::{View, ViewSpec};
 use std::collections::HashMap;
 
-/// Views by their numbers, in the order of the set.
+/// The views of the former rule set by their numbers, in the order of that set.
 #[derive(Debug, Default)]
 pub struct Former(HashMap<u64, Vec<View>>);
 
@@ -20,7 +22,8 @@ impl Former {
         Former(by_id)
     }
 
-    /// Takes the view out that reads what is asked for: the very one, else the one that reads furthest back.
+    /// Takes the view that reads the requested rows: the one with the same spec, else the one that reads
+    /// furthest back.
     pub fn take_like(&mut self, spec: &ViewSpec) -> Option<View> {
         let alike = self.0.get_mut(&spec.id())?;
         let very = alike.iter().position(|view| view.spec == *spec);
@@ -31,17 +34,17 @@ impl Former {
     }
 }
 
-/// Places of views by a number that those to be compared share, ascending.
+/// Places of views by the number that comparable views share, ascending.
 #[derive(Debug, Default)]
 pub(super) struct Alike(HashMap<u64, Vec<usize>>);
 
 impl Alike {
-    /// By their keys.
+    /// Groups views by their keys.
     pub(super) fn of_keys(views: &[View]) -> Alike {
         Alike::by(views, |view| Some(view.spec.keys_number()))
     }
 
-    /// Baselines by their keys and windows.
+    /// Groups baseline views by their keys and window length.
     pub(super) fn of_windows(views: &[View]) -> Alike {
         Alike::by(views, |view| view.spec.window_number())
     }
@@ -56,7 +59,7 @@ impl Alike {
         Alike(by_number)
     }
 
-    /// Orders those that share a number.
+    /// Sorts the places that share a number.
     pub(super) fn sort_by_key<K: Ord>(&mut self, key: impl Fn(usize) -> K) {
         self.0.values_mut().for_each(|places| places.sort_by_key(|place| key(*place)));
     }

@@ -1,4 +1,4 @@
-//! Views that look back: aligned windows, sealed ones mostly, of a period or of each version.
+//! Views of the past: aligned, mostly sealed windows of a period or of each version.
 
 use super::View;
 use super::ViewKind;
@@ -7,23 +7,25 @@ use crate::core::detect::regression::Window;
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
 
-/// Windows kept of one version: what it was like in the end. 64 x 34 bytes.
+/// Windows kept of one version: its newest ones. 64 x 34 bytes.
 pub const WINDOWS_OF_A_VERSION: usize = 64;
 
-/// Windows kept beyond the period: the trailing window lies in two, one more is not sealed yet, and what goes is
-/// counted as gone when a rule looks the next time. 11 x 10 bytes, 34 with profiles.
+/// Windows kept beyond the period: the trailing window overlaps two, one more is not sealed yet, and
+/// [`WINDOWS_BEHIND`] more stay until a rule evaluates again and subtracts them. 11 x 10 bytes, 34 with
+/// profiles.
 const WINDOWS_SPARE: i64 = 3 + WINDOWS_BEHIND;
 
-/// Windows that may pass before a rule looks again; after more of them all are counted anew.
+/// Windows that may pass before a rule evaluates again; after more of them all windows are counted from
+/// scratch.
 const WINDOWS_BEHIND: i64 = 8;
 
-/// Versions kept beyond those that are asked for, as one that begins may be old.
+/// Versions kept beyond those that rules ask for, because a version that appears may be an old one.
 const VERSIONS_SPARE: usize = 4;
 
-/// Versions of keys that are gone, of which something is still known; 4,096 x 2 KiB.
+/// The largest number of kept groups of versions that no series feeds any more; 4,096 x 2 KiB.
 const GONE_MAX: usize = 4_096;
 
-/// What is kept of closed windows.
+/// How many closed windows are kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kept {
     For(Span),
@@ -35,11 +37,12 @@ pub(super) enum Kept {
 pub struct SealedWindows<'a> {
     history: &'a History,
     rewrites: u32,
-    /// From this index on a window without anything counts as zero.
+    /// From this index on, a window without observations counts as zero.
     zeros_since: Option<i64>,
 }
 
-/// See [`SealedWindows::state_before`]. A window that is sealed after `end` is none of them: it changes nothing.
+/// The state returned by [`SealedWindows::state_before`]. A window that is sealed after `end` does not
+/// change it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StateBefore {
     pub changes: u32,
@@ -48,15 +51,15 @@ pub struct StateBefore {
 }
 
 impl SealedWindows<'_> {
-    /// What tells whether windows are those of before: how often an older one changed, where the oldest begins
-    /// and the newest ends.
+    /// Returns the state that tells whether the windows have changed: how often an older window changed,
+    /// where the oldest begins and the newest ends.
     pub fn state(&self) -> (u32, i64, i64) {
         let (first, end) = self.history.range();
         (self.rewrites, first, end)
     }
 
-    /// What tells whether what was learned of the windows before `end` is out of date: the same for these
-    /// alone, and where the tail begins.
+    /// Returns the state that tells whether a baseline of the windows before `end` is out of date: the same
+    /// as [`Self::state`] for these windows alone, and where the tail begins.
     pub fn state_before(&self, end: i64) -> StateBefore {
         let (_, newest_end) = self.history.range();
         StateBefore {
@@ -66,30 +69,30 @@ impl SealedWindows<'_> {
         }
     }
 
-    /// Where the tail of the past begins.
+    /// Returns where the tail of the past begins.
     pub fn tail_begin(&self) -> Option<f64> {
         self.history.tail_begin().map(f64::from)
     }
 
-    /// One window, if anything is known of it.
+    /// Returns one window, if it is known.
     pub fn window(&self, index: i64) -> Option<Window> {
         let (value, count) = self.value(index)?;
         Some(Window { count, value, profile: self.history.profile(index) })
     }
 
-    /// Its value, and how many it holds. Nothing is known of windows beyond those that are kept, but that what is
-    /// counted there was zero.
+    /// Returns the value and the count of a window. A window without a row is unknown, except that it
+    /// counts as zero from the key's first window on where the aggregate of an empty window is zero.
     #[inline]
     pub fn value(&self, index: i64) -> Option<(f64, u64)> {
         self.history.value(index).or_else(|| self.is_zero(index).then_some((0.0, 0)))
     }
 
-    /// The windows from `first` to `last` that are known, with their indexes.
+    /// Returns the known windows from `first` to `last`, with their indexes.
     pub fn within(&self, first: i64, last: i64) -> impl Iterator<Item = (i64, Window)> + '_ {
         (first..=last).filter_map(|index| Some((index, self.window(index)?)))
     }
 
-    /// Index, value and count of each of them, from either end.
+    /// Returns index, value and count of each known window, from either end.
     pub fn values(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
         (first..=last).filter_map(|index| self.value(index).map(|(value, count)| (index, value, count)))
     }
@@ -104,12 +107,12 @@ impl View {
         matches!(self.spec.kind, ViewKind::Deploys { .. })
     }
 
-    /// Whether it knows sealed windows.
+    /// Whether the view has sealed windows.
     pub(super) fn is_looking_back(&self) -> bool {
         matches!(self.spec.kind, ViewKind::Baseline { .. } | ViewKind::Deploys { .. })
     }
 
-    /// How a window is read, and what is kept.
+    /// Returns how the view reads a window, and how many windows it keeps.
     pub(super) fn reader(&self) -> Option<(Reader, Kept)> {
         let reader =
             |window, aggregate, is_profiled| Reader { shape: self.shape, aggregate, window, is_profiled };
@@ -125,13 +128,13 @@ impl View {
         }
     }
 
-    /// The aligned windows of these indexes that are sealed, oldest first. For what is counted, a window
-    /// without anything counts, too.
+    /// Returns the sealed aligned windows of these indexes, oldest first. If the aggregate of an empty
+    /// window is zero, empty windows are included.
     pub fn past(&self, key: KeyId, first: i64, last: i64) -> Vec<(i64, Window)> {
         self.sealed(key).map_or_else(Vec::new, |windows| windows.within(first, last).collect())
     }
 
-    /// What is known of a key's sealed windows.
+    /// Returns the sealed windows of a key.
     pub fn sealed(&self, key: KeyId) -> Option<SealedWindows<'_>> {
         let group = self.group_of(key).and_then(|group| self.group(group))?;
         let (reader, _) = self.reader()?;
@@ -147,12 +150,13 @@ impl View {
         self.group_of(key).and_then(|group| self.group(group)).map_or(0, |group| group.changes)
     }
 
-    /// Index of the first window in which a key was seen.
+    /// Returns the index of the first window in which a key was seen.
     pub fn begun(&self, key: KeyId) -> Option<i64> {
         self.group_of(key).and_then(|group| self.group(group))?.begun()
     }
 
-    /// A version was seen for the first time: the oldest of the same key go, and of keys that are gone.
+    /// Makes room for a new version. Removes versions that no series feeds any more: the oldest of the same
+    /// key, and the oldest of all keys if there are too many.
     pub fn prune_versions(&mut self, versions: &[KeyId]) {
         let ViewKind::Deploys { deploys, .. } = self.spec.kind else { return };
         let mut known: Vec<(Option<i64>, KeyId)> = versions
@@ -160,7 +164,7 @@ impl View {
             .filter(|key| self.group_of(**key).is_some())
             .map(|key| (self.begun(*key), *key))
             .collect();
-        // One that was not recorded yet is the newest.
+        // A version without observations yet is the newest.
         known.sort_by_key(|(begun, _)| begun.unwrap_or(i64::MAX));
         let surplus = known.len().saturating_sub(deploys as usize + 1 + VERSIONS_SPARE);
         known[..surplus].iter().for_each(|(_, key)| self.drop_gone(*key));
@@ -169,7 +173,7 @@ impl View {
             let mut all_gone: Vec<(Timestamp, KeyId)> =
                 all_gone.map(|group| (group.newest, group.key)).collect();
             all_gone.sort();
-            // Some more than must, so that not each new version looks at all groups.
+            // More are removed than necessary, so that not every new version has to visit all groups.
             all_gone.truncate(all_gone.len().saturating_sub(GONE_MAX - GONE_MAX / 8));
             all_gone.iter().for_each(|(_, key)| self.drop_gone(*key));
         }
@@ -181,7 +185,7 @@ impl View {
             if self.is_of_deploys() { self.groups.iter().flatten().filter(is_gone).count() } else { 0 };
     }
 
-    /// Lets the group of a key go, if no series feeds it any more.
+    /// Removes the group of a key, if no series feeds it any more.
     fn drop_gone(&mut self, key: KeyId) {
         let Some(at) = self.group_of(key) else { return };
         if self.group(at).is_some_and(|group| group.members == 0) {

@@ -1,33 +1,33 @@
-//! Coarser panes out of finer ones.
+//! Coarser panes from finer ones.
 //!
-//! Intuition: rules over `[1m]` and `[5m]` of the same keys would record every value twice. So only
-//! the finest view of the same keys records values; each of its panes is handed on to the others
-//! when the next one is begun: one merge per pane instead of one addition per value.
-//! Invariant: a fed view holds everything of its keys but what is in the newest pane of its source
-//! as long as that one is open; whoever reads the fed view adds that pane.
-//! Rejected: making the coarse pane anew from the fine ones at each grid point (a merge of six
-//! histograms a second and key), and a running difference (floating sums drift).
+//! Intuition: rules over `[1m]` and `[5m]` of the same keys would record every value twice. So only the
+//! finest view of the same keys records values. It hands each of its panes on to the others when the next
+//! pane begins: one merge per pane instead of one addition per value.
+//! Invariant: a fed view holds all observations of its keys except those in the newest pane of its source
+//! while that pane is open; a read of the fed view adds that pane.
+//! Rejected: merging the coarse pane from the fine ones at each grid point (a merge of six histograms a
+//! second and key), and a running difference (floating-point sums drift).
 
 use super::group::Trail;
 use super::{Alike, Reading, Recorded, Subscription, View, ViewKind, lead};
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
 
-/// When it is: the ingest time and the distance of grid points.
+/// The current time: the ingest time, and the distance of grid points.
 #[derive(Debug, Clone, Copy)]
 pub struct When {
     pub now: Timestamp,
     pub interval: Span,
 }
 
-/// The newest pane of a source, not handed on yet.
+/// The newest pane of a source, while it is not handed on yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Open<'a> {
     pub(super) start: Timestamp,
     pub(super) trail: &'a Trail,
 }
 
-/// Finds out which views get their panes from which; a function of what the views are.
+/// Links each fed view to its source; the result depends only on the specs of the views and their order.
 pub fn link(views: &mut [View]) {
     lead::link(views);
     let mut alike = Alike::of_keys(views);
@@ -49,7 +49,7 @@ pub fn link(views: &mut [View]) {
     }
 }
 
-/// The finest view that holds what this one needs, if that is another one.
+/// Returns the finest other view that holds everything this view needs.
 fn source_of(views: &[View], at: usize, alike: &Alike) -> Option<u32> {
     let fed = &views[at];
     let can_feed = |other: &usize| {
@@ -61,7 +61,7 @@ fn source_of(views: &[View], at: usize, alike: &Alike) -> Option<u32> {
             && finer.spec.has_spread >= spec.has_spread
             && fed.pane.ms() % finer.pane.ms() == 0
     };
-    // The finest stand first.
+    // Finer views come first.
     let finer = alike.of(fed.spec.keys_number()).take_while(|other| *other != at);
     let found = finer.filter(|_| is_trailing(fed)).find(can_feed);
     found.map(|at| at as u32)
@@ -75,7 +75,7 @@ fn is_trailing(view: &View) -> bool {
     matches!(view.spec.kind, ViewKind::Trailing { .. })
 }
 
-/// Adds one observation to a group, and hands on what the views behind it need.
+/// Adds one observation to a group, and hands on what the fed views need.
 #[inline]
 pub fn record(views: &mut [View], to: Subscription, reading: &Reading<'_>, when: When) {
     let view = &mut views[to.view as usize];
@@ -124,7 +124,7 @@ pub fn roll(views: &mut [View], when: When) {
     }
 }
 
-/// Hands on all open panes: the views are about to be linked anew.
+/// Hands on all open panes, because the views are about to be linked again.
 pub fn settle(views: &mut [View], when: When) {
     for source in 0..views.len() {
         let (open, pane) = (views[source].take_open(), views[source].pane);
@@ -136,7 +136,7 @@ pub fn settle(views: &mut [View], when: When) {
     }
 }
 
-/// Marks the keys of the views behind one that changed.
+/// Marks changed keys of a view in the views that it feeds.
 pub fn spread(views: &mut [View], changed: u32, keys: &[KeyId]) {
     for fed in views[changed as usize].feeds.clone() {
         let fed = &mut views[fed as usize];
@@ -164,20 +164,20 @@ pub(super) fn with_open<T>(
             let trail = group.and_then(|group| group.open());
             read(view, trail.map(|trail| Open { start: trail.start(pane), trail }))
         }
-        // A view is never its own source.
+        // Unreachable: a view is never its own source.
         Err(_) => read(&mut views[at as usize], None),
     }
 }
 
 impl View {
-    /// One observation that the source did not keep for itself.
+    /// Takes one observation that the source could not keep in its open pane.
     fn take(&mut self, key: KeyId, reading: &Reading<'_>, when: When) {
         let Some(group) = self.group_of(key) else { return };
         self.record(group, reading, when.now, when.interval);
         self.forget_merged(group);
     }
 
-    /// A finished pane of the source.
+    /// Merges a finished pane of the source.
     fn absorb(&mut self, key: KeyId, pane: Span, finished: &Trail, when: When) {
         let Some(group) = self.group_of(key) else { return };
         let Some((trail, _)) = self.trail(group, finished.start(pane), when.now, when.interval) else {
@@ -191,7 +191,7 @@ impl View {
         }
     }
 
-    /// The source has begun a pane: there is one for it here, so that its end is planned.
+    /// Creates the pane for a time at which the source has begun one, so that its end is scheduled.
     fn begin(&mut self, key: KeyId, time: Timestamp, when: When) {
         let Some(group) = self.group_of(key) else { return };
         self.trail(group, time, when.now, when.interval);

@@ -1,4 +1,4 @@
-//! Views that gather for the aggregate: their panes are handed over and begun anew.
+//! Views that gather for the aggregate partition: their panes are handed over and start empty again.
 
 use super::group::Trail;
 use super::{View, ViewKind, ViewSpec};
@@ -10,29 +10,30 @@ use crate::core::time::{Span, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// What the source of a series begins with that stands for a key's partials.
+/// Prefix of the source of a series that stands for the partials of a key.
 const PARTIAL_SOURCE: &str = "_partial:";
 
 impl SeriesInfo {
-    /// Whether it stands for partials of other partitions.
+    /// Whether the series stands for partials of other partitions.
     pub fn is_partial(&self) -> bool {
         self.source.starts_with(PARTIAL_SOURCE)
     }
 }
 
 impl ViewSpec {
-    /// A number that two views share only if they read the same rows; neither the order of rules nor how far one
-    /// of them looks back is in it, so it stays when others come and go.
+    /// Returns a number that two views share only if they read the same rows. It contains neither the order
+    /// of rules nor how far back a view reads, so it stays when other rules are added or removed.
     pub fn id(&self) -> u64 {
         hash(&self.of_any_period())
     }
 
-    /// A number that two views share only if they have the same keys.
+    /// Returns a number that two views share only if they have the same keys.
     pub(super) fn keys_number(&self) -> u64 {
         hash(&(&self.selector, &self.by))
     }
 
-    /// The same of baselines over windows of one length; nothing of other views.
+    /// Returns a number that two baseline views share only if they have the same keys and window length;
+    /// `None` for other views.
     pub(super) fn window_number(&self) -> Option<u64> {
         let ViewKind::Baseline { window, .. } = self.kind else { return None };
         Some(hash(&(&self.selector, &self.by, window)))
@@ -42,7 +43,8 @@ impl ViewSpec {
         format!("{:016x}", self.keys_number())
     }
 
-    /// The key under which this view reads a series, if it does. `made`: the records that are about pipelines.
+    /// Returns the key under which this view reads a series, if it does. `made`: the records that derive
+    /// from pipeline series.
     pub fn key_of(&self, series: &SeriesInfo, made: &Made) -> Option<Key> {
         let label = |name: &str| made.label(series, name);
         match series.source.strip_prefix(PARTIAL_SOURCE) {
@@ -53,8 +55,8 @@ impl ViewSpec {
         }
     }
 
-    /// The series that stands for a key's partials in the aggregate: it has no windows, but it is
-    /// forgotten like any other. Its name brings the metric's unit and resolution along.
+    /// Returns the series that stands for the partials of a key in the aggregate partition. It has no
+    /// windows, but it expires like any other series. Its name determines the metric's unit and resolution.
     pub fn partial_identity(&self, key: &Key, unit: Option<crate::core::unit::Unit>) -> Identity {
         Identity {
             source: format!("{PARTIAL_SOURCE}{}", self.keys_id()).into(),
@@ -71,7 +73,7 @@ fn hash(part: &impl Serialize) -> u64 {
 }
 
 impl View {
-    /// The view that gathers in each partition for this one and for those that get their panes from it.
+    /// Returns the view with which each partition gathers for this view and for those that it feeds.
     pub fn gathering(&self, all: &[View]) -> ViewSpec {
         let (of, pane) = (self.spec.id(), self.pane);
         let kept = self.feeds.iter().map(|fed| all[*fed as usize].kept).fold(self.kept, Span::max);
@@ -84,7 +86,7 @@ impl View {
         matches!(self.spec.kind, ViewKind::Gathering { .. })
     }
 
-    /// Hands over the panes of all keys that changed; a key without any was only joined.
+    /// Takes the panes of all keys that changed; a key without panes has only joined.
     pub(in crate::core) fn take_gathered(&mut self) -> Vec<(KeyId, Timestamp, Vec<Trail>)> {
         let dirty = std::mem::take(&mut self.dirty);
         let taken = dirty.iter().filter_map(|at| {

@@ -1,7 +1,7 @@
-//! One key's panes, and what is remembered of reading them.
+//! One key's panes, and the cached results of reading them.
 //!
 //! Intuition: at one grid point several rules read the same key; each question is answered once.
-//! Invariant: panes ascend by index; what is remembered is thrown away at any change.
+//! Invariant: panes ascend by index; any change discards the cached results.
 
 use super::baseline::{Kept, WINDOWS_OF_A_VERSION};
 use super::history::{self, History, Reader};
@@ -19,24 +19,25 @@ use std::collections::VecDeque;
 pub struct Group {
     pub key: KeyId,
     pub(super) members: u32, // series that feed it, > 0 while the group lives
-    /// Greatest event time of its observations; for a declared series, when it was declared.
+    /// Greatest event time of the observations; for a declared series, the time of the declaration.
     pub newest: Timestamp,
     pub(super) panes: VecDeque<Trail>, // ascending by index
     pub(super) is_dirty: bool,
-    /// Baseline views: what is known of sealed windows.
+    /// Baseline views: the rows of sealed windows.
     history: Option<Box<History>>,
-    /// Baseline views: how often a window was sealed; only to know what is out of date.
+    /// Baseline views: how often a window was sealed; only to detect what is out of date.
     #[serde(skip)]
     pub(super) changes: u32,
-    /// And how often one that was not the newest: evidence names it.
+    /// Baseline views: how often a row was rewritten, or written before a newer one; evidence shows the
+    /// number.
     pub(super) rewrites: u32,
     #[serde(skip)]
     prefix: Prefix,
     #[serde(skip)]
-    pub(super) memo: Vec<f64>, // the view's asked quantiles at `memo_at`, NaN where there is none
+    pub(super) memo: Vec<f64>, // the view's requested quantiles at `memo_at`, NaN where there is none
     #[serde(skip)]
     pub(super) totals: Option<Totals>, // at `memo_at`
-    /// Grid point of what is remembered above; `None` after any change.
+    /// Grid point of the cached results above; `None` after any change.
     #[serde(skip)]
     pub(super) memo_at: Option<Timestamp>,
 }
@@ -48,10 +49,10 @@ pub struct Trail {
     pub pane: Pane,
     pub(super) mean: f64,
     pub(in crate::core) m2: f64, // sum of squared distances from the mean
-    pub(super) is_open: bool,    // the views behind this one do not have it yet; only the newest is
+    pub(super) is_open: bool,    // not handed on to the fed views yet; only the newest is
 }
 
-/// The merge of all panes of a window but the newest, kept while it stays true.
+/// The cached merge of a window's panes; the newest one is left out unless the view is fed.
 #[derive(Debug, Clone, Default)]
 struct Prefix {
     first: i64,
@@ -59,16 +60,16 @@ struct Prefix {
     pane: Option<Pane>,
 }
 
-/// What one group holds for the same key's groups in other views.
+/// The panes that one group holds for the same key's groups in other views.
 #[derive(Debug)]
 pub(super) struct Sealable {
     panes: VecDeque<Trail>,
-    /// With the window from which on they may change.
+    /// The sealed windows, and the first window that may still change.
     sealed: (SealedPanes, i64),
 }
 
 impl Sealable {
-    /// The windows that something is to be done with.
+    /// Returns the indexes of the windows that must still be sealed or closed.
     pub(super) fn indexes(&self) -> impl Iterator<Item = i64> + '_ {
         self.panes.iter().map(|trail| trail.index).chain(self.sealed.0.indexes())
     }
@@ -92,7 +93,7 @@ impl Group {
         }
     }
 
-    /// Begins anew to remember what was read at a grid point.
+    /// Prepares the cache for the results of a grid point.
     pub(super) fn remember(&mut self, at: Timestamp) {
         if self.memo_at != Some(at) {
             self.memo.clear();
@@ -101,13 +102,13 @@ impl Group {
         }
     }
 
-    /// A pane that the remembered merge holds has changed.
+    /// Discards the cached merge, because a pane in it has changed.
     pub(super) fn forget_merged(&mut self) {
         self.prefix.pane = None;
     }
 
-    /// A finished pane went into the pane with this index: the remembered merge of all panes takes
-    /// it in, too, where it holds that pane.
+    /// Adds a finished pane to the cached merge, if the merge contains the pane with this index; else
+    /// discards the merge.
     pub(super) fn add_to_merged(&mut self, index: i64, finished: &Pane) {
         let is_held = (self.prefix.first..=self.prefix.last).contains(&index);
         match &mut self.prefix.pane {
@@ -119,7 +120,7 @@ impl Group {
         }
     }
 
-    /// Index of the newest window that it ever held.
+    /// Returns the index of the newest window, sealed or not.
     pub(super) fn newest_index(&self) -> Option<i64> {
         let sealed = || self.history.as_ref().and_then(|history| history.newest());
         self.panes.back().map(|trail| trail.index).or_else(sealed)
@@ -130,36 +131,36 @@ impl Group {
         self.panes.iter().skip(skip).take_while(move |trail| trail.index <= last)
     }
 
-    /// Baseline views: something comes for a window; false if that is closed.
+    /// Baseline views: notes that a window has an observation; returns false if the window is closed.
     pub(super) fn note_window(&mut self, index: i64) -> bool {
         let history = self.history.get_or_insert_default();
         history.begin(index);
         !history.is_closed(index)
     }
 
-    /// Baseline views: whether nothing is taken for a window any more.
+    /// Baseline views: whether a window accepts no more observations.
     pub(super) fn is_closed(&self, index: i64) -> bool {
         self.history.as_ref().is_some_and(|history| history.is_closed(index))
     }
 
-    /// Baseline views: a window that is sealed is looked for here, as something late came for it.
+    /// Baseline views: takes a sealed window out again, because a late observation arrived for it.
     pub(super) fn open_again(&mut self, index: i64) -> Option<Trail> {
         self.history.as_mut()?.open_again(index)
     }
 
-    /// Baseline views: index of the first window that held something.
+    /// Baseline views: returns the index of the first window with an observation.
     pub(super) fn begun(&self) -> Option<i64> {
         self.history.as_ref()?.begun()
     }
 
-    /// Baseline views: writes the row of a window that is sealed, maybe not for the first time.
+    /// Baseline views: writes the row of a sealed window, which may have a row already.
     pub(super) fn write(&mut self, trail: &Trail, reader: &Reader) {
         let history = self.history.get_or_insert_default();
         self.rewrites += u32::from(history.seal(trail, reader));
         self.changes += 1;
     }
 
-    /// Baseline views: lets windows go that begin before `kept`; without it, all but the newest.
+    /// Baseline views: drops the rows of windows older than `kept`, or all but the newest.
     pub(super) fn trim(&mut self, at: Timestamp, kept: Kept, window: Span) {
         let history = self.history.get_or_insert_default();
         match kept {
@@ -168,17 +169,18 @@ impl Group {
         }
     }
 
-    /// Baseline views: keeps a sealed window, as something late may come for it.
+    /// Baseline views: keeps the pane of a sealed window for late observations.
     pub(super) fn keep_sealed(&mut self, trail: &Trail) {
         self.history.get_or_insert_default().keep(trail);
     }
 
-    /// Baseline views: nothing is taken for windows before this one any more.
+    /// Baseline views: closes the windows before this one: they accept no more observations.
     pub(super) fn close_before(&mut self, index: i64) {
         self.history.get_or_insert_default().close_before(index);
     }
 
-    /// Baseline views: takes what is sealed once it is time, and what may still change.
+    /// Baseline views: takes the windows that are not sealed yet, and the sealed ones that may still
+    /// change.
     pub(super) fn take_sealable(&mut self) -> Sealable {
         let sealed = self.history.as_mut().map(|history| history.take_panes()).unwrap_or_default();
         Sealable { panes: std::mem::take(&mut self.panes), sealed }
@@ -205,7 +207,7 @@ impl Group {
         history::profile([self.prefix.pane.as_ref().unwrap_or(&EMPTY), rest.unwrap_or(&EMPTY)], shape, above)
     }
 
-    /// Drops the panes that nothing reads at `at`; the open one if it was among them.
+    /// Drops the panes that no grid point reads at `at`; returns the open one if it was among them.
     pub(super) fn drop_before(&mut self, at: Timestamp, pane: Span, kept: Span) -> Option<Trail> {
         let mut open = None;
         while self.panes.front().is_some_and(|trail| trail.start(pane) + kept < at) {
@@ -218,24 +220,24 @@ impl Group {
         open
     }
 
-    /// The newest pane, if the views behind this one do not have it.
+    /// Returns the newest pane, if the fed views do not have it.
     pub(super) fn open(&self) -> Option<&Trail> {
         self.panes.back().filter(|trail| trail.is_open)
     }
 
-    /// The pane before the newest, if the views behind this one do not have it.
+    /// Returns the pane before the newest, if the fed views do not have it.
     pub(super) fn finished(&self) -> Option<&Trail> {
         self.panes.iter().rev().nth(1).filter(|trail| trail.is_open)
     }
 
-    /// The pane before the newest was handed on.
+    /// Marks the pane before the newest as handed on.
     pub(super) fn hand_over_older(&mut self) {
         if let Some(finished) = self.panes.iter_mut().rev().nth(1) {
             finished.is_open = false;
         }
     }
 
-    /// A copy of the newest pane, which counts as handed on from here.
+    /// Returns a copy of the newest pane, which counts as handed on from here.
     pub(super) fn hand_over_newest(&mut self) -> Option<Trail> {
         let newest = self.panes.back_mut().filter(|trail| trail.is_open)?;
         newest.is_open = false;
@@ -255,8 +257,8 @@ impl Group {
         self.memo.get(place).copied().filter(|value| !value.is_nan())
     }
 
-    /// All that is asked of this key, while its panes are at hand: the next rule comes back for the
-    /// rest after it has read ten thousand other keys.
+    /// Computes all requested quantiles of this key while its panes are in the cache: the next rule returns
+    /// to this key only after it has read ten thousand others.
     fn answer(&mut self, shape: Shape, (first, last): (i64, i64), asked: &[f64], parts: Parts<'_>) {
         let mut memo = std::mem::take(&mut self.memo);
         self.refresh(first, last, parts);
@@ -266,7 +268,7 @@ impl Group {
         self.memo = memo;
     }
 
-    /// One quantile that nobody will ask for again.
+    /// Computes one quantile without caching it.
     pub(super) fn answer_one(
         &mut self,
         shape: Shape,
@@ -286,7 +288,7 @@ impl Group {
         }
     }
 
-    /// Makes the merge of the window's panes anew where it is not true any more.
+    /// Renews the merge of the window's panes if it is out of date.
     fn refresh(&mut self, first: i64, last: i64, parts: Parts<'_>) {
         match parts {
             Parts::OlderAndNewest => self.refresh_prefix(first, last, 1),
@@ -294,7 +296,7 @@ impl Group {
         }
     }
 
-    /// The pane that is not in the merge.
+    /// Returns the pane that is not in the merge.
     fn rest<'a>(&'a self, first: i64, last: i64, parts: Parts<'a>) -> Option<&'a Pane> {
         match parts {
             Parts::OlderAndNewest => self.within(first, last).last().map(|trail| &trail.pane),
@@ -302,7 +304,7 @@ impl Group {
         }
     }
 
-    /// Merges the panes of the window but the newest `left_out`, unless that is already there.
+    /// Merges the panes of the window except the newest `left_out`, unless the cached merge is valid.
     fn refresh_prefix(&mut self, first: i64, last: i64, left_out: usize) {
         let within = || self.within(first, last).map(|trail| trail.index);
         let (Some(oldest), Some(newest)) = (within().next(), within().last()) else {
@@ -327,28 +329,28 @@ impl Group {
     }
 }
 
-/// What a quantile is made of.
+/// The panes from which a quantile is computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Parts<'a> {
-    /// The panes of the window; the newest one is merged with nothing, because it changes.
+    /// The panes of the window; the newest one is not merged with the others, because it changes.
     OlderAndNewest,
-    /// All panes of the window, and an open one of the source.
+    /// All panes of the window, and the open pane of the source, if any.
     AllAnd(Option<&'a Trail>),
 }
 
 impl Trail {
-    /// `before`: the pane next to it, if there is one.
+    /// Creates an empty pane; `before`: the previous pane, if there is one.
     pub(super) fn new(index: i64, is_open: bool, before: Option<&Trail>) -> Trail {
         let pane = before.map_or_else(Pane::default, |before| Pane::ready_for(&before.pane));
         Trail { index, pane, mean: 0.0, m2: 0.0, is_open }
     }
 
-    /// When the pane begins; `pane`: how long it is.
+    /// Returns when the pane begins; `pane`: its length.
     pub(super) fn start(&self, pane: Span) -> Timestamp {
         Timestamp::clamped(self.index * pane.ms())
     }
 
-    /// Welford's update, so that a small spread around a large mean survives.
+    /// Uses Welford's update, so that a small spread around a large mean survives.
     #[inline]
     pub(super) fn record(&mut self, sample: &Sample, has_quantiles: bool, has_spread: bool) {
         if has_quantiles {
@@ -364,7 +366,7 @@ impl Trail {
         }
     }
 
-    /// Adds a pre-aggregated pane with its spread, 0 where that is not known.
+    /// Adds a pre-aggregated pane with its spread; the spread is 0 where it is unknown.
     pub(super) fn merge(&mut self, part: &Pane, m2: f64) {
         self.add_moments(part.count, part.avg().unwrap_or(0.0), m2);
         self.pane.merge(part);

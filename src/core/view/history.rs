@@ -1,10 +1,11 @@
-//! What is kept of sealed windows: a few numbers each, instead of a histogram.
+//! Rows of sealed windows: a few numbers each, instead of a histogram.
 //!
 //! Intuition: detectors ask about windows, not requests. A day of five-minute histograms is 100 KB a key, a
-//! day of their values 3 KB. Invariant: a window's row is written when it is sealed, and again when something
-//! late came for it, so what is kept of it is what its histogram said; rows stand without holes, NaN where
-//! nothing was.
-//! Rejected: reading the sealed windows anew each time (an hour of histograms a closed window).
+//! day of their values 3 KB.
+//! Invariant: a window's row is written when it is sealed, and again when a late observation arrived for
+//! it, so the row always equals what the histogram would give. Rows have no holes; a window without
+//! observations is NaN.
+//! Rejected: reading the sealed windows again each time (an hour of histograms for each closed window).
 
 use super::group::Trail;
 use super::sealed::SealedPanes;
@@ -18,14 +19,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
-/// Windows whose p95 the reference of the tail is taken from.
+/// The largest number of windows whose p95s determine where the tail begins.
 const TAIL_WINDOWS: usize = 300;
 
-/// Where the tail begins moves slowly: it is looked at again after so many windows, at once while there are
-/// fewer than twice as many.
+/// Windows after which the begin of the tail is computed again, because it moves slowly. With fewer than
+/// twice as many windows it is computed at each one.
 const TAIL_EVERY: usize = 16;
 
-/// After a longer hole what was before it is no past any more: more than any period holds.
+/// A longer run of windows without data discards the rows before it; it is longer than any period.
 const GAP_MAX: i64 = 1 << 16;
 
 /// The sealed windows of one key.
@@ -34,20 +35,20 @@ pub struct History {
     first: i64, // index of the oldest window kept
     pub(super) values: VecDeque<f64>,
     pub(super) counts: VecDeque<u16>, // saturating
-    /// p50, its error, tail share, mean logarithm, its error, p95; none at all before a window has a profile.
+    /// p50, its error, tail share, mean logarithm, its error, p95; empty before a window has a profile.
     profiles: VecDeque<[f32; 6]>,
-    /// Index of the first window that ever held something.
+    /// Index of the first window with an observation, kept or not.
     begun: Option<i64>,
-    /// Windows before this one can change no more.
+    /// Windows before this one no longer change.
     closed: i64,
     /// Sealed windows that may still change.
     pub(super) panes: SealedPanes,
-    /// Where the tail begins, and for how many windows more that holds.
+    /// Where the tail begins, and for how many more windows that value is used.
     tail_begin: Option<f32>,
     tail_holds: usize,
 }
 
-/// The greatest number of values that is told from a greater one.
+/// The largest count that a row can store; a larger count is stored as this one.
 pub const COUNT_MAX: u64 = u16::MAX as u64;
 
 /// How a window is read.
@@ -60,7 +61,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A whole window; `above`: where the tail begins.
+    /// Reads a whole window; `above`: where the tail begins.
     pub(super) fn read(&self, trail: &Trail, above: Option<f64>) -> Option<Window> {
         let value = self.value(trail)?;
         let count = trail.pane.count;
@@ -89,7 +90,7 @@ impl Reader {
 }
 
 impl History {
-    /// Notes that a window holds something.
+    /// Notes that a window has an observation.
     pub(super) fn begin(&mut self, index: i64) {
         self.begun = Some(self.begun.map_or(index, |begun| begun.min(index)));
     }
@@ -98,23 +99,23 @@ impl History {
         self.begun
     }
 
-    /// Whether nothing is taken for a window any more.
+    /// Whether a window accepts no more observations.
     pub(super) fn is_closed(&self, index: i64) -> bool {
         index < self.closed
     }
 
-    /// Nothing comes any more for windows before this one.
+    /// Closes the windows before this one: they accept no more observations.
     pub(super) fn close_before(&mut self, index: i64) {
         self.closed = self.closed.max(index);
         self.panes.drop_before(index);
     }
 
-    /// Keeps a sealed window, as something late may come for it.
+    /// Keeps the pane of a sealed window for late observations.
     pub(super) fn keep(&mut self, trail: &Trail) {
         self.panes.put(trail);
     }
 
-    /// What may still change, and the window from which on it may.
+    /// Takes the sealed windows that may still change, and the index of the first window that may.
     pub(super) fn take_panes(&mut self) -> (SealedPanes, i64) {
         (std::mem::take(&mut self.panes), self.closed)
     }
@@ -123,13 +124,13 @@ impl History {
         (self.panes, self.closed) = (panes, closed);
     }
 
-    /// A sealed window that something late came for.
+    /// Takes out a sealed window for which a late observation arrived.
     pub(super) fn open_again(&mut self, index: i64) -> Option<Trail> {
         self.panes.take(index)
     }
 
-    /// Writes the row of a window that is sealed, maybe not for the first time; says whether it stands among
-    /// rows that were there before.
+    /// Writes the row of a sealed window, which may have a row already; returns whether the row is among
+    /// rows that existed before.
     pub(super) fn seal(&mut self, trail: &Trail, reader: &Reader) -> bool {
         let above = self.tail_begin().map(f64::from);
         let Some(window) = reader.read(trail, above) else { return false };
@@ -147,7 +148,8 @@ impl History {
         is_old
     }
 
-    /// Rows up to a window, and from it on where it is older than all others.
+    /// Extends the rows to include a window, at the end or, for a window older than all others, at the
+    /// front.
     fn make_room(&mut self, index: i64) {
         if index - self.first > GAP_MAX + self.values.len() as i64 {
             self.drop_before(i64::MAX);
@@ -174,7 +176,7 @@ impl History {
         }
     }
 
-    /// Lets rows before this window go.
+    /// Drops the rows before this window.
     pub(super) fn drop_before(&mut self, index: i64) {
         while self.first < index && self.values.pop_front().is_some() {
             self.counts.pop_front();
@@ -183,23 +185,23 @@ impl History {
         }
     }
 
-    /// Index of the newest window kept.
+    /// Returns the index of the newest window kept.
     pub(super) fn newest(&self) -> Option<i64> {
         (!self.values.is_empty()).then(|| self.range().1 - 1)
     }
 
-    /// Lets all but so many go.
+    /// Drops all but the newest rows.
     pub(super) fn keep_newest(&mut self, windows: usize) {
         let surplus = self.values.len().saturating_sub(windows);
         self.drop_before(self.first + surplus as i64);
     }
 
-    /// Index of the oldest window kept, and that after the newest.
+    /// Returns the index of the oldest window kept, and the index after the newest.
     pub(super) fn range(&self) -> (i64, i64) {
         (self.first, self.first + self.values.len() as i64)
     }
 
-    /// Value and count of one window, if it held something.
+    /// Returns value and count of one window, if it has a row.
     #[inline]
     pub(super) fn value(&self, index: i64) -> Option<(f64, u64)> {
         let at = usize::try_from(index - self.first).ok()?;
@@ -207,13 +209,13 @@ impl History {
         (!value.is_nan()).then(|| (value, u64::from(self.counts[at])))
     }
 
-    /// How the values of one window were distributed, if it held enough.
+    /// Returns how the values of one window were distributed, if it had enough of them.
     #[inline]
     pub(super) fn profile(&self, index: i64) -> Option<Profile> {
         self.profiles.get(usize::try_from(index - self.first).ok()?).and_then(to_profile)
     }
 
-    /// Where the tail begins: the middle of the past's p95s.
+    /// Returns where the tail begins: at the median of the p95s of past windows.
     pub(super) fn tail_begin(&self) -> Option<f32> {
         self.tail_begin
     }
@@ -230,7 +232,8 @@ impl History {
     }
 }
 
-/// A queue that grows by an eighth: there is one for each key, and they stay as long as they are.
+/// Pushes to a queue that grows by an eighth. There is one queue for each key, and its length soon stays
+/// the same.
 fn push_tight<T>(queue: &mut VecDeque<T>, value: T) {
     if queue.len() == queue.capacity() {
         queue.reserve_exact(queue.len() / 8 + 4);
@@ -254,8 +257,8 @@ fn to_profile(row: &[f32; 6]) -> Option<Profile> {
 
 static EMPTY: LazyLock<Pane> = LazyLock::new(Pane::default);
 
-/// How the values of two panes together are distributed; `above`: where the tail begins, the window's own
-/// p95 where nothing is known yet. `None` with too few values.
+/// Returns how the values of two panes together are distributed. `above`: where the tail begins; without
+/// it, at the window's own p95. `None` with too few values.
 pub fn profile(panes: [&Pane; 2], shape: Shape, above: Option<f64>) -> Option<Profile> {
     let count = panes[0].count.saturating_add(panes[1].count);
     if count < VALUES_MIN {
@@ -282,8 +285,8 @@ pub fn profile(panes: [&Pane; 2], shape: Shape, above: Option<f64>) -> Option<Pr
     })
 }
 
-/// Middle of each filled bucket, its logarithm, and how many values it stands for. Values below zero have no
-/// logarithm: 0 stands there.
+/// Returns for each filled bucket its middle, the logarithm of the middle, and its count. Values below zero
+/// have no logarithm: for them, -1 stands for the middle and 0 for the logarithm.
 fn logarithms(pane: &Pane, shape: Shape) -> impl Iterator<Item = (f64, f64, u64)> + '_ {
     let table = &LOGARITHMS[usize::from(shape.digits == Digits::Three)];
     let step = libm::log(shape.resolution.magnitude(1));
@@ -295,8 +298,8 @@ fn logarithms(pane: &Pane, shape: Shape) -> impl Iterator<Item = (f64, f64, u64)
     negative.map(|(_, count)| (-1.0, 0.0, count)).chain(positive)
 }
 
-/// The logarithm of the middle of each bucket, in steps, for two and three digits; the bucket of 0 counts as
-/// half a step.
+/// The logarithm of the middle of each bucket, in steps, for two and three digits; the bucket of 0 counts
+/// as half a step.
 static LOGARITHMS: LazyLock<[Vec<f64>; 2]> = LazyLock::new(|| {
     [Digits::Two, Digits::Three].map(|digits| {
         let middle = |bucket: u16| digits.lowest(bucket).midpoint(digits.highest(bucket));

@@ -1,4 +1,4 @@
-//! A view as a snapshot keeps it.
+//! The form of a view in a snapshot.
 
 use super::group::Group;
 use super::{Lateness, View, ViewSpec};

@@ -1,24 +1,25 @@
-//! Baseline views over the same windows: one of them leads, the others only read what it seals.
+//! Baseline views over the same windows: one of them leads, the others only read the windows that it seals.
 //!
-//! Intuition: `p95`, `count` and `avg` of the same minutes, or the same count over an hour and over a day, are
-//! read off the same sealed panes. So one view takes the readings, keeps the panes of windows that may still
-//! change, and when it seals one, each view writes its own row. Invariant: what a view knows is what it would
-//! know by itself; which one leads follows from what the views are, so it is the same after a restart.
-//! Rejected: one view with a row for all (a rule that comes or goes would change what the others' state is).
+//! Intuition: `p95`, `count` and `avg` of the same minutes, or the same count over an hour and over a day,
+//! are computed from the same sealed panes. So the leader takes the readings and keeps the panes of windows
+//! that may still change. When it seals a window, each view writes its own row.
+//! Invariant: a view has the same rows as it would have alone. Which view leads follows from the specs and
+//! the order of the views, so it is the same after a restart.
+//! Rejected: one view with a row for all (adding or removing a rule would change the state of the others).
 
 use super::group::{Group, Sealable, Trail};
 use super::{Alike, View, ViewKind, ViewSpec, schedule_rolls};
 use crate::core::key::KeyId;
 use crate::core::time::{Span, Timestamp};
 
-/// What one that leads holds for the others.
+/// The panes that a leader holds for the others.
 #[derive(Debug)]
 pub struct Lead {
     of: ViewSpec,
     groups: Vec<(KeyId, Timestamp, Sealable)>,
 }
 
-/// Finds out which views follow which; a function of what the views are.
+/// Links each follower to its leader; the result depends only on the specs of the views and their order.
 pub(super) fn link(views: &mut [View]) {
     for view in views.iter_mut() {
         view.detail = (view.spec.has_quantiles, view.spec.has_spread);
@@ -38,13 +39,13 @@ pub(super) fn link(views: &mut [View]) {
     }
 }
 
-/// Takes what the views that lead hold: others may lead from now on.
+/// Takes the panes that the leaders hold, because other views may lead from now on.
 pub fn take(views: &mut [View]) -> Vec<Lead> {
     let leaders = views.iter_mut().filter(|view| view.leader.is_none());
     leaders.filter_map(View::take_lead).collect()
 }
 
-/// Gives it to those that lead now.
+/// Gives the panes to the current leaders.
 pub fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span) {
     let alike = Alike::of_windows(views);
     for lead in leads {
@@ -57,7 +58,7 @@ pub fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span
     }
 }
 
-/// Seals what is due of a view that looks back, in those that follow it, too.
+/// Seals the windows of a leader that are due, and writes their rows in its followers, too.
 pub(super) fn roll(views: &mut [View], leader: usize, at: Timestamp) {
     let followers = std::mem::take(&mut views[leader].followers);
     for places in views[leader].take_rolls(at).chunks(AT_ONCE) {
@@ -81,7 +82,7 @@ fn roll_group(views: &mut [View], leader: usize, followers: &[u32], place: u32, 
     }
 }
 
-/// Keys that are sealed one after another: what is written of them, some 2 KiB each, is asked for together.
+/// Keys that are prefetched together before they are sealed; sealing writes about 2 KiB of each.
 const AT_ONCE: usize = 16;
 
 fn ask_ahead(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
@@ -93,7 +94,7 @@ fn ask_ahead(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
 }
 
 impl View {
-    /// Whether it holds the panes that views like another one read.
+    /// Whether the view holds the panes that a view with another spec reads.
     fn leads(&self, other: &ViewSpec) -> bool {
         let (ViewKind::Baseline { window, .. }, ViewKind::Baseline { window: wanted, .. }) =
             (self.spec.kind, other.kind)
@@ -108,7 +109,8 @@ impl View {
         self.leader.is_some()
     }
 
-    /// It is new among others: nothing is known of windows before this one, and nothing of them is taken.
+    /// Closes all windows before the current one for a new follower: it has no rows for them and accepts
+    /// none.
     pub fn begin_following(&mut self, now: Timestamp) {
         if self.is_following() {
             let first = now.index(self.pane);
@@ -116,13 +118,13 @@ impl View {
         }
     }
 
-    /// The groups that roll by a grid point.
+    /// Takes the groups that roll by a grid point.
     fn take_rolls(&mut self, at: Timestamp) -> Vec<u32> {
         let later = self.rolls.split_off(&(at + Span::MILLISECOND));
         std::mem::replace(&mut self.rolls, later).into_values().flatten().collect()
     }
 
-    /// The oldest pane of a group that ends before the lateness allowed.
+    /// Takes the oldest pane of a group, if it ended longer ago than the allowed lateness.
     fn take_due(&mut self, place: u32, at: Timestamp) -> Option<(KeyId, Trail)> {
         let (pane, allowed) = (self.pane, self.lateness.allowed);
         let group = self.group_mut(place)?;
@@ -130,12 +132,12 @@ impl View {
         if is_due { group.panes.pop_front().map(|trail| (group.key, trail)) } else { None }
     }
 
-    /// Writes the row of a sealed window, and lets go what is older than what is kept.
+    /// Writes the row of a sealed window, and drops the rows older than what is kept.
     fn write(&mut self, key: KeyId, trail: &Trail, at: Timestamp) {
         let (Some(place), Some((reader, kept))) = (self.group_of(key), self.reader()) else { return };
         let is_following = self.is_following();
         let Some(group) = self.group_mut(place) else { return };
-        // The others' windows were noted when they began.
+        // The leader noted its windows when they began; a follower notes them here.
         if is_following && (group.is_closed(trail.index) || !group.note_window(trail.index)) {
             return;
         }
@@ -211,14 +213,14 @@ mod tests {
         ]
     }
 
-    /// What a view knows of the last minutes.
+    /// Returns the rows of a view for the last minutes.
     fn known(view: &View, key: KeyId, minute: i64) -> Vec<(i64, String)> {
         let windows = view.past(key, minute - 20, minute);
         windows.into_iter().map(|(index, window)| (index, format!("{window:?}"))).collect()
     }
 
-    /// Busy and silent minutes, late values, and at times others that lead: each view knows what it would know
-    /// by itself.
+    /// Goal: each view has the rows that it would have alone. Method: busy and silent minutes, late values,
+    /// and changes of the leader.
     #[test]
     fn who_follows_knows_what_it_would_know_alone() {
         let (mut keys, mut dice) = (Keys::default(), Dice(4));
@@ -289,7 +291,7 @@ mod tests {
         give(&mut views, leads, now, Span::from_secs(1));
         views[1].join(key, now, shape());
         views[1].begin_following(now);
-        // Something late comes for minute 3, and minute 5 is sealed.
+        // A late observation arrives for minute 3, and minute 5 is sealed.
         record(&mut views, 3, 5);
         record(&mut views, 6, 6);
         let counts: Vec<(i64, u64)> =

@@ -1,13 +1,13 @@
 //! Views: the panes that rules read, kept per key.
 //!
-//! Intuition: a rule such as `p99(latency_ms[1m]) by (source)` reads one merged histogram per
-//! source, not one per series. So an observation is added, as it comes, to the current pane of
-//! each group it belongs to; at a grid point the trailing window is the union of a few panes.
-//! Invariant: a group's panes are those of its key over event time, on-time observations only
-//! (a baseline view takes late ones, too); evaluating a view costs what changed since the last
-//! grid point, because only dirty groups are visited.
-//! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a
-//! running total from which leaving panes are subtracted (floating sums drift).
+//! Intuition: a rule such as `p99(latency_ms[1m]) by (source)` reads one merged histogram per source, not
+//! one per series. So each observation is added on arrival to the current pane of every group it belongs
+//! to; at a grid point the trailing window is the union of a few panes.
+//! Invariant: a group's panes are those of its key over event time, from on-time observations only (a
+//! baseline view also takes late ones). Evaluating a view costs what changed since the last grid point,
+//! because only dirty groups are visited.
+//! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a running
+//! total from which leaving panes are subtracted (floating-point sums drift).
 
 pub mod ahead;
 mod alike;
@@ -39,27 +39,28 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 pub use totals::Totals;
 
-/// What a view keeps; two expressions that read the same thing share one, though one of them reads further back.
+/// The contents of a view. Two expressions that read the same rows share one view, even if one of them
+/// reads further back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ViewSpec {
     pub selector: Selector,
     pub by: By,
     pub kind: ViewKind,
-    /// Whether anything asks for a quantile.
+    /// Whether any expression reads a quantile.
     pub has_quantiles: bool,
-    /// Whether anything asks for the spread.
+    /// Whether any expression reads the spread.
     pub has_spread: bool,
-    /// Its keys have a `version` more than those of whoever reads it.
+    /// Whether the view's keys have a `version` label in addition to the labels of the rule that reads it.
     #[serde(default)]
     pub per_version: bool,
 }
 
-/// How late an observation may come.
+/// How late an observation may arrive.
 #[derive(Debug, Clone, Copy)]
 pub struct Lateness {
-    /// Windows are sealed then.
+    /// A window is sealed this long after its end.
     pub allowed: Span,
-    /// Nothing comes for a window after that.
+    /// No observation is accepted for a window this long after its end.
     pub max: Span,
 }
 
@@ -67,26 +68,30 @@ pub struct Lateness {
 pub enum ViewKind {
     /// The panes of `[window]`, and those of the same window `history` earlier.
     Trailing { window: Span, pane: Span, history: Span },
-    /// One aggregate of the aligned windows of `window` over the last `period`, the longest of those who read it;
-    /// late observations included.
+    /// One aggregate of the aligned windows of `window` over the last `period`, the longest period of all
+    /// readers; late observations are included.
     Baseline { window: Span, period: Span, aggregate: Aggregate, is_profiled: bool },
-    /// The same for each value of the label `version`: windows of the newest `deploys` versions, however old.
+    /// The same for each value of the label `version`: windows of the newest `deploys` versions, of any
+    /// age.
     Deploys { window: Span, deploys: u32, aggregate: Aggregate, is_profiled: bool },
-    /// Only when the newest observation was.
+    /// Only the time of the newest observation.
     Newest,
-    /// What came since the last partials, for view `of` of the aggregate; panes like that one's.
+    /// The observations since the last partials, for view `of` of the aggregate partition; the panes have
+    /// the same length as in that view.
     Gathering { of: u64, pane: Span, kept: Span, takes_late: bool },
 }
 
 impl ViewKind {
-    /// What both read, if they read the same rows, though one of them further back; `None` where they do not.
+    /// Returns the kind that serves both, if both read the same rows, though one may read further back;
+    /// `None` if they do not.
     pub fn for_both(self, other: ViewKind) -> Option<ViewKind> {
         let further = if other.period() > self.period() { other } else { self };
         (self.of_any_period() == other.of_any_period()).then_some(further)
     }
 
-    /// The same for all that read the same rows. Not where what was let go would be taken for zero, nor where
-    /// rows are written with a look at those before them ([`history`]): there it matters how many are kept.
+    /// Returns the same kind for all periods over the same rows. The period stays where it matters how many
+    /// windows are kept: where a dropped window would read as zero, and where the rows before a window
+    /// influence its row ([`history`]).
     fn of_any_period(self) -> ViewKind {
         match self {
             ViewKind::Baseline { window, aggregate, is_profiled: false, .. }
@@ -104,7 +109,7 @@ impl ViewKind {
 }
 
 impl ViewSpec {
-    /// Whether both read the same rows, though maybe one of them further back.
+    /// Whether both read the same rows, though one may read further back.
     fn is_like(&self, other: &ViewSpec) -> bool {
         self.selector == other.selector
             && self.by == other.by
@@ -118,7 +123,7 @@ impl ViewSpec {
     }
 }
 
-/// Which group of which view a series feeds.
+/// A series' subscription: the view and the group that it feeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscription {
     pub view: u32,
@@ -139,33 +144,35 @@ pub struct View {
     dirty: Vec<u32>,
     /// Grid point → groups whose value changes there because a pane enters or leaves.
     rolls: BTreeMap<Timestamp, Vec<u32>>,
-    /// The quantiles that were asked for so far, in that order.
+    /// The quantiles requested so far, in that order.
     asked: Vec<f64>,
-    /// The pane that the newest reading fell into; only a shortcut.
+    /// The pane of the newest reading; a cache only.
     current: (Timestamp, i64), // start, index
-    /// The grid point that is looked at, and the panes of its window; only a shortcut.
+    /// The grid point evaluated now, and the panes of its window; a cache only.
     looked_at: (Timestamp, (i64, i64)),
-    /// The views that get their panes from this one.
+    /// The views that get their panes from this view.
     feeds: Vec<u32>,
-    /// The view that this one gets its panes from.
+    /// The view that this view gets its panes from.
     source: Option<u32>,
-    /// The view whose sealed windows this one reads, and those that read this one's.
+    /// The view whose sealed windows this view reads, and the views that read the sealed windows of this
+    /// one.
     leader: Option<u32>,
     followers: Vec<u32>,
-    /// Whether it or any that follows it asks for quantiles, and for the spread.
+    /// Whether this view or any follower needs quantiles, and the spread.
     detail: (bool, bool),
-    /// With `deploys`: groups that no series feeds any more.
+    /// With `deploys`: the number of groups that no series feeds any more.
     gone: usize,
 }
 
-/// What became of an observation in a view that feeds others.
+/// Where an observation was recorded in a view that feeds others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recorded {
     /// In the open pane, which is handed on later.
     Kept,
-    /// In a pane that was handed on before, or in none: the others must be given it, too.
+    /// In a pane that was handed on before, or in no pane: the fed views must receive the observation
+    /// itself.
     Passed,
-    /// In a new pane: the one before it is finished.
+    /// In a new pane: the pane before it is finished.
     Begun,
 }
 
@@ -203,12 +210,12 @@ impl View {
         }
     }
 
-    /// The view that its panes come from.
+    /// Returns the view that this view gets its panes from.
     pub fn source(&self) -> Option<u32> {
         self.source
     }
 
-    /// Whether it takes a late observation: the panes that it keeps are those of sealed windows.
+    /// Whether the view takes late observations, because its panes become sealed windows.
     pub fn takes_late(&self) -> bool {
         match self.spec.kind {
             ViewKind::Trailing { .. } => false,
@@ -217,7 +224,7 @@ impl View {
         }
     }
 
-    /// Whether its panes come from another view instead of from observations.
+    /// Whether the view gets its panes from another view instead of from observations.
     pub fn is_fed(&self) -> bool {
         self.source.is_some() || self.leader.is_some()
     }
@@ -226,8 +233,8 @@ impl View {
         self.shape
     }
 
-    /// Adds a series to the group of a key, making the group when it is the first.
-    /// The first series of a named metric brings its shape along.
+    /// Adds a series to the group of a key, and creates the group if the series is its first. The first
+    /// series of a named metric sets the view's shape.
     pub fn join(&mut self, key: KeyId, newest: Timestamp, shape: Shape) -> u32 {
         if self.by_key.is_empty() && self.spec.selector.name.is_some() {
             self.shape = shape;
@@ -238,7 +245,7 @@ impl View {
                 let is_back = group.members == 0;
                 group.members += 1;
                 group.newest = group.newest.max(newest);
-                // While all series join anew it is counted at the end.
+                // While all series resubscribe, this count is wrong; `drop_empty` recounts at the end.
                 self.gone = self.gone.saturating_sub(usize::from(is_back));
             }
             self.mark(at);
@@ -259,14 +266,14 @@ impl View {
         at
     }
 
-    /// Takes a series out of its group; the key, if that was its last series.
+    /// Removes a series from its group; returns the key if the group is removed with its last series.
     pub fn leave(&mut self, group: u32) -> Option<KeyId> {
         let members = &mut self.group_mut(group)?.members;
         *members -= 1;
         if *members > 0 {
             return None;
         }
-        // What a version was like is known when it is long gone.
+        // The history of a version stays known after its last series has left.
         if self.is_of_deploys() {
             self.gone += 1;
             return None;
@@ -274,7 +281,7 @@ impl View {
         self.remove(group)
     }
 
-    /// Lets a group go; its key.
+    /// Removes a group and returns its key.
     fn remove(&mut self, group: u32) -> Option<KeyId> {
         let gone = self.groups[group as usize].take()?;
         self.by_key.remove(gone.key);
@@ -283,7 +290,7 @@ impl View {
         Some(gone.key)
     }
 
-    /// Adds one observation to a group. `now`: the ingest time; `interval`: the grid.
+    /// Adds one observation to a group. `now`: the ingest time; `interval`: the distance of grid points.
     #[inline]
     fn record(&mut self, group: u32, reading: &Reading<'_>, now: Timestamp, interval: Span) -> Recorded {
         let (has_quantiles, has_spread) = self.detail;
@@ -300,7 +307,8 @@ impl View {
         recorded
     }
 
-    /// The pane of a time in a group, marked as changed; `None` where no grid point reads it.
+    /// Returns the pane of a time in a group and marks the group as changed; `None` if no grid point reads
+    /// the pane.
     #[inline]
     fn trail(
         &mut self,
@@ -334,7 +342,7 @@ impl View {
         self.older_or_new(group, index, now, interval)
     }
 
-    /// Start and index of the pane of a time.
+    /// Returns start and index of the pane of a time.
     #[inline]
     fn place(&mut self, time: Timestamp) -> (Timestamp, i64) {
         let (start, _) = self.current;
@@ -344,7 +352,7 @@ impl View {
         self.current
     }
 
-    /// A pane that is not the newest one, or a new one.
+    /// Returns a pane that is not the newest one, or a new one.
     fn older_or_new(
         &mut self,
         group: u32,
@@ -387,12 +395,12 @@ impl View {
         }
     }
 
-    /// Marks all groups as changed: they are judged again, or not any more.
+    /// Marks all groups as changed, so that all their keys are evaluated again.
     pub fn mark_all(&mut self) {
         (0..self.groups.len() as u32).for_each(|group| self.mark(group));
     }
 
-    /// When the next pane enters or leaves some group's window.
+    /// Returns when the next pane enters or leaves a group's window.
     pub fn next_roll(&self) -> Option<Timestamp> {
         self.rolls.first_key_value().map(|(at, _)| *at)
     }
@@ -401,8 +409,8 @@ impl View {
         !self.dirty.is_empty()
     }
 
-    /// Marks the groups whose panes roll by `at`, and lets panes go that nothing reads any more.
-    /// Those that were still open are returned: the views behind this one do not have them.
+    /// Marks the groups whose panes roll by `at`, and drops panes that no grid point reads any more.
+    /// Returns the dropped panes that were still open, because the fed views do not have them.
     fn roll(&mut self, at: Timestamp) -> Option<Vec<(KeyId, Trail)>> {
         let (pane, kept) = (self.pane, self.kept);
         let mut gone = None;
@@ -420,13 +428,13 @@ impl View {
         gone
     }
 
-    /// Copies of all open panes, which count as handed on from here.
+    /// Returns copies of all open panes, which count as handed on from here.
     fn take_open(&mut self) -> Vec<(KeyId, Trail)> {
         let groups = self.groups.iter_mut().flatten();
         groups.filter_map(|group| Some((group.key, group.hand_over_newest()?))).collect()
     }
 
-    /// The keys of the changed groups, in no order; they are clean afterwards.
+    /// Returns the keys of the changed groups, in no order, and marks the groups as clean.
     pub fn take_dirty(&mut self) -> Vec<KeyId> {
         let dirty = std::mem::take(&mut self.dirty);
         let keys = dirty.iter().filter_map(|at| {
@@ -437,14 +445,14 @@ impl View {
         keys.collect()
     }
 
-    /// Before all series join anew: groups stay, their member counts do not.
+    /// Prepares a resubscription of all series: groups stay, but their member counts are reset.
     pub fn forget_members(&mut self) {
         for group in self.groups.iter_mut().flatten() {
             group.members = 0;
         }
     }
 
-    /// After all series joined anew: groups that nobody joined go.
+    /// Ends a resubscription of all series: removes the groups that no series joined.
     pub fn drop_empty(&mut self) {
         if self.is_of_deploys() {
             self.count_gone();
@@ -481,17 +489,17 @@ impl View {
         self.by_key.is_empty()
     }
 
-    /// Start of the oldest pane of the trailing window that ends at grid point `at`.
+    /// Returns the start of the oldest pane of the trailing window that ends at grid point `at`.
     pub fn oldest_start(&self, at: Timestamp) -> Timestamp {
         Timestamp::clamped(self.range(at).0 * self.pane.ms())
     }
 
-    /// From now on it is mostly this grid point that is asked about.
+    /// Caches the pane range of the grid point that most of the next reads need.
     fn look_at(&mut self, at: Timestamp) {
         self.looked_at = (at, self.range_anew(at));
     }
 
-    /// First and last pane index of the trailing window that ends at grid point `at`.
+    /// Returns first and last pane index of the trailing window that ends at grid point `at`.
     #[inline]
     fn range(&self, at: Timestamp) -> (i64, i64) {
         let (looked_at, range) = self.looked_at;
@@ -508,15 +516,16 @@ impl View {
     }
 }
 
-/// Sealed windows that are closed together: nobody waits for it, and each time the key must be fetched.
+/// Sealed windows that are closed in one batch. Closing is never urgent, and each batch must fetch the
+/// key's state from memory.
 const CLOSED_TOGETHER: i64 = 16;
 
 fn block_of(index: i64) -> i64 {
     index.div_euclid(CLOSED_TOGETHER)
 }
 
-/// A pane changes the value of its group where it enters and where it leaves a window. `begins_block`: whether it is
-/// the first of those that are closed together.
+/// Schedules the grid points at which a pane changes the value of its group: where it enters a window and
+/// where it leaves one. `begins_block`: whether it is the first pane of a batch that is closed together.
 fn schedule_rolls(
     rolls: &mut BTreeMap<Timestamp, Vec<u32>>,
     (kind, lateness): (ViewKind, Lateness),
@@ -541,10 +550,10 @@ fn schedule_rolls(
                 at(start + history + window);
             }
         }
-        // It is sealed, and later nothing comes for it any more.
+        // The first grid point seals the window; the second one closes a batch of windows.
         ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } => {
             let end = Timestamp::clamped(index * window.ms()) + window;
-            // What comes late is taken in at the next grid point.
+            // A pane opened again by a late observation is sealed at the next grid point.
             at((end + lateness.allowed).max(now));
             if begins_block {
                 at(Timestamp::clamped((block_of(index) + 1) * CLOSED_TOGETHER * window.ms()) + lateness.max);
@@ -554,13 +563,13 @@ fn schedule_rolls(
     }
 }
 
-/// What is added to a pane: one value, some of the same finest pane, or a whole pane of them.
+/// An addition to a pane: one value, several values of the same finest pane, or a whole pane.
 #[derive(Debug)]
 pub enum Reading<'a> {
     One(Sample),
-    /// With the newest time among them.
+    /// Several values, and the newest time among them.
     Run(&'a [Sample], Timestamp),
-    /// With the sum of squared distances from their mean, and the newest time.
+    /// A pane, the sum of squared distances from its mean, and its newest time.
     Many(&'a Pane, f64, Timestamp),
 }
 

@@ -1,7 +1,8 @@
-//! What a trailing window says: totals, quantiles, how its values are distributed.
+//! Reads of a trailing window: totals, quantiles, and how its values are distributed.
 //!
-//! Intuition: all that is asked of a key at a grid point is asked of the same panes, so answers are kept until
-//! these change. Invariant: reading changes nothing but what is kept for speed.
+//! Intuition: all reads of a key at a grid point use the same panes, so results are cached until the panes
+//! change.
+//! Invariant: a read changes nothing but the caches.
 
 use super::View;
 use super::feed::{self, Open};
@@ -12,7 +13,7 @@ use crate::core::key::KeyId;
 use crate::core::time::Timestamp;
 
 impl View {
-    /// Totals of the trailing window that ends at `at`; all zero for a key without a group.
+    /// Returns the totals of the trailing window that ends at `at`; all zero for a key without a group.
     fn totals(&mut self, key: KeyId, at: Timestamp, open: Option<Open<'_>>) -> Totals {
         let ((first, last), has_spread) = (self.range(at), self.spec.has_spread);
         let open = self.within(open, first, last);
@@ -28,7 +29,7 @@ impl View {
         totals
     }
 
-    /// A quantile of the trailing window that ends at `at`; `None` when it is empty.
+    /// Returns a quantile of the trailing window that ends at `at`; `None` when it is empty.
     fn quantile(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
         let ((range, parts), shape) = (self.parts(at, open), self.shape);
         let place = self.asked.iter().position(|asked| *asked == q).unwrap_or_else(|| {
@@ -41,14 +42,14 @@ impl View {
         group.quantile(shape, range, (&self.asked, place), parts)
     }
 
-    /// The same where it is asked for once: it is not remembered.
+    /// Does the same as [`View::quantile`] without caching, for a quantile that is read only once.
     fn rank(&mut self, key: KeyId, at: Timestamp, q: f64, open: Option<Open<'_>>) -> Option<f64> {
         let ((range, parts), shape) = (self.parts(at, open), self.shape);
         let group = self.group_of(key)?;
         self.group_mut(group)?.answer_one(shape, range, q, parts)
     }
 
-    /// The panes of the trailing window that ends at `at`, and what it is read from.
+    /// Returns the panes of the trailing window that ends at `at`, and how they are combined.
     fn parts<'a>(&self, at: Timestamp, open: Option<Open<'a>>) -> ((i64, i64), Parts<'a>) {
         let (first, last) = self.range(at);
         let parts = match self.is_fed() {
@@ -58,13 +59,13 @@ impl View {
         ((first, last), parts)
     }
 
-    /// The open pane of the source, if it is inside a window of these panes.
+    /// Returns the open pane of the source, if it lies in this range of panes.
     fn within<'a>(&self, open: Option<Open<'a>>, first: i64, last: i64) -> Option<&'a Trail> {
         let open = open.filter(|open| (first..=last).contains(&open.start.index(self.pane)));
         open.map(|open| open.trail)
     }
 
-    /// How the values of the trailing window that ends at `at` are distributed.
+    /// Returns how the values of the trailing window that ends at `at` are distributed.
     fn profile(
         &mut self,
         key: KeyId,
@@ -78,30 +79,31 @@ impl View {
     }
 }
 
-/// Totals of a view's trailing window that ends at `at`; all zero for a key without a group.
+/// Returns the totals of a view's trailing window that ends at `at`; all zero for a key without a group.
 pub fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -> Totals {
     feed::with_open(views, view, key, |view, open| view.totals(key, at, open))
 }
 
-/// Time of the newest observation of a key, in its window or before it; for a declared series of which there is
-/// none, when it was declared. A view that is fed knows it to a pane, its source exactly.
+/// Returns the time of a key's newest observation, in its window or before it; for a declared series
+/// without observations, the time of the declaration. A fed view knows the time to within a pane, its
+/// source exactly.
 pub fn newest(views: &[View], view: u32, key: KeyId) -> Option<Timestamp> {
     let of = |view: &View| Some(view.group(view.group_of(key)?)?.newest);
     let view = &views[view as usize];
     of(view).max(view.source().and_then(|source| of(&views[source as usize])))
 }
 
-/// A quantile of a view's trailing window that ends at `at`; `None` when it is empty.
+/// Returns a quantile of a view's trailing window that ends at `at`; `None` when it is empty.
 pub fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
     feed::with_open(views, view, key, |view, open| view.quantile(key, at, q, open))
 }
 
-/// The same for a quantile that is asked for once.
+/// Does the same as [`quantile`] for a quantile that is read only once.
 pub fn rank(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
     feed::with_open(views, view, key, |view, open| view.rank(key, at, q, open))
 }
 
-/// How the values of a view's trailing window that ends at `at` are distributed.
+/// Returns how the values of a view's trailing window that ends at `at` are distributed.
 pub fn profile(
     views: &mut [View],
     view: u32,
@@ -112,8 +114,8 @@ pub fn profile(
     feed::with_open(views, view, key, |view, open| view.profile(key, at, above, open))
 }
 
-/// A key's trailing window that ends at `at`, as detectors compare it; `value`: what is asked of it, `above`: where
-/// the past's tail begins.
+/// Returns a key's trailing window that ends at `at`, in the form that detectors compare. `value`: the
+/// requested aggregate of the window; `above`: where the tail of the past begins.
 pub fn trailing(
     views: &mut [View],
     (view, key): (u32, KeyId),

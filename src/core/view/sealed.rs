@@ -1,9 +1,11 @@
-//! Windows that were read and may still be changed by something late: as bytes.
+//! Sealed windows that a late observation may still change, stored as bytes.
 //!
-//! Intuition: nearly none of them is ever touched again, but an hour of panes a key is most of what a quiet
-//! key takes. A pane of one value is a dozen bytes here, where it was two hundred. Invariant: what comes out is
-//! what went in. Rejected: letting sealed windows go (a late value would have nothing to be added to), and
-//! [`crate::core::packed`], which packs the buckets alone: these panes have few, and there are sixty a key.
+//! Intuition: nearly none of these windows is ever touched again, but an hour of panes a key is most of the
+//! memory of a quiet key. A pane of one value takes a dozen bytes here instead of two hundred.
+//! Invariant: unpacking returns exactly what was packed.
+//! Rejected: dropping sealed windows (a late value would have no pane to be added to), and
+//! [`crate::core::packed`], which packs only the buckets: these panes have few buckets, and there are sixty
+//! panes a key.
 
 use super::group::Trail;
 use crate::core::histogram::{Histogram, read_varint, write_varint};
@@ -12,34 +14,37 @@ use crate::core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Sealed windows of one key, ascending by index; of each its index, the length of its bytes, and these.
+/// Sealed windows of one key, ascending by index; each record is its index, the length of its bytes, and
+/// the bytes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct SealedPanes {
     #[serde(with = "crate::core::packed::bytes")]
     records: Vec<u8>,
-    /// So many bytes at the beginning are of windows that are gone.
+    /// The number of bytes at the beginning that belong to dropped windows.
     gone: usize,
-    /// Index of the newest one there ever was: nearly all that is asked for is newer.
+    /// Index of the newest window ever stored. Nearly all requested windows are newer, so a lookup ends
+    /// here.
     newest: Option<i64>,
-    /// None of them is older.
+    /// A lower bound of the stored indexes, if known.
     since: Option<i64>,
 }
 
-/// Windows that are let go together: to find them the oldest must be fetched from memory. An eighth more than the
-/// sixty minutes that are kept by default.
+/// Windows dropped in one batch, because each drop must fetch the oldest window from memory. The batch adds
+/// an eighth to the sixty minutes that are kept by default.
 const GONE_TOGETHER: i64 = 8;
 
-/// What is gone is given back when it is one byte of so many.
+/// The bytes of dropped windows are removed once they are one in this many of all bytes.
 const GONE_SHARE: usize = 6;
 
-/// Bytes of a window with few values, its index and its length; and of a bucket, for up to 16,383 values.
+/// Bytes of a window with few values, its index and its length; and bytes of a bucket, for up to 16,383
+/// values.
 const ROOM: usize = 96;
 const CELL: usize = 4;
 
-/// Where one of them stands.
+/// The position of one record.
 struct Place {
     index: i64,
-    /// With what is said before it.
+    /// The record with its header.
     whole: Range<usize>,
     bytes: Range<usize>,
 }
@@ -57,20 +62,20 @@ impl SealedPanes {
         let len = self.records.len() - end;
         write_varint(&mut self.records, trail.index as u64);
         write_varint(&mut self.records, len as u64);
-        // What is said before it goes before it, and both go where they belong.
+        // The header precedes the body; rotate both into index order.
         self.records[end..].rotate_left(len);
         let whole = self.records.len() - end;
         self.records[at..].rotate_right(whole);
     }
 
-    /// For about so many bytes more, and few to spare: doubled, half of it would be empty.
+    /// Reserves about this many bytes and few to spare: with doubling, half of the buffer would be empty.
     fn make_room(&mut self, needed: usize) {
         if needed > self.records.capacity() - self.records.len() {
             self.records.reserve_exact(needed + self.records.len() / 8);
         }
     }
 
-    /// Takes the window out of which something late is a part.
+    /// Takes out the window to which a late observation belongs.
     pub(super) fn take(&mut self, index: i64) -> Option<Trail> {
         if self.newest.is_none_or(|newest| index > newest) {
             return None;
@@ -81,7 +86,7 @@ impl SealedPanes {
         trail
     }
 
-    /// Lets those go that nothing comes for any more, but not at once.
+    /// Drops the windows that accept no more observations, but in batches.
     pub(super) fn drop_before(&mut self, index: i64) {
         if self.newest.is_none_or(|newest| newest < index) {
             (self.records, self.gone) = (Vec::new(), 0);
@@ -93,23 +98,23 @@ impl SealedPanes {
         self.since = Some(index);
         let kept = self.places().find(|place| place.index >= index);
         self.gone = kept.map_or(self.records.len(), |place| place.whole.start);
-        // A few at a time: what is kept is moved each time.
+        // Removing bytes moves all kept bytes, so it is done for several windows at a time.
         if self.gone * GONE_SHARE >= self.records.len() {
             self.records.drain(..std::mem::take(&mut self.gone));
         }
     }
 
-    /// See [`super::ahead`].
+    /// Reads the parts to prefetch; see [`super::ahead`].
     pub(super) fn ask_ahead(&self) -> u64 {
         self.records.last().map_or(0, |last| u64::from(*last))
     }
 
-    /// The windows that are there.
+    /// Returns the indexes of the stored windows.
     pub(super) fn indexes(&self) -> impl Iterator<Item = i64> + '_ {
         self.places().map(|place| place.index)
     }
 
-    /// Ends where the bytes are not ours.
+    /// Iterates over the records; ends early where the bytes are damaged.
     fn places(&self) -> impl Iterator<Item = Place> + '_ {
         let mut at = self.gone;
         std::iter::from_fn(move || {
@@ -124,9 +129,9 @@ impl SealedPanes {
     }
 }
 
-/// What is said before a pane's numbers.
+/// Flags that precede a pane's numbers. The pane has a last value.
 const HAS_LAST: u8 = 1;
-/// One value, which is the sum, the extremes and the last one.
+/// The pane has one value, which is the sum, both extremes and the last value.
 const IS_ONE: u8 = 2;
 
 fn pack(trail: &Trail, bytes: &mut Vec<u8>) {
@@ -164,7 +169,7 @@ fn read_float(bytes: &mut &[u8]) -> Option<f64> {
     Some(f64::from_le_bytes(*first))
 }
 
-/// `None` if the bytes are damaged.
+/// Returns `None` if the bytes are damaged.
 fn unpack(index: i64, mut bytes: &[u8]) -> Option<Trail> {
     let bytes = &mut bytes;
     let (flags, rest) = bytes.split_first()?;

@@ -1,24 +1,25 @@
 //! A stream as blocks of whole lines, and as lines, in bounded memory.
 //!
-//! Intuition: a stranger's stream may have no line ends. So the end of a line is looked for within a
-//! bound; past it, only the beginning is kept, and the stream is passed over until the line is over.
-//! Invariant: however the stream arrives in pieces, the lines and their numbers are the same. A line
-//! that is too long is one line, one byte over the bound, so whoever decodes it knows.
+//! Intuition: an arbitrary stream may have no line ends. The search for the end of a line is therefore
+//! bounded; beyond the bound only the beginning of the line is kept, and the stream is skipped up to the line
+//! end.
+//! Invariant: the lines and their numbers do not depend on how the stream is split into reads. A line that is
+//! too long stays one line, cut one byte over the bound, so that the decoder recognises it.
 
 use crate::wire::line;
 use std::io::{self, Read};
 
-/// Bytes of a block: large enough that threads hardly meet, small enough to stay in the cache.
+/// Bytes of a block: large enough that threads rarely contend, small enough to stay in the cache.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// Lines of a block: a line that is refused takes about 450 bytes when it is decoded, so a block of the shortest ones
-/// takes 4 MiB. Events have 100 bytes and more, and a block of them fewer lines.
+/// Lines of a block. A refused line takes about 450 bytes when decoded, so a block of the shortest lines
+/// takes 4 MiB. Events have 100 bytes and more, so a block of events has fewer lines.
 const BLOCK_LINES_MAX: usize = 8_192;
 
-/// How some editors begin a text in UTF-8; of files that were put together each one may.
+/// The byte order mark with which some editors begin a UTF-8 text; concatenated files may each have one.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The line without such a mark.
+/// Returns the line without such a mark.
 pub(super) fn unmarked(line: &[u8]) -> &[u8] {
     line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
 }
@@ -28,10 +29,10 @@ pub(super) struct Blocks {
     inner: Box<dyn Read + Send>,
     rest: Vec<u8>,                 // the beginning of the next block
     next: u64,                     // number of the next line, from 1
-    ahead: Option<(u64, Vec<u8>)>, // a block that was looked at
+    ahead: Option<(u64, Vec<u8>)>, // a block that was peeked at
     is_done: bool,
     broken: Option<io::Error>,
-    bytes_max: fn(&[u8]) -> usize, // of a line that begins like this
+    bytes_max: fn(&[u8]) -> usize, // largest line with this beginning
 }
 
 impl std::fmt::Debug for Blocks {
@@ -53,7 +54,7 @@ impl Blocks {
         }
     }
 
-    /// Fills `block` with whole lines; the number of the first, `None` at the end.
+    /// Fills `block` with whole lines; returns the number of the first one, or `None` at the end.
     pub fn next(&mut self, block: &mut Vec<u8>) -> Option<u64> {
         if let Some((first, ahead)) = self.ahead.take() {
             *block = ahead;
@@ -81,7 +82,7 @@ impl Blocks {
         }
     }
 
-    /// The first block, which stays to be read.
+    /// Returns the first block, which is still read afterwards.
     pub fn peek(&mut self) -> &[u8] {
         if self.ahead.is_none() {
             let mut block = Vec::new();
@@ -93,7 +94,7 @@ impl Blocks {
         }
     }
 
-    /// What ended the stream before its end, and how many lines there were until then.
+    /// Returns the error that ended the stream early, and the number of lines before it.
     pub fn broken(&mut self) -> Option<(io::Error, u64)> {
         self.broken.take().map(|error| (error, self.next - 1))
     }
@@ -103,8 +104,8 @@ impl Blocks {
         line.len() > (self.bytes_max)(line)
     }
 
-    /// Keeps the lines of a block, of which so many bytes are whole ones, up to [`BLOCK_LINES_MAX`]; how many. What
-    /// stands behind them is kept for the next block.
+    /// Keeps the first lines of a block, up to [`BLOCK_LINES_MAX`], and returns how many. The first `whole`
+    /// bytes are whole lines; everything after the kept lines goes into the next block.
     fn cut(&mut self, block: &mut Vec<u8>, whole: usize) -> u64 {
         let (mut lines, mut end) = (0, 0);
         for at in memchr::memchr_iter(b'\n', &block[..whole]).take(BLOCK_LINES_MAX) {
@@ -115,14 +116,14 @@ impl Blocks {
         lines
     }
 
-    /// Counts the lines of a block; the number of the first.
+    /// Counts the lines of a block; returns the number of the first one.
     fn count_lines(&mut self, lines: u64) -> u64 {
         let first = self.next;
         self.next += lines;
         first
     }
 
-    /// Reads some bytes; none when there are no more, or none that can be read.
+    /// Reads some bytes; returns 0 at the end of the stream or at an error.
     fn fill(&mut self, buffer: &mut [u8]) -> usize {
         let count = loop {
             match self.inner.read(buffer) {
@@ -138,7 +139,7 @@ impl Blocks {
         count
     }
 
-    /// Passes over the rest of a line; what stands behind it is kept.
+    /// Skips the rest of a line; the bytes after it are kept.
     fn pass_over_line(&mut self) {
         let mut passed = vec![0; BLOCK_BYTES];
         while !self.is_done {
@@ -165,8 +166,8 @@ impl Lines {
         Lines { blocks, block: Vec::new(), at: 0, number: 1 }
     }
 
-    /// The next line that is not blank, without its end, and its number. Of one that is too long, the
-    /// beginning: one byte more than it may have.
+    /// Returns the number and the text of the next line that is not blank, without its line end. A line that
+    /// is too long is cut to one byte more than the bound.
     pub fn next_line(&mut self) -> Option<(u64, &[u8])> {
         let range = loop {
             if self.at >= self.block.len() {
@@ -177,7 +178,7 @@ impl Lines {
             let rest = &self.block[self.at..];
             let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let is_there = !unmarked(&rest[..length]).trim_ascii().is_empty();
-            // The rest of one that is too long is not known to be blank.
+            // The skipped rest of a line that is too long need not be blank.
             let is_there = is_there || self.blocks.is_too_long(&rest[..length]);
             let begin = self.at;
             self.at += length + 1;
@@ -198,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
-    /// Gives its bytes in pieces, and an error at the end if it is to.
+    /// A reader that returns its bytes in pieces, and then the error, if there is one.
     struct Pieces(VecDeque<Vec<u8>>, Option<io::Error>);
 
     impl Read for Pieces {
@@ -213,7 +214,7 @@ mod tests {
         }
     }
 
-    /// A bound for tests: ten bytes, thirty for what begins like a record.
+    /// A bound for tests: ten bytes, or thirty for a line that begins like a record.
     fn bytes_max(beginning: &[u8]) -> usize {
         if beginning.starts_with(b"r") { 30 } else { 10 }
     }
@@ -235,7 +236,7 @@ mod tests {
         (found, lines.blocks.broken().map(|(_, lines)| lines))
     }
 
-    /// The same by the book, with everything in memory.
+    /// The reference implementation, with everything in memory.
     fn naive(text: &[u8]) -> Vec<(u64, Vec<u8>)> {
         let numbered = (1..).zip(text.split(|byte| *byte == b'\n').map(unmarked));
         let is_too_long = |line: &[u8]| line.len() > bytes_max(line);

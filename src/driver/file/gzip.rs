@@ -1,17 +1,17 @@
 //! Gzip, member by member.
 //!
-//! Invariant: memory does not depend on the data; padding behind a member is no error. Rejected: the
-//! library's reader of many members, which drops what it inflated in the call that meets an error, and
-//! takes padding for a broken member.
+//! Invariant: memory does not depend on the data; padding after a member is no error. Rejected: the library's
+//! reader of many members, which drops the bytes inflated in the call that meets an error, and takes padding
+//! for a broken member.
 
 use super::inflate::{cause, damaged, ends_early, foreign_end, skip, skip_zeros, wrong_sum};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use std::io::{self, BufRead, Read};
 
-/// How a member begins; the third byte is the only method there is.
+/// The first bytes of a member; the third byte is the only compression method that exists.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 
-// Flags of a member's header: which fields follow it. The upper three bits are reserved.
+// Flags of a member's header: the fields that follow it. The upper three bits are reserved.
 const HAS_SUM: u8 = 1 << 1;
 const HAS_EXTRA: u8 = 1 << 2;
 const HAS_NAME: u8 = 1 << 3;
@@ -20,12 +20,12 @@ const RESERVED: u8 = 0xe0;
 
 const FORM: &str = "gzip";
 
-/// Where a reader is.
+/// The position of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Between,
     Within,
-    /// The member's data are over, its sums come.
+    /// After the member's data, before its checksum and length.
     Behind,
     Damaged,
     Over,
@@ -81,7 +81,7 @@ impl<R: BufRead> Gzip<R> {
         Ok(bytes)
     }
 
-    /// Passes over a text that ends with a zero, however long it is.
+    /// Skips a zero-terminated text of any length.
     fn skip_text(&mut self) -> io::Result<()> {
         loop {
             let buffer = self.inner.fill_buf()?;
@@ -97,7 +97,7 @@ impl<R: BufRead> Gzip<R> {
         }
     }
 
-    /// Inflates some bytes; how many. None does not mean that there are no more.
+    /// Inflates some bytes; returns how many. Zero does not mean the end.
     fn inflate(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let input = self.inner.fill_buf()?;
         let is_at_end = input.is_empty();
@@ -112,7 +112,7 @@ impl<R: BufRead> Gzip<R> {
             Ok(_) if made == 0 && is_at_end => return Err(ends_early(FORM)),
             Ok(_) if made == 0 && taken == 0 => self.state = State::Damaged,
             Ok(_) => {}
-            // What was made in this call comes first.
+            // The bytes inflated in this call are returned before the error.
             Err(_) => self.state = State::Damaged,
         }
         Ok(made)

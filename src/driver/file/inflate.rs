@@ -1,33 +1,33 @@
-//! Compressed data as they are found in the wild: padding, ends that are missing, damage.
+//! Faults of real compressed data: padding, missing ends, damage.
 //!
-//! Invariant: an error is given out after all that could be inflated before it, and its text says what
-//! is wrong in words for people.
+//! Invariant: an error is returned after all data that could be inflated before it, and its text describes
+//! the fault for the user.
 
 use std::io::{self, BufRead, ErrorKind};
 
-/// The data stop before they are over.
+/// The data end early.
 pub(super) fn ends_early(form: &str) -> io::Error {
     let message = format!("the {form} data end early (is the copy complete?)");
     io::Error::new(ErrorKind::UnexpectedEof, message)
 }
 
-/// The data are not what was written.
+/// The data are damaged.
 pub(super) fn damaged(form: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the {form} data are damaged"))
 }
 
-/// The sum of what was inflated is not the one that was written with it.
+/// The checksum of the inflated data does not match the stored one.
 pub(super) fn wrong_sum(form: &str) -> io::Error {
     let message = format!("the checksum of the {form} data is wrong: some of these lines are damaged");
     io::Error::new(ErrorKind::InvalidData, message)
 }
 
-/// Something else stands behind the data.
+/// Other data follow the compressed data.
 pub(super) fn foreign_end(form: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("what stands behind the {form} data is no {form}"))
 }
 
-/// A reader's own error, or the end where there should be more.
+/// Returns the error of a reader; an unexpected end becomes [`ends_early`].
 pub(super) fn cause(form: &str, error: &io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::UnexpectedEof => ends_early(form),
@@ -35,7 +35,7 @@ pub(super) fn cause(form: &str, error: &io::Error) -> io::Error {
     }
 }
 
-/// Passes over padding: tapes, block devices and some tools fill up with zeros. False at the end.
+/// Skips padding (tapes, block devices and some tools fill up with zeros); returns `false` at the end.
 pub(super) fn skip_zeros(inner: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let buffer = inner.fill_buf()?;
@@ -50,7 +50,7 @@ pub(super) fn skip_zeros(inner: &mut impl BufRead) -> io::Result<bool> {
     }
 }
 
-/// Passes over so many bytes.
+/// Skips `count` bytes.
 pub(super) fn skip(form: &str, inner: &mut impl BufRead, count: u64) -> io::Result<()> {
     let passed = io::copy(&mut io::Read::take(inner, count), &mut io::sink())?;
     if passed == count { Ok(()) } else { Err(ends_early(form)) }

@@ -1,8 +1,9 @@
-//! An input as it is opened: a file or standard input, inflated where its first bytes say so.
+//! An opened input: a file or standard input, inflated if its first bytes are those of gzip or zstd.
 //!
-//! Intuition: names lie, first bytes hardly do. What a stranger's file is called decides nothing; where
-//! name and content differ, that is said.
-//! Invariant: damage ends an input, not a command: what is whole is given out, and the rest is a finding.
+//! Intuition: file names are unreliable, first bytes hardly ever are. The name of a file decides nothing; a
+//! remark reports a name that does not match the content.
+//! Invariant: damage ends an input, not the command: the lines before the damage are passed on, and the
+//! damage is reported as a finding.
 
 use super::block::{Blocks, Lines};
 use super::gzip::Gzip;
@@ -15,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// First bytes that are looked at; the longest mark that is known has six.
+/// Number of first bytes to examine; the longest known magic number has six.
 const HEAD_BYTES: usize = 6;
 
-/// Bytes of compressed data that are read at once.
+/// Bytes of compressed data per read.
 const PACKED_BYTES: usize = 64 << 10;
 
-/// Forms that are told apart from text, and what makes text of them.
+/// Formats that are recognised but not read, and the command that turns each into text.
 const FOREIGN: [(&[u8], &str, &str); 6] = [
     (b"BZh", "bzip2", "bzip2 -dc"),
     (b"\xfd7zXZ\0", "xz", "xz -dc"),
@@ -45,7 +46,8 @@ pub enum InputError {
 }
 
 impl InputError {
-    /// One file of several that cannot be read is told with the rest; without room there is nothing to tell.
+    /// Turns the error of one file among several into a finding. An error of the temporary file stays an
+    /// error, because nothing can be read without room for it.
     pub fn finding(self, file: &Path) -> Result<Finding, InputError> {
         if matches!(self, InputError::Temporary(_)) {
             return Err(self);
@@ -54,14 +56,14 @@ impl InputError {
     }
 }
 
-/// Something about one input that people should know.
+/// Something unusual or wrong about an input, for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub file: PathBuf,
     pub message: String,
 }
 
-/// An input and how many of its bytes were read.
+/// An input, and the number of its bytes read so far.
 #[derive(Debug)]
 pub struct Input {
     pub(super) blocks: Blocks,
@@ -69,15 +71,15 @@ pub struct Input {
     /// Bytes of the file; `None` for a pipe.
     pub size: Option<u64>,
     pub consumed: Arc<AtomicU64>,
-    /// What is unusual and does no harm.
+    /// Unusual but harmless findings.
     pub remarks: Vec<Finding>,
-    /// What was wrong with inputs that this one was made of.
+    /// Faults of the inputs that this one was combined from.
     pub(super) troubles: Vec<Finding>,
-    /// Where its lines come from, if it was made of others.
+    /// The origins of its lines, if it was combined from other inputs.
     pub origins: Option<Origins>,
 }
 
-/// Opens a file, `-` for standard input.
+/// Opens a file, or standard input for `-`.
 pub fn open(path: &Path) -> Result<Input, InputError> {
     let (inner, size): (Box<dyn Read + Send>, Option<u64>) = if path == Path::new("-") {
         (Box::new(io::stdin()), None)
@@ -108,7 +110,7 @@ impl Input {
         Input { blocks, path, size: None, consumed: Arc::default(), remarks, troubles, origins: None }
     }
 
-    /// Text of our own, in a file that is read from where it stands.
+    /// Returns an input over a temporary file of this program, read from the file's current position.
     pub fn of_file(file: File, size: u64) -> Input {
         let consumed = Arc::<AtomicU64>::default();
         let counted = Counted { inner: Box::new(file), consumed: consumed.clone() };
@@ -116,27 +118,27 @@ impl Input {
         Input { size: Some(size), consumed, ..input }
     }
 
-    /// Nothing at all.
+    /// Returns an input without lines.
     pub fn empty() -> Input {
         Input { size: Some(0), ..Input::of_stream("nothing".into(), Box::new(io::empty())) }
     }
 
-    /// The same, with where its lines come from.
+    /// Returns the same input with the origins of its lines.
     pub fn with_origins(self, origins: Origins) -> Input {
         Input { origins: Some(origins), ..self }
     }
 
-    /// What people call it.
+    /// Returns the path to show to users.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How its text begins; all of it is still read.
+    /// Returns the beginning of its text, which is still read afterwards.
     pub fn peek(&mut self) -> &[u8] {
         self.blocks.peek()
     }
 
-    /// Its lines; what is wrong with it is known when they are over.
+    /// Returns its lines; faults are known after the last line.
     pub fn into_lines(self) -> InputLines {
         InputLines { path: self.path, troubles: self.troubles, lines: Lines::new(self.blocks) }
     }
@@ -151,19 +153,19 @@ pub struct InputLines {
 }
 
 impl InputLines {
-    /// The next line that is not blank, and its number; see `Lines::next_line`.
+    /// Returns the next line that is not blank, and its number; see `Lines::next_line`.
     pub fn next_line(&mut self) -> Option<(u64, &[u8])> {
         self.lines.next_line()
     }
 
-    /// What was wrong, after the last line.
+    /// Returns the faults of the input; call it after the last line.
     pub fn finish(mut self) -> Vec<Finding> {
         self.troubles.extend(broken(&mut self.lines.blocks, &self.path));
         self.troubles
     }
 }
 
-/// What ended a stream early.
+/// Returns a finding about the error that ended a stream early.
 pub(super) fn broken(blocks: &mut Blocks, path: &Path) -> Option<Finding> {
     let (error, lines) = blocks.broken()?;
     let message = match lines {
@@ -186,20 +188,20 @@ impl Read for Counted {
     }
 }
 
-/// The first bytes; fewer only where there are no more.
+/// Returns the first bytes; fewer only if the input is shorter.
 fn head(inner: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     io::Read::take(inner, HEAD_BYTES as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 
-/// How an input is written.
+/// The format of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Text,
     Gzip,
     Zstd,
-    /// Its name, and what makes text of it.
+    /// Name of the format, and the command that turns it into text.
     Foreign(&'static str, &'static str),
 }
 
@@ -208,14 +210,14 @@ impl Form {
         let foreign = FOREIGN.into_iter().find(|(mark, ..)| head.starts_with(mark));
         match (head, foreign) {
             ([0x1f, 0x8b, ..], _) => Form::Gzip,
-            // A frame, or one that is to be skipped.
+            // A frame, or a skippable frame.
             ([0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..], _) => Form::Zstd,
             (_, Some((_, form, tool))) => Form::Foreign(form, tool),
             _ => Form::Text,
         }
     }
 
-    /// What is said where a file's name says something else than its first bytes.
+    /// Returns a remark if the name of a file does not match its first bytes.
     fn remark(self, path: &Path, head: &[u8]) -> Option<Finding> {
         let ending = path.extension().and_then(|ending| ending.to_str());
         let message = match (self, ending) {
@@ -239,7 +241,7 @@ mod tests {
     use flate2::write::GzEncoder;
     use std::io::Write;
 
-    /// So many lines, each with its number.
+    /// Returns the lines of a range, each with its number.
     fn text(lines: std::ops::RangeInclusive<u64>) -> Vec<u8> {
         lines.flat_map(|number| format!("line {number}\n").into_bytes()).collect()
     }
@@ -250,7 +252,7 @@ mod tests {
         encoder.finish().expect("memory")
     }
 
-    /// With a checksum, as the `zstd` tool writes one.
+    /// Returns a frame with a checksum, as the `zstd` tool writes it.
     fn zstd(text: &[u8]) -> Vec<u8> {
         let mut frame = ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest);
         frame[4] |= 1 << 2;
@@ -258,7 +260,7 @@ mod tests {
         frame
     }
 
-    /// How many lines a file has, each checked, and what is wrong with it.
+    /// Returns how many lines of a file have the expected text, and the troubles and remarks about the file.
     fn read(name: &str, content: &[u8]) -> (u64, Vec<String>, Vec<String>) {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(name);

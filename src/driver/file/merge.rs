@@ -1,7 +1,7 @@
-//! Several files as one input, and files put in order first.
+//! Several files as one input, and files sorted by time.
 //!
-//! Intuition: both need the lines side by side, so they go through a sorter into a temporary file,
-//! which is then read like any other input. Beside it stands where each line came from.
+//! Intuition: both need the lines of all files side by side, so the lines pass through a sorter into a
+//! temporary file, which is then read like any other input. A second file records the origin of each line.
 
 use crate::core::Timestamp;
 use crate::wire::event::Decoder;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::input::{self, Finding, Input, InputError};
 use super::sort::{Origins, OriginsWriter, Sorter};
 
-/// One input of all files; none is an input without lines.
+/// Opens all files as one input; without files, the input has no lines.
 pub fn open(files: &[PathBuf], sort: bool) -> Result<Input, InputError> {
     match files.split_first() {
         Some((first, rest)) => gather(input::open(first)?, rest, sort),
@@ -20,13 +20,14 @@ pub fn open(files: &[PathBuf], sort: bool) -> Result<Input, InputError> {
     }
 }
 
-/// One input out of several: merged by time, or with `sort` each line at its own time.
-/// Lines of one file keep their order when only merged: a line counts for the largest time so far.
+/// Combines several inputs into one: merged by time, or with `sort` each line at its own time.
+/// When only merged, the lines of one file keep their order: a line counts with the largest time of its file
+/// so far.
 pub fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, InputError> {
     if rest.is_empty() && !sort {
         return Ok(first);
     }
-    // A path that is wrong is better said before hours of reading.
+    // A wrong path is reported before hours of reading.
     for path in rest.iter().filter(|path| *path != Path::new("-")) {
         std::fs::metadata(path).map_err(|source| InputError::Open { path: path.clone(), source })?;
     }
@@ -35,14 +36,14 @@ pub fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, Input
     for path in rest {
         match input::open(path) {
             Ok(input) => gathered.add(input)?,
-            // The lines of the other files are kept.
+            // A file that cannot be opened does not stop the others.
             Err(error) => gathered.troubles.push(error.finding(path)?),
         }
     }
     gathered.finish()
 }
 
-/// Inputs that were read so far.
+/// The inputs read so far.
 #[derive(Debug, Default)]
 struct Gathered {
     sort: bool,
@@ -66,7 +67,7 @@ impl Gathered {
         let mut newest = Timestamp::MIN;
         let mut lines = input.into_lines();
         while let Some((number, text)) = lines.next_line() {
-            // Only times are read here; identities that were met need not be kept.
+            // Only times are needed here, so known identities may be dropped.
             decoder.trim();
             let time = time_of(&line::decode(decoder, text)).unwrap_or(newest);
             newest = newest.max(time);
@@ -85,7 +86,7 @@ impl Gathered {
     }
 }
 
-/// The lines in order in a file, and where each came from.
+/// Writes the sorted lines to a file, and the origin of each line to another.
 fn write(sorter: Sorter, files: Vec<PathBuf>) -> io::Result<(Input, Origins)> {
     let mut origins = OriginsWriter::new()?;
     let mut out = BufWriter::new(tempfile::tempfile()?);

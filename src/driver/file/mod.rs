@@ -1,4 +1,4 @@
-//! A log in files: read, decoded on as many threads as there are, stamped in order.
+//! A log in files: read, decoded on several threads, and stamped in order.
 
 mod block;
 mod gzip;
@@ -14,16 +14,16 @@ use crate::core::identity::Identity;
 use crate::wire::line::Line;
 use std::sync::Arc;
 
-/// A run of lines, decoded.
+/// A sequence of lines, decoded.
 #[derive(Debug)]
 pub struct Chunk {
-    /// Which decoder read it.
+    /// The number of the decoder that decoded it.
     pub decoder: usize,
-    /// Whether that decoder started its table anew before this chunk.
+    /// Whether that decoder cleared its table of identities before this chunk.
     pub is_anew: bool,
-    /// The identities it found in this chunk, in the order of their numbers.
+    /// The identities found in this chunk, in the order of their numbers.
     pub found: Vec<Arc<Identity>>,
     pub lines: Vec<Line>,
-    /// Bytes of text it was made of.
+    /// Bytes of text that the chunk was decoded from.
     pub bytes: u64,
 }

@@ -1,7 +1,7 @@
 //! Inputs as decoded chunks, in order.
 //!
-//! Intuition: reading is one, decoding is many, applying is one. Whoever is free takes the next
-//! block with its number and decodes it; the chunks are put back in the order of their numbers.
+//! Intuition: one thread at a time reads, many decode, one applies. A free worker takes the next block with
+//! its number and decodes it; the chunks are put back into the order of their numbers.
 //! Invariant: the lines come out in the order of the input, whatever the number of threads.
 
 use super::Chunk;
@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 /// Chunks that may wait to be applied, per decoder.
 const CHUNKS_WAITING: usize = 4;
 
-/// Decodes one block of lines, of which the first has this number in the input.
+/// Decodes one block of lines; `first` is the number of its first line in the input.
 fn decode(decoder: &mut Decoder, number: usize, first: u64, block: &[u8]) -> Chunk {
     let is_anew = decoder.trim();
     let mut lines = Vec::with_capacity(block.len() / 128);
@@ -33,9 +33,9 @@ fn decode(decoder: &mut Decoder, number: usize, first: u64, block: &[u8]) -> Chu
     Chunk { decoder: number, is_anew, found: decoder.take_found(), lines, bytes: block.len() as u64 }
 }
 
-/// Gives the chunks of an input to `apply`, in order, until it has enough; what was wrong with the
-/// input. `threads` counts the calling one: with one, it decodes itself; with more, the others do.
-/// Whoever would wait for another calls `help` first.
+/// Passes the chunks of an input to `apply` in order, until `apply` breaks; returns the faults of the input.
+/// `threads` includes the calling thread: with one, it decodes itself; with more, the others decode. A thread
+/// that would block on another calls `help` first.
 pub fn read(
     input: Input,
     threads: usize,
@@ -61,7 +61,7 @@ pub fn read(
 
 type Numbered = (u64, Chunk);
 
-/// The next block's number, and where it comes from.
+/// The next block's number, and the blocks.
 type Source = Mutex<(u64, Blocks)>;
 
 fn read_threaded(
@@ -84,13 +84,13 @@ fn read_threaded(
     source.into_inner().unwrap_or_else(PoisonError::into_inner).1
 }
 
-/// Takes blocks and decodes them until there are none, or nobody wants them.
+/// Takes blocks and decodes them, until none is left or the receiver is dropped.
 fn work(number: usize, source: &Source, help: &(dyn Fn() + Sync), sender: &SyncSender<Numbered>) {
     let mut decoder = Decoder::new(number);
     let mut block = Vec::new();
     loop {
         let taken = {
-            // Poisoned only if another worker panicked, which ends the whole read anyway.
+            // The lock is poisoned only if another worker panicked, which ends the whole read anyway.
             let Ok(mut source) = source.lock() else { return };
             let (sequence, blocks) = &mut *source;
             *sequence += 1;
@@ -111,8 +111,8 @@ fn work(number: usize, source: &Source, help: &(dyn Fn() + Sync), sender: &SyncS
     }
 }
 
-/// Applies chunks in the order of their numbers. The receiver goes with the last that is wanted, so
-/// that nobody waits to send another.
+/// Applies chunks in the order of their numbers. The receiver is dropped on return, so that no worker blocks
+/// on sending another chunk.
 fn in_order(
     receiver: Receiver<Numbered>,
     help: &(dyn Fn() + Sync),
@@ -144,7 +144,7 @@ mod tests {
     use crate::core::counters::Refusal;
     use crate::wire::line::{Content, LINE_BYTES_MAX};
 
-    /// (number, reason of a refusal) of each line that is no event.
+    /// Returns the number of lines, and (number, reason of the refusal) of each refused line.
     fn refusals(text: &[u8], threads: usize) -> (usize, Vec<(u64, Refusal)>) {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("room");

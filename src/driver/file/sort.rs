@@ -1,9 +1,10 @@
-//! Lines put in the order of their time, in bounded memory.
+//! Lines sorted by time, in bounded memory (external merge sort).
 //!
-//! Intuition: lines are gathered until a run is full, put in order and written out; the runs are merged.
-//! Invariant: equal times keep the order of files, then of lines. Temporary files have no name, so none
-//! stays behind, however the process ends. Rejected: the places of all lines in memory; a file of a few
-//! megabytes inflates to billions of lines.
+//! Intuition: lines are gathered until a run is full; the run is sorted and written out, and the runs are
+//! merged.
+//! Invariant: lines of equal time keep the order of files, then of lines. Temporary files are unnamed, so
+//! none is left behind, however the process ends. Rejected: the positions of all lines in memory, because a
+//! file of a few megabytes can inflate to billions of lines.
 
 use crate::core::Timestamp;
 use std::cmp::Reverse;
@@ -15,17 +16,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes of lines in memory. A run costs a buffer of 8 KiB while runs are merged: 1 TB are 64,000 runs,
-/// and 512 MiB of buffers.
+/// Bytes of lines in memory. A run costs a buffer of 8 KiB while runs are merged: 1 TB are 64,000 runs, and
+/// 512 MiB of buffers.
 const RUN_BYTES: usize = 16 << 20;
 
-/// What decides where a line stands: time, number of its file, its number there.
+/// The sort key of a line: its time, the number of its file, and its number there.
 pub type Rank = (Timestamp, u32, u64);
 
-/// Rank and length, as they stand before a line of a run.
+/// Rank and length, as written before each line of a run.
 const HEAD_BYTES: usize = 8 + 4 + 8 + 4;
 
-/// Gathers lines, and gives them out in order.
+/// Gathers lines and returns them in order.
 #[derive(Debug)]
 pub struct Sorter {
     run_bytes: usize,
@@ -34,7 +35,7 @@ pub struct Sorter {
     spilled: Option<Spilled>,
 }
 
-/// Runs in a file, one behind the other.
+/// Runs in a file, one after the other.
 #[derive(Debug)]
 struct Spilled {
     file: File,
@@ -53,7 +54,7 @@ impl Sorter {
         Sorter { run_bytes, text: Vec::new(), lines: Vec::new(), spilled: None }
     }
 
-    /// Takes a line, which has no end of its own.
+    /// Adds a line, without a line end.
     pub fn push(&mut self, rank: Rank, line: &[u8]) -> io::Result<()> {
         let held = self.text.len() + self.lines.len() * size_of::<(Rank, Range<usize>)>();
         if held + line.len() > self.run_bytes && !self.lines.is_empty() {
@@ -65,7 +66,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Writes what is held as a run.
+    /// Sorts the lines in memory and writes them as a run.
     fn spill(&mut self) -> io::Result<()> {
         self.lines.sort_unstable_by_key(|(rank, _)| *rank);
         let mut spilled = match self.spilled.take() {
@@ -92,7 +93,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Writes all lines in order, each with its end, and tells the rank of each.
+    /// Writes all lines in order, each with a line end, and passes the rank of each to `tell`.
     pub fn finish(
         mut self,
         out: &mut dyn Write,
@@ -114,7 +115,7 @@ impl Sorter {
     }
 }
 
-/// The runs side by side, the least line of all first.
+/// Merges the runs, the least line first.
 fn merge(
     spilled: &Spilled,
     out: &mut dyn Write,
@@ -148,7 +149,7 @@ impl<'f> Run<'f> {
         Run(BufReader::new(Section { file, rest: places.clone() }))
     }
 
-    /// Rank and length of the next line, which comes behind them.
+    /// Returns the rank and the length of the next line, whose text follows them.
     fn head(&mut self) -> io::Result<Option<(Rank, u32)>> {
         if self.0.buffer().is_empty() && self.0.get_ref().rest.is_empty() {
             return Ok(None);
@@ -180,7 +181,7 @@ impl Read for Section<'_> {
     }
 }
 
-/// Where each line of an input that was made of others comes from, in a file: 12 bytes a line.
+/// The origin of each line of a combined input, in a file: 12 bytes a line.
 #[derive(Debug)]
 pub struct Origins {
     files: Arc<[PathBuf]>,
@@ -188,7 +189,7 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// The file's number and the line's number there.
+    /// Returns the file's number and the line's number in that file.
     pub fn of(&self, line: u64) -> Option<(u32, u64)> {
         let mut entry = [0; 12];
         self.table.read_exact_at(&mut entry, line.checked_sub(1)? * 12).ok()?;
@@ -196,19 +197,19 @@ impl Origins {
         Some((u32::from_le_bytes(*file), u64::from_le_bytes(number.try_into().ok()?)))
     }
 
-    /// All files.
+    /// Returns all files.
     pub fn files(&self) -> &Arc<[PathBuf]> {
         &self.files
     }
 
-    /// The file as people know it, where there are several.
+    /// Returns the path of a file if there are several.
     pub fn file(&self, number: u32) -> Option<&Path> {
         let is_one = self.files.len() == 1;
         self.files.get(number as usize).filter(|_| !is_one).map(PathBuf::as_path)
     }
 }
 
-/// Notes the origins of lines, one after the other.
+/// Records the origins of lines, one after the other.
 #[derive(Debug)]
 pub struct OriginsWriter(BufWriter<File>);
 

@@ -1,16 +1,17 @@
 //! Ingest times for the lines of a plain file.
 //!
-//! Intuition: a file has no broker that stamped its lines, so its clock is the largest event time
-//! so far. One absurd time must not drag that clock along: a line that jumps far ahead is believed
-//! only if the next line says the same.
-//! Invariant: stamps never go back; at most one line is held back, waiting for the next.
+//! Intuition: no broker has stamped the lines of a file, so its clock is the largest event time so far. One
+//! absurd time must not advance that clock: a line that jumps far ahead is accepted only if the next line
+//! confirms it.
+//! Invariant: stamps never go back; of the lines without an ingest time, at most one is held back, waiting
+//! for the next. Lines of an exported log wait behind a jump as in a live log, bounded by [`Jump`].
 
 use crate::core::limits::Limits;
 use crate::core::log_clock::{Jump, Verdict};
 use crate::core::{Span, Timestamp};
 use crate::wire::line::{Content, Line};
 
-/// Gives lines their ingest time.
+/// Assigns ingest times to lines.
 #[derive(Debug)]
 pub struct Stamper {
     max_skew: Span,
@@ -20,7 +21,7 @@ pub struct Stamper {
     jump: Jump<Line>,                // of lines that have an ingest time
 }
 
-/// A line with its time.
+/// A line with its stamp.
 #[derive(Debug)]
 pub struct Stamped {
     pub line: Line,
@@ -35,7 +36,8 @@ impl Stamper {
         Stamper { max_skew, max_lateness, largest: None, held: None, jump: Jump::default() }
     }
 
-    /// The stamp of a line that needs no second thought: an event not ahead of its time.
+    /// Returns the stamp of a line that needs no check: one event, not too far ahead of the clock, while no
+    /// line waits.
     #[inline]
     pub fn plain(&mut self, line: &Line) -> Option<Timestamp> {
         let (Content::One(event), None, None, None, Some(largest)) =
@@ -49,7 +51,7 @@ impl Stamper {
         Some(stamp)
     }
 
-    /// Takes the next line; gives those that can be stamped now to `out`.
+    /// Takes the next line; passes the lines that can be stamped now to `out`.
     pub fn push(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
         match self.plain(&line) {
             Some(stamp) => out(Stamped { line, stamp, limit: None }),
@@ -57,7 +59,7 @@ impl Stamper {
         }
     }
 
-    /// Gives out the line that was held back: nothing follows that could contradict it.
+    /// Passes on the lines that were held back, because no line follows that could contradict them.
     pub fn finish(&mut self, out: &mut impl FnMut(Stamped)) {
         self.settle(Verdict::Lasted, out);
         if let Some((line, time)) = self.held.take() {
@@ -65,7 +67,7 @@ impl Stamper {
         }
     }
 
-    /// A line of an exported log: its clock is guarded as it is live.
+    /// Stamps a line of an exported log, whose clock is guarded in the same way as that of a live log.
     fn logged(&mut self, line: Line, stamp: Timestamp, out: &mut impl FnMut(Stamped)) {
         if let Some((line, time)) = self.held.take() {
             self.believe(line, time, out);
@@ -78,7 +80,7 @@ impl Stamper {
         self.believe(line, stamp, out);
     }
 
-    /// Gives out the lines that wait behind a jump.
+    /// Passes on the lines that wait behind a jump.
     fn settle(&mut self, verdict: Verdict, out: &mut impl FnMut(Stamped)) {
         for (line, stamp) in self.jump.take() {
             let stamp = if verdict == Verdict::Wrong { self.largest.unwrap_or(stamp) } else { stamp };
@@ -92,7 +94,7 @@ impl Stamper {
         }
         self.settle(Verdict::Lasted, out);
         let Some(time) = line.content.time_max() else {
-            // Nothing to read a time from: it takes the clock as it is.
+            // The line contains no time, so it takes the current clock.
             let stamp = self.largest.or(self.held.as_ref().map(|(_, time)| *time));
             return out(Stamped { line, stamp: stamp.unwrap_or(Timestamp::MIN), limit: None });
         };
@@ -109,11 +111,11 @@ impl Stamper {
         }
     }
 
-    /// Whether the line after a jump says that the jump was real.
+    /// Returns whether the line after a jump confirms the jump.
     fn is_confirmed(&self, held: Timestamp, next: Timestamp) -> bool {
         match self.largest {
             Some(largest) => next > largest + self.max_skew,
-            // The first line is a jump if the next one is much older.
+            // The first line is an unconfirmed jump if the next one is much older.
             None => next + self.max_lateness >= held,
         }
     }
@@ -124,7 +126,7 @@ impl Stamper {
         out(Stamped { line, stamp, limit: None });
     }
 
-    /// The jump was an error: its values past the limit are refused, the others are taken.
+    /// Handles an unconfirmed jump: its values past the limit are refused, the others are taken.
     fn doubt(&mut self, line: Line, next: Timestamp, out: &mut impl FnMut(Stamped)) {
         let largest = self.largest.unwrap_or(next);
         let limit = largest + self.max_skew;
@@ -135,7 +137,7 @@ impl Stamper {
     }
 }
 
-/// The largest event time of a line that is not past `limit`.
+/// Returns the largest event time of a line that is not past `limit`.
 fn time_max_within(line: &Line, limit: Timestamp) -> Option<Timestamp> {
     line.content.events().iter().filter_map(|event| event.time_max_within(limit)).max()
 }

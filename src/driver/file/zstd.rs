@@ -1,9 +1,10 @@
 //! Zstandard, frame by frame.
 //!
-//! Intuition: the decoder keeps the last window of a frame for the blocks to come. Where the data break
-//! it is told that the frame is over, and gives out what it keeps.
-//! Invariant: memory is one window, whatever the data say; skippable frames and padding are passed over.
-//! Rejected: the library's own stream, which reads one frame and loses a window where data break.
+//! Intuition: the decoder keeps the last window of a frame for the blocks to come. At damaged data the reader
+//! feeds it an empty last block, so that the decoder ends the frame and returns the window.
+//! Invariant: memory is bounded by one window of at most 128 MiB, whatever size the data declare; skippable
+//! frames and padding are skipped. Rejected: the library's own stream, which reads one frame and loses a
+//! window at damaged data.
 
 use super::inflate::{cause, damaged, foreign_end, skip, skip_zeros, wrong_sum};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
@@ -13,7 +14,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use xxhash_rust::xxh64::Xxh64;
 
-/// Bytes of a frame's window: 128 MiB is what the `zstd` tool reads without being asked to read more.
+/// Bytes of a frame's window: the `zstd` tool reads up to 128 MiB without an option.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
 
 /// An empty block that is the last of its frame, and room for a checksum.
@@ -21,7 +22,7 @@ const LAST_BLOCK: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
 
 const FORM: &str = "zstd";
 
-/// Where a reader is.
+/// The position of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Between,
@@ -35,7 +36,7 @@ pub(super) struct Zstd<R> {
     decoder: FrameDecoder,
     sum: Xxh64,
     state: State,
-    broken: Option<io::Error>, // told when the decoder is empty
+    broken: Option<io::Error>, // returned once the decoder is empty
 }
 
 impl<R: BufRead> Zstd<R> {
@@ -67,7 +68,7 @@ impl<R: BufRead> Zstd<R> {
     /// Decodes one block.
     fn decode(&mut self) {
         let (decoder, inner) = (&mut self.decoder, &mut self.inner);
-        // The decoder asserts some of what it expects of its data.
+        // The decoder checks some properties of its data with assertions, so invalid data can make it panic.
         let decoded = catch_unwind(AssertUnwindSafe(|| {
             decoder.decode_blocks(inner, BlockDecodingStrategy::UptoBlocks(1))
         }));
@@ -76,14 +77,14 @@ impl<R: BufRead> Zstd<R> {
             Ok(Err(error)) => said(&error),
             Err(_) => damaged(FORM),
         };
-        // Only this block's own reading could fail; then the window is lost, and the error told all the same.
+        // If this block cannot be read either, the window is lost, and the error is still returned.
         self.decoder.decode_blocks(LAST_BLOCK, BlockDecodingStrategy::UptoBlocks(1)).ok();
         self.broken = Some(error);
     }
 
-    /// The end of a frame, of which everything is out.
+    /// Verifies the checksum of a frame whose data were all returned.
     fn check(&self) -> io::Result<State> {
-        // The format has the lower half of the sum.
+        // The format stores the lower half of the digest.
         let is_right = |stated: u32| stated == self.sum.digest() as u32;
         let is_right = self.decoder.get_checksum_from_data().is_none_or(is_right);
         if is_right { Ok(State::Between) } else { Err(wrong_sum(FORM)) }
@@ -119,7 +120,7 @@ impl<R: BufRead> Read for Zstd<R> {
     }
 }
 
-/// The decoder's error in words for people.
+/// Returns the decoder's error as a text for the user.
 fn said(error: &FrameDecoderError) -> io::Error {
     let bad = |message: String| io::Error::new(ErrorKind::InvalidData, message);
     match error {
@@ -136,7 +137,7 @@ fn said(error: &FrameDecoderError) -> io::Error {
     }
 }
 
-/// The reader's error behind one of the decoder.
+/// Returns the reader's error that caused an error of the decoder.
 fn cause_of(error: &FrameDecoderError) -> Option<&io::Error> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(one) = next {

@@ -1,19 +1,20 @@
-//! When a message is tried again: later each time, not all at once, and not before the target wants.
+//! Retry of messages: exponential backoff with jitter and a circuit breaker.
 //!
-//! Formula: 1 s, doubled each time up to five minutes, times 0.5 to 1 by chance; `Retry-After` stands above it.
-//! From [`OPEN_AFTER`] failures in a row the circuit is open: one message tries for all.
+//! Formula: 1 s, doubled each time up to five minutes, times a random factor of 0.5 to 1; a longer
+//! `Retry-After` takes precedence. From [`OPEN_AFTER`] failures in a row the circuit is open: one message
+//! tries for all.
 
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Time after the first failure, and at most.
+/// Backoff after the first failure, and the longest one.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// A target that wants to be left alone for longer is asked again after this.
+/// The longest `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// Failures in a row.
+/// Failures in a row that open the circuit.
 pub const OPEN_AFTER: u32 = 5;
 
 /// The failures since the last success.
@@ -23,16 +24,17 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// One more; how long to wait.
+    /// Counts a failure; returns how long to wait.
     pub fn fail(&mut self, name: &str, after: Option<Duration>) -> Duration {
         self.failed = self.failed.saturating_add(1);
         let doubled = FIRST.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST);
-        // A number that other receivers and attempts do not have: they must not come together.
+        // Jitter from the receiver's name and the attempt, so that receivers do not retry at the same time.
         let chance = xxh3_64_with_seed(name.as_bytes(), u64::from(self.failed)) as f64 / u64::MAX as f64;
         let wait = doubled.mul_f64(0.5 + chance / 2.0);
         after.map_or(wait, |after| wait.max(after.min(RETRY_AFTER_MAX)))
     }
 
+    /// Returns whether the circuit is open.
     pub fn is_open(&self) -> bool {
         self.failed >= OPEN_AFTER
     }

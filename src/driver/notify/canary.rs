@@ -1,11 +1,13 @@
-//! Proof of the chain: an event each minute that must become an alert, and the alert a message.
+//! The canary: an event each minute that must become an alert, and the alert a message.
 //!
-//! Intuition: whether alerting works nobody can tell from its silence. So an event of its own goes the way of
-//! all others, through log, window and rule, in each partition; a rule in the files makes an alert of it, and a
-//! `heartbeat` receiver tells somebody outside that it arrived. When they hear nothing, they call.
-//! Invariant: one event a minute and partition, however many processes send it: they agree on its id.
-//! Rejected: an alert made in the notifier (it proves the last step only), a rule that always fires (it is an
-//! alert that nobody may look at, and says nothing of the last minutes).
+//! Intuition: silence does not show whether alerting works. A canary event therefore takes the path of all
+//! other events, through log, window and rule, in each partition. A rule in the files makes an alert of it,
+//! and a `heartbeat` receiver reports to an outside service that it arrived. That service raises the alarm
+//! when the report is missing.
+//! Invariant: one event per minute and partition, however many processes send it, because they agree on its
+//! id.
+//! Rejected: an alert made in the notifier (it proves only the last step), and a rule that always fires (an
+//! alert that everyone must ignore, and that says nothing about the last minutes).
 
 use crate::core::partition::partition_of;
 use crate::core::{Span, Timestamp};
@@ -15,14 +17,15 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
-/// The series' name, for rules.
+/// The name of the series, for rules.
 pub const METRIC: &str = "streamgauge_canary";
 
-/// Its minute, and the place in it: in the middle of a pane of ten seconds, and over when the minute is.
+/// The period, and the offset of the event within it: the middle of a pane of ten seconds, which ends before
+/// the minute does.
 const EVERY: Span = Span::from_mins(1);
 const PLACE: Span = Span::from_secs(5);
 
-/// Where a canary comes from: its source names the partition, and of how many.
+/// The origin of a canary event: its source names the partition and the number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     pub partition: u32,
@@ -30,13 +33,15 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A source that belongs to the partition; names are tried until one does, about `of` of them.
+    /// Returns a source name that belongs to the partition. Names are tried until one does, which takes about
+    /// `of` attempts.
     pub fn source(&self) -> String {
         let named = |salt: u32| format!("canary-{}-of-{}-{salt}", self.partition + 1, self.of);
         let is_there = |name: &String| partition_of(name, self.of) == self.partition;
         (0..).map(named).find(is_there).unwrap_or_default()
     }
 
+    /// Parses the source name of a canary event.
     pub fn of_source(source: &str) -> Option<Origin> {
         let mut parts = source.strip_prefix("canary-")?.split('-');
         let partition = parts.next()?.parse::<u32>().ok()?.checked_sub(1)?;
@@ -45,7 +50,7 @@ impl Origin {
     }
 }
 
-/// Sends one a minute to each of so many partitions, until `stop` is dropped.
+/// Sends one event a minute to each partition, until `stop` is dropped.
 pub fn keep(intake: &Arc<dyn Intake>, partitions: u32, clock: &impl Clock, stop: &Receiver<()>) {
     let origins: Vec<String> =
         (0..partitions).map(|partition| Origin { partition, of: partitions }.source()).collect();
@@ -70,7 +75,7 @@ fn next(now: Timestamp) -> Timestamp {
     (now - PLACE).next(EVERY) + PLACE
 }
 
-/// Whoever is second in a minute sends what is known already.
+/// The id depends only on source and minute, so the event of a second process is a duplicate.
 fn event(source: &str, due: Timestamp, now: Timestamp) -> Vec<u8> {
     let id = format!("canary-{}", due.ms());
     json!({"type": "metric", "time": now.ms(), "source": source, "name": METRIC, "value": 1, "id": id})

@@ -1,4 +1,4 @@
-//! One receiver's thread.
+//! The thread of one receiver.
 
 use super::Attempts;
 use super::own;
@@ -13,44 +13,44 @@ use std::sync::mpsc::{Receiver as Orders, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The stream and the orders are looked at this often at least.
+/// Longest time between two reads of the stream and the orders.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Time between two attempts to get a lease, or to reach what is away.
+/// Time between two attempts to acquire a lease, or to reach a store or broker that is away.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 
-/// Messages sent before the stream is looked at again.
+/// Messages sent before the stream is read again.
 const SENT_AT_ONCE: usize = 64;
 
-/// Numbers of transitions that stand in no stream; above all that do.
+/// Base of the numbers of transitions that are in no stream; greater than any stream number.
 const BESIDE: u64 = 1 << 62;
 
-/// What a receiver is asked beside the stream.
+/// An order to a receiver's thread.
 #[derive(Debug)]
 pub enum Order {
-    /// An alert that stands in no stream.
+    /// Takes in an alert that is in no stream.
     Tell(Box<Transition>),
-    /// Takes up what was put aside; says how many, or `None` where somebody else delivers.
+    /// Redrives the dead letters; the reply is their number, or `None` if another process delivers.
     Redrive(Sender<Option<usize>>),
     Stop,
 }
 
-/// Those of this process.
+/// The other receivers of this process.
 impl Others for Vec<Sender<Order>> {
     fn tell(&mut self, alert: &Transition) -> Result<(), PortError> {
         for other in self {
-            // One that has ended needs no alert.
+            // A receiver whose thread has ended needs no alert.
             let _ = other.send(Order::Tell(Box::new(alert.clone())));
         }
         Ok(())
     }
 }
 
-/// What one receiver's thread is made of.
+/// The parts of one receiver's thread.
 pub struct Receiver<F, L, C> {
     pub policy: Policy,
     pub routes: Arc<Routes>,
-    /// A message is put aside when it could not be delivered for so long.
+    /// A message whose news is older than this becomes a dead letter when an attempt fails.
     pub max_age: Span,
     pub feed: F,
     pub ledger: L,
@@ -58,7 +58,7 @@ pub struct Receiver<F, L, C> {
     pub clock: C,
     pub post: Arc<Post>,
     pub orders: Orders<Order>,
-    /// They are told of what this one is not.
+    /// The other receivers, which are notified of this one's dead letters.
     pub others: Box<dyn Others>,
 }
 
@@ -68,7 +68,7 @@ impl<F, L, C> std::fmt::Debug for Receiver<F, L, C> {
     }
 }
 
-/// Starts the thread; it ends with [`Order::Stop`], or when nobody can order any more.
+/// Starts the thread. It ends with [`Order::Stop`], or when all senders of orders are dropped.
 pub fn start<F, L, C>(receiver: Receiver<F, L, C>) -> std::io::Result<JoinHandle<()>>
 where
     F: AlertFeed + Send + 'static,
@@ -79,17 +79,17 @@ where
     std::thread::Builder::new().name(name).spawn(move || Desk::new(receiver).run())
 }
 
-/// Why a turn ended.
+/// Why a term ended.
 enum Over {
     Stopped,
-    /// Somebody else has the lease.
+    /// Another process has the lease.
     Fenced,
 }
 
 struct Desk<F, L, C> {
     parts: Receiver<F, L, C>,
     attempts: Attempts,
-    /// By the running clock: not to be tried before.
+    /// The time on the running clock before which no message is sent.
     rest_until: Duration,
     beside: u64,
 }
@@ -115,7 +115,8 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         }
     }
 
-    /// Waits for a lease that somebody else has; orders are theirs meanwhile.
+    /// Waits while another process has the lease, and declines orders meanwhile; returns whether the thread
+    /// has to stop.
     fn is_stopped(&self, wait: Duration) -> bool {
         match self.parts.orders.recv_timeout(wait) {
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => true,
@@ -127,7 +128,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         }
     }
 
-    /// From getting the lease to losing it.
+    /// Runs one term: from acquiring the lease to losing it.
     fn turn(&mut self) -> Result<Over, PortError> {
         if !self.parts.ledger.acquire()? {
             return Ok(Over::Fenced);
@@ -176,7 +177,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         }
     }
 
-    /// Reads the stream into the inbox; `false` if somebody else delivers now.
+    /// Reads the stream into the inbox; returns `false` if another process has the lease now.
     fn take_in(&mut self, inbox: &mut Inbox, wait: Duration) -> Result<bool, PortError> {
         if inbox.is_full() {
             self.parts.clock.pause(wait);
@@ -198,7 +199,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             match serde_json::from_str(json) {
                 Ok(alert) if own::is_about(&alert, &self.parts.policy.name) => inbox.pass(*number),
                 Ok(alert) => inbox.absorb(*number, alert, now),
-                // Somebody else wrote it there: it is no alert.
+                // Another program wrote this record; it is not an alert.
                 Err(error) => {
                     tracing::warn!(number, %error, "left out what is no alert");
                     inbox.pass(*number);
@@ -222,7 +223,8 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         Ok(self.parts.ledger.write(&inbox.changes())? == Written::Done)
     }
 
-    /// Sends what is due, as far as it goes.
+    /// Sends the messages that are due, until one has to wait; returns `false` if another process has the
+    /// lease now.
     fn send(&mut self, inbox: &mut Inbox) -> Result<bool, PortError> {
         for _ in 0..SENT_AT_ONCE {
             if self.parts.clock.running() < self.rest_until {
@@ -282,7 +284,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         self.rest_until = self.parts.clock.running() + wait;
     }
 
-    /// Tells what is written down of what lies aside.
+    /// Sends the persisted notice about dead letters to the other receivers.
     fn tell_others(&mut self, inbox: &mut Inbox) -> Result<(), PortError> {
         let Some(notice) = inbox.untold() else { return Ok(()) };
         self.parts.others.tell(&own::undelivered(&self.parts.policy.name, notice))?;
@@ -290,7 +292,8 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         Ok(())
     }
 
-    /// Until the next message may be due; the lease must be kept, too.
+    /// Returns the time until the next message may be due. It is at most [`LOOK_EVERY`], because each round
+    /// also renews the lease.
     fn wait(&self, inbox: &Inbox) -> Duration {
         let clock = &self.parts.clock;
         let Some(due) = inbox.wake_at(clock.now()) else { return LOOK_EVERY };

@@ -1,11 +1,12 @@
-//! Delivering alerts: one thread a receiver, from the alert stream to the person.
+//! Delivery of alerts: one thread per receiver, from the alert stream to the receiver's channel.
 //!
-//! Intuition: whoever holds a receiver's lease folds the stream into its inbox, sends what is due and writes
-//! down that it arrived. Invariant: what was taken in is written before the stream is told so, and what
-//! arrived is written before the next message goes; so a crash repeats at most one message, and loses none.
-//! A receiver that does not answer holds only itself up.
+//! Intuition: the owner of a receiver's lease folds the stream into the receiver's inbox, sends what is due
+//! and records each delivery. Invariant: transitions that were taken in are persisted before the stream is
+//! acknowledged, and a delivery is persisted before the next message is sent; so a crash repeats at most one
+//! message and loses none. A receiver that does not answer blocks only itself.
 //! Rejected: acknowledging to the broker after delivery (a group waits for minutes, and a redelivered message
-//! comes after younger ones), marking before sending as well (the id says the same to whoever can tell).
+//! comes after younger ones), and marking a message before sending it as well (the message id already lets a
+//! target recognise a repeat).
 
 mod attempt;
 pub mod canary;

@@ -1,4 +1,4 @@
-//! All receivers of a process, for those who ask and stop them.
+//! All receivers of a process, for status reports, redrives and shutdown.
 
 use super::desk::Order;
 use super::post::Post;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-/// Time in which a receiver's thread answers; it may be in the middle of a message.
+/// Timeout for the answer of a receiver's thread, which may be in the middle of a message.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// Ways to the receivers' threads; none where this process delivers nothing.
+/// Senders to the receivers' threads; empty if this process delivers nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Office {
     all: Vec<(Arc<Post>, Sender<Order>)>,
 }
 
-/// Why nothing can be taken up again.
+/// Why nothing can be redriven.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedriveError {
     #[error("there is no receiver `{0}` here; there are: {1}")]
@@ -31,17 +31,18 @@ pub enum RedriveError {
     Elsewhere(String),
 }
 
-/// In a process alone, what does not follow from the log goes to its receivers at once: the disk may be full.
+/// In a process without a broker, alerts that do not follow from the log are sent to its receivers directly,
+/// because the disk may be full.
 impl Asides for Office {
     fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
         Ok(None)
     }
 
     fn put_aside(&mut self, aside: &Aside) -> Result<(), PortError> {
-        // It was just written: it is an alert.
+        // The JSON was written just now, so it always parses.
         let Ok(alert) = serde_json::from_str::<Transition>(&aside.json) else { return Ok(()) };
         for (_, orders) in &self.all {
-            // One that has ended needs no alert.
+            // A receiver whose thread has ended needs no alert.
             let _ = orders.send(Order::Tell(Box::new(alert.clone())));
         }
         Ok(())
@@ -57,7 +58,7 @@ impl Office {
         self.all.iter().map(|(post, _)| &**post)
     }
 
-    /// Takes up what was put aside for one receiver; how many messages.
+    /// Redrives the dead letters of one receiver; returns how many.
     pub fn redrive(&self, name: &str) -> Result<usize, RedriveError> {
         let found = self.all.iter().find(|(post, _)| *post.name == *name);
         let (_, orders) = found.ok_or_else(|| {
@@ -73,7 +74,7 @@ impl Office {
 
     pub fn stop(&self) {
         for (_, orders) in &self.all {
-            // One that has ended needs no stop.
+            // A receiver whose thread has ended needs no stop.
             let _ = orders.send(Order::Stop);
         }
     }

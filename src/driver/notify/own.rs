@@ -1,4 +1,4 @@
-//! Alerts that stand in no stream: what could not be delivered, and a trial.
+//! Alerts that are in no stream: undelivered messages, and tests of a receiver.
 
 use crate::core::Timestamp;
 use crate::core::alert::own::bare;
@@ -10,11 +10,11 @@ use crate::core::notify::{Message, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The rules' reserved names.
+/// Reserved rule names.
 const UNDELIVERED: &str = "_sg_undelivered";
 const TEST: &str = "_sg_test";
 
-/// That messages to a receiver lie aside since some time, or that none does any more.
+/// Returns the alert about a receiver's dead letters: firing since the first one, or ended by a redrive.
 pub fn undelivered(receiver: &str, notice: &Notice) -> Transition {
     let times = (notice.since, notice.at);
     match &notice.error {
@@ -31,12 +31,13 @@ pub fn undelivered(receiver: &str, notice: &Notice) -> Transition {
     }
 }
 
-/// Whether an alert is about this receiver's own messages: it is for the others.
+/// Returns whether an alert is about this receiver's own dead letters; such an alert is for the other
+/// receivers.
 pub fn is_about(alert: &Transition, receiver: &str) -> bool {
     &*alert.rule == UNDELIVERED && alert.key.get("receiver").is_some_and(|name| **name == *receiver)
 }
 
-/// An alert that somebody sends to try a receiver: its beginning or its end.
+/// Returns the message of a receiver test: the beginning of a test alert, or its end.
 pub fn trial(receiver: &Arc<str>, by: &str, (since, at): (Timestamp, Timestamp), is_over: bool) -> Message {
     let summary = format!("{by} tries receiver {receiver}: nothing is wrong");
     let alert = firing(TEST, receiver, (since, at), summary, Severity::Info);

@@ -1,4 +1,4 @@
-//! What delivering needs of the outside: the alert stream, a ledger, a channel.
+//! The ports of delivery: the alert stream, a ledger, a channel.
 
 use crate::core::alert::Transition;
 use crate::core::notify::Message;
@@ -10,52 +10,52 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Batch {
     pub alerts: Vec<(u64, String)>,
-    /// Nothing younger was there when it was read.
+    /// Whether the read reached the end of the stream.
     pub is_end: bool,
-    /// The alerts are those of another log, or of an older copy, which ends before what was asked for: they are read
-    /// from behind this number on.
+    /// Set if the alerts are those of another log, or of an older copy that ends before the requested number.
+    /// They are then read from after this number on.
     pub restart: Option<u64>,
 }
 
 /// The alert stream, in order.
 pub trait AlertFeed {
-    /// What comes after a number; an empty batch if nothing came within `wait`.
+    /// Returns the transitions after a number; the batch is empty if none arrived within `wait`.
     fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError>;
-    /// Everything that was given out is written down.
+    /// Acknowledges that all returned transitions are persisted.
     fn done(&mut self);
 }
 
-/// What became of rows that were to be written.
+/// The outcome of writing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     Done,
-    /// Somebody else delivers now.
+    /// Another process has the lease now.
     Fenced,
 }
 
-/// What a receiver's inbox is kept in; one process at a time.
+/// The storage of a receiver's inbox; one process owns it at a time.
 pub trait Ledger {
-    /// Takes the lease if nobody has it.
+    /// Acquires the lease if it is free; returns whether this process has it.
     fn acquire(&mut self) -> Result<bool, PortError>;
     fn load(&mut self) -> Result<Vec<(String, Vec<u8>)>, PortError>;
-    /// Writes all rows or none, and keeps the lease; with none it only keeps it.
+    /// Writes all rows or none, and renews the lease; without rows it only renews the lease.
     fn write(&mut self, rows: &Rows) -> Result<Written, PortError>;
     fn release(&mut self);
 }
 
-/// The way to the other receivers, for what stands in no log.
+/// The way to the other receivers, for alerts that are in no log.
 pub trait Others: Send {
-    /// One attempt; told twice, it is known once.
+    /// Makes one attempt; a repeated alert counts once.
     fn tell(&mut self, alert: &Transition) -> Result<(), PortError>;
 }
 
-/// Why a message did not arrive.
+/// Why a message was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// It may arrive later, not before `after`.
+    /// A retry may succeed, not before `after`.
     #[error("{why}")]
     Again { why: String, after: Option<Duration> },
-    /// It never will.
+    /// No retry will succeed.
     #[error("{why}")]
     Final { why: String },
 }
@@ -70,10 +70,11 @@ impl Failure {
     }
 }
 
-/// A way to a person or a program. What it says of failures names no secret.
+/// A way to a person or a program. Its error texts contain no secret.
 pub trait Channel: Send {
     fn send(&mut self, message: &Message) -> Result<(), Failure>;
-    /// How the target calls what was sent last, where it says so: [`Message::answers`] of what follows.
+    /// Returns the name that the target gave to the last message, if it gives one; later messages carry it in
+    /// [`Message::answers`].
     fn named(&self) -> Option<&str> {
         None
     }

@@ -1,4 +1,4 @@
-//! What is counted of each receiver, for whoever looks after it.
+//! Metrics of each receiver, for the operator.
 
 use crate::driver::outage::Outages;
 use crate::driver::ports::PortError;
@@ -6,35 +6,37 @@ use crate::driver::tally::{Count, Durations};
 use crate::driver::worker::chain;
 use std::sync::Arc;
 
-/// Name among outages.
+/// The name of receivers among the outages.
 const RECEIVER: &str = "receiver";
 
+/// The metrics of one receiver.
 #[derive(Debug, Default)]
 pub struct Post {
     pub name: Arc<str>,
     pub delivered: Count,
-    /// Attempts that failed and are made again.
+    /// Failed attempts that are retried.
     pub retried: Count,
-    /// Messages put aside since the start.
+    /// Messages made dead letters since the start.
     pub given_up: Count,
-    /// Transitions left out as too many of one alert waited.
+    /// Transitions dropped because too many of one alert waited.
     pub left_out: Count,
-    /// Messages that lay aside and went as there were too many.
+    /// Dead letters dropped because there were too many.
     pub gone: Count,
-    /// Now: messages put aside, alerts that are followed, and messages that wait.
+    /// Current values: dead letters, followed alerts, and waiting messages.
     pub letters: Count,
     pub following: Count,
     pub waiting: Count,
-    /// Whether this process has its lease, and whether it answers.
+    /// Whether this process has the lease, and whether the circuit is open.
     pub is_here: Count,
     pub is_open: Count,
-    /// What is wrong with what is kept of it, while nothing can be delivered for that.
+    /// The outage of stream or ledger that stops all delivery to this receiver.
     pub stuck: Outages,
     /// Whether so much waits that the stream is not read on.
     pub is_full: Count,
-    /// From an alert's grid point to its delivery, messages with news only.
+    /// Time from an alert's grid point to its delivery, for messages with news only.
     pub times: Durations,
-    /// From its newest event to its delivery, for beginnings: how long the whole chain takes.
+    /// Time from an alert's newest event to its delivery, for beginnings only: the latency of the whole
+    /// chain.
     pub chain_times: Durations,
 }
 
@@ -43,7 +45,7 @@ impl Post {
         Post { name, ..Post::default() }
     }
 
-    /// Nothing can be read or kept of what was delivered.
+    /// Records that stream or ledger cannot be read or written.
     pub(super) fn get_stuck(&self, error: &PortError) {
         self.stuck.begin(RECEIVER, &self.name, &chain(error));
     }
@@ -52,7 +54,7 @@ impl Post {
         self.stuck.end(RECEIVER);
     }
 
-    /// Name, kind, meaning and value of each.
+    /// Returns name, kind, meaning and value of each metric.
     pub fn all(&self) -> [(&'static str, &'static str, &'static str, u64); 11] {
         [
             ("notify_delivered_total", "counter", "Messages that arrived.", self.delivered.get()),

@@ -1,9 +1,9 @@
-//! The lease, while a single record or commit takes long.
+//! Renewal of the lease while a single record or commit takes long.
 //!
-//! Intuition: a record of 1 MiB may correct 50,000 windows, and an owner that loses its lease over it hands the same
-//! record to the next one, which loses it, too. Invariant: between two looks at the lease there is one piece of work
-//! that is bounded: a question for windows, one record of the engine, one script. Rejected: a thread that renews the
-//! lease (it keeps the partition of an owner that hangs).
+//! Intuition: a record of 1 MiB may correct 50,000 windows. An owner that loses its lease over such a record
+//! leaves the record to the next owner, which loses its lease as well. Invariant: the work between two checks
+//! of the lease is bounded: one request for windows, one record of the engine, one script. Rejected: a thread
+//! that renews the lease (it keeps the partition for an owner that hangs).
 
 use crate::core::pane::Shape;
 use crate::driver::mutant::{self, Mutant};
@@ -11,7 +11,7 @@ use crate::driver::ports::{Checkpoint, Clock, Fence, PortError, SharedStore, Sto
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-/// When the lease is to be renewed next, after it was renewed now.
+/// Renews the lease. Returns the time of the next renewal.
 pub(super) fn renewed<S: SharedStore, C: Clock>(
     store: &mut S,
     clock: &C,
@@ -23,19 +23,20 @@ pub(super) fn renewed<S: SharedStore, C: Clock>(
         Ok(true) => Ok(now + lease / 3),
         Ok(false) if mutant::is(Mutant::IgnoreFence) => Ok(now + lease / 3),
         Ok(false) => Err(PortError::Fenced { place: "the lease".into() }),
-        // It may still know us when it is back.
+        // The store may still hold the lease when it is back.
         Err(PortError::Away { .. }) => Ok(now + super::RETRY_EVERY),
         Err(error) => Err(error),
     }
 }
 
-/// The store as it is read while a record is applied: the lease is renewed once that takes a third of it.
+/// The store as it is read while a record is applied. It renews the lease once that takes a third of the
+/// lease.
 pub(super) struct Kept<'a, S, C> {
     store: RefCell<&'a mut S>,
     clock: &'a C,
     fence: &'a Fence,
     lease: Duration,
-    /// When it is to be renewed, at the earliest.
+    /// The earliest time of the next renewal.
     renew_at: Cell<Duration>,
 }
 

@@ -1,4 +1,5 @@
-//! One time of owning a partition: read, apply, commit, publish. Nothing of it survives its end.
+//! A term is the time of one ownership of a partition: read, apply, commit, publish. Nothing in its memory
+//! survives its end.
 
 mod lease;
 mod posting;
@@ -31,40 +32,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-/// Open 5m and 1h windows and the active alerts are shown anew this often.
+/// Interval after which a commit also writes the open 5m and 1h windows, the active alerts and the pipeline
+/// summaries.
 const COARSE_EVERY: Duration = Duration::from_secs(10);
 
-/// Memory of the windows after which a commit is due: Redis does nothing else while it runs a script.
+/// Memory of the pending windows at which a commit is due. The limit is small because Redis does nothing else
+/// while it runs a script.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 
-/// The longest wait for records, after which commands are looked at.
+/// Longest wait for records before commands are handled.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 
-/// Time between two ticks.
+/// Minimum time between two ticks.
 const TICK_EVERY: Duration = Duration::from_millis(100);
 
-/// The same behind a jump of the log's clock, and while a server is away.
+/// Minimum time between two ticks behind a jump of the log's clock, and while a server is away.
 const TICK_EVERY_WAITING: Duration = Duration::from_secs(1);
 
-/// Time between two attempts at what a server did not answer.
+/// Time between two attempts of a request that a server did not answer.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
-/// How a term goes on.
+/// Outcome of one step of a term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     On,
     Stopped,
-    /// The process held more than its share.
+    /// The process held more partitions than its share.
     GivenUp,
 }
 
-/// Rules to be put in force, and who waits to hear of it.
+/// Rules to be put in force, and the caller that waits for the result.
 struct Wanted {
     rules: RuleSet,
     reply: Option<Reply<u64>>,
 }
 
-/// Times are those of [`Clock::running`].
+/// The state of a term. Times are those of [`Clock::running`].
 pub(super) struct Term {
     fence: Fence,
     seat: Seat,
@@ -72,19 +75,19 @@ pub(super) struct Term {
     ahead: Ahead,
     care: Care,
     sentinel: Sentinel,
-    /// How far the newest record applied was behind the clock; zero when there was none to read.
+    /// How far the newest applied record was behind the clock; zero when there was no record to read.
     lag: Span,
     anchor: Anchor,
-    /// Rules to put in force once everything that is in the log is applied.
+    /// Rules to put in force once every record of the log is applied.
     rules: Option<Wanted>,
     caught_up_at: u64,
     outbox: Vec<Numbered>,
     parcels: Vec<Parcel>,
     shadows: Vec<Numbered>,
     published: Numbers,
-    /// The change of what people asked for that was shown last.
+    /// The change counter of silences and maintenance windows when they were last written.
     asked_shown: Option<u32>,
-    touched: BTreeSet<u32>, // series whose 5m and 1h windows were not shown since they changed
+    touched: BTreeSet<u32>, // series whose 5m and 1h windows changed since they were last written
     committed_at: Duration,
     coarse_at: Duration,
     snapshot_at: Duration,
@@ -94,7 +97,8 @@ pub(super) struct Term {
 }
 
 impl Term {
-    /// Restores what the store knows, checks that the log is the one it was read from, reads on.
+    /// Restores the state from the store, checks that the log is the one it was read from, and resumes
+    /// reading.
     pub(super) fn begin<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         parts: &mut Parts<F, S, C>,
         fence: Fence,
@@ -115,7 +119,7 @@ impl Term {
         parts.feed.seek(continuity)?;
         let on_board = parts.feed.newest()?;
         let mut numbered = checkpoint.numbered;
-        // Others had read what is gone now, or had told of it.
+        // An earlier owner had read the records that are gone now, or had published their effects.
         let is_ahead = on_board.alerts > numbered.alerts || on_board.parcels > numbered.parcels;
         let is_gone = extent.first > from && (checkpoint.applied > begun_at || is_ahead);
         let is_anew = is_begun_anew(&mut parts.feed, checkpoint.applied, on_board)?;
@@ -138,9 +142,9 @@ impl Term {
             lag: Span::ZERO,
             anchor: Anchor { stream: extent.stream, ..checkpoint.anchor },
             rules: parts.rules.clone().map(|rules| Wanted { rules, reply: None }),
-            // A log that was emptied still counts from where it was.
+            // An emptied log keeps its numbering, so its `last` names no record that can be applied.
             caught_up_at: if extent.last >= extent.first { extent.last } else { 0 },
-            // A message to the aggregate may have gone from its log by age: it is not sent again.
+            // A message to the aggregate partition may have expired from its log. It is not sent again.
             published: Numbers { alerts: on_board.alerts.min(numbered.alerts), ..on_board },
             outbox,
             parcels: if mutant::is(Mutant::ForgetParcels) { Vec::new() } else { checkpoint.parcels },
@@ -203,7 +207,7 @@ impl Term {
         Ok(Next::On)
     }
 
-    /// Tells people when the partition is not kept as it should be.
+    /// Lets the sentinel report when the partition is not kept as it should be.
     fn look_around<F: Board, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
         parts.tally.lag_ms.set(self.lag.ms().max(0) as u64);
         let (running, now) = (parts.clock.running(), parts.clock.now());
@@ -227,29 +231,30 @@ impl Term {
         parts.tally.remark(self.applier.engine.limits().partition, self.sentinel.remarks());
     }
 
-    /// The record that was applied last.
+    /// Returns the record that was applied last.
     pub(super) fn applied(&self) -> u64 {
         self.applier.applied
     }
 
-    /// Whether a later record was applied, or this one committed.
+    /// Whether a later record was applied, or this one was applied and committed.
     pub(super) fn is_beyond(&self, record: u64) -> bool {
         self.applier.applied > record || self.applier.applied == record && !self.applier.is_dirty()
     }
 
-    /// The records applied since the last commit, as `from-to`.
+    /// Returns the records applied since the last commit, as `from-to`.
     pub(super) fn uncommitted(&self) -> String {
         let (from, to) = self.applier.uncommitted();
         format!("{from}-{to}")
     }
 
-    /// How long nothing may happen.
+    /// Returns how long to wait for records: until the engine's wake-up, but at most `WAIT_MAX`.
     fn patience<F, S, C: Clock>(&self, parts: &Parts<F, S, C>) -> Duration {
         let wake = self.applier.engine.next_wake().map_or(WAIT_MAX, |wake| parts.clock.until(wake));
         wake.clamp(Duration::from_millis(1), WAIT_MAX)
     }
 
-    /// The next records to be applied: decoded ahead, or as they are where that is not worth it.
+    /// Returns the next records to apply. They are decoded ahead where that is worth it, and undecoded
+    /// otherwise.
     fn decoded(&mut self, records: Vec<Logged>) -> Option<Vec<(Logged, Option<Decoded>)>> {
         let ready = self.ahead.take();
         let is_fast = self.care.is_fast();
@@ -293,7 +298,7 @@ impl Term {
             let is_full = self.applier.pending_bytes() >= COMMIT_BYTES_MAX
                 || self.care.is_step_over() && self.applier.is_dirty();
             if self.applier.applied != record.seq {
-                // It waits behind a jump of the clock: the one applied last is not at hand.
+                // The record waits behind a jump of the clock, so the record applied last is not at hand.
                 self.anchor.fingerprint = 0;
             } else if is_full || place == last {
                 self.anchor.fingerprint = record.fingerprint();
@@ -302,7 +307,7 @@ impl Term {
                 self.name_nothing(parts)?;
                 self.commit(parts, publish)?;
             }
-            // Between batches it is kept anyway.
+            // Between batches `step` renews the lease.
             if place < last && parts.clock.running() - begun >= parts.lease / 3 {
                 self.keep_lease(parts)?;
             }
@@ -310,7 +315,7 @@ impl Term {
         self.name_nothing(parts)
     }
 
-    /// Whoever dies now does not die of a record.
+    /// Notes that no record is being applied: from here on a crash is not attributed to a record.
     fn name_nothing<F, S: SharedStore, C>(&self, parts: &mut Parts<F, S, C>) -> Result<(), StartError> {
         if self.care.is_naming() {
             parts.store.attempt(&self.fence, 0)?;
@@ -318,7 +323,7 @@ impl Term {
         Ok(())
     }
 
-    /// Carries out what others asked for; true to stop.
+    /// Carries out the pending commands. Returns true to stop.
     fn obey<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>, commands: &Receiver<Command>) -> bool {
         let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
         self.want_rules(parts);
@@ -344,7 +349,8 @@ impl Term {
         is_stop
     }
 
-    /// Puts the rules that are wanted into the log, once everything in it is applied, where they differ.
+    /// Appends the wanted rules to the log if they differ from those in force, once every record of the log
+    /// is applied.
     fn want_rules<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>) {
         let Some(wanted) = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at) else { return };
         let mut appended = Ok(0);
@@ -354,19 +360,20 @@ impl Term {
         }
         match appended {
             Ok(seq) => {
-                // What is wanted next is compared with these.
+                // The next wanted rules are compared with these, so these must be applied first.
                 self.caught_up_at = self.caught_up_at.max(seq);
                 wanted.reply.map(|reply| reply(Ok(seq))).unwrap_or_default();
             }
             Err(error) => {
-                // The broker may be away: they are tried again, for a term without rules is blind.
+                // The broker may be away. The rules are tried again, because a term without rules raises no
+                // alerts.
                 tracing::debug!(error = %chain(&error), "cannot append the rules yet");
                 self.rules = Some(wanted);
             }
         }
     }
 
-    /// Appends a tick when the engine should have woken up and nothing else came.
+    /// Appends a tick if the engine's wake-up is due and no record arrived.
     fn tick<F: Feed, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
         let wake = self.applier.engine.next_wake();
         let is_due = wake.is_some_and(|wake| wake <= parts.clock.now());
@@ -379,12 +386,12 @@ impl Term {
         self.ticked_at = now;
         parts.tally.ticks.add(1);
         for error in parts.feed.append(vec![Entry::Tick]).into_iter().filter_map(Result::err) {
-            // An outage is told by whoever notes it.
+            // The feed logs the outage.
             tracing::debug!(error = %chain(&error), "cannot append a tick");
         }
     }
 
-    /// Renews the lease in time; a store that is away may still know us when it is back.
+    /// Renews the lease in time. A store that is away may still hold the lease when it is back.
     fn keep_lease<F, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
@@ -403,7 +410,7 @@ impl Term {
                 && parts.clock.running().saturating_sub(self.committed_at) >= COMMIT_EVERY
     }
 
-    /// One conditional write with everything since the last; then its transitions are published.
+    /// Makes one conditional write with everything since the last commit, then publishes its transitions.
     fn commit<F: Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
@@ -435,7 +442,8 @@ impl Term {
         if is_coarse {
             self.coarse_at = now;
         }
-        // Until lost alerts are ended, what the store shows is all that is known of them.
+        // Until lost alerts are ended, the store's view is all that is known of them, so it is not
+        // overwritten.
         let is_shown = (is_coarse || self.applier.is_urgent()) && !self.applier.is_losing();
         let active = is_shown.then(|| {
             let active = self.applier.engine.active_alerts();
@@ -471,17 +479,17 @@ impl Term {
         self.show_open(parts, &touched, is_coarse)
     }
 
-    /// Leaves everything so that the next owner goes on at once.
+    /// Ends the term so that the next owner can resume at once.
     fn end<F: Feed + Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
         publish: &mut Publish,
     ) -> Result<(), PortError> {
-        // Still on the way to where an earlier owner was: what the store has is newer.
+        // While this owner has not caught up with an earlier one, the state in the store is newer.
         if self.applier.has_caught_up() || mutant::is(Mutant::EndEarly) {
             self.commit_now(parts, publish, true)?;
         }
-        // What does not go now is in the store, and the next owner publishes it.
+        // The outbox in the store keeps what is not published now, and the next owner publishes it.
         self.publish(parts, false)?;
         self.give_back(parts)
     }
@@ -492,14 +500,15 @@ impl Term {
         parts: &mut Parts<F, S, C>,
     ) -> Result<(), PortError> {
         match parts.store.release(&self.fence) {
-            // It ends by itself in a moment.
+            // The lease expires by itself in a moment.
             Err(PortError::Away { .. }) => Ok(()),
             other => other,
         }
     }
 }
 
-/// The log as it is; one that is missing is made where nothing was read of it, and otherwise somebody may restore it.
+/// Returns the extent of the log. A missing log is created if nothing was read of it before. Otherwise the
+/// call fails, because an operator may restore the log.
 fn extent(feed: &mut impl Feed, anchor: &Anchor) -> Result<Extent, PortError> {
     let gone = || PortError::Gone { place: "the event stream".into() };
     if let Some(found) = feed.extent()? {
@@ -512,13 +521,14 @@ fn extent(feed: &mut impl Feed, anchor: &Anchor) -> Result<Extent, PortError> {
     feed.extent()?.ok_or_else(gone)
 }
 
-/// A log is begun anew if nothing was read of it yet and an earlier one of the same name has told what is there: its
-/// numbers are taken.
+/// Whether this log replaces an earlier one of the same name: nothing was read of it yet, and the earlier
+/// log's transitions are on the board. Their numbers are taken.
 fn is_begun_anew(feed: &mut impl Board, applied: u64, on_board: Numbers) -> Result<bool, PortError> {
     Ok(applied == 0 && on_board != Numbers::default() && feed.is_older_than_log()?)
 }
 
-/// Refused events and windows leave before the commit that counts them: at least once.
+/// Publishes refused events and windows before the commit that counts them, so that each is published at
+/// least once.
 fn tell_asides(outlet: &mut impl Outlet, commit: &mut super::ports::Commit) -> Result<(), PortError> {
     let letter = |dead: &DeadEvent| {
         let DeadEvent { seq, index, reason, more, .. } = *dead;
@@ -534,7 +544,7 @@ fn tell_asides(outlet: &mut impl Outlet, commit: &mut super::ports::Commit) -> R
     Ok(())
 }
 
-/// The last that was told of each alert.
+/// Returns the newest published transition of each alert.
 fn last_told(texts: Vec<String>) -> Vec<Transition> {
     let mut last: BTreeMap<String, Transition> = BTreeMap::new();
     for told in texts.iter().filter_map(|text| serde_json::from_str::<Transition>(text).ok()) {
@@ -543,11 +553,12 @@ fn last_told(texts: Vec<String>) -> Vec<Transition> {
     last.into_values().collect()
 }
 
-/// Windows of a commit that take long to be written: the lease is renewed before and behind that.
+/// Number of windows from which a commit takes long to prepare. The lease is then renewed before and after
+/// that.
 const WINDOWS_MANY: usize = 4_096;
 
-/// The same bytes again until the answer is known: a commit may be carried out long after it was
-/// sent, and another one in its place would then be lost or come on top.
+/// Sends the same bytes again until the answer is known. A commit may take effect long after it was sent, and
+/// a different one in its place would then be lost or applied on top.
 fn send<F, S: SharedStore, C: Clock>(
     parts: &mut Parts<F, S, C>,
     fence: &Fence,
@@ -568,7 +579,7 @@ fn send<F, S: SharedStore, C: Clock>(
             Answer::Fenced => return Err(PortError::Fenced { place: "the store".into() }),
             Answer::Unknown => parts.tally.commit_retries.add(1),
         }
-        // The bytes may still arrive: whoever owns the partition next finds out by the version.
+        // The bytes may still arrive. The next owner of the partition detects that by the version.
         if parts.tally.outages.is_giving_up() {
             return Err(PortError::Stopping { place: "the store".into() });
         }

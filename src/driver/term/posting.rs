@@ -1,11 +1,12 @@
-//! What is committed goes out: transitions at their numbers, and messages to the aggregate.
+//! Publishes what is committed: transitions under their numbers, and messages to the aggregate partition.
 
 use super::{RETRY_EVERY, Term};
 use crate::driver::owner::Parts;
 use crate::driver::ports::{Board, Clock, Numbered, Outlet, Placed, PortError, SharedStore};
 
 impl Term {
-    /// Publishes what is committed and not published yet; without patience, what goes at once.
+    /// Publishes what is committed and not published yet. Without patience it makes one attempt and leaves
+    /// the rest.
     pub(super) fn publish<F: Board + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
@@ -16,7 +17,7 @@ impl Term {
         self.publish_shadows(parts)
     }
 
-    /// Nobody waits for shadows: what does not go now goes after the next commit.
+    /// Publishes shadows without waiting: shadows that fail now are published after the next commit.
     fn publish_shadows<F: Board, S, C>(&mut self, parts: &mut Parts<F, S, C>) -> Result<(), PortError> {
         self.shadows.retain(|shadow| shadow.number > self.published.shadows);
         if self.shadows.is_empty() {
@@ -52,7 +53,7 @@ impl Term {
         }
     }
 
-    /// Before what was not acknowledged is sent again.
+    /// Waits before unacknowledged messages are sent again.
     fn wait_for_the_board<F, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
@@ -100,7 +101,7 @@ impl Term {
     }
 }
 
-/// What is there must be what we would have published: the log is the same, so is the answer.
+/// Checks that the published text is the one this worker would publish: equal logs give equal transitions.
 fn compare(transition: &Numbered, there: &str) -> Result<(), PortError> {
     if there == transition.json {
         return Ok(());

@@ -1,8 +1,8 @@
-//! What is shown to those who read the store, beside the commits: windows, and what people asked for.
+//! Writes data for readers of the store beside the commits: windows, silences and maintenance windows.
 //!
-//! Invariant: a piece at a time, so that memory does not grow with the number of series, and Redis does other
-//! things between two pieces. Rejected: everything in one commit (a hundred thousand open windows are copied,
-//! and copied again into a command, while the next records wait).
+//! Invariant: the data is written one piece at a time, so that memory does not grow with the number of
+//! series, and Redis serves other requests between two pieces. Rejected: everything in one commit (a hundred
+//! thousand open windows are copied, and copied again into a command, while the next records wait).
 
 use super::{RETRY_EVERY, Term, chain};
 use crate::core::window::WindowSize;
@@ -10,10 +10,10 @@ use crate::driver::owner::Parts;
 use crate::driver::ports::{Answer, Asked, Clock, Commit, Fence, PortError, SharedStore, Shown};
 use crate::wire::asked;
 
-/// Windows shown together: 2,048 x about 0.5 KiB = 1 MiB.
+/// Windows written together: 2,048 x about 0.5 KiB = 1 MiB.
 const WINDOWS_AT_ONCE: usize = 2_048;
 
-/// Windows that were sealed since the last commit, ahead of the one that holds them.
+/// Writes the windows sealed since the last commit, ahead of the commit that holds them.
 pub(super) fn sealed<F, S: SharedStore, C: Clock>(
     parts: &mut Parts<F, S, C>,
     fence: &Fence,
@@ -26,7 +26,7 @@ pub(super) fn sealed<F, S: SharedStore, C: Clock>(
     Ok(())
 }
 
-/// The same piece until it is known to be there.
+/// Sends the same piece until the store is known to hold it.
 fn show<F, S: SharedStore, C: Clock>(
     parts: &mut Parts<F, S, C>,
     fence: &Fence,
@@ -46,7 +46,8 @@ fn show<F, S: SharedStore, C: Clock>(
 }
 
 impl Term {
-    /// The open windows of series with new values: those of a minute each time, the others now and then.
+    /// Writes the open windows of series with new values: 1m windows each time, 5m and 1h windows if
+    /// `is_coarse`.
     pub(super) fn show_open<F, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,
@@ -74,7 +75,8 @@ impl Term {
         Ok(())
     }
 
-    /// Shows what people asked for, where that has changed. Each partition knows the same: one shows it.
+    /// Writes the silences and maintenance windows if they have changed. Each partition knows the same ones,
+    /// so partition 0 alone writes them.
     pub(super) fn show_asked<F, S: SharedStore, C>(&mut self, parts: &mut Parts<F, S, C>) {
         let change = self.applier.engine.mutes().changes;
         if parts.limits.partition.index > 0 || self.asked_shown == Some(change) {
@@ -84,7 +86,7 @@ impl Term {
             let all = asked::all(&self.applier.engine, kind);
             let all: Vec<(String, String)> = all.into_iter().map(|(id, one)| (id, one.to_string())).collect();
             if let Err(error) = parts.store.show_asked(kind, &all) {
-                // It is tried again after the next commit.
+                // The write is tried again after the next commit.
                 tracing::debug!(error = %chain(&error), "cannot show what people asked for");
                 return;
             }

@@ -1,4 +1,4 @@
-//! From fields to events: the checks of each field, each refusal with its reason.
+//! Construction of events from fields: every field is validated, and every refusal has a reason.
 
 use super::fields::{Column, Fields, Labels as RawLabels, Value};
 use super::histogram;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// An event that was refused before it reached the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadEvent {
-    /// Its place in the payload, from 0.
+    /// Its index in the payload, from 0.
     pub index: usize,
     pub reason: Refusal,
     pub message: String,
@@ -32,43 +32,45 @@ impl BadEvent {
         BadEvent { index, reason, message: message.into() }
     }
 
-    /// A payload that could not even be split.
+    /// The refusal of a payload that cannot be split into events.
     pub fn payload(error: &serde_json::Error) -> BadEvent {
         BadEvent::new(0, Refusal::BadPayload, error.to_string())
     }
 
-    /// Bytes that are no JSON are a bad payload; JSON that is no event is a bad event.
+    /// The refusal of a JSON event. Bytes that are not JSON are a bad payload; JSON that is not an event is a
+    /// bad event.
     pub fn json(index: usize, error: &serde_json::Error) -> BadEvent {
         let reason = if error.is_data() { Refusal::BadEvent } else { Refusal::BadPayload };
         BadEvent::new(index, reason, error.to_string())
     }
 }
 
-/// Makes events, and numbers the identities in them.
+/// Builds events and numbers their identities.
 #[derive(Debug)]
 pub struct Builder {
     number: usize,
-    all: Vec<Arc<Identity>>,     // by their numbers
-    taken: usize,                // of those, how many were taken by the reader
-    by_identity: HashTable<u32>, // numbers; a map with the identities as keys is ten times as large
+    all: Vec<Arc<Identity>>,     // by number
+    taken: usize,                // number of identities already returned to the reader
+    by_identity: HashTable<u32>, // numbers; a map keyed by identities is ten times as large
     texts: HashSet<Arc<str>, foldhash::fast::FixedState>,
-    text_bytes: usize, // of those
-    /// Whether cells of histograms are kept once they are known to be good.
+    text_bytes: usize, // total length of `texts`
+    /// Whether the cells of valid histograms are kept.
     is_keeping_cells: bool,
-    /// Cells that histograms of this payload may still have.
+    /// Number of cells that histograms of this payload may still have.
     cells_left: usize,
-    /// Whether some had more.
+    /// Whether a histogram exceeded the number of cells left.
     pub has_too_many_cells: bool,
 }
 
-/// Cells of all histograms of a payload: 4 × 2^20 × 16 B = 64 MiB. Counts of real values deflate to a quarter or more,
-/// so 1 MiB of base64 holds 3 million; counts that are all alike would hold 30 million.
+/// Maximum number of cells of all histograms of a payload: 4 × 2^20 × 16 B = 64 MiB. Counts of real values
+/// deflate to a quarter or more, so 1 MiB of base64 holds 3 million; counts that are all alike would hold 30
+/// million.
 const CELLS_PER_PAYLOAD_MAX: usize = 4 << 20;
 
-/// Identities a decoder holds before it starts anew: 1,000,000 × about 300 B = 300 MB at worst.
+/// Identities that a decoder holds before it resets its table: 1,000,000 × about 300 B = 300 MB at worst.
 const IDENTITIES_MAX: usize = 1_000_000;
 
-/// Bytes of the texts they are made of: a million of the longest. Also events that are refused leave theirs.
+/// Maximum total length of shared texts: a million of the longest. Refused events leave their texts here too.
 const TEXT_BYTES_MAX: usize = 256 << 20;
 
 fn hash_of(identity: &Identity) -> u64 {
@@ -92,7 +94,7 @@ impl Builder {
         }
     }
 
-    /// One of which the events are looked at and not recorded.
+    /// A builder for events that are validated but not recorded.
     pub fn without_cells(number: usize) -> Builder {
         Builder { is_keeping_cells: false, ..Builder::new(number) }
     }
@@ -101,7 +103,7 @@ impl Builder {
         self.number
     }
 
-    /// What is built from here on is another payload's.
+    /// Starts a new payload.
     pub fn begin(&mut self) {
         (self.cells_left, self.has_too_many_cells) = (CELLS_PER_PAYLOAD_MAX, false);
     }
@@ -118,7 +120,7 @@ impl Builder {
         found
     }
 
-    /// Builds the event at this place of a payload.
+    /// Builds the event with this index in a payload.
     pub fn build(&mut self, index: usize, fields: &Fields<'_>) -> Result<Event, BadEvent> {
         self.event(fields).map_err(|message| BadEvent::new(index, Refusal::BadEvent, message))
     }
@@ -198,7 +200,7 @@ impl Builder {
             Some(Value::Integer(attempt)) if (1..=i64::from(u32::MAX)).contains(attempt) => *attempt as u32,
             other => return Err(wrong("attempt", "a whole number from 1", other)),
         };
-        // Nothing reads them, but what is there must be what it says.
+        // These fields are not used, but they must be valid if they are present.
         optional_source(fields)?;
         optional_number("progress", &fields.progress)?;
         id(fields)?;
@@ -253,7 +255,7 @@ impl Builder {
         })))
     }
 
-    /// The number of the identity that the fields name.
+    /// Returns the reference to the identity that the fields name; a new identity gets the next number.
     fn who(&mut self, fields: &Fields<'_>) -> Made<Who> {
         let unit = match &fields.unit {
             None | Some(Value::Null) => None,
@@ -294,14 +296,15 @@ impl Builder {
         Labels::new(pairs.collect()).map_err(|error| error.to_string())
     }
 
-    /// A required name that many events share.
+    /// Reads a required name. Many events share it, so it is interned.
     fn name(&mut self, what: &'static str, value: &Option<Value<'_>>) -> Made<Arc<str>> {
         let name = text(what, value)?;
         check_name(what, name).map_err(|error| error.to_string())?;
         Ok(self.share(name))
     }
 
-    /// What is too long for any event is not kept: the event with it is refused.
+    /// Interns a text. A text too long for any event is not kept, because the event that contains it is
+    /// refused.
     fn share(&mut self, text: &str) -> Arc<str> {
         if text.len() > NAME_BYTES_MAX {
             return text.into();
@@ -330,12 +333,12 @@ fn id(fields: &Fields<'_>) -> Made<Option<Box<str>>> {
     }
 }
 
-/// The required id of a run; hardly any other event has it, so it is not shared.
+/// Reads the required id of a run. Few events share it, so it is not interned.
 fn run(fields: &Fields<'_>) -> Made<Arc<str>> {
     Ok(identifier("run", &fields.run)?.into())
 }
 
-/// A name that systems number: GitHub and GitLab send whole numbers, which stand for their decimal text.
+/// Reads an identifier. GitHub and GitLab send ids as whole numbers, which stand for their decimal text.
 fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> Made<Cow<'a, str>> {
     let name = match value {
         Some(Value::Text(name)) => Cow::Borrowed(&**name),
@@ -346,7 +349,7 @@ fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> Made<Cow<
     Ok(name)
 }
 
-/// The source that a stage, run or gate may state; its series have the pipeline's.
+/// Validates the source that a stage, run or gate may state. The source of its series is the pipeline.
 fn optional_source(fields: &Fields<'_>) -> Made<()> {
     match &fields.source {
         None | Some(Value::Null) => Ok(()),
@@ -386,7 +389,7 @@ pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> Made<Timestamp> 
 
 const TIME: &str = "an RFC 3339 time or epoch milliseconds";
 
-/// The time that a log gave a record: any that it can have given.
+/// Reads the ingest time that a log assigned to a record, in the full range of timestamps.
 pub fn stamp_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     match value {
         Value::Integer(ms) => {
@@ -397,7 +400,7 @@ pub fn stamp_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     }
 }
 
-/// A time as text or as a whole number of milliseconds.
+/// Reads a time given as text or as a whole number of milliseconds.
 pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     match value {
         Value::Integer(number) => time::of_number(*number).map_err(|hint| format!("{name} {number} {hint}")),
@@ -465,7 +468,7 @@ fn wrong_type(name: &str, expected: &str, found: &Value<'_>) -> String {
     format!("`{name}` is {kind}; it must be {expected}")
 }
 
-/// A foreign text short enough to repeat in a message.
+/// Shortens client text so that a message can repeat it.
 fn shorten(text: &str) -> String {
     const SHOWN_CHARS: usize = 40;
     match text.char_indices().nth(SHOWN_CHARS) {
@@ -479,7 +482,7 @@ mod tests {
     use super::super::fields;
     use super::*;
 
-    /// A refused event once left its labels, of any length, in the memory of the decoder for good.
+    /// Refused events once left labels of any length in the decoder's memory permanently.
     #[test]
     fn texts_that_no_event_may_have_are_not_kept() {
         let mut builder = Builder::new(0);

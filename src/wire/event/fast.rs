@@ -1,12 +1,11 @@
-//! The fast path for JSON metrics: no tree, no allocation, no strings compared field by field.
+//! The fast path for JSON metrics: no syntax tree, no allocation, no comparison of strings field by field.
 //!
-//! Intuition: of a metric's line only time and value are new; source, name, unit and labels come
-//! again byte for byte. So the line is scanned once for where its fields are, and the bytes of the
-//! identity are looked up as they stand. A hit means that exactly these bytes were read and
-//! checked by the slow path before.
-//! Invariant: a line is taken only if the slow path would give the same event; anything else
-//! (escapes, other keys, a key twice, an unusual number) is `None`, and the slow path decides.
-//! Rejected: a general JSON scanner; four fifths of its work would be on bytes seen before.
+//! Intuition: in the lines of a metric only time and value change; source, name, unit and labels repeat byte
+//! for byte. The line is therefore scanned once for the positions of its fields, and the raw bytes of the
+//! identity are looked up. A hit means that the slow path read and validated exactly these bytes before.
+//! Invariant: a line is accepted only if the slow path would return the same event. For anything else
+//! (escapes, other keys, a duplicate key, an unusual number) the result is `None`, and the slow path decides.
+//! Rejected: a general JSON scanner, because four fifths of its work would be on bytes seen before.
 
 use super::build::Builder;
 use super::template::{Clock, Template};
@@ -18,49 +17,49 @@ use hashbrown::HashTable;
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Read {
     pub observation: Observation,
     pub ingest_time: Option<Timestamp>,
 }
 
-/// The identities seen, by their bytes.
+/// The identities seen, by their raw bytes.
 #[derive(Debug, Default)]
 pub struct Memory {
     by_bytes: HashTable<u32>,
     entries: Vec<Entry>,
-    kept_bytes: usize, // of the entries
+    kept_bytes: usize, // total length of the entries' `bytes`
     clock: Clock,
-    /// The entry of the line before.
+    /// The entry of the previous line.
     last: usize,
 }
 
-/// Bytes of a line, or of an identity, that are kept; with twenty labels it has about 1,000. What is longer is read
-/// by the slow path each time.
+/// Maximum length of a line or identity that is kept; with twenty labels it has about 1,000 bytes. The slow
+/// path reads a longer one each time.
 const ENTRY_BYTES_MAX: usize = 4 << 10;
 
-/// Bytes of all that are kept: a million lines of 256.
+/// Maximum total length of all kept bytes: a million lines of 256.
 const KEPT_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Debug)]
 struct Entry {
     hash: u64,
-    bytes: Box<[u8]>,          // the line without its blanks; without a template, the identity
-    identity: [(u32, u32); 4], // where source, name, unit, labels are in `bytes`
+    bytes: Box<[u8]>, // the line without time and value; the identity if there is no template
+    identity: [(u32, u32); 4], // the positions of source, name, unit and labels in `bytes`
     who: Who,
     template: Option<Template>,
-    next: usize, // the entry whose line came after this one's
+    next: usize, // the entry of the line that followed this one's line
 }
 
-/// Where a line's fields are.
+/// The fields of a line and their positions.
 #[derive(Debug, Default)]
 struct Scan<'a> {
     is_metric: bool,
     source: Option<&'a [u8]>,
     name: Option<&'a [u8]>,
     unit: Option<&'a [u8]>,
-    labels: Option<&'a [u8]>, // with its braces
+    labels: Option<&'a [u8]>, // including the braces
     time: Option<Timestamp>,
     ingest_time: Option<Timestamp>,
     has_seq: bool,
@@ -97,25 +96,25 @@ impl Memory {
         Some(Read { observation: Observation { who, time, value }, ingest_time: scan.ingest_time })
     }
 
-    /// Whether nothing more is learned.
+    /// Returns whether the memory is full, so that nothing more is learned.
     pub fn is_full(&self) -> bool {
         self.kept_bytes >= KEPT_BYTES_MAX
     }
 
-    /// Remembers the identity of a line that the slow path took.
+    /// Remembers the identity of a line that the slow path accepted.
     pub fn learn(&mut self, line: &[u8], event: &Event, builder: &mut Builder) {
         let Event::Metric(observation) = event else { return };
         let Some(scan) = scan(line, &mut self.clock) else { return };
         if self.find(&scan).is_some() || builder.is_full() || self.is_full() {
             return;
         }
-        // The span of the labels was found by its first closing brace: only if it is a whole
-        // object by itself is it the object that the slow path read.
+        // The scan ends the labels at the first closing brace. They are what the slow path read only if this
+        // span is a complete object.
         if scan.labels.is_some_and(|labels| serde_json::from_slice::<fields::Value<'_>>(labels).is_err()) {
             return;
         }
         let Some(hash) = scan.hash() else { return };
-        // Blanks may make a line of any length.
+        // Whitespace can make a line arbitrarily long.
         let is_plain = scan.ingest_time.is_none() && !scan.has_seq && line.len() <= ENTRY_BYTES_MAX;
         let form = if is_plain { Template::new(line, &scan.time_at, &scan.value_at) } else { None };
         let (template, bytes) = match form {
@@ -155,7 +154,7 @@ impl Entry {
     }
 }
 
-/// Where the parts of an identity are in some bytes that hold them all.
+/// Finds the parts of an identity in bytes that contain all of them.
 fn places(bytes: &[u8], identity: &[&[u8]; 4]) -> Option<[(u32, u32); 4]> {
     let mut places = [(0, 0); 4];
     for (place, part) in places.iter_mut().zip(identity) {
@@ -171,7 +170,7 @@ impl<'a> Scan<'a> {
         [self.source, self.name, self.unit, self.labels].map(Option::unwrap_or_default)
     }
 
-    /// `None` where the line names no identity.
+    /// Returns `None` if the line names no identity.
     #[inline]
     fn hash(&self) -> Option<u64> {
         let (source, name) = (self.source?, self.name?);
@@ -184,7 +183,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Finds the fields of one object; `None` for anything out of the ordinary.
+/// Finds the fields of one object. Returns `None` for anything unusual.
 #[inline]
 fn scan<'a>(line: &'a [u8], clock: &mut Clock) -> Option<Scan<'a>> {
     let mut scan = Scan::default();
@@ -212,7 +211,7 @@ fn scan<'a>(line: &'a [u8], clock: &mut Clock) -> Option<Scan<'a>> {
 }
 
 impl<'a> Scan<'a> {
-    /// Reads the value of one field; returns where it ends.
+    /// Reads the value of one field and returns its end.
     #[inline]
     fn field(&mut self, key: &[u8], line: &'a [u8], at: usize, clock: &mut Clock) -> Option<usize> {
         match key {
@@ -248,7 +247,8 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Up to the first closing brace; whether that closes the object is decided when it is learned.
+/// Returns the length up to the first closing brace. Whether that brace closes the object is checked when the
+/// line is learned.
 #[inline]
 fn object_length(bytes: &[u8]) -> Option<usize> {
     (bytes.first() == Some(&b'{')).then_some(())?;
@@ -267,7 +267,7 @@ fn put_time(slot: &mut Option<Timestamp>, line: &[u8], at: usize, clock: &mut Cl
     slot.replace(time).is_none().then_some(at + length)
 }
 
-/// The bytes of a text without its quotes, and where it ends; `None` if it has an escape.
+/// Returns the bytes of a string without its quotes, and its end. Returns `None` if it has an escape.
 #[inline]
 fn read_text(line: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let rest = line.get(at..)?;
@@ -290,7 +290,7 @@ fn skip_space(line: &[u8], mut at: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// A line was once kept with all of its blanks, a megabyte for each series.
+    /// A padded line was once kept with all its whitespace, a megabyte for each series.
     #[test]
     fn what_is_padded_is_not_kept() {
         let (mut builder, mut memory) = (Builder::new(0), Memory::default());

@@ -1,7 +1,8 @@
-//! One event as loosely typed fields: what every codec can give and every event is built from.
+//! An event as loosely typed fields: the form that every codec decodes to and from which every event is
+//! built.
 //!
-//! Invariant: reading is bounded while it happens: labels beyond the limit are counted, not kept;
-//! an ignored field is skipped, not stored; a key that comes twice is an error.
+//! Invariant: memory is bounded while reading. Labels beyond the limit are counted but not kept, an ignored
+//! field is skipped, and a duplicate key is an error.
 
 use crate::core::limits::LABELS_MAX;
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-/// A field's value, as it came.
+/// The value of a field as received.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
     Null,
@@ -23,7 +24,7 @@ pub enum Value<'a> {
     Other(&'static str),
 }
 
-/// An array, in the narrowest form that holds it.
+/// An array in the narrowest representation that holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Column<'a> {
     Integers(Vec<i64>),
@@ -44,7 +45,7 @@ impl<'a> Column<'a> {
         self.len() == 0
     }
 
-    /// The values as they would stand alone.
+    /// Returns the elements as separate values.
     pub fn into_values(self) -> Vec<Value<'a>> {
         match self {
             Column::Integers(all) => all.into_iter().map(Value::Integer).collect(),
@@ -53,7 +54,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Appends, going over to a wider form where the narrow one does not hold the value.
+    /// Appends a value and switches to a wider representation if the current one cannot hold it.
     fn push(&mut self, value: Value<'a>) {
         match (&mut *self, value) {
             (Column::Integers(all), Value::Integer(number)) => all.push(number),
@@ -71,18 +72,18 @@ impl<'a> Column<'a> {
     }
 }
 
-/// Label pairs as they came.
+/// Label pairs as received.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Labels<'a> {
     pub pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>, // at most LABELS_MAX
     pub count: usize,
-    /// The first label whose value is no text.
+    /// The name of a label whose value is not a string.
     pub ill_typed: Option<String>,
 }
 
 macro_rules! fields {
     ($($field:ident),+ $(,)?) => {
-        /// The fields that some type of event has; others are ignored.
+        /// The fields that at least one type of event has; other fields are ignored.
         #[derive(Debug, Default)]
         pub struct Fields<'a> { $(pub $field: Option<Value<'a>>,)+ }
 
@@ -128,7 +129,7 @@ fields!(
 );
 
 impl Fields<'_> {
-    /// Labels as they came: those that stand twice count twice.
+    /// Returns the number of labels as received; duplicates count each time.
     pub fn label_count(&self) -> usize {
         match &self.labels {
             Some(Value::Labels(labels)) => labels.count,
@@ -136,7 +137,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Whether every field the event has is one that JSON can say.
+    /// Returns whether JSON can represent every field of the event.
     pub fn is_plain(&self) -> bool {
         self.all().all(|value| match value {
             Value::Float(number) => number.is_finite(),
@@ -145,19 +146,19 @@ impl Fields<'_> {
             Value::Column(Column::Mixed(all)) => {
                 all.iter().all(|value| !matches!(value, Value::Float(n) if !n.is_finite()))
             }
-            // In JSON a number that is none would be null, and the label not there.
+            // In JSON a NaN would become null, and a label with the value null is dropped.
             Value::Labels(labels) => labels.ill_typed.is_none(),
             _ => true,
         })
     }
 }
 
-/// Reads one JSON object, all of the bytes.
+/// Reads one JSON object; it must span all bytes.
 pub fn from_json(bytes: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
     serde_json::from_slice(bytes)
 }
 
-/// Reads one MessagePack map, all of the bytes.
+/// Reads one MessagePack map; it must span all bytes.
 pub fn from_msgpack(bytes: &[u8]) -> Result<Fields<'_>, rmp_serde::decode::Error> {
     rmp_serde::from_slice(bytes)
 }
@@ -181,7 +182,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         let mut fields = Fields::default();
         let mut ignored: Vec<Cow<'_, str>> = Vec::new();
         while let Some(Text(name)) = map.next_key()? {
-            // `type` is a keyword, so its field is spelled with the raw prefix.
+            // `type` is a keyword, so its field is written with the raw prefix.
             let slot = if name == "type" { Some(&mut fields.r#type) } else { fields.slot(&name) };
             let Some(slot) = slot else {
                 if ignored.contains(&name) {
@@ -203,10 +204,10 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// Names of ignored fields kept while reading one event, to see a key that comes twice.
+/// Number of ignored field names kept while reading one event, to detect duplicate keys.
 const IGNORED_MAX: usize = 256;
 
-/// A borrowed text where the codec can lend one.
+/// A string, borrowed if the codec allows it.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -277,7 +278,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        // The length that a codec states is not trusted: the vector grows with what is there.
+        // The length that a codec states is not trusted: the vector grows with the elements that exist.
         let mut column = Column::Integers(Vec::new());
         while let Some(Scalar(value)) = seq.next_element()? {
             column.push(value);
@@ -303,7 +304,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 }
 
-/// A value that must not contain others; what does is skipped.
+/// A value without nested values; the content of an array or object is skipped.
 struct Scalar<'a>(Value<'a>);
 
 impl<'de> Deserialize<'de> for Scalar<'de> {

@@ -3,7 +3,7 @@
 use crate::wire::hdr_cells;
 use base64::Engine as _;
 
-/// What a histogram holds, in the event's unit.
+/// The cells of a histogram and its extremes, in the event's unit.
 #[derive(Debug, PartialEq)]
 pub struct Cells {
     pub cells: Vec<(f64, u64)>,
@@ -11,16 +11,16 @@ pub struct Cells {
     pub max: f64,
 }
 
-/// Values of one histogram: below this, counts are exact as floating-point numbers, too.
+/// Maximum number of values of one histogram: counts up to this are exact as floating-point numbers.
 const VALUES_MAX: u64 = 1 << 53;
 
-/// Reads base64 of V2 or V2 + deflate; `value = recorded × scale`.
+/// Decodes base64 of V2 or V2 + deflate; `value = recorded × scale`.
 pub fn from_base64(text: &str, scale: f64) -> Result<Cells, String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text);
     from_bytes(&bytes.map_err(|error| format!("hdr is no base64: {error}"))?, scale)
 }
 
-/// Reads V2 or V2 + deflate bytes.
+/// Decodes V2 or V2 + deflate bytes.
 pub fn from_bytes(bytes: &[u8], scale: f64) -> Result<Cells, String> {
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(format!("scale is {scale}; it must be above zero"));

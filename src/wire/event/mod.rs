@@ -1,9 +1,9 @@
-//! Events in: JSON, NDJSON and MessagePack payloads become checked events.
+//! Decoding of events: JSON, NDJSON and MessagePack payloads become validated events.
 //!
-//! Intuition: producers send the same few identities millions of times. A line whose identity was
-//! seen before, byte for byte, is read by `fast` without building anything; whatever that does
-//! not understand goes to [`fields`], which is slow, complete and the only one to say no.
-//! Invariant: the fast path takes only what the slow path takes, with the same result.
+//! Intuition: producers send the same few identities millions of times. A line whose identity was seen
+//! before, byte for byte, is read by `fast` without an allocation. Everything else is read by [`fields`],
+//! which is slow, complete and the only path that refuses events.
+//! Invariant: the fast path accepts only what the slow path accepts, with the same result.
 
 mod build;
 mod fast;
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// How a payload is written.
+/// The format of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Codec {
     Json,
@@ -34,12 +34,12 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The codec of a `Content-Type`; absent means JSON. `None`: not one of ours.
+    /// Returns the codec of a `Content-Type`; JSON if it is absent, `None` if it is not supported.
     pub fn from_content_type(content_type: Option<&str>) -> Option<Codec> {
         let Some(content_type) = content_type else { return Some(Codec::Json) };
         let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         match essence.as_str() {
-            // `curl -d` states the second without being asked to.
+            // `curl -d` sends `application/x-www-form-urlencoded` by default.
             "" | "application/json" | "application/x-www-form-urlencoded" => Some(Codec::Json),
             "application/x-ndjson" | "application/ndjson" => Some(Codec::Ndjson),
             "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => {
@@ -49,8 +49,8 @@ impl Codec {
         }
     }
 
-    /// The codec of a body: where the type is not stated, or is what `curl -d` states without being asked to, that
-    /// of its first line.
+    /// Returns the codec of a body. If no type is stated, or only the default type of `curl -d`, a body with
+    /// JSON objects as lines is NDJSON.
     pub fn of_body(content_type: Option<&str>, body: &[u8]) -> Option<Codec> {
         let stated = Codec::from_content_type(content_type)?;
         let is_stated = content_type.is_some_and(|stated| !stated.contains("x-www-form-urlencoded"));
@@ -69,10 +69,10 @@ impl Codec {
     }
 }
 
-/// Lines that are looked at to find out whether a body is NDJSON: the first ones may be cut, or bad.
+/// Number of lines checked to detect NDJSON; the first ones may be cut off or malformed.
 const LINES_LOOKED_AT: usize = 16;
 
-/// Whether a body that is no JSON as a whole has lines that are.
+/// Returns whether a body is not JSON as a whole but has lines that are JSON objects.
 fn has_lines(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     let is_json = |text: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
@@ -84,14 +84,14 @@ fn has_lines(body: &[u8]) -> bool {
         && !is_json(body)
 }
 
-/// What a payload held: the good events and the bad ones, each with its place.
+/// The content of a payload: the valid and the refused events, each in the order of the payload.
 #[derive(Debug, Default)]
 pub struct Decoded {
     pub events: Vec<Event>,
     pub bad: Vec<BadEvent>,
 }
 
-/// Refusals of one payload that say what is wrong: the others are counted by their reason.
+/// Number of refusals of one payload that keep a message; further ones have only their reason.
 const MESSAGES_MAX: usize = 1_000;
 
 impl Decoded {
@@ -103,15 +103,15 @@ impl Decoded {
     }
 }
 
-/// Turns payloads into events, and remembers the identities it has seen.
+/// Decodes payloads into events and remembers the identities it has seen.
 #[derive(Debug)]
 pub struct Decoder {
     builder: Builder,
     fast: fast::Memory,
 }
 
-/// The events of a payload as the bytes they are, undecoded, in the order of their places; `None`
-/// where it cannot be split.
+/// Splits a payload into the bytes of its events, undecoded and in order. Returns `None` if it cannot be
+/// split.
 pub fn elements(codec: Codec, payload: &[u8]) -> Option<Vec<&[u8]>> {
     match codec {
         Codec::Json if payload.trim_ascii_start().first() == Some(&b'[') => {
@@ -128,23 +128,23 @@ pub fn elements(codec: Codec, payload: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 impl Decoder {
-    /// `number` tells the decoders of one reader apart, in [0, 255].
+    /// `number` distinguishes the decoders of one reader, in [0, 255].
     pub fn new(number: usize) -> Decoder {
         Decoder { builder: Builder::new(number), fast: fast::Memory::default() }
     }
 
-    /// For whoever judges events and hands on their bytes: deflated histograms of a payload of 1 MiB have 64 MiB of
-    /// cells, which would be held for as long as the log takes to answer.
+    /// A decoder that validates events but drops the cells of histograms. Deflated histograms of a 1 MiB
+    /// payload may have 64 MiB of cells, which would be held until the log confirms the append.
     pub fn judging() -> Decoder {
         Decoder { builder: Builder::without_cells(0), fast: fast::Memory::default() }
     }
 
-    /// The identities found since the last call, in the order of their numbers.
+    /// Returns the identities found since the last call, in the order of their numbers.
     pub fn take_found(&mut self) -> Vec<Arc<Identity>> {
         self.builder.take_found()
     }
 
-    /// Starts the table anew when it has grown too large; says whether it did.
+    /// Resets the decoder if its tables have grown too large; returns whether it did.
     pub fn trim(&mut self) -> bool {
         let is_full = self.builder.is_full() || self.fast.is_full();
         if is_full {
@@ -153,7 +153,7 @@ impl Decoder {
         is_full
     }
 
-    /// Decodes a whole payload; a bad event does not hurt its neighbours.
+    /// Decodes a whole payload; a refused event does not affect the other events.
     pub fn payload(&mut self, codec: Codec, bytes: &[u8], out: &mut Decoded) {
         if bytes.len() > PAYLOAD_BYTES_MAX {
             let message = format!("{} bytes; at most {PAYLOAD_BYTES_MAX} are taken", bytes.len());
@@ -201,12 +201,14 @@ impl Decoder {
         }
     }
 
-    /// What is decoded one by one from here on is another payload's: all its histograms have one bound together.
+    /// Starts a new payload for the events that are decoded one by one. The limit on histogram cells applies
+    /// per payload.
     pub fn begin(&mut self) {
         self.builder.begin();
     }
 
-    /// Whether histograms of the payload were refused as all together had too many counts.
+    /// Returns whether histograms of the payload were refused because all of them together had too many
+    /// cells.
     pub fn has_too_many_cells(&self) -> bool {
         self.builder.has_too_many_cells
     }
@@ -230,25 +232,26 @@ impl Decoder {
         }
     }
 
-    /// One metric whose identity was seen before; `None` says nothing about the line.
+    /// Reads a metric whose identity was seen before. `None` means only that the slow path has to decide.
     #[inline]
     pub fn fast(&mut self, line: &[u8]) -> Option<Event> {
         self.fast.read(line).map(|read| Event::Metric(read.observation))
     }
 
-    /// Like [`Self::fast`], with the ingest time that a line of an exported log has.
+    /// Like [`Self::fast`], but also returns the ingest time of a line of an exported log.
     #[inline]
     pub fn fast_line(&mut self, line: &[u8]) -> Option<fast::Read> {
         self.fast.read(line)
     }
 
-    /// Builds an event of fields that were read elsewhere, a payload by itself, and learns nothing of it.
+    /// Builds an event from fields that were read elsewhere, as a payload of its own, without remembering the
+    /// line.
     pub fn build(&mut self, index: usize, fields: &fields::Fields<'_>) -> Result<Event, BadEvent> {
         self.begin();
         self.builder.build(index, fields)
     }
 
-    /// Remembers a line that the slow path took, for the fast path.
+    /// Remembers a line that the slow path accepted, for the fast path.
     pub fn learn(&mut self, line: &[u8], event: &Event) {
         self.fast.learn(line, event, &mut self.builder);
     }

@@ -1,11 +1,11 @@
-//! Splitting a MessagePack payload into its events, without decoding them.
+//! Splitting of a MessagePack payload into its events, without decoding them.
 //!
-//! Intuition: skipping a value needs only its first byte and, for some, a length; so an array of
-//! events can be cut into slices, and one bad event does not hurt its neighbours.
+//! Intuition: skipping a value needs only its first byte and, for some types, a length. An array of events
+//! can therefore be cut into slices, and one malformed event does not affect the others.
 
 use crate::core::limits::NESTING_MAX;
 
-/// Why a payload could not be split.
+/// The reason why a payload cannot be split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
     #[error("the payload ends in the middle of a value")]
@@ -18,7 +18,7 @@ pub enum SplitError {
     Reserved,
 }
 
-/// The events of a payload: the elements of an array, or the one value there is.
+/// Returns the events of a payload: the elements of an array, or a single value.
 pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, SplitError> {
     let mut rest = bytes;
     let count = match rest.first() {
@@ -44,7 +44,7 @@ pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, SplitError> {
     if rest.is_empty() { Ok(elements) } else { Err(SplitError::Trailing) }
 }
 
-/// Bytes of the value at the start of `bytes`.
+/// Returns the length of the value at the start of `bytes`.
 fn skip(bytes: &[u8], depth: usize) -> Result<usize, SplitError> {
     if depth > NESTING_MAX {
         return Err(SplitError::TooDeep);
@@ -75,7 +75,7 @@ fn skip(bytes: &[u8], depth: usize) -> Result<usize, SplitError> {
     if size > bytes.len() { Err(SplitError::CutOff) } else { Ok(size) }
 }
 
-/// Bytes of a value of `header` bytes and `count` inner ones.
+/// Returns the length of a value with a header of `header` bytes and `count` inner values.
 fn many(bytes: &[u8], header: usize, count: usize, depth: usize) -> Result<usize, SplitError> {
     let mut size = header;
     for _ in 0..count {
@@ -84,7 +84,7 @@ fn many(bytes: &[u8], header: usize, count: usize, depth: usize) -> Result<usize
     Ok(size)
 }
 
-/// The big-endian length in the `width` bytes after the marker.
+/// Reads the big-endian length in the `width` bytes after the marker.
 fn length(bytes: &[u8], width: usize) -> Result<usize, SplitError> {
     let digits = bytes.get(1..=width).ok_or(SplitError::CutOff)?;
     Ok(digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)))

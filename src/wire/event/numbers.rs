@@ -1,17 +1,17 @@
-//! Decimal numbers read exactly, without a library call where that is certain to be exact.
+//! Exact parsing of decimal numbers, without a library call if the result is certain to be exact.
 
-/// 10^0 to 10^22: the powers of ten that a double holds exactly.
+/// 10^0 to 10^22: the powers of ten that a double represents exactly.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Whole numbers up to 2^53 are doubles exactly.
+/// Whole numbers up to 2^53 are exact as doubles.
 const EXACT_MAX: u64 = 1 << 53;
 
-/// Reads a JSON number at the start of `bytes`; returns it with the bytes it took.
-/// `None`: not a number, or one whose nearest double takes more than one exact division to find
-/// (Clinger 1990); the caller asks the library then.
+/// Reads a JSON number at the start of `bytes`; returns it and its length. Returns `None` if there is no
+/// number, or if finding its nearest double takes more than one exact division (Clinger 1990). The caller
+/// then uses the library.
 #[inline]
 pub fn read(bytes: &[u8]) -> Option<(f64, usize)> {
     let (is_negative, mut at) = match bytes.first() {

@@ -1,4 +1,4 @@
-//! A payload as the payloads of the partitions that its events belong to.
+//! Routing of a payload: it is split into one payload for each partition to which its events belong.
 
 use super::Codec;
 use crate::core::partition::partition_of;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// The fields that an event's partition follows from.
+/// The fields that determine an event's partition.
 #[derive(Debug, Default, Deserialize)]
 struct Bound<'a> {
     #[serde(borrow, default)]
@@ -20,7 +20,8 @@ struct Bound<'a> {
 }
 
 impl Bound<'_> {
-    /// A run, stage or gate may have a source, too; theirs is the pipeline's partition.
+    /// Returns the event's partition. A run, stage or gate may have a source too, but its pipeline determines
+    /// the partition.
     fn partition(self, partitions: u32) -> u32 {
         let name =
             if matches!(&*self.r#type, "stage" | "run" | "gate") { self.pipeline } else { self.source };
@@ -28,14 +29,15 @@ impl Bound<'_> {
     }
 }
 
-/// The partition that an event belongs to; that of the empty name for what is no event.
+/// Returns the partition to which an event belongs. Anything that is not an event belongs to the partition of
+/// the empty name.
 pub fn partition_of_event(json: &str, partitions: u32) -> u32 {
     let bound: Bound<'_> = serde_json::from_str(json).unwrap_or_default();
     bound.partition(partitions)
 }
 
-/// Splits a payload by partition; within one, events keep their order. What cannot be split goes
-/// whole to the first, where it is refused with its reason.
+/// Splits a payload by partition; within a partition, events keep their order. A payload that cannot be split
+/// is sent whole to the first partition, which refuses it with a reason.
 pub fn route(codec: Codec, payload: Vec<u8>, partitions: u32) -> Vec<(u32, Codec, Vec<u8>)> {
     if partitions <= 1 {
         return vec![(0, codec, payload)];

@@ -1,36 +1,36 @@
-//! Lines as forms with two blanks: the time and the value.
+//! Templates of lines: a line with a slot for the time and a slot for the value.
 //!
-//! Intuition: a producer writes the lines of its series in the same order again and again. So
-//! after the line of one identity, the line that came next last time is tried first: if its bytes
-//! around the blanks are there, only the blanks have to be read.
-//! Invariant: a form comes from a line that the slow path took, and a filled-in form is that line
-//! with another time and value; a wrong guess costs one comparison and changes nothing.
+//! Intuition: a producer writes the lines of its series in the same order again and again. After the line of
+//! one identity, the template of the line that followed last time is tried first. If the bytes around its
+//! slots match, only the slots have to be parsed.
+//! Invariant: a template comes from a line that the slow path accepted, and a matching line differs from it
+//! only in time and value. A wrong guess costs one comparison and changes nothing.
 
 use super::numbers;
 use crate::core::Timestamp;
 use crate::wire::time;
 use std::ops::Range;
 
-/// Where the blanks of a line are: its bytes are kept without them, in one piece.
+/// The positions of the slots of a line. Its other bytes are kept in one piece without them.
 #[derive(Debug, Clone, Copy)]
 pub struct Template {
-    first: u32,  // bytes before the first blank
-    second: u32, // bytes before the second blank, from the beginning
+    first: u32,  // bytes before the first slot
+    second: u32, // bytes before the second slot, counted from the beginning without the first slot
     is_time_first: bool,
 }
 
-/// The time read last: many series have a value of the same instant.
+/// A cache of the time parsed last: many series have a value at the same instant.
 #[derive(Debug)]
 pub struct Clock {
     text: [u8; PLAIN_MAX],
-    length: usize, // of the bytes in use, at most PLAIN_MAX
+    length: usize, // of the used part of `text`, at most PLAIN_MAX
     time: Timestamp,
 }
 
-/// Bytes of `YYYY-MM-DDTHH:MM:SS.mmmZ`.
+/// Length of `YYYY-MM-DDTHH:MM:SS.mmmZ`.
 const PLAIN_MAX: usize = 24;
 
-/// What a clock has read that has read nothing: were it no text at all, an empty one would be a time.
+/// The initial content of the cache. If it were empty, an empty string would match it and count as a time.
 const EPOCH: &[u8] = b"1970-01-01T00:00:00Z";
 
 impl Default for Clock {
@@ -42,7 +42,7 @@ impl Default for Clock {
 }
 
 impl Template {
-    /// The form of a line, given where its time and its value stand, and the bytes around those.
+    /// Returns the template of a line, given the positions of its time and value, and the bytes around these.
     pub fn new(line: &[u8], time: &Range<usize>, value: &Range<usize>) -> Option<(Template, Box<[u8]>)> {
         let is_time_first = time.start < value.start;
         let (a, b) = if is_time_first { (time, value) } else { (value, time) };
@@ -51,7 +51,8 @@ impl Template {
         Some((Template { first, second, is_time_first }, parts.concat().into()))
     }
 
-    /// Fills in the form; `None` if the line is another one. `bytes`: what [`Self::new`] gave.
+    /// Matches a line and parses its slots; returns `None` if the line does not match. `bytes` is the second
+    /// result of [`Self::new`].
     #[inline]
     pub fn read(&self, bytes: &[u8], line: &[u8], clock: &mut Clock) -> Option<(Timestamp, f64)> {
         let (head, rest) = bytes.split_at_checked(self.first as usize)?;
@@ -73,7 +74,7 @@ impl Template {
 }
 
 impl Clock {
-    /// Reads a time with its quotes, or epoch milliseconds; returns it and the bytes it took.
+    /// Reads a quoted time or epoch milliseconds; returns it and its length.
     #[inline]
     pub fn read(&mut self, bytes: &[u8]) -> Option<(Timestamp, usize)> {
         let Some(text) = bytes.strip_prefix(b"\"") else { return read_ms(bytes) };
@@ -92,7 +93,8 @@ impl Clock {
     }
 }
 
-/// A whole number of milliseconds; a fraction is none, and neither is a number that seems to be of another unit.
+/// Reads a whole number of milliseconds. A fraction, or a number that seems to be in another unit, is
+/// refused.
 #[inline]
 fn read_ms(bytes: &[u8]) -> Option<(Timestamp, usize)> {
     let (ms, length) = numbers::read(bytes)?;

@@ -42,7 +42,7 @@ fn times_in_other_forms_are_refused_with_what_to_do() {
     assert!(of("1793491200000.5").contains("whole number"), "{}", of("1793491200000.5"));
 }
 
-/// The event of one JSON object, or why it is none.
+/// Decodes one JSON object into an event or its refusal.
 fn read(json: &str) -> Result<Event, BadEvent> {
     let (mut decoder, mut out) = (Decoder::new(0), Decoded::default());
     decoder.json_one(0, json.as_bytes(), &mut out);
@@ -52,7 +52,7 @@ fn read(json: &str) -> Result<Event, BadEvent> {
     }
 }
 
-/// An object of the fields every event of a type must have, and of some more.
+/// Builds an object with the required fields of a type, and some further fields.
 fn with(kind: &str, more: &str) -> String {
     let time = r#""time":"2026-11-01T00:00:00Z""#;
     let required = match kind {
@@ -88,8 +88,8 @@ fn whole_numbers_are_ids_by_their_decimal_text() {
     assert_eq!(&*identified.1, "12");
 }
 
-/// Goal: an optional field of a wrong type is refused whether or not anything reads it. Method: each optional
-/// field of each type with values of all other types, and once as it should be.
+/// Goal: an optional field of a wrong type is refused whether or not it is used. Method: each optional field
+/// of each type with values of all other types, and once with a valid value.
 #[test]
 fn optional_fields_of_a_wrong_type_are_refused() {
     let (text, number, object) = (r#""x""#, "0.5", r#"{"a":"b"}"#);
@@ -139,7 +139,7 @@ fn what_messagepack_says_and_json_cannot_is_not_plain() {
     }
 }
 
-/// A decoder that had read no time as text took an empty one for the year 0.
+/// A decoder that had read no time as text once accepted an empty one as a time in the year 0.
 #[test]
 fn an_empty_time_is_none_whatever_was_read_before() {
     let mut decoder = Decoder::new(0);

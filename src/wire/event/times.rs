@@ -1,14 +1,14 @@
-//! The times that stage and run events state beside their own.
+//! The times that stage and run events may state in addition to `time`.
 //!
-//! Invariant: a time stands only on an event of what has come so far, and none is before what it follows, so
-//! an interval between two of them is never negative.
+//! Invariant: an event states only times that its status has reached, and they are in order, so an interval
+//! between two of them is never negative.
 
 use super::build::{Made, instant};
 use super::fields::{Fields, Value};
 use crate::core::Timestamp;
 use crate::core::event::Times;
 
-/// How far the stage or run of an event is, for the times that it may state.
+/// How far the stage or run of an event has progressed, which determines the times that it may state.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Phase {
     Queued,
@@ -26,8 +26,8 @@ impl Phase {
     }
 }
 
-/// The times beside `time`: each stands only on an event of what has come so far, and none is before what it
-/// follows.
+/// Reads and validates the times in addition to `time`: the event may state only those that its status has
+/// reached, and they must be in order.
 pub(super) fn times(fields: &Fields<'_>, time: Timestamp, phase: Phase) -> Made<Times> {
     let times = Times {
         queued_at: optional_instant("queued_at", &fields.queued_at)?,
@@ -75,7 +75,7 @@ mod tests {
 
     const START_MS: i64 = 1_793_491_200_000;
 
-    /// Reads times that are written as `+` and milliseconds after the start, beside a `time` of 9000.
+    /// Reads times, written as `+` and milliseconds after the start, for an event with a `time` of 9000.
     fn read(json: &str, phase: Phase) -> Made<Times> {
         let json = json.replace(":+", &format!(":{}", START_MS / 10_000));
         let fields = fields::from_json(json.as_bytes()).expect("JSON");

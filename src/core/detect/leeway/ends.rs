@@ -1,16 +1,16 @@
-//! What lies within the outer quantiles of some values.
+//! Bounds on the outer quantiles and on the median of some values.
 
 use super::super::anomaly;
 use super::{ROUNDING, Turn, least_magnitude};
 
-/// The lower quantile is at most `low`, the upper one at least `high` and the median within `middle`, while enough
-/// values are.
+/// The lower quantile is at most `low`, the upper one is at least `high`, and the median is within `middle`,
+/// as long as the counts of values allow it ([`Ends::holds`]).
 #[derive(Debug, Clone)]
 pub(super) struct Ends {
     low: f64,
     high: f64,
     middle: (f64, f64),
-    /// Values up to `low`, below `high`, below the middle, above it.
+    /// Number of values up to `low`, below `high`, below the middle, and above it.
     up_to_low: i32,
     below_high: i32,
     below: i32,
@@ -18,13 +18,15 @@ pub(super) struct Ends {
     all: i32,
 }
 
-/// One value of so many may come or go beyond an end before it is looked for anew; of neighbouring means, which
-/// come and go together, more. What is a little outside of the ends is usual, too, so this costs hardly a doubt.
+/// One in this many values may be added or removed beyond an end before the bounds are computed anew. Means
+/// of neighbours are added and removed together, so they get a larger margin. A value slightly outside of
+/// the ends is usual, too, so the margin hardly ever causes a doubt.
 pub(super) const MARGIN_SHARE: usize = 128;
 pub(super) const MARGIN_SHARE_OF_MEANS: usize = 48;
 
-/// One value of so many may lie between the median and what is told of it: the score of what is near an end
-/// hardly depends on the middle, and that of neighbouring means moves far.
+/// At most one in this many values lies between the median and each of its bounds at first. The margin is
+/// wide because the score of a value near an end hardly depends on the median, and because the median of
+/// neighbouring means moves far.
 const MIDDLE_SHARE: usize = 8;
 
 impl Ends {
@@ -59,7 +61,7 @@ impl Ends {
         self.all += turn.by();
     }
 
-    /// Whether nothing is asked of so few.
+    /// Whether there are too few values for `anomaly`.
     pub(super) fn are_few(&self) -> bool {
         (self.all as usize) < anomaly::WINDOWS_MIN
     }
@@ -70,15 +72,15 @@ impl Ends {
         self.are_few() || (are_true && self.below <= half && self.above <= half)
     }
 
-    /// Whether what a value scores, times a weight up to 1, surely is usual; of so few that nothing is asked, all
-    /// is.
+    /// Whether the score of a value, times a weight up to 1, surely is usual. With too few values there is
+    /// no score, so every value is usual.
     pub(super) fn is_usual(&self, value: f64, weight: f64) -> bool {
         let is_inside = self.low <= value && value <= self.high;
         self.are_few() || is_inside || self.score_max(value) * weight <= 1.0 - ROUNDING
     }
 
-    /// What a value outside of them scores at most: it rises or falls with the median, so it is the more of what
-    /// both its bounds give.
+    /// Returns an upper bound on the score of a value outside of the ends. The score is monotonic in the
+    /// median, so the larger of the scores at both bounds of the median is the maximum.
     fn score_max(&self, value: f64) -> f64 {
         let (low, high) = self.middle;
         let room = anomaly::room(self.high - self.low, least_magnitude(self.middle));
@@ -90,7 +92,7 @@ impl Ends {
         score(low).max(score(high))
     }
 
-    /// The same bounds without any values.
+    /// Keeps the bounds and resets the counts to those of no values.
     #[cfg(test)]
     pub(super) fn empty(&mut self) {
         (self.up_to_low, self.below_high) = (0, 0);
@@ -98,7 +100,7 @@ impl Ends {
     }
 }
 
-/// The ranks of the outer quantiles, from 0; see [`super::super::sorted::Sorted::quantile`].
+/// Returns the ranks of the outer quantiles, from 0; see [`super::super::sorted::Sorted::quantile`].
 fn ranks(all: usize) -> (usize, usize) {
     let rank = |q: f64| ((q * all as f64).ceil() as usize).clamp(1, all.max(1)) - 1;
     (rank(1.0 - anomaly::outer(all)), rank(anomaly::outer(all)))

@@ -1,20 +1,20 @@
-//! Where the median of some values lies, and how far they lie apart.
+//! Bounds on the median of some values, and on their spread.
 
 use super::super::MAD_TO_SIGMA;
 use super::{LIMIT_MIN, ROUNDING, Side, Turn};
 
-/// One value of so many may come or go on one side before the bounds are looked for anew: with fewer they are so
-/// each few windows, with more they tell less.
+/// One in this many values may be added or removed on one side before the bounds are computed anew. A
+/// smaller margin is exhausted every few windows; a larger margin makes the bounds too wide.
 const MARGIN_SHARE: usize = 32;
 
-/// The median is between `low` and `high`, and half of the distances from it are at least `reach`, while the
-/// counts are no more than half of all.
+/// The median is between `low` and `high`, and half of the distances from it are at least `reach`, while
+/// each count is at most half of all.
 #[derive(Debug, Clone)]
 pub(super) struct Middle {
     low: f64,
     high: f64,
     reach: f64,
-    /// Values below `low`, above `high`, and less than `reach` outside of both.
+    /// Number of values below `low`, above `high`, and less than `reach` outside of both.
     below: i32,
     above: i32,
     inside: i32,
@@ -55,19 +55,19 @@ impl Middle {
             || self.all == 0
     }
 
-    /// What the median lies between.
+    /// Returns bounds on the median.
     pub(super) fn median(&self) -> (f64, f64) {
         (self.low, self.high)
     }
 
-    /// What the median of the distances from it, times [`MAD_TO_SIGMA`], is at least.
+    /// Returns a lower bound on the median distance from the median, times [`MAD_TO_SIGMA`].
     pub(super) fn spread(&self) -> f64 {
         let doubt = f64::EPSILON * 4.0 * (self.low.abs() + self.high.abs() + self.reach);
         (self.reach - doubt).max(0.0) * MAD_TO_SIGMA * (1.0 - ROUNDING)
     }
 
-    /// Whether a value surely is within the limit of `regression`; `least`: another spread that is surely
-    /// passed.
+    /// Whether a value surely is within the limit of `regression`; `least`: another lower bound on the
+    /// spread.
     pub(super) fn is_near(&self, value: f64, side: Side, least: f64) -> bool {
         let limit = LIMIT_MIN * self.spread().max(least);
         match side {
@@ -76,7 +76,7 @@ impl Middle {
         }
     }
 
-    /// The same bounds without any values.
+    /// Keeps the bounds and resets the counts to those of no values.
     #[cfg(test)]
     pub(super) fn empty(&mut self) {
         (self.below, self.above, self.inside, self.all) = (0, 0, 0, 0);

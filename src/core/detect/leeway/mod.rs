@@ -1,18 +1,19 @@
-//! What is surely true of past windows, without learning it anew.
+//! Bounds on what would be learned from past windows, without learning it anew.
 //!
-//! Intuition: nearly every window is far from every limit, and one window more or less moves what is normal by
-//! little. Where the median surely lies between two numbers, these stay true for as long as neither half of the
-//! windows is on one side of them, and to know that, windows are counted as they come and go. So a rule that
-//! cannot be met is told so from a few numbers; only where these leave a doubt is it learned what is normal.
-//! Invariant: what is learned of the windows as they are lies within these bounds, rounding included, as long as
-//! [`Leeway::holds`]; then the bounds are looked for anew.
-//! Formula: the median of n values is not below l while at most (n − 1)/2 are; if it is between l and h, half of
-//! the distances from it are at least s while at most (n − 1)/2 values are between l − s and h + s; a quantile
-//! alike; mean and deviation from sums.
-//! Rejected: lists that are kept in order (each window moves all of them, and a key takes three times as much
-//! memory), learning only at each eighth window (what a rule is compared with would not be the windows before
-//! this one), and bounds from the quantiles of a normal distribution (metrics are not).
-//! Cost: O(1) a window and an evaluation; a few passes over B values each few dozen windows.
+//! Intuition: nearly every window is far from every limit, and one window more or less changes the baseline
+//! only a little. If the median lies between two bounds, the bounds remain valid as long as at most half of
+//! the windows lie outside of either one. Counts of the windows that are added and removed verify this. So a
+//! few numbers usually suffice to decide that a rule is not met; the baseline is learned only if they leave
+//! a doubt.
+//! Invariant: what is learned from the current windows lies within these bounds, rounding included, as long
+//! as [`Leeway::holds`] is true. After that the bounds are computed anew.
+//! Formula: the median of n values is not below l while at most (n − 1)/2 values are. If it is between l and
+//! h, half of the distances from it are at least s while at most (n − 1)/2 values are between l − s and
+//! h + s. Quantiles are bounded in the same way. Mean and deviation follow from sums.
+//! Rejected: lists that are kept sorted (each window moves all of them, and a key takes three times as much
+//! memory), learning only at each eighth window (a rule would not be compared with the windows just before
+//! the judged one), and bounds from the quantiles of a normal distribution (metrics are not normal).
+//! Cost: O(1) per window and per evaluation; a few passes over B values every few dozen windows.
 
 mod ends;
 mod middle;
@@ -26,32 +27,32 @@ use ends::Ends;
 use middle::Middle;
 use sums::{Moments, Tails};
 
-/// No limit of `regression` is lower: one in a thousand of a normal distribution lies above it.
+/// Lower bound of every limit of `regression`: the normal quantile that is exceeded once in a thousand.
 const LIMIT_MIN: f64 = 3.09;
 
-/// What sums may differ by for the order they were added in, by what is added: thousands of roundings of 1e-16.
+/// Relative difference that the order of addition may cause between sums: thousands of roundings of 1e-16.
 const ROUNDING: f64 = 1e-11;
 
-/// More windows than this make room for themselves; most periods have fewer.
+/// Maximum number of windows for which capacity is reserved in advance; most periods have fewer.
 const ROOM_MAX: usize = 1_440;
 
-/// What is surely true of the windows of a period.
+/// Bounds for the windows of a period.
 #[derive(Debug, Clone)]
 pub struct Leeway {
     values: Middle,
     moments: Moments,
-    /// Windows that are no share of anything: below 0 or above 1.
+    /// Number of windows whose value cannot be a share: below 0 or above 1.
     no_shares: i32,
-    /// `anomaly`: of single windows, and of means.
+    /// For `anomaly`: bounds for single windows and for means.
     ends: Ends,
     slow: Ends,
-    /// `regression`: the median, the mean logarithm, the share in the tail.
+    /// For `regression`: bounds for the median, the mean logarithm and the share in the tail.
     p50: Middle,
     log: Middle,
     tails: Tails,
 }
 
-/// Whether something is counted or not any more.
+/// Whether a window is added or removed.
 #[derive(Debug, Clone, Copy)]
 pub enum Turn {
     Comes,
@@ -68,7 +69,8 @@ impl Turn {
 }
 
 impl Leeway {
-    /// Of windows in the order of time; `has_means`: whether the means of neighbours are asked about, too.
+    /// Computes bounds from windows in the order of time; `has_means`: whether the means of neighbours are
+    /// needed, too.
     pub fn of(windows: impl Iterator<Item = Window>, has_means: bool) -> Leeway {
         let room = windows.size_hint().1.unwrap_or(0).min(ROOM_MAX);
         let (mut values, mut p50, mut log) = (Vec::with_capacity(room), Vec::new(), Vec::new());
@@ -94,7 +96,7 @@ impl Leeway {
         }
     }
 
-    /// A window is one of them, or is not any more.
+    /// Adds or removes one window.
     pub fn count(&mut self, window: &Window, turn: Turn) {
         self.values.count(window.value, turn);
         self.ends.count(window.value, turn);
@@ -109,24 +111,24 @@ impl Leeway {
         self.no_shares += turn.by() * i32::from(is_no_share(window.value));
     }
 
-    /// The same for the mean of some neighbours.
+    /// Adds or removes the mean of neighbouring windows.
     pub fn count_mean(&mut self, mean: f64, turn: Turn) {
         self.slow.count(mean, turn);
     }
 
-    /// Something of each of its parts; see [`crate::core::view::ahead`].
+    /// Reads a word of each part to prefetch it, and returns a token; see [`crate::core::view::ahead`].
     pub fn ask_ahead(&self) -> u64 {
         let middles = self.values.len() ^ self.p50.len() ^ self.log.len();
         let ends = self.ends.are_few() ^ self.slow.are_few();
         middles as u64 ^ u64::from(ends) ^ self.moments.ask_ahead()
     }
 
-    /// How many windows there are.
+    /// Returns the number of windows.
     pub fn windows(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether what is told here is true.
+    /// Whether all bounds are valid.
     pub fn holds(&self) -> bool {
         self.values.holds()
             && self.moments.holds(self.windows())
@@ -136,13 +138,13 @@ impl Leeway {
             && self.log.holds()
     }
 
-    /// What `zscore` is of a value; `None` where that is not sure.
+    /// Returns bounds on the `zscore` of a value; `None` if they are unknown.
     pub fn z(&self, value: f64) -> Option<(f64, f64)> {
         let (mean, deviation) = self.moments.bounds(self.windows());
         quotient(value, mean, deviation.0)
     }
 
-    /// What `robust_z` is of a value; `None` where that is not sure.
+    /// Returns bounds on the `robust_z` of a value; `None` if they are unknown.
     pub fn robust_z(&self, value: f64) -> Option<(f64, f64)> {
         let (median, (_, deviation)) = (self.values.median(), self.moments.bounds(self.windows()));
         let least = zscore::SCALE_MIN * least_magnitude(median);
@@ -150,21 +152,21 @@ impl Leeway {
         quotient(value, median, scale)
     }
 
-    /// What mean plus `k` standard deviations is.
+    /// Returns bounds on the mean plus `k` standard deviations.
     pub fn bound(&self, k: f64) -> (f64, f64) {
         let (mean, deviation) = self.moments.bounds(self.windows());
         let (a, b) = (k * deviation.0, k * deviation.1);
         (mean.0 + a.min(b), mean.1 + a.max(b))
     }
 
-    /// Whether a window is surely within what the past did. `newest_sum`: see
+    /// Whether a window surely is within the usual range of the past. `newest_sum`: see
     /// [`super::anomaly::Reference::learn`].
     pub fn is_usual(&self, value: f64, newest_sum: f64) -> bool {
         let mean = (newest_sum + value) / SLOW_WINDOWS as f64;
         self.ends.is_usual(value, 1.0) && self.slow.is_usual(mean, SLOW_WEIGHT)
     }
 
-    /// Whether a window surely is no regression, with no chance worth a name.
+    /// Whether a window surely is no regression and its p-value is 1.
     pub fn is_unchanged(&self, window: &Window, side: Side) -> bool {
         let is_asked = self.values.is_near(window.value, side, self.moments.spread_within(&self.values));
         let Some(profile) = window.profile.filter(|_| is_asked) else { return is_asked };
@@ -177,13 +179,14 @@ impl Leeway {
             && (!has_tail || self.tails.is_near(profile.tail, window.count as f64, side))
     }
 
-    /// The same for averages, which may be shares of hits: those are judged exactly.
+    /// Like [`Self::is_unchanged`], for averages. Averages that may be shares of hits are tested exactly, so
+    /// the bounds do not apply to them.
     pub fn is_unchanged_average(&self, window: &Window, side: Side) -> bool {
         self.no_shares > 0 && self.is_unchanged(window, side)
     }
 
-    /// The same for counts: small ones are judged exactly, and no count as good as the mean is one in a
-    /// thousand.
+    /// Like [`Self::is_unchanged`], for counts. Small counts are tested exactly; a count that is no worse
+    /// than the mean never has a p-value as small as one in a thousand.
     pub fn is_unchanged_count(&self, value: f64, side: Side) -> bool {
         let (median, (mean, _)) = (self.values.median(), self.moments.bounds(self.windows()));
         match side {
@@ -193,7 +196,7 @@ impl Leeway {
     }
 }
 
-/// The least that the magnitude of something between two bounds can be.
+/// Returns the smallest possible magnitude of a number between two bounds.
 pub fn least_magnitude((low, high): (f64, f64)) -> f64 {
     if low <= 0.0 && high >= 0.0 { 0.0 } else { low.abs().min(high.abs()) }
 }
@@ -202,7 +205,8 @@ fn is_no_share(value: f64) -> bool {
     !(0.0..=1.0).contains(&value)
 }
 
-/// What a distance from something between two bounds is, in units of at least so much.
+/// Returns bounds on the quotient of a distance and a unit. The distance is that of `value` from a number
+/// between two bounds; the unit is at least `least`.
 fn quotient(value: f64, (low, high): (f64, f64), least: f64) -> Option<(f64, f64)> {
     let (below, above) = ((value - high).min(0.0), (value - low).max(0.0));
     (least > 0.0).then(|| (below / least, above / least))

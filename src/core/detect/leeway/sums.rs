@@ -1,32 +1,35 @@
-//! Mean, deviation and the share in the tail, from sums of what came less what went.
+//! Bounds on the mean, the deviation and the share in the tail, from sums of what was added less what was
+//! removed.
 //!
-//! Invariant: what sums lose to rounding is bounded by how often they were changed and by the most that was ever
-//! added: one value a million times as large leaves a doubt, and the sums are made anew once it is gone.
+//! Invariant: the number of changes and the largest distance ever added bound the rounding error of the
+//! sums. One value a million times as large leaves a doubt, so the sums are computed anew once it is
+//! removed.
 
 use super::super::baseline::REACH;
 use super::super::regression::Tail;
 use super::middle::Middle;
 use super::{LIMIT_MIN, ROUNDING, Side, Turn};
 
-/// Sums of distances from a number near the mean.
+/// Sums of distances from a number near the mean, and of their squares.
 #[derive(Debug, Clone)]
 pub(super) struct Moments {
     center: f64,
     sum: f64,
     squares: f64,
-    /// The largest distance there ever was.
+    /// The largest distance ever added.
     reach: f64,
     turns: u32,
 }
 
-/// More of the squares than this may not be in doubt.
+/// Maximum rounding error of the sum of squares, as a share of it.
 const DOUBT_MAX: f64 = 1e-6;
 
-/// After so many changes sums are made anew: so many roundings of 1e-16 are less than [`ROUNDING`].
+/// Number of changes after which the sums are computed anew: as many roundings of 1e-16 are less than
+/// [`ROUNDING`].
 const TURNS_MAX: u32 = 16_384;
 
 impl Moments {
-    /// `values`: at least one of them, else they have no mean.
+    /// Sums the distances of `values` from their mean; at least one value is needed, else there is no mean.
     pub(super) fn around(values: &[f64]) -> Moments {
         let center = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let mut moments = Moments { center, sum: 0.0, squares: 0.0, reach: 0.0, turns: 0 };
@@ -46,7 +49,8 @@ impl Moments {
         self.squares.to_bits()
     }
 
-    /// What the squares of so many windows may be in doubt by, both here and where they are added in one pass.
+    /// Returns a bound on the rounding error of the sum of squares, both of this running sum and of a sum in
+    /// one pass.
     fn doubt(&self, windows: f64) -> f64 {
         let roundings = f64::from(self.turns) + windows + 64.0;
         4.0 * f64::EPSILON * roundings * windows * self.reach * self.reach
@@ -56,7 +60,8 @@ impl Moments {
         windows > 2 && self.turns < TURNS_MAX && self.doubt(windows as f64) <= DOUBT_MAX * self.squares
     }
 
-    /// What `regression` takes for the spread at least, if no value is so far from the middle that it is cut.
+    /// Returns a lower bound on the spread that `regression` uses; 0 if a value may be so far from the
+    /// median that it is clamped.
     pub(super) fn spread_within(&self, middle: &Middle) -> f64 {
         let (low, high) = middle.median();
         let farthest = self.reach + (self.center - low).abs().max((high - self.center).abs());
@@ -66,7 +71,7 @@ impl Moments {
         }
     }
 
-    /// What mean and standard deviation of so many windows lie between.
+    /// Returns bounds on the mean and on the standard deviation.
     pub(super) fn bounds(&self, windows: usize) -> ((f64, f64), (f64, f64)) {
         let n = windows as f64;
         let (mean, doubt) = (self.center + self.sum / n, self.doubt(n));
@@ -78,7 +83,7 @@ impl Moments {
     }
 }
 
-/// Values of windows with a profile, and those of them in the tail.
+/// Sums over the windows with a profile: their number, their values, and their values in the tail.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tails {
     windows: f64,
@@ -96,7 +101,7 @@ impl Tails {
         self.squares += sign * values * share * share;
     }
 
-    /// Whether a share of so many values surely is within the limit of `regression`.
+    /// Whether the tail share of a window with this many values surely is within the limit of `regression`.
     pub(super) fn is_near(&self, share: f64, values: f64, side: Side) -> bool {
         let sums = (self.windows, self.values, self.over, self.squares);
         let Some(tail) = Tail::of_sums(sums) else { return false };

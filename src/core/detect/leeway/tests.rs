@@ -5,7 +5,7 @@ use super::super::sorted::Sorted;
 use super::super::{anomaly, zscore};
 use super::*;
 
-/// Whether what was counted, window by window, is what is counted anew.
+/// Whether the counts kept window by window equal the counts computed anew.
 pub(crate) fn is_counted(leeway: &Leeway, windows: &[Window], means: &[f64]) -> bool {
     let mut anew = Leeway { tails: Tails::default(), no_shares: 0, ..leeway.clone() };
     [&mut anew.values, &mut anew.p50, &mut anew.log].into_iter().for_each(Middle::empty);
@@ -23,8 +23,8 @@ pub(crate) fn is_counted(leeway: &Leeway, windows: &[Window], means: &[f64]) -> 
     ours.0 == others.0 && (!is_sure || (ours.1..=ours.2).contains(&mean))
 }
 
-/// One window of a kind: steady, heavy-tailed, small counts, shares, hardly ever anything, a small spread around
-/// a large mean, all the same, now and then a billion times as large.
+/// Returns one window of a kind: steady, heavy-tailed, small counts, shares, mostly zero, a small spread
+/// around a large mean, constant, now and then a billion times as large.
 fn window(dice: &mut Dice, kind: u32) -> Window {
     let n = dice.normal();
     let value = match kind {
@@ -60,14 +60,14 @@ fn is_within(value: f64, bounds: (f64, f64)) -> bool {
     bounds.0 <= value && value <= bounds.1
 }
 
-/// Some windows come and some go.
+/// Adds and removes some windows.
 fn change(leeway: &mut Leeway, windows: &mut Vec<Window>, dice: &mut Dice, kind: u32) {
     let before = means(windows);
     let gone = ((dice.uniform() * 4.0) as usize).min(windows.len().saturating_sub(20));
     windows.drain(..gone).for_each(|window| leeway.count(&window, Turn::Goes));
     before.iter().take(gone).for_each(|mean| leeway.count_mean(*mean, Turn::Goes));
     for _ in 0..(dice.uniform() * 4.0) as usize {
-        // They are as they like, not as the others were.
+        // A new window may be of another kind than the earlier ones.
         let of = if dice.uniform() < 0.9 { kind } else { (kind + 1) % KINDS };
         let window = window(dice, of);
         windows.push(window);
@@ -76,8 +76,9 @@ fn change(leeway: &mut Leeway, windows: &mut Vec<Window>, dice: &mut Dice, kind:
     }
 }
 
-/// In many thousands of cases, with windows that come being of another kind: what is learned from scratch is
-/// never outside of what was told, and usual windows are mostly told to be so.
+/// Goal: what is learned from scratch is never outside of the bounds, and usual windows are mostly
+/// recognised by the bounds.
+/// Method: many thousands of cases, in which some of the added windows are of another kind.
 #[test]
 fn what_is_learned_is_never_outside() {
     let (mut dice, mut calm, mut asked, mut anew) = (Dice(5), [0; 3], 0, 0);
@@ -115,7 +116,8 @@ fn what_is_learned_is_never_outside() {
     assert!(anew * 6 < asked, "{anew} of {asked}");
 }
 
-/// Compares what is told with what is learned; whether `anomaly`, `regression`, and that of counts were told.
+/// Compares the bounds with what is learned; returns whether the bounds decided for `anomaly`, for
+/// `regression`, and for counts.
 fn check(leeway: &Leeway, windows: &[Window], now: &Window, side: Side) -> [bool; 3] {
     let past = Past::of(windows);
     if let Some(spread) = zscore::Reference::learn(&past.values) {

@@ -56,7 +56,7 @@ fn small_counts_are_judged_exactly_and_many_keys_demand_more() {
     assert!(judge(110.0, Some(small.chance * 1.01)).change > 0.0);
 }
 
-/// A hundred values of a log-normal, a share of them three times as slow.
+/// Returns a hundred log-normal values; a share `slow` of them is three times as slow.
 fn requests(dice: &mut Dice, slow: f64, shift: f64) -> Vec<f64> {
     let value = |dice: &mut Dice| {
         let factor = if dice.uniform() < slow { 3.0 } else { 1.0 };
@@ -85,8 +85,10 @@ fn window(values: &[f64], x0: f64) -> Window {
     Window { count: 100, value: q(0.95), profile: Some(profile) }
 }
 
-/// Goal: single windows of an unchanged version pass no more often than stated, a quarter more is found.
-/// Method: versions lie 2 % apart, normally or with heavy tails, the windows of each 1 or 3 %.
+/// Goal: single windows of an unchanged version pass no more often than stated, and a slow-down of a quarter
+/// is found.
+/// Method: the levels of versions differ by 2 %, normally or with heavy tails; the windows of a version by 1
+/// or 3 %.
 #[test]
 fn versions_differ_more_than_their_windows() {
     for (is_heavy, within, least) in [(false, 0.01, 0.75), (false, 0.03, 0.7), (true, 0.01, 0.75)] {
@@ -96,13 +98,13 @@ fn versions_differ_more_than_their_windows() {
     }
 }
 
-/// Student's t with three degrees of freedom, of variance 1.
+/// Returns a value of Student's t distribution with three degrees of freedom, scaled to variance 1.
 fn heavy(dice: &mut Dice) -> f64 {
     let squares: f64 = (0..3).map(|_| dice.normal()).map(|z| z * z).sum();
     dice.normal() / squares.sqrt()
 }
 
-/// Shares of unchanged versions and of such that are a quarter slower that pass.
+/// Returns the shares of versions that pass: of unchanged ones, and of ones that are a quarter slower.
 fn versions(is_heavy: bool, within: f64) -> (f64, f64) {
     let (mut dice, rounds) = (Dice(5), 6_000);
     let version = |dice: &mut Dice| {
@@ -130,8 +132,9 @@ fn versions(is_heavy: bool, within: f64) -> (f64, f64) {
     (share(passed), share(found))
 }
 
-/// Goal: whole milliseconds are no reason for an alarm. Method: a hundred values of 2 to 6 ms, so that p95 is
-/// the same in most windows and by chance one more in some.
+/// Goal: values in whole milliseconds cause no false alarms.
+/// Method: a hundred values of 2 to 6 ms, so that p95 is equal in most windows and by chance 1 ms higher in
+/// some.
 #[test]
 fn values_on_a_coarse_grid_pass_no_more_often_than_others() {
     let (mut dice, mut passed, mut found, rounds) = (Dice(5), 0, 0, 3_000);
@@ -180,7 +183,8 @@ fn the_level_is_what_it_says_and_slow_minorities_and_shifts_are_found() {
     assert!(share(found) > 0.98 && share(shifted) > 0.98, "{} {}", share(found), share(shifted));
 }
 
-/// What a benchmark is like: how far its versions and the windows of one lie apart, and whether it jumps.
+/// A simulated benchmark: the spread between its versions, the spread between windows of one version, and
+/// whether levels have heavy tails or jump.
 struct Nature {
     between: f64,
     within: f64,
@@ -188,7 +192,7 @@ struct Nature {
 }
 
 impl Nature {
-    /// Spreads from 0.2 to 5 %; three in ten have heavy tails, one in ten has two modes.
+    /// Spreads range from 0.2 to 5 %; three in ten benchmarks have heavy tails, one in ten has two modes.
     fn any(dice: &mut Dice) -> Nature {
         let spread = |dice: &mut Dice| 0.002 * libm::exp(dice.uniform() * libm::log(25.0));
         Nature { between: spread(dice), within: spread(dice), kind: dice.uniform() }
@@ -217,8 +221,9 @@ impl Nature {
     }
 }
 
-/// Goal: of unlike benchmarks together, at most 0.2 % of unchanged versions pass in three windows in a row, and
-/// with the limit at 1 % false a slow-down of 5, 10, 25 % is found in half, three quarters and nearly all.
+/// Goal: over unlike benchmarks together, at most 0.2 % of unchanged versions pass in three windows in a
+/// row. With the limit at 1 % false positives, slow-downs of 5, 10 and 25 % are found in half, three
+/// quarters and nearly all cases.
 #[test]
 fn unlike_benchmarks_are_judged_by_one_limit() {
     let (mut dice, rounds) = (Dice(7), 6_000);

@@ -1,4 +1,4 @@
-//! Each reason beside the state it is said of.
+//! Tests that compare each reason with the state it describes.
 
 use super::*;
 use crate::core::alert::transition::Suppressed;
@@ -13,7 +13,8 @@ fn at(secs: i64) -> Timestamp {
     Timestamp::clamped(1_793_491_200_000 + secs * 1_000)
 }
 
-/// Warning above 10 % for 5 minutes until below 5 %, critical above 50 % for 2 minutes; a step after 15 minutes.
+/// A rule: warning above 10 % for 5 minutes with reset below 5 %, critical above 50 % for 2 minutes. Its
+/// escalation has a step after 15 minutes.
 fn rule() -> Rule {
     let level = |severity, limit: f64, reset: Option<f64>, mins| Level {
         severity,
@@ -69,7 +70,7 @@ fn observe(rule: &Rule, value: f64) -> Observation {
     Observation::Known { value, met, reset }
 }
 
-/// An alert, and all that was said of it.
+/// An alert, and all reasons that were reported for it.
 struct Story {
     rule: Rule,
     instance: Instance,
@@ -214,7 +215,7 @@ fn an_end_for_want_of_something_says_of_what() {
     assert_eq!(story.last(), forgotten);
 }
 
-/// What an operand was that is forgotten, nobody knows: that is no recovery.
+/// The value of a forgotten operand is unknown, so the end of the alert is no recovery.
 #[test]
 fn an_alert_that_waits_for_a_forgotten_operand_is_stale_not_resolved() {
     let mut story = Story::new(Rule { on_unknown: OnUnknown::Hold, ..rule() });
@@ -224,7 +225,7 @@ fn an_alert_that_waits_for_a_forgotten_operand_is_stale_not_resolved() {
     story.instance.lose_operand();
     story.see(86_800, 0.01);
     assert!(story.last().starts_with("no data for so long"), "{}", story.last());
-    // One that does not wait goes on.
+    // An alert that does not wait for data recovers as usual.
     let mut story = Story::new(rule());
     story.see(0, 0.12);
     story.see(300, 0.12);

@@ -13,11 +13,11 @@ pub struct Gaps {
     spans: Vec<(Timestamp, Timestamp)>,
 }
 
-/// Time for which gaps are remembered.
-const KEPT: Span = Span::from_hours(24 * 31);
+/// Time for which gaps are remembered: the longest window of a rule (90 days) and two days of lateness.
+const KEPT: Span = Span::from_hours(24 * 92);
 
-/// Gaps remembered; the oldest are forgotten first. Rules are of no use over a log with more gaps within a
-/// month.
+/// Gaps remembered; the oldest are forgotten first. Rules are of no use over a log with more gaps within three
+/// months.
 const SPANS_MAX: usize = 1_000;
 
 impl Gaps {

@@ -41,9 +41,14 @@ impl Network {
     }
 }
 
+/// Whether an address is in one of these networks.
+pub fn is_in(address: IpAddr, networks: &[Network]) -> bool {
+    networks.iter().any(|one| one.has(address))
+}
+
 /// Whether an address may be reached.
 pub fn is_allowed(address: IpAddr, allowed: &[Network]) -> bool {
-    is_public(address) || allowed.iter().any(|one| one.has(address))
+    is_public(address) || is_in(address, allowed)
 }
 
 /// Whether an address is public, so that it belongs to a machine on the internet.

@@ -6,7 +6,7 @@
 //! are limited. Rejected: a check of the name in the URL (it may resolve to any address), answers of
 //! unlimited size.
 
-use super::address::{Network, Refused, is_allowed};
+use super::address::{Network, Refused, is_allowed, is_in};
 use super::secret::Secret;
 use crate::driver::notify::ports::Failure;
 use std::time::Duration;
@@ -40,12 +40,22 @@ impl Resolver for Careful {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = self.inner.resolve(uri, config, timeout)?;
+        // Plain HTTP can be read and changed on the way, so it is spoken to allowed networks alone.
+        let is_plain = uri.scheme_str() == Some("http");
+        if is_plain && found.iter().any(|address| !is_in(address.ip(), &self.allowed)) {
+            return Err(ureq::Error::Other(Box::new(Plain)));
+        }
         match found.iter().find(|address| !is_allowed(address.ip(), &self.allowed)) {
             None => Ok(found),
             Some(bad) => Err(ureq::Error::Other(Box::new(Refused(bad.ip())))),
         }
     }
 }
+
+/// Plain HTTP to an address that is in no allowed network.
+#[derive(Debug, thiserror::Error)]
+#[error("only https:// is spoken, unless the address is in the receiver's `allow`")]
+struct Plain;
 
 /// The HTTP client of one receiver.
 #[derive(Debug)]
@@ -89,9 +99,7 @@ impl Http {
     /// Posts JSON in one request, without following redirects.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], json: &str) -> Result<Answer, Failure> {
         if !url.starts_with("https://") && !self.is_plain_allowed {
-            return Err(Failure::never(
-                "only https:// is spoken, unless the address is in the receiver's `allow`",
-            ));
+            return Err(Failure::never(Plain.to_string()));
         }
         let bearer = self.authorization.as_ref().map(|bearer| ("authorization", bearer.reveal()));
         let headers = || headers.iter().copied().chain([("content-type", "application/json")]).chain(bearer);
@@ -121,7 +129,9 @@ fn after(value: &str) -> Option<Duration> {
 /// Converts an error without the URL, which may hold a secret.
 fn failure(error: &ureq::Error) -> Failure {
     match error {
-        ureq::Error::Other(inner) if inner.is::<Refused>() => Failure::never(inner.to_string()),
+        ureq::Error::Other(inner) if inner.is::<Refused>() || inner.is::<Plain>() => {
+            Failure::never(inner.to_string())
+        }
         ureq::Error::BadUri(_) => Failure::never("the URL cannot be read"),
         ureq::Error::HostNotFound => Failure::again("its name does not resolve"),
         ureq::Error::Timeout(what) => Failure::again(format!("no answer in time ({what})")),
@@ -158,6 +168,9 @@ mod tests {
         assert!(refused.is_err_and(|why| why.contains("127.0.0.1 is not public")));
         let plain = http.post("http://example.com/", &[], "").map_err(|error| error.to_string());
         assert!(plain.is_err_and(|why| why.contains("only https")));
+        let inside = Http::new(vec!["10.0.0.0/8".parse().expect("a network")], ANSWER_WITHIN, None);
+        let plain = inside.post("http://93.184.215.14/", &[], "").map_err(|error| error.to_string());
+        assert!(plain.is_err_and(|why| why.contains("only https")), "a public address in no allowed network");
         let split = http.post("https://example.com/", &[("x", "a\r\nHost: b")], "");
         assert!(split.is_err_and(|error| error.to_string().contains("line break")));
     }

@@ -257,6 +257,9 @@ impl Inbox {
 
     /// Returns when [`Self::next`] may have a message, as known at `now`.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.is_catching_up {
+            return None;
+        }
         if self.again().is_some() || !self.free.is_empty() {
             return Some(now);
         }
@@ -269,6 +272,10 @@ impl Inbox {
 
     /// Returns the message to send now; the same one until it is sent or given up.
     pub fn next(&mut self, now: Timestamp) -> Option<Message> {
+        // Until the end of the stream is known, an alert may be over already.
+        if self.is_catching_up {
+            return None;
+        }
         if let Some((_, again)) = self.again() {
             return Some(again.clone());
         }

@@ -162,6 +162,20 @@ fn a_group_waits_then_tells_news_each_interval_and_repeats_without() {
     assert_eq!(desk.rows.keys().collect::<Vec<_>>(), ["bucket", "position"], "nothing is left of it");
 }
 
+#[test]
+fn nothing_old_is_told_before_the_end_of_the_stream_is_known() {
+    for style in [Style::Each, Style::Grouped] {
+        let mut desk = Desk::new(policy(style), route("ops", &["team"], Vec::new()));
+        desk.inbox = Inbox::new(desk.policy.clone(), desk.routes.clone(), Vec::new(), at(0));
+        desk.take(0, firing("over"));
+        desk.take(0, firing("lasting"));
+        assert_eq!((desk.inbox.next(at(1_000)), desk.wake(1_000)), (None, None), "more may follow");
+        desk.take(1_000, resolved("over", 1));
+        assert!(desk.inbox.caught_up());
+        assert_eq!(desk.send(2_000), ["lasting warning firing"]);
+    }
+}
+
 /// A clock that was two hours ahead is set back, while the process runs and before it restarts.
 #[test]
 fn nothing_waits_until_a_clock_that_was_set_back_is_there_again() {

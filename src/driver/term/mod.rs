@@ -241,10 +241,10 @@ impl Term {
         self.applier.applied > record || self.applier.applied == record && !self.applier.is_dirty()
     }
 
-    /// Returns the records applied since the last commit, as `from-to`.
+    /// Returns the records applied since the last commit, as `from-to`, or `none`.
     pub(super) fn uncommitted(&self) -> String {
         let (from, to) = self.applier.uncommitted();
-        format!("{from}-{to}")
+        if from > to { "none".into() } else { format!("{from}-{to}") }
     }
 
     /// Returns how long to wait for records: until the engine's wake-up, but at most `WAIT_MAX`.

@@ -410,7 +410,7 @@ mod tests {
         };
         let clocks = Clocks { now, before_jump: None };
         assert_eq!(found(clocks), [(2, "too_late", false), (3, "future", false)]);
-        let jumped = Clocks { now: ahead, before_jump: Some(now) };
+        let jumped = Clocks { now: now + Span::from_hours(2), before_jump: Some(now) };
         let expected = [(0, "too_late", true), (2, "too_late", false), (3, "future", true)];
         assert_eq!(found(jumped), expected, "one of an hour ahead is fine if the jump counts");
     }

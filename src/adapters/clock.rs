@@ -36,26 +36,40 @@ impl Clock for SystemClock {
     }
 }
 
-/// The machine's clock without short jumps: a jump counts only once it lasts. Clones share one clock.
-#[derive(Debug, Clone, Default)]
-pub struct SteadyClock(Arc<Mutex<Steady>>);
+/// A clock without jumps that do not last; clones are one clock.
+#[derive(Debug, Clone)]
+pub struct SteadyClock<C> {
+    clock: C,
+    steady: Arc<Mutex<Steady>>,
+}
 
-impl Clock for SteadyClock {
+impl<C> SteadyClock<C> {
+    pub fn over(clock: C) -> SteadyClock<C> {
+        SteadyClock { clock, steady: Arc::default() }
+    }
+}
+
+impl<C: Clock> Clock for SteadyClock<C> {
     fn now(&self) -> Timestamp {
-        let mut steady = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        steady.read(SystemClock::time(), Span::from_ms(running().as_millis() as i64))
+        let running = Span::from_ms(self.clock.running().as_millis() as i64 * i64::from(self.speed()));
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        steady.read(self.clock.now(), running)
     }
 
     fn until(&self, at: Timestamp) -> Duration {
-        Duration::from_millis((at - self.now()).ms().max(0) as u64)
+        Duration::from_millis((at - self.now()).ms().max(0) as u64) / self.speed()
     }
 
     fn running(&self) -> Duration {
-        running()
+        self.clock.running()
+    }
+
+    fn speed(&self) -> u32 {
+        self.clock.speed()
     }
 
     fn pause(&self, time: Duration) {
-        std::thread::park_timeout(time);
+        self.clock.pause(time);
     }
 }
 
@@ -91,6 +105,10 @@ impl Clock for FastClock {
 
     fn running(&self) -> Duration {
         running()
+    }
+
+    fn speed(&self) -> u32 {
+        self.speed
     }
 
     fn pause(&self, time: Duration) {

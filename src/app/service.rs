@@ -130,7 +130,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     };
     let is_singing = parts.receivers.as_ref().is_some_and(Receivers::has_heartbeat);
     let telling = match &parts.receivers {
-        Some(receivers) => Telling::start(receivers, |name| {
+        Some(receivers) => Telling::start(receivers, parts.clock.clone(), |name| {
             Ok((store.clone(), FileLedger::new(parts.data_dir, name), None))
         })?,
         None => Telling::default(),
@@ -354,7 +354,7 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
     let (signing, outages) = (parts.nats.signing.clone(), parts.nats.outages.clone());
     // Redis may be away: whoever delivers waits for the key, nobody else does.
     std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing, &outages))?;
-    Telling::start(&parts.receivers, |name| {
+    Telling::start(&parts.receivers, SystemClock, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
         // One was opened for each.
         let ways = feeds.remove(name);

@@ -5,6 +5,7 @@ use crate::adapters::clock::{SteadyClock, SystemClock};
 use crate::driver::notify::ports::{AlertFeed, Ledger, Others};
 use crate::driver::notify::post::Post;
 use crate::driver::notify::{Office, Order, Receiver, start};
+use crate::driver::ports::Clock;
 use anyhow::Result;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -20,16 +21,18 @@ pub struct Telling {
 impl Telling {
     /// `make`: the alert stream and the ledger for a receiver, and the way to the others where there may be more
     /// than those of this process.
-    pub fn start<F, L>(
+    pub fn start<F, L, C>(
         receivers: &Receivers,
+        clock: C,
         mut make: impl FnMut(&str) -> Result<(F, L, Option<Box<dyn Others>>)>,
     ) -> Result<Telling>
     where
         F: AlertFeed + Send + 'static,
         L: Ledger + Send + 'static,
+        C: Clock + Clone + Send + 'static,
     {
         let mut telling = Telling::default();
-        let clock = SteadyClock::default();
+        let clock = SteadyClock::over(clock);
         // Whatever is wrong with one is found before another has sent anything.
         let channels = receivers.all.iter().map(|receiver| receiver.channel(SystemClock::time));
         let mut channels = channels.collect::<Result<Vec<_>, _>>()?;
@@ -42,6 +45,7 @@ impl Telling {
             let post = Arc::new(Post::new(name.clone()));
             let (feed, ledger, beyond) = make(name)?;
             let (Some(orders), Some(channel)) = (orders.pop(), channels.pop()) else { break };
+            let is_alone = beyond.is_none();
             let thread = start(Receiver {
                 policy: receiver.policy.clone(),
                 routes: receivers.routes.clone(),
@@ -53,6 +57,7 @@ impl Telling {
                 post: post.clone(),
                 orders,
                 others: beyond.unwrap_or_else(|| Box::new(here)),
+                is_alone,
             })?;
             telling.threads.push(thread);
             telling.office.add(post, senders[at].clone());

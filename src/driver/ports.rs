@@ -537,4 +537,8 @@ pub trait Clock {
     fn running(&self) -> Duration;
     /// Waits for this long.
     fn pause(&self, time: Duration);
+    /// How many times as fast as a wall clock [`Self::now`] runs.
+    fn speed(&self) -> u32 {
+        1
+    }
 }

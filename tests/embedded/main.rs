@@ -284,7 +284,7 @@ fn a_configuration_file_is_read_and_late_events_are_kept_aside() {
     for (text, words) in [
         ("limits: { max_lateness: 1s }", "streamgauge.yaml: limits: the maximal lateness 1s"),
         ("partitions: 0", "`partitions` is 0"),
-        ("limits: { series_max: -1 }", "streamgauge.yaml:1:24: this must be a whole number, at least 0"),
+        ("limits: { series_max: -1 }", "streamgauge.yaml:1:23: this must be a whole number, at least 0"),
         ("nats: 5", "expected fields"),
         ("limits: {}\nlimits: {}", "`limits` stands twice"),
     ] {

@@ -1,13 +1,14 @@
 //! Alerts reach their receivers, also through kills and bad targets.
 
 use super::edge::{now_ms, wait_for_early_in_pane};
-use super::rules;
 use super::service::{Service, binary, post, spawn};
 use super::sink::{Reply, Sink, secret};
+use super::{answer, batch, rules};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 fn start(dir: &Path, config: &str) -> Service {
     let path = dir.join("streamgauge.yaml");
@@ -310,4 +311,46 @@ fn alerts_of_a_log_that_was_replaced_are_told() {
         sink.wait_for(|taken| fired(taken, "s20"));
         assert_eq!(service.stop(), Some(0));
     }
+}
+
+/// Goal: an alert about a process that is gone does not fire for ever. Method: the largest file is bounded until
+/// `_sg_unwritten` is delivered; kill -9, a start with room, and its end is delivered once.
+#[test]
+fn an_alert_about_an_earlier_process_ends_with_the_next() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, path) = (dir.path().join("alerts.ndjson"), dir.path().join("streamgauge.yaml"));
+    let config =
+        format!("receivers: [{{ name: file, log: {{ path: {file:?} }} }}]\nroute: {{ receiver: file }}\n");
+    std::fs::write(&path, &config).expect("writable");
+    let mut command = Command::new("bash");
+    command
+        .arg("-c")
+        .arg("ulimit -S -f 6144; exec \"$@\"")
+        .arg("bash")
+        .arg(env!("CARGO_BIN_EXE_streamgauge"));
+    command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(&path);
+    command.arg("--data-dir").arg(dir.path().join("data")).arg("--pipelines").arg(rules(dir.path()));
+    let mut first = spawn(command);
+    let events = format!("{}/api/v1/events", first.url);
+    let mut sent = 0;
+    while answer::post(&events, &batch(sent, 500)).status == 202 {
+        sent += 500;
+        assert!(sent < 1_000_000, "the disk is never full");
+    }
+    let states = || -> Vec<String> {
+        let lines = std::fs::read_to_string(&file).unwrap_or_default();
+        let alerts = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ours = alerts.filter(|one| one["rule"] == "_sg_unwritten");
+        ours.filter_map(|one| one["state"].as_str().map(str::to_string)).collect()
+    };
+    first.wait_for("/api/v1/receivers", |_| {
+        answer::post(&events, &batch(sent, 500));
+        states() == ["firing"]
+    });
+    first.child.kill().expect("kill -9");
+    first.child.wait().expect("it is dead");
+    let second = start(dir.path(), &config);
+    second.wait_for("/api/v1/receivers", |_| states() == ["firing", "resolved"]);
+    assert_eq!(second.stop(), Some(0));
+    assert_eq!(states(), ["firing", "resolved"]);
 }

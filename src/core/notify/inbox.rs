@@ -215,6 +215,17 @@ impl Inbox {
         self.take_in(number, alert, now);
     }
 
+    /// The newest transition of each alert that is tracked.
+    pub fn alerts(&self) -> impl Iterator<Item = &Transition> {
+        self.episodes.values().map(|episode| &episode.alert)
+    }
+
+    /// The highest number of a waiting transition; 0 if none waits.
+    pub fn last_number(&self) -> u64 {
+        let waiting = self.episodes.values().flat_map(|episode| &episode.queue);
+        waiting.map(|waiting| waiting.number).max().unwrap_or(0)
+    }
+
     /// Continues with another log, whose transitions are read from after this number on.
     pub fn restart(&mut self, number: u64) {
         self.position = number;

@@ -8,6 +8,7 @@ use crate::core::alert::Transition;
 use crate::core::notify::{Inbox, Message, Policy, Routes, Why};
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{Clock, PortError};
+use crate::driver::sentinel::RULES;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Orders, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -60,6 +61,9 @@ pub struct Receiver<F, L, C> {
     pub orders: Orders<Order>,
     /// The other receivers, which are notified of this one's dead letters.
     pub others: Box<dyn Others>,
+    /// Whether alerts about the log itself come from this process alone and stand in no stream: the ones of an
+    /// earlier process end at the start, as nobody else knows them.
+    pub is_alone: bool,
 }
 
 impl<F, L, C> std::fmt::Debug for Receiver<F, L, C> {
@@ -92,11 +96,19 @@ struct Desk<F, L, C> {
     /// The time on the running clock before which no message is sent.
     rest_until: Duration,
     beside: u64,
+    /// Whether an earlier turn of this process has read the ledger.
+    has_begun: bool,
 }
 
 impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
     fn new(parts: Receiver<F, L, C>) -> Desk<F, L, C> {
-        Desk { parts, attempts: Attempts::default(), rest_until: Duration::ZERO, beside: BESIDE }
+        Desk {
+            parts,
+            attempts: Attempts::default(),
+            rest_until: Duration::ZERO,
+            beside: BESIDE,
+            has_begun: false,
+        }
     }
 
     fn run(mut self) {
@@ -136,6 +148,10 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         let (policy, routes, now) =
             (self.parts.policy.clone(), self.parts.routes.clone(), self.parts.clock.now());
         let mut inbox = Inbox::new(policy, routes, self.parts.ledger.load()?, now);
+        self.beside = self.beside.max(inbox.last_number());
+        if self.parts.is_alone && !std::mem::replace(&mut self.has_begun, true) {
+            self.end_earlier(&mut inbox, now);
+        }
         self.parts.post.is_here.set(1);
         let (mut wait, mut newest) = (Duration::ZERO, now);
         loop {
@@ -157,6 +173,17 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             self.parts.post.goes_on();
             wait = self.wait(&inbox);
             self.show(&inbox);
+        }
+    }
+
+    /// Ends the sentinel's alerts of an earlier process; the sentinel of this one publishes what still holds.
+    fn end_earlier(&mut self, inbox: &mut Inbox, now: Timestamp) {
+        let of_sentinel = |alert: &&Transition| alert.is_active() && RULES.contains(&&*alert.rule);
+        let earlier: Vec<Transition> = inbox.alerts().filter(of_sentinel).cloned().collect();
+        for alert in earlier {
+            self.beside += 1;
+            let reason = "the process has started again, and what still holds is told anew";
+            inbox.take_in(self.beside, alert.over(reason.into(), now), now);
         }
     }
 

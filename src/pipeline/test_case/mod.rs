@@ -71,6 +71,10 @@ impl<'r> Known<'r> {
 }
 
 fn labels_of<'r>(rules: &'r RuleSet, rule: &'r Rule) -> Option<BTreeSet<&'r str>> {
+    // The state of a run has keys of its own, with the stage and the run.
+    if rule.reads.has_runs || rule.views.is_empty() {
+        return None;
+    }
     let mut labels = BTreeSet::new();
     for view in &rule.views {
         match &rules.views.get(*view as usize)?.by {

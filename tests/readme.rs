@@ -1,9 +1,9 @@
-//! What the README shows must run: each example of "Writing rules" is checked and tested as a user would.
+//! The README's examples: each one of "Writing rules" is checked and tested as a user would.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The yaml blocks of a section, with the line each begins in.
+/// The YAML blocks of a section, with the line at which each begins.
 fn blocks(readme: &str, section: &str) -> Vec<(usize, String)> {
     let (mut blocks, mut open, mut is_inside) = (Vec::new(), None::<(usize, String)>, false);
     for (at, line) in readme.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! The Python programs of the README, as a reader would run them.
+//! The Python programs of the README, run as a reader would.
 
 use crate::servers::{Servers, wait_for};
 use std::process::Command;
@@ -11,7 +11,7 @@ fn snippets() -> Vec<String> {
     blocks.map(|block| block.split("```").next().unwrap_or_default().to_string()).collect()
 }
 
-/// The interpreter that has the libraries: tests/run.sh makes it.
+/// The Python interpreter with the libraries, which tests/run.sh installs.
 pub fn python() -> String {
     let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
     if std::path::Path::new(ours).exists() { ours.into() } else { "python3".into() }
@@ -32,7 +32,7 @@ fn a_publisher_and_a_reader_in_another_language() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     run(&publisher);
-    // A minute that ends while it is published has a window of its own.
+    // If a minute ends while events are published, they fall into two windows.
     let count = |told: &str| -> u64 {
         let rows = told.lines().filter(|line| line.starts_with("checkout latency_ms"));
         rows.filter_map(|row| row.split_whitespace().nth(4)?.parse::<u64>().ok()).sum()

@@ -15,7 +15,7 @@ ours() { # threads pipelines
   target/release/streamgauge replay "$events" --threads "$1" --pipelines "$2" --windows-out "$work/windows" --json |
     python3 -c 'import json,sys; print(json.load(sys.stdin)["seconds"])'
 }
-# In turn, so that a slow minute of the machine meets all three.
+# The three alternate, so that a slow minute of the machine affects all of them.
 for threads in 1 2; do
   for _ in 1 2 3 4 5 6 7; do
     echo "$(python3 benches/peer_duckdb.py "$events" "$threads")" \

@@ -1,8 +1,9 @@
-//! Detectors: how often they err and what they find, on simulated data beside plain tests; what they cost; and a
-//! day on which nothing happens.
+//! Detectors: false-alarm rate and detection rate on simulated data compared with standard tests, their
+//! cost, and a day without any change.
 //!
-//! `cargo bench --bench detect` prints all of it in about three minutes on two cores; `cargo bench --bench detect
-//! scale`, which takes four, what detectors cost with a hundred thousand series, half of them on each core.
+//! `cargo bench --bench detect` prints all of it in about three minutes on two cores.
+//! `cargo bench --bench detect scale` takes four minutes and prints the cost of detectors with a hundred
+//! thousand series, half of them on each core.
 
 use std::time::Instant;
 use streamgauge::core::detect::regression::{Deploy, Profile, Reference, Window};
@@ -14,7 +15,7 @@ use streamgauge::core::rule::ast::Side;
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::pipeline::load_files;
 
-/// SplitMix64 with Box and Muller: the same numbers each time.
+/// SplitMix64 with the Box–Muller transform: the same numbers in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -35,24 +36,26 @@ impl Dice {
 /// Requests of one window.
 const REQUESTS: usize = 100;
 
-/// Deployments of a baseline, windows of each, and windows that must all be unusual.
+/// Deployments of a baseline, windows of each, and consecutive windows that must all be unusual.
 const DEPLOYS: usize = 8;
 const WINDOWS: usize = 12;
 const IN_A_ROW: usize = 3;
 
-/// Rounds of each cell; of one run in which nothing changes, more, as one window in a thousand passes.
+/// Rounds of each cell. The case of one run without a change takes more, because about one window in a
+/// thousand alarms.
 const ROUNDS: usize = 1_500;
 const NULL_ROUNDS: usize = 20_000;
 
-/// A version differs from the others by 2 %, a window from those of its version by 1 %.
+/// Standard deviation, on the log scale, of the versions' levels (2 %) and of the windows of one version
+/// (1 %).
 const BETWEEN: f64 = 0.02;
 const WITHIN: f64 = 0.01;
 
-/// How far the values of one window lie apart: requests of a service vary by a third, so that chance within a
-/// window matters most; timings of a benchmark by a few percent, so that what windows have in common does.
+/// Spread of the values of one window. Requests of a service vary by a third, so chance within a window
+/// dominates. Timings of a benchmark vary by a few percent, so the variation between windows dominates.
 const KINDS: [(&str, f64); 2] = [("requests of a service", 0.3), ("timings of a benchmark", 0.03)];
 
-/// One window: log-normal values, a share of them three times as slow.
+/// Values of one window: log-normal, with a share of them three times as slow.
 fn requests(dice: &mut Dice, spread: f64, level: f64, slow: f64) -> Vec<f64> {
     let level = level * (WITHIN * dice.normal()).exp();
     let mut one = || {
@@ -62,7 +65,7 @@ fn requests(dice: &mut Dice, spread: f64, level: f64, slow: f64) -> Vec<f64> {
     (0..REQUESTS).map(|_| one()).collect()
 }
 
-/// What the engine knows of a window: its p95, and how its values are distributed.
+/// The engine's summary of a window: its p95 and the profile of its values.
 fn window(values: &[f64], above: f64) -> Window {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -75,14 +78,15 @@ fn window(values: &[f64], above: f64) -> Window {
     Window { count: values.len() as u64, value: q(0.95), profile: Some(profile) }
 }
 
-/// A way to tell whether a window is worse; its statistic, and the limit for one in a thousand.
+/// A test for whether a window is worse: its statistic, and the limit for a false-alarm rate of one in a
+/// thousand.
 struct Method {
     name: &'static str,
     limit: f64,
     of: fn(&Past, &[f64]) -> f64,
 }
 
-/// What is known of before.
+/// The baseline that each method compares with.
 struct Past {
     /// All requests, ascending.
     all: Vec<f64>,
@@ -153,7 +157,7 @@ fn past(dice: &mut Dice, spread: f64, is_of_deploys: bool) -> (Past, f64) {
     (Past { all, means: mean_and_deviation(&means), above, reference }, own)
 }
 
-/// The statistic of each method in each round: the smallest of some windows in a row.
+/// The statistic of each method in each round: the minimum over `in_a_row` windows.
 fn statistics(
     spread: f64,
     is_of_deploys: bool,
@@ -183,7 +187,7 @@ fn share_above(statistics: &[[f64; 4]], at: usize, limit: f64) -> f64 {
     100.0 * statistics.iter().filter(|one| one[at] > limit).count() as f64 / statistics.len() as f64
 }
 
-/// False alarms at the nominal limit, and what is found where one in a hundred is false.
+/// Prints the false-alarm rate at the nominal limit, and the detection rate at a false-alarm rate of 1 %.
 fn table((words, spread): (&str, f64)) {
     println!("{words}, windows of {REQUESTS}; false alarms at nominal 0.1 %, and what is found at 1 % false");
     println!(
@@ -217,9 +221,9 @@ fn table((words, spread): (&str, f64)) {
     }
 }
 
-/// The method that must keep its word: percent of unchanged windows that may alarm, and of windows 25 % slower and
-/// with 10, 20, 50 % slow requests that must be found. What it says of 5 and 10 % hangs on how far versions lie
-/// apart: with the 2 % of here little of it can be found by anybody.
+/// The method that must meet its limits: the percentage of unchanged windows that may alarm, and the
+/// percentage of windows that must be found when they are 25 % slower or have 10, 20 or 50 % slow requests.
+/// Shifts of 5 and 10 % have no limit: with versions that differ by 2 % here, no method finds many of them.
 const OURS: &str = "regression";
 const FALSE_MAX: f64 = 0.2;
 const FOUND_MIN: [f64; 4] = [92.0, 55.0, 95.0, 100.0];
@@ -232,7 +236,8 @@ fn resident_kib() -> u64 {
 
 const START_MS: i64 = 1_793_491_200_000;
 
-/// One value a minute of so many series; what the rules told, how long it took from a minute on, and memory.
+/// Feeds one value a minute of each series. Returns the number of alerts, the time from minute `timed_from`
+/// on, and the resident memory in KiB.
 fn quiet(rules: &str, series: usize, minutes: i64, timed_from: i64) -> (usize, f64, u64) {
     let loaded = load_files(vec![("bench".into(), rules.into())]);
     let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
@@ -284,14 +289,14 @@ const PLAIN: &str = "rules: [{ id: a, expr: 'avg(load[1m]) by (source) > 1000', 
 const COST_SERIES: usize = 2_000;
 const COST_MINUTES: i64 = 420;
 
-/// From here on the longest period, 5 h, is full: each window that comes is one that goes.
+/// From this minute on the longest period, 5 h, is full: each new window evicts the oldest one.
 const COST_FROM: i64 = 310;
 
 const COST_TIMED: i64 = COST_MINUTES - COST_FROM;
 
 const SCALE_SERIES: usize = 100_000;
 
-/// What detectors add to a series and a closed window: each by itself, and all together.
+/// Prints the cost of each detector, and of all together, per series and per closed window.
 fn cost() {
     let cost = Cost { series: COST_SERIES, plain: apart(PLAIN, ONE_CORE) };
     for rule in ALL.lines().skip(1) {
@@ -301,14 +306,15 @@ fn cost() {
     cost.say("all of them", apart(ALL, ONE_CORE));
 }
 
-/// The same for as many series as a machine of two cores is to bear: two engines, as two partitions are.
+/// Measures the same with as many series as a machine of two cores must carry: two engines, like two
+/// partitions.
 fn scale() {
     let cost = Cost { series: SCALE_SERIES, plain: apart(PLAIN, TWO_CORES) };
     println!("a plain rule on two cores: {:.0} ms a minute", cost.plain.0 * 1e3 / COST_TIMED as f64);
     cost.say("all of them on two cores", apart(ALL, TWO_CORES));
 }
 
-/// What the plain rule took is no cost of detectors.
+/// The cost of detectors beyond that of a plain rule, which is subtracted.
 struct Cost {
     series: usize,
     plain: (f64, u64),
@@ -325,7 +331,8 @@ impl Cost {
     }
 }
 
-/// Time and memory in a process of its own: what another one gave back is not there to be taken again.
+/// Measures time and memory in a separate process: memory that an earlier run freed would be reused and not
+/// counted.
 fn apart(rules: &str, cores: &str) -> (f64, u64) {
     let own = std::env::current_exe().expect("it runs");
     let output = std::process::Command::new(own).args([cores, rules]).output().expect("it starts");
@@ -334,17 +341,17 @@ fn apart(rules: &str, cores: &str) -> (f64, u64) {
     (took.parse().expect("a number"), kib.parse().expect("a number"))
 }
 
-/// What such a process is told.
+/// The first argument of such a process.
 const ONE_CORE: &str = "one";
 const TWO_CORES: &str = "two";
 
-/// One of those processes.
+/// Runs such a process on one core.
 fn one(rules: &str) {
     let (_, took, kib) = quiet(rules, COST_SERIES, COST_MINUTES, COST_FROM);
     println!("{took} {kib}");
 }
 
-/// It took as long as the slower half.
+/// Runs such a process on two cores. Its time is that of the slower half.
 fn two(rules: &str) {
     let half = || quiet(rules, SCALE_SERIES / 2, COST_MINUTES, COST_FROM);
     let (a, b) = std::thread::scope(|scope| {
@@ -354,9 +361,9 @@ fn two(rules: &str) {
     println!("{} {}", a.1.max(b.1), a.2.max(b.2));
 }
 
-/// A day of ten thousand series on which nothing happens.
+/// Simulates a day of ten thousand series without any change.
 fn null_day() {
-    // Each key by itself tells so much that two hours are enough to see it.
+    // With each key judged by itself there are so many alerts that two hours are enough.
     let (together, alone) = ("all keys together (default)", "each key by itself (fdr: off)");
     for (words, fdr, minutes) in [(together, "", 1_440), (alone, ", fdr: off", 120)] {
         let rules = format!(

@@ -1,7 +1,7 @@
-//! The service over NATS and Redis against its limit: the same client draining the same stream and
-//! doing nothing with it. `cargo bench --bench live`; needs nats-server and redis-server.
+//! The service over NATS and Redis compared with its upper limit: the same client that reads the same
+//! stream and discards it. `cargo bench --bench live`; needs nats-server and redis-server.
 //!
-//! Everything is on one machine and shares its cores with the servers, ours and the limit alike.
+//! Everything is on one machine and shares its cores with the servers, both the service and the limit.
 
 use async_nats::jetstream::{self, Context, consumer::AckPolicy, consumer::DeliverPolicy, consumer::pull};
 use futures_util::StreamExt;
@@ -38,7 +38,7 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
-/// A broker and a store of their own.
+/// A broker and a store for this benchmark alone.
 struct Servers {
     _nats: Process,
     _redis: Process,
@@ -104,7 +104,7 @@ async fn connect(url: &str) -> Context {
     context
 }
 
-/// What one message holds.
+/// The content of one message.
 #[derive(Clone, Copy)]
 enum Shape {
     One,
@@ -137,7 +137,7 @@ impl Shape {
         }
     }
 
-    /// Message number `n`: subject and payload.
+    /// Subject and payload of message number `n`.
     fn message(self, n: u64) -> (String, String) {
         let time = now_ms();
         let event = |series: u64, value: u64| {
@@ -161,7 +161,7 @@ impl Shape {
     }
 }
 
-/// Fills the event stream with one shape.
+/// Fills the event stream with messages of one shape.
 async fn fill(context: &Context, shape: Shape) {
     let stream = context.get_stream("SG_EVENTS_0").await.expect("made by the worker");
     stream.purge().await.expect("purged");
@@ -186,7 +186,7 @@ async fn fill(context: &Context, shape: Shape) {
     }
 }
 
-/// Messages a second of the client alone, reading as the worker does.
+/// Messages a second of the client alone, which reads as the worker does.
 async fn drain(context: &Context) -> f64 {
     let stream = context.get_stream("SG_EVENTS_0").await.expect("a stream");
     let state = &stream.cached_info().state;
@@ -213,7 +213,7 @@ async fn drain(context: &Context) -> f64 {
     (last + 1 - first) as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// A number of the worker's /metrics.
+/// Reads a number from the worker's /metrics.
 fn metric(url: &str, name: &str) -> Option<u64> {
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
@@ -263,8 +263,8 @@ fn throughput(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &
     );
 }
 
-/// An empty store, and no streams: the worker makes them anew, as what is purged is a gap, over which
-/// rules know nothing.
+/// Empties the store and deletes the streams, which the worker creates again. A purged stream would be a
+/// gap, after which rules evaluate to unknown.
 fn begin_anew(runtime: &tokio::runtime::Runtime, servers: &Servers) -> Context {
     servers.flush();
     runtime.block_on(async {
@@ -288,7 +288,7 @@ fn latency(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Pat
         let mut alerts = client.subscribe("sg.v1.alert.>").await.expect("subscribed");
         client.flush().await.expect("flushed");
         let load = tokio::spawn({
-            // Plain messages, as acknowledgements that nobody awaits would hold up the others.
+            // Core NATS messages, because unawaited acknowledgements would delay the measured messages.
             let client = client.clone();
             async move {
                 let begun = Instant::now();
@@ -315,7 +315,7 @@ fn latency(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Pat
                 }
             }
             times.push(begun.elapsed().as_secs_f64() * 1e3);
-            // Not in step with the grid.
+            // The pauses vary, so that the events are not in step with the grid.
             tokio::time::sleep(Duration::from_millis(n * 37 % 101)).await;
         }
         load.abort();
@@ -327,7 +327,8 @@ fn latency(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Pat
     println!("alert latency, grid {interval}, 20 k events/s: p50 {:.0} ms, p99 {:.0} ms", at(0.5), at(0.99));
 }
 
-/// What the worker is at a moment: its memory, what Redis was sent, the commits below each bound.
+/// The state of the worker at one moment: its memory, the bytes sent to Redis, the commits below each
+/// bound.
 struct Footprint {
     rss_kib: u64,
     redis_bytes: u64,
@@ -354,7 +355,7 @@ impl Footprint {
         }
     }
 
-    /// The bound that this share of the commits since `before` were at or below, in milliseconds.
+    /// The bound, in milliseconds, that this share of the commits since `before` did not exceed.
     fn commit_ms(&self, before: &Footprint, share: f64) -> f64 {
         let new: Vec<(f64, u64)> =
             self.commits.iter().zip(&before.commits).map(|(a, b)| (a.0, a.1 - b.1)).collect();
@@ -366,15 +367,15 @@ impl Footprint {
 
 const ACTIVE: u64 = 100_000;
 
-/// Minutes before the burst: windows fill for four of them.
+/// Minutes before the burst; the windows take four minutes to fill.
 fn warm_minutes() -> u32 {
     let stated = std::env::var("SG_WARM_MINUTES").ok().and_then(|text| text.parse().ok());
     stated.unwrap_or(2)
 }
 
 /// 100,000 series that send every ten seconds, then ten times as often for two minutes, then as before:
-/// memory, bytes to Redis a minute, and how long commits take. Each series has a level of its own and varies by
-/// a tenth, so that its windows do not hold more when it sends more: what grows is what waits somewhere.
+/// memory, bytes to Redis a minute, and commit times. Each series has a level of its own and varies by a
+/// tenth, so its windows take no more memory at the higher rate. Any growth is therefore that of queues.
 fn burst(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path) {
     let context = begin_anew(runtime, servers);
     let (worker, url) = servers.worker(pipelines, "1s");
@@ -418,7 +419,7 @@ fn burst(runtime: &tokio::runtime::Runtime, servers: &Servers, pipelines: &Path)
     println!("  {} events received", received.unwrap_or(0));
 }
 
-/// Messages of a hundred events at a rate that may change.
+/// Sends messages of a hundred events at a rate that may change.
 async fn send_steadily(context: Context, rate: std::sync::Arc<std::sync::atomic::AtomicU64>) {
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Content-Type", "application/x-ndjson");
@@ -462,7 +463,7 @@ fn main() {
     std::fs::write(pipelines.join("rules.yaml"), RULES).expect("writable");
     let servers = Servers::start(dir.path());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    // The worker makes the streams.
+    // The worker creates the streams.
     let (worker, url) = servers.worker(&pipelines, "1s");
     while metric(&url, "streamgauge_partitions_owned ") != Some(1) {
         std::thread::park_timeout(Duration::from_millis(50));

@@ -1,11 +1,12 @@
-//! A storm of alerts through receivers of which some are broken. `cargo bench --bench notify`.
+//! An alert storm with receivers of which some are broken. `cargo bench --bench notify`.
 //!
-//! One process over its own log: 5,000 alerts within about ten seconds, and their ends; three healthy webhooks that
-//! want each transition, one that wants messages by groups, one that answers 500 and one that answers nothing, which
-//! are mended when the storm is over. The targets run in this process, on the same cores.
+//! One process over its embedded log: 5,000 alerts within about ten seconds, and their ends. Three healthy
+//! webhooks receive each transition, one receives grouped messages, one answers 500 and one never answers;
+//! the last two are repaired after the storm. The targets run in this process, on the same cores.
 //!
-//! `cargo bench --bench notify -- dead 3600`: one receiver that answers nothing for so many seconds, while ten alerts
-//! begin and end each second; the memory each minute, and whether everything arrives when it is mended.
+//! `cargo bench --bench notify -- dead 3600`: one receiver that does not answer for so many seconds, while
+//! ten alerts begin and end each second. It prints the memory each minute, and checks that everything is
+//! delivered after the repair.
 
 #[allow(dead_code)] // shared with tests/embedded
 #[path = "../tests/embedded/edge.rs"]
@@ -23,7 +24,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Rules times sources: alerts. More than a thousand of one rule are counted, not told.
+/// The number of alerts is rules times sources. A rule publishes up to 1,000 alerts; further ones are only
+/// counted.
 const RULES: usize = 5;
 const SOURCES: usize = 1_000;
 const ALERTS: usize = RULES * SOURCES;
@@ -31,7 +33,7 @@ const ALERTS: usize = RULES * SOURCES;
 /// Alerts that begin at once.
 const AT_ONCE: usize = 50;
 
-/// Everything must have happened by then.
+/// The deadline for everything that the benchmark waits for.
 const PATIENCE: Duration = Duration::from_secs(400);
 
 static IS_MENDED: AtomicBool = AtomicBool::new(false);
@@ -59,7 +61,7 @@ fn main() {
     }
 }
 
-/// One receiver, dead for so long.
+/// Runs one receiver that does not answer for `seconds`.
 fn dead(seconds: usize) {
     let dir = tempfile::tempdir().expect("a directory");
     let sink = Sink::start(silent);
@@ -161,7 +163,7 @@ fn start<'a>(dir: &std::path::Path, sinks: impl Iterator<Item = (&'a str, &'a Si
     Service { child, url: format!("http://{}", address.expect("it listens")) }
 }
 
-/// Causes the alerts, some at a time, evenly over ten seconds.
+/// Causes the alerts in batches, evenly over ten seconds.
 fn storm(service: &Service) {
     let pause = Duration::from_secs(10) / (ALERTS / AT_ONCE) as u32;
     let alerts: Vec<(usize, usize)> =
@@ -174,7 +176,8 @@ fn storm(service: &Service) {
 }
 
 fn cause(service: &Service, alerts: &[(usize, usize)]) {
-    // A value that is logged in another pane of ten seconds than it is of is in no trailing window of one.
+    // A value must be logged in the pane of ten seconds that its time belongs to; otherwise no trailing
+    // window of ten seconds contains it.
     while !(200..9_500).contains(&(now_ms() % 10_000)) {
         edge::pause();
     }
@@ -197,7 +200,7 @@ fn wait_for(service: &Service, sink: &Sink, count: usize) -> Vec<Taken> {
     sink.taken()
 }
 
-/// What the service says of itself, where something does not happen.
+/// Metrics of the service, printed when an expected event does not happen.
 fn counters(service: &Service) -> String {
     let mut answer = ureq::get(format!("{}/metrics", service.url)).call().expect("answers");
     let text = answer.body_mut().read_to_string().expect("text");
@@ -209,14 +212,14 @@ fn counters(service: &Service) -> String {
     lines.collect::<Vec<&str>>().join("\n")
 }
 
-/// What waits for the receiver, as the service says it.
+/// The service's metrics of the notifications that wait for the silent receiver.
 fn waiting(service: &Service) -> String {
     let is_it = |line: &&str| line.contains("notify_waiting{") || line.contains("notify_full{");
     let of_it = |line: &&str| line.contains("silent");
     counters(service).lines().filter(is_it).filter(of_it).collect::<Vec<&str>>().join(", ")
 }
 
-/// What a receiver of transitions got: all, in order, and how fast.
+/// Checks what a receiver of transitions got: all of them, in order, and how fast.
 fn each(name: &str, taken: &[Taken], alerts: usize) {
     let mut told: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for one in taken {
@@ -236,7 +239,7 @@ fn each(name: &str, taken: &[Taken], alerts: usize) {
         .collect();
     late.sort_unstable();
     let (p50, p99) = (late[late.len() / 2], late[late.len() * 99 / 100]);
-    // The busiest second says what it can do; the rest waits for alerts.
+    // The busiest second shows the throughput; in the others the receiver waits for alerts.
     let mut seconds: BTreeMap<u64, usize> = BTreeMap::new();
     taken.iter().for_each(|one| *seconds.entry(one.at_ms / 1_000).or_default() += 1);
     let most = seconds.values().max().expect("some");
@@ -247,7 +250,7 @@ fn each(name: &str, taken: &[Taken], alerts: usize) {
     );
 }
 
-/// What a receiver of groups got: few messages, with everything in them.
+/// Checks what a receiver of groups got: few messages that contain every alert.
 fn groups(service: &Service, sink: &Sink) {
     let deadline = Instant::now() + PATIENCE;
     let ended = |taken: &[Taken]| -> usize {
@@ -278,7 +281,7 @@ fn groups(service: &Service, sink: &Sink) {
     println!("groups: {} alerts and their ends in {} messages", ALERTS, sink.taken().len());
 }
 
-/// Bytes of memory that the service holds.
+/// Resident memory of the service in bytes.
 fn resident(service: &Service) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.child.id())).expect("readable");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("there");

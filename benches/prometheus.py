@@ -199,7 +199,7 @@ def main():
         sys.exit(f"{given.prometheus} not found: install Debian's package (apt-get install prometheus)")
     if not binary:
         sys.exit(f"{given.streamgauge} not found: cargo build --release")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the started processes are stopped
     rounds = values()
     theirs, their_rate, took = prometheus(peer, rounds, QUANTILES, given.warmup, given.seconds)
     print(f"Prometheus:  {theirs:.4f} cores, {their_rate:.0f} evaluations/s of {EXPECTED:.0f}", flush=True)

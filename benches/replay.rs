@@ -1,4 +1,4 @@
-//! What the engine costs by itself: `samples` columns, many quiet series, many rules, a restart.
+//! The cost of the engine alone: `samples` columns, many quiet series, many rules, a restart.
 //!
 //! `cargo bench` prints one line per figure. Whole-process comparisons with other systems are in
 //! `benches/compare.sh`.
@@ -21,7 +21,7 @@ fn main() {
     quiet_series();
 }
 
-/// The median of three runs of something that returns seconds.
+/// The median of three runs of a function that returns seconds.
 fn median(mut run: impl FnMut() -> f64) -> f64 {
     let mut times = [run(), run(), run()];
     times.sort_by(f64::total_cmp);
@@ -34,7 +34,7 @@ fn resident_mib() -> f64 {
     line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
-/// A value that looks log-normal and is the same each time.
+/// A roughly log-normal value that is the same in every run.
 fn value(seed: u64) -> f64 {
     let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let sum: u64 = (0..4).map(|part| mixed >> (part * 16) & 0xffff).sum();
@@ -50,7 +50,7 @@ fn apply(engine: &mut Engine, directory: &Directory, at_ms: i64, events: &[Event
     );
 }
 
-/// MessagePack `samples` columns through decode, windows and dirty-marking, one core.
+/// MessagePack `samples` columns through decoding, windows and dirty marking, one core.
 fn samples() {
     const COLUMNS: usize = 1_000;
     const LENGTH: usize = 1_000;

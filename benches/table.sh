@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All figures of the README's table, one after the other on an otherwise idle machine: 10 minutes.
+# All figures of the README's table, one after the other on an otherwise idle machine; takes 10 minutes.
 # Needs python3 with `pip install duckdb numpy` and Debian's package prometheus.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,4 +1,4 @@
-//! argv, signals, exit code; everything else is in the library.
+//! Passes the arguments to the library and returns its exit code; everything else is in the library.
 
 use clap::Parser;
 use std::process::ExitCode;

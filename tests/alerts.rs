@@ -1,4 +1,4 @@
-//! What alerts say of themselves to those who look, on the log's clock.
+//! What the engine reports about alerts when they are read, on log time.
 
 use streamgauge::core::alert::Transition;
 use streamgauge::core::alert::transition::{ChangeName, State};
@@ -12,7 +12,7 @@ use streamgauge::pipeline::load_files;
 
 const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
 
-/// An engine with one series, `latency_ms` of checkout, and an owner that ticks when it should.
+/// An engine with one series, `latency_ms` of checkout, and an owner that ticks on time.
 struct Bench {
     engine: Engine,
     directory: Directory,
@@ -51,7 +51,7 @@ impl Bench {
         }
     }
 
-    /// A value each ten seconds.
+    /// Sends one value every ten seconds.
     fn feed(&mut self, from: i64, to: i64, value: f64) {
         for secs in (from..to).step_by(10) {
             self.tick_until(secs);
@@ -80,7 +80,8 @@ fn an_alert_without_data_says_so_from_five_minutes_on() {
     let display = (alert.display.value.as_str(), alert.display.threshold.as_str());
     assert_eq!((display, alert.judged().as_str()), (("1.5 s", "> 1 s"), "1.5 s > 1 s"));
     assert_eq!((alert.about().as_str(), &*alert.threshold), ("source=checkout", "> 1s"));
-    // The last value is of second 50. Nobody sends any more: the engine wakes by itself when it is time to say so.
+    // The last value is of second 50. No producer sends any more, so the engine wakes up by itself to
+    // report that.
     bench.tick_until(349);
     assert_eq!(bench.alert("slow").no_data_since, None);
     bench.tick_until(350);
@@ -93,7 +94,7 @@ fn an_alert_without_data_says_so_from_five_minutes_on() {
         reason,
         "no data since 00:00, the last known value 1.5 s; it ends as stale when that has been so for 30m"
     );
-    // Data again: nothing is said any more.
+    // Data arrive again, so the report disappears.
     bench.feed(400, 420, 1_500.0);
     bench.tick_until(425);
     assert_eq!(bench.alert("slow").no_data_since, None);
@@ -124,7 +125,8 @@ fn an_end_does_not_say_that_it_goes_on() {
     assert_eq!(end.reason, "value 0.68 s is no longer > 1 s, and has not been for 1m");
 }
 
-/// An alert whose level is gone after a reload ends, one whose level stays goes on, at its severity.
+/// A reload that removes the level of an alert ends the alert; one that keeps the level keeps the alert at
+/// its severity.
 #[test]
 fn a_reload_may_change_the_levels_of_a_rule_that_fires() {
     let text = |levels: &str| {
@@ -146,7 +148,7 @@ fn a_reload_may_change_the_levels_of_a_rule_that_fires() {
     assert_eq!(told, expected);
 }
 
-/// Nobody is muted by what was forgotten in a file of another version.
+/// Empty matchers in a rule set stored by another version mute no alert.
 #[test]
 fn empty_matchers_in_a_stored_rule_set_select_nothing() {
     let text = "rules:

@@ -1,8 +1,9 @@
-//! Files of others, and outputs that end: the commands as processes, on input as it is found in the wild.
+//! Input files from other systems, and outputs that close early: the commands run as processes on realistic
+//! input.
 //!
-//! Goal: what is whole is taken, what is not is named with its place, memory does not follow the input,
-//! and nothing panics, whoever closes a pipe. Method: each input is made here; the exit code, the summary
-//! and what is told are compared with what people would expect.
+//! Goal: valid input is accepted, invalid input is named with its place, memory does not grow with the
+//! input, and nothing panics when a pipe closes. Method: each input is made here; the exit code, the
+//! summary and the messages are compared with what a user expects.
 
 use serde_json::Value;
 use std::io::Write;
@@ -30,7 +31,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Exit code, summary and standard error of a replay.
+/// Returns exit code, summary and standard error of a replay.
 fn replay(dir: &Path, words: &[&str]) -> (i32, Value, String) {
     let output = run(dir, &[&["replay", "--json"][..], words].concat());
     let code = output.status.code().expect("no signal");
@@ -79,7 +80,7 @@ fn what_is_whole_of_a_broken_file_is_taken_and_the_file_is_named() {
         assert!(message.contains("end early") && message.contains("broken at line"), "{message}");
         assert!(told.contains(name) && told.contains(message), "{told}");
     }
-    // The other files are read all the same, also where all are put in order.
+    // The other files are still read, also when all are sorted.
     write(dir, "whole.ndjson", events(0..500));
     for words in [&["cut.ndjson.gz", "whole.ndjson"][..], &["--sort", "whole.ndjson", "cut.ndjson.gz"]] {
         let (code, summary, _) = replay(dir, words);
@@ -107,7 +108,7 @@ fn padding_members_and_wrong_names_do_no_harm() {
         let (code, summary, told) = replay(dir, &[name]);
         assert_eq!((code, &summary["events"]["recorded"]), (0, &Value::from(90)), "{name}: {told}");
         assert_eq!(told.contains("other than its name says"), is_said, "{name}: {told}");
-        // Standard input has no name that could lie.
+        // Standard input has no name that could contradict its content.
         let stdin = std::fs::File::open(dir.join(name)).expect("there");
         let output = command(dir, &["replay", "-", "--json"]).stdin(stdin).output().expect("runs");
         let summary: Value = serde_json::from_slice(&output.stdout).expect("a summary");
@@ -137,7 +138,7 @@ fn a_line_that_is_too_long_is_one_refusal_wherever_it_is_read() {
     }
 }
 
-/// The most memory a process had, read while it runs.
+/// Returns the peak memory of a process, read while it runs.
 fn memory_kib(mut command: Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
     let status = format!("/proc/{}/status", child.id());
@@ -155,7 +156,8 @@ fn memory_kib(mut command: Command) -> u64 {
 
 #[test]
 fn bombs_cost_no_memory() {
-    /// A run of lines, what is held of a line that is too long, and the rest of the process.
+    /// Memory of a run of lines for sorting, of the kept part of a line that is too long, and of the rest
+    /// of the process.
     const MOST_KIB: u64 = 200 << 10;
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
@@ -178,7 +180,7 @@ fn refused_lines_of_sorted_files_have_the_place_that_people_find() {
     let (_, _, told) = replay(dir, &["a.ndjson", "b.ndjson"]);
     assert!(told.contains("a.ndjson line 2: refused, bad_payload"), "{told}");
     assert!(told.contains("b.ndjson line 4: refused, bad_event"), "{told}");
-    // Parts of an export, too.
+    // Parts of an export are reported in the same way.
     let record = |seq: u32, partition: u32, rest: &str| {
         let time = "2026-11-01T00:00:00Z";
         format!(r#"{{"seq":{seq},"partition":{partition},"partitions":2,"ingest_time":"{time}",{rest}"#)
@@ -223,7 +225,7 @@ fn the_exit_code_says_what_automation_asks() {
     assert!(xz.status.code() == Some(1) && stderr(&xz).contains("xz -dc"), "{}", stderr(&xz));
 }
 
-/// Runs a line of a shell in which `$0` is the binary.
+/// Runs a shell line in which `$0` is the binary.
 fn shell(dir: &Path, line: &str) -> Output {
     let mut command = Command::new("bash");
     command.current_dir(dir).args(["-c", line, env!("CARGO_BIN_EXE_streamgauge")]).env_remove("NATS_URL");
@@ -264,7 +266,7 @@ fn who_closes_a_pipe_has_seen_enough() {
         assert_eq!(output.status.code(), Some(1), "{words}: {}", stderr(&output));
         assert!(stderr(&output).contains("cannot write"), "{words}: {}", stderr(&output));
     }
-    // A standard error that takes nothing changes nothing.
+    // A standard error that cannot be written does not change the exit code.
     for (words, code) in
         [("replay nowhere.ndjson", 1), ("replay events.ndjson", 0), ("nonsense", 2), ("--nonsense", 2)]
     {
@@ -345,9 +347,8 @@ fn the_environment_of_servers_does_not_break_commands_on_files() {
     }
 }
 
-/// A port on which nobody listens.
-/// Goal: no command empties what it reads, or writes two things into one file. Method: the same file under its name, a
-/// hard link and a symbolic one; a new file twice.
+/// Goal: no command overwrites its input, or writes two outputs into one file. Method: the same file under
+/// its name, a hard link and a symbolic link; one new file for two outputs.
 #[test]
 fn no_output_is_an_input() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -371,8 +372,9 @@ fn no_output_is_an_input() {
     assert_eq!(std::fs::read_to_string(dir.join("rules.yml")).expect("there"), rules);
 }
 
-/// Goal: a file is an input or another output however it is reached. Method: by standard input, as the rules, through
-/// a link to nowhere, and as what standard output is redirected to; nothing of it is lost.
+/// Goal: a file is recognized as an input or as another output however it is reached. Method: through
+/// standard input, as the rules, through a dangling link, and as the target of redirected standard output;
+/// the files stay unchanged.
 #[test]
 fn outputs_are_told_from_what_streams_and_links_lead_to() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -400,8 +402,9 @@ fn outputs_are_told_from_what_streams_and_links_lead_to() {
     assert!(output.status.success() && output.stdout.len() > 1, "{}", stderr(&output));
 }
 
-/// Goal: credentials that cannot be read are told as what they are, and a supervisor does not try again. Method: a
-/// file that is missing, for each variable and each command that goes to a broker.
+/// Goal: unreadable credentials are reported as a configuration error with an exit code at which a
+/// supervisor does not restart the process. Method: a missing file, for each variable and each command that
+/// connects to a broker.
 #[test]
 fn credentials_that_are_missing_are_a_bad_configuration() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -451,7 +454,8 @@ fn a_signal_ends_publishing_at_once_also_while_it_waits_for_a_line() {
         let mut command = command(dir, &["publish", "-", "--nats", &url, "--position", "position"]);
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
         let stdin = child.stdin.take().expect("piped");
-        // The handlers are in place before the first word could be said.
+        // The command has no output to wait for; one second is enough for it to install its signal
+        // handlers.
         std::thread::sleep(Duration::from_secs(1));
         let pid = child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
@@ -465,7 +469,7 @@ fn a_signal_ends_publishing_at_once_also_while_it_waits_for_a_line() {
     }
 }
 
-/// Goal: one file of several that nobody can read costs its own lines, and the summary comes all the same.
+/// Goal: an unreadable file among several loses only its own lines, and the summary is still printed.
 #[test]
 fn a_file_that_is_not_read_does_not_cost_the_others() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,9 +1,10 @@
-//! No bytes of a stranger make a decoder panic, take a second, or take memory out of proportion.
+//! Untrusted bytes cannot make a decoder panic, take longer than a second, or use memory out of proportion.
 //!
-//! Intuition: this is the part of fuzzing that a test can do: the same inputs on every machine, a minute of them, on
-//! the stable toolchain. Long runs that follow what the code does are those of cargo-fuzz in `tests/fuzz`, with the
-//! same properties. `SG_SEED=7` takes other inputs, `SG_TIMES=60` more of them, `SG_TARGET=line` one target, and
-//! with `SG_ROUND=812` one input of it. Invariant: what fails is printed so that it can be a test.
+//! Intuition: this is the part of fuzzing that a test can do: a minute of inputs, the same on every
+//! machine, on the stable toolchain. Long coverage-guided runs use cargo-fuzz in `tests/fuzz` with the same
+//! properties. `SG_SEED=7` selects other inputs, `SG_TIMES=60` more of them, `SG_TARGET=line` one target,
+//! and `SG_ROUND=812` in addition one input of it. Invariant: a failing input is printed in a form that can
+//! become a test.
 
 #[path = "fuzz/mutation.rs"]
 mod mutation;
@@ -22,22 +23,24 @@ use std::time::{Duration, Instant};
 
 const SEED: u64 = 20_261_130;
 
-/// Time of one call with up to [`mutation::INPUT_BYTES_MAX`] bytes: a thousand times what it takes when all is well.
+/// Time limit of one call with up to [`mutation::INPUT_BYTES_MAX`] bytes: a thousand times what it normally
+/// takes.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Memory of some rounds: what the allocator holds back, and 4 KiB for each byte of the longest input.
+/// Memory limit of a batch of rounds: memory that the allocator holds back, and 4 KiB for each byte of the
+/// longest input.
 const MEMORY_KIB_MAX: u64 = 256 << 10;
 
-/// Rounds between two looks at the memory.
+/// Rounds between two measurements of the memory.
 const BATCH: u64 = 100;
 
-/// Faults after which a run ends.
+/// Number of faults after which a run ends.
 const FAULTS_MAX: usize = 10;
 
-/// Characters of a fault and of its input that are shown.
+/// Longest part of a fault's message and of its input that is printed, in characters.
 const SHOWN_CHARS: usize = 2_000;
 
-/// A decoder with what must hold for it.
+/// A decoder and the property that must hold for it.
 struct Target {
     name: &'static str,
     property: fn(&[u8]),
@@ -56,7 +59,7 @@ const fn target(
     Target { name, property, seeds, words, rounds }
 }
 
-/// Rounds for about four seconds each, less where little can go wrong.
+/// Rounds for about four seconds each, fewer for decoders in which little can go wrong.
 static TARGETS: [Target; 16] = [
     target("events_json", properties::events_json, seeds::events_json, seeds::json_words, 10_000),
     target("events_ndjson", properties::events_ndjson, seeds::events_ndjson, seeds::json_words, 8_000),
@@ -76,17 +79,17 @@ static TARGETS: [Target; 16] = [
     target("printable", properties::printable_text, seeds::texts, seeds::text_words, 20_000),
 ];
 
-/// What was said by the panic before.
+/// The message of the last panic.
 static SAID: Mutex<String> = Mutex::new(String::new());
 
-/// Panics are noted for the whole process: one run after the other.
+/// Serializes runs, because the panic hook applies to the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn note(panic: &PanicHookInfo<'_>) {
     *SAID.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
 }
 
-/// A fault, told apart from others by the place of its panic.
+/// A fault, distinguished from others by the place of its panic.
 struct Fault {
     place: String,
     told: String,
@@ -95,7 +98,7 @@ struct Fault {
 /// One run over some targets.
 struct Run {
     seed: u64,
-    /// Says after an abort which input it was.
+    /// Names the current input, so that it is known after an abort.
     last: File,
     faults: Vec<Fault>,
 }
@@ -132,7 +135,7 @@ impl Run {
         eprintln!("{}: {rounds} rounds in {:.1} s", target.name, begun.elapsed().as_secs_f64());
     }
 
-    /// Keeps a fault that is not there yet, with the shortest input that shows it.
+    /// Records a fault that is not recorded yet, with the shortest input that causes it.
     fn note(&mut self, target: &Target, round: u64, input: &[u8], told: String) {
         let first = told.lines().next().unwrap_or("");
         let place = format!("{} {}", target.name, first.split(" took ").next().unwrap_or(""));
@@ -149,7 +152,7 @@ impl Run {
     }
 }
 
-/// The input of a round: first those that are right, then those that are not.
+/// Returns the input of a round: first each valid seed, then mutations.
 fn input(target: &Target, seeds: &[Vec<u8>], words: &[&str], seed: u64, round: u64) -> Vec<u8> {
     match seeds.get(round as usize) {
         Some(seed) => seed.clone(),
@@ -157,7 +160,7 @@ fn input(target: &Target, seeds: &[Vec<u8>], words: &[&str], seed: u64, round: u
     }
 }
 
-/// What is wrong with an input. A machine that was busy is no fault: it is asked twice what takes long.
+/// Returns what is wrong with an input. A slow input is tried twice, because a busy machine is not a fault.
 fn judged_twice(property: fn(&[u8]), input: &[u8]) -> Option<String> {
     let told = judged(property, input)?;
     if told.starts_with("it took") { judged(property, input) } else { Some(told) }
@@ -172,7 +175,8 @@ fn judged(property: fn(&[u8]), input: &[u8]) -> Option<String> {
     (took > TIME_MAX).then(|| format!("it took {took:.1?} for {} bytes", input.len()))
 }
 
-/// The same fault with as much left out as can be within some tries; as it is, where it is none of one input.
+/// Removes as much of the input as possible within 500 tries while the fault remains. An input that causes
+/// no panic by itself stays unchanged.
 fn shortest(property: fn(&[u8]), input: &[u8]) -> Vec<u8> {
     let is_fault = |input: &[u8]| catch_unwind(AssertUnwindSafe(|| property(input))).is_err();
     let (mut input, mut tries) = (input.to_vec(), 500);
@@ -190,12 +194,13 @@ fn shortest(property: fn(&[u8]), input: &[u8]) -> Vec<u8> {
     input
 }
 
-/// Memory of this process at one moment, from which on its peak is counted.
+/// Resident memory of this process at one moment, from which its peak is counted.
 struct Memory(u64);
 
 impl Memory {
     fn now() -> Memory {
-        // Where a peak cannot be forgotten, only what is above it is seen; without such files nothing is.
+        // If the peak cannot be reset, only growth above the old peak is seen; without these files nothing
+        // is measured.
         let is_forgotten = fs::write("/proc/self/clear_refs", "5").is_ok();
         Memory(status_kib(if is_forgotten { "VmRSS:" } else { "VmHWM:" }).unwrap_or(0))
     }
@@ -211,7 +216,7 @@ fn status_kib(name: &str) -> Option<u64> {
     line.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// Runs some targets with panics noted instead of printed.
+/// Runs some targets with panics recorded instead of printed.
 fn faults(run: impl FnOnce(&mut Run), seed: u64) -> Vec<Fault> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = std::panic::take_hook();
@@ -229,8 +234,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Goal: whatever the bytes, a decoder reads them or refuses them, within a second and within bounds, and says the
-/// same whichever way they came. Method: right inputs with a few changes, the same in every run.
+/// Goal: a decoder reads or refuses any bytes within a second and within its memory bounds, and gives the
+/// same result for each way of delivery. Method: valid inputs with a few mutations, the same in every run.
 #[test]
 fn no_input_breaks_a_decoder() {
     let (seed, times) = (number("SG_SEED").unwrap_or(SEED), number("SG_TIMES").unwrap_or(1));
@@ -251,7 +256,7 @@ fn no_input_breaks_a_decoder() {
     assert!(told.is_empty(), "{} faults\n\n{}\n", told.len(), told.join("\n\n"));
 }
 
-/// Goal: a harness that finds nothing must be one that would. Method: faults of each kind, planted.
+/// Goal: the harness detects faults. Method: planted faults of each kind.
 #[test]
 fn planted_faults_are_found_and_shown_short() {
     fn panics(bytes: &[u8]) {
@@ -281,7 +286,7 @@ fn planted_faults_are_found_and_shown_short() {
     }
 }
 
-/// What is fuzzed here is fuzzed there.
+/// The targets of this test and of cargo-fuzz are the same.
 #[test]
 fn cargo_fuzz_has_the_same_targets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
@@ -300,7 +305,7 @@ fn cargo_fuzz_has_the_same_targets() {
     }
 }
 
-/// The seeds as files, for cargo-fuzz to begin with.
+/// Writes the seeds as files, the initial corpus of cargo-fuzz.
 #[test]
 #[ignore = "writes files into tests/fuzz/corpus"]
 fn seeds_become_a_corpus() {

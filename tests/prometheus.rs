@@ -1,4 +1,4 @@
-//! Rule files of Prometheus and their promtool suites, as processes: what a rule means there it means here, or it
+//! Prometheus rule files and their promtool suites, as processes: a converted rule keeps its meaning, or it
 //! is left out and its test fails.
 
 use std::path::Path;
@@ -10,7 +10,7 @@ fn run(dir: &Path, words: &[&str]) -> Output {
     command.output().expect("runs")
 }
 
-/// What `streamgauge test` says of a suite over these rules, and whether it passed.
+/// Returns whether `streamgauge test` passed a suite over these rules, and its output.
 fn tested(rules: &str, tests: &str) -> (bool, String) {
     let dir = tempfile::tempdir().expect("a directory");
     let rules = format!("groups:\n- name: g\n  rules:\n{rules}");
@@ -24,7 +24,7 @@ fn tested(rules: &str, tests: &str) -> (bool, String) {
 fn assert_passes(rules: &str, tests: &str) {
     let (is_good, told) = tested(rules, tests);
     assert!(is_good, "{told}");
-    // A test that is skipped has not passed.
+    // A skipped test has not passed.
     assert!(!told.contains("skip"), "{told}");
 }
 
@@ -143,7 +143,7 @@ fn texts_of_labels_are_those_of_the_file() {
     );
 }
 
-/// One series that is above five, and what is asked of the alert `x`.
+/// One series above five, and a test that expects no alert `x`.
 const HIGH: &str = "- input_series: [{ series: 'q_total{name=\"d\"}', values: '9x9' }]\n  alert_rule_test: [{ eval_time: 5m, alertname: x, exp_alerts: [] }]\n";
 
 #[test]
@@ -181,7 +181,7 @@ fn what_cannot_be_fed_fails_its_test() {
     }
 }
 
-/// A check that is misspelt would be none: promtool refuses the file, and so do we.
+/// A misspelt check would test nothing. Such a suite is refused, as by promtool.
 #[test]
 fn a_suite_with_an_unknown_field_fails() {
     let rules = "  - { alert: A, expr: 'x > 5' }\n";
@@ -277,7 +277,7 @@ fn a_label_called_name_is_seen_and_kept() {
         "  - { alert: x, expr: 'unit_state == 1', annotations: { summary: '{{ $labels.name }} is up' } }\n",
         &test("x", "instance: h1, name: docker.service"),
     );
-    // One that is called so there keeps it.
+    // A label whose original name is `exported_name` keeps it.
     assert_passes(
         "  - { alert: x, expr: 'max by (exported_name) (q) == 1' }\n",
         "\n- input_series: [{ series: 'q{exported_name=\"a\"}', values: '1x20' }]\n  alert_rule_test: \

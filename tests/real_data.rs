@@ -1,5 +1,5 @@
-//! Real events, where they are at hand: windows against an independent calculation, and the
-//! alerts that rules of a user's kind give.
+//! Real events, if this checkout has them: windows are compared with an independent calculation, and the
+//! alerts of typical rules with the labels of the data.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use streamgauge::core::{Effects, Engine};
 use streamgauge::driver::replay::{self, Options, Outputs};
 use streamgauge::pipeline::load_files;
 
-/// The file, if this checkout has the data beside it.
+/// Returns the path of a data file, if it is present beside this checkout.
 fn data(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
     let is_there = path.is_file();
@@ -43,7 +43,7 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
     lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
 }
 
-/// (windows, alerts) of a replay.
+/// Returns (windows, alerts) of a replay.
 fn replayed(path: &Path, rules: &str) -> (Vec<Value>, Vec<Value>) {
     let (mut windows, mut alerts) = (Vec::new(), Vec::new());
     let outputs = Outputs {
@@ -65,7 +65,7 @@ fn windows_of_cloud_metrics_are_those_of_a_plain_loop() {
     let Some(path) = data("nab-cloudwatch.ndjson.gz") else { return };
     let mut expected: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
     for event in events(&path) {
-        // One point per five minutes: the hour is the first 13 characters of the time.
+        // The data has one point per five minutes. The first 13 characters of the time are the hour.
         let key = (text(&event, "source").to_string(), text(&event, "time")[..13].to_string());
         expected.entry(key).or_default().push(event["value"].as_f64().expect("a number"));
     }
@@ -127,8 +127,8 @@ fn stage_durations_of_a_real_shop_are_those_of_a_plain_loop() {
     }
 }
 
-/// From request 900 on every second request is slow in one stage: that stage must be named, and
-/// nothing before it happened.
+/// From request 900 on every second request is slow in one stage. The rule must name that stage and must
+/// not fire earlier.
 #[test]
 fn the_injected_slowdown_is_found_where_it_is() {
     let Some(path) = data("delag-eshopper.ndjson.gz") else { return };
@@ -144,19 +144,19 @@ fn the_injected_slowdown_is_found_where_it_is() {
     assert!(stages.contains(&"ProductsControllerFindproductrandom"), "{stages:?}");
     assert!(stages.len() <= 2, "{stages:?}");
     for alert in firing {
-        // Request 900 came at 08:18:00.
+        // Request 900 arrived at 08:18:00.
         assert!(("2026-11-03T08:18:00Z".."2026-11-03T08:22:00Z").contains(&text(alert, "at")), "{alert}");
         assert!(alert["evidence"]["baseline"]["median"].is_number(), "{alert}");
     }
 }
 
-/// Labelled windows of time, by source.
+/// Reads the labelled time ranges, by source.
 fn labels(path: &Path) -> BTreeMap<String, Vec<(String, String)>> {
     let text = std::fs::read_to_string(path).expect("readable");
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// How many labelled windows a rule's alerts began in, and how many of them began in none.
+/// Counts the labelled ranges in which an alert of the rule began, and the alerts that began in none.
 fn judged(alerts: &[Value], rule: &str, labels: &BTreeMap<String, Vec<(String, String)>>) -> (usize, usize) {
     let (mut found, mut outside) = (std::collections::BTreeSet::new(), 0);
     for alert in alerts.iter().filter(|alert| text(alert, "rule") == rule && text(alert, "state") == "firing")
@@ -171,8 +171,8 @@ fn judged(alerts: &[Value], rule: &str, labels: &BTreeMap<String, Vec<(String, S
     (found.len(), outside)
 }
 
-/// Two rules for four unlike series. Seven of eight were found with 19 beside them while what an alert saw was
-/// left out of the past, as each morning was then told anew.
+/// Two rules over four dissimilar series. Seven of eight ranges were found with 19 other alerts while the
+/// windows of an alert were excluded from the baseline, because each morning then caused a new alert.
 #[test]
 fn most_labelled_windows_of_cloud_metrics_are_found_and_little_else() {
     let Some(path) = data("nab-cloudwatch.ndjson.gz") else { return };
@@ -187,14 +187,15 @@ fn most_labelled_windows_of_cloud_metrics_are_found_and_little_else() {
     assert!(found >= 1 && outside <= 2, "regression: {found} of 8, {outside} outside");
 }
 
-/// Requests of a window, and windows of a past.
+/// Requests of a window, and windows of a baseline.
 const REQUESTS: usize = 100;
 const PAST: usize = 30;
 
 const MINUTE_MS: i64 = 60_000;
 const START_MS: i64 = 1_793_491_200_000;
 
-/// One run of a real system: its columns, and of each request their milliseconds and whether it was made slow.
+/// One run of a real system: its columns, and for each request their milliseconds and whether it was slowed
+/// down.
 struct Run {
     name: String,
     columns: Vec<String>,
@@ -202,7 +203,7 @@ struct Run {
     slow: [Vec<Vec<f64>>; 2],
 }
 
-/// The runs that are there, of two shops.
+/// The runs whose files are present, of two shops.
 fn runs() -> Vec<Run> {
     let shops = ["eshopper-001", "eshopper-002", "eshopper-003"].into_iter();
     let stations = ["trainticket-000", "trainticket-001", "trainticket-002", "trainticket-003"];
@@ -227,12 +228,12 @@ fn run(name: &str, path: &Path) -> Run {
     run
 }
 
-/// A window of one series as an event.
+/// Returns a window of one series as an event.
 fn window(source: &str, minute: usize, values: &[f64]) -> (i64, String) {
     window_of(source, minute, values, "")
 }
 
-/// The same with a version; an empty one is none.
+/// Returns the same event with a version label; an empty version means none.
 fn window_of(source: &str, minute: usize, values: &[f64], version: &str) -> (i64, String) {
     let begin = START_MS + minute as i64 * MINUTE_MS + 300;
     let times: Vec<i64> = (0..values.len() as i64).map(|at| begin + 600 * at).collect();
@@ -241,7 +242,7 @@ fn window_of(source: &str, minute: usize, values: &[f64], version: &str) -> (i64
     (times[times.len() - 1], event.to_string())
 }
 
-/// Scores of each series at the end of each minute, by source.
+/// The scores of each series at the end of each minute, by source.
 fn scores(mut windows: Vec<(i64, String)>, expr: &str) -> BTreeMap<String, BTreeMap<i64, f64>> {
     windows.sort_by_key(|(time, _)| *time);
     let dir = tempfile::tempdir().expect("a directory");
@@ -269,9 +270,9 @@ fn scores(mut windows: Vec<(i64, String)>, expr: &str) -> BTreeMap<String, BTree
 
 const SCORE: &str = "regression_score(p95(lat_ms[1m]) by (source), 30m)";
 
-/// Goal: unchanged code alarms in at most 0.2 % of comparisons at nominal 0.1 %. Method: all calls of seven real runs
-/// in the order of time, a window for each hundred requests. Four in a hundred did while a quantile of whole
-/// milliseconds counted as if it were exact.
+/// Goal: unchanged code alarms in at most 0.2 % of comparisons at nominal 0.1 %. Method: all calls of seven
+/// real runs in time order, one window per hundred requests. Four in a hundred alarmed while a quantile of
+/// values rounded to whole milliseconds was treated as exact.
 #[test]
 fn unchanged_calls_of_real_services_do_not_alarm() {
     let mut windows = Vec::new();
@@ -294,9 +295,9 @@ fn unchanged_calls_of_real_services_do_not_alarm() {
     assert!(judged.len() > 4_000 && passed * 500 <= judged.len(), "{passed} of {}", judged.len());
 }
 
-/// Goal: with the limit at 1 % false alarms a window of a hundred requests, of which 10, 20 or 50 % are slow, is found
-/// in at least 55, 95 and 100 % of cases, in the worse of two systems. Method: thirty unchanged windows of a real
-/// run, then one in which requests are replaced by slow ones of the same run.
+/// Goal: with the limit at 1 % false alarms, a window of a hundred requests of which 10, 20 or 50 % are
+/// slow is found in at least 55, 95 and 100 % of cases, in the worse of two systems. Method: thirty
+/// unchanged windows of a real run, then one in which requests are replaced by slow ones of the same run.
 #[test]
 fn slow_minorities_of_real_requests_are_found() {
     let mut windows = Vec::new();
@@ -326,7 +327,7 @@ fn slow_minorities_of_real_requests_are_found() {
             });
             cell.map(|(_, of_one)| of_one[&(PAST as i64)]).collect()
         };
-        // Some dozens of windows: the greatest is the limit that less than all of them pass.
+        // There are only some dozens of windows, so the limit is their maximum score.
         let limit = of(0).into_iter().fold(f64::NEG_INFINITY, f64::max);
         for (slow, least) in [(10, 0.55), (20, 0.95), (50, 1.0)] {
             let cell = of(slow);
@@ -338,14 +339,14 @@ fn slow_minorities_of_real_requests_are_found() {
     }
 }
 
-/// Earlier versions of a baseline, and windows that must all be unusual.
+/// Earlier versions of a baseline, and consecutive windows that must all be unusual.
 const DEPLOYS: usize = 8;
 const IN_A_ROW: usize = 3;
 
-/// Goal: with a baseline of eight deployments and three windows in a row, unchanged code alarms in at most 0.2 % of
-/// comparisons, and with the limit at 1 % false alarms a slow-down of 5, 10 or 25 % is found in at least 55, 75
-/// and 92 % of cases; of 25 % three quarters at the stated limit, too. Method: the calls of seven real runs, cut
-/// into nine versions of which the last is slowed down.
+/// Goal: with a baseline of eight deployments and three windows in a row, unchanged code alarms in at most
+/// 0.2 % of comparisons. With the limit at 1 % false alarms, a slow-down of 5, 10 or 25 % is found in at
+/// least 55, 75 and 92 % of cases; at the stated limit, three quarters of the slow-downs of 25 % are found
+/// as well. Method: the calls of seven real runs, cut into nine versions of which the last is slowed down.
 #[test]
 fn unchanged_versions_do_not_alarm_and_slow_ones_do() {
     const FACTORS: [f64; 4] = [1.0, 1.05, 1.1, 1.25];
@@ -368,7 +369,7 @@ fn unchanged_versions_do_not_alarm_and_slow_ones_do() {
         return;
     }
     let scores = scores(windows, "regression_score(p95(lat_ms[1m]) by (source), deploys(8))");
-    // Of each three windows in a row the least unusual one.
+    // The score of three consecutive windows is that of the least unusual one.
     let of = |factor: f64| -> Vec<f64> {
         let cell = scores.iter().filter(|(source, _)| source.ends_with(&format!("/{factor}")));
         let of_one = cell.flat_map(|(source, of_one)| {

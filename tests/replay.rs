@@ -1,4 +1,5 @@
-//! A log read in files is the log read live: whatever is in it, however many threads read it.
+//! Replaying a log from files equals reading it live, whatever it contains and however many threads read
+//! it.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -31,7 +32,7 @@ rules:
     load_files(vec![("rules".into(), text.into())]).rules.expect("checked")
 }
 
-/// One event as a producer might send it: kind, series, lag in ms, value.
+/// One event of a producer: kind, series, lag in ms, value.
 type Sketch = (u8, u8, i64, f64);
 
 fn event(sketch: &Sketch, stamp_ms: i64) -> serde_json::Value {
@@ -62,7 +63,7 @@ fn sketches() -> impl Strategy<Value = Vec<Sketch>> {
     prop::collection::vec((any::<u8>(), any::<u8>(), lag, -5.0..6_000.0f64), 1..4)
 }
 
-/// What one record holds.
+/// The content of one record.
 #[derive(Debug, Clone)]
 enum Said {
     Events(u8, Vec<Sketch>),
@@ -110,7 +111,7 @@ fn log(said: &[(i64, Said)]) -> Vec<Logged> {
     records
 }
 
-/// The alert log and the counters of a log read live.
+/// The alert log and the counters of a log that is read live.
 fn live(records: &[Logged], data_dir: &Path) -> (String, String) {
     let store = Embedded::open(data_dir).expect("a database");
     let mut applier = Applier::new(Engine::new(Limits::default()), 0, 0, Numbers::default());
@@ -161,7 +162,7 @@ fn replayed(text: &str, threads: usize, given: Option<RuleSet>) -> Replayed {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The export of a log, replayed, gives the alert log byte for byte, and the same counters.
+    /// Replaying the export of a log gives the alert log byte for byte, and the same counters.
     #[test]
     fn an_export_replayed_gives_the_alert_log(said in prop::collection::vec(said(), 1..120)) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -174,8 +175,8 @@ proptest! {
     }
 }
 
-/// Goal: no output depends on the number of threads. Method: a file of many blocks with disorder,
-/// jumps, bad lines and identities that come and go, read by one, two and four threads.
+/// Goal: no output depends on the number of threads. Method: a file of many blocks with disorder, jumps,
+/// bad lines and identities that come and go, read by one, two and four threads.
 #[test]
 fn threads_change_nothing() {
     const LINES: u64 = 30_000;

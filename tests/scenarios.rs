@@ -1,7 +1,7 @@
-//! Stories: one file each, a paragraph, a log, and what must come of it.
+//! Scenarios: one file each with a description, a log and the expected result.
 //!
-//! `== expect` holds lines that were derived from the contract by hand and must appear in this
-//! order; the whole transcript is kept beside it as a golden file, which `UPDATE_GOLDEN=1` writes.
+//! `== expect` holds lines that were derived by hand from the documented behaviour and must appear in this
+//! order. The whole transcript is kept beside it as a golden file, which `UPDATE_GOLDEN=1` writes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
 }
 
-/// A scenario file by its sections.
+/// Splits a scenario file into its sections.
 fn sections(text: &str) -> BTreeMap<&str, String> {
     let mut sections = BTreeMap::new();
     let mut name = "story";
@@ -34,7 +34,7 @@ fn sections(text: &str) -> BTreeMap<&str, String> {
     sections
 }
 
-/// Writes out `@every STEP from A to B TEMPLATE` lines; ` && ` between several templates.
+/// Expands `@every STEP from A to B TEMPLATE` lines; ` && ` separates several templates.
 fn expand(log: &str) -> String {
     let mut lines = String::new();
     for line in log.lines().filter(|line| !line.trim().is_empty()) {
@@ -61,7 +61,7 @@ fn instant(clock: &str) -> Timestamp {
     time::parse(format!("2026-11-01T{clock}Z").as_bytes()).expect("HH:MM:SS")
 }
 
-/// Runs a scenario; its transcript.
+/// Runs a scenario and returns its transcript.
 fn transcript(sections: &BTreeMap<&str, String>, threads: usize) -> String {
     let options = sections.get("options").cloned().unwrap_or_default();
     let option = |name: &str| {
@@ -177,12 +177,12 @@ fn alert_line(alert: &serde_json::Value) -> String {
     )
 }
 
-/// What a story asks of the evidence of alerts that begin, by JSON pointers.
+/// The parts of the evidence that a scenario selects by JSON pointers, for alerts that begin to fire.
 fn evidence(alert: &serde_json::Value, pointers: Option<String>) -> String {
     pointed(&alert["evidence"], pointers.filter(|_| alert["change"] == "firing"))
 }
 
-/// What a story asks of a value, by JSON pointers.
+/// The parts of a value that a scenario selects by JSON pointers.
 fn pointed(value: &serde_json::Value, pointers: Option<String>) -> String {
     let pointers = pointers.unwrap_or_default();
     let found = pointers.split_whitespace().map(|pointer| match value.pointer(pointer) {
@@ -192,7 +192,7 @@ fn pointed(value: &serde_json::Value, pointers: Option<String>) -> String {
     found.collect()
 }
 
-/// What is wrong with one scenario.
+/// Returns what is wrong with one scenario.
 fn problems(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).expect("readable");
     let sections = sections(&text);

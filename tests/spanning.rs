@@ -1,4 +1,4 @@
-//! Rules that span partitions say what one partition with all events would have said.
+//! Rules that span partitions give the results that one partition with all events would give.
 
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -38,7 +38,7 @@ fn rules() -> RuleSet {
 }
 
 fn limits(partition: Partition) -> Limits {
-    // With partials every ten seconds, that is how often all is judged.
+    // Partials are sent every ten seconds, so all rules are evaluated at that interval.
     Limits { partition, evaluation_interval: Span::from_secs(10), ..Limits::default() }
 }
 
@@ -64,7 +64,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
     )
 }
 
-/// An engine with its rules, and the records of its log so far.
+/// An engine with its rules, and the number of records in its log so far.
 struct Log {
     engine: Engine,
     seq: u64,
@@ -86,7 +86,7 @@ impl Log {
         self.engine.handle(&record, &directory(), &mut self.out);
     }
 
-    /// What the owner does while nothing else comes.
+    /// Handles the ticks that an owner sends while no other record arrives.
     fn tick_until(&mut self, at_ms: i64) {
         while let Some(wake) = self.engine.next_wake().filter(|wake| wake.ms() < at_ms) {
             self.handle(wake.ms(), Body::Tick);
@@ -106,7 +106,7 @@ fn event(input: &Input) -> (i64, Event) {
     (START_MS + at, Event::Metric(Observation { who: Who::new(0, source), time, value: f64::from(value) }))
 }
 
-/// What one partition says.
+/// The transitions of one partition with all events.
 fn alone(inputs: &[Input]) -> Vec<String> {
     let mut log = Log::new(Partition::default());
     for (at, event) in inputs.iter().map(event) {
@@ -117,7 +117,7 @@ fn alone(inputs: &[Input]) -> Vec<String> {
     log.transitions()
 }
 
-/// What each partition sends to the aggregate, in order.
+/// The messages that each partition sends to the aggregate, in order.
 fn sent(inputs: &[Input]) -> Vec<VecDeque<Partials>> {
     let mut logs: Vec<Log> =
         (0..PARTITIONS).map(|index| Log::new(Partition { index, count: PARTITIONS })).collect();
@@ -137,14 +137,14 @@ fn sent(inputs: &[Input]) -> Vec<VecDeque<Partials>> {
     logs.into_iter().map(finish).collect()
 }
 
-/// The aggregate, as the messages reach it in some order; restored from a snapshot now and then.
+/// Feeds the messages to the aggregate in some order, and restores it from a snapshot now and then.
 fn aggregate(mut sent: Vec<VecDeque<Partials>>, order: &[usize]) -> Log {
     let mut log = Log::new(Partition::aggregate(PARTITIONS));
     let mut numbers = vec![0; sent.len()];
     let mut turns = order.iter().cycle();
     let next = |waiting: &VecDeque<Partials>| waiting.front().map(|partials| partials.clock);
     while let Some(slowest) = sent.iter().filter_map(next).min() {
-        // Nobody is so far ahead that the others would be left behind.
+        // No partition may be so far ahead that the others would be left behind.
         let may_go = |waiting: &VecDeque<Partials>| next(waiting).is_some_and(|at| at - slowest < AHEAD_MAX);
         let turn = turns.next().expect("a cycle") % sent.len();
         let from = (turn..sent.len()).chain(0..turn).find(|at| may_go(&sent[*at])).expect("the slowest may");
@@ -170,8 +170,9 @@ proptest! {
     }
 }
 
-/// Goal: a partition that nobody owns does not blind the others' rules for ever. Method: one of three
-/// sends nothing from the second minute on; what follows is a gap, nothing is resolved falsely.
+/// Goal: a partition without an owner does not block the rules of the others forever. Method: one of three
+/// sends nothing from the second minute on; the rest of its time is a gap, and no alert is resolved because
+/// of it.
 #[test]
 fn a_partition_that_lags_is_a_gap_and_nothing_is_resolved() {
     let inputs: Vec<Input> = (0..800).map(|n| (n * 1_000, 0, n as usize % SOURCES, 1_100)).collect();
@@ -189,7 +190,7 @@ fn a_partition_that_lags_is_a_gap_and_nothing_is_resolved() {
     assert!(log.engine.counters().partials_overdue > 0);
 }
 
-/// A message that is seen again changes nothing; one that is missing is a gap.
+/// A repeated message changes nothing; a missing one is a gap.
 #[test]
 fn a_message_counts_once_and_a_missing_one_is_a_gap() {
     let inputs: Vec<Input> = (0..880).map(|n| (n * 1_000, 0, n as usize % SOURCES, 1_100)).collect();

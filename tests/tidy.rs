@@ -1,9 +1,9 @@
-//! The rules of the house as a test: purity of the core, directions between rooms, lengths.
+//! Rules for the source tree: purity of the core, direction of dependencies, length of files and functions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// All Rust files below a directory, without what cargo-fuzz builds.
+/// All Rust files below a directory, without the build output of cargo-fuzz.
 fn sources(dir: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)];
@@ -128,7 +128,7 @@ fn files_and_functions_are_short() {
             if begun.is_none() && is_function.iter().any(|word| line.trim_start().starts_with(word)) {
                 begun = (!line.trim_end().ends_with(';')).then_some((at, indent));
             }
-            // A method that a trait only declares.
+            // A method declared in a trait without a body.
             let is_declared = line.trim().starts_with(')') && line.trim().ends_with(';');
             if begun.is_some_and(|(_, depth)| indent == depth) && is_declared {
                 begun = None;
@@ -147,7 +147,7 @@ fn files_and_functions_are_short() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What is generated or measured stays out of the repository: its history is kept for ever.
+/// Generated or measured data stay out of the repository, because its history keeps them forever.
 #[test]
 fn no_file_is_large() {
     const FILE_BYTES_MAX: u64 = 256 << 10;
@@ -169,7 +169,7 @@ fn every_core_module_says_what_it_is_for() {
     }
 }
 
-/// Each limit that people read about is one that the code has.
+/// Each documented limit exists as a constant in the code.
 #[test]
 fn documented_limits_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! The commands people work on rules with, as processes: test, convert, backtest.
+//! The commands for developing rules, as processes: test, convert, backtest.
 
 use serde_json::Value;
 use std::path::Path;
@@ -171,11 +171,12 @@ fn a_backtest_counts_and_compares() {
             "rules:\n  - {{ id: high, expr: 'max(x[1m]) by (source) > {limit}', severity: critical }}\n{more}"
         )
     };
-    // What a shadow would have told counts; this one tells of the lower peak, too.
+    // Alerts of a shadow rule are counted too; this one also fires at the lower peak.
     let shadow = "  - { id: trial, expr: 'max(x[1m]) by (source) > 60', severity: info, shadow: true }\n";
     write(dir.path(), "old/rules.yaml", &rule(100, ""));
     write(dir.path(), "new/rules.yaml", &rule(50, shadow));
-    // Twelve hours, a value a minute: two peaks, one of them higher, and one before the time in question.
+    // Twelve hours, one value a minute: two peaks of different height, and one before the selected time
+    // range.
     let line = |minute: i64| {
         let value = match minute {
             5..=9 => 500,
@@ -205,8 +206,9 @@ fn a_backtest_counts_and_compares() {
     assert_eq!(nothing.status.code(), Some(2));
 }
 
-/// Goal: whoever sends the legs of a matrix under one stage is told what to do, and the law of conservation is
-/// told with all its terms. Method: two legs with numbers as ids, and an end that is told two hours late.
+/// Goal: a user who sends the legs of a matrix under one stage learns what to change, and the conservation
+/// law of event counts is reported with all its terms. Method: two legs with numbers as ids, and an end
+/// that arrives two hours late.
 #[test]
 fn a_refused_leg_is_told_where_to_go() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -299,12 +301,12 @@ tests:
     );
     assert!(run(dir.path(), &["replay", "log.ndjson", "--pipelines", "empty"]).status.success());
     write(dir.path(), "stated/r.yaml", "rules: []\n");
-    // A lock of an editor, which points nowhere.
+    // A lock file of an editor, which is a dangling link.
     std::os::unix::fs::symlink("nowhere", dir.path().join("stated/.#r.yaml")).expect("writable");
     assert!(run(dir.path(), &["check", "stated"]).status.success());
 }
 
-/// A file that is wrong everywhere gets a bounded answer, and soon.
+/// The output for a file that is wrong everywhere is bounded and comes soon.
 #[test]
 fn check_is_bounded() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -345,7 +347,7 @@ fn check_is_bounded() {
     }
 }
 
-/// Label values, ids and names stay what is written, whatever YAML takes them for.
+/// Label values, ids and names keep their written text, whatever type YAML assigns to them.
 #[test]
 fn texts_are_as_they_are_written() {
     let dir = tempfile::tempdir().expect("a directory");

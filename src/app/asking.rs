@@ -1,4 +1,4 @@
-//! `silence` and `maintenance`: asking a running service over HTTP.
+//! `silence` and `maintenance`: requests to a running service over HTTP.
 
 use super::FINE;
 use super::cli::{Format, Listing, MaintenanceCommand, PlanArgs, Service, SilenceCommand, Who};
@@ -82,7 +82,7 @@ fn show_preview(output: &Format, answer: &Value) -> Result<()> {
     print(output, &answer["next"], &["start", "end"])
 }
 
-/// A plan in the words of the pipeline files.
+/// Returns a plan with the field names of the pipeline files.
 fn body_of(plan: &PlanArgs) -> Map<String, Value> {
     let except = (!plan.except.is_empty()).then_some(&plan.except);
     let body = json!({"match": plan.matchers, "start": plan.start, "end": plan.end,
@@ -91,7 +91,7 @@ fn body_of(plan: &PlanArgs) -> Map<String, Value> {
     body.as_object().cloned().unwrap_or_default()
 }
 
-/// Only what was said.
+/// Removes the fields that the command line does not state.
 fn stated(mut body: Value) -> Value {
     if let Value::Object(fields) = &mut body {
         fields.retain(|_, value| !value.is_null());

@@ -1,4 +1,4 @@
-//! `streamgauge backtest`: rules over past data, and two rule sets compared.
+//! `streamgauge backtest`: evaluates rules over past data, and compares two rule sets.
 
 use super::cli::{BacktestArgs, ExportArgs, Usage, instant, of_env};
 use super::reporting::tell;
@@ -19,10 +19,10 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// What is learned of before `--from`, unless another time is stated.
+/// Default length of the data before `--from` from which baselines learn.
 const WARM: Span = Span::from_hours(24);
 
-/// Alerts that are listed one by one.
+/// Number of alerts that are listed individually.
 const LISTED: usize = 30;
 
 /// The log, which each rule set reads from its beginning.
@@ -47,12 +47,12 @@ impl Data {
 
 const NO_ROOM: &str = "cannot keep the log in a temporary file; is there room in the temp dir?";
 
-/// One rule set over the log.
+/// The result of one rule set over the log.
 struct Run {
     name: String,
     episodes: Vec<Episode>,
     told: Told,
-    /// The log was read to its end.
+    /// Whether the log was read to its end, without input errors.
     is_whole: bool,
 }
 
@@ -85,7 +85,7 @@ pub fn run(args: &BacktestArgs) -> Result<u8> {
     Ok(if runs.iter().all(|run| run.is_whole) { FINE } else { FAILED })
 }
 
-/// One rule set, or two that are compared.
+/// Returns the directories of the rule sets: one, or two that are compared.
 fn sets(args: &BacktestArgs) -> Vec<PathBuf> {
     if !args.compare.is_empty() {
         return args.compare.clone();
@@ -94,7 +94,8 @@ fn sets(args: &BacktestArgs) -> Vec<PathBuf> {
     vec![stated.unwrap_or_else(|| "pipelines".into())]
 }
 
-/// The log of a service, of the time in question and what is learned of before, in a file.
+/// Fetches the log of a service into a temporary file: the requested time range, and the data before it from
+/// which baselines learn.
 fn fetch(args: &BacktestArgs, from: Option<Timestamp>) -> Result<File> {
     let from_env = || of_env("NATS_URL").filter(|_| args.data_dir.is_none());
     let nats = args.nats.clone().or_else(from_env);
@@ -133,7 +134,7 @@ fn one(
     let name = set.display().to_string();
     let outputs = Outputs {
         alerts: Some(Box::new(&mut alerts)),
-        // What a shadow would have told is what one wants to know here.
+        // A backtest also reports what shadow rules would have published.
         shadows: Some(Box::new(&mut shadows)),
         progress: Some(Box::new(|now: &replay::Progress| {
             if is_shown {
@@ -163,7 +164,7 @@ fn one(
     Ok(Run { name: set.display().to_string(), episodes, told, is_whole })
 }
 
-/// The table of a backtest on a terminal.
+/// Formats a backtest as a table for the terminal.
 fn lines(runs: &[Run], comparison: Option<&Comparison>) -> Vec<String> {
     let span = |ms: Option<i64>| ms.map_or("-".to_string(), |ms| Span::from_ms(ms).to_string());
     let mut lines = vec![format!(
@@ -208,7 +209,7 @@ fn compared(comparison: &Comparison) -> Vec<String> {
     lines
 }
 
-/// The first episodes, and how many more there are.
+/// Formats the first episodes, and the number of further ones.
 fn listed(mark: char, episodes: &[Episode]) -> Vec<String> {
     let mut lines: Vec<String> = episodes.iter().take(LISTED).map(|one| episode(mark, one)).collect();
     if episodes.len() > LISTED {

@@ -1,4 +1,4 @@
-//! `streamgauge check`: everything that is wrong with pipeline files, in one go.
+//! `streamgauge check`: reports all errors of pipeline files in one run.
 
 use super::cli::CheckArgs;
 use super::stderr::note;
@@ -33,24 +33,24 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
     Ok(if found.iter().any(is_bad) { FAILED } else { FINE })
 }
 
-/// The problem of a directory without files: a check of it is meant to check something.
+/// Returns the diagnostic for a directory without rule files: a check of nothing must not succeed.
 fn nothing(path: &Path) -> Diagnostic {
     let message = "there is no rule file here, whose name would end in .yaml or .yml";
     let hint = "is it the right directory? A file with `rules: []` says that there are no rules";
     Diagnostic::of_file(path.display().to_string(), message, Some(hint))
 }
 
-/// The paths given, or the default.
+/// Returns the given paths, or the default.
 pub fn paths(given: &[PathBuf]) -> Vec<PathBuf> {
     if given.is_empty() { vec!["pipelines".into()] } else { given.to_vec() }
 }
 
-/// Loads a rule set or says everything that is wrong with it.
+/// Loads a rule set, or reports all its errors.
 pub fn load(path: &Path) -> Result<RuleSet> {
     load_all(path).map(|loaded| loaded.rules.unwrap_or_default())
 }
 
-/// The same with its tests; there is a rule set.
+/// Loads a rule set with its tests; the result always has a rule set.
 pub fn load_all(path: &Path) -> Result<Loaded> {
     let loaded = load_dir(path).map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     loaded.diagnostics.iter().for_each(|diagnostic| tell(diagnostic, ""));
@@ -61,7 +61,8 @@ pub fn load_all(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// A diagnostic on standard error, with its tabs: carets stand below them. Nobody has to read it.
+/// Writes a diagnostic to standard error, with its tabs, because carets are aligned below them. Write errors
+/// are ignored.
 fn tell(diagnostic: &Diagnostic, end: &str) {
     let _ = writeln!(std::io::stderr(), "{}{end}", printable_lines(&diagnostic.to_string()));
 }
@@ -80,7 +81,7 @@ fn print(path: &Path, loaded: &Loaded) -> Result<()> {
     say(format_args!("{}: {count} rules, {records} records, {tests} tests: fine", path.display()))
 }
 
-/// Where a rule runs.
+/// Describes where a rule runs.
 fn place(scope: Scope) -> &'static str {
     match scope {
         Scope::Partition => "in the partition of its source or pipeline",

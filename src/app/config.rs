@@ -1,7 +1,8 @@
-//! The configuration file: what the flags of `run` say, written down.
+//! The configuration file of `run`: the values of its flags, and also receivers, routes and access tokens.
 //!
-//! A value is looked for in the flags, then in the environment, then in the file; what none of them
-//! says has a default. An unknown key is an error, as a typing error must not be a default.
+//! A flag takes precedence over an environment variable, and an environment variable over the file. A value
+//! that none of them sets has a default. An unknown key is an error, because a misspelt key must not silently
+//! leave a default in force.
 
 use super::BadConfig;
 use super::cli::{LimitArgs, RunArgs, Usage};
@@ -149,7 +150,7 @@ pub struct LimitsFile {
     pub values_per_source_per_sec_max: Option<NonZeroU32>,
 }
 
-/// Everything `run` needs to know, from wherever it was said.
+/// All settings of `run`, from flags, environment and file.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub pipelines: Option<PathBuf>,
@@ -157,31 +158,31 @@ pub struct Config {
     pub listen: SocketAddr,
     pub grace: Duration,
     pub limits: Limits,
-    /// Both servers, or none: then everything is in the data dir.
+    /// The settings of both servers. Without servers, everything is kept in the data dir.
     pub servers: Option<(nats::Settings, redis::Settings)>,
     pub snapshot_every: Duration,
     pub rollups: bool,
-    /// Whether the files stand above what was added or stored.
+    /// Whether the files take precedence over rules that were added over the API or are in the store.
     pub is_applying: bool,
     pub receivers: Receivers,
     pub access: Access,
 }
 
-/// Address of the API and the page unless another one is stated.
+/// Default address of the API and the web page.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
-/// Each partition is a stream, a thread in every worker and two connections: 256 × 3 workers is what
-/// one broker still serves.
+/// Maximum number of partitions. Each one needs a stream, a thread in every worker and two connections; one
+/// broker still serves 256 partitions × 3 workers.
 const PARTITIONS_MAX: u32 = 256;
 
-/// How long an owner may be silent, unless another time is stated.
+/// Default lease: another worker takes over when the owner was silent for this long.
 const LEASE: Span = Span::from_secs(10);
 
-/// Time to finish after SIGTERM, unless another one is stated.
+/// Default time to finish after SIGTERM.
 const GRACE: Span = Span::from_secs(10);
 
 impl Config {
-    /// Reads the file that the flags name, if they do, and puts the flags above it.
+    /// Reads the configuration file if a flag names one. Flags take precedence over it.
     pub fn read(args: &RunArgs) -> Result<Config> {
         let file = args.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
         let default = Path::new("pipelines");
@@ -215,7 +216,8 @@ impl Config {
     }
 }
 
-/// Limits that do not go together: a matter of the flags where there is no file.
+/// Returns the error for contradictory limits. Without a configuration file it is a usage error, because then
+/// only flags set limits.
 fn bad_limits(args: &RunArgs, error: &str) -> anyhow::Error {
     match &args.config {
         Some(path) => BadConfig(format!("{}: limits: {error}", path.display())).into(),
@@ -223,7 +225,7 @@ fn bad_limits(args: &RunArgs, error: &str) -> anyhow::Error {
     }
 }
 
-/// Who may ask, under which names.
+/// Builds the access rules: the tokens, and the names under which the service is reached.
 fn access(files: &[TokenFile], hosts: Vec<String>, external_url: &str) -> Result<Access> {
     let bad = |message: String| BadConfig(message);
     let mut tokens = Vec::new();
@@ -240,14 +242,14 @@ fn access(files: &[TokenFile], hosts: Vec<String>, external_url: &str) -> Result
     check_distinct(&tokens).map_err(bad)?;
     let rest = external_url.split_once("://").map_or(external_url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or("");
-    // A page of a name is one of its port, too.
+    // The origin of a web page includes its port, so `origins` keeps the port and `hosts` does not.
     let origins: Vec<String> = hosts.into_iter().chain([authority.to_string()]).collect();
     let hosts = origins.iter().map(|name| host_of(name).to_string()).collect();
     Ok(Access { tokens, hosts, origins, ..Access::default() })
 }
 
-/// Each token has a secret and a name of its own: otherwise the order of the file decides who may what, and whose name
-/// a change has.
+/// Checks that each token has its own secret and its own name. Otherwise the order in the file would decide
+/// which role a secret has, and under whose name a change is recorded.
 fn check_distinct(tokens: &[Token]) -> Result<(), String> {
     for (at, one) in tokens.iter().enumerate() {
         let (name, before) = (one.shown_name(), &tokens[..at]);
@@ -264,7 +266,7 @@ fn check_distinct(tokens: &[Token]) -> Result<(), String> {
     Ok(())
 }
 
-/// The settings of both servers; one alone is an error.
+/// Returns the settings of both servers; one server without the other is an error.
 fn servers(
     args: &RunArgs,
     nats: Option<NatsFile>,
@@ -315,7 +317,7 @@ impl File {
 }
 
 impl LimitsFile {
-    /// The engine's limits, where the flags stand above the file.
+    /// Returns the engine's limits. Flags take precedence over the file.
     fn under(self, args: &LimitArgs) -> Result<Limits, String> {
         let mut limits = Limits::default();
         let put = |into: &mut Span, stated: Option<Span>| *into = stated.unwrap_or(*into);
@@ -338,7 +340,7 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::E
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
-/// The schema of the file as pretty JSON.
+/// Returns the schema of the file as pretty-printed JSON.
 pub fn schema() -> String {
     serde_json::to_string_pretty(&schemars::schema_for!(File)).unwrap_or_default()
 }

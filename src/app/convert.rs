@@ -1,4 +1,4 @@
-//! `streamgauge convert prometheus-rules`: rule files of Prometheus as a pipeline file.
+//! `streamgauge convert prometheus-rules`: converts rule files of Prometheus to a pipeline file.
 
 use super::cli::ConvertCommand;
 use super::stderr::note;

@@ -1,9 +1,10 @@
-//! Work on a data dir whose pages may be damaged: it ends with words, whatever the database does.
+//! Work on a data dir whose pages may be damaged. It ends with a message, even if the database panics or
+//! never returns.
 //!
-//! Intuition: a database follows the pages that it reads. One bit that has flipped sends it to a page that is none, and
-//! it panics, or to one where it was before, and it never ends.
-//! Rejected: following the pages ourselves (a second database; salvage looks for records alone, by their checksums); a
-//! limit of time for a whole export (its reader may be slow).
+//! Intuition: a database follows the page numbers that it reads. One flipped bit can lead it to an invalid
+//! page, where it panics, or back to a page that it has visited, so that it never ends.
+//! Rejected: following the pages ourselves (that is a second database; salvage searches for records only, by
+//! their checksums), and a timeout for a whole export (its reader may be slow).
 
 use anyhow::{Result, bail};
 use std::cell::Cell;
@@ -13,22 +14,23 @@ use std::sync::Once;
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
 
-/// Time for the check of a data dir, and for each MiB of it: at 200 MiB a second it takes a fiftieth of that.
+/// Timeout for the check of a data dir: a fixed part, and a part for each MiB. At 200 MiB a second, the check
+/// takes a fiftieth of the latter.
 const FIXED: Duration = Duration::from_secs(10);
 const PER_MIB: Duration = Duration::from_millis(250);
 
 const WAY_OUT: &str =
     "its pages are damaged so that the database cannot go on; restore a copy of the data dir";
 
-/// Portions that are read before somebody takes them.
+/// Number of portions that are read ahead.
 const PORTIONS_WAITING: usize = 2;
 
 thread_local! {
-    /// A panic of this thread is caught, and returned as an error.
+    /// Whether a panic of this thread is caught and returned as an error.
     static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A panic that is caught prints nothing; all others are as ever.
+/// Installs a panic hook that prints nothing for a caught panic and calls the previous hook for all others.
 fn keep_caught_panics_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -41,7 +43,7 @@ fn keep_caught_panics_quiet() {
     });
 }
 
-/// The log of a data dir, which has to be there.
+/// Returns the path of the log in a data dir, or an error if there is none.
 pub fn log_of(data_dir: &Path) -> Result<PathBuf> {
     let (log, dir) = (data_dir.join("streamgauge.redb"), data_dir.display());
     match log.try_exists() {
@@ -51,7 +53,7 @@ pub fn log_of(data_dir: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Does the work, and makes an error of a panic.
+/// Runs the work, and turns a panic into an error.
 pub fn caught<T>(data_dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     keep_caught_panics_quiet();
     let before = IS_CAUGHT.replace(true);
@@ -64,7 +66,8 @@ pub fn caught<T>(data_dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T>
     })
 }
 
-/// The same, and gives up work that takes longer than its size deserves. The command ends then, and the work with it.
+/// Like [`caught`], and also fails if the work exceeds the timeout for the size of the data dir. The command
+/// then ends, and the thread of the work with it.
 pub fn caught_in_time<T: Send + 'static>(
     data_dir: &Path,
     work: impl FnOnce(&Path) -> Result<T> + Send + 'static,
@@ -73,7 +76,7 @@ pub fn caught_in_time<T: Send + 'static>(
     let (sender, receiver) = channel();
     let dir = data_dir.to_path_buf();
     std::thread::spawn(move || {
-        // Nobody waits for it if it took too long.
+        // After a timeout nothing receives the result.
         sender.send(caught(&dir, || work(&dir))).ok();
     });
     match receiver.recv_timeout(within) {
@@ -82,7 +85,8 @@ pub fn caught_in_time<T: Send + 'static>(
     }
 }
 
-/// Reads portions beside whoever takes them, and gives up one that takes longer than all of them deserve.
+/// Reads portions on a separate thread while the caller takes them. Fails if a single portion takes longer
+/// than the timeout for the whole data dir.
 pub fn portions_in_time<T: Send + 'static>(
     data_dir: &Path,
     read: impl FnOnce(&Path, Put<'_, T>) -> Result<()> + Send + 'static,
@@ -99,13 +103,13 @@ pub fn portions_in_time<T: Send + 'static>(
         match receiver.recv_timeout(within) {
             Ok(portion) => take(portion)?,
             Err(RecvTimeoutError::Timeout) => return too_slow(data_dir, within),
-            // The reader has ended, and panics are caught.
+            // The reader has ended. It cannot have panicked, because its panics are caught.
             Err(RecvTimeoutError::Disconnected) => return reading.join().unwrap_or(Ok(())),
         }
     }
 }
 
-/// Takes a portion.
+/// Callback that takes a portion.
 pub type Put<'a, T> = &'a mut dyn FnMut(T) -> Result<()>;
 
 fn deserved(data_dir: &Path) -> Duration {

@@ -1,7 +1,7 @@
-//! `streamgauge demo`: a release pipeline and a shop that degrade, stall and recover, in a minute.
+//! `streamgauge demo`: a release pipeline and a shop that degrade, stall and recover within a minute.
 //!
-//! Everything is real: events over the same log, the shipped rules, alerts, the page. Only the
-//! log's clock runs faster, so that two hours pass in one minute.
+//! The demo uses the real log, the shipped rules, real alerts and the web page. Only log time runs faster, so
+//! that two hours pass in one minute.
 
 use super::BadConfig;
 use super::FINE;
@@ -28,13 +28,13 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Seconds of the log per second of the wall.
+/// Seconds of log time per second of wall-clock time.
 const SPEED: u32 = 120;
 
-/// Where the story begins.
+/// The log time at which the story begins.
 const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-01T00:00:00Z
 
-/// The story's acts, in minutes of the log.
+/// The acts of the story, in minutes of log time.
 const SLOW_REQUESTS: std::ops::Range<i64> = 12..24;
 const SLOW_TESTS: std::ops::Range<i64> = 66..84;
 const STALL: std::ops::Range<i64> = 88..102;
@@ -63,7 +63,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         limits: Limits::default(),
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,
-        // The story ends where the next act cannot be told.
+        // A print error is ignored here: the demo ends when the feeder cannot print the next act.
         publish: Box::new(move |transition| say_coloured(told(transition, is_colour)).unwrap_or_default()),
         receivers: Some(receivers()?),
     };
@@ -84,7 +84,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     Ok(FINE)
 }
 
-/// Who is told: this terminal, of each rule in a message of its own.
+/// Returns the receivers: this terminal, with a separate message for each rule.
 fn receivers() -> Result<Receivers, BadConfig> {
     let text = "
 receivers: [{ name: terminal, log: { format: text }, title: '{{ title }}' }]
@@ -94,7 +94,7 @@ route: { receiver: terminal, group_by: [rule], group_wait: 30s, group_interval: 
     Receivers::read(file.receivers, file.route, &[], "http://127.0.0.1:8080")
 }
 
-/// What arrived, for whoever looked away.
+/// Prints how many messages were delivered.
 fn told_in_all(office: &Office) -> Result<()> {
     let arrived =
         office.posts().find(|post| &*post.name == "terminal").map_or(0, |post| post.delivered.get());
@@ -103,7 +103,7 @@ fn told_in_all(office: &Office) -> Result<()> {
     ))
 }
 
-/// Sends the story's events as the clock reaches them.
+/// Sends the events of the story as the clock reaches them.
 async fn feed(clock: FastClock, worker: Sender, seconds: Option<u64>) -> Result<()> {
     let end = seconds.map(|seconds| START + Span::from_secs(seconds as i64 * i64::from(SPEED)));
     let mut story = Story::default();
@@ -151,22 +151,22 @@ fn act_at(now: Timestamp) -> &'static str {
     }
 }
 
-/// What has been sent so far, and what comes next.
+/// The generator of the events: its position in the story, and the events of active runs.
 #[derive(Debug, Default)]
 struct Story {
     second: i64,
     runs: u64,
-    /// Events of runs under way, by when they happen, from START, in ms.
+    /// Events of active runs, by their time in ms since START and a running number.
     planned: std::collections::BTreeMap<(i64, u64), Value>,
     seed: u64,
     count: u64,
 }
 
-/// A run begins this often.
+/// Seconds between the beginnings of two runs.
 const RUN_EVERY_SECS: i64 = 40;
 
 impl Story {
-    /// All events up to `now` that were not given yet.
+    /// Returns all events up to `now` that were not returned before.
     fn until(&mut self, now: Timestamp) -> Vec<Value> {
         let mut events = Vec::new();
         while START + Span::from_secs(self.second) < now {
@@ -180,7 +180,7 @@ impl Story {
                 && first.key().0 <= self.second * 1_000
             {
                 let ((when, number), event) = first.remove_entry();
-                // What should happen during the stall happens after it.
+                // An event that is due during the stall is moved to the end of the stall.
                 let resume = (self.second / 60 / LENGTH_MINS * LENGTH_MINS + STALL.end) * 60_000;
                 if is_stalled {
                     self.planned.insert((when.max(resume), number), event);
@@ -193,7 +193,7 @@ impl Story {
         events
     }
 
-    /// Two requests a second to each of two services.
+    /// Adds two requests a second to each of two services.
     fn requests(&mut self, at: Timestamp, events: &mut Vec<Value>) {
         for source in ["checkout", "search"] {
             let is_slow = source == "checkout" && SLOW_REQUESTS.contains(&minute(at));
@@ -210,7 +210,7 @@ impl Story {
         }
     }
 
-    /// All events of one run that begins at `start` ms.
+    /// Plans all events of one run that begins at `start` ms.
     fn plan_run(&mut self, start: i64) {
         self.runs += 1;
         let run = format!("r-{}", self.runs);
@@ -240,7 +240,8 @@ impl Story {
         self.planned.insert((at, self.count), event);
     }
 
-    /// In [0, 1): the same story each time (a linear congruential generator, Knuth's constants).
+    /// Returns a pseudo-random number in [0, 1) from a linear congruential generator with Knuth's constants,
+    /// so the story is the same each time.
     fn random(&mut self) -> f64 {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.seed >> 11) as f64 / (1u64 << 53) as f64
@@ -256,7 +257,7 @@ fn clock_text(at: Timestamp) -> String {
     at.to_string().get(11..19).unwrap_or("").to_string()
 }
 
-/// One line for the terminal.
+/// Formats a transition as one line for the terminal.
 fn told(transition: &Transition, is_colour: bool) -> String {
     let (mark, colour) = match transition.change {
         ChangeName::Resolved => ("resolved", "32"),
@@ -267,7 +268,7 @@ fn told(transition: &Transition, is_colour: bool) -> String {
             _ => ("info", "36"),
         },
     };
-    // How it ended; its summary says what it was.
+    // The summary describes an active alert. Once it has ended, the reason describes how it ended.
     let said = if transition.is_active() { &transition.summary } else { &transition.reason };
     let line = format!("{}  {mark:<9} {:<16} {said}", clock_text(transition.at), transition.rule);
     let line = printable(&line);

@@ -1,4 +1,4 @@
-//! `alerts explain`: asks a running service, or runs the engine over a log up to the time in question.
+//! `alerts explain`: asks a running service, or runs the engine over a log up to the requested time.
 
 use super::cli::{ExplainArgs, Format, Usage, instant};
 use super::remote::{escaped, get};
@@ -41,7 +41,7 @@ fn of_service(args: &ExplainArgs, key: &Key) -> Result<Value> {
     get(&args.service.url, &format!("/api/v1/explain?rule={}{labels}{at}", escaped(&args.rule)))
 }
 
-/// Runs the log up to the time, and explains there.
+/// Runs the engine over the log up to the requested time, and explains the rule there.
 fn of_log(args: &ExplainArgs, key: &Key) -> Result<Result<Value, String>> {
     let mut engine = Engine::new(Limits::default());
     if let Some(dir) = &args.pipelines {
@@ -57,7 +57,7 @@ fn of_log(args: &ExplainArgs, key: &Key) -> Result<Result<Value, String>> {
     Ok(explained.map(|explained| serde_json::json!(explained)).map_err(|error| error.to_string()))
 }
 
-/// `source=checkout,host=h1`, or JSON; nothing for `by ()`.
+/// Parses a key: `source=checkout,host=h1`, or JSON. An empty text is the key of `by ()`.
 fn key(text: &str) -> Result<Key> {
     if text.starts_with('{') {
         let parsed = serde_json::from_str(text);
@@ -71,11 +71,11 @@ fn key(text: &str) -> Result<Key> {
     Ok(Key::new(pairs?))
 }
 
-/// What people read; labels and texts are a stranger's.
+/// Formats an explanation for people. Labels and texts are untrusted, so control characters are escaped.
 fn text(explained: &Value) -> String {
     let mut told = String::new();
     for line in lines(explained) {
-        // A text takes all that is written to it.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(told, "{}", printable(&line));
     }
     told

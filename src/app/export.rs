@@ -1,4 +1,4 @@
-//! `streamgauge export`: the log as NDJSON, every record, tick and control.
+//! `streamgauge export`: prints the log as NDJSON, with every event, tick and control.
 
 use super::cli::{ExportArgs, instant, of_env};
 use super::stderr::note;
@@ -27,10 +27,10 @@ use tokio::runtime::Runtime;
 /// First tokens of all subjects.
 const ROOT: &str = "sg.v1";
 
-/// Seconds without a record, while there are more, after which an export is given up.
+/// Seconds without a record, although the log has more, after which the export fails.
 const EMPTY_MAX: u32 = 30;
 
-/// Records read at once.
+/// Number of records per read.
 const RECORDS: usize = 4_096;
 
 pub fn run(args: &ExportArgs) -> Result<u8> {
@@ -40,11 +40,12 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     Ok(FINE)
 }
 
-/// Writes the log somewhere.
+/// Writes the log to `out`.
 pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
     let time = |text: &Option<String>| text.as_deref().map(instant).transpose();
     let (from, to) = (time(&args.from)?, time(&args.to)?);
-    // What is not there, or was not asked for, is said: windows over it are not whole.
+    // A gap line stands for records that are missing or not requested, because windows over them are
+    // incomplete.
     let mut written: BTreeMap<Option<u32>, u64> = BTreeMap::new();
     let mut write = |partition: Option<OfPartition>, record: &Logged, is_poison: bool| -> Result<()> {
         if from.is_some_and(|from| record.stamp < from) || to.is_some_and(|to| record.stamp >= to) {
@@ -70,7 +71,7 @@ pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
     }
 }
 
-/// Where the log is.
+/// The location of the log.
 #[derive(Debug, PartialEq, Eq)]
 enum Origin {
     Nats(String),
@@ -78,7 +79,8 @@ enum Origin {
 }
 
 impl Origin {
-    /// A flag stands above the environment, whatever that says; in it, servers come first, as for `run`.
+    /// A flag takes precedence over any environment variable. Among the variables, NATS_URL takes precedence
+    /// over STREAMGAUGE_DATA_DIR, as for `run`.
     fn of(args: &ExportArgs) -> Origin {
         Origin::choose(args, of_env("NATS_URL"), of_env("STREAMGAUGE_DATA_DIR"))
     }
@@ -95,13 +97,13 @@ impl Origin {
     }
 }
 
-/// Takes a record on its way out, with its partition where there are several, and whether it was left
-/// out.
+/// Callback for an exported record, with its partition if there are several, and whether it is a poison
+/// record.
 type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged, bool) -> Result<()>;
 
 fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<()> {
     let log = damage::log_of(data_dir)?;
-    // An empty file is a log that was lost, or never begun: opened for writing it would be made anew.
+    // An empty file is a log that was lost or never begun. Opening it for writing would create a new log.
     let is_empty = std::fs::metadata(log).is_ok_and(|file| file.len() == 0);
     if is_skipping || is_empty {
         return from_damaged(data_dir, write);
@@ -110,7 +112,7 @@ fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<(
     damage::portions_in_time(data_dir, read_whole, take)
 }
 
-/// All records, or an error at the first that is damaged.
+/// Reads all records, or fails at the first damaged one.
 fn read_whole(data_dir: &Path, put: damage::Put<'_, Vec<Logged>>) -> Result<()> {
     let log = Embedded::open(data_dir)?;
     let mut seq = 1;
@@ -122,7 +124,7 @@ fn read_whole(data_dir: &Path, put: damage::Put<'_, Vec<Logged>>) -> Result<()> 
     }
 }
 
-/// What is whole of a log: a gap stands in the place of what is not.
+/// Exports the intact records of a damaged log. A gap line stands for the records between them.
 fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
     let mut damaged = 0u64;
     damage::portions_in_time(data_dir, read_damaged, |page| {
@@ -133,7 +135,7 @@ fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Records that the database reads; behind those, records that salvage finds without it.
+/// Reads the records that the database can read, and behind them those that salvage finds without it.
 fn read_damaged(data_dir: &Path, put: damage::Put<'_, Page>) -> Result<()> {
     let mut next = 1;
     let read = damage::caught(data_dir, || {
@@ -143,7 +145,7 @@ fn read_damaged(data_dir: &Path, put: damage::Put<'_, Page>) -> Result<()> {
         })
     });
     let Err(error) = read else { return Ok(()) };
-    // Nobody reads on, or another process has it: nothing is wrong with the file.
+    // The reader closed standard output, or another process has the log open; neither means damage.
     if stdout::is_closed(&error) || matches!(error.downcast_ref(), Some(PortError::Locked { .. })) {
         return Err(error);
     }
@@ -157,8 +159,8 @@ fn read_damaged(data_dir: &Path, put: damage::Put<'_, Page>) -> Result<()> {
     }
 }
 
-/// What the streams hold now; what comes while they are read is left out. The logs of several
-/// partitions are merged by the time at which their records take effect.
+/// Exports the records that the streams hold now; records that arrive during the export are left out. The
+/// logs of several partitions are merged by the effective ingest time of their records.
 fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     nats::check(url).map_err(BadConfig)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
@@ -176,7 +178,7 @@ fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     Ok(())
 }
 
-/// One partition's log, read ahead by a batch.
+/// The log of one partition, read ahead by one batch.
 struct Source {
     bus: nats::Bus,
     partition: Option<OfPartition>,
@@ -184,7 +186,7 @@ struct Source {
     waiting: VecDeque<Logged>,
     next: u64,
     last: u64,
-    /// Effective ingest time of the record that is next.
+    /// Effective ingest time of the next record.
     reached: Timestamp,
 }
 
@@ -217,7 +219,7 @@ impl Source {
             let records = self.bus.next(Duration::from_secs(1))?;
             if records.is_empty() {
                 empty += 1;
-                // The last records may have been deleted one by one.
+                // The last records may have been deleted individually.
                 if !self.bus.has_records_from(self.next)? {
                     self.next = self.last + 1;
                 } else if empty >= EMPTY_MAX {
@@ -238,7 +240,7 @@ impl Source {
         Ok(())
     }
 
-    /// The next record.
+    /// Returns the next record, and reads ahead if none is waiting.
     fn take(&mut self) -> Result<Option<Logged>> {
         let record = self.waiting.pop_front();
         self.fill()?;
@@ -246,8 +248,8 @@ impl Source {
     }
 }
 
-/// A record of the log as a line that `replay` reads. A control or partials that cannot be read pass the time and does no more,
-/// as they did for the engine.
+/// Formats a record of the log as a line that `replay` reads. A control or partials that cannot be decoded
+/// become a tick: they advance log time and have no other effect, as in the engine.
 pub fn line(partition: Option<OfPartition>, record: &Logged) -> String {
     let (seq, stamp) = (record.seq, record.stamp);
     let control: Option<Control>;

@@ -1,4 +1,4 @@
-//! Alerts as rows of a table: what each is about, what was judged against what, and since when nothing came.
+//! Alerts as rows of a table: the subject, the value against its threshold, and since when there is no data.
 
 use super::cli::Format;
 use crate::core::alert::Transition;
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 /// The columns of a list of alerts.
 pub const ALERTS: [&str; 8] = ["severity", "state", "rule", "about", "value", "since", "summary", "id"];
 
-/// A row for each alert, as the API gives them; what cannot be read is shown as it came, and to programs all is.
+/// Returns a row for each alert of an API answer. An alert that cannot be parsed stays as it came, and so do
+/// all alerts for JSON output.
 pub fn alerts(found: &Value, format: &Format) -> Value {
     if *format == Format::Json {
         return found.clone();

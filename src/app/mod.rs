@@ -1,4 +1,4 @@
-//! Composition roots: each command builds what it needs out of the other rooms.
+//! Composition roots: each command assembles what it needs from the other modules.
 
 pub mod asking;
 pub mod backtest;
@@ -40,26 +40,26 @@ use crate::wire::subject::Subjects;
 use anyhow::Result;
 use cli::{Cli, Command};
 
-/// Exit codes.
+/// Exit codes: success, failure, usage error and configuration error.
 pub const FINE: u8 = 0;
 pub const FAILED: u8 = 1;
 pub const BAD_USAGE: u8 = 2;
 pub const BAD_CONFIG: u8 = 78;
 
-/// Something in the configuration or in pipeline files is wrong.
+/// An error in the configuration or in the pipeline files.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadConfig(pub String);
 
-/// Runs the command that the words of the command line ask for, or says what is wrong with them; the
-/// exit code.
+/// Runs the command of the parsed command line, or reports why the command line could not be parsed. Returns
+/// the exit code.
 pub fn perform(words: Result<Cli, clap::Error>) -> u8 {
     let cli = match words {
         Ok(cli) => cli,
         Err(answer) => return cli::answer(&answer),
     };
     dispatch(cli).unwrap_or_else(|error| {
-        // Whoever reads on no more has what it wanted.
+        // The reader of standard output has read enough and closed it, which is no failure.
         if stdout::is_closed(&error) {
             return FINE;
         }
@@ -68,7 +68,7 @@ pub fn perform(words: Result<Cli, clap::Error>) -> u8 {
     })
 }
 
-/// Runs one command; the exit code it ends with.
+/// Runs one command and returns its exit code.
 pub fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Replay(args) => replay::run(&args),
@@ -98,7 +98,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
     }
 }
 
-/// The mapping in the syntax of the server's configuration file.
+/// Returns the subject mapping in the syntax of the NATS server's configuration file.
 fn mapping(root: &str, partitions: u32) -> String {
     let partition = Partition { index: 0, count: partitions.max(1) };
     let lines =
@@ -106,7 +106,7 @@ fn mapping(root: &str, partitions: u32) -> String {
     format!("mappings = {{\n{}}}\n", lines.concat())
 }
 
-/// The exit code of an error, by what is anywhere in its chain of causes.
+/// Returns the exit code of an error, which depends on the error types anywhere in its chain of causes.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if holds::<cli::Usage>(error) {
         BAD_USAGE
@@ -117,12 +117,12 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Whether an error is of this type, or was caused by one, or has one as its context.
+/// Whether an error is of this type, was caused by such an error, or has such an error as its context.
 fn holds<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> bool {
     error.is::<E>() || error.chain().any(|cause| cause.is::<E>())
 }
 
-/// The JSON Schema of what goes in or comes out, or of the configuration file.
+/// Returns the JSON Schema of an input or output format, or of the configuration file.
 pub fn schema(kind: crate::wire::schema::Kind) -> String {
     match kind {
         crate::wire::schema::Kind::Config => config::schema(),

@@ -1,4 +1,4 @@
-//! `streamgauge notify`: receivers tried, looked at, and told again.
+//! `streamgauge notify`: tests receivers, lists them, and redelivers dead letters.
 
 use super::cli::{Listing, NotifyCommand};
 use super::config::File;
@@ -42,7 +42,7 @@ pub fn run(command: &NotifyCommand) -> Result<u8> {
     }
 }
 
-/// A beginning and its end, so that nothing stays open where it goes.
+/// Sends an alert and its end, so that no alert stays open at the receiver.
 fn test(name: &str, config: Option<&Path>, by: &str) -> Result<u8> {
     let file = config.map_or_else(|| Ok(File::default()), File::read)?;
     let url = file.external_url.as_deref().unwrap_or("http://127.0.0.1:8080");

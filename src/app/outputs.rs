@@ -1,8 +1,9 @@
-//! Outputs of a command, compared with what it reads and with each other.
+//! Checks the outputs of a command against its inputs and against each other.
 //!
-//! Intuition: a file is known by device and number, whatever path, link or redirection leads to it; one that is not
-//! there yet by the path to which its links lead. Invariant: no output is opened, and so emptied, before this was
-//! asked. Pipes and devices may be shared, and `-` twice is one stream.
+//! Intuition: a file is identified by device and inode number, whatever path, link or redirection leads to
+//! it. A file that does not exist yet is identified by the path to which its links lead. Invariant: the check
+//! precedes the opening of any output, because opening an output empties it. Pipes and devices may be shared,
+//! and `-` twice is one stream.
 
 use super::cli::Usage;
 use rustix::fs::{FileType, fstat};
@@ -10,19 +11,20 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Links that are followed to a file that is not there yet; Linux itself follows 40.
+/// Maximum number of links that are followed to a file that does not exist yet; Linux itself follows 40.
 const LINKS_MAX: usize = 40;
 
-/// The file behind a path.
+/// The identity of the file behind a path.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// Device and number of a file, whatever it is called.
+    /// Device and inode number of an existing file, whatever its name.
     File(u64, u64),
-    /// One that is not there yet.
+    /// Resolved path of a file that does not exist yet.
     New(PathBuf),
 }
 
-/// Refuses outputs, each with its flag, that are one file, one of the inputs, or what standard output goes to.
+/// Refuses an output, named by its flag, that is the same file as another output, an input, standard output
+/// or standard error.
 pub fn check(outputs: &[(&str, Option<&Path>)], inputs: &[PathBuf]) -> Result<(), Usage> {
     let input = |path: &PathBuf| {
         let place = if is_stream(path) { place_of_stream(std::io::stdin()) } else { place(path) };
@@ -56,14 +58,14 @@ fn place(path: &Path) -> Option<Place> {
     }
 }
 
-/// The file to which a stream is redirected.
+/// Returns the file to which a stream is redirected.
 fn place_of_stream(stream: impl AsFd) -> Option<Place> {
     let found = fstat(stream).ok()?;
     let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
     is_file.then(|| Place::File(found.st_dev as u64, found.st_ino as u64))
 }
 
-/// The path of a file that is not there, behind all links.
+/// Returns the path of a file that does not exist, with all links resolved.
 fn target(path: &Path) -> Option<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..LINKS_MAX {

@@ -1,9 +1,9 @@
-//! A replay of the export of several partitions: each log has an engine of its own.
+//! Replay of the export of several partitions: each log has its own engine.
 //!
-//! Intuition: partitions know nothing of each other, live or in replay. So the export is taken apart
-//! again, each part is replayed like any log, and the outputs are put together: alerts in the order
-//! of their time, and of the partition where that is equal.
-//! Invariant: parts and outputs on the way are files without a name, in bounded memory.
+//! Intuition: partitions share no state, neither live nor in a replay. So the export is split by partition,
+//! each part is replayed like any log, and the outputs are combined. Alerts are ordered by time, and by
+//! partition where the time is equal.
+//! Invariant: parts and intermediate outputs are unnamed temporary files, so memory is bounded.
 
 use crate::core::partition::Partition;
 use crate::driver::file::input::{self, Finding, Input};
@@ -16,10 +16,10 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Partitions of a deployment; each costs two open files here.
+/// Maximum number of partitions of a deployment; each needs two open files here.
 const PARTITIONS_MAX: u32 = 256;
 
-/// Which deployment an input is an export of, if it is one of several partitions.
+/// Returns the number of partitions of the deployment if the input is an export of several.
 pub fn count(input: &mut Input) -> Result<Option<u32>> {
     let count = OfPartition::of_line(input.peek()).map_or(1, |of| of.partitions);
     if count > PARTITIONS_MAX {
@@ -28,12 +28,12 @@ pub fn count(input: &mut Input) -> Result<Option<u32>> {
     Ok((count > 1).then_some(count))
 }
 
-/// An export, taken apart.
+/// An export, split by partition.
 #[derive(Debug)]
 pub struct Parts {
-    /// Unusual, and harmless.
+    /// Unusual but harmless findings about the inputs.
     pub remarks: Vec<Finding>,
-    /// What was wrong with the inputs.
+    /// Errors of the inputs.
     pub troubles: Vec<Finding>,
     count: u32,
     logs: Vec<Input>,
@@ -56,7 +56,7 @@ impl Parts {
         Ok(Parts { remarks: split.remarks, troubles: split.troubles, count, logs })
     }
 
-    /// The log of each partition, the aggregate's last.
+    /// Returns the log of each partition, the aggregate partition's last.
     pub fn into_logs(self) -> impl Iterator<Item = (Partition, Input)> {
         Partition::logs(self.count).zip(self.logs)
     }
@@ -64,7 +64,7 @@ impl Parts {
 
 const NO_ROOM: &str = "cannot write a temporary file; is there room in the temp dir?";
 
-/// A partition's log on its way into a file.
+/// The log of one partition while it is written to a file.
 #[derive(Debug)]
 struct Log {
     out: BufWriter<File>,
@@ -90,7 +90,7 @@ impl Log {
     }
 }
 
-/// Inputs that were taken apart so far.
+/// The inputs that were split so far.
 struct Split {
     count: u32,
     files: Vec<PathBuf>,
@@ -111,7 +111,7 @@ impl Split {
         self.remarks.append(&mut input.remarks);
         let mut lines = input.into_lines();
         while let Some((number, line)) = lines.next_line() {
-            // A line of no partition is of the first: it is refused there, and counted.
+            // A line without a partition is given to the first one, where it is refused and counted.
             let index = OfPartition::of_line(line).map_or(0, |of| of.partition.min(self.count));
             self.logs[index as usize].put(line, file, number).context(NO_ROOM)?;
         }
@@ -120,23 +120,23 @@ impl Split {
     }
 }
 
-/// Alerts of one partition after the other, put in the order of their time.
+/// Alerts that are written one partition after the other, sorted by time.
 #[derive(Debug, Default)]
 pub struct AlertsByTime {
     partition: u32,
     lines: u64,
-    begun: Vec<u8>, // a line that has no end yet
+    begun: Vec<u8>, // an incomplete line
     sorter: Sorter,
 }
 
 impl AlertsByTime {
-    /// What is written from now on is of this partition.
+    /// Selects the partition of everything that is written from now on.
     pub fn of(&mut self, partition: Partition) -> &mut AlertsByTime {
         self.partition = partition.index;
         self
     }
 
-    /// Writes all of them.
+    /// Writes all alerts to `out`, in order.
     pub fn finish(self, out: &mut dyn Write) -> io::Result<()> {
         self.sorter.finish(out, &mut |_| Ok(()))?;
         out.flush()

@@ -1,11 +1,11 @@
-//! How far files are published, kept in a file for whoever goes on.
+//! How far files are published, kept in a file so that a later run can resume.
 
 use super::text;
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The first line of each file that was not acknowledged yet.
+/// The first line of each file that is not acknowledged yet.
 #[derive(Debug)]
 pub struct Positions {
     kept_in: PathBuf,
@@ -26,7 +26,8 @@ impl Positions {
             )
         })?;
         let positions = Positions { kept_in: kept_in.into(), lines };
-        // Before anything is sent: what cannot be written down would be sent again.
+        // This write precedes all sending: if positions could not be saved, a later run would send events
+        // again.
         positions.write()?;
         Ok(positions)
     }
@@ -35,7 +36,7 @@ impl Positions {
         self.lines.get(&path.display().to_string()).copied()
     }
 
-    /// Whole or not at all: a kill in between leaves the older one.
+    /// Saves a position atomically: a kill during the write leaves the older file intact.
     pub fn note(&mut self, path: &Path, line: u64) -> Result<()> {
         self.lines.insert(path.display().to_string(), line);
         self.write()

@@ -1,7 +1,7 @@
-//! `receivers:`, `route:` and `time_intervals:` of the configuration: who is told, how, and when.
+//! `receivers:`, `route:` and `time_intervals:` of the configuration: who is notified, how, and when.
 //!
-//! Words and meaning of routes are Alertmanager's. Everything is read and checked at start: a name that no
-//! receiver has, a secret that is not there, a duration that is none.
+//! The keys of routes and their meaning are Alertmanager's. Everything is read and checked at startup, so an
+//! unknown receiver name, a missing secret or an invalid duration is reported then.
 
 use super::BadConfig;
 use super::channels::{ChannelFile, LogFile};
@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The receiver that is there without being configured, and gets everything then.
+/// The receiver that exists without being configured. Without receivers and a route, it gets all alerts.
 const DEFAULT: &str = "log";
 
-/// A message is put aside when it could not be delivered for so long.
+/// Default time after which a message that could not be delivered becomes a dead letter.
 const MAX_AGE: Span = Span::from_hours(4);
 
-/// What a receiver may say beside its channel.
+/// The keys of a receiver beside its channel.
 const KEYS: [&str; 6] = ["name", "title", "line", "max_per_hour", "max_per_day", "max_age"];
 
 /// One receiver: a name, one channel, and its limits.
@@ -89,14 +89,14 @@ pub struct TimeIntervalFile {
     pub time_intervals: Vec<serde_json::Value>,
 }
 
-/// All of it, checked.
+/// All receivers and routes, checked.
 #[derive(Debug, Clone)]
 pub struct Receivers {
     pub routes: Arc<Routes>,
     pub all: Vec<Receiver>,
 }
 
-/// One receiver, checked; its channel is made where it is used.
+/// One receiver, checked. Its channel is created in the process that delivers.
 #[derive(Debug, Clone)]
 pub struct Receiver {
     pub policy: Policy,
@@ -108,8 +108,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Makes its channel, at the start of whoever delivers: its secrets are read here, and nobody else needs
-    /// them. `now` is the time that signatures carry.
+    /// Creates the channel when a process that delivers starts. The secrets are read here, because only that
+    /// process needs them. `now` returns the time that signatures carry.
     pub fn channel(&self, now: fn() -> Timestamp) -> Checked<Box<dyn Channel>> {
         let made = self.wording().and_then(|wording| self.channel.make(&self.external_url, wording, now));
         made.map_err(|error| self.named(error))
@@ -141,7 +141,7 @@ pub(super) fn bad(message: impl Into<String>) -> BadConfig {
 }
 
 impl Receivers {
-    /// Reads what the configuration says; nothing: everything goes to standard output.
+    /// Reads and checks the configuration. Without receivers and a route, all alerts go to standard output.
     pub fn read(
         receivers: Vec<ReceiverFile>,
         route: Option<RouteFile>,
@@ -180,7 +180,7 @@ impl Receivers {
         Ok(Receivers { routes, all })
     }
 
-    /// Whether somebody waits for the canary.
+    /// Whether any receiver waits for the canary.
     pub fn has_heartbeat(&self) -> bool {
         self.all.iter().any(Receiver::is_heartbeat)
     }
@@ -190,7 +190,7 @@ impl Receivers {
     }
 }
 
-/// Names that routes may use.
+/// The names that routes may refer to.
 struct Known<'a> {
     names: &'a BTreeSet<String>,
     plans: &'a BTreeMap<String, Arc<Plan>>,
@@ -260,7 +260,7 @@ pub(super) fn span(text: &str) -> Checked<Span> {
     text.parse().map_err(|error| bad(format!("`{text}`: {error}")))
 }
 
-/// Reads intervals as maintenance windows are read: the same words, the same errors.
+/// Reads a time interval with the parser of maintenance windows, so that syntax and errors are the same.
 fn plan(file: &TimeIntervalFile) -> Checked<(String, Arc<Plan>)> {
     let text = serde_json::json!({"time_intervals": file.time_intervals}).to_string();
     let plan = ask::intervals(&text).map_err(|found| {
@@ -317,7 +317,7 @@ mod tests {
         read.map_err(|error| error.to_string())
     }
 
-    /// What whoever delivers finds wrong.
+    /// Returns the first error that a delivering process finds.
     fn open(text: &str) -> Result<(), String> {
         let made = |one: &ReceiverFile| one.check("http://here")?.channel(|| Timestamp::MAX).map(drop);
         file(text)?.receivers.iter().try_for_each(made).map_err(|error| error.to_string())

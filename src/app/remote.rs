@@ -1,4 +1,4 @@
-//! `alerts` and `rules`: operating a running service over HTTP.
+//! `alerts` and `rules`: operate a running service over HTTP.
 
 use super::cli::{AlertsCommand, Format, Listing, RulesCommand, Service, Who};
 use super::listing;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A service that does not answer in this time is not there.
+/// Timeout of a request; a service that exceeds it counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn alerts(command: &AlertsCommand) -> Result<u8> {
@@ -73,12 +73,12 @@ pub fn rules(command: &RulesCommand) -> Result<u8> {
     Ok(FINE)
 }
 
-/// Who asks.
+/// Returns the name in which a request is made: the stated one, or `$USER`.
 pub fn who(stated: &Option<String>) -> String {
     stated.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into())
 }
 
-/// A piece of a path or query.
+/// Percent-encodes a part of a path or query.
 pub fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let one = |byte: u8| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
@@ -132,7 +132,7 @@ fn read(status: u16, body: &str) -> Result<Value> {
     Ok(value)
 }
 
-/// Prints rows as JSON, or as a table, in which texts of strangers do not steer the terminal.
+/// Prints rows as JSON or as a table. In a table, control characters of untrusted text are escaped.
 pub fn print(format: &Format, rows: &Value, columns: &[&str]) -> Result<()> {
     if *format == Format::Json {
         return say(rows);

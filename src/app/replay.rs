@@ -1,4 +1,4 @@
-//! `streamgauge replay`: files through the engine, with progress and a summary.
+//! `streamgauge replay`: runs files through the engine, with progress and a summary.
 
 use super::cli::{ReplayArgs, instant};
 use super::partitioned::{self, AlertsByTime, Parts};
@@ -52,11 +52,12 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     Ok(totals.exit_code(args))
 }
 
-/// What is read before any output is opened: an output that is a rule file would empty it.
+/// Settings that are read before any output is opened, because opening an output that is a rule file would
+/// empty it.
 struct Settings {
-    /// All that is read.
+    /// All files that are read.
     inputs: Vec<PathBuf>,
-    /// None: those of the log.
+    /// The rules of a directory; `None` leaves those of the log.
     rules: Option<RuleSet>,
     limits: Limits,
     until: Option<Timestamp>,
@@ -74,14 +75,14 @@ impl Settings {
     }
 }
 
-/// Outputs that are wanted.
+/// The outputs that the flags request.
 struct Outs {
     windows: Option<Box<dyn Write + Send>>,
     alerts: Option<Box<dyn Write + Send>>,
     records: Option<Box<dyn Write + Send>>,
 }
 
-/// The same, lent to one replay.
+/// The outputs of [`Outs`], lent to one replay.
 struct Wanted<'a> {
     windows: Option<Box<dyn Write + Send + 'a>>,
     alerts: Option<Box<dyn Write + 'a>>,
@@ -107,7 +108,7 @@ impl Outs {
     }
 }
 
-/// What came of one log or several.
+/// The results of one log, or the totals of several.
 #[derive(Debug)]
 struct Totals {
     counters: Counters,
@@ -158,7 +159,7 @@ fn replay_one(
     })
 }
 
-/// Each partition's log by itself; alerts of all are put in order at the end.
+/// Replays the log of each partition by itself, then writes the alerts of all partitions in order.
 fn replay_partitions(
     (args, settings): (&ReplayArgs, &Settings),
     mut parts: Parts,
@@ -204,7 +205,7 @@ impl Totals {
         }
     }
 
-    /// What automation goes by.
+    /// Returns the exit code, by which automation decides.
     fn exit_code(&self, args: &ReplayArgs) -> u8 {
         if self.lines == 0 && self.input_errors.is_empty() {
             note("there are no lines in the input");
@@ -285,7 +286,7 @@ fn print(args: &ReplayArgs, summary: &Totals, took: Duration) -> Result<()> {
     }
 }
 
-/// What was wrong with inputs, for machines.
+/// Formats the errors of the inputs as JSON.
 fn errors(found: &[Finding]) -> serde_json::Value {
     found.iter().map(|one| json!({"file": one.file.display().to_string(), "message": one.message})).collect()
 }

@@ -1,4 +1,4 @@
-//! What a replay tells on the way: refused lines, progress, and in the end why most were refused.
+//! Reports of a replay: refused events, progress, and at the end the reason why most events were refused.
 
 use super::stderr::{end_progress, note, progress};
 use crate::core::counters::{Counters, Refusal};
@@ -8,19 +8,19 @@ use crate::wire::event::BadEvent;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Refused events reported one by one before only their number is told.
+/// Number of refused events that are reported individually; further ones are only counted.
 const REFUSED_SHOWN: u64 = 10;
 
 /// Time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// Share of `too_late` events from which on a hint is printed.
+/// Share of `too_late` events above which a hint is printed.
 const TOO_LATE_SHARE: f64 = 0.01;
 
-/// Tells of refused events, and remembers the first of each reason.
+/// Reports refused events, and remembers the first one for each reason.
 #[derive(Debug, Default)]
 pub struct Reporter {
-    /// Each is told, not only the first ones.
+    /// Whether every refused event is reported, not only the first ones.
     pub is_verbose: bool,
     told: u64,
     first: BTreeMap<Refusal, String>,
@@ -46,7 +46,7 @@ impl Reporter {
         }
     }
 
-    /// Says once what most of the input suffers from.
+    /// Reports once which problem affects much of the input.
     pub fn sum_up(&self, counters: &Counters) {
         let too_late = counters.refused_for(Refusal::TooLate);
         if too_late as f64 > TOO_LATE_SHARE * counters.received as f64 {
@@ -59,10 +59,11 @@ impl Reporter {
         }
     }
 
-    /// The reason for which more than half of several events were refused, and what helps.
+    /// Returns the reason for which more than half of the events, and at least two, were refused, with a
+    /// remedy.
     fn most(&self, counters: &Counters) -> Option<String> {
         let (reason, count) = counters.refused().max_by_key(|(_, count)| *count)?;
-        // What helps against these was said above.
+        // `sum_up` has already printed a hint about `too_late`.
         if count < 2 || count * 2 <= counters.received || reason == Refusal::TooLate {
             return None;
         }
@@ -75,7 +76,7 @@ impl Reporter {
     }
 }
 
-/// What helps where the message about the event itself does not say it.
+/// Returns the remedy for a reason if the message about the event itself does not state it.
 fn remedy(reason: Refusal) -> &'static str {
     match reason {
         Refusal::BadPayload => " (an input has one JSON object a line, in UTF-8)",
@@ -85,21 +86,22 @@ fn remedy(reason: Refusal) -> &'static str {
     }
 }
 
-/// `line 7`, `events.ndjson line 7`, and the place in the line where it holds several events.
+/// Formats a place: `line 7` or `events.ndjson line 7`, and the index of an event behind the first of its
+/// line.
 fn at(place: Place<'_>, index: usize) -> String {
     let file = place.file.map_or(String::new(), |file| format!("{} ", file.display()));
     let index = if index > 0 { format!("[{index}]") } else { String::new() };
     format!("{file}line {}{index}", place.line)
 }
 
-/// Tells what is to be known about inputs.
+/// Prints findings about inputs.
 pub fn tell(findings: &[Finding]) {
     for Finding { file, message } in findings {
         note(format_args!("{}: {message}", file.display()));
     }
 }
 
-/// Tells progress on a terminal.
+/// Returns a callback that prints progress on a terminal.
 pub fn progress_since<'a>(begun: Instant) -> Box<dyn FnMut(&Progress) + 'a> {
     let mut told = begun;
     Box::new(move |now| {

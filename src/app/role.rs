@@ -1,13 +1,14 @@
-//! What one process of a deployment does.
+//! The roles of one process of a deployment.
 
 use super::BadConfig;
 
-/// Parts of the work; `all` is everything there is.
+/// The parts of the work that a process does; `all` means every part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
-    /// Owns partitions, or stands by for them.
+    /// Owns partitions, or is their standby.
     pub ingest: bool,
-    /// Answers the API, the page, and the micro service; without it only health and metrics.
+    /// Serves the API, the web page and the micro service. Without it the process serves only health and
+    /// metrics, and with `notify` also its receivers.
     pub api: bool,
     /// Delivers alerts to their receivers.
     pub notify: bool,
@@ -16,7 +17,7 @@ pub struct Roles {
 impl Roles {
     pub const ALL: Roles = Roles { ingest: true, api: true, notify: true };
 
-    /// `all`, or some of `ingest`, `api` and `notify`, with commas.
+    /// Parses `all`, or some of `ingest`, `api` and `notify`, separated by commas.
     pub fn parse(text: &str) -> Result<Roles, BadConfig> {
         let mut roles = Roles { ingest: false, api: false, notify: false };
         for word in text.split(',').map(str::trim) {

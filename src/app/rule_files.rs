@@ -1,10 +1,12 @@
-//! The rule files of a process, as they are looked at again and again.
+//! The rule files of a process, which are checked periodically.
 //!
-//! Intuition: a file is read once it has settled: nothing about any of them has changed for a second, so nobody is
-//! writing, moving or mounting. Invariant: "nothing" is never read as "no rules": when all files have gone, those of
-//! before stay, and it is said; so it is when one that had rules says nothing but its version. A file that says nothing
-//! at all is refused where documents are compiled.
-//! Rejected: locks and renames only (editors, `kubectl` and `rsync` each do it their own way).
+//! Intuition: the files are read once they have settled, which means that none of them has changed for a
+//! second. Then no program is still writing, moving or mounting them. Invariant: missing content never counts
+//! as "no rules". If all files disappear, the earlier rules stay and the problem is reported. The same
+//! applies if a file that had rules contains nothing but its version. An empty file is refused when the
+//! documents are compiled.
+//! Rejected: relying on locks or on renames alone (editors, `kubectl` and `rsync` each replace files in their
+//! own way).
 
 use crate::driver::worker::chain;
 use crate::pipeline::document::{self, Documents};
@@ -12,27 +14,28 @@ use crate::pipeline::load;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Files that have not changed for so long are whole: two looks at the least.
+/// Files that have not changed for this long count as completely written; that takes two checks at least.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
-/// Files that have changed for so long without a rest are said to hold up reading: far longer than anybody writes.
+/// Files that keep changing for this long are reported as the reason why they are not read. No ordinary write
+/// takes this long.
 const UNSETTLED_SAID_AFTER: Duration = Duration::from_secs(10);
 
-/// Paths with their times and sizes: what changes when a file does.
+/// Paths with their modification times and sizes, which change when a file does.
 type Seen = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
-/// Where the files are, and what was read of them.
+/// The directory of the files, and the documents that were read from it.
 #[derive(Debug)]
 pub struct RuleFiles {
     dir: PathBuf,
     seen: Seen,
-    /// Since when they look like this.
+    /// The time at which `seen` last changed.
     since: Instant,
-    /// Since when changes wait to be read.
+    /// The time since which changes wait to be read.
     due_since: Instant,
-    /// They are to be read when they have settled.
+    /// Whether the files are to be read once they have settled.
     is_due: bool,
-    /// Somebody asked for it, so it counts even if they say the same.
+    /// Whether a reload was requested, which counts as a change even if the documents are equal.
     is_asked: bool,
     documents: Option<Documents>,
     remark: Option<String>,
@@ -53,18 +56,18 @@ impl RuleFiles {
         }
     }
 
-    /// The documents as they were read last.
+    /// Returns the documents as they were last read.
     pub fn documents(&self) -> Option<&Documents> {
         self.documents.as_ref()
     }
 
-    /// The reason for which the files of now do not count.
+    /// Returns the reason why the current files are not in effect.
     pub fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
 
-    /// Looks at them; `true` if they say something new or somebody asked for it. The first time they are read at once:
-    /// without rules nobody is told of anything.
+    /// Checks the files. Returns `true` if their documents changed or a reload was requested. The first check
+    /// reads them at once, because without rules no alert is raised.
     pub fn look(&mut self, is_asked: bool, now: Instant) -> bool {
         self.is_asked |= is_asked;
         let found = seen(&self.dir);
@@ -83,14 +86,15 @@ impl RuleFiles {
             return false;
         }
         match document::of_dir(&self.dir) {
-            // Something changed while they were read: that is looked at the next time.
+            // The files changed while they were read, so the next check reads them again.
             Ok(_) if seen(&self.dir) != self.seen => {
                 self.say_if_unsettled(now);
                 false
             }
             Ok(documents) => self.take(documents),
             Err(error) => {
-                // It is tried again: permissions and mounts come back without a change of the files.
+                // The next check tries again, because permissions and mounts can recover without a change of
+                // the files.
                 self.say(Some(format!("{}; the rules of before stay in force", chain(&error))));
                 false
             }
@@ -112,7 +116,7 @@ impl RuleFiles {
         is_new || is_asked
     }
 
-    /// What had rules before and has none now without saying so.
+    /// Describes the directory or file that had rules before and has none now, without stating `rules: []`.
     fn lost(&self, documents: &Documents) -> Option<String> {
         let before = self.documents.as_ref()?;
         if documents.is_empty() && !before.is_empty() {
@@ -125,7 +129,7 @@ impl RuleFiles {
         Some(format!("{name} says nothing but its version"))
     }
 
-    /// Files that are written again and again are never whole, and somebody has to know.
+    /// Reports files that keep changing: they are never read, and the operator has to know.
     fn say_if_unsettled(&mut self, now: Instant) {
         if self.is_due && now.duration_since(self.due_since) >= UNSETTLED_SAID_AFTER {
             self.say(Some(format!(
@@ -137,7 +141,7 @@ impl RuleFiles {
         }
     }
 
-    /// Says once what is wrong, and keeps it until it is mended.
+    /// Logs a problem once, and keeps it as the remark until it is resolved.
     fn say(&mut self, remark: Option<String>) {
         if let Some(said) = remark.as_ref().filter(|_| self.remark != remark) {
             tracing::error!("{said}");
@@ -146,14 +150,14 @@ impl RuleFiles {
     }
 }
 
-/// Whether a file has its version and nothing else.
+/// Whether a file contains its version and nothing else.
 fn is_bare(text: &str) -> bool {
     let is_said = |line: &str| !line.trim().is_empty() && !line.starts_with('#') && line.trim_end() != "---";
     let mut said = text.lines().filter(|line| is_said(line)).peekable();
     said.peek().is_some() && said.all(|line| line.starts_with("version:"))
 }
 
-/// The rule files alone: what else changes in their directory is no reason to wait.
+/// Lists the rule files only, so that other changes in their directory do not delay reading.
 fn seen(dir: &Path) -> Seen {
     let paths = load::rule_files(dir).unwrap_or_default();
     let seen = paths.into_iter().filter_map(|path| {
@@ -168,7 +172,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A directory of files with a clock of its own.
+    /// A directory of rule files, and a virtual clock.
     struct Bench {
         dir: tempfile::TempDir,
         files: RuleFiles,
@@ -189,7 +193,7 @@ mod tests {
             fs::write(self.dir.path().join("r.yaml"), text).expect("writable");
         }
 
-        /// A look some time later.
+        /// Advances the clock, then checks the files.
         fn look(&mut self, later_ms: u64) -> bool {
             self.now += Duration::from_millis(later_ms);
             self.files.look(false, self.now)
@@ -241,7 +245,7 @@ mod tests {
         bench.write("rules: []\n# one");
         assert!(!bench.look(1_000) && !bench.look(1_000), "they say the same");
         assert_eq!(bench.files.remark(), None);
-        // The directory itself is away for a while.
+        // The directory itself disappears for a while.
         let aside = bench.dir.path().with_extension("aside");
         fs::rename(bench.dir.path(), &aside).expect("moved");
         assert!(!bench.look(1_000) && !bench.look(1_000) && bench.files.remark().is_some());

@@ -1,9 +1,10 @@
-//! Who keeps the rules of a process: watches the files and the store, heeds the API and SIGHUP.
+//! The keeper of a process's rules: it watches the files and the store, and serves the API and SIGHUP.
 //!
-//! Intuition: one thread compares what is wanted with what it told the workers last; they put it into the
-//! log where it differs from what is in force. Invariant: a set is compiled whole or refused whole, and what
-//! was refused stays visible until something better comes. Rejected: a file watcher of the operating system
-//! (editors replace files, network mounts stay silent; a look at a directory each second costs nothing).
+//! Intuition: one thread compares the wanted rule set with the set that it last sent to the workers. A worker
+//! writes a set into the log if it differs from the set in force. Invariant: a rule set is compiled as a
+//! whole or refused as a whole, and a refusal stays visible until a set is accepted. Rejected: file
+//! notifications of the operating system (editors replace files, and network mounts send no notifications;
+//! checking a directory each second costs nothing).
 
 use super::rule_files::RuleFiles;
 use crate::core::partition::Partition;
@@ -19,54 +20,58 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time between two looks at files and store.
+/// Time between two checks of files and store.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The whole book is read this often even if its revision stays: somebody may have forgotten to count.
+/// The whole book is read this often even if its revision is unchanged, because another program may have
+/// changed the documents without incrementing the revision.
 const READ_EVERY: Duration = Duration::from_secs(30);
 
-/// Names of documents that were added over the API begin so where files are what is wanted.
+/// Name prefix of documents that were added over the API, in a process whose files are the wanted documents.
 pub const ADDED: &str = "api:";
 
-/// What the keeper is told.
+/// A message to the keeper.
 enum Said {
-    /// Read the files again, whether they seem to have changed or not.
+    /// Reads the files again, even if they look unchanged.
     Reload,
     Change(Change, Changed),
 }
 
-/// What others may know.
+/// The state of the keeper that other threads may read.
 #[derive(Debug, Default)]
 struct Known {
     book: Book,
     is_read: bool,
-    /// The files differ from what is wanted.
+    /// How the files differ from the wanted documents.
     difference: Option<String>,
     /// Why the newest documents are not in force.
     refused: Option<String>,
-    /// The reason for which the files are not read as they are.
+    /// Why the current files are not in effect.
     unread: Option<String>,
 }
 
-/// The way to the keeper. When the last one is dropped, the keeper ends.
+/// A handle of the keeper. The keeper ends when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Rulebook {
     said: mpsc::Sender<Said>,
     known: Arc<Mutex<Known>>,
 }
 
-/// What is wanted when a process starts; owners wait for it, as a log read without rules tells of nothing.
+/// The rule set that is wanted when a process starts. Owners wait for it, because a log that is read without
+/// rules raises no alerts.
 #[derive(Debug, Clone, Default)]
 pub struct First(Arc<(Mutex<Option<RuleSet>>, Condvar)>);
 
-/// A store that answers everybody else for so long, but not the keeper, is gone on with.
+/// Maximum time that an owner waits for the first rule set, in case the store answers others but not the
+/// keeper. Afterwards the owner continues with the rules in force.
 const FIRST_WITHIN: Duration = Duration::from_secs(5);
 
-/// Time between two attempts until the store was read once.
+/// Time between two attempts to read the store, until the first one succeeds.
 const FIRST_EVERY: Duration = Duration::from_millis(50);
 
 impl First {
-    /// `None`: nobody knows; whatever is in force stays.
+    /// Waits for the first rule set. Returns `None` if it is still unknown or has no documents; the rules in
+    /// force then stay.
     pub fn wait(&self) -> Option<RuleSet> {
         let known = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.1.wait_timeout_while(known, FIRST_WITHIN, |known| known.is_none());
@@ -80,16 +85,16 @@ impl First {
     }
 }
 
-/// What a keeper is made of.
+/// The components of a keeper.
 pub struct Parts {
     pub first: First,
-    /// Where the files are; without it there are none.
+    /// The directory of the files, if there are any.
     pub dir: Option<PathBuf>,
-    /// Files stand above everything.
+    /// Whether the files take precedence over all other documents.
     pub is_applying: bool,
-    /// What several processes share; without it the files are what is wanted.
+    /// The documents that several processes share. Without a shelf, the files are the wanted documents.
     pub shelf: Option<Box<dyn Bookshelf>>,
-    /// What is in force where there is no shelf.
+    /// The documents in force where there is no shelf.
     pub book: Book,
     pub workers: Vec<Sender>,
     pub tally: Arc<Tally>,
@@ -101,7 +106,8 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// The documents wanted by one process alone: its files, and what was added before.
+/// Returns the wanted documents of a single process: its files and, unless `is_applying`, the documents that
+/// were added over the API before. Without files, the documents in force stay.
 pub fn own_documents(files: Option<Documents>, in_force: &RuleSet, is_applying: bool) -> Documents {
     let before = || in_force.files.iter().cloned();
     let Some(mut documents) = files else { return before().collect() };
@@ -122,9 +128,9 @@ impl Rulebook {
         Ok(Rulebook { said, known })
     }
 
-    /// Reads the files again now.
+    /// Makes the keeper read the files again now.
     pub fn reload(&self) {
-        // The keeper lives as long as there is somebody to say it.
+        // The send cannot fail, because the keeper lives as long as any handle.
         let _ = self.said.send(Said::Reload);
     }
 }
@@ -148,14 +154,14 @@ impl Desk for Rulebook {
     }
 }
 
-/// Name among outages of the rules in the store.
+/// The name of the store's rules in the list of outages.
 const RULES: &str = "rules in the store";
 
 struct Keeper {
     parts: Parts,
     known: Arc<Mutex<Known>>,
     files: Option<RuleFiles>,
-    /// What the workers were told last.
+    /// The rule set that was last sent to the workers.
     told: Option<RuleSet>,
     read_at: Option<Instant>,
 }
@@ -180,7 +186,7 @@ impl Keeper {
         }
     }
 
-    /// Looks at files and store; `is_anew`: as if both had changed.
+    /// Checks files and store. With `is_anew`, unchanged files count as changed.
     fn look(&mut self, is_anew: bool) {
         let is_changed = self.look_at_files(is_anew);
         match self.parts.shelf.is_some() {
@@ -189,7 +195,7 @@ impl Keeper {
                 let outages = &self.parts.tally.outages;
                 match looked {
                     Ok(()) => outages.end(RULES),
-                    // Whatever is in force stays; it is looked at again.
+                    // The rules in force stay, and the next check tries again.
                     Err(error @ PortError::Unreadable { .. }) => {
                         outages.begin(RULES, "Redis", &chain(&error));
                     }
@@ -208,7 +214,8 @@ impl Keeper {
         }
     }
 
-    /// Looks at the files; `true` if they say something new. `is_anew`: somebody asked to read them again.
+    /// Checks the files. Returns whether their documents changed, or count as changed because `is_anew`
+    /// requests a reload.
     fn look_at_files(&mut self, is_anew: bool) -> bool {
         let Some(files) = &mut self.files else { return false };
         let is_new = files.look(is_anew, Instant::now());
@@ -217,7 +224,7 @@ impl Keeper {
         is_new
     }
 
-    /// The documents that the files make.
+    /// Returns the documents of the files.
     fn documents(&self) -> Option<&Documents> {
         self.files.as_ref().and_then(RuleFiles::documents)
     }
@@ -235,14 +242,14 @@ impl Keeper {
         let difference = match decide(files, &book, self.parts.is_applying) {
             Decision::Keep(difference) => difference,
             Decision::Write(documents) => {
-                // What is wrong must not get into the store.
+                // Invalid documents must not get into the store.
                 if let Err(wrong) = document::compile(&documents) {
                     self.note_refused(&Refusal::Bad(wrong));
                     return Ok(());
                 }
                 match shelf.write(book.revision, &documents)? {
                     Some(revision) => book = Book { revision, documents },
-                    // Somebody else was faster: what they wrote is looked at in a second.
+                    // Another process wrote first; the next check reads what it wrote.
                     None => {
                         self.read_at = None;
                         return Ok(());
@@ -267,7 +274,7 @@ impl Keeper {
         }
     }
 
-    /// Tells the workers of the rules that documents make, if that is news.
+    /// Sends the compiled rules to the workers, unless the workers already have them.
     fn put_in_force(&mut self, documents: Documents, rules: RuleSet) {
         self.know(|known| (known.book.documents, known.refused) = (documents, None));
         if self.told.as_ref() == Some(&rules) {
@@ -283,13 +290,13 @@ impl Keeper {
                     tracing::error!(partition = index, %error, "the new rules could not be written to the log");
                 }
             });
-            // A worker only goes away when the process stops.
+            // A send fails only while the process is stopping, because workers end only then.
             let _ = worker.send(Command::Rules(Box::new(rules.within(partition)), reply));
         }
         self.told = Some(rules);
     }
 
-    /// Carries out what the API asks for.
+    /// Makes a change that was requested over the API. Returns the new revision.
     fn change(&mut self, change: Change) -> Result<u64, Refusal> {
         let away = |error: PortError| Refusal::Away(chain(&error));
         let mut book = match &mut self.parts.shelf {
@@ -327,7 +334,7 @@ impl Keeper {
         });
     }
 
-    /// A set is refused whole; the old one runs on.
+    /// Records and logs a refusal. A set is refused as a whole, and the old one stays in force.
     fn note_refused(&self, refusal: &Refusal) {
         let said = format!("the new rules are refused, the old ones stay in force: {}", words(refusal));
         self.know(|known| {
@@ -340,7 +347,7 @@ impl Keeper {
     }
 }
 
-/// A refusal with the first thing that is wrong.
+/// Formats a refusal with its first error.
 fn words(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Bad(wrong) => {
@@ -352,7 +359,8 @@ fn words(refusal: &Refusal) -> String {
     }
 }
 
-/// The documents after a change; where there is a prefix, only those that begin with it can be changed.
+/// Returns the documents after a change. With a prefix, only documents whose name begins with it can be
+/// changed.
 fn changed(mut documents: Documents, change: Change, prefix: &str) -> Result<Documents, Refusal> {
     match change {
         Change::Put { name, text } => {

@@ -1,4 +1,4 @@
-//! `streamgauge run`: the service, until a signal says otherwise.
+//! `streamgauge run`: runs the service until a signal stops it.
 
 use super::cli::RunArgs;
 use super::config::Config;
@@ -16,9 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub fn run(args: &RunArgs) -> Result<u8> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    // Never dropped: threads that wait for a server when the process ends still use it, and end with the process.
+    // The runtime is never dropped: threads that still wait for a server at the end use it until the process
+    // exits.
     let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime));
-    // Before anything that takes time: a signal of the first moments is heeded, not fatal.
+    // Signals are caught before any slow step, so that a signal during startup is handled instead of being
+    // fatal.
     let signals = runtime.block_on(async { Signals::catch() })?;
     let (roles, config) = (Roles::parse(&args.role)?, Config::read(args)?);
     if roles != Roles::ALL && config.servers.is_none() {
@@ -26,19 +28,21 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         return Err(BadConfig(message.into()).into());
     }
     let _written = logging::start();
-    // Whatever this process writes is nobody else's.
+    // Files that this process writes are accessible to its own user only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     runtime.block_on(serve(&config, roles, signals))
 }
 
-/// A file that may not grow (`ulimit -f`) is an error of the write, as a full disk is, not the end of the process.
+/// SIGXFSZ. Catching it turns a write beyond `ulimit -f` into an error of that write, as on a full disk,
+/// instead of the end of the process.
 const FILE_SIZE: SignalKind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
 
-/// Before everything else: whoever starts the service may hang up while its arguments are still read.
+/// Catches SIGXFSZ, and for `run` also SIGHUP. This comes before everything else, because the operator may
+/// send SIGHUP while the arguments are still being read.
 pub fn catch_signals() {
     let is_service = std::env::args_os().nth(1).is_some_and(|word| word == "run");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    // What does not work here is said where all signals are caught; until then the signal is as fatal as ever.
+    // `Signals::catch` reports an error later. Until then the signal keeps its default, fatal effect.
     let _ = runtime.map(|runtime| {
         runtime.block_on(async {
             let _ = signal(FILE_SIZE);
@@ -49,7 +53,7 @@ pub fn catch_signals() {
     });
 }
 
-/// Signals that the service heeds.
+/// The signals that the service handles.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -69,7 +73,8 @@ impl Signals {
 
 async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
     let dir = config.pipelines.as_deref();
-    // A first look, for the errors: the service compiles them with what was added.
+    // The rules are loaded here only to report their errors. The service compiles them together with those
+    // that were added over the API.
     dir.map(check::load).transpose()?;
     let documents = dir.map(document::of_dir).transpose();
     let documents = documents.map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
@@ -108,7 +113,7 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
     }
 }
 
-/// Says each transition in the log.
+/// Returns a publisher that logs each transition.
 pub fn tell() -> Publish {
     Box::new(|transition| {
         tracing::info!(
@@ -118,7 +123,7 @@ pub fn tell() -> Publish {
     })
 }
 
-/// Until a signal, or until the worker cannot go on.
+/// Runs until a signal stops the service, or until a worker cannot continue.
 async fn watch<S: Views + Send + Sync + 'static>(
     config: &Config,
     mut service: Service<S>,
@@ -143,7 +148,7 @@ async fn watch<S: Views + Send + Sync + 'static>(
     Ok(FINE)
 }
 
-/// `$XDG_DATA_HOME/streamgauge`, or its default.
+/// Returns `$XDG_DATA_HOME/streamgauge`, by default `~/.local/share/streamgauge`.
 pub fn default_data_dir() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));

@@ -1,4 +1,4 @@
-//! A service in one process: workers, stores and HTTP, embedded or over servers.
+//! The service in one process: workers, stores and the HTTP server, either embedded or with NATS and Redis.
 
 use super::damage;
 use super::receivers::Receivers;
@@ -40,43 +40,44 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
-/// A service that runs.
+/// A running service.
 #[derive(Debug)]
 pub struct Service<S> {
     pub address: SocketAddr,
-    /// One for each partition.
+    /// The command channels of the workers, one for each log, the aggregate partition's last.
     pub workers: Vec<Sender>,
-    /// Says why a worker ended, if one ends by itself.
+    /// Receives the reason when a worker ends by itself.
     pub ended: tokio::sync::mpsc::Receiver<StartError>,
     pub rulebook: Rulebook,
     shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
     telling: Telling,
-    /// Dropped, they end what keeps the share of this process, and the canary.
+    /// Dropping these two senders ends the thread that keeps the share of this process, and the canary's
+    /// thread.
     fleet: Option<std::sync::mpsc::Sender<()>>,
     canary: Option<std::sync::mpsc::Sender<()>>,
     server: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
 }
 
-/// Where a service listens, and who may ask.
+/// The address that a service listens on, and its access rules.
 #[derive(Debug, Clone)]
 pub struct Door {
     pub listen: SocketAddr,
     pub access: Arc<Access>,
 }
 
-/// The rules that a process comes with.
+/// The rule files of a process.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
-    /// Where they are watched; without it they are not.
+    /// The directory in which the files are watched; without it they are not watched.
     pub dir: Option<PathBuf>,
     pub documents: Option<Documents>,
-    /// Whether they stand above what was added or stored.
+    /// Whether the files take precedence over rules that were added over the API or are in the store.
     pub is_applying: bool,
 }
 
-/// What an embedded service is made of.
+/// The components of an embedded service.
 pub struct Parts<'a, C> {
     pub data_dir: &'a Path,
     pub door: Door,
@@ -84,7 +85,7 @@ pub struct Parts<'a, C> {
     pub rules: Files,
     pub clock: C,
     pub publish: Publish,
-    /// Who is told; without them nobody is.
+    /// The receivers; without them no notifications are sent.
     pub receivers: Option<Receivers>,
 }
 
@@ -94,10 +95,10 @@ impl<C> std::fmt::Debug for Parts<'_, C> {
     }
 }
 
-/// A service over servers.
+/// The settings of a service that uses NATS and Redis.
 #[derive(Debug, Clone)]
 pub struct LiveParts {
-    /// Of the first partition; the others differ in that alone.
+    /// The settings of the first partition; those of the others differ only in the partition.
     pub nats: nats::Settings,
     pub redis: redis::Settings,
     pub door: Door,
@@ -109,7 +110,8 @@ pub struct LiveParts {
     pub receivers: Receivers,
 }
 
-/// What serves one partition: the way to its worker, its store, and what the worker does.
+/// The components that serve one partition: the command channel of its worker, its store, and the work of the
+/// worker's thread.
 struct Seat<S> {
     worker: Sender,
     store: S,
@@ -118,7 +120,7 @@ struct Seat<S> {
 
 type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
 
-/// Restores what is durable, binds the address, and starts.
+/// Binds the address, restores the durable state, and starts the service.
 pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
     let store = damage::caught_in_time(parts.data_dir, |dir| Ok(Embedded::open(dir)?))?;
@@ -170,16 +172,16 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     )
 }
 
-/// Requests that an earlier process appended, each with its age by the time that the log believes: this machine's clock
-/// may be wrong while it starts.
+/// Returns the requests that an earlier process appended, each with its age. The caller passes log time or an
+/// earlier time as `now`, because this machine's clock may be wrong during startup.
 fn appended_before(store: &Embedded, now: Timestamp) -> Result<Vec<(Duration, RequestId)>, PortError> {
     let age = |stamp: Timestamp| Duration::from_millis((now - stamp).ms().max(0) as u64);
     let requests = store.requests(now - REQUESTS_KEPT)?;
     Ok(requests.into_iter().map(|(stamp, id)| (age(stamp), id)).collect())
 }
 
-/// The documents wanted by a process alone, and their rules. What was added before gives way to files that
-/// do not go with it.
+/// Returns the wanted documents of a single process, and their rules. Documents that were added over the API
+/// are left out if they do not compile together with the files.
 fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) {
     let all = own_documents(files.documents.clone(), in_force, files.is_applying);
     if let Ok(rules) = document::compile(&all) {
@@ -191,7 +193,8 @@ fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) 
     (alone, rules)
 }
 
-/// Opens the door at once; whatever it takes to reach the servers happens behind it.
+/// Binds the address first. The connections to the servers are established in the background, so the HTTP
+/// server answers even while a server is unreachable.
 pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let listener = bind(&parts.door).await?;
     let (tally, count) = (
@@ -201,11 +204,11 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let keys = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
     parts.nats.signing.read_from(Box::new(move || Ok(keys.alert_key()?)));
     let intake = nats::intake::Door::open(&parts.nats).await?;
-    // With one partition there is nothing to share out: whoever has the lease has it.
+    // A single partition is not shared out: its lease alone decides who owns it.
     let share = Share::new(usize::from(count <= 1));
     let (mut seats, first) = (Vec::new(), First::default());
     for partition in Partition::logs(count) {
-        // The aggregate is none of those that are shared out: whoever has its lease has it.
+        // The aggregate partition does not count towards the share: its lease alone decides who owns it.
         let share = if partition.is_aggregate() { Share::new(1) } else { share.clone() };
         seats.push(seat(&parts, partition, share, (&tally, &first))?);
     }
@@ -218,7 +221,7 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let intake: Arc<dyn Intake> = Arc::new(intake);
     let is_singing = roles.notify && parts.receivers.has_heartbeat();
     let canary = if is_singing { Some(sing(&intake, count, SystemClock)?) } else { None };
-    // The broker knows the requests of earlier processes.
+    // The broker itself recognises repeated requests of earlier processes.
     let appended = Vec::new();
     let serving =
         Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling, appended };
@@ -226,7 +229,8 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     if !parts.roles.api {
         return Ok(service);
     }
-    // The broker says who may ask; where there are tokens, a question needs one, too.
+    // The broker decides which clients may send requests. If tokens are configured, a request needs one as
+    // well.
     let router = http::operations(service.shared.clone(), &parts.door.access);
     let answerer: Answerer = Arc::new(move |name, body, authorization| {
         Box::pin(operate(router.clone(), name, Asked { body, authorization }))
@@ -236,7 +240,8 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     Ok(service)
 }
 
-/// A thread that keeps the share of this process up to date; it ends when the sender is dropped.
+/// Starts the thread that keeps the share of this process up to date. It ends when the returned sender is
+/// dropped.
 fn keep_share(
     settings: &redis::Settings,
     share: Share,
@@ -250,7 +255,7 @@ fn keep_share(
     Ok(stop)
 }
 
-/// A thread that sends the canary; it ends when the sender is dropped.
+/// Starts the thread that sends the canary events. It ends when the returned sender is dropped.
 fn sing(
     intake: &Arc<dyn Intake>,
     partitions: u32,
@@ -263,7 +268,7 @@ fn sing(
     Ok(stop)
 }
 
-/// What stands by for one partition.
+/// Builds the components that stand by for one partition.
 fn seat(
     parts: &LiveParts,
     partition: Partition,
@@ -284,7 +289,8 @@ fn seat(
         let feed = Bus::open(handle, &nats)?;
         tally.standing_by.add(1);
         if !is_ingesting {
-            // Whoever asks this process for what only an owner knows is told so by the question being dropped.
+            // This process owns no partition. Dropping a command tells its sender that only an owner can
+            // answer.
             while commands.recv().is_ok_and(|command| !matches!(command, Command::Stop)) {}
             return Ok(());
         }
@@ -306,10 +312,10 @@ fn seat(
     Ok(Seat { worker, store, run })
 }
 
-/// Name among outages of what all workers of a deployment share.
+/// The name of the keys that all workers of a deployment share, in the list of outages.
 const DEPLOYMENT: &str = "keys of the deployment";
 
-/// Takes part in the deployment; waits for somebody to mend what cannot be read.
+/// Joins the deployment. While a shared key is unreadable, it retries until an operator has repaired the key.
 fn join(own: &redis::Shared, nats: &nats::Settings) -> Result<(), PortError> {
     loop {
         let joined = own.claim().and_then(|()| nats.signing.reread().map_err(PortError::of_alert_key));
@@ -325,7 +331,7 @@ fn join(own: &redis::Shared, nats: &nats::Settings) -> Result<(), PortError> {
     }
 }
 
-/// Reads the key of alerts until it is known: nothing is delivered before.
+/// Retries reading the signing key of alerts until it is known. No notification is delivered before.
 fn learn_key(signing: &Signing, outages: &Outages) {
     while let Err(error) = signing.reread() {
         let is_stopping = matches!(error.downcast_ref(), Some(PortError::Stopping { .. }));
@@ -338,10 +344,11 @@ fn learn_key(signing: &Signing, outages: &Outages) {
     outages.end(DEPLOYMENT);
 }
 
-/// Time between two attempts to read the key of alerts.
+/// Time between two attempts to read the keys of the deployment.
 const KEY_RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// A thread for each receiver, over the alert stream; whichever process has a receiver's lease tells it.
+/// Starts a thread for each receiver, fed by the alert stream. The process that holds a receiver's lease
+/// delivers its notifications.
 async fn tell(parts: &LiveParts) -> Result<Telling> {
     let handle = tokio::runtime::Handle::current();
     let mut feeds = BTreeMap::new();
@@ -352,11 +359,11 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         feeds.insert(name, (feed, others));
     }
     let (signing, outages) = (parts.nats.signing.clone(), parts.nats.outages.clone());
-    // Redis may be away: whoever delivers waits for the key, nobody else does.
+    // Redis may be unreachable. Only delivery waits for the key, so a separate thread reads it.
     std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing, &outages))?;
     Telling::start(&parts.receivers, SystemClock, |name| {
         let ledger = redis::SharedLedger::new(&parts.redis, name)?;
-        // One was opened for each.
+        // The loop above opened a feed for each receiver.
         let ways = feeds.remove(name);
         let (feed, others) = ways.with_context(|| format!("no way to the alert stream for {name}"))?;
         Ok((feed, ledger, Some(Box::new(others))))
@@ -377,17 +384,17 @@ async fn bind(door: &Door) -> Result<TcpListener> {
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A port that a process had before is free at once.
+    // A port can then be bound at once after an earlier process released it.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(WAITING_CONNECTIONS)
 }
 
-/// Connections that the system keeps until they are taken: above all that may be open, as a client whose connection
-/// finds no room tries again only after a second.
+/// Length of the listen backlog. It exceeds the maximum number of open connections, because a client that
+/// finds the backlog full retries only after a second.
 const WAITING_CONNECTIONS: u32 = 4_096;
 
-/// What whoever keeps the rules begins with.
+/// The initial inputs of the rulebook's keeper.
 struct Kept {
     files: Files,
     shelf: Option<Box<dyn Bookshelf>>,
@@ -420,7 +427,8 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
         let tell = tell.clone();
         let work = move || match (seat.run)() {
             Ok(()) | Err(StartError::Port(PortError::Stopping { .. })) => {}
-            // There is room for each; nobody listens any more while the process is stopping.
+            // The channel has capacity for every worker. While the process is stopping, nothing receives from
+            // it.
             Err(error) => drop(tell.try_send(error)),
         };
         threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
@@ -459,10 +467,11 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     Ok(Service { address, workers, ended, rulebook, shared, threads, telling, fleet, canary, server, stop })
 }
 
-/// Says stop to a worker, which may be waiting for a server and read nothing.
+/// Sends the stop command to a worker. The channel may be full, because a worker that waits for a server
+/// reads no commands.
 fn stop_worker(worker: &Sender, outages: &Outages) {
     let mut command = Command::Stop;
-    // A worker that is gone already has stopped.
+    // If the worker is gone, it has already stopped.
     while let Err(std::sync::mpsc::TrySendError::Full(waiting)) = worker.try_send(command) {
         if outages.is_giving_up() {
             return;
@@ -478,12 +487,13 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         self.telling.office.clone()
     }
 
-    /// Stops intake, finishes what was accepted, commits, snapshots; bounded by `grace`.
+    /// Stops intake, finishes accepted work, commits it and takes snapshots, all within `grace`.
     pub async fn drain(self, grace: Duration) -> Result<()> {
         self.shared.is_ready.store(false, Ordering::Relaxed);
         self.stop.cancel();
         drop((self.fleet, self.canary));
-        // Connections that do not end in time are cut: what they sent was not acknowledged.
+        // Connections that do not end within half of `grace` are closed. Their requests were not
+        // acknowledged.
         let server = tokio::time::timeout(grace / 2, self.server);
         let (workers, threads, telling) = (self.workers, self.threads, self.telling);
         let outages = self.shared.tally.outages.clone();
@@ -491,7 +501,8 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         let mut stopped = tokio::task::spawn_blocking(move || {
             workers.iter().for_each(|worker| stop_worker(worker, &given_up));
             threads.into_iter().for_each(|thread| drop(thread.join()));
-            // After the workers: what they told last may still arrive.
+            // The receivers stop after the workers, so that the workers' last transitions can still be
+            // delivered.
             telling.stop();
         });
         let begun = tokio::time::Instant::now();
@@ -500,7 +511,7 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         if tokio::time::timeout(patience, &mut stopped).await.is_ok() {
             return Ok(());
         }
-        // What is away is not waited for any longer: what was acknowledged is in the log.
+        // From here on no thread waits for an unreachable server. Acknowledged events are already in the log.
         outages.give_up();
         let rest = grace.saturating_sub(begun.elapsed());
         match tokio::time::timeout(rest, stopped).await {

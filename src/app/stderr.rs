@@ -1,13 +1,12 @@
-//! Standard error, for what people should know beside the output.
+//! Standard error, for messages to people beside the output.
 //!
-//! Invariant: what strangers wrote does not steer a terminal; who closed standard error reads nothing,
-//! and that ends no command.
+//! Invariant: untrusted text cannot control a terminal, and a closed standard error ends no command.
 
 use crate::wire::printable::printable;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// Tells some lines, each ended.
+/// Prints each line of a text.
 pub fn note(text: impl Display) {
     let text = text.to_string();
     let mut out = io::stderr().lock();
@@ -16,12 +15,12 @@ pub fn note(text: impl Display) {
     }
 }
 
-/// Tells how far a command is, in the place of what was told before.
+/// Prints the progress of a command in place of the previous progress.
 pub fn progress(text: impl Display) {
     let _ = write!(io::stderr(), "\r{}   ", printable(&text.to_string()));
 }
 
-/// Ends the line in which progress was told.
+/// Ends the line of progress.
 pub fn end_progress() {
     let _ = writeln!(io::stderr());
 }

@@ -1,9 +1,9 @@
-//! Standard output, to which every command writes through here.
+//! Standard output; every command writes to it through this module.
 //!
-//! Intuition: `streamgauge … | head -1` closes the pipe when it has seen enough. That ends a command
-//! quietly; a full disk is an error like any other.
-//! Invariant: only whole lines go out, so that several outputs on standard output do not tear each
-//! other's lines; nothing panics; what strangers wrote does not steer a terminal, and reaches a pipe byte for byte.
+//! Intuition: in `streamgauge … | head -1`, the reader closes the pipe once it has read enough. That ends a
+//! command without a message, whereas a full disk is an error like any other.
+//! Invariant: only whole lines are written, so that several outputs on standard output do not split each
+//! other's lines. Nothing panics. Untrusted text cannot control a terminal, and reaches a pipe byte for byte.
 
 use crate::wire::printable::printable_json;
 use anyhow::Result;
@@ -11,10 +11,10 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-/// Bytes that are held back for a line end, or for a larger piece: as much as a pipe takes twice over.
+/// Number of bytes held back for a line end or a larger write: twice the capacity of a pipe.
 const HELD_BYTES: usize = 128 << 10;
 
-/// Why nothing can be written.
+/// Why standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
 enum Unwritten {
     #[error("standard output was closed by whoever read it")]
@@ -28,7 +28,7 @@ pub fn say(line: impl Display) -> Result<()> {
     put(format_args!("{line}\n"))
 }
 
-/// Prints one line whose colours are ours; the caller has made the rest of it printable.
+/// Prints one line with colours of this program. The caller has made the rest of the line printable.
 pub fn say_coloured(line: impl Display) -> Result<()> {
     io::stdout().write_all(format!("{line}\n").as_bytes()).map_err(unwritten)?;
     Ok(io::stdout().flush().map_err(unwritten)?)
@@ -41,7 +41,7 @@ pub fn put(text: impl Display) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Whether an error only says that nobody reads on.
+/// Whether an error only means that the reader closed standard output.
 pub fn is_closed(error: &anyhow::Error) -> bool {
     let is_it = |cause: &io::Error| {
         let inner = cause.get_ref().and_then(|inner| inner.downcast_ref::<Unwritten>());
@@ -50,7 +50,7 @@ pub fn is_closed(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_it))
 }
 
-/// Standard output for much text; what was written is there for certain after a flush.
+/// Buffered standard output for much text. Everything written before a flush has left the buffer after it.
 #[derive(Debug, Default)]
 pub struct Stdout {
     held: Vec<u8>,
@@ -75,7 +75,7 @@ impl Write for Stdout {
     }
 }
 
-/// After an error elsewhere, what was held still goes out.
+/// Writes the held text even if an error elsewhere ended the command.
 impl Drop for Stdout {
     fn drop(&mut self) {
         if !self.held.is_empty() {
@@ -92,7 +92,8 @@ fn write_out(bytes: &[u8]) -> io::Result<()> {
     io::stdout().write_all(&out).map_err(unwritten)
 }
 
-/// Most of what is printed is JSON, where these escapes mean the same characters.
+/// Escapes control characters for a terminal. Most output is JSON, where these escapes mean the same
+/// characters.
 fn for_terminal(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(printable_json(&String::from_utf8_lossy(bytes)).into_owned().into_bytes())
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-/// The threads, and the ways to them.
+/// The threads of the receivers, and the channels to them.
 #[derive(Debug, Default)]
 pub struct Telling {
     pub office: Office,
@@ -19,8 +19,8 @@ pub struct Telling {
 }
 
 impl Telling {
-    /// `make`: the alert stream and the ledger for a receiver, and the way to the others where there may be more
-    /// than those of this process.
+    /// Starts all receivers. `make` returns the alert stream and the ledger for a receiver, and the way to
+    /// the other receivers if some of them may run in other processes.
     pub fn start<F, L, C>(
         receivers: &Receivers,
         clock: C,
@@ -33,7 +33,7 @@ impl Telling {
     {
         let mut telling = Telling::default();
         let clock = SteadyClock::over(clock);
-        // Whatever is wrong with one is found before another has sent anything.
+        // All channels are created first, so that an error in one is found before another has sent anything.
         let channels = receivers.all.iter().map(|receiver| receiver.channel(SystemClock::time));
         let mut channels = channels.collect::<Result<Vec<_>, _>>()?;
         let (senders, mut orders): (Vec<Sender<Order>>, Vec<_>) =
@@ -65,10 +65,10 @@ impl Telling {
         Ok(telling)
     }
 
-    /// Stops all; what is being sent is finished.
+    /// Stops all receivers; a message that is being sent is finished.
     pub fn stop(self) {
         self.office.stop();
-        // A receiver that panicked is no reason not to stop the others.
+        // A panic of one receiver must not keep the others from stopping.
         self.threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }

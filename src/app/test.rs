@@ -1,4 +1,4 @@
-//! `streamgauge test`: the test cases beside the rules, in the engine, on a virtual clock.
+//! `streamgauge test`: runs the test cases of rule files in the engine, on a virtual clock.
 
 use super::cli::TestArgs;
 use super::stderr::note;
@@ -48,13 +48,13 @@ pub fn run(args: &TestArgs) -> Result<u8> {
     Ok(if failed > 0 || passed == 0 { FAILED } else { FINE })
 }
 
-/// The text of a file of promtool's tests.
+/// Returns the text of a file if it is a test suite of promtool.
 fn suite_at(path: &Path) -> Option<String> {
     let source = path.is_file().then(|| super::text::read(path).ok())??;
     suite::is_suite(&source).then_some(source)
 }
 
-/// Runs promtool's tests; how many passed and failed.
+/// Runs a test suite of promtool. Returns how many tests passed and how many failed.
 fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
     let beside = path.parent().unwrap_or(Path::new("."));
     let read = |name: &str| {
@@ -111,7 +111,7 @@ fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
         wrong.extend(bench.take_until(&mut inputs, check.at));
         wrong.extend(check.compare(case, &suite.converted, &bench.active()));
     }
-    // What did not come in was judged by nobody.
+    // No rule has judged a refused event, so each refusal is an error of the test.
     wrong.extend(bench.refused.iter().take(REFUSED_SHOWN).map(|line| format!("refused {line}")));
     wrong
 }
@@ -123,7 +123,7 @@ fn report(file: &str, line: usize, name: &str, begun: Instant, wrong: &[String])
     wrong.iter().try_for_each(|line| say(format_args!("      {}", printable_lines(line))))
 }
 
-/// Runs one test case; what was not as expected.
+/// Runs one test case. Returns every difference from what it expects.
 pub fn run_case(rules: &RuleSet, test: &TestCase) -> Vec<String> {
     let mut bench = Bench::new(rules);
     let mut wrong = Vec::new();
@@ -151,18 +151,19 @@ pub fn run_case(rules: &RuleSet, test: &TestCase) -> Vec<String> {
     wrong
 }
 
-/// Refused events that are shown one by one.
+/// Number of refused events that are shown individually.
 const REFUSED_SHOWN: usize = 10;
 
-/// Lines of a long list that are shown one by one.
+/// Number of lines that are shown of each side of a long difference.
 const LINES_SHOWN: usize = 20;
 
-/// All transitions of the rules that are named, as a difference of lines.
+/// Compares the expected transitions with all transitions of the rules that they name. Returns the difference
+/// as lines.
 fn compare_transitions(expected: &[String], told: &[Transition]) -> Vec<String> {
     let tidy = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let expected: Vec<String> = expected.iter().map(tidy).collect();
     let named: Vec<&str> = expected.iter().filter_map(|line| rule_of(line)).collect();
-    // An empty list is about all rules: nothing is told.
+    // An empty list names no rule; it expects that no rule publishes a transition.
     let is_named = |one: &&Transition| named.is_empty() || named.contains(&&*one.rule);
     let found: Vec<String> = told.iter().filter(is_named).map(transition).collect();
     if expected == found {
@@ -175,12 +176,13 @@ fn compare_transitions(expected: &[String], told: &[Transition]) -> Vec<String> 
         .collect()
 }
 
-/// Pairs of lines that are compared: 2,000 × 2,000 × 4 B = 16 MiB.
+/// Maximum number of line pairs that are compared: 2,000 × 2,000 × 4 B = 16 MB.
 const PAIRS_MAX: usize = 4_000_000;
 
-/// Lines of both in order: common ones with a blank, the others with `-` or `+` (longest common subsequence).
+/// Returns the lines of both lists in order: common ones with a blank, the others with `-` or `+` (longest
+/// common subsequence).
 fn difference(a: &[String], b: &[String]) -> Vec<String> {
-    // Two long lists that share little: what differs is shown from where it begins.
+    // The table of two long lists would be too large, so only lines from the first difference on are shown.
     if a.len().saturating_mul(b.len()) > PAIRS_MAX {
         let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
         let only = |all: &[String], sign: char| {
@@ -216,14 +218,14 @@ fn difference(a: &[String], b: &[String]) -> Vec<String> {
     lines
 }
 
-/// An engine on a virtual clock, with an owner that ticks in time.
+/// An engine on a virtual clock, with ticks at the times at which a live owner sends them.
 struct Bench {
     engine: Engine,
     decoder: Decoder,
     directory: Directory,
     effects: Effects,
     seq: u64,
-    /// Everything that was told so far.
+    /// All transitions published so far.
     told: Vec<Transition>,
     refused: Vec<String>,
 }
@@ -239,7 +241,8 @@ impl Bench {
         bench
     }
 
-    /// Takes in what comes before `at`, and goes there; what is wrong with it.
+    /// Feeds the inputs before `at` to the engine, then advances the clock to `at`. Returns the errors of the
+    /// inputs.
     fn take_until(
         &mut self,
         inputs: &mut Peekable<Iter<'_, (Timestamp, Input)>>,
@@ -253,7 +256,7 @@ impl Bench {
         wrong
     }
 
-    /// Takes something in at its time; what is wrong with it.
+    /// Feeds one input to the engine at its time. Returns an error if the input is invalid.
     fn take(&mut self, at: Timestamp, input: &Input) -> Option<String> {
         self.advance(at);
         match input {
@@ -272,7 +275,7 @@ impl Bench {
         }
     }
 
-    /// Ends a series; what is wrong with that.
+    /// Ends a series. Returns an error if its identity is invalid.
     fn end(&mut self, source: &str, name: &str, labels: &BTreeMap<String, String>) -> Option<String> {
         let pairs = labels.iter().map(|(label, value)| (label.as_str().into(), value.as_str().into()));
         let identity = Labels::new(pairs.collect())
@@ -300,7 +303,7 @@ impl Bench {
         })
     }
 
-    /// All active alerts, those of shadows too.
+    /// Returns all active alerts, including those of shadow rules.
     fn active(&mut self) -> Vec<Transition> {
         let mut all = self.engine.active_alerts();
         all.extend(self.engine.active_shadows());
@@ -325,7 +328,7 @@ impl Bench {
             .extend(bad.map(|bad| format!("at {}: {}: {}", at - START, bad.reason.name(), bad.message)));
     }
 
-    /// Ticks at each wake-up up to `at`, as a live owner would.
+    /// Ticks at each wake-up time up to `at`, as a live owner does.
     fn advance(&mut self, at: Timestamp) {
         while let Some(wake) = self.engine.next_wake().filter(|wake| *wake < at) {
             self.handle(wake, Body::Tick);

@@ -1,14 +1,14 @@
-//! Small files that people name on the command line, read whole.
+//! Reads small files that are named on the command line.
 
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
 use std::io::{ErrorKind, Read, stdin};
 use std::path::Path;
 
-/// Bytes of such a file: 30,000 rules at 250 B. What is larger is something else, or never ends.
+/// Maximum size of such a file in bytes: 30,000 rules at 250 B. A larger input is the wrong file, or endless.
 const TEXT_BYTES_MAX: u64 = 8 << 20;
 
-/// Reads a file of text, `-` for standard input.
+/// Reads a text file; `-` is standard input.
 pub fn read(path: &Path) -> Result<String> {
     let failed = || format!("cannot read {}; is the path right?", path.display());
     let inner: Box<dyn Read> = match path == Path::new("-") {

@@ -1,4 +1,4 @@
-//! `streamgauge verify`: whether a data dir holds what was written to it.
+//! `streamgauge verify`: checks that a data dir holds what was written to it.
 
 use super::cli::VerifyArgs;
 use super::stdout::say;

@@ -1,17 +1,17 @@
-//! Saying that a server is waited for: a command that says nothing looks like one that hangs.
+//! Reports that a command waits for a server, because a silent command looks as if it hangs.
 
 use super::stderr::note;
 use crate::wire::address::without_password;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// A server that answers does so in less time.
+/// Delay before the first report; a reachable server answers in less time.
 pub const FIRST_SAID_AFTER: Duration = Duration::from_secs(2);
 
-/// Time between two words about the same server.
+/// Time between two reports about the same server.
 pub const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// Says that a server is waited for, until it is dropped.
+/// Reports that the command waits for a server, until this value is dropped.
 #[derive(Debug)]
 pub struct Waiting {
     _over: Sender<()>, // closed when this is dropped

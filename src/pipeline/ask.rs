@@ -1,7 +1,8 @@
-//! What people ask for while the system runs: silences and maintenance, in the words of the files.
+//! Requests of operators while the system runs: silences and maintenance windows, in the format of the files.
 //!
-//! Invariant: a request is read like a piece of a pipeline file, so its errors have a place and a hint, and
-//! what may be written in a file may be asked for. Rejected: types of its own for the API (two languages).
+//! Invariant: a request is parsed like a part of a pipeline file, so its errors have a place and a hint, and
+//! every field of the file format is allowed.
+//! Rejected: separate types for the API (users would have to learn two formats).
 
 use super::bounds::MATCHERS_BYTES_MAX;
 use super::diagnostic::{Diagnostic, clipped};
@@ -12,23 +13,23 @@ use crate::core::calendar::Plan;
 use crate::core::mute::{Maintenance, Silence};
 use crate::core::{Span, Timestamp};
 
-/// A silence without an end lasts so long, as Alertmanager's page proposes.
+/// The duration of a silence without an end, as Alertmanager's user interface proposes.
 const SILENCE_DEFAULT: Span = Span::from_hours(2);
 
-/// What a request is called in errors.
+/// The file name that stands for the request in errors.
 const PLACE: &str = "the request";
 
 const SILENCE: [&str; 8] = ["id", "match", "start", "end", "duration", "by", "reason", "unmatched_for"];
 
-/// What a request gets that does not say it itself.
+/// Values for fields that a request does not state.
 #[derive(Debug, Clone, Copy)]
 pub struct New<'a> {
     pub id: &'a str,
-    /// Whoever signed in: stands above what the request says.
+    /// The signed-in user; takes precedence over `by` in the request.
     pub by: Option<&'a str>,
 }
 
-/// Bytes of a request: a hundred matchers of a hundred bytes, and words.
+/// Bytes of a request: a hundred matchers of a hundred bytes, and prose.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 
 /// Reads a maintenance window.
@@ -40,12 +41,12 @@ pub fn maintenance(text: &str, new: New<'_>) -> Result<Maintenance, Vec<Diagnost
     })
 }
 
-/// Reads a silence that begins `now` unless it says otherwise.
+/// Reads a silence that begins `now` unless it states another start.
 pub fn silence(text: &str, new: New<'_>, now: Timestamp) -> Result<Silence, Vec<Diagnostic>> {
     read(text, new, |file, node| silence_of(file, node, now))
 }
 
-/// Reads `time_intervals: [...]` by themselves, as routes name them.
+/// Reads a list of `time_intervals: [...]` without a maintenance window, as routes have it.
 pub fn intervals(text: &str) -> Result<Plan, Vec<Diagnostic>> {
     read(text, New { id: "", by: None }, |file, node| {
         let intervals = field(node, "time_intervals")?;
@@ -53,7 +54,7 @@ pub fn intervals(text: &str) -> Result<Plan, Vec<Diagnostic>> {
     })
 }
 
-/// Reads matchers, as many as are given: `source="a",stage=~"b.*"`.
+/// Reads any number of matchers: `source="a",stage=~"b.*"`.
 pub fn matchers(text: &str) -> Result<crate::core::selector::Selector, String> {
     super::expr::check::matchers(text).map_err(|error| clipped(&error.message))
 }
@@ -141,7 +142,7 @@ fn without(node: &Node, name: &str) -> Node {
     node
 }
 
-/// A field that is null is left out; one that is missing gets this value.
+/// Removes fields that are null, and adds this field if it is missing.
 fn with(name: &str, mut node: Node, value: &str) -> Node {
     if let yaml::Kind::Map(entries) = &mut node.kind {
         entries.retain(|(_, value)| value.kind != yaml::Kind::Null);

@@ -1,8 +1,8 @@
-//! The series that are derived from stage, run and gate events: which labels each has, and with which values.
+//! The series that are derived from stage, run and gate events: their labels and the values of these labels.
 //!
-//! Intuition: whoever asks such a series for a label that it never has waits for an alert that cannot come. A name
-//! that `metrics:` or `record:` define is the user's own, and none of these. Stages are known only where a pipeline
-//! declares them, so a stage that none has is a doubt and no error.
+//! Intuition: a rule that asks such a series for a label it never has waits for an alert that cannot fire, so
+//! this is an error. A name that `metrics:` or `record:` defines belongs to the user and is not checked here.
+//! Stages are known only where a pipeline declares them, so an unknown stage is a warning and no error.
 
 use super::diagnostic::nearest;
 use crate::core::event::{RunStatus, StageStatus};
@@ -12,7 +12,7 @@ use crate::core::selector::{Matcher, Test};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Derived series with the labels of their own.
+/// Derived series with their own labels.
 const DERIVED: [(&str, &[&str]); 9] = [
     ("stage_duration_seconds", &["stage", "outcome"]),
     ("stage_queue_seconds", &["stage"]),
@@ -25,10 +25,10 @@ const DERIVED: [(&str, &[&str]); 9] = [
     ("pipeline_in_flight", &[]),
 ];
 
-/// Labels whose values are stages.
+/// Labels whose values are names of stages.
 const STAGES: [&str; 3] = ["stage", "from", "to"];
 
-/// A problem of one of some matchers.
+/// A problem of one matcher in a list; `place` is its index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub place: usize,
@@ -36,13 +36,13 @@ pub(super) struct Wrong {
     pub hint: String,
 }
 
-/// The labels that a derived series has beside source and name; its source is its pipeline, too.
+/// Returns the labels that a derived series has besides source and name. Its source is also its pipeline.
 pub(super) fn labels_of(name: &str) -> Option<Vec<Arc<str>>> {
     let (_, own) = DERIVED.iter().find(|(derived, _)| *derived == name)?;
     Some(std::iter::once(&PIPELINE).chain(own.iter()).map(|label| Arc::from(*label)).collect())
 }
 
-/// Whether a series with these labels has this one: every series has a source and a name.
+/// Whether a series with these labels has this one; every series has a source and a name.
 pub(super) fn has(labels: &[Arc<str>], label: &str) -> bool {
     matches!(label, "source" | "name") || labels.iter().any(|known| **known == *label)
 }
@@ -51,10 +51,10 @@ pub(super) fn labels_in_words(labels: &[Arc<str>]) -> String {
     format!("it has {}", labels.join(", "))
 }
 
-/// The first matcher that no value of a derived series can pass.
+/// Returns the first matcher that no value of a derived series can match.
 pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
     let labels = labels_of(name)?;
-    // A matcher that a missing label passes asks for nothing.
+    // A matcher that also matches a missing label demands nothing, so it is skipped.
     let mut asking = matchers.iter().enumerate().filter(|(_, matcher)| !matcher.is_match(""));
     asking.find_map(|(place, matcher)| {
         let label = &*matcher.label;
@@ -71,14 +71,15 @@ pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
     })
 }
 
-/// The ends of stages, or of runs.
+/// The outcomes of stages, or of runs.
 fn outcomes(name: &str) -> Vec<&'static str> {
     let of_stages = StageStatus::ALL.into_iter().filter(|status| status.is_terminal()).map(StageStatus::name);
     let of_runs = [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled].map(RunStatus::name);
     if name.starts_with("stage_") { of_stages.collect() } else { of_runs.to_vec() }
 }
 
-/// Matchers that nothing declared passes. `of`: a derived series; without it, a function of runs.
+/// Returns the matchers that no declared pipeline or stage matches. `of`: a derived series; `None`: a
+/// function over runs.
 pub(super) fn doubts(
     of: Option<&str>,
     matchers: &[Matcher],
@@ -98,7 +99,7 @@ pub(super) fn doubts(
         if let Test::Equal(wanted) = &matcher.test
             && !pipelines.contains_key(wanted)
         {
-            // It need not be declared; a slip is likely where one that is has nearly this name.
+            // A pipeline need not be declared. A typing error is likely only if a declared name is similar.
             let near = nearest(wanted, pipelines.keys().map(|name| &**name));
             let doubt = near.map(|near| {
                 let message = format!("no declared pipeline is called `{wanted}`");
@@ -108,7 +109,7 @@ pub(super) fn doubts(
         }
         meant.retain(|(name, _)| matcher.is_match(name));
     }
-    // A pipeline that does not say its stages may have any.
+    // A pipeline that declares no stages may have any.
     if meant.is_empty() || meant.iter().any(|(_, spec)| spec.stages.is_empty()) {
         return doubts;
     }

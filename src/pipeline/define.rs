@@ -1,4 +1,4 @@
-//! Definitions of a file besides its rules: metrics, declared series, pipelines and their health.
+//! Definitions of a file besides its rules: metrics, declared series, pipelines and health weights.
 
 use super::firsts::Firsts;
 use super::tree::File;
@@ -12,7 +12,7 @@ use crate::core::unit::Unit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Sections of a file.
+/// The sections of a file.
 pub const SECTIONS: [&str; 11] = [
     "version",
     "metrics",
@@ -27,21 +27,22 @@ pub const SECTIONS: [&str; 11] = [
     "tests",
 ];
 
-/// A section that people look for here, as Alertmanager has it in the file with its routes.
+/// A section that Alertmanager has in the file with its routes, so users look for it here.
 const ELSEWHERE: (&str, &str, &str) = (
     "receivers",
     "receivers stand in the configuration, not beside rules",
     "`streamgauge run --config F`; `streamgauge schema config` prints its shape",
 );
 
-/// A section of a file by name.
+/// Returns a section of a file by name.
 pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
     let Kind::Map(entries) = &root.kind else { return None };
     entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
 }
 
-/// Checks the names of the sections and the version. A file that says nothing is no file without rules: it is one
-/// that is being written, or was lost. One with a version alone may be meant, or be cut short.
+/// Checks the names of the sections and the version. An empty file is an error: it does not state that there
+/// are no rules, because it may be unfinished or its content lost. A file with only a version is a warning:
+/// it may be intended or cut short.
 pub fn check_sections(file: &File<'_>, root: &Node) {
     if let Kind::Map(entries) = &root.kind
         && entries.iter().all(|(key, _)| key.text == "version")
@@ -61,7 +62,7 @@ pub fn check_sections(file: &File<'_>, root: &Node) {
     }
 }
 
-/// How much each part of a pipeline's health counts; parts that are not named keep what they have.
+/// Reads the weights of the parts of a pipeline's health; a part that is not named keeps its default weight.
 pub fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>, firsts: &mut Firsts) {
     firsts.note(file, "section", "health", node.at);
     let mut weights = Weights::default();
@@ -81,7 +82,7 @@ pub fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>, firsts: &
     *out = Some(weights);
 }
 
-/// Weights are shares of a sum, so any scale will do.
+/// Reads a weight. Weights are divided by their sum, so any scale is possible.
 fn weight(file: &File<'_>, node: &Node) -> Option<f64> {
     let found = match node.kind {
         Kind::Integer(number) => Some(number as f64),
@@ -154,7 +155,7 @@ pub fn declare(file: &File<'_>, node: &Node, out: &mut Vec<Declared>) {
     }
 }
 
-/// Pipelines, and the rules that their stage limits stand for: (pipeline, stage, limit, place).
+/// Reads the pipelines, and returns their stage limits, which expand to rules: (pipeline, stage, limit).
 pub fn pipelines<'n>(
     file: &File<'_>,
     node: &'n Node,

@@ -1,35 +1,36 @@
 //! Problems in files: file:line:col, the line with a caret, and a hint.
 //!
-//! Invariant: a problem takes about 1 KiB at most, however long the line and the names are that it is about, and
-//! nothing in it moves a terminal's cursor.
+//! Invariant: a problem takes at most about 1 KiB, however long the line and the names in it are, and its
+//! text contains no control sequences for a terminal.
 
 use serde::Serialize;
 use std::fmt;
 
-/// One problem, or one remark, at a place in a file.
+/// One error or warning at a place in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     pub file: String,
-    pub line: usize,   // from 1; 0 where the whole file is meant
+    pub line: usize,   // from 1; 0 if the problem concerns the whole file
     pub column: usize, // from 1, in characters
     pub length: usize, // characters to underline, at least 1
     pub is_error: bool,
     pub message: String,
     pub hint: Option<String>,
-    /// The line it stands in, or the part of a long one around it.
+    /// The line of the problem, or the part of a long line around it.
     pub text: String,
     /// The column within `text`, from 1.
     pub caret: usize,
 }
 
-/// Characters of a line that are shown: what a wide terminal has in a row.
+/// Characters of a line that are shown: the width of a wide terminal.
 const TEXT_CHARS_MAX: usize = 160;
 
-/// Characters of a message or hint; ours have up to 250, the rest is repeated from the file.
+/// Characters of a message or hint. The fixed part of a message has up to 250; the rest repeats text of the
+/// file.
 const MESSAGE_CHARS_MAX: usize = 480;
 
 impl Diagnostic {
-    /// An error of a whole file.
+    /// Makes an error about a whole file.
     pub fn of_file(file: impl Into<String>, message: impl Into<String>, hint: Option<&str>) -> Diagnostic {
         Diagnostic {
             file: file.into(),
@@ -65,20 +66,20 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// A tab stays a tab, so that the caret stands where the eye expects it.
+/// Keeps a tab as it is, so that the caret is aligned with the text above it.
 fn blank(c: char) -> char {
     if c == '\t' { '\t' } else { ' ' }
 }
 
-/// The part of a line around a column.
+/// A part of a line around a column.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Excerpt {
     pub text: String,
-    /// The column in the line: at most one past its end.
+    /// The column in the line; at most one past its end.
     pub column: usize,
     /// The column in `text`.
     pub caret: usize,
-    /// Characters from the caret to the end of what is shown, at least 1.
+    /// Characters from the caret to the end of the shown part, at least 1.
     pub room: usize,
 }
 
@@ -98,7 +99,8 @@ pub(super) fn excerpt(line: &str, column: usize) -> Excerpt {
     Excerpt { text: format!("{before}{part}{after}"), column, caret, room }
 }
 
-/// A message that repeats a text of any length, cut in the middle; what controls a terminal is replaced.
+/// Cuts a long message in the middle, because it may repeat a text of any length, and replaces control
+/// characters.
 pub fn clipped(text: &str) -> String {
     let count = text.chars().count();
     if count <= MESSAGE_CHARS_MAX {
@@ -109,19 +111,19 @@ pub fn clipped(text: &str) -> String {
     text.chars().take(head).chain(" … ".chars()).chain(end).map(visible).collect()
 }
 
-/// Controls, and what turns the direction of a line.
+/// Replaces control characters and the characters that change the direction of text.
 fn visible(c: char) -> char {
     let is_hidden = c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if is_hidden { '\u{fffd}' } else { c }
 }
 
-/// Names longer than this are no slips of each other; a comparison costs the product of both lengths.
+/// Longer names are not compared, because a comparison costs the product of both lengths.
 const NEAREST_BYTES_MAX: usize = 64;
 
-/// Names that are compared with a wrong one: 1,000 × 64 × 64 = 4 million steps.
+/// The largest number of names that are compared with an unknown one: 1,000 × 64 × 64 = 4 million steps.
 const NEAREST_NAMES_MAX: usize = 1_000;
 
-/// The name that was probably meant, if one is near enough.
+/// Returns the known name that is most similar to an unknown one, if it is similar enough.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > NEAREST_BYTES_MAX {
         return None;
@@ -135,8 +137,8 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
     scored.min().map(|(_, name)| name)
 }
 
-/// Edits (insert, delete, replace, exchange of two neighbours) that turn one text into the other, no part edited twice:
-/// the optimal string alignment distance; `None`: more than `limit`.
+/// The optimal string alignment distance: the number of edits (insert, delete, replace, exchange of two
+/// neighbours) that turn one text into the other, with no part edited twice. `None`: more than `limit`.
 fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -151,7 +153,7 @@ fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
             }
             next.push(least);
         }
-        // It never falls from row to row.
+        // The minimum never decreases from row to row.
         if next.iter().min().is_none_or(|least| *least > limit) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Documents that rules are compiled from: files of a directory, single rules that were added over the API.
+//! Documents from which rules are compiled: the files of a directory, and single rules added over the API.
 
 use super::diagnostic::Diagnostic;
 use super::load::{FILES_MAX, LoadError, Loaded, SET_BYTES_MAX, load_rules, read_dir};
@@ -7,17 +7,17 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Name → text, YAML or JSON; in the order of their names they make a rule set.
+/// Maps names to texts in YAML or JSON. The rule set is compiled from them in the order of their names.
 pub type Documents = BTreeMap<String, String>;
 
-/// The files of a directory by their names within it.
+/// Reads the files of a directory; the keys are the file names without the directory.
 pub fn of_dir(path: &Path) -> Result<Documents, LoadError> {
     let name = |path: &str| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
     let files = read_dir(path)?.into_iter();
     Ok(files.map(|(path, text)| (name(&path).unwrap_or(path), text)).collect())
 }
 
-/// Compiles a rule set, or says everything that is wrong with it.
+/// Compiles a rule set, or returns all problems of the documents.
 pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
     let bytes: usize = documents.values().map(String::len).sum();
     if documents.len() > FILES_MAX || bytes as u64 > SET_BYTES_MAX {
@@ -29,7 +29,8 @@ pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
     rules.ok_or(diagnostics)
 }
 
-/// One rule as a document, and its id, if the text is a rule: JSON with `id` and `expr`.
+/// Wraps a rule in JSON with `id` and `expr` into a document, and returns its id. `None`: the text is no such
+/// rule.
 pub fn of_rule(text: &str) -> Option<(String, String)> {
     let mut rule: Value = serde_json::from_str(text).ok()?;
     let object = rule.as_object_mut()?;
@@ -41,7 +42,8 @@ pub fn of_rule(text: &str) -> Option<(String, String)> {
     Some((id, document_of(&rule)))
 }
 
-/// A document of a value that a store has under a name: a text as it is, one rule, or a whole document.
+/// Returns the document of a value that the store holds under a name: a text as it is, a rule wrapped into a
+/// document, or a whole document.
 pub fn of_value(name: &str, mut value: Value) -> String {
     match &mut value {
         Value::String(text) => std::mem::take(text),
@@ -54,7 +56,7 @@ pub fn of_value(name: &str, mut value: Value) -> String {
     }
 }
 
-/// A field that is null is one that is left out: in JSON it is no text.
+/// Removes the fields that are null: in JSON, null means that a field is not set.
 fn leave_out_nulls(rule: &mut Map<String, Value>) {
     rule.retain(|_, value| !value.is_null());
 }

@@ -1,16 +1,17 @@
-//! Where each name of a rule set was defined first, so that a second one is told of with both places.
+//! The place of the first definition of each name in a rule set, so that a duplicate is reported with both
+//! places.
 
 use super::tree::File;
 use super::yaml::Place;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Names by what they name, with the file and line of the first.
+/// Maps (kind, name) to the file and line of the first definition.
 #[derive(Debug, Default)]
 pub struct Firsts(BTreeMap<(&'static str, String), (String, usize)>);
 
 impl Firsts {
-    /// Notes a definition; one that is there already is an error.
+    /// Notes a definition; a second definition of the same name is an error.
     pub fn note(&mut self, file: &File<'_>, what: &'static str, name: &str, at: Place) {
         match self.0.entry((what, name.into())) {
             Entry::Occupied(first) => {
@@ -29,7 +30,8 @@ impl Firsts {
 mod tests {
     use super::super::load_files;
 
-    /// Each is told of, not only the first, and the first one's place is named.
+    /// Goal: every duplicate is reported, with the place of the first definition. Method: two files with the
+    /// same duplicated names.
     #[test]
     fn all_that_stand_twice_are_named_at_once() {
         let text = "metrics:\n  m: { unit: ms }\n  m: { unit: s }\npipelines:\n  p: { stages: [a] }\nescalations:\n  e: [{ after: 0m, notify: [log] }]\nmaintenance:\n  - { id: w, match: ['a=\"b\"'], start: '2026-11-15T02:00:00Z', end: '2026-11-15T04:00:00Z' }\nrules:\n  - { id: r, expr: 'count(m[1m]) > 1', severity: info }\n  - { id: r, expr: 'count(m[1m]) > 2', severity: info }\n";

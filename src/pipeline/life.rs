@@ -1,4 +1,4 @@
-//! What happens to alerts: `escalations:`, `maintenance:`, `inhibit:`.
+//! Sections about the handling of alerts: `escalations:`, `maintenance:`, `inhibit:`.
 
 use super::bounds::{MATCHERS_MAX, MUTES_MAX, NAMES_MAX, STEPS_MAX};
 use super::expr::check::matchers;
@@ -15,10 +15,10 @@ use crate::core::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Nobody is told of one thing more often.
+/// The shortest interval after which a step may be repeated, so that no receiver gets one alert more often.
 const REPEAT_MIN: Span = Span::from_mins(1);
 
-/// Policies by name.
+/// Escalations by name.
 pub type Escalations = BTreeMap<String, Escalation>;
 
 pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations, firsts: &mut Firsts) {
@@ -98,7 +98,7 @@ const PLANNED: [&str; 11] = [
     "time_intervals",
 ];
 
-/// One window as a file, or a request, has it.
+/// Reads one maintenance window of a file or a request.
 pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
     let fields: BTreeMap<&str, &Node> =
         file.map(node, &PLANNED).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
@@ -127,7 +127,7 @@ pub(super) fn planned(file: &File<'_>, node: &Node) -> Option<Maintenance> {
     Some(Maintenance { id: id.into(), matchers, plan, mode, reason, by: "".into() })
 }
 
-/// One span, a schedule, or intervals.
+/// Reads the times of a maintenance window: one span, a schedule, or intervals.
 fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<Plan> {
     let text = |name: &str| fields.get(name).and_then(|node| file.text(node));
     let written = if let Some(intervals) = fields.get("time_intervals") {
@@ -169,12 +169,12 @@ pub(super) fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
     found
 }
 
-/// Intervals by themselves, as routes name them.
+/// Reads a list of intervals without a maintenance window, as routes have it.
 pub(super) fn intervals_alone(file: &File<'_>, node: &Node) -> Option<Plan> {
     kept(file, node.at, intervals(file, node)?)
 }
 
-/// A list of them.
+/// Reads a list of intervals.
 fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
     let items = file.list(node);
     if items.len() > NAMES_MAX {
@@ -185,7 +185,7 @@ fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
     Some(Written::Intervals(all.collect::<Option<Vec<_>>>()?))
 }
 
-/// A plan that can be kept.
+/// Makes a plan from its written form; a plan that cannot be evaluated is an error.
 fn kept(file: &File<'_>, at: Place, written: Written) -> Option<Plan> {
     let plan = Plan::try_from(written).map_err(|error| file.error(at, error.to_string(), None)).ok()?;
     if let Some(trouble) = plan.trouble() {
@@ -195,7 +195,7 @@ fn kept(file: &File<'_>, at: Place, written: Written) -> Option<Plan> {
     Some(plan)
 }
 
-/// One of Alertmanager's `time_intervals`.
+/// Reads one entry of `time_intervals`, in the format of Alertmanager.
 fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
     let mut found = Interval::default();
     let known = ["times", "weekdays", "days_of_month", "months", "years", "location"];
@@ -248,7 +248,7 @@ const MONTHS: [&str; 12] = [
     "december",
 ];
 
-/// `monday:friday`, `1:7`, `december`, `-1`.
+/// Reads a range such as `monday:friday`, `1:7`, `december`, `-1`.
 fn range(text: &str, names: &[&str], base: i32) -> Option<(i32, i32)> {
     let one = |text: &str| {
         let place = names.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
@@ -260,7 +260,7 @@ fn range(text: &str, names: &[&str], base: i32) -> Option<(i32, i32)> {
     }
 }
 
-/// `{ start_time: '22:00', end_time: '24:00' }` to minutes of the day.
+/// Converts `{ start_time: '22:00', end_time: '24:00' }` to minutes of the day.
 fn minutes(file: &File<'_>, node: &Node) -> Option<(u32, u32)> {
     let (mut start, mut end) = (None, None);
     for (key, value) in file.map(node, &["start_time", "end_time"]) {
@@ -304,14 +304,14 @@ pub fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
         let has = |name: &str| super::define::section(item, name).is_some();
         match (source, target) {
             (Some(source), Some(target)) => out.push(Inhibit { source, target, equal }),
-            // A problem of one that is there was said.
+            // Both keys are present, so the problem of their values is already noted.
             _ if has("source") && has("target") => {}
             _ => file.error(item.at, "an inhibition needs `source` and `target`", None),
         }
     }
 }
 
-/// A list of matchers, or one; an empty list would match everything, so it is refused.
+/// Reads a list of matchers, or a single one. An empty list would match everything, so it is refused.
 pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
     let texts: Vec<(&Node, String)> = match &node.kind {
         Kind::List(items) => items.iter().filter_map(|item| Some((item, file.text(item)?))).collect(),
@@ -325,7 +325,7 @@ pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
         let found = match matchers(&text) {
             Ok(found) => found.matchers,
             Err(error) => {
-                // One that is refused may have cost as much as the largest.
+                // Compiling a refused expression may have cost as much as the largest accepted one.
                 file.charge(item.at, if text.contains('~') { Pattern::BYTES_MAX } else { 0 });
                 file.error(item.at, error.message, error.hint.or(Some("`source=~\"db.*\"`".into())));
                 return None;
@@ -356,11 +356,12 @@ pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
     Some(all)
 }
 
-/// Whether it asks for a value and takes none for one; who excludes something has said what is meant.
+/// Whether a matcher demands a value but also matches a missing label. A matcher that excludes a value is
+/// intended to match everything else.
 fn is_met_by_nothing(matcher: &Matcher) -> bool {
     let is_asking = match &matcher.test {
         Test::Equal(_) | Test::Match(_) => true,
-        // Anything but something.
+        // This matcher excludes every value that is not empty.
         Test::NotMatch(pattern) => matches!(pattern.text(), ".+" | "..*"),
         Test::NotEqual(_) => false,
     };
@@ -419,7 +420,8 @@ mod tests {
         }
     }
 
-    /// Ten bytes that compile to a hundred thousand.
+    /// Goal: the total size of regular expressions is bounded. Method: many patterns of ten bytes that
+    /// compile to a hundred thousand bytes each.
     #[test]
     fn regular_expressions_of_a_file_are_bounded_together() {
         let each = r#"'a=~"\w"'"#;

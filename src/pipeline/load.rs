@@ -1,4 +1,4 @@
-//! A directory of files to one rule set, with everything that is wrong in any of them.
+//! Compiles a directory of files into one rule set, and collects the problems of all files.
 
 use super::bounds::{REGEXES_BYTES_MAX, RULES_MAX, SET_DIAGNOSTICS_MAX, TEST_SLOTS_MAX};
 use super::define;
@@ -18,10 +18,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// What came of reading some files.
+/// The result of reading some files.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// The rule set; `None` when any file has an error.
+    /// The rule set; `None` if any file has an error.
     pub rules: Option<RuleSet>,
     pub tests: Vec<TestCase>,
     /// Errors and warnings, in file order.
@@ -34,7 +34,7 @@ impl Loaded {
     }
 }
 
-/// Why a directory could not be read at all.
+/// The reason why a file or directory cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("cannot read {path}; is the path right?")]
@@ -47,21 +47,24 @@ pub enum LoadError {
     TooMany { path: PathBuf },
 }
 
-/// Bytes of one file; a thousand rules are about 200 KiB.
+/// The largest size of one file in bytes; a thousand rules are about 200 KiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Files of a directory; a team of hundreds has one for each service.
+/// The largest number of files in a directory; a team with hundreds of services has one file for each
+/// service.
 pub(super) const FILES_MAX: usize = 1_000;
 
-/// Bytes of all files of a directory: four of the largest, or 16 KiB each.
+/// The largest size of all files of a directory together in bytes: four files of the largest size, or 16 KiB
+/// for each of the 1,000 files.
 pub(super) const SET_BYTES_MAX: u64 = 16 << 20;
 
-/// Reads the `*.yaml` and `*.yml` of a directory, or one file, in order of their names.
+/// Reads the `*.yaml` and `*.yml` files of a directory, or one file, in the order of their names.
 pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
     Ok(load_files(read_dir(path)?))
 }
 
-/// The same of what can be read; each file that cannot is an error among the diagnostics.
+/// Reads the same files as [`load_dir`], but continues after a file that cannot be read and reports it as an
+/// error among the diagnostics.
 pub fn examine(path: &Path) -> Loaded {
     let (mut texts, mut unread) = (Vec::new(), Vec::new());
     let mut bytes = 0;
@@ -89,25 +92,26 @@ fn unreadable(path: &Path, error: &LoadError) -> Diagnostic {
     Diagnostic::of_file(path.display().to_string(), format!("{error}{why}"), None)
 }
 
-/// The texts of those files by their paths.
+/// Returns (path, text) of the rule files of a directory, or of one file.
 pub(super) fn read_dir(path: &Path) -> Result<Vec<(String, String)>, LoadError> {
     let mut bytes = 0;
     let read = |file: PathBuf| Ok((file.display().to_string(), read_file(path, &file, &mut bytes)?));
     rule_files(path)?.into_iter().map(read).collect()
 }
 
-/// The text of one file of a directory, which has read so many bytes before it.
+/// Reads one file of a directory. `bytes`: the bytes read from this directory so far.
 fn read_file(dir: &Path, file: &Path, bytes: &mut u64) -> Result<String, LoadError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::InvalidData => LoadError::NotText { path: file.into() },
         _ => LoadError::Read { path: file.into(), source },
     };
     let meta = fs::metadata(file).map_err(failed)?;
-    // A pipe in a directory would be waited for without end.
+    // Reading a named pipe in the directory would block forever.
     if file != dir && !meta.is_file() {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
     }
-    // Only reading finds out how much there is: `/dev/zero` has a length of 0, and no end.
+    // The metadata does not tell the size reliably: `/dev/zero` has a length of 0 and no end. The read is
+    // bounded instead.
     let mut text = String::new();
     let reader = fs::File::open(file).map_err(failed)?;
     reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
@@ -121,8 +125,8 @@ fn read_file(dir: &Path, file: &Path, bytes: &mut u64) -> Result<String, LoadErr
     Ok(text)
 }
 
-/// The rule files of a directory, or the one that is named. Names that begin with a dot are left out, as `*` does
-/// it: editors keep their locks and drafts there.
+/// Lists the rule files of a directory, or returns the one file that is named. Names that begin with a dot
+/// are left out, as the shell's `*` does: editors keep lock files and drafts under such names.
 pub fn rule_files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -144,12 +148,12 @@ pub fn rule_files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(paths)
 }
 
-/// Checks files given as (name, text) and makes one rule set of them.
+/// Checks files given as (name, text) and compiles them into one rule set, with their tests.
 pub fn load_files(texts: Vec<(String, String)>) -> Loaded {
     load(texts, true)
 }
 
-/// The same where nobody runs the tests: they are checked, and let go one by one.
+/// Does the same as [`load_files`] for callers that run no tests: each test is checked and then dropped.
 pub fn load_rules(texts: Vec<(String, String)>) -> Loaded {
     load(texts, false)
 }
@@ -187,7 +191,7 @@ fn load(texts: Vec<(String, String)>, is_for_tests: bool) -> Loaded {
     Loaded { rules: is_good.then_some(set), tests, diagnostics }
 }
 
-/// Problems of all files, the rest as a number.
+/// Collects the problems of all files up to [`SET_DIAGNOSTICS_MAX`]; the last diagnostic counts the rest.
 fn all_diagnostics(files: Vec<File<'_>>) -> Vec<Diagnostic> {
     let mut all: Vec<Diagnostic> = Vec::new();
     let (mut more, mut is_error) = (0, false);
@@ -220,7 +224,7 @@ fn root(file: &File<'_>, text: &str) -> Option<Node> {
     }
 }
 
-/// A limit of a stage, and where it stands.
+/// The limit of a stage, and its place in the file.
 #[derive(Debug)]
 struct StageLimit {
     file: usize,
@@ -230,7 +234,8 @@ struct StageLimit {
     at: Place,
 }
 
-/// Metrics, declared series and pipelines of all files, before anything refers to them.
+/// Reads the metrics, declared series and pipelines of all files. This comes first, because rules refer to
+/// them.
 fn definitions(
     files: &[File<'_>],
     roots: &[Option<Node>],
@@ -256,7 +261,8 @@ fn definitions(
     limits
 }
 
-/// What happens to alerts, before rules refer to it.
+/// Reads escalations, maintenance windows, inhibitions and health weights. This comes before the rules,
+/// because rules refer to escalations.
 fn lives(files: &[File<'_>], roots: &[Option<Node>], set: &mut RuleSet, firsts: &mut Firsts) -> Escalations {
     let (mut escalations, mut health, mut regex_bytes) = (Escalations::new(), None, 0);
     for (file, root) in files.iter().zip(roots) {
@@ -338,7 +344,7 @@ fn one_rule(
         file.error(node.at, format!("there are more than {RULES_MAX} rules"), None);
         return None;
     }
-    // Also of a rule that is wrong otherwise: all that stands twice is told of at once.
+    // The id is noted even if the rule has other errors, so that all duplicates are reported at once.
     if let Some(id) = define::section(node, "id").and_then(Node::text) {
         firsts.note(file, "rule", id, node.at);
     }
@@ -348,7 +354,8 @@ fn one_rule(
     Some(rule)
 }
 
-/// A record repeats every 30 s at the latest: a shorter window over it may be empty.
+/// Warns about a window below 40 s over a recorded series: a record repeats every 30 s at the latest, so a
+/// shorter window may be empty.
 fn warn_short_windows(file: &File<'_>, checker: &Checker, node: &Node) {
     let short = Span::from_secs(40);
     for (name, window) in checker.reads.iter().filter(|(name, _)| checker.records.contains_key(name)) {

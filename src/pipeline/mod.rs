@@ -1,8 +1,8 @@
-//! What people write in `pipelines/*.yaml`, read, checked and turned into a rule set.
+//! Reads and checks the files in `pipelines/*.yaml` and compiles them into a rule set.
 //!
-//! Intuition: a file is parsed into a tree that remembers where everything stands; the checks walk
-//! it and note every problem with its place instead of stopping at the first; only a directory
-//! without errors becomes a [`RuleSet`](crate::core::rule::RuleSet), in which nothing can be wrong.
+//! Intuition: a file is parsed into a tree whose nodes keep their place in the file. The checks walk the tree
+//! and note every problem with its place instead of stopping at the first one. Only a directory without
+//! errors becomes a [`RuleSet`](crate::core::rule::RuleSet), so a rule set has no errors.
 
 pub mod ask;
 mod bounds;

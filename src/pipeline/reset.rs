@@ -1,11 +1,12 @@
-//! A `reset` belongs to the other side of its level: where both are met, a level would be left as soon as it is entered.
+//! Checks that a `reset` lies on the other side of its level: where a value meets both, the level would be
+//! left as soon as it is entered.
 
 use crate::core::rule::Level;
 use crate::core::rule::ast::{Compare, Comparison};
 
-/// A value that meets a level and its reset, if there is one.
+/// Returns a value that meets both a level and its reset, if there is one.
 ///
-/// Both limits cut the line into at most five parts; one value of each is tried.
+/// The two limits divide the number line into at most five parts; one value of each part is tried.
 pub(super) fn met_by_both(level: Compare, reset: Compare) -> Option<f64> {
     let (low, high) = (level.limit.min(reset.limit), level.limit.max(reset.limit));
     let beyond = |limit: f64| limit.abs().max(1.0);
@@ -13,7 +14,7 @@ pub(super) fn met_by_both(level: Compare, reset: Compare) -> Option<f64> {
     values.into_iter().find(|value| level.holds(*value) && reset.holds(*value))
 }
 
-/// The side on which a reset of a level belongs, in words.
+/// States in words on which side of its level a reset must lie.
 pub(super) fn side(level: Compare, written: &str) -> String {
     let limit = written.trim_start_matches(['<', '>', '=', '!']).trim();
     match level.op {
@@ -24,8 +25,9 @@ pub(super) fn side(level: Compare, written: &str) -> String {
     }
 }
 
-/// A level that is met only where one of less weight is not: what is over `critical` is over `warning`, too. Of two
-/// with the same limit the lower one is told where it needs less time.
+/// Returns two adjacent levels in the wrong order: the lower one is never reported, because a value that
+/// meets it also meets the higher one. With equal limits on the same side, the lower level is reported only
+/// if its `for` is shorter.
 pub(super) fn out_of_order(levels: &[Level]) -> Option<(&Level, &Level)> {
     let is_weaker = |above: Compare, below: Compare| match (above.op, below.op) {
         (Comparison::Greater | Comparison::GreaterEqual, Comparison::Greater | Comparison::GreaterEqual) => {
@@ -44,7 +46,7 @@ pub(super) fn out_of_order(levels: &[Level]) -> Option<(&Level, &Level)> {
     })
 }
 
-/// Whether what meets the lower level also meets the upper one, where the limits are equal.
+/// Whether a value that meets the lower level also meets the upper one, if both limits are equal.
 fn is_same_side(above: Compare, below: Compare) -> bool {
     match (above.op, below.op) {
         (Comparison::GreaterEqual, Comparison::Greater) | (Comparison::LessEqual, Comparison::Less) => true,

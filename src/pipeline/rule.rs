@@ -1,4 +1,4 @@
-//! One entry of `rules:`, checked.
+//! Checks one entry of `rules:`.
 
 use super::bounds::ESCALATIONS_BYTES_MAX;
 use super::diagnostic::nearest;
@@ -42,18 +42,18 @@ const KEYS: [&str; 19] = [
     "shadow",
 ];
 
-/// A key that people look for here.
+/// A key that users expect here but that belongs to an escalation.
 const ELSEWHERE: (&str, &str, &str) =
     ("notify", "a rule names nobody to be told", "name a policy with `escalation:`; its steps have `notify`");
 
-/// The fields of a rule as they stand in the file.
+/// The fields of a rule as nodes of the file.
 #[derive(Debug)]
 struct Raw<'n> {
     at: Place,
     fields: BTreeMap<&'n str, &'n Node>,
 }
 
-/// Checks one rule; `None` when something about it is wrong (and noted).
+/// Checks one rule; returns `None` after an error is noted.
 pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule> {
     let entries = file.map_without(node, &KEYS, ELSEWHERE);
     let raw =
@@ -139,7 +139,8 @@ impl<'n> Raw<'n> {
         self.fields.get(key).map_or(Some(Span::ZERO), |node| file.span(node))
     }
 
-    /// One duration for all levels, or one per level; `for` at the end of a sentence counts, too.
+    /// Reads `for`: one duration for all levels, or one for each level. `said`: the duration of a trailing
+    /// `for` in the expression, which is the default.
     fn pending_for(&self, file: &File<'_>, said: Option<Span>) -> Option<BTreeMap<Option<Severity>, Span>> {
         let mut spans = BTreeMap::from([(None, said.unwrap_or(Span::ZERO))]);
         match self.fields.get("for") {
@@ -156,7 +157,7 @@ impl<'n> Raw<'n> {
         Some(spans)
     }
 
-    /// What is judged and at which levels.
+    /// Determines the subject of the rule, its levels, and the measure of its value.
     fn judge(
         &self,
         file: &File<'_>,
@@ -246,7 +247,7 @@ impl<'n> Raw<'n> {
         Some(levels)
     }
 
-    /// A field that names levels must name those that are there.
+    /// Checks that `reset`, `for` and `actions` name only levels that the rule has.
     fn name_levels(&self, file: &File<'_>, levels: &[Level]) {
         for of in ["reset", "for", "actions"] {
             let Some(Node { kind: Kind::Map(entries), .. }) = self.fields.get(of).copied() else { continue };
@@ -290,7 +291,8 @@ impl<'n> Raw<'n> {
             Some(Node { kind: Kind::Map(entries), .. }) => entries.first().map(|(_, node)| node),
             other => other,
         };
-        // With `and` and `or` a value says little of the whole; the comparison alone is judged.
+        // In a condition with `and` or `or`, one comparison says little about the whole. The reset is
+        // therefore checked only against a single comparison.
         let condition = match (cond, right) {
             (Cond::Compare { .. }, Expr::Number(limit)) => Some(Compare { op, limit: *limit }),
             _ => None,
@@ -312,7 +314,7 @@ impl<'n> Raw<'n> {
         Some(level)
     }
 
-    /// One list for all levels, or one per level.
+    /// Reads the actions of a level: one list for all levels, or one for each level.
     fn actions(&self, file: &File<'_>, severity: Severity) -> Vec<Arc<str>> {
         let texts = |node| file.names_in(node).into_iter().map(Into::into).collect();
         match self.fields.get("actions") {
@@ -325,7 +327,7 @@ impl<'n> Raw<'n> {
         }
     }
 
-    /// `hold` | `clear_after 30m` | `fire`
+    /// Reads `hold`, `clear_after 30m` or `fire`.
     fn on_unknown(&self, file: &File<'_>) -> Option<OnUnknown> {
         let Some(node) = self.fields.get("on_unknown") else { return Some(OnUnknown::default()) };
         let text = file.text(node)?;
@@ -363,7 +365,7 @@ impl<'n> Raw<'n> {
         labels
     }
 
-    /// The policy that the rule names.
+    /// Returns the escalation that the rule names.
     fn escalation(&self, file: &File<'_>, checker: &mut Checker) -> Option<Option<Escalation>> {
         let Some(node) = self.fields.get("escalation") else { return Some(None) };
         let name = file.name_of(node)?;
@@ -373,7 +375,7 @@ impl<'n> Raw<'n> {
             file.error(node.at, format!("there is no escalation `{name}`"), hint);
             return None;
         };
-        // It is stored with each rule.
+        // The escalation is stored with each rule, so its bytes count each time.
         checker.escalation_bytes += bytes_of(found);
         if checker.escalation_bytes > ESCALATIONS_BYTES_MAX {
             let most = ESCALATIONS_BYTES_MAX >> 20;
@@ -384,7 +386,7 @@ impl<'n> Raw<'n> {
         Some(Some(found.clone()))
     }
 
-    /// `5%`, `0.05` or `off`.
+    /// Reads `5%`, `0.05` or `off`.
     fn fdr(&self, file: &File<'_>) -> Option<Fdr> {
         let Some(node) = self.fields.get("fdr") else { return Some(Fdr::ByKeys) };
         if matches!(node.kind, Kind::Bool(false)) {
@@ -426,7 +428,7 @@ impl<'n> Raw<'n> {
     }
 }
 
-/// Bytes that an escalation takes, about.
+/// The approximate size of an escalation in bytes.
 fn bytes_of(escalation: &Escalation) -> usize {
     let step = |step: &crate::core::escalation::Step| {
         let names: usize = step.notify.iter().map(|name| name.len() + 16).sum();
@@ -436,7 +438,7 @@ fn bytes_of(escalation: &Escalation) -> usize {
     escalation.name.len() + escalation.steps.iter().map(step).sum::<usize>()
 }
 
-/// A reset, which must not be met where its level is; `of`: the level and its text.
+/// Reads a reset and checks that no value meets both it and its level. `of`: the level and its text.
 fn reset_of(
     file: &File<'_>,
     checker: &Checker,
@@ -465,7 +467,7 @@ fn span_of(spans: &BTreeMap<Option<Severity>, Span>, severity: Severity) -> Span
     spans.get(&Some(severity)).or(spans.get(&None)).copied().unwrap_or_default()
 }
 
-/// A level or reset: the comparison, and the text of it for the alert.
+/// Reads a level or a reset. Returns the comparison, and its text for the alert.
 fn compare(file: &File<'_>, checker: &Checker, typed: &Typed, node: &Node) -> Option<(Compare, String)> {
     let text = file.text(node)?;
     match checker.level(typed, &text) {
@@ -484,7 +486,7 @@ fn compare(file: &File<'_>, checker: &Checker, typed: &Typed, node: &Node) -> Op
     }
 }
 
-/// What the value that a condition's alerts show measures.
+/// Returns the measure of the value that the alerts of a condition show.
 fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
     use crate::core::rule::ast::Aggregate;
     use crate::core::unit::Unit;
@@ -504,7 +506,7 @@ fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
     })
 }
 
-/// A text that is sent as it is written: a template in it would be shown to people.
+/// Reads a text that is sent unchanged; template syntax in it is an error, because receivers would see it.
 fn fixed(file: &File<'_>, node: &Node, what: &str) -> Option<String> {
     let text = file.prose(node)?;
     if text.contains("{{") || text.contains("{%") {
@@ -539,7 +541,8 @@ fn note_reads(rule: &mut Rule) {
     (rule.views, rule.reads) = (views, reads);
 }
 
-/// Changes with what the rule says; the numbers of its views are no part of that.
+/// Returns a hash over the content of the rule. The indexes of its views are excluded, because they depend on
+/// the other rules.
 fn hash(rule: &Rule) -> String {
     let levels: Vec<_> = rule
         .levels
@@ -561,7 +564,8 @@ fn hash(rule: &Rule) -> String {
 mod tests {
     use super::super::load_files;
 
-    /// A step may have times of the day, and each rule with the escalation keeps them, too.
+    /// Goal: the bytes of escalations are bounded, including the time intervals of their steps. Method: many
+    /// rules with the same large escalation, of which each rule stores a copy.
     #[test]
     fn escalations_are_bounded_with_their_times() {
         let days = vec!["monday"; 200].join(", ");

@@ -1,13 +1,13 @@
-//! The rules that `stage_limits` of pipelines stand for.
+//! The rules that the `stage_limits` of a pipeline expand to.
 //!
-//! Invariant: a stage may be called anything that an event may call it; the rule for it is made as a tree, so no
-//! name can be taken for a part of the rule.
+//! Invariant: a stage may have any name that an event may give it. The rule is built as a tree, so no part of
+//! a name can be parsed as a part of the rule.
 
 use super::yaml::{Key, Kind, Node, Place};
 use crate::core::Span;
 use crate::core::limits::NAME_BYTES_MAX;
 
-/// A rule that a limit of a pipeline's stage stands for, as it would be written at `at`.
+/// Returns the rule for the limit of a pipeline's stage, as a node at the place of the limit.
 pub(super) fn rule(pipeline: &str, stage: &str, limit: Span, at: Place) -> Node {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let expr = format!("age(pipeline={}, stage={}) > {limit}", quoted(pipeline), quoted(stage));
@@ -16,14 +16,15 @@ pub(super) fn rule(pipeline: &str, stage: &str, limit: Span, at: Place) -> Node 
         ("id", id_of(&format!("stage_limit_{pipeline}_{stage}"))),
         ("expr", expr),
         ("severity", "warning".into()),
-        // A name that looks like a template is none.
+        // A name that contains template syntax must not be expanded.
         ("summary", summary.replace("{{", "{ {").replace("{%", "{ %")),
     ];
     let entry = |(key, text): (&str, String)| (Key { at, text: key.into() }, Node::of_text(at, text));
     Node { at, kind: Kind::Map(fields.into_iter().map(entry).collect()), written: None }
 }
 
-/// A text as an id: what cannot stand in one is replaced, and a hash keeps different texts apart.
+/// Makes an id from a text: characters that an id cannot have are replaced, and a hash keeps different texts
+/// distinct.
 fn id_of(text: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if text.chars().all(fits) && text.len() <= NAME_BYTES_MAX {
@@ -38,7 +39,8 @@ fn id_of(text: &str) -> String {
 mod tests {
     use super::super::load_files;
 
-    /// Names of jobs have blanks; such limits were once accepted and let go.
+    /// Goal: each limit becomes a rule, whatever the name of the stage. Method: names with blanks, quotes and
+    /// braces; limits of stages with blanks were once accepted and ignored.
     #[test]
     fn each_limit_is_a_rule_whatever_its_stage_is_called() {
         let text = r#"pipelines:

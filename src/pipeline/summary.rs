@@ -1,4 +1,4 @@
-//! A rule's summary: what its template may name, and what is meant where it names something else.
+//! A rule's summary: checks the names in its template, and suggests the right name for a wrong one.
 
 use super::diagnostic::nearest;
 use super::expr::check::Keys;
@@ -9,7 +9,7 @@ use crate::core::selector::By;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Reads a summary; a label that no alert of the rule can have is a doubt, as it would only be empty.
+/// Reads a summary. A label that no alert of the rule can have is a warning, because it would be empty.
 pub(super) fn read(
     file: &File<'_>,
     node: &Node,
@@ -29,16 +29,16 @@ pub(super) fn read(
     Some(text.into())
 }
 
-/// The labels that alerts of a rule have, if this one is none of them.
+/// Returns the labels that alerts of the rule have, if this label is not among them.
 fn unknown_among<'a>(
     label: &str,
     keys: &'a Keys,
     labels: &'a BTreeMap<Arc<str>, Arc<str>>,
 ) -> Option<Vec<&'a str>> {
-    // Each series is a key: it has whatever labels it comes with.
+    // Each series is a key, so a key may have any label.
     let Keys::By(By::Labels(by)) = keys else { return None };
     let mut known: Vec<&str> = by.iter().chain(labels.keys()).map(|label| &**label).collect();
-    // A pipeline is the source of what is derived from its events.
+    // The source of a series derived from pipeline events is the pipeline.
     if known.contains(&"source") || known.contains(&"pipeline") {
         known.extend(["source", "pipeline"]);
         known.sort_unstable();
@@ -59,7 +59,7 @@ fn label_hint(label: &str, known: &[&str]) -> String {
     }
 }
 
-/// The same in the words of our templates, where others' are known.
+/// Returns a hint that names the equivalent here of a construct of another template language.
 fn hint(error: &TemplateError) -> Option<String> {
     match error {
         TemplateError::Unclosed { .. } => Some("write `{{ value }}`".into()),
@@ -124,7 +124,8 @@ mod tests {
         assert!(found.len() == 1 && !found[0].0 && found[0].1.contains("`nosuch`"), "{found:?}");
         assert!(said(by_source, "{{ labels.sorce }}")[0].1.contains("did you mean `labels.source`?"));
         assert!(said(by_source, "{{ labels.severity }}")[0].1.contains("write `{{ severity }}`"));
-        // Each series is a key, so any label may be there; a pipeline is a source.
+        // Each series is a key, so any label may be present; the source of a pipeline's series is the
+        // pipeline.
         assert!(said("count(x[1m]) > 1", "{{ labels.host }}").is_empty());
         assert!(said("age(pipeline=\"p\") > 1m", "{{ labels.pipeline }}").is_empty());
         assert!(said("max(stage_active[1m]) by (source) > 1", "{{ labels.pipeline }}").is_empty());

@@ -1,13 +1,14 @@
 //! The limit of a condition as its author wrote it: `> 1%`, `> learned`, `> upper(…)`.
 //!
-//! Invariant: what alerts show stands in the rule, so whoever wrote it finds it again; a comparison that begins
-//! with its number is read from the other side. Rejected: the limit in the value's unit (0.01 for `1%`).
+//! Invariant: an alert shows the limit as the rule states it, so the author recognizes it. A comparison that
+//! begins with its number is mirrored.
+//! Rejected: the limit in the value's unit (0.01 for `1%`).
 
 use super::expr::parse::{Term, TermKind};
 use crate::core::rule::Level;
 use crate::core::rule::ast::Comparison;
 
-/// Levels of a condition with the limit that stands in its text.
+/// Sets the threshold text of the levels of a condition to the limit as it is written in the expression.
 pub fn as_written(mut levels: Vec<Level>, term: &Term, text: &str) -> Vec<Level> {
     for level in levels.iter_mut().filter(|level| level.condition.is_none()) {
         if let Some(written) = written(term, text) {
@@ -17,7 +18,7 @@ pub fn as_written(mut levels: Vec<Level>, term: &Term, text: &str) -> Vec<Level>
     levels
 }
 
-/// That of the leftmost comparison.
+/// Returns the limit of the leftmost comparison.
 fn written(term: &Term, text: &str) -> Option<String> {
     match &term.kind {
         TermKind::Logic(_, left, _) => written(left, text),
@@ -34,7 +35,7 @@ fn limit(op: Comparison, of: &Term, text: &str) -> Option<String> {
     Some(format!("{} {}", op.symbol(), balanced(&words.join(" "))))
 }
 
-/// A term begins and ends without the parentheses around its first and last part.
+/// Adds missing parentheses: the span of a term excludes the parentheses around its first and last part.
 fn balanced(text: &str) -> String {
     let count = |c: char| text.chars().filter(|other| *other == c).count();
     let (open, closed) = (count('('), count(')'));

@@ -1,7 +1,7 @@
-//! Walking a file's tree: typed reads that note what is wrong and go on.
+//! Typed access to a file's tree: each read notes what is wrong and continues.
 //!
-//! Invariant: a file that is wrong everywhere costs no more than one that is right: its lines are looked up once,
-//! and what is wrong beyond a hundred places is counted, not described.
+//! Invariant: a file full of errors costs no more than a correct file. Its line starts are computed once, and
+//! problems beyond the first hundred are counted instead of described.
 
 use super::bounds::{DIAGNOSTICS_MAX, NAMES_MAX, PROSE_BYTES_MAX, REGEXES_BYTES_MAX};
 use super::diagnostic::{Diagnostic, clipped, excerpt, nearest};
@@ -13,23 +13,24 @@ use crate::core::selector::{Matcher, Test};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
-/// Rules named by matchers that are looked up; a file has a few inhibitions and maintenance windows.
+/// The largest number of rule names in matchers that are looked up; a file has a few inhibitions and
+/// maintenance windows.
 const MENTIONS_MAX: usize = 200;
 
-/// One file under check, collecting what is wrong with it.
+/// One file under check, with the problems found so far.
 #[derive(Debug)]
 pub struct File<'a> {
     pub name: &'a str,
     text: &'a str,
-    /// Where its lines begin, once somebody asked.
+    /// The byte offsets of the lines, computed on first use.
     starts: OnceCell<Vec<u32>>,
     found: RefCell<Vec<Diagnostic>>,
-    /// Problems beyond those that are described, and whether one of them is an error.
+    /// The number of problems beyond the described ones, and whether one of them is an error.
     more: Cell<(usize, bool)>,
-    /// Bytes of the regular expressions of its matchers, and how many there may be.
+    /// Bytes of the file's compiled regular expressions, and their limit.
     regex_bytes: Cell<usize>,
     regex_bytes_max: usize,
-    /// Rules that its matchers name.
+    /// Names of rules in the file's matchers.
     mentions: RefCell<Vec<(Place, Arc<str>)>>,
 }
 
@@ -47,7 +48,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// The same with less room for regular expressions.
+    /// Returns the file with a lower limit for the bytes of regular expressions.
     pub(super) fn with_regexes_within(self, regex_bytes_max: usize) -> File<'a> {
         File { regex_bytes_max, ..self }
     }
@@ -70,7 +71,7 @@ impl<'a> File<'a> {
         self.note(at, 1, false, message.into(), hint);
     }
 
-    /// An error within a text value: `offset` and `length` in bytes of the value.
+    /// Notes an error within a text value. `offset` and `length` are in bytes of the value.
     pub fn error_within(
         &self,
         node: &Node,
@@ -82,7 +83,7 @@ impl<'a> File<'a> {
         self.note_within(node, (offset, length), true, message, hint);
     }
 
-    /// The same for a remark.
+    /// Notes a warning within a text value, as [`File::error_within`] does for an error.
     pub fn warn_within(
         &self,
         node: &Node,
@@ -110,7 +111,7 @@ impl<'a> File<'a> {
         let quote = usize::from(matches!(begins.as_str(), "'" | "\""));
         let before = value.get(..offset).unwrap_or(value).chars().count();
         let length = value.get(offset..offset + length).map_or(1, |part| part.chars().count());
-        // A block scalar begins on another line: the caret stays at its head then.
+        // The text of a block scalar begins on a later line, so the caret stays at the head of the scalar.
         let is_inline =
             line.contains(value.get(..offset).unwrap_or_default()) && !begins.contains(['|', '>']);
         let column = if is_inline { node.at.column + quote + before } else { node.at.column };
@@ -135,12 +136,12 @@ impl<'a> File<'a> {
         });
     }
 
-    /// `true`: further problems are only counted.
+    /// Whether the limit of described problems is reached; further problems are only counted.
     pub fn is_full(&self) -> bool {
         self.found.borrow().len() >= DIAGNOSTICS_MAX
     }
 
-    /// Counts a problem that is not described.
+    /// Counts a problem without a description.
     fn count(&self, is_error: bool) {
         let (more, has_error) = self.more.get();
         self.more.set((more + 1, has_error || is_error));
@@ -154,7 +155,7 @@ impl<'a> File<'a> {
         self.text.get(*begin as usize..end).unwrap_or("").trim_end_matches(['\n', '\r'])
     }
 
-    /// The entries of a map; a key that is not in `known` is an error.
+    /// Returns the entries of a map; a key that is not in `known` is an error.
     pub fn map<'n>(&self, node: &'n Node, known: &[&str]) -> Vec<(&'n Key, &'n Node)> {
         let Kind::Map(entries) = &node.kind else {
             self.wrong(node, "a map of keys and values");
@@ -174,7 +175,8 @@ impl<'a> File<'a> {
         entries.iter().map(|(key, value)| (key, value)).collect()
     }
 
-    /// The same where people look for a key that stands elsewhere: what is wrong with it, and where it stands.
+    /// Returns the entries of a map, as [`File::map`] does. A key that belongs in another place is an error
+    /// with this message and hint.
     pub fn map_without<'n>(
         &self,
         node: &'n Node,
@@ -188,7 +190,7 @@ impl<'a> File<'a> {
         entries
     }
 
-    /// The entries of a map whose keys are names of the user's own.
+    /// Returns the entries of a map whose keys are names that the user chooses.
     pub fn names<'n>(&self, node: &'n Node) -> Vec<(&'n Key, &'n Node)> {
         match &node.kind {
             Kind::Map(entries) => {
@@ -212,7 +214,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// A text, as it was written: `1.10`, `yes` and `010` are what they look like.
+    /// Returns a scalar as it is written: `1.10`, `yes` and `010` stay unchanged.
     pub fn text(&self, node: &Node) -> Option<String> {
         let text = node.text().map(String::from);
         if text.is_none() {
@@ -221,12 +223,12 @@ impl<'a> File<'a> {
         text
     }
 
-    /// A text that names something.
+    /// Returns a text that is a name, within the limit for names.
     pub fn name_of(&self, node: &Node) -> Option<String> {
         self.text(node).filter(|text| self.fits(node.at, text, NAME_BYTES_MAX))
     }
 
-    /// A name by which something is asked for later.
+    /// Returns a name that identifies an object, such as a silence; it must not be empty.
     pub fn id_of(&self, node: &Node) -> Option<String> {
         let id = self.name_of(node)?;
         if id.is_empty() {
@@ -240,7 +242,7 @@ impl<'a> File<'a> {
         Some(id)
     }
 
-    /// A text for people.
+    /// Returns a text for people, within the limit for prose.
     pub fn prose(&self, node: &Node) -> Option<String> {
         self.text(node).filter(|text| self.fits(node.at, text, PROSE_BYTES_MAX))
     }
@@ -258,7 +260,7 @@ impl<'a> File<'a> {
         self.list(node).iter().filter_map(|item| self.text(item)).collect()
     }
 
-    /// A list of names.
+    /// Returns a list of names, within the limits for their number and length.
     pub fn names_in(&self, node: &Node) -> Vec<String> {
         let items = self.list(node);
         if items.len() > NAMES_MAX {
@@ -312,7 +314,8 @@ impl<'a> File<'a> {
         self.error(node.at, format!("this is {found}, but must be {expected}"), None);
     }
 
-    /// Takes room for compiled matchers; `false`, and an error, where there is none left.
+    /// Adds the bytes of compiled regular expressions; returns `false` and notes an error if they exceed the
+    /// limit.
     pub(super) fn charge(&self, at: Place, bytes: usize) -> bool {
         let all = self.regex_bytes.get() + bytes;
         self.regex_bytes.set(all);
@@ -325,14 +328,16 @@ impl<'a> File<'a> {
         fits
     }
 
-    /// Notes what matchers of alerts name: severities are known here, rules are when all files are read.
+    /// Notes the rules and severities that an alert's matchers name. Severities are checked at once. Rules
+    /// are checked by [`File::doubt_mentions`] after all files are read.
     pub(super) fn mention(&self, at: Place, matchers: &[Matcher]) {
         for Matcher { label, test } in matchers {
             let Test::Equal(value) = test else { continue };
             match &**label {
                 "rule" => {
                     let mut mentions = self.mentions.borrow_mut();
-                    // The rest is not looked at: it is a help, and costs a comparison with each rule.
+                    // Further names are not checked: the check only helps the author, and each name costs a
+                    // comparison with every rule.
                     if mentions.len() < MENTIONS_MAX {
                         mentions.push((at, value.clone()));
                     }
@@ -347,7 +352,8 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Tells of rules that are none, but nearly; others may be in another directory. `rules`: in order.
+    /// Warns about names of rules that do not exist but resemble an existing rule. Other names may belong to
+    /// another directory. `rules`: sorted.
     pub(super) fn doubt_mentions(&self, rules: &[&str]) {
         for (at, name) in self.mentions.borrow().iter() {
             if self.is_full() || rules.binary_search(&&**name).is_ok() {
@@ -360,17 +366,17 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Bytes of the regular expressions of its matchers.
+    /// Bytes of the file's compiled regular expressions.
     pub(super) fn regex_bytes(&self) -> usize {
         self.regex_bytes.get()
     }
 }
 
-/// Where the lines of a text begin; `\r` alone ends one, too, as in YAML.
+/// Returns the byte offset of each line; a lone `\r` ends a line too, as in YAML.
 fn line_starts(text: &str) -> Vec<u32> {
     let bytes = text.as_bytes();
     let is_end = |at: &usize| bytes[*at] == b'\n' || bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n');
-    // A text of 4 GiB is refused long before.
+    // The conversion cannot fail: a text of 4 GiB is refused before.
     let ends = (0..bytes.len()).filter(is_end).map(|at| u32::try_from(at + 1).unwrap_or(u32::MAX));
     std::iter::once(0).chain(ends).collect()
 }
@@ -384,7 +390,8 @@ mod tests {
         load_files(vec![("f.yaml".into(), text)]).diagnostics
     }
 
-    /// Each problem once copied its line: 120 KB of keys on one line made 1.3 GB of answer.
+    /// Goal: a short answer to a file with many errors on one line. Method: 20,000 unknown keys on one line;
+    /// when each problem copied the whole line, 120 KB of keys made 1.3 GB of answer.
     #[test]
     fn a_line_of_unknown_keys_makes_a_short_answer() {
         let keys: Vec<String> = (0..20_000).map(|n| format!("k{n}: 1")).collect();

@@ -1,4 +1,4 @@
-//! Tokens and roles over HTTP, as a configuration file says them.
+//! Tokens and roles over HTTP, as configured in a file.
 
 use super::answer::{Answer, ask};
 use super::edge::now_ms;
@@ -8,14 +8,14 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Tokens that the configuration knows: name, role and secret of each.
+/// Tokens of the configuration: name, role and secret of each.
 const TOKENS: [(&str, &str, &str); 3] = [
     ("wall", "view", "view-0123456789abcdef"),
     ("ann", "operate", "operate-0123456789abcdef"),
     ("root", "admin", "admin-0123456789abcdef"),
 ];
 
-/// The status of a request with no token, a wrong one, and each of [`TOKENS`].
+/// The status of a request without a token, with a wrong one, and with each of [`TOKENS`].
 type Wanted = [u16; 5];
 
 const FOR_ALL: Wanted = [200; 5];
@@ -33,7 +33,7 @@ fn config(dir: &Path, more: &str) -> PathBuf {
     path
 }
 
-/// The service with tokens, of which `ann` has another one.
+/// The service with these tokens, of which `ann` has another secret.
 fn command(dir: &Path, more: &str, of_ann: &str) -> Command {
     let mut command = binary();
     command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(config(dir, more)).arg("--data-dir");
@@ -56,15 +56,16 @@ fn with_token(
     ask(method, &format!("{}{path}", service.url), &headers, body)
 }
 
-/// Each token with the same request.
+/// Sends the same request with each token.
 fn statuses(service: &Service, method: &str, path: &str, body: Option<&str>) -> Wanted {
     let tokens =
         [None, Some("wrong-0123456789abcdef"), Some(TOKENS[0].2), Some(TOKENS[1].2), Some(TOKENS[2].2)];
     tokens.map(|token| with_token(service, method, path, token, body).status)
 }
 
-/// Goal: a role opens what it names and nothing above it; only probes answer without a token; a change is made in the
-/// name of whoever has the token, whatever the request says. Method: requests of each kind with every token.
+/// Goal: a role allows its own operations and nothing above it; only probes answer without a token; a
+/// change is recorded under the name of the token, whatever the request states. Method: requests of each
+/// kind with every token.
 #[test]
 fn a_token_opens_what_its_role_names() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -108,7 +109,7 @@ fn a_token_opens_what_its_role_names() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: an operator may open the metrics to all, and nothing else with them.
+/// Goal: an operator may make the metrics public, and nothing else with them.
 #[test]
 fn metrics_are_public_where_the_configuration_says_so() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -118,7 +119,8 @@ fn metrics_are_public_where_the_configuration_says_so() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: a token that can be guessed, or is missing, is a bad configuration: exit code 78, with its name, without it.
+/// Goal: a weak or missing token is a configuration error: exit code 78, and a message that names the token
+/// without its secret.
 #[test]
 fn a_weak_token_is_a_bad_configuration() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,34 +1,34 @@
-//! Requests over HTTP, and all that an answer says: status, headers, body, and the time it took.
+//! HTTP requests and their answers: status, headers, body and duration.
 
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// A server that says nothing for so long fails its test.
+/// A server that does not answer within this time fails its test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An answer, whatever its status is.
+/// An answer with any status.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
     pub body: String,
-    /// Seconds, as they were sent.
+    /// Retry-After in seconds, as sent.
     pub retry_after: Option<String>,
     pub took: Duration,
 }
 
 impl Answer {
-    /// Null where the body is no JSON.
+    /// Returns the body, or null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
-    /// The message of an error.
+    /// Returns the message of an error.
     pub fn message(&self) -> String {
         self.json()["error"]["message"].as_str().unwrap_or("").to_string()
     }
 }
 
-/// One request, with headers as pairs of name and value.
+/// Sends one request, with headers as pairs of name and value.
 pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -54,12 +54,13 @@ pub fn get(url: &str) -> Answer {
     ask("GET", url, &[], None)
 }
 
-/// Sends a document, as changes are sent.
+/// Posts a JSON document.
 pub fn post(url: &str, body: &str) -> Answer {
     ask("POST", url, &[("content-type", "application/json")], Some(body))
 }
 
-/// Asks again until the answer came within a time, a few times: a busy machine is slow once, a wait is slow each time.
+/// Repeats a request a few times until its answer comes within `within`. A busy machine is slow once, a
+/// service that waits is slow each time.
 pub fn quickly(within: Duration, ask: impl Fn() -> Answer) -> Answer {
     const ATTEMPTS: usize = 4;
     let mut answer = ask();

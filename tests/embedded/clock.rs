@@ -1,7 +1,7 @@
-//! The machine's clock goes wrong for seconds: nothing is lost by it, and nobody has to do anything.
+//! The machine's clock is wrong for some seconds: no event is lost, and no operator has to act.
 //!
-//! Once with a clock of the test's own within this process, once with the binary and libfaketime, which changes the
-//! time of day under it.
+//! The tests run once within this process with a clock of their own, and once with the binary under
+//! libfaketime, which changes its time of day.
 
 use super::answer::{self, Answer, get};
 use super::edge::{now_ms, pause};
@@ -24,10 +24,10 @@ use tokio::runtime::Runtime;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// Everything must have happened by then.
+/// The deadline for everything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The machine's clock, and by how many milliseconds it is wrong.
+/// The machine's clock plus an error in milliseconds.
 #[derive(Debug, Clone, Default)]
 struct WrongClock(Arc<AtomicI64>);
 
@@ -55,7 +55,7 @@ impl Clock for WrongClock {
     }
 }
 
-/// Looks again until it is so.
+/// Polls until the condition holds.
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
@@ -64,7 +64,8 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The service in this process; one that has just ended may still hold its data.
+/// Starts the service in this process. It retries, because a service that has just ended may still hold its
+/// data.
 fn start(runtime: &Runtime, data_dir: &Path, clock: &WrongClock) -> Service<Embedded> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -89,7 +90,7 @@ fn stop(runtime: &Runtime, service: Service<Embedded>) {
     runtime.block_on(service.drain(Duration::from_secs(5))).expect("it ends");
 }
 
-/// Where somebody sends to, and what was sent there.
+/// A producer, with the service that it sends to and the number of events it sent per source.
 struct Sender {
     url: String,
     sent: BTreeMap<String, u64>,
@@ -105,9 +106,9 @@ impl Sender {
         *self.sent.entry(source.into()).or_default() += 5;
     }
 
-    /// Values in the windows of each source.
+    /// Counts the values in the windows of each source.
     fn counted(&self) -> BTreeMap<String, u64> {
-        // To the end of the day after the farthest jump: windows are where events say.
+        // The range extends past the 2 h jump, because a window lies at the times of its events.
         let range = format!("from=-24h&to={}", now_ms() as i64 + 3 * HOUR_MS);
         let found = get(&format!("{}/api/v1/windows?name=latency_ms&window=1m&{range}", self.url)).json();
         let mut counts = BTreeMap::new();
@@ -129,7 +130,7 @@ impl Sender {
         get(&format!("{}/readyz", self.url))
     }
 
-    /// Somebody who looks is told that what is logged now waits, and why.
+    /// Waits until readiness reports that new records wait, and that the cause is a jump of the clock.
     fn wait_for_word_of_the_jump(&self) {
         wait_until("word of the jump", || {
             let ready = self.ready();
@@ -138,7 +139,7 @@ impl Sender {
     }
 }
 
-/// Windows of the log, source and start with their counts, as the export and a replay of it have them.
+/// Counts the values per source in the windows that a replay of the exported log writes.
 fn replayed(data_dir: &Path, dir: &Path) -> BTreeMap<String, u64> {
     let (log, windows) = (dir.join("export.ndjson"), dir.join("windows.ndjson"));
     // A service in this process that has just ended may still hold its data.
@@ -147,12 +148,12 @@ fn replayed(data_dir: &Path, dir: &Path) -> BTreeMap<String, u64> {
         std::fs::write(&log, export.stdout).expect("writable");
         export.status.success()
     });
-    // Where no directory of rules is beside it.
+    // The replay runs in a directory that has no directory of rules.
     let mut replay = binary();
     replay.current_dir(data_dir).arg("replay").arg(&log).arg("--windows-out").arg(&windows);
     let replay = replay.output().expect("runs");
     assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stderr));
-    // The last word of each window counts.
+    // The last row of each window is the valid one.
     let mut last = BTreeMap::new();
     for line in std::fs::read_to_string(windows).expect("readable").lines() {
         let window: Value = serde_json::from_str(line).expect("JSON");
@@ -168,8 +169,9 @@ fn replayed(data_dir: &Path, dir: &Path) -> BTreeMap<String, u64> {
     counts
 }
 
-/// Goal: a clock that is wrong for seconds costs nothing: what is sent before, meanwhile and afterwards with true times
-/// is in the windows, also after restarts in the middle, and a replay agrees. Method: a clock of the test's own.
+/// Goal: a clock that is wrong for seconds loses nothing. Events that are sent with true times before,
+/// during and after the error are in the windows, also after restarts in between, and a replay agrees.
+/// Method: a clock of the test's own.
 fn heals(jump_ms: i64) {
     let (runtime, dir) = (Runtime::new().expect("a runtime"), tempfile::tempdir().expect("a directory"));
     let (data_dir, clock) = (dir.path().join("data"), WrongClock::default());
@@ -178,7 +180,7 @@ fn heals(jump_ms: i64) {
     sender.send("before", now_ms());
     sender.wait_for_all();
     clock.go_wrong_by(jump_ms);
-    // Longer than a tick takes: ticks are stamped by the wrong clock, too.
+    // The error lasts longer than a tick, because the wrong clock stamps ticks too.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(1_500) {
         sender.send("meanwhile", now_ms());
@@ -232,8 +234,8 @@ fn a_clock_that_is_behind_for_seconds_costs_nothing() {
     stop(&runtime, service);
 }
 
-/// Goal: time that has really passed, as over a night without events, is believed. Method: the clock goes on from
-/// where it jumped to for longer than a minute; what is sent has the times of then.
+/// Goal: a jump of real time, as after a night without events, is accepted. Method: the clock keeps running
+/// from the time it jumped to for longer than a minute; the events sent then carry those times.
 #[test]
 fn a_jump_that_lasts_is_believed() {
     let (runtime, dir) = (Runtime::new().expect("a runtime"), tempfile::tempdir().expect("a directory"));
@@ -252,7 +254,7 @@ fn a_jump_that_lasts_is_believed() {
     stop(&runtime, service);
 }
 
-/// libfaketime of the distribution; tests/run.sh installs it.
+/// Returns the distribution's libfaketime, which tests/run.sh installs.
 fn library() -> PathBuf {
     let stated = std::env::var_os("SG_FAKETIME").map(PathBuf::from);
     let below = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
@@ -261,24 +263,25 @@ fn library() -> PathBuf {
     found.expect("libfaketime is not there: tests/run.sh installs it")
 }
 
-/// The binary with a time of day that a file says, as an offset to the true one.
+/// Starts the binary with a time of day whose offset to the true time is read from a file.
 fn start_binary(dir: &Path, offset: &Path) -> Process {
     let mut command = binary();
     command.args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
     command.arg("--pipelines").arg(super::rules(dir));
     command.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", offset).env("FAKETIME_NO_CACHE", "1");
-    // Names of older and of newer versions: time that only runs is true.
+    // Older and newer versions of libfaketime use different names. The monotonic clock stays true.
     command.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     spawn(command)
 }
 
-/// Goal: the same for the process as it is shipped. Method: libfaketime; two seconds of a wrong clock, twice.
+/// Goal: the shipped process recovers in the same way. Method: libfaketime; two seconds of a wrong clock,
+/// twice.
 #[test]
 fn the_process_gets_well_by_itself_when_the_machine_s_clock_was_wrong() {
     let dir = tempfile::tempdir().expect("a directory");
     let offset = dir.path().join("offset");
     let go_wrong_by = |text: &str| {
-        // Whole at every moment: it is read with each look at the clock.
+        // The file is replaced atomically, because libfaketime reads it with each look at the clock.
         let new = dir.path().join("offset.new");
         std::fs::write(&new, text).expect("writable");
         std::fs::rename(&new, &offset).expect("writable");

@@ -1,4 +1,4 @@
-//! Commands over a data dir of which the disk has changed something.
+//! Commands over a data dir that the disk has damaged.
 
 use super::answer;
 use super::edge::now_ms;
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Above the time that a command gives a small data dir: 10 s and a little.
+/// Longer than the time limit of a command over a small data dir, which is about 10 s.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Runs a command to its end, which has to come.
+/// Runs a command, which must end in time.
 fn ends(words: &[&str], data: &Path) -> Output {
     let mut command = binary();
     command.args(words).arg("--data-dir").arg(data).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -43,8 +43,9 @@ fn data_dir(dir: &Path, is_killed: bool) -> PathBuf {
     data
 }
 
-/// Goal: the way out leads out, also after a kill -9, when the database repairs itself first and refuses what one bit
-/// has changed. Method: a bit of one event, in a copy of each of both kinds of data dirs.
+/// Goal: `export --skip-damaged` saves all records but the damaged one, also after a kill -9, when the
+/// database repairs itself first and refuses a page with a changed bit. Method: one changed bit of an
+/// event, after a clean stop and after a kill.
 #[test]
 fn all_records_but_the_damaged_one_are_saved() {
     for is_killed in [false, true] {
@@ -61,17 +62,17 @@ fn all_records_but_the_damaged_one_are_saved() {
         let saved = ends(&["export", "--skip-damaged"], &data);
         assert_eq!(saved.status.code(), Some(0), "{}", String::from_utf8_lossy(&saved.stderr));
         let text = String::from_utf8_lossy(&saved.stdout);
-        // The rules are a record that names the metric, too.
+        // The record of the rules also names the metric.
         let is_event = |line: &&str| line.contains("latency_ms") && !line.contains("severity");
         let events = text.lines().filter(is_event).count();
         assert!((39..=40).contains(&events), "killed: {is_killed}: {events} events of 40 are saved");
-        // The byte may be of a page that is not in use any more.
+        // The byte may belong to a page that is no longer in use.
         assert!(!whole.status.success() || events == 40, "killed: {is_killed}");
     }
 }
 
-/// Goal: what is written to a file that is gone is acknowledged to nobody. Method: the file goes under a running
-/// service; an empty one in its place is told by all commands.
+/// Goal: no event is acknowledged whose file was removed or replaced. Method: the file is removed, and
+/// overwritten, under a running service; all commands report an empty file and garbage in its place.
 #[test]
 fn a_file_that_is_gone_takes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -90,7 +91,7 @@ fn a_file_that_is_gone_takes_nothing() {
     assert!(refused.message().contains("removed, replaced"), "{refused:?}");
     assert_eq!(service.status("/readyz"), 503);
     drop(service);
-    // Written in place, as by a copy over it.
+    // The file is overwritten in place, as by a copy over it.
     let service = start(&data, &rules(dir.path()));
     let bytes = std::fs::read(&path).expect("readable");
     post(&service.url, &event()).expect("acknowledged");
@@ -111,8 +112,8 @@ fn a_file_that_is_gone_takes_nothing() {
     }
 }
 
-/// Goal: what the disk changed is found, or does not matter; nothing different is exported, no command panics or
-/// runs on for ever, and a service does not start over it. Method: one byte after the other, all over the file.
+/// Goal: a changed byte is detected or has no effect: no export differs, and no command panics or runs
+/// forever. Method: one changed byte at a time, all over the file.
 #[test]
 fn a_changed_byte_is_found_or_does_not_matter() {
     const PLACES: usize = 60;
@@ -126,7 +127,7 @@ fn a_changed_byte_is_found_or_does_not_matter() {
     assert!(lines.len() > 40, "{text}");
     let (mut found, mut harmless) = (0, 0);
     for at in (0..whole.len()).step_by(whole.len() / PLACES) {
-        // Most of the file is empty: the next byte that is not.
+        // Most of the file is empty, so the next byte other than 0 is changed.
         let at = (at..whole.len()).find(|at| whole[*at] != 0).unwrap_or(at);
         let mut changed = whole.clone();
         changed[at] ^= 0x10;
@@ -153,8 +154,9 @@ fn a_changed_byte_is_found_or_does_not_matter() {
     assert!(found > 5 && harmless > 0, "{found} found, {harmless} harmless");
 }
 
-/// Goal: pages that the database writes when it pleases are nobody else's. Method: windows of 10,000 series and 57
-/// minutes, which are more than the database keeps in memory; an honest event behind them is taken.
+/// Goal: pages that the database writes on its own are not mistaken for foreign changes of the file.
+/// Method: windows of 10,000 series and 57 minutes, more than the database keeps in memory; the events
+/// after them are acknowledged.
 #[test]
 fn many_windows_are_written_by_nobody_else() {
     let dir = tempfile::tempdir().expect("a directory");

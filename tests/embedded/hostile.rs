@@ -1,10 +1,10 @@
-//! Targets that behave badly, and what is said of them.
+//! Webhook targets that misbehave, and the errors reported for them.
 
 use super::service::binary;
 use super::sink::{Mood, Reply, Sink};
 use std::time::{Duration, Instant};
 
-/// Tries a webhook; whether it went well, and what was said.
+/// Tries a webhook. Returns whether it succeeded, and the output.
 fn test(url: &str, rest: &str) -> (bool, String) {
     let dir = tempfile::tempdir().expect("a directory");
     let config = dir.path().join("streamgauge.yaml");
@@ -19,8 +19,8 @@ route: {{ receiver: hook }}\n"
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Goal: nothing that a target does holds us up for longer than its time, leads us elsewhere, or brings its URL,
-/// which may be a secret, into what is said. Method: one bad habit after the other.
+/// Goal: no target can delay the service beyond its timeout, redirect it, or bring its URL, which may be a
+/// secret, into a message. Method: one kind of misbehaviour after the other.
 #[test]
 fn no_target_holds_us_up_or_leads_us_elsewhere() {
     let moods: [(Mood, &str); 8] = [
@@ -41,7 +41,7 @@ fn no_target_holds_us_up_or_leads_us_elsewhere() {
         assert!(!said.contains(&sink.url), "{said}");
         assert_eq!(sink.asked(), 1, "{why}");
     }
-    // The status has said it: what comes behind it is not waited for longer than the rest.
+    // The status decides, so the body is not waited for beyond the timeout.
     let slow = Sink::start(|_| Reply::Slow);
     assert!(test(&slow.url, ", allow: [127.0.0.1]").0);
     let plain = Sink::start(|_| Reply::Status(200));

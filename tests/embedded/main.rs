@@ -1,4 +1,4 @@
-//! The embedded service as a real process: kill -9 under load, export and replay, a full story.
+//! The embedded service as a real process: kill -9 under load, export and replay, a complete scenario.
 
 mod access;
 #[allow(dead_code)] // shared with tests/live, which needs all of it
@@ -43,8 +43,8 @@ fn batch(first: u64, size: u64) -> String {
     Value::Array(events.collect()).to_string()
 }
 
-/// Goal: every event answered with 202 counts exactly once, and no transition is lost or repeated.
-/// Method: a producer that sends again what it does not know; the process is killed while it sends.
+/// Goal: every event answered with 202 counts exactly once, and no transition is lost or repeated. Method:
+/// a producer that repeats requests without an answer; the process is killed while it sends.
 #[test]
 fn nothing_is_lost_or_doubled_by_kill_9() {
     const KILLS: u64 = 50;
@@ -59,7 +59,7 @@ fn nothing_is_lost_or_doubled_by_kill_9() {
             post(&service.url, &batch(sent, BATCH)).expect("acknowledged");
             sent += BATCH;
         }
-        // This one races with the kill; whether it was stored is not known, so it is sent again.
+        // This request races with the kill. Whether it was stored is unknown, so it is sent again.
         let (url, body) = (service.url.clone(), batch(sent, BATCH));
         let racing = std::thread::spawn(move || post(&url, &body));
         service.child.kill().expect("kill -9");
@@ -83,14 +83,14 @@ fn nothing_is_lost_or_doubled_by_kill_9() {
     let alerts = service.get("/api/v1/alerts/log");
     assert_eq!(service.stop(), Some(0));
     assert_no_gap(&alerts);
-    // Whatever the last tick before the end changed is in the export, too.
+    // The export also contains changes of the last tick before the end.
     let given = ["--pipelines", &pipelines.display().to_string()].map(str::to_string);
     let replayed_with = |more: &[&str]| replayed(&data, dir.path(), more);
     assert!(replayed_with(&[&given[0], &given[1]]).starts_with(&alerts));
     assert!(replayed_with(&[]).starts_with(&alerts), "with the rules that the log itself holds");
 }
 
-/// Each episode's transitions count from 0 without holes or repeats.
+/// Each episode's transitions count from 0 without gaps or repeats.
 fn assert_no_gap(alerts: &str) {
     let mut next = std::collections::BTreeMap::<String, u64>::new();
     for line in alerts.lines() {
@@ -102,8 +102,8 @@ fn assert_no_gap(alerts: &str) {
     assert!(!next.is_empty(), "no alert fired at all");
 }
 
-/// The alert log that a replay of the exported log gives, cut to the length the service published:
-/// the service was stopped at some record, and so ends the export.
+/// Returns the alert log of a replay of the exported log. The published log must be a prefix of it, because
+/// both end with the record at which the service was stopped.
 fn replayed(data: &Path, dir: &Path, more: &[&str]) -> String {
     let export = binary().arg("export").arg("--data-dir").arg(data).output().expect("export");
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
@@ -190,8 +190,8 @@ fn a_data_dir_in_use_or_unwritable_is_a_clear_error() {
     assert!(run(&file.join("below")).contains("cannot write to"));
 }
 
-/// Goal: a full disk is a clear refusal, heals when there is room, and loses nothing acknowledged.
-/// Method: the largest file the process may write is bounded, as a full disk bounds it.
+/// Goal: a full disk leads to a clear refusal, the service recovers when there is room, and no acknowledged
+/// event is lost. Method: a limit on the size of files that the process may write acts like a full disk.
 #[test]
 fn a_full_disk_refuses_and_heals() {
     const ROOM_BLOCKS: u64 = 6 << 10; // of 1,024 bytes
@@ -241,14 +241,14 @@ fn a_full_disk_refuses_and_heals() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// While what is sent cannot be written, everybody is told so, and why.
+/// While events cannot be written, refusals and readiness report a full disk.
 fn assert_full_is_told(url: &str, body: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let refused = answer::post(&format!("{url}/api/v1/events"), body);
         assert_eq!(refused.status, 503, "{refused:?}");
         assert!(refused.message().contains("full"), "{refused:?}");
-        // Between the two a smaller record may have found room.
+        // Between the two requests a smaller record may have found room.
         let ready = answer::get(&format!("{url}/readyz"));
         if ready.status == 503 {
             assert!(ready.message().contains("full"), "{ready:?}");

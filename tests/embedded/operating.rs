@@ -1,4 +1,4 @@
-//! What people ask of a running service: silences, maintenance, rules; each is a record of the log.
+//! Operations on a running service: silences, maintenance windows, rules; each is a record of the log.
 
 use super::edge::now_ms;
 use super::service::{Service, binary, post, start};
@@ -16,7 +16,7 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Values under which the rule `many` fires at once.
+/// Sends values under which the rule `many` fires at once.
 fn feed(service: &Service) {
     let event =
         |n| json!({"type": "metric", "time": now_ms(), "source": "a", "name": "latency_ms", "value": n});
@@ -113,7 +113,7 @@ fn an_alert_and_its_absence_are_explained() {
         told(&ask(&service, &["alerts", "explain", "many", "source=a", "--at", "2020-01-01T00:00:00Z"]));
     assert!(past.contains("nothing was told of this key until then"), "{past}");
     assert_eq!(service.stop(), Some(0));
-    // The same question to the log alone.
+    // The same explanation from the log alone.
     let log = dir.path().join("log.ndjson");
     let export = binary().arg("export").arg("--data-dir").arg(&data).output().expect("export");
     std::fs::write(&log, export.stdout).expect("writable");
@@ -132,13 +132,13 @@ fn rules_change_by_file_by_api_and_only_whole() {
             found["rules"].as_array().is_some_and(|all| all.iter().any(|rule| rule["id"] == id) == is_there)
         })
     };
-    // A file that changes is noticed by itself.
+    // A changed file is noticed without a request.
     let extra = pipelines.join("extra.yaml");
     let rule =
         |id: &str| format!("rules: [{{ id: {id}, expr: 'max(x[1m]) by (source) > 5', severity: info }}]\n");
     std::fs::write(&extra, rule("new")).expect("writable");
     has(&service, "new", true);
-    // One that is wrong changes nothing, and the service says why.
+    // An invalid file changes nothing, and the service reports why.
     std::fs::write(&extra, "rules: [{ id: broken, expr: 'max(' }]\n").expect("writable");
     let remarked =
         service.wait_for("/api/v1/rules", |found| found["remarks"].to_string().contains("refused"));
@@ -152,7 +152,8 @@ fn rules_change_by_file_by_api_and_only_whole() {
     );
     std::fs::remove_file(&extra).expect("there");
     has(&service, "new", false);
-    // One that is added stays through a restart, beside the files; what is in a file is changed there.
+    // A rule that was added through the API survives a restart beside the files; a rule of a file is
+    // changed there.
     let added = dir.path().join("rule.json");
     std::fs::write(&added, r#"{"id": "added", "expr": "max(x[1m]) by (source) > 5", "severity": "info"}"#)
         .expect("writable");
@@ -171,7 +172,8 @@ fn rules_change_by_file_by_api_and_only_whole() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: nothing is never read as no rules. Method: a file that is emptied, lost and written again under an alert.
+/// Goal: an empty or missing file is never read as an empty rule set. Method: a file that is emptied,
+/// removed and written again while an alert fires.
 #[test]
 fn a_rule_file_that_is_empty_for_a_moment_changes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -199,8 +201,9 @@ fn a_rule_file_that_is_empty_for_a_moment_changes_nothing() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: dashboards see where the time of runs goes and how a pipeline does. Method: fifty runs of two stages of
-/// which the second takes thrice as long, the last twenty failed; then the first gets stuck.
+/// Goal: dashboards see where the time of runs is spent and how healthy a pipeline is. Method: fifty runs
+/// of two stages of which the second takes three times as long, the last twenty failed; then the first
+/// stage gets stuck.
 #[test]
 fn bottlenecks_and_health_of_pipelines_are_told() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -248,7 +251,7 @@ fn bottlenecks_and_health_of_pipelines_are_told() {
     let document = service.json("/openapi.json");
     for (path, operations) in document["paths"].as_object().expect("paths") {
         if operations["get"].is_object() && !path.contains('{') {
-            // 400: what must be said in the query was not said.
+            // Status 400 means that a required query parameter is missing.
             let answer = service.status(path);
             assert!([200, 400].contains(&answer), "{path}: {answer}");
         }

@@ -1,4 +1,4 @@
-//! Requests that are sent again, mistyped, or hold events that will not count: what the answer says.
+//! Requests that are repeated, mistyped, or hold events that will not count: what the answer reports.
 
 use super::answer::{self, Answer, ask, get};
 use super::edge::now_ms;
@@ -16,7 +16,7 @@ fn post(url: &str, key: &str, body: &str) -> Answer {
     ask("POST", &format!("{url}/api/v1/events"), &headers, Some(body))
 }
 
-/// Values of a source in its windows, once everything is applied that was sent before.
+/// Counts the values of a source in its windows, after everything sent before is applied.
 fn count(service: &Service, source: &str) -> u64 {
     let marker = format!("behind-{source}-{}", now_ms());
     let sent = answer::post(&format!("{}/api/v1/events", service.url), &event(&marker, now_ms()).to_string());
@@ -31,8 +31,9 @@ fn count(service: &Service, source: &str) -> u64 {
     of(&found, source)
 }
 
-/// Goal: a request that is sent again, at the same time or later, is carried out once, and everybody with its key has
-/// its answer; the key protects one body. Method: sixteen clients at once with one key, small and large payloads.
+/// Goal: a request that is repeated, at the same time or later, is carried out once, and every client with
+/// its idempotency key gets the same answer; a key belongs to one body. Method: sixteen clients at once
+/// with one key, small and large payloads.
 #[test]
 fn requests_with_one_key_are_recorded_once() {
     const CLIENTS: usize = 16;
@@ -61,7 +62,7 @@ fn requests_with_one_key_are_recorded_once() {
             "{CLIENTS} clients with one key, one more, and another body"
         );
     }
-    // A request that failed has used no key up.
+    // A failed request does not use up its key.
     assert_eq!(post(url, "again", "{\"type\": 1}").status, 400);
     assert_eq!(post(url, "again", &event("again", now_ms()).to_string()).status, 202);
     let long = "k".repeat(257);
@@ -72,8 +73,9 @@ fn requests_with_one_key_are_recorded_once() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: a client that does not know what became of its request sends it again, also to a process that was started
-/// after it; nothing is doubled, and no other body is taken for it. Method: requests that race with kill -9.
+/// Goal: a client that does not know the result of its request repeats it, also after a restart of the
+/// process. No event is recorded twice, and another body under the same key is refused. Method: requests
+/// that race with kill -9.
 #[test]
 fn requests_with_one_key_are_recorded_once_through_kill_9() {
     const KILLS: u64 = 8;
@@ -88,7 +90,7 @@ fn requests_with_one_key_are_recorded_once_through_kill_9() {
         let (url, key, body) = (service.url.clone(), format!("racing-{n}"), body.clone());
         let racing = std::thread::spawn(move || {
             let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-            // Whether it is answered is not known: that is the point.
+            // The test needs requests whose answer is uncertain, so the result is ignored.
             let _ = agent.post(format!("{url}/api/v1/events")).header("idempotency-key", &key).send(&body);
         });
         std::thread::sleep(std::time::Duration::from_millis(n as u64 / 2));
@@ -112,8 +114,8 @@ fn requests_with_one_key_are_recorded_once_through_kill_9() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: a client hears why its body is refused, also one that sends all of it before it looks. Method: a body above
-/// the limit, and a large one of a foreign page, over a plain socket.
+/// Goal: a client learns why its body is refused, also if it sends all of it before it reads the answer.
+/// Method: a body above the limit, and a large one with a foreign host name, over a plain socket.
 #[test]
 fn whoever_sends_too_much_hears_so() {
     use std::io::{Read, Write};
@@ -132,15 +134,15 @@ fn whoever_sends_too_much_hears_so() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Names behind the words with which a refusal lists what is known.
+/// The names that a refusal lists after "known here:".
 fn listed(message: &str) -> BTreeSet<String> {
     let rest = message.split_once("known here:").map_or("", |(_, rest)| rest);
     let words = rest.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
     words.filter(|word| !word.is_empty() && *word != "or").map(str::to_string).collect()
 }
 
-/// Goal: a mistyped parameter never gives the answer to another question. Method: each GET of the document, with one
-/// that nobody knows; the refusal names those that the document names.
+/// Goal: a mistyped parameter is never ignored. Method: each GET of the OpenAPI document with an unknown
+/// parameter; the refusal lists the documented ones.
 #[test]
 fn an_unknown_parameter_of_any_read_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -159,7 +161,7 @@ fn an_unknown_parameter_of_any_read_is_refused() {
         let found = get(&format!("{}{path}?nonsense=1{needed}", service.url));
         seen += 1;
         if path == "/api/v1/explain" {
-            // Further fields are labels there: no key has this one.
+            // Further parameters are labels there, and no key has this label.
             assert!(matches!(found.status, 400 | 404), "{path}: {found:?}");
             continue;
         }
@@ -172,8 +174,9 @@ fn an_unknown_parameter_of_any_read_is_refused() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: whoever sends events that will not count hears of it at once, with the place and the reason of each.
-/// Method: one payload with events of now, of long ago, of tomorrow, and one that is none; then times in other units.
+/// Goal: a client that sends events that will not count learns it at once, with the place and the reason of
+/// each. Method: one payload with a current event, an old one, one of tomorrow and an invalid one; then
+/// times in other units.
 #[test]
 fn events_that_will_not_count_are_named_in_the_answer() {
     const HOUR_MS: u64 = 3_600_000;
@@ -194,7 +197,7 @@ fn events_that_will_not_count_are_named_in_the_answer() {
     assert_eq!((found.status, &found.json()["accepted"]), (202, &json!(3)));
     assert_eq!(places("doubtful"), [(1, "too_late".to_string()), (3, "future".to_string())]);
     assert_eq!(places("refused"), [(2, "bad_event".to_string())]);
-    // What was doubtful is what the engine refuses.
+    // The engine refuses the events that the answer called doubtful.
     service.wait_for("/api/v1/dead", |found| {
         let reasons = found["dead"].to_string();
         reasons.contains("too_late") && reasons.contains("future") && reasons.contains("bad_event")

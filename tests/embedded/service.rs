@@ -1,4 +1,4 @@
-//! The binary as a process, and questions to it.
+//! The binary as a process, and requests to it.
 
 use crate::edge::pause;
 use serde_json::Value;
@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What never becomes true is waited for so long: an alert over a trailing ten seconds needs twelve to end, and a
-/// busy machine more. Tests that pass do not wait for it.
+/// Time limit of every wait: an alert over a trailing ten seconds takes twelve to end, and longer on a busy
+/// machine. Only failing tests wait this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A service that is killed when the test ends, however it ends.
+/// A service that is killed when the test ends, in whatever way.
 pub struct Service {
     pub child: Child,
     pub url: String,
@@ -69,7 +69,7 @@ impl Service {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }
 
-    /// Asks again until it is as wished, for [`PATIENCE`] at most.
+    /// Polls until the answer satisfies the condition, for [`PATIENCE`] at most.
     pub fn wait_for(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -82,7 +82,7 @@ impl Service {
         }
     }
 
-    /// SIGTERM, and the exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub fn stop(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill");

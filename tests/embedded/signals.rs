@@ -1,4 +1,4 @@
-//! Signals of the first moments: a supervisor that reloads what it has just started does not end it.
+//! Signals right after the start: a supervisor that reloads a process it has just started does not end it.
 
 use super::answer::{self, ask, get};
 use super::edge::{now_ms, pause};
@@ -10,24 +10,24 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Milliseconds after each of which SIGHUP comes again.
+/// SIGHUP is sent again after each of these pauses, in milliseconds.
 const PAUSES_MS: [u64; 7] = [0, 1, 2, 5, 10, 20, 50];
 
 fn hang_up(pid: &str) {
     assert!(Command::new("kill").args(["-HUP", pid]).status().expect("kill").success(), "{pid} is dead");
 }
 
-/// Whether a process is the binary, and heeds SIGHUP instead of dying of it.
+/// Whether a process is the binary and catches SIGHUP.
 fn is_heeding(pid: &str) -> bool {
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    // SIGHUP is signal 1: the lowest bit.
+    // SIGHUP is signal 1, the lowest bit.
     exe.file_name().is_some_and(|name| name == "streamgauge") && caught & 1 == 1
 }
 
-/// Sends SIGHUP again and again to a process that still reads its configuration, which comes afterwards.
+/// Sends SIGHUP repeatedly to a process that waits for its configuration, then writes the configuration.
 fn hang_up_until_configured(pid_file: &Path, fifo: &Path, config: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(20);
     let pid = loop {
@@ -45,15 +45,16 @@ fn hang_up_until_configured(pid_file: &Path, fifo: &Path, config: &str) -> Strin
             pause();
         }
     }
-    // Whoever reads has waited for this.
+    // The process waits in its read until this is written.
     let mut file = std::fs::File::options().write(true).open(fifo).expect("it still reads");
     file.write_all(config.as_bytes()).expect("it still reads");
     pid
 }
 
-/// Goal: SIGHUP never ends the process, however early it comes, and means what it says once there are rules.
-/// Method: a configuration that comes through a pipe: until it is there the process has done nothing else than to
-/// catch signals. (Before its first instruction no process can: a parent that hangs up then must expect an end.)
+/// Goal: SIGHUP never ends the process, however early it arrives, and reloads the rules once there are
+/// some. Method: a configuration that comes through a pipe; until it is written, the process has only
+/// installed its signal handlers. (A SIGHUP before the first instruction of the process does end it; no
+/// process can prevent that.)
 #[test]
 fn a_hangup_of_the_first_moments_ends_nobody() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -84,8 +85,8 @@ fn a_hangup_of_the_first_moments_ends_nobody() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: a log that nobody reads holds nothing up. Method: audit lines of twenty times what a pipe takes; then an
-/// event, readiness, the count of what was dropped, and SIGTERM.
+/// Goal: a full log pipe blocks nothing. Method: audit lines of twenty times the capacity of a pipe that is
+/// not read; then an event, readiness, the count of dropped lines, and SIGTERM.
 #[test]
 fn a_log_that_nobody_reads_holds_nothing_up() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -111,8 +112,8 @@ fn terminate(service: &Service) {
     Command::new("kill").args(["-TERM", &service.child.id().to_string()]).status().expect("kill");
 }
 
-/// Goal: a file that may not grow is a full disk, not the end. Method: a limit for the size of files, events until
-/// they are refused; all that was acknowledged is there without the limit.
+/// Goal: a limit on the file size acts like a full disk and does not end the process. Method: a limit, and
+/// events until they are refused; all acknowledged events are there after a restart without the limit.
 #[test]
 fn a_file_that_may_not_grow_is_a_full_disk() {
     let dir = tempfile::tempdir().expect("a directory");

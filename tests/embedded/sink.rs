@@ -1,4 +1,4 @@
-//! A web server that behaves as badly as a test wants.
+//! A web server that misbehaves in the ways a test needs.
 
 use crate::edge::{now_ms, pause};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What it says to a request; the number counts requests from 0.
+/// Chooses the reply to a request; the number counts requests from 0.
 pub type Mood = fn(usize) -> Reply;
 
 #[derive(Debug, Clone, Copy)]
@@ -19,17 +19,17 @@ pub enum Reply {
     Status(u16),
     /// Success, with this body.
     Says(&'static str),
-    /// 429 with a second of Retry-After.
+    /// 429 with a Retry-After of one second.
     Busy,
-    /// To another place.
+    /// Redirects to another address.
     Redirect,
-    /// Hangs up in the middle.
+    /// Closes the connection in the middle of the answer.
     Reset,
-    /// A head that never ends.
+    /// A response head that never ends.
     Endless,
-    /// Nothing, with the connection open.
+    /// No answer, with the connection open.
     Hang,
-    /// Success, with a body that never comes.
+    /// Success, with a body that never completes.
     Slow,
 }
 
@@ -39,7 +39,7 @@ pub struct Taken {
     pub headers: Vec<String>,
     pub body: Value,
     pub text: String,
-    /// When it was, in ms since 1970.
+    /// Time of the request, in ms since 1970.
     pub at_ms: u64,
 }
 
@@ -66,7 +66,8 @@ impl Sink {
     }
 
     fn serve(&self, stream: &TcpStream, mood: Mood) -> Option<()> {
-        // An answer in several pieces would wait for the other side's word of the first, 40 ms.
+        // With Nagle's algorithm an answer in several pieces would wait 40 ms for the peer's
+        // acknowledgement.
         stream.set_nodelay(true).ok()?;
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let (mut headers, mut length) = (Vec::new(), 0);
@@ -122,7 +123,7 @@ impl Sink {
         }
     }
 
-    /// The same place, asked for in another way.
+    /// The same address with the scheme https.
     pub fn secure_url(&self) -> String {
         self.url.replacen("http", "https", 1)
     }
@@ -139,7 +140,8 @@ impl Sink {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Waits for what was taken to be as wished, two minutes at most: some things happen once in one.
+    /// Waits until the accepted requests satisfy the condition, at most two minutes, because some events
+    /// occur once a minute.
     pub fn wait_for(&self, is_so: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
@@ -153,13 +155,13 @@ impl Sink {
     }
 }
 
-/// Until whoever asked hangs up.
+/// Waits until the client closes the connection.
 fn until_left(reader: &mut BufReader<TcpStream>) -> Option<()> {
     let _ = reader.read(&mut [0]);
     None
 }
 
-/// A file that only its owner may read.
+/// Writes a file that only its owner may read.
 pub fn secret(path: &Path, text: &str) {
     let mut file = File::options().create_new(true).write(true).mode(0o600).open(path).expect("writable");
     file.write_all(text.as_bytes()).expect("writable");

@@ -1,4 +1,4 @@
-//! Alerts reach their receivers, also through kills and bad targets.
+//! Alerts reach their receivers, also through kills and failing targets.
 
 use super::edge::{now_ms, wait_for_early_in_pane};
 use super::service::{Service, binary, post, spawn};
@@ -20,7 +20,7 @@ fn start(dir: &Path, config: &str) -> Service {
     spawn(command)
 }
 
-/// Enough at once for the rule `many` to fire for so many sources; it ends by itself some seconds later.
+/// Sends enough events for the rule `many` to fire for these sources; it ends by itself some seconds later.
 fn burst(service: &Service, first: usize, sources: usize) {
     wait_for_early_in_pane();
     let event = |source: usize| {
@@ -31,7 +31,7 @@ fn burst(service: &Service, first: usize, sources: usize) {
     post(&service.url, &Value::Array(all).to_string()).expect("acknowledged");
 }
 
-/// What a receiver was told of each episode: (seq, state), in order.
+/// The transitions that a receiver got of each episode: (seq, state), in order.
 fn told(alerts: impl Iterator<Item = Value>) -> BTreeMap<String, Vec<(u64, String)>> {
     let mut told: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
     for alert in alerts {
@@ -41,8 +41,9 @@ fn told(alerts: impl Iterator<Item = Value>) -> BTreeMap<String, Vec<(u64, Strin
     told
 }
 
-/// Goal: each receiver is told of each transition in order, whatever the others do; a kill repeats at most one
-/// message a receiver. Method: a file, and a hook that is away at times; kill -9 while they are told.
+/// Goal: each receiver gets each transition in order, whatever the other receivers do; a kill repeats at
+/// most one message per receiver. Method: a file, and a webhook that fails at times; kill -9 while
+/// notifications are sent.
 #[test]
 fn each_transition_arrives_in_order_through_kills_and_a_target_that_fails() {
     const KILLS: usize = 50;
@@ -88,7 +89,7 @@ route: {{ receiver: file, routes: [{{ receiver: hook, continue: true }}, {{ rece
         assert!(told.values().all(|one| one.is_sorted() && one[0].0 == 0), "{name}: {told:?}");
         assert!(repeats <= KILLS, "{name}: {repeats} repeats in {KILLS} kills");
     }
-    // A repeat has the id of the first; the signature is that of Standard Webhooks.
+    // A repeated message has the id of the first; the signature follows Standard Webhooks.
     let header = |headers: &[String], name: &str| {
         let found = headers
             .iter()
@@ -106,7 +107,8 @@ route: {{ receiver: file, routes: [{{ receiver: hook, continue: true }}, {{ rece
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: whoever tries the demo sees a message arrive, and how many did. Method: its first act.
+/// Goal: a user of the demo sees messages arrive and how many were delivered. Method: the first ten seconds
+/// of the demo.
 #[test]
 fn the_demo_ends_with_a_message_that_was_delivered() {
     let output = binary().args(["demo", "--listen", "127.0.0.1:0", "--seconds", "10"]).output();
@@ -117,11 +119,12 @@ fn the_demo_ends_with_a_message_that_was_delivered() {
     assert_eq!(count, Some(said.matches("-> terminal: [").count() as u64), "{said}");
 }
 
-/// Goal: what is refused for good is put aside, told to the others, and taken up again on demand.
+/// Goal: a message that is refused for good becomes a dead letter, is reported to the other receivers, and
+/// is delivered after a redrive.
 #[test]
 fn what_cannot_be_delivered_is_told_to_the_others_and_taken_up_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    // Refused twice, then taken: the firing of one alert and its end.
+    // The target refuses two messages and accepts their redrive: the firing of one alert and its end.
     let hook = Sink::start(|asked| match asked {
         0 => Reply::Redirect,
         1 => Reply::Status(400),
@@ -161,9 +164,9 @@ route: {{ receiver: file, routes: [{{ receiver: hook, matchers: ['rule=\"many\"'
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Goal: whoever was told that an alert fires is told once that it ended, whatever people do in between. Method: four
-/// alerts of one receiver; one is silenced, one is muted at all times, one goes to somebody else now, and the
-/// process is started again with another configuration.
+/// Goal: a receiver that got the firing of an alert gets its end once, whatever users change in between.
+/// Method: four alerts of one receiver. One is silenced, one is always muted, one is routed to another
+/// receiver now, and the process is restarted with another configuration.
 #[test]
 fn an_end_arrives_through_silence_mute_another_route_and_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -214,8 +217,8 @@ route:
     );
 }
 
-/// Goal: people see which beginning an end belongs to. Method: an app of Slack, which calls its first message by a
-/// name; the process is killed before the end.
+/// Goal: users see which firing an end belongs to. Method: a Slack app, whose answer names the first
+/// message; the process is killed before the end.
 #[test]
 fn an_end_stands_in_the_thread_of_its_beginning() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -244,8 +247,8 @@ route: {{ receiver: ops, group_wait: 0s, group_interval: 1s }}\n",
     assert!(taken[0].headers.contains(&"authorization: Bearer xoxb-1".into()), "{:?}", taken[0].headers);
 }
 
-/// Goal: whoever listens outside hears each minute that the chain works, whatever is silenced, and nobody else
-/// is troubled by it. Method: the shipped rule, silenced, and a target that listens.
+/// Goal: an external monitor receives a heartbeat each minute while the chain works, whatever is silenced,
+/// and no other receiver gets it. Method: the shipped rule, silenced, and a target that listens.
 #[test]
 fn a_heartbeat_proves_the_chain_and_is_not_silenced() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -280,8 +283,8 @@ route: {{ receiver: file, routes: [{{ receiver: beat, matchers: ['rule=\"canary\
     assert!(!std::fs::exists(&file).expect("readable"), "nobody else hears of it");
 }
 
-/// Goal: alerts are told also by a log that is another one than that whose alerts were told before. Method: a data dir
-/// whose log is removed, and one whose log is an older copy; what fires then has numbers that were told.
+/// Goal: alerts are delivered also after the log was replaced. Method: a data dir whose log is removed, and
+/// one whose log is restored from an older copy; new alerts then reuse numbers that were delivered before.
 #[test]
 fn alerts_of_a_log_that_was_replaced_are_told() {
     for is_copy in [false, true] {

@@ -1,31 +1,31 @@
-//! Wrong inputs from right ones.
+//! Invalid inputs derived from valid ones.
 //!
-//! Intuition: random bytes are refused at the first of them; what comes deep into a decoder is nearly right. So an
-//! input is one that is right, or two of them, with a few changes that decoders are wrong about: a bit, a token, a
-//! cut, a repetition, a number at the edge of its type. Invariant: an input follows from seed, target and round
-//! alone, on every machine.
+//! Intuition: random bytes are refused at the first of them; an input that reaches deep into a decoder is
+//! nearly valid. So an input is a valid one, or two of them combined, with a few changes that decoders tend
+//! to mishandle: a bit, a token, a cut, a repetition, a number at the edge of its type. Invariant: an input
+//! follows from seed, target and round alone, on every machine.
 
-/// Bytes of an input: what the time limit of a call is for.
+/// Maximum bytes of an input; the time limit of a call is meant for this size.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;
 
-/// Changes of one input.
+/// Maximum number of changes of one input.
 const CHANGES_MAX: u64 = 6;
 
-/// One of so many inputs is repeated until it is as long as it may be.
+/// One in this number of inputs is repeated up to the maximum length.
 const LONG_EVERY: u64 = 256;
 
-/// Marsaglia's xorshift with a multiplication behind it.
+/// Marsaglia's xorshift followed by a multiplication.
 #[derive(Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// One for this round of this target.
+    /// Returns the generator for one round of one target.
     pub fn new(seed: u64, target: &str, round: u64) -> Dice {
         let place = target.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let mut dice = Dice((seed ^ place ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1);
-        // Rounds that follow each other begin alike: the first numbers are let go.
+        // Generators of successive rounds begin with similar numbers, so the first ones are discarded.
         for _ in 0..4 {
             dice.roll();
         }
@@ -39,7 +39,7 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// In `[0, end)`; 0 where that is empty.
+    /// Returns a number in `[0, end)`, or 0 if the range is empty.
     pub fn below(&mut self, end: u64) -> u64 {
         (self.roll() >> 16) % end.max(1)
     }
@@ -52,7 +52,7 @@ impl Dice {
         all.get(self.place(all.len()))
     }
 
-    /// A part of something of this length, short ones more often.
+    /// Returns a range within this length; short ranges are more frequent.
     fn range(&mut self, length: usize) -> std::ops::Range<usize> {
         let start = self.place(length + 1);
         let most = [4, 16, 64, length][self.place(4)];
@@ -88,11 +88,11 @@ const NUMBERS: [&str; 24] = [
     "1793491200000",
 ];
 
-/// Characters that are more than one byte, or that a terminal obeys.
+/// Characters of more than one byte, and characters that control a terminal.
 const CHARACTERS: [&str; 11] =
     ["ä", "日", "🙂", "\u{202e}", "\u{feff}", "\u{0}", "\u{1b}[2J", "\u{7f}", "\u{85}", "\r\n", "\t"];
 
-/// The input of a round: a right one, changed.
+/// Returns the input of a round: a valid one, changed.
 pub fn input(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut bytes = dice.pick(seeds).cloned().unwrap_or_default();
     for _ in 0..=dice.below(CHANGES_MAX) {
@@ -129,7 +129,7 @@ fn change(dice: &mut Dice, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], tokens: &[&st
             bytes.splice(part, token.bytes());
         }
         6 => {
-            // The beginning of this one, and the end of another.
+            // Joins the beginning of this input with the end of another.
             let other = dice.pick(seeds).map_or(&[][..], Vec::as_slice);
             let from = dice.place(other.len() + 1);
             bytes.truncate(at);
@@ -155,7 +155,7 @@ fn change(dice: &mut Dice, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], tokens: &[&st
     }
 }
 
-/// Repeats a part in its place until the whole has at least so many bytes.
+/// Repeats a part in place as often as fits into `length` bytes.
 fn repeat(bytes: &mut Vec<u8>, part: std::ops::Range<usize>, length: usize) {
     let one = bytes[part.clone()].to_vec();
     if one.is_empty() || bytes.len() >= length {
@@ -165,7 +165,7 @@ fn repeat(bytes: &mut Vec<u8>, part: std::ops::Range<usize>, length: usize) {
     bytes.splice(part.end..part.end, one.repeat(times));
 }
 
-/// Another number where one stands.
+/// Replaces the next number at or after `at` by another.
 fn number(dice: &mut Dice, bytes: &mut Vec<u8>, at: usize) {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let Some(start) = bytes[at..].iter().position(is_digit).map(|distance| at + distance) else { return };
@@ -174,7 +174,7 @@ fn number(dice: &mut Dice, bytes: &mut Vec<u8>, at: usize) {
     bytes.splice(start..start + length, number.bytes());
 }
 
-/// A binary number at the edge of its type, in one, two, four or eight bytes.
+/// Writes a binary number at the edge of its type, in one, two, four or eight bytes.
 fn edge(dice: &mut Dice, bytes: &mut [u8], at: usize) {
     let width = [1, 2, 4, 8][dice.place(4)];
     let Some(part) = bytes.get_mut(at..at + width) else { return };

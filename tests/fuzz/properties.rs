@@ -1,9 +1,9 @@
-//! What holds for any bytes: one function a decoder, for the seeded run of the tests and for the long runs of
-//! cargo-fuzz alike.
+//! Properties that hold for any bytes: one function per decoder, shared by the seeded run of the tests and
+//! the long runs of cargo-fuzz.
 //!
-//! Intuition: "does not panic" finds little in a language that is safe. So each property also says what must be the
-//! same: what two ways of reading give, what comes back from what was written. Invariant: a property fails only
-//! where the code is wrong, whatever the bytes are.
+//! Intuition: "does not panic" finds few faults in a memory-safe language. Each property therefore also
+//! compares results: two ways of reading the same bytes must agree, and written data must be read back
+//! unchanged. Invariant: a property fails only where the code is wrong, whatever the bytes are.
 #![allow(dead_code, reason = "each target of cargo-fuzz has one of them")]
 
 use base64::Engine as _;
@@ -35,19 +35,21 @@ use streamgauge::wire::{address, control, hdr, partial, row, snapshot, time as c
 /// 2026-11-01T00:00:00Z
 pub const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
 
-/// Lines whose identities a decoder has seen before: with times as numbers, and as texts.
+/// Lines whose identities a decoder has learned before: `NUMBERED` has times as numbers, `WRITTEN` as
+/// texts.
 const NUMBERED: &str = r#"{"type":"metric","time":1793491200000,"source":"a","name":"b","value":1}
 {"type":"metric","source":"checkout","name":"latency_ms","labels":{"host":"h1"},"value":41.13,"time":1793491200000,"unit":"ms"}"#;
 const WRITTEN: &str = r#"{"type":"metric","time":"2026-11-01T00:00:00Z","source":"a","name":"b","value":1}
 {"type":"metric","time":"2026-11-01T00:00:00.123Z","source":"checkout","name":"latency_ms","value":41.13,"unit":"ms","labels":{"host":"h1"}}"#;
 
-/// Bytes that the messages of a payload take: a thousand are described, and a key may be repeated in each.
+/// Largest total size of the messages of one payload: 1,000 refusals are described, and each message may
+/// repeat a key of up to 1,024 B.
 const MESSAGES_BYTES_MAX: usize = 1_000 * 1_024;
 
-/// What is longer is read once, as the limit of time is for one reading.
+/// Longest input that is read several times and compared: the time limit is meant for a single reading.
 const COMPARED_BYTES_MAX: usize = 8 << 10;
 
-/// A histogram inflates to 64 times what came, and a short one to 4 KiB.
+/// A histogram may inflate to at most 64 times its input, or to 4 KiB if the input is short.
 const INFLATES_TIMES: usize = 64;
 const INFLATES_BYTES_MIN: usize = 4 << 10;
 
@@ -57,7 +59,7 @@ struct Reader {
     directory: Directory,
 }
 
-/// Events and refusals of some bytes, in an order and words of their own.
+/// Events and refusals decoded from some bytes, in an order and wording independent of the decoder's state.
 #[derive(Debug, Default, PartialEq)]
 struct Told {
     events: Vec<String>,
@@ -69,7 +71,7 @@ impl Reader {
         Reader { decoder: Decoder::new(0), directory: Directory::default() }
     }
 
-    /// One that has seen some lines already.
+    /// Returns a reader that has already read some lines.
     fn knowing(lines: &str) -> Reader {
         let mut reader = Reader::new();
         reader.payload(Codec::Ndjson, lines.as_bytes());
@@ -89,7 +91,7 @@ impl Reader {
         Told { events, bad: decoded.bad.iter().map(|bad| (bad.index, bad.reason)).collect() }
     }
 
-    /// An event with its identity in place of the number that this decoder gave it.
+    /// Formats an event with its identity in place of the number that this decoder assigned to it.
     fn named(&mut self, event: &Event) -> String {
         self.directory.learn(0, self.decoder.take_found());
         let mut event = event.clone();
@@ -106,7 +108,7 @@ impl Reader {
         format!("{identity:?} {event:?}")
     }
 
-    /// What a line holds, as words.
+    /// Formats the content of a line.
     fn content(&mut self, content: &Content) -> Told {
         match content {
             Content::One(event) => Told { events: vec![self.named(event)], bad: Vec::new() },
@@ -116,7 +118,7 @@ impl Reader {
     }
 }
 
-/// What `core::event` promises of every event.
+/// Asserts the invariants that `core::event` guarantees for every event.
 fn is_valid(event: &Event, identity: Option<&Arc<Identity>>) {
     if let Some(identity) = identity {
         let names: Vec<&str> = identity.labels.iter().map(|(name, _)| &**name).collect();
@@ -150,7 +152,8 @@ pub fn events_msgpack(bytes: &[u8]) {
     events(Codec::MessagePack, bytes);
 }
 
-/// Whatever a decoder has seen before, it reads the same; and so does who reads the export.
+/// Asserts that the decoded events do not depend on what the decoder read before, and that reading the
+/// exported record gives the same events.
 fn events(codec: Codec, bytes: &[u8]) {
     let told = Reader::new().payload(codec, bytes);
     assert!(told.events.len() + told.bad.len() <= bytes.len() + 1, "more events than bytes");
@@ -176,7 +179,8 @@ fn events(codec: Codec, bytes: &[u8]) {
     }
 }
 
-/// Each event of a payload read by a decoder that has seen nothing; of MessagePack an array is more than one event.
+/// Decodes each event of a payload with a fresh decoder. Returns none for MessagePack, where one array may
+/// hold more than one event.
 fn alone(codec: Codec, bytes: &[u8]) -> Option<Told> {
     let elements = elements(codec, bytes).filter(|_| codec != Codec::MessagePack)?;
     let mut all = Told::default();
@@ -190,7 +194,8 @@ fn alone(codec: Codec, bytes: &[u8]) -> Option<Told> {
     Some(all)
 }
 
-/// A line of a file is read the same whatever was read before, and what people decided survives another export.
+/// A line of a file decodes the same whatever was read before, and a control record in it survives another
+/// export.
 pub fn line(bytes: &[u8]) {
     let read = |mut reader: Reader| {
         let line = line::decode(&mut reader.decoder, bytes);
@@ -206,7 +211,7 @@ pub fn line(bytes: &[u8]) {
     OfPartition::of_line(bytes);
 }
 
-/// A control record is read back from the log, and from an export's line.
+/// Asserts that a control record is read back unchanged from the log and from a line of an export.
 fn is_kept(control: &Control) {
     let stored = serde_json::to_string(control).expect("plain data");
     let read: Control = serde_json::from_str(&stored).unwrap_or_else(|error| panic!("{error}: {stored}"));
@@ -218,8 +223,8 @@ fn is_kept(control: &Control) {
     }
 }
 
-/// A rule set is kept by the log and by a snapshot, and can be judged; so can its parts in a deployment of several
-/// partitions.
+/// Asserts that a rule set, and its parts in a deployment of several partitions, survives the log and a
+/// snapshot and can be evaluated.
 fn is_lived_with(set: RuleSet) {
     for part in [Partition { index: 1, count: 2 }, Partition::aggregate(2)] {
         is_kept(&Control::Rules(Box::new(set.within(part))));
@@ -237,7 +242,7 @@ fn is_lived_with(set: RuleSet) {
     assert_eq!(snapshot::encode(&restored).expect("memory"), bytes);
 }
 
-/// Rules of all functions, a set each, so that changes hit what matters.
+/// One rule set per function, so that mutations reach the parameters of every function.
 const RULES: [&str; 11] = [
     "p99(a_ms[5m]) by (source) > 1s",
     "regression(p95(a_ms[1m]) by (source), 10m) > 10%",
@@ -252,7 +257,7 @@ const RULES: [&str; 11] = [
     "upper(avg(a_ms[1m]) by (source), 10m, 3) < max(a_ms[1m]) by (source)",
 ];
 
-/// Controls that put them in force.
+/// Control records that put these rules in force.
 pub fn rule_controls() -> Vec<Control> {
     let of_rule = |expr: &&str| {
         let text = format!(
@@ -271,7 +276,7 @@ pub fn rule_controls() -> Vec<Control> {
     all.chain([gathering(of_rule(&"p99(a_ms[5m]) > 1s"))]).collect()
 }
 
-/// What stands in a control instead of a number, text or list.
+/// The value that replaces a number, text or list of a control record.
 fn instead(of: u8) -> Value {
     let numbers = [0, 1, -1, 59_999, 60_000, i64::from(u32::MAX), i64::MAX, i64::MIN];
     match of {
@@ -291,7 +296,7 @@ fn instead(of: u8) -> Value {
     }
 }
 
-/// The values of a JSON document, outermost first.
+/// Collects the leaf values of a JSON document in document order.
 fn values<'v>(value: &'v mut Value, out: &mut Vec<&'v mut Value>) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(|one| values(one, out)),
@@ -300,7 +305,8 @@ fn values<'v>(value: &'v mut Value, out: &mut Vec<&'v mut Value>) {
     }
 }
 
-/// A control of rules with some values replaced: which control, then place and value of each change.
+/// Replaces some values of a control record of rules. The first byte selects the control; each change takes
+/// two bytes for the place and one for the value.
 fn changed(bytes: &[u8]) -> Option<Vec<u8>> {
     let (which, changes) = bytes.split_first()?;
     let mut control =
@@ -314,8 +320,9 @@ fn changed(bytes: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&control).ok()
 }
 
-/// Whatever a control record of a log says, the engine goes on: half an hour of a series and of runs before it and
-/// behind it. Bytes that are no JSON say how to change one.
+/// The engine keeps running whatever a control record of a log holds: half an hour of a series and of runs
+/// precedes it, and half an hour follows. Bytes that are not JSON describe how to change a valid control
+/// record.
 pub fn control(bytes: &[u8]) {
     let made = if bytes.starts_with(b"{") { Some(bytes.to_vec()) } else { changed(bytes) };
     let Some(Ok(control)) = made.map(|made| control::decode(&made)) else { return };
@@ -347,7 +354,7 @@ pub fn control(bytes: &[u8]) {
     assert!(snapshot::decode(&bytes, Limits::default()).is_ok());
 }
 
-/// Bytes of an HdrHistogram, by themselves and as events.
+/// Reads bytes of an HdrHistogram, both directly and as the payload of an event.
 pub fn histogram(bytes: &[u8]) {
     if let Ok(cells) = hdr_cells::read(bytes) {
         is_sound(&cells, bytes.len());
@@ -378,7 +385,8 @@ fn is_sound(cells: &Cells, length: usize) {
     }
 }
 
-/// The library allocates what a header states: it is asked only where that is little.
+/// Compares the cells with those of the `hdrhistogram` crate. The crate allocates what a header states, so
+/// it is called only if the stated range is small.
 fn is_the_librarys(cells: &Cells, bytes: &[u8]) {
     let number = |at: usize| -> Option<u64> {
         let eight: [u8; 8] = bytes.get(at..at + 8)?.try_into().ok()?;
@@ -403,7 +411,7 @@ fn is_the_librarys(cells: &Cells, bytes: &[u8]) {
     assert!(ours.eq(theirs), "{cells:?}");
 }
 
-/// A histogram that was read is written and read back bucket for bucket.
+/// Asserts that a histogram that was read is written and read back bucket for bucket.
 fn is_written_back(bytes: &[u8]) {
     for digits in [Digits::Two, Digits::Three] {
         let Ok(histogram) = hdr::read(digits, bytes) else { continue };
@@ -430,20 +438,21 @@ pub fn expression(bytes: &[u8]) {
         Ok(Checked::Value(_)) => "levels: { info: '> 1' }",
         Ok(Checked::Condition(..)) => "severity: info",
     };
-    // JSON's texts are YAML's.
+    // A JSON string is also a YAML string.
     let rule = format!("rules:\n  - {{ id: r, expr: {}, {judged} }}\n", json!(text));
     if let Some(set) = load_files(vec![("f.yaml".into(), rule)]).rules {
         is_lived_with(set);
     }
 }
 
-/// An error has a place in the text.
+/// Asserts that an error has a message and a place within the text.
 fn is_within(error: &ExprError, text: &str) {
     assert!(error.at.start <= error.at.end && error.at.end <= text.len(), "{error:?}");
     assert!(!error.message.is_empty());
 }
 
-/// Texts with tests are compiled without them: twelve characters of a test stand for a million values.
+/// Texts that contain tests are compiled without running them: twelve characters of a test can stand for a
+/// million values.
 pub fn pipeline_yaml(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let files = vec![("f.yaml".to_string(), text.clone())];
@@ -454,7 +463,7 @@ pub fn pipeline_yaml(bytes: &[u8]) {
     }
 }
 
-/// What is wrong with a text is bounded, whatever the text is.
+/// Asserts that the number and the size of the diagnostics are bounded, whatever the text is.
 fn are_short(found: &[Diagnostic]) {
     assert!(found.len() <= 102, "{} problems", found.len());
     for one in found {
@@ -464,7 +473,7 @@ fn are_short(found: &[Diagnostic]) {
     }
 }
 
-/// An expression of PromQL, or a whole file of rules: what is converted can be loaded.
+/// Converts a PromQL expression or a whole rule file. A converted rule must be loadable.
 pub fn promql(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     if text.contains("groups") {
@@ -475,7 +484,7 @@ pub fn promql(bytes: &[u8]) {
     }
     let rules = json!([{"alert": "A", "expr": text}, {"record": "r", "expr": text}]);
     let file = json!({"groups": [{"name": "g", "rules": rules}]}).to_string();
-    // A text may hold what YAML does not take.
+    // The text may hold characters that YAML does not accept.
     let Ok(converted) = prometheus::convert(&[("f.yml".into(), file)]) else { return };
     let left =
         |is_alert: bool| converted.left_out.iter().filter(|one| one.origin.is_alert == is_alert).count();
@@ -494,7 +503,7 @@ fn is_loadable(converted: &prometheus::Converted) {
     is_lived_with(loaded.rules.expect("without errors"));
 }
 
-/// Rules of a suite's file, whatever it is called.
+/// The rules that every file name in a suite resolves to.
 const SUITE_RULES: &str = "groups: [{ name: g, rules: [{ alert: A, expr: x > 1, for: 1m, labels: { severity: page } }, { record: r, expr: sum by (job) (rate(x_total[5m])) }] }]";
 
 pub fn promtool_suite(bytes: &[u8]) {
@@ -511,13 +520,14 @@ pub fn promtool_suite(bytes: &[u8]) {
     }
 }
 
-/// Whether `1x999999` stands there: a series may have a million values, which is a gigabyte.
+/// Whether the text contains a repetition such as `1x999999`: a series may have a million values, which
+/// takes a gigabyte.
 fn has_long_series(text: &str) -> bool {
     let counts = text.split('x').skip(1).filter_map(|rest| {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         rest[..digits].parse::<u64>().ok()
     });
-    // More than a million is refused at once.
+    // A count above a million is refused at once and costs nothing.
     counts.filter(|count| *count <= 1_000_000).sum::<u64>() > 100_000
 }
 
@@ -551,7 +561,7 @@ pub fn time(bytes: &[u8]) {
     }
 }
 
-/// A silence, a maintenance window, intervals or matchers: what is taken is kept.
+/// Parses a silence, a maintenance window, intervals or matchers. An accepted one must survive the log.
 pub fn silence(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     let new = ask::New { id: "s", by: None };
@@ -582,7 +592,7 @@ pub fn silence(bytes: &[u8]) {
     }
 }
 
-/// Bodies inflate within a bound, whatever they state.
+/// Decompressed bodies stay within the bound, whatever size they state.
 pub fn encoding(bytes: &[u8]) {
     for name in ["gzip", "zstd"] {
         for max in [1 << 10, 1 << 20] {
@@ -593,7 +603,7 @@ pub fn encoding(bytes: &[u8]) {
     }
 }
 
-/// What stores keep of the engine: a snapshot, partials, a window.
+/// Decodes what stores keep of the engine: a snapshot, partials, a window row.
 pub fn snapshot(bytes: &[u8]) {
     if let Ok(engine) = snapshot::decode(bytes, Limits::default()) {
         assert_eq!(snapshot::encode(&engine).expect("memory"), bytes, "only what was written is read");
@@ -609,7 +619,7 @@ pub fn snapshot(bytes: &[u8]) {
     }
 }
 
-/// Nothing before the last `@` of an address is shown, and what was encoded is decoded.
+/// No part of an address before its last `@` is shown, and an encoded password is decoded to the original.
 pub fn url(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     address::without_password(text);

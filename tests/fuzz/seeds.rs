@@ -1,4 +1,4 @@
-//! Inputs that are right: what the targets begin with, and the words that their languages are made of.
+//! Valid inputs: the seeds of the targets, and the tokens of their languages.
 
 use base64::Engine as _;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer, V2Serializer};
@@ -41,7 +41,7 @@ const EVENTS: &str = r#"{"type":"metric","time":1793491200000,"source":"a","name
 {"type":"metric","time":1793491200,"source":"a","name":"b","value":1}
 {"type":"metric","time":1793491200000,"source":"a","name":"b","value":1,"ingest_time":"2026-11-01T00:00:00Z","unit":null}"#;
 
-/// Stands between the words below.
+/// The separator of the tokens below.
 const BETWEEN: char = '¦';
 
 const JSON_WORDS: &str = r#"{¦}¦[¦]¦,¦:¦"¦\¦ ¦null¦true¦""¦"time":¦"time":""¦"value":¦"type":"metric"¦"type":"samples"¦"type":"histogram"¦"source":"a"¦"name":"b"¦"labels":{"a":"b"}¦"labels":{¦"id":¦"seq":1¦"ingest_time":¦"partition":1¦"tick":true¦"events":[¦"raw":"¦"control":{¦"gap":{"from":1,"to":2}¦"partials":{¦"hdr":"¦"scale":¦2026-11-01T00:00:00Z¦1793491200000¦\u0061¦e5¦.0"#;
@@ -73,7 +73,7 @@ fn lines(text: &str) -> Vec<Vec<u8>> {
     text.lines().map(|line| line.as_bytes().to_vec()).collect()
 }
 
-/// Histograms as their library writes them, and one as snapshots have it.
+/// Histograms as the `hdrhistogram` crate writes them, and one in the format of snapshots.
 pub fn histograms() -> Vec<Vec<u8>> {
     let mut all = vec![vec![0, 1, 1, 2, 77, 1, 0xff, 0x1e, 0x80, 0x80, 0x04]];
     for (low, high, digits) in [(1, 1 << 42, 2), (1, 1 << 42, 3), (100, 1 << 20, 1), (7, 1_000_000, 0)] {
@@ -108,7 +108,7 @@ pub fn events_ndjson() -> Vec<Vec<u8>> {
     let all = event_texts();
     let mut seeds = vec![all.join("\n").into_bytes(), all.join("\r\n\n").into_bytes()];
     seeds.extend(all.windows(3).map(|three| three.join("\n").into_bytes()));
-    // One producer, line by line.
+    // The lines of one producer.
     let lines = (0..30).map(|n| {
         let (time, value) = (START.ms() + n, n as f64 / 8.0);
         format!(r#"{{"type":"metric","time":{time},"source":"s-{}","name":"n","value":{value}}}"#, n % 3)
@@ -134,7 +134,7 @@ pub fn events_msgpack() -> Vec<Vec<u8>> {
     with_bytes.extend(b"\xa3hdr\xc5");
     with_bytes.extend((hdr.len() as u16).to_be_bytes());
     with_bytes.extend(hdr);
-    // A label that stands twice, and a number of four bytes.
+    // A repeated label, and a number of four bytes.
     let mut twice = of_type("metric");
     twice[0] += 2;
     twice.extend(b"\xa5value\xca\x3f\x8c\xcc\xcd\xa6labels\x82\xa1a\xa1b\xa1a\xa1c");
@@ -179,7 +179,7 @@ fn controls() -> Vec<Control> {
     ]
 }
 
-/// Control records as a log holds them, and bytes that say what to change of one.
+/// Control records as a log holds them, and bytes that describe a change of one.
 pub fn controls_json() -> Vec<Vec<u8>> {
     let all = super::properties::rule_controls().into_iter().chain(controls().into_iter().skip(1));
     let written = all.map(|control| serde_json::to_vec(&control).expect("plain data"));
@@ -194,7 +194,7 @@ fn partials() -> Vec<Vec<u8>> {
     vec![partial::encode(&one)]
 }
 
-/// Requests as people send them.
+/// Requests as users send them.
 const SILENCES: [&str; 6] = [
     r#"{"match": ["source=\"db\"", "stage=~\"b.*\""], "by": "ann", "duration": "30m", "reason": "known"}"#,
     "match: ['a!=\"b\"']\nby: ann\nstart: 2026-11-01T00:00:00Z\nend: 2026-11-02T00:00:00+01:00\nunmatched_for: 1h\n",
@@ -260,7 +260,7 @@ pub fn pipelines() -> Vec<Vec<u8>> {
     all.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
-/// The expressions of the files, and those that people have in runbooks.
+/// The expressions of the shipped files, and typical expressions of users.
 pub fn expressions() -> Vec<Vec<u8>> {
     let mut all = lines(
         r#"p99(api_latency_ms[1m]) by (source) > 1000ms for 5 minutes

@@ -1,4 +1,4 @@
-//! Alerts of the honest client: raised one a second, each followed until it is resolved.
+//! Alerts of the honest client: one a second is raised, and each is followed until it is resolved.
 
 use crate::bodies::now_ms;
 use crate::honest::Shared;
@@ -9,12 +9,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Between two alerts that are raised, and between two events that let them end.
+/// Pause between two raised alerts, and between two events that let them end.
 const EVERY: Duration = Duration::from_secs(1);
 const COOLED_EVERY: Duration = Duration::from_millis(500);
 
-/// Part of a pane of ten seconds in which a high value is sent: it has to be judged before the pane is over, and
-/// that may take [`HONEST_WITHIN`] and a grid point.
+/// The part of a pane of ten seconds in which a high value is sent. It must be evaluated before the pane
+/// ends, which may take [`HONEST_WITHIN`] and a grid point.
 const EARLY_MS: std::ops::Range<u64> = 200..6_500;
 
 struct Alarm {
@@ -24,12 +24,12 @@ struct Alarm {
 }
 
 pub struct Alarms {
-    /// Those that are not resolved.
+    /// Alerts that are not resolved yet.
     open: Vec<Alarm>,
     number: u64,
     raised: Instant,
     cooled: Instant,
-    /// Bytes of the file of alerts that were read.
+    /// Bytes of the alert file that were read.
     read: u64,
 }
 
@@ -39,7 +39,7 @@ impl Alarms {
         Alarms { open: Vec::new(), number: 0, raised: now, cooled: now, read: 0 }
     }
 
-    /// Does what is due.
+    /// Performs the actions that are due.
     pub fn turn(&mut self, honest: &Shared) {
         if self.raised.elapsed() >= EVERY && EARLY_MS.contains(&(now_ms() % 10_000)) {
             self.raise(honest);
@@ -57,7 +57,8 @@ impl Alarms {
         self.raised = Instant::now();
         self.number += 1;
         let source = format!("hot-{}", self.number);
-        // One that was acknowledged too late may be of a pane that is over; its delay is noted already.
+        // An event that was acknowledged too late may belong to an ended pane; its delay is already
+        // recorded.
         if honest.post(&event(&source, 90)).is_some_and(|took| took < HONEST_WITHIN) {
             self.open.push(Alarm { source, posted: Instant::now(), told: None });
         }
@@ -72,7 +73,7 @@ impl Alarms {
         }
     }
 
-    /// Whole lines that are new in the file.
+    /// Returns the new complete lines of the file.
     fn news(&mut self, alerts: &Path) -> Vec<String> {
         let mut text = Vec::new();
         let read = File::open(alerts).and_then(|mut file| {
@@ -105,7 +106,7 @@ impl Alarms {
         }
     }
 
-    /// Each alarm that is overdue is said once.
+    /// Reports each overdue alert once.
     fn give_up(&mut self, honest: &Shared) {
         self.open.retain(|alarm| {
             let (since, within, what) = match alarm.told {

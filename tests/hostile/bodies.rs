@@ -1,4 +1,4 @@
-//! Bodies of a wanted size, made of small pieces.
+//! Bodies of a given size, made of small pieces.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,19 +10,19 @@ pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
-/// A piece as often as it fits, once at least.
+/// A piece, repeated as often as it fits, at least once.
 pub fn repeat(piece: impl AsRef<[u8]>, size: usize) -> Vec<u8> {
     let piece = piece.as_ref();
     piece.repeat((size / piece.len()).max(1))
 }
 
-/// The same between two ends.
+/// A repeated piece between a beginning and an end.
 pub fn between(begin: &str, piece: &str, end: &str, size: usize) -> Vec<u8> {
     let room = size.saturating_sub(begin.len() + end.len());
     [begin.as_bytes(), &repeat(piece, room), end.as_bytes()].concat()
 }
 
-/// Numbered pieces, one at least, as many as fit with this between them.
+/// Numbered pieces with a separator between them, as many as fit, at least one.
 pub fn numbered(size: usize, separator: &str, mut make: impl FnMut(usize) -> String) -> String {
     let mut out = make(0);
     for n in 1.. {
@@ -47,7 +47,7 @@ pub fn metric(source: &str, name: &str, more: &str) -> String {
     format!(r#"{{"type":"metric","time":{time},"source":"{source}","name":"{name}","value":1{more}}}"#)
 }
 
-/// The same at another time, so many ms before now; ahead of now where that is negative.
+/// A metric event `ms` milliseconds before now; a negative value is in the future.
 pub fn metric_before(source: &str, name: &str, ms: i64) -> String {
     let time = now_ms() as i64 - ms;
     format!(r#"{{"type":"metric","time":{time},"source":"{source}","name":"{name}","value":1}}"#)

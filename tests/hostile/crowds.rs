@@ -1,4 +1,4 @@
-//! Many at once: senders of large bodies, and connections that are opened and left waiting.
+//! Many clients at once: senders of large bodies, and connections that are opened and left waiting.
 
 use crate::bodies::{JSON, MSGPACK, NDJSON, between, list, metric, repeat};
 use crate::exchange::{get, request};
@@ -9,27 +9,28 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Open files of this process, and of the service that it starts: 1,200 connections at both ends, and more.
+/// Open files of this process, and of the service that it starts: 1,200 connections at both ends, and some
+/// more.
 const FILES: u64 = 4_096;
 
-/// Connections that are opened at once: more than the service has places for (1,024).
+/// Connections that are opened at once: more than the service accepts at a time (1,024).
 const CONNECTIONS: usize = 1_200;
 
-/// They are held for so long: more than the second after which a client counts as stalled.
+/// How long they are held: longer than the one second after which a client counts as stalled.
 const HELD: Duration = Duration::from_secs(2);
 
-/// Between two bytes of a slow sender.
+/// Pause between two writes of a slow sender.
 const DRIP: Duration = Duration::from_millis(250);
 
-/// Questions that anybody asks, some of which have long answers.
+/// Common queries, some of which have long answers.
 const READ: [&str; 6] =
     ["/openapi.json", "/metrics", "/", "/api/v1/series", "/api/v1/windows?name=m", "/api/v1/pipelines"];
 
-/// Allows as many open files as the system lets us; what is started later inherits it.
+/// Raises the limit on open files as far as the system allows; processes started later inherit it.
 pub fn raise_files() {
     let known = getrlimit(Resource::Nofile);
     let wanted = known.maximum.map_or(FILES, |maximum| maximum.min(FILES));
-    // A failure leaves fewer connections, and the case that needs them says so.
+    // After a failure there are fewer connections, and the case that needs them reports it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: known.maximum });
 }
 
@@ -57,7 +58,7 @@ pub fn senders(trial: &mut Trial) {
     }
 }
 
-/// So many at once, each on a connection of its own.
+/// Sends `count` requests at once, each on a connection of its own.
 pub fn crowd(trial: &mut Trial, name: &str, bytes: &[u8], count: usize, of_one: Bounds) {
     trial.case(name, Bounds::crowd(of_one, count), |address| {
         let begun = Instant::now();
@@ -72,13 +73,13 @@ pub fn crowd(trial: &mut Trial, name: &str, bytes: &[u8], count: usize, of_one: 
             all.is_hung |= one.is_hung;
             all.wrong.extend(one.wrong);
         }
-        // All of them say the same.
+        // All of them report the same problem.
         all.wrong.truncate(1);
         all
     });
 }
 
-/// Connections that wait: for a head, for a body, or for somebody to read their answers.
+/// Connections that wait: for a head, for a body, or for a client that does not read its answers.
 pub fn waiters(trial: &mut Trial) {
     let post = |length: usize, sent: usize| {
         let head = format!("{POST}Content-Length: {length}\r\n\r\n");
@@ -97,21 +98,21 @@ pub fn waiters(trial: &mut Trial) {
     hold(trial, "bodies byte by byte", 300, &post(MIB, 70_000), b"x");
     hold(trial, "chunks of 1 GiB", 300, chunk.as_bytes(), b"x");
     hold(trial, "half a message of TLS", 300, b"\x16\x03\x01", b"\x01");
-    // More than a socket holds: the rest waits in the service.
+    // The answers are larger than the socket buffers, so the rest waits in the service.
     hold(trial, "series that nobody reads", 12, &questions("/api/v1/series", 32), b"");
     hold(trial, "windows that nobody reads", 12, &questions("/api/v1/windows?name=m", 32), b"");
     hold(trial, "a document that nobody reads", 100, &questions("/openapi.json", 300), b"");
     hold(trial, "questions of clients that go", 300, &questions("/api/v1/windows?name=n", 1), b"");
 }
 
-/// Opens connections, sends these bytes on each, then some more from time to time, and leaves.
+/// Opens connections, sends these bytes on each, then some more from time to time, and closes them.
 fn hold(trial: &mut Trial, name: &str, count: usize, bytes: &[u8], drip: &[u8]) {
     let bounds = Bounds { memory: HELD_BYTES, ..Bounds::get(count * bytes.len()) };
     trial.case(&format!("{count} {name}"), bounds, |address| {
         let mut streams: Vec<TcpStream> = (0..count).filter_map(|_| open(address, bytes)).collect();
         let until = Instant::now() + HELD;
         while Instant::now() < until {
-            // A connection that was closed meanwhile is closed.
+            // The service may have closed a connection meanwhile, so write errors are ignored.
             streams.iter_mut().for_each(|stream| drop(stream.write_all(drip)));
             std::thread::sleep(DRIP);
         }

@@ -1,4 +1,4 @@
-//! Documents that people send: rules, silences, maintenance, acknowledgements.
+//! Documents that users send: rules, silences, maintenance windows, acknowledgements.
 
 use crate::bodies::{between, numbered, repeat};
 use crate::events::{Body, JUNK, alias_bomb, body};
@@ -115,7 +115,7 @@ pub fn run(trial: &mut Trial, random: &mut Random) {
     trial.repeated("rules, again: an alias bomb", &bomb);
 }
 
-/// Sends a document; what was taken of rules is removed again.
+/// Sends a document. Accepted rules are removed again.
 fn send(trial: &mut Trial, path: &str, name: &str, document: &[u8]) {
     let bytes = request("POST", path, &[("Content-Type", YAML)], document);
     let status = trial.request(name, &bytes, Bounds::post(document.len()));
@@ -124,7 +124,7 @@ fn send(trial: &mut Trial, path: &str, name: &str, document: &[u8]) {
     }
 }
 
-/// Single fields of a rule that are long.
+/// Documents with one overlong field of a rule.
 fn fields(trial: &mut Trial, size: usize) {
     let long = "x".repeat(size);
     let labels: serde_json::Map<_, _> = (0..size / 12).map(|n| (format!("l{n}"), json!("x"))).collect();
@@ -145,7 +145,7 @@ fn fields(trial: &mut Trial, size: usize) {
     }
 }
 
-/// Silences and maintenance windows that are too much of something.
+/// Silences and maintenance windows that are excessive in one respect.
 fn muted(trial: &mut Trial, path: &str, size: usize) {
     let long = "x".repeat(size);
     let regexes: Vec<String> = (1..(size / 20).min(70)).map(|n| format!(r#"a=~"\\w{{{n}}}""#)).collect();
@@ -157,7 +157,7 @@ fn muted(trial: &mut Trial, path: &str, size: usize) {
         ("match", json!([vec![r#"a="b""#; size / 6].join(",")])),
         ("match", json!([r#"a=~"(a{1,1000}){1,1000}""#])),
         ("match", json!(regexes)),
-        // Without the last one it would match an empty label, and mute everybody.
+        // Without the final `a` the pattern would match an empty label and mute every alert.
         ("match", json!([format!(r#"a=~"{}a""#, "a|".repeat(size / 2))])),
         ("match", json!(["\"".repeat(size)])),
         ("match", json!(["{".repeat(size)])),
@@ -183,7 +183,7 @@ fn muted(trial: &mut Trial, path: &str, size: usize) {
     }
 }
 
-/// Silences whose matchers take long, while many alerts fire: each alert is compared with each of them.
+/// Silences whose matchers take long, while many alerts fire: each alert is compared with each silence.
 pub fn costly_silences(trial: &mut Trial, random: &mut Random) {
     trial.prepare(|n| {
         let time = crate::bodies::now_ms();
@@ -202,7 +202,7 @@ pub fn costly_silences(trial: &mut Trial, random: &mut Random) {
     trial.case("a costly silence too many", bounds, |address| ask(address, &bytes, is_refused));
 }
 
-/// Costly silences for which there is room together: 16 MiB, and 3 MiB of tables each.
+/// Number of costly silences that are accepted together: 16 MiB in total, with 3 MiB of tables each.
 const SILENCES_TAKEN: usize = 5;
 
 fn costly_silence(number: usize) -> Vec<u8> {

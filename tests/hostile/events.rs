@@ -1,4 +1,5 @@
-//! Payloads of events that are refused, or nearly so: whatever the codec, they cost what their size deserves.
+//! Event payloads that are invalid or nearly so: with any codec, their cost stays in proportion to their
+//! size.
 
 use crate::bodies::{JSON, MSGPACK, NDJSON, between, list, metric, now_ms, numbered, repeat};
 use crate::exchange::request;
@@ -6,7 +7,7 @@ use crate::limits::{Bounds, MIB, SIZES};
 use crate::random::Random;
 use crate::trial::Trial;
 
-/// A body of a wanted size.
+/// Makes a body of a given size.
 pub type Make = fn(usize) -> Vec<u8>;
 
 pub struct Body {
@@ -18,10 +19,10 @@ pub const fn body(name: &'static str, make: Make) -> Body {
     Body { name, make }
 }
 
-/// Each type, and none.
+/// Each content type, and none.
 const KINDS: [&str; 4] = [JSON, NDJSON, MSGPACK, ""];
 
-/// Bodies for any door: they are no document in any format, or a bad one.
+/// Bodies for any endpoint: they are invalid in every format.
 pub const JUNK: &[Body] = &[
     body("nothing", |_| Vec::new()),
     body("lines of x", |size| repeat("x\n", size)),
@@ -126,7 +127,7 @@ fn named(kind: &str) -> &str {
     if kind.is_empty() { "no type" } else { kind }
 }
 
-/// Bytes of chance, and good events in which a few bytes are wrong.
+/// Random bytes, and valid events of which a few bytes are changed.
 fn by_chance(trial: &mut Trial, random: &mut Random, kind: &str, size: usize) {
     let noise = random.bytes(size);
     trial.events(&format!("events, {}: noise", named(kind)), kind, &noise);
@@ -138,7 +139,7 @@ fn by_chance(trial: &mut Trial, random: &mut Random, kind: &str, size: usize) {
     trial.events(&format!("events, {}: damaged", named(kind)), kind, &damaged);
 }
 
-/// Idempotency keys of all lengths, and many of them.
+/// Idempotency keys of several lengths, and many of them.
 fn keys(trial: &mut Trial) {
     for length in [1, 256, 257, 10_000, 60_000] {
         let key = "k".repeat(length);

@@ -1,6 +1,7 @@
-//! One request and its answer over a connection of their own, within a time.
+//! One request and its answer over a connection of its own, with a deadline.
 //!
-//! Rejected: a client library, which corrects what is to be sent wrong and keeps connections.
+//! Rejected: a client library, which corrects requests that are meant to be malformed and reuses
+//! connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,20 +13,20 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Reasons for which there is no answer.
+/// Reasons for a missing answer.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// Nothing came in time.
+    /// Nothing arrived in time.
     Silent,
-    /// The connection ended before a whole answer.
+    /// The connection ended before the answer was complete.
     Ended(String),
 }
 
-/// Characters of an answer that a message repeats.
+/// Characters of an answer that an error message quotes.
 const SHOWN_CHARS: usize = 200;
 
 impl Answer {
-    /// Its status and how it begins.
+    /// Returns the status and the beginning of the body.
     pub fn shown(&self) -> String {
         let body: String = String::from_utf8_lossy(&self.body).chars().take(SHOWN_CHARS).collect();
         format!("status {}: {body}", self.status)
@@ -41,7 +42,7 @@ impl Unanswered {
     }
 }
 
-/// Nothing where the answer has this status, else what is wrong with it.
+/// Returns nothing if the answer has this status, otherwise what is wrong with it.
 pub fn other_than(status: u16, answered: &Result<Answer, Unanswered>) -> Option<String> {
     match answered {
         Ok(answer) if answer.status == status => None,
@@ -50,7 +51,7 @@ pub fn other_than(status: u16, answered: &Result<Answer, Unanswered>) -> Option<
     }
 }
 
-/// A request with its length and these headers.
+/// Builds a request with its length and these headers.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n");
     for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
@@ -64,14 +65,14 @@ pub fn get(path: &str) -> Vec<u8> {
     request("GET", path, &[], &[])
 }
 
-/// Sends these bytes, whatever they are, and reads the first answer.
+/// Sends these bytes unchanged and reads the first answer.
 pub fn exchange(address: SocketAddr, bytes: &[u8], within: Duration) -> Result<Answer, Unanswered> {
     let until = Instant::now() + within;
     let ended = |error: std::io::Error| Unanswered::Ended(error.to_string());
     let mut stream = TcpStream::connect_timeout(&address, within).map_err(ended)?;
     stream.set_nodelay(true).map_err(ended)?;
     stream.set_write_timeout(Some(within)).map_err(ended)?;
-    // A server that has answered already takes no more: then the answer is there to be read.
+    // A server that has already answered may refuse further bytes; its answer can still be read.
     let _ = stream.write_all(bytes);
     read(&mut stream, until)
 }
@@ -106,7 +107,7 @@ fn is_early(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// A whole answer, if it is there; what an interim one announces comes behind it.
+/// Parses an answer if it is complete. An interim answer (100) is skipped.
 fn parse(bytes: &[u8], is_ended: bool) -> Option<Answer> {
     let head_bytes = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let (head, body) = bytes.split_at(head_bytes);

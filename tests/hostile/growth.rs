@@ -1,11 +1,12 @@
-//! Good events, each of which is about something new: what is kept of them is in proportion to them.
+//! Valid events, each of which creates new state: the memory kept for them stays in proportion to their
+//! size.
 
 use crate::bodies::{JSON, list, metric, metric_before, now_ms, stage};
 use crate::limits::SIZES;
 use crate::random::Random;
 use crate::trial::Trial;
 
-/// An array of a wanted size; the second text is a name that nobody has used.
+/// An array of a given size; the second argument is an unused name.
 struct Kind {
     name: &'static str,
     make: fn(usize, &str) -> Vec<u8>,
@@ -88,7 +89,7 @@ const STAGES: &[Kind] = &[
     }),
 ];
 
-/// Stages of one pipeline, in runs that nobody has seen.
+/// Stages of one pipeline, in new runs.
 fn wide(size: usize, tag: &str) -> Vec<u8> {
     let begun = format!(r#","started_at":{}"#, now_ms() - 5_000);
     list(size, |n| {
@@ -97,7 +98,7 @@ fn wide(size: usize, tag: &str) -> Vec<u8> {
     })
 }
 
-/// An event of one of 9,000 stages, 1,000 of each of nine runs.
+/// An event of one of 9,000 stages, 1,000 in each of nine runs.
 fn broad(n: usize, status: &str, time: u64) -> String {
     let of = format!(r#""pipeline":"broad","run":"r{}","stage":"s{}""#, n % 9, n / 9 % 1_000);
     format!(r#"{{"type":"stage","time":{time},{of},"status":"{status}"}}"#)

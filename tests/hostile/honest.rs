@@ -1,8 +1,9 @@
-//! A client that behaves, and an alert beside it: what they notice of the others.
+//! An honest client and its alerts: the effect that other clients have on them.
 //!
-//! Intuition: every 50 ms one good event is posted and `/healthz` asked, each over a connection of its own, as a
-//! client that has just come; every second one source is too hot, is told of, cools down and is told of again.
-//! Invariant: each event is acknowledged, and what was acknowledged stands in the windows, once.
+//! Intuition: every 50 ms one valid event is posted and `/healthz` is queried, each over a connection of
+//! its own, like a client that has just arrived. Every second one source exceeds its limit, its alert
+//! fires, and the source returns to normal until the alert is resolved. Invariant: each event is
+//! acknowledged, and each acknowledged event is counted in the windows exactly once.
 
 use crate::alarms::Alarms;
 use crate::bodies::{JSON, metric};
@@ -16,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Between two events.
+/// Pause between two events.
 const BETWEEN: Duration = Duration::from_millis(50);
 
-/// Time in which everything that is acknowledged stands in the windows.
+/// Time within which all acknowledged events must be in the windows.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct Honest {
@@ -34,14 +35,14 @@ pub struct Shared {
     seen: Mutex<Seen>,
 }
 
-/// Everything noticed since it was last asked, and the ledger.
+/// Everything noticed since the last call of [`Honest::take`], and the ledger.
 #[derive(Debug, Default)]
 struct Seen {
     noticed: Noticed,
-    /// Events that were begun and not yet answered.
+    /// Send times of the events that are not answered yet.
     waiting: Vec<Instant>,
     acknowledged: u64,
-    /// Events of which nobody knows whether they were taken.
+    /// Events without an acknowledgement: they may or may not have been recorded.
     unknown: u64,
     told: u64,
     resolved: u64,
@@ -49,7 +50,7 @@ struct Seen {
 
 #[derive(Debug, Default)]
 pub struct Noticed {
-    /// The longest time until an event was acknowledged, until `/healthz` answered, until an alert was told.
+    /// The longest time until an event was acknowledged, `/healthz` answered, and an alert was published.
     pub event: Duration,
     pub health: Duration,
     pub alert: Duration,
@@ -68,7 +69,7 @@ impl Honest {
         Honest { shared, threads }
     }
 
-    /// Posts one more event, behind whatever was sent before: it is answered when that is done with.
+    /// Posts one more event behind earlier requests; its answer shows that their work is done.
     pub fn post_behind(&self) {
         self.shared.post_one();
     }
@@ -80,7 +81,8 @@ impl Honest {
         Noticed { event: noticed.event.max(pending), ..noticed }
     }
 
-    /// Ends both; what is wrong in the ledger, and how many alerts were told and resolved.
+    /// Stops both threads. Returns what is wrong with the ledger, and the number of published and of
+    /// resolved alerts.
     pub fn finish(self) -> (Vec<String>, u64, u64) {
         self.shared.is_over.store(true, Ordering::Relaxed);
         for thread in self.threads {
@@ -123,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// One event of the ledger.
+    /// Posts one event of the ledger.
     fn post_one(&self) {
         let is_acknowledged = self.post(&metric("honest", "temp", "")).is_some();
         let mut seen = self.lock();
@@ -133,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// Time until these events were acknowledged; `None` if they were not.
+    /// Posts events. Returns the time until they were acknowledged, or `None` if they were not.
     pub fn post(&self, events: &str) -> Option<Duration> {
         let begun = Instant::now();
         self.lock().waiting.push(begun);
@@ -150,7 +152,7 @@ impl Shared {
         is_taken.then_some(took)
     }
 
-    /// An alert was told so long after its event was acknowledged.
+    /// Records that an alert was published this long after its event was acknowledged.
     pub fn note_told(&self, after: Duration) {
         let mut seen = self.lock();
         seen.told += 1;

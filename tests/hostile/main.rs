@@ -1,13 +1,14 @@
-//! Worst cases that a stranger may send, beside a client that behaves and an alert: they must not notice.
+//! Worst-case input from untrusted clients, sent while an honest client and its alerts run: they must not
+//! be affected.
 //!
-//! Intuition: every door, question and reader of files gets generated bodies of 1 KiB to 1 MiB. Each case has limits
-//! for time, memory and answer that grow with what was sent and with nothing else; an honest client posts an event
-//! every 50 ms, `/healthz` is asked as often, and once a second an alert is raised and has to be told of in time.
-//! Invariant: whatever is sent, the process lives, and what the honest client was told was taken stands in the windows.
-//! A failure names the case, the size, the figure and the seed; SG_SEED=<seed> repeats the run, SG_SCENE=<0 to 6> one
-//! scene of it.
-//! Rejected: a test for each input (new doors would have none); a limit on the address space (the allocator reserves
-//! more than it uses).
+//! Intuition: every endpoint, query and file reader gets generated bodies of 1 KiB to 1 MiB. Each case has
+//! limits for time, memory and answer that grow with the size of the request and with nothing else. An
+//! honest client posts an event every 50 ms, `/healthz` is queried as often, and once a second an alert is
+//! raised that must be published in time. Invariant: whatever is sent, the process survives, and every
+//! event that it acknowledged to the honest client is in the windows. A failure names the case, the size,
+//! the figure and the seed; SG_SEED=<seed> repeats the run, SG_SCENE=<0 to 6> one scene of it. Rejected: a
+//! test for each input (new endpoints would have none); a limit on the address space (the allocator
+//! reserves more than it uses).
 
 mod alarms;
 mod bodies;
@@ -31,10 +32,10 @@ use random::Random;
 use std::sync::{Mutex, PoisonError};
 use trial::Trial;
 
-/// One test at a time: the others would be noticed.
+/// Runs one test at a time, because tests at the same time would affect each other's figures.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Cases that share a service, so that each begins with a small one.
+/// Cases that share a service, so that each scene begins with little data.
 type Scene = fn(&mut Trial, &mut Random);
 
 const SCENES: [Scene; 7] = [

@@ -1,4 +1,4 @@
-//! Payloads whose bytes state more than they are: lengths, nesting, ranges, and what inflates.
+//! Payloads that state more than they hold: lengths, nesting, ranges, and compressed data.
 
 use crate::bodies::{JSON, MSGPACK, list, metric, now_ms, repeat};
 use crate::exchange::request;
@@ -10,10 +10,11 @@ use flate2::Compression;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use std::io::Write;
 
-/// Markers of MessagePack with a length of four bytes: array, map, text, binary, extension.
+/// MessagePack markers with a length of four bytes: array, map, text, binary, extension.
 const LONG: [u8; 5] = [0xdd, 0xdf, 0xdb, 0xc6, 0xc9];
 
-/// Markers that begin something, or nothing at all.
+/// MessagePack markers of small containers and extensions, complete one-byte values, and the unused marker
+/// 0xc1.
 const ALONE: [u8; 9] = [0x91, 0x81, 0x92, 0xdc, 0xc1, 0x00, 0xff, 0xd4, 0xc7];
 
 pub fn run(trial: &mut Trial, random: &mut Random) {
@@ -32,7 +33,7 @@ pub fn run(trial: &mut Trial, random: &mut Random) {
     trial.repeated("gzip, again: a bomb", &bomb);
 }
 
-/// A marker with the greatest length that it can state.
+/// A marker with the largest length that it can state.
 fn long(marker: u8) -> [u8; 5] {
     [marker, 0xff, 0xff, 0xff, 0xff]
 }
@@ -53,7 +54,7 @@ fn lengths(trial: &mut Trial, size: usize) {
     }
 }
 
-/// True lengths of small elements.
+/// Many small elements with true lengths.
 fn elements(trial: &mut Trial, size: usize) {
     let many = |marker: u8, count: usize, element: &[u8]| {
         [&[marker][..], &(count as u32).to_be_bytes(), &element.repeat(count)].concat()
@@ -84,7 +85,7 @@ fn text(text: &str) -> Vec<u8> {
     [&[0xa0 | text.len() as u8][..], text.as_bytes()].concat()
 }
 
-/// A metric event as a map, with these fields instead of its own.
+/// A metric event as a map, with some fields replaced or added.
 fn msgpack_event(fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let time = [&[0xd3][..], &(now_ms() as i64).to_be_bytes()].concat();
     let own = [
@@ -133,7 +134,7 @@ fn histogram(source: &str, hdr: &str) -> String {
     format!(r#"{{"type":"histogram","time":{time},"source":"{source}","name":"hm","hdr":"{hdr}"}}"#)
 }
 
-/// Many in a payload: what one of them may cost, a thousand of them may not.
+/// Many histograms in one payload: a thousand of them must stay within the limits too.
 fn histograms(trial: &mut Trial, size: usize, random: &mut Random) {
     let cells: Vec<u8> = [2, 3, 2, 2].repeat(1_000);
     let texts = [
@@ -161,14 +162,14 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// A zstd frame of this window descriptor: each four bytes become 128 KiB.
+/// A zstd frame with this window descriptor in which every four bytes inflate to 128 KiB.
 fn zstd_run(window: u8, size: usize) -> Vec<u8> {
     let block = ((131_072_u32 << 3) | 2).to_le_bytes();
     let block = [block[0], block[1], block[2], b' '];
     [&[0x28, 0xb5, 0x2f, 0xfd, 0, window][..], &repeat(block, size)].concat()
 }
 
-/// A zstd frame that states how long it becomes.
+/// A zstd frame that states its decompressed length.
 fn zstd_stated(length: u64, size: usize) -> Vec<u8> {
     [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0_u8][..], &length.to_le_bytes(), &repeat(b"\0", size)].concat()
 }

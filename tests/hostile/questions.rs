@@ -1,4 +1,5 @@
-//! Questions, and everything else that the OpenAPI document names: what is new there is asked without a change here.
+//! Queries, and all other operations of the OpenAPI document: a new operation is tested without a change
+//! here.
 
 use crate::bodies::{metric, metric_before, stage};
 use crate::crowds::crowd;
@@ -9,7 +10,7 @@ use crate::random::Random;
 use crate::trial::{Trial, ask, is_answer};
 use serde_json::Value;
 
-/// Values that no parameter expects, as they stand in a query.
+/// Values that no parameter expects, as encoded in a query.
 const ABSURD: [&str; 30] = [
     "",
     "0",
@@ -46,10 +47,10 @@ const ABSURD: [&str; 30] = [
 /// Pieces of long values: letters, quotes, parentheses, matchers.
 const PIECES: [&str; 5] = ["a", "%22", "(", "a%3D%22b%22,", "%5B"];
 
-/// Bytes of a long value: a head has 64 KiB at most.
+/// Bytes of a long value: the head of a request may have 64 KiB.
 const VALUE_BYTES: usize = 60_000;
 
-/// Questions about much.
+/// Queries over much data.
 const WIDE: [&str; 14] = [
     "/api/v1/series",
     "/api/v1/series?limit=99999999",
@@ -71,9 +72,9 @@ const WIDE: [&str; 14] = [
 struct Operation {
     method: String,
     path: String,
-    /// Names of what stands in the query, and whether it must be there.
+    /// Names of the query parameters, and whether each is required.
     query: Vec<(String, bool)>,
-    /// Types of the body.
+    /// Content types of the body.
     kinds: Vec<String>,
 }
 
@@ -94,7 +95,7 @@ pub fn run(trial: &mut Trial, random: &mut Random) {
     }
 }
 
-/// Series with windows, many without, long labels, pipelines.
+/// Fills the service with series with windows, many without, long labels and pipelines.
 fn fill(trial: &mut Trial, random: &mut Random) {
     trial.prepare(|n| metric_before(&format!("w-{}", n % 300), "m", n as i64 / 300 % 50 * 60_000));
     for round in 0..2 {
@@ -108,7 +109,7 @@ fn labelled(value: &str) -> String {
     format!(r#","labels":{{"l":"{value}"}}"#)
 }
 
-/// Questions that are compared with each series, and cost much each time.
+/// Queries that are compared with every series at a high cost each.
 pub fn costly(trial: &mut Trial, random: &mut Random) {
     fill(trial, random);
     let labels: Vec<String> = (0..8_000).map(|n| format!("l{n}=x")).collect();
@@ -155,13 +156,13 @@ impl Operation {
         }
     }
 
-    /// The path with this in the place of each name.
+    /// The path with `name` in place of each parameter.
     fn path_of(&self, name: &str) -> String {
         let parts = self.path.split('/').map(|part| if part.starts_with('{') { name } else { part });
         parts.collect::<Vec<_>>().join("/")
     }
 
-    /// A query in which one parameter has this value, and those that must be there have one.
+    /// A query in which one parameter has this value, and each other required parameter has some value.
     fn query(&self, parameter: &str, value: &str) -> String {
         let others = self.query.iter().filter(|(name, is_needed)| *is_needed && name != parameter);
         let others: String = others.map(|(name, _)| format!("&{name}=hot")).collect();
@@ -183,7 +184,7 @@ impl Operation {
     }
 
     fn refuses(&self, trial: &mut Trial, what: &str, path: &str) {
-        // Any parameter may be a label of a series where labels are asked for by themselves.
+        // An endpoint that accepts labels as parameters answers 404, because no series has this label.
         let is_right = |status: u16| status == 400 || status == 404;
         let bounds = Bounds::get(path.len());
         trial.case(&format!("{what}: {path}"), bounds, |address| ask(address, &get(path), is_right));
@@ -198,7 +199,7 @@ impl Operation {
         }
     }
 
-    /// Junk in each type, small and large; payloads of events have their own cases.
+    /// Sends junk of each content type, small and large. Payloads of events have their own cases.
     fn send(&self, trial: &mut Trial) {
         if self.path == "/api/v1/events" {
             return;
@@ -215,7 +216,7 @@ impl Operation {
         }
     }
 
-    /// Pages and names of strangers, whatever they ask for.
+    /// Requests from foreign origins and with foreign host names must be refused, whatever they ask for.
     fn come_from_elsewhere(&self, trial: &mut Trial) {
         let path = self.path_of("x");
         let plain = request(&self.method, &path, &[("Content-Type", "application/json")], b"");

@@ -1,6 +1,6 @@
-//! Numbers that follow from a seed, so that a failure can be repeated.
+//! Random numbers that follow from a seed, so that a failure can be repeated.
 
-/// A linear congruence, of which the upper half is used.
+/// A linear congruential generator of which the upper bits are used.
 pub struct Random(u64);
 
 impl Random {
@@ -13,7 +13,7 @@ impl Random {
         self.0 >> 32
     }
 
-    /// In [0, end); `end` is at least 1 and below 2^32.
+    /// Returns a number in [0, end); `end` is at least 1 and below 2^32.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -22,18 +22,18 @@ impl Random {
         (0..count).map(|_| self.next() as u8).collect()
     }
 
-    /// A name that no case before has used, as far as chance allows.
+    /// Returns a name that, with high probability, no earlier case has used.
     pub fn name(&mut self) -> String {
         format!("{:08x}", self.next())
     }
 
-    /// So many letters `a` and `b`: on such texts, many regular expressions have to remember much.
+    /// Returns random letters `a` and `b`: on such texts many regular expressions need large state.
     pub fn letters(&mut self, count: usize) -> String {
         (0..count).map(|_| if self.next().is_multiple_of(2) { 'a' } else { 'b' }).collect()
     }
 }
 
-/// The seed of this run: SG_SEED, else the time.
+/// The seed of this run: SG_SEED, otherwise the time.
 pub fn seed() -> u64 {
     let asked = std::env::var("SG_SEED").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or_else(crate::bodies::now_ms)

@@ -1,4 +1,4 @@
-//! Files that nobody should have written, and the commands that read them.
+//! Malformed files, and the commands that read them.
 
 use crate::bodies::{between, list, metric_before, numbered, repeat};
 use crate::events::{JUNK, alias_bomb};
@@ -15,32 +15,32 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Time for a command, whatever it reads, and for each MiB of text: half a million lines are refused in 0.6 s and
+/// Time limit of a command, fixed and for each MiB of text: half a million lines are refused in 0.6 s and
 /// sorted in 1.5 s, 20,000 rules are checked in 4 s.
 const FIXED: Duration = Duration::from_secs(1);
 const PER_MIB: Duration = Duration::from_secs(6);
 
-/// A command that runs longer than its limit is ended so much later.
+/// A command that exceeds its limit is killed this much later.
 const ENDED_AFTER: Duration = Duration::from_secs(1);
 
-/// Memory of a command: lines of 4 MiB in the hands of several threads, and blocks that are sorted.
+/// Memory of a command: lines of 4 MiB in several threads, and the blocks that are sorted.
 const MEMORY_FIXED: u64 = 160 << 20;
 const MEMORY_PER_BYTE: u64 = 64;
 
-/// Bytes of output, and for each byte of the file: what is wrong, and the line.
+/// Bytes of output, fixed and for each byte of the file: an error message, and the quoted line.
 const OUTPUT_FIXED: u64 = 64 << 10;
 const OUTPUT_PER_BYTE: u64 = 4;
 
 /// Exit codes that the README names.
 const CODES: [i32; 4] = [0, 1, 2, 78];
 
-/// Between two looks at a process.
+/// Pause between two checks of a process.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Bytes that 300,000 values would have, written out.
+/// Bytes that 300,000 values would take, written out.
 const VALUES_BYTES: usize = 2 * MIB;
 
-/// Pieces that inflate well.
+/// Pieces that compress well.
 const PIECES: [(&str, &str); 4] =
     [("zeros", "\0"), ("spaces", " "), ("line ends", "\n"), ("lines of x", "x\n")];
 
@@ -50,7 +50,7 @@ struct Readers {
     wrong: Vec<String>,
 }
 
-/// All commands over all files; what was wrong.
+/// Runs all commands over all files. Returns the exceeded limits.
 pub fn run(seed: u64, random: &mut Random) -> Vec<String> {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("none")).expect("a directory");
@@ -79,7 +79,7 @@ impl Readers {
         }
     }
 
-    /// Compressed logs of twice a size; their lines cost what lines cost.
+    /// Compressed logs that inflate to twice a size; their lines are held to the limits of plain lines.
     fn compressed(&mut self, size: usize) {
         for (name, piece) in PIECES {
             let plain = repeat(piece, 2 * size);
@@ -121,7 +121,7 @@ impl Readers {
         let junk = JUNK.iter().map(|body| (body.name, (body.make)(size)));
         for (name, bytes) in own.into_iter().chain(junk) {
             self.directory(&format!("check: {name}"), "check", &bytes, bytes.len());
-            // It reads as `check` does.
+            // `test` reads files in the same way as `check`, so one size is enough.
             if size == SIZES[0] {
                 self.directory(&format!("test: {name}"), "test", &bytes, bytes.len());
             }
@@ -137,7 +137,8 @@ impl Readers {
         self.judge(name, command, bytes.len(), text_bytes);
     }
 
-    /// Tests are written with repetitions: a few bytes may stand for many values, which cost what values cost.
+    /// Test inputs use repetitions: a few bytes may stand for many values and are held to the limits of
+    /// those values.
     fn tests(&mut self) {
         let test = |values: &str| {
             format!(
@@ -174,7 +175,7 @@ impl Readers {
         }
     }
 
-    /// Runs a command over a file of so many bytes, which holds so many bytes of text.
+    /// Runs a command over a file of `file_bytes` bytes that holds `text_bytes` bytes of text.
     fn judge(&mut self, name: &str, command: Command, file_bytes: usize, text_bytes: usize) {
         let within = FIXED + PER_MIB.mul_f64(text_bytes as f64 / MIB as f64);
         let ran = watch(command, self.dir.path(), within + ENDED_AFTER);
@@ -220,14 +221,14 @@ fn alerts(size: usize, name: impl Fn(usize) -> String) -> Vec<u8> {
     format!("groups:\n- name: g\n  rules:\n{}\n", numbered(size, "\n", alert)).into_bytes()
 }
 
-/// Each record is twice the one before.
+/// Recording rules each of which adds the previous one to itself.
 fn chained(size: usize) -> Vec<u8> {
     let record = |n: usize| format!("  - record: r{}\n    expr: r{n} + r{n}", n + 1);
     let records = numbered(size, "\n", record);
     format!("groups:\n- name: g\n  rules:\n{records}\n  - alert: A\n    expr: r9 > 1\n").into_bytes()
 }
 
-/// PromQL that is too much of something.
+/// PromQL expressions that are excessive in one respect.
 fn expressions(size: usize) -> [(&'static str, String); 14] {
     let chain = |piece: &str| format!("{}up > 1", piece.repeat(size / piece.len()));
     let nested = |name: &str, end: &str| {
@@ -253,7 +254,7 @@ fn expressions(size: usize) -> [(&'static str, String); 14] {
     ]
 }
 
-/// Lines as `export` writes them, with what it never writes.
+/// Lines in the format of `export`, with content that `export` never writes.
 fn exports(size: usize) -> Vec<(&'static str, Vec<u8>)> {
     let at = r#""ingest_time":"2026-11-01T00:00:00Z""#;
     let raw = |bytes: Vec<u8>, kind: &str| {
@@ -278,7 +279,7 @@ fn exports(size: usize) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// An event so many months from now.
+/// An event this many months before now.
 fn month(months: usize) -> String {
     metric_before("x", "m", -2_592_000_000 * (months as i64 % 800))
 }
@@ -288,7 +289,7 @@ fn year(year: usize) -> String {
     format!(r#"{{"seq":1,"ingest_time":"{year}-01-01T00:00:00Z","tick":true}}"#)
 }
 
-/// The end of a command, and its costs.
+/// How a command ended, and its cost.
 struct Ran {
     took: Duration,
     peak: u64,
@@ -307,7 +308,7 @@ fn watch(mut command: Command, dir: &Path, at_most: Duration) -> Ran {
     Ran { took: begun.elapsed(), peak, output: bytes(&out) + bytes(&err), code }
 }
 
-/// Waits for the end, or makes it; the memory that it had at most, and its exit code.
+/// Waits for the process to end, or kills it. Returns its peak memory and exit code.
 fn follow(mut child: Child, until: Instant) -> (u64, Option<i32>) {
     let mut peak = 0;
     loop {

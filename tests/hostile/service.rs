@@ -1,4 +1,4 @@
-//! The binary as a process: embedded, with one rule, and its memory.
+//! The binary as a process: embedded, with two rules, and its memory.
 
 use crate::memory;
 use serde_json::Value;
@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Time to listen, and to end after SIGTERM.
+/// Time limit for starting to listen, and for ending after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Lines of the log that are shown when it dies.
+/// Lines of the log that are shown if the service dies.
 const LINES_SHOWN: usize = 30;
 
-/// `hot` is the honest client's, `load` everybody's.
+/// Rule `hot` is for the honest client, `load` for all the others.
 const RULES: &str = "version: 1
 rules:
   - { id: hot, expr: 'max(temp[10s]) by (source) > 50', severity: warning }
@@ -31,7 +31,7 @@ type Lines = Arc<Mutex<VecDeque<String>>>;
 pub struct Service {
     child: Child,
     pub address: SocketAddr,
-    /// The file in which alerts are told, one JSON object a line.
+    /// The file to which alerts are written, one JSON object per line.
     pub alerts: PathBuf,
     log: Lines,
     _dir: TempDir,
@@ -61,7 +61,7 @@ impl Service {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         let (log, (told, heard)) = (Lines::default(), channel());
         let (stderr, kept) = (child.stderr.take().expect("piped"), log.clone());
-        // A pipe that nobody empties would hold the service up.
+        // A full pipe would block the service, so this thread empties it.
         std::thread::spawn(move || drain(stderr, &kept, &told));
         let Ok(address) = heard.recv_timeout(PATIENCE) else {
             let _ = (child.kill(), child.wait());
@@ -86,13 +86,13 @@ impl Service {
         memory::forget_peak(self.child.id())
     }
 
-    /// The last lines that it said.
+    /// Returns the last lines of its log.
     pub fn last_words(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.iter().cloned().collect::<Vec<_>>().join("\n")
     }
 
-    /// SIGTERM; how it ended, and `None` if it did not in time.
+    /// Sends SIGTERM. Returns the exit code, or `None` if the process did not end in time.
     pub fn stop(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
@@ -121,7 +121,7 @@ fn rules(dir: &Path) -> PathBuf {
     path
 }
 
-/// Reads the log to its end; tells the address that it listens on.
+/// Reads the log to its end, and reports the address on which the service listens.
 fn drain(stderr: ChildStderr, kept: &Mutex<VecDeque<String>>, told: &Sender<SocketAddr>) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         let entry: Value = serde_json::from_str(&line).unwrap_or_default();

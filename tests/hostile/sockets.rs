@@ -1,14 +1,14 @@
-//! Bytes on a connection that are no HTTP, or HTTP that is wrong.
+//! Bytes on a connection that are not HTTP, or malformed HTTP.
 
 use crate::bodies::{metric, repeat};
 use crate::limits::Bounds;
 use crate::random::Random;
 use crate::trial::{Outcome, Trial, ask, is_answer};
 
-/// Outcomes that are right.
+/// Accepted outcomes.
 #[derive(Clone, Copy)]
 enum Wanted {
-    /// One of these.
+    /// One of these status codes.
     Status(&'static [u16]),
     /// Any answer, or the end of the connection.
     AnyEnd,
@@ -29,7 +29,7 @@ pub fn run(trial: &mut Trial, random: &mut Random) {
     }
 }
 
-/// A connection that ends without an answer is fine where there is no request to be answered.
+/// Accepts a connection that ends without an answer, because the bytes may hold no request.
 fn ended(outcome: Outcome) -> Outcome {
     let wrong = if outcome.is_hung || outcome.status > 0 { outcome.wrong } else { Vec::new() };
     Outcome { wrong, ..outcome }
@@ -57,7 +57,8 @@ fn heads(random: &mut Random) -> Vec<Sent> {
         ("another site", Status(&[403]), with("Sec-Fetch-Site: cross-site\r\n")),
         ("a foreign target", Status(&[403]), head("GET http://evil/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")),
         ("a tunnel", Status(&[403, 404]), head("CONNECT evil:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")),
-        // A server that refuses these has not read them to their end: the answer may be lost with the connection.
+        // The server refuses these before reading them to the end, so its answer may be lost with the
+        // connection.
         ("a header of 100 KB", AnyEnd, with(&format!("X: {long}\r\n"))),
         ("1,000 headers", AnyEnd, with(&many)),
         ("a target of 100 KB", AnyEnd, head(&format!("GET /{long} HTTP/1.1\r\n\r\n"))),

@@ -1,7 +1,8 @@
-//! One case after the other against one service, and what was wrong with them.
+//! Runs one case after the other against one service, and collects the exceeded limits.
 //!
-//! Intuition: a case is judged by what it costs itself and by what the honest client notices of it. An event is posted
-//! right behind each case, so that work which is done after the answer is noted with the case that caused it.
+//! Intuition: a case is judged by its own cost and by its effect on the honest client. An event is posted
+//! right behind each case, so work that the service does after the answer is attributed to the case that
+//! caused it.
 
 use crate::bodies::{JSON, list};
 use crate::exchange::{Unanswered, exchange, get, other_than, request};
@@ -13,21 +14,22 @@ use crate::service::Service;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Hangs after which the others are not tried any more: each takes [`HANG`].
+/// Hung cases after which the others are not tried: each takes [`HANG`].
 const HANGS_MAX: usize = 3;
 
-/// Questions to `/healthz` after a case; the best answer counts, since anybody may lose a processor once.
+/// Requests to `/healthz` after a case. The fastest answer counts, because any single one may lose the
+/// processor.
 const LOOKS: usize = 5;
 
-/// Times that something is sent which must leave nothing behind, after a few in which buffers grow.
+/// How often a request that must leave no memory behind is sent, after a few during which buffers grow.
 const REPEATS: usize = 10;
 const REPEATS_BEFORE: usize = 3;
 
-/// The hostile side of a case, done.
+/// The result of the hostile side of a case.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub took: Duration,
-    /// Bytes that were answered.
+    /// Bytes of the answer.
     pub answer: usize,
     pub status: u16,
     pub is_hung: bool,
@@ -40,16 +42,16 @@ pub struct Trial {
     seed: u64,
     hangs: usize,
     wrong: Vec<String>,
-    /// The longest times that others noticed, as [`figures`] has them.
+    /// The longest times that the honest client noticed, in the order of [`figures`].
     worst: [Duration; 4],
 }
 
-/// Any answer that says what happened: a success, a refusal, or "come again later".
+/// Whether a status is an expected answer: a success, a refusal, or "try again later".
 pub fn is_answer(status: u16) -> bool {
     (200..500).contains(&status) || status == 503
 }
 
-/// Sends a request, or what resembles one, and looks at the answer.
+/// Sends a request, or malformed bytes, and checks the answer.
 pub fn ask(address: SocketAddr, bytes: &[u8], is_right: impl Fn(u16) -> bool) -> Outcome {
     let begun = Instant::now();
     let answered = exchange(address, bytes, HANG);
@@ -76,7 +78,7 @@ impl Trial {
         Trial { service, honest, seed, hangs: 0, wrong: Vec::new(), worst: [Duration::ZERO; 4] }
     }
 
-    /// Events as a body of this type.
+    /// Posts events as a body of this type.
     pub fn events(&mut self, name: &str, kind: &str, body: &[u8]) {
         self.events_with(name, &[("Content-Type", kind)], body);
     }
@@ -86,14 +88,14 @@ impl Trial {
         self.request(name, &bytes, Bounds::post(body.len()));
     }
 
-    /// A body that inflates to a payload, and may cost as much as one.
+    /// Posts a compressed body that inflates to a payload, and may cost as much as one.
     pub fn inflated(&mut self, name: &str, headers: &[(&str, &str)], body: &[u8]) {
         let bytes = request("POST", "/api/v1/events", headers, body);
         let bounds = Bounds { answer: Bounds::post(body.len()).answer, ..Bounds::post(MIB.max(body.len())) };
         self.request(name, &bytes, bounds);
     }
 
-    /// A request that must be answered; its status.
+    /// Sends a request that must be answered. Returns its status.
     pub fn request(&mut self, name: &str, bytes: &[u8], bounds: Bounds) -> u16 {
         self.case(name, bounds, |address| ask(address, bytes, is_answer))
     }
@@ -116,7 +118,7 @@ impl Trial {
         status
     }
 
-    /// Something that is sent often and must leave nothing behind.
+    /// Sends a request repeatedly. It must leave no memory behind.
     pub fn repeated(&mut self, name: &str, bytes: &[u8]) {
         if self.is_lost() {
             return;
@@ -136,7 +138,7 @@ impl Trial {
         self.note(name, bytes.len(), wrong);
     }
 
-    /// Something that is sent to prepare what comes; it is no case.
+    /// Sends events that prepare later cases; this is not a case itself.
     pub fn prepare(&mut self, make: impl FnMut(usize) -> String) {
         let bytes = request("POST", "/api/v1/events", &[("Content-Type", JSON)], &list(MIB, make));
         let answered = exchange(self.service.address, &bytes, HANG);
@@ -150,7 +152,8 @@ impl Trial {
         self.service.address
     }
 
-    /// Everything that was wrong, in the cases and in the ledger; how many alerts were told and resolved.
+    /// Returns all exceeded limits of the cases and of the ledger, and the number of published and of
+    /// resolved alerts.
     pub fn finish(mut self) -> (Vec<String>, u64, u64) {
         let is_alive = self.service.is_alive();
         if !is_alive {
@@ -178,7 +181,7 @@ impl Trial {
         self.wrong.extend(wrong.into_iter().map(|one| format!("{name}, {size} bytes, seed {seed}: {one}")));
     }
 
-    /// Figures of the honest ones that are above their limits.
+    /// Figures of the honest client that are above their limits.
     fn of_others(&mut self) -> Vec<String> {
         let noticed = self.honest.take();
         let figures = figures(self.health(), &noticed);
@@ -194,7 +197,8 @@ impl Trial {
         self.hangs >= HANGS_MAX || !self.service.is_alive()
     }
 
-    /// The least memory of a quarter of a second: what is freed is given back with some delay.
+    /// The minimum of the memory within a quarter of a second, because freed memory is returned with some
+    /// delay.
     fn resident(&self) -> u64 {
         let look = |_| {
             std::thread::sleep(Duration::from_millis(25));
@@ -237,7 +241,7 @@ fn of_itself(bounds: Bounds, outcome: Outcome, grown: u64) -> Vec<String> {
     wrong
 }
 
-/// What the honest ones noticed, each with its time and limit.
+/// The times that the honest client noticed, each with its limit.
 fn figures(health_after: Duration, noticed: &Noticed) -> [(&'static str, Duration, Duration); 4] {
     [
         ("/healthz after it", health_after, HEALTH_AFTER),

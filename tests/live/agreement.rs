@@ -1,4 +1,4 @@
-//! One laptop or many workers: the same events give the same windows and the same alerts.
+//! One process or many workers: the same events give the same windows and the same alerts.
 
 use crate::edge::now_ms;
 use crate::servers::{Servers, Worker, rules, wait_for};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 const SOURCES: u64 = 12;
 const ROUNDS: u64 = 30;
 
-/// A deployment under test: its first worker takes the events over HTTP.
+/// A deployment under test. Its first worker takes the events over HTTP.
 struct Mode {
     name: &'static str,
     workers: Vec<Worker>,
@@ -51,7 +51,7 @@ impl Mode {
         (firing("odd"), firing("all")) == (2, 1)
     }
 
-    /// What a replay of the export says: the final windows, and what the alerts went through.
+    /// Replays the export. Returns the final windows, and the transitions of the alerts.
     fn replayed(self, dir: &Path) -> (BTreeMap<String, Value>, BTreeSet<String>) {
         for worker in self.workers {
             assert_eq!(worker.stop(), Some(0), "{}", self.name);
@@ -89,8 +89,8 @@ impl Mode {
     }
 }
 
-/// Goal: the modes agree. Method: the same events to all three at the same time, far from any edge of
-/// time; then a replay of what each has logged.
+/// Goal: the modes agree. Method: the same events to all three at the same time, far from any window edge;
+/// then a replay of each log.
 #[test]
 fn the_modes_agree() {
     let one = Servers::start("everysec");
@@ -126,7 +126,7 @@ fn the_modes_agree() {
     assert!(alerts.len() >= 3, "{alerts:?}");
     for (other_windows, other_alerts) in told {
         assert_eq!(other_windows, windows);
-        // A mode that ran a little longer may have seen the end, too.
+        // A mode that ran a little longer may also have recorded the end.
         let firing = |alerts: &BTreeSet<String>| -> Vec<String> {
             alerts.iter().filter(|alert| alert.contains(" 0 ")).cloned().collect()
         };

@@ -1,4 +1,4 @@
-//! Receivers against what they speak to: Alertmanager, a mail server, a stream of another subject.
+//! Receivers against real targets: Alertmanager, a mail server, a stream of another subject.
 
 use crate::edge::{now_ms, wait_for_early_in_pane};
 use crate::servers::{Process, Servers, Worker, certificates, free_port, spawn, wait_for, wait_with_log};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
-/// Enough at once for the rule `busy` to fire; it ends by itself some seconds later.
+/// Sends enough events for the rule `busy` to fire; it ends by itself some seconds later.
 fn burst(worker: &Worker) {
     wait_for_early_in_pane();
     let event = json!({"type": "samples", "source": "<b>checkout</b>", "name": "latency_ms",
@@ -20,7 +20,7 @@ fn burst(worker: &Worker) {
     assert_eq!(sent.expect("accepted").status(), 202);
 }
 
-/// Who is `told` of the rule `busy`, each in a group of its own.
+/// A worker whose receivers in `told` are notified of the rule `busy`, each in a group of its own.
 fn worker(servers: &Servers, receivers: &str, told: &[&str]) -> Worker {
     let route =
         |name: &&str| format!("    - {{ receiver: {name}, matchers: ['rule=\"busy\"'], continue: true }}\n");
@@ -73,8 +73,8 @@ fn email(name: &str, mail: &Mail, dir: &Path, rest: &str) -> String {
     )
 }
 
-/// Goal: a mail arrives over a secure connection only, as text and HTML in which nothing is markup; the end is in
-/// the thread of the beginning; what is to come again comes again, once.
+/// Goal: a mail is sent over a secure connection only, as text and HTML with all markup escaped; the end is
+/// in the thread of the firing; a mail with a temporary refusal is sent again, once.
 #[test]
 fn mails_arrive_in_one_thread() {
     let servers = Servers::start("everysec");
@@ -111,7 +111,8 @@ fn notify_test(dir: &Path, receivers: &str, password: &str) -> Output {
     command.env("MAIL_PASSWORD", password).output().expect("it runs")
 }
 
-/// Goal: what a mail server refuses is said in its words and ours, and no password goes where it can be read.
+/// Goal: a refusal of the mail server is reported in its words with an explanation, and no password is sent
+/// over an insecure connection.
 #[test]
 fn what_a_mail_server_refuses_is_said() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -142,20 +143,20 @@ fn what_a_mail_server_refuses_is_said() {
     );
     refused(&closed, "to: ['ops@example.com']", "wr0ng", "535");
     refused(&open, "to: ['ops@example.com']", "secret", "STARTTLS");
-    // One that takes the call and says nothing.
+    // A server that accepts the connection and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = silent.local_addr().expect("bound").port();
     let silent = Mail { port, path: dir.join("none"), _process: mail_server(dir, &["open"])._process };
     refused(&silent, "to: ['ops@example.com'], timeout: 300ms", "secret", "no answer in time");
-    // A certificate that nobody vouches for, and one for another name.
+    // A certificate without a trusted authority.
     std::fs::rename(dir.join("ca.pem"), dir.join("own.pem")).expect("writable");
     std::fs::copy(dir.join("server.pem"), dir.join("ca.pem")).expect("writable");
     refused(&closed, "to: ['ops@example.com']", "secret", "invalid peer certificate");
     assert_eq!(json_lines(&closed.path).len(), 3);
 }
 
-/// Goal: what fires stands in Alertmanager, what ends goes, and a sender that dies does not leave it there for
-/// ever; its own webhook and ours have the same shape and the same labels.
+/// Goal: firing alerts are in Alertmanager, ended ones are removed, and alerts of a sender that died
+/// expire; the webhook of Alertmanager and that of this service have the same shape and the same labels.
 #[test]
 fn alertmanager_knows_what_fires() {
     let servers = Servers::start("everysec");
@@ -214,7 +215,7 @@ receivers: [{{ name: hook, webhook_configs: [{{ url: '{}' }}] }}]\n",
     assert_eq!(told.stop(), Some(0));
 }
 
-/// Goal: each transition stands once on another subject, kept by its stream.
+/// Goal: each transition is published once on another subject and stored by its stream.
 #[test]
 fn transitions_go_to_another_subject() {
     let servers = Servers::start("everysec");

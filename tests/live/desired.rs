@@ -1,4 +1,4 @@
-//! The rules wanted by a deployment are in Redis; silences and maintenance are shown there.
+//! The desired rules of a deployment are in Redis; silences and maintenance windows are shown there.
 
 use crate::servers::{Servers, Worker, wait_for};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ fn rule(limit: u32) -> String {
     json!({"expr": format!("max(x[1m]) by (source) > {limit}"), "severity": "info"}).to_string()
 }
 
-/// The expression in force of a rule.
+/// The expression of a rule that is in force.
 fn in_force(worker: &Worker, id: &str) -> Option<String> {
     let found: Value = serde_json::from_str(&worker.get("/api/v1/rules")?).ok()?;
     let rule = found["rules"].as_array()?.iter().find(|rule| rule["id"] == id)?;
@@ -25,8 +25,8 @@ fn query<T: redis::FromRedisValue>(servers: &Servers, words: &[&str]) -> T {
     command.query(&mut connection).expect("an answer")
 }
 
-/// Goal: `sg:rules` is what is wanted, files only fill it. Method: change it as another program would, start
-/// again with other files, with and without --apply.
+/// Goal: `sg:rules` holds the desired rules, and files only initialise it. Method: it is changed as by
+/// another program; a restart with other files, with and without --apply.
 #[test]
 fn the_rules_wanted_are_those_in_redis() {
     let servers = Servers::start("everysec");
@@ -46,7 +46,7 @@ fn the_rules_wanted_are_those_in_redis() {
         wait_for("the difference", &worker, || worker.get("/readyz").filter(|it| it.contains("--apply")));
     assert!(ready.contains("(added)"), "{ready}");
 
-    // What is wrong is refused whole.
+    // A rule set with an invalid rule is refused as a whole.
     let _: u32 = query(&servers, &["HSET", "sg:rules", "wrong", "{\"expr\": \"max(\"}"]);
     let _: u32 = query(&servers, &["HSET", "sg:rules", "added", &rule(9)]);
     let _: u32 = query(&servers, &["HINCRBY", "sg:rules", "rev", "1"]);
@@ -57,7 +57,7 @@ fn the_rules_wanted_are_those_in_redis() {
     wait_for("the change", &worker, || in_force(&worker, "added").filter(|e| e.ends_with("> 9")));
     assert_eq!(worker.stop(), Some(0));
 
-    // Another start with the files changes nothing, unless they are to be applied.
+    // Another start with the files changes nothing without --apply.
     let worker = servers.worker("1s");
     wait_for("the same rules", &worker, || in_force(&worker, "added"));
     assert_eq!(worker.stop(), Some(0));
@@ -72,8 +72,8 @@ fn the_rules_wanted_are_those_in_redis() {
     assert_eq!(worker.stop(), Some(0));
 }
 
-/// Goal: what people asked for goes to every partition, and is shown. Method: four partitions, two workers; one
-/// of them is asked.
+/// Goal: a user's request reaches every partition and is shown. Method: four partitions, two workers; one
+/// of them gets the request.
 #[test]
 fn what_people_asked_for_is_shown() {
     let servers = Servers::start("everysec");
@@ -95,7 +95,7 @@ fn what_people_asked_for_is_shown() {
     assert_eq!((&silence["by"], &silence["match"]), (&json!("ann"), &json!(["source=\"a\""])));
     wait_for("the maintenance", &workers[0], || shown("sg:maintenance").remove("m1"));
     for worker in &workers {
-        // Both answer for all, whatever they own.
+        // Both workers answer for all partitions, whichever they own.
         wait_for("the answer", worker, || worker.get("/api/v1/silences").filter(|it| it.contains("\"s1\"")));
     }
     let ended = ureq::delete(format!("{}/api/v1/silences/s1?by=ann", workers[1].url)).call();

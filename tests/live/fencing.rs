@@ -1,4 +1,4 @@
-//! Who owns a partition, and who does not any more.
+//! Ownership of a partition, and the fencing of former owners.
 
 use crate::load::{board, produce, replayed};
 use crate::servers::{Servers, wait_for};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use streamgauge::adapters::redis::{RedisStore, Settings, Shared};
 use streamgauge::driver::ports::{Answer, Commit, Fence, SharedStore, Store};
 
-/// Two seconds: with one, an owner that shares two cores with all other tests may lose its own.
+/// Two seconds: with one, an owner that shares two cores with all other tests may lose its lease.
 const LEASE: &str = "2s";
 
-/// Goal: an owner that slept through its lease does nothing when it wakes up.
-/// Method: SIGSTOP for three terms under load; another worker takes over; then both run.
+/// Goal: an owner that slept through its lease changes nothing when it wakes up. Method: SIGSTOP for three
+/// lease times under load; another worker takes over; then both run.
 #[test]
 fn an_owner_that_slept_through_its_lease_is_fenced() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -42,7 +42,7 @@ fn an_owner_that_slept_through_its_lease_is_fenced() {
         second.counts().filter(|counts| counts.values().sum::<u64>() >= ledger.values().sum())
     });
     assert_eq!(counts, ledger);
-    // The one that stands by is next: handed over without waiting for the lease.
+    // The standby becomes the owner at once, because the leaving owner releases its lease.
     let left_at = Instant::now();
     assert_eq!(second.stop(), Some(0));
     wait_for("hand-over", &first, || (first.owned() == 1).then_some(()));
@@ -53,8 +53,8 @@ fn an_owner_that_slept_through_its_lease_is_fenced() {
     assert!(replayed(&servers).starts_with(&board));
 }
 
-/// Goal: whoever is not the newest owner changes nothing, lease or no lease; the same bytes sent
-/// twice count once. Method: two stores on one partition, the lease of the first taken away.
+/// Goal: only the newest owner changes the store, with or without the lease; the same commit sent twice
+/// counts once. Method: two stores on one partition, the lease of the first deleted.
 #[test]
 fn only_the_newest_owner_commits() {
     let servers = Servers::start("always");
@@ -91,7 +91,7 @@ fn only_the_newest_owner_commits() {
     let new = Fence { version: new.version + 1, ..new };
     assert_eq!(commit(&mut first, &old, 9), Answer::Fenced);
     assert_eq!(second.checkpoint().expect("readable").applied, 6);
-    // Redis went back in time, behind the second's last commit: its version fits no more.
+    // The store was set back behind the second owner's last commit, so its version no longer matches.
     let back: u64 = redis::cmd("HSET")
         .arg("sg:{0}:ckpt")
         .arg(&[("ver", "1"), ("applied", "5"), ("commit", "")])

@@ -1,4 +1,4 @@
-//! Several workers, several partitions: each has one owner, whoever comes and goes.
+//! Several workers, several partitions: each partition has one owner, while workers join and leave.
 
 use crate::load::{board, produce, replayed};
 use crate::servers::{Servers, Worker, wait_for};
@@ -13,8 +13,8 @@ fn owned(workers: &[Worker]) -> Vec<u64> {
     workers.iter().map(Worker::owned).collect()
 }
 
-/// Goal: partitions are spread evenly and taken over in time; nothing is lost or doubled by it.
-/// Method: workers join, one is killed, one leaves, under load through the broker's own mapping.
+/// Goal: partitions are spread evenly and taken over in time, without loss or duplication. Method: workers
+/// join, one is killed, one leaves, under load through the broker's own mapping.
 #[test]
 fn partitions_find_an_owner_whoever_comes_and_goes() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -47,7 +47,7 @@ fn partitions_find_an_owner_whoever_comes_and_goes() {
         workers[0].counts().filter(|counts| counts.values().sum::<u64>() >= ledger.values().sum())
     });
     assert_eq!(counts, ledger);
-    // The aggregate goes by the slowest partition, so it is the last to tell.
+    // The aggregate waits for the slowest partition, so its alert is the last.
     wait_for("the rule over all partitions", &workers[0], || {
         let board = runtime.block_on(board(servers.nats_url()));
         board.contains("\"rule\":\"all\"").then_some(())
@@ -72,7 +72,7 @@ fn another_number_of_partitions_is_refused() {
     let mut second = servers.worker_of("1s", 3);
     let code = wait_for("the end", &first, || second.process.0.try_wait().expect("a child"));
     assert_eq!(code.code(), Some(78));
-    // Its last words may still be on their way when it has ended.
+    // The last log lines may arrive after the process has ended.
     wait_for("the reason", &second, || {
         let log = second.log.lock().expect("no panic");
         (log.contains("partitions, not 3") || log.contains("it takes")).then_some(())

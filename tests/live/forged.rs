@@ -1,4 +1,5 @@
-//! Messages of others among the alerts and in the log: told apart, counted, never delivered, and nobody stops for them.
+//! Foreign messages among the alerts and in the log: they are detected, counted and never delivered, and
+//! stop no process.
 
 use crate::answer;
 use crate::edge::now_ms;
@@ -16,8 +17,8 @@ use streamgauge::core::partial::Partials;
 use streamgauge::wire::partial;
 use tokio::runtime::Runtime;
 
-/// One rule, so that the number of each transition is known before. An alert ends 10 to 20 seconds after it began: time
-/// for processes to be started meanwhile.
+/// One rule, so that the number of each transition is known in advance. An alert ends 10 to 20 seconds
+/// after it began, which leaves time to start processes meanwhile.
 const RULES: &str = "version: 1
 rules:
   - { id: x, expr: 'count(latency_ms[20s]) by (source) > 2', severity: critical, keep_firing_for: 1s }
@@ -42,12 +43,12 @@ impl Deployment {
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
-        // In place of the rules that the other tests have.
+        // These rules replace those of the other tests.
         std::fs::write(self.servers.dir.path().join("pipelines/rules.yaml"), RULES).expect("writable");
         Worker::start(command)
     }
 
-    /// A process that owns the partition, with its rules in force.
+    /// Starts a process that owns the partition, with its rules in force.
     fn owner(&self) -> Worker {
         let owner = self.worker("ingest,api", None);
         wait_for("ownership", &owner, || (owner.owned() == 1).then_some(()));
@@ -55,7 +56,7 @@ impl Deployment {
         owner
     }
 
-    /// A process that only delivers, and only to the sink.
+    /// Starts a process that only delivers notifications, and only to the sink.
     fn notifier(&self, sink: &Sink) -> Worker {
         let config = self.servers.dir.path().join("notify.yaml");
         let hook = format!("{{ url: '{}', format: event, allow: [127.0.0.1] }}", sink.url);
@@ -70,7 +71,7 @@ impl Deployment {
         self.runtime.block_on(jetstream_at(self.servers.nats_url()))
     }
 
-    /// Puts a message into a stream as anybody could; its place there.
+    /// Publishes a message to a stream as any client could. Returns its sequence number.
     fn put(&self, context: &Context, subject: &str, payload: Vec<u8>) -> u64 {
         self.put_with(context, subject, HeaderMap::new(), payload)
     }
@@ -82,7 +83,7 @@ impl Deployment {
         })
     }
 
-    /// The message in the place of a transition of the rule, whosever it is.
+    /// Returns the message stored under a transition's number, genuine or forged.
     fn stored(&self, context: &Context, number: u64) -> Option<StreamMessage> {
         self.runtime.block_on(async {
             let stream = context.get_stream("SG_ALERTS").await.ok()?;
@@ -91,7 +92,7 @@ impl Deployment {
         })
     }
 
-    /// The transition with this number, once it is there with a signature.
+    /// Waits for the signed transition with this number.
     fn genuine(&self, context: &Context, worker: &Worker, number: u64) -> Value {
         wait_for("a signed transition", worker, || {
             let message = self.stored(context, number).filter(|one| one.headers.get(SIGNATURE).is_some())?;
@@ -100,7 +101,7 @@ impl Deployment {
     }
 }
 
-/// Enough events for the rule to fire for a source at once.
+/// Sends enough events for the rule to fire for a source at once.
 fn fire(owner: &Worker, source: &str) {
     let event =
         json!({"type": "metric", "time": now_ms(), "source": source, "name": "latency_ms", "value": 1});
@@ -109,7 +110,7 @@ fn fire(owner: &Worker, source: &str) {
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
-/// The signature of a message, for another one.
+/// The signature of one message, to be sent with another.
 fn signature_of(message: &StreamMessage) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(SIGNATURE, message.headers.get(SIGNATURE).expect("it is signed").as_str());
@@ -120,8 +121,9 @@ fn forged(worker: &Worker) -> u64 {
     worker.metric("streamgauge_alerts_forged_total ").unwrap_or(0)
 }
 
-/// Goal: a message of somebody else stops no partition and takes nobody's place or number. Method: one where the next
-/// transition belongs, then one far ahead and a genuine one in another's place; the owner starts again.
+/// Goal: a forged message stops no partition and takes no place or number of a genuine one. Method: a
+/// forged message under the number of the next transition, then copies of a genuine one under numbers far
+/// ahead; the owner is restarted.
 #[test]
 fn a_forged_message_gives_way_and_takes_no_number() {
     let deployment = Deployment::start();
@@ -148,7 +150,7 @@ fn a_forged_message_gives_way_and_takes_no_number() {
     assert_eq!(owner.stop(), Some(0));
     let owner = deployment.owner();
     fire(&owner, "s-1");
-    // The end of the first may come between the two.
+    // The end of the first alert may come between the two.
     wait_for("the next one", &owner, || {
         let transition = |number| -> Option<Value> {
             serde_json::from_slice(&deployment.stored(&context, number)?.payload).ok()
@@ -162,8 +164,9 @@ fn a_forged_message_gives_way_and_takes_no_number() {
     assert_eq!(owner.stop(), Some(0));
 }
 
-/// Goal: nobody is told of a forged alert, whatever it looks like and wherever it stands, and everybody of the genuine
-/// ones behind it, also after a restart. Method: copies of a genuine alert under other names; a webhook that listens.
+/// Goal: no receiver gets a forged alert, whatever its content and subject, and every receiver gets the
+/// genuine ones behind it, also after a restart. Method: copies of a genuine alert under other names; a
+/// webhook that listens.
 #[test]
 fn a_forged_alert_reaches_nobody() {
     let deployment = Deployment::start();
@@ -189,7 +192,7 @@ fn a_forged_alert_reaches_nobody() {
     ];
     for (subject, alert) in places {
         deployment.put(&context, subject, alert.to_string().into_bytes());
-        // A signature of another message is none.
+        // The signature of another message is invalid here.
         let subject = format!("{subject}1");
         deployment.put_with(&context, &subject, signature_of(&signed), alert.to_string().into_bytes());
     }
@@ -216,7 +219,7 @@ fn a_forged_alert_reaches_nobody() {
     assert!(notifier.stop() == Some(0) && owner.stop() == Some(0));
 }
 
-/// Payloads that mean nothing, or another thing, where control records and ticks belong.
+/// Payloads that are meaningless, or have another meaning, as control records and ticks.
 fn garbage() -> Vec<Vec<u8>> {
     let texts =
         ["", "garbage", "{}", "null", "[]", "7", "{\"Rules\":null}", "{\"rules\":{}}", "[[[[", "\u{7f}"];
@@ -227,8 +230,9 @@ fn garbage() -> Vec<Vec<u8>> {
     all
 }
 
-/// Goal: what others write into the log of a partition costs itself and nothing else: it goes on, is exported, and a
-/// replay gives the same alerts. Method: garbage on each of its own subjects, between events that fire an alert.
+/// Goal: foreign messages in the log of a partition affect nothing else: the partition continues, is
+/// exported, and a replay gives the same alerts. Method: garbage on each subject of the partition, between
+/// events that fire an alert.
 #[test]
 fn garbage_in_the_log_stops_nobody() {
     let deployment = Deployment::start();
@@ -257,8 +261,9 @@ fn garbage_in_the_log_stops_nobody() {
     assert!(replayed(&deployment.servers).starts_with(&board), "a replay of the export is another one");
 }
 
-/// Goal: rules over all partitions go on when others write to the aggregate. Method: garbage and a well-formed message
-/// from the far future in the places of the next ones; then the rule has to fire.
+/// Goal: rules over all partitions continue while foreign messages reach the aggregate. Method: garbage
+/// under the numbers of the next messages, and a well-formed message from the far future; then the rule
+/// must fire.
 #[test]
 fn foreign_messages_to_the_aggregate_do_not_blind_it() {
     let runtime = Runtime::new().expect("a runtime");
@@ -295,8 +300,8 @@ fn foreign_messages_to_the_aggregate_do_not_blind_it() {
     assert_eq!(owner.stop(), Some(0));
 }
 
-/// Goal: after an upgrade, alerts that an older version published are known, and delivered. Method: the first
-/// transition is put back without a signature, the key goes; new processes begin.
+/// Goal: after an upgrade, alerts that an older version published are recognized and delivered. Method: the
+/// first transition is put back without a signature and the signing key is deleted; new processes start.
 #[test]
 fn alerts_from_before_the_key_are_known() {
     let deployment = Deployment::start();
@@ -324,8 +329,9 @@ fn alerts_from_before_the_key_are_known() {
     assert!(notifier.stop() == Some(0) && owner.stop() == Some(0));
 }
 
-/// Goal: a store that is lost, with the key in it, costs no alert: those who knew the key and those who begin without it
-/// understand each other. Method: FLUSHALL under a running owner; a process that delivers begins afterwards.
+/// Goal: losing the store, and the signing key with it, loses no alert: processes that knew the old key and
+/// those that start without it accept each other's alerts. Method: FLUSHALL under a running owner; a
+/// delivering process starts afterwards.
 #[test]
 fn a_store_that_lost_the_key_costs_no_alert() {
     let deployment = Deployment::start();
@@ -342,7 +348,7 @@ fn a_store_that_lost_the_key_costs_no_alert() {
         taken.iter().any(|one| one.body["key"]["source"] == "s-1").then_some(())
     });
     assert_eq!(forged(&notifier), 0, "nothing was forged");
-    // The owner that comes next knows both kinds.
+    // The next owner accepts alerts of both keys.
     assert_eq!(owner.stop(), Some(0));
     let owner = deployment.owner();
     fire(&owner, "s-2");

@@ -10,15 +10,15 @@ fn asked(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Goal: nothing is lost, doubled or published twice, whoever is killed and when.
-/// Method: a producer that sends again what it does not know; kill -9 of worker, broker and store
-/// in turn; counts against the producer's ledger, the board against a replay of the stream.
+/// Goal: nothing is lost, doubled or published twice, whichever process is killed and when. Method: a
+/// producer that repeats unacknowledged batches; kill -9 of worker, broker and store in turn; counts
+/// compared with the producer's ledger, the published alerts with a replay of the stream.
 fn survives(fsync: &'static str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut servers = Servers::start(fsync);
     let mut worker = servers.worker("1s");
     let mut logs = vec![worker.log.clone()];
-    // Rules are a record of the log: what comes before it is judged by none.
+    // The rules are a record of the log: events before that record are not evaluated.
     wait_for("rules", &worker, || worker.metric("streamgauge_rules ").filter(|rules| *rules > 0));
     let stop = Arc::new(AtomicBool::new(false));
     let producer = runtime.spawn(produce(servers.nats_url(), stop.clone(), 3));
@@ -26,7 +26,7 @@ fn survives(fsync: &'static str) {
     let progress = asked("SG_PROGRESS", 3_000);
     for _ in 0..asked("SG_KILLS", 12) {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // Somewhere within what follows: progress is what is waited for, not time.
+        // The kill follows a random amount of progress, not an amount of time.
         let before = worker.counts().unwrap_or_default().values().sum::<u64>();
         let more = (seed >> 33) % progress;
         wait_for("progress", &worker, || {
@@ -59,11 +59,11 @@ fn survives(fsync: &'static str) {
     let board = runtime.block_on(board(servers.nats_url()));
     assert!(board.lines().count() >= 3, "hardly any alert fired: {board}\n{}", told(&logs));
     let replayed = replayed(&servers);
-    // Whatever the last ticks before the end changed is in the export, too.
+    // The export also contains changes of the last ticks before the end.
     assert!(replayed.starts_with(&board), "board:\n{board}\nreplayed:\n{replayed}");
 }
 
-/// What all workers said, one after the other.
+/// The logs of all workers, one after the other.
 fn told(logs: &[Arc<Mutex<String>>]) -> String {
     logs.iter().map(|log| log.lock().expect("no panic").clone()).collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! Events in, alerts out: the producer's ledger, the board, and what a replay makes of the stream.
+//! Events in, alerts out: the producer's ledger, the published alerts, and a replay of the stream.
 
 use crate::edge::now_ms;
 use crate::servers::Servers;
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Publishes batches until told to stop, each again until it is acknowledged; what it published.
+/// Publishes batches until stopped, and repeats each until it is acknowledged. Returns the number of
+/// published values per source.
 pub async fn produce(url: String, stop: Arc<AtomicBool>, sources: u64) -> BTreeMap<String, u64> {
     let client =
         async_nats::ConnectOptions::new().retry_on_initial_connect().connect(url).await.expect("a url");
@@ -41,7 +42,7 @@ pub async fn produce(url: String, stop: Arc<AtomicBool>, sources: u64) -> BTreeM
             if acknowledged {
                 break;
             }
-            // The broker is away: the client reconnects by itself.
+            // The broker is unavailable; the client reconnects by itself.
             tokio::task::yield_now().await;
         }
         *ledger.entry(source).or_default() += size;
@@ -50,8 +51,7 @@ pub async fn produce(url: String, stop: Arc<AtomicBool>, sources: u64) -> BTreeM
     ledger
 }
 
-/// JetStream of a broker that is there.
-/// Bounds the event stream, which refuses what is beyond then; without bytes it takes everything again.
+/// Bounds the event stream, which then refuses further messages; without `bytes` the bound is removed.
 pub fn give_log_room(servers: &Servers, bytes: Option<i64>) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -68,7 +68,7 @@ pub async fn jetstream_at(url: String) -> jetstream::Context {
     jetstream::new(async_nats::connect(url).await.expect("a broker"))
 }
 
-/// The alert log as it is on the board, in the order of time, partition and number.
+/// The published alerts of the alert stream, ordered by time, partition and number.
 pub async fn board(url: String) -> String {
     let stream = jetstream_at(url).await.get_stream("SG_ALERTS").await.expect("a stream");
     let last = stream.cached_info().state.last_sequence;
@@ -78,7 +78,7 @@ pub async fn board(url: String) -> String {
         if !message.subject.contains(".alert.") {
             continue;
         }
-        // The aggregate comes after the partitions.
+        // The aggregate partition sorts after the other partitions.
         let number = |token: &str| token.parse::<u64>().unwrap_or(u64::MAX);
         let mut tokens = message.subject.rsplit('.').map(number);
         let (number, partition) = (tokens.next().expect("a number"), tokens.next().expect("a partition"));
@@ -87,7 +87,7 @@ pub async fn board(url: String) -> String {
         assert!(is_new, "number {number} of {partition} was stored twice");
         let alert: Value = serde_json::from_str(&text).expect("JSON");
         let at = alert["at"].as_str().expect("a time").to_string();
-        // Times are of one length or end in Z: without it they sort as texts.
+        // Times differ in length but end in Z; without it they sort as texts.
         alerts.push((at.trim_end_matches('Z').to_string(), partition, number, text));
     }
     for (partition, numbers) in places {
@@ -105,7 +105,7 @@ pub fn replayed(servers: &Servers) -> String {
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
     let (log, alerts) = (dir.join("export.ndjson"), dir.join("alerts.ndjson"));
     std::fs::write(&log, export.stdout).expect("writable");
-    // Beside a directory of rules, replay would take those instead of the log's own.
+    // A directory of rules beside it would replace the rules of the log.
     let mut replay = binary();
     replay.current_dir(dir.join("redis")).arg("replay").arg(&log).arg("--alerts-out").arg(&alerts);
     replay.args(["--allowed-lateness", "2s"]).env_remove("STREAMGAUGE_PIPELINES");

@@ -1,4 +1,4 @@
-//! A store or a stream that is gone.
+//! Loss of the store or of a stream.
 
 use crate::edge::now_ms;
 use crate::load::{board, jetstream_at, produce};
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Goal: Redis lost altogether is rebuilt from the stream; a stream made anew is not taken for the old one.
+/// Goal: a lost Redis is rebuilt from the stream; a stream that was created again is not taken for the old
+/// one.
 #[test]
 fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -22,7 +23,7 @@ fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
         .and_then(|client| client.get_connection())
         .and_then(|mut connection| redis::cmd("FLUSHALL").query::<String>(&mut connection));
     assert_eq!(flushed.expect("redis answers"), "OK");
-    // Until the next commit finds out, the worker answers from memory.
+    // Until the next commit detects the loss, the worker answers from memory.
     wait_for("the loss is seen", &worker, || {
         worker.log.lock().expect("no panic").contains("standing by").then_some(())
     });
@@ -52,8 +53,9 @@ fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
     });
 }
 
-/// Goal: records that retention or somebody took are noticed and said; nothing resolves because of
-/// them. Method: an alert fires, the worker stops, what comes then is purged unread, it starts again.
+/// Goal: records that were removed unread are detected and reported, and no alert is resolved because of
+/// them. Method: an alert fires, the worker stops, the following records are purged unread, and a worker
+/// starts again.
 #[test]
 fn records_that_are_gone_are_noticed_and_resolve_nothing() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -100,8 +102,9 @@ fn records_that_are_gone_are_noticed_and_resolve_nothing() {
     assert!(!log.contains("\"resolved\",\"change\":\"resolved\",\"severity\":\"warning\""), "{log}");
 }
 
-/// Goal: an event that is refused is told alone, with its reason and its place; an action is asked for
-/// once; a rule on trial tells nobody. Method: a payload of three with one that is no event, and a slow one.
+/// Goal: a refused event is published on its own with its reason and its place; an action is requested
+/// once; a shadow rule notifies no receiver. Method: a payload of four events: a slow, an invalid, an old
+/// and a late one.
 #[test]
 fn refused_events_and_actions_have_subjects_of_their_own() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -112,7 +115,7 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     let event =
         json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1_600});
     let old = json!({"type": "metric", "time": 1_420_070_400_000u64, "source": "s-0", "name": "latency_ms", "value": 1});
-    // Its minute is sealed at once: it was empty, so this is revision 1.
+    // The minute of this event is sealed at once without values, so its window is revision 1.
     let late = json!({"type": "metric", "time": now_ms() - 120_000, "source": "s-1", "name": "latency_ms", "value": 1});
     let payload = json!([event, {"type": "nothing"}, old, late]).to_string();
     runtime.block_on(async {
@@ -151,8 +154,9 @@ fn refused_events_and_actions_have_subjects_of_their_own() {
     assert_eq!((&rollup["count"], &rollup["revision"]), (&json!(1), &json!(1)));
 }
 
-/// Goal: an export ends where the newest records are gone, and one without a partition is none. Method: the newest
-/// record of one log is deleted, then the whole log of two, while no worker runs.
+/// Goal: an export ends at the last record that exists, and an export with a missing partition fails.
+/// Method: the newest record of each log is deleted, then the whole log of one of two partitions, while no
+/// worker runs.
 #[test]
 fn an_export_ends_with_what_is_there_and_names_a_log_that_is_not() {
     let servers = Servers::start("everysec");

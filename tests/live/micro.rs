@@ -1,11 +1,11 @@
-//! The service over the broker alone: who it is, what it knows.
+//! The NATS micro service: its identity, and its answers over the broker.
 
 use crate::edge::now_ms;
 use crate::servers::{Servers, Worker, wait_for};
 use serde_json::{Value, json};
 
-/// Goal: a deployment can be asked without knowing any worker's address. Method: as any NATS client
-/// would: ping, info, a question, an event, and one that is wrong.
+/// Goal: a deployment can be queried without knowing any worker's address. Method: as any NATS client
+/// would: ping, info, a query, an event, and an invalid event.
 #[test]
 fn the_micro_service_answers_over_the_broker() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -47,15 +47,15 @@ fn the_micro_service_answers_over_the_broker() {
     assert_eq!(error.as_deref(), Some("400"));
 }
 
-/// Tokens of a configuration: name, role and secret of each.
+/// Tokens of the configuration: name, role and secret of each.
 const TOKENS: [(&str, &str, &str); 3] = [
     ("wall", "view", "view-0123456789abcdef"),
     ("ann", "operate", "operate-0123456789abcdef"),
     ("root", "admin", "admin-0123456789abcdef"),
 ];
 
-/// Goal: roles count over the broker as they do over HTTP, and a change is made in the name of whoever has the token.
-/// Method: operations of each kind with every token, with a wrong one and with none.
+/// Goal: roles apply over the broker as they do over HTTP, and a change is recorded under the name of the
+/// token. Method: operations of each kind with every token, with a wrong one and without one.
 #[test]
 fn questions_over_the_broker_need_the_right_token() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -1,4 +1,5 @@
-//! Servers that are away: at the start, later, for ever; what the service says meanwhile, and how it ends.
+//! Servers that are unavailable at the start, later, or forever: what the service reports meanwhile, and
+//! how it ends.
 
 use crate::answer::{self, Answer, get, quickly};
 use crate::edge::{now_ms, pause};
@@ -8,18 +9,18 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Times in which a probe and any other question are answered, whatever is away.
+/// Time limits for answers to a probe and to any other request, whatever is unavailable.
 const PROBED_WITHIN: Duration = Duration::from_millis(300);
 const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 
-/// Time in which the very first question is answered, before anybody has found out.
+/// Time limit for the very first answer, before the outage is detected.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
-/// Time that the process has to end, and what a busy machine may add.
+/// Time that the process has to end, and the allowance for a busy machine.
 const GRACE: &str = "3s";
 const ENDED_WITHIN: Duration = Duration::from_millis(3_800);
 
-/// Lines of the log about one server that is away: retries are not told one by one.
+/// Maximum lines of the log about one unavailable server: retries are not logged one by one.
 const LINES_MAX: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +39,7 @@ impl Away {
         self != Away::Nats
     }
 
-    /// kill -9.
+    /// Kills the servers with kill -9.
     fn take(self, servers: &mut Servers) {
         if self.has_nats() {
             servers.nats = None;
@@ -57,7 +58,7 @@ impl Away {
         }
     }
 
-    /// Addresses as they are shown.
+    /// The servers' addresses as they are displayed.
     fn places(self, servers: &Servers) -> Vec<String> {
         let nats = self.has_nats().then(|| servers.nats_url());
         let redis = self.has_redis().then(|| format!("redis://127.0.0.1:{}", servers.redis_port));
@@ -77,7 +78,7 @@ fn events(count: usize) -> String {
     Value::Array(vec![event; count]).to_string()
 }
 
-/// Events as a client sends them that does not care for their fate: how many were acknowledged.
+/// Sends events without a retry. Returns how many were acknowledged.
 fn send(worker: &Worker, count: usize) -> u64 {
     let answer = answer::post(&format!("{}/api/v1/events", worker.url), &events(count));
     if answer.status == 202 { count as u64 } else { 0 }
@@ -93,7 +94,7 @@ fn wait_for_count(worker: &Worker, wanted: u64) {
     });
 }
 
-/// A probe names a server that is away, by its address, and since when.
+/// Asserts that a probe names an unavailable server by its address, with the time since when.
 fn assert_named(ready: &Answer, place: &str, killed_ms: u64) {
     assert_eq!(ready.status, 503, "{ready:?}");
     let details = &ready.json()["error"]["details"]["outages"];
@@ -101,11 +102,11 @@ fn assert_named(ready: &Answer, place: &str, killed_ms: u64) {
     let outage = outage.unwrap_or_else(|| panic!("{place} is not named: {ready:?}"));
     let since = outage["since"].as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
     let since = since.unwrap_or_else(|| panic!("no time: {ready:?}")).timestamp_millis() as u64;
-    // The time is told as of this machine's clock: a few milliseconds around it are rounding.
+    // The time is converted to this machine's clock, so a few milliseconds are rounding.
     assert!((killed_ms.saturating_sub(100)..=now_ms()).contains(&since), "since {since}: {ready:?}");
 }
 
-/// Each GET of the API, with what it must be asked with.
+/// Each GET of the API, with its required parameters.
 fn reads(worker: &Worker) -> Vec<String> {
     let document = get(&format!("{}/openapi.json", worker.url)).json();
     let mut reads = Vec::new();
@@ -122,7 +123,7 @@ fn reads(worker: &Worker) -> Vec<String> {
     reads
 }
 
-/// What everybody sees while servers are away.
+/// Asserts what clients see while servers are unavailable.
 fn assert_told(worker: &Worker, servers: &Servers, away: Away, killed_ms: u64) {
     let at = |path: &str| format!("{}{path}", worker.url);
     assert_eq!(quickly(PROBED_WITHIN, || get(&at("/healthz"))).status, 200);
@@ -139,14 +140,14 @@ fn assert_told(worker: &Worker, servers: &Servers, away: Away, killed_ms: u64) {
     }
 }
 
-/// A broker that is away takes nothing: whoever sends is told so, and when to send again.
+/// Asserts that events are refused while the broker is unavailable, with a time for the retry.
 fn assert_refused(worker: &Worker) {
     let url = format!("{}/api/v1/events", worker.url);
     let answer = quickly(ANSWERED_WITHIN, || answer::post(&url, &events(1)));
     assert_eq!((answer.status, answer.retry_after.is_some()), (503, true), "{answer:?}");
 }
 
-/// The log says once that a server is away, and not each time that somebody tries.
+/// Asserts that the log reports an unavailable server once, and not at each attempt.
 fn assert_logged_once(worker: &Worker, servers: &Servers, away: Away) {
     let log = worker.log.lock().expect("no panic").clone();
     for place in away.places(servers) {
@@ -163,7 +164,7 @@ fn assert_logged_once(worker: &Worker, servers: &Servers, away: Away) {
     assert!(about.len() <= count, "{} lines about it, as {:?}", about.len(), about.last());
 }
 
-/// SIGTERM; the process ends in its time, and says that all is well.
+/// Sends SIGTERM and asserts that the process ends in time with exit code 0.
 fn assert_ends(mut worker: Worker) {
     worker.signal("-TERM");
     let begun = Instant::now();
@@ -179,8 +180,8 @@ fn assert_ends(mut worker: Worker) {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// Goal: a process that starts without its servers says so at once, and ends when it is told to.
-/// Method: each server gone before the start; the first question of all, then all of them; SIGTERM.
+/// Goal: a process that starts without its servers reports it at once, and ends on SIGTERM. Method: each
+/// server stopped before the start; first one request, then requests of all kinds; SIGTERM.
 fn starts_without(away: Away) {
     let mut servers = Servers::start("everysec");
     away.take(&mut servers);
@@ -197,7 +198,7 @@ fn starts_without(away: Away) {
     if away.has_nats() {
         assert_refused(&worker);
     }
-    // Time for many retries.
+    // This leaves time for many retries.
     let begun = Instant::now();
     wait_for("retries", &worker, || (begun.elapsed() > Duration::from_secs(2)).then_some(()));
     assert_logged_once(&worker, &servers, away);
@@ -219,11 +220,12 @@ fn a_start_without_both_is_told_at_once() {
     starts_without(Away::Both);
 }
 
-/// Goal: servers that go and come back are told, waited for, and nothing that was acknowledged is lost.
-/// Method: kill -9 of each under a service at work; all answers; a start; counts against the acknowledgements.
+/// Goal: an outage is reported and waited for, and no acknowledged event is lost. Method: kill -9 of each
+/// server under a working service; requests of all kinds; a restart; counts compared with the
+/// acknowledgements.
 fn survives_without(away: Away) {
     let mut servers = Servers::start("always");
-    // A worker that is there before them tells an outage of its own.
+    // A worker that starts before its servers would report an outage of its own.
     for port in [servers.nats_port, servers.redis_port] {
         wait_with_log("the servers", &Mutex::default(), || TcpStream::connect(("127.0.0.1", port)).ok());
     }
@@ -274,8 +276,9 @@ fn both_go_and_come_back() {
     survives_without(Away::Both);
 }
 
-/// Goal: a process ends in its time while everything is away, and what was acknowledged is there for the next one.
-/// Method: both servers killed under load, SIGTERM, then servers and another process.
+/// Goal: a process ends in time while both servers are unavailable, and the next process finds all
+/// acknowledged events. Method: both servers killed under load, SIGTERM, then new servers and another
+/// process.
 #[test]
 fn a_process_ends_while_both_are_away_and_loses_nothing() {
     let mut servers = Servers::start("always");
@@ -291,10 +294,10 @@ fn a_process_ends_while_both_are_away_and_loses_nothing() {
     assert_ends(worker);
 }
 
-/// Goal: a server that takes connections and answers nothing is no reason to be silent, either.
-/// Method: SIGSTOP; `/readyz` until it names the server, then every question.
+/// Goal: a server that accepts connections but does not answer is also reported. Method: SIGSTOP; `/readyz`
+/// until it names the server, then requests of all kinds.
 fn is_told_of_one_that_hangs(away: Away) {
-    /// Questions are cut off after this while nobody knows yet, and an outage is known after that.
+    /// Time limit of an answer before the outage is detected, and time limit of the detection.
     const CUT_WITHIN: Duration = Duration::from_secs(3);
     const KNOWN_WITHIN: Duration = Duration::from_secs(12);
     let servers = Servers::start("everysec");
@@ -308,7 +311,7 @@ fn is_told_of_one_that_hangs(away: Away) {
     let ready = loop {
         let ready = get(&format!("{}/readyz", worker.url));
         assert!(ready.took < CUT_WITHIN, "{ready:?}");
-        // Until somebody has noticed, it may be ready, or busy.
+        // Until the outage is detected, the service may be ready or busy.
         if ready.body.contains(&away.places(&servers)[0]) {
             break ready;
         }

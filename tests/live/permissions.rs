@@ -1,4 +1,4 @@
-//! The rights on the broker that the documentation gives to each role: enough for its work, and no more.
+//! The broker permissions that the documentation gives to each role: enough for its work, and no more.
 
 use crate::answer;
 use crate::edge::now_ms;
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 const USERS: [&str; 6] = ["worker", "notifier", "exporter", "publisher", "reader", "operator"];
 
-/// Time for an answer that is wanted, and the one after which none is taken to come.
+/// Time limit for an expected answer; after it a request counts as unanswered.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
-/// Subjects that belong to workers, and to whoever administers the broker.
+/// Subjects that belong to workers and to the administrator of the broker.
 const OF_WORKERS: [&str; 14] = [
     "sg.v1.alert.critical.x.0.1",
     "sg.v1.action.x.0.1",
@@ -36,7 +36,7 @@ const OF_WORKERS: [&str; 14] = [
     "$JS.API.CONSUMER.DURABLE.CREATE.SG_EVENTS_0.spy",
 ];
 
-/// Subjects of those who send events, and operations that change something.
+/// Subjects of producers, and operations that change something.
 const OF_PUBLISHERS: [&str; 3] = ["sg.v1.metric.s-0.latency_ms", "sg.v1.stage.p.s", "sg.v1.gate.p.g"];
 const CHANGES: [&str; 8] = [
     "sg.v1.p.0.events",
@@ -49,20 +49,20 @@ const CHANGES: [&str; 8] = [
     "sg.v1.api.rules-add",
 ];
 
-/// Questions whose answers a publisher has no business with.
+/// Queries whose answers a publisher must not see.
 const QUESTIONS: [&str; 3] = ["sg.v1.api.alerts", "sg.v1.api.windows", "sg.v1.api.dead"];
 
 fn password(user: &str) -> String {
     format!("of-{user}")
 }
 
-/// The server's configuration as the page has it, with a password for each user.
+/// The server configuration of the documentation, with a password for each user.
 fn configuration() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/nats-permissions.md");
     let page = std::fs::read_to_string(&path).expect("the page of the documentation");
     let mut blocks = page.split("```").skip(1).step_by(2);
     let block = blocks.find(|block| block.contains("# users of a deployment")).expect("a block with users");
-    // The language of the block stands behind its fence.
+    // The language of the block follows its fence.
     let (_, text) = block.split_once('\n').expect("more than one line");
     let variable = |user: &str| format!("${}_PASSWORD", user.to_uppercase());
     let text = USERS.iter().fold(text.to_string(), |text, user| {
@@ -85,7 +85,7 @@ async fn connect(servers: &Servers, user: &str) -> Client {
     options.connect(servers.nats_url()).await.expect("the broker knows this user")
 }
 
-/// Whether a message passed the broker: it was answered, or there was nobody to answer it.
+/// Whether a message passed the broker: it was answered, or there was no responder.
 async fn is_heard(client: &Client, subject: &str) -> bool {
     match client.request(subject.to_string(), "{}".into()).await {
         Ok(_) => true,
@@ -93,22 +93,23 @@ async fn is_heard(client: &Client, subject: &str) -> bool {
     }
 }
 
-/// Those of some subjects that a user may publish on after all.
+/// Returns the subjects on which a user may publish.
 async fn heard<'a>(servers: &Servers, user: &str, subjects: &[&'a str]) -> Vec<&'a str> {
     let client = connect(servers, user).await;
     let all = join_all(subjects.iter().map(|subject| is_heard(&client, subject))).await;
     subjects.iter().zip(all).filter(|(_, is_heard)| *is_heard).map(|(subject, _)| *subject).collect()
 }
 
-/// An answer over the broker: its error code, if it is an error, and its body.
+/// Sends a request over the broker. Returns its error code, if it failed, and the body.
 async fn ask(client: &Client, subject: &str, body: String) -> (Option<String>, Value) {
     let message = client.request(subject.to_string(), body.into()).await.expect("an answer");
     let code = message.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error-Code"));
     (code.map(ToString::to_string), serde_json::from_slice(&message.payload).unwrap_or_default())
 }
 
-/// Goal: each role does its work with the rights that the page gives it. Method: the page's own configuration; an event
-/// that makes alerts, actions, shadows, dead letters and windows goes from a publisher to a webhook and a reader.
+/// Goal: each role can do its work with the documented permissions. Method: the documented configuration;
+/// an event that causes alerts, actions, shadow alerts, dead letters and windows travels from a publisher
+/// to a webhook and a reader.
 #[test]
 fn each_role_can_do_its_work() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -144,7 +145,7 @@ fn each_role_can_do_its_work() {
         let silence = json!({"match": ["source=\"s-9\""], "duration": "1h", "by": "ann", "reason": "known"});
         let (code, told) = ask(&operator, "sg.v1.api.silence-add", silence.to_string()).await;
         assert!(code.is_none() && told["id"].is_string(), "{code:?} {told}");
-        // Whatever was on its way to it has arrived with the answer.
+        // Any message on its way to the publisher has arrived before this answer.
         ask(&publisher, OF_PUBLISHERS[0], body).await;
         assert!(spied.next().now_or_never().flatten().is_none(), "a publisher reads no alerts");
     });
@@ -164,8 +165,9 @@ fn each_role_can_do_its_work() {
     }
 }
 
-/// Goal: nobody can do what is another role's. Method: every subject of the others, as each user; whoever names none
-/// is not let in. What is allowed is asked for first, so that silence means refusal.
+/// Goal: no role can do the work of another one. Method: every subject of the others, as each user; a
+/// client without a user is rejected. Allowed subjects are tried first, so that a missing answer means
+/// refusal.
 #[test]
 fn no_role_can_do_the_work_of_another() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -184,10 +186,10 @@ fn no_role_can_do_the_work_of_another() {
         let refused =
             [&OF_WORKERS[..], &OF_PUBLISHERS, &["sg.v1.api.rules-add", "sg.v1.api.events"]].concat();
         assert_eq!(heard(&servers, "operator", &refused).await, none);
-        // It reads the alert stream, and tells of what it cannot deliver.
+        // The notifier reads the alert stream, and publishes alerts about undelivered notifications.
         assert_eq!(heard(&servers, "notifier", &refused).await, none);
         let refused: Vec<&str> = [&OF_WORKERS[..], &CHANGES, &OF_PUBLISHERS, &QUESTIONS].concat();
-        // It reads the whole log, message by message where a consumer cannot.
+        // The exporter reads the whole log, message by message if a consumer cannot.
         assert_eq!(heard(&servers, "exporter", &refused).await, ["$JS.API.STREAM.MSG.GET.SG_EVENTS_0"]);
         let nobody = ConnectOptions::new().max_reconnects(1).connect(servers.nats_url()).await;
         assert!(nobody.is_err(), "whoever names no user is let in");

@@ -1,12 +1,12 @@
-//! A record that kills whoever reads it.
+//! A poison record, which kills every process that applies it.
 
 use crate::edge::{now_ms, pause};
 use crate::load::{board, jetstream_at, replayed};
 use crate::servers::{Servers, wait_for};
 use serde_json::json;
 
-/// Goal: a record that aborts the process costs itself and nothing else, and people are told. Method: a
-/// test hook that aborts at a certain text; whoever dies is started again, as systemd would.
+/// Goal: a poison record is left out, affects nothing else, and is reported. Method: a test hook that
+/// aborts at a certain text; a dead process is started again, as systemd would.
 #[test]
 fn a_record_that_kills_is_left_out_after_a_few_deaths() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

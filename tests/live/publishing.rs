@@ -1,4 +1,4 @@
-//! Files to the broker, by a process that is killed.
+//! Publishing files to the broker with a process that is killed.
 
 use crate::load::give_log_room;
 use crate::servers::{Servers, spawn, wait_for};
@@ -7,10 +7,10 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Lines of the file: three seconds at the rate it is sent with.
+/// Lines of the file: three seconds at the rate at which they are sent.
 const LINES: u64 = 6_000;
 
-/// Goal: who publishes a file and is killed goes on where the broker's acknowledgements end, and every
+/// Goal: publishing resumes after a kill at the position up to which the broker acknowledged, and every
 /// line is counted once. Method: kill -9 in the middle, a second start with the same position file.
 #[test]
 fn publishing_goes_on_after_a_kill_and_counts_each_line_once() {
@@ -58,8 +58,8 @@ fn publishing_goes_on_after_a_kill_and_counts_each_line_once() {
     assert_eq!(counts["s-0"], LINES);
 }
 
-/// Goal: a line that no broker takes holds up none of the others. Method: one of 2 MiB between two
-/// events, alone and in one message with them.
+/// Goal: a line that is too large for the broker does not block the others. Method: one of 2 MiB between
+/// two events, alone and in one message with them.
 #[test]
 fn a_line_that_no_broker_takes_is_left_out() {
     let servers = Servers::start("everysec");
@@ -85,9 +85,9 @@ fn a_line_that_no_broker_takes_is_left_out() {
     }
 }
 
-/// Goal: `publish -` on a pipe that is silent keeps nothing back. Method: one line, the pipe stays open, batches of
-/// ten: the line is counted and the position names the line after it; then the broker goes, another line comes, and
-/// the command says that it waits and ends by its time-out.
+/// Goal: `publish -` on an idle pipe holds no line back. Method: one line, the pipe stays open, batches of
+/// ten: the line is counted and the position names the line after it. Then the broker is killed, another
+/// line is written, and the command reports that it waits and ends at its timeout.
 #[test]
 fn a_line_of_an_open_pipe_is_sent_and_settled() {
     let mut servers = Servers::start("everysec");
@@ -128,9 +128,9 @@ fn a_line_of_an_open_pipe_is_sent_and_settled() {
     assert!(told.contains("waiting for") && told.contains("go on with --from-line 2"), "{told}");
 }
 
-/// Goal: a log that had no room is published to at full speed once it has room again. Method: 3,000 lines to a full
-/// stream, 2,001 of them are under way and refused; the command says so; with room it ends in a few seconds, and each
-/// line is counted once.
+/// Goal: a log that was full takes events at full speed once it has room again. Method: 3,000 lines to a
+/// full stream, 2,001 of them in flight and refused; the command reports that; with room it ends in a few
+/// seconds, and each line is counted once.
 #[test]
 fn a_log_that_has_room_again_takes_all_that_was_refused() {
     let servers = Servers::start("everysec");
@@ -158,8 +158,8 @@ fn a_log_that_has_room_again_takes_all_that_was_refused() {
     assert_eq!(counts["s-0"], 3_000);
 }
 
-/// Goal: what cannot be gone on with is said before anything is sent. Method: a position behind the end of a file that
-/// was replaced by a shorter one; a position that cannot be written; a rate of nothing.
+/// Goal: a position that cannot be resumed is reported before anything is sent. Method: a position behind
+/// the end of a file that was replaced by a shorter one; a position that cannot be written; a rate of zero.
 #[test]
 fn a_position_that_does_not_fit_is_said() {
     let servers = Servers::start("everysec");

@@ -1,4 +1,4 @@
-//! What programs of other languages read.
+//! The data that programs in other languages read.
 
 use crate::load::produce;
 use crate::servers::{Servers, wait_for};
@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Goal: others read the windows of the contract from Redis. Method: as a program of another
-/// language would: keys, MessagePack, JSON.
+/// Goal: programs in other languages can read the documented windows from Redis. Method: keys, MessagePack
+/// and JSON, as such a program would read them.
 #[test]
 fn the_read_model_is_that_of_the_contract() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

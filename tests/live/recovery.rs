@@ -1,4 +1,4 @@
-//! How fast everything is back.
+//! Recovery time after an outage.
 
 use crate::edge::now_ms;
 use crate::load::jetstream_at;
@@ -7,8 +7,8 @@ use serde_json::json;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Goal: a broker that is back is read again within two seconds, however long it was away.
-/// Method: kill -9, five seconds later a start; from when it listens until an event is counted.
+/// Goal: a broker that is available again is read within two seconds, however long it was away. Method:
+/// kill -9, a start five seconds later; the time from when it listens until an event is counted.
 #[test]
 fn a_broker_that_is_back_is_read_at_once() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -1,4 +1,4 @@
-//! A store that answers and refuses to write: a replica after a failover, or one that is full.
+//! A store that answers but refuses writes: a replica after a failover, or a full store.
 
 use crate::answer::{self, get};
 use crate::edge::now_ms;
@@ -23,7 +23,7 @@ fn wait_for_count(worker: &Worker, wanted: u64) {
     wait_for("exact counts", worker, || worker.counts().filter(|counts| counts.get("s-0") == Some(&wanted)));
 }
 
-/// Since when the store is away, as `/readyz` has it, in ms since 1970.
+/// Waits until `/readyz` reports the outage of a server. Returns its beginning, in ms since 1970.
 fn wait_for_outage(worker: &Worker, place: &str) -> i64 {
     wait_for("the outage", worker, || {
         let found = get(&format!("{}/readyz", worker.url)).json();
@@ -33,12 +33,13 @@ fn wait_for_outage(worker: &Worker, place: &str) -> i64 {
     })
 }
 
-/// The outage is one, however many reads are answered meanwhile: it is told once, with the time at which it began.
+/// Asserts that the outage is one, however many reads succeed meanwhile: it is logged once and keeps its
+/// beginning.
 fn assert_lasts(worker: &Worker, place: &str, said: usize) {
     let since = wait_for_outage(worker, place);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(2) {
-        // It is told as of this machine's clock: a few milliseconds are rounding.
+        // The time is converted to this machine's clock, so a few milliseconds are rounding.
         let now = wait_for_outage(worker, place);
         assert!((now - since).abs() < 100, "it began at {since}, and again at {now}");
         assert!(worker.get("/api/v1/alerts/log").is_some(), "what can be read is answered");
@@ -49,8 +50,9 @@ fn assert_lasts(worker: &Worker, place: &str, said: usize) {
     assert_eq!(told.count(), said, "{log}");
 }
 
-/// Goal: a store that refuses to write is waited for as one that is away: no exit, one word in the log, and all is well
-/// once it writes again. Method: a replica of nobody at the start, and later; then a store that is full.
+/// Goal: a store that refuses writes is waited for like an unavailable one: no exit, one line in the log,
+/// and normal operation once it accepts writes again. Method: a replica without a master at the start, and
+/// later; then a full store.
 #[test]
 fn a_store_that_refuses_to_write_is_waited_for() {
     let servers = Servers::start("everysec");
@@ -80,8 +82,9 @@ fn a_store_that_refuses_to_write_is_waited_for() {
     assert_eq!(worker.stop(), Some(0));
 }
 
-/// Goal: a process that owns nothing says that a log takes nothing, as soon as it finds out, and is ready again by
-/// itself. Method: one that only answers; the log has no room, an event is sent, and there is room again.
+/// Goal: a process that owns no partition reports a full log as soon as it notices, and becomes ready again
+/// by itself. Method: a process that only answers requests; the log is full, an event is sent, and there is
+/// room again.
 #[test]
 fn a_log_without_room_is_said_by_whoever_met_it() {
     let servers = Servers::start("everysec");

@@ -4,8 +4,9 @@ use crate::edge::now_ms;
 use crate::servers::{Servers, wait_for};
 use serde_json::json;
 
-/// Goal: one process owns, another one answers. Method: an event goes in through the one that owns nothing,
-/// and is counted by the one that answers nobody; its window is seen through the first.
+/// Goal: one process owns partitions, another one answers requests. Method: an event is posted to the
+/// process that owns nothing and counted by the process that answers no requests; the first one then shows
+/// its window.
 #[test]
 fn one_process_owns_and_another_one_answers() {
     let servers = Servers::start("everysec");

@@ -1,4 +1,4 @@
-//! Servers that ask who comes, over TLS.
+//! Servers that require authentication, over TLS.
 
 use crate::answer;
 use crate::servers::{Servers, Worker, rules, wait_for, wait_with_log};
@@ -16,7 +16,7 @@ fn worker(servers: &Servers, password: &str) -> Worker {
     Worker::start(command)
 }
 
-/// Goal: a deployment that is closed to others works, with no more rights than the README names, and no
+/// Goal: a deployment with authentication works with only the permissions that the README lists, and no
 /// password is in its log. Method: events in over HTTP, windows out; then a worker with a wrong password.
 #[test]
 fn servers_with_tls_and_users_are_served() {
@@ -38,13 +38,14 @@ fn servers_with_tls_and_users_are_served() {
     }
 }
 
-/// Passwords as the servers know them; what both forms of the broker's have in common, with and without its escape.
+/// Passwords of the servers, the one of the broker also percent-encoded. `IN_COMMON` holds the texts that
+/// must not appear; the first of them is part of both forms of the broker's password.
 const OF_NATS: &str = "n@ts-s3cret";
 const OF_NATS_ESCAPED: &str = "n%40ts-s3cret";
 const OF_REDIS: &str = "redis-s3cret";
 const IN_COMMON: [&str; 3] = ["ts-s3cret", OF_REDIS, "wr0ng"];
 
-/// A broker and a store that ask for passwords.
+/// Starts a broker and a store that require passwords.
 fn guarded() -> Servers {
     let mut servers = Servers::start("everysec");
     servers.nats = None;
@@ -60,7 +61,7 @@ fn guarded() -> Servers {
     servers
 }
 
-/// A process whose servers' addresses hold passwords, in flags or in the environment.
+/// Starts a process with passwords in its server addresses, which are given by flags or by the environment.
 fn outspoken(servers: &Servers, nats: &str, is_in_environment: bool) -> Worker {
     let nats = format!("nats://sg:{nats}@127.0.0.1:{}", servers.nats_port);
     let redis = format!("redis://:{OF_REDIS}@127.0.0.1:{}", servers.redis_port);
@@ -74,8 +75,9 @@ fn outspoken(servers: &Servers, nats: &str, is_in_environment: bool) -> Worker {
     Worker::start(command)
 }
 
-/// Goal: the password of an address is in no log and no answer, whatever the level and whether it is right or wrong.
-/// Method: `RUST_LOG=trace`, both ways to say an address, an event through all; then a wrong password.
+/// Goal: a password in an address appears in no log and no answer, at any log level and whether it is right
+/// or wrong. Method: `RUST_LOG=trace`, addresses by flags and by the environment, an event through the
+/// whole service; then a wrong password.
 #[test]
 fn a_password_of_an_address_is_never_told() {
     let servers = guarded();

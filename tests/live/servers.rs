@@ -12,17 +12,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Everything must have happened by then.
+/// The deadline for everything that a test waits for.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Ports below those that the system gives to connections of its own.
+/// Ports below the range from which the system assigns ports to outgoing connections.
 const PORTS: Range<u16> = 20_000..32_000;
 
-/// A port that nobody has, each once: another test may ask before the server of this one has bound it.
+/// Returns an unused port, each one once, because another test may ask before this test's server has bound
+/// it.
 pub fn free_port() -> u16 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     loop {
-        // Another process begins elsewhere.
+        // Each process begins at another port.
         let place = std::process::id().wrapping_mul(97).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.start + (place % u32::from(PORTS.end - PORTS.start)) as u16;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -31,7 +32,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process that is killed with its test.
 pub struct Process(pub Child);
 
 impl Drop for Process {
@@ -62,7 +63,7 @@ impl Servers {
         Servers::start_mapped(fsync, None)
     }
 
-    /// With the broker's own mapping of public subjects to partitions.
+    /// Starts servers with the broker's own mapping of public subjects to partitions.
     pub fn start_mapped(fsync: &'static str, mapping: Option<Vec<u8>>) -> Servers {
         let dir = tempfile::tempdir().expect("a directory");
         if let Some(mapping) = mapping {
@@ -76,12 +77,12 @@ impl Servers {
     }
 
     pub fn start_nats(&mut self) {
-        // The whole suite is run with Debian's and with a current one.
+        // The whole suite runs with Debian's broker and with a current one.
         let server = std::env::var_os("SG_NATS_SERVER").unwrap_or_else(|| "nats-server".into());
         let mut command = Command::new(server);
         command.args(["-a", "127.0.0.1", "-js", "-p", &self.nats_port.to_string(), "-sd"]);
         command.arg(self.dir.path().join("nats"));
-        // The broker maps public subjects to partitions, where there are any.
+        // The broker maps public subjects to partitions, if a mapping is given.
         let mapping = self.dir.path().join("mapping.conf");
         if mapping.exists() {
             command.arg("-c").arg(mapping);
@@ -103,7 +104,7 @@ impl Servers {
         format!("nats://127.0.0.1:{}", self.nats_port)
     }
 
-    /// Both with TLS and a user of their own, whose rights are those that the README names.
+    /// Starts both servers with TLS and a user each, which has the permissions that the README lists.
     pub fn start_secure() -> Servers {
         let dir = tempfile::tempdir().expect("a directory");
         let (nats_port, redis_port) = (free_port(), free_port());
@@ -138,7 +139,7 @@ impl Servers {
         servers
     }
 
-    /// A worker, which may have to wait for servers and for the lease.
+    /// Starts a worker, which may have to wait for servers and for the lease.
     pub fn worker(&self, lease: &str) -> Worker {
         self.worker_of(lease, 1)
     }
@@ -147,14 +148,14 @@ impl Servers {
         Worker::start(self.command(lease, partitions))
     }
 
-    /// A process that does a part of the work.
+    /// Starts a process that does a part of the work.
     pub fn worker_as(&self, role: &str) -> Worker {
         let mut command = self.command("1s", 1);
         command.args(["--role", role]);
         Worker::start(command)
     }
 
-    /// A worker that dies of a payload with this text.
+    /// Starts a worker that aborts at a payload with this text.
     pub fn poisoned_worker(&self, text: &str) -> Worker {
         let mut command = self.command("1s", 1);
         command.env("SG_TEST_POISON", text);
@@ -181,13 +182,13 @@ impl Servers {
         ]);
         command.args(["--redis", &format!("redis://127.0.0.1:{}", self.redis_port), "--pipelines"]);
         command.arg(rules(self.dir.path())).env("RUST_LOG", "info").stderr(Stdio::piped());
-        // What the receiver `log` says there nobody reads.
+        // The output of the receiver `log` is not needed.
         command.stdout(Stdio::null());
         command
     }
 }
 
-/// An authority, and a certificate for a server on this machine.
+/// Makes a certificate authority, and a certificate for a server on this machine.
 pub fn certificates(dir: &Path) {
     let openssl = |args: &str| {
         let done = Command::new("openssl").current_dir(dir).args(args.split(' ')).output().expect("openssl");
@@ -213,7 +214,7 @@ pub struct Worker {
 }
 
 impl Drop for Worker {
-    /// A test that fails shows what each of its processes said.
+    /// Prints the log of each process if the test fails.
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,13 +254,13 @@ impl Worker {
         agent.get(format!("{}{path}", self.url)).call().ok()?.body_mut().read_to_string().ok()
     }
 
-    /// A number of /metrics; none while the worker does not answer.
+    /// Reads a number from /metrics, or none while the worker does not answer.
     pub fn metric(&self, name: &str) -> Option<u64> {
         let text = self.get("/metrics")?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
-    /// What a worker says of itself when something did not happen: its log, and its metrics other than 0.
+    /// The worker's log and its metrics other than 0, printed when an expected event does not happen.
     fn evidence(&self) -> String {
         let metrics = self.get("/metrics").unwrap_or_else(|| "no metrics".to_string());
         let moved = metrics.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
@@ -267,12 +268,12 @@ impl Worker {
         format!("{}\n{}", self.log.lock().expect("no panic"), moved.join("\n"))
     }
 
-    /// Partitions that this worker owns.
+    /// The number of partitions that this worker owns.
     pub fn owned(&self) -> u64 {
         self.metric("streamgauge_partitions_owned ").unwrap_or(0)
     }
 
-    /// Values in the 1h windows of each source.
+    /// Counts the values in the 1h windows of each source.
     pub fn counts(&self) -> Option<BTreeMap<String, u64>> {
         let body = self.get("/api/v1/windows?name=latency_ms&window=1h")?;
         let found: Value = serde_json::from_str(&body).ok()?;
@@ -294,7 +295,7 @@ impl Worker {
     }
 }
 
-/// Looks again until it is so.
+/// Polls until `look` returns a value.
 pub fn wait_for<T>(what: &str, worker: &Worker, look: impl FnMut() -> Option<T>) -> T {
     wait_or_tell(what, || worker.evidence(), look)
 }
@@ -329,7 +330,7 @@ rules:
     path
 }
 
-/// One command to the store that changes something.
+/// Sends one write command to the store.
 pub fn tell_store(servers: &Servers, words: &[&str]) {
     let url = format!("redis://127.0.0.1:{}", servers.redis_port);
     wait_with_log("the store", &Mutex::default(), || {

@@ -1,17 +1,17 @@
-//! The Python programs of the README, as a reader would run them.
+//! The Python programs of the documentation, run as a reader would.
 
 use crate::servers::{Servers, wait_for};
 use std::process::Command;
 
-/// The programs of the README, in order.
-fn snippets() -> Vec<String> {
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
-    let blocks = readme.split("```python\n").skip(1);
-    blocks.map(|block| block.split("```").next().unwrap_or_default().to_string()).collect()
+/// The first Python program of a page.
+fn program(page: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
+    let text = std::fs::read_to_string(path).expect("a page");
+    let block = text.split("```python\n").nth(1).expect("a program");
+    block.split("```").next().unwrap_or_default().to_string()
 }
 
-/// The interpreter that has the libraries: tests/run.sh makes it.
+/// The Python interpreter with the libraries, which tests/run.sh installs.
 pub fn python() -> String {
     let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
     if std::path::Path::new(ours).exists() { ours.into() } else { "python3".into() }
@@ -19,7 +19,8 @@ pub fn python() -> String {
 
 #[test]
 fn a_publisher_and_a_reader_in_another_language() {
-    let [publisher, reader] = snippets().try_into().expect("two programs");
+    let publisher = program("operate/nats-and-redis.md");
+    let reader = program("reference/redis-keys.md");
     let servers = Servers::start("everysec");
     let worker = servers.worker("1s");
     wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
@@ -32,7 +33,7 @@ fn a_publisher_and_a_reader_in_another_language() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     run(&publisher);
-    // A minute that ends while it is published has a window of its own.
+    // If a minute ends while events are published, they fall into two windows.
     let count = |told: &str| -> u64 {
         let rows = told.lines().filter(|line| line.starts_with("checkout latency_ms"));
         rows.filter_map(|row| row.split_whitespace().nth(4)?.parse::<u64>().ok()).sum()

@@ -1,4 +1,5 @@
-//! Messages, questions and settings of servers that were found to stop a worker, or to do what nobody may.
+//! Messages, requests and server settings that once stopped a worker or gained permissions they should not
+//! have.
 
 use crate::answer::{ask, get, post};
 use crate::edge::now_ms;
@@ -33,16 +34,18 @@ async fn connected(servers: &Servers) -> Client {
     async_nats::connect(servers.nats_url()).await.expect("a broker")
 }
 
-/// Sends an event of a source behind all that the client sent before. The broker's acknowledgement is waited for: a
-/// connection that closes with bytes unread is reset, and a reset throws away what the broker has not read yet.
+/// Sends an event of a source after everything the client sent before. It waits for the broker's
+/// acknowledgement, because a connection that closes with unread bytes is reset, and a reset discards what
+/// the broker has not read yet.
 async fn send_event(client: &Client, source: &str) {
     let context = async_nats::jetstream::new(client.clone());
     let subject = format!("sg.v1.metric.{source}.latency_ms");
     context.publish(subject, event(source).into()).await.expect("sent").await.expect("acknowledged");
 }
 
-/// Goal: a message as large as the broker takes, of nothing but bad lines, holds nobody up. Method: 1,048,556 bytes of
-/// `x` lines; what is set aside has no room for its headers then; an honest event behind it is counted.
+/// Goal: a message as large as the broker accepts, full of bad lines, blocks nothing. Method: 1,048,556
+/// bytes of `x` lines; the dead letter then has no room for its headers; a valid event behind it is
+/// counted.
 #[test]
 fn a_message_of_the_largest_size_is_set_aside() {
     let servers = Servers::start("everysec");
@@ -57,8 +60,8 @@ fn a_message_of_the_largest_size_is_set_aside() {
     assert_eq!(ready(&worker).0, 200);
 }
 
-/// Goal: nobody deletes a stream by a worker's hand. Method: questions whose answers are to go to the broker's own
-/// interface, and to a subject of ours; a question of an honest reader behind them is answered.
+/// Goal: a client cannot make a worker delete a stream. Method: requests whose reply subject is the
+/// broker's own API, or a subject of this service; the request of an honest reader behind them is answered.
 #[test]
 fn answers_do_nothing_for_whoever_asks() {
     let servers = Servers::start("everysec");
@@ -84,8 +87,8 @@ fn answers_do_nothing_for_whoever_asks() {
     );
 }
 
-/// Goal: a log that is gone is said, and what is there again is read on or said. Method: the stream is deleted under
-/// its owner.
+/// Goal: a deleted log is reported as an outage. Method: the stream is deleted while its owner runs;
+/// readiness turns 503 and names the stream.
 #[test]
 fn a_log_that_was_deleted_is_an_outage() {
     let servers = Servers::start("everysec");
@@ -96,13 +99,13 @@ fn a_log_that_was_deleted_is_an_outage() {
         context.delete_stream("SG_EVENTS_0").await.expect("deleted");
     });
     let said = wait_for("the outage", &worker, || Some(ready(&worker)).filter(|(status, _)| *status == 503));
-    // Whichever finds out first: whoever reads it, or whoever appends to it.
+    // Either the reader or the appender notices first, so only the stream's name is compared.
     assert!(said.1.contains("SG_EVENTS_0"), "{}", said.1);
 }
 
-/// Goal: a deployment whose broker lost all of its streams is begun anew by what is written in the error, without a
-/// restart. Method: all streams are deleted under two partitions and a third process that only answers; the error
-/// names the way out; the keys go, and events are counted.
+/// Goal: a deployment whose broker lost all of its streams is reset by following the error message, without
+/// a restart. Method: all streams are deleted while a worker owns one or two partitions; the error names
+/// the remedy; after the keys are removed, new events are counted.
 #[test]
 fn a_deployment_whose_streams_are_gone_is_begun_anew() {
     for partitions in [1, 2] {
@@ -135,8 +138,9 @@ fn a_deployment_whose_streams_are_gone_is_begun_anew() {
     }
 }
 
-/// Goal: nobody believes that people are told while they are not. Method: what is kept of a receiver is of another kind;
-/// readiness and log name the key, once; it goes, and the process is ready again.
+/// Goal: a receiver that cannot send notifications is never reported as healthy. Method: the receiver's key
+/// in the store is of another type; readiness and the log name the key, the log once; after the key is
+/// removed, the process is ready again.
 #[test]
 fn a_receiver_that_cannot_read_what_it_told_is_said() {
     let servers = Servers::start("everysec");
@@ -154,8 +158,8 @@ fn a_receiver_that_cannot_read_what_it_told_is_said() {
     wait_for("readiness", &worker, || (ready(&worker).0 == 200).then_some(()));
 }
 
-/// Goal: a store that refuses the login, or holds something else under a key, is waited for as one that is away.
-/// Method: the password changes under a running owner and back; a key becomes a list and back.
+/// Goal: a store that refuses the login, or holds a key of another type, is waited for like one that is
+/// unreachable. Method: the password changes under a running owner and back; a key becomes a list and back.
 #[test]
 fn a_store_that_refuses_is_waited_for() {
     let servers = Servers::start("everysec");
@@ -185,8 +189,9 @@ fn a_store_that_refuses_is_waited_for() {
     back("the key");
 }
 
-/// Goal: bytes in the store that nobody of us wrote stop one partition until they are mended, and the key is named.
-/// Method: a row of the catalog, the position, and the key of alerts, each garbled while no worker runs.
+/// Goal: bytes in the store that no worker wrote stop one partition until they are repaired, and the key is
+/// named. Method: a catalog row, the checkpoint position and the key of alerts, each garbled while no
+/// worker runs.
 #[test]
 fn unreadable_bytes_are_waited_for_by_name() {
     let servers = Servers::start("everysec");
@@ -228,8 +233,9 @@ fn unreadable_bytes_are_waited_for_by_name() {
     }
 }
 
-/// Goal: a position beyond all that a worker counts to is named and waited for, and whoever met it is ready again
-/// once another one has the partition. Method: two workers meet the same key; it is mended, and one of them owns.
+/// Goal: a position outside the range that a worker can count is named and waited for, and a worker that
+/// met it is ready again once another worker owns the partition. Method: two workers meet the same key; it
+/// is repaired, and one of them becomes the owner.
 #[test]
 fn whoever_waited_is_ready_once_another_one_owns() {
     let servers = Servers::start("everysec");
@@ -263,8 +269,8 @@ fn whoever_waited_is_ready_once_another_one_owns() {
     }
 }
 
-/// Goal: one partition whose log is not what it was does not stop the others. Method: the stream of one of two is made
-/// anew under its owner.
+/// Goal: one partition whose log was replaced does not stop the others. Method: the stream of one of two
+/// partitions is deleted and created again while its owner runs.
 #[test]
 fn a_partition_that_stops_leaves_the_others() {
     let servers = Servers::start("everysec");
@@ -316,20 +322,21 @@ fn a_partition_that_stops_leaves_the_others() {
     sources.iter().for_each(|source| assert_eq!(post(source), 202));
     wait_for("events of both", &worker, || {
         let counts = worker.counts()?;
-        // What the deleted stream held is gone with it; one was sent to the new one before, and one now.
+        // The deleted stream's events are lost with it. The new stream holds one event sent before the
+        // reset and one sent now; the other partition counts three.
         sources
             .iter()
             .all(|source| counts.get(*source).is_some_and(|count| matches!(count, 2 | 3)))
             .then_some(())
     });
-    // Their numbers go on behind those of the log that is gone.
+    // The numbers of the transitions continue after those of the lost log.
     alarm(10..16);
     assert_eq!(ready(&worker).0, 200);
     assert_eq!(worker.stop(), Some(0));
 }
 
-/// Goal: streams that somebody deleted are made again, and nothing waits for a restart. Method: those for alerts and
-/// for what is set aside go under their owner; then an alert and a refusal.
+/// Goal: deleted output streams are created again without a restart. Method: the streams of alerts and of
+/// dead letters are deleted while their owner runs; then an alert and a refusal are published.
 #[test]
 fn streams_that_take_what_leaves_are_made_again() {
     let servers = Servers::start("everysec");
@@ -357,8 +364,8 @@ fn streams_that_take_what_leaves_are_made_again() {
     assert_eq!(worker.stop(), Some(0));
 }
 
-/// Goal: a value under a key of ours that no worker wrote is named, or done away with. Method: the list of workers as a
-/// text, a lease without an end, an alert log of another type.
+/// Goal: a value under a key of this service that no worker wrote is named or removed. Method: the list of
+/// workers as a string, a lease without an expiry, an alert log of another type.
 #[test]
 fn keys_of_another_kind_are_named() {
     let servers = Servers::start("everysec");
@@ -383,8 +390,8 @@ fn keys_of_another_kind_are_named() {
     assert_eq!(worker.stop(), Some(0));
 }
 
-/// Goal: a request with a key is recorded once, whichever process it comes to. Method: the same at two workers, and at
-/// a third one after both were killed.
+/// Goal: a request with an idempotency key is recorded once, whichever process receives it. Method: the
+/// same request at two workers, and at a third one after both were killed.
 #[test]
 fn a_request_with_a_key_is_recorded_once_by_all_processes() {
     let servers = Servers::start("everysec");

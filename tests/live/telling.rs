@@ -1,4 +1,4 @@
-//! Alerts over the broker reach their receivers, whoever delivers them.
+//! Alerts over the broker reach their receivers, whichever process delivers them.
 
 use crate::edge::{now_ms, wait_for_early_in_pane};
 use crate::servers::{Servers, Worker, wait_for};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Sources that are too busy at once, in each round, and rounds that end with a kill.
+/// Sources whose alerts fire at once in each round, and rounds that end with a kill.
 const SOURCES: usize = 20;
 const KILLS: usize = 8;
 
@@ -27,9 +27,9 @@ fn redrive(worker: &Worker, receiver: &str) -> Result<(), String> {
     asked.map(drop).map_err(|error| error.to_string())
 }
 
-/// Goal: several instances deliver each transition in order and once; a kill repeats at most one message a
-/// receiver, and loses none. Method: two processes that only notify; whichever has the lease is killed while
-/// alerts come, and another one is started.
+/// Goal: several instances deliver each transition in order and once; a kill repeats at most one message
+/// per receiver, and loses none. Method: two processes that only notify; the holder of the lease is killed
+/// while alerts arrive, and another process is started.
 #[test]
 fn two_instances_deliver_once_through_kills() {
     let servers = Servers::start("everysec");
@@ -41,7 +41,7 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"busy\"']
     );
     std::fs::write(&config, text).expect("writable");
     let start = |role: &str| {
-        // Twenty tests share two cores: shorter leases lapse before they can be renewed.
+        // Twenty tests share two cores: shorter leases expire before they can be renewed.
         let mut command = servers.command("3s", 1);
         command.args(["--role", role, "--config"]).arg(&config);
         Worker::start(command)
@@ -87,8 +87,9 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"busy\"']
     assert!(notifiers.into_iter().all(|one| one.stop() == Some(0)) && owner.stop() == Some(0));
 }
 
-/// Goal: what one process cannot deliver is told by another one, and that it was taken up again. Method: two
-/// processes with a receiver each; one refuses messages at first, the other wants to hear of that alone.
+/// Goal: an undelivered notification of one process is reported by another one, and so is its redrive.
+/// Method: two processes with one receiver each; one receiver refuses messages at first, the other only
+/// gets that report.
 #[test]
 fn what_cannot_be_delivered_is_told_by_another_process() {
     let servers = Servers::start("everysec");
@@ -119,7 +120,7 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"_sg_unde
         let alerts = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let mut states: Vec<String> =
             alerts.map(|one| format!("{} {}", one["key"]["receiver"], one["state"])).collect();
-        // Where the store is slow, the newest message is repeated.
+        // If the store is slow, the newest message is repeated.
         states.dedup();
         states
     };
@@ -134,8 +135,8 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"_sg_unde
     assert!([first, second].into_iter().all(|one| one.stop() == Some(0)));
 }
 
-/// Goal: the heartbeat proves every partition, once a minute. Method: three partitions, two processes that only
-/// notify and send the canary both, and a target that listens.
+/// Goal: the heartbeat covers every partition, once a minute. Method: three partitions, two processes that
+/// only notify and both send the canary, and a target that listens.
 #[test]
 fn a_heartbeat_proves_all_partitions() {
     let servers = Servers::start("everysec");

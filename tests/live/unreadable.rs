@@ -1,5 +1,5 @@
-//! Messages that the client cannot read: subjects that are no UTF-8, and headers that are none. The broker takes them
-//! from whoever may publish.
+//! Messages that the client library cannot parse: subjects that are not UTF-8, and malformed headers. The
+//! broker accepts them from any client that may publish.
 
 use crate::answer::{self, get};
 use crate::edge::now_ms;
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// A connection to the broker that says what no client says.
+/// A raw connection to the broker that can send what no client library sends.
 pub struct Raw(BufReader<TcpStream>);
 
 impl Raw {
@@ -31,7 +31,7 @@ impl Raw {
         self.0.get_mut().write_all(bytes).expect("sent");
     }
 
-    /// Until the broker has taken all that was sent.
+    /// Waits until the broker has taken everything sent before.
     fn flush(&mut self) {
         self.send(b"PING\r\n");
         let mut line = String::new();
@@ -62,7 +62,7 @@ fn event(value: u64) -> String {
 
 const SUBJECT: &[u8] = b"sg.v1.metric.s-0.latency_ms";
 
-/// Subjects and headers of events that the client does not read.
+/// Subjects and headers of events that the client library cannot parse.
 const UNREADABLE: [(&[u8], &[u8]); 8] = [
     (b"sg.v1.metric.\xff.x", b""),
     (b"sg.v1.metric.\xff.x", b"NATS/1.0\r\nA: b\r\n\r\n"),
@@ -78,8 +78,9 @@ fn wait_for_count(worker: &Worker, wanted: u64) {
     wait_for("the events", worker, || worker.counts().filter(|counts| counts.get("s-0") == Some(&wanted)));
 }
 
-/// Goal: whatever the broker takes, an event is counted, those behind it are, and an export has them. Method: each
-/// kind alone and behind an honest event, then a thousand of them; a kill -9 with another worker behind that.
+/// Goal: any event that the broker accepts is counted, those behind it are too, and an export contains
+/// them. Method: each kind alone and before a valid event, then a thousand of them; a kill -9 and another
+/// worker after that.
 #[test]
 fn nobody_stops_a_log_with_a_message() {
     let servers = Servers::start("everysec");
@@ -127,8 +128,9 @@ fn nobody_stops_a_log_with_a_message() {
     );
 }
 
-/// Goal: nobody keeps an alert from its receivers with a message. Method: the broker's own acknowledgement goes among
-/// the alerts, under a subject that is no UTF-8; an alert behind it is told, also after a kill -9 of the worker.
+/// Goal: no message can keep an alert from its receivers. Method: the broker's own acknowledgements are
+/// directed into the alert stream, under a subject that is not UTF-8; the alert behind them is delivered,
+/// also after a kill -9 of the worker.
 #[test]
 fn nobody_silences_a_receiver_with_a_message() {
     let servers = Servers::start("everysec");
@@ -170,8 +172,8 @@ fn nobody_silences_a_receiver_with_a_message() {
     assert_eq!(worker.stop(), Some(0));
 }
 
-/// Goal: a question with a bad reply subject costs those who ask over the broker, and nobody else. Method: a hundred
-/// a second, while events are posted and readiness is asked for.
+/// Goal: a request with an invalid reply subject affects only requests over the broker. Method: a hundred a
+/// second, while events are posted and readiness is checked.
 #[test]
 fn nobody_is_away_because_of_a_question() {
     let servers = Servers::start("everysec");

@@ -1,4 +1,5 @@
-//! Detection over many keys, and over hours: what is told is what a closer look would tell.
+//! Detection over many keys and many hours: published alerts equal those of an exact evaluation of every
+//! key.
 
 use crate::START_MS;
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use streamgauge::core::limits::Limits;
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::pipeline::load_files;
 
-/// Standard normal values, always the same ones.
+/// Standard normal values, the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -24,8 +25,8 @@ impl Dice {
     }
 }
 
-/// Three hours of two thousand series, one value a minute each; from the third hour on one of them is a
-/// third higher. The keys whose alerts fire.
+/// Feeds three hours of two thousand series, one value a minute each. From the third hour on, one series is
+/// a third higher. Returns the keys whose alerts fire.
 fn keys_that_fire(expr: &str, fdr: &str) -> Vec<String> {
     const SERIES: usize = 2_000;
     let text = format!("rules: [{{ id: r, expr: '{expr}', severity: info{fdr} }}]");
@@ -58,8 +59,9 @@ fn keys_that_fire(expr: &str, fdr: &str) -> Vec<String> {
     fired.map(|one| one.key.get("source").map(ToString::to_string).unwrap_or_default()).collect()
 }
 
-/// Goal: many quiet keys together tell nothing, and the one that changed is told. Method: the same three hours
-/// with each key judged by itself, and with all judged together, as is the default for so many.
+/// Goal: many unchanged keys together cause no alert, and the changed one does. Method: the same three
+/// hours with each key judged by itself, and with all judged together, which is the default for so many
+/// keys.
 #[test]
 fn many_keys_are_judged_together() {
     let expr = "regression(avg(load[1m]) by (source), 1h) > 5%";
@@ -73,7 +75,7 @@ fn many_keys_are_judged_together() {
     assert_eq!(keys_that_fire(expr, ""), ["s-7"]);
 }
 
-/// A function of the past and its limit, for values around 100; each is met now and then.
+/// Functions of the past and their limits, for values around 100; each limit is met now and then.
 const ASKED: [&str; 14] = [
     "regression(p95(load[1m]) by (source), 1h) > 5%",
     "regression(avg(load[1m]) by (source), 5h) < -5%",
@@ -91,8 +93,8 @@ const ASKED: [&str; 14] = [
     "zscore(max(load[1m]) by (source), 2h) > 2 unless anomaly(avg(load[1m]) by (source), 3h) > 1",
 ];
 
-/// What three sources do in ten hours: one is steady, one has few values and silent times, one jumps; some values
-/// come late.
+/// Ten hours of three sources: one is steady, one has few values and silent times, one jumps. Some values
+/// arrive late.
 fn ten_hours(dice: &mut Dice) -> Vec<(i64, Event)> {
     let mut events = Vec::new();
     let (mut is_silent, mut level) = (false, 100.0);
@@ -122,15 +124,15 @@ fn ten_hours(dice: &mut Dice) -> Vec<(i64, Event)> {
     events
 }
 
-/// Goal: what a rule is told roughly never differs from what it would see closely. Method: each rule twice, once
-/// with a condition more that always holds, of which nothing is told roughly; both must do the same at the same
-/// times, for the same reasons.
+/// Goal: the bounds that skip exact evaluation never change a result. Method: each rule twice, once with an
+/// `or` whose second condition never holds and for which no bounds exist, so that it is always evaluated
+/// exactly; both must publish the same transitions at the same times, for the same reasons.
 #[test]
 fn who_looks_roughly_sees_what_others_see() {
     let rule = |at: usize, words: &str, expr: &str| {
         format!("  - {{ id: {words}{at}, expr: '{expr}', severity: info, cooldown: 0s }}\n")
     };
-    // The least of some is not told roughly, so neither is the whole.
+    // No bounds exist for `min`, so the whole condition has none either.
     let always = "or min(count(load[1m]) by (source), 1) < 0";
     let rules = ASKED
         .iter()

@@ -1,4 +1,4 @@
-//! What must hold for any input, against references that are too simple to be wrong.
+//! Properties that hold for any input, checked against references that are too simple to be wrong.
 
 mod decoding;
 mod judging;
@@ -62,7 +62,7 @@ fn handle(engine: &mut Engine, seq: usize, stamp: Timestamp, events: &[Event], o
 
 type Windows = BTreeMap<(WindowSize, String, i64), Pane>;
 
-/// All windows in the end, corrections merged, open ones included.
+/// All windows at the end, with corrections merged and open windows included.
 fn windows(engine: &mut Engine, out: &mut Effects) -> Windows {
     let mut windows = Windows::new();
     engine.finish(out);
@@ -95,7 +95,7 @@ fn nightly(id: &str, began: i64) -> Vec<(i64, String)> {
     ]
 }
 
-/// All values of a derived series, ascending, where no two fell into one minute.
+/// All values of a derived series, ascending. No two of them may fall into one minute.
 fn values(engine: &Engine, out: &Effects, name: &str) -> Vec<f64> {
     let mut values = Vec::new();
     let mut take = |key: &WindowKey, pane: &Pane| {
@@ -135,7 +135,7 @@ rules:
     loaded.rules.expect("checked")
 }
 
-/// The alert log of some inputs; `looks`: whether people look at everything between any two records.
+/// The alert log of some inputs. With `looks`, alerts and explanations are read after each record.
 fn told(inputs: &[Input], looks: bool) -> Vec<Transition> {
     let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
     engine.load(rules(), &mut out);
@@ -157,7 +157,7 @@ fn told(inputs: &[Input], looks: bool) -> Vec<Transition> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whoever looks at alerts, or asks why, changes nothing: when people look is not in the log.
+    /// Reading alerts or explanations changes nothing, because the log does not record when users read.
     #[test]
     fn looking_changes_nothing(inputs in inputs(20_000)) {
         prop_assert_eq!(told(&inputs, true), told(&inputs, false));
@@ -201,8 +201,8 @@ proptest! {
         }
     }
 
-    /// A duration is the true one or none, however late, early or out of order the events of a run come, and
-    /// whether they come at all; it is there if its two ends were taken.
+    /// A duration is the true one or none, however late, early or out of order the events of a run arrive,
+    /// and whether they arrive at all. It exists if both of its ends were accepted.
     #[test]
     fn no_run_is_shorter_than_it_was(lags in prop::collection::vec(prop::option::of(-900_000..7_200_000i64), 6)) {
         let limits = Limits { backfill: Backfill::Now, ..Limits::default() };
@@ -285,8 +285,8 @@ proptest! {
         prop_assert_eq!(whole.1, cut.1);
     }
 
-    /// A window is read the same whether its view records values or gets another view's panes, and
-    /// whether that other view was there from the start, came with a reload or went with one.
+    /// A window reads the same whether its view records values or receives another view's panes, and
+    /// whether that other view existed from the start, was added by a reload or removed by one.
     #[test]
     fn a_view_fed_by_another_reads_the_same(inputs in inputs(200_000), reload_at in 0..200usize) {
         let coarse = "record:
@@ -315,9 +315,9 @@ proptest! {
         prop_assert_eq!(&alone, &run(&both, Some(coarse)));
     }
 
-    /// What is learned of past windows is the same whether its view keeps them itself or reads those of another
-    /// one, or is one with that of a rule that looks further back, and whether the other was there from the start,
-    /// came with a reload or went with one.
+    /// A baseline is the same whether its view keeps past windows itself, reads those of another view, or
+    /// is shared with a rule that looks further back, and whether the other view existed from the start,
+    /// was added by a reload or removed by one.
     #[test]
     fn a_view_led_by_another_learns_the_same(inputs in inputs(200_000), reload_at in 0..200usize) {
         let own = "  - { name: u, expr: 'upper(avg(latency_ms[10s]) by (source), 2m, 1)' }
@@ -349,7 +349,7 @@ proptest! {
         };
         let led = format!("{other}{own}");
         prop_assert_eq!(run(own, None), run(&led, None));
-        // A reload looks at all keys once more.
+        // A reload evaluates all keys once more.
         let reloaded = run(own, Some(own));
         prop_assert_eq!(&reloaded, &run(own, Some(&led)));
         prop_assert_eq!(&reloaded, &run(&led, Some(own)));

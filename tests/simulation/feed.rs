@@ -1,5 +1,4 @@
-//! The broker as the simulator has it: consumers that get lost, go back, leave messages out, and
-//! answers that never come.
+//! The simulated broker: consumers that are lost, go back or skip messages, and answers that never arrive.
 
 use crate::process::act;
 use crate::world::{Planted, Shared, World};
@@ -11,10 +10,10 @@ use streamgauge::driver::ports::{
 };
 use streamgauge::driver::sentinel::Aside;
 
-/// Records in one batch at most.
+/// Maximum number of records in one batch.
 const BATCH_MAX: u64 = 12;
 
-/// One process's way to the broker.
+/// The connection of one process to the broker.
 pub struct SimFeed {
     world: Shared,
     who: usize,
@@ -34,7 +33,7 @@ impl SimFeed {
         SimFeed { world, who, continuity: None, consumer: None }
     }
 
-    /// What one consumer delivers, as far as it is the log.
+    /// Delivers a batch of one consumer, up to the first break in the continuity of the log.
     fn deliver(
         world: &mut World,
         consumer: &mut Consumer,
@@ -46,11 +45,12 @@ impl SimFeed {
                 return (batch, Err(Broken::Consumer("no heartbeat".into())));
             }
             if world.dice.hits(world.faults.go_back) {
-                // Stored lazily: it has forgotten what it delivered last.
+                // The broker stores a consumer's position lazily, so it may have forgotten the last
+                // deliveries.
                 let back = world.dice.below(5).min(consumer.place).min(consumer.next - world.log.first);
                 (consumer.next, consumer.place) = (consumer.next - back, consumer.place - back);
             }
-            // The broker moves a start into what it has, at both ends.
+            // The broker clamps a start to the records that it has, at both ends.
             consumer.next = consumer.next.clamp(world.log.first, world.log.last() + 1);
             let Some(record) = world.log.records.get(consumer.next as usize - 1) else { break };
             consumer.next += 1;
@@ -123,7 +123,7 @@ impl Feed for SimFeed {
     }
 }
 
-/// Not part of what is compared: it does not follow from the log.
+/// Dead letters are not compared, because they do not follow from the log alone.
 impl Asides for SimFeed {
     fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
         Ok(None)

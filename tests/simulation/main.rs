@@ -1,5 +1,5 @@
-//! The real driver and engine over a simulated broker, store and clock, with every misfortune that
-//! the real ones have: thousands of seeds, each the same every time.
+//! The real driver and engine over a simulated broker, store and clock, with every kind of fault that the
+//! real ones have: thousands of seeds, each giving the same run every time.
 //!
 //! `SG_SEED=7 cargo test --test simulation` runs one seed; `SG_SEEDS=1000000` runs many.
 
@@ -27,10 +27,10 @@ use world::{BEGIN_MS, Planted, Shared};
 /// Seeds in every run of the tests.
 const SEEDS: u64 = 10_000;
 
-/// A planted fault must be found within so many.
+/// A planted fault must be found within this number of seeds.
 const SEEDS_TO_FIND: u64 = 1_000;
 
-/// Simulated time in which things go wrong, at most; afterwards everything must be settled.
+/// Maximum simulated time with faults, and the time after it within which the deployment must settle.
 const TROUBLE_MS: i64 = 240_000;
 const SETTLED_WITHIN_MS: i64 = 60_000;
 
@@ -53,7 +53,7 @@ pub fn rules() -> RuleSet {
     RULE_SET.get_or_init(|| load(RULES)).clone()
 }
 
-/// The same with one rule that judges something else, and one less.
+/// The rules with one rule that computes another quantile, and one that is renamed.
 fn edited_rules() -> RuleSet {
     static RULE_SET: OnceLock<RuleSet> = OnceLock::new();
     let edited = || RULES.replace("p90", "p95").replace("id: busy", "id: busier");
@@ -62,11 +62,11 @@ fn edited_rules() -> RuleSet {
 
 fn load(text: &str) -> RuleSet {
     let loaded = streamgauge::pipeline::load::load_files(vec![("rules.yaml".into(), text.into())]);
-    // As if there were another partition, with a rule over both.
+    // The rules of one of two partitions, among them a rule that spans both.
     loaded.rules.expect("rules that are right").within(Partition { index: 0, count: 2 })
 }
 
-/// Something that a person decides: about an alert that was told, or about what is to be told.
+/// A random decision of a user: about a published alert, about notifications, or about the rules.
 fn decision(world: &mut world::World) -> Control {
     let now = Timestamp::clamped(world.now_ms);
     let told = world.board.len() as u64;
@@ -99,7 +99,7 @@ fn decision(world: &mut world::World) -> Control {
     }
 }
 
-/// A payload as services send them: on time, late, twice as much, or nonsense.
+/// A payload as producers send it: on time, late, from the future, or malformed.
 fn payload(world: &mut world::World) -> String {
     let dice = &mut world.dice;
     let lateness = match dice.below(20) {
@@ -122,7 +122,7 @@ fn payload(world: &mut world::World) -> String {
     }
 }
 
-/// One life of a deployment; why it is wrong, if it is.
+/// Runs one deployment. Returns what is wrong with its result, if anything.
 fn live(seed: u64, planted: Option<Planted>) -> Result<(), String> {
     mutant::plant(match planted {
         Some(Planted::Driver(mutant)) => Some(mutant),
@@ -144,7 +144,7 @@ fn live(seed: u64, planted: Option<Planted>) -> Result<(), String> {
                 };
                 let now = world.now_ms;
                 world.log.append(now, entry);
-                // Bursts and silences.
+                // Bursts alternate with silent times.
                 next_event = now + [50, 400, 1_000, 30_000][(world.dice.below(64) as usize / 18).min(3)];
             }
             world.now_ms += world.dice.below(30) as i64;
@@ -167,7 +167,7 @@ fn live(seed: u64, planted: Option<Planted>) -> Result<(), String> {
         world.get().now_ms += 1;
         is_settled = world.get().store.applied() >= end;
     }
-    // Whoever owns it writes everything down.
+    // The owner commits everything when it stops. The second round stops the process that took over.
     for _ in 0..2 {
         (0..PROCESSES).for_each(process::stop);
         (0..PROCESSES).for_each(|who| process::step(&world, who));
@@ -178,7 +178,7 @@ fn live(seed: u64, planted: Option<Planted>) -> Result<(), String> {
         .map_err(|wrong| format!("{wrong}\nafter {} ms:\n{}", world.now_ms - BEGIN_MS, world.trace()))
 }
 
-/// A panic is a verdict, too.
+/// A panic counts as a failure of the seed.
 fn verdict(seed: u64, planted: Option<Planted>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(|| live(seed, planted))).unwrap_or_else(|reason| {
         let text = reason.downcast_ref::<String>().cloned();
@@ -190,8 +190,9 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Goal: whatever goes wrong, windows and alert log are those of the log, or the partition says why
-/// it stopped. Method: thousands of lives against a straight line over the same log.
+/// Goal: whatever fails, windows and alert log are those that the log determines, or the partition states
+/// why it stopped. Method: thousands of simulated deployments, compared with an uninterrupted run over the
+/// same log.
 #[test]
 fn every_seed_ends_well() {
     if let Some(seed) = number("SG_SEED") {

@@ -1,4 +1,4 @@
-//! What must hold in the end: the straight line over the log gives the same.
+//! The expected result: an uninterrupted run over the log gives the same windows, alerts and messages.
 
 use crate::process::limits;
 use crate::world::World;
@@ -10,7 +10,7 @@ use streamgauge::driver::applier::Applier;
 use streamgauge::driver::ports::{Checkpoint, Numbers, PortError, Store, WindowAt, WindowRow};
 use streamgauge::wire::snapshot;
 
-/// A store that only remembers windows.
+/// A store that only keeps windows.
 #[derive(Default)]
 struct Plain(BTreeMap<WindowAt, WindowRow>);
 
@@ -23,7 +23,7 @@ impl Store for Plain {
     }
 }
 
-/// What the log gives.
+/// The result of an uninterrupted run over the log.
 struct Straight {
     windows: BTreeMap<WindowAt, WindowRow>,
     alerts: BTreeMap<u64, String>,
@@ -31,7 +31,7 @@ struct Straight {
     applier: Applier,
 }
 
-/// Windows, alert log, messages to the aggregate and engine of the log up to a record, applied once from the first to the last.
+/// Applies the log up to a record, once from the first record to the last.
 fn straight(world: &World, to: u64) -> Straight {
     let mut applier = Applier::new(Engine::new(limits()), 0, 0, Numbers::default());
     let (mut plain, mut alerts, mut parcels) = (Plain::default(), BTreeMap::new(), BTreeMap::new());
@@ -47,12 +47,12 @@ fn straight(world: &World, to: u64) -> Straight {
     Straight { windows: plain.0, alerts, parcels, applier }
 }
 
-/// Why the end is wrong, if it is.
+/// Returns what is wrong with the final state, if anything.
 pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
     if world.stored_twice > 0 {
         return Err(format!("{} transitions were stored twice", world.stored_twice));
     }
-    // A log that has gone back stops the partition: that is how it should be.
+    // A log that has gone back must stop the partition.
     if world.stops > 0 && world.log_went_back {
         return Ok(());
     }
@@ -85,10 +85,12 @@ pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Where records were lost nobody knows the right answer; but what was told must make sense: each
-/// number once, each episode from its beginning to one end, and what is open is active.
+/// Checks a run in which records were lost, so that the expected result is unknown. The published
+/// transitions must still be consistent: each number once, each episode from its beginning to at most one
+/// end, and every open episode an active alert.
 fn consistent(world: &World) -> Result<(), String> {
-    // The store's history may lack what was told before it was lost; it must not say anything else.
+    // The store may lack alerts that were published before it was lost, but it must not contradict the
+    // board.
     let told = world.board.iter().filter(|(number, _)| world.store.alerts.contains_key(number));
     same("alert in the store", &world.store.alerts, &told.map(|(n, text)| (*n, text.clone())).collect())?;
     if !world.board.keys().copied().eq(1..=world.board.len() as u64) {
@@ -100,8 +102,9 @@ fn consistent(world: &World) -> Result<(), String> {
     same("open alert", &open, &active)
 }
 
-/// Each episode is told from its beginning to exactly one end, through mutes, acknowledgements, changes of the
-/// rules and take-overs; those that have none, with the number of their last transition.
+/// Checks that each episode is published from its beginning to at most one end, through mutes,
+/// acknowledgements, changes of the rules and changes of the owner. Returns the open episodes with the
+/// number of their last transition.
 fn episodes(world: &World) -> Result<BTreeMap<String, u32>, String> {
     let mut last: BTreeMap<String, Transition> = BTreeMap::new();
     for (number, text) in &world.board {

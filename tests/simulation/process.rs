@@ -1,4 +1,5 @@
-//! Processes: they step in turn, are killed between any two effects, sleep through their lease.
+//! Processes: they step in turn, may be killed before any effect, and may sleep past the end of their
+//! lease.
 
 use crate::feed::SimFeed;
 use crate::store::SimStore;
@@ -16,10 +17,10 @@ use streamgauge::driver::share::Share;
 use streamgauge::driver::tally::Tally;
 use streamgauge::driver::worker::{Command, Sender, StartError};
 
-/// Killed: nothing of the process runs any more.
+/// The panic payload of a killed process.
 struct Killed;
 
-/// The clock of one process, which goes wrong by a constant.
+/// The clock of one process, which is wrong by a constant.
 pub struct SimClock {
     world: Shared,
     skew_ms: i64,
@@ -50,11 +51,11 @@ struct Process {
 }
 
 thread_local! {
-    /// All processes of this thread's simulation; one that is stepping is not in its place.
+    /// All processes of this thread's simulation. The place of a process that is stepping is empty.
     static PROCESSES: RefCell<Vec<Option<Process>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What every process runs with.
+/// The limits that every process runs with.
 pub fn limits() -> Limits {
     Limits { allowed_lateness: Span::from_secs(5), max_lateness: Span::from_secs(180), ..Limits::default() }
 }
@@ -89,7 +90,7 @@ fn start(world: &Shared, who: usize, rules: &RuleSet) -> Process {
     Process { owner: Owner::new(parts, commands, Box::new(|_| {})), sender, wake_ms }
 }
 
-/// Before each effect: here a process may be killed, or sleep while others go on.
+/// Runs before each effect. Here a process may be killed, or sleep while the others continue.
 pub fn act(world: &Shared, who: usize) {
     let (is_killed, is_paused) = {
         let world = &mut *world.get();
@@ -106,13 +107,13 @@ pub fn act(world: &Shared, who: usize) {
     }
 }
 
-/// One process stands still in the middle of what it does; the others go on.
+/// Suspends one process in the middle of a step while the others continue.
 fn sleep(world: &Shared, who: usize) {
     let (until, pause) = {
         let world = &mut *world.get();
         world.note(format!("{who} sleeps"));
         let until = world.now_ms + world.dice.below(3 * LEASE_MS as u64) as i64;
-        // Nobody else falls asleep meanwhile: one level of this is enough.
+        // No other process sleeps meanwhile, so that the recursion has one level.
         (until, std::mem::take(&mut world.faults.pause))
     };
     while world.get().now_ms < until {
@@ -131,7 +132,7 @@ fn sleep(world: &Shared, who: usize) {
     }
 }
 
-/// One step of one process; a process that was killed or has failed starts anew.
+/// Runs one step of one process. A process that was killed or has stopped is started again.
 pub fn step(world: &Shared, who: usize) {
     let Some(mut process) = PROCESSES.with_borrow_mut(|all| all[who].take()) else { return };
     if process.wake_ms > world.get().now_ms {
@@ -167,11 +168,11 @@ fn anew(world: &Shared, who: usize) -> Process {
     start(world, who, &crate::rules())
 }
 
-/// Tells a process to stop, if it is not asleep.
+/// Asks a process to stop, unless it is asleep.
 pub fn stop(who: usize) {
     PROCESSES.with_borrow(|all| {
         if let Some(process) = &all[who] {
-            // It has room: nobody else sends.
+            // The channel has room, because it has no other sender.
             let _ = process.sender.try_send(Command::Stop);
         }
     });

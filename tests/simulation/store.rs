@@ -1,4 +1,4 @@
-//! The store as the simulator has it: the script of the real one, word for word, over plain maps.
+//! The simulated store: the commit script of the real one over plain maps, with the same comparisons.
 
 use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
@@ -9,7 +9,7 @@ use streamgauge::driver::ports::{
     WindowAt, WindowRow,
 };
 
-/// Everything that is in the store.
+/// The whole content of the store.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     epoch: u64,
@@ -80,7 +80,7 @@ impl Prepared {
     }
 }
 
-/// The script.
+/// The commit script.
 pub fn run(world: &mut World, prepared: &Prepared) -> Answer {
     let (state, fence) = (&world.store, &prepared.fence);
     let id = format!("{}:{}:{}", fence.epoch, fence.nonce, fence.version + 1);
@@ -100,7 +100,7 @@ pub fn run(world: &mut World, prepared: &Prepared) -> Answer {
     Answer::Done
 }
 
-/// One process's way to the store.
+/// The connection of one process to the store.
 #[derive(Clone)]
 pub struct SimStore {
     pub world: Shared,
@@ -127,7 +127,7 @@ impl Store for SimStore {
 impl SharedStore for SimStore {
     type Prepared = Prepared;
 
-    /// Nobody here reads what is shown beside the commits.
+    /// The simulation does not compare what is shown beside the commits.
     fn show(&mut self, _: &Fence, _: &Shown<'_>) -> Result<Answer, PortError> {
         act(&self.world, self.who);
         Ok(Answer::Done)
@@ -200,8 +200,9 @@ impl SharedStore for SimStore {
     }
 
     fn attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError> {
-        // Nobody is killed between a record and the word that it is done: with as many kills as there are
-        // here, that would happen three times in a row at one record, as it does not in life.
+        // A process is never killed between applying a record and reporting it as applied. At the kill rate
+        // used here, that would happen three times in a row at one record, which does not occur in
+        // production.
         let state = &mut self.world.get().store;
         if state.nonce != fence.nonce {
             return Err(PortError::Fenced { place: "the store".into() });

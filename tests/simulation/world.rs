@@ -1,4 +1,5 @@
-//! The outside as the simulator has it: a log, a board, a store, a clock, and what befalls them.
+//! The simulated environment: a log, a board of transitions, a store, a clock, and the faults that hit
+//! them.
 
 use crate::store::State;
 use std::cell::{RefCell, RefMut};
@@ -11,24 +12,25 @@ use streamgauge::driver::ports::{Entry, Extent, Logged};
 /// When a simulation begins: a minute of 2026.
 pub const BEGIN_MS: i64 = 1_793_491_200_000;
 
-/// A lease lives so long without being renewed.
+/// How long a lease lives without being renewed.
 pub const LEASE_MS: i64 = 3_000;
 
-/// Lines of what happened that are kept for a failure.
+/// Lines of the trace that are kept for the report of a failure.
 const TRACE_LINES: usize = 60;
 
-/// A mistake to be found: in the driver, or in the outside itself.
+/// A planted mistake that the simulation must find: in the driver, or in the simulated environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
     Driver(Mutant),
-    /// The store compares no nonce, neither epoch nor nonce, no version; the board stores what comes.
+    /// The store skips a comparison: of the nonce, of epoch and nonce, or of the version; with `NoPlace`
+    /// the board stores every transition that arrives.
     NoNonce,
     NoOwner,
     NoVersion,
     NoPlace,
 }
 
-/// Every kind of misfortune, each as one in so many; 0 is never.
+/// The odds of each kind of fault, as one in N; 0 means never.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     pub kill: u64,
@@ -42,12 +44,13 @@ pub struct Faults {
     pub store_is_lost: u64,
     pub cut: u64,
     pub make_anew: u64,
-    /// Retention takes what nobody needs any more, and what somebody does.
+    /// Retention removes records that are no longer needed; `overtake` removes records that are still
+    /// needed.
     pub retain: u64,
     pub overtake: u64,
 }
 
-/// A small generator with a seed: the only randomness there is.
+/// A small seeded generator, the only source of randomness.
 #[derive(Debug)]
 pub struct Dice(u64);
 
@@ -56,7 +59,7 @@ impl Dice {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
-    /// SplitMix64.
+    /// One step of SplitMix64.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -75,16 +78,16 @@ impl Dice {
     }
 }
 
-/// The event log with everything that was ever in it.
+/// The event log, including every record ever appended.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// Counts how often it was made.
+    /// Counts how often the log was created.
     pub made: u64,
     pub first: u64,
-    pub records: Vec<Logged>, // from number 1 of this making; those below `first` are gone
-    /// Counts restarts of the broker: consumers of an earlier one are gone.
+    pub records: Vec<Logged>, // from number 1 of this creation; those below `first` are removed
+    /// Counts restarts of the broker. Consumers of an earlier start no longer exist.
     pub restarts: u64,
-    /// Whether records went that somebody still needed: then the straight line is not known.
+    /// Whether records were removed that a process still needed. The expected result is then unknown.
     pub was_overtaken: bool,
 }
 
@@ -111,23 +114,24 @@ pub struct World {
     pub planted: Option<Planted>,
     pub log: Log,
     pub board: BTreeMap<u64, String>,
-    /// Messages to the aggregate.
+    /// Messages to the aggregate partition.
     pub parcels: BTreeMap<u64, Vec<u8>>,
     pub stored_twice: u64,
     pub store: State,
-    /// Earlier states of the store, newest last: it may go back to one of them.
+    /// Earlier states of the store, newest last. The store may fall back to one of them.
     pub past: Vec<State>,
-    /// Commits that will be carried out though nobody waits for them any more.
+    /// Commits that are executed later although their process no longer waits for them.
     pub late: Vec<(i64, crate::store::Prepared)>,
-    /// Whether the log was cut or made anew: then stopping is right. It happens once at most.
+    /// Whether the log was cut or created anew, at most once per simulation. A process is then right to
+    /// stop.
     pub log_went_back: bool,
-    /// Times that a process stopped because of the log when nothing went wrong any more.
+    /// How often a process stopped because of the log after all faults had ended.
     pub stops: u64,
     pub is_healed: bool,
     trace: Vec<String>,
 }
 
-/// The world as everybody in it sees it.
+/// A handle to the world that all processes share.
 #[derive(Clone)]
 pub struct Shared(Rc<RefCell<World>>);
 
@@ -160,9 +164,8 @@ impl Shared {
 }
 
 impl Faults {
-    /// Each seed knows some kinds of misfortune and not others, or the rarer ones would never be
-    /// seen alone. A log that goes back comes without a store that does: together they are beyond
-    /// what anybody could notice.
+    /// Enables about half of the faults for each seed, so that the rarer ones also occur alone. A log that
+    /// goes back is never combined with a store that goes back: no process could detect both together.
     fn of(dice: &mut Dice) -> Faults {
         let mut some = |odds: u64| if dice.hits(2) { odds } else { 0 };
         let mut faults = Faults {
@@ -185,13 +188,13 @@ impl Faults {
         } else {
             (faults.store_travels, faults.store_is_lost, faults.retain, faults.overtake) = (0, 0, 0, 0);
         }
-        // A store that goes back to what the log has lost is beyond what anybody could mend.
+        // A store that falls back to records that the log has lost cannot be repaired.
         if dice.hits(2) {
             faults.overtake = 0;
         } else {
             faults.store_travels = 0;
         }
-        // Two owners with one epoch take a store that goes back while one of them sleeps.
+        // Two owners with the same epoch arise only if the store goes back while one of them is paused.
         if faults.store_travels > 0 && dice.hits(3) {
             (faults.pause, faults.store_travels, faults.kill) = (60, 40, 0);
         }
@@ -200,7 +203,7 @@ impl Faults {
 }
 
 impl World {
-    /// Stores a message to the aggregate, once.
+    /// Stores a message to the aggregate partition, once.
     pub fn post(&mut self, number: u64, bytes: &[u8]) {
         self.parcels.entry(number).or_insert_with(|| bytes.into());
         self.note(format!("message {number} to the aggregate"));
@@ -218,7 +221,7 @@ impl World {
         self.trace.join("\n")
     }
 
-    /// Everything that befalls others than the one who acts: between two steps of the processes.
+    /// Applies the faults that hit the store and the log, between two steps of the processes.
     pub fn befall(&mut self) {
         let faults = self.faults.clone();
         if self.dice.hits(faults.store_travels) && !self.past.is_empty() {
@@ -245,7 +248,7 @@ impl World {
             self.log_went_back = true;
             self.note("the log is made anew");
         }
-        // Nor could anybody mend a log that loses what a lost store is being made of again.
+        // A log that loses the records from which a lost store is being rebuilt cannot be repaired either.
         let is_rebuilding = self.store.alerts.len() < self.board.len();
         if self.dice.hits(faults.overtake) && !is_rebuilding && self.log.last() > 8 {
             let kept = self.dice.below(self.log.last() - self.log.first + 1);
@@ -254,13 +257,13 @@ impl World {
             self.note(format!("the log begins at {} now", self.log.first));
         }
         if self.dice.hits(faults.retain) {
-            // What the store's snapshots cover may go any time: that is retention.
+            // Retention may remove any record that the store's snapshots cover.
             let covered = self.past.iter().chain([&self.store]).map(State::snapshot_at).min().unwrap_or(0);
             self.log.first = self.log.first.max(covered + 1).min(self.log.last().max(1));
         }
     }
 
-    /// Keeps the store as it is, to go back to.
+    /// Saves the store's state so that the store can fall back to it.
     pub fn keep_past(&mut self) {
         self.past.push(self.store.clone());
         if self.past.len() > 8 {
@@ -268,7 +271,7 @@ impl World {
         }
     }
 
-    /// Carries out what was on its way.
+    /// Executes the late commits that are due.
     pub fn catch_up(&mut self) {
         let now = self.now_ms;
         let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
@@ -279,7 +282,7 @@ impl World {
         }
     }
 
-    /// The end of all misfortune.
+    /// Ends all faults.
     pub fn heal(&mut self) {
         self.faults = Faults::default();
         self.is_healed = true;

@@ -1,4 +1,4 @@
-//! What `receivers:` says of a channel.
+//! The channel part of `receivers:`, as the configuration states it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The channels of `receivers:`: what each is told in the configuration, and how it is made of that.
+//! The channels of `receivers:`: the configuration of each, and how a channel is created from it.
 
 mod files;
 
@@ -30,14 +30,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A program may take so long unless another time is stated.
+/// Default timeout of a program.
 const EXEC_WITHIN: Duration = Duration::from_secs(30);
 
-/// A canary may take so long: one may be lost to a restart.
+/// Default maximum latency of a canary: twice its period, because a restart may lose one canary.
 const MAX_LATENCY: Span = Span::from_mins(2);
 
 impl ChannelFile {
-    /// The name of each, and whether it is there.
+    /// Returns the name of each channel, and whether it is configured.
     pub fn all(&self) -> [(&'static str, bool); 11] {
         [
             ("log", self.log.is_some()),
@@ -54,7 +54,7 @@ impl ChannelFile {
         ]
     }
 
-    /// That there is exactly one.
+    /// Checks that exactly one channel is configured.
     pub fn only(&self) -> Checked<()> {
         let there = self.all().into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name);
         match &there.collect::<Vec<&str>>()[..] {
@@ -66,7 +66,7 @@ impl ChannelFile {
         }
     }
 
-    /// How its messages are put together.
+    /// Returns how its messages are grouped and limited.
     pub fn policy(&self, name: Arc<str>, max_per_hour: Option<u32>, max_per_day: Option<u32>) -> Policy {
         let is_each = match &self.webhook {
             Some(webhook) => webhook.format == WebhookFormat::Event,
@@ -91,7 +91,7 @@ impl ChannelFile {
         }
     }
 
-    /// Whether people read what it sends.
+    /// Whether people read its messages.
     pub fn has_words(&self) -> bool {
         let chats = self.slack.is_some() || self.discord.is_some() || self.teams.is_some();
         chats || self.is_log_text() || self.email.is_some() || self.pagerduty.is_some()
@@ -101,7 +101,7 @@ impl ChannelFile {
         self.log.as_ref().is_some_and(|file| file.format == LogFormat::Text)
     }
 
-    /// The channel itself; everything it needs is read now.
+    /// Creates the channel. Everything that it needs, such as secrets, is read now.
     pub fn make(
         &self,
         external_url: &str,
@@ -178,7 +178,7 @@ impl SlackFile {
 
 impl ChatFile {
     fn open(&self, external_url: String, wording: Wording) -> Checked<Hook> {
-        // The URL is the secret; it does not stand in the configuration.
+        // The URL is a secret, so the configuration only refers to it.
         let url = url(secret(&self.url)?.reveal())?;
         Ok(Hook { url, http: http(&self.allow, self.timeout.as_deref(), None)?, external_url, wording })
     }
@@ -205,7 +205,7 @@ impl AlertmanagerFile {
 
 impl HeartbeatFile {
     fn make(&self, now: fn() -> Timestamp) -> Checked<Heartbeat> {
-        // The URL is the secret, as a chat's is.
+        // The URL is a secret, like that of a chat.
         let url = self.url.as_deref().map(|reference| url(secret(reference)?.reveal())).transpose()?;
         let http = http(&self.allow, self.timeout.as_deref(), None)?;
         let max_latency = self.max_latency.as_deref().map_or(Ok(MAX_LATENCY), span)?;

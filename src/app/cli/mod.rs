@@ -1,4 +1,4 @@
-//! The command line: words, flags, environment, examples.
+//! The command line: commands, flags, environment variables and examples.
 
 mod operate;
 
@@ -383,12 +383,12 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The default limits with what was said here put in.
+    /// Returns the default limits with the stated flags applied.
     pub fn limits(&self) -> anyhow::Result<Limits> {
         Ok(self.over(Limits::default()).map_err(Usage)?)
     }
 
-    /// The limits with what was said here put in, or what does not go together.
+    /// Returns the limits with the stated flags applied, or an error if they contradict each other.
     pub fn over(&self, mut limits: Limits) -> Result<Limits, String> {
         limits.allowed_lateness = self.allowed_lateness.unwrap_or(limits.allowed_lateness);
         limits.max_lateness = self.max_lateness.unwrap_or(limits.max_lateness);
@@ -437,23 +437,24 @@ pub struct TestArgs {
     pub paths: Vec<PathBuf>,
 }
 
-/// A word or flag that cannot be understood; exit code 2.
+/// An error in the command line; exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// A variable of the environment, for commands in which flags that stand against each other go first.
+/// Returns an environment variable that is not empty. Commands with mutually exclusive flags read it
+/// themselves, so that a flag takes precedence over the variable of another flag.
 pub fn of_env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// An RFC 3339 time of a flag.
+/// Parses the RFC 3339 time of a flag.
 pub fn instant(text: &str) -> anyhow::Result<crate::core::Timestamp> {
     let time = crate::wire::time::parse(text.as_bytes());
     time.ok_or_else(|| Usage(format!("`{text}` is no RFC 3339 time, such as 2026-11-01T00:00:00Z")).into())
 }
 
-/// Words of later versions, which are reserved now.
+/// Names reserved for commands of later versions.
 const LATER: [&str; 1] = ["top"];
 
 pub fn not_yet(word: &str) -> anyhow::Error {
@@ -467,14 +468,14 @@ pub fn not_yet(word: &str) -> anyhow::Error {
     Usage(format!("`{word}` is not a command{hint} (see --help)")).into()
 }
 
-/// The completion script of a shell.
+/// Returns the completion script of a shell.
 pub fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "streamgauge", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Says help, version, or what is wrong with the words; the exit code.
+/// Prints the help, the version, or the error in the command line. Returns the exit code.
 pub fn answer(answer: &clap::Error) -> u8 {
     let said = answer.print().and_then(|()| std::io::stdout().flush());
     match said {

@@ -1,4 +1,4 @@
-//! Words and flags of the commands that operate a running service.
+//! Subcommands and flags of the commands that operate a running service.
 
 use super::Format;
 use clap::{Args, Subcommand};

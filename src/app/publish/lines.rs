@@ -1,7 +1,8 @@
-//! Lines of an input, read on a thread of their own.
+//! Lines of an input, read on a separate thread.
 //!
-//! Intuition: a pipe may be silent for hours, and whoever sends must not be. Invariant: what comes is in the order of
-//! the input, and each line is one that the service may take, or has the reason why it would not.
+//! Intuition: a pipe may be silent for hours, and the sending thread must not block with it. Invariant: lines
+//! arrive in the order of the input. Each line is one that the service accepts, or carries the reason why it
+//! would be refused.
 
 use crate::core::counters::Refusal;
 use crate::core::limits::PAYLOAD_BYTES_MAX;
@@ -9,21 +10,21 @@ use crate::driver::file::input::{self, Finding, Input, InputError};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Lines that are read ahead: 64 × 1 MiB at worst.
+/// Number of lines that are read ahead: 64 × 1 MiB at worst.
 const LINES_AHEAD: usize = 64;
 
 /// Steps of reading a file: it is opened, its lines come one by one, it ends.
 pub(super) enum Coming {
-    /// The file is open, with what is unusual about it, or cannot be read.
+    /// The file is open, with unusual findings about it, or it cannot be read.
     Opened(Result<Vec<Finding>, InputError>),
-    /// Number of a line, and the line as it is sent or the reason why it is not.
+    /// The number of a line, and the line as it is sent or the reason why it is not sent.
     Line(u64, Result<String, (Refusal, String)>),
-    /// Damage that was found on the way.
+    /// The end of the file, with the damage that was found in it.
     End(Vec<Finding>),
 }
 
-/// Reads on a thread of its own, which ends with the file, or when nobody wants its lines. Opening waits
-/// for the first bytes, so that is done there, too.
+/// Reads a file on a separate thread, which ends with the file or when the receiver is dropped. The file is
+/// opened there, too, because opening waits for the first bytes.
 pub(super) fn read_ahead(path: PathBuf) -> Receiver<Coming> {
     let (sender, receiver) = sync_channel(LINES_AHEAD);
     std::thread::spawn(move || {
@@ -41,13 +42,13 @@ pub(super) fn read_ahead(path: PathBuf) -> Receiver<Coming> {
                 return;
             }
         }
-        // Nobody waits for it if the command is over.
+        // The send fails if the command has already ended.
         sender.send(Coming::End(lines.finish())).ok();
     });
     receiver
 }
 
-/// A line as it is sent, or why the service would refuse it.
+/// Returns a line as it is sent, or the reason why the service would refuse it.
 fn sendable(line: &[u8]) -> Result<String, (Refusal, String)> {
     let line = line.trim_ascii();
     if line.len() > PAYLOAD_BYTES_MAX {

@@ -1,7 +1,7 @@
-//! `streamgauge publish`: events of files to JetStream, each until it is acknowledged.
+//! `streamgauge publish`: sends the events of files to JetStream, and retries each until it is acknowledged.
 //!
-//! Intuition: files are read on a thread of their own, so that a signal ends the command at once, also
-//! while it waits for a line.
+//! Intuition: files are read on a separate thread, so that a signal ends the command at once, even while it
+//! waits for a line.
 //! Invariant: the position is the first line that the broker may not have, however the command ends.
 
 mod lines;
@@ -33,27 +33,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Events between two looks at the time, for progress and position.
+/// Events between two checks of the time, for progress and position.
 const LOOK_EVERY_EVENTS: u64 = 16;
 
-/// Messages that may be without an acknowledgement when progress is told.
+/// Number of messages that may still be unacknowledged when progress is reported.
 const NEWEST_FEW: usize = 64;
 
 /// Time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// Time between two looks at whether the command is told to end, while no line comes.
+/// Time between two checks for a stop signal while no line arrives.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Lines of a message that is not full wait so long for another line. A file never holds a line back for as long, so
-/// that its messages, and with them their ids, are the same each time.
+/// Maximum time that an incomplete batch waits for another line. Reading a file never pauses for this long,
+/// so its messages, and with them their ids, are the same in each run.
 const BATCH_HELD_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes of the lines of one message: half of what a broker takes without being asked, so that the
-/// headers fit.
+/// Maximum size in bytes of the lines of one message: half of the broker's default maximum payload, so that
+/// the headers fit.
 const BATCH_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 2;
 
-/// Lines that are refused and told one by one.
+/// Number of refused lines that are reported individually.
 const REFUSED_SHOWN: u64 = 10;
 
 pub fn run(args: &PublishArgs) -> Result<u8> {
@@ -85,7 +85,7 @@ pub fn run(args: &PublishArgs) -> Result<u8> {
     Ok(run.summary(is_whole))
 }
 
-/// A signal ends waiting of all kinds; what is acknowledged until then is kept.
+/// Makes a signal end all waiting. The position acknowledged until then is kept.
 fn end_on_signals(runtime: &tokio::runtime::Runtime, stop: CancellationToken) -> std::io::Result<()> {
     let _within = runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -120,22 +120,22 @@ struct Run {
     batch: usize,
     told: Instant,
     positions: Option<Positions>,
-    /// Lines that were not sent, as the service would refuse them.
+    /// Number of lines that were not sent because the service or the broker would refuse them.
     refused: u64,
 }
 
-/// By partition: the lines of a message to be.
+/// The incomplete batch of each partition.
 type Batches = BTreeMap<u32, Batch>;
 
 #[derive(Debug, Default)]
 struct Batch {
-    place: u64, // the line it begins with
+    place: u64, // number of its first line
     bytes: usize,
     lines: Vec<String>,
 }
 
 impl Run {
-    /// One file to its end; what is acknowledged then is all of it. What was wrong with the file.
+    /// Publishes one file to its end, until all of it is acknowledged. Returns the errors of the file.
     fn file(&mut self, path: &Path, from_line: u64) -> Result<Vec<Finding>> {
         let (mut batches, mut next) = (Batches::new(), from_line);
         let result = self.lines(path, from_line, &mut batches, &mut next);
@@ -146,7 +146,8 @@ impl Run {
         result.with_context(|| format!("{}: stopped; go on with --from-line {next}", path.display()))
     }
 
-    /// `next` is the number of the line after the last that was taken.
+    /// Publishes the lines of a file. `next` becomes the number of the line after the last one that was
+    /// taken.
     fn lines(
         &mut self,
         path: &Path,
@@ -190,7 +191,7 @@ impl Run {
         Ok(findings)
     }
 
-    /// While no line comes, what was sent is waited for, and after a while the lines that are held go, too.
+    /// Waits for acknowledgements while no line arrives. After a while it also sends the incomplete batches.
     fn settle_idle(&mut self, path: &Path, next: u64, idle: Duration, batches: &mut Batches) -> Result<()> {
         if idle >= BATCH_HELD_MAX {
             self.send_all(path, batches)?;
@@ -209,7 +210,7 @@ impl Run {
         Ok(())
     }
 
-    /// Takes a line into the message of its partition, which goes when it is full.
+    /// Adds a line to the batch of its partition, and sends the batch when it is full.
     fn line(
         &mut self,
         path: &Path,
@@ -234,9 +235,9 @@ impl Run {
         if batch.lines.len() >= self.batch { self.send(path, partition, batches) } else { Ok(()) }
     }
 
-    /// Sends the batch of one partition. The id is the place in the file and what stands there: who starts
-    /// again within two minutes publishes nothing twice, and who changed the file or the batch publishes
-    /// all of it.
+    /// Sends the batch of one partition. The message id consists of the path, the line number and a hash of
+    /// the content. A run that is repeated within the broker's deduplication window of two minutes publishes
+    /// nothing twice, and a run with a changed file or batch size publishes everything.
     fn send(&mut self, path: &Path, partition: u32, batches: &mut Batches) -> Result<()> {
         let Some(batch) = batches.get(&partition) else { return Ok(()) };
         let Some(line) = batch.lines.first() else { return Ok(()) };
@@ -261,7 +262,7 @@ impl Run {
         }
     }
 
-    /// A line that nobody would take is said and counted, and does not hold up the others.
+    /// Reports and counts a line that would be refused, without holding up the others.
     fn refuse(&mut self, path: &Path, number: u64, reason: Refusal, message: &str) {
         self.refused += 1;
         if self.refused <= REFUSED_SHOWN {
@@ -271,7 +272,7 @@ impl Run {
         }
     }
 
-    /// Progress for people, and the position for who has to go on.
+    /// Prints progress for people, and saves the position for a later run.
     fn tell(&mut self, path: &Path, batches: &Batches) -> Result<()> {
         if !self.pace.events.is_multiple_of(LOOK_EVERY_EVENTS) || self.told.elapsed() < PROGRESS_EVERY {
             return Ok(());
@@ -281,7 +282,7 @@ impl Run {
             let (sent, acknowledged) = (self.pace.events, self.publisher.acknowledged());
             progress(format_args!("{sent} events sent, {acknowledged} messages acknowledged"));
         }
-        // Those sent before the newest few were acknowledged by now, or will be in a moment.
+        // All but the newest messages are acknowledged by now, or will be in a moment.
         self.publisher.settle_to(NEWEST_FEW)?;
         match self.lowest_waiting(batches) {
             Some(line) => self.note_position(path, line),
@@ -289,7 +290,7 @@ impl Run {
         }
     }
 
-    /// The first line that the broker may not have.
+    /// Returns the first line that the broker may not have.
     fn lowest_waiting(&self, batches: &Batches) -> Option<u64> {
         batches.values().map(|batch| batch.place).chain(self.publisher.lowest_waiting()).min()
     }
@@ -298,7 +299,7 @@ impl Run {
         self.positions.as_mut().map_or(Ok(()), |positions| positions.note(path, line))
     }
 
-    /// Says what became of all files; the exit code.
+    /// Prints the totals of all files. Returns the exit code.
     fn summary(&self, is_whole: bool) -> u8 {
         if std::io::stderr().is_terminal() {
             end_progress();
@@ -315,7 +316,7 @@ impl Run {
     }
 }
 
-/// Keeps to a rate, counted from the beginning.
+/// Limits the rate of events, counted from the beginning.
 struct Pace {
     rate: Option<u32>,
     begun: Instant,

@@ -1,8 +1,8 @@
-//! Words of PromQL that are none of ours, each with what says the same here.
+//! Words of PromQL that the language does not have, each with a hint that names the equivalent here.
 
 use super::lex::TokenKind;
 
-/// A word where the language has none, such as `offset` behind a series.
+/// Returns a hint for an unexpected word, such as `offset` after a series.
 pub(super) fn of_word(word: &str) -> Option<&'static str> {
     Some(match word.to_ascii_lowercase().as_str() {
         "offset" => "compare with the past by `change(avg(x[5m]), 1d)` or `regression(p95(x[5m]), 24h)`",
@@ -18,7 +18,8 @@ pub(super) fn of_word(word: &str) -> Option<&'static str> {
     })
 }
 
-/// A word that begins a modifier where a value should stand: `on (…)`, `bool 1`. Alone it may be a series' name.
+/// Returns a hint for a word that begins a modifier in place of a value: `on (…)`, `bool 1`. Alone, the word
+/// may be the name of a series.
 pub(super) fn of_modifier(word: &str, next: Option<&TokenKind>) -> Option<&'static str> {
     let is_modifier = match next {
         Some(TokenKind::Symbol("(")) => !matches!(word, "bool" | "offset"),
@@ -28,7 +29,7 @@ pub(super) fn of_modifier(word: &str, next: Option<&TokenKind>) -> Option<&'stat
     of_word(word).filter(|_| is_modifier)
 }
 
-/// A symbol where the language has none.
+/// Returns a hint for an unexpected symbol.
 pub(super) fn of_symbol(symbol: &str) -> Option<&'static str> {
     match symbol {
         ":" => Some("there are no subqueries: make the inner expression a `record:` series"),
@@ -38,7 +39,7 @@ pub(super) fn of_symbol(symbol: &str) -> Option<&'static str> {
     }
 }
 
-/// A function of PromQL.
+/// Returns a hint for a function of PromQL.
 pub(super) fn of_function(name: &str) -> Option<&'static str> {
     of_range_function(name).or(of_other_function(name))
 }

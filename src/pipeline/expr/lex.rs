@@ -1,8 +1,8 @@
-//! Text to tokens.
+//! Splits an expression into tokens.
 
 use super::{ExprError, Spot};
 
-/// One token and where it stands.
+/// A token and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
     pub kind: TokenKind,
@@ -12,7 +12,7 @@ pub struct Token {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenKind {
     Name(String),
-    /// A number with whatever unit is written against it: `500ms`, `20%`, `1h30m`, `0.9`.
+    /// A number with the unit that follows it without a blank: `500ms`, `20%`, `1h30m`, `0.9`.
     Number(String),
     Text(String),
     /// One of the symbols below.
@@ -20,13 +20,13 @@ pub enum TokenKind {
     End,
 }
 
-/// Longer ones first: `=~` must not be read as `=`.
+/// Longer symbols come first, because `=~` must not be read as `=`.
 const SYMBOLS: [&str; 22] = [
     "=~", "!~", "!=", "==", ">=", "<=", ">", "<", "=", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/",
     "%", ":",
 ];
 
-/// Bytes of an expression; the longest sensible one has a few hundred.
+/// Bytes of an expression; a usual one has at most a few hundred.
 const EXPR_BYTES_MAX: usize = 16 << 10;
 
 /// Splits a text into tokens; the last one is [`TokenKind::End`].
@@ -62,7 +62,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
     Ok(tokens)
 }
 
-/// A place in some tokens, the last of which is never passed.
+/// A position in a list of tokens; it never passes the last token.
 #[derive(Debug)]
 pub struct Cursor {
     tokens: Vec<Token>, // ends with End
@@ -78,7 +78,7 @@ impl Cursor {
         &self.tokens[self.at].kind
     }
 
-    /// What comes after what comes next.
+    /// Returns the token after the next one.
     pub fn peek_second(&self) -> Option<&TokenKind> {
         self.tokens.get(self.at + 1).map(|token| &token.kind)
     }
@@ -87,19 +87,19 @@ impl Cursor {
         self.tokens[self.at].at
     }
 
-    /// Where the token stands that was taken last.
+    /// Returns the place of the token before the current one.
     pub fn last_spot(&self) -> Spot {
         self.tokens[self.at.saturating_sub(1)].at
     }
 
-    /// The next token, which is passed by that.
+    /// Returns the next token and advances.
     pub fn advance(&mut self) -> Token {
         let token = self.tokens[self.at].clone();
         self.at = (self.at + 1).min(self.tokens.len() - 1);
         token
     }
 
-    /// Takes this symbol if it comes next.
+    /// Advances if the next token is this symbol; returns whether it is.
     pub fn take(&mut self, symbol: &str) -> bool {
         let is_next = matches!(self.peek(), TokenKind::Symbol(found) if *found == symbol);
         if is_next {
@@ -134,7 +134,7 @@ fn quoted(text: &str, at: usize) -> Result<(TokenKind, usize), ExprError> {
         match c {
             '\\' => match chars.next() {
                 Some((_, 'n')) => value.push('\n'),
-                // A regular expression's own escapes stay as they are.
+                // Other escapes belong to a regular expression and are kept.
                 Some((_, c)) if c != '\\' && Some(c) != quote => value.extend(['\\', c]),
                 Some((_, c)) => value.push(c),
                 None => break,

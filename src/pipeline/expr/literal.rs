@@ -3,14 +3,14 @@
 use crate::core::Span;
 use crate::core::unit::Unit;
 
-/// A number as it was written.
+/// A number with its unit as it is written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Literal {
     pub value: f64,
     pub unit: Option<Unit>,
 }
 
-/// Reads a number; a duration such as `1h30m` or `10m` is that many milliseconds.
+/// Reads a number. A duration such as `1h30m` or `10m` is converted to milliseconds.
 pub fn read(text: &str) -> Option<Literal> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = exponent(text, digits);
@@ -25,7 +25,7 @@ pub fn read(text: &str) -> Option<Literal> {
     Some(Literal { value: span.ms() as f64, unit: Some(Unit::Ms) })
 }
 
-/// Splits the number from its unit, where the number may end in an exponent: `1e6`, `1.5e3ms`.
+/// Splits a number from its unit; the number may have an exponent: `1e6`, `1.5e3ms`.
 fn exponent(text: &str, digits: usize) -> (&str, &str) {
     let rest = &text[digits..];
     if let Some(after) = rest.strip_prefix(['e', 'E']) {

@@ -6,10 +6,10 @@ pub mod lex;
 pub mod literal;
 pub mod parse;
 
-/// A way out for an expression that is too much of one.
+/// The hint for an expression that exceeds a bound.
 pub(super) const SPLIT: &str = "make parts of it `record:` series, or rules of their own";
 
-/// Bytes of a text, for carets.
+/// A range of bytes in an expression, for the caret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spot {
     pub start: usize,
@@ -22,7 +22,7 @@ impl Spot {
     }
 }
 
-/// What is wrong with an expression, and where.
+/// An error in an expression, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExprError {
     pub at: Spot,

@@ -1,4 +1,4 @@
-//! Tokens to a syntax tree. Binding, loosest first: `or`, `and unless`, comparisons, `+ -`, `* /`.
+//! Parses tokens into a syntax tree. Precedence, lowest first: `or`, `and unless`, comparisons, `+ -`, `* /`.
 
 use super::lex::{Cursor, TokenKind};
 use super::literal::{self, Literal};
@@ -8,19 +8,19 @@ use crate::core::limits::LABELS_MAX;
 use crate::core::rule::ast::{Arithmetic, Comparison};
 use crate::pipeline::bounds::MATCHERS_MAX;
 
-/// A part of an expression and where it stands.
+/// A node of the syntax tree and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Term {
     pub at: Spot,
     pub kind: TermKind,
-    /// Terms one below the other, this one included; at most [`HEIGHT_MAX`].
+    /// Height of the tree from this node down, itself included; at most [`HEIGHT_MAX`].
     height: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum TermKind {
     Number(Literal),
-    /// A bare name: a series without a window, or a word that a function knows.
+    /// A name without arguments: a series, or a word that a function interprets.
     Selector(SelectorTerm),
     Call {
         name: String,
@@ -70,20 +70,21 @@ pub struct Parsed {
     pub pending_for: Option<Span>,
 }
 
-/// Parentheses and calls within each other; the parser recurses seven functions for each.
+/// Nesting of parentheses and calls; the parser recurses through seven functions for each level.
 const DEPTH_MAX: usize = 64;
 
-/// Terms one below the other. A chain `a or b or c` leans to the left, so its length counts: the tree is checked,
-/// evaluated and dropped by recursion. 64 × about 2 KiB of stack = 128 KiB of the 2 MiB that a thread has.
+/// Height of the syntax tree. A chain `a or b or c` makes a tree as high as the chain is long. The tree is
+/// checked, evaluated and dropped by recursion: 64 × about 2 KiB of stack = 128 KiB of the 2 MiB that a
+/// thread has.
 const HEIGHT_MAX: usize = 64;
 
-/// Labels of `by (…)`: those that an event may have, its source and its name.
+/// Labels of `by (…)`: as many as an event may have, plus source and name.
 const BY_MAX: usize = LABELS_MAX + 2;
 
-/// The longest `for 5 minutes`: ten years, as any duration.
+/// The longest trailing `for 5 minutes`: ten years, as for any duration.
 const FOR_MAX: Span = Span::from_hours(24 * 366 * 10);
 
-/// Terms of one expression: fifty comparisons of ratios have 400.
+/// Nodes of one expression: fifty comparisons of ratios have 400.
 const TERMS_MAX: usize = 1_024;
 
 /// Parses a whole expression.
@@ -97,7 +98,7 @@ pub fn parse(text: &str) -> Result<Parsed, ExprError> {
     }
 }
 
-/// Parses a level: a comparison without its left side, such as `> 10%`.
+/// Parses a level, which is a comparison without its left side, such as `> 10%`.
 pub fn parse_level(text: &str) -> Result<(Comparison, Literal), ExprError> {
     let mut parser = Parser::new(text)?;
     let Some(op) = parser.comparison() else { return Err(parser.unexpected("a comparison such as `> 10%`")) };
@@ -117,9 +118,9 @@ pub fn parse_level(text: &str) -> Result<(Comparison, Literal), ExprError> {
 
 struct Parser {
     tokens: Cursor,
-    /// Parentheses and calls that are open.
+    /// Number of open parentheses and calls.
     depth: usize,
-    /// Terms made so far.
+    /// Number of nodes made so far.
     terms: usize,
 }
 
@@ -130,7 +131,7 @@ impl Parser {
         Ok(Parser { tokens: Cursor::new(text)?, depth: 0, terms: 0 })
     }
 
-    /// A term above others, if there is room for one.
+    /// Makes a node above its operands, within the bounds for height and number.
     fn term(&mut self, at: Spot, kind: TermKind) -> Parse<Term> {
         let below = match &kind {
             TermKind::Number(_) | TermKind::Selector(_) => 0,
@@ -399,7 +400,7 @@ impl Parser {
         Ok(MatcherTerm { at: start.to(end), label, op, value })
     }
 
-    /// `for 5 minutes`, as people write it in runbooks.
+    /// Parses a trailing `for 5 minutes`, as runbooks write it.
     fn trailing_for(&mut self) -> Parse<Option<Span>> {
         if !self.take_word("for") {
             return Ok(None);
@@ -458,7 +459,8 @@ mod tests {
         parse(text).expect_err("too much of it").message
     }
 
-    /// 14 KB of `a or a or …` once overflowed the stack of the thread that read the rules.
+    /// Goal: the parser cannot overflow the stack. Method: long chains and deep nesting; 14 KB of
+    /// `a or a or …` once overflowed the stack of the thread that read the rules.
     #[test]
     fn chains_and_nesting_are_bounded() {
         for (one, operator) in [("a > 1", " or "), ("a > 1", " and "), ("a", "+"), ("a", "/"), ("a", " - ")] {
@@ -472,7 +474,7 @@ mod tests {
             assert!(parse(&nested(50)).is_ok(), "{begin}");
             assert!(parse(&nested(70)).is_err() && parse(&nested(2_000)).is_err(), "{begin}");
         }
-        // Chains within chains: each is short, together they are not.
+        // Nested chains, each of which is within the bound while the whole tree is not.
         let mut leaning = String::from("a");
         for _ in 0..20 {
             leaning = format!("({leaning}+a+a+a+a)");

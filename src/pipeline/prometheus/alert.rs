@@ -1,4 +1,4 @@
-//! One alert as it is said here: what follows from the rest of the rule once its expression is known.
+//! Converts an alert whose expression is translated: severity, durations, labels and annotations.
 
 use super::ast::{EXPORTED_NAME, label_here, label_there};
 use super::document::{Body, Origin};
@@ -12,27 +12,27 @@ pub struct RuleOut {
     pub origin: Origin,
     pub id: String,
     pub said: Translation,
-    /// Keys of the rule and their values, as they stand in the file.
+    /// Fields of the rule with their values, as they are written to the file.
     pub fields: Vec<(&'static str, String)>,
     pub labels: BTreeMap<String, String>,
-    /// All labels that the alert has there besides those of the series, the severity too.
+    /// All labels that the alert has in Prometheus besides those of the series; includes the severity.
     pub labels_there: BTreeMap<String, String>,
     pub notes: Vec<String>,
 }
 
-/// Annotations that can be the summary, the best first.
+/// Annotations that may become the summary, in order of preference.
 const SUMMARIES: [&str; 3] = ["summary", "description", "message"];
 
 const RUNBOOKS: [&str; 2] = ["runbook_url", "runbook"];
 
-/// The ids of rules that are converted, and for each name the number that was tried last.
+/// The ids of the converted rules, and the last number tried for each name.
 #[derive(Debug, Default)]
 pub struct Ids {
     taken: BTreeSet<String>,
     numbers: BTreeMap<String, u32>,
 }
 
-/// Says the rest of a rule, under an id that no other one has.
+/// Makes the rule of an alert, with a unique id.
 pub fn alert(
     origin: &Origin,
     body: &Body,
@@ -57,7 +57,7 @@ pub fn alert(
     if !severity.is_empty() && severity != severity_of(severity) {
         notes.push(format!("severity `{severity}` is `{}` here", severity_of(severity)));
     }
-    // There an alert ends when its series is gone, whatever it was.
+    // In Prometheus an alert ends when its series is gone, so unknown data clears the alert here.
     let patience = said.patience.max(body.keep_firing_for);
     fields.push(("on_unknown", format!("clear_after {patience}")));
     fields.extend(texts(&body.annotations, &mut notes));
@@ -70,7 +70,7 @@ pub fn alert(
     Ok(RuleOut { origin: origin.clone(), id, said, fields, labels, labels_there, notes })
 }
 
-/// Labels of a rule are fixed texts here, and stand beside those of the key.
+/// Checks the labels of a rule, which are fixed texts here and are added to those of the key.
 fn check_labels(body: &Body, said: &Translation) -> Result<(), String> {
     if body.labels.contains_key("name") && body.labels.contains_key(EXPORTED_NAME) {
         return Err(format!("its labels `name` and `{EXPORTED_NAME}` are one here"));
@@ -98,7 +98,7 @@ fn severity_of(there: &str) -> &'static str {
     }
 }
 
-/// Summary and runbook; what is left of the annotations is named.
+/// Returns the summary and the runbook; notes the other annotations.
 fn texts(annotations: &BTreeMap<String, String>, notes: &mut Vec<String>) -> Vec<(&'static str, String)> {
     let (mut fields, mut used) = (Vec::new(), Vec::new());
     for name in SUMMARIES {
@@ -139,7 +139,7 @@ impl Ids {
         self.taken.insert(id.into());
     }
 
-    /// An id that no other rule has: several alerts may have one name there.
+    /// Returns an id that no other rule has, because several alerts may have the same name in Prometheus.
     fn free(&mut self, alert: &str, severity: &str) -> String {
         let alert = tidy(alert);
         let named = [alert.clone(), format!("{alert}_{}", tidy(severity))];
@@ -152,7 +152,7 @@ impl Ids {
             if !self.taken.contains(&id) {
                 return id;
             }
-            // What is taken stays taken: nobody has to look below again.
+            // Ids are never released, so the next search continues from this number.
             *number += 1;
         }
     }

@@ -1,22 +1,23 @@
-//! PromQL's tree, all of it: also of what is refused something is learned, such as which metrics are counters.
+//! The syntax tree of PromQL. It includes the constructs that are refused, because facts are learned from
+//! them too, such as which metrics are counters.
 
 use crate::core::Span;
 
-/// The label `name` of Prometheus as it is called here, where `name` is the metric's own: the way in which Prometheus
-/// itself renames a label that is taken.
+/// The name here of Prometheus' label `name`, because `name` is the metric's own name here. Prometheus itself
+/// renames a conflicting label in this way.
 pub const EXPORTED_NAME: &str = "exported_name";
 
-/// A label of Prometheus as it is called here.
+/// Returns the name here of a label of Prometheus.
 pub fn label_here(label: &str) -> &str {
     if label == "name" { EXPORTED_NAME } else { label }
 }
 
-/// A label here as it is called there.
+/// Returns the name in Prometheus of a label here.
 pub fn label_there(label: &str) -> &str {
     if label == EXPORTED_NAME { "name" } else { label }
 }
 
-/// One node.
+/// A node of the syntax tree.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
     Number(f64),
@@ -24,7 +25,7 @@ pub enum Node {
     Vector(Vector),
     /// `expr[1h:1m]`
     Subquery(Box<Node>),
-    /// `expr offset 1d`, `expr @ end()`; the word that moves it.
+    /// `expr offset 1d`, `expr @ end()`; with the modifier.
     Moved(Box<Node>, &'static str),
     Negative(Box<Node>),
     Call {
@@ -44,7 +45,7 @@ pub enum Node {
     },
 }
 
-/// `name{matchers}[range]`; the name is empty where none is demanded.
+/// `name{matchers}[range]`; the name is empty if the selector has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vector {
     pub name: String,
@@ -60,29 +61,29 @@ pub struct Matcher {
     pub value: String,
 }
 
-/// What an aggregation leaves of the labels.
+/// The labels that an aggregation keeps.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grouping {
-    /// `by (…)`; nothing at all is `by ()`.
+    /// `by (…)`; an aggregation without a grouping is `by ()`.
     By(Vec<String>),
     Without(Vec<String>),
 }
 
-/// How the two sides of an operator find each other.
+/// How a binary operator matches the series of both sides.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Matching {
     pub is_bool: bool,
-    /// `on (…)` or, false, `ignoring (…)`.
+    /// The labels of `on (…)` (true) or `ignoring (…)` (false).
     pub labels: Option<(bool, Vec<String>)>,
     /// Labels that `group_left` or `group_right` carries over.
     pub group: Option<Vec<String>>,
 }
 
-/// Functions that read a metric as a counter.
+/// Functions whose argument is a counter.
 const OF_COUNTERS: [&str; 4] = ["rate", "irate", "increase", "resets"];
 
 impl Node {
-    /// Calls `visit` for it and each of its parts, outermost first.
+    /// Calls `visit` for the node and all its descendants, outermost first.
     pub fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
         visit(self);
         match self {
@@ -98,7 +99,7 @@ impl Node {
         }
     }
 
-    /// The names of all series in it.
+    /// Returns the names of all series in the tree.
     pub fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.for_each(&mut |node| {
@@ -109,7 +110,7 @@ impl Node {
         names
     }
 
-    /// Calls `visit` for each label that it names.
+    /// Calls `visit` for each label that the tree names.
     fn for_each_label(&mut self, visit: &mut impl FnMut(&mut String)) {
         match self {
             Node::Number(_) | Node::Text(_) => {}
@@ -135,7 +136,8 @@ impl Node {
         }
     }
 
-    /// Calls labels as they are called here; whether `name` was among them, and whether its name here was.
+    /// Renames the labels to their names here. Returns whether `name` was among them, and whether
+    /// `exported_name` was.
     pub fn rename_labels(&mut self) -> (bool, bool) {
         let (mut has_name, mut has_exported) = (false, false);
         self.for_each_label(&mut |label| {
@@ -146,7 +148,7 @@ impl Node {
         (has_name, has_exported)
     }
 
-    /// The names of the series that it reads as counters.
+    /// Returns the names of the series that are read as counters.
     pub fn counters(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.for_each(&mut |node| {
@@ -159,7 +161,7 @@ impl Node {
         names
     }
 
-    /// The names of the series of which it reads a range.
+    /// Returns the names of the series that are read with a range.
     fn ranged(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.for_each(&mut |node| {

@@ -1,8 +1,9 @@
-//! Rule files as they stand: groups of one or several YAML documents, of `PrometheusRule` resources, of lists.
+//! Reads rule files: groups in one or several YAML documents, in `PrometheusRule` resources, and in lists of
+//! these.
 //!
-//! Intuition: Prometheus reads scalars as texts where it wants texts, so a label `yes` or `010` is just that.
-//! Invariant: every rule comes out of here once, with the reason where it cannot be one; nothing is passed over
-//! without a word, neither a key nor a document.
+//! Intuition: Prometheus reads a scalar as text where it expects text, so a label may be `yes` or `010`.
+//! Invariant: every rule is returned once, with the reason if it is invalid. No unknown key or document is
+//! ignored silently.
 
 use super::duration::duration;
 use crate::core::Span;
@@ -10,17 +11,17 @@ use crate::pipeline::yaml::{self, Kind, Node};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Where a rule, or a remark, belongs.
+/// The file, group and rule that a rule or a remark belongs to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Origin {
     pub file: String,
     pub group: String,
-    /// Of the alert or the record; empty where the whole group or file is meant.
+    /// The name of the alert or record; empty if the whole group or file is meant.
     pub name: String,
     pub is_alert: bool,
 }
 
-/// One rule as it stands there.
+/// A rule as it is written, or the reason why it is invalid.
 #[derive(Debug)]
 pub struct Rule {
     pub origin: Origin,
@@ -36,14 +37,14 @@ pub struct Body {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// All rules of some files, and what is to be said of their groups.
+/// All rules of some files, and notes about their groups.
 #[derive(Debug, Default)]
 pub struct Files {
     pub rules: Vec<Rule>,
     pub notes: Vec<(Origin, String)>,
 }
 
-/// Reads rule files given as (name, text); a file that is none ends it.
+/// Reads rule files given as (name, text); returns an error if a file is no rule file.
 pub fn read(files: &[(String, String)]) -> Result<Files, String> {
     let mut all = Files::default();
     for (name, text) in files {
@@ -76,7 +77,7 @@ pub fn text(node: &Node) -> Option<String> {
     node.text().map(str::to_string)
 }
 
-/// Names and texts; an empty text is none, as an empty label is.
+/// Reads a map of texts; entries with an empty text are dropped, because an empty label is no label.
 pub fn texts(node: Option<&Node>) -> Option<BTreeMap<String, String>> {
     let Some(node) = node else { return Some(BTreeMap::new()) };
     let Kind::Map(entries) = &node.kind else { return None };
@@ -90,7 +91,7 @@ pub fn texts(node: Option<&Node>) -> Option<BTreeMap<String, String>> {
 }
 
 impl Files {
-    /// Whether a document has rules.
+    /// Reads a document; returns whether it has the form of a rule file.
     fn document(&mut self, file: &str, document: &Node) -> bool {
         if crate::pipeline::define::section(document, "groups").is_some() {
             self.groups(file, field(document, "groups"));
@@ -139,7 +140,8 @@ impl Files {
         }
     }
 
-    /// Labels that a group gives to its rules, and what makes all of them wrong.
+    /// Returns the labels that a group gives to its rules, and the reason if the group makes all its rules
+    /// invalid.
     fn group(&mut self, file: &str, name: &str, group: &Node) -> (BTreeMap<String, String>, Option<String>) {
         let Kind::Map(entries) = &group.kind else { return Default::default() };
         let (mut labels, mut wrong) = (BTreeMap::new(), None);
@@ -173,7 +175,7 @@ impl Files {
 }
 
 impl Body {
-    /// With the labels of its group, which its own replace.
+    /// Adds the labels of the group; the rule's own labels take precedence.
     fn with(mut self, group: &BTreeMap<String, String>) -> Body {
         for (label, value) in group {
             self.labels.entry(label.clone()).or_insert_with(|| value.clone());
@@ -216,14 +218,14 @@ fn body(node: &Node, is_record: bool) -> Result<Body, String> {
     })
 }
 
-/// A duration, zero where there is none.
+/// Reads a duration; zero if the field is missing.
 pub fn span(node: &Node, name: &str) -> Result<Span, String> {
     let Some(written) = field(node, name) else { return Ok(Span::ZERO) };
     let written = text(written).unwrap_or_default();
     duration(&written).ok_or_else(|| format!("`{name}: {written}` is no duration"))
 }
 
-/// `alerts.yml: web: HighErrorRate`, without what would move the cursor of a terminal.
+/// `alerts.yml: web: HighErrorRate`, with control characters replaced, because they could affect a terminal.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [&self.file, &self.group, &self.name];

@@ -1,14 +1,14 @@
-//! Durations as Prometheus writes them: `5m`, `1h30m`, `1y`, `0`.
+//! Durations in the notation of Prometheus: `5m`, `1h30m`, `1y`, `0`.
 
 use crate::core::Span;
 
-/// Prometheus' year.
+/// A year in Prometheus.
 const YEAR: Span = Span::from_hours(24 * 365);
 
-/// Our spans end at ten years.
+/// The largest number of years, because a [`Span`] is at most ten years.
 const YEARS_MAX: i64 = 9;
 
-/// Reads one; ours know no years.
+/// Reads a duration; a year is the only unit that [`Span`] does not parse itself.
 pub fn duration(text: &str) -> Option<Span> {
     let Some((years, rest)) = text.split_once('y') else { return text.parse().ok() };
     let is_count = !years.is_empty() && years.bytes().all(|byte| byte.is_ascii_digit());

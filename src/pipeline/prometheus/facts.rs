@@ -1,36 +1,37 @@
-//! What is known of all files together while one expression is said.
+//! Facts from all files that the translation of a single expression needs.
 //!
-//! Intuition: whether `x > 5` compares a gauge or the total of a counter stands in another rule, and whether a name
-//! is a metric or a recorded series, too. Invariant: facts come from everything that could be read, also from what
-//! is left out.
+//! Intuition: only other rules show whether `x > 5` compares a gauge or the total of a counter, and whether a
+//! name is a metric or a recorded series.
+//! Invariant: facts are learned from every expression that can be parsed, including those of rules that are
+//! left out.
 
 use super::ast::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// Metrics that some expression reads as counters.
+    /// Metrics that an expression reads as counters.
     counters: BTreeSet<String>,
-    /// Names of all series that are read.
+    /// Names of all series that expressions read.
     names: BTreeSet<String>,
-    /// Recorded series: why one is left out, or the units of what it reads.
+    /// Recorded series: the reason why one is left out, or the units of the series it reads.
     pub records: BTreeMap<String, Result<BTreeSet<String>, String>>,
 }
 
-/// Suffixes that Prometheus gives to counters, and to nothing else.
+/// Suffixes that only counters have.
 const COUNTERS: [&str; 2] = ["_total", "_bucket"];
 
-/// Suffixes of counters that gauges have, too.
+/// Suffixes that counters and gauges have.
 const PARTS: [&str; 2] = ["_count", "_sum"];
 
 impl Facts {
-    /// Learns from an expression.
+    /// Learns facts from an expression.
     pub fn learn(&mut self, node: &Node) {
         self.counters.extend(node.counters().into_iter().map(str::to_string));
         self.names.extend(node.names().into_iter().map(str::to_string));
     }
 
-    /// Why a metric must be a counter, if it must.
+    /// Returns the reason why a metric must be a counter; `None` if it need not be one.
     pub fn counter(&self, name: &str) -> Option<&'static str> {
         if self.counters.contains(name) {
             return Some("it is read by `rate` or `increase`");
@@ -44,7 +45,7 @@ impl Facts {
         (read > 1).then_some("it is a part of a histogram or summary")
     }
 
-    /// Whether a metric may be a counter, though nothing says so for sure.
+    /// Whether a metric may be a counter although no fact shows it.
     pub fn may_be_counter(&self, name: &str) -> bool {
         PARTS.iter().any(|suffix| name.ends_with(*suffix))
     }

@@ -1,9 +1,10 @@
-//! PromQL's text to tokens.
+//! Splits PromQL into tokens.
 //!
-//! Intuition: it looks like our language, but its strings have Go's escapes, its numbers have no units (and are
-//! octal with a leading zero), its names may begin with a colon, and comments stand anywhere outside quotes.
-//! Rejected: the lexer of our own language, which keeps the escapes of regular expressions and reads `1e+9` as a
-//! sum.
+//! Intuition: PromQL resembles the expression language of streamgauge. But its strings have the escapes of
+//! Go, its numbers have no units (and are octal with a leading zero), its names may begin with a colon, and
+//! comments may stand anywhere outside quotes.
+//! Rejected: the lexer of the expression language, which keeps the escapes of regular expressions and reads
+//! `1e+9` as a sum.
 
 use super::duration::duration;
 use crate::core::Span;
@@ -21,16 +22,16 @@ pub enum Token {
     End,
 }
 
-/// Longer ones first: `=~` must not be read as `=`.
+/// Longer symbols come first, because `=~` must not be read as `=`.
 const SYMBOLS: [&str; 24] = [
     "=~", "!~", "!=", "==", ">=", "<=", ">", "<", "=", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/",
     "%", "^", "@", ":",
 ];
 
-/// Bytes of an expression: ten times the longest of public rule files, which have six thousand.
+/// Bytes of an expression: ten times the longest in public rule files, which has six thousand.
 const EXPR_BYTES_MAX: usize = 64 << 10;
 
-/// Splits a text; the last token is [`Token::End`].
+/// Splits an expression into tokens; the last one is [`Token::End`].
 pub fn tokens(text: &str) -> Result<Vec<Token>, String> {
     if text.len() > EXPR_BYTES_MAX {
         return Err(format!("the expression has {} bytes; at most {EXPR_BYTES_MAX} are read", text.len()));
@@ -44,7 +45,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-/// A number without a sign: decimal, `0x10`, or octal as `010`.
+/// Reads a number without a sign: decimal, hexadecimal as `0x10`, or octal as `010`.
 pub fn number(word: &str) -> Option<f64> {
     if let Some(digits) = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
         let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -65,7 +66,7 @@ pub fn number(word: &str) -> Option<f64> {
 
 struct Lexer<'t> {
     rest: &'t str,
-    /// Between `[` and `]` a colon stands by itself.
+    /// Whether the position is between `[` and `]`, where a colon is a symbol and not a part of a name.
     is_in_brackets: bool,
 }
 
@@ -117,7 +118,7 @@ impl<'t> Lexer<'t> {
         Token::Name(self.take(length).into())
     }
 
-    /// A number or a duration; after an exponent a sign belongs to it.
+    /// Reads a number or a duration; a sign after the `e` of an exponent belongs to the number.
     fn number(&mut self) -> Result<Token, String> {
         let plain = self.length_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'));
         let (word, after) = self.rest.split_at(plain);
@@ -172,7 +173,7 @@ impl<'t> Lexer<'t> {
     }
 }
 
-/// One of Go's escapes, behind its backslash.
+/// Reads an escape of Go after its backslash.
 fn escaped(chars: &mut impl Iterator<Item = (usize, char)>, quote: char) -> Result<char, String> {
     let Some((_, c)) = chars.next() else { return Err("a text has no closing quote".into()) };
     let code = match c {
@@ -190,13 +191,13 @@ fn escaped(chars: &mut impl Iterator<Item = (usize, char)>, quote: char) -> Resu
         c if c == '\\' || c == quote => return Ok(c),
         _ => None,
     };
-    // A byte above 127 is a part of a character only.
+    // An escaped byte above 127 is only a part of a UTF-8 character, so it is refused.
     let is_byte = matches!(c, 'x' | '0'..='7');
     let found = code.filter(|code| !is_byte || *code < 128).and_then(char::from_u32);
     found.ok_or_else(|| format!("`\\{c}` is no escape of a text; a regular expression needs `\\\\{c}`"))
 }
 
-/// So many digits of a base, the first of which may be known already.
+/// Reads exactly `count` digits of a base; `known` holds the digits that are read already.
 fn digits(
     chars: &mut impl Iterator<Item = (usize, char)>,
     mut known: String,
@@ -208,7 +209,7 @@ fn digits(
     u32::from_str_radix(&known, base).ok()
 }
 
-/// As people see it in a message.
+/// The form of a token in messages.
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

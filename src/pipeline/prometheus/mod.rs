@@ -1,45 +1,47 @@
-//! Rules of Prometheus, as far as they can be said here, and promtool's tests of them.
+//! Converts rules of Prometheus to a pipeline file where an equivalent exists, and reads promtool's tests of
+//! them.
 //!
-//! Intuition: most rules people have are a rate, a ratio or a quantile against a limit, and those exist here under
-//! the same names; but the same words read other things. There a rule reads one sample of each series at each
-//! evaluation, here it reads all observations of a window. So a construct is converted only where both come to the
-//! same, and the table says when. Invariant: what is converted is compiled like any file, so it runs; what differs
-//! a little has a note; everything else is left out with the reason, and so is whatever reads it. Rejected:
-//! evaluating PromQL itself (windows of observations are no samples of a scrape), and passing on what only looks
-//! alike (a rule that fires for something else is worse than none).
+//! Intuition: most rules compare a rate, a ratio or a quantile with a limit, and these exist here under the
+//! same names. But the same names read different data: Prometheus reads one sample of each series at each
+//! evaluation, while streamgauge reads all observations of a window. A construct is therefore converted only
+//! if both give the same result; the table below states the conditions.
+//! Invariant: a converted rule compiles like any file. A rule that differs slightly has a note. Every other
+//! rule is left out with a reason, and so is every rule that reads it.
+//! Rejected: evaluating PromQL itself (windows of observations are not the samples of a scrape), and
+//! converting constructs that only look similar (a rule that fires for another reason is worse than none).
 //!
-//! | there | here | equal when |
+//! | Prometheus | streamgauge | equivalent if |
 //! |---|---|---|
-//! | `x > 5` | `last(x[5m]) > 5` | to the evaluations: here a value between two of them is seen, too; `x` is no counter: not read by `rate`, `increase`, … anywhere, not named `_total` or `_bucket`; a series that ends without a marker is seen for the 5 minutes of Prometheus' lookback, one with a marker, too |
-//! | `5 < x` | `last(x[5m]) > 5` | always: the value shown is that of the series |
-//! | `x < +Inf`, `x != NaN` | below the greatest number | always: values are finite here; what is never met is refused |
-//! | `rate(x[5m]) > 0.5` | the same, `x` cumulative | to the edges of the window: nothing is extrapolated, the oldest pane (a fifth at most) is not whole |
+//! | `x > 5` | `last(x[5m]) > 5` | up to the times of evaluation: here a value between two evaluations is seen too; `x` is no counter: no rule reads it with `rate`, `increase`, …, and its name does not end in `_total` or `_bucket`; a series that ends is seen for the 5 minutes of Prometheus' lookback, with or without a staleness marker |
+//! | `5 < x` | `last(x[5m]) > 5` | always: the alert shows the value of the series |
+//! | `x < +Inf`, `x != NaN` | `<=` the greatest finite number | always: values are finite here; a comparison that is never met is refused |
+//! | `rate(x[5m]) > 0.5` | the same, `x` cumulative | up to the edges of the window: increments are not extrapolated, and the oldest pane (at most a fifth of the window) is incomplete |
 //! | `increase(x[1h])` | `sum(x[1h])`, `x` cumulative | noted: not extrapolated |
-//! | `sum by (a) (rate(x[5m]))`, `increase`, `sum_over_time`, `count_over_time` | `rate(x[5m]) by (a)`, … | sums of sums are sums |
-//! | `max by (a) (max_over_time(x[5m]))`, `min` | `max(x[5m]) by (a)` | extremes of extremes are extremes |
-//! | `avg by (a) (avg_over_time(x[5m]))` | `avg(x[5m]) by (a)` | noted: over values, not series |
-//! | `max by (a) (x)`, `min`, `avg` | `max(x[1m]) by (a)` | noted: over the values of a minute; two different ones in one value or comparison are refused (their distance is also that of one series from itself) |
-//! | `sum(x)`, `count(x)`, `stddev(x)`, `topk(…)`, `quantile(q, x)`, … | – | refused: values of one key are observations, not series |
-//! | `sum by (a) (sum by (a, b) (…))`, `min`, `max` | the outer one | the inner labels contain the outer ones |
+//! | `sum by (a) (rate(x[5m]))`, `increase`, `sum_over_time`, `count_over_time` | `rate(x[5m]) by (a)`, … | always: a sum of sums is a sum |
+//! | `max by (a) (max_over_time(x[5m]))`, `min` | `max(x[5m]) by (a)` | always: a maximum of maxima is a maximum |
+//! | `avg by (a) (avg_over_time(x[5m]))` | `avg(x[5m]) by (a)` | noted: the average is over values, not over series |
+//! | `max by (a) (x)`, `min`, `avg` | `max(x[1m]) by (a)` | noted: over the values of a minute; two different aggregations in one value or comparison are refused (over a minute, their difference is also the movement of a single series) |
+//! | `sum(x)`, `count(x)`, `stddev(x)`, `topk(…)`, `quantile(q, x)`, … | – | refused: the values of one key are observations, not series |
+//! | `sum by (a) (sum by (a, b) (…))`, `min`, `max` | the outer aggregation | the inner labels contain the outer ones |
 //! | `avg_over_time`, `min_…`, `max_…`, `sum_…`, `count_…`, `last_…`, `stddev_…` | `avg(x[W])`, … | `x` is no counter |
-//! | `quantile_over_time(q, x[W])` | `quantile(q, x[W])` | noted: one of the values to 1 % or a step of its unit, not interpolated |
-//! | `histogram_quantile(q, sum by (le, a) (rate(x_bucket[W])))` | `quantile(q, x[W]) by (a)` | noted: observations are sent instead of buckets |
+//! | `quantile_over_time(q, x[W])` | `quantile(q, x[W])` | noted: the quantile is one of the values to 1 % or a step of its unit, not interpolated |
+//! | `histogram_quantile(q, sum by (le, a) (rate(x_bucket[W])))` | `quantile(q, x[W]) by (a)` | noted: the producer sends observations instead of buckets |
 //! | `predict_linear(x[6h], t)` | `forecast(avg(x[5m]), 6h, t)` | noted: Theil–Sen instead of least squares |
-//! | `abs`, `clamp`, `clamp_min`, `clamp_max` | `abs`, `clamp`, `max`, `min` | limits are numbers |
-//! | `+ - * /` | the same | equal keys; no two units by name that would be converted; noted for `/`: a division by zero is unknown |
-//! | comparisons of two values | the same | as above |
-//! | no value: `rate(x[5m]) == 0` | `… and count(x[5m]) > 0` | `rate`, `sum`, `count` of nothing are zero here: where the comparison holds for it, the data must be there |
-//! | `a and b`, `a or b` | the same | equal keys; noted for `or`: the value shown is that of the left side |
-//! | `a unless b` | `(a) unless (b and count(…) > 0)` | equal keys; without data `b` is a no, not unknown |
-//! | `on (…)`, `ignoring (…)`, `group_left` | nothing | they name just the labels that both sides have; nothing is carried over |
-//! | `absent(x{a="b"})` | `count(x{a="b"}[5m]) by () == 0`, a declared series, the label `a` | the matchers let a series with just the labels of the `=` pass; the whole rule |
-//! | `record:` | `record:` | one expression a name, no `labels:`; what is zero of nothing is divided by `min(1, count(…))`, so that no data is no value; its unit is the one its name says |
-//! | a recorded series | `last(r[1m])`, `max`, `min`, `last_over_time` | it is converted itself; what weighs values (`avg_over_time`, `rate`, …) is refused: they come when they change |
-//! | label matchers, `by` | the same | `name` is called `exported_name` and `source` is left out (here both are fields of the event); the metric by its name; patterns are rewritten where RE2 means something else by them |
-//! | `for`, `keep_firing_for` | the same | held time instead of evaluations; while it is pending, a gap in the data begins `for` anew only beyond the larger of it and 5 minutes |
-//! | no data while firing | `on_unknown: clear_after …` | as long as Prometheus looks back, or `keep_firing_for` |
-//! | `labels:` | the same; `severity` is one of ours | no templates; none that replaces a label of the series |
-//! | `summary`, `description` or `message`, `runbook_url` | `summary`, `runbook` | labels, the value and its filters; the other annotations are noted |
+//! | `abs`, `clamp`, `clamp_min`, `clamp_max` | `abs`, `clamp`, `max`, `min` | the limits are numbers |
+//! | `+ - * /` | the same | equal keys; the names do not imply two units that would be converted; noted for `/`: a division by zero is unknown |
+//! | comparisons of two values | the same | as for arithmetic |
+//! | no value: `rate(x[5m]) == 0` | `… and count(x[5m]) > 0` | `rate`, `sum` and `count` without data are zero here; if the comparison holds for zero, the condition demands data |
+//! | `a and b`, `a or b` | the same | equal keys; noted for `or`: the alert shows the value of the left side |
+//! | `a unless b` | `(a) unless (b and count(…) > 0)` | equal keys; without data `b` is false, not unknown |
+//! | `on (…)`, `ignoring (…)`, `group_left` | nothing | they leave exactly the labels that both sides have; no label is carried over |
+//! | `absent(x{a="b"})` | `count(x{a="b"}[5m]) by () == 0`, a declared series, the label `a` | the matchers match a series that has only the labels of the `=` matchers; `absent` is the whole rule |
+//! | `record:` | `record:` | one expression per name, no `labels:`; a value that is zero without data is divided by `min(1, count(…))`, so that it has no value then; its unit is the one that its name implies |
+//! | a recorded series | `last(r[1m])`, `max`, `min`, `last_over_time` | the record is converted itself; functions that weigh values (`avg_over_time`, `rate`, …) are refused, because a record has a value when it changes |
+//! | label matchers, `by` | the same | `name` is renamed to `exported_name`, and a rule that reads `source` is left out (here both are fields of the event); the metric has a name; a pattern is rewritten where RE2 interprets it differently |
+//! | `for`, `keep_firing_for` | the same | the time held counts, not evaluations; while an alert is pending, a gap in the data restarts `for` only if it is longer than both `for` and 5 minutes |
+//! | no data while firing | `on_unknown: clear_after …` | the alert is cleared when Prometheus' lookback would end, or after `keep_firing_for` if that is longer |
+//! | `labels:` | the same; `severity` is mapped to info, warning or critical | no templates; no label replaces a label of the series |
+//! | `summary`, `description` or `message`, `runbook_url` | `summary`, `runbook` | the text has only labels, the value and its filters; other annotations are noted |
 //! | group `interval`, `limit`, `query_offset` | – | noted |
 //! | `bool`, `%`, `^`, `atan2`, `without`, `offset`, `@`, subqueries, `irate`, `delta`, `deriv`, `changes`, `time`, `vector`, `label_replace`, any other function, `ALERTS` | – | refused |
 
@@ -64,20 +66,20 @@ pub use out::RecordOut;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// What came of some rule files.
+/// The result of converting some rule files.
 #[derive(Debug, Default)]
 pub struct Converted {
     pub rules: Vec<RuleOut>,
     pub records: Vec<RecordOut>,
-    /// What could not be said, and why.
+    /// The rules that are left out, each with the reason.
     pub left_out: Vec<Remark>,
-    /// What is said, but differs, and how.
+    /// The differences of converted rules.
     pub notes: Vec<Remark>,
-    /// Whether these rules have a label that is called there as `name` is here.
+    /// Whether these rules have a label `exported_name`, which is the name here of Prometheus' label `name`.
     pub has_exported: bool,
 }
 
-/// Something to say of a rule.
+/// A note about a rule, or the reason why it is left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remark {
     pub origin: Origin,
@@ -91,20 +93,20 @@ impl fmt::Display for Remark {
     }
 }
 
-/// Converts rule files given as (name, text); a file that cannot be read ends it.
+/// Converts rule files given as (name, text); returns an error if a file cannot be read.
 pub fn convert(files: &[(String, String)]) -> Result<Converted, String> {
     document::read(files).map(resolve::resolve)
 }
 
 impl Converted {
-    /// As a pipeline file.
+    /// Formats the converted rules as a pipeline file.
     pub fn yaml(&self) -> String {
         let records: Vec<&RecordOut> = self.records.iter().collect();
         let rules: Vec<&RuleOut> = self.rules.iter().collect();
         out::yaml(&records, &rules)
     }
 
-    /// How many of which came of it.
+    /// Summarizes how many alerts and records are converted, noted and left out.
     pub fn summary(&self) -> String {
         let of = |word: &str, origins: Vec<&Origin>, is_alert: bool| {
             let noted: BTreeSet<String> = self.notes.iter().map(|note| note.origin.to_string()).collect();

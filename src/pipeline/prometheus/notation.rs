@@ -1,24 +1,24 @@
-//! promtool's notation of a series and its values: `1+2x3` is 1 3 5 7, `5x9` is ten times 5, `_` is a gap, `stale`
-//! ends the series.
+//! The notation of promtool for a series and its values: `1+2x3` is 1 3 5 7, `5x9` is ten times 5, `_` is a
+//! gap, `stale` ends the series.
 
 use super::ast::{Node, Vector};
 use super::{lex, promql};
 use std::collections::BTreeMap;
 
-/// What stands in one slot.
+/// The content of one slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Slot {
     Value(f64),
-    /// No sample; the one before counts on for a while.
+    /// No sample; the previous sample stays valid within the lookback.
     Gap,
     /// The series ends.
     Stale,
 }
 
-/// Slots of one series: an hour of them, once a second, for a few hundred.
+/// The largest number of slots of one series: an hour of one value per second for a few hundred series.
 const SLOTS_MAX: usize = 1_000_000;
 
-/// `name{label="value"}` to its parts.
+/// Splits `name{label="value"}` into its parts.
 pub fn series(text: &str) -> Result<(String, BTreeMap<String, String>), String> {
     let Node::Vector(Vector { name, matchers, range: None }) = promql::parse(text)? else {
         return Err("it is no series".into());
@@ -30,7 +30,7 @@ pub fn series(text: &str) -> Result<(String, BTreeMap<String, String>), String> 
     Ok((name, labels.filter(|(_, value)| !value.is_empty()).collect()))
 }
 
-/// All slots of a series.
+/// Expands the notation to all slots of a series.
 pub fn values(text: &str) -> Result<Vec<Slot>, String> {
     if text.contains("{{") {
         return Err("native histograms cannot be sent here".into());
@@ -55,7 +55,7 @@ pub fn values(text: &str) -> Result<Vec<Slot>, String> {
 }
 
 impl Slot {
-    /// The same, so much further.
+    /// Returns the slot with its value increased by this distance.
     fn at(self, distance: f64) -> Slot {
         match self {
             Slot::Value(start) => Slot::Value(start + distance),
@@ -64,7 +64,7 @@ impl Slot {
     }
 }
 
-/// Start, step and how often the step is taken.
+/// Splits a word into start, step and number of steps.
 fn run(word: &str) -> Result<(f64, f64, usize), String> {
     let (start, rest) = number(word)?;
     if rest.is_empty() {
@@ -74,13 +74,13 @@ fn run(word: &str) -> Result<(f64, f64, usize), String> {
     Ok((start, step, repeats(word, rest)?))
 }
 
-/// `x12`
+/// Reads the repetition `x12`.
 fn repeats(word: &str, text: &str) -> Result<usize, String> {
     let times = text.strip_prefix('x').filter(|times| times.bytes().all(|byte| byte.is_ascii_digit()));
     times.and_then(|times| times.parse().ok()).ok_or_else(|| format!("`{word}` is no value"))
 }
 
-/// A number with its sign, and what stands behind it.
+/// Reads a number with its sign; returns the rest of the text too.
 fn number(text: &str) -> Result<(f64, &str), String> {
     let none = || format!("`{text}` is no value");
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);

@@ -1,4 +1,4 @@
-//! What was converted as a pipeline file.
+//! Formats the converted rules as a pipeline file.
 
 use super::alert::RuleOut;
 use super::document::Origin;
@@ -7,17 +7,17 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// A recorded series as it is said here.
+/// A converted recorded series.
 #[derive(Debug, Clone)]
 pub struct RecordOut {
     pub origin: Origin,
     pub said: Translation,
 }
 
-/// Who sends a series that is declared because its absence is asked for.
+/// The source of the series that are declared because a rule tests their absence.
 const DECLARED_SOURCE: &str = "absent";
 
-/// The file with these records and rules; counters and declared series follow from them.
+/// Returns the file with these records and rules, and the counters and declared series that they need.
 pub fn yaml(records: &[&RecordOut], rules: &[&RuleOut]) -> String {
     let all = || records.iter().map(|record| &record.said).chain(rules.iter().map(|rule| &rule.said));
     let mut out = String::from("version: 1\n");

@@ -1,4 +1,5 @@
-//! PromQL's tokens to a tree. Binding, loosest first: `or`, `and unless`, comparisons, `+ -`, `* / %`, signs, `^`.
+//! Parses PromQL tokens into a tree. Precedence, lowest first: `or`, `and unless`, comparisons, `+ -`,
+//! `* / %`, signs, `^`.
 
 use super::ast::{Grouping, Matcher, Matching, Node, Vector};
 use super::lex::{Token, tokens};
@@ -21,7 +22,7 @@ const AGGREGATIONS: [&str; 14] = [
     "limit_ratio",
 ];
 
-/// Binary operators, loosest first.
+/// Binary operators, lowest precedence first.
 const LEVELS: [&[&str]; 5] = [
     &["or"],
     &["and", "unless"],
@@ -30,13 +31,14 @@ const LEVELS: [&[&str]; 5] = [
     &["*", "/", "%", "atan2"],
 ];
 
-/// Nesting that is read.
+/// The largest nesting depth.
 const DEPTH_MAX: usize = 64;
 
-/// Operators of one expression: a chain of them is as deep a tree. Public rules have up to sixty.
+/// Operators of one expression, because a chain of them makes an equally deep tree. Public rules have up to
+/// sixty.
 const OPERATORS_MAX: usize = 512;
 
-/// Reads an expression, or says what of it is not read.
+/// Parses an expression, or returns the reason why it cannot be parsed.
 pub fn parse(text: &str) -> Result<Node, String> {
     let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, operators: 0 };
     let node = parser.binary(0)?;
@@ -60,14 +62,14 @@ impl Parser {
         &self.tokens[self.at]
     }
 
-    /// The next token, which is passed by that; the last one is never passed.
+    /// Returns the next token and advances; never passes the last token.
     fn advance(&mut self) -> Token {
         let token = self.tokens[self.at].clone();
         self.at = (self.at + 1).min(self.tokens.len() - 1);
         token
     }
 
-    /// Takes this symbol if it comes next.
+    /// Advances if the next token is this symbol; returns whether it is.
     fn take(&mut self, symbol: &str) -> bool {
         let is_next = matches!(self.peek(), Token::Symbol(found) if *found == symbol);
         if is_next {
@@ -87,7 +89,7 @@ impl Parser {
         matches!(self.peek(), Token::Name(found) if found.eq_ignore_ascii_case(word))
     }
 
-    /// Takes this keyword if it comes next; keywords have no case.
+    /// Advances if the next token is this keyword, in upper or lower case; returns whether it is.
     fn take_word(&mut self, word: &str) -> bool {
         let is_next = self.is_word(word);
         if is_next {
@@ -131,7 +133,7 @@ impl Parser {
         Ok(left)
     }
 
-    /// `bool`, `on (…)`, `ignoring (…)`, `group_left (…)`.
+    /// Parses `bool`, `on (…)`, `ignoring (…)` and `group_left (…)`.
     fn matching(&mut self) -> Parse<Matching> {
         let mut matching = Matching { is_bool: self.take_word("bool"), ..Matching::default() };
         for (word, is_on) in [("on", true), ("ignoring", false)] {
@@ -175,7 +177,7 @@ impl Parser {
         Ok(Node::Binary { op: "^", matching, left: Box::new(left), right: Box::new(right) })
     }
 
-    /// A value and what stands behind it: ranges, `offset`, `@`.
+    /// Parses a value and its suffixes: ranges, `offset`, `@`.
     fn moved(&mut self) -> Parse<Node> {
         let mut node = self.primary()?;
         loop {
@@ -224,7 +226,7 @@ impl Parser {
         }
     }
 
-    /// `@ 1609746000`, `@ start()`, `@ end()`.
+    /// Parses the time of `@ 1609746000`, `@ start()` or `@ end()`.
     fn instant(&mut self) -> Parse<()> {
         if !self.take("-") {
             self.take("+");
@@ -252,7 +254,7 @@ impl Parser {
         }
     }
 
-    /// A number by name, an aggregation, a function or a series.
+    /// Parses a name: a number (`inf`, `nan`), an aggregation, a function or a series.
     fn named(&mut self, name: String) -> Parse<Node> {
         let word = name.to_ascii_lowercase();
         match word.as_str() {
@@ -322,7 +324,7 @@ impl Parser {
         Ok(args)
     }
 
-    /// A series; its `{` is taken already.
+    /// Parses a series after its opening `{`.
     fn vector(&mut self, name: String, has_matchers: bool) -> Parse<Node> {
         let mut vector = Vector { name, matchers: Vec::new(), range: None };
         while has_matchers && !self.take("}") {
@@ -338,7 +340,7 @@ impl Parser {
         }
     }
 
-    /// `label="value"`; `__name__="x"` and a text by itself are the name.
+    /// Parses `label="value"`. `__name__="x"` and a quoted text alone are the metric's name.
     fn matcher(&mut self, vector: &mut Vector) -> Parse<()> {
         let label = match self.advance() {
             Token::Name(label) => label,

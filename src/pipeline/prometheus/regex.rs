@@ -1,10 +1,11 @@
-//! Regular expressions of Prometheus, which are RE2's, as ours.
+//! Translates regular expressions of Prometheus, which are RE2's, to the syntax of the regex library used
+//! here.
 //!
-//! Intuition: both have nearly the same syntax, and mean other things by it in three places: a class inside a class,
-//! operators between classes, and what letters like `\d` stand for (ASCII there, Unicode here). Invariant: what is
-//! given matches the same texts; what has no counterpart is refused.
+//! Intuition: the syntaxes are nearly the same, but differ in meaning in three places: a class inside a
+//! class, operators between classes, and letters such as `\d` (ASCII in RE2, Unicode here).
+//! Invariant: the result matches the same texts; an expression without an equivalent is refused.
 
-/// The same expression in our syntax, or why there is none.
+/// Returns the translated expression, or the reason why there is none.
 pub fn ours(re2: &str) -> Result<String, String> {
     let mut out = String::with_capacity(re2.len());
     let mut rest = re2;
@@ -21,14 +22,14 @@ pub fn ours(re2: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// Copies an escape, which begins `rest`; what stands behind it.
+/// Copies the escape at the start of `rest`; returns the text after it.
 fn escape<'r>(rest: &'r str, is_in_class: bool, out: &mut String) -> Result<&'r str, String> {
     let mut letters = rest.chars();
     letters.next();
     let Some(letter) = letters.next() else { return Err(format!("`{rest}` ends with a backslash")) };
     match (letter, is_in_class) {
         ('d', true) => out.push_str("0-9"),
-        // They end with a range: a `-` behind them is a letter then, as it is for RE2.
+        // These expansions end with a range, so a `-` after them is a literal, as it is in RE2.
         ('w', true) => out.push_str("0-9_A-Za-z"),
         ('s', true) => out.push_str(" \\t\\n\\f-\\r"),
         ('D' | 'W' | 'S', true) => {
@@ -46,7 +47,8 @@ fn escape<'r>(rest: &'r str, is_in_class: bool, out: &mut String) -> Result<&'r 
     Ok(letters.as_str())
 }
 
-/// Copies a class, which begins `rest`, with what it holds as letters; what stands behind it.
+/// Copies the class at the start of `rest`, and escapes the operators in it, which RE2 reads as literals;
+/// returns the text after it.
 fn class<'r>(rest: &'r str, out: &mut String) -> Result<&'r str, String> {
     let whole = rest;
     let mut rest = &rest[1..];
@@ -86,7 +88,7 @@ fn class<'r>(rest: &'r str, out: &mut String) -> Result<&'r str, String> {
     Err(format!("`{whole}` has a class without an end"))
 }
 
-/// Bytes of a named class such as `[:alpha:]`, if one begins the text.
+/// Returns the length in bytes of a named class such as `[:alpha:]` at the start of the text.
 fn named(text: &str) -> Option<usize> {
     let name = text.strip_prefix("[:")?;
     let end = name

@@ -1,8 +1,9 @@
-//! From rules as they stand to rules as they are said: records first, in the order in which they read each other.
+//! Converts all rules: records first, each after the records it reads, then alerts.
 //!
-//! Intuition: an alert over a record that is not there never fires, and nobody would know why. Invariant: whatever
-//! reads a record that is left out is left out with the same reason; what is converted compiles, by itself and with
-//! everything it reads. Cost: a rule is compiled with at most [`NEEDED_MAX`] records, all of them some ten times.
+//! Intuition: an alert over a missing record would never fire, without any error.
+//! Invariant: a rule that reads a record that is left out is left out with the same reason. A converted rule
+//! compiles, alone with the records it reads and together with all others.
+//! Cost: each rule is compiled with at most [`NEEDED_MAX`] records, and all rules together about ten times.
 
 use super::alert::{self, Ids};
 use super::ast::{EXPORTED_NAME, Node};
@@ -18,28 +19,28 @@ use crate::pipeline::{Loaded, load_files};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A rule whose expression was read, and its place among those of its kind.
+/// A parsed rule, and its index among the alerts or the records.
 struct Parsed {
     place: usize,
     origin: Origin,
     body: Body,
     node: Node,
-    /// Whether it reads the label `name`, which is called otherwise here.
+    /// Whether the rule reads the label `name`, which is renamed here.
     has_name: bool,
 }
 
-/// Records that one rule reads, through others as well; people's rules read five.
+/// Records that one rule reads, directly or through other records; usual rules read five.
 const NEEDED_MAX: usize = 100;
 
-/// What is on the way from one to the other.
+/// The state of a conversion.
 #[derive(Default)]
 struct Resolver {
     facts: Facts,
     done: Converted,
     ids: Ids,
-    /// Of the records that are converted, by their names.
+    /// Indexes of the converted records by their names.
     places: BTreeMap<String, usize>,
-    /// Regular expressions that were compiled, and the bytes that all of them take.
+    /// Regular expressions that are compiled already, and the bytes of all of them.
     patterns: BTreeSet<Arc<str>>,
     regex_bytes: usize,
 }
@@ -82,14 +83,15 @@ pub fn resolve(files: Files) -> Converted {
 impl Resolver {
     fn leave_out(&mut self, origin: Origin, reason: String) {
         if !origin.is_alert {
-            // Whoever reads it is told the first reason, not the way to it.
+            // A reader is left out with the first reason, without the chain of records in between.
             let root = reason.rsplit(", which is left out: ").next().unwrap_or(&reason).to_string();
             self.facts.records.entry(origin.name.clone()).or_insert(Err(root));
         }
         self.done.left_out.push(Remark { origin, text: reason });
     }
 
-    /// Leaves out what reads the label `name`: it would be taken for another one of the same files.
+    /// Leaves out the rules that read the label `name`: its new name is already another label of the same
+    /// files.
     fn without_names(&mut self, all: Vec<Parsed>) -> Vec<Parsed> {
         let (named, others): (Vec<Parsed>, Vec<Parsed>) = all.into_iter().partition(|parsed| parsed.has_name);
         for parsed in named {
@@ -116,7 +118,7 @@ impl Resolver {
         self.done.records.push(record);
     }
 
-    /// The records of which one name is one expression; the others are left out together.
+    /// Keeps the records whose name has one expression, and leaves out all records of the other names.
     fn one_of_each(&mut self, records: Vec<Parsed>) -> Vec<Parsed> {
         let mut by_name: BTreeMap<String, Vec<Parsed>> = BTreeMap::new();
         for parsed in records {
@@ -151,7 +153,7 @@ impl Resolver {
         kept
     }
 
-    /// Says each record after those that it reads.
+    /// Converts each record after those that it reads.
     fn records(&mut self, records: Vec<Parsed>) {
         let (order, in_circles) = in_order(&records);
         let mut records: Vec<Option<Parsed>> = records.into_iter().map(Some).collect();
@@ -216,8 +218,8 @@ impl Resolver {
         }
     }
 
-    /// Compiles what was said, as long as the regular expressions of all rules take no more than those of a set may:
-    /// what is beyond would be left out in the end, each at the price of a compilation.
+    /// Compiles converted rules while the regular expressions of all rules are within the bound for a set.
+    /// Rules beyond the bound would be left out in the end, so they are not compiled.
     fn compile(&mut self, text: String) -> Result<Loaded, String> {
         let has_regex = text.contains("=~") || text.contains("!~");
         if has_regex && self.regex_bytes > REGEXES_BYTES_MAX {
@@ -234,14 +236,15 @@ impl Resolver {
                     }
                 }
             }
-            // One that is refused has cost as much as the largest.
+            // Compiling a refused expression may have cost as much as the largest accepted one.
             None if has_regex => self.regex_bytes += Pattern::BYTES_MAX,
             None => {}
         }
         Ok(loaded)
     }
 
-    /// The records that are read, and those that these read, in the order in which they were said.
+    /// Returns the converted records that are read, directly or through others, in the order of their
+    /// conversion.
     fn needed(&self, reads: &BTreeSet<String>) -> Result<Vec<&RecordOut>, String> {
         let mut found: BTreeSet<usize> = BTreeSet::new();
         let mut left: Vec<&str> = reads.iter().map(String::as_str).collect();
@@ -252,12 +255,12 @@ impl Resolver {
             }
             left.extend(self.done.records[*at].said.records.iter().map(String::as_str));
         }
-        // Each reads only those said before it.
+        // A record reads only records converted before it, so the order of the indexes is correct.
         Ok(found.into_iter().map(|at| &self.done.records[at]).collect())
     }
 
-    /// All together compile, too; should they not, the rules and records behind the longest part that does are left
-    /// out.
+    /// Compiles all converted rules together. If this fails, a binary search finds the longest prefix that
+    /// compiles, and the rest is left out.
     fn settle(&mut self) {
         let all = self.done.records.len() + self.done.rules.len();
         let Some(mut reason) = self.problem_of(all) else { return };
@@ -278,7 +281,7 @@ impl Resolver {
         gone.into_iter().for_each(|origin| self.leave_out(origin, reason.clone()));
     }
 
-    /// What is wrong with the first of them, records before rules.
+    /// Returns the first error of the first `count` records and rules, with records before rules.
     fn problem_of(&self, count: usize) -> Option<String> {
         let records: Vec<&RecordOut> = self.done.records.iter().take(count).collect();
         let rules: Vec<&RuleOut> = self.done.rules.iter().take(count - records.len()).collect();
@@ -286,7 +289,8 @@ impl Resolver {
     }
 }
 
-/// Places of records, each after those that it reads, else as they stand; and those that read themselves.
+/// Returns the indexes of records so that each follows those it reads, otherwise in the order of the files;
+/// then the records that are part of a cycle or read one that is.
 fn in_order(records: &[Parsed]) -> (Vec<usize>, Vec<usize>) {
     let names: Vec<&str> = records.iter().map(|parsed| parsed.origin.name.as_str()).collect();
     let places: BTreeMap<&str, usize> = names.iter().zip(0..).map(|(name, at)| (*name, at)).collect();
@@ -312,7 +316,7 @@ fn in_order(records: &[Parsed]) -> (Vec<usize>, Vec<usize>) {
     (order, in_circles)
 }
 
-/// What is wrong with what was converted.
+/// Returns the first error of a compilation.
 fn problem(loaded: &crate::pipeline::Loaded) -> Option<String> {
     let first = loaded.diagnostics.iter().find(|one| one.is_error)?;
     let hint = first.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));

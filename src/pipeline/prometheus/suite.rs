@@ -1,8 +1,8 @@
-//! promtool's rule tests: the same series, the same alerts at the same times.
+//! Reads promtool's rule tests: the same series must give the same alerts at the same times.
 //!
-//! Intuition: a suite is the author's word on what a rule means, so it is the best witness of a conversion.
-//! Invariant: a test passes only if every alert that it asks about was converted and every series that it feeds
-//! came in; anything else fails with the reason.
+//! Intuition: a suite states what its author expects of a rule, so it is the best check of a conversion.
+//! Invariant: a test passes only if every alert that it checks is converted and every series that it feeds is
+//! accepted. Otherwise it fails with the reason.
 
 use super::ast::{EXPORTED_NAME, label_there};
 use super::document::{field, items, span, text, texts};
@@ -17,54 +17,57 @@ use crate::pipeline::yaml::{Kind, Node};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A file of tests, its rules converted.
+/// A test file with its converted rules.
 #[derive(Debug)]
 pub struct Suite {
     pub converted: Converted,
     pub cases: Vec<Case>,
-    /// `promql_expr_test`s, which are none of ours.
+    /// The number of `promql_expr_test`s, which cannot be run here.
     pub skipped: usize,
-    /// Alerts whose texts are stated: numbers are written otherwise here.
+    /// The number of alerts with expected annotations, which are not compared because numbers are formatted
+    /// differently here.
     pub texts_skipped: usize,
 }
 
-/// One test of it.
+/// One test of a suite.
 #[derive(Debug)]
 pub struct Case {
     pub name: String,
     pub line: usize,
     pub inputs: Vec<(Timestamp, Input)>,
     pub checks: Vec<Check>,
-    /// Why it cannot be judged.
+    /// The reasons why the test cannot be judged.
     pub wrong: Vec<String>,
-    /// Names of the series that it feeds.
+    /// Names of the series that the test feeds.
     fed: BTreeSet<String>,
 }
 
-/// Which alerts of one name fire at a time.
+/// The alerts of one name that must fire at a time.
 #[derive(Debug)]
 pub struct Check {
     pub line: usize,
     pub at: Timestamp,
     pub alert: String,
-    /// Ascending; alerts that are alike are two.
+    /// The labels of the expected alerts, in ascending order; duplicates are kept.
     pub expected: Vec<Labels>,
 }
 
 type Labels = BTreeMap<String, String>;
 
-/// An alert fires at the grid point after the one that promtool asks about: what came until then counts.
+/// Alerts are compared at the grid point after the time in the test, so that values with exactly that time
+/// count.
 const GRID: Span = Span::from_secs(1);
 
-/// Sources of series that the test feeds, and of recorded ones.
+/// Sources of the fed series and of recorded series.
 const OWN_SOURCES: [&str; 2] = ["test", "_record"];
 
-/// Whether a file is one of promtool's tests.
+/// Whether a file is a test file of promtool.
 pub fn is_suite(source: &str) -> bool {
     root(source).is_ok_and(|root| field(&root, "rule_files").is_some())
 }
 
-/// What promtool takes in each place; anything else is a slip of the pen, and a check that is misspelt would be none.
+/// The fields that promtool knows in each place. Any other field is an error, because a misspelt check would
+/// be skipped.
 const SUITE: [&str; 5] = ["rule_files", "evaluation_interval", "group_eval_order", "fuzzy_compare", "tests"];
 const CASE: [&str; 8] = [
     "name",
@@ -80,7 +83,7 @@ const SERIES: [&str; 2] = ["series", "values"];
 const CHECK: [&str; 3] = ["eval_time", "alertname", "exp_alerts"];
 const ALERT: [&str; 2] = ["exp_labels", "exp_annotations"];
 
-/// Refuses a field that promtool does not know.
+/// Returns an error for a field that promtool does not know.
 fn known(node: &Node, fields: &[&str]) -> Result<(), String> {
     let Kind::Map(entries) = &node.kind else {
         return Err(format!("line {}: this must have the fields {}", node.at.line, fields.join(", ")));
@@ -97,7 +100,7 @@ fn root(source: &str) -> Result<Node, String> {
     documents.into_iter().next().ok_or_else(|| "it is empty".into())
 }
 
-/// Reads the tests; `rules`: gives the text of a rule file by its name there.
+/// Reads a test file. `rules`: returns the text of a rule file by its name in the test file.
 pub fn read(source: &str, rules: impl Fn(&str) -> Result<String, String>) -> Result<Suite, String> {
     let root = root(source)?;
     known(&root, &SUITE)?;
@@ -162,7 +165,7 @@ fn check(node: &Node) -> Result<Check, String> {
 }
 
 impl Case {
-    /// Takes in one input series; one that no event can be of makes the test fail.
+    /// Reads one input series. If events cannot represent it, the test is marked as failed.
     fn feed(&mut self, node: &Node, interval: Span, converted: &Converted) -> Result<(), String> {
         let line = node.at.line;
         known(node, &SERIES)?;
@@ -188,7 +191,7 @@ impl Case {
             return Ok(());
         }
         let source = labels.remove("source").unwrap_or_else(|| OWN_SOURCES[0].into());
-        // A range still holds the samples of a series that has ended; only its current value is gone.
+        // A range still contains the samples of a series that has ended; only its current value is gone.
         let ends = converted.reads_current(&name);
         for (place, slot) in slots.into_iter().enumerate() {
             let time = START + interval * place as i64;
@@ -211,13 +214,14 @@ impl Case {
 }
 
 impl Converted {
-    /// Whether anything reads the current values of a metric.
+    /// Whether a rule or record reads the current values of a metric.
     fn reads_current(&self, name: &str) -> bool {
         let rules = self.rules.iter().map(|rule| &rule.said);
         rules.chain(self.records.iter().map(|record| &record.said)).any(|said| said.current.contains(name))
     }
 
-    /// Observations that a rule, or a record that it reads, takes in place of the buckets that a test feeds.
+    /// Returns a metric whose observations the alert reads, directly or through records, while the test feeds
+    /// its buckets.
     fn unfed<'c>(&'c self, alert: &str, case: &Case) -> Option<&'c str> {
         let rules = self.rules.iter().filter(|rule| rule.origin.name == alert).map(|rule| &rule.said);
         let (mut observed, mut reads) = (BTreeSet::new(), BTreeSet::new());
@@ -225,7 +229,7 @@ impl Converted {
             observed.extend(said.observed.iter().map(String::as_str));
             reads.extend(said.records.iter().map(String::as_str));
         }
-        // Each record reads only those said before it.
+        // A record reads only records converted before it, so one pass in reverse order suffices.
         for record in self.records.iter().rev() {
             if reads.contains(record.origin.name.as_str()) {
                 observed.extend(record.said.observed.iter().map(String::as_str));
@@ -237,7 +241,7 @@ impl Converted {
 }
 
 impl Check {
-    /// What is wrong, given the active alerts.
+    /// Returns a description of the differences, given the active alerts; `None` if there are none.
     pub fn compare(&self, case: &Case, converted: &Converted, alerts: &[Transition]) -> Option<String> {
         let is_own = |origin: &super::Origin| origin.is_alert && origin.name == self.alert;
         if let Some(left_out) = converted.left_out.iter().find(|one| is_own(&one.origin)) {
@@ -271,7 +275,7 @@ impl Check {
         })
     }
 
-    /// The labels that an alert of this name would have there.
+    /// Returns the labels that an alert of this name would have in Prometheus.
     fn labels(&self, converted: &Converted, alert: &Transition) -> Option<Labels> {
         let is_same = |rule: &&super::RuleOut| rule.origin.name == self.alert && *rule.id == *alert.rule;
         let rule = converted.rules.iter().find(is_same)?;

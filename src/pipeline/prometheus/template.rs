@@ -1,17 +1,18 @@
-//! Texts with holes: Go's templates to ours, as far as they only show labels and the value.
+//! Translates the templates of annotations, as far as they only show labels and the value.
 //!
-//! Intuition: nearly all annotations say `{{ $labels.x }}` and `{{ $value | humanizePercentage }}`. Invariant: a
-//! text is said with all its holes, or refused with the first that has no counterpart; no hole is emptied.
+//! Intuition: nearly all annotations contain only `{{ $labels.x }}` and `{{ $value | humanizePercentage }}`.
+//! Invariant: a text is translated with all its placeholders, or refused because of the first one without an
+//! equivalent; no placeholder is dropped.
 
 use super::ast::label_here;
 use crate::core::rule::template::check;
 
-/// Whether a text has holes at all.
+/// Whether a text has placeholders.
 pub fn is_template(text: &str) -> bool {
     text.contains("{{")
 }
 
-/// The text in our words, or why it has none.
+/// Returns the translated text, or the reason why there is none.
 pub fn translate(text: &str) -> Result<String, String> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once("{{") {
@@ -19,7 +20,7 @@ pub fn translate(text: &str) -> Result<String, String> {
             return Err("`{{` without `}}`".into());
         };
         out.push_str(before);
-        // A dash trims the blanks beside the hole.
+        // A dash trims the blanks next to the placeholder.
         let inner = match inner.strip_prefix("- ") {
             Some(inner) => {
                 out.truncate(out.trim_end().len());
@@ -39,13 +40,13 @@ pub fn translate(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// Whether a text shows a label of this name.
+/// Whether a text shows the label of this name.
 pub fn has_label(text: &str, label: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_');
     text.split("abels.").skip(1).any(|rest| rest.strip_prefix(label).is_some_and(ends))
 }
 
-/// What stands between two pairs of braces.
+/// Translates the content of one placeholder.
 fn hole(inner: &str) -> Result<String, String> {
     if inner.starts_with("/*") && inner.ends_with("*/") {
         return Ok(String::new());
@@ -82,7 +83,8 @@ enum Subject {
     Value,
 }
 
-/// What is shown, and the functions that are called with it last: `printf "%.2f" $value`.
+/// Returns the label or value that is shown, and the function that is called with it as its last argument:
+/// `printf "%.2f" $value`.
 fn subject(words: &[String]) -> Option<(Subject, Vec<Vec<String>>)> {
     let (last, call) = words.split_last()?;
     let label = last.strip_prefix("$labels.").or_else(|| last.strip_prefix(".Labels."));
@@ -104,7 +106,8 @@ fn calls(call: &[String]) -> Vec<Vec<String>> {
     if call.is_empty() { Vec::new() } else { vec![call.to_vec()] }
 }
 
-/// A filter of a number as ours has it; what only rounds is left to ours.
+/// Returns the equivalent of a filter for numbers. A filter that only rounds is dropped, because values are
+/// formatted anyway.
 fn number_filter(filter: &[String]) -> Option<&'static str> {
     let words: Vec<&str> = filter.iter().map(String::as_str).collect();
     match words.as_slice() {
@@ -125,7 +128,7 @@ fn is_plain_text(filter: &[String]) -> bool {
     matches!(filter, [printf, format] if printf == "printf" && matches!(format.as_str(), "\"%s\"" | "\"%v\""))
 }
 
-/// Words and pipes; a text in quotes is one word, quotes included.
+/// Splits a placeholder into words and pipes; a quoted text is one word, including its quotes.
 fn words(inner: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     for c in inner.chars() {

@@ -6,17 +6,17 @@ mod cases;
 mod mixins;
 mod snippets;
 
-/// One rule file.
+/// Converts one rule file.
 fn one(text: &str) -> Converted {
     convert(&[("f.yml".into(), text.into())]).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A file with these rules, each as a flow map.
+/// Makes a file with these rules, each as a flow map.
 fn file(rules: &[&str]) -> String {
     format!("groups: [{{ name: g, rules: [{}] }}]", rules.join(", "))
 }
 
-/// An alert with this expression.
+/// Makes an alert with this expression.
 fn alert_of(expr: &str) -> String {
     format!("{{ alert: a, expr: {} }}", json!(expr))
 }

@@ -1,4 +1,4 @@
-//! What must be so at some time: of the alerts of a rule, one by one, or of all its transitions.
+//! Expectations of a test: the state of single alerts at a time, or all transitions of the named rules.
 
 use super::{Known, START};
 use crate::core::Timestamp;
@@ -10,19 +10,19 @@ use crate::pipeline::tree::File;
 use crate::pipeline::yaml::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What must be so at one time.
+/// The expected state of a rule's alerts at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expectation {
     pub line: usize,
     pub at: Timestamp,
     pub rule: String,
-    /// Labels that the alert's key must have.
+    /// Labels that the key of the alert must have.
     pub key: BTreeMap<String, String>,
-    /// `None`: no alert of the rule (with this key) is active.
+    /// `None`: the rule must have no active alert with these labels.
     pub wanted: Option<Expected>,
 }
 
-/// What an alert must be; what is not stated may be anything.
+/// The expected fields of an alert; a field that is `None` may have any value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Expected {
     pub state: Option<ExpectedState>,
@@ -35,7 +35,7 @@ pub struct Expected {
     pub summary: Option<String>,
 }
 
-/// Firing is anything that was told and is not over.
+/// The expected state of an alert. `Firing` includes the acknowledged and escalated states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedState {
     Pending,
@@ -55,11 +55,11 @@ impl ExpectedState {
     }
 }
 
-/// What suppresses it.
+/// The expected suppression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mute {
     Nothing,
-    /// A kind, or an id.
+    /// The kind or the id of the suppressor.
     By(String),
 }
 
@@ -77,7 +77,7 @@ const KEYS: [&str; 11] = [
     "summary",
 ];
 
-/// One entry of `expect:`.
+/// Reads one entry of `expect:`.
 pub(super) fn read(file: &File<'_>, node: &Node, rules: &Known<'_>) -> Option<Expectation> {
     let fields: BTreeMap<&str, &Node> =
         file.map(node, &KEYS).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
@@ -95,7 +95,7 @@ pub(super) fn read(file: &File<'_>, node: &Node, rules: &Known<'_>) -> Option<Ex
     let mut key = BTreeMap::new();
     for (label, value) in fields.get("key").map(|node| file.names(node)).unwrap_or_default() {
         if let Some(Some(labels)) = known.filter(|labels| !has(labels, &label.text)) {
-            // Nothing would ever be found under such a key, and `state: none` would pass whatever happens.
+            // No alert can have such a key, so `state: none` would always pass.
             let near = nearest(&label.text, labels.iter().copied());
             let hint = near.map_or_else(|| shown(labels), |near| format!("did you mean `{near}`?"));
             file.error(
@@ -158,12 +158,12 @@ fn wanted(file: &File<'_>, fields: &BTreeMap<&str, &Node>) -> Option<Option<Expe
 }
 
 impl Expectation {
-    /// Whether an alert is one that is meant.
+    /// Whether an alert belongs to the rule and has the expected labels.
     pub fn is_about(&self, alert: &Transition) -> bool {
         *alert.rule == *self.rule && alert.key.has_all(&self.key)
     }
 
-    /// What is wrong, given the active alerts.
+    /// Returns a description of the differences, given the active alerts; `None` if the expectation is met.
     pub fn compare(&self, alerts: &[Transition]) -> Option<String> {
         let found: Vec<&Transition> = alerts.iter().filter(|alert| self.is_about(alert)).collect();
         let is_as_expected = match &self.wanted {
@@ -198,7 +198,7 @@ impl Expected {
         format!("{state}{severity}")
     }
 
-    /// What is not as stated: name, what was stated, what is.
+    /// Returns the differing fields, each with its name, the expected and the found value.
     fn differences(&self, alert: &Transition) -> Vec<String> {
         let mut all = Vec::new();
         let mut differ = |name: &str, is_same: bool, wanted: String, found: String| {
@@ -283,7 +283,8 @@ fn active(alert: &Transition) -> String {
     format!("{} {} of {key}", state_name(alert), alert.severity.name())
 }
 
-/// A transition as `transitions:` has it: `7m1s latency_p99 {source=checkout} firing warning by silence s1`.
+/// Formats a transition as in `transitions:`:
+/// `7m1s latency_p99 {source=checkout} firing warning by silence s1`.
 pub fn transition(of: &Transition) -> String {
     let change = change_name(of.change);
     let key: Vec<String> = of.key.0.iter().map(|(label, value)| format!("{label}={value}")).collect();
@@ -296,7 +297,7 @@ pub fn transition(of: &Transition) -> String {
     format!("{at} {} {{{}}} {change} {severity}{step}{by}", of.rule, key.join(","))
 }
 
-/// The rule that a line of `transitions:` is about.
+/// Returns the rule of a line of `transitions:`.
 pub fn rule_of(line: &str) -> Option<&str> {
     line.split_whitespace().nth(1)
 }

@@ -1,7 +1,8 @@
-//! Test cases beside the rules: series, events and decisions at times, and the alerts expected from them.
+//! Test cases in rule files: series, events and decisions at given times, and the alerts expected from them.
 //!
-//! Intuition: a test is a log written by hand, with a virtual clock, and what must be so at some times.
-//! Notation of values is promtool's, with marks for what comes late or with a clock that is ahead.
+//! Intuition: a test is a log written by hand, processed with a virtual clock, and the expected state at some
+//! times. The notation of values is that of promtool, with marks for late values and for clocks that are
+//! ahead.
 
 mod expect;
 mod said;
@@ -19,48 +20,51 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 pub use values::{expand, observations, series_name};
 
-/// One test: what comes in, and what must be so at which times.
+/// One test: its input, and the expected state at some times.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestCase {
     pub file: String,
     pub line: usize,
     pub name: String,
-    /// What comes in, by the time at which it comes.
+    /// The input, sorted by arrival time.
     pub inputs: Vec<(Timestamp, Input)>,
     pub expectations: Vec<Expectation>,
-    /// All transitions of the rules that are named in it, in order, as [`expect::transition`] writes them.
+    /// All transitions of the rules named in the test, in order, formatted by [`expect::transition`].
     pub transitions: Option<Vec<String>>,
-    /// How far the test goes at least.
+    /// The earliest end of the test.
     pub until: Timestamp,
-    /// Events that must be refused.
+    /// The number of events that must be refused.
     pub refused: usize,
 }
 
-/// Something that comes in.
+/// One input of a test.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// JSON of an event, as text: a tree of it is five times as large, and a test may have a million.
+    /// The JSON of an event as text: a parsed tree is five times as large, and a test may have a million
+    /// events.
     Event(Box<str>),
-    /// A series has ended: nothing of it is known from here on.
+    /// The series ends: it has no value from here on.
     Ended { source: String, name: String, labels: BTreeMap<String, String> },
-    /// What a person says.
+    /// A decision of an operator.
     Said(Box<Said>),
 }
 
-/// Values of one test: an hour of them, once a second, for a few series.
+/// The largest number of values in one test: an hour of one value per second for a few series.
 const EVENTS_MAX: usize = 1_000_000;
 
-/// Where test time begins.
+/// The start of test time.
 pub const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-01T00:00:00Z
 
 const KEYS: [&str; 9] =
     ["name", "interval", "input_series", "input_events", "say", "expect", "transitions", "until", "refused"];
 
-/// Fields of an event that are texts, whatever they look like: `run: 17`, `stage: on`, `id: 1e5`.
+/// Fields of an event that are always texts, even if they look like other types: `run: 17`, `stage: on`,
+/// `id: 1e5`.
 const TEXT_FIELDS: [&str; 12] =
     ["type", "source", "name", "unit", "id", "pipeline", "run", "stage", "gate", "status", "hdr", "labels"];
 
-/// The rules that are tested, each with the labels that a key of it can have; none: any, as each series is a key.
+/// The tested rules, each with the labels that its keys can have. `None`: any labels, because each series is
+/// a key.
 #[derive(Debug)]
 pub struct Known<'r>(BTreeMap<&'r str, Option<BTreeSet<&'r str>>>);
 
@@ -82,15 +86,16 @@ fn labels_of<'r>(rules: &'r RuleSet, rule: &'r Rule) -> Option<BTreeSet<&'r str>
             By::Labels(by) => labels.extend(by.iter().map(|label| &**label)),
         }
     }
-    // A pipeline is the source of what is derived from its events.
+    // The source of a series derived from pipeline events is the pipeline.
     if labels.contains("source") || labels.contains("pipeline") {
         labels.extend(["source", "pipeline"]);
     }
     Some(labels)
 }
 
-/// Reads the `tests:` of one file. `slots`: values and gaps that the set's tests may still have; `is_to_run`: where
-/// nobody runs them, the events that their values stand for are not made: a line of ten characters has a million.
+/// Reads the `tests:` of one file. `slots`: the values and gaps that the tests of the set may still have.
+/// `is_to_run`: whether the tests are run; if not, their values are not expanded to events, because a line of
+/// ten characters may stand for a million events.
 pub fn read(
     file: &File<'_>,
     node: &Node,
@@ -170,8 +175,8 @@ fn input_series(
     }
 }
 
-/// An event as it would be sent, with `at` (since the start) in place of `time`; `late`: how long after that it
-/// comes, `-10s` where the sender's clock is ahead.
+/// Reads an event in its wire format, with `at` (since the start) in place of `time`. `late`: the time from
+/// there to its arrival; `-10s` if the sender's clock is ahead.
 fn input_event(file: &File<'_>, node: &Node, inputs: &mut Vec<(Timestamp, Input)>) {
     let mut fields = Map::new();
     let (mut at, mut late) = (None, Span::ZERO);
@@ -209,7 +214,8 @@ fn plain(node: &Node) -> Value {
     }
 }
 
-/// The same where texts are wanted: each scalar as it was written, and none where nothing stands.
+/// Converts a node to JSON as [`plain`] does, but keeps each scalar as the text that is written; an empty
+/// scalar is null.
 fn as_written(node: &Node) -> Value {
     match &node.kind {
         Kind::List(items) => Value::Array(items.iter().map(as_written).collect()),
@@ -254,7 +260,8 @@ mod tests {
         assert_eq!(metric["labels"], json!({"v": "yes", "sha": "1e5"}));
     }
 
-    /// A line of twenty bytes stands for a million values.
+    /// Goal: the number of values is bounded over all tests. Method: lines of twenty bytes that stand for a
+    /// million values each.
     #[test]
     fn values_of_tests_are_bounded_together() {
         let series = "      - { series: 'x{source=\"a\"}', values: '_x999999' }\n".repeat(5);
@@ -263,7 +270,8 @@ mod tests {
         assert!(found.len() == 1 && found[0].message.contains("more than 4000000 values"), "{found:?}");
     }
 
-    /// A request of 354 bytes with such tests once took 3 GiB.
+    /// Goal: values of tests that are not run are not expanded. Method: the time to load four million values;
+    /// a request of 354 bytes with such tests once took 3 GiB.
     #[test]
     fn values_of_tests_that_nobody_runs_are_not_made() {
         let rules = "rules:\n  - { id: r, expr: 'count(x[1m]) by (source) > 5', severity: info }\n";
@@ -272,7 +280,7 @@ mod tests {
         let begun = std::time::Instant::now();
         let loaded = load_rules(vec![("f.yaml".into(), format!("{rules}{tests}"))]);
         assert!(loaded.rules.is_some() && loaded.tests.is_empty(), "{:?}", loaded.diagnostics);
-        // Four million events take ten seconds here.
+        // Expanding four million events takes ten seconds on the development machine.
         assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     }
 }

@@ -1,4 +1,4 @@
-//! What people say in a test: `say: [{ at: 5m, ack: high_latency, by: ann, why: on it }]`.
+//! Decisions of operators in a test: `say: [{ at: 5m, ack: high_latency, by: ann, why: on it }]`.
 
 use super::{Input, START};
 use crate::core::Timestamp;
@@ -8,10 +8,10 @@ use crate::pipeline::tree::File;
 use crate::pipeline::yaml::{Key, Kind, Node};
 use std::collections::BTreeMap;
 
-/// A decision of a person.
+/// A decision of an operator.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
-    /// Of the active alert of a rule with these labels.
+    /// Acknowledges the active alert of a rule with these labels.
     Ack {
         of: Alert,
         why: String,
@@ -25,7 +25,7 @@ pub enum Said {
     EndMaintenance(String),
 }
 
-/// Which alert is meant.
+/// Identifies an alert.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
     pub rule: String,
@@ -50,7 +50,7 @@ const KEYS: [&str; 12] = [
     "end_maintenance",
 ];
 
-/// One entry of `say:`; `None` when something is wrong with it.
+/// Reads one entry of `say:`; returns `None` after an error is noted.
 pub(super) fn read(file: &File<'_>, node: &Node) -> Option<(Timestamp, Input)> {
     let fields: BTreeMap<&str, &Node> =
         file.map(node, &KEYS).into_iter().map(|(key, value)| (key.text.as_str(), value)).collect();
@@ -91,10 +91,11 @@ fn alert(file: &File<'_>, rule: &Node, fields: &BTreeMap<&str, &Node>) -> Option
     Some(Alert { rule: file.text(rule)?, key, by })
 }
 
-/// What a test asks for without saying more.
+/// The id of a silence or maintenance window that a test does not name.
 const NEW: ask::New<'_> = ask::New { id: "test", by: None };
 
-/// A silence or maintenance as the API takes it; what is wrong with it is said at its place in the file.
+/// Reads a silence or maintenance window in the format of the API; its problems are noted at its place in the
+/// file.
 fn asked<T>(
     file: &File<'_>,
     node: &Node,

@@ -1,20 +1,21 @@
-//! promtool's notation of values: `1+2x3` is 1 3 5 7, `5x9` is ten times 5, `_` is no value.
+//! The notation of values of promtool: `1+2x3` is 1 3 5 7, `5x9` is ten times 5, `_` is no value.
 //!
-//! Marks are ours: `5@+90s` comes 90 seconds late, `5@-10s` has the time of a clock that is 10 seconds ahead.
+//! The marks are an extension: `5@+90s` arrives 90 seconds late, `5@-10s` has the time of a clock that is 10
+//! seconds ahead.
 
 use super::{EVENTS_MAX, Input, START};
 use crate::core::{Span, Timestamp};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// A value, and how long after its time it comes.
+/// A value, and the time from its timestamp to its arrival.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placed {
     pub value: f64,
     pub late: Span,
 }
 
-/// `name{label="value"}` to its parts.
+/// Splits `name{label="value"}` into its parts.
 pub fn series_name(text: &str) -> Option<(String, BTreeMap<String, String>)> {
     use crate::pipeline::expr::parse::{TermKind, parse};
     let TermKind::Selector(selector) = parse(text).ok()?.term.kind else { return None };
@@ -24,7 +25,8 @@ pub fn series_name(text: &str) -> Option<(String, BTreeMap<String, String>)> {
     Some((selector.name?, labels?))
 }
 
-/// The events of a series with these values, each with when it comes; without a `source` it is `test`.
+/// Returns the events of a series with these values, each with its arrival time. The default `source` is
+/// `test`.
 pub fn observations(
     (name, mut labels): (String, BTreeMap<String, String>),
     values: Vec<Option<Placed>>,
@@ -44,7 +46,7 @@ pub fn observations(
     })
 }
 
-/// All values in their slots; `None` for a slot without one.
+/// Expands the notation to one entry per slot; `None` is a slot without a value.
 pub fn expand(text: &str) -> Option<Vec<Option<Placed>>> {
     let mut values = Vec::new();
     for word in text.split_whitespace() {
@@ -57,7 +59,7 @@ pub fn expand(text: &str) -> Option<Vec<Option<Placed>>> {
         if times >= EVENTS_MAX || values.len() + times > EVENTS_MAX {
             return None;
         }
-        // What is stale has no value any more, as a gap has none.
+        // `stale` ends the values of a series, which is the same as a gap here.
         if shape == "_" || shape == "stale" {
             values.extend(std::iter::repeat_n(None, times.max(1)));
             continue;
@@ -68,7 +70,7 @@ pub fn expand(text: &str) -> Option<Vec<Option<Placed>>> {
     Some(values)
 }
 
-/// `+90s`, `90s`, `-10s`.
+/// Reads `+90s`, `90s` or `-10s`.
 pub(super) fn lateness(text: &str) -> Option<Span> {
     match text.strip_prefix('-') {
         Some(ahead) => ahead.parse::<Span>().ok().map(|span| Span::ZERO - span),
@@ -76,7 +78,7 @@ pub(super) fn lateness(text: &str) -> Option<Span> {
     }
 }
 
-/// `1+2` and `1-2`, where the sign after the first digit is that of the step.
+/// Splits `1+2` and `1-2` into start and step; a sign after the first character belongs to the step.
 fn start_and_step(shape: &str) -> Option<(f64, f64)> {
     let sign = shape.char_indices().skip(1).find(|(_, c)| matches!(c, '+' | '-'));
     let (start, step): (f64, f64) = match sign {

@@ -1,7 +1,7 @@
-//! The parser's events to trees.
+//! Builds trees from the events of the YAML parser.
 //!
-//! Invariant: the builder keeps a stack of its own, so a deep text costs no stack of the thread's; whatever an alias
-//! stands for is counted before it is copied.
+//! Invariant: the builder keeps its own stack, so a deeply nested text uses no thread stack. The nodes behind
+//! an alias are counted before they are copied.
 
 use super::{DEPTH_MAX, Key, Kind, NODES_MAX, Node, Place, SCALAR_BYTES_MAX, SyntaxError, scalar};
 use serde_saphyr::granit_parser::{
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// A key that stands a second time in its map.
+/// A duplicate key of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Twice {
     pub at: Place,
@@ -19,14 +19,15 @@ pub struct Twice {
     pub name: String,
 }
 
-/// Trees of a text, and its keys that stand twice.
+/// The documents of a text, and their duplicate keys.
 #[derive(Debug, Default)]
 pub(super) struct Built {
     pub documents: Vec<Node>,
     pub twice: Vec<Twice>,
 }
 
-/// Bytes parsed anew for lines of quoted texts that stand too far left: a file of 64 KiB may have 256 of them.
+/// The bytes that may be parsed again because of continuation lines of quoted texts with too little
+/// indentation. A file of 64 KiB may have 256 such lines.
 const ANEW_BYTES_MAX: usize = 16 << 20;
 
 /// Parses all documents of a text.
@@ -46,13 +47,14 @@ pub(super) fn documents(text: &str) -> Result<Built, SyntaxError> {
             return Err(explained(&error));
         }
         left -= text.len();
-        // The library wants such a line one column further right than other readers do. Blanks at the start of a
-        // line are no part of a quoted text, so it means the same with more of them.
+        // The library demands one more column of indentation for such a line than other parsers do. Blanks at
+        // the start of a continuation line are not part of a quoted text, so adding more does not change its
+        // value.
         text.to_mut().insert_str(at, &" ".repeat(DEPTH_MAX));
     }
 }
 
-/// The reason for which a text makes no tree.
+/// The reason why no tree can be built.
 enum Stop {
     Scan(ScanError),
     Bound(SyntaxError),
@@ -98,7 +100,7 @@ fn place(marker: &Marker) -> Place {
     Place { line: marker.line(), column: marker.col() + 1 }
 }
 
-/// The size of a node with everything in it.
+/// The size of a node with all its descendants.
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
     nodes: usize,
@@ -107,7 +109,8 @@ struct Size {
 }
 
 impl Size {
-    /// No deeper than [`DEPTH_MAX`], as the node was built within it.
+    /// Returns the size of a node. The recursion is bounded by [`DEPTH_MAX`], because the node was built
+    /// within it.
     fn of(node: &Node) -> Size {
         match &node.kind {
             Kind::List(items) => Size::of_all(items.iter()),
@@ -120,7 +123,7 @@ impl Size {
         }
     }
 
-    /// Of a collection that holds these.
+    /// Returns the size of a collection of these nodes.
     fn of_all<'n>(nodes: impl Iterator<Item = &'n Node>) -> Size {
         nodes.map(Size::of).fold(Size { nodes: 1, bytes: 0, height: 1 }, |all, one| Size {
             nodes: all.nodes + one.nodes,
@@ -130,7 +133,7 @@ impl Size {
     }
 }
 
-/// A collection that has begun and not ended.
+/// A collection that is not closed yet.
 #[derive(Debug)]
 struct Frame {
     at: Place,
@@ -148,13 +151,13 @@ enum Open {
 struct OpenMap {
     entries: Vec<(Key, Node)>,
     seen: HashMap<String, Place>,
-    /// A key whose value comes next, and whether it is `<<`.
+    /// A key that waits for its value, and whether the key is `<<`.
     key: Option<(Key, bool)>,
     merged: Vec<Node>,
 }
 
 impl OpenMap {
-    /// Takes a key, or the value of the key before.
+    /// Takes a key, or the value of the preceding key.
     fn take(&mut self, node: Node, is_merge: bool, twice: &mut Vec<Twice>) -> Result<(), SyntaxError> {
         let Some((key, is_merge)) = self.key.take() else {
             self.key = Some((key_of(node)?, is_merge));
@@ -174,7 +177,7 @@ impl OpenMap {
         Ok(())
     }
 
-    /// Entries that are merged in stand behind those of the map itself.
+    /// Closes the map; merged entries follow the map's own entries.
     fn finish(mut self) -> Result<Kind, SyntaxError> {
         for merged in std::mem::take(&mut self.merged) {
             let maps = match merged {
@@ -212,7 +215,7 @@ fn key_of(node: Node) -> Result<Key, SyntaxError> {
 struct Builder<'t> {
     text: &'t str,
     frames: Vec<Frame>,
-    /// Nodes by their names, with what it costs to repeat them.
+    /// Nodes by the number of their anchor, with the size of a copy.
     anchors: HashMap<usize, (Node, Size)>,
     built: Built,
     spent: Size,
@@ -242,7 +245,7 @@ impl<'t> Builder<'t> {
         match event {
             Event::Scalar(value, style, anchor, tag) => {
                 let tag = tag.as_deref().and_then(Tag::core_suffix);
-                // Where nothing stands, the parser says `~`.
+                // For an empty scalar, the parser reports `~`.
                 let is_nothing = value.is_empty() || value == "~" && span.slice(self.text) != Some("~");
                 let is_there = style != ScalarStyle::Plain || !is_nothing;
                 let is_merge = style == ScalarStyle::Plain && value == "<<";
@@ -265,7 +268,7 @@ impl<'t> Builder<'t> {
     }
 
     fn close(&mut self) -> Result<(), SyntaxError> {
-        // Each end has its start, or the parser would have said so.
+        // The parser refuses an end without a start, so there is always a frame.
         let Some(Frame { at, anchor, open }) = self.frames.pop() else { return Ok(()) };
         let kind = match open {
             Open::List(items) => Kind::List(items),
@@ -274,7 +277,7 @@ impl<'t> Builder<'t> {
         self.add(Node { at, kind, written: None }, anchor, false)
     }
 
-    /// A copy of what a name stands for.
+    /// Adds a copy of the node that an alias refers to.
     fn repeat(&mut self, at: Place, anchor: usize) -> Result<(), SyntaxError> {
         let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
             let message = "what this name stands for is not finished yet".into();
@@ -289,7 +292,7 @@ impl<'t> Builder<'t> {
         self.put(node, false)
     }
 
-    /// A node that the text has itself.
+    /// Adds a node that is written in the text itself.
     fn add(&mut self, node: Node, anchor: usize, is_merge: bool) -> Result<(), SyntaxError> {
         let own = Size { nodes: 1, bytes: node.text().map_or(0, str::len), height: 0 };
         self.spend(node.at, own)?;

@@ -1,11 +1,12 @@
-//! YAML as a tree that remembers places, and the text of each scalar as it was written. The only room that knows
-//! the YAML library.
+//! YAML as a tree of nodes that keep their places, and the text of each scalar as it is written. No other
+//! module uses the YAML library.
 //!
-//! Intuition: the tree is built of the parser's events, so a version `1.10` stays `1.10` and a label `yes` stays
-//! `yes` wherever a text is wanted, while `10` is a number where a number is. Invariant: no text makes more nodes,
-//! deeper ones or more bytes than the bounds below, aliases counted as what they stand for.
-//! Rejected: reading through serde (it hands over values; the text they were made of is gone, and a key that stands
-//! twice ends the file instead of being one of the things that are wrong).
+//! Intuition: the tree is built from the parser's events. A version `1.10` stays `1.10` and a label `yes`
+//! stays `yes` where a text is expected, while `10` is a number where a number is expected.
+//! Invariant: no text makes more nodes, deeper nodes or more bytes than the bounds below; an alias counts
+//! with the size of the nodes it stands for.
+//! Rejected: reading through serde (it returns values without the text they were parsed from, and a duplicate
+//! key ends the parsing instead of being one of several reported problems).
 
 mod build;
 mod scalar;
@@ -13,16 +14,16 @@ mod scalar;
 use build::Built;
 pub use build::Twice;
 
-/// A value and where it begins.
+/// A value and the place where it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     pub at: Place,
     pub kind: Kind,
-    /// The text of a scalar that YAML takes for something else than a text.
+    /// The text of a scalar that YAML interprets as another type than text.
     pub written: Option<Box<str>>,
 }
 
-/// A place in a text, both from 1, columns in characters.
+/// A place in a text; both numbers start at 1, and columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {
     pub line: usize,
@@ -46,7 +47,7 @@ pub struct Key {
     pub text: String,
 }
 
-/// A syntax error, with its place where the library knows one.
+/// A syntax error, with its place if the library reports one.
 #[derive(Debug)]
 pub struct SyntaxError {
     pub at: Option<Place>,
@@ -54,25 +55,26 @@ pub struct SyntaxError {
     pub hint: Option<&'static str>,
 }
 
-/// Collections within collections, aliases counted as what they stand for; a pipeline file has about eight.
+/// Nesting of collections, with aliases expanded; a pipeline file has about eight levels.
 const DEPTH_MAX: usize = 32;
 
-/// Values of one text: a thousand rules have about 20,000. 250,000 × about 130 B = 32 MiB.
+/// Values of one text, with aliases expanded: a thousand rules have about 20,000. 250,000 × about 130 B = 32
+/// MiB.
 const NODES_MAX: usize = 250_000;
 
-/// Bytes of all scalars: those of the largest file, and as many again for aliases.
+/// Bytes of all scalars, with aliases expanded: those of the largest file, and as many again for aliases.
 const SCALAR_BYTES_MAX: usize = 8 << 20;
 
-/// Aliases that a typed text may use; a configuration has a handful.
+/// Aliases in a text that is read into a type; a configuration has a handful.
 const ALIASES_MAX: usize = 1_000;
 
 impl Node {
-    /// A text that stands at some place.
+    /// Makes a text node at a place.
     pub fn of_text(at: Place, text: impl Into<String>) -> Node {
         Node { at, kind: Kind::Text(text.into()), written: None }
     }
 
-    /// The text of a scalar, as it was written; `None` for collections, and where nothing stands.
+    /// Returns the text of a scalar as it is written; `None` for collections and empty scalars.
     pub fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Text(text) => Some(text),
@@ -82,7 +84,7 @@ impl Node {
 }
 
 impl Twice {
-    /// The problem in words.
+    /// Describes the problem in words.
     pub fn message(&self) -> String {
         format!("key `{}` is there twice; the first is in line {}", self.name, self.first.line)
     }
@@ -92,7 +94,7 @@ impl Twice {
     }
 }
 
-/// Reads one document into a type of the caller's. An empty file is an empty map.
+/// Reads one document into a type of the caller. An empty file is an empty map.
 pub fn typed<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, SyntaxError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -117,7 +119,8 @@ fn syntax_error(error: serde_saphyr::Error) -> SyntaxError {
     SyntaxError { at, message, hint: None }
 }
 
-/// The library's words without its types, options and the place, which stands before them.
+/// Shortens a message of the library: removes Rust types, options, and the place, which is reported
+/// separately.
 fn plain(message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or(message);
     if message.starts_with("multiple YAML documents") {
@@ -134,16 +137,17 @@ fn plain(message: &str) -> String {
     if numbers.contains(&message.as_str()) {
         return "this must be a whole number, at least 0".into();
     }
+    let message = message.replace("expected mapping start", "expected fields, one to a line");
     message.replace("expected sequence start", "expected a list").replace("a sequence", "a list")
 }
 
-/// Parses one document; a key that stands twice is an error. An empty text is an empty map.
+/// Parses one document; a duplicate key is an error. An empty text is an empty map.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     let (root, twice) = parse_all_keys(text)?;
     twice.into_iter().next().map_or(Ok(root), |twice| Err(twice.error()))
 }
 
-/// Parses one document, and says which keys stand twice; the first of them is in the tree.
+/// Parses one document, and also returns its duplicate keys; the tree has the first entry of each.
 pub fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
     let Built { documents, twice } = build::documents(text)?;
     let mut documents = documents.into_iter();
@@ -157,7 +161,7 @@ pub fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
     Ok((root.unwrap_or(empty), twice))
 }
 
-/// Parses all documents of a text, as files of others have several; empty ones are left out.
+/// Parses all documents of a text, for file formats that allow several; empty documents are left out.
 pub fn parse_documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
     let Built { documents, twice } = build::documents(text)?;
     match twice.into_iter().next() {
@@ -208,7 +212,8 @@ mod tests {
         assert_eq!(parse_documents(text).expect("two").len(), 2);
     }
 
-    /// Nine lists of nine aliases each stand for 387 million values.
+    /// Goal: aliases count with their expanded size. Method: nine lists of nine aliases each, which stand for
+    /// 387 million values.
     #[test]
     fn aliases_count_as_what_they_stand_for() {
         let mut text = String::from("a0: &a0 [x]\n");
@@ -244,7 +249,8 @@ mod tests {
         assert!(parse("<<: 1\n").is_err());
     }
 
-    /// Such lines are written by many tools, and read by most.
+    /// Goal: a quoted text may continue at the indentation of its key. Method: lines as many tools write them
+    /// and most parsers accept them.
     #[test]
     fn a_quoted_text_goes_on_at_its_keys_indentation() {
         let root = parse("a:\n  d: \"one,\n  two\n  three\"\n  e: 'x\n  y'\nf: 1\n").expect("read");

@@ -1,12 +1,13 @@
-//! Scalars as YAML takes them, beside the text they were written as.
+//! Resolves scalars to YAML types, and keeps their text as it is written.
 //!
-//! Invariant: a scalar is a number only if nobody could read it otherwise: `010` is eight to some and ten to others,
-//! so it is a text; `1e999` is a text, as no number of ours is infinite.
+//! Invariant: a scalar is a number only if all readers agree on its value. `010` is eight to some parsers and
+//! ten to others, so it is a text. `1e999` is a text, because all numbers here are finite.
 
 use super::{Kind, Node, Place};
 use serde_saphyr::granit_parser::ScalarStyle;
 
-/// A scalar with its tag, such as `str`, if YAML knows that one. `is_there`: something was written.
+/// Makes the node of a scalar. `tag`: a tag of YAML's core schema, such as `str`. `is_there`: whether the
+/// scalar is not empty.
 pub(super) fn node(at: Place, value: &str, style: ScalarStyle, tag: Option<&str>, is_there: bool) -> Node {
     let is_plain = style == ScalarStyle::Plain;
     let kind = match tag {
@@ -39,7 +40,7 @@ fn resolved(value: &str) -> Kind {
     float(value).map_or_else(|| Kind::Text(value.into()), Kind::Float)
 }
 
-/// `42`, `-1_000`, `0x1F`, `0o17`, `0b1`.
+/// Reads `42`, `-1_000`, `0x1F`, `0o17`, `0b1`.
 fn integer(text: &str) -> Option<i64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),
@@ -57,7 +58,7 @@ fn integer(text: &str) -> Option<i64> {
     i64::from_str_radix(&format!("{sign}{}", digits.replace('_', "")), radix).ok()
 }
 
-/// `1.5`, `.5`, `-1e-3`.
+/// Reads `1.5`, `.5`, `-1e-3`.
 fn float(text: &str) -> Option<f64> {
     let is_number = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
     let unsigned = text.trim_start_matches(['+', '-']);

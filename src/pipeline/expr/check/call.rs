@@ -1,4 +1,4 @@
-//! Functions: which there are, what they take, what they give.
+//! Functions: their arguments, their results and the measures of their results.
 
 use super::super::parse::{Arg, SelectorTerm, Term, TermKind};
 use super::super::{ExprError, Spot, foreign};
@@ -13,7 +13,7 @@ use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
 use crate::pipeline::diagnostic::nearest;
 
-/// Functions of this version besides the aggregates.
+/// The functions besides the aggregates and those over past windows.
 const FUNCTIONS: [&str; 13] = [
     "quantile",
     "abs",
@@ -74,7 +74,7 @@ impl Checker {
         }
     }
 
-    /// `AGG(selector[window]) by (labels)`; `q` for `quantile`.
+    /// Checks `AGG(selector[window]) by (labels)`. `q`: the quantile of `quantile(q, …)`.
     pub(super) fn aggregate(
         &mut self,
         at: Spot,
@@ -161,7 +161,7 @@ impl Checker {
         Ok(self.value(inner, side)?.map(|expr| Expr::Abs(Box::new(expr))))
     }
 
-    /// `min(a, b, …)`, `max(a, b, …)`, `clamp(value, low, high)`.
+    /// Checks `min(a, b, …)`, `max(a, b, …)` and `clamp(value, low, high)`.
     fn extreme(&mut self, at: Spot, name: &str, args: &[Arg], side: Side) -> Check<Typed> {
         let terms = only_terms(args, at, name)?;
         let needs = if name == "clamp" { 3 } else { 2 };
@@ -241,7 +241,7 @@ impl Checker {
         Ok(Typed { expr, measure: Measure::Unit(Unit::S), keys })
     }
 
-    /// `change(agg, period)`.
+    /// Checks `change(agg, period)`.
     fn change(&mut self, at: Spot, args: &[Arg], side: Side) -> Check<Typed> {
         let terms = only_terms(args, at, "change")?;
         let [of, period] = terms.as_slice() else {
@@ -282,7 +282,7 @@ impl Checker {
     }
 }
 
-/// The one argument of an aggregate, if it is a series.
+/// Returns the argument of an aggregate, if the only argument is a series.
 fn over_series(args: &[Arg]) -> Option<&SelectorTerm> {
     match args {
         [Arg::Term(Term { kind: TermKind::Selector(of), .. })] => Some(of),

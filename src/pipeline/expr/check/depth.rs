@@ -1,17 +1,19 @@
-//! Depth of an expression in the JSON of a control record, which is read back by a parser with a limit.
+//! The nesting depth of an expression in the JSON of a control record. The parser that reads the record has a
+//! depth limit.
 //!
-//! Invariant: every expression that is taken can be read back from the log, from its export and from a snapshot; one
-//! that cannot would be lost at the next start, with the rules of everybody.
+//! Invariant: every accepted expression can be read back from the log, from an export and from a snapshot. An
+//! expression that cannot be read back would be lost at the next start, together with the whole rule set.
 
 use super::Checked;
 use crate::core::rule::ast::{Cond, Elapsed, Expr};
 
-/// Levels of JSON, objects and arrays, that an expression may have. The parser reads 127; six stand around an
-/// expression in a line of an export (line, control, rule set, list, rule, subject), and ten are left for others.
-/// A link of a chain has two, so a chain of fifty comparisons of ratios fits: 49 × 2 + 9 = 107.
+/// The largest number of nested JSON objects and arrays in an expression. The parser reads 127 levels. Six
+/// enclose an expression in a line of an export (line, control, rule set, list, rule, subject), and ten are
+/// kept in reserve. Each link of a chain takes two levels, so a chain of fifty comparisons of ratios fits:
+/// 49 × 2 + 9 = 107.
 pub(super) const LEVELS_MAX: usize = 111;
 
-/// `{"matchers":{"matchers":[{"test":{…}}]}}`, a selector of runs.
+/// The levels of a run selector: `{"matchers":{"matchers":[{"test":{…}}]}}`.
 const RUN_SELECTOR: usize = 5;
 
 pub(super) fn of(checked: &Checked) -> usize {
@@ -28,13 +30,13 @@ fn of_cond(cond: &Cond) -> usize {
     }
 }
 
-/// The name of the variant is one level, its fields are another.
+/// The name of an enum variant takes one level, and its fields another.
 fn of_expr(expr: &Expr) -> usize {
     match expr {
         Expr::Number(_) => 1,
-        // Their aggregate may be a quantile, which has a number.
+        // The aggregate may be a quantile, which contains a number.
         Expr::Aggregate { .. } | Expr::Change { .. } => 3,
-        // Their period, or their function, may have fields.
+        // The period or the function may have fields.
         Expr::Past(_) => 4,
         Expr::Correlation(_) => 5,
         Expr::Elapsed(elapsed) | Expr::Learned(elapsed) => match elapsed {
@@ -59,7 +61,7 @@ mod tests {
     use crate::pipeline::load_files;
     use serde_json::{Value, json};
 
-    /// Levels as they are.
+    /// Counts the levels of the real JSON.
     fn levels(value: &Value) -> usize {
         match value {
             Value::Array(all) => 1 + all.iter().map(levels).max().unwrap_or(0),
@@ -99,7 +101,7 @@ mod tests {
         load_files(vec![("f.yaml".into(), text)]).rules
     }
 
-    /// A set is read back at the next start, and from an export's line.
+    /// Whether a rule set can be read back from the log and from a line of an export.
     fn is_read_back(set: RuleSet) -> bool {
         let control = Control::Rules(Box::new(set));
         let line = json!({"seq": 1, "control": control}).to_string();
@@ -120,7 +122,7 @@ mod tests {
         let set = rules(&chain(50)).expect("fifty operands are what people write");
         assert!(is_read_back(set));
         assert!(rules(&chain(70)).is_none());
-        // Each unit is converted to the one before, which adds a level of its own.
+        // The unit of each operand differs from the one before, so each conversion adds a level.
         let units = |count: usize| {
             let nested = (0..count).fold("avg(z_s[5m])".to_string(), |inner, n| {
                 let unit = ["ms", "s"][n % 2];

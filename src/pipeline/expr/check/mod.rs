@@ -1,7 +1,7 @@
-//! Syntax tree to checked expression: functions exist, units fit, keys meet.
+//! Checks a syntax tree and makes an expression of it: functions exist, units fit, keys match.
 //!
-//! Invariant: what comes out refers to views by number and to numbers in the unit of what they are
-//! compared with; the engine never looks at a unit again.
+//! Invariant: the result refers to views by index, and its numbers are in the unit of the values they are
+//! compared with. The engine never looks at a unit again.
 
 mod call;
 mod depth;
@@ -30,54 +30,54 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 pub use typed::{Keys, Measure, Typed};
 
-/// A checked expression: something with a value, or a condition.
+/// A checked expression: a value or a condition.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checked {
     Value(Typed),
     Condition(Cond, Keys),
 }
 
-/// What is known while expressions of one rule set are checked.
+/// The state that the expressions of one rule set share during their checks.
 #[derive(Debug, Default)]
 pub struct Checker {
-    /// What `metrics:` says.
+    /// Metrics defined by `metrics:`.
     pub metrics: BTreeMap<Arc<str>, MetricSpec>,
-    /// The `record:` series, as far as they were checked.
+    /// The `record:` series that are checked already.
     pub records: BTreeMap<Arc<str>, Recorded>,
-    /// Those of them that are made of what pipelines do.
+    /// The recorded series that derive from pipeline series.
     pub made: Made,
-    /// All views so far; expressions refer to them by place.
+    /// All views so far; expressions refer to them by index.
     pub views: Vec<ViewSpec>,
-    /// Metric of a rule written as in runbooks: `p99 > 1000ms` with `metric:`.
+    /// The metric of a rule in the form of a runbook: `p99 > 1000ms` with `metric:`.
     pub metric: Option<String>,
-    /// Policies that rules may name.
+    /// Escalations that rules may name.
     pub escalations: BTreeMap<String, Escalation>,
-    /// Where the parts of the rule that have a memory are numbered.
+    /// The next number for a stateful function of the rule.
     pub places: u32,
-    /// Names that expressions read, for hints and order.
+    /// Names and windows of the series that expressions read, for the warning about short windows.
     pub reads: Vec<(Arc<str>, crate::core::Span)>,
-    /// Pipelines as the files declare them.
+    /// Declared pipelines.
     pub pipelines: BTreeMap<Arc<str>, PipelineSpec>,
-    /// Doubts about the expression that is checked.
+    /// Warnings about the current expression.
     pub doubts: Vec<Doubt>,
-    /// Bytes of the escalations that rules named so far.
+    /// Bytes of the escalations that rules have named so far.
     pub escalation_bytes: usize,
-    /// Places of the views that read the same series into the same keys.
+    /// Indexes of the views that read the same series into the same keys, by [`reads_key`].
     alike: HashMap<String, Vec<u32>>,
-    /// Regular expressions by their texts, and the bytes that all of them take.
+    /// Compiled regular expressions by their text, and the bytes of all of them.
     patterns: HashMap<String, Pattern>,
     regex_bytes: usize,
 }
 
-/// What is known of a `record:` series.
+/// The unit and labels of a `record:` series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     pub unit: Option<Unit>,
-    /// The labels it has, where its expression names them.
+    /// The labels of the series; `None` if its expression does not name them.
     pub labels: Option<Vec<Arc<str>>>,
 }
 
-/// Something that is right by the letter, and hardly what was meant.
+/// A warning about an expression that is valid but probably not intended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
     pub at: Spot,
@@ -103,14 +103,14 @@ impl Checker {
         Ok(checked)
     }
 
-    /// Tells of doubts about the expression in a node.
+    /// Reports the warnings about the expression in a node.
     pub fn tell_doubts(&mut self, file: &File<'_>, node: &Node) {
         for Doubt { at, message, hint } in self.doubts.drain(..) {
             file.warn_within(node, at.start, at.end.saturating_sub(at.start), message, hint);
         }
     }
 
-    /// Checks something that must be a condition.
+    /// Checks a term that must be a condition.
     fn condition(&mut self, term: &Term) -> Check<(Cond, Keys)> {
         match &term.kind {
             TermKind::Compare(op, left, right) => self.compare(*op, left, right),
@@ -132,7 +132,8 @@ impl Checker {
     }
 
     fn compare(&mut self, op: Comparison, left: &Term, right: &Term) -> Check<(Cond, Keys)> {
-        // A regression looks to the side of its comparison, on whichever side of it it stands.
+        // A regression tests one side only: increases for an operand that must be greater, decreases for one
+        // that must be less.
         let (left_side, right_side) = match op {
             Comparison::Less | Comparison::LessEqual => (Side::Below, Side::Above),
             _ => (Side::Above, Side::Below),
@@ -154,7 +155,7 @@ impl Checker {
         Ok((Cond::Compare { left: a.expr, op, right: b.expr }, keys))
     }
 
-    /// Checks something that must be a value.
+    /// Checks a term that must be a value.
     pub(super) fn value(&mut self, term: &Term, side: Side) -> Check<Typed> {
         match &term.kind {
             TermKind::Number(literal) => Ok(Typed::literal(literal)),
@@ -179,7 +180,7 @@ impl Checker {
         }
     }
 
-    /// The place of a view, made when no expression read the same before.
+    /// Returns the index of a view. A new view is added only if no existing view reads the same.
     pub(super) fn view(&mut self, spec: ViewSpec, at: Spot) -> Check<u32> {
         let alike = self.alike.entry(reads_key(&spec)).or_default();
         for place in alike.iter() {
@@ -200,7 +201,7 @@ impl Checker {
         Ok(place)
     }
 
-    /// The unit of a metric, as far as it is known before any event came.
+    /// Returns the unit of a metric, as far as it is known before the first event.
     pub fn unit_of(&self, selector: &Selector) -> Option<Unit> {
         let name = selector.name.as_ref()?;
         if let Some(spec) = self.metrics.get(name)
@@ -219,7 +220,7 @@ impl Checker {
         spec.is_some_and(|spec| spec.is_cumulative)
     }
 
-    /// A level such as `> 10%`, as a comparison in the unit of the value it judges.
+    /// Converts a level such as `> 10%` to a comparison in the unit of the value it judges.
     pub fn level(&self, value: &Typed, text: &str) -> Check<crate::core::rule::ast::Compare> {
         let (op, literal) = super::parse::parse_level(text)?;
         let at = Spot { start: 0, end: text.len() };
@@ -231,7 +232,7 @@ impl Checker {
     }
 }
 
-/// A text that two views have in common exactly if they read the same series into the same keys.
+/// Returns a text that is equal for two views if and only if they read the same series into the same keys.
 fn reads_key(spec: &ViewSpec) -> String {
     let matchers = spec.selector.texts().join(",");
     let by = match &spec.by {
@@ -241,13 +242,13 @@ fn reads_key(spec: &ViewSpec) -> String {
     format!("{:?}{{{matchers}}} {by}", spec.selector.name)
 }
 
-/// Units of the series that are derived from stage and run events.
+/// Returns the unit of a series that is derived from stage and run events.
 fn derived_unit(name: &str) -> Option<Unit> {
     matches!(name, "cards_processed" | "stage_active" | "stage_waiting" | "pipeline_in_flight")
         .then_some(Unit::Count)
 }
 
-/// The arithmetic that turns a value into another unit.
+/// Multiplies a value by a factor, to convert its unit.
 pub(super) fn times(expr: Expr, factor: f64) -> Expr {
     if factor == 1.0 {
         return expr;
@@ -279,13 +280,13 @@ pub(super) fn only_matchers<'a>(args: &'a [Arg], name: &str) -> Check<Vec<&'a Ma
         .collect()
 }
 
-/// The word `learned` where a limit would stand.
+/// Whether a term is the word `learned` in place of a limit.
 fn is_learned(term: &Term) -> bool {
     matches!(&term.kind, TermKind::Selector(word)
         if word.name.as_deref() == Some("learned") && word.window.is_none() && word.matchers.is_empty())
 }
 
-/// `idle(…) > learned`: the limit follows from what is usual there.
+/// Checks `idle(…) > learned`, whose limit is learned from usual values.
 fn learned(op: Comparison, left: Typed, term: &Term) -> Check<(Cond, Keys)> {
     match left.expr {
         Expr::Elapsed(elapsed @ (Elapsed::Idle(_) | Elapsed::Age(_))) if op == Comparison::Greater => {

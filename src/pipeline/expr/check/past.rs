@@ -1,4 +1,4 @@
-//! Functions over past windows: what they take, what they give.
+//! Functions over past windows: their arguments and results.
 
 use super::super::parse::{Arg, Term, TermKind};
 use super::super::{ExprError, Spot};
@@ -14,7 +14,7 @@ use crate::core::selector::{By, Matcher, Test};
 use crate::core::unit::Unit;
 use crate::core::view::{ViewKind, ViewSpec};
 
-/// All of them.
+/// The names of these functions.
 pub(super) const PAST: [&str; 10] = [
     "regression",
     "regression_score",
@@ -28,7 +28,7 @@ pub(super) const PAST: [&str; 10] = [
     "correlation",
 ];
 
-/// Windows before the current one without which a function has no value.
+/// The number of windows before the current one that a function needs for a value.
 fn windows_min(function: Function) -> usize {
     match function {
         Function::Regression | Function::RegressionScore => regression::WINDOWS_MIN,
@@ -41,7 +41,7 @@ fn windows_min(function: Function) -> usize {
 }
 
 impl Checker {
-    /// `NAME(aggregate, period, …)`.
+    /// Checks `NAME(aggregate, period, …)`.
     pub(super) fn past_function(&mut self, at: Spot, name: &str, args: &[Arg], side: Side) -> Check<Typed> {
         let terms = only_terms(args, at, name)?;
         match (name, terms.as_slice()) {
@@ -52,7 +52,7 @@ impl Checker {
             ("upper", [of, period, k]) => self.past(Function::Upper { k: number(k)? }, of, period, side),
             ("lower", [of, period, k]) => self.past(Function::Lower { k: number(k)? }, of, period, side),
             (_, [of, period]) if plain(name).is_some() => {
-                // It is one of them.
+                // The fallback is never used: the guard has excluded `None`.
                 self.past(plain(name).unwrap_or(Function::Regression), of, period, side)
             }
             _ => Err(usage(at, name)),
@@ -80,7 +80,7 @@ impl Checker {
         Ok(Typed { expr, measure: Measure::Number, keys })
     }
 
-    /// A period that never has as many windows as the function needs.
+    /// Warns about a period that can never have as many windows as the function needs.
     fn doubt_period(&mut self, at: Spot, name: &str, past: &Past, least: usize) {
         let Period::Span(span) = past.period else { return };
         let (windows, window) = (span.ms() / past.window.ms(), past.window);
@@ -93,7 +93,7 @@ impl Checker {
         }
     }
 
-    /// An aggregate with the windows before it.
+    /// Checks an aggregate together with the windows before it, and registers their views.
     fn looking_back(
         &mut self,
         function: Function,
@@ -112,9 +112,11 @@ impl Checker {
             return Err(ExprError::new(of.at, format!("`{name}` takes an aggregate over a window")));
         };
         let period = self.period_of(period, window)?;
-        // The shape of the current window is asked for, too, where the past's is.
+        // A profile needs the histograms of the past windows and of the current one. The views keep
+        // histograms only for a quantile.
         let is_profiled = is_profiled && matches!(aggregate, Aggregate::Quantile(_));
-        // What is asked of the past alone: others that read the trailing window change nothing of it.
+        // These follow from this aggregate alone, so other readers of the trailing window do not change the
+        // view of the past.
         let (has_quantiles, has_spread) =
             (matches!(aggregate, Aggregate::Quantile(_)), aggregate == Aggregate::Stddev);
         let (baseline, per_version) = match period {
@@ -141,21 +143,21 @@ impl Checker {
         ))
     }
 
-    /// What its value is measured in.
+    /// Returns the measure of the function's value.
     pub fn past_measure(&self, past: &Past) -> Measure {
         match past.function {
             Function::Regression => Measure::Unit(Unit::Ratio),
             Function::RegressionScore | Function::Anomaly | Function::ZScore | Function::RobustZ => {
                 Measure::Number
             }
-            // A slope an hour is written in the unit of what rises.
+            // A slope per hour has the unit of the value.
             Function::Trend | Function::Forecast { .. } | Function::Upper { .. } | Function::Lower { .. } => {
                 self.measure(past.aggregate, &self.views[past.current as usize].selector)
             }
         }
     }
 
-    /// A duration, `season(week, 4)` or `season(day, 7)`.
+    /// Reads a period: a duration, `season(week, 4)`, `season(day, 7)` or `deploys(8)`.
     fn period_of(&mut self, term: &Term, window: Span) -> Check<Period> {
         match &term.kind {
             TermKind::Call { name, args, .. } if name == "season" => self.season(term.at, args, window),
@@ -203,7 +205,7 @@ impl Checker {
         Ok(period)
     }
 
-    /// A duration that is a whole number of windows.
+    /// Reads a duration that is a whole number of windows.
     pub(super) fn period(&mut self, term: &Term, window: Span) -> Check<Span> {
         let period = duration(term)?;
         if period.ms() % window.ms() != 0 || period < window {
@@ -217,10 +219,10 @@ impl Checker {
     }
 }
 
-/// Versions that one can be compared with.
+/// The number of versions that the newest one can be compared with.
 const DEPLOYS: std::ops::RangeInclusive<f64> = (DEPLOYS_MIN as f64)..=32.0;
 
-/// The same view for each version of its keys.
+/// Extends the keys of a view by the version.
 fn per_version(mut spec: ViewSpec, at: Spot) -> Check<ViewSpec> {
     let By::Labels(labels) = &mut spec.by else {
         let message = "with `deploys` the aggregate needs `by (…)`: each series has one version alone";
@@ -237,7 +239,7 @@ fn per_version(mut spec: ViewSpec, at: Spot) -> Check<ViewSpec> {
     Ok(spec)
 }
 
-/// Those that take an aggregate and a period, and nothing else.
+/// Returns the function of this name that takes an aggregate and a period only.
 fn plain(name: &str) -> Option<Function> {
     Some(match name {
         "regression" => Function::Regression,

@@ -1,18 +1,19 @@
-//! Comparisons that are never met, or always: what a value can be does not depend on any event.
+//! Finds comparisons that are always or never met, because the range of a value does not depend on events.
 //!
-//! Intuition: a correlation is between -1 and 1, a count is no less than 0. Invariant: only what is certain is said;
-//! where nothing is known, a value may be anything. Rejected: conditions joined by `and` (their parts may be rounded
-//! or missing at other times, and proofs of that kind are hard to explain).
+//! Intuition: a correlation is between -1 and 1, and a count is at least 0.
+//! Invariant: only certain results are reported; a value without a known range may be anything.
+//! Rejected: conditions joined by `and` (their parts may be rounded or missing at other times, and proofs of
+//! that kind are hard to explain).
 
 use crate::core::rule::ast::{Aggregate, Arithmetic, Comparison, Elapsed, Expr};
 
-/// The least and the greatest value.
+/// The least and the greatest possible value.
 type Range = (f64, f64);
 
 const ANYTHING: Range = (f64::NEG_INFINITY, f64::INFINITY);
 const NOT_NEGATIVE: Range = (0.0, f64::INFINITY);
 
-/// Why this comparison says nothing, if it does not.
+/// Returns the reason why a comparison is always or never met; `None` if it may be either.
 pub fn says_nothing(left: &Expr, op: Comparison, right: &Expr) -> Option<String> {
     let (a, b) = (of(left), of(right));
     let (is_possible, is_certain) = match op {
@@ -41,7 +42,7 @@ fn words((least, greatest): Range) -> String {
     }
 }
 
-/// What an expression may be, in the unit that it is compared in.
+/// Returns the range of an expression, in the unit in which it is compared.
 fn of(expr: &Expr) -> Range {
     match expr {
         Expr::Number(number) => (*number, *number),
@@ -57,7 +58,7 @@ fn of(expr: &Expr) -> Range {
     }
 }
 
-/// A value in another unit: times a number above 0.
+/// Returns the range of a value that a unit conversion multiplies by a number above 0.
 fn scaled(left: &Expr, right: &Expr) -> Range {
     match (left, right) {
         (of_it, Expr::Number(factor)) | (Expr::Number(factor), of_it) if *factor > 0.0 => {

@@ -1,4 +1,4 @@
-//! Selectors: names and matchers, and the window they are read over.
+//! Selectors: names, matchers and windows.
 
 use super::super::parse::{MatcherTerm, SelectorTerm, Term, TermKind};
 use super::super::{ExprError, Spot};
@@ -21,7 +21,8 @@ pub(super) const AGGREGATES: [&str; 14] = [
 ];
 
 impl Checker {
-    /// A name by itself: the aggregate of a rule that has `metric:`, else a slip.
+    /// Checks a name without arguments. In a rule with `metric:` it may be an aggregate of that metric;
+    /// elsewhere it is an error.
     pub(super) fn bare(&mut self, term: &Term, selector: &SelectorTerm) -> Check<Typed> {
         let name = selector.name.clone().unwrap_or_default();
         if let Some(metric) = self.metric.clone()
@@ -41,7 +42,7 @@ impl Checker {
     }
 }
 
-/// Matchers by themselves, as alerts are chosen: `source=~"db.*"`, several with commas.
+/// Reads matchers without a series, as they select alerts: `source=~"db.*"`, several separated by commas.
 pub fn matchers(text: &str) -> Check<Selector> {
     let wrapped = format!("x{{{text}}}");
     let parsed = super::super::parse::parse(&wrapped)?;
@@ -52,12 +53,12 @@ pub fn matchers(text: &str) -> Check<Selector> {
     Ok(Selector { name: None, matchers })
 }
 
-/// A selector from what was written.
+/// Makes a selector from its parsed form.
 pub fn selector(term: &SelectorTerm) -> Check<Selector> {
     selector_with(term, &mut bounded())
 }
 
-/// Reads matchers, as long as their regular expressions take no more than is taken together.
+/// Returns a reader of matchers that limits the bytes of all their regular expressions together.
 fn bounded() -> impl FnMut(&MatcherTerm) -> Check<Matcher> {
     let mut bytes = 0;
     move |written| {
@@ -88,7 +89,7 @@ fn selector_with(
     Ok(Selector { name, matchers })
 }
 
-/// A matcher by itself.
+/// Reads one matcher.
 fn matcher(written: &MatcherTerm) -> Check<Matcher> {
     matcher_with(written, Pattern::new)
 }
@@ -98,7 +99,7 @@ fn matcher_with(
     mut pattern: impl FnMut(&str) -> Result<Pattern, PatternError>,
 ) -> Check<Matcher> {
     if written.label == "__name__" {
-        // It would match nothing, and nobody would say so.
+        // Such a matcher would match nothing, without any error.
         let error = ExprError::new(written.at, "there is no label `__name__`");
         return Err(error.hint("a metric's name is the label `name` in a matcher"));
     }
@@ -117,7 +118,8 @@ fn matcher_with(
 }
 
 impl Checker {
-    /// A selector of an expression: each regular expression of a set is compiled once, within what all may take.
+    /// Reads the selector of an expression. Each regular expression of a set is compiled once, and all
+    /// together are bounded.
     pub(super) fn selector(&mut self, term: &SelectorTerm) -> Check<Selector> {
         let selector = selector_with(term, &mut |written: &MatcherTerm| self.matcher(written))?;
         let written = term.matchers.iter().filter(|one| !is_name(one, term));
@@ -151,7 +153,7 @@ impl Checker {
                 return Ok(known.clone());
             }
             let pattern = Pattern::new(text);
-            // One that is refused has cost as much as the largest.
+            // Compiling a refused expression may have cost as much as the largest accepted one.
             *bytes += pattern.as_ref().map_or(Pattern::BYTES_MAX, Pattern::bytes);
             let pattern = pattern?;
             patterns.insert(text.into(), pattern.clone());
@@ -159,9 +161,9 @@ impl Checker {
         })
     }
 
-    /// Matchers of one label that no value meets together.
+    /// Warns about matchers of one label that no value meets together.
     pub(super) fn doubt_exclusion(&mut self, name: Option<&str>, matchers: &[Matcher], places: &[Spot]) {
-        // The source of a series that is about a pipeline is the pipeline.
+        // The source of a derived series is its pipeline.
         let is_derived = name.is_some_and(|name| builtin::labels_of(name).is_some());
         let label = |matcher: &Matcher| match &*matcher.label {
             "pipeline" if is_derived => Arc::from("source"),
@@ -182,14 +184,15 @@ impl Checker {
         }
     }
 
-    /// A stage that no declared pipeline has; `places`: where the matchers stand.
+    /// Warns about a pipeline or stage that is not declared. `places`: the places of the matchers.
     pub(super) fn doubt_stages(&mut self, of: Option<&str>, matchers: &[Matcher], places: &[Spot]) {
         let found = builtin::doubts(of, matchers, &self.pipelines);
         let doubt = |Wrong { place, message, hint }| Doubt { at: places[place], message, hint: Some(hint) };
         self.doubts.extend(found.into_iter().map(doubt));
     }
 
-    /// Matchers of a label that a recorded series never has. No error, as events may have the name of a record, too.
+    /// Warns about a matcher of a label that a recorded series never has. It is no error, because events may
+    /// have the name of the record too.
     fn doubt_recorded(&mut self, name: &Arc<str>, matchers: &[Matcher], places: &[Spot]) {
         let Some(known) = self.labels_of(name) else { return };
         let asking = matchers.iter().zip(places).filter(|(matcher, _)| !matcher.is_match(""));
@@ -199,7 +202,7 @@ impl Checker {
         }
     }
 
-    /// Keys by a label that a derived or recorded series cannot have.
+    /// Warns about keys by a label that a derived or recorded series cannot have.
     pub(super) fn doubt_keys(&mut self, at: Spot, selector: &Selector, by: &By) {
         let By::Labels(labels) = by else { return };
         let Some(name) = &selector.name else { return };
@@ -210,7 +213,7 @@ impl Checker {
         }
     }
 
-    /// The labels that a series of this name can have, as far as that is known.
+    /// Returns the labels that a series of this name can have; `None` if they are not known.
     fn labels_of(&self, name: &Arc<str>) -> Option<Vec<Arc<str>>> {
         match self.records.get(name) {
             Some(recorded) => recorded.labels.clone(),
@@ -219,7 +222,7 @@ impl Checker {
         }
     }
 
-    /// The rate of what looks like a counter that only grows, and is not declared as one.
+    /// Warns about the rate of a metric that looks like a counter or a gauge and is not declared.
     pub(super) fn doubt_rate(&mut self, at: Spot, aggregate: &str, selector: &Selector) {
         let Some(name) = selector.name.as_deref().filter(|_| aggregate == "rate") else { return };
         if self.metrics.contains_key(name) || self.records.contains_key(name) {
@@ -242,17 +245,17 @@ impl Checker {
     }
 }
 
-/// Endings of names that are no counters.
+/// Suffixes of names of gauges.
 const GAUGES: [&str; 3] = ["_percent", "_ratio", "_celsius"];
 
-/// A matcher that became the selector's name.
+/// Whether a matcher is the one that became the selector's name.
 fn is_name(written: &MatcherTerm, term: &SelectorTerm) -> bool {
     let is_one = |one: &MatcherTerm| one.label == "name" && one.op == "=";
     let first = term.matchers.iter().find(|one| is_one(one));
     term.name.is_none() && first.is_some_and(|first| first.at == written.at)
 }
 
-/// The window of a selector, within what can be kept.
+/// Returns the window of a selector, within the time that windows are kept.
 pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
     let Some((window, spot)) = term.window else {
         let name = term.name.as_deref().unwrap_or("{…}");
@@ -275,7 +278,7 @@ pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
     Ok(window)
 }
 
-/// `by (…)` as keys: sorted, each once; without it each series is a key.
+/// Makes keys from `by (…)`, sorted and without duplicates; without `by`, each series is a key.
 pub(super) fn by(labels: Option<&[String]>) -> By {
     match labels {
         None => By::Series,

@@ -41,7 +41,8 @@ fn units_that_do_not_fit_are_errors_with_a_place() {
     assert!(error("avg(a_ms[1m]) by (a) + avg(b_percent[1m]) by (a) > 1").contains("cannot be compared"));
 }
 
-/// Such a number was stored as `null`, and a set with it could not be read back.
+/// Goal: a number that overflows in a unit conversion is refused. Method: numbers near the largest one; such
+/// a number was once stored as `null`, and the rule set could not be read back.
 #[test]
 fn no_number_is_infinite_in_another_unit() {
     for text in ["avg(a_ns[1m]) > 1e308s", "1e308s < avg(a_ns[1m])", "max(avg(a_ns[1m]), 1e308s) > 1"] {
@@ -105,13 +106,15 @@ fn who_looks_further_back_shares_the_view_of_the_same_windows() {
     }
     let kinds: Vec<ViewKind> = checker.views.iter().map(|view| view.kind).collect();
     assert!(matches!(kinds[..], [_, ViewKind::Baseline { period, .. }] if period == day), "{kinds:?}");
-    // Partials on their way find it by this number.
+    // Partials in flight refer to the view by its id, so the id must not depend on the period.
     let (longer, mut shorter) = (checker.views[1].clone(), Checker::default());
     shorter.check(&parse("zscore(avg(a_ms[1m]) by (source), 1h) > 4").expect("parses").term).expect("checks");
     assert!(shorter.views[1] != longer && shorter.views[1].id() == longer.id());
 }
 
-/// What a view let go of counts is no zero, and where a tail begins follows from the rows that are kept.
+/// Goal: counts and profiles over different periods do not share a view. A window that a view has dropped
+/// would read as a count of zero, and the start of the tail depends on the rows that are kept. Method: the
+/// same function over two periods.
 #[test]
 fn counts_and_profiles_of_other_periods_are_other_views() {
     for of in ["regression(count(a_ms[1m])", "regression(p95(a_ms[1m])"] {
@@ -124,7 +127,8 @@ fn counts_and_profiles_of_other_periods_are_other_views() {
     }
 }
 
-/// A rule's past is the same view whoever else reads the trailing window, so it stays when others come and go.
+/// Goal: the view of a rule's past stays the same when other rules that read the trailing window come and go.
+/// Method: compare it with and without another reader.
 #[test]
 fn who_reads_the_trailing_window_changes_nothing_of_a_past() {
     let past = |texts: &[&str]| {
@@ -188,7 +192,7 @@ fn a_rate_of_what_looks_like_something_else_is_a_doubt() {
     assert_eq!(doubts("rate(cpu_percent[5m]) by (source) > 1"), 1);
     assert_eq!(doubts("rate(requests[5m]) by (source) > 1"), 0);
     assert_eq!(doubts("sum(requests_total[5m]) by (source) > 1"), 0);
-    // A period with fewer windows than its function needs.
+    // Each period has fewer windows than its function needs.
     for (few, enough) in [
         ("anomaly(avg(x[1m]), 1h) > 1", "anomaly(avg(x[1m]), 2h) > 1"),
         ("regression(avg(x[5m]), 55m) > 1", "regression(avg(x[5m]), 1h) > 1"),
@@ -208,7 +212,7 @@ fn regular_expressions_of_a_set_are_bounded_together() {
         checker.check(&parse(&text).expect("parses").term).err()
     });
     assert!(refused.is_some_and(|error| error.message.contains("MiB")));
-    // The same one is compiled once.
+    // The same expression is compiled only once.
     let mut checker = Checker::default();
     let term = parse(r#"count(x{a=~"\\w\\w"}[1m]) > 1"#).expect("parses").term;
     assert!((0..400).all(|_| checker.check(&term).is_ok()));

@@ -1,4 +1,4 @@
-//! What an expression measures, and into which keys it falls.
+//! The measure of an expression, and the keys it has values for.
 
 use super::super::literal::Literal;
 use super::super::{ExprError, Spot};
@@ -7,7 +7,7 @@ use crate::core::rule::ast::{Arithmetic, Expr};
 use crate::core::selector::By;
 use crate::core::unit::{Dimension, Unit};
 
-/// An expression with what is known of its value.
+/// An expression with its measure and keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Typed {
     pub expr: Expr,
@@ -15,25 +15,25 @@ pub struct Typed {
     pub keys: Keys,
 }
 
-/// What a value measures.
+/// The measure of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measure {
-    /// A bare number: takes the unit of whatever it meets.
+    /// A bare number; it takes the unit of the other operand.
     Number,
     /// A number written with a unit.
     Literal(Unit),
     /// A value whose unit is known.
     Unit(Unit),
-    /// A value whose unit nobody stated; the metric's name, for the hint.
+    /// A value whose unit is not stated; with the metric's name, for the hint.
     Unknown(Option<String>),
 }
 
 /// The keys an expression has values for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Keys {
-    /// A number has a value for every key.
+    /// A number, which has a value for every key.
     Any,
-    /// Each series of this metric is a key; its name is part of it.
+    /// Each series of this metric is a key; the name is part of the key.
     Series(Option<std::sync::Arc<str>>),
     By(By),
 }
@@ -46,7 +46,7 @@ impl Keys {
         }
     }
 
-    /// The keys of two operands together; they must be made of the same labels.
+    /// Returns the common keys of two operands; both must have the same labels.
     pub fn meet(self, other: Keys, at: Spot) -> Check<Keys> {
         match (self, other) {
             (Keys::Any, keys) | (keys, Keys::Any) => Ok(keys),
@@ -85,7 +85,8 @@ impl Typed {
     }
 }
 
-/// Brings two values that are compared or added into one unit: that of the side that is no literal.
+/// Converts two values that are compared or added to one unit, which is that of the operand that is no
+/// literal.
 pub(super) fn align(a: Typed, a_at: Spot, b: Typed, b_at: Spot) -> Check<(Typed, Typed)> {
     use Measure::{Literal, Number, Unit, Unknown};
     match (&a.measure, &b.measure) {
@@ -108,7 +109,8 @@ fn converted(value: Typed, from: &Unit, to: &Unit, at: Spot) -> Check<Typed> {
             .hint(format!("write a number in {}, or without a unit", dimension_words(to))));
     };
     let expr = match value.expr {
-        // It would be stored as nothing, and the rules of everybody could not be read back.
+        // A number that is not finite would be stored as `null`, and the whole rule set could not be read
+        // back.
         Expr::Number(number) if !(number * factor).is_finite() => {
             return Err(ExprError::new(at, format!("this number is too large in {to}")));
         }
@@ -137,7 +139,7 @@ fn dimension_words(unit: &Unit) -> &'static str {
     }
 }
 
-/// `+ - * /`, with what the result measures.
+/// Makes `+ - * /` of two values, and determines the measure of the result.
 pub(super) fn arithmetic(op: Arithmetic, a: (Typed, Spot), b: (Typed, Spot), keys: Keys) -> Check<Typed> {
     let ((a, a_at), (b, b_at)) = (a, b);
     let (a, b, measure) = match op {
@@ -174,7 +176,7 @@ fn fold(op: Arithmetic, a: f64, b: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// A quotient of one dimension is a ratio; by a bare number it keeps its unit.
+/// The quotient of two values of one dimension is a ratio; a value divided by a bare number keeps its unit.
 fn divide(a: Typed, b: Typed) -> (Typed, Typed, Measure) {
     let measure = match (a.unit(), b.unit()) {
         (Some(x), Some(y)) if x.dimension() == y.dimension() => {

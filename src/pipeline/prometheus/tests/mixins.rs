@@ -1,4 +1,4 @@
-//! Rules as clusters and hosts have them, and what becomes of each.
+//! Typical rules of clusters and hosts, and their conversions.
 
 use super::*;
 
@@ -141,7 +141,7 @@ const RULES: &str = r#"groups:
     labels: { severity: none }
 "#;
 
-/// Each alert, and its expression or why it is left out.
+/// For each alert, its expression or the reason why it is left out.
 const OUTCOMES: [(&str, Result<&str, &str>); 34] = [
     (
         "KubePodCrashLooping",

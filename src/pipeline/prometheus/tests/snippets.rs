@@ -1,8 +1,8 @@
-//! Expressions and what becomes of each: the exact text, which also compiles, or the reason.
+//! Expressions and their conversions: the exact text, which also compiles, or the reason why there is none.
 
 use super::*;
 
-/// What becomes of an alert.
+/// Converts an alert with this expression.
 fn said(expr: &str) -> Result<String, String> {
     let converted = one(&file(&[&alert_of(expr)]));
     match (converted.rules.as_slice(), converted.left_out.as_slice()) {

@@ -1,8 +1,8 @@
 //! Aggregations over series.
 //!
-//! Intuition: here `by` merges the series of a key and aggregates their observations, there an aggregation takes
-//! one value of each series. Both come to the same for sums of increments and for extremes of extremes; for
-//! anything else they do not.
+//! Intuition: here `by` merges the series of a key and aggregates their observations, while an aggregation of
+//! PromQL takes one value of each series. Both are equal for sums of increments and for extremes of extremes
+//! only.
 
 use super::super::ast::{Grouping, Node, Vector};
 use super::said::Value;
@@ -26,7 +26,7 @@ impl Translator<'_> {
                 }
                 self.of_range(name, args, by)
             }
-            // A sum of sums, an extreme of extremes.
+            // A sum of sums is a sum, and an extreme of extremes is an extreme.
             ("sum" | "min" | "max", Node::Aggregation { op: same, grouping: Grouping::By(finer), args })
                 if same == op && by.iter().all(|label| finer.contains(label)) =>
             {
@@ -38,14 +38,14 @@ impl Translator<'_> {
                 "`{op}` of current values has no counterpart: the values of one key are observations, not series"
             )),
             _ => {
-                // What is wrong inside is said first.
+                // An error in the inner expression is reported first.
                 self.value(inner)?;
                 Err(format!("`{op}` of this has no counterpart; record the inner part"))
             }
         }
     }
 
-    /// An aggregation that comes to the same as the function over all observations of the key.
+    /// Translates an aggregation that equals the function over all observations of the key.
     fn of_range(&mut self, name: &str, args: &[Node], by: &[String]) -> Said {
         match args {
             [Node::Vector(of)] => self.over_range(name, of, Some(by)),
@@ -75,7 +75,8 @@ impl Translator<'_> {
         Ok(Value { current: [op.to_string()].into(), ..value })
     }
 
-    /// `histogram_quantile(q, sum by (le, …) (rate(x_bucket[W])))`: histograms are native here.
+    /// Translates `histogram_quantile(q, sum by (le, …) (rate(x_bucket[W])))`; the observations themselves
+    /// are kept here, so no buckets are needed.
     pub(super) fn histogram_quantile(&mut self, q: f64, inner: &Node) -> Said {
         let none = || "`histogram_quantile` of this has no counterpart".to_string();
         let (rate, by) = match inner {
@@ -107,7 +108,7 @@ impl Translator<'_> {
     }
 }
 
-/// The name of what is observed, and the labels without that of the buckets.
+/// Returns the name of the observed metric, and the labels without `le`.
 fn buckets(of: &Vector, by: Option<&[String]>) -> Result<(String, Option<Vec<String>>), String> {
     if of.matchers.iter().any(|matcher| matcher.label == "le") {
         return Err("a matcher of `le` has no counterpart: there are no buckets here".into());
@@ -120,7 +121,7 @@ fn buckets(of: &Vector, by: Option<&[String]>) -> Result<(String, Option<Vec<Str
     Ok((classic.unwrap_or(&of.name).to_string(), rest))
 }
 
-/// Whether the sum over series is what one gets over all observations.
+/// Whether the sum over series equals the function over all observations.
 fn adds_up(name: &str) -> bool {
     matches!(name, "rate" | "irate" | "increase" | "sum_over_time" | "count_over_time")
 }

@@ -1,8 +1,8 @@
-//! Conditions: comparisons, what must be there for them, `and`, `or`, `unless`, `absent`.
+//! Conditions: comparisons with the data they demand, `and`, `or`, `unless`, `absent`.
 //!
-//! Intuition: without data PromQL has no value, so nothing fires. Here a comparison of zero-of-nothing might hold,
-//! and unknown on the right of `unless` hides the left side; in both places the condition asks with `count(…) > 0`
-//! whether there is anything.
+//! Intuition: without data PromQL has no value, so nothing fires. Here a comparison may hold for the zero of
+//! missing data, and an unknown right side of `unless` hides the left side. In both places the condition
+//! demands data with `count(…) > 0`.
 
 use super::super::ast::{Matching, Node, Vector};
 use super::keys::Keys;
@@ -11,21 +11,21 @@ use super::{LOOKBACK, NOW, Translator, no_function};
 use crate::core::pattern::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A condition as our language writes it.
+/// A translated condition.
 pub struct Condition {
     pub text: String,
     pub keys: Keys,
-    /// The set operator that is outermost in it.
+    /// The outermost set operator.
     op: Option<&'static str>,
 }
 
 type Met = Result<Condition, String>;
 
-/// The largest number there is: every value is below or equal.
+/// The greatest finite number; every value is less or equal.
 const GREATEST: &str = "1.7976931348623157e308";
 
 impl Translator<'_> {
-    /// A whole rule; only here `absent` may stand.
+    /// Translates the expression of a whole rule; `absent` is possible only here.
     pub(super) fn top(&mut self, node: &Node) -> Met {
         match node {
             Node::Call { name, args } if name == "absent" || name == "absent_over_time" => {
@@ -35,7 +35,8 @@ impl Translator<'_> {
         }
     }
 
-    /// `is_negated`: it stands on the right of `unless`, so what is unknown must be a no.
+    /// Translates a condition. `is_negated`: it is the right side of `unless`, so it must be false instead of
+    /// unknown.
     fn condition(&mut self, node: &Node, is_negated: bool) -> Met {
         match node {
             Node::Binary { op: op @ ("and" | "or" | "unless"), matching, left, right } => {
@@ -55,7 +56,7 @@ impl Translator<'_> {
             }
             Node::Call { name, .. } if name.starts_with("absent") => Err(no_function(name)),
             other => {
-                // What is wrong inside is said first.
+                // An error in the inner expression is reported first.
                 self.value(other)?;
                 Err("it is no comparison: it fires for every series there is".into())
             }
@@ -71,7 +72,7 @@ impl Translator<'_> {
     ) -> Met {
         let (op, left, right) = match (left.number, right.number) {
             (Some(_), Some(_)) => return Err("it compares two numbers".into()),
-            // The value that an alert shows is that of the series, on whichever side it stands.
+            // The value that an alert shows is that of the series, on either side of the comparison.
             (Some(_), None) => (mirrored(op), right, left),
             _ => (op, left, right),
         };
@@ -89,8 +90,8 @@ impl Translator<'_> {
         Ok(Condition { text, keys, op: None })
     }
 
-    /// `absent(x{a="b"})`: a series with just these labels is declared, so that its absence is noticed also when it
-    /// never was there.
+    /// Translates `absent(x{a="b"})`. A series with exactly these labels is declared, so that its absence is
+    /// noticed even if it has never existed.
     fn absent(&mut self, name: &str, args: &[Node]) -> Met {
         let [Node::Vector(of)] = args else {
             return Err(format!("`{name}` of an expression has no counterpart: it must be of a series"));
@@ -112,14 +113,15 @@ impl Translator<'_> {
     }
 }
 
-/// `(a) and (b)`; a chain of one operator needs no more brackets than it has links.
+/// Joins two conditions as `(a) and (b)`. A left side with the same operator needs no parentheses, so a chain
+/// does not nest.
 fn both(op: &'static str, a: Condition, b: Condition, matching: &Matching) -> Met {
     let keys = a.keys.meet(&b.keys, matching)?;
     let left = if a.op == Some(op) { a.text } else { format!("({})", a.text) };
     Ok(Condition { text: format!("{left} {op} ({})", b.text), keys, op: Some(op) })
 }
 
-/// What must be there, each once.
+/// Returns the conditions that demand data, without duplicates.
 fn guards<'l>(
     leaves: impl Iterator<Item = &'l Leaf>,
     holds_at_zero: bool,
@@ -129,7 +131,8 @@ fn guards<'l>(
     needed.map(|leaf| format!("{} > 0", leaf.count())).collect()
 }
 
-/// What a comparison with no finite number comes to: all values are finite here.
+/// Translates a comparison with an infinite number or NaN: it always holds or is refused, because all values
+/// are finite.
 fn always(op: &str, limit: f64) -> Result<&'static str, String> {
     let is_met = match op {
         "!=" => true,
@@ -164,7 +167,7 @@ fn holds(op: &str, left: f64, right: f64) -> bool {
     }
 }
 
-/// Labels of a series that the selector takes; Prometheus gives them to the alert, too.
+/// Returns the labels of a series that the selector matches; Prometheus gives them to the alert.
 fn phantom(of: &Vector) -> Result<BTreeMap<String, String>, String> {
     let equal = of.matchers.iter().filter(|matcher| matcher.op == "=" && !matcher.value.is_empty());
     let labels: BTreeMap<String, String> =

@@ -1,11 +1,11 @@
-//! Which keys an expression has values for, as far as a rule file tells.
+//! The keys that an expression has values for, as far as the rule file determines them.
 
 use crate::pipeline::prometheus::ast::Matching;
 use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Keys {
-    /// A number has a value for every key.
+    /// A number, which has a value for every key.
     Any,
     /// Each series of this name is a key.
     Series(String),
@@ -13,8 +13,8 @@ pub enum Keys {
 }
 
 impl Keys {
-    /// The keys of two operands together. Prometheus matches on all labels, or on those that the operator names;
-    /// here values meet on equal keys, so both must come to the same.
+    /// Returns the common keys of two operands. Prometheus matches on all labels, or on those that the
+    /// operator names; here values meet on equal keys, so both must give the same result.
     pub fn meet(&self, other: &Keys, matching: &Matching) -> Result<Keys, String> {
         let keys = match (self, other) {
             (Keys::Any, keys) | (keys, Keys::Any) => return Ok(keys.clone()),

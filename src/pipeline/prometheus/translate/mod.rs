@@ -1,9 +1,11 @@
-//! PromQL's tree to an expression of ours: a list of what is known to mean the same, and nothing else.
+//! Translates PromQL to the expression language, from a list of constructs that are known to be equivalent.
 //!
-//! Intuition: each construct is named here with the conditions under which it is equal; the table of them is in the
-//! documentation of [`super`]. Invariant: an arm without such a condition refuses; no arm passes a name on that it
-//! does not know. Rejected: a translation that bends what is near (a rule that fires for something else is worse
-//! than one that is missing, and nobody sees it).
+//! Intuition: each construct has a branch here with the conditions of its equivalence; the documentation of
+//! [`super`] has the table of them.
+//! Invariant: a branch without such conditions refuses the construct; no branch copies a name that it does
+//! not know.
+//! Rejected: an approximate translation (a rule that fires for another reason is worse than a missing one,
+//! and nobody notices it).
 
 mod aggregate;
 mod condition;
@@ -20,46 +22,48 @@ use said::Value;
 pub use series::label as readable;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What came of one expression.
+/// The translation of one expression.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Translation {
     pub expr: String,
-    /// Metrics of which increments are taken.
+    /// Metrics whose increments are read.
     pub counters: BTreeSet<String>,
-    /// Series that must be known before they are ever seen: name, labels.
+    /// Series that must be known before their first event: name, labels.
     pub declared: Vec<(String, BTreeMap<String, String>)>,
-    /// Labels that its alerts have besides those of the key.
+    /// Labels that the alerts have besides those of the key.
     pub labels: BTreeMap<String, String>,
-    /// Labels of its keys, as far as the expression tells, and their values where there is only one.
+    /// Labels of the keys, as far as the expression determines them, each with its value if there is only
+    /// one.
     pub key_labels: BTreeMap<String, Option<String>>,
-    /// Records it reads.
+    /// Records that the expression reads.
     pub records: BTreeSet<String>,
-    /// Metrics whose current value it reads: that of a series that has ended is none.
+    /// Metrics whose current values are read; a series that has ended has none.
     pub current: BTreeSet<String>,
-    /// Metrics that must come as observations instead of buckets.
+    /// Metrics that must be sent as observations instead of buckets.
     pub observed: BTreeSet<String>,
-    /// Units of the series in it.
+    /// Units of the series in the expression.
     pub units: BTreeSet<String>,
-    /// How much longer a series may be silent there than a window here is.
+    /// The time by which Prometheus' lookback exceeds the window used here.
     pub patience: Span,
-    /// What differs.
+    /// Differences between the expression and its translation.
     pub notes: BTreeSet<String>,
 }
 
-/// Prometheus looks back so far for the newest sample.
+/// The lookback of Prometheus for the newest sample.
 const LOOKBACK: Span = Span::from_mins(5);
 
-/// Of a record, which is repeated every 30 s, and of the values that several series have now.
+/// The window for the value of a record, which is repeated every 30 s, and for the current values of several
+/// series.
 const NOW: Span = Span::from_mins(1);
 
-/// The condition of an alert.
+/// Translates the condition of an alert.
 pub fn alert(node: &Node, facts: &Facts) -> Result<Translation, String> {
     let mut translator = Translator::new(facts, false);
     let condition = translator.top(node)?;
     Ok(translator.finish(condition.text, condition.keys))
 }
 
-/// The value of a record.
+/// Translates the value of a record.
 pub fn record(node: &Node, facts: &Facts) -> Result<Translation, String> {
     let mut translator = Translator::new(facts, true);
     let value = translator.value(node)?;
@@ -72,9 +76,10 @@ pub fn record(node: &Node, facts: &Facts) -> Result<Translation, String> {
 
 struct Translator<'f> {
     facts: &'f Facts,
-    /// A record has no condition that could ask whether something is there: its value must say so.
+    /// Whether a record is translated. A record has no condition that could demand data, so its value must be
+    /// unknown without data.
     is_record: bool,
-    /// Labels of which a selector takes one value only.
+    /// Labels of which a selector takes only one value.
     fixed: BTreeMap<String, String>,
     out: Translation,
 }
@@ -100,7 +105,7 @@ impl<'f> Translator<'f> {
     }
 }
 
-/// Why a function is refused.
+/// Returns the reason why a function is refused.
 fn no_function(name: &str) -> String {
     match name {
         "irate" => {

@@ -1,9 +1,10 @@
-//! A value as our language writes it, with what its meaning depends on.
+//! A translated value, with the properties that its meaning depends on.
 //!
-//! Intuition: PromQL knows no value where there is none; here `rate`, `sum` and `count` of nothing are zero and
-//! everything else is unknown. So each value carries the series it is made of, and whoever compares it decides
-//! which of them must be there. Invariant: a leaf that `vanishes` makes the whole value zero or unknown when it is
-//! zero itself; whatever is not known to do so does not.
+//! Intuition: PromQL has no value without data. Here `rate`, `sum` and `count` are zero without data, and
+//! everything else is unknown. So each value carries the series it consists of, and a comparison decides
+//! which of them must have data.
+//! Invariant: a leaf with `vanishes` makes the whole value zero or unknown if the leaf is zero. `vanishes` is
+//! false unless this is certain.
 
 use super::keys::Keys;
 use std::collections::BTreeSet;
@@ -12,14 +13,14 @@ use std::collections::BTreeSet;
 pub struct Value {
     pub text: String,
     pub keys: Keys,
-    /// What it is, where it is a number.
+    /// The value, if it is a number.
     pub number: Option<f64>,
     pub leaves: Vec<Leaf>,
-    /// Units of the series in it, by their suffixes.
+    /// Units of the series in the value, derived from the suffixes of their names.
     pub units: BTreeSet<String>,
-    /// Aggregations over series' current values in it.
+    /// Aggregations over current values of series in the value.
     pub current: BTreeSet<String>,
-    /// The same without a guard, of a single leaf that has one.
+    /// The text without a guard, if the value is a single leaf that has one.
     pub bare: Option<String>,
 }
 
@@ -28,21 +29,21 @@ pub struct Value {
 pub struct Leaf {
     /// `x{a="b"}[5m]`
     pub selector: String,
-    /// ` by (job)`, or nothing.
+    /// ` by (job)`, or empty.
     pub by: String,
-    /// Whether nothing counts as zero.
+    /// Whether the value is zero without data.
     pub is_zero: bool,
     pub vanishes: bool,
 }
 
 impl Leaf {
-    /// How many observations it has.
+    /// The expression that counts the observations of the leaf.
     pub fn count(&self) -> String {
         format!("count({}){}", self.selector, self.by)
     }
 
-    /// Whether a comparison must demand that it is there. `holds_at_zero`: the comparison holds for zero;
-    /// `is_negated`: unknown must be a no.
+    /// Whether a comparison must demand data for this leaf. `holds_at_zero`: the comparison holds for zero.
+    /// `is_negated`: the condition must be false instead of unknown.
     pub fn needs_guard(&self, holds_at_zero: bool, is_negated: bool) -> bool {
         match self.is_zero {
             true => holds_at_zero || !self.vanishes,
@@ -64,18 +65,18 @@ impl Value {
         }
     }
 
-    /// The same values through a function of which nothing is known.
+    /// Returns the value after a function that need not keep zero.
     pub fn through(self, text: String) -> Value {
         let leaves = self.leaves.into_iter().map(|leaf| Leaf { vanishes: false, ..leaf }).collect();
         Value { text, leaves, bare: None, number: None, ..self }
     }
 
-    /// The same values times a number, or their magnitude: zero stays zero.
+    /// Returns the value after a multiplication by a number or `abs`: zero stays zero.
     pub fn scaled(self, text: String) -> Value {
         Value { text, bare: None, number: None, ..self }
     }
 
-    /// What two values make of the series in them.
+    /// Combines two values into one with this text.
     pub fn with(self, other: Value, keys: Keys, text: String) -> Value {
         Value {
             text,

@@ -1,4 +1,4 @@
-//! Series: which can be read, what they are called here, and ranges of them.
+//! Series: whether they can be read, their names here, and functions over their ranges.
 
 use super::super::ast::Vector;
 use super::keys::Keys;
@@ -9,11 +9,11 @@ use crate::core::rule::ast::pane_of;
 use crate::core::unit::Unit;
 use std::collections::BTreeSet;
 
-/// Series that Prometheus makes of its own alerts.
+/// Series that Prometheus makes of its alerts.
 const OWN: [&str; 2] = ["ALERTS", "ALERTS_FOR_STATE"];
 
 impl Translator<'_> {
-    /// Whether a series is a record of these files; refuses what cannot be read.
+    /// Whether a series is recorded in these files; returns an error if it cannot be read.
     pub(super) fn is_record(&mut self, of: &Vector) -> Result<bool, String> {
         if of.name.is_empty() {
             return Err(
@@ -42,7 +42,8 @@ impl Translator<'_> {
         }
     }
 
-    /// The same for a series whose values are read as they are.
+    /// Does the same as [`Translator::is_record`] for a series whose current values are read; refuses a
+    /// counter.
     pub(super) fn gauge(&mut self, of: &Vector) -> Result<bool, String> {
         if self.is_record(of)? {
             return Ok(true);
@@ -59,7 +60,7 @@ impl Translator<'_> {
         Ok(false)
     }
 
-    /// The same for a series whose increments are read.
+    /// Does the same for a series whose increments are read; refuses a recorded series.
     fn counter(&mut self, name: &str, of: &Vector) -> Result<(), String> {
         if self.is_record(of)? {
             return Err(format!("`{name}` of a recorded series has no counterpart: it is no counter here"));
@@ -68,7 +69,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// A function of a range; `by`: the labels that an aggregation around it leaves.
+    /// Translates a function over a range. `by`: the labels of an aggregation around it.
     pub(super) fn over_range(&mut self, name: &str, of: &Vector, by: Option<&[String]>) -> Said {
         let range = of.range.ok_or_else(|| format!("`{name}` needs a range such as `{}[5m]`", of.name))?;
         let head = over_range(name).ok_or_else(|| super::no_function(name))?;
@@ -104,7 +105,7 @@ impl Translator<'_> {
         self.leaf(&format!("quantile({q}, "), of, range, None)
     }
 
-    /// `head` with the selector behind it; in a record the value of nothing is none.
+    /// Makes the text from `head` and the selector. In a record, the value is unknown without data.
     pub(super) fn leaf(&self, head: &str, of: &Vector, window: Span, by: Option<&[String]>) -> Said {
         let is_zero = matches!(head, "rate(" | "sum(" | "count(");
         let leaf = Leaf {
@@ -138,7 +139,7 @@ impl Translator<'_> {
     }
 }
 
-/// Labels by which series cannot be told apart here.
+/// Checks a label; some labels of Prometheus have no equivalent here.
 pub fn label(name: &str) -> Result<(), String> {
     match name {
         "source" => Err("label `source` has no counterpart: here it is who sends an event".into()),
@@ -147,16 +148,16 @@ pub fn label(name: &str) -> Result<(), String> {
     }
 }
 
-/// Labels of `by (…)`.
+/// Checks the labels of `by (…)`.
 pub(super) fn labels(all: &[String]) -> Result<&[String], String> {
     all.iter().try_for_each(|name| label(name)).map(|()| all)
 }
 
-/// Functions that give less when part of their range is left out.
+/// Functions whose value may differ if a part of their range is missing.
 const ADDED_UP: [&str; 5] =
     ["count_over_time", "sum_over_time", "increase", "min_over_time", "max_over_time"];
 
-/// A function of a range: what it is called here.
+/// Returns the head of the equivalent of a function over a range.
 fn over_range(name: &str) -> Option<&'static str> {
     Some(match name {
         "rate" => "rate(",
@@ -175,7 +176,8 @@ pub(super) fn is_over_range(name: &str) -> bool {
     over_range(name).is_some() || matches!(name, "irate" | "quantile_over_time" | "predict_linear")
 }
 
-/// A record has a value when it changes and every 30 s, so only what does not weigh values means the same.
+/// Checks a function over a range of a record. A record has a value when it changes and every 30 s, so only
+/// functions that do not weigh values are equivalent.
 fn recorded_range(name: &str, range: Span) -> Result<(), String> {
     match name {
         "min_over_time" | "max_over_time" | "last_over_time" if range >= NOW => Ok(()),
@@ -188,7 +190,7 @@ fn recorded_range(name: &str, range: Span) -> Result<(), String> {
     }
 }
 
-/// `name{matchers}[window]`; a name that is none of ours is a matcher.
+/// Formats `name{matchers}[window]`; a name that the expression language cannot write becomes a matcher.
 pub(super) fn selector(of: &Vector, window: Span) -> Result<String, String> {
     let is_plain = of.name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && of.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
@@ -207,7 +209,7 @@ pub(super) fn selector(of: &Vector, window: Span) -> Result<String, String> {
     Ok(format!("{name}{matchers}[{window}]"))
 }
 
-/// A text as our language reads it.
+/// Quotes a text for the expression language.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }

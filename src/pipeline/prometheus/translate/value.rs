@@ -6,7 +6,7 @@ use super::{LOOKBACK, NOW, Said, Translator, no_function};
 use crate::core::Span;
 use std::collections::BTreeSet;
 
-/// A line needs twenty windows.
+/// The number of windows that a forecast needs.
 const LINE_WINDOWS: i64 = 20;
 
 impl Translator<'_> {
@@ -35,7 +35,7 @@ impl Translator<'_> {
         }
     }
 
-    /// The newest value of each series.
+    /// Translates a selector: the newest value of each series.
     fn current(&mut self, of: &Vector) -> Said {
         if of.range.is_some() {
             return Err(format!("the range of `{}` is no value", of.name));
@@ -64,7 +64,7 @@ impl Translator<'_> {
             ("/", None) => self.note("a division by zero is unknown, not infinite: nothing fires"),
             _ => {}
         }
-        // Without a divisor the quotient is unknown already.
+        // The divisor needs no guard: if it has no data, it is zero, and the quotient is unknown.
         let divisor = right.bare.clone().filter(|_| op == "/").unwrap_or_else(|| right.text.clone());
         let text = format!("({} {op} {divisor})", left.text);
         let (left, right) = match op {
@@ -104,7 +104,7 @@ impl Translator<'_> {
                 self.quantile_over(q, of)
             }
             (_, [Node::Vector(of)]) if of.range.is_some() => self.over_range(name, of, None),
-            // What is wrong with the range is the better reason, where the function is known.
+            // For a known function, the problem of its range is the better reason.
             (_, [inner @ (Node::Subquery(_) | Node::Moved(..))]) if super::series::is_over_range(name) => {
                 self.value(inner)
             }
@@ -131,7 +131,8 @@ impl Translator<'_> {
     }
 }
 
-/// Whether two values can be added, divided or compared: units are not converted there.
+/// Checks whether two values can be added, divided or compared without a conversion of units, which
+/// Prometheus does not do.
 pub(super) fn fit(left: &Value, right: &Value) -> Result<(), String> {
     if left.number.or(right.number).is_some() {
         return Ok(());
@@ -146,7 +147,8 @@ pub(super) fn fit(left: &Value, right: &Value) -> Result<(), String> {
     same_current(left, right)
 }
 
-/// Over one minute `max` and `min` also tell how one series moves, not only how several differ.
+/// Refuses two different aggregations of current values: over one minute, the difference of `max` and `min`
+/// is also the movement of a single series.
 fn same_current(left: &Value, right: &Value) -> Result<(), String> {
     let all: BTreeSet<&String> = left.current.iter().chain(&right.current).collect();
     let all: Vec<&str> = all.into_iter().map(String::as_str).collect();
@@ -167,7 +169,7 @@ fn fold(op: &str, a: f64, b: f64) -> f64 {
     }
 }
 
-/// The value of arithmetic on numbers, such as `4 * 3600`.
+/// Evaluates arithmetic on numbers, such as `4 * 3600`.
 fn constant(name: &str, node: &Node) -> Result<f64, String> {
     let found = match node {
         Node::Number(number) => Some(*number),

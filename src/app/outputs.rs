@@ -62,7 +62,7 @@ fn place(path: &Path) -> Option<Place> {
 fn place_of_stream(stream: impl AsFd) -> Option<Place> {
     let found = fstat(stream).ok()?;
     let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-    is_file.then(|| Place::File(found.st_dev as u64, found.st_ino as u64))
+    is_file.then_some(Place::File(found.st_dev as u64, found.st_ino as u64))
 }
 
 /// Returns the path of a file that does not exist, with all links resolved.

@@ -2,7 +2,7 @@
 //!
 //! Intuition: the running clock measures elapsed time, the wall clock states the time of day. When the wall
 //! clock is suddenly far ahead, the running clock is trusted until the difference has lasted; after a suspend
-//! of the machine the difference is permanent. Invariant: a jump that lasts less than [`LASTS`] never ends an
+//! of the machine the difference is permanent. Invariant: a jump that lasts less than `LASTS` never ends an
 //! interval early. A wall clock that steps back is followed at once, so code that holds times of the future
 //! must discard them.
 //! Rejected: the running clock alone (after a suspend it continues from the time before it), the wall clock

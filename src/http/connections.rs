@@ -4,7 +4,7 @@
 //! head, for more of a body, or for the client to read an answer. Waiting costs the client nothing, so a
 //! hostile client waits as often as it can. When there is no room, the connection whose client is furthest
 //! behind is closed. A silent client falls behind by one second per second. A client that sends a byte now
-//! and then falls behind almost as fast. A client that sends at [`BYTES_PER_SEC_MIN`] or faster does not fall
+//! and then falls behind almost as fast. A client that sends at `BYTES_PER_SEC_MIN` or faster does not fall
 //! behind.
 //! Invariant: a working connection is never closed for another one; a new client is refused only while all
 //! connections are working. Rejected: refusing the newest client when all places are taken (1,000 silent

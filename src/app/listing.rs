@@ -23,7 +23,7 @@ pub fn alerts(found: &Value, format: &Format) -> Value {
 fn row(alert: &Transition) -> Value {
     let silence = alert.silence().map_or(String::new(), |silence| format!("; {silence}"));
     let value = format!("{}{silence}", alert.judged());
-    json!({"severity": alert.severity.name(), "state": alert.state.name(), "rule": alert.rule, "about": alert.about(),
+    json!({"severity": alert.severity.name(), "state": alert.state_in_words(), "rule": alert.rule, "about": alert.about(),
         "value": value, "since": alert.started_at.to_string(), "summary": alert.summary, "id": alert.id})
 }
 
@@ -32,6 +32,7 @@ mod tests {
     use super::*;
     use crate::core::Timestamp;
     use crate::core::alert::own::bare;
+    use crate::core::alert::transition::Suppressed;
     use crate::core::alert::{Display, Severity};
     use crate::core::key::Key;
 
@@ -49,6 +50,11 @@ mod tests {
         assert_eq!(rows[0]["value"], "2.9 % > 1 %; no data since 09:12");
         assert_eq!((&rows[0]["state"], &rows[0]["severity"]), (&json!("firing"), &json!("warning")));
         assert_eq!(rows[1]["id"], "of another version");
+        let muted = Transition {
+            suppressed_by: Some(Suppressed { kind: "silence".into(), id: "s-1".into() }),
+            ..bare("busy".into(), Severity::Info, Key::new(Vec::new()), (at, at))
+        };
+        assert_eq!(alerts(&json!([muted]), &Format::Table)[0]["state"], "firing, muted by silence s-1");
         assert!(ALERTS.iter().all(|column| rows[0][column].is_string()), "{rows}");
     }
 }

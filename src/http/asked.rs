@@ -7,6 +7,7 @@ use super::params::{Empty, Named, Params, instant};
 use super::{Answer, App, Failure, Shared, failed, json_response};
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
+use crate::core::alert::transition::State as AlertState;
 use crate::core::asked::Burden;
 use crate::core::event::{Ack, Control};
 use crate::core::selector::Selector;
@@ -77,7 +78,12 @@ pub async fn ack<S: Views + Send + Sync + 'static>(
     let body: AckBody = serde_json::from_slice(&body).map_err(|error| Failure::bad(error.to_string()))?;
     let until = body.until.map(|until| until.after(shared.log_time())).transpose()?;
     let (by, why) = (signed(&caller, &body.by)?, words("why", body.why)?);
-    let place = place_of(&shared, &body.alert).await?;
+    let (place, state) = place_of(&shared, &body.alert).await?;
+    if state == AlertState::Pending && !body.accept {
+        // It would change nothing, and an acknowledgement that is answered must hold.
+        let message = "the alert is pending; acknowledge it once it fires, or silence it";
+        return Err(Failure::new(StatusCode::CONFLICT, "not_firing", message));
+    }
     let ack = Control::Ack(Ack { alert: body.alert, by, why, until, accept: body.accept });
     let seq = shared.append(place, Entry::control(&ack)).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
@@ -125,20 +131,23 @@ pub async fn unack<S: Views + Send + Sync + 'static>(
     Params(Taker { alert, by }): Params<Taker>,
 ) -> Answer {
     let by = caller.name.map_or(by, |name| name.to_string());
-    let place = place_of(&shared, &alert).await?;
+    let (place, _) = place_of(&shared, &alert).await?;
     let seq = shared.append(place, Entry::control(&Control::Unack { alert, by })).await?;
     Ok(json_response(StatusCode::ACCEPTED, json!({ "seq": seq }).to_string()))
 }
 
-/// Returns the partition of an active alert.
+/// Returns the partition of an active alert, and its state.
 async fn place_of<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     id: &str,
-) -> Result<u32, Failure> {
+) -> Result<(u32, AlertState), Failure> {
     let alerts = active(shared).await?;
-    let place = alerts.iter().position(|of_one| of_one.iter().any(|alert| alert.id == id));
+    let found = alerts.iter().zip(0..).find_map(|(of_one, place)| {
+        let alert = of_one.iter().find(|alert| alert.id == id)?;
+        Some((place, alert.state))
+    });
     let none = || Failure::new(StatusCode::NOT_FOUND, "not_found", "no active alert has this id");
-    place.map(|place| place as u32).ok_or_else(none)
+    found.ok_or_else(none)
 }
 
 pub async fn silences<S: Views + Send + Sync + 'static>(

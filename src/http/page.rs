@@ -90,7 +90,8 @@ fn alerts_table(out: &mut String, alerts: &[Transition]) {
         let silence = alert.silence().map_or(String::new(), |silence| format!("; {silence}"));
         let _ = write!(
             out,
-            "<tr class=\"{severity} {state}\"><td>{severity}<td>{state}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            "<tr class=\"{severity} {state}\"><td>{severity}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            escape(&alert.state_in_words()),
             escape(&alert.rule),
             escape(&alert.about()),
             escape(&format!("{}{silence}", alert.judged())),

@@ -2,7 +2,7 @@
 
 use super::edge::now_ms;
 use super::service::{Service, binary, post, start};
-use super::{replayed, rules};
+use super::{answer, replayed, rules};
 use serde_json::{Value, json};
 use std::process::Output;
 
@@ -120,6 +120,22 @@ fn an_alert_and_its_absence_are_explained() {
     let words = ["alerts", "explain", "many", "source=a", "--log"];
     let again = told(&binary().args(words).arg(&log).output().expect("runs"));
     assert!(again.contains("silence s1"), "{again}");
+}
+
+/// Goal: an acknowledgement that is answered holds. Method: an alert that is pending for an hour.
+#[test]
+fn a_pending_alert_is_not_acknowledged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rule =
+        "rules: [{ id: slow, expr: 'max(latency_ms[1m]) by (source) > 0', for: 1h, severity: info }]\n";
+    std::fs::write(dir.path().join("rule.yaml"), rule).expect("writable");
+    let service = start(&dir.path().join("data"), &dir.path().join("rule.yaml"));
+    feed(&service);
+    let found = service.wait_for("/api/v1/alerts", |found| found["alerts"][0]["state"] == "pending");
+    let body = json!({"alert": found["alerts"][0]["id"], "by": "ann"}).to_string();
+    let refused = answer::post(&format!("{}/api/v1/alerts/ack", service.url), &body);
+    assert!(refused.status == 409 && refused.body.contains("not_firing"), "{refused:?}");
+    assert_eq!(service.stop(), Some(0));
 }
 
 #[test]

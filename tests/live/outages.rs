@@ -254,7 +254,7 @@ fn survives_without(away: Away) {
     wait_for_count(&worker, sent + more);
     let log = worker.log.lock().expect("no panic").clone();
     for place in away.places(&servers) {
-        let told = log.lines().filter(|line| line.contains("answers again") && line.contains(&place));
+        let told = log.lines().filter(|line| line.contains("available again") && line.contains(&place));
         assert_eq!(told.count(), 1, "{place}: {log}");
     }
     assert_logged_once(&worker, &servers, away);

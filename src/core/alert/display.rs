@@ -97,6 +97,15 @@ impl Transition {
         self.display.sentence(self.state)
     }
 
+    /// Returns the state in words, with the cause that keeps the alert from being notified, if there is one.
+    pub fn state_in_words(&self) -> String {
+        let state = self.state.name();
+        match &self.suppressed_by {
+            Some(cause) => format!("{state}, muted by {} {}", cause.kind, cause.id),
+            None => state.to_string(),
+        }
+    }
+
     /// Returns since when the alert has had no input, if that is long: `no data since 09:12`.
     pub fn silence(&self) -> Option<String> {
         self.no_data_since.map(|since| format!("no data since {}", clock(since, self.at)))

@@ -25,128 +25,131 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A configuration file; paths in it are relative to the directory it is read in.
+/// A configuration file; its paths are relative to the working directory of the process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "config")]
 pub struct File {
-    /// Directory of rules.
+    /// The directory of the pipeline files (./pipelines if it exists).
     pub pipelines: Option<PathBuf>,
-    /// Where log and windows are kept.
+    /// The data dir, in which log, windows and alerts are stored ($XDG_DATA_HOME/streamgauge).
     pub data_dir: Option<PathBuf>,
-    /// Address of the API and the page; beyond loopback it needs STREAMGAUGE_TOKEN.
+    /// The address of the API and the web page; beyond loopback it requires an access token (127.0.0.1:8080).
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
-    /// Time to finish after SIGTERM, such as 10s.
+    /// The time to finish after SIGTERM (10s).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub grace: Option<Span>,
     pub nats: Option<NatsFile>,
     pub redis: Option<RedisFile>,
-    /// Whether windows are published on sg.v1.rollup.> as they are sealed and corrected (false).
+    /// With servers: whether sealed and corrected windows are published on sg.v1.rollup.> (false).
     pub rollups: bool,
-    /// Logs of the deployment, with servers; it never changes (1).
+    /// With servers: the number of partitions of the log, 1 to 256; it never changes (1).
     pub partitions: Option<u32>,
     pub limits: LimitsFile,
-    /// Who is told of alerts, and how; without any: standard output.
+    /// The receivers of alerts, each with its channel (`log`, which writes to standard output).
     pub receivers: Vec<ReceiverFile>,
-    /// Who is told of which.
+    /// The root route, which assigns alerts to receivers; required if there are `receivers`.
     pub route: Option<RouteFile>,
-    /// Times of the day for routes.
+    /// Named time intervals to which routes refer.
     pub time_intervals: Vec<TimeIntervalFile>,
-    /// Where people reach this service: in messages (the address it listens on).
+    /// The URL under which people reach this service, for links in messages (the address it listens on).
     pub external_url: Option<String>,
-    /// Names under which this service is reached, beside loopback, addresses, and that of external_url.
+    /// The host names under which this service is reached, in addition to loopback names, IP addresses and
+    /// the host of `external_url`.
     pub hosts: Vec<String>,
-    /// Who may do what; without any, and without STREAMGAUGE_TOKEN, everybody on this machine may do everything.
+    /// The access tokens and their roles; without any, and without STREAMGAUGE_TOKEN, every client on this
+    /// machine has the role admin.
     pub tokens: Vec<TokenFile>,
     /// Whether /metrics answers without a token (false).
     pub metrics_public: bool,
 }
 
-/// A token and what it opens.
+/// An access token and its role.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenFile {
-    /// The person or program that has it: changes are made in this name.
+    /// The person or program that holds the token; changes are recorded under this name.
     pub name: String,
-    /// view, operate or admin; each includes those before it.
+    /// The role of the token: view, operate or admin; each includes the roles before it.
     pub role: Role,
-    /// env:NAME or file:PATH; 16 characters or more.
+    /// The secret, as env:NAME or file:PATH; it has 16 characters or more.
     pub token: String,
 }
 
-/// The broker. Credentials come from the environment, as for the `nats` tool: NATS_CREDS, NATS_NKEY,
+/// The NATS server. Credentials come from the environment, as for the `nats` tool: NATS_CREDS, NATS_NKEY,
 /// NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NatsFile {
     pub url: String,
-    /// First tokens of all subjects (sg.v1).
+    /// The first tokens of all subjects (sg.v1).
     #[serde(default)]
     pub root: Option<String>,
 }
 
-/// The store; redis://user:password@host:port, rediss:// for TLS. Certificates are those of the system, or
-/// in the files that REDIS_CA, REDIS_CERT and REDIS_KEY name.
+/// The Redis server: redis://user:password@host:port, or rediss:// for TLS. The certificates are those of the
+/// system, or those in the files that REDIS_CA, REDIS_CERT and REDIS_KEY name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedisFile {
     pub url: String,
-    /// First part of all keys (sg).
+    /// The first part of all keys (sg).
     #[serde(default)]
     pub prefix: Option<String>,
-    /// Another worker takes over when this one was silent for so long (10s).
+    /// The lease of a partition: another worker takes over if the owner is silent for this long (10s).
     #[serde(default, deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub lease: Option<Span>,
-    /// The state is written whole this often at most (10s).
+    /// The minimum time between two full snapshots of the state (10s).
     #[serde(default, deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub snapshot_every: Option<Span>,
 }
 
-/// What may be set of the engine's limits. Durations as 30s, 5m, 1h.
+/// The limits of the engine that the configuration can change. A duration is written as 30s, 5m or 1h.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsFile {
-    /// An event is on time until this long after its minute (30s).
+    /// The lateness up to which an event is on time, counted from the end of its minute (30s).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub allowed_lateness: Option<Span>,
-    /// An event is refused from this long after its minute (1h).
+    /// The lateness from which an event is refused, counted from the end of its minute (1h).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub max_lateness: Option<Span>,
-    /// An event is refused when it is further than this ahead of the log (5m).
+    /// The maximum time by which an event may be ahead of log time; beyond it, the event is refused (5m).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub max_skew: Option<Span>,
-    /// What becomes of late events: correct, drop or dead (correct).
+    /// The handling of late events: correct (their windows), drop, or dead (drop and keep as dead letters)
+    /// (correct).
     #[schemars(with = "Option<String>")]
     pub late_policy: Option<LatePolicy>,
-    /// What becomes of a stage's or run's duration that is told when its window is long over: never (counted and
-    /// let go) or now (recorded in the window of the time at which it was told) (never).
+    /// The handling of a duration of a stage or run that arrives after its window is closed: never (counted
+    /// and dropped) or now (recorded in the window of its arrival time) (never).
     #[schemars(with = "Option<String>")]
     pub backfill: Option<Backfill>,
-    /// Distance of the points in time at which rules are evaluated (1s).
+    /// The distance between two grid points, the times at which rules are evaluated; above zero (1s).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub evaluation_interval: Option<Span>,
-    /// A series without a value for so long is forgotten (24h).
+    /// The time without a value after which a series is forgotten (24h).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub forget_after: Option<Span>,
-    /// A run without an event for so long is forgotten (24h).
+    /// The time without an event after which a run is forgotten (24h).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
     pub abandon_after: Option<Span>,
-    /// Series alive at once; new ones beyond are refused (1,000,000).
+    /// The maximum number of live series; new ones beyond it are refused (1,000,000).
     pub series_max: Option<usize>,
-    /// Series of one source alive at once (500,000).
+    /// The maximum number of live series of one source; new ones beyond it are refused (500,000).
     pub series_per_source_max: Option<usize>,
-    /// Values that one source may send over HTTP within a second, to one process; a request that is refused for it is
-    /// answered with 429 and may come again (no limit).
+    /// The maximum number of values per second that one source may send over HTTP to one process; a request
+    /// beyond it is answered with 429 and may be retried (no limit).
     pub values_per_source_per_sec_max: Option<NonZeroU32>,
 }
 

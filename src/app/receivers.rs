@@ -34,42 +34,44 @@ pub struct ReceiverFile {
     pub name: String,
     #[serde(flatten)]
     pub channel: ChannelFile,
-    /// A template of the title, for channels that people read: {{ status }}: {{ labels.rule }}
+    /// The template of the title, for channels that people read, such as {{ status }}: {{ labels.rule }}
     pub title: Option<String>,
-    /// A template of what one alert says: {{ rule }} is {{ value }}
+    /// The template of an alert's line, for channels that people read, such as {{ rule }} is {{ value }}
     pub line: Option<String>,
-    /// More messages than this become one digest.
+    /// The maximum number of messages per hour; further ones become one digest (no limit).
     pub max_per_hour: Option<u32>,
     pub max_per_day: Option<u32>,
-    /// A message is put aside when it could not be delivered for so long (4h).
+    /// The time after which an undelivered message becomes a dead letter (4h).
     pub max_age: Option<String>,
-    /// What nobody knows; an error.
+    /// The unknown keys; each is an error.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
-/// A route; what it does not say it has from its parent.
+/// A route; `receiver`, `group_by`, `group_wait`, `group_interval` and `repeat_interval` default to those
+/// of its parent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteFile {
     pub receiver: Option<String>,
-    /// `severity="critical"`; all must hold.
+    /// The matchers of the alerts, such as `severity="critical"`; all must hold.
     pub matchers: Vec<String>,
-    /// Whether later siblings are looked at, too.
+    /// Whether later sibling routes are also considered for an alert that matches (false).
     #[serde(rename = "continue")]
     pub is_continuing: bool,
-    /// Labels; `...`: each alert by itself.
+    /// The labels by which alerts are grouped; `...` makes each alert a group of its own.
     pub group_by: Option<Vec<String>>,
-    /// 30s.
+    /// How long to wait for more alerts of a new group (30s).
     pub group_wait: Option<String>,
-    /// 5m.
+    /// How long to wait between two messages of a group with news (5m).
     pub group_interval: Option<String>,
-    /// 4h; several: the time after the first message, the second, and so on.
+    /// How long to wait before a message without news is sent again (4h); a list states the time after the
+    /// first message, the second, and so on.
     pub repeat_interval: Option<Repeat>,
-    /// Names of times in which nothing new is told.
+    /// The names of time intervals in which no news is sent.
     pub mute_time_intervals: Vec<String>,
-    /// Names of the only times in which something new is told.
+    /// The names of the only time intervals in which news is sent (always).
     pub active_time_intervals: Vec<String>,
     pub routes: Vec<RouteFile>,
 }
@@ -81,7 +83,7 @@ pub enum Repeat {
     Growing(Vec<String>),
 }
 
-/// Times with a name, in Alertmanager's words.
+/// Named time intervals for routes, in Alertmanager's notation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeIntervalFile {

@@ -1,11 +1,11 @@
-//! Regular expressions over whole label values, compiled to tables.
+//! Regular expressions over whole label values, compiled to dense DFAs.
 //!
 //! Intuition: people write the patterns, and the engine's thread matches them against each new series and
-//! each alert. A table of states costs one look-up per byte of the value (0.6 us for 256 bytes), whatever the
+//! each alert. A dense DFA costs one table look-up per byte of the value (0.6 us for 256 bytes), whatever the
 //! pattern is. The cost of compiling depends on the pattern and is bounded. Invariants: every accepted
-//! pattern has a table. A process compiles the same text once, as long as one copy of the pattern is in use.
-//! Rejected: a lazy automaton (`[ab]*a[ab]{80}` takes milliseconds for one value), minimized tables
-//! (compiling takes ten times as long).
+//! pattern has its DFA. A process compiles the same text once, as long as one copy of the pattern is in use.
+//! Rejected: a lazy DFA (`[ab]*a[ab]{80}` takes milliseconds for one value), DFA minimization (compiling
+//! takes ten times as long).
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;

@@ -76,8 +76,8 @@ pub struct Parts<F, S, C> {
 }
 
 impl Stuck {
-    /// Whether the term has passed the record that stopped the one before, or has lasted long without meeting
-    /// the fault.
+    /// Whether the fault of the previous term is over: this term has passed the record at which that one
+    /// failed, or has run for twice `REREAD_AFTER_MAX`.
     fn is_over(&self, term: &Term, running: Duration) -> bool {
         let lasted = self.begun.map_or(Duration::ZERO, |begun| running.saturating_sub(begun));
         lasted >= 2 * REREAD_AFTER_MAX || self.applied.is_some_and(|record| term.is_beyond(record))
@@ -113,7 +113,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         Owner { parts, commands, publish, term: None, stuck: None }
     }
 
-    /// Stands by and owns in turn until a stop command arrives.
+    /// Runs until a stop command arrives, alternating between standby and ownership of the partition.
     pub fn run(mut self) -> Result<(), StartError> {
         loop {
             let step = match self.step() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Minimum length of a token in bytes: 16 characters from an alphabet of 64 are 96 bits.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
-/// Rights, each with those before it.
+/// The role of a token; each includes the rights of those before it.
 #[derive(
     Debug,
     Clone,
@@ -31,11 +31,11 @@ pub const TOKEN_BYTES_MIN: usize = 16;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Reads everything.
+    /// May read everything.
     View,
-    /// Sends events, acknowledges, silences, plans maintenance.
+    /// May send events, acknowledge alerts, and plan silences and maintenance windows.
     Operate,
-    /// Changes rules.
+    /// May change rules.
     Admin,
 }
 

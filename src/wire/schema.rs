@@ -71,7 +71,7 @@ enum Time {
     Milliseconds(i64),
 }
 
-/// A text, or a whole number that stands for its decimal text.
+/// An id: a text, or a whole number that stands for its decimal text.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Id {
@@ -79,7 +79,7 @@ enum Id {
     Number(i64),
 }
 
-/// One event, as producers send it. Further fields are ignored.
+/// One event of a producer. Unknown fields are ignored.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[schemars(title = "event")]
@@ -126,11 +126,11 @@ enum EventShape {
         labels: Option<BTreeMap<String, String>>,
         progress: Option<f64>,
         id: Option<Id>,
-        /// Not later than what it is followed by.
+        /// The time at which the stage was queued; not later than `started_at`, `finished_at` and `time`.
         queued_at: Option<Time>,
-        /// Not of status `queued`.
+        /// The time at which the stage started; not with the status `queued`.
         started_at: Option<Time>,
-        /// Only of a status that ends an attempt; without it, `time` is the end.
+        /// The time at which the stage ended (`time`); only with a status that ends an attempt.
         finished_at: Option<Time>,
     },
     /// A whole run changes its status.
@@ -143,11 +143,11 @@ enum EventShape {
         source: Option<String>,
         labels: Option<BTreeMap<String, String>>,
         id: Option<Id>,
-        /// Not later than what it is followed by.
+        /// The time at which the run was queued; not later than `started_at`, `finished_at` and `time`.
         queued_at: Option<Time>,
-        /// Not of status `queued`.
+        /// The time at which the run started; not with the status `queued`.
         started_at: Option<Time>,
-        /// Only of a status that ends a run; without it, `time` is the end.
+        /// The time at which the run ended (`time`); only with a status that ends a run.
         finished_at: Option<Time>,
     },
     /// A quality gate passes or fails.
@@ -196,18 +196,18 @@ enum RunStatusName {
     Cancelled,
 }
 
-/// A file in `pipelines/`.
+/// A pipeline file: a file in the directory `pipelines/`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "pipeline", deny_unknown_fields)]
 struct PipelineShape {
-    /// 1
+    /// The version of the file format: 1.
     version: Option<u32>,
     metrics: Option<BTreeMap<String, serde_json::Value>>,
     declare: Option<Vec<serde_json::Value>>,
     pipelines: Option<BTreeMap<String, serde_json::Value>>,
     record: Option<Vec<RecordShape>>,
     rules: Option<Vec<RuleShape>>,
-    /// Policies by name: steps after so long.
+    /// The escalation policies by name, each a list of steps.
     escalations: Option<BTreeMap<String, Vec<StepShape>>>,
     maintenance: Option<Vec<MaintenanceShape>>,
     inhibit: Option<Vec<InhibitShape>>,
@@ -215,48 +215,49 @@ struct PipelineShape {
     tests: Option<Vec<TestShape>>,
 }
 
-/// How much each part of a pipeline's health counts.
+/// The computation of a pipeline's health.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct HealthShape {
     weights: Option<WeightsShape>,
 }
 
-/// Numbers from 0 up; their sum need not be 100.
+/// The weights of the parts of a pipeline's health: numbers from 0 up; their sum need not be 100.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct WeightsShape {
-    /// 40
+    /// The weight of the latency (40).
     latency: Option<f64>,
-    /// 35
+    /// The weight of the errors (35).
     errors: Option<f64>,
-    /// 25
+    /// The weight of the throughput (25).
     throughput: Option<f64>,
 }
 
-/// A test case: what comes in, what people say, and what is expected.
+/// A test case: inputs, actions of operators, and expectations.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct TestShape {
     name: Option<String>,
-    /// Between two values of a series (10s).
+    /// The time between two values of a series in `input_series` (10s).
     interval: Option<String>,
-    /// `series`, `values` in promtool's notation, `unit`.
+    /// The input series, each with `series`, `values` in promtool's notation, and optionally `unit`.
     input_series: Option<Vec<serde_json::Value>>,
-    /// Events with `at` in place of `time`, and `late`.
+    /// The input events, each with `at` in place of `time`, and optionally `late`.
     input_events: Option<Vec<serde_json::Value>>,
-    /// `at` and one of `ack`, `unack`, `silence`, `expire_silence`, `maintenance`, `end_maintenance`.
+    /// The actions of operators, each with `at` and one of `ack`, `unack`, `silence`, `expire_silence`,
+    /// `maintenance`, `end_maintenance`.
     say: Option<Vec<serde_json::Value>>,
-    /// `at`, `rule`, and what the alert must be.
+    /// The expectations, each with `at`, `rule`, and the fields that the alert must have.
     expect: Option<Vec<serde_json::Value>>,
-    /// All transitions of the rules that are named in it.
+    /// All transitions, in order, of the rules that the list names.
     transitions: Option<Vec<String>>,
     until: Option<String>,
-    /// How many events must be refused.
+    /// The number of events that must be refused (0).
     refused: Option<u64>,
 }
 
-/// A derived series.
+/// A recorded series: its name, and the expression that gives its values.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct RecordShape {
@@ -264,41 +265,44 @@ struct RecordShape {
     expr: String,
 }
 
-/// Who is told when nobody has taken care for so long.
+/// One step of an escalation policy, taken when an alert has fired unacknowledged for `after`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct StepShape {
     after: String,
     notify: Option<Vec<String>>,
     escalate_to: Option<String>,
-    /// Alertmanager's `time_intervals`: when it is taken; always without.
+    /// The times at which the step may be taken, as Alertmanager's `time_intervals` (always).
     when: Option<Vec<serde_json::Value>>,
-    /// The last step only: taken again this often.
+    /// The interval at which the step is taken again; for the last step only.
     repeat: Option<String>,
 }
 
-/// Planned time: `start` and `end`, or `schedule` (cron) and `duration`, or Alertmanager's `time_intervals`.
+/// A maintenance window: `start` and `end`, or `schedule` (cron) and `duration`, or Alertmanager's
+/// `time_intervals`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct MaintenanceShape {
     id: String,
-    /// Matchers such as `source=~"db.*"`, over key and rule labels, `rule` and `severity`.
+    /// The matchers of the alerts, such as `source=~"db.*"`, over the labels of the key and the rule, `rule`
+    /// and `severity`.
     r#match: Vec<String>,
     start: Option<String>,
     end: Option<String>,
     schedule: Option<String>,
     duration: Option<String>,
-    /// An IANA name (UTC).
+    /// The IANA name of the time zone of the schedule (UTC).
     tz: Option<String>,
-    /// Dates on which the schedule begins nothing.
+    /// The dates on which no window of the schedule begins.
     except: Option<Vec<String>>,
     time_intervals: Option<Vec<serde_json::Value>>,
-    /// `mute` (judged, published, not notified) or `suspend` (not judged)
+    /// The effect: `mute` (judged and published, but not notified) or `suspend` (not judged) (`mute`).
     mode: Option<String>,
     reason: Option<String>,
 }
 
-/// Targets are suppressed while a source fires that has the same values of these labels.
+/// An inhibition: alerts that match `target` are suppressed while an alert that matches `source` fires with
+/// the same values of the labels in `equal`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct InhibitShape {
@@ -307,7 +311,7 @@ struct InhibitShape {
     equal: Option<Vec<String>>,
 }
 
-/// One rule; `expr` with `levels`, or a comparison with `severity`.
+/// One rule: an `expr` that is a value, with `levels`, or an `expr` that is a comparison, with `severity`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct RuleShape {
@@ -315,25 +319,25 @@ struct RuleShape {
     expr: String,
     metric: Option<String>,
     severity: Option<crate::core::alert::Severity>,
-    /// Severity → comparison, such as `> 10%`.
+    /// The levels: a comparison, such as `> 10%`, for each severity.
     levels: Option<BTreeMap<String, String>>,
     reset: Option<serde_json::Value>,
-    /// A duration, or one per severity.
+    /// How long the condition must be met: one duration, or one for each severity (0).
     r#for: Option<serde_json::Value>,
     keep_firing_for: Option<String>,
     min_count: Option<u64>,
-    /// `hold`, `clear_after 30m` or `fire`
+    /// The handling of an unknown value: `hold`, `clear_after 30m` or `fire` (`clear_after 30m`).
     on_unknown: Option<String>,
     cooldown: Option<String>,
     actions: Option<serde_json::Value>,
     labels: Option<BTreeMap<String, String>>,
     summary: Option<String>,
     runbook: Option<String>,
-    /// Name of a policy.
+    /// The name of an escalation policy.
     escalation: Option<String>,
     actions_in_maintenance: Option<bool>,
-    /// Share of what is told that may be chance, `5%`, or `off`.
+    /// The share of the published alerts that may be chance, such as `5%`, or `off`.
     fdr: Option<serde_json::Value>,
-    /// Judged, but nobody is told.
+    /// Whether the rule is judged without notifications (false).
     shadow: Option<bool>,
 }

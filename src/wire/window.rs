@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
-/// A window as others see it; it borrows the texts of its series.
+/// The published form of a window of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(title = "window")]
 pub struct WindowView<'a> {
@@ -34,14 +34,14 @@ pub struct WindowView<'a> {
     pub sum: f64,
     pub min: Option<f64>,
     pub max: Option<f64>,
-    /// The value with the greatest event time; null where only histograms came.
+    /// The value with the greatest event time; null if the window holds only histograms.
     pub last: Option<f64>,
     pub p50: Option<f64>,
     pub p90: Option<f64>,
     pub p95: Option<f64>,
     pub p99: Option<f64>,
     pub p999: Option<f64>,
-    /// Values whose magnitude was beyond the histogram.
+    /// The number of values whose magnitude exceeds the range of the histogram.
     pub overflow: u64,
     pub revision: u32,
     pub open: bool,

@@ -4,36 +4,36 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// One of these.
+/// The channel of a receiver: exactly one of these fields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ChannelFile {
-    /// One JSON line for each transition.
+    /// A log: one JSON line for each transition, or readable text for each group.
     pub log: Option<LogFile>,
-    /// An HTTP POST.
+    /// An HTTP POST to a URL.
     pub webhook: Option<WebhookFile>,
     pub slack: Option<SlackFile>,
     pub discord: Option<ChatFile>,
-    /// A workflow's webhook.
+    /// The webhook of a Microsoft Teams workflow.
     pub teams: Option<ChatFile>,
-    /// By SMTP.
+    /// An email, sent over SMTP.
     pub email: Option<EmailFile>,
     pub pagerduty: Option<PagerDutyFile>,
     pub alertmanager: Option<AlertmanagerFile>,
-    /// Each transition on a subject.
+    /// A NATS subject on which each transition is published.
     pub nats: Option<NatsFile>,
-    /// A program of this machine.
+    /// A program on this machine, run for each transition.
     pub exec: Option<ExecFile>,
-    /// Somebody outside who calls when they hear nothing.
+    /// A dead man's switch: an outside service that alerts when no heartbeat arrives.
     pub heartbeat: Option<HeartbeatFile>,
 }
 
-/// Standard output, or a file.
+/// The target of a log: the file at `path` (standard output).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogFile {
     pub path: Option<PathBuf>,
-    /// json: each transition by itself (the default); text: what people read, by groups.
+    /// The format: json, one line for each transition (the default), or text, readable text for each group.
     pub format: LogFormat,
 }
 
@@ -48,19 +48,19 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhookFile {
-    /// https://…, or env:NAME or file:PATH where the URL is a secret.
+    /// The URL of the target: https://…, or env:NAME or file:PATH if the URL is a secret.
     pub url: String,
-    /// alertmanager: its body, by groups (the default); event: each transition by itself.
+    /// The body: alertmanager, Alertmanager's body for each group (the default), or event, one transition.
     pub format: WebhookFormat,
-    /// Token of an Authorization header, as env:NAME or file:PATH.
+    /// The token of the Authorization header, as env:NAME or file:PATH.
     pub bearer: Option<String>,
-    /// Secrets of the signature (Standard Webhooks), the newest first, as env:NAME or file:PATH.
+    /// The secrets of the signature (Standard Webhooks), the newest first, each as env:NAME or file:PATH.
     pub secrets: Vec<String>,
-    /// Addresses that are not public and may be reached, also without TLS: 10.0.0.0/8.
+    /// Networks that are not public and may be reached, also without TLS, such as 10.0.0.0/8.
     pub allow: Vec<String>,
-    /// Alerts in one message (0: all).
+    /// The maximum number of alerts in one message (0: all).
     pub max_alerts: usize,
-    /// Time in which it must answer (10s).
+    /// The time within which the target must answer (10s).
     pub timeout: Option<String>,
 }
 
@@ -72,43 +72,43 @@ pub enum WebhookFormat {
     Event,
 }
 
-/// Either `url`, an incoming webhook, or `token` and `channel`: then what follows stands in the thread of what
-/// began it.
+/// A Slack channel: either `url`, an incoming webhook, or `token` and `channel`, an app. The app posts the
+/// later messages of a group in the thread of its first message.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SlackFile {
-    /// Of an incoming webhook. Whoever knows the URL may write there: env:NAME or file:PATH.
+    /// The URL of an incoming webhook, as env:NAME or file:PATH; it is a secret, because it allows posting.
     pub url: Option<String>,
-    /// Bot token of an app with `chat:write`, as env:NAME or file:PATH.
+    /// The bot token of an app with the scope `chat:write`, as env:NAME or file:PATH.
     pub token: Option<String>,
-    /// Where the app writes: a channel's ID or name.
+    /// The ID or name of the channel in which the app posts.
     pub channel: Option<String>,
-    /// Another place than Slack's Web API.
+    /// The URL to which the app posts (`https://slack.com/api/chat.postMessage`).
     pub api: Option<String>,
-    /// Addresses that are not public and may be reached.
+    /// Networks that are not public and may be reached, such as 10.0.0.0/8.
     pub allow: Vec<String>,
-    /// Time in which it must answer (10s).
+    /// The time within which the target must answer (10s).
     pub timeout: Option<String>,
 }
 
-/// A chat's incoming webhook.
+/// The incoming webhook of a chat: Discord or Microsoft Teams.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChatFile {
-    /// Whoever knows the URL may write there: env:NAME or file:PATH.
+    /// The URL of the webhook, as env:NAME or file:PATH; it is a secret, because it allows posting.
     pub url: String,
-    /// Addresses that are not public and may be reached.
+    /// Networks that are not public and may be reached, such as 10.0.0.0/8.
     pub allow: Vec<String>,
-    /// Time in which it must answer (10s).
+    /// The time within which the target must answer (10s).
     pub timeout: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PagerDutyFile {
-    /// env:NAME or file:PATH.
+    /// The routing key of the PagerDuty integration, as env:NAME or file:PATH.
     pub routing_key: String,
-    /// Another place than the Events API v2 of PagerDuty.
+    /// The URL of the Events API v2 (`https://events.pagerduty.com/v2/enqueue`).
     pub url: Option<String>,
     pub allow: Vec<String>,
     pub timeout: Option<String>,
@@ -117,9 +117,9 @@ pub struct PagerDutyFile {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertmanagerFile {
-    /// Of each peer: http://alertmanager:9093
+    /// The URL of each peer, such as http://alertmanager:9093
     pub urls: Vec<String>,
-    /// env:NAME or file:PATH.
+    /// The token of the Authorization header, as env:NAME or file:PATH.
     pub bearer: Option<String>,
     pub allow: Vec<String>,
     pub timeout: Option<String>,
@@ -128,47 +128,48 @@ pub struct AlertmanagerFile {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExecFile {
-    /// An absolute path; there is no shell.
+    /// The absolute path of the program, which is run without a shell.
     pub program: PathBuf,
     pub arguments: Vec<String>,
-    /// It is killed after this (30s).
+    /// The time after which the program is killed (30s).
     pub timeout: Option<String>,
 }
 
-/// A POST for each canary that came all the way; route the rule `canary` here.
+/// A dead man's switch: it gets a POST each time the canaries of all partitions have arrived. A route must
+/// send the rule `canary` to this receiver.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeartbeatFile {
-    /// Whoever knows the URL may beat: env:NAME or file:PATH. Without one the latency is measured only.
+    /// The URL that gets the POST, as env:NAME or file:PATH; without it only the latency is measured.
     pub url: Option<String>,
-    /// A canary that took longer proves nothing (2m).
+    /// The maximum latency of a canary; a slower one is ignored (2m).
     pub max_latency: Option<String>,
-    /// Addresses that are not public and may be reached, also without TLS.
+    /// Networks that are not public and may be reached, also without TLS, such as 10.0.0.0/8.
     pub allow: Vec<String>,
-    /// Time in which it must answer (10s).
+    /// The time within which the target must answer (10s).
     pub timeout: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmailFile {
-    /// The server that takes mails: smtp.example.com
+    /// The host name of the SMTP server, such as smtp.example.com
     pub host: String,
-    /// 587 for starttls, 465 for implicit, 25 for none.
+    /// The port of the SMTP server (587 for starttls, 465 for implicit, 25 for none).
     pub port: Option<u16>,
-    /// starttls (the default), implicit, or none.
+    /// The encryption of the connection: starttls (the default), implicit or none.
     pub tls: EmailTls,
-    /// A certificate to trust beside the usual ones: a PEM file.
+    /// A PEM file with a certificate to trust in addition to the usual ones.
     pub ca: Option<PathBuf>,
     pub username: Option<String>,
-    /// env:NAME or file:PATH.
+    /// The password of `username`, as env:NAME or file:PATH.
     pub password: Option<String>,
-    /// streamgauge <alerts@example.com>
+    /// The sender, such as streamgauge <alerts@example.com>
     pub from: String,
     pub to: Vec<String>,
-    /// Addresses that are not public and may be reached.
+    /// Networks that are not public and may be reached, such as 10.0.0.0/8.
     pub allow: Vec<String>,
-    /// Time for each step (10s).
+    /// The timeout of each step of the SMTP exchange (10s).
     pub timeout: Option<String>,
 }
 
@@ -184,17 +185,18 @@ pub enum EmailTls {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsFile {
-    /// nats://host:4222; env:NAME or file:PATH where it names a user.
+    /// The URL of the NATS server: nats://host:4222, or env:NAME or file:PATH if it contains credentials.
     pub url: String,
     pub subject: String,
-    /// Whether a stream keeps the subject, and says so (true); without one, whoever does not listen misses it.
+    /// Whether a JetStream stream stores the subject and acknowledges each message (true); without a stream,
+    /// only connected subscribers get the message.
     pub jetstream: Option<bool>,
-    /// A .creds file.
+    /// The path of a .creds file with the credentials.
     pub credentials: Option<PathBuf>,
-    /// env:NAME or file:PATH.
+    /// The token for the NATS server, as env:NAME or file:PATH.
     pub token: Option<String>,
-    /// A certificate to trust: a PEM file.
+    /// A PEM file with a certificate to trust.
     pub ca: Option<PathBuf>,
-    /// Time in which it must answer (10s).
+    /// The time within which the target must answer (10s).
     pub timeout: Option<String>,
 }

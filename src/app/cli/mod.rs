@@ -14,7 +14,7 @@ pub use operate::{
     SilenceCommand, Who,
 };
 
-/// Measures services and pipelines in windows, judges them with rules, and says when something is wrong.
+/// Measure services and pipelines in windows, judge them with rules, and notify people of problems
 #[derive(Debug, Parser)]
 #[command(name = "streamgauge", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -33,71 +33,71 @@ Exit codes: 0 fine, 1 a check or test failed, an input or output is broken, 2 us
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// See it work: a built-in story in one minute, nothing to install
+    /// Run a built-in demonstration of one minute, without any installation
     Demo(DemoArgs),
-    /// Run the service: events in over HTTP, windows and alerts out
+    /// Run the service, which turns events into windows and alerts
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Print the log as NDJSON; `replay` of it gives the same windows and alerts
+    /// Print the log as NDJSON, from which `replay` gives the same windows and alerts
     Export(ExportArgs),
-    /// Check that a data dir holds what was written to it
+    /// Check a data dir for damage, by its checksums
     Verify(VerifyArgs),
-    /// Send the events of files to JetStream, waiting for acknowledgements
+    /// Send the events of files to JetStream and wait for acknowledgements
     #[command(after_help = PUBLISH_EXAMPLES)]
     Publish(PublishArgs),
-    /// Look at alerts of a running service, acknowledge them
+    /// List and acknowledge alerts of a running service
     Alerts {
         #[command(subcommand)]
         command: AlertsCommand,
     },
-    /// Keep alerts from being told for a while
+    /// Silence alerts for a while
     Silence {
         #[command(subcommand)]
         command: SilenceCommand,
     },
-    /// Plan times in which alerts are expected
+    /// Plan maintenance windows, in which alerts are expected
     Maintenance {
         #[command(subcommand)]
         command: MaintenanceCommand,
     },
-    /// Try receivers, look at them, take up what could not be delivered
+    /// Test and list receivers, deliver dead letters again
     Notify {
         #[command(subcommand)]
         command: NotifyCommand,
     },
-    /// Look at the rules of a running service, add some
+    /// List, add and remove rules of a running service
     Rules {
         #[command(subcommand)]
         command: RulesCommand,
     },
-    /// What the broker should know
+    /// Print configuration for the NATS server
     Nats {
         #[command(subcommand)]
         command: NatsCommand,
     },
-    /// Print the JSON Schema of what goes in or comes out
+    /// Print the JSON Schema of an input or output format
     Schema {
-        /// event, alert, window, pipeline or config
+        /// Format to describe: event, alert, window, pipeline or config
         kind: crate::wire::schema::Kind,
     },
-    /// Run the engine over a log in files, at full speed
+    /// Run the engine over log files at full speed
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
-    /// Check pipeline files: every error with its place and a hint
+    /// Check pipeline files and report every error with its place and a hint
     Check(CheckArgs),
-    /// Run the test cases written beside the rules
+    /// Run the test cases of pipeline files
     Test(TestArgs),
-    /// Run rules over past data; compare two rule sets
+    /// Run rules over past data, or compare two rule sets
     #[command(after_help = BACKTEST_EXAMPLES)]
     Backtest(BacktestArgs),
-    /// Say rules of other systems in the words of this one
+    /// Convert rules of other systems into pipeline files
     Convert {
         #[command(subcommand)]
         command: ConvertCommand,
     },
     /// Print a completion script
     Completions {
-        /// bash, elvish, fish, powershell or zsh
+        /// Shell: bash, elvish, fish, powershell or zsh
         shell: clap_complete::Shell,
     },
     #[command(external_subcommand)]
@@ -113,53 +113,53 @@ SIGTERM finishes what was accepted and stops, SIGHUP reads the rules again.";
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Address of the page
+    /// Address of the web page
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// End after so many seconds [default: until Ctrl-C]
+    /// End after N seconds [default: until Ctrl-C]
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Directory of rules [default: ./pipelines if there is one]
+    /// Directory of the pipeline files [default: ./pipelines if there is one]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
     pub pipelines: Option<PathBuf>,
-    /// Put the files in force even where others are wanted: those in Redis, or rules added over the API
+    /// Put the files in force in place of the rules in Redis or those added over the API
     #[arg(long)]
     pub apply: bool,
-    /// Where log and windows are kept [default: $XDG_DATA_HOME/streamgauge]
+    /// Directory of log, windows and alerts [default: $XDG_DATA_HOME/streamgauge]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Address of the API and the page; beyond loopback it needs STREAMGAUGE_TOKEN [default: 127.0.0.1:8080]
+    /// Address of the API and the web page; beyond loopback a token is required [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", env = "STREAMGAUGE_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Time to finish after SIGTERM [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<crate::core::Span>,
-    /// Configuration file; flags and environment stand above it
+    /// Configuration file; flags and environment variables take precedence over it
     #[arg(long, value_name = "FILE", env = "STREAMGAUGE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// What this process does: all, or some of ingest, api and notify with commas; with servers
+    /// With servers: roles of this process: all, or ingest, api and notify separated by commas
     #[arg(long, value_name = "ROLE", default_value = "all")]
     pub role: String,
-    /// NATS server; then the log is JetStream, and --redis is needed, too
+    /// URL of the NATS server, whose JetStream holds the log; requires --redis
     #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
     pub nats: Option<String>,
-    /// Redis server; then windows and state are kept there
+    /// URL of the Redis server, which holds windows and state; requires --nats
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     pub redis: Option<String>,
-    /// With servers: publish windows on sg.v1.rollup.> as they are sealed and corrected
+    /// With servers: publish sealed and corrected windows on sg.v1.rollup.>
     #[arg(long)]
     pub rollups: bool,
-    /// With servers: number of logs that the work is divided into, the same for all workers and for good [default: 1]
+    /// With servers: number of partitions, the same for all workers and never changed [default: 1]
     #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub partitions: Option<u32>,
-    /// With servers: another worker takes over when this one was silent for so long [default: 10s]
+    /// With servers: lease; another worker takes over if the owner is silent for this time [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub lease: Option<crate::core::Span>,
-    /// With servers: the state is written whole this often at most [default: 10s]
+    /// With servers: minimum time between two full snapshots of the state [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub snapshot_every: Option<crate::core::Span>,
     #[command(flatten)]
@@ -176,35 +176,35 @@ Lines that the service would refuse as too long or as no text are said and left 
 
 #[derive(Debug, Args)]
 pub struct PublishArgs {
-    /// NDJSON files, `-` for standard input; .gz and .zst are inflated
+    /// NDJSON files, or `-` for standard input; gzip and zstd are decompressed
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// NATS server
+    /// URL of the NATS server
     #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
     pub nats: String,
-    /// Give up when the server acknowledges nothing for so long [default: wait, and say so]
+    /// Give up when the server acknowledges nothing for this time [default: wait, and say so]
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<crate::core::Span>,
-    /// Events a second [default: as fast as it goes]
+    /// Maximum number of events per second [default: as fast as it goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
-    /// Lines in one message
+    /// Maximum number of lines in one message
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
-    /// Partitions of the deployment
+    /// Number of partitions of the deployment
     #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub partitions: u32,
     /// Begin with this line of each file [default: where --position says, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub from_line: Option<u64>,
-    /// Keeps in this file how far each file is acknowledged, and goes on from there when started again
+    /// Save in this file how far each input is acknowledged, and resume from there after a restart
     #[arg(long, value_name = "FILE")]
     pub position: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The data dir of a service that is stopped [default: $XDG_DATA_HOME/streamgauge]
+    /// Data dir of a stopped service [default: $XDG_DATA_HOME/streamgauge]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Print the findings as JSON
@@ -214,26 +214,26 @@ pub struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Go on behind damaged records of a data dir: each is written as a gap
+    /// Skip damaged records of a data dir and write each as a gap
     #[arg(long, conflicts_with = "nats")]
     pub skip_damaged: bool,
-    /// NATS server, where the log is JetStream [env, where nothing else is said: NATS_URL]
+    /// URL of the NATS server whose JetStream holds the log [env, if no flag names a log: NATS_URL]
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     pub nats: Option<String>,
-    /// The data dir that `run` used [env, where nothing else is said: STREAMGAUGE_DATA_DIR]
+    /// Data dir of a stopped service [env, if no flag names a log: STREAMGAUGE_DATA_DIR]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Only records stamped from this time on
+    /// Print only records stamped at or after this time
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
-    /// Only records stamped before this time
+    /// Print only records stamped before this time
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum NatsCommand {
-    /// The server's mapping of public subjects to partitions, for its configuration file
+    /// Print the mapping of public subjects to partitions, for the server's configuration file
     Mapping {
         #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=256))]
         partitions: u32,
@@ -252,34 +252,34 @@ The data before --from teaches baselines, and its alerts are not counted.";
 
 #[derive(Debug, Args)]
 pub struct BacktestArgs {
-    /// NDJSON files, as for replay
+    /// NDJSON files, as for `replay`
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Take the log of JetStream [env, where nothing else is said: NATS_URL]
+    /// Read the log from JetStream of this server [env, if nothing names a log: NATS_URL]
     #[arg(long, value_name = "URL", conflicts_with_all = ["files", "data_dir"])]
     pub nats: Option<String>,
-    /// Take the log of a service that is stopped
+    /// Read the log from the data dir of a stopped service
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
     pub data_dir: Option<PathBuf>,
-    /// Only alerts from this time on
+    /// Count only alerts from this time on
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
-    /// Only until this time
+    /// Process data only until this time
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
-    /// How much of a service's log before --from teaches baselines [default: 1d]
+    /// Length of a service's log before --from that teaches baselines [default: 1d]
     #[arg(long, value_name = "DURATION")]
     pub warm: Option<crate::core::Span>,
-    /// The rules [default: ./pipelines] [env, where nothing else is said: STREAMGAUGE_PIPELINES]
+    /// Directory of the rules [default: ./pipelines] [env, if no flag names rules: STREAMGAUGE_PIPELINES]
     #[arg(long, value_name = "DIR")]
     pub pipelines: Option<PathBuf>,
-    /// Two directories of rules: what the second one gains and loses
+    /// Compare two directories of rules: report the alerts that the second one gains and loses
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "pipelines")]
     pub compare: Vec<PathBuf>,
-    /// Put the lines in order of their time first
+    /// Sort the lines by time first
     #[arg(long)]
     pub sort: bool,
-    /// Print everything as JSON
+    /// Print the results as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -294,7 +294,7 @@ const CONVERT_EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 #[command(after_help = CONVERT_EXAMPLES)]
 pub enum ConvertCommand {
-    /// Alerting and recording rules of Prometheus; what cannot be said is listed with the reason
+    /// Convert alerting and recording rules of Prometheus; list what has no counterpart, with the reason
     PrometheusRules {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -325,28 +325,28 @@ output cannot be written, and with --fail-on when an alert of a rule reached tha
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// NDJSON files, `-` for standard input; gzip and zstd are inflated. Several are merged by time
+    /// NDJSON files, or `-` for standard input; gzip and zstd are decompressed, several files merged by time
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Directory of rules; without it ./pipelines if there is one, and the rules the log itself holds
+    /// Directory of the pipeline files; without it, ./pipelines if it exists and the rules in the log
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
     pub pipelines: Option<PathBuf>,
-    /// Write each window as a line, `-` for standard output
+    /// Write each window as a line to this file, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub windows_out: Option<PathBuf>,
-    /// Write each transition of an alert as a line
+    /// Write each transition of an alert as a line to this file
     #[arg(long, value_name = "FILE")]
     pub alerts_out: Option<PathBuf>,
-    /// Write each value of each `record:` series as a line
+    /// Write each value of each `record:` series as a line to this file
     #[arg(long, value_name = "FILE")]
     pub records_out: Option<PathBuf>,
-    /// Threads; the output does not depend on it [default: the machine's processors]
+    /// Number of threads, 1 to 64; it does not affect the output [default: the machine's processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: Option<u16>,
-    /// Put the lines in order of their time first, in a temporary file
+    /// Sort the lines by time first, in a temporary file
     #[arg(long)]
     pub sort: bool,
-    /// Advance the clock to this time after the last line
+    /// Advance log time to this time after the last line
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Exit with 1 if an alert of this level or a higher one fired
@@ -362,22 +362,22 @@ pub struct ReplayArgs {
     pub limits: LimitArgs,
 }
 
-/// What may be set of the engine's limits on the command line.
+/// The limits of the engine that the command line can change.
 #[derive(Debug, Args, Default)]
 pub struct LimitArgs {
-    /// An event is on time until this long after its minute [default: 30s]
+    /// Lateness up to which an event is on time, counted from the end of its minute [default: 30s]
     #[arg(long, value_name = "DURATION")]
     pub allowed_lateness: Option<crate::core::Span>,
-    /// An event is refused from this long after its minute [default: 1h]
+    /// Lateness from which an event is refused, counted from the end of its minute [default: 1h]
     #[arg(long, value_name = "DURATION")]
     pub max_lateness: Option<crate::core::Span>,
-    /// What becomes of late events [default: correct]
+    /// Handling of late events [default: correct]
     #[arg(long, value_name = "POLICY", value_parser = ["correct", "drop", "dead"])]
     pub late_policy: Option<String>,
-    /// What becomes of a duration that is told when its window is long over [default: never]
+    /// Handling of a stage's or run's duration that arrives after its window is closed [default: never]
     #[arg(long, value_name = "WHEN", value_parser = ["never", "now"])]
     pub backfill: Option<String>,
-    /// Distance of the points in time at which rules are evaluated [default: 1s]
+    /// Distance between two grid points, the times at which rules are evaluated [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub evaluation_interval: Option<crate::core::Span>,
 }
@@ -419,20 +419,20 @@ impl LimitArgs {
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Directories or files [default: pipelines]
+    /// Directories or pipeline files [default: pipelines]
     #[arg(value_name = "DIR")]
     pub paths: Vec<PathBuf>,
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
-    /// Warnings count as errors
+    /// Treat warnings as errors
     #[arg(long)]
     pub deny_warnings: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// Directories or files [default: pipelines]
+    /// Directories or pipeline files [default: pipelines]
     #[arg(value_name = "DIR")]
     pub paths: Vec<PathBuf>,
 }

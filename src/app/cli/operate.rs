@@ -4,14 +4,14 @@ use super::Format;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// The service that is asked.
+/// The running service to which a command sends its requests.
 #[derive(Debug, Args)]
 pub struct Service {
     #[arg(long, env = "STREAMGAUGE_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080")]
     pub url: String,
 }
 
-/// What a list is asked of, and how it is shown.
+/// The service and the output format of a list.
 #[derive(Debug, Args)]
 pub struct Listing {
     #[command(flatten)]
@@ -20,31 +20,31 @@ pub struct Listing {
     pub output: Format,
 }
 
-/// In whose name.
+/// The name under which a change is recorded.
 #[derive(Debug, Args)]
 pub struct Who {
-    /// Who [default: $USER]
+    /// Record the change under this name [default: $USER]
     #[arg(long)]
     pub by: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum AlertsCommand {
-    /// Active alerts, or those in a given state
+    /// List active alerts, or those in a given state
     List {
         #[command(flatten)]
         listing: Listing,
-        /// pending, firing, acknowledged, escalated, resolved or stale
+        /// State: pending, firing, acknowledged, escalated, resolved or stale
         #[arg(long)]
         state: Option<String>,
     },
-    /// One alert with its evidence
+    /// Show an alert with its evidence
     Show {
         id: String,
         #[command(flatten)]
         service: Service,
     },
-    /// Take an acknowledgement back: escalation goes on
+    /// Withdraw an acknowledgement, so that the escalation continues
     Unack {
         id: String,
         #[command(flatten)]
@@ -52,23 +52,23 @@ pub enum AlertsCommand {
         #[command(flatten)]
         service: Service,
     },
-    /// Say that somebody takes care of it
+    /// Acknowledge an alert
     Ack {
         id: String,
-        /// What changed is normal from now on: baselines begin anew where it began
+        /// Accept the change as normal: baselines are learned anew from its beginning
         #[arg(long)]
         accept: bool,
         #[command(flatten)]
         who: Who,
         #[arg(long, default_value = "")]
         why: String,
-        /// When the acknowledgement ends by itself
+        /// End the acknowledgement at this time
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
         #[command(flatten)]
         service: Service,
     },
-    /// Why something fires, or does not: what the rule sees, and what stands between that and a person
+    /// Explain why an alert fires or does not, from the inputs of the rule to the notification
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
 }
@@ -81,16 +81,16 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     pub rule: String,
-    /// Labels of the key, as source=checkout,host=h1, or as JSON; nothing for `by ()`
+    /// Labels of the key, as source=checkout,host=h1 or as JSON; empty for `by ()`
     #[arg(default_value = "")]
     pub key: String,
-    /// As of then [default: now]
+    /// Explain the state at this time [default: now]
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
     /// Run the engine over this log (an export, or any events) instead of asking a service
     #[arg(long, value_name = "FILE")]
     pub log: Vec<PathBuf>,
-    /// With --log: the rules [default: those in the log]
+    /// With --log: directory of the rules [default: those in the log]
     #[arg(long, value_name = "DIR", requires = "log")]
     pub pipelines: Option<PathBuf>,
     #[command(flatten)]
@@ -108,33 +108,33 @@ const SILENCE_EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 #[command(after_help = SILENCE_EXAMPLES)]
 pub enum SilenceCommand {
-    /// Begin one
+    /// Add a silence
     Add {
         /// Matchers on labels, `rule` and `severity`; all must hold
         #[arg(required = true, value_name = "MATCHER")]
         matchers: Vec<String>,
-        /// How long [default: 2h]
+        /// Duration of the silence [default: 2h]
         #[arg(long = "for", value_name = "DURATION", conflicts_with = "until")]
         duration: Option<crate::core::Span>,
-        /// When it ends
+        /// End the silence at this time
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        /// It ends by itself when no alert has matched it for so long
+        /// End the silence when no alert has matched it for this time
         #[arg(long, value_name = "DURATION")]
         unmatched_for: Option<crate::core::Span>,
         #[arg(long, default_value = "")]
         reason: String,
         #[command(flatten)]
         who: Who,
-        /// Its name; adding it again under the same one replaces it
+        /// Id of the silence; a silence with the same id is replaced
         #[arg(long)]
         id: Option<String>,
         #[command(flatten)]
         service: Service,
     },
-    /// Those that are active, or will be
+    /// List silences that are active, or will be
     List(Listing),
-    /// End one now
+    /// End a silence now
     Expire {
         id: String,
         #[command(flatten)]
@@ -154,11 +154,11 @@ const MAINTENANCE_EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 #[command(after_help = MAINTENANCE_EXAMPLES)]
 pub enum MaintenanceCommand {
-    /// Plan one
+    /// Add a maintenance window
     Add {
         #[command(flatten)]
         plan: PlanArgs,
-        /// Its name; adding it again under the same one replaces it
+        /// Id of the maintenance window; a window with the same id is replaced
         #[arg(long)]
         id: Option<String>,
         #[command(flatten)]
@@ -168,9 +168,9 @@ pub enum MaintenanceCommand {
         #[command(flatten)]
         service: Service,
     },
-    /// All of them, those of the pipeline files too, with the next time of each
+    /// List all maintenance windows, including those of the pipeline files, with the next time of each
     List(Listing),
-    /// End one that was added, now and for good
+    /// End an added maintenance window now and for good
     End {
         id: String,
         #[command(flatten)]
@@ -178,11 +178,11 @@ pub enum MaintenanceCommand {
         #[command(flatten)]
         service: Service,
     },
-    /// What one would do: its next ten times, which alerts it would match now; changes nothing
+    /// Show the next ten times of a maintenance window and the alerts that it matches now; change nothing
     Preview {
         #[command(flatten)]
         plan: PlanArgs,
-        /// Whether it would be in force then, and its times from there on [default: now]
+        /// Show whether the window is in force at this time, and its times from then on [default: now]
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
         #[command(flatten)]
@@ -192,7 +192,7 @@ pub enum MaintenanceCommand {
     },
 }
 
-/// When maintenance is, and of what.
+/// The times and the matchers of a maintenance window.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Matchers on labels, `rule` and `severity`; all must hold
@@ -202,57 +202,57 @@ pub struct PlanArgs {
     pub start: Option<String>,
     #[arg(long, value_name = "TIME", requires = "start")]
     pub end: Option<String>,
-    /// A cron pattern: when it begins, by the clock on the wall
+    /// Cron pattern of the starts, in local time of --tz
     #[arg(long, value_name = "CRON", requires = "duration", conflicts_with = "start")]
     pub schedule: Option<String>,
     #[arg(long, value_name = "DURATION")]
     pub duration: Option<crate::core::Span>,
-    /// IANA name of the wall's time zone [default: UTC]
+    /// IANA name of the time zone of --schedule [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
-    /// Days on which it does not begin
+    /// Date on which no window of the schedule begins
     #[arg(long, value_name = "DATE")]
     pub except: Vec<String>,
-    /// mute: alerts are judged, but not told; suspend: they are not judged
+    /// Effect on alerts: mute (judged, but not notified) or suspend (not judged)
     #[arg(long, value_parser = ["mute", "suspend"], default_value = "mute")]
     pub mode: String,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
-    /// Add a rule or a document to those in force, or replace it
+    /// Add or replace a rule or a document
     Add {
-        /// One rule as JSON, or a pipeline file; `-` for standard input
+        /// File with one rule as JSON, or a pipeline file; `-` for standard input
         file: PathBuf,
-        /// What the document is called [default: the rule's id, the file's name]
+        /// Name of the document [default: the rule's id, the file's name]
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
         service: Service,
     },
-    /// Take a document away that was added
+    /// Remove a document that was added
     Remove {
         name: String,
         #[command(flatten)]
         service: Service,
     },
-    /// The rules in force
+    /// List the rules in force
     List(Listing),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum NotifyCommand {
-    /// Send a receiver an alert and its end, from here, and say what became of it
+    /// Send an alert and its end to a receiver from this machine, and report the result
     #[command(after_help = "Examples:\n  streamgauge notify test ops --config streamgauge.yaml")]
     Test {
         receiver: String,
-        /// The configuration with `receivers:`
+        /// Configuration file with `receivers:`
         #[arg(long, env = "STREAMGAUGE_CONFIG")]
         config: Option<PathBuf>,
         #[command(flatten)]
         who: Who,
     },
-    /// Take up the messages that could not be delivered and were put aside
+    /// Deliver the dead letters of a receiver again
     #[command(
         after_help = "Examples:\n  streamgauge notify redrive ops --url http://127.0.0.1:8080\n\nWith several processes, ask the one that delivers: `streamgauge notify list` says which."
     )]
@@ -261,6 +261,6 @@ pub enum NotifyCommand {
         #[command(flatten)]
         service: Service,
     },
-    /// The receivers of a running service, and how they are
+    /// List the receivers of a running service and their state
     List(Listing),
 }

@@ -237,7 +237,7 @@ impl Run {
 
     /// Sends the batch of one partition. The message id consists of the path, the line number and a hash of
     /// the content. A run that is repeated within the broker's deduplication window of two minutes publishes
-    /// nothing twice, and a run with a changed file or batch size publishes everything.
+    /// nothing twice, and batches whose content or place has changed are published again.
     fn send(&mut self, path: &Path, partition: u32, batches: &mut Batches) -> Result<()> {
         let Some(batch) = batches.get(&partition) else { return Ok(()) };
         let Some(line) = batch.lines.first() else { return Ok(()) };

@@ -22,12 +22,12 @@ const DIGITS_MAX: usize = 17;
 /// The text for an unknown value.
 const UNKNOWN: &str = "unknown";
 
-/// A value and its limit in words.
+/// A value and its limit as text, in the author's unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Display {
-    /// `2.9 %`, or `unknown`.
+    /// The value, such as `2.9 %`, or `unknown`.
     pub value: String,
-    /// `> 1 %`: the limit as its author wrote it.
+    /// The limit as its author wrote it, such as `> 1 %`.
     pub threshold: String,
 }
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 pub use transition::{Suppressed, Transition};
 
-/// How bad it is; ascending.
+/// The severity of a level; ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -157,7 +157,8 @@ pub struct Instance {
     unknown_for: Span,
     pub value: f64,
     pub cooldown_until: Option<Timestamp>,
-    /// The last value that was met. The summary uses it once the condition is no longer met.
+    /// The last value at which the condition was met. The summary uses it once the condition is no longer
+    /// met.
     #[serde(default)]
     pub met_value: f64,
 }
@@ -247,9 +248,9 @@ pub struct Acknowledged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Firing,
-    /// To a higher level.
+    /// The level rose.
     Rise,
-    /// To a lower level that is still held.
+    /// The level fell, but a lower level's condition is still met.
     Fall,
     Acknowledged,
     Unacknowledged,

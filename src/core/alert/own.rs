@@ -31,7 +31,7 @@ impl Said {
     /// Builds transition number `seq` of the alert: `Firing` or an end.
     pub fn transition(self, state: State, seq: u32, started_at: Timestamp, at: Timestamp) -> Transition {
         let is_over = state != State::Firing;
-        // The value is not counted up to the end, so an end has none.
+        // The count at the end is not known, so a resolved transition has no value.
         let value = Some(self.value).filter(|_| !is_over);
         let input = Input { input: self.input, value, count: None, unknown: None };
         Transition {

@@ -14,9 +14,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "alert")]
 pub struct Transition {
-    /// Rule, hash of the key, start of the episode in epoch milliseconds.
+    /// The id of the episode: the rule, the hash of the key, and the start in epoch milliseconds.
     pub id: String,
-    /// Counts the transitions of the episode from 0 = firing.
+    /// The number of the transition in the episode; 0 is `firing`.
     pub seq: u32,
     #[schemars(with = "String")]
     pub rule: Arc<str>,
@@ -30,27 +30,27 @@ pub struct Transition {
     pub key: Arc<Key>,
     #[schemars(with = "BTreeMap<String, String>")]
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// What was judged; null where nobody knows it.
+    /// The judged value; null if it is unknown.
     pub value: Option<f64>,
     #[schemars(with = "Option<String>")]
     pub unit: Option<Unit>,
     #[schemars(with = "String")]
     pub threshold: Arc<str>,
-    /// Value and threshold as people read them, in the author's unit.
+    /// The value and the threshold as text, in the author's unit.
     #[serde(default)]
     pub display: Display,
     #[serde(with = "rfc3339")]
     #[schemars(with = "String")]
     pub started_at: Timestamp,
-    /// The grid point at which it changed.
+    /// The grid point at which the alert changed.
     #[serde(with = "rfc3339")]
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// Time of the newest input.
+    /// The time of the newest input.
     #[serde(with = "rfc3339::option")]
     #[schemars(with = "Option<String>")]
     pub event_time: Option<Timestamp>,
-    /// Time of the newest input, once there was none for five minutes.
+    /// The time of the newest input, once there was none for five minutes.
     #[serde(with = "rfc3339::option", default)]
     #[schemars(with = "Option<String>")]
     pub no_data_since: Option<Timestamp>,
@@ -61,7 +61,7 @@ pub struct Transition {
     pub evidence: Evidence,
     pub escalation_level: u32,
     pub notify: Vec<String>,
-    /// Whom the current step hands it to, in words.
+    /// The person or team to whom the current escalation step hands the alert, in words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "Option<String>")]
     pub escalate_to: Option<Arc<str>>,
@@ -122,7 +122,7 @@ impl Transition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Only in views, never published.
+    /// A pending alert is shown only in lists of active alerts and is never published.
     Pending,
     Firing,
     Acknowledged,
@@ -160,17 +160,17 @@ pub enum ChangeName {
     Stale,
 }
 
-/// What keeps an alert from being notified.
+/// The cause that keeps an alert from being notified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Suppressed {
     pub kind: String,
     pub id: String,
 }
 
-/// What a decision rests on.
+/// The evidence on which a decision rests.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// Each thing that was read, in the order of the expression.
+    /// The inputs that were read, in the order of the expression.
     pub inputs: Vec<Input>,
     pub baseline: Baseline,
     pub window: Window,
@@ -181,59 +181,59 @@ pub struct Evidence {
 pub struct Input {
     pub input: String,
     pub value: Option<f64>,
-    /// Observations behind it.
+    /// The number of observations behind the value.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub count: Option<u64>,
-    /// Why there is no value.
+    /// The reason why there is no value.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unknown: Option<String>,
 }
 
-/// What a window was compared with; empty where nothing is learned from the past.
+/// The baseline with which a window was compared; empty if the rule learns nothing from the past.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Baseline {
-    /// Names the windows it was learned from.
+    /// The name of the windows from which the baseline was learned.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub median: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mean: Option<f64>,
-    /// Standard deviation between windows.
+    /// The standard deviation between windows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spread: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub windows: Option<usize>,
-    /// Test statistic and the limit it had to pass.
+    /// The test statistic, which had to pass `limit`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limit: Option<f64>,
-    /// Which of the statistics spoke loudest.
+    /// The statistic with the strongest deviation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub by: Option<String>,
-    /// How often chance alone gives as much.
+    /// The p-value: how often chance alone gives a deviation as large.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub p: Option<f64>,
-    /// The version that was compared with those before it.
+    /// The version that was compared with the versions before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deployed: Option<String>,
-    /// When the change that is seen began.
+    /// The start of the detected change.
     #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "Option<String>")]
     pub onset: Option<Timestamp>,
-    /// Where a slope lies 95 % of the time, per hour.
+    /// The 95 % confidence interval of the slope, per hour.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub interval: Option<[f64; 2]>,
-    /// When a line reaches the limit that it is compared with.
+    /// The time at which a line reaches the limit with which it is compared.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reaches: Option<Reach>,
-    /// How often late events changed the sealed windows of the key before it was learned from them.
+    /// The number of changes of the key's sealed windows by late events before the baseline was learned.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<u32>,
 }
 
-/// When a line reaches a limit; 95 % of the time not before `earliest` and not after `latest`.
+/// The time at which a line reaches a limit; with 95 % probability it is between `earliest` and `latest`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reach {
     pub limit: f64,
@@ -243,7 +243,7 @@ pub struct Reach {
     #[serde(with = "rfc3339")]
     #[schemars(with = "String")]
     pub earliest: Timestamp,
-    /// Without one it may be never.
+    /// The latest time; absent if the line may never reach the limit.
     #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "Option<String>")]
     pub latest: Option<Timestamp>,

@@ -87,7 +87,7 @@ impl Slopes {
         &self.points
     }
 
-    /// Returns two bounds of the median slope; `None` for fewer than two points.
+    /// Returns a lower and an upper bound of the median slope; `None` for fewer than two points.
     pub fn between(&mut self) -> Option<(f64, f64)> {
         let ranks = middle_ranks(self.points.len())?;
         let all = pairs(self.points.len());

@@ -4,7 +4,8 @@
 //! data, long before it ends as stale, and also if the lack of data is what it alerts on.
 //! Invariant: the result is a function of the log time and of the newest times that views and runs keep
 //! anyway. The engine wakes when an input becomes overdue, and every later read of the alert shows it.
-//! Rejected: the time in the evidence, because an empty window has none; a timer on the wall clock.
+//! Rejected: taking the time of the newest input from the alert's evidence (an empty window has none); a
+//! timer on the wall clock.
 
 use super::Engine;
 use super::rules::run_selectors;

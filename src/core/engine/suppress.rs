@@ -56,8 +56,8 @@ fn places(transitions: &[Transition], begun: usize) -> BTreeMap<String, Vec<usiz
     places
 }
 
-/// Returns a label of an alert of a rule and key, as the matchers of mutes read it. The alert may
-/// be about a pipeline.
+/// Returns the value of a label for the matchers of mutes: `rule`, `severity`, `pipeline` (of an alert about
+/// a pipeline), or a label of the key, else of the rule.
 pub(super) fn label<'a>(
     (rule, key, pipeline): (&'a Rule, &'a Key, Option<&'a Arc<str>>),
     severity: Severity,

@@ -450,8 +450,8 @@ impl Scope<'_> {
     }
 }
 
-/// Returns what a run function reads for a key with a `pipeline`, and a `stage` if the function selects
-/// stages.
+/// Returns the state of the pipeline, or of its stage, that a run function reads. The key must have the label
+/// `pipeline`, and `stage` if the function selects stages; otherwise there is none.
 pub(in crate::core) fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelector) -> Option<Sight> {
     let pipeline = runs.get(key.get("pipeline")?)?;
     let stage = if selector.has_stage { Some(&**key.get("stage")?) } else { None };

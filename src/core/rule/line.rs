@@ -115,7 +115,7 @@ impl SharedLine {
         self.windows as u64 ^ self.slopes.points().first().map_or(0, |(_, value)| value.to_bits())
     }
 
-    /// Returns the line through these windows.
+    /// Returns the trend line (Theil–Sen) of these windows, cached until they change.
     pub(super) fn line(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(Learned, usize)> {
         self.move_to(windows, extent);
         self.line = self.line.or_else(|| Trend::of(&self.slopes, self.windows));

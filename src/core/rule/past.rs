@@ -421,7 +421,8 @@ impl Scope<'_> {
         (reference, above): (&regression::Reference, Option<f64>),
         version: &Version,
     ) -> f64 {
-        // An active alert is judged by its own limit alone, not by the threshold for many keys.
+        // The false-discovery-rate threshold applies only to keys without an active alert; an active alert is
+        // judged by its own limit.
         let believed = self.notes.believed.filter(|_| !self.is_active);
         let window = view::trailing(self.views, (view, key), self.at, now, above);
         let quantile = match asked.aggregate {

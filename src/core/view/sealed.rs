@@ -29,11 +29,11 @@ pub(super) struct SealedPanes {
     since: Option<i64>,
 }
 
-/// Windows dropped in one batch, because each drop must fetch the oldest window from memory. The batch adds
-/// an eighth to the sixty minutes that are kept by default.
+/// Windows dropped in one batch, because each drop must fetch the oldest window from memory. Up to eight
+/// windows are kept beyond the sixty of the default.
 const GONE_TOGETHER: i64 = 8;
 
-/// The bytes of dropped windows are removed once they are one in this many of all bytes.
+/// The bytes of dropped windows are removed once they make up at least a sixth of all bytes.
 const GONE_SHARE: usize = 6;
 
 /// Bytes of a window with few values, its index and its length; and bytes of a bucket, for up to 16,383

@@ -53,7 +53,7 @@ impl Term {
         }
     }
 
-    /// Waits before unacknowledged messages are sent again.
+    /// Counts a retry, renews the lease and waits before unacknowledged messages are sent again.
     fn wait_for_the_board<F, S: SharedStore, C: Clock>(
         &mut self,
         parts: &mut Parts<F, S, C>,

@@ -14,7 +14,8 @@ pub struct Cells {
 /// Maximum number of values of one histogram: counts up to this are exact as floating-point numbers.
 const VALUES_MAX: u64 = 1 << 53;
 
-/// Decodes base64 of V2 or V2 + deflate; `value = recorded × scale`.
+/// Decodes a base64-encoded HdrHistogram V2, plain or deflate-compressed. Each recorded value is multiplied
+/// by `scale`.
 pub fn from_base64(text: &str, scale: f64) -> Result<Cells, String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text);
     from_bytes(&bytes.map_err(|error| format!("hdr is no base64: {error}"))?, scale)

@@ -42,8 +42,7 @@ impl Translator<'_> {
         }
     }
 
-    /// Does the same as [`Translator::is_record`] for a series whose current values are read; refuses a
-    /// counter.
+    /// Returns whether the series is a recorded one, where its current values are read. Refuses a counter.
     pub(super) fn gauge(&mut self, of: &Vector) -> Result<bool, String> {
         if self.is_record(of)? {
             return Ok(true);
@@ -60,7 +59,7 @@ impl Translator<'_> {
         Ok(false)
     }
 
-    /// Does the same for a series whose increments are read; refuses a recorded series.
+    /// Registers the series as a counter, because its increments are read. Refuses a recorded series.
     fn counter(&mut self, name: &str, of: &Vector) -> Result<(), String> {
         if self.is_record(of)? {
             return Err(format!("`{name}` of a recorded series has no counterpart: it is no counter here"));

@@ -131,6 +131,15 @@ fn links(text: &str) -> Vec<String> {
     starts.filter_map(|rest| Some(rest.split_once(')')?.0.to_string())).collect()
 }
 
+/// A heading that stands twice has one anchor, and links to the second lead to the first.
+#[test]
+fn each_heading_of_a_page_is_its_own() {
+    for (path, text) in pages().iter().filter(|(path, _)| *path != Path::new("CHANGELOG.md")) {
+        let headings = prose(text).lines().filter(|line| line.starts_with('#')).count();
+        assert_eq!(anchors(text).len(), headings, "{}: two headings are alike", path.display());
+    }
+}
+
 #[test]
 fn each_link_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -40,11 +40,9 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
         None => {
             let input = merge::gather(first, rest, args.sort)?;
             let mut outs = Outs::open(args)?;
-            replay_one((args, &settings), Partition::default(), input, outs.wanted(), &mut reporter)?
+            replay_one(&settings, Partition::default(), input, outs.wanted(), &mut reporter)?
         }
-        Some(count) => {
-            replay_partitions((args, &settings), Parts::split(first, rest, count)?, &mut reporter)?
-        }
+        Some(count) => replay_partitions(&settings, Parts::split(first, rest, count)?, &mut reporter)?,
     };
     tell(&totals.input_errors);
     print(args, &totals, begun.elapsed())?;
@@ -54,7 +52,8 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
 
 /// Settings that are read before any output is opened, because opening an output that is a rule file would
 /// empty it.
-struct Settings {
+struct Settings<'a> {
+    args: &'a ReplayArgs,
     /// All files that are read.
     inputs: Vec<PathBuf>,
     /// The rules of a directory; `None` leaves those of the log.
@@ -63,15 +62,15 @@ struct Settings {
     until: Option<Timestamp>,
 }
 
-impl Settings {
-    fn read(args: &ReplayArgs) -> Result<Settings> {
+impl Settings<'_> {
+    fn read(args: &ReplayArgs) -> Result<Settings<'_>> {
         let default = Path::new("pipelines");
         let dir = args.pipelines.as_deref().or_else(|| default.is_dir().then_some(default));
         let rules = dir.map(check::load).transpose()?;
         let mut inputs = args.files.clone();
         inputs.extend(dir.and_then(|dir| rule_files(dir).ok()).unwrap_or_default());
         let until = args.until.as_deref().map(instant).transpose()?;
-        Ok(Settings { inputs, rules, limits: args.limits.limits()?, until })
+        Ok(Settings { args, inputs, rules, limits: args.limits.limits()?, until })
     }
 }
 
@@ -123,7 +122,7 @@ struct Totals {
 }
 
 fn replay_one(
-    (args, settings): (&ReplayArgs, &Settings),
+    settings: &Settings<'_>,
     partition: Partition,
     input: Input,
     wanted: Wanted<'_>,
@@ -134,6 +133,7 @@ fn replay_one(
     if let Some(rules) = &settings.rules {
         engine.load(rules.within(partition), &mut Effects::default());
     }
+    let args = settings.args;
     let threads = args.threads.map_or_else(processors, usize::from);
     let log_rules = args.pipelines.is_none();
     let options = Options { threads, until: settings.until, log_rules, ..Options::default() };
@@ -160,21 +160,17 @@ fn replay_one(
 }
 
 /// Replays the log of each partition by itself, then writes the alerts of all partitions in order.
-fn replay_partitions(
-    (args, settings): (&ReplayArgs, &Settings),
-    mut parts: Parts,
-    reporter: &mut Reporter,
-) -> Result<Totals> {
+fn replay_partitions(settings: &Settings<'_>, mut parts: Parts, reporter: &mut Reporter) -> Result<Totals> {
     tell(&parts.remarks);
-    let mut outs = Outs::open(args)?;
+    let mut outs = Outs::open(settings.args)?;
     let mut alerts = outs.alerts.is_some().then(AlertsByTime::default);
     let mut totals: Option<Totals> = None;
     let mut input_errors = std::mem::take(&mut parts.troubles);
     for (partition, log) in parts.into_logs() {
         let by_time = alerts.as_mut().map(|alerts| Box::new(alerts.of(partition)) as Box<dyn Write + '_>);
         let wanted = Wanted { alerts: by_time, ..outs.wanted() };
-        let input = merge::gather(log, &[], args.sort)?;
-        let one = replay_one((args, settings), partition, input, wanted, reporter)?;
+        let input = merge::gather(log, &[], settings.args.sort)?;
+        let one = replay_one(settings, partition, input, wanted, reporter)?;
         totals = Some(match totals {
             None => one,
             Some(sum) => sum.and(one),

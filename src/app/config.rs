@@ -10,7 +10,7 @@ use super::receivers::{ReceiverFile, Receivers, RouteFile, TimeIntervalFile};
 use crate::adapters::notify::secret::Secret;
 use crate::adapters::{nats, redis};
 use crate::core::Span;
-use crate::core::limits::{Backfill, LatePolicy, Limits};
+use crate::core::limits::{Backfill, LatePolicy, Limits, PARTITIONS_MAX};
 use crate::core::partition::Partition;
 use crate::driver::outage::Outages;
 use crate::driver::worker::SNAPSHOT_EVERY;
@@ -173,10 +173,6 @@ pub struct Config {
 
 /// Default address of the API and the web page.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
-
-/// Maximum number of partitions. Each one needs a stream, a thread in every worker and two connections; one
-/// broker still serves 256 partitions × 3 workers.
-const PARTITIONS_MAX: u32 = 256;
 
 /// Default lease: another worker takes over when the owner was silent for this long.
 const LEASE: Span = Span::from_secs(10);

@@ -5,6 +5,7 @@
 //! partition where the time is equal.
 //! Invariant: parts and intermediate outputs are unnamed temporary files, so memory is bounded.
 
+use crate::core::limits::PARTITIONS_MAX;
 use crate::core::partition::Partition;
 use crate::driver::file::input::{self, Finding, Input};
 use crate::driver::file::sort::{OriginsWriter, Sorter};
@@ -15,9 +16,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Maximum number of partitions of a deployment; each needs two open files here.
-const PARTITIONS_MAX: u32 = 256;
 
 /// Returns the number of partitions of the deployment if the input is an export of several.
 pub fn count(input: &mut Input) -> Result<Option<u32>> {

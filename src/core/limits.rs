@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 /// Bytes of one payload. 1 MiB is NATS' own default `max_payload`.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
+/// Maximum number of partitions. Each one needs a stream, a thread in every worker and two connections; one
+/// broker still serves 256 partitions × 3 workers.
+pub const PARTITIONS_MAX: u32 = 256;
+
 /// Bytes of a source, name, label name, label value, pipeline, run, stage, gate or id.
 pub const NAME_BYTES_MAX: usize = 256;
 

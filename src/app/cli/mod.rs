@@ -2,7 +2,7 @@
 
 mod operate;
 
-use crate::core::limits::{Backfill, LatePolicy, Limits};
+use crate::core::limits::{Backfill, LatePolicy, Limits, PARTITIONS_MAX};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -154,7 +154,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub rollups: bool,
     /// With servers: number of partitions, the same for all workers and never changed [default: 1]
-    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=PARTITIONS_MAX.into()))]
     pub partitions: Option<u32>,
     /// With servers: lease; another worker takes over if the owner is silent for this time [default: 10s]
     #[arg(long, value_name = "DURATION")]
@@ -192,7 +192,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
     /// Number of partitions of the deployment
-    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=PARTITIONS_MAX.into()))]
     pub partitions: u32,
     /// Begin with this line of each file [default: where --position says, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -235,7 +235,7 @@ pub struct ExportArgs {
 pub enum NatsCommand {
     /// Print the mapping of public subjects to partitions, for the server's configuration file
     Mapping {
-        #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=256))]
+        #[arg(long, value_name = "N", env = "STREAMGAUGE_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=PARTITIONS_MAX.into()))]
         partitions: u32,
         /// First tokens of all subjects
         #[arg(long, default_value = "sg.v1")]

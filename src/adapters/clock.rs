@@ -23,10 +23,6 @@ impl Clock for SystemClock {
         Timestamp::clamped(since_epoch.as_millis() as i64)
     }
 
-    fn until(&self, at: Timestamp) -> Duration {
-        Duration::from_millis((at - self.now()).ms().max(0) as u64)
-    }
-
     fn running(&self) -> Duration {
         running()
     }
@@ -54,10 +50,6 @@ impl<C: Clock> Clock for SteadyClock<C> {
         let running = Span::from_ms(self.clock.running().as_millis() as i64 * i64::from(self.speed()));
         let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
         steady.read(self.clock.now(), running)
-    }
-
-    fn until(&self, at: Timestamp) -> Duration {
-        Duration::from_millis((at - self.now()).ms().max(0) as u64) / self.speed()
     }
 
     fn running(&self) -> Duration {
@@ -97,10 +89,6 @@ impl Clock for FastClock {
     fn now(&self) -> Timestamp {
         let elapsed = self.begun.elapsed().as_millis() as i64;
         self.start + Span::from_ms(elapsed * i64::from(self.speed))
-    }
-
-    fn until(&self, at: Timestamp) -> Duration {
-        Duration::from_millis((at - self.now()).ms().max(0) as u64) / self.speed
     }
 
     fn running(&self) -> Duration {

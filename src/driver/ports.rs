@@ -532,7 +532,9 @@ pub trait Roster {
 pub trait Clock {
     fn now(&self) -> Timestamp;
     /// Returns how long to wait by a wall clock until `at`.
-    fn until(&self, at: Timestamp) -> Duration;
+    fn until(&self, at: Timestamp) -> Duration {
+        Duration::from_millis((at - self.now()).ms().max(0) as u64) / self.speed()
+    }
     /// Returns the monotonic time since an arbitrary origin.
     fn running(&self) -> Duration;
     /// Waits for this long.

@@ -42,10 +42,6 @@ impl Clock for WrongClock {
         SystemClock.now() + Span::from_ms(self.0.load(Ordering::SeqCst))
     }
 
-    fn until(&self, at: Timestamp) -> Duration {
-        Duration::from_millis((at - self.now()).ms().max(0) as u64)
-    }
-
     fn running(&self) -> Duration {
         SystemClock.running()
     }

@@ -31,10 +31,6 @@ impl Clock for SimClock {
         Timestamp::clamped(self.world.get().now_ms + self.skew_ms)
     }
 
-    fn until(&self, at: Timestamp) -> Duration {
-        Duration::from_millis((at - self.now()).ms().max(0) as u64)
-    }
-
     fn running(&self) -> Duration {
         Duration::from_millis(self.world.get().now_ms as u64)
     }

@@ -14,7 +14,7 @@ use crate::core::event::Control;
 use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
-use crate::driver::ports::{Entry, Feed, Log, Logged, PortError};
+use crate::driver::ports::{EVENT_STREAM, Entry, Feed, Log, Logged, PortError};
 use crate::wire::line::{Exported, OfPartition};
 use crate::wire::{control, partial};
 use anyhow::{Context, Result, bail};
@@ -201,9 +201,8 @@ impl Source {
             signing: Default::default(),
         };
         let mut bus = nats::Bus::open(runtime.handle().clone(), &settings)?;
-        let gone = || PortError::Gone { place: "the event stream".into() };
-        let extent = bus.extent()?.ok_or_else(gone)?;
-        bus.seek(Continuity::new("the event stream", &extent.stream, extent.first, None))?;
+        let extent = bus.extent()?.ok_or(PortError::NO_LOG)?;
+        bus.seek(Continuity::new(EVENT_STREAM, &extent.stream, extent.first, None))?;
         let of = OfPartition { partition: partition.index, partitions: partition.count };
         let partition = (of.partitions > 1).then_some(of);
         let (next, last) = (extent.first, extent.last);

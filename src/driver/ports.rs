@@ -106,7 +106,7 @@ pub enum PortError {
     #[error(
         "{place} is gone; restore it, or remove the partition's keys from Redis to begin anew: it is made again then"
     )]
-    Gone { place: String },
+    Gone { place: &'static str },
     #[error("{place} is not as it was asked for: {found}; {hint}")]
     OtherSettings { place: String, found: String, hint: &'static str },
     #[error("`{place}` does not hold what this program writes; mend or delete that key")]
@@ -119,7 +119,13 @@ pub enum PortError {
     Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
+/// The name in messages of the log that a partition reads.
+pub const EVENT_STREAM: &str = "the event stream";
+
 impl PortError {
+    /// The log that a partition reads is not there.
+    pub const NO_LOG: PortError = PortError::Gone { place: EVENT_STREAM };
+
     /// Converts an error of reading the key that signs the alerts.
     pub fn of_alert_key(source: Box<dyn std::error::Error + Send + Sync>) -> PortError {
         match source.downcast::<PortError>() {

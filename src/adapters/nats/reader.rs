@@ -236,8 +236,7 @@ impl Cursor {
                 if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
             {
                 self.is_told = true;
-                let gone = PortError::Gone { place: "the event stream".into() };
-                self.outages.begin(EVENTS, &self.stream, &gone);
+                self.outages.begin(EVENTS, &self.stream, &PortError::NO_LOG);
             }
             Some(_) => {}
         }

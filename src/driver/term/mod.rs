@@ -13,8 +13,8 @@ use super::continuity::Continuity;
 use super::mutant::{self, Mutant};
 use super::owner::Parts;
 use super::ports::{
-    Anchor, Answer, Board, Clock, DeadEvent, Entry, Extent, Feed, Fence, Letter, Logged, Numbered, Numbers,
-    Outlet, Parcel, PortError, Reply, SharedStore,
+    Anchor, Answer, Board, Clock, DeadEvent, EVENT_STREAM, Entry, Extent, Feed, Fence, Letter, Logged,
+    Numbered, Numbers, Outlet, Parcel, PortError, Reply, SharedStore,
 };
 use super::sentinel::{Seen, Sentinel};
 use super::share::Seat;
@@ -114,7 +114,7 @@ impl Term {
         begun_at -= u64::from(mutant::is(Mutant::SnapshotLate)).min(begun_at);
         let from = if mutant::is(Mutant::SkipTail) { checkpoint.applied } else { begun_at } + 1;
         let known = (checkpoint.applied > 0).then_some((checkpoint.applied, checkpoint.anchor.fingerprint));
-        let continuity = Continuity::new("the event stream", &checkpoint.anchor.stream, from, known);
+        let continuity = Continuity::new(EVENT_STREAM, &checkpoint.anchor.stream, from, known);
         continuity.clone().begin(&extent)?;
         parts.feed.seek(continuity)?;
         let on_board = parts.feed.newest()?;
@@ -510,15 +510,14 @@ impl Term {
 /// Returns the extent of the log. A missing log is created if nothing was read of it before. Otherwise the
 /// call fails, because an operator may restore the log.
 fn extent(feed: &mut impl Feed, anchor: &Anchor) -> Result<Extent, PortError> {
-    let gone = || PortError::Gone { place: "the event stream".into() };
     if let Some(found) = feed.extent()? {
         return Ok(found);
     }
     if !anchor.stream.is_empty() {
-        return Err(gone());
+        return Err(PortError::NO_LOG);
     }
     feed.create()?;
-    feed.extent()?.ok_or_else(gone)
+    feed.extent()?.ok_or(PortError::NO_LOG)
 }
 
 /// Whether this log replaces an earlier one of the same name: nothing was read of it yet, and the earlier

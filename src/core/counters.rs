@@ -223,6 +223,59 @@ pub fn records_between(from: u64, to: u64) -> u64 {
     to.saturating_sub(from).saturating_add(1)
 }
 
+/// The counters in the shape of snapshots of version 19.
+#[derive(Debug, Deserialize)]
+pub struct CountersV19 {
+    received: u64,
+    recorded: u64,
+    late: u64,
+    duplicate: u64,
+    dropped: u64,
+    refused: [u64; Refusal::ALL.len()],
+    overflow: u64,
+    derived_dropped: u64,
+    runs_abandoned: u64,
+    series_forgotten: u64,
+    interruptions: u64,
+    evaluations: u64,
+    transitions: u64,
+    alerts_capped: u64,
+    gaps: u64,
+    records_lost: u64,
+    partials_repeated: u64,
+    partials_unread: u64,
+    partials_missing: u64,
+    partials_overdue: u64,
+}
+
+impl From<CountersV19> for Counters {
+    fn from(old: CountersV19) -> Counters {
+        Counters {
+            late_state: 0,
+            received: old.received,
+            recorded: old.recorded,
+            late: old.late,
+            duplicate: old.duplicate,
+            dropped: old.dropped,
+            refused: old.refused,
+            overflow: old.overflow,
+            derived_dropped: old.derived_dropped,
+            runs_abandoned: old.runs_abandoned,
+            series_forgotten: old.series_forgotten,
+            interruptions: old.interruptions,
+            evaluations: old.evaluations,
+            transitions: old.transitions,
+            alerts_capped: old.alerts_capped,
+            gaps: old.gaps,
+            records_lost: old.records_lost,
+            partials_repeated: old.partials_repeated,
+            partials_unread: old.partials_unread,
+            partials_missing: old.partials_missing,
+            partials_overdue: old.partials_overdue,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

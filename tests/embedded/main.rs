@@ -14,6 +14,7 @@ mod signals;
 #[allow(dead_code)] // shared with tests/live and benches/notify.rs
 mod sink;
 mod telling;
+mod upgrade;
 
 use edge::now_ms;
 use serde_json::{Value, json};

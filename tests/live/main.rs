@@ -34,3 +34,4 @@ mod snippets;
 mod strangers;
 mod telling;
 mod unreadable;
+mod upgrade;

@@ -76,6 +76,22 @@ impl Servers {
         servers
     }
 
+    /// Starts servers with the data of an archive: `nats/`, the broker's store, and `redis/dump.rdb`.
+    pub fn start_from(archive: &Path) -> Servers {
+        let dir = tempfile::tempdir().expect("a directory");
+        let unpacked = Command::new("tar").arg("-C").arg(dir.path()).arg("-xzf").arg(archive).status();
+        assert!(unpacked.expect("tar runs").success(), "{}", archive.display());
+        let (nats_port, redis_port) = (free_port(), free_port());
+        let mut servers = Servers { dir, nats_port, redis_port, fsync: "everysec", nats: None, redis: None };
+        servers.start_nats();
+        // With an append-only file from the start, Redis would not read the dump.
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &redis_port.to_string(), "--save", "", "--dir"]);
+        command.arg(servers.dir.path().join("redis"));
+        servers.redis = Some(spawn(command));
+        servers
+    }
+
     pub fn start_nats(&mut self) {
         // The whole suite runs with Debian's broker and with a current one.
         let server = std::env::var_os("SG_NATS_SERVER").unwrap_or_else(|| "nats-server".into());

@@ -42,6 +42,23 @@ pub(super) struct Added {
 }
 
 impl Attempt {
+    /// Restores an attempt whose legs are not known.
+    pub fn restored(
+        queued: Option<Timestamp>,
+        started: Option<Timestamp>,
+        ended: Option<(Timestamp, StageStatus)>,
+        progress: Vec<Timestamp>,
+    ) -> Attempt {
+        let fact = |time| Fact { time, leg: None };
+        Attempt {
+            queued: queued.map(fact),
+            started: started.map(fact),
+            ended: ended.map(|(time, status)| (fact(time), status)),
+            progress,
+            is_mixed: false,
+        }
+    }
+
     /// Adds the facts of an event; returns the outcome as an error if the event adds nothing.
     pub fn add(&mut self, event: &StageEvent) -> Result<Added, Outcome> {
         let leg = leg_of(&event.labels);

@@ -34,6 +34,11 @@ impl Default for Beginning {
 }
 
 impl Beginning {
+    /// Restores a beginning from its times; nothing was refused and nothing is doubtful.
+    pub fn restored(first: Timestamp, stated: Option<Timestamp>, begun: Option<Timestamp>) -> Beginning {
+        Beginning { first, stated, begun, ..Beginning::default() }
+    }
+
     /// Records that the run had an event at this time.
     pub fn note(&mut self, time: Timestamp) {
         self.first = self.first.min(time);

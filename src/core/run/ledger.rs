@@ -23,26 +23,26 @@ pub(super) struct Run {
     pub ended: Option<(Timestamp, RunStatus)>,
     /// Time and status with which its last declared stage ended; this ends the run if its pipeline sends no
     /// run events.
-    closing: Option<(Timestamp, RunStatus)>,
+    pub closing: Option<(Timestamp, RunStatus)>,
     /// Whether its duration was already derived.
-    is_timed: bool,
+    pub is_timed: bool,
     pub stages: BTreeMap<Arc<str>, StageFacts>,
     /// First-event time under which the pipeline lists it as in flight.
     pub listed: Option<Timestamp>,
-    attempts_count: usize, // over all stages, at most ATTEMPTS_PER_RUN_MAX
-    transitions: Transitions,
+    pub attempts_count: usize, // over all stages, at most ATTEMPTS_PER_RUN_MAX
+    pub transitions: Transitions,
 }
 
 /// What is known of one stage of a run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct StageFacts {
-    beginning: Beginning,
+    pub beginning: Beginning,
     pub listed: Option<Timestamp>,
     pub is_active: bool,
     pub is_waiting: bool,
     /// Whether the run's stay in this stage was already learned.
     pub is_timed: bool,
-    attempts: BTreeMap<u32, Box<Attempt>>, // boxed: a B-tree node reserves eleven slots, most have one
+    pub attempts: BTreeMap<u32, Box<Attempt>>, // boxed: a B-tree node reserves eleven slots, most have one
 }
 
 impl Run {

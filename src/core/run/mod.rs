@@ -17,6 +17,7 @@ mod ledger;
 mod pipeline;
 mod place;
 mod transitions;
+pub(in crate::core) mod v19;
 
 use super::counters::{Outcome, Refusal};
 use super::event::{GateEvent, RunEvent, StageEvent};

@@ -20,17 +20,17 @@ pub struct Pipeline {
     pub(super) whole: Place,
     pub(super) stages: BTreeMap<Arc<str>, Box<Place>>,
     /// Whether a run event was ever seen; from then on only run events end a run.
-    has_run_events: bool,
+    pub(super) has_run_events: bool,
     /// Whether a run event ever stated a run's beginning; from then on only run events do.
-    has_run_starts: bool,
+    pub(super) has_run_starts: bool,
     pub(super) declared: Vec<Arc<str>>,
     /// Finished runs by end time, for eviction and for the summary.
     pub(super) finished: BTreeSet<(Timestamp, Arc<str>)>,
     /// The facts kept of forgotten runs.
-    gone: Gone,
+    pub(super) gone: Gone,
     pub(super) is_dirty: bool,
     #[serde(skip)]
-    touched: Touched,
+    pub(super) touched: Touched,
 }
 
 /// The stages whose gauges may have changed since the last call of `take_touched`.

@@ -25,7 +25,7 @@ pub(super) struct Transitions {
 
 /// The start or end of an attempt, waiting to be paired.
 #[derive(Debug, Serialize, Deserialize)]
-struct Edge {
+pub(super) struct Edge {
     time: Timestamp,
     stage: Arc<str>,
     attempt: u32,
@@ -46,6 +46,11 @@ enum At {
 }
 
 impl Transitions {
+    /// Restores edges that were all examined.
+    pub fn restored(starts: Vec<Edge>, ends: Vec<Edge>) -> Transitions {
+        Transitions { settled: (starts.len(), ends.len()), starts, ends, is_torn: false }
+    }
+
     pub fn start(&mut self, stage: &Arc<str>, attempt: u32, time: Timestamp) {
         push(&mut self.starts, stage, attempt, time);
     }

@@ -1,0 +1,86 @@
+//! A data dir that an older binary wrote is opened with everything in it: state, timers, rules and alerts.
+
+use super::answer::get;
+use super::clock::{self, WrongClock};
+use super::edge::{now_ms, pause};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use streamgauge::core::engine::snapshot::VERSION;
+use tokio::runtime::Runtime;
+
+/// The state of each version that has a fixture; `tests/fixtures/make.py` wrote them.
+fn fixtures() -> Vec<(u32, PathBuf)> {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let entries = std::fs::read_dir(all).expect("fixtures").map(|entry| entry.expect("readable").path());
+    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+    let mut found: Vec<_> = entries.filter_map(|path| Some((version(&path)?, path))).collect();
+    found.sort();
+    found
+}
+
+/// Time in which the pending alert of the fixture fires.
+const FIRES_WITHIN: Duration = Duration::from_secs(60);
+
+/// Goal: an upgrade keeps everything. Method: the archives of `tests/fixtures/`, opened with a clock that
+/// continues where the older binary ended; what the service says must be what the older one said.
+#[test]
+fn state_of_older_binaries_is_opened_whole() {
+    let fixtures = fixtures();
+    let newest = fixtures.last().map(|(version, _)| *version);
+    assert_eq!(
+        newest,
+        Some(VERSION),
+        "run tests/fixtures/make.py with this binary, and commit what it writes"
+    );
+    for (version, fixture) in fixtures {
+        opens(version, &fixture);
+    }
+}
+
+fn opens(version: u32, fixture: &Path) {
+    let (runtime, dir) = (Runtime::new().expect("a runtime"), tempfile::tempdir().expect("a directory"));
+    let archive = fixture.join("embedded.tar.gz");
+    let unpacked = Command::new("tar").arg("-C").arg(dir.path()).arg("-xzf").arg(archive).status();
+    assert!(unpacked.expect("tar runs").success());
+    let said = std::fs::read_to_string(fixture.join("embedded.json")).expect("readable");
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    let wrong_clock = WrongClock::default();
+    wrong_clock.go_wrong_by(said["at"].as_i64().expect("a time") + 2_000 - now_ms() as i64);
+    let service = clock::start(&runtime, &dir.path().join("data"), &wrong_clock);
+    let ask = |path: &str| get(&format!("http://{}{path}", service.address)).json();
+    let list = |path: &str, name: &str| ask(path)[name].clone();
+    let alerts = list("/api/v1/alerts", "alerts");
+    for field in ["id", "rule", "key", "state", "started_at", "acknowledged_by"] {
+        assert_eq!(column(&alerts, field), column(&said["alerts"], field), "version {version}: {alerts}");
+    }
+    assert_eq!(list("/api/v1/silences", "silences"), said["silences"]);
+    assert_eq!(list("/api/v1/maintenance", "maintenance"), said["maintenance"]);
+    assert_eq!(json!(column(&list("/api/v1/rules", "rules"), "id")), said["rules"]);
+    let pipelines = list("/api/v1/pipelines", "pipelines");
+    for field in ["pipeline", "in_flight", "cards_per_hour", "health"] {
+        assert_eq!(column(&pipelines, field), column(&said["pipelines"], field), "{pipelines}");
+    }
+    let since = said["at"].as_i64().expect("a time") - 3_600_000;
+    let windows = list(&format!("/api/v1/windows?name=latency_ms&window=1m&from={since}"), "windows");
+    for field in ["start", "count", "sum", "min", "max", "p50", "p99"] {
+        assert_eq!(column(&windows, field), column(&said["windows"], field), "{windows}");
+    }
+    // The `for` of this rule had begun under the older binary.
+    let deadline = Instant::now() + FIRES_WITHIN;
+    while list("/api/v1/alerts?rule=warm", "alerts")[0]["state"] != "firing" {
+        assert!(
+            Instant::now() < deadline,
+            "the pending alert does not fire: {}",
+            ask("/api/v1/alerts?rule=warm")
+        );
+        pause();
+    }
+    clock::stop(&runtime, service);
+}
+
+/// One field of each entry of a list.
+fn column(list: &Value, field: &str) -> Vec<Value> {
+    list.as_array().into_iter().flatten().map(|one| one[field].clone()).collect()
+}

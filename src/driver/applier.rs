@@ -147,6 +147,17 @@ impl Applier {
         self.jump.newest().map_or(self.applied, |waiting| waiting.seq)
     }
 
+    /// Returns when the owner appends a tick if no record comes before; `None`: never. A log without a record
+    /// gets one at once, because the first stamp is believed: the first event could come under a clock that is
+    /// wrong for seconds.
+    pub fn tick_due(&self) -> Option<Timestamp> {
+        let is_empty = self.engine.now() == Timestamp::MIN && self.taken() == 0;
+        match is_empty && !self.engine.limits().partition.is_aggregate() {
+            true => Some(Timestamp::MIN),
+            false => self.engine.next_wake(),
+        }
+    }
+
     /// Returns the time to which the log's clock has jumped, while the jump is not confirmed.
     pub fn jump(&self) -> Option<Timestamp> {
         self.jump.to()

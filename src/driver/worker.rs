@@ -170,6 +170,8 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             worker.append(&[(Entry::control(&Control::Rules(Box::new(rules))), None)])?;
             worker.catch_up()?;
         }
+        // An empty log gets its first stamp before anybody can send to it.
+        worker.tick();
         Ok((worker, sender))
     }
 
@@ -225,7 +227,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         if !self.asks.is_empty() {
             return Duration::ZERO;
         }
-        let wake = self.applier.engine.next_wake().map_or(IDLE_MAX, |wake| self.clock.until(wake));
+        let wake = self.applier.tick_due().map_or(IDLE_MAX, |wake| self.clock.until(wake));
         let wake = if self.applier.jump().is_some() { wake.max(IDLE_MAX) } else { wake };
         let commit = match self.applier.is_dirty() {
             true => COMMIT_EVERY.saturating_sub(self.committed_at.elapsed()),
@@ -317,7 +319,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
     /// Appends a tick if the engine's wake-up is due.
     fn tick(&mut self) {
         let is_due = |worker: &Self| {
-            let wake = worker.applier.engine.next_wake();
+            let wake = worker.applier.tick_due();
             wake.is_some_and(|wake| wake <= worker.clock.now())
         };
         // Behind a jump of the clock the engine's time stands still, so its wake-up stays due. One tick a

@@ -29,10 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The machine's clock plus an error in milliseconds.
 #[derive(Debug, Clone, Default)]
-struct WrongClock(Arc<AtomicI64>);
+pub struct WrongClock(Arc<AtomicI64>);
 
 impl WrongClock {
-    fn go_wrong_by(&self, ms: i64) {
+    pub fn go_wrong_by(&self, ms: i64) {
         self.0.store(ms, Ordering::SeqCst);
     }
 }
@@ -62,7 +62,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Starts the service in this process. It retries, because a service that has just ended may still hold its
 /// data.
-fn start(runtime: &Runtime, data_dir: &Path, clock: &WrongClock) -> Service<Embedded> {
+pub fn start(runtime: &Runtime, data_dir: &Path, clock: &WrongClock) -> Service<Embedded> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let parts = Parts {
@@ -82,7 +82,7 @@ fn start(runtime: &Runtime, data_dir: &Path, clock: &WrongClock) -> Service<Embe
     }
 }
 
-fn stop(runtime: &Runtime, service: Service<Embedded>) {
+pub fn stop(runtime: &Runtime, service: Service<Embedded>) {
     runtime.block_on(service.drain(Duration::from_secs(5))).expect("it ends");
 }
 
@@ -211,6 +211,24 @@ fn a_clock_that_is_two_hours_ahead_for_seconds_costs_nothing() {
 #[test]
 fn a_clock_that_is_a_year_ahead_for_seconds_costs_nothing() {
     heals(400 * DAY_MS);
+}
+
+/// Goal: a service that starts with a right clock is not misled if its first event ever comes under a wrong
+/// one. Method: nothing is sent before the error.
+#[test]
+fn a_first_event_under_a_wrong_clock_costs_nothing() {
+    let (runtime, dir) = (Runtime::new().expect("a runtime"), tempfile::tempdir().expect("a directory"));
+    let clock = WrongClock::default();
+    let service = start(&runtime, dir.path(), &clock);
+    let mut sender = Sender { url: format!("http://{}", service.address), sent: BTreeMap::new() };
+    clock.go_wrong_by(2 * HOUR_MS);
+    sender.send("meanwhile", now_ms());
+    sender.wait_for_word_of_the_jump();
+    clock.go_wrong_by(0);
+    sender.send("after", now_ms());
+    sender.wait_for_all();
+    wait_until("readiness", || sender.ready().status == 200);
+    stop(&runtime, service);
 }
 
 #[test]

@@ -249,7 +249,7 @@ impl Term {
 
     /// Returns how long to wait for records: until the engine's wake-up, but at most `WAIT_MAX`.
     fn patience<F, S, C: Clock>(&self, parts: &Parts<F, S, C>) -> Duration {
-        let wake = self.applier.engine.next_wake().map_or(WAIT_MAX, |wake| parts.clock.until(wake));
+        let wake = self.applier.tick_due().map_or(WAIT_MAX, |wake| parts.clock.until(wake));
         wake.clamp(Duration::from_millis(1), WAIT_MAX)
     }
 
@@ -375,7 +375,7 @@ impl Term {
 
     /// Appends a tick if the engine's wake-up is due and no record arrived.
     fn tick<F: Feed, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
-        let wake = self.applier.engine.next_wake();
+        let wake = self.applier.tick_due();
         let is_due = wake.is_some_and(|wake| wake <= parts.clock.now());
         let now = parts.clock.running();
         let is_slow = self.applier.jump().is_some() || parts.tally.outages.is_any();

@@ -6,6 +6,7 @@ use super::role::Roles;
 use super::service::{self, Door, Files, LiveParts, Parts, Service};
 use super::{BadConfig, FINE, check, logging};
 use crate::adapters::clock::SystemClock;
+use crate::adapters::notify::exec;
 use crate::driver::ports::{PortError, Views};
 use crate::driver::worker::{Publish, StartError};
 use crate::pipeline::document;
@@ -144,7 +145,9 @@ async fn watch<S: Views + Send + Sync + 'static>(
         }
     }
     tracing::info!("stopping");
-    service.drain(config.grace).await?;
+    let drained = service.drain(config.grace).await;
+    exec::end_all();
+    drained?;
     Ok(FINE)
 }
 

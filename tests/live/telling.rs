@@ -87,6 +87,42 @@ route: {{ receiver: log, routes: [{{ receiver: file, matchers: ['rule=\"busy\"']
     assert!(notifiers.into_iter().all(|one| one.stop() == Some(0)) && owner.stop() == Some(0));
 }
 
+/// Goal: an attempt may last longer than the lease. Method: a program that takes twice as long; no message
+/// reaches it twice, and none runs on after the process has ended.
+#[test]
+fn an_attempt_may_last_longer_than_the_lease() {
+    let servers = Servers::start("everysec");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (program, told, config) =
+        (dir.path().join("slow.sh"), dir.path().join("told"), dir.path().join("streamgauge.yaml"));
+    let script = format!("#!/bin/sh\nread -r line\necho \"$$ $line\" >> {}\nsleep 4\n", told.display());
+    std::fs::write(&program, script).expect("writable");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let text = format!(
+        "receivers: [{{ name: slow, exec: {{ program: {program:?}, timeout: 20s }} }}]
+route: {{ receiver: log, routes: [{{ receiver: slow, matchers: ['source=~\"r0-[01]\"', 'rule=\"busy\"'] }}] }}\n"
+    );
+    std::fs::write(&config, text).expect("writable");
+    let mut command = servers.command("2s", 1);
+    command.args(["--grace", "3s", "--config"]).arg(&config);
+    let worker = Worker::start(command);
+    wait_for("readiness", &worker, || worker.get("/readyz"));
+    burst(&worker, 0);
+    let lines = || std::fs::read_to_string(&told).unwrap_or_default();
+    wait_for("the third message", &worker, || (lines().lines().count() >= 3).then_some(()));
+    worker.stop();
+    let lines = lines();
+    let (pids, messages): (Vec<&str>, Vec<&str>) =
+        lines.lines().filter_map(|line| line.split_once(' ')).unzip();
+    let distinct: std::collections::BTreeSet<&&str> = messages.iter().collect();
+    assert_eq!(distinct.len(), messages.len(), "{lines}");
+    let is_alive = |pid: &&str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !status.is_empty() && !status.contains(") Z")
+    };
+    assert!(!pids.iter().any(is_alive), "{lines}");
+}
+
 /// Goal: an undelivered notification of one process is reported by another one, and so is its redrive.
 /// Method: two processes with one receiver each; one receiver refuses messages at first, the other only
 /// gets that report.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A file with more lines than this is compacted when fewer than half of them are in force.
 const LINES_MIN: usize = 10_000;
@@ -119,6 +120,10 @@ impl Ledger for FileLedger {
             let again = self.read().and_then(|rows| self.compact(&rows));
             again.map_err(|error| self.failed(error))?;
         }
+        Ok(Written::Done)
+    }
+
+    fn hold(&mut self, _: Duration) -> Result<Written, PortError> {
         Ok(Written::Done)
     }
 

@@ -11,6 +11,7 @@ use crate::core::notify::{GroupBy, Grouping, Message};
 use crate::core::{Span, Timestamp};
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Time between two messages about the same alert.
 pub const EVERY: Span = Span::from_mins(1);
@@ -45,6 +46,10 @@ impl Channel for Alertmanager {
             failed = sent.err().or(failed);
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    fn attempt_max(&self) -> Duration {
+        self.http.request_max() * self.urls.len() as u32
     }
 }
 

@@ -27,6 +27,10 @@ impl Channel for Discord {
         answer.retry_after = seconds.map(Duration::from_secs_f64).or(answer.retry_after);
         answer.verdict()
     }
+
+    fn attempt_max(&self) -> Duration {
+        self.0.http.request_max()
+    }
 }
 
 /// Escapes the characters that are markup in Discord.

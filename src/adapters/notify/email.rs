@@ -8,49 +8,25 @@
 //! the path can remove the offer).
 
 use super::address::{Network, Refused, is_allowed};
-use super::secret::Secret;
+use super::smtp::Server;
 use super::text::{cut, listed, standing};
 use super::wording::Wording;
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
+use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{SmtpTransport, Transport, address::Envelope};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::{Duration, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_128;
 
 const SUBJECT_CHARS: usize = 200; // 4 B each, within a line's 998 octets
 const LINE_CHARS: usize = 2_000;
-const ERROR_CHARS: usize = 200;
 
-/// How the connection is made secure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// STARTTLS on the open connection; required, not optional.
-    StartTls,
-    /// TLS from the first byte.
-    Implicit,
-    /// No encryption.
-    None,
-}
-
-/// The SMTP server.
-#[derive(Debug)]
-pub struct Server {
-    pub host: String,
-    pub port: u16,
-    pub security: Security,
-    /// A certificate in PEM to trust beside the usual ones.
-    pub ca: Option<Vec<u8>>,
-    pub login: Option<(String, Secret)>,
-    pub allowed: Vec<Network>,
-    pub timeout: Duration,
-}
+/// Steps of an attempt that may each take the whole timeout; an attempt with more of them ends as late.
+const STEPS: u32 = 6;
 
 /// Sender and recipients.
 #[derive(Debug)]
@@ -70,6 +46,7 @@ impl Parties {
 #[derive(Debug)]
 pub struct Email {
     pub server: Server,
+    pub allowed: Vec<Network>,
     pub parties: Parties,
     pub external_url: String,
     pub wording: Wording,
@@ -79,34 +56,47 @@ pub struct Email {
 impl Channel for Email {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
         let mail = self.mail(message).map_err(|error| Failure::never(format!("cannot write it: {error}")))?;
-        let tls = self.server.tls()?;
-        let mut last = Failure::again("its name does not resolve");
-        for address in self.server.addresses()? {
-            let transport = self.server.transport(address, tls.clone());
-            match transport.send(&mail) {
-                Ok(_) => return Ok(()),
-                Err(error) if self.parties.to.len() > 1 && is_of_recipient(&error) => {
-                    return self.send_to_each(&transport, &mail);
-                }
-                Err(error) if error.status().is_none() && !error.is_tls() => last = failure(&error),
-                Err(error) => return Err(failure(&error)),
-            }
-        }
-        Err(last)
+        let addresses = self.addresses()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::again(format!("cannot start a runtime: {error}")))?;
+        let sending =
+            async { tokio::time::timeout(self.attempt_max(), self.deliver(&addresses, &mail)).await };
+        runtime.block_on(sending).unwrap_or_else(|_| Err(Failure::again("no answer in time")))
+    }
+
+    fn attempt_max(&self) -> Duration {
+        self.server.timeout * STEPS
     }
 }
 
 impl Email {
+    /// Sends the mail over the first address that answers.
+    async fn deliver(&self, addresses: &[IpAddr], mail: &lettre::Message) -> Result<(), Failure> {
+        let (envelope, text) = (mail.envelope(), mail.formatted());
+        let mut last = Failure::again("its name does not resolve");
+        for address in addresses {
+            match self.server.submit(*address, envelope, &text).await {
+                Ok(()) => return Ok(()),
+                Err(error) if self.parties.to.len() > 1 && error.is_of_recipient() => {
+                    return self.send_to_each(*address, &text).await;
+                }
+                Err(error) if error.is_of_address() => last = error.into(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last)
+    }
+
     /// Sends the mail to each recipient alone, after the server refused one of several and with it the
     /// mail. The failure names the refused recipients.
-    fn send_to_each(&self, transport: &SmtpTransport, mail: &lettre::Message) -> Result<(), Failure> {
-        let (from, text) = (&self.parties.from.email, mail.formatted());
+    async fn send_to_each(&self, address: IpAddr, text: &[u8]) -> Result<(), Failure> {
+        let from = &self.parties.from.email;
         let mut refused = Vec::new();
         for to in &self.parties.to {
             let alone = Envelope::new(Some(from.clone()), vec![to.email.clone()]);
             let alone = alone.map_err(|error| Failure::never(error.to_string()))?;
-            if let Err(error) = transport.send_raw(&alone, &text) {
-                refused.push(format!("{}: {}", to.email, failure(&error)));
+            if let Err(error) = self.server.submit(address, &alone, text).await {
+                refused.push(format!("{}: {}", to.email, Failure::from(error)));
             }
         }
         match &refused[..] {
@@ -179,10 +169,10 @@ impl Email {
     }
 }
 
-impl Server {
+impl Email {
     /// Resolves the name once, and refuses it if any of its addresses may not be reached.
     fn addresses(&self) -> Result<Vec<IpAddr>, Failure> {
-        let found = (self.host.as_str(), self.port).to_socket_addrs();
+        let found = (self.server.host.as_str(), self.server.port).to_socket_addrs();
         let found = found.map_err(|_| Failure::again("its name does not resolve"))?;
         let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
         match found.iter().find(|address| !is_allowed(**address, &self.allowed)) {
@@ -190,57 +180,6 @@ impl Server {
             Some(bad) => Err(Failure::never(Refused(*bad).to_string())),
         }
     }
-
-    /// Verifies the certificate against the host name, whatever address it resolves to.
-    fn tls(&self) -> Result<Tls, Failure> {
-        let unusable = |error| Failure::never(format!("its certificates cannot be used: {error}"));
-        let mut parameters = TlsParameters::builder(self.host.clone());
-        if let Some(pem) = &self.ca {
-            parameters = parameters.add_root_certificate(Certificate::from_pem(pem).map_err(unusable)?);
-        }
-        let parameters = || parameters.build().map_err(unusable);
-        Ok(match self.security {
-            Security::None => Tls::None,
-            Security::StartTls => Tls::Required(parameters()?),
-            Security::Implicit => Tls::Wrapper(parameters()?),
-        })
-    }
-
-    fn transport(&self, address: IpAddr, tls: Tls) -> SmtpTransport {
-        let transport = SmtpTransport::builder_dangerous(address.to_string());
-        let transport = transport.port(self.port).tls(tls).timeout(Some(self.timeout));
-        match &self.login {
-            None => transport.build(),
-            Some((user, password)) => {
-                transport.credentials(Credentials::new(user.clone(), password.reveal().into())).build()
-            }
-        }
-    }
-}
-
-/// Converts an error with the server's reply, which never contains the password in plain text.
-fn failure(error: &lettre::transport::smtp::Error) -> Failure {
-    let said = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_CHARS).collect();
-    match error.status() {
-        Some(code) if error.is_permanent() => Failure::never(format!("it answered {code} {said}")),
-        Some(code) => Failure::again(format!("it answered {code} {said}")),
-        None if error.is_tls() => Failure::again(format!("no secure connection: {said}")),
-        None if error.is_timeout() || is_late(error) => Failure::again("no answer in time"),
-        None if error.is_client() => Failure::never(said),
-        None => Failure::again(format!("the connection failed: {said}")),
-    }
-}
-
-/// Whether the server refused one recipient, not the mail (RFC 5321, 4.2.3).
-fn is_of_recipient(error: &lettre::transport::smtp::Error) -> bool {
-    error.status().is_some_and(|code| (550..=553).contains(&u16::from(code)))
-}
-
-/// Whether a read timed out, which the system reports as `WouldBlock`.
-fn is_late(error: &lettre::transport::smtp::Error) -> bool {
-    let inner = std::error::Error::source(error).and_then(|inner| inner.downcast_ref::<std::io::Error>());
-    inner.is_some_and(|inner| inner.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// Escapes a text for HTML, including attribute values.

@@ -9,10 +9,12 @@ use super::log;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Exit code that asks for a retry (EX_TEMPFAIL).
@@ -20,6 +22,44 @@ const TRY_AGAIN: i32 = 75;
 
 /// Interval at which the program's end is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Time within which a killed program is gone.
+const KILL_WITHIN: Duration = Duration::from_secs(1);
+
+/// The programs that run now, by process group.
+#[derive(Debug, Default)]
+struct Running {
+    groups: BTreeSet<i32>,
+    is_over: bool,
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { groups: BTreeSet::new(), is_over: false });
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills all running programs with their children, and starts no further one: nobody would end a program that
+/// outlives this process.
+pub fn end_all() {
+    let mut running = running();
+    running.is_over = true;
+    for group in std::mem::take(&mut running.groups) {
+        // The group is gone if its program has just ended.
+        let _ = Pid::from_raw(group).map(|group| kill_process_group(group, Signal::KILL));
+    }
+}
+
+/// Starts a program, unless the process is ending.
+fn spawn(command: &mut Command) -> Result<Child, Failure> {
+    let mut running = running();
+    if running.is_over {
+        return Err(Failure::again("this process is ending"));
+    }
+    let child = command.spawn().map_err(|error| Failure::again(format!("cannot start it: {error}")))?;
+    running.groups.extend(i32::try_from(child.id()).ok());
+    Ok(child)
+}
 
 #[derive(Debug)]
 pub struct Exec {
@@ -33,8 +73,7 @@ impl Channel for Exec {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        let started = command.spawn();
-        let mut child = started.map_err(|error| Failure::again(format!("cannot start it: {error}")))?;
+        let mut child = spawn(&mut command)?;
         let text = log::line(message) + "\n";
         if let Some(mut input) = child.stdin.take() {
             // Write in a thread, so that a program that reads nothing does not block this one. The thread
@@ -49,13 +88,17 @@ impl Channel for Exec {
             Some(code) => Err(Failure::never(format!("it ended with {code}"))),
         }
     }
+
+    fn attempt_max(&self) -> Duration {
+        self.timeout + KILL_WITHIN
+    }
 }
 
 /// Returns the exit code, -1 after a signal, or `None` if the program exceeded the timeout and was killed.
 fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<i32>> {
     let begun = Instant::now();
     loop {
-        if let Some(status) = child.try_wait()? {
+        if let Some(status) = ended(child)? {
             return Ok(Some(status.code().unwrap_or(-1)));
         }
         if begun.elapsed() > timeout {
@@ -66,6 +109,23 @@ fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<i32>> {
     }
 }
 
+/// Returns the status of a child that has ended. The lock keeps [`end_all`] from killing another group that
+/// gets the number of this one.
+fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    let mut running = running();
+    let status = child.try_wait()?;
+    if status.is_some() {
+        forget(&mut running, child);
+    }
+    Ok(status)
+}
+
+fn forget(running: &mut Running, child: &Child) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        running.groups.remove(&group);
+    }
+}
+
 /// Kills the child's process group, because a shell script would otherwise leave its commands behind.
 ///
 /// The child has not been reaped yet, so no other process can have its number.
@@ -73,6 +133,7 @@ fn kill_with_children(child: &mut Child) -> std::io::Result<()> {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         kill_process_group(group, Signal::KILL)?;
     }
+    forget(&mut running(), child);
     child.kill()?;
     child.wait().map(drop)
 }

@@ -14,6 +14,7 @@ use crate::driver::notify::canary::Origin;
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub struct Heartbeat {
@@ -35,6 +36,10 @@ impl Channel for Heartbeat {
         }
         self.seen.clear();
         Ok(())
+    }
+
+    fn attempt_max(&self) -> Duration {
+        self.http.request_max()
     }
 }
 

@@ -63,6 +63,7 @@ pub struct Http {
     agent: ureq::Agent,
     /// Whether plain HTTP is permitted, which needs an allowed network.
     is_plain_allowed: bool,
+    timeout: Duration,
     /// `Bearer …`, sent with each request.
     authorization: Option<Secret>,
 }
@@ -92,8 +93,14 @@ impl Http {
         Http {
             agent: ureq::Agent::with_parts(config, DefaultConnector::default(), resolver),
             is_plain_allowed,
+            timeout,
             authorization: token.map(Secret::bearer),
         }
+    }
+
+    /// Returns the time after which a request has ended, from resolving the name to reading the answer.
+    pub fn request_max(&self) -> Duration {
+        self.timeout
     }
 
     /// Posts JSON in one request, without following redirects.

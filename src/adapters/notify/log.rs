@@ -12,6 +12,7 @@ use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The target of the lines; without a path it is standard output.
 #[derive(Debug)]
@@ -92,6 +93,10 @@ impl Channel for Log {
         };
         let written = self.write(&(said + "\n"));
         written.map_err(|error| Failure::again(format!("cannot write: {error}")))
+    }
+
+    fn attempt_max(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

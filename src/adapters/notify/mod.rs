@@ -13,6 +13,7 @@ pub mod nats;
 pub mod pagerduty;
 pub mod secret;
 pub mod slack;
+pub mod smtp;
 pub mod teams;
 mod text;
 pub mod webhook;

@@ -69,6 +69,11 @@ impl Channel for Nats {
         }
         sent
     }
+
+    fn attempt_max(&self) -> Duration {
+        // It may have to connect first.
+        self.settings.timeout * 2
+    }
 }
 
 impl Connection {

@@ -12,6 +12,7 @@ use crate::core::alert::{Severity, Transition};
 use crate::core::notify::{Message, Why};
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
+use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 const SUMMARY_CHARS: usize = 1_024;
@@ -35,6 +36,10 @@ impl Channel for PagerDuty {
         let mut body = event;
         body["routing_key"] = json!(self.routing_key.reveal());
         self.http.post(&self.url, &[], &body.to_string())?.verdict()
+    }
+
+    fn attempt_max(&self) -> Duration {
+        self.http.request_max()
     }
 }
 

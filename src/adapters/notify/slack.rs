@@ -12,6 +12,7 @@ use super::wording::Wording;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const HEADER_CHARS: usize = 150;
 const SECTION_CHARS: usize = 1_000; // of 3,000; ten sections stay below the total
@@ -63,6 +64,10 @@ impl Channel for Slack {
 
     fn named(&self) -> Option<&str> {
         self.named.as_deref()
+    }
+
+    fn attempt_max(&self) -> Duration {
+        self.hook.http.request_max()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::core::alert::Severity;
 use crate::core::notify::Message;
 use crate::driver::notify::ports::{Channel, Failure};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const TITLE_CHARS: usize = 250;
 const LINE_CHARS: usize = 500; // eleven lines, escaped and in UTF-8, are below 28 KB
@@ -19,6 +20,10 @@ pub struct Teams(pub Hook);
 impl Channel for Teams {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
         self.0.post(&body(message, &self.0.external_url, &self.0.wording))?.verdict()
+    }
+
+    fn attempt_max(&self) -> Duration {
+        self.0.http.request_max()
     }
 }
 

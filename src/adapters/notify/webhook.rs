@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The end of an active alert, as Alertmanager writes it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -67,6 +68,10 @@ impl Channel for Webhook {
             headers.extend([("webhook-timestamp", &*timestamp), ("webhook-signature", &*signature)]);
         }
         self.http.post(settings.url.reveal(), &headers, &body)?.verdict()
+    }
+
+    fn attempt_max(&self) -> Duration {
+        self.http.request_max()
     }
 }
 

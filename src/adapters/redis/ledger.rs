@@ -48,17 +48,13 @@ impl SharedLedger {
             renewed: Instant::now(),
         })
     }
-
-    fn lease_ms(&self) -> u64 {
-        self.lease.as_millis().max(1) as u64
-    }
 }
 
 impl Ledger for SharedLedger {
     fn acquire(&mut self) -> Result<bool, PortError> {
         // Each acquisition has a new nonce, so late writes of an earlier one are fenced.
         self.nonce = nonce();
-        let (key, nonce, ms) = (&self.lease_key, &self.nonce, self.lease_ms());
+        let (key, nonce, ms) = (&self.lease_key, &self.nonce, millis(self.lease));
         let taken: Option<String> = self.store.ask_once(key, |connection| {
             ::redis::cmd("SET").arg(key).arg(nonce).arg("NX").arg("PX").arg(ms).query(connection)
         })?;
@@ -78,7 +74,32 @@ impl Ledger for SharedLedger {
         if rows.is_empty() && self.renewed.elapsed() < self.lease / 4 {
             return Ok(Written::Done);
         }
-        let (ms, gone) = (self.lease_ms(), rows.iter().filter(|(_, value)| value.is_none()).count());
+        self.write_for(self.lease, rows)
+    }
+
+    fn hold(&mut self, time: Duration) -> Result<Written, PortError> {
+        let left = self.lease.saturating_sub(self.renewed.elapsed());
+        match time < left / 2 {
+            true => Ok(Written::Done),
+            false => self.write_for(self.lease + time, &Rows::default()),
+        }
+    }
+
+    fn release(&mut self) {
+        let (key, nonce) = (&self.lease_key, &self.nonce);
+        let released = self
+            .store
+            .ask_once(key, |connection| Script::new(RELEASE).key(key).arg(nonce).invoke::<u32>(connection));
+        if let Err(error) = released {
+            tracing::info!(%error, "cannot give the receiver's lease back; it ends by itself");
+        }
+    }
+}
+
+impl SharedLedger {
+    /// Writes the rows, and renews the lease for this time.
+    fn write_for(&mut self, lease: Duration, rows: &Rows) -> Result<Written, PortError> {
+        let (ms, gone) = (millis(lease), rows.iter().filter(|(_, value)| value.is_none()).count());
         let script = Script::new(WRITE);
         let mut call = script.key(&self.lease_key);
         call.key(&self.rows).arg(&self.nonce).arg(ms).arg(gone);
@@ -96,14 +117,8 @@ impl Ledger for SharedLedger {
         }
         Ok(if written == 1 { Written::Done } else { Written::Fenced })
     }
+}
 
-    fn release(&mut self) {
-        let (key, nonce) = (&self.lease_key, &self.nonce);
-        let released = self
-            .store
-            .ask_once(key, |connection| Script::new(RELEASE).key(key).arg(nonce).invoke::<u32>(connection));
-        if let Err(error) = released {
-            tracing::info!(%error, "cannot give the receiver's lease back; it ends by itself");
-        }
-    }
+fn millis(lease: Duration) -> u64 {
+    lease.as_millis().max(1) as u64
 }

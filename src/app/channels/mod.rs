@@ -8,7 +8,7 @@ use super::receivers::{Checked, bad, span};
 use crate::adapters::notify::address::Network;
 use crate::adapters::notify::alertmanager::{self, Alertmanager};
 use crate::adapters::notify::discord::Discord;
-use crate::adapters::notify::email::{Email, Parties, Security, Server};
+use crate::adapters::notify::email::{Email, Parties};
 use crate::adapters::notify::exec::Exec;
 use crate::adapters::notify::heartbeat::Heartbeat;
 use crate::adapters::notify::hook::Hook;
@@ -18,6 +18,7 @@ use crate::adapters::notify::nats::{self, Nats};
 use crate::adapters::notify::pagerduty::{self, PagerDuty};
 use crate::adapters::notify::secret::Secret;
 use crate::adapters::notify::slack::{self, Slack};
+use crate::adapters::notify::smtp::{Security, Server};
 use crate::adapters::notify::teams::Teams;
 use crate::adapters::notify::webhook::{Format, Settings, Webhook};
 use crate::adapters::notify::wording::Wording;
@@ -239,11 +240,11 @@ impl EmailFile {
             security,
             ca,
             login,
-            allowed: networks(&self.allow)?,
             timeout: timeout(self.timeout.as_deref(), ANSWER_WITHIN)?,
         };
         let parties = Parties::new(&self.from, &self.to).map_err(bad)?;
-        Ok(Email { server, parties, external_url, wording, now })
+        let allowed = networks(&self.allow)?;
+        Ok(Email { server, allowed, parties, external_url, wording, now })
     }
 }
 

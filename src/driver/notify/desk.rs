@@ -98,6 +98,8 @@ struct Desk<F, L, C> {
     beside: u64,
     /// Whether an earlier turn of this process has read the ledger.
     has_begun: bool,
+    /// Whether the order to stop came between two messages.
+    is_stopping: bool,
 }
 
 impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
@@ -108,6 +110,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             rest_until: Duration::ZERO,
             beside: BESIDE,
             has_begun: false,
+            is_stopping: false,
         }
     }
 
@@ -155,7 +158,7 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
         self.parts.post.is_here.set(1);
         let (mut wait, mut newest) = (Duration::ZERO, now);
         loop {
-            if self.is_ordered_to_stop(&mut inbox) {
+            if self.is_stopping || self.is_ordered_to_stop(&mut inbox) {
                 return Ok(Over::Stopped);
             }
             let now = self.parts.clock.now();
@@ -257,7 +260,15 @@ impl<F: AlertFeed, L: Ledger, C: Clock> Desk<F, L, C> {
             if self.parts.clock.running() < self.rest_until {
                 return Ok(true);
             }
+            // A message may take long, and no further one is sent after the order to stop.
+            self.is_stopping |= self.is_ordered_to_stop(inbox);
+            if self.is_stopping {
+                return Ok(true);
+            }
             let Some(message) = inbox.next(self.parts.clock.now()) else { return Ok(true) };
+            if self.parts.ledger.hold(self.parts.channel.attempt_max())? == Written::Fenced {
+                return Ok(false);
+            }
             let sent = self.parts.channel.send(&message);
             let now = self.parts.clock.now();
             match sent {

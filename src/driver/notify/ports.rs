@@ -40,6 +40,8 @@ pub trait Ledger {
     fn load(&mut self) -> Result<Vec<(String, Vec<u8>)>, PortError>;
     /// Writes all rows or none, and renews the lease; without rows it only renews the lease.
     fn write(&mut self, rows: &Rows) -> Result<Written, PortError>;
+    /// Keeps the lease for at least this time, in which nothing is written.
+    fn hold(&mut self, time: Duration) -> Result<Written, PortError>;
     fn release(&mut self);
 }
 
@@ -73,6 +75,9 @@ impl Failure {
 /// A way to a person or a program. Its error texts contain no secret.
 pub trait Channel: Send {
     fn send(&mut self, message: &Message) -> Result<(), Failure>;
+    /// Returns the time after which an attempt has ended, whatever the target does. The lease outlasts it;
+    /// otherwise the outcome could not be written, and the same message would be sent for ever.
+    fn attempt_max(&self) -> Duration;
     /// Returns the name that the target gave to the last message, if it gives one; later messages carry it in
     /// [`Message::answers`].
     fn named(&self) -> Option<&str> {

@@ -45,6 +45,39 @@ fn the_micro_service_answers_over_the_broker() {
     });
     let (error, _) = ask("sg.v1.api.alerts", "state=nonsense".into());
     assert_eq!(error.as_deref(), Some("400"));
+    // The reason becomes a header of the answer, whatever it quotes.
+    for _ in 0..2 {
+        let (error, _) = ask("sg.v1.api.alerts", "a%0a%0db=1".into());
+        assert_eq!(error.as_deref(), Some("400"));
+        let (error, _) = ask("sg.v1.api.ack", json!({"a\nb": 1}).to_string());
+        assert_eq!(error.as_deref(), Some("400"));
+    }
+    assert!(ask("sg.v1.api.alerts", String::new()).0.is_none(), "the endpoint goes on");
+}
+
+/// Goal: a flood of questions does not hold up others for long. Method: 3,000 questions at once, and one
+/// from another client, repeated until it is answered.
+#[test]
+fn a_flood_of_questions_is_refused_in_time() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let connect = || runtime.block_on(async_nats::connect(servers.nats_url())).expect("a broker");
+    let (flood, client) = (connect(), connect());
+    runtime.block_on(async {
+        for _ in 0..3_000 {
+            flood.publish_with_reply("sg.v1.api.alerts", "_INBOX.flood", "".into()).await.expect("sent");
+        }
+        flood.flush().await.expect("sent");
+    });
+    let begun = std::time::Instant::now();
+    wait_for("an answer", &worker, || {
+        let asked = runtime.block_on(client.request("sg.v1.api.alerts", "".into())).ok()?;
+        let headers = asked.headers.as_ref();
+        headers.and_then(|headers| headers.get("Nats-Service-Error-Code")).is_none().then_some(())
+    });
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// Tokens of the configuration: name, role and secret of each.

@@ -1,15 +1,24 @@
 //! The NATS micro service `streamgauge`: the API's answers, over the broker.
 //!
 //! Intuition: a client that can reach the broker needs no address of a worker. Any worker can answer,
-//! because the broker delivers each request to one of them. Each endpoint answers its requests one after
-//! the other, so a flood of requests takes no memory here.
+//! because the broker delivers each request to one of them. Each endpoint works on a bounded number of
+//! requests and refuses the others at once, so a flood takes bounded memory and other clients wait for a bounded
+//! time. The operations behind it take turns with those over HTTP.
 
 use super::{Cause, Settings, connect};
 use crate::driver::outage::Outages;
-use async_nats::service::{Service, ServiceExt, endpoint::Endpoint, error::Error};
+use crate::wire::printable::printable;
+use async_nats::service::{Request, Service, ServiceExt, endpoint::Endpoint, error::Error};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Questions that one endpoint works on: 64 × at most 1 MiB, the broker's default `max_payload`.
+const QUESTIONS_MAX: usize = 64;
+
+/// The answer to a question beyond them.
+const FULL: &str = "too many questions wait here; ask again in a second";
 
 /// Handles a request: the endpoint's name, the request's body, and its `Authorization` header.
 pub type Answerer =
@@ -53,31 +62,53 @@ fn may_answer_at(subject: &str, root: &str) -> bool {
 
 async fn answer_all(place: Place, mut endpoint: Endpoint, answerer: Answerer) {
     let Place { name, root, .. } = &place;
-    let mut refused = 0u64;
+    let (places, mut refused) = (Arc::new(Semaphore::new(QUESTIONS_MAX)), 0u64);
     while let Some(request) = endpoint.next().await {
         let reply = request.message.reply.as_deref().unwrap_or_default();
         if !may_answer_at(reply, root) {
             refused += 1;
-            // Log the 1st, 2nd, 4th, 8th refusal: a client that repeats the request thousands of times must
-            // not fill the log.
-            if !refused.is_power_of_two() {
-                continue;
-            }
-            tracing::warn!(
-                endpoint = name,
-                reply,
-                count = refused,
-                "a question asks for its answer at a subject of the broker or of this service; it is not answered"
-            );
+            tell_refused(name, reply, refused);
             continue;
         }
-        let headers = request.message.headers.as_ref();
-        let token = headers.and_then(|headers| headers.get("Authorization")).map(|token| token.to_string());
-        let answer = answerer(name, request.message.payload.to_vec(), token).await;
-        let answer = answer.map(Into::into).map_err(|(code, status)| Error { code: code.into(), status });
-        if let Err(error) = request.respond(answer).await {
-            tracing::warn!(%error, endpoint = name, "an answer could not be sent");
-        }
+        let place = places.clone().try_acquire_owned().ok();
+        let (name, answerer) = (*name, answerer.clone());
+        // A task for each question, so that a panic ends one answer and not the endpoint.
+        tokio::spawn(async move {
+            let answer = match place {
+                Some(_) => answered(name, &request, &answerer).await,
+                None => Err((503, FULL.into())),
+            };
+            respond(name, &request, answer).await;
+            drop(place);
+        });
+    }
+}
+
+async fn answered(name: &'static str, request: &Request, answerer: &Answerer) -> Answer {
+    let headers = request.message.headers.as_ref();
+    let token = headers.and_then(|headers| headers.get("Authorization")).map(|token| token.to_string());
+    answerer(name, request.message.payload.to_vec(), token).await
+}
+
+async fn respond(name: &'static str, request: &Request, answer: Answer) {
+    // The reason becomes a header, and a line break in a header is a panic of the client library.
+    let error =
+        |(code, status): (u16, String)| Error { code: code.into(), status: printable(&status).into() };
+    if let Err(error) = request.respond(answer.map(Into::into).map_err(error)).await {
+        tracing::warn!(%error, endpoint = name, "an answer could not be sent");
+    }
+}
+
+/// Logs the 1st, 2nd, 4th, 8th refusal: a client that repeats the question thousands of times must not fill
+/// the log.
+fn tell_refused(endpoint: &str, reply: &str, count: u64) {
+    if count.is_power_of_two() {
+        tracing::warn!(
+            endpoint,
+            reply,
+            count,
+            "a question asks for its answer at a subject of the broker or of this service; it is not answered"
+        );
     }
 }
 

@@ -166,6 +166,11 @@ fn from_nats(url: &str, write: Put<'_>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let waiting = Waiting::for_server(url);
     let count = nats::count_partitions(runtime.handle(), url, ROOT)?;
+    if count == 0 {
+        bail!(
+            "this broker has no stream of streamgauge; is the address right, and has a worker ever started?"
+        );
+    }
     let open = |partition| Source::open(&runtime, url, partition);
     let mut sources = Partition::logs(count).map(open).collect::<Result<Vec<_>>>()?;
     drop(waiting);

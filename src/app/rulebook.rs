@@ -7,14 +7,16 @@
 //! checking a directory each second costs nothing).
 
 use super::rule_files::RuleFiles;
+use crate::core::event::Control;
 use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
 use crate::driver::book::{Book, Bookshelf, Change, Changed, Decision, Desk, Refusal, decide};
-use crate::driver::ports::PortError;
+use crate::driver::ports::{Intake, PortError};
 use crate::driver::tally::Tally;
 use crate::driver::worker::{Command, Sender, chain};
 use crate::pipeline::Diagnostic;
 use crate::pipeline::document::{self, Documents};
+use crate::wire::control;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -98,6 +100,8 @@ pub struct Parts {
     pub book: Book,
     pub workers: Vec<Sender>,
     pub tally: Arc<Tally>,
+    /// The log, which takes records of a bounded size.
+    pub intake: Arc<dyn Intake>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -231,7 +235,7 @@ impl Keeper {
 
     fn look_at_shelf(&mut self, is_changed: bool) -> Result<(), PortError> {
         let is_due = self.read_at.is_none_or(|at| at.elapsed() >= READ_EVERY);
-        let known = self.book().revision;
+        let (known, record_bytes_max) = (self.book().revision, self.parts.intake.record_bytes_max());
         let Some(shelf) = &mut self.parts.shelf else { return Ok(()) };
         if !is_changed && !is_due && shelf.revision()? == known {
             return Ok(());
@@ -243,8 +247,8 @@ impl Keeper {
             Decision::Keep(difference) => difference,
             Decision::Write(documents) => {
                 // Invalid documents must not get into the store.
-                if let Err(wrong) = document::compile(&documents) {
-                    self.note_refused(&Refusal::Bad(wrong));
+                if let Err(refusal) = compiled(&documents, record_bytes_max) {
+                    self.note_refused(&refusal);
                     return Ok(());
                 }
                 match shelf.write(book.revision, &documents)? {
@@ -268,9 +272,9 @@ impl Keeper {
     }
 
     fn compile_and_put(&mut self, documents: Documents) {
-        match document::compile(&documents) {
+        match compiled(&documents, self.parts.intake.record_bytes_max()) {
             Ok(rules) => self.put_in_force(documents, rules),
-            Err(wrong) => self.note_refused(&Refusal::Bad(wrong)),
+            Err(refusal) => self.note_refused(&refusal),
         }
     }
 
@@ -305,7 +309,7 @@ impl Keeper {
         };
         let prefix = if self.parts.shelf.is_some() { "" } else { ADDED };
         book.documents = changed(book.documents, change, prefix)?;
-        let rules = document::compile(&book.documents).map_err(Refusal::Bad)?;
+        let rules = compiled(&book.documents, self.parts.intake.record_bytes_max())?;
         let revision = match &mut self.parts.shelf {
             Some(shelf) => {
                 shelf.write(book.revision, &book.documents).map_err(away)?.ok_or(Refusal::Crossed)?
@@ -345,6 +349,15 @@ impl Keeper {
             known.refused = Some(said);
         });
     }
+}
+
+/// Compiles a set, provided that the log takes it as one record.
+fn compiled(documents: &Documents, record_bytes_max: Option<usize>) -> Result<RuleSet, Refusal> {
+    let rules = document::compile(documents).map_err(Refusal::Bad)?;
+    let Some(max) = record_bytes_max else { return Ok(rules) };
+    let record = control::encode(&Control::Rules(Box::new(rules.clone())));
+    let bytes = control::packed(record, max).len();
+    if bytes > max { Err(Refusal::TooLarge { bytes, max }) } else { Ok(rules) }
 }
 
 /// Formats a refusal with its first error.

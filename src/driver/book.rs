@@ -55,6 +55,10 @@ pub enum Refusal {
     File(String),
     #[error("the rules were changed by somebody else at the same time; look at them and try again")]
     Crossed,
+    #[error(
+        "compiled and compressed, the rules take {bytes} bytes, and the broker takes messages of {max} bytes; raise its `max_payload`, or have fewer rules"
+    )]
+    TooLarge { bytes: usize, max: usize },
     #[error("cannot change the rules: {0}")]
     Away(String),
 }

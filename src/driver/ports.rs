@@ -14,6 +14,7 @@ use crate::core::unit::Unit;
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 pub use crate::wire::asked::Asked;
+use crate::wire::control;
 use crate::wire::event::Codec;
 use crate::wire::row::Row;
 use serde::{Deserialize, Serialize};
@@ -46,8 +47,7 @@ impl Entry {
     }
 
     pub fn control(control: &Control) -> Entry {
-        // A control is plain data and always serialises.
-        Entry::Control(serde_json::to_vec(control).unwrap_or_default())
+        Entry::Control(control::encode(control))
     }
 }
 
@@ -511,6 +511,11 @@ pub trait Intake: Send + Sync {
     /// a broker recognises a repeat of `request`. The embedded log stores `request` and returns it after a
     /// restart.
     fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>);
+
+    /// The longest record that the log takes; `None` if it takes any, or is not connected yet.
+    fn record_bytes_max(&self) -> Option<usize> {
+        None
+    }
 
     /// Whether another machine stamps the records of the log.
     fn is_stamped_elsewhere(&self) -> bool {

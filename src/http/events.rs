@@ -215,6 +215,7 @@ fn judge<S: Views + Send + Sync + 'static>(
     now: Option<Timestamp>,
 ) -> Result<Judged, Failure> {
     let (codec, body) = payload(shared, sent)?;
+    fits(shared, &body)?;
     let mut decoded = Decoded::default();
     let mut decoder = Decoder::judging();
     decoder.payload(codec, &body, &mut decoded);
@@ -242,6 +243,19 @@ fn judge<S: Views + Send + Sync + 'static>(
         None => Answer::Open(Box::new(decoded)),
     };
     Ok(Judged { parts, answer })
+}
+
+/// Refuses a payload that the broker would refuse as a record.
+fn fits<S>(shared: &Shared<S>, body: &[u8]) -> Result<(), Failure> {
+    match shared.intake.record_bytes_max().filter(|max| body.len() > *max) {
+        None => Ok(()),
+        Some(max) => {
+            shared.refused_at_door.add(Refusal::TooLarge, 1);
+            let message =
+                format!("the broker takes payloads of at most {max} bytes; send fewer events at once");
+            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message))
+        }
+    }
 }
 
 /// Builds the answer for a payload that entered the log at this time.

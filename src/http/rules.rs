@@ -145,6 +145,7 @@ fn failure(refusal: Refusal) -> Failure {
         Refusal::Bad(wrong) => refused(wrong),
         Refusal::Unknown(_) => Failure::new(StatusCode::NOT_FOUND, "not_found", message),
         Refusal::File(_) | Refusal::Crossed => Failure::new(StatusCode::CONFLICT, "conflict", message),
+        Refusal::TooLarge { .. } => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
         Refusal::Away(_) => Failure::unavailable(message),
     }
 }

@@ -82,6 +82,42 @@ fn a_store_that_refuses_to_write_is_waited_for() {
     assert_eq!(worker.stop(), Some(0));
 }
 
+/// Goal: nothing is accepted that the broker cannot take. Method: a broker with a small `max_payload`; a body
+/// above it, a rule set whose record fits only when it is compressed, and one that does not fit at all.
+#[test]
+fn what_the_broker_is_too_small_for_is_refused_or_compressed() {
+    let servers = Servers::start_mapped("everysec", Some(b"max_payload: 65536\n".to_vec()));
+    let worker = servers.worker("1s");
+    wait_until_ready(&worker);
+    let event =
+        json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms", "value": 1});
+    let body = Value::Array(vec![event; 1_000]).to_string();
+    let answer = answer::post(&format!("{}/api/v1/events", worker.url), &body);
+    assert!(answer.status == 413 && answer.body.contains("too_large"), "{answer:?}");
+    send(&worker, 100);
+    wait_for_count(&worker, 100);
+    let rules = |count: usize, name: &str| {
+        // Names that do not compress.
+        let name_of = |n: usize| format!("x{:x}", (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let rule = |n: usize| {
+            let expr = format!("max({}[1m]) by (source) > {n}", name_of(n));
+            json!({"id": format!("r{n}"), "severity": "info", "expr": expr})
+        };
+        let text = json!({"rules": (0..count).map(rule).collect::<Vec<_>>()}).to_string();
+        answer::post(&format!("{}/api/v1/rules?name={name}", worker.url), &text)
+    };
+    assert_eq!(rules(500, "some").status, 202);
+    wait_for("the rules", &worker, || {
+        let found = get(&format!("{}/api/v1/rules", worker.url)).json();
+        (found["rules"].as_array()?.len() > 500).then_some(())
+    });
+    let answer = rules(5_000, "some");
+    assert_eq!(answer.status, 413, "{:.300}", answer.body);
+    assert!(answer.body.contains("max_payload"), "{}", answer.body);
+    wait_until_ready(&worker);
+    assert_eq!(worker.stop(), Some(0));
+}
+
 /// Goal: a process that owns no partition reports a full log as soon as it notices, and becomes ready again
 /// by itself. Method: a process that only answers requests; the log is full, an event is sent, and there is
 /// room again.

@@ -54,6 +54,10 @@ impl Intake for Door {
         });
     }
 
+    fn record_bytes_max(&self) -> Option<usize> {
+        super::record_bytes_max(&self.logs.context)
+    }
+
     fn is_stamped_elsewhere(&self) -> bool {
         true
     }

@@ -23,6 +23,7 @@ use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
 use crate::driver::worker::chain;
 use crate::wire::address::{credentials, without_password};
+use crate::wire::control;
 use crate::wire::signature::Signing;
 use crate::wire::subject::Subjects;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError};
@@ -102,7 +103,7 @@ impl std::fmt::Debug for Bus {
     }
 }
 
-/// Counts a deployment's partitions by its event streams; returns 1 if there is none yet.
+/// Counts a deployment's partitions by its event streams; returns 0 if there is none.
 pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, PortError> {
     handle.block_on(async {
         let outages = Outages::default();
@@ -121,7 +122,7 @@ pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, P
                             hint: "restore that stream, or start a worker, which makes it anew",
                         });
                     }
-                    return Ok(1);
+                    return Ok(0);
                 }
                 Err(error) if is_not_found(&error) => return Ok(count),
                 Err(error) => {
@@ -492,12 +493,22 @@ impl Feed for Bus {
     }
 }
 
+/// Room for the headers of a record: its `Nats-Msg-Id` of at most 300 bytes, its content type, the subject.
+const RECORD_HEADERS_BYTES: usize = 1_024;
+
+/// Returns the longest record that the broker takes; `None` before it has told its `max_payload`.
+fn record_bytes_max(context: &Context) -> Option<usize> {
+    let max_payload = Some(context.client().server_info().max_payload).filter(|max| *max > 0);
+    max_payload.map(|max| max.saturating_sub(RECORD_HEADERS_BYTES))
+}
+
 /// Publishes entries, each with its message id, if it has one, by which the broker recognises a repeat.
 async fn append(
     context: &Context,
     subjects: &Subjects,
     entries: Vec<(Entry, Option<String>)>,
 ) -> Vec<Result<u64, PortError>> {
+    let room = record_bytes_max(context).unwrap_or(usize::MAX);
     let mut waiting = Vec::with_capacity(entries.len());
     for (entry, id) in entries {
         let publish = PublishMessage::build();
@@ -508,7 +519,7 @@ async fn append(
                 (subjects.own_events(), publish)
             }
             Entry::Tick => (subjects.tick(), publish),
-            Entry::Control(json) => (subjects.control(), publish.payload(json.into())),
+            Entry::Control(json) => (subjects.control(), publish.payload(control::packed(json, room).into())),
             // Messages to the aggregate have subjects of their own; see [`Board::post`].
             Entry::Partials { number, bytes, .. } => (subjects.parcel(number), publish.payload(bytes.into())),
         };

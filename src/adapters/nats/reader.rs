@@ -11,6 +11,7 @@ use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
 use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Logged, PortError};
+use crate::wire::control;
 use crate::wire::signature::Signing;
 use crate::wire::subject::{Own, Said, codec};
 use async_nats::header::HeaderName;
@@ -301,7 +302,7 @@ impl Cursor {
 fn entry(own: &Own, message: Message) -> Entry {
     match own.said(&message.subject) {
         Said::Tick => Entry::Tick,
-        Said::Control => Entry::Control(message.payload.to_vec()),
+        Said::Control => Entry::Control(control::unpacked(&message.payload)),
         Said::Partials { from, number } => Entry::Partials { from, number, bytes: message.payload.to_vec() },
         Said::Events => {
             let headers = message.headers.as_ref();

@@ -105,6 +105,45 @@ fn an_alert_without_data_says_so_from_five_minutes_on() {
     assert!(bench.alert("pending").state == State::Pending, "the hour is not over");
 }
 
+/// Goal: a value that grows by itself is never told as it was when the alert fired. Method: an hour of silence;
+/// lists follow it, the end names it, and the ticks for that stay few.
+#[test]
+fn a_growing_value_is_followed_while_it_fires() {
+    let mut bench = Bench::new(
+        "rules:
+  - { id: gone, expr: 'silent(latency_ms) > 3m', severity: critical, summary: 'silent for {{ value | duration }}' }
+",
+    );
+    bench.feed(0, 60, 1.0);
+    for secs in [240, 600, 1_200, 3_650] {
+        bench.tick_until(secs);
+        let (value, truth) = (bench.alert("gone").value.expect("a value"), (secs - 50) as f64);
+        assert!(value <= truth && value >= truth * 0.94, "{value} of {truth}");
+    }
+    assert!(bench.seq < 300, "{} records in an hour", bench.seq);
+    bench.feed(3_650, 3_660, 1.0);
+    bench.tick_until(3_662);
+    let end = bench.out.transitions.last().expect("an end");
+    assert_eq!(end.change, ChangeName::Resolved);
+    assert!(end.summary.starts_with("silent for 5") && end.summary.contains('m'), "{}", end.summary);
+}
+
+#[test]
+fn a_value_that_was_unknown_is_not_said_to_be_no_longer_over_its_limit() {
+    let mut bench = Bench::new(
+        "rules:
+  - { id: odd, expr: 'max(latency_ms[10s]) by (source) > 1s', severity: critical, on_unknown: fire }
+",
+    );
+    bench.feed(0, 20, 1.0);
+    bench.tick_until(60);
+    assert_eq!(bench.alert("odd").state, State::Firing);
+    bench.feed(60, 70, 2.0);
+    bench.tick_until(62);
+    let end = bench.out.transitions.last().expect("an end");
+    assert_eq!((end.change, end.reason.as_str()), (ChangeName::Resolved, "value 0.002 s is not > 1 s"));
+}
+
 #[test]
 fn an_end_does_not_say_that_it_goes_on() {
     let mut bench = Bench::new(

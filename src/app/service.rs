@@ -180,17 +180,15 @@ fn appended_before(store: &Embedded, now: Timestamp) -> Result<Vec<(Duration, Re
     Ok(requests.into_iter().map(|(stamp, id)| (age(stamp), id)).collect())
 }
 
-/// Returns the wanted documents of a single process, and their rules. Documents that were added over the API
-/// are left out if they do not compile together with the files.
+/// Returns the wanted documents of a single process, and their rules. If the files and the documents that were
+/// added over the API do not compile together, the rules in force stay, as they do in a running process; the
+/// keeper reports why.
 fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) {
     let all = own_documents(files.documents.clone(), in_force, files.is_applying);
-    if let Ok(rules) = document::compile(&all) {
-        return (all, Some(rules));
+    match document::compile(&all) {
+        Ok(rules) => (all, Some(rules)),
+        Err(_) => (in_force.files.iter().cloned().collect(), None),
     }
-    tracing::warn!("rules that were added over the API do not go with the files any more; they are left out");
-    let alone = own_documents(files.documents.clone(), in_force, true);
-    let rules = document::compile(&alone).ok();
-    (alone, rules)
 }
 
 /// Binds the address first. The connections to the servers are established in the background, so the HTTP
@@ -437,8 +435,16 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     }
     let Kept { files: Files { dir, is_applying, .. }, shelf, book, first } = kept;
     let (workers_told, tally_told) = (workers.clone(), tally.clone());
-    let keeper =
-        rulebook::Parts { first, dir, is_applying, shelf, book, workers: workers_told, tally: tally_told };
+    let keeper = rulebook::Parts {
+        first,
+        dir,
+        is_applying,
+        shelf,
+        book,
+        workers: workers_told,
+        tally: tally_told,
+        intake: intake.clone(),
+    };
     let rulebook = Rulebook::open(keeper)?;
     let desk = Arc::new(rulebook.clone());
     let office = telling.office.clone();

@@ -216,7 +216,7 @@ impl Mutes {
         self.next = self.silences.values().map(|kept| kept.next(at)).min();
     }
 
-    /// The maintenance windows in force at `at`. Added windows that are over are removed.
+    /// The maintenance windows in force at `at`. Added windows that are over, or that a file replaces, are removed.
     fn turn_maintenance(
         &mut self,
         planned: &[Maintenance],
@@ -236,7 +236,9 @@ impl Mutes {
         for one in planned {
             is_to_come(one);
         }
-        asked.retain(|_, one| is_to_come(one));
+        // An id names one window: a window of the files replaces an added one, so the one in force is always the
+        // one that is listed, and whoever plans it can end it.
+        asked.retain(|id, one| !planned.iter().any(|planned| planned.id == *id) && is_to_come(one));
         now
     }
 
@@ -325,5 +327,29 @@ impl Mutes {
 
     pub fn is_in_force(&self, id: &str) -> bool {
         self.in_force.contains_key(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_of_the_files_replaces_an_added_one() {
+        let window = |by: &str| Maintenance {
+            id: "m".into(),
+            matchers: Selector { name: Some(by.into()), matchers: Vec::new() },
+            plan: Plan::Once { start: Timestamp::clamped(0), end: Timestamp::clamped(1_000) },
+            mode: Mode::default(),
+            reason: "".into(),
+            by: by.into(),
+        };
+        let mut mutes = Mutes::default();
+        mutes.add_maintenance(window("ann"));
+        mutes.turn(&[], Timestamp::clamped(1));
+        assert_eq!(&*mutes.in_force["m"].0.by, "ann");
+        mutes.look_again();
+        mutes.turn(&[window("")], Timestamp::clamped(2));
+        assert_eq!((&*mutes.in_force["m"].0.by, mutes.asked().count()), ("", 0));
     }
 }

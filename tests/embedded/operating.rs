@@ -188,6 +188,38 @@ fn rules_change_by_file_by_api_and_only_whole() {
     assert_eq!(service.stop(), Some(0));
 }
 
+/// Goal: rules that were added over the API are not lost to a file that clashes with one of them. Method: the
+/// service is stopped, the file defines one of two added rules, the service starts; later the file is mended.
+#[test]
+fn added_rules_outlast_a_file_that_clashes_with_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), rules(dir.path()));
+    let service = start(&data, &pipelines);
+    let rule = |id: &str| json!({"id": id, "expr": "max(x[1m]) by (source) > 5", "severity": "info"});
+    for id in ["a", "b"] {
+        let answer = answer::post(&format!("{}/api/v1/rules", service.url), &rule(id).to_string());
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    let has_both = |service: &Service| {
+        let found = service.wait_for("/api/v1/rules", |found| found["rules"].is_array());
+        let ids: Vec<&str> =
+            found["rules"].as_array().into_iter().flatten().filter_map(|one| one["id"].as_str()).collect();
+        assert!(ids.contains(&"a") && ids.contains(&"b") && ids.contains(&"many"), "{found}");
+    };
+    service.wait_for("/api/v1/rules", |found| found["rules"].as_array().is_some_and(|all| all.len() == 4));
+    assert_eq!(service.stop(), Some(0));
+    let file = pipelines.join("clash.yaml");
+    std::fs::write(&file, json!({"rules": [rule("a")]}).to_string()).expect("writable");
+    let service = start(&data, &pipelines);
+    service.wait_for("/api/v1/rules", |found| found["remarks"].to_string().contains("there twice"));
+    has_both(&service);
+    assert!(service.get("/readyz").contains("there twice"), "{}", service.get("/readyz"));
+    std::fs::remove_file(&file).expect("there");
+    service.wait_for("/api/v1/rules", |found| !found["remarks"].to_string().contains("there twice"));
+    has_both(&service);
+    assert_eq!(service.stop(), Some(0));
+}
+
 /// Goal: an empty or missing file is never read as an empty rule set. Method: a file that is emptied,
 /// removed and written again while an alert fires.
 #[test]

@@ -109,6 +109,10 @@ impl Of<'_> {
         match (self.value, self.display.holds()) {
             (None, _) => format!("{} is no longer met", self.expr()),
             (Some(_), Some(true)) => format!("{} is no longer met, {}", self.expr(), self.value()),
+            // An unknown value counted as met, so the value itself may never have been past its threshold.
+            (Some(_), _) if self.rule.on_unknown == OnUnknown::Fire => {
+                format!("{} is not {threshold}", self.value())
+            }
             (Some(_), _) => format!("{} is no longer {threshold}", self.value()),
         }
     }

@@ -29,6 +29,9 @@ use super::{Rule, Subject};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Evaluations of a value past its limit while it doubles.
+const GROWTH_STEPS: f64 = 16.0;
+
 /// The state an evaluation may read, and the notes it takes.
 #[derive(Debug)]
 pub struct Scope<'a> {
@@ -411,15 +414,19 @@ impl Scope<'_> {
         held.map(|_| share)
     }
 
-    /// Schedules the next evaluation. A value that grows by one a second crosses its limit at a known time;
-    /// any other growing value is evaluated again at the next grid point.
+    /// Schedules the next evaluation. A value that grows by one a second crosses its limit at a known time.
+    /// Past the limit it is evaluated again each time it has grown by a sixteenth, so that lists and messages
+    /// are at most 6 % behind. Any other growing value is evaluated again at the next grid point.
     fn note_crossing(&mut self, is_elapsed: bool, value: f64, compare: Compare) {
-        if is_elapsed && self.notes.is_growing && compare.limit >= value {
-            let left = ((compare.limit - value) * 1_000.0).round() as i64;
-            self.look_again_by(self.at + Span::from_ms(left).max(Span::MILLISECOND));
-        } else if !is_elapsed && self.notes.is_growing {
-            self.look_again_by(self.at + self.interval);
+        if !self.notes.is_growing {
+            return;
         }
+        let wait = match is_elapsed {
+            true if compare.limit >= value => span(compare.limit - value).max(Span::MILLISECOND),
+            true => span(value / GROWTH_STEPS).max(self.interval),
+            false => self.interval,
+        };
+        self.look_again_by(self.at + wait);
     }
 
     fn look_again_by(&mut self, at: Timestamp) {
@@ -456,4 +463,8 @@ pub(in crate::core) fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelect
     let pipeline = runs.get(key.get("pipeline")?)?;
     let stage = if selector.has_stage { Some(&**key.get("stage")?) } else { None };
     pipeline.sight(stage)
+}
+
+fn span(secs: f64) -> Span {
+    Span::from_ms((secs * 1_000.0).round() as i64)
 }

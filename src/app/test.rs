@@ -18,7 +18,7 @@ use crate::wire::printable::{printable, printable_lines};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::slice::Iter;
 use std::time::Instant;
 
@@ -54,12 +54,36 @@ fn suite_at(path: &Path) -> Option<String> {
     suite::is_suite(&source).then_some(source)
 }
 
+/// Limit on the files that one pattern of a suite names.
+const FILES_MAX: usize = 1_000;
+
+/// Returns the files that a suite names: one path, or all that a pattern such as `rules/*.yml` matches. Like
+/// promtool, a pattern that matches nothing is no error.
+fn files_of(beside: &Path, name: &str) -> Result<Vec<PathBuf>, String> {
+    let path = beside.join(name);
+    if !name.contains(['*', '?', '[']) || path.exists() {
+        return Ok(vec![path]);
+    }
+    let pattern = glob::Pattern::escape(&beside.display().to_string());
+    let found = glob::glob(&Path::new(&pattern).join(name).display().to_string());
+    let found = found.map_err(|error| format!("`{name}` is no pattern of files: {error}"))?;
+    let files: Result<Vec<_>, _> = found.take(FILES_MAX + 1).collect();
+    let files = files.map_err(|error| format!("`{name}` cannot be searched: {error}"))?;
+    if files.len() > FILES_MAX {
+        return Err(format!("`{name}` matches more than {FILES_MAX} files"));
+    }
+    Ok(files)
+}
+
 /// Runs a test suite of promtool. Returns how many tests passed and how many failed.
 fn run_suite(path: &Path, source: &str) -> Result<(u32, u32)> {
     let beside = path.parent().unwrap_or(Path::new("."));
     let read = |name: &str| {
-        let path = beside.join(name);
-        super::text::read(&path).map_err(|error| format!("{error:#}"))
+        let text = |path: PathBuf| {
+            let name = path.strip_prefix(beside).unwrap_or(&path).display().to_string();
+            super::text::read(&path).map(|text| (name, text)).map_err(|error| format!("{error:#}"))
+        };
+        files_of(beside, name)?.into_iter().map(text).collect()
     };
     let wrong = |error: String| BadConfig(format!("{}: {error}", path.display()));
     let suite = suite::read(source, read).map_err(wrong)?;

@@ -4,6 +4,7 @@
 //! kept. A body with a checksum is accepted only if the checksum is correct.
 
 use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use std::borrow::Cow;
 use std::io::Read;
 use xxhash_rust::xxh64::xxh64;
@@ -33,18 +34,29 @@ pub fn decode(encoding: Option<&str>, body: &[u8], max: usize) -> Result<Option<
     }
 }
 
-/// Decodes all frames of a body; tools may concatenate several.
+/// Decodes all frames of a body; tools may concatenate several, and put skippable ones between them.
 fn zstd(mut body: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut plain = Vec::new();
     while !body.is_empty() {
-        let decoder = StreamingDecoder::new_with_max_window_size(&mut body, WINDOW_BYTES_MAX);
-        let broken = |cause: String| DecodeError::Broken { encoding: "zstd", cause };
-        let mut decoder = decoder.map_err(|error| broken(error.to_string()))?;
+        let broken = |cause: &str| DecodeError::Broken { encoding: "zstd", cause: cause.into() };
+        let mut decoder = match StreamingDecoder::new_with_max_window_size(&mut body, WINDOW_BYTES_MAX) {
+            Ok(decoder) => decoder,
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length, ..
+            })) => {
+                body = body.get(length as usize..).ok_or_else(|| broken("it was cut"))?;
+                continue;
+            }
+            Err(FrameDecoderError::WindowSizeTooBig { .. }) => {
+                return Err(broken("its window is larger than 8 MiB"));
+            }
+            Err(_) => return Err(broken("it begins like another format, or was cut or damaged")),
+        };
         let frame = bounded("zstd", &mut decoder, max - plain.len())?;
         // The library does not verify the checksum. The format stores the lower 32 bits of XXH64.
         let stated = decoder.decoder.get_checksum_from_data();
         if stated.is_some_and(|stated| stated != xxh64(&frame, 0) as u32) {
-            return Err(broken("its checksum is another one".into()));
+            return Err(broken("its checksum is another one"));
         }
         plain.extend(frame);
     }
@@ -54,7 +66,7 @@ fn zstd(mut body: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
 fn bounded(encoding: &'static str, reader: impl Read, max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut plain = Vec::new();
     let read = reader.take(max as u64 + 1).read_to_end(&mut plain);
-    read.map_err(|error| DecodeError::Broken { encoding, cause: error.to_string() })?;
+    read.map_err(|_| DecodeError::Broken { encoding, cause: "it was cut or damaged".into() })?;
     if plain.len() > max {
         return Err(DecodeError::TooLarge { max });
     }
@@ -104,6 +116,9 @@ mod tests {
         assert_eq!(decode(Some("zstd"), &zstd(b"abc"), 3), Ok(Some(b"abc".to_vec())));
         let joined = [zstd(b"abc"), zstd(b"def")].concat();
         assert_eq!(decode(Some("zstd"), &joined, 6), Ok(Some(b"abcdef".to_vec())), "both frames");
+        let skipped = [b"\x50\x2a\x4d\x18\x04\0\0\0skip", &zstd(b"abc")[..]].concat();
+        assert_eq!(decode(Some("zstd"), &skipped, 3), Ok(Some(b"abc".to_vec())));
+        assert!(decode(Some("zstd"), &skipped[..10], 3).is_err());
         let bomb = gzip(&vec![0; 1 << 20]);
         assert_eq!(decode(Some("gzip"), &bomb, 1 << 10), Err(DecodeError::TooLarge { max: 1 << 10 }));
         assert_eq!(decode(Some("zstd"), &zstd(&[0; 9_999]), 99), Err(DecodeError::TooLarge { max: 99 }));

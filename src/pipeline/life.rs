@@ -13,6 +13,7 @@ use crate::core::rule::Inhibit;
 use crate::core::selector::{Matcher, Selector, Test};
 use crate::core::{Span, Timestamp};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// The shortest interval after which a step may be repeated, so that no receiver gets one alert more often.
@@ -181,6 +182,10 @@ fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
         file.error(node.at, format!("a plan has at most {NAMES_MAX} intervals"), None);
         return None;
     }
+    if items.is_empty() && matches!(node.kind, Kind::List(_)) {
+        file.error(node.at, "there is no interval here, so it never comes", Some("`[{}]` is always".into()));
+        return None;
+    }
     let all = items.iter().map(|item| interval(file, item));
     Some(Written::Intervals(all.collect::<Option<Vec<_>>>()?))
 }
@@ -200,12 +205,20 @@ fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
     let mut found = Interval::default();
     let known = ["times", "weekdays", "days_of_month", "months", "years", "location"];
     for (key, value) in file.map(node, &known) {
-        let ranges = |names: &[&str], base: i32| {
+        let ranges = |names: &[&str], all: RangeInclusive<i32>| {
+            let base = *all.start();
             let texts = file.names_in(value);
             let parsed: Option<Vec<(i32, i32)>> = texts.iter().map(|text| range(text, names, base)).collect();
             if parsed.is_none() {
                 let hint = "a name or number, or two with `:` between, such as `monday:friday`";
                 file.error(value.at, format!("`{}` cannot be read", key.text), Some(hint.into()));
+            }
+            let wrong = parsed.iter().flatten().zip(&texts).find(|(found, _)| !is_range(**found, &all));
+            if let Some((_, text)) = wrong {
+                let message = format!("`{text}` in `{}` never comes", key.text);
+                let hint = format!("from {} to {}, and the earlier one first", all.start(), all.end());
+                file.error(value.at, message, Some(hint));
+                return None;
             }
             parsed
         };
@@ -221,14 +234,26 @@ fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
                 }
                 found.times = times.iter().filter_map(|item| minutes(file, item)).collect();
             }
-            "weekdays" => found.weekdays = unsigned(ranges(&WEEKDAYS, 0)?),
-            "days_of_month" => found.days_of_month = ranges(&[], 0)?,
-            "months" => found.months = unsigned(ranges(&MONTHS, 1)?),
-            "years" => found.years = ranges(&[], 0)?,
+            "weekdays" => found.weekdays = unsigned(ranges(&WEEKDAYS, 0..=6)?),
+            "days_of_month" => found.days_of_month = ranges(&[], -31..=31)?,
+            "months" => found.months = unsigned(ranges(&MONTHS, 1..=12)?),
+            "years" => found.years = ranges(&[], 0..=9_999)?,
             _ => found.zone = file.text(value)?,
         }
     }
+    if !found.has_days() {
+        file.error(node.at, "no month of these has such a day, so it never comes", None);
+        return None;
+    }
     Some(found)
+}
+
+/// Whether a range lies within these bounds and does not run backwards. Days from 1 on may end at a day that
+/// counts from the end of the month, and never the other way around.
+fn is_range((from, to): (i32, i32), all: &RangeInclusive<i32>) -> bool {
+    let is_day = *all.start() < 0;
+    let is_in_order = if is_day && from > 0 && to < 0 { true } else { from <= to && (from < 0) == (to < 0) };
+    is_in_order && all.contains(&from) && all.contains(&to) && !(is_day && (from == 0 || to == 0))
 }
 
 const WEEKDAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];

@@ -87,7 +87,10 @@ pub fn next(plan: &Plan, now: Timestamp) -> Vec<Value> {
 fn spans(spans: Vec<(Timestamp, Timestamp)>) -> Vec<Value> {
     spans
         .into_iter()
-        .map(|(start, end)| json!({"start": start.to_string(), "end": end.to_string()}))
+        .map(|(start, end)| {
+            let end = (end < Timestamp::MAX).then(|| end.to_string());
+            json!({"start": start.to_string(), "end": end})
+        })
         .collect()
 }
 

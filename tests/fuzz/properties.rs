@@ -512,7 +512,7 @@ pub fn promtool_suite(bytes: &[u8]) {
         return;
     }
     suite::is_suite(text);
-    if let Ok(suite) = suite::read(text, |_| Ok(SUITE_RULES.into())) {
+    if let Ok(suite) = suite::read(text, |_| Ok(vec![("rules.yml".into(), SUITE_RULES.into())])) {
         for case in &suite.cases {
             assert!(case.inputs.is_sorted_by_key(|(at, _)| *at), "{}", case.name);
             assert!(case.checks.is_sorted_by_key(|check| check.at), "{}", case.name);

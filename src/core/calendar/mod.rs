@@ -134,7 +134,8 @@ impl Plan {
         }
     }
 
-    /// The next `count` spans in which the plan is in force, including the current one.
+    /// The next `count` spans in which the plan is in force, including the current one. A span that lasts beyond
+    /// the search of a year ends at the greatest timestamp.
     pub fn next(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
         let mut looks = LOOKS_MAX;
         self.next_within(at, count, &mut looks)
@@ -195,8 +196,8 @@ fn next_by_minutes(
         }
         now = if today.is_empty() { midnight + day } else { now + minute };
     }
-    // The last span continues beyond the search; it is reported up to the end of the search.
-    spans.extend(begun.filter(|_| spans.len() < count).map(|start| (start, now)));
+    // The last span continues beyond the search, so its end is not known.
+    spans.extend(begun.filter(|_| spans.len() < count).map(|start| (start, Timestamp::MAX)));
     spans
 }
 
@@ -206,6 +207,18 @@ fn zone(name: &str) -> Result<Tz, PlanError> {
 }
 
 impl Interval {
+    /// Whether any of its months has any of its days.
+    pub fn has_days(&self) -> bool {
+        const LENGTHS: [i32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let may_be = |(month, length): (usize, i32)| {
+            let is_month = |(from, to): &(u32, u32)| (*from..=*to).contains(&(month as u32 + 1));
+            let is_day = |(from, _): &(i32, i32)| from.abs() <= length;
+            (self.months.is_empty() || self.months.iter().any(is_month))
+                && (self.days_of_month.is_empty() || self.days_of_month.iter().any(is_day))
+        };
+        LENGTHS.into_iter().enumerate().any(may_be)
+    }
+
     /// The interval and its zone, if a date within one day of this UTC date can match. The local date differs
     /// from the UTC date by at most one day.
     fn of_day(&self, midnight: Timestamp) -> Option<(&Interval, Tz)> {

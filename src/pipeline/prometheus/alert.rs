@@ -45,6 +45,7 @@ pub fn alert(
     let mut labels_there: BTreeMap<String, String> =
         said.labels.iter().map(|(label, value)| (there(label), value.clone())).collect();
     labels_there.extend(body.labels.clone());
+    labels_there.retain(|_, value| !value.is_empty());
     let severity = labels_there.get("severity").map_or("", String::as_str);
     let mut notes: Vec<String> = said.notes.iter().cloned().collect();
     let mut fields = Vec::new();
@@ -80,6 +81,14 @@ fn check_labels(body: &Body, said: &Translation) -> Result<(), String> {
         readable(name)?;
         if template::is_template(value) {
             return Err(format!("its label `{name}` is a template; here the labels of a rule are fixed"));
+        }
+        if value.is_empty() {
+            if said.has_other_labels || said.key_labels.contains_key(name) {
+                return Err(format!(
+                    "its label `{name}` is empty, which removes that of the series; here the key keeps its own"
+                ));
+            }
+            continue;
         }
         if said.key_labels.get(name).is_some_and(|known| known.as_ref() != Some(value)) {
             return Err(format!(

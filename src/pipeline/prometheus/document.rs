@@ -79,15 +79,17 @@ pub fn text(node: &Node) -> Option<String> {
 
 /// Reads a map of texts; entries with an empty text are dropped, because an empty label is no label.
 pub fn texts(node: Option<&Node>) -> Option<BTreeMap<String, String>> {
+    let mut texts = labels(node)?;
+    texts.retain(|_, text| !text.is_empty());
+    Some(texts)
+}
+
+/// Reads the labels of a rule. An empty one removes that label of the series, so it is kept.
+fn labels(node: Option<&Node>) -> Option<BTreeMap<String, String>> {
     let Some(node) = node else { return Some(BTreeMap::new()) };
     let Kind::Map(entries) = &node.kind else { return None };
-    let filled = entries.iter().filter(|(_, value)| value.kind != Kind::Null);
-    let texts: Option<BTreeMap<String, String>> =
-        filled.map(|(key, value)| Some((key.text.clone(), text(value)?))).collect();
-    texts.map(|mut texts| {
-        texts.retain(|_, text| !text.is_empty());
-        texts
-    })
+    let value = |node: &Node| if node.kind == Kind::Null { Some(String::new()) } else { text(node) };
+    entries.iter().map(|(key, node)| Some((key.text.clone(), value(node)?))).collect()
 }
 
 impl Files {
@@ -144,13 +146,13 @@ impl Files {
     /// invalid.
     fn group(&mut self, file: &str, name: &str, group: &Node) -> (BTreeMap<String, String>, Option<String>) {
         let Kind::Map(entries) = &group.kind else { return Default::default() };
-        let (mut labels, mut wrong) = (BTreeMap::new(), None);
+        let (mut common, mut wrong) = (BTreeMap::new(), None);
         for (key, value) in entries {
             let written = text(value).unwrap_or_default();
             match key.text.as_str() {
                 "name" | "rules" | "partial_response_strategy" => {}
-                "labels" => match texts(Some(value)) {
-                    Some(found) => labels = found,
+                "labels" => match labels(Some(value)) {
+                    Some(found) => common = found,
                     None => wrong = Some("the `labels` of its group are no map of texts".into()),
                 },
                 "interval" => {
@@ -170,7 +172,7 @@ impl Files {
                 other => wrong = Some(format!("its group has the key `{other}`, which is not known here")),
             }
         }
-        (labels, wrong)
+        (common, wrong)
     }
 }
 
@@ -207,14 +209,13 @@ fn body(node: &Node, is_record: bool) -> Result<Body, String> {
             return Err(format!("its key `{name}` is not known here"));
         }
     }
-    let map =
-        |name: &str| texts(field(node, name)).ok_or_else(|| format!("its `{name}` are no map of texts"));
+    let wrong = |name: &str| format!("its `{name}` are no map of texts");
     Ok(Body {
         expr: field(node, "expr").and_then(text).ok_or("it has no `expr`")?,
         pending_for: span(node, "for")?,
         keep_firing_for: span(node, "keep_firing_for")?,
-        labels: map("labels")?,
-        annotations: map("annotations")?,
+        labels: labels(field(node, "labels")).ok_or_else(|| wrong("labels"))?,
+        annotations: texts(field(node, "annotations")).ok_or_else(|| wrong("annotations"))?,
     })
 }
 
@@ -253,8 +254,10 @@ mod tests {
         let body = files.rules[0].body.as_ref().expect("a rule");
         let labels: Vec<(&str, &str)> = body.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let wanted = [
+            ("e", ""),
             ("f", "1e5"),
             ("i", ".inf"),
+            ("n", ""),
             ("num", "010"),
             ("page", "yes"),
             ("region", "no"),

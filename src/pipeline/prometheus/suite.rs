@@ -100,13 +100,17 @@ fn root(source: &str) -> Result<Node, String> {
     documents.into_iter().next().ok_or_else(|| "it is empty".into())
 }
 
-/// Reads a test file. `rules`: returns the text of a rule file by its name in the test file.
-pub fn read(source: &str, rules: impl Fn(&str) -> Result<String, String>) -> Result<Suite, String> {
+/// Reads a test file. `rules`: returns the names and texts of the rule files that one entry of the test file
+/// names.
+pub fn read(
+    source: &str,
+    rules: impl Fn(&str) -> Result<Vec<(String, String)>, String>,
+) -> Result<Suite, String> {
     let root = root(source)?;
     known(&root, &SUITE)?;
     let names: Vec<String> = items(field(&root, "rule_files")).iter().filter_map(text).collect();
-    let files: Result<Vec<_>, String> = names.iter().map(|name| Ok((name.clone(), rules(name)?))).collect();
-    let converted = convert(&files?)?;
+    let files: Result<Vec<_>, String> = names.iter().map(|name| rules(name)).collect();
+    let converted = convert(&files?.concat())?;
     let minute = Span::from_mins(1);
     let interval = Some(span(&root, "evaluation_interval")?).filter(|span| span.is_positive());
     let mut suite = Suite { converted, cases: Vec::new(), skipped: 0, texts_skipped: 0 };

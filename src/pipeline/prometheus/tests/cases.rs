@@ -167,7 +167,7 @@ fn labels_stay_what_they_are_or_the_rule_is_left_out() {
     let of = |expr: &str, labels: &str| {
         one(&file(&[&format!("{{ alert: a, expr: '{expr}', labels: {{ {labels} }} }}")]))
     };
-    let plain = of("q > 1", "page: yes, slo: true, n: null, num: 010, ver: 1.10, severity: ticket");
+    let plain = of("q > 1", "page: yes, slo: true, num: 010, ver: 1.10, severity: ticket");
     let labels: Vec<(&str, &str)> =
         plain.rules[0].labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(labels, [("num", "010"), ("page", "yes"), ("slo", "true"), ("ver", "1.10")]);
@@ -181,15 +181,20 @@ fn labels_stay_what_they_are_or_the_rule_is_left_out() {
         ("q > 1", "severity: \"{{ $labels.ns }}\"", "a template"),
         ("q > 1", "source: x", "label `source`"),
         ("max by (job) (q) > 1", "job: b", "replaces that of the series"),
+        ("q > 1", "job: \"\"", "is empty, which removes"),
+        ("q > 1", "n: null", "is empty, which removes"),
+        ("max by (job) (q) > 1", "job: \"\"", "is empty, which removes"),
         ("q{job=\"a\"} > 1", "job: b", "replaces that of the series"),
     ];
     for (expr, labels, reason) in refused {
         let converted = of(expr, labels);
         assert!(reasons(&converted)[0].contains(reason), "{expr}: {:?}", reasons(&converted));
     }
-    for (expr, labels) in
-        [("q{job=\"a\"} > 1", "job: a"), ("sum by (i) (rate(q{job=\"a\"}[5m])) > 1", "job: b")]
-    {
+    for (expr, labels) in [
+        ("max by (i) (q) > 1", "job: \"\""),
+        ("q{job=\"a\"} > 1", "job: a"),
+        ("sum by (i) (rate(q{job=\"a\"}[5m])) > 1", "job: b"),
+    ] {
         assert_eq!(of(expr, labels).rules.len(), 1, "{expr}");
     }
 }

@@ -35,6 +35,8 @@ pub struct Translation {
     /// Labels of the keys, as far as the expression determines them, each with its value if there is only
     /// one.
     pub key_labels: BTreeMap<String, Option<String>>,
+    /// Whether the keys may have labels beyond these.
+    pub has_other_labels: bool,
     /// Records that the expression reads.
     pub records: BTreeSet<String>,
     /// Metrics whose current values are read; a series that has ended has none.
@@ -92,12 +94,13 @@ impl<'f> Translator<'f> {
     }
 
     fn finish(self, expr: String, keys: Keys) -> Translation {
+        let has_other_labels = matches!(keys, Keys::Series(_));
         let key_labels = match keys {
             Keys::Any => BTreeMap::new(),
             Keys::Series(_) => self.fixed.into_iter().map(|(label, value)| (label, Some(value))).collect(),
             Keys::By(labels) => labels.into_iter().map(|label| (label, None)).collect(),
         };
-        Translation { expr, key_labels, ..self.out }
+        Translation { expr, key_labels, has_other_labels, ..self.out }
     }
 
     fn note(&mut self, text: impl Into<String>) {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use streamgauge::core::detect::regression::{Deploy, Profile, Reference, Window};
 use streamgauge::core::detect::{mean_and_deviation, quantile_of_sorted};
 use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::limits::Limits;
 use streamgauge::core::rule::ast::Side;
 use streamgauge::core::{Effects, Engine, Timestamp};
@@ -242,7 +242,7 @@ fn quiet(rules: &str, series: usize, minutes: i64, timed_from: i64) -> (usize, f
     let loaded = load_files(vec![("bench".into(), rules.into())]);
     let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
     engine.load(loaded.rules.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)), &mut out);
-    let mut directory = Directory::default();
+    let mut directory = IdentityTable::default();
     let identity = |n: usize| {
         Identity::new(format!("s-{n}").into(), "load".into(), Labels::default(), None).expect("valid").into()
     };
@@ -256,7 +256,7 @@ fn quiet(rules: &str, series: usize, minutes: i64, timed_from: i64) -> (usize, f
         let time = Timestamp::from_ms(START_MS + minute * 60_000 + 30_000).expect("in range");
         let event = |at: usize, dice: &mut Dice| {
             let value = 100.0 + 5.0 * dice.normal();
-            Event::Metric(Observation { who: Who::new(0, at), time, value })
+            Event::Metric(Observation { who: SeriesRef::new(0, at), time, value })
         };
         let events: Vec<Event> = (0..series).map(|at| event(at, &mut dice)).collect();
         let record = Record {

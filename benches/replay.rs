@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::limits::Limits;
 use streamgauge::core::unit::Unit;
 use streamgauge::core::{Effects, Engine, Timestamp};
@@ -41,7 +41,7 @@ fn value(seed: u64) -> f64 {
     (4.0 + (sum as f64 / 65_536.0 - 2.0)).exp()
 }
 
-fn apply(engine: &mut Engine, directory: &Directory, at_ms: i64, events: &[Event], out: &mut Effects) {
+fn apply(engine: &mut Engine, directory: &IdentityTable, at_ms: i64, events: &[Event], out: &mut Effects) {
     let stamp = Timestamp::clamped(at_ms);
     engine.handle(
         &Record { seq: 1, stamp, limit: None, bad: &[], body: Body::Events(events) },
@@ -69,7 +69,7 @@ fn samples() {
         let rules = "version: 1\nrules:\n  - { id: a, expr: 'p99(latency_ms[1m]) by (source) > 10s', severity: info }\n";
         let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
         engine.load(load_files(vec![("r".into(), rules.into())]).rules.expect("checked"), &mut out);
-        let (mut decoder, mut directory) = (Decoder::new(0), Directory::default());
+        let (mut decoder, mut directory) = (Decoder::new(0), IdentityTable::default());
         let begun = Instant::now();
         for (column, payload) in payloads.iter().enumerate() {
             let mut decoded = Decoded::default();
@@ -92,8 +92,8 @@ fn samples() {
     );
 }
 
-fn identities(count: usize) -> Directory {
-    let mut directory = Directory::default();
+fn identities(count: usize) -> IdentityTable {
+    let mut directory = IdentityTable::default();
     let identity = |n: usize| {
         let host = format!("host-{n}");
         let labels = Labels::of([("host", host.as_str())]);
@@ -124,7 +124,7 @@ fn many_rules() {
         let events: Vec<Event> = changed
             .map(|n| {
                 Event::Metric(Observation {
-                    who: Who::new(0, n),
+                    who: SeriesRef::new(0, n),
                     time: Timestamp::clamped(at),
                     value: value((second * SERIES + n) as u64),
                 })
@@ -152,7 +152,7 @@ fn quiet_series() {
         for n in 0..SERIES {
             let at = START_MS + step * 10_000 + (n / 10) as i64;
             let event = Event::Metric(Observation {
-                who: Who::new(0, n),
+                who: SeriesRef::new(0, n),
                 time: Timestamp::clamped(at),
                 value: value(step as u64 * SERIES as u64 + n as u64),
             });

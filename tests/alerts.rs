@@ -3,7 +3,7 @@
 use streamgauge::core::alert::Transition;
 use streamgauge::core::alert::transition::{ChangeName, State};
 use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::limits::Limits;
 use streamgauge::core::rule::RuleSet;
 use streamgauge::core::unit::Unit;
@@ -15,7 +15,7 @@ const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
 /// An engine with one series, `latency_ms` of checkout, and an owner that ticks on time.
 struct Bench {
     engine: Engine,
-    directory: Directory,
+    directory: IdentityTable,
     out: Effects,
     seq: u64,
 }
@@ -27,7 +27,7 @@ fn rules(text: &str) -> RuleSet {
 
 impl Bench {
     fn new(text: &str) -> Bench {
-        let (mut directory, mut out) = (Directory::default(), Effects::default());
+        let (mut directory, mut out) = (IdentityTable::default(), Effects::default());
         let identity =
             Identity::new("checkout".into(), "latency_ms".into(), Labels::default(), Some(Unit::Ms));
         directory.learn(0, [identity.expect("valid").into()]);
@@ -56,7 +56,7 @@ impl Bench {
         for secs in (from..to).step_by(10) {
             self.tick_until(secs);
             let time = START + Span::from_secs(secs);
-            let event = Event::Metric(Observation { who: Who::new(0, 0), time, value });
+            let event = Event::Metric(Observation { who: SeriesRef::new(0, 0), time, value });
             self.handle(time, Body::Events(&[event]));
         }
     }

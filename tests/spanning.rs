@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use streamgauge::core::event::{Body, Control, Event, Observation, Record};
-use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::limits::Limits;
 use streamgauge::core::partial::Partials;
 use streamgauge::core::partition::Partition;
@@ -42,8 +42,8 @@ fn limits(partition: Partition) -> Limits {
     Limits { partition, evaluation_interval: Span::from_secs(10), ..Limits::default() }
 }
 
-fn directory() -> Directory {
-    let mut directory = Directory::default();
+fn directory() -> IdentityTable {
+    let mut directory = IdentityTable::default();
     let identity = |n: usize| {
         let labels = Labels::of([("zone", if n.is_multiple_of(2) { "a" } else { "b" })]);
         Identity::new(format!("s-{n}").into(), "latency_ms".into(), labels, Some(Unit::Ms)).expect("valid")
@@ -103,7 +103,10 @@ impl Log {
 fn event(input: &Input) -> (i64, Event) {
     let (at, lag, source, value) = *input;
     let time = Timestamp::clamped(START_MS + at - lag);
-    (START_MS + at, Event::Metric(Observation { who: Who::new(0, source), time, value: f64::from(value) }))
+    (
+        START_MS + at,
+        Event::Metric(Observation { who: SeriesRef::new(0, source), time, value: f64::from(value) }),
+    )
 }
 
 /// The transitions of one partition with all events.

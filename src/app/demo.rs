@@ -15,8 +15,8 @@ use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
 use crate::core::limits::Limits;
 use crate::core::{Span, Timestamp};
-use crate::driver::notify::Office;
 use crate::driver::ports::{Clock, Entry};
+use crate::driver::receivers::ReceiverRegistry;
 use crate::driver::worker::{Command, Sender};
 use crate::pipeline::document::Documents;
 use crate::pipeline::yaml;
@@ -78,7 +78,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     say(
         "\nThat was the story: latency rose and fell, tests slowed down, the pipeline stalled and recovered.",
     )?;
-    told_in_all(&service.office())?;
+    told_in_all(&service.registry())?;
     say("Next: `streamgauge run`, and the rules in pipelines/ as a start for your own.")?;
     service.drain(Duration::from_secs(5)).await?;
     Ok(FINE)
@@ -95,9 +95,9 @@ route: { receiver: terminal, group_by: [rule], group_wait: 30s, group_interval: 
 }
 
 /// Prints how many messages were delivered.
-fn told_in_all(office: &Office) -> Result<()> {
+fn told_in_all(registry: &ReceiverRegistry) -> Result<()> {
     let arrived =
-        office.posts().find(|post| &*post.name == "terminal").map_or(0, |post| post.delivered.get());
+        registry.posts().find(|post| &*post.name == "terminal").map_or(0, |post| post.delivered.get());
     say(format_args!(
         "{arrived} messages were delivered to the receiver `terminal`; yours may be a chat, a pager, a mail (README, Getting told)."
     ))

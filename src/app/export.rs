@@ -15,7 +15,7 @@ use crate::core::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::ports::{EVENT_STREAM, Entry, Feed, Log, Logged, PortError};
-use crate::wire::line::{Exported, OfPartition};
+use crate::wire::ndjson::{Exported, OfPartition};
 use crate::wire::{control, partial};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -31,7 +31,7 @@ fn row(alert: &Transition) -> Value {
 mod tests {
     use super::*;
     use crate::core::Timestamp;
-    use crate::core::alert::own::bare;
+    use crate::core::alert::self_alerts::bare;
     use crate::core::alert::transition::Suppressed;
     use crate::core::alert::{Display, Severity};
     use crate::core::key::Key;

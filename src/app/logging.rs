@@ -7,7 +7,7 @@
 //! Rejected: a larger pipe (it fills, too), and omitting the lines of each request (the audit log consists of
 //! them).
 
-use crate::driver::tally::LINES_DROPPED;
+use crate::driver::metrics::LINES_DROPPED;
 use std::io::IsTerminal;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;

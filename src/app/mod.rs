@@ -24,7 +24,7 @@ pub mod replay;
 pub mod reporting;
 pub mod role;
 pub mod rule_files;
-pub mod rulebook;
+pub mod rules_keeper;
 pub mod run;
 pub mod service;
 pub mod stderr;

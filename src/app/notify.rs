@@ -8,7 +8,7 @@ use super::stdout::say;
 use super::{BadConfig, FAILED, FINE, remote};
 use crate::adapters::clock::SystemClock;
 use crate::core::notify::Message;
-use crate::driver::notify::own;
+use crate::driver::receivers::self_alerts;
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn test(name: &str, config: Option<&Path>, by: &str) -> Result<u8> {
     let (mut channel, since) = (receiver.channel(SystemClock::time)?, SystemClock::time());
     let mut answers = None;
     for (what, is_over) in [("an alert", false), ("its end", true)] {
-        let trial = own::trial(&receiver.policy.name, by, (since, SystemClock::time()), is_over);
+        let trial = self_alerts::trial(&receiver.policy.name, by, (since, SystemClock::time()), is_over);
         match channel.send(&Message { answers: answers.take(), ..trial }) {
             Ok(()) => note(format_args!("{name}: {what} arrived")),
             Err(error) => {

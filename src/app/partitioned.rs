@@ -9,7 +9,7 @@ use crate::core::limits::PARTITIONS_MAX;
 use crate::core::partition::Partition;
 use crate::driver::file::input::{self, Finding, Input};
 use crate::driver::file::sort::{OriginsWriter, Sorter};
-use crate::wire::line::OfPartition;
+use crate::wire::ndjson::OfPartition;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::fs::File;

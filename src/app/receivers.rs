@@ -10,8 +10,8 @@ use crate::core::calendar::Plan;
 use crate::core::notify::{GroupBy, Grouping, Policy, Route, Routes};
 use crate::core::selector::Selector;
 use crate::core::{Span, Timestamp};
-use crate::driver::notify::own;
-use crate::driver::notify::ports::Channel;
+use crate::driver::receivers::ports::Channel;
+use crate::driver::receivers::self_alerts;
 use crate::pipeline::ask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,7 @@ impl Receiver {
             return Err(bad("`title` and `line` are for channels that people read"));
         }
         let at = Timestamp::clamped(0);
-        let sample = own::trial(&self.policy.name, "somebody", (at, at), false);
+        let sample = self_alerts::trial(&self.policy.name, "somebody", (at, at), false);
         Wording::new(title, line, &sample).map_err(|error| bad(error.to_string()))
     }
 }

@@ -14,7 +14,7 @@ const REFUSED_SHOWN: u64 = 10;
 /// Time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// Share of `too_late` events above which a hint is printed.
+/// OwnershipQuota of `too_late` events above which a hint is printed.
 const TOO_LATE_SHARE: f64 = 0.01;
 
 /// Reports refused events, and remembers the first one for each reason.

@@ -132,7 +132,7 @@ async fn watch<S: Views + Send + Sync + 'static>(
 ) -> Result<u8> {
     loop {
         tokio::select! {
-            _ = signals.hangup.recv() => service.rulebook.reload(),
+            _ = signals.hangup.recv() => service.rules_keeper.reload(),
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             ended = service.ended.recv() => return Err(match ended {

@@ -3,11 +3,11 @@
 use super::damage;
 use super::receivers::Receivers;
 use super::role::Roles;
-use super::rulebook::{self, First, Rulebook, own_documents};
+use super::rules_keeper::{self, First, RulesKeeper, own_documents};
 use super::telling::Telling;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::Embedded;
-use crate::adapters::embedded::ledger::FileLedger;
+use crate::adapters::embedded::notification_log::FileNotificationLog;
 use crate::adapters::nats::micro::Answerer;
 use crate::adapters::nats::{self, Bus};
 use crate::adapters::redis::{self, RedisStore};
@@ -15,14 +15,14 @@ use crate::core::Timestamp;
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
-use crate::driver::book::{Book, Bookshelf};
 use crate::driver::fleet;
-use crate::driver::notify::{Office, canary};
+use crate::driver::metrics::OwnerMetrics;
 use crate::driver::outage::Outages;
 use crate::driver::owner::{self, Owner};
 use crate::driver::ports::{Clock, Intake, PortError, REQUESTS_KEPT, RequestId, Views};
-use crate::driver::share::Share;
-use crate::driver::tally::Tally;
+use crate::driver::quota::OwnershipQuota;
+use crate::driver::receivers::{ReceiverRegistry, canary};
+use crate::driver::rule_documents::{RuleDocumentStore, RuleDocuments};
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker, chain};
 use crate::http::access::Access;
 use crate::http::operate::{Asked, names, operate};
@@ -48,7 +48,7 @@ pub struct Service<S> {
     pub workers: Vec<Sender>,
     /// Receives the reason when a worker ends by itself.
     pub ended: tokio::sync::mpsc::Receiver<StartError>,
-    pub rulebook: Rulebook,
+    pub rules_keeper: RulesKeeper,
     shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
     telling: Telling,
@@ -112,7 +112,7 @@ pub struct LiveParts {
 
 /// The components that serve one partition: the command channel of its worker, its store, and the work of the
 /// worker's thread.
-struct Seat<S> {
+struct PartitionService<S> {
     worker: Sender,
     store: S,
     run: Run,
@@ -124,7 +124,7 @@ type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
 pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
     let store = damage::caught_in_time(parts.data_dir, |dir| Ok(Embedded::open(dir)?))?;
-    let mut book = Book::default();
+    let mut book = RuleDocuments::default();
     let wanted = |in_force: &RuleSet| {
         let (documents, rules) = own_rules(&parts.rules, in_force);
         book.documents = documents;
@@ -133,25 +133,25 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     let is_singing = parts.receivers.as_ref().is_some_and(Receivers::has_heartbeat);
     let telling = match &parts.receivers {
         Some(receivers) => Telling::start(receivers, parts.clock.clone(), |name| {
-            Ok((store.clone(), FileLedger::new(parts.data_dir, name), None))
+            Ok((store.clone(), FileNotificationLog::new(parts.data_dir, name), None))
         })?,
         None => Telling::default(),
     };
-    let (clock, tally) = (parts.clock.clone(), Arc::new(Tally::default()));
+    let (clock, owner_metrics) = (parts.clock.clone(), Arc::new(OwnerMetrics::default()));
     let (limits, publish) = (parts.limits.clone(), parts.publish);
-    let (port, told) = (store.clone(), tally.clone());
+    let (port, told) = (store.clone(), owner_metrics.clone());
     let (worker, sender) = damage::caught(parts.data_dir, || {
         Ok(Worker::start(port, parts.clock, parts.limits, wanted, publish, told)?)
     })?;
     let appended = appended_before(&store, worker.log_time().min(clock.now()))?;
-    let worker = worker.watched(Box::new(telling.office.clone()))?;
+    let worker = worker.watched(Box::new(telling.registry.clone()))?;
     let run: Run = Box::new(move || {
         worker.run();
         Ok(())
     });
-    tally.standing_by.add(1);
-    let seats = vec![Seat { worker: sender.clone(), store, run }];
-    let kept = Kept { files: parts.rules, shelf: None, book, first: First::default() };
+    owner_metrics.standing_by.add(1);
+    let partition_services = vec![PartitionService { worker: sender.clone(), store, run }];
+    let kept = Kept { files: parts.rules, store: None, book, first: First::default() };
     let intake: Arc<dyn Intake> = Arc::new(sender);
     let canary = if is_singing { Some(sing(&intake, 1, clock)?) } else { None };
     serve(
@@ -159,8 +159,8 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
             listener,
             access: parts.door.access,
             limits,
-            seats,
-            tally,
+            partition_services,
+            owner_metrics,
             kept,
             fleet: None,
             canary,
@@ -195,25 +195,25 @@ fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) 
 /// server answers even while a server is unreachable.
 pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let listener = bind(&parts.door).await?;
-    let (tally, count) = (
-        Arc::new(Tally::with(parts.nats.outages.clone(), parts.nats.signing.clone())),
+    let (owner_metrics, count) = (
+        Arc::new(OwnerMetrics::with(parts.nats.outages.clone(), parts.nats.signing.clone())),
         parts.nats.partition.count,
     );
     let keys = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
     parts.nats.signing.read_from(Box::new(move || Ok(keys.alert_key()?)));
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // A single partition is not shared out: its lease alone decides who owns it.
-    let share = Share::new(usize::from(count <= 1));
-    let (mut seats, first) = (Vec::new(), First::default());
+    let share = OwnershipQuota::new(usize::from(count <= 1));
+    let (mut partition_services, first) = (Vec::new(), First::default());
     for partition in Partition::logs(count) {
         // The aggregate partition does not count towards the share: its lease alone decides who owns it.
-        let share = if partition.is_aggregate() { Share::new(1) } else { share.clone() };
-        seats.push(seat(&parts, partition, share, (&tally, &first))?);
+        let share = if partition.is_aggregate() { OwnershipQuota::new(1) } else { share.clone() };
+        partition_services.push(partition_service(&parts, partition, share, (&owner_metrics, &first))?);
     }
     let fleet =
         if count > 1 && parts.roles.ingest { Some(keep_share(&parts.redis, share, count)?) } else { None };
-    let shelf: Box<dyn Bookshelf> = Box::new(redis::RulesBook::new(&parts.redis)?);
-    let kept = Kept { files: parts.rules.clone(), shelf: Some(shelf), book: Book::default(), first };
+    let store: Box<dyn RuleDocumentStore> = Box::new(redis::StoredRules::new(&parts.redis)?);
+    let kept = Kept { files: parts.rules.clone(), store: Some(store), book: RuleDocuments::default(), first };
     let (access, roles, limits) = (parts.door.access.clone(), parts.roles, parts.limits.clone());
     let telling = if roles.notify { tell(&parts).await? } else { Telling::default() };
     let intake: Arc<dyn Intake> = Arc::new(intake);
@@ -221,8 +221,19 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let canary = if is_singing { Some(sing(&intake, count, SystemClock)?) } else { None };
     // The broker itself recognises repeated requests of earlier processes.
     let appended = Vec::new();
-    let serving =
-        Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling, appended };
+    let serving = Serving {
+        listener,
+        access,
+        limits,
+        partition_services,
+        owner_metrics,
+        kept,
+        fleet,
+        canary,
+        roles,
+        telling,
+        appended,
+    };
     let service = serve(serving, intake)?;
     if !parts.roles.api {
         return Ok(service);
@@ -242,13 +253,13 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
 /// dropped.
 fn keep_share(
     settings: &redis::Settings,
-    share: Share,
+    share: OwnershipQuota,
     partitions: u32,
 ) -> Result<std::sync::mpsc::Sender<()>> {
-    let roster = redis::Workers::new(settings)?;
+    let fleet = redis::Workers::new(settings)?;
     let (stop, stopped) = std::sync::mpsc::channel();
     let outages = settings.outages.clone();
-    let keep = move || fleet::keep(roster, &share, partitions as usize, &outages, &stopped);
+    let keep = move || fleet::keep(fleet, &share, partitions as usize, &outages, &stopped);
     std::thread::Builder::new().name("fleet".into()).spawn(keep)?;
     Ok(stop)
 }
@@ -267,12 +278,12 @@ fn sing(
 }
 
 /// Builds the components that stand by for one partition.
-fn seat(
+fn partition_service(
     parts: &LiveParts,
     partition: Partition,
-    share: Share,
-    (tally, first): (&Arc<Tally>, &First),
-) -> Result<Seat<redis::Shared>> {
+    share: OwnershipQuota,
+    (owner_metrics, first): (&Arc<OwnerMetrics>, &First),
+) -> Result<PartitionService<redis::Shared>> {
     let nats = nats::Settings { partition, ..parts.nats.clone() };
     let redis = redis::Settings { partition, ..parts.redis.clone() };
     let store = redis::Shared::new(RedisStore::new(&redis, false)?);
@@ -280,12 +291,13 @@ fn seat(
     let limits = Limits { partition, ..parts.limits.clone() };
     let (lease, snapshot_every, is_rolling_up) = (redis.lease, parts.snapshot_every, parts.is_rolling_up);
     let is_ingesting = parts.roles.ingest;
-    let (tally, first, handle) = (tally.clone(), first.clone(), tokio::runtime::Handle::current());
+    let (owner_metrics, first, handle) =
+        (owner_metrics.clone(), first.clone(), tokio::runtime::Handle::current());
     let (worker, commands) = owner::commands();
     let run: Run = Box::new(move || {
         join(&own, &nats)?;
         let feed = Bus::open(handle, &nats)?;
-        tally.standing_by.add(1);
+        owner_metrics.standing_by.add(1);
         if !is_ingesting {
             // This process owns no partition. Dropping a command tells its sender that only an owner can
             // answer.
@@ -303,11 +315,11 @@ fn seat(
             snapshot_every,
             is_rolling_up,
             share,
-            tally,
+            owner_metrics,
         };
         Owner::new(parts, commands, super::run::tell()).run()
     });
-    Ok(Seat { worker, store, run })
+    Ok(PartitionService { worker, store, run })
 }
 
 /// The name of the keys that all workers of a deployment share, in the list of outages.
@@ -360,11 +372,11 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
     // Redis may be unreachable. Only delivery waits for the key, so a separate thread reads it.
     std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing, &outages))?;
     Telling::start(&parts.receivers, SystemClock, |name| {
-        let ledger = redis::SharedLedger::new(&parts.redis, name)?;
+        let notification_log = redis::SharedNotificationLog::new(&parts.redis, name)?;
         // The loop above opened a feed for each receiver.
         let ways = feeds.remove(name);
         let (feed, others) = ways.with_context(|| format!("no way to the alert stream for {name}"))?;
-        Ok((feed, ledger, Some(Box::new(others))))
+        Ok((feed, notification_log, Some(Box::new(others))))
     })
 }
 
@@ -392,11 +404,11 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// finds the backlog full retries only after a second.
 const WAITING_CONNECTIONS: u32 = 4_096;
 
-/// The initial inputs of the rulebook's keeper.
+/// The initial inputs of the rules_keeper's keeper.
 struct Kept {
     files: Files,
-    shelf: Option<Box<dyn Bookshelf>>,
-    book: Book,
+    store: Option<Box<dyn RuleDocumentStore>>,
+    book: RuleDocuments,
     first: First,
 }
 
@@ -404,8 +416,8 @@ struct Serving<S> {
     listener: TcpListener,
     access: Arc<Access>,
     limits: Limits,
-    seats: Vec<Seat<S>>,
-    tally: Arc<Tally>,
+    partition_services: Vec<PartitionService<S>>,
+    owner_metrics: Arc<OwnerMetrics>,
     kept: Kept,
     fleet: Option<std::sync::mpsc::Sender<()>>,
     canary: Option<std::sync::mpsc::Sender<()>>,
@@ -416,48 +428,59 @@ struct Serving<S> {
 }
 
 fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
-    let Serving { listener, access, limits, seats, tally, kept, fleet, canary, roles, telling, appended } =
-        parts;
+    let Serving {
+        listener,
+        access,
+        limits,
+        partition_services,
+        owner_metrics,
+        kept,
+        fleet,
+        canary,
+        roles,
+        telling,
+        appended,
+    } = parts;
     let address = listener.local_addr()?;
-    let (tell, ended) = tokio::sync::mpsc::channel(seats.len());
+    let (tell, ended) = tokio::sync::mpsc::channel(partition_services.len());
     let (mut workers, mut partitions, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, seat) in seats.into_iter().enumerate() {
+    for (index, partition_service) in partition_services.into_iter().enumerate() {
         let tell = tell.clone();
-        let work = move || match (seat.run)() {
+        let work = move || match (partition_service.run)() {
             Ok(()) | Err(StartError::Port(PortError::Stopping { .. })) => {}
             // The channel has capacity for every worker. While the process is stopping, nothing receives from
             // it.
             Err(error) => drop(tell.try_send(error)),
         };
         threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
-        workers.push(seat.worker.clone());
-        partitions.push(http::Partition { worker: seat.worker, store: seat.store });
+        workers.push(partition_service.worker.clone());
+        partitions.push(http::Partition { worker: partition_service.worker, store: partition_service.store });
     }
-    let Kept { files: Files { dir, is_applying, .. }, shelf, book, first } = kept;
-    let (workers_told, tally_told) = (workers.clone(), tally.clone());
-    let keeper = rulebook::Parts {
+    let Kept { files: Files { dir, is_applying, .. }, store, book, first } = kept;
+    let (workers_told, tally_told) = (workers.clone(), owner_metrics.clone());
+    let keeper = rules_keeper::Parts {
         first,
         dir,
         is_applying,
-        shelf,
+        store,
         book,
         workers: workers_told,
-        tally: tally_told,
+        owner_metrics: tally_told,
         intake: intake.clone(),
     };
-    let rulebook = Rulebook::open(keeper)?;
-    let desk = Arc::new(rulebook.clone());
-    let office = telling.office.clone();
+    let rules_keeper = RulesKeeper::open(keeper)?;
+    let rules_api = Arc::new(rules_keeper.clone());
+    let registry = telling.registry.clone();
     let now = SystemClock::time;
     let values_per_source_per_sec_max = access.values_per_source_per_sec_max;
     let parts = http::Parts {
         partitions,
         intake,
-        tally,
-        desk,
+        owner_metrics,
+        rules_api,
         limits,
         now,
-        office,
+        registry,
         values_per_source_per_sec_max,
         appended,
     };
@@ -470,7 +493,19 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     };
     let server = http::server::serve(listener, router, shared.connections.clone(), stop.clone());
     let server = tokio::spawn(server);
-    Ok(Service { address, workers, ended, rulebook, shared, threads, telling, fleet, canary, server, stop })
+    Ok(Service {
+        address,
+        workers,
+        ended,
+        rules_keeper,
+        shared,
+        threads,
+        telling,
+        fleet,
+        canary,
+        server,
+        stop,
+    })
 }
 
 /// Sends the stop command to a worker. The channel may be full, because a worker that waits for a server
@@ -489,8 +524,8 @@ fn stop_worker(worker: &Sender, outages: &Outages) {
 
 impl<S: Views + Send + Sync + 'static> Service<S> {
     /// The receivers of this process.
-    pub fn office(&self) -> Office {
-        self.telling.office.clone()
+    pub fn registry(&self) -> ReceiverRegistry {
+        self.telling.registry.clone()
     }
 
     /// Stops intake, finishes accepted work, commits it and takes snapshots, all within `grace`.
@@ -502,7 +537,7 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         // acknowledged.
         let server = tokio::time::timeout(grace / 2, self.server);
         let (workers, threads, telling) = (self.workers, self.threads, self.telling);
-        let outages = self.shared.tally.outages.clone();
+        let outages = self.shared.owner_metrics.outages.clone();
         let given_up = outages.clone();
         let mut stopped = tokio::task::spawn_blocking(move || {
             workers.iter().for_each(|worker| stop_worker(worker, &given_up));

@@ -2,10 +2,10 @@
 
 use super::receivers::Receivers;
 use crate::adapters::clock::{SteadyClock, SystemClock};
-use crate::driver::notify::ports::{AlertFeed, Ledger, Others};
-use crate::driver::notify::post::Post;
-use crate::driver::notify::{Office, Order, Receiver, start};
 use crate::driver::ports::Clock;
+use crate::driver::receivers::metrics::ReceiverMetrics;
+use crate::driver::receivers::ports::{AlertFeed, NotificationLog, Others};
+use crate::driver::receivers::{Order, Receiver, ReceiverRegistry, start};
 use anyhow::Result;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -14,12 +14,12 @@ use std::thread::JoinHandle;
 /// The threads of the receivers, and the channels to them.
 #[derive(Debug, Default)]
 pub struct Telling {
-    pub office: Office,
+    pub registry: ReceiverRegistry,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Telling {
-    /// Starts all receivers. `make` returns the alert stream and the ledger for a receiver, and the way to
+    /// Starts all receivers. `make` returns the alert stream and the notification log for a receiver, and the way to
     /// the other receivers if some of them may run in other processes.
     pub fn start<F, L, C>(
         receivers: &Receivers,
@@ -28,7 +28,7 @@ impl Telling {
     ) -> Result<Telling>
     where
         F: AlertFeed + Send + 'static,
-        L: Ledger + Send + 'static,
+        L: NotificationLog + Send + 'static,
         C: Clock + Clone + Send + 'static,
     {
         let mut telling = Telling::default();
@@ -42,8 +42,8 @@ impl Telling {
             let name = &receiver.policy.name;
             let others = senders.iter().enumerate().filter(|(other, _)| *other != at);
             let here: Vec<Sender<Order>> = others.map(|(_, sender)| sender.clone()).collect();
-            let post = Arc::new(Post::new(name.clone()));
-            let (feed, ledger, beyond) = make(name)?;
+            let post = Arc::new(ReceiverMetrics::new(name.clone()));
+            let (feed, notification_log, beyond) = make(name)?;
             let (Some(orders), Some(channel)) = (orders.pop(), channels.pop()) else { break };
             let is_alone = beyond.is_none();
             let thread = start(Receiver {
@@ -51,7 +51,7 @@ impl Telling {
                 routes: receivers.routes.clone(),
                 max_age: receiver.max_age,
                 feed,
-                ledger,
+                notification_log,
                 channel,
                 clock: clock.clone(),
                 post: post.clone(),
@@ -60,14 +60,14 @@ impl Telling {
                 is_alone,
             })?;
             telling.threads.push(thread);
-            telling.office.add(post, senders[at].clone());
+            telling.registry.add(post, senders[at].clone());
         }
         Ok(telling)
     }
 
     /// Stops all receivers; a message that is being sent is finished.
     pub fn stop(self) {
-        self.office.stop();
+        self.registry.stop();
         // A panic of one receiver must not keep the others from stopping.
         self.threads.into_iter().for_each(|thread| drop(thread.join()));
     }

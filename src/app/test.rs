@@ -6,7 +6,7 @@ use super::stdout::say;
 use super::{BadConfig, FAILED, FINE};
 use crate::core::alert::Transition;
 use crate::core::event::{Ack, Body, Control, Record};
-use crate::core::identity::{Directory, Identity, Labels};
+use crate::core::identity::{Identity, IdentityTable, Labels};
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
 use crate::core::{Effects, Engine, Timestamp};
@@ -246,7 +246,7 @@ fn difference(a: &[String], b: &[String]) -> Vec<String> {
 struct Bench {
     engine: Engine,
     decoder: Decoder,
-    directory: Directory,
+    directory: IdentityTable,
     effects: Effects,
     seq: u64,
     /// All transitions published so far.
@@ -258,7 +258,7 @@ impl Bench {
     fn new(rules: &RuleSet) -> Bench {
         let (mut engine, mut effects) = (Engine::new(Limits::default()), Effects::default());
         engine.load(rules.clone(), &mut effects);
-        let (decoder, directory) = (Decoder::new(0), Directory::default());
+        let (decoder, directory) = (Decoder::new(0), IdentityTable::default());
         let mut bench =
             Bench { engine, decoder, directory, effects, seq: 0, told: Vec::new(), refused: Vec::new() };
         bench.handle(START, Body::Tick);

@@ -45,7 +45,7 @@ pub struct Recorded {
 
 /// The reason for which an event is in no window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Aside {
+pub enum RejectReason {
     Refused(Refusal),
     /// The event was late, and the policy keeps such events aside. It counts as dropped.
     Late,
@@ -53,12 +53,12 @@ pub enum Aside {
     Poison,
 }
 
-impl Aside {
+impl RejectReason {
     pub fn name(self) -> &'static str {
         match self {
-            Aside::Refused(refusal) => refusal.name(),
-            Aside::Late => "late",
-            Aside::Poison => "poison",
+            RejectReason::Refused(refusal) => refusal.name(),
+            RejectReason::Late => "late",
+            RejectReason::Poison => "poison",
         }
     }
 }
@@ -68,7 +68,7 @@ impl Aside {
 pub struct Refused {
     pub seq: u64,
     pub index: u32, // position in the record's payload
-    pub reason: Aside,
+    pub reason: RejectReason,
     pub time: Timestamp, // the event's own time
     /// Advice for the producer; empty if there is none.
     pub hint: &'static str,

@@ -3,7 +3,7 @@
 //! Invariant: values are finite, times are in range, names are within their limits. Only the decoders in
 //! `wire` make events from bytes.
 
-use super::identity::{Directory, Labels, Who};
+use super::identity::{IdentityTable, Labels, SeriesRef};
 use super::mute::{Maintenance, Silence};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ pub enum Event {
 /// One value of one series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
-    pub who: Who,
+    pub who: SeriesRef,
     pub time: Timestamp,
     pub value: f64, // finite
 }
@@ -109,14 +109,14 @@ pub struct Observation {
 /// Many values of one series, as columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
-    pub who: Who,
+    pub who: SeriesRef,
     pub columns: Vec<(Timestamp, f64)>,
 }
 
 /// A pre-aggregated histogram of one series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramEvent {
-    pub who: Who,
+    pub who: SeriesRef,
     pub time: Timestamp,
     /// (value in the event's unit, count); the values are finite, each count > 0.
     pub cells: Vec<(f64, u64)>,
@@ -365,8 +365,8 @@ impl Event {
 
     /// The source of a metric, or the pipeline of any other event; `None` if the directory does not know the
     /// identity.
-    pub fn source<'a>(&'a self, directory: &'a Directory) -> Option<&'a Arc<str>> {
-        let of = |who: Who| directory.get(who).map(|identity| &identity.source);
+    pub fn source<'a>(&'a self, directory: &'a IdentityTable) -> Option<&'a Arc<str>> {
+        let of = |who: SeriesRef| directory.get(who).map(|identity| &identity.source);
         match self {
             Event::Metric(observation) => of(observation.who),
             Event::Identified(identified) => of(identified.0.who),

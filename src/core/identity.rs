@@ -1,8 +1,8 @@
 //! Identities: the source, name and sorted labels of an observation, checked once.
 //!
 //! Intuition: producers repeat a handful of identities millions of times. So a decoder turns each distinct
-//! one into an [`Identity`] once and from then on returns a small number, a [`Who`].
-//! Invariant: labels are sorted by name, unique and non-empty; every name fits in `NAME_BYTES_MAX`. A `Who`
+//! one into an [`Identity`] once and from then on returns a small number, a [`SeriesRef`].
+//! Invariant: labels are sorted by name, unique and non-empty; every name fits in `NAME_BYTES_MAX`. A `SeriesRef`
 //! serves only for look-ups; no output depends on it.
 
 use super::limits::{LABELS_MAX, NAME_BYTES_MAX};
@@ -124,17 +124,17 @@ impl Identity {
 
 /// The location of an identity: the decoder, and the place in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Who(u32);
+pub struct SeriesRef(u32);
 
 /// Bits of a place. 2^24 identities of about 200 B each exceed any sensible memory, so a decoder resets its
 /// table long before.
 const PLACE_BITS: u32 = 24;
 
-impl Who {
+impl SeriesRef {
     /// `decoder` in [0, 255], `place` in [0, 2^24).
-    pub fn new(decoder: usize, place: usize) -> Who {
+    pub fn new(decoder: usize, place: usize) -> SeriesRef {
         debug_assert!(decoder < 256 && place < 1 << PLACE_BITS);
-        Who((decoder as u32) << PLACE_BITS | place as u32)
+        SeriesRef((decoder as u32) << PLACE_BITS | place as u32)
     }
 
     #[inline]
@@ -150,11 +150,11 @@ impl Who {
 
 /// All identities that the decoders of one reader have found so far.
 #[derive(Debug, Default)]
-pub struct Directory {
+pub struct IdentityTable {
     decoders: Vec<Vec<Arc<Identity>>>,
 }
 
-impl Directory {
+impl IdentityTable {
     /// Appends the identities that a decoder found since its last batch.
     pub fn learn(&mut self, decoder: usize, found: impl IntoIterator<Item = Arc<Identity>>) {
         if self.decoders.len() <= decoder {
@@ -170,7 +170,7 @@ impl Directory {
         }
     }
 
-    pub fn get(&self, who: Who) -> Option<&Arc<Identity>> {
+    pub fn get(&self, who: SeriesRef) -> Option<&Arc<Identity>> {
         self.decoders.get(who.decoder())?.get(who.place())
     }
 

@@ -1,6 +1,6 @@
 //! The series of this log: interned once, then found by a number.
 //!
-//! Intuition: a series is a slot in a vector. A memo leads from a decoder's `Who` to the slot with one array
+//! Intuition: a series is a slot in a vector. A memo leads from a decoder's `SeriesRef` to the slot with one array
 //! read, so only the first event of an identity pays for hashing strings.
 //! Invariant: the generation of a slot changes when its series is forgotten, so a stale memo is detected and
 //! never leads to another series. At most `Limits::series_max` series are live. A new series beyond the limit
@@ -71,7 +71,7 @@ pub struct Series {
 
 /// The location of a series, and the factor from the event's unit to the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Place {
+pub struct SeriesSlot {
     pub slot: u32,
     pub generation: u32,
     pub factor: f64,
@@ -115,13 +115,13 @@ impl SeriesTable {
         identity: &Identity,
         now: Timestamp,
         room: Room,
-    ) -> Result<(Place, bool), Unplaced> {
+    ) -> Result<(SeriesSlot, bool), Unplaced> {
         let factor = self.unit_factor(identity)?;
         let hash = identity_hash(&identity.source, &identity.name, &identity.labels);
         if let Some(slot) = self.find(hash, identity) {
             let generation = self.generations[slot as usize];
             self.learn_unit(identity);
-            return Ok((Place { slot, generation, factor }, false));
+            return Ok((SeriesSlot { slot, generation, factor }, false));
         }
         let of_source = self.by_source.get(&identity.source).copied().unwrap_or(0);
         if self.live >= room.series_max || of_source >= room.series_per_source_max {
@@ -130,12 +130,12 @@ impl SeriesTable {
         let metric = self.metric(identity);
         self.learn_unit(identity);
         let slot = self.insert(hash, identity, metric, now);
-        Ok((Place { slot, generation: self.generations[slot as usize], factor }, true))
+        Ok((SeriesSlot { slot, generation: self.generations[slot as usize], factor }, true))
     }
 
     /// The live series in a slot, if it is still the one that was placed.
     #[inline]
-    pub fn at(&mut self, place: Place) -> Option<&mut Series> {
+    pub fn at(&mut self, place: SeriesSlot) -> Option<&mut Series> {
         self.slots.get_mut(place.slot as usize)?.as_mut().filter(|s| s.generation == place.generation)
     }
 

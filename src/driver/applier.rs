@@ -5,14 +5,14 @@
 
 use super::mutant::{self, Mutant};
 use super::ports::{
-    self, CatalogRow, Commit, DeadEvent, Logged, Numbered, Numbers, Parcel, PortError, Rollup, Store,
-    WindowAt, WindowRow,
+    self, CatalogRow, Commit, DeadEvent, Logged, Numbers, OutboxEntry, PartialsMessage, PortError, Rollup,
+    Store, WindowAt, WindowRow,
 };
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
-use crate::core::effect::{Aside, WindowEffect};
+use crate::core::effect::{RejectReason, WindowEffect};
 use crate::core::event::{Body, Control, Record};
-use crate::core::identity::{Directory, Identity};
+use crate::core::identity::{Identity, IdentityTable};
 use crate::core::log_clock::{Jump, Verdict};
 use crate::core::pane::Shape;
 use crate::core::window::{Correction, Sealed, WindowKey, WindowSize};
@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub struct Applier {
     pub engine: Engine,
     decoder: Decoder,
-    directory: Directory,
+    directory: IdentityTable,
     effects: Effects,
     /// The record up to which effects are committed, possibly by an earlier process.
     committed: u64,
@@ -79,7 +79,7 @@ impl Applier {
         Applier {
             engine,
             decoder: Decoder::new(0),
-            directory: Directory::default(),
+            directory: IdentityTable::default(),
             effects: Effects::default(),
             committed,
             applied,
@@ -232,12 +232,13 @@ impl Applier {
         if record.seq > self.committed || mutant::is(Mutant::EffectsTwice) {
             let places: Vec<u32> = decoded.bad.iter().map(|bad| bad.index as u32).collect();
             for bad in std::mem::take(&mut decoded.bad) {
-                let (index, reason, message) = (bad.index as u32, Aside::Refused(bad.reason), bad.message);
-                self.set_aside(DeadEvent { seq: record.seq, index, reason, message, more: 0 });
+                let (index, reason, message) =
+                    (bad.index as u32, RejectReason::Refused(bad.reason), bad.message);
+                self.keep_dead_letter(DeadEvent { seq: record.seq, index, reason, message, more: 0 });
             }
             if is_poison {
-                let (reason, message) = (Aside::Poison, "it killed whoever read it".into());
-                self.set_aside(DeadEvent { seq: record.seq, index: 0, reason, message, more: 0 });
+                let (reason, message) = (RejectReason::Poison, "it killed whoever read it".into());
+                self.keep_dead_letter(DeadEvent { seq: record.seq, index: 0, reason, message, more: 0 });
             }
             self.gather(&places, store)?;
         }
@@ -261,8 +262,8 @@ impl Applier {
         let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
         tracing::error!(seq, error = message, "a control record cannot be put in force; it is left out");
         if seq > self.committed {
-            let reason = Aside::Refused(Refusal::BadPayload);
-            self.set_aside(DeadEvent { seq, index: 0, reason, message, more: 0 });
+            let reason = RejectReason::Refused(Refusal::BadPayload);
+            self.keep_dead_letter(DeadEvent { seq, index: 0, reason, message, more: 0 });
         }
         None
     }
@@ -271,7 +272,7 @@ impl Applier {
     fn gap(&mut self, record: &Logged, stamp: Timestamp, store: &impl Store) -> Result<(), PortError> {
         if self.applied < self.committed && self.losing.is_none() {
             // Without these records the committed effects of the earlier owner cannot be produced again. The
-            // owner begins a new term, which ends the alerts as lost.
+            // owner begins a new session, which ends the alerts as lost.
             return Err(PortError::Overtaken);
         }
         let body = Body::Gap(self.applied + 1, record.seq - 1);
@@ -299,7 +300,7 @@ impl Applier {
         self.poison.extend(poison);
     }
 
-    /// Skips this poison record from now on, in this term and in later ones.
+    /// Skips this poison record from now on, in this session and in later ones.
     pub fn leave_out_one(&mut self, seq: u64) {
         self.poison.insert(seq);
         self.pending.poison.push(seq);
@@ -325,9 +326,9 @@ impl Applier {
             effects.partials.clear();
         }
         for partials in &effects.partials {
-            self.numbered.parcels += 1;
-            let (number, bytes) = (self.numbered.parcels, partial::encode(partials));
-            self.pending.parcels.push(Parcel { number, bytes });
+            self.numbered.partials += 1;
+            let (number, bytes) = (self.numbered.partials, partial::encode(partials));
+            self.pending.partials.push(PartialsMessage { number, bytes });
         }
         self.gather_windows(&effects.windows, store)?;
         for transition in &effects.transitions {
@@ -337,7 +338,7 @@ impl Applier {
                 (self.numbered.actions, action.clone())
             });
             let actions = actions.collect();
-            self.pending.transitions.push(Numbered {
+            self.pending.transitions.push(OutboxEntry {
                 actions,
                 number: self.numbered.alerts,
                 severity: transition.severity_highest,
@@ -347,7 +348,7 @@ impl Applier {
         }
         for shadow in &effects.shadows {
             self.numbered.shadows += 1;
-            self.pending.shadows.push(Numbered {
+            self.pending.shadows.push(OutboxEntry {
                 actions: Vec::new(),
                 number: self.numbered.shadows,
                 severity: shadow.severity_highest,
@@ -361,14 +362,14 @@ impl Applier {
             let (seq, reason) = (refused.seq, refused.reason);
             let index = place_among(bad, refused.index);
             let message = refused.message(now);
-            self.set_aside(DeadEvent { seq, index, reason, message, more: 0 });
+            self.keep_dead_letter(DeadEvent { seq, index, reason, message, more: 0 });
         }
         Ok(())
     }
 
     /// Keeps a refused event as a dead letter. Only the first ones of a record are kept, so that one sender
     /// cannot use up the room of all.
-    fn set_aside(&mut self, dead: DeadEvent) {
+    fn keep_dead_letter(&mut self, dead: DeadEvent) {
         let of_record = self.pending.dead.iter().rev().take_while(|known| known.seq == dead.seq);
         let is_full = of_record.take(DEAD_PER_RECORD_MAX).count() == DEAD_PER_RECORD_MAX
             || self.pending.dead.len() >= DEAD_PER_COMMIT_MAX;
@@ -447,7 +448,7 @@ impl Applier {
 
     /// Whether a transition or message waits for the next commit. Nothing is published before it is durable.
     pub fn is_urgent(&self) -> bool {
-        !self.pending.transitions.is_empty() || !self.pending.parcels.is_empty()
+        !self.pending.transitions.is_empty() || !self.pending.partials.is_empty()
     }
 
     /// Returns the memory of the windows that wait for the next commit. Their stored form is smaller.

@@ -5,7 +5,7 @@
 //! force gives the alerts that were raised. Two episodes are the same if their rule and key are equal and
 //! they overlap in time.
 
-use crate::core::alert::own::is_own;
+use crate::core::alert::self_alerts::is_own;
 use crate::core::alert::transition::{ChangeName, rfc3339};
 use crate::core::alert::{Severity, Transition};
 use crate::core::{Span, Timestamp};

@@ -10,7 +10,7 @@
 use super::mutant::{self, Mutant};
 use super::ports::{Extent, Logged, PortError};
 
-/// The read position, over all consumers of one term.
+/// The read position, over all consumers of one session.
 #[derive(Debug, Clone)]
 pub struct Continuity {
     place: String, // the name of the log in error messages

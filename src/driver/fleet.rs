@@ -2,12 +2,12 @@
 //!
 //! Intuition: each worker reports that it lives and learns how many workers live. Its share is the number of
 //! partitions divided by that count, rounded up. A worker that holds more gives some up, and a worker that
-//! holds less takes free ones. The lease alone still decides who owns a partition: the roster only says how
+//! holds less takes free ones. The lease alone still decides who owns a partition: the fleet only says how
 //! many to want.
 
 use super::outage::Outages;
-use super::ports::{PortError, Roster};
-use super::share::Share;
+use super::ports::{Fleet, PortError};
+use super::quota::OwnershipQuota;
 use super::worker::chain;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -20,15 +20,15 @@ const WORKERS: &str = "list of workers";
 
 /// Keeps the share of this process up to date until `stop` receives a message or its sender is dropped.
 pub fn keep(
-    mut roster: impl Roster,
-    share: &Share,
+    mut fleet: impl Fleet,
+    share: &OwnershipQuota,
     partitions: usize,
     outages: &Outages,
     stop: &Receiver<()>,
 ) {
     let mut known = 0;
     loop {
-        match roster.beat() {
+        match fleet.beat() {
             Ok(workers) => {
                 if workers != known {
                     tracing::info!(
@@ -49,7 +49,7 @@ pub fn keep(
             break;
         }
     }
-    if let Err(error) = roster.leave() {
+    if let Err(error) = fleet.leave() {
         tracing::info!(error = %chain(&error), "cannot say goodbye; the others will notice");
     }
 }

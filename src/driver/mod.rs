@@ -1,23 +1,23 @@
 //! The shell around the pure engine: it feeds records to the engine in order and carries out the effects.
 
-pub mod ahead;
 pub mod applier;
 pub mod backtest;
-pub mod book;
-mod care;
 pub mod continuity;
+pub mod decode_ahead;
 pub mod file;
 pub mod fleet;
+pub mod metrics;
+pub mod monitor;
 pub mod mutant;
-pub mod notify;
 pub mod outage;
 pub mod owner;
+mod poison;
 pub mod ports;
+pub mod quota;
+pub mod receivers;
 pub mod replay;
+pub mod rule_documents;
 pub mod sealed;
-pub mod sentinel;
-pub mod share;
-pub mod tally;
-mod term;
+mod session;
 pub mod window_sink;
 pub mod worker;

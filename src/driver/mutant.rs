@@ -27,12 +27,12 @@ pub enum Mutant {
     /// The outbox of an earlier owner is forgotten.
     ForgetOutbox,
     /// The messages to the aggregate partition that an earlier owner left unpublished are forgotten.
-    ForgetParcels,
+    ForgetPartials,
     /// Records between the snapshot and the last commit are skipped.
     SkipTail,
     /// Rules are evaluated on the owner's clock.
     WallTime,
-    /// Numbers of transitions continue from the board rather than from the checkpoint.
+    /// Numbers of transitions continue from the transition log rather than from the checkpoint.
     NumberFromBoard,
     /// A worker that is stopped before it has caught up with an earlier owner commits its older state.
     EndEarly,

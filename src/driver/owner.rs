@@ -7,11 +7,11 @@
 //! like a new process. Rejected: trusting the lease alone (a process may sleep past its end), and publishing
 //! first (a crash would publish twice).
 
-use super::ports::{Board, Clock, Feed, Outlet, PortError, SharedStore};
-use super::sentinel::Sentinel;
-use super::share::Share;
-use super::tally::Tally;
-use super::term::{Next, Term};
+use super::metrics::OwnerMetrics;
+use super::monitor::PartitionMonitor;
+use super::ports::{Clock, Feed, Outlet, PortError, SharedStore, TransitionLog};
+use super::quota::OwnershipQuota;
+use super::session::{Next, OwnerSession};
 use super::worker::{Command, GROUP_MAX, Publish, Sender, StartError, chain};
 use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
@@ -41,9 +41,9 @@ struct Stuck {
     what: &'static str,
     /// The time until the next attempt.
     wait: Duration,
-    /// The record that was applied last, if a term had begun.
+    /// The record that was applied last, if a session had begun.
     applied: Option<u64>,
-    /// The time at which the newest term began.
+    /// The time at which the newest session began.
     begun: Option<Duration>,
     /// The time since which another process holds the lease. A process that meets the same fault gives it
     /// back at once.
@@ -71,16 +71,16 @@ pub struct Parts<F, S, C> {
     /// Whether windows are published as they are sealed and corrected.
     pub is_rolling_up: bool,
     /// The partition share of this process.
-    pub share: Share,
-    pub tally: Arc<Tally>,
+    pub share: OwnershipQuota,
+    pub owner_metrics: Arc<OwnerMetrics>,
 }
 
 impl Stuck {
-    /// Whether the fault of the previous term is over: this term has passed the record at which that one
+    /// Whether the fault of the previous session is over: this session has passed the record at which that one
     /// failed, or has run for twice `REREAD_AFTER_MAX`.
-    fn is_over(&self, term: &Term, running: Duration) -> bool {
+    fn is_over(&self, session: &OwnerSession, running: Duration) -> bool {
         let lasted = self.begun.map_or(Duration::ZERO, |begun| running.saturating_sub(begun));
-        lasted >= 2 * REREAD_AFTER_MAX || self.applied.is_some_and(|record| term.is_beyond(record))
+        lasted >= 2 * REREAD_AFTER_MAX || self.applied.is_some_and(|record| session.is_beyond(record))
     }
 }
 
@@ -89,13 +89,13 @@ pub struct Owner<F, S, C> {
     parts: Parts<F, S, C>,
     commands: Receiver<Command>,
     publish: Publish,
-    term: Option<Term>,
+    session: Option<OwnerSession>,
     stuck: Option<Stuck>,
 }
 
 impl<F, S, C> std::fmt::Debug for Owner<F, S, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Owner").field("is_owning", &self.term.is_some()).finish_non_exhaustive()
+        f.debug_struct("Owner").field("is_owning", &self.session.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -108,9 +108,9 @@ pub enum Step {
     Stopped,
 }
 
-impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
+impl<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     pub fn new(parts: Parts<F, S, C>, commands: Receiver<Command>, publish: Publish) -> Owner<F, S, C> {
-        Owner { parts, commands, publish, term: None, stuck: None }
+        Owner { parts, commands, publish, session: None, stuck: None }
     }
 
     /// Runs until a stop command arrives, alternating between standby and ownership of the partition.
@@ -137,11 +137,11 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
 
     /// Runs one round: a batch of records, or one attempt to become the owner.
     pub fn step(&mut self) -> Result<Step, StartError> {
-        let Some(term) = &mut self.term else { return self.stand_by() };
-        match term.step(&mut self.parts, &self.commands, &mut self.publish) {
+        let Some(session) = &mut self.session else { return self.stand_by() };
+        match session.step(&mut self.parts, &self.commands, &mut self.publish) {
             Ok(Next::On) => {
                 let running = self.parts.clock.running();
-                if self.stuck.as_ref().is_some_and(|stuck| stuck.is_over(term, running)) {
+                if self.stuck.as_ref().is_some_and(|stuck| stuck.is_over(session, running)) {
                     self.recover();
                 }
                 Ok(Step::Working)
@@ -153,15 +153,15 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Fenced { .. })) => {
-                let term_range = term.uncommitted();
+                let term_range = session.uncommitted();
                 self.end_term();
-                self.parts.tally.fenced.add(1);
+                self.parts.owner_metrics.fenced.add(1);
                 tracing::warn!(records = %term_range, "this worker owns the partition no more: its lease ran out, or lease or checkpoint were changed by another; what was not committed counts no more; standing by");
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Overtaken)) => {
                 tracing::warn!("the log has lost records that are needed; beginning again with what is left");
-                term.give_back(&mut self.parts)?;
+                session.give_back(&mut self.parts)?;
                 self.end_term();
                 Ok(Step::Working)
             }
@@ -180,17 +180,17 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// Ends the term and waits until an operator has repaired the fault. This process does not hold the lease
+    /// Ends the session and waits until an operator has repaired the fault. This process does not hold the lease
     /// meanwhile.
     fn wait_for(&mut self, what: &'static str, error: &StartError) -> Result<Step, StartError> {
-        let applied = self.term.as_ref().map(Term::applied);
-        if let Some(term) = &self.term {
-            term.give_back(&mut self.parts)?;
+        let applied = self.session.as_ref().map(OwnerSession::applied);
+        if let Some(session) = &self.session {
+            session.give_back(&mut self.parts)?;
             self.end_term();
         }
         let partition = self.parts.limits.partition;
         let place = format!("partition {partition}");
-        self.parts.tally.outages.begin_of((what, partition.index), &place, &chain(error));
+        self.parts.owner_metrics.outages.begin_of((what, partition.index), &place, &chain(error));
         let before = self.stuck.take();
         let wait = before.as_ref().map_or(REREAD_AFTER, |stuck| (stuck.wait * 2).min(REREAD_AFTER_MAX));
         let applied = applied.max(before.and_then(|stuck| stuck.applied));
@@ -213,14 +213,14 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
     fn recover(&mut self) {
         let partition = self.parts.limits.partition;
         if let Some(stuck) = self.stuck.take() {
-            self.parts.tally.outages.end_of((stuck.what, partition.index));
+            self.parts.owner_metrics.outages.end_of((stuck.what, partition.index));
         }
     }
 
-    /// Ends the term and its remarks. The next owner of the partition makes its own remarks.
+    /// Ends the session and its remarks. The next owner of the partition makes its own remarks.
     fn end_term(&mut self) {
-        self.term = None;
-        self.parts.tally.remark(self.parts.limits.partition, Vec::new());
+        self.session = None;
+        self.parts.owner_metrics.remark(self.parts.limits.partition, Vec::new());
     }
 
     /// Makes one attempt to take the lease.
@@ -230,7 +230,7 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
             return Ok(Step::Stopped);
         }
         let (share, store) = (&self.parts.share, &mut self.parts.store);
-        let (fence, seat) = match share.take(|| store.acquire()) {
+        let (fence, permit) = match share.take(|| store.acquire()) {
             Ok(Some(taken)) => taken,
             Ok(None) => {
                 self.note_another_owner();
@@ -242,20 +242,20 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         if self.stuck.is_none() {
             tracing::info!("this worker owns the partition now");
         }
-        self.parts.tally.take_overs.add(1);
-        match Term::begin(&mut self.parts, fence.clone(), seat) {
-            Ok(term) => {
-                self.term = Some(term);
+        self.parts.owner_metrics.take_overs.add(1);
+        match OwnerSession::begin(&mut self.parts, fence.clone(), permit) {
+            Ok(session) => {
+                self.session = Some(session);
                 if let Some(stuck) = &mut self.stuck {
                     (stuck.begun, stuck.elsewhere) = (Some(self.parts.clock.running()), None);
-                    // A term that begins has checked the log. A fault that stopped an earlier term at a
+                    // A session that begins has checked the log. A fault that stopped an earlier session at a
                     // record can still be met again.
                     if stuck.what == LOG || stuck.applied.is_none() {
                         self.recover();
                     }
                 }
             }
-            Err(StartError::Port(PortError::Fenced { .. })) => self.parts.tally.fenced.add(1),
+            Err(StartError::Port(PortError::Fenced { .. })) => self.parts.owner_metrics.fenced.add(1),
             Err(error) => {
                 // A lease that cannot be given back expires by itself.
                 let _ = self.parts.store.release(&fence);
@@ -284,8 +284,8 @@ impl<F: Feed + Board + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
         if let StartError::Port(changed @ PortError::Changed { .. }) = &error {
             let parts = &mut self.parts;
             let partition = parts.limits.partition;
-            parts.tally.rewinds.add(1);
-            Sentinel::stop(&mut parts.feed, partition, changed, &parts.clock);
+            parts.owner_metrics.rewinds.add(1);
+            PartitionMonitor::stop(&mut parts.feed, partition, changed, &parts.clock);
         }
         error
     }

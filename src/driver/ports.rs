@@ -4,9 +4,9 @@
 //! the one over servers. A call returns when its effect is durable, or returns an error if it is not.
 
 use super::continuity::Continuity;
-use super::sentinel::Aside as ToldAside;
+use super::monitor::OutOfBandAlert;
 use crate::core::alert::Severity;
-use crate::core::effect::Aside;
+use crate::core::effect::RejectReason;
 use crate::core::event::Control;
 use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
@@ -137,7 +137,7 @@ impl PortError {
 
 /// A transition with its number, kept in the store until it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Numbered {
+pub struct OutboxEntry {
     /// From 1, without gaps.
     pub number: u64,
     /// The highest severity of the episode so far.
@@ -151,7 +151,7 @@ pub struct Numbered {
 
 /// A message to the aggregate partition with its number, kept in the store until it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parcel {
+pub struct PartialsMessage {
     /// From 1, without gaps.
     pub number: u64,
     pub bytes: Vec<u8>,
@@ -163,7 +163,7 @@ pub struct Parcel {
 pub struct Numbers {
     pub alerts: u64,
     pub actions: u64,
-    pub parcels: u64,
+    pub partials: u64,
     pub shadows: u64,
 }
 
@@ -172,7 +172,7 @@ impl Numbers {
         Numbers {
             alerts: self.alerts.max(other.alerts),
             actions: self.actions.max(other.actions),
-            parcels: self.parcels.max(other.parcels),
+            partials: self.partials.max(other.partials),
             shadows: self.shadows.max(other.shadows),
         }
     }
@@ -224,13 +224,13 @@ pub struct Commit {
     pub windows: Vec<(WindowAt, WindowRow)>,
     pub catalog: Vec<CatalogRow>,
     /// Transitions in the order of their numbers.
-    pub transitions: Vec<Numbered>,
+    pub transitions: Vec<OutboxEntry>,
     /// The newest numbers so far, in this commit or an earlier one.
     pub numbered: Numbers,
     /// Messages to the aggregate partition, in the order of their numbers.
-    pub parcels: Vec<Parcel>,
+    pub partials: Vec<PartialsMessage>,
     /// Transitions of `shadow: true` rules, in the order of their numbers.
-    pub shadows: Vec<Numbered>,
+    pub shadows: Vec<OutboxEntry>,
     /// Transitions, messages to the aggregate partition and shadows up to these numbers are published, so the
     /// store's outbox need not keep them. Actions leave the outbox with their transitions.
     pub published: Numbers,
@@ -283,7 +283,7 @@ impl Logged {
 pub struct DeadEvent {
     pub seq: u64,
     pub index: u32,
-    pub reason: Aside,
+    pub reason: RejectReason,
     pub message: String,
     /// Number of further refused events behind this one that are not kept.
     #[serde(default)]
@@ -299,11 +299,11 @@ pub struct Checkpoint {
     /// Numbers of the newest transition, action, message and shadow.
     pub numbered: Numbers,
     /// Transitions whose publication is not confirmed, in order.
-    pub outbox: Vec<Numbered>,
+    pub outbox: Vec<OutboxEntry>,
     /// Messages to the aggregate partition whose publication is not confirmed, in order.
-    pub parcels: Vec<Parcel>,
+    pub partials: Vec<PartialsMessage>,
     /// Shadows whose publication is not confirmed, in order.
-    pub shadows: Vec<Numbered>,
+    pub shadows: Vec<OutboxEntry>,
     /// The log in which `applied` is a position.
     pub anchor: Anchor,
     /// Whether alerts of an earlier owner still have to be ended as lost.
@@ -359,7 +359,7 @@ pub trait OwnStore: Store {
     fn expire(&mut self, now: Timestamp) -> Result<(), PortError>;
 }
 
-/// The fencing token of a term. The store accepts a commit only if it still holds the same take-over and the
+/// The fencing token of a session. The store accepts a commit only if it still holds the same take-over and the
 /// same number of commits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fence {
@@ -442,7 +442,7 @@ pub struct Extent {
 
 /// Outcome of publishing a transition under its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Placed {
+pub enum PublishOutcome {
     New,
     /// A message was stored under this number before; this is its text.
     There(String),
@@ -450,15 +450,15 @@ pub enum Placed {
 }
 
 /// The place where alerts that do not follow from the log are published.
-pub trait Asides {
+pub trait OutOfBandAlerts {
     /// Returns number and text of the newest such alert of this partition under this rule.
-    fn newest_aside(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
+    fn newest_out_of_band(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
     /// Publishes an alert that does not follow from the log. Makes one attempt.
-    fn put_aside(&mut self, aside: &ToldAside) -> Result<(), PortError>;
+    fn put_out_of_band(&mut self, aside: &OutOfBandAlert) -> Result<(), PortError>;
 }
 
 /// The place where transitions are published. Each is stored once under its number, however often it is sent.
-pub trait Board: Asides {
+pub trait TransitionLog: OutOfBandAlerts {
     /// Returns the newest numbers that are published.
     fn newest(&mut self) -> Result<Numbers, PortError>;
     /// Whether everything published is older than the log that is read now, so that it came from another log.
@@ -468,20 +468,20 @@ pub trait Board: Asides {
     /// Returns the texts of all published transitions, in the order of their numbers.
     fn told(&mut self) -> Result<Vec<String>, PortError>;
     /// Makes one attempt to publish each transition under its number, and each of its actions under its own.
-    fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError>;
+    fn publish(&mut self, transitions: &[OutboxEntry]) -> Result<Vec<PublishOutcome>, PortError>;
     /// Publishes messages to the aggregate partition one after the other. Returns how many of them are stored
     /// now.
-    fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError>;
+    fn post(&mut self, partials: &[PartialsMessage]) -> Result<usize, PortError>;
     /// Publishes shadows. Returns how many of them are stored now.
-    fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError>;
+    fn shadow(&mut self, shadows: &[OutboxEntry]) -> Result<usize, PortError>;
 }
 
 /// A dead letter: a refused event with its record, its index in the payload, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetter {
     pub seq: u64,
     pub index: u32,
-    pub reason: Aside,
+    pub reason: RejectReason,
     /// Number of further refused events behind this one. If there are any, the dead letter carries the whole
     /// payload.
     pub more: u32,
@@ -501,7 +501,7 @@ pub struct Rollup {
 
 /// Publishes refused events and windows, each at least once.
 pub trait Outlet {
-    fn dead(&mut self, letters: &[Letter]) -> Result<(), PortError>;
+    fn dead(&mut self, letters: &[DeadLetter]) -> Result<(), PortError>;
     fn rollups(&mut self, rollups: &[Rollup]) -> Result<(), PortError>;
 }
 
@@ -532,7 +532,7 @@ pub trait Intake: Send + Sync {
 pub type Reply<T> = Box<dyn FnOnce(Result<T, String>) + Send>;
 
 /// The workers of a deployment.
-pub trait Roster {
+pub trait Fleet {
     /// Reports that this worker lives. Returns how many workers live.
     fn beat(&mut self) -> Result<usize, PortError>;
     /// Removes this worker.

@@ -9,17 +9,17 @@ use super::file::stamp::{Stamped, Stamper};
 use super::file::{Chunk, merge, reader};
 use super::window_sink::WindowSink;
 use crate::core::alert::Severity;
-use crate::core::alert::own::is_own;
+use crate::core::alert::self_alerts::is_own;
 use crate::core::counters::Refusal;
-use crate::core::effect::Aside;
+use crate::core::effect::RejectReason;
 use crate::core::engine::Handled;
 use crate::core::event::{Body, Control, Event, Record};
-use crate::core::identity::Directory;
+use crate::core::identity::IdentityTable;
 use crate::core::limits::Limits;
 use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::alert::{self, RecordLine};
 use crate::wire::event::BadEvent;
-use crate::wire::line::{Content, Line};
+use crate::wire::ndjson::{Content, Line};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ impl<'a> Place<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     pub events: u64,
-    /// Share of the input read so far, in [0, 1]; `None` for a pipe.
+    /// OwnershipQuota of the input read so far, in [0, 1]; `None` for a pipe.
     pub share: Option<f64>,
     pub reached: Timestamp,
 }
@@ -158,7 +158,7 @@ pub fn run_over(
 #[derive(Debug)]
 struct Replay<'s, 'a> {
     engine: Engine,
-    directory: Directory,
+    directory: IdentityTable,
     stamper: Stamper,
     effects: Effects,
     outlets: Outlets<'s, 'a>,
@@ -206,7 +206,7 @@ impl Outlets<'_, '_> {
         }
         if let Some(refused) = &mut self.outputs.refused {
             for one in &effects.refused {
-                let Aside::Refused(reason) = one.reason else { continue };
+                let RejectReason::Refused(reason) = one.reason else { continue };
                 let place = Place::of(line, self.origins.as_ref());
                 refused(place, &BadEvent::new(one.index as usize, reason, one.message(now)));
             }
@@ -231,7 +231,7 @@ impl<'s, 'a> Replay<'s, 'a> {
         let limits: Limits = engine.limits().clone();
         Replay {
             engine,
-            directory: Directory::default(),
+            directory: IdentityTable::default(),
             stamper: Stamper::new(&limits),
             effects: Effects::default(),
             outlets: Outlets {

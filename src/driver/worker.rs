@@ -6,9 +6,9 @@
 //! effects.
 
 use super::applier::Applier;
-use super::ports::{Asides, Clock, Entry, Intake, Log, OwnStore, PortError, Reply, RequestId};
-use super::sentinel::{Seen, Sentinel};
-use super::tally::Tally;
+use super::metrics::OwnerMetrics;
+use super::monitor::{PartitionMonitor, Seen};
+use super::ports::{Clock, Entry, Intake, Log, OutOfBandAlerts, OwnStore, PortError, Reply, RequestId};
 use crate::core::alert::Transition;
 use crate::core::event::Control;
 use crate::core::limits::Limits;
@@ -104,10 +104,10 @@ pub struct Worker<P, C> {
     is_failing: bool,
     /// Questions that wait to be answered.
     asks: VecDeque<Question>,
-    tally: Arc<Tally>,
+    owner_metrics: Arc<OwnerMetrics>,
     ticked_at: Instant,
-    /// The sentinel that reports when the log is not kept as it should be, and where it publishes its alerts.
-    watch: Option<(Sentinel, Box<dyn Asides + Send>)>,
+    /// The monitor that reports when the log is not kept as it should be, and where it publishes its alerts.
+    watch: Option<(PartitionMonitor, Box<dyn OutOfBandAlerts + Send>)>,
 }
 
 /// A read of the engine.
@@ -137,7 +137,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         limits: Limits,
         wanted: impl FnOnce(&RuleSet) -> Option<RuleSet>,
         publish: Publish,
-        tally: Arc<Tally>,
+        owner_metrics: Arc<OwnerMetrics>,
     ) -> Result<(Worker<P, C>, Sender), StartError> {
         let checkpoint = port.checkpoint()?;
         let (engine, snapshot_at) = match &checkpoint.snapshot {
@@ -160,7 +160,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             expired_at: Instant::now(),
             is_failing: false,
             asks: VecDeque::new(),
-            tally,
+            owner_metrics,
             ticked_at: Instant::now(),
             watch: None,
         };
@@ -180,25 +180,25 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         self.applier.engine.now()
     }
 
-    /// Adds a sentinel that publishes to `told` when the log is not kept as it should be.
-    pub fn watched(mut self, mut told: Box<dyn Asides + Send>) -> Result<Worker<P, C>, PortError> {
+    /// Adds a monitor that publishes to `told` when the log is not kept as it should be.
+    pub fn watched(mut self, mut told: Box<dyn OutOfBandAlerts + Send>) -> Result<Worker<P, C>, PortError> {
         let partition = self.applier.engine.limits().partition;
-        self.watch = Some((Sentinel::begin(&mut *told, partition)?, told));
+        self.watch = Some((PartitionMonitor::begin(&mut *told, partition)?, told));
         Ok(self)
     }
 
     fn look_around(&mut self) {
         let now = self.clock.now();
-        let Some((sentinel, told)) = &mut self.watch else { return };
-        if !sentinel.is_due(self.clock.running()) {
+        let Some((monitor, told)) = &mut self.watch else { return };
+        if !monitor.is_due(self.clock.running()) {
             return;
         }
         let seen = Seen {
             snapshot_age: Span::from_ms(self.snapshot_at.elapsed().as_millis() as i64),
-            ..Seen::around(&self.tally, now, &self.applier.engine)
+            ..Seen::around(&self.owner_metrics, now, &self.applier.engine)
         };
-        sentinel.look(seen, &mut **told, now);
-        self.tally.remark(self.applier.engine.limits().partition, sentinel.remarks());
+        monitor.look(seen, &mut **told, now);
+        self.owner_metrics.remark(self.applier.engine.limits().partition, monitor.remarks());
     }
 
     /// Works until a stop command arrives or every sender is dropped.
@@ -296,8 +296,8 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
     /// Records a failed write as an outage, which lasts until a write succeeds.
     fn note<T>(&self, what: &'static str, result: &Result<T, PortError>) {
         match result {
-            Ok(_) => self.tally.outages.end(what),
-            Err(error) => self.tally.outages.begin(what, "the data dir", &chain(error)),
+            Ok(_) => self.owner_metrics.outages.end(what),
+            Err(error) => self.owner_metrics.outages.begin(what, "the data dir", &chain(error)),
         }
     }
 
@@ -308,8 +308,8 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             for record in &records {
                 self.applier.apply(record, &self.port)?;
             }
-            self.tally.reach(self.applier.engine.now());
-            self.tally.jump(self.applier.jump());
+            self.owner_metrics.reach(self.applier.engine.now());
+            self.owner_metrics.jump(self.applier.jump());
             if records.len() < CATCH_UP_RECORDS {
                 return Ok(());
             }

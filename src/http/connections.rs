@@ -12,7 +12,7 @@
 //! the newest byte (1,000 clients that send one byte each 70 ms are always newer than an honest client that
 //! is sending its body).
 
-use crate::driver::tally::Count;
+use crate::driver::metrics::Count;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

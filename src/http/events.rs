@@ -15,7 +15,7 @@ use crate::core::Timestamp;
 use crate::core::arrival::Doubt;
 use crate::core::counters::Refusal;
 use crate::core::event::Event;
-use crate::core::identity::Directory;
+use crate::core::identity::IdentityTable;
 use crate::core::limits::{Limits, PAYLOAD_BYTES_MAX};
 use crate::core::log_clock::LASTS;
 use crate::core::partition::Partition;
@@ -272,7 +272,7 @@ fn within_quota(quota: &Quota, decoded: &Decoded, decoder: &mut Decoder) -> Resu
     if !quota.is_limited() {
         return Ok(());
     }
-    let mut directory = Directory::default();
+    let mut directory = IdentityTable::default();
     directory.learn(0, decoder.take_found());
     let mut values: HashMap<Arc<str>, u64> = HashMap::new();
     for event in &decoded.events {

@@ -6,7 +6,7 @@ use super::params::{self, instant};
 use super::{Answer, App, Failure, json_response};
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
-use crate::core::alert::own::is_own;
+use crate::core::alert::self_alerts::is_own;
 use crate::core::engine::explain::{Explanation, Unexplained};
 use crate::core::key::Key;
 use crate::driver::ports::Views;

@@ -4,10 +4,10 @@ use super::params::{Empty, Params};
 use super::{Failure, RefusedAtDoor, Shared, failed};
 use crate::core::Engine;
 use crate::core::counters::Counters;
-use crate::driver::notify::Office;
-use crate::driver::notify::post::Post;
+use crate::driver::metrics::{Durations, LINES_DROPPED, OwnerMetrics};
 use crate::driver::ports::Views;
-use crate::driver::tally::{Durations, LINES_DROPPED, Tally};
+use crate::driver::receivers::ReceiverRegistry;
+use crate::driver::receivers::metrics::ReceiverMetrics;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -48,14 +48,14 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     let busy = "the worker does not answer: it is busy, or waits for a server";
     let (owned, applied) = found.map_err(|_| Failure::unavailable(busy))?;
     let applied = applied.map_err(|_| Failure::unavailable("the process is stopping"))??;
-    let is_nothing_wanted = shared.desk.book().documents.is_empty();
-    let mut is_judged = shared.desk.is_read();
+    let is_nothing_wanted = shared.rules_api.book().documents.is_empty();
+    let mut is_judged = shared.rules_api.is_read();
     for (applied, owned) in applied.into_iter().zip(&owned) {
         // For a partition that another process owns, a checkpoint implies that the rules are in force: its
         // first owner appends them before its first checkpoint.
         is_judged &= is_nothing_wanted || owned.unwrap_or(applied > 0);
     }
-    let standing_by = shared.tally.standing_by.get() as usize;
+    let standing_by = shared.owner_metrics.standing_by.get() as usize;
     if owned.iter().all(Option::is_none) && standing_by < shared.partitions.len() {
         return Err(Failure::unavailable("the broker is not reached yet, or the worker has stopped"));
     }
@@ -63,7 +63,7 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
     if !is_judged {
         return Err(Failure::unavailable("the rules are not in force yet"));
     }
-    let remarks = shared.desk.remarks().into_iter().chain(shared.tally.remarks());
+    let remarks = shared.rules_api.remarks().into_iter().chain(shared.owner_metrics.remarks());
     let remarks = remarks.map(|remark| format!("{remark}\n"));
     Ok(format!("ready\n{}", remarks.collect::<String>()))
 }
@@ -75,14 +75,14 @@ const READY_WITHIN: Duration = Duration::from_millis(800);
 /// wrong time.
 fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(), Failure> {
     let now = (shared.now)();
-    if let Some(to) = shared.tally.jumped_to() {
+    if let Some(to) = shared.owner_metrics.jumped_to() {
         let message = format!(
             "the log's clock has jumped to {to}; what is logged waits for up to {} whether that lasts",
             crate::core::log_clock::LASTS
         );
         return Err(Failure::unavailable(message));
     }
-    let reached = shared.tally.log_time();
+    let reached = shared.owner_metrics.log_time();
     if reached > now + shared.limits.max_skew {
         let message = format!(
             "the log's clock is at {reached}, which is {} ahead of this machine's: events of now are too late for it until then; set the clocks right, or, where this machine's is right, begin a new log: a clock that was wrong stamped this one",
@@ -103,9 +103,9 @@ pub async fn metrics<S: Views + Send + Sync + 'static>(
     // Metrics that need no engine are reported in any case.
     let answered = tokio::time::timeout(READY_WITHIN, asked).await.unwrap_or_default();
     answered.into_iter().flatten().for_each(|of_one| numbers.add(&of_one));
-    let mut text = render(&numbers, &shared.tally, door);
+    let mut text = render(&numbers, &shared.owner_metrics, door);
     connections(&mut text, &shared);
-    receivers(&mut text, &shared.office);
+    receivers(&mut text, &shared.registry);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
@@ -140,7 +140,7 @@ impl Numbers {
 }
 
 /// Renders all counters and gauges of the engines and the worker.
-fn render(numbers: &Numbers, tally: &Tally, door: &RefusedAtDoor) -> String {
+fn render(numbers: &Numbers, owner_metrics: &OwnerMetrics, door: &RefusedAtDoor) -> String {
     let counters = &numbers.counters;
     let mut out = String::new();
     for (name, help, value) in counted(numbers, door.total()) {
@@ -155,19 +155,23 @@ fn render(numbers: &Numbers, tally: &Tally, door: &RefusedAtDoor) -> String {
         ("series", "Series alive.", numbers.series),
         ("rules", "Rules in force.", numbers.rules),
         ("partitions_owned", "Partitions that this process owns.", numbers.partitions),
-        ("log_lag_ms", "Age of the newest record applied while others wait to be.", tally.lag_ms.get()),
+        (
+            "log_lag_ms",
+            "Age of the newest record applied while others wait to be.",
+            owner_metrics.lag_ms.get(),
+        ),
     ];
     for (name, help, value) in gauges {
         family(&mut out, name, "gauge", help, &[(String::new(), value)]);
     }
-    for (name, help, value) in tally.all() {
+    for (name, help, value) in owner_metrics.all() {
         family(&mut out, name, "counter", help, &[(String::new(), value)]);
     }
     histogram(
         &mut out,
         "commit_seconds",
         "Time that commits to the store took.",
-        &[("", &tally.commit_times)],
+        &[("", &owner_metrics.commit_times)],
     );
     out
 }
@@ -202,16 +206,16 @@ fn connections<S>(out: &mut String, shared: &Shared<S>) {
 }
 
 /// Adds the metrics of each receiver.
-fn receivers(out: &mut String, office: &Office) {
+fn receivers(out: &mut String, registry: &ReceiverRegistry) {
     let all: Vec<_> =
-        office.posts().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), post)).collect();
+        registry.posts().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), post)).collect();
     let Some((_, first, _)) = all.first() else { return };
     for (at, (name, kind, help, _)) in first.iter().enumerate() {
         let rows: Vec<_> =
             all.iter().map(|(label, counted, _)| (format!("{{{label}}}"), counted[at].3)).collect();
         family(out, name, kind, help, &rows);
     }
-    let times = |of: fn(&Post) -> &Durations| -> Vec<(&str, &Durations)> {
+    let times = |of: fn(&ReceiverMetrics) -> &Durations| -> Vec<(&str, &Durations)> {
         all.iter().map(|(label, _, post)| (&**label, of(post))).collect()
     };
     let help = "Time from an alert's grid point to its delivery.";

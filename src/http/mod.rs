@@ -31,11 +31,11 @@ pub mod windows;
 use crate::core::counters::Refusal;
 use crate::core::limits::Limits;
 use crate::core::{Engine, Span, Timestamp};
-use crate::driver::book::Desk;
-use crate::driver::notify::Office;
+use crate::driver::metrics::{Count, OwnerMetrics};
 use crate::driver::outage::Outage;
 use crate::driver::ports::{Entry, Intake, PortError, RequestId, Views};
-use crate::driver::tally::{Count, Tally};
+use crate::driver::receivers::ReceiverRegistry;
+use crate::driver::rule_documents::RulesApi;
 use crate::driver::worker::{Command, Sender};
 use access::Access;
 use axum::Router;
@@ -70,9 +70,9 @@ type Answer = Result<Response, Failure>;
 pub struct Shared<S> {
     pub partitions: Vec<Partition<S>>,
     pub intake: Arc<dyn Intake>,
-    pub tally: Arc<Tally>,
-    pub desk: Arc<dyn Desk>,
-    pub office: Office,
+    pub owner_metrics: Arc<OwnerMetrics>,
+    pub rules_api: Arc<dyn RulesApi>,
+    pub registry: ReceiverRegistry,
     pub limits: Limits,
     /// The wall clock, used when no log has reported a time.
     pub now: fn() -> Timestamp,
@@ -112,11 +112,11 @@ impl RefusedAtDoor {
 pub struct Parts<S> {
     pub partitions: Vec<Partition<S>>,
     pub intake: Arc<dyn Intake>,
-    pub tally: Arc<Tally>,
-    pub desk: Arc<dyn Desk>,
+    pub owner_metrics: Arc<OwnerMetrics>,
+    pub rules_api: Arc<dyn RulesApi>,
     pub limits: Limits,
     pub now: fn() -> Timestamp,
-    pub office: Office,
+    pub registry: ReceiverRegistry,
     /// Values that a source may send in one second; `None` means no limit.
     pub values_per_source_per_sec_max: Option<u32>,
     /// Requests that an earlier process appended, each with its age, oldest first.
@@ -137,7 +137,8 @@ impl<S> std::fmt::Debug for Shared<S> {
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
-        let Parts { partitions, intake, tally, desk, limits, now, office, appended, .. } = parts;
+        let Parts { partitions, intake, owner_metrics, rules_api, limits, now, registry, appended, .. } =
+            parts;
         // No client can know the exact start time of this process or its memory addresses, so the seed is
         // unpredictable.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
@@ -145,9 +146,9 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         Arc::new(Shared {
             partitions,
             intake,
-            tally,
-            desk,
-            office,
+            owner_metrics,
+            rules_api,
+            registry,
             limits,
             now,
             keys: Keys::new(seed, appended),
@@ -166,21 +167,21 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     /// The log time as far as this process knows it: the time last reported by a broker that stamps records,
     /// else the later of the newest applied log time and the local clock.
     pub fn log_time(&self) -> Timestamp {
-        self.tally.heard_time().unwrap_or_else(|| self.tally.log_time().max((self.now)()))
+        self.owner_metrics.heard_time().unwrap_or_else(|| self.owner_metrics.log_time().max((self.now)()))
     }
 
     /// The log time, unless it would be a guess. If another machine stamps the log, the time is known only
     /// from a recently appended record.
     pub fn known_log_time(&self) -> Option<Timestamp> {
         match self.intake.is_stamped_elsewhere() {
-            true => self.tally.heard_time().or_else(|| self.is_untold().then(|| self.log_time())),
+            true => self.owner_metrics.heard_time().or_else(|| self.is_untold().then(|| self.log_time())),
             false => Some(self.log_time()),
         }
     }
 
     /// Combines a log time with the time before a clock jump that has not been accepted or rejected yet.
     fn clocks(&self, now: Timestamp) -> events::Clocks {
-        let before_jump = self.tally.jumped_to().map(|_| self.tally.log_time());
+        let before_jump = self.owner_metrics.jumped_to().map(|_| self.owner_metrics.log_time());
         events::Clocks { now, before_jump }
     }
 
@@ -198,7 +199,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         match tokio::time::timeout(STAMP_WITHIN, receiver).await {
             Ok(Ok(Ok(stamp))) => {
                 if !is_repeatable {
-                    self.tally.hear(stamp);
+                    self.owner_metrics.hear(stamp);
                 }
                 stamp
             }
@@ -236,7 +237,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         // ended, the command is dropped together with the reply channel.
         let (mut command, begun) = (Some(command), Instant::now());
         while let Some(waiting) = command.take() {
-            if self.tally.outages.is_any() && self.begun.elapsed() > ANSWER_WITHIN {
+            if self.owner_metrics.outages.is_any() && self.begun.elapsed() > ANSWER_WITHIN {
                 // During an outage the worker may be waiting for a server and then reads no commands.
                 if let Err(std::sync::mpsc::TrySendError::Full(_)) = partition.worker.try_send(waiting) {
                     return None;
@@ -258,7 +259,9 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
             match tokio::time::timeout(ANSWER_WITHIN_OUTAGE, &mut receiver).await {
                 Ok(answer) => return answer.ok(),
                 // An outage may be recorded only while this loop waits, so each timeout checks for one.
-                Err(_) if self.tally.outages.is_any() || begun.elapsed() >= ANSWER_WITHIN => return None,
+                Err(_) if self.owner_metrics.outages.is_any() || begun.elapsed() >= ANSWER_WITHIN => {
+                    return None;
+                }
                 Err(_) => {}
             }
         }
@@ -266,14 +269,14 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
 
     /// Returns whether the process waits for a server, the disk, or the stored state of a receiver.
     fn is_something_away(&self) -> bool {
-        self.tally.outages.is_any() || self.office.posts().any(|post| post.stuck.is_any())
+        self.owner_metrics.outages.is_any() || self.registry.posts().any(|post| post.stuck.is_any())
     }
 
     /// Builds the failure for a missing answer. It names the outages if there are any and uses the given
     /// message otherwise.
     pub fn unavailable(&self, otherwise: &str) -> Failure {
-        let mut outages = self.tally.outages.all();
-        outages.extend(self.office.posts().flat_map(|post| post.stuck.all()));
+        let mut outages = self.owner_metrics.outages.all();
+        outages.extend(self.registry.posts().flat_map(|post| post.stuck.all()));
         let Some(first) = outages.first() else { return Failure::unavailable(otherwise) };
         let since = |outage: &Outage| (self.now)() - Span::from_ms(outage.lasted.as_millis() as i64);
         let (what, place, error) = (first.what, &first.place, &first.error);
@@ -321,7 +324,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         request: Option<RequestId>,
     ) -> Result<u64, Failure> {
         // An unreachable broker is not waited for: the client can retry with its own backoff.
-        if self.tally.outages.is_away(NATS) {
+        if self.owner_metrics.outages.is_away(NATS) {
             return Err(self.unavailable(""));
         }
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -508,7 +511,7 @@ async fn name_outages<S: Views + Send + Sync + 'static>(
     next: Next,
 ) -> Response {
     let response = next.run(request).await;
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE && shared.tally.outages.is_any() {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE && shared.owner_metrics.outages.is_any() {
         return shared.unavailable("").into_response();
     }
     response

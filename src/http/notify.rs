@@ -2,9 +2,9 @@
 
 use super::params::{Empty, Named, Params};
 use super::{Answer, App, Failure, json_response};
-use crate::driver::notify::RedriveError;
-use crate::driver::notify::post::Post;
 use crate::driver::ports::Views;
+use crate::driver::receivers::RedriveError;
+use crate::driver::receivers::metrics::ReceiverMetrics;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -13,11 +13,11 @@ pub async fn receivers<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
-    let receivers: Vec<Value> = shared.office.posts().map(shown).collect();
+    let receivers: Vec<Value> = shared.registry.posts().map(shown).collect();
     Ok(json_response(StatusCode::OK, json!({ "receivers": receivers }).to_string()))
 }
 
-fn shown(post: &Post) -> Value {
+fn shown(post: &ReceiverMetrics) -> Value {
     json!({
         "name": post.name,
         "delivers_here": post.is_here.get() > 0,
@@ -37,8 +37,8 @@ pub async fn redrive<S: Views + Send + Sync + 'static>(
     Named(name): Named,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
-    let office = shared.office.clone();
-    let asked = tokio::task::spawn_blocking(move || office.redrive(&name)).await;
+    let registry = shared.registry.clone();
+    let asked = tokio::task::spawn_blocking(move || registry.redrive(&name)).await;
     match asked {
         Ok(Ok(messages)) => Ok(json_response(StatusCode::OK, json!({ "messages": messages }).to_string())),
         Ok(Err(error @ RedriveError::Unknown(..))) => {

@@ -5,7 +5,7 @@ use super::params::{Empty, Params};
 use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::alert::Transition;
-use crate::core::alert::own::is_own;
+use crate::core::alert::self_alerts::is_own;
 use crate::core::window::WindowSize;
 use crate::driver::ports::Views;
 use crate::wire::pipeline::{self, Portion};
@@ -192,7 +192,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::core::Timestamp;
-    use crate::core::alert::own::bare;
+    use crate::core::alert::self_alerts::bare;
     use crate::core::alert::{Display, Severity};
     use crate::core::key::Key;
 

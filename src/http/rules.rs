@@ -5,8 +5,8 @@ use super::params::{Empty, Named, Params};
 use super::{Answer, App, Failure, REDIS, Shared, json_response};
 use crate::core::Engine;
 use crate::core::rule::Rule;
-use crate::driver::book::{Change, Refusal};
 use crate::driver::ports::Views;
+use crate::driver::rule_documents::{Change, Refusal};
 use crate::pipeline::diagnostic::nearest;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -35,7 +35,7 @@ pub async fn rules<S: Views + Send + Sync + 'static>(
     let without = all.values().filter(|(keys, _)| *keys == 0).map(|(_, rule)| rule).enumerate();
     let unmatched =
         without.map(|(at, rule)| unmatched(rule, if at < NEAREST_MAX { &names[..] } else { &[] }));
-    let remarks: Vec<String> = shared.desk.remarks().into_iter().chain(unmatched).collect();
+    let remarks: Vec<String> = shared.rules_api.remarks().into_iter().chain(unmatched).collect();
     let rules = all.into_values().map(|(keys, mut rule)| {
         rule.shown["keys"] = json!(keys);
         rule.shown
@@ -92,7 +92,7 @@ pub async fn documents<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
-    let book = shared.desk.book();
+    let book = shared.rules_api.book();
     let answer = json!({"rev": book.revision, "documents": book.documents});
     Ok(json_response(StatusCode::OK, answer.to_string()))
 }
@@ -125,13 +125,13 @@ pub async fn remove<S: Views + Send + Sync + 'static>(
 }
 
 async fn change<S: Views + Send + Sync + 'static>(shared: &Shared<S>, change: Change) -> Answer {
-    if shared.tally.outages.is_away(REDIS) {
+    if shared.owner_metrics.outages.is_away(REDIS) {
         // Documents are kept in Redis, so a retry during its outage would only time out too.
         return Err(shared.unavailable(""));
     }
     let (sender, receiver) = tokio::sync::oneshot::channel();
     // The receiver is closed if the client disconnected; the change stands.
-    shared.desk.change(change, Box::new(move |result| drop(sender.send(result))));
+    shared.rules_api.change(change, Box::new(move |result| drop(sender.send(result))));
     let result = receiver.await.map_err(|_| Failure::unavailable("the process is stopping"))?;
     match result {
         Ok(revision) => Ok(json_response(StatusCode::ACCEPTED, json!({ "rev": revision }).to_string())),

@@ -11,7 +11,7 @@ use super::yaml::{Kind, Node, Place};
 use super::{reset, summary};
 use crate::core::Span;
 use crate::core::alert::Severity;
-use crate::core::alert::own::is_own;
+use crate::core::alert::self_alerts::is_own;
 use crate::core::calendar::Plan;
 use crate::core::escalation::Escalation;
 use crate::core::limits::{LABELS_MAX, NAME_BYTES_MAX};

@@ -11,7 +11,7 @@ pub mod control;
 pub mod event;
 pub mod hdr;
 pub mod hdr_cells;
-pub mod line;
+pub mod ndjson;
 pub mod partial;
 pub mod pipeline;
 pub mod printable;

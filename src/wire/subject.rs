@@ -57,7 +57,7 @@ pub struct Own {
     tick: String,
     control: String,
     /// Prefix of the subjects of messages to the aggregate partition; present only for its own log.
-    parcels: Option<String>,
+    partials_prefix: Option<String>,
 }
 
 impl Own {
@@ -75,11 +75,11 @@ impl Own {
 
     /// Returns whether this is the stream of the aggregate partition, whose messages are signed.
     pub fn has_partials(&self) -> bool {
-        self.parcels.is_some()
+        self.partials_prefix.is_some()
     }
 
     fn partials(&self, subject: &str) -> Option<Said> {
-        let (from, number) = subject.strip_prefix(self.parcels.as_ref()?)?.split_once('.')?;
+        let (from, number) = subject.strip_prefix(self.partials_prefix.as_ref()?)?.split_once('.')?;
         Some(Said::Partials { from: from.parse().ok()?, number: number.parse().ok()? })
     }
 }
@@ -93,27 +93,27 @@ impl Subjects {
     /// The stream of this partition's log, such as `SG_EVENTS_0`; `SG_AGG` for the aggregate partition.
     pub fn events_stream(&self) -> String {
         match self.partition.is_aggregate() {
-            true => self.parcels_stream().into(),
+            true => self.partials_stream().into(),
             false => format!("SG_EVENTS_{}", self.partition.index),
         }
     }
 
-    pub fn parcels_stream(&self) -> &'static str {
+    pub fn partials_stream(&self) -> &'static str {
         "SG_AGG"
     }
 
     /// The subjects that the aggregate partition's stream takes.
-    pub fn parcels(&self) -> Vec<String> {
+    pub fn partials(&self) -> Vec<String> {
         vec![format!("{}.agg.>", self.root)]
     }
 
     /// The subject of message `number` of this partition to the aggregate partition.
-    pub fn parcel(&self, number: u64) -> String {
+    pub fn partials_subject(&self, number: u64) -> String {
         format!("{}.agg.{}.{number}", self.root, self.partition.index)
     }
 
     /// All messages of this partition to the aggregate partition.
-    pub fn any_parcel(&self) -> String {
+    pub fn any_partials(&self) -> String {
         format!("{}.agg.{}.*", self.root, self.partition.index)
     }
 
@@ -273,8 +273,8 @@ impl Subjects {
 
     /// Returns the subjects by which messages of the event stream are classified.
     pub fn read_as(&self) -> Own {
-        let parcels = self.partition.is_aggregate().then(|| format!("{}.agg.", self.root));
-        Own { tick: self.tick(), control: self.control(), parcels }
+        let partials_prefix = self.partition.is_aggregate().then(|| format!("{}.agg.", self.root));
+        Own { tick: self.tick(), control: self.control(), partials_prefix }
     }
 }
 
@@ -307,8 +307,14 @@ mod tests {
         let partition = partition_of("a.b", 8);
         assert_eq!(many.of_event(metric), format!("sg.v1.p.{partition}.metric.a=2Eb.c"));
         let aggregate = Subjects::new("sg.v1", Partition::aggregate(8));
-        assert_eq!((many.parcel(7), aggregate.events_stream()), ("sg.v1.agg.3.7".into(), "SG_AGG".into()));
-        assert_eq!(aggregate.read_as().said(&many.parcel(7)), Said::Partials { from: 3, number: 7 });
+        assert_eq!(
+            (many.partials_subject(7), aggregate.events_stream()),
+            ("sg.v1.agg.3.7".into(), "SG_AGG".into())
+        );
+        assert_eq!(
+            aggregate.read_as().said(&many.partials_subject(7)),
+            Said::Partials { from: 3, number: 7 }
+        );
         assert_eq!(aggregate.read_as().said("sg.v1.agg.control"), Said::Control);
         assert_eq!(aggregate.any_alert(), "sg.v1.alert.*.*.agg.*");
         assert_eq!(many.mapping()[0].0, "sg.v1.metric.*.>");

@@ -14,7 +14,7 @@ use streamgauge::core::counters::Refusal;
 use streamgauge::core::event::{Body, Control, Event, Record};
 use streamgauge::core::histogram::Histogram;
 use streamgauge::core::histogram::layout::Digits;
-use streamgauge::core::identity::{Directory, Identity, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, SeriesRef};
 use streamgauge::core::limits::{LABELS_MAX, Limits, NAME_BYTES_MAX};
 use streamgauge::core::partition::{Partition, escape};
 use streamgauge::core::rule::RuleSet;
@@ -28,7 +28,7 @@ use streamgauge::pipeline::prometheus::{self, suite};
 use streamgauge::pipeline::{Diagnostic, ask, diagnostic, load::load_rules, load_files};
 use streamgauge::wire::event::{Codec, Decoded, Decoder, elements};
 use streamgauge::wire::hdr_cells::{self, Cells};
-use streamgauge::wire::line::{self, Content, Exported, OfPartition};
+use streamgauge::wire::ndjson::{self, Content, Exported, OfPartition};
 use streamgauge::wire::printable::{printable, printable_json, printable_lines};
 use streamgauge::wire::{address, control, hdr, partial, row, snapshot, time as clock};
 
@@ -56,7 +56,7 @@ const INFLATES_BYTES_MIN: usize = 4 << 10;
 /// A decoder with the identities that it has numbered so far.
 struct Reader {
     decoder: Decoder,
-    directory: Directory,
+    directory: IdentityTable,
 }
 
 /// Events and refusals decoded from some bytes, in an order and wording independent of the decoder's state.
@@ -68,7 +68,7 @@ struct Told {
 
 impl Reader {
     fn new() -> Reader {
-        Reader { decoder: Decoder::new(0), directory: Directory::default() }
+        Reader { decoder: Decoder::new(0), directory: IdentityTable::default() }
     }
 
     /// Returns a reader that has already read some lines.
@@ -102,7 +102,7 @@ impl Reader {
             Event::Histogram(one) => Some(&mut one.who),
             Event::Stage(_) | Event::Run(_) | Event::Gate(_) => None,
         };
-        let number = who.map(|who| std::mem::replace(who, Who::new(0, 0)));
+        let number = who.map(|who| std::mem::replace(who, SeriesRef::new(0, 0)));
         let identity = number.map(|number| self.directory.get(number).expect("it was found").clone());
         is_valid(&event, identity.as_ref());
         format!("{identity:?} {event:?}")
@@ -173,7 +173,7 @@ fn events(codec: Codec, bytes: &[u8]) {
         let text = record.text();
         assert!(!text.contains('\n'), "a record is one line: {text}");
         let mut reader = Reader::new();
-        let line = line::decode(&mut reader.decoder, text.as_bytes());
+        let line = ndjson::decode(&mut reader.decoder, text.as_bytes());
         assert_eq!(line.ingest_time, Some(START), "{text}");
         assert_eq!(reader.content(&line.content), told, "{text}");
     }
@@ -198,7 +198,7 @@ fn alone(codec: Codec, bytes: &[u8]) -> Option<Told> {
 /// export.
 pub fn line(bytes: &[u8]) {
     let read = |mut reader: Reader| {
-        let line = line::decode(&mut reader.decoder, bytes);
+        let line = ndjson::decode(&mut reader.decoder, bytes);
         if let Content::Control(control) = &line.content {
             is_kept(control);
         }
@@ -217,7 +217,7 @@ fn is_kept(control: &Control) {
     let read: Control = serde_json::from_str(&stored).unwrap_or_else(|error| panic!("{error}: {stored}"));
     assert_eq!(read, *control);
     let text = Exported::control(1, START, control).text();
-    match line::decode(&mut Decoder::new(0), text.as_bytes()).content {
+    match ndjson::decode(&mut Decoder::new(0), text.as_bytes()).content {
         Content::Control(read) => assert_eq!(*read, *control),
         other => panic!("{other:?} of {text}"),
     }
@@ -235,7 +235,7 @@ fn is_lived_with(set: RuleSet) {
     for (seq, body) in [(1, Body::Control(&control)), (2, Body::Tick)] {
         let stamp = START + Span::from_mins(1) * seq;
         let record = Record { seq: seq as u64, stamp, limit: None, bad: &[], body };
-        engine.handle(&record, &Directory::default(), &mut out);
+        engine.handle(&record, &IdentityTable::default(), &mut out);
     }
     let bytes = snapshot::encode(&engine).expect("memory");
     let restored = snapshot::decode(&bytes, Limits::default()).expect("its own bytes");

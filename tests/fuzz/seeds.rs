@@ -5,7 +5,7 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer, V2Serializer}
 use serde_json::{Value, json};
 use std::io::Write;
 use streamgauge::core::event::{Ack, Body, Control, Event, Observation, Record};
-use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::limits::Limits;
 use streamgauge::core::partial::Partials;
 use streamgauge::core::rule::RuleSet;
@@ -13,7 +13,7 @@ use streamgauge::core::unit::Unit;
 use streamgauge::core::{Effects, Engine, Span, Timestamp};
 use streamgauge::pipeline::{ask, load_files};
 use streamgauge::wire::event::Codec;
-use streamgauge::wire::line::Exported;
+use streamgauge::wire::ndjson::Exported;
 use streamgauge::wire::{partial, snapshot as stored};
 
 const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
@@ -385,12 +385,12 @@ pub fn snapshots() -> Vec<Vec<u8>> {
         engine.load(rule_set(text), &mut out);
         let labels = Labels::of([("host", "h1")]);
         let identity = Identity::new("a".into(), "a_ms".into(), labels, Some(Unit::Ms)).expect("valid");
-        let mut directory = Directory::default();
+        let mut directory = IdentityTable::default();
         directory.learn(0, [identity.into()]);
         for seq in 1..200u64 {
             let time = START + Span::from_secs(seq as i64);
             let value = (seq * 37 % 101) as f64 * 10.0;
-            let events = [Event::Metric(Observation { who: Who::new(0, 0), time, value })];
+            let events = [Event::Metric(Observation { who: SeriesRef::new(0, 0), time, value })];
             let record = Record { seq, stamp: time, limit: None, bad: &[], body: Body::Events(&events) };
             engine.handle(&record, &directory, &mut out);
         }

@@ -22,7 +22,7 @@ pub fn between(begin: &str, piece: &str, end: &str, size: usize) -> Vec<u8> {
     [begin.as_bytes(), &repeat(piece, room), end.as_bytes()].concat()
 }
 
-/// Numbered pieces with a separator between them, as many as fit, at least one.
+/// OutboxEntry pieces with a separator between them, as many as fit, at least one.
 pub fn numbered(size: usize, separator: &str, mut make: impl FnMut(usize) -> String) -> String {
     let mut out = make(0);
     for n in 1.. {

@@ -5,7 +5,7 @@ use crate::START_MS;
 use std::collections::BTreeMap;
 use streamgauge::core::alert::Transition;
 use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::limits::Limits;
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::pipeline::load_files;
@@ -33,7 +33,7 @@ fn keys_that_fire(expr: &str, fdr: &str) -> Vec<String> {
     let loaded = load_files(vec![("rules".into(), text)]);
     let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
     engine.load(loaded.rules.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)), &mut out);
-    let mut directory = Directory::default();
+    let mut directory = IdentityTable::default();
     let identity = |n: usize| {
         Identity::new(format!("s-{n}").into(), "load".into(), Labels::default(), None).expect("valid").into()
     };
@@ -48,7 +48,7 @@ fn keys_that_fire(expr: &str, fdr: &str) -> Vec<String> {
         let events: Vec<Event> = (0..SERIES)
             .map(|series| {
                 let value = value(series, &mut dice);
-                Event::Metric(Observation { who: Who::new(0, series), time, value })
+                Event::Metric(Observation { who: SeriesRef::new(0, series), time, value })
             })
             .collect();
         let body = Body::Events(&events);
@@ -115,7 +115,7 @@ fn ten_hours(dice: &mut Dice) -> Vec<(i64, Event)> {
                 let late = if dice.uniform() < 0.01 { dice.uniform() * 1_800_000.0 } else { 0.0 };
                 let stamp = minute * 60_000 + (dice.uniform() * 60_000.0) as i64;
                 let time = Timestamp::clamped(START_MS + stamp - late as i64);
-                let who = Who::new(0, series);
+                let who = SeriesRef::new(0, series);
                 events.push((START_MS + stamp, Event::Metric(Observation { who, time, value })));
             }
         }
@@ -139,7 +139,7 @@ fn who_looks_roughly_sees_what_others_see() {
         .enumerate()
         .map(|(at, expr)| rule(at, "a", expr) + &rule(at, "b", &format!("({expr}) {always}")));
     let text = format!("rules:\n{}", rules.collect::<String>());
-    let mut directory = Directory::default();
+    let mut directory = IdentityTable::default();
     let identity = |n: usize| {
         Identity::new(format!("s-{n}").into(), "load".into(), Labels::default(), None).expect("valid").into()
     };

@@ -10,7 +10,7 @@ use streamgauge::core::effect::WindowEffect;
 use streamgauge::core::event::{Body, Event, Observation, Record};
 use streamgauge::core::histogram::Histogram;
 use streamgauge::core::histogram::layout::Digits;
-use streamgauge::core::identity::{Directory, Identity, Labels, Who};
+use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::key::Key;
 use streamgauge::core::limits::{Backfill, Limits};
 use streamgauge::core::pane::{Pane, Shape};
@@ -23,8 +23,8 @@ use streamgauge::wire::snapshot;
 
 const START_MS: i64 = 1_793_491_200_000;
 
-fn directory() -> Directory {
-    let mut directory = Directory::default();
+fn directory() -> IdentityTable {
+    let mut directory = IdentityTable::default();
     let identity = |n: usize| {
         let labels = Labels::of([("host", "h")]);
         Identity::new(format!("s-{n}").into(), "latency_ms".into(), labels, Some(Unit::Ms)).expect("valid")
@@ -52,7 +52,10 @@ fn inputs(lag_max: i64) -> impl Strategy<Value = Vec<Input>> {
 fn record(input: &Input) -> (Timestamp, Event) {
     let (at, lag, series, value) = *input;
     let time = Timestamp::clamped(START_MS + at - lag);
-    (Timestamp::clamped(START_MS + at), Event::Metric(Observation { who: Who::new(0, series), time, value }))
+    (
+        Timestamp::clamped(START_MS + at),
+        Event::Metric(Observation { who: SeriesRef::new(0, series), time, value }),
+    )
 }
 
 fn handle(engine: &mut Engine, seq: usize, stamp: Timestamp, events: &[Event], out: &mut Effects) {

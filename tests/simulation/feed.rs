@@ -4,11 +4,11 @@ use crate::process::act;
 use crate::world::{Planted, Shared, World};
 use std::time::Duration;
 use streamgauge::driver::continuity::{Broken, Continuity};
+use streamgauge::driver::monitor::OutOfBandAlert;
 use streamgauge::driver::ports::{
-    Asides, Board, Entry, Extent, Feed, Letter, Logged, Numbered, Numbers, Outlet, Parcel, Placed, PortError,
-    Rollup,
+    DeadLetter, Entry, Extent, Feed, Logged, Numbers, OutOfBandAlerts, OutboxEntry, Outlet, PartialsMessage,
+    PortError, PublishOutcome, Rollup, TransitionLog,
 };
-use streamgauge::driver::sentinel::Aside;
 
 /// Maximum number of records in one batch.
 const BATCH_MAX: u64 = 12;
@@ -124,79 +124,79 @@ impl Feed for SimFeed {
 }
 
 /// Dead letters are not compared, because they do not follow from the log alone.
-impl Asides for SimFeed {
-    fn newest_aside(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
+impl OutOfBandAlerts for SimFeed {
+    fn newest_out_of_band(&mut self, _: &str) -> Result<Option<(u64, String)>, PortError> {
         Ok(None)
     }
 
-    fn put_aside(&mut self, _: &Aside) -> Result<(), PortError> {
+    fn put_out_of_band(&mut self, _: &OutOfBandAlert) -> Result<(), PortError> {
         Ok(())
     }
 }
 
-impl Board for SimFeed {
+impl TransitionLog for SimFeed {
     fn newest(&mut self) -> Result<Numbers, PortError> {
         act(&self.world, self.who);
         let newest = |keys: Option<&u64>| keys.copied().unwrap_or(0);
         let world = &*self.world.get();
-        let alerts = newest(world.board.keys().next_back());
-        let parcels = newest(world.parcels.keys().next_back());
-        Ok(Numbers { alerts, parcels, ..Numbers::default() })
+        let alerts = newest(world.transition_log.keys().next_back());
+        let partials = newest(world.partials.keys().next_back());
+        Ok(Numbers { alerts, partials, ..Numbers::default() })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
         act(&self.world, self.who);
-        Ok(self.world.get().board.values().cloned().collect())
+        Ok(self.world.get().transition_log.values().cloned().collect())
     }
 
-    fn publish(&mut self, transitions: &[Numbered]) -> Result<Vec<Placed>, PortError> {
+    fn publish(&mut self, transitions: &[OutboxEntry]) -> Result<Vec<PublishOutcome>, PortError> {
         let mut placed = Vec::new();
         for transition in transitions {
             act(&self.world, self.who);
             let world = &mut *self.world.get();
             let is_answered = !world.dice.hits(world.faults.lose_answer);
             if !is_answered && world.dice.hits(2) {
-                placed.push(Placed::Unknown);
+                placed.push(PublishOutcome::Unknown);
                 continue;
             }
-            let there = world.board.get(&transition.number).cloned();
+            let there = world.transition_log.get(&transition.number).cloned();
             let there = there.filter(|_| world.planted != Some(Planted::NoPlace));
             if there.is_none() {
-                let old = world.board.insert(transition.number, transition.json.clone());
+                let old = world.transition_log.insert(transition.number, transition.json.clone());
                 world.stored_twice += u64::from(old.is_some());
             }
             world.note(format!("{} publishes {}: new {}", self.who, transition.number, there.is_none()));
             placed.push(match there {
-                _ if !is_answered => Placed::Unknown,
-                Some(text) => Placed::There(text),
-                None => Placed::New,
+                _ if !is_answered => PublishOutcome::Unknown,
+                Some(text) => PublishOutcome::There(text),
+                None => PublishOutcome::New,
             });
         }
         Ok(placed)
     }
 
-    fn post(&mut self, parcels: &[Parcel]) -> Result<usize, PortError> {
-        for (done, parcel) in parcels.iter().enumerate() {
+    fn post(&mut self, partials: &[PartialsMessage]) -> Result<usize, PortError> {
+        for (done, message) in partials.iter().enumerate() {
             act(&self.world, self.who);
             let world = &mut *self.world.get();
             let is_answered = !world.dice.hits(world.faults.lose_answer);
             if is_answered || world.dice.hits(2) {
-                world.post(parcel.number, &parcel.bytes);
+                world.post(message.number, &message.bytes);
             }
             if !is_answered {
                 return Ok(done);
             }
         }
-        Ok(parcels.len())
+        Ok(partials.len())
     }
 
-    fn shadow(&mut self, shadows: &[Numbered]) -> Result<usize, PortError> {
+    fn shadow(&mut self, shadows: &[OutboxEntry]) -> Result<usize, PortError> {
         Ok(shadows.len())
     }
 }
 
 impl Outlet for SimFeed {
-    fn dead(&mut self, _letters: &[Letter]) -> Result<(), PortError> {
+    fn dead(&mut self, _letters: &[DeadLetter]) -> Result<(), PortError> {
         act(&self.world, self.who);
         Ok(())
     }

@@ -69,9 +69,10 @@ fn load(text: &str) -> RuleSet {
 /// A random decision of a user: about a published alert, about notifications, or about the rules.
 fn decision(world: &mut world::World) -> Control {
     let now = Timestamp::clamped(world.now_ms);
-    let told = world.board.len() as u64;
-    let alert =
-        (told > 0).then(|| world.board.values().nth(world.dice.below(told) as usize).cloned()).flatten();
+    let told = world.transition_log.len() as u64;
+    let alert = (told > 0)
+        .then(|| world.transition_log.values().nth(world.dice.below(told) as usize).cloned())
+        .flatten();
     let alert = alert.and_then(|text| serde_json::from_str::<Transition>(&text).ok()).map(|told| told.id);
     let dice = &mut world.dice;
     let matchers = ["source=\"s-0\"", "rule=\"slow\"", "severity=\"info\""][dice.below(3) as usize];
@@ -236,7 +237,7 @@ fn planted_faults_are_found() {
         IgnoreFence,
         EffectsTwice,
         ForgetOutbox,
-        ForgetParcels,
+        ForgetPartials,
         SkipTail,
         WallTime,
         NumberFromBoard,

@@ -27,24 +27,24 @@ impl Store for Plain {
 struct Straight {
     windows: BTreeMap<WindowAt, WindowRow>,
     alerts: BTreeMap<u64, String>,
-    parcels: BTreeMap<u64, Vec<u8>>,
+    partials: BTreeMap<u64, Vec<u8>>,
     applier: Applier,
 }
 
 /// Applies the log up to a record, once from the first record to the last.
 fn straight(world: &World, to: u64) -> Straight {
     let mut applier = Applier::new(Engine::new(limits()), 0, 0, Numbers::default());
-    let (mut plain, mut alerts, mut parcels) = (Plain::default(), BTreeMap::new(), BTreeMap::new());
+    let (mut plain, mut alerts, mut partials) = (Plain::default(), BTreeMap::new(), BTreeMap::new());
     for record in &world.log.records[..to as usize] {
         // The plain store never fails.
         let _ = applier.apply(record, &plain);
         let commit = applier.commit();
         plain.0.extend(commit.windows.drain(..));
         alerts.extend(commit.transitions.drain(..).map(|one| (one.number, one.json)));
-        parcels.extend(commit.parcels.drain(..).map(|one| (one.number, one.bytes)));
+        partials.extend(commit.partials.drain(..).map(|one| (one.number, one.bytes)));
         applier.committed();
     }
-    Straight { windows: plain.0, alerts, parcels, applier }
+    Straight { windows: plain.0, alerts, partials, applier }
 }
 
 /// Returns what is wrong with the final state, if anything.
@@ -66,11 +66,11 @@ pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
     if world.log.was_overtaken {
         return consistent(world);
     }
-    let Straight { windows, alerts, parcels, mut applier } = straight(world, applied);
+    let Straight { windows, alerts, partials, mut applier } = straight(world, applied);
     same("window", &world.store.windows, &windows)?;
     same("alert in the store", &world.store.alerts, &alerts)?;
-    same("alert on the board", &world.board, &alerts)?;
-    same("message to the aggregate", &world.parcels, &parcels)?;
+    same("alert on the board", &world.transition_log, &alerts)?;
+    same("message to the aggregate", &world.partials, &partials)?;
     let active = applier.engine.active_alerts().into_iter().filter(Transition::is_active);
     let active = active.map(|told| (told.id, told.seq)).collect();
     same("open alert", &episodes(world)?, &active)?;
@@ -90,11 +90,11 @@ pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
 /// end, and every open episode an active alert.
 fn consistent(world: &World) -> Result<(), String> {
     // The store may lack alerts that were published before it was lost, but it must not contradict the
-    // board.
-    let told = world.board.iter().filter(|(number, _)| world.store.alerts.contains_key(number));
+    // transition log.
+    let told = world.transition_log.iter().filter(|(number, _)| world.store.alerts.contains_key(number));
     same("alert in the store", &world.store.alerts, &told.map(|(n, text)| (*n, text.clone())).collect())?;
-    if !world.board.keys().copied().eq(1..=world.board.len() as u64) {
-        return Err(format!("numbers {:?} have a hole", world.board.keys()));
+    if !world.transition_log.keys().copied().eq(1..=world.transition_log.len() as u64) {
+        return Err(format!("numbers {:?} have a hole", world.transition_log.keys()));
     }
     let open = episodes(world)?;
     let active = world.store.active().iter().filter_map(|text| serde_json::from_str::<Transition>(text).ok());
@@ -107,7 +107,7 @@ fn consistent(world: &World) -> Result<(), String> {
 /// number of their last transition.
 fn episodes(world: &World) -> Result<BTreeMap<String, u32>, String> {
     let mut last: BTreeMap<String, Transition> = BTreeMap::new();
-    for (number, text) in &world.board {
+    for (number, text) in &world.transition_log {
         let told: Transition = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let before = last.get(&told.id);
         let is_next = before.map_or(told.seq == 0 && told.is_active(), |before| {

@@ -11,10 +11,10 @@ use std::time::Duration;
 use streamgauge::core::limits::Limits;
 use streamgauge::core::rule::RuleSet;
 use streamgauge::core::{Span, Timestamp};
+use streamgauge::driver::metrics::OwnerMetrics;
 use streamgauge::driver::owner::{self, Owner, Parts, Step};
 use streamgauge::driver::ports::{Clock, PortError};
-use streamgauge::driver::share::Share;
-use streamgauge::driver::tally::Tally;
+use streamgauge::driver::quota::OwnershipQuota;
 use streamgauge::driver::worker::{Command, Sender, StartError};
 
 /// The panic payload of a killed process.
@@ -80,8 +80,8 @@ fn start(world: &Shared, who: usize, rules: &RuleSet) -> Process {
         lease: Duration::from_millis(LEASE_MS as u64),
         snapshot_every: Duration::from_secs(5),
         is_rolling_up: false,
-        share: Share::new(1),
-        tally: Arc::new(Tally::default()),
+        share: OwnershipQuota::new(1),
+        owner_metrics: Arc::new(OwnerMetrics::default()),
     };
     Process { owner: Owner::new(parts, commands, Box::new(|_| {})), sender, wake_ms }
 }

@@ -5,8 +5,8 @@ use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
 use streamgauge::core::pane::Shape;
 use streamgauge::driver::ports::{
-    Answer, Asked, Checkpoint, Commit, Fence, Numbered, Parcel, PortError, SharedStore, Shown, Store,
-    WindowAt, WindowRow,
+    Answer, Asked, Checkpoint, Commit, Fence, OutboxEntry, PartialsMessage, PortError, SharedStore, Shown,
+    Store, WindowAt, WindowRow,
 };
 
 /// The whole content of the store.
@@ -18,10 +18,10 @@ pub struct State {
     commit: String,
     lease: Option<(String, i64)>, // nonce, end
     checkpoint: Checkpoint,
-    outbox: BTreeMap<u64, Numbered>,
+    outbox: BTreeMap<u64, OutboxEntry>,
     trying: u64,
     suspect: (u64, u32), // record, deaths
-    parcels: BTreeMap<u64, Vec<u8>>,
+    partials: BTreeMap<u64, Vec<u8>>,
     pub alerts: BTreeMap<u64, String>,
     active: Vec<String>,
     pub windows: BTreeMap<WindowAt, WindowRow>,
@@ -60,9 +60,9 @@ impl State {
         if let Some(active) = &commit.active {
             self.active = active.iter().map(|(_, json)| json.clone()).collect();
         }
-        let parcels = commit.parcels.iter().map(|parcel| (parcel.number, parcel.bytes.clone()));
-        self.parcels.extend(parcels);
-        self.parcels.retain(|number, _| *number > commit.published.parcels);
+        let partials = commit.partials.iter().map(|message| (message.number, message.bytes.clone()));
+        self.partials.extend(partials);
+        self.partials.retain(|number, _| *number > commit.published.partials);
         self.outbox.retain(|number, _| *number > commit.published.alerts);
         self.windows.extend(commit.windows.iter().cloned());
     }
@@ -112,10 +112,11 @@ impl Store for SimStore {
         act(&self.world, self.who);
         let world = self.world.get();
         let outbox = world.store.outbox.values().cloned().collect();
-        let parcels = world.store.parcels.iter();
-        let parcels =
-            parcels.map(|(number, bytes)| Parcel { number: *number, bytes: bytes.clone() }).collect();
-        Ok(Checkpoint { outbox, parcels, ..world.store.checkpoint.clone() })
+        let partials = world.store.partials.iter();
+        let partials = partials
+            .map(|(number, bytes)| PartialsMessage { number: *number, bytes: bytes.clone() })
+            .collect();
+        Ok(Checkpoint { outbox, partials, ..world.store.checkpoint.clone() })
     }
 
     fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError> {

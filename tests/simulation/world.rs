@@ -1,4 +1,4 @@
-//! The simulated environment: a log, a board of transitions, a store, a clock, and the faults that hit
+//! The simulated environment: a log, a transition log of transitions, a store, a clock, and the faults that hit
 //! them.
 
 use crate::store::State;
@@ -23,7 +23,7 @@ const TRACE_LINES: usize = 60;
 pub enum Planted {
     Driver(Mutant),
     /// The store skips a comparison: of the nonce, of epoch and nonce, or of the version; with `NoPlace`
-    /// the board stores every transition that arrives.
+    /// the transition log stores every transition that arrives.
     NoNonce,
     NoOwner,
     NoVersion,
@@ -113,9 +113,9 @@ pub struct World {
     pub faults: Faults,
     pub planted: Option<Planted>,
     pub log: Log,
-    pub board: BTreeMap<u64, String>,
+    pub transition_log: BTreeMap<u64, String>,
     /// Messages to the aggregate partition.
-    pub parcels: BTreeMap<u64, Vec<u8>>,
+    pub partials: BTreeMap<u64, Vec<u8>>,
     pub stored_twice: u64,
     pub store: State,
     /// Earlier states of the store, newest last. The store may fall back to one of them.
@@ -145,8 +145,8 @@ impl Shared {
             faults,
             planted,
             log: Log { made: 1, first: 1, ..Log::default() },
-            board: BTreeMap::new(),
-            parcels: BTreeMap::new(),
+            transition_log: BTreeMap::new(),
+            partials: BTreeMap::new(),
             stored_twice: 0,
             store: State::default(),
             past: Vec::new(),
@@ -205,7 +205,7 @@ impl Faults {
 impl World {
     /// Stores a message to the aggregate partition, once.
     pub fn post(&mut self, number: u64, bytes: &[u8]) {
-        self.parcels.entry(number).or_insert_with(|| bytes.into());
+        self.partials.entry(number).or_insert_with(|| bytes.into());
         self.note(format!("message {number} to the aggregate"));
     }
 
@@ -249,7 +249,7 @@ impl World {
             self.note("the log is made anew");
         }
         // A log that loses the records from which a lost store is being rebuilt cannot be repaired either.
-        let is_rebuilding = self.store.alerts.len() < self.board.len();
+        let is_rebuilding = self.store.alerts.len() < self.transition_log.len();
         if self.dice.hits(faults.overtake) && !is_rebuilding && self.log.last() > 8 {
             let kept = self.dice.below(self.log.last() - self.log.first + 1);
             self.log.first = self.log.last() - kept;

@@ -1,8 +1,8 @@
 //! The alert log, read as it grows.
 
 use super::{ALERTS, Embedded};
-use crate::driver::notify::ports::{AlertFeed, Batch};
 use crate::driver::ports::PortError;
+use crate::driver::receivers::ports::{AlertFeed, Batch};
 use redb::ReadableTable;
 use std::time::{Duration, Instant};
 

@@ -5,8 +5,8 @@
 //! keep consistent), Durability::None (an acknowledged event could be lost).
 
 mod alerts;
-pub mod ledger;
 mod log;
+pub mod notification_log;
 mod requests;
 pub mod salvage;
 mod store;

@@ -1,19 +1,19 @@
 //! The alert stream, read in order by a durable consumer for each receiver.
 //!
-//! Intuition: a receiver's position is written in its ledger. The consumer is made anew behind that
+//! Intuition: a receiver's position is written in its notification log. The consumer is made anew behind that
 //! position, so alerts that were handed out but not recorded there come again, in order. Invariant: a
-//! message is acknowledged once the ledger records it, so the messages pending at the broker are those that
+//! message is acknowledged once the notification log records it, so the messages pending at the broker are those that
 //! the receiver does not know yet. A message that arrives out of order, or is lost, is a reason for a new
 //! consumer. Rejected: keeping the old consumer (it redelivers lost messages after younger ones).
 
-use super::board::{Places, is_genuine, is_genuine_raw};
 use super::raw::{self, Found};
 use super::reader::Place;
+use super::transition_log::{Places, is_genuine, is_genuine_raw};
 use super::{ANSWER_WITHIN, Settings, connect, context};
 use crate::core::alert::Transition;
 use crate::core::partition::escape;
-use crate::driver::notify::ports::{AlertFeed, Batch, Others};
 use crate::driver::ports::PortError;
+use crate::driver::receivers::ports::{AlertFeed, Batch, Others};
 use crate::wire::alert;
 use crate::wire::signature::Signing;
 use crate::wire::subject::Subjects;
@@ -147,7 +147,7 @@ impl Alerts {
     }
 }
 
-/// Publishes alerts about one receiver's failed deliveries on the board, so that the other receivers get
+/// Publishes alerts about one receiver's failed deliveries on the transition log, so that the other receivers get
 /// them.
 #[derive(Debug)]
 pub struct Beside {
@@ -262,7 +262,7 @@ impl AlertFeed for Alerts {
 }
 
 /// Returns the number behind which reading continues in a stream that ends at `last`, for a receiver whose
-/// ledger records all alerts up to `after`. For `given` and `up_to` see [`Alerts::passed`]. An alert that
+/// notification log records all alerts up to `after`. For `given` and `up_to` see [`Alerts::passed`]. An alert that
 /// was handed out but not recorded comes again; once it is recorded, the messages of other senders behind
 /// it are skipped.
 fn behind((given, up_to): (u64, u64), after: u64, last: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! JetStream: the event log, and the board where transitions are published.
+//! JetStream: the event log, and the transition log where transitions are published.
 //!
 //! Intuition: the worker is a plain thread that asks for the next records; the client behind it is
 //! asynchronous and runs on the tokio runtime. An unreachable broker is waited for and never ends the
@@ -7,7 +7,6 @@
 //! begin at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
 
 pub mod alerts;
-mod board;
 pub mod intake;
 pub mod micro;
 mod outlet;
@@ -15,6 +14,7 @@ pub mod publisher;
 mod pull;
 mod raw;
 mod reader;
+mod transition_log;
 
 use crate::core::Timestamp;
 use crate::core::partition::Partition;
@@ -172,8 +172,8 @@ impl Bus {
     /// Creates missing streams and checks existing ones.
     fn check_streams(&self) -> Result<(), PortError> {
         if self.has_aggregate {
-            let name = self.subjects.parcels_stream().into();
-            self.check_stream(wanted(name, self.subjects.parcels(), PARCELS_KEPT))?;
+            let name = self.subjects.partials_stream().into();
+            self.check_stream(wanted(name, self.subjects.partials(), PARCELS_KEPT))?;
         }
         if !self.is_aggregate {
             self.check_stream(wanted(self.subjects.events_stream(), self.subjects.events(), EVENTS_KEPT))?;
@@ -520,8 +520,10 @@ async fn append(
             }
             Entry::Tick => (subjects.tick(), publish),
             Entry::Control(json) => (subjects.control(), publish.payload(control::packed(json, room).into())),
-            // Messages to the aggregate have subjects of their own; see [`Board::post`].
-            Entry::Partials { number, bytes, .. } => (subjects.parcel(number), publish.payload(bytes.into())),
+            // Messages to the aggregate have subjects of their own; see [`TransitionLog::post`].
+            Entry::Partials { number, bytes, .. } => {
+                (subjects.partials_subject(number), publish.payload(bytes.into()))
+            }
         };
         waiting.push(context.send_publish(subject, publish).await);
     }

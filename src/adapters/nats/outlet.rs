@@ -5,8 +5,8 @@
 
 use super::raw::{self, Which};
 use super::{Bus, acknowledged};
-use crate::core::effect::Aside;
-use crate::driver::ports::{Letter, Outlet, PortError, Rollup};
+use crate::core::effect::RejectReason;
+use crate::driver::ports::{DeadLetter, Outlet, PortError, Rollup};
 use crate::wire::event::{Codec, elements};
 use async_nats::Message;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
@@ -21,7 +21,7 @@ const UNDER_WAY_MAX: usize = 512;
 impl Outlet for Bus {
     /// Publishes refused events. Letters of one record are adjacent, so each record is fetched and split
     /// once.
-    fn dead(&mut self, letters: &[Letter]) -> Result<(), PortError> {
+    fn dead(&mut self, letters: &[DeadLetter]) -> Result<(), PortError> {
         let mut messages = Vec::with_capacity(letters.len());
         for of_one in letters.chunk_by(|a, b| a.seq == b.seq) {
             let record = self.fetch(of_one[0].seq)?;
@@ -60,7 +60,7 @@ impl Bus {
     /// Returns the poison records of this log: those skipped because they crashed their workers.
     pub fn left_out(&self) -> Result<BTreeSet<u64>, PortError> {
         let stream = self.subjects.events_stream();
-        let letters = self.read_all("SG_DEAD", &self.subjects.dead(Aside::Poison.name()))?;
+        let letters = self.read_all("SG_DEAD", &self.subjects.dead(RejectReason::Poison.name()))?;
         let header = |letter: &Message, name: &str| Some(letter.headers.as_ref()?.get(name)?.to_string());
         let own = letters.iter().filter(|letter| header(letter, "Sg-Stream").as_ref() == Some(&stream));
         Ok(own.filter_map(|letter| header(letter, "Sg-Stream-Seq")?.parse().ok()).collect())
@@ -76,7 +76,7 @@ impl Bus {
 
     fn letter(
         &self,
-        letter: &Letter,
+        letter: &DeadLetter,
         codec: Codec,
         subject: &str,
         payload: &[u8],
@@ -126,8 +126,8 @@ impl Bus {
 
 /// Returns the bytes of the refused event. Returns the whole payload if it cannot be split, if it is a
 /// poison record, which is not split at all, or if the letter also stands for further refused events.
-fn one_event<'a>(letter: &Letter, events: &[&'a [u8]], payload: &'a [u8]) -> &'a [u8] {
-    let is_whole = letter.more > 0 || letter.reason == Aside::Poison;
+fn one_event<'a>(letter: &DeadLetter, events: &[&'a [u8]], payload: &'a [u8]) -> &'a [u8] {
+    let is_whole = letter.more > 0 || letter.reason == RejectReason::Poison;
     let event = events.get(letter.index as usize).filter(|_| !is_whole);
     event.copied().unwrap_or(payload)
 }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn the_refused_event_is_told_alone() {
         let told = |codec, payload: &'static [u8], index, more| {
-            let letter = Letter { seq: 1, index, reason: Aside::Refused(Refusal::BadEvent), more };
+            let letter = DeadLetter { seq: 1, index, reason: RejectReason::Refused(Refusal::BadEvent), more };
             one_event(&letter, &elements(codec, payload).unwrap_or_default(), payload)
         };
         assert_eq!(told(Codec::Json, br#"[{"a":1}, {"b":2}]"#, 1, 0), br#"{"b":2}"#);

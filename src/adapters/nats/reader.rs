@@ -4,9 +4,9 @@
 //! error the consumer is discarded, and a new one begins where `Continuity` states. Invariant:
 //! back-pressure is the pull; the reader never fetches further ahead than its bounded queue allows.
 
-use super::board::is_genuine_placed;
 use super::pull::Pull;
 use super::raw::{self, Which};
+use super::transition_log::is_genuine_placed;
 use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
 use crate::driver::outage::Outages;

@@ -9,7 +9,7 @@ use super::secret::Secret;
 use super::webhook::{annotations, labels};
 use crate::core::notify::{GroupBy, Grouping, Message};
 use crate::core::{Span, Timestamp};
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use super::wording::Wording;
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::notify::Message;
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};

@@ -7,7 +7,7 @@
 
 use super::log;
 use crate::core::notify::Message;
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeSet;
 use std::io::Write;

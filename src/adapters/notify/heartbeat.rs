@@ -10,8 +10,8 @@ use super::http::Http;
 use super::secret::Secret;
 use crate::core::notify::{Message, Why};
 use crate::core::{Span, Timestamp};
-use crate::driver::notify::canary::Origin;
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::canary::Origin;
+use crate::driver::receivers::ports::{Channel, Failure};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::adapters::notify::http::ANSWER_WITHIN;
     use crate::core::alert::Severity;
-    use crate::core::alert::own::bare;
+    use crate::core::alert::self_alerts::bare;
     use crate::core::alert::transition::State;
     use crate::core::key::Key;
 

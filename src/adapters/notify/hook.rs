@@ -3,7 +3,7 @@
 use super::http::{Answer, Http};
 use super::secret::Secret;
 use super::wording::Wording;
-use crate::driver::notify::ports::Failure;
+use crate::driver::receivers::ports::Failure;
 use serde_json::Value;
 
 /// Target of messages that people read.

@@ -8,7 +8,7 @@
 
 use super::address::{Network, Refused, is_allowed, is_in};
 use super::secret::Secret;
-use crate::driver::notify::ports::Failure;
+use crate::driver::receivers::ports::Failure;
 use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::Uri;

@@ -6,7 +6,7 @@
 use super::text::{listed, standing};
 use super::wording::Wording;
 use crate::core::notify::{Message, Why};
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use crate::wire::printable::{printable, printable_json};
 use serde_json::json;
 use std::fs::{File, OpenOptions};

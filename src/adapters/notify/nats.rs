@@ -8,7 +8,7 @@
 use super::log;
 use super::secret::Secret;
 use crate::core::notify::Message;
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use futures_util::StreamExt;

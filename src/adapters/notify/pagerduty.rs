@@ -10,7 +10,7 @@ use super::wording::Wording;
 use crate::core::alert::transition::ChangeName;
 use crate::core::alert::{Severity, Transition};
 use crate::core::notify::{Message, Why};
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use serde_json::{Value, json};
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;

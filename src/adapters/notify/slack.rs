@@ -10,7 +10,7 @@ use super::hook::Hook;
 use super::text::{cut, listed, standing};
 use super::wording::Wording;
 use crate::core::notify::Message;
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use serde_json::{Value, json};
 use std::time::Duration;
 

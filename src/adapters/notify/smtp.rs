@@ -5,7 +5,7 @@
 //! transport, which reads a reply to its end however long it is.
 
 use super::secret::Secret;
-use crate::driver::notify::ports::Failure;
+use crate::driver::receivers::ports::Failure;
 use lettre::address::Envelope;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};

@@ -7,7 +7,7 @@ use super::text::{cut, escaped, listed, standing, worst};
 use super::wording::Wording;
 use crate::core::alert::Severity;
 use crate::core::notify::Message;
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::notify::{Message, Why};
-use crate::driver::notify::own;
+use crate::driver::receivers::self_alerts;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,12 @@ fn storm(alerts: usize) -> Message {
     let receiver: Arc<str> = "ops".into();
     let evil = "<!channel> @everyone **bold** [x](http://evil) & \"q\"\n".repeat(200);
     let one = |at: usize| {
-        let trial =
-            own::trial(&receiver, "ann", (Timestamp::clamped(at as i64), Timestamp::clamped(0)), at % 2 == 1);
+        let trial = self_alerts::trial(
+            &receiver,
+            "ann",
+            (Timestamp::clamped(at as i64), Timestamp::clamped(0)),
+            at % 2 == 1,
+        );
         Transition {
             summary: evil.clone(),
             runbook: Some("https://runbooks/a|b>".into()),
@@ -63,7 +67,7 @@ fn an_incident_is_opened_and_closed_under_one_key() {
     let at = Timestamp::clamped(0);
     let words = wording::Wording::default();
     let event = |is_over| {
-        let message = own::trial(&receiver, "ann", (at, at), is_over);
+        let message = self_alerts::trial(&receiver, "ann", (at, at), is_over);
         pagerduty::event(&message, "https://here", &words).expect("an event")
     };
     let (opened, closed) = (event(false), event(true));
@@ -101,12 +105,16 @@ fn the_webhook_has_the_shape_of_alertmanagers() {
 
 #[test]
 fn a_program_gets_the_alert_and_no_shell() {
-    use crate::driver::notify::ports::{Channel, Failure};
+    use crate::driver::receivers::ports::{Channel, Failure};
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().join("out");
     let receiver: Arc<str> = "scale".into();
-    let message =
-        own::trial(&receiver, "$(touch /tmp/x)", (Timestamp::clamped(0), Timestamp::clamped(0)), false);
+    let message = self_alerts::trial(
+        &receiver,
+        "$(touch /tmp/x)",
+        (Timestamp::clamped(0), Timestamp::clamped(0)),
+        false,
+    );
     let run = |script: &str, millis| {
         let arguments = vec!["-c".into(), script.into()];
         let timeout = std::time::Duration::from_millis(millis);

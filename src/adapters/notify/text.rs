@@ -82,7 +82,7 @@ mod tests {
 
     use crate::core::Timestamp;
     use crate::core::alert::Display;
-    use crate::core::alert::own::bare;
+    use crate::core::alert::self_alerts::bare;
     use crate::core::alert::transition::State;
     use crate::core::key::Key;
 

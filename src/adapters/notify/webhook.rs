@@ -11,7 +11,7 @@ use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::notify::Message;
 use crate::core::notify::route::label;
-use crate::driver::notify::ports::{Channel, Failure};
+use crate::driver::receivers::ports::{Channel, Failure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};

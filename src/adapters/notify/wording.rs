@@ -129,11 +129,11 @@ impl Object for Labels {
 mod tests {
     use super::*;
     use crate::core::Timestamp;
-    use crate::driver::notify::own;
+    use crate::driver::receivers::self_alerts;
 
     fn sample() -> Message {
         let at = Timestamp::clamped(0);
-        own::trial(&"ops".into(), "ann", (at, at), false)
+        self_alerts::trial(&"ops".into(), "ann", (at, at), false)
     }
 
     #[test]

@@ -247,9 +247,9 @@ impl RedisStore {
         for seq in &commit.poison {
             operations.push("HSET", &poison, &[seq.to_string(), "1".into()]);
         }
-        let parcels = self.keys.of("parcels");
-        for parcel in &commit.parcels {
-            operations.push("HSET", &parcels, &[parcel.number.to_string().as_bytes(), &parcel.bytes]);
+        let partials = self.keys.of("parcels");
+        for message in &commit.partials {
+            operations.push("HSET", &partials, &[message.number.to_string().as_bytes(), &message.bytes]);
         }
         let shadows = self.keys.of("shadows");
         for shadow in &commit.shadows {
@@ -259,7 +259,7 @@ impl RedisStore {
         let (known, published) = (self.published, commit.published);
         for (key, gone) in [
             (outbox, known.alerts + 1..=published.alerts),
-            (parcels, known.parcels + 1..=published.parcels),
+            (partials, known.partials + 1..=published.partials),
             (shadows, known.shadows + 1..=published.shadows),
         ] {
             let gone: Vec<String> = gone.map(|number| number.to_string()).collect();
@@ -299,7 +299,7 @@ impl RedisStore {
         fields.extend(["fingerprint".into(), commit.anchor.fingerprint.to_string()]);
         fields.extend(["transitions".into(), commit.numbered.alerts.to_string()]);
         fields.extend(["actions".into(), commit.numbered.actions.to_string()]);
-        fields.extend(["parcels".into(), commit.numbered.parcels.to_string()]);
+        fields.extend(["parcels".into(), commit.numbered.partials.to_string()]);
         fields.extend(["shadows".into(), commit.numbered.shadows.to_string()]);
         if let Some((at, parts)) = snapshot {
             fields.extend(["snapshot_at".into(), at.to_string(), "snapshot_parts".into(), parts.to_string()]);

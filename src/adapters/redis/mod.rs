@@ -6,13 +6,13 @@
 //! result is known. Rejected: MULTI (cannot be conditional), WATCH (state of a connection), an epoch alone
 //! (Redis may lose its last second and hand out the same epoch twice).
 
-mod book;
 mod commit;
+mod fleet;
 mod keys;
 mod lease;
-mod ledger;
+mod notification_log;
 mod read;
-mod roster;
+mod stored_rules;
 
 use crate::core::histogram::layout::Digits;
 use crate::core::partition::Partition;
@@ -22,13 +22,13 @@ use crate::driver::worker::chain;
 use crate::wire::address::without_password;
 use crate::wire::hdr::Writer;
 use ::redis::{Client, ClientTlsConfig, Connection, RedisError, RedisResult, TlsCertificates};
-pub use book::RulesBook;
+pub use fleet::Workers;
 use keys::Keys;
-pub use ledger::SharedLedger;
+pub use notification_log::SharedNotificationLog;
 pub use read::Shared;
-pub use roster::Workers;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
+pub use stored_rules::StoredRules;
 
 /// Settings of a store in Redis.
 #[derive(Debug, Clone)]

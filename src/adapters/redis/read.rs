@@ -10,8 +10,8 @@ use crate::core::unit::{Resolution, Unit};
 use crate::core::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
-    Anchor, Answer, Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbered, Numbers, Parcel,
-    PortError, SharedStore, Shown, Store, Views, WindowAt, WindowRow,
+    Anchor, Answer, Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbers, OutboxEntry,
+    PartialsMessage, PortError, SharedStore, Shown, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use crate::wire::snapshot;
@@ -95,14 +95,14 @@ impl RedisStore {
         let numbered = Numbers {
             alerts: count("transitions")?,
             actions: count("actions")?,
-            parcels: count("parcels")?,
+            partials: count("parcels")?,
             shadows: count("shadows")?,
         };
-        let parcels = self.read_parcels()?;
+        let partials = self.read_partials()?;
         let shadows = self.read_waiting("shadows")?;
         self.published = Numbers {
             alerts: outbox.first().map_or(numbered.alerts, |oldest| oldest.number - 1),
-            parcels: parcels.first().map_or(numbered.parcels, |oldest| oldest.number - 1),
+            partials: partials.first().map_or(numbered.partials, |oldest| oldest.number - 1),
             shadows: shadows.first().map_or(numbered.shadows, |oldest| oldest.number - 1),
             ..numbered
         };
@@ -112,7 +112,7 @@ impl RedisStore {
             snapshot,
             numbered,
             outbox,
-            parcels,
+            partials,
             shadows,
             is_losing: count("losing")? == 1,
             poison: self.read_poison()?,
@@ -141,10 +141,10 @@ impl RedisStore {
     }
 
     /// Reads transitions or shadows that may not be published yet.
-    fn read_waiting(&mut self, name: &str) -> Result<Vec<Numbered>, PortError> {
+    fn read_waiting(&mut self, name: &str) -> Result<Vec<OutboxEntry>, PortError> {
         let key = self.keys.of(name);
         let waiting: Vec<String> = self.ask(&key, |c| cmd("HVALS").arg(&key).query(c))?;
-        let parsed: Result<Vec<Numbered>, _> =
+        let parsed: Result<Vec<OutboxEntry>, _> =
             waiting.iter().map(|json| serde_json::from_str(json)).collect();
         let mut outbox = parsed.map_err(|error| damaged(&key, error))?;
         outbox.sort_by_key(|transition| transition.number);
@@ -156,10 +156,10 @@ impl RedisStore {
         self.ask(&key, |c| cmd("HKEYS").arg(&key).query(c))
     }
 
-    fn read_parcels(&mut self) -> Result<Vec<Parcel>, PortError> {
+    fn read_partials(&mut self) -> Result<Vec<PartialsMessage>, PortError> {
         let key = self.keys.of("parcels");
         let waiting: BTreeMap<u64, Vec<u8>> = self.ask(&key, |c| cmd("HGETALL").arg(&key).query(c))?;
-        Ok(waiting.into_iter().map(|(number, bytes)| Parcel { number, bytes }).collect())
+        Ok(waiting.into_iter().map(|(number, bytes)| PartialsMessage { number, bytes }).collect())
     }
 
     fn read_catalog(&mut self) -> Result<(), PortError> {

@@ -24,7 +24,7 @@ use crate::adapters::notify::webhook::{Format, Settings, Webhook};
 use crate::adapters::notify::wording::Wording;
 use crate::core::notify::{Policy, Style};
 use crate::core::{Span, Timestamp};
-use crate::driver::notify::ports::Channel;
+use crate::driver::receivers::ports::Channel;
 use crate::driver::worker::chain;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

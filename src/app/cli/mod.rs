@@ -123,13 +123,13 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Directory of the pipeline files [default: ./pipelines if there is one]
+    /// IdentityTable of the pipeline files [default: ./pipelines if there is one]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
     pub pipelines: Option<PathBuf>,
     /// Put the files in force in place of the rules in Redis or those added over the API
     #[arg(long)]
     pub apply: bool,
-    /// Directory of log, windows and alerts [default: $XDG_DATA_HOME/streamgauge]
+    /// IdentityTable of log, windows and alerts [default: $XDG_DATA_HOME/streamgauge]
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address of the API and the web page; beyond loopback a token is required [default: 127.0.0.1:8080]
@@ -270,7 +270,7 @@ pub struct BacktestArgs {
     /// Length of a service's log before --from that teaches baselines [default: 1d]
     #[arg(long, value_name = "DURATION")]
     pub warm: Option<crate::core::Span>,
-    /// Directory of the rules [default: ./pipelines] [env, if no flag names rules: STREAMGAUGE_PIPELINES]
+    /// IdentityTable of the rules [default: ./pipelines] [env, if no flag names rules: STREAMGAUGE_PIPELINES]
     #[arg(long, value_name = "DIR")]
     pub pipelines: Option<PathBuf>,
     /// Compare two directories of rules: report the alerts that the second one gains and loses
@@ -328,7 +328,7 @@ pub struct ReplayArgs {
     /// NDJSON files, or `-` for standard input; gzip and zstd are decompressed, several files merged by time
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Directory of the pipeline files; without it, ./pipelines if it exists and the rules in the log
+    /// IdentityTable of the pipeline files; without it, ./pipelines if it exists and the rules in the log
     #[arg(long, value_name = "DIR", env = "STREAMGAUGE_PIPELINES")]
     pub pipelines: Option<PathBuf>,
     /// Write each window as a line to this file, `-` for standard output

@@ -10,8 +10,8 @@
 
 pub mod display;
 pub mod flap;
-pub mod own;
 mod relevel;
+pub mod self_alerts;
 mod step;
 pub mod transition;
 

@@ -190,14 +190,14 @@ fn changes(zone: Tz) -> Vec<Timestamp> {
 
 #[test]
 fn intervals_are_those_of_alertmanager() {
-    let office = Interval {
+    let registry = Interval {
         times: vec![(9 * 60, 17 * 60)],
         weekdays: vec![(1, 5)],
         zone: "Europe/Berlin".into(),
         ..Interval::default()
     };
     let month_end = Interval { days_of_month: vec![(-1, -1)], ..Interval::default() };
-    let plan = Plan::Intervals(vec![office, month_end]);
+    let plan = Plan::Intervals(vec![registry, month_end]);
     assert!(is_in_force(&plan, "2026-11-06T08:00:00Z") && !is_in_force(&plan, "2026-11-06T07:59:00Z"));
     assert!(!is_in_force(&plan, "2026-11-07T10:00:00Z") && is_in_force(&plan, "2026-02-28T23:00:00Z"));
     assert_eq!(plan.next(at("2026-11-06T12:00:00Z"), 2)[1].0, at("2026-11-09T08:00:00Z"));

@@ -11,13 +11,13 @@
 
 pub mod anomaly;
 pub mod baseline;
+pub mod bounds;
 pub mod changepoint;
 pub mod correlation;
 pub mod counts;
 pub mod cusum;
 pub mod fdr;
 pub mod learned;
-pub mod leeway;
 pub mod regression;
 pub mod shares;
 pub mod slopes;

@@ -5,7 +5,7 @@
 //! Invariant: a result depends on the values alone, not on the order of their arrival. Sums run over the
 //! values in ascending order, in four lanes.
 //! Rejected: keeping such a list from window to window (each window moves all of it, and it is hardly ever
-//! read: see [`super::leeway`]), running sums (they drift).
+//! read: see [`super::bounds`]), running sums (they drift).
 
 use super::middle;
 use std::cmp::Ordering;

@@ -13,7 +13,7 @@
 use super::Engine;
 use crate::core::effect::Effects;
 use crate::core::event::{Body, Record};
-use crate::core::identity::Directory;
+use crate::core::identity::IdentityTable;
 use crate::core::partial::{PARTIALS_EVERY, Partial, Partials};
 use crate::core::time::{Span, Timestamp};
 use crate::core::view::Reading;
@@ -36,7 +36,12 @@ pub(super) struct Feeder {
 
 impl Engine {
     /// Applies one record of the aggregate's log.
-    pub(super) fn handle_aggregate(&mut self, record: &Record<'_>, directory: &Directory, out: &mut Effects) {
+    pub(super) fn handle_aggregate(
+        &mut self,
+        record: &Record<'_>,
+        directory: &IdentityTable,
+        out: &mut Effects,
+    ) {
         match record.body {
             Body::Partials { from, number, partials } => self.take_partials(from, number, partials, out),
             Body::Control(control) => self.control(control, out),

@@ -41,7 +41,7 @@ impl Engine {
         let found = self.find_alert(&ack.alert);
         if let (true, Some((place, key))) = (ack.accept, found) {
             let since = self.began_at(place, key).unwrap_or(now);
-            self.rule_states[place].frozen.accept(key, since);
+            self.rule_states[place].baseline_freeze.accept(key, since);
         }
         self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until, now));
         // An acknowledgement with an end needs a timer for that end; an earlier timer stays.

@@ -11,7 +11,7 @@ type Spans = Vec<(Timestamp, Timestamp)>;
 
 /// Interruptions and losses of the log that no partials have reported yet.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Unsaid {
+pub(super) struct PendingPartials {
     interrupted: Spans,
     lost: Spans,
     /// When the next partials are sent; `None`: at the next grid point.
@@ -23,7 +23,7 @@ impl Engine {
     pub(super) fn interrupt(&mut self, from: Timestamp, to: Timestamp) {
         self.interruptions.add(from, to);
         if self.is_gathering() {
-            self.unsaid.interrupted.push((from, to));
+            self.pending_partials.interrupted.push((from, to));
         }
     }
 
@@ -31,7 +31,7 @@ impl Engine {
     pub(super) fn note_lost(&mut self, from: Timestamp, to: Timestamp) {
         self.gaps.add(from, to);
         if self.is_gathering() {
-            self.unsaid.lost.push((from, to));
+            self.pending_partials.lost.push((from, to));
         }
     }
 
@@ -42,18 +42,21 @@ impl Engine {
 
     /// Returns when the next partials are sent, if this partition gathers any.
     pub(super) fn next_partials(&self) -> Option<Timestamp> {
-        self.is_gathering().then(|| self.unsaid.due.unwrap_or(self.now))
+        self.is_gathering().then(|| self.pending_partials.due.unwrap_or(self.now))
     }
 
     /// Sends what was gathered and the clock of the log, at the first grid point of each ten seconds.
     pub(super) fn send_partials(&mut self, at: Timestamp, out: &mut Effects) {
-        if !self.is_gathering() || self.unsaid.due.is_some_and(|due| at < due) {
+        if !self.is_gathering() || self.pending_partials.due.is_some_and(|due| at < due) {
             return;
         }
-        let next = Unsaid { due: Some(at.next(PARTIALS_EVERY)), ..Unsaid::default() };
-        let unsaid = std::mem::replace(&mut self.unsaid, next);
-        let mut partials =
-            Partials { interrupted: unsaid.interrupted, lost: unsaid.lost, ..Partials::new(at) };
+        let next = PendingPartials { due: Some(at.next(PARTIALS_EVERY)), ..PendingPartials::default() };
+        let pending_partials = std::mem::replace(&mut self.pending_partials, next);
+        let mut partials = Partials {
+            interrupted: pending_partials.interrupted,
+            lost: pending_partials.lost,
+            ..Partials::new(at)
+        };
         let mut bytes = 0;
         for view in 0..self.views.len() {
             for part in self.gathered(view) {

@@ -4,12 +4,12 @@ use super::Engine;
 use crate::core::arrival::Arrival;
 use crate::core::counters::{Outcome, Refusal};
 use crate::core::duplicates::Kind;
-use crate::core::effect::{Aside, Effects, Refused};
+use crate::core::effect::{Effects, Refused, RejectReason};
 use crate::core::event::{Event, HistogramEvent, Observation, Record, Samples};
-use crate::core::identity::{Directory, Identity, Who};
+use crate::core::identity::{Identity, IdentityTable, SeriesRef};
 use crate::core::limits::{LatePolicy, PANE_MIN};
 use crate::core::pane::{Pane, Sample};
-use crate::core::series::{Place, Unplaced};
+use crate::core::series::{SeriesSlot, Unplaced};
 use crate::core::time::Timestamp;
 use crate::core::view::Reading;
 use crate::core::window::{WindowKey, WindowSize, seal_due};
@@ -21,7 +21,7 @@ impl Engine {
         &mut self,
         record: &Record<'_>,
         events: &[Event],
-        directory: &Directory,
+        directory: &IdentityTable,
         out: &mut Effects,
     ) {
         let limit = self.now + self.limits.max_skew;
@@ -30,8 +30,8 @@ impl Engine {
             let keeps_late = self.limits.late_policy == LatePolicy::Dead;
             let mut note = |time, outcome: Outcome| {
                 let reason = match (outcome, outcome.refusal()) {
-                    (_, Some(refusal)) => Aside::Refused(refusal),
-                    (Outcome::Dropped, None) if keeps_late => Aside::Late,
+                    (_, Some(refusal)) => RejectReason::Refused(refusal),
+                    (Outcome::Dropped, None) if keeps_late => RejectReason::Late,
                     _ => return,
                 };
                 let (seq, index, hint) = (record.seq, index as u32, outcome.hint());
@@ -66,7 +66,7 @@ impl Engine {
         }
     }
 
-    fn event(&mut self, event: &Event, limit: Timestamp, directory: &Directory) -> Outcome {
+    fn event(&mut self, event: &Event, limit: Timestamp, directory: &IdentityTable) -> Outcome {
         match event {
             Event::Metric(observation) => self.metric(*observation, limit, directory),
             Event::Identified(identified) => {
@@ -116,7 +116,7 @@ impl Engine {
     }
 
     #[inline]
-    fn metric(&mut self, observation: Observation, limit: Timestamp, directory: &Directory) -> Outcome {
+    fn metric(&mut self, observation: Observation, limit: Timestamp, directory: &IdentityTable) -> Outcome {
         let arrival = self.arrival(observation.time, limit);
         if let Some(outcome) = self.limits.turned_away(arrival) {
             return outcome;
@@ -131,7 +131,7 @@ impl Engine {
         &mut self,
         samples: &Samples,
         limit: Timestamp,
-        directory: &Directory,
+        directory: &IdentityTable,
         note: &mut impl FnMut(Timestamp, Outcome),
     ) {
         // All values have the same series; it is looked up for the first value that needs it.
@@ -157,13 +157,13 @@ impl Engine {
         }
     }
 
-    fn is_cumulative(&mut self, place: Place) -> bool {
+    fn is_cumulative(&mut self, place: SeriesSlot) -> bool {
         self.series.with_metric(place.slot).is_some_and(|(_, metric)| metric.is_cumulative)
     }
 
     /// Records values of one series that are on time and fall into one pane. Work that is the same for all
     /// of them is done once.
-    fn observe_run(&mut self, place: Place, run: &[(Timestamp, f64)]) -> Outcome {
+    fn observe_run(&mut self, place: SeriesSlot, run: &[(Timestamp, f64)]) -> Outcome {
         let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
         let (shape, factor) = (metric.shape, place.factor);
         let mut samples = std::mem::take(&mut self.run);
@@ -178,7 +178,7 @@ impl Engine {
         outcome
     }
 
-    fn histogram(&mut self, event: &HistogramEvent, limit: Timestamp, directory: &Directory) -> Outcome {
+    fn histogram(&mut self, event: &HistogramEvent, limit: Timestamp, directory: &IdentityTable) -> Outcome {
         let arrival = self.arrival(event.time, limit);
         if let Some(outcome) = self.limits.turned_away(arrival) {
             return outcome;
@@ -214,9 +214,9 @@ impl Engine {
         if time > limit { Arrival::Future } else { self.limits.arrival(end, self.now) }
     }
 
-    /// Returns the series of a `Who` with one array read, unless the series is new or was forgotten.
+    /// Returns the series of a `SeriesRef` with one array read, unless the series is new or was forgotten.
     #[inline]
-    fn place(&mut self, who: Who, directory: &Directory) -> Result<Place, Refusal> {
+    fn place(&mut self, who: SeriesRef, directory: &IdentityTable) -> Result<SeriesSlot, Refusal> {
         let known = self.memo.get(who.decoder()).and_then(|memo| *memo.get(who.place())?);
         if let Some(place) = known
             && self.series.at(place).is_some()
@@ -246,7 +246,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn place_identity(&mut self, identity: &Identity) -> Result<Place, Refusal> {
+    pub(super) fn place_identity(&mut self, identity: &Identity) -> Result<SeriesSlot, Refusal> {
         let placed = self.series.place(identity, self.now, self.limits.room());
         let (place, is_new) = placed.map_err(|reason| match reason {
             Unplaced::Unit => Refusal::Unit,
@@ -261,7 +261,7 @@ impl Engine {
 
     /// Records one value of a placed series.
     #[inline]
-    fn observe(&mut self, place: Place, time: Timestamp, value: f64, arrival: Arrival) -> Outcome {
+    fn observe(&mut self, place: SeriesSlot, time: Timestamp, value: f64, arrival: Arrival) -> Outcome {
         let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
         let mut value = value * place.factor;
         let now = self.now;

@@ -11,16 +11,16 @@
 mod aggregate;
 mod control;
 pub mod explain;
+mod fdr;
 mod freshness;
 mod gather;
 mod grid;
 mod ingest;
-mod many;
-mod own;
 mod publish;
 mod reason;
 mod records;
 mod rules;
+mod self_alerts;
 pub mod snapshot;
 mod suppress;
 mod tracked;
@@ -33,7 +33,7 @@ use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
 use super::event::{Body, Record};
 use super::gap::Gaps;
-use super::identity::Directory;
+use super::identity::IdentityTable;
 use super::interruption::Interruptions;
 use super::key::{KeyId, Keys};
 use super::limits::Limits;
@@ -42,11 +42,11 @@ use super::pane::{Pane, Sample};
 use super::refusals::{Refusals, Silenced};
 use super::rule::RuleSet;
 use super::rule::about::Made;
-use super::rule::frozen::Frozen;
-use super::rule::past::Memos;
-use super::rule::share::Shares;
+use super::rule::baseline_freeze::BaselineFreeze;
+use super::rule::lookback::Memos;
+use super::rule::proportion::Shares;
 use super::run::Tracker;
-use super::series::{Place, SeriesTable};
+use super::series::{SeriesSlot, SeriesTable};
 use super::time::{Span, Timestamp};
 use super::view::View;
 use super::window::{Correction, Sealed, WindowKey, WindowSize, seal_due};
@@ -64,7 +64,7 @@ pub struct Engine {
     /// Whether the log has ever held a tick. An interruption can only be detected in a log with ticks.
     has_ticks: bool,
     series: SeriesTable,
-    memo: Vec<Vec<Option<Place>>>, // cache by decoder, by place: the series of a `Who`
+    memo: Vec<Vec<Option<SeriesSlot>>>, // cache by decoder, by place: the series of a `SeriesRef`
     seals: Seals,
     corrections: BTreeMap<(WindowSize, u64, Timestamp), (WindowKey, Pane)>,
     /// Grid point → slot and generation of the series to review there for removal.
@@ -88,9 +88,9 @@ pub struct Engine {
     mutes: Mutes,
     interruptions: Interruptions,
     gaps: Gaps,
-    own_alerts: own::OwnAlerts,
+    self_alerts: self_alerts::SelfAlerts,
     /// Interruptions and losses that the next partials report, and when those partials are due.
-    unsaid: gather::Unsaid,
+    pending_partials: gather::PendingPartials,
     /// Aggregate only: the clock of each partition, and its partials that wait for other partitions.
     feeders: Vec<aggregate::Feeder>,
     counters: Counters,
@@ -132,14 +132,14 @@ enum Owner {
 struct RuleState {
     instances: BTreeMap<KeyId, Instance>,
     shares: Shares,
-    frozen: Frozen,
+    baseline_freeze: BaselineFreeze,
     flaps: BTreeMap<KeyId, Flaps>,
     /// Keys whose alerts were not opened because the rule already has too many alerts.
     capped: BTreeSet<KeyId>,
     /// The due time of each key's timer in the engine's timer table.
     timers: BTreeMap<KeyId, Timestamp>,
     /// The chance of each unusual key, if the rule judges its keys together.
-    chances: many::Chances,
+    chances: fdr::Chances,
 }
 
 impl RuleState {
@@ -151,7 +151,7 @@ impl RuleState {
     /// Drops everything that was learned about a key, but not its alert.
     fn forget(&mut self, key: KeyId) {
         self.shares.forget(key);
-        self.frozen.forget(key);
+        self.baseline_freeze.forget(key);
         self.flaps.remove(&key);
         self.chances.remove(&key);
     }
@@ -186,8 +186,8 @@ impl Engine {
             mutes: Mutes::default(),
             interruptions: Interruptions::default(),
             gaps: Gaps::default(),
-            own_alerts: own::OwnAlerts::new(),
-            unsaid: gather::Unsaid::default(),
+            self_alerts: self_alerts::SelfAlerts::new(),
+            pending_partials: gather::PendingPartials::default(),
             feeders: Vec::new(),
             counters: Counters::default(),
             grid_due: Timestamp::MAX,
@@ -201,7 +201,7 @@ impl Engine {
 
     /// Applies one record: first everything that is due up to its time, then its body.
     #[inline]
-    pub fn handle(&mut self, record: &Record<'_>, directory: &Directory, out: &mut Effects) {
+    pub fn handle(&mut self, record: &Record<'_>, directory: &IdentityTable, out: &mut Effects) {
         while self.handle_some(record, directory, out, usize::MAX) == Handled::Partly {}
     }
 
@@ -212,7 +212,7 @@ impl Engine {
     pub fn handle_some(
         &mut self,
         record: &Record<'_>,
-        directory: &Directory,
+        directory: &IdentityTable,
         out: &mut Effects,
         windows_max: usize,
     ) -> Handled {

@@ -8,9 +8,9 @@ use super::{Engine, Owner};
 use crate::core::effect::{Effects, Recorded};
 use crate::core::identity::{Identity, Labels};
 use crate::core::key::KeyId;
+use crate::core::rule::baseline_freeze::BaselineFreeze;
 use crate::core::rule::evaluate::Notes;
-use crate::core::rule::frozen::Frozen;
-use crate::core::rule::share::Shares;
+use crate::core::rule::proportion::Shares;
 use crate::core::run::Touched;
 use crate::core::series::RECORD_SOURCE;
 use crate::core::time::{Span, Timestamp};
@@ -26,7 +26,7 @@ pub(super) struct RecordState {
     pub(super) shares: Shares,
     /// Always empty, because a record has no alerts.
     #[serde(skip)]
-    pub(super) frozen: Frozen,
+    pub(super) baseline_freeze: BaselineFreeze,
 }
 
 /// The state of the gauges of one pipeline.

@@ -16,8 +16,8 @@ use crate::core::key::{Key, KeyId};
 use crate::core::limits::ALERTS_PER_RULE_MAX;
 use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
 use crate::core::rule::evaluate::{Notes, Scope};
-use crate::core::rule::past::{Reach, Reader};
-use crate::core::rule::rough;
+use crate::core::rule::lookback::{Reach, Reader};
+use crate::core::rule::prefilter;
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::time::Timestamp;
 use crate::core::view::View;
@@ -67,13 +67,13 @@ impl Engine {
         at: Timestamp,
     ) -> Vec<Vec<Seen>> {
         let judged: Vec<bool> = rules.iter().map(|rule| self.shared_share(rule).is_some()).collect();
-        let may_be_told: Vec<bool> = rules.iter().map(rough::may_be_told).collect();
+        let may_be_told: Vec<bool> = rules.iter().map(prefilter::may_be_told).collect();
         let longest = keys.iter().max_by_key(|keys| keys.len()).map_or(&[][..], Vec::as_slice);
         let (mut begun, mut seen) = (vec![0; rules.len()], Vec::new());
         seen.resize_with(rules.len(), Vec::new);
         let mut neighbours = longest.chunks(NEIGHBOURS).peekable();
         while let Some(chunk) = neighbours.next() {
-            self.ask_ahead(chunk, due);
+            self.prefetch(chunk, due);
             let bound = neighbours.peek().and_then(|next| next.first());
             for (place, rule) in rules.iter().enumerate() {
                 let rest = &keys[place][begun[place]..];
@@ -104,10 +104,10 @@ impl Engine {
     }
 
     /// Prefetches what the evaluation of some keys is about to read.
-    fn ask_ahead(&self, keys: &[KeyId], due: &Due) {
-        let ask = |token, (at, view): (usize, &View)| token ^ view.ask_ahead(keys, due.has_changed(at));
+    fn prefetch(&self, keys: &[KeyId], due: &Due) {
+        let ask = |token, (at, view): (usize, &View)| token ^ view.prefetch(keys, due.has_changed(at));
         let of_views = self.views.iter().enumerate().fold(0, ask);
-        std::hint::black_box(of_views ^ self.memos.ask_ahead(keys));
+        std::hint::black_box(of_views ^ self.memos.prefetch(keys));
     }
 
     /// Returns whether an observation can change an alert or the state remembered of the key.
@@ -141,14 +141,14 @@ impl Engine {
         at: Timestamp,
         notes: Notes,
     ) -> Scope<'a> {
-        let (reader, shares, frozen) = match owner {
+        let (reader, shares, baseline_freeze) = match owner {
             Owner::Rule(place) => {
                 let state = &mut self.rule_states[place as usize];
-                (Reader::Rule(place), &mut state.shares, &mut state.frozen)
+                (Reader::Rule(place), &mut state.shares, &mut state.baseline_freeze)
             }
             Owner::Record(place) => {
                 let state = &mut self.record_states[place as usize];
-                (Reader::Record(place), &mut state.shares, &mut state.frozen)
+                (Reader::Record(place), &mut state.shares, &mut state.baseline_freeze)
             }
         };
         Scope {
@@ -160,7 +160,7 @@ impl Engine {
             shares,
             reader,
             memos: &mut self.memos,
-            frozen,
+            baseline_freeze,
             mutes: &self.mutes,
             made: &self.made,
             labels,
@@ -271,8 +271,8 @@ impl Engine {
         let started_at = |instance: &Instance| instance.is_active().then_some(instance.started_at);
         let now = state.instances.get(&key).and_then(started_at);
         match (started_at(before), now) {
-            (None, Some(started_at)) => state.frozen.begin(key, started_at),
-            (Some(_), None) => state.frozen.end(key, before.firing().is_some().then_some(at)),
+            (None, Some(started_at)) => state.baseline_freeze.begin(key, started_at),
+            (Some(_), None) => state.baseline_freeze.end(key, before.firing().is_some().then_some(at)),
             _ => {}
         }
     }

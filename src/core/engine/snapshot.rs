@@ -5,8 +5,8 @@
 //! equal snapshots, byte for byte, because every map in a snapshot is ordered.
 
 use super::aggregate::Feeder;
-use super::gather::Unsaid;
-use super::own::OwnAlerts;
+use super::gather::PendingPartials;
+use super::self_alerts::SelfAlerts;
 use super::{Engine, RuleState, Seals, records};
 use crate::core::counters::{Counters, CountersV19};
 use crate::core::duplicates::{Duplicates, DuplicatesImage};
@@ -55,8 +55,8 @@ pub struct Snapshot<Runs = Tracker, Counts = Counters> {
     counters: Counts,
     grid_due: Timestamp,
     gaps: Gaps,
-    own_alerts: OwnAlerts,
-    unsaid: Unsaid,
+    self_alerts: SelfAlerts,
+    pending_partials: PendingPartials,
     feeders: Vec<Feeder>,
     mutes: Mutes,
 }
@@ -94,8 +94,8 @@ impl From<SnapshotV19> for Snapshot {
             counters: old.counters.into(),
             grid_due: old.grid_due,
             gaps: old.gaps,
-            own_alerts: old.own_alerts,
-            unsaid: old.unsaid,
+            self_alerts: old.self_alerts,
+            pending_partials: old.pending_partials,
             feeders: old.feeders,
             mutes: old.mutes,
         }
@@ -133,8 +133,8 @@ impl Serialize for Engine {
         tuple.serialize_element(&self.counters)?;
         tuple.serialize_element(&self.grid_due)?;
         tuple.serialize_element(&self.gaps)?;
-        tuple.serialize_element(&self.own_alerts)?;
-        tuple.serialize_element(&self.unsaid)?;
+        tuple.serialize_element(&self.self_alerts)?;
+        tuple.serialize_element(&self.pending_partials)?;
         tuple.serialize_element(&self.feeders)?;
         tuple.serialize_element(&self.mutes)?;
         tuple.end()
@@ -168,8 +168,8 @@ impl Engine {
             interruptions: snapshot.interruptions,
             counters: snapshot.counters,
             gaps: snapshot.gaps,
-            own_alerts: snapshot.own_alerts,
-            unsaid: snapshot.unsaid,
+            self_alerts: snapshot.self_alerts,
+            pending_partials: snapshot.pending_partials,
             feeders: snapshot.feeders,
             mutes: snapshot.mutes,
             ..Engine::new(limits)

@@ -9,13 +9,13 @@
 
 use super::super::alert::Transition;
 use super::super::time::{Span, Timestamp};
-use super::aside::{Letter, NOTICE, Notice};
 use super::bucket::Bucket;
 use super::episode::{Episode, Told, Waiting};
 use super::group::Group;
-use super::line::FLAPPING_EVERY;
 use super::message::{Message, Why};
+use super::queue::FLAPPING_EVERY;
 use super::route::{Grouping, Routes};
+use super::undelivered::{NOTICE, Notice, Undelivered};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub struct Inbox {
     /// Likewise, episodes muted at this time of day, with the end of the mute time.
     pub(super) quiet: BTreeMap<u64, (String, Timestamp)>,
     pub(super) bucket: Bucket,
-    pub(super) letters: BTreeMap<String, Letter>,
+    pub(super) letters: BTreeMap<String, Undelivered>,
     pub(super) notice: Option<Notice>,
     pub(super) changed: BTreeSet<String>,
     /// Number of transitions dropped because too many of one episode waited.

@@ -9,14 +9,14 @@
 //! Rejected: one queue for all receivers (a dead receiver blocks the others), dropping what could not be
 //! sent.
 
-pub mod aside;
 pub mod bucket;
 pub mod episode;
 mod group;
 pub mod inbox;
-mod line;
 pub mod message;
+mod queue;
 pub mod route;
+pub mod undelivered;
 
 #[cfg(test)]
 mod tests;

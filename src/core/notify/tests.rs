@@ -1,6 +1,6 @@
 //! Scenarios of one inbox, and one property over random scenarios.
 
-use super::super::alert::own::bare;
+use super::super::alert::self_alerts::bare;
 use super::super::alert::transition::{ChangeName, State, Suppressed};
 use super::super::alert::{Severity, Transition};
 use super::super::calendar::Plan;
@@ -8,8 +8,8 @@ use super::super::detect::dice::Dice;
 use super::super::key::Key;
 use super::super::selector::{Matcher, Selector, Test};
 use super::super::time::{Span, Timestamp};
-use super::aside::ASIDE_MAX;
 use super::inbox::WAITING_MAX;
+use super::undelivered::ASIDE_MAX;
 use super::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ fn policy(style: Style) -> Policy {
 }
 
 /// An inbox, the number of its newest transition, and the rows that it would be restored from.
-struct Desk {
+struct Fixture {
     inbox: Inbox,
     policy: Policy,
     routes: Arc<Routes>,
@@ -91,12 +91,12 @@ struct Desk {
     rows: BTreeMap<String, Vec<u8>>,
 }
 
-impl Desk {
-    fn new(policy: Policy, root: Route) -> Desk {
+impl Fixture {
+    fn new(policy: Policy, root: Route) -> Fixture {
         let routes = Arc::new(Routes { root });
         let mut inbox = Inbox::new(policy.clone(), routes.clone(), Vec::new(), at(0));
         inbox.caught_up();
-        Desk { inbox, policy, routes, number: 0, rows: BTreeMap::new() }
+        Fixture { inbox, policy, routes, number: 0, rows: BTreeMap::new() }
     }
 
     fn take(&mut self, secs: i64, alert: Transition) {
@@ -143,36 +143,36 @@ impl Desk {
 
 #[test]
 fn a_group_waits_then_tells_news_each_interval_and_repeats_without() {
-    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &["team"], Vec::new()));
-    desk.take(0, firing("a"));
-    desk.take(10, firing("b"));
-    assert_eq!((desk.send(29), desk.wake(29)), (vec![], Some(30)));
-    assert_eq!(desk.send(30), ["a warning firing, b warning firing"]);
-    desk.take(40, firing("c"));
-    desk.take(50, resolved("a", 1));
-    assert_eq!((desk.send(329), desk.wake(329)), (vec![], Some(330)));
-    assert_eq!(desk.send(330), ["a warning resolved, b warning firing, c warning firing"]);
-    assert_eq!(desk.send(330 + 4 * 3_600 - 1), Vec::<String>::new());
-    assert_eq!(desk.send(330 + 4 * 3_600), ["b warning firing, c warning firing"]);
-    desk.take(20_000, resolved("b", 1));
-    desk.take(20_001, resolved("c", 1));
-    assert_eq!(desk.send(20_002), ["b warning resolved, c warning resolved"]);
-    assert_eq!((desk.wake(20_002), desk.inbox.sizes()), (None, (0, 0)));
-    desk.keep();
-    assert_eq!(desk.rows.keys().collect::<Vec<_>>(), ["bucket", "position"], "nothing is left of it");
+    let mut receiver = Fixture::new(policy(Style::Grouped), route("ops", &["team"], Vec::new()));
+    receiver.take(0, firing("a"));
+    receiver.take(10, firing("b"));
+    assert_eq!((receiver.send(29), receiver.wake(29)), (vec![], Some(30)));
+    assert_eq!(receiver.send(30), ["a warning firing, b warning firing"]);
+    receiver.take(40, firing("c"));
+    receiver.take(50, resolved("a", 1));
+    assert_eq!((receiver.send(329), receiver.wake(329)), (vec![], Some(330)));
+    assert_eq!(receiver.send(330), ["a warning resolved, b warning firing, c warning firing"]);
+    assert_eq!(receiver.send(330 + 4 * 3_600 - 1), Vec::<String>::new());
+    assert_eq!(receiver.send(330 + 4 * 3_600), ["b warning firing, c warning firing"]);
+    receiver.take(20_000, resolved("b", 1));
+    receiver.take(20_001, resolved("c", 1));
+    assert_eq!(receiver.send(20_002), ["b warning resolved, c warning resolved"]);
+    assert_eq!((receiver.wake(20_002), receiver.inbox.sizes()), (None, (0, 0)));
+    receiver.keep();
+    assert_eq!(receiver.rows.keys().collect::<Vec<_>>(), ["bucket", "position"], "nothing is left of it");
 }
 
 #[test]
 fn nothing_old_is_told_before_the_end_of_the_stream_is_known() {
     for style in [Style::Each, Style::Grouped] {
-        let mut desk = Desk::new(policy(style), route("ops", &["team"], Vec::new()));
-        desk.inbox = Inbox::new(desk.policy.clone(), desk.routes.clone(), Vec::new(), at(0));
-        desk.take(0, firing("over"));
-        desk.take(0, firing("lasting"));
-        assert_eq!((desk.inbox.next(at(1_000)), desk.wake(1_000)), (None, None), "more may follow");
-        desk.take(1_000, resolved("over", 1));
-        assert!(desk.inbox.caught_up());
-        assert_eq!(desk.send(2_000), ["lasting warning firing"]);
+        let mut receiver = Fixture::new(policy(style), route("ops", &["team"], Vec::new()));
+        receiver.inbox = Inbox::new(receiver.policy.clone(), receiver.routes.clone(), Vec::new(), at(0));
+        receiver.take(0, firing("over"));
+        receiver.take(0, firing("lasting"));
+        assert_eq!((receiver.inbox.next(at(1_000)), receiver.wake(1_000)), (None, None), "more may follow");
+        receiver.take(1_000, resolved("over", 1));
+        assert!(receiver.inbox.caught_up());
+        assert_eq!(receiver.send(2_000), ["lasting warning firing"]);
     }
 }
 
@@ -181,18 +181,22 @@ fn nothing_old_is_told_before_the_end_of_the_stream_is_known() {
 fn nothing_waits_until_a_clock_that_was_set_back_is_there_again() {
     for is_restarted in [false, true] {
         let bounds = Policy { max_per_hour: Some(2), ..policy(Style::Grouped) };
-        let mut desk = Desk::new(bounds, route("ops", &["team"], Vec::new()));
-        desk.take(7_200, firing("a"));
-        assert_eq!(desk.send(7_230), ["a warning firing"]);
-        desk.take(7_231, firing("b"));
-        desk.keep();
+        let mut receiver = Fixture::new(bounds, route("ops", &["team"], Vec::new()));
+        receiver.take(7_200, firing("a"));
+        assert_eq!(receiver.send(7_230), ["a warning firing"]);
+        receiver.take(7_231, firing("b"));
+        receiver.keep();
         match is_restarted {
-            true => desk.restart(31),
-            false => desk.inbox.set_back(at(31)),
+            true => receiver.restart(31),
+            false => receiver.inbox.set_back(at(31)),
         }
-        assert_eq!((desk.send(330), desk.wake(330)), (vec![], Some(331)), "group_interval, from now on");
-        assert_eq!(desk.send(331), ["a warning firing, b warning firing"]);
-        let mut each = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+        assert_eq!(
+            (receiver.send(330), receiver.wake(330)),
+            (vec![], Some(331)),
+            "group_interval, from now on"
+        );
+        assert_eq!(receiver.send(331), ["a warning firing, b warning firing"]);
+        let mut each = Fixture::new(policy(Style::Each), route("ops", &[], Vec::new()));
         each.take(7_200, Transition { flapping: true, ..firing("a") });
         each.keep();
         match is_restarted {
@@ -205,65 +209,65 @@ fn nothing_waits_until_a_clock_that_was_set_back_is_there_again() {
 
 #[test]
 fn what_follows_answers_the_first_message_until_all_is_over() {
-    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
-    let send = |desk: &mut Desk, secs: i64, name: &str| {
-        let message = desk.inbox.next(at(secs)).expect("a message");
-        desk.inbox.named(&message, name);
-        desk.inbox.sent(&message, at(secs));
-        desk.keep();
+    let mut receiver = Fixture::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    let send = |receiver: &mut Fixture, secs: i64, name: &str| {
+        let message = receiver.inbox.next(at(secs)).expect("a message");
+        receiver.inbox.named(&message, name);
+        receiver.inbox.sent(&message, at(secs));
+        receiver.keep();
         message.answers.as_deref().map(String::from)
     };
-    desk.take(0, firing("a"));
-    assert_eq!(send(&mut desk, 30, "first"), None);
-    desk.take(40, firing("b"));
-    desk.take(41, resolved("a", 1));
-    assert_eq!(send(&mut desk, 330, "second"), Some("first".into()));
-    desk.restart(340);
-    desk.take(350, resolved("b", 1));
-    assert_eq!(send(&mut desk, 630, "third"), Some("first".into()));
-    desk.take(700, firing("a"));
-    assert_eq!(send(&mut desk, 730, "fourth"), None, "a new story");
+    receiver.take(0, firing("a"));
+    assert_eq!(send(&mut receiver, 30, "first"), None);
+    receiver.take(40, firing("b"));
+    receiver.take(41, resolved("a", 1));
+    assert_eq!(send(&mut receiver, 330, "second"), Some("first".into()));
+    receiver.restart(340);
+    receiver.take(350, resolved("b", 1));
+    assert_eq!(send(&mut receiver, 630, "third"), Some("first".into()));
+    receiver.take(700, firing("a"));
+    assert_eq!(send(&mut receiver, 730, "fourth"), None, "a new story");
 }
 
 #[test]
 fn what_gets_worse_does_not_wait() {
-    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
-    desk.take(0, firing("a"));
-    assert_eq!(desk.send(30).len(), 1);
-    desk.take(31, alert("a", 1, ChangeName::Level, Severity::Critical));
-    assert_eq!(desk.send(31), ["a critical firing"]);
-    desk.take(32, alert("a", 2, ChangeName::Level, Severity::Warning));
-    assert_eq!((desk.send(32), desk.wake(32)), (vec![], Some(331)));
+    let mut receiver = Fixture::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    receiver.take(0, firing("a"));
+    assert_eq!(receiver.send(30).len(), 1);
+    receiver.take(31, alert("a", 1, ChangeName::Level, Severity::Critical));
+    assert_eq!(receiver.send(31), ["a critical firing"]);
+    receiver.take(32, alert("a", 2, ChangeName::Level, Severity::Warning));
+    assert_eq!((receiver.send(32), receiver.wake(32)), (vec![], Some(331)));
 }
 
 #[test]
 fn what_came_and_went_while_it_was_not_told_is_not_told() {
-    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
-    desk.take(0, firing("a"));
-    desk.take(5, resolved("a", 1));
-    assert_eq!((desk.send(100), desk.wake(100)), (vec![], None));
-    desk.take(101, suppressed(firing("b")));
-    assert_eq!((desk.send(200), desk.wake(200)), (vec![], None));
-    desk.take(201, alert("b", 1, ChangeName::Unsuppressed, Severity::Warning));
-    assert_eq!(desk.send(201), ["b warning firing"], "it waited long enough");
+    let mut receiver = Fixture::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    receiver.take(0, firing("a"));
+    receiver.take(5, resolved("a", 1));
+    assert_eq!((receiver.send(100), receiver.wake(100)), (vec![], None));
+    receiver.take(101, suppressed(firing("b")));
+    assert_eq!((receiver.send(200), receiver.wake(200)), (vec![], None));
+    receiver.take(201, alert("b", 1, ChangeName::Unsuppressed, Severity::Warning));
+    assert_eq!(receiver.send(201), ["b warning firing"], "it waited long enough");
 }
 
 #[test]
 fn what_came_and_went_between_two_messages_is_in_the_second() {
-    let mut desk = Desk::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
-    desk.take(0, firing("a"));
-    assert_eq!(desk.send(30), ["a warning firing"]);
-    desk.take(31, firing("b"));
-    desk.take(40, Transition { flapping: true, ..firing("c") });
-    desk.take(50, Transition { flapping: true, ..resolved("c", 1) });
-    desk.take(60, suppressed(firing("d")));
-    desk.take(61, suppressed(resolved("d", 1)));
-    desk.take(70, resolved("b", 1));
-    desk.keep();
-    desk.restart(100);
-    assert_eq!((desk.send(329), desk.wake(329)), (vec![], Some(330)));
-    assert_eq!(desk.send(330), ["a warning firing, b warning resolved"]);
-    assert_eq!(desk.inbox.sizes(), (1, 0));
+    let mut receiver = Fixture::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    receiver.take(0, firing("a"));
+    assert_eq!(receiver.send(30), ["a warning firing"]);
+    receiver.take(31, firing("b"));
+    receiver.take(40, Transition { flapping: true, ..firing("c") });
+    receiver.take(50, Transition { flapping: true, ..resolved("c", 1) });
+    receiver.take(60, suppressed(firing("d")));
+    receiver.take(61, suppressed(resolved("d", 1)));
+    receiver.take(70, resolved("b", 1));
+    receiver.keep();
+    receiver.restart(100);
+    assert_eq!((receiver.send(329), receiver.wake(329)), (vec![], Some(330)));
+    assert_eq!(receiver.send(330), ["a warning firing, b warning resolved"]);
+    assert_eq!(receiver.inbox.sizes(), (1, 0));
 }
 
 #[test]
@@ -271,23 +275,23 @@ fn nothing_new_is_told_in_muted_times_but_ends_are() {
     let night = Arc::new(Plan::Once { start: at(100), end: at(1_000) });
     for style in [Style::Each, Style::Grouped] {
         let root = Route { muted: vec![night.clone()], ..route("ops", &["host"], Vec::new()) };
-        let mut desk = Desk::new(policy(style), root);
+        let mut receiver = Fixture::new(policy(style), root);
         for host in ["a", "b"] {
-            desk.take(0, firing(host));
+            receiver.take(0, firing(host));
         }
-        assert_eq!(desk.send(50), ["a warning firing", "b warning firing"]);
-        desk.take(200, alert("a", 1, ChangeName::Level, Severity::Critical));
-        desk.take(201, alert("b", 1, ChangeName::Level, Severity::Critical));
-        desk.take(202, firing("brief"));
-        desk.take(203, firing("long"));
-        assert_eq!((desk.send(600), desk.wake(600)), (vec![], Some(1_000)), "{style:?}");
-        desk.keep();
-        desk.restart(601);
-        desk.take(610, resolved("brief", 1));
-        desk.take(611, alert("a", 2, ChangeName::Resolved, Severity::Critical));
-        assert_eq!(desk.send(911), ["a critical resolved"], "{style:?}");
-        assert_eq!(desk.send(999), Vec::<String>::new(), "{style:?}");
-        let mut told = desk.send(1_000);
+        assert_eq!(receiver.send(50), ["a warning firing", "b warning firing"]);
+        receiver.take(200, alert("a", 1, ChangeName::Level, Severity::Critical));
+        receiver.take(201, alert("b", 1, ChangeName::Level, Severity::Critical));
+        receiver.take(202, firing("brief"));
+        receiver.take(203, firing("long"));
+        assert_eq!((receiver.send(600), receiver.wake(600)), (vec![], Some(1_000)), "{style:?}");
+        receiver.keep();
+        receiver.restart(601);
+        receiver.take(610, resolved("brief", 1));
+        receiver.take(611, alert("a", 2, ChangeName::Resolved, Severity::Critical));
+        assert_eq!(receiver.send(911), ["a critical resolved"], "{style:?}");
+        assert_eq!(receiver.send(999), Vec::<String>::new(), "{style:?}");
+        let mut told = receiver.send(1_000);
         told.sort();
         assert_eq!(told, ["b critical firing", "long warning firing"], "{style:?}");
     }
@@ -297,67 +301,67 @@ fn nothing_new_is_told_in_muted_times_but_ends_are() {
 /// Method: a receiver that gets each alert by itself, filled beyond all limits.
 #[test]
 fn what_waits_and_what_lies_aside_is_bounded() {
-    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    let mut receiver = Fixture::new(policy(Style::Each), route("ops", &[], Vec::new()));
     for at in 0..WAITING_MAX {
-        assert!(!desk.inbox.is_full(), "{at}");
-        desk.take(0, firing(&format!("h{at}")));
-        desk.take(1, resolved(&format!("h{at}"), 1));
+        assert!(!receiver.inbox.is_full(), "{at}");
+        receiver.take(0, firing(&format!("h{at}")));
+        receiver.take(1, resolved(&format!("h{at}"), 1));
     }
-    assert!(desk.inbox.is_full());
+    assert!(receiver.inbox.is_full());
     for _ in 0..ASIDE_MAX + 10 {
-        let message = desk.inbox.next(at(2)).expect("there are more");
-        desk.inbox.give_up(&message, "it is dead".into(), at(2));
+        let message = receiver.inbox.next(at(2)).expect("there are more");
+        receiver.inbox.give_up(&message, "it is dead".into(), at(2));
     }
-    assert!(!desk.inbox.is_full(), "there is room again");
-    assert_eq!((desk.inbox.letters().count(), desk.inbox.gone), (ASIDE_MAX, 10));
-    desk.keep();
-    assert_eq!(desk.rows.keys().filter(|key| key.starts_with("d/")).count(), ASIDE_MAX);
+    assert!(!receiver.inbox.is_full(), "there is room again");
+    assert_eq!((receiver.inbox.letters().count(), receiver.inbox.gone), (ASIDE_MAX, 10));
+    receiver.keep();
+    assert_eq!(receiver.rows.keys().filter(|key| key.starts_with("d/")).count(), ASIDE_MAX);
 }
 
 #[test]
 fn a_proof_that_alerting_works_is_not_mutable() {
     let policy = Policy { is_past_mutes: true, ..policy(Style::Each) };
-    let mut desk = Desk::new(policy, route("ops", &[], Vec::new()));
-    desk.take(0, suppressed(firing("a")));
-    assert_eq!(desk.send(1), ["a warning firing"]);
+    let mut receiver = Fixture::new(policy, route("ops", &[], Vec::new()));
+    receiver.take(0, suppressed(firing("a")));
+    assert_eq!(receiver.send(1), ["a warning firing"]);
 }
 
 #[test]
 fn an_end_is_told_through_a_silence_and_another_route() {
     for style in [Style::Grouped, Style::Each] {
-        let mut desk = Desk::new(policy(style), route("ops", &[], Vec::new()));
-        desk.take(0, firing("a"));
-        assert_eq!(desk.send(30), ["a warning firing"]);
-        desk.take(31, suppressed(alert("a", 1, ChangeName::Suppressed, Severity::Warning)));
+        let mut receiver = Fixture::new(policy(style), route("ops", &[], Vec::new()));
+        receiver.take(0, firing("a"));
+        assert_eq!(receiver.send(30), ["a warning firing"]);
+        receiver.take(31, suppressed(alert("a", 1, ChangeName::Suppressed, Severity::Warning)));
         // All alerts are now routed to another receiver.
-        desk.routes = Arc::new(Routes { root: route("others", &[], Vec::new()) });
-        desk.keep();
-        desk.restart(32);
-        desk.take(33, firing("b"));
-        desk.take(34, suppressed(resolved("a", 2)));
-        assert_eq!(desk.send(1_000), ["a warning resolved"], "{style:?}");
+        receiver.routes = Arc::new(Routes { root: route("others", &[], Vec::new()) });
+        receiver.keep();
+        receiver.restart(32);
+        receiver.take(33, firing("b"));
+        receiver.take(34, suppressed(resolved("a", 2)));
+        assert_eq!(receiver.send(1_000), ["a warning resolved"], "{style:?}");
     }
 }
 
 #[test]
 fn each_transition_in_order_and_again_after_a_crash() {
-    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
-    desk.take(0, firing("a"));
-    desk.take(0, firing("b"));
-    desk.take(1, alert("a", 1, ChangeName::Level, Severity::Critical));
-    desk.take(1, alert("a", 2, ChangeName::Acknowledged, Severity::Critical));
-    desk.keep();
-    let first = desk.inbox.next(at(1)).expect("it is due");
+    let mut receiver = Fixture::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    receiver.take(0, firing("a"));
+    receiver.take(0, firing("b"));
+    receiver.take(1, alert("a", 1, ChangeName::Level, Severity::Critical));
+    receiver.take(1, alert("a", 2, ChangeName::Acknowledged, Severity::Critical));
+    receiver.keep();
+    let first = receiver.inbox.next(at(1)).expect("it is due");
     // The message was delivered, but the process crashed before it could record that.
-    desk.restart(2);
-    assert_eq!(desk.inbox.next(at(2)).map(|again| again.id), Some(first.id));
-    let told = desk.send(2);
+    receiver.restart(2);
+    assert_eq!(receiver.inbox.next(at(2)).map(|again| again.id), Some(first.id));
+    let told = receiver.send(2);
     assert_eq!(
         told,
         ["a warning firing", "b warning firing", "a critical firing", "a critical acknowledged"]
     );
-    desk.take(3, resolved("a", 3));
-    assert_eq!(desk.send(3), ["a warning resolved"]);
+    receiver.take(3, resolved("a", 3));
+    assert_eq!(receiver.send(3), ["a warning resolved"]);
 }
 
 #[test]
@@ -380,59 +384,59 @@ fn the_tree_is_walked_as_alertmanager_does() {
 
 #[test]
 fn more_than_the_limit_is_one_digest_and_nothing_is_lost() {
-    let mut desk =
-        Desk::new(Policy { max_per_hour: Some(2), ..policy(Style::Each) }, route("ops", &[], vec![]));
-    desk.take(0, firing("a"));
-    assert_eq!(desk.send(0).len(), 1);
+    let mut receiver =
+        Fixture::new(Policy { max_per_hour: Some(2), ..policy(Style::Each) }, route("ops", &[], vec![]));
+    receiver.take(0, firing("a"));
+    assert_eq!(receiver.send(0).len(), 1);
     for host in ["b", "c", "d", "e"] {
-        desk.take(1, firing(host));
+        receiver.take(1, firing(host));
     }
-    assert_eq!(desk.send(1), ["b warning firing, c warning firing, d warning firing, e warning firing"]);
-    desk.take(2, firing("f"));
-    desk.take(3, resolved("a", 1));
-    assert_eq!(desk.send(3), ["a warning resolved"], "it needs no token, though f is first in line");
-    assert_eq!((desk.send(1_799), desk.wake(1_799)), (vec![], Some(1_800)));
-    assert_eq!(desk.send(1_800), ["f warning firing"]);
+    assert_eq!(receiver.send(1), ["b warning firing, c warning firing, d warning firing, e warning firing"]);
+    receiver.take(2, firing("f"));
+    receiver.take(3, resolved("a", 1));
+    assert_eq!(receiver.send(3), ["a warning resolved"], "it needs no token, though f is first in line");
+    assert_eq!((receiver.send(1_799), receiver.wake(1_799)), (vec![], Some(1_800)));
+    assert_eq!(receiver.send(1_800), ["f warning firing"]);
 }
 
 #[test]
 fn what_cannot_be_delivered_is_put_aside_and_taken_up_again() {
-    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
-    desk.take(0, firing("a"));
-    let message = desk.inbox.next(at(0)).expect("it is due");
-    desk.inbox.give_up(&message, "404".into(), at(0));
-    desk.keep();
-    desk.restart(1);
-    assert_eq!((desk.send(1), desk.inbox.letters().count()), (vec![], 1));
-    assert_eq!(desk.inbox.redrive(at(1)), 1);
-    desk.keep();
-    desk.restart(2);
-    assert_eq!((desk.inbox.letters().count(), desk.inbox.redrive(at(2))), (0, 0), "it is due");
-    assert_eq!((desk.send(2), desk.send(3)), (vec!["a warning firing".into()], vec![]));
-    assert!(!desk.rows.keys().any(|key| key.starts_with("d/")), "{:?}", desk.rows);
+    let mut receiver = Fixture::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    receiver.take(0, firing("a"));
+    let message = receiver.inbox.next(at(0)).expect("it is due");
+    receiver.inbox.give_up(&message, "404".into(), at(0));
+    receiver.keep();
+    receiver.restart(1);
+    assert_eq!((receiver.send(1), receiver.inbox.letters().count()), (vec![], 1));
+    assert_eq!(receiver.inbox.redrive(at(1)), 1);
+    receiver.keep();
+    receiver.restart(2);
+    assert_eq!((receiver.inbox.letters().count(), receiver.inbox.redrive(at(2))), (0, 0), "it is due");
+    assert_eq!((receiver.send(2), receiver.send(3)), (vec!["a warning firing".into()], vec![]));
+    assert!(!receiver.rows.keys().any(|key| key.starts_with("d/")), "{:?}", receiver.rows);
 }
 
 #[test]
 fn the_others_are_told_of_what_lies_aside_and_that_it_does_no_more() {
-    let mut desk = Desk::new(policy(Style::Each), route("ops", &[], Vec::new()));
+    let mut receiver = Fixture::new(policy(Style::Each), route("ops", &[], Vec::new()));
     for (secs, host) in [(10, "a"), (20, "b")] {
-        desk.take(secs, firing(host));
-        let message = desk.inbox.next(at(secs)).expect("it is due");
-        desk.inbox.give_up(&message, format!("404 {host}"), at(secs));
-        desk.keep();
+        receiver.take(secs, firing(host));
+        let message = receiver.inbox.next(at(secs)).expect("it is due");
+        receiver.inbox.give_up(&message, format!("404 {host}"), at(secs));
+        receiver.keep();
         // The process crashes before the notice is sent; after the restart the notice is the same.
-        desk.restart(secs + 1);
-        let untold = desk.inbox.untold().expect("something to tell");
+        receiver.restart(secs + 1);
+        let untold = receiver.inbox.untold().expect("something to tell");
         assert_eq!((untold.since, untold.error.as_deref()), (at(10), Some("404 a")));
     }
-    desk.inbox.others_noticed();
-    assert_eq!(desk.inbox.untold(), None, "once is enough");
-    desk.inbox.redrive(at(30));
-    let untold = desk.inbox.untold().expect("something to tell");
+    receiver.inbox.others_noticed();
+    assert_eq!(receiver.inbox.untold(), None, "once is enough");
+    receiver.inbox.redrive(at(30));
+    let untold = receiver.inbox.untold().expect("something to tell");
     assert_eq!((untold.since, untold.at, &untold.error), (at(10), at(30), &None));
-    desk.inbox.others_noticed();
-    desk.keep();
-    assert!(!desk.rows.contains_key("notice"), "{:?}", desk.rows);
+    receiver.inbox.others_noticed();
+    receiver.keep();
+    assert!(!receiver.rows.contains_key("notice"), "{:?}", receiver.rows);
 }
 
 #[test]
@@ -459,28 +463,30 @@ fn each_firing_that_was_told_gets_exactly_one_end() {
         let mut dice = Dice(seed);
         let style = if seed % 2 == 0 { Style::Each } else { Style::Grouped };
         let max_per_hour = (seed % 3 == 0).then_some(20);
-        let mut desk =
-            Desk::new(Policy { max_per_hour, ..policy(style) }, route("ops", &["host"], Vec::new()));
+        let mut receiver =
+            Fixture::new(Policy { max_per_hour, ..policy(style) }, route("ops", &["host"], Vec::new()));
         // Host → the next seq of its episode, and how many episodes it had.
         let mut live: BTreeMap<String, (u32, u32)> = BTreeMap::new();
         let mut told: BTreeMap<String, Vec<(u32, bool)>> = BTreeMap::new();
         let mut now = 0;
-        let send =
-            |desk: &mut Desk, told: &mut BTreeMap<String, Vec<(u32, bool)>>, now: i64, dice: &mut Dice| {
-                while let Some(message) = desk.inbox.next(at(now)) {
-                    for alert in &message.alerts {
-                        let news = told.entry(alert.id.clone()).or_default();
-                        if news.last().is_none_or(|(seq, _)| *seq != alert.seq) {
-                            news.push((alert.seq, alert.is_active()));
-                        }
-                    }
-                    desk.inbox.sent(&message, at(now));
-                    desk.keep();
-                    if dice.uniform() < 0.1 {
-                        desk.restart(now);
+        let send = |receiver: &mut Fixture,
+                    told: &mut BTreeMap<String, Vec<(u32, bool)>>,
+                    now: i64,
+                    dice: &mut Dice| {
+            while let Some(message) = receiver.inbox.next(at(now)) {
+                for alert in &message.alerts {
+                    let news = told.entry(alert.id.clone()).or_default();
+                    if news.last().is_none_or(|(seq, _)| *seq != alert.seq) {
+                        news.push((alert.seq, alert.is_active()));
                     }
                 }
-            };
+                receiver.inbox.sent(&message, at(now));
+                receiver.keep();
+                if dice.uniform() < 0.1 {
+                    receiver.restart(now);
+                }
+            }
+        };
         for _ in 0..120 {
             now += (dice.uniform() * 400.0) as i64;
             let host = format!("h{}", (dice.uniform() * 4.0) as u32);
@@ -501,18 +507,18 @@ fn each_firing_that_was_told_gets_exactly_one_end() {
             }
             let is_over = change == ChangeName::Resolved;
             live.insert(host, if is_over { (0, episode + 1) } else { (seq + 1, episode) });
-            desk.take(now, next);
-            desk.keep();
+            receiver.take(now, next);
+            receiver.keep();
             if dice.uniform() < 0.5 {
-                send(&mut desk, &mut told, now, &mut dice);
+                send(&mut receiver, &mut told, now, &mut dice);
             }
         }
         for (host, (seq, episode)) in live.clone().into_iter().filter(|(_, (seq, _))| *seq > 0) {
-            desk.take(now, Transition { id: format!("slow:{host}:{episode}"), ..resolved(&host, seq) });
+            receiver.take(now, Transition { id: format!("slow:{host}:{episode}"), ..resolved(&host, seq) });
         }
         for _ in 0..400 {
             now += 600;
-            send(&mut desk, &mut told, now, &mut dice);
+            send(&mut receiver, &mut told, now, &mut dice);
         }
         for (id, news) in &told {
             assert!(news.is_sorted_by_key(|(seq, _)| seq), "seed {seed}: {id} {news:?}");
@@ -520,6 +526,6 @@ fn each_firing_that_was_told_gets_exactly_one_end() {
             assert_eq!(ends, 1, "seed {seed}, {style:?}: {id} {news:?}");
         }
         assert!(told.len() > 5, "seed {seed}: only {} episodes were told", told.len());
-        assert_eq!(desk.inbox.sizes(), (0, 0), "seed {seed}");
+        assert_eq!(receiver.inbox.sizes(), (0, 0), "seed {seed}");
     }
 }

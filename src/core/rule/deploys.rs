@@ -15,7 +15,7 @@ use super::super::time::Timestamp;
 use super::super::view::{self, WINDOWS_OF_A_VERSION};
 use super::ast::Past;
 use super::evaluate::Scope;
-use super::past::Learned;
+use super::lookback::Learned;
 use regression::Window;
 use std::cmp::Reverse;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! or false), or unknown with a reason. The module `logic` defines how `and`, `or` and `unless` combine
 //! them.
 //! Invariant: evaluation reads state and does not change it, except for the memory of `sustained` and
-//! `occurrences` and the frozen baseline of an active alert; evaluating twice at one grid point gives the
+//! `occurrences` and the baseline_freeze baseline of an active alert; evaluating twice at one grid point gives the
 //! same answer twice. A query from outside changes not even these, because the time of a query is not in
 //! the log.
 
@@ -19,12 +19,12 @@ use super::super::time::{Span, Timestamp};
 use super::super::view::{self, View};
 use super::about::Made;
 use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
+use super::baseline_freeze::BaselineFreeze;
 use super::describe::describe;
-use super::frozen::Frozen;
-use super::line::Line;
 use super::logic;
-use super::past::{Memos, Reach, Reader};
-use super::share::Shares;
+use super::lookback::{Memos, Reach, Reader};
+use super::proportion::Shares;
+use super::trend_line::Line;
 use super::{Rule, Subject};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub struct Scope<'a> {
     pub shares: &'a mut Shares,
     pub reader: Reader,
     pub memos: &'a mut Memos,
-    pub frozen: &'a mut Frozen,
+    pub baseline_freeze: &'a mut BaselineFreeze,
     pub mutes: &'a Mutes,
     /// Records that derive from pipeline series.
     pub made: &'a Made,

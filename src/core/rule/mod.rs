@@ -5,19 +5,19 @@
 
 pub mod about;
 pub mod ast;
+mod baseline_cache;
+pub mod baseline_freeze;
 mod deploys;
 pub mod describe;
 pub mod evaluate;
-pub mod frozen;
-mod line;
 mod logic;
-mod normal;
-pub mod past;
-pub mod rough;
+pub mod lookback;
+pub mod prefilter;
+pub mod proportion;
 pub mod scope;
-pub mod share;
 pub mod sound;
 pub mod template;
+mod trend_line;
 
 use super::alert::Severity;
 use super::escalation::Escalation;

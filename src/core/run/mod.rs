@@ -12,8 +12,8 @@
 mod attempt;
 mod beginning;
 pub mod course;
+mod facts;
 mod gone;
-mod ledger;
 mod pipeline;
 mod place;
 mod transitions;

@@ -5,7 +5,7 @@
 
 use super::super::detect::learned::Durations;
 use super::super::time::{Span, Timestamp};
-use super::ledger::StageFacts;
+use super::facts::StageFacts;
 use super::{Moment, Sight};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@ use super::super::event::{RunStatus, StageStatus};
 use super::super::time::Timestamp;
 use super::attempt::Attempt;
 use super::beginning::Beginning;
-use super::ledger::{Run, StageFacts};
+use super::facts::{Run, StageFacts};
 use super::transitions::{Edge, Transitions};
 use super::{Pipeline, Place, Tracker};
 use serde::Deserialize;

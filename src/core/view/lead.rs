@@ -62,7 +62,7 @@ pub fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span
 pub(super) fn roll(views: &mut [View], leader: usize, at: Timestamp) {
     let followers = std::mem::take(&mut views[leader].followers);
     for places in views[leader].take_rolls(at).chunks(AT_ONCE) {
-        ask_ahead(views, leader, &followers, places);
+        prefetch(views, leader, &followers, places);
         places.iter().for_each(|place| roll_group(views, leader, &followers, *place, at));
     }
     views[leader].followers = followers;
@@ -85,11 +85,11 @@ fn roll_group(views: &mut [View], leader: usize, followers: &[u32], place: u32, 
 /// Keys that are prefetched together before they are sealed; sealing writes about 2 KiB of each.
 const AT_ONCE: usize = 16;
 
-fn ask_ahead(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
+fn prefetch(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
     let leader = &views[leader];
     let keys: Vec<KeyId> = places.iter().filter_map(|place| Some(leader.group(*place)?.key)).collect();
     let own = leader.ask_for(places.iter().copied(), true);
-    let all = followers.iter().fold(own, |token, view| token ^ views[*view as usize].ask_ahead(&keys, true));
+    let all = followers.iter().fold(own, |token, view| token ^ views[*view as usize].prefetch(&keys, true));
     std::hint::black_box(all);
 }
 

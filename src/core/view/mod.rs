@@ -9,7 +9,6 @@
 //! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a running
 //! total from which leaving panes are subtracted (floating-point sums drift).
 
-pub mod ahead;
 mod alike;
 mod baseline;
 pub mod feed;
@@ -18,6 +17,7 @@ mod group;
 pub mod history;
 mod image;
 pub mod lead;
+pub mod prefetch;
 mod read;
 mod sealed;
 mod totals;

@@ -105,7 +105,7 @@ impl SealedPanes {
     }
 
     /// Reads the parts to prefetch; see [`super::ahead`].
-    pub(super) fn ask_ahead(&self) -> u64 {
+    pub(super) fn prefetch(&self) -> u64 {
         self.records.last().map_or(0, |last| u64::from(*last))
     }
 

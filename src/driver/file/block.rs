@@ -6,7 +6,7 @@
 //! Invariant: the lines and their numbers do not depend on how the stream is split into reads. A line that is
 //! too long stays one line, cut one byte over the bound, so that the decoder recognises it.
 
-use crate::wire::line;
+use crate::wire::ndjson;
 use std::io::{self, Read};
 
 /// Bytes of a block: large enough that threads rarely contend, small enough to stay in the cache.
@@ -50,7 +50,7 @@ impl Blocks {
             ahead: None,
             is_done: false,
             broken: None,
-            bytes_max: line::bytes_max,
+            bytes_max: ndjson::bytes_max,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use crate::core::Timestamp;
 use crate::wire::event::Decoder;
-use crate::wire::line::{self, Line};
+use crate::wire::ndjson::{self, Line};
 use std::io::{self, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ impl Gathered {
         while let Some((number, text)) = lines.next_line() {
             // Only times are needed here, so known identities may be dropped.
             decoder.trim();
-            let time = time_of(&line::decode(decoder, text)).unwrap_or(newest);
+            let time = time_of(&ndjson::decode(decoder, text)).unwrap_or(newest);
             newest = newest.max(time);
             let origin = origins.as_ref().and_then(|origins| origins.of(number));
             let (file, number) = origin.map_or((before, number), |(file, number)| (before + file, number));

@@ -11,7 +11,7 @@ pub mod stamp;
 mod zstd;
 
 use crate::core::identity::Identity;
-use crate::wire::line::Line;
+use crate::wire::ndjson::Line;
 use std::sync::Arc;
 
 /// A sequence of lines, decoded.

@@ -8,7 +8,7 @@ use super::Chunk;
 use super::block::{Blocks, unmarked};
 use super::input::{self, Finding, Input};
 use crate::wire::event::Decoder;
-use crate::wire::line::{self, Line};
+use crate::wire::ndjson::{self, Line};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -25,8 +25,8 @@ fn decode(decoder: &mut Decoder, number: usize, first: u64, block: &[u8]) -> Chu
     while begin < block.len() {
         let end = memchr::memchr(b'\n', &block[begin..]).map_or(block.len(), |end| begin + end);
         let text = unmarked(&block[begin..end]);
-        if !text.trim_ascii().is_empty() || text.len() > line::bytes_max(text) {
-            lines.push(Line { number: at, ..line::decode(decoder, text) });
+        if !text.trim_ascii().is_empty() || text.len() > ndjson::bytes_max(text) {
+            lines.push(Line { number: at, ..ndjson::decode(decoder, text) });
         }
         (begin, at) = (end + 1, at + 1);
     }
@@ -142,7 +142,7 @@ fn in_order(
 mod tests {
     use super::*;
     use crate::core::counters::Refusal;
-    use crate::wire::line::{Content, LINE_BYTES_MAX};
+    use crate::wire::ndjson::{Content, LINE_BYTES_MAX};
 
     /// Returns the number of lines, and (number, reason of the refusal) of each refused line.
     fn refusals(text: &[u8], threads: usize) -> (usize, Vec<(u64, Refusal)>) {

@@ -9,7 +9,7 @@
 use crate::core::limits::Limits;
 use crate::core::log_clock::{Jump, Verdict};
 use crate::core::{Span, Timestamp};
-use crate::wire::line::{Content, Line};
+use crate::wire::ndjson::{Content, Line};
 
 /// Assigns ingest times to lines.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ fn time_max_within(line: &Line, limit: Timestamp) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::core::event::{Event, Observation};
-    use crate::core::identity::Who;
+    use crate::core::identity::SeriesRef;
 
     fn stamps(secs: &[i64]) -> Vec<(i64, i64, bool)> {
         let mut stamper = Stamper::new(&Limits::default());
@@ -159,7 +159,7 @@ mod tests {
         };
         for secs in secs {
             let time = Timestamp::clamped(secs * 1_000);
-            let event = Event::Metric(Observation { who: Who::new(0, 0), time, value: 1.0 });
+            let event = Event::Metric(Observation { who: SeriesRef::new(0, 0), time, value: 1.0 });
             stamper.push(Line { number: 0, ingest_time: None, content: Content::One(event) }, &mut out);
         }
         stamper.finish(&mut out);

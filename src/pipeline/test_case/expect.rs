@@ -2,7 +2,7 @@
 
 use super::{Known, START};
 use crate::core::Timestamp;
-use crate::core::alert::own::is_own;
+use crate::core::alert::self_alerts::is_own;
 use crate::core::alert::transition::{ChangeName, State};
 use crate::core::alert::{Severity, Transition};
 use crate::pipeline::diagnostic::nearest;

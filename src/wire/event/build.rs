@@ -8,7 +8,7 @@ use crate::core::counters::Refusal;
 use crate::core::event::{
     Event, GateEvent, HistogramEvent, Observation, RunEvent, RunStatus, Samples, StageEvent, StageStatus,
 };
-use crate::core::identity::{Identity, IdentityError, Labels, Who, check_name};
+use crate::core::identity::{Identity, IdentityError, Labels, SeriesRef, check_name};
 use crate::core::limits::NAME_BYTES_MAX;
 use crate::core::unit::Unit;
 use crate::wire::time;
@@ -256,7 +256,7 @@ impl Builder {
     }
 
     /// Returns the reference to the identity that the fields name; a new identity gets the next number.
-    fn who(&mut self, fields: &Fields<'_>) -> Made<Who> {
+    fn who(&mut self, fields: &Fields<'_>) -> Made<SeriesRef> {
         let unit = match &fields.unit {
             None | Some(Value::Null) => None,
             Some(Value::Text(unit)) if unit.is_empty() => None,
@@ -272,9 +272,9 @@ impl Builder {
             Identity::new(source, name, self.labels(fields)?, unit).map_err(|error| error.to_string())?;
         let hash = hash_of(&identity);
         if let Some(number) = self.by_identity.find(hash, |number| *self.all[*number as usize] == identity) {
-            return Ok(Who::new(self.number, *number as usize));
+            return Ok(SeriesRef::new(self.number, *number as usize));
         }
-        let (who, number) = (Who::new(self.number, self.all.len()), self.all.len() as u32);
+        let (who, number) = (SeriesRef::new(self.number, self.all.len()), self.all.len() as u32);
         self.all.push(Arc::new(identity));
         self.by_identity.insert_unique(hash, number, |number| hash_of(&self.all[*number as usize]));
         Ok(who)

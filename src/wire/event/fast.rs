@@ -12,7 +12,7 @@ use super::template::{Clock, Template};
 use super::{fields, numbers};
 use crate::core::Timestamp;
 use crate::core::event::{Event, Observation};
-use crate::core::identity::Who;
+use crate::core::identity::SeriesRef;
 use hashbrown::HashTable;
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
@@ -47,7 +47,7 @@ struct Entry {
     hash: u64,
     bytes: Box<[u8]>, // the line without time and value; the identity if there is no template
     identity: [(u32, u32); 4], // the positions of source, name, unit and labels in `bytes`
-    who: Who,
+    who: SeriesRef,
     template: Option<Template>,
     next: usize, // the entry of the line that followed this one's line
 }

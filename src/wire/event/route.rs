@@ -2,7 +2,7 @@
 
 use super::Codec;
 use crate::core::partition::partition_of;
-use crate::wire::line::split;
+use crate::wire::ndjson::split;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;

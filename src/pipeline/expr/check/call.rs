@@ -2,7 +2,7 @@
 
 use super::super::parse::{Arg, SelectorTerm, Term, TermKind};
 use super::super::{ExprError, Spot, foreign};
-use super::past::PAST;
+use super::lookback::PAST;
 use super::selector::{AGGREGATES, by, window};
 use super::{Check, Checker, Keys, Measure, Typed, only_matchers, only_terms, typed};
 use crate::core::Span;

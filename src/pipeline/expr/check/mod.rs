@@ -5,7 +5,7 @@
 
 mod call;
 mod depth;
-mod past;
+mod lookback;
 pub mod range;
 mod selector;
 mod typed;

@@ -1,0 +1,198 @@
+//! Counters of a process for its operator: take-overs, commits, publications, refusals and outages.
+
+use super::outage::Outages;
+use crate::core::partition::Partition;
+use crate::core::{Span, Timestamp};
+use crate::wire::signature::Signing;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Totals since the process began. The engine counts the totals of the log itself.
+#[derive(Debug, Default)]
+pub struct OwnerMetrics {
+    /// Partitions that have reached the broker and that this process may take over.
+    pub standing_by: Count,
+    pub take_overs: Count,
+    /// Commits refused because another worker owns the partition.
+    pub fenced: Count,
+    pub commits: Count,
+    pub commit_times: Durations,
+    /// Attempts of a commit beyond the first, because no answer came.
+    pub commit_retries: Count,
+    pub published: Count,
+    /// Transitions that were on the transition log already, with the same text.
+    pub suppressed: Count,
+    /// Messages to the aggregate partition.
+    pub posted: Count,
+    pub publish_retries: Count,
+    pub ticks: Count,
+    /// Poison records left out.
+    pub left_out: Count,
+    /// Rule sets refused as a whole.
+    pub rules_refused: Count,
+    /// Logs that were found to be not the ones that were read before.
+    pub rewinds: Count,
+    /// Age of the newest applied record in milliseconds, for the partition that reported last; zero when
+    /// every record is applied.
+    pub lag_ms: Count,
+    /// Servers and disks that do not answer.
+    pub outages: Outages,
+    /// The key that signs alerts, and the number of forged messages.
+    pub signing: Signing,
+    /// Active alerts of the sentinels of this process.
+    remarks: Mutex<BTreeMap<u32, Vec<String>>>, // by partition index
+    /// The newest log time over the logs that this process applies.
+    log_ms: AtomicI64,
+    /// The newest stamp of a record that had just come from a log that others stamp, and when it was heard.
+    heard: Mutex<Option<(Timestamp, Instant)>>,
+    /// The unconfirmed time to which a log's clock has jumped; 0 without a jump.
+    jump_ms: AtomicI64,
+}
+
+/// Returns how many log lines were dropped because the logger's queue was full; set by the logger.
+pub static LINES_DROPPED: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>> = OnceLock::new();
+
+/// Time for which a heard stamp is used. Clocks are set, so an older stamp has to be heard anew.
+const HEARD_FOR: Duration = Duration::from_secs(60);
+
+/// A histogram of durations with cumulative buckets.
+#[derive(Debug, Default)]
+pub struct Durations {
+    below: [Count; DURATION_BOUNDS_MS.len()],
+    count: Count,
+    sum_us: Count,
+}
+
+/// Upper bounds of the histogram buckets. They double up to eight seconds, which is longer than Redis may
+/// take.
+const DURATION_BOUNDS_MS: [u64; 14] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
+
+impl Durations {
+    pub fn add(&self, took: std::time::Duration) {
+        for (bound, below) in DURATION_BOUNDS_MS.iter().zip(&self.below) {
+            below.add(u64::from(took.as_micros() <= u128::from(bound * 1_000)));
+        }
+        self.count.add(1);
+        self.sum_us.add(took.as_micros() as u64);
+    }
+
+    /// Returns the histogram as Prometheus has it: (bound in seconds, count at or below it), sum in seconds,
+    /// count.
+    pub fn histogram(&self) -> (Vec<(f64, u64)>, f64, u64) {
+        let below = DURATION_BOUNDS_MS.iter().zip(&self.below);
+        let below = below.map(|(bound, below)| (*bound as f64 / 1e3, below.get())).collect();
+        (below, self.sum_us.get() as f64 / 1e6, self.count.get())
+    }
+}
+
+/// A counter that many threads may change.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Sets the value, for gauges.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl OwnerMetrics {
+    /// Creates a owner_metrics over the outages and signatures that adapters record.
+    pub fn with(outages: Outages, signing: Signing) -> OwnerMetrics {
+        OwnerMetrics { outages, signing, ..OwnerMetrics::default() }
+    }
+
+    /// Returns the newest log time over the logs that this process applies; the epoch before the first
+    /// record.
+    pub fn log_time(&self) -> Timestamp {
+        Timestamp::clamped(self.log_ms.load(Ordering::Relaxed))
+    }
+
+    /// Returns the present time of a log that others stamp, once a stamp was heard. It is not this machine's
+    /// time, because the clocks may differ.
+    pub fn heard_time(&self) -> Option<Timestamp> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = heard.filter(|(_, at)| at.elapsed() < HEARD_FOR);
+        fresh.map(|(time, at)| time + Span::from_ms(at.elapsed().as_millis() as i64))
+    }
+
+    /// Notes that a record has just been stamped with this time.
+    pub fn hear(&self, time: Timestamp) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, Instant::now()));
+    }
+
+    /// Returns the time to which a log's clock has jumped, while the jump is not confirmed.
+    pub fn jumped_to(&self) -> Option<Timestamp> {
+        let ms = self.jump_ms.load(Ordering::Relaxed);
+        (ms != 0).then_some(Timestamp::clamped(ms))
+    }
+
+    pub fn jump(&self, to: Option<Timestamp>) {
+        self.jump_ms.store(to.map_or(0, Timestamp::ms), Ordering::Relaxed);
+    }
+
+    /// Replaces the remarks about a partition, which say what is wrong while it runs.
+    pub fn remark(&self, partition: Partition, remarks: Vec<String>) {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.index, remarks);
+    }
+
+    /// Returns the remarks of all partitions.
+    pub fn remarks(&self) -> Vec<String> {
+        let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        remarks.values().flatten().cloned().collect()
+    }
+
+    /// Notes that a log has reached this time.
+    pub fn reach(&self, now: Timestamp) {
+        self.log_ms.fetch_max(now.ms(), Ordering::Relaxed);
+    }
+
+    /// Returns name, help text and value of each counter.
+    pub fn all(&self) -> [(&'static str, &'static str, u64); 13] {
+        [
+            (
+                "take_overs_total",
+                "Times that this process became owner of a partition.",
+                self.take_overs.get(),
+            ),
+            (
+                "commits_fenced_total",
+                "Commits refused, as lease or checkpoint were not this worker's any more.",
+                self.fenced.get(),
+            ),
+            ("commits_total", "Commits to the store.", self.commits.get()),
+            ("commit_retries_total", "Commits sent again as no answer came.", self.commit_retries.get()),
+            ("transitions_published_total", "Transitions published.", self.published.get()),
+            (
+                "transitions_suppressed_total",
+                "Transitions that were published before.",
+                self.suppressed.get(),
+            ),
+            ("partials_posted_total", "Messages sent to the aggregate.", self.posted.get()),
+            (
+                "publish_retries_total",
+                "Publications sent again as no answer came.",
+                self.publish_retries.get(),
+            ),
+            (
+                "alerts_forged_total",
+                "Messages among the alerts that no worker signed.",
+                self.signing.forged(),
+            ),
+            ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
+            ("records_left_out_total", "Records left out as they kill workers.", self.left_out.get()),
+            ("rules_refused_total", "Rule sets refused whole.", self.rules_refused.get()),
+            ("log_rewinds_total", "Logs that had gone back, which stops the partition.", self.rewinds.get()),
+        ]
+    }
+}

@@ -1,5 +1,8 @@
 //! Rules for the source tree: purity of the core, direction of dependencies, length of files and functions.
 
+#[path = "tidy/cycles.rs"]
+mod cycles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use super::FINE;
 use super::cli::{Format, Listing, MaintenanceCommand, PlanArgs, Service, SilenceCommand, Who};
-use super::remote::{delete, escaped, get, post, print, who};
+use super::client::{delete, escaped, get, post, print, who};
 use super::stdout::say;
 use crate::wire::printable::printable;
 use anyhow::Result;

@@ -207,7 +207,7 @@ impl Config {
             rollups: args.rollups || file.rollups,
             servers: servers(args, file.nats, file.redis, file.partitions)?,
             pipelines: dir.or_else(|| default.is_dir().then(|| default.into())),
-            data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(super::run::default_data_dir),
+            data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(default_data_dir),
             listen,
             grace: Duration::from_millis(grace.ms().max(0) as u64),
             limits: file.limits.under(&args.limits).map_err(|error| bad_limits(args, &error))?,
@@ -342,6 +342,13 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::E
 /// Returns the schema of the file as pretty-printed JSON.
 pub fn schema() -> String {
     serde_json::to_string_pretty(&schemars::schema_for!(File)).unwrap_or_default()
+}
+
+/// Returns `$XDG_DATA_HOME/streamgauge`, by default `~/.local/share/streamgauge`.
+pub fn default_data_dir() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+    base.unwrap_or_else(|| ".".into()).join("streamgauge")
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ route: { receiver: terminal, group_by: [rule], group_wait: 30s, group_interval: 
 /// Prints how many messages were delivered.
 fn told_in_all(registry: &ReceiverRegistry) -> Result<()> {
     let arrived =
-        registry.posts().find(|post| &*post.name == "terminal").map_or(0, |post| post.delivered.get());
+        registry.receivers().find(|post| &*post.name == "terminal").map_or(0, |post| post.delivered.get());
     say(format_args!(
         "{arrived} messages were delivered to the receiver `terminal`; yours may be a chat, a pager, a mail (README, Getting told)."
     ))

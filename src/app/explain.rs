@@ -1,7 +1,7 @@
 //! `alerts explain`: asks a running service, or runs the engine over a log up to the requested time.
 
 use super::cli::{ExplainArgs, Format, Usage, instant};
-use super::remote::{escaped, get};
+use super::client::{escaped, get};
 use super::reporting::tell;
 use super::stderr::note;
 use super::stdout::{put, say};

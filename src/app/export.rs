@@ -91,7 +91,7 @@ impl Origin {
             (None, Some(dir), _) => Origin::DataDir(dir.clone()),
             (None, None, Some(url)) => Origin::Nats(url),
             (None, None, None) => {
-                Origin::DataDir(data_dir.map_or_else(super::run::default_data_dir, PathBuf::from))
+                Origin::DataDir(data_dir.map_or_else(super::config::default_data_dir, PathBuf::from))
             }
         }
     }

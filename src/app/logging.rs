@@ -8,6 +8,7 @@
 //! them).
 
 use crate::driver::metrics::LINES_DROPPED;
+use crate::driver::worker::Publish;
 use std::io::IsTerminal;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -48,4 +49,14 @@ fn filter() -> EnvFilter {
         }
         _ => filter,
     }
+}
+
+/// Returns a publisher that logs each transition.
+pub fn transitions() -> Publish {
+    Box::new(|transition| {
+        tracing::info!(
+            alert = %transition.id, seq = transition.seq, change = ?transition.change,
+            severity = transition.severity.name(), summary = %transition.summary, "alert"
+        );
+    })
 }

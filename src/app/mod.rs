@@ -4,7 +4,9 @@ pub mod asking;
 pub mod backtest;
 pub mod channels;
 pub mod check;
+mod checked;
 pub mod cli;
+mod client;
 pub mod config;
 pub mod convert;
 pub mod damage;
@@ -29,6 +31,7 @@ pub mod run;
 pub mod service;
 pub mod stderr;
 pub mod stdout;
+mod support;
 pub mod telling;
 pub mod test;
 pub mod text;
@@ -68,6 +71,9 @@ pub fn perform(words: Result<Cli, clap::Error>) -> u8 {
     })
 }
 
+/// The version, and the commit of a release build.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("STREAMGAUGE_COMMIT_NAMED"));
+
 /// Runs one command and returns its exit code.
 pub fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
@@ -77,6 +83,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::SupportBundle(args) => support::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Alerts { command } => remote::alerts(&command),

@@ -5,7 +5,7 @@ use super::config::File;
 use super::receivers::Receivers;
 use super::stderr::note;
 use super::stdout::say;
-use super::{BadConfig, FAILED, FINE, remote};
+use super::{BadConfig, FAILED, FINE, client};
 use crate::adapters::clock::SystemClock;
 use crate::core::notify::Message;
 use crate::driver::receivers::self_alerts;
@@ -16,16 +16,16 @@ use std::path::Path;
 pub fn run(command: &NotifyCommand) -> Result<u8> {
     match command {
         NotifyCommand::Test { receiver, config, who } => {
-            test(receiver, config.as_deref(), &remote::who(&who.by))
+            test(receiver, config.as_deref(), &client::who(&who.by))
         }
         NotifyCommand::Redrive { receiver, service } => {
-            let path = format!("/api/v1/receivers/{}/redrive", remote::escaped(receiver));
-            let answer = remote::post(&service.url, &path, &json!({}))?;
+            let path = format!("/api/v1/receivers/{}/redrive", client::escaped(receiver));
+            let answer = client::post(&service.url, &path, &json!({}))?;
             say(format_args!("{} messages are taken up again", answer["messages"]))?;
             Ok(FINE)
         }
         NotifyCommand::List(Listing { service, output }) => {
-            let found = remote::get(&service.url, "/api/v1/receivers")?;
+            let found = client::get(&service.url, "/api/v1/receivers")?;
             let columns = [
                 "name",
                 "delivers_here",
@@ -36,7 +36,7 @@ pub fn run(command: &NotifyCommand) -> Result<u8> {
                 "letters",
                 "waiting",
             ];
-            remote::print(output, &found["receivers"], &columns)?;
+            client::print(output, &found["receivers"], &columns)?;
             Ok(FINE)
         }
     }

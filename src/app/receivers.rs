@@ -5,6 +5,7 @@
 
 use super::BadConfig;
 use super::channels::{ChannelFile, LogFile};
+use super::checked::{Checked, bad, span};
 use crate::adapters::notify::wording::Wording;
 use crate::core::calendar::Plan;
 use crate::core::notify::{GroupBy, Grouping, Policy, Route, Routes};
@@ -136,12 +137,6 @@ impl Receiver {
     }
 }
 
-pub(super) type Checked<T> = Result<T, BadConfig>;
-
-pub(super) fn bad(message: impl Into<String>) -> BadConfig {
-    BadConfig(message.into())
-}
-
 impl Receivers {
     /// Reads and checks the configuration. Without receivers and a route, all alerts go to standard output.
     pub fn read(
@@ -256,10 +251,6 @@ fn grouping(file: &RouteFile, parent: Option<&Grouping>) -> Checked<Grouping> {
         interval: or(&file.group_interval, own.interval)?,
         repeat,
     })
-}
-
-pub(super) fn span(text: &str) -> Checked<Span> {
-    text.parse().map_err(|error| bad(format!("`{text}`: {error}")))
 }
 
 /// Reads a time interval with the parser of maintenance windows, so that syntax and errors are the same.

@@ -1,18 +1,13 @@
 //! `alerts` and `rules`: operate a running service over HTTP.
 
-use super::cli::{AlertsCommand, Format, Listing, RulesCommand, Service, Who};
+use super::cli::{AlertsCommand, Listing, RulesCommand, Service, Who};
+use super::client::{delete, escaped, get, post, print, send, who};
 use super::listing;
 use super::stderr::note;
-use super::stdout::{put, say};
+use super::stdout::say;
 use super::{FINE, text};
-use crate::wire::address::without_password;
-use crate::wire::printable::printable;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// Timeout of a request; a service that exceeds it counts as unreachable.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn alerts(command: &AlertsCommand) -> Result<u8> {
     match command {
@@ -71,92 +66,4 @@ pub fn rules(command: &RulesCommand) -> Result<u8> {
         }
     }
     Ok(FINE)
-}
-
-/// Returns the name in which a request is made: the stated one, or `$USER`.
-pub fn who(stated: &Option<String>) -> String {
-    stated.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into())
-}
-
-/// Percent-encodes a part of a path or query.
-pub fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let one = |byte: u8| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(one).collect()
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into()
-}
-
-pub fn get(url: &str, path: &str) -> Result<Value> {
-    answer(url, agent().get(address(url, path)).header("authorization", bearer()).call())
-}
-
-pub fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
-    send(url, path, "application/json", body.to_string())
-}
-
-pub fn delete(url: &str, path: &str) -> Result<Value> {
-    answer(url, agent().delete(address(url, path)).header("authorization", bearer()).call())
-}
-
-fn send(url: &str, path: &str, kind: &str, body: String) -> Result<Value> {
-    let request = agent().post(address(url, path)).header("authorization", bearer());
-    answer(url, request.header("content-type", kind).send(body))
-}
-
-fn address(url: &str, path: &str) -> String {
-    format!("{}{path}", url.trim_end_matches('/'))
-}
-
-fn answer(url: &str, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
-    let mut response = response.with_context(|| unreachable_hint(url))?;
-    read(response.status().as_u16(), &response.body_mut().read_to_string()?)
-}
-
-fn bearer() -> String {
-    format!("Bearer {}", std::env::var("STREAMGAUGE_TOKEN").unwrap_or_default())
-}
-
-fn unreachable_hint(url: &str) -> String {
-    let url = without_password(url);
-    format!("cannot reach {url}; is `streamgauge run` there? Say where with --url or STREAMGAUGE_URL")
-}
-
-fn read(status: u16, body: &str) -> Result<Value> {
-    let value: Value = serde_json::from_str(body).context("the answer is no JSON; is this a streamgauge?")?;
-    if status >= 400 {
-        bail!("{}", value["error"]["message"].as_str().unwrap_or("the request was refused"));
-    }
-    Ok(value)
-}
-
-/// Prints rows as JSON or as a table. In a table, control characters of untrusted text are escaped.
-pub fn print(format: &Format, rows: &Value, columns: &[&str]) -> Result<()> {
-    if *format == Format::Json {
-        return say(rows);
-    }
-    let cell = |row: &Value, column: &str| match &row[column] {
-        Value::String(text) => printable(text).into_owned(),
-        other => printable(&other.to_string()).into_owned(),
-    };
-    let rows: Vec<Vec<String>> = rows
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|row| columns.iter().map(|column| cell(row, column)).collect())
-        .collect();
-    let width = |at: usize| {
-        let cells = rows.iter().map(|row: &Vec<String>| row[at].chars().count());
-        cells.chain([columns[at].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    let head = line(columns.to_vec());
-    let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
-    put(head + &body.collect::<String>())
 }

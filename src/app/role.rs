@@ -14,6 +14,14 @@ pub struct Roles {
     pub notify: bool,
 }
 
+impl std::fmt::Display for Roles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = [("ingest", self.ingest), ("api", self.api), ("notify", self.notify)];
+        let names: Vec<&str> = all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
 impl Roles {
     pub const ALL: Roles = Roles { ingest: true, api: true, notify: true };
 

@@ -8,7 +8,7 @@
 //! Rejected: relying on locks or on renames alone (editors, `kubectl` and `rsync` each replace files in their
 //! own way).
 
-use crate::driver::worker::chain;
+use crate::driver::port_error::chain;
 use crate::pipeline::document::{self, Documents};
 use crate::pipeline::load;
 use std::path::{Path, PathBuf};

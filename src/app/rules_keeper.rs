@@ -11,11 +11,12 @@ use crate::core::event::Control;
 use crate::core::partition::Partition;
 use crate::core::rule::RuleSet;
 use crate::driver::metrics::OwnerMetrics;
+use crate::driver::port_error::chain;
 use crate::driver::ports::{Intake, PortError};
 use crate::driver::rule_documents::{
     Change, Changed, Decision, Refusal, RuleDocumentStore, RuleDocuments, RulesApi, decide,
 };
-use crate::driver::worker::{Command, Sender, chain};
+use crate::driver::worker::{Command, Sender};
 use crate::pipeline::Diagnostic;
 use crate::pipeline::document::{self, Documents};
 use crate::wire::control;

@@ -4,15 +4,17 @@ use super::cli::RunArgs;
 use super::config::Config;
 use super::role::Roles;
 use super::service::{self, Door, Files, LiveParts, Parts, Service};
-use super::{BadConfig, FINE, check, logging};
+use super::{BadConfig, FINE, VERSION, check, logging};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::notify::exec;
 use crate::driver::ports::{PortError, Views};
-use crate::driver::worker::{Publish, StartError};
+use crate::driver::receivers::metrics::ReceiverMetrics;
+use crate::driver::worker::StartError;
 use crate::pipeline::document;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub fn run(args: &RunArgs) -> Result<u8> {
@@ -76,7 +78,8 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
     let dir = config.pipelines.as_deref();
     // The rules are loaded here only to report their errors. The service compiles them together with those
     // that were added over the API.
-    dir.map(check::load).transpose()?;
+    let checked = dir.map(check::load).transpose()?;
+    let rules_count = checked.map_or(0, |rules| rules.rules.len());
     let documents = dir.map(document::of_dir).transpose();
     let documents = documents.map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     let rules = Files { dir: config.pipelines.clone(), documents, is_applying: config.is_applying };
@@ -100,28 +103,33 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
                 receivers,
             };
             let service = service::start_live(parts).await?;
-            tracing::info!(address = %service.address, partitions, "listening, over nats and redis");
+            tell_start(
+                config,
+                roles,
+                rules_count,
+                service.address,
+                &format!("nats and redis, {partitions} partitions"),
+            );
             watch(config, service, signals).await
         }
         None => {
             let (data_dir, clock) = (config.data_dir.as_path(), SystemClock);
             let receivers = Some(config.receivers.clone());
-            let parts = Parts { data_dir, door, limits, rules, clock, publish: tell(), receivers };
+            let parts =
+                Parts { data_dir, door, limits, rules, clock, publish: logging::transitions(), receivers };
             let service = service::start(parts).await?;
-            tracing::info!(address = %service.address, data_dir = %config.data_dir.display(), "listening");
+            let place = format!("one process, data in {}", config.data_dir.display());
+            tell_start(config, roles, rules_count, service.address, &place);
             watch(config, service, signals).await
         }
     }
 }
 
-/// Returns a publisher that logs each transition.
-pub fn tell() -> Publish {
-    Box::new(|transition| {
-        tracing::info!(
-            alert = %transition.id, seq = transition.seq, change = ?transition.change,
-            severity = transition.severity.name(), summary = %transition.summary, "alert"
-        );
-    })
+/// Logs what runs, where and with what, because that is what a reader of the log asks first.
+fn tell_start(config: &Config, roles: Roles, rules: usize, address: SocketAddr, mode: &str) {
+    let receivers: Vec<&str> = config.receivers.all.iter().map(|receiver| &*receiver.policy.name).collect();
+    let receivers = receivers.join(",");
+    tracing::info!(version = VERSION, %address, mode, %roles, rules, receivers, "listening");
 }
 
 /// Runs until a signal stops the service, or until a worker cannot continue.
@@ -144,16 +152,13 @@ async fn watch<S: Views + Send + Sync + 'static>(
             }),
         }
     }
-    tracing::info!("stopping");
+    tracing::info!(grace = ?config.grace, "stopping: finishing what was accepted");
+    let (registry, begun) = (service.registry(), Instant::now());
     let drained = service.drain(config.grace).await;
     exec::end_all();
     drained?;
+    let sum = |of: fn(&ReceiverMetrics) -> u64| registry.receivers().map(of).sum::<u64>();
+    let (delivered, waiting) = (sum(|one| one.delivered.get()), sum(|one| one.waiting.get()));
+    tracing::info!(took = ?begun.elapsed(), delivered, waiting, "stopped: what was accepted is committed");
     Ok(FINE)
-}
-
-/// Returns `$XDG_DATA_HOME/streamgauge`, by default `~/.local/share/streamgauge`.
-pub fn default_data_dir() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
-    base.unwrap_or_else(|| ".".into()).join("streamgauge")
 }

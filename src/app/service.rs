@@ -19,11 +19,12 @@ use crate::driver::fleet;
 use crate::driver::metrics::OwnerMetrics;
 use crate::driver::outage::Outages;
 use crate::driver::owner::{self, Owner};
+use crate::driver::port_error::chain;
 use crate::driver::ports::{Clock, Intake, PortError, REQUESTS_KEPT, RequestId, Views};
 use crate::driver::quota::OwnershipQuota;
 use crate::driver::receivers::{ReceiverRegistry, canary};
 use crate::driver::rule_documents::{RuleDocumentStore, RuleDocuments};
-use crate::driver::worker::{Command, Publish, Sender, StartError, Worker, chain};
+use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
 use crate::http::access::Access;
 use crate::http::operate::{Asked, names, operate};
 use crate::http::{self, Shared};
@@ -317,7 +318,7 @@ fn partition_service(
             share,
             owner_metrics,
         };
-        Owner::new(parts, commands, super::run::tell()).run()
+        Owner::new(parts, commands, super::logging::transitions()).run()
     });
     Ok(PartitionService { worker, store, run })
 }
@@ -404,12 +405,27 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// finds the backlog full retries only after a second.
 const WAITING_CONNECTIONS: u32 = 4_096;
 
-/// The initial inputs of the rules_keeper's keeper.
+/// The initial inputs of the rules keeper.
 struct Kept {
     files: Files,
     store: Option<Box<dyn RuleDocumentStore>>,
     book: RuleDocuments,
     first: First,
+}
+
+impl Kept {
+    /// Starts the keeper of the rules.
+    fn keeper(
+        self,
+        workers: Vec<Sender>,
+        owner_metrics: Arc<OwnerMetrics>,
+        intake: Arc<dyn Intake>,
+    ) -> Result<RulesKeeper> {
+        let Kept { files: Files { dir, is_applying, .. }, store, book, first } = self;
+        let parts =
+            rules_keeper::Parts { first, dir, is_applying, store, book, workers, owner_metrics, intake };
+        Ok(RulesKeeper::open(parts)?)
+    }
 }
 
 struct Serving<S> {
@@ -456,19 +472,7 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
         workers.push(partition_service.worker.clone());
         partitions.push(http::Partition { worker: partition_service.worker, store: partition_service.store });
     }
-    let Kept { files: Files { dir, is_applying, .. }, store, book, first } = kept;
-    let (workers_told, tally_told) = (workers.clone(), owner_metrics.clone());
-    let keeper = rules_keeper::Parts {
-        first,
-        dir,
-        is_applying,
-        store,
-        book,
-        workers: workers_told,
-        owner_metrics: tally_told,
-        intake: intake.clone(),
-    };
-    let rules_keeper = RulesKeeper::open(keeper)?;
+    let rules_keeper = kept.keeper(workers.clone(), owner_metrics.clone(), intake.clone())?;
     let rules_api = Arc::new(rules_keeper.clone());
     let registry = telling.registry.clone();
     let now = SystemClock::time;

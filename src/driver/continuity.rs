@@ -8,7 +8,8 @@
 //! a start sequence (the broker silently moves it into the range that it has).
 
 use super::mutant::{self, Mutant};
-use super::ports::{Extent, Logged, PortError};
+use super::port_error::PortError;
+use super::record::{Extent, Logged};
 
 /// The read position, over all consumers of one session.
 #[derive(Debug, Clone)]

@@ -6,9 +6,9 @@
 //! many to want.
 
 use super::outage::Outages;
+use super::port_error::chain;
 use super::ports::{Fleet, PortError};
 use super::quota::OwnershipQuota;
-use super::worker::chain;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ pub struct OwnerMetrics {
     pub outages: Outages,
     /// The key that signs alerts, and the number of forged messages.
     pub signing: Signing,
-    /// Active alerts of the sentinels of this process.
+    /// Active alerts of the partition monitors of this process.
     remarks: Mutex<BTreeMap<u32, Vec<String>>>, // by partition index
     /// The newest log time over the logs that this process applies.
     log_ms: AtomicI64,
@@ -107,7 +107,7 @@ impl Count {
 }
 
 impl OwnerMetrics {
-    /// Creates a owner_metrics over the outages and signatures that adapters record.
+    /// Creates the metrics over the outages and signatures that adapters record.
     pub fn with(outages: Outages, signing: Signing) -> OwnerMetrics {
         OwnerMetrics { outages, signing, ..OwnerMetrics::default() }
     }

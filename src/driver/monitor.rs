@@ -8,8 +8,8 @@
 //! caught up), and numbers of the partition (a replay would differ).
 
 use super::metrics::OwnerMetrics;
-use super::ports::{Clock, OutOfBandAlerts, PortError};
-use super::worker::chain;
+use super::port_error::chain;
+use super::ports::{Clock, OutOfBandAlert, OutOfBandAlerts, PortError};
 use crate::core::alert::Severity;
 use crate::core::alert::self_alerts::Said;
 use crate::core::alert::transition::{State, Transition};
@@ -71,16 +71,6 @@ const SNAPSHOT_AGE_MAX: Span = Span::from_mins(15);
 /// Number of refusals of a source, and the time over which they come, from which on an alert fires.
 const SILENCED_MIN: u64 = 20;
 const SILENCED_FOR: Span = Span::from_secs(60);
-
-/// An alert of the monitor on its way to the transition log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutOfBandAlert {
-    pub rule: &'static str,
-    pub severity: Severity,
-    /// From 1, for each rule of the partition.
-    pub number: u64,
-    pub json: String,
-}
 
 /// One observation. Counters are totals since the process began.
 #[derive(Debug, Clone, Default)]

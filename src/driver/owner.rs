@@ -7,15 +7,12 @@
 //! like a new process. Rejected: trusting the lease alone (a process may sleep past its end), and publishing
 //! first (a crash would publish twice).
 
-use super::metrics::OwnerMetrics;
 use super::monitor::PartitionMonitor;
+use super::port_error::chain;
 use super::ports::{Clock, Feed, Outlet, PortError, SharedStore, TransitionLog};
-use super::quota::OwnershipQuota;
+pub use super::session::Parts;
 use super::session::{Next, OwnerSession};
-use super::worker::{Command, GROUP_MAX, Publish, Sender, StartError, chain};
-use crate::core::limits::Limits;
-use crate::core::rule::RuleSet;
-use std::sync::Arc;
+use super::worker::{Command, GROUP_MAX, Publish, Sender, StartError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
@@ -54,25 +51,6 @@ struct Stuck {
 /// process waits for its servers.
 pub fn commands() -> (Sender, Receiver<Command>) {
     sync_channel(GROUP_MAX)
-}
-
-/// The parts of an owner.
-#[derive(Debug)]
-pub struct Parts<F, S, C> {
-    pub feed: F,
-    pub store: S,
-    pub clock: C,
-    pub limits: Limits,
-    /// The rules to put in force where they differ; `None` keeps the rules in force.
-    pub rules: Option<RuleSet>,
-    pub lease: Duration,
-    /// Minimum time between two snapshots of the engine's state.
-    pub snapshot_every: Duration,
-    /// Whether windows are published as they are sealed and corrected.
-    pub is_rolling_up: bool,
-    /// The partition share of this process.
-    pub share: OwnershipQuota,
-    pub owner_metrics: Arc<OwnerMetrics>,
 }
 
 impl Stuck {

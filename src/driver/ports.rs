@@ -4,136 +4,20 @@
 //! the one over servers. A call returns when its effect is durable, or returns an error if it is not.
 
 use super::continuity::Continuity;
-use super::monitor::OutOfBandAlert;
+pub use super::port_error::{EVENT_STREAM, PortError};
+pub use super::record::{Entry, Extent, Logged, REQUESTS_KEPT, REQUESTS_MAX, RequestId};
+use crate::core::Timestamp;
 use crate::core::alert::Severity;
 use crate::core::effect::RejectReason;
-use crate::core::event::Control;
 use crate::core::pane::{Pane, Shape};
 use crate::core::series::SeriesInfo;
 use crate::core::unit::Unit;
 use crate::core::window::WindowSize;
-use crate::core::{Span, Timestamp};
 pub use crate::wire::asked::Asked;
-use crate::wire::control;
-use crate::wire::event::Codec;
 use crate::wire::row::Row;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
-
-/// The content of a log record, as bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Entry {
-    Events(Codec, Vec<u8>),
-    Tick,
-    /// JSON of a [`Control`].
-    Control(Vec<u8>),
-    /// A message of a partition to the aggregate partition.
-    Partials {
-        from: u32,
-        number: u64,
-        bytes: Vec<u8>,
-    },
-}
-
-impl Entry {
-    /// Returns the length of the content in bytes; a tick has none.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Entry::Events(_, bytes) | Entry::Control(bytes) | Entry::Partials { bytes, .. } => bytes.len(),
-            Entry::Tick => 0,
-        }
-    }
-
-    pub fn control(control: &Control) -> Entry {
-        Entry::Control(control::encode(control))
-    }
-}
-
-/// The identity of a request whose client sent an idempotency key. A repeat of the request changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId {
-    /// The `Idempotency-Key` as the client sent it.
-    pub key: Arc<[u8]>,
-    /// Digest of the body.
-    pub body: u128,
-    /// The log time at which the request was answered.
-    pub at: Timestamp,
-}
-
-impl RequestId {
-    pub fn new(key: &[u8], body: &[u8], at: Timestamp) -> RequestId {
-        RequestId { key: key.into(), body: xxh3_128(body), at }
-    }
-
-    /// Returns the message id by which a broker recognises a repeat of this request in one partition.
-    pub fn in_partition(&self, partition: u32) -> String {
-        format!("http-{:032x}-{partition}", xxh3_128(&[&self.body.to_le_bytes(), &*self.key].concat()))
-    }
-}
-
-/// Time for which requests are remembered. The API promises to recognise repeats this long.
-pub const REQUESTS_KEPT: Span = Span::from_mins(10);
-
-/// Limit of remembered requests: 500,000 × about 150 B = 75 MB. At more than 833 requests a second the oldest
-/// are evicted early, and each eviction is counted.
-pub const REQUESTS_MAX: usize = 500_000;
-
-/// A record of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logged {
-    pub seq: u64, // from 1, without gaps
-    pub stamp: Timestamp,
-    pub entry: Entry,
-}
-
-/// Errors of the log and the store. A failed call had either its whole effect or none.
-#[derive(Debug, thiserror::Error)]
-pub enum PortError {
-    #[error("cannot write to {place}; is the disk full, or the directory read-only?")]
-    Write { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("cannot write to {place}")]
-    Lost { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("cannot read from {place}")]
-    Read { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("{place} is in use by another process; stop that one, or take another --data-dir")]
-    Locked { place: String },
-    #[error("another worker owns {place} now; nothing of this one counts any more")]
-    Fenced { place: String },
-    #[error("{place} is not what it was: {found}; {hint}")]
-    Changed { place: String, found: String, hint: &'static str },
-    #[error(
-        "{place} is gone; restore it, or remove the partition's keys from Redis to begin anew: it is made again then"
-    )]
-    Gone { place: &'static str },
-    #[error("{place} is not as it was asked for: {found}; {hint}")]
-    OtherSettings { place: String, found: String, hint: &'static str },
-    #[error("`{place}` does not hold what this program writes; mend or delete that key")]
-    Unreadable { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("records that were read before went from the log while it was read again")]
-    Overtaken,
-    #[error("the process is stopping, and does not wait for {place} any longer")]
-    Stopping { place: String },
-    #[error("{place} cannot be reached")]
-    Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-}
-
-/// The name in messages of the log that a partition reads.
-pub const EVENT_STREAM: &str = "the event stream";
-
-impl PortError {
-    /// The log that a partition reads is not there.
-    pub const NO_LOG: PortError = PortError::Gone { place: EVENT_STREAM };
-
-    /// Converts an error of reading the key that signs the alerts.
-    pub fn of_alert_key(source: Box<dyn std::error::Error + Send + Sync>) -> PortError {
-        match source.downcast::<PortError>() {
-            Ok(error) => *error,
-            Err(source) => PortError::Away { place: "the key of the alerts".into(), source },
-        }
-    }
-}
 
 /// A transition with its number, kept in the store until it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,20 +146,6 @@ pub struct Anchor {
     pub stream: String,
     /// Fingerprint of the record applied last; 0 if it is not known.
     pub fingerprint: u64,
-}
-
-impl Logged {
-    /// Returns a hash of stamp, kind and payload that distinguishes this record from any other at its
-    /// position; never 0.
-    pub fn fingerprint(&self) -> u64 {
-        let (kind, payload): (u8, &[u8]) = match &self.entry {
-            Entry::Events(_, payload) => (1, payload),
-            Entry::Tick => (2, &[]),
-            Entry::Control(payload) => (3, payload),
-            Entry::Partials { bytes, .. } => (4, bytes),
-        };
-        xxh3_64_with_seed(payload, (self.stamp.ms() as u64) << 3 | u64::from(kind)).max(1)
-    }
 }
 
 /// A refused event, kept for operators to inspect.
@@ -431,15 +301,6 @@ pub trait Feed {
     fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>>;
 }
 
-/// The identity of a log and the range of records it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Extent {
-    /// Creation time of the log.
-    pub stream: String,
-    pub first: u64,
-    pub last: u64, // first - 1 when it is empty
-}
-
 /// Outcome of publishing a transition under its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishOutcome {
@@ -447,6 +308,16 @@ pub enum PublishOutcome {
     /// A message was stored under this number before; this is its text.
     There(String),
     Unknown,
+}
+
+/// An alert that does not follow from the log, such as one about the log itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfBandAlert {
+    pub rule: &'static str,
+    pub severity: Severity,
+    /// From 1, for each rule of the partition.
+    pub number: u64,
+    pub json: String,
 }
 
 /// The place where alerts that do not follow from the log are published.

@@ -3,10 +3,12 @@
 //! Invariant: the effects are those of the same log read live. The number of threads affects decoding only,
 //! never the effects.
 
-use super::file::input::{Finding, Input, InputError};
+use super::file::input::{Finding, Input};
 use super::file::sort::Origins;
 use super::file::stamp::{Stamped, Stamper};
 use super::file::{Chunk, merge, reader};
+pub use super::replay_output::ReplayError;
+use super::replay_output::write_json;
 use super::window_sink::WindowSink;
 use crate::core::alert::Severity;
 use crate::core::alert::self_alerts::is_own;
@@ -20,7 +22,7 @@ use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::alert::{self, RecordLine};
 use crate::wire::event::BadEvent;
 use crate::wire::ndjson::{Content, Line};
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -104,17 +106,6 @@ pub struct Summary {
     /// Errors of the inputs; their intact parts were read.
     pub input_errors: Vec<Finding>,
     pub engine: Engine,
-}
-
-/// Reasons why a replay ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    #[error(transparent)]
-    Input(#[from] InputError),
-    #[error("cannot write the output")]
-    Output(#[source] io::Error),
-    #[error("cannot keep sealed windows in a temporary file; is there room in the temp dir?")]
-    Temporary(#[source] io::Error),
 }
 
 /// Replays files through an engine that has its rules already.
@@ -373,9 +364,4 @@ impl<'s, 'a> Replay<'s, 'a> {
             engine: self.engine,
         })
     }
-}
-
-pub(super) fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), ReplayError> {
-    serde_json::to_writer(&mut *out, value).map_err(|error| ReplayError::Output(error.into()))?;
-    out.write_all(b"\n").map_err(ReplayError::Output)
 }

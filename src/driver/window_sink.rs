@@ -6,7 +6,7 @@
 //! many wait, the engine's thread writes them itself. Rejected: a dedicated thread (with `--threads 2` it
 //! would be a third).
 
-use super::replay::ReplayError;
+use super::replay_output::{ReplayError, write_json};
 use super::sealed::SealedWindows;
 use crate::core::Span;
 use crate::core::effect::WindowEffect;
@@ -124,7 +124,7 @@ impl Outlet<'_> {
     }
 
     fn line(&mut self, view: &WindowView) -> Result<(), ReplayError> {
-        self.out.as_mut().map_or(Ok(()), |out| super::replay::write_json(out, view))
+        self.out.as_mut().map_or(Ok(()), |out| write_json(out, view))
     }
 }
 

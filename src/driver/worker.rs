@@ -8,6 +8,7 @@
 use super::applier::Applier;
 use super::metrics::OwnerMetrics;
 use super::monitor::{PartitionMonitor, Seen};
+use super::port_error::chain;
 use super::ports::{Clock, Entry, Intake, Log, OutOfBandAlerts, OwnStore, PortError, Reply, RequestId};
 use crate::core::alert::Transition;
 use crate::core::event::Control;
@@ -381,19 +382,4 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
             tracing::warn!(error = %chain(&error), "cannot let old windows and records go");
         }
     }
-}
-
-/// Returns an error with all its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        // Some errors already contain the text of their cause.
-        if !text.ends_with(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }

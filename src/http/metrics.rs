@@ -208,7 +208,7 @@ fn connections<S>(out: &mut String, shared: &Shared<S>) {
 /// Adds the metrics of each receiver.
 fn receivers(out: &mut String, registry: &ReceiverRegistry) {
     let all: Vec<_> =
-        registry.posts().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), post)).collect();
+        registry.receivers().map(|post| (format!("receiver=\"{}\"", post.name), post.all(), post)).collect();
     let Some((_, first, _)) = all.first() else { return };
     for (at, (name, kind, help, _)) in first.iter().enumerate() {
         let rows: Vec<_> =

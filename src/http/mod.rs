@@ -269,14 +269,14 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
 
     /// Returns whether the process waits for a server, the disk, or the stored state of a receiver.
     fn is_something_away(&self) -> bool {
-        self.owner_metrics.outages.is_any() || self.registry.posts().any(|post| post.stuck.is_any())
+        self.owner_metrics.outages.is_any() || self.registry.receivers().any(|post| post.stuck.is_any())
     }
 
     /// Builds the failure for a missing answer. It names the outages if there are any and uses the given
     /// message otherwise.
     pub fn unavailable(&self, otherwise: &str) -> Failure {
         let mut outages = self.owner_metrics.outages.all();
-        outages.extend(self.registry.posts().flat_map(|post| post.stuck.all()));
+        outages.extend(self.registry.receivers().flat_map(|post| post.stuck.all()));
         let Some(first) = outages.first() else { return Failure::unavailable(otherwise) };
         let since = |outage: &Outage| (self.now)() - Span::from_ms(outage.lasted.as_millis() as i64);
         let (what, place, error) = (first.what, &first.place, &first.error);
@@ -409,7 +409,7 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
 
 /// Converts an error of a store into an answer.
 fn failed(error: PortError) -> Failure {
-    let message = crate::driver::worker::chain(&error);
+    let message = crate::driver::port_error::chain(&error);
     match error {
         PortError::Away { .. } | PortError::Unreadable { .. } => Failure::again(message),
         _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "store", message),

@@ -13,7 +13,7 @@ pub async fn receivers<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
-    let receivers: Vec<Value> = shared.registry.posts().map(shown).collect();
+    let receivers: Vec<Value> = shared.registry.receivers().map(shown).collect();
     Ok(json_response(StatusCode::OK, json!({ "receivers": receivers }).to_string()))
 }
 

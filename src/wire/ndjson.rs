@@ -5,7 +5,8 @@
 //! `tick`, a `control`, a `gap`, a `poison` mark, or `partials`.
 
 use super::control;
-use super::event::{BadEvent, Codec, Decoded, Decoder, elements, fields};
+use super::event::split::split;
+use super::event::{BadEvent, Codec, Decoded, Decoder, fields};
 use crate::core::Timestamp;
 use crate::core::counters::Refusal;
 use crate::core::event::{Control, Event};
@@ -363,26 +364,6 @@ impl Exported<'_> {
         // Numbers, texts and raw JSON always serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
-}
-
-/// Splits a payload into events as JSON. Returns `None` if a part is not JSON or has no faithful JSON form.
-pub(crate) fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> {
-    let one = match codec {
-        Codec::Json | Codec::Ndjson => |bytes: &[u8]| serde_json::from_slice(bytes).ok(),
-        Codec::MessagePack => transcode,
-    };
-    elements(codec, payload)?.into_iter().map(one).collect()
-}
-
-/// Converts a MessagePack map to JSON if reading that gives the same event.
-fn transcode(bytes: &[u8]) -> Option<Box<RawValue>> {
-    let value: serde_json::Value = rmp_serde::from_slice(bytes).ok()?;
-    let json = serde_json::value::to_raw_value(&value).ok()?;
-    let packed = fields::from_msgpack(bytes).ok()?;
-    let labels = fields::from_json(json.get().as_bytes()).ok()?.label_count();
-    // NaN and binary data have no JSON form, and of a duplicate label one value is lost. Such an event is
-    // exported with its original bytes.
-    (packed.is_plain() && packed.label_count() == labels).then_some(json)
 }
 
 #[cfg(test)]

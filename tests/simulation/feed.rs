@@ -4,7 +4,7 @@ use crate::process::act;
 use crate::world::{Planted, Shared, World};
 use std::time::Duration;
 use streamgauge::driver::continuity::{Broken, Continuity};
-use streamgauge::driver::monitor::OutOfBandAlert;
+use streamgauge::driver::ports::OutOfBandAlert;
 use streamgauge::driver::ports::{
     DeadLetter, Entry, Extent, Feed, Logged, Numbers, OutOfBandAlerts, OutboxEntry, Outlet, PartialsMessage,
     PortError, PublishOutcome, Rollup, TransitionLog,

@@ -4,8 +4,8 @@
 use super::{APPENDS, Cause, Settings, append, connect};
 use crate::core::Timestamp;
 use crate::core::partition::Partition;
+use crate::driver::port_error::chain;
 use crate::driver::ports::{Entry, Intake, PortError, Reply, RequestId};
-use crate::driver::worker::chain;
 use crate::wire::address::without_password;
 use crate::wire::event::Codec;
 use crate::wire::subject::Subjects;

@@ -8,7 +8,7 @@ use super::raw::{self, Found, Which};
 use super::reader::Place;
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::core::Timestamp;
-use crate::driver::monitor::OutOfBandAlert;
+use crate::driver::ports::OutOfBandAlert;
 use crate::driver::ports::{
     Numbers, OutOfBandAlerts, OutboxEntry, PartialsMessage, PortError, PublishOutcome, TransitionLog,
 };

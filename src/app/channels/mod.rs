@@ -4,7 +4,7 @@ mod files;
 
 pub use files::*;
 
-use super::receivers::{Checked, bad, span};
+use super::checked::{Checked, bad, span};
 use crate::adapters::notify::address::Network;
 use crate::adapters::notify::alertmanager::{self, Alertmanager};
 use crate::adapters::notify::discord::Discord;
@@ -24,8 +24,8 @@ use crate::adapters::notify::webhook::{Format, Settings, Webhook};
 use crate::adapters::notify::wording::Wording;
 use crate::core::notify::{Policy, Style};
 use crate::core::{Span, Timestamp};
+use crate::driver::port_error::chain;
 use crate::driver::receivers::ports::Channel;
-use crate::driver::worker::chain;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

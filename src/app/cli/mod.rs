@@ -16,7 +16,7 @@ pub use operate::{
 
 /// Measure services and pipelines in windows, judge them with rules, and notify people of problems
 #[derive(Debug, Parser)]
-#[command(name = "streamgauge", version, after_help = EXAMPLES)]
+#[command(name = "streamgauge", version = crate::app::VERSION, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -42,6 +42,9 @@ pub enum Command {
     Export(ExportArgs),
     /// Check a data dir for damage, by its checksums
     Verify(VerifyArgs),
+    /// Collect what a report of a problem needs, without secrets, as one JSON document
+    #[command(after_help = SUPPORT_EXAMPLES)]
+    SupportBundle(SupportArgs),
     /// Send the events of files to JetStream and wait for acknowledgements
     #[command(after_help = PUBLISH_EXAMPLES)]
     Publish(PublishArgs),
@@ -200,6 +203,28 @@ pub struct PublishArgs {
     /// Save in this file how far each input is acknowledged, and resume from there after a restart
     #[arg(long, value_name = "FILE")]
     pub position: Option<PathBuf>,
+}
+
+const SUPPORT_EXAMPLES: &str = "Examples:
+  streamgauge support-bundle -o bundle.json
+  streamgauge support-bundle --config streamgauge.yaml --pipelines pipelines --log service.log -o bundle.json";
+
+#[derive(Debug, Args)]
+pub struct SupportArgs {
+    #[command(flatten)]
+    pub service: Service,
+    /// Configuration file; values that may be secrets are left out
+    #[arg(long, value_name = "FILE", env = "STREAMGAUGE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Rule file, or directory of rule files, to check
+    #[arg(long, value_name = "PATH")]
+    pub pipelines: Option<PathBuf>,
+    /// Log of the service; its last 1,000 lines are included
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Write to this new file, which only you can read, instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use super::lookback::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The baseline_freeze baselines of one rule, and the windows that teach it nothing.
+/// The frozen baselines of one rule, and the windows that teach it nothing.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct BaselineFreeze {
     /// The baselines of pending and firing keys.
@@ -69,7 +69,7 @@ impl BaselineFreeze {
         self.keys.remove(&key);
     }
 
-    /// Returns the baseline_freeze baseline of a pending or firing key.
+    /// Returns the frozen baseline of a pending or firing key.
     pub(super) fn version(&self, place: u32, key: KeyId) -> Option<Version> {
         self.versions.get(&(place, key)).cloned()
     }

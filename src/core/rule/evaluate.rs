@@ -4,7 +4,7 @@
 //! or false), or unknown with a reason. The module `logic` defines how `and`, `or` and `unless` combine
 //! them.
 //! Invariant: evaluation reads state and does not change it, except for the memory of `sustained` and
-//! `occurrences` and the baseline_freeze baseline of an active alert; evaluating twice at one grid point gives the
+//! `occurrences` and the frozen baseline of an active alert; evaluating twice at one grid point gives the
 //! same answer twice. A query from outside changes not even these, because the time of a query is not in
 //! the log.
 

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Windows for which an active alert keeps its baseline_freeze baseline, where the windows of the alert teach; equal
+/// Windows for which an active alert keeps its frozen baseline, where the windows of the alert teach; equal
 /// to the windows for which a peak is remembered.
 const HELD_WINDOWS: i64 = anomaly::PEAK_WINDOWS as i64;
 
@@ -214,13 +214,13 @@ impl Scope<'_> {
     /// Returns the baseline of the current window. While the key is pending or firing, that is the baseline
     /// from when it became active.
     fn version(&mut self, asked: &Past, deployed: Option<KeyId>) -> Result<Version, Unknown> {
-        // A season is not baseline_freeze: the alert's windows are not among the same hour of other days, and the
-        // next hour has another baseline. A line is not baseline_freeze: it is followed as long as its alert lasts.
+        // A season is not frozen: the alert's windows are not among the same hour of other days, and the
+        // next hour has another baseline. A line is not frozen: it is followed as long as its alert lasts.
         let is_moving = matches!(asked.period, Period::Season { .. }) || asked.function.is_line();
         let (_, end) = self.reach_of(asked);
         if self.is_active && !is_moving {
             // Where the windows of an alert teach, they become the baseline while the alert lasts, but not
-            // at once: a baseline_freeze baseline is replaced after `HELD_WINDOWS`.
+            // at once: a frozen baseline is replaced after `HELD_WINDOWS`.
             let oldest =
                 if asked.leaves_alerts_out() { Timestamp::MIN } else { end - asked.window * HELD_WINDOWS };
             let baseline_freeze = self

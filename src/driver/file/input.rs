@@ -9,7 +9,7 @@ use super::block::{Blocks, Lines};
 use super::gzip::Gzip;
 use super::sort::Origins;
 use super::zstd::Zstd;
-use crate::driver::worker::chain;
+use crate::driver::port_error::chain;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use crate::driver::metrics::{Count, Durations};
 use crate::driver::outage::Outages;
+use crate::driver::port_error::chain;
 use crate::driver::ports::PortError;
-use crate::driver::worker::chain;
 use std::sync::Arc;
 
 /// The name of receivers among the outages.

@@ -3,7 +3,7 @@
 use super::metrics::ReceiverMetrics;
 use super::worker::Order;
 use crate::core::alert::Transition;
-use crate::driver::monitor::OutOfBandAlert;
+use crate::driver::ports::OutOfBandAlert;
 use crate::driver::ports::{OutOfBandAlerts, PortError};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -54,7 +54,7 @@ impl ReceiverRegistry {
         self.all.push((post, orders));
     }
 
-    pub fn posts(&self) -> impl Iterator<Item = &ReceiverMetrics> {
+    pub fn receivers(&self) -> impl Iterator<Item = &ReceiverMetrics> {
         self.all.iter().map(|(post, _)| &**post)
     }
 
@@ -62,7 +62,7 @@ impl ReceiverRegistry {
     pub fn redrive(&self, name: &str) -> Result<usize, RedriveError> {
         let found = self.all.iter().find(|(post, _)| *post.name == *name);
         let (_, orders) = found.ok_or_else(|| {
-            let names: Vec<&str> = self.posts().map(|post| &*post.name).collect();
+            let names: Vec<&str> = self.receivers().map(|post| &*post.name).collect();
             RedriveError::Unknown(name.into(), names.join(", "))
         })?;
         let (reply, answer) = channel();

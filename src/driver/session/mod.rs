@@ -2,23 +2,25 @@
 //! survives its end.
 
 mod lease;
+mod parts;
 mod posting;
 mod showing;
 
 use self::lease::{Kept, renewed};
+pub use self::parts::Parts;
 use super::applier::Applier;
 use super::continuity::Continuity;
 use super::decode_ahead::{self, DecodeAhead};
 use super::monitor::{PartitionMonitor, Seen};
 use super::mutant::{self, Mutant};
-use super::owner::Parts;
 use super::poison::{DEATHS_MAX, PoisonGuard};
+use super::port_error::chain;
 use super::ports::{
     Anchor, Answer, Clock, DeadEvent, DeadLetter, EVENT_STREAM, Entry, Extent, Feed, Fence, Logged, Numbers,
     OutboxEntry, Outlet, PartialsMessage, PortError, Reply, SharedStore, TransitionLog,
 };
 use super::quota::Permit;
-use super::worker::{COMMIT_EVERY, Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError, chain};
+use super::worker::{COMMIT_EVERY, Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError};
 use crate::core::alert::Transition;
 use crate::core::counters::Refusal;
 use crate::core::event::Control;

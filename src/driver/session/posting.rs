@@ -1,7 +1,7 @@
 //! Publishes what is committed: transitions under their numbers, and messages to the aggregate partition.
 
+use super::Parts;
 use super::{OwnerSession, RETRY_EVERY};
-use crate::driver::owner::Parts;
 use crate::driver::ports::{
     Clock, OutboxEntry, Outlet, PortError, PublishOutcome, SharedStore, TransitionLog,
 };

@@ -12,6 +12,7 @@ mod histogram;
 pub mod msgpack;
 mod numbers;
 pub mod route;
+pub(crate) mod split;
 mod template;
 mod times;
 

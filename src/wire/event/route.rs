@@ -1,8 +1,8 @@
 //! Routing of a payload: it is split into one payload for each partition to which its events belong.
 
 use super::Codec;
+use super::split::split;
 use crate::core::partition::partition_of;
-use crate::wire::ndjson::split;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;

@@ -262,6 +262,10 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
             }
             // A message may take long, and no further one is sent after the order to stop.
             self.is_stopping |= self.is_ordered_to_stop(inbox);
+            // An alert of an order is persisted before it is sent: otherwise a crash would forget to end it.
+            if !self.write(inbox)? {
+                return Ok(false);
+            }
             if self.is_stopping {
                 return Ok(true);
             }

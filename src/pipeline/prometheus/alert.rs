@@ -48,6 +48,9 @@ pub fn alert(
     labels_there.retain(|_, value| !value.is_empty());
     let severity = labels_there.get("severity").map_or("", String::as_str);
     let mut notes: Vec<String> = said.notes.iter().cloned().collect();
+    // Whether the series have that label is not known.
+    let empty = body.labels.iter().filter(|(_, value)| said.has_other_labels && value.is_empty());
+    notes.extend(empty.map(|(name, _)| removed(name)));
     let mut fields = Vec::new();
     for (name, span) in [("for", body.pending_for), ("keep_firing_for", body.keep_firing_for)] {
         if span.is_positive() {
@@ -83,10 +86,8 @@ fn check_labels(body: &Body, said: &Translation) -> Result<(), String> {
             return Err(format!("its label `{name}` is a template; here the labels of a rule are fixed"));
         }
         if value.is_empty() {
-            if said.has_other_labels || said.key_labels.contains_key(name) {
-                return Err(format!(
-                    "its label `{name}` is empty, which removes that of the series; here the key keeps its own"
-                ));
+            if said.key_labels.contains_key(name) {
+                return Err(removed(name));
             }
             continue;
         }
@@ -97,6 +98,11 @@ fn check_labels(body: &Body, said: &Translation) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The difference that an empty label makes.
+fn removed(name: &str) -> String {
+    format!("its label `{name}` is empty, which removes that of the series; here the key keeps its own")
 }
 
 fn severity_of(there: &str) -> &'static str {

@@ -181,14 +181,16 @@ fn labels_stay_what_they_are_or_the_rule_is_left_out() {
         ("q > 1", "severity: \"{{ $labels.ns }}\"", "a template"),
         ("q > 1", "source: x", "label `source`"),
         ("max by (job) (q) > 1", "job: b", "replaces that of the series"),
-        ("q > 1", "job: \"\"", "is empty, which removes"),
-        ("q > 1", "n: null", "is empty, which removes"),
         ("max by (job) (q) > 1", "job: \"\"", "is empty, which removes"),
         ("q{job=\"a\"} > 1", "job: b", "replaces that of the series"),
     ];
     for (expr, labels, reason) in refused {
         let converted = of(expr, labels);
         assert!(reasons(&converted)[0].contains(reason), "{expr}: {:?}", reasons(&converted));
+    }
+    for labels in ["job: \"\"", "n: null"] {
+        let noted = of("q > 1", labels);
+        assert!(notes(&noted)[0].contains("is empty, which removes"), "{:?}", notes(&noted));
     }
     for (expr, labels) in [
         ("max by (i) (q) > 1", "job: \"\""),

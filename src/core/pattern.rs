@@ -157,20 +157,21 @@ fn table(text: &str) -> Result<Program, PatternError> {
     let nfa = thompson::Compiler::new().configure(config).syntax(syntax).build(&anchored(text));
     let nfa = nfa.map_err(|error| reason(&error))?;
     let determinized = WORK_BYTES.iter().find_map(|work_bytes| {
-        let table = determinized(&nfa, *work_bytes).ok()?;
+        let table = determinized(&nfa, *work_bytes)?;
         Some(Program::Table { table: Box::new(table), work_bytes: *work_bytes })
     });
     determinized.ok_or(PatternError::TooLarge)
 }
 
-fn determinized(nfa: &thompson::NFA, work_bytes: usize) -> Result<dense::DFA<Vec<u32>>, dense::BuildError> {
+/// Returns the table, unless that takes more work, or the table is too large.
+fn determinized(nfa: &thompson::NFA, work_bytes: usize) -> Option<dense::DFA<Vec<u32>>> {
     let config = dense::Config::new()
         .accelerate(false)
         .start_kind(StartKind::Anchored)
         .match_kind(MatchKind::All)
         .dfa_size_limit(Some(TABLE_BYTES_MAX))
         .determinize_size_limit(Some(work_bytes));
-    dense::Builder::new().configure(config).build_from_nfa(nfa)
+    dense::Builder::new().configure(config).build_from_nfa(nfa).ok()
 }
 
 fn reason(error: &thompson::BuildError) -> PatternError {

@@ -10,12 +10,15 @@ use super::{FINE, VERSION, client, text};
 use crate::pipeline::load;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Lines of the log that are included, from its end.
 const LOG_LINES: usize = 1_000;
+
+/// Bytes of the log that are read for them: 1,000 lines of 1 KiB. The log of a service may have gigabytes.
+const LOG_BYTES: u64 = 1 << 20;
 
 /// Parts of keys whose values may be secrets. Addresses count, because those of webhooks contain a secret.
 const SECRET: [&str; 8] = ["token", "password", "secret", "key", "bearer", "credential", "url", "nats"];
@@ -117,7 +120,7 @@ fn service(url: &str) -> Value {
 }
 
 fn log(path: &Path) -> Value {
-    match text::read(path) {
+    match end_of(path).with_context(|| format!("cannot read {}", path.display())) {
         Ok(text) => {
             let lines: Vec<&str> = text.lines().collect();
             json!(lines[lines.len().saturating_sub(LOG_LINES)..])
@@ -126,9 +129,36 @@ fn log(path: &Path) -> Value {
     }
 }
 
+/// Returns the last [`LOG_BYTES`] of a file, from the first line that begins there.
+fn end_of(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(LOG_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    let mut end = Vec::new();
+    file.take(LOG_BYTES).read_to_end(&mut end)?;
+    let text = String::from_utf8_lossy(&end);
+    Ok(match text.split_once('\n') {
+        Some((_, rest)) if from > 0 => rest.into(),
+        _ => text.into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_large_log_is_included() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let lines: String = (0..200_000).map(|n| format!("line {n} of the log\n")).collect();
+        std::fs::write(file.path(), lines).expect("writable");
+        let found = log(file.path());
+        let found = found.as_array().expect("lines");
+        assert_eq!((found.len(), &found[999]), (LOG_LINES, &json!("line 199999 of the log")));
+        std::fs::write(file.path(), "one\ntwo\n").expect("writable");
+        assert_eq!(log(file.path()), json!(["one", "two"]));
+        assert!(log(Path::new("/nowhere"))["error"].is_string());
+    }
 
     #[test]
     fn no_secret_is_in_a_bundle() {

@@ -48,6 +48,14 @@ impl Matcher {
         }
     }
 
+    /// The one value that passes, if only one does.
+    pub fn equal(&self) -> Option<&Arc<str>> {
+        match &self.test {
+            Test::Equal(wanted) => Some(wanted),
+            _ => None,
+        }
+    }
+
     /// The text or pattern on the right side, as written.
     pub fn value(&self) -> &str {
         match &self.test {

@@ -8,7 +8,7 @@ use super::diagnostic::nearest;
 use crate::core::event::{RunStatus, StageStatus};
 use crate::core::rule::PipelineSpec;
 use crate::core::run::PIPELINE;
-use crate::core::selector::{Matcher, Test};
+use crate::core::selector::Matcher;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +27,10 @@ const DERIVED: [(&str, &[&str]); 9] = [
 
 /// Labels whose values are names of stages.
 const STAGES: [&str; 3] = ["stage", "from", "to"];
+
+/// Declared names that are read for one expression. 10,000 rules then compare ten million names, in 0.3 s. With
+/// more names a typing error is found only where the expression names its pipeline.
+const NAMES_MAX: usize = 1_000;
 
 /// A problem of one matcher in a list; `place` is its index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,12 +97,15 @@ pub(super) fn doubts(
         None => &*matcher.label == "pipeline",
     };
     let mut doubts = Vec::new();
-    let mut meant: Vec<(&str, &PipelineSpec)> =
-        pipelines.iter().map(|(name, spec)| (&**name, spec)).collect();
+    let has_few = pipelines.len() <= NAMES_MAX;
+    let named = matchers.iter().filter(|matcher| is_pipeline(matcher)).find_map(Matcher::equal);
+    let mut meant: Vec<(&Arc<str>, &PipelineSpec)> = match named {
+        Some(name) => pipelines.get_key_value(name).into_iter().collect(),
+        None if has_few => pipelines.iter().collect(),
+        None => return doubts,
+    };
     for (place, matcher) in matchers.iter().enumerate().filter(|(_, matcher)| is_pipeline(matcher)) {
-        if let Test::Equal(wanted) = &matcher.test
-            && !pipelines.contains_key(wanted)
-        {
+        if let Some(wanted) = matcher.equal().filter(|wanted| has_few && !pipelines.contains_key(*wanted)) {
             // A pipeline need not be declared. A typing error is likely only if a declared name is similar.
             let near = nearest(wanted, pipelines.keys().map(|name| &**name));
             let doubt = near.map(|near| {
@@ -110,7 +117,8 @@ pub(super) fn doubts(
         meant.retain(|(name, _)| matcher.is_match(name));
     }
     // A pipeline that declares no stages may have any.
-    if meant.is_empty() || meant.iter().any(|(_, spec)| spec.stages.is_empty()) {
+    let has_many = meant.iter().map(|(_, spec)| spec.stages.len()).sum::<usize>() > NAMES_MAX;
+    if has_many || meant.is_empty() || meant.iter().any(|(_, spec)| spec.stages.is_empty()) {
         return doubts;
     }
     let stages: Vec<&str> = meant.iter().flat_map(|(_, spec)| &spec.stages).map(|stage| &**stage).collect();
@@ -125,11 +133,7 @@ pub(super) fn doubts(
 }
 
 fn stage_hint(matcher: &Matcher, stages: &[&str]) -> String {
-    let near = match &matcher.test {
-        Test::Equal(wanted) => nearest(wanted, stages.iter().copied()),
-        _ => None,
-    };
-    match near {
+    match matcher.equal().and_then(|wanted| nearest(wanted, stages.iter().copied())) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("stages are {}", stages.join(", ")),
     }
@@ -170,6 +174,21 @@ mod tests {
         ] {
             assert!(said(expr).is_empty(), "{expr}: {:?}", said(expr));
         }
+    }
+
+    #[test]
+    fn of_many_pipelines_only_the_named_one_is_read() {
+        let pipelines = (0..2_000).map(|n| format!("  p{n}: {{ stages: [build, test] }}\n"));
+        let said = |expr: &str| {
+            let text = format!(
+                "pipelines:\n{}rules:\n  - {{ id: r, expr: '{expr}', severity: info }}\n",
+                pipelines.clone().collect::<String>()
+            );
+            load_files(vec![("f.yaml".into(), text)]).diagnostics.len()
+        };
+        assert_eq!(said(r#"age(pipeline="p7", stage="bild") > 1m"#), 1);
+        assert_eq!(said(r#"age(pipeline="p7", stage="build") > 1m"#), 0);
+        assert_eq!(said(r#"age(stage="bild") > 1m"#), 0);
     }
 
     #[test]

@@ -169,10 +169,7 @@ impl Checker {
             "pipeline" if is_derived => Arc::from("source"),
             _ => matcher.label.clone(),
         };
-        let fixed = matchers.iter().filter_map(|matcher| match &matcher.test {
-            Test::Equal(value) => Some((matcher, value)),
-            _ => None,
-        });
+        let fixed = matchers.iter().filter_map(|matcher| Some((matcher, matcher.equal()?)));
         let first: HashMap<Arc<str>, (&Matcher, &Arc<str>)> =
             fixed.rev().map(|(matcher, value)| (label(matcher), (matcher, value))).collect();
         for (matcher, at) in matchers.iter().zip(places) {

@@ -228,7 +228,8 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         if !self.asks.is_empty() {
             return Duration::ZERO;
         }
-        let wake = self.applier.tick_due().map_or(IDLE_MAX, |wake| self.clock.until(wake));
+        // An empty log whose first tick could not be appended is tried again after `IDLE_MAX`.
+        let wake = self.applier.engine.next_wake().map_or(IDLE_MAX, |wake| self.clock.until(wake));
         let wake = if self.applier.jump().is_some() { wake.max(IDLE_MAX) } else { wake };
         let commit = match self.applier.is_dirty() {
             true => COMMIT_EVERY.saturating_sub(self.committed_at.elapsed()),

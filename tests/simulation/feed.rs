@@ -47,7 +47,11 @@ impl SimFeed {
             if world.dice.hits(world.faults.go_back) {
                 // The broker stores a consumer's position lazily, so it may have forgotten the last
                 // deliveries.
-                let back = world.dice.below(5).min(consumer.place).min(consumer.next - world.log.first);
+                let back = world
+                    .dice
+                    .below(5)
+                    .min(consumer.place)
+                    .min(consumer.next.saturating_sub(world.log.first));
                 (consumer.next, consumer.place) = (consumer.next - back, consumer.place - back);
             }
             // The broker clamps a start to the records that it has, at both ends.

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// Time between two checks of files and store.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The whole book is read this often even if its revision is unchanged, because another program may have
+/// All documents of the store are read this often even if its revision is unchanged, because another program may have
 /// changed the documents without incrementing the revision.
 const READ_EVERY: Duration = Duration::from_secs(30);
 
@@ -198,7 +198,7 @@ impl Keeper {
         let is_changed = self.look_at_files(is_anew);
         match self.parts.store.is_some() {
             true => {
-                let looked = self.look_at_shelf(is_changed);
+                let looked = self.look_at_store(is_changed);
                 let outages = &self.parts.owner_metrics.outages;
                 match looked {
                     Ok(()) => outages.end(RULES),
@@ -236,7 +236,7 @@ impl Keeper {
         self.files.as_ref().and_then(RuleFiles::documents)
     }
 
-    fn look_at_shelf(&mut self, is_changed: bool) -> Result<(), PortError> {
+    fn look_at_store(&mut self, is_changed: bool) -> Result<(), PortError> {
         let is_due = self.read_at.is_none_or(|at| at.elapsed() >= READ_EVERY);
         let (known, record_bytes_max) = (self.book().revision, self.parts.intake.record_bytes_max());
         let Some(store) = &mut self.parts.store else { return Ok(()) };

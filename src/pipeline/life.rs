@@ -248,7 +248,7 @@ fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
     Some(found)
 }
 
-/// Whether a range lies within these bounds and does not run backwards. Days from 1 on may end at a day that
+/// Returns whether a range lies within these bounds and does not run backwards. Days from 1 on may end at a day that
 /// counts from the end of the month, and never the other way around.
 fn is_range((from, to): (i32, i32), all: &RangeInclusive<i32>) -> bool {
     let is_day = *all.start() < 0;

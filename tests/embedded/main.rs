@@ -6,6 +6,7 @@ mod answer;
 mod clock;
 mod damage;
 mod edge;
+mod fixture;
 mod hostile;
 mod operating;
 mod requests;

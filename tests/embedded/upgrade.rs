@@ -3,22 +3,12 @@
 use super::answer::get;
 use super::clock::{self, WrongClock};
 use super::edge::{now_ms, pause};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use super::fixture::{self, column};
+use serde_json::json;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use streamgauge::core::engine::snapshot::VERSION;
 use tokio::runtime::Runtime;
-
-/// The state of each version that has a fixture; `tests/fixtures/make.py` wrote them.
-fn fixtures() -> Vec<(u32, PathBuf)> {
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let entries = std::fs::read_dir(all).expect("fixtures").map(|entry| entry.expect("readable").path());
-    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
-    let mut found: Vec<_> = entries.filter_map(|path| Some((version(&path)?, path))).collect();
-    found.sort();
-    found
-}
 
 /// Time in which the pending alert of the fixture fires.
 const FIRES_WITHIN: Duration = Duration::from_secs(60);
@@ -27,25 +17,21 @@ const FIRES_WITHIN: Duration = Duration::from_secs(60);
 /// continues where the older binary ended; what the service says must be what the older one said.
 #[test]
 fn state_of_older_binaries_is_opened_whole() {
-    let fixtures = fixtures();
+    let fixtures = fixture::all();
     let newest = fixtures.last().map(|(version, _)| *version);
     assert_eq!(
         newest,
         Some(VERSION),
         "run tests/fixtures/make.py with this binary, and commit what it writes"
     );
-    for (version, fixture) in fixtures {
-        opens(version, &fixture);
+    for (version, path) in fixtures {
+        opens(version, &path);
     }
 }
 
-fn opens(version: u32, fixture: &Path) {
+fn opens(version: u32, path: &Path) {
     let (runtime, dir) = (Runtime::new().expect("a runtime"), tempfile::tempdir().expect("a directory"));
-    let archive = fixture.join("embedded.tar.gz");
-    let unpacked = Command::new("tar").arg("-C").arg(dir.path()).arg("-xzf").arg(archive).status();
-    assert!(unpacked.expect("tar runs").success());
-    let said = std::fs::read_to_string(fixture.join("embedded.json")).expect("readable");
-    let said: Value = serde_json::from_str(&said).expect("JSON");
+    let said = fixture::unpack(path, "embedded", dir.path());
     let wrong_clock = WrongClock::default();
     wrong_clock.go_wrong_by(said["at"].as_i64().expect("a time") + 2_000 - now_ms() as i64);
     let service = clock::start(&runtime, &dir.path().join("data"), &wrong_clock);
@@ -78,9 +64,4 @@ fn opens(version: u32, fixture: &Path) {
         pause();
     }
     clock::stop(&runtime, service);
-}
-
-/// One field of each entry of a list.
-fn column(list: &Value, field: &str) -> Vec<Value> {
-    list.as_array().into_iter().flatten().map(|one| one[field].clone()).collect()
 }

@@ -11,6 +11,8 @@ mod desired;
 #[path = "../embedded/edge.rs"]
 mod edge;
 mod fencing;
+#[path = "../embedded/fixture.rs"]
+mod fixture;
 mod fleet;
 mod forged;
 mod kills;

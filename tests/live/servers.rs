@@ -1,6 +1,7 @@
 //! Servers and workers of a test, each with ports and directories of its own.
 
 use crate::edge::pause;
+use crate::fixture;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -76,11 +77,11 @@ impl Servers {
         servers
     }
 
-    /// Starts servers with the data of an archive: `nats/`, the broker's store, and `redis/dump.rdb`.
-    pub fn start_from(archive: &Path) -> Servers {
+    /// Starts servers with the data of a fixture: `nats/`, the broker's store, and `redis/dump.rdb`. Returns them
+    /// with what the service said.
+    pub fn start_from(fixture: &Path) -> (Servers, Value) {
         let dir = tempfile::tempdir().expect("a directory");
-        let unpacked = Command::new("tar").arg("-C").arg(dir.path()).arg("-xzf").arg(archive).status();
-        assert!(unpacked.expect("tar runs").success(), "{}", archive.display());
+        let said = fixture::unpack(fixture, "servers", dir.path());
         let (nats_port, redis_port) = (free_port(), free_port());
         let mut servers = Servers { dir, nats_port, redis_port, fsync: "everysec", nats: None, redis: None };
         servers.start_nats();
@@ -89,7 +90,7 @@ impl Servers {
         command.args(["--bind", "127.0.0.1", "--port", &redis_port.to_string(), "--save", "", "--dir"]);
         command.arg(servers.dir.path().join("redis"));
         servers.redis = Some(spawn(command));
-        servers
+        (servers, said)
     }
 
     pub fn start_nats(&mut self) {

@@ -1,19 +1,16 @@
 //! A Redis and a JetStream that an older binary wrote are taken over with everything in them.
 
 use crate::edge::now_ms;
+use crate::fixture::{self, column};
 use crate::servers::{Servers, Worker, wait_for};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// Goal: an upgrade of a deployment keeps everything. Method: the servers of each fixture of
 /// `tests/fixtures/`, and a worker of this binary.
 #[test]
 fn servers_of_older_binaries_are_taken_over_whole() {
-    for version in [19, 20] {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{version}"));
-        let said = std::fs::read_to_string(fixture.join("servers.json")).expect("readable");
-        let said: Value = serde_json::from_str(&said).expect("JSON");
-        let servers = Servers::start_from(&fixture.join("servers.tar.gz"));
+    for (_, path) in fixture::all() {
+        let (servers, said) = Servers::start_from(&path);
         // The worker's own rule files differ from the rules in Redis, which stay in force.
         is_taken_over(&servers.worker("2s"), &said);
     }
@@ -41,9 +38,4 @@ fn is_taken_over(worker: &Worker, said: &Value) {
     let sent = ureq::post(format!("{}/api/v1/events", worker.url)).send(event.to_string());
     assert_eq!(sent.expect("accepted").status(), 202);
     wait_for("the event", worker, || worker.counts().filter(|counts| counts.get("s-0") == Some(&1)));
-}
-
-/// One field of each entry of a list.
-fn column(list: &Value, field: &str) -> Vec<Value> {
-    list.as_array().into_iter().flatten().map(|one| one[field].clone()).collect()
 }

@@ -46,7 +46,15 @@ pub fn end_all() {
     running.is_over = true;
     for group in std::mem::take(&mut running.groups) {
         // The group is gone if its program has just ended.
-        let _ = Pid::from_raw(group).map(|group| kill_process_group(group, Signal::KILL));
+        let _ = kill(group);
+    }
+}
+
+/// Kills a process group; one that is no number of a process is none.
+fn kill(group: i32) -> std::io::Result<()> {
+    match Pid::from_raw(group) {
+        Some(group) => Ok(kill_process_group(group, Signal::KILL)?),
+        None => Ok(()),
     }
 }
 
@@ -130,8 +138,8 @@ fn forget(running: &mut Running, child: &Child) {
 ///
 /// The child has not been reaped yet, so no other process can have its number.
 fn kill_with_children(child: &mut Child) -> std::io::Result<()> {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        kill_process_group(group, Signal::KILL)?;
+    if let Ok(group) = i32::try_from(child.id()) {
+        kill(group)?;
     }
     forget(&mut running(), child);
     child.kill()?;

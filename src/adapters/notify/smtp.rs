@@ -74,7 +74,7 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// Whether another address of the server may take the mail.
+    /// Returns whether another address of the server may take the mail.
     pub fn is_of_address(&self) -> bool {
         match self {
             SubmitError::Connect(_) | SubmitError::Late => true,
@@ -83,7 +83,7 @@ impl SubmitError {
         }
     }
 
-    /// Whether the server refused one recipient, not the mail (RFC 5321, 4.2.3).
+    /// Returns whether the server refused one recipient, not the mail (RFC 5321, 4.2.3).
     pub fn is_of_recipient(&self) -> bool {
         let SubmitError::Smtp(error) = self else { return false };
         error.status().is_some_and(|code| (550..=553).contains(&u16::from(code)))

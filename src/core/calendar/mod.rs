@@ -207,7 +207,7 @@ fn zone(name: &str) -> Result<Tz, PlanError> {
 }
 
 impl Interval {
-    /// Whether any of its months has any of its days.
+    /// Returns whether any of the interval's months has any of its days.
     pub fn has_days(&self) -> bool {
         const LENGTHS: [i32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let may_be = |(month, length): (usize, i32)| {

@@ -48,7 +48,7 @@ pub fn alert(
     labels_there.retain(|_, value| !value.is_empty());
     let severity = labels_there.get("severity").map_or("", String::as_str);
     let mut notes: Vec<String> = said.notes.iter().cloned().collect();
-    // Whether the series have that label is not known.
+    // The series may have that label or not: the expression does not tell.
     let empty = body.labels.iter().filter(|(_, value)| said.has_other_labels && value.is_empty());
     notes.extend(empty.map(|(name, _)| removed(name)));
     let mut fields = Vec::new();

@@ -8,12 +8,17 @@
 use std::time::Instant;
 use streamgauge::core::detect::regression::{Deploy, Profile, Reference, Window};
 use streamgauge::core::detect::{mean_and_deviation, quantile_of_sorted};
-use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
-use streamgauge::core::limits::Limits;
-use streamgauge::core::rule::ast::Side;
+use streamgauge::core::event::{Event, Observation};
+use streamgauge::core::record::{Body, Record};
+use streamgauge::core::vocab::comparison::Side;
+use streamgauge::core::vocab::identity::{Identity, IdentityTable, Labels, SeriesRef};
+use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::pipeline::load_files;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// SplitMix64 with the Box–Muller transform: the same numbers in every run.
 struct Dice(u64);

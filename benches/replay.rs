@@ -4,14 +4,19 @@
 //! `benches/compare.sh`.
 
 use std::time::Instant;
-use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
-use streamgauge::core::limits::Limits;
-use streamgauge::core::unit::Unit;
+use streamgauge::core::event::{Event, Observation};
+use streamgauge::core::record::{Body, Record};
+use streamgauge::core::vocab::identity::{Identity, IdentityTable, Labels, SeriesRef};
+use streamgauge::core::vocab::limits::Limits;
+use streamgauge::core::vocab::unit::Unit;
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::pipeline::load_files;
 use streamgauge::wire::event::{Codec, Decoded, Decoder};
 use streamgauge::wire::snapshot;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START_MS: i64 = 1_793_491_200_000;
 

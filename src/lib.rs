@@ -36,12 +36,3 @@ pub mod driver;
 pub mod http;
 pub mod pipeline;
 pub mod wire;
-
-/// The allocator. The state of a key is a few dozen small allocations that are replaced each minute, and
-/// their placement in memory is most of the cost of reading them. With 100,000 series, detectors take a third
-/// less time than with the system's allocator, for two percent more memory. The allocator is set in the
-/// library, so that benches and tests use the one that is shipped. Rejected: the third generation of mimalloc
-/// (no faster, four percent more memory), and jemalloc (no faster, and half as much memory again with few
-/// series).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

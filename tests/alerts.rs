@@ -2,11 +2,12 @@
 
 use streamgauge::core::alert::Transition;
 use streamgauge::core::alert::transition::{ChangeName, State};
-use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
-use streamgauge::core::limits::Limits;
+use streamgauge::core::event::{Event, Observation};
+use streamgauge::core::record::{Body, Record};
 use streamgauge::core::rule::RuleSet;
-use streamgauge::core::unit::Unit;
+use streamgauge::core::vocab::identity::{Identity, IdentityTable, Labels, SeriesRef};
+use streamgauge::core::vocab::limits::Limits;
+use streamgauge::core::vocab::unit::Unit;
 use streamgauge::core::{Effects, Engine, Span, Timestamp};
 use streamgauge::pipeline::load_files;
 

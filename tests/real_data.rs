@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use streamgauge::core::limits::Limits;
+use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Effects, Engine};
 use streamgauge::driver::replay::{self, Options, Outputs};
 use streamgauge::pipeline::load_files;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use streamgauge::core::limits::{Backfill, LatePolicy, Limits};
+use streamgauge::core::vocab::limits::{Backfill, LatePolicy, Limits};
 use streamgauge::core::{Effects, Engine, Span, Timestamp};
 use streamgauge::driver::replay::{self, Options, Outputs};
 use streamgauge::pipeline::load_files;

@@ -2,13 +2,14 @@
 
 use proptest::prelude::*;
 use std::collections::VecDeque;
-use streamgauge::core::event::{Body, Control, Event, Observation, Record};
-use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
-use streamgauge::core::limits::Limits;
-use streamgauge::core::partial::Partials;
-use streamgauge::core::partition::Partition;
+use streamgauge::core::event::{Event, Observation};
+use streamgauge::core::measure::partial::Partials;
+use streamgauge::core::record::{Body, Control, Record};
 use streamgauge::core::rule::RuleSet;
-use streamgauge::core::unit::Unit;
+use streamgauge::core::vocab::identity::{Identity, IdentityTable, Labels, SeriesRef};
+use streamgauge::core::vocab::limits::Limits;
+use streamgauge::core::vocab::partition::Partition;
+use streamgauge::core::vocab::unit::Unit;
 use streamgauge::core::{Effects, Engine, Span, Timestamp};
 use streamgauge::pipeline::load_files;
 use streamgauge::wire::{alert, partial, snapshot};

@@ -3,17 +3,16 @@
 //! The demo uses the real log, the shipped rules, real alerts and the web page. Only log time runs faster, so
 //! that two hours pass in one minute.
 
-use super::BadConfig;
-use super::FINE;
 use super::cli::DemoArgs;
 use super::config::File;
 use super::receivers::Receivers;
 use super::service::{self, Door, Files, Parts};
 use super::stdout::{say, say_coloured};
+use super::{BadConfig, FINE};
 use crate::adapters::clock::FastClock;
 use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
-use crate::core::limits::Limits;
+use crate::core::vocab::limits::Limits;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{Clock, Entry};
 use crate::driver::receivers::ReceiverRegistry;

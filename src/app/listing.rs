@@ -31,10 +31,11 @@ fn row(alert: &Transition) -> Value {
 mod tests {
     use super::*;
     use crate::core::Timestamp;
+    use crate::core::alert::Display;
     use crate::core::alert::self_alerts::bare;
-    use crate::core::alert::transition::Suppressed;
-    use crate::core::alert::{Display, Severity};
-    use crate::core::key::Key;
+    use crate::core::mute::Suppressed;
+    use crate::core::vocab::key::Key;
+    use crate::core::vocab::severity::Severity;
 
     #[test]
     fn a_row_says_what_it_is_about_and_in_what_unit() {

@@ -38,7 +38,7 @@ pub mod text;
 pub mod verify;
 pub mod waiting;
 
-use crate::core::partition::Partition;
+use crate::core::vocab::partition::Partition;
 use crate::wire::subject::Subjects;
 use anyhow::Result;
 use cli::{Cli, Command};

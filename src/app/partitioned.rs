@@ -5,8 +5,8 @@
 //! partition where the time is equal.
 //! Invariant: parts and intermediate outputs are unnamed temporary files, so memory is bounded.
 
-use crate::core::limits::PARTITIONS_MAX;
-use crate::core::partition::Partition;
+use crate::core::vocab::limits::PARTITIONS_MAX;
+use crate::core::vocab::partition::Partition;
 use crate::driver::file::input::{self, Finding, Input};
 use crate::driver::file::sort::{OriginsWriter, Sorter};
 use crate::wire::ndjson::OfPartition;

@@ -1,7 +1,7 @@
 //! Reports of a replay: refused events, progress, and at the end the reason why most events were refused.
 
 use super::stderr::{end_progress, note, progress};
-use crate::core::counters::{Counters, Refusal};
+use crate::core::vocab::counters::{Counters, Refusal};
 use crate::driver::file::input::Finding;
 use crate::driver::replay::{Place, Progress};
 use crate::wire::event::BadEvent;
@@ -123,7 +123,7 @@ pub fn progress_since<'a>(begun: Instant) -> Box<dyn FnMut(&Progress) + 'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::counters::Outcome;
+    use crate::core::vocab::counters::Outcome;
     use std::path::Path;
 
     #[test]

@@ -7,9 +7,9 @@
 //! checking a directory each second costs nothing).
 
 use super::rule_files::RuleFiles;
-use crate::core::event::Control;
-use crate::core::partition::Partition;
+use crate::core::record::Control;
 use crate::core::rule::RuleSet;
+use crate::core::vocab::partition::Partition;
 use crate::driver::metrics::OwnerMetrics;
 use crate::driver::port_error::chain;
 use crate::driver::ports::{Intake, PortError};

@@ -5,11 +5,11 @@
 //! outcome to the producer. Invariant: [`Limits::doubt`] predicts the loss of an event at this log time, as
 //! far as the event alone determines it; log time may have advanced when the engine judges the event.
 
-use super::counters::{Outcome, Refusal};
 use super::event::{Event, StageStatus};
-use super::limits::{Backfill, LatePolicy, Limits};
-use super::time::Timestamp;
-use super::window::WindowSize;
+use crate::core::measure::window::WindowSize;
+use crate::core::vocab::counters::{Outcome, Refusal};
+use crate::core::vocab::limits::{Backfill, LatePolicy, Limits};
+use crate::core::vocab::time::Timestamp;
 
 /// The arrival of an event, relative to its 1m window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

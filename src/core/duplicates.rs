@@ -4,8 +4,8 @@
 //! ids arrive, whichever comes first. Only a 128-bit digest is kept: the remembered ids of one source collide
 //! with a probability of about 2^-97.
 
-use super::limits::IDS_PER_SOURCE_MAX;
-use super::time::{Span, Timestamp};
+use crate::core::vocab::limits::IDS_PER_SOURCE_MAX;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -5,10 +5,10 @@
 //! order that does not depend on threads, hashing or the machine.
 
 use super::alert::Transition;
-use super::counters::Refusal;
-use super::partial::Partials;
-use super::time::Timestamp;
-use super::window::{Correction, Sealed};
+use crate::core::measure::partial::Partials;
+use crate::core::measure::window::{Correction, Sealed};
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub enum WindowEffect {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
     pub name: Arc<str>,
-    pub key: Arc<super::key::Key>,
+    pub key: Arc<crate::core::vocab::key::Key>,
     pub time: Timestamp,
     pub value: f64,
 }

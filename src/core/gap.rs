@@ -4,7 +4,7 @@
 //! windows are marked as incomplete, and rules that read them are unknown. During an interruption nobody
 //! wrote to the log; in a gap records were written and are missing.
 
-use super::time::{Span, Timestamp};
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The gaps that a window may still reach back to, ascending.

@@ -132,8 +132,8 @@ fn circles(arrows: &[Vec<usize>]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::pattern::Pattern;
-    use crate::core::selector::{Matcher, Selector, Test};
+    use crate::core::vocab::pattern::Pattern;
+    use crate::core::vocab::selector::{Matcher, Selector, Test};
     use std::sync::Arc;
 
     struct Alert(&'static str, &'static str); // rule, severity

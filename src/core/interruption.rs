@@ -3,7 +3,7 @@
 //! Intuition: silence in a log that nobody wrote to indicates nothing about the services. So no timer counts
 //! this time, and rules about silence stay unknown until the producers have had time to send again.
 
-use super::time::{Span, Timestamp};
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The interruptions that a timer may still reach back to, ascending and disjoint.

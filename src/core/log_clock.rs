@@ -10,7 +10,7 @@
 //! are judged 15 s later, at their own times, and none is lost.
 //! Rejected: the machine's own clock as a witness (it may be the wrong one, and a replay has none).
 
-use super::time::{Span, Timestamp};
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::VecDeque;
 
 /// Time that a jump must last, by its own stamps.

@@ -5,46 +5,34 @@
 //! time of day, draws random numbers, reads the environment, does I/O or logs; `tests/tidy.rs` fails if it
 //! does. Equal logs give equal effects, byte for byte.
 //!
-//! Start reading at [`engine`], then [`window`] (the measured values), [`view`] (the data that rules read),
-//! [`rule`] (the conditions) and [`alert`] (the result of a judgement).
+//! Start reading at [`engine`], then [`measure`] (the measured values), [`view`] (the data that rules read),
+//! [`rule`] (the conditions), [`evaluate`] (their judgement) and [`alert`] (its result). The modules depend on each
+//! other in one direction; [`vocab`], the words that all of them share, is the lowest.
 
 pub mod alert;
 pub mod arrival;
-pub mod asked;
-pub mod calendar;
-pub mod counters;
+pub mod burden;
 pub mod detect;
 pub mod duplicates;
 pub mod effect;
 pub mod engine;
-pub mod escalation;
+pub mod evaluate;
 pub mod event;
 pub mod gap;
-pub mod histogram;
-pub mod identity;
 pub mod inhibition;
 pub mod interruption;
-pub mod key;
-pub mod limits;
 pub mod log_clock;
+pub mod measure;
 pub mod mute;
 pub mod notify;
-pub mod packed;
-pub mod pane;
-pub mod partial;
-pub mod partition;
-pub mod pattern;
+pub mod record;
 pub mod refusals;
 pub mod rule;
 pub mod run;
-pub mod selector;
-pub mod series;
 pub mod steady;
-pub mod time;
-pub mod unit;
 pub mod view;
-pub mod window;
+pub mod vocab;
 
 pub use effect::Effects;
 pub use engine::Engine;
-pub use time::{Span, Timestamp};
+pub use vocab::time::{Span, Timestamp};

@@ -6,14 +6,21 @@
 //! silences, then by id. A selector without matchers mutes nothing.
 //! Rejected: dropping alerts while they are muted (their end would never be published).
 
-use super::alert::transition::Suppressed;
-use super::asked::{Burden, COUNT_MAX};
-use super::calendar::Plan;
-use super::selector::Selector;
-use super::time::{Span, Timestamp};
+use crate::core::burden::{Burden, COUNT_MAX};
+use crate::core::vocab::calendar::Plan;
+use crate::core::vocab::selector::Selector;
+use crate::core::vocab::time::{Span, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The cause that keeps an alert from being notified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Suppressed {
+    pub kind: String,
+    pub id: String,
+}
 
 /// A maintenance window: a planned time in which alerts are expected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

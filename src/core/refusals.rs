@@ -5,9 +5,9 @@
 //! since they began is reported. The report serves people only: no window or alert of a rule depends on it,
 //! and a restart forgets it.
 
-use super::counters::Refusal;
-use super::series::SeriesTable;
-use super::time::{Span, Timestamp};
+use crate::core::measure::series::SeriesTable;
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -88,8 +88,8 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::identity::{Identity, Labels};
-    use crate::core::series::Room;
+    use crate::core::vocab::identity::{Identity, Labels};
+    use crate::core::vocab::limits::Room;
 
     #[test]
     fn a_source_is_told_of_while_nothing_of_it_is_taken() {

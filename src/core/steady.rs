@@ -8,7 +8,7 @@
 //! Rejected: the running clock alone (after a suspend it continues from the time before it), the wall clock
 //! alone (a clock that was wrong for seconds made messages look hours old, and they were given up).
 
-use super::time::{Span, Timestamp};
+use crate::core::vocab::time::{Span, Timestamp};
 
 /// Largest forward step of the wall clock that is followed at once.
 const STEP_MAX: Span = Span::from_mins(1);

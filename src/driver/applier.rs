@@ -9,13 +9,13 @@ use super::ports::{
     Store, WindowAt, WindowRow,
 };
 use crate::core::alert::Transition;
-use crate::core::counters::Refusal;
 use crate::core::effect::{RejectReason, WindowEffect};
-use crate::core::event::{Body, Control, Record};
-use crate::core::identity::{Identity, IdentityTable};
 use crate::core::log_clock::{Jump, Verdict};
-use crate::core::pane::Shape;
-use crate::core::window::{Correction, Sealed, WindowKey, WindowSize};
+use crate::core::measure::pane::Shape;
+use crate::core::measure::window::{Correction, Sealed, WindowKey, WindowSize};
+use crate::core::record::{Body, Control, Record};
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::identity::{Identity, IdentityTable};
 use crate::core::{Effects, Engine, Timestamp};
 use crate::wire::event::{Decoded, Decoder};
 use crate::wire::window::WindowView;

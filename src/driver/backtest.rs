@@ -5,9 +5,10 @@
 //! force gives the alerts that were raised. Two episodes are the same if their rule and key are equal and
 //! they overlap in time.
 
+use crate::core::alert::Transition;
 use crate::core::alert::self_alerts::is_own;
 use crate::core::alert::transition::{ChangeName, rfc3339};
-use crate::core::alert::{Severity, Transition};
+use crate::core::vocab::severity::Severity;
 use crate::core::{Span, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 //! batch is not worth the hand-over and is decoded where it is applied.
 
 use super::ports::{Entry, Logged};
-use crate::core::identity::Identity;
+use crate::core::vocab::identity::Identity;
 use crate::wire::event::{Decoded, Decoder};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -1,7 +1,7 @@
 //! Counters of a process for its operator: take-overs, commits, publications, refusals and outages.
 
 use super::outage::Outages;
-use crate::core::partition::Partition;
+use crate::core::vocab::partition::Partition;
 use crate::core::{Span, Timestamp};
 use crate::wire::signature::Signing;
 use std::collections::BTreeMap;

@@ -10,12 +10,12 @@
 use super::metrics::OwnerMetrics;
 use super::port_error::chain;
 use super::ports::{Clock, OutOfBandAlert, OutOfBandAlerts, PortError};
-use crate::core::alert::Severity;
 use crate::core::alert::self_alerts::Said;
 use crate::core::alert::transition::{State, Transition};
-use crate::core::key::Key;
-use crate::core::partition::Partition;
 use crate::core::refusals::Silenced;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::partition::Partition;
+use crate::core::vocab::severity::Severity;
 use crate::core::{Engine, Span, Timestamp};
 use crate::wire::alert;
 use std::collections::{BTreeMap, VecDeque};
@@ -344,7 +344,7 @@ fn ended(rule: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::counters::Refusal;
+    use crate::core::vocab::counters::Refusal;
 
     /// A transition log that stores the alerts of the monitor.
     #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Records of the log as bytes, and the requests by which they were appended.
 
-use crate::core::event::Control;
+use crate::core::record::Control;
 use crate::core::{Span, Timestamp};
 use crate::wire::control;
 use crate::wire::event::Codec;

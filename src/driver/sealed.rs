@@ -6,8 +6,8 @@
 //! of a block is ascending by series id; a corrected window stays in memory with its revision until no
 //! further correction can come.
 
-use crate::core::pane::Pane;
-use crate::core::window::{Correction, Sealed, WindowKey, WindowSize};
+use crate::core::measure::pane::Pane;
+use crate::core::measure::window::{Correction, Sealed, WindowKey, WindowSize};
 use crate::core::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::fs::File;

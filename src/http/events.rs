@@ -13,12 +13,12 @@ use super::quota::Quota;
 use super::{App, Failure, Shared, json_response};
 use crate::core::Timestamp;
 use crate::core::arrival::Doubt;
-use crate::core::counters::Refusal;
 use crate::core::event::Event;
-use crate::core::identity::IdentityTable;
-use crate::core::limits::{Limits, PAYLOAD_BYTES_MAX};
 use crate::core::log_clock::LASTS;
-use crate::core::partition::Partition;
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::identity::IdentityTable;
+use crate::core::vocab::limits::{Limits, PAYLOAD_BYTES_MAX};
+use crate::core::vocab::partition::Partition;
 use crate::driver::ports::{Entry, RequestId, Views};
 use crate::wire::event::route::route;
 use crate::wire::event::{BadEvent, Codec, Decoded, Decoder};
@@ -86,7 +86,7 @@ pub async fn post<S: Views + Send + Sync + 'static>(
             Some(_) => None,
         };
         let given = match answer {
-            Answer::Made(given) => given,
+            Answer::PipelineRecords(given) => given,
             Answer::Open(decoded) => {
                 let now = shared.learn_log_time(newest, request.is_some()).await;
                 given(&decoded, shared.clocks(now), &shared.limits)
@@ -204,7 +204,7 @@ struct Judged {
 
 /// The answer to give once the payload is in the log.
 enum Answer {
-    Made(Given),
+    PipelineRecords(Given),
     /// The log time is not known yet; the stamp of the appended record will report it.
     Open(Box<Decoded>),
 }
@@ -239,7 +239,7 @@ fn judge<S: Views + Send + Sync + 'static>(
     let count = Partition::count_of(shared.partitions.len());
     let parts = route(codec, body.to_vec(), count);
     let answer = match now {
-        Some(now) => Answer::Made(given(&decoded, shared.clocks(now), &shared.limits)),
+        Some(now) => Answer::PipelineRecords(given(&decoded, shared.clocks(now), &shared.limits)),
         None => Answer::Open(Box::new(decoded)),
     };
     Ok(Judged { parts, answer })

@@ -8,7 +8,7 @@ use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::alert::self_alerts::is_own;
 use crate::core::engine::explain::{Explanation, Unexplained};
-use crate::core::key::Key;
+use crate::core::vocab::key::Key;
 use crate::driver::ports::Views;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};

@@ -3,7 +3,7 @@
 use super::params::{Empty, Params};
 use super::{Failure, RefusedAtDoor, Shared, failed};
 use crate::core::Engine;
-use crate::core::counters::Counters;
+use crate::core::vocab::counters::Counters;
 use crate::driver::metrics::{Durations, LINES_DROPPED, OwnerMetrics};
 use crate::driver::ports::Views;
 use crate::driver::receivers::ReceiverRegistry;

@@ -28,8 +28,8 @@ pub mod server;
 pub mod views;
 pub mod windows;
 
-use crate::core::counters::Refusal;
-use crate::core::limits::Limits;
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::limits::Limits;
 use crate::core::{Engine, Span, Timestamp};
 use crate::driver::metrics::{Count, OwnerMetrics};
 use crate::driver::outage::Outage;

@@ -6,7 +6,7 @@ use super::{Failure, Shared};
 use crate::core::Engine;
 use crate::core::alert::Transition;
 use crate::core::alert::self_alerts::is_own;
-use crate::core::window::WindowSize;
+use crate::core::measure::window::WindowSize;
 use crate::driver::ports::Views;
 use crate::wire::pipeline::{self, Portion};
 use axum::extract::State;
@@ -192,9 +192,10 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::core::Timestamp;
+    use crate::core::alert::Display;
     use crate::core::alert::self_alerts::bare;
-    use crate::core::alert::{Display, Severity};
-    use crate::core::key::Key;
+    use crate::core::vocab::key::Key;
+    use crate::core::vocab::severity::Severity;
 
     #[test]
     fn markup_in_names_is_only_text() {

@@ -7,12 +7,12 @@
 use super::reads::Asker;
 use super::series::{ANSWER_BYTES_MAX, Found, SERIES_MAX, Wanted, find};
 use super::{Answer, App, Failure, Shared, json_response, params};
-use crate::core::limits::LABELS_MAX;
-use crate::core::run::PIPELINE;
-use crate::core::series::SeriesInfo;
-use crate::core::window::{WindowKey, WindowSize};
-use crate::core::{Engine, Timestamp};
-use crate::core::{Span, identity::Labels};
+use crate::core::measure::window::{WindowKey, WindowSize};
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::limits::LABELS_MAX;
+use crate::core::vocab::pipeline::PIPELINE;
+use crate::core::vocab::series_info::SeriesInfo;
+use crate::core::{Engine, Span, Timestamp};
 use crate::driver::ports::Views;
 use crate::pipeline::diagnostic::nearest;
 use crate::wire::row::Row;
@@ -297,7 +297,7 @@ mod tests {
 
     fn info(labels: &[(&str, &str); 1]) -> SeriesInfo {
         let labels = Labels::of(*labels);
-        let id = crate::core::series::series_id("a", "m", &labels);
+        let id = crate::core::vocab::series_info::series_id("a", "m", &labels);
         SeriesInfo { id, source: "a".into(), name: "m".into(), labels }
     }
 

@@ -9,8 +9,8 @@ use super::diagnostic::{Diagnostic, clipped};
 use super::life;
 use super::tree::File;
 use super::yaml::{self, Node, Place};
-use crate::core::calendar::Plan;
 use crate::core::mute::{Maintenance, Silence};
+use crate::core::vocab::calendar::Plan;
 use crate::core::{Span, Timestamp};
 
 /// The duration of a silence without an end, as Alertmanager's user interface proposes.
@@ -55,7 +55,7 @@ pub fn intervals(text: &str) -> Result<Plan, Vec<Diagnostic>> {
 }
 
 /// Reads any number of matchers: `source="a",stage=~"b.*"`.
-pub fn matchers(text: &str) -> Result<crate::core::selector::Selector, String> {
+pub fn matchers(text: &str) -> Result<crate::core::vocab::selector::Selector, String> {
     super::expr::check::matchers(text).map_err(|error| clipped(&error.message))
 }
 
@@ -90,7 +90,7 @@ fn read<T>(
 fn silence_of(file: &File<'_>, node: &Node, now: Timestamp) -> Option<Silence> {
     let mut silence = Silence {
         id: "".into(),
-        matchers: crate::core::selector::Selector { name: None, matchers: Vec::new() },
+        matchers: crate::core::vocab::selector::Selector { name: None, matchers: Vec::new() },
         start: now,
         end: Timestamp::MAX,
         by: "".into(),

@@ -6,9 +6,8 @@
 
 use super::diagnostic::nearest;
 use crate::core::event::{RunStatus, StageStatus};
-use crate::core::rule::PipelineSpec;
-use crate::core::run::PIPELINE;
-use crate::core::selector::Matcher;
+use crate::core::vocab::pipeline::{PIPELINE, PipelineSpec};
+use crate::core::vocab::selector::Matcher;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -3,12 +3,12 @@
 use super::firsts::Firsts;
 use super::tree::File;
 use super::yaml::{Kind, Node};
-use crate::core::histogram::layout::Digits;
-use crate::core::identity::Labels;
-use crate::core::rule::{Declared, PipelineSpec};
-use crate::core::run::course::Weights;
-use crate::core::series::MetricSpec;
-use crate::core::unit::Unit;
+use crate::core::measure::histogram::layout::Digits;
+use crate::core::measure::series::MetricSpec;
+use crate::core::rule::Declared;
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::pipeline::{PipelineSpec, Weights};
+use crate::core::vocab::unit::Unit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -6,9 +6,9 @@ use super::expr::parse::{Arg, MatcherTerm, Parsed, Term, TermKind, parse};
 use super::tree::File;
 use super::yaml::{Node, Place};
 use crate::core::rule::RecordSpec;
-use crate::core::run::PIPELINE;
-use crate::core::selector::By;
-use crate::core::unit::Unit;
+use crate::core::vocab::pipeline::PIPELINE;
+use crate::core::vocab::selector::By;
+use crate::core::vocab::unit::Unit;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 

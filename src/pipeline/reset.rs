@@ -2,7 +2,7 @@
 //! left as soon as it is entered.
 
 use crate::core::rule::Level;
-use crate::core::rule::ast::{Compare, Comparison};
+use crate::core::vocab::comparison::{Compare, Comparison};
 
 /// Returns a value that meets both a level and its reset, if there is one.
 ///

@@ -10,13 +10,14 @@ use super::tree::File;
 use super::yaml::{Kind, Node, Place};
 use super::{reset, summary};
 use crate::core::Span;
-use crate::core::alert::Severity;
 use crate::core::alert::self_alerts::is_own;
-use crate::core::calendar::Plan;
-use crate::core::escalation::Escalation;
-use crate::core::limits::{LABELS_MAX, NAME_BYTES_MAX};
-use crate::core::rule::ast::{Compare, Cond, Elapsed, Expr};
+use crate::core::rule::ast::{Cond, Elapsed, Expr};
 use crate::core::rule::{Fdr, Level, OnUnknown, Reads, Rule, Subject};
+use crate::core::vocab::calendar::Plan;
+use crate::core::vocab::comparison::Compare;
+use crate::core::vocab::escalation::Escalation;
+use crate::core::vocab::limits::{LABELS_MAX, NAME_BYTES_MAX};
+use crate::core::vocab::severity::Severity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -430,7 +431,7 @@ impl<'n> Raw<'n> {
 
 /// The approximate size of an escalation in bytes.
 fn bytes_of(escalation: &Escalation) -> usize {
-    let step = |step: &crate::core::escalation::Step| {
+    let step = |step: &crate::core::vocab::escalation::Step| {
         let names: usize = step.notify.iter().map(|name| name.len() + 16).sum();
         let when = step.when.as_ref().map_or(0, Plan::bytes);
         names + when + step.escalate_to.as_ref().map_or(0, |name| name.len()) + 128
@@ -488,8 +489,8 @@ fn compare(file: &File<'_>, checker: &Checker, typed: &Typed, node: &Node) -> Op
 
 /// Returns the measure of the value that the alerts of a condition show.
 fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
-    use crate::core::rule::ast::Aggregate;
-    use crate::core::unit::Unit;
+    use crate::core::vocab::aggregate::Aggregate;
+    use crate::core::vocab::unit::Unit;
     Some(match cond.leading().0 {
         Expr::Aggregate { aggregate: Aggregate::Count, .. }
         | Expr::InFlight(_)

@@ -5,7 +5,7 @@
 
 use super::yaml::{Key, Kind, Node, Place};
 use crate::core::Span;
-use crate::core::limits::NAME_BYTES_MAX;
+use crate::core::vocab::limits::NAME_BYTES_MAX;
 
 /// Returns the rule for the limit of a pipeline's stage, as a node at the place of the limit.
 pub(super) fn rule(pipeline: &str, stage: &str, limit: Span, at: Place) -> Node {

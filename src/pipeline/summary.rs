@@ -5,7 +5,7 @@ use super::expr::check::Keys;
 use super::tree::File;
 use super::yaml::Node;
 use crate::core::rule::template::{self, TemplateError};
-use crate::core::selector::By;
+use crate::core::vocab::selector::By;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@
 
 use super::expr::parse::{Term, TermKind};
 use crate::core::rule::Level;
-use crate::core::rule::ast::Comparison;
+use crate::core::vocab::comparison::Comparison;
 
 /// Sets the threshold text of the levels of a condition to the limit as it is written in the expression.
 pub fn as_written(mut levels: Vec<Level>, term: &Term, text: &str) -> Vec<Level> {

@@ -7,9 +7,9 @@ use super::bounds::{DIAGNOSTICS_MAX, NAMES_MAX, PROSE_BYTES_MAX, REGEXES_BYTES_M
 use super::diagnostic::{Diagnostic, clipped, excerpt, nearest};
 use super::yaml::{Key, Kind, Node, Place};
 use crate::core::Span;
-use crate::core::alert::Severity;
-use crate::core::limits::NAME_BYTES_MAX;
-use crate::core::selector::{Matcher, Test};
+use crate::core::vocab::limits::NAME_BYTES_MAX;
+use crate::core::vocab::selector::{Matcher, Test};
+use crate::core::vocab::severity::Severity;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 

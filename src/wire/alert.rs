@@ -1,9 +1,10 @@
 //! Encoding of alerts: one JSON object for each transition, and one for each value of a `record:` series.
 
+use crate::core::Timestamp;
 use crate::core::alert::Transition;
 use crate::core::alert::transition::rfc3339;
 use crate::core::effect::Recorded;
-use crate::core::{Timestamp, key::Key};
+use crate::core::vocab::key::Key;
 use serde::Serialize;
 
 /// A value of a `record:` series, serialized as one line.

@@ -1,8 +1,8 @@
 //! Silences and maintenance windows as the API and the views in Redis show them.
 
-use crate::core::asked::Burden;
-use crate::core::calendar::{Interval, Plan, Written};
+use crate::core::burden::Burden;
 use crate::core::mute::{Maintenance, Mode, Mutes, Silence};
+use crate::core::vocab::calendar::{Interval, Plan, Written};
 use crate::core::{Engine, Timestamp};
 use serde_json::{Map, Value, json};
 

@@ -5,7 +5,7 @@
 //! Invariant: a control that [`decode`] returns can be put into force. A refused control only advances the
 //! log time, both live and in a replay of an export.
 
-use crate::core::event::Control;
+use crate::core::record::Control;
 use crate::core::rule::sound::Unsound;
 use flate2::Compression;
 use flate2::read::GzDecoder;

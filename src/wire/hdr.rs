@@ -4,9 +4,9 @@
 //! Invariant: buckets are the library's own, so a pane that was written and read back holds the same counts
 //! in the same buckets.
 
-use crate::core::histogram::Histogram;
-use crate::core::histogram::layout::Digits;
-use crate::core::limits::STEPS_MAX;
+use crate::core::measure::histogram::Histogram;
+use crate::core::measure::histogram::layout::Digits;
+use crate::core::vocab::limits::STEPS_MAX;
 use crate::wire::hdr_cells;
 use flate2::{Compress, Compression, FlushCompress, Status};
 

@@ -1,6 +1,6 @@
 //! Messages to the aggregate partition: MessagePack of [`Partials`], read and written by workers only.
 
-use crate::core::partial::Partials;
+use crate::core::measure::partial::Partials;
 
 /// Decodes a message to the aggregate partition. An error means that workers of two incompatible versions are
 /// running.

@@ -2,8 +2,9 @@
 
 use crate::core::alert::Transition;
 use crate::core::alert::transition::State;
+use crate::core::run::Pipeline;
 use crate::core::run::course::{Health, Part, StageCourse};
-use crate::core::run::{PIPELINE, Pipeline};
+use crate::core::vocab::pipeline::PIPELINE;
 use crate::core::{Engine, Span};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

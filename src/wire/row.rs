@@ -2,7 +2,7 @@
 
 use super::hdr::{self, HdrError, Writer};
 use crate::core::Timestamp;
-use crate::core::pane::{Pane, Plain, Shape};
+use crate::core::measure::pane::{Pane, Plain, Shape};
 use serde::{Deserialize, Serialize};
 
 /// `[n,sum,min,max,last,p50,p90,p95,p99,p999,overflow,revision,open,incomplete,last_time]`
@@ -81,9 +81,9 @@ pub fn histograms(pane: &Pane, writer: &mut Writer) -> Result<(Vec<u8>, Option<V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::histogram::layout::Digits;
-    use crate::core::pane::Sample;
-    use crate::core::unit::Unit;
+    use crate::core::measure::histogram::layout::Digits;
+    use crate::core::measure::pane::Sample;
+    use crate::core::vocab::unit::Unit;
 
     #[test]
     fn a_pane_survives_its_row() {

@@ -318,7 +318,7 @@ struct RuleShape {
     id: String,
     expr: String,
     metric: Option<String>,
-    severity: Option<crate::core::alert::Severity>,
+    severity: Option<crate::core::vocab::severity::Severity>,
     /// The levels: a comparison, such as `> 10%`, for each severity.
     levels: Option<BTreeMap<String, String>>,
     reset: Option<serde_json::Value>,

@@ -8,7 +8,7 @@
 
 use crate::core::Engine;
 use crate::core::engine::snapshot::{Snapshot, SnapshotV19, VERSION};
-use crate::core::limits::Limits;
+use crate::core::vocab::limits::Limits;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Length of the checksum, xxh3-64, little-endian.

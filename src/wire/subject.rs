@@ -3,9 +3,9 @@
 //! With one partition, its stream takes the public subjects directly. With several, the broker maps the
 //! public subjects to the partitions, or the producer publishes to the partition's own subjects.
 
-use crate::core::alert::Severity;
-use crate::core::partition::{Partition, escape, partition_of};
-use crate::core::window::WindowSize;
+use crate::core::measure::window::WindowSize;
+use crate::core::vocab::partition::{Partition, escape, partition_of};
+use crate::core::vocab::severity::Severity;
 use crate::wire::event::Codec;
 use crate::wire::event::route::partition_of_event;
 use serde::Deserialize;

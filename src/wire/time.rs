@@ -1,7 +1,7 @@
 //! Timestamps as text: RFC 3339 with any offset, read to whole milliseconds.
 
 use crate::core::Timestamp;
-use crate::core::time::days_from_civil;
+use crate::core::vocab::time::days_from_civil;
 
 /// Parses RFC 3339; a fraction below a millisecond is truncated.
 #[inline]

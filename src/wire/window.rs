@@ -3,10 +3,10 @@
 use super::row::Row;
 use crate::core::Timestamp;
 use crate::core::alert::transition::rfc3339;
-use crate::core::identity::Labels;
-use crate::core::pane::Pane;
-use crate::core::unit::Unit;
-use crate::core::window::{WindowKey, WindowSize};
+use crate::core::measure::pane::Pane;
+use crate::core::measure::window::{WindowKey, WindowSize};
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::unit::Unit;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use streamgauge::adapters::clock::SystemClock;
 use streamgauge::adapters::embedded::Embedded;
 use streamgauge::app::service::{self, Door, Files, Parts, Service};
-use streamgauge::core::limits::Limits;
+use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Span, Timestamp};
 use streamgauge::driver::ports::Clock;
 use tokio::runtime::Runtime;

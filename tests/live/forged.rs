@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use streamgauge::core::Timestamp;
-use streamgauge::core::partial::Partials;
+use streamgauge::core::measure::partial::Partials;
 use streamgauge::wire::partial;
 use tokio::runtime::Runtime;
 

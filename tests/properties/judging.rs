@@ -4,9 +4,10 @@
 use crate::START_MS;
 use std::collections::BTreeMap;
 use streamgauge::core::alert::Transition;
-use streamgauge::core::event::{Body, Event, Observation, Record};
-use streamgauge::core::identity::{Identity, IdentityTable, Labels, SeriesRef};
-use streamgauge::core::limits::Limits;
+use streamgauge::core::event::{Event, Observation};
+use streamgauge::core::record::{Body, Record};
+use streamgauge::core::vocab::identity::{Identity, IdentityTable, Labels, SeriesRef};
+use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Effects, Engine, Timestamp};
 use streamgauge::pipeline::load_files;
 

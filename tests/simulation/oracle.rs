@@ -5,7 +5,7 @@ use crate::world::World;
 use std::collections::BTreeMap;
 use streamgauge::core::Engine;
 use streamgauge::core::alert::Transition;
-use streamgauge::core::pane::Shape;
+use streamgauge::core::measure::pane::Shape;
 use streamgauge::driver::applier::Applier;
 use streamgauge::driver::ports::{Checkpoint, Numbers, PortError, Store, WindowAt, WindowRow};
 use streamgauge::wire::snapshot;

@@ -3,7 +3,7 @@
 use crate::process::act;
 use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
-use streamgauge::core::pane::Shape;
+use streamgauge::core::measure::pane::Shape;
 use streamgauge::driver::ports::{
     Answer, Asked, Checkpoint, Commit, Fence, OutboxEntry, PartialsMessage, PortError, SharedStore, Shown,
     Store, WindowAt, WindowRow,

@@ -7,7 +7,7 @@
 //! message, 200 a second).
 
 use crate::core::notify::inbox::Rows;
-use crate::core::partition::escape;
+use crate::core::vocab::partition::escape;
 use crate::driver::ports::PortError;
 use crate::driver::receivers::ports::{NotificationLog, Written};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! The store: windows, catalog, alert log, snapshot, applied position.
 
 use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
-use crate::core::pane::Shape;
-use crate::core::window::WindowSize;
+use crate::core::measure::pane::Shape;
+use crate::core::measure::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
     Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, OwnStore, PortError, Store, Views, WindowAt,
@@ -259,8 +259,8 @@ fn unanswered() -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::histogram::layout::Digits;
-    use crate::core::unit::Unit;
+    use crate::core::measure::histogram::layout::Digits;
+    use crate::core::vocab::unit::Unit;
     use crate::driver::ports::{Entry, Log, WindowRow};
 
     /// Goal: windows and records past their retention are removed, younger ones stay, and a log never loses

@@ -11,7 +11,7 @@ use super::reader::Place;
 use super::transition_log::{Places, is_genuine, is_genuine_raw};
 use super::{ANSWER_WITHIN, Settings, connect, context};
 use crate::core::alert::Transition;
-use crate::core::partition::escape;
+use crate::core::vocab::partition::escape;
 use crate::driver::ports::PortError;
 use crate::driver::receivers::ports::{AlertFeed, Batch, Others};
 use crate::wire::alert;

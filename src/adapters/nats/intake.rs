@@ -3,7 +3,7 @@
 
 use super::{APPENDS, Cause, Settings, append, connect};
 use crate::core::Timestamp;
-use crate::core::partition::Partition;
+use crate::core::vocab::partition::Partition;
 use crate::driver::port_error::chain;
 use crate::driver::ports::{Entry, Intake, PortError, Reply, RequestId};
 use crate::wire::address::without_password;

@@ -17,7 +17,7 @@ mod reader;
 mod transition_log;
 
 use crate::core::Timestamp;
-use crate::core::partition::Partition;
+use crate::core::vocab::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::port_error::chain;

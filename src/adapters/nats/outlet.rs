@@ -135,7 +135,7 @@ fn one_event<'a>(letter: &DeadLetter, events: &[&'a [u8]], payload: &'a [u8]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::counters::Refusal;
+    use crate::core::vocab::counters::Refusal;
 
     #[test]
     fn the_refused_event_is_told_alone() {

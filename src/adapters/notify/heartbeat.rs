@@ -65,10 +65,10 @@ impl Heartbeat {
 mod tests {
     use super::*;
     use crate::adapters::notify::http::ANSWER_WITHIN;
-    use crate::core::alert::Severity;
     use crate::core::alert::self_alerts::bare;
     use crate::core::alert::transition::State;
-    use crate::core::key::Key;
+    use crate::core::vocab::key::Key;
+    use crate::core::vocab::severity::Severity;
 
     fn message(partition: u32, of: u32, secs: i64, state: State) -> Message {
         let at = Timestamp::clamped(secs * 1_000);

@@ -5,8 +5,8 @@
 use super::hook::Hook;
 use super::text::{cut, escaped, listed, standing, worst};
 use super::wording::Wording;
-use crate::core::alert::Severity;
 use crate::core::notify::Message;
+use crate::core::vocab::severity::Severity;
 use crate::driver::receivers::ports::{Channel, Failure};
 use serde_json::{Value, json};
 use std::time::Duration;

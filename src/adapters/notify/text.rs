@@ -1,9 +1,10 @@
 //! Plain text shared by all channels that people read, and functions to cut and escape it.
 
+use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
-use crate::core::alert::{Severity, Transition};
 use crate::core::notify::Message;
 use crate::core::notify::message::named;
+use crate::core::vocab::severity::Severity;
 
 /// Maximum number of alerts listed in one message for people; the rest is counted.
 pub const LISTED_MAX: usize = 10;
@@ -84,7 +85,7 @@ mod tests {
     use crate::core::alert::Display;
     use crate::core::alert::self_alerts::bare;
     use crate::core::alert::transition::State;
-    use crate::core::key::Key;
+    use crate::core::vocab::key::Key;
 
     fn alert(state: State, change: ChangeName, summary: &str) -> Transition {
         let key = Key::new(vec![("stage".into(), "build".into()), ("source".into(), "checkout".into())]);

@@ -2,8 +2,8 @@
 
 use super::keys::WindowPlace;
 use super::{RedisStore, damaged};
-use crate::core::histogram::layout::Digits;
-use crate::core::pane::Shape;
+use crate::core::measure::histogram::layout::Digits;
+use crate::core::measure::pane::Shape;
 use crate::driver::ports::{Answer, Commit, Fence, Numbers, PortError, Shown, WindowAt, WindowRow};
 use crate::wire::hdr::HdrError;
 use crate::wire::row::{self, Row};

@@ -1,7 +1,7 @@
 //! Names of keys. The hash tag is the partition, so one commit stays within one slot of a cluster.
 
-use crate::core::partition::Partition;
-use crate::core::window::WindowSize;
+use crate::core::measure::window::WindowSize;
+use crate::core::vocab::partition::Partition;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::Asked;
 

@@ -14,8 +14,8 @@ mod notification_log;
 mod read;
 mod stored_rules;
 
-use crate::core::histogram::layout::Digits;
-use crate::core::partition::Partition;
+use crate::core::measure::histogram::layout::Digits;
+use crate::core::vocab::partition::Partition;
 use crate::driver::outage::Outages;
 use crate::driver::port_error::chain;
 use crate::driver::ports::{CatalogRow, Numbers, PortError};

@@ -6,7 +6,7 @@
 
 use super::{RedisStore, Settings, lease::nonce};
 use crate::core::notify::inbox::Rows;
-use crate::core::partition::escape;
+use crate::core::vocab::partition::escape;
 use crate::driver::ports::PortError;
 use crate::driver::receivers::ports::{NotificationLog, Written};
 use ::redis::Script;

@@ -2,12 +2,12 @@
 
 use super::keys::WindowPlace;
 use super::{RedisStore, damaged};
-use crate::core::histogram::layout::Digits;
-use crate::core::identity::Labels;
-use crate::core::pane::Shape;
-use crate::core::series::{SeriesInfo, series_id};
-use crate::core::unit::{Resolution, Unit};
-use crate::core::window::WindowSize;
+use crate::core::measure::histogram::layout::Digits;
+use crate::core::measure::pane::Shape;
+use crate::core::measure::window::WindowSize;
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::series_info::{SeriesInfo, series_id};
+use crate::core::vocab::unit::{Resolution, Unit};
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
     Anchor, Answer, Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbers, OutboxEntry,

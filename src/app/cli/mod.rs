@@ -2,7 +2,7 @@
 
 mod operate;
 
-use crate::core::limits::{Backfill, LatePolicy, Limits, PARTITIONS_MAX};
+use crate::core::vocab::limits::{Backfill, LatePolicy, Limits, PARTITIONS_MAX};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;

@@ -4,8 +4,8 @@
 //! arrive in the order of the input. Each line is one that the service accepts, or carries the reason why it
 //! would be refused.
 
-use crate::core::counters::Refusal;
-use crate::core::limits::PAYLOAD_BYTES_MAX;
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::limits::PAYLOAD_BYTES_MAX;
 use crate::driver::file::input::{self, Finding, Input, InputError};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};

@@ -7,9 +7,9 @@
 //! alerts of one rule could have two units.
 
 use super::transition::{State, Transition};
-use crate::core::rule::ast::Comparison;
-use crate::core::time::{Span, Timestamp};
-use crate::core::unit::Unit;
+use crate::core::vocab::comparison::Comparison;
+use crate::core::vocab::time::{Span, Timestamp};
+use crate::core::vocab::unit::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@
 //! Rejected: counting transitions, because `for` and cooldown hide the flapping; weights for newer changes,
 //! because they give a number that an operator cannot check by hand.
 
-use super::super::time::{Span, Timestamp};
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 const MINUTES: u32 = 21;

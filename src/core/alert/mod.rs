@@ -16,38 +16,14 @@ mod step;
 pub mod transition;
 
 use self::transition::ChangeName;
-use super::rule::{LEVELS_MAX, OnUnknown, Rule};
-use super::time::{Span, Timestamp};
+use super::mute::Suppressed;
+use super::rule::{OnUnknown, Rule};
+use crate::core::vocab::severity::LEVELS_MAX;
+use crate::core::vocab::time::{Span, Timestamp};
 pub use display::Display;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-pub use transition::{Suppressed, Transition};
-
-/// The severity of a level; ascending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    Info,
-    Warning,
-    Critical,
-}
-
-impl Severity {
-    pub const ALL: [Severity; LEVELS_MAX] = [Severity::Info, Severity::Warning, Severity::Critical];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Critical => "critical",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Severity> {
-        Severity::ALL.into_iter().find(|severity| severity.name() == name)
-    }
-}
+pub use transition::Transition;
 
 /// Why an observation is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,9 +4,9 @@
 //! Invariant: an alert stays at its severity. If the rule no longer has that severity, the alert must end.
 //! Rejected: the index, because a rule that loses a level would leave alerts at a level that does not exist.
 
-use super::{Instance, Levels, Phase, Severity};
-use crate::core::rule::LEVELS_MAX;
-use crate::core::time::Span;
+use super::{Instance, Levels, Phase};
+use crate::core::vocab::severity::{LEVELS_MAX, Severity};
+use crate::core::vocab::time::Span;
 
 impl Instance {
     /// Moves the instance from the old levels to the new ones, both ascending. Returns `false` if its
@@ -42,7 +42,7 @@ impl Instance {
 mod tests {
     use super::super::Firing;
     use super::*;
-    use crate::core::time::Timestamp;
+    use crate::core::vocab::time::Timestamp;
 
     const ALL: [Severity; 3] = Severity::ALL;
 

@@ -1,10 +1,10 @@
 //! Alerts about the system itself, published under reserved rules `_sg_*` that no operator has to write.
 
-use super::Severity;
 use super::display::Display;
 use super::transition::{ChangeName, Evidence, Input, State, Transition, Window};
-use crate::core::key::Key;
-use crate::core::time::Timestamp;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
 use super::step::Stepped;
 use super::*;
-use crate::core::rule::ast::{Compare, Comparison, Expr};
+use crate::core::rule::ast::Expr;
 use crate::core::rule::{Level, Subject};
+use crate::core::vocab::comparison::{Compare, Comparison};
+use crate::core::vocab::severity::Severity;
 
 /// A rule over a value: warning above 10 (reset below 5) for 60 s, critical above 50 for 20 s.
 fn rule() -> Rule {

@@ -1,10 +1,11 @@
 //! A transition as it is published, with the evidence for it.
 
-use super::super::key::Key;
-use super::super::time::Timestamp;
-use super::super::unit::Unit;
-use super::Severity;
 use super::display::Display;
+use crate::core::mute::Suppressed;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Timestamp;
+use crate::core::vocab::unit::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -158,13 +159,6 @@ pub enum ChangeName {
     Unsuppressed,
     Resolved,
     Stale,
-}
-
-/// The cause that keeps an alert from being notified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Suppressed {
-    pub kind: String,
-    pub id: String,
 }
 
 /// The evidence on which a decision rests.

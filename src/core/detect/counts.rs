@@ -6,7 +6,7 @@
 
 use super::sorted::Sorted;
 use super::tails::poisson_at_least;
-use crate::core::rule::ast::Side;
+use crate::core::vocab::comparison::Side;
 use serde::{Deserialize, Serialize};
 
 /// The baseline of a count.

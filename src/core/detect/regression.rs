@@ -31,7 +31,7 @@ use super::counts::Counts;
 use super::shares::Shares;
 use super::sorted::Sorted;
 use super::tails::{share_error, student_above, student_limit, student_limit_again};
-use crate::core::rule::ast::Side;
+use crate::core::vocab::comparison::Side;
 use serde::{Deserialize, Serialize};
 
 /// Minimum number of past windows for a baseline.

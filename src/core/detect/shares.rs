@@ -11,7 +11,7 @@
 //! Cost: tens of steps, only if fewer than five hits or misses are expected.
 
 use super::sorted::Sorted;
-use crate::core::rule::ast::Side;
+use crate::core::vocab::comparison::Side;
 use libm::{exp, lgamma};
 use serde::{Deserialize, Serialize};
 

@@ -12,11 +12,11 @@
 
 use super::Engine;
 use crate::core::effect::Effects;
-use crate::core::event::{Body, Record};
-use crate::core::identity::IdentityTable;
-use crate::core::partial::{PARTIALS_EVERY, Partial, Partials};
-use crate::core::time::{Span, Timestamp};
+use crate::core::measure::partial::{PARTIALS_EVERY, Partial, Partials};
+use crate::core::record::{Body, Record};
 use crate::core::view::Reading;
+use crate::core::vocab::identity::IdentityTable;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 

@@ -2,20 +2,20 @@
 
 use super::records::RecordState;
 use super::{Engine, Owner, RuleState};
-use crate::core::alert::{Change, Severity};
+use crate::core::alert::Change;
 use crate::core::effect::Effects;
-use crate::core::event::{Ack, Control};
-use crate::core::histogram::layout::Digits;
-use crate::core::key::KeyId;
-use crate::core::pane::Shape;
-use crate::core::rule::about::Made;
-use crate::core::rule::evaluate::Notes;
+use crate::core::evaluate::Notes;
+use crate::core::measure::histogram::layout::Digits;
+use crate::core::measure::pane::Shape;
+use crate::core::measure::series::MetricSpec;
+use crate::core::record::{Ack, Control};
 use crate::core::rule::{Rule, RuleSet};
-use crate::core::series::MetricSpec;
-use crate::core::time::Timestamp;
-use crate::core::unit::Unit;
 use crate::core::view::feed::{self, When};
 use crate::core::view::{Former, View, ViewSpec, lead};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Timestamp;
+use crate::core::vocab::unit::Unit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ impl Engine {
         lead::give(&mut self.views, leads, self.now, self.limits.evaluation_interval);
         self.memos.clear();
         (self.rules, self.rule_states, self.record_states) = (rules, states, records);
-        self.made = Made::new(&self.rules);
+        self.pipeline_records = self.rules.pipeline_records();
         self.runs.declare(&self.rules.pipelines);
         self.index_views();
         self.resubscribe();

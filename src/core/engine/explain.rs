@@ -7,12 +7,14 @@
 
 use super::Engine;
 use super::suppress::label;
-use crate::core::alert::transition::{Baseline, Input, Suppressed, Window, rfc3339};
-use crate::core::alert::{Display, Instance, Observation, Phase, Severity, Transition};
-use crate::core::key::{Key, KeyId};
+use crate::core::alert::transition::{Baseline, Input, Window, rfc3339};
+use crate::core::alert::{Display, Instance, Observation, Phase, Transition};
+use crate::core::evaluate::Notes;
+use crate::core::mute::Suppressed;
 use crate::core::rule::Rule;
-use crate::core::rule::evaluate::Notes;
-use crate::core::time::{Span, Timestamp};
+use crate::core::vocab::key::{Key, KeyId};
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
 

@@ -13,11 +13,11 @@ use super::Engine;
 use super::rules::Seen;
 use crate::core::alert::{Instance, Levels, Observation};
 use crate::core::detect::fdr;
-use crate::core::key::KeyId;
-use crate::core::rule::evaluate::Notes;
+use crate::core::evaluate::Notes;
 use crate::core::rule::{FDR_DEFAULT, FDR_KEYS, Fdr, Rule};
-use crate::core::time::{Span, Timestamp};
 use crate::core::view::{View, ViewKind};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 
 /// False alerts a day that all quiet keys of one rule together may cause.

@@ -10,12 +10,12 @@
 use super::Engine;
 use super::rules::run_selectors;
 use crate::core::alert::{Instance, Unknown};
-use crate::core::key::KeyId;
+use crate::core::evaluate::{Notes, run_sight};
 use crate::core::rule::Rule;
-use crate::core::rule::evaluate::{Notes, run_sight};
 use crate::core::run::Sight;
-use crate::core::time::{Span, Timestamp};
 use crate::core::view::{self, ViewKind};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 
 /// Time without input after which an alert reports it: as long as a pending alert may be unknown.
 const AWAY_MAX: Span = Span::from_mins(5);

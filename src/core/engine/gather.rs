@@ -2,9 +2,9 @@
 
 use super::Engine;
 use crate::core::effect::Effects;
-use crate::core::partial::{PARTIALS_BYTES_MAX, PARTIALS_EVERY, Partial, Partials};
-use crate::core::time::Timestamp;
+use crate::core::measure::partial::{PARTIALS_BYTES_MAX, PARTIALS_EVERY, Partial, Partials};
 use crate::core::view::{View, ViewKind};
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 type Spans = Vec<(Timestamp, Timestamp)>;

@@ -2,11 +2,11 @@
 
 use super::{Engine, Owner};
 use crate::core::effect::Effects;
-use crate::core::key::KeyId;
 use crate::core::run::Touched;
-use crate::core::time::{Span, Timestamp};
 use crate::core::view::View;
 use crate::core::view::feed::{self, When};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -2,17 +2,18 @@
 
 use super::Engine;
 use crate::core::arrival::Arrival;
-use crate::core::counters::{Outcome, Refusal};
 use crate::core::duplicates::Kind;
 use crate::core::effect::{Effects, Refused, RejectReason};
-use crate::core::event::{Event, HistogramEvent, Observation, Record, Samples};
-use crate::core::identity::{Identity, IdentityTable, SeriesRef};
-use crate::core::limits::{LatePolicy, PANE_MIN};
-use crate::core::pane::{Pane, Sample};
-use crate::core::series::{SeriesSlot, Unplaced};
-use crate::core::time::Timestamp;
+use crate::core::event::{Event, HistogramEvent, Observation, Samples};
+use crate::core::measure::pane::{Pane, Sample};
+use crate::core::measure::series::{SeriesSlot, Unplaced};
+use crate::core::measure::window::{WindowKey, WindowSize, seal_due};
+use crate::core::record::Record;
 use crate::core::view::Reading;
-use crate::core::window::{WindowKey, WindowSize, seal_due};
+use crate::core::vocab::counters::{Outcome, Refusal};
+use crate::core::vocab::identity::{Identity, IdentityTable, SeriesRef};
+use crate::core::vocab::limits::{LatePolicy, PANE_MIN};
+use crate::core::vocab::time::Timestamp;
 use std::sync::Arc;
 
 impl Engine {

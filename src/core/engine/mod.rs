@@ -28,28 +28,28 @@ mod views;
 
 use super::alert::Instance;
 use super::alert::flap::Flaps;
-use super::counters::{Counters, Outcome, Refusal};
 use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
-use super::event::{Body, Record};
 use super::gap::Gaps;
-use super::identity::IdentityTable;
 use super::interruption::Interruptions;
-use super::key::{KeyId, Keys};
-use super::limits::Limits;
 use super::mute::Mutes;
-use super::pane::{Pane, Sample};
 use super::refusals::{Refusals, Silenced};
 use super::rule::RuleSet;
-use super::rule::about::Made;
-use super::rule::baseline_freeze::BaselineFreeze;
-use super::rule::lookback::Memos;
-use super::rule::proportion::Shares;
 use super::run::Tracker;
-use super::series::{SeriesSlot, SeriesTable};
-use super::time::{Span, Timestamp};
 use super::view::View;
-use super::window::{Correction, Sealed, WindowKey, WindowSize, seal_due};
+use crate::core::evaluate::baseline_freeze::BaselineFreeze;
+use crate::core::evaluate::lookback::Memos;
+use crate::core::evaluate::proportion::Shares;
+use crate::core::measure::pane::{Pane, Sample};
+use crate::core::measure::series::{SeriesSlot, SeriesTable};
+use crate::core::measure::window::{Correction, Sealed, WindowKey, WindowSize, seal_due};
+use crate::core::record::{Body, Record};
+use crate::core::view::pipeline_records::PipelineRecords;
+use crate::core::vocab::counters::{Counters, Outcome, Refusal};
+use crate::core::vocab::identity::IdentityTable;
+use crate::core::vocab::key::{KeyId, Keys};
+use crate::core::vocab::limits::Limits;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub struct Engine {
     gauges: BTreeMap<Arc<str>, records::Gauges>,
     rules: RuleSet,
     /// The `record:` series that are derived from the series of pipelines.
-    made: Made,
+    pipeline_records: PipelineRecords,
     views: Vec<View>,
     views_by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
     views_unnamed: Vec<u32>,
@@ -173,7 +173,7 @@ impl Engine {
             runs: Tracker::default(),
             gauges: BTreeMap::new(),
             rules: RuleSet::default(),
-            made: Made::default(),
+            pipeline_records: PipelineRecords::default(),
             views: Vec::new(),
             views_by_name: HashMap::default(),
             views_unnamed: Vec::new(),

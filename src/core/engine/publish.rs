@@ -6,12 +6,12 @@ use super::reason::Of;
 use crate::core::alert::transition::{ChangeName, Evidence, State, Window};
 use crate::core::alert::{Change, Display, Firing, Instance, Phase, StaleCause, Transition};
 use crate::core::effect::Effects;
-use crate::core::key::{Key, KeyId};
-use crate::core::rule::evaluate::Notes;
+use crate::core::evaluate::Notes;
 use crate::core::rule::{Rule, template};
-use crate::core::run::PIPELINE;
-use crate::core::time::Timestamp;
 use crate::core::view::ViewKind;
+use crate::core::vocab::key::{Key, KeyId};
+use crate::core::vocab::pipeline::PIPELINE;
+use crate::core::vocab::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -256,7 +256,7 @@ fn summarised(instance: &Instance, firing: &Firing, is_terminal: bool) -> Option
 }
 
 /// Builds the id of an alert: rule, hash of the key, start of the episode.
-pub(super) fn alert_id(rule: &Rule, key: &crate::core::key::Key, started_at: Timestamp) -> String {
+pub(super) fn alert_id(rule: &Rule, key: &crate::core::vocab::key::Key, started_at: Timestamp) -> String {
     format!("{}:{:016x}:{}", rule.id, key.hash(), started_at.ms())
 }
 

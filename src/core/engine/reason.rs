@@ -10,7 +10,7 @@
 use crate::core::alert::display::clock;
 use crate::core::alert::{Change, Display, Firing, Instance, StaleCause, Unknown};
 use crate::core::rule::{OnUnknown, Rule};
-use crate::core::time::Timestamp;
+use crate::core::vocab::time::Timestamp;
 
 /// The alert that a reason describes.
 pub(super) struct Of<'a> {

@@ -6,14 +6,14 @@
 use super::grid::Due;
 use super::{Engine, Owner};
 use crate::core::effect::{Effects, Recorded};
-use crate::core::identity::{Identity, Labels};
-use crate::core::key::KeyId;
-use crate::core::rule::baseline_freeze::BaselineFreeze;
-use crate::core::rule::evaluate::Notes;
-use crate::core::rule::proportion::Shares;
+use crate::core::evaluate::Notes;
+use crate::core::evaluate::baseline_freeze::BaselineFreeze;
+use crate::core::evaluate::proportion::Shares;
 use crate::core::run::Touched;
-use crate::core::series::RECORD_SOURCE;
-use crate::core::time::{Span, Timestamp};
+use crate::core::vocab::identity::{Identity, Labels};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::series_info::RECORD_SOURCE;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -12,15 +12,14 @@ use super::{Engine, Owner, RuleState};
 use crate::core::alert::flap::Flaps;
 use crate::core::alert::{Change, Instance, Levels, Observation, Unknown};
 use crate::core::effect::Effects;
-use crate::core::key::{Key, KeyId};
-use crate::core::limits::ALERTS_PER_RULE_MAX;
+use crate::core::evaluate::lookback::{Reach, Reader};
+use crate::core::evaluate::{Notes, Scope, prefilter};
 use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
-use crate::core::rule::evaluate::{Notes, Scope};
-use crate::core::rule::lookback::{Reach, Reader};
-use crate::core::rule::prefilter;
 use crate::core::rule::{OnUnknown, Rule, Subject};
-use crate::core::time::Timestamp;
 use crate::core::view::View;
+use crate::core::vocab::key::{Key, KeyId};
+use crate::core::vocab::limits::ALERTS_PER_RULE_MAX;
+use crate::core::vocab::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -162,7 +161,7 @@ impl Engine {
             memos: &mut self.memos,
             baseline_freeze,
             mutes: &self.mutes,
-            made: &self.made,
+            pipeline_records: &self.pipeline_records,
             labels,
             is_active,
             key,

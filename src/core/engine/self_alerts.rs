@@ -4,15 +4,15 @@
 //! grid point, so a replay gives the same alerts.
 
 use super::Engine;
-use crate::core::alert::Severity;
 use crate::core::alert::self_alerts::Said;
 use crate::core::alert::transition::{State, Transition};
-use crate::core::counters::records_between;
 use crate::core::effect::Effects;
-use crate::core::key::Key;
-use crate::core::limits::ALERTS_PER_RULE_MAX;
 use crate::core::mute::Silence;
-use crate::core::time::{Span, Timestamp};
+use crate::core::vocab::counters::records_between;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::limits::ALERTS_PER_RULE_MAX;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,23 +8,23 @@ use super::aggregate::Feeder;
 use super::gather::PendingPartials;
 use super::self_alerts::SelfAlerts;
 use super::{Engine, RuleState, Seals, records};
-use crate::core::counters::{Counters, CountersV19};
 use crate::core::duplicates::{Duplicates, DuplicatesImage};
 use crate::core::gap::Gaps;
 use crate::core::interruption::Interruptions;
-use crate::core::key::{Key, Keys};
-use crate::core::limits::Limits;
+use crate::core::measure::pane::{Pane, Shape};
+use crate::core::measure::series::{SeriesImage, SeriesTable};
+use crate::core::measure::window::{WindowKey, WindowSize};
 use crate::core::mute::Mutes;
-use crate::core::pane::{Pane, Shape};
 use crate::core::rule::RuleSet;
-use crate::core::rule::about::Made;
 use crate::core::run::Tracker;
 use crate::core::run::v19::TrackerV19;
-use crate::core::series::{SeriesImage, SeriesInfo, SeriesTable};
-use crate::core::time::Timestamp;
-use crate::core::unit::Unit;
 use crate::core::view::{View, ViewImage, feed};
-use crate::core::window::{WindowKey, WindowSize};
+use crate::core::vocab::counters::{Counters, CountersV19};
+use crate::core::vocab::key::{Key, Keys};
+use crate::core::vocab::limits::Limits;
+use crate::core::vocab::series_info::SeriesInfo;
+use crate::core::vocab::time::Timestamp;
+use crate::core::vocab::unit::Unit;
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -160,7 +160,7 @@ impl Engine {
                 .zip(snapshot.views)
                 .map(|(spec, image)| View::restore(spec, image, lateness))
                 .collect(),
-            made: Made::new(&snapshot.rules),
+            pipeline_records: snapshot.rules.pipeline_records(),
             rules: snapshot.rules,
             rule_states: snapshot.rule_states,
             record_states: snapshot.record_states,
@@ -199,9 +199,9 @@ impl Engine {
             let found: Vec<_> = views
                 .filter_map(|at| {
                     let view = &self.views[at as usize];
-                    let key = view.spec.key_of(&series.info, &self.made)?;
+                    let key = view.spec.key_of(&series.info, &self.pipeline_records)?;
                     let group = view.group_of(self.keys.find(&key)?)?;
-                    Some(crate::core::view::Subscription { view: at, group })
+                    Some(crate::core::measure::series::Subscription { view: at, group })
                 })
                 .collect();
             if let Some(series) = self.series.get_mut(slot) {

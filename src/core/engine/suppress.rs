@@ -6,16 +6,16 @@
 //! previous grid point.
 
 use super::Engine;
-use crate::core::alert::transition::Suppressed;
-use crate::core::alert::{Change, Severity, Transition};
+use crate::core::alert::{Change, Transition};
 use crate::core::effect::Effects;
 use crate::core::inhibition::{Party, inhibitors};
-use crate::core::key::{Key, KeyId};
-use crate::core::mute::{Maintenance, Silence, Turned};
+use crate::core::mute::{Maintenance, Silence, Suppressed, Turned};
 use crate::core::rule::Rule;
-use crate::core::run::PIPELINE;
-use crate::core::selector::Selector;
-use crate::core::time::Timestamp;
+use crate::core::vocab::key::{Key, KeyId};
+use crate::core::vocab::pipeline::PIPELINE;
+use crate::core::vocab::selector::Selector;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ impl Engine {
 
     /// Returns the pipeline that an alert of a rule and key is about.
     pub(super) fn pipeline_of<'a>(&'a self, rule: &'a Rule, key: &'a Key) -> Option<&'a Arc<str>> {
-        self.made.pipeline(rule, key, |view| &self.rules.views[view as usize])
+        rule.pipeline(&self.pipeline_records, key, |view| &self.rules.views[view as usize])
     }
 
     /// Returns whether a maintenance window suspends the evaluation of a rule for a key now.

@@ -7,13 +7,13 @@
 
 use super::Engine;
 use crate::core::arrival::Arrival;
-use crate::core::counters::{Outcome, Refusal};
 use crate::core::event::{GateEvent, RunEvent, StageEvent};
-use crate::core::identity::Identity;
-use crate::core::limits::{Backfill, LatePolicy};
 use crate::core::run::{Derived, Moment};
-use crate::core::time::Timestamp;
-use crate::core::unit::Unit;
+use crate::core::vocab::counters::{Outcome, Refusal};
+use crate::core::vocab::identity::Identity;
+use crate::core::vocab::limits::{Backfill, LatePolicy};
+use crate::core::vocab::time::Timestamp;
+use crate::core::vocab::unit::Unit;
 
 impl Engine {
     pub(super) fn stage(&mut self, event: &StageEvent, limit: Timestamp) -> Outcome {

@@ -2,12 +2,13 @@
 
 use super::{Engine, Owner};
 use crate::core::alert::Instance;
-use crate::core::identity::Identity;
-use crate::core::key::{KeyId, VERSION_LABEL};
-use crate::core::pane::{Sample, Shape};
-use crate::core::time::{Span, Timestamp};
+use crate::core::measure::pane::{Sample, Shape};
+use crate::core::measure::series::Subscription;
 use crate::core::view::feed::{self, When};
-use crate::core::view::{Reading, Subscription, View, ViewKind};
+use crate::core::view::{Reading, View, ViewKind};
+use crate::core::vocab::identity::Identity;
+use crate::core::vocab::key::{KeyId, VERSION_LABEL};
+use crate::core::vocab::time::{Span, Timestamp};
 
 impl Engine {
     /// Adds a reading to the groups that its series belongs to.
@@ -54,7 +55,7 @@ impl Engine {
     pub(super) fn join(&mut self, slot: u32, view_at: u32) {
         let Some(series) = self.series.get(slot) else { return };
         let view = &mut self.views[view_at as usize];
-        let Some(key) = view.spec.key_of(&series.info, &self.made) else { return };
+        let Some(key) = view.spec.key_of(&series.info, &self.pipeline_records) else { return };
         let shape = self.series.metric_of(series).shape;
         let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
         let key = self.keys.intern(key);

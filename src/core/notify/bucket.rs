@@ -4,7 +4,7 @@
 //! Cost: O(1).
 //! Rejected: counting within clock hours (twice the limit can pass around each full hour).
 
-use super::super::time::{Span, Timestamp};
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The token bucket of one period.

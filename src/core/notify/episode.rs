@@ -1,8 +1,9 @@
 //! What one receiver knows of one episode, and what it does not know yet.
 
+use super::super::alert::Transition;
 use super::super::alert::transition::ChangeName;
-use super::super::alert::{Severity, Transition};
-use super::super::time::Timestamp;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 

@@ -7,10 +7,10 @@
 //! the whole group with each transition (5,000 alerts of one group cost 25 million visits).
 
 use super::super::alert::Transition;
-use super::super::time::{Span, Timestamp};
 use super::episode::{Episode, News};
 use super::inbox::{Inbox, Style};
 use super::message::{Message, Why};
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

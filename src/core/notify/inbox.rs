@@ -8,7 +8,6 @@
 //! Cost: O(log n) per transition and message.
 
 use super::super::alert::Transition;
-use super::super::time::{Span, Timestamp};
 use super::bucket::Bucket;
 use super::episode::{Episode, Told, Waiting};
 use super::group::Group;
@@ -16,6 +15,7 @@ use super::message::{Message, Why};
 use super::queue::FLAPPING_EVERY;
 use super::route::{Grouping, Routes};
 use super::undelivered::{NOTICE, Notice, Undelivered};
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A message to one receiver: one alert, or some alerts of one group.
 
 use super::super::alert::Transition;
-use super::super::time::Timestamp;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;

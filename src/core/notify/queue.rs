@@ -8,10 +8,10 @@
 //! their place in the queue (an incident would stay open until there is a token for everything before its
 //! end).
 
-use super::super::time::{Span, Timestamp};
 use super::episode::Episode;
 use super::inbox::Inbox;
 use super::message::{Message, Why};
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::mem::take;
 

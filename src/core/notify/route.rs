@@ -7,9 +7,9 @@
 //! does not state from its parent, and the root matches everything.
 
 use super::super::alert::Transition;
-use super::super::calendar::Plan;
-use super::super::selector::Selector;
-use super::super::time::{Span, Timestamp};
+use crate::core::vocab::calendar::Plan;
+use crate::core::vocab::selector::Selector;
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

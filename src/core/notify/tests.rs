@@ -1,16 +1,18 @@
 //! Scenarios of one inbox, and one property over random scenarios.
 
+use super::super::alert::Transition;
 use super::super::alert::self_alerts::bare;
-use super::super::alert::transition::{ChangeName, State, Suppressed};
-use super::super::alert::{Severity, Transition};
-use super::super::calendar::Plan;
+use super::super::alert::transition::{ChangeName, State};
 use super::super::detect::dice::Dice;
-use super::super::key::Key;
-use super::super::selector::{Matcher, Selector, Test};
-use super::super::time::{Span, Timestamp};
 use super::inbox::WAITING_MAX;
 use super::undelivered::ASIDE_MAX;
 use super::*;
+use crate::core::mute::Suppressed;
+use crate::core::vocab::calendar::Plan;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::selector::{Matcher, Selector, Test};
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

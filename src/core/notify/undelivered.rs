@@ -7,9 +7,9 @@
 //! Rejected: sending first (after a crash the first dead letter has another time and thus makes another
 //! alert, which nothing would end).
 
-use super::super::time::Timestamp;
 use super::inbox::Inbox;
 use super::message::Message;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of alerts in dead letters: 10,000 × 3 KiB = 30 MiB. Beyond it, the oldest dead letters are

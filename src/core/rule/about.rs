@@ -6,129 +6,33 @@
 //! Invariant: keys stay as they are, so the identity of an alert does not depend on this module.
 //! Rejected: writing the label into the keys (every active alert would become another alert).
 
-use super::ast::Past;
-use super::evaluate::Scope;
 use super::{RecordSpec, Rule, RuleSet};
-use crate::core::key::Key;
-use crate::core::run::{PIPELINE, is_of_pipeline};
-use crate::core::series::{RECORD_SOURCE, SeriesInfo};
-use crate::core::time::Timestamp;
 use crate::core::view::ViewSpec;
-use std::collections::BTreeSet;
+use crate::core::view::pipeline_records::PipelineRecords;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::pipeline::PIPELINE;
 use std::sync::Arc;
 
-/// Names of the records that derive from pipeline series.
-#[derive(Debug, Default)]
-pub struct Made(BTreeSet<Arc<str>>);
-
-impl Made {
-    /// Collects these records from a rule set, in which a record comes after the records it reads.
-    pub fn new(rules: &RuleSet) -> Made {
-        let mut made = Made::default();
-        for RecordSpec { name, views, .. } in &rules.records {
-            made.add(name, views.iter().map(|view| &rules.views[*view as usize]));
+impl RuleSet {
+    /// Returns the records that derive from pipeline series; a record comes after the records it reads.
+    pub fn pipeline_records(&self) -> PipelineRecords {
+        let mut records = PipelineRecords::default();
+        for RecordSpec { name, views, .. } in &self.records {
+            records.add(name, views.iter().map(|view| &self.views[*view as usize]));
         }
-        made
+        records
     }
+}
 
-    /// Adds a record that reads these views, if it derives from pipeline series; returns whether it does.
-    pub fn add<'a>(&mut self, name: &Arc<str>, mut views: impl Iterator<Item = &'a ViewSpec>) -> bool {
-        let is_made = views.any(|view| self.has(view));
-        if is_made {
-            self.0.insert(name.clone());
-        }
-        is_made
-    }
-
-    /// Whether a view reads a pipeline series.
-    fn has(&self, view: &ViewSpec) -> bool {
-        view.selector.name.as_ref().is_some_and(|name| self.has_name(name))
-    }
-
-    fn has_name(&self, name: &str) -> bool {
-        is_of_pipeline(name) || self.0.contains(name)
-    }
-
-    /// Returns the value of a series' label, as [`SeriesInfo::label`] does. For a record that derives from
-    /// pipeline series, `pipeline` is also the source, if the record's keys have one.
-    pub fn label<'s>(&self, series: &'s SeriesInfo, name: &str) -> Option<&'s Arc<str>> {
-        let is_made =
-            || name == PIPELINE && self.0.contains(&series.name) && *series.source != *RECORD_SOURCE;
-        series.label(name).or_else(|| is_made().then_some(&series.source))
-    }
-
-    /// Returns the pipeline that a key of a rule is about, given the views that the rule reads.
+impl Rule {
+    /// Returns the pipeline that a key of this rule is about. `views` gives the views that the rule reads.
     pub fn pipeline<'a>(
-        &self,
-        rule: &'a Rule,
+        &'a self,
+        records: &PipelineRecords,
         key: &'a Key,
         views: impl Fn(u32) -> &'a ViewSpec,
     ) -> Option<&'a Arc<str>> {
-        let stated = key.get(PIPELINE).or_else(|| rule.labels.get(PIPELINE));
-        stated.or_else(|| self.source(key, rule.views.iter().map(|view| views(*view))))
-    }
-
-    /// Returns the pipeline from the key's `source`, else from a selector of these views.
-    fn source<'a>(&self, key: &'a Key, views: impl Iterator<Item = &'a ViewSpec>) -> Option<&'a Arc<str>> {
-        if let Some(name) = key.get("name") {
-            // The key is a whole series.
-            return key.get("source").filter(|_| self.has_name(name));
-        }
-        let fixed = |of: &'a ViewSpec| of.selector.fixed(PIPELINE).or_else(|| of.selector.fixed("source"));
-        let mut views = views.filter(|view| self.has(view));
-        views.find_map(|view| key.get("source").or_else(|| fixed(view)))
-    }
-}
-
-impl Scope<'_> {
-    /// Returns the maintenance windows of the key, past and present.
-    pub(super) fn planned(&self, asked: &Past) -> Vec<(Timestamp, Timestamp)> {
-        let key = self.keys.get(self.key);
-        let label = |name: &str| key.get(name).or_else(|| self.labels.get(name));
-        let read = || std::iter::once(&self.views[asked.current as usize].spec);
-        let pipeline = |name: &str| if name == PIPELINE { self.made.source(key, read()) } else { None };
-        self.mutes.spans(|name| label(name).or_else(|| pipeline(name)).map(|value| &**value))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::selector::{By, Matcher, Selector, Test};
-    use crate::core::view::ViewKind;
-
-    fn view(name: &str, matched: Option<(&str, &str)>) -> ViewSpec {
-        let test = |value: &str| Test::Equal(value.into());
-        let matcher = |(label, value): (&str, &str)| Matcher { label: label.into(), test: test(value) };
-        let matchers = matched.map(matcher).into_iter().collect();
-        ViewSpec {
-            selector: Selector { name: Some(name.into()), matchers },
-            by: By::Labels(Vec::new()),
-            kind: ViewKind::Newest,
-            has_quantiles: false,
-            has_spread: false,
-            per_version: false,
-        }
-    }
-
-    #[test]
-    fn the_pipeline_is_where_a_key_or_a_selector_names_it() {
-        let key = |pairs: &[(&str, &str)]| {
-            Key::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
-        };
-        let of = |pairs: &[(&str, &str)], view: ViewSpec| {
-            Made::default().source(&key(pairs), [&view].into_iter()).map(ToString::to_string)
-        };
-        let (stages, requests) = (view("stage_duration_seconds", None), view("requests", None));
-        assert_eq!(of(&[("source", "release")], stages.clone()).as_deref(), Some("release"));
-        assert_eq!(of(&[("source", "checkout")], requests), None);
-        let whole = [("name", "gate_pass"), ("source", "release")];
-        assert_eq!(of(&whole, stages.clone()).as_deref(), Some("release"));
-        assert_eq!(of(&[("name", "requests"), ("source", "release")], stages.clone()), None);
-        assert_eq!(of(&[("stage", "build")], stages), None);
-        for label in ["source", "pipeline"] {
-            let fixed = view("cards_processed", Some((label, "release")));
-            assert_eq!(of(&[("outcome", "failed")], fixed).as_deref(), Some("release"));
-        }
+        let stated = key.get(PIPELINE).or_else(|| self.labels.get(PIPELINE));
+        stated.or_else(|| records.source(key, self.views.iter().map(|view| views(*view))))
     }
 }

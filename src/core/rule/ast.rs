@@ -1,8 +1,10 @@
 //! Expressions after checking: names are resolved to places in the rule set, units to factors.
 
-use super::super::limits::PANE_MIN;
-use super::super::selector::{By, Selector};
-use super::super::time::Span;
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::comparison::{Comparison, Side};
+use crate::core::vocab::limits::PANE_MIN;
+use crate::core::vocab::selector::{By, Selector};
+use crate::core::vocab::time::Span;
 use serde::{Deserialize, Serialize};
 
 /// An expression that has a value per key.
@@ -134,12 +136,6 @@ pub struct Correlation {
     pub b: Past,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Side {
-    Above,
-    Below,
-}
-
 /// The past windows that a function looks back on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Period {
@@ -193,44 +189,12 @@ impl Function {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum Aggregate {
-    Count,
-    Sum,
-    Avg,
-    Min,
-    Max,
-    Last,
-    Stddev,
-    /// Rates are per second, of the sum (cumulative metrics) or of the count.
-    RateOfSum,
-    RateOfCount,
-    Quantile(f64),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Arithmetic {
     Add,
     Subtract,
     Multiply,
     Divide,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Comparison {
-    Greater,
-    GreaterEqual,
-    Less,
-    LessEqual,
-    Equal,
-    NotEqual,
-}
-
-/// A comparison with a number in the subject's unit.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Compare {
-    pub op: Comparison,
-    pub limit: f64,
 }
 
 /// A condition that is met, not met or unknown per key.
@@ -240,80 +204,6 @@ pub enum Cond {
     And(Box<Cond>, Box<Cond>),
     Or(Box<Cond>, Box<Cond>),
     Unless(Box<Cond>, Box<Cond>),
-}
-
-impl Comparison {
-    #[inline]
-    pub fn holds(self, left: f64, right: f64) -> bool {
-        match self {
-            Comparison::Greater => left > right,
-            Comparison::GreaterEqual => left >= right,
-            Comparison::Less => left < right,
-            Comparison::LessEqual => left <= right,
-            Comparison::Equal => left == right,
-            Comparison::NotEqual => left != right,
-        }
-    }
-
-    /// Returns the same comparison with the two sides swapped.
-    pub fn mirrored(self) -> Comparison {
-        match self {
-            Comparison::Greater => Comparison::Less,
-            Comparison::GreaterEqual => Comparison::LessEqual,
-            Comparison::Less => Comparison::Greater,
-            Comparison::LessEqual => Comparison::GreaterEqual,
-            same @ (Comparison::Equal | Comparison::NotEqual) => same,
-        }
-    }
-
-    pub fn symbol(self) -> &'static str {
-        match self {
-            Comparison::Greater => ">",
-            Comparison::GreaterEqual => ">=",
-            Comparison::Less => "<",
-            Comparison::LessEqual => "<=",
-            Comparison::Equal => "==",
-            Comparison::NotEqual => "!=",
-        }
-    }
-}
-
-impl Aggregate {
-    /// Whether the aggregate of an empty window is zero.
-    pub fn is_zero_of_nothing(self) -> bool {
-        matches!(self, Aggregate::Count | Aggregate::Sum | Aggregate::RateOfCount | Aggregate::RateOfSum)
-    }
-
-    /// Returns the aggregate of `what` as written in a rule.
-    pub fn of(self, what: &str) -> String {
-        let name = match self {
-            Aggregate::Count => "count",
-            Aggregate::Sum => "sum",
-            Aggregate::Avg => "avg",
-            Aggregate::Min => "min",
-            Aggregate::Max => "max",
-            Aggregate::Last => "last",
-            Aggregate::Stddev => "stddev",
-            Aggregate::RateOfSum | Aggregate::RateOfCount => "rate",
-            Aggregate::Quantile(q) => {
-                let named = QUANTILES.into_iter().find(|(_, known)| *known == q);
-                return named
-                    .map_or_else(|| format!("quantile({q}, {what})"), |(name, _)| format!("{name}({what})"));
-            }
-        };
-        format!("{name}({what})")
-    }
-}
-
-/// Quantiles that have a name of their own.
-const QUANTILES: [(&str, f64); 6] =
-    [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
-
-impl Compare {
-    #[inline]
-    pub fn holds(self, value: f64) -> bool {
-        self.op.holds(value, self.limit)
-    }
 }
 
 /// Returns the pane length of a trailing window: the coarsest of 10s, 1m, 5m, 1h that divides the window

@@ -4,8 +4,8 @@
 //! always included.
 
 use super::ast::{Arithmetic, Cond, Elapsed, Expr, Function, Past, RunSelector};
-use crate::core::selector::Selector;
 use crate::core::view::{View, ViewKind};
+use crate::core::vocab::selector::Selector;
 
 /// Returns an expression as text.
 pub fn describe(expr: &Expr, views: &[View]) -> String {
@@ -101,10 +101,11 @@ fn sign(op: Arithmetic) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::rule::ast::Aggregate;
-    use crate::core::selector::{By, Matcher, Test};
-    use crate::core::time::Span;
-    use crate::core::view::{Lateness, ViewSpec};
+    use crate::core::view::ViewSpec;
+    use crate::core::vocab::aggregate::Aggregate;
+    use crate::core::vocab::limits::Lateness;
+    use crate::core::vocab::selector::{By, Matcher, Test};
+    use crate::core::vocab::time::Span;
 
     fn view(matchers: Vec<Matcher>) -> View {
         let window = Span::from_mins(5);
@@ -116,9 +117,9 @@ mod tests {
             has_spread: false,
             per_version: false,
         };
-        let shape = crate::core::pane::Shape {
+        let shape = crate::core::measure::pane::Shape {
             digits: Default::default(),
-            resolution: crate::core::unit::Unit::resolution(None),
+            resolution: crate::core::vocab::unit::Unit::resolution(None),
         };
         View::new(spec, shape, Lateness { allowed: Span::ZERO, max: Span::ZERO })
     }
@@ -136,7 +137,7 @@ mod tests {
                 Expr::Sustained {
                     cond: Box::new(Cond::Compare {
                         left: read(1, Aggregate::Avg),
-                        op: crate::core::rule::ast::Comparison::Greater,
+                        op: crate::core::vocab::comparison::Comparison::Greater,
                         right: Expr::Number(80.0),
                     }),
                     period: Span::from_mins(30),

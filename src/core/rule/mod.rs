@@ -5,31 +5,23 @@
 
 pub mod about;
 pub mod ast;
-mod baseline_cache;
-pub mod baseline_freeze;
-mod deploys;
 pub mod describe;
-pub mod evaluate;
-mod logic;
-pub mod lookback;
-pub mod prefilter;
-pub mod proportion;
 pub mod scope;
 pub mod sound;
 pub mod template;
-mod trend_line;
 
-use super::alert::Severity;
-use super::escalation::Escalation;
-use super::identity::Labels;
 use super::mute::Maintenance;
-use super::run::course::Weights;
-use super::selector::Selector;
-use super::series::MetricSpec;
-use super::time::Span;
-use super::unit::Unit;
 use super::view::ViewSpec;
-use ast::{Compare, Cond, Expr};
+use crate::core::measure::series::MetricSpec;
+use crate::core::vocab::comparison::Compare;
+use crate::core::vocab::escalation::Escalation;
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::pipeline::{PipelineSpec, Weights};
+use crate::core::vocab::selector::Selector;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Span;
+use crate::core::vocab::unit::Unit;
+use ast::{Cond, Expr};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,13 +63,6 @@ pub struct Declared {
     pub source: Arc<str>,
     pub name: Arc<str>,
     pub labels: Labels,
-}
-
-/// The part of a pipeline that the files declare beforehand.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct PipelineSpec {
-    /// The stages in order. Where a pipeline sends no run events, the end of the last stage ends the run.
-    pub stages: Vec<Arc<str>>,
 }
 
 /// A derived series.
@@ -166,9 +151,6 @@ pub struct Level {
     /// The condition as written in the file, for the alert's `threshold`.
     pub threshold: Arc<str>,
 }
-
-/// The largest number of severities in one rule.
-pub const LEVELS_MAX: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnUnknown {

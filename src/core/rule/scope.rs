@@ -6,13 +6,14 @@
 //! the record does.
 
 use super::RuleSet;
-use crate::core::histogram::layout::Digits;
-use crate::core::pane::Shape;
-use crate::core::partition::Partition;
-use crate::core::selector::{By, Matcher, Selector, Test};
-use crate::core::time::Span;
-use crate::core::unit::Unit;
-use crate::core::view::{Lateness, View, ViewSpec, feed};
+use crate::core::measure::histogram::layout::Digits;
+use crate::core::measure::pane::Shape;
+use crate::core::view::{View, ViewSpec, feed};
+use crate::core::vocab::limits::Lateness;
+use crate::core::vocab::partition::Partition;
+use crate::core::vocab::selector::{By, Matcher, Selector, Test};
+use crate::core::vocab::time::Span;
+use crate::core::vocab::unit::Unit;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -7,11 +7,13 @@
 //! Invariant: a sound rule set makes no engine panic, and every rule set from the checker is sound.
 //! Rejected: building the rule set again from its files (a log outlives the version that wrote it).
 
-use super::ast::{Aggregate, Expr, Past, Period};
-use super::{LEVELS_MAX, OnUnknown, Rule, RuleSet, Subject};
-use crate::core::limits::{PANE_MIN, PANES_PER_WINDOW_MAX, SEASON_WINDOWS_MAX, WINDOW_MAX};
-use crate::core::time::{SPAN_MAX, Span};
+use super::ast::{Expr, Past, Period};
+use super::{OnUnknown, Rule, RuleSet, Subject};
 use crate::core::view::{ViewKind, ViewSpec};
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::limits::{PANE_MIN, PANES_PER_WINDOW_MAX, SEASON_WINDOWS_MAX, WINDOW_MAX};
+use crate::core::vocab::severity::LEVELS_MAX;
+use crate::core::vocab::time::{SPAN_MAX, Span};
 
 /// The defect of a rule set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

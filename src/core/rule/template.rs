@@ -3,12 +3,12 @@
 //! Invariant: a template cannot fail at run time, because [`check`] rejects everything unknown when the
 //! rule is loaded; a missing label renders as an empty text.
 
-use super::super::alert::Severity;
-use super::super::key::Key;
-use super::super::limits::SUMMARY_BYTES_MAX;
-use super::super::time::Span;
-use super::super::unit::Unit;
 use super::Rule;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::limits::SUMMARY_BYTES_MAX;
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Span;
+use crate::core::vocab::unit::Unit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -4,11 +4,11 @@
 //! order give the same intervals. Two legs of a matrix that share stage and attempt are told apart by their
 //! labels and are never measured against each other: only the first leg is kept.
 
-use super::super::counters::{Outcome, Refusal};
 use super::super::event::{StageEvent, StageStatus};
-use super::super::identity::Labels;
-use super::super::time::Timestamp;
 use super::Derived;
+use crate::core::vocab::counters::{Outcome, Refusal};
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Default, Serialize, Deserialize)]

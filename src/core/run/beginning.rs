@@ -7,7 +7,7 @@
 //! too short is not derived. Rejected: taking the earliest event, whatever its status, because a run of which
 //! only the end is known would then have a duration of zero.
 
-use super::super::time::Timestamp;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What is known about the beginning of a run, or of a run's stay in a stage.

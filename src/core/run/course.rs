@@ -7,9 +7,9 @@
 //! takes hours is worse than a long one before a quick stage).
 
 use super::super::event::RunStatus;
-use super::super::time::{Span, Timestamp};
 use super::{Pipeline, Place};
-use serde::{Deserialize, Serialize};
+use crate::core::vocab::pipeline::Weights;
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -25,20 +25,6 @@ const DAY: Span = Span::from_hours(24);
 
 /// A stage with at least this share of the run time is a bottleneck.
 const BOTTLENECK_SHARE: f64 = 0.5;
-
-/// The weight of each part in the score; the sum need not be 100.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Weights {
-    pub latency: f64,
-    pub errors: f64,
-    pub throughput: f64,
-}
-
-impl Default for Weights {
-    fn default() -> Weights {
-        Weights { latency: 40.0, errors: 35.0, throughput: 25.0 }
-    }
-}
 
 /// One part of a pipeline's health: its mark from 0 to 1, and the two figures behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]

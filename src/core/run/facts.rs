@@ -1,15 +1,15 @@
 //! The facts of one run, and the values that follow from them.
 
-use super::super::counters::{Outcome, Refusal};
 use super::super::event::{RunEvent, RunStatus, StageEvent, StageStatus};
-use super::super::identity::Labels;
-use super::super::limits::ATTEMPTS_PER_RUN_MAX;
-use super::super::time::{Span, Timestamp};
 use super::Derived;
 use super::attempt::{Added, Attempt};
 use super::beginning::Beginning;
 use super::gone::Remains;
 use super::transitions::Transitions;
+use crate::core::vocab::counters::{Outcome, Refusal};
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::limits::ATTEMPTS_PER_RUN_MAX;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;

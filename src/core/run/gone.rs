@@ -8,9 +8,9 @@
 //! confuse two runs).
 
 use super::super::event::RunStatus;
-use super::super::limits::{GONE_KEPT, GONE_PER_PIPELINE_MAX};
-use super::super::time::Timestamp;
 use super::beginning::Beginning;
+use crate::core::vocab::limits::{GONE_KEPT, GONE_PER_PIPELINE_MAX};
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -19,39 +19,18 @@ mod place;
 mod transitions;
 pub(in crate::core) mod v19;
 
-use super::counters::{Outcome, Refusal};
 use super::event::{GateEvent, RunEvent, StageEvent};
-use super::identity::Labels;
 use super::interruption::Interruptions;
-use super::limits::{PIPELINES_MAX, RUNS_MAX};
-use super::rule::PipelineSpec;
-use super::time::{Span, Timestamp};
+use crate::core::vocab::counters::{Outcome, Refusal};
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::limits::{PIPELINES_MAX, RUNS_MAX};
+use crate::core::vocab::pipeline::PipelineSpec;
+use crate::core::vocab::time::{Span, Timestamp};
 pub use pipeline::{Pipeline, Touched};
 pub use place::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The label that names a pipeline.
-pub const PIPELINE: &str = "pipeline";
-
-/// Names of the series derived from stage, run and gate events; their source is the pipeline.
-const SERIES: [&str; 9] = [
-    "stage_duration_seconds",
-    "stage_queue_seconds",
-    "stage_transition_seconds",
-    "run_duration_seconds",
-    "cards_processed",
-    "gate_pass",
-    "stage_active",
-    "stage_waiting",
-    "pipeline_in_flight",
-];
-
-/// Returns whether series of this name have a pipeline as their source.
-pub fn is_of_pipeline(series: &str) -> bool {
-    SERIES.contains(&series)
-}
 
 /// A value derived from events; the source of its series is the pipeline.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,13 +1,13 @@
 //! One pipeline: its runs and its current state.
 
 use super::super::event::{RunEvent, StageEvent};
-use super::super::identity::Labels;
-use super::super::limits::{RUNS_GRANTED, RUNS_PER_PIPELINE_MAX, STAGES_PER_PIPELINE_MAX};
-use super::super::time::Timestamp;
 use super::facts::{Run, StageFacts};
 use super::gone::Gone;
 use super::place::Place;
 use super::{Derived, Moment, Outcome, Sight};
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::limits::{RUNS_GRANTED, RUNS_PER_PIPELINE_MAX, STAGES_PER_PIPELINE_MAX};
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -328,7 +328,7 @@ mod tests {
     use crate::core::event::{RunStatus, StageStatus};
     use proptest::prelude::*;
 
-    const DAY: crate::core::time::Span = crate::core::time::Span::from_hours(24);
+    const DAY: crate::core::vocab::time::Span = crate::core::vocab::time::Span::from_hours(24);
 
     fn named(gauges: Vec<(&'static str, Labels, f64)>) -> BTreeMap<String, f64> {
         gauges.into_iter().map(|(name, labels, value)| (format!("{name}{labels:?}"), value)).collect()
@@ -368,7 +368,7 @@ mod tests {
             let (mut known, mut now) = (BTreeMap::new(), 0);
             for (id, name, status, minutes) in events {
                 now += minutes * 60;
-                tracker.forget(at(now), crate::core::time::Span::from_hours(1));
+                tracker.forget(at(now), crate::core::vocab::time::Span::from_hours(1));
                 let id = format!("r{id}");
                 if name == 3 {
                     let status = if status < 5 { RunStatus::Started } else { RunStatus::Succeeded };

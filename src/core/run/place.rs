@@ -4,9 +4,9 @@
 //! an age nor a duration.
 
 use super::super::detect::learned::Durations;
-use super::super::time::{Span, Timestamp};
 use super::facts::StageFacts;
 use super::{Moment, Sight};
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::core::counters::Refusal;
 use crate::core::event::{RunStatus, StageStatus, Times};
+use crate::core::vocab::counters::Refusal;
 
 const DAY: Span = Span::from_hours(24);
 
@@ -296,7 +296,7 @@ fn a_late_start_puts_a_run_in_flight_with_its_true_age() {
 #[test]
 fn finished_runs_make_room_and_are_still_known() {
     let mut told = Told::default();
-    let runs = crate::core::limits::RUNS_PER_PIPELINE_MAX as i64;
+    let runs = crate::core::vocab::limits::RUNS_PER_PIPELINE_MAX as i64;
     for n in 0..=runs {
         let times = Times { started_at: Some(at(n)), ..Times::default() };
         let event = RunEvent { times, ..run(&format!("r-{n}"), RunStatus::Succeeded, n + 2) };
@@ -319,7 +319,7 @@ fn one_sender_does_not_use_up_the_room_for_runs() {
         told.tracker.runs = Some(RUNS_MAX);
         told.send(&Sent::Run(run(&format!("r-{n}"), RunStatus::Started, 1)))
     };
-    let granted = crate::core::limits::RUNS_GRANTED;
+    let granted = crate::core::vocab::limits::RUNS_GRANTED;
     assert!((0..granted).all(|n| begin(&mut told, n) == Outcome::Recorded));
     assert_eq!(begin(&mut told, granted), FULL);
     assert_eq!(begin(&mut told, 0), Outcome::Recorded, "it is known");

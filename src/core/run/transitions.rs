@@ -5,10 +5,10 @@
 //! Invariant: each end and each start is paired at most once; no pair spans events of the run that are known
 //! to be missing.
 
-use super::super::identity::Labels;
-use super::super::limits::ATTEMPTS_PER_RUN_MAX;
-use super::super::time::Timestamp;
 use super::Derived;
+use crate::core::vocab::identity::Labels;
+use crate::core::vocab::limits::ATTEMPTS_PER_RUN_MAX;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -5,12 +5,12 @@
 //! itself. Invariant: a duration that version 19 derived is not derived again.
 
 use super::super::event::{RunStatus, StageStatus};
-use super::super::time::Timestamp;
 use super::attempt::Attempt;
 use super::beginning::Beginning;
 use super::facts::{Run, StageFacts};
 use super::transitions::{Edge, Transitions};
 use super::{Pipeline, Place, Tracker};
+use crate::core::vocab::time::Timestamp;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,11 +1,10 @@
 //! Views of the past: aligned, mostly sealed windows of a period or of each version.
 
-use super::View;
-use super::ViewKind;
 use super::history::{History, Reader};
+use super::{View, ViewKind};
 use crate::core::detect::regression::Window;
-use crate::core::key::KeyId;
-use crate::core::time::{Span, Timestamp};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 
 /// Windows kept of one version: its newest ones. 64 x 34 bytes.
 pub const WINDOWS_OF_A_VERSION: usize = 64;

@@ -9,9 +9,10 @@
 //! second and key), and a running difference (floating-point sums drift).
 
 use super::group::Trail;
-use super::{Alike, Reading, Recorded, Subscription, View, ViewKind, lead};
-use crate::core::key::KeyId;
-use crate::core::time::{Span, Timestamp};
+use super::{Alike, Reading, Recorded, View, ViewKind, lead};
+use crate::core::measure::series::Subscription;
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 
 /// The current time: the ingest time, and the distance of grid points.
 #[derive(Debug, Clone, Copy)]

@@ -1,12 +1,12 @@
 //! Views that gather for the aggregate partition: their panes are handed over and start empty again.
 
 use super::group::Trail;
+use super::pipeline_records::PipelineRecords;
 use super::{View, ViewKind, ViewSpec};
-use crate::core::identity::Identity;
-use crate::core::key::{Key, KeyId};
-use crate::core::rule::about::Made;
-use crate::core::series::SeriesInfo;
-use crate::core::time::{Span, Timestamp};
+use crate::core::vocab::identity::Identity;
+use crate::core::vocab::key::{Key, KeyId};
+use crate::core::vocab::series_info::SeriesInfo;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -43,10 +43,10 @@ impl ViewSpec {
         format!("{:016x}", self.keys_number())
     }
 
-    /// Returns the key under which this view reads a series, if it does. `made`: the records that derive
-    /// from pipeline series.
-    pub fn key_of(&self, series: &SeriesInfo, made: &Made) -> Option<Key> {
-        let label = |name: &str| made.label(series, name);
+    /// Returns the key under which this view reads a series, if it does. `records`: those that
+    /// derive from pipeline series.
+    pub fn key_of(&self, series: &SeriesInfo, records: &PipelineRecords) -> Option<Key> {
+        let label = |name: &str| records.label(series, name);
         match series.source.strip_prefix(PARTIAL_SOURCE) {
             Some(id) => (id == self.keys_id()).then(|| {
                 Key(series.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
@@ -57,11 +57,11 @@ impl ViewSpec {
 
     /// Returns the series that stands for the partials of a key in the aggregate partition. It has no
     /// windows, but it expires like any other series. Its name determines the metric's unit and resolution.
-    pub fn partial_identity(&self, key: &Key, unit: Option<crate::core::unit::Unit>) -> Identity {
+    pub fn partial_identity(&self, key: &Key, unit: Option<crate::core::vocab::unit::Unit>) -> Identity {
         Identity {
             source: format!("{PARTIAL_SOURCE}{}", self.keys_id()).into(),
             name: self.selector.name.clone().unwrap_or_else(|| Arc::from("_")),
-            labels: crate::core::identity::Labels::from_pairs(key.0.clone()),
+            labels: crate::core::vocab::identity::Labels::from_pairs(key.0.clone()),
             unit,
         }
     }

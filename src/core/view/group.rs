@@ -8,9 +8,9 @@ use super::history::{self, History, Reader};
 use super::sealed::SealedPanes;
 use super::totals::Totals;
 use crate::core::detect::regression::Profile;
-use crate::core::key::KeyId;
-use crate::core::pane::{Pane, Sample, Shape, quantile_of_two};
-use crate::core::time::{Span, Timestamp};
+use crate::core::measure::pane::{Pane, Sample, Shape, quantile_of_two};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 

@@ -1,9 +1,10 @@
 //! The form of a view in a snapshot.
 
 use super::group::Group;
-use super::{Lateness, View, ViewSpec};
-use crate::core::pane::Shape;
-use crate::core::time::Timestamp;
+use super::{View, ViewSpec};
+use crate::core::measure::pane::Shape;
+use crate::core::vocab::limits::Lateness;
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

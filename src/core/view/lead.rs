@@ -9,8 +9,8 @@
 
 use super::group::{Group, Sealable, Trail};
 use super::{Alike, View, ViewKind, ViewSpec, schedule_rolls};
-use crate::core::key::KeyId;
-use crate::core::time::{Span, Timestamp};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 
 /// The panes that a leader holds for the others.
 #[derive(Debug)]
@@ -173,16 +173,18 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Reading;
     use super::super::feed::{self, When};
-    use super::super::{Lateness, Reading, Subscription};
     use super::*;
     use crate::core::detect::dice::Dice;
-    use crate::core::histogram::layout::Digits;
-    use crate::core::key::{Key, Keys};
-    use crate::core::pane::{Sample, Shape};
-    use crate::core::rule::ast::Aggregate;
-    use crate::core::selector::{By, Selector};
-    use crate::core::unit::Unit;
+    use crate::core::measure::histogram::layout::Digits;
+    use crate::core::measure::pane::{Sample, Shape};
+    use crate::core::measure::series::Subscription;
+    use crate::core::vocab::aggregate::Aggregate;
+    use crate::core::vocab::key::{Key, Keys};
+    use crate::core::vocab::limits::Lateness;
+    use crate::core::vocab::selector::{By, Selector};
+    use crate::core::vocab::unit::Unit;
 
     const MINUTE: Span = Span::from_mins(1);
 

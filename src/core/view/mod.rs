@@ -17,17 +17,19 @@ mod group;
 pub mod history;
 mod image;
 pub mod lead;
+pub mod pipeline_records;
 pub mod prefetch;
 mod read;
 mod sealed;
 mod totals;
 
-use super::key::KeyId;
-use super::key::table::KeyTable;
-use super::pane::{Pane, Sample, Shape};
-use super::selector::{By, Selector};
-use super::time::{Span, Timestamp};
-use crate::core::rule::ast::Aggregate;
+use crate::core::measure::pane::{Pane, Sample, Shape};
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::key::table::KeyTable;
+use crate::core::vocab::limits::Lateness;
+use crate::core::vocab::selector::{By, Selector};
+use crate::core::vocab::time::{Span, Timestamp};
 use alike::Alike;
 pub use alike::Former;
 pub use baseline::{SealedWindows, StateBefore, WINDOWS_OF_A_VERSION};
@@ -53,15 +55,6 @@ pub struct ViewSpec {
     /// Whether the view's keys have a `version` label in addition to the labels of the rule that reads it.
     #[serde(default)]
     pub per_version: bool,
-}
-
-/// How late an observation may arrive.
-#[derive(Debug, Clone, Copy)]
-pub struct Lateness {
-    /// A window is sealed this long after its end.
-    pub allowed: Span,
-    /// No observation is accepted for a window this long after its end.
-    pub max: Span,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -121,13 +114,6 @@ impl ViewSpec {
     fn of_any_period(&self) -> ViewSpec {
         ViewSpec { kind: self.kind.of_any_period(), ..self.clone() }
     }
-}
-
-/// A series' subscription: the view and the group that it feeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subscription {
-    pub view: u32,
-    pub group: u32,
 }
 
 #[derive(Debug)]

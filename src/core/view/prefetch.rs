@@ -11,7 +11,7 @@
 use super::View;
 use super::group::Group;
 use super::history::History;
-use crate::core::key::KeyId;
+use crate::core::vocab::key::KeyId;
 
 /// A number that depends on every prefetched value, so that the compiler cannot remove the reads.
 pub type Token = u64;

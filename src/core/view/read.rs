@@ -9,8 +9,8 @@ use super::feed::{self, Open};
 use super::group::{Parts, Trail};
 use super::totals::Totals;
 use crate::core::detect::regression::{Profile, Window};
-use crate::core::key::KeyId;
-use crate::core::time::Timestamp;
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::Timestamp;
 
 impl View {
     /// Returns the totals of the trailing window that ends at `at`; all zero for a key without a group.

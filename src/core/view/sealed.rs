@@ -4,13 +4,13 @@
 //! memory of a quiet key. A pane of one value takes a dozen bytes here instead of two hundred.
 //! Invariant: unpacking returns exactly what was packed.
 //! Rejected: dropping sealed windows (a late value would have no pane to be added to), and
-//! [`crate::core::packed`], which packs only the buckets: these panes have few buckets, and there are sixty
+//! [`crate::core::measure::packed`], which packs only the buckets: these panes have few buckets, and there are sixty
 //! panes a key.
 
 use super::group::Trail;
-use crate::core::histogram::{Histogram, read_varint, write_varint};
-use crate::core::pane::{Pane, Plain};
-use crate::core::time::Timestamp;
+use crate::core::measure::histogram::{Histogram, read_varint, write_varint};
+use crate::core::measure::pane::{Pane, Plain};
+use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use std::ops::Range;
 /// the bytes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct SealedPanes {
-    #[serde(with = "crate::core::packed::bytes")]
+    #[serde(with = "crate::core::measure::packed::bytes")]
     records: Vec<u8>,
     /// The number of bytes at the beginning that belong to dropped windows.
     gone: usize,
@@ -212,9 +212,9 @@ fn read_floats(bytes: &mut &[u8]) -> Option<[f64; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::histogram::layout::Digits;
-    use crate::core::pane::{Sample, Shape};
-    use crate::core::unit::Unit;
+    use crate::core::measure::histogram::layout::Digits;
+    use crate::core::measure::pane::{Sample, Shape};
+    use crate::core::vocab::unit::Unit;
 
     fn trail(values: &[f64], has_spread: bool) -> Trail {
         let shape = Shape { digits: Digits::Two, resolution: Unit::resolution(Some(&Unit::Ms)) };

@@ -1,8 +1,8 @@
 //! Count, sum, extremes and spread of a trailing window.
 
 use super::group::Trail;
-use crate::core::pane::sum_of;
-use crate::core::time::Timestamp;
+use crate::core::measure::pane::sum_of;
+use crate::core::vocab::time::Timestamp;
 
 /// Count, sum, extremes and spread over some panes.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,7 +10,7 @@ pub mod sort;
 pub mod stamp;
 mod zstd;
 
-use crate::core::identity::Identity;
+use crate::core::vocab::identity::Identity;
 use crate::wire::ndjson::Line;
 use std::sync::Arc;
 

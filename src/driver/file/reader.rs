@@ -141,7 +141,7 @@ fn in_order(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::counters::Refusal;
+    use crate::core::vocab::counters::Refusal;
     use crate::wire::ndjson::{Content, LINE_BYTES_MAX};
 
     /// Returns the number of lines, and (number, reason of the refusal) of each refused line.

@@ -6,8 +6,8 @@
 //! Invariant: stamps never go back; of the lines without an ingest time, at most one is held back, waiting
 //! for the next. Lines of an exported log wait behind a jump as in a live log, bounded by [`Jump`].
 
-use crate::core::limits::Limits;
 use crate::core::log_clock::{Jump, Verdict};
+use crate::core::vocab::limits::Limits;
 use crate::core::{Span, Timestamp};
 use crate::wire::ndjson::{Content, Line};
 
@@ -146,7 +146,7 @@ fn time_max_within(line: &Line, limit: Timestamp) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::core::event::{Event, Observation};
-    use crate::core::identity::SeriesRef;
+    use crate::core::vocab::identity::SeriesRef;
 
     fn stamps(secs: &[i64]) -> Vec<(i64, i64, bool)> {
         let mut stamper = Stamper::new(&Limits::default());

@@ -9,7 +9,7 @@
 //! Rejected: an alert made in the notifier (it proves only the last step), and a rule that always fires (an
 //! alert that everyone must ignore, and that says nothing about the last minutes).
 
-use crate::core::partition::partition_of;
+use crate::core::vocab::partition::partition_of;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{Clock, Entry, Intake};
 use crate::wire::event::Codec;
@@ -86,7 +86,7 @@ fn event(source: &str, due: Timestamp, now: Timestamp) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::partition::Partition;
+    use crate::core::vocab::partition::Partition;
 
     #[test]
     fn a_canary_goes_into_each_partition_and_says_so() {

@@ -1,12 +1,13 @@
 //! Alerts that are in no stream: undelivered messages, and tests of a receiver.
 
 use crate::core::Timestamp;
+use crate::core::alert::Transition;
 use crate::core::alert::self_alerts::bare;
 use crate::core::alert::transition::{ChangeName, State};
-use crate::core::alert::{Severity, Transition};
-use crate::core::key::Key;
 use crate::core::notify::undelivered::Notice;
 use crate::core::notify::{Message, Why};
+use crate::core::vocab::key::Key;
+use crate::core::vocab::severity::Severity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

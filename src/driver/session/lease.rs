@@ -5,7 +5,7 @@
 //! of the lease is bounded: one request for windows, one record of the engine, one script. Rejected: a thread
 //! that renews the lease (it keeps the partition for an owner that hangs).
 
-use crate::core::pane::Shape;
+use crate::core::measure::pane::Shape;
 use crate::driver::mutant::{self, Mutant};
 use crate::driver::ports::{Checkpoint, Clock, Fence, PortError, SharedStore, Store, WindowAt, WindowRow};
 use std::cell::{Cell, RefCell};

@@ -22,9 +22,9 @@ use super::ports::{
 use super::quota::Permit;
 use super::worker::{COMMIT_EVERY, Command, GROUP_MAX, Publish, SNAPSHOT_COST_MULTIPLE, StartError};
 use crate::core::alert::Transition;
-use crate::core::counters::Refusal;
-use crate::core::event::Control;
+use crate::core::record::Control;
 use crate::core::rule::RuleSet;
+use crate::core::vocab::counters::Refusal;
 use crate::core::{Engine, Span};
 use crate::wire::event::Decoded;
 use crate::wire::pipeline::Portion;

@@ -1,7 +1,7 @@
 //! The parts of an owner, which outlive its sessions.
 
-use crate::core::limits::Limits;
 use crate::core::rule::RuleSet;
+use crate::core::vocab::limits::Limits;
 use crate::driver::metrics::OwnerMetrics;
 use crate::driver::quota::OwnershipQuota;
 use std::sync::Arc;

@@ -4,9 +4,8 @@
 //! series, and Redis serves other requests between two pieces. Rejected: everything in one commit (a hundred
 //! thousand open windows are copied, and copied again into a command, while the next records wait).
 
-use super::Parts;
-use super::{OwnerSession, RETRY_EVERY, chain};
-use crate::core::window::WindowSize;
+use super::{OwnerSession, Parts, RETRY_EVERY, chain};
+use crate::core::measure::window::WindowSize;
 use crate::driver::ports::{Answer, Asked, Clock, Commit, Fence, PortError, SharedStore, Shown};
 use crate::wire::asked;
 

@@ -1,7 +1,7 @@
 //! Numbers with units: `500ms`, `1.5s`, `20%`, `1GiB`, `10m`, `42`.
 
 use crate::core::Span;
-use crate::core::unit::Unit;
+use crate::core::vocab::unit::Unit;
 
 /// A number with its unit as it is written.
 #[derive(Debug, Clone, PartialEq)]

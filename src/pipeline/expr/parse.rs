@@ -4,8 +4,9 @@ use super::lex::{Cursor, TokenKind};
 use super::literal::{self, Literal};
 use super::{ExprError, SPLIT, Spot, foreign};
 use crate::core::Span;
-use crate::core::limits::LABELS_MAX;
-use crate::core::rule::ast::{Arithmetic, Comparison};
+use crate::core::rule::ast::Arithmetic;
+use crate::core::vocab::comparison::Comparison;
+use crate::core::vocab::limits::LABELS_MAX;
 use crate::pipeline::bounds::MATCHERS_MAX;
 
 /// A node of the syntax tree and its place.

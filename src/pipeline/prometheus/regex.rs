@@ -100,7 +100,7 @@ fn named(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::pattern::Pattern;
+    use crate::core::vocab::pattern::Pattern;
 
     #[test]
     fn what_is_given_matches_what_re2_does() {

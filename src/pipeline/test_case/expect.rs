@@ -2,9 +2,10 @@
 
 use super::{Known, START};
 use crate::core::Timestamp;
+use crate::core::alert::Transition;
 use crate::core::alert::self_alerts::is_own;
 use crate::core::alert::transition::{ChangeName, State};
-use crate::core::alert::{Severity, Transition};
+use crate::core::vocab::severity::Severity;
 use crate::pipeline::diagnostic::nearest;
 use crate::pipeline::tree::File;
 use crate::pipeline::yaml::Node;

@@ -12,7 +12,7 @@ use super::bounds::TEST_SLOTS_MAX;
 use super::tree::File;
 use super::yaml::{Kind, Node};
 use crate::core::rule::{Rule, RuleSet};
-use crate::core::selector::By;
+use crate::core::vocab::selector::By;
 use crate::core::{Span, Timestamp};
 pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
 pub use said::{Alert, Said};

@@ -4,13 +4,13 @@ use super::fields::{Column, Fields, Labels as RawLabels, Value};
 use super::histogram;
 use super::times::{Phase, times};
 use crate::core::Timestamp;
-use crate::core::counters::Refusal;
 use crate::core::event::{
     Event, GateEvent, HistogramEvent, Observation, RunEvent, RunStatus, Samples, StageEvent, StageStatus,
 };
-use crate::core::identity::{Identity, IdentityError, Labels, SeriesRef, check_name};
-use crate::core::limits::NAME_BYTES_MAX;
-use crate::core::unit::Unit;
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::identity::{Identity, IdentityError, Labels, SeriesRef, check_name};
+use crate::core::vocab::limits::NAME_BYTES_MAX;
+use crate::core::vocab::unit::Unit;
 use crate::wire::time;
 use hashbrown::HashTable;
 use std::borrow::Cow;
@@ -77,7 +77,7 @@ fn hash_of(identity: &Identity) -> u64 {
     foldhash::fast::FixedState::default().hash_one(identity)
 }
 
-pub(super) type Made<T> = Result<T, String>;
+pub(super) type PipelineRecords<T> = Result<T, String>;
 
 impl Builder {
     pub fn new(number: usize) -> Builder {
@@ -125,7 +125,7 @@ impl Builder {
         self.event(fields).map_err(|message| BadEvent::new(index, Refusal::BadEvent, message))
     }
 
-    fn event(&mut self, fields: &Fields<'_>) -> Made<Event> {
+    fn event(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
         match text("type", &fields.r#type)? {
             "metric" => self.metric(fields),
             "samples" => self.samples(fields),
@@ -140,7 +140,7 @@ impl Builder {
         }
     }
 
-    fn metric(&mut self, fields: &Fields<'_>) -> Made<Event> {
+    fn metric(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
         let observation = Observation {
             time: instant("time", &fields.time)?,
             value: number("value", &fields.value)?,
@@ -152,7 +152,7 @@ impl Builder {
         })
     }
 
-    fn samples(&mut self, fields: &Fields<'_>) -> Made<Event> {
+    fn samples(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
         let (times, values) = (column("times", &fields.times)?, column("values", &fields.values)?);
         if times.len() != values.len() {
             return Err(format!("{} times but {} values", times.len(), values.len()));
@@ -165,7 +165,7 @@ impl Builder {
         Ok(Event::Samples(Box::new(Samples { columns, who: self.who(fields)? })))
     }
 
-    fn histogram(&mut self, fields: &Fields<'_>) -> Made<Event> {
+    fn histogram(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
         let time = instant("time", &fields.time)?;
         let scale = match fields.scale {
             None | Some(Value::Null) => 1.0,
@@ -192,7 +192,7 @@ impl Builder {
         Ok(Event::Histogram(Box::new(HistogramEvent { who, time, cells, min, max })))
     }
 
-    fn stage(&mut self, fields: &Fields<'_>) -> Made<Event> {
+    fn stage(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
         let status = text("status", &fields.status)?;
         let status = StageStatus::from_name(status).ok_or_else(|| unknown_status(status))?;
         let attempt = match &fields.attempt {
@@ -218,7 +218,7 @@ impl Builder {
         })))
     }
 
-    fn run(&mut self, fields: &Fields<'_>) -> Made<Event> {
+    fn run(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
         let status = text("status", &fields.status)?;
         let status = RunStatus::from_name(status).ok_or_else(|| unknown_status(status))?;
         optional_source(fields)?;
@@ -235,7 +235,7 @@ impl Builder {
         })))
     }
 
-    fn gate(&mut self, fields: &Fields<'_>) -> Made<Event> {
+    fn gate(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
         let is_passed = match text("status", &fields.status)? {
             "passed" => true,
             "failed" => false,
@@ -256,7 +256,7 @@ impl Builder {
     }
 
     /// Returns the reference to the identity that the fields name; a new identity gets the next number.
-    fn who(&mut self, fields: &Fields<'_>) -> Made<SeriesRef> {
+    fn who(&mut self, fields: &Fields<'_>) -> PipelineRecords<SeriesRef> {
         let unit = match &fields.unit {
             None | Some(Value::Null) => None,
             Some(Value::Text(unit)) if unit.is_empty() => None,
@@ -280,7 +280,7 @@ impl Builder {
         Ok(who)
     }
 
-    fn labels(&mut self, fields: &Fields<'_>) -> Made<Labels> {
+    fn labels(&mut self, fields: &Fields<'_>) -> PipelineRecords<Labels> {
         let raw: &RawLabels<'_> = match &fields.labels {
             None | Some(Value::Null) => return Ok(Labels::default()),
             Some(Value::Labels(raw)) => raw,
@@ -289,7 +289,7 @@ impl Builder {
         if let Some(name) = &raw.ill_typed {
             return Err(format!("label `{}` is not a text", shorten(name)));
         }
-        if raw.count > raw.pairs.len() && raw.count > crate::core::limits::LABELS_MAX {
+        if raw.count > raw.pairs.len() && raw.count > crate::core::vocab::limits::LABELS_MAX {
             return Err(IdentityError::TooManyLabels { count: raw.count }.to_string());
         }
         let pairs = raw.pairs.iter().map(|(name, value)| (self.share(name), self.share(value)));
@@ -297,7 +297,7 @@ impl Builder {
     }
 
     /// Reads a required name. Many events share it, so it is interned.
-    fn name(&mut self, what: &'static str, value: &Option<Value<'_>>) -> Made<Arc<str>> {
+    fn name(&mut self, what: &'static str, value: &Option<Value<'_>>) -> PipelineRecords<Arc<str>> {
         let name = text(what, value)?;
         check_name(what, name).map_err(|error| error.to_string())?;
         Ok(self.share(name))
@@ -319,14 +319,14 @@ impl Builder {
     }
 }
 
-fn text<'a>(name: &str, value: &'a Option<Value<'_>>) -> Made<&'a str> {
+fn text<'a>(name: &str, value: &'a Option<Value<'_>>) -> PipelineRecords<&'a str> {
     match value {
         Some(Value::Text(text)) => Ok(text),
         other => Err(wrong(name, "a text", other)),
     }
 }
 
-fn id(fields: &Fields<'_>) -> Made<Option<Box<str>>> {
+fn id(fields: &Fields<'_>) -> PipelineRecords<Option<Box<str>>> {
     match &fields.id {
         None | Some(Value::Null) => Ok(None),
         id => Ok(Some(identifier("id", id)?.into())),
@@ -334,12 +334,12 @@ fn id(fields: &Fields<'_>) -> Made<Option<Box<str>>> {
 }
 
 /// Reads the required id of a run. Few events share it, so it is not interned.
-fn run(fields: &Fields<'_>) -> Made<Arc<str>> {
+fn run(fields: &Fields<'_>) -> PipelineRecords<Arc<str>> {
     Ok(identifier("run", &fields.run)?.into())
 }
 
 /// Reads an identifier. GitHub and GitLab send ids as whole numbers, which stand for their decimal text.
-fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> Made<Cow<'a, str>> {
+fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> PipelineRecords<Cow<'a, str>> {
     let name = match value {
         Some(Value::Text(name)) => Cow::Borrowed(&**name),
         Some(Value::Integer(number)) => Cow::Owned(number.to_string()),
@@ -350,28 +350,28 @@ fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> Made<Cow<
 }
 
 /// Validates the source that a stage, run or gate may state. The source of its series is the pipeline.
-fn optional_source(fields: &Fields<'_>) -> Made<()> {
+fn optional_source(fields: &Fields<'_>) -> PipelineRecords<()> {
     match &fields.source {
         None | Some(Value::Null) => Ok(()),
         source => check_name("source", text("source", source)?).map_err(|error| error.to_string()),
     }
 }
 
-fn optional_number(name: &str, value: &Option<Value<'_>>) -> Made<()> {
+fn optional_number(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<()> {
     match value {
         None | Some(Value::Null) => Ok(()),
         _ => number(name, value).map(drop),
     }
 }
 
-fn number(name: &str, value: &Option<Value<'_>>) -> Made<f64> {
+fn number(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<f64> {
     match value {
         Some(value) => number_of(name, value),
         None => Err(wrong(name, "a number", &None)),
     }
 }
 
-fn number_of(name: &str, value: &Value<'_>) -> Made<f64> {
+fn number_of(name: &str, value: &Value<'_>) -> PipelineRecords<f64> {
     match value {
         Value::Integer(number) => Ok(*number as f64),
         Value::Float(number) if number.is_finite() => Ok(*number),
@@ -380,7 +380,7 @@ fn number_of(name: &str, value: &Value<'_>) -> Made<f64> {
     }
 }
 
-pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> Made<Timestamp> {
+pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<Timestamp> {
     match value {
         Some(value) => instant_of(name, value),
         None => Err(wrong(name, TIME, &None)),
@@ -390,7 +390,7 @@ pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> Made<Timestamp> 
 const TIME: &str = "an RFC 3339 time or epoch milliseconds";
 
 /// Reads the ingest time that a log assigned to a record, in the full range of timestamps.
-pub fn stamp_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
+pub fn stamp_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
     match value {
         Value::Integer(ms) => {
             let outside = || format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds");
@@ -401,7 +401,7 @@ pub fn stamp_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
 }
 
 /// Reads a time given as text or as a whole number of milliseconds.
-pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
+pub fn instant_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
     match value {
         Value::Integer(number) => time::of_number(*number).map_err(|hint| format!("{name} {number} {hint}")),
         Value::Text(text) => time::parse(text.as_bytes()).ok_or_else(|| match text.parse::<i64>() {
@@ -413,7 +413,7 @@ pub fn instant_of(name: &str, value: &Value<'_>) -> Made<Timestamp> {
     }
 }
 
-fn column_times(column: &Column<'_>) -> Made<Vec<Timestamp>> {
+fn column_times(column: &Column<'_>) -> PipelineRecords<Vec<Timestamp>> {
     match column {
         Column::Integers(all) => {
             let time =
@@ -428,7 +428,7 @@ fn column_times(column: &Column<'_>) -> Made<Vec<Timestamp>> {
     }
 }
 
-fn column_values(column: &Column<'_>) -> Made<Vec<f64>> {
+fn column_values(column: &Column<'_>) -> PipelineRecords<Vec<f64>> {
     match column {
         Column::Integers(all) => Ok(all.iter().map(|number| *number as f64).collect()),
         Column::Floats(all) if all.iter().all(|number| number.is_finite()) => Ok(all.clone()),
@@ -437,7 +437,7 @@ fn column_values(column: &Column<'_>) -> Made<Vec<f64>> {
     }
 }
 
-fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> Made<&'a Column<'b>> {
+fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> PipelineRecords<&'a Column<'b>> {
     match value {
         Some(Value::Column(column)) => Ok(column),
         other => Err(wrong(name, "an array", other)),

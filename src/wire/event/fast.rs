@@ -12,7 +12,7 @@ use super::template::{Clock, Template};
 use super::{fields, numbers};
 use crate::core::Timestamp;
 use crate::core::event::{Event, Observation};
-use crate::core::identity::SeriesRef;
+use crate::core::vocab::identity::SeriesRef;
 use hashbrown::HashTable;
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;

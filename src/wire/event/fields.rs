@@ -4,7 +4,7 @@
 //! Invariant: memory is bounded while reading. Labels beyond the limit are counted but not kept, an ignored
 //! field is skipped, and a duplicate key is an error.
 
-use crate::core::limits::LABELS_MAX;
+use crate::core::vocab::limits::LABELS_MAX;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;

@@ -16,10 +16,10 @@ pub(crate) mod split;
 mod template;
 mod times;
 
-use crate::core::counters::Refusal;
 use crate::core::event::Event;
-use crate::core::identity::Identity;
-use crate::core::limits::PAYLOAD_BYTES_MAX;
+use crate::core::vocab::counters::Refusal;
+use crate::core::vocab::identity::Identity;
+use crate::core::vocab::limits::PAYLOAD_BYTES_MAX;
 use build::Builder;
 pub use build::{BadEvent, stamp_of};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 //! Intuition: skipping a value needs only its first byte and, for some types, a length. An array of events
 //! can therefore be cut into slices, and one malformed event does not affect the others.
 
-use crate::core::limits::NESTING_MAX;
+use crate::core::vocab::limits::NESTING_MAX;
 
 /// The reason why a payload cannot be split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

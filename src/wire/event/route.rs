@@ -2,7 +2,7 @@
 
 use super::Codec;
 use super::split::split;
-use crate::core::partition::partition_of;
+use crate::core::vocab::partition::partition_of;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;

@@ -22,7 +22,7 @@ mod sums;
 use super::anomaly::{self, SLOW_WEIGHT, SLOW_WINDOWS};
 use super::regression::{self, Window};
 use super::zscore;
-use crate::core::rule::ast::Side;
+use crate::core::vocab::comparison::Side;
 use ends::Ends;
 use middle::Middle;
 use sums::{Moments, Tails};

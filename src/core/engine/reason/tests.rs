@@ -1,13 +1,15 @@
 //! Tests that compare each reason with the state it describes.
 
 use super::*;
-use crate::core::alert::transition::Suppressed;
-use crate::core::alert::{Levels, Observation, Severity};
-use crate::core::escalation::{Escalation, Step};
-use crate::core::rule::ast::{Compare, Comparison, Cond, Expr};
+use crate::core::alert::{Levels, Observation};
+use crate::core::mute::Suppressed;
+use crate::core::rule::ast::{Cond, Expr};
 use crate::core::rule::{Fdr, Level, Subject};
-use crate::core::time::Span;
-use crate::core::unit::Unit;
+use crate::core::vocab::comparison::{Compare, Comparison};
+use crate::core::vocab::escalation::{Escalation, Step};
+use crate::core::vocab::severity::Severity;
+use crate::core::vocab::time::Span;
+use crate::core::vocab::unit::Unit;
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::clamped(1_793_491_200_000 + secs * 1_000)

@@ -6,11 +6,13 @@ use super::lookback::PAST;
 use super::selector::{AGGREGATES, by, window};
 use super::{Check, Checker, Keys, Measure, Typed, only_matchers, only_terms, typed};
 use crate::core::Span;
-use crate::core::rule::ast::{Aggregate, Elapsed, Expr, RunSelector, Side, pane_of};
-use crate::core::selector::{By, Selector};
-use crate::core::time::SPAN_MAX;
-use crate::core::unit::Unit;
+use crate::core::rule::ast::{Elapsed, Expr, RunSelector, pane_of};
 use crate::core::view::{ViewKind, ViewSpec};
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::comparison::Side;
+use crate::core::vocab::selector::{By, Selector};
+use crate::core::vocab::time::SPAN_MAX;
+use crate::core::vocab::unit::Unit;
 use crate::pipeline::diagnostic::nearest;
 
 /// The functions besides the aggregates and those over past windows.

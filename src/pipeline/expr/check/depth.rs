@@ -56,7 +56,7 @@ mod tests {
     use super::super::super::parse::parse;
     use super::super::{Checked, Checker};
     use super::*;
-    use crate::core::event::Control;
+    use crate::core::record::Control;
     use crate::core::rule::RuleSet;
     use crate::pipeline::load_files;
     use serde_json::{Value, json};

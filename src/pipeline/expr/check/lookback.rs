@@ -7,12 +7,14 @@ use super::{Check, Checker, Doubt, Keys, Measure, Typed, only_terms};
 use crate::core::Span;
 use crate::core::detect::regression::DEPLOYS_MIN;
 use crate::core::detect::{anomaly, correlation, regression, trend, zscore};
-use crate::core::key::VERSION_LABEL;
-use crate::core::limits::{PERIOD_WINDOWS_MAX, SEASON_WINDOWS_MAX};
-use crate::core::rule::ast::{Aggregate, Correlation, Expr, Function, Past, Period, Side};
-use crate::core::selector::{By, Matcher, Test};
-use crate::core::unit::Unit;
+use crate::core::rule::ast::{Correlation, Expr, Function, Past, Period};
 use crate::core::view::{ViewKind, ViewSpec};
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::comparison::Side;
+use crate::core::vocab::key::VERSION_LABEL;
+use crate::core::vocab::limits::{PERIOD_WINDOWS_MAX, SEASON_WINDOWS_MAX};
+use crate::core::vocab::selector::{By, Matcher, Test};
+use crate::core::vocab::unit::Unit;
 
 /// The names of these functions.
 pub(super) const PAST: [&str; 10] = [

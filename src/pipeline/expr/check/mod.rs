@@ -12,20 +12,20 @@ mod typed;
 
 use super::parse::{Arg, Logic, MatcherTerm, Term, TermKind};
 use super::{ExprError, SPLIT, Spot};
-use crate::core::escalation::Escalation;
-use crate::core::pattern::Pattern;
-use crate::core::rule::PipelineSpec;
-use crate::core::rule::about::Made;
-use crate::core::rule::ast::{Arithmetic, Comparison, Cond, Elapsed, Expr, Side};
-use crate::core::selector::{By, Selector};
-use crate::core::series::MetricSpec;
-use crate::core::unit::Unit;
+use crate::core::measure::series::MetricSpec;
+use crate::core::rule::ast::{Arithmetic, Cond, Elapsed, Expr};
 use crate::core::view::ViewSpec;
+use crate::core::view::pipeline_records::PipelineRecords;
+use crate::core::vocab::comparison::{Comparison, Side};
+use crate::core::vocab::escalation::Escalation;
+use crate::core::vocab::pattern::Pattern;
+use crate::core::vocab::pipeline::PipelineSpec;
+use crate::core::vocab::selector::{By, Selector};
+use crate::core::vocab::unit::Unit;
 use crate::pipeline::bounds::VIEWS_MAX;
 use crate::pipeline::tree::File;
 use crate::pipeline::yaml::Node;
-pub use selector::matchers;
-pub use selector::selector as selector_of;
+pub use selector::{matchers, selector as selector_of};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 pub use typed::{Keys, Measure, Typed};
@@ -45,7 +45,7 @@ pub struct Checker {
     /// The `record:` series that are checked already.
     pub records: BTreeMap<Arc<str>, Recorded>,
     /// The recorded series that derive from pipeline series.
-    pub made: Made,
+    pub made: PipelineRecords,
     /// All views so far; expressions refer to them by index.
     pub views: Vec<ViewSpec>,
     /// The metric of a rule in the form of a runbook: `p99 > 1000ms` with `metric:`.
@@ -221,12 +221,12 @@ impl Checker {
     }
 
     /// Converts a level such as `> 10%` to a comparison in the unit of the value it judges.
-    pub fn level(&self, value: &Typed, text: &str) -> Check<crate::core::rule::ast::Compare> {
+    pub fn level(&self, value: &Typed, text: &str) -> Check<crate::core::vocab::comparison::Compare> {
         let (op, literal) = super::parse::parse_level(text)?;
         let at = Spot { start: 0, end: text.len() };
         let (_, limit) = typed::align(value.clone(), at, Typed::literal(&literal), at)?;
         match limit.expr {
-            Expr::Number(limit) => Ok(crate::core::rule::ast::Compare { op, limit }),
+            Expr::Number(limit) => Ok(crate::core::vocab::comparison::Compare { op, limit }),
             _ => Err(ExprError::new(at, "a level compares with a number")),
         }
     }

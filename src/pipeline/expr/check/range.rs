@@ -5,7 +5,9 @@
 //! Rejected: conditions joined by `and` (their parts may be rounded or missing at other times, and proofs of
 //! that kind are hard to explain).
 
-use crate::core::rule::ast::{Aggregate, Arithmetic, Comparison, Elapsed, Expr};
+use crate::core::rule::ast::{Arithmetic, Elapsed, Expr};
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::comparison::Comparison;
 
 /// The least and the greatest possible value.
 type Range = (f64, f64);

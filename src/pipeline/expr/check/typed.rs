@@ -4,8 +4,8 @@ use super::super::literal::Literal;
 use super::super::{ExprError, Spot};
 use super::{Check, times};
 use crate::core::rule::ast::{Arithmetic, Expr};
-use crate::core::selector::By;
-use crate::core::unit::{Dimension, Unit};
+use crate::core::vocab::selector::By;
+use crate::core::vocab::unit::{Dimension, Unit};
 
 /// An expression with its measure and keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ pub enum Keys {
 }
 
 impl Keys {
-    pub fn new(by: By, selector: &crate::core::selector::Selector) -> Keys {
+    pub fn new(by: By, selector: &crate::core::vocab::selector::Selector) -> Keys {
         match by {
             By::Series => Keys::Series(selector.name.clone()),
             by => Keys::By(by),

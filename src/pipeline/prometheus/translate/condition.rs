@@ -8,7 +8,7 @@ use super::super::ast::{Matching, Node, Vector};
 use super::keys::Keys;
 use super::said::{Leaf, Value};
 use super::{LOOKBACK, NOW, Translator, no_function};
-use crate::core::pattern::Pattern;
+use crate::core::vocab::pattern::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A translated condition.

@@ -6,7 +6,7 @@ use super::said::{Leaf, Value};
 use super::{NOW, Said, Translator};
 use crate::core::Span;
 use crate::core::rule::ast::pane_of;
-use crate::core::unit::Unit;
+use crate::core::vocab::unit::Unit;
 use std::collections::BTreeSet;
 
 /// Series that Prometheus makes of its alerts.

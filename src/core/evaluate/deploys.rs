@@ -9,13 +9,13 @@
 //! Rejected: ordering by the label (it is not a number everywhere), and comparing with the windows before
 //! the deployment (a day of one version does not show how versions differ).
 
-use super::super::detect::{median, regression};
-use super::super::key::KeyId;
-use super::super::time::Timestamp;
-use super::super::view::{self, WINDOWS_OF_A_VERSION};
-use super::ast::Past;
-use super::evaluate::Scope;
+use super::Scope;
 use super::lookback::Learned;
+use crate::core::detect::{median, regression};
+use crate::core::rule::ast::Past;
+use crate::core::view::{self, WINDOWS_OF_A_VERSION};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::Timestamp;
 use regression::Window;
 use std::cmp::Reverse;
 use std::sync::Arc;

@@ -5,15 +5,15 @@
 //! Invariant: the certainty of a line costs more than the line and changes no value, so it is computed only
 //! when evidence is collected.
 
-use super::super::alert::transition::{Baseline, Reach};
-use super::super::detect::slopes::{Point, Slopes};
-use super::super::detect::trend::{Between, POINTS_MAX, Trend, together};
-use super::super::time::{Span, Timestamp};
-use super::super::view::SealedWindows;
-use super::ast::{Expr, Function, Past};
+use super::Scope;
 use super::baseline_cache::Extent;
-use super::evaluate::Scope;
 use super::lookback::{Learned, Version};
+use crate::core::alert::transition::{Baseline, Reach};
+use crate::core::detect::slopes::{Point, Slopes};
+use crate::core::detect::trend::{Between, POINTS_MAX, Trend, together};
+use crate::core::rule::ast::{Expr, Function, Past};
+use crate::core::view::SealedWindows;
+use crate::core::vocab::time::{Span, Timestamp};
 
 /// A line that was evaluated, kept for evidence.
 #[derive(Debug, Clone, Copy)]

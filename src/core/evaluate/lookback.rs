@@ -8,21 +8,22 @@
 //! normal.
 //! Rejected: learning at each evaluation (one sort a second and key).
 
-use super::super::alert::Unknown;
-use super::super::alert::transition::Baseline;
-use super::super::detect::anomaly::SLOW_WINDOWS;
-use super::super::detect::shares::may_be_shares;
-use super::super::detect::sorted::Sorted;
-use super::super::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
-use super::super::key::table::KeyTable;
-use super::super::key::{KeyId, VERSION_LABEL};
-use super::super::time::{Span, Timestamp};
-use super::super::view::{self, COUNT_MAX, SealedWindows, StateBefore};
-use super::ast::{Aggregate, Correlation, Function, Past, Period, Side};
 use super::baseline_cache::{Extent, Normal, Place, whole};
-use super::evaluate::Scope;
-use super::logic;
 use super::trend_line::{SharedLine, points};
+use super::{Scope, logic};
+use crate::core::alert::Unknown;
+use crate::core::alert::transition::Baseline;
+use crate::core::detect::anomaly::SLOW_WINDOWS;
+use crate::core::detect::shares::may_be_shares;
+use crate::core::detect::sorted::Sorted;
+use crate::core::detect::{anomaly, changepoint, correlation, cusum, regression, trend, zscore};
+use crate::core::rule::ast::{Correlation, Function, Past, Period};
+use crate::core::view::{self, COUNT_MAX, SealedWindows, StateBefore};
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::comparison::Side;
+use crate::core::vocab::key::table::KeyTable;
+use crate::core::vocab::key::{KeyId, VERSION_LABEL};
+use crate::core::vocab::time::{Span, Timestamp};
 use regression::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

@@ -8,24 +8,35 @@
 //! same answer twice. A query from outside changes not even these, because the time of a query is not in
 //! the log.
 
-use super::super::alert::transition::{Baseline, Input};
-use super::super::alert::{Levels, Observation, Unknown};
-use super::super::gap::Gaps;
-use super::super::interruption::Interruptions;
-use super::super::key::{Key, KeyId, Keys};
-use super::super::mute::Mutes;
-use super::super::run::{Sight, Tracker};
-use super::super::time::{Span, Timestamp};
-use super::super::view::{self, View};
-use super::about::Made;
-use super::ast::{Aggregate, Arithmetic, Compare, Comparison, Cond, Elapsed, Expr, RunSelector};
-use super::baseline_freeze::BaselineFreeze;
-use super::describe::describe;
-use super::logic;
-use super::lookback::{Memos, Reach, Reader};
-use super::proportion::Shares;
-use super::trend_line::Line;
-use super::{Rule, Subject};
+mod baseline_cache;
+pub mod baseline_freeze;
+mod deploys;
+mod logic;
+pub mod lookback;
+pub mod prefilter;
+pub mod proportion;
+mod trend_line;
+
+use self::baseline_freeze::BaselineFreeze;
+use self::lookback::{Memos, Reach, Reader};
+use self::proportion::Shares;
+use self::trend_line::Line;
+use crate::core::alert::transition::{Baseline, Input};
+use crate::core::alert::{Levels, Observation, Unknown};
+use crate::core::gap::Gaps;
+use crate::core::interruption::Interruptions;
+use crate::core::mute::Mutes;
+use crate::core::rule::ast::{Arithmetic, Cond, Elapsed, Expr, Past, RunSelector};
+use crate::core::rule::describe::describe;
+use crate::core::rule::{Rule, Subject};
+use crate::core::run::{Sight, Tracker};
+use crate::core::view::pipeline_records::PipelineRecords;
+use crate::core::view::{self, View};
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::comparison::{Compare, Comparison};
+use crate::core::vocab::key::{Key, KeyId, Keys};
+use crate::core::vocab::pipeline::PIPELINE;
+use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,7 +57,7 @@ pub struct Scope<'a> {
     pub baseline_freeze: &'a mut BaselineFreeze,
     pub mutes: &'a Mutes,
     /// Records that derive from pipeline series.
-    pub made: &'a Made,
+    pub pipeline_records: &'a PipelineRecords,
     /// Labels of the rule.
     pub labels: &'a BTreeMap<Arc<str>, Arc<str>>,
     /// Whether the key's alert is pending or firing.
@@ -467,4 +478,15 @@ pub(in crate::core) fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelect
 
 fn span(secs: f64) -> Span {
     Span::from_ms((secs * 1_000.0).round() as i64)
+}
+impl Scope<'_> {
+    /// Returns the maintenance windows of the key, past and present.
+    pub(super) fn planned(&self, asked: &Past) -> Vec<(Timestamp, Timestamp)> {
+        let key = self.keys.get(self.key);
+        let label = |name: &str| key.get(name).or_else(|| self.labels.get(name));
+        let read = || std::iter::once(&self.views[asked.current as usize].spec);
+        let pipeline =
+            |name: &str| if name == PIPELINE { self.pipeline_records.source(key, read()) } else { None };
+        self.mutes.spans(|name| label(name).or_else(|| pipeline(name)).map(|value| &**value))
+    }
 }

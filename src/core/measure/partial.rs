@@ -10,10 +10,10 @@
 //! sending the events themselves twice, and merging sealed windows (a rule would see a minute only when it is
 //! over).
 
-use super::key::Key;
 use super::pane::{Pane, Shape};
-use super::time::{Span, Timestamp};
-use super::unit::Unit;
+use crate::core::vocab::key::Key;
+use crate::core::vocab::time::{Span, Timestamp};
+use crate::core::vocab::unit::Unit;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub struct Partials {
 /// The data of one key of one view since the previous partials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Partial {
-    /// The view that gathered the data, see [`super::view::ViewSpec::id`].
+    /// The view that gathered the data, see [`crate::core::view::ViewSpec::id`].
     pub view: u64,
     pub key: Arc<Key>,
     pub unit: Option<Unit>,

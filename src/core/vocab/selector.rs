@@ -2,7 +2,7 @@
 
 use super::key::Key;
 use super::pattern::Pattern;
-use super::series::SeriesInfo;
+use super::series_info::SeriesInfo;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -143,8 +143,8 @@ impl By {
 
 #[cfg(test)]
 mod tests {
+    use super::super::identity::Labels;
     use super::*;
-    use crate::core::identity::Labels;
 
     #[test]
     fn matchers_see_source_and_missing_labels() {

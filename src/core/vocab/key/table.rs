@@ -114,8 +114,8 @@ fn place(KeyId(number): KeyId) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::detect::dice::Dice;
     use super::*;
+    use crate::core::detect::dice::Dice;
     use std::collections::BTreeMap;
 
     #[test]

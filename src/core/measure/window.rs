@@ -8,12 +8,12 @@
 //! adds this part to the window. Rejected: keeping sealed windows for an hour in case a correction comes (at
 //! 100,000 series that is a gigabyte of idle windows).
 
-use super::limits::OPEN_WINDOWS_MAX;
 use super::packed::PackedPane;
 use super::pane::{Pane, Shape};
-use super::series::SeriesInfo;
-use super::time::{Span, Timestamp};
-use super::unit::Unit;
+use crate::core::vocab::limits::OPEN_WINDOWS_MAX;
+use crate::core::vocab::series_info::SeriesInfo;
+use crate::core::vocab::time::{Span, Timestamp};
+use crate::core::vocab::unit::Unit;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -249,9 +249,9 @@ fn open_in(list: &mut Vec<Open>, start: Timestamp, buckets: usize) -> Option<(&m
 
 #[cfg(test)]
 mod tests {
+    use super::super::histogram::layout::Digits;
+    use super::super::pane::Sample;
     use super::*;
-    use crate::core::histogram::layout::Digits;
-    use crate::core::pane::Sample;
 
     fn record(windows: &mut OpenWindows, secs: i64, value: f64) {
         let shape = Shape { digits: Digits::Two, resolution: Unit::resolution(None) };

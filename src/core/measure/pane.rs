@@ -9,9 +9,9 @@
 use super::histogram::Histogram;
 use super::histogram::layout::Digits;
 use super::histogram::rank::from_top;
-use super::limits::STEPS_MAX;
-use super::time::Timestamp;
-use super::unit::Resolution;
+use crate::core::vocab::limits::STEPS_MAX;
+use crate::core::vocab::time::Timestamp;
+use crate::core::vocab::unit::Resolution;
 use serde::{Deserialize, Serialize};
 
 /// The mapping from values to histogram buckets; fixed for the life of a metric.
@@ -326,7 +326,7 @@ static EMPTY: std::sync::LazyLock<Pane> = std::sync::LazyLock::new(Pane::default
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::unit::Unit;
+    use crate::core::vocab::unit::Unit;
 
     fn shape() -> Shape {
         Shape { digits: Digits::Two, resolution: Unit::resolution(Some(&Unit::Ms)) }

@@ -2,21 +2,23 @@
 //!
 //! Intuition: ninety-nine of a hundred evaluations are far from their limit and have no consequence. So
 //! before a baseline is learned, bounds answer whether it can matter: each function lies between two bounds
-//! ([`super::super::detect::bounds`]), and so does an expression over functions.
+//! ([`crate::core::detect::bounds`]), and so does an expression over functions.
 //! Invariant: a rule that this check reports as surely not met is not met in the exact evaluation. All
 //! other keys are evaluated exactly, so a bound is never published as a value, a limit or a reason.
 //! Rejected: bounds for all arithmetic (rules compare one function with one limit), and bounds for periods
 //! with windows left out (they are few, and are learned on their own).
 
-use super::super::view;
-use super::ast::{Aggregate, Comparison, Cond, Expr, Function, Past};
 use super::baseline_cache::Normal;
-use super::evaluate::{Notes, Scope};
 use super::trend_line::SharedLine;
-use super::{OnUnknown, Rule, Subject};
+use super::{Notes, Scope};
 use crate::core::detect::bounds::{Bounds, least_magnitude};
 use crate::core::detect::regression::Window;
-use crate::core::key::KeyId;
+use crate::core::rule::ast::{Cond, Expr, Function, Past};
+use crate::core::rule::{OnUnknown, Rule, Subject};
+use crate::core::view;
+use crate::core::vocab::aggregate::Aggregate;
+use crate::core::vocab::comparison::Comparison;
+use crate::core::vocab::key::KeyId;
 
 /// Lower and upper bound of a value.
 type Range = (f64, f64);

@@ -1,7 +1,7 @@
 //! How long and how often a condition held: the memory of `sustained` and `occurrences`.
 
-use super::super::key::KeyId;
-use super::super::time::{Span, Timestamp};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 

@@ -5,9 +5,7 @@
 //! `/metrics` shows the counts.
 
 use super::partition::Partition;
-use super::series::Room;
 use super::time::Span;
-use super::view::Lateness;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of one payload. 1 MiB is NATS' own default `max_payload`.
@@ -116,6 +114,22 @@ pub struct Limits {
     pub series_per_source_max: usize,
     /// The partition of this engine. Events of sources and pipelines of other partitions are refused.
     pub partition: Partition,
+}
+
+/// The limits on live series: in total, and of one source.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub series_max: usize,
+    pub series_per_source_max: usize,
+}
+
+/// How late an observation may arrive.
+#[derive(Debug, Clone, Copy)]
+pub struct Lateness {
+    /// A window is sealed this long after its end.
+    pub allowed: Span,
+    /// No observation is accepted for a window this long after its end.
+    pub max: Span,
 }
 
 /// The finest pane that a rule reads; coarser panes consist of whole panes of this size.

@@ -8,13 +8,12 @@
 //! Rejected: counting with the windows of alerts left out (each rule would need its own counts; the few
 //! keys with such windows are learned from scratch).
 
-use super::super::detect::anomaly::{self, SLOW_WINDOWS};
-use super::super::detect::bounds::{Bounds, Turn};
-use super::super::detect::regression;
-use super::super::detect::zscore;
-use super::super::view::SealedWindows;
-use super::ast::Function;
 use super::lookback::Learned;
+use crate::core::detect::anomaly::{self, SLOW_WINDOWS};
+use crate::core::detect::bounds::{Bounds, Turn};
+use crate::core::detect::{regression, zscore};
+use crate::core::rule::ast::Function;
+use crate::core::view::SealedWindows;
 use regression::Window;
 use std::sync::Arc;
 
@@ -228,15 +227,17 @@ mod tests {
     use super::*;
     use crate::core::detect::bounds::tests::is_counted;
     use crate::core::detect::dice::Dice;
-    use crate::core::histogram::layout::Digits;
-    use crate::core::key::{Key, KeyId, Keys};
-    use crate::core::pane::{Sample, Shape};
-    use crate::core::rule::ast::Aggregate;
-    use crate::core::selector::{By, Selector};
-    use crate::core::time::{Span, Timestamp};
-    use crate::core::unit::Unit;
+    use crate::core::measure::histogram::layout::Digits;
+    use crate::core::measure::pane::{Sample, Shape};
+    use crate::core::measure::series::Subscription;
     use crate::core::view::feed::{self, When};
-    use crate::core::view::{Lateness, Reading, Subscription, View, ViewKind, ViewSpec};
+    use crate::core::view::{Reading, View, ViewKind, ViewSpec};
+    use crate::core::vocab::aggregate::Aggregate;
+    use crate::core::vocab::key::{Key, KeyId, Keys};
+    use crate::core::vocab::limits::Lateness;
+    use crate::core::vocab::selector::{By, Selector};
+    use crate::core::vocab::time::{Span, Timestamp};
+    use crate::core::vocab::unit::Unit;
 
     const MINUTE: Span = Span::from_mins(1);
 

@@ -5,7 +5,7 @@
 //! Source: the counts-array arithmetic of HdrHistogram. Index, lowest and highest equivalent value equal
 //! those of the `hdrhistogram` crate, which the tests below compare with.
 
-use super::super::limits::STEPS_MAX;
+use crate::core::vocab::limits::STEPS_MAX;
 use serde::{Deserialize, Serialize};
 
 /// Significant decimal digits that a histogram keeps: two digits are exact within 1 %, three within 0.1 %.

@@ -94,8 +94,8 @@ impl Escalation {
 
 #[cfg(test)]
 mod tests {
+    use super::super::calendar::Interval;
     use super::*;
-    use crate::core::calendar::Interval;
 
     fn step(mins: i64) -> Step {
         let (notify, escalate_to) = (Vec::new(), None);

@@ -40,7 +40,7 @@ impl PackedPane {
 }
 
 /// Serialises bytes as bytes; serde would write a list of numbers.
-pub(super) mod bytes {
+pub(in crate::core) mod bytes {
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;
 
@@ -71,11 +71,11 @@ pub(super) mod bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::histogram::layout::Digits;
+    use super::super::pane::{Sample, Shape};
     use super::*;
     use crate::core::Timestamp;
-    use crate::core::histogram::layout::Digits;
-    use crate::core::pane::{Sample, Shape};
-    use crate::core::unit::Unit;
+    use crate::core::vocab::unit::Unit;
 
     #[test]
     fn packing_changes_nothing_and_takes_half_the_room() {

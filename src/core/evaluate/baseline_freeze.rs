@@ -4,12 +4,12 @@
 //! Invariant: while a key is pending or firing, it is compared with the baseline learned before. Afterwards
 //! the windows of that time teach a regression or a season nothing, unless the alert never fired or an
 //! operator accepted the change. This is state, not a cache.
-//! Rejected: leaving alert windows out for every function (see [`super::ast::Past::leaves_alerts_out`]): an
+//! Rejected: leaving alert windows out for every function (see [`crate::core::rule::ast::Past::leaves_alerts_out`]): an
 //! ordinary daily peak would fire every morning, without end.
 
-use super::super::key::KeyId;
-use super::super::time::{Span, Timestamp};
 use super::lookback::Version;
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

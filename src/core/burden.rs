@@ -6,7 +6,7 @@
 //! meaning of a log must not depend on how patterns are compiled.
 //! Rejected: a bound on each alone (1,000 silences of 64 patterns are 64 million matches for 1,000 alerts).
 
-use super::selector::{Matcher, Selector};
+use crate::core::vocab::selector::{Matcher, Selector};
 use std::iter::Sum;
 
 /// Silences, and likewise maintenance windows that people added.

@@ -7,29 +7,19 @@
 //! is refused and counted; no old series is evicted for it.
 
 use super::histogram::layout::Digits;
-use super::identity::{Identity, Labels};
 use super::pane::Shape;
-use super::run::{PIPELINE, is_of_pipeline};
-use super::time::Timestamp;
-use super::unit::Unit;
-use super::view::Subscription;
 use super::window::OpenWindows;
+use crate::core::vocab::identity::{Identity, Labels};
+use crate::core::vocab::limits::Room;
+use crate::core::vocab::series_info::SeriesInfo;
+use crate::core::vocab::time::Timestamp;
+use crate::core::vocab::unit::Unit;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-
-/// The identity of a series, as outputs state it.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeriesInfo {
-    /// xxh3-64 of the canonical JSON of the identity.
-    pub id: u64,
-    pub source: Arc<str>,
-    pub name: Arc<str>,
-    pub labels: Labels,
-}
 
 /// The settings by which all series of one name are measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +59,13 @@ pub struct Series {
     pub subscriptions: Vec<Subscription>,
 }
 
+/// A series' subscription: the view and the group that it feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    pub view: u32,
+    pub group: u32,
+}
+
 /// The location of a series, and the factor from the event's unit to the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SeriesSlot {
@@ -84,13 +81,6 @@ pub enum Unplaced {
     Unit,
     /// The limit on series, in total or of this source, is reached.
     Cardinality,
-}
-
-/// The limits on live series: in total, and of one source.
-#[derive(Debug, Clone, Copy)]
-pub struct Room {
-    pub series_max: usize,
-    pub series_per_source_max: usize,
 }
 
 /// All live series, with indexes by identity and by metric name.
@@ -317,41 +307,6 @@ impl SeriesTable {
     }
 }
 
-/// The source of a recorded series whose key has no `source` label.
-pub const RECORD_SOURCE: &str = "_record";
-
-impl SeriesInfo {
-    fn new(identity: &Identity) -> SeriesInfo {
-        SeriesInfo {
-            id: series_id(&identity.source, &identity.name, &identity.labels),
-            source: identity.source.clone(),
-            name: identity.name.clone(),
-            labels: identity.labels.clone(),
-        }
-    }
-
-    /// The value of a label. `source` and `name` count as labels. `pipeline` is by default the source of a
-    /// series that is derived from stage, run and gate events.
-    pub fn label(&self, name: &str) -> Option<&Arc<str>> {
-        match name {
-            "source" => Some(&self.source),
-            "name" => Some(&self.name),
-            PIPELINE => {
-                let source = || is_of_pipeline(&self.name).then_some(&self.source);
-                self.labels.get(PIPELINE).or_else(source)
-            }
-            other => self.labels.get(other),
-        }
-    }
-}
-
-/// xxh3-64 over the JSON array `[source,name,[[label,value],…]]` without spaces.
-pub fn series_id(source: &str, name: &str, labels: &Labels) -> u64 {
-    // Strings and arrays of strings always serialise.
-    let json = serde_json::to_string(&(source, name, labels)).unwrap_or_default();
-    xxhash_rust::xxh3::xxh3_64(json.as_bytes())
-}
-
 fn identity_hash(source: &str, name: &str, labels: &Labels) -> u64 {
     FixedState::default().hash_one((source, name, labels))
 }
@@ -402,6 +357,7 @@ impl SeriesTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::vocab::series_info::series_id;
 
     const NINE: Room = Room { series_max: 9, series_per_source_max: 9 };
     const ONE: Room = Room { series_max: 1, series_per_source_max: 9 };

@@ -49,11 +49,11 @@ impl Engine {
             Body::Events(events) => self.ingest(record, events, directory, out),
             Body::Gap(from, to) => {
                 self.counters.lose(from, to);
-                if self.has_begun {
+                if self.timeline.has_begun() {
                     self.tell_gap(from, to, out);
                 }
             }
-            Body::Poison if self.has_begun => self.tell_poison(record.seq, out),
+            Body::Poison if self.timeline.has_begun() => self.tell_poison(record.seq, out),
             Body::Tick | Body::Poison => {}
         }
         self.counters.refuse(record.bad);
@@ -94,14 +94,14 @@ impl Engine {
         // from just before the earliest waiting partials.
         let first =
             self.feeders.iter().filter_map(|feeder| feeder.waiting.front()).map(|one| one.clock).min();
-        let unheard = if self.has_begun { self.now } else { first? - PARTIALS_EVERY };
+        let unheard = if self.timeline.has_begun() { self.timeline.now() } else { first? - PARTIALS_EVERY };
         let clock = |feeder: &Feeder| feeder.clock.unwrap_or(unheard).max(newest - LAG_MAX);
         self.feeders.iter().map(clock).min()
     }
 
     /// Processes the waiting partials up to a clock, ordered by clock and then partition.
     fn aggregate(&mut self, until: Timestamp, out: &mut Effects) {
-        let since = self.now;
+        let since = self.timeline.now();
         let next = |feeders: &[Feeder]| {
             let waiting = feeders.iter().enumerate();
             let first = waiting.filter_map(|(at, feeder)| Some((feeder.waiting.front()?.clock, at)));
@@ -118,13 +118,13 @@ impl Engine {
     }
 
     fn reach(&mut self, at: Timestamp, out: &mut Effects) {
-        if !self.has_begun {
+        if !self.timeline.has_begun() {
             self.begin(at);
         }
-        if at > self.now {
+        if at > self.timeline.now() {
             // No limit of windows is needed: only `record:` series have any here.
             let _ = self.advance(at, out, usize::MAX);
-            self.now = at;
+            self.timeline.advance_to(at);
         }
     }
 
@@ -133,17 +133,17 @@ impl Engine {
         let is_late = |feeder: &Feeder| feeder.clock.is_none_or(|clock| clock < until);
         if since > Timestamp::MIN && until > since && self.feeders.iter().any(is_late) {
             self.counters.partials_overdue += 1;
-            self.gaps.add(since, until);
-            self.interruptions.add(since, until);
+            self.timeline.lose(since, until);
+            self.timeline.interrupt(since, until);
         }
     }
 
     fn merge_partials(&mut self, partials: Partials) {
         for (from, to) in partials.interrupted {
-            self.interruptions.add(from, to);
+            self.timeline.interrupt(from, to);
         }
         for (from, to) in partials.lost {
-            self.gaps.add(from, to);
+            self.timeline.lose(from, to);
         }
         for part in partials.parts {
             self.merge_partial(part);
@@ -162,9 +162,9 @@ impl Engine {
             return;
         };
         let Some((series, metric)) = self.series.with_metric(place.slot) else { return };
-        (series.last_seen, series.newest) = (self.now, series.newest.max(part.time));
+        (series.last_seen, series.newest) = (self.timeline.now(), series.newest.max(part.time));
         if part.pane.is_empty() {
-            return self.wake_grid();
+            return self.timeline.wake();
         }
         let is_same = place.factor == 1.0 && metric.shape == part.shape;
         let pane =

@@ -10,7 +10,7 @@ use crate::core::measure::pane::Shape;
 use crate::core::measure::series::MetricSpec;
 use crate::core::record::{Ack, Control};
 use crate::core::rule::{Rule, RuleSet};
-use crate::core::view::feed::{self, When};
+use crate::core::view::feed;
 use crate::core::view::{Former, View, ViewSpec, lead};
 use crate::core::vocab::key::KeyId;
 use crate::core::vocab::severity::Severity;
@@ -21,12 +21,12 @@ use std::sync::Arc;
 
 impl Engine {
     pub(super) fn control(&mut self, control: &Control, out: &mut Effects) {
-        self.wake_grid();
+        self.timeline.wake();
         match control {
             Control::Rules(rules) => self.load(RuleSet::clone(rules), out),
             Control::Ack(ack) => self.acknowledge(ack, out),
             Control::Unack { alert, .. } => {
-                let now = self.now;
+                let now = self.timeline.now();
                 self.change_alert(alert, out, |instance| instance.unacknowledge(now));
             }
             Control::Silence(silence) => self.mutes.add_silence(silence.clone()),
@@ -37,7 +37,7 @@ impl Engine {
     }
 
     fn acknowledge(&mut self, ack: &Ack, out: &mut Effects) {
-        let (until, now) = (ack.until, self.now);
+        let (until, now) = (ack.until, self.timeline.now());
         let found = self.find_alert(&ack.alert);
         if let (true, Some((place, key))) = (ack.accept, found) {
             let since = self.began_at(place, key).unwrap_or(now);
@@ -55,9 +55,9 @@ impl Engine {
     /// start of the episode.
     fn began_at(&mut self, place: usize, key: KeyId) -> Option<Timestamp> {
         let started_at = self.rule_states[place].instances.get(&key)?.started_at;
-        let rules = std::mem::take(&mut self.rules.rules);
-        let notes = self.observe_rule(place, &rules[place], key, self.now, Notes::of_a_look()).1;
-        self.rules.rules = rules;
+        let rules = self.rules.clone();
+        let notes =
+            self.observe_rule(place, &rules.rules[place], key, self.timeline.now(), Notes::of_a_look()).1;
         Some(notes.why.and_then(|why| why.baseline.onset).map_or(started_at, |onset| onset.min(started_at)))
     }
 
@@ -72,9 +72,8 @@ impl Engine {
         let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { return };
         let before = instance.clone();
         let Some(change) = change(instance) else { return };
-        let rules = std::mem::take(&mut self.rules.rules);
-        self.publish(place, &rules[place], key, change, &before, self.now, out);
-        self.rules.rules = rules;
+        let rules = self.rules.clone();
+        self.publish(place, &rules.rules[place], key, change, &before, self.timeline.now(), out);
     }
 
     fn find_alert(&self, id: &str) -> Option<(usize, KeyId)> {
@@ -93,7 +92,7 @@ impl Engine {
         self.series.specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
         let states = self.carry_rule_states(&rules, out);
         let records = self.carry_record_states(&rules);
-        feed::settle(&mut self.views, When { now: self.now, interval: self.limits.evaluation_interval });
+        feed::settle(&mut self.views, self.timeline.when());
         let leads = lead::take(&mut self.views);
         let mut old = Former::new(std::mem::take(&mut self.views));
         let (lateness, mut new) = (self.limits.lateness(), Vec::new());
@@ -106,30 +105,30 @@ impl Engine {
             self.views.push(view);
         }
         feed::link(&mut self.views);
-        lead::give(&mut self.views, leads, self.now, self.limits.evaluation_interval);
+        lead::give(&mut self.views, leads, self.timeline.now(), self.timeline.interval());
         self.memos.clear();
-        (self.rules, self.rule_states, self.record_states) = (rules, states, records);
+        (self.rules, self.rule_states, self.record_states) = (Arc::new(rules), states, records);
         self.pipeline_records = self.rules.pipeline_records();
         self.runs.declare(&self.rules.pipelines);
         self.index_views();
         self.resubscribe();
         for view in new {
-            self.views[view].begin_following(self.now);
+            self.views[view].begin_following(self.timeline.now());
         }
         self.rearm_timers();
         self.mutes.look_again();
         self.look_at_runs();
-        if self.has_begun {
+        if self.timeline.has_begun() {
             self.declare_series();
         }
     }
 
     fn carry_rule_states(&mut self, next: &RuleSet, out: &mut Effects) -> Vec<RuleState> {
-        let rules = std::mem::take(&mut self.rules.rules);
+        let rules = self.rules.clone();
         let mut kept: BTreeMap<Arc<str>, RuleState> = BTreeMap::new();
         let next_by_id: BTreeMap<&str, &Rule> =
             next.rules.iter().rev().map(|rule| (&*rule.id, rule)).collect();
-        for (place, rule) in rules.iter().enumerate() {
+        for (place, rule) in rules.rules.iter().enumerate() {
             let same = next_by_id.get(&*rule.id).filter(|other| other.text == rule.text);
             let levels = same.map(|same| (severities(rule), severities(same)));
             if levels.as_ref().is_none_or(|(before, after)| before != after) {
@@ -160,16 +159,15 @@ impl Engine {
             }
             let before = instance.clone();
             if let Some(change) = instance.end_by_rule() {
-                self.publish(place, rule, key, change, &before, self.now, out);
+                self.publish(place, rule, key, change, &before, self.timeline.now(), out);
             }
         }
     }
 
     fn carry_record_states(&mut self, next: &RuleSet) -> Vec<RecordState> {
         let mut states = std::mem::take(&mut self.record_states);
-        let old = std::mem::take(&mut self.rules.records);
         let by_name: BTreeMap<&str, usize> =
-            old.iter().enumerate().rev().map(|(at, record)| (&*record.name, at)).collect();
+            self.rules.records.iter().enumerate().rev().map(|(at, record)| (&*record.name, at)).collect();
         let carry = |record: &crate::core::rule::RecordSpec| {
             let same = by_name.get(&*record.name);
             same.map(|at| std::mem::take(&mut states[*at])).unwrap_or_default()
@@ -223,16 +221,15 @@ impl Engine {
 
     /// Sets timers, so that rules over runs judge the runs in flight at the next grid point.
     fn look_at_runs(&mut self) {
-        let rules = std::mem::take(&mut self.rules.rules);
-        for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.reads.has_runs) {
+        let rules = self.rules.clone();
+        for (place, rule) in rules.rules.iter().enumerate().filter(|(_, rule)| rule.reads.has_runs) {
             for key in self.all_run_keys(rule) {
                 if !self.rule_states[place].timers.contains_key(&key) {
-                    self.set_timer(Owner::Rule(place as u32), key, Some(self.now));
+                    self.set_timer(Owner::Rule(place as u32), key, Some(self.timeline.now()));
                 }
             }
         }
-        self.rules.rules = rules;
-        self.wake_grid();
+        self.timeline.wake();
     }
 }
 

@@ -82,14 +82,12 @@ pub enum Unexplained {
 impl Engine {
     /// Explains one rule for one key, as of now.
     pub fn explain(&mut self, rule: &str, key: &Key) -> Result<Explanation, Unexplained> {
-        let rules = std::mem::take(&mut self.rules.rules);
-        let place = rules.iter().position(|known| *known.id == *rule);
-        let explained = match place {
-            Some(place) => self.explain_rule(place, &rules[place], key),
+        let rules = self.rules.clone();
+        let place = rules.rules.iter().position(|known| *known.id == *rule);
+        match place {
+            Some(place) => self.explain_rule(place, &rules.rules[place], key),
             None => Err(Unexplained::NoRule(rule.into())),
-        };
-        self.rules.rules = rules;
-        explained
+        }
     }
 
     fn explain_rule(&mut self, place: usize, rule: &Rule, key: &Key) -> Result<Explanation, Unexplained> {
@@ -98,7 +96,7 @@ impl Engine {
         let Some(id) = found else {
             return Err(Unexplained::NoKey { rule: rule.id.to_string(), known: self.named(&known) });
         };
-        let at = self.now.floor(self.interval());
+        let at = self.timeline.now().floor(self.timeline.interval());
         let (observation, notes) = self.observe_rule(place, rule, id, at, Notes::of_a_look());
         let state = &self.rule_states[place];
         let (instance, is_capped) = (state.instances.get(&id).cloned(), state.capped.contains(&id));

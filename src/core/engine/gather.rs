@@ -21,7 +21,7 @@ pub(super) struct PendingPartials {
 impl Engine {
     /// Notes a span that no owner wrote, or whose content is unknown. It counts for no timer.
     pub(super) fn interrupt(&mut self, from: Timestamp, to: Timestamp) {
-        self.interruptions.add(from, to);
+        self.timeline.interrupt(from, to);
         if self.is_gathering() {
             self.pending_partials.interrupted.push((from, to));
         }
@@ -29,7 +29,7 @@ impl Engine {
 
     /// Notes a span whose records are lost. Every window that covers the span is incomplete.
     pub(super) fn note_lost(&mut self, from: Timestamp, to: Timestamp) {
-        self.gaps.add(from, to);
+        self.timeline.lose(from, to);
         if self.is_gathering() {
             self.pending_partials.lost.push((from, to));
         }
@@ -42,7 +42,7 @@ impl Engine {
 
     /// Returns when the next partials are sent, if this partition gathers any.
     pub(super) fn next_partials(&self) -> Option<Timestamp> {
-        self.is_gathering().then(|| self.pending_partials.due.unwrap_or(self.now))
+        self.is_gathering().then(|| self.pending_partials.due.unwrap_or(self.timeline.now()))
     }
 
     /// Sends what was gathered and the clock of the log, at the first grid point of each ten seconds.

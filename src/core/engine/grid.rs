@@ -37,13 +37,13 @@ impl Due {
 impl Engine {
     /// Runs one grid point over all records before it.
     pub(super) fn grid(&mut self, at: Timestamp, out: &mut Effects) {
-        self.grid_due = Timestamp::MAX;
+        self.timeline.take_grid();
         self.flush_corrections(at, out);
         self.end_own_alerts(at, out);
         self.forget_series(at);
         self.counters.runs_abandoned += self.runs.forget(at, self.limits.abandon_after);
         let turned = self.turn_mutes(at);
-        let when = When { now: at, interval: self.interval() };
+        let when = When { now: at, interval: self.timeline.interval() };
         feed::roll(&mut self.views, when);
         let mut due = Due { pipelines: self.runs.take_dirty(), ..Due::default() };
         self.take_timers(at, &mut due);
@@ -107,7 +107,8 @@ impl Engine {
 
     /// Sets the timer of one key of a rule or record; `None` removes it. The time is rounded up to the grid.
     pub(super) fn set_timer(&mut self, owner: Owner, key: KeyId, at: Option<Timestamp>) {
-        let wanted = at.map(|at| at.max(self.now + Span::MILLISECOND).ceil(self.interval()));
+        let wanted =
+            at.map(|at| at.max(self.timeline.now() + Span::MILLISECOND).ceil(self.timeline.interval()));
         let timers = match owner {
             Owner::Record(record) => &mut self.record_states[record as usize].timers,
             Owner::Rule(rule) => &mut self.rule_states[rule as usize].timers,
@@ -124,7 +125,7 @@ impl Engine {
         }
         if let Some(wanted) = wanted {
             self.timers.insert((wanted, owner, key));
-            self.grid_due = self.grid_due.min(wanted);
+            self.timeline.wake_at(wanted);
         }
     }
 
@@ -143,8 +144,8 @@ impl Engine {
         let next = next.min();
         let is_read = |view: &&View| !view.is_gathering();
         let is_dirty = self.views.iter().filter(is_read).any(View::has_dirty) || self.runs.has_dirty();
-        let soonest = at + self.interval();
+        let soonest = at + self.timeline.interval();
         let next = if is_dirty { Some(soonest) } else { next.map(|next| next.max(soonest)) };
-        self.grid_due = next.map_or(Timestamp::MAX, |next| next.ceil(self.interval()));
+        self.timeline.plan(next);
     }
 }

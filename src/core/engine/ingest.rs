@@ -25,7 +25,7 @@ impl Engine {
         directory: &IdentityTable,
         out: &mut Effects,
     ) {
-        let limit = self.now + self.limits.max_skew;
+        let limit = self.timeline.now() + self.limits.max_skew;
         let limit = record.limit.map_or(limit, |stated| stated.min(limit));
         for (index, event) in events.iter().enumerate() {
             let keeps_late = self.limits.late_policy == LatePolicy::Dead;
@@ -49,7 +49,7 @@ impl Engine {
                 other => {
                     let outcome = self.event(other, limit, directory);
                     self.counters.count(outcome, 1);
-                    note(other.latest().unwrap_or(self.now), outcome);
+                    note(other.latest().unwrap_or(self.timeline.now()), outcome);
                     self.note_refusal(outcome, || event.source(directory));
                 }
             }
@@ -63,7 +63,7 @@ impl Engine {
         if let Outcome::Refused(reason) = outcome
             && let Some(source) = source()
         {
-            self.refusals.note(source, reason, self.now);
+            self.refusals.note(source, reason, self.timeline.now());
         }
     }
 
@@ -106,12 +106,12 @@ impl Engine {
         take: impl FnOnce(&mut Engine) -> Outcome,
     ) -> Outcome {
         let Some(id) = id else { return take(self) };
-        if self.duplicates.is_known(source, kind, id, self.now, self.limits.duplicate_window) {
+        if self.duplicates.is_known(source, kind, id, self.timeline.now(), self.limits.duplicate_window) {
             return Outcome::Duplicate;
         }
         let outcome = take(self);
         if outcome.refusal().is_none() {
-            self.duplicates.remember(source, kind, id, self.now);
+            self.duplicates.remember(source, kind, id, self.timeline.now());
         }
         outcome
     }
@@ -171,7 +171,7 @@ impl Engine {
         samples.clear();
         samples.extend(run.iter().map(|(time, value)| Sample::new(shape, value * factor, *time)));
         let newest = samples.iter().fold(Timestamp::MIN, |newest, sample| newest.max(sample.time));
-        series.last_seen = self.now;
+        series.last_seen = self.timeline.now();
         series.newest = series.newest.max(newest);
         self.counters.overflow += samples.iter().filter(|sample| sample.is_saturated()).count() as u64;
         let outcome = self.add(place.slot, &Reading::Run(&samples, newest), Arrival::OnTime);
@@ -195,7 +195,7 @@ impl Engine {
         }
         part.widen(event.min * place.factor, event.max * place.factor);
         self.counters.overflow += part.overflow;
-        (series.last_seen, series.newest) = (self.now, series.newest.max(event.time));
+        (series.last_seen, series.newest) = (self.timeline.now(), series.newest.max(event.time));
         self.add(place.slot, &Reading::Many(&part, 0.0, event.time), arrival)
     }
 
@@ -212,7 +212,7 @@ impl Engine {
     #[inline]
     pub(super) fn arrival(&mut self, time: Timestamp, limit: Timestamp) -> Arrival {
         let end = self.minute_of(time) + WindowSize::Minute.span();
-        if time > limit { Arrival::Future } else { self.limits.arrival(end, self.now) }
+        if time > limit { Arrival::Future } else { self.limits.arrival(end, self.timeline.now()) }
     }
 
     /// Returns the series of a `SeriesRef` with one array read, unless the series is new or was forgotten.
@@ -248,14 +248,14 @@ impl Engine {
     }
 
     pub(super) fn place_identity(&mut self, identity: &Identity) -> Result<SeriesSlot, Refusal> {
-        let placed = self.series.place(identity, self.now, self.limits.room());
+        let placed = self.series.place(identity, self.timeline.now(), self.limits.room());
         let (place, is_new) = placed.map_err(|reason| match reason {
             Unplaced::Unit => Refusal::Unit,
             Unplaced::Cardinality => Refusal::Cardinality,
         })?;
         if is_new {
             self.subscribe(place.slot);
-            self.review_series(place.slot, place.generation, self.now + self.limits.forget_after);
+            self.review_series(place.slot, place.generation, self.timeline.now() + self.limits.forget_after);
         }
         Ok(place)
     }
@@ -265,7 +265,7 @@ impl Engine {
     fn observe(&mut self, place: SeriesSlot, time: Timestamp, value: f64, arrival: Arrival) -> Outcome {
         let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
         let mut value = value * place.factor;
-        let now = self.now;
+        let now = self.timeline.now();
         if metric.is_cumulative {
             match increment(&mut series.counter, time, value) {
                 Increment::First => {
@@ -317,8 +317,8 @@ impl Engine {
     fn add_late(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
         for size in WindowSize::ALL {
             let start = reading.time().floor(size.span());
-            let is_incomplete = self.is_incomplete(size, start);
-            let is_sealed = self.now >= seal_due(start, size, self.limits.allowed_lateness);
+            let is_incomplete = self.timeline.is_incomplete(size, start);
+            let is_sealed = self.timeline.now() >= seal_due(start, size, self.limits.allowed_lateness);
             let Some((series, metric)) = self.series.with_metric(slot) else { return LOST };
             if is_sealed {
                 let key = || WindowKey {
@@ -332,7 +332,7 @@ impl Engine {
                 let place = (size, series.info.id, start);
                 let (_, part) = self.corrections.entry(place).or_insert_with(|| (key(), Pane::default()));
                 reading.add_to(part);
-                self.wake_grid();
+                self.timeline.wake();
             } else if let Some(is_new) = series.windows.change(size, start, |pane| reading.add_to(pane)) {
                 if is_new {
                     self.schedule_seal(slot, size, start);

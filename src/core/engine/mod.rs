@@ -23,6 +23,7 @@ mod rules;
 mod self_alerts;
 pub mod snapshot;
 mod suppress;
+mod timeline;
 mod tracked;
 mod views;
 
@@ -30,8 +31,6 @@ use super::alert::Instance;
 use super::alert::flap::Flaps;
 use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
-use super::gap::Gaps;
-use super::interruption::Interruptions;
 use super::mute::Mutes;
 use super::refusals::{Refusals, Silenced};
 use super::rule::RuleSet;
@@ -53,16 +52,13 @@ use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use timeline::Timeline;
 
 /// One partition's state.
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    /// Effective ingest time of the newest record; it never decreases.
-    now: Timestamp,
-    has_begun: bool,
-    /// Whether the log has ever held a tick. An interruption can only be detected in a log with ticks.
-    has_ticks: bool,
+    timeline: Timeline,
     series: SeriesTable,
     memo: Vec<Vec<Option<SeriesSlot>>>, // cache by decoder, by place: the series of a `SeriesRef`
     seals: Seals,
@@ -72,7 +68,8 @@ pub struct Engine {
     duplicates: Duplicates,
     runs: Tracker,
     gauges: BTreeMap<Arc<str>, records::Gauges>,
-    rules: RuleSet,
+    /// The rule set in force. It is replaced as a whole, so whoever walks over it may hold it meanwhile.
+    rules: Arc<RuleSet>,
     /// The `record:` series that are derived from the series of pipelines.
     pipeline_records: PipelineRecords,
     views: Vec<View>,
@@ -86,8 +83,6 @@ pub struct Engine {
     /// Cache of what rules and `record:` series learned from past windows; it only saves time.
     memos: Memos,
     mutes: Mutes,
-    interruptions: Interruptions,
-    gaps: Gaps,
     self_alerts: self_alerts::SelfAlerts,
     /// Interruptions and losses that the next partials report, and when those partials are due.
     pending_partials: gather::PendingPartials,
@@ -96,14 +91,10 @@ pub struct Engine {
     counters: Counters,
     /// Refusals by source, reported to operators; not part of the state.
     refusals: Refusals,
-    /// Earliest grid point with work to do; `MAX` if none is known.
-    grid_due: Timestamp,
     /// Reused buffer for the values of one run of samples; it saves an allocation per run.
     run: Vec<Sample>,
     /// Slots of the series with new values; `None` unless the caller tracks changes.
     touched: Option<Vec<u32>>,
-    /// Whether time has begun to advance for a record that is not yet applied.
-    is_underway: bool,
     /// Start of the minute of the event processed last; only a cache.
     minute: Timestamp,
 }
@@ -160,10 +151,8 @@ impl RuleState {
 impl Engine {
     pub fn new(limits: Limits) -> Engine {
         Engine {
+            timeline: Timeline::new(&limits),
             limits,
-            now: Timestamp::MIN,
-            has_begun: false,
-            has_ticks: false,
             series: SeriesTable::default(),
             memo: Vec::new(),
             seals: Seals::new(),
@@ -172,7 +161,7 @@ impl Engine {
             duplicates: Duplicates::default(),
             runs: Tracker::default(),
             gauges: BTreeMap::new(),
-            rules: RuleSet::default(),
+            rules: Arc::default(),
             pipeline_records: PipelineRecords::default(),
             views: Vec::new(),
             views_by_name: HashMap::default(),
@@ -184,17 +173,13 @@ impl Engine {
             keys: Keys::default(),
             memos: Memos::default(),
             mutes: Mutes::default(),
-            interruptions: Interruptions::default(),
-            gaps: Gaps::default(),
             self_alerts: self_alerts::SelfAlerts::new(),
             pending_partials: gather::PendingPartials::default(),
             feeders: Vec::new(),
             counters: Counters::default(),
-            grid_due: Timestamp::MAX,
             run: Vec::new(),
             touched: None,
             refusals: Refusals::default(),
-            is_underway: false,
             minute: Timestamp::MIN,
         }
     }
@@ -220,35 +205,35 @@ impl Engine {
             self.handle_aggregate(record, directory, out);
             return Handled::Wholly;
         }
-        let at = record.stamp.max(self.now);
+        let at = record.stamp.max(self.timeline.now());
         let gap = match record.body {
             Body::Gap(from, to) => Some((from, to)),
             _ => None,
         };
-        if at > self.now || gap.is_some() {
+        if at > self.timeline.now() || gap.is_some() {
             self.settle_runs();
         }
-        if let (Some((from, to)), false) = (gap, self.is_underway) {
+        if let (Some((from, to)), false) = (gap, self.timeline.is_underway()) {
             self.note_gap(from, to, at);
         }
-        let was_begun = self.has_begun;
-        if !self.has_begun {
+        let was_begun = self.timeline.has_begun();
+        if !was_begun {
             self.begin(at);
         }
-        if at > self.now {
-            if !std::mem::replace(&mut self.is_underway, true) && gap.is_none() {
+        if at > self.timeline.now() {
+            if self.timeline.get_underway() && gap.is_none() {
                 self.note_interruption(at);
             }
             if self.advance(at, out, windows_max) == Handled::Partly {
                 return Handled::Partly;
             }
-            self.now = at;
+            self.timeline.advance_to(at);
         }
-        self.is_underway = false;
+        self.timeline.arrive();
         self.counters.refuse(record.bad);
         match record.body {
             Body::Events(events) => self.ingest(record, events, directory, out),
-            Body::Tick => self.has_ticks = true,
+            Body::Tick => self.timeline.note_tick(),
             Body::Control(control) => self.control(control, out),
             // If the first record is a gap, this engine had read none of the lost records and
             // reports nothing.
@@ -272,25 +257,25 @@ impl Engine {
     /// Returns the next time at which a window is sealed or a grid point has work to do.
     fn next_due(&self) -> Option<Timestamp> {
         let seal = self.seals.first_key_value().map_or(Timestamp::MAX, |((due, _), _)| *due);
-        let wake = seal.min(self.grid_due);
+        let wake = seal.min(self.timeline.grid_due());
         (wake < Timestamp::MAX).then_some(wake)
     }
 
     /// Ends the input: settles the runs and emits the corrections that no grid point has emitted yet.
     pub fn finish(&mut self, out: &mut Effects) {
         self.settle_runs();
-        self.flush_corrections(self.now, out);
+        self.flush_corrections(self.timeline.now(), out);
     }
 
     /// Returns the effective ingest time of the newest record.
     pub fn now(&self) -> Timestamp {
-        self.now
+        self.timeline.now()
     }
 
     /// Returns the sources whose events were all refused; `limit` is the least number of refusals and the
     /// least time they span.
     pub fn silenced_sources(&self, limit: (u64, Span)) -> Vec<Silenced> {
-        self.refusals.silenced(&self.series, self.now, limit)
+        self.refusals.silenced(&self.series, self.timeline.now(), limit)
     }
 
     pub fn counters(&self) -> &Counters {
@@ -353,7 +338,7 @@ impl Engine {
             let size = *size;
             series.windows.current(size).into_iter().map(move |open| {
                 let (series, unit) = (series.info.clone(), unit.clone());
-                let is_incomplete = self.is_incomplete(size, open.start);
+                let is_incomplete = self.timeline.is_incomplete(size, open.start);
                 (WindowKey { series, unit, shape, size, start: open.start, is_incomplete }, open.pane)
             })
         };
@@ -362,17 +347,14 @@ impl Engine {
 
     /// Starts the engine's time at the first record. Declared series are expected from this time on.
     fn begin(&mut self, at: Timestamp) {
-        self.has_begun = true;
-        self.now = at;
-        // Rules loaded before the first record are evaluated at the first grid point after it.
-        self.grid_due = self.grid_due.max(at.next(self.interval()));
+        self.timeline.begin(at);
         self.declare_series();
     }
 
     /// Notes an interruption of the log if a record comes long after the due wake-up: no owner
     /// appended a tick.
     fn note_interruption(&mut self, at: Timestamp) {
-        if !self.has_ticks {
+        if !self.timeline.has_ticks() {
             return;
         }
         if let Some(due) = self.next_wake()
@@ -389,11 +371,11 @@ impl Engine {
         while let Some(due) = self.next_due()
             && due <= at
         {
-            self.now = self.now.max(due);
+            self.timeline.advance_to(due);
             if self.seal(due, out, windows_max) == Handled::Partly {
                 return Handled::Partly;
             }
-            if self.grid_due <= due {
+            if self.timeline.grid_due() <= due {
                 self.grid(due, out);
             }
         }
@@ -424,7 +406,7 @@ impl Engine {
     }
 
     fn seal_one(&mut self, slot: u32, size: WindowSize, start: Timestamp, at: Timestamp, out: &mut Effects) {
-        let is_incomplete = self.is_incomplete(size, start);
+        let is_incomplete = self.timeline.is_incomplete(size, start);
         // The series is absent if `end_series` removed it with open windows; those are never sealed.
         let Some((series, metric)) = self.series.with_metric(slot) else { return };
         let Some((pane, opened)) = series.windows.seal(size, start) else { return };
@@ -443,11 +425,6 @@ impl Engine {
         }
     }
 
-    /// Returns whether a gap overlaps the time in which a window's events arrive.
-    fn is_incomplete(&self, size: WindowSize, start: Timestamp) -> bool {
-        self.gaps.touch(start, start + size.span() + self.limits.allowed_lateness)
-    }
-
     fn schedule_seal(&mut self, slot: u32, size: WindowSize, start: Timestamp) {
         let due = seal_due(start, size, self.limits.allowed_lateness);
         self.seals.entry((due, size)).or_default().push((slot, start));
@@ -458,21 +435,6 @@ impl Engine {
         for (_, (key, part)) in std::mem::take(&mut self.corrections) {
             out.windows.push(WindowEffect::Correction(Correction { at, key, part }));
         }
-    }
-
-    /// Schedules the next grid point, because something changed that it must evaluate.
-    #[inline]
-    fn wake_grid(&mut self) {
-        // A grid point due within one interval is already the next one.
-        if self.grid_due <= self.now + self.limits.evaluation_interval {
-            return;
-        }
-        self.grid_due = self.grid_due.min(self.now.next(self.limits.evaluation_interval));
-    }
-
-    /// Returns the distance between grid points; they are its multiples. An event counts only for later ones.
-    fn interval(&self) -> Span {
-        self.limits.evaluation_interval
     }
 }
 

@@ -183,9 +183,9 @@ impl Engine {
         is_wanted: impl Fn(&Rule) -> bool,
         max: usize,
     ) -> (Vec<Transition>, Option<usize>) {
-        let rules = std::mem::take(&mut self.rules.rules);
+        let rules = self.rules.clone();
         let (mut alerts, mut next) = (Vec::new(), None);
-        for (place, rule) in rules.iter().enumerate().skip(from).filter(|(_, rule)| is_wanted(rule)) {
+        for (place, rule) in rules.rules.iter().enumerate().skip(from).filter(|(_, rule)| is_wanted(rule)) {
             if alerts.len() >= max {
                 next = Some(place);
                 break;
@@ -196,7 +196,6 @@ impl Engine {
                 alerts.extend(self.view_alert(place, rule, key));
             }
         }
-        self.rules.rules = rules;
         (alerts, next)
     }
 
@@ -215,7 +214,7 @@ impl Engine {
             instance: &instance,
             value: instance.value,
             // The inputs may have stopped since the alert was judged last.
-            no_data_since: self.no_data_since(rule, key, lacks, self.now.max(at)),
+            no_data_since: self.no_data_since(rule, key, lacks, self.timeline.now().max(at)),
             is_flapping: self.is_flapping(place, key),
             notes,
             at,

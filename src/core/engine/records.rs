@@ -9,6 +9,7 @@ use crate::core::effect::{Effects, Recorded};
 use crate::core::evaluate::Notes;
 use crate::core::evaluate::baseline_freeze::BaselineFreeze;
 use crate::core::evaluate::proportion::Shares;
+use crate::core::rule::RecordSpec;
 use crate::core::run::Touched;
 use crate::core::vocab::identity::{Identity, Labels};
 use crate::core::vocab::key::KeyId;
@@ -40,29 +41,33 @@ pub(super) struct Gauges {
 impl Engine {
     /// Evaluates the records whose inputs changed or whose timers are due, in dependency order.
     pub(super) fn evaluate_records(&mut self, at: Timestamp, due: &mut Due, out: &mut Effects) {
-        for record in 0..self.rules.records.len() {
-            let views = std::mem::take(&mut self.rules.records[record].views);
-            let keys = self.due_keys(Owner::Record(record as u32), &views, due);
+        let rules = self.rules.clone();
+        for (record, spec) in rules.records.iter().enumerate() {
+            let keys = self.due_keys(Owner::Record(record as u32), &spec.views, due);
             for key in keys {
-                let is_known = views.iter().any(|v| self.views[*v as usize].group_of(key).is_some());
+                let is_known = spec.views.iter().any(|v| self.views[*v as usize].group_of(key).is_some());
                 if is_known {
-                    self.evaluate_record(record, key, at, out);
+                    self.evaluate_record(record, spec, key, at, out);
                 } else {
                     self.record_states[record].emitted.remove(&key);
                     self.record_states[record].shares.forget(key);
                 }
             }
-            self.rules.records[record].views = views;
         }
     }
 
-    fn evaluate_record(&mut self, record: usize, key: KeyId, at: Timestamp, out: &mut Effects) {
-        let expr = std::mem::replace(&mut self.rules.records[record].expr, NOTHING);
+    fn evaluate_record(
+        &mut self,
+        record: usize,
+        spec: &RecordSpec,
+        key: KeyId,
+        at: Timestamp,
+        out: &mut Effects,
+    ) {
         let owner = Owner::Record(record as u32);
         let mut scope = self.scope(owner, (&NO_LABELS, false), key, at, Notes::default());
-        let value = scope.value(&expr);
+        let value = scope.value(&spec.expr);
         let look_again = scope.notes.look_again;
-        self.rules.records[record].expr = expr;
         self.counters.evaluations += 1;
         let Ok(value) = value else {
             self.record_states[record].emitted.remove(&key);
@@ -74,15 +79,14 @@ impl Engine {
         if before.is_none_or(|(known, _)| known != value) || repeat_at <= at {
             self.record_states[record].emitted.insert(key, (value, at));
             repeat_at = at + interval;
-            self.emit_record(record, key, at, value, out);
+            self.emit_record(spec, key, at, value, out);
         }
         let next = look_again.map_or(repeat_at, |again| again.min(repeat_at));
         self.set_timer(owner, key, Some(next));
     }
 
-    fn emit_record(&mut self, record: usize, key: KeyId, at: Timestamp, value: f64, out: &mut Effects) {
+    fn emit_record(&mut self, spec: &RecordSpec, key: KeyId, at: Timestamp, value: f64, out: &mut Effects) {
         let key = self.keys.get(key).clone();
-        let spec = &self.rules.records[record];
         let name = spec.name.clone();
         let identity = Identity {
             source: key.get("source").cloned().unwrap_or_else(|| RECORD_SOURCE.into()),
@@ -128,8 +132,6 @@ impl Engine {
         self.gauges.values().filter_map(|gauges| gauges.repeat_at).min()
     }
 }
-
-const NOTHING: crate::core::rule::ast::Expr = crate::core::rule::ast::Expr::Number(0.0);
 
 /// Records have no labels of their own.
 static NO_LABELS: BTreeMap<std::sync::Arc<str>, std::sync::Arc<str>> = BTreeMap::new();

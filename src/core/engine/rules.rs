@@ -38,7 +38,8 @@ pub(super) struct Seen {
 impl Engine {
     /// Evaluates the rules whose inputs changed or whose timers are due, in file order and key order.
     pub(super) fn evaluate_rules(&mut self, at: Timestamp, due: &mut Due, out: &mut Effects) {
-        let rules = std::mem::take(&mut self.rules.rules);
+        let rules = self.rules.clone();
+        let rules = &rules.rules;
         let mut keys: Vec<Vec<KeyId>> = Vec::with_capacity(rules.len());
         for (place, rule) in rules.iter().enumerate() {
             let mut due_keys = self.due_keys(Owner::Rule(place as u32), &rule.views, due);
@@ -47,14 +48,13 @@ impl Engine {
             }
             keys.push(due_keys);
         }
-        for (place, mut seen) in self.observe_all(&rules, (&keys, due), at).into_iter().enumerate() {
+        for (place, mut seen) in self.observe_all(rules, (&keys, due), at).into_iter().enumerate() {
             let rule = &rules[place];
             self.doubt(place, rule, &mut seen, at);
             for one in seen {
                 self.step_rule(place, rule, one, at, out);
             }
         }
-        self.rules.rules = rules;
     }
 
     /// Observes the due keys of all rules, a few neighbouring keys at a time. Returns, by rule, the
@@ -154,8 +154,8 @@ impl Engine {
             views: &mut self.views,
             runs: &self.runs,
             keys: &self.keys,
-            interruptions: &self.interruptions,
-            gaps: &self.gaps,
+            interruptions: self.timeline.interruptions(),
+            gaps: self.timeline.gaps(),
             shares,
             reader,
             memos: &mut self.memos,
@@ -209,7 +209,7 @@ impl Engine {
         }
         let instance = state.instances.entry(key).or_insert_with(|| Instance::new(at));
         let before = instance.clone();
-        let counted = self.interruptions.counted(instance.seen_at, at);
+        let counted = self.timeline.interruptions().counted(instance.seen_at, at);
         let mut stepped = instance.step(rule, observation, at, counted);
         if stepped.changes.first() == Some(&Change::Firing) && is_full(state) {
             state.instances.insert(key, before.clone());

@@ -58,10 +58,10 @@ impl Engine {
     /// Notes that records `from` to `to` are lost; the next record is stamped `at`.
     pub(super) fn note_gap(&mut self, from: u64, to: u64, at: Timestamp) {
         self.counters.lose(from, to);
-        let since = if self.has_begun { self.now } else { Timestamp::MIN };
+        let since = if self.timeline.has_begun() { self.timeline.now() } else { Timestamp::MIN };
         self.note_lost(since, at);
         self.runs.lose(at);
-        if self.has_begun {
+        if self.timeline.has_begun() {
             // The content of the gap is unknown, so its time counts for no timer.
             self.interrupt(since, at);
         }
@@ -169,9 +169,9 @@ impl Engine {
 
     /// Publishes an alert. If one of the same rule and subject is active, that one is prolonged instead.
     fn tell_own(&mut self, told: Told, out: &mut Effects) {
-        let until = (self.now + SHOWN_FOR).ceil(self.interval());
+        let until = (self.timeline.now() + SHOWN_FOR).ceil(self.timeline.interval());
         let alert = OwnAlert {
-            started_at: self.now.ceil(self.interval()),
+            started_at: self.timeline.now().ceil(self.timeline.interval()),
             until,
             seq: 0,
             value: told.value,
@@ -181,7 +181,7 @@ impl Engine {
             severity: told.severity,
             about: told.about.map(|(label, value)| (label.into(), value)),
         };
-        self.grid_due = self.grid_due.min(until);
+        self.timeline.wake_at(until);
         let about = alert.about.as_ref().map(|(_, value)| value.clone()).unwrap_or_default();
         let place = (Arc::from(told.rule), about);
         if let Some(active) = self.self_alerts.get_mut(&place) {
@@ -233,7 +233,7 @@ impl Engine {
             reason: alert.reason.clone(),
             summary: alert.summary.clone(),
         };
-        said.transition(state, alert.seq, alert.started_at, self.now)
+        said.transition(state, alert.seq, alert.started_at, self.timeline.now())
     }
 
     /// Ends alerts after the loss of records that an earlier owner had read. `told` holds the last transition
@@ -245,11 +245,11 @@ impl Engine {
         }
         self.rearm_timers();
         self.self_alerts.clear();
-        self.runs.lose(self.now);
+        self.runs.lose(self.timeline.now());
         for alert in told.iter().filter(|alert| alert.is_active()) {
             self.counters.transitions += 1;
-            out.transitions.push(alert.clone().lost(self.now));
+            out.transitions.push(alert.clone().lost(self.timeline.now()));
         }
-        self.wake_grid();
+        self.timeline.wake();
     }
 }

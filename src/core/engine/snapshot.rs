@@ -7,6 +7,7 @@
 use super::aggregate::Feeder;
 use super::gather::PendingPartials;
 use super::self_alerts::SelfAlerts;
+use super::timeline::{Timeline, TimelineImage};
 use super::{Engine, RuleState, Seals, records};
 use crate::core::duplicates::{Duplicates, DuplicatesImage};
 use crate::core::gap::Gaps;
@@ -114,9 +115,9 @@ impl Serialize for Engine {
         let views: Vec<_> = self.views.iter().map(View::image).collect();
         let mut tuple = serializer.serialize_tuple(FIELDS)?;
         tuple.serialize_element(&VERSION)?;
-        tuple.serialize_element(&self.now)?;
-        tuple.serialize_element(&self.has_begun)?;
-        tuple.serialize_element(&self.has_ticks)?;
+        tuple.serialize_element(&self.timeline.now())?;
+        tuple.serialize_element(&self.timeline.has_begun())?;
+        tuple.serialize_element(&self.timeline.has_ticks())?;
         tuple.serialize_element(&self.series.image())?;
         tuple.serialize_element(&seals)?;
         tuple.serialize_element(&corrections)?;
@@ -124,15 +125,15 @@ impl Serialize for Engine {
         tuple.serialize_element(&self.duplicates.image())?;
         tuple.serialize_element(&self.runs)?;
         tuple.serialize_element(&self.gauges)?;
-        tuple.serialize_element(&self.rules)?;
+        tuple.serialize_element(&*self.rules)?;
         tuple.serialize_element(&views)?;
         tuple.serialize_element(&self.rule_states)?;
         tuple.serialize_element(&self.record_states)?;
         tuple.serialize_element(&self.keys.image())?;
-        tuple.serialize_element(&self.interruptions)?;
+        tuple.serialize_element(self.timeline.interruptions())?;
         tuple.serialize_element(&self.counters)?;
-        tuple.serialize_element(&self.grid_due)?;
-        tuple.serialize_element(&self.gaps)?;
+        tuple.serialize_element(&self.timeline.grid_due())?;
+        tuple.serialize_element(self.timeline.gaps())?;
         tuple.serialize_element(&self.self_alerts)?;
         tuple.serialize_element(&self.pending_partials)?;
         tuple.serialize_element(&self.feeders)?;
@@ -146,10 +147,16 @@ impl Engine {
     /// they are configuration.
     pub fn restore(snapshot: Snapshot, limits: Limits) -> Engine {
         let (specs, lateness) = (snapshot.rules.views.iter().cloned(), limits.lateness());
-        let mut engine = Engine {
+        let timeline = TimelineImage {
             now: snapshot.now,
             has_begun: snapshot.has_begun,
             has_ticks: snapshot.has_ticks,
+            grid_due: snapshot.grid_due,
+            interruptions: snapshot.interruptions,
+            gaps: snapshot.gaps,
+        };
+        let mut engine = Engine {
+            timeline: Timeline::restore(timeline, &limits),
             series: SeriesTable::restore(snapshot.series),
             seals: snapshot.seals.into_iter().collect::<Seals>(),
             reviews: snapshot.reviews,
@@ -161,13 +168,11 @@ impl Engine {
                 .map(|(spec, image)| View::restore(spec, image, lateness))
                 .collect(),
             pipeline_records: snapshot.rules.pipeline_records(),
-            rules: snapshot.rules,
+            rules: Arc::new(snapshot.rules),
             rule_states: snapshot.rule_states,
             record_states: snapshot.record_states,
             keys: Keys::restore(snapshot.keys),
-            interruptions: snapshot.interruptions,
             counters: snapshot.counters,
-            gaps: snapshot.gaps,
             self_alerts: snapshot.self_alerts,
             pending_partials: snapshot.pending_partials,
             feeders: snapshot.feeders,
@@ -176,7 +181,7 @@ impl Engine {
         };
         for (series, unit, shape, size, start, part) in snapshot.corrections {
             let place = (size, series.id, start);
-            let is_incomplete = engine.is_incomplete(size, start);
+            let is_incomplete = engine.timeline.is_incomplete(size, start);
             let key = WindowKey { series, unit, shape, size, start, is_incomplete };
             engine.corrections.insert(place, (key, part));
         }
@@ -185,7 +190,6 @@ impl Engine {
         feed::link(&mut engine.views);
         engine.find_subscriptions();
         engine.rearm_timers();
-        engine.grid_due = snapshot.grid_due;
         engine
     }
 

@@ -108,9 +108,9 @@ impl Engine {
         if !turned.is_any && (is_quiet || out.transitions.len() == begun) {
             return;
         }
-        let rules = std::mem::take(&mut self.rules.rules);
-        let firing = self.firing(&rules, &places(&out.transitions, begun));
-        let inhibited = inhibitors(&self.rules.inhibits, &firing);
+        let rules = self.rules.clone();
+        let firing = self.firing(&rules.rules, &places(&out.transitions, begun));
+        let inhibited = inhibitors(&rules.inhibits, &firing);
         let is_any = |of: &Selector, was_any: bool| {
             let is_to_ask = |seen: &&Seen<'_>| turned.is_any || was_any || !seen.told.is_empty();
             firing.iter().filter(is_to_ask).any(|seen| of.selects(|name| seen.label(name)))
@@ -126,7 +126,6 @@ impl Engine {
         }
         self.digest(&turned.ended, &firing, out);
         self.warn_of_ends(&turned.ending, &firing, out);
-        self.rules.rules = rules;
     }
 
     /// Returns all firing alerts except those of shadow rules, in file order and key order.

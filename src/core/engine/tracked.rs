@@ -18,24 +18,24 @@ use crate::core::vocab::unit::Unit;
 impl Engine {
     pub(super) fn stage(&mut self, event: &StageEvent, limit: Timestamp) -> Outcome {
         if event.latest() > limit {
-            self.runs.refuse_stage(event, self.now);
+            self.runs.refuse_stage(event, self.timeline.now());
             return Outcome::Refused(Refusal::Future);
         }
         let arrival = self.arrival(event.time, limit);
         let mut derived = Vec::new();
-        let moment = Moment { now: self.now, interruptions: &self.interruptions };
+        let moment = Moment { now: self.timeline.now(), interruptions: self.timeline.interruptions() };
         let outcome = self.runs.stage(event, moment, self.limits.abandon_after, &mut derived);
         self.tracked(outcome, arrival, derived)
     }
 
     pub(super) fn run_event(&mut self, event: &RunEvent, limit: Timestamp) -> Outcome {
         if event.latest() > limit {
-            self.runs.refuse_run(event, self.now);
+            self.runs.refuse_run(event, self.timeline.now());
             return Outcome::Refused(Refusal::Future);
         }
         let arrival = self.arrival(event.time, limit);
         let mut derived = Vec::new();
-        let moment = Moment { now: self.now, interruptions: &self.interruptions };
+        let moment = Moment { now: self.timeline.now(), interruptions: self.timeline.interruptions() };
         let outcome = self.runs.run(event, moment, self.limits.abandon_after, &mut derived);
         self.tracked(outcome, arrival, derived)
     }
@@ -53,7 +53,7 @@ impl Engine {
 
     /// Records the values derived from an event, and returns the outcome of the event itself.
     fn tracked(&mut self, outcome: Outcome, arrival: Arrival, derived: Vec<Derived>) -> Outcome {
-        self.wake_grid();
+        self.timeline.wake();
         derived.into_iter().for_each(|value| self.derived(value));
         let corrects = self.limits.late_policy == LatePolicy::Correct;
         match (outcome, arrival) {
@@ -69,7 +69,7 @@ impl Engine {
             return;
         }
         let mut derived = Vec::new();
-        self.runs.settle(self.now, &mut derived);
+        self.runs.settle(self.timeline.now(), &mut derived);
         derived.into_iter().for_each(|value| self.derived(value));
     }
 
@@ -78,7 +78,7 @@ impl Engine {
         let arrival = self.arrival(derived.time, Timestamp::MAX);
         let is_backfilled =
             self.limits.backfill == Backfill::Now && self.limits.turned_away(arrival).is_some();
-        let time = if is_backfilled { self.now } else { derived.time };
+        let time = if is_backfilled { self.timeline.now() } else { derived.time };
         let identity = Identity {
             unit: Unit::from_suffix(derived.name),
             source: derived.pipeline,

@@ -18,8 +18,7 @@ impl Engine {
         if series.subscriptions.is_empty() {
             return;
         }
-        let (now, interval, shape) = (self.now, self.limits.evaluation_interval, metric.shape);
-        let when = When { now, interval };
+        let (when, shape) = (self.timeline.when(), metric.shape);
         for subscription in &series.subscriptions {
             let view = &self.views[subscription.view as usize];
             if view.is_fed() || (!is_on_time && !view.takes_late()) {
@@ -27,18 +26,18 @@ impl Engine {
             }
             feed_view(&mut self.views, *subscription, reading, shape, when);
         }
-        self.wake_grid();
+        self.timeline.wake();
     }
 
     /// Adds a reading to the group of one view only, the view for which it was gathered.
     pub(super) fn feed_one_view(&mut self, slot: u32, view: u32, reading: &Reading<'_>) {
-        let when = When { now: self.now, interval: self.limits.evaluation_interval };
+        let when = self.timeline.when();
         let Some((series, metric)) = self.series.with_metric(slot) else { return };
         let shape = metric.shape;
         if let Some(to) = series.subscriptions.iter().find(|to| to.view == view) {
             feed_view(&mut self.views, *to, reading, shape, when);
         }
-        self.wake_grid();
+        self.timeline.wake();
     }
 
     /// Finds the views that read a new series, and joins their groups.
@@ -57,7 +56,7 @@ impl Engine {
         let view = &mut self.views[view_at as usize];
         let Some(key) = view.spec.key_of(&series.info, &self.pipeline_records) else { return };
         let shape = self.series.metric_of(series).shape;
-        let newest = if series.newest == Timestamp::MIN { self.now } else { series.newest };
+        let newest = if series.newest == Timestamp::MIN { self.timeline.now() } else { series.newest };
         let key = self.keys.intern(key);
         let is_new = view.group_of(key).is_none();
         let group = view.join(key, newest, shape);
@@ -69,12 +68,13 @@ impl Engine {
         if let Some(series) = self.series.get_mut(slot) {
             series.subscriptions.push(Subscription { view: view_at, group });
         }
-        self.wake_grid();
+        self.timeline.wake();
     }
 
     /// Creates the declared series at the start, so that their silence can be detected.
     pub(super) fn declare_series(&mut self) {
-        for declared in std::mem::take(&mut self.rules.declared) {
+        let rules = self.rules.clone();
+        for declared in &rules.declared {
             let identity = Identity {
                 source: declared.source.clone(),
                 name: declared.name.clone(),
@@ -87,15 +87,14 @@ impl Engine {
             {
                 series.is_declared = true;
             }
-            self.rules.declared.push(declared);
         }
     }
 
     /// Schedules the review of a series at the first grid point of the minute after `at`.
     pub(super) fn review_series(&mut self, slot: u32, generation: u32, at: Timestamp) {
-        let grid = at.next(Span::from_mins(1)).ceil(self.interval());
+        let grid = at.next(Span::from_mins(1)).ceil(self.timeline.interval());
         self.reviews.entry(grid).or_default().push((slot, generation));
-        self.grid_due = self.grid_due.min(grid);
+        self.timeline.wake_at(grid);
     }
 
     /// Forgets the series that had no observation for too long.
@@ -153,7 +152,7 @@ impl Engine {
 
     /// Schedules the rules that track a key, after the key lost its last series in a view.
     fn key_left(&mut self, view: u32, key: KeyId) {
-        let at = self.now.next(self.interval());
+        let at = self.timeline.now().next(self.timeline.interval());
         for (place, state) in self.rule_states.iter_mut().enumerate() {
             let views = &self.rules.rules[place].views;
             if !views.contains(&view) {
@@ -168,7 +167,7 @@ impl Engine {
             }
         }
         self.memos.forget(key);
-        self.grid_due = self.grid_due.min(at);
+        self.timeline.wake_at(at);
     }
 }
 

@@ -188,6 +188,61 @@ fn a_reload_may_change_the_levels_of_a_rule_that_fires() {
     assert_eq!(told, expected);
 }
 
+/// Goal: an alert does not lose its baseline as it begins, where the period has no window to spare. Method: a
+/// change at each phase of the window, in a period of exactly as many windows as a regression needs.
+#[test]
+fn a_regression_over_twelve_windows_keeps_its_baseline() {
+    for at in (1..13).map(|step| 7_200 + step * 25) {
+        let mut bench = Bench::new(
+            "rules: [{ id: slower, expr: 'regression(avg(latency_ms[5m]) by (source), 1h) > 20%', severity: warning }]\n",
+        );
+        for secs in (0..9_600).step_by(5) {
+            let usual = if secs < at { 100.0 } else { 140.0 };
+            bench.feed(secs, secs + 1, usual + (secs * 7_919 % 13) as f64 / 10.0);
+        }
+        let told: Vec<(ChangeName, bool)> =
+            bench.out.transitions.iter().map(|one| (one.change, one.value.is_some())).collect();
+        assert_eq!(told, [(ChangeName::Firing, true)], "changed at {at}");
+    }
+}
+
+/// Goal: steady traffic does not change. Method: a value each second, judged at every grid point.
+#[test]
+fn a_steady_count_does_not_change() {
+    for of in ["count(latency_ms[1m])", "sum(latency_ms[1m])", "rate(latency_ms[1m])"] {
+        let mut bench = Bench::new(&format!(
+            "rules: [{{ id: changed, expr: 'abs(change({of} by (source), 10m)) > 3%', severity: warning }}]\n"
+        ));
+        for secs in 0..1_800 {
+            bench.feed(secs, secs + 1, 1.0);
+        }
+        assert!(bench.out.transitions.is_empty(), "{of}: {:?}", bench.out.transitions);
+    }
+}
+
+/// Goal: receivers see whole episodes when a rule becomes a shadow or is one no longer. Method: it turns twice
+/// while its alert fires, and the value arrives only once more.
+#[test]
+fn a_rule_that_turns_into_a_shadow_ends_its_alerts() {
+    let text = |shadow: bool| {
+        format!(
+            "rules: [{{ id: slow, expr: 'avg(latency_ms[10m]) by (source) > 1s', severity: critical, shadow: {shadow} }}]\n"
+        )
+    };
+    let mut bench = Bench::new(&text(false));
+    bench.feed(0, 60, 1_500.0);
+    bench.engine.load(rules(&text(true)), &mut bench.out);
+    bench.tick_until(70);
+    bench.engine.load(rules(&text(false)), &mut bench.out);
+    bench.tick_until(80);
+    let told = |all: &[Transition]| -> Vec<(ChangeName, u32)> {
+        all.iter().map(|one| (one.change, one.seq)).collect()
+    };
+    let (firing, stale) = ((ChangeName::Firing, 0), (ChangeName::Stale, 1));
+    assert_eq!(told(&bench.out.transitions), [firing, stale, firing]);
+    assert_eq!(told(&bench.out.shadows), [firing, stale]);
+}
+
 /// Empty matchers in a rule set stored by another version mute no alert.
 #[test]
 fn empty_matchers_in_a_stored_rule_set_select_nothing() {

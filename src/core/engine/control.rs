@@ -131,8 +131,9 @@ impl Engine {
         for (place, rule) in rules.rules.iter().enumerate() {
             let same = next_by_id.get(&*rule.id).filter(|other| other.text == rule.text);
             let levels = same.map(|same| (severities(rule), severities(same)));
-            if levels.as_ref().is_none_or(|(before, after)| before != after) {
-                self.end_alerts(place, rule, levels.as_ref(), out);
+            let turns = same.is_some_and(|same| same.is_shadow != rule.is_shadow);
+            if turns || levels.as_ref().is_none_or(|(before, after)| before != after) {
+                self.end_alerts(place, rule, (levels.as_ref(), turns), out);
             }
             if same.is_some() {
                 kept.insert(rule.id.clone(), std::mem::take(&mut self.rule_states[place]));
@@ -142,25 +143,32 @@ impl Engine {
     }
 
     /// Ends the alerts of a rule that was removed or whose expression changed. With `levels`, the severities
-    /// before and after a change, only the alerts at a removed level end.
+    /// before and after a change, only the alerts at a removed level end; if the rule `turns` into a shadow or
+    /// is one no longer, all that fire, because an episode is published as a whole or not at all.
     fn end_alerts(
         &mut self,
         place: usize,
         rule: &Rule,
-        levels: Option<&(Vec<Severity>, Vec<Severity>)>,
+        (levels, turns): (Option<&(Vec<Severity>, Vec<Severity>)>, bool),
         out: &mut Effects,
     ) {
+        let now = self.timeline.now();
         let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
         self.keys.sort(&mut keys);
         for key in keys {
             let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { continue };
-            if levels.is_some_and(|(before, after)| instance.relevel(before, after)) {
+            let is_ended = turns && instance.firing().is_some();
+            if levels.is_some_and(|(before, after)| !is_ended && instance.relevel(before, after)) {
                 continue;
             }
             let before = instance.clone();
             if let Some(change) = instance.end_by_rule() {
-                self.publish(place, rule, key, change, &before, self.timeline.now(), out);
+                self.publish(place, rule, key, change, &before, now, out);
             }
+            // The rule may stay in another form: it judges the key anew.
+            let state = &mut self.rule_states[place];
+            state.baseline_freeze.end(key, before.firing().is_some().then_some(now));
+            state.timers.insert(key, now);
         }
     }
 

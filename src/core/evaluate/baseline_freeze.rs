@@ -78,11 +78,17 @@ impl BaselineFreeze {
         self.versions.insert((place, key), version);
     }
 
-    /// Whether a window teaches the baseline. `leaves_out`: whether windows of alerts teach nothing.
-    pub(super) fn teaches(&self, key: KeyId, start: Timestamp, window: Span, leaves_out: bool) -> bool {
+    /// Whether a window, given by begin and end, teaches the baseline. `leaves_out`: whether windows of alerts and
+    /// those that end within `margin` before one teach nothing.
+    pub(super) fn teaches(
+        &self,
+        key: KeyId,
+        (start, end): (Timestamp, Timestamp),
+        margin: Span,
+        leaves_out: bool,
+    ) -> bool {
         let Some(lessons) = self.keys.get(&key) else { return true };
-        let is_left_out =
-            |(from, to): &(Timestamp, Timestamp)| start + window > *from - window && start < *to;
+        let is_left_out = |(from, to): &(Timestamp, Timestamp)| end > *from - margin && start < *to;
         lessons.since.is_none_or(|since| start >= since)
             && !(leaves_out && lessons.left_out.iter().any(is_left_out))
     }

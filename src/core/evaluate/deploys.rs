@@ -70,7 +70,7 @@ impl Scope<'_> {
         // Windows after the version's newest observation do not belong to the version.
         let last = newest.map_or(begun, |newest| newest.index(asked.window)).min(end.index(asked.window) - 1);
         let first = begun.max(last + 1 - WINDOWS_OF_A_VERSION as i64);
-        let windows = self.taught(asked, self.whole(asked, view.past(key, first, last)));
+        let windows = self.taught(asked, self.whole(asked, view.past(key, first, last)), asked.window);
         windows.into_iter().map(|(_, window)| window).collect()
     }
 }

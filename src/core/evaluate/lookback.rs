@@ -259,11 +259,17 @@ impl Scope<'_> {
             let line = trend::Trend::learn(&points)?;
             return Some((Learned::Trend(line), line.windows));
         }
-        let only = |windows: Vec<(i64, Window)>| windows.into_iter().map(|(_, window)| window).collect();
-        let (taught, known): (Vec<Window>, Vec<Window>) =
-            (only(self.taught(asked, known.clone())), only(known));
+        let only =
+            |windows: &[(i64, Window)]| -> Vec<Window> { windows.iter().map(|(_, one)| *one).collect() };
         let above = self.views[asked.baseline as usize].sealed(self.key).and_then(|it| it.tail_begin());
-        Some((learn(asked, &taught, Some(&known), above)?, taught.len()))
+        let learned = |taught: &[(i64, Window)]| {
+            Some((learn(asked, &only(taught), Some(&only(&known)), above)?, taught.len()))
+        };
+        let taught = learned(&self.taught(asked, known.clone(), asked.window));
+        // The window before an alert may be a part of it already and is left out. But an alert must not lose its
+        // baseline as it begins, because the period has no other window to spare.
+        let taught_with_it = || learned(&self.taught(asked, known.clone(), Span::ZERO));
+        taught.or_else(|| self.is_active.then(taught_with_it).flatten())
     }
 
     /// Returns the end and the extent of the windows that a function looks back on, if all of them are
@@ -394,12 +400,18 @@ impl Scope<'_> {
         windows
     }
 
-    /// Keeps the windows that teach the baseline.
-    pub(super) fn taught(&self, asked: &Past, windows: Vec<(i64, Window)>) -> Vec<(i64, Window)> {
+    /// Keeps the windows that teach the baseline. Those that end within `margin` before an alert do not.
+    pub(super) fn taught(
+        &self,
+        asked: &Past,
+        windows: Vec<(i64, Window)>,
+        margin: Span,
+    ) -> Vec<(i64, Window)> {
         let mut windows = self.outside_maintenance(asked, windows);
         windows.retain(|(index, _)| {
             let start = Timestamp::clamped(index * asked.window.ms());
-            self.baseline_freeze.teaches(self.key, start, asked.window, asked.leaves_alerts_out())
+            let window = (start, start + asked.window);
+            self.baseline_freeze.teaches(self.key, window, margin, asked.leaves_alerts_out())
         });
         windows
     }
@@ -488,7 +500,7 @@ impl Scope<'_> {
     }
 
     fn cusum_onset(&self, asked: &Past, windows: &[(i64, Window)], values: &[f64]) -> Option<usize> {
-        let taught = self.taught(asked, windows.to_vec());
+        let taught = self.taught(asked, windows.to_vec(), asked.window);
         let baseline: Vec<f64> = taught.iter().map(|(_, window)| window.value).collect();
         let mut cusum = cusum::Cusum::new(&baseline)?;
         let sign = if asked.side == Side::Above { 1.0 } else { -1.0 };

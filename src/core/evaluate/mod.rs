@@ -303,12 +303,12 @@ impl Scope<'_> {
         }
         let known = |value: Option<f64>| value.ok_or(Unknown::NoData);
         match aggregate {
-            Aggregate::Count => Ok(totals.count as f64),
-            Aggregate::Sum => Ok(totals.sum),
+            Aggregate::Count => Ok(totals.count as f64 * self.part_read(view, at)),
+            Aggregate::Sum => Ok(totals.sum * self.part_read(view, at)),
             Aggregate::RateOfCount | Aggregate::RateOfSum => {
-                let seconds = (at - self.views[view as usize].oldest_start(at)).secs_f64();
                 let is_sum = aggregate == Aggregate::RateOfSum;
-                Ok(if is_sum { totals.sum } else { totals.count as f64 } / seconds)
+                let total = if is_sum { totals.sum } else { totals.count as f64 };
+                Ok(total * self.part_read(view, at) / (at - start).secs_f64())
             }
             _ if totals.count == 0 => {
                 let newest = view::newest(self.views, view, key).filter(|_| at == self.at);
@@ -322,6 +322,15 @@ impl Scope<'_> {
             Aggregate::Stddev => known(totals.stddev()),
             Aggregate::Quantile(q) => known(view::quantile(self.views, view, key, at, q)),
         }
+    }
+
+    /// Returns the part of a trailing window's panes that lies before its end. It is 1 for the current window,
+    /// whose last pane is not over. The last pane of a past window also holds what came after the window's end, so
+    /// its totals are taken in proportion to time.
+    fn part_read(&self, view: u32, at: Timestamp) -> f64 {
+        let view = &self.views[view as usize];
+        let (start, end) = (view.oldest_start(at), view.newest_end(at).min(self.at));
+        (at - start).secs_f64() / (end - start).secs_f64()
     }
 
     /// Returns why a view has no value for a key. A declared series exists from the start, so its silence

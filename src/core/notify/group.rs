@@ -63,13 +63,16 @@ impl Inbox {
         }
     }
 
-    pub(super) fn take_news(&mut self, id: &str, now: Timestamp) {
+    /// Takes the newest transition of an episode as news; `rises`: it is of a higher severity than the one before.
+    pub(super) fn take_news(&mut self, id: &str, rises: bool, now: Timestamp) {
         let is_brief = self.is_brief_news(id, now);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         if !episode.alert.is_active() && episode.told.is_none() && !is_brief {
             return self.forget(id);
         }
+        let rises = rises && episode.is_wanted() && episode.news.is_some();
         let news = episode.news_of().or(is_brief.then_some(News::Soon));
+        let news = if rises { Some(News::Now) } else { news };
         if episode.news.is_none() && news.is_some() {
             episode.since = now;
         }

@@ -78,9 +78,10 @@ pub struct Inbox {
     pub(super) letters: BTreeMap<String, Undelivered>,
     pub(super) notice: Option<Notice>,
     pub(super) changed: BTreeSet<String>,
-    /// Number of transitions dropped because too many of one episode waited.
+    /// Number of transitions dropped because too many of one episode waited, or because its end needs no token and
+    /// they do.
     pub left_out: u64,
-    /// Number of dead letters dropped because there were too many.
+    /// Number of dead letters dropped because there were too many, or because they were out of date.
     pub gone: u64,
 }
 
@@ -245,6 +246,8 @@ impl Inbox {
         if self.policy.is_past_mutes {
             alert.suppressed_by = None;
         }
+        let known = self.episodes.get(&id).map(|known| known.alert.severity);
+        let rises = known.is_some_and(|known| alert.severity > known);
         match self.episodes.get_mut(&id) {
             Some(known) if known.alert.seq > alert.seq => return,
             Some(known) => known.alert = alert,
@@ -262,7 +265,7 @@ impl Inbox {
         self.changed.insert(format!("e/{id}"));
         match self.policy.style {
             Style::Each => self.take_step(&id, number, now),
-            Style::Grouped => self.take_news(&id, now),
+            Style::Grouped => self.take_news(&id, rises, now),
         }
     }
 

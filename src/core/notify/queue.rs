@@ -25,6 +25,14 @@ impl Inbox {
         }
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let is_over = !episode.alert.is_active();
+        let waits_for_token = episode.queue.front().is_some_and(|first| {
+            self.ready.contains_key(&first.number) && self.bucket.left(now) < self.ready.len() as f64
+        });
+        if is_over && waits_for_token && episode.told.is_some_and(|told| !told.is_digest) {
+            self.left_out += episode.queue.len() as u64;
+            self.step_out(id);
+        }
+        let Some(episode) = self.episodes.get_mut(id) else { return };
         let is_kept_back = episode.queue.front().is_some_and(|first| {
             self.held.contains_key(&first.number) || self.quiet.contains_key(&first.number)
         });

@@ -243,6 +243,55 @@ fn what_gets_worse_does_not_wait() {
 }
 
 #[test]
+fn what_gets_worse_before_it_was_told_does_not_wait_either() {
+    let mut receiver = Fixture::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
+    receiver.take(0, firing("a"));
+    receiver.take(1, alert("a", 1, ChangeName::Level, Severity::Critical));
+    assert_eq!(receiver.send(1), ["a critical firing"]);
+}
+
+/// An end does not wait behind a change that has no token.
+#[test]
+fn an_end_does_not_wait_behind_what_waits_for_a_token() {
+    let mut receiver =
+        Fixture::new(Policy { max_per_hour: Some(1), ..policy(Style::Each) }, route("ops", &[], vec![]));
+    receiver.take(0, firing("a"));
+    assert_eq!(receiver.send(0).len(), 1);
+    receiver.take(1, alert("a", 1, ChangeName::Level, Severity::Critical));
+    assert!(receiver.send(2).is_empty());
+    receiver.take(3, resolved("a", 2));
+    assert_eq!((receiver.send(3), receiver.inbox.left_out), (vec!["a warning resolved".into()], 1));
+}
+
+/// Goal: a redrive never leaves a target with an alert that is over. Method: the beginning is a dead letter, the
+/// end is delivered, or a dead letter, too.
+#[test]
+fn what_is_over_is_not_redriven() {
+    for (is_end_delivered, expected) in
+        [(true, vec![]), (false, vec!["a warning firing".to_string(), "a warning resolved".to_string()])]
+    {
+        let mut receiver = Fixture::new(policy(Style::Each), route("ops", &[], Vec::new()));
+        let give_up = |receiver: &mut Fixture, secs: i64| {
+            let message = receiver.inbox.next(at(secs)).expect("it is due");
+            receiver.inbox.give_up(&message, "404".into(), at(secs));
+        };
+        receiver.take(0, firing("a"));
+        give_up(&mut receiver, 0);
+        receiver.inbox.others_noticed();
+        receiver.take(1, resolved("a", 1));
+        match is_end_delivered {
+            true => assert_eq!(receiver.send(1), ["a warning resolved"]),
+            false => give_up(&mut receiver, 1),
+        }
+        receiver.inbox.redrive(at(2));
+        assert_eq!(receiver.send(2), expected);
+        assert_eq!(receiver.inbox.untold().map(|notice| notice.error.is_some()), Some(false), "it ends");
+        receiver.keep();
+        assert!(!receiver.rows.keys().any(|key| key.starts_with("d/")), "{:?}", receiver.rows);
+    }
+}
+
+#[test]
 fn what_came_and_went_while_it_was_not_told_is_not_told() {
     let mut receiver = Fixture::new(policy(Style::Grouped), route("ops", &[], Vec::new()));
     receiver.take(0, firing("a"));

@@ -7,10 +7,13 @@
 //! Rejected: sending first (after a crash the first dead letter has another time and thus makes another
 //! alert, which nothing would end).
 
+use super::super::alert::Transition;
+use super::episode::Episode;
 use super::inbox::Inbox;
 use super::message::Message;
 use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Maximum number of alerts in dead letters: 10,000 × 3 KiB = 30 MiB. Beyond it, the oldest dead letters are
 /// dropped.
@@ -86,18 +89,48 @@ impl Inbox {
         }
     }
 
-    /// Redrives all dead letters; returns how many.
+    /// Redrives all dead letters; returns how many. What is out of date is dropped instead: sent behind the end of
+    /// its alert, a beginning would never end.
     pub fn redrive(&mut self, now: Timestamp) -> usize {
+        self.drop_outdated();
         let mut count = 0;
         for (id, letter) in self.letters.iter_mut().filter(|(_, letter)| !letter.is_due) {
             letter.is_due = true;
             count += 1;
             self.changed.insert(format!("d/{id}"));
         }
-        if let Some(notice) = self.notice.take_if(|_| count > 0) {
+        let is_clear = count > 0 || self.letters.is_empty();
+        if let Some(notice) = self.notice.take_if(|_| is_clear) {
             self.put_up(Notice { at: now, error: None, is_told: false, ..notice });
         }
         count
+    }
+
+    /// Removes from the dead letters the states of alerts that the target knows a later state of.
+    fn drop_outdated(&mut self) {
+        let mut newest: BTreeMap<String, u32> = BTreeMap::new();
+        for alert in self.letters.values().flat_map(|letter| &letter.message.alerts) {
+            let seq = newest.entry(alert.id.clone()).or_default();
+            *seq = alert.seq.max(*seq);
+        }
+        let episodes = &self.episodes;
+        let is_outdated = |alert: &Transition| {
+            // A later dead letter of the alert is sent behind this one.
+            let is_newest = newest.get(&alert.id).is_none_or(|seq| *seq <= alert.seq);
+            // An episode is forgotten once its end was delivered.
+            let told = |episode: &Episode| episode.told.is_some_and(|told| told.seq > alert.seq);
+            is_newest && alert.is_active() && episodes.get(&alert.id).is_none_or(told)
+        };
+        for (id, letter) in self.letters.iter_mut().filter(|(_, letter)| !letter.is_due) {
+            let before = letter.message.alerts.len();
+            letter.message.alerts.retain(|alert| !is_outdated(alert));
+            if letter.message.alerts.len() < before {
+                self.changed.insert(format!("d/{id}"));
+            }
+        }
+        let before = self.letters.len();
+        self.letters.retain(|_, letter| !letter.message.alerts.is_empty());
+        self.gone += (before - self.letters.len()) as u64;
     }
 
     /// Returns the notice that the other receivers do not have yet.

@@ -480,6 +480,11 @@ impl View {
         Timestamp::clamped(self.range(at).0 * self.pane.ms())
     }
 
+    /// Returns the end of the newest pane in the trailing window that ends at `at`.
+    pub fn newest_end(&self, at: Timestamp) -> Timestamp {
+        Timestamp::clamped((self.range(at).1 + 1) * self.pane.ms())
+    }
+
     /// Caches the pane range of the grid point that most of the next reads need.
     fn look_at(&mut self, at: Timestamp) {
         self.looked_at = (at, self.range_anew(at));

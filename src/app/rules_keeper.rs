@@ -184,8 +184,10 @@ impl Keeper {
             is_anew = match heard.recv_timeout(every) {
                 Ok(Said::Reload) => true,
                 Ok(Said::Change(change, reply)) => {
+                    let was_refused = self.has_refused();
                     reply(self.change(change));
-                    false
+                    // Files that were refused are judged again, beside what the change has made of the rest.
+                    was_refused
                 }
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -328,6 +330,11 @@ impl Keeper {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).book.clone()
     }
 
+    /// Whether a set of documents is refused now.
+    fn has_refused(&self) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).refused.is_some()
+    }
+
     fn know(&self, learn: impl FnOnce(&mut Known)) {
         learn(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -393,6 +400,8 @@ fn changed(mut documents: Documents, change: Change, prefix: &str) -> Result<Doc
             documents.insert(format!("{prefix}{name}"), text);
         }
         Change::Remove { name } => {
+            // Lists show the documents that were added with their prefix.
+            let name = name.strip_prefix(prefix).map_or_else(|| name.clone(), String::from);
             if documents.remove(&format!("{prefix}{name}")).is_none() {
                 let is_file = documents.contains_key(&name);
                 return Err(if is_file { Refusal::File(name) } else { Refusal::Unknown(name) });

@@ -18,6 +18,8 @@ use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub fn run(args: &RunArgs) -> Result<u8> {
+    check_threads()
+        .context("cannot start threads; raise the limit of processes (ulimit -u, TasksMax, pids.max)")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     // The runtime is never dropped: threads that still wait for a server at the end use it until the process
     // exits.
@@ -34,6 +36,22 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     // Files that this process writes are accessible to its own user only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     runtime.block_on(serve(&config, roles, signals))
+}
+
+/// Threads that a small service has besides the first: the runtime, its blocking calls, the worker, receivers,
+/// the log. Without them the libraries would panic at the first request.
+const THREADS_MIN: usize = 12;
+
+/// Fails if the system refuses the threads that a service needs.
+fn check_threads() -> std::io::Result<()> {
+    let gate = std::sync::RwLock::new(());
+    let closed = gate.write();
+    std::thread::scope(|scope| {
+        let begin = || std::thread::Builder::new().spawn_scoped(scope, || drop(gate.read()));
+        let begun: std::io::Result<Vec<_>> = (0..THREADS_MIN).map(|_| begin()).collect();
+        drop(closed);
+        begun.map(drop)
+    })
 }
 
 /// SIGXFSZ. Catching it turns a write beyond `ulimit -f` into an error of that write, as on a full disk,

@@ -201,7 +201,10 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
         parts.nats.partition.count,
     );
     let keys = redis::Shared::new(RedisStore::new(&parts.redis, true)?);
-    parts.nats.signing.read_from(Box::new(move || Ok(keys.alert_key()?)));
+    parts.nats.signing.read_from(Box::new(move |known| Ok(keys.alert_key(known)?)));
+    let (signing, outages) = (parts.nats.signing.clone(), parts.nats.outages.clone());
+    // Redis may be unreachable. Only delivery waits for the key, so a separate thread reads it.
+    std::thread::Builder::new().name("alert-key".into()).spawn(move || keep_key(&signing, &outages))?;
     let intake = nats::intake::Door::open(&parts.nats).await?;
     // A single partition is not shared out: its lease alone decides who owns it.
     let share = OwnershipQuota::new(usize::from(count <= 1));
@@ -342,18 +345,26 @@ fn join(own: &redis::Shared, nats: &nats::Settings) -> Result<(), PortError> {
     }
 }
 
-/// Retries reading the signing key of alerts until it is known. No notification is delivered before.
-fn learn_key(signing: &Signing, outages: &Outages) {
-    while let Err(error) = signing.reread() {
-        let is_stopping = matches!(error.downcast_ref(), Some(PortError::Stopping { .. }));
-        if is_stopping {
-            return;
+/// Keeps the signing key of alerts: no notification is delivered before it is known, and a store that has lost it
+/// alone gets it back before another process makes a new one.
+fn keep_key(signing: &Signing, outages: &Outages) {
+    let mut is_unread = false;
+    loop {
+        match signing.reread() {
+            Err(error) if matches!(error.downcast_ref(), Some(PortError::Stopping { .. })) => return,
+            Err(error) => {
+                outages.begin(DEPLOYMENT, "Redis", &error);
+                is_unread = true;
+            }
+            Ok(()) if std::mem::take(&mut is_unread) => outages.end(DEPLOYMENT),
+            Ok(()) => {}
         }
-        outages.begin(DEPLOYMENT, "Redis", &error);
-        std::thread::sleep(KEY_RETRY_EVERY);
+        std::thread::sleep(if is_unread { KEY_RETRY_EVERY } else { KEY_EVERY });
     }
-    outages.end(DEPLOYMENT);
 }
+
+/// Time between two looks at the signing key of alerts.
+const KEY_EVERY: Duration = Duration::from_secs(2);
 
 /// Time between two attempts to read the keys of the deployment.
 const KEY_RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -369,9 +380,6 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         let others = nats::alerts::Beside::new(&feed, &parts.nats, &name);
         feeds.insert(name, (feed, others));
     }
-    let (signing, outages) = (parts.nats.signing.clone(), parts.nats.outages.clone());
-    // Redis may be unreachable. Only delivery waits for the key, so a separate thread reads it.
-    std::thread::Builder::new().name("alert-key".into()).spawn(move || learn_key(&signing, &outages))?;
     Telling::start(&parts.receivers, SystemClock, |name| {
         let notification_log = redis::SharedNotificationLog::new(&parts.redis, name)?;
         // The loop above opened a feed for each receiver.

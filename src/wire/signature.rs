@@ -26,8 +26,9 @@ const KEYS_MAX: usize = 8;
 /// The error of a failed read of the key.
 pub type Unread = Box<dyn Error + Send + Sync>;
 
-/// Reads the key of the deployment and the time of its creation.
-type Source = Box<dyn Fn() -> Result<(Vec<u8>, Timestamp), Unread> + Send + Sync>;
+/// Reads the key of the deployment and the time of its creation. A store that has none may restore the given key,
+/// the newest that this process knows.
+type Source = Box<dyn Fn(Option<&[u8]>) -> Result<(Vec<u8>, Timestamp), Unread> + Send + Sync>;
 
 /// The keys of a deployment and a counter of forged messages. Clones share both.
 #[derive(Clone, Default)]
@@ -63,7 +64,9 @@ impl Signing {
     /// Reads the key that is in force now; blocks on the store.
     pub fn reread(&self) -> Result<(), Unread> {
         let Some(source) = self.0.source.get() else { return Ok(()) };
-        let (secret, since) = source()?;
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known.last().map(|last| last.secret.clone());
+        let (secret, since) = source(known.as_deref())?;
         self.know(secret, since);
         Ok(())
     }
@@ -175,7 +178,7 @@ mod tests {
         let stored = Arc::new(RwLock::new((b"first".to_vec(), now)));
         for signing in [&ours, &theirs] {
             let stored = stored.clone();
-            signing.read_from(Box::new(move || Ok(stored.read().expect("no panic").clone())));
+            signing.read_from(Box::new(move |_| Ok(stored.read().expect("no panic").clone())));
             signing.reread().expect("it is there");
         }
         let early = theirs.sign("a", b"x");

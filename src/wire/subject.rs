@@ -271,6 +271,13 @@ impl Subjects {
         subject.rsplit('.').next()?.parse().ok()
     }
 
+    /// Returns what the numbers of an alert message are counted by: rule and sender, without severity and number.
+    pub fn numbered_by(subject: &str) -> String {
+        let mut tokens = subject.rsplit('.').skip(1);
+        let (sender, rule) = (tokens.next().unwrap_or(""), tokens.next().unwrap_or(""));
+        format!("{rule}.{sender}")
+    }
+
     /// Returns the subjects by which messages of the event stream are classified.
     pub fn read_as(&self) -> Own {
         let partials_prefix = self.partition.is_aggregate().then(|| format!("{}.agg.", self.root));

@@ -316,6 +316,26 @@ fn alerts_of_a_log_that_was_replaced_are_told() {
     }
 }
 
+/// Goal: a log receiver whose target blocks is seen as a receiver that fails, and holds up nothing. Method: a named
+/// pipe that nobody reads; alerts; SIGTERM.
+#[test]
+fn a_pipe_that_nobody_reads_is_a_receiver_that_fails() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let config = format!(
+        "receivers: [{{ name: pipe, log: {{ path: '{}' }} }}]\nroute: {{ receiver: pipe }}\n",
+        pipe.display()
+    );
+    let service = start(dir.path(), &config);
+    burst(&service, 0, 2);
+    service.wait_for("/api/v1/receivers", |found| {
+        let at_least_one = |name: &str| found["receivers"][0][name].as_u64() > Some(0);
+        at_least_one("retried") && at_least_one("waiting")
+    });
+    assert_eq!(service.stop(), Some(0));
+}
+
 /// Goal: an alert about a process that is gone does not fire for ever. Method: the largest file is bounded until
 /// `_sg_unwritten` is delivered; kill -9, a start with room, and its end is delivered once.
 #[test]

@@ -4,7 +4,7 @@
 use crate::answer;
 use crate::edge::now_ms;
 use crate::load::{board, jetstream_at, replayed};
-use crate::servers::{Servers, Worker, tell_store, wait_for};
+use crate::servers::{Servers, Worker, ask_store, tell_store, wait_for};
 use crate::sink::{Reply, Sink};
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
@@ -325,6 +325,56 @@ fn alerts_from_before_the_key_are_known() {
     let told: Vec<(&Value, &Value)> = taken.iter().map(|one| (&one.body["id"], &one.body["state"])).collect();
     let id = &first["id"];
     assert_eq!(told, [(id, &json!("firing")), (id, &json!("resolved"))]);
+    assert_eq!((forged(&owner), forged(&notifier)), (0, 0), "nothing was forged");
+    assert!(notifier.stop() == Some(0) && owner.stop() == Some(0));
+}
+
+/// Goal: a genuine message that is published again is no news. Method: the beginning of an alert that is over is
+/// stored once more with its own signature; a process that delivers from then on is told of the next alert alone.
+#[test]
+fn a_genuine_message_counts_once() {
+    let deployment = Deployment::start();
+    let owner = deployment.owner();
+    let context = deployment.context();
+    let sink = Sink::start(|_| Reply::Status(200));
+    let notifier = deployment.notifier(&sink);
+    fire(&owner, "s-0");
+    let first = deployment.genuine(&context, &owner, 1);
+    sink.wait_for(|taken| taken.iter().any(|one| one.body["state"] == "resolved"));
+    let again = |notifier: &Worker, expected: u64| {
+        let stored = deployment.stored(&context, 1).expect("it is there");
+        deployment.put_with(&context, &stored.subject, signature_of(&stored), stored.payload.to_vec());
+        wait_for("the repeat", notifier, || (forged(notifier) == expected).then_some(()));
+    };
+    again(&notifier, 1);
+    assert_eq!(notifier.stop(), Some(0));
+    // A process that has not read the first message finds it in the stream.
+    let notifier = deployment.notifier(&sink);
+    again(&notifier, 1);
+    fire(&owner, "s-1");
+    let taken = sink.wait_for(|taken| taken.iter().any(|one| one.body["key"]["source"] == "s-1"));
+    let of_first = taken.iter().filter(|one| one.body["id"] == first["id"]).count();
+    assert_eq!(of_first, 2, "firing and resolved: {taken:?}");
+    assert!(notifier.stop() == Some(0) && owner.stop() == Some(0));
+}
+
+/// Goal: losing the signing key alone loses no alert. Method: the key is deleted under a running owner, which puts
+/// it back; a process that delivers starts behind that.
+#[test]
+fn a_lost_key_is_put_back() {
+    let deployment = Deployment::start();
+    let owner = deployment.owner();
+    let context = deployment.context();
+    fire(&owner, "s-0");
+    deployment.genuine(&context, &owner, 1);
+    let key = || ask_store::<Option<Vec<u8>>>(&deployment.servers, &["HGET", "sg:alertkey", "key"]);
+    let before = key();
+    tell_store(&deployment.servers, &["DEL", "sg:alertkey"]);
+    wait_for("the key", &owner, || (key() == before).then_some(()));
+    let sink = Sink::start(|_| Reply::Status(200));
+    let notifier = deployment.notifier(&sink);
+    fire(&owner, "s-1");
+    sink.wait_for(|taken| taken.iter().any(|one| one.body["key"]["source"] == "s-1"));
     assert_eq!((forged(&owner), forged(&notifier)), (0, 0), "nothing was forged");
     assert!(notifier.stop() == Some(0) && owner.stop() == Some(0));
 }

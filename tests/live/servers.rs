@@ -349,6 +349,11 @@ rules:
 
 /// Sends one write command to the store.
 pub fn tell_store(servers: &Servers, words: &[&str]) {
+    ask_store::<redis::Value>(servers, words);
+}
+
+/// Sends a command to the store, and returns the answer.
+pub fn ask_store<T: redis::FromRedisValue>(servers: &Servers, words: &[&str]) -> T {
     let url = format!("redis://127.0.0.1:{}", servers.redis_port);
     wait_with_log("the store", &Mutex::default(), || {
         let mut connection = redis::Client::open(url.as_str()).ok()?.get_connection().ok()?;
@@ -356,6 +361,6 @@ pub fn tell_store(servers: &Servers, words: &[&str]) {
         for word in &words[1..] {
             command.arg(*word);
         }
-        command.query::<redis::Value>(&mut connection).ok()
-    });
+        command.query::<T>(&mut connection).ok()
+    })
 }

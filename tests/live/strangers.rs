@@ -6,7 +6,7 @@ use crate::edge::now_ms;
 use crate::servers::{Servers, Worker, tell_store, wait_for};
 use async_nats::Client;
 use futures_util::TryStreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn event(source: &str) -> String {
     json!({"type": "metric", "time": now_ms(), "source": source, "name": "latency_ms", "value": 1})
@@ -85,6 +85,31 @@ fn answers_do_nothing_for_whoever_asks() {
         log.contains("at a subject of the broker or of this service") && !log.contains("\"ERROR\""),
         "{log}"
     );
+}
+
+/// Goal: a consumer that somebody pauses holds up nothing. Method: the consumer that reads the log is paused for
+/// years, if the broker knows pauses; an event behind that is counted.
+#[test]
+fn a_paused_consumer_is_replaced() {
+    let servers = Servers::start("everysec");
+    let worker = started(&servers);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = connected(&servers).await;
+        let ask = async |subject: String, body: &str| -> Value {
+            let answer = client.request(format!("$JS.API.CONSUMER.{subject}"), body.to_string().into()).await;
+            serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON")
+        };
+        if !client.server_info().version.starts_with("2.9") {
+            let consumers = ask("NAMES.SG_EVENTS_0".into(), "{}").await;
+            let name = consumers["consumers"][0].as_str().expect("a consumer");
+            let until = json!({"pause_until": "2099-01-01T00:00:00Z"}).to_string();
+            let paused = ask(format!("PAUSE.SG_EVENTS_0.{name}"), &until).await;
+            assert_eq!(paused["paused"], true, "{paused}");
+        }
+        send_event(&client, "s-0").await;
+    });
+    wait_for_count(&worker, "s-0", 1);
 }
 
 /// Goal: a deleted log is reported as an outage. Method: the stream is deleted while its owner runs;

@@ -6,7 +6,7 @@
 //! the receiver does not know yet. A message that arrives out of order, or is lost, is a reason for a new
 //! consumer. Rejected: keeping the old consumer (it redelivers lost messages after younger ones).
 
-use super::raw::{self, Found};
+use super::raw::{self, Found, Which};
 use super::reader::Place;
 use super::transition_log::{Places, is_genuine, is_genuine_raw};
 use super::{ANSWER_WITHIN, Settings, connect, context};
@@ -21,6 +21,7 @@ use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
@@ -34,6 +35,44 @@ const PENDING_MAX: i64 = 4 * BATCH_MAX as i64;
 /// Polling interval, and so the longest delay that it adds to a notification.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Time between two questions whether a consumer holds messages back.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// Recognises messages that were published again: their signature is right, but their place is taken.
+///
+/// A worker numbers its messages, and each has a subject of its own. So a message whose number is above those of its
+/// rule and partition so far is new; of any other one the broker is asked which message has the subject first.
+#[derive(Debug, Default)]
+struct Repeats {
+    /// The highest number by the subject without severity and number.
+    highest: HashMap<String, u64>,
+}
+
+impl Repeats {
+    /// Returns whether a genuine message repeats another one.
+    async fn is_repeat(
+        &mut self,
+        context: &Context,
+        stream: &str,
+        (subject, in_stream): (&str, u64),
+    ) -> Result<bool, Cause> {
+        let Some(number) = Subjects::alert_number(subject) else { return Ok(false) };
+        let of = Subjects::numbered_by(subject);
+        if self.highest.get(&of).is_some_and(|highest| number > *highest) {
+            self.highest.insert(of, number);
+            return Ok(false);
+        }
+        let which = Which { seq: Some(1), next_by_subj: Some(subject), ..Which::default() };
+        let first = raw::get(context, stream, which).await?;
+        let is_repeat = first.is_some_and(|first| first.message.sequence < in_stream);
+        if !is_repeat {
+            let highest = self.highest.entry(of).or_insert(number);
+            *highest = number.max(*highest);
+        }
+        Ok(is_repeat)
+    }
+}
+
 /// One receiver's position in the stream.
 #[derive(Debug)]
 pub struct Alerts {
@@ -43,6 +82,7 @@ pub struct Alerts {
     subject: String,
     name: String,
     signing: Signing,
+    repeats: Repeats,
     reading: Option<Reading>,
     /// Until this time all messages are read without a consumer, because one of them cannot be delivered by
     /// a consumer.
@@ -63,6 +103,8 @@ struct Reading {
     unwritten: Vec<Message>,
     /// The stream was made anew: it ends before the receiver's position.
     is_anew: bool,
+    /// When the broker was asked last whether messages are pending.
+    asked_at: Instant,
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -82,6 +124,7 @@ impl Alerts {
             subject,
             name,
             signing,
+            repeats: Repeats::default(),
             reading: None,
             raw_until: None,
             passed: (0, 0),
@@ -107,7 +150,8 @@ impl Alerts {
             ..Config::default()
         };
         let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
-        Ok(Reading { consumer, told: after, newest: from, given: 0, unwritten: Vec::new(), is_anew })
+        let (unwritten, asked_at) = (Vec::new(), Instant::now());
+        Ok(Reading { consumer, told: after, newest: from, given: 0, unwritten, is_anew, asked_at })
     }
 
     /// Reads the next alerts with a consumer.
@@ -117,7 +161,7 @@ impl Alerts {
             _ => self.begin(after).await?,
         };
         let restart = std::mem::take(&mut reading.is_anew).then_some(0);
-        let batch = Batch { restart, ..reading.next(wait, &self.signing).await? };
+        let batch = Batch { restart, ..reading.next(wait, self).await? };
         self.reading = Some(reading);
         Ok(batch)
     }
@@ -135,7 +179,9 @@ impl Alerts {
             if !is_readable {
                 self.raw_until = Some(Instant::now() + raw::READ_FOR);
             }
-            if !self.signing.settle(&mut is_fresh, |signing| is_genuine_raw(signing, &message))? {
+            let is_signed =
+                self.signing.settle(&mut is_fresh, |signing| is_genuine_raw(signing, &message))?;
+            if !is_signed || self.is_repeat(&message.subject, message.sequence).await? {
                 self.signing.note_forged(&message.subject);
                 continue;
             }
@@ -144,6 +190,12 @@ impl Alerts {
         }
         self.passed = (batch.alerts.last().map_or(after, |(given, _)| *given), up_to);
         Ok(batch)
+    }
+}
+
+impl Alerts {
+    async fn is_repeat(&mut self, subject: &str, in_stream: u64) -> Result<bool, Cause> {
+        self.repeats.is_repeat(&self.context, self.stream, (subject, in_stream)).await
     }
 }
 
@@ -180,7 +232,7 @@ impl Others for Beside {
 impl Reading {
     /// Fetches what is there now. The broker ends the request once it has delivered that, so no message
     /// arrives at an inbox that is no longer read.
-    async fn take(&mut self, signing: &Signing) -> Result<Batch, Cause> {
+    async fn take(&mut self, of: &mut Alerts) -> Result<Batch, Cause> {
         let mut messages = self.consumer.fetch().max_messages(BATCH_MAX).messages().await?;
         let mut batch = Batch { alerts: Vec::new(), is_end: true, restart: None };
         let mut fetched = Vec::new();
@@ -197,8 +249,10 @@ impl Reading {
         }
         let mut is_fresh = false;
         for (in_stream, stamp, message) in fetched {
-            if !signing.settle(&mut is_fresh, |signing| is_genuine(signing, &message, stamp))? {
-                signing.note_forged(&message.subject);
+            let is_signed =
+                of.signing.settle(&mut is_fresh, |signing| is_genuine(signing, &message, stamp))?;
+            if !is_signed || of.is_repeat(&message.subject, in_stream).await? {
+                of.signing.note_forged(&message.subject);
                 // Acknowledge it, so that it is not redelivered and does not use up the limit of pending
                 // messages.
                 message.ack_with(AckKind::Ack).await.map_err(|error| error.to_string())?;
@@ -212,14 +266,33 @@ impl Reading {
     }
 
     /// Fetches like [`Reading::take`], but waits until a message arrives.
-    async fn next(&mut self, wait: Duration, signing: &Signing) -> Result<Batch, Cause> {
+    async fn next(&mut self, wait: Duration, of: &mut Alerts) -> Result<Batch, Cause> {
         let begun = tokio::time::Instant::now();
         loop {
-            let batch = self.take(signing).await?;
+            let batch = self.take(of).await?;
             if !batch.alerts.is_empty() || begun.elapsed() >= wait {
+                self.find_all_given(&batch, of).await?;
                 return Ok(batch);
             }
             tokio::time::sleep(LOOK_EVERY.min(wait.saturating_sub(begun.elapsed()))).await;
+        }
+    }
+}
+
+impl Reading {
+    /// Fails if the consumer has messages and does not deliver them, such as one that somebody has paused; a new
+    /// one delivers them. Asks at most every [`ASK_EVERY`], while nothing arrives.
+    async fn find_all_given(&mut self, batch: &Batch, of: &Alerts) -> Result<(), Cause> {
+        if !batch.alerts.is_empty() || self.asked_at.elapsed() < ASK_EVERY {
+            return Ok(());
+        }
+        self.asked_at = Instant::now();
+        let next = Which { seq: Some(self.newest + 1), next_by_subj: Some(&of.subject), ..Which::default() };
+        match raw::get(&of.context, of.stream, next).await? {
+            None => Ok(()),
+            Some(held) => {
+                Err(format!("the consumer does not deliver message {}", held.message.sequence).into())
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ mod reader;
 mod transition_log;
 
 use crate::core::Timestamp;
+use crate::core::vocab::limits::PAYLOAD_BYTES_MAX;
 use crate::core::vocab::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
@@ -29,7 +30,7 @@ use crate::wire::subject::Subjects;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Stream};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use reader::{Cursor, Reader};
@@ -289,6 +290,17 @@ fn difference(wanted: &Config, found: &Config) -> Option<String> {
     if found.discard != wanted.discard {
         return Some("it refuses new messages when it is full instead of letting old ones go".into());
     }
+    if found.sealed {
+        return Some("it is sealed and takes no messages".into());
+    }
+    if found.retention != RetentionPolicy::Limits {
+        return Some(
+            "its retention lets records go that others have still to read; it must be `limits`".into(),
+        );
+    }
+    if usize::try_from(found.max_message_size).is_ok_and(|most| most > 0 && most < PAYLOAD_BYTES_MAX) {
+        return Some(format!("it takes messages of {} bytes at most", found.max_message_size));
+    }
     if found.duplicate_window < wanted.duplicate_window {
         return Some(format!("it knows repeats for {:?} only", found.duplicate_window));
     }
@@ -539,4 +551,26 @@ async fn append(
 /// Converts a message's time to whole milliseconds.
 fn stamp(epoch_ns: i128) -> Timestamp {
     Timestamp::clamped((epoch_ns / 1_000_000) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_would_lose_records_is_refused_by_name() {
+        let wanted = wanted("SG_EVENTS_0".into(), vec!["sg.v1.>".into()], EVENTS_KEPT);
+        let said = |change: fn(&mut Config)| {
+            let mut found = wanted.clone();
+            change(&mut found);
+            difference(&wanted, &found).unwrap_or_default()
+        };
+        assert_eq!(said(|_| {}), "");
+        assert_eq!(said(|found| found.max_message_size = -1), "");
+        assert_eq!(said(|found| found.max_message_size = 8 << 20), "");
+        assert!(said(|found| found.max_message_size = 100).contains("100 bytes at most"));
+        assert!(said(|found| found.sealed = true).contains("sealed"));
+        assert!(said(|found| found.retention = RetentionPolicy::WorkQueue).contains("`limits`"));
+        assert!(said(|found| found.discard = DiscardPolicy::New).contains("refuses new messages"));
+    }
 }

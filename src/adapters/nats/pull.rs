@@ -33,6 +33,8 @@ pub(super) struct Pull {
     messages: Subscriber,
     /// Messages requested that have not arrived yet.
     owed: usize,
+    /// Whether a pull has expired since the last call of [`Pull::next`] began.
+    is_expired: bool,
 }
 
 impl Pull {
@@ -40,15 +42,15 @@ impl Pull {
         let inbox = client.new_inbox();
         let messages = client.subscribe(inbox.clone()).await.map_err(lost)?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
-        let mut pull = Pull { client: client.clone(), subject, inbox, messages, owed: 0 };
+        let mut pull = Pull { client: client.clone(), subject, inbox, messages, owed: 0, is_expired: false };
         pull.ask().await?;
         Ok(pull)
     }
 
-    /// Returns the messages that have arrived, at least one.
+    /// Returns the messages that have arrived; none if a pull expired while none did.
     pub(super) async fn next(&mut self) -> Result<Vec<Message>, Broken> {
         let mut batch = Vec::new();
-        while batch.is_empty() {
+        while batch.is_empty() && !std::mem::take(&mut self.is_expired) {
             let waited = tokio::time::timeout(HEARTBEAT * 2, self.messages.next()).await;
             let first = waited.map_err(|_| lost("no heartbeat"))?;
             self.take(first.ok_or_else(|| lost("the subscription has ended"))?, &mut batch)?;
@@ -78,7 +80,7 @@ impl Pull {
             }
             Some(StatusCode::IDLE_HEARTBEAT) => {}
             // The pull expired unfilled, so no more messages arrive for it.
-            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => self.owed = 0,
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => (self.owed, self.is_expired) = (0, true),
             Some(status) => {
                 let text = message.description.unwrap_or_default();
                 // A pull also ends when its bytes are used up; any other status ends the consumer.

@@ -11,12 +11,12 @@ use super::{ANSWER_WITHIN, Cause, RETRY_EVERY, extent, stamp};
 use crate::driver::continuity::{self, Continuity};
 use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Logged, PortError};
-use crate::wire::control;
 use crate::wire::signature::Signing;
 use crate::wire::subject::{Own, Said, codec};
 use async_nats::header::HeaderName;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, Message};
 use std::convert::Infallible;
@@ -163,7 +163,22 @@ impl Cursor {
                 chunk = pull.next() => chunk?,
                 _ = self.connected.changed() => return Err(Broken::Connection),
             };
-            self.hand_over(chunk, records).await?;
+            match chunk.is_empty() {
+                true => self.find_all_read(&stream).await?,
+                false => self.hand_over(chunk, records).await?,
+            }
+        }
+    }
+
+    /// Fails if the stream has records that the consumer does not deliver, such as a consumer that somebody has
+    /// paused; a new one delivers them.
+    async fn find_all_read(&self, stream: &Stream) -> Result<(), Broken> {
+        let last = stream.get_info().await.map_err(lost)?.state.last_sequence;
+        match last < self.continuity.next() {
+            true => Ok(()),
+            false => {
+                Err(lost(format!("the consumer delivers nothing, and the stream has records up to {last}")))
+            }
         }
     }
 
@@ -302,7 +317,7 @@ impl Cursor {
 fn entry(own: &Own, message: Message) -> Entry {
     match own.said(&message.subject) {
         Said::Tick => Entry::Tick,
-        Said::Control => Entry::Control(control::unpacked(&message.payload)),
+        Said::Control => Entry::Control(message.payload.to_vec()),
         Said::Partials { from, number } => Entry::Partials { from, number, bytes: message.payload.to_vec() },
         Said::Events => {
             let headers = message.headers.as_ref();

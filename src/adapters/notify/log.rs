@@ -1,7 +1,9 @@
 //! `log`: one JSON line for each transition, or text for people, to standard output or a file.
 //!
 //! Invariant: a complete line never shares a line of the file with another one. A killed process or a full
-//! disk may leave the beginning of a line; the next write then begins on a new line.
+//! disk may leave the beginning of a line; the next write then begins on a new line. A pipe that nobody reads holds
+//! up an attempt for [`WRITE_WITHIN`] and nothing else. Rejected: writing on the receiver's own thread (it would
+//! neither report the failure nor end), and pipes that do not block (a line longer than their room is torn).
 
 use super::text::{listed, standing};
 use super::wording::Wording;
@@ -12,21 +14,89 @@ use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
+
+/// Time limit of one write. It is shorter than the time in which a process must end.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The target of the lines; without a path it is standard output.
 #[derive(Debug)]
 pub struct Log {
-    pub path: Option<PathBuf>,
+    path: Option<PathBuf>,
     /// Wording of the text; `None` writes JSON.
-    pub wording: Option<Wording>,
+    wording: Option<Wording>,
+    writer: Option<Writer>,
+}
+
+/// A thread that writes one text at a time, because a pipe may block for ever.
+#[derive(Debug)]
+struct Writer {
+    texts: SyncSender<String>,
+    written: Receiver<std::io::Result<()>>,
+    /// The text that is being written.
+    pending: Option<String>,
 }
 
 impl Log {
-    fn write(&self, text: &str) -> std::io::Result<()> {
-        match &self.path {
-            Some(path) => append(path, text),
-            None => std::io::stdout().write_all(text.as_bytes()),
+    pub fn new(path: Option<PathBuf>, wording: Option<Wording>) -> Log {
+        Log { path, wording, writer: None }
+    }
+
+    fn write(&mut self, text: String) -> std::io::Result<()> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(Writer::start(self.path.clone())?),
+        };
+        writer.write(text, WRITE_WITHIN)
+    }
+}
+
+impl Writer {
+    fn start(path: Option<PathBuf>) -> std::io::Result<Writer> {
+        let (texts, to_write) = sync_channel::<String>(1);
+        let (done, written) = sync_channel(1);
+        let work = move || {
+            for text in to_write {
+                let result = match &path {
+                    Some(path) => append(path, &text),
+                    None => std::io::stdout().write_all(text.as_bytes()),
+                };
+                if done.send(result).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("alert-log".into()).spawn(work)?;
+        Ok(Writer { texts, written, pending: None })
+    }
+
+    /// Writes a text. A text whose write did not end in time is not written again: its next attempt waits for the
+    /// same write.
+    fn write(&mut self, text: String, within: Duration) -> std::io::Result<()> {
+        if self.pending.as_ref().is_some_and(|pending| *pending != text) {
+            // The receiver has given that text up.
+            self.wait(within)?;
+        }
+        if self.pending.is_none() {
+            self.texts.send(text.clone()).map_err(std::io::Error::other)?;
+            self.pending = Some(text);
+        }
+        self.wait(within)
+    }
+
+    fn wait(&mut self, within: Duration) -> std::io::Result<()> {
+        match self.written.recv_timeout(within) {
+            Ok(result) => {
+                self.pending = None;
+                result
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let message =
+                    format!("nothing was read from it for {} s; is its reader stuck?", within.as_secs());
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
+            }
+            Err(error) => Err(std::io::Error::other(error)),
         }
     }
 }
@@ -91,18 +161,37 @@ impl Channel for Log {
             // Standard output may be a terminal, so control characters are escaped.
             (None, None) => printable_json(&line(message)).into_owned(),
         };
-        let written = self.write(&(said + "\n"));
+        let written = self.write(said + "\n");
         written.map_err(|error| Failure::again(format!("cannot write: {error}")))
     }
 
     fn attempt_max(&self) -> Duration {
-        Duration::ZERO
+        WRITE_WITHIN * 2
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a pipe without a reader fails an attempt, and its text arrives once. Method: a named pipe that is read
+    /// only later.
+    #[test]
+    fn a_pipe_that_nobody_reads_fails_and_is_written_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let mut writer = Writer::start(Some(path.clone())).expect("a thread");
+        let within = Duration::from_millis(20);
+        for _ in 0..2 {
+            let failed = writer.write("one\n".into(), within).expect_err("nobody reads");
+            assert_eq!(failed.kind(), std::io::ErrorKind::TimedOut);
+        }
+        let reader = std::thread::spawn(move || std::fs::read_to_string(path).expect("readable"));
+        writer.write("one\n".into(), Duration::from_secs(10)).expect("it is read now");
+        assert_eq!(reader.join().expect("no panic"), "one\n");
+    }
 
     #[test]
     fn half_a_line_is_not_written_on() {

@@ -45,7 +45,9 @@ fn meta_of(meta: &str, partitions: &str) -> ::redis::Cmd {
 }
 
 impl RedisStore {
-    pub(super) fn read_alert_key(&mut self) -> Result<(Vec<u8>, Timestamp), PortError> {
+    /// Reads the signing key of alerts, and the time at which it was made. If there is none, `known`, the key that
+    /// this process has used so far, is restored, or else a new one is made.
+    pub(super) fn read_alert_key(&mut self, known: Option<&[u8]>) -> Result<(Vec<u8>, Timestamp), PortError> {
         let mut fresh = [0; 32];
         // Without the system's randomness nothing else would be safe either, so this fails.
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
@@ -53,8 +55,9 @@ impl RedisStore {
             place: "the system's source of randomness".into(),
             source: "it gave nothing".into(),
         })?;
+        let offered = known.unwrap_or(&fresh);
         let found: (Vec<u8>, String) =
-            self.ask(&key, |connection| script.key(&key).arg(&fresh[..]).invoke(connection))?;
+            self.ask(&key, |connection| script.key(&key).arg(offered).invoke(connection))?;
         let since: f64 = found.1.parse().map_err(|error| damaged(&key, error))?;
         if found.0.len() != fresh.len() {
             let error = std::io::Error::other(format!("it has {} bytes, not {}", found.0.len(), fresh.len()));
@@ -86,17 +89,14 @@ impl RedisStore {
             ("maxmemory-policy", "noeviction", "redis may throw away what is needed"),
         ];
         for (name, value, danger) in wanted {
-            // Hosted servers may refuse CONFIG; then no warning is possible.
-            let found = self.ask_once("CONFIG", |connection| {
-                ::redis::cmd("CONFIG").arg("GET").arg(name).query(connection)
-            });
-            let found: Vec<String> = found.unwrap_or_default();
+            // Redis may refuse to answer; then no warning is possible, and a refusal is no outage.
+            let found: Vec<String> =
+                self.ask_leave(::redis::cmd("CONFIG").arg("GET").arg(name)).unwrap_or_default();
             if found.get(1).is_some_and(|found| found != value) {
                 tracing::warn!(setting = name, found = %found[1], wanted = value, "{danger}");
             }
         }
-        let role = self.ask("ROLE", |connection| ::redis::cmd("ROLE").query(connection));
-        let role: Vec<::redis::Value> = role.unwrap_or_default();
+        let role: Vec<::redis::Value> = self.ask_leave(&::redis::cmd("ROLE")).unwrap_or_default();
         let is_replica = role.first().is_some_and(
             |role| matches!(role, ::redis::Value::BulkString(text) if text.as_slice() == b"slave"),
         );
@@ -108,6 +108,16 @@ impl RedisStore {
             });
         }
         Ok(())
+    }
+
+    /// Asks what Redis may refuse to tell; `None`: it did.
+    fn ask_leave<T: ::redis::FromRedisValue>(&mut self, command: &::redis::Cmd) -> Option<T> {
+        let answer = self.connected().and_then(|connection| command.query(connection));
+        if answer.is_err() {
+            // A late answer on this connection would be taken for the answer to the next request.
+            self.connection = None;
+        }
+        answer.ok()
     }
 
     /// Writes the settings of the deployment; fails if it was created with another number of partitions.

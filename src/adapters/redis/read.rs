@@ -42,10 +42,10 @@ impl Shared {
         })
     }
 
-    /// Returns the key with which the deployment signs its alerts, and the time at which it was made;
-    /// creates it if there is none. Waits for Redis.
-    pub fn alert_key(&self) -> Result<(Vec<u8>, Timestamp), PortError> {
-        self.with(RedisStore::read_alert_key)
+    /// Returns the key with which the deployment signs its alerts, and the time at which it was made. If there is
+    /// none, restores the `known` one or creates one. Waits for Redis.
+    pub fn alert_key(&self, known: Option<&[u8]>) -> Result<(Vec<u8>, Timestamp), PortError> {
+        self.with(|store| store.read_alert_key(known))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut RedisStore) -> T) -> T {

@@ -141,7 +141,7 @@ impl ChannelFile {
             return Ok(Box::new(file.make(now)?));
         }
         let path = self.log.as_ref().and_then(|file| file.path.clone());
-        Ok(Box::new(Log { path, wording: self.is_log_text().then_some(wording) }))
+        Ok(Box::new(Log::new(path, self.is_log_text().then_some(wording))))
     }
 }
 

@@ -37,7 +37,7 @@ use super::rule::RuleSet;
 use super::run::Tracker;
 use super::view::View;
 use crate::core::evaluate::baseline_freeze::BaselineFreeze;
-use crate::core::evaluate::lookback::Memos;
+use crate::core::evaluate::memos::Memos;
 use crate::core::evaluate::proportion::Shares;
 use crate::core::measure::pane::{Pane, Sample};
 use crate::core::measure::series::{SeriesSlot, SeriesTable};

@@ -250,6 +250,19 @@ impl Engine {
             self.counters.transitions += 1;
             out.transitions.push(alert.clone().lost(self.timeline.now()));
         }
+        let told = Told {
+            rule: "_sg_gap",
+            severity: Severity::Critical,
+            about: None,
+            value: self.counters.records_lost.max(1) as f64,
+            input: "records lost",
+            reason: "records that the worker before had read are gone from the log".into(),
+            summary:
+                "records of the log were lost after they were read; alerts ended as stale, and windows over \
+                that time are incomplete"
+                    .into(),
+        };
+        self.tell_own(told, out);
         self.timeline.wake();
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! Intuition: the baseline changes only when a window is sealed, but the current value changes all the
 //! time. So the learned baseline is kept until the windows change, and an evaluation only compares.
-//! Invariant: the caches ([`Memos`]) follow from the windows. The baseline of a firing alert
+//! Invariant: the caches ([`super::memos::Memos`]) follow from the windows. The baseline of a firing alert
 //! ([`super::baseline_freeze::BaselineFreeze`]) is state, because an alert must not teach the baseline that the alert is
 //! normal.
 //! Rejected: learning at each evaluation (one sort a second and key).
 
-use super::baseline_cache::{Extent, Normal, Place, whole};
+use super::baseline_cache::{Extent, Normal, whole};
+use super::memos::{Memo, MemoOf};
 use super::trend_line::{SharedLine, points};
 use super::{Scope, logic};
 use crate::core::alert::Unknown;
@@ -21,12 +22,11 @@ use crate::core::rule::ast::{Correlation, Function, Past, Period};
 use crate::core::view::{self, COUNT_MAX, SealedWindows, StateBefore};
 use crate::core::vocab::aggregate::Aggregate;
 use crate::core::vocab::comparison::Side;
-use crate::core::vocab::key::table::KeyTable;
 use crate::core::vocab::key::{KeyId, VERSION_LABEL};
 use crate::core::vocab::time::{Span, Timestamp};
 use regression::Window;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Windows for which an active alert keeps its frozen baseline, where the windows of the alert teach; equal
@@ -75,74 +75,6 @@ impl Version {
 /// point.
 #[derive(Debug, Default)]
 pub struct Reach(Option<(u32, Option<(Timestamp, Timestamp, Extent)>)>);
-
-/// The owner of a function: a rule or a record, by its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reader {
-    Rule(u32),
-    Record(u32),
-}
-
-/// Caches of learned baselines.
-#[derive(Debug, Default)]
-pub struct Memos {
-    /// Baselines of periods that leave windows out, or that are not a plain length of time; by reader and
-    /// place within the reader.
-    learned: Table<(Reader, u32), KeyTable<Memo>>,
-    pub(super) normal: Table<Place, KeyTable<Normal>>,
-    pub(super) lines: Table<Place, KeyTable<SharedLine>>,
-}
-
-type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
-
-/// A cached baseline; `None` if there were too few windows.
-#[derive(Debug)]
-struct Memo {
-    of: MemoOf,
-    version: Option<Version>,
-}
-
-/// The inputs of a cached baseline; a cached baseline with other inputs is out of date.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct MemoOf {
-    /// Where the newest window ends.
-    end: Timestamp,
-    state: StateBefore,
-    /// The version that is compared with the versions before it.
-    deployed: Option<KeyId>,
-    /// With `season`: the hour that contains most of the trailing window.
-    slot: Timestamp,
-    min_count: u64,
-    /// Counters of changes to the windows left out: by alerts of the key, and by maintenance.
-    lessons: (u32, u32),
-}
-
-impl Memos {
-    pub fn clear(&mut self) {
-        *self = Memos::default();
-    }
-
-    /// Prefetches what an evaluation of these keys reads; see [`view::prefetch`].
-    pub fn prefetch(&self, keys: &[KeyId]) -> view::prefetch::Token {
-        let ask = |token, one: Option<u64>| token ^ one.unwrap_or(0);
-        let normal = self.normal.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
-        let lines = self.lines.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
-        let normal = normal.map(|known| known.map(Normal::prefetch)).fold(0, ask);
-        lines.map(|known| known.map(SharedLine::prefetch)).fold(normal, ask)
-    }
-
-    pub fn forget(&mut self, key: KeyId) {
-        for keys in self.learned.values_mut() {
-            keys.remove(key);
-        }
-        for keys in self.normal.values_mut() {
-            keys.remove(key);
-        }
-        for keys in self.lines.values_mut() {
-            keys.remove(key);
-        }
-    }
-}
 
 impl Scope<'_> {
     pub(super) fn past(&mut self, asked: &Past) -> Result<f64, Unknown> {

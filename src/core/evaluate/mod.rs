@@ -13,12 +13,14 @@ pub mod baseline_freeze;
 mod deploys;
 mod logic;
 pub mod lookback;
+pub mod memos;
 pub mod prefilter;
 pub mod proportion;
 mod trend_line;
 
 use self::baseline_freeze::BaselineFreeze;
-use self::lookback::{Memos, Reach, Reader};
+use self::lookback::Reach;
+use self::memos::{Memos, Reader};
 use self::proportion::Shares;
 use self::trend_line::Line;
 use crate::core::alert::transition::{Baseline, Input};
@@ -303,12 +305,13 @@ impl Scope<'_> {
         }
         let known = |value: Option<f64>| value.ok_or(Unknown::NoData);
         match aggregate {
-            Aggregate::Count => Ok(totals.count as f64 * self.part_read(view, at)),
-            Aggregate::Sum => Ok(totals.sum * self.part_read(view, at)),
+            Aggregate::Count => Ok(totals.count as f64),
+            Aggregate::Sum => Ok(totals.sum),
             Aggregate::RateOfCount | Aggregate::RateOfSum => {
+                // The last pane of a past window is complete: it also holds what came after the window's end.
+                let seconds = (self.views[view as usize].newest_end(at).min(self.at) - start).secs_f64();
                 let is_sum = aggregate == Aggregate::RateOfSum;
-                let total = if is_sum { totals.sum } else { totals.count as f64 };
-                Ok(total * self.part_read(view, at) / (at - start).secs_f64())
+                Ok(if is_sum { totals.sum } else { totals.count as f64 } / seconds)
             }
             _ if totals.count == 0 => {
                 let newest = view::newest(self.views, view, key).filter(|_| at == self.at);
@@ -322,15 +325,6 @@ impl Scope<'_> {
             Aggregate::Stddev => known(totals.stddev()),
             Aggregate::Quantile(q) => known(view::quantile(self.views, view, key, at, q)),
         }
-    }
-
-    /// Returns the part of a trailing window's panes that lies before its end. It is 1 for the current window,
-    /// whose last pane is not over. The last pane of a past window also holds what came after the window's end, so
-    /// its totals are taken in proportion to time.
-    fn part_read(&self, view: u32, at: Timestamp) -> f64 {
-        let view = &self.views[view as usize];
-        let (start, end) = (view.oldest_start(at), view.newest_end(at).min(self.at));
-        (at - start).secs_f64() / (end - start).secs_f64()
     }
 
     /// Returns why a view has no value for a key. A declared series exists from the start, so its silence

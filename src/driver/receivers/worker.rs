@@ -100,6 +100,8 @@ struct ReceiverWorker<F, L, C> {
     has_begun: bool,
     /// Whether the order to stop came between two messages.
     is_stopping: bool,
+    /// Alerts of orders that came between two sessions.
+    untold: Vec<Transition>,
 }
 
 impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
@@ -111,6 +113,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
             beside: BESIDE,
             has_begun: false,
             is_stopping: false,
+            untold: Vec::new(),
         }
     }
 
@@ -132,14 +135,19 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
 
     /// Waits while another process has the lease, and declines orders meanwhile; returns whether the thread
     /// has to stop.
-    fn is_stopped(&self, wait: Duration) -> bool {
+    fn is_stopped(&mut self, wait: Duration) -> bool {
         match self.parts.orders.recv_timeout(wait) {
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => true,
             Ok(Order::Redrive(reply)) => {
                 let _ = reply.send(None);
                 false
             }
-            Ok(Order::Tell(_)) | Err(RecvTimeoutError::Timeout) => false,
+            Ok(Order::Tell(alert)) => {
+                // Another process that has the lease gets its own orders.
+                self.untold.extend(self.parts.is_alone.then_some(*alert));
+                false
+            }
+            Err(RecvTimeoutError::Timeout) => false,
         }
     }
 
@@ -155,6 +163,10 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         if self.parts.is_alone && !std::mem::replace(&mut self.has_begun, true) {
             self.end_earlier(&mut inbox, now);
         }
+        for alert in std::mem::take(&mut self.untold) {
+            self.beside += 1;
+            inbox.take_in(self.beside, alert, now);
+        }
         self.parts.post.is_here.set(1);
         let (mut wait, mut newest) = (Duration::ZERO, now);
         loop {
@@ -166,8 +178,14 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
                 inbox.set_back(now);
             }
             newest = now;
-            if !self.take_in(&mut inbox, wait)? {
-                return Ok(Over::Fenced);
+            match self.take_in(&mut inbox, wait) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Over::Fenced),
+                Err(error) => {
+                    // The alert log cannot be read, and an order may be about just that.
+                    self.send(&mut inbox)?;
+                    return Err(error);
+                }
             }
             self.tell_others(&mut inbox)?;
             if !self.send(&mut inbox)? {
@@ -311,7 +329,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
 
     fn give_up(&mut self, inbox: &mut Inbox, message: &Message, why: &str, now: Timestamp) {
         let name = &self.parts.policy.name;
-        tracing::error!(receiver = %name, message = %message.id, %why, "put aside; see `streamgauge notify redrive`");
+        tracing::error!(receiver = %name, message_id = %message.id, %why, "put aside; see `streamgauge notify redrive`");
         self.parts.post.given_up.add(1);
         inbox.give_up(message, why.into(), now);
     }

@@ -1,0 +1,80 @@
+//! Caches of what rules learned from past windows.
+//!
+//! Invariant: a cached baseline is used only while all its inputs are the same, so a cache only saves time.
+
+use super::baseline_cache::{Normal, Place};
+use super::lookback::Version;
+use super::trend_line::SharedLine;
+use crate::core::view::{self, StateBefore};
+use crate::core::vocab::key::KeyId;
+use crate::core::vocab::key::table::KeyTable;
+use crate::core::vocab::time::Timestamp;
+use std::collections::HashMap;
+
+/// The owner of a function: a rule or a record, by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reader {
+    Rule(u32),
+    Record(u32),
+}
+
+/// Caches of learned baselines.
+#[derive(Debug, Default)]
+pub struct Memos {
+    /// Baselines of periods that leave windows out, or that are not a plain length of time; by reader and
+    /// place within the reader.
+    pub(super) learned: Table<(Reader, u32), KeyTable<Memo>>,
+    pub(super) normal: Table<Place, KeyTable<Normal>>,
+    pub(super) lines: Table<Place, KeyTable<SharedLine>>,
+}
+
+type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+
+/// A cached baseline; `None` if there were too few windows.
+#[derive(Debug)]
+pub(super) struct Memo {
+    pub(super) of: MemoOf,
+    pub(super) version: Option<Version>,
+}
+
+/// The inputs of a cached baseline; a cached baseline with other inputs is out of date.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct MemoOf {
+    /// Where the newest window ends.
+    pub(super) end: Timestamp,
+    pub(super) state: StateBefore,
+    /// The version that is compared with the versions before it.
+    pub(super) deployed: Option<KeyId>,
+    /// With `season`: the hour that contains most of the trailing window.
+    pub(super) slot: Timestamp,
+    pub(super) min_count: u64,
+    /// Counters of changes to the windows left out: by alerts of the key, and by maintenance.
+    pub(super) lessons: (u32, u32),
+}
+
+impl Memos {
+    pub fn clear(&mut self) {
+        *self = Memos::default();
+    }
+
+    /// Prefetches what an evaluation of these keys reads; see [`view::prefetch`].
+    pub fn prefetch(&self, keys: &[KeyId]) -> view::prefetch::Token {
+        let ask = |token, one: Option<u64>| token ^ one.unwrap_or(0);
+        let normal = self.normal.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
+        let lines = self.lines.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
+        let normal = normal.map(|known| known.map(Normal::prefetch)).fold(0, ask);
+        lines.map(|known| known.map(SharedLine::prefetch)).fold(normal, ask)
+    }
+
+    pub fn forget(&mut self, key: KeyId) {
+        for keys in self.learned.values_mut() {
+            keys.remove(key);
+        }
+        for keys in self.normal.values_mut() {
+            keys.remove(key);
+        }
+        for keys in self.lines.values_mut() {
+            keys.remove(key);
+        }
+    }
+}

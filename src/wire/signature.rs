@@ -64,11 +64,14 @@ impl Signing {
     /// Reads the key that is in force now; blocks on the store.
     pub fn reread(&self) -> Result<(), Unread> {
         let Some(source) = self.0.source.get() else { return Ok(()) };
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.last().map(|last| last.secret.clone());
-        let (secret, since) = source(known.as_deref())?;
+        let (secret, since) = source(self.newest_secret().as_deref())?;
         self.know(secret, since);
         Ok(())
+    }
+
+    fn newest_secret(&self) -> Option<Vec<u8>> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.last().map(|last| last.secret.clone())
     }
 
     fn know(&self, secret: Vec<u8>, since: Timestamp) {

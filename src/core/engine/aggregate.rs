@@ -151,12 +151,12 @@ impl Engine {
     }
 
     fn merge_partial(&mut self, part: Partial) {
-        let Some(view) = self.views_by_id.get(&part.view).copied() else {
+        let Some(view) = self.views.by_id(part.view) else {
             // The partial was gathered for a view that is not in the current rule set, or not yet.
             self.counters.partials_unread += 1;
             return;
         };
-        let identity = self.views[view as usize].spec.partial_identity(&part.key, part.unit.clone());
+        let identity = self.views.at(view).spec.partial_identity(&part.key, part.unit.clone());
         let Ok(place) = self.place_identity(&identity) else {
             self.counters.partials_unread += 1;
             return;
@@ -171,5 +171,14 @@ impl Engine {
             if is_same { part.pane } else { part.pane.reshaped(part.shape, metric.shape, place.factor) };
         let m2 = part.m2 * place.factor * place.factor;
         self.feed_one_view(place.slot, view, &Reading::Many(&pane, m2, part.time));
+    }
+
+    /// Adds a reading to the group of one view only, the view for which it was gathered.
+    fn feed_one_view(&mut self, slot: u32, view: u32, reading: &Reading<'_>) {
+        let Some((series, metric)) = self.series.with_metric(slot) else { return };
+        if let Some(to) = series.subscriptions.iter().find(|to| to.view == view) {
+            self.views.record_one(*to, reading, metric.shape, self.timeline.when());
+        }
+        self.timeline.wake();
     }
 }

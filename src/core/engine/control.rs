@@ -5,17 +5,11 @@ use super::{Engine, Owner, RuleState};
 use crate::core::alert::Change;
 use crate::core::effect::Effects;
 use crate::core::evaluate::Notes;
-use crate::core::measure::histogram::layout::Digits;
-use crate::core::measure::pane::Shape;
-use crate::core::measure::series::MetricSpec;
 use crate::core::record::{Ack, Control};
 use crate::core::rule::{Rule, RuleSet};
-use crate::core::view::feed;
-use crate::core::view::{Former, View, ViewSpec, lead};
 use crate::core::vocab::key::KeyId;
 use crate::core::vocab::severity::Severity;
 use crate::core::vocab::time::Timestamp;
-use crate::core::vocab::unit::Unit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -92,29 +86,12 @@ impl Engine {
         self.series.specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
         let states = self.carry_rule_states(&rules, out);
         let records = self.carry_record_states(&rules);
-        feed::settle(&mut self.views, self.timeline.when());
-        let leads = lead::take(&mut self.views);
-        let mut old = Former::new(std::mem::take(&mut self.views));
-        let (lateness, mut new) = (self.limits.lateness(), Vec::new());
-        self.views = Vec::with_capacity(rules.views.len());
-        for spec in &rules.views {
-            let known = old.take_like(spec);
-            new.extend(known.is_none().then_some(self.views.len()));
-            let view =
-                known.unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness));
-            self.views.push(view);
-        }
-        feed::link(&mut self.views);
-        lead::give(&mut self.views, leads, self.timeline.now(), self.timeline.interval());
+        let new = self.views.load(&rules, self.limits.lateness(), self.timeline.when());
         self.memos.clear();
         (self.rules, self.rule_states, self.record_states) = (Arc::new(rules), states, records);
-        self.pipeline_records = self.rules.pipeline_records();
         self.runs.declare(&self.rules.pipelines);
-        self.index_views();
         self.resubscribe();
-        for view in new {
-            self.views[view].begin_following(self.timeline.now());
-        }
+        self.views.begin_following(&new, self.timeline.now());
         self.rearm_timers();
         self.mutes.look_again();
         self.look_at_runs();
@@ -183,37 +160,6 @@ impl Engine {
         next.records.iter().map(carry).collect()
     }
 
-    pub(super) fn index_views(&mut self) {
-        self.views_by_name.clear();
-        self.views_unnamed.clear();
-        if self.limits.partition.is_aggregate() {
-            self.views_by_id = self.views.iter().zip(0..).map(|(view, at)| (view.spec.id(), at)).collect();
-        }
-        for (at, view) in self.views.iter().enumerate() {
-            match &view.spec.selector.name {
-                Some(name) => self.views_by_name.entry(name.clone()).or_default().push(at as u32),
-                None => self.views_unnamed.push(at as u32),
-            }
-        }
-    }
-
-    /// Subscribes all series to the views, both to new views and again to those that stayed.
-    fn resubscribe(&mut self) {
-        for view in &mut self.views {
-            view.forget_members();
-        }
-        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            if let Some(series) = self.series.get_mut(slot) {
-                series.subscriptions.clear();
-            }
-            self.subscribe(slot);
-        }
-        for view in &mut self.views {
-            view.drop_empty();
-        }
-    }
-
     /// Rebuilds the timer table from the timers that rules and records keep.
     pub(super) fn rearm_timers(&mut self) {
         self.timers.clear();
@@ -243,16 +189,4 @@ impl Engine {
 
 fn severities(rule: &Rule) -> Vec<Severity> {
     rule.levels.iter().map(|level| level.severity).collect()
-}
-
-/// The shape of a view before any of its series was seen.
-fn shape(spec: &ViewSpec, metrics: &BTreeMap<Arc<str>, MetricSpec>) -> Shape {
-    let name = spec.selector.name.as_ref();
-    let stated = name.and_then(|name| metrics.get(name));
-    let unit = stated.and_then(|spec| spec.unit.clone());
-    let unit = unit.or_else(|| name.and_then(|name| Unit::from_suffix(name)));
-    Shape {
-        digits: stated.map_or(Digits::default(), |spec| spec.digits),
-        resolution: Unit::resolution(unit.as_ref()),
-    }
 }

@@ -12,6 +12,7 @@ use crate::core::alert::{Display, Instance, Observation, Phase, Transition};
 use crate::core::evaluate::Notes;
 use crate::core::mute::Suppressed;
 use crate::core::rule::Rule;
+use crate::core::view::View;
 use crate::core::vocab::key::{Key, KeyId};
 use crate::core::vocab::severity::Severity;
 use crate::core::vocab::time::{Span, Timestamp};
@@ -134,7 +135,7 @@ impl Engine {
     pub fn keys_seen(&self) -> Vec<usize> {
         let rules = self.rules.rules.iter().enumerate();
         let count = |(place, rule): (usize, &Rule)| {
-            let of_views = rule.views.iter().map(|view| self.views[*view as usize].len());
+            let of_views = self.views.of(&rule.views).map(View::len);
             let most = of_views.max().unwrap_or(0);
             if most > KEYS_COUNTED { most } else { self.keys_of(place, rule).len() }
         };
@@ -143,7 +144,7 @@ impl Engine {
 
     /// Returns the keys that a rule has seen, in key order.
     fn keys_of(&self, place: usize, rule: &Rule) -> Vec<KeyId> {
-        let views = rule.views.iter().map(|view| &self.views[*view as usize]);
+        let views = self.views.of(&rule.views);
         let of_views = views.filter(|view| !view.spec.per_version).flat_map(|view| view.keys());
         let of_alerts = self.rule_states[place].instances.keys().copied();
         let of_timers = self.rule_states[place].timers.keys().copied();

@@ -38,13 +38,7 @@ impl Engine {
     }
 
     fn keys_read(&self, rule: &Rule) -> usize {
-        rule.views
-            .iter()
-            .map(|view| &self.views[*view as usize])
-            .filter(|view| !view.spec.per_version)
-            .map(View::len)
-            .max()
-            .unwrap_or(0)
+        self.views.of(&rule.views).filter(|view| !view.spec.per_version).map(View::len).max().unwrap_or(0)
     }
 
     /// Observes again the met keys that are not believed, once all due keys were observed.
@@ -75,7 +69,7 @@ impl Engine {
     /// Returns the largest chance that is believed; 0 if none is.
     fn believed(&self, place: usize, rule: &Rule, share: f64) -> f64 {
         let mut chances: Vec<f64> = self.rule_states[place].chances.values().copied().collect();
-        let panes = rule.views.iter().filter_map(|view| match self.views[*view as usize].spec.kind {
+        let panes = self.views.of(&rule.views).filter_map(|view| match view.spec.kind {
             ViewKind::Trailing { pane, .. } => Some(pane),
             _ => None,
         });

@@ -59,11 +59,11 @@ impl Engine {
             return notes.missing;
         }
         let is_read = |view: &&u32| {
-            let spec = &self.views[**view as usize].spec;
+            let spec = &self.views.at(**view).spec;
             !spec.per_version && matches!(spec.kind, ViewKind::Trailing { .. } | ViewKind::Newest)
         };
         let views =
-            rule.views.iter().filter(is_read).filter_map(|view| view::newest(&self.views, *view, key));
+            rule.views.iter().filter(is_read).filter_map(|view| view::newest(self.views.all(), *view, key));
         let newest = views.max();
         if !rule.reads.has_runs {
             return newest;

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::core::effect::Effects;
 use crate::core::measure::partial::{PARTIALS_BYTES_MAX, PARTIALS_EVERY, Partial, Partials};
-use crate::core::view::{View, ViewKind};
+use crate::core::view::ViewKind;
 use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ impl Engine {
     /// Notes a span that no owner wrote, or whose content is unknown. It counts for no timer.
     pub(super) fn interrupt(&mut self, from: Timestamp, to: Timestamp) {
         self.timeline.interrupt(from, to);
-        if self.is_gathering() {
+        if self.views.is_gathering() {
             self.pending_partials.interrupted.push((from, to));
         }
     }
@@ -30,24 +30,19 @@ impl Engine {
     /// Notes a span whose records are lost. Every window that covers the span is incomplete.
     pub(super) fn note_lost(&mut self, from: Timestamp, to: Timestamp) {
         self.timeline.lose(from, to);
-        if self.is_gathering() {
+        if self.views.is_gathering() {
             self.pending_partials.lost.push((from, to));
         }
     }
 
-    /// Returns whether a rule that spans partitions reads data of this partition.
-    fn is_gathering(&self) -> bool {
-        self.views.iter().any(View::is_gathering)
-    }
-
     /// Returns when the next partials are sent, if this partition gathers any.
     pub(super) fn next_partials(&self) -> Option<Timestamp> {
-        self.is_gathering().then(|| self.pending_partials.due.unwrap_or(self.timeline.now()))
+        self.views.is_gathering().then(|| self.pending_partials.due.unwrap_or(self.timeline.now()))
     }
 
     /// Sends what was gathered and the clock of the log, at the first grid point of each ten seconds.
     pub(super) fn send_partials(&mut self, at: Timestamp, out: &mut Effects) {
-        if !self.is_gathering() || self.pending_partials.due.is_some_and(|due| at < due) {
+        if !self.views.is_gathering() || self.pending_partials.due.is_some_and(|due| at < due) {
             return;
         }
         let next = PendingPartials { due: Some(at.next(PARTIALS_EVERY)), ..PendingPartials::default() };
@@ -58,8 +53,8 @@ impl Engine {
             ..Partials::new(at)
         };
         let mut bytes = 0;
-        for view in 0..self.views.len() {
-            for part in self.gathered(view) {
+        for view in 0..self.views.all().len() {
+            for part in self.gathered(view as u32) {
                 if bytes > PARTIALS_BYTES_MAX {
                     let full = std::mem::replace(&mut partials, Partials::new(at));
                     out.partials.push(Partials { is_last: false, ..full });
@@ -73,8 +68,8 @@ impl Engine {
     }
 
     /// Takes what one view gathered, in key order.
-    fn gathered(&mut self, view: usize) -> Vec<Partial> {
-        let view = &mut self.views[view];
+    fn gathered(&mut self, view: u32) -> Vec<Partial> {
+        let view = self.views.at_mut(view);
         let ViewKind::Gathering { of, .. } = view.spec.kind else { return Vec::new() };
         let name = view.spec.selector.name.as_deref();
         let (shape, unit) = (view.shape(), name.and_then(|name| self.series.unit_of(name)));

@@ -3,8 +3,7 @@
 use super::{Engine, Owner};
 use crate::core::effect::Effects;
 use crate::core::run::Touched;
-use crate::core::view::View;
-use crate::core::view::feed::{self, When};
+use crate::core::view::feed::When;
 use crate::core::vocab::key::KeyId;
 use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
@@ -43,8 +42,7 @@ impl Engine {
         self.forget_series(at);
         self.counters.runs_abandoned += self.runs.forget(at, self.limits.abandon_after);
         let turned = self.turn_mutes(at);
-        let when = When { now: at, interval: self.timeline.interval() };
-        feed::roll(&mut self.views, when);
+        self.views.roll(When { now: at, interval: self.timeline.interval() });
         let mut due = Due { pipelines: self.runs.take_dirty(), ..Due::default() };
         self.take_timers(at, &mut due);
         self.emit_gauges(at, &due);
@@ -76,7 +74,7 @@ impl Engine {
     /// Returns the keys that a rule or record must evaluate now, in key order, each once.
     pub(super) fn due_keys(&mut self, owner: Owner, views: &[u32], due: &mut Due) -> Vec<KeyId> {
         for view in views {
-            if let Some(source) = self.views[*view as usize].source() {
+            if let Some(source) = self.views.at(*view).source() {
                 self.take_dirty(source, due);
             }
             self.take_dirty(*view, due);
@@ -86,7 +84,7 @@ impl Engine {
             return due.views.get(view).cloned().unwrap_or_default();
         }
         // The keys of per-version views are no keys of the rule; their series feed its other views, too.
-        let views = views.iter().filter(|view| !self.views[**view as usize].spec.per_version);
+        let views = views.iter().filter(|view| !self.views.at(**view).spec.per_version);
         let changed = views.filter_map(|view| due.views.get(view)).flatten().copied();
         let mut keys: Vec<KeyId> = changed.chain(timers.into_iter().flatten()).collect();
         self.keys.sort_many(&mut keys);
@@ -95,11 +93,10 @@ impl Engine {
 
     /// Takes the changed keys of a view as due, and marks them in the views that this one feeds.
     fn take_dirty(&mut self, view: u32, due: &mut Due) {
-        if !self.views[view as usize].has_dirty() {
+        let mut keys = self.views.take_dirty(view);
+        if keys.is_empty() {
             return;
         }
-        let mut keys = self.views[view as usize].take_dirty();
-        feed::spread(&mut self.views, view, &keys);
         let known = due.views.entry(view).or_default();
         known.append(&mut keys);
         self.keys.sort_many(known);
@@ -131,7 +128,7 @@ impl Engine {
 
     /// Computes the next grid point with work to do.
     fn plan_grid(&mut self, at: Timestamp) {
-        let rolls = self.views.iter().filter_map(|view| view.next_roll());
+        let rolls = self.views.next_roll().into_iter();
         let timers = self.timers.first().map(|(when, _, _)| *when);
         let series = self.reviews.first_key_value().map(|(when, _)| *when);
         let runs = self.runs.next_review();
@@ -142,8 +139,7 @@ impl Engine {
         let next = rolls.chain(timers).chain(series).chain(runs).chain(gauges).chain(own).chain(partials);
         let next = next.chain(mutes);
         let next = next.min();
-        let is_read = |view: &&View| !view.is_gathering();
-        let is_dirty = self.views.iter().filter(is_read).any(View::has_dirty) || self.runs.has_dirty();
+        let is_dirty = self.views.has_dirty() || self.runs.has_dirty();
         let soonest = at + self.timeline.interval();
         let next = if is_dirty { Some(soonest) } else { next.map(|next| next.max(soonest)) };
         self.timeline.plan(next);

@@ -294,6 +294,18 @@ impl Engine {
         outcome
     }
 
+    /// Adds a reading to the groups that its series belongs to.
+    #[inline]
+    fn feed_views(&mut self, slot: u32, reading: &Reading<'_>, is_on_time: bool) {
+        let Some((series, metric)) = self.series.with_metric(slot) else { return };
+        if series.subscriptions.is_empty() {
+            return;
+        }
+        let when = self.timeline.when();
+        self.views.record(&series.subscriptions, reading, metric.shape, is_on_time, when);
+        self.timeline.wake();
+    }
+
     #[inline]
     fn add_on_time(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
         let start = self.minute_of(reading.time());

@@ -16,6 +16,7 @@ mod freshness;
 mod gather;
 mod grid;
 mod ingest;
+mod membership;
 mod publish;
 mod reason;
 mod records;
@@ -35,7 +36,6 @@ use super::mute::Mutes;
 use super::refusals::{Refusals, Silenced};
 use super::rule::RuleSet;
 use super::run::Tracker;
-use super::view::View;
 use crate::core::evaluate::baseline_freeze::BaselineFreeze;
 use crate::core::evaluate::memos::Memos;
 use crate::core::evaluate::proportion::Shares;
@@ -43,16 +43,16 @@ use crate::core::measure::pane::{Pane, Sample};
 use crate::core::measure::series::{SeriesSlot, SeriesTable};
 use crate::core::measure::window::{Correction, Sealed, WindowKey, WindowSize, seal_due};
 use crate::core::record::{Body, Record};
-use crate::core::view::pipeline_records::PipelineRecords;
 use crate::core::vocab::counters::{Counters, Outcome, Refusal};
 use crate::core::vocab::identity::IdentityTable;
 use crate::core::vocab::key::{KeyId, Keys};
 use crate::core::vocab::limits::Limits;
 use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use timeline::Timeline;
+use views::Views;
 
 /// One partition's state.
 #[derive(Debug)]
@@ -70,12 +70,7 @@ pub struct Engine {
     gauges: BTreeMap<Arc<str>, records::Gauges>,
     /// The rule set in force. It is replaced as a whole, so whoever walks over it may hold it meanwhile.
     rules: Arc<RuleSet>,
-    /// The `record:` series that are derived from the series of pipelines.
-    pipeline_records: PipelineRecords,
-    views: Vec<View>,
-    views_by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
-    views_unnamed: Vec<u32>,
-    views_by_id: BTreeMap<u64, u32>,
+    views: Views,
     rule_states: Vec<RuleState>,
     record_states: Vec<records::RecordState>,
     timers: BTreeSet<(Timestamp, Owner, KeyId)>,
@@ -162,11 +157,7 @@ impl Engine {
             runs: Tracker::default(),
             gauges: BTreeMap::new(),
             rules: Arc::default(),
-            pipeline_records: PipelineRecords::default(),
-            views: Vec::new(),
-            views_by_name: HashMap::default(),
-            views_unnamed: Vec::new(),
-            views_by_id: BTreeMap::new(),
+            views: Views::default(),
             rule_states: Vec::new(),
             record_states: Vec::new(),
             timers: BTreeSet::new(),

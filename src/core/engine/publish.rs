@@ -138,7 +138,7 @@ impl Engine {
 
     /// Returns the longest trailing window that the rule reads.
     pub(super) fn window(&self, rule: &Rule, at: Timestamp) -> Window {
-        let views = rule.views.iter().map(|view| &self.views[*view as usize]);
+        let views = self.views.of(&rule.views);
         let trailing = views.filter(|view| matches!(view.spec.kind, ViewKind::Trailing { .. }));
         let start = trailing.map(|view| view.oldest_start(at)).min();
         Window { start, end: start.map(|_| at) }

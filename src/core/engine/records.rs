@@ -45,7 +45,7 @@ impl Engine {
         for (record, spec) in rules.records.iter().enumerate() {
             let keys = self.due_keys(Owner::Record(record as u32), &spec.views, due);
             for key in keys {
-                let is_known = spec.views.iter().any(|v| self.views[*v as usize].group_of(key).is_some());
+                let is_known = self.views.have(&spec.views, key);
                 if is_known {
                     self.evaluate_record(record, spec, key, at, out);
                 } else {

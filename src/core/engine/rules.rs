@@ -106,7 +106,7 @@ impl Engine {
     /// Prefetches what the evaluation of some keys is about to read.
     fn prefetch(&self, keys: &[KeyId], due: &Due) {
         let ask = |token, (at, view): (usize, &View)| token ^ view.prefetch(keys, due.has_changed(at));
-        let of_views = self.views.iter().enumerate().fold(0, ask);
+        let of_views = self.views.all().iter().enumerate().fold(0, ask);
         std::hint::black_box(of_views ^ self.memos.prefetch(keys));
     }
 
@@ -151,8 +151,9 @@ impl Engine {
                 (Reader::Record(place), &mut state.shares, &mut state.baseline_freeze)
             }
         };
+        let (views, pipeline_records) = self.views.to_evaluate();
         Scope {
-            views: &mut self.views,
+            views,
             runs: &self.runs,
             keys: &self.keys,
             interruptions: self.timeline.interruptions(),
@@ -162,7 +163,7 @@ impl Engine {
             memos: &mut self.memos,
             baseline_freeze,
             mutes: &self.mutes,
-            pipeline_records: &self.pipeline_records,
+            pipeline_records,
             labels,
             is_active,
             key,
@@ -297,8 +298,7 @@ impl Engine {
 
     /// Returns whether a key is known to a rule: at least one operand has it.
     fn is_known(&self, rule: &Rule, key: KeyId) -> bool {
-        rule.reads.has_runs
-            || rule.views.iter().any(|view| self.views[*view as usize].group_of(key).is_some())
+        rule.reads.has_runs || self.views.have(&rule.views, key)
     }
 
     /// Adds the keys that the rule's run functions read, of the pipelines with new events.

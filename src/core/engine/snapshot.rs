@@ -8,6 +8,7 @@ use super::aggregate::Feeder;
 use super::gather::PendingPartials;
 use super::self_alerts::SelfAlerts;
 use super::timeline::{Timeline, TimelineImage};
+use super::views::Views;
 use super::{Engine, RuleState, Seals, records};
 use crate::core::duplicates::{Duplicates, DuplicatesImage};
 use crate::core::gap::Gaps;
@@ -19,7 +20,7 @@ use crate::core::mute::Mutes;
 use crate::core::rule::RuleSet;
 use crate::core::run::Tracker;
 use crate::core::run::v19::TrackerV19;
-use crate::core::view::{View, ViewImage, feed};
+use crate::core::view::{View, ViewImage};
 use crate::core::vocab::counters::{Counters, CountersV19};
 use crate::core::vocab::key::{Key, Keys};
 use crate::core::vocab::limits::Limits;
@@ -112,7 +113,7 @@ impl Serialize for Engine {
             .values()
             .map(|(key, part)| (&key.series, &key.unit, key.shape, key.size, key.start, part))
             .collect();
-        let views: Vec<_> = self.views.iter().map(View::image).collect();
+        let views: Vec<_> = self.views.all().iter().map(View::image).collect();
         let mut tuple = serializer.serialize_tuple(FIELDS)?;
         tuple.serialize_element(&VERSION)?;
         tuple.serialize_element(&self.timeline.now())?;
@@ -146,7 +147,6 @@ impl Engine {
     /// Restores an engine that continues where the snapshot was taken. The limits may differ, because
     /// they are configuration.
     pub fn restore(snapshot: Snapshot, limits: Limits) -> Engine {
-        let (specs, lateness) = (snapshot.rules.views.iter().cloned(), limits.lateness());
         let timeline = TimelineImage {
             now: snapshot.now,
             has_begun: snapshot.has_begun,
@@ -163,11 +163,7 @@ impl Engine {
             duplicates: Duplicates::restore(snapshot.duplicates),
             runs: snapshot.runs,
             gauges: snapshot.gauges,
-            views: specs
-                .zip(snapshot.views)
-                .map(|(spec, image)| View::restore(spec, image, lateness))
-                .collect(),
-            pipeline_records: snapshot.rules.pipeline_records(),
+            views: Views::restore(&snapshot.rules, snapshot.views, limits.lateness()),
             rules: Arc::new(snapshot.rules),
             rule_states: snapshot.rule_states,
             record_states: snapshot.record_states,
@@ -186,31 +182,8 @@ impl Engine {
             engine.corrections.insert(place, (key, part));
         }
         engine.series.specify(engine.rules.metrics.iter().map(|(n, s)| (n.clone(), s.clone())));
-        engine.index_views();
-        feed::link(&mut engine.views);
         engine.find_subscriptions();
         engine.rearm_timers();
         engine
-    }
-
-    /// Subscribes each series to the groups that it feeds, without changing the groups.
-    fn find_subscriptions(&mut self) {
-        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let Some(series) = self.series.get(slot) else { continue };
-            let named = self.views_by_name.get(&series.info.name);
-            let views = named.into_iter().flatten().chain(&self.views_unnamed).copied();
-            let found: Vec<_> = views
-                .filter_map(|at| {
-                    let view = &self.views[at as usize];
-                    let key = view.spec.key_of(&series.info, &self.pipeline_records)?;
-                    let group = view.group_of(self.keys.find(&key)?)?;
-                    Some(crate::core::measure::series::Subscription { view: at, group })
-                })
-                .collect();
-            if let Some(series) = self.series.get_mut(slot) {
-                series.subscriptions = found;
-            }
-        }
     }
 }

@@ -78,14 +78,14 @@ impl Engine {
         let was_suspended = self.mutes.has_suspended();
         let turned = self.mutes.turn(&self.rules.maintenance, at);
         if turned.is_any && (was_suspended || self.mutes.has_suspended() || turned.has_resumed) {
-            self.views.iter_mut().for_each(|view| view.mark_all());
+            self.views.mark_all();
         }
         turned
     }
 
     /// Returns the pipeline that an alert of a rule and key is about.
     pub(super) fn pipeline_of<'a>(&'a self, rule: &'a Rule, key: &'a Key) -> Option<&'a Arc<str>> {
-        rule.pipeline(&self.pipeline_records, key, |view| &self.rules.views[view as usize])
+        rule.pipeline(self.views.pipeline_records(), key, |view| &self.rules.views[view as usize])
     }
 
     /// Returns whether a maintenance window suspends the evaluation of a rule for a key now.

@@ -1,183 +1,218 @@
-//! Subscriptions of series to views, and the removal of forgotten series.
+//! The views that rules read: which series feed them, and the panes of their groups.
+//!
+//! Invariant: views stand in the order of the rule set, so rules refer to them by index. A view that is still read
+//! after a change of the rules keeps its panes.
 
-use super::{Engine, Owner};
-use crate::core::alert::Instance;
+use crate::core::measure::histogram::layout::Digits;
 use crate::core::measure::pane::{Sample, Shape};
-use crate::core::measure::series::Subscription;
+use crate::core::measure::series::{MetricSpec, Subscription};
+use crate::core::rule::RuleSet;
 use crate::core::view::feed::{self, When};
-use crate::core::view::{Reading, View, ViewKind};
-use crate::core::vocab::identity::Identity;
-use crate::core::vocab::key::{KeyId, VERSION_LABEL};
-use crate::core::vocab::time::{Span, Timestamp};
+use crate::core::view::pipeline_records::PipelineRecords;
+use crate::core::view::{Former, Reading, View, ViewImage, ViewSpec, lead};
+use crate::core::vocab::key::{Key, KeyId};
+use crate::core::vocab::limits::Lateness;
+use crate::core::vocab::series_info::SeriesInfo;
+use crate::core::vocab::time::Timestamp;
+use crate::core::vocab::unit::Unit;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-impl Engine {
+/// All views of a rule set.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    all: Vec<View>,
+    by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
+    unnamed: Vec<u32>,
+    by_id: BTreeMap<u64, u32>,
+    /// The `record:` series that are derived from the series of pipelines.
+    pipeline_records: PipelineRecords,
+}
+
+impl Views {
+    pub(super) fn restore(rules: &RuleSet, images: Vec<ViewImage>, lateness: Lateness) -> Views {
+        let specs = rules.views.iter().cloned().zip(images);
+        let all = specs.map(|(spec, image)| View::restore(spec, image, lateness)).collect();
+        let mut views = Views { all, pipeline_records: rules.pipeline_records(), ..Views::default() };
+        views.index();
+        feed::link(&mut views.all);
+        views
+    }
+
+    /// Replaces the views by those of a rule set. Returns the new ones, which begin empty.
+    pub(super) fn load(&mut self, rules: &RuleSet, lateness: Lateness, when: When) -> Vec<u32> {
+        feed::settle(&mut self.all, when);
+        let leads = lead::take(&mut self.all);
+        let mut old = Former::new(std::mem::take(&mut self.all));
+        let mut new = Vec::new();
+        self.all = Vec::with_capacity(rules.views.len());
+        for (spec, at) in rules.views.iter().zip(0..) {
+            let known = old.take_like(spec);
+            new.extend(known.is_none().then_some(at));
+            let view =
+                known.unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness));
+            self.all.push(view);
+        }
+        feed::link(&mut self.all);
+        lead::give(&mut self.all, leads, when.now, when.interval);
+        self.pipeline_records = rules.pipeline_records();
+        self.index();
+        new
+    }
+
+    fn index(&mut self) {
+        self.by_name.clear();
+        self.unnamed.clear();
+        self.by_id = self.all.iter().zip(0..).map(|(view, at)| (view.spec.id(), at)).collect();
+        for (view, at) in self.all.iter().zip(0..) {
+            match &view.spec.selector.name {
+                Some(name) => self.by_name.entry(name.clone()).or_default().push(at),
+                None => self.unnamed.push(at),
+            }
+        }
+    }
+
+    /// Forgets which series belong to the groups; all of them are about to join again.
+    pub(super) fn forget_members(&mut self) {
+        self.all.iter_mut().for_each(View::forget_members);
+    }
+
+    /// Drops the groups that no series has joined again.
+    pub(super) fn drop_empty(&mut self) {
+        self.all.iter_mut().for_each(View::drop_empty);
+    }
+
+    pub(super) fn begin_following(&mut self, views: &[u32], now: Timestamp) {
+        for view in views {
+            self.all[*view as usize].begin_following(now);
+        }
+    }
+
     /// Adds a reading to the groups that its series belongs to.
     #[inline]
-    pub(super) fn feed_views(&mut self, slot: u32, reading: &Reading<'_>, is_on_time: bool) {
-        let Some((series, metric)) = self.series.with_metric(slot) else { return };
-        if series.subscriptions.is_empty() {
-            return;
-        }
-        let (when, shape) = (self.timeline.when(), metric.shape);
-        for subscription in &series.subscriptions {
-            let view = &self.views[subscription.view as usize];
+    pub(super) fn record(
+        &mut self,
+        to: &[Subscription],
+        reading: &Reading<'_>,
+        from: Shape,
+        is_on_time: bool,
+        when: When,
+    ) {
+        for subscription in to {
+            let view = &self.all[subscription.view as usize];
             if view.is_fed() || (!is_on_time && !view.takes_late()) {
                 continue;
             }
-            feed_view(&mut self.views, *subscription, reading, shape, when);
-        }
-        self.timeline.wake();
-    }
-
-    /// Adds a reading to the group of one view only, the view for which it was gathered.
-    pub(super) fn feed_one_view(&mut self, slot: u32, view: u32, reading: &Reading<'_>) {
-        let when = self.timeline.when();
-        let Some((series, metric)) = self.series.with_metric(slot) else { return };
-        let shape = metric.shape;
-        if let Some(to) = series.subscriptions.iter().find(|to| to.view == view) {
-            feed_view(&mut self.views, *to, reading, shape, when);
-        }
-        self.timeline.wake();
-    }
-
-    /// Finds the views that read a new series, and joins their groups.
-    pub(super) fn subscribe(&mut self, slot: u32) {
-        let Some(series) = self.series.get(slot) else { return };
-        let named = self.views_by_name.get(&series.info.name);
-        let candidates: Vec<u32> = named.into_iter().flatten().chain(&self.views_unnamed).copied().collect();
-        for view in candidates {
-            self.join(slot, view);
+            self.record_one(*subscription, reading, from, when);
         }
     }
 
-    /// Joins one series to one view, if the view reads it.
-    pub(super) fn join(&mut self, slot: u32, view_at: u32) {
-        let Some(series) = self.series.get(slot) else { return };
-        let view = &mut self.views[view_at as usize];
-        let Some(key) = view.spec.key_of(&series.info, &self.pipeline_records) else { return };
-        let shape = self.series.metric_of(series).shape;
-        let newest = if series.newest == Timestamp::MIN { self.timeline.now() } else { series.newest };
-        let key = self.keys.intern(key);
+    /// Adds a reading to one group.
+    #[inline]
+    pub(super) fn record_one(&mut self, to: Subscription, reading: &Reading<'_>, from: Shape, when: When) {
+        if self.all[to.view as usize].shape() == from {
+            feed::record(&mut self.all, to, reading, when);
+        } else {
+            record_reshaped(&mut self.all, to, reading, from, when);
+        }
+    }
+
+    /// Joins a series to the group of a key. Returns the group, and whether it is new.
+    pub(super) fn join(&mut self, view: u32, key: KeyId, newest: Timestamp, shape: Shape) -> (u32, bool) {
+        let view = &mut self.all[view as usize];
         let is_new = view.group_of(key).is_none();
-        let group = view.join(key, newest, shape);
-        if let (ViewKind::Deploys { .. }, true) = (view.spec.kind, is_new) {
-            let versions = self.keys.get(key).without(VERSION_LABEL);
-            let versions = self.keys.find(&versions).map_or(&[][..], |key| self.keys.versions_of(key));
-            view.prune_versions(versions);
+        (view.join(key, newest, shape), is_new)
+    }
+
+    /// Lets a series leave a group. Returns the key that lost its last series.
+    pub(super) fn leave(&mut self, subscription: Subscription) -> Option<KeyId> {
+        self.all[subscription.view as usize].leave(subscription.group)
+    }
+
+    pub(super) fn prune_versions(&mut self, view: u32, versions: &[KeyId]) {
+        self.all[view as usize].prune_versions(versions);
+    }
+
+    /// Rolls the groups whose panes enter or leave at a grid point.
+    pub(super) fn roll(&mut self, when: When) {
+        feed::roll(&mut self.all, when);
+    }
+
+    /// Marks all keys as changed.
+    pub(super) fn mark_all(&mut self) {
+        self.all.iter_mut().for_each(View::mark_all);
+    }
+
+    /// Takes the changed keys of a view, and marks them in the views that this one feeds.
+    pub(super) fn take_dirty(&mut self, view: u32) -> Vec<KeyId> {
+        if !self.at(view).has_dirty() {
+            return Vec::new();
         }
-        if let Some(series) = self.series.get_mut(slot) {
-            series.subscriptions.push(Subscription { view: view_at, group });
-        }
-        self.timeline.wake();
+        let keys = self.all[view as usize].take_dirty();
+        feed::spread(&mut self.all, view, &keys);
+        keys
     }
 
-    /// Creates the declared series at the start, so that their silence can be detected.
-    pub(super) fn declare_series(&mut self) {
-        let rules = self.rules.clone();
-        for declared in &rules.declared {
-            let identity = Identity {
-                source: declared.source.clone(),
-                name: declared.name.clone(),
-                labels: declared.labels.clone(),
-                unit: None,
-            };
-            if self.limits.partition.holds(&identity.source)
-                && let Ok(place) = self.place_identity(&identity)
-                && let Some(series) = self.series.get_mut(place.slot)
-            {
-                series.is_declared = true;
-            }
-        }
+    /// Returns a view for taking what it gathered.
+    pub(super) fn at_mut(&mut self, view: u32) -> &mut View {
+        &mut self.all[view as usize]
     }
 
-    /// Schedules the review of a series at the first grid point of the minute after `at`.
-    pub(super) fn review_series(&mut self, slot: u32, generation: u32, at: Timestamp) {
-        let grid = at.next(Span::from_mins(1)).ceil(self.timeline.interval());
-        self.reviews.entry(grid).or_default().push((slot, generation));
-        self.timeline.wake_at(grid);
+    /// Returns the views as an evaluation reads them, which fills their caches.
+    pub(super) fn to_evaluate(&mut self) -> (&mut [View], &PipelineRecords) {
+        (&mut self.all, &self.pipeline_records)
     }
 
-    /// Forgets the series that had no observation for too long.
-    pub(super) fn forget_series(&mut self, at: Timestamp) {
-        while let Some(entry) = self.reviews.first_entry()
-            && *entry.key() <= at
-        {
-            for (slot, generation) in entry.remove() {
-                let Some(series) = self.series.get(slot) else { continue };
-                if series.generation != generation || series.is_declared {
-                    continue;
-                }
-                let due = series.last_seen + self.forget_after(series.subscriptions.as_slice());
-                if due >= at || !series.windows.is_empty() {
-                    let again = due.max(at);
-                    self.review_series(slot, generation, again);
-                } else {
-                    self.forget_one(slot);
-                }
-            }
-        }
+    pub(super) fn at(&self, view: u32) -> &View {
+        &self.all[view as usize]
     }
 
-    /// Forgets a series at once, because its producer has ended it. Its open windows are never sealed.
-    pub fn end_series(&mut self, identity: &Identity) {
-        let slot = self.series.slot_of(identity);
-        let is_declared = |slot: &u32| self.series.get(*slot).is_some_and(|series| series.is_declared);
-        if let Some(slot) = slot.filter(|slot| !is_declared(slot)) {
-            self.forget_one(slot);
-        }
+    /// Returns the views with these indexes.
+    pub(super) fn of<'a>(&'a self, views: &'a [u32]) -> impl Iterator<Item = &'a View> {
+        views.iter().map(|view| self.at(*view))
     }
 
-    /// Returns `forget_after`, or the longest window that a rule reads over the series if that is longer.
-    fn forget_after(&self, subscriptions: &[Subscription]) -> Span {
-        let windows = subscriptions.iter().map(|s| match self.views[s.view as usize].spec.kind {
-            ViewKind::Trailing { window, history, .. } => window + history,
-            ViewKind::Baseline { window, period, .. } => window + period,
-            // The data of a version stays after its series is forgotten.
-            ViewKind::Deploys { window, .. } => window,
-            ViewKind::Newest => Span::ZERO,
-            ViewKind::Gathering { kept, .. } => kept,
-        });
-        windows.fold(self.limits.forget_after, Span::max)
+    pub(super) fn all(&self) -> &[View] {
+        &self.all
     }
 
-    fn forget_one(&mut self, slot: u32) {
-        let Some(series) = self.series.forget(slot) else { return };
-        self.counters.series_forgotten += 1;
-        for subscription in series.subscriptions {
-            if let Some(key) = self.views[subscription.view as usize].leave(subscription.group) {
-                self.key_left(subscription.view, key);
-            }
-        }
+    /// Returns the view with this id.
+    pub(super) fn by_id(&self, id: u64) -> Option<u32> {
+        self.by_id.get(&id).copied()
     }
 
-    /// Schedules the rules that track a key, after the key lost its last series in a view.
-    fn key_left(&mut self, view: u32, key: KeyId) {
-        let at = self.timeline.now().next(self.timeline.interval());
-        for (place, state) in self.rule_states.iter_mut().enumerate() {
-            let views = &self.rules.rules[place].views;
-            if !views.contains(&view) {
-                continue;
-            }
-            let is_left = views.iter().all(|view| self.views[*view as usize].group_of(key).is_none());
-            state.instances.get_mut(&key).into_iter().for_each(Instance::lose_operand);
-            if state.instances.contains_key(&key) || state.timers.contains_key(&key) {
-                self.timers.insert((at, Owner::Rule(place as u32), key));
-            } else if is_left {
-                state.forget(key);
-            }
-        }
-        self.memos.forget(key);
-        self.timeline.wake_at(at);
+    /// Returns the views that may read a series of this name.
+    pub(super) fn reading(&self, name: &str) -> Vec<u32> {
+        self.by_name.get(name).into_iter().flatten().chain(&self.unnamed).copied().collect()
     }
-}
 
-/// Adds a reading to one group.
-#[inline]
-fn feed_view(views: &mut [View], to: Subscription, reading: &Reading<'_>, from: Shape, when: When) {
-    if views[to.view as usize].shape() == from {
-        feed::record(views, to, reading, when);
-    } else {
-        record_reshaped(views, to, reading, from, when);
+    /// Returns the key under which a view reads a series, if it does.
+    pub(super) fn key_of(&self, view: u32, series: &SeriesInfo) -> Option<Key> {
+        self.at(view).spec.key_of(series, &self.pipeline_records)
+    }
+
+    /// Whether any of these views has a group of a key.
+    pub(super) fn have(&self, views: &[u32], key: KeyId) -> bool {
+        self.of(views).any(|view| view.group_of(key).is_some())
+    }
+
+    pub(super) fn pipeline_records(&self) -> &PipelineRecords {
+        &self.pipeline_records
+    }
+
+    /// Returns whether a rule that spans partitions reads data of this partition.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.all.iter().any(View::is_gathering)
+    }
+
+    /// Returns whether a key changed that a rule reads here.
+    pub(super) fn has_dirty(&self) -> bool {
+        self.all.iter().filter(|view| !view.is_gathering()).any(View::has_dirty)
+    }
+
+    /// Returns the next grid point at which a pane enters or leaves a window.
+    pub(super) fn next_roll(&self) -> Option<Timestamp> {
+        self.all.iter().filter_map(View::next_roll).min()
     }
 }
 
@@ -199,5 +234,17 @@ fn record_reshaped(views: &mut [View], to: Subscription, reading: &Reading<'_>, 
             let reshaped = part.reshaped(from, shape, 1.0);
             feed::record(views, to, &Reading::Many(&reshaped, *m2, *time), when);
         }
+    }
+}
+
+/// The shape of a view before any of its series was seen.
+fn shape(spec: &ViewSpec, metrics: &BTreeMap<Arc<str>, MetricSpec>) -> Shape {
+    let name = spec.selector.name.as_ref();
+    let stated = name.and_then(|name| metrics.get(name));
+    let unit = stated.and_then(|spec| spec.unit.clone());
+    let unit = unit.or_else(|| name.and_then(|name| Unit::from_suffix(name)));
+    Shape {
+        digits: stated.map_or(Digits::default(), |spec| spec.digits),
+        resolution: Unit::resolution(unit.as_ref()),
     }
 }

@@ -1,0 +1,170 @@
+//! Which series there are and which views they feed: series join views, and are forgotten.
+
+use super::{Engine, Owner};
+use crate::core::alert::Instance;
+use crate::core::measure::series::Subscription;
+use crate::core::view::ViewKind;
+use crate::core::vocab::identity::Identity;
+use crate::core::vocab::key::{KeyId, VERSION_LABEL};
+use crate::core::vocab::time::{Span, Timestamp};
+
+impl Engine {
+    /// Finds the views that read a new series, and joins their groups.
+    pub(super) fn subscribe(&mut self, slot: u32) {
+        let Some(series) = self.series.get(slot) else { return };
+        for view in self.views.reading(&series.info.name) {
+            self.join(slot, view);
+        }
+    }
+
+    /// Joins one series to one view, if the view reads it.
+    fn join(&mut self, slot: u32, view: u32) {
+        let Some(series) = self.series.get(slot) else { return };
+        let Some(key) = self.views.key_of(view, &series.info) else { return };
+        let shape = self.series.metric_of(series).shape;
+        let newest = if series.newest == Timestamp::MIN { self.timeline.now() } else { series.newest };
+        let key = self.keys.intern(key);
+        let (group, is_new) = self.views.join(view, key, newest, shape);
+        if let (ViewKind::Deploys { .. }, true) = (self.views.at(view).spec.kind, is_new) {
+            let versions = self.keys.get(key).without(VERSION_LABEL);
+            let versions = self.keys.find(&versions).map_or(&[][..], |key| self.keys.versions_of(key));
+            self.views.prune_versions(view, versions);
+        }
+        if let Some(series) = self.series.get_mut(slot) {
+            series.subscriptions.push(Subscription { view, group });
+        }
+        self.timeline.wake();
+    }
+
+    /// Subscribes all series to the views, both to new views and again to those that stayed.
+    pub(super) fn resubscribe(&mut self) {
+        self.views.forget_members();
+        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(series) = self.series.get_mut(slot) {
+                series.subscriptions.clear();
+            }
+            self.subscribe(slot);
+        }
+        self.views.drop_empty();
+    }
+
+    /// Subscribes each series to the groups that it feeds, without changing the groups.
+    pub(super) fn find_subscriptions(&mut self) {
+        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(series) = self.series.get(slot) else { continue };
+            let views = self.views.reading(&series.info.name);
+            let found: Vec<_> = views
+                .into_iter()
+                .filter_map(|at| {
+                    let key = self.views.key_of(at, &series.info)?;
+                    let group = self.views.at(at).group_of(self.keys.find(&key)?)?;
+                    Some(Subscription { view: at, group })
+                })
+                .collect();
+            if let Some(series) = self.series.get_mut(slot) {
+                series.subscriptions = found;
+            }
+        }
+    }
+
+    /// Creates the declared series at the start, so that their silence can be detected.
+    pub(super) fn declare_series(&mut self) {
+        let rules = self.rules.clone();
+        for declared in &rules.declared {
+            let identity = Identity {
+                source: declared.source.clone(),
+                name: declared.name.clone(),
+                labels: declared.labels.clone(),
+                unit: None,
+            };
+            if self.limits.partition.holds(&identity.source)
+                && let Ok(place) = self.place_identity(&identity)
+                && let Some(series) = self.series.get_mut(place.slot)
+            {
+                series.is_declared = true;
+            }
+        }
+    }
+
+    /// Schedules the review of a series at the first grid point of the minute after `at`.
+    pub(super) fn review_series(&mut self, slot: u32, generation: u32, at: Timestamp) {
+        let grid = at.next(Span::from_mins(1)).ceil(self.timeline.interval());
+        self.reviews.entry(grid).or_default().push((slot, generation));
+        self.timeline.wake_at(grid);
+    }
+
+    /// Forgets the series that had no observation for too long.
+    pub(super) fn forget_series(&mut self, at: Timestamp) {
+        while let Some(entry) = self.reviews.first_entry()
+            && *entry.key() <= at
+        {
+            for (slot, generation) in entry.remove() {
+                let Some(series) = self.series.get(slot) else { continue };
+                if series.generation != generation || series.is_declared {
+                    continue;
+                }
+                let due = series.last_seen + self.forget_after(series.subscriptions.as_slice());
+                if due >= at || !series.windows.is_empty() {
+                    let again = due.max(at);
+                    self.review_series(slot, generation, again);
+                } else {
+                    self.forget_one(slot);
+                }
+            }
+        }
+    }
+
+    /// Forgets a series at once, because its producer has ended it. Its open windows are never sealed.
+    pub fn end_series(&mut self, identity: &Identity) {
+        let slot = self.series.slot_of(identity);
+        let is_declared = |slot: &u32| self.series.get(*slot).is_some_and(|series| series.is_declared);
+        if let Some(slot) = slot.filter(|slot| !is_declared(slot)) {
+            self.forget_one(slot);
+        }
+    }
+
+    /// Returns `forget_after`, or the longest window that a rule reads over the series if that is longer.
+    fn forget_after(&self, subscriptions: &[Subscription]) -> Span {
+        let windows = subscriptions.iter().map(|s| match self.views.at(s.view).spec.kind {
+            ViewKind::Trailing { window, history, .. } => window + history,
+            ViewKind::Baseline { window, period, .. } => window + period,
+            // The data of a version stays after its series is forgotten.
+            ViewKind::Deploys { window, .. } => window,
+            ViewKind::Newest => Span::ZERO,
+            ViewKind::Gathering { kept, .. } => kept,
+        });
+        windows.fold(self.limits.forget_after, Span::max)
+    }
+
+    fn forget_one(&mut self, slot: u32) {
+        let Some(series) = self.series.forget(slot) else { return };
+        self.counters.series_forgotten += 1;
+        for subscription in series.subscriptions {
+            if let Some(key) = self.views.leave(subscription) {
+                self.key_left(subscription.view, key);
+            }
+        }
+    }
+
+    /// Schedules the rules that track a key, after the key lost its last series in a view.
+    fn key_left(&mut self, view: u32, key: KeyId) {
+        let at = self.timeline.now().next(self.timeline.interval());
+        for (place, state) in self.rule_states.iter_mut().enumerate() {
+            let views = &self.rules.rules[place].views;
+            if !views.contains(&view) {
+                continue;
+            }
+            let is_left = !self.views.have(views, key);
+            state.instances.get_mut(&key).into_iter().for_each(Instance::lose_operand);
+            if state.instances.contains_key(&key) || state.timers.contains_key(&key) {
+                self.timers.insert((at, Owner::Rule(place as u32), key));
+            } else if is_left {
+                state.forget(key);
+            }
+        }
+        self.memos.forget(key);
+        self.timeline.wake_at(at);
+    }
+}

@@ -1,7 +1,7 @@
 //! Control records: rule sets and the decisions of operators, applied at their place in the log.
 
 use super::records::RecordState;
-use super::{Engine, Owner, RuleState};
+use super::{Engine, Owner, RuleState, States};
 use crate::core::alert::Change;
 use crate::core::effect::Effects;
 use crate::core::evaluate::Notes;
@@ -35,12 +35,12 @@ impl Engine {
         let found = self.find_alert(&ack.alert);
         if let (true, Some((place, key))) = (ack.accept, found) {
             let since = self.began_at(place, key).unwrap_or(now);
-            self.rule_states[place].baseline_freeze.accept(key, since);
+            self.states.rule_mut(place).baseline_freeze.accept(key, since);
         }
         self.change_alert(&ack.alert, out, |instance| instance.acknowledge(&ack.by, &ack.why, until, now));
         // An acknowledgement with an end needs a timer for that end; an earlier timer stays.
         if let (Some(until), Some((place, key))) = (until, found) {
-            let due = self.rule_states[place].timers.get(&key).map_or(until, |due| until.min(*due));
+            let due = self.states.rule(place).timer(key).map_or(until, |due| until.min(due));
             self.set_timer(Owner::Rule(place as u32), key, Some(due));
         }
     }
@@ -48,7 +48,7 @@ impl Engine {
     /// Returns when the change that an alert reports began: its onset if that is known and earlier, else the
     /// start of the episode.
     fn began_at(&mut self, place: usize, key: KeyId) -> Option<Timestamp> {
-        let started_at = self.rule_states[place].instances.get(&key)?.started_at;
+        let started_at = self.states.rule(place).instances.get(&key)?.started_at;
         let rules = self.rules.clone();
         let notes =
             self.observe_rule(place, &rules.rules[place], key, self.timeline.now(), Notes::of_a_look()).1;
@@ -63,7 +63,7 @@ impl Engine {
         change: impl FnOnce(&mut crate::core::alert::Instance) -> Option<Change>,
     ) {
         let Some((place, key)) = self.find_alert(id) else { return };
-        let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { return };
+        let Some(instance) = self.states.rule_mut(place).instances.get_mut(&key) else { return };
         let before = instance.clone();
         let Some(change) = change(instance) else { return };
         let rules = self.rules.clone();
@@ -73,7 +73,7 @@ impl Engine {
     fn find_alert(&self, id: &str) -> Option<(usize, KeyId)> {
         let rules = self.rules.rules.iter().enumerate();
         rules.filter(|(_, rule)| id.starts_with(&*rule.id)).find_map(|(place, rule)| {
-            let found = self.rule_states[place].instances.iter().find(|(key, instance)| {
+            let found = self.states.rule(place).instances.iter().find(|(key, instance)| {
                 super::publish::alert_id(rule, self.keys.get(**key), instance.started_at) == id
             });
             found.map(|(key, _)| (place, *key))
@@ -88,11 +88,10 @@ impl Engine {
         let records = self.carry_record_states(&rules);
         let new = self.views.load(&rules, self.limits.lateness(), self.timeline.when());
         self.memos.clear();
-        (self.rules, self.rule_states, self.record_states) = (Arc::new(rules), states, records);
+        (self.rules, self.states) = (Arc::new(rules), States::new(states, records));
         self.runs.declare(&self.rules.pipelines);
         self.resubscribe();
         self.views.begin_following(&new, self.timeline.now());
-        self.rearm_timers();
         self.mutes.look_again();
         self.look_at_runs();
         if self.timeline.has_begun() {
@@ -113,7 +112,7 @@ impl Engine {
                 self.end_alerts(place, rule, (levels.as_ref(), turns), out);
             }
             if same.is_some() {
-                kept.insert(rule.id.clone(), std::mem::take(&mut self.rule_states[place]));
+                kept.insert(rule.id.clone(), self.states.take_rule(place));
             }
         }
         next.rules.iter().map(|rule| kept.remove(&rule.id).unwrap_or_default()).collect()
@@ -130,10 +129,10 @@ impl Engine {
         out: &mut Effects,
     ) {
         let now = self.timeline.now();
-        let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
+        let mut keys: Vec<KeyId> = self.states.rule(place).instances.keys().copied().collect();
         self.keys.sort(&mut keys);
         for key in keys {
-            let Some(instance) = self.rule_states[place].instances.get_mut(&key) else { continue };
+            let Some(instance) = self.states.rule_mut(place).instances.get_mut(&key) else { continue };
             let is_ended = turns && instance.firing().is_some();
             if levels.is_some_and(|(before, after)| !is_ended && instance.relevel(before, after)) {
                 continue;
@@ -143,14 +142,14 @@ impl Engine {
                 self.publish(place, rule, key, change, &before, now, out);
             }
             // The rule may stay in another form: it judges the key anew.
-            let state = &mut self.rule_states[place];
+            let state = self.states.rule_mut(place);
             state.baseline_freeze.end(key, before.firing().is_some().then_some(now));
-            state.timers.insert(key, now);
+            state.prepare_timer(key, now);
         }
     }
 
     fn carry_record_states(&mut self, next: &RuleSet) -> Vec<RecordState> {
-        let mut states = std::mem::take(&mut self.record_states);
+        let mut states = self.states.take_records();
         let by_name: BTreeMap<&str, usize> =
             self.rules.records.iter().enumerate().rev().map(|(at, record)| (&*record.name, at)).collect();
         let carry = |record: &crate::core::rule::RecordSpec| {
@@ -160,25 +159,12 @@ impl Engine {
         next.records.iter().map(carry).collect()
     }
 
-    /// Rebuilds the timer table from the timers that rules and records keep.
-    pub(super) fn rearm_timers(&mut self) {
-        self.timers.clear();
-        let rules = self.rule_states.iter().enumerate();
-        let rules = rules.flat_map(|(at, state)| {
-            state.timers.iter().map(move |(key, when)| (*when, Owner::Rule(at as u32), *key))
-        });
-        let records = self.record_states.iter().enumerate().flat_map(|(at, state)| {
-            state.timers.iter().map(move |(key, when)| (*when, Owner::Record(at as u32), *key))
-        });
-        self.timers = rules.chain(records).collect();
-    }
-
     /// Sets timers, so that rules over runs judge the runs in flight at the next grid point.
     fn look_at_runs(&mut self) {
         let rules = self.rules.clone();
         for (place, rule) in rules.rules.iter().enumerate().filter(|(_, rule)| rule.reads.has_runs) {
             for key in self.all_run_keys(rule) {
-                if !self.rule_states[place].timers.contains_key(&key) {
+                if self.states.rule(place).timer(key).is_none() {
                     self.set_timer(Owner::Rule(place as u32), key, Some(self.timeline.now()));
                 }
             }

@@ -99,7 +99,7 @@ impl Engine {
         };
         let at = self.timeline.now().floor(self.timeline.interval());
         let (observation, notes) = self.observe_rule(place, rule, id, at, Notes::of_a_look());
-        let state = &self.rule_states[place];
+        let state = self.states.rule(place);
         let (instance, is_capped) = (state.instances.get(&id).cloned(), state.capped.contains(&id));
         let alert = self.view_alert(place, rule, id);
         let severity = alert.as_ref().map_or(rule.levels[0].severity, |alert| alert.severity);
@@ -146,8 +146,8 @@ impl Engine {
     fn keys_of(&self, place: usize, rule: &Rule) -> Vec<KeyId> {
         let views = self.views.of(&rule.views);
         let of_views = views.filter(|view| !view.spec.per_version).flat_map(|view| view.keys());
-        let of_alerts = self.rule_states[place].instances.keys().copied();
-        let of_timers = self.rule_states[place].timers.keys().copied();
+        let of_alerts = self.states.rule(place).instances.keys().copied();
+        let of_timers = self.states.rule(place).timed_keys();
         let mut keys: Vec<KeyId> = of_views.chain(of_alerts).chain(of_timers).collect();
         if rule.reads.has_runs {
             keys.extend(self.known_run_keys(rule));

@@ -46,7 +46,7 @@ impl Engine {
         let Some(share) = self.shared_share(rule).filter(|_| !seen.is_empty()) else { return };
         let believed = self.believed(place, rule, share);
         for one in seen {
-            let (state, key) = (&self.rule_states[place], one.key);
+            let (state, key) = (self.states.rule(place), one.key);
             let is_active = state.instances.get(&key).is_some_and(Instance::is_active);
             let is_doubted = state.chances.get(&key).is_some_and(|chance| *chance > believed);
             let is_met = matches!(one.observation, Observation::Known { met, .. } if met != Levels::NONE);
@@ -59,7 +59,7 @@ impl Engine {
     /// Stores the chance of a key if it is below 1. Other keys can neither be believed nor make
     /// others believable.
     pub(super) fn note_chance(&mut self, place: usize, Seen { key, notes, .. }: &Seen) {
-        let chances = &mut self.rule_states[place].chances;
+        let chances = &mut self.states.rule_mut(place).chances;
         match notes.chance_of_all().filter(|chance| *chance < 1.0) {
             Some(chance) => chances.insert(*key, chance),
             None => chances.remove(key),
@@ -68,7 +68,7 @@ impl Engine {
 
     /// Returns the largest chance that is believed; 0 if none is.
     fn believed(&self, place: usize, rule: &Rule, share: f64) -> f64 {
-        let mut chances: Vec<f64> = self.rule_states[place].chances.values().copied().collect();
+        let mut chances: Vec<f64> = self.states.rule(place).chances.values().copied().collect();
         let panes = self.views.of(&rule.views).filter_map(|view| match view.spec.kind {
             ViewKind::Trailing { pane, .. } => Some(pane),
             _ => None,

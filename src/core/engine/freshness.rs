@@ -43,7 +43,7 @@ impl Engine {
         notes: &Notes,
         at: Timestamp,
     ) -> Option<Timestamp> {
-        let instance = self.rule_states[place].instances.get(&key).filter(|one| one.is_active())?;
+        let instance = self.states.rule(place).instances.get(&key).filter(|one| one.is_active())?;
         let newest = self.newest_input(rule, key, lack(instance), notes)?;
         Some(newest + AWAY_MAX).filter(|due| *due > at)
     }

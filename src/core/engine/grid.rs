@@ -5,7 +5,7 @@ use crate::core::effect::Effects;
 use crate::core::run::Touched;
 use crate::core::view::feed::When;
 use crate::core::vocab::key::KeyId;
-use crate::core::vocab::time::{Span, Timestamp};
+use crate::core::vocab::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -44,7 +44,9 @@ impl Engine {
         let turned = self.turn_mutes(at);
         self.views.roll(When { now: at, interval: self.timeline.interval() });
         let mut due = Due { pipelines: self.runs.take_dirty(), ..Due::default() };
-        self.take_timers(at, &mut due);
+        while let Some((owner, key)) = self.states.take_due(at) {
+            due.timers.entry(owner).or_default().push(key);
+        }
         self.emit_gauges(at, &due);
         self.evaluate_records(at, &mut due, out);
         self.send_partials(at, out);
@@ -52,23 +54,6 @@ impl Engine {
         self.evaluate_rules(at, &mut due, out);
         self.settle_mutes(at, begun, turned, out);
         self.plan_grid(at);
-    }
-
-    /// Takes the timers that are due by `at` out of the timer table.
-    fn take_timers(&mut self, at: Timestamp, due: &mut Due) {
-        while let Some((when, owner, key)) = self.timers.first().copied()
-            && when <= at
-        {
-            self.timers.pop_first();
-            let known = match owner {
-                Owner::Record(record) => &mut self.record_states[record as usize].timers,
-                Owner::Rule(rule) => &mut self.rule_states[rule as usize].timers,
-            };
-            if known.get(&key) == Some(&when) {
-                known.remove(&key);
-            }
-            due.timers.entry(owner).or_default().push(key);
-        }
     }
 
     /// Returns the keys that a rule or record must evaluate now, in key order, each once.
@@ -102,34 +87,14 @@ impl Engine {
         self.keys.sort_many(known);
     }
 
-    /// Sets the timer of one key of a rule or record; `None` removes it. The time is rounded up to the grid.
     pub(super) fn set_timer(&mut self, owner: Owner, key: KeyId, at: Option<Timestamp>) {
-        let wanted =
-            at.map(|at| at.max(self.timeline.now() + Span::MILLISECOND).ceil(self.timeline.interval()));
-        let timers = match owner {
-            Owner::Record(record) => &mut self.record_states[record as usize].timers,
-            Owner::Rule(rule) => &mut self.rule_states[rule as usize].timers,
-        };
-        let before = match wanted {
-            Some(wanted) => timers.insert(key, wanted),
-            None => timers.remove(&key),
-        };
-        if before == wanted {
-            return;
-        }
-        if let Some(before) = before {
-            self.timers.remove(&(before, owner, key));
-        }
-        if let Some(wanted) = wanted {
-            self.timers.insert((wanted, owner, key));
-            self.timeline.wake_at(wanted);
-        }
+        self.states.set_timer(owner, key, at, &mut self.timeline);
     }
 
     /// Computes the next grid point with work to do.
     fn plan_grid(&mut self, at: Timestamp) {
         let rolls = self.views.next_roll().into_iter();
-        let timers = self.timers.first().map(|(when, _, _)| *when);
+        let timers = self.states.next_timer();
         let series = self.reviews.first_key_value().map(|(when, _)| *when);
         let runs = self.runs.next_review();
         let gauges = self.next_gauge();

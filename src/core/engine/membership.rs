@@ -1,6 +1,6 @@
 //! Which series there are and which views they feed: series join views, and are forgotten.
 
-use super::{Engine, Owner};
+use super::Engine;
 use crate::core::alert::Instance;
 use crate::core::measure::series::Subscription;
 use crate::core::view::ViewKind;
@@ -151,15 +151,15 @@ impl Engine {
     /// Schedules the rules that track a key, after the key lost its last series in a view.
     fn key_left(&mut self, view: u32, key: KeyId) {
         let at = self.timeline.now().next(self.timeline.interval());
-        for (place, state) in self.rule_states.iter_mut().enumerate() {
-            let views = &self.rules.rules[place].views;
+        for (place, rule) in self.rules.rules.iter().enumerate() {
+            let (views, state) = (&rule.views, self.states.rule_mut(place));
             if !views.contains(&view) {
                 continue;
             }
             let is_left = !self.views.have(views, key);
             state.instances.get_mut(&key).into_iter().for_each(Instance::lose_operand);
-            if state.instances.contains_key(&key) || state.timers.contains_key(&key) {
-                self.timers.insert((at, Owner::Rule(place as u32), key));
+            if state.instances.contains_key(&key) || state.timer(key).is_some() {
+                self.states.wake(place, key, at);
             } else if is_left {
                 state.forget(key);
             }

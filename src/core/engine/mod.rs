@@ -23,33 +23,30 @@ mod records;
 mod rules;
 mod self_alerts;
 pub mod snapshot;
+mod states;
 mod suppress;
 mod timeline;
 mod tracked;
 mod views;
 
-use super::alert::Instance;
-use super::alert::flap::Flaps;
 use super::duplicates::Duplicates;
 use super::effect::{Effects, WindowEffect};
 use super::mute::Mutes;
 use super::refusals::{Refusals, Silenced};
 use super::rule::RuleSet;
 use super::run::Tracker;
-use crate::core::evaluate::baseline_freeze::BaselineFreeze;
 use crate::core::evaluate::memos::Memos;
-use crate::core::evaluate::proportion::Shares;
 use crate::core::measure::pane::{Pane, Sample};
 use crate::core::measure::series::{SeriesSlot, SeriesTable};
 use crate::core::measure::window::{Correction, Sealed, WindowKey, WindowSize, seal_due};
 use crate::core::record::{Body, Record};
 use crate::core::vocab::counters::{Counters, Outcome, Refusal};
 use crate::core::vocab::identity::IdentityTable;
-use crate::core::vocab::key::{KeyId, Keys};
+use crate::core::vocab::key::Keys;
 use crate::core::vocab::limits::Limits;
 use crate::core::vocab::time::{Span, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use states::{Owner, RuleState, States};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use timeline::Timeline;
 use views::Views;
@@ -71,9 +68,7 @@ pub struct Engine {
     /// The rule set in force. It is replaced as a whole, so whoever walks over it may hold it meanwhile.
     rules: Arc<RuleSet>,
     views: Views,
-    rule_states: Vec<RuleState>,
-    record_states: Vec<records::RecordState>,
-    timers: BTreeSet<(Timestamp, Owner, KeyId)>,
+    states: States,
     keys: Keys,
     /// Cache of what rules and `record:` series learned from past windows; it only saves time.
     memos: Memos,
@@ -106,43 +101,6 @@ pub enum Handled {
 /// Due time and size → the slots whose windows are sealed then, with the start of each window.
 type Seals = BTreeMap<(Timestamp, WindowSize), Vec<(u32, Timestamp)>>;
 
-/// The `record:` series or rule that a timer wakes. Records precede rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Owner {
-    Record(u32),
-    Rule(u32),
-}
-
-/// The state of one rule.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct RuleState {
-    instances: BTreeMap<KeyId, Instance>,
-    shares: Shares,
-    baseline_freeze: BaselineFreeze,
-    flaps: BTreeMap<KeyId, Flaps>,
-    /// Keys whose alerts were not opened because the rule already has too many alerts.
-    capped: BTreeSet<KeyId>,
-    /// The due time of each key's timer in the engine's timer table.
-    timers: BTreeMap<KeyId, Timestamp>,
-    /// The chance of each unusual key, if the rule judges its keys together.
-    chances: fdr::Chances,
-}
-
-impl RuleState {
-    /// Returns whether the rule holds state of a key that an evaluation may change.
-    fn remembers(&self, key: KeyId) -> bool {
-        self.instances.contains_key(&key) || self.timers.contains_key(&key) || self.flaps.contains_key(&key)
-    }
-
-    /// Drops everything that was learned about a key, but not its alert.
-    fn forget(&mut self, key: KeyId) {
-        self.shares.forget(key);
-        self.baseline_freeze.forget(key);
-        self.flaps.remove(&key);
-        self.chances.remove(&key);
-    }
-}
-
 impl Engine {
     pub fn new(limits: Limits) -> Engine {
         Engine {
@@ -158,9 +116,7 @@ impl Engine {
             gauges: BTreeMap::new(),
             rules: Arc::default(),
             views: Views::default(),
-            rule_states: Vec::new(),
-            record_states: Vec::new(),
-            timers: BTreeSet::new(),
+            states: States::default(),
             keys: Keys::default(),
             memos: Memos::default(),
             mutes: Mutes::default(),

@@ -28,7 +28,7 @@ impl Engine {
         at: Timestamp,
         out: &mut Effects,
     ) {
-        let Some(now) = self.rule_states[place].instances.get(&key).cloned() else { return };
+        let Some(now) = self.states.rule(place).instances.get(&key).cloned() else { return };
         // A terminal change leaves no firing state, so the state before the step is the one that ended.
         let (Some(firing), instance) = (match now.firing() {
             Some(firing) => (Some(firing), &now),
@@ -51,7 +51,7 @@ impl Engine {
             at,
         };
         let mut transition = self.transition(rule, key, change, (cut, before.firing()));
-        if let Some(instance) = self.rule_states[place].instances.get_mut(&key) {
+        if let Some(instance) = self.states.rule_mut(place).instances.get_mut(&key) {
             instance.count_transition(transition.change);
         }
         self.counters.transitions += 1;
@@ -65,7 +65,7 @@ impl Engine {
     }
 
     fn is_flapping(&self, place: usize, key: KeyId) -> bool {
-        self.rule_states[place].flaps.get(&key).is_some_and(|flaps| flaps.is_flapping)
+        self.states.rule(place).flaps.get(&key).is_some_and(|flaps| flaps.is_flapping)
     }
 
     /// Observes the key again, this time with the evidence of what was read.
@@ -190,7 +190,7 @@ impl Engine {
                 next = Some(place);
                 break;
             }
-            let mut keys: Vec<KeyId> = self.rule_states[place].instances.keys().copied().collect();
+            let mut keys: Vec<KeyId> = self.states.rule(place).instances.keys().copied().collect();
             self.keys.sort(&mut keys);
             for key in keys {
                 alerts.extend(self.view_alert(place, rule, key));
@@ -200,7 +200,7 @@ impl Engine {
     }
 
     pub(super) fn view_alert(&mut self, place: usize, rule: &Rule, key: KeyId) -> Option<Transition> {
-        let instance = self.rule_states[place].instances.get(&key)?.clone();
+        let instance = self.states.rule(place).instances.get(&key)?.clone();
         let at = instance.seen_at;
         let firing = match &instance.phase {
             Phase::Firing(firing) => firing.as_published(),

@@ -49,8 +49,8 @@ impl Engine {
                 if is_known {
                     self.evaluate_record(record, spec, key, at, out);
                 } else {
-                    self.record_states[record].emitted.remove(&key);
-                    self.record_states[record].shares.forget(key);
+                    self.states.record_mut(record).emitted.remove(&key);
+                    self.states.record_mut(record).shares.forget(key);
                 }
             }
         }
@@ -70,14 +70,14 @@ impl Engine {
         let look_again = scope.notes.look_again;
         self.counters.evaluations += 1;
         let Ok(value) = value else {
-            self.record_states[record].emitted.remove(&key);
+            self.states.record_mut(record).emitted.remove(&key);
             return self.set_timer(owner, key, look_again);
         };
         let interval = self.limits.record_interval;
-        let before = self.record_states[record].emitted.get(&key).copied();
+        let before = self.states.record(record).emitted.get(&key).copied();
         let mut repeat_at = before.map_or(at, |(_, when)| when + interval);
         if before.is_none_or(|(known, _)| known != value) || repeat_at <= at {
-            self.record_states[record].emitted.insert(key, (value, at));
+            self.states.record_mut(record).emitted.insert(key, (value, at));
             repeat_at = at + interval;
             self.emit_record(spec, key, at, value, out);
         }

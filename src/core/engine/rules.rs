@@ -86,7 +86,7 @@ impl Engine {
                     if told.get(n) == Some(&true) {
                         self.counters.evaluations += 1;
                         if judged[place] {
-                            self.rule_states[place].chances.remove(key);
+                            self.states.rule_mut(place).chances.remove(key);
                         }
                         continue;
                     }
@@ -112,7 +112,7 @@ impl Engine {
 
     /// Returns whether an observation can change an alert or the state remembered of the key.
     fn is_of_consequence(&self, place: usize, rule: &Rule, Seen { key, observation, notes }: &Seen) -> bool {
-        let state = &self.rule_states[place];
+        let state = self.states.rule(place);
         may_begin(rule, *observation) || notes.look_again.is_some() || state.remembers(*key)
     }
 
@@ -120,7 +120,7 @@ impl Engine {
     /// is surely not met, and it remembers nothing of the key.
     fn tell_roughly(&mut self, place: usize, rule: &Rule, keys: &[KeyId], at: Timestamp) -> Vec<bool> {
         let Some(first) = keys.first() else { return Vec::new() };
-        let state = &self.rule_states[place];
+        let state = self.states.rule(place);
         let mut told: Vec<bool> = keys.iter().map(|key| !state.remembers(*key)).collect();
         // Keys with remembered state are not tested, so none of the tested keys has an active alert.
         let owner = Owner::Rule(place as u32);
@@ -143,11 +143,11 @@ impl Engine {
     ) -> Scope<'a> {
         let (reader, shares, baseline_freeze) = match owner {
             Owner::Rule(place) => {
-                let state = &mut self.rule_states[place as usize];
+                let state = self.states.rule_mut(place as usize);
                 (Reader::Rule(place), &mut state.shares, &mut state.baseline_freeze)
             }
             Owner::Record(place) => {
-                let state = &mut self.record_states[place as usize];
+                let state = self.states.record_mut(place as usize);
                 (Reader::Record(place), &mut state.shares, &mut state.baseline_freeze)
             }
         };
@@ -202,9 +202,9 @@ impl Engine {
         out: &mut Effects,
     ) {
         self.note_flaps(place, key, observation, at);
-        let state = &mut self.rule_states[place];
+        let state = self.states.rule_mut(place);
         if !state.instances.contains_key(&key) && !may_begin(rule, observation) {
-            if notes.look_again.is_some() || state.timers.contains_key(&key) {
+            if notes.look_again.is_some() || state.timer(key).is_some() {
                 self.set_timer(Owner::Rule(place as u32), key, notes.look_again);
             }
             return;
@@ -232,7 +232,7 @@ impl Engine {
         }
         let falls_silent = self.falls_silent(place, rule, key, &notes, at);
         let look_again = [stepped.look_again, notes.look_again, falls_silent].into_iter().flatten().min();
-        let state = &mut self.rule_states[place];
+        let state = self.states.rule_mut(place);
         if state.instances.get(&key).is_some_and(|instance| instance.is_over(at)) {
             state.instances.remove(&key);
         }
@@ -245,7 +245,7 @@ impl Engine {
     /// Updates the flap history of a key, which begins when the key is first met and ends when none of the
     /// remembered minutes was met.
     fn note_flaps(&mut self, place: usize, key: KeyId, observation: Observation, at: Timestamp) {
-        let flaps = &mut self.rule_states[place].flaps;
+        let flaps = &mut self.states.rule_mut(place).flaps;
         let is_met = match observation {
             Observation::Known { met, .. } => met != Levels::NONE,
             // The previous observation holds.
@@ -268,7 +268,7 @@ impl Engine {
     /// Excludes the time in which a key is pending or firing from its baseline. If the alert never fired, the
     /// time was normal after all and is not excluded.
     fn teach(&mut self, place: usize, key: KeyId, before: &Instance, at: Timestamp) {
-        let state = &mut self.rule_states[place];
+        let state = self.states.rule_mut(place);
         let started_at = |instance: &Instance| instance.is_active().then_some(instance.started_at);
         let now = state.instances.get(&key).and_then(started_at);
         match (started_at(before), now) {
@@ -290,7 +290,7 @@ impl Engine {
         if !self.is_known(rule, key) {
             return (Observation::Gone, notes);
         }
-        let is_active = self.rule_states[place].instances.get(&key).is_some_and(Instance::is_active);
+        let is_active = self.states.rule(place).instances.get(&key).is_some_and(Instance::is_active);
         let mut scope = self.scope(Owner::Rule(place as u32), (&rule.labels, is_active), key, at, notes);
         let observation = scope.observe(rule);
         (observation, scope.notes)

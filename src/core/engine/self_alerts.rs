@@ -240,10 +240,7 @@ impl Engine {
     /// of each alert that this owner published. The fate of these alerts is unknown, so the active ones end
     /// as stale, neither firing nor recovered. All rules start with empty state.
     pub fn lose_alerts(&mut self, told: &[Transition], out: &mut Effects) {
-        for state in &mut self.rule_states {
-            *state = super::RuleState::default();
-        }
-        self.rearm_timers();
+        self.states.clear_rules();
         self.self_alerts.clear();
         self.runs.lose(self.timeline.now());
         for alert in told.iter().filter(|alert| alert.is_active()) {

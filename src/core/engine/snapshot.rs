@@ -7,6 +7,7 @@
 use super::aggregate::Feeder;
 use super::gather::PendingPartials;
 use super::self_alerts::SelfAlerts;
+use super::states::States;
 use super::timeline::{Timeline, TimelineImage};
 use super::views::Views;
 use super::{Engine, RuleState, Seals, records};
@@ -128,8 +129,8 @@ impl Serialize for Engine {
         tuple.serialize_element(&self.gauges)?;
         tuple.serialize_element(&*self.rules)?;
         tuple.serialize_element(&views)?;
-        tuple.serialize_element(&self.rule_states)?;
-        tuple.serialize_element(&self.record_states)?;
+        tuple.serialize_element(&self.states.rules())?;
+        tuple.serialize_element(&self.states.records())?;
         tuple.serialize_element(&self.keys.image())?;
         tuple.serialize_element(self.timeline.interruptions())?;
         tuple.serialize_element(&self.counters)?;
@@ -165,8 +166,7 @@ impl Engine {
             gauges: snapshot.gauges,
             views: Views::restore(&snapshot.rules, snapshot.views, limits.lateness()),
             rules: Arc::new(snapshot.rules),
-            rule_states: snapshot.rule_states,
-            record_states: snapshot.record_states,
+            states: States::new(snapshot.rule_states, snapshot.record_states),
             keys: Keys::restore(snapshot.keys),
             counters: snapshot.counters,
             self_alerts: snapshot.self_alerts,
@@ -183,7 +183,6 @@ impl Engine {
         }
         engine.series.specify(engine.rules.metrics.iter().map(|(n, s)| (n.clone(), s.clone())));
         engine.find_subscriptions();
-        engine.rearm_timers();
         engine
     }
 }

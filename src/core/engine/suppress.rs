@@ -132,7 +132,7 @@ impl Engine {
     fn firing<'a>(&self, rules: &'a [Rule], told: &BTreeMap<String, Vec<usize>>) -> Vec<Seen<'a>> {
         let mut all = Vec::new();
         for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.is_shadow) {
-            let instances = &self.rule_states[place].instances;
+            let instances = &self.states.rule(place).instances;
             let mut keys: Vec<KeyId> = instances.keys().copied().collect();
             self.keys.sort(&mut keys);
             for id in keys {
@@ -153,7 +153,7 @@ impl Engine {
     /// transition of its own.
     fn mark(&mut self, seen: &Seen<'_>, cause: Option<Suppressed>, at: Timestamp, out: &mut Effects) {
         let is_new = seen.told.iter().any(|place| out.transitions[*place].seq == 0);
-        let state = &mut self.rule_states[seen.place];
+        let state = self.states.rule_mut(seen.place);
         let Some(instance) = state.instances.get_mut(&seen.id) else { return };
         instance.mark(cause.clone(), is_new);
         let is_muted_action =

@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// make incomplete is sealed.
 const SHOWN_FOR: Span = Span::from_mins(10);
 
+/// The rule about lost records.
+const GAP: &str = "_sg_gap";
+
 /// Number of alerts that a maintenance digest names.
 const DIGEST_NAMED: usize = 20;
 
@@ -71,7 +74,7 @@ impl Engine {
     pub(super) fn tell_gap(&mut self, from: u64, to: u64, out: &mut Effects) {
         let value = records_between(from, to) as f64;
         let told = Told {
-            rule: "_sg_gap",
+            rule: GAP,
             severity: Severity::Critical,
             about: None,
             value,
@@ -247,8 +250,13 @@ impl Engine {
             self.counters.transitions += 1;
             out.transitions.push(alert.clone().lost(self.timeline.now()));
         }
+        self.timeline.wake();
+        if told.iter().any(|alert| alert.is_active() && &*alert.rule == GAP) {
+            // The loss was published already.
+            return;
+        }
         let told = Told {
-            rule: "_sg_gap",
+            rule: GAP,
             severity: Severity::Critical,
             about: None,
             value: self.counters.records_lost.max(1) as f64,
@@ -260,6 +268,5 @@ impl Engine {
                     .into(),
         };
         self.tell_own(told, out);
-        self.timeline.wake();
     }
 }

@@ -14,6 +14,8 @@ pub mod metrics;
 pub mod ports;
 mod registry;
 pub mod self_alerts;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use attempt::Attempts;

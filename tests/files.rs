@@ -107,7 +107,7 @@ fn padding_members_and_wrong_names_do_no_harm() {
         write(dir, name, content);
         let (code, summary, told) = replay(dir, &[name]);
         assert_eq!((code, &summary["events"]["recorded"]), (0, &Value::from(90)), "{name}: {told}");
-        assert_eq!(told.contains("other than its name says"), is_said, "{name}: {told}");
+        assert_eq!(told.contains("does not match the file name"), is_said, "{name}: {told}");
         // Standard input has no name that could contradict its content.
         let stdin = std::fs::File::open(dir.join(name)).expect("there");
         let output = command(dir, &["replay", "-", "--json"]).stdin(stdin).output().expect("runs");

@@ -35,7 +35,7 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
 
 /// Returns the diagnostic for a directory without rule files: a check of nothing must not succeed.
 fn nothing(path: &Path) -> Diagnostic {
-    let message = "there is no rule file here, whose name would end in .yaml or .yml";
+    let message = "there is no rule file here; its name ends in .yaml or .yml";
     let hint = "is it the right directory? A file with `rules: []` says that there are no rules";
     Diagnostic::of_file(path.display().to_string(), message, Some(hint))
 }

@@ -20,7 +20,7 @@ const FIXED: Duration = Duration::from_secs(10);
 const PER_MIB: Duration = Duration::from_millis(250);
 
 const WAY_OUT: &str =
-    "its pages are damaged so that the database cannot go on; restore a copy of the data dir";
+    "the database cannot continue, because its pages are damaged; restore a copy of the data dir";
 
 /// Number of portions that are read ahead.
 const PORTIONS_WAITING: usize = 2;
@@ -49,7 +49,7 @@ pub fn log_of(data_dir: &Path) -> Result<PathBuf> {
     match log.try_exists() {
         Ok(true) => Ok(log),
         Ok(false) => bail!("{dir} holds no log; is it the --data-dir that `run` used?"),
-        Err(error) => bail!("cannot look into {dir}: {error}; it is open to the user alone that `run` has"),
+        Err(error) => bail!("cannot read {dir}: {error}; only the user that runs `run` has access"),
     }
 }
 
@@ -96,7 +96,7 @@ pub fn portions_in_time<T: Send + 'static>(
     let (sender, receiver) = sync_channel(PORTIONS_WAITING);
     let dir = data_dir.to_path_buf();
     let reading = std::thread::spawn(move || {
-        let put = |portion| sender.send(portion).map_err(|_| anyhow::anyhow!("nobody takes any more"));
+        let put = |portion| sender.send(portion).map_err(|_| anyhow::anyhow!("the portions have no reader"));
         caught(&dir, || read(&dir, &mut { put }))
     });
     loop {

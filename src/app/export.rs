@@ -228,9 +228,7 @@ impl Source {
                     self.next = self.last + 1;
                 } else if empty >= EMPTY_MAX {
                     let next = self.next;
-                    bail!(
-                        "the log has more than record {next} and gives none of it; the export is not whole"
-                    );
+                    bail!("the log has records from {next} on but returns none; the export is not whole");
                 }
                 continue;
             }

@@ -21,7 +21,7 @@ pub fn run(command: &NotifyCommand) -> Result<u8> {
         NotifyCommand::Redrive { receiver, service } => {
             let path = format!("/api/v1/receivers/{}/redrive", client::escaped(receiver));
             let answer = client::post(&service.url, &path, &json!({}))?;
-            say(format_args!("{} messages are taken up again", answer["messages"]))?;
+            say(format_args!("{} messages are delivered again", answer["messages"]))?;
             Ok(FINE)
         }
         NotifyCommand::List(Listing { service, output }) => {

@@ -163,7 +163,9 @@ impl Receivers {
             None if receivers.is_empty() => {
                 RouteFile { receiver: Some(DEFAULT.into()), ..RouteFile::default() }
             }
-            None => return Err(bad("there are `receivers:` and no `route:` that says who is told of what")),
+            None => {
+                return Err(bad("there are `receivers:` and no `route:`; add `route:` with a `receiver`"));
+            }
         };
         if !file.matchers.is_empty() {
             return Err(bad("the root of `route:` has `matchers`; it takes everything"));
@@ -172,7 +174,7 @@ impl Receivers {
         let is_deaf = |one: &&Receiver| one.is_heartbeat() && !routes.has(&one.policy.name);
         if let Some(Receiver { policy: Policy { name, .. }, .. }) = all.iter().find(is_deaf) {
             let route = format!("{{ matchers: ['rule=\"canary\"'], receiver: {name} }}");
-            return Err(bad(format!("receiver `{name}` hears nothing: add to `route:` the route {route}")));
+            return Err(bad(format!("receiver `{name}` has no route: add to `route:` the route {route}")));
         }
         Ok(Receivers { routes, all })
     }
@@ -388,7 +390,7 @@ route:
         );
         let bus = |inner: &str| wrong(&format!("receivers: [{{ name: n, nats: {{ {inner} }} }}]"));
         assert!(bus("url: 'nats://a:4222', subject: 'a.>'").contains("no subject"));
-        assert!(bus("url: 'nats://a:4222', subject: sg.v1.alert.x").contains("come back"));
+        assert!(bus("url: 'nats://a:4222', subject: sg.v1.alert.x").contains("is reserved"));
         assert!(bus("url: 'nats://me:pw@a:4222', subject: a").contains("env:NAME"));
         assert!(
             wrong("receivers: [{ name: h, heartbeat: {} }, { name: l, log: {} }]\nroute: { receiver: l }")

@@ -95,7 +95,7 @@ impl RuleFiles {
             Err(error) => {
                 // The next check tries again, because permissions and mounts can recover without a change of
                 // the files.
-                self.say(Some(format!("{}; the rules of before stay in force", chain(&error))));
+                self.say(Some(format!("{}; the previous rules stay in force", chain(&error))));
                 false
             }
         }
@@ -106,7 +106,8 @@ impl RuleFiles {
         let is_asked = std::mem::take(&mut self.is_asked);
         if let Some(lost) = self.lost(&documents) {
             self.say(Some(format!(
-                "{lost}, which is not taken for no rules: those of before stay in force; a file with `rules: []` says that there are none"
+                "{lost}, which does not count as an empty rule set: the previous rules stay in force; a file \
+                 with `rules: []` says that there are none"
             )));
             return false;
         }
@@ -126,7 +127,7 @@ impl RuleFiles {
             before.get(*name).is_some_and(|before| !is_bare(before)) && is_bare(text)
         };
         let (name, _) = documents.iter().find(is_cut)?;
-        Some(format!("{name} says nothing but its version"))
+        Some(format!("{name} contains nothing but its version"))
     }
 
     /// Reports files that keep changing: they are never read, and the operator has to know.
@@ -134,7 +135,7 @@ impl RuleFiles {
         if self.is_due && now.duration_since(self.due_since) >= UNSETTLED_SAID_AFTER {
             self.say(Some(format!(
                 "{}: the rule files keep changing; they are read once nothing about them changes for {} s, and the \
-                 rules of before stay in force until then",
+                 previous rules stay in force until then",
                 self.dir.display(),
                 SETTLED_AFTER.as_secs()
             )));
@@ -259,7 +260,7 @@ mod tests {
         let mut bench = Bench::new("version: 1\nrules: []\n# one");
         bench.write("version: 1\n");
         assert!(!bench.look(1_000) && !bench.look(1_000) && bench.said().contains("one"));
-        assert!(bench.files.remark().is_some_and(|said| said.starts_with("r.yaml says nothing")));
+        assert!(bench.files.remark().is_some_and(|said| said.starts_with("r.yaml contains nothing")));
         assert!(is_bare("# x\n\nversion: 1") && !is_bare("") && !is_bare("version: 1\nmetrics: {}"));
     }
 

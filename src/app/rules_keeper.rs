@@ -412,5 +412,5 @@ fn changed(mut documents: Documents, change: Change, prefix: &str) -> Result<Doc
 }
 
 fn unnamed(hint: &str) -> Diagnostic {
-    Diagnostic::of_file("the request", "it is no rule, and a document needs a name", Some(hint))
+    Diagnostic::of_file("the request", "the body is not a rule, and a document needs a name", Some(hint))
 }

@@ -166,7 +166,7 @@ async fn watch<S: Views + Send + Sync + 'static>(
                     BadConfig(error.to_string()).into()
                 }
                 Some(error) => error.into(),
-                None => anyhow::anyhow!("the worker has ended without a word; see the log above"),
+                None => anyhow::anyhow!("the worker has ended without an error; see the log above"),
             }),
         }
     }

@@ -384,7 +384,7 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
         let notification_log = redis::SharedNotificationLog::new(&parts.redis, name)?;
         // The loop above opened a feed for each receiver.
         let ways = feeds.remove(name);
-        let (feed, others) = ways.with_context(|| format!("no way to the alert stream for {name}"))?;
+        let (feed, others) = ways.with_context(|| format!("cannot open the alert stream for {name}"))?;
         Ok((feed, notification_log, Some(Box::new(others))))
     })
 }
@@ -570,7 +570,7 @@ impl<S: Views + Send + Sync + 'static> Service<S> {
         match tokio::time::timeout(rest, stopped).await {
             Ok(_) => Ok(()),
             Err(_) if outages.is_any() => {
-                tracing::warn!("stopping while a server is away; what was acknowledged is safe in the log");
+                tracing::warn!("stopping while a server is down; what was acknowledged is safe in the log");
                 Ok(())
             }
             Err(_) => {

@@ -17,7 +17,7 @@ const HELD_BYTES: usize = 128 << 10;
 /// Why standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
 enum Unwritten {
-    #[error("standard output was closed by whoever read it")]
+    #[error("the reader closed standard output")]
     Closed,
     #[error("cannot write to standard output: {0}")]
     Failed(io::Error),

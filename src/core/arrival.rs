@@ -103,13 +103,13 @@ impl Doubt {
         let Doubt { outcome, time } = self;
         match outcome {
             Outcome::LateState => format!(
-                "its time {time} is too late for windows at log time {now}: the run is brought up to date, and the \
-                 values that follow are not recorded (`limits: {{ backfill: now }}` records them)"
+                "event time {time} is too late for windows at log time {now}: the run is updated, and its \
+                 derived values are not recorded (`limits: {{ backfill: now }}` records them)"
             ),
             Outcome::Dropped => {
-                format!("its time {time} is late at log time {now}, and `late_policy` lets it go")
+                format!("event time {time} is late at log time {now}: `late_policy` drops the event")
             }
-            refused => format!("its time {time} is refused as {} at log time {now}", refused.name()),
+            refused => format!("event time {time} is refused as {} at log time {now}", refused.name()),
         }
     }
 }

@@ -127,14 +127,19 @@ impl Applier {
         if verdict == Verdict::Wait {
             if self.jump.to().is_none() {
                 let now = self.engine.now();
-                tracing::warn!(seq = record.seq, to = %record.stamp, %now, "the log's clock has jumped; waiting whether that lasts");
+                tracing::warn!(
+                    seq = record.seq,
+                    to = %record.stamp,
+                    %now,
+                    "the log's clock has jumped; records wait until later stamps confirm or refute the jump"
+                );
             }
             self.jump.wait(record.clone(), record.stamp, record.entry.bytes());
             return Ok(None);
         }
         let mut values = 0;
         let is_wrong = verdict == Verdict::Wrong;
-        tracing::warn!(is_wrong, seq = record.seq, "the jump of the log's clock is judged");
+        tracing::warn!(is_wrong, seq = record.seq, "the worker settles the jump of the log's clock");
         for (waiting, stamp) in self.jump.take() {
             let stamp = if is_wrong { self.engine.now() } else { stamp };
             values += self.decode_and_apply(&waiting, stamp, store)?;
@@ -237,7 +242,7 @@ impl Applier {
                 self.keep_dead_letter(DeadEvent { seq: record.seq, index, reason, message, more: 0 });
             }
             if is_poison {
-                let (reason, message) = (RejectReason::Poison, "it killed whoever read it".into());
+                let (reason, message) = (RejectReason::Poison, "several owners died at this record".into());
                 self.keep_dead_letter(DeadEvent { seq: record.seq, index: 0, reason, message, more: 0 });
             }
             self.gather(&places, store)?;
@@ -260,7 +265,7 @@ impl Applier {
         };
         // The error may quote the record, so its length is limited.
         let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
-        tracing::error!(seq, error = message, "a control record cannot be put in force; it is left out");
+        tracing::error!(seq, error = message, "the control record cannot be put in force; it is skipped");
         if seq > self.committed {
             let reason = RejectReason::Refused(Refusal::BadPayload);
             self.keep_dead_letter(DeadEvent { seq, index: 0, reason, message, more: 0 });

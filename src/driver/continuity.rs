@@ -30,7 +30,7 @@ pub struct Continuity {
 pub enum Broken {
     /// The consumer is broken; reading must start again with a new one.
     Consumer(String),
-    /// The log is another one; an operator must look at it.
+    /// The log is not the one that was read before; an operator must look at it.
     Log(PortError),
 }
 
@@ -50,12 +50,12 @@ impl Continuity {
     pub fn begin(&mut self, extent: &Extent) -> Result<u64, PortError> {
         self.delivered = 0;
         if !self.stream.is_empty() && self.stream != extent.stream && !mutant::is(Mutant::TakeAnyLog) {
-            return Err(self.changed(format!("it was made anew at {}", extent.stream)));
+            return Err(self.changed(format!("it was recreated at {}", extent.stream)));
         }
         self.stream.clone_from(&extent.stream);
         let seen = self.known.map_or(0, |(seq, _)| seq).max(self.next - 1);
         if extent.last < seen && !mutant::is(Mutant::TakeAnyLog) {
-            return Err(self.changed(format!("it ends at {}, but {seen} was read before", extent.last)));
+            return Err(self.changed(format!("it ends at record {}, but {seen} has been read", extent.last)));
         }
         let one_early = self.known.is_some_and(|(seq, _)| seq + 1 == self.next && seq >= extent.first);
         let from = self.next - u64::from(one_early);
@@ -72,7 +72,8 @@ impl Continuity {
             && fingerprint != record.fingerprint()
             && !(mutant::is(Mutant::TakeRefilledLog) || mutant::is(Mutant::TakeAnyLog))
         {
-            return Err(Broken::Log(self.changed(format!("record {} is another one", record.seq))));
+            let found = format!("record {} differs from the one read before under this number", record.seq);
+            return Err(Broken::Log(self.changed(found)));
         }
         if record.seq < self.next && !mutant::is(Mutant::TakeTwice) {
             return Ok(false);
@@ -92,7 +93,8 @@ impl Continuity {
         PortError::Changed {
             place: self.place.clone(),
             found,
-            hint: "the log has gone back; restore the stream, or remove the partition's keys from Redis to begin anew",
+            hint: "the log does not match the checkpoint; restore the stream, or remove the partition's keys \
+                   from Redis to start over",
         }
     }
 }

@@ -34,7 +34,7 @@ pub fn keep(
                     tracing::info!(
                         workers,
                         share = partitions.div_ceil(workers.max(1)),
-                        "workers of the deployment"
+                        "the number of workers has changed; this worker takes its new share of partitions"
                     );
                     known = workers;
                 }
@@ -50,6 +50,9 @@ pub fn keep(
         }
     }
     if let Err(error) = fleet.leave() {
-        tracing::info!(error = %chain(&error), "cannot say goodbye; the others will notice");
+        tracing::info!(
+            error = %chain(&error),
+            "cannot remove this worker from the list of workers; its entry expires by itself"
+        );
     }
 }

@@ -167,11 +167,11 @@ impl OwnerMetrics {
             ),
             (
                 "commits_fenced_total",
-                "Commits refused, as lease or checkpoint were not this worker's any more.",
+                "Commits refused because this worker's fencing token was stale.",
                 self.fenced.get(),
             ),
             ("commits_total", "Commits to the store.", self.commits.get()),
-            ("commit_retries_total", "Commits sent again as no answer came.", self.commit_retries.get()),
+            ("commit_retries_total", "Commits sent again because no answer came.", self.commit_retries.get()),
             ("transitions_published_total", "Transitions published.", self.published.get()),
             (
                 "transitions_suppressed_total",
@@ -181,7 +181,7 @@ impl OwnerMetrics {
             ("partials_posted_total", "Messages sent to the aggregate.", self.posted.get()),
             (
                 "publish_retries_total",
-                "Publications sent again as no answer came.",
+                "Publications sent again because no answer came.",
                 self.publish_retries.get(),
             ),
             (
@@ -190,9 +190,9 @@ impl OwnerMetrics {
                 self.signing.forged(),
             ),
             ("ticks_total", "Ticks appended to the log.", self.ticks.get()),
-            ("records_left_out_total", "Records left out as they kill workers.", self.left_out.get()),
-            ("rules_refused_total", "Rule sets refused whole.", self.rules_refused.get()),
-            ("log_rewinds_total", "Logs that had gone back, which stops the partition.", self.rewinds.get()),
+            ("records_left_out_total", "Poison records that were skipped.", self.left_out.get()),
+            ("rules_refused_total", "Rule sets refused as a whole.", self.rules_refused.get()),
+            ("log_rewinds_total", "Logs that do not match the checkpoint.", self.rewinds.get()),
         ]
     }
 }

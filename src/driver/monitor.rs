@@ -179,7 +179,8 @@ impl PartitionMonitor {
         }
         let text = chain(error);
         let summary = format!("partition {partition} has stopped: {text}");
-        let said = monitor.said(REWIND, Severity::Critical, ("logs that are not what they were", 1.0), "> 0");
+        let what = ("logs that do not match the checkpoint", 1.0);
+        let said = monitor.said(REWIND, Severity::Critical, what, "> 0");
         let said = Said { reason: text, summary, ..said };
         let at = clock.now();
         monitor.tell(REWIND, said.transition(State::Firing, 0, at, at), transition_log);
@@ -202,10 +203,13 @@ impl PartitionMonitor {
             json,
         }) {
             Ok(()) => {
-                tracing::warn!(rule, state = transition.state.name(), reason = %transition.reason, "told of the partition");
+                let (state, reason) = (transition.state.name(), &transition.reason);
+                tracing::warn!(rule, state, %reason, "an alert about the partition is published");
                 self.told.insert(rule, (number, transition));
             }
-            Err(error) => tracing::warn!(rule, error = %chain(&error), "cannot tell of the partition"),
+            Err(error) => {
+                tracing::warn!(rule, error = %chain(&error), "cannot publish an alert about the partition");
+            }
         }
     }
 
@@ -220,7 +224,7 @@ impl PartitionMonitor {
                         rule,
                         times,
                         FENCED_MAX,
-                        "commits refused, as lease or checkpoint were not this worker's any more",
+                        "commits refused because this worker's fencing token was stale",
                     )
                 })
             }
@@ -248,12 +252,12 @@ impl PartitionMonitor {
             }
             "_sg_unwritten" => {
                 let why = seen.unwritten.as_ref()?;
-                let reason = format!("nothing can be written to {why}");
+                let reason = format!("the process cannot write to {why}");
                 Some(self.state(rule, ("outages of the disk", 1.0), "> 0", reason))
             }
             "_sg_snapshot" if seen.snapshot_age > SNAPSHOT_AGE_MAX => {
                 let reason =
-                    format!("the state was written whole {} ago: a restart takes as long", seen.snapshot_age);
+                    format!("the newest snapshot is {} old, and a restart takes as long", seen.snapshot_age);
                 let what = ("seconds since the snapshot", seen.snapshot_age.secs_f64());
                 Some(self.state(rule, what, "> 900 s", reason))
             }
@@ -264,7 +268,7 @@ impl PartitionMonitor {
                     more => format!(", and of {more} more sources"),
                 };
                 let said = format!(
-                    "everything of source {source}{others} is refused since {since}: {count} as {}",
+                    "every event of source {source}{others} has been refused since {since}: {count} as {}",
                     reason.name()
                 );
                 Some(self.state(rule, ("sources", seen.silenced.len() as f64), "> 0", said))
@@ -330,14 +334,16 @@ impl PartitionMonitor {
 fn ended(rule: &str) -> String {
     match rule {
         "_sg_lag" => "the partition has caught up with its log".into(),
-        "_sg_fenced" => format!("fewer than {FENCED_MAX} times within ten minutes"),
-        "_sg_repeated" => format!("fewer than {REPEATED_MAX} times within ten minutes"),
+        "_sg_fenced" => format!("fewer than {FENCED_MAX} commits were refused within ten minutes"),
+        "_sg_repeated" => {
+            format!("fewer than {REPEATED_MAX} transitions were published again within ten minutes")
+        }
         "_sg_late" => "few events came late within ten minutes".into(),
-        "_sg_clock" => "the log's clock is that of this machine".into(),
+        "_sg_clock" => "the log's clock is at most 300 s ahead of this machine's".into(),
         "_sg_unwritten" => "the disk takes writes again".into(),
-        "_sg_snapshot" => "the state is written whole again".into(),
-        "_sg_refused" => "events of the source are taken again, or none come".into(),
-        _ => "the partition is read again".into(),
+        "_sg_snapshot" => "the worker writes snapshots again".into(),
+        "_sg_refused" => "events of the source are accepted again, or the source sends none".into(),
+        _ => "the worker reads the log of the partition again".into(),
     }
 }
 

@@ -120,7 +120,7 @@ impl Outages {
         let said = refusals.get(what).map(|(_, said)| *said);
         let is_due = said.is_none_or(|said| now.duration_since(said) >= SAID_EVERY);
         if is_due {
-            tracing::warn!(what, place, error, "it refuses something");
+            tracing::warn!(what, place, error, "the server refuses a request");
         }
         refusals.insert(what, (error, said.filter(|_| !is_due).unwrap_or(now)));
     }

@@ -127,18 +127,22 @@ impl<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> 
             Ok(Next::Stopped) => Ok(Step::Stopped),
             Ok(Next::GivenUp) => {
                 self.end_term();
-                tracing::info!("this worker gave the partition up, as it held more than its share");
+                tracing::info!("this worker releases the partition, because it held more than its share");
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Fenced { .. })) => {
                 let term_range = session.uncommitted();
                 self.end_term();
                 self.parts.owner_metrics.fenced.add(1);
-                tracing::warn!(records = %term_range, "this worker owns the partition no more: its lease ran out, or lease or checkpoint were changed by another; what was not committed counts no more; standing by");
+                tracing::warn!(
+                    records = %term_range,
+                    "this worker no longer owns the partition: its lease expired, or another process changed \
+                     lease or checkpoint; uncommitted effects are discarded; standing by"
+                );
                 Ok(Step::Working)
             }
             Err(StartError::Port(PortError::Overtaken)) => {
-                tracing::warn!("the log has lost records that are needed; beginning again with what is left");
+                tracing::warn!("the log lost records that are needed; this worker resumes at the oldest one");
                 session.give_back(&mut self.parts)?;
                 self.end_term();
                 Ok(Step::Working)

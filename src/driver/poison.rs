@@ -40,7 +40,7 @@ impl PoisonGuard {
         if tries > 1 {
             tracing::warn!(
                 tries,
-                "the last owners did not keep the partition for long: they died, or lost the lease; going on in short steps"
+                "the previous owners died or lost the lease early; this worker commits every few records"
             );
         }
         PoisonGuard { tries, named: 0, steps: 0, begun }

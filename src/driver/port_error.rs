@@ -11,19 +11,17 @@ pub enum PortError {
     Read { place: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{place} is in use by another process; stop that one, or take another --data-dir")]
     Locked { place: String },
-    #[error("another worker owns {place} now; nothing of this one counts any more")]
+    #[error("this worker's fencing token is stale at {place}; another worker owns the partition")]
     Fenced { place: String },
-    #[error("{place} is not what it was: {found}; {hint}")]
+    #[error("{place} cannot be used: {found}; {hint}")]
     Changed { place: String, found: String, hint: &'static str },
-    #[error(
-        "{place} is gone; restore it, or remove the partition's keys from Redis to begin anew: it is made again then"
-    )]
+    #[error("{place} is missing; restore it, or remove the partition's keys from Redis to recreate it empty")]
     Gone { place: &'static str },
-    #[error("{place} is not as it was asked for: {found}; {hint}")]
+    #[error("{place} has other settings than required: {found}; {hint}")]
     OtherSettings { place: String, found: String, hint: &'static str },
-    #[error("`{place}` does not hold what this program writes; mend or delete that key")]
+    #[error("key `{place}` holds data that this program did not write; repair or delete the key")]
     Unreadable { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("records that were read before went from the log while it was read again")]
+    #[error("the log lost records while this worker read them again")]
     Overtaken,
     #[error("the process is stopping, and does not wait for {place} any longer")]
     Stopping { place: String },
@@ -42,7 +40,7 @@ impl PortError {
     pub fn of_alert_key(source: Box<dyn std::error::Error + Send + Sync>) -> PortError {
         match source.downcast::<PortError>() {
             Ok(error) => *error,
-            Err(source) => PortError::Away { place: "the key of the alerts".into(), source },
+            Err(source) => PortError::Away { place: "the signing key of the alerts".into(), source },
         }
     }
 }

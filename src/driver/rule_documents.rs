@@ -49,14 +49,15 @@ pub enum Change {
 pub enum Refusal {
     #[error("{} of the rules would be wrong", .0.len())]
     Bad(Vec<Diagnostic>),
-    #[error("there is no document `{0}`; GET /api/v1/rules/documents names those there are")]
+    #[error("document `{0}` does not exist; GET /api/v1/rules/documents lists the documents")]
     Unknown(String),
     #[error("`{0}` is a file; change it there, it is watched")]
     File(String),
-    #[error("the rules were changed by somebody else at the same time; look at them and try again")]
+    #[error("another client changed the rules at the same time; read them and try again")]
     Crossed,
     #[error(
-        "compiled and compressed, the rules take {bytes} bytes, and the broker takes messages of {max} bytes; raise its `max_payload`, or have fewer rules"
+        "the compiled, compressed rules take {bytes} bytes, and the broker takes messages of {max} bytes; \
+         raise its `max_payload`, or remove rules"
     )]
     TooLarge { bytes: usize, max: usize },
     #[error("cannot change the rules: {0}")]

@@ -380,7 +380,7 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         let applied = self.port.checkpoint().ok().and_then(|c| c.snapshot).map_or(0, |(at, _)| at);
         let result = self.port.expire(now).and_then(|()| self.port.trim(applied, now - LOG_KEPT));
         if let Err(error) = result {
-            tracing::warn!(error = %chain(&error), "cannot let old windows and records go");
+            tracing::warn!(error = %chain(&error), "cannot delete expired windows and records");
         }
     }
 }

@@ -140,9 +140,7 @@ pub enum Denied {
         "`{0}` is not a name of this service; ask under its address, or add the name to `hosts` in the configuration"
     )]
     Host(String),
-    #[error(
-        "a page of `{0}` may not ask this service; if it is yours, add its name with the port to `hosts`"
-    )]
+    #[error("the origin `{0}` is not allowed; if it is yours, add its name with the port to `hosts`")]
     Origin(String),
     #[error("send `Authorization: Bearer …` with a token of the service")]
     NoToken,

@@ -131,7 +131,7 @@ async fn active_at<S: Views + Send + Sync + 'static>(
         let page = move |engine: &mut crate::core::Engine| engine.active_page(from, is_shadow, PAGE_ALERTS);
         let Some((page, behind)) = shared.ask_one(place, page).await else {
             if from > 0 {
-                return Err(Failure::again("the partition got another owner meanwhile; ask again"));
+                return Err(Failure::again("the partition changed its owner during the request; ask again"));
             }
             return shown_at(shared, place, is_shadow, take).await;
         };

@@ -61,9 +61,7 @@ impl Until {
         };
         match until > now {
             true => Ok(until),
-            false => {
-                Err(Failure::bad(format!("`until` {until} is over already; it is later than log time {now}")))
-            }
+            false => Err(Failure::bad(format!("`until` is {until}; it must be later than log time {now}"))),
         }
     }
 }
@@ -111,7 +109,7 @@ pub struct By {
 fn signed(caller: &Caller, stated: &str) -> Result<String, Failure> {
     match &caller.name {
         Some(name) => Ok(name.to_string()),
-        None if stated.is_empty() => Err(Failure::bad("say who asks: `by`")),
+        None if stated.is_empty() => Err(Failure::bad("`by` is missing; it names who asks")),
         None => words("by", stated.into()),
     }
 }

@@ -217,7 +217,7 @@ fn too_large(max: usize) -> Failure {
 
 /// The failure for a spent budget. The same request is likely to succeed after a short wait.
 fn no_room() -> Failure {
-    Failure::again("too many large bodies and answers are under way; try again in a second")
+    Failure::again("too many large bodies and answers are in transfer; try again in a second")
 }
 
 /// The `Retry-After` header.

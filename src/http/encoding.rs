@@ -56,7 +56,7 @@ fn zstd(mut body: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
         // The library does not verify the checksum. The format stores the lower 32 bits of XXH64.
         let stated = decoder.decoder.get_checksum_from_data();
         if stated.is_some_and(|stated| stated != xxh64(&frame, 0) as u32) {
-            return Err(broken("its checksum is another one"));
+            return Err(broken("its checksum does not match"));
         }
         plain.extend(frame);
     }

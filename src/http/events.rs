@@ -340,7 +340,8 @@ impl Doubtful {
         let message = self.doubt.message(self.now);
         match self.depends_on_jump {
             true => format!(
-                "the clock of the log has jumped, and {LASTS} say whether that counts; if log time is then about {}: {message}",
+                "the log's clock has jumped, and the next {LASTS} decide whether the jump is confirmed; \
+                 if log time is then about {}: {message}",
                 self.now
             ),
             false => message,

@@ -86,11 +86,12 @@ fn told_at(last: Option<Transition>, rule: &str, key: &Key, at: Timestamp) -> St
         Some(last) if last.is_active() => {
             let since = format!("{} since {}: {}", last.state.name(), last.at, last.reason);
             let cause = last.suppressed_by.as_ref();
-            let cause = cause.map(|cause| format!("{} {} keeps it from being told", cause.kind, cause.id));
+            let cause =
+                cause.map(|cause| format!("{} {} suppresses its notifications", cause.kind, cause.id));
             [Some(since), cause].into_iter().flatten().collect()
         }
         Some(last) => vec![format!("not firing: the last episode ended at {}: {}", last.at, last.reason)],
-        None => vec!["not firing: nothing was told of this key until then".to_string()],
+        None => vec!["not firing: this key had no transition until then".to_string()],
     };
     let hint = "what the rule saw then: streamgauge export … > log.ndjson; streamgauge alerts explain … --log log.ndjson --at …";
     let verdict = if last.as_ref().is_some_and(Transition::is_active) { "firing" } else { "not_met" };

@@ -118,7 +118,7 @@ pub async fn audited(request: Request, next: Next) -> Response {
     tracing::info!(
         target: "audit",
         caller = caller.as_deref().unwrap_or("-"), peer = peer.as_deref().unwrap_or("nats"),
-        %method, path = %crate::wire::printable::printable(&path.to_string()), status, "change asked for"
+        %method, path = %crate::wire::printable::printable(&path.to_string()), status, "change requested"
     );
     response
 }
@@ -131,6 +131,6 @@ pub async fn other_method(request: Request) -> Response {
 
 /// Answers a request for an unknown path.
 pub async fn nothing() -> Response {
-    let failure = Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here");
+    let failure = Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path; see /openapi.json");
     json_response(failure.status, failure.body())
 }

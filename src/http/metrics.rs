@@ -77,7 +77,7 @@ fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(
     let now = (shared.now)();
     if let Some(to) = shared.owner_metrics.jumped_to() {
         let message = format!(
-            "the log's clock has jumped to {to}; what is logged waits for up to {} whether that lasts",
+            "the log's clock has jumped to {to}; new records wait for up to {} until the jump is confirmed",
             crate::core::log_clock::LASTS
         );
         return Err(Failure::unavailable(message));
@@ -85,7 +85,9 @@ fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(
     let reached = shared.owner_metrics.log_time();
     if reached > now + shared.limits.max_skew {
         let message = format!(
-            "the log's clock is at {reached}, which is {} ahead of this machine's: events of now are too late for it until then; set the clocks right, or, where this machine's is right, begin a new log: a clock that was wrong stamped this one",
+            "the log's clock is at {reached}, which is {} ahead of this machine's: current events are too \
+             late until then; set the clocks right, or, if this machine's clock is right, begin a new log, \
+             because a wrong clock stamped this one",
             reached - now
         );
         return Err(Failure::unavailable(message));
@@ -155,11 +157,7 @@ fn render(numbers: &Numbers, owner_metrics: &OwnerMetrics, door: &RefusedAtDoor)
         ("series", "Series alive.", numbers.series),
         ("rules", "Rules in force.", numbers.rules),
         ("partitions_owned", "Partitions that this process owns.", numbers.partitions),
-        (
-            "log_lag_ms",
-            "Age of the newest record applied while others wait to be.",
-            owner_metrics.lag_ms.get(),
-        ),
+        ("log_lag_ms", "Age of the newest applied record while others wait.", owner_metrics.lag_ms.get()),
     ];
     for (name, help, value) in gauges {
         family(&mut out, name, "gauge", help, &[(String::new(), value)]);
@@ -260,15 +258,15 @@ fn counted(numbers: &Numbers, door: u64) -> [(&'static str, &'static str, u64); 
         ("events_late_total", "Values that corrected sealed windows.", counters.late),
         ("events_late_state_total", "Events too late for windows, not for their runs.", counters.late_state),
         ("events_duplicate_total", "Values seen before.", counters.duplicate),
-        ("events_dropped_total", "Late values let go by policy.", counters.dropped),
+        ("events_dropped_total", "Late values dropped by policy.", counters.dropped),
         ("values_saturated_total", "Values beyond the histogram's range.", counters.overflow),
         ("derived_dropped_total", "Derived values too late for their windows.", counters.derived_dropped),
         ("runs_abandoned_total", "Runs forgotten while in flight.", counters.runs_abandoned),
         ("runs_evicted_total", "Finished runs forgotten early.", numbers.runs_evicted),
-        ("series_forgotten_total", "Series not heard of for too long.", counters.series_forgotten),
+        ("series_forgotten_total", "Series forgotten for want of events.", counters.series_forgotten),
         ("log_interruptions_total", "Gaps in which nobody wrote the log.", counters.interruptions),
-        ("log_gaps_total", "Holes in the log.", counters.gaps),
-        ("log_records_lost_total", "Records in those holes.", counters.records_lost),
+        ("log_gaps_total", "Gaps in the log.", counters.gaps),
+        ("log_records_lost_total", "Records lost in those gaps.", counters.records_lost),
         ("partials_repeated_total", "Messages to the aggregate seen before.", counters.partials_repeated),
         ("partials_unread_total", "Partials that no rule reads there.", counters.partials_unread),
         ("partials_missing_total", "Messages to the aggregate that are gone.", counters.partials_missing),

@@ -48,6 +48,6 @@ pub async fn redrive<S: Views + Send + Sync + 'static>(
             Err(Failure::new(StatusCode::CONFLICT, "elsewhere", error.to_string()))
         }
         Ok(Err(error)) => Err(Failure::unavailable(error.to_string())),
-        Err(_) => Err(Failure::unavailable("the question was dropped")),
+        Err(_) => Err(Failure::unavailable("the request was dropped")),
     }
 }

@@ -56,7 +56,7 @@ const fn take_back(path: &'static str, summary: &'static str, query: Query, answ
 
 type Query = &'static [(&'static str, &'static str)];
 
-const BY: (&str, &str) = ("by", "who asks; whoever signed in stands above it");
+const BY: (&str, &str) = ("by", "who asks; the name of a token takes precedence");
 const LIMIT: (&str, &str) = ("limit", "the most that is listed; `truncated` says whether there is more");
 
 use Shape::{Lines, List, Object, Text};
@@ -170,7 +170,7 @@ const OPERATIONS: &[Operation] = &[
         status: "200",
         ..ask(
             "/api/v1/receivers/{name}/redrive",
-            "Takes up what was put aside for a receiver.",
+            "Delivers the dead letters of a receiver again.",
             "nothing",
             Object(&["messages"]),
         )

@@ -52,7 +52,7 @@ pub async fn operate(mut router: Router, name: &str, asked: Asked) -> Result<Vec
     let unknown = || (404, format!("there is no operation `{name}`"));
     let (_, method, path) = OPERATIONS.iter().find(|(known, ..)| *known == name).ok_or_else(unknown)?;
     if body.len() > QUESTION_BYTES_MAX {
-        return Err((413, "the question is too large; ask for less".into()));
+        return Err((413, "the request is too large; ask for less".into()));
     }
     let text = String::from_utf8_lossy(&body);
     let (uri, body) = match *method {

@@ -50,7 +50,7 @@ impl Turns {
             }
             None => None,
         };
-        place.ok_or_else(|| Failure::again("too many questions wait for an answer; try again in a second"))
+        place.ok_or_else(|| Failure::again("too many requests wait for an answer; try again in a second"))
     }
 }
 
@@ -123,7 +123,7 @@ impl Reads {
         let _leaving = Leaving(has_gone.clone());
         let asker = Asker { has_gone, until: Instant::now() + WITHIN };
         let done = tokio::task::spawn_blocking(move || read(&asker)).await;
-        done.unwrap_or_else(|_| Err(Failure::unavailable("the question was dropped")))
+        done.unwrap_or_else(|_| Err(Failure::unavailable("the request was dropped")))
     }
 }
 

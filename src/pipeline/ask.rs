@@ -121,7 +121,7 @@ fn silence_of(file: &File<'_>, node: &Node, now: Timestamp) -> Option<Silence> {
         _ if end.is_some() && duration.is_some() => {
             Some(("`end` and `duration` both say when it ends", "give one of them"))
         }
-        one if one.end <= now => Some(("it is over already", "`end` is later than now")),
+        one if one.end <= now => Some(("the silence has ended already", "set `end` later than now")),
         _ => None,
     };
     if let Some((message, hint)) = wrong {
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(read.plan.next(NOW, 2).len(), 2);
         assert!(
             maintenance(r#"{"match": ["a=\"b\""]}"#, new("m"))
-                .is_err_and(|all| all[0].message.contains("nothing says when"))
+                .is_err_and(|all| all[0].message.contains("has no times"))
         );
         assert!(
             maintenance(r#"{"match": []}"#, new("m")).is_err_and(|all| all[0].message.contains("no matcher"))

@@ -49,8 +49,8 @@ pub fn check_sections(file: &File<'_>, root: &Node) {
     {
         let hint = Some("a file with `rules: []` says that there are none".into());
         match entries.is_empty() {
-            true => file.error(root.at, "this file says nothing, which is not taken for no rules", hint),
-            false => file.warn(root.at, "this file says nothing but its version", hint),
+            true => file.error(root.at, "this file has no content, which does not mean `rules: []`", hint),
+            false => file.warn(root.at, "this file contains nothing but its version", hint),
         }
     }
     file.map_without(root, &SECTIONS, ELSEWHERE);
@@ -207,9 +207,9 @@ mod tests {
     fn nothing_is_not_taken_for_no_rules() {
         for text in ["", "  \n", "# rules will be here\n", "---\n"] {
             let found = said(text);
-            assert!(found[0].1.contains("says nothing"), "{text:?}: {found:?}");
+            assert!(found[0].1.contains("no content"), "{text:?}: {found:?}");
         }
-        assert_eq!(said("version: 1\n"), [(1, "this file says nothing but its version".to_string())]);
+        assert_eq!(said("version: 1\n"), [(1, "this file contains nothing but its version".to_string())]);
         assert!(said("rules: []").is_empty() && said("metrics: { m: { unit: ms } }").is_empty());
     }
 
@@ -219,6 +219,6 @@ mod tests {
             "receivers: []\nrules:\n  - { id: a, expr: 'count(m[1m]) > 1', severity: info, notify: [log] }",
         );
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].1.contains("the configuration") && found[1].1.contains("nobody"), "{found:?}");
+        assert!(found[0].1.contains("the configuration") && found[1].1.contains("no `notify`"), "{found:?}");
     }
 }

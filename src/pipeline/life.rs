@@ -35,7 +35,7 @@ pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations, firsts: 
         if let Some((_, earlier)) = steps.split_last()
             && earlier.iter().any(|step| step.repeat.is_some())
         {
-            file.error(node.at, "only the last step can be taken again", Some("move `repeat` there".into()));
+            file.error(node.at, "only the last step can repeat", Some("move `repeat` there".into()));
         }
         if steps.is_empty() {
             file.error(
@@ -65,7 +65,7 @@ fn step(file: &File<'_>, node: &Node) -> Option<Step> {
         }
     }
     if step.repeat.is_some_and(|repeat| repeat < REPEAT_MIN) {
-        file.error(node.at, format!("a step is taken again every {REPEAT_MIN} at most"), None);
+        file.error(node.at, format!("`repeat` must be {REPEAT_MIN} or more"), None);
     }
     if !has_after {
         file.error(node.at, "a step needs `after`", Some("`after: 0m` is taken when the alert fires".into()));
@@ -145,12 +145,12 @@ fn plan(file: &File<'_>, node: &Node, fields: &BTreeMap<&str, &Node>) -> Option<
         let time = |name: &str| fields.get(name).and_then(|node| time(file, node));
         let (Some(start), Some(end)) = (time("start"), time("end")) else {
             let hint = "`start` and `end`, or `schedule` and `duration`, or `time_intervals`";
-            file.error(node.at, "nothing says when this maintenance is", Some(hint.into()));
+            file.error(node.at, "this maintenance has no times", Some(hint.into()));
             return None;
         };
         if let Some(duration) = fields.get("duration") {
-            let hint = "it goes with `schedule`; here `end` says when it is over";
-            file.error(duration.at, "`duration` has nothing to say here", Some(hint.into()));
+            let hint = "`duration` belongs to `schedule`; here `end` sets the end";
+            file.error(duration.at, "`duration` has no effect here", Some(hint.into()));
             return None;
         }
         Written::Once { start, end }
@@ -373,7 +373,7 @@ pub(super) fn selector(file: &File<'_>, node: &Node) -> Option<Selector> {
         return None;
     }
     if all.matchers.iter().all(is_met_by_nothing) {
-        let message = "an alert without these labels meets every matcher here, so nearly everything does";
+        let message = "these matchers match nearly every alert, because a missing label matches them";
         let hint = "name what is meant, such as `source=\"db\"`; `rule=~\".+\"` is everything";
         file.error(node.at, message, Some(hint.into()));
         return None;
@@ -414,7 +414,7 @@ mod tests {
         }
         for of in ["'team=\"\"'", "'source=~\".*\"'", "'team!~\".+\"'", "['a=\"\"', 'b=~\"x?\"']"] {
             let found = said(&format!("maintenance:\n  - {{ id: m, match: {of}, {when} }}\n"));
-            assert!(found.len() == 1 && found[0].contains("nearly everything"), "{of}: {found:?}");
+            assert!(found.len() == 1 && found[0].contains("nearly every alert"), "{of}: {found:?}");
         }
         for of in ["'a!=\"b\"'", "['a=\"\"', 'source=\"db\"']", "'severity!=\"critical\"'"] {
             assert_eq!(said(&format!("maintenance:\n  - {{ id: m, match: {of}, {when} }}\n")), [""; 0]);

@@ -203,7 +203,7 @@ fn all_diagnostics(files: Vec<File<'_>>) -> Vec<Diagnostic> {
         }
     }
     if more > 0 {
-        let message = format!("and {more} more; they show when those above are mended");
+        let message = format!("and {more} more; correct those above to see them");
         all.push(Diagnostic { is_error, ..Diagnostic::of_file("all files", message, None) });
     }
     all
@@ -304,7 +304,7 @@ fn records(
     }
     let order = record::in_dependency_order(&raw).unwrap_or_else(|cycle| {
         for at in cycle {
-            let message = format!("record `{}` reads itself, by way of others", raw[at].name);
+            let message = format!("record `{}` reads itself through other records", raw[at].name);
             files[raw[at].file].error(raw[at].at, message, None);
         }
         Vec::new()

@@ -18,10 +18,14 @@ pub(super) fn met_by_both(level: Compare, reset: Compare) -> Option<f64> {
 pub(super) fn side(level: Compare, written: &str) -> String {
     let limit = written.trim_start_matches(['<', '>', '=', '!']).trim();
     match level.op {
-        Comparison::Greater | Comparison::GreaterEqual => format!("it is left below: `< {limit}` or less"),
-        Comparison::Less | Comparison::LessEqual => format!("it is left above: `> {limit}` or more"),
-        Comparison::Equal => format!("it is left elsewhere: `!= {limit}`"),
-        Comparison::NotEqual => format!("it is left there: `== {limit}`"),
+        Comparison::Greater | Comparison::GreaterEqual => {
+            format!("the reset lies below the level: `< {limit}` or less")
+        }
+        Comparison::Less | Comparison::LessEqual => {
+            format!("the reset lies above the level: `> {limit}` or more")
+        }
+        Comparison::Equal => format!("the reset of this level is `!= {limit}`"),
+        Comparison::NotEqual => format!("the reset of this level is `== {limit}`"),
     }
 }
 

@@ -45,7 +45,7 @@ const KEYS: [&str; 19] = [
 
 /// A key that users expect here but that belongs to an escalation.
 const ELSEWHERE: (&str, &str, &str) =
-    ("notify", "a rule names nobody to be told", "name a policy with `escalation:`; its steps have `notify`");
+    ("notify", "a rule has no `notify`", "name a policy with `escalation:`; its steps have `notify`");
 
 /// The fields of a rule as nodes of the file.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ impl<'n> Raw<'n> {
             }
             (Checked::Value(_), None) => {
                 let hint = "write `expr: … > 10` with `severity:`, or add `levels: { warning: '> 10' }`";
-                file.error(expr.at, "this is a value: nothing says when it is bad", Some(hint.into()));
+                file.error(expr.at, "this is a value without a threshold", Some(hint.into()));
                 None
             }
             (Checked::Condition(..), Some(levels)) => {
@@ -241,8 +241,8 @@ impl<'n> Raw<'n> {
         }
         if let Some((below, above)) = reset::out_of_order(&levels) {
             let (below, above) = (below.severity.name(), above.severity.name());
-            let message = format!("`{above}` is met as soon as `{below}`, which is therefore never told");
-            file.warn(node.at, message, Some("a higher level has the limit further out".into()));
+            let message = format!("`{above}` is met whenever `{below}` is, so `{below}` never fires");
+            file.warn(node.at, message, Some("give the higher level a stricter limit".into()));
         }
         self.name_levels(file, &levels);
         Some(levels)
@@ -400,7 +400,7 @@ impl<'n> Raw<'n> {
             Ok(share) if share > 0.0 && share < 1.0 => Some(Fdr::Share(share)),
             _ => {
                 let hint =
-                    "the share of what is told that may be chance: `5%`; `off` judges each key by itself";
+                    "the share of published alerts that may be chance: `5%`; `off` judges each key by itself";
                 file.error(node.at, format!("`{text}` is no share"), Some(hint.into()));
                 None
             }
@@ -449,7 +449,7 @@ fn reset_of(
     let (reset, _) = compare(file, checker, typed, node)?;
     let Some((level, written)) = of else { return Some(reset) };
     if reset::met_by_both(level, reset).is_some() {
-        let message = format!("this reset is met where `{written}` is, so the level would be left at once");
+        let message = format!("this reset overlaps with `{written}`, so the level would end at once");
         file.error(node.at, message, Some(reset::side(level, written)));
         return None;
     }

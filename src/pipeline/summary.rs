@@ -96,7 +96,7 @@ fn name_hint(name: &str) -> Option<String> {
         "if" | "else" | "end" | "range" | "with" | "define" | "template" | "block" => {
             "a summary has no conditions and loops; write two rules".into()
         }
-        "query" | "first" | "label" | "strvalue" => "a summary asks for nothing; it has `{{ value }}`".into(),
+        "query" | "first" | "label" | "strvalue" => "a summary runs no queries; it has `{{ value }}`".into(),
         "labels" | "$labels" => "write `{{ labels.source }}`".into(),
         other => {
             let near = nearest(other, ["value", "severity", "rule", "labels.source"])?;
@@ -143,7 +143,7 @@ mod tests {
             ("{{ $value | humanizeDuration }}", "`{{ value | duration }}`"),
             ("{{ valu }}", "did you mean `{{ value }}`?"),
             ("{{ labels[\"host\"] }}", "`{{ labels.source }}`"),
-            ("{{ query \"up\" }}", "asks for nothing"),
+            ("{{ query \"up\" }}", "runs no queries"),
         ] {
             let found = said("count(x[1m]) by (host) > 1", summary);
             assert!(found.len() == 1 && found[0].0 && found[0].1.contains(word), "{summary}: {found:?}");

@@ -57,7 +57,7 @@ impl<'a> File<'a> {
         let mut found = self.found.into_inner();
         let (more, is_error) = self.more.get();
         if more > 0 {
-            let message = format!("and {more} more; they show when those above are mended");
+            let message = format!("and {more} more; correct those above to see them");
             found.push(Diagnostic { is_error, ..Diagnostic::of_file(self.name, message, None) });
         }
         found

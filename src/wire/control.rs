@@ -15,9 +15,9 @@ use std::io::{BufReader, Read, Write};
 /// The reason why bytes are not a control record.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    #[error("no control: {0}")]
+    #[error("cannot decode a control record: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("no rule set that can be judged: {0}")]
+    #[error("the rule set of a control record is invalid: {0}")]
     Unsound(#[from] Unsound),
 }
 

@@ -12,7 +12,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 
 /// The reason why stored bytes are not a valid histogram.
 #[derive(Debug, thiserror::Error)]
-#[error("a stored histogram cannot be read: {0}; was it written by something else?")]
+#[error("cannot decode a stored histogram: {0}; check that only streamgauge writes it")]
 pub struct HdrError(String);
 
 /// Writes histograms of one precision and reuses its buffers: each minute one histogram per series is

@@ -130,7 +130,7 @@ pub fn bottlenecks(engine: &Engine, after: Option<&str>, portion: Portion) -> Pa
 
 fn bottleneck(pipeline: &str, course: &StageCourse) -> Value {
     let mut reason =
-        format!("{:.0} % of the time of runs is spent here", course.share.unwrap_or(0.0) * 100.0);
+        format!("runs spend {:.0} % of their time in this stage", course.share.unwrap_or(0.0) * 100.0);
     if course.waiting > 0 {
         reason += &format!("; {} waiting", course.waiting);
     }

@@ -132,7 +132,7 @@ impl Signing {
             tracing::warn!(
                 subject,
                 count,
-                "a message that no worker signed stood among the alerts; it counts for nothing"
+                "a message in the alert stream has no valid signature; it is ignored"
             );
         }
     }

@@ -102,7 +102,8 @@ fn an_alert_and_its_absence_are_explained() {
     told(&ask(&service, &["silence", "add", "source=\"a\"", "--id", "s1", "--by", "ann"]));
     suppressed_by(&service, &json!({"kind": "silence", "id": "s1"}));
     let fires = told(&ask(&service, &["alerts", "explain", "many", "source=a"]));
-    let expected = ["firing", "silence s1 keeps it from being told", "count(latency_ms[10s]) = ", "met for"];
+    let expected =
+        ["firing", "silence s1 suppresses its notifications", "count(latency_ms[10s]) = ", "met for"];
     assert!(expected.iter().all(|text| fires.contains(text)), "{fires}");
     let quiet = told(&ask(&service, &["alerts", "explain", "slow", "{\"source\":\"a\"}"]));
     assert!(quiet.contains("not met") && quiet.contains("is not > 100 ms"), "{quiet}");
@@ -111,7 +112,7 @@ fn an_alert_and_its_absence_are_explained() {
     assert!(nobody.contains("has seen no such key; it has seen {\"source\":\"a\"}"), "{nobody}");
     let past =
         told(&ask(&service, &["alerts", "explain", "many", "source=a", "--at", "2020-01-01T00:00:00Z"]));
-    assert!(past.contains("nothing was told of this key until then"), "{past}");
+    assert!(past.contains("this key had no transition until then"), "{past}");
     assert_eq!(service.stop(), Some(0));
     // The same explanation from the log alone.
     let log = dir.path().join("log.ndjson");
@@ -236,7 +237,7 @@ fn a_rule_file_that_is_empty_for_a_moment_changes_nothing() {
     feed(&service);
     service.wait_for("/api/v1/alerts?rule=many", |found| found["alerts"][0]["state"] == "firing");
     std::fs::write(&file, "").expect("writable");
-    remarked(&service, "says nothing", true);
+    remarked(&service, "contains nothing", true);
     std::fs::remove_file(&file).expect("there");
     remarked(&service, "no rule file any more", true);
     assert!(service.get("/readyz").contains("rules: []"), "the way to have none is named");

@@ -30,7 +30,7 @@ fn an_owner_that_slept_through_its_lease_is_fenced() {
     wait_for("three terms", &second, || (stopped_at.elapsed() > Duration::from_secs(6)).then_some(()));
     first.signal("-CONT");
     wait_for("fencing", &first, || {
-        first.log.lock().expect("no panic").contains("this worker owns the partition no more").then_some(())
+        first.log.lock().expect("no panic").contains("this worker no longer owns the partition").then_some(())
     });
     let others = || second.log.lock().expect("no panic").clone();
     let is_asked_in_vain = first.get("/api/v1/rules").is_none();

@@ -49,7 +49,7 @@ fn a_lost_store_is_rebuilt_and_a_new_stream_is_refused() {
     assert_eq!((&told["state"], &told["key"]["partition"]), (&json!("firing"), &json!("0")));
     wait_with_log("the reason", &worker.log, || {
         let log = worker.log.lock().expect("no panic");
-        (log.contains("was made anew") || log.contains("it was made at")).then_some(())
+        log.contains("it was recreated at").then_some(())
     });
 }
 

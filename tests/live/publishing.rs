@@ -182,7 +182,7 @@ fn a_position_that_does_not_fit_is_said() {
     std::fs::write(&file, format!("{line}\n")).expect("writable");
     let (code, told) = publish(&[], &position);
     assert!(
-        code == Some(1) && told.contains("it ends at line 1") && told.contains("--from-line 1"),
+        code == Some(1) && told.contains("the file ends at line 1") && told.contains("--from-line 1"),
         "{told}"
     );
     let (code, told) = publish(&[], &servers.dir.path().join("nowhere/position"));

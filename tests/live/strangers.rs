@@ -81,10 +81,7 @@ fn answers_do_nothing_for_whoever_asks() {
     });
     wait_for_count(&worker, "s-0", 1);
     let log = worker.log.lock().expect("no panic");
-    assert!(
-        log.contains("at a subject of the broker or of this service") && !log.contains("\"ERROR\""),
-        "{log}"
-    );
+    assert!(log.contains("belongs to the broker or to this service") && !log.contains("\"ERROR\""), "{log}");
 }
 
 /// Goal: a consumer that somebody pauses holds up nothing. Method: the consumer that reads the log is paused for
@@ -330,7 +327,7 @@ fn a_partition_that_stops_leaves_the_others() {
     });
     wait_for("the end of one partition", &worker, || {
         let (status, said) = ready(&worker);
-        (status == 503 && said.contains("partition 1") && said.contains("made anew")).then_some(())
+        (status == 503 && said.contains("partition 1") && said.contains("recreated")).then_some(())
     });
     sources.iter().for_each(|source| assert_eq!(post(source), 202));
     let counted = |wanted: u64| {

@@ -24,7 +24,7 @@ pub(super) fn record(
     (stamp, bytes): (i64, &[u8]),
     checked_from: u64,
 ) -> Result<Logged, redb::Error> {
-    let wrong = || damaged(format!("record {seq} of the log is not what was written"));
+    let wrong = || damaged(format!("record {seq} of the log is damaged"));
     let entry = match bytes.split_last_chunk::<CHECKSUM_BYTES>() {
         _ if seq < checked_from => bytes,
         Some((entry, sum)) if *sum == checksum(seq, stamp, entry) => entry,
@@ -64,7 +64,7 @@ impl Log for Embedded {
                 let (seq, row) = row?;
                 let next = records.last().map_or(seq.value().max(from), |before| before.seq + 1);
                 if seq.value() != next {
-                    return Err(damaged(format!("the log has lost its record {next}")));
+                    return Err(damaged(format!("record {next} of the log is missing")));
                 }
                 records.push(record(seq.value(), row.value(), checked_from)?);
             }

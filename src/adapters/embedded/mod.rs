@@ -194,7 +194,7 @@ fn is_damage(error: &redb::DatabaseError) -> bool {
 fn close_to_others(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
-        tracing::warn!(path = %path.display(), %error, "cannot close this to other users");
+        tracing::warn!(path = %path.display(), %error, "cannot restrict the path to its owner");
     }
 }
 

@@ -59,7 +59,11 @@ impl FileNotificationLog {
         // A kill tears only the newest line, so more than one is damage.
         if unreadable > 1 {
             let path = self.path.display();
-            tracing::warn!(%path, unreadable, "lines of what was delivered are damaged: messages may be told again");
+            tracing::warn!(
+                %path,
+                unreadable,
+                "the notification log has damaged lines; delivered messages may be sent again"
+            );
         }
         self.rows = rows.len();
         Ok(rows)

@@ -64,7 +64,7 @@ impl Embedded {
                 let parts =
                     parts.and_then(|(body, rest)| Some((body, rest.split_first_chunk::<TIME_BYTES>()?)));
                 let Some((body, (time, key))) = parts else {
-                    return Err(damaged("a request without a digest and a time"));
+                    return Err(damaged("a remembered request lacks its digest and time"));
                 };
                 let time = Timestamp::clamped(i64::from_le_bytes(*time));
                 let id = RequestId { key: key.into(), body: u128::from_le_bytes(*body), at: time };

@@ -88,7 +88,7 @@ impl Embedded {
         }
         match self.is_sound()? {
             true => Ok(()),
-            false => Err(unsound(&self.path, "a page is not what was written".into())),
+            false => Err(unsound(&self.path, "a page does not match its checksum".into())),
         }
     }
 
@@ -165,7 +165,7 @@ impl Embedded {
                 let seq = seq.value();
                 let expected = next.unwrap_or(seq);
                 if seq < expected {
-                    return Err(damaged(format!("record {seq} of the log stands behind a later one")));
+                    return Err(damaged(format!("record {seq} of the log follows a later record")));
                 }
                 page.push(expected, seq, record(seq, row.value(), checked_from).ok());
                 next = Some(seq.saturating_add(1));
@@ -196,7 +196,8 @@ pub(super) fn unsound(path: &Path, found: String) -> PortError {
     PortError::Changed {
         place: path.display().to_string(),
         found,
-        hint: "`streamgauge verify --data-dir …` says what is whole, `export --skip-damaged` saves that; or restore a copy",
+        hint: "`streamgauge verify --data-dir …` lists the damage, `export --skip-damaged` saves the intact \
+               records; or restore a copy",
     }
 }
 
@@ -205,11 +206,11 @@ pub(super) fn cannot_open(path: &Path, error: DatabaseError) -> PortError {
     let place = path.display().to_string();
     match &error {
         DatabaseError::Storage(redb::StorageError::Io(io)) if io.kind() == ErrorKind::ReadOnlyFilesystem => {
-            let found = "it cannot be written, and the database writes where it opens".into();
+            let found = "its file system is read-only, and opening the database writes to it".into();
             PortError::Changed {
                 place,
                 found,
-                hint: "copy the data dir to where it can be written, and name that",
+                hint: "copy the data dir to a writable file system, and give the path of the copy",
             }
         }
         DatabaseError::Storage(redb::StorageError::Io(io)) if io.kind() == ErrorKind::PermissionDenied => {
@@ -217,7 +218,7 @@ pub(super) fn cannot_open(path: &Path, error: DatabaseError) -> PortError {
             PortError::Changed {
                 place,
                 found,
-                hint: "take the user that `run` has, or a copy of the data dir",
+                hint: "run this command as the user of `streamgauge run`, or on a copy of the data dir",
             }
         }
         other if super::is_damage(other) => beyond_repair(path, error.to_string()),
@@ -229,7 +230,7 @@ fn empty(path: &Path) -> PortError {
     PortError::Changed {
         place: path.display().to_string(),
         found: "it is an empty file".into(),
-        hint: "if it held something, restore a copy of the data dir; `run` begins anew in it",
+        hint: "if it held records, restore a copy of the data dir; `run` starts a new log in it",
     }
 }
 

@@ -238,8 +238,8 @@ impl Reading {
         let mut fetched = Vec::new();
         while let Some(message) = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await? {
             let message = message?;
-            let reply = message.reply.as_ref().ok_or("a message without its place")?;
-            let place = Place::parse(reply).ok_or("a message without its place")?;
+            let reply = message.reply.as_ref().ok_or("the message has no reply subject")?;
+            let place = Place::parse(reply).ok_or("the reply subject is not one of JetStream")?;
             if place.in_consumer != self.given + 1 || place.in_stream <= self.newest {
                 return Err("a message came out of order".into());
             }
@@ -300,7 +300,7 @@ impl Reading {
 impl AlertFeed for Alerts {
     fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError> {
         if !self.signing.is_known() {
-            let source = "the key of its signatures is not read yet".into();
+            let source = "the signing key of the alerts is not read yet".into();
             return Err(PortError::Away { place: self.stream.into(), source });
         }
         let handle = self.handle.clone();

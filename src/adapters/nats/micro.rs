@@ -107,7 +107,7 @@ fn tell_refused(endpoint: &str, reply: &str, count: u64) {
             endpoint,
             reply,
             count,
-            "a question asks for its answer at a subject of the broker or of this service; it is not answered"
+            "the reply subject belongs to the broker or to this service; the request is not answered"
         );
     }
 }

@@ -120,7 +120,7 @@ pub fn count_partitions(handle: &Handle, url: &str, root: &str) -> Result<u32, P
                         return Err(PortError::OtherSettings {
                             place: "the deployment".into(),
                             found: format!("it has the stream {second}, and none of partition 0"),
-                            hint: "restore that stream, or start a worker, which makes it anew",
+                            hint: "restore the stream of partition 0, or start a worker, which creates it",
                         });
                     }
                     return Ok(0);
@@ -196,14 +196,14 @@ impl Bus {
         for wanted in self.streams_out() {
             let name = wanted.name.clone();
             if let Err(error) = self.context.get_or_create_stream(wanted).await {
-                tracing::debug!(%error, name, "cannot make a stream that is missing");
+                tracing::debug!(%error, name, "cannot create a missing stream");
             }
         }
     }
 
     fn check_stream(&self, wanted: Config) -> Result<(), PortError> {
         let name = wanted.name.clone();
-        let stream = self.patiently("find or make a stream", || {
+        let stream = self.patiently("find or create a stream", || {
             let (context, wanted) = (self.context.clone(), wanted.clone());
             async move { context.get_or_create_stream(wanted).await }
         })?;
@@ -288,21 +288,21 @@ fn difference(wanted: &Config, found: &Config) -> Option<String> {
         return Some(format!("it takes {:?}, not {:?}", found.subjects, wanted.subjects));
     }
     if found.discard != wanted.discard {
-        return Some("it refuses new messages when it is full instead of letting old ones go".into());
+        return Some("its discard policy refuses new messages; it must be `old`".into());
     }
     if found.sealed {
         return Some("it is sealed and takes no messages".into());
     }
     if found.retention != RetentionPolicy::Limits {
         return Some(
-            "its retention lets records go that others have still to read; it must be `limits`".into(),
+            "its retention deletes records that others still have to read; it must be `limits`".into(),
         );
     }
     if usize::try_from(found.max_message_size).is_ok_and(|most| most > 0 && most < PAYLOAD_BYTES_MAX) {
         return Some(format!("it takes messages of {} bytes at most", found.max_message_size));
     }
     if found.duplicate_window < wanted.duplicate_window {
-        return Some(format!("it knows repeats for {:?} only", found.duplicate_window));
+        return Some(format!("its duplicate window is only {:?}", found.duplicate_window));
     }
     None
 }

@@ -106,7 +106,7 @@ impl Bus {
     /// Publishes each message until it is acknowledged.
     fn send_all(&self, messages: Vec<(String, PublishMessage)>) -> Result<(), PortError> {
         for some in messages.chunks(UNDER_WAY_MAX) {
-            self.patiently("publish what is set aside", || async {
+            self.patiently("publish dead letters or windows", || async {
                 let mut sent = Vec::with_capacity(some.len());
                 for (subject, publish) in some {
                     sent.push(self.context.send_publish(subject.clone(), publish.clone()).await);

@@ -64,7 +64,8 @@ pub enum PublishFailure {
     #[error("the broker at {address} acknowledged nothing for {:.1} s{}", .waited.as_secs_f64(), refused(.words))]
     Silent { address: String, waited: Duration, words: Option<String> },
     #[error(
-        "no stream takes {0}: a worker makes them (`streamgauge run --nats … --redis …`); is --partitions that of the deployment?"
+        "no stream takes {0}; start a worker (`streamgauge run --nats … --redis …`), which creates the \
+         streams, and give --partitions of the deployment"
     )]
     NoStream(String),
     #[error("the broker takes no message of {0} bytes")]

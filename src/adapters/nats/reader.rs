@@ -126,7 +126,7 @@ impl Cursor {
                     let next = self.continuity.next();
                     failures = if next > before { 1 } else { failures + 1 };
                     if failures == 2 {
-                        tracing::warn!(%error, next, "reading is interrupted; trying again");
+                        tracing::warn!(%error, next, "the consumer failed; the reader creates a new one");
                     }
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
@@ -216,7 +216,7 @@ impl Cursor {
             tracing::warn!(
                 from,
                 unreadable,
-                "messages have subjects or headers that the client does not read; they are read one by one"
+                "the client cannot parse the subjects or headers of messages; the reader fetches one by one"
             );
         }
     }
@@ -301,8 +301,9 @@ impl Cursor {
     /// Converts a message to a record with its place in the consumer. A forged message keeps its sequence
     /// number in the log, but becomes a tick, which has no content.
     fn record(&self, message: Message, is_ours: bool) -> Result<(u64, Logged), Cause> {
-        let reply = message.reply.as_ref().ok_or("a message without its place")?;
-        let place = Place::parse(reply).ok_or_else(|| format!("`{reply}` is no place"))?;
+        let reply = message.reply.as_ref().ok_or("the message has no reply subject")?;
+        let place =
+            Place::parse(reply).ok_or_else(|| format!("`{reply}` is not a reply subject of JetStream"))?;
         let stamp = stamp(i128::from(place.stamp_ns));
         if !is_ours {
             self.signing.note_forged(&message.subject);

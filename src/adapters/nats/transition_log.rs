@@ -62,7 +62,7 @@ impl Places {
                 return Ok(());
             }
         }
-        Err("others put their own messages in this place".into())
+        Err("another client keeps publishing forged messages to this subject".into())
     }
 
     /// Returns the newest genuine message on these subjects, and deletes forged ones on the way.
@@ -79,7 +79,7 @@ impl Places {
             self.signing.note_forged(&message.subject);
             stream.delete_message(message.sequence).await?;
         }
-        Err("others put their own messages among the alerts".into())
+        Err("another client keeps publishing forged messages to these subjects".into())
     }
 }
 
@@ -348,7 +348,7 @@ async fn put_in_order(
     let mut done = 0;
     for (subject, payload) in messages {
         if let Err(error) = places.put_once(subject, payload).await {
-            tracing::warn!(%error, "{what} was not acknowledged");
+            tracing::warn!(%error, "the broker did not acknowledge {what}");
             break;
         }
         done += 1;

@@ -55,7 +55,8 @@ pub struct Email {
 
 impl Channel for Email {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
-        let mail = self.mail(message).map_err(|error| Failure::never(format!("cannot write it: {error}")))?;
+        let mail =
+            self.mail(message).map_err(|error| Failure::never(format!("cannot build the mail: {error}")))?;
         let addresses = self.addresses()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::again(format!("cannot start a runtime: {error}")))?;
@@ -73,7 +74,7 @@ impl Email {
     /// Sends the mail over the first address that answers.
     async fn deliver(&self, addresses: &[IpAddr], mail: &lettre::Message) -> Result<(), Failure> {
         let (envelope, text) = (mail.envelope(), mail.formatted());
-        let mut last = Failure::again("its name does not resolve");
+        let mut last = Failure::again("the host name does not resolve");
         for address in addresses {
             match self.server.submit(*address, envelope, &text).await {
                 Ok(()) => return Ok(()),
@@ -101,7 +102,7 @@ impl Email {
         }
         match &refused[..] {
             [] => Ok(()),
-            some => Err(Failure::never(format!("not for all of its recipients, {}", some.join("; ")))),
+            some => Err(Failure::never(format!("the server refused some recipients: {}", some.join("; ")))),
         }
     }
 
@@ -173,7 +174,7 @@ impl Email {
     /// Resolves the name once, and refuses it if any of its addresses may not be reached.
     fn addresses(&self) -> Result<Vec<IpAddr>, Failure> {
         let found = (self.server.host.as_str(), self.server.port).to_socket_addrs();
-        let found = found.map_err(|_| Failure::again("its name does not resolve"))?;
+        let found = found.map_err(|_| Failure::again("the host name does not resolve"))?;
         let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
         match found.iter().find(|address| !is_allowed(**address, &self.allowed)) {
             None => Ok(found),

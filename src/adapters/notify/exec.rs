@@ -64,7 +64,8 @@ fn spawn(command: &mut Command) -> Result<Child, Failure> {
     if running.is_over {
         return Err(Failure::again("this process is ending"));
     }
-    let child = command.spawn().map_err(|error| Failure::again(format!("cannot start it: {error}")))?;
+    let child =
+        command.spawn().map_err(|error| Failure::again(format!("cannot start the program: {error}")))?;
     running.groups.extend(i32::try_from(child.id()).ok());
     Ok(child)
 }
@@ -89,11 +90,11 @@ impl Channel for Exec {
             std::thread::spawn(move || drop(input.write_all(text.as_bytes())));
         }
         let ended = wait(&mut child, self.timeout);
-        match ended.map_err(|error| Failure::again(format!("cannot wait for it: {error}")))? {
-            None => Err(Failure::never(format!("it was killed after {:?}", self.timeout))),
+        match ended.map_err(|error| Failure::again(format!("cannot wait for the program: {error}")))? {
+            None => Err(Failure::never(format!("the program was killed after {:?}", self.timeout))),
             Some(0) => Ok(()),
-            Some(TRY_AGAIN) => Err(Failure::again("it asks for another attempt (exit 75)")),
-            Some(code) => Err(Failure::never(format!("it ended with {code}"))),
+            Some(TRY_AGAIN) => Err(Failure::again("the program asks for a retry (exit code 75)")),
+            Some(code) => Err(Failure::never(format!("the program ended with exit code {code}"))),
         }
     }
 

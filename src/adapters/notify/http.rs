@@ -54,7 +54,7 @@ impl Resolver for Careful {
 
 /// Plain HTTP to an address that is in no allowed network.
 #[derive(Debug, thiserror::Error)]
-#[error("only https:// is spoken, unless the address is in the receiver's `allow`")]
+#[error("only https:// is accepted, unless the address is in the receiver's `allow`")]
 struct Plain;
 
 /// The HTTP client of one receiver.
@@ -140,7 +140,7 @@ fn failure(error: &ureq::Error) -> Failure {
             Failure::never(inner.to_string())
         }
         ureq::Error::BadUri(_) => Failure::never("the URL cannot be read"),
-        ureq::Error::HostNotFound => Failure::again("its name does not resolve"),
+        ureq::Error::HostNotFound => Failure::again("the host name does not resolve"),
         ureq::Error::Timeout(what) => Failure::again(format!("no answer in time ({what})")),
         ureq::Error::Io(error) => Failure::again(format!("the connection failed: {}", error.kind())),
         ureq::Error::Tls(why) => Failure::again(format!("no secure connection: {why}")),

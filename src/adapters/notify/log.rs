@@ -93,7 +93,7 @@ impl Writer {
             }
             Err(RecvTimeoutError::Timeout) => {
                 let message =
-                    format!("nothing was read from it for {} s; is its reader stuck?", within.as_secs());
+                    format!("no program read the output for {} s; check its reader", within.as_secs());
                 Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
             }
             Err(error) => Err(std::io::Error::other(error)),

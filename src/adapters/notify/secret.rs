@@ -13,7 +13,7 @@ pub struct Secret(String);
 /// Why a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("write it as env:NAME or file:PATH; a secret does not stand in the configuration")]
+    #[error("a secret must not be in the configuration; write it as env:NAME or file:PATH")]
     Plain,
     #[error(
         "a URL begins with https:// (or http:// where `allow` names the address), or is env:NAME or file:PATH"
@@ -21,7 +21,7 @@ pub enum SecretError {
     Url,
     #[error("environment variable {0} is not set")]
     Missing(String),
-    #[error("cannot read {path}; is it there, and yours?")]
+    #[error("cannot read {path}; check that the file exists and that this user may read it")]
     File { path: String, source: std::io::Error },
     #[error("{0} may be read by others; chmod 600 it")]
     Open(String),

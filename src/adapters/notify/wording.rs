@@ -20,7 +20,7 @@ const FUEL: u64 = 100_000;
 
 /// Why a template is refused.
 #[derive(Debug, thiserror::Error)]
-#[error("`{name}` cannot be used: {why}; it knows {known}")]
+#[error("template `{name}` cannot be used: {why}; its names are {known}")]
 pub struct WordingError {
     name: &'static str,
     why: minijinja::Error,
@@ -142,7 +142,7 @@ mod tests {
         let line = "{{ $labels.receiver }}: {{ summary }} ({{ severity }})";
         let wording = Wording::new(Some(title), Some(line), &sample()).expect("it is right");
         assert_eq!(wording.title(&sample()), "FIRING 1 _sg_test");
-        assert_eq!(wording.line(&sample().alerts[0]), "ops: ann tries receiver ops: nothing is wrong (info)");
+        assert_eq!(wording.line(&sample().alerts[0]), "ops: ann tests receiver ops: nothing is wrong (info)");
     }
 
     #[test]

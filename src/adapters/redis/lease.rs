@@ -53,7 +53,7 @@ impl RedisStore {
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
         SystemRandom::new().fill(&mut fresh).map_err(|_| PortError::Read {
             place: "the system's source of randomness".into(),
-            source: "it gave nothing".into(),
+            source: "it returned no bytes".into(),
         })?;
         let offered = known.unwrap_or(&fresh);
         let found: (Vec<u8>, String) =
@@ -86,7 +86,7 @@ impl RedisStore {
     pub(super) fn check_settings(&mut self) -> Result<(), PortError> {
         let wanted = [
             ("appendonly", "yes", "a crash of redis loses what was committed since its last snapshot"),
-            ("maxmemory-policy", "noeviction", "redis may throw away what is needed"),
+            ("maxmemory-policy", "noeviction", "redis may evict keys that are needed"),
         ];
         for (name, value, danger) in wanted {
             // Redis may refuse to answer; then no warning is possible, and a refusal is no outage.
@@ -110,7 +110,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Asks what Redis may refuse to tell; `None`: it did.
+    /// Runs a command that Redis may refuse; returns `None` if it does.
     fn ask_leave<T: ::redis::FromRedisValue>(&mut self, command: &::redis::Cmd) -> Option<T> {
         let answer = self.connected().and_then(|connection| command.query(connection));
         if answer.is_err() {
@@ -129,7 +129,7 @@ impl RedisStore {
             Some(known) => Err(PortError::OtherSettings {
                 place: format!("the deployment at {meta}"),
                 found: format!("it has {known} partitions, not {}", self.partitions),
-                hint: "start with as many --partitions, or choose another prefix and root for a new deployment",
+                hint: "start with that number of --partitions, or choose another prefix and root",
             }),
             None => self.claim_meta(),
         }

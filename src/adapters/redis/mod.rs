@@ -231,7 +231,8 @@ pub fn check(url: &str) -> Result<(), String> {
     let place = without_password(url);
     if url.ends_with("#insecure") {
         return Err(format!(
-            "`{place}`: certificates are always verified; without `#insecure`, and with REDIS_CA for your own authority"
+            "`{place}`: certificates are always verified; remove `#insecure`, and name the certificate of \
+             your own authority in REDIS_CA"
         ));
     }
     let checked = client(url).map(drop);

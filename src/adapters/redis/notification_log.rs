@@ -91,7 +91,7 @@ impl NotificationLog for SharedNotificationLog {
             .store
             .ask_once(key, |connection| Script::new(RELEASE).key(key).arg(nonce).invoke::<u32>(connection));
         if let Err(error) = released {
-            tracing::info!(%error, "cannot give the receiver's lease back; it ends by itself");
+            tracing::info!(%error, "cannot release the receiver's lease; it expires by itself");
         }
     }
 }

@@ -132,7 +132,8 @@ impl RedisStore {
             bytes.extend(found.ok_or_else(|| PortError::Changed {
                 place: self.place.clone(),
                 found: format!("the snapshot at {at} has lost its part {part}"),
-                hint: "was a key evicted? set maxmemory-policy noeviction, and empty the partition's keys to rebuild it from the stream",
+                hint: "set maxmemory-policy noeviction, because Redis may have evicted it, and remove the \
+                       partition's keys to rebuild the state from the stream",
             })?);
         }
         let key = self.keys.of(&format!("snap:{at}:*"));

@@ -256,7 +256,7 @@ impl NatsFile {
             return Err(bad(format!("`{subject}` is no subject to publish on; write it as ops.alerts")));
         }
         if subject.starts_with("sg.") {
-            return Err(bad(format!("`{subject}` is ours: what is published there would come back")));
+            return Err(bad(format!("`{subject}` is reserved: streamgauge would read its own messages")));
         }
         Ok(Nats::new(nats::Settings {
             url: Secret::read_or_broker(&self.url).map_err(|error| bad(chain(&error)))?,

@@ -175,7 +175,7 @@ impl Run {
                 Ok(Coming::Opened(remarks)) => tell(&remarks?),
                 Ok(Coming::End(_)) if from_line > last + 1 => {
                     anyhow::bail!(
-                        "it ends at line {last}: is it another file than before? --from-line 1 begins anew"
+                        "the file ends at line {last}; is it the same file? --from-line 1 begins anew"
                     )
                 }
                 Ok(Coming::End(findings)) => break findings,

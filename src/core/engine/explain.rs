@@ -231,7 +231,7 @@ impl Seen<'_> {
         lines.extend(self.observed(notes));
         lines.extend(self.waiting());
         for cause in suppressed_by {
-            lines.push(format!("{} {} keeps it from being told", cause.kind, cause.id));
+            lines.push(format!("{} {} suppresses its notifications", cause.kind, cause.id));
         }
         lines
     }
@@ -244,7 +244,7 @@ impl Seen<'_> {
                 .filter_map(|input| Some(format!("{} is unknown: {}", input.input, input.unknown.as_ref()?)))
         };
         match self.observation {
-            Observation::Gone => vec!["nobody can know any more: its series or run is forgotten".into()],
+            Observation::Gone => vec!["the value is unknown: its series or run is forgotten".into()],
             Observation::Unknown(reason) => {
                 let counted = notes.count_max.map_or(String::new(), |count| {
                     format!(" ({count} observations, min_count is {})", self.rule.min_count)
@@ -276,7 +276,7 @@ impl Seen<'_> {
             lines.push(format!("no new alert of this key until {until}: cooldown"));
         }
         if self.is_capped {
-            lines.push("the rule has as many alerts as it may have".into());
+            lines.push("the rule has reached its limit of alerts, so no new alert opens".into());
         }
         match self.instance {
             Some(instance) if instance.phase == Phase::Pending => {

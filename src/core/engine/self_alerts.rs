@@ -251,8 +251,10 @@ impl Engine {
             out.transitions.push(alert.clone().lost(self.timeline.now()));
         }
         self.timeline.wake();
-        if told.iter().any(|alert| alert.is_active() && &*alert.rule == GAP) {
-            // The loss was published already.
+        // An alert that begins in the same instant would be the same alert.
+        let begins_at = self.timeline.now().ceil(self.timeline.interval());
+        let is_published = |alert: &Transition| alert.is_active() || alert.started_at >= begins_at;
+        if told.iter().any(|alert| &*alert.rule == GAP && is_published(alert)) {
             return;
         }
         let told = Told {

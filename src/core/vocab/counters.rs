@@ -89,18 +89,18 @@ impl Outcome {
     pub fn hint(self) -> &'static str {
         match self {
             Outcome::OtherLeg => {
-                "this stage and attempt has had this event with other labels: put the leg of a matrix into \
-                 the stage's name, or into `attempt`"
+                "an earlier event of this stage, attempt and status has other labels: put the leg of a \
+                 matrix into the stage's name, or into `attempt`"
             }
             Outcome::Refused(Refusal::Conflict) => {
-                "it has ended with another status, and the first one stays"
+                "an earlier event ended the stage or run with another status, which stays"
             }
             Outcome::Refused(Refusal::Cardinality) => {
-                "there is no room for another series, pipeline, stage, run or attempt: put what is different each \
-                 time into the value or the log, not into a name or label"
+                "the limit on series, pipelines, stages, runs or attempts is reached: put what differs in \
+                 each event into the value or the log, not into a name or label"
             }
             Outcome::Refused(Refusal::Unit) => {
-                "its unit does not go with the one that this metric has had: send one unit, or another name"
+                "the unit has another dimension than the unit of this metric: send one unit, or another name"
             }
             _ => "",
         }

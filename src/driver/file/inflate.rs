@@ -24,7 +24,7 @@ pub(super) fn wrong_sum(form: &str) -> io::Error {
 
 /// Other data follow the compressed data.
 pub(super) fn foreign_end(form: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, format!("what stands behind the {form} data is no {form}"))
+    io::Error::new(ErrorKind::InvalidData, format!("the bytes after the {form} data are not {form}"))
 }
 
 /// Returns the error of a reader; an unexpected end becomes [`ends_early`].

@@ -170,7 +170,7 @@ pub(super) fn broken(blocks: &mut Blocks, path: &Path) -> Option<Finding> {
     let (error, lines) = blocks.broken()?;
     let message = match lines {
         0 => format!("nothing can be read: {error}"),
-        _ => format!("broken at line {lines}: {error}; what came before is taken"),
+        _ => format!("broken at line {lines}: {error}; the lines before it are used"),
     };
     Some(Finding { file: path.into(), message })
 }
@@ -223,10 +223,10 @@ impl Form {
         let message = match (self, ending) {
             _ if head.is_empty() || path == Path::new("-") => return None,
             (Form::Gzip, Some("gz")) | (Form::Zstd, Some("zst")) => return None,
-            (Form::Gzip, _) => "its content is gzip, other than its name says; inflated",
-            (Form::Zstd, _) => "its content is zstd, other than its name says; inflated",
+            (Form::Gzip, _) => "the content is gzip, which does not match the file name; it is inflated",
+            (Form::Zstd, _) => "the content is zstd, which does not match the file name; it is inflated",
             (Form::Text, Some("gz" | "zst")) => {
-                "it is not compressed, other than its name says; read as it is"
+                "the content is not compressed, which does not match the file name; it is read as text"
             }
             (Form::Text | Form::Foreign(..), _) => return None,
         };
@@ -321,7 +321,7 @@ mod tests {
             let garbage = [pack(&text(1..=5)), b"garbage".to_vec()].concat();
             let (whole, troubles, _) = read(name, &garbage);
             assert_eq!(whole, 5);
-            assert!(troubles.len() == 1 && troubles[0].contains("stands behind"), "{name}: {troubles:?}");
+            assert!(troubles.len() == 1 && troubles[0].contains("the bytes after"), "{name}: {troubles:?}");
         }
     }
 

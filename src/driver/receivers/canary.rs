@@ -62,7 +62,7 @@ pub fn keep(intake: &Arc<dyn Intake>, partitions: u32, clock: &impl Clock, stop:
         for (partition, source) in (0..).zip(&origins) {
             let reply = |answer: Result<u64, String>| {
                 if let Err(error) = answer {
-                    tracing::warn!(%error, "the canary did not get into the log");
+                    tracing::warn!(%error, "cannot append the canary event to the log");
                 }
             };
             let event = Entry::Events(Codec::Json, event(source, due, clock.now()));

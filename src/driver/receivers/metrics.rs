@@ -64,25 +64,25 @@ impl ReceiverMetrics {
                 "Attempts that failed and are made again.",
                 self.retried.get(),
             ),
-            ("notify_given_up_total", "counter", "Messages put aside as undeliverable.", self.given_up.get()),
+            ("notify_given_up_total", "counter", "Messages that became dead letters.", self.given_up.get()),
             (
                 "notify_left_out_total",
                 "counter",
-                "Transitions left out, too many waited.",
+                "Transitions dropped because too many waited.",
                 self.left_out.get(),
             ),
             (
                 "notify_gone_total",
                 "counter",
-                "Messages put aside that went, too many lay there.",
+                "Dead letters dropped because there were too many.",
                 self.gone.get(),
             ),
-            ("notify_letters", "gauge", "Messages that lie aside; notify redrive.", self.letters.get()),
-            ("notify_following", "gauge", "Alerts whose end is to be told.", self.following.get()),
+            ("notify_letters", "gauge", "Dead letters; see notify redrive.", self.letters.get()),
+            ("notify_following", "gauge", "Alerts whose end is still to be sent.", self.following.get()),
             ("notify_waiting", "gauge", "Messages and groups that wait.", self.waiting.get()),
-            ("notify_leased", "gauge", "Whether this process delivers to it.", self.is_here.get()),
-            ("notify_full", "gauge", "Whether the stream waits until something arrives.", self.is_full.get()),
-            ("notify_circuit_open", "gauge", "Whether it has failed again and again.", self.is_open.get()),
+            ("notify_leased", "gauge", "Whether this process holds the lease.", self.is_here.get()),
+            ("notify_full", "gauge", "Whether back-pressure pauses the stream.", self.is_full.get()),
+            ("notify_circuit_open", "gauge", "Whether the circuit is open.", self.is_open.get()),
         ]
     }
 }

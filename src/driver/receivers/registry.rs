@@ -26,7 +26,7 @@ pub enum RedriveError {
     #[error("receiver `{0}` is busy with a message; try again in a moment")]
     Busy(String),
     #[error(
-        "another process delivers to receiver `{0}`; ask the one that has it in `notify list` as `delivers_here`"
+        "another process delivers to receiver `{0}`; ask the process whose `notify list` says `delivers_here`"
     )]
     Elsewhere(String),
 }

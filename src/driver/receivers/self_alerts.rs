@@ -27,7 +27,7 @@ pub fn undelivered(receiver: &str, notice: &Notice) -> Transition {
         None => {
             let summary = format!("messages to receiver {receiver} could not be delivered");
             let alert = firing(UNDELIVERED, receiver, times, summary, Severity::Critical);
-            ended(alert, "they were taken up again", notice.at)
+            ended(alert, "the dead letters are queued for delivery again", notice.at)
         }
     }
 }
@@ -40,9 +40,9 @@ pub fn is_about(alert: &Transition, receiver: &str) -> bool {
 
 /// Returns the message of a receiver test: the beginning of a test alert, or its end.
 pub fn trial(receiver: &Arc<str>, by: &str, (since, at): (Timestamp, Timestamp), is_over: bool) -> Message {
-    let summary = format!("{by} tries receiver {receiver}: nothing is wrong");
+    let summary = format!("{by} tests receiver {receiver}: nothing is wrong");
     let alert = firing(TEST, receiver, (since, at), summary, Severity::Info);
-    let alert = if is_over { ended(alert, "the trial is over", at) } else { alert };
+    let alert = if is_over { ended(alert, "the test is over", at) } else { alert };
     let group = (format!("test:{}", alert.id), BTreeMap::from([("rule".into(), TEST.into())]));
     Message { why: Why::Test, ..Message::new(receiver, group, vec![alert], (Why::News, at)) }
 }

@@ -61,8 +61,8 @@ pub struct Receiver<F, L, C> {
     pub orders: Orders<Order>,
     /// The other receivers, which are notified of this one's dead letters.
     pub others: Box<dyn Others>,
-    /// Whether alerts about the log itself come from this process alone and stand in no stream: the ones of an
-    /// earlier process end at the start, as nobody else knows them.
+    /// Whether alerts about the log itself come from this process alone and are in no stream. The alerts of
+    /// an earlier process then end at the start, because no other process can end them.
     pub is_alone: bool,
 }
 
@@ -203,7 +203,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         let earlier: Vec<Transition> = inbox.alerts().filter(of_sentinel).cloned().collect();
         for alert in earlier {
             self.beside += 1;
-            let reason = "the process has started again, and what still holds is told anew";
+            let reason = "the process has restarted and publishes the alerts that still hold again";
             inbox.take_in(self.beside, alert.over(reason.into(), now), now);
         }
     }
@@ -239,7 +239,8 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
                 receiver,
                 known,
                 number,
-                "the alert log ends before what was told: it is another one, or an older copy; going on with what comes now"
+                "the alert stream ends before the receiver's position: it was recreated or restored from an \
+                 older copy; the notifier continues with new transitions"
             );
             inbox.restart(number);
         }
@@ -249,7 +250,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
                 Ok(alert) => inbox.absorb(*number, alert, now),
                 // Another program wrote this record; it is not an alert.
                 Err(error) => {
-                    tracing::warn!(number, %error, "left out what is no alert");
+                    tracing::warn!(number, %error, "the message is not an alert; the notifier skips it");
                     inbox.pass(*number);
                 }
             }
@@ -259,7 +260,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
             tracing::info!(
                 receiver,
                 following,
-                "nothing is known of what this receiver was told: it is told of the alerts that fire now"
+                "the notification log of this receiver is empty; the notifier sends the alerts that fire now"
             );
         }
         let is_here = self.write(inbox)?;
@@ -310,7 +311,11 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
 
     fn arrived(&mut self, inbox: &mut Inbox, message: &Message, now: Timestamp) {
         if self.attempts.failed > 0 {
-            tracing::info!(receiver = %self.parts.policy.name, after = self.attempts.failed, "it answers again");
+            tracing::info!(
+                receiver = %self.parts.policy.name,
+                after = self.attempts.failed,
+                "the receiver accepts messages again"
+            );
         }
         self.attempts = Attempts::default();
         self.parts.post.delivered.add(1);
@@ -329,7 +334,12 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
 
     fn give_up(&mut self, inbox: &mut Inbox, message: &Message, why: &str, now: Timestamp) {
         let name = &self.parts.policy.name;
-        tracing::error!(receiver = %name, message_id = %message.id, %why, "put aside; see `streamgauge notify redrive`");
+        tracing::error!(
+            receiver = %name,
+            message_id = %message.id,
+            %why,
+            "the message becomes a dead letter; `streamgauge notify redrive` sends it again"
+        );
         self.parts.post.given_up.add(1);
         inbox.give_up(message, why.into(), now);
     }
@@ -339,7 +349,8 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         let wait = self.attempts.fail(&name, after);
         self.parts.post.retried.add(1);
         if self.attempts.failed.is_power_of_two() {
-            tracing::warn!(receiver = %name, failed = self.attempts.failed, ?wait, %why, "it did not take a message");
+            let failed = self.attempts.failed;
+            tracing::warn!(receiver = %name, failed, ?wait, %why, "cannot deliver a message; retrying");
         }
         self.rest_until = self.parts.clock.running() + wait;
     }

@@ -166,7 +166,7 @@ impl OwnerSession {
             tracing::warn!(
                 first = extent.first,
                 alerts = told.len(),
-                "records that were read before are gone"
+                "the log lost records that an earlier owner applied; its alerts end as lost"
             );
             session.applier.lose(checkpoint.applied.max(extent.first), told);
         }
@@ -287,7 +287,7 @@ impl OwnerSession {
             if self.poison_guard.names_next() && parts.store.attempt(&self.fence, record.seq)? >= DEATHS_MAX {
                 tracing::error!(
                     seq = record.seq,
-                    "this record killed the worker again and again; it is left out"
+                    "several owners in a row died at this record; the worker skips it"
                 );
                 parts.owner_metrics.left_out.add(1);
                 self.applier.leave_out_one(record.seq);

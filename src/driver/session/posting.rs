@@ -93,7 +93,7 @@ impl OwnerSession {
                 }
             }
             if let Some((from, to)) = repeated {
-                tracing::info!(from, to, "these transitions were published already");
+                tracing::info!(from, to, "the transition log already holds these transitions");
             }
             self.published.alerts = unknown.first().map_or(newest, |oldest| oldest.number - 1);
             self.outbox = unknown;
@@ -113,7 +113,7 @@ fn compare(transition: &OutboxEntry, there: &str) -> Result<(), PortError> {
     }
     Err(PortError::Changed {
         place: format!("transition {}", transition.number),
-        found: "another one was published under its number".into(),
+        found: "another transition was published under this number".into(),
         hint: "two deployments share a stream, or the log was changed; nothing more is published",
     })
 }

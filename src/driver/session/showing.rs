@@ -86,7 +86,7 @@ impl OwnerSession {
             let all: Vec<(String, String)> = all.into_iter().map(|(id, one)| (id, one.to_string())).collect();
             if let Err(error) = parts.store.show_asked(kind, &all) {
                 // The write is tried again after the next commit.
-                tracing::debug!(error = %chain(&error), "cannot show what people asked for");
+                tracing::debug!(error = %chain(&error), "cannot write silences or maintenance windows");
                 return;
             }
         }

@@ -61,7 +61,7 @@ fn of_range_function(name: &str) -> Option<&'static str> {
         "histogram_sum" => "write `sum(x[5m])`",
         "histogram_avg" => "write `avg(x[5m])`",
         "histogram_fraction" => {
-            "write `sustained(p90(x[1m]) > 1, 1h)`, the share of time that a quantile was there"
+            "write `sustained(p90(x[1m]) > 1, 1h)`, the share of time that a quantile was above 1"
         }
         "increase" => "write `sum(x[1h])`: with `temporality: cumulative` it is the increase of the counter",
         "irate" => "write `rate(x[1m])`",
@@ -80,7 +80,7 @@ fn of_range_function(name: &str) -> Option<&'static str> {
 fn of_other_function(name: &str) -> Option<&'static str> {
     Some(match name {
         "absent" | "absent_over_time" => {
-            "write `silent(x) > 5m`: each series that was ever seen, or is declared, and says nothing for so long"
+            "write `silent(x) > 5m`: each series, seen or declared, that has no event for so long"
         }
         "topk" | "bottomk" | "limitk" | "limit_ratio" => {
             "there is no ranking: `max(x[5m]) by (source) > 10` judges each key by itself"

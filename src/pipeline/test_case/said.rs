@@ -62,7 +62,7 @@ pub(super) fn read(file: &File<'_>, node: &Node) -> Option<(Timestamp, Input)> {
     let words: Vec<&str> = WORDS.into_iter().filter(|word| fields.contains_key(word)).collect();
     let [word] = words.as_slice() else {
         let hint = format!("exactly one of {}", WORDS.join(", "));
-        file.error(node.at, "nothing, or more than one thing, is said", Some(hint));
+        file.error(node.at, "an entry of `say` needs exactly one action", Some(hint));
         return None;
     };
     let value = fields[word];

@@ -78,7 +78,7 @@ fn explained(error: &ScanError) -> SyntaxError {
             ("a tab cannot be used here".to_string(), Some("indent with spaces"))
         }
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
-            (error.info(), Some("are the lines of this map indented alike?"))
+            (error.info(), Some("indent all lines of this map alike"))
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
             ("a key without `:`".to_string(), Some("write `key: value`"))
@@ -206,7 +206,7 @@ fn key_of(node: Node) -> Result<Key, SyntaxError> {
     match node.text() {
         Some(text) => Ok(Key { at, text: text.into() }),
         None => {
-            let message = "a key must be a text, and one must be there".into();
+            let message = "a key must be a text".into();
             Err(SyntaxError { at: Some(at), message, hint: Some("write `key: value`") })
         }
     }
@@ -280,7 +280,7 @@ impl<'t> Builder<'t> {
     /// Adds a copy of the node that an alias refers to.
     fn repeat(&mut self, at: Place, anchor: usize) -> Result<(), SyntaxError> {
         let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
-            let message = "what this name stands for is not finished yet".into();
+            let message = "an alias cannot stand within the value that it refers to".into();
             return Err(SyntaxError { at: Some(at), message, hint: None });
         };
         if self.frames.len() + size.height > DEPTH_MAX {

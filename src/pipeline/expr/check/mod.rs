@@ -192,7 +192,7 @@ impl Checker {
             return Ok(*place);
         }
         if self.views.len() >= VIEWS_MAX {
-            let message = format!("the expressions up to here read more than {VIEWS_MAX} different things");
+            let message = format!("the expressions up to here read more than {VIEWS_MAX} views");
             return Err(ExprError::new(at, message).hint("let rules share series, windows and `by (…)`"));
         }
         let place = self.views.len() as u32;

@@ -7,7 +7,7 @@ use super::stdout::{put, say};
 use super::{FAILED, FINE, check, export};
 use crate::core::alert::Transition;
 use crate::core::{Effects, Engine, Span, Timestamp};
-use crate::driver::backtest::{self, Comparison, Episode, Kept, Told};
+use crate::driver::backtest::{self, AlertTotals, Comparison, Episode, KeptEpisode};
 use crate::driver::file::input::Input;
 use crate::driver::file::merge;
 use crate::driver::replay::{self, Options, Outputs};
@@ -51,7 +51,7 @@ const NO_ROOM: &str = "cannot keep the log in a temporary file; is there room in
 struct Run {
     name: String,
     episodes: Vec<Episode>,
-    told: Told,
+    told: AlertTotals,
     /// Whether the log was read to its end, without input errors.
     is_whole: bool,
 }
@@ -74,7 +74,8 @@ pub fn run(args: &BacktestArgs) -> Result<u8> {
         _ => None,
     };
     if args.json {
-        let told: BTreeMap<&str, &Told> = runs.iter().map(|run| (run.name.as_str(), &run.told)).collect();
+        let told: BTreeMap<&str, &AlertTotals> =
+            runs.iter().map(|run| (run.name.as_str(), &run.told)).collect();
         let newest = runs.last().map(|run| &run.episodes);
         let rest = json!({"sets": told, "comparison": comparison, "alerts": newest});
         say(rest)?;
@@ -199,7 +200,7 @@ fn compared(comparison: &Comparison) -> Vec<String> {
     )];
     lines.extend(listed('+', gained));
     lines.extend(listed('-', lost));
-    let differs = |kept: &&Kept| kept.later_ms != 0 || kept.severity_before != kept.episode.severity;
+    let differs = |kept: &&KeptEpisode| kept.later_ms != 0 || kept.severity_before != kept.episode.severity;
     for kept in kept.iter().filter(differs).take(LISTED) {
         lines.push(episode('~', &kept.episode));
         let (by, word) =

@@ -6,7 +6,7 @@
 use super::cli::DemoArgs;
 use super::config::File;
 use super::receivers::Receivers;
-use super::service::{self, Door, Files, Parts};
+use super::service::{self, EmbeddedParts, Files, HttpSettings};
 use super::stdout::{say, say_coloured};
 use super::{BadConfig, FINE};
 use crate::adapters::clock::FastClock;
@@ -56,9 +56,9 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     let files = files.map(|(name, text)| (name.to_string(), text.to_string()));
     let clock = FastClock::new(START, SPEED);
     let is_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let parts = Parts {
+    let parts = EmbeddedParts {
         data_dir: data.path(),
-        door: Door { listen: args.listen, access: Arc::default() },
+        door: HttpSettings { listen: args.listen, access: Arc::default() },
         limits: Limits::default(),
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,

@@ -16,7 +16,7 @@ const LINKS_MAX: usize = 40;
 
 /// The identity of the file behind a path.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum FileIdentity {
     /// Device and inode number of an existing file, whatever its name.
     File(u64, u64),
     /// Resolved path of a file that does not exist yet.
@@ -30,7 +30,7 @@ pub fn check(outputs: &[(&str, Option<&Path>)], inputs: &[PathBuf]) -> Result<()
         let place = if is_stream(path) { place_of_stream(std::io::stdin()) } else { place(path) };
         Some((format!("the input {}", path.display()), place?))
     };
-    let mut known: Vec<(String, Place)> = inputs.iter().filter_map(input).collect();
+    let mut known: Vec<(String, FileIdentity)> = inputs.iter().filter_map(input).collect();
     let streams = [
         ("standard output", place_of_stream(std::io::stdout())),
         ("standard error", place_of_stream(std::io::stderr())),
@@ -51,18 +51,18 @@ fn is_stream(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn place(path: &Path) -> Option<Place> {
+fn place(path: &Path) -> Option<FileIdentity> {
     match std::fs::metadata(path) {
-        Ok(found) => found.is_file().then(|| Place::File(found.dev(), found.ino())),
-        Err(_) => Some(Place::New(target(path)?)),
+        Ok(found) => found.is_file().then(|| FileIdentity::File(found.dev(), found.ino())),
+        Err(_) => Some(FileIdentity::New(target(path)?)),
     }
 }
 
 /// Returns the file to which a stream is redirected.
-fn place_of_stream(stream: impl AsFd) -> Option<Place> {
+fn place_of_stream(stream: impl AsFd) -> Option<FileIdentity> {
     let found = fstat(stream).ok()?;
     let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-    is_file.then_some(Place::File(found.st_dev as u64, found.st_ino as u64))
+    is_file.then_some(FileIdentity::File(found.st_dev as u64, found.st_ino as u64))
 }
 
 /// Returns the path of a file that does not exist, with all links resolved.

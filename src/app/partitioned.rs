@@ -28,7 +28,7 @@ pub fn count(input: &mut Input) -> Result<Option<u32>> {
 
 /// An export, split by partition.
 #[derive(Debug)]
-pub struct Parts {
+pub struct SplitExport {
     /// Unusual but harmless findings about the inputs.
     pub remarks: Vec<Finding>,
     /// Errors of the inputs.
@@ -37,9 +37,9 @@ pub struct Parts {
     logs: Vec<Input>,
 }
 
-impl Parts {
+impl SplitExport {
     /// Writes the lines of each partition to a file of its own.
-    pub fn split(first: Input, rest: &[PathBuf], count: u32) -> Result<Parts> {
+    pub fn split(first: Input, rest: &[PathBuf], count: u32) -> Result<SplitExport> {
         let mut split = Split::new(count).context(NO_ROOM)?;
         split.add(first)?;
         for path in rest {
@@ -51,7 +51,7 @@ impl Parts {
         let files: Arc<[PathBuf]> = split.files.into();
         let logs = split.logs.into_iter().map(|log| log.finish(files.clone()));
         let logs = logs.collect::<io::Result<_>>().context(NO_ROOM)?;
-        Ok(Parts { remarks: split.remarks, troubles: split.troubles, count, logs })
+        Ok(SplitExport { remarks: split.remarks, troubles: split.troubles, count, logs })
     }
 
     /// Returns the log of each partition, the aggregate partition's last.

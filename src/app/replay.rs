@@ -1,7 +1,7 @@
 //! `streamgauge replay`: runs files through the engine, with progress and a summary.
 
 use super::cli::{ReplayArgs, instant};
-use super::partitioned::{self, AlertsByTime, Parts};
+use super::partitioned::{self, AlertsByTime, SplitExport};
 use super::reporting::{Reporter, progress_since, tell};
 use super::stderr::note;
 use super::stdout::{Stdout, say};
@@ -14,7 +14,7 @@ use crate::core::vocab::severity::Severity;
 use crate::core::{Effects, Engine, Timestamp};
 use crate::driver::file::input::{self, Finding, Input};
 use crate::driver::file::merge;
-use crate::driver::replay::{self, Options, Outputs, Place};
+use crate::driver::replay::{self, LinePlace, Options, Outputs};
 use crate::pipeline::load::rule_files;
 use crate::wire::event::BadEvent;
 use anyhow::{Context, Result};
@@ -42,7 +42,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
             let mut outs = Outs::open(args)?;
             replay_one(&settings, Partition::default(), input, outs.wanted(), &mut reporter)?
         }
-        Some(count) => replay_partitions(&settings, Parts::split(first, rest, count)?, &mut reporter)?,
+        Some(count) => replay_partitions(&settings, SplitExport::split(first, rest, count)?, &mut reporter)?,
     };
     tell(&totals.input_errors);
     print(args, &totals, begun.elapsed())?;
@@ -142,7 +142,7 @@ fn replay_one(
         alerts: wanted.alerts,
         records: wanted.records,
         shadows: None,
-        refused: Some(Box::new(|place: Place<'_>, bad: &BadEvent| reporter.refused(place, bad))),
+        refused: Some(Box::new(|place: LinePlace<'_>, bad: &BadEvent| reporter.refused(place, bad))),
         progress: (std::io::stderr().is_terminal() && !args.json).then(|| progress_since(Instant::now())),
     };
     let summary = replay::run_over(engine, input, &options, outputs)?;
@@ -160,7 +160,11 @@ fn replay_one(
 }
 
 /// Replays the log of each partition by itself, then writes the alerts of all partitions in order.
-fn replay_partitions(settings: &Settings<'_>, mut parts: Parts, reporter: &mut Reporter) -> Result<Totals> {
+fn replay_partitions(
+    settings: &Settings<'_>,
+    mut parts: SplitExport,
+    reporter: &mut Reporter,
+) -> Result<Totals> {
     tell(&parts.remarks);
     let mut outs = Outs::open(settings.args)?;
     let mut alerts = outs.alerts.is_some().then(AlertsByTime::default);

@@ -3,7 +3,7 @@
 use super::stderr::{end_progress, note, progress};
 use crate::core::vocab::counters::{Counters, Refusal};
 use crate::driver::file::input::Finding;
-use crate::driver::replay::{Place, Progress};
+use crate::driver::replay::{LinePlace, Progress};
 use crate::wire::event::BadEvent;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl Reporter {
         Reporter { is_verbose, ..Reporter::default() }
     }
 
-    pub fn refused(&mut self, place: Place<'_>, bad: &BadEvent) {
+    pub fn refused(&mut self, place: LinePlace<'_>, bad: &BadEvent) {
         self.told += 1;
         let is_shown = self.is_verbose || self.told <= REFUSED_SHOWN;
         if is_shown || !self.first.contains_key(&bad.reason) {
@@ -88,7 +88,7 @@ fn remedy(reason: Refusal) -> &'static str {
 
 /// Formats a place: `line 7` or `events.ndjson line 7`, and the index of an event behind the first of its
 /// line.
-fn at(place: Place<'_>, index: usize) -> String {
+fn at(place: LinePlace<'_>, index: usize) -> String {
     let file = place.file.map_or(String::new(), |file| format!("{} ", file.display()));
     let index = if index > 0 { format!("[{index}]") } else { String::new() };
     format!("{file}line {}{index}", place.line)
@@ -130,7 +130,7 @@ mod tests {
     fn what_most_events_suffer_from_is_said_once() {
         let mut reporter = Reporter::default();
         let mut counters = Counters::default();
-        let place = |line| Place { file: Some(Path::new("b.ndjson")), line };
+        let place = |line| LinePlace { file: Some(Path::new("b.ndjson")), line };
         for line in 1..=3 {
             counters.count(Outcome::Refused(Refusal::BadEvent), 1);
             reporter.refused(place(line), &BadEvent::new(0, Refusal::BadEvent, "time is in seconds"));

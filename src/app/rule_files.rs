@@ -22,13 +22,13 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 const UNSETTLED_SAID_AFTER: Duration = Duration::from_secs(10);
 
 /// Paths with their modification times and sizes, which change when a file does.
-type Seen = Vec<(PathBuf, Option<SystemTime>, u64)>;
+type FileStamps = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 /// The directory of the files, and the documents that were read from it.
 #[derive(Debug)]
 pub struct RuleFiles {
     dir: PathBuf,
-    seen: Seen,
+    seen: FileStamps,
     /// The time at which `seen` last changed.
     since: Instant,
     /// The time since which changes wait to be read.
@@ -159,7 +159,7 @@ fn is_bare(text: &str) -> bool {
 }
 
 /// Lists the rule files only, so that other changes in their directory do not delay reading.
-fn seen(dir: &Path) -> Seen {
+fn seen(dir: &Path) -> FileStamps {
     let paths = load::rule_files(dir).unwrap_or_default();
     let seen = paths.into_iter().filter_map(|path| {
         let meta = std::fs::metadata(&path).ok()?;

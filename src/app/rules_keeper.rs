@@ -36,7 +36,7 @@ const READ_EVERY: Duration = Duration::from_secs(30);
 pub const ADDED: &str = "api:";
 
 /// A message to the keeper.
-enum Said {
+enum KeeperOrder {
     /// Reads the files again, even if they look unchanged.
     Reload,
     Change(Change, Changed),
@@ -58,7 +58,7 @@ struct Known {
 /// A handle of the keeper. The keeper ends when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct RulesKeeper {
-    said: mpsc::Sender<Said>,
+    said: mpsc::Sender<KeeperOrder>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -91,7 +91,7 @@ impl First {
 }
 
 /// The components of a keeper.
-pub struct Parts {
+pub struct KeeperParts {
     pub first: First,
     /// The directory of the files, if there are any.
     pub dir: Option<PathBuf>,
@@ -107,7 +107,7 @@ pub struct Parts {
     pub intake: Arc<dyn Intake>,
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for KeeperParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts").field("dir", &self.dir).finish_non_exhaustive()
     }
@@ -126,7 +126,7 @@ pub fn own_documents(files: Option<Documents>, in_force: &RuleSet, is_applying: 
 
 impl RulesKeeper {
     /// Starts the keeper.
-    pub fn open(parts: Parts) -> std::io::Result<RulesKeeper> {
+    pub fn open(parts: KeeperParts) -> std::io::Result<RulesKeeper> {
         let (said, heard) = mpsc::channel();
         let known = Arc::new(Mutex::new(Known { book: parts.book.clone(), ..Known::default() }));
         let files = parts.dir.clone().map(|dir| RuleFiles::new(dir, Instant::now()));
@@ -138,13 +138,13 @@ impl RulesKeeper {
     /// Makes the keeper read the files again now.
     pub fn reload(&self) {
         // The send cannot fail, because the keeper lives as long as any handle.
-        let _ = self.said.send(Said::Reload);
+        let _ = self.said.send(KeeperOrder::Reload);
     }
 }
 
 impl RulesApi for RulesKeeper {
     fn change(&self, change: Change, reply: Changed) {
-        let _ = self.said.send(Said::Change(change, reply));
+        let _ = self.said.send(KeeperOrder::Change(change, reply));
     }
 
     fn book(&self) -> RuleDocuments {
@@ -165,7 +165,7 @@ impl RulesApi for RulesKeeper {
 const RULES: &str = "rules in the store";
 
 struct Keeper {
-    parts: Parts,
+    parts: KeeperParts,
     known: Arc<Mutex<Known>>,
     files: Option<RuleFiles>,
     /// The rule set that was last sent to the workers.
@@ -174,7 +174,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, heard: &Receiver<Said>) {
+    fn run(mut self, heard: &Receiver<KeeperOrder>) {
         let mut is_anew = true;
         loop {
             self.look(is_anew);
@@ -182,8 +182,8 @@ impl Keeper {
             self.know(|known| known.is_read |= is_read);
             let every = if is_read { LOOK_EVERY } else { FIRST_EVERY };
             is_anew = match heard.recv_timeout(every) {
-                Ok(Said::Reload) => true,
-                Ok(Said::Change(change, reply)) => {
+                Ok(KeeperOrder::Reload) => true,
+                Ok(KeeperOrder::Change(change, reply)) => {
                     let was_refused = self.has_refused();
                     reply(self.change(change));
                     // Files that were refused are judged again, beside what the change has made of the rest.

@@ -3,7 +3,7 @@
 use super::cli::RunArgs;
 use super::config::Config;
 use super::role::Roles;
-use super::service::{self, Door, Files, LiveParts, Parts, Service};
+use super::service::{self, EmbeddedParts, Files, HttpSettings, LiveParts, Service};
 use super::{BadConfig, FINE, VERSION, check, logging};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::notify::exec;
@@ -101,7 +101,7 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
     let documents = dir.map(document::of_dir).transpose();
     let documents = documents.map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     let rules = Files { dir: config.pipelines.clone(), documents, is_applying: config.is_applying };
-    let door = Door { listen: config.listen, access: Arc::new(config.access.clone()) };
+    let door = HttpSettings { listen: config.listen, access: Arc::new(config.access.clone()) };
     let limits = config.limits.clone();
     match &config.servers {
         Some((nats, redis)) => {
@@ -133,8 +133,15 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
         None => {
             let (data_dir, clock) = (config.data_dir.as_path(), SystemClock);
             let receivers = Some(config.receivers.clone());
-            let parts =
-                Parts { data_dir, door, limits, rules, clock, publish: logging::transitions(), receivers };
+            let parts = EmbeddedParts {
+                data_dir,
+                door,
+                limits,
+                rules,
+                clock,
+                publish: logging::transitions(),
+                receivers,
+            };
             let service = service::start(parts).await?;
             let place = format!("one process, data in {}", config.data_dir.display());
             tell_start(config, roles, rules_count, service.address, &place);

@@ -26,7 +26,7 @@ use crate::driver::receivers::{ReceiverRegistry, canary};
 use crate::driver::rule_documents::{RuleDocumentStore, RuleDocuments};
 use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
 use crate::http::access::Access;
-use crate::http::operate::{Asked, names, operate};
+use crate::http::operate::{OperatorRequest, names, operate};
 use crate::http::{self, Shared};
 use crate::pipeline::document::{self, Documents};
 use crate::wire::signature::Signing;
@@ -63,7 +63,7 @@ pub struct Service<S> {
 
 /// The address that a service listens on, and its access rules.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct HttpSettings {
     pub listen: SocketAddr,
     pub access: Arc<Access>,
 }
@@ -79,9 +79,9 @@ pub struct Files {
 }
 
 /// The components of an embedded service.
-pub struct Parts<'a, C> {
+pub struct EmbeddedParts<'a, C> {
     pub data_dir: &'a Path,
-    pub door: Door,
+    pub door: HttpSettings,
     pub limits: Limits,
     pub rules: Files,
     pub clock: C,
@@ -90,7 +90,7 @@ pub struct Parts<'a, C> {
     pub receivers: Option<Receivers>,
 }
 
-impl<C> std::fmt::Debug for Parts<'_, C> {
+impl<C> std::fmt::Debug for EmbeddedParts<'_, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts").field("data_dir", &self.data_dir).finish_non_exhaustive()
     }
@@ -102,7 +102,7 @@ pub struct LiveParts {
     /// The settings of the first partition; those of the others differ only in the partition.
     pub nats: nats::Settings,
     pub redis: redis::Settings,
-    pub door: Door,
+    pub door: HttpSettings,
     pub limits: Limits,
     pub rules: Files,
     pub snapshot_every: Duration,
@@ -122,7 +122,9 @@ struct PartitionService<S> {
 type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
 
 /// Binds the address, restores the durable state, and starts the service.
-pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Result<Service<Embedded>> {
+pub async fn start<C: Clock + Clone + Send + 'static>(
+    parts: EmbeddedParts<'_, C>,
+) -> Result<Service<Embedded>> {
     let listener = bind(&parts.door).await?;
     let store = damage::caught_in_time(parts.data_dir, |dir| Ok(Embedded::open(dir)?))?;
     let mut book = RuleDocuments::default();
@@ -152,7 +154,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(parts: Parts<'_, C>) -> Re
     });
     owner_metrics.standing_by.add(1);
     let partition_services = vec![PartitionService { worker: sender.clone(), store, run }];
-    let kept = Kept { files: parts.rules, store: None, book, first: First::default() };
+    let kept = KeeperInputs { files: parts.rules, store: None, book, first: First::default() };
     let intake: Arc<dyn Intake> = Arc::new(sender);
     let canary = if is_singing { Some(sing(&intake, 1, clock)?) } else { None };
     serve(
@@ -205,7 +207,7 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let (signing, outages) = (parts.nats.signing.clone(), parts.nats.outages.clone());
     // Redis may be unreachable. Only delivery waits for the key, so a separate thread reads it.
     std::thread::Builder::new().name("alert-key".into()).spawn(move || keep_key(&signing, &outages))?;
-    let intake = nats::intake::Door::open(&parts.nats).await?;
+    let intake = nats::intake::NatsIntake::open(&parts.nats).await?;
     // A single partition is not shared out: its lease alone decides who owns it.
     let share = OwnershipQuota::new(usize::from(count <= 1));
     let (mut partition_services, first) = (Vec::new(), First::default());
@@ -217,7 +219,12 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     let fleet =
         if count > 1 && parts.roles.ingest { Some(keep_share(&parts.redis, share, count)?) } else { None };
     let store: Box<dyn RuleDocumentStore> = Box::new(redis::StoredRules::new(&parts.redis)?);
-    let kept = Kept { files: parts.rules.clone(), store: Some(store), book: RuleDocuments::default(), first };
+    let kept = KeeperInputs {
+        files: parts.rules.clone(),
+        store: Some(store),
+        book: RuleDocuments::default(),
+        first,
+    };
     let (access, roles, limits) = (parts.door.access.clone(), parts.roles, parts.limits.clone());
     let telling = if roles.notify { tell(&parts).await? } else { Telling::default() };
     let intake: Arc<dyn Intake> = Arc::new(intake);
@@ -246,7 +253,7 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     // well.
     let router = http::operations(service.shared.clone(), &parts.door.access);
     let answerer: Answerer = Arc::new(move |name, body, authorization| {
-        Box::pin(operate(router.clone(), name, Asked { body, authorization }))
+        Box::pin(operate(router.clone(), name, OperatorRequest { body, authorization }))
     });
     let micro = nats::micro::serve(&parts.nats, &names(), answerer).await;
     micro.map_err(|error| anyhow::anyhow!("cannot start the micro service: {error}"))?;
@@ -309,7 +316,7 @@ fn partition_service(
             return Ok(());
         }
         let (store, clock) = (own, SystemClock);
-        let parts = owner::Parts {
+        let parts = owner::SessionParts {
             feed,
             store,
             clock,
@@ -389,7 +396,7 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
     })
 }
 
-async fn bind(door: &Door) -> Result<TcpListener> {
+async fn bind(door: &HttpSettings) -> Result<TcpListener> {
     if !door.listen.ip().is_loopback() && door.access.tokens.is_empty() {
         let message = format!(
             "listening on {} needs a token: set STREAMGAUGE_TOKEN, or `tokens` in the configuration",
@@ -414,14 +421,14 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 const WAITING_CONNECTIONS: u32 = 4_096;
 
 /// The initial inputs of the rules keeper.
-struct Kept {
+struct KeeperInputs {
     files: Files,
     store: Option<Box<dyn RuleDocumentStore>>,
     book: RuleDocuments,
     first: First,
 }
 
-impl Kept {
+impl KeeperInputs {
     /// Starts the keeper of the rules.
     fn keeper(
         self,
@@ -429,9 +436,17 @@ impl Kept {
         owner_metrics: Arc<OwnerMetrics>,
         intake: Arc<dyn Intake>,
     ) -> Result<RulesKeeper> {
-        let Kept { files: Files { dir, is_applying, .. }, store, book, first } = self;
-        let parts =
-            rules_keeper::Parts { first, dir, is_applying, store, book, workers, owner_metrics, intake };
+        let KeeperInputs { files: Files { dir, is_applying, .. }, store, book, first } = self;
+        let parts = rules_keeper::KeeperParts {
+            first,
+            dir,
+            is_applying,
+            store,
+            book,
+            workers,
+            owner_metrics,
+            intake,
+        };
         Ok(RulesKeeper::open(parts)?)
     }
 }
@@ -442,7 +457,7 @@ struct Serving<S> {
     limits: Limits,
     partition_services: Vec<PartitionService<S>>,
     owner_metrics: Arc<OwnerMetrics>,
-    kept: Kept,
+    kept: KeeperInputs,
     fleet: Option<std::sync::mpsc::Sender<()>>,
     canary: Option<std::sync::mpsc::Sender<()>>,
     roles: Roles,
@@ -485,7 +500,7 @@ fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn In
     let registry = telling.registry.clone();
     let now = SystemClock::time;
     let values_per_source_per_sec_max = access.values_per_source_per_sec_max;
-    let parts = http::Parts {
+    let parts = http::SharedParts {
         partitions,
         intake,
         owner_metrics,

@@ -11,7 +11,7 @@ use crate::core::vocab::identity::{Identity, IdentityTable, Labels};
 use crate::core::vocab::limits::Limits;
 use crate::core::{Effects, Engine, Timestamp};
 use crate::pipeline::prometheus::suite::{self, Case, Suite};
-use crate::pipeline::test_case::{Alert, Input, START, Said, TestCase, rule_of, transition};
+use crate::pipeline::test_case::{Alert, Decision, Input, START, TestCase, rule_of, transition};
 use crate::pipeline::{Loaded, load_files};
 use crate::wire::event::{Decoded, Decoder};
 use crate::wire::printable::{printable, printable_lines};
@@ -289,7 +289,7 @@ impl Bench {
                 None
             }
             Input::Ended { source, name, labels } => self.end(source, name, labels),
-            Input::Said(said) => match self.control(said) {
+            Input::Decision(said) => match self.control(said) {
                 Ok(control) => {
                     self.handle(at, Body::Control(&control));
                     None
@@ -313,17 +313,17 @@ impl Bench {
         }
     }
 
-    fn control(&mut self, said: &Said) -> Result<Control, String> {
+    fn control(&mut self, said: &Decision) -> Result<Control, String> {
         Ok(match said {
-            Said::Ack { of, why, until, accept } => {
+            Decision::Ack { of, why, until, accept } => {
                 let (alert, by) = (self.alert(of)?, of.by.clone());
                 Control::Ack(Ack { alert, by, why: why.clone(), until: *until, accept: *accept })
             }
-            Said::Unack(of) => Control::Unack { alert: self.alert(of)?, by: of.by.clone() },
-            Said::Silence(silence) => Control::Silence(silence.clone()),
-            Said::Unsilence(id) => Control::Unsilence { id: id.clone(), by: "test".into() },
-            Said::Maintenance(maintenance) => Control::Maintenance(maintenance.clone()),
-            Said::EndMaintenance(id) => Control::EndMaintenance { id: id.clone(), by: "test".into() },
+            Decision::Unack(of) => Control::Unack { alert: self.alert(of)?, by: of.by.clone() },
+            Decision::Silence(silence) => Control::Silence(silence.clone()),
+            Decision::Unsilence(id) => Control::Unsilence { id: id.clone(), by: "test".into() },
+            Decision::Maintenance(maintenance) => Control::Maintenance(maintenance.clone()),
+            Decision::EndMaintenance(id) => Control::EndMaintenance { id: id.clone(), by: "test".into() },
         })
     }
 

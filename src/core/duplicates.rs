@@ -13,11 +13,11 @@ use std::sync::Arc;
 /// The remembered ids of all sources.
 #[derive(Debug, Default)]
 pub struct Duplicates {
-    sources: BTreeMap<Arc<str>, Seen>,
+    sources: BTreeMap<Arc<str>, SourceIds>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SourceIds {
     order: VecDeque<(Timestamp, u128)>, // ascending by time, at most IDS_PER_SOURCE_MAX
     ids: HashSet<u128, foldhash::fast::FixedState>,
 }
@@ -72,7 +72,7 @@ impl Duplicates {
                 .into_iter()
                 .map(|(at, high, low)| (at, u128::from(high) << 64 | u128::from(low)))
                 .collect();
-            Seen { ids: order.iter().map(|(_, id)| *id).collect(), order }
+            SourceIds { ids: order.iter().map(|(_, id)| *id).collect(), order }
         };
         Duplicates { sources: image.0.into_iter().map(|(source, ids)| (source, seen(ids))).collect() }
     }
@@ -86,7 +86,7 @@ fn split((at, id): &(Timestamp, u128)) -> (Timestamp, u64, u64) {
     (*at, (id >> 64) as u64, *id as u64)
 }
 
-impl Seen {
+impl SourceIds {
     fn expire(&mut self, now: Timestamp, window: Span) {
         while self.order.front().is_some_and(|(at, _)| *at + window < now) {
             self.drop_oldest();

@@ -90,7 +90,7 @@ const SPANS_MAX: usize = 10_000;
 pub struct Mutes {
     /// Maintenance windows added by control records. The rule set holds those of the files.
     asked: BTreeMap<Arc<str>, Maintenance>,
-    silences: BTreeMap<Arc<str>, Kept>,
+    silences: BTreeMap<Arc<str>, SilenceState>,
     /// The maintenance windows in force, by id, with the time at which each began.
     in_force: BTreeMap<Arc<str>, (Maintenance, Timestamp)>,
     /// Past maintenance; baselines learn nothing from these times.
@@ -106,7 +106,7 @@ pub struct Mutes {
 
 /// A silence and its state.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct SilenceState {
     silence: Silence,
     is_matched: bool,
     /// The time since which no alert has matched the silence; its start if none ever did.
@@ -114,9 +114,9 @@ struct Kept {
     is_warned: bool,
 }
 
-impl Kept {
-    fn new(silence: Silence) -> Kept {
-        Kept { unmatched_since: silence.start, silence, is_matched: false, is_warned: false }
+impl SilenceState {
+    fn new(silence: Silence) -> SilenceState {
+        SilenceState { unmatched_since: silence.start, silence, is_matched: false, is_warned: false }
     }
 
     fn ends_at(&self) -> Timestamp {
@@ -169,7 +169,7 @@ impl Mutes {
 
     pub fn add_silence(&mut self, silence: Silence) {
         if self.silences.len() < COUNT_MAX || self.silences.contains_key(&silence.id) {
-            self.silences.insert(silence.id.clone(), Kept::new(silence));
+            self.silences.insert(silence.id.clone(), SilenceState::new(silence));
         }
         self.look_again();
     }

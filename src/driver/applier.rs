@@ -500,7 +500,7 @@ impl Applier {
         self.applied > self.committed
     }
 
-    /// Returns the next commit. Call [`Self::committed`] once it is durable, or [`Self::failed`] to retry it
+    /// Returns the next commit. Call [`Self::finish_commit`] once it is durable, or [`Self::undo_commit`] to retry it
     /// together with the effects that follow.
     pub fn commit(&mut self) -> &mut Commit {
         self.pending.applied = self.applied;
@@ -512,12 +512,12 @@ impl Applier {
     }
 
     /// Puts the windows of a failed commit back, because later corrections must find them.
-    pub fn failed(&mut self) {
+    pub fn undo_commit(&mut self) {
         self.windows = self.pending.windows.drain(..).collect();
     }
 
     /// Marks the commit as durable and returns its transitions, which may now be published.
-    pub fn committed(&mut self) -> Vec<Transition> {
+    pub fn finish_commit(&mut self) -> Vec<Transition> {
         self.committed = self.pending.applied;
         self.pending = Commit::default();
         std::mem::take(&mut self.published)

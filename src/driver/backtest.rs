@@ -75,7 +75,7 @@ fn begun(one: &Transition) -> Episode {
 
 /// Totals of the alerts of one rule set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Told {
+pub struct AlertTotals {
     pub alerts: usize,
     /// Alerts of which a receiver would have been notified.
     pub told: usize,
@@ -88,13 +88,13 @@ pub struct Told {
 
 /// Summarises episodes over `length`. A page is a critical alert of which a receiver would have been
 /// notified.
-pub fn told(episodes: &[Episode], length: Span) -> Told {
+pub fn told(episodes: &[Episode], length: Span) -> AlertTotals {
     let days = (length.secs_f64() / 86_400.0).max(f64::MIN_POSITIVE);
     let told: Vec<&Episode> = episodes.iter().filter(|one| one.is_told).collect();
     let critical = told.iter().filter(|one| one.severity == Severity::Critical).count();
     let mut after: Vec<i64> = told.iter().map(|one| one.detected_after.ms()).collect();
     after.sort_unstable();
-    Told {
+    AlertTotals {
         alerts: episodes.len(),
         told: told.len(),
         critical,
@@ -111,11 +111,11 @@ pub struct Comparison {
     pub gained: Vec<Episode>,
     pub lost: Vec<Episode>,
     /// Episodes in both, with how much later the new one fires; below zero: sooner.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptEpisode>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Kept {
+pub struct KeptEpisode {
     #[serde(flatten)]
     pub episode: Episode,
     pub later_ms: i64,
@@ -128,7 +128,7 @@ pub fn compare(old: &[Episode], new: &[Episode]) -> Comparison {
     for episode in new {
         let same = left.iter_mut().find(|known| known.is_some_and(|known| is_same(known, episode)));
         match same.and_then(Option::take) {
-            Some(known) => comparison.kept.push(Kept {
+            Some(known) => comparison.kept.push(KeptEpisode {
                 episode: episode.clone(),
                 later_ms: (episode.fired_at - known.fired_at).ms(),
                 severity_before: known.severity,

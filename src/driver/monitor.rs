@@ -10,7 +10,7 @@
 use super::metrics::OwnerMetrics;
 use super::port_error::chain;
 use super::ports::{Clock, OutOfBandAlert, OutOfBandAlerts, PortError};
-use crate::core::alert::self_alerts::Said;
+use crate::core::alert::self_alerts::SelfAlert;
 use crate::core::alert::transition::{State, Transition};
 use crate::core::refusals::Silenced;
 use crate::core::vocab::key::Key;
@@ -74,7 +74,7 @@ const SILENCED_FOR: Span = Span::from_secs(60);
 
 /// One observation. Counters are totals since the process began.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(super) struct PartitionStatus {
     pub(super) lag: Span,
     pub(super) fenced: u64,
     pub(super) repeated: u64,
@@ -90,16 +90,16 @@ pub(super) struct Seen {
     pub(super) silenced: Vec<Silenced>,
 }
 
-impl Seen {
+impl PartitionStatus {
     /// Returns what the process itself observes: the clock, outages and refused sources.
-    pub(super) fn around(owner_metrics: &OwnerMetrics, now: Timestamp, engine: &Engine) -> Seen {
+    pub(super) fn around(owner_metrics: &OwnerMetrics, now: Timestamp, engine: &Engine) -> PartitionStatus {
         let written = ["log", "store"];
         let unwritten = owner_metrics.outages.all().into_iter().find(|outage| written.contains(&outage.what));
-        Seen {
+        PartitionStatus {
             ahead: (engine.now() - now).max(Span::ZERO),
             unwritten: unwritten.map(|outage| format!("{}: {}", outage.place, outage.error)),
             silenced: engine.silenced_sources((SILENCED_MIN, SILENCED_FOR)),
-            ..Seen::default()
+            ..PartitionStatus::default()
         }
     }
 }
@@ -108,7 +108,7 @@ impl Seen {
 #[derive(Debug)]
 pub(super) struct PartitionMonitor {
     partition: Partition,
-    seen: VecDeque<Seen>,
+    seen: VecDeque<PartitionStatus>,
     told: BTreeMap<&'static str, (u64, Transition)>,
     due: Duration,
 }
@@ -139,7 +139,7 @@ impl PartitionMonitor {
     /// Publishes the alerts that have begun or ended since the last observation.
     pub(super) fn look(
         &mut self,
-        seen: Seen,
+        seen: PartitionStatus,
         transition_log: &mut (impl OutOfBandAlerts + ?Sized),
         at: Timestamp,
     ) {
@@ -181,7 +181,7 @@ impl PartitionMonitor {
         let summary = format!("partition {partition} has stopped: {text}");
         let what = ("logs that do not match the checkpoint", 1.0);
         let said = monitor.said(REWIND, Severity::Critical, what, "> 0");
-        let said = Said { reason: text, summary, ..said };
+        let said = SelfAlert { reason: text, summary, ..said };
         let at = clock.now();
         monitor.tell(REWIND, said.transition(State::Firing, 0, at, at), transition_log);
     }
@@ -214,7 +214,7 @@ impl PartitionMonitor {
     }
 
     /// Returns the alert of a rule if its condition holds.
-    fn judge(&self, rule: &'static str) -> Option<Said> {
+    fn judge(&self, rule: &'static str) -> Option<SelfAlert> {
         match rule {
             "_sg_lag" => self.lag(),
             "_sg_fenced" => {
@@ -243,7 +243,7 @@ impl PartitionMonitor {
     }
 
     /// Judges the state in the newest observation. The alert lasts as long as the state.
-    fn of_state(&self, rule: &'static str, seen: &Seen) -> Option<Said> {
+    fn of_state(&self, rule: &'static str, seen: &PartitionStatus) -> Option<SelfAlert> {
         match rule {
             "_sg_clock" if seen.ahead > AHEAD_MAX => {
                 let reason = format!("the log's clock is {} ahead of this machine's", seen.ahead);
@@ -277,13 +277,13 @@ impl PartitionMonitor {
         }
     }
 
-    fn state(&self, rule: &str, what: (&str, f64), threshold: &str, reason: String) -> Said {
+    fn state(&self, rule: &str, what: (&str, f64), threshold: &str, reason: String) -> SelfAlert {
         let said = self.said(rule, Severity::Warning, what, threshold);
         let summary = format!("partition {}: {reason}", self.partition);
-        Said { reason, summary, ..said }
+        SelfAlert { reason, summary, ..said }
     }
 
-    fn lag(&self) -> Option<Said> {
+    fn lag(&self) -> Option<SelfAlert> {
         let newest = self.seen.iter().rev().take(LAG_LOOKS);
         let least = newest.map(|seen| seen.lag).min().filter(|_| self.seen.len() >= LAG_LOOKS)?;
         if least <= LAG_MAX {
@@ -292,26 +292,32 @@ impl PartitionMonitor {
         let said =
             self.said("_sg_lag", Severity::Warning, ("seconds behind the log", least.secs_f64()), "> 60 s");
         let partition = self.partition;
-        Some(Said {
+        Some(SelfAlert {
             reason: format!("the newest record applied was {least} old or older for a minute"),
             summary: format!("partition {partition} is {least} behind its log: windows and alerts are late"),
             ..said
         })
     }
 
-    fn counted(&self, rule: &'static str, times: u64, limit: u64, what: &str) -> Said {
+    fn counted(&self, rule: &'static str, times: u64, limit: u64, what: &str) -> SelfAlert {
         let threshold = format!(">= {limit}");
         let said = self.said(rule, Severity::Warning, (what, times as f64), &threshold);
         let partition = self.partition;
-        Said {
+        SelfAlert {
             reason: format!("{times} {what} within ten minutes"),
             summary: format!("partition {partition}: {times} {what} within ten minutes"),
             ..said
         }
     }
 
-    fn said(&self, rule: &str, severity: Severity, (input, value): (&str, f64), threshold: &str) -> Said {
-        Said {
+    fn said(
+        &self,
+        rule: &str,
+        severity: Severity,
+        (input, value): (&str, f64),
+        threshold: &str,
+    ) -> SelfAlert {
+        SelfAlert {
             rule: rule.into(),
             severity,
             key: Key::new(vec![("partition".into(), self.partition.to_string().into())]),
@@ -324,7 +330,7 @@ impl PartitionMonitor {
     }
 
     /// Returns how much a total has grown over the observations that are kept.
-    fn since(&self, total: impl Fn(&Seen) -> u64) -> u64 {
+    fn since(&self, total: impl Fn(&PartitionStatus) -> u64) -> u64 {
         let ends = self.seen.front().zip(self.seen.back());
         ends.map_or(0, |(first, last)| total(last).saturating_sub(total(first)))
     }
@@ -380,7 +386,7 @@ mod tests {
     fn a_lag_that_lasts_is_told_once_and_its_end_by_whoever_owns_next() {
         let (mut wall, at) = (Wall::default(), Timestamp::clamped(1_793_491_200_000));
         let mut monitor = PartitionMonitor::begin(&mut wall, Partition::default()).expect("a transition log");
-        let behind = |secs| Seen { lag: Span::from_secs(secs), ..Seen::default() };
+        let behind = |secs| PartitionStatus { lag: Span::from_secs(secs), ..PartitionStatus::default() };
         for secs in [70, 80, 90, 20, 61, 70, 80, 90, 90] {
             monitor.look(behind(secs), &mut wall, at);
         }
@@ -402,11 +408,22 @@ mod tests {
         let (mut wall, at) = (Wall::default(), Timestamp::clamped(0));
         let mut monitor = PartitionMonitor::begin(&mut wall, Partition::default()).expect("a transition log");
         for total in [0, 1, 2] {
-            let seen = Seen { fenced: total, repeated: total * 400, late: total, ..Seen::default() };
+            let seen = PartitionStatus {
+                fenced: total,
+                repeated: total * 400,
+                late: total,
+                ..PartitionStatus::default()
+            };
             monitor.look(seen, &mut wall, at);
         }
         assert!(wall.0.is_empty());
-        let seen = Seen { fenced: 3, repeated: 1_000, late: 1_000, received: 5_001, ..Seen::default() };
+        let seen = PartitionStatus {
+            fenced: 3,
+            repeated: 1_000,
+            late: 1_000,
+            received: 5_001,
+            ..PartitionStatus::default()
+        };
         monitor.look(seen.clone(), &mut wall, at);
         let rules: Vec<&str> = wall.0.iter().map(|aside| aside.rule).collect();
         assert_eq!(rules, ["_sg_fenced", "_sg_repeated"]);
@@ -421,19 +438,19 @@ mod tests {
         let (mut wall, at) = (Wall::default(), Timestamp::clamped(1_793_491_200_000));
         let mut monitor = PartitionMonitor::begin(&mut wall, Partition::default()).expect("a transition log");
         let silenced = Silenced { source: "shop".into(), count: 500, since: at, reason: Refusal::TooLate };
-        let bad = Seen {
+        let bad = PartitionStatus {
             ahead: Span::from_hours(2),
             unwritten: Some("no space left".into()),
             snapshot_age: Span::from_hours(1),
             silenced: vec![silenced],
-            ..Seen::default()
+            ..PartitionStatus::default()
         };
         monitor.look(bad.clone(), &mut wall, at);
         monitor.look(bad, &mut wall, at);
         let rules: Vec<&str> = wall.0.iter().map(|aside| aside.rule).collect();
         assert_eq!(rules, ["_sg_clock", "_sg_unwritten", "_sg_snapshot", "_sg_refused"]);
         assert!(wall.0.iter().all(|aside| !aside.json.contains("{:?}")) && wall.0[3].json.contains("shop"));
-        monitor.look(Seen::default(), &mut wall, at + Span::from_secs(10));
+        monitor.look(PartitionStatus::default(), &mut wall, at + Span::from_secs(10));
         let ended = wall.0[4..].iter().filter(|aside| aside.json.contains("\"state\":\"resolved\""));
         assert_eq!(ended.count(), 4);
     }

@@ -10,7 +10,7 @@
 use super::monitor::PartitionMonitor;
 use super::port_error::chain;
 use super::ports::{Clock, Feed, Outlet, PortError, SharedStore, TransitionLog};
-pub use super::session::Parts;
+pub use super::session::SessionParts;
 use super::session::{Next, OwnerSession};
 use super::worker::{Command, GROUP_MAX, Publish, Sender, StartError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
@@ -64,7 +64,7 @@ impl Stuck {
 
 /// A process that owns the partition or stands by.
 pub struct Owner<F, S, C> {
-    parts: Parts<F, S, C>,
+    parts: SessionParts<F, S, C>,
     commands: Receiver<Command>,
     publish: Publish,
     session: Option<OwnerSession>,
@@ -87,7 +87,11 @@ pub enum Step {
 }
 
 impl<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
-    pub fn new(parts: Parts<F, S, C>, commands: Receiver<Command>, publish: Publish) -> Owner<F, S, C> {
+    pub fn new(
+        parts: SessionParts<F, S, C>,
+        commands: Receiver<Command>,
+        publish: Publish,
+    ) -> Owner<F, S, C> {
         Owner { parts, commands, publish, session: None, stuck: None }
     }
 

@@ -53,7 +53,7 @@ pub struct Outputs<'a> {
     /// Transitions of `shadow: true` rules.
     pub shadows: Option<Box<dyn Write + 'a>>,
     /// Called for each refused event with its place and the error.
-    pub refused: Option<Box<dyn FnMut(Place<'_>, &BadEvent) + 'a>>,
+    pub refused: Option<Box<dyn FnMut(LinePlace<'_>, &BadEvent) + 'a>>,
     /// Called now and then with the progress.
     pub progress: Option<Box<dyn FnMut(&Progress) + 'a>>,
 }
@@ -66,20 +66,20 @@ impl std::fmt::Debug for Outputs<'_> {
 
 /// The place of a line in the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct LinePlace<'a> {
     /// The file, if there are several.
     pub file: Option<&'a Path>,
     /// From 1; blank lines count.
     pub line: u64,
 }
 
-impl<'a> Place<'a> {
+impl<'a> LinePlace<'a> {
     /// Returns the place from which the line with this number of an input came.
-    fn of(line: u64, origins: Option<&'a Origins>) -> Place<'a> {
+    fn of(line: u64, origins: Option<&'a Origins>) -> LinePlace<'a> {
         let origin = origins.and_then(|origins| Some((origins, origins.of(line)?)));
         match origin {
-            Some((origins, (file, line))) => Place { file: origins.file(file), line },
-            None => Place { file: None, line },
+            Some((origins, (file, line))) => LinePlace { file: origins.file(file), line },
+            None => LinePlace { file: None, line },
         }
     }
 }
@@ -199,7 +199,7 @@ impl Outlets<'_, '_> {
         if let Some(refused) = &mut self.outputs.refused {
             for one in &effects.refused {
                 let RejectReason::Refused(reason) = one.reason else { continue };
-                let place = Place::of(line, self.origins.as_ref());
+                let place = LinePlace::of(line, self.origins.as_ref());
                 refused(place, &BadEvent::new(one.index as usize, reason, one.message(now)));
             }
         }
@@ -278,7 +278,7 @@ impl<'s, 'a> Replay<'s, 'a> {
         if let Content::Many(decoded) = &line.content
             && let Some(refused) = &mut self.outlets.outputs.refused
         {
-            let place = Place::of(line.number, self.outlets.origins.as_ref());
+            let place = LinePlace::of(line.number, self.outlets.origins.as_ref());
             decoded.bad.iter().for_each(|bad| refused(place, bad));
         }
         let mut stamped = std::mem::take(&mut self.stamped);

@@ -7,7 +7,7 @@
 
 use super::applier::Applier;
 use super::metrics::OwnerMetrics;
-use super::monitor::{PartitionMonitor, Seen};
+use super::monitor::{PartitionMonitor, PartitionStatus};
 use super::port_error::chain;
 use super::ports::{Clock, Entry, Intake, Log, OutOfBandAlerts, OwnStore, PortError, Reply, RequestId};
 use crate::core::alert::Transition;
@@ -194,9 +194,9 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
         if !monitor.is_due(self.clock.running()) {
             return;
         }
-        let seen = Seen {
+        let seen = PartitionStatus {
             snapshot_age: Span::from_ms(self.snapshot_at.elapsed().as_millis() as i64),
-            ..Seen::around(&self.owner_metrics, now, &self.applier.engine)
+            ..PartitionStatus::around(&self.owner_metrics, now, &self.applier.engine)
         };
         monitor.look(seen, &mut **told, now);
         self.owner_metrics.remark(self.applier.engine.limits().partition, monitor.remarks());
@@ -362,13 +362,13 @@ impl<P: Log + OwnStore, C: Clock> Worker<P, C> {
                 if with_snapshot {
                     (self.snapshot_at, self.snapshot_took) = (begun, begun.elapsed());
                 }
-                for transition in self.applier.committed() {
+                for transition in self.applier.finish_commit() {
                     (self.publish)(&transition);
                 }
             }
             Err(error) => {
                 self.is_failing = true;
-                self.applier.failed();
+                self.applier.undo_commit();
                 tracing::debug!(error = %chain(&error), "cannot commit; trying again");
             }
         }

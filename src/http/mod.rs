@@ -109,7 +109,7 @@ impl RefusedAtDoor {
 }
 
 /// The dependencies from which [`Shared`] is built.
-pub struct Parts<S> {
+pub struct SharedParts<S> {
     pub partitions: Vec<Partition<S>>,
     pub intake: Arc<dyn Intake>,
     pub owner_metrics: Arc<OwnerMetrics>,
@@ -123,7 +123,7 @@ pub struct Parts<S> {
     pub appended: Vec<(Duration, RequestId)>,
 }
 
-impl<S> std::fmt::Debug for Parts<S> {
+impl<S> std::fmt::Debug for SharedParts<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts").field("partitions", &self.partitions.len()).finish_non_exhaustive()
     }
@@ -136,9 +136,10 @@ impl<S> std::fmt::Debug for Shared<S> {
 }
 
 impl<S: Views + Send + Sync + 'static> Shared<S> {
-    pub fn new(parts: Parts<S>) -> Arc<Shared<S>> {
-        let Parts { partitions, intake, owner_metrics, rules_api, limits, now, registry, appended, .. } =
-            parts;
+    pub fn new(parts: SharedParts<S>) -> Arc<Shared<S>> {
+        let SharedParts {
+            partitions, intake, owner_metrics, rules_api, limits, now, registry, appended, ..
+        } = parts;
         // No client can know the exact start time of this process or its memory addresses, so the seed is
         // unpredictable.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());

@@ -33,7 +33,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A request: its body, and the value of its `Authorization` header if it has one.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct OperatorRequest {
     pub body: Vec<u8>,
     pub authorization: Option<String>,
 }
@@ -47,8 +47,12 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// Runs an operation. A failure is returned as an HTTP status code and a message.
-pub async fn operate(mut router: Router, name: &str, asked: Asked) -> Result<Vec<u8>, (u16, String)> {
-    let Asked { body, authorization } = asked;
+pub async fn operate(
+    mut router: Router,
+    name: &str,
+    asked: OperatorRequest,
+) -> Result<Vec<u8>, (u16, String)> {
+    let OperatorRequest { body, authorization } = asked;
     let unknown = || (404, format!("there is no operation `{name}`"));
     let (_, method, path) = OPERATIONS.iter().find(|(known, ..)| *known == name).ok_or_else(unknown)?;
     if body.len() > QUESTION_BYTES_MAX {

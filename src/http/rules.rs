@@ -22,7 +22,7 @@ pub async fn rules<S: Views + Send + Sync + 'static>(
 ) -> Answer {
     let seen = shared.ask_any(|engine| seen(engine)).await?;
     // All partitions have the same rules. The aggregate partition has the rules that span partitions.
-    let mut all: BTreeMap<String, (usize, Seen)> = BTreeMap::new();
+    let mut all: BTreeMap<String, (usize, RuleView)> = BTreeMap::new();
     for rule in seen.into_iter().flatten() {
         let known = all.entry(rule.shown["id"].to_string()).or_insert_with(|| (0, rule.clone()));
         known.0 += rule.keys;
@@ -46,7 +46,7 @@ pub async fn rules<S: Views + Send + Sync + 'static>(
 
 /// A rule as shown, the number of its keys, and the series it lacks.
 #[derive(Clone)]
-struct Seen {
+struct RuleView {
     shown: Value,
     keys: usize,
     /// The name of a series that the rule reads and no producer has sent.
@@ -61,7 +61,7 @@ const NAMES_LOOKED_AT: usize = 1_000;
 const NEAREST_MAX: usize = 50;
 
 /// Returns the rules of one engine.
-fn seen(engine: &Engine) -> Vec<Seen> {
+fn seen(engine: &Engine) -> Vec<RuleView> {
     let table = engine.series();
     let (rules, keys) = (&engine.rules().rules, engine.keys_seen());
     let seen = |(rule, keys): (&Rule, usize)| {
@@ -72,13 +72,13 @@ fn seen(engine: &Engine) -> Vec<Seen> {
             "hash": rule.hash, "shadow": rule.is_shadow});
         let mut names = views.filter_map(|view| view.selector.name.clone());
         let missing = names.find(|name| table.metric_named(name).is_none());
-        Seen { shown, keys, missing: missing.filter(|_| keys == 0) }
+        RuleView { shown, keys, missing: missing.filter(|_| keys == 0) }
     };
     rules.iter().zip(keys).map(seen).collect()
 }
 
 /// Returns the remark about a rule that has matched nothing so far, with the name that was probably meant.
-fn unmatched(rule: &Seen, names: &[Arc<str>]) -> String {
+fn unmatched(rule: &RuleView, names: &[Arc<str>]) -> String {
     let id = rule.shown["id"].as_str().unwrap_or("");
     let Some(missing) = &rule.missing else { return format!("rule `{id}` has matched nothing yet") };
     let said = format!("rule `{id}` has matched nothing yet: no series is called `{missing}`");

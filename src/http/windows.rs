@@ -41,7 +41,7 @@ const LABELS_NAMED: usize = 32;
 pub async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
     let now = shared.log_time();
     let asked = WindowQuery::parse(params::free(&uri)?, now)?;
-    let seen = Arc::<Mutex<Seen>>::default();
+    let seen = Arc::<Mutex<SeenLabels>>::default();
     let found = find(&shared, asked.wanted(seen.clone()), SERIES_MAX).await?;
     if found.is_empty() {
         asked.check_labels(&seen.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -195,7 +195,7 @@ impl WindowQuery {
 
     /// Returns the filter for series that match all fields. The labels of a series that matches only in
     /// source and name are noted in `seen`.
-    fn wanted(&self, seen: Arc<Mutex<Seen>>) -> Wanted {
+    fn wanted(&self, seen: Arc<Mutex<SeenLabels>>) -> Wanted {
         let (series, labels) = (self.series, self.labels.clone());
         let is_one = |series: &SeriesInfo, label: &str, value: &str| {
             series.label(label).is_some_and(|known| **known == *value)
@@ -219,7 +219,7 @@ impl WindowQuery {
     /// Refuses a query field that is no label of any series seen. If `source` and `name` are both given and
     /// no series with them was seen, for example because the source has not sent its first event, the field
     /// may be a label, unless it resembles one of the query's own fields.
-    fn check_labels(&self, seen: &Seen) -> Result<(), Failure> {
+    fn check_labels(&self, seen: &SeenLabels) -> Result<(), Failure> {
         let is_whole = self.labels.keys().filter(|label| is_name(label)).count() == NAMES.len();
         let may_be_label = |label: &str| is_whole && !seen.is_any && nearest(label, FIELDS).is_none();
         let known = |label: &str| is_name(label) || label == PIPELINE || seen.labels.contains(label);
@@ -265,12 +265,12 @@ fn is_name(label: &str) -> bool {
 
 /// The labels seen on series with the queried source and name.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenLabels {
     is_any: bool,
     labels: BTreeSet<Arc<str>>,
 }
 
-impl Seen {
+impl SeenLabels {
     fn note(&mut self, labels: &Labels) {
         self.is_any = true;
         for (label, _) in labels.iter() {
@@ -281,7 +281,7 @@ impl Seen {
     }
 }
 
-/// Maximum number of label names noted in [`Seen`].
+/// Maximum number of label names noted in [`SeenLabels`].
 const SEEN_MAX: usize = 1_024;
 
 #[cfg(test)]
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_field_that_is_no_label_is_refused_with_those_that_are() {
         let asked = parse(&[("source", "a"), ("name", "m"), ("form", "-24h")]).expect("perhaps a label");
-        let seen = Arc::<Mutex<Seen>>::default();
+        let seen = Arc::<Mutex<SeenLabels>>::default();
         assert!(!asked.wanted(seen.clone())(&info(&[("host", "h1")])));
         let said = asked.check_labels(&seen.lock().expect("free")).expect_err("no label").message;
         assert!(said.contains("`form`") && said.contains("from, to") && said.contains("host"), "{said}");
@@ -312,11 +312,11 @@ mod tests {
         assert!(!asked.wanted(seen.clone())(&info(&[("host", "h1")])));
         assert!(asked.check_labels(&seen.lock().expect("free")).is_ok(), "a label without such a value");
         let asked = parse(&[("source", "new"), ("name", "m"), ("host", "h1")]).expect("labels");
-        assert!(asked.check_labels(&Seen::default()).is_ok(), "its first event may come");
+        assert!(asked.check_labels(&SeenLabels::default()).is_ok(), "its first event may come");
         let near = [("source", "new"), ("name", "m"), ("form", "-1h")];
         for pairs in [&near[..], &[("source", "new"), ("host", "h1")]] {
             let asked = parse(pairs).expect("perhaps a label");
-            assert!(asked.check_labels(&Seen::default()).is_err(), "{pairs:?}");
+            assert!(asked.check_labels(&SeenLabels::default()).is_err(), "{pairs:?}");
         }
         assert!(parse(&[("series", "1f"), ("host", "h")]).is_err(), "an id says it all");
         assert!(parse(&[]).is_err() && parse(&[("series", "xyz")]).is_err());

@@ -8,7 +8,7 @@ use super::bounds::MATCHERS_BYTES_MAX;
 use super::diagnostic::{Diagnostic, clipped};
 use super::life;
 use super::tree::File;
-use super::yaml::{self, Node, Place};
+use super::yaml::{self, Node, TextPlace};
 use crate::core::mute::{Maintenance, Silence};
 use crate::core::vocab::calendar::Plan;
 use crate::core::{Span, Timestamp};
@@ -68,7 +68,7 @@ fn read<T>(
     let file = File::new(PLACE, if is_long { "" } else { text }).with_regexes_within(MATCHERS_BYTES_MAX);
     if is_long {
         let message = format!("the request has {} bytes; at most {REQUEST_BYTES_MAX} are taken", text.len());
-        file.error(Place { line: 1, column: 1 }, message, None);
+        file.error(TextPlace { line: 1, column: 1 }, message, None);
         return Err(file.into_diagnostics());
     }
     let found = match yaml::parse(text) {
@@ -77,7 +77,7 @@ fn read<T>(
             read(&file, &with("id", node, id))
         }
         Err(error) => {
-            let at = error.at.unwrap_or(Place { line: 1, column: 1 });
+            let at = error.at.unwrap_or(TextPlace { line: 1, column: 1 });
             file.error(at, error.message, error.hint.map(Into::into));
             None
         }

@@ -2,7 +2,7 @@
 //! places.
 
 use super::tree::File;
-use super::yaml::Place;
+use super::yaml::TextPlace;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -12,7 +12,7 @@ pub struct Firsts(BTreeMap<(&'static str, String), (String, usize)>);
 
 impl Firsts {
     /// Notes a definition; a second definition of the same name is an error.
-    pub fn note(&mut self, file: &File<'_>, what: &'static str, name: &str, at: Place) {
+    pub fn note(&mut self, file: &File<'_>, what: &'static str, name: &str, at: TextPlace) {
         match self.0.entry((what, name.into())) {
             Entry::Occupied(first) => {
                 let (other, line) = first.get();

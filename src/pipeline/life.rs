@@ -4,7 +4,7 @@ use super::bounds::{MATCHERS_MAX, MUTES_MAX, NAMES_MAX, STEPS_MAX};
 use super::expr::check::matchers;
 use super::firsts::Firsts;
 use super::tree::File;
-use super::yaml::{Kind, Node, Place};
+use super::yaml::{Kind, Node, TextPlace};
 use crate::core::mute::{Maintenance, Mode};
 use crate::core::rule::Inhibit;
 use crate::core::vocab::calendar::{Interval, Plan, Written};
@@ -191,7 +191,7 @@ fn intervals(file: &File<'_>, node: &Node) -> Option<Written> {
 }
 
 /// Makes a plan from its written form; a plan that cannot be evaluated is an error.
-fn kept(file: &File<'_>, at: Place, written: Written) -> Option<Plan> {
+fn kept(file: &File<'_>, at: TextPlace, written: Written) -> Option<Plan> {
     let plan = Plan::try_from(written).map_err(|error| file.error(at, error.to_string(), None)).ok()?;
     if let Some(trouble) = plan.trouble() {
         file.error(at, trouble.to_string(), None);

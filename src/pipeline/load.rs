@@ -11,7 +11,7 @@ use super::rule;
 use super::stage_limit;
 use super::test_case::{self, TestCase};
 use super::tree::File;
-use super::yaml::{self, Node, Place};
+use super::yaml::{self, Node, TextPlace};
 use crate::core::Span;
 use crate::core::rule::RuleSet;
 use std::io::Read;
@@ -217,7 +217,7 @@ fn root(file: &File<'_>, text: &str) -> Option<Node> {
             Some(root)
         }
         Err(error) => {
-            let at = error.at.unwrap_or(Place { line: 1, column: 1 });
+            let at = error.at.unwrap_or(TextPlace { line: 1, column: 1 });
             file.error(at, error.message, error.hint.map(Into::into));
             None
         }
@@ -231,7 +231,7 @@ struct StageLimit {
     pipeline: String,
     stage: String,
     limit: Span,
-    at: Place,
+    at: TextPlace,
 }
 
 /// Reads the metrics, declared series and pipelines of all files. This comes first, because rules refer to

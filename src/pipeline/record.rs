@@ -4,7 +4,7 @@ use super::bounds::RECORDS_MAX;
 use super::expr::check::{Checked, Checker, Keys, Recorded};
 use super::expr::parse::{Arg, MatcherTerm, Parsed, Term, TermKind, parse};
 use super::tree::File;
-use super::yaml::{Node, Place};
+use super::yaml::{Node, TextPlace};
 use crate::core::rule::RecordSpec;
 use crate::core::vocab::pipeline::PIPELINE;
 use crate::core::vocab::selector::By;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct RawRecord<'n> {
     pub file: usize,
-    pub at: Place,
+    pub at: TextPlace,
     pub name: String,
     pub node: &'n Node,
     pub parsed: Parsed,

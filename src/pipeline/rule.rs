@@ -7,7 +7,7 @@ use super::expr::check::{Checked, Checker, Keys, Typed};
 use super::expr::parse::parse;
 use super::expr::{ExprError, check::Measure};
 use super::tree::File;
-use super::yaml::{Kind, Node, Place};
+use super::yaml::{Kind, Node, TextPlace};
 use super::{reset, summary};
 use crate::core::Span;
 use crate::core::alert::self_alerts::is_own;
@@ -50,7 +50,7 @@ const ELSEWHERE: (&str, &str, &str) =
 /// The fields of a rule as nodes of the file.
 #[derive(Debug)]
 struct Raw<'n> {
-    at: Place,
+    at: TextPlace,
     fields: BTreeMap<&'n str, &'n Node>,
 }
 
@@ -456,7 +456,7 @@ fn reset_of(
     Some(reset)
 }
 
-fn severity(file: &File<'_>, at: Place, text: &str) -> Option<Severity> {
+fn severity(file: &File<'_>, at: TextPlace, text: &str) -> Option<Severity> {
     let found = Severity::from_name(text);
     if found.is_none() {
         file.error(at, format!("`{text}` is no severity"), Some("info, warning or critical".into()));

@@ -3,12 +3,12 @@
 //! Invariant: a stage may have any name that an event may give it. The rule is built as a tree, so no part of
 //! a name can be parsed as a part of the rule.
 
-use super::yaml::{Key, Kind, Node, Place};
+use super::yaml::{Key, Kind, Node, TextPlace};
 use crate::core::Span;
 use crate::core::vocab::limits::NAME_BYTES_MAX;
 
 /// Returns the rule for the limit of a pipeline's stage, as a node at the place of the limit.
-pub(super) fn rule(pipeline: &str, stage: &str, limit: Span, at: Place) -> Node {
+pub(super) fn rule(pipeline: &str, stage: &str, limit: Span, at: TextPlace) -> Node {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let expr = format!("age(pipeline={}, stage={}) > {limit}", quoted(pipeline), quoted(stage));
     let summary = format!("stage {stage} of {pipeline} takes longer than its limit of {limit}");

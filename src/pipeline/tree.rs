@@ -5,7 +5,7 @@
 
 use super::bounds::{DIAGNOSTICS_MAX, NAMES_MAX, PROSE_BYTES_MAX, REGEXES_BYTES_MAX};
 use super::diagnostic::{Diagnostic, clipped, excerpt, nearest};
-use super::yaml::{Key, Kind, Node, Place};
+use super::yaml::{Key, Kind, Node, TextPlace};
 use crate::core::Span;
 use crate::core::vocab::limits::NAME_BYTES_MAX;
 use crate::core::vocab::selector::{Matcher, Test};
@@ -31,7 +31,7 @@ pub struct File<'a> {
     regex_bytes: Cell<usize>,
     regex_bytes_max: usize,
     /// Names of rules in the file's matchers.
-    mentions: RefCell<Vec<(Place, Arc<str>)>>,
+    mentions: RefCell<Vec<(TextPlace, Arc<str>)>>,
 }
 
 impl<'a> File<'a> {
@@ -63,11 +63,11 @@ impl<'a> File<'a> {
         found
     }
 
-    pub fn error(&self, at: Place, message: impl Into<String>, hint: Option<String>) {
+    pub fn error(&self, at: TextPlace, message: impl Into<String>, hint: Option<String>) {
         self.note(at, 1, true, message.into(), hint);
     }
 
-    pub fn warn(&self, at: Place, message: impl Into<String>, hint: Option<String>) {
+    pub fn warn(&self, at: TextPlace, message: impl Into<String>, hint: Option<String>) {
         self.note(at, 1, false, message.into(), hint);
     }
 
@@ -115,10 +115,10 @@ impl<'a> File<'a> {
         let is_inline =
             line.contains(value.get(..offset).unwrap_or_default()) && !begins.contains(['|', '>']);
         let column = if is_inline { node.at.column + quote + before } else { node.at.column };
-        self.note(Place { line: node.at.line, column }, length.max(1), is_error, message, hint);
+        self.note(TextPlace { line: node.at.line, column }, length.max(1), is_error, message, hint);
     }
 
-    fn note(&self, at: Place, length: usize, is_error: bool, message: String, hint: Option<String>) {
+    fn note(&self, at: TextPlace, length: usize, is_error: bool, message: String, hint: Option<String>) {
         if self.is_full() {
             return self.count(is_error);
         }
@@ -247,7 +247,7 @@ impl<'a> File<'a> {
         self.text(node).filter(|text| self.fits(node.at, text, PROSE_BYTES_MAX))
     }
 
-    fn fits(&self, at: Place, text: &str, bytes_max: usize) -> bool {
+    fn fits(&self, at: TextPlace, text: &str, bytes_max: usize) -> bool {
         let fits = text.len() <= bytes_max;
         if !fits {
             let message = format!("this text has {} bytes; at most {bytes_max} are taken here", text.len());
@@ -316,7 +316,7 @@ impl<'a> File<'a> {
 
     /// Adds the bytes of compiled regular expressions; returns `false` and notes an error if they exceed the
     /// limit.
-    pub(super) fn charge(&self, at: Place, bytes: usize) -> bool {
+    pub(super) fn charge(&self, at: TextPlace, bytes: usize) -> bool {
         let all = self.regex_bytes.get() + bytes;
         self.regex_bytes.set(all);
         let fits = all <= self.regex_bytes_max;
@@ -330,7 +330,7 @@ impl<'a> File<'a> {
 
     /// Notes the rules and severities that an alert's matchers name. Severities are checked at once. Rules
     /// are checked by [`File::doubt_mentions`] after all files are read.
-    pub(super) fn mention(&self, at: Place, matchers: &[Matcher]) {
+    pub(super) fn mention(&self, at: TextPlace, matchers: &[Matcher]) {
         for Matcher { label, test } in matchers {
             let Test::Equal(value) = test else { continue };
             match &**label {

@@ -40,7 +40,7 @@ struct Routed<'a> {
 
 /// The kind of a message of the event stream, derived from its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum MessageKind {
     Events,
     Tick,
     Control,
@@ -63,13 +63,13 @@ pub struct Own {
 impl Own {
     /// Returns the kind of a message.
     #[inline]
-    pub fn said(&self, subject: &str) -> Said {
+    pub fn said(&self, subject: &str) -> MessageKind {
         if subject == self.tick {
-            Said::Tick
+            MessageKind::Tick
         } else if subject == self.control {
-            Said::Control
+            MessageKind::Control
         } else {
-            self.partials(subject).unwrap_or(Said::Events)
+            self.partials(subject).unwrap_or(MessageKind::Events)
         }
     }
 
@@ -78,9 +78,9 @@ impl Own {
         self.partials_prefix.is_some()
     }
 
-    fn partials(&self, subject: &str) -> Option<Said> {
+    fn partials(&self, subject: &str) -> Option<MessageKind> {
         let (from, number) = subject.strip_prefix(self.partials_prefix.as_ref()?)?.split_once('.')?;
-        Some(Said::Partials { from: from.parse().ok()?, number: number.parse().ok()? })
+        Some(MessageKind::Partials { from: from.parse().ok()?, number: number.parse().ok()? })
     }
 }
 
@@ -303,8 +303,8 @@ mod tests {
             "sg.v1.alert.critical.p99=20=3E=201s.0.7"
         );
         assert_eq!(Subjects::alert_number("sg.v1.alert.critical.x.0.7"), Some(7));
-        assert_eq!(subjects.read_as().said("sg.v1.p.0.tick"), Said::Tick);
-        assert_eq!(subjects.read_as().said("sg.v1.metric.checkout.latency_ms"), Said::Events);
+        assert_eq!(subjects.read_as().said("sg.v1.p.0.tick"), MessageKind::Tick);
+        assert_eq!(subjects.read_as().said("sg.v1.metric.checkout.latency_ms"), MessageKind::Events);
         let metric = r#"{"type":"metric","source":"a.b","name":"c","value":1}"#;
         assert_eq!(subjects.of_event(metric), "sg.v1.metric.a=2Eb.c");
         assert_eq!(subjects.of_event(r#"{"type":"run","pipeline":"p"}"#), "sg.v1.stage.p._run");
@@ -320,9 +320,9 @@ mod tests {
         );
         assert_eq!(
             aggregate.read_as().said(&many.partials_subject(7)),
-            Said::Partials { from: 3, number: 7 }
+            MessageKind::Partials { from: 3, number: 7 }
         );
-        assert_eq!(aggregate.read_as().said("sg.v1.agg.control"), Said::Control);
+        assert_eq!(aggregate.read_as().said("sg.v1.agg.control"), MessageKind::Control);
         assert_eq!(aggregate.any_alert(), "sg.v1.alert.*.*.agg.*");
         assert_eq!(many.mapping()[0].0, "sg.v1.metric.*.>");
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use streamgauge::adapters::clock::SystemClock;
 use streamgauge::adapters::embedded::Embedded;
-use streamgauge::app::service::{self, Door, Files, Parts, Service};
+use streamgauge::app::service::{self, EmbeddedParts, Files, HttpSettings, Service};
 use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Span, Timestamp};
 use streamgauge::driver::ports::Clock;
@@ -65,9 +65,9 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub fn start(runtime: &Runtime, data_dir: &Path, clock: &WrongClock) -> Service<Embedded> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let parts = Parts {
+        let parts = EmbeddedParts {
             data_dir,
-            door: Door { listen: SocketAddr::from(([127, 0, 0, 1], 0)), access: Arc::default() },
+            door: HttpSettings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), access: Arc::default() },
             limits: Limits::default(),
             rules: Files::default(),
             clock: clock.clone(),

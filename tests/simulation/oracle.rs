@@ -42,7 +42,7 @@ fn straight(world: &World, to: u64) -> Straight {
         plain.0.extend(commit.windows.drain(..));
         alerts.extend(commit.transitions.drain(..).map(|one| (one.number, one.json)));
         partials.extend(commit.partials.drain(..).map(|one| (one.number, one.bytes)));
-        applier.committed();
+        applier.finish_commit();
     }
     Straight { windows: plain.0, alerts, partials, applier }
 }

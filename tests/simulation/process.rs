@@ -12,7 +12,7 @@ use streamgauge::core::rule::RuleSet;
 use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Span, Timestamp};
 use streamgauge::driver::metrics::OwnerMetrics;
-use streamgauge::driver::owner::{self, Owner, Parts, Step};
+use streamgauge::driver::owner::{self, Owner, SessionParts, Step};
 use streamgauge::driver::ports::{Clock, PortError};
 use streamgauge::driver::quota::OwnershipQuota;
 use streamgauge::driver::worker::{Command, Sender, StartError};
@@ -71,7 +71,7 @@ fn start(world: &Shared, who: usize, rules: &RuleSet) -> Process {
         let world = &mut *world.get();
         (world.now_ms + world.dice.below(500) as i64, world.dice.below(200) as i64 - 100)
     };
-    let parts = Parts {
+    let parts = SessionParts {
         feed: SimFeed::new(world.clone(), who),
         store: SimStore { world: world.clone(), who },
         clock: SimClock { world: world.clone(), skew_ms },

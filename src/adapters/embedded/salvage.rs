@@ -34,7 +34,7 @@ const STAMP_BYTES: usize = 8;
 const LEAF_BYTES_MAX: u64 = 4 << 20;
 
 /// Offset and length of a record in the file; `None` if two different records have its number.
-type Place = Option<(u64, usize)>;
+type RecordOffset = Option<(u64, usize)>;
 
 /// Passes the records from a number on to `take`, in order, one page at a time; returns how many were
 /// intact.
@@ -63,9 +63,9 @@ pub fn salvage<E: From<PortError>>(
 }
 
 /// Finds every record in the file.
-fn find(file: &File, from: u64) -> io::Result<BTreeMap<u64, Place>> {
+fn find(file: &File, from: u64) -> io::Result<BTreeMap<u64, RecordOffset>> {
     let bytes = file.metadata()?.len();
-    let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+    let mut places: BTreeMap<u64, RecordOffset> = BTreeMap::new();
     let mut at = 0;
     while at < bytes {
         for (seq, place) in rows(file, at, bytes - at)? {

@@ -7,7 +7,7 @@
 //! consumer. Rejected: keeping the old consumer (it redelivers lost messages after younger ones).
 
 use super::raw::{self, Found, Which};
-use super::reader::Place;
+use super::reader::MessagePlace;
 use super::transition_log::{Places, is_genuine, is_genuine_raw};
 use super::{ANSWER_WITHIN, Settings, connect, context};
 use crate::core::alert::Transition;
@@ -239,7 +239,7 @@ impl Reading {
         while let Some(message) = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await? {
             let message = message?;
             let reply = message.reply.as_ref().ok_or("the message has no reply subject")?;
-            let place = Place::parse(reply).ok_or("the reply subject is not one of JetStream")?;
+            let place = MessagePlace::parse(reply).ok_or("the reply subject is not one of JetStream")?;
             if place.in_consumer != self.given + 1 || place.in_stream <= self.newest {
                 return Err("a message came out of order".into());
             }

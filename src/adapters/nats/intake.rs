@@ -19,27 +19,27 @@ use tokio::runtime::Handle;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Intake for all partitions of a deployment.
-pub struct Door {
+pub struct NatsIntake {
     handle: Handle,
     logs: Logs,
 }
 
-impl std::fmt::Debug for Door {
+impl std::fmt::Debug for NatsIntake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Door").field("settings", &self.logs.settings).finish_non_exhaustive()
     }
 }
 
-impl Door {
+impl NatsIntake {
     /// Connects in the background: an unreachable broker delays the appends, not this call.
-    pub async fn open(settings: &Settings) -> Result<Door, PortError> {
+    pub async fn open(settings: &Settings) -> Result<NatsIntake, PortError> {
         let context = super::context(connect(&settings.url, &settings.outages).await?);
         let logs = Logs { context, settings: settings.clone(), watched: Arc::default() };
-        Ok(Door { handle: Handle::current(), logs })
+        Ok(NatsIntake { handle: Handle::current(), logs })
     }
 }
 
-impl Intake for Door {
+impl Intake for NatsIntake {
     fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>) {
         let id = request.map(|request| request.in_partition(partition));
         let logs = self.logs.clone();

@@ -39,14 +39,14 @@ pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answer
     let group = service.group(format!("{}.api", settings.root));
     for name in names {
         let endpoint = group.endpoint(name).await?;
-        let place = Place { name, root: settings.root.clone(), _service: service.clone() };
+        let place = ServedEndpoint { name, root: settings.root.clone(), _service: service.clone() };
         tokio::spawn(answer_all(place, endpoint, answerer.clone()));
     }
     Ok(())
 }
 
 /// An endpoint; the service lives until its last endpoint is dropped.
-struct Place {
+struct ServedEndpoint {
     name: &'static str,
     root: String,
     _service: Arc<Service>,
@@ -60,8 +60,8 @@ fn may_answer_at(subject: &str, root: &str) -> bool {
     !subject.starts_with('$') && !is_ours
 }
 
-async fn answer_all(place: Place, mut endpoint: Endpoint, answerer: Answerer) {
-    let Place { name, root, .. } = &place;
+async fn answer_all(place: ServedEndpoint, mut endpoint: Endpoint, answerer: Answerer) {
+    let ServedEndpoint { name, root, .. } = &place;
     let (places, mut refused) = (Arc::new(Semaphore::new(QUESTIONS_MAX)), 0u64);
     while let Some(request) = endpoint.next().await {
         let reply = request.message.reply.as_deref().unwrap_or_default();

@@ -113,7 +113,7 @@ fn placed(stream: &str, place: u64, message: StreamMessage) -> Message {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reader::Place;
+    use super::super::reader::MessagePlace;
     use super::*;
     use base64::Engine;
 
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_message_has_its_place() {
         let message = placed("SG_EVENTS_0", 3, found(stored("a", None)).expect("read").message);
-        let place = Place::parse(message.reply.as_deref().expect("a place")).expect("a place");
+        let place = MessagePlace::parse(message.reply.as_deref().expect("a place")).expect("a place");
         assert_eq!((place.in_stream, place.in_consumer, place.pending), (7, 3, 0));
         assert_eq!(place.stamp().ms(), 1_767_323_045_678);
     }

@@ -12,7 +12,7 @@ use crate::driver::continuity::{self, Continuity};
 use crate::driver::outage::Outages;
 use crate::driver::ports::{Entry, Logged, PortError};
 use crate::wire::signature::Signing;
-use crate::wire::subject::{Own, Said, codec};
+use crate::wire::subject::{MessageKind, Own, codec};
 use async_nats::header::HeaderName;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
@@ -283,7 +283,7 @@ impl Cursor {
             return Ok(vec![true; chunk.len()]);
         }
         let is_ours = |message: &Message| {
-            let is_signed = matches!(self.own.said(&message.subject), Said::Partials { .. });
+            let is_signed = matches!(self.own.said(&message.subject), MessageKind::Partials { .. });
             !is_signed || is_genuine_placed(&self.signing, message)
         };
         let mut ours: Vec<bool> = chunk.iter().map(is_ours).collect();
@@ -302,8 +302,8 @@ impl Cursor {
     /// number in the log, but becomes a tick, which has no content.
     fn record(&self, message: Message, is_ours: bool) -> Result<(u64, Logged), Cause> {
         let reply = message.reply.as_ref().ok_or("the message has no reply subject")?;
-        let place =
-            Place::parse(reply).ok_or_else(|| format!("`{reply}` is not a reply subject of JetStream"))?;
+        let place = MessagePlace::parse(reply)
+            .ok_or_else(|| format!("`{reply}` is not a reply subject of JetStream"))?;
         let stamp = stamp(i128::from(place.stamp_ns));
         if !is_ours {
             self.signing.note_forged(&message.subject);
@@ -317,10 +317,12 @@ impl Cursor {
 /// Converts a message's payload to the entry that its subject states.
 fn entry(own: &Own, message: Message) -> Entry {
     match own.said(&message.subject) {
-        Said::Tick => Entry::Tick,
-        Said::Control => Entry::Control(message.payload.to_vec()),
-        Said::Partials { from, number } => Entry::Partials { from, number, bytes: message.payload.to_vec() },
-        Said::Events => {
+        MessageKind::Tick => Entry::Tick,
+        MessageKind::Control => Entry::Control(message.payload.to_vec()),
+        MessageKind::Partials { from, number } => {
+            Entry::Partials { from, number, bytes: message.payload.to_vec() }
+        }
+        MessageKind::Events => {
             let headers = message.headers.as_ref();
             let content_type = headers.and_then(|headers| {
                 let is_it =
@@ -336,7 +338,7 @@ fn entry(own: &Own, message: Message) -> Entry {
 /// `$JS.ACK.<stream>.<consumer>.<delivered>.<in stream>.<in consumer>.<time>.<pending>`. Newer servers add
 /// domain and account before the stream, and one more token at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct MessagePlace {
     pub(super) in_stream: u64,
     pub(super) in_consumer: u64,
     stamp_ns: i64,
@@ -344,13 +346,13 @@ pub(super) struct Place {
     pub(super) pending: u64,
 }
 
-impl Place {
+impl MessagePlace {
     /// Returns the time at which the broker stored the message.
     pub(super) fn stamp(&self) -> crate::core::Timestamp {
         stamp(i128::from(self.stamp_ns))
     }
 
-    pub(super) fn parse(reply: &str) -> Option<Place> {
+    pub(super) fn parse(reply: &str) -> Option<MessagePlace> {
         let skipped = match reply.bytes().filter(|byte| *byte == b'.').count() {
             8 => 5,
             10.. => 7,
@@ -361,7 +363,7 @@ impl Place {
         let in_consumer = tokens.next()?.parse().ok()?;
         let stamp_ns = tokens.next()?.parse().ok()?;
         let pending = tokens.next()?.parse().ok()?;
-        Some(Place { in_stream, in_consumer, stamp_ns, pending })
+        Some(MessagePlace { in_stream, in_consumer, stamp_ns, pending })
     }
 }
 
@@ -371,10 +373,11 @@ mod tests {
 
     #[test]
     fn places_of_old_and_new_servers_are_read() {
-        let place = Place { in_stream: 7, in_consumer: 3, stamp_ns: 1_700_000_000_000_000_001, pending: 42 };
-        assert_eq!(Place::parse("$JS.ACK.SG_EVENTS_0.abc.1.7.3.1700000000000000001.42"), Some(place));
+        let place =
+            MessagePlace { in_stream: 7, in_consumer: 3, stamp_ns: 1_700_000_000_000_000_001, pending: 42 };
+        assert_eq!(MessagePlace::parse("$JS.ACK.SG_EVENTS_0.abc.1.7.3.1700000000000000001.42"), Some(place));
         let new = "$JS.ACK._.ACCOUNT.SG_EVENTS_0.abc.1.7.3.1700000000000000001.42.token";
-        assert_eq!(Place::parse(new), Some(place));
-        assert_eq!(Place::parse("$JS.ACK.SG_EVENTS_0.abc.1.7"), None);
+        assert_eq!(MessagePlace::parse(new), Some(place));
+        assert_eq!(MessagePlace::parse("$JS.ACK.SG_EVENTS_0.abc.1.7"), None);
     }
 }

@@ -5,7 +5,7 @@
 //! worker it is sent.
 
 use super::raw::{self, Found, Which};
-use super::reader::Place;
+use super::reader::MessagePlace;
 use super::{ANSWER_WITHIN, Bus, Cause, acknowledged};
 use crate::core::Timestamp;
 use crate::driver::ports::OutOfBandAlert;
@@ -99,7 +99,7 @@ pub(super) fn is_genuine(signing: &Signing, message: &Message, at: Timestamp) ->
 /// Checks like [`is_genuine`], with the time from the reply subject; a message without one counts as
 /// forged.
 pub(super) fn is_genuine_placed(signing: &Signing, message: &Message) -> bool {
-    let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
+    let place = message.reply.as_ref().and_then(|reply| MessagePlace::parse(reply));
     place.is_some_and(|place| is_genuine(signing, message, place.stamp()))
 }
 

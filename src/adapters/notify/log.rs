@@ -2,7 +2,7 @@
 //!
 //! Invariant: a complete line never shares a line of the file with another one. A killed process or a full
 //! disk may leave the beginning of a line; the next write then begins on a new line. A pipe that nobody reads holds
-//! up an attempt for [`WRITE_WITHIN`] and nothing else. Rejected: writing on the receiver's own thread (it would
+//! up an attempt for 5 s (`WRITE_WITHIN`) and nothing else. Rejected: writing on the receiver's own thread (it would
 //! neither report the failure nor end), and pipes that do not block (a line longer than their room is torn).
 
 use super::text::{listed, standing};

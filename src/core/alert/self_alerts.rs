@@ -15,7 +15,7 @@ pub fn is_own(rule: &str) -> bool {
 
 /// The content of an alert about the system itself.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub struct SelfAlert {
     pub rule: Arc<str>,
     pub severity: Severity,
     pub key: Key,
@@ -27,7 +27,7 @@ pub struct Said {
     pub summary: String,
 }
 
-impl Said {
+impl SelfAlert {
     /// Builds transition number `seq` of the alert: `Firing` or an end.
     pub fn transition(self, state: State, seq: u32, started_at: Timestamp, at: Timestamp) -> Transition {
         let is_over = state != State::Firing;

@@ -98,7 +98,7 @@ impl Reference {
     }
 
     /// Returns the p-value: how often an unchanged window scores as much; 1 if the window is not unusual.
-    pub fn chance(&self, value: f64) -> f64 {
+    pub fn p_value(&self, value: f64) -> f64 {
         let (score, tails) = (self.plain_score(value), &self.single);
         if score > 1.0 { libm::pow(1.0 - tails.outer, score * tails.limit) } else { 1.0 }
     }

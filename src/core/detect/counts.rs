@@ -38,7 +38,7 @@ impl Counts {
     }
 
     /// Returns the p-value of a value on this side.
-    pub fn chance(&self, value: f64, side: Side) -> f64 {
+    pub fn p_value(&self, value: f64, side: Side) -> f64 {
         let (mean, count) = (self.mean / self.width, value * self.scale / self.width);
         match side {
             Side::Above => poisson_at_least(count.ceil().max(0.0) as u64, mean),
@@ -60,10 +60,10 @@ mod tests {
         let past = [1.0, 0.0, 2.0, 1.0, 1.0, 0.0, 2.0, 1.0];
         let counts = learn(&past).expect("a mean");
         let exact = 1.0 - libm::exp(-1.0) * (1.0 + 1.0 + 0.5);
-        assert!((counts.chance(3.0, Side::Above) - exact).abs() < 1e-12);
-        assert!((counts.chance(0.0, Side::Below) - libm::exp(-1.0)).abs() < 1e-12);
+        assert!((counts.p_value(3.0, Side::Above) - exact).abs() < 1e-12);
+        assert!((counts.p_value(0.0, Side::Below) - libm::exp(-1.0)).abs() < 1e-12);
         assert_eq!(learn(&[0.0; 9]), None);
         let wide = learn(&[0.0, 0.0, 0.0, 20.0, 0.0, 0.0, 0.0, 20.0]).expect("a mean");
-        assert!(wide.chance(20.0, Side::Above) > 0.02, "bursts are usual here");
+        assert!(wide.p_value(20.0, Side::Above) > 0.02, "bursts are usual here");
     }
 }

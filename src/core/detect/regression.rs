@@ -365,9 +365,9 @@ impl Reference {
     fn judge_exactly(&self, window: &Window, side: Side, alpha: f64) -> Option<Verdict> {
         // The median of small counts may be zero, so a change is relative to their mean.
         let (chance, usual, by) = match self.exact? {
-            Exact::Counts(counts) => (counts.chance(window.value, side), counts.usual(), "the exact count"),
+            Exact::Counts(counts) => (counts.p_value(window.value, side), counts.usual(), "the exact count"),
             Exact::Shares(shares) => {
-                (shares.chance(window.count as f64, window.value, side)?, shares.usual(), "the exact share")
+                (shares.p_value(window.count as f64, window.value, side)?, shares.usual(), "the exact share")
             }
         };
         let (score, limit) = (0.0 - libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));

@@ -66,7 +66,7 @@ impl Shares {
 
     /// Returns the p-value of a share on this side, in a window of `count` values. `None` if it is not a
     /// share, or if enough hits and enough misses are expected.
-    pub fn chance(&self, count: f64, average: f64, side: Side) -> Option<f64> {
+    pub fn p_value(&self, count: f64, average: f64, side: Side) -> Option<f64> {
         let expected = count * self.usual().min(1.0 - self.usual());
         if expected >= EXPECTED_MIN || !is_share(count, average) {
             return None;
@@ -123,7 +123,7 @@ mod tests {
         // A table of 3 in 5 against 1 in 15: P = (C(4,3) C(16,2) + C(4,4) C(16,1)) / C(20,5).
         let shares = learn(&[(8.0, 0.125), (7.0, 0.0)]).expect("zeros and ones");
         let exact = (4.0 * 120.0 + 16.0) / 15_504.0;
-        assert!((shares.chance(5.0, 0.6, Side::Above).expect("few") - exact).abs() < 1e-12);
+        assert!((shares.p_value(5.0, 0.6, Side::Above).expect("few") - exact).abs() < 1e-12);
     }
 
     #[test]
@@ -132,16 +132,16 @@ mod tests {
         assert_eq!(learn(&[(10.0, 1.5)]), None);
         assert_eq!(learn(&[]), None);
         let shares = learn(&[(10.0, 0.1); 20]).expect("zeros and ones");
-        assert_eq!(shares.chance(10.0, 0.55, Side::Above), None);
-        assert_eq!(shares.chance(1_000.0, 0.5, Side::Above), None, "as many have a spread");
+        assert_eq!(shares.p_value(10.0, 0.55, Side::Above), None);
+        assert_eq!(shares.p_value(1_000.0, 0.5, Side::Above), None, "as many have a spread");
     }
 
     #[test]
     fn the_first_failure_of_a_gate_is_no_proof_and_ten_are() {
         let always = learn(&[(20.0, 1.0); 24]).expect("zeros and ones");
-        assert!(always.chance(20.0, 0.95, Side::Below).expect("few") > 0.03);
-        assert!(always.chance(20.0, 0.5, Side::Below).expect("few") < 1e-9);
-        assert_eq!(always.chance(20.0, 1.0, Side::Below), Some(1.0));
+        assert!(always.p_value(20.0, 0.95, Side::Below).expect("few") > 0.03);
+        assert!(always.p_value(20.0, 0.5, Side::Below).expect("few") < 1e-9);
+        assert_eq!(always.p_value(20.0, 1.0, Side::Below), Some(1.0));
     }
 
     /// Goal: neither side passes more often than stated. Method: windows of 5 to 40 values with a share of
@@ -158,7 +158,7 @@ mod tests {
                 let past: Vec<(f64, f64)> = (0..24).map(|_| window()).collect();
                 let (shares, now) = (learn(&past).expect("zeros and ones"), window());
                 for (at, side) in [Side::Above, Side::Below].into_iter().enumerate() {
-                    passed[at] += u32::from(shares.chance(now.0, now.1, side).expect("few") < 0.01);
+                    passed[at] += u32::from(shares.p_value(now.0, now.1, side).expect("few") < 0.01);
                 }
             }
             assert!(passed.iter().all(|n| *n < rounds / 100), "share {share}: {passed:?} of {rounds}");

@@ -107,7 +107,7 @@ impl Engine {
         let of_alert = |name: &str| label((rule, key, pipeline), severity, name);
         let causes = self.mutes.causes(at, &of_alert).chain(alert.as_ref().and_then(inhibition));
         let suppressed_by: Vec<Suppressed> = causes.collect();
-        let seen = Seen { rule, instance: instance.as_ref(), observation, is_capped, at };
+        let seen = Explained { rule, instance: instance.as_ref(), observation, is_capped, at };
         let is_suspended = self.is_suspended(rule, id);
         let mut because = seen.because(is_suspended, &notes, &suppressed_by);
         because.extend(alert.as_ref().and_then(Transition::silence));
@@ -173,7 +173,7 @@ fn inhibition(alert: &Transition) -> Option<Suppressed> {
 }
 
 /// The observation and the alert instance of one rule and key.
-struct Seen<'a> {
+struct Explained<'a> {
     rule: &'a Rule,
     instance: Option<&'a Instance>,
     observation: Observation,
@@ -181,7 +181,7 @@ struct Seen<'a> {
     at: Timestamp,
 }
 
-impl Seen<'_> {
+impl Explained<'_> {
     fn verdict(&self) -> Verdict {
         let is_met = matches!(self.observation, Observation::Known { met, .. } if !met.is_empty());
         match self.instance.map(|instance| &instance.phase) {

@@ -10,7 +10,7 @@
 //! one window, because each window then has its own false alarms.
 
 use super::Engine;
-use super::rules::Seen;
+use super::rules::Observed;
 use crate::core::alert::{Instance, Levels, Observation};
 use crate::core::detect::fdr;
 use crate::core::evaluate::Notes;
@@ -42,7 +42,13 @@ impl Engine {
     }
 
     /// Observes again the met keys that are not believed, once all due keys were observed.
-    pub(super) fn doubt(&mut self, place: usize, rule: &Rule, seen: &mut [Seen], at: Timestamp) {
+    pub(super) fn judge_unbelieved(
+        &mut self,
+        place: usize,
+        rule: &Rule,
+        seen: &mut [Observed],
+        at: Timestamp,
+    ) {
         let Some(share) = self.shared_share(rule).filter(|_| !seen.is_empty()) else { return };
         let believed = self.believed(place, rule, share);
         for one in seen {
@@ -58,7 +64,7 @@ impl Engine {
 
     /// Stores the chance of a key if it is below 1. Other keys can neither be believed nor make
     /// others believable.
-    pub(super) fn note_chance(&mut self, place: usize, Seen { key, notes, .. }: &Seen) {
+    pub(super) fn note_p_value(&mut self, place: usize, Observed { key, notes, .. }: &Observed) {
         let chances = &mut self.states.rule_mut(place).chances;
         match notes.chance_of_all().filter(|chance| *chance < 1.0) {
             Some(chance) => chances.insert(*key, chance),

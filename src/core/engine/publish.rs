@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::freshness::lack;
-use super::reason::Of;
+use super::reason::ReasonInput;
 use crate::core::alert::transition::{ChangeName, Evidence, State, Window};
 use crate::core::alert::{Change, Display, Firing, Instance, Phase, StaleCause, Transition};
 use crate::core::effect::Effects;
@@ -41,7 +41,7 @@ impl Engine {
             Change::Stale(StaleCause::UnknownTooLong(reason)) => Some(reason),
             _ => lack(&now),
         };
-        let cut = Cut {
+        let cut = TransitionParts {
             firing,
             instance,
             value: now.value,
@@ -79,9 +79,9 @@ impl Engine {
         rule: &Rule,
         key: KeyId,
         change: Change,
-        (cut, before): (Cut<'_>, Option<&Firing>),
+        (cut, before): (TransitionParts<'_>, Option<&Firing>),
     ) -> Transition {
-        let Cut { firing, instance, no_data_since, at, .. } = cut;
+        let TransitionParts { firing, instance, no_data_since, at, .. } = cut;
         let step = rule.escalation.as_ref().and_then(|policy| policy.current(firing.steps));
         let (key, why) = (self.keys.get(key).clone(), *cut.notes.why.unwrap_or_default());
         let (level, labels) = (&rule.levels[firing.level], self.labels(rule, &key));
@@ -106,7 +106,8 @@ impl Engine {
             event_time: cut.notes.newest,
             no_data_since,
             ended_at: is_terminal.then_some(at),
-            reason: Of { rule, firing, value, display: &display, no_data_since, at }.changed(change, before),
+            reason: ReasonInput { rule, firing, value, display: &display, no_data_since, at }
+                .changed(change, before),
             display,
             evidence: Evidence { inputs: why.inputs, baseline: why.baseline, window: self.window(rule, at) },
             escalation_level: firing.steps as u32,
@@ -209,7 +210,7 @@ impl Engine {
         };
         let (_, notes) = self.observe_rule(place, rule, key, at, Notes::of_a_look());
         let lacks = (lack(&instance), &notes);
-        let cut = Cut {
+        let cut = TransitionParts {
             firing: &firing,
             instance: &instance,
             value: instance.value,
@@ -221,7 +222,7 @@ impl Engine {
         };
         let mut shown = self.transition(rule, key, Change::Firing, (cut, None));
         let (value, no_data_since) = (shown.value, shown.no_data_since);
-        let of = Of { rule, firing: &firing, value, display: &shown.display, no_data_since, at };
+        let of = ReasonInput { rule, firing: &firing, value, display: &shown.display, no_data_since, at };
         shown.change = firing.last_change;
         shown.reason = match instance.phase {
             Phase::Pending => of.pending(&instance),
@@ -236,7 +237,7 @@ impl Engine {
 }
 
 /// The parts of one transition.
-struct Cut<'a> {
+struct TransitionParts<'a> {
     firing: &'a Firing,
     instance: &'a Instance,
     value: f64,

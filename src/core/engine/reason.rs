@@ -13,7 +13,7 @@ use crate::core::rule::{OnUnknown, Rule};
 use crate::core::vocab::time::Timestamp;
 
 /// The alert that a reason describes.
-pub(super) struct Of<'a> {
+pub(super) struct ReasonInput<'a> {
     pub(super) rule: &'a Rule,
     pub(super) firing: &'a Firing,
     pub(super) value: Option<f64>,
@@ -22,7 +22,7 @@ pub(super) struct Of<'a> {
     pub(super) at: Timestamp,
 }
 
-impl Of<'_> {
+impl ReasonInput<'_> {
     /// Describes why the alert changed; `before`: its firing state before the change.
     pub(super) fn changed(&self, change: Change, before: Option<&Firing>) -> String {
         match change {
@@ -129,8 +129,8 @@ impl Of<'_> {
         let Some(level) = before.map(|before| before.level) else { return self.value() };
         let (rule, unit) = (self.rule, self.rule.unit.as_ref());
         let display = Display::new(self.value, unit, &rule.levels[level].threshold, rule.limit(level));
-        let Of { firing, value, no_data_since, at, .. } = *self;
-        Of { rule, firing, value, display: &display, no_data_since, at }.not_met()
+        let ReasonInput { firing, value, no_data_since, at, .. } = *self;
+        ReasonInput { rule, firing, value, display: &display, no_data_since, at }.not_met()
     }
 
     fn moved(&self, before: Option<&Firing>) -> String {

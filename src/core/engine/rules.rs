@@ -12,9 +12,9 @@ use super::{Engine, Owner, RuleState};
 use crate::core::alert::flap::Flaps;
 use crate::core::alert::{Change, Instance, Levels, Observation, Unknown};
 use crate::core::effect::Effects;
-use crate::core::evaluate::lookback::Reach;
+use crate::core::evaluate::lookback::CachedExtent;
 use crate::core::evaluate::memos::Reader;
-use crate::core::evaluate::{Notes, Scope, prefilter};
+use crate::core::evaluate::{Evaluation, Notes, prefilter};
 use crate::core::rule::ast::{Elapsed, Expr, RunSelector};
 use crate::core::rule::{OnUnknown, Rule, Subject};
 use crate::core::view::View;
@@ -30,7 +30,7 @@ const NEIGHBOURS: usize = 16;
 
 /// A rule's observation of one key.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct Observed {
     pub(super) key: KeyId,
     pub(super) observation: Observation,
     pub(super) notes: Notes,
@@ -51,7 +51,7 @@ impl Engine {
         }
         for (place, mut seen) in self.observe_all(rules, (&keys, due), at).into_iter().enumerate() {
             let rule = &rules[place];
-            self.doubt(place, rule, &mut seen, at);
+            self.judge_unbelieved(place, rule, &mut seen, at);
             for one in seen {
                 self.step_rule(place, rule, one, at, out);
             }
@@ -65,7 +65,7 @@ impl Engine {
         rules: &[Rule],
         (keys, due): (&[Vec<KeyId>], &Due),
         at: Timestamp,
-    ) -> Vec<Vec<Seen>> {
+    ) -> Vec<Vec<Observed>> {
         let judged: Vec<bool> = rules.iter().map(|rule| self.shared_share(rule).is_some()).collect();
         let may_be_told: Vec<bool> = rules.iter().map(prefilter::may_be_told).collect();
         let longest = keys.iter().max_by_key(|keys| keys.len()).map_or(&[][..], Vec::as_slice);
@@ -80,8 +80,11 @@ impl Engine {
                 let is_before = |key: &&KeyId| bound.is_none_or(|bound| self.keys.is_before(**key, *bound));
                 let some = &rest[..rest.iter().take_while(is_before).count()];
                 begun[place] += some.len();
-                let told =
-                    if may_be_told[place] { self.tell_roughly(place, rule, some, at) } else { Vec::new() };
+                let told = if may_be_told[place] {
+                    self.without_consequence(place, rule, some, at)
+                } else {
+                    Vec::new()
+                };
                 for (n, key) in some.iter().enumerate() {
                     if told.get(n) == Some(&true) {
                         self.counters.evaluations += 1;
@@ -92,7 +95,7 @@ impl Engine {
                     }
                     let one = self.observe_key(place, rule, *key, at, Notes::default());
                     if judged[place] {
-                        self.note_chance(place, &one);
+                        self.note_p_value(place, &one);
                     }
                     if self.is_of_consequence(place, rule, &one) {
                         seen[place].push(one);
@@ -111,14 +114,19 @@ impl Engine {
     }
 
     /// Returns whether an observation can change an alert or the state remembered of the key.
-    fn is_of_consequence(&self, place: usize, rule: &Rule, Seen { key, observation, notes }: &Seen) -> bool {
+    fn is_of_consequence(
+        &self,
+        place: usize,
+        rule: &Rule,
+        Observed { key, observation, notes }: &Observed,
+    ) -> bool {
         let state = self.states.rule(place);
         may_begin(rule, *observation) || notes.look_again.is_some() || state.remembers(*key)
     }
 
     /// Returns, for each key, whether its evaluation has no consequence whatever the exact value is: the rule
     /// is surely not met, and it remembers nothing of the key.
-    fn tell_roughly(&mut self, place: usize, rule: &Rule, keys: &[KeyId], at: Timestamp) -> Vec<bool> {
+    fn without_consequence(&mut self, place: usize, rule: &Rule, keys: &[KeyId], at: Timestamp) -> Vec<bool> {
         let Some(first) = keys.first() else { return Vec::new() };
         let state = self.states.rule(place);
         let mut told: Vec<bool> = keys.iter().map(|key| !state.remembers(*key)).collect();
@@ -140,7 +148,7 @@ impl Engine {
         key: KeyId,
         at: Timestamp,
         notes: Notes,
-    ) -> Scope<'a> {
+    ) -> Evaluation<'a> {
         let (reader, shares, baseline_freeze) = match owner {
             Owner::Rule(place) => {
                 let state = self.states.rule_mut(place as usize);
@@ -151,8 +159,8 @@ impl Engine {
                 (Reader::Record(place), &mut state.shares, &mut state.baseline_freeze)
             }
         };
-        let (views, pipeline_records) = self.views.to_evaluate();
-        Scope {
+        let (views, pipeline_records) = self.views.lent_to_evaluation();
+        Evaluation {
             views,
             runs: &self.runs,
             keys: &self.keys,
@@ -172,7 +180,7 @@ impl Engine {
             grace: self.limits.grace,
             interval: self.limits.evaluation_interval,
             notes,
-            reach: Reach::default(),
+            reach: CachedExtent::default(),
         }
     }
 
@@ -184,20 +192,20 @@ impl Engine {
         key: KeyId,
         at: Timestamp,
         notes: Notes,
-    ) -> Seen {
+    ) -> Observed {
         self.counters.evaluations += 1;
         let (observation, notes) = match self.is_suspended(rule, key) {
             true => (Observation::Unknown(Unknown::Suspended), Notes::default()),
             false => self.observe_rule(place, rule, key, at, notes),
         };
-        Seen { key, observation, notes }
+        Observed { key, observation, notes }
     }
 
     fn step_rule(
         &mut self,
         place: usize,
         rule: &Rule,
-        Seen { key, observation, notes }: Seen,
+        Observed { key, observation, notes }: Observed,
         at: Timestamp,
         out: &mut Effects,
     ) {

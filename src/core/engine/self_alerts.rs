@@ -4,7 +4,7 @@
 //! grid point, so a replay gives the same alerts.
 
 use super::Engine;
-use crate::core::alert::self_alerts::Said;
+use crate::core::alert::self_alerts::SelfAlert;
 use crate::core::alert::transition::{State, Transition};
 use crate::core::effect::Effects;
 use crate::core::mute::Silence;
@@ -46,7 +46,7 @@ pub(super) struct OwnAlert {
 }
 
 /// The content of an alert about the log itself.
-struct Told {
+struct Announcement {
     rule: &'static str,
     severity: Severity,
     /// The subject, a label of the alert's key; `None` if the rule has one alert for everything.
@@ -73,7 +73,7 @@ impl Engine {
     /// Reports lost records, once time has advanced past them.
     pub(super) fn tell_gap(&mut self, from: u64, to: u64, out: &mut Effects) {
         let value = records_between(from, to) as f64;
-        let told = Told {
+        let told = Announcement {
             rule: GAP,
             severity: Severity::Critical,
             about: None,
@@ -87,7 +87,7 @@ impl Engine {
 
     /// Reports a poison record: it was skipped because it crashed each worker that read it.
     pub(super) fn tell_poison(&mut self, seq: u64, out: &mut Effects) {
-        let told = Told {
+        let told = Announcement {
             rule: "_sg_poison",
             severity: Severity::Critical,
             about: None,
@@ -102,7 +102,7 @@ impl Engine {
     /// Reports that a rule has more alerts than it may have; `rest`: number of keys whose alerts
     /// were not opened.
     pub(super) fn tell_capped(&mut self, rule: &Arc<str>, rest: usize, out: &mut Effects) {
-        let told = Told {
+        let told = Announcement {
             rule: "_sg_capped",
             severity: Severity::Critical,
             about: Some(("rule", rule.clone())),
@@ -129,7 +129,7 @@ impl Engine {
         let some = alerts.iter().take(DIGEST_NAMED).cloned().collect::<Vec<_>>().join(", ");
         let more = alerts.len().saturating_sub(DIGEST_NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let told = Told {
+        let told = Announcement {
             rule: "_sg_maintenance_digest",
             severity: worst,
             about: Some(("maintenance", id.clone())),
@@ -143,7 +143,7 @@ impl Engine {
 
     /// Reports that an escalation step was taken much too late, because the alert was not evaluated in time.
     pub(super) fn tell_overdue(&mut self, rule: &Arc<str>, late: Span, out: &mut Effects) {
-        let told = Told {
+        let told = Announcement {
             rule: "_sg_escalation_overdue",
             severity: Severity::Warning,
             about: Some(("rule", rule.clone())),
@@ -158,7 +158,7 @@ impl Engine {
     /// Reports that a silence ends soon although alerts that it hides still fire.
     pub(super) fn tell_silence_ending(&mut self, silence: &Silence, hidden: usize, out: &mut Effects) {
         let (id, end) = (&silence.id, silence.end);
-        let told = Told {
+        let told = Announcement {
             rule: "_sg_silence_ending",
             severity: Severity::Info,
             about: Some(("silence", id.clone())),
@@ -171,7 +171,7 @@ impl Engine {
     }
 
     /// Publishes an alert. If one of the same rule and subject is active, that one is prolonged instead.
-    fn tell_own(&mut self, told: Told, out: &mut Effects) {
+    fn tell_own(&mut self, told: Announcement, out: &mut Effects) {
         let until = (self.timeline.now() + SHOWN_FOR).ceil(self.timeline.interval());
         let alert = OwnAlert {
             started_at: self.timeline.now().ceil(self.timeline.interval()),
@@ -226,7 +226,7 @@ impl Engine {
     }
 
     fn own_transition(&self, rule: &Arc<str>, alert: &OwnAlert, state: State) -> Transition {
-        let said = Said {
+        let said = SelfAlert {
             rule: rule.clone(),
             severity: alert.severity,
             key: Key::new(alert.about.iter().cloned().collect()),
@@ -257,7 +257,7 @@ impl Engine {
         if told.iter().any(|alert| &*alert.rule == GAP && is_published(alert)) {
             return;
         }
-        let told = Told {
+        let told = Announcement {
             rule: GAP,
             severity: Severity::Critical,
             about: None,

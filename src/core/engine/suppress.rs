@@ -23,7 +23,7 @@ use std::sync::Arc;
 const INHIBITION: &str = "inhibition";
 
 /// A firing alert as matchers see it.
-struct Seen<'a> {
+struct FiringAlert<'a> {
     place: usize,
     id: KeyId,
     rule: &'a Rule,
@@ -36,7 +36,7 @@ struct Seen<'a> {
     told: Vec<usize>,
 }
 
-impl Party for Seen<'_> {
+impl Party for FiringAlert<'_> {
     fn id(&self) -> &str {
         &self.alert
     }
@@ -112,7 +112,7 @@ impl Engine {
         let firing = self.firing(&rules.rules, &places(&out.transitions, begun));
         let inhibited = inhibitors(&rules.inhibits, &firing);
         let is_any = |of: &Selector, was_any: bool| {
-            let is_to_ask = |seen: &&Seen<'_>| turned.is_any || was_any || !seen.told.is_empty();
+            let is_to_ask = |seen: &&FiringAlert<'_>| turned.is_any || was_any || !seen.told.is_empty();
             firing.iter().filter(is_to_ask).any(|seen| of.selects(|name| seen.label(name)))
         };
         self.mutes.note_matches(at, is_any);
@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// Returns all firing alerts except those of shadow rules, in file order and key order.
-    fn firing<'a>(&self, rules: &'a [Rule], told: &BTreeMap<String, Vec<usize>>) -> Vec<Seen<'a>> {
+    fn firing<'a>(&self, rules: &'a [Rule], told: &BTreeMap<String, Vec<usize>>) -> Vec<FiringAlert<'a>> {
         let mut all = Vec::new();
         for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.is_shadow) {
             let instances = &self.states.rule(place).instances;
@@ -143,7 +143,7 @@ impl Engine {
                 let severity = rule.levels[firing.level].severity;
                 let (pipeline, before) = (self.pipeline_of(rule, &key).cloned(), firing.suppressed.clone());
                 let told = told.get(&alert).cloned().unwrap_or_default();
-                all.push(Seen { place, id, rule, key, pipeline, alert, severity, before, told });
+                all.push(FiringAlert { place, id, rule, key, pipeline, alert, severity, before, told });
             }
         }
         all
@@ -151,7 +151,7 @@ impl Engine {
 
     /// Marks one alert: in its transitions of this grid point, and if its suppression began or ended, in a
     /// transition of its own.
-    fn mark(&mut self, seen: &Seen<'_>, cause: Option<Suppressed>, at: Timestamp, out: &mut Effects) {
+    fn mark(&mut self, seen: &FiringAlert<'_>, cause: Option<Suppressed>, at: Timestamp, out: &mut Effects) {
         let is_new = seen.told.iter().any(|place| out.transitions[*place].seq == 0);
         let state = self.states.rule_mut(seen.place);
         let Some(instance) = state.instances.get_mut(&seen.id) else { return };
@@ -175,9 +175,9 @@ impl Engine {
     }
 
     /// Publishes, once at the end of each maintenance window, which alerts still fire.
-    fn digest(&mut self, ended: &[Maintenance], firing: &[Seen<'_>], out: &mut Effects) {
+    fn digest(&mut self, ended: &[Maintenance], firing: &[FiringAlert<'_>], out: &mut Effects) {
         for maintenance in ended {
-            let still: Vec<&Seen<'_>> =
+            let still: Vec<&FiringAlert<'_>> =
                 firing.iter().filter(|seen| maintenance.matchers.selects(|name| seen.label(name))).collect();
             if let Some(worst) = still.iter().map(|seen| seen.severity).max() {
                 let alerts: Vec<String> = still.iter().map(|seen| seen.alert.clone()).collect();
@@ -187,9 +187,9 @@ impl Engine {
     }
 
     /// Publishes which silences end soon and still hide firing alerts.
-    fn warn_of_ends(&mut self, ending: &[Silence], firing: &[Seen<'_>], out: &mut Effects) {
+    fn warn_of_ends(&mut self, ending: &[Silence], firing: &[FiringAlert<'_>], out: &mut Effects) {
         for silence in ending {
-            let matching = |seen: &&Seen<'_>| silence.matchers.selects(|name| seen.label(name));
+            let matching = |seen: &&FiringAlert<'_>| silence.matchers.selects(|name| seen.label(name));
             let hidden = firing.iter().filter(matching).count();
             if hidden > 0 {
                 self.tell_silence_ending(silence, hidden, out);

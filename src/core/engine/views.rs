@@ -159,7 +159,7 @@ impl Views {
     }
 
     /// Returns the views as an evaluation reads them, which fills their caches.
-    pub(super) fn to_evaluate(&mut self) -> (&mut [View], &PipelineRecords) {
+    pub(super) fn lent_to_evaluation(&mut self) -> (&mut [View], &PipelineRecords) {
         (&mut self.all, &self.pipeline_records)
     }
 

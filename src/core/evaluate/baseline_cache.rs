@@ -50,11 +50,11 @@ struct Known {
 
 /// View, number of windows less one, and minimum count of each window; these stay the same as the period
 /// slides.
-pub(super) type Place = (u32, i64, u64);
+pub(super) type CacheKey = (u32, i64, u64);
 
 impl Extent {
     /// Returns the key under which the cache for these windows of a view is found.
-    pub(super) fn place(self, view: u32) -> Place {
+    pub(super) fn place(self, view: u32) -> CacheKey {
         (view, self.last - self.first, self.least)
     }
 

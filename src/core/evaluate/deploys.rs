@@ -9,7 +9,7 @@
 //! Rejected: ordering by the label (it is not a number everywhere), and comparing with the windows before
 //! the deployment (a day of one version does not show how versions differ).
 
-use super::Scope;
+use super::Evaluation;
 use super::lookback::Learned;
 use crate::core::detect::{median, regression};
 use crate::core::rule::ast::Past;
@@ -20,7 +20,7 @@ use regression::Window;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-impl Scope<'_> {
+impl Evaluation<'_> {
     /// Returns the view and the key of the trailing window to judge; `None` if no version has enough
     /// observations.
     pub(super) fn looked_at(&mut self, asked: &Past) -> Option<(u32, KeyId)> {

@@ -11,7 +11,7 @@
 use super::baseline_cache::{Extent, Normal, whole};
 use super::memos::{Memo, MemoOf};
 use super::trend_line::{SharedLine, points};
-use super::{Scope, logic};
+use super::{Evaluation, logic};
 use crate::core::alert::Unknown;
 use crate::core::alert::transition::Baseline;
 use crate::core::detect::anomaly::SLOW_WINDOWS;
@@ -74,9 +74,9 @@ impl Version {
 /// means that the period overlaps a gap. The extent is the same for all keys that are evaluated at one grid
 /// point.
 #[derive(Debug, Default)]
-pub struct Reach(Option<(u32, Option<(Timestamp, Timestamp, Extent)>)>);
+pub struct CachedExtent(Option<(u32, Option<(Timestamp, Timestamp, Extent)>)>);
 
-impl Scope<'_> {
+impl Evaluation<'_> {
     pub(super) fn past(&mut self, asked: &Past) -> Result<f64, Unknown> {
         let looked = self.looked_at(asked).ok_or_else(|| self.nothing_of(asked.current, self.key))?;
         self.expect_series(looked.0, looked.1)?;
@@ -92,7 +92,7 @@ impl Scope<'_> {
                 Ok(self.judge(asked, looked, now, (reference, *above), &version))
             }
             Learned::Anomaly { reference, peak } => {
-                self.note_chance(reference.chance(now));
+                self.note_p_value(reference.p_value(now));
                 self.note_baseline(|| version.evidence());
                 // An active alert lasts as long as its plain score does: neither the earlier peak nor the
                 // threshold for many keys applies to it.
@@ -231,7 +231,7 @@ impl Scope<'_> {
             has_means: asked.function == Function::Anomaly,
         };
         let found = (!self.gaps.touch(from, end)).then_some((from, end, extent));
-        self.reach = Reach(Some((asked.place, found)));
+        self.reach = CachedExtent(Some((asked.place, found)));
         found
     }
 
@@ -380,7 +380,7 @@ impl Scope<'_> {
         let read = |q: f64| view::rank(self.views, view, key, self.at, q);
         let errors = reference.errors(quantile, &window, asked.side, read);
         let verdict = reference.judge(&window, errors, asked.side, believed);
-        self.note_chance(verdict.chance);
+        self.note_p_value(verdict.chance);
         if self.notes.why.is_none() {
             return verdict_value(asked, &verdict);
         }
@@ -411,7 +411,7 @@ impl Scope<'_> {
 
     /// Notes the p-value of one test. Several functions in one rule are several tests, so the smallest
     /// p-value is multiplied by their number.
-    fn note_chance(&mut self, chance: f64) {
+    fn note_p_value(&mut self, chance: f64) {
         let (smallest, tests) = self.notes.chance.unwrap_or((1.0, 0));
         self.notes.chance = Some((smallest.min(chance), tests + 1));
     }

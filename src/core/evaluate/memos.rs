@@ -2,7 +2,7 @@
 //!
 //! Invariant: a cached baseline is used only while all its inputs are the same, so a cache only saves time.
 
-use super::baseline_cache::{Normal, Place};
+use super::baseline_cache::{CacheKey, Normal};
 use super::lookback::Version;
 use super::trend_line::SharedLine;
 use crate::core::view::{self, StateBefore};
@@ -24,8 +24,8 @@ pub struct Memos {
     /// Baselines of periods that leave windows out, or that are not a plain length of time; by reader and
     /// place within the reader.
     pub(super) learned: Table<(Reader, u32), KeyTable<Memo>>,
-    pub(super) normal: Table<Place, KeyTable<Normal>>,
-    pub(super) lines: Table<Place, KeyTable<SharedLine>>,
+    pub(super) normal: Table<CacheKey, KeyTable<Normal>>,
+    pub(super) lines: Table<CacheKey, KeyTable<SharedLine>>,
 }
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;

@@ -19,7 +19,7 @@ pub mod proportion;
 mod trend_line;
 
 use self::baseline_freeze::BaselineFreeze;
-use self::lookback::Reach;
+use self::lookback::CachedExtent;
 use self::memos::{Memos, Reader};
 use self::proportion::Shares;
 use self::trend_line::Line;
@@ -47,7 +47,7 @@ const GROWTH_STEPS: f64 = 16.0;
 
 /// The state an evaluation may read, and the notes it takes.
 #[derive(Debug)]
-pub struct Scope<'a> {
+pub struct Evaluation<'a> {
     pub views: &'a mut [View],
     pub runs: &'a Tracker,
     pub keys: &'a Keys,
@@ -71,7 +71,7 @@ pub struct Scope<'a> {
     pub interval: Span,
     pub notes: Notes,
     /// The cached extent of the function evaluated last.
-    pub reach: Reach,
+    pub reach: CachedExtent,
 }
 
 /// Facts noted during an evaluation.
@@ -130,7 +130,7 @@ impl Notes {
     }
 }
 
-impl Scope<'_> {
+impl Evaluation<'_> {
     /// Judges a rule for the scope's key.
     pub fn observe(&mut self, rule: &Rule) -> Observation {
         self.notes.min_count = rule.min_count;
@@ -482,7 +482,7 @@ pub(in crate::core) fn run_sight(runs: &Tracker, key: &Key, selector: &RunSelect
 fn span(secs: f64) -> Span {
     Span::from_ms((secs * 1_000.0).round() as i64)
 }
-impl Scope<'_> {
+impl Evaluation<'_> {
     /// Returns the maintenance windows of the key, past and present.
     pub(super) fn planned(&self, asked: &Past) -> Vec<(Timestamp, Timestamp)> {
         let key = self.keys.get(self.key);

@@ -10,7 +10,7 @@
 
 use super::baseline_cache::Normal;
 use super::trend_line::SharedLine;
-use super::{Notes, Scope};
+use super::{Evaluation, Notes};
 use crate::core::detect::bounds::{Bounds, least_magnitude};
 use crate::core::detect::regression::Window;
 use crate::core::rule::ast::{Cond, Expr, Function, Past};
@@ -29,7 +29,7 @@ const NOT_SIGNIFICANT: Range = (f64::NEG_INFINITY, 1.0);
 /// Bounds of `anomaly` where nothing is unusual.
 const USUAL: Range = (0.0, 1.0);
 
-/// Whether [`Scope::is_surely_not_met`] is worth calling: the rule reads past windows, whose learning costs
+/// Whether [`Evaluation::is_surely_not_met`] is worth calling: the rule reads past windows, whose learning costs
 /// more than the check, and it does not fire on unknown.
 pub fn may_be_told(rule: &Rule) -> bool {
     let asks_the_past = match &rule.subject {
@@ -56,7 +56,7 @@ fn asks_the_past(expr: &Expr) -> bool {
     }
 }
 
-impl Scope<'_> {
+impl Evaluation<'_> {
     /// Whether the rule surely is not met for a key and its evaluation leaves nothing to remember.
     pub fn is_surely_not_met(&mut self, rule: &Rule, key: KeyId) -> bool {
         (self.key, self.notes) = (key, Notes::default());

@@ -5,7 +5,7 @@
 //! Invariant: the certainty of a line costs more than the line and changes no value, so it is computed only
 //! when evidence is collected.
 
-use super::Scope;
+use super::Evaluation;
 use super::baseline_cache::Extent;
 use super::lookback::{Learned, Version};
 use crate::core::alert::transition::{Baseline, Reach};
@@ -44,7 +44,7 @@ impl Line {
 /// A limit that is reached more than ten years ahead is reported as never reached.
 const REACH_HOURS_MAX: f64 = 10.0 * 365.0 * 24.0;
 
-impl Scope<'_> {
+impl Evaluation<'_> {
     /// Returns the value of a function on a line. The line counts time in windows, but published slopes are
     /// per hour.
     pub(super) fn follow(&mut self, asked: &Past, trend: &Trend, version: &Version) -> f64 {

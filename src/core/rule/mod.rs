@@ -79,7 +79,7 @@ pub struct RecordSpec {
 pub struct Rule {
     pub id: Arc<str>,
     pub subject: Subject,
-    /// Ascending by severity, never empty, at most [`LEVELS_MAX`].
+    /// Ascending by severity, never empty, at most [`LEVELS_MAX`](crate::core::vocab::severity::LEVELS_MAX).
     pub levels: Vec<Level>,
     pub keep_firing_for: Span,
     pub min_count: u64,

@@ -55,7 +55,7 @@ impl Touched {
 }
 
 /// The stages of a run that an event affects.
-enum Scope<'a> {
+enum Affected<'a> {
     All,
     Stage(&'a Arc<str>),
     None,
@@ -132,7 +132,7 @@ impl Pipeline {
         let is_last = !self.has_run_events && self.declared.last() == Some(&event.stage);
         let (run, is_new) = self.open(&event.run, is_doubtful);
         let outcome = run.stage(event, (is_first, is_last), derived);
-        self.finish(&event.run, Scope::Stage(&event.stage), outcome, is_new, moment);
+        self.finish(&event.run, Affected::Stage(&event.stage), outcome, is_new, moment);
         (outcome, is_new)
     }
 
@@ -149,7 +149,7 @@ impl Pipeline {
         let (run, is_new) = self.open(&event.run, is_doubtful);
         let was_ended = run.ended.is_some();
         let outcome = run.run(event, derived);
-        let scope = if run.ended.is_some() == was_ended { Scope::None } else { Scope::All };
+        let scope = if run.ended.is_some() == was_ended { Affected::None } else { Affected::All };
         self.finish(&event.run, scope, outcome, is_new, moment);
         (outcome, is_new)
     }
@@ -181,7 +181,7 @@ impl Pipeline {
     fn finish(
         &mut self,
         id: &Arc<str>,
-        scope: Scope<'_>,
+        scope: Affected<'_>,
         outcome: Outcome,
         is_new: bool,
         moment: Moment<'_>,
@@ -195,9 +195,9 @@ impl Pipeline {
     }
 
     /// Updates the places with a run that just had an event.
-    fn touch(&mut self, id: &Arc<str>, scope: Scope<'_>, moment: Moment<'_>) {
+    fn touch(&mut self, id: &Arc<str>, scope: Affected<'_>, moment: Moment<'_>) {
         self.whole.hear(moment);
-        if let Scope::Stage(stage) = scope {
+        if let Affected::Stage(stage) = scope {
             self.stages.entry(stage.clone()).or_default().hear(moment);
         }
         if let Some(run) = self.runs.get_mut(id) {
@@ -208,7 +208,7 @@ impl Pipeline {
 
     /// Lists a run in the places where it is, and nowhere else. Stages out of scope are listed correctly
     /// already: neither their facts nor the end of the run have changed.
-    fn relist(&mut self, id: &Arc<str>, scope: Scope<'_>, now: Timestamp) {
+    fn relist(&mut self, id: &Arc<str>, scope: Affected<'_>, now: Timestamp) {
         self.is_dirty = true;
         let Some(run) = self.runs.get_mut(id) else { return };
         let listed = run.ended.is_none().then_some(run.beginning.first);
@@ -225,9 +225,11 @@ impl Pipeline {
             }
         };
         match scope {
-            Scope::All => run.stages.iter_mut().for_each(|(stage, facts)| list(stage, facts)),
-            Scope::Stage(stage) => run.stages.get_mut(stage).into_iter().for_each(|facts| list(stage, facts)),
-            Scope::None => {}
+            Affected::All => run.stages.iter_mut().for_each(|(stage, facts)| list(stage, facts)),
+            Affected::Stage(stage) => {
+                run.stages.get_mut(stage).into_iter().for_each(|facts| list(stage, facts))
+            }
+            Affected::None => {}
         }
     }
 
@@ -246,7 +248,7 @@ impl Pipeline {
             self.whole.learn(duration);
         }
         if run.ended.is_some() != was_ended {
-            self.relist(id, Scope::All, now);
+            self.relist(id, Affected::All, now);
         }
     }
 

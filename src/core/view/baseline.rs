@@ -26,7 +26,7 @@ const GONE_MAX: usize = 4_096;
 
 /// How many closed windows are kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kept {
+pub(super) enum Retention {
     For(Span),
     Newest,
 }
@@ -112,16 +112,16 @@ impl View {
     }
 
     /// Returns how the view reads a window, and how many windows it keeps.
-    pub(super) fn reader(&self) -> Option<(Reader, Kept)> {
+    pub(super) fn reader(&self) -> Option<(Reader, Retention)> {
         let reader =
             |window, aggregate, is_profiled| Reader { shape: self.shape, aggregate, window, is_profiled };
         match self.spec.kind {
             ViewKind::Baseline { window, period, aggregate, is_profiled } => {
-                let kept = Kept::For(period + self.lateness.allowed + window * WINDOWS_SPARE);
+                let kept = Retention::For(period + self.lateness.allowed + window * WINDOWS_SPARE);
                 Some((reader(window, aggregate, is_profiled), kept))
             }
             ViewKind::Deploys { window, aggregate, is_profiled, .. } => {
-                Some((reader(window, aggregate, is_profiled), Kept::Newest))
+                Some((reader(window, aggregate, is_profiled), Retention::Newest))
             }
             _ => None,
         }

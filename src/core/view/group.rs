@@ -3,7 +3,7 @@
 //! Intuition: at one grid point several rules read the same key; each question is answered once.
 //! Invariant: panes ascend by index; any change discards the cached results.
 
-use super::baseline::{Kept, WINDOWS_OF_A_VERSION};
+use super::baseline::{Retention, WINDOWS_OF_A_VERSION};
 use super::history::{self, History, Reader};
 use super::sealed::SealedPanes;
 use super::totals::Totals;
@@ -161,11 +161,11 @@ impl Group {
     }
 
     /// Baseline views: drops the rows of windows older than `kept`, or all but the newest.
-    pub(super) fn trim(&mut self, at: Timestamp, kept: Kept, window: Span) {
+    pub(super) fn trim(&mut self, at: Timestamp, kept: Retention, window: Span) {
         let history = self.history.get_or_insert_default();
         match kept {
-            Kept::For(span) => history.drop_before((at - span).index(window)),
-            Kept::Newest => history.keep_newest(WINDOWS_OF_A_VERSION),
+            Retention::For(span) => history.drop_before((at - span).index(window)),
+            Retention::Newest => history.keep_newest(WINDOWS_OF_A_VERSION),
         }
     }
 
@@ -200,7 +200,7 @@ impl Group {
         shape: Shape,
         (first, last): (i64, i64),
         above: Option<f64>,
-        parts: Parts<'_>,
+        parts: QuantilePanes<'_>,
     ) -> Option<Profile> {
         self.refresh(first, last, parts);
         let rest = self.rest(first, last, parts);
@@ -249,7 +249,7 @@ impl Group {
         shape: Shape,
         (first, last): (i64, i64),
         (asked, place): (&[f64], usize),
-        parts: Parts<'_>,
+        parts: QuantilePanes<'_>,
     ) -> Option<f64> {
         if self.memo.len() <= place {
             self.answer(shape, (first, last), asked, parts);
@@ -259,7 +259,7 @@ impl Group {
 
     /// Computes all requested quantiles of this key while its panes are in the cache: the next rule returns
     /// to this key only after it has read ten thousand others.
-    fn answer(&mut self, shape: Shape, (first, last): (i64, i64), asked: &[f64], parts: Parts<'_>) {
+    fn answer(&mut self, shape: Shape, (first, last): (i64, i64), asked: &[f64], parts: QuantilePanes<'_>) {
         let mut memo = std::mem::take(&mut self.memo);
         self.refresh(first, last, parts);
         let rest = self.rest(first, last, parts);
@@ -274,7 +274,7 @@ impl Group {
         shape: Shape,
         (first, last): (i64, i64),
         q: f64,
-        parts: Parts<'_>,
+        parts: QuantilePanes<'_>,
     ) -> Option<f64> {
         self.refresh(first, last, parts);
         self.value(self.rest(first, last, parts), shape, q)
@@ -289,18 +289,18 @@ impl Group {
     }
 
     /// Renews the merge of the window's panes if it is out of date.
-    fn refresh(&mut self, first: i64, last: i64, parts: Parts<'_>) {
+    fn refresh(&mut self, first: i64, last: i64, parts: QuantilePanes<'_>) {
         match parts {
-            Parts::OlderAndNewest => self.refresh_prefix(first, last, 1),
-            Parts::AllAnd(_) => self.refresh_prefix(first, last, 0),
+            QuantilePanes::OlderAndNewest => self.refresh_prefix(first, last, 1),
+            QuantilePanes::AllAnd(_) => self.refresh_prefix(first, last, 0),
         }
     }
 
     /// Returns the pane that is not in the merge.
-    fn rest<'a>(&'a self, first: i64, last: i64, parts: Parts<'a>) -> Option<&'a Pane> {
+    fn rest<'a>(&'a self, first: i64, last: i64, parts: QuantilePanes<'a>) -> Option<&'a Pane> {
         match parts {
-            Parts::OlderAndNewest => self.within(first, last).last().map(|trail| &trail.pane),
-            Parts::AllAnd(open) => open.map(|trail| &trail.pane),
+            QuantilePanes::OlderAndNewest => self.within(first, last).last().map(|trail| &trail.pane),
+            QuantilePanes::AllAnd(open) => open.map(|trail| &trail.pane),
         }
     }
 
@@ -331,7 +331,7 @@ impl Group {
 
 /// The panes from which a quantile is computed.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Parts<'a> {
+pub(super) enum QuantilePanes<'a> {
     /// The panes of the window; the newest one is not merged with the others, because it changes.
     OlderAndNewest,
     /// All panes of the window, and the open pane of the source, if any.

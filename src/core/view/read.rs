@@ -6,7 +6,7 @@
 
 use super::View;
 use super::feed::{self, Open};
-use super::group::{Parts, Trail};
+use super::group::{QuantilePanes, Trail};
 use super::totals::Totals;
 use crate::core::detect::regression::{Profile, Window};
 use crate::core::vocab::key::KeyId;
@@ -50,11 +50,11 @@ impl View {
     }
 
     /// Returns the panes of the trailing window that ends at `at`, and how they are combined.
-    fn parts<'a>(&self, at: Timestamp, open: Option<Open<'a>>) -> ((i64, i64), Parts<'a>) {
+    fn parts<'a>(&self, at: Timestamp, open: Option<Open<'a>>) -> ((i64, i64), QuantilePanes<'a>) {
         let (first, last) = self.range(at);
         let parts = match self.is_fed() {
-            true => Parts::AllAnd(self.within(open, first, last)),
-            false => Parts::OlderAndNewest,
+            true => QuantilePanes::AllAnd(self.within(open, first, last)),
+            false => QuantilePanes::OlderAndNewest,
         };
         ((first, last), parts)
     }

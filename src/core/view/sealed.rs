@@ -42,7 +42,7 @@ const ROOM: usize = 96;
 const CELL: usize = 4;
 
 /// The position of one record.
-struct Place {
+struct RecordSpan {
     index: i64,
     /// The record with its header.
     whole: Range<usize>,
@@ -115,14 +115,14 @@ impl SealedPanes {
     }
 
     /// Iterates over the records; ends early where the bytes are damaged.
-    fn places(&self) -> impl Iterator<Item = Place> + '_ {
+    fn places(&self) -> impl Iterator<Item = RecordSpan> + '_ {
         let mut at = self.gone;
         std::iter::from_fn(move || {
             let mut rest = self.records.get(at..)?;
             let index = read_varint(&mut rest)? as i64;
             let len = usize::try_from(read_varint(&mut rest)?).ok().filter(|len| *len <= rest.len())?;
             let start = self.records.len() - rest.len();
-            let place = Place { index, whole: at..start + len, bytes: start..start + len };
+            let place = RecordSpan { index, whole: at..start + len, bytes: start..start + len };
             at = start + len;
             Some(place)
         })

@@ -31,7 +31,7 @@ pub(super) fn renewed<S: SharedStore, C: Clock>(
 
 /// The store as it is read while a record is applied. It renews the lease once that takes a third of the
 /// lease.
-pub(super) struct Kept<'a, S, C> {
+pub(super) struct RenewingStore<'a, S, C> {
     store: RefCell<&'a mut S>,
     clock: &'a C,
     fence: &'a Fence,
@@ -40,7 +40,7 @@ pub(super) struct Kept<'a, S, C> {
     renew_at: Cell<Duration>,
 }
 
-impl<'a, S: SharedStore, C: Clock> Kept<'a, S, C> {
+impl<'a, S: SharedStore, C: Clock> RenewingStore<'a, S, C> {
     pub fn new(
         store: &'a mut S,
         clock: &'a C,
@@ -48,11 +48,11 @@ impl<'a, S: SharedStore, C: Clock> Kept<'a, S, C> {
         (lease, renew_at): (Duration, Duration),
     ) -> Self {
         let renew_at = Cell::new(renew_at.max(clock.running() + lease / 3));
-        Kept { store: RefCell::new(store), clock, fence, lease, renew_at }
+        RenewingStore { store: RefCell::new(store), clock, fence, lease, renew_at }
     }
 }
 
-impl<S: SharedStore, C: Clock> Store for Kept<'_, S, C> {
+impl<S: SharedStore, C: Clock> Store for RenewingStore<'_, S, C> {
     fn checkpoint(&self) -> Result<Checkpoint, PortError> {
         self.store.borrow().checkpoint()
     }

@@ -6,12 +6,12 @@ mod parts;
 mod posting;
 mod showing;
 
-use self::lease::{Kept, renewed};
-pub use self::parts::Parts;
+use self::lease::{RenewingStore, renewed};
+pub use self::parts::SessionParts;
 use super::applier::Applier;
 use super::continuity::Continuity;
 use super::decode_ahead::{self, DecodeAhead};
-use super::monitor::{PartitionMonitor, Seen};
+use super::monitor::{PartitionMonitor, PartitionStatus};
 use super::mutant::{self, Mutant};
 use super::poison::{DEATHS_MAX, PoisonGuard};
 use super::port_error::chain;
@@ -102,7 +102,7 @@ impl OwnerSession {
     /// Restores the state from the store, checks that the log is the one it was read from, and resumes
     /// reading.
     pub(super) fn begin<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock>(
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         fence: Fence,
         permit: Permit,
     ) -> Result<OwnerSession, StartError> {
@@ -175,7 +175,7 @@ impl OwnerSession {
 
     pub(super) fn step<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         commands: &Receiver<Command>,
         publish: &mut Publish,
     ) -> Result<Next, StartError> {
@@ -210,14 +210,14 @@ impl OwnerSession {
     }
 
     /// Lets the monitor report when the partition is not kept as it should be.
-    fn look_around<F: TransitionLog, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
+    fn look_around<F: TransitionLog, S, C: Clock>(&mut self, parts: &mut SessionParts<F, S, C>) {
         parts.owner_metrics.lag_ms.set(self.lag.ms().max(0) as u64);
         let (running, now) = (parts.clock.running(), parts.clock.now());
         if !self.monitor.is_due(running) {
             return;
         }
         let counters = self.applier.engine.counters();
-        let seen = Seen {
+        let seen = PartitionStatus {
             lag: self.lag,
             fenced: parts.owner_metrics.fenced.get(),
             repeated: parts.owner_metrics.suppressed.get(),
@@ -227,7 +227,7 @@ impl OwnerSession {
                 + counters.refused_for(Refusal::TooLate),
             received: counters.received,
             snapshot_age: Span::from_ms(running.saturating_sub(self.snapshot_at).as_millis() as i64),
-            ..Seen::around(&parts.owner_metrics, now, &self.applier.engine)
+            ..PartitionStatus::around(&parts.owner_metrics, now, &self.applier.engine)
         };
         self.monitor.look(seen, &mut parts.feed, now);
         parts.owner_metrics.remark(self.applier.engine.limits().partition, self.monitor.remarks());
@@ -250,7 +250,7 @@ impl OwnerSession {
     }
 
     /// Returns how long to wait for records: until the engine's wake-up, but at most `WAIT_MAX`.
-    fn patience<F, S, C: Clock>(&self, parts: &Parts<F, S, C>) -> Duration {
+    fn patience<F, S, C: Clock>(&self, parts: &SessionParts<F, S, C>) -> Duration {
         // The first tick of an empty log is no reason to look more often: it waits for its turn.
         let wake = self.applier.engine.next_wake().map_or(WAIT_MAX, |wake| parts.clock.until(wake));
         wake.clamp(Duration::from_millis(1), WAIT_MAX)
@@ -274,7 +274,7 @@ impl OwnerSession {
     fn apply<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock>(
         &mut self,
         records: Vec<Logged>,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         publish: &mut Publish,
     ) -> Result<(), StartError> {
         let Some(batch) = self.decoded(records) else { return Ok(()) };
@@ -293,7 +293,7 @@ impl OwnerSession {
                 self.applier.leave_out_one(record.seq);
             }
             let times = (parts.lease, self.renew_at);
-            let kept = Kept::new(&mut parts.store, &parts.clock, &self.fence, times);
+            let kept = RenewingStore::new(&mut parts.store, &parts.clock, &self.fence, times);
             match decoded {
                 Some(decoded) => self.applier.apply_decoded(&record, decoded, &kept)?,
                 None => self.applier.apply(&record, &kept)?,
@@ -319,7 +319,10 @@ impl OwnerSession {
     }
 
     /// Notes that no record is being applied: from here on a crash is not attributed to a record.
-    fn name_nothing<F, S: SharedStore, C>(&self, parts: &mut Parts<F, S, C>) -> Result<(), StartError> {
+    fn name_nothing<F, S: SharedStore, C>(
+        &self,
+        parts: &mut SessionParts<F, S, C>,
+    ) -> Result<(), StartError> {
         if self.poison_guard.is_naming() {
             parts.store.attempt(&self.fence, 0)?;
         }
@@ -327,7 +330,11 @@ impl OwnerSession {
     }
 
     /// Carries out the pending commands. Returns true to stop.
-    fn obey<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>, commands: &Receiver<Command>) -> bool {
+    fn obey<F: Feed, S, C>(
+        &mut self,
+        parts: &mut SessionParts<F, S, C>,
+        commands: &Receiver<Command>,
+    ) -> bool {
         let (mut entries, mut replies, mut is_stop) = (Vec::new(), Vec::new(), false);
         self.want_rules(parts);
         for command in commands.try_iter().take(GROUP_MAX) {
@@ -354,7 +361,7 @@ impl OwnerSession {
 
     /// Appends the wanted rules to the log if they differ from those in force, once every record of the log
     /// is applied.
-    fn want_rules<F: Feed, S, C>(&mut self, parts: &mut Parts<F, S, C>) {
+    fn want_rules<F: Feed, S, C>(&mut self, parts: &mut SessionParts<F, S, C>) {
         let Some(wanted) = self.rules.take_if(|_| self.applier.applied >= self.caught_up_at) else { return };
         let mut appended = Ok(0);
         if wanted.rules != *self.applier.engine.rules() {
@@ -377,7 +384,7 @@ impl OwnerSession {
     }
 
     /// Appends a tick if the engine's wake-up is due and no record arrived.
-    fn tick<F: Feed, S, C: Clock>(&mut self, parts: &mut Parts<F, S, C>) {
+    fn tick<F: Feed, S, C: Clock>(&mut self, parts: &mut SessionParts<F, S, C>) {
         let wake = self.applier.tick_due();
         let is_due = wake.is_some_and(|wake| wake <= parts.clock.now());
         let now = parts.clock.running();
@@ -397,7 +404,7 @@ impl OwnerSession {
     /// Renews the lease in time. A store that is away may still hold the lease when it is back.
     fn keep_lease<F, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
     ) -> Result<(), PortError> {
         let now = parts.clock.running();
         if now < self.renew_at {
@@ -407,7 +414,7 @@ impl OwnerSession {
         Ok(())
     }
 
-    fn is_commit_due<F, S, C: Clock>(&self, parts: &Parts<F, S, C>) -> bool {
+    fn is_commit_due<F, S, C: Clock>(&self, parts: &SessionParts<F, S, C>) -> bool {
         self.applier.is_urgent()
             || self.applier.is_dirty()
                 && parts.clock.running().saturating_sub(self.committed_at) >= COMMIT_EVERY
@@ -416,7 +423,7 @@ impl OwnerSession {
     /// Makes one conditional write with everything since the last commit, then publishes its transitions.
     fn commit<F: TransitionLog + Outlet, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         publish: &mut Publish,
     ) -> Result<(), PortError> {
         let begun = parts.clock.running();
@@ -433,7 +440,7 @@ impl OwnerSession {
 
     fn commit_now<F: Outlet, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         publish: &mut Publish,
         with_snapshot: bool,
     ) -> Result<(), PortError> {
@@ -478,14 +485,14 @@ impl OwnerSession {
         self.outbox.append(&mut commit.transitions);
         self.partials.append(&mut commit.partials);
         self.shadows.append(&mut commit.shadows);
-        self.applier.committed().iter().for_each(publish);
+        self.applier.finish_commit().iter().for_each(publish);
         self.show_open(parts, &touched, is_coarse)
     }
 
     /// Ends the session so that the next owner can resume at once.
     fn end<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         publish: &mut Publish,
     ) -> Result<(), PortError> {
         // While this owner has not caught up with an earlier one, the state in the store is newer.
@@ -500,7 +507,7 @@ impl OwnerSession {
     /// Gives the lease back.
     pub(super) fn give_back<F, S: SharedStore, C>(
         &self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
     ) -> Result<(), PortError> {
         match parts.store.release(&self.fence) {
             // The lease expires by itself in a moment.
@@ -562,7 +569,7 @@ const WINDOWS_MANY: usize = 4_096;
 /// Sends the same bytes again until the answer is known. A commit may take effect long after it was sent, and
 /// a different one in its place would then be lost or applied on top.
 fn send<F, S: SharedStore, C: Clock>(
-    parts: &mut Parts<F, S, C>,
+    parts: &mut SessionParts<F, S, C>,
     fence: &Fence,
     commit: &super::ports::Commit,
 ) -> Result<(), PortError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The parts of an owner.
 #[derive(Debug)]
-pub struct Parts<F, S, C> {
+pub struct SessionParts<F, S, C> {
     pub feed: F,
     pub store: S,
     pub clock: C,

@@ -1,6 +1,6 @@
 //! Publishes what is committed: transitions under their numbers, and messages to the aggregate partition.
 
-use super::Parts;
+use super::SessionParts;
 use super::{OwnerSession, RETRY_EVERY};
 use crate::driver::ports::{
     Clock, OutboxEntry, Outlet, PortError, PublishOutcome, SharedStore, TransitionLog,
@@ -11,7 +11,7 @@ impl OwnerSession {
     /// the rest.
     pub(super) fn publish<F: TransitionLog + Outlet, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         is_patient: bool,
     ) -> Result<(), PortError> {
         self.publish_transitions(parts, is_patient)?;
@@ -22,7 +22,7 @@ impl OwnerSession {
     /// Publishes shadows without waiting: shadows that fail now are published after the next commit.
     fn publish_shadows<F: TransitionLog, S, C>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
     ) -> Result<(), PortError> {
         self.shadows.retain(|shadow| shadow.number > self.published.shadows);
         if self.shadows.is_empty() {
@@ -37,7 +37,7 @@ impl OwnerSession {
 
     fn post_partials<F: TransitionLog, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         is_patient: bool,
     ) -> Result<(), PortError> {
         loop {
@@ -61,7 +61,7 @@ impl OwnerSession {
     /// Counts a retry, renews the lease and waits before unacknowledged messages are sent again.
     fn wait_for_the_board<F, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
     ) -> Result<(), PortError> {
         parts.owner_metrics.publish_retries.add(1);
         if parts.owner_metrics.outages.is_giving_up() {
@@ -73,7 +73,7 @@ impl OwnerSession {
 
     fn publish_transitions<F: TransitionLog + Outlet, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         is_patient: bool,
     ) -> Result<(), PortError> {
         while let Some(newest) = self.outbox.last().map(|transition| transition.number) {

@@ -4,7 +4,7 @@
 //! series, and Redis serves other requests between two pieces. Rejected: everything in one commit (a hundred
 //! thousand open windows are copied, and copied again into a command, while the next records wait).
 
-use super::{OwnerSession, Parts, RETRY_EVERY, chain};
+use super::{OwnerSession, RETRY_EVERY, SessionParts, chain};
 use crate::core::measure::window::WindowSize;
 use crate::driver::ports::{Answer, Asked, Clock, Commit, Fence, PortError, SharedStore, Shown};
 use crate::wire::asked;
@@ -14,7 +14,7 @@ const WINDOWS_AT_ONCE: usize = 2_048;
 
 /// Writes the windows sealed since the last commit, ahead of the commit that holds them.
 pub(super) fn sealed<F, S: SharedStore, C: Clock>(
-    parts: &mut Parts<F, S, C>,
+    parts: &mut SessionParts<F, S, C>,
     fence: &Fence,
     commit: &Commit,
 ) -> Result<(), PortError> {
@@ -27,7 +27,7 @@ pub(super) fn sealed<F, S: SharedStore, C: Clock>(
 
 /// Sends the same piece until the store is known to hold it.
 fn show<F, S: SharedStore, C: Clock>(
-    parts: &mut Parts<F, S, C>,
+    parts: &mut SessionParts<F, S, C>,
     fence: &Fence,
     shown: Shown<'_>,
 ) -> Result<(), PortError> {
@@ -49,7 +49,7 @@ impl OwnerSession {
     /// `is_coarse`.
     pub(super) fn show_open<F, S: SharedStore, C: Clock>(
         &mut self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         touched: &[u32],
         is_coarse: bool,
     ) -> Result<(), PortError> {
@@ -63,7 +63,7 @@ impl OwnerSession {
 
     fn show_open_of<F, S: SharedStore, C: Clock>(
         &self,
-        parts: &mut Parts<F, S, C>,
+        parts: &mut SessionParts<F, S, C>,
         slots: &[u32],
         sizes: &[WindowSize],
     ) -> Result<(), PortError> {
@@ -76,7 +76,7 @@ impl OwnerSession {
 
     /// Writes the silences and maintenance windows if they have changed. Each partition knows the same ones,
     /// so partition 0 alone writes them.
-    pub(super) fn show_asked<F, S: SharedStore, C>(&mut self, parts: &mut Parts<F, S, C>) {
+    pub(super) fn show_asked<F, S: SharedStore, C>(&mut self, parts: &mut SessionParts<F, S, C>) {
         let change = self.applier.engine.mutes().changes;
         if parts.limits.partition.index > 0 || self.asked_shown == Some(change) {
             return;

@@ -15,7 +15,7 @@ use crate::core::rule::{Rule, RuleSet};
 use crate::core::vocab::selector::By;
 use crate::core::{Span, Timestamp};
 pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
-pub use said::{Alert, Said};
+pub use said::{Alert, Decision};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 pub use values::{expand, observations, series_name};
@@ -46,7 +46,7 @@ pub enum Input {
     /// The series ends: it has no value from here on.
     Ended { source: String, name: String, labels: BTreeMap<String, String> },
     /// A decision of an operator.
-    Said(Box<Said>),
+    Decision(Box<Decision>),
 }
 
 /// The largest number of values in one test: an hour of one value per second for a few series.
@@ -250,7 +250,7 @@ mod tests {
         assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
         let event = |at: usize| match &loaded.tests[0].inputs[at].1 {
             Input::Event(event) => serde_json::from_str::<Value>(event).expect("JSON"),
-            Input::Said(_) | Input::Ended { .. } => Value::Null,
+            Input::Decision(_) | Input::Ended { .. } => Value::Null,
         };
         let stage = event(0);
         assert_eq!((&stage["pipeline"], &stage["run"]), (&json!("on"), &json!("17")));

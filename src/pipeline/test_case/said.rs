@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// A decision of an operator.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Said {
+pub enum Decision {
     /// Acknowledges the active alert of a rule with these labels.
     Ack {
         of: Alert,
@@ -67,19 +67,19 @@ pub(super) fn read(file: &File<'_>, node: &Node) -> Option<(Timestamp, Input)> {
     };
     let value = fields[word];
     let said = match *word {
-        "silence" => asked(file, value, |text| ask::silence(text, NEW, at)).map(Said::Silence),
-        "maintenance" => asked(file, value, |text| ask::maintenance(text, NEW)).map(Said::Maintenance),
-        "expire_silence" => file.text(value).map(Said::Unsilence),
-        "end_maintenance" => file.text(value).map(Said::EndMaintenance),
-        "unack" => alert(file, value, &fields).map(Said::Unack),
-        _ => alert(file, value, &fields).map(|of| Said::Ack {
+        "silence" => asked(file, value, |text| ask::silence(text, NEW, at)).map(Decision::Silence),
+        "maintenance" => asked(file, value, |text| ask::maintenance(text, NEW)).map(Decision::Maintenance),
+        "expire_silence" => file.text(value).map(Decision::Unsilence),
+        "end_maintenance" => file.text(value).map(Decision::EndMaintenance),
+        "unack" => alert(file, value, &fields).map(Decision::Unack),
+        _ => alert(file, value, &fields).map(|of| Decision::Ack {
             of,
             why: fields.get("why").and_then(|node| file.text(node)).unwrap_or_default(),
             until: fields.get("until").and_then(|node| file.span(node)).map(|span| START + span),
             accept: fields.get("accept").is_some_and(|node| node.kind == Kind::Bool(true)),
         }),
     };
-    Some((at, Input::Said(Box::new(said?))))
+    Some((at, Input::Decision(Box::new(said?))))
 }
 
 fn alert(file: &File<'_>, rule: &Node, fields: &BTreeMap<&str, &Node>) -> Option<Alert> {

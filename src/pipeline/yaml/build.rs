@@ -3,7 +3,7 @@
 //! Invariant: the builder keeps its own stack, so a deeply nested text uses no thread stack. The nodes behind
 //! an alias are counted before they are copied.
 
-use super::{DEPTH_MAX, Key, Kind, NODES_MAX, Node, Place, SCALAR_BYTES_MAX, SyntaxError, scalar};
+use super::{DEPTH_MAX, Key, Kind, NODES_MAX, Node, SCALAR_BYTES_MAX, SyntaxError, TextPlace, scalar};
 use serde_saphyr::granit_parser::{
     self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag,
 };
@@ -14,8 +14,8 @@ use std::collections::hash_map::Entry;
 /// A duplicate key of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Twice {
-    pub at: Place,
-    pub first: Place,
+    pub at: TextPlace,
+    pub first: TextPlace,
     pub name: String,
 }
 
@@ -91,13 +91,13 @@ fn explained(error: &ScanError) -> SyntaxError {
     SyntaxError { at, message: message.lines().next().unwrap_or("this is not YAML").into(), hint }
 }
 
-fn too_deep(at: Place) -> SyntaxError {
+fn too_deep(at: TextPlace) -> SyntaxError {
     let message = format!("this is nested deeper than {DEPTH_MAX} lists and maps");
     SyntaxError { at: Some(at), message, hint: None }
 }
 
-fn place(marker: &Marker) -> Place {
-    Place { line: marker.line(), column: marker.col() + 1 }
+fn place(marker: &Marker) -> TextPlace {
+    TextPlace { line: marker.line(), column: marker.col() + 1 }
 }
 
 /// The size of a node with all its descendants.
@@ -136,7 +136,7 @@ impl Size {
 /// A collection that is not closed yet.
 #[derive(Debug)]
 struct Frame {
-    at: Place,
+    at: TextPlace,
     anchor: usize,
     open: Open,
 }
@@ -150,7 +150,7 @@ enum Open {
 #[derive(Debug, Default)]
 struct OpenMap {
     entries: Vec<(Key, Node)>,
-    seen: HashMap<String, Place>,
+    seen: HashMap<String, TextPlace>,
     /// A key that waits for its value, and whether the key is `<<`.
     key: Option<(Key, bool)>,
     merged: Vec<Node>,
@@ -259,7 +259,7 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn open(&mut self, at: Place, anchor: usize, open: Open) -> Result<(), SyntaxError> {
+    fn open(&mut self, at: TextPlace, anchor: usize, open: Open) -> Result<(), SyntaxError> {
         if self.frames.len() >= DEPTH_MAX {
             return Err(too_deep(at));
         }
@@ -278,7 +278,7 @@ impl<'t> Builder<'t> {
     }
 
     /// Adds a copy of the node that an alias refers to.
-    fn repeat(&mut self, at: Place, anchor: usize) -> Result<(), SyntaxError> {
+    fn repeat(&mut self, at: TextPlace, anchor: usize) -> Result<(), SyntaxError> {
         let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
             let message = "an alias cannot stand within the value that it refers to".into();
             return Err(SyntaxError { at: Some(at), message, hint: None });
@@ -313,7 +313,7 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    fn spend(&mut self, at: Place, size: Size) -> Result<(), SyntaxError> {
+    fn spend(&mut self, at: TextPlace, size: Size) -> Result<(), SyntaxError> {
         self.spent.nodes += size.nodes;
         self.spent.bytes += size.bytes;
         let message = if self.spent.nodes > NODES_MAX {

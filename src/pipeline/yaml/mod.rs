@@ -17,7 +17,7 @@ pub use build::Twice;
 /// A value and the place where it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    pub at: Place,
+    pub at: TextPlace,
     pub kind: Kind,
     /// The text of a scalar that YAML interprets as another type than text.
     pub written: Option<Box<str>>,
@@ -25,7 +25,7 @@ pub struct Node {
 
 /// A place in a text; both numbers start at 1, and columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
+pub struct TextPlace {
     pub line: usize,
     pub column: usize,
 }
@@ -43,14 +43,14 @@ pub enum Kind {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
-    pub at: Place,
+    pub at: TextPlace,
     pub text: String,
 }
 
 /// A syntax error, with its place if the library reports one.
 #[derive(Debug)]
 pub struct SyntaxError {
-    pub at: Option<Place>,
+    pub at: Option<TextPlace>,
     pub message: String,
     pub hint: Option<&'static str>,
 }
@@ -70,7 +70,7 @@ const ALIASES_MAX: usize = 1_000;
 
 impl Node {
     /// Makes a text node at a place.
-    pub fn of_text(at: Place, text: impl Into<String>) -> Node {
+    pub fn of_text(at: TextPlace, text: impl Into<String>) -> Node {
         Node { at, kind: Kind::Text(text.into()), written: None }
     }
 
@@ -113,7 +113,7 @@ pub fn typed<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, 
 
 fn syntax_error(error: serde_saphyr::Error) -> SyntaxError {
     let error = error.without_snippet();
-    let at = error.location().map(|l| Place { line: l.line() as usize, column: l.column() as usize });
+    let at = error.location().map(|l| TextPlace { line: l.line() as usize, column: l.column() as usize });
     let message = error.to_string();
     let message = plain(message.lines().next().unwrap_or("not YAML"));
     SyntaxError { at, message, hint: None }
@@ -157,7 +157,7 @@ pub fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
         let hint = Some("put it into a file of its own, or take the `---` out");
         return Err(SyntaxError { at: Some(second.at), message: message.into(), hint });
     }
-    let empty = Node { at: Place { line: 1, column: 1 }, kind: Kind::Map(Vec::new()), written: None };
+    let empty = Node { at: TextPlace { line: 1, column: 1 }, kind: Kind::Map(Vec::new()), written: None };
     Ok((root.unwrap_or(empty), twice))
 }
 
@@ -178,7 +178,7 @@ mod tests {
     fn places_are_those_of_the_file() {
         let root = parse("a: 1\nb:\n  - { c: 'x', d: [1.5, true] }\n").expect("valid");
         let Kind::Map(entries) = root.kind else { panic!("a map") };
-        assert_eq!(entries[1].0.at, Place { line: 2, column: 1 });
+        assert_eq!(entries[1].0.at, TextPlace { line: 2, column: 1 });
         let Kind::List(items) = &entries[1].1.kind else { panic!("a list") };
         let Kind::Map(inner) = &items[0].kind else { panic!("a map") };
         assert_eq!((inner[0].0.at.line, inner[0].1.at.column), (3, 10));
@@ -188,7 +188,7 @@ mod tests {
     fn errors_have_a_place_and_duplicates_are_errors() {
         assert!(parse("a: [1,\nb").is_err());
         let twice = parse("a: 1\nb: 2\na: 2\n").expect_err("twice");
-        assert_eq!(twice.at, Some(Place { line: 3, column: 1 }));
+        assert_eq!(twice.at, Some(TextPlace { line: 3, column: 1 }));
         let (root, all) = parse_all_keys("a: 1\na: 2\nb: { c: 1, c: 2 }\n").expect("a tree");
         assert_eq!(all.iter().map(|one| one.at.line).collect::<Vec<_>>(), [2, 3]);
         let Kind::Map(entries) = root.kind else { panic!("a map") };
@@ -202,7 +202,7 @@ mod tests {
         }
         let root = parse("\u{feff}a: 1\n").expect("marked");
         let Kind::Map(entries) = root.kind else { panic!("a map") };
-        assert_eq!((entries[0].0.text.as_str(), entries[0].0.at), ("a", Place { line: 1, column: 1 }));
+        assert_eq!((entries[0].0.text.as_str(), entries[0].0.at), ("a", TextPlace { line: 1, column: 1 }));
     }
 
     #[test]
@@ -257,6 +257,6 @@ mod tests {
         let Kind::Map(entries) = root.kind else { panic!("a map") };
         let Kind::Map(inner) = &entries[0].1.kind else { panic!("a map") };
         assert_eq!((inner[0].1.text(), inner[1].1.text()), (Some("one, two three"), Some("x y")));
-        assert_eq!(entries[1].0.at, Place { line: 7, column: 1 });
+        assert_eq!(entries[1].0.at, TextPlace { line: 7, column: 1 });
     }
 }

@@ -3,12 +3,18 @@
 //! Invariant: a scalar is a number only if all readers agree on its value. `010` is eight to some parsers and
 //! ten to others, so it is a text. `1e999` is a text, because all numbers here are finite.
 
-use super::{Kind, Node, Place};
+use super::{Kind, Node, TextPlace};
 use serde_saphyr::granit_parser::ScalarStyle;
 
 /// Makes the node of a scalar. `tag`: a tag of YAML's core schema, such as `str`. `is_there`: whether the
 /// scalar is not empty.
-pub(super) fn node(at: Place, value: &str, style: ScalarStyle, tag: Option<&str>, is_there: bool) -> Node {
+pub(super) fn node(
+    at: TextPlace,
+    value: &str,
+    style: ScalarStyle,
+    tag: Option<&str>,
+    is_there: bool,
+) -> Node {
     let is_plain = style == ScalarStyle::Plain;
     let kind = match tag {
         Some("null") => Kind::Null,

@@ -2,7 +2,7 @@
 //! removed.
 //!
 //! Invariant: the number of changes and the largest distance ever added bound the rounding error of the
-//! sums. One value a million times as large leaves a doubt, so the sums are computed anew once it is
+//! sums. One value a million times as large leaves a rounding_error, so the sums are computed anew once it is
 //! removed.
 
 use super::super::baseline::REACH;
@@ -51,13 +51,15 @@ impl Moments {
 
     /// Returns a bound on the rounding error of the sum of squares, both of this running sum and of a sum in
     /// one pass.
-    fn doubt(&self, windows: f64) -> f64 {
+    fn rounding_error(&self, windows: f64) -> f64 {
         let roundings = f64::from(self.turns) + windows + 64.0;
         4.0 * f64::EPSILON * roundings * windows * self.reach * self.reach
     }
 
     pub(super) fn holds(&self, windows: usize) -> bool {
-        windows > 2 && self.turns < TURNS_MAX && self.doubt(windows as f64) <= DOUBT_MAX * self.squares
+        windows > 2
+            && self.turns < TURNS_MAX
+            && self.rounding_error(windows as f64) <= DOUBT_MAX * self.squares
     }
 
     /// Returns a lower bound on the spread that `regression` uses; 0 if a value may be so far from the
@@ -74,11 +76,11 @@ impl Moments {
     /// Returns bounds on the mean and on the standard deviation.
     pub(super) fn bounds(&self, windows: usize) -> ((f64, f64), (f64, f64)) {
         let n = windows as f64;
-        let (mean, doubt) = (self.center + self.sum / n, self.doubt(n));
+        let (mean, rounding_error) = (self.center + self.sum / n, self.rounding_error(n));
         let shift = ROUNDING * (mean.abs() + self.reach);
         let squares = self.squares - self.sum * self.sum / n;
         let deviation = |squares: f64| (squares.max(0.0) / (n - 1.0)).sqrt();
-        let (low, high) = (deviation(squares - doubt), deviation(squares + doubt));
+        let (low, high) = (deviation(squares - rounding_error), deviation(squares + rounding_error));
         ((mean - shift, mean + shift), (low * (1.0 - ROUNDING), high * (1.0 + ROUNDING)))
     }
 }

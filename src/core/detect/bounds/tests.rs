@@ -135,7 +135,7 @@ fn check(bounds: &Bounds, windows: &[Window], now: &Window, side: Side) -> [bool
     let is_usual = bounds.is_usual(now.value, sum);
     let learned = anomaly::Reference::learn(&past.values, &Sorted::of(means(windows)), sum);
     if let Some(learned) = learned.filter(|_| is_usual) {
-        assert!(learned.score(now.value, None) <= 1.0 && learned.chance(now.value) == 1.0);
+        assert!(learned.score(now.value, None) <= 1.0 && learned.p_value(now.value) == 1.0);
     }
     let Some(learned) = Reference::learn(windows) else { return [is_usual, false, false] };
     let judge = |learned: &Reference| {

@@ -102,12 +102,12 @@ impl Story {
         self.told.push(said);
     }
 
-    fn of(&self, firing: &Firing, secs: i64, say: impl Fn(Of<'_>) -> String) -> String {
+    fn of(&self, firing: &Firing, secs: i64, say: impl Fn(ReasonInput<'_>) -> String) -> String {
         let (rule, value) = (&self.rule, Some(self.instance.value).filter(|value| value.is_finite()));
         let level = &rule.levels[firing.level];
         let display = Display::new(value, rule.unit.as_ref(), &level.threshold, rule.limit(firing.level));
         let no_data_since = Some(at(720));
-        say(Of { rule, firing, value, display: &display, no_data_since, at: at(secs) })
+        say(ReasonInput { rule, firing, value, display: &display, no_data_since, at: at(secs) })
     }
 
     fn standing(&self, secs: i64) -> String {

@@ -7,10 +7,10 @@
 use super::super::ast::{Grouping, Node, Vector};
 use super::said::Value;
 use super::series::labels;
-use super::{LOOKBACK, NOW, Said, Translator};
+use super::{LOOKBACK, NOW, Translated, Translator};
 
 impl Translator<'_> {
-    pub(super) fn aggregation(&mut self, op: &str, grouping: &Grouping, args: &[Node]) -> Said {
+    pub(super) fn aggregation(&mut self, op: &str, grouping: &Grouping, args: &[Node]) -> Translated {
         let [inner] = args else { return Err(format!("`{op}` with a parameter has no counterpart")) };
         let by = match grouping {
             Grouping::By(by) => labels(by)?,
@@ -46,7 +46,7 @@ impl Translator<'_> {
     }
 
     /// Translates an aggregation that equals the function over all observations of the key.
-    fn of_range(&mut self, name: &str, args: &[Node], by: &[String]) -> Said {
+    fn of_range(&mut self, name: &str, args: &[Node], by: &[String]) -> Translated {
         match args {
             [Node::Vector(of)] => self.over_range(name, of, Some(by)),
             [other] => {
@@ -57,7 +57,7 @@ impl Translator<'_> {
         }
     }
 
-    fn of_current(&mut self, op: &str, of: &Vector, by: &[String]) -> Said {
+    fn of_current(&mut self, op: &str, of: &Vector, by: &[String]) -> Translated {
         let is_record = self.gauge(of)?;
         if is_record && op == "avg" {
             return Err(
@@ -77,7 +77,7 @@ impl Translator<'_> {
 
     /// Translates `histogram_quantile(q, sum by (le, …) (rate(x_bucket[W])))`; the observations themselves
     /// are kept here, so no buckets are needed.
-    pub(super) fn histogram_quantile(&mut self, q: f64, inner: &Node) -> Said {
+    pub(super) fn histogram_quantile(&mut self, q: f64, inner: &Node) -> Translated {
         let none = || "`histogram_quantile` of this has no counterpart".to_string();
         let (rate, by) = match inner {
             Node::Aggregation { op, grouping: Grouping::By(by), args } if op == "sum" => {

@@ -86,7 +86,7 @@ struct Translator<'f> {
     out: Translation,
 }
 
-type Said = Result<Value, String>;
+type Translated = Result<Value, String>;
 
 impl<'f> Translator<'f> {
     fn new(facts: &'f Facts, is_record: bool) -> Translator<'f> {

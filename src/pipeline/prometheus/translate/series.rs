@@ -3,7 +3,7 @@
 use super::super::ast::Vector;
 use super::keys::Keys;
 use super::said::{Leaf, Value};
-use super::{NOW, Said, Translator};
+use super::{NOW, Translated, Translator};
 use crate::core::Span;
 use crate::core::rule::ast::pane_of;
 use crate::core::vocab::unit::Unit;
@@ -69,7 +69,7 @@ impl Translator<'_> {
     }
 
     /// Translates a function over a range. `by`: the labels of an aggregation around it.
-    pub(super) fn over_range(&mut self, name: &str, of: &Vector, by: Option<&[String]>) -> Said {
+    pub(super) fn over_range(&mut self, name: &str, of: &Vector, by: Option<&[String]>) -> Translated {
         let range = of.range.ok_or_else(|| format!("`{name}` needs a range such as `{}[5m]`", of.name))?;
         let head = over_range(name).ok_or_else(|| super::no_function(name))?;
         match name {
@@ -95,7 +95,7 @@ impl Translator<'_> {
         self.leaf(head, of, range, by)
     }
 
-    pub(super) fn quantile_over(&mut self, q: f64, of: &Vector) -> Said {
+    pub(super) fn quantile_over(&mut self, q: f64, of: &Vector) -> Translated {
         let range = of.range.ok_or("`quantile_over_time` needs a range")?;
         if self.gauge(of)? {
             recorded_range("quantile_over_time", range)?;
@@ -105,7 +105,7 @@ impl Translator<'_> {
     }
 
     /// Makes the text from `head` and the selector. In a record, the value is unknown without data.
-    pub(super) fn leaf(&self, head: &str, of: &Vector, window: Span, by: Option<&[String]>) -> Said {
+    pub(super) fn leaf(&self, head: &str, of: &Vector, window: Span, by: Option<&[String]>) -> Translated {
         let is_zero = matches!(head, "rate(" | "sum(" | "count(");
         let leaf = Leaf {
             selector: selector(of, window)?,

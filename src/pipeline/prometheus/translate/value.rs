@@ -2,7 +2,7 @@
 
 use super::super::ast::{Matching, Node, Vector};
 use super::said::Value;
-use super::{LOOKBACK, NOW, Said, Translator, no_function};
+use super::{LOOKBACK, NOW, Translated, Translator, no_function};
 use crate::core::Span;
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 const LINE_WINDOWS: i64 = 20;
 
 impl Translator<'_> {
-    pub(super) fn value(&mut self, node: &Node) -> Said {
+    pub(super) fn value(&mut self, node: &Node) -> Translated {
         match node {
             Node::Number(number) => Ok(Value::number(*number)),
             Node::Text(_) => Err("a text is no value".into()),
@@ -36,7 +36,7 @@ impl Translator<'_> {
     }
 
     /// Translates a selector: the newest value of each series.
-    fn current(&mut self, of: &Vector) -> Said {
+    fn current(&mut self, of: &Vector) -> Translated {
         if of.range.is_some() {
             return Err(format!("the range of `{}` is no value", of.name));
         }
@@ -45,7 +45,7 @@ impl Translator<'_> {
         self.leaf("last(", of, window, None)
     }
 
-    fn arithmetic(&mut self, op: &str, matching: &Matching, left: Value, right: Value) -> Said {
+    fn arithmetic(&mut self, op: &str, matching: &Matching, left: Value, right: Value) -> Translated {
         for number in [left.number, right.number].into_iter().flatten() {
             if !number.is_finite() {
                 return Err(format!("arithmetic with `{number}` has no counterpart: all values are finite"));
@@ -74,7 +74,7 @@ impl Translator<'_> {
         Ok(left.with(right, keys, text))
     }
 
-    fn call(&mut self, name: &str, args: &[Node]) -> Said {
+    fn call(&mut self, name: &str, args: &[Node]) -> Translated {
         match (name, args) {
             ("abs", [inner]) => {
                 let inner = self.value(inner)?;
@@ -112,7 +112,7 @@ impl Translator<'_> {
         }
     }
 
-    fn predict(&mut self, of: &Vector, ahead: f64) -> Said {
+    fn predict(&mut self, of: &Vector, ahead: f64) -> Translated {
         let period = of.range.ok_or("`predict_linear` needs a range")?;
         if self.gauge(of)? {
             return Err("`predict_linear` of a recorded series has no counterpart".into());

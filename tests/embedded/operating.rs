@@ -237,7 +237,7 @@ fn a_rule_file_that_is_empty_for_a_moment_changes_nothing() {
     feed(&service);
     service.wait_for("/api/v1/alerts?rule=many", |found| found["alerts"][0]["state"] == "firing");
     std::fs::write(&file, "").expect("writable");
-    remarked(&service, "contains nothing", true);
+    remarked(&service, "has no content", true);
     std::fs::remove_file(&file).expect("there");
     remarked(&service, "no rule file any more", true);
     assert!(service.get("/readyz").contains("rules: []"), "the way to have none is named");

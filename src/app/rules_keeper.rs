@@ -401,8 +401,9 @@ fn changed(mut documents: Documents, change: Change, prefix: &str) -> Result<Doc
         }
         Change::Remove { name } => {
             // Lists show the documents that were added with their prefix.
-            let name = name.strip_prefix(prefix).map_or_else(|| name.clone(), String::from);
-            if documents.remove(&format!("{prefix}{name}")).is_none() {
+            let stored = [Some(format!("{prefix}{name}")), name.starts_with(prefix).then(|| name.clone())];
+            let removed = stored.into_iter().flatten().find_map(|key| documents.remove(&key));
+            if removed.is_none() {
                 let is_file = documents.contains_key(&name);
                 return Err(if is_file { Refusal::File(name) } else { Refusal::Unknown(name) });
             }

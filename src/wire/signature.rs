@@ -26,9 +26,12 @@ const KEYS_MAX: usize = 8;
 /// The error of a failed read of the key.
 pub type Unread = Box<dyn Error + Send + Sync>;
 
-/// Reads the key of the deployment and the time of its creation. A store that has none may restore the given key,
-/// the newest that this process knows.
-type Source = Box<dyn Fn(Option<&[u8]>) -> Result<(Vec<u8>, Timestamp), Unread> + Send + Sync>;
+/// A key and the time of its creation.
+pub type Secret = (Vec<u8>, Timestamp);
+
+/// Reads the key of the deployment. A store that has none may restore the given key, the newest that this process
+/// knows.
+type Source = Box<dyn Fn(Option<Secret>) -> Result<Secret, Unread> + Send + Sync>;
 
 /// The keys of a deployment and a counter of forged messages. Clones share both.
 #[derive(Clone, Default)]
@@ -64,14 +67,14 @@ impl Signing {
     /// Reads the key that is in force now; blocks on the store.
     pub fn reread(&self) -> Result<(), Unread> {
         let Some(source) = self.0.source.get() else { return Ok(()) };
-        let (secret, since) = source(self.newest_secret().as_deref())?;
+        let (secret, since) = source(self.newest_secret())?;
         self.know(secret, since);
         Ok(())
     }
 
-    fn newest_secret(&self) -> Option<Vec<u8>> {
+    fn newest_secret(&self) -> Option<Secret> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.last().map(|last| last.secret.clone())
+        known.last().map(|last| (last.secret.clone(), last.since))
     }
 
     fn know(&self, secret: Vec<u8>, since: Timestamp) {

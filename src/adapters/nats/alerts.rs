@@ -105,6 +105,8 @@ struct Reading {
     is_anew: bool,
     /// When the broker was asked last whether messages are pending.
     asked_at: Instant,
+    /// The message that was pending then.
+    held: Option<u64>,
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -151,7 +153,16 @@ impl Alerts {
         };
         let consumer = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await??;
         let (unwritten, asked_at) = (Vec::new(), Instant::now());
-        Ok(Reading { consumer, told: after, newest: from, given: 0, unwritten, is_anew, asked_at })
+        Ok(Reading {
+            consumer,
+            told: after,
+            newest: from,
+            given: 0,
+            unwritten,
+            is_anew,
+            asked_at,
+            held: None,
+        })
     }
 
     /// Reads the next alerts with a consumer.
@@ -280,18 +291,20 @@ impl Reading {
 }
 
 impl Reading {
-    /// Fails if the consumer has messages and does not deliver them, such as one that somebody has paused; a new
-    /// one delivers them. Asks at most every [`ASK_EVERY`], while nothing arrives.
+    /// Fails if the consumer does not deliver a message between two questions, such as one that somebody has
+    /// paused; a new one delivers it. Asks at most every [`ASK_EVERY`], while nothing arrives.
     async fn find_all_given(&mut self, batch: &Batch, of: &Alerts) -> Result<(), Cause> {
         if !batch.alerts.is_empty() || self.asked_at.elapsed() < ASK_EVERY {
             return Ok(());
         }
         self.asked_at = Instant::now();
         let next = Which { seq: Some(self.newest + 1), next_by_subj: Some(&of.subject), ..Which::default() };
-        match raw::get(&of.context, of.stream, next).await? {
-            None => Ok(()),
-            Some(held) => {
-                Err(format!("the consumer does not deliver message {}", held.message.sequence).into())
+        let next = raw::get(&of.context, of.stream, next).await?.map(|found| found.message.sequence);
+        match next.filter(|next| self.held == Some(*next)) {
+            Some(next) => Err(format!("the consumer does not deliver message {next}").into()),
+            None => {
+                self.held = next;
+                Ok(())
             }
         }
     }

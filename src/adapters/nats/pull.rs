@@ -65,6 +65,8 @@ impl Pull {
                 self.ask().await?;
             }
         }
+        // Messages have come, so the next call waits again.
+        self.is_expired &= batch.is_empty();
         Ok(batch)
     }
 

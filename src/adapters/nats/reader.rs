@@ -16,7 +16,6 @@ use crate::wire::subject::{MessageKind, Own, codec};
 use async_nats::header::HeaderName;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
-use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, Message};
 use std::convert::Infallible;
@@ -157,6 +156,7 @@ impl Cursor {
         };
         let made = tokio::time::timeout(ANSWER_WITHIN, stream.create_consumer(config)).await;
         let consumer = made.map_err(lost)?.map_err(lost)?;
+        let mut held = None;
         let mut pull = Pull::begin(&self.client, &self.stream, &consumer.cached_info().name).await?;
         loop {
             let chunk = tokio::select! {
@@ -164,20 +164,23 @@ impl Cursor {
                 _ = self.connected.changed() => return Err(Broken::Connection),
             };
             match chunk.is_empty() {
-                true => self.find_all_read(&stream).await?,
+                true => self.find_held_back(&mut held).await?,
                 false => self.hand_over(chunk, records).await?,
             }
         }
     }
 
-    /// Fails if the stream has records that the consumer does not deliver, such as a consumer that somebody has
-    /// paused; a new one delivers them.
-    async fn find_all_read(&self, stream: &Stream) -> Result<(), Broken> {
-        let last = stream.get_info().await.map_err(lost)?.state.last_sequence;
-        match last < self.continuity.next() {
-            true => Ok(()),
-            false => {
-                Err(lost(format!("the consumer delivers nothing, and the stream has records up to {last}")))
+    /// Fails if the consumer does not deliver a record between two calls, such as a consumer that somebody has
+    /// paused; a new one delivers it. `held`: the record that was there at the call before.
+    async fn find_held_back(&self, held: &mut Option<u64>) -> Result<(), Broken> {
+        let which = Which { seq: Some(self.continuity.next()), next_by_subj: Some(">"), ..Which::default() };
+        let next = raw::get(&self.context, &self.stream, which).await.map_err(lost)?;
+        let next = next.map(|found| found.message.sequence);
+        match next.filter(|next| *held == Some(*next)) {
+            Some(next) => Err(lost(format!("the consumer does not deliver record {next}"))),
+            None => {
+                *held = next;
+                Ok(())
             }
         }
     }

@@ -15,7 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time limit of one write. It is shorter than the time in which a process must end.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
@@ -74,26 +74,27 @@ impl Writer {
     /// Writes a text. A text whose write did not end in time is not written again: its next attempt waits for the
     /// same write.
     fn write(&mut self, text: String, within: Duration) -> std::io::Result<()> {
+        let deadline = Instant::now() + within;
         if self.pending.as_ref().is_some_and(|pending| *pending != text) {
-            // The receiver has given that text up.
-            self.wait(within)?;
+            // The receiver has given that text up, so only a write that does not end matters.
+            let ended = self.wait(deadline);
+            self.pending.as_ref().map_or(Ok(()), |_| ended)?;
         }
         if self.pending.is_none() {
             self.texts.send(text.clone()).map_err(std::io::Error::other)?;
             self.pending = Some(text);
         }
-        self.wait(within)
+        self.wait(deadline)
     }
 
-    fn wait(&mut self, within: Duration) -> std::io::Result<()> {
-        match self.written.recv_timeout(within) {
+    fn wait(&mut self, deadline: Instant) -> std::io::Result<()> {
+        match self.written.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(result) => {
                 self.pending = None;
                 result
             }
             Err(RecvTimeoutError::Timeout) => {
-                let message =
-                    format!("no program read the output for {} s; check its reader", within.as_secs());
+                let message = "no program has read the output in time; check its reader";
                 Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
             }
             Err(error) => Err(std::io::Error::other(error)),
@@ -166,7 +167,7 @@ impl Channel for Log {
     }
 
     fn attempt_max(&self) -> Duration {
-        WRITE_WITHIN * 2
+        WRITE_WITHIN
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{RedisStore, damaged};
 use crate::core::Timestamp;
 use crate::driver::ports::{Fence, PortError};
+use crate::wire::signature::Secret;
 use ::redis::Script;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::hash::{BuildHasher, RandomState};
@@ -32,10 +33,10 @@ redis.call('HSET', KEYS[1], 'trying', ARGV[2])
 if redis.call('HGET', KEYS[1], 'suspect') ~= ARGV[2] then return 0 end
 return tonumber(redis.call('HGET', KEYS[1], 'deaths'))";
 
-/// KEYS: the signing key of alerts. ARGV: a new key. Returns the key in force, and the time at which it was
-/// made.
+/// KEYS: the signing key of alerts. ARGV: a key, the time at which it was made (empty: now). Returns the key in
+/// force, and the time at which it was made.
 const ALERT_KEY: &str = "local time = redis.call('TIME')
-if redis.call('HSETNX', KEYS[1], 'key', ARGV[1]) == 1 then redis.call('HSET', KEYS[1], 'since', time[1] * 1000 + math.floor(time[2] / 1000)) end
+if redis.call('HSETNX', KEYS[1], 'key', ARGV[1]) == 1 then redis.call('HSET', KEYS[1], 'since', ARGV[2] ~= '' and ARGV[2] or time[1] * 1000 + math.floor(time[2] / 1000)) end
 return redis.call('HMGET', KEYS[1], 'key', 'since')";
 
 fn meta_of(meta: &str, partitions: &str) -> ::redis::Cmd {
@@ -47,7 +48,7 @@ fn meta_of(meta: &str, partitions: &str) -> ::redis::Cmd {
 impl RedisStore {
     /// Reads the signing key of alerts, and the time at which it was made. If there is none, `known`, the key that
     /// this process has used so far, is restored, or else a new one is made.
-    pub(super) fn read_alert_key(&mut self, known: Option<&[u8]>) -> Result<(Vec<u8>, Timestamp), PortError> {
+    pub(super) fn read_alert_key(&mut self, known: Option<Secret>) -> Result<Secret, PortError> {
         let mut fresh = [0; 32];
         // Without the system's randomness nothing else would be safe either, so this fails.
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
@@ -55,9 +56,12 @@ impl RedisStore {
             place: "the system's source of randomness".into(),
             source: "it returned no bytes".into(),
         })?;
-        let offered = known.unwrap_or(&fresh);
+        let (offered, since) = match known {
+            Some((secret, since)) => (secret, since.ms().to_string()),
+            None => (fresh.to_vec(), String::new()),
+        };
         let found: (Vec<u8>, String) =
-            self.ask(&key, |connection| script.key(&key).arg(offered).invoke(connection))?;
+            self.ask(&key, |connection| script.key(&key).arg(&offered).arg(&since).invoke(connection))?;
         let since: f64 = found.1.parse().map_err(|error| damaged(&key, error))?;
         if found.0.len() != fresh.len() {
             let error = std::io::Error::other(format!("it has {} bytes, not {}", found.0.len(), fresh.len()));

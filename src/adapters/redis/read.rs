@@ -14,6 +14,7 @@ use crate::driver::ports::{
     PartialsMessage, PortError, SharedStore, Shown, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
+use crate::wire::signature::Secret;
 use crate::wire::snapshot;
 use ::redis::cmd;
 use serde::Deserialize;
@@ -44,7 +45,7 @@ impl Shared {
 
     /// Returns the key with which the deployment signs its alerts, and the time at which it was made. If there is
     /// none, restores the `known` one or creates one. Waits for Redis.
-    pub fn alert_key(&self, known: Option<&[u8]>) -> Result<(Vec<u8>, Timestamp), PortError> {
+    pub fn alert_key(&self, known: Option<Secret>) -> Result<Secret, PortError> {
         self.with(|store| store.read_alert_key(known))
     }
 

@@ -253,8 +253,7 @@ impl Engine {
         self.timeline.wake();
         // An alert that begins in the same instant would be the same alert.
         let begins_at = self.timeline.now().ceil(self.timeline.interval());
-        let is_published = |alert: &Transition| alert.is_active() || alert.started_at >= begins_at;
-        if told.iter().any(|alert| &*alert.rule == GAP && is_published(alert)) {
+        if told.iter().any(|alert| &*alert.rule == GAP && alert.started_at >= begins_at) {
             return;
         }
         let told = Announcement {

@@ -70,7 +70,7 @@ impl Inbox {
         if !episode.alert.is_active() && episode.told.is_none() && !is_brief {
             return self.forget(id);
         }
-        let rises = rises && episode.is_wanted() && episode.news.is_some();
+        let rises = rises && episode.told.is_none() && episode.is_wanted();
         let news = episode.news_of().or(is_brief.then_some(News::Soon));
         let news = if rises { Some(News::Now) } else { news };
         if episode.news.is_none() && news.is_some() {

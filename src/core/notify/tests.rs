@@ -263,13 +263,13 @@ fn an_end_does_not_wait_behind_what_waits_for_a_token() {
     assert_eq!((receiver.send(3), receiver.inbox.left_out), (vec!["a warning resolved".into()], 1));
 }
 
-/// Goal: a redrive never leaves a target with an alert that is over. Method: the beginning is a dead letter, the
-/// end is delivered, or a dead letter, too.
+/// Goal: a redrive never leaves a target with an alert that is over. Method: the beginning and a change are
+/// dead letters, the end is delivered, or a dead letter, too.
 #[test]
 fn what_is_over_is_not_redriven() {
-    for (is_end_delivered, expected) in
-        [(true, vec![]), (false, vec!["a warning firing".to_string(), "a warning resolved".to_string()])]
-    {
+    let rest = ["a critical firing".to_string(), "a warning resolved".to_string()];
+    let all = [vec!["a warning firing".to_string()], rest.to_vec()].concat();
+    for (is_end_delivered, expected) in [(true, vec![]), (false, all)] {
         let mut receiver = Fixture::new(policy(Style::Each), route("ops", &[], Vec::new()));
         let give_up = |receiver: &mut Fixture, secs: i64| {
             let message = receiver.inbox.next(at(secs)).expect("it is due");
@@ -278,7 +278,9 @@ fn what_is_over_is_not_redriven() {
         receiver.take(0, firing("a"));
         give_up(&mut receiver, 0);
         receiver.inbox.others_noticed();
-        receiver.take(1, resolved("a", 1));
+        receiver.take(1, alert("a", 1, ChangeName::Level, Severity::Critical));
+        give_up(&mut receiver, 1);
+        receiver.take(1, resolved("a", 2));
         match is_end_delivered {
             true => assert_eq!(receiver.send(1), ["a warning resolved"]),
             false => give_up(&mut receiver, 1),

@@ -13,7 +13,7 @@ use super::inbox::Inbox;
 use super::message::Message;
 use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Maximum number of alerts in dead letters: 10,000 × 3 KiB = 30 MiB. Beyond it, the oldest dead letters are
 /// dropped.
@@ -108,22 +108,22 @@ impl Inbox {
 
     /// Removes from the dead letters the states of alerts that the target knows a later state of.
     fn drop_outdated(&mut self) {
-        let mut newest: BTreeMap<String, u32> = BTreeMap::new();
+        // The newest dead letter of an alert decides for all of them, because they are sent in order.
+        let mut newest: BTreeMap<&str, &Transition> = BTreeMap::new();
         for alert in self.letters.values().flat_map(|letter| &letter.message.alerts) {
-            let seq = newest.entry(alert.id.clone()).or_default();
-            *seq = alert.seq.max(*seq);
+            let known = newest.entry(&alert.id).or_insert(alert);
+            *known = if alert.seq > known.seq { alert } else { known };
         }
-        let episodes = &self.episodes;
-        let is_outdated = |alert: &Transition| {
-            // A later dead letter of the alert is sent behind this one.
-            let is_newest = newest.get(&alert.id).is_none_or(|seq| *seq <= alert.seq);
+        let is_outdated = |alert: &&Transition| {
             // An episode is forgotten once its end was delivered.
             let told = |episode: &Episode| episode.told.is_some_and(|told| told.seq > alert.seq);
-            is_newest && alert.is_active() && episodes.get(&alert.id).is_none_or(told)
+            alert.is_active() && self.episodes.get(&alert.id).is_none_or(told)
         };
+        let outdated: BTreeSet<String> =
+            newest.into_values().filter(is_outdated).map(|alert| alert.id.clone()).collect();
         for (id, letter) in self.letters.iter_mut().filter(|(_, letter)| !letter.is_due) {
             let before = letter.message.alerts.len();
-            letter.message.alerts.retain(|alert| !is_outdated(alert));
+            letter.message.alerts.retain(|alert| !outdated.contains(&alert.id));
             if letter.message.alerts.len() < before {
                 self.changed.insert(format!("d/{id}"));
             }

@@ -26,8 +26,8 @@ impl AlertFeed for Unreadable {
     fn done(&mut self) {}
 }
 
-/// A notification log of a receiver that has read the alert log before.
-struct Known;
+/// A notification log of a receiver that has read the alert log before. Its first writes fail, this many of them.
+struct Known(u32);
 
 impl NotificationLog for Known {
     fn acquire(&mut self) -> Result<bool, PortError> {
@@ -39,7 +39,13 @@ impl NotificationLog for Known {
     }
 
     fn write(&mut self, _: &Rows) -> Result<Written, PortError> {
-        Ok(Written::Done)
+        match self.0.checked_sub(1) {
+            None => Ok(Written::Done),
+            Some(left) => {
+                self.0 = left;
+                Err(PortError::Away { place: "the notification log".into(), source: "it is full".into() })
+            }
+        }
     }
 
     fn hold(&mut self, _: Duration) -> Result<Written, PortError> {
@@ -103,7 +109,7 @@ fn routes() -> Routes {
 }
 
 /// Goal: an alert that the log is unwritten is delivered even while the log cannot be read. Method: a feed that only
-/// fails; two orders, which may come between two sessions.
+/// fails, and a notification log whose first writes fail; two orders, which may come between two sessions.
 #[test]
 fn an_alert_about_the_log_needs_no_log() {
     let (orders, for_worker) = channel();
@@ -113,7 +119,7 @@ fn an_alert_about_the_log_needs_no_log() {
         routes: Arc::new(routes()),
         max_age: Span::from_hours(1),
         feed: Unreadable,
-        notification_log: Known,
+        notification_log: Known(2),
         channel: Box::new(Target(told)),
         clock: Standing,
         post: Arc::new(ReceiverMetrics::default()),

@@ -23,6 +23,10 @@ const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// Messages sent before the stream is read again.
 const SENT_AT_ONCE: usize = 64;
 
+/// Alerts of orders that are kept while they cannot be persisted: a beginning and an end of each rule about the log,
+/// several times over.
+const UNWRITTEN_MAX: usize = 64;
+
 /// Base of the numbers of transitions that are in no stream; greater than any stream number.
 const BESIDE: u64 = 1 << 62;
 
@@ -100,8 +104,8 @@ struct ReceiverWorker<F, L, C> {
     has_begun: bool,
     /// Whether the order to stop came between two messages.
     is_stopping: bool,
-    /// Alerts of orders that came between two sessions.
-    untold: Vec<Transition>,
+    /// Alerts of orders that are not persisted yet.
+    unwritten: Vec<Transition>,
 }
 
 impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
@@ -113,7 +117,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
             beside: BESIDE,
             has_begun: false,
             is_stopping: false,
-            untold: Vec::new(),
+            unwritten: Vec::new(),
         }
     }
 
@@ -143,8 +147,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
                 false
             }
             Ok(Order::Tell(alert)) => {
-                // Another process that has the lease gets its own orders.
-                self.untold.extend(self.parts.is_alone.then_some(*alert));
+                self.keep(*alert);
                 false
             }
             Err(RecvTimeoutError::Timeout) => false,
@@ -163,9 +166,8 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         if self.parts.is_alone && !std::mem::replace(&mut self.has_begun, true) {
             self.end_earlier(&mut inbox, now);
         }
-        for alert in std::mem::take(&mut self.untold) {
-            self.beside += 1;
-            inbox.take_in(self.beside, alert, now);
+        for alert in std::mem::take(&mut self.unwritten) {
+            self.obey(&mut inbox, alert);
         }
         self.parts.post.is_here.set(1);
         let (mut wait, mut newest) = (Duration::ZERO, now);
@@ -178,14 +180,8 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
                 inbox.set_back(now);
             }
             newest = now;
-            match self.take_in(&mut inbox, wait) {
-                Ok(true) => {}
-                Ok(false) => return Ok(Over::Fenced),
-                Err(error) => {
-                    // The alert log cannot be read, and an order may be about just that.
-                    self.send(&mut inbox)?;
-                    return Err(error);
-                }
+            if !self.take_in(&mut inbox, wait)? {
+                return Ok(Over::Fenced);
             }
             self.tell_others(&mut inbox)?;
             if !self.send(&mut inbox)? {
@@ -208,15 +204,29 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         }
     }
 
+    /// Takes in the alert of an order.
+    fn obey(&mut self, inbox: &mut Inbox, alert: Transition) {
+        self.beside += 1;
+        inbox.take_in(self.beside, alert.clone(), self.parts.clock.now());
+        self.keep(alert);
+    }
+
+    /// Keeps the alert of an order until it is persisted. Another process that has the lease gets its own orders.
+    fn keep(&mut self, alert: Transition) {
+        if self.parts.is_alone && !self.unwritten.contains(&alert) {
+            if self.unwritten.len() >= UNWRITTEN_MAX {
+                self.unwritten.remove(0);
+            }
+            self.unwritten.push(alert);
+        }
+    }
+
     fn is_ordered_to_stop(&mut self, inbox: &mut Inbox) -> bool {
         loop {
             match self.parts.orders.try_recv() {
                 Ok(Order::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return true,
                 Err(std::sync::mpsc::TryRecvError::Empty) => return false,
-                Ok(Order::Tell(alert)) => {
-                    self.beside += 1;
-                    inbox.take_in(self.beside, *alert, self.parts.clock.now());
-                }
+                Ok(Order::Tell(alert)) => self.obey(inbox, *alert),
                 Ok(Order::Redrive(reply)) => {
                     let _ = reply.send(Some(inbox.redrive(self.parts.clock.now())));
                     self.rest_until = Duration::ZERO;
@@ -231,7 +241,16 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
             self.parts.clock.pause(wait);
             return self.write(inbox);
         }
-        let batch = self.parts.feed.next(inbox.position(), wait)?;
+        let batch = match self.parts.feed.next(inbox.position(), wait) {
+            Ok(batch) => batch,
+            Err(error) => {
+                // An order may be about just that.
+                if self.write(inbox)? {
+                    self.send(inbox)?;
+                }
+                return Err(error);
+            }
+        };
         let now = self.parts.clock.now();
         if let Some(number) = batch.restart {
             let (receiver, known) = (&*self.parts.policy.name, inbox.position());
@@ -269,7 +288,9 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
     }
 
     fn write(&mut self, inbox: &mut Inbox) -> Result<bool, PortError> {
-        Ok(self.parts.notification_log.write(&inbox.changes())? == Written::Done)
+        let written = self.parts.notification_log.write(&inbox.changes())?;
+        self.unwritten.clear();
+        Ok(written == Written::Done)
     }
 
     /// Sends the messages that are due, until one has to wait; returns `false` if another process has the

@@ -251,8 +251,7 @@ impl OwnerSession {
 
     /// Returns how long to wait for records: until the engine's wake-up, but at most `WAIT_MAX`.
     fn patience<F, S, C: Clock>(&self, parts: &SessionParts<F, S, C>) -> Duration {
-        // The first tick of an empty log is no reason to look more often: it waits for its turn.
-        let wake = self.applier.engine.next_wake().map_or(WAIT_MAX, |wake| parts.clock.until(wake));
+        let wake = self.applier.tick_due().map_or(WAIT_MAX, |wake| parts.clock.until(wake));
         wake.clamp(Duration::from_millis(1), WAIT_MAX)
     }
 

@@ -330,7 +330,7 @@ impl Keeper {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).book.clone()
     }
 
-    /// Whether a set of documents is refused now.
+    /// Returns whether a set of documents is refused now.
     fn has_refused(&self) -> bool {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).refused.is_some()
     }

@@ -202,9 +202,7 @@ impl Alerts {
         self.passed = (batch.alerts.last().map_or(after, |(given, _)| *given), up_to);
         Ok(batch)
     }
-}
 
-impl Alerts {
     async fn is_repeat(&mut self, subject: &str, in_stream: u64) -> Result<bool, Cause> {
         self.repeats.is_repeat(&self.context, self.stream, (subject, in_stream)).await
     }
@@ -288,9 +286,7 @@ impl Reading {
             tokio::time::sleep(LOOK_EVERY.min(wait.saturating_sub(begun.elapsed()))).await;
         }
     }
-}
 
-impl Reading {
     /// Fails if the consumer does not deliver a message between two questions, such as one that somebody has
     /// paused; a new one delivers it. Asks at most every [`ASK_EVERY`], while nothing arrives.
     async fn find_all_given(&mut self, batch: &Batch, of: &Alerts) -> Result<(), Cause> {
@@ -298,15 +294,7 @@ impl Reading {
             return Ok(());
         }
         self.asked_at = Instant::now();
-        let next = Which { seq: Some(self.newest + 1), next_by_subj: Some(&of.subject), ..Which::default() };
-        let next = raw::get(&of.context, of.stream, next).await?.map(|found| found.message.sequence);
-        match next.filter(|next| self.held == Some(*next)) {
-            Some(next) => Err(format!("the consumer does not deliver message {next}").into()),
-            None => {
-                self.held = next;
-                Ok(())
-            }
-        }
+        raw::find_held_back(&of.context, of.stream, (&of.subject, self.newest + 1), &mut self.held).await
     }
 }
 

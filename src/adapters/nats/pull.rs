@@ -33,7 +33,7 @@ pub(super) struct Pull {
     messages: Subscriber,
     /// Messages requested that have not arrived yet.
     owed: usize,
-    /// Whether a pull has expired since the last call of [`Pull::next`] began.
+    /// A pull has expired since the last call of [`Pull::next`] began.
     is_expired: bool,
 }
 

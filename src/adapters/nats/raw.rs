@@ -61,6 +61,24 @@ pub(super) async fn get(context: &Context, stream: &str, which: Which<'_>) -> Re
     }
 }
 
+/// Fails if a consumer does not deliver a message between two calls, such as a consumer that somebody has paused;
+/// a new one delivers it. `subjects`, `from`: what the consumer delivers next; `held`: the message that the stream
+/// had there at the call before.
+pub(super) async fn find_held_back(
+    context: &Context,
+    stream: &str,
+    (subjects, from): (&str, u64),
+    held: &mut Option<u64>,
+) -> Result<(), Cause> {
+    let which = Which { seq: Some(from), next_by_subj: Some(subjects), ..Which::default() };
+    let next = get(context, stream, which).await?.map(|found| found.message.sequence);
+    let before = std::mem::replace(held, next);
+    match next.filter(|next| before == Some(*next)) {
+        Some(next) => Err(format!("the consumer does not deliver message {next}").into()),
+        None => Ok(()),
+    }
+}
+
 /// Returns the messages that the stream has with these numbers, in order.
 pub(super) async fn block(context: &Context, stream: &str, seqs: Range<u64>) -> Result<Vec<Found>, Cause> {
     let ask = |seq| get(context, stream, Which { seq: Some(seq), ..Which::default() });

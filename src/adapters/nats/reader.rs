@@ -164,23 +164,11 @@ impl Cursor {
                 _ = self.connected.changed() => return Err(Broken::Connection),
             };
             match chunk.is_empty() {
-                true => self.find_held_back(&mut held).await?,
+                true => {
+                    let next = (">", self.continuity.next());
+                    raw::find_held_back(&self.context, &self.stream, next, &mut held).await.map_err(lost)?;
+                }
                 false => self.hand_over(chunk, records).await?,
-            }
-        }
-    }
-
-    /// Fails if the consumer does not deliver a record between two calls, such as a consumer that somebody has
-    /// paused; a new one delivers it. `held`: the record that was there at the call before.
-    async fn find_held_back(&self, held: &mut Option<u64>) -> Result<(), Broken> {
-        let which = Which { seq: Some(self.continuity.next()), next_by_subj: Some(">"), ..Which::default() };
-        let next = raw::get(&self.context, &self.stream, which).await.map_err(lost)?;
-        let next = next.map(|found| found.message.sequence);
-        match next.filter(|next| *held == Some(*next)) {
-            Some(next) => Err(lost(format!("the consumer does not deliver record {next}"))),
-            None => {
-                *held = next;
-                Ok(())
             }
         }
     }

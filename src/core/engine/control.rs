@@ -86,7 +86,7 @@ impl Engine {
         self.series.specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
         let states = self.carry_rule_states(&rules, out);
         let records = self.carry_record_states(&rules);
-        let new = self.views.load(&rules, self.limits.lateness(), self.timeline.when());
+        let new = self.views.load(&rules, &self.limits, self.timeline.when());
         self.memos.clear();
         (self.rules, self.states) = (Arc::new(rules), States::new(states, records));
         self.runs.declare(&self.rules.pipelines);

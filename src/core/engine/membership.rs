@@ -12,7 +12,8 @@ impl Engine {
     /// Finds the views that read a new series, and joins their groups.
     pub(super) fn subscribe(&mut self, slot: u32) {
         let Some(series) = self.series.get(slot) else { return };
-        for view in self.views.reading(&series.info.name) {
+        let views: Vec<u32> = self.views.reading(&series.info.name).collect();
+        for view in views {
             self.join(slot, view);
         }
     }
@@ -56,7 +57,6 @@ impl Engine {
             let Some(series) = self.series.get(slot) else { continue };
             let views = self.views.reading(&series.info.name);
             let found: Vec<_> = views
-                .into_iter()
                 .filter_map(|at| {
                     let key = self.views.key_of(at, &series.info)?;
                     let group = self.views.at(at).group_of(self.keys.find(&key)?)?;

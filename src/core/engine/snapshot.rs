@@ -164,7 +164,7 @@ impl Engine {
             duplicates: Duplicates::restore(snapshot.duplicates),
             runs: snapshot.runs,
             gauges: snapshot.gauges,
-            views: Views::restore(&snapshot.rules, snapshot.views, limits.lateness()),
+            views: Views::restore(&snapshot.rules, snapshot.views, &limits),
             rules: Arc::new(snapshot.rules),
             states: States::new(snapshot.rule_states, snapshot.record_states),
             keys: Keys::restore(snapshot.keys),

@@ -59,9 +59,7 @@ impl RuleState {
         self.flaps.remove(&key);
         self.chances.remove(&key);
     }
-}
 
-impl RuleState {
     /// Returns when the timer of a key is due.
     pub(super) fn timer(&self, key: KeyId) -> Option<Timestamp> {
         self.timers.get(&key).copied()

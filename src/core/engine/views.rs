@@ -11,7 +11,8 @@ use crate::core::view::feed::{self, When};
 use crate::core::view::pipeline_records::PipelineRecords;
 use crate::core::view::{Former, Reading, View, ViewImage, ViewSpec, lead};
 use crate::core::vocab::key::{Key, KeyId};
-use crate::core::vocab::limits::Lateness;
+use crate::core::vocab::limits::Limits;
+use crate::core::vocab::partition::Partition;
 use crate::core::vocab::series_info::SeriesInfo;
 use crate::core::vocab::time::Timestamp;
 use crate::core::vocab::unit::Unit;
@@ -24,23 +25,24 @@ pub(super) struct Views {
     all: Vec<View>,
     by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
     unnamed: Vec<u32>,
+    /// Of the aggregate alone, which finds by them the views that partials are for.
     by_id: BTreeMap<u64, u32>,
     /// The `record:` series that are derived from the series of pipelines.
     pipeline_records: PipelineRecords,
 }
 
 impl Views {
-    pub(super) fn restore(rules: &RuleSet, images: Vec<ViewImage>, lateness: Lateness) -> Views {
+    pub(super) fn restore(rules: &RuleSet, images: Vec<ViewImage>, limits: &Limits) -> Views {
         let specs = rules.views.iter().cloned().zip(images);
-        let all = specs.map(|(spec, image)| View::restore(spec, image, lateness)).collect();
+        let all = specs.map(|(spec, image)| View::restore(spec, image, limits.lateness())).collect();
         let mut views = Views { all, pipeline_records: rules.pipeline_records(), ..Views::default() };
-        views.index();
+        views.index(limits.partition);
         feed::link(&mut views.all);
         views
     }
 
     /// Replaces the views by those of a rule set. Returns the new ones, which begin empty.
-    pub(super) fn load(&mut self, rules: &RuleSet, lateness: Lateness, when: When) -> Vec<u32> {
+    pub(super) fn load(&mut self, rules: &RuleSet, limits: &Limits, when: When) -> Vec<u32> {
         feed::settle(&mut self.all, when);
         let leads = lead::take(&mut self.all);
         let mut old = Former::new(std::mem::take(&mut self.all));
@@ -49,21 +51,22 @@ impl Views {
         for (spec, at) in rules.views.iter().zip(0..) {
             let known = old.take_like(spec);
             new.extend(known.is_none().then_some(at));
-            let view =
-                known.unwrap_or_else(|| View::new(spec.clone(), shape(spec, &rules.metrics), lateness));
-            self.all.push(view);
+            let begin = || View::new(spec.clone(), shape(spec, &rules.metrics), limits.lateness());
+            self.all.push(known.unwrap_or_else(begin));
         }
         feed::link(&mut self.all);
         lead::give(&mut self.all, leads, when.now, when.interval);
         self.pipeline_records = rules.pipeline_records();
-        self.index();
+        self.index(limits.partition);
         new
     }
 
-    fn index(&mut self) {
+    fn index(&mut self, partition: Partition) {
         self.by_name.clear();
         self.unnamed.clear();
-        self.by_id = self.all.iter().zip(0..).map(|(view, at)| (view.spec.id(), at)).collect();
+        if partition.is_aggregate() {
+            self.by_id = self.all.iter().zip(0..).map(|(view, at)| (view.spec.id(), at)).collect();
+        }
         for (view, at) in self.all.iter().zip(0..) {
             match &view.spec.selector.name {
                 Some(name) => self.by_name.entry(name.clone()).or_default().push(at),
@@ -182,8 +185,8 @@ impl Views {
     }
 
     /// Returns the views that may read a series of this name.
-    pub(super) fn reading(&self, name: &str) -> Vec<u32> {
-        self.by_name.get(name).into_iter().flatten().chain(&self.unnamed).copied().collect()
+    pub(super) fn reading(&self, name: &str) -> impl Iterator<Item = u32> {
+        self.by_name.get(name).into_iter().flatten().chain(&self.unnamed).copied()
     }
 
     /// Returns the key under which a view reads a series, if it does.
@@ -191,7 +194,7 @@ impl Views {
         self.at(view).spec.key_of(series, &self.pipeline_records)
     }
 
-    /// Whether any of these views has a group of a key.
+    /// Returns whether any of these views has a group of a key.
     pub(super) fn have(&self, views: &[u32], key: KeyId) -> bool {
         self.of(views).any(|view| view.group_of(key).is_some())
     }

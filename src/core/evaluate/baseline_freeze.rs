@@ -78,7 +78,7 @@ impl BaselineFreeze {
         self.versions.insert((place, key), version);
     }
 
-    /// Whether a window, given by begin and end, teaches the baseline. `leaves_out`: whether windows of alerts and
+    /// Returns whether a window, given by begin and end, teaches the baseline. `leaves_out`: whether windows of alerts and
     /// those that end within `margin` before one teach nothing.
     pub(super) fn teaches(
         &self,

@@ -51,8 +51,10 @@ pub fn send(url: &str, path: &str, kind: &str, body: String) -> Result<Value> {
     answer(url, request.header("content-type", kind).send(body))
 }
 
+/// Returns the address of a path. A service without a scheme, such as `localhost:9600`, is asked over HTTP.
 fn address(url: &str, path: &str) -> String {
-    format!("{}{path}", url.trim_end_matches('/'))
+    let scheme = if url.contains("://") { "" } else { "http://" };
+    format!("{scheme}{}{path}", url.trim_end_matches('/'))
 }
 
 fn answer(url: &str, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
@@ -104,4 +106,16 @@ pub fn print(format: &Format, rows: &Value, columns: &[&str]) -> Result<()> {
     let head = line(columns.to_vec());
     let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
     put(head + &body.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_without_a_scheme_is_asked_over_http() {
+        let addresses = ["localhost:9600", "http://localhost:9600/", "https://gauge.example"];
+        let expected = ["http://localhost:9600/a", "http://localhost:9600/a", "https://gauge.example/a"];
+        assert_eq!(addresses.map(|url| address(url, "/a")), expected);
+    }
 }

@@ -8,9 +8,9 @@ use super::cli::SupportArgs;
 use super::stdout::say;
 use super::{FINE, VERSION, client, text};
 use crate::pipeline::load;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -57,9 +57,14 @@ pub fn run(args: &SupportArgs) -> Result<u8> {
 }
 
 /// Writes a new file that only its owner can read.
-fn write(path: &Path, bundle: &str) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{bundle}")
+fn write(path: &Path, bundle: &str) -> Result<()> {
+    let mut file = match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("there is such a file already; delete it, or name another one with -o")
+        }
+        opened => opened?,
+    };
+    Ok(writeln!(file, "{bundle}")?)
 }
 
 fn system() -> Value {

@@ -6,6 +6,10 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 fn worker(servers: &Servers, password: &str) -> Worker {
+    Worker::start(command(servers, password))
+}
+
+fn command(servers: &Servers, password: &str) -> Command {
     let dir = servers.dir.path();
     let redis = format!("rediss://sg:{password}@127.0.0.1:{}", servers.redis_port);
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
@@ -13,7 +17,7 @@ fn worker(servers: &Servers, password: &str) -> Worker {
     command.arg("--pipelines").arg(rules(dir)).env("RUST_LOG", "info").stderr(Stdio::piped());
     command.env("NATS_USER", "sg").env("NATS_PASSWORD", "secret");
     command.env("NATS_CA", dir.join("ca.pem")).env("REDIS_CA", dir.join("ca.pem"));
-    Worker::start(command)
+    command
 }
 
 /// Goal: a deployment with authentication works with only the permissions that the README lists, and no
@@ -27,12 +31,16 @@ fn servers_with_tls_and_users_are_served() {
     let event = format!(r#"{{"type":"metric","time":{time},"source":"s-0","name":"latency_ms","value":1}}"#);
     ureq::post(format!("{}/api/v1/events", good.url)).send(event).expect("taken");
     wait_for("the event", &good, || good.counts().filter(|counts| counts.get("s-0") == Some(&1)));
+    let mut of_api = command(&servers, "secret");
+    of_api.args(["--role", "api"]);
+    let api = Worker::start(of_api);
+    wait_for("readiness of a process that only answers", &api, || api.get("/readyz"));
     let bad = worker(&servers, "wrong-password");
     wait_for("a word about it", &bad, || {
         let log = bad.log.lock().expect("no panic");
         log.contains("authentication failed").then_some(())
     });
-    for worker in [good, bad] {
+    for worker in [good, api, bad] {
         let log = worker.log.lock().expect("no panic").clone();
         assert!(!log.contains("secret") && !log.contains("wrong-password"), "{log}");
     }

@@ -26,8 +26,8 @@
 //! changes the engine only through a record of the log. No adapter depends on another. Nothing is published
 //! before it is committed, and nothing is acknowledged before it is durable.
 //!
-//! Start reading at [`core::engine`], then [`driver::worker`] (a single process) and [`driver::owner`] (one
-//! of several workers).
+//! Start reading at [`core::engine`], then [`driver::owner`] (the process that
+//! owns a partition).
 
 pub mod adapters;
 pub mod app;

@@ -8,7 +8,7 @@ use streamgauge::core::rule::RuleSet;
 use streamgauge::core::vocab::identity::{Identity, IdentityTable, Labels, SeriesRef};
 use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::vocab::unit::Unit;
-use streamgauge::core::{Effects, Engine, Span, Timestamp};
+use streamgauge::core::{Effects, Engine, Inspect, Span, Timestamp};
 use streamgauge::pipeline::load_files;
 
 const START: Timestamp = Timestamp::clamped(1_793_491_200_000);
@@ -63,7 +63,7 @@ impl Bench {
     }
 
     fn alert(&mut self, rule: &str) -> Transition {
-        let active = self.engine.active_alerts();
+        let active = Inspect::new(&mut self.engine).active_alerts();
         active.into_iter().find(|alert| *alert.rule == *rule).expect("it is active")
     }
 }

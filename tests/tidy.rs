@@ -2,6 +2,8 @@
 
 #[path = "tidy/cycles.rs"]
 mod cycles;
+#[path = "tidy/dependencies.rs"]
+mod dependencies;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,6 +100,15 @@ fn rooms_depend_in_one_direction() {
         }
     }
     check("src/adapters", &["http", "app"]);
+}
+
+/// A reader that held the engine exclusively could apply a record.
+#[test]
+fn readers_get_a_read_only_engine() {
+    let banned = [("&mut Engine", "readers get `Inspect`, which applies no record")];
+    ["src/http", "src/wire", "src/adapters", "src/pipeline"]
+        .iter()
+        .for_each(|room| assert_absent(room, &banned));
 }
 
 #[test]

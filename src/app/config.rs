@@ -13,7 +13,7 @@ use crate::core::Span;
 use crate::core::vocab::limits::{Backfill, LatePolicy, Limits, PARTITIONS_MAX};
 use crate::core::vocab::partition::Partition;
 use crate::driver::outage::Outages;
-use crate::driver::worker::SNAPSHOT_EVERY;
+use crate::driver::owner::SNAPSHOT_EVERY;
 use crate::http::access::{Access, Role, Token, host_of};
 use crate::pipeline::yaml;
 use crate::wire::signature::Signing;

@@ -5,8 +5,9 @@
 
 use super::cli::DemoArgs;
 use super::config::File;
+use super::embedded::{self, EmbeddedParts};
 use super::receivers::Receivers;
-use super::service::{self, EmbeddedParts, Files, HttpSettings};
+use super::service::{Files, HttpSettings};
 use super::stdout::{say, say_coloured};
 use super::{BadConfig, FINE};
 use crate::adapters::clock::FastClock;
@@ -14,9 +15,9 @@ use crate::core::alert::Transition;
 use crate::core::alert::transition::ChangeName;
 use crate::core::vocab::limits::Limits;
 use crate::core::{Span, Timestamp};
+use crate::driver::command::{Command, Sender};
 use crate::driver::ports::{Clock, Entry};
 use crate::driver::receivers::ReceiverRegistry;
-use crate::driver::worker::{Command, Sender};
 use crate::pipeline::document::Documents;
 use crate::pipeline::yaml;
 use crate::wire::event::Codec;
@@ -66,7 +67,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         publish: Box::new(move |transition| say_coloured(told(transition, is_colour)).unwrap_or_default()),
         receivers: Some(receivers()?),
     };
-    let service = service::start(parts).await?;
+    let service = embedded::start(parts).await?;
     say("streamgauge demo: two hours of a release pipeline and a shop in one minute")?;
     say(format_args!("page  http://{}/    (Ctrl-C ends it)\n", service.address))?;
     let feeder = feed(clock, service.workers[0].clone(), args.seconds);

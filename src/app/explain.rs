@@ -8,7 +8,7 @@ use super::stdout::{put, say};
 use super::{FAILED, FINE, check};
 use crate::core::vocab::key::Key;
 use crate::core::vocab::limits::Limits;
-use crate::core::{Effects, Engine};
+use crate::core::{Effects, Engine, Inspect};
 use crate::driver::replay::{self, Options, Outputs};
 use crate::wire::printable::printable;
 use anyhow::Result;
@@ -53,7 +53,7 @@ fn of_log(args: &ExplainArgs, key: &Key) -> Result<Result<Value, String>> {
         Options { files: args.log.clone(), threads: 1, sort: false, until: at, stop_at: at, log_rules };
     let mut summary = replay::run(engine, &options, Outputs::default())?;
     tell(&summary.input_errors);
-    let explained = summary.engine.explain(&args.rule, key);
+    let explained = Inspect::new(&mut summary.engine).explain(&args.rule, key);
     Ok(explained.map(|explained| serde_json::json!(explained)).map_err(|error| error.to_string()))
 }
 

@@ -14,13 +14,14 @@ use crate::core::record::Control;
 use crate::core::vocab::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
-use crate::driver::ports::{EVENT_STREAM, Entry, Feed, Log, Logged, PortError};
+use crate::driver::ports::{EVENT_STREAM, Entry, Feed, Logged, PortError};
 use crate::wire::ndjson::{Exported, OfPartition};
 use crate::wire::{control, partial};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -108,19 +109,28 @@ fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<(
     if is_skipping || is_empty {
         return from_damaged(data_dir, write);
     }
-    let take = |records: Vec<Logged>| records.iter().try_for_each(|record| write(None, record, false));
+    let take = |Portion { records, poison }: Portion| {
+        records.iter().try_for_each(|record| write(None, record, poison.contains(&record.seq)))
+    };
     damage::portions_in_time(data_dir, read_whole, take)
 }
 
+/// Some records of a data dir, and the numbers of all poison records.
+struct Portion {
+    records: Vec<Logged>,
+    poison: Arc<BTreeSet<u64>>,
+}
+
 /// Reads all records, or fails at the first damaged one.
-fn read_whole(data_dir: &Path, put: damage::Put<'_, Vec<Logged>>) -> Result<()> {
+fn read_whole(data_dir: &Path, put: damage::Put<'_, Portion>) -> Result<()> {
     let log = Embedded::open(data_dir)?;
+    let poison = Arc::new(log.poison()?);
     let mut seq = 1;
     loop {
-        let records = Log::read(&log, seq, RECORDS)?;
+        let records = log.records(seq, RECORDS)?;
         let Some(last) = records.last() else { return Ok(()) };
         seq = last.seq + 1;
-        put(records)?;
+        put(Portion { records, poison: poison.clone() })?;
     }
 }
 

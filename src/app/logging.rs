@@ -7,8 +7,8 @@
 //! Rejected: a larger pipe (it fills, too), and omitting the lines of each request (the audit log consists of
 //! them).
 
+use crate::driver::command::Publish;
 use crate::driver::metrics::LINES_DROPPED;
-use crate::driver::worker::Publish;
 use std::io::IsTerminal;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;

@@ -11,6 +11,7 @@ pub mod config;
 pub mod convert;
 pub mod damage;
 pub mod demo;
+pub mod embedded;
 pub mod explain;
 pub mod export;
 pub mod listing;

@@ -10,13 +10,13 @@ use super::rule_files::RuleFiles;
 use crate::core::record::Control;
 use crate::core::rule::RuleSet;
 use crate::core::vocab::partition::Partition;
+use crate::driver::command::{Command, Sender};
 use crate::driver::metrics::OwnerMetrics;
 use crate::driver::port_error::chain;
 use crate::driver::ports::{Intake, PortError};
 use crate::driver::rule_documents::{
     Change, Changed, Decision, Refusal, RuleDocumentStore, RuleDocuments, RulesApi, decide,
 };
-use crate::driver::worker::{Command, Sender};
 use crate::pipeline::Diagnostic;
 use crate::pipeline::document::{self, Documents};
 use crate::wire::control;

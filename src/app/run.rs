@@ -2,14 +2,15 @@
 
 use super::cli::RunArgs;
 use super::config::Config;
+use super::embedded::{self, EmbeddedParts};
 use super::role::Roles;
-use super::service::{self, EmbeddedParts, Files, HttpSettings, LiveParts, Service};
+use super::service::{self, Files, HttpSettings, LiveParts, Service};
 use super::{BadConfig, FINE, VERSION, check, logging};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::notify::exec;
+use crate::driver::command::StartError;
 use crate::driver::ports::{PortError, Views};
 use crate::driver::receivers::metrics::ReceiverMetrics;
-use crate::driver::worker::StartError;
 use crate::pipeline::document;
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
@@ -142,7 +143,7 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
                 publish: logging::transitions(),
                 receivers,
             };
-            let service = service::start(parts).await?;
+            let service = embedded::start(parts).await?;
             let place = format!("one process, data in {}", config.data_dir.display());
             tell_start(config, roles, rules_count, service.address, &place);
             watch(config, service, signals).await

@@ -1,39 +1,34 @@
 //! The service in one process: workers, stores and the HTTP server, either embedded or with NATS and Redis.
 
-use super::damage;
 use super::receivers::Receivers;
 use super::role::Roles;
-use super::rules_keeper::{self, First, RulesKeeper, own_documents};
+use super::rules_keeper::{self, First, RulesKeeper};
 use super::telling::Telling;
 use crate::adapters::clock::SystemClock;
-use crate::adapters::embedded::Embedded;
-use crate::adapters::embedded::notification_log::FileNotificationLog;
 use crate::adapters::nats::micro::Answerer;
 use crate::adapters::nats::{self, Bus};
 use crate::adapters::redis::{self, RedisStore};
-use crate::core::Timestamp;
-use crate::core::rule::RuleSet;
 use crate::core::vocab::limits::Limits;
 use crate::core::vocab::partition::Partition;
+use crate::driver::command::{self, Command, Sender, StartError};
 use crate::driver::fleet;
 use crate::driver::metrics::OwnerMetrics;
 use crate::driver::outage::Outages;
 use crate::driver::owner::{self, Owner};
 use crate::driver::port_error::chain;
-use crate::driver::ports::{Clock, Intake, PortError, REQUESTS_KEPT, RequestId, Views};
+use crate::driver::ports::{Clock, Intake, PortError, RequestId, Views};
 use crate::driver::quota::OwnershipQuota;
 use crate::driver::receivers::{ReceiverRegistry, canary};
 use crate::driver::rule_documents::{RuleDocumentStore, RuleDocuments};
-use crate::driver::worker::{Command, Publish, Sender, StartError, Worker};
 use crate::http::access::Access;
 use crate::http::operate::{OperatorRequest, names, operate};
 use crate::http::{self, Shared};
-use crate::pipeline::document::{self, Documents};
+use crate::pipeline::document::Documents;
 use crate::wire::signature::Signing;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -78,24 +73,6 @@ pub struct Files {
     pub is_applying: bool,
 }
 
-/// The components of an embedded service.
-pub struct EmbeddedParts<'a, C> {
-    pub data_dir: &'a Path,
-    pub door: HttpSettings,
-    pub limits: Limits,
-    pub rules: Files,
-    pub clock: C,
-    pub publish: Publish,
-    /// The receivers; without them no notifications are sent.
-    pub receivers: Option<Receivers>,
-}
-
-impl<C> std::fmt::Debug for EmbeddedParts<'_, C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("data_dir", &self.data_dir).finish_non_exhaustive()
-    }
-}
-
 /// The settings of a service that uses NATS and Redis.
 #[derive(Debug, Clone)]
 pub struct LiveParts {
@@ -113,86 +90,13 @@ pub struct LiveParts {
 
 /// The components that serve one partition: the command channel of its worker, its store, and the work of the
 /// worker's thread.
-struct PartitionService<S> {
-    worker: Sender,
-    store: S,
-    run: Run,
+pub(super) struct PartitionService<S> {
+    pub(super) worker: Sender,
+    pub(super) store: S,
+    pub(super) run: Run,
 }
 
-type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
-
-/// Binds the address, restores the durable state, and starts the service.
-pub async fn start<C: Clock + Clone + Send + 'static>(
-    parts: EmbeddedParts<'_, C>,
-) -> Result<Service<Embedded>> {
-    let listener = bind(&parts.door).await?;
-    let store = damage::caught_in_time(parts.data_dir, |dir| Ok(Embedded::open(dir)?))?;
-    let mut book = RuleDocuments::default();
-    let wanted = |in_force: &RuleSet| {
-        let (documents, rules) = own_rules(&parts.rules, in_force);
-        book.documents = documents;
-        rules
-    };
-    let is_singing = parts.receivers.as_ref().is_some_and(Receivers::has_heartbeat);
-    let telling = match &parts.receivers {
-        Some(receivers) => Telling::start(receivers, parts.clock.clone(), |name| {
-            Ok((store.clone(), FileNotificationLog::new(parts.data_dir, name), None))
-        })?,
-        None => Telling::default(),
-    };
-    let (clock, owner_metrics) = (parts.clock.clone(), Arc::new(OwnerMetrics::default()));
-    let (limits, publish) = (parts.limits.clone(), parts.publish);
-    let (port, told) = (store.clone(), owner_metrics.clone());
-    let (worker, sender) = damage::caught(parts.data_dir, || {
-        Ok(Worker::start(port, parts.clock, parts.limits, wanted, publish, told)?)
-    })?;
-    let appended = appended_before(&store, worker.log_time().min(clock.now()))?;
-    let worker = worker.watched(Box::new(telling.registry.clone()))?;
-    let run: Run = Box::new(move || {
-        worker.run();
-        Ok(())
-    });
-    owner_metrics.standing_by.add(1);
-    let partition_services = vec![PartitionService { worker: sender.clone(), store, run }];
-    let kept = KeeperInputs { files: parts.rules, store: None, book, first: First::default() };
-    let intake: Arc<dyn Intake> = Arc::new(sender);
-    let canary = if is_singing { Some(sing(&intake, 1, clock)?) } else { None };
-    serve(
-        Serving {
-            listener,
-            access: parts.door.access,
-            limits,
-            partition_services,
-            owner_metrics,
-            kept,
-            fleet: None,
-            canary,
-            roles: Roles::ALL,
-            telling,
-            appended,
-        },
-        intake,
-    )
-}
-
-/// Returns the requests that an earlier process appended, each with its age. The caller passes log time or an
-/// earlier time as `now`, because this machine's clock may be wrong during startup.
-fn appended_before(store: &Embedded, now: Timestamp) -> Result<Vec<(Duration, RequestId)>, PortError> {
-    let age = |stamp: Timestamp| Duration::from_millis((now - stamp).ms().max(0) as u64);
-    let requests = store.requests(now - REQUESTS_KEPT)?;
-    Ok(requests.into_iter().map(|(stamp, id)| (age(stamp), id)).collect())
-}
-
-/// Returns the wanted documents of a single process, and their rules. If the files and the documents that were
-/// added over the API do not compile together, the rules in force stay, as they do in a running process; the
-/// keeper reports why.
-fn own_rules(files: &Files, in_force: &RuleSet) -> (Documents, Option<RuleSet>) {
-    let all = own_documents(files.documents.clone(), in_force, files.is_applying);
-    match document::compile(&all) {
-        Ok(rules) => (all, Some(rules)),
-        Err(_) => (in_force.files.iter().cloned().collect(), None),
-    }
-}
+pub(super) type Run = Box<dyn FnOnce() -> Result<(), StartError> + Send>;
 
 /// Binds the address first. The connections to the servers are established in the background, so the HTTP
 /// server answers even while a server is unreachable.
@@ -276,7 +180,7 @@ fn keep_share(
 }
 
 /// Starts the thread that sends the canary events. It ends when the returned sender is dropped.
-fn sing(
+pub(super) fn sing(
     intake: &Arc<dyn Intake>,
     partitions: u32,
     clock: impl Clock + Send + 'static,
@@ -304,7 +208,7 @@ fn partition_service(
     let is_ingesting = parts.roles.ingest;
     let (owner_metrics, first, handle) =
         (owner_metrics.clone(), first.clone(), tokio::runtime::Handle::current());
-    let (worker, commands) = owner::commands();
+    let (worker, commands) = command::commands();
     let run: Run = Box::new(move || {
         join(&own, &nats)?;
         let feed = Bus::open(handle, &nats)?;
@@ -396,7 +300,7 @@ async fn tell(parts: &LiveParts) -> Result<Telling> {
     })
 }
 
-async fn bind(door: &HttpSettings) -> Result<TcpListener> {
+pub(super) async fn bind(door: &HttpSettings) -> Result<TcpListener> {
     if !door.listen.ip().is_loopback() && door.access.tokens.is_empty() {
         let message = format!(
             "listening on {} needs a token: set STREAMGAUGE_TOKEN, or `tokens` in the configuration",
@@ -421,11 +325,11 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 const WAITING_CONNECTIONS: u32 = 4_096;
 
 /// The initial inputs of the rules keeper.
-struct KeeperInputs {
-    files: Files,
-    store: Option<Box<dyn RuleDocumentStore>>,
-    book: RuleDocuments,
-    first: First,
+pub(super) struct KeeperInputs {
+    pub(super) files: Files,
+    pub(super) store: Option<Box<dyn RuleDocumentStore>>,
+    pub(super) book: RuleDocuments,
+    pub(super) first: First,
 }
 
 impl KeeperInputs {
@@ -451,22 +355,25 @@ impl KeeperInputs {
     }
 }
 
-struct Serving<S> {
-    listener: TcpListener,
-    access: Arc<Access>,
-    limits: Limits,
-    partition_services: Vec<PartitionService<S>>,
-    owner_metrics: Arc<OwnerMetrics>,
-    kept: KeeperInputs,
-    fleet: Option<std::sync::mpsc::Sender<()>>,
-    canary: Option<std::sync::mpsc::Sender<()>>,
-    roles: Roles,
-    telling: Telling,
+pub(super) struct Serving<S> {
+    pub(super) listener: TcpListener,
+    pub(super) access: Arc<Access>,
+    pub(super) limits: Limits,
+    pub(super) partition_services: Vec<PartitionService<S>>,
+    pub(super) owner_metrics: Arc<OwnerMetrics>,
+    pub(super) kept: KeeperInputs,
+    pub(super) fleet: Option<std::sync::mpsc::Sender<()>>,
+    pub(super) canary: Option<std::sync::mpsc::Sender<()>>,
+    pub(super) roles: Roles,
+    pub(super) telling: Telling,
     /// Requests that an earlier process appended.
-    appended: Vec<(Duration, RequestId)>,
+    pub(super) appended: Vec<(Duration, RequestId)>,
 }
 
-fn serve<S: Views + Send + Sync + 'static>(parts: Serving<S>, intake: Arc<dyn Intake>) -> Result<Service<S>> {
+pub(super) fn serve<S: Views + Send + Sync + 'static>(
+    parts: Serving<S>,
+    intake: Arc<dyn Intake>,
+) -> Result<Service<S>> {
     let Serving {
         listener,
         access,

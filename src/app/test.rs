@@ -9,7 +9,7 @@ use crate::core::record::{Ack, Body, Control, Record};
 use crate::core::rule::RuleSet;
 use crate::core::vocab::identity::{Identity, IdentityTable, Labels};
 use crate::core::vocab::limits::Limits;
-use crate::core::{Effects, Engine, Timestamp};
+use crate::core::{Effects, Engine, Inspect, Timestamp};
 use crate::pipeline::prometheus::suite::{self, Case, Suite};
 use crate::pipeline::test_case::{Alert, Decision, Input, START, TestCase, rule_of, transition};
 use crate::pipeline::{Loaded, load_files};
@@ -329,8 +329,9 @@ impl Bench {
 
     /// Returns all active alerts, including those of shadow rules.
     fn active(&mut self) -> Vec<Transition> {
-        let mut all = self.engine.active_alerts();
-        all.extend(self.engine.active_shadows());
+        let mut engine = Inspect::new(&mut self.engine);
+        let mut all = engine.active_alerts();
+        all.extend(engine.active_shadows());
         all
     }
 

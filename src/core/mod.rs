@@ -35,4 +35,5 @@ pub mod vocab;
 
 pub use effect::Effects;
 pub use engine::Engine;
+pub use engine::inspect::Inspect;
 pub use vocab::time::{Span, Timestamp};

@@ -17,9 +17,10 @@ use crate::core::record::{Body, Control, Record};
 use crate::core::vocab::counters::Refusal;
 use crate::core::vocab::identity::{Identity, IdentityTable};
 use crate::core::{Effects, Engine, Timestamp};
+use crate::wire::control::{self, ControlError};
 use crate::wire::event::{Decoded, Decoder};
 use crate::wire::window::WindowView;
-use crate::wire::{alert, control, partial};
+use crate::wire::{alert, partial};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -213,7 +214,7 @@ impl Applier {
             self.gap(record, stamp, store)?;
         }
         let control = match &record.entry {
-            ports::Entry::Control(json) => self.control(record.seq, json),
+            ports::Entry::Control(json) => self.control(record.seq, json)?,
             _ => None,
         };
         let partials = match &record.entry {
@@ -257,10 +258,15 @@ impl Applier {
         Ok(decoded.events.iter().map(|event| event.values()).sum())
     }
 
-    /// Decodes a control record. One that cannot be put in force becomes a dead letter.
-    fn control(&mut self, seq: u64, json: &[u8]) -> Option<Control> {
+    /// Decodes a control record. One of a newer version stops the partition, because its rules or acknowledgements
+    /// would be missing from here on. Bytes that no version wrote become a dead letter, because otherwise anybody
+    /// who may append to the log could stop it.
+    fn control(&mut self, seq: u64, json: &[u8]) -> Result<Option<Control>, PortError> {
         let error = match control::decode(json) {
-            Ok(control) => return Some(control),
+            Ok(control) => return Ok(Some(control)),
+            Err(ControlError::Newer { found }) => {
+                return Err(PortError::Newer { seq, found, known: control::VERSION });
+            }
             Err(error) => error,
         };
         // The error may quote the record, so its length is limited.
@@ -270,7 +276,7 @@ impl Applier {
             let reason = RejectReason::Refused(Refusal::BadPayload);
             self.keep_dead_letter(DeadEvent { seq, index: 0, reason, message, more: 0 });
         }
-        None
+        Ok(None)
     }
 
     /// Handles a gap: the records before this one are missing.
@@ -316,10 +322,14 @@ impl Applier {
         self.losing.is_some()
     }
 
-    /// Whether the state cannot be produced again from the log, so that a snapshot is needed. Resets the
-    /// flag.
-    pub fn take_lost(&mut self) -> bool {
-        std::mem::take(&mut self.has_lost)
+    /// Whether the state cannot be produced again from the log, so that a snapshot is needed.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
+    /// Notes that a snapshot holds the state.
+    pub fn forget_loss(&mut self) {
+        self.has_lost = false;
     }
 
     /// Gathers the effects of a record; `bad` holds the indexes of its events that could not be decoded.
@@ -514,6 +524,7 @@ impl Applier {
     /// Puts the windows of a failed commit back, because later corrections must find them.
     pub fn undo_commit(&mut self) {
         self.windows = self.pending.windows.drain(..).collect();
+        self.window_bytes = self.windows.values().map(|row| row.pane.memory_bytes()).sum();
     }
 
     /// Marks the commit as durable and returns its transitions, which may now be published.

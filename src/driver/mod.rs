@@ -2,6 +2,7 @@
 
 pub mod applier;
 pub mod backtest;
+pub mod command;
 pub mod continuity;
 pub mod decode_ahead;
 pub mod file;
@@ -23,4 +24,3 @@ pub mod rule_documents;
 pub mod sealed;
 mod session;
 pub mod window_sink;
-pub mod worker;

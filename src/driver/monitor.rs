@@ -8,6 +8,7 @@
 //! caught up), and numbers of the partition (a replay would differ).
 
 use super::metrics::OwnerMetrics;
+use super::outage::{LOG, STORE};
 use super::port_error::chain;
 use super::ports::{Clock, OutOfBandAlert, OutOfBandAlerts, PortError};
 use crate::core::alert::self_alerts::SelfAlert;
@@ -93,7 +94,7 @@ pub(super) struct PartitionStatus {
 impl PartitionStatus {
     /// Returns what the process itself observes: the clock, outages and refused sources.
     pub(super) fn around(owner_metrics: &OwnerMetrics, now: Timestamp, engine: &Engine) -> PartitionStatus {
-        let written = ["log", "store"];
+        let written = [LOG, STORE];
         let unwritten = owner_metrics.outages.all().into_iter().find(|outage| written.contains(&outage.what));
         PartitionStatus {
             ahead: (engine.now() - now).max(Span::ZERO),

@@ -38,6 +38,8 @@ pub enum Mutant {
     EndEarly,
     /// The last record in the snapshot is applied again.
     SnapshotLate,
+    /// The windows of a commit that failed are forgotten.
+    NoUndo,
 }
 
 #[cfg(feature = "mutants")]

@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// Time between two log lines about the same outage.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
+/// Names of the log and the store of a data dir among outages.
+pub const LOG: &str = "log";
+pub const STORE: &str = "store";
+
 /// Outages of one process; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Outages(Arc<Inner>);

@@ -1,19 +1,21 @@
 //! A process that owns one partition of a log that others write to, or stands by for it.
 //!
-//! Intuition: this is the embedded worker with its log and store on servers. The holder of the lease resumes
-//! at the store's checkpoint. Everything that follows from the records is committed in one conditional write,
+//! Intuition: the holder of the lease resumes at the store's checkpoint. A process that has its log and store to
+//! itself is the case in which the lease is always free and the transition log is part of the store. Everything that follows from the records is committed in one conditional write,
 //! and only committed transitions are published, each under its own number. Invariant: an owner that lost its
 //! lease finds out at the next commit, which is refused as a whole; it then discards its state and stands by
 //! like a new process. Rejected: trusting the lease alone (a process may sleep past its end), and publishing
 //! first (a crash would publish twice).
 
+use super::command::{Command, Publish, StartError};
 use super::monitor::PartitionMonitor;
 use super::port_error::chain;
-use super::ports::{Clock, Feed, Outlet, PortError, SharedStore, TransitionLog};
-pub use super::session::SessionParts;
+use super::ports::{Clock, Feed, Outlet, OwnerStore, PortError, TransitionLog};
 use super::session::{Next, OwnerSession};
-use super::worker::{Command, GROUP_MAX, Publish, Sender, StartError};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+pub use super::session::{SNAPSHOT_EVERY, SessionParts};
+use crate::core::Inspect;
+use crate::core::rule::RuleSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 /// Time between two attempts to take the lease.
@@ -27,9 +29,10 @@ const REREAD_AFTER_MAX: Duration = Duration::from_secs(30);
 /// Another process that holds a partition for this long is not stopped by the fault that stopped this one.
 const KEPT_ELSEWHERE: Duration = Duration::from_secs(5);
 
-/// Names among outages of a partition: its data in the store cannot be read; its log is gone or not the one
-/// that was read before.
+/// Names among outages of a partition: its data in the store cannot be read; a control record of its log is of a
+/// newer version; its log is gone or not the one that was read before.
 const DATA: &str = "data in the store";
+const CONTROL: &str = "control record";
 const LOG: &str = "log of a partition";
 
 /// The fault for which a partition waits until an operator has repaired it.
@@ -45,12 +48,6 @@ struct Stuck {
     /// The time since which another process holds the lease. A process that meets the same fault gives it
     /// back at once.
     elsewhere: Option<Duration>,
-}
-
-/// Creates the command channel of an owner before the owner exists, so that commands are accepted while the
-/// process waits for its servers.
-pub fn commands() -> (Sender, Receiver<Command>) {
-    sync_channel(GROUP_MAX)
 }
 
 impl Stuck {
@@ -69,6 +66,9 @@ pub struct Owner<F, S, C> {
     publish: Publish,
     session: Option<OwnerSession>,
     stuck: Option<Stuck>,
+    /// Whether [`Self::catch_up`] runs. Nobody is served yet, so data that cannot be read is an error instead of
+    /// something to wait for.
+    is_starting: bool,
 }
 
 impl<F, S, C> std::fmt::Debug for Owner<F, S, C> {
@@ -86,13 +86,41 @@ pub enum Step {
     Stopped,
 }
 
-impl<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> {
+impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
     pub fn new(
         parts: SessionParts<F, S, C>,
         commands: Receiver<Command>,
         publish: Publish,
     ) -> Owner<F, S, C> {
-        Owner { parts, commands, publish, session: None, stuck: None }
+        Owner { parts, commands, publish, session: None, stuck: None, is_starting: false }
+    }
+
+    /// Becomes the owner and applies every record of the log, for a process that is alone with its log. It returns
+    /// once the wanted rules are in force, too, and the log has the tick that is due.
+    pub fn catch_up(&mut self) -> Result<(), StartError> {
+        self.is_starting = true;
+        while self.session.as_ref().is_none_or(|session| !session.is_idle(&self.parts)) {
+            match self.step()? {
+                Step::Working => {}
+                Step::Stopped => break,
+                Step::Waiting(time) => self.parts.clock.pause(time),
+            }
+        }
+        self.is_starting = false;
+        Ok(())
+    }
+
+    /// Returns the engine for reading, if this process owns the partition.
+    pub fn inspect(&mut self) -> Option<Inspect<'_>> {
+        self.session.as_mut().map(OwnerSession::inspect)
+    }
+
+    /// Puts these rules in force if they differ, now and whenever this process takes over the log.
+    pub fn want(&mut self, rules: RuleSet) {
+        if let Some(session) = &mut self.session {
+            session.want(rules.clone());
+        }
+        self.parts.rules = Some(rules);
     }
 
     /// Runs until a stop command arrives, alternating between standby and ownership of the partition.
@@ -151,9 +179,21 @@ impl<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> 
                 self.end_term();
                 Ok(Step::Working)
             }
-            Err(error) if is_unreadable(&error) => self.wait_for(DATA, &error),
-            Err(error) => Err(self.counted(error)),
+            Err(error) => match self.repairable(&error) {
+                Some(what) => self.wait_for(what, &error),
+                None => Err(self.counted(error)),
+            },
         }
+    }
+
+    /// Returns what the partition waits for, if the error is about data that an operator may repair.
+    fn repairable(&self, error: &StartError) -> Option<&'static str> {
+        let what = match error {
+            StartError::Port(PortError::Unreadable { .. }) | StartError::Snapshot(_) => DATA,
+            StartError::Port(PortError::Newer { .. }) => CONTROL,
+            StartError::Port(_) => return None,
+        };
+        (!self.is_starting).then_some(what)
     }
 
     /// Whether the process continues despite the error. A log that is gone may be restored. A log that is not
@@ -245,9 +285,9 @@ impl<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> 
             Err(error) => {
                 // A lease that cannot be given back expires by itself.
                 let _ = self.parts.store.release(&fence);
-                return match is_unreadable(&error) {
-                    true => self.wait_for(DATA, &error),
-                    false => Err(self.counted(error)),
+                return match self.repairable(&error) {
+                    Some(what) => self.wait_for(what, &error),
+                    None => Err(self.counted(error)),
                 };
             }
         }
@@ -275,9 +315,4 @@ impl<F: Feed + TransitionLog + Outlet, S: SharedStore, C: Clock> Owner<F, S, C> 
         }
         error
     }
-}
-
-/// Whether the store holds data that cannot be read; an operator may repair it.
-fn is_unreadable(error: &StartError) -> bool {
-    matches!(error, StartError::Port(PortError::Unreadable { .. }) | StartError::Snapshot(_))
 }

@@ -3,7 +3,7 @@
 /// Errors of the log and the store. A failed call had either its whole effect or none.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    #[error("cannot write to {place}; is the disk full, or the directory read-only?")]
+    #[error("cannot write to {place}; {}", remedy(&**source))]
     Write { place: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot write to {place}")]
     Lost { place: String, source: Box<dyn std::error::Error + Send + Sync> },
@@ -21,6 +21,11 @@ pub enum PortError {
     OtherSettings { place: String, found: String, hint: &'static str },
     #[error("key `{place}` holds data that this program did not write; repair or delete the key")]
     Unreadable { place: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(
+        "record {seq} of the log is a control of version {found}, and this binary reads up to {known}: a newer \
+         streamgauge wrote it; install that release again"
+    )]
+    Newer { seq: u64, found: u32, known: u32 },
     #[error("the log lost records while this worker read them again")]
     Overtaken,
     #[error("the process is stopping, and does not wait for {place} any longer")]
@@ -45,6 +50,19 @@ impl PortError {
     }
 }
 
+/// Says what to do about a failed write. The database's errors have no source, so the operating system's code
+/// is read from the text, in which the standard library writes it.
+fn remedy(error: &dyn std::error::Error) -> &'static str {
+    let text = chain(error);
+    match FILE_LIMITS.iter().any(|code| text.contains(code)) {
+        true => "raise the limit of open files (`ulimit -n`)",
+        false => "is the disk full, or the directory read-only?",
+    }
+}
+
+/// ENFILE and EMFILE: the system, or this process, has as many open files as it may.
+const FILE_LIMITS: [&str; 2] = ["(os error 23)", "(os error 24)"];
+
 /// Returns an error with all its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -58,4 +76,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Error;
+
+    #[test]
+    fn a_failed_write_names_its_remedy() {
+        let text = |code: i32| {
+            let source = format!("I/O error: {}", Error::from_raw_os_error(code)).into();
+            PortError::Write { place: "log.redb".into(), source }.to_string()
+        };
+        assert!(text(24).ends_with("raise the limit of open files (`ulimit -n`)"));
+        assert!(text(28).ends_with("is the disk full, or the directory read-only?"));
+    }
 }

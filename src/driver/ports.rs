@@ -1,7 +1,8 @@
-//! Ports of the worker: a log, a store, a clock and the outlets for effects.
+//! Ports of the owner of a partition: a log, a store, a clock and the outlets for effects.
 //!
 //! There are two sets of implementations and no third: the embedded one (production code, one redb file) and
-//! the one over servers. A call returns when its effect is durable, or returns an error if it is not.
+//! the one over servers. `tests/contract` asks both for the same behaviour. A call returns when its effect is
+//! durable, or returns an error if it is not.
 
 use super::continuity::Continuity;
 pub use super::port_error::{EVENT_STREAM, PortError};
@@ -17,6 +18,7 @@ pub use crate::wire::asked::Asked;
 use crate::wire::row::Row;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// A transition with its number, kept in the store until it is published.
@@ -60,22 +62,6 @@ impl Numbers {
             shadows: self.shadows.max(other.shadows),
         }
     }
-}
-
-/// An ordered, durable list of records.
-pub trait Log {
-    /// Durably appends all entries with this stamp and remembers the requests they came with. Returns the
-    /// sequence number of the first entry.
-    fn append(&mut self, stamp: Timestamp, entries: &[(Entry, Option<RequestId>)]) -> Result<u64, PortError>;
-
-    /// Returns up to `max` records from number `from` on, in order.
-    fn read(&self, from: u64, max: usize) -> Result<Vec<Logged>, PortError>;
-
-    /// Returns the sequence number and stamp of the newest record.
-    fn newest(&self) -> Result<Option<(u64, Timestamp)>, PortError>;
-
-    /// Removes records up to `seq` that are older than `before`.
-    fn trim(&mut self, seq: u64, before: Timestamp) -> Result<(), PortError>;
 }
 
 /// A stored window.
@@ -180,7 +166,7 @@ pub struct Checkpoint {
     pub is_losing: bool,
     /// Poison records to skip.
     pub poison: Vec<u64>,
-    /// Consecutive take-overs, this one included, since an owner last called [`SharedStore::calm`] or gave
+    /// Consecutive take-overs, this one included, since an owner last called [`OwnerStore::calm`] or gave
     /// the lease back.
     pub tries: u32,
 }
@@ -222,13 +208,6 @@ pub trait Views {
     fn active(&self) -> Result<Vec<String>, PortError>;
 }
 
-/// A store with a single writer.
-pub trait OwnStore: Store {
-    fn commit(&mut self, commit: &Commit) -> Result<(), PortError>;
-    /// Removes windows that are past their retention.
-    fn expire(&mut self, now: Timestamp) -> Result<(), PortError>;
-}
-
 /// The fencing token of a session. The store accepts a commit only if it still holds the same take-over and the
 /// same number of commits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -246,6 +225,9 @@ pub enum Answer {
     Done,
     /// Another worker owns the partition, so the store refused the commit.
     Fenced,
+    /// The store cannot write now, and this attempt takes no effect later. A later commit that includes the same
+    /// effects may be sent in its place.
+    Failed,
     /// The commit may be in the store, or may arrive there later. Only the same bytes may be sent again.
     Unknown,
 }
@@ -258,17 +240,23 @@ pub struct Shown<'a> {
     pub is_open: bool,
 }
 
-/// A store with several possible writers, of which only the newest holder of the lease may write.
-pub trait SharedStore: Store {
-    /// A commit in the store's own form, sent again unchanged until the answer is known. It does not contain
-    /// sealed windows without a correction, because [`Self::show`] writes these beforehand.
-    type Prepared;
+/// A store to which only the newest holder of the lease may write. A store inside the process has one possible
+/// holder, so its lease is free whenever it is asked for.
+pub trait OwnerStore: Store {
+    /// A commit in the store's own form, sent again unchanged until the answer is known. If [`Self::show`] writes
+    /// sealed windows beforehand, it does not contain those without a correction.
+    type Prepared<'c>;
+    /// Whether other processes read what is shown beside the commits. If not, the engine in this process answers
+    /// instead, and nothing is shown.
+    fn is_read_elsewhere(&self) -> bool {
+        true
+    }
     /// Writes windows that no commit has to hold: open ones, and those just sealed. A worker that applies the
     /// log again seals them again with the same bytes before anything reads them. Makes one attempt.
     fn show(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError>;
-    fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Self::Prepared, PortError>;
+    fn prepare<'c>(&mut self, fence: &Fence, commit: &'c Commit) -> Result<Self::Prepared<'c>, PortError>;
     /// Makes one attempt to send the commit.
-    fn send(&mut self, prepared: &Self::Prepared) -> Result<Answer, PortError>;
+    fn send(&mut self, prepared: &Self::Prepared<'_>) -> Result<Answer, PortError>;
     /// Makes one attempt to take the lease, which succeeds if no worker holds it.
     fn acquire(&mut self) -> Result<Option<Fence>, PortError>;
     /// Makes one attempt to renew the lease. Returns false if another worker holds it, or if the store went
@@ -285,10 +273,23 @@ pub trait SharedStore: Store {
     fn show_asked(&mut self, kind: Asked, all: &[(String, String)]) -> Result<(), PortError>;
     /// Gives the lease back, so that another worker need not wait until it expires.
     fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
+    /// Removes what is past its retention at this log time, if the store does not do that by itself. It is called
+    /// every [`EXPIRE_EVERY`].
+    fn expire(&mut self, _now: Timestamp) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
-/// A log that others append to, read as it grows.
+/// Time between two calls of [`OwnerStore::expire`].
+pub const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// A log, read as it grows.
 pub trait Feed {
+    /// Whether only the owner appends to the log, through [`Self::append`]. It then waits for commands instead of
+    /// records, and each of its answers shows what was appended before.
+    fn is_local(&self) -> bool {
+        false
+    }
     /// Returns the identity of this log and the numbers it still holds; `None` if there is no log.
     fn extent(&mut self) -> Result<Option<Extent>, PortError>;
     /// Creates the missing parts of the log, empty.
@@ -297,8 +298,14 @@ pub trait Feed {
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError>;
     /// Returns the next records in order; none if none arrived within `wait`.
     fn next(&mut self, wait: Duration) -> Result<Vec<Logged>, PortError>;
-    /// Appends durably. Returns for each entry its number, or why it is not known to be in the log.
-    fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>>;
+    /// Appends durably, and remembers the requests. Returns for each entry its number, or why it is not known to
+    /// be in the log. A log that this process stamps takes its clock's time, but no stamp before the log time
+    /// `confirmed`.
+    fn append(
+        &mut self,
+        entries: Vec<(Entry, Option<RequestId>)>,
+        confirmed: Timestamp,
+    ) -> Vec<Result<u64, PortError>>;
 }
 
 /// Outcome of publishing a transition under its number.
@@ -421,6 +428,10 @@ pub trait Clock {
     fn running(&self) -> Duration;
     /// Waits for this long.
     fn pause(&self, time: Duration);
+    /// Waits for a message, at most this long.
+    fn receive<T>(&self, messages: &Receiver<T>, time: Duration) -> Result<T, RecvTimeoutError> {
+        messages.recv_timeout(time)
+    }
     /// How many times as fast as a wall clock [`Self::now`] runs.
     fn speed(&self) -> u32 {
         1

@@ -128,7 +128,8 @@ async fn active_at<S: Views + Send + Sync + 'static>(
 ) -> Result<(), Failure> {
     let mut next = Some(0);
     while let Some(from) = next {
-        let page = move |engine: &mut crate::core::Engine| engine.active_page(from, is_shadow, PAGE_ALERTS);
+        let page =
+            move |engine: &mut crate::core::Inspect<'_>| engine.active_page(from, is_shadow, PAGE_ALERTS);
         let Some((page, behind)) = shared.ask_one(place, page).await else {
             if from > 0 {
                 return Err(Failure::again("the partition changed its owner during the request; ask again"));

@@ -60,8 +60,9 @@ async fn known_rule<S: Views + Send + Sync + 'static>(
     rule: &str,
 ) -> Result<(), Failure> {
     let wanted = rule.to_string();
-    let is_known =
-        move |engine: &mut crate::core::Engine| engine.rules().rules.iter().any(|rule| *rule.id == *wanted);
+    let is_known = move |engine: &mut crate::core::Inspect<'_>| {
+        engine.rules().rules.iter().any(|rule| *rule.id == *wanted)
+    };
     let known: Vec<bool> = shared.ask_each(is_known).await.into_iter().flatten().collect();
     if known.is_empty() || known.contains(&true) || is_own(rule) {
         return Ok(());

@@ -2,8 +2,8 @@
 
 use super::params::{Empty, Params};
 use super::{Failure, RefusedAtDoor, Shared, failed};
-use crate::core::Engine;
 use crate::core::vocab::counters::Counters;
+use crate::core::{Engine, Inspect};
 use crate::driver::metrics::{Durations, LINES_DROPPED, OwnerMetrics};
 use crate::driver::ports::Views;
 use crate::driver::receivers::ReceiverRegistry;
@@ -32,7 +32,7 @@ pub async fn ready<S: Views + Send + Sync + 'static>(
         return Err(shared.unavailable(""));
     }
     check_clock(&shared)?;
-    let has_rules = |engine: &mut Engine| !engine.rules().files.is_empty();
+    let has_rules = |engine: &mut Inspect<'_>| !engine.rules().files.is_empty();
     let stores = shared.clone();
     // This read does not queue with the other reads: a supervisor's probe must not wait for users' requests.
     let read = tokio::task::spawn_blocking(move || {

@@ -30,13 +30,13 @@ pub mod windows;
 
 use crate::core::vocab::counters::Refusal;
 use crate::core::vocab::limits::Limits;
-use crate::core::{Engine, Span, Timestamp};
+use crate::core::{Inspect, Span, Timestamp};
+use crate::driver::command::{Command, Sender};
 use crate::driver::metrics::{Count, OwnerMetrics};
 use crate::driver::outage::Outage;
 use crate::driver::ports::{Entry, Intake, PortError, RequestId, Views};
 use crate::driver::receivers::ReceiverRegistry;
 use crate::driver::rule_documents::RulesApi;
-use crate::driver::worker::{Command, Sender};
 use access::Access;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -223,7 +223,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     pub async fn ask_one<T: Send + 'static>(
         &self,
         place: usize,
-        read: impl FnOnce(&mut Engine) -> T + Send + 'static,
+        read: impl FnOnce(&mut Inspect<'_>) -> T + Send + 'static,
     ) -> Option<T> {
         let partition = self.partitions.get(place)?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -294,7 +294,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     /// `None`.
     pub async fn ask_each<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Engine) -> T + Clone + Send + 'static,
+        read: impl FnOnce(&mut Inspect<'_>) -> T + Clone + Send + 'static,
     ) -> Vec<Option<T>> {
         let asked = (0..self.partitions.len()).map(|place| self.ask_one(place, read.clone()));
         futures_util::future::join_all(asked).await
@@ -303,7 +303,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
     /// Like [`Self::ask_each`], but fails if no engine answers.
     pub async fn ask_any<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Engine) -> T + Clone + Send + 'static,
+        read: impl FnOnce(&mut Inspect<'_>) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, Failure> {
         let answers: Vec<T> = self.ask_each(read).await.into_iter().flatten().collect();
         if answers.is_empty() {

@@ -3,12 +3,13 @@
 
 use super::params::{Empty, Params};
 use super::{Failure, Shared};
-use crate::core::Engine;
 use crate::core::alert::Transition;
 use crate::core::alert::self_alerts::is_own;
 use crate::core::measure::window::WindowSize;
+use crate::core::{Engine, Inspect};
 use crate::driver::ports::Views;
 use crate::wire::pipeline::{self, Portion};
+use crate::wire::printable::printable;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -49,7 +50,7 @@ pub async fn page<S: Views + Send + Sync + 'static>(
     Ok((headers, body).into_response())
 }
 
-fn render(engine: &mut Engine) -> String {
+fn render(engine: &mut Inspect<'_>) -> String {
     // One alert more than shown, so that the page knows whether there are more.
     let (mut alerts, _) = engine.active_page(0, false, ALERTS_SHOWN + 1);
     let counters = engine.counters();
@@ -172,8 +173,9 @@ fn series_table(out: &mut String, engine: &Engine) {
     }
 }
 
-/// Escapes text of clients so that it cannot become markup.
+/// Escapes text of clients so that it can neither become markup nor hide or reverse other text.
 fn escape(text: &str) -> String {
+    let text = printable(text);
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -200,6 +202,7 @@ mod tests {
     #[test]
     fn markup_in_names_is_only_text() {
         assert_eq!(escape("<b a=\"1\">&'"), "&lt;b a=&quot;1&quot;&gt;&amp;&#39;");
+        assert_eq!(escape("\u{1b}[2J\u{202e}"), "\\x1b[2J\\u{202e}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::asked::refused;
 use super::params::{Empty, Named, Params};
 use super::{Answer, App, Failure, REDIS, Shared, json_response};
-use crate::core::Engine;
 use crate::core::rule::Rule;
+use crate::core::{Engine, Inspect};
 use crate::driver::ports::Views;
 use crate::driver::rule_documents::{Change, Refusal};
 use crate::pipeline::diagnostic::nearest;
@@ -30,7 +30,8 @@ pub async fn rules<S: Views + Send + Sync + 'static>(
             known.1.missing = None;
         }
     }
-    let names = |engine: &mut Engine| engine.series().names(NAMES_LOOKED_AT).cloned().collect::<Vec<_>>();
+    let names =
+        |engine: &mut Inspect<'_>| engine.series().names(NAMES_LOOKED_AT).cloned().collect::<Vec<_>>();
     let names = shared.ask_any(names).await?.concat();
     let without = all.values().filter(|(keys, _)| *keys == 0).map(|(_, rule)| rule).enumerate();
     let unmatched =

@@ -2,7 +2,7 @@
 
 use super::params::{Empty, Params};
 use super::{Answer, App, failed, json_response};
-use crate::core::Engine;
+use crate::core::{Engine, Inspect};
 use crate::driver::ports::Views;
 use crate::wire::pipeline::{self, Portion};
 use axum::extract::State;
@@ -72,7 +72,7 @@ async fn of_pipelines<S: Views + Send + Sync + 'static>(
         let (mut after, mut is_more) = (None::<Arc<str>>, true);
         while is_more && !is_cut {
             let from = after.clone();
-            let page = move |engine: &mut Engine| read(engine, from.as_deref(), Portion::OF_A_QUESTION);
+            let page = move |engine: &mut Inspect<'_>| read(engine, from.as_deref(), Portion::OF_A_QUESTION);
             let Some((page, last)) = shared.ask_one(place, page).await else {
                 // Earlier pages of this partition were read, so there is more.
                 is_cut |= after.is_some();

@@ -10,6 +10,8 @@ use crate::core::rule::sound::Unsound;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::io::{BufReader, Read, Write};
 
 /// The reason why bytes are not a control record.
@@ -19,6 +21,18 @@ pub enum ControlError {
     Json(#[from] serde_json::Error),
     #[error("the rule set of a control record is invalid: {0}")]
     Unsound(#[from] Unsound),
+    #[error("the control record has version {found}, and this binary reads up to {VERSION}")]
+    Newer { found: u32 },
+}
+
+/// The version of the control records that this binary writes and reads. A record of version 1 states none; one of
+/// a later version states it as `v` beside its only other member.
+pub const VERSION: u32 = 1;
+
+/// The version that a record states, read when the record is no control of this version.
+#[derive(Deserialize)]
+struct Stated {
+    v: u32,
 }
 
 /// Encodes a control record.
@@ -30,12 +44,22 @@ pub fn encode(control: &Control) -> Vec<u8> {
 /// Decodes a control record as the log has it: JSON, or JSON compressed by [`packed`]. It is inflated while it is
 /// parsed, so a record that is no control takes no memory.
 pub fn decode(record: &[u8]) -> Result<Control, ControlError> {
-    let control: Control = match record.starts_with(&GZIP) {
-        true => serde_json::from_reader(BufReader::new(GzDecoder::new(record).take(INFLATED_BYTES_MAX)))?,
-        false => serde_json::from_slice(record)?,
+    let control: Control = match parse(record) {
+        Ok(control) => control,
+        Err(error) => match parse::<Stated>(record) {
+            Ok(Stated { v }) if v > VERSION => return Err(ControlError::Newer { found: v }),
+            _ => return Err(error.into()),
+        },
     };
     check(&control)?;
     Ok(control)
+}
+
+fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, serde_json::Error> {
+    match record.starts_with(&GZIP) {
+        true => serde_json::from_reader(BufReader::new(GzDecoder::new(record).take(INFLATED_BYTES_MAX))),
+        false => serde_json::from_slice(record),
+    }
 }
 
 /// The longest control record, inflated: 16 MiB of rule files, compiled, and room.
@@ -78,5 +102,15 @@ mod tests {
         assert!(packed.len() < 1_000 && decode(&packed).is_ok_and(|found| found == control));
         assert!(decode(&packed[..50]).is_err(), "it was cut");
         assert!(decode(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_told_from_garbage() {
+        let newer = |record: &[u8]| matches!(decode(record), Err(ControlError::Newer { found: 2 }));
+        assert!(newer(br#"{"v":2,"rules":{"everything":"new"}}"#));
+        assert!(newer(br#"{"something":{"new":[1]},"v":2}"#));
+        for garbage in [&b"{}"[..], b"nonsense", br#"{"v":1,"rules":{}}"#, br#"{"v":"2"}"#, br#"["v",2]"#] {
+            assert!(decode(garbage).is_err() && !newer(garbage));
+        }
     }
 }

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use streamgauge::adapters::clock::SystemClock;
 use streamgauge::adapters::embedded::Embedded;
-use streamgauge::app::service::{self, EmbeddedParts, Files, HttpSettings, Service};
+use streamgauge::app::embedded::{self, EmbeddedParts};
+use streamgauge::app::service::{Files, HttpSettings, Service};
 use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Span, Timestamp};
 use streamgauge::driver::ports::Clock;
@@ -74,7 +75,7 @@ pub fn start(runtime: &Runtime, data_dir: &Path, clock: &WrongClock) -> Service<
             publish: Box::new(|_| {}),
             receivers: None,
         };
-        match runtime.block_on(service::start(parts)) {
+        match runtime.block_on(embedded::start(parts)) {
             Ok(service) => return service,
             Err(error) => assert!(Instant::now() < deadline, "{error:#}"),
         }

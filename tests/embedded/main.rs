@@ -9,6 +9,8 @@ mod edge;
 mod fixture;
 mod hostile;
 mod operating;
+mod poison;
+mod reference;
 mod requests;
 mod service;
 mod signals;

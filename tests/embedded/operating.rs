@@ -167,6 +167,14 @@ fn rules_change_by_file_by_api_and_only_whole() {
         service.get("/readyz").contains("refused")
             && service.get("/metrics").contains("rules_refused_total 1")
     );
+    // The remark outlasts a change over the API, which concerns no file.
+    let other = json!({"id": "other", "expr": "max(x[1m]) by (source) > 5", "severity": "info"});
+    let change = answer::post(&format!("{}/api/v1/rules", service.url), &other.to_string());
+    assert_eq!(change.status, 202, "{change:?}");
+    has(&service, "other", true);
+    assert!(service.get("/readyz").contains("extra.yaml:1:"), "{}", service.get("/readyz"));
+    told(&ask(&service, &["rules", "remove", "other"]));
+    has(&service, "other", false);
     std::fs::remove_file(&extra).expect("there");
     has(&service, "new", false);
     // A rule that was added through the API survives a restart beside the files; a rule of a file is

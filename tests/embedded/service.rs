@@ -55,6 +55,11 @@ pub fn spawn(mut command: Command) -> Service {
 }
 
 impl Service {
+    /// A process that was started already, and may not listen yet.
+    pub fn of(child: Child, url: String) -> Service {
+        Service { child, url, log: None }
+    }
+
     pub fn get(&self, path: &str) -> String {
         let mut response = ureq::get(format!("{}{path}", self.url)).call().expect("answers");
         response.body_mut().read_to_string().expect("a body")

@@ -7,7 +7,10 @@ use super::fixture::{self, column};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use streamgauge::adapters::embedded::{Embedded, EmbeddedStore};
 use streamgauge::core::engine::snapshot::VERSION;
+use streamgauge::driver::outage::Outages;
+use streamgauge::driver::ports::{Commit, OwnerStore, Views};
 use tokio::runtime::Runtime;
 
 /// Time in which the pending alert of the fixture fires.
@@ -27,6 +30,30 @@ fn state_of_older_binaries_is_opened_whole() {
     for (version, path) in fixtures {
         opens(version, &path);
     }
+}
+
+/// Goal: an older binary refuses the state of a newer one and says so, instead of waiting or starting empty.
+/// Method: the snapshot in a data dir is replaced by one of a version that is not written yet.
+#[test]
+fn state_of_a_newer_binary_is_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, pipelines) = (dir.path().join("data"), super::rules(dir.path()));
+    assert_eq!(super::start(&data, &pipelines).stop(), Some(0));
+    let newer = rmp_serde::to_vec(&(VERSION + 1,)).expect("memory");
+    let snapshot = [&newer[..], &xxhash_rust::xxh3::xxh3_64(&newer).to_le_bytes()].concat();
+    let store = Embedded::open(&data).expect("a data dir");
+    let applied = store.applied().expect("readable");
+    let commit = Commit { applied, snapshot: Some(snapshot), ..Commit::default() };
+    EmbeddedStore::new(store, Outages::default()).send(&&commit).expect("room");
+    let mut command = super::binary();
+    command
+        .args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data)
+        .arg("--pipelines")
+        .arg(&pipelines);
+    let output = command.output().expect("it runs and ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("a newer streamgauge wrote it"), "{said}");
 }
 
 fn opens(version: u32, path: &Path) {

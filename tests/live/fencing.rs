@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use streamgauge::adapters::redis::{RedisStore, Settings, Shared};
-use streamgauge::driver::ports::{Answer, Commit, Fence, SharedStore, Store};
+use streamgauge::driver::ports::{Answer, Commit, Fence, OwnerStore, Store};
 
 /// Two seconds: with one, an owner that shares two cores with all other tests may lose its lease.
 const LEASE: &str = "2s";

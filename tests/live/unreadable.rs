@@ -172,6 +172,28 @@ fn nobody_silences_a_receiver_with_a_message() {
     assert_eq!(worker.stop(), Some(0));
 }
 
+/// Goal: a control record of a newer version is not skipped, because its rules or acknowledgements would be missing.
+/// Bytes that no version wrote are. Method: both are put into the log; an event comes behind each.
+#[test]
+fn a_control_of_a_newer_version_stops_its_partition_by_name() {
+    let servers = Servers::start("everysec");
+    let worker = servers.worker("1s");
+    wait_for("ownership", &worker, || (worker.owned() == 1).then_some(()));
+    let mut raw = Raw::connect(&servers);
+    raw.publish(b"sg.v1.p.0.control", b"", b"", "{\"nonsense\":true}");
+    raw.publish(SUBJECT, b"", b"", &event(1));
+    wait_for_count(&worker, 1);
+    raw.publish(b"sg.v1.p.0.control", b"", b"", "{\"v\":2,\"wonder\":{}}");
+    raw.publish(SUBJECT, b"", b"", &event(1));
+    let said = "is a control of version 2, and this binary reads up to 1";
+    wait_for("word of it", &worker, || {
+        let ready = get(&format!("{}/readyz", worker.url));
+        (ready.status == 503 && ready.body.contains(said) && ready.body.contains("control record"))
+            .then_some(())
+    });
+    assert_eq!(worker.stop(), Some(0));
+}
+
 /// Goal: a request with an invalid reply subject affects only requests over the broker. Method: a hundred a
 /// second, while events are posted and readiness is checked.
 #[test]

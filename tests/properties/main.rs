@@ -17,7 +17,7 @@ use streamgauge::core::vocab::identity::{Identity, IdentityTable, Labels, Series
 use streamgauge::core::vocab::key::Key;
 use streamgauge::core::vocab::limits::{Backfill, Limits};
 use streamgauge::core::vocab::unit::Unit;
-use streamgauge::core::{Effects, Engine, Timestamp};
+use streamgauge::core::{Effects, Engine, Inspect, Timestamp};
 use streamgauge::pipeline::load_files;
 use streamgauge::wire::event::{Decoded, Decoder};
 use streamgauge::wire::snapshot;
@@ -148,10 +148,10 @@ fn told(inputs: &[Input], looks: bool) -> Vec<Transition> {
         let (stamp, event) = record(input);
         handle(&mut engine, seq, stamp, std::slice::from_ref(&event), &mut out);
         if looks {
-            engine.active_alerts();
+            Inspect::new(&mut engine).active_alerts();
             let key = Key::new(vec![("source".into(), format!("s-{}", input.2).into())]);
             for id in &ids {
-                let _ = engine.explain(id, &key);
+                let _ = Inspect::new(&mut engine).explain(id, &key);
             }
         }
     }

@@ -3,11 +3,12 @@
 use crate::process::act;
 use crate::world::{Planted, Shared, World};
 use std::time::Duration;
+use streamgauge::core::Timestamp;
 use streamgauge::driver::continuity::{Broken, Continuity};
 use streamgauge::driver::ports::OutOfBandAlert;
 use streamgauge::driver::ports::{
     DeadLetter, Entry, Extent, Feed, Logged, Numbers, OutOfBandAlerts, OutboxEntry, Outlet, PartialsMessage,
-    PortError, PublishOutcome, Rollup, TransitionLog,
+    PortError, PublishOutcome, RequestId, Rollup, TransitionLog,
 };
 
 /// Maximum number of records in one batch.
@@ -70,9 +71,29 @@ impl SimFeed {
         }
         (batch, Ok(()))
     }
+
+    /// Appends to a log in the process: with its own stamp, and all entries or none.
+    fn append_locally(
+        world: &mut World,
+        entries: Vec<(Entry, Option<RequestId>)>,
+        confirmed: Timestamp,
+    ) -> Vec<Result<u64, PortError>> {
+        let full = || PortError::Write { place: "the disk".into(), source: "no room".into() };
+        if world.dice.hits(world.faults.lose_answer) {
+            return entries.iter().map(|_| Err(full())).collect();
+        }
+        // The machine's clock is set now and then.
+        let error = if world.dice.hits(20) { world.dice.below(400) as i64 } else { 0 };
+        let stamp = (world.now_ms - error).max(confirmed.ms());
+        entries.into_iter().map(|(entry, _)| Ok(world.log.append(stamp, entry))).collect()
+    }
 }
 
 impl Feed for SimFeed {
+    fn is_local(&self) -> bool {
+        self.world.get().is_local
+    }
+
     fn create(&mut self) -> Result<(), PortError> {
         Ok(())
     }
@@ -112,11 +133,18 @@ impl Feed for SimFeed {
         Ok(batch)
     }
 
-    fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
+    fn append(
+        &mut self,
+        entries: Vec<(Entry, Option<RequestId>)>,
+        confirmed: Timestamp,
+    ) -> Vec<Result<u64, PortError>> {
         act(&self.world, self.who);
         let world = &mut *self.world.get();
+        if world.is_local {
+            return SimFeed::append_locally(world, entries, confirmed);
+        }
         let mut answers = Vec::new();
-        for entry in entries {
+        for (entry, _) in entries {
             let is_answered = !world.dice.hits(world.faults.lose_answer);
             let now = world.now_ms - if world.dice.hits(20) { world.dice.below(400) as i64 } else { 0 };
             let seq = (is_answered || world.dice.hits(2)).then(|| world.log.append(now, entry));
@@ -143,17 +171,20 @@ impl TransitionLog for SimFeed {
         act(&self.world, self.who);
         let newest = |keys: Option<&u64>| keys.copied().unwrap_or(0);
         let world = &*self.world.get();
-        let alerts = newest(world.transition_log.keys().next_back());
+        let alerts = newest(world.told().keys().next_back());
         let partials = newest(world.partials.keys().next_back());
         Ok(Numbers { alerts, partials, ..Numbers::default() })
     }
 
     fn told(&mut self) -> Result<Vec<String>, PortError> {
         act(&self.world, self.who);
-        Ok(self.world.get().transition_log.values().cloned().collect())
+        Ok(self.world.get().told().values().cloned().collect())
     }
 
     fn publish(&mut self, transitions: &[OutboxEntry]) -> Result<Vec<PublishOutcome>, PortError> {
+        if self.world.get().is_local {
+            return Ok(vec![PublishOutcome::New; transitions.len()]);
+        }
         let mut placed = Vec::new();
         for transition in transitions {
             act(&self.world, self.who);

@@ -3,9 +3,9 @@
 use crate::process::limits;
 use crate::world::World;
 use std::collections::BTreeMap;
-use streamgauge::core::Engine;
 use streamgauge::core::alert::Transition;
 use streamgauge::core::measure::pane::Shape;
+use streamgauge::core::{Engine, Inspect};
 use streamgauge::driver::applier::Applier;
 use streamgauge::driver::ports::{Checkpoint, Numbers, PortError, Store, WindowAt, WindowRow};
 use streamgauge::wire::snapshot;
@@ -69,9 +69,11 @@ pub fn judge(world: &World, is_settled: bool) -> Result<(), String> {
     let Straight { windows, alerts, partials, mut applier } = straight(world, applied);
     same("window", &world.store.windows, &windows)?;
     same("alert in the store", &world.store.alerts, &alerts)?;
-    same("alert on the board", &world.transition_log, &alerts)?;
-    same("message to the aggregate", &world.partials, &partials)?;
-    let active = applier.engine.active_alerts().into_iter().filter(Transition::is_active);
+    same("alert on the board", world.told(), &alerts)?;
+    if !world.is_local {
+        same("message to the aggregate", &world.partials, &partials)?;
+    }
+    let active = Inspect::new(&mut applier.engine).active_alerts().into_iter().filter(Transition::is_active);
     let active = active.map(|told| (told.id, told.seq)).collect();
     same("open alert", &episodes(world)?, &active)?;
     if world.store.snapshot_at() == applied
@@ -107,7 +109,7 @@ fn consistent(world: &World) -> Result<(), String> {
 /// number of their last transition.
 fn episodes(world: &World) -> Result<BTreeMap<String, u32>, String> {
     let mut last: BTreeMap<String, Transition> = BTreeMap::new();
-    for (number, text) in &world.transition_log {
+    for (number, text) in world.told() {
         let told: Transition = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let before = last.get(&told.id);
         let is_next = before.map_or(told.seq == 0 && told.is_active(), |before| {

@@ -7,15 +7,16 @@ use crate::world::{LEASE_MS, Shared};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 use streamgauge::core::rule::RuleSet;
 use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::{Span, Timestamp};
+use streamgauge::driver::command::{self, Command, Sender, StartError};
 use streamgauge::driver::metrics::OwnerMetrics;
-use streamgauge::driver::owner::{self, Owner, SessionParts, Step};
+use streamgauge::driver::owner::{Owner, SessionParts, Step};
 use streamgauge::driver::ports::{Clock, PortError};
 use streamgauge::driver::quota::OwnershipQuota;
-use streamgauge::driver::worker::{Command, Sender, StartError};
 
 /// The panic payload of a killed process.
 struct Killed;
@@ -37,6 +38,16 @@ impl Clock for SimClock {
 
     fn pause(&self, time: Duration) {
         self.world.get().now_ms += time.as_millis() as i64;
+    }
+
+    fn receive<T>(&self, messages: &Receiver<T>, time: Duration) -> Result<T, RecvTimeoutError> {
+        messages.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => {
+                self.pause(time);
+                RecvTimeoutError::Timeout
+            }
+            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+        })
     }
 }
 
@@ -66,7 +77,7 @@ pub fn start_all(world: &Shared, count: usize, rules: &RuleSet) {
 }
 
 fn start(world: &Shared, who: usize, rules: &RuleSet) -> Process {
-    let (sender, commands) = owner::commands();
+    let (sender, commands) = command::commands();
     let (wake_ms, skew_ms) = {
         let world = &mut *world.get();
         (world.now_ms + world.dice.below(500) as i64, world.dice.below(200) as i64 - 100)
@@ -166,10 +177,14 @@ fn anew(world: &Shared, who: usize) -> Process {
 
 /// Asks a process to stop, unless it is asleep.
 pub fn stop(who: usize) {
+    send(who, Command::Stop);
+}
+
+/// Sends a command to a process, unless it is asleep or its queue is full.
+pub fn send(who: usize, command: Command) {
     PROCESSES.with_borrow(|all| {
         if let Some(process) = &all[who] {
-            // The channel has room, because it has no other sender.
-            let _ = process.sender.try_send(Command::Stop);
+            let _ = process.sender.try_send(command);
         }
     });
 }

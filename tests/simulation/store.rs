@@ -5,7 +5,7 @@ use crate::world::{LEASE_MS, Planted, Shared, World};
 use std::collections::BTreeMap;
 use streamgauge::core::measure::pane::Shape;
 use streamgauge::driver::ports::{
-    Answer, Asked, Checkpoint, Commit, Fence, OutboxEntry, PartialsMessage, PortError, SharedStore, Shown,
+    Answer, Asked, Checkpoint, Commit, Fence, OutboxEntry, OwnerStore, PartialsMessage, PortError, Shown,
     Store, WindowAt, WindowRow,
 };
 
@@ -107,6 +107,24 @@ pub struct SimStore {
     pub who: usize,
 }
 
+impl SimStore {
+    /// Writes to a disk in the machine. A write that fails may be there or not, and is not tried again by itself.
+    fn send_locally(&self, prepared: &Prepared) -> Answer {
+        let answer = {
+            let world = &mut *self.world.get();
+            let is_failed = world.dice.hits(world.faults.lose_answer);
+            if !is_failed || world.dice.hits(2) {
+                world.store.take(&prepared.commit);
+            }
+            if is_failed { Answer::Failed } else { Answer::Done }
+        };
+        let (who, applied) = (self.who, prepared.applied());
+        self.world.get().note(format!("{who} commits {applied}: {answer:?}"));
+        act(&self.world, self.who);
+        answer
+    }
+}
+
 impl Store for SimStore {
     fn checkpoint(&self) -> Result<Checkpoint, PortError> {
         act(&self.world, self.who);
@@ -125,8 +143,12 @@ impl Store for SimStore {
     }
 }
 
-impl SharedStore for SimStore {
-    type Prepared = Prepared;
+impl OwnerStore for SimStore {
+    type Prepared<'c> = Prepared;
+
+    fn is_read_elsewhere(&self) -> bool {
+        !self.world.get().is_local
+    }
 
     /// The simulation does not compare what is shown beside the commits.
     fn show(&mut self, _: &Fence, _: &Shown<'_>) -> Result<Answer, PortError> {
@@ -134,12 +156,15 @@ impl SharedStore for SimStore {
         Ok(Answer::Done)
     }
 
-    fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Prepared, PortError> {
+    fn prepare<'c>(&mut self, fence: &Fence, commit: &'c Commit) -> Result<Prepared, PortError> {
         Ok(Prepared { fence: fence.clone(), commit: commit.clone() })
     }
 
     fn send(&mut self, prepared: &Prepared) -> Result<Answer, PortError> {
         act(&self.world, self.who);
+        if self.world.get().is_local {
+            return Ok(self.send_locally(prepared));
+        }
         let answer = {
             let world = &mut *self.world.get();
             let odds = (world.faults.lose_answer, world.faults.late);
@@ -166,7 +191,7 @@ impl SharedStore for SimStore {
         act(&self.world, self.who);
         let world = &mut *self.world.get();
         let now = world.now_ms;
-        if world.store.lease.as_ref().is_some_and(|(_, end)| *end > now) {
+        if !world.is_local && world.store.lease.as_ref().is_some_and(|(_, end)| *end > now) {
             return Ok(None);
         }
         world.keep_past();
@@ -191,6 +216,9 @@ impl SharedStore for SimStore {
         act(&self.world, self.who);
         let world = &mut *self.world.get();
         let now = world.now_ms;
+        if world.is_local {
+            return Ok(true);
+        }
         if world.store.version != fence.version {
             return Ok(false);
         }

@@ -112,6 +112,8 @@ pub struct World {
     pub dice: Dice,
     pub faults: Faults,
     pub planted: Option<Planted>,
+    /// Whether there is one process with its log and store on its own disk.
+    pub is_local: bool,
     pub log: Log,
     pub transition_log: BTreeMap<u64, String>,
     /// Messages to the aggregate partition.
@@ -136,14 +138,16 @@ pub struct World {
 pub struct Shared(Rc<RefCell<World>>);
 
 impl Shared {
-    pub fn new(seed: u64, planted: Option<Planted>) -> Shared {
+    pub fn new(seed: u64, planted: Option<Planted>, is_local: bool) -> Shared {
         let mut dice = Dice::new(seed);
         let faults = Faults::of(&mut dice);
+        let faults = if is_local { faults.of_one_machine() } else { faults };
         Shared(Rc::new(RefCell::new(World {
             now_ms: BEGIN_MS + dice.below(60_000) as i64,
             dice,
             faults,
             planted,
+            is_local,
             log: Log { made: 1, first: 1, ..Log::default() },
             transition_log: BTreeMap::new(),
             partials: BTreeMap::new(),
@@ -202,7 +206,19 @@ impl Faults {
     }
 }
 
+impl Faults {
+    /// Those of a process whose log and store are on its own disk.
+    fn of_one_machine(self) -> Faults {
+        Faults { kill: self.kill, pause: self.pause, lose_answer: self.lose_answer, ..Faults::default() }
+    }
+}
+
 impl World {
+    /// The published transitions by number. On one machine they are part of the store.
+    pub fn told(&self) -> &BTreeMap<u64, String> {
+        if self.is_local { &self.store.alerts } else { &self.transition_log }
+    }
+
     /// Stores a message to the aggregate partition, once.
     pub fn post(&mut self, number: u64, bytes: &[u8]) {
         self.partials.entry(number).or_insert_with(|| bytes.into());

@@ -13,7 +13,7 @@ const BATCH_MAX: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Embedded {
-    fn newest_alert(&self) -> Result<u64, PortError> {
+    pub(super) fn newest_alert(&self) -> Result<u64, PortError> {
         self.read(|transaction| {
             Ok(transaction.open_table(ALERTS)?.last()?.map_or(0, |(number, _)| number.value()))
         })

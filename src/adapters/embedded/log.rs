@@ -5,7 +5,7 @@
 
 use super::{CHECKED_FROM, Embedded, LOG, META, damaged, requests};
 use crate::core::Timestamp;
-use crate::driver::ports::{Entry, Log, Logged, PortError, RequestId};
+use crate::driver::ports::{Entry, Logged, PortError, RequestId};
 use redb::{ReadableTable, ReadableTableMetadata};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -40,8 +40,14 @@ pub(super) fn checked_from(transaction: &redb::ReadTransaction) -> Result<u64, r
     Ok(meta.get(CHECKED_FROM)?.map_or(u64::MAX, |from| from.value()))
 }
 
-impl Log for Embedded {
-    fn append(&mut self, stamp: Timestamp, entries: &[(Entry, Option<RequestId>)]) -> Result<u64, PortError> {
+impl Embedded {
+    /// Durably appends all entries with this stamp and remembers the requests they came with. Returns the
+    /// number of the first entry.
+    pub(super) fn append(
+        &self,
+        stamp: Timestamp,
+        entries: &[(Entry, Option<RequestId>)],
+    ) -> Result<u64, PortError> {
         self.write(|transaction| {
             let mut log = transaction.open_table(LOG)?;
             let first = log.last()?.map_or(0, |(seq, _)| seq.value()) + 1;
@@ -56,8 +62,9 @@ impl Log for Embedded {
         })
     }
 
-    fn read(&self, from: u64, max: usize) -> Result<Vec<Logged>, PortError> {
-        Embedded::read(self, |transaction| {
+    /// Returns up to `max` records from number `from` on, in order.
+    pub fn records(&self, from: u64, max: usize) -> Result<Vec<Logged>, PortError> {
+        self.read(|transaction| {
             let (log, checked_from) = (transaction.open_table(LOG)?, checked_from(transaction)?);
             let mut records: Vec<Logged> = Vec::new();
             for row in log.range(from..)?.take(max) {
@@ -72,15 +79,17 @@ impl Log for Embedded {
         })
     }
 
-    fn newest(&self) -> Result<Option<(u64, Timestamp)>, PortError> {
-        Embedded::read(self, |transaction| {
+    /// Returns the numbers of the first and the last record; the last is one less if there is none.
+    pub(super) fn extent(&self) -> Result<(u64, u64), PortError> {
+        self.read(|transaction| {
             let log = transaction.open_table(LOG)?;
-            let newest = log.last()?;
-            Ok(newest.map(|(seq, row)| (seq.value(), Timestamp::clamped(row.value().0))))
+            let first = log.first()?.map_or(1, |(seq, _)| seq.value());
+            Ok((first, log.last()?.map_or(0, |(seq, _)| seq.value())))
         })
     }
 
-    fn trim(&mut self, seq: u64, before: Timestamp) -> Result<(), PortError> {
+    /// Removes records up to `seq` that are older than `before`.
+    pub(super) fn trim(&self, seq: u64, before: Timestamp) -> Result<(), PortError> {
         self.write(|transaction| {
             let mut log = transaction.open_table(LOG)?;
             let mut last = None;

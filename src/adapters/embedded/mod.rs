@@ -5,13 +5,17 @@
 //! keep consistent), Durability::None (an acknowledged event could be lost).
 
 mod alerts;
+mod feed;
 mod log;
 pub mod notification_log;
+mod owner;
 mod requests;
 pub mod salvage;
 mod store;
 pub mod verify;
 
+pub use self::feed::EmbeddedFeed;
+pub use self::owner::EmbeddedStore;
 use crate::driver::ports::PortError;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::io::Read;
@@ -30,7 +34,9 @@ const ALERTS: TableDefinition<'_, u64, &str> = TableDefinition::new("alerts");
 const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
 /// (stamp, seq) → digest of the body, time of the answer, key: the requests that are remembered
 const REQUESTS: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("requests");
-/// name → number: `applied`, `snapshot_at`
+/// seq → nothing: the poison records, which are skipped
+const POISON: TableDefinition<'_, u64, ()> = TableDefinition::new("poison");
+/// name → number: `applied`, `snapshot_at`, and those of the poison guard
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// part number → bytes of the newest snapshot
 const SNAPSHOT: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("snapshot");
@@ -87,6 +93,7 @@ impl Embedded {
             transaction.open_table(CATALOG)?;
             transaction.open_table(ALERTS)?;
             transaction.open_table(DEAD)?;
+            transaction.open_table(POISON)?;
             transaction.open_table(REQUESTS)?;
             let mut meta = transaction.open_table(META)?;
             if meta.get(CHECKED_FROM)?.is_none() {

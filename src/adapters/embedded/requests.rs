@@ -79,18 +79,17 @@ impl Embedded {
 mod tests {
     use super::*;
     use crate::core::Span;
-    use crate::driver::ports::Log;
 
     #[test]
     fn a_request_is_remembered_with_its_record_for_its_time() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut log = Embedded::open(dir.path()).expect("a database");
+        let log = Embedded::open(dir.path()).expect("a database");
         let begin = Timestamp::clamped(1_793_491_200_000);
         let id = |name: &str| RequestId::new(name.as_bytes(), b"body", begin);
         let since = |log: &Embedded, at| log.requests(at).expect("readable");
         log.append(begin, &[(Entry::Tick, None), (Entry::Tick, Some(id("a")))]).expect("room");
         drop(log);
-        let mut log = Embedded::open(dir.path()).expect("a database");
+        let log = Embedded::open(dir.path()).expect("a database");
         assert_eq!(since(&log, begin), [(begin, id("a"))]);
         let later = begin + REQUESTS_KEPT + Span::MILLISECOND;
         log.append(later, &[(Entry::Tick, Some(id("b")))]).expect("room");

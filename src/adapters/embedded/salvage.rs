@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::adapters::embedded::Embedded;
     use crate::core::Timestamp;
-    use crate::driver::ports::{Entry as Record, Log};
+    use crate::driver::ports::Entry as Record;
     use crate::wire::event::Codec;
 
     fn saved(dir: &Path) -> Vec<Logged> {
@@ -150,13 +150,13 @@ mod tests {
     #[test]
     fn records_are_found_in_a_file_that_no_database_opens() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut log = Embedded::open(dir.path()).expect("a database");
+        let log = Embedded::open(dir.path()).expect("a database");
         for n in 0..300usize {
             let size = if n % 97 == 0 { 200_000 } else { n };
             let entry = Record::Events(Codec::Json, vec![b'x'; size]);
             log.append(Timestamp::clamped(n as i64), &[(entry, None)]).expect("room");
         }
-        let written = Log::read(&log, 1, 1_000).expect("whole");
+        let written = log.records(1, 1_000).expect("whole");
         drop(log);
         assert_eq!(saved(dir.path()), written);
         let path = dir.path().join("streamgauge.redb");

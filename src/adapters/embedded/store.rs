@@ -1,15 +1,16 @@
 //! The store: windows, catalog, alert log, snapshot, applied position.
 
-use super::{ALERTS, CATALOG, DEAD, Embedded, META, SNAPSHOT, WINDOWS, damaged};
+use super::owner::TRIES;
+use super::{ALERTS, CATALOG, DEAD, Embedded, META, POISON, SNAPSHOT, WINDOWS, damaged};
 use crate::core::measure::pane::Shape;
 use crate::core::measure::window::WindowSize;
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
-    Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, OwnStore, PortError, Store, Views, WindowAt,
-    WindowRow,
+    Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Numbers, PortError, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
+use std::collections::BTreeSet;
 
 /// Size of one part of a snapshot in bytes; redb keeps a value in one contiguous run of pages.
 const PART_BYTES: usize = 1 << 20;
@@ -51,7 +52,12 @@ impl Store for Embedded {
                 ..Numbers::default()
             };
             let applied = number("applied")?.unwrap_or(0);
-            Ok(Checkpoint { applied, snapshot, numbered, ..Checkpoint::default() })
+            let tries = number(TRIES)?.map_or(0, |tries| u32::try_from(tries).unwrap_or(u32::MAX));
+            Ok(Checkpoint { applied, snapshot, numbered, tries, ..Checkpoint::default() })
+        })
+        .and_then(|checkpoint| {
+            let poison = self.poison()?.into_iter().collect();
+            Ok(Checkpoint { poison, ..checkpoint })
         })
     }
 
@@ -157,13 +163,18 @@ impl Views for Embedded {
     }
 }
 
-impl OwnStore for Embedded {
-    fn commit(&mut self, commit: &Commit) -> Result<(), PortError> {
+impl Embedded {
+    /// Writes all effects of a commit in one transaction.
+    pub(super) fn commit(&self, commit: &Commit) -> Result<(), PortError> {
         self.write(|transaction| {
             write_windows(transaction, commit)?;
             write_catalog(transaction, commit)?;
             write_alerts(transaction, commit)?;
             write_dead(transaction, commit)?;
+            let mut poison = transaction.open_table(POISON)?;
+            for seq in &commit.poison {
+                poison.insert(seq, ())?;
+            }
             let mut meta = transaction.open_table(META)?;
             meta.insert("applied", commit.applied)?;
             if let Some(snapshot) = &commit.snapshot {
@@ -174,7 +185,28 @@ impl OwnStore for Embedded {
         })
     }
 
-    fn expire(&mut self, now: Timestamp) -> Result<(), PortError> {
+    /// Returns the poison records, which are skipped.
+    pub fn poison(&self) -> Result<BTreeSet<u64>, PortError> {
+        self.read(|transaction| {
+            let poison = transaction.open_table(POISON)?;
+            poison.iter()?.map(|row| Ok(row?.0.value())).collect()
+        })
+    }
+
+    /// Returns the texts of all transitions, in the order of their numbers.
+    pub(super) fn all_transitions(&self) -> Result<Vec<String>, PortError> {
+        Ok(self.transitions(0, ALERTS_KEPT as usize)?.into_iter().map(|(_, text)| text).collect())
+    }
+
+    /// Returns the record after which the newest snapshot was taken.
+    pub(super) fn snapshot_at(&self) -> Result<u64, PortError> {
+        self.read(|transaction| {
+            Ok(transaction.open_table(META)?.get("snapshot_at")?.map_or(0, |value| value.value()))
+        })
+    }
+
+    /// Removes windows that are past their retention.
+    pub(super) fn expire(&self, now: Timestamp) -> Result<(), PortError> {
         self.write(|transaction| {
             let mut windows = transaction.open_table(WINDOWS)?;
             for size in WindowSize::ALL {
@@ -261,14 +293,14 @@ mod tests {
     use super::*;
     use crate::core::measure::histogram::layout::Digits;
     use crate::core::vocab::unit::Unit;
-    use crate::driver::ports::{Entry, Log, WindowRow};
+    use crate::driver::ports::{Entry, WindowRow};
 
     /// Goal: windows and records past their retention are removed, younger ones stay, and a log never loses
     /// its end.
     #[test]
     fn windows_and_records_go_when_their_time_is_over() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut store = Embedded::open(dir.path()).expect("a database");
+        let store = Embedded::open(dir.path()).expect("a database");
         let at = |hours: i64| Timestamp::clamped(hours * 3_600_000);
         let row = || WindowRow::default();
         let place = |size, hours| ((size, at(hours), 7), row());
@@ -285,16 +317,15 @@ mod tests {
         assert!(!is_there(WindowSize::Minute, 1));
         assert!(is_there(WindowSize::Minute, 60) && is_there(WindowSize::FiveMinutes, 1));
 
-        let mut log = store.clone();
+        let log = store.clone();
         for hours in 0..5 {
             log.append(at(hours), &[(Entry::Tick, None)]).expect("room");
         }
         log.trim(3, at(10)).expect("room");
-        let left: Vec<u64> =
-            Log::read(&log, 1, 10).expect("readable").iter().map(|record| record.seq).collect();
+        let left: Vec<u64> = log.records(1, 10).expect("readable").iter().map(|record| record.seq).collect();
         assert_eq!(left, [3, 4, 5], "records the snapshot still needs stay");
         log.trim(5, at(4)).expect("room");
-        assert_eq!(log.newest().expect("readable"), Some((5, at(4))));
+        assert_eq!(log.extent().expect("readable"), (5, 5));
         assert_eq!(log.append(at(5), &[(Entry::Tick, None)]).expect("room"), 6);
     }
 }

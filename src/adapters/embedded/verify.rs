@@ -247,7 +247,7 @@ fn beyond_repair(path: &Path, found: String) -> PortError {
 mod tests {
     use super::*;
     use crate::core::Timestamp;
-    use crate::driver::ports::{Entry, Log};
+    use crate::driver::ports::Entry;
     use crate::wire::event::Codec;
     use std::os::unix::fs::{FileExt, PermissionsExt};
 
@@ -256,13 +256,13 @@ mod tests {
     #[test]
     fn bits_that_change_are_found_or_do_not_matter() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut log = Embedded::open(dir.path()).expect("a database");
+        let log = Embedded::open(dir.path()).expect("a database");
         for n in 0..200u32 {
             let payload = format!("payload {n} {}", "x".repeat(n as usize)).into_bytes();
             let entry = Entry::Events(Codec::Json, payload);
             log.append(Timestamp::clamped(i64::from(n)), &[(entry, None)]).expect("room");
         }
-        let written = Log::read(&log, 1, 1_000).expect("whole");
+        let written = log.records(1, 1_000).expect("whole");
         assert!(log.verify().expect("readable").is_fine());
         drop(log);
         let path = dir.path().join("streamgauge.redb");
@@ -274,7 +274,7 @@ mod tests {
             file.write_all_at(&[whole[at] ^ 0x10], at as u64).expect("room");
             drop(file);
             let opened = std::panic::catch_unwind(|| Embedded::open(dir.path()));
-            match opened.map(|opened| opened.and_then(|log| Log::read(&log, 1, 1_000))) {
+            match opened.map(|opened| opened.and_then(|log| log.records(1, 1_000))) {
                 Ok(Ok(records)) => {
                     assert_eq!(records, written, "byte {at}");
                     harmless += 1;

@@ -22,7 +22,7 @@ use crate::core::vocab::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::port_error::chain;
-use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError};
+use crate::driver::ports::{Entry, Extent, Feed, Logged, PortError, RequestId};
 use crate::wire::address::{credentials, without_password};
 use crate::wire::control;
 use crate::wire::signature::Signing;
@@ -491,8 +491,13 @@ impl Feed for Bus {
         }
     }
 
-    fn append(&mut self, entries: Vec<Entry>) -> Vec<Result<u64, PortError>> {
-        let entries = entries.into_iter().map(|entry| (entry, None)).collect();
+    /// The broker stamps the records. Requests reach the log through the intake, so none are remembered here.
+    fn append(
+        &mut self,
+        entries: Vec<(Entry, Option<RequestId>)>,
+        _confirmed: Timestamp,
+    ) -> Vec<Result<u64, PortError>> {
+        let entries = entries.into_iter().map(|(entry, _)| (entry, None)).collect();
         let results = self.handle.block_on(append(&self.context, &self.subjects, entries));
         // Ticks are appended regularly, so a successful append ends the outage soon.
         let of = (APPENDS, self.partition);

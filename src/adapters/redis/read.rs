@@ -11,7 +11,7 @@ use crate::core::vocab::unit::{Resolution, Unit};
 use crate::core::{Span, Timestamp};
 use crate::driver::ports::{
     Anchor, Answer, Asked, CatalogRow, Checkpoint, Commit, DeadEvent, Fence, Numbers, OutboxEntry,
-    PartialsMessage, PortError, SharedStore, Shown, Store, Views, WindowAt, WindowRow,
+    OwnerStore, PartialsMessage, PortError, Shown, Store, Views, WindowAt, WindowRow,
 };
 use crate::wire::row::Row;
 use crate::wire::signature::Secret;
@@ -364,18 +364,18 @@ impl Views for Shared {
     }
 }
 
-impl SharedStore for Shared {
-    type Prepared = super::commit::Prepared;
+impl OwnerStore for Shared {
+    type Prepared<'c> = super::commit::Prepared;
 
     fn show(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError> {
         self.with(|store| store.show_windows(fence, shown))
     }
 
-    fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Self::Prepared, PortError> {
+    fn prepare<'c>(&mut self, fence: &Fence, commit: &'c Commit) -> Result<Self::Prepared<'c>, PortError> {
         self.with(|store| store.prepare_commit(fence, commit))
     }
 
-    fn send(&mut self, prepared: &Self::Prepared) -> Result<Answer, PortError> {
+    fn send(&mut self, prepared: &Self::Prepared<'_>) -> Result<Answer, PortError> {
         self.with(|store| store.send_commit(prepared))
     }
 

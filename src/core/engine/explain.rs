@@ -81,8 +81,7 @@ pub enum Unexplained {
 }
 
 impl Engine {
-    /// Explains one rule for one key, as of now.
-    pub fn explain(&mut self, rule: &str, key: &Key) -> Result<Explanation, Unexplained> {
+    pub(super) fn explain(&mut self, rule: &str, key: &Key) -> Result<Explanation, Unexplained> {
         let rules = self.rules.clone();
         let place = rules.rules.iter().position(|known| *known.id == *rule);
         match place {

@@ -16,6 +16,7 @@ mod freshness;
 mod gather;
 mod grid;
 mod ingest;
+pub mod inspect;
 mod membership;
 mod publish;
 mod reason;

@@ -145,16 +145,13 @@ impl Engine {
         Window { start, end: start.map(|_| at) }
     }
 
-    /// Returns the active alerts, pending ones included, in file order and key order, then those
-    /// about the log itself.
-    pub fn active_alerts(&mut self) -> Vec<Transition> {
+    pub(super) fn active_alerts(&mut self) -> Vec<Transition> {
         let mut alerts = self.active_of(|rule| !rule.is_shadow);
         alerts.extend(self.active_own());
         alerts
     }
 
-    /// Returns the active alerts of `shadow: true` rules.
-    pub fn active_shadows(&mut self) -> Vec<Transition> {
+    pub(super) fn active_shadows(&mut self) -> Vec<Transition> {
         self.active_of(|rule| rule.is_shadow)
     }
 
@@ -162,10 +159,7 @@ impl Engine {
         self.active_from(0, is_wanted, usize::MAX).0
     }
 
-    /// Returns the active alerts of the rules from place `from` on, and the place at which the next page
-    /// begins. A page ends with the rule that brings it to `max` alerts. Unless `is_shadow`, the first page
-    /// also holds the alerts about the log itself.
-    pub fn active_page(
+    pub(super) fn active_page(
         &mut self,
         from: usize,
         is_shadow: bool,

@@ -7,12 +7,12 @@
 
 use crate::core::measure::pane::Shape;
 use crate::driver::mutant::{self, Mutant};
-use crate::driver::ports::{Checkpoint, Clock, Fence, PortError, SharedStore, Store, WindowAt, WindowRow};
+use crate::driver::ports::{Checkpoint, Clock, Fence, OwnerStore, PortError, Store, WindowAt, WindowRow};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 /// Renews the lease. Returns the time of the next renewal.
-pub(super) fn renewed<S: SharedStore, C: Clock>(
+pub(super) fn renewed<S: OwnerStore, C: Clock>(
     store: &mut S,
     clock: &C,
     fence: &Fence,
@@ -40,7 +40,7 @@ pub(super) struct RenewingStore<'a, S, C> {
     renew_at: Cell<Duration>,
 }
 
-impl<'a, S: SharedStore, C: Clock> RenewingStore<'a, S, C> {
+impl<'a, S: OwnerStore, C: Clock> RenewingStore<'a, S, C> {
     pub fn new(
         store: &'a mut S,
         clock: &'a C,
@@ -52,7 +52,7 @@ impl<'a, S: SharedStore, C: Clock> RenewingStore<'a, S, C> {
     }
 }
 
-impl<S: SharedStore, C: Clock> Store for RenewingStore<'_, S, C> {
+impl<S: OwnerStore, C: Clock> Store for RenewingStore<'_, S, C> {
     fn checkpoint(&self) -> Result<Checkpoint, PortError> {
         self.store.borrow().checkpoint()
     }

@@ -3,13 +3,13 @@
 use super::SessionParts;
 use super::{OwnerSession, RETRY_EVERY};
 use crate::driver::ports::{
-    Clock, OutboxEntry, Outlet, PortError, PublishOutcome, SharedStore, TransitionLog,
+    Clock, OutboxEntry, Outlet, OwnerStore, PortError, PublishOutcome, TransitionLog,
 };
 
 impl OwnerSession {
     /// Publishes what is committed and not published yet. Without patience it makes one attempt and leaves
     /// the rest.
-    pub(super) fn publish<F: TransitionLog + Outlet, S: SharedStore, C: Clock>(
+    pub(super) fn publish<F: TransitionLog + Outlet, S: OwnerStore, C: Clock>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,
         is_patient: bool,
@@ -35,7 +35,7 @@ impl OwnerSession {
         Ok(())
     }
 
-    fn post_partials<F: TransitionLog, S: SharedStore, C: Clock>(
+    fn post_partials<F: TransitionLog, S: OwnerStore, C: Clock>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,
         is_patient: bool,
@@ -59,7 +59,7 @@ impl OwnerSession {
     }
 
     /// Counts a retry, renews the lease and waits before unacknowledged messages are sent again.
-    fn wait_for_the_board<F, S: SharedStore, C: Clock>(
+    fn wait_for_the_board<F, S: OwnerStore, C: Clock>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,
     ) -> Result<(), PortError> {
@@ -71,7 +71,7 @@ impl OwnerSession {
         self.keep_lease(parts)
     }
 
-    fn publish_transitions<F: TransitionLog + Outlet, S: SharedStore, C: Clock>(
+    fn publish_transitions<F: TransitionLog + Outlet, S: OwnerStore, C: Clock>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,
         is_patient: bool,

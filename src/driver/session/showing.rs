@@ -6,14 +6,14 @@
 
 use super::{OwnerSession, RETRY_EVERY, SessionParts, chain};
 use crate::core::measure::window::WindowSize;
-use crate::driver::ports::{Answer, Asked, Clock, Commit, Fence, PortError, SharedStore, Shown};
+use crate::driver::ports::{Answer, Asked, Clock, Commit, Fence, OwnerStore, PortError, Shown};
 use crate::wire::asked;
 
 /// Windows written together: 2,048 x about 0.5 KiB = 1 MiB.
 const WINDOWS_AT_ONCE: usize = 2_048;
 
 /// Writes the windows sealed since the last commit, ahead of the commit that holds them.
-pub(super) fn sealed<F, S: SharedStore, C: Clock>(
+pub(super) fn sealed<F, S: OwnerStore, C: Clock>(
     parts: &mut SessionParts<F, S, C>,
     fence: &Fence,
     commit: &Commit,
@@ -26,7 +26,7 @@ pub(super) fn sealed<F, S: SharedStore, C: Clock>(
 }
 
 /// Sends the same piece until the store is known to hold it.
-fn show<F, S: SharedStore, C: Clock>(
+fn show<F, S: OwnerStore, C: Clock>(
     parts: &mut SessionParts<F, S, C>,
     fence: &Fence,
     shown: Shown<'_>,
@@ -34,6 +34,8 @@ fn show<F, S: SharedStore, C: Clock>(
     loop {
         match parts.store.show(fence, &shown)? {
             Answer::Done => return Ok(()),
+            // What is shown is written again with the next change.
+            Answer::Failed => return Ok(()),
             Answer::Fenced => return Err(PortError::Fenced { place: "the store".into() }),
             Answer::Unknown => parts.owner_metrics.commit_retries.add(1),
         }
@@ -47,7 +49,7 @@ fn show<F, S: SharedStore, C: Clock>(
 impl OwnerSession {
     /// Writes the open windows of series with new values: 1m windows each time, 5m and 1h windows if
     /// `is_coarse`.
-    pub(super) fn show_open<F, S: SharedStore, C: Clock>(
+    pub(super) fn show_open<F, S: OwnerStore, C: Clock>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,
         touched: &[u32],
@@ -61,7 +63,7 @@ impl OwnerSession {
         Ok(())
     }
 
-    fn show_open_of<F, S: SharedStore, C: Clock>(
+    fn show_open_of<F, S: OwnerStore, C: Clock>(
         &self,
         parts: &mut SessionParts<F, S, C>,
         slots: &[u32],
@@ -76,7 +78,7 @@ impl OwnerSession {
 
     /// Writes the silences and maintenance windows if they have changed. Each partition knows the same ones,
     /// so partition 0 alone writes them.
-    pub(super) fn show_asked<F, S: SharedStore, C>(&mut self, parts: &mut SessionParts<F, S, C>) {
+    pub(super) fn show_asked<F, S: OwnerStore, C>(&mut self, parts: &mut SessionParts<F, S, C>) {
         let change = self.applier.engine.mutes().changes;
         if parts.limits.partition.index > 0 || self.asked_shown == Some(change) {
             return;

@@ -29,6 +29,11 @@
 //! Start reading at [`core::engine`], then [`driver::owner`] (the process that
 //! owns a partition).
 
+#![warn(unreachable_pub)]
+// The library is no public API: what is public is what the tests and benches use. Its documentation is for those
+// who change it, and has the private items, too.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod adapters;
 pub mod app;
 pub mod core;

@@ -3,5 +3,5 @@
 pub mod clock;
 pub mod embedded;
 pub mod nats;
-pub mod notify;
+pub(crate) mod notify;
 pub mod redis;

@@ -8,7 +8,7 @@ use crate::wire::printable::printable;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-pub fn silence(command: &SilenceCommand) -> Result<u8> {
+pub(crate) fn silence(command: &SilenceCommand) -> Result<u8> {
     match command {
         SilenceCommand::Add {
             matchers,
@@ -39,7 +39,7 @@ pub fn silence(command: &SilenceCommand) -> Result<u8> {
     Ok(FINE)
 }
 
-pub fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
+pub(crate) fn maintenance(command: &MaintenanceCommand) -> Result<u8> {
     match command {
         MaintenanceCommand::Add { plan, id, who: Who { by }, reason, service: Service { url } } => {
             let mut body = body_of(plan);

@@ -56,7 +56,7 @@ struct Run {
     is_whole: bool,
 }
 
-pub fn run(args: &BacktestArgs) -> Result<u8> {
+pub(crate) fn run(args: &BacktestArgs) -> Result<u8> {
     let time = |text: &Option<String>| text.as_deref().map(instant).transpose();
     let (from, to) = (time(&args.from)?, time(&args.to)?);
     let data = match args.files.is_empty() {

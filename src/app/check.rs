@@ -13,7 +13,7 @@ use anyhow::Result;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub fn run(args: &CheckArgs) -> Result<u8> {
+pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
     let mut found = Vec::new();
     for path in paths(&args.paths) {
         let mut loaded = examine(&path);
@@ -41,17 +41,17 @@ fn nothing(path: &Path) -> Diagnostic {
 }
 
 /// Returns the given paths, or the default.
-pub fn paths(given: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn paths(given: &[PathBuf]) -> Vec<PathBuf> {
     if given.is_empty() { vec!["pipelines".into()] } else { given.to_vec() }
 }
 
 /// Loads a rule set, or reports all its errors.
-pub fn load(path: &Path) -> Result<RuleSet> {
+pub(crate) fn load(path: &Path) -> Result<RuleSet> {
     load_all(path).map(|loaded| loaded.rules.unwrap_or_default())
 }
 
 /// Loads a rule set with its tests; the result always has a rule set.
-pub fn load_all(path: &Path) -> Result<Loaded> {
+pub(crate) fn load_all(path: &Path) -> Result<Loaded> {
     let loaded = load_dir(path).map_err(|error| BadConfig(format!("{:#}", anyhow::Error::new(error))))?;
     loaded.diagnostics.iter().for_each(|diagnostic| tell(diagnostic, ""));
     if loaded.rules.is_none() {

@@ -12,12 +12,12 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns the name in which a request is made: the stated one, or `$USER`.
-pub fn who(stated: &Option<String>) -> String {
+pub(super) fn who(stated: &Option<String>) -> String {
     stated.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into())
 }
 
 /// Percent-encodes a part of a path or query.
-pub fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let one = |byte: u8| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()
@@ -27,26 +27,26 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into()
 }
 
-pub fn get(url: &str, path: &str) -> Result<Value> {
+pub(super) fn get(url: &str, path: &str) -> Result<Value> {
     answer(url, agent().get(address(url, path)).header("authorization", bearer()).call())
 }
 
 /// Returns the status and the text of an answer, whatever they are.
-pub fn text(url: &str, path: &str) -> Result<(u16, String)> {
+pub(super) fn text(url: &str, path: &str) -> Result<(u16, String)> {
     let response = agent().get(address(url, path)).header("authorization", bearer()).call();
     let mut response = response.with_context(|| unreachable_hint(url))?;
     Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
 }
 
-pub fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
+pub(super) fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
     send(url, path, "application/json", body.to_string())
 }
 
-pub fn delete(url: &str, path: &str) -> Result<Value> {
+pub(super) fn delete(url: &str, path: &str) -> Result<Value> {
     answer(url, agent().delete(address(url, path)).header("authorization", bearer()).call())
 }
 
-pub fn send(url: &str, path: &str, kind: &str, body: String) -> Result<Value> {
+pub(super) fn send(url: &str, path: &str, kind: &str, body: String) -> Result<Value> {
     let request = agent().post(address(url, path)).header("authorization", bearer());
     answer(url, request.header("content-type", kind).send(body))
 }
@@ -80,7 +80,7 @@ fn read(status: u16, body: &str) -> Result<Value> {
 }
 
 /// Prints rows as JSON or as a table. In a table, control characters of untrusted text are escaped.
-pub fn print(format: &Format, rows: &Value, columns: &[&str]) -> Result<()> {
+pub(super) fn print(format: &Format, rows: &Value, columns: &[&str]) -> Result<()> {
     if *format == Format::Json {
         return say(rows);
     }

@@ -29,7 +29,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "config")]
-pub struct File {
+pub(crate) struct File {
     /// The directory of the pipeline files (./pipelines if it exists).
     pub pipelines: Option<PathBuf>,
     /// The data dir, in which log, windows and alerts are stored ($XDG_DATA_HOME/streamgauge).
@@ -69,7 +69,7 @@ pub struct File {
 /// An access token and its role.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TokenFile {
+pub(crate) struct TokenFile {
     /// The person or program that holds the token; changes are recorded under this name.
     pub name: String,
     /// The role of the token: view, operate or admin; each includes the roles before it.
@@ -82,7 +82,7 @@ pub struct TokenFile {
 /// NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NatsFile {
+pub(crate) struct NatsFile {
     pub url: String,
     /// The first tokens of all subjects (sg.v1).
     #[serde(default)]
@@ -93,7 +93,7 @@ pub struct NatsFile {
 /// system, or those in the files that REDIS_CA, REDIS_CERT and REDIS_KEY name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RedisFile {
+pub(crate) struct RedisFile {
     pub url: String,
     /// The first part of all keys (sg).
     #[serde(default)]
@@ -111,7 +111,7 @@ pub struct RedisFile {
 /// The limits of the engine that the configuration can change. A duration is written as 30s, 5m or 1h.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct LimitsFile {
+pub(crate) struct LimitsFile {
     /// The lateness up to which an event is on time, counted from the end of its minute (30s).
     #[serde(deserialize_with = "span")]
     #[schemars(with = "Option<String>")]
@@ -155,7 +155,7 @@ pub struct LimitsFile {
 
 /// All settings of `run`, from flags, environment and file.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     pub pipelines: Option<PathBuf>,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
@@ -182,7 +182,7 @@ const GRACE: Span = Span::from_secs(10);
 
 impl Config {
     /// Reads the configuration file if a flag names one. Flags take precedence over it.
-    pub fn read(args: &RunArgs) -> Result<Config> {
+    pub(crate) fn read(args: &RunArgs) -> Result<Config> {
         let file = args.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
         let default = Path::new("pipelines");
         let dir = args.pipelines.clone().or(file.pipelines);
@@ -305,7 +305,7 @@ fn servers(
 }
 
 impl File {
-    pub fn read(path: &Path) -> Result<File> {
+    pub(crate) fn read(path: &Path) -> Result<File> {
         let text = super::text::read(path).map_err(|error| BadConfig(format!("{error:#}")))?;
         let parsed = yaml::typed(&text);
         parsed.map_err(|error| {
@@ -340,12 +340,12 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::E
 }
 
 /// Returns the schema of the file as pretty-printed JSON.
-pub fn schema() -> String {
+pub(crate) fn schema() -> String {
     serde_json::to_string_pretty(&schemars::schema_for!(File)).unwrap_or_default()
 }
 
 /// Returns `$XDG_DATA_HOME/streamgauge`, by default `~/.local/share/streamgauge`.
-pub fn default_data_dir() -> PathBuf {
+pub(crate) fn default_data_dir() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
     base.unwrap_or_else(|| ".".into()).join("streamgauge")

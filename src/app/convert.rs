@@ -7,7 +7,7 @@ use super::{FAILED, FINE, outputs, text};
 use crate::pipeline::prometheus;
 use anyhow::{Context, Result};
 
-pub fn run(command: &ConvertCommand) -> Result<u8> {
+pub(crate) fn run(command: &ConvertCommand) -> Result<u8> {
     let ConvertCommand::PrometheusRules { files, out, strict } = command;
     outputs::check(&[("--out", out.as_deref())], files)?;
     let texts = files.iter().map(|path| Ok((path.display().to_string(), text::read(path)?)));

@@ -44,7 +44,7 @@ fn keep_caught_panics_quiet() {
 }
 
 /// Returns the path of the log in a data dir, or an error if there is none.
-pub fn log_of(data_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn log_of(data_dir: &Path) -> Result<PathBuf> {
     let (log, dir) = (data_dir.join("streamgauge.redb"), data_dir.display());
     match log.try_exists() {
         Ok(true) => Ok(log),
@@ -54,7 +54,7 @@ pub fn log_of(data_dir: &Path) -> Result<PathBuf> {
 }
 
 /// Runs the work, and turns a panic into an error.
-pub fn caught<T>(data_dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn caught<T>(data_dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     keep_caught_panics_quiet();
     let before = IS_CAUGHT.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -68,7 +68,7 @@ pub fn caught<T>(data_dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T>
 
 /// Like [`caught`], and also fails if the work exceeds the timeout for the size of the data dir. The command
 /// then ends, and the thread of the work with it.
-pub fn caught_in_time<T: Send + 'static>(
+pub(crate) fn caught_in_time<T: Send + 'static>(
     data_dir: &Path,
     work: impl FnOnce(&Path) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -87,7 +87,7 @@ pub fn caught_in_time<T: Send + 'static>(
 
 /// Reads portions on a separate thread while the caller takes them. Fails if a single portion takes longer
 /// than the timeout for the whole data dir.
-pub fn portions_in_time<T: Send + 'static>(
+pub(crate) fn portions_in_time<T: Send + 'static>(
     data_dir: &Path,
     read: impl FnOnce(&Path, Put<'_, T>) -> Result<()> + Send + 'static,
     mut take: impl FnMut(T) -> Result<()>,
@@ -110,7 +110,7 @@ pub fn portions_in_time<T: Send + 'static>(
 }
 
 /// Callback that takes a portion.
-pub type Put<'a, T> = &'a mut dyn FnMut(T) -> Result<()>;
+pub(crate) type Put<'a, T> = &'a mut dyn FnMut(T) -> Result<()>;
 
 fn deserved(data_dir: &Path) -> Duration {
     let files = std::fs::read_dir(data_dir).into_iter().flatten().flatten();

@@ -43,7 +43,7 @@ const LENGTH_MINS: i64 = 120;
 /// Time between two batches of events.
 const STEP: Duration = Duration::from_millis(25);
 
-pub fn run(args: &DemoArgs) -> Result<u8> {
+pub(crate) fn run(args: &DemoArgs) -> Result<u8> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     runtime.block_on(play(args))
 }

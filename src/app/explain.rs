@@ -15,7 +15,7 @@ use anyhow::Result;
 use serde_json::Value;
 use std::fmt::Write;
 
-pub fn run(args: &ExplainArgs) -> Result<u8> {
+pub(crate) fn run(args: &ExplainArgs) -> Result<u8> {
     let key = key(&args.key)?;
     let explained = match args.log.is_empty() {
         true => of_service(args, &key)?,

@@ -5,11 +5,12 @@ use crate::core::alert::Transition;
 use serde_json::{Value, json};
 
 /// The columns of a list of alerts.
-pub const ALERTS: [&str; 8] = ["severity", "state", "rule", "about", "value", "since", "summary", "id"];
+pub(crate) const ALERTS: [&str; 8] =
+    ["severity", "state", "rule", "about", "value", "since", "summary", "id"];
 
 /// Returns a row for each alert of an API answer. An alert that cannot be parsed stays as it came, and so do
 /// all alerts for JSON output.
-pub fn alerts(found: &Value, format: &Format) -> Value {
+pub(crate) fn alerts(found: &Value, format: &Format) -> Value {
     if *format == Format::Json {
         return found.clone();
     }

@@ -22,7 +22,7 @@ const BROKER_FILTER: &str = "async_nats=off";
 
 /// Starts the log: text on a terminal, JSON elsewhere. `RUST_LOG` and `NO_COLOR` are honoured. Dropping the
 /// guard writes the lines that are still queued.
-pub fn start() -> WorkerGuard {
+pub(crate) fn start() -> WorkerGuard {
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX);
     let (queue, guard) = queue.finish(std::io::stderr());
     let dropped = queue.error_counter();
@@ -52,7 +52,7 @@ fn filter() -> EnvFilter {
 }
 
 /// Returns a publisher that logs each transition.
-pub fn transitions() -> Publish {
+pub(crate) fn transitions() -> Publish {
     Box::new(|transition| {
         tracing::info!(
             alert = %transition.id, seq = transition.seq, change = ?transition.change,

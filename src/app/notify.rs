@@ -13,7 +13,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
 
-pub fn run(command: &NotifyCommand) -> Result<u8> {
+pub(crate) fn run(command: &NotifyCommand) -> Result<u8> {
     match command {
         NotifyCommand::Test { receiver, config, who } => {
             test(receiver, config.as_deref(), &client::who(&who.by))

@@ -25,7 +25,7 @@ enum FileIdentity {
 
 /// Refuses an output, named by its flag, that is the same file as another output, an input, standard output
 /// or standard error.
-pub fn check(outputs: &[(&str, Option<&Path>)], inputs: &[PathBuf]) -> Result<(), Usage> {
+pub(crate) fn check(outputs: &[(&str, Option<&Path>)], inputs: &[PathBuf]) -> Result<(), Usage> {
     let input = |path: &PathBuf| {
         let place = if is_stream(path) { place_of_stream(std::io::stdin()) } else { place(path) };
         Some((format!("the input {}", path.display()), place?))

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Returns the number of partitions of the deployment if the input is an export of several.
-pub fn count(input: &mut Input) -> Result<Option<u32>> {
+pub(crate) fn count(input: &mut Input) -> Result<Option<u32>> {
     let count = OfPartition::of_line(input.peek()).map_or(1, |of| of.partitions);
     if count > PARTITIONS_MAX {
         bail!("the input is an export of {count} partitions; at most {PARTITIONS_MAX} are possible");
@@ -28,7 +28,7 @@ pub fn count(input: &mut Input) -> Result<Option<u32>> {
 
 /// An export, split by partition.
 #[derive(Debug)]
-pub struct SplitExport {
+pub(crate) struct SplitExport {
     /// Unusual but harmless findings about the inputs.
     pub remarks: Vec<Finding>,
     /// Errors of the inputs.
@@ -39,7 +39,7 @@ pub struct SplitExport {
 
 impl SplitExport {
     /// Writes the lines of each partition to a file of its own.
-    pub fn split(first: Input, rest: &[PathBuf], count: u32) -> Result<SplitExport> {
+    pub(crate) fn split(first: Input, rest: &[PathBuf], count: u32) -> Result<SplitExport> {
         let mut split = Split::new(count).context(NO_ROOM)?;
         split.add(first)?;
         for path in rest {
@@ -55,7 +55,7 @@ impl SplitExport {
     }
 
     /// Returns the log of each partition, the aggregate partition's last.
-    pub fn into_logs(self) -> impl Iterator<Item = (Partition, Input)> {
+    pub(crate) fn into_logs(self) -> impl Iterator<Item = (Partition, Input)> {
         Partition::logs(self.count).zip(self.logs)
     }
 }
@@ -120,7 +120,7 @@ impl Split {
 
 /// Alerts that are written one partition after the other, sorted by time.
 #[derive(Debug, Default)]
-pub struct AlertsByTime {
+pub(crate) struct AlertsByTime {
     partition: u32,
     lines: u64,
     begun: Vec<u8>, // an incomplete line
@@ -129,13 +129,13 @@ pub struct AlertsByTime {
 
 impl AlertsByTime {
     /// Selects the partition of everything that is written from now on.
-    pub fn of(&mut self, partition: Partition) -> &mut AlertsByTime {
+    pub(crate) fn of(&mut self, partition: Partition) -> &mut AlertsByTime {
         self.partition = partition.index;
         self
     }
 
     /// Writes all alerts to `out`, in order.
-    pub fn finish(self, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn finish(self, out: &mut dyn Write) -> io::Result<()> {
         self.sorter.finish(out, &mut |_| Ok(()))?;
         out.flush()
     }

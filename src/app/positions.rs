@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 /// The first line of each file that is not acknowledged yet.
 #[derive(Debug)]
-pub struct Positions {
+pub(crate) struct Positions {
     kept_in: PathBuf,
     lines: BTreeMap<String, u64>,
 }
 
 impl Positions {
-    pub fn read(kept_in: &Path) -> Result<Positions> {
+    pub(crate) fn read(kept_in: &Path) -> Result<Positions> {
         let text = match kept_in.try_exists() {
             Ok(false) => "{}".into(),
             _ => text::read(kept_in)?,
@@ -32,12 +32,12 @@ impl Positions {
         Ok(positions)
     }
 
-    pub fn of(&self, path: &Path) -> Option<u64> {
+    pub(crate) fn of(&self, path: &Path) -> Option<u64> {
         self.lines.get(&path.display().to_string()).copied()
     }
 
     /// Saves a position atomically: a kill during the write leaves the older file intact.
-    pub fn note(&mut self, path: &Path, line: u64) -> Result<()> {
+    pub(crate) fn note(&mut self, path: &Path, line: u64) -> Result<()> {
         self.lines.insert(path.display().to_string(), line);
         self.write()
     }

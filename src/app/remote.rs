@@ -9,7 +9,7 @@ use super::{FINE, text};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-pub fn alerts(command: &AlertsCommand) -> Result<u8> {
+pub(crate) fn alerts(command: &AlertsCommand) -> Result<u8> {
     match command {
         AlertsCommand::List { listing: Listing { service: Service { url }, output }, state } => {
             let path =
@@ -41,7 +41,7 @@ pub fn alerts(command: &AlertsCommand) -> Result<u8> {
     Ok(FINE)
 }
 
-pub fn rules(command: &RulesCommand) -> Result<u8> {
+pub(crate) fn rules(command: &RulesCommand) -> Result<u8> {
     match command {
         RulesCommand::List(Listing { service: Service { url }, output }) => {
             let found = get(url, "/api/v1/rules")?;

@@ -24,7 +24,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub fn run(args: &ReplayArgs) -> Result<u8> {
+pub(crate) fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
     let outs = [
         ("--windows-out", args.windows_out.as_deref()),

@@ -19,7 +19,7 @@ const TOO_LATE_SHARE: f64 = 0.01;
 
 /// Reports refused events, and remembers the first one for each reason.
 #[derive(Debug, Default)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     /// Whether every refused event is reported, not only the first ones.
     pub is_verbose: bool,
     told: u64,
@@ -27,11 +27,11 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    pub fn new(is_verbose: bool) -> Reporter {
+    pub(crate) fn new(is_verbose: bool) -> Reporter {
         Reporter { is_verbose, ..Reporter::default() }
     }
 
-    pub fn refused(&mut self, place: LinePlace<'_>, bad: &BadEvent) {
+    pub(crate) fn refused(&mut self, place: LinePlace<'_>, bad: &BadEvent) {
         self.told += 1;
         let is_shown = self.is_verbose || self.told <= REFUSED_SHOWN;
         if is_shown || !self.first.contains_key(&bad.reason) {
@@ -47,7 +47,7 @@ impl Reporter {
     }
 
     /// Reports once which problem affects much of the input.
-    pub fn sum_up(&self, counters: &Counters) {
+    pub(crate) fn sum_up(&self, counters: &Counters) {
         let too_late = counters.refused_for(Refusal::TooLate);
         if too_late as f64 > TOO_LATE_SHARE * counters.received as f64 {
             note(format_args!(
@@ -95,14 +95,14 @@ fn at(place: LinePlace<'_>, index: usize) -> String {
 }
 
 /// Prints findings about inputs.
-pub fn tell(findings: &[Finding]) {
+pub(crate) fn tell(findings: &[Finding]) {
     for Finding { file, message } in findings {
         note(format_args!("{}: {message}", file.display()));
     }
 }
 
 /// Returns a callback that prints progress on a terminal.
-pub fn progress_since<'a>(begun: Instant) -> Box<dyn FnMut(&Progress) + 'a> {
+pub(crate) fn progress_since<'a>(begun: Instant) -> Box<dyn FnMut(&Progress) + 'a> {
     let mut told = begun;
     Box::new(move |now| {
         let is_over = now.share == Some(1.0);

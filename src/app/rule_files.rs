@@ -26,7 +26,7 @@ type FileStamps = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 /// The directory of the files, and the documents that were read from it.
 #[derive(Debug)]
-pub struct RuleFiles {
+pub(crate) struct RuleFiles {
     dir: PathBuf,
     seen: FileStamps,
     /// The time at which `seen` last changed.
@@ -42,7 +42,7 @@ pub struct RuleFiles {
 }
 
 impl RuleFiles {
-    pub fn new(dir: PathBuf, now: Instant) -> RuleFiles {
+    pub(crate) fn new(dir: PathBuf, now: Instant) -> RuleFiles {
         let seen = seen(&dir);
         RuleFiles {
             dir,
@@ -57,18 +57,18 @@ impl RuleFiles {
     }
 
     /// Returns the documents as they were last read.
-    pub fn documents(&self) -> Option<&Documents> {
+    pub(crate) fn documents(&self) -> Option<&Documents> {
         self.documents.as_ref()
     }
 
     /// Returns the reason why the current files are not in effect.
-    pub fn remark(&self) -> Option<&str> {
+    pub(crate) fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
 
     /// Checks the files. Returns `true` if their documents changed or a reload was requested. The first check
     /// reads them at once, because without rules no alert is raised.
-    pub fn look(&mut self, is_asked: bool, now: Instant) -> bool {
+    pub(crate) fn look(&mut self, is_asked: bool, now: Instant) -> bool {
         self.is_asked |= is_asked;
         let found = seen(&self.dir);
         if found != self.seen {

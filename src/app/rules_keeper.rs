@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const READ_EVERY: Duration = Duration::from_secs(30);
 
 /// Name prefix of documents that were added over the API, in a process whose files are the wanted documents.
-pub const ADDED: &str = "api:";
+pub(crate) const ADDED: &str = "api:";
 
 /// A message to the keeper.
 enum KeeperOrder {
@@ -115,7 +115,7 @@ impl std::fmt::Debug for KeeperParts {
 
 /// Returns the wanted documents of a single process: its files and, unless `is_applying`, the documents that
 /// were added over the API before. Without files, the documents in force stay.
-pub fn own_documents(files: Option<Documents>, in_force: &RuleSet, is_applying: bool) -> Documents {
+pub(crate) fn own_documents(files: Option<Documents>, in_force: &RuleSet, is_applying: bool) -> Documents {
     let before = || in_force.files.iter().cloned();
     let Some(mut documents) = files else { return before().collect() };
     if !is_applying {

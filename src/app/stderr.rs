@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 /// Prints each line of a text.
-pub fn note(text: impl Display) {
+pub(crate) fn note(text: impl Display) {
     let text = text.to_string();
     let mut out = io::stderr().lock();
     for line in text.lines() {
@@ -16,11 +16,11 @@ pub fn note(text: impl Display) {
 }
 
 /// Prints the progress of a command in place of the previous progress.
-pub fn progress(text: impl Display) {
+pub(crate) fn progress(text: impl Display) {
     let _ = write!(io::stderr(), "\r{}   ", printable(&text.to_string()));
 }
 
 /// Ends the line of progress.
-pub fn end_progress() {
+pub(crate) fn end_progress() {
     let _ = writeln!(io::stderr());
 }

@@ -24,25 +24,25 @@ enum Unwritten {
 }
 
 /// Prints one line.
-pub fn say(line: impl Display) -> Result<()> {
+pub(crate) fn say(line: impl Display) -> Result<()> {
     put(format_args!("{line}\n"))
 }
 
 /// Prints one line with colours of this program. The caller has made the rest of the line printable.
-pub fn say_coloured(line: impl Display) -> Result<()> {
+pub(crate) fn say_coloured(line: impl Display) -> Result<()> {
     io::stdout().write_all(format!("{line}\n").as_bytes()).map_err(unwritten)?;
     Ok(io::stdout().flush().map_err(unwritten)?)
 }
 
 /// Prints a text.
-pub fn put(text: impl Display) -> Result<()> {
+pub(crate) fn put(text: impl Display) -> Result<()> {
     let mut out = Stdout::default();
     write!(out, "{text}")?;
     Ok(out.flush()?)
 }
 
 /// Whether an error only means that the reader closed standard output.
-pub fn is_closed(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
     let is_it = |cause: &io::Error| {
         let inner = cause.get_ref().and_then(|inner| inner.downcast_ref::<Unwritten>());
         matches!(inner, Some(Unwritten::Closed))
@@ -52,7 +52,7 @@ pub fn is_closed(error: &anyhow::Error) -> bool {
 
 /// Buffered standard output for much text. Everything written before a flush has left the buffer after it.
 #[derive(Debug, Default)]
-pub struct Stdout {
+pub(crate) struct Stdout {
     held: Vec<u8>,
 }
 

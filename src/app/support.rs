@@ -38,7 +38,7 @@ const VARIABLES: [&str; 11] = [
     "STREAMGAUGE_URL",
 ];
 
-pub fn run(args: &SupportArgs) -> Result<u8> {
+pub(super) fn run(args: &SupportArgs) -> Result<u8> {
     let bundle = json!({
         "version": VERSION,
         "system": system(),

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 /// The threads of the receivers, and the channels to them.
 #[derive(Debug, Default)]
-pub struct Telling {
+pub(crate) struct Telling {
     pub registry: ReceiverRegistry,
     threads: Vec<JoinHandle<()>>,
 }
@@ -21,7 +21,7 @@ pub struct Telling {
 impl Telling {
     /// Starts all receivers. `make` returns the alert stream and the notification log for a receiver, and the way to
     /// the other receivers if some of them may run in other processes.
-    pub fn start<F, L, C>(
+    pub(crate) fn start<F, L, C>(
         receivers: &Receivers,
         clock: C,
         mut make: impl FnMut(&str) -> Result<(F, L, Option<Box<dyn Others>>)>,
@@ -66,7 +66,7 @@ impl Telling {
     }
 
     /// Stops all receivers; a message that is being sent is finished.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.registry.stop();
         // A panic of one receiver must not keep the others from stopping.
         self.threads.into_iter().for_each(|thread| drop(thread.join()));

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::slice::Iter;
 use std::time::Instant;
 
-pub fn run(args: &TestArgs) -> Result<u8> {
+pub(crate) fn run(args: &TestArgs) -> Result<u8> {
     let (mut passed, mut failed) = (0u32, 0u32);
     for path in super::check::paths(&args.paths) {
         if let Some(source) = suite_at(&path) {
@@ -148,7 +148,7 @@ fn report(file: &str, line: usize, name: &str, begun: Instant, wrong: &[String])
 }
 
 /// Runs one test case. Returns every difference from what it expects.
-pub fn run_case(rules: &RuleSet, test: &TestCase) -> Vec<String> {
+pub(crate) fn run_case(rules: &RuleSet, test: &TestCase) -> Vec<String> {
     let mut bench = Bench::new(rules);
     let mut wrong = Vec::new();
     let mut inputs = test.inputs.iter().peekable();

@@ -9,7 +9,7 @@ use std::path::Path;
 const TEXT_BYTES_MAX: u64 = 8 << 20;
 
 /// Reads a text file; `-` is standard input.
-pub fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     let failed = || format!("cannot read {}; is the path right?", path.display());
     let inner: Box<dyn Read> = match path == Path::new("-") {
         true => Box::new(stdin()),

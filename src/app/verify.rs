@@ -7,7 +7,7 @@ use crate::adapters::embedded::Embedded;
 use crate::adapters::embedded::verify::Findings;
 use anyhow::Result;
 
-pub fn run(args: &VerifyArgs) -> Result<u8> {
+pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let data_dir = args.data_dir.clone().unwrap_or_else(super::config::default_data_dir);
     damage::log_of(&data_dir)?;
     let findings = damage::caught_in_time(&data_dir, |dir| Ok(Embedded::open_damaged(dir)?.verify()?))?;

@@ -6,19 +6,19 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Delay before the first report; a reachable server answers in less time.
-pub const FIRST_SAID_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const FIRST_SAID_AFTER: Duration = Duration::from_secs(2);
 
 /// Time between two reports about the same server.
-pub const SAID_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Reports that the command waits for a server, until this value is dropped.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     _over: Sender<()>, // closed when this is dropped
 }
 
 impl Waiting {
-    pub fn for_server(url: &str) -> Waiting {
+    pub(crate) fn for_server(url: &str) -> Waiting {
         let (over, is_over) = channel::<()>();
         let address = without_password(url);
         let begun = Instant::now();

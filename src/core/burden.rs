@@ -10,15 +10,15 @@ use crate::core::vocab::selector::{Matcher, Selector};
 use std::iter::Sum;
 
 /// Silences, and likewise maintenance windows that people added.
-pub const COUNT_MAX: usize = 1_000;
+pub(crate) const COUNT_MAX: usize = 1_000;
 
 /// Matchers of all silences, or of all added windows. When one is added, each firing alert is compared with
 /// all of them: 0.1 s for 1,000 alerts with values of 20 bytes, 1.2 s with values of 256 bytes.
-pub const MATCHERS_MAX: usize = 2_000;
+pub(crate) const MATCHERS_MAX: usize = 2_000;
 
 /// Bytes of the texts and compiled patterns of these matchers; 2,000 matchers such as `source=~"db.*"` take
 /// 3 MiB.
-pub const BYTES_MAX: usize = 16 << 20;
+pub(crate) const BYTES_MAX: usize = 16 << 20;
 
 /// The size of one silence or maintenance window, or the sum of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

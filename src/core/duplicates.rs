@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The remembered ids of all sources.
 #[derive(Debug, Default)]
-pub struct Duplicates {
+pub(crate) struct Duplicates {
     sources: BTreeMap<Arc<str>, SourceIds>,
 }
 
@@ -24,7 +24,7 @@ struct SourceIds {
 
 /// The kind of event that an id belongs to. Equal ids of different kinds are different ids.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub(crate) enum Kind {
     Metric,
     Run,
     Gate,
@@ -32,14 +32,21 @@ pub enum Kind {
 
 impl Duplicates {
     /// Whether this id was remembered within the window.
-    pub fn is_known(&mut self, source: &str, kind: Kind, id: &str, now: Timestamp, window: Span) -> bool {
+    pub(crate) fn is_known(
+        &mut self,
+        source: &str,
+        kind: Kind,
+        id: &str,
+        now: Timestamp,
+        window: Span,
+    ) -> bool {
         let Some(seen) = self.sources.get_mut(source) else { return false };
         seen.expire(now, window);
         seen.ids.contains(&digest(kind, id))
     }
 
     /// Remembers the id of an accepted event.
-    pub fn remember(&mut self, source: &Arc<str>, kind: Kind, id: &str, now: Timestamp) {
+    pub(crate) fn remember(&mut self, source: &Arc<str>, kind: Kind, id: &str, now: Timestamp) {
         let seen = self.sources.entry(source.clone()).or_default();
         let digest = digest(kind, id);
         if seen.ids.insert(digest) {
@@ -51,7 +58,7 @@ impl Duplicates {
     }
 
     /// Removes sources without remembered ids.
-    pub fn shrink(&mut self, now: Timestamp, window: Span) {
+    pub(crate) fn shrink(&mut self, now: Timestamp, window: Span) {
         self.sources.retain(|_, seen| {
             seen.expire(now, window);
             !seen.order.is_empty()
@@ -59,14 +66,14 @@ impl Duplicates {
     }
 
     /// The remembered ids in their stored form.
-    pub fn image(&self) -> DuplicatesImage {
+    pub(crate) fn image(&self) -> DuplicatesImage {
         let sources = self.sources.iter();
         DuplicatesImage(
             sources.map(|(s, seen)| (s.clone(), seen.order.iter().map(split).collect())).collect(),
         )
     }
 
-    pub fn restore(image: DuplicatesImage) -> Duplicates {
+    pub(crate) fn restore(image: DuplicatesImage) -> Duplicates {
         let seen = |ids: Vec<(Timestamp, u64, u64)>| {
             let order: VecDeque<_> = ids
                 .into_iter()
@@ -80,7 +87,7 @@ impl Duplicates {
 
 /// Source → (time of remembering, upper half and lower half of the id's digest).
 #[derive(Debug, Serialize, Deserialize)]
-pub struct DuplicatesImage(Vec<(Arc<str>, Vec<(Timestamp, u64, u64)>)>);
+pub(crate) struct DuplicatesImage(Vec<(Arc<str>, Vec<(Timestamp, u64, u64)>)>);
 
 fn split((at, id): &(Timestamp, u128)) -> (Timestamp, u64, u64) {
     (*at, (id >> 64) as u64, *id as u64)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// The gaps that a window may still reach back to, ascending.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Gaps {
+pub(crate) struct Gaps {
     spans: Vec<(Timestamp, Timestamp)>,
 }
 
@@ -21,7 +21,7 @@ const KEPT: Span = Span::from_hours(24 * 92);
 const SPANS_MAX: usize = 1_000;
 
 impl Gaps {
-    pub fn add(&mut self, from: Timestamp, to: Timestamp) {
+    pub(crate) fn add(&mut self, from: Timestamp, to: Timestamp) {
         self.spans.retain(|(_, end)| *end + KEPT > to);
         if self.spans.len() >= SPANS_MAX {
             self.spans.remove(0);
@@ -31,12 +31,12 @@ impl Gaps {
 
     /// Whether a gap overlaps `[start, end)`.
     #[inline]
-    pub fn touch(&self, start: Timestamp, end: Timestamp) -> bool {
+    pub(crate) fn touch(&self, start: Timestamp, end: Timestamp) -> bool {
         !self.spans.is_empty() && self.spans.iter().any(|(from, to)| *from < end && start <= *to)
     }
 
     /// The end of the newest gap that overlaps the time from `start` to `at`.
-    pub fn covered_until(&self, start: Timestamp, at: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn covered_until(&self, start: Timestamp, at: Timestamp) -> Option<Timestamp> {
         let covered = self.spans.iter().filter(|(from, to)| *from < at && start <= *to);
         covered.map(|(_, to)| *to).max()
     }

@@ -11,13 +11,13 @@ use super::rule::Inhibit;
 use std::collections::BTreeMap;
 
 /// A firing alert as inhibition sees it.
-pub trait Party {
+pub(crate) trait Party {
     fn id(&self) -> &str;
     fn label(&self, name: &str) -> Option<&str>;
 }
 
 /// For each alert the lowest id among the alerts that inhibit it, if there is one.
-pub fn inhibitors<'a, P: Party>(inhibits: &[Inhibit], alerts: &'a [P]) -> Vec<Option<&'a str>> {
+pub(crate) fn inhibitors<'a, P: Party>(inhibits: &[Inhibit], alerts: &'a [P]) -> Vec<Option<&'a str>> {
     let hubs: Vec<Hub> = inhibits.iter().flat_map(|inhibit| hubs(inhibit, alerts)).collect();
     let circle = circles(&arrows(&hubs, alerts.len()));
     let mut is_covered = vec![false; alerts.len() + hubs.len()];

@@ -14,7 +14,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::VecDeque;
 
 /// Time that a jump must last, by its own stamps.
-pub const LASTS: Span = Span::from_secs(15);
+pub(crate) const LASTS: Span = Span::from_secs(15);
 
 /// Waiting records, and their bytes; at either bound the jump has lasted. 65,536 × about 1 KiB = 64 MiB.
 const RECORDS_MAX: usize = 65_536;
@@ -22,7 +22,7 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// The records behind a jump, which wait for the decision about it.
 #[derive(Debug)]
-pub struct Jump<T> {
+pub(crate) struct Jump<T> {
     waiting: VecDeque<(T, Timestamp)>,
     bytes: usize,
 }
@@ -35,7 +35,7 @@ impl<T> Default for Jump<T> {
 
 /// The decision about the waiting records and the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// No record waits, and the stamp is as expected.
     Fine,
     /// The record has to wait.
@@ -49,7 +49,7 @@ pub enum Verdict {
 impl<T> Jump<T> {
     /// Judges a stamp against the newest log time, which is `None` before the first record.
     #[inline]
-    pub fn judge(&self, now: Option<Timestamp>, stamp: Timestamp, max_skew: Span) -> Verdict {
+    pub(crate) fn judge(&self, now: Option<Timestamp>, stamp: Timestamp, max_skew: Span) -> Verdict {
         let is_ahead = now.is_some_and(|now| stamp > now + max_skew);
         match (is_ahead, self.waiting.front()) {
             (false, None) => Verdict::Fine,
@@ -64,24 +64,24 @@ impl<T> Jump<T> {
     }
 
     /// Adds a waiting record of this many bytes.
-    pub fn wait(&mut self, record: T, stamp: Timestamp, bytes: usize) {
+    pub(crate) fn wait(&mut self, record: T, stamp: Timestamp, bytes: usize) {
         self.waiting.push_back((record, stamp));
         self.bytes += bytes;
     }
 
     /// Removes the waiting records and returns them with their stamps, in order.
-    pub fn take(&mut self) -> VecDeque<(T, Timestamp)> {
+    pub(crate) fn take(&mut self) -> VecDeque<(T, Timestamp)> {
         self.bytes = 0;
         std::mem::take(&mut self.waiting)
     }
 
     /// The newest waiting record.
-    pub fn newest(&self) -> Option<&T> {
+    pub(crate) fn newest(&self) -> Option<&T> {
         self.waiting.back().map(|(record, _)| record)
     }
 
     /// The stamp to which the clock has jumped.
-    pub fn to(&self) -> Option<Timestamp> {
+    pub(crate) fn to(&self) -> Option<Timestamp> {
         self.waiting.front().map(|(_, stamp)| *stamp)
     }
 }

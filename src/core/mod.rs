@@ -10,27 +10,27 @@
 //! other in one direction; [`vocab`], the words that all of them share, is the lowest.
 
 pub mod alert;
-pub mod arrival;
-pub mod burden;
+pub(crate) mod arrival;
+pub(crate) mod burden;
 pub mod detect;
-pub mod duplicates;
+pub(crate) mod duplicates;
 pub mod effect;
 pub mod engine;
-pub mod evaluate;
+pub(crate) mod evaluate;
 pub mod event;
-pub mod gap;
-pub mod inhibition;
-pub mod interruption;
-pub mod log_clock;
+pub(crate) mod gap;
+pub(crate) mod inhibition;
+pub(crate) mod interruption;
+pub(crate) mod log_clock;
 pub mod measure;
 pub mod mute;
-pub mod notify;
+pub(crate) mod notify;
 pub mod record;
-pub mod refusals;
+pub(crate) mod refusals;
 pub mod rule;
-pub mod run;
-pub mod steady;
-pub mod view;
+pub(crate) mod run;
+pub(crate) mod steady;
+pub(crate) mod view;
 pub mod vocab;
 
 pub use effect::Effects;

@@ -38,12 +38,12 @@ pub struct Silenced {
 
 /// Refusals by source, for events whose source is known.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub(crate) struct Refusals {
     sources: BTreeMap<Arc<str>, Run>,
 }
 
 impl Refusals {
-    pub fn note(&mut self, source: &Arc<str>, reason: Refusal, now: Timestamp) {
+    pub(crate) fn note(&mut self, source: &Arc<str>, reason: Refusal, now: Timestamp) {
         if let Some(run) = self.sources.get_mut(source).filter(|run| now <= run.newest + APART) {
             (run.count, run.newest, run.reason) = (run.count + 1, now, reason);
             return;
@@ -58,7 +58,7 @@ impl Refusals {
 
     /// Sources with at least `count_min` refusals over at least `lasted_min`, and no accepted event since
     /// these began.
-    pub fn silenced(
+    pub(crate) fn silenced(
         &self,
         series: &SeriesTable,
         now: Timestamp,

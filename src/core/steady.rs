@@ -18,7 +18,7 @@ const LASTS: Span = Span::from_mins(1);
 
 /// A wall clock and a running clock, read together.
 #[derive(Debug, Default)]
-pub struct Steady {
+pub(crate) struct Steady {
     /// Both clocks at the last reading; `None` before the first.
     last: Option<(Timestamp, Span)>,
     /// The running clock's time since which the wall clock is far ahead.
@@ -27,7 +27,7 @@ pub struct Steady {
 
 impl Steady {
     /// The time of day, given both clocks; `running` never decreases.
-    pub fn read(&mut self, wall: Timestamp, running: Span) -> Timestamp {
+    pub(crate) fn read(&mut self, wall: Timestamp, running: Span) -> Timestamp {
         let (at, before) = self.last.unwrap_or((wall, running));
         let expected = at + (running - before);
         if wall <= expected + STEP_MAX {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 /// One alert from its first transition to its last.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Episode {
+pub(crate) struct Episode {
     pub rule: String,
     pub key: String,
     /// The highest severity of the episode.
@@ -37,7 +37,7 @@ fn millis<S: serde::Serializer>(span: &Span, serializer: S) -> Result<S::Ok, S::
 }
 
 /// Returns the episodes of an alert log that fired from `since` on, in the order in which they fired.
-pub fn episodes(log: &[Transition], since: Timestamp) -> Vec<Episode> {
+pub(crate) fn episodes(log: &[Transition], since: Timestamp) -> Vec<Episode> {
     let mut found: Vec<Episode> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for one in log.iter().filter(|one| !is_own(&one.rule)) {
@@ -75,7 +75,7 @@ fn begun(one: &Transition) -> Episode {
 
 /// Totals of the alerts of one rule set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AlertTotals {
+pub(crate) struct AlertTotals {
     pub alerts: usize,
     /// Alerts of which a receiver would have been notified.
     pub told: usize,
@@ -88,7 +88,7 @@ pub struct AlertTotals {
 
 /// Summarises episodes over `length`. A page is a critical alert of which a receiver would have been
 /// notified.
-pub fn told(episodes: &[Episode], length: Span) -> AlertTotals {
+pub(crate) fn told(episodes: &[Episode], length: Span) -> AlertTotals {
     let days = (length.secs_f64() / 86_400.0).max(f64::MIN_POSITIVE);
     let told: Vec<&Episode> = episodes.iter().filter(|one| one.is_told).collect();
     let critical = told.iter().filter(|one| one.severity == Severity::Critical).count();
@@ -107,7 +107,7 @@ pub fn told(episodes: &[Episode], length: Span) -> AlertTotals {
 
 /// The changes that another rule set makes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     pub gained: Vec<Episode>,
     pub lost: Vec<Episode>,
     /// Episodes in both, with how much later the new one fires; below zero: sooner.
@@ -115,14 +115,14 @@ pub struct Comparison {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct KeptEpisode {
+pub(crate) struct KeptEpisode {
     #[serde(flatten)]
     pub episode: Episode,
     pub later_ms: i64,
     pub severity_before: Severity,
 }
 
-pub fn compare(old: &[Episode], new: &[Episode]) -> Comparison {
+pub(crate) fn compare(old: &[Episode], new: &[Episode]) -> Comparison {
     let mut left: Vec<Option<&Episode>> = old.iter().map(Some).collect();
     let mut comparison = Comparison::default();
     for episode in new {

@@ -15,11 +15,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 const WORTH_BYTES: usize = 32 << 10;
 
 /// The number of the decoder in this thread; the applier's own decoder is 0.
-pub const DECODER: usize = 1;
+pub(crate) const DECODER: usize = 1;
 
 /// A batch of records with their decoded payloads.
 #[derive(Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     pub records: Vec<(Logged, Option<Decoded>)>,
     /// Whether the decoder began its table anew before this batch.
     pub is_anew: bool,
@@ -29,7 +29,7 @@ pub struct Batch {
 
 /// The decoding thread, which starts with the first batch and ends when this value is dropped.
 #[derive(Debug, Default)]
-pub struct DecodeAhead {
+pub(crate) struct DecodeAhead {
     thread: Option<(SyncSender<Vec<Logged>>, Receiver<Batch>)>,
     is_busy: bool,
 }
@@ -50,12 +50,12 @@ fn start() -> (SyncSender<Vec<Logged>>, Receiver<Batch>) {
 
 impl DecodeAhead {
     /// Whether a batch was given and not taken yet.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.is_busy
     }
 
     /// Whether a batch is large enough to be decoded ahead.
-    pub fn is_worth(records: &[Logged]) -> bool {
+    pub(crate) fn is_worth(records: &[Logged]) -> bool {
         let bytes = records.iter().map(|record| match &record.entry {
             Entry::Events(_, payload) => payload.len(),
             Entry::Tick | Entry::Control(_) | Entry::Partials { .. } => 0,
@@ -64,14 +64,14 @@ impl DecodeAhead {
     }
 
     /// Gives a batch to the thread. The previous batch must have been taken.
-    pub fn give(&mut self, records: Vec<Logged>) {
+    pub(crate) fn give(&mut self, records: Vec<Logged>) {
         let (to, _) = self.thread.get_or_insert_with(start);
         // The thread ends only when this value is dropped.
         self.is_busy = to.send(records).is_ok();
     }
 
     /// Waits for the batch that was given and returns it; `None` if none was given.
-    pub fn take(&mut self) -> Option<Batch> {
+    pub(crate) fn take(&mut self) -> Option<Batch> {
         let is_busy = std::mem::take(&mut self.is_busy);
         let (_, from) = self.thread.as_ref().filter(|_| is_busy)?;
         from.recv().ok()

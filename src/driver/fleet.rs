@@ -13,13 +13,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// Time between two heartbeats. The other workers see a worker that joins or leaves this fast.
-pub const BEAT_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(250);
 
 /// Name of the list of workers among outages.
 const WORKERS: &str = "list of workers";
 
 /// Keeps the share of this process up to date until `stop` receives a message or its sender is dropped.
-pub fn keep(
+pub(crate) fn keep(
     mut fleet: impl Fleet,
     share: &OwnershipQuota,
     partitions: usize,

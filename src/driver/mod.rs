@@ -1,26 +1,26 @@
 //! The shell around the pure engine: it feeds records to the engine in order and carries out the effects.
 
 pub mod applier;
-pub mod backtest;
+pub(crate) mod backtest;
 pub mod command;
 pub mod continuity;
-pub mod decode_ahead;
-pub mod file;
-pub mod fleet;
+pub(crate) mod decode_ahead;
+pub(crate) mod file;
+pub(crate) mod fleet;
 pub mod metrics;
-pub mod monitor;
+pub(crate) mod monitor;
 pub mod mutant;
 pub mod outage;
 pub mod owner;
 mod poison;
-pub mod port_error;
+pub(crate) mod port_error;
 pub mod ports;
 pub mod quota;
 pub mod receivers;
-pub mod record;
+pub(crate) mod record;
 pub mod replay;
 mod replay_output;
-pub mod rule_documents;
-pub mod sealed;
+pub(crate) mod rule_documents;
+pub(crate) mod sealed;
 mod session;
-pub mod window_sink;
+pub(crate) mod window_sink;

@@ -49,7 +49,7 @@ const LATE_PERCENT_MAX: u64 = 20;
 const REWIND: &str = "_sg_rewind";
 
 /// All rules of the monitor.
-pub const RULES: [&str; 9] = [
+pub(crate) const RULES: [&str; 9] = [
     REWIND,
     "_sg_lag",
     "_sg_fenced",

@@ -64,7 +64,7 @@ fn remedy(error: &dyn std::error::Error) -> &'static str {
 const FILE_LIMITS: [&str; 2] = ["(os error 23)", "(os error 24)"];
 
 /// Returns an error with all its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -65,7 +65,7 @@ pub enum Refusal {
 }
 
 /// Callback for the result of a change: the revision, or the record, that holds it.
-pub type Changed = Box<dyn FnOnce(Result<u64, Refusal>) + Send>;
+pub(crate) type Changed = Box<dyn FnOnce(Result<u64, Refusal>) + Send>;
 
 /// The interface to the keeper of the rules of a process.
 pub trait RulesApi: Send + Sync {
@@ -81,7 +81,7 @@ pub trait RulesApi: Send + Sync {
 
 /// The decision when files are read, or when a book has changed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Fills the book with the files.
     Write(Documents),
     /// Keeps the book. The text, if any, says how the files differ.
@@ -90,7 +90,7 @@ pub enum Decision {
 
 /// Decides between files and book. Files fill an empty book, or replace the book if they are to be applied. A
 /// directory without files replaces nothing, because it may not be mounted yet.
-pub fn decide(files: Option<&Documents>, book: &RuleDocuments, is_applying: bool) -> Decision {
+pub(crate) fn decide(files: Option<&Documents>, book: &RuleDocuments, is_applying: bool) -> Decision {
     match files {
         Some(files) if *files == book.documents => Decision::Keep(None),
         Some(files) if files.is_empty() => Decision::Keep(is_applying.then(|| NO_FILES.into())),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// The windows sealed within the last `max_lateness`.
 #[derive(Debug)]
-pub struct SealedWindows {
+pub(crate) struct SealedWindows {
     max_lateness: Span,
     segment: Option<Segment>,
     blocks: BTreeMap<(WindowSize, Timestamp), Vec<Block>>,
@@ -57,7 +57,7 @@ const SEGMENT_BYTES: u64 = 256 << 20;
 const ENTRY_BYTES: usize = 20;
 
 impl SealedWindows {
-    pub fn new(max_lateness: Span) -> SealedWindows {
+    pub(crate) fn new(max_lateness: Span) -> SealedWindows {
         SealedWindows {
             max_lateness,
             segment: None,
@@ -68,7 +68,7 @@ impl SealedWindows {
     }
 
     /// Keeps a window that was just sealed.
-    pub fn keep(&mut self, sealed: &Sealed) -> io::Result<()> {
+    pub(crate) fn keep(&mut self, sealed: &Sealed) -> io::Result<()> {
         let place = (sealed.key.size, sealed.key.start);
         let is_other = |building: &Building| building.place != place || building.bytes.len() > BLOCK_BYTES;
         if self.building.as_ref().is_some_and(is_other) {
@@ -84,7 +84,7 @@ impl SealedWindows {
     }
 
     /// Merges a correction. Returns the whole window with its new revision.
-    pub fn correct(&mut self, correction: &Correction) -> io::Result<(Pane, u32)> {
+    pub(crate) fn correct(&mut self, correction: &Correction) -> io::Result<(Pane, u32)> {
         self.finish_block(correction.at)?;
         let WindowKey { series, size, start, .. } = &correction.key;
         let place = (*size, *start, series.id);

@@ -22,7 +22,7 @@ const WAITING_MAX: usize = 16_384;
 
 /// A queue of windows and the writer of their lines.
 #[derive(Debug)]
-pub struct WindowSink<'a> {
+pub(crate) struct WindowSink<'a> {
     /// Whether there is a reader of the windows; without one they need not be pushed.
     pub is_wanted: bool,
     waiting: Mutex<Waiting>,
@@ -49,14 +49,14 @@ impl std::fmt::Debug for Outlet<'_> {
 
 impl<'a> WindowSink<'a> {
     /// Creates a sink. `kept` says how long after its end a window may still be corrected.
-    pub fn new(kept: Span, out: Option<Box<dyn Write + Send + 'a>>) -> WindowSink<'a> {
+    pub(crate) fn new(kept: Span, out: Option<Box<dyn Write + Send + 'a>>) -> WindowSink<'a> {
         let is_wanted = out.is_some();
         let outlet = Outlet { sealed: SealedWindows::new(kept), out };
         WindowSink { is_wanted, waiting: Mutex::default(), outlet: Mutex::new(outlet) }
     }
 
     /// Queues windows. With `is_alone` no other thread writes them, so this call does.
-    pub fn push(&self, batch: Vec<WindowEffect>, is_alone: bool) -> Result<(), ReplayError> {
+    pub(crate) fn push(&self, batch: Vec<WindowEffect>, is_alone: bool) -> Result<(), ReplayError> {
         let mut waiting = lock(&self.waiting);
         if let Some(error) = waiting.failed.take() {
             return Err(error);
@@ -69,7 +69,7 @@ impl<'a> WindowSink<'a> {
     }
 
     /// Writes the queued windows, unless another thread is writing already.
-    pub fn help(&self) {
+    pub(crate) fn help(&self) {
         let Ok(mut outlet) = self.outlet.try_lock() else { return };
         if let Err(error) = self.carry_out(&mut outlet) {
             lock(&self.waiting).failed = Some(error);
@@ -77,14 +77,14 @@ impl<'a> WindowSink<'a> {
     }
 
     /// Writes all queued windows.
-    pub fn drain(&self) -> Result<(), ReplayError> {
+    pub(crate) fn drain(&self) -> Result<(), ReplayError> {
         let mut outlet = lock(&self.outlet);
         self.carry_out(&mut outlet)?;
         lock(&self.waiting).failed.take().map_or(Ok(()), Err)
     }
 
     /// Writes the windows that are still open at the end of input. Returns their number.
-    pub fn open(&self, windows: impl Iterator<Item = (WindowKey, Pane)>) -> Result<u64, ReplayError> {
+    pub(crate) fn open(&self, windows: impl Iterator<Item = (WindowKey, Pane)>) -> Result<u64, ReplayError> {
         self.drain()?;
         let mut outlet = lock(&self.outlet);
         let mut count = 0;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Minimum length of a token in bytes: 16 characters from an alphabet of 64 are 96 bits.
-pub const TOKEN_BYTES_MIN: usize = 16;
+pub(crate) const TOKEN_BYTES_MIN: usize = 16;
 
 /// The role of a token; each includes the rights of those before it.
 #[derive(
@@ -247,7 +247,7 @@ fn is_loopback_name(host: &str) -> bool {
 }
 
 /// Returns the host of an authority, without its port.
-pub fn host_of(authority: &str) -> &str {
+pub(crate) fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

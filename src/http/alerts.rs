@@ -33,7 +33,7 @@ const PAGE_TRANSITIONS: usize = 500;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AlertQuery {
+pub(crate) struct AlertQuery {
     state: Option<String>,
     rule: Option<String>,
     /// List the alerts of `shadow: true` rules instead.
@@ -42,7 +42,7 @@ pub struct AlertQuery {
     limit: Option<usize>,
 }
 
-pub async fn alerts<S: Views + Send + Sync + 'static>(
+pub(crate) async fn alerts<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(query): Params<AlertQuery>,
 ) -> Answer {
@@ -208,7 +208,7 @@ pub(super) fn backwards<S: Views>(
 }
 
 /// Streams the alert log as NDJSON, oldest first: every transition as it was published.
-pub async fn alert_log<S: Views + Send + Sync + 'static>(
+pub(crate) async fn alert_log<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {

@@ -67,7 +67,7 @@ impl Until {
 }
 
 /// `{"alert": id, "by": who, "why": …, "until": …, "accept": …}`
-pub async fn ack<S: Views + Send + Sync + 'static>(
+pub(crate) async fn ack<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
     Extension(caller): Extension<Caller>,
@@ -90,7 +90,7 @@ pub async fn ack<S: Views + Send + Sync + 'static>(
 /// The query of a request that withdraws an acknowledgement.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Taker {
+pub(crate) struct Taker {
     #[serde(default)]
     alert: String,
     #[serde(default)]
@@ -100,7 +100,7 @@ pub struct Taker {
 /// The query of a request that ends a silence or a maintenance window.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct By {
+pub(crate) struct By {
     #[serde(default)]
     by: String,
 }
@@ -123,7 +123,7 @@ fn words(what: &str, text: String) -> Result<String, Failure> {
 }
 
 /// `?alert=id&by=who`
-pub async fn unack<S: Views + Send + Sync + 'static>(
+pub(crate) async fn unack<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Extension(caller): Extension<Caller>,
     Params(Taker { alert, by }): Params<Taker>,
@@ -148,14 +148,14 @@ async fn place_of<S: Views + Send + Sync + 'static>(
     found.ok_or_else(none)
 }
 
-pub async fn silences<S: Views + Send + Sync + 'static>(
+pub(crate) async fn silences<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
     listed(&shared, Asked::Silences).await
 }
 
-pub async fn maintenance<S: Views + Send + Sync + 'static>(
+pub(crate) async fn maintenance<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
@@ -209,7 +209,7 @@ async fn not_of_files<S: Views + Send + Sync + 'static>(shared: &Shared<S>, id: 
     Err(Failure::new(StatusCode::CONFLICT, "conflict", message))
 }
 
-pub async fn silence<S: Views + Send + Sync + 'static>(
+pub(crate) async fn silence<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
     Extension(caller): Extension<Caller>,
@@ -230,7 +230,7 @@ pub async fn silence<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::ACCEPTED, answer.to_string()))
 }
 
-pub async fn expire_silence<S: Views + Send + Sync + 'static>(
+pub(crate) async fn expire_silence<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
@@ -242,7 +242,7 @@ pub async fn expire_silence<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::ACCEPTED, json!({ "id": id }).to_string()))
 }
 
-pub async fn add_maintenance<S: Views + Send + Sync + 'static>(
+pub(crate) async fn add_maintenance<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
     Extension(caller): Extension<Caller>,
@@ -269,7 +269,7 @@ pub async fn add_maintenance<S: Views + Send + Sync + 'static>(
     Ok(json_response(StatusCode::ACCEPTED, answer.to_string()))
 }
 
-pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
+pub(crate) async fn end_maintenance<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
@@ -285,12 +285,12 @@ pub async fn end_maintenance<S: Views + Send + Sync + 'static>(
 /// `?at=T`: the time for which the preview reports whether the window is in force.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Preview {
+pub(crate) struct Preview {
     at: Option<String>,
 }
 
 /// Previews a maintenance window: its next times and the alerts that it matches. Nothing is changed.
-pub async fn preview<S: Views + Send + Sync + 'static>(
+pub(crate) async fn preview<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(query): Params<Preview>,
     body: Bytes,

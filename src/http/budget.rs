@@ -49,7 +49,7 @@ const ANSWERS_WAITING_MAX: usize = 8;
 
 /// The remaining budget.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub(crate) struct Budget {
     pieces: Arc<Semaphore>,
     answers_waiting: Arc<Semaphore>,
     connections: Arc<Connections>,
@@ -57,10 +57,10 @@ pub struct Budget {
 
 /// A part of the budget; it is returned when this value is dropped.
 #[derive(Debug, Default)]
-pub struct Held(Option<OwnedSemaphorePermit>);
+pub(crate) struct Held(Option<OwnedSemaphorePermit>);
 
 impl Budget {
-    pub fn new(connections: Arc<Connections>) -> Budget {
+    pub(crate) fn new(connections: Arc<Connections>) -> Budget {
         let pieces = Arc::new(Semaphore::new(LARGE_BYTES_MAX / PIECE_BYTES));
         let answers_waiting = Arc::new(Semaphore::new(ANSWERS_WAITING_MAX));
         Budget { pieces, answers_waiting, connections }
@@ -85,7 +85,7 @@ impl Budget {
 
     /// Reads the whole body of a request, at most `max` bytes. The rest of a refused body is discarded, so
     /// that the client can finish sending and read the answer.
-    pub async fn read(
+    pub(crate) async fn read(
         &self,
         mut body: Body,
         max: usize,
@@ -135,7 +135,7 @@ impl Budget {
     }
 
     /// Charges an answer to the budget until the client has received it.
-    pub async fn answer(&self, response: Response) -> Response {
+    pub(crate) async fn answer(&self, response: Response) -> Response {
         let bytes = response.body().size_hint().exact().unwrap_or(0) as usize;
         if bytes <= SMALL_BYTES {
             return response;
@@ -194,7 +194,7 @@ impl hyper::body::Body for Counted {
 
 /// Reads and discards the rest of a body. Closing a connection while the client is still sending resets it,
 /// and the client never sees the answer.
-pub async fn discard(mut body: Body) {
+pub(crate) async fn discard(mut body: Body) {
     if body.size_hint().lower() > DISCARDED_BYTES_MAX {
         return;
     }
@@ -221,7 +221,7 @@ fn no_room() -> Failure {
 }
 
 /// The `Retry-After` header.
-pub fn retry_after(seconds: u32) -> (header::HeaderName, String) {
+pub(crate) fn retry_after(seconds: u32) -> (header::HeaderName, String) {
     (header::RETRY_AFTER, seconds.to_string())
 }
 

@@ -44,7 +44,7 @@ fn all_accepted(count: usize) -> String {
     format!("{{\"accepted\":{count},\"doubtful\":[],\"refused\":[]}}")
 }
 
-pub async fn post<S: Views + Send + Sync + 'static>(
+pub(crate) async fn post<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
     held: Option<Extension<Arc<Held>>>,

@@ -15,7 +15,7 @@ use axum::http::{StatusCode, Uri};
 use serde_json::json;
 
 /// `?rule=R`, the labels of the key, and optionally `at=T`.
-pub async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
+pub(crate) async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
     let mut query = params::free(&uri)?;
     let rule = query.remove("rule").ok_or_else(|| Failure::bad("say which rule: rule=<id>"))?;
     let at = query.remove("at").map(|text| instant(&text, shared.log_time())).transpose()?;

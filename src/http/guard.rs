@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 /// Maximum size of a request body in bytes: one payload of 1 MiB, and room to refuse a larger one with its
 /// reason.
-pub const BODY_BYTES_MAX: usize = 2 << 20;
+pub(crate) const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// Checks tokens and roles, for every transport.
-pub fn with_roles(router: Router, access: Arc<Access>) -> Router {
+pub(crate) fn with_roles(router: Router, access: Arc<Access>) -> Router {
     router.layer(from_fn(move |mut request: Request, next: Next| {
         let access = access.clone();
         async move {
@@ -35,7 +35,7 @@ pub fn with_roles(router: Router, access: Arc<Access>) -> Router {
 }
 
 /// Checks the origin and bounds bodies and answers, for requests that arrive over a socket.
-pub fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Router {
+pub(crate) fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
         let (access, budget) = (access.clone(), budget.clone());
         async move {
@@ -86,7 +86,7 @@ fn refused(denied: &Denied) -> Response {
 }
 
 /// Requires document media types for changes. An HTML form of a foreign page cannot send these types.
-pub async fn documents_only(request: Request, next: Next) -> Response {
+pub(crate) async fn documents_only(request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
     let is_empty = hyper::body::Body::size_hint(request.body()).exact() == Some(0);
     if is_read || is_empty || is_document(request.headers()) {
@@ -106,7 +106,7 @@ fn is_document(headers: &HeaderMap) -> bool {
 }
 
 /// Writes each change to the audit log: the caller, the request and the resulting status.
-pub async fn audited(request: Request, next: Next) -> Response {
+pub(crate) async fn audited(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
@@ -124,13 +124,13 @@ pub async fn audited(request: Request, next: Next) -> Response {
 }
 
 /// Answers a request whose path is served with other methods only.
-pub async fn other_method(request: Request) -> Response {
+pub(crate) async fn other_method(request: Request) -> Response {
     let message = format!("`{}` is not served at this path; /openapi.json says what is", request.method());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
 }
 
 /// Answers a request for an unknown path.
-pub async fn nothing() -> Response {
+pub(crate) async fn nothing() -> Response {
     let failure = Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path; see /openapi.json");
     json_response(failure.status, failure.body())
 }

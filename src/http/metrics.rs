@@ -17,11 +17,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Reports that the process is alive.
-pub async fn alive(Params(Empty {}): Params<Empty>) -> &'static str {
+pub(crate) async fn alive(Params(Empty {}): Params<Empty>) -> &'static str {
     "ok\n"
 }
 
-pub async fn ready<S: Views + Send + Sync + 'static>(
+pub(crate) async fn ready<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
     Params(Empty {}): Params<Empty>,
 ) -> Result<String, Failure> {
@@ -95,7 +95,7 @@ fn check_clock<S: Views + Send + Sync + 'static>(shared: &Shared<S>) -> Result<(
     Ok(())
 }
 
-pub async fn metrics<S: Views + Send + Sync + 'static>(
+pub(crate) async fn metrics<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
     Params(Empty {}): Params<Empty>,
 ) -> Result<Response, Failure> {

@@ -4,29 +4,29 @@
 //! Invariant: the cost of a request is bounded by its size. Bodies, answers, store reads and processing time
 //! all have limits, and no request blocks the engine or another client.
 
-pub mod access;
-pub mod alerts;
-pub mod asked;
-pub mod budget;
-pub mod connections;
+pub(crate) mod access;
+pub(crate) mod alerts;
+pub(crate) mod asked;
+pub(crate) mod budget;
+pub(crate) mod connections;
 pub mod encoding;
-pub mod events;
-pub mod explain;
-pub mod guard;
-pub mod idempotency;
-pub mod metrics;
-pub mod notify;
-pub mod openapi;
-pub mod operate;
-pub mod page;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod guard;
+pub(crate) mod idempotency;
+pub(crate) mod metrics;
+pub(crate) mod notify;
+pub(crate) mod openapi;
+pub(crate) mod operate;
+pub(crate) mod page;
 pub mod params;
-pub mod quota;
-pub mod reads;
-pub mod rules;
-pub mod series;
-pub mod server;
-pub mod views;
-pub mod windows;
+pub(crate) mod quota;
+pub(crate) mod reads;
+pub(crate) mod rules;
+pub(crate) mod series;
+pub(crate) mod server;
+pub(crate) mod views;
+pub(crate) mod windows;
 
 use crate::core::vocab::counters::Refusal;
 use crate::core::vocab::limits::Limits;

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-pub async fn receivers<S: Views + Send + Sync + 'static>(
+pub(crate) async fn receivers<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
@@ -32,7 +32,7 @@ fn shown(post: &ReceiverMetrics) -> Value {
 }
 
 /// Delivers the dead letters of a receiver again.
-pub async fn redrive<S: Views + Send + Sync + 'static>(
+pub(crate) async fn redrive<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Named(name): Named,
     Params(Empty {}): Params<Empty>,

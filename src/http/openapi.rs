@@ -177,7 +177,7 @@ const OPERATIONS: &[Operation] = &[
     },
 ];
 
-pub async fn openapi(Params(Empty {}): Params<Empty>) -> Answer {
+pub(crate) async fn openapi(Params(Empty {}): Params<Empty>) -> Answer {
     Ok(json_response(StatusCode::OK, DOCUMENT.clone()))
 }
 
@@ -185,7 +185,7 @@ pub async fn openapi(Params(Empty {}): Params<Empty>) -> Answer {
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
 /// Builds the whole document, OpenAPI 3.1.
-pub fn document() -> Value {
+pub(crate) fn document() -> Value {
     let mut paths = Map::new();
     for operation in OPERATIONS {
         paths.entry(operation.path).or_insert_with(|| json!({}))[operation.method] = operation.json();

@@ -33,7 +33,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A request: its body, and the value of its `Authorization` header if it has one.
 #[derive(Debug, Default)]
-pub struct OperatorRequest {
+pub(crate) struct OperatorRequest {
     pub body: Vec<u8>,
     pub authorization: Option<String>,
 }
@@ -42,12 +42,12 @@ pub struct OperatorRequest {
 const QUESTION_BYTES_MAX: usize = super::guard::BODY_BYTES_MAX;
 
 /// Returns the names of all operations.
-pub fn names() -> Vec<&'static str> {
+pub(crate) fn names() -> Vec<&'static str> {
     OPERATIONS.iter().map(|(name, ..)| *name).collect()
 }
 
 /// Runs an operation. A failure is returned as an HTTP status code and a message.
-pub async fn operate(
+pub(crate) async fn operate(
     mut router: Router,
     name: &str,
     asked: OperatorRequest,

@@ -29,7 +29,7 @@ const ALERTS_SHOWN: usize = 100;
 /// Series shown for each partition.
 const SERIES_SHOWN: usize = 50;
 
-pub async fn page<S: Views + Send + Sync + 'static>(
+pub(crate) async fn page<S: Views + Send + Sync + 'static>(
     State(shared): State<Arc<Shared<S>>>,
     Params(Empty {}): Params<Empty>,
 ) -> Result<Response, Failure> {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub async fn rules<S: Views + Send + Sync + 'static>(
+pub(crate) async fn rules<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
@@ -89,7 +89,7 @@ fn unmatched(rule: &RuleView, names: &[Arc<str>]) -> String {
     }
 }
 
-pub async fn documents<S: Views + Send + Sync + 'static>(
+pub(crate) async fn documents<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
@@ -100,12 +100,12 @@ pub async fn documents<S: Views + Send + Sync + 'static>(
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Name {
+pub(crate) struct Name {
     name: Option<String>,
 }
 
 /// Adds or replaces one rule, or a whole document if `?name=` is given.
-pub async fn put<S: Views + Send + Sync + 'static>(
+pub(crate) async fn put<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Name { name }): Params<Name>,
     body: Bytes,
@@ -117,7 +117,7 @@ pub async fn put<S: Views + Send + Sync + 'static>(
     change(&shared, Change::Put { name, text }).await
 }
 
-pub async fn remove<S: Views + Send + Sync + 'static>(
+pub(crate) async fn remove<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Named(name): Named,
     Params(Empty {}): Params<Empty>,

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Series that one answer may hold: 10,000 × about 300 B, and at most [`ANSWER_BYTES_MAX`] in total.
-pub const SERIES_MAX: usize = 10_000;
+pub(crate) const SERIES_MAX: usize = 10_000;
 
 /// Maximum size of one answer in bytes.
-pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+pub(crate) const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// Series that an engine checks between two records: about a fifth of a millisecond.
 const PAGE_SLOTS: usize = 2_048;
@@ -34,27 +34,27 @@ const PAGE_ROWS: usize = 1_024;
 
 /// A series, the index of its partition, and its slot if an engine in this process has it.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     pub place: usize,
     pub slot: Option<u32>,
     pub row: CatalogRow,
 }
 
 /// The filter for wanted series.
-pub type Wanted = Arc<dyn Fn(&SeriesInfo) -> bool + Send + Sync>;
+pub(crate) type Wanted = Arc<dyn Fn(&SeriesInfo) -> bool + Send + Sync>;
 
 /// A missing answer after this time means a busy engine, not a partition that another process owns.
 const TOO_LONG: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SeriesQuery {
+pub(crate) struct SeriesQuery {
     #[serde(rename = "match")]
     matches: Option<String>,
     limit: Option<usize>,
 }
 
-pub async fn series<S: Views + Send + Sync + 'static>(
+pub(crate) async fn series<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(query): Params<SeriesQuery>,
 ) -> Answer {
@@ -99,7 +99,7 @@ fn selector(text: &str) -> Result<Selector, Failure> {
 }
 
 /// Finds series in the engines of this process and in the catalogs, by id; about `max` at most.
-pub async fn find<S: Views + Send + Sync + 'static>(
+pub(crate) async fn find<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     wanted: Wanted,
     max: usize,

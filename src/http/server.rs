@@ -32,7 +32,7 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` is cancelled and every request that was begun is answered.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     connections: Arc<Connections>,

@@ -17,7 +17,7 @@ const ENTRIES_MAX: usize = 32_000;
 /// Refused events that one answer may hold from each partition.
 const DEAD_MAX: usize = 1_000;
 
-pub async fn pipelines<S: Views + Send + Sync + 'static>(
+pub(crate) async fn pipelines<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
@@ -25,7 +25,7 @@ pub async fn pipelines<S: Views + Send + Sync + 'static>(
     Ok(listed("pipelines", found))
 }
 
-pub async fn healths<S: Views + Send + Sync + 'static>(
+pub(crate) async fn healths<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
@@ -36,7 +36,7 @@ pub async fn healths<S: Views + Send + Sync + 'static>(
 }
 
 /// Lists stages of all partitions, those with the largest share of their pipeline's time first.
-pub async fn bottlenecks<S: Views + Send + Sync + 'static>(
+pub(crate) async fn bottlenecks<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
@@ -92,7 +92,7 @@ async fn of_pipelines<S: Views + Send + Sync + 'static>(
     }
 }
 
-pub async fn dead<S: Views + Send + Sync + 'static>(
+pub(crate) async fn dead<S: Views + Send + Sync + 'static>(
     State(shared): App<S>,
     Params(Empty {}): Params<Empty>,
 ) -> Answer {

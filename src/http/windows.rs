@@ -38,7 +38,7 @@ const PAGE_SERIES: usize = 64;
 /// Labels that a refusal lists.
 const LABELS_NAMED: usize = 32;
 
-pub async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
+pub(crate) async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
     let now = shared.log_time();
     let asked = WindowQuery::parse(params::free(&uri)?, now)?;
     let seen = Arc::<Mutex<SeenLabels>>::default();

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The sections of a file.
-pub const SECTIONS: [&str; 11] = [
+pub(crate) const SECTIONS: [&str; 11] = [
     "version",
     "metrics",
     "declare",
@@ -35,7 +35,7 @@ const ELSEWHERE: (&str, &str, &str) = (
 );
 
 /// Returns a section of a file by name.
-pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
+pub(crate) fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
     let Kind::Map(entries) = &root.kind else { return None };
     entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
 }
@@ -43,7 +43,7 @@ pub fn section<'n>(root: &'n Node, name: &str) -> Option<&'n Node> {
 /// Checks the names of the sections and the version. An empty file is an error: it does not state that there
 /// are no rules, because it may be unfinished or its content lost. A file with only a version is a warning:
 /// it may be intended or cut short.
-pub fn check_sections(file: &File<'_>, root: &Node) {
+pub(crate) fn check_sections(file: &File<'_>, root: &Node) {
     if let Kind::Map(entries) = &root.kind
         && entries.iter().all(|(key, _)| key.text == "version")
     {
@@ -63,7 +63,7 @@ pub fn check_sections(file: &File<'_>, root: &Node) {
 }
 
 /// Reads the weights of the parts of a pipeline's health; a part that is not named keeps its default weight.
-pub fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>, firsts: &mut Firsts) {
+pub(crate) fn health(file: &File<'_>, node: &Node, out: &mut Option<Weights>, firsts: &mut Firsts) {
     firsts.note(file, "section", "health", node.at);
     let mut weights = Weights::default();
     for (_, node) in file.map(node, &["weights"]) {
@@ -96,7 +96,12 @@ fn weight(file: &File<'_>, node: &Node) -> Option<f64> {
     found
 }
 
-pub fn metrics(file: &File<'_>, node: &Node, out: &mut BTreeMap<Arc<str>, MetricSpec>, firsts: &mut Firsts) {
+pub(crate) fn metrics(
+    file: &File<'_>,
+    node: &Node,
+    out: &mut BTreeMap<Arc<str>, MetricSpec>,
+    firsts: &mut Firsts,
+) {
     for (name, node) in file.names(node) {
         firsts.note(file, "metric", &name.text, name.at);
         let mut spec = MetricSpec { unit: None, digits: Digits::Two, is_cumulative: false };
@@ -129,7 +134,7 @@ fn unit(file: &File<'_>, node: &Node) -> Option<Unit> {
     unit
 }
 
-pub fn declare(file: &File<'_>, node: &Node, out: &mut Vec<Declared>) {
+pub(crate) fn declare(file: &File<'_>, node: &Node, out: &mut Vec<Declared>) {
     for item in file.list(node) {
         let (mut source, mut name, mut labels) = (None, None, Vec::new());
         for (key, value) in file.map(item, &["source", "name", "labels"]) {
@@ -156,7 +161,7 @@ pub fn declare(file: &File<'_>, node: &Node, out: &mut Vec<Declared>) {
 }
 
 /// Reads the pipelines, and returns their stage limits, which expand to rules: (pipeline, stage, limit).
-pub fn pipelines<'n>(
+pub(crate) fn pipelines<'n>(
     file: &File<'_>,
     node: &'n Node,
     out: &mut BTreeMap<Arc<str>, PipelineSpec>,

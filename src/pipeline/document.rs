@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Maps names to texts in YAML or JSON. The rule set is compiled from them in the order of their names.
-pub type Documents = BTreeMap<String, String>;
+pub(crate) type Documents = BTreeMap<String, String>;
 
 /// Reads the files of a directory; the keys are the file names without the directory.
-pub fn of_dir(path: &Path) -> Result<Documents, LoadError> {
+pub(crate) fn of_dir(path: &Path) -> Result<Documents, LoadError> {
     let name = |path: &str| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
     let files = read_dir(path)?.into_iter();
     Ok(files.map(|(path, text)| (name(&path).unwrap_or(path), text)).collect())
 }
 
 /// Compiles a rule set, or returns all problems of the documents.
-pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
+pub(crate) fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
     let bytes: usize = documents.values().map(String::len).sum();
     if documents.len() > FILES_MAX || bytes as u64 > SET_BYTES_MAX {
         let message = format!("there are more than {FILES_MAX} documents, or {SET_BYTES_MAX} bytes of them");
@@ -31,7 +31,7 @@ pub fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>> {
 
 /// Wraps a rule in JSON with `id` and `expr` into a document, and returns its id. `None`: the text is no such
 /// rule.
-pub fn of_rule(text: &str) -> Option<(String, String)> {
+pub(crate) fn of_rule(text: &str) -> Option<(String, String)> {
     let mut rule: Value = serde_json::from_str(text).ok()?;
     let object = rule.as_object_mut()?;
     if !object.contains_key("expr") {
@@ -44,7 +44,7 @@ pub fn of_rule(text: &str) -> Option<(String, String)> {
 
 /// Returns the document of a value that the store holds under a name: a text as it is, a rule wrapped into a
 /// document, or a whole document.
-pub fn of_value(name: &str, mut value: Value) -> String {
+pub(crate) fn of_value(name: &str, mut value: Value) -> String {
     match &mut value {
         Value::String(text) => std::mem::take(text),
         Value::Object(rule) if rule.contains_key("expr") => {

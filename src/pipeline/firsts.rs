@@ -8,11 +8,11 @@ use std::collections::btree_map::Entry;
 
 /// Maps (kind, name) to the file and line of the first definition.
 #[derive(Debug, Default)]
-pub struct Firsts(BTreeMap<(&'static str, String), (String, usize)>);
+pub(crate) struct Firsts(BTreeMap<(&'static str, String), (String, usize)>);
 
 impl Firsts {
     /// Notes a definition; a second definition of the same name is an error.
-    pub fn note(&mut self, file: &File<'_>, what: &'static str, name: &str, at: TextPlace) {
+    pub(crate) fn note(&mut self, file: &File<'_>, what: &'static str, name: &str, at: TextPlace) {
         match self.0.entry((what, name.into())) {
             Entry::Occupied(first) => {
                 let (other, line) = first.get();

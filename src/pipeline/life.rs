@@ -20,9 +20,9 @@ use std::sync::Arc;
 const REPEAT_MIN: Span = Span::from_mins(1);
 
 /// Escalations by name.
-pub type Escalations = BTreeMap<String, Escalation>;
+pub(crate) type Escalations = BTreeMap<String, Escalation>;
 
-pub fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations, firsts: &mut Firsts) {
+pub(crate) fn escalations(file: &File<'_>, node: &Node, out: &mut Escalations, firsts: &mut Firsts) {
     for (name, node) in file.names(node) {
         firsts.note(file, "escalation", &name.text, name.at);
         let written = file.list(node);
@@ -73,7 +73,7 @@ fn step(file: &File<'_>, node: &Node) -> Option<Step> {
     Some(step)
 }
 
-pub fn maintenance(file: &File<'_>, node: &Node, out: &mut Vec<Maintenance>, firsts: &mut Firsts) {
+pub(crate) fn maintenance(file: &File<'_>, node: &Node, out: &mut Vec<Maintenance>, firsts: &mut Firsts) {
     for item in file.list(node) {
         if let Some(id) = super::define::section(item, "id").and_then(Node::text) {
             firsts.note(file, "maintenance", id, item.at);
@@ -313,7 +313,7 @@ fn minutes(file: &File<'_>, node: &Node) -> Option<(u32, u32)> {
     }
 }
 
-pub fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
+pub(crate) fn inhibits(file: &File<'_>, node: &Node, out: &mut Vec<Inhibit>) {
     for item in file.list(node) {
         if out.len() >= MUTES_MAX {
             return file.error(item.at, format!("there are more than {MUTES_MAX} inhibitions"), None);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// A `record:` entry with its parsed expression, before it is checked.
 #[derive(Debug)]
-pub struct RawRecord<'n> {
+pub(super) struct RawRecord<'n> {
     pub file: usize,
     pub at: TextPlace,
     pub name: String,
@@ -23,7 +23,7 @@ pub struct RawRecord<'n> {
 }
 
 /// Reads the `record:` entries of one file.
-pub fn records<'n>(file: &File<'_>, number: usize, node: &'n Node, out: &mut Vec<RawRecord<'n>>) {
+pub(super) fn records<'n>(file: &File<'_>, number: usize, node: &'n Node, out: &mut Vec<RawRecord<'n>>) {
     for item in file.list(node) {
         if out.len() >= RECORDS_MAX {
             let message = format!("there are more than {RECORDS_MAX} recorded series");
@@ -59,7 +59,7 @@ pub fn records<'n>(file: &File<'_>, number: usize, node: &'n Node, out: &mut Vec
 ///
 /// For each name, the number of records that define it and are not yet sorted is kept. When it reaches zero,
 /// the records that wait for the name are visited once, so the cost is linear in the number of references.
-pub fn in_dependency_order(records: &[RawRecord<'_>]) -> Result<Vec<usize>, Vec<usize>> {
+pub(super) fn in_dependency_order(records: &[RawRecord<'_>]) -> Result<Vec<usize>, Vec<usize>> {
     let mut givers: HashMap<&str, usize> = HashMap::new();
     for record in records {
         *givers.entry(&record.name).or_default() += 1;
@@ -119,7 +119,11 @@ fn note_names<'t>(term: &'t Term, names: &mut BTreeSet<&'t str>) {
 }
 
 /// Checks one record, and makes its unit and labels known to the records after it.
-pub fn check_record(file: &File<'_>, checker: &mut Checker, raw: &RawRecord<'_>) -> Option<RecordSpec> {
+pub(super) fn check_record(
+    file: &File<'_>,
+    checker: &mut Checker,
+    raw: &RawRecord<'_>,
+) -> Option<RecordSpec> {
     let name: Arc<str> = raw.name.as_str().into();
     checker.doubts.clear();
     match checker.check(&raw.parsed.term) {

@@ -55,7 +55,7 @@ struct Raw<'n> {
 }
 
 /// Checks one rule; returns `None` after an error is noted.
-pub fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule> {
+pub(crate) fn rule(file: &File<'_>, checker: &mut Checker, node: &Node) -> Option<Rule> {
     let entries = file.map_without(node, &KEYS, ELSEWHERE);
     let raw =
         Raw { at: node.at, fields: entries.iter().map(|(key, value)| (key.text.as_str(), *value)).collect() };

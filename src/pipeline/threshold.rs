@@ -9,7 +9,7 @@ use crate::core::rule::Level;
 use crate::core::vocab::comparison::Comparison;
 
 /// Sets the threshold text of the levels of a condition to the limit as it is written in the expression.
-pub fn as_written(mut levels: Vec<Level>, term: &Term, text: &str) -> Vec<Level> {
+pub(super) fn as_written(mut levels: Vec<Level>, term: &Term, text: &str) -> Vec<Level> {
     for level in levels.iter_mut().filter(|level| level.condition.is_none()) {
         if let Some(written) = written(term, text) {
             level.threshold = written.into();

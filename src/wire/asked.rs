@@ -32,7 +32,7 @@ const NEXT_SHOWN: usize = 10;
 const LOOKS_MAX: usize = 1_000_000;
 
 /// Returns all silences or maintenance windows by id, including the maintenance windows of the rule set.
-pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
+pub(crate) fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
     let (now, mutes) = (engine.now(), engine.mutes());
     match kind {
         Asked::Silences => mutes.silences().map(|one| (one.id.to_string(), silence(one, now))).collect(),
@@ -45,7 +45,7 @@ pub fn all(engine: &Engine, kind: Asked) -> Vec<(String, Value)> {
 }
 
 /// Returns the burden of all silences or maintenance windows of operators, except the one with this id.
-pub fn beside(engine: &Engine, kind: Asked, id: &str) -> Burden {
+pub(crate) fn beside(engine: &Engine, kind: Asked, id: &str) -> Burden {
     match kind {
         Asked::Silences => engine.mutes().silences_beside(id),
         Asked::Maintenance => engine.mutes().maintenance_beside(id),
@@ -53,7 +53,7 @@ pub fn beside(engine: &Engine, kind: Asked, id: &str) -> Burden {
 }
 
 /// Returns the ids of the maintenance windows of the rule set, which can be changed only there.
-pub fn planned_ids(engine: &Engine) -> Vec<String> {
+pub(crate) fn planned_ids(engine: &Engine) -> Vec<String> {
     engine.rules().maintenance.iter().map(|one| one.id.to_string()).collect()
 }
 
@@ -80,7 +80,7 @@ fn shown(maintenance: &Maintenance, now: Timestamp, mutes: &Mutes, looks: &mut u
 }
 
 /// Returns the next spans of a plan, including the present one.
-pub fn next(plan: &Plan, now: Timestamp) -> Vec<Value> {
+pub(crate) fn next(plan: &Plan, now: Timestamp) -> Vec<Value> {
     spans(plan.next(now, NEXT_SHOWN))
 }
 

@@ -6,19 +6,19 @@
 
 pub mod address;
 pub mod alert;
-pub mod asked;
+pub(crate) mod asked;
 pub mod control;
 pub mod event;
 pub mod hdr;
 pub mod hdr_cells;
 pub mod ndjson;
 pub mod partial;
-pub mod pipeline;
+pub(crate) mod pipeline;
 pub mod printable;
 pub mod row;
 pub mod schema;
-pub mod signature;
+pub(crate) mod signature;
 pub mod snapshot;
-pub mod subject;
+pub(crate) mod subject;
 pub mod time;
-pub mod window;
+pub(crate) mod window;

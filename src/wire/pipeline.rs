@@ -12,21 +12,21 @@ use std::sync::Arc;
 
 /// A page of pipelines: the entries of those after a given name, within a portion, and the last name read if
 /// there are more.
-pub type Page = (Vec<Value>, Option<Arc<str>>);
+pub(crate) type Page = (Vec<Value>, Option<Arc<str>>);
 
 /// The limits of one read.
 #[derive(Debug, Clone, Copy)]
-pub struct Portion {
+pub(crate) struct Portion {
     pub pipelines: usize,
     /// Stages and runs to look at. The limit is checked after each pipeline, so one pipeline may exceed it.
     pub looks: usize,
 }
 
 impl Portion {
-    pub const ALL: Portion = Portion { pipelines: usize::MAX, looks: usize::MAX };
+    pub(crate) const ALL: Portion = Portion { pipelines: usize::MAX, looks: usize::MAX };
 
     /// The portion that an engine reads between two records, which takes some milliseconds.
-    pub const OF_A_QUESTION: Portion = Portion { pipelines: 32, looks: 20_000 };
+    pub(crate) const OF_A_QUESTION: Portion = Portion { pipelines: 32, looks: 20_000 };
 }
 
 fn page(
@@ -50,7 +50,7 @@ fn page(
 }
 
 /// Returns the live summary of each pipeline.
-pub fn summaries(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
+pub(crate) fn summaries(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let now = engine.now();
     let summary = |(name, pipeline): (&Arc<str>, &Pipeline)| {
         let whole = pipeline.whole();
@@ -71,7 +71,7 @@ fn stage(stage: &StageCourse) -> Value {
 }
 
 /// Returns the health of each pipeline: a score from 0 to 100 and its parts; unknown parts are null.
-pub fn healths(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
+pub(crate) fn healths(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let (now, weights) = (engine.now(), engine.rules().health);
     let health = |(name, pipeline): (&Arc<str>, &Pipeline)| {
         let health = pipeline.health(now);
@@ -85,7 +85,7 @@ pub fn healths(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
 }
 
 /// Adds the ids of each pipeline's active alerts, except pending ones, to its health.
-pub fn name_alerts(healths: &mut [Value], active: &[Transition]) {
+pub(crate) fn name_alerts(healths: &mut [Value], active: &[Transition]) {
     let mut of_pipelines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for alert in active.iter().filter(|alert| alert.state != State::Pending) {
         let names = [alert.labels.get(PIPELINE), alert.key.get("source")];
@@ -119,7 +119,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
 }
 
 /// Returns the stages of all pipelines in which time is spent, and their share of it.
-pub fn bottlenecks(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
+pub(crate) fn bottlenecks(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let now = engine.now();
     let course = |(name, pipeline): (&Arc<str>, &Pipeline)| {
         let stages = pipeline.course(now).into_iter().filter(|stage| stage.share.is_some());

@@ -17,17 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The header that holds the signature.
-pub const HEADER: &str = "Sg-Signature";
+pub(crate) const HEADER: &str = "Sg-Signature";
 
 /// Maximum number of keys remembered: a store rarely loses its data, and a restart of the process clears the
 /// list.
 const KEYS_MAX: usize = 8;
 
 /// The error of a failed read of the key.
-pub type Unread = Box<dyn Error + Send + Sync>;
+pub(crate) type Unread = Box<dyn Error + Send + Sync>;
 
 /// A key and the time of its creation.
-pub type Secret = (Vec<u8>, Timestamp);
+pub(crate) type Secret = (Vec<u8>, Timestamp);
 
 /// Reads the key of the deployment. A store that has none may restore the given key, the newest that this process
 /// knows.

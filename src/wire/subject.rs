@@ -16,7 +16,7 @@ const KINDS: [&str; 3] = ["metric", "stage", "gate"];
 
 /// The subjects of one deployment and partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subjects {
+pub(crate) struct Subjects {
     root: String,
     partition: Partition,
 }
@@ -40,7 +40,7 @@ struct Routed<'a> {
 
 /// The kind of a message of the event stream, derived from its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageKind {
+pub(crate) enum MessageKind {
     Events,
     Tick,
     Control,
@@ -53,7 +53,7 @@ pub enum MessageKind {
 
 /// The subjects of an event stream that this program publishes to itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Own {
+pub(crate) struct Own {
     tick: String,
     control: String,
     /// Prefix of the subjects of messages to the aggregate partition; present only for its own log.
@@ -63,7 +63,7 @@ pub struct Own {
 impl Own {
     /// Returns the kind of a message.
     #[inline]
-    pub fn said(&self, subject: &str) -> MessageKind {
+    pub(crate) fn said(&self, subject: &str) -> MessageKind {
         if subject == self.tick {
             MessageKind::Tick
         } else if subject == self.control {
@@ -74,7 +74,7 @@ impl Own {
     }
 
     /// Returns whether this is the stream of the aggregate partition, whose messages are signed.
-    pub fn has_partials(&self) -> bool {
+    pub(crate) fn has_partials(&self) -> bool {
         self.partials_prefix.is_some()
     }
 
@@ -86,34 +86,34 @@ impl Own {
 
 impl Subjects {
     /// `root` is `sg.v1` unless the deployment configures another one.
-    pub fn new(root: &str, partition: Partition) -> Subjects {
+    pub(crate) fn new(root: &str, partition: Partition) -> Subjects {
         Subjects { root: root.into(), partition }
     }
 
     /// The stream of this partition's log, such as `SG_EVENTS_0`; `SG_AGG` for the aggregate partition.
-    pub fn events_stream(&self) -> String {
+    pub(crate) fn events_stream(&self) -> String {
         match self.partition.is_aggregate() {
             true => self.partials_stream().into(),
             false => format!("SG_EVENTS_{}", self.partition.index),
         }
     }
 
-    pub fn partials_stream(&self) -> &'static str {
+    pub(crate) fn partials_stream(&self) -> &'static str {
         "SG_AGG"
     }
 
     /// The subjects that the aggregate partition's stream takes.
-    pub fn partials(&self) -> Vec<String> {
+    pub(crate) fn partials(&self) -> Vec<String> {
         vec![format!("{}.agg.>", self.root)]
     }
 
     /// The subject of message `number` of this partition to the aggregate partition.
-    pub fn partials_subject(&self, number: u64) -> String {
+    pub(crate) fn partials_subject(&self, number: u64) -> String {
         format!("{}.agg.{}.{number}", self.root, self.partition.index)
     }
 
     /// All messages of this partition to the aggregate partition.
-    pub fn any_partials(&self) -> String {
+    pub(crate) fn any_partials(&self) -> String {
         format!("{}.agg.{}.*", self.root, self.partition.index)
     }
 
@@ -124,12 +124,12 @@ impl Subjects {
         }
     }
 
-    pub fn alerts_stream(&self) -> &'static str {
+    pub(crate) fn alerts_stream(&self) -> &'static str {
         "SG_ALERTS"
     }
 
     /// The subjects that this partition's event stream takes.
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let own = format!("{}.>", self.own(self.partition));
         let public = KINDS.map(|kind| format!("{}.{kind}.>", self.root));
         match self.partition.count {
@@ -139,7 +139,7 @@ impl Subjects {
     }
 
     /// The broker's subject mapping from public subjects to partitions: (from, to).
-    pub fn mapping(&self) -> [(String, String); 3] {
+    pub(crate) fn mapping(&self) -> [(String, String); 3] {
         let (root, count) = (&self.root, self.partition.count);
         KINDS.map(|kind| {
             let to = format!("{root}.p.{{{{partition({count},1)}}}}.{kind}.{{{{wildcard(1)}}}}.>");
@@ -148,17 +148,17 @@ impl Subjects {
     }
 
     /// The subjects that the alert stream takes.
-    pub fn alerts(&self) -> Vec<String> {
+    pub(crate) fn alerts(&self) -> Vec<String> {
         ["alert", "action", "shadow"].map(|kind| format!("{}.{kind}.>", self.root)).into()
     }
 
     /// All transitions of all partitions.
-    pub fn all_alerts(&self) -> String {
+    pub(crate) fn all_alerts(&self) -> String {
         format!("{}.alert.>", self.root)
     }
 
     /// Returns the partition to which an event belongs.
-    pub fn partition_of_event(&self, json: &str) -> u32 {
+    pub(crate) fn partition_of_event(&self, json: &str) -> u32 {
         if self.partition.count <= 1 {
             return 0;
         }
@@ -167,7 +167,7 @@ impl Subjects {
 
     /// The subject of an event as a producer would choose it. Anything that is not an event gets the
     /// partition's own subject.
-    pub fn of_event(&self, json: &str) -> String {
+    pub(crate) fn of_event(&self, json: &str) -> String {
         let found: Routed<'_> = serde_json::from_str(json).unwrap_or_default();
         let join = |kind: &str, first: &str, second: &str| {
             let count = self.partition.count;
@@ -187,79 +187,85 @@ impl Subjects {
     }
 
     /// The subject of events that were received over HTTP.
-    pub fn own_events(&self) -> String {
+    pub(crate) fn own_events(&self) -> String {
         format!("{}.events", self.own(self.partition))
     }
 
-    pub fn tick(&self) -> String {
+    pub(crate) fn tick(&self) -> String {
         format!("{}.tick", self.own(self.partition))
     }
 
-    pub fn control(&self) -> String {
+    pub(crate) fn control(&self) -> String {
         format!("{}.control", self.own(self.partition))
     }
 
     /// The subject of transition `number`; each transition has its own.
-    pub fn alert(&self, severity: Severity, rule: &str, number: u64) -> String {
+    pub(crate) fn alert(&self, severity: Severity, rule: &str, number: u64) -> String {
         let (root, partition) = (&self.root, self.partition);
         format!("{root}.alert.{}.{}.{partition}.{number}", severity.name(), escape(rule))
     }
 
     /// All transitions of this partition.
-    pub fn any_alert(&self) -> String {
+    pub(crate) fn any_alert(&self) -> String {
         format!("{}.alert.*.*.{}.*", self.root, self.partition)
     }
 
     /// The subject of message `number` of a rule about the operation of this partition, which has no number
     /// among its transitions.
-    pub fn aside(&self, severity: Severity, rule: &str, number: u64) -> String {
+    pub(crate) fn aside(&self, severity: Severity, rule: &str, number: u64) -> String {
         let (root, partition) = (&self.root, self.partition);
         format!("{root}.alert.{}.{}.ops-{partition}.{number}", severity.name(), escape(rule))
     }
 
     /// All messages of a rule about the operation of this partition.
-    pub fn any_aside(&self, rule: &str) -> String {
+    pub(crate) fn any_aside(&self, rule: &str) -> String {
         format!("{}.alert.*.{}.ops-{}.*", self.root, escape(rule), self.partition)
     }
 
     /// The subject of an alert about a receiver. The process that delivers to the receiver publishes it, once
     /// under each number.
-    pub fn aside_of_receiver(&self, severity: Severity, rule: &str, receiver: &str, number: u64) -> String {
+    pub(crate) fn aside_of_receiver(
+        &self,
+        severity: Severity,
+        rule: &str,
+        receiver: &str,
+        number: u64,
+    ) -> String {
         let (root, receiver) = (&self.root, escape(receiver));
         format!("{root}.alert.{}.{}.notify-{receiver}.{number}", severity.name(), escape(rule))
     }
 
     /// The subject of action `number`, which a transition requests.
-    pub fn action(&self, action: &str, number: u64) -> String {
+    pub(crate) fn action(&self, action: &str, number: u64) -> String {
         format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition)
     }
 
     /// All actions of this partition.
-    pub fn any_action(&self) -> String {
+    pub(crate) fn any_action(&self) -> String {
         format!("{}.action.*.{}.*", self.root, self.partition)
     }
 
     /// The subject of transition `number` of the shadow rules, which notify no receiver.
-    pub fn shadow(&self, rule: &str, number: u64) -> String {
+    pub(crate) fn shadow(&self, rule: &str, number: u64) -> String {
         format!("{}.shadow.{}.{}.{number}", self.root, escape(rule), self.partition)
     }
 
-    pub fn any_shadow(&self) -> String {
+    pub(crate) fn any_shadow(&self) -> String {
         format!("{}.shadow.*.{}.*", self.root, self.partition)
     }
 
     /// The subject of refused events with this reason.
-    pub fn dead(&self, reason: &str) -> String {
+    pub(crate) fn dead(&self, reason: &str) -> String {
         format!("{}.dead.{reason}", self.root)
     }
 
     /// The subject of windows of this size and series.
-    pub fn rollup(&self, size: WindowSize, source: &str, name: &str) -> String {
+    pub(crate) fn rollup(&self, size: WindowSize, source: &str, name: &str) -> String {
         format!("{}.rollup.{}.{}.{}", self.root, size.name(), escape(source), escape(name))
     }
 
     /// The streams of refused events and of windows, with the subjects that they take.
-    pub fn asides(&self) -> [(&'static str, Vec<String>); 2] {
+    pub(crate) fn asides(&self) -> [(&'static str, Vec<String>); 2] {
         [
             ("SG_DEAD", vec![format!("{}.dead.>", self.root)]),
             ("SG_ROLLUPS", vec![format!("{}.rollup.>", self.root)]),
@@ -267,19 +273,19 @@ impl Subjects {
     }
 
     /// Parses the number of a transition from its subject.
-    pub fn alert_number(subject: &str) -> Option<u64> {
+    pub(crate) fn alert_number(subject: &str) -> Option<u64> {
         subject.rsplit('.').next()?.parse().ok()
     }
 
     /// Returns what the numbers of an alert message are counted by: rule and sender, without severity and number.
-    pub fn numbered_by(subject: &str) -> String {
+    pub(crate) fn numbered_by(subject: &str) -> String {
         let mut tokens = subject.rsplit('.').skip(1);
         let (sender, rule) = (tokens.next().unwrap_or(""), tokens.next().unwrap_or(""));
         format!("{rule}.{sender}")
     }
 
     /// Returns the subjects by which messages of the event stream are classified.
-    pub fn read_as(&self) -> Own {
+    pub(crate) fn read_as(&self) -> Own {
         let partials_prefix = self.partition.is_aggregate().then(|| format!("{}.agg.", self.root));
         Own { tick: self.tick(), control: self.control(), partials_prefix }
     }
@@ -287,7 +293,7 @@ impl Subjects {
 
 /// Returns the codec of a message's payload. A payload of unknown content type is read as JSON, which refuses
 /// it.
-pub fn codec(content_type: Option<&str>) -> Codec {
+pub(crate) fn codec(content_type: Option<&str>) -> Codec {
     Codec::from_content_type(content_type).unwrap_or(Codec::Json)
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// The published form of a window of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(title = "window")]
-pub struct WindowView<'a> {
+pub(crate) struct WindowView<'a> {
     pub source: &'a str,
     pub name: &'a str,
     #[schemars(with = "Option<String>")]
@@ -53,12 +53,12 @@ fn as_map<S: Serializer>(labels: &&Labels, serializer: S) -> Result<S::Ok, S::Er
 }
 
 impl<'a> WindowView<'a> {
-    pub fn new(key: &'a WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView<'a> {
+    pub(crate) fn new(key: &'a WindowKey, pane: &Pane, revision: u32, open: bool) -> WindowView<'a> {
         WindowView::of_row(key, &Row::new(pane, key.shape, revision, open, key.is_incomplete))
     }
 
     /// Builds the view of a window from its stored row.
-    pub fn of_row(key: &'a WindowKey, row: &Row) -> WindowView<'a> {
+    pub(crate) fn of_row(key: &'a WindowKey, row: &Row) -> WindowView<'a> {
         WindowView {
             source: &key.series.source,
             name: &key.series.name,

@@ -19,7 +19,7 @@ use streamgauge::core::vocab::limits::{Backfill, Limits};
 use streamgauge::core::vocab::unit::Unit;
 use streamgauge::core::{Effects, Engine, Inspect, Timestamp};
 use streamgauge::pipeline::load_files;
-use streamgauge::wire::event::{Decoded, Decoder};
+use streamgauge::wire::event::{Codec, Decoded, Decoder};
 use streamgauge::wire::snapshot;
 
 const START_MS: i64 = 1_793_491_200_000;
@@ -386,4 +386,37 @@ proptest! {
             prop_assert_eq!(found, expected);
         }
     }
+}
+
+/// Goal: a source that stops leaves nothing behind, in memory or in snapshots. Method: two hundred sources send
+/// twenty events with ids each, and nothing for a day and more.
+#[test]
+fn ids_of_sources_that_stopped_are_forgotten() {
+    let (mut engine, mut out) = (Engine::new(Limits::default()), Effects::default());
+    let (mut decoder, mut decoded, mut directory) =
+        (Decoder::new(0), Decoded::default(), IdentityTable::default());
+    let event = |n: u64| {
+        let (source, time) = (n % 200, START_MS);
+        format!(
+            r#"{{"type":"metric","time":{time},"source":"s-{source}","name":"x","value":1,"id":"e-{n}"}}"#
+        )
+    };
+    let payload = format!("[{}]", (0..4_000).map(event).collect::<Vec<_>>().join(","));
+    decoder.payload(Codec::Json, payload.as_bytes(), &mut decoded);
+    directory.learn(0, decoder.take_found());
+    let mut seq = 0;
+    let mut handle = |engine: &mut Engine, stamp, body| {
+        seq += 1;
+        out.clear();
+        engine.handle(&Record { seq, stamp, limit: None, bad: &[], body }, &directory, &mut out);
+    };
+    handle(&mut engine, Timestamp::clamped(START_MS), Body::Events(&decoded.events));
+    let bytes = |engine: &Engine| snapshot::encode(engine).expect("memory").len();
+    let full = bytes(&engine);
+    assert!(full > 4_000 * 16, "it holds the ids: {full} bytes");
+    let end = Timestamp::clamped(START_MS + 26 * 3_600_000);
+    while let Some(wake) = engine.next_wake().filter(|wake| *wake <= end) {
+        handle(&mut engine, wake, Body::Tick);
+    }
+    assert!(bytes(&engine) < 4_000, "{} bytes are left of {full}", bytes(&engine));
 }

@@ -156,7 +156,7 @@ impl OwnerStore for SimStore {
         Ok(Answer::Done)
     }
 
-    fn prepare<'c>(&mut self, fence: &Fence, commit: &'c Commit) -> Result<Prepared, PortError> {
+    fn prepare(&mut self, fence: &Fence, commit: &Commit) -> Result<Prepared, PortError> {
         Ok(Prepared { fence: fence.clone(), commit: commit.clone() })
     }
 

@@ -10,9 +10,9 @@ mod log;
 pub mod notification_log;
 mod owner;
 mod requests;
-pub mod salvage;
+pub(crate) mod salvage;
 mod store;
-pub mod verify;
+pub(crate) mod verify;
 
 pub use self::feed::EmbeddedFeed;
 pub use self::owner::EmbeddedStore;

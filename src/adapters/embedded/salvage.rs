@@ -38,7 +38,7 @@ type RecordOffset = Option<(u64, usize)>;
 
 /// Passes the records from a number on to `take`, in order, one page at a time; returns how many were
 /// intact.
-pub fn salvage<E: From<PortError>>(
+pub(crate) fn salvage<E: From<PortError>>(
     data_dir: &Path,
     from: u64,
     take: &mut dyn FnMut(Page) -> Result<(), E>,

@@ -22,7 +22,7 @@ const ALERTS_KEPT: u64 = 100_000;
 const DEAD_KEPT: u64 = 10_000;
 
 /// How long windows are kept, by size.
-pub const fn retention(size: WindowSize) -> Span {
+pub(super) const fn retention(size: WindowSize) -> Span {
     match size {
         WindowSize::Minute => Span::from_hours(48),
         WindowSize::FiveMinutes => Span::from_hours(24 * 14),

@@ -75,7 +75,7 @@ impl Repeats {
 
 /// One receiver's position in the stream.
 #[derive(Debug)]
-pub struct Alerts {
+pub(crate) struct Alerts {
     handle: Handle,
     context: Context,
     stream: &'static str,
@@ -113,7 +113,11 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl Alerts {
     /// Must not be called from a task of the runtime.
-    pub async fn open(handle: Handle, settings: &Settings, receiver: &str) -> Result<Alerts, PortError> {
+    pub(crate) async fn open(
+        handle: Handle,
+        settings: &Settings,
+        receiver: &str,
+    ) -> Result<Alerts, PortError> {
         let context = context(connect(&settings.url, &settings.outages).await?);
         let subjects = Subjects::new(&settings.root, settings.partition);
         let name = format!("notify-{}", escape(receiver));
@@ -211,7 +215,7 @@ impl Alerts {
 /// Publishes alerts about one receiver's failed deliveries on the transition log, so that the other receivers get
 /// them.
 #[derive(Debug)]
-pub struct Beside {
+pub(crate) struct Beside {
     handle: Handle,
     places: Places,
     subjects: Subjects,
@@ -219,7 +223,7 @@ pub struct Beside {
 }
 
 impl Beside {
-    pub fn new(of: &Alerts, settings: &Settings, receiver: &str) -> Beside {
+    pub(crate) fn new(of: &Alerts, settings: &Settings, receiver: &str) -> Beside {
         let subjects = Subjects::new(&settings.root, settings.partition);
         let (context, signing) = (of.context.clone(), of.signing.clone());
         let places = Places { context, stream: of.stream, signing };

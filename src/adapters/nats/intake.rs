@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Intake for all partitions of a deployment.
-pub struct NatsIntake {
+pub(crate) struct NatsIntake {
     handle: Handle,
     logs: Logs,
 }
@@ -32,7 +32,7 @@ impl std::fmt::Debug for NatsIntake {
 
 impl NatsIntake {
     /// Connects in the background: an unreachable broker delays the appends, not this call.
-    pub async fn open(settings: &Settings) -> Result<NatsIntake, PortError> {
+    pub(crate) async fn open(settings: &Settings) -> Result<NatsIntake, PortError> {
         let context = super::context(connect(&settings.url, &settings.outages).await?);
         let logs = Logs { context, settings: settings.clone(), watched: Arc::default() };
         Ok(NatsIntake { handle: Handle::current(), logs })

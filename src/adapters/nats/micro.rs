@@ -21,14 +21,18 @@ const QUESTIONS_MAX: usize = 64;
 const FULL: &str = "too many questions wait here; ask again in a second";
 
 /// Handles a request: the endpoint's name, the request's body, and its `Authorization` header.
-pub type Answerer =
+pub(crate) type Answerer =
     Arc<dyn Fn(&'static str, Vec<u8>, Option<String>) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// A response body, or an HTTP status code and a reason.
-pub type Answer = Result<Vec<u8>, (u16, String)>;
+pub(crate) type Answer = Result<Vec<u8>, (u16, String)>;
 
 /// Answers at `<root>.api.<name>` until the runtime ends.
-pub async fn serve(settings: &Settings, names: &[&'static str], answerer: Answerer) -> Result<(), Cause> {
+pub(crate) async fn serve(
+    settings: &Settings,
+    names: &[&'static str],
+    answerer: Answerer,
+) -> Result<(), Cause> {
     // A reply subject that is not UTF-8 breaks the connection that receives it, and the client chooses that
     // subject. So requests have a connection of their own, and its breaks are not noted as outages.
     let client = connect(&settings.url, &Outages::quiet()).await?;

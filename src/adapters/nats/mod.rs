@@ -6,11 +6,11 @@
 //! servers silently drop settings that they do not know. Rejected: the client's ordered consumer (it may
 //! begin at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
 
-pub mod alerts;
-pub mod intake;
-pub mod micro;
+pub(crate) mod alerts;
+pub(crate) mod intake;
+pub(crate) mod micro;
 mod outlet;
-pub mod publisher;
+pub(crate) mod publisher;
 mod pull;
 mod raw;
 mod reader;

@@ -29,7 +29,7 @@ const UNDER_WAY_MAX: usize = 2_000;
 
 /// A message to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     pub subject: String,
     pub codec: Codec,
     pub payload: String,
@@ -39,7 +39,7 @@ pub struct Outgoing {
 }
 
 /// How long the publisher waits for the broker, and how it reports that.
-pub struct Patience {
+pub(crate) struct Patience {
     /// Timeout without an acknowledgement; `None` waits for ever.
     pub timeout: Option<Duration>,
     /// Ends all waiting.
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Patience {
 
 /// Why publishing ended, or why a message was rejected.
 #[derive(Debug, thiserror::Error)]
-pub enum PublishFailure {
+pub(crate) enum PublishFailure {
     #[error("told to end")]
     Stopped,
     #[error("the broker at {address} acknowledged nothing for {:.1} s{}", .waited.as_secs_f64(), refused(.words))]
@@ -75,7 +75,7 @@ pub enum PublishFailure {
 }
 
 /// Publishes to JetStream.
-pub struct Publisher {
+pub(crate) struct Publisher {
     handle: Handle,
     /// The broker's address without a password.
     address: String,
@@ -98,7 +98,7 @@ impl std::fmt::Debug for Publisher {
 
 impl Publisher {
     /// Connects in the background. Must not be called from a task of the runtime.
-    pub fn open(handle: Handle, url: &str, patience: Patience) -> Result<Publisher, PortError> {
+    pub(crate) fn open(handle: Handle, url: &str, patience: Patience) -> Result<Publisher, PortError> {
         let outages = Outages::default();
         let client = handle.block_on(connect(url, &outages))?;
         let context = handle.block_on(async { super::context(client.clone()) });
@@ -117,7 +117,7 @@ impl Publisher {
     }
 
     /// Sends a message; waits only while too many are in flight. A message that is too large is rejected.
-    pub fn push(&mut self, message: Outgoing) -> Result<(), PublishFailure> {
+    pub(crate) fn push(&mut self, message: Outgoing) -> Result<(), PublishFailure> {
         let sent = self.wait(send(&self.context, &message));
         let (answer, stopped) = match sent {
             Ok(Err(error)) if matches!(error.kind(), PublishErrorKind::MaxPayloadExceeded) => {
@@ -132,7 +132,7 @@ impl Publisher {
     }
 
     /// Waits for acknowledgements until at most `missing_max` are missing.
-    pub fn settle_to(&mut self, missing_max: usize) -> Result<(), PublishFailure> {
+    pub(crate) fn settle_to(&mut self, missing_max: usize) -> Result<(), PublishFailure> {
         while self.under_way.len() > missing_max {
             self.settle()?;
         }
@@ -140,19 +140,19 @@ impl Publisher {
     }
 
     /// Sleeps, unless the process is stopping.
-    pub fn pause(&self, time: Duration) -> Result<(), PublishFailure> {
+    pub(crate) fn pause(&self, time: Duration) -> Result<(), PublishFailure> {
         let stop = &self.patience.stop;
         let told = self.handle.block_on(async { tokio::time::timeout(time, stop.cancelled()).await });
         told.map_or(Ok(()), |()| Err(PublishFailure::Stopped))
     }
 
     /// Returns the lowest position of the messages that are not acknowledged yet.
-    pub fn lowest_waiting(&self) -> Option<u64> {
+    pub(crate) fn lowest_waiting(&self) -> Option<u64> {
         self.under_way.iter().map(|waiting| waiting.message.place).min()
     }
 
     /// Returns the number of acknowledged messages.
-    pub fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
@@ -293,7 +293,7 @@ impl Resending {
 }
 
 /// Formats the broker's refusal as the end of a message to the user; empty if there is none.
-pub fn refused(words: &Option<String>) -> String {
+pub(crate) fn refused(words: &Option<String>) -> String {
     words.as_ref().map_or(String::new(), |words| format!("; it says: {words}"))
 }
 

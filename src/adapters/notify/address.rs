@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network that may be reached although it is not public: `10.0.0.0/8`, `127.0.0.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub(crate) struct Network {
     address: IpAddr,
     bits: u32,
 }
@@ -42,12 +42,12 @@ impl Network {
 }
 
 /// Whether an address is in one of these networks.
-pub fn is_in(address: IpAddr, networks: &[Network]) -> bool {
+pub(crate) fn is_in(address: IpAddr, networks: &[Network]) -> bool {
     networks.iter().any(|one| one.has(address))
 }
 
 /// Whether an address may be reached.
-pub fn is_allowed(address: IpAddr, allowed: &[Network]) -> bool {
+pub(crate) fn is_allowed(address: IpAddr, allowed: &[Network]) -> bool {
     is_public(address) || is_in(address, allowed)
 }
 
@@ -95,7 +95,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// An address that may not be reached.
 #[derive(Debug)]
-pub struct Refused(pub IpAddr);
+pub(crate) struct Refused(pub IpAddr);
 
 impl std::error::Error for Refused {}
 

@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Time between two messages about the same alert.
-pub const EVERY: Span = Span::from_mins(1);
+pub(crate) const EVERY: Span = Span::from_mins(1);
 
 /// Time for which an ended alert is repeated.
-pub const ENDS_LAST: Span = Span::from_mins(5);
+pub(crate) const ENDS_LAST: Span = Span::from_mins(5);
 
 /// Groups all alerts into one message, and sends changes at once.
-pub fn grouping() -> Grouping {
+pub(crate) fn grouping() -> Grouping {
     let by = GroupBy::Labels(Vec::new());
     Grouping { by, wait: Span::ZERO, interval: Span::ZERO, repeat: vec![EVERY] }
 }
 
 #[derive(Debug)]
-pub struct Alertmanager {
+pub(crate) struct Alertmanager {
     /// The base URL of each peer.
     pub urls: Vec<Secret>,
     pub http: Http,
@@ -53,7 +53,7 @@ impl Channel for Alertmanager {
     }
 }
 
-pub fn body(message: &Message, external_url: &str, now: Timestamp) -> Value {
+pub(crate) fn body(message: &Message, external_url: &str, now: Timestamp) -> Value {
     let one = |alert: &crate::core::alert::Transition| {
         let ends = alert.ended_at.unwrap_or_else(|| now + EVERY * 4);
         json!({"labels": labels(alert), "annotations": annotations(alert), "startsAt": alert.started_at.to_string(),

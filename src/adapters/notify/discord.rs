@@ -17,7 +17,7 @@ const LINE_CHARS: usize = 380; // halved before escaping, which at most doubles 
 const DESCRIPTION_CHARS: usize = 4_096;
 
 #[derive(Debug)]
-pub struct Discord(pub Hook);
+pub(crate) struct Discord(pub Hook);
 
 impl Channel for Discord {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
@@ -38,7 +38,7 @@ fn escape(text: &str) -> String {
     escaped(text, "*_~`|>[]#\\@<")
 }
 
-pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
+pub(crate) fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
     let (alerts, left_out) = listed(message);
     let one = |alert: &&_| {
         format!("**{}** {}", escape(&standing(alert)), escape(&cut(&wording.line(alert), LINE_CHARS / 2)))

@@ -30,21 +30,21 @@ const STEPS: u32 = 6;
 
 /// Sender and recipients.
 #[derive(Debug)]
-pub struct Parties {
+pub(crate) struct Parties {
     from: Mailbox,
     to: Vec<Mailbox>,
 }
 
 impl Parties {
     /// Parses `name <name@example.com>`, or the address alone.
-    pub fn new(from: &str, to: &[String]) -> Result<Parties, String> {
+    pub(crate) fn new(from: &str, to: &[String]) -> Result<Parties, String> {
         let read = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("`{text}`: {error}"));
         Ok(Parties { from: read(from)?, to: to.iter().map(|one| read(one)).collect::<Result<_, _>>()? })
     }
 }
 
 #[derive(Debug)]
-pub struct Email {
+pub(crate) struct Email {
     pub server: Server,
     pub allowed: Vec<Network>,
     pub parties: Parties,
@@ -107,7 +107,7 @@ impl Email {
     }
 
     /// Builds the mail.
-    pub fn mail(&self, message: &Message) -> Result<lettre::Message, lettre::error::Error> {
+    pub(crate) fn mail(&self, message: &Message) -> Result<lettre::Message, lettre::error::Error> {
         let domain = self.parties.from.email.domain();
         let id = |of: &str| format!("<{:032x}@{domain}>", xxh3_128(of.as_bytes()));
         let root = id(&format!("{} {}", message.receiver, message.group));

@@ -41,7 +41,7 @@ fn running() -> MutexGuard<'static, Running> {
 
 /// Kills all running programs with their children, and starts no further one: nobody would end a program that
 /// outlives this process.
-pub fn end_all() {
+pub(crate) fn end_all() {
     let mut running = running();
     running.is_over = true;
     for group in std::mem::take(&mut running.groups) {
@@ -71,7 +71,7 @@ fn spawn(command: &mut Command) -> Result<Child, Failure> {
 }
 
 #[derive(Debug)]
-pub struct Exec {
+pub(crate) struct Exec {
     pub program: PathBuf,
     pub arguments: Vec<String>,
     pub timeout: Duration,

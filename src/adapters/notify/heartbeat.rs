@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[derive(Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     pub url: Option<Secret>,
     pub http: Http,
     /// Maximum age of a canary; an older one proves nothing.

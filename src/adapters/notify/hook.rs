@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Target of messages that people read.
 #[derive(Debug)]
-pub struct Hook {
+pub(crate) struct Hook {
     pub url: Secret,
     pub http: Http,
     /// The address at which people reach this service.
@@ -17,7 +17,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    pub fn post(&self, body: &Value) -> Result<Answer, Failure> {
+    pub(crate) fn post(&self, body: &Value) -> Result<Answer, Failure> {
         self.http.post(self.url.reveal(), &[], &body.to_string())
     }
 }

@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 /// Timeout of connecting; the second is that of a whole request, unless another one is configured.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer that are read: enough for an error message.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
@@ -59,7 +59,7 @@ struct Plain;
 
 /// The HTTP client of one receiver.
 #[derive(Debug)]
-pub struct Http {
+pub(crate) struct Http {
     agent: ureq::Agent,
     /// Whether plain HTTP is permitted, which needs an allowed network.
     is_plain_allowed: bool,
@@ -70,7 +70,7 @@ pub struct Http {
 
 /// A target's answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub retry_after: Option<Duration>,
     pub body: String,
@@ -78,7 +78,7 @@ pub struct Answer {
 
 impl Http {
     /// `token`: a bearer token that the target requires.
-    pub fn new(allowed: Vec<Network>, timeout: Duration, token: Option<&Secret>) -> Http {
+    pub(crate) fn new(allowed: Vec<Network>, timeout: Duration, token: Option<&Secret>) -> Http {
         let is_plain_allowed = !allowed.is_empty();
         let config = Config::builder()
             .timeout_connect(Some(CONNECT_WITHIN.min(timeout)))
@@ -99,12 +99,12 @@ impl Http {
     }
 
     /// Returns the time after which a request has ended, from resolving the name to reading the answer.
-    pub fn request_max(&self) -> Duration {
+    pub(crate) fn request_max(&self) -> Duration {
         self.timeout
     }
 
     /// Posts JSON in one request, without following redirects.
-    pub fn post(&self, url: &str, headers: &[(&str, &str)], json: &str) -> Result<Answer, Failure> {
+    pub(crate) fn post(&self, url: &str, headers: &[(&str, &str)], json: &str) -> Result<Answer, Failure> {
         if !url.starts_with("https://") && !self.is_plain_allowed {
             return Err(Failure::never(Plain.to_string()));
         }
@@ -152,7 +152,7 @@ fn failure(error: &ureq::Error) -> Failure {
 impl Answer {
     /// The verdict that suits most targets: 2xx is a success; 408, 425, 429 and 5xx are retried; all others
     /// are permanent failures.
-    pub fn verdict(&self) -> Result<(), Failure> {
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
         let short: String = self.body.chars().filter(|c| !c.is_control()).take(ERROR_CHARS).collect();
         let why = format!("it answered {} {short}", self.status).trim_end().to_string();
         match self.status {

@@ -22,7 +22,7 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The target of the lines; without a path it is standard output.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     path: Option<PathBuf>,
     /// Wording of the text; `None` writes JSON.
     wording: Option<Wording>,
@@ -39,7 +39,7 @@ struct Writer {
 }
 
 impl Log {
-    pub fn new(path: Option<PathBuf>, wording: Option<Wording>) -> Log {
+    pub(crate) fn new(path: Option<PathBuf>, wording: Option<Wording>) -> Log {
         Log { path, wording, writer: None }
     }
 
@@ -120,7 +120,7 @@ fn last_byte(path: &Path) -> std::io::Result<u8> {
 }
 
 /// Formats one alert as it is in the alert stream, and several as a digest.
-pub fn line(message: &Message) -> String {
+pub(crate) fn line(message: &Message) -> String {
     match (&message.alerts[..], message.why) {
         ([alert], why) if why != Why::Digest => {
             // Plain data always serialises.
@@ -147,7 +147,7 @@ fn text(message: &Message, wording: &Wording) -> String {
 const NAMED_MAX: usize = 100;
 
 /// Builds the digest as JSON, for programs.
-pub fn digest(message: &Message) -> serde_json::Value {
+pub(crate) fn digest(message: &Message) -> serde_json::Value {
     let (firing, resolved) = message.counts();
     let ids: Vec<&str> = message.alerts.iter().take(NAMED_MAX).map(|alert| &*alert.id).collect();
     json!({"digest": {"id": message.id, "receiver": message.receiver, "firing": firing, "resolved": resolved,

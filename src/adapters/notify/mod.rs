@@ -1,23 +1,23 @@
 //! Channels: each file delivers to one kind of target. The channels do not depend on each other.
 
-pub mod address;
-pub mod alertmanager;
-pub mod discord;
-pub mod email;
-pub mod exec;
-pub mod heartbeat;
-pub mod hook;
-pub mod http;
-pub mod log;
-pub mod nats;
-pub mod pagerduty;
-pub mod secret;
-pub mod slack;
-pub mod smtp;
-pub mod teams;
+pub(crate) mod address;
+pub(crate) mod alertmanager;
+pub(crate) mod discord;
+pub(crate) mod email;
+pub(crate) mod exec;
+pub(crate) mod heartbeat;
+pub(crate) mod hook;
+pub(crate) mod http;
+pub(crate) mod log;
+pub(crate) mod nats;
+pub(crate) mod pagerduty;
+pub(crate) mod secret;
+pub(crate) mod slack;
+pub(crate) mod smtp;
+pub(crate) mod teams;
 mod text;
-pub mod webhook;
-pub mod wording;
+pub(crate) mod webhook;
+pub(crate) mod wording;
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 /// Settings of the target.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub url: Secret,
     pub subject: String,
     pub is_stored: bool,
@@ -30,7 +30,7 @@ pub struct Settings {
 
 /// The channel; it connects with the first message and keeps the connection.
 #[derive(Debug)]
-pub struct Nats {
+pub(crate) struct Nats {
     settings: Settings,
     connection: Option<Connection>,
 }
@@ -52,7 +52,7 @@ impl Drop for Connection {
 }
 
 impl Nats {
-    pub fn new(settings: Settings) -> Nats {
+    pub(crate) fn new(settings: Settings) -> Nats {
         Nats { settings, connection: None }
     }
 }

@@ -20,10 +20,10 @@ const SUMMARY_CHARS: usize = 1_024;
 const KEY_CHARS: usize = 255;
 
 /// The default target of events.
-pub const URL: &str = "https://events.pagerduty.com/v2/enqueue";
+pub(crate) const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 #[derive(Debug)]
-pub struct PagerDuty {
+pub(crate) struct PagerDuty {
     pub url: String,
     pub routing_key: Secret,
     pub http: Http,
@@ -45,7 +45,7 @@ impl Channel for PagerDuty {
 }
 
 /// Builds the event without its routing key; `None` if the message has no alerts.
-pub fn event(message: &Message, external_url: &str, wording: &Wording) -> Option<Value> {
+pub(crate) fn event(message: &Message, external_url: &str, wording: &Wording) -> Option<Value> {
     let alert = message.alerts.last()?;
     if message.why == Why::Digest {
         return Some(digest(message, alert, (external_url, wording)));

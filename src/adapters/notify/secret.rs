@@ -8,11 +8,11 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A text that no log, error or debug output shows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 /// Why a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub(crate) enum SecretError {
     #[error("a secret must not be in the configuration; write it as env:NAME or file:PATH")]
     Plain,
     #[error(
@@ -31,7 +31,7 @@ pub enum SecretError {
 
 impl Secret {
     /// Reads the secret that `env:NAME` or `file:PATH` refers to, without white space around it.
-    pub fn read(reference: &str) -> Result<Secret, SecretError> {
+    pub(crate) fn read(reference: &str) -> Result<Secret, SecretError> {
         if let Some(name) = reference.strip_prefix("env:") {
             let value = std::env::var(name).map_err(|_| SecretError::Missing(name.into()))?;
             return Ok(Secret(value.trim().into()));
@@ -55,14 +55,14 @@ impl Secret {
     }
 
     /// Reads a URL that is either given in the configuration or referred to.
-    pub fn read_or_plain(text: &str) -> Result<Secret, SecretError> {
+    pub(crate) fn read_or_plain(text: &str) -> Result<Secret, SecretError> {
         let is_url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
         let secret = if is_url(text) { Secret(text.into()) } else { Secret::read(text).map_err(url)? };
         if is_url(secret.reveal()) { Ok(secret) } else { Err(SecretError::Url) }
     }
 
     /// Reads a broker's address; one that contains credentials must be referred to.
-    pub fn read_or_broker(text: &str) -> Result<Secret, SecretError> {
+    pub(crate) fn read_or_broker(text: &str) -> Result<Secret, SecretError> {
         let is_plain = ["nats://", "tls://", "ws://", "wss://"].iter().any(|scheme| text.starts_with(scheme));
         match is_plain && !text.contains('@') {
             true => Ok(Secret(text.into())),
@@ -71,12 +71,12 @@ impl Secret {
     }
 
     /// Returns the secret as the value of an `Authorization` header.
-    pub fn bearer(&self) -> Secret {
+    pub(crate) fn bearer(&self) -> Secret {
         Secret(format!("Bearer {}", self.0))
     }
 
     /// Returns the text itself, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }

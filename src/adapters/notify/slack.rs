@@ -18,7 +18,7 @@ const HEADER_CHARS: usize = 150;
 const SECTION_CHARS: usize = 1_000; // of 3,000; ten sections stay below the total
 
 /// The default target of an app.
-pub const API: &str = "https://slack.com/api/chat.postMessage";
+pub(crate) const API: &str = "https://slack.com/api/chat.postMessage";
 
 /// Slack's errors that are temporary.
 const PASSING: [&str; 6] = [
@@ -31,7 +31,7 @@ const PASSING: [&str; 6] = [
 ];
 
 #[derive(Debug)]
-pub struct Slack {
+pub(crate) struct Slack {
     pub hook: Hook,
     /// The channel of an app; `None` for an incoming webhook, which has a fixed channel and answers `ok`
     /// only.
@@ -98,7 +98,7 @@ fn escape(text: &str) -> String {
 }
 
 /// Builds the message in blocks, with a plain text for notifications.
-pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
+pub(crate) fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
     let title = wording.title(message);
     let (alerts, left_out) = listed(message);
     let mut blocks =

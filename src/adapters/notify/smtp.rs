@@ -36,7 +36,7 @@ const ERROR_CHARS: usize = 200;
 
 /// How the connection is made secure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
+pub(crate) enum Security {
     /// STARTTLS on the open connection; required, not optional.
     StartTls,
     /// TLS from the first byte.
@@ -47,7 +47,7 @@ pub enum Security {
 
 /// The SMTP server.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     pub host: String,
     pub port: u16,
     pub security: Security,
@@ -126,7 +126,12 @@ fn is_late(error: &Error) -> bool {
 
 impl Server {
     /// Opens a connection, sends one mail and closes the connection.
-    pub async fn submit(&self, address: IpAddr, envelope: &Envelope, text: &[u8]) -> Result<(), SubmitError> {
+    pub(crate) async fn submit(
+        &self,
+        address: IpAddr,
+        envelope: &Envelope,
+        text: &[u8],
+    ) -> Result<(), SubmitError> {
         let mut connection = self.connect(address).await?;
         if let Some((user, password)) = &self.login {
             let credentials = Credentials::new(user.clone(), password.reveal().into());

@@ -15,7 +15,7 @@ const TITLE_CHARS: usize = 250;
 const LINE_CHARS: usize = 500; // eleven lines, escaped and in UTF-8, are below 28 KB
 
 #[derive(Debug)]
-pub struct Teams(pub Hook);
+pub(crate) struct Teams(pub Hook);
 
 impl Channel for Teams {
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
@@ -31,7 +31,7 @@ fn escape(text: &str) -> String {
     escaped(text, "*_~`[]#\\<>")
 }
 
-pub fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
+pub(crate) fn body(message: &Message, external_url: &str, wording: &Wording) -> Value {
     let (alerts, left_out) = listed(message);
     let colour = match worst(message) {
         Some(Severity::Critical) => "attention",

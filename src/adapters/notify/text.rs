@@ -7,10 +7,10 @@ use crate::core::notify::message::named;
 use crate::core::vocab::severity::Severity;
 
 /// Maximum number of alerts listed in one message for people; the rest is counted.
-pub const LISTED_MAX: usize = 10;
+pub(super) const LISTED_MAX: usize = 10;
 
 /// Cuts a text to a number of characters; a text that was cut ends in `…`.
-pub fn cut(text: &str, chars: usize) -> String {
+pub(super) fn cut(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         None => text.to_string(),
         Some(_) => text.chars().take(chars.saturating_sub(1)).chain(['…']).collect(),
@@ -18,13 +18,13 @@ pub fn cut(text: &str, chars: usize) -> String {
 }
 
 /// Puts a backslash before each markup character.
-pub fn escaped(text: &str, markup: &str) -> String {
+pub(super) fn escaped(text: &str, markup: &str) -> String {
     text.chars().flat_map(|c| markup.contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// Formats an alert as one line: its name and key, its value and threshold, the author's summary, and since
 /// when no data has come. For an ended alert the line states how it ended, and the summary as what it was.
-pub fn line(alert: &Transition) -> String {
+pub(super) fn line(alert: &Transition) -> String {
     // A summary equal to the rule's name adds nothing.
     let summary = Some(&alert.summary).filter(|summary| !summary.is_empty() && ***summary != *alert.rule);
     let parts = match (alert.is_active(), summary) {
@@ -45,7 +45,7 @@ fn says_its_value(alert: &Transition) -> bool {
 }
 
 /// Returns the word for an alert's state.
-pub fn standing(alert: &Transition) -> String {
+pub(super) fn standing(alert: &Transition) -> String {
     match (alert.is_active(), &alert.acknowledged_by) {
         (false, _) => alert.state.name().into(),
         (true, Some(by)) => format!("{}, acknowledged by {by}", alert.severity.name()),
@@ -54,7 +54,7 @@ pub fn standing(alert: &Transition) -> String {
 }
 
 /// Returns the alerts to list, active ones first, and the number of those left out.
-pub fn listed(message: &Message) -> (Vec<&Transition>, usize) {
+pub(super) fn listed(message: &Message) -> (Vec<&Transition>, usize) {
     let mut all: Vec<&Transition> = message.alerts.iter().collect();
     all.sort_by_key(|alert| (!alert.is_active(), std::cmp::Reverse(alert.severity)));
     let left_out = all.len().saturating_sub(LISTED_MAX);
@@ -63,12 +63,12 @@ pub fn listed(message: &Message) -> (Vec<&Transition>, usize) {
 }
 
 /// Returns the highest severity of the active alerts; `None` if all have ended.
-pub fn worst(message: &Message) -> Option<Severity> {
+pub(super) fn worst(message: &Message) -> Option<Severity> {
     message.alerts.iter().filter(|alert| alert.is_active()).map(|alert| alert.severity).max()
 }
 
 /// Returns the colour of the highest active severity: red, orange, blue, and green if all have ended.
-pub fn colour(message: &Message) -> u32 {
+pub(super) fn colour(message: &Message) -> u32 {
     match worst(message) {
         Some(Severity::Critical) => 0x00d9_2d20,
         Some(Severity::Warning) => 0x00f7_9009,

@@ -22,14 +22,14 @@ use std::time::Duration;
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     Alertmanager,
     Event,
 }
 
 /// Settings of the target.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub url: Secret,
     pub format: Format,
     /// The newest secret first.
@@ -40,14 +40,14 @@ pub struct Settings {
 }
 
 #[derive(Debug)]
-pub struct Webhook {
+pub(crate) struct Webhook {
     settings: Settings,
     http: Http,
     now: fn() -> Timestamp,
 }
 
 impl Webhook {
-    pub fn new(settings: Settings, http: Http, now: fn() -> Timestamp) -> Webhook {
+    pub(crate) fn new(settings: Settings, http: Http, now: fn() -> Timestamp) -> Webhook {
         Webhook { settings, http, now }
     }
 }
@@ -88,7 +88,7 @@ fn signatures(secrets: &[Secret], id: &str, timestamp: &str, body: &str) -> Stri
 }
 
 /// Alertmanager's webhook body.
-pub fn alertmanager(message: &Message, external_url: &str, max_alerts: usize) -> Value {
+pub(crate) fn alertmanager(message: &Message, external_url: &str, max_alerts: usize) -> Value {
     let (firing, _) = message.counts();
     let shown = if max_alerts == 0 { message.alerts.len() } else { max_alerts.min(message.alerts.len()) };
     let alerts: Vec<Value> = message.alerts[..shown].iter().map(|alert| one(alert, external_url)).collect();
@@ -123,14 +123,14 @@ fn one(alert: &Transition, external_url: &str) -> Value {
 }
 
 /// Returns the labels as Alertmanager names them: the rule's labels, the key, name and severity.
-pub fn labels(alert: &Transition) -> BTreeMap<String, String> {
+pub(crate) fn labels(alert: &Transition) -> BTreeMap<String, String> {
     let key = alert.key.0.iter().map(|(name, value)| (metric_name(name), value.to_string()));
     let own = alert.labels.iter().map(|(name, value)| (metric_name(name), value.to_string()));
     let named = ["alertname", "severity"].map(|name| (name.into(), label(alert, name).unwrap_or("").into()));
     own.chain(key).chain(named).filter(|(_, value)| !value.is_empty()).collect()
 }
 
-pub fn annotations(alert: &Transition) -> BTreeMap<String, String> {
+pub(crate) fn annotations(alert: &Transition) -> BTreeMap<String, String> {
     let runbook = alert.runbook.as_ref().map(|url| ("runbook_url".into(), url.to_string()));
     let since = alert.no_data_since.map_or(String::new(), |since| since.to_string());
     let texts = [

@@ -2,7 +2,7 @@
 
 mod files;
 
-pub use files::*;
+pub(crate) use files::*;
 
 use super::checked::{Checked, bad, span};
 use crate::adapters::notify::address::Network;

@@ -56,7 +56,7 @@ const BATCH_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 2;
 /// Number of refused lines that are reported individually.
 const REFUSED_SHOWN: u64 = 10;
 
-pub fn run(args: &PublishArgs) -> Result<u8> {
+pub(crate) fn run(args: &PublishArgs) -> Result<u8> {
     nats::check(&args.nats).map_err(BadConfig)?;
     let positions = args.position.as_deref().map(Positions::read).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;

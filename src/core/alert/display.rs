@@ -113,7 +113,7 @@ impl Transition {
 }
 
 /// Returns the time of day in UTC, with the date if it is not the date of `now`.
-pub fn clock(time: Timestamp, now: Timestamp) -> String {
+pub(crate) fn clock(time: Timestamp, now: Timestamp) -> String {
     let day = Span::from_hours(24);
     let text = time.to_string();
     let (date, hour) = (text.get(..10).unwrap_or(""), text.get(11..16).unwrap_or(""));

@@ -14,7 +14,7 @@ const PLACES: u32 = MINUTES - 1;
 
 /// The states of one key in the last minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flaps {
+pub(crate) struct Flaps {
     /// Bit n is set if the condition was met n minutes before `minute`.
     states: u32,
     minute: i64,
@@ -23,12 +23,12 @@ pub struct Flaps {
 }
 
 impl Flaps {
-    pub fn new(at: Timestamp) -> Flaps {
+    pub(crate) fn new(at: Timestamp) -> Flaps {
         Flaps { states: 0, minute: minute(at), is_met: false, is_flapping: false }
     }
 
     /// Adds an observation at a grid point. Until then the previous observation held.
-    pub fn observe(&mut self, is_met: bool, at: Timestamp) {
+    pub(crate) fn observe(&mut self, is_met: bool, at: Timestamp) {
         let now = minute(at);
         // Earlier minutes are skipped, because they would be shifted out of `states`.
         self.minute = self.minute.max(now - i64::from(MINUTES));
@@ -47,7 +47,7 @@ impl Flaps {
     }
 
     /// Returns whether nothing needs to be remembered any more.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.states == 0 && !self.is_met
     }
 }

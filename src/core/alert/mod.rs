@@ -8,10 +8,10 @@
 //! Rejected: restoring `for` from a query after a restart, because the state is in the snapshot; a boolean
 //! "is firing" per level, because the levels of one rule are one alert.
 
-pub mod display;
-pub mod flap;
+pub(crate) mod display;
+pub(crate) mod flap;
 mod relevel;
-pub mod self_alerts;
+pub(crate) mod self_alerts;
 mod step;
 pub mod transition;
 

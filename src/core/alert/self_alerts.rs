@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Returns whether a rule is reserved for alerts about the system itself.
-pub fn is_own(rule: &str) -> bool {
+pub(crate) fn is_own(rule: &str) -> bool {
     rule.starts_with("_sg_")
 }
 
 /// The content of an alert about the system itself.
 #[derive(Debug, Clone)]
-pub struct SelfAlert {
+pub(crate) struct SelfAlert {
     pub rule: Arc<str>,
     pub severity: Severity,
     pub key: Key,
@@ -29,7 +29,13 @@ pub struct SelfAlert {
 
 impl SelfAlert {
     /// Builds transition number `seq` of the alert: `Firing` or an end.
-    pub fn transition(self, state: State, seq: u32, started_at: Timestamp, at: Timestamp) -> Transition {
+    pub(crate) fn transition(
+        self,
+        state: State,
+        seq: u32,
+        started_at: Timestamp,
+        at: Timestamp,
+    ) -> Transition {
         let is_over = state != State::Firing;
         // The count at the end is not known, so a resolved transition has no value.
         let value = Some(self.value).filter(|_| !is_over);
@@ -53,7 +59,7 @@ impl SelfAlert {
 
 /// Builds the first transition of an episode, without content. The pair holds the start of the episode and
 /// the time of publication.
-pub fn bare(
+pub(crate) fn bare(
     rule: Arc<str>,
     severity: Severity,
     key: Key,

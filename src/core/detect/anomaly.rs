@@ -18,13 +18,13 @@ use super::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
 /// Minimum number of past windows for a baseline.
-pub const WINDOWS_MIN: usize = 100;
+pub(crate) const WINDOWS_MIN: usize = 100;
 
 /// Number of windows from which the outer half percent is known.
 const WINDOWS_MANY: usize = 1_000;
 
 /// Number of windows in the slow mean, and the weight of its score.
-pub const SLOW_WINDOWS: usize = 24;
+pub(crate) const SLOW_WINDOWS: usize = 24;
 pub(super) const SLOW_WEIGHT: f64 = 0.9;
 
 /// Factor by which a later peak must exceed the one before; otherwise each maximum of a drift would be
@@ -32,14 +32,14 @@ pub(super) const SLOW_WEIGHT: f64 = 0.9;
 const HIGHER: f64 = 1.1;
 
 /// Number of windows for which a peak is remembered.
-pub const PEAK_WINDOWS: usize = 150;
+pub(crate) const PEAK_WINDOWS: usize = 150;
 
 /// Number of windows that the search for such a peak reads; the oldest mean needs 23 windows more.
 const PEAK_REACH: usize = PEAK_WINDOWS + SLOW_WINDOWS - 1;
 
 /// The baseline for single windows and for means of 24.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Reference {
+pub(crate) struct Reference {
     single: Tails,
     slow: Option<Tails>,
     /// Sum of the newest 23 windows, to which the judged window is added for the slow mean.
@@ -61,14 +61,14 @@ struct Tails {
 impl Reference {
     /// Learns from the past windows and from the means of every [`SLOW_WINDOWS`] consecutive ones.
     /// `newest_sum`: the sum of the newest windows, one fewer than a mean has. `None` with too few windows.
-    pub fn learn(past: &Sorted<f64>, means: &Sorted<f64>, newest_sum: f64) -> Option<Reference> {
+    pub(crate) fn learn(past: &Sorted<f64>, means: &Sorted<f64>, newest_sum: f64) -> Option<Reference> {
         let single = Tails::learn(past)?;
         Some(Reference { single, slow: Tails::learn(means), newest_sum, windows: past.len() })
     }
 
     /// Whether any past window or mean was unusual; if not, [`Self::peak`] is at most 1 and need not be
     /// computed.
-    pub fn has_peak(&self, past: &Sorted<f64>, means: &Sorted<f64>) -> bool {
+    pub(crate) fn has_peak(&self, past: &Sorted<f64>, means: &Sorted<f64>) -> bool {
         let is_above = |tails: &Tails, values: &Sorted<f64>, weight: f64| {
             values
                 .extremes()
@@ -79,7 +79,7 @@ impl Reference {
     }
 
     /// Returns the greatest score among the newest [`PEAK_WINDOWS`] of the past windows.
-    pub fn peak(&self, past: &[f64]) -> f64 {
+    pub(crate) fn peak(&self, past: &[f64]) -> f64 {
         let late = &past[past.len().saturating_sub(PEAK_WINDOWS)..];
         let slow = &past[past.len().saturating_sub(PEAK_REACH)..];
         let single = late.iter().map(|value| self.single.score(*value)).fold(0.0, f64::max);
@@ -92,13 +92,13 @@ impl Reference {
     /// Returns the distance of a window from the past's tail, divided by the limit: above 1 is unusual.
     ///
     /// `believed`: a p-value threshold that is demanded if it is stricter than the limit.
-    pub fn score(&self, value: f64, believed: Option<f64>) -> f64 {
+    pub(crate) fn score(&self, value: f64, believed: Option<f64>) -> f64 {
         let wanted = believed.map_or(1.0, |chance| score_of(chance, self.single.outer, self.single.limit));
         self.plain_score(value) / wanted.max(1.0)
     }
 
     /// Returns the p-value: how often an unchanged window scores as much; 1 if the window is not unusual.
-    pub fn p_value(&self, value: f64) -> f64 {
+    pub(crate) fn p_value(&self, value: f64) -> f64 {
         let (score, tails) = (self.plain_score(value), &self.single);
         if score > 1.0 { libm::pow(1.0 - tails.outer, score * tails.limit) } else { 1.0 }
     }
@@ -117,13 +117,13 @@ fn score_of(chance: f64, outer: f64, limit: f64) -> f64 {
 }
 
 /// Reduces a score after a peak within the last [`PEAK_WINDOWS`], unless it clearly exceeds the peak.
-pub fn after_peak(score: f64, peak: f64) -> f64 {
+pub(crate) fn after_peak(score: f64, peak: f64) -> f64 {
     let higher = peak * HIGHER;
     if peak > 1.0 && score <= higher { score / higher } else { score }
 }
 
 /// Returns the means of all runs of 24 consecutive windows, oldest first.
-pub fn means(past: &[f64]) -> impl Iterator<Item = f64> + '_ {
+pub(crate) fn means(past: &[f64]) -> impl Iterator<Item = f64> + '_ {
     past.windows(SLOW_WINDOWS).map(|run| run.iter().sum::<f64>() / SLOW_WINDOWS as f64)
 }
 

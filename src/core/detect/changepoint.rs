@@ -16,10 +16,10 @@ use super::regression::EFFECT_MIN;
 use super::{long_run_factor, mean_and_deviation, median, robust_spread};
 
 /// Minimum number of windows on each side of a change point.
-pub const SEGMENT_MIN: usize = 6;
+pub(crate) const SEGMENT_MIN: usize = 6;
 
 /// Maximum number of windows that are analysed.
-pub const WINDOWS_MAX: usize = 200;
+pub(crate) const WINDOWS_MAX: usize = 200;
 
 /// Single windows are clipped at this many robust spreads from the median.
 const CLIP: f64 = 4.0;
@@ -31,7 +31,7 @@ const PENALTY: f64 = 3.0;
 const TRIMMED: f64 = 1.318;
 
 /// Returns the first window of each new level, ascending.
-pub fn change_points(values: &[f64]) -> Vec<usize> {
+pub(crate) fn change_points(values: &[f64]) -> Vec<usize> {
     let mut found = Vec::new();
     split(values, 0, &mut found);
     found.sort_unstable();

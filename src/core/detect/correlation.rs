@@ -11,11 +11,11 @@ use libm::log;
 use serde::{Deserialize, Serialize};
 
 /// Minimum number of common windows.
-pub const WINDOWS_MIN: usize = 8;
+pub(crate) const WINDOWS_MIN: usize = 8;
 
 /// The rank correlation of two series of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Correlation {
+pub(crate) struct Correlation {
     /// Between −1 and 1.
     pub rho: f64,
     /// Two-sided p-value.
@@ -26,7 +26,7 @@ pub struct Correlation {
 impl Correlation {
     /// Learns from pairs of values of the same windows, oldest first; `None` with too few pairs, or if one
     /// side never changes.
-    pub fn learn(pairs: &[(f64, f64)]) -> Option<Correlation> {
+    pub(crate) fn learn(pairs: &[(f64, f64)]) -> Option<Correlation> {
         if pairs.len() < WINDOWS_MIN {
             return None;
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// The baseline of a count.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     mean: f64,
     /// Factor from the queried value to a count: the seconds of a window for a rate, 1 for a count.
     scale: f64,
@@ -21,24 +21,24 @@ pub struct Counts {
 
 impl Counts {
     /// Learns from past values; `None` if nothing was ever counted.
-    pub fn learn(past: &Sorted<f64>, scale: f64) -> Option<Counts> {
+    pub(crate) fn learn(past: &Sorted<f64>, scale: f64) -> Option<Counts> {
         let (mean, deviation) = past.mean_and_deviation(0.0, f64::INFINITY);
         let (mean, deviation) = (mean * scale, deviation * scale);
         (mean > 0.0).then(|| Counts { mean, scale, width: (deviation * deviation / mean).max(1.0) })
     }
 
     /// Returns the mean count per window.
-    pub fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         self.mean
     }
 
     /// Returns the mean of the queried value.
-    pub fn usual(&self) -> f64 {
+    pub(crate) fn usual(&self) -> f64 {
         self.mean / self.scale
     }
 
     /// Returns the p-value of a value on this side.
-    pub fn p_value(&self, value: f64, side: Side) -> f64 {
+    pub(crate) fn p_value(&self, value: f64, side: Side) -> f64 {
         let (mean, count) = (self.mean / self.width, value * self.scale / self.width);
         match side {
             Side::Above => poisson_at_least(count.ceil().max(0.0) as u64, mean),

@@ -19,14 +19,14 @@ const CLIP: f64 = 6.0;
 
 /// Minimum number of windows in the baseline. From `WINDOWS_MANY` windows on the limit is `LIMIT`, below it
 /// is `LIMIT_FEW`.
-pub const WINDOWS_MIN: usize = 100;
+pub(crate) const WINDOWS_MIN: usize = 100;
 const WINDOWS_MANY: usize = 300;
 const LIMIT: f64 = 10.0;
 const LIMIT_FEW: f64 = 12.0;
 
 /// The state of the sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Cusum {
+pub(crate) struct Cusum {
     center: f64,
     spread: f64,
     limit: f64,
@@ -37,7 +37,7 @@ pub struct Cusum {
 
 impl Cusum {
     /// Creates the sum; `None` if the baseline is too short or has no spread.
-    pub fn new(baseline: &[f64]) -> Option<Cusum> {
+    pub(crate) fn new(baseline: &[f64]) -> Option<Cusum> {
         if baseline.len() < WINDOWS_MIN {
             return None;
         }
@@ -49,7 +49,7 @@ impl Cusum {
 
     /// Adds the next window; `sign` is −1 to detect a fall. Returns how many windows ago the change began,
     /// if the sum exceeds the limit.
-    pub fn add(&mut self, value: f64, sign: f64) -> Option<usize> {
+    pub(crate) fn add(&mut self, value: f64, sign: f64) -> Option<usize> {
         let z = (sign * (value - self.center) / self.spread).clamp(-CLIP, CLIP);
         self.sum = (self.sum + z - ALLOWANCE).max(0.0);
         self.since = if self.sum > 0.0 { self.since + 1 } else { 0 };

@@ -8,7 +8,7 @@
 
 /// Returns the largest p-value that is believed; `None` if none is. `all`: the number of keys, including
 /// those without an entry in `chances`; `share`: the accepted share of false alarms. Reorders the p-values.
-pub fn believed(chances: &mut [f64], all: usize, share: f64) -> Option<f64> {
+pub(crate) fn believed(chances: &mut [f64], all: usize, share: f64) -> Option<f64> {
     chances.sort_unstable_by(f64::total_cmp);
     let is_small = |(at, chance): &(usize, &f64)| **chance <= share * (*at as f64 + 1.0) / all as f64;
     chances.iter().enumerate().filter(is_small).map(|(_, chance)| *chance).next_back()

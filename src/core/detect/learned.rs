@@ -26,10 +26,10 @@ const AGE_TIMES: f64 = 1.5;
 
 /// The newest durations, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Durations(VecDeque<u32>);
+pub(crate) struct Durations(VecDeque<u32>);
 
 impl Durations {
-    pub fn add(&mut self, ms: i64) {
+    pub(crate) fn add(&mut self, ms: i64) {
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
@@ -37,19 +37,19 @@ impl Durations {
     }
 
     /// Returns the newest durations, newest first, in seconds.
-    pub fn newest_secs(&self, count: usize) -> impl Iterator<Item = f64> {
+    pub(crate) fn newest_secs(&self, count: usize) -> impl Iterator<Item = f64> {
         self.0.iter().rev().take(count).map(|ms| f64::from(*ms) / 1e3)
     }
 
     /// Returns the values of the ranks `ceil(q × n)`, in seconds; `None` without any duration.
-    pub fn quantiles_secs<const N: usize>(&self, qs: [f64; N]) -> Option<[f64; N]> {
+    pub(crate) fn quantiles_secs<const N: usize>(&self, qs: [f64; N]) -> Option<[f64; N]> {
         let sorted = self.sorted();
         (!sorted.is_empty()).then(|| qs.map(|q| super::quantile_of_sorted(&sorted, q) / 1e3))
     }
 
     /// Returns the median of the newest `count` durations and that of the durations before them, in seconds;
     /// `None` until there are enough of both.
-    pub fn newest_and_usual_secs(&self, count: usize) -> Option<(f64, f64)> {
+    pub(crate) fn newest_and_usual_secs(&self, count: usize) -> Option<(f64, f64)> {
         if self.0.len() < count + LEAST {
             return None;
         }
@@ -66,13 +66,13 @@ impl Durations {
 
     /// Adds a gap. A gap beyond the limit is unusual, so it is recorded as one at the limit; the limit at
     /// most doubles.
-    pub fn add_gap(&mut self, ms: i64) {
+    pub(crate) fn add_gap(&mut self, ms: i64) {
         let limit = self.gap_limit_ms().unwrap_or(f64::INFINITY);
         self.add(if ms as f64 > limit { limit as i64 } else { ms });
     }
 
     /// Returns the longest usual gap, in milliseconds; `None` until enough gaps are known.
-    pub fn gap_limit_ms(&self) -> Option<f64> {
+    pub(crate) fn gap_limit_ms(&self) -> Option<f64> {
         if self.0.len() < LEAST {
             return None;
         }
@@ -82,7 +82,7 @@ impl Durations {
     }
 
     /// Returns the greatest usual age, in milliseconds; `None` until enough durations are known.
-    pub fn age_limit_ms(&self) -> Option<f64> {
+    pub(crate) fn age_limit_ms(&self) -> Option<f64> {
         if self.0.len() < LEAST {
             return None;
         }

@@ -9,22 +9,22 @@
 //! Elementary functions come from `libm`, because the implementations of different platforms differ in the
 //! last bit.
 
-pub mod anomaly;
-pub mod baseline;
-pub mod bounds;
-pub mod changepoint;
-pub mod correlation;
-pub mod counts;
-pub mod cusum;
-pub mod fdr;
-pub mod learned;
+pub(crate) mod anomaly;
+pub(crate) mod baseline;
+pub(crate) mod bounds;
+pub(crate) mod changepoint;
+pub(crate) mod correlation;
+pub(crate) mod counts;
+pub(crate) mod cusum;
+pub(crate) mod fdr;
+pub(crate) mod learned;
 pub mod regression;
-pub mod shares;
-pub mod slopes;
-pub mod sorted;
-pub mod tails;
-pub mod trend;
-pub mod zscore;
+pub(crate) mod shares;
+pub(crate) mod slopes;
+pub(crate) mod sorted;
+pub(crate) mod tails;
+pub(crate) mod trend;
+pub(crate) mod zscore;
 
 /// Factor from the median absolute deviation (MAD) to the standard deviation of a normal distribution.
 pub const MAD_TO_SIGMA: f64 = 1.482_602_218_505_602;
@@ -96,10 +96,10 @@ pub fn long_run_factor(values: &[f64]) -> f64 {
 #[cfg(test)]
 pub(crate) mod dice {
     /// The SplitMix64 generator with its state.
-    pub struct Dice(pub u64);
+    pub(crate) struct Dice(pub u64);
 
     impl Dice {
-        pub fn uniform(&mut self) -> f64 {
+        pub(crate) fn uniform(&mut self) -> f64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.0;
             z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -108,17 +108,17 @@ pub(crate) mod dice {
         }
 
         /// Returns a standard normal value by the method of Box and Muller.
-        pub fn normal(&mut self) -> f64 {
+        pub(crate) fn normal(&mut self) -> f64 {
             let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
             radius * (std::f64::consts::TAU * self.uniform()).cos()
         }
 
-        pub fn exponential(&mut self) -> f64 {
+        pub(crate) fn exponential(&mut self) -> f64 {
             -(1.0 - self.uniform()).ln()
         }
 
         /// Returns `n` values with lag-1 autocorrelation `r` and standard deviation 1.
-        pub fn correlated(&mut self, n: usize, r: f64) -> Vec<f64> {
+        pub(crate) fn correlated(&mut self, n: usize, r: f64) -> Vec<f64> {
             let mut value = self.normal();
             let step = |dice: &mut Dice, value: &mut f64| {
                 *value = r * *value + (1.0 - r * r).sqrt() * dice.normal();

@@ -27,7 +27,7 @@ const NOTHING: f64 = 1e-15;
 
 /// The baseline of a share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Shares {
+pub(crate) struct Shares {
     /// Number of values of all past windows, and number of ones among them.
     values: f64,
     hits: f64,
@@ -36,14 +36,14 @@ pub struct Shares {
 }
 
 /// Whether these may be averages of zeros and ones: none is below 0 or above 1.
-pub fn may_be_shares(averages: &Sorted<f64>) -> bool {
+pub(crate) fn may_be_shares(averages: &Sorted<f64>) -> bool {
     averages.extremes().is_some_and(|(least, most)| least >= 0.0 && most <= 1.0)
 }
 
 impl Shares {
     /// Learns from (number of values, average) of each window; `None` if these are not averages of zeros and
     /// ones.
-    pub fn learn(windows: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Shares> {
+    pub(crate) fn learn(windows: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Shares> {
         let mut all = windows.clone();
         if !all.all(|(count, average)| is_share(count, average)) {
             return None;
@@ -60,13 +60,13 @@ impl Shares {
     }
 
     /// Returns the share of ones.
-    pub fn usual(&self) -> f64 {
+    pub(crate) fn usual(&self) -> f64 {
         self.hits / self.values
     }
 
     /// Returns the p-value of a share on this side, in a window of `count` values. `None` if it is not a
     /// share, or if enough hits and enough misses are expected.
-    pub fn p_value(&self, count: f64, average: f64, side: Side) -> Option<f64> {
+    pub(crate) fn p_value(&self, count: f64, average: f64, side: Side) -> Option<f64> {
         let expected = count * self.usual().min(1.0 - self.usual());
         if expected >= EXPECTED_MIN || !is_share(count, average) {
             return None;

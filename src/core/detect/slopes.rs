@@ -13,7 +13,7 @@
 use super::{middle, ranked};
 
 /// A time and a value.
-pub type Point = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// The interval reaches one in this many of all slopes beyond the median on each side: a window moves the
 /// median by dozens of ranks out of 1,770.
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 32;
 
 /// Some points, and where the median of their slopes lies.
 #[derive(Debug, Default)]
-pub struct Slopes {
+pub(crate) struct Slopes {
     /// Ascending in time.
     points: Vec<Point>,
     /// `None` until the bounds are first requested.
@@ -48,7 +48,7 @@ struct Counted {
 
 impl Slopes {
     /// Replaces the points by these, ascending in time.
-    pub fn move_to(&mut self, points: &[Point]) {
+    pub(crate) fn move_to(&mut self, points: &[Point]) {
         if !self.follow(points) {
             (self.points, self.counted) = (points.to_vec(), None);
         }
@@ -73,7 +73,7 @@ impl Slopes {
     }
 
     /// Removes the points before the time `from` and appends later ones.
-    pub fn slide(&mut self, from: f64, new: impl Iterator<Item = Point>) {
+    pub(crate) fn slide(&mut self, from: f64, new: impl Iterator<Item = Point>) {
         while self.points.first().is_some_and(|oldest| oldest.0 < from) {
             self.take_out(0);
         }
@@ -83,12 +83,12 @@ impl Slopes {
     }
 
     /// Returns the current points.
-    pub fn points(&self) -> &[Point] {
+    pub(crate) fn points(&self) -> &[Point] {
         &self.points
     }
 
     /// Returns a lower and an upper bound of the median slope; `None` for fewer than two points.
-    pub fn between(&mut self) -> Option<(f64, f64)> {
+    pub(crate) fn between(&mut self) -> Option<(f64, f64)> {
         let ranks = middle_ranks(self.points.len())?;
         let all = pairs(self.points.len());
         let counted = self.counted.filter(|counted| counted.has(ranks) && !counted.is_wide(all));
@@ -99,7 +99,7 @@ impl Slopes {
 
     /// Returns the median slope; `None` for fewer than two points, or if it is NaN, which infinite values
     /// cause.
-    pub fn middle(&self) -> Option<f64> {
+    pub(crate) fn middle(&self) -> Option<f64> {
         let (lower, upper) = middle_ranks(self.points.len())?;
         let (below, mut some) = match self.counted.filter(|counted| counted.has((lower, upper))) {
             Some(counted) => (counted.below, counted.inside_of(&self.points)),
@@ -186,7 +186,7 @@ fn middle_ranks(points: usize) -> Option<(usize, usize)> {
 }
 
 /// Returns the slopes of all pairs of points.
-pub fn slopes(points: &[Point]) -> impl Iterator<Item = f64> + Clone + '_ {
+pub(crate) fn slopes(points: &[Point]) -> impl Iterator<Item = f64> + Clone + '_ {
     let of = move |(at, first): (usize, &Point)| {
         let first = *first;
         points[at + 1..].iter().map(move |second| slope(first, *second))

@@ -24,12 +24,12 @@ const LIMITS_MAX: usize = 4_096;
 const CLOSE: f64 = 1e-12;
 
 /// P(Z > z) of the standard normal distribution.
-pub fn normal_above(z: f64) -> f64 {
+pub(crate) fn normal_above(z: f64) -> f64 {
     0.5 * erfc(z / std::f64::consts::SQRT_2)
 }
 
 /// P(T > t) of Student's t with `freedom` > 0 degrees of freedom.
-pub fn student_above(t: f64, freedom: f64) -> f64 {
+pub(crate) fn student_above(t: f64, freedom: f64) -> f64 {
     let half = 0.5 * beta(freedom / (freedom + t * t), freedom / 2.0, 0.5);
     if t >= 0.0 { half } else { 1.0 - half }
 }
@@ -37,7 +37,7 @@ pub fn student_above(t: f64, freedom: f64) -> f64 {
 /// Returns the t that is exceeded with this probability, which is above 0 and at most a half. Newton's
 /// method runs on the logarithm of the tail, which is nearly linear, inside a bracket; it takes about eight
 /// tail evaluations.
-pub fn student_limit(probability: f64, freedom: f64) -> f64 {
+pub(crate) fn student_limit(probability: f64, freedom: f64) -> f64 {
     let (mut low, mut high) = (0.0f64, 1.0f64);
     while student_above(high, freedom) > probability && high < 1e12 {
         (low, high) = (high, high * 2.0);
@@ -60,7 +60,7 @@ pub fn student_limit(probability: f64, freedom: f64) -> f64 {
 }
 
 /// Memoised [`student_limit`]: a rule needs the same few limits at each closed window of each key.
-pub fn student_limit_again(probability: f64, freedom: f64) -> f64 {
+pub(crate) fn student_limit_again(probability: f64, freedom: f64) -> f64 {
     thread_local! {
         static KNOWN: RefCell<BTreeMap<(u64, u64), f64>> = const { RefCell::new(BTreeMap::new()) };
     }
@@ -79,7 +79,7 @@ fn student_density(t: f64, freedom: f64) -> f64 {
 }
 
 /// P(X ≥ k) of a Poisson distribution with this mean.
-pub fn poisson_at_least(k: u64, mean: f64) -> f64 {
+pub(crate) fn poisson_at_least(k: u64, mean: f64) -> f64 {
     if k == 0 { 1.0 } else { gamma_below(k as f64, mean) }
 }
 
@@ -156,7 +156,7 @@ fn gamma_below(a: f64, x: f64) -> f64 {
 }
 
 /// The standard error of a share of `n` values, each of which is a hit with probability `chance`.
-pub fn share_error(chance: f64, n: f64) -> f64 {
+pub(crate) fn share_error(chance: f64, n: f64) -> f64 {
     sqrt(chance * (1.0 - chance) / n.max(1.0))
 }
 

@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Minimum number of windows for a trend.
-pub const WINDOWS_MIN: usize = 6;
+pub(crate) const WINDOWS_MIN: usize = 6;
 
 /// Maximum number of points of which all pairs are examined: 1,770 pairs.
-pub const POINTS_MAX: usize = 60;
+pub(crate) const POINTS_MAX: usize = 60;
 
 /// Maximum autocorrelation that is assumed.
 const CORRELATION_MAX: f64 = 0.95;
@@ -31,7 +31,7 @@ const Z_INTERVAL: f64 = 1.959_964;
 
 /// A line through some windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Trend {
+pub(crate) struct Trend {
     /// Change per unit of the given times.
     pub slope: f64,
     /// The value of the line at the time of the newest point.
@@ -42,7 +42,7 @@ pub struct Trend {
 
 /// The certainty of a line; computed only for an explanation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Certainty {
+pub(crate) struct Certainty {
     /// The 95 % confidence interval of the slope.
     pub interval: (f64, f64),
     /// Two-sided p-value of the trend.
@@ -51,7 +51,7 @@ pub struct Certainty {
 
 impl Trend {
     /// Learns from points ascending in time; `None` with too few of them.
-    pub fn learn(points: &[Point]) -> Option<Trend> {
+    pub(crate) fn learn(points: &[Point]) -> Option<Trend> {
         let mut slopes = Slopes::default();
         slopes.move_to(&together(points));
         Trend::of(&slopes, points.len())
@@ -59,7 +59,7 @@ impl Trend {
 
     /// Derives the line from the slopes of this many windows, which [`together`] has grouped if they are
     /// many; `None` with too few.
-    pub fn of(slopes: &Slopes, windows: usize) -> Option<Trend> {
+    pub(crate) fn of(slopes: &Slopes, windows: usize) -> Option<Trend> {
         let slope = Some(slopes).filter(|_| windows >= WINDOWS_MIN)?.middle()?;
         Some(Trend::through(slopes.points(), slope, windows))
     }
@@ -72,12 +72,12 @@ impl Trend {
     }
 
     /// Returns the value of the line at a time.
-    pub fn at(&self, time: f64) -> f64 {
+    pub(crate) fn at(&self, time: f64) -> f64 {
         self.level + self.slope * (time - self.newest)
     }
 
     /// Returns the certainty of the line from the points that it was learned from.
-    pub fn certainty(&self, points: &[Point]) -> Certainty {
+    pub(crate) fn certainty(&self, points: &[Point]) -> Certainty {
         let points = together(points);
         let rests: Vec<f64> = points.iter().map(|(t, y)| y - self.slope * (t - self.newest)).collect();
         // The residuals of a fitted line are less autocorrelated than the noise; the two terms in n correct
@@ -95,7 +95,7 @@ impl Trend {
 
     /// Returns the time from `now` until the line reaches a limit, with the earliest and the latest time
     /// that the slope's `interval` allows; `None` if the line moves away from the limit.
-    pub fn reaches(&self, limit: f64, now: f64, interval: (f64, f64)) -> Option<(f64, f64, f64)> {
+    pub(crate) fn reaches(&self, limit: f64, now: f64, interval: (f64, f64)) -> Option<(f64, f64, f64)> {
         let left = limit - self.at(now);
         let after = |slope: f64| if left * slope > 0.0 { left / slope } else { f64::INFINITY };
         let (a, b) = (after(interval.0), after(interval.1));
@@ -105,7 +105,7 @@ impl Trend {
 
 /// Bounds on a line, found without computing the line.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Between {
+pub(crate) struct Between {
     /// Bounds on the change per unit of the given times.
     pub slope: (f64, f64),
     level: (f64, f64),
@@ -114,7 +114,7 @@ pub struct Between {
 
 impl Between {
     /// Derives bounds from the slopes of this many windows; `None` with too few.
-    pub fn of(slopes: &mut Slopes, windows: usize) -> Option<Between> {
+    pub(crate) fn of(slopes: &mut Slopes, windows: usize) -> Option<Between> {
         let slope = Some(&mut *slopes).filter(|_| windows >= WINDOWS_MIN)?.between()?;
         let points = slopes.points();
         let (oldest, newest) = (points.first()?.0, points.last()?.0);
@@ -129,7 +129,7 @@ impl Between {
     }
 
     /// Returns bounds on the value of the line at a time.
-    pub fn at(&self, time: f64) -> (f64, f64) {
+    pub(crate) fn at(&self, time: f64) -> (f64, f64) {
         let ahead = time - self.newest;
         let (a, b) = (self.slope.0 * ahead, self.slope.1 * ahead);
         (self.level.0 + a.min(b), self.level.1 + a.max(b))
@@ -139,7 +139,7 @@ impl Between {
 /// Reduces the points to hardly more than [`POINTS_MAX`]: neighbours form blocks, and medians represent each
 /// block. Blocks begin at multiples of their length, so that only the first and the last block change from
 /// window to window.
-pub fn together(points: &[Point]) -> Cow<'_, [Point]> {
+pub(crate) fn together(points: &[Point]) -> Cow<'_, [Point]> {
     let (Some((first, _)), Some((last, _))) = (points.first(), points.last()) else { return points.into() };
     if points.len() <= POINTS_MAX {
         return points.into();

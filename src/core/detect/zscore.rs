@@ -11,14 +11,14 @@ use super::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
 /// Minimum number of windows for a spread.
-pub const WINDOWS_MIN: usize = 5;
+pub(crate) const WINDOWS_MIN: usize = 5;
 
 /// Lower bound of the robust scale, as a share of the median.
 pub(super) const SCALE_MIN: f64 = 0.01;
 
 /// Centre and spread of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Reference {
+pub(crate) struct Reference {
     pub mean: f64,
     pub deviation: f64,
     pub median: f64,
@@ -27,7 +27,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub fn learn(past: &Sorted<f64>) -> Option<Reference> {
+    pub(crate) fn learn(past: &Sorted<f64>) -> Option<Reference> {
         if past.len() < WINDOWS_MIN {
             return None;
         }
@@ -39,17 +39,17 @@ impl Reference {
     }
 
     /// Returns the z-score; `None` if the past has no spread and the value differs from its mean.
-    pub fn z(&self, value: f64) -> Option<f64> {
+    pub(crate) fn z(&self, value: f64) -> Option<f64> {
         ratio(value - self.mean, self.deviation)
     }
 
     /// Returns the robust z-score; `None` if the past holds only zeros and the value is not zero.
-    pub fn robust_z(&self, value: f64) -> Option<f64> {
+    pub(crate) fn robust_z(&self, value: f64) -> Option<f64> {
         ratio(value - self.median, self.scale)
     }
 
     /// Returns the mean plus `k` standard deviations; a negative `k` gives the lower bound.
-    pub fn bound(&self, k: f64) -> f64 {
+    pub(crate) fn bound(&self, k: f64) -> f64 {
         self.mean + k * self.deviation
     }
 }

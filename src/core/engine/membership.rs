@@ -97,6 +97,7 @@ impl Engine {
 
     /// Forgets the series that had no observation for too long.
     pub(super) fn forget_series(&mut self, at: Timestamp) {
+        let before = self.counters.series_forgotten;
         while let Some(entry) = self.reviews.first_entry()
             && *entry.key() <= at
         {
@@ -113,6 +114,10 @@ impl Engine {
                     self.forget_one(slot);
                 }
             }
+        }
+        if self.counters.series_forgotten > before {
+            // A source that sends nothing any more has no event that would expire its ids.
+            self.duplicates.shrink(at, self.limits.duplicate_window);
         }
     }
 

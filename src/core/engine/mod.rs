@@ -10,13 +10,13 @@
 
 mod aggregate;
 mod control;
-pub mod explain;
+pub(crate) mod explain;
 mod fdr;
 mod freshness;
 mod gather;
 mod grid;
 mod ingest;
-pub mod inspect;
+pub(crate) mod inspect;
 mod membership;
 mod publish;
 mod reason;
@@ -385,6 +385,3 @@ impl Engine {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 /// The frozen baselines of one rule, and the windows that teach it nothing.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct BaselineFreeze {
+pub(crate) struct BaselineFreeze {
     /// The baselines of pending and firing keys.
     versions: BTreeMap<(u32, KeyId), Version>,
     keys: BTreeMap<KeyId, Lessons>,
@@ -37,7 +37,7 @@ const EPISODES_MAX: usize = 64;
 
 impl BaselineFreeze {
     /// Notes that an alert of this key became pending at a grid point.
-    pub fn begin(&mut self, key: KeyId, started_at: Timestamp) {
+    pub(crate) fn begin(&mut self, key: KeyId, started_at: Timestamp) {
         let lessons = self.keys.entry(key).or_default();
         if lessons.left_out.len() >= EPISODES_MAX {
             lessons.left_out.remove(0);
@@ -47,7 +47,7 @@ impl BaselineFreeze {
     }
 
     /// Notes that the alert ended at grid point `at`; `None` if it never fired.
-    pub fn end(&mut self, key: KeyId, at: Option<Timestamp>) {
+    pub(crate) fn end(&mut self, key: KeyId, at: Option<Timestamp>) {
         self.versions.retain(|(_, owner), _| *owner != key);
         let Some(lessons) = self.keys.get_mut(&key) else { return };
         let newest = lessons.left_out.pop_if(|(_, to)| *to == Timestamp::MAX);
@@ -56,7 +56,7 @@ impl BaselineFreeze {
     }
 
     /// Notes that an operator accepted the change: from `since` on the state is normal.
-    pub fn accept(&mut self, key: KeyId, since: Timestamp) {
+    pub(crate) fn accept(&mut self, key: KeyId, since: Timestamp) {
         self.versions.retain(|(_, owner), _| *owner != key);
         let lessons = self.keys.entry(key).or_default();
         lessons.left_out.clear();
@@ -64,7 +64,7 @@ impl BaselineFreeze {
         lessons.changes += 1;
     }
 
-    pub fn forget(&mut self, key: KeyId) {
+    pub(crate) fn forget(&mut self, key: KeyId) {
         self.versions.retain(|(_, owner), _| *owner != key);
         self.keys.remove(&key);
     }

@@ -74,7 +74,7 @@ impl Version {
 /// means that the period overlaps a gap. The extent is the same for all keys that are evaluated at one grid
 /// point.
 #[derive(Debug, Default)]
-pub struct CachedExtent(Option<(u32, Option<(Timestamp, Timestamp, Extent)>)>);
+pub(crate) struct CachedExtent(Option<(u32, Option<(Timestamp, Timestamp, Extent)>)>);
 
 impl Evaluation<'_> {
     pub(super) fn past(&mut self, asked: &Past) -> Result<f64, Unknown> {

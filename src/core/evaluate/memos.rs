@@ -13,14 +13,14 @@ use std::collections::HashMap;
 
 /// The owner of a function: a rule or a record, by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reader {
+pub(crate) enum Reader {
     Rule(u32),
     Record(u32),
 }
 
 /// Caches of learned baselines.
 #[derive(Debug, Default)]
-pub struct Memos {
+pub(crate) struct Memos {
     /// Baselines of periods that leave windows out, or that are not a plain length of time; by reader and
     /// place within the reader.
     pub(super) learned: Table<(Reader, u32), KeyTable<Memo>>,
@@ -53,12 +53,12 @@ pub(super) struct MemoOf {
 }
 
 impl Memos {
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Memos::default();
     }
 
     /// Prefetches what an evaluation of these keys reads; see [`view::prefetch`].
-    pub fn prefetch(&self, keys: &[KeyId]) -> view::prefetch::Token {
+    pub(crate) fn prefetch(&self, keys: &[KeyId]) -> view::prefetch::Token {
         let ask = |token, one: Option<u64>| token ^ one.unwrap_or(0);
         let normal = self.normal.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
         let lines = self.lines.values().flat_map(|known| keys.iter().map(|key| known.get(*key)));
@@ -66,7 +66,7 @@ impl Memos {
         lines.map(|known| known.map(SharedLine::prefetch)).fold(normal, ask)
     }
 
-    pub fn forget(&mut self, key: KeyId) {
+    pub(crate) fn forget(&mut self, key: KeyId) {
         for keys in self.learned.values_mut() {
             keys.remove(key);
         }

@@ -9,13 +9,13 @@
 //! the log.
 
 mod baseline_cache;
-pub mod baseline_freeze;
+pub(crate) mod baseline_freeze;
 mod deploys;
 mod logic;
-pub mod lookback;
-pub mod memos;
-pub mod prefilter;
-pub mod proportion;
+pub(crate) mod lookback;
+pub(crate) mod memos;
+pub(crate) mod prefilter;
+pub(crate) mod proportion;
 mod trend_line;
 
 use self::baseline_freeze::BaselineFreeze;
@@ -47,7 +47,7 @@ const GROWTH_STEPS: f64 = 16.0;
 
 /// The state an evaluation may read, and the notes it takes.
 #[derive(Debug)]
-pub struct Evaluation<'a> {
+pub(crate) struct Evaluation<'a> {
     pub views: &'a mut [View],
     pub runs: &'a Tracker,
     pub keys: &'a Keys,
@@ -76,7 +76,7 @@ pub struct Evaluation<'a> {
 
 /// Facts noted during an evaluation.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub(crate) struct Notes {
     /// Largest number of observations behind any aggregate; `None` without aggregates.
     pub count_max: Option<u64>,
     /// Time of the newest input.
@@ -101,7 +101,7 @@ pub struct Notes {
 
 /// The inputs that were read, and the baseline they were compared with.
 #[derive(Debug, Default)]
-pub struct Why {
+pub(crate) struct Why {
     pub inputs: Vec<Input>,
     pub baseline: Baseline,
     /// The line of a forecast.
@@ -110,29 +110,29 @@ pub struct Why {
 
 impl Notes {
     /// Returns notes that collect evidence.
-    pub fn with_evidence() -> Notes {
+    pub(crate) fn with_evidence() -> Notes {
         Notes { why: Some(Box::default()), ..Notes::default() }
     }
 
     /// Returns notes for one of many keys.
-    pub fn of_many(believed: f64) -> Notes {
+    pub(crate) fn of_many(believed: f64) -> Notes {
         Notes { believed: Some(believed), ..Notes::default() }
     }
 
     /// Returns the p-value of the rule, corrected for the number of its detectors (Bonferroni).
-    pub fn chance_of_all(&self) -> Option<f64> {
+    pub(crate) fn chance_of_all(&self) -> Option<f64> {
         self.chance.map(|(smallest, tests)| (smallest * f64::from(tests)).min(1.0))
     }
 
     /// Returns notes for a query between grid points, with evidence.
-    pub fn of_a_look() -> Notes {
+    pub(crate) fn of_a_look() -> Notes {
         Notes { is_look: true, ..Notes::with_evidence() }
     }
 }
 
 impl Evaluation<'_> {
     /// Judges a rule for the scope's key.
-    pub fn observe(&mut self, rule: &Rule) -> Observation {
+    pub(crate) fn observe(&mut self, rule: &Rule) -> Observation {
         self.notes.min_count = rule.min_count;
         let judged = match &rule.subject {
             Subject::Value(expr) => self.judge_value(rule, expr),
@@ -200,7 +200,7 @@ impl Evaluation<'_> {
     }
 
     /// Returns the value of an expression; never NaN or infinite.
-    pub fn value(&mut self, expr: &Expr) -> Result<f64, Unknown> {
+    pub(crate) fn value(&mut self, expr: &Expr) -> Result<f64, Unknown> {
         let value = match expr {
             Expr::Number(number) => return Ok(*number),
             Expr::Aggregate { view, aggregate } => self.aggregate(*view, *aggregate, self.at),
@@ -247,7 +247,7 @@ impl Evaluation<'_> {
     }
 
     /// Returns whether a condition holds.
-    pub fn cond(&mut self, cond: &Cond) -> Result<bool, Unknown> {
+    pub(crate) fn cond(&mut self, cond: &Cond) -> Result<bool, Unknown> {
         match cond {
             Cond::Compare { left, op, right } => self.compare(left, *op, right),
             Cond::And(a, b) => logic::and(self.cond(a), self.cond(b)),

@@ -31,7 +31,7 @@ const USUAL: Range = (0.0, 1.0);
 
 /// Whether [`Evaluation::is_surely_not_met`] is worth calling: the rule reads past windows, whose learning costs
 /// more than the check, and it does not fire on unknown.
-pub fn may_be_told(rule: &Rule) -> bool {
+pub(crate) fn may_be_told(rule: &Rule) -> bool {
     let asks_the_past = match &rule.subject {
         Subject::Value(expr) => asks_the_past(expr),
         Subject::Condition(cond) => asks_the_past_at_all(cond),
@@ -58,7 +58,7 @@ fn asks_the_past(expr: &Expr) -> bool {
 
 impl Evaluation<'_> {
     /// Whether the rule surely is not met for a key and its evaluation leaves nothing to remember.
-    pub fn is_surely_not_met(&mut self, rule: &Rule, key: KeyId) -> bool {
+    pub(crate) fn is_surely_not_met(&mut self, rule: &Rule, key: KeyId) -> bool {
         (self.key, self.notes) = (key, Notes::default());
         self.notes.min_count = rule.min_count;
         let is_not_met = match &rule.subject {

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// The histories of one rule's conditions.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Shares {
+pub(crate) struct Shares {
     histories: BTreeMap<(u32, KeyId), History>,
 }
 
 /// The spans in which a condition held, ascending.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct History {
+pub(crate) struct History {
     /// (from, to); `to` is MAX while the condition still holds.
     spans: VecDeque<(Timestamp, Timestamp)>,
 }
@@ -22,22 +22,22 @@ pub struct History {
 const SPANS_MAX: usize = 1_024;
 
 impl Shares {
-    pub fn history(&mut self, place: u32, key: KeyId) -> &mut History {
+    pub(crate) fn history(&mut self, place: u32, key: KeyId) -> &mut History {
         self.histories.entry((place, key)).or_default()
     }
 
-    pub fn known(&self, place: u32, key: KeyId) -> Option<&History> {
+    pub(crate) fn known(&self, place: u32, key: KeyId) -> Option<&History> {
         self.histories.get(&(place, key))
     }
 
-    pub fn forget(&mut self, key: KeyId) {
+    pub(crate) fn forget(&mut self, key: KeyId) {
         self.histories.retain(|(_, owner), _| *owner != key);
     }
 }
 
 impl History {
     /// Notes whether the condition holds from `at` on; drops the spans that ended before the period.
-    pub fn observe(&mut self, holds: bool, at: Timestamp, period: Span) {
+    pub(crate) fn observe(&mut self, holds: bool, at: Timestamp, period: Span) {
         while self.spans.front().is_some_and(|(_, to)| *to <= at - period) || self.spans.len() > SPANS_MAX {
             self.spans.pop_front();
         }
@@ -51,7 +51,7 @@ impl History {
 
     /// Returns the time the condition held within the period that ends at `at`, and how often it began to
     /// hold in it.
-    pub fn share(&self, at: Timestamp, period: Span) -> (Span, usize) {
+    pub(crate) fn share(&self, at: Timestamp, period: Span) -> (Span, usize) {
         let begin = at - period;
         let held = self.spans.iter().map(|(from, to)| (*to).min(at) - (*from).max(begin));
         let held = held.fold(Span::ZERO, |sum, span| sum + span.max(Span::ZERO));
@@ -59,7 +59,7 @@ impl History {
     }
 
     /// Whether the passage of time alone changes nothing.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.spans.is_empty()
     }
 }

@@ -17,7 +17,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 
 /// A line that was evaluated, kept for evidence.
 #[derive(Debug, Clone, Copy)]
-pub struct Line {
+pub(crate) struct Line {
     trend: Trend,
     interval: (f64, f64),
     /// The unit of the line's time.

@@ -5,8 +5,8 @@
 //! bytes; [`partial`] is the part of a pane that one partition measured.
 
 pub mod histogram;
-pub mod packed;
+pub(crate) mod packed;
 pub mod pane;
 pub mod partial;
-pub mod series;
+pub(crate) mod series;
 pub mod window;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// A pane whose histogram is packed if that is smaller.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct PackedPane {
+pub(crate) struct PackedPane {
     /// The pane without its packed cells; its histogram is empty while there are any.
     rest: Pane,
     #[serde(with = "bytes")]
@@ -21,14 +21,14 @@ pub struct PackedPane {
 
 impl PackedPane {
     /// Unpacks the pane, changes it and packs it again.
-    pub fn change(&mut self, change: impl FnOnce(&mut Pane)) {
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Pane)) {
         let mut pane = std::mem::take(self).into_pane();
         change(&mut pane);
         let cells = pane.take_cells();
         *self = PackedPane { rest: pane, cells };
     }
 
-    pub fn into_pane(self) -> Pane {
+    pub(crate) fn into_pane(self) -> Pane {
         let mut pane = self.rest;
         // `Pane::take_cells` wrote the cells, so they are intact. If they were not, the counts beside them
         // would still be valid.

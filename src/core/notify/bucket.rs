@@ -18,11 +18,11 @@ struct Tokens {
 
 /// All limits of a receiver; without a bucket there is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Bucket(Vec<Tokens>);
+pub(crate) struct Bucket(Vec<Tokens>);
 
 impl Bucket {
     /// Returns full buckets.
-    pub fn new(per_hour: Option<u32>, per_day: Option<u32>, now: Timestamp) -> Bucket {
+    pub(crate) fn new(per_hour: Option<u32>, per_day: Option<u32>, now: Timestamp) -> Bucket {
         let limits = [(per_hour, Span::from_hours(1)), (per_day, Span::from_hours(24))];
         let full = |(most, period): (Option<u32>, Span)| {
             most.map(|most| Tokens { most: f64::from(most), period, left: f64::from(most), at: now })
@@ -31,7 +31,7 @@ impl Bucket {
     }
 
     /// Carries over the tokens left under the previous limits.
-    pub fn after(self, before: &Bucket) -> Bucket {
+    pub(crate) fn after(self, before: &Bucket) -> Bucket {
         let left = |tokens: Tokens| match before.0.iter().find(|known| known.period == tokens.period) {
             Some(known) => Tokens { left: known.left.min(tokens.most), at: known.at, ..tokens },
             None => tokens,
@@ -40,22 +40,22 @@ impl Bucket {
     }
 
     /// Returns when the next message may be sent; `now` or earlier means at once.
-    pub fn next(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn next(&self, now: Timestamp) -> Timestamp {
         self.0.iter().map(|tokens| tokens.next(now)).max().unwrap_or(now)
     }
 
     /// Adapts to a clock that was set back: no token was taken in the future.
-    pub fn bound_times(&mut self, now: Timestamp) {
+    pub(crate) fn bound_times(&mut self, now: Timestamp) {
         self.0.iter_mut().for_each(|tokens| tokens.at = tokens.at.min(now));
     }
 
     /// Returns how many messages may be sent now.
-    pub fn left(&self, now: Timestamp) -> f64 {
+    pub(crate) fn left(&self, now: Timestamp) -> f64 {
         self.0.iter().map(|tokens| tokens.filled(now)).fold(f64::INFINITY, f64::min)
     }
 
     /// Takes a token from each bucket.
-    pub fn take(&mut self, now: Timestamp) {
+    pub(crate) fn take(&mut self, now: Timestamp) {
         for tokens in &mut self.0 {
             tokens.left = (tokens.filled(now) - 1.0).max(0.0);
             tokens.at = now;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Maximum number of waiting transitions per episode: 16 × 3 KiB. Beyond it, those in the middle are dropped.
-pub const QUEUE_MAX: usize = 16;
+pub(crate) const QUEUE_MAX: usize = 16;
 
 /// How soon the receiver needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum News {
+pub(crate) enum News {
     /// With the next message of its group.
     Soon,
     /// At once: the alert got worse, escalated, or is no longer suppressed.
@@ -21,7 +21,7 @@ pub enum News {
 
 /// The state that was delivered last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub(crate) struct Told {
     pub seq: u32,
     pub severity: Severity,
     /// Whether it was delivered only as part of a digest.
@@ -30,14 +30,14 @@ pub struct Told {
 
 /// A transition with its number in the alert stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     pub number: u64,
     pub alert: Transition,
 }
 
 /// One episode as its receiver follows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Episode {
+pub(crate) struct Episode {
     /// Its newest transition.
     pub alert: Transition,
     /// The path of its route, and its group.
@@ -54,7 +54,7 @@ pub struct Episode {
 }
 
 impl Episode {
-    pub fn new(alert: Transition, is_addressed: bool, now: Timestamp) -> Episode {
+    pub(crate) fn new(alert: Transition, is_addressed: bool, now: Timestamp) -> Episode {
         Episode {
             alert,
             path: String::new(),
@@ -68,34 +68,34 @@ impl Episode {
     }
 
     /// Returns whether nothing of it was delivered and nothing has to be.
-    pub fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         self.told.is_none() && self.queue.is_empty() && self.news.is_none() && !self.is_wanted()
     }
 
     /// Returns whether it began and ended before it was delivered, held back only by the wait for its group's
     /// next message.
-    pub fn is_brief(&self) -> bool {
+    pub(crate) fn is_brief(&self) -> bool {
         let is_waiting = self.news.is_some() && self.told.is_none();
         is_waiting && !self.alert.is_active() && self.alert.suppressed_by.is_none() && !self.alert.flapping
     }
 
     /// Returns whether it has ended and its beginning was delivered.
-    pub fn is_told_end(&self) -> bool {
+    pub(crate) fn is_told_end(&self) -> bool {
         self.told.is_some() && !self.alert.is_active()
     }
 
     /// Returns whether its beginning and its changes are to be delivered.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.is_addressed && self.alert.is_active() && self.alert.suppressed_by.is_none()
     }
 
     /// Returns whether it is repeated when nothing changes.
-    pub fn is_lasting(&self) -> bool {
+    pub(crate) fn is_lasting(&self) -> bool {
         self.told.is_some() && self.is_wanted() && self.alert.acknowledged_by.is_none()
     }
 
     /// Returns what the newest transition means to a receiver that knows the delivered state.
-    pub fn news_of(&self) -> Option<News> {
+    pub(crate) fn news_of(&self) -> Option<News> {
         let alert = &self.alert;
         let Some(told) = self.told else {
             let is_late = matches!(alert.change, ChangeName::Unsuppressed | ChangeName::Escalated);
@@ -112,7 +112,7 @@ impl Episode {
     }
 
     /// Returns whether the newest transition is to be delivered by itself.
-    pub fn is_step(&self) -> bool {
+    pub(crate) fn is_step(&self) -> bool {
         match self.alert.is_active() {
             true => self.is_wanted(),
             // An end is not delivered if its beginning was neither delivered nor queued.
@@ -121,7 +121,7 @@ impl Episode {
     }
 
     /// Queues the newest transition; returns `false` if one in the middle was dropped.
-    pub fn line_up(&mut self, number: u64) -> bool {
+    pub(crate) fn line_up(&mut self, number: u64) -> bool {
         let is_full = self.queue.len() >= QUEUE_MAX;
         if is_full {
             self.queue.remove(QUEUE_MAX / 2);

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 /// Maximum number of alerts that wait to be sent. Most hold a beginning, an end and their current state:
 /// 20,000 × 3 × 3 KiB = 180 MiB. Further transitions wait in the stream.
-pub const WAITING_MAX: usize = 20_000;
+pub(crate) const WAITING_MAX: usize = 20_000;
 
 /// How a receiver gets its notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +50,11 @@ pub struct Policy {
 }
 
 /// Rows to persist: (key, value); a row without a value is deleted.
-pub type Rows = Vec<(String, Option<Vec<u8>>)>;
+pub(crate) type Rows = Vec<(String, Option<Vec<u8>>)>;
 
 /// The state of one receiver: episodes, groups, waiting messages and dead letters.
 #[derive(Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     pub policy: Policy,
     pub(super) routes: Arc<Routes>,
     /// Stream number of the newest transition taken in.
@@ -90,7 +90,12 @@ const BUCKET: &str = "bucket";
 
 impl Inbox {
     /// Restores the inbox from its rows; without rows the receiver is new.
-    pub fn new(policy: Policy, routes: Arc<Routes>, rows: Vec<(String, Vec<u8>)>, now: Timestamp) -> Inbox {
+    pub(crate) fn new(
+        policy: Policy,
+        routes: Arc<Routes>,
+        rows: Vec<(String, Vec<u8>)>,
+        now: Timestamp,
+    ) -> Inbox {
         let bucket = Bucket::new(policy.max_per_hour, policy.max_per_day, now);
         let mut inbox = Inbox {
             policy,
@@ -149,13 +154,13 @@ impl Inbox {
     }
 
     /// Returns the stream number of the newest transition taken in.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// Adapts to a clock that was set back: a wait that began in what is now the future begins now. Otherwise
     /// a message would wait for as long as the clock was ahead.
-    pub fn set_back(&mut self, now: Timestamp) {
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
         self.bound_times(now);
         let names: Vec<String> = self.groups.keys().cloned().collect();
         names.iter().for_each(|name| self.settle(name));
@@ -176,7 +181,7 @@ impl Inbox {
 
     /// Returns the number of tracked episodes (mostly alerts that were delivered and whose end was not), and
     /// the number of waiting messages.
-    pub fn sizes(&self) -> (usize, usize) {
+    pub(crate) fn sizes(&self) -> (usize, usize) {
         let groups = self.groups.values().filter(|group| !group.news.is_empty()).count();
         (self.episodes.len(), self.in_line() + groups)
     }
@@ -188,7 +193,7 @@ impl Inbox {
     /// Returns whether the inbox must take in nothing more (back-pressure). Transitions that are not taken in
     /// stay in the stream, so a target that is down for days costs no more memory than one that is down for
     /// an hour.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         let news = || self.groups.values().map(|group| group.news.len()).sum::<usize>();
         // The rules bound the number of firing alerts, and the ends of these alerts must still come in.
         let ends =
@@ -198,7 +203,7 @@ impl Inbox {
     }
 
     /// Notes that the end of the stream was reached; returns whether for the first time.
-    pub fn caught_up(&mut self) -> bool {
+    pub(crate) fn caught_up(&mut self) -> bool {
         let is_first = take(&mut self.is_catching_up);
         if is_first {
             self.changed.insert(POSITION.into());
@@ -207,7 +212,7 @@ impl Inbox {
     }
 
     /// Takes in a transition of the stream; one that was taken in before changes nothing.
-    pub fn absorb(&mut self, number: u64, alert: Transition, now: Timestamp) {
+    pub(crate) fn absorb(&mut self, number: u64, alert: Transition, now: Timestamp) {
         if number <= self.position {
             return;
         }
@@ -217,31 +222,31 @@ impl Inbox {
     }
 
     /// The newest transition of each alert that is tracked.
-    pub fn alerts(&self) -> impl Iterator<Item = &Transition> {
+    pub(crate) fn alerts(&self) -> impl Iterator<Item = &Transition> {
         self.episodes.values().map(|episode| &episode.alert)
     }
 
     /// The highest number of a waiting transition; 0 if none waits.
-    pub fn last_number(&self) -> u64 {
+    pub(crate) fn last_number(&self) -> u64 {
         let waiting = self.episodes.values().flat_map(|episode| &episode.queue);
         waiting.map(|waiting| waiting.number).max().unwrap_or(0)
     }
 
     /// Continues with another log, whose transitions are read from after this number on.
-    pub fn restart(&mut self, number: u64) {
+    pub(crate) fn restart(&mut self, number: u64) {
         self.position = number;
         self.changed.insert(POSITION.into());
     }
 
     /// Skips a record of the stream that is not an alert for this receiver.
-    pub fn pass(&mut self, number: u64) {
+    pub(crate) fn pass(&mut self, number: u64) {
         self.position = self.position.max(number);
         self.changed.insert(POSITION.into());
     }
 
     /// Takes in a transition without moving the position in the stream. `number` only orders it, so it may
     /// come from outside the stream.
-    pub fn take_in(&mut self, number: u64, mut alert: Transition, now: Timestamp) {
+    pub(crate) fn take_in(&mut self, number: u64, mut alert: Transition, now: Timestamp) {
         let id = alert.id.clone();
         if self.policy.is_past_mutes {
             alert.suppressed_by = None;
@@ -270,7 +275,7 @@ impl Inbox {
     }
 
     /// Returns when [`Self::next`] may have a message, as known at `now`.
-    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         if self.is_catching_up {
             return None;
         }
@@ -285,7 +290,7 @@ impl Inbox {
     }
 
     /// Returns the message to send now; the same one until it is sent or given up.
-    pub fn next(&mut self, now: Timestamp) -> Option<Message> {
+    pub(crate) fn next(&mut self, now: Timestamp) -> Option<Message> {
         // Until the end of the stream is known, an alert may be over already.
         if self.is_catching_up {
             return None;
@@ -300,7 +305,7 @@ impl Inbox {
     }
 
     /// Records that a message was delivered or given up, so that its content counts as known.
-    pub fn sent(&mut self, message: &Message, now: Timestamp) {
+    pub(crate) fn sent(&mut self, message: &Message, now: Timestamp) {
         if self.is_sent_again(message) {
             return;
         }
@@ -323,7 +328,7 @@ impl Inbox {
 
     /// Stores the name that the target gave to a message. Call it before [`Self::sent`]; later messages of
     /// the group answer the group's first one.
-    pub fn named(&mut self, message: &Message, name: &str) {
+    pub(crate) fn named(&mut self, message: &Message, name: &str) {
         if let Some(group) = self.groups.get_mut(&message.group) {
             group.first.get_or_insert_with(|| name.into());
         }
@@ -362,7 +367,7 @@ impl Inbox {
     }
 
     /// Returns the rows that changed since the last call.
-    pub fn changes(&mut self) -> Rows {
+    pub(crate) fn changes(&mut self) -> Rows {
         let changed = std::mem::take(&mut self.changed);
         let row = |key: String| {
             let value = self.row(&key);

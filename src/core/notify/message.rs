@@ -90,6 +90,6 @@ impl Message {
 }
 
 /// Returns the rule of an alert and its subject: `slow source=checkout, stage=build`.
-pub fn named(alert: &Transition) -> String {
+pub(crate) fn named(alert: &Transition) -> String {
     format!("{} {}", alert.rule, alert.about()).trim_end().to_string()
 }

@@ -9,18 +9,18 @@
 //! Rejected: one queue for all receivers (a dead receiver blocks the others), dropping what could not be
 //! sent.
 
-pub mod bucket;
-pub mod episode;
+pub(crate) mod bucket;
+pub(crate) mod episode;
 mod group;
-pub mod inbox;
-pub mod message;
+pub(crate) mod inbox;
+pub(crate) mod message;
 mod queue;
-pub mod route;
-pub mod undelivered;
+pub(crate) mod route;
+pub(crate) mod undelivered;
 
 #[cfg(test)]
 mod tests;
 
-pub use inbox::{Inbox, Policy, Style};
-pub use message::{Message, Why};
-pub use route::{GroupBy, Grouping, Route, Routes};
+pub(crate) use inbox::{Inbox, Policy, Style};
+pub(crate) use message::{Message, Why};
+pub(crate) use route::{GroupBy, Grouping, Route, Routes};

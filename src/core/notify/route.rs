@@ -68,7 +68,7 @@ pub struct Routes {
 }
 
 /// Returns a label of an alert as matchers and groups see it.
-pub fn label<'a>(alert: &'a Transition, name: &str) -> Option<&'a str> {
+pub(crate) fn label<'a>(alert: &'a Transition, name: &str) -> Option<&'a str> {
     match name {
         "rule" | "alertname" => Some(&alert.rule),
         "severity" => Some(alert.severity.name()),

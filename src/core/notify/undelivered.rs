@@ -17,14 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Maximum number of alerts in dead letters: 10,000 × 3 KiB = 30 MiB. Beyond it, the oldest dead letters are
 /// dropped.
-pub const ASIDE_MAX: usize = 10_000;
+pub(crate) const ASIDE_MAX: usize = 10_000;
 
 /// Key of the row that holds the notice.
 pub(super) const NOTICE: &str = "notice";
 
 /// A dead letter: a message that could not be delivered, kept for the operator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Undelivered {
+pub(crate) struct Undelivered {
     pub message: Message,
     pub error: String,
     pub at: Timestamp,
@@ -35,7 +35,7 @@ pub struct Undelivered {
 
 /// The notice to the other receivers about dead letters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Notice {
+pub(crate) struct Notice {
     /// When the first message became a dead letter.
     pub since: Timestamp,
     /// When the alert about it began or ended.
@@ -47,7 +47,7 @@ pub struct Notice {
 
 impl Inbox {
     /// Returns the dead letters that were not redriven.
-    pub fn letters(&self) -> impl Iterator<Item = &Undelivered> {
+    pub(crate) fn letters(&self) -> impl Iterator<Item = &Undelivered> {
         self.letters.values().filter(|letter| !letter.is_due)
     }
 
@@ -67,7 +67,7 @@ impl Inbox {
 
     /// Makes a dead letter of a message that cannot be delivered. Its content counts as delivered, so that
     /// the end of its alerts is still sent.
-    pub fn give_up(&mut self, message: &Message, error: String, now: Timestamp) {
+    pub(crate) fn give_up(&mut self, message: &Message, error: String, now: Timestamp) {
         if self.notice.is_none() {
             self.put_up(Notice { since: now, at: now, error: Some(error.clone()), is_told: false });
         }
@@ -91,7 +91,7 @@ impl Inbox {
 
     /// Redrives all dead letters; returns how many. What is out of date is dropped instead: sent behind the end of
     /// its alert, a beginning would never end.
-    pub fn redrive(&mut self, now: Timestamp) -> usize {
+    pub(crate) fn redrive(&mut self, now: Timestamp) -> usize {
         self.drop_outdated();
         let mut count = 0;
         for (id, letter) in self.letters.iter_mut().filter(|(_, letter)| !letter.is_due) {
@@ -134,12 +134,12 @@ impl Inbox {
     }
 
     /// Returns the notice that the other receivers do not have yet.
-    pub fn untold(&self) -> Option<&Notice> {
+    pub(crate) fn untold(&self) -> Option<&Notice> {
         self.notice.as_ref().filter(|notice| !notice.is_told)
     }
 
     /// Records that the other receivers have the notice.
-    pub fn others_noticed(&mut self) {
+    pub(crate) fn others_noticed(&mut self) {
         let Some(notice) = self.notice.take() else { return };
         self.changed.insert(NOTICE.into());
         self.notice = notice.error.is_some().then_some(Notice { is_told: true, ..notice });

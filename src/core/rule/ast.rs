@@ -208,7 +208,7 @@ pub enum Cond {
 
 /// Returns the pane length of a trailing window: the coarsest of 10s, 1m, 5m, 1h that divides the window
 /// and is at most a fifth of it, else 10s.
-pub fn pane_of(window: Span) -> Span {
+pub(crate) fn pane_of(window: Span) -> Span {
     let sizes = [Span::from_hours(1), Span::from_mins(5), Span::from_mins(1)];
     let fits = |pane: &Span| window.ms() % pane.ms() == 0 && pane.ms() * 5 <= window.ms();
     sizes.into_iter().find(fits).unwrap_or(PANE_MIN)

@@ -8,7 +8,7 @@ use crate::core::view::{View, ViewKind};
 use crate::core::vocab::selector::Selector;
 
 /// Returns an expression as text.
-pub fn describe(expr: &Expr, views: &[View]) -> String {
+pub(crate) fn describe(expr: &Expr, views: &[View]) -> String {
     let of = |inner: &Expr| describe(inner, views);
     let all = |inner: &[Expr]| inner.iter().map(of).collect::<Vec<String>>().join(", ");
     match expr {

@@ -3,12 +3,12 @@
 //! The `pipeline` module builds these values from the pipeline files and rejects every mistake there. A
 //! rule set enters the log as one control record, so it is plain data that can be stored and compared.
 
-pub mod about;
-pub mod ast;
-pub mod describe;
-pub mod scope;
-pub mod sound;
-pub mod template;
+pub(crate) mod about;
+pub(crate) mod ast;
+pub(crate) mod describe;
+pub(crate) mod scope;
+pub(crate) mod sound;
+pub(crate) mod template;
 
 use super::mute::Maintenance;
 use super::view::ViewSpec;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Why a template was rejected, with the offset of the error in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
+pub(crate) enum TemplateError {
     #[error("`{{{{` without `}}}}`")]
     Unclosed { at: usize },
     #[error("`{name}` is not known here; write value, severity, rule or labels.NAME")]
@@ -26,7 +26,7 @@ pub enum TemplateError {
 }
 
 impl TemplateError {
-    pub fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         match self {
             TemplateError::Unclosed { at } => *at,
             TemplateError::Name { at, .. } | TemplateError::Filter { at, .. } => *at,
@@ -36,7 +36,7 @@ impl TemplateError {
 }
 
 /// Rejects everything that [`render`] does not support, including blocks of other template languages.
-pub fn check(text: &str) -> Result<(), TemplateError> {
+pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
     parts(text).try_for_each(|(at, part)| match part? {
         Part::Text(text) => block(text).map_or(Ok(()), |(offset, mark)| {
             let at = at + offset;
@@ -56,7 +56,7 @@ fn block(text: &str) -> Option<(usize, &'static str)> {
 }
 
 /// Returns the labels that a template names, each with the offset in bytes at which its part begins.
-pub fn labels(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn labels(text: &str) -> impl Iterator<Item = (usize, &str)> {
     parts(text).filter_map(|(at, part)| match part {
         Ok(Part::Label(name)) => Some((at, name)),
         _ => None,
@@ -65,7 +65,7 @@ pub fn labels(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Returns the rule's summary for one alert with the given key and labels, or the rule's id if it has no
 /// summary.
-pub fn render(
+pub(crate) fn render(
     rule: &Rule,
     (key, labels): (&Key, &BTreeMap<Arc<str>, Arc<str>>),
     value: Option<f64>,

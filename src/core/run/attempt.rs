@@ -43,7 +43,7 @@ pub(super) struct Added {
 
 impl Attempt {
     /// Restores an attempt whose legs are not known.
-    pub fn restored(
+    pub(super) fn restored(
         queued: Option<Timestamp>,
         started: Option<Timestamp>,
         ended: Option<(Timestamp, StageStatus)>,
@@ -60,7 +60,7 @@ impl Attempt {
     }
 
     /// Adds the facts of an event; returns the outcome as an error if the event adds nothing.
-    pub fn add(&mut self, event: &StageEvent) -> Result<Added, Outcome> {
+    pub(super) fn add(&mut self, event: &StageEvent) -> Result<Added, Outcome> {
         let leg = leg_of(&event.labels);
         if event.status == StageStatus::Progress {
             self.add_progress(event.time)?;
@@ -120,22 +120,22 @@ impl Attempt {
     }
 
     /// Returns when the attempt started.
-    pub fn started(&self) -> Option<Timestamp> {
+    pub(super) fn started(&self) -> Option<Timestamp> {
         self.started.map(|fact| fact.time)
     }
 
     /// Returns when the attempt ended.
-    pub fn ended(&self) -> Option<Timestamp> {
+    pub(super) fn ended(&self) -> Option<Timestamp> {
         self.ended.map(|(fact, _)| fact.time)
     }
 
     /// Returns whether the attempt is known to have been queued.
-    pub fn is_queued(&self) -> bool {
+    pub(super) fn is_queued(&self) -> bool {
         self.queued.is_some()
     }
 
     /// Derives the intervals that the added facts complete.
-    pub fn derive(&self, event: &StageEvent, added: Added, derived: &mut Vec<Derived>) {
+    pub(super) fn derive(&self, event: &StageEvent, added: Added, derived: &mut Vec<Derived>) {
         let mut interval = |name, labels, from: Timestamp, to: Timestamp| {
             // Hosts have different clocks: an interval that ends before it begins carries no information.
             if to >= from {

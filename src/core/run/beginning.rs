@@ -35,48 +35,52 @@ impl Default for Beginning {
 
 impl Beginning {
     /// Restores a beginning from its times; nothing was refused and nothing is doubtful.
-    pub fn restored(first: Timestamp, stated: Option<Timestamp>, begun: Option<Timestamp>) -> Beginning {
+    pub(super) fn restored(
+        first: Timestamp,
+        stated: Option<Timestamp>,
+        begun: Option<Timestamp>,
+    ) -> Beginning {
         Beginning { first, stated, begun, ..Beginning::default() }
     }
 
     /// Records that the run had an event at this time.
-    pub fn note(&mut self, time: Timestamp) {
+    pub(super) fn note(&mut self, time: Timestamp) {
         self.first = self.first.min(time);
     }
 
     /// Records that a run event states this time as queued or started.
-    pub fn state(&mut self, time: Timestamp) {
+    pub(super) fn state(&mut self, time: Timestamp) {
         self.note(time);
         self.stated = earliest(self.stated, time);
     }
 
     /// Records that a stage was queued, started or skipped at this time. `is_first`: the stage is the first
     /// declared one, so nothing precedes it.
-    pub fn open(&mut self, time: Timestamp, is_first: bool) {
+    pub(super) fn open(&mut self, time: Timestamp, is_first: bool) {
         self.note(time);
         self.begun = earliest(self.begun, time);
         self.is_doubtful &= !is_first;
     }
 
     /// Records that an event of this time was refused.
-    pub fn refuse(&mut self, time: Timestamp) {
+    pub(super) fn refuse(&mut self, time: Timestamp) {
         self.refused = earliest(self.refused, time);
     }
 
     /// Marks the beginning as doubtful if no event is known yet: the first one may be among lost records.
-    pub fn doubt(&mut self) {
+    pub(super) fn doubt(&mut self) {
         self.is_doubtful |= self.first == Timestamp::MAX;
     }
 
     /// Marks the beginning as doubtful. From here on only a stated start or the first declared stage makes it
     /// certain.
-    pub fn distrust(&mut self) {
+    pub(super) fn distrust(&mut self) {
         self.is_doubtful = true;
     }
 
     /// Returns the beginning if it is certain. `needs_stated`: run events of this pipeline state the start,
     /// so stage events alone do not suffice.
-    pub fn certain(&self, needs_stated: bool) -> Option<Timestamp> {
+    pub(super) fn certain(&self, needs_stated: bool) -> Option<Timestamp> {
         let start = match (self.stated, self.begun) {
             (Some(stated), begun) => begun.map_or(stated, |begun| begun.min(stated)),
             (None, _) if needs_stated || self.is_doubtful => return None,

@@ -47,17 +47,17 @@ pub(super) struct StageFacts {
 
 impl Run {
     /// Restores a forgotten run that comes back.
-    pub fn back(Remains { beginning, ended, is_timed }: Remains) -> Run {
+    pub(super) fn back(Remains { beginning, ended, is_timed }: Remains) -> Run {
         Run { beginning, ended, is_timed, ..Run::default() }
     }
 
-    pub fn remains(&self) -> Remains {
+    pub(super) fn remains(&self) -> Remains {
         Remains { beginning: self.beginning, ended: self.ended, is_timed: self.is_timed }
     }
 
     /// Adds the facts of a stage event and derives the values that they complete. The flags state whether the
     /// stage is the first and whether it is the last declared one.
-    pub fn stage(
+    pub(super) fn stage(
         &mut self,
         event: &StageEvent,
         (is_first, is_last): (bool, bool),
@@ -104,7 +104,7 @@ impl Run {
     }
 
     /// Records that a stage event was refused, so that the run is not completely known.
-    pub fn refuse_stage(&mut self, event: &StageEvent) {
+    pub(super) fn refuse_stage(&mut self, event: &StageEvent) {
         self.beginning.refuse(event.earliest());
         if event.started().is_some() || event.ended().is_some() {
             self.transitions.tear();
@@ -112,12 +112,12 @@ impl Run {
     }
 
     /// Records a hole in the log that may have contained events of this run.
-    pub fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         self.transitions.lose();
     }
 
     /// Adds the facts of a run event.
-    pub fn run(&mut self, event: &RunEvent, derived: &mut Vec<Derived>) -> Outcome {
+    pub(super) fn run(&mut self, event: &RunEvent, derived: &mut Vec<Derived>) -> Outcome {
         let ended = event.ended().map(|time| (time, event.status));
         if let (Some((_, known)), Some((_, status))) = (self.ended, ended)
             && known != status
@@ -146,7 +146,7 @@ impl Run {
     }
 
     /// Ends the run with its last declared stage if its pipeline sends no run events.
-    pub fn close(&mut self, has_run_events: bool, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
+    pub(super) fn close(&mut self, has_run_events: bool, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
         if let Some((time, status)) = self.closing.take()
             && !has_run_events
         {
@@ -156,7 +156,7 @@ impl Run {
 
     /// Derives the values that depend on all events of one instant; returns the run's duration when it is
     /// derived.
-    pub fn settle(
+    pub(super) fn settle(
         &mut self,
         needs_stated: bool,
         pipeline: &Arc<str>,
@@ -190,22 +190,22 @@ impl StageFacts {
     }
 
     /// Returns the time of the run's first event in this stage.
-    pub fn first(&self) -> Timestamp {
+    pub(super) fn first(&self) -> Timestamp {
         self.beginning.first
     }
 
     /// Returns when the run entered this stage, if that is certain.
-    pub fn begun(&self) -> Option<Timestamp> {
+    pub(super) fn begun(&self) -> Option<Timestamp> {
         self.beginning.certain(false)
     }
 
     /// Returns the latest end among the attempts that have ended.
-    pub fn ended(&self) -> Option<Timestamp> {
+    pub(super) fn ended(&self) -> Option<Timestamp> {
         self.attempts.values().filter_map(|attempt| attempt.ended()).max()
     }
 
     /// Returns whether an attempt is running, and whether one waits to start.
-    pub fn progress(&self) -> (bool, bool) {
+    pub(super) fn progress(&self) -> (bool, bool) {
         let open = || self.attempts.values().filter(|attempt| attempt.ended().is_none());
         let is_active = open().any(|attempt| attempt.started().is_some() || !attempt.is_queued());
         (is_active, open().any(|attempt| attempt.started().is_none() && attempt.is_queued()))

@@ -34,7 +34,7 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    pub fn keep(&mut self, run: Arc<str>, remains: Remains, now: Timestamp) {
+    pub(super) fn keep(&mut self, run: Arc<str>, remains: Remains, now: Timestamp) {
         self.runs.insert(run.clone(), (now, remains));
         self.order.push_back((now, run));
         while self.order.front().is_some_and(|(at, _)| *at + GONE_KEPT < now)
@@ -45,12 +45,12 @@ impl Gone {
     }
 
     /// Removes and returns what is known of a run that comes back.
-    pub fn take(&mut self, run: &str) -> Option<Remains> {
+    pub(super) fn take(&mut self, run: &str) -> Option<Remains> {
         self.runs.remove(run).map(|(_, remains)| remains)
     }
 
     /// Records that an event of a run that is not tracked was refused.
-    pub fn refuse(&mut self, run: &Arc<str>, time: Timestamp, now: Timestamp) {
+    pub(super) fn refuse(&mut self, run: &Arc<str>, time: Timestamp, now: Timestamp) {
         if let Some((_, remains)) = self.runs.get_mut(run) {
             return remains.beginning.refuse(time);
         }

@@ -11,7 +11,7 @@
 
 mod attempt;
 mod beginning;
-pub mod course;
+pub(crate) mod course;
 mod facts;
 mod gone;
 mod pipeline;
@@ -26,8 +26,8 @@ use crate::core::vocab::identity::Labels;
 use crate::core::vocab::limits::{PIPELINES_MAX, RUNS_MAX};
 use crate::core::vocab::pipeline::PipelineSpec;
 use crate::core::vocab::time::{Span, Timestamp};
-pub use pipeline::{Pipeline, Touched};
-pub use place::Place;
+pub(crate) use pipeline::{Pipeline, Touched};
+pub(crate) use place::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -47,31 +47,31 @@ enum At {
 
 impl Transitions {
     /// Restores edges that were all examined.
-    pub fn restored(starts: Vec<Edge>, ends: Vec<Edge>) -> Transitions {
+    pub(super) fn restored(starts: Vec<Edge>, ends: Vec<Edge>) -> Transitions {
         Transitions { settled: (starts.len(), ends.len()), starts, ends, is_torn: false }
     }
 
-    pub fn start(&mut self, stage: &Arc<str>, attempt: u32, time: Timestamp) {
+    pub(super) fn start(&mut self, stage: &Arc<str>, attempt: u32, time: Timestamp) {
         push(&mut self.starts, stage, attempt, time);
     }
 
-    pub fn end(&mut self, stage: &Arc<str>, attempt: u32, time: Timestamp) {
+    pub(super) fn end(&mut self, stage: &Arc<str>, attempt: u32, time: Timestamp) {
         push(&mut self.ends, stage, attempt, time);
     }
 
     /// Stops pairing for good, because a start or an end was refused.
-    pub fn tear(&mut self) {
+    pub(super) fn tear(&mut self) {
         self.is_torn = true;
     }
 
     /// Excludes all ends so far from pairing, because the start that followed one of them may be among lost
     /// records.
-    pub fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         self.ends.iter_mut().for_each(|end| end.is_paired = true);
     }
 
     /// Pairs the edges that arrived since the last call.
-    pub fn settle(&mut self, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
+    pub(super) fn settle(&mut self, pipeline: &Arc<str>, derived: &mut Vec<Derived>) {
         let (starts, ends) = std::mem::replace(&mut self.settled, (self.starts.len(), self.ends.len()));
         if self.is_torn {
             return;

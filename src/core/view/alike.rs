@@ -11,10 +11,10 @@ use std::collections::HashMap;
 
 /// The views of the former rule set by their numbers, in the order of that set.
 #[derive(Debug, Default)]
-pub struct Former(HashMap<u64, Vec<View>>);
+pub(crate) struct Former(HashMap<u64, Vec<View>>);
 
 impl Former {
-    pub fn new(views: Vec<View>) -> Former {
+    pub(crate) fn new(views: Vec<View>) -> Former {
         let mut by_id: HashMap<u64, Vec<View>> = HashMap::new();
         for view in views {
             by_id.entry(view.spec.id()).or_default().push(view);
@@ -24,7 +24,7 @@ impl Former {
 
     /// Takes the view that reads the requested rows: the one with the same spec, else the one that reads
     /// furthest back.
-    pub fn take_like(&mut self, spec: &ViewSpec) -> Option<View> {
+    pub(crate) fn take_like(&mut self, spec: &ViewSpec) -> Option<View> {
         let alike = self.0.get_mut(&spec.id())?;
         let very = alike.iter().position(|view| view.spec == *spec);
         let likes = || alike.iter().enumerate().filter(|(_, view)| view.spec.is_like(spec));

@@ -7,7 +7,7 @@ use crate::core::vocab::key::KeyId;
 use crate::core::vocab::time::{Span, Timestamp};
 
 /// Windows kept of one version: its newest ones. 64 x 34 bytes.
-pub const WINDOWS_OF_A_VERSION: usize = 64;
+pub(crate) const WINDOWS_OF_A_VERSION: usize = 64;
 
 /// Windows kept beyond the period: the trailing window overlaps two, one more is not sealed yet, and
 /// [`WINDOWS_BEHIND`] more stay until a rule evaluates again and subtracts them. 11 x 10 bytes, 34 with
@@ -33,7 +33,7 @@ pub(super) enum Retention {
 
 /// The sealed windows of one key.
 #[derive(Debug, Clone, Copy)]
-pub struct SealedWindows<'a> {
+pub(crate) struct SealedWindows<'a> {
     history: &'a History,
     rewrites: u32,
     /// From this index on, a window without observations counts as zero.
@@ -43,7 +43,7 @@ pub struct SealedWindows<'a> {
 /// The state returned by [`SealedWindows::state_before`]. A window that is sealed after `end` does not
 /// change it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct StateBefore {
+pub(crate) struct StateBefore {
     pub changes: u32,
     pub end: i64,
     pub tail: Option<u32>,
@@ -52,14 +52,14 @@ pub struct StateBefore {
 impl SealedWindows<'_> {
     /// Returns the state that tells whether the windows have changed: how often an older window changed,
     /// where the oldest begins and the newest ends.
-    pub fn state(&self) -> (u32, i64, i64) {
+    pub(crate) fn state(&self) -> (u32, i64, i64) {
         let (first, end) = self.history.range();
         (self.rewrites, first, end)
     }
 
     /// Returns the state that tells whether a baseline of the windows before `end` is out of date: the same
     /// as [`Self::state`] for these windows alone, and where the tail begins.
-    pub fn state_before(&self, end: i64) -> StateBefore {
+    pub(crate) fn state_before(&self, end: i64) -> StateBefore {
         let (_, newest_end) = self.history.range();
         StateBefore {
             changes: self.rewrites,
@@ -69,12 +69,12 @@ impl SealedWindows<'_> {
     }
 
     /// Returns where the tail of the past begins.
-    pub fn tail_begin(&self) -> Option<f64> {
+    pub(crate) fn tail_begin(&self) -> Option<f64> {
         self.history.tail_begin().map(f64::from)
     }
 
     /// Returns one window, if it is known.
-    pub fn window(&self, index: i64) -> Option<Window> {
+    pub(crate) fn window(&self, index: i64) -> Option<Window> {
         let (value, count) = self.value(index)?;
         Some(Window { count, value, profile: self.history.profile(index) })
     }
@@ -82,17 +82,21 @@ impl SealedWindows<'_> {
     /// Returns the value and the count of a window. A window without a row is unknown, except that it
     /// counts as zero from the key's first window on where the aggregate of an empty window is zero.
     #[inline]
-    pub fn value(&self, index: i64) -> Option<(f64, u64)> {
+    pub(crate) fn value(&self, index: i64) -> Option<(f64, u64)> {
         self.history.value(index).or_else(|| self.is_zero(index).then_some((0.0, 0)))
     }
 
     /// Returns the known windows from `first` to `last`, with their indexes.
-    pub fn within(&self, first: i64, last: i64) -> impl Iterator<Item = (i64, Window)> + '_ {
+    pub(crate) fn within(&self, first: i64, last: i64) -> impl Iterator<Item = (i64, Window)> + '_ {
         (first..=last).filter_map(|index| Some((index, self.window(index)?)))
     }
 
     /// Returns index, value and count of each known window, from either end.
-    pub fn values(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
+    pub(crate) fn values(
+        &self,
+        first: i64,
+        last: i64,
+    ) -> impl DoubleEndedIterator<Item = (i64, f64, u64)> + '_ {
         (first..=last).filter_map(|index| self.value(index).map(|(value, count)| (index, value, count)))
     }
 
@@ -129,12 +133,12 @@ impl View {
 
     /// Returns the sealed aligned windows of these indexes, oldest first. If the aggregate of an empty
     /// window is zero, empty windows are included.
-    pub fn past(&self, key: KeyId, first: i64, last: i64) -> Vec<(i64, Window)> {
+    pub(crate) fn past(&self, key: KeyId, first: i64, last: i64) -> Vec<(i64, Window)> {
         self.sealed(key).map_or_else(Vec::new, |windows| windows.within(first, last).collect())
     }
 
     /// Returns the sealed windows of a key.
-    pub fn sealed(&self, key: KeyId) -> Option<SealedWindows<'_>> {
+    pub(crate) fn sealed(&self, key: KeyId) -> Option<SealedWindows<'_>> {
         let group = self.group_of(key).and_then(|group| self.group(group))?;
         let (reader, _) = self.reader()?;
         Some(SealedWindows {
@@ -145,18 +149,18 @@ impl View {
     }
 
     /// Counts changes of a key's sealed windows.
-    pub fn changes(&self, key: KeyId) -> u32 {
+    pub(crate) fn changes(&self, key: KeyId) -> u32 {
         self.group_of(key).and_then(|group| self.group(group)).map_or(0, |group| group.changes)
     }
 
     /// Returns the index of the first window in which a key was seen.
-    pub fn begun(&self, key: KeyId) -> Option<i64> {
+    pub(crate) fn begun(&self, key: KeyId) -> Option<i64> {
         self.group_of(key).and_then(|group| self.group(group))?.begun()
     }
 
     /// Makes room for a new version. Removes versions that no series feeds any more: the oldest of the same
     /// key, and the oldest of all keys if there are too many.
-    pub fn prune_versions(&mut self, versions: &[KeyId]) {
+    pub(crate) fn prune_versions(&mut self, versions: &[KeyId]) {
         let ViewKind::Deploys { deploys, .. } = self.spec.kind else { return };
         let mut known: Vec<(Option<i64>, KeyId)> = versions
             .iter()

@@ -16,7 +16,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 
 /// The current time: the ingest time, and the distance of grid points.
 #[derive(Debug, Clone, Copy)]
-pub struct When {
+pub(crate) struct When {
     pub now: Timestamp,
     pub interval: Span,
 }
@@ -29,7 +29,7 @@ pub(super) struct Open<'a> {
 }
 
 /// Links each fed view to its source; the result depends only on the specs of the views and their order.
-pub fn link(views: &mut [View]) {
+pub(crate) fn link(views: &mut [View]) {
     lead::link(views);
     let mut alike = Alike::of_keys(views);
     alike.sort_by_key(|at| rank(views, at));
@@ -78,7 +78,7 @@ fn is_trailing(view: &View) -> bool {
 
 /// Adds one observation to a group, and hands on what the fed views need.
 #[inline]
-pub fn record(views: &mut [View], to: Subscription, reading: &Reading<'_>, when: When) {
+pub(crate) fn record(views: &mut [View], to: Subscription, reading: &Reading<'_>, when: When) {
     let view = &mut views[to.view as usize];
     let recorded = view.record(to.group, reading, when.now, when.interval);
     if recorded != Recorded::Kept && !view.feeds.is_empty() {
@@ -110,7 +110,7 @@ fn hand_on(views: &mut [View], to: Subscription, recorded: Recorded, reading: &R
 }
 
 /// Lets panes enter and leave all views at a grid point.
-pub fn roll(views: &mut [View], when: When) {
+pub(crate) fn roll(views: &mut [View], when: When) {
     for source in 0..views.len() {
         views[source].look_at(when.now);
         if views[source].is_looking_back() {
@@ -126,7 +126,7 @@ pub fn roll(views: &mut [View], when: When) {
 }
 
 /// Hands on all open panes, because the views are about to be linked again.
-pub fn settle(views: &mut [View], when: When) {
+pub(crate) fn settle(views: &mut [View], when: When) {
     for source in 0..views.len() {
         let (open, pane) = (views[source].take_open(), views[source].pane);
         for fed in views[source].feeds.clone() {
@@ -138,7 +138,7 @@ pub fn settle(views: &mut [View], when: When) {
 }
 
 /// Marks changed keys of a view in the views that it feeds.
-pub fn spread(views: &mut [View], changed: u32, keys: &[KeyId]) {
+pub(crate) fn spread(views: &mut [View], changed: u32, keys: &[KeyId]) {
     for fed in views[changed as usize].feeds.clone() {
         let fed = &mut views[fed as usize];
         for key in keys {

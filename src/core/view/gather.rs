@@ -74,7 +74,7 @@ fn hash(part: &impl Serialize) -> u64 {
 
 impl View {
     /// Returns the view with which each partition gathers for this view and for those that it feeds.
-    pub fn gathering(&self, all: &[View]) -> ViewSpec {
+    pub(crate) fn gathering(&self, all: &[View]) -> ViewSpec {
         let (of, pane) = (self.spec.id(), self.pane);
         let kept = self.feeds.iter().map(|fed| all[*fed as usize].kept).fold(self.kept, Span::max);
         let kind = ViewKind::Gathering { of, pane, kept, takes_late: self.takes_late() };
@@ -82,7 +82,7 @@ impl View {
         ViewSpec { kind, has_quantiles, has_spread, ..self.spec.clone() }
     }
 
-    pub fn is_gathering(&self) -> bool {
+    pub(crate) fn is_gathering(&self) -> bool {
         matches!(self.spec.kind, ViewKind::Gathering { .. })
     }
 

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 /// One key's panes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Group {
+pub(crate) struct Group {
     pub key: KeyId,
     pub(super) members: u32, // series that feed it, > 0 while the group lives
     /// Greatest event time of the observations; for a declared series, the time of the declaration.
@@ -44,7 +44,7 @@ pub struct Group {
 
 /// One pane of a group.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Trail {
+pub(crate) struct Trail {
     pub index: i64, // start = index × pane length
     pub pane: Pane,
     pub(super) mean: f64,

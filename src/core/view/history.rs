@@ -31,7 +31,7 @@ const GAP_MAX: i64 = 1 << 16;
 
 /// The sealed windows of one key.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct History {
+pub(crate) struct History {
     first: i64, // index of the oldest window kept
     pub(super) values: VecDeque<f64>,
     pub(super) counts: VecDeque<u16>, // saturating
@@ -49,7 +49,7 @@ pub struct History {
 }
 
 /// The largest count that a row can store; a larger count is stored as this one.
-pub const COUNT_MAX: u64 = u16::MAX as u64;
+pub(crate) const COUNT_MAX: u64 = u16::MAX as u64;
 
 /// How a window is read.
 #[derive(Debug, Clone, Copy)]
@@ -259,7 +259,7 @@ static EMPTY: LazyLock<Pane> = LazyLock::new(Pane::default);
 
 /// Returns how the values of two panes together are distributed. `above`: where the tail begins; without
 /// it, at the window's own p95. `None` with too few values.
-pub fn profile(panes: [&Pane; 2], shape: Shape, above: Option<f64>) -> Option<Profile> {
+pub(crate) fn profile(panes: [&Pane; 2], shape: Shape, above: Option<f64>) -> Option<Profile> {
     let count = panes[0].count.saturating_add(panes[1].count);
     if count < VALUES_MIN {
         return None;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// The stored form of a view.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ViewImage {
+pub(crate) struct ViewImage {
     groups: Vec<Option<Group>>,
     free: Vec<u32>,
     dirty: Vec<u32>,
@@ -19,11 +19,11 @@ pub struct ViewImage {
 }
 
 impl View {
-    pub fn image(&self) -> impl Serialize + '_ {
+    pub(crate) fn image(&self) -> impl Serialize + '_ {
         (&self.groups, &self.free, &self.dirty, &self.rolls, &self.shape)
     }
 
-    pub fn restore(spec: ViewSpec, image: ViewImage, lateness: Lateness) -> View {
+    pub(crate) fn restore(spec: ViewSpec, image: ViewImage, lateness: Lateness) -> View {
         let mut view = View::new(spec, image.shape, lateness);
         let groups = image.groups.iter().enumerate();
         view.by_key = groups.filter_map(|(at, g)| Some((g.as_ref()?.key, at as u32))).collect();

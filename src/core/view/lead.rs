@@ -14,7 +14,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 
 /// The panes that a leader holds for the others.
 #[derive(Debug)]
-pub struct Lead {
+pub(crate) struct Lead {
     of: ViewSpec,
     groups: Vec<(KeyId, Timestamp, Sealable)>,
 }
@@ -40,13 +40,13 @@ pub(super) fn link(views: &mut [View]) {
 }
 
 /// Takes the panes that the leaders hold, because other views may lead from now on.
-pub fn take(views: &mut [View]) -> Vec<Lead> {
+pub(crate) fn take(views: &mut [View]) -> Vec<Lead> {
     let leaders = views.iter_mut().filter(|view| view.leader.is_none());
     leaders.filter_map(View::take_lead).collect()
 }
 
 /// Gives the panes to the current leaders.
-pub fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span) {
+pub(crate) fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span) {
     let alike = Alike::of_windows(views);
     for lead in leads {
         let number = lead.of.window_number();
@@ -111,7 +111,7 @@ impl View {
 
     /// Closes all windows before the current one for a new follower: it has no rows for them and accepts
     /// none.
-    pub fn begin_following(&mut self, now: Timestamp) {
+    pub(crate) fn begin_following(&mut self, now: Timestamp) {
         if self.is_following() {
             let first = now.index(self.pane);
             self.groups.iter_mut().flatten().for_each(|group| group.close_before(first));

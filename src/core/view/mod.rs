@@ -11,14 +11,14 @@
 
 mod alike;
 mod baseline;
-pub mod feed;
+pub(crate) mod feed;
 mod gather;
 mod group;
-pub mod history;
+pub(crate) mod history;
 mod image;
-pub mod lead;
-pub mod pipeline_records;
-pub mod prefetch;
+pub(crate) mod lead;
+pub(crate) mod pipeline_records;
+pub(crate) mod prefetch;
 mod read;
 mod sealed;
 mod totals;
@@ -31,15 +31,14 @@ use crate::core::vocab::limits::Lateness;
 use crate::core::vocab::selector::{By, Selector};
 use crate::core::vocab::time::{Span, Timestamp};
 use alike::Alike;
-pub use alike::Former;
-pub use baseline::{SealedWindows, StateBefore, WINDOWS_OF_A_VERSION};
+pub(crate) use alike::Former;
+pub(crate) use baseline::{SealedWindows, StateBefore, WINDOWS_OF_A_VERSION};
 use group::{Group, Trail};
-pub use history::COUNT_MAX;
-pub use image::ViewImage;
-pub use read::{newest, quantile, rank, totals, trailing};
+pub(crate) use history::COUNT_MAX;
+pub(crate) use image::ViewImage;
+pub(crate) use read::{newest, quantile, rank, totals, trailing};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-pub use totals::Totals;
 
 /// The contents of a view. Two expressions that read the same rows share one view, even if one of them
 /// reads further back.
@@ -117,7 +116,7 @@ impl ViewSpec {
 }
 
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     pub spec: ViewSpec,
     pane: Span,
     /// How long after its start a pane is still read by some grid point.
@@ -163,7 +162,7 @@ enum Recorded {
 }
 
 impl View {
-    pub fn new(spec: ViewSpec, shape: Shape, lateness: Lateness) -> View {
+    pub(crate) fn new(spec: ViewSpec, shape: Shape, lateness: Lateness) -> View {
         let (pane, kept) = match spec.kind {
             ViewKind::Trailing { window, pane, history } => (pane, window + history),
             ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } => {
@@ -197,12 +196,12 @@ impl View {
     }
 
     /// Returns the view that this view gets its panes from.
-    pub fn source(&self) -> Option<u32> {
+    pub(crate) fn source(&self) -> Option<u32> {
         self.source
     }
 
     /// Whether the view takes late observations, because its panes become sealed windows.
-    pub fn takes_late(&self) -> bool {
+    pub(crate) fn takes_late(&self) -> bool {
         match self.spec.kind {
             ViewKind::Trailing { .. } => false,
             ViewKind::Baseline { .. } | ViewKind::Deploys { .. } | ViewKind::Newest => true,
@@ -211,17 +210,17 @@ impl View {
     }
 
     /// Whether the view gets its panes from another view instead of from observations.
-    pub fn is_fed(&self) -> bool {
+    pub(crate) fn is_fed(&self) -> bool {
         self.source.is_some() || self.leader.is_some()
     }
 
-    pub fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         self.shape
     }
 
     /// Adds a series to the group of a key, and creates the group if the series is its first. The first
     /// series of a named metric sets the view's shape.
-    pub fn join(&mut self, key: KeyId, newest: Timestamp, shape: Shape) -> u32 {
+    pub(crate) fn join(&mut self, key: KeyId, newest: Timestamp, shape: Shape) -> u32 {
         if self.by_key.is_empty() && self.spec.selector.name.is_some() {
             self.shape = shape;
         }
@@ -253,7 +252,7 @@ impl View {
     }
 
     /// Removes a series from its group; returns the key if the group is removed with its last series.
-    pub fn leave(&mut self, group: u32) -> Option<KeyId> {
+    pub(crate) fn leave(&mut self, group: u32) -> Option<KeyId> {
         let members = &mut self.group_mut(group)?.members;
         *members -= 1;
         if *members > 0 {
@@ -372,7 +371,7 @@ impl View {
 
     /// Marks a group as changed since the last grid point.
     #[inline]
-    pub fn mark(&mut self, group: u32) {
+    pub(crate) fn mark(&mut self, group: u32) {
         if let Some(Some(entry)) = self.groups.get_mut(group as usize)
             && !entry.is_dirty
         {
@@ -382,16 +381,16 @@ impl View {
     }
 
     /// Marks all groups as changed, so that all their keys are evaluated again.
-    pub fn mark_all(&mut self) {
+    pub(crate) fn mark_all(&mut self) {
         (0..self.groups.len() as u32).for_each(|group| self.mark(group));
     }
 
     /// Returns when the next pane enters or leaves a group's window.
-    pub fn next_roll(&self) -> Option<Timestamp> {
+    pub(crate) fn next_roll(&self) -> Option<Timestamp> {
         self.rolls.first_key_value().map(|(at, _)| *at)
     }
 
-    pub fn has_dirty(&self) -> bool {
+    pub(crate) fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
@@ -421,7 +420,7 @@ impl View {
     }
 
     /// Returns the keys of the changed groups, in no order, and marks the groups as clean.
-    pub fn take_dirty(&mut self) -> Vec<KeyId> {
+    pub(crate) fn take_dirty(&mut self) -> Vec<KeyId> {
         let dirty = std::mem::take(&mut self.dirty);
         let keys = dirty.iter().filter_map(|at| {
             let group = self.groups.get_mut(*at as usize)?.as_mut()?;
@@ -432,14 +431,14 @@ impl View {
     }
 
     /// Prepares a resubscription of all series: groups stay, but their member counts are reset.
-    pub fn forget_members(&mut self) {
+    pub(crate) fn forget_members(&mut self) {
         for group in self.groups.iter_mut().flatten() {
             group.members = 0;
         }
     }
 
     /// Ends a resubscription of all series: removes the groups that no series joined.
-    pub fn drop_empty(&mut self) {
+    pub(crate) fn drop_empty(&mut self) {
         if self.is_of_deploys() {
             self.count_gone();
             return;
@@ -451,11 +450,11 @@ impl View {
         }
     }
 
-    pub fn group_of(&self, key: KeyId) -> Option<u32> {
+    pub(crate) fn group_of(&self, key: KeyId) -> Option<u32> {
         self.by_key.get(key).copied()
     }
 
-    pub fn group(&self, group: u32) -> Option<&Group> {
+    pub(crate) fn group(&self, group: u32) -> Option<&Group> {
         self.groups.get(group as usize)?.as_ref()
     }
 
@@ -463,25 +462,21 @@ impl View {
         self.groups.get_mut(group as usize)?.as_mut()
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
         self.by_key.keys()
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
-    }
-
     /// Returns the start of the oldest pane of the trailing window that ends at grid point `at`.
-    pub fn oldest_start(&self, at: Timestamp) -> Timestamp {
+    pub(crate) fn oldest_start(&self, at: Timestamp) -> Timestamp {
         Timestamp::clamped(self.range(at).0 * self.pane.ms())
     }
 
     /// Returns the end of the newest pane in the trailing window that ends at `at`.
-    pub fn newest_end(&self, at: Timestamp) -> Timestamp {
+    pub(crate) fn newest_end(&self, at: Timestamp) -> Timestamp {
         Timestamp::clamped((self.range(at).1 + 1) * self.pane.ms())
     }
 
@@ -556,7 +551,7 @@ fn schedule_rolls(
 
 /// An addition to a pane: one value, several values of the same finest pane, or a whole pane.
 #[derive(Debug)]
-pub enum Reading<'a> {
+pub(crate) enum Reading<'a> {
     One(Sample),
     /// Several values, and the newest time among them.
     Run(&'a [Sample], Timestamp),
@@ -566,7 +561,7 @@ pub enum Reading<'a> {
 
 impl Reading<'_> {
     #[inline]
-    pub fn time(&self) -> Timestamp {
+    pub(crate) fn time(&self) -> Timestamp {
         match self {
             Reading::One(sample) => sample.time,
             Reading::Run(_, time) | Reading::Many(_, _, time) => *time,
@@ -574,7 +569,7 @@ impl Reading<'_> {
     }
 
     #[inline]
-    pub fn add_to(&self, pane: &mut Pane) {
+    pub(crate) fn add_to(&self, pane: &mut Pane) {
         match self {
             Reading::One(sample) => pane.record(*sample),
             Reading::Run(samples, _) => samples.iter().for_each(|sample| pane.record(*sample)),

@@ -14,12 +14,12 @@ use super::history::History;
 use crate::core::vocab::key::KeyId;
 
 /// A number that depends on every prefetched value, so that the compiler cannot remove the reads.
-pub type Token = u64;
+pub(crate) type Token = u64;
 
 impl View {
     /// Prefetches what an evaluation of these keys reads. `has_changed`: whether windows may have been
     /// sealed, so that rows are read, too.
-    pub fn prefetch(&self, keys: &[KeyId], has_changed: bool) -> Token {
+    pub(crate) fn prefetch(&self, keys: &[KeyId], has_changed: bool) -> Token {
         self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)), has_changed)
     }
 

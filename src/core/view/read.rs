@@ -80,31 +80,31 @@ impl View {
 }
 
 /// Returns the totals of a view's trailing window that ends at `at`; all zero for a key without a group.
-pub fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -> Totals {
+pub(crate) fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -> Totals {
     feed::with_open(views, view, key, |view, open| view.totals(key, at, open))
 }
 
 /// Returns the time of a key's newest observation, in its window or before it; for a declared series
 /// without observations, the time of the declaration. A fed view knows the time to within a pane, its
 /// source exactly.
-pub fn newest(views: &[View], view: u32, key: KeyId) -> Option<Timestamp> {
+pub(crate) fn newest(views: &[View], view: u32, key: KeyId) -> Option<Timestamp> {
     let of = |view: &View| Some(view.group(view.group_of(key)?)?.newest);
     let view = &views[view as usize];
     of(view).max(view.source().and_then(|source| of(&views[source as usize])))
 }
 
 /// Returns a quantile of a view's trailing window that ends at `at`; `None` when it is empty.
-pub fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
+pub(crate) fn quantile(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
     feed::with_open(views, view, key, |view, open| view.quantile(key, at, q, open))
 }
 
 /// Does the same as [`quantile`] for a quantile that is read only once.
-pub fn rank(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
+pub(crate) fn rank(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: f64) -> Option<f64> {
     feed::with_open(views, view, key, |view, open| view.rank(key, at, q, open))
 }
 
 /// Returns how the values of a view's trailing window that ends at `at` are distributed.
-pub fn profile(
+pub(super) fn profile(
     views: &mut [View],
     view: u32,
     key: KeyId,
@@ -116,7 +116,7 @@ pub fn profile(
 
 /// Returns a key's trailing window that ends at `at`, in the form that detectors compare. `value`: the
 /// requested aggregate of the window; `above`: where the tail of the past begins.
-pub fn trailing(
+pub(crate) fn trailing(
     views: &mut [View],
     (view, key): (u32, KeyId),
     at: Timestamp,

@@ -104,7 +104,7 @@ impl SealedPanes {
         }
     }
 
-    /// Reads the parts to prefetch; see [`super::ahead`].
+    /// Reads the parts to prefetch; see [`super::prefetch`].
     pub(super) fn prefetch(&self) -> u64 {
         self.records.last().map_or(0, |last| u64::from(*last))
     }

@@ -6,7 +6,7 @@ use crate::core::vocab::time::Timestamp;
 
 /// Count, sum, extremes and spread over some panes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Totals {
+pub(crate) struct Totals {
     pub count: u64,
     pub sum: f64,
     pub min: f64,
@@ -56,7 +56,7 @@ impl Totals {
     }
 
     /// Population standard deviation, as PromQL's `stddev_over_time`; `None` while empty.
-    pub fn stddev(&self) -> Option<f64> {
+    pub(crate) fn stddev(&self) -> Option<f64> {
         (self.count > 0).then(|| (self.m2 / self.count as f64).sqrt())
     }
 }

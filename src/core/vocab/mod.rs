@@ -3,19 +3,19 @@
 //! Invariant: nothing here depends on another module of the core. The types are data with their own arithmetic;
 //! none of them holds the state of a log.
 
-pub mod aggregate;
+pub(crate) mod aggregate;
 pub mod calendar;
 pub mod comparison;
 pub mod counters;
-pub mod escalation;
+pub(crate) mod escalation;
 pub mod identity;
 pub mod key;
 pub mod limits;
 pub mod partition;
-pub mod pattern;
-pub mod pipeline;
-pub mod selector;
+pub(crate) mod pattern;
+pub(crate) mod pipeline;
+pub(crate) mod selector;
 pub mod series_info;
 pub mod severity;
-pub mod time;
+pub(crate) mod time;
 pub mod unit;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The label that names a pipeline.
-pub const PIPELINE: &str = "pipeline";
+pub(crate) const PIPELINE: &str = "pipeline";
 
 /// Names of the series derived from stage, run and gate events; their source is the pipeline.
 const SERIES: [&str; 9] = [
@@ -20,7 +20,7 @@ const SERIES: [&str; 9] = [
 ];
 
 /// Returns whether series of this name have a pipeline as their source.
-pub fn is_of_pipeline(series: &str) -> bool {
+pub(crate) fn is_of_pipeline(series: &str) -> bool {
     SERIES.contains(&series)
 }
 

@@ -240,7 +240,7 @@ impl std::str::FromStr for Span {
 }
 
 /// Ten years: longer than any window or timer, and too short to overflow when added.
-pub const SPAN_MAX: Span = Span::from_hours(24 * 366 * 10);
+pub(crate) const SPAN_MAX: Span = Span::from_hours(24 * 366 * 10);
 
 /// The error of a text that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -262,7 +262,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 }
 
 /// (year, month, day) to days since the epoch; the inverse of `civil_from_days`.
-pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

@@ -42,7 +42,7 @@ impl std::fmt::Debug for Blocks {
 }
 
 impl Blocks {
-    pub fn new(inner: Box<dyn Read + Send>) -> Blocks {
+    pub(super) fn new(inner: Box<dyn Read + Send>) -> Blocks {
         Blocks {
             inner,
             rest: Vec::new(),
@@ -55,7 +55,7 @@ impl Blocks {
     }
 
     /// Fills `block` with whole lines; returns the number of the first one, or `None` at the end.
-    pub fn next(&mut self, block: &mut Vec<u8>) -> Option<u64> {
+    pub(super) fn next(&mut self, block: &mut Vec<u8>) -> Option<u64> {
         if let Some((first, ahead)) = self.ahead.take() {
             *block = ahead;
             return Some(first);
@@ -83,7 +83,7 @@ impl Blocks {
     }
 
     /// Returns the first block, which is still read afterwards.
-    pub fn peek(&mut self) -> &[u8] {
+    pub(super) fn peek(&mut self) -> &[u8] {
         if self.ahead.is_none() {
             let mut block = Vec::new();
             self.ahead = self.next(&mut block).map(|first| (first, block));
@@ -95,7 +95,7 @@ impl Blocks {
     }
 
     /// Returns the error that ended the stream early, and the number of lines before it.
-    pub fn broken(&mut self) -> Option<(io::Error, u64)> {
+    pub(super) fn broken(&mut self) -> Option<(io::Error, u64)> {
         self.broken.take().map(|error| (error, self.next - 1))
     }
 
@@ -154,7 +154,7 @@ impl Blocks {
 
 /// A stream line by line.
 #[derive(Debug)]
-pub struct Lines {
+pub(super) struct Lines {
     pub(super) blocks: Blocks,
     block: Vec<u8>,
     at: usize,   // where the next line begins
@@ -168,7 +168,7 @@ impl Lines {
 
     /// Returns the number and the text of the next line that is not blank, without its line end. A line that
     /// is too long is cut to one byte more than the bound.
-    pub fn next_line(&mut self) -> Option<(u64, &[u8])> {
+    pub(super) fn next_line(&mut self) -> Option<(u64, &[u8])> {
         let range = loop {
             if self.at >= self.block.len() {
                 self.number = self.blocks.next(&mut self.block)?;

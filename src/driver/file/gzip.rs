@@ -40,7 +40,7 @@ pub(super) struct Gzip<R> {
 }
 
 impl<R: BufRead> Gzip<R> {
-    pub fn new(inner: R) -> Gzip<R> {
+    pub(super) fn new(inner: R) -> Gzip<R> {
         Gzip { inner, inflate: Decompress::new(false), sum: Crc::new(), state: State::Between }
     }
 

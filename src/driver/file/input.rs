@@ -80,7 +80,7 @@ pub struct Input {
 }
 
 /// Opens a file, or standard input for `-`.
-pub fn open(path: &Path) -> Result<Input, InputError> {
+pub(crate) fn open(path: &Path) -> Result<Input, InputError> {
     let (inner, size): (Box<dyn Read + Send>, Option<u64>) = if path == Path::new("-") {
         (Box::new(io::stdin()), None)
     } else {

@@ -13,7 +13,7 @@ use super::input::{self, Finding, Input, InputError};
 use super::sort::{Origins, OriginsWriter, Sorter};
 
 /// Opens all files as one input; without files, the input has no lines.
-pub fn open(files: &[PathBuf], sort: bool) -> Result<Input, InputError> {
+pub(crate) fn open(files: &[PathBuf], sort: bool) -> Result<Input, InputError> {
     match files.split_first() {
         Some((first, rest)) => gather(input::open(first)?, rest, sort),
         None => Ok(Input::empty()),
@@ -23,7 +23,7 @@ pub fn open(files: &[PathBuf], sort: bool) -> Result<Input, InputError> {
 /// Combines several inputs into one: merged by time, or with `sort` each line at its own time.
 /// When only merged, the lines of one file keep their order: a line counts with the largest time of its file
 /// so far.
-pub fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, InputError> {
+pub(crate) fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, InputError> {
     if rest.is_empty() && !sort {
         return Ok(first);
     }

@@ -3,11 +3,11 @@
 mod block;
 mod gzip;
 mod inflate;
-pub mod input;
-pub mod merge;
-pub mod reader;
-pub mod sort;
-pub mod stamp;
+pub(crate) mod input;
+pub(crate) mod merge;
+pub(crate) mod reader;
+pub(crate) mod sort;
+pub(crate) mod stamp;
 mod zstd;
 
 use crate::core::vocab::identity::Identity;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// A sequence of lines, decoded.
 #[derive(Debug)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// The number of the decoder that decoded it.
     pub decoder: usize,
     /// Whether that decoder cleared its table of identities before this chunk.
@@ -24,6 +24,4 @@ pub struct Chunk {
     /// The identities found in this chunk, in the order of their numbers.
     pub found: Vec<Arc<Identity>>,
     pub lines: Vec<Line>,
-    /// Bytes of text that the chunk was decoded from.
-    pub bytes: u64,
 }

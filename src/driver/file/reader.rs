@@ -30,13 +30,13 @@ fn decode(decoder: &mut Decoder, number: usize, first: u64, block: &[u8]) -> Chu
         }
         (begin, at) = (end + 1, at + 1);
     }
-    Chunk { decoder: number, is_anew, found: decoder.take_found(), lines, bytes: block.len() as u64 }
+    Chunk { decoder: number, is_anew, found: decoder.take_found(), lines }
 }
 
 /// Passes the chunks of an input to `apply` in order, until `apply` breaks; returns the faults of the input.
 /// `threads` includes the calling thread: with one, it decodes itself; with more, the others decode. A thread
 /// that would block on another calls `help` first.
-pub fn read(
+pub(crate) fn read(
     input: Input,
     threads: usize,
     decoders_before: usize,

@@ -21,14 +21,14 @@ use std::sync::Arc;
 const RUN_BYTES: usize = 16 << 20;
 
 /// The sort key of a line: its time, the number of its file, and its number there.
-pub type Rank = (Timestamp, u32, u64);
+pub(crate) type Rank = (Timestamp, u32, u64);
 
 /// Rank and length, as written before each line of a run.
 const HEAD_BYTES: usize = 8 + 4 + 8 + 4;
 
 /// Gathers lines and returns them in order.
 #[derive(Debug)]
-pub struct Sorter {
+pub(crate) struct Sorter {
     run_bytes: usize,
     text: Vec<u8>,
     lines: Vec<(Rank, Range<usize>)>, // where each is in `text`
@@ -55,7 +55,7 @@ impl Sorter {
     }
 
     /// Adds a line, without a line end.
-    pub fn push(&mut self, rank: Rank, line: &[u8]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, rank: Rank, line: &[u8]) -> io::Result<()> {
         let held = self.text.len() + self.lines.len() * size_of::<(Rank, Range<usize>)>();
         if held + line.len() > self.run_bytes && !self.lines.is_empty() {
             self.spill()?;
@@ -94,7 +94,7 @@ impl Sorter {
     }
 
     /// Writes all lines in order, each with a line end, and passes the rank of each to `tell`.
-    pub fn finish(
+    pub(crate) fn finish(
         mut self,
         out: &mut dyn Write,
         tell: &mut dyn FnMut(Rank) -> io::Result<()>,
@@ -211,19 +211,19 @@ impl Origins {
 
 /// Records the origins of lines, one after the other.
 #[derive(Debug)]
-pub struct OriginsWriter(BufWriter<File>);
+pub(crate) struct OriginsWriter(BufWriter<File>);
 
 impl OriginsWriter {
-    pub fn new() -> io::Result<OriginsWriter> {
+    pub(crate) fn new() -> io::Result<OriginsWriter> {
         Ok(OriginsWriter(BufWriter::new(tempfile::tempfile()?)))
     }
 
-    pub fn note(&mut self, file: u32, number: u64) -> io::Result<()> {
+    pub(crate) fn note(&mut self, file: u32, number: u64) -> io::Result<()> {
         self.0.write_all(&file.to_le_bytes())?;
         self.0.write_all(&number.to_le_bytes())
     }
 
-    pub fn finish(self, files: Arc<[PathBuf]>) -> io::Result<Origins> {
+    pub(crate) fn finish(self, files: Arc<[PathBuf]>) -> io::Result<Origins> {
         Ok(Origins { files, table: self.0.into_inner().map_err(io::IntoInnerError::into_error)? })
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::ndjson::{Content, Line};
 
 /// Assigns ingest times to lines.
 #[derive(Debug)]
-pub struct Stamper {
+pub(crate) struct Stamper {
     max_skew: Span,
     max_lateness: Span,
     largest: Option<Timestamp>,
@@ -23,7 +23,7 @@ pub struct Stamper {
 
 /// A line with its stamp.
 #[derive(Debug)]
-pub struct Stamped {
+pub(crate) struct Stamped {
     pub line: Line,
     pub stamp: Timestamp,
     /// Values past this are refused as `future`, whatever the stamp allows.
@@ -31,7 +31,7 @@ pub struct Stamped {
 }
 
 impl Stamper {
-    pub fn new(limits: &Limits) -> Stamper {
+    pub(crate) fn new(limits: &Limits) -> Stamper {
         let (max_skew, max_lateness) = (limits.max_skew, limits.max_lateness);
         Stamper { max_skew, max_lateness, largest: None, held: None, jump: Jump::default() }
     }
@@ -39,7 +39,7 @@ impl Stamper {
     /// Returns the stamp of a line that needs no check: one event, not too far ahead of the clock, while no
     /// line waits.
     #[inline]
-    pub fn plain(&mut self, line: &Line) -> Option<Timestamp> {
+    pub(crate) fn plain(&mut self, line: &Line) -> Option<Timestamp> {
         let (Content::One(event), None, None, None, Some(largest)) =
             (&line.content, line.ingest_time, &self.held, self.jump.to(), self.largest)
         else {
@@ -52,7 +52,7 @@ impl Stamper {
     }
 
     /// Takes the next line; passes the lines that can be stamped now to `out`.
-    pub fn push(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
+    pub(crate) fn push(&mut self, line: Line, out: &mut impl FnMut(Stamped)) {
         match self.plain(&line) {
             Some(stamp) => out(Stamped { line, stamp, limit: None }),
             None => self.push_uncommon(line, out),
@@ -60,7 +60,7 @@ impl Stamper {
     }
 
     /// Passes on the lines that were held back, because no line follows that could contradict them.
-    pub fn finish(&mut self, out: &mut impl FnMut(Stamped)) {
+    pub(crate) fn finish(&mut self, out: &mut impl FnMut(Stamped)) {
         self.settle(Verdict::Lasted, out);
         if let Some((line, time)) = self.held.take() {
             self.believe(line, time, out);

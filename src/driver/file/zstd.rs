@@ -40,7 +40,7 @@ pub(super) struct Zstd<R> {
 }
 
 impl<R: BufRead> Zstd<R> {
-    pub fn new(inner: R) -> Zstd<R> {
+    pub(super) fn new(inner: R) -> Zstd<R> {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(WINDOW_BYTES_MAX);
         Zstd { inner, decoder, sum: Xxh64::new(0), state: State::Between, broken: None }

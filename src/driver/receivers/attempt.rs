@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Failures in a row that open the circuit.
-pub const OPEN_AFTER: u32 = 5;
+pub(super) const OPEN_AFTER: u32 = 5;
 
 /// The failures since the last success.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

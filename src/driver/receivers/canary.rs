@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 /// The name of the series, for rules.
-pub const METRIC: &str = "streamgauge_canary";
+pub(crate) const METRIC: &str = "streamgauge_canary";
 
 /// The period, and the offset of the event within it: the middle of a pane of ten seconds, which ends before
 /// the minute does.
@@ -27,7 +27,7 @@ const PLACE: Span = Span::from_secs(5);
 
 /// The origin of a canary event: its source names the partition and the number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     pub partition: u32,
     pub of: u32,
 }
@@ -35,14 +35,14 @@ pub struct Origin {
 impl Origin {
     /// Returns a source name that belongs to the partition. Names are tried until one does, which takes about
     /// `of` attempts.
-    pub fn source(&self) -> String {
+    pub(crate) fn source(&self) -> String {
         let named = |salt: u32| format!("canary-{}-of-{}-{salt}", self.partition + 1, self.of);
         let is_there = |name: &String| partition_of(name, self.of) == self.partition;
         (0..).map(named).find(is_there).unwrap_or_default()
     }
 
     /// Parses the source name of a canary event.
-    pub fn of_source(source: &str) -> Option<Origin> {
+    pub(crate) fn of_source(source: &str) -> Option<Origin> {
         let mut parts = source.strip_prefix("canary-")?.split('-');
         let partition = parts.next()?.parse::<u32>().ok()?.checked_sub(1)?;
         let of = parts.next().filter(|word| *word == "of").and(parts.next())?.parse().ok()?;
@@ -51,7 +51,7 @@ impl Origin {
 }
 
 /// Sends one event a minute to each partition, until `stop` is dropped.
-pub fn keep(intake: &Arc<dyn Intake>, partitions: u32, clock: &impl Clock, stop: &Receiver<()>) {
+pub(crate) fn keep(intake: &Arc<dyn Intake>, partitions: u32, clock: &impl Clock, stop: &Receiver<()>) {
     let origins: Vec<String> =
         (0..partitions).map(|partition| Origin { partition, of: partitions }.source()).collect();
     loop {

@@ -9,11 +9,11 @@
 //! target recognise a repeat).
 
 mod attempt;
-pub mod canary;
-pub mod metrics;
+pub(crate) mod canary;
+pub(crate) mod metrics;
 pub mod ports;
 mod registry;
-pub mod self_alerts;
+pub(crate) mod self_alerts;
 #[cfg(test)]
 mod tests;
 mod worker;

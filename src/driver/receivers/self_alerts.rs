@@ -16,7 +16,7 @@ const UNDELIVERED: &str = "_sg_undelivered";
 const TEST: &str = "_sg_test";
 
 /// Returns the alert about a receiver's dead letters: firing since the first one, or ended by a redrive.
-pub fn undelivered(receiver: &str, notice: &Notice) -> Transition {
+pub(crate) fn undelivered(receiver: &str, notice: &Notice) -> Transition {
     let times = (notice.since, notice.at);
     match &notice.error {
         Some(error) => {
@@ -34,12 +34,17 @@ pub fn undelivered(receiver: &str, notice: &Notice) -> Transition {
 
 /// Returns whether an alert is about this receiver's own dead letters; such an alert is for the other
 /// receivers.
-pub fn is_about(alert: &Transition, receiver: &str) -> bool {
+pub(crate) fn is_about(alert: &Transition, receiver: &str) -> bool {
     &*alert.rule == UNDELIVERED && alert.key.get("receiver").is_some_and(|name| **name == *receiver)
 }
 
 /// Returns the message of a receiver test: the beginning of a test alert, or its end.
-pub fn trial(receiver: &Arc<str>, by: &str, (since, at): (Timestamp, Timestamp), is_over: bool) -> Message {
+pub(crate) fn trial(
+    receiver: &Arc<str>,
+    by: &str,
+    (since, at): (Timestamp, Timestamp),
+    is_over: bool,
+) -> Message {
     let summary = format!("{by} tests receiver {receiver}: nothing is wrong");
     let alert = firing(TEST, receiver, (since, at), summary, Severity::Info);
     let alert = if is_over { ended(alert, "the test is over", at) } else { alert };

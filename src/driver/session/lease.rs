@@ -41,7 +41,7 @@ pub(super) struct RenewingStore<'a, S, C> {
 }
 
 impl<'a, S: OwnerStore, C: Clock> RenewingStore<'a, S, C> {
-    pub fn new(
+    pub(super) fn new(
         store: &'a mut S,
         clock: &'a C,
         fence: &'a Fence,

@@ -4,13 +4,13 @@ use super::{ExprError, Spot};
 
 /// A token and its place.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Token {
+pub(crate) struct Token {
     pub kind: TokenKind,
     pub at: Spot,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum TokenKind {
+pub(crate) enum TokenKind {
     Name(String),
     /// A number with the unit that follows it without a blank: `500ms`, `20%`, `1h30m`, `0.9`.
     Number(String),
@@ -64,43 +64,43 @@ fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
 
 /// A position in a list of tokens; it never passes the last token.
 #[derive(Debug)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     tokens: Vec<Token>, // ends with End
     at: usize,
 }
 
 impl Cursor {
-    pub fn new(text: &str) -> Result<Cursor, ExprError> {
+    pub(crate) fn new(text: &str) -> Result<Cursor, ExprError> {
         Ok(Cursor { tokens: tokens(text)?, at: 0 })
     }
 
-    pub fn peek(&self) -> &TokenKind {
+    pub(crate) fn peek(&self) -> &TokenKind {
         &self.tokens[self.at].kind
     }
 
     /// Returns the token after the next one.
-    pub fn peek_second(&self) -> Option<&TokenKind> {
+    pub(crate) fn peek_second(&self) -> Option<&TokenKind> {
         self.tokens.get(self.at + 1).map(|token| &token.kind)
     }
 
-    pub fn spot(&self) -> Spot {
+    pub(crate) fn spot(&self) -> Spot {
         self.tokens[self.at].at
     }
 
     /// Returns the place of the token before the current one.
-    pub fn last_spot(&self) -> Spot {
+    pub(crate) fn last_spot(&self) -> Spot {
         self.tokens[self.at.saturating_sub(1)].at
     }
 
     /// Returns the next token and advances.
-    pub fn advance(&mut self) -> Token {
+    pub(crate) fn advance(&mut self) -> Token {
         let token = self.tokens[self.at].clone();
         self.at = (self.at + 1).min(self.tokens.len() - 1);
         token
     }
 
     /// Advances if the next token is this symbol; returns whether it is.
-    pub fn take(&mut self, symbol: &str) -> bool {
+    pub(crate) fn take(&mut self, symbol: &str) -> bool {
         let is_next = matches!(self.peek(), TokenKind::Symbol(found) if *found == symbol);
         if is_next {
             self.advance();

@@ -2,7 +2,7 @@
 
 pub mod check;
 pub(super) mod foreign;
-pub mod lex;
+pub(crate) mod lex;
 pub mod literal;
 pub mod parse;
 

@@ -27,13 +27,13 @@ const RUNBOOKS: [&str; 2] = ["runbook_url", "runbook"];
 
 /// The ids of the converted rules, and the last number tried for each name.
 #[derive(Debug, Default)]
-pub struct Ids {
+pub(super) struct Ids {
     taken: BTreeSet<String>,
     numbers: BTreeMap<String, u32>,
 }
 
 /// Makes the rule of an alert, with a unique id.
-pub fn alert(
+pub(super) fn alert(
     origin: &Origin,
     body: &Body,
     said: Translation,
@@ -150,7 +150,7 @@ fn texts(annotations: &BTreeMap<String, String>, notes: &mut Vec<String>) -> Vec
 }
 
 impl Ids {
-    pub fn take(&mut self, id: &str) {
+    pub(super) fn take(&mut self, id: &str) {
         self.taken.insert(id.into());
     }
 

@@ -5,21 +5,21 @@ use crate::core::Span;
 
 /// The name here of Prometheus' label `name`, because `name` is the metric's own name here. Prometheus itself
 /// renames a conflicting label in this way.
-pub const EXPORTED_NAME: &str = "exported_name";
+pub(super) const EXPORTED_NAME: &str = "exported_name";
 
 /// Returns the name here of a label of Prometheus.
-pub fn label_here(label: &str) -> &str {
+pub(super) fn label_here(label: &str) -> &str {
     if label == "name" { EXPORTED_NAME } else { label }
 }
 
 /// Returns the name in Prometheus of a label here.
-pub fn label_there(label: &str) -> &str {
+pub(super) fn label_there(label: &str) -> &str {
     if label == EXPORTED_NAME { "name" } else { label }
 }
 
 /// A node of the syntax tree.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Node {
+pub(super) enum Node {
     Number(f64),
     Text(String),
     Vector(Vector),
@@ -47,7 +47,7 @@ pub enum Node {
 
 /// `name{matchers}[range]`; the name is empty if the selector has none.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Vector {
+pub(super) struct Vector {
     pub name: String,
     pub matchers: Vec<Matcher>,
     pub range: Option<Span>,
@@ -55,7 +55,7 @@ pub struct Vector {
 
 /// `label="value"`
 #[derive(Debug, Clone, PartialEq)]
-pub struct Matcher {
+pub(super) struct Matcher {
     pub label: String,
     pub op: &'static str,
     pub value: String,
@@ -63,7 +63,7 @@ pub struct Matcher {
 
 /// The labels that an aggregation keeps.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Grouping {
+pub(super) enum Grouping {
     /// `by (…)`; an aggregation without a grouping is `by ()`.
     By(Vec<String>),
     Without(Vec<String>),
@@ -71,7 +71,7 @@ pub enum Grouping {
 
 /// How a binary operator matches the series of both sides.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Matching {
+pub(super) struct Matching {
     pub is_bool: bool,
     /// The labels of `on (…)` (true) or `ignoring (…)` (false).
     pub labels: Option<(bool, Vec<String>)>,
@@ -84,7 +84,7 @@ const OF_COUNTERS: [&str; 4] = ["rate", "irate", "increase", "resets"];
 
 impl Node {
     /// Calls `visit` for the node and all its descendants, outermost first.
-    pub fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
+    pub(super) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
         visit(self);
         match self {
             Node::Number(_) | Node::Text(_) | Node::Vector(_) => {}
@@ -100,7 +100,7 @@ impl Node {
     }
 
     /// Returns the names of all series in the tree.
-    pub fn names(&self) -> Vec<&str> {
+    pub(super) fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.for_each(&mut |node| {
             if let Node::Vector(vector) = node {
@@ -138,7 +138,7 @@ impl Node {
 
     /// Renames the labels to their names here. Returns whether `name` was among them, and whether
     /// `exported_name` was.
-    pub fn rename_labels(&mut self) -> (bool, bool) {
+    pub(super) fn rename_labels(&mut self) -> (bool, bool) {
         let (mut has_name, mut has_exported) = (false, false);
         self.for_each_label(&mut |label| {
             has_name |= label == "name";
@@ -149,7 +149,7 @@ impl Node {
     }
 
     /// Returns the names of the series that are read as counters.
-    pub fn counters(&self) -> Vec<&str> {
+    pub(super) fn counters(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.for_each(&mut |node| {
             if let Node::Call { name, args } = node

@@ -23,13 +23,13 @@ pub struct Origin {
 
 /// A rule as it is written, or the reason why it is invalid.
 #[derive(Debug)]
-pub struct Rule {
+pub(super) struct Rule {
     pub origin: Origin,
     pub body: Result<Body, String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Body {
+pub(super) struct Body {
     pub expr: String,
     pub pending_for: Span,
     pub keep_firing_for: Span,
@@ -39,13 +39,13 @@ pub struct Body {
 
 /// All rules of some files, and notes about their groups.
 #[derive(Debug, Default)]
-pub struct Files {
+pub(super) struct Files {
     pub rules: Vec<Rule>,
     pub notes: Vec<(Origin, String)>,
 }
 
 /// Reads rule files given as (name, text); returns an error if a file is no rule file.
-pub fn read(files: &[(String, String)]) -> Result<Files, String> {
+pub(super) fn read(files: &[(String, String)]) -> Result<Files, String> {
     let mut all = Files::default();
     for (name, text) in files {
         let documents = yaml::parse_documents(text).map_err(|error| format!("{name}: {}", error.message))?;
@@ -62,23 +62,23 @@ pub fn read(files: &[(String, String)]) -> Result<Files, String> {
     Ok(all)
 }
 
-pub fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+pub(super) fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     crate::pipeline::define::section(node, name).filter(|node| node.kind != Kind::Null)
 }
 
-pub fn items(node: Option<&Node>) -> &[Node] {
+pub(super) fn items(node: Option<&Node>) -> &[Node] {
     match node {
         Some(Node { kind: Kind::List(items), .. }) => items,
         _ => &[],
     }
 }
 
-pub fn text(node: &Node) -> Option<String> {
+pub(super) fn text(node: &Node) -> Option<String> {
     node.text().map(str::to_string)
 }
 
 /// Reads a map of texts; entries with an empty text are dropped, because an empty label is no label.
-pub fn texts(node: Option<&Node>) -> Option<BTreeMap<String, String>> {
+pub(super) fn texts(node: Option<&Node>) -> Option<BTreeMap<String, String>> {
     let mut texts = labels(node)?;
     texts.retain(|_, text| !text.is_empty());
     Some(texts)
@@ -220,7 +220,7 @@ fn body(node: &Node, is_record: bool) -> Result<Body, String> {
 }
 
 /// Reads a duration; zero if the field is missing.
-pub fn span(node: &Node, name: &str) -> Result<Span, String> {
+pub(super) fn span(node: &Node, name: &str) -> Result<Span, String> {
     let Some(written) = field(node, name) else { return Ok(Span::ZERO) };
     let written = text(written).unwrap_or_default();
     duration(&written).ok_or_else(|| format!("`{name}: {written}` is no duration"))

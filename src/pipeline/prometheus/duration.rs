@@ -9,7 +9,7 @@ const YEAR: Span = Span::from_hours(24 * 365);
 const YEARS_MAX: i64 = 9;
 
 /// Reads a duration; a year is the only unit that [`Span`] does not parse itself.
-pub fn duration(text: &str) -> Option<Span> {
+pub(super) fn duration(text: &str) -> Option<Span> {
     let Some((years, rest)) = text.split_once('y') else { return text.parse().ok() };
     let is_count = !years.is_empty() && years.bytes().all(|byte| byte.is_ascii_digit());
     let years: i64 = years.parse().ok().filter(|years| is_count && *years <= YEARS_MAX)?;

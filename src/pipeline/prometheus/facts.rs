@@ -9,7 +9,7 @@ use super::ast::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
-pub struct Facts {
+pub(super) struct Facts {
     /// Metrics that an expression reads as counters.
     counters: BTreeSet<String>,
     /// Names of all series that expressions read.
@@ -26,13 +26,13 @@ const PARTS: [&str; 2] = ["_count", "_sum"];
 
 impl Facts {
     /// Learns facts from an expression.
-    pub fn learn(&mut self, node: &Node) {
+    pub(super) fn learn(&mut self, node: &Node) {
         self.counters.extend(node.counters().into_iter().map(str::to_string));
         self.names.extend(node.names().into_iter().map(str::to_string));
     }
 
     /// Returns the reason why a metric must be a counter; `None` if it need not be one.
-    pub fn counter(&self, name: &str) -> Option<&'static str> {
+    pub(super) fn counter(&self, name: &str) -> Option<&'static str> {
         if self.counters.contains(name) {
             return Some("it is read by `rate` or `increase`");
         }
@@ -46,7 +46,7 @@ impl Facts {
     }
 
     /// Whether a metric may be a counter although no fact shows it.
-    pub fn may_be_counter(&self, name: &str) -> bool {
+    pub(super) fn may_be_counter(&self, name: &str) -> bool {
         PARTS.iter().any(|suffix| name.ends_with(*suffix))
     }
 }

@@ -11,7 +11,7 @@ use crate::core::Span;
 use std::fmt;
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Token {
+pub(super) enum Token {
     /// A metric, a label, a function or a keyword.
     Name(String),
     Number(f64),
@@ -32,7 +32,7 @@ const SYMBOLS: [&str; 24] = [
 const EXPR_BYTES_MAX: usize = 64 << 10;
 
 /// Splits an expression into tokens; the last one is [`Token::End`].
-pub fn tokens(text: &str) -> Result<Vec<Token>, String> {
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     if text.len() > EXPR_BYTES_MAX {
         return Err(format!("the expression has {} bytes; at most {EXPR_BYTES_MAX} are read", text.len()));
     }
@@ -46,7 +46,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, String> {
 }
 
 /// Reads a number without a sign: decimal, hexadecimal as `0x10`, or octal as `010`.
-pub fn number(word: &str) -> Option<f64> {
+pub(super) fn number(word: &str) -> Option<f64> {
     if let Some(digits) = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
         let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         return i64::from_str_radix(digits, 16).ok().filter(|_| is_hex).map(|number| number as f64);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// The content of one slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Slot {
+pub(super) enum Slot {
     Value(f64),
     /// No sample; the previous sample stays valid within the lookback.
     Gap,
@@ -19,7 +19,7 @@ pub enum Slot {
 const SLOTS_MAX: usize = 1_000_000;
 
 /// Splits `name{label="value"}` into its parts.
-pub fn series(text: &str) -> Result<(String, BTreeMap<String, String>), String> {
+pub(super) fn series(text: &str) -> Result<(String, BTreeMap<String, String>), String> {
     let Node::Vector(Vector { name, matchers, range: None }) = promql::parse(text)? else {
         return Err("it is no series".into());
     };
@@ -31,7 +31,7 @@ pub fn series(text: &str) -> Result<(String, BTreeMap<String, String>), String> 
 }
 
 /// Expands the notation to all slots of a series.
-pub fn values(text: &str) -> Result<Vec<Slot>, String> {
+pub(super) fn values(text: &str) -> Result<Vec<Slot>, String> {
     if text.contains("{{") {
         return Err("native histograms cannot be sent here".into());
     }

@@ -18,7 +18,7 @@ pub struct RecordOut {
 const DECLARED_SOURCE: &str = "absent";
 
 /// Returns the file with these records and rules, and the counters and declared series that they need.
-pub fn yaml(records: &[&RecordOut], rules: &[&RuleOut]) -> String {
+pub(super) fn yaml(records: &[&RecordOut], rules: &[&RuleOut]) -> String {
     let all = || records.iter().map(|record| &record.said).chain(rules.iter().map(|rule| &rule.said));
     let mut out = String::from("version: 1\n");
     // Writing to a String cannot fail.

@@ -39,7 +39,7 @@ const DEPTH_MAX: usize = 64;
 const OPERATORS_MAX: usize = 512;
 
 /// Parses an expression, or returns the reason why it cannot be parsed.
-pub fn parse(text: &str) -> Result<Node, String> {
+pub(super) fn parse(text: &str) -> Result<Node, String> {
     let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, operators: 0 };
     let node = parser.binary(0)?;
     match parser.peek() {

@@ -6,7 +6,7 @@
 //! Invariant: the result matches the same texts; an expression without an equivalent is refused.
 
 /// Returns the translated expression, or the reason why there is none.
-pub fn ours(re2: &str) -> Result<String, String> {
+pub(super) fn ours(re2: &str) -> Result<String, String> {
     let mut out = String::with_capacity(re2.len());
     let mut rest = re2;
     while let Some(first) = rest.chars().next() {

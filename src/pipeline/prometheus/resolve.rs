@@ -46,7 +46,7 @@ struct Resolver {
 }
 
 /// Converts all rules of some files.
-pub fn resolve(files: Files) -> Converted {
+pub(super) fn resolve(files: Files) -> Converted {
     let mut resolver = Resolver::default();
     resolver.done.notes = files.notes.into_iter().map(|(origin, text)| Remark { origin, text }).collect();
     let (mut alerts, mut records): (Vec<Parsed>, Vec<Parsed>) = (Vec::new(), Vec::new());

@@ -8,12 +8,12 @@ use super::ast::label_here;
 use crate::core::rule::template::check;
 
 /// Whether a text has placeholders.
-pub fn is_template(text: &str) -> bool {
+pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{")
 }
 
 /// Returns the translated text, or the reason why there is none.
-pub fn translate(text: &str) -> Result<String, String> {
+pub(super) fn translate(text: &str) -> Result<String, String> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once("{{") {
         let Some((inner, next)) = after.split_once("}}") else {
@@ -41,7 +41,7 @@ pub fn translate(text: &str) -> Result<String, String> {
 }
 
 /// Whether a text shows the label of this name.
-pub fn has_label(text: &str, label: &str) -> bool {
+pub(super) fn has_label(text: &str, label: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_');
     text.split("abels.").skip(1).any(|rest| rest.strip_prefix(label).is_some_and(ends))
 }

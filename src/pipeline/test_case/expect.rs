@@ -286,7 +286,7 @@ fn active(alert: &Transition) -> String {
 
 /// Formats a transition as in `transitions:`:
 /// `7m1s latency_p99 {source=checkout} firing warning by silence s1`.
-pub fn transition(of: &Transition) -> String {
+pub(crate) fn transition(of: &Transition) -> String {
     let change = change_name(of.change);
     let key: Vec<String> = of.key.0.iter().map(|(label, value)| format!("{label}={value}")).collect();
     let by = of.suppressed_by.as_ref().map_or(String::new(), |by| format!(" by {} {}", by.kind, by.id));
@@ -299,6 +299,6 @@ pub fn transition(of: &Transition) -> String {
 }
 
 /// Returns the rule of a line of `transitions:`.
-pub fn rule_of(line: &str) -> Option<&str> {
+pub(crate) fn rule_of(line: &str) -> Option<&str> {
     line.split_whitespace().nth(1)
 }

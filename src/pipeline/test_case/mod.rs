@@ -14,11 +14,11 @@ use super::yaml::{Kind, Node};
 use crate::core::rule::{Rule, RuleSet};
 use crate::core::vocab::selector::By;
 use crate::core::{Span, Timestamp};
-pub use expect::{Expectation, Expected, ExpectedState, Mute, rule_of, transition};
-pub use said::{Alert, Decision};
+pub(crate) use expect::{Expectation, rule_of, transition};
+pub(crate) use said::{Alert, Decision};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-pub use values::{expand, observations, series_name};
+pub(crate) use values::{expand, observations, series_name};
 
 /// One test: its input, and the expected state at some times.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +53,7 @@ pub enum Input {
 const EVENTS_MAX: usize = 1_000_000;
 
 /// The start of test time.
-pub const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-01T00:00:00Z
+pub(crate) const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-01T00:00:00Z
 
 const KEYS: [&str; 9] =
     ["name", "interval", "input_series", "input_events", "say", "expect", "transitions", "until", "refused"];
@@ -66,10 +66,10 @@ const TEXT_FIELDS: [&str; 12] =
 /// The tested rules, each with the labels that its keys can have. `None`: any labels, because each series is
 /// a key.
 #[derive(Debug)]
-pub struct Known<'r>(BTreeMap<&'r str, Option<BTreeSet<&'r str>>>);
+pub(crate) struct Known<'r>(BTreeMap<&'r str, Option<BTreeSet<&'r str>>>);
 
 impl<'r> Known<'r> {
-    pub fn new(rules: &'r RuleSet) -> Known<'r> {
+    pub(crate) fn new(rules: &'r RuleSet) -> Known<'r> {
         Known(rules.rules.iter().map(|rule| (&*rule.id, labels_of(rules, rule))).collect())
     }
 }
@@ -96,7 +96,7 @@ fn labels_of<'r>(rules: &'r RuleSet, rule: &'r Rule) -> Option<BTreeSet<&'r str>
 /// Reads the `tests:` of one file. `slots`: the values and gaps that the tests of the set may still have.
 /// `is_to_run`: whether the tests are run; if not, their values are not expanded to events, because a line of
 /// ten characters may stand for a million events.
-pub fn read(
+pub(crate) fn read(
     file: &File<'_>,
     node: &Node,
     rules: &Known<'_>,

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 
 /// A value, and the time from its timestamp to its arrival.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Placed {
+pub(crate) struct Placed {
     pub value: f64,
     pub late: Span,
 }
 
 /// Splits `name{label="value"}` into its parts.
-pub fn series_name(text: &str) -> Option<(String, BTreeMap<String, String>)> {
+pub(crate) fn series_name(text: &str) -> Option<(String, BTreeMap<String, String>)> {
     use crate::pipeline::expr::parse::{TermKind, parse};
     let TermKind::Selector(selector) = parse(text).ok()?.term.kind else { return None };
     let labels = selector.matchers.into_iter();
@@ -27,7 +27,7 @@ pub fn series_name(text: &str) -> Option<(String, BTreeMap<String, String>)> {
 
 /// Returns the events of a series with these values, each with its arrival time. The default `source` is
 /// `test`.
-pub fn observations(
+pub(crate) fn observations(
     (name, mut labels): (String, BTreeMap<String, String>),
     values: Vec<Option<Placed>>,
     interval: Span,
@@ -47,7 +47,7 @@ pub fn observations(
 }
 
 /// Expands the notation to one entry per slot; `None` is a slot without a value.
-pub fn expand(text: &str) -> Option<Vec<Option<Placed>>> {
+pub(crate) fn expand(text: &str) -> Option<Vec<Option<Placed>>> {
     let mut values = Vec::new();
     for word in text.split_whitespace() {
         let (word, mark) = word.split_once('@').map_or((word, None), |(word, mark)| (word, Some(mark)));

@@ -13,7 +13,7 @@ use std::collections::hash_map::Entry;
 
 /// A duplicate key of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Twice {
+pub(crate) struct Twice {
     pub at: TextPlace,
     pub first: TextPlace,
     pub name: String,

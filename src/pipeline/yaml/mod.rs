@@ -12,7 +12,7 @@ mod build;
 mod scalar;
 
 use build::Built;
-pub use build::Twice;
+pub(crate) use build::Twice;
 
 /// A value and the place where it begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,7 @@ pub struct Key {
 
 /// A syntax error, with its place if the library reports one.
 #[derive(Debug)]
-pub struct SyntaxError {
+pub(crate) struct SyntaxError {
     pub at: Option<TextPlace>,
     pub message: String,
     pub hint: Option<&'static str>,
@@ -85,7 +85,7 @@ impl Node {
 
 impl Twice {
     /// Describes the problem in words.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         format!("key `{}` is there twice; the first is in line {}", self.name, self.first.line)
     }
 
@@ -95,7 +95,7 @@ impl Twice {
 }
 
 /// Reads one document into a type of the caller. An empty file is an empty map.
-pub fn typed<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, SyntaxError> {
+pub(crate) fn typed<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, SyntaxError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: DEPTH_MAX,
@@ -142,13 +142,13 @@ fn plain(message: &str) -> String {
 }
 
 /// Parses one document; a duplicate key is an error. An empty text is an empty map.
-pub fn parse(text: &str) -> Result<Node, SyntaxError> {
+pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let (root, twice) = parse_all_keys(text)?;
     twice.into_iter().next().map_or(Ok(root), |twice| Err(twice.error()))
 }
 
 /// Parses one document, and also returns its duplicate keys; the tree has the first entry of each.
-pub fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
+pub(crate) fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
     let Built { documents, twice } = build::documents(text)?;
     let mut documents = documents.into_iter();
     let root = documents.next().filter(|root| root.kind != Kind::Null);
@@ -162,7 +162,7 @@ pub fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
 }
 
 /// Parses all documents of a text, for file formats that allow several; empty documents are left out.
-pub fn parse_documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
+pub(crate) fn parse_documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
     let Built { documents, twice } = build::documents(text)?;
     match twice.into_iter().next() {
         None => Ok(documents.into_iter().filter(|root| root.kind != Kind::Null).collect()),

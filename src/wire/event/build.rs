@@ -47,7 +47,7 @@ impl BadEvent {
 
 /// Builds events and numbers their identities.
 #[derive(Debug)]
-pub struct Builder {
+pub(super) struct Builder {
     number: usize,
     all: Vec<Arc<Identity>>,     // by number
     taken: usize,                // number of identities already returned to the reader
@@ -80,7 +80,7 @@ fn hash_of(identity: &Identity) -> u64 {
 pub(super) type PipelineRecords<T> = Result<T, String>;
 
 impl Builder {
-    pub fn new(number: usize) -> Builder {
+    pub(super) fn new(number: usize) -> Builder {
         Builder {
             number,
             all: Vec::new(),
@@ -95,33 +95,33 @@ impl Builder {
     }
 
     /// A builder for events that are validated but not recorded.
-    pub fn without_cells(number: usize) -> Builder {
+    pub(super) fn without_cells(number: usize) -> Builder {
         Builder { is_keeping_cells: false, ..Builder::new(number) }
     }
 
-    pub fn number(&self) -> usize {
+    pub(super) fn number(&self) -> usize {
         self.number
     }
 
     /// Starts a new payload.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         (self.cells_left, self.has_too_many_cells) = (CELLS_PER_PAYLOAD_MAX, false);
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.all.len() >= IDENTITIES_MAX
             || self.texts.len() >= 4 * IDENTITIES_MAX
             || self.text_bytes >= TEXT_BYTES_MAX
     }
 
-    pub fn take_found(&mut self) -> Vec<Arc<Identity>> {
+    pub(super) fn take_found(&mut self) -> Vec<Arc<Identity>> {
         let found = self.all[self.taken..].to_vec();
         self.taken = self.all.len();
         found
     }
 
     /// Builds the event with this index in a payload.
-    pub fn build(&mut self, index: usize, fields: &Fields<'_>) -> Result<Event, BadEvent> {
+    pub(super) fn build(&mut self, index: usize, fields: &Fields<'_>) -> Result<Event, BadEvent> {
         self.event(fields).map_err(|message| BadEvent::new(index, Refusal::BadEvent, message))
     }
 
@@ -401,7 +401,7 @@ pub fn stamp_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
 }
 
 /// Reads a time given as text or as a whole number of milliseconds.
-pub fn instant_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
+pub(super) fn instant_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
     match value {
         Value::Integer(number) => time::of_number(*number).map_err(|hint| format!("{name} {number} {hint}")),
         Value::Text(text) => time::parse(text.as_bytes()).ok_or_else(|| match text.parse::<i64>() {

@@ -26,7 +26,7 @@ pub struct Read {
 
 /// The identities seen, by their raw bytes.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(super) struct Memory {
     by_bytes: HashTable<u32>,
     entries: Vec<Entry>,
     kept_bytes: usize, // total length of the entries' `bytes`
@@ -71,7 +71,7 @@ struct Scan<'a> {
 impl Memory {
     /// Reads a metric whose identity was learned before.
     #[inline]
-    pub fn read(&mut self, line: &[u8]) -> Option<Read> {
+    pub(super) fn read(&mut self, line: &[u8]) -> Option<Read> {
         let next = self.entries.get(self.last)?.next;
         if let Some(entry) = self.entries.get(next)
             && let Some(template) = &entry.template
@@ -97,12 +97,12 @@ impl Memory {
     }
 
     /// Returns whether the memory is full, so that nothing more is learned.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.kept_bytes >= KEPT_BYTES_MAX
     }
 
     /// Remembers the identity of a line that the slow path accepted.
-    pub fn learn(&mut self, line: &[u8], event: &Event, builder: &mut Builder) {
+    pub(super) fn learn(&mut self, line: &[u8], event: &Event, builder: &mut Builder) {
         let Event::Metric(observation) = event else { return };
         let Some(scan) = scan(line, &mut self.clock) else { return };
         if self.find(&scan).is_some() || builder.is_full() || self.is_full() {

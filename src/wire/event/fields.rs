@@ -154,12 +154,12 @@ impl Fields<'_> {
 }
 
 /// Reads one JSON object; it must span all bytes.
-pub fn from_json(bytes: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
+pub(crate) fn from_json(bytes: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
     serde_json::from_slice(bytes)
 }
 
 /// Reads one MessagePack map; it must span all bytes.
-pub fn from_msgpack(bytes: &[u8]) -> Result<Fields<'_>, rmp_serde::decode::Error> {
+pub(crate) fn from_msgpack(bytes: &[u8]) -> Result<Fields<'_>, rmp_serde::decode::Error> {
     rmp_serde::from_slice(bytes)
 }
 

@@ -5,7 +5,7 @@ use base64::Engine as _;
 
 /// The cells of a histogram and its extremes, in the event's unit.
 #[derive(Debug, PartialEq)]
-pub struct Cells {
+pub(super) struct Cells {
     pub cells: Vec<(f64, u64)>,
     pub min: f64,
     pub max: f64,
@@ -16,13 +16,13 @@ const VALUES_MAX: u64 = 1 << 53;
 
 /// Decodes a base64-encoded HdrHistogram V2, plain or deflate-compressed. Each recorded value is multiplied
 /// by `scale`.
-pub fn from_base64(text: &str, scale: f64) -> Result<Cells, String> {
+pub(super) fn from_base64(text: &str, scale: f64) -> Result<Cells, String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text);
     from_bytes(&bytes.map_err(|error| format!("hdr is no base64: {error}"))?, scale)
 }
 
 /// Decodes V2 or V2 + deflate bytes.
-pub fn from_bytes(bytes: &[u8], scale: f64) -> Result<Cells, String> {
+pub(super) fn from_bytes(bytes: &[u8], scale: f64) -> Result<Cells, String> {
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(format!("scale is {scale}; it must be above zero"));
     }

@@ -7,11 +7,11 @@
 
 mod build;
 mod fast;
-pub mod fields;
+pub(crate) mod fields;
 mod histogram;
-pub mod msgpack;
+pub(crate) mod msgpack;
 mod numbers;
-pub mod route;
+pub(crate) mod route;
 pub(crate) mod split;
 mod template;
 mod times;

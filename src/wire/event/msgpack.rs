@@ -7,7 +7,7 @@ use crate::core::vocab::limits::NESTING_MAX;
 
 /// The reason why a payload cannot be split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SplitError {
+pub(crate) enum SplitError {
     #[error("the payload ends in the middle of a value")]
     CutOff,
     #[error("the payload goes on after its value")]
@@ -19,7 +19,7 @@ pub enum SplitError {
 }
 
 /// Returns the events of a payload: the elements of an array, or a single value.
-pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, SplitError> {
+pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, SplitError> {
     let mut rest = bytes;
     let count = match rest.first() {
         Some(marker @ 0x90..=0x9f) => usize::from(marker & 0x0f),

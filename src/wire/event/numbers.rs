@@ -13,7 +13,7 @@ const EXACT_MAX: u64 = 1 << 53;
 /// number, or if finding its nearest double takes more than one exact division (Clinger 1990). The caller
 /// then uses the library.
 #[inline]
-pub fn read(bytes: &[u8]) -> Option<(f64, usize)> {
+pub(super) fn read(bytes: &[u8]) -> Option<(f64, usize)> {
     let (is_negative, mut at) = match bytes.first() {
         Some(b'-') => (true, 1),
         _ => (false, 0),

@@ -31,14 +31,14 @@ impl Bound<'_> {
 
 /// Returns the partition to which an event belongs. Anything that is not an event belongs to the partition of
 /// the empty name.
-pub fn partition_of_event(json: &str, partitions: u32) -> u32 {
+pub(crate) fn partition_of_event(json: &str, partitions: u32) -> u32 {
     let bound: Bound<'_> = serde_json::from_str(json).unwrap_or_default();
     bound.partition(partitions)
 }
 
 /// Splits a payload by partition; within a partition, events keep their order. A payload that cannot be split
 /// is sent whole to the first partition, which refuses it with a reason.
-pub fn route(codec: Codec, payload: Vec<u8>, partitions: u32) -> Vec<(u32, Codec, Vec<u8>)> {
+pub(crate) fn route(codec: Codec, payload: Vec<u8>, partitions: u32) -> Vec<(u32, Codec, Vec<u8>)> {
     if partitions <= 1 {
         return vec![(0, codec, payload)];
     }

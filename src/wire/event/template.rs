@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// The positions of the slots of a line. Its other bytes are kept in one piece without them.
 #[derive(Debug, Clone, Copy)]
-pub struct Template {
+pub(super) struct Template {
     first: u32,  // bytes before the first slot
     second: u32, // bytes before the second slot, counted from the beginning without the first slot
     is_time_first: bool,
@@ -21,7 +21,7 @@ pub struct Template {
 
 /// A cache of the time parsed last: many series have a value at the same instant.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     text: [u8; PLAIN_MAX],
     length: usize, // of the used part of `text`, at most PLAIN_MAX
     time: Timestamp,
@@ -43,7 +43,11 @@ impl Default for Clock {
 
 impl Template {
     /// Returns the template of a line, given the positions of its time and value, and the bytes around these.
-    pub fn new(line: &[u8], time: &Range<usize>, value: &Range<usize>) -> Option<(Template, Box<[u8]>)> {
+    pub(super) fn new(
+        line: &[u8],
+        time: &Range<usize>,
+        value: &Range<usize>,
+    ) -> Option<(Template, Box<[u8]>)> {
         let is_time_first = time.start < value.start;
         let (a, b) = if is_time_first { (time, value) } else { (value, time) };
         let parts = [line.get(..a.start)?, line.get(a.end..b.start)?, line.get(b.end..)?];
@@ -54,7 +58,7 @@ impl Template {
     /// Matches a line and parses its slots; returns `None` if the line does not match. `bytes` is the second
     /// result of [`Self::new`].
     #[inline]
-    pub fn read(&self, bytes: &[u8], line: &[u8], clock: &mut Clock) -> Option<(Timestamp, f64)> {
+    pub(super) fn read(&self, bytes: &[u8], line: &[u8], clock: &mut Clock) -> Option<(Timestamp, f64)> {
         let (head, rest) = bytes.split_at_checked(self.first as usize)?;
         let (middle, tail) = rest.split_at_checked((self.second - self.first) as usize)?;
         let rest = line.strip_prefix(head)?;
@@ -76,7 +80,7 @@ impl Template {
 impl Clock {
     /// Reads a quoted time or epoch milliseconds; returns it and its length.
     #[inline]
-    pub fn read(&mut self, bytes: &[u8]) -> Option<(Timestamp, usize)> {
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<(Timestamp, usize)> {
         let Some(text) = bytes.strip_prefix(b"\"") else { return read_ms(bytes) };
         if let Some((known, rest)) = text.split_at_checked(self.length)
             && *known == self.text[..self.length]

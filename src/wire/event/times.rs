@@ -17,7 +17,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub fn new(is_queued: bool, is_ended: bool) -> Phase {
+    pub(super) fn new(is_queued: bool, is_ended: bool) -> Phase {
         match (is_queued, is_ended) {
             (true, _) => Phase::Queued,
             (_, true) => Phase::Ended,

@@ -38,7 +38,7 @@ const ROOM_MAX: usize = 1_440;
 
 /// Bounds for the windows of a period.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     values: Middle,
     moments: Moments,
     /// Number of windows whose value cannot be a share: below 0 or above 1.
@@ -54,7 +54,7 @@ pub struct Bounds {
 
 /// Whether a window is added or removed.
 #[derive(Debug, Clone, Copy)]
-pub enum Turn {
+pub(crate) enum Turn {
     Comes,
     Goes,
 }
@@ -71,7 +71,7 @@ impl Turn {
 impl Bounds {
     /// Computes bounds from windows in the order of time; `has_means`: whether the means of neighbours are
     /// needed, too.
-    pub fn of(windows: impl Iterator<Item = Window>, has_means: bool) -> Bounds {
+    pub(crate) fn of(windows: impl Iterator<Item = Window>, has_means: bool) -> Bounds {
         let room = windows.size_hint().1.unwrap_or(0).min(ROOM_MAX);
         let (mut values, mut p50, mut log) = (Vec::with_capacity(room), Vec::new(), Vec::new());
         let (mut tails, mut no_shares) = (Tails::default(), 0);
@@ -97,7 +97,7 @@ impl Bounds {
     }
 
     /// Adds or removes one window.
-    pub fn count(&mut self, window: &Window, turn: Turn) {
+    pub(crate) fn count(&mut self, window: &Window, turn: Turn) {
         self.values.count(window.value, turn);
         self.ends.count(window.value, turn);
         self.moments.count(window.value, turn);
@@ -112,24 +112,24 @@ impl Bounds {
     }
 
     /// Adds or removes the mean of neighbouring windows.
-    pub fn count_mean(&mut self, mean: f64, turn: Turn) {
+    pub(crate) fn count_mean(&mut self, mean: f64, turn: Turn) {
         self.slow.count(mean, turn);
     }
 
     /// Reads a word of each part to prefetch it, and returns a token; see [`crate::core::view::prefetch`].
-    pub fn prefetch(&self) -> u64 {
+    pub(crate) fn prefetch(&self) -> u64 {
         let middles = self.values.len() ^ self.p50.len() ^ self.log.len();
         let ends = self.ends.are_few() ^ self.slow.are_few();
         middles as u64 ^ u64::from(ends) ^ self.moments.prefetch()
     }
 
     /// Returns the number of windows.
-    pub fn windows(&self) -> usize {
+    pub(crate) fn windows(&self) -> usize {
         self.values.len()
     }
 
     /// Whether all bounds are valid.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.values.holds()
             && self.moments.holds(self.windows())
             && self.ends.holds()
@@ -139,13 +139,13 @@ impl Bounds {
     }
 
     /// Returns bounds on the `zscore` of a value; `None` if they are unknown.
-    pub fn z(&self, value: f64) -> Option<(f64, f64)> {
+    pub(crate) fn z(&self, value: f64) -> Option<(f64, f64)> {
         let (mean, deviation) = self.moments.bounds(self.windows());
         quotient(value, mean, deviation.0)
     }
 
     /// Returns bounds on the `robust_z` of a value; `None` if they are unknown.
-    pub fn robust_z(&self, value: f64) -> Option<(f64, f64)> {
+    pub(crate) fn robust_z(&self, value: f64) -> Option<(f64, f64)> {
         let (median, (_, deviation)) = (self.values.median(), self.moments.bounds(self.windows()));
         let least = zscore::SCALE_MIN * least_magnitude(median);
         let scale = self.values.spread().max(deviation.0 / 2.0).max(least);
@@ -153,7 +153,7 @@ impl Bounds {
     }
 
     /// Returns bounds on the mean plus `k` standard deviations.
-    pub fn bound(&self, k: f64) -> (f64, f64) {
+    pub(crate) fn bound(&self, k: f64) -> (f64, f64) {
         let (mean, deviation) = self.moments.bounds(self.windows());
         let (a, b) = (k * deviation.0, k * deviation.1);
         (mean.0 + a.min(b), mean.1 + a.max(b))
@@ -161,13 +161,13 @@ impl Bounds {
 
     /// Whether a window surely is within the usual range of the past. `newest_sum`: see
     /// [`super::anomaly::Reference::learn`].
-    pub fn is_usual(&self, value: f64, newest_sum: f64) -> bool {
+    pub(crate) fn is_usual(&self, value: f64, newest_sum: f64) -> bool {
         let mean = (newest_sum + value) / SLOW_WINDOWS as f64;
         self.ends.is_usual(value, 1.0) && self.slow.is_usual(mean, SLOW_WEIGHT)
     }
 
     /// Whether a window surely is no regression and its p-value is 1.
-    pub fn is_unchanged(&self, window: &Window, side: Side) -> bool {
+    pub(crate) fn is_unchanged(&self, window: &Window, side: Side) -> bool {
         let is_asked = self.values.is_near(window.value, side, self.moments.spread_within(&self.values));
         let Some(profile) = window.profile.filter(|_| is_asked) else { return is_asked };
         let is_one = |middle: &Middle, value: f64| {
@@ -181,13 +181,13 @@ impl Bounds {
 
     /// Like [`Self::is_unchanged`], for averages. Averages that may be shares of hits are tested exactly, so
     /// the bounds do not apply to them.
-    pub fn is_unchanged_average(&self, window: &Window, side: Side) -> bool {
+    pub(crate) fn is_unchanged_average(&self, window: &Window, side: Side) -> bool {
         self.no_shares > 0 && self.is_unchanged(window, side)
     }
 
     /// Like [`Self::is_unchanged`], for counts. Small counts are tested exactly; a count that is no worse
     /// than the mean never has a p-value as small as one in a thousand.
-    pub fn is_unchanged_count(&self, value: f64, side: Side) -> bool {
+    pub(crate) fn is_unchanged_count(&self, value: f64, side: Side) -> bool {
         let (median, (mean, _)) = (self.values.median(), self.moments.bounds(self.windows()));
         match side {
             Side::Above => value <= median.0 && value <= mean.0 * (1.0 + 1e-9),
@@ -197,7 +197,7 @@ impl Bounds {
 }
 
 /// Returns the smallest possible magnitude of a number between two bounds.
-pub fn least_magnitude((low, high): (f64, f64)) -> f64 {
+pub(crate) fn least_magnitude((low, high): (f64, f64)) -> f64 {
     if low <= 0.0 && high >= 0.0 { 0.0 } else { low.abs().min(high.abs()) }
 }
 

@@ -9,7 +9,7 @@
 //! (every quiet series would still hold a page of zeroes).
 
 pub mod layout;
-pub mod rank;
+pub(crate) mod rank;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -8,7 +8,7 @@ use super::{BLOCK_BITS, BLOCK_BUCKETS, Form, Histogram, unpack};
 
 /// Returns the bucket of the value that is `rank`-th from the top, counted from 1; `None` if there are fewer
 /// values.
-pub fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
+pub(crate) fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     match histograms.map(|histogram| &histogram.form) {
         [Form::Sparse(a), Form::Sparse(b)] if a.len() + b.len() <= FEW => step_by_step(a, b, rank),
         _ => by_blocks(histograms, rank),

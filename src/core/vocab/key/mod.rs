@@ -3,7 +3,7 @@
 //! Invariant: the pairs of a key ascend by label name, and equal keys have the same number. Keys are ordered
 //! by their pairs, never by their numbers, so the output does not depend on the order of arrival.
 
-pub mod table;
+pub(crate) mod table;
 
 use super::identity::Labels;
 use serde::{Deserialize, Serialize, Serializer};

@@ -12,7 +12,7 @@ const PAGE: usize = 32;
 
 /// Values by key number, in pages that are allocated on demand.
 #[derive(Debug)]
-pub struct KeyTable<T> {
+pub(crate) struct KeyTable<T> {
     pages: Vec<Option<Box<Page<T>>>>,
     len: usize,
 }
@@ -30,27 +30,21 @@ impl<T> Default for KeyTable<T> {
 }
 
 impl<T> KeyTable<T> {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     #[inline]
-    pub fn get(&self, key: KeyId) -> Option<&T> {
+    pub(crate) fn get(&self, key: KeyId) -> Option<&T> {
         let (page, at) = place(key);
         self.pages.get(page)?.as_ref()?.values[at].as_ref()
     }
 
-    #[inline]
-    pub fn get_mut(&mut self, key: KeyId) -> Option<&mut T> {
-        let (page, at) = place(key);
-        self.pages.get_mut(page)?.as_mut()?.values[at].as_mut()
-    }
-
-    pub fn get_or_insert_with(&mut self, key: KeyId, make: impl FnOnce() -> T) -> &mut T {
+    pub(crate) fn get_or_insert_with(&mut self, key: KeyId, make: impl FnOnce() -> T) -> &mut T {
         let (page, at) = place(key);
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
@@ -63,7 +57,7 @@ impl<T> KeyTable<T> {
         page.values[at].get_or_insert_with(make)
     }
 
-    pub fn insert(&mut self, key: KeyId, value: T) {
+    pub(crate) fn insert(&mut self, key: KeyId, value: T) {
         let mut value = Some(value);
         // The closure takes the value if the key is new. Otherwise the value replaces the old one here.
         let known = self.get_or_insert_with(key, || value.take().expect("not taken yet"));
@@ -72,7 +66,7 @@ impl<T> KeyTable<T> {
         }
     }
 
-    pub fn remove(&mut self, key: KeyId) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: KeyId) -> Option<T> {
         let (at_page, at) = place(key);
         let page = self.pages.get_mut(at_page)?.as_mut()?;
         let gone = page.values[at].take()?;
@@ -85,7 +79,7 @@ impl<T> KeyTable<T> {
     }
 
     /// The keys that have a value, by ascending number.
-    pub fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
         let pages = self.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
         pages.flat_map(|(page, values)| {
             let used = values.values.iter().enumerate().filter(|(_, value)| value.is_some());
@@ -132,7 +126,7 @@ mod tests {
                 _ => {
                     let known = *map.entry(key).or_insert(round);
                     assert_eq!(*table.get_or_insert_with(key, || round), known);
-                    assert_eq!(table.get_mut(key).copied(), Some(known));
+                    assert_eq!(table.get(key).copied(), Some(known));
                 }
             }
             assert_eq!((table.len(), table.get(key)), (map.len(), map.get(&key)));

@@ -6,7 +6,7 @@
 mod call;
 mod depth;
 mod lookback;
-pub mod range;
+pub(crate) mod range;
 mod selector;
 mod typed;
 

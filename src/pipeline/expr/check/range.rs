@@ -16,7 +16,7 @@ const ANYTHING: Range = (f64::NEG_INFINITY, f64::INFINITY);
 const NOT_NEGATIVE: Range = (0.0, f64::INFINITY);
 
 /// Returns the reason why a comparison is always or never met; `None` if it may be either.
-pub fn says_nothing(left: &Expr, op: Comparison, right: &Expr) -> Option<String> {
+pub(crate) fn says_nothing(left: &Expr, op: Comparison, right: &Expr) -> Option<String> {
     let (a, b) = (of(left), of(right));
     let (is_possible, is_certain) = match op {
         Comparison::Greater => (a.1 > b.0, a.0 > b.1),

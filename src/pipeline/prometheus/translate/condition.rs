@@ -12,7 +12,7 @@ use crate::core::vocab::pattern::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A translated condition.
-pub struct Condition {
+pub(super) struct Condition {
     pub text: String,
     pub keys: Keys,
     /// The outermost set operator.

@@ -4,7 +4,7 @@ use crate::pipeline::prometheus::ast::Matching;
 use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Keys {
+pub(super) enum Keys {
     /// A number, which has a value for every key.
     Any,
     /// Each series of this name is a key.
@@ -15,7 +15,7 @@ pub enum Keys {
 impl Keys {
     /// Returns the common keys of two operands. Prometheus matches on all labels, or on those that the
     /// operator names; here values meet on equal keys, so both must give the same result.
-    pub fn meet(&self, other: &Keys, matching: &Matching) -> Result<Keys, String> {
+    pub(super) fn meet(&self, other: &Keys, matching: &Matching) -> Result<Keys, String> {
         let keys = match (self, other) {
             (Keys::Any, keys) | (keys, Keys::Any) => return Ok(keys.clone()),
             (a, b) if a == b => a,

@@ -19,7 +19,7 @@ use super::facts::Facts;
 use crate::core::Span;
 use keys::Keys;
 use said::Value;
-pub use series::label as readable;
+pub(super) use series::label as readable;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The translation of one expression.
@@ -59,14 +59,14 @@ const LOOKBACK: Span = Span::from_mins(5);
 const NOW: Span = Span::from_mins(1);
 
 /// Translates the condition of an alert.
-pub fn alert(node: &Node, facts: &Facts) -> Result<Translation, String> {
+pub(super) fn alert(node: &Node, facts: &Facts) -> Result<Translation, String> {
     let mut translator = Translator::new(facts, false);
     let condition = translator.top(node)?;
     Ok(translator.finish(condition.text, condition.keys))
 }
 
 /// Translates the value of a record.
-pub fn record(node: &Node, facts: &Facts) -> Result<Translation, String> {
+pub(super) fn record(node: &Node, facts: &Facts) -> Result<Translation, String> {
     let mut translator = Translator::new(facts, true);
     let value = translator.value(node)?;
     if value.number.is_some() {

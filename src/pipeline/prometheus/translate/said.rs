@@ -10,7 +10,7 @@ use super::keys::Keys;
 use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Value {
+pub(super) struct Value {
     pub text: String,
     pub keys: Keys,
     /// The value, if it is a number.
@@ -26,7 +26,7 @@ pub struct Value {
 
 /// One aggregate of a selector.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Leaf {
+pub(super) struct Leaf {
     /// `x{a="b"}[5m]`
     pub selector: String,
     /// ` by (job)`, or empty.
@@ -38,13 +38,13 @@ pub struct Leaf {
 
 impl Leaf {
     /// The expression that counts the observations of the leaf.
-    pub fn count(&self) -> String {
+    pub(super) fn count(&self) -> String {
         format!("count({}){}", self.selector, self.by)
     }
 
     /// Whether a comparison must demand data for this leaf. `holds_at_zero`: the comparison holds for zero.
     /// `is_negated`: the condition must be false instead of unknown.
-    pub fn needs_guard(&self, holds_at_zero: bool, is_negated: bool) -> bool {
+    pub(super) fn needs_guard(&self, holds_at_zero: bool, is_negated: bool) -> bool {
         match self.is_zero {
             true => holds_at_zero || !self.vanishes,
             false => is_negated,
@@ -53,7 +53,7 @@ impl Leaf {
 }
 
 impl Value {
-    pub fn number(number: f64) -> Value {
+    pub(super) fn number(number: f64) -> Value {
         Value {
             text: number.to_string(),
             keys: Keys::Any,
@@ -66,18 +66,18 @@ impl Value {
     }
 
     /// Returns the value after a function that need not keep zero.
-    pub fn through(self, text: String) -> Value {
+    pub(super) fn through(self, text: String) -> Value {
         let leaves = self.leaves.into_iter().map(|leaf| Leaf { vanishes: false, ..leaf }).collect();
         Value { text, leaves, bare: None, number: None, ..self }
     }
 
     /// Returns the value after a multiplication by a number or `abs`: zero stays zero.
-    pub fn scaled(self, text: String) -> Value {
+    pub(super) fn scaled(self, text: String) -> Value {
         Value { text, bare: None, number: None, ..self }
     }
 
     /// Combines two values into one with this text.
-    pub fn with(self, other: Value, keys: Keys, text: String) -> Value {
+    pub(super) fn with(self, other: Value, keys: Keys, text: String) -> Value {
         Value {
             text,
             keys,

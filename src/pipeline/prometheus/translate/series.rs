@@ -139,7 +139,7 @@ impl Translator<'_> {
 }
 
 /// Checks a label; some labels of Prometheus have no equivalent here.
-pub fn label(name: &str) -> Result<(), String> {
+pub(crate) fn label(name: &str) -> Result<(), String> {
     match name {
         "source" => Err("label `source` has no counterpart: here it is who sends an event".into()),
         "__name__" => Err("`__name__` has no counterpart but `=`".into()),

@@ -161,7 +161,7 @@ impl Engine {
             self.counters.partials_unread += 1;
             return;
         };
-        let Some((series, metric)) = self.series.with_metric(place.slot) else { return };
+        let Some((series, metric)) = self.measures.with_metric(place.slot) else { return };
         (series.last_seen, series.newest) = (self.timeline.now(), series.newest.max(part.time));
         if part.pane.is_empty() {
             return self.timeline.wake();
@@ -175,7 +175,7 @@ impl Engine {
 
     /// Adds a reading to the group of one view only, the view for which it was gathered.
     fn feed_one_view(&mut self, slot: u32, view: u32, reading: &Reading<'_>) {
-        let Some((series, metric)) = self.series.with_metric(slot) else { return };
+        let Some((series, metric)) = self.measures.with_metric(slot) else { return };
         if let Some(to) = series.subscriptions.iter().find(|to| to.view == view) {
             self.views.record_one(*to, reading, metric.shape, self.timeline.when());
         }

@@ -83,7 +83,9 @@ impl Engine {
     /// Puts a rule set in force. Rules with the same id and expression keep their state, and views that are
     /// still read keep their panes. Alerts of removed or changed rules, and of removed levels, become stale.
     pub fn load(&mut self, rules: RuleSet, out: &mut Effects) {
-        self.series.specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
+        self.measures
+            .series_mut()
+            .specify(rules.metrics.iter().map(|(name, spec)| (name.clone(), spec.clone())));
         let states = self.carry_rule_states(&rules, out);
         let records = self.carry_record_states(&rules);
         let new = self.views.load(&rules, &self.limits, self.timeline.when());

@@ -72,7 +72,7 @@ impl Engine {
         let view = self.views.at_mut(view);
         let ViewKind::Gathering { of, .. } = view.spec.kind else { return Vec::new() };
         let name = view.spec.selector.name.as_deref();
-        let (shape, unit) = (view.shape(), name.and_then(|name| self.series.unit_of(name)));
+        let (shape, unit) = (view.shape(), name.and_then(|name| self.measures.series().unit_of(name)));
         let mut taken = view.take_gathered();
         taken.sort_by(|(a, ..), (b, ..)| self.keys.get(*a).cmp(self.keys.get(*b)));
         let mut parts = Vec::new();

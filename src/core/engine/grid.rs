@@ -37,7 +37,7 @@ impl Engine {
     /// Runs one grid point over all records before it.
     pub(super) fn grid(&mut self, at: Timestamp, out: &mut Effects) {
         self.timeline.take_grid();
-        self.flush_corrections(at, out);
+        self.measures.flush_corrections(at, out);
         self.end_own_alerts(at, out);
         self.forget_series(at);
         self.counters.runs_abandoned += self.runs.forget(at, self.limits.abandon_after);
@@ -95,7 +95,7 @@ impl Engine {
     fn plan_grid(&mut self, at: Timestamp) {
         let rolls = self.views.next_roll().into_iter();
         let timers = self.states.next_timer();
-        let series = self.reviews.first_key_value().map(|(when, _)| *when);
+        let series = self.measures.next_review();
         let runs = self.runs.next_review();
         let gauges = self.next_gauge();
         let own = self.next_own_end();

@@ -1,13 +1,14 @@
 //! Events: the engine judges each event's lateness once, drops duplicates, and records the rest.
 
 use super::Engine;
+use super::measures::LOST;
 use crate::core::arrival::Arrival;
 use crate::core::duplicates::Kind;
 use crate::core::effect::{Effects, Refused, RejectReason};
 use crate::core::event::{Event, HistogramEvent, Observation, Samples};
 use crate::core::measure::pane::{Pane, Sample};
 use crate::core::measure::series::{SeriesSlot, Unplaced};
-use crate::core::measure::window::{WindowKey, WindowSize, seal_due};
+use crate::core::measure::window::WindowSize;
 use crate::core::record::Record;
 use crate::core::view::Reading;
 use crate::core::vocab::counters::{Outcome, Refusal};
@@ -159,23 +160,22 @@ impl Engine {
     }
 
     fn is_cumulative(&mut self, place: SeriesSlot) -> bool {
-        self.series.with_metric(place.slot).is_some_and(|(_, metric)| metric.is_cumulative)
+        self.measures.with_metric(place.slot).is_some_and(|(_, metric)| metric.is_cumulative)
     }
 
     /// Records values of one series that are on time and fall into one pane. Work that is the same for all
     /// of them is done once.
     fn observe_run(&mut self, place: SeriesSlot, run: &[(Timestamp, f64)]) -> Outcome {
-        let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
+        let mut samples = self.measures.take_run();
+        let Some((series, metric)) = self.measures.with_metric(place.slot) else { return LOST };
         let (shape, factor) = (metric.shape, place.factor);
-        let mut samples = std::mem::take(&mut self.run);
-        samples.clear();
         samples.extend(run.iter().map(|(time, value)| Sample::new(shape, value * factor, *time)));
         let newest = samples.iter().fold(Timestamp::MIN, |newest, sample| newest.max(sample.time));
         series.last_seen = self.timeline.now();
         series.newest = series.newest.max(newest);
         self.counters.overflow += samples.iter().filter(|sample| sample.is_saturated()).count() as u64;
         let outcome = self.add(place.slot, &Reading::Run(&samples, newest), Arrival::OnTime);
-        self.run = samples;
+        self.measures.give_run(samples);
         outcome
     }
 
@@ -188,7 +188,7 @@ impl Engine {
             Ok(place) => place,
             Err(refusal) => return Outcome::Refused(refusal),
         };
-        let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
+        let Some((series, metric)) = self.measures.with_metric(place.slot) else { return LOST };
         let mut part = Pane::default();
         for (value, count) in &event.cells {
             part.record_many(metric.shape, value * place.factor, *count);
@@ -199,29 +199,16 @@ impl Engine {
         self.add(place.slot, &Reading::Many(&part, 0.0, event.time), arrival)
     }
 
-    /// Returns the start of the minute of a time. Nearly always it is the minute of the previous
-    /// event, which is cached.
-    #[inline]
-    fn minute_of(&mut self, time: Timestamp) -> Timestamp {
-        if time < self.minute || time >= self.minute + WindowSize::Minute.span() {
-            self.minute = time.floor(WindowSize::Minute.span());
-        }
-        self.minute
-    }
-
     #[inline]
     pub(super) fn arrival(&mut self, time: Timestamp, limit: Timestamp) -> Arrival {
-        let end = self.minute_of(time) + WindowSize::Minute.span();
+        let end = self.measures.minute_of(time) + WindowSize::Minute.span();
         if time > limit { Arrival::Future } else { self.limits.arrival(end, self.timeline.now()) }
     }
 
     /// Returns the series of a `SeriesRef` with one array read, unless the series is new or was forgotten.
     #[inline]
     fn place(&mut self, who: SeriesRef, directory: &IdentityTable) -> Result<SeriesSlot, Refusal> {
-        let known = self.memo.get(who.decoder()).and_then(|memo| *memo.get(who.place())?);
-        if let Some(place) = known
-            && self.series.at(place).is_some()
-        {
+        if let Some(place) = self.measures.known(who) {
             return Ok(place);
         }
         let identity = directory.get(who).ok_or(Refusal::BadEvent)?;
@@ -229,26 +216,17 @@ impl Engine {
             return Err(Refusal::WrongPartition);
         }
         let place = self.place_identity(identity)?;
-        if self.memo.len() <= who.decoder() {
-            self.memo.resize_with(who.decoder() + 1, Vec::new);
-        }
-        let memo = &mut self.memo[who.decoder()];
-        if memo.len() <= who.place() {
-            memo.resize(directory.len(who.decoder()), None);
-        }
-        memo[who.place()] = Some(place);
+        self.measures.remember(who, directory.len(who.decoder()), place);
         Ok(place)
     }
 
     /// Forgets the meaning of a decoder's numbers, because the decoder has restarted its table.
     pub fn forget_decoder(&mut self, decoder: usize) {
-        if let Some(memo) = self.memo.get_mut(decoder) {
-            memo.clear();
-        }
+        self.measures.forget_decoder(decoder);
     }
 
     pub(super) fn place_identity(&mut self, identity: &Identity) -> Result<SeriesSlot, Refusal> {
-        let placed = self.series.place(identity, self.timeline.now(), self.limits.room());
+        let placed = self.measures.series_mut().place(identity, self.timeline.now(), self.limits.room());
         let (place, is_new) = placed.map_err(|reason| match reason {
             Unplaced::Unit => Refusal::Unit,
             Unplaced::Cardinality => Refusal::Cardinality,
@@ -263,7 +241,7 @@ impl Engine {
     /// Records one value of a placed series.
     #[inline]
     fn observe(&mut self, place: SeriesSlot, time: Timestamp, value: f64, arrival: Arrival) -> Outcome {
-        let Some((series, metric)) = self.series.with_metric(place.slot) else { return LOST };
+        let Some((series, metric)) = self.measures.with_metric(place.slot) else { return LOST };
         let mut value = value * place.factor;
         let now = self.timeline.now();
         if metric.is_cumulative {
@@ -287,8 +265,8 @@ impl Engine {
     #[inline]
     fn add(&mut self, slot: u32, reading: &Reading<'_>, arrival: Arrival) -> Outcome {
         let outcome = match arrival {
-            Arrival::OnTime => self.add_on_time(slot, reading),
-            _ => self.add_late(slot, reading),
+            Arrival::OnTime => self.measures.add_on_time(slot, reading),
+            _ => self.measures.add_late(slot, reading, &mut self.timeline),
         };
         self.feed_views(slot, reading, arrival == Arrival::OnTime);
         outcome
@@ -297,63 +275,13 @@ impl Engine {
     /// Adds a reading to the groups that its series belongs to.
     #[inline]
     fn feed_views(&mut self, slot: u32, reading: &Reading<'_>, is_on_time: bool) {
-        let Some((series, metric)) = self.series.with_metric(slot) else { return };
+        let Some((series, metric)) = self.measures.with_metric(slot) else { return };
         if series.subscriptions.is_empty() {
             return;
         }
         let when = self.timeline.when();
         self.views.record(&series.subscriptions, reading, metric.shape, is_on_time, when);
         self.timeline.wake();
-    }
-
-    #[inline]
-    fn add_on_time(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
-        let start = self.minute_of(reading.time());
-        let Some(series) = self.series.get_mut(slot) else { return LOST };
-        if let Some(touched) = &mut self.touched
-            && !std::mem::replace(&mut series.is_touched, true)
-        {
-            touched.push(slot);
-        }
-        let Some((pane, is_new)) = series.windows.minute(start) else {
-            return Outcome::Refused(Refusal::Cardinality);
-        };
-        reading.add_to(pane);
-        if is_new {
-            self.schedule_seal(slot, WindowSize::Minute, start);
-        }
-        Outcome::Recorded
-    }
-
-    /// Adds a late reading to the finest window that is still open, and to a correction of each finer one.
-    fn add_late(&mut self, slot: u32, reading: &Reading<'_>) -> Outcome {
-        for size in WindowSize::ALL {
-            let start = reading.time().floor(size.span());
-            let is_incomplete = self.timeline.is_incomplete(size, start);
-            let is_sealed = self.timeline.now() >= seal_due(start, size, self.limits.allowed_lateness);
-            let Some((series, metric)) = self.series.with_metric(slot) else { return LOST };
-            if is_sealed {
-                let key = || WindowKey {
-                    series: series.info.clone(),
-                    unit: metric.unit.clone(),
-                    shape: metric.shape,
-                    size,
-                    start,
-                    is_incomplete,
-                };
-                let place = (size, series.info.id, start);
-                let (_, part) = self.corrections.entry(place).or_insert_with(|| (key(), Pane::default()));
-                reading.add_to(part);
-                self.timeline.wake();
-            } else if let Some(is_new) = series.windows.change(size, start, |pane| reading.add_to(pane)) {
-                if is_new {
-                    self.schedule_seal(slot, size, start);
-                }
-                // The coarser windows get the reading when this window is sealed.
-                break;
-            }
-        }
-        Outcome::Late
     }
 
     /// Records a value of a series that the engine itself produces.
@@ -379,10 +307,6 @@ fn run_length(values: &[(Timestamp, f64)], limit: Timestamp) -> usize {
     let is_within = |(time, _): &(Timestamp, f64)| *time >= start && *time < end && *time <= limit;
     values.iter().position(|value| !is_within(value)).unwrap_or(values.len())
 }
-
-/// The outcome if the engine's tables do not know what an event refers to. It cannot occur while the engine
-/// is fed by its own decoders; the event is refused rather than guessed.
-const LOST: Outcome = Outcome::Refused(Refusal::BadEvent);
 
 const MISPLACED: Outcome = Outcome::Refused(Refusal::WrongPartition);
 

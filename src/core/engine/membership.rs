@@ -11,7 +11,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 impl Engine {
     /// Finds the views that read a new series, and joins their groups.
     pub(super) fn subscribe(&mut self, slot: u32) {
-        let Some(series) = self.series.get(slot) else { return };
+        let Some(series) = self.measures.series().get(slot) else { return };
         let views: Vec<u32> = self.views.reading(&series.info.name).collect();
         for view in views {
             self.join(slot, view);
@@ -20,9 +20,9 @@ impl Engine {
 
     /// Joins one series to one view, if the view reads it.
     fn join(&mut self, slot: u32, view: u32) {
-        let Some(series) = self.series.get(slot) else { return };
+        let Some(series) = self.measures.series().get(slot) else { return };
         let Some(key) = self.views.key_of(view, &series.info) else { return };
-        let shape = self.series.metric_of(series).shape;
+        let shape = self.measures.series().metric_of(series).shape;
         let newest = if series.newest == Timestamp::MIN { self.timeline.now() } else { series.newest };
         let key = self.keys.intern(key);
         let (group, is_new) = self.views.join(view, key, newest, shape);
@@ -31,7 +31,7 @@ impl Engine {
             let versions = self.keys.find(&versions).map_or(&[][..], |key| self.keys.versions_of(key));
             self.views.prune_versions(view, versions);
         }
-        if let Some(series) = self.series.get_mut(slot) {
+        if let Some(series) = self.measures.series_mut().get_mut(slot) {
             series.subscriptions.push(Subscription { view, group });
         }
         self.timeline.wake();
@@ -40,9 +40,9 @@ impl Engine {
     /// Subscribes all series to the views, both to new views and again to those that stayed.
     pub(super) fn resubscribe(&mut self) {
         self.views.forget_members();
-        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<u32> = self.measures.series().iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            if let Some(series) = self.series.get_mut(slot) {
+            if let Some(series) = self.measures.series_mut().get_mut(slot) {
                 series.subscriptions.clear();
             }
             self.subscribe(slot);
@@ -52,9 +52,9 @@ impl Engine {
 
     /// Subscribes each series to the groups that it feeds, without changing the groups.
     pub(super) fn find_subscriptions(&mut self) {
-        let slots: Vec<u32> = self.series.iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<u32> = self.measures.series().iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            let Some(series) = self.series.get(slot) else { continue };
+            let Some(series) = self.measures.series().get(slot) else { continue };
             let views = self.views.reading(&series.info.name);
             let found: Vec<_> = views
                 .filter_map(|at| {
@@ -63,7 +63,7 @@ impl Engine {
                     Some(Subscription { view: at, group })
                 })
                 .collect();
-            if let Some(series) = self.series.get_mut(slot) {
+            if let Some(series) = self.measures.series_mut().get_mut(slot) {
                 series.subscriptions = found;
             }
         }
@@ -81,7 +81,7 @@ impl Engine {
             };
             if self.limits.partition.holds(&identity.source)
                 && let Ok(place) = self.place_identity(&identity)
-                && let Some(series) = self.series.get_mut(place.slot)
+                && let Some(series) = self.measures.series_mut().get_mut(place.slot)
             {
                 series.is_declared = true;
             }
@@ -91,18 +91,16 @@ impl Engine {
     /// Schedules the review of a series at the first grid point of the minute after `at`.
     pub(super) fn review_series(&mut self, slot: u32, generation: u32, at: Timestamp) {
         let grid = at.next(Span::from_mins(1)).ceil(self.timeline.interval());
-        self.reviews.entry(grid).or_default().push((slot, generation));
+        self.measures.review_at(grid, slot, generation);
         self.timeline.wake_at(grid);
     }
 
     /// Forgets the series that had no observation for too long.
     pub(super) fn forget_series(&mut self, at: Timestamp) {
         let before = self.counters.series_forgotten;
-        while let Some(entry) = self.reviews.first_entry()
-            && *entry.key() <= at
-        {
-            for (slot, generation) in entry.remove() {
-                let Some(series) = self.series.get(slot) else { continue };
+        while let Some(due) = self.measures.take_review(at) {
+            for (slot, generation) in due {
+                let Some(series) = self.measures.series().get(slot) else { continue };
                 if series.generation != generation || series.is_declared {
                     continue;
                 }
@@ -123,8 +121,9 @@ impl Engine {
 
     /// Forgets a series at once, because its producer has ended it. Its open windows are never sealed.
     pub fn end_series(&mut self, identity: &Identity) {
-        let slot = self.series.slot_of(identity);
-        let is_declared = |slot: &u32| self.series.get(*slot).is_some_and(|series| series.is_declared);
+        let slot = self.measures.series().slot_of(identity);
+        let is_declared =
+            |slot: &u32| self.measures.series().get(*slot).is_some_and(|series| series.is_declared);
         if let Some(slot) = slot.filter(|slot| !is_declared(slot)) {
             self.forget_one(slot);
         }
@@ -144,7 +143,7 @@ impl Engine {
     }
 
     fn forget_one(&mut self, slot: u32) {
-        let Some(series) = self.series.forget(slot) else { return };
+        let Some(series) = self.measures.series_mut().forget(slot) else { return };
         self.counters.series_forgotten += 1;
         for subscription in series.subscriptions {
             if let Some(key) = self.views.leave(subscription) {

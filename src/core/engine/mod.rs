@@ -17,6 +17,7 @@ mod gather;
 mod grid;
 mod ingest;
 pub(crate) mod inspect;
+mod measures;
 mod membership;
 mod publish;
 mod reason;
@@ -31,21 +32,22 @@ mod tracked;
 mod views;
 
 use super::duplicates::Duplicates;
-use super::effect::{Effects, WindowEffect};
+use super::effect::Effects;
 use super::mute::Mutes;
 use super::refusals::{Refusals, Silenced};
 use super::rule::RuleSet;
 use super::run::Tracker;
 use crate::core::evaluate::memos::Memos;
-use crate::core::measure::pane::{Pane, Sample};
-use crate::core::measure::series::{SeriesSlot, SeriesTable};
-use crate::core::measure::window::{Correction, Sealed, WindowKey, WindowSize, seal_due};
+use crate::core::measure::pane::Pane;
+use crate::core::measure::series::SeriesTable;
+use crate::core::measure::window::{WindowKey, WindowSize};
 use crate::core::record::{Body, Record};
 use crate::core::vocab::counters::{Counters, Outcome, Refusal};
 use crate::core::vocab::identity::IdentityTable;
 use crate::core::vocab::key::Keys;
 use crate::core::vocab::limits::Limits;
 use crate::core::vocab::time::{Span, Timestamp};
+use measures::Measures;
 use states::{Owner, RuleState, States};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,12 +59,7 @@ use views::Views;
 pub struct Engine {
     limits: Limits,
     timeline: Timeline,
-    series: SeriesTable,
-    memo: Vec<Vec<Option<SeriesSlot>>>, // cache by decoder, by place: the series of a `SeriesRef`
-    seals: Seals,
-    corrections: BTreeMap<(WindowSize, u64, Timestamp), (WindowKey, Pane)>,
-    /// Grid point → slot and generation of the series to review there for removal.
-    reviews: BTreeMap<Timestamp, Vec<(u32, u32)>>,
+    measures: Measures,
     duplicates: Duplicates,
     runs: Tracker,
     gauges: BTreeMap<Arc<str>, records::Gauges>,
@@ -82,12 +79,6 @@ pub struct Engine {
     counters: Counters,
     /// Refusals by source, reported to operators; not part of the state.
     refusals: Refusals,
-    /// Reused buffer for the values of one run of samples; it saves an allocation per run.
-    run: Vec<Sample>,
-    /// Slots of the series with new values; `None` unless the caller tracks changes.
-    touched: Option<Vec<u32>>,
-    /// Start of the minute of the event processed last; only a cache.
-    minute: Timestamp,
 }
 
 /// How much of a record was handled.
@@ -99,19 +90,12 @@ pub enum Handled {
     Partly,
 }
 
-/// Due time and size → the slots whose windows are sealed then, with the start of each window.
-type Seals = BTreeMap<(Timestamp, WindowSize), Vec<(u32, Timestamp)>>;
-
 impl Engine {
     pub fn new(limits: Limits) -> Engine {
         Engine {
             timeline: Timeline::new(&limits),
+            measures: Measures::new(limits.allowed_lateness),
             limits,
-            series: SeriesTable::default(),
-            memo: Vec::new(),
-            seals: Seals::new(),
-            corrections: BTreeMap::new(),
-            reviews: BTreeMap::new(),
             duplicates: Duplicates::default(),
             runs: Tracker::default(),
             gauges: BTreeMap::new(),
@@ -125,10 +109,7 @@ impl Engine {
             pending_partials: gather::PendingPartials::default(),
             feeders: Vec::new(),
             counters: Counters::default(),
-            run: Vec::new(),
-            touched: None,
             refusals: Refusals::default(),
-            minute: Timestamp::MIN,
         }
     }
 
@@ -204,15 +185,14 @@ impl Engine {
 
     /// Returns the next time at which a window is sealed or a grid point has work to do.
     fn next_due(&self) -> Option<Timestamp> {
-        let seal = self.seals.first_key_value().map_or(Timestamp::MAX, |((due, _), _)| *due);
-        let wake = seal.min(self.timeline.grid_due());
+        let wake = self.measures.next_seal().min(self.timeline.grid_due());
         (wake < Timestamp::MAX).then_some(wake)
     }
 
     /// Ends the input: settles the runs and emits the corrections that no grid point has emitted yet.
     pub fn finish(&mut self, out: &mut Effects) {
         self.settle_runs();
-        self.flush_corrections(self.timeline.now(), out);
+        self.measures.flush_corrections(self.timeline.now(), out);
     }
 
     /// Returns the effective ingest time of the newest record.
@@ -223,7 +203,7 @@ impl Engine {
     /// Returns the sources whose events were all refused; `limit` is the least number of refusals and the
     /// least time they span.
     pub fn silenced_sources(&self, limit: (u64, Span)) -> Vec<Silenced> {
-        self.refusals.silenced(&self.series, self.timeline.now(), limit)
+        self.refusals.silenced(self.measures.series(), self.timeline.now(), limit)
     }
 
     pub fn counters(&self) -> &Counters {
@@ -235,7 +215,7 @@ impl Engine {
     }
 
     pub fn series(&self) -> &SeriesTable {
-        &self.series
+        self.measures.series()
     }
 
     pub fn runs(&self) -> &Tracker {
@@ -254,7 +234,7 @@ impl Engine {
     /// size. They are made one by one, because all of them together take twice the memory of the engine.
     pub fn open_windows(&self) -> impl Iterator<Item = (WindowKey, Pane)> + '_ {
         let mut slots: Vec<(u64, u32)> =
-            self.series.iter().map(|(slot, series)| (series.info.id, slot)).collect();
+            self.series().iter().map(|(slot, series)| (series.info.id, slot)).collect();
         slots.sort_unstable();
         let sized = move |size| slots.clone().into_iter().map(move |(_, slot)| (size, slot));
         let all = WindowSize::ALL.into_iter().flat_map(sized);
@@ -263,34 +243,17 @@ impl Engine {
 
     /// Starts to record which series get new values, for [`Self::take_touched`].
     pub fn track_changes(&mut self) {
-        self.touched.get_or_insert_default();
+        self.measures.track_changes();
     }
 
     /// Returns the slots of the series with new values since the last call, each once.
     pub fn take_touched(&mut self) -> Vec<u32> {
-        let touched = self.touched.as_mut().map(std::mem::take).unwrap_or_default();
-        for slot in &touched {
-            if let Some(series) = self.series.get_mut(*slot) {
-                series.is_touched = false;
-            }
-        }
-        touched
+        self.measures.take_touched()
     }
 
     /// Returns the open windows of one series. Each includes its open windows of finer size.
     pub fn open_windows_of(&self, slot: u32, sizes: &[WindowSize]) -> Vec<(WindowKey, Pane)> {
-        let Some(series) = self.series.get(slot) else { return Vec::new() };
-        let unit = &self.series.metric_of(series).unit;
-        let shape = self.series.metric_of(series).shape;
-        let open = |size: &WindowSize| {
-            let size = *size;
-            series.windows.current(size).into_iter().map(move |open| {
-                let (series, unit) = (series.info.clone(), unit.clone());
-                let is_incomplete = self.timeline.is_incomplete(size, open.start);
-                (WindowKey { series, unit, shape, size, start: open.start, is_incomplete }, open.pane)
-            })
-        };
-        sizes.iter().flat_map(open).collect()
+        self.measures.open_windows_of(slot, sizes, &self.timeline)
     }
 
     /// Starts the engine's time at the first record. Declared series are expected from this time on.
@@ -320,7 +283,7 @@ impl Engine {
             && due <= at
         {
             self.timeline.advance_to(due);
-            if self.seal(due, out, windows_max) == Handled::Partly {
+            if self.measures.seal(due, &self.timeline, out, windows_max) == Handled::Partly {
                 return Handled::Partly;
             }
             if self.timeline.grid_due() <= due {
@@ -328,60 +291,5 @@ impl Engine {
             }
         }
         Handled::Wholly
-    }
-
-    /// Seals the windows that are due, by due time, then finer sizes first.
-    fn seal(&mut self, due: Timestamp, out: &mut Effects, windows_max: usize) -> Handled {
-        while let Some(mut entry) = self.seals.first_entry()
-            && entry.key().0 <= due
-        {
-            let (key, mut windows) = (*entry.key(), std::mem::take(entry.get_mut()));
-            // The order is descending because `pop` takes the last element; the remaining windows stay
-            // sorted. The sort reads each id only once, because most of the ids are not in the CPU cache.
-            windows.sort_by_cached_key(|(slot, start)| {
-                std::cmp::Reverse((self.series.get(*slot).map_or(0, |series| series.info.id), *start))
-            });
-            while let Some((slot, start)) = windows.pop() {
-                self.seal_one(slot, key.1, start, due, out);
-                if out.windows.len() >= windows_max && !windows.is_empty() {
-                    self.seals.insert(key, windows);
-                    return Handled::Partly;
-                }
-            }
-            self.seals.remove(&key);
-        }
-        Handled::Wholly
-    }
-
-    fn seal_one(&mut self, slot: u32, size: WindowSize, start: Timestamp, at: Timestamp, out: &mut Effects) {
-        let is_incomplete = self.timeline.is_incomplete(size, start);
-        // The series is absent if `end_series` removed it with open windows; those are never sealed.
-        let Some((series, metric)) = self.series.with_metric(slot) else { return };
-        let Some((pane, opened)) = series.windows.seal(size, start) else { return };
-        let key = WindowKey {
-            series: series.info.clone(),
-            unit: metric.unit.clone(),
-            shape: metric.shape,
-            size,
-            start,
-            is_incomplete,
-        };
-        out.windows.push(WindowEffect::Sealed(Sealed { at, key, pane }));
-        if let Some(coarse_start) = opened {
-            let coarse = if size == WindowSize::Minute { WindowSize::FiveMinutes } else { WindowSize::Hour };
-            self.schedule_seal(slot, coarse, coarse_start);
-        }
-    }
-
-    fn schedule_seal(&mut self, slot: u32, size: WindowSize, start: Timestamp) {
-        let due = seal_due(start, size, self.limits.allowed_lateness);
-        self.seals.entry((due, size)).or_default().push((slot, start));
-    }
-
-    /// Emits the corrections that late events opened since the last grid point.
-    fn flush_corrections(&mut self, at: Timestamp, out: &mut Effects) {
-        for (_, (key, part)) in std::mem::take(&mut self.corrections) {
-            out.windows.push(WindowEffect::Correction(Correction { at, key, part }));
-        }
     }
 }

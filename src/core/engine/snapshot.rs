@@ -6,11 +6,12 @@
 
 use super::aggregate::Feeder;
 use super::gather::PendingPartials;
+use super::measures::Measures;
 use super::self_alerts::SelfAlerts;
 use super::states::States;
 use super::timeline::{Timeline, TimelineImage};
 use super::views::Views;
-use super::{Engine, RuleState, Seals, records};
+use super::{Engine, RuleState, records};
 use crate::core::duplicates::{Duplicates, DuplicatesImage};
 use crate::core::gap::Gaps;
 use crate::core::interruption::Interruptions;
@@ -108,10 +109,10 @@ impl From<SnapshotV19> for Snapshot {
 /// Borrows the engine while it is written, because a copy would double the memory.
 impl Serialize for Engine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let seals: Vec<_> = self.seals.iter().collect();
+        let seals: Vec<_> = self.measures.seals().iter().collect();
         let corrections: Vec<_> = self
-            .corrections
-            .values()
+            .measures
+            .corrections()
             .map(|(key, part)| (&key.series, &key.unit, key.shape, key.size, key.start, part))
             .collect();
         let views: Vec<_> = self.views.all().iter().map(View::image).collect();
@@ -120,10 +121,10 @@ impl Serialize for Engine {
         tuple.serialize_element(&self.timeline.now())?;
         tuple.serialize_element(&self.timeline.has_begun())?;
         tuple.serialize_element(&self.timeline.has_ticks())?;
-        tuple.serialize_element(&self.series.image())?;
+        tuple.serialize_element(&self.series().image())?;
         tuple.serialize_element(&seals)?;
         tuple.serialize_element(&corrections)?;
-        tuple.serialize_element(&self.reviews)?;
+        tuple.serialize_element(self.measures.reviews())?;
         tuple.serialize_element(&self.duplicates.image())?;
         tuple.serialize_element(&self.runs)?;
         tuple.serialize_element(&self.gauges)?;
@@ -156,11 +157,15 @@ impl Engine {
             interruptions: snapshot.interruptions,
             gaps: snapshot.gaps,
         };
+        let measures = Measures::restore(
+            SeriesTable::restore(snapshot.series),
+            snapshot.seals.into_iter().collect(),
+            snapshot.reviews,
+            limits.allowed_lateness,
+        );
         let mut engine = Engine {
             timeline: Timeline::restore(timeline, &limits),
-            series: SeriesTable::restore(snapshot.series),
-            seals: snapshot.seals.into_iter().collect::<Seals>(),
-            reviews: snapshot.reviews,
+            measures,
             duplicates: Duplicates::restore(snapshot.duplicates),
             runs: snapshot.runs,
             gauges: snapshot.gauges,
@@ -176,12 +181,14 @@ impl Engine {
             ..Engine::new(limits)
         };
         for (series, unit, shape, size, start, part) in snapshot.corrections {
-            let place = (size, series.id, start);
             let is_incomplete = engine.timeline.is_incomplete(size, start);
             let key = WindowKey { series, unit, shape, size, start, is_incomplete };
-            engine.corrections.insert(place, (key, part));
+            engine.measures.restore_correction(key, part);
         }
-        engine.series.specify(engine.rules.metrics.iter().map(|(n, s)| (n.clone(), s.clone())));
+        engine
+            .measures
+            .series_mut()
+            .specify(engine.rules.metrics.iter().map(|(n, s)| (n.clone(), s.clone())));
         engine.find_subscriptions();
         engine
     }

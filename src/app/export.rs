@@ -15,8 +15,9 @@ use crate::core::vocab::partition::Partition;
 use crate::driver::continuity::Continuity;
 use crate::driver::outage::Outages;
 use crate::driver::ports::{EVENT_STREAM, Entry, Feed, Logged, PortError};
+use crate::wire::control::{self, ControlError};
 use crate::wire::ndjson::{Exported, OfPartition};
-use crate::wire::{control, partial};
+use crate::wire::partial;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
@@ -63,6 +64,7 @@ pub fn write(args: &ExportArgs, out: &mut impl Write) -> Result<()> {
             writeln!(out, "{}", Exported { partition, ..poison }.text())?;
             return Ok(());
         }
+        refuse_newer(record)?;
         writeln!(out, "{}", line(partition, record))?;
         Ok(())
     };
@@ -104,7 +106,7 @@ type Put<'a> = &'a mut dyn FnMut(Option<OfPartition>, &Logged, bool) -> Result<(
 
 fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<()> {
     let log = damage::log_of(data_dir)?;
-    // An empty file is a log that was lost or never begun. Opening it for writing would create a new log.
+    // An empty file means that the log was lost or never started. Opening it for writing would create a new log.
     let is_empty = std::fs::metadata(log).is_ok_and(|file| file.len() == 0);
     if is_skipping || is_empty {
         return from_damaged(data_dir, write);
@@ -115,7 +117,7 @@ fn from_data_dir(data_dir: &Path, is_skipping: bool, write: Put<'_>) -> Result<(
     damage::portions_in_time(data_dir, read_whole, take)
 }
 
-/// Some records of a data dir, and the numbers of all poison records.
+/// A batch of records of a data dir, and the sequence numbers of all poison records.
 struct Portion {
     records: Vec<Logged>,
     poison: Arc<BTreeSet<u64>>,
@@ -145,7 +147,7 @@ fn from_damaged(data_dir: &Path, write: Put<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Reads the records that the database can read, and behind them those that salvage finds without it.
+/// Reads the records that the database can read, then the later ones that [`salvage`] finds without the database.
 fn read_damaged(data_dir: &Path, put: damage::Put<'_, Page>) -> Result<()> {
     let mut next = 1;
     let read = damage::caught(data_dir, || {
@@ -233,7 +235,7 @@ impl Source {
             let records = self.bus.next(Duration::from_secs(1))?;
             if records.is_empty() {
                 empty += 1;
-                // The last records may have been deleted individually.
+                // The last records may have been deleted individually, so that the stream has none from `next` on.
                 if !self.bus.has_records_from(self.next)? {
                     self.next = self.last + 1;
                 } else if empty >= EMPTY_MAX {
@@ -257,6 +259,19 @@ impl Source {
         let record = self.waiting.pop_front();
         self.fill()?;
         Ok(record)
+    }
+}
+
+/// Fails for a control record of a newer version, because a replay without it would give other alerts.
+fn refuse_newer(record: &Logged) -> Result<(), PortError> {
+    match &record.entry {
+        Entry::Control(json) => match control::decode(json) {
+            Err(ControlError::Newer { found }) => {
+                Err(PortError::Newer { seq: record.seq, found, known: control::VERSION })
+            }
+            _ => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 

@@ -39,7 +39,8 @@ const LISTED_MAX: usize = 100;
 /// Maximum length of an `Idempotency-Key` in bytes.
 const KEY_BYTES_MAX: usize = 256;
 
-/// The answer if every event was accepted, the most frequent case.
+/// Formats the answer if every event was accepted. This is the most frequent answer, so it is built without a JSON
+/// tree.
 fn all_accepted(count: usize) -> String {
     format!("{{\"accepted\":{count},\"doubtful\":[],\"refused\":[]}}")
 }
@@ -69,16 +70,16 @@ pub(crate) async fn post<S: Views + Send + Sync + 'static>(
         },
     };
     let sent = Sent::new(&headers, body)?;
-    // A request whose client disconnects before it gets a permit has appended nothing.
+    // If the client disconnects during this wait, the request ends and nothing is appended.
     let place = match sent.is_small() {
         true => None,
         false => shared.decodes.clone().acquire_owned().await.ok(),
     };
-    // The task is not cancelled when the client disconnects: the append stands, and its answer is kept for
-    // the key.
+    // The task continues after the client has disconnected. The append then completes, and its answer is stored under
+    // the idempotency key.
     let work = tokio::spawn(async move {
         let _held = held;
-        // A request that is already in the log is judged at the log time of its append.
+        // If an earlier process appended this request, its events are judged at the log time of that append.
         let now = appended.or(known);
         let Judged { parts, answer } = judge_in_place(&shared, sent, now, place).await?;
         let newest = match appended {
@@ -86,7 +87,7 @@ pub(crate) async fn post<S: Views + Send + Sync + 'static>(
             Some(_) => None,
         };
         let given = match answer {
-            Answer::PipelineRecords(given) => given,
+            Answer::Final(given) => given,
             Answer::Open(decoded) => {
                 let now = shared.learn_log_time(newest, request.is_some()).await;
                 given(&decoded, shared.clocks(now), &shared.limits)
@@ -164,7 +165,7 @@ fn unsupported(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
 }
 
-/// Judges a payload, on a blocking thread if it has a permit to decode there.
+/// Judges a payload: on a blocking thread if `place` is a permit for one, else on the current thread.
 async fn judge_in_place<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     sent: Sent,
@@ -197,15 +198,16 @@ async fn append<S: Views + Send + Sync + 'static>(
 
 /// A payload of which at least one event is accepted.
 struct Judged {
-    /// The part for each partition.
+    /// For each partition with events: its number, and the codec and bytes of its part of the payload.
     parts: Vec<(u32, Codec, Vec<u8>)>,
     answer: Answer,
 }
 
 /// The answer to give once the payload is in the log.
 enum Answer {
-    PipelineRecords(Given),
-    /// The log time is not known yet; the stamp of the appended record will report it.
+    /// The final answer.
+    Final(Given),
+    /// The answer depends on the log time, which only the stamp of the appended record tells.
     Open(Box<Decoded>),
 }
 
@@ -239,7 +241,7 @@ fn judge<S: Views + Send + Sync + 'static>(
     let count = Partition::count_of(shared.partitions.len());
     let parts = route(codec, body.to_vec(), count);
     let answer = match now {
-        Some(now) => Answer::PipelineRecords(given(&decoded, shared.clocks(now), &shared.limits)),
+        Some(now) => Answer::Final(given(&decoded, shared.clocks(now), &shared.limits)),
         None => Answer::Open(Box::new(decoded)),
     };
     Ok(Judged { parts, answer })
@@ -258,7 +260,7 @@ fn fits<S>(shared: &Shared<S>, body: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Builds the answer for a payload that entered the log at this time.
+/// Builds the answer for a payload that enters the log at the log time in `clocks`.
 fn given(decoded: &Decoded, clocks: Clocks, limits: &Limits) -> Given {
     let doubtful = doubtful(decoded, clocks, limits);
     match decoded.bad.is_empty() && doubtful.is_empty() {
@@ -316,13 +318,13 @@ pub(super) struct Clocks {
     pub(super) before_jump: Option<Timestamp>,
 }
 
-/// A doubtful event, its index in the payload, and the log time for which it is in doubt.
+/// An accepted event that the engine will probably lose in whole or in part because of its time. `index` is its index
+/// in the payload, and `now` the log time used for this prediction.
 struct Doubtful {
     index: usize,
     doubt: Doubt,
     now: Timestamp,
-    /// Whether the event is lost in only one of the two cases: the jump of the log's clock is confirmed, or
-    /// it is not.
+    /// Whether the event is lost only if the jump of the log's clock is confirmed, or only if it is not.
     depends_on_jump: bool,
 }
 
@@ -382,11 +384,11 @@ fn by_reason(all: &[impl Lost]) -> Value {
     counts.into_iter().map(|(reason, count)| (reason.to_string(), json!(count))).collect::<Map<_, _>>().into()
 }
 
-/// Returns the events of which the engine will lose something because of their times, judged at the newest
-/// known log time.
+/// Returns the accepted events that the engine will lose in whole or in part because of their times. This is a
+/// prediction from the newest known log time.
 fn doubtful(decoded: &Decoded, clocks: Clocks, limits: &Limits) -> Vec<Doubtful> {
     let mut bad = decoded.bad.iter().map(|bad| bad.index).peekable();
-    // Refused events occupy indexes of the payload too.
+    // An index counts all events of the payload, so the indexes of refused events are skipped.
     let places = (0..).filter(|index| bad.next_if_eq(index).is_none());
     let judged = decoded.events.iter().zip(places);
     judged.filter_map(|(event, index)| Doubtful::new(index, event, clocks, limits)).collect()

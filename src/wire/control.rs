@@ -1,9 +1,11 @@
 //! Decoding of control records, and their compression.
 //!
-//! Intuition: a broker takes messages of a bounded size, and the rules of a set, compiled, are twenty times as
-//! long as their text. A record that is too long is compressed with gzip, whose first bytes no JSON has.
-//! Invariant: a control that [`decode`] returns can be put into force. A refused control only advances the
-//! log time, both live and in a replay of an export.
+//! Intuition: a broker limits the size of a message, and a compiled rule set is twenty times as long as its text. A
+//! record that is too long is compressed with gzip. The reader recognises gzip by its first two bytes, with which no
+//! JSON begins.
+//! Invariant: a control that [`decode`] returns can be put into force. Bytes that no version
+//! wrote only advance the log time, both live and in a replay of an export. A control record of a newer version stops
+//! the partition, and stops an export.
 
 use crate::core::record::Control;
 use crate::core::rule::sound::Unsound;
@@ -25,11 +27,11 @@ pub enum ControlError {
     Newer { found: u32 },
 }
 
-/// The version of the control records that this binary writes and reads. A record of version 1 states none; one of
-/// a later version states it as `v` beside its only other member.
+/// The version of control records that this binary writes, and the newest that it reads. A record of version 1 states
+/// no version. A record of a later version states it as `v` beside its only other member.
 pub const VERSION: u32 = 1;
 
-/// The version that a record states, read when the record is no control of this version.
+/// The version that a record states. It is read only if the record cannot be parsed as a control.
 #[derive(Deserialize)]
 struct Stated {
     v: u32,
@@ -41,8 +43,8 @@ pub fn encode(control: &Control) -> Vec<u8> {
     serde_json::to_vec(control).unwrap_or_default()
 }
 
-/// Decodes a control record as the log has it: JSON, or JSON compressed by [`packed`]. It is inflated while it is
-/// parsed, so a record that is no control takes no memory.
+/// Decodes a control record of the log: JSON, or JSON compressed by [`packed`]. Inflating and parsing run together,
+/// so a record that is not a control is refused without being inflated as a whole.
 pub fn decode(record: &[u8]) -> Result<Control, ControlError> {
     let control: Control = match parse(record) {
         Ok(control) => control,
@@ -62,13 +64,14 @@ fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, serde_json::Error> {
     }
 }
 
-/// The longest control record, inflated: 16 MiB of rule files, compiled, and room.
+/// Maximum bytes of an inflated control record, so that a small record cannot inflate without limit. The rule files
+/// have at most 16 MiB of text, which is longer once compiled.
 const INFLATED_BYTES_MAX: u64 = 256 << 20;
 
 /// The first bytes of gzip data.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Compresses a control record that is longer than `room`. The result may still be too long.
+/// Compresses a control record that has more than `room` bytes. The result may still be too long.
 pub fn packed(json: Vec<u8>, room: usize) -> Vec<u8> {
     if json.len() <= room {
         return json;

@@ -2,7 +2,8 @@
 
 use super::servers::Servers;
 use super::{LEASE, embedded_feed, embedded_store, redis_store};
-use std::sync::Arc;
+use crate::edge::now_ms;
+use std::sync::{Arc, OnceLock};
 use streamgauge::adapters::embedded::Embedded;
 use streamgauge::core::Timestamp;
 use streamgauge::core::measure::histogram::layout::Digits;
@@ -17,7 +18,11 @@ use streamgauge::driver::ports::{
     WindowRow,
 };
 
-const MINUTE: i64 = 1_793_491_200_000;
+/// The minute of the first window. It is recent, because a store removes windows that are past their retention.
+fn minute() -> i64 {
+    static MINUTE: OnceLock<i64> = OnceLock::new();
+    *MINUTE.get_or_init(|| now_ms() as i64 / 60_000 * 60_000 - 600_000)
+}
 
 fn shape() -> Shape {
     Shape { digits: Digits::default(), resolution: Unit::resolution(None) }
@@ -30,12 +35,12 @@ fn series() -> CatalogRow {
 }
 
 fn at(minutes: i64) -> WindowAt {
-    (WindowSize::Minute, Timestamp::clamped(MINUTE + minutes * 60_000), series().series.id)
+    (WindowSize::Minute, Timestamp::clamped(minute() + minutes * 60_000), series().series.id)
 }
 
 fn window(values: &[f64], revision: u32) -> WindowRow {
     let mut pane = Pane::default();
-    values.iter().for_each(|value| pane.record(Sample::new(shape(), *value, Timestamp::clamped(MINUTE))));
+    values.iter().for_each(|value| pane.record(Sample::new(shape(), *value, Timestamp::clamped(minute()))));
     WindowRow { pane, revision, is_incomplete: false }
 }
 

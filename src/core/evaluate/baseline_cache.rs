@@ -1,12 +1,12 @@
-//! The baseline of a key, as far as it is known: bounds after each window, and the learned reference where
-//! the bounds leave a doubt.
+//! Cache of a key's baseline: bounds that are updated with each sealed window, and the exact reference, which
+//! is learned only if the bounds cannot decide.
 //!
-//! Intuition: when a window is sealed, one window enters the period and one leaves it. So counts are
-//! updated step by step, and rules over the same windows share them.
-//! Invariant: this is a cache: it gives the same result as learning from the same windows from scratch.
-//! When an older window changes, everything is computed from scratch.
-//! Rejected: counting with the windows of alerts left out (each rule would need its own counts; the few
-//! keys with such windows are learned from scratch).
+//! Intuition: when a window is sealed, one window enters the period and one leaves it. So the counts behind the
+//! bounds are updated step by step, and rules over the same windows share them.
+//! Invariant: the cache gives the same result as learning from the same windows from scratch. When an older
+//! window changes, everything is computed from scratch.
+//! Rejected: counts that exclude the windows of alerts (each rule would need its own counts; the few keys with
+//! such windows are learned from scratch).
 
 use super::lookback::Learned;
 use crate::core::detect::anomaly::{self, SLOW_WINDOWS};
@@ -35,7 +35,8 @@ pub(super) struct Normal {
     bounds: Bounds,
     /// Whether the bounds hold for these windows; computed on first use.
     holds: Option<bool>,
-    /// The sum of the newest windows, one less than a slow mean has; 0 where no function needs means.
+    /// The sum of the newest `SLOW_WINDOWS - 1` (23) windows: the slow mean of `anomaly` adds the current window.
+    /// 0 if no function needs means.
     newest_sum: f64,
     known: Option<Box<Known>>,
 }
@@ -116,7 +117,7 @@ impl Normal {
         (self.holds, self.known) = (None, None);
     }
 
-    /// Returns the bounds of these windows and the sum of the newest; `None` if the bounds do not hold.
+    /// Returns the bounds of these windows and `newest_sum`; `None` if the bounds do not hold.
     pub(super) fn bounds(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> Option<(&Bounds, f64)> {
         self.move_to(windows, extent);
         if self.holds.is_none() {
@@ -138,8 +139,8 @@ impl Normal {
         self.bounds.windows()
     }
 
-    /// Returns the reference of the kind that a function needs, if it was learned before; `above`: where
-    /// the tail begins.
+    /// Returns the reference that a function needs, if it was learned before; `above`: the value at which the
+    /// tail of the past values begins.
     pub(super) fn known(&self, function: Function, above: Option<f64>) -> Option<Learned> {
         let Known { regression, anomaly, spread } = self.known.as_deref()?;
         match function {
@@ -182,17 +183,16 @@ fn values<'a>(windows: &'a SealedWindows<'_>, extent: Extent) -> impl DoubleEnde
     all.map(|(_, value, _)| value)
 }
 
-/// Returns the sum of the newest windows, one less than a slow mean has, added oldest first; 0 where no
-/// function needs means.
+/// Returns the sum of the newest `SLOW_WINDOWS - 1` windows, added oldest first; 0 if no function needs means.
 fn newest_sum(windows: &SealedWindows<'_>, extent: Extent) -> f64 {
     if extent.has_means { sum_of_newest(windows, extent, SLOW_WINDOWS - 1).0 } else { 0.0 }
 }
 
-/// Returns the sum and the number of the newest windows; at most [`SLOW_WINDOWS`].
+/// Returns the sum of the newest `wanted` windows (at most [`SLOW_WINDOWS`]), and how many there are.
 fn sum_of_newest(windows: &SealedWindows<'_>, extent: Extent, wanted: usize) -> (f64, usize) {
     let first = extent.first.max(extent.last + 1 - wanted as i64);
     let (sum, count) = sum_of(values(windows, Extent { first, ..extent }));
-    // No window in this range was skipped, or the extent holds no older ones.
+    // The sum is complete if no window in this range was skipped, or if the extent has no older windows.
     if count == wanted || first == extent.first {
         return (sum, count);
     }
@@ -208,13 +208,13 @@ fn sum_of(values: impl Iterator<Item = f64>) -> (f64, usize) {
     values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1))
 }
 
-/// Returns the mean that ends with the last window, if there are enough windows.
+/// Returns the mean of the last [`SLOW_WINDOWS`] windows, if there are that many.
 fn mean_of_last(windows: &SealedWindows<'_>, extent: Extent) -> Option<f64> {
     let (sum, count) = if extent.has_means { sum_of_newest(windows, extent, SLOW_WINDOWS) } else { (0.0, 0) };
     (count == SLOW_WINDOWS).then(|| sum / SLOW_WINDOWS as f64)
 }
 
-/// Returns the mean that begins with the first window, if there are enough windows.
+/// Returns the mean of the first [`SLOW_WINDOWS`] windows, if there are that many.
 fn mean_of_first(windows: &SealedWindows<'_>, extent: Extent) -> Option<f64> {
     let first = extent.has_means.then(|| values(windows, extent).take(SLOW_WINDOWS));
     let (sum, count) = sum_of(first?);
@@ -263,8 +263,8 @@ mod tests {
         Shape { digits: Digits::Two, resolution: Unit::resolution(None) }
     }
 
-    /// Goal: the updated state equals the state computed from scratch. Method: busy and silent minutes,
-    /// late values, and a period that moves by one window or by many.
+    /// Goal: the state updated step by step equals the state computed from scratch. Method: busy and silent
+    /// minutes, late values, and a period that moves by one window or by many.
     #[test]
     fn what_is_kept_is_what_is_made_anew() {
         for (seed, aggregate) in [(1, Aggregate::Avg), (2, Aggregate::Count), (3, Aggregate::Quantile(0.95))]

@@ -2,10 +2,11 @@
 //!
 //! Intuition: an alert must not teach the baseline that the state it reports is normal.
 //! Invariant: while a key is pending or firing, it is compared with the baseline learned before. Afterwards
-//! the windows of that time teach a regression or a season nothing, unless the alert never fired or an
-//! operator accepted the change. This is state, not a cache.
-//! Rejected: leaving alert windows out for every function (see [`crate::core::rule::ast::Past::leaves_alerts_out`]): an
-//! ordinary daily peak would fire every morning, without end.
+//! the windows of that time are excluded from the baseline of a regression or a season, unless the alert never
+//! fired or an operator accepted the change. This is state, not a cache.
+//! Rejected: excluding alert windows for every function (see
+//! [`crate::core::rule::ast::Past::leaves_alerts_out`]), because an ordinary daily peak would fire every morning,
+//! without end.
 
 use super::lookback::Version;
 use crate::core::vocab::key::KeyId;
@@ -13,7 +14,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The frozen baselines of one rule, and the windows that teach it nothing.
+/// The frozen baselines of one rule, and the times that are excluded from its baselines.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct BaselineFreeze {
     /// The baselines of pending and firing keys.
@@ -21,18 +22,18 @@ pub(crate) struct BaselineFreeze {
     keys: BTreeMap<KeyId, Lessons>,
 }
 
-/// The windows of one key that teach nothing.
+/// The times of one key that are excluded from its baseline.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Lessons {
     /// Begin and end of alerts, the newest last; the end is MAX while the alert is active.
     left_out: Vec<(Timestamp, Timestamp)>,
-    /// Set once an operator accepted a change: windows before this time no longer teach.
+    /// Set once an operator accepted a change: windows before this time are excluded from the baseline.
     since: Option<Timestamp>,
     /// Counts changes of the two fields above.
     changes: u32,
 }
 
-/// Alerts remembered per key; the windows of older ones lie outside most periods.
+/// Maximum number of alerts remembered per key; the windows of older alerts lie outside most periods.
 const EPISODES_MAX: usize = 64;
 
 impl BaselineFreeze {
@@ -78,8 +79,8 @@ impl BaselineFreeze {
         self.versions.insert((place, key), version);
     }
 
-    /// Returns whether a window, given by begin and end, teaches the baseline. `leaves_out`: whether windows of alerts and
-    /// those that end within `margin` before one teach nothing.
+    /// Returns whether the baseline may be learned from a window, given by start and end. `leaves_out`: whether
+    /// windows of alerts, and windows that end within `margin` before an alert, are excluded.
     pub(super) fn teaches(
         &self,
         key: KeyId,
@@ -93,7 +94,7 @@ impl BaselineFreeze {
             && !(leaves_out && lessons.left_out.iter().any(is_left_out))
     }
 
-    /// Whether all windows from `start` on teach.
+    /// Whether no window from `start` on is excluded from the baseline.
     pub(super) fn teaches_all(&self, key: KeyId, start: Timestamp, window: Span, leaves_out: bool) -> bool {
         let Some(lessons) = self.keys.get(&key) else { return true };
         let is_over = |(_, to): &(Timestamp, Timestamp)| *to <= start - window;

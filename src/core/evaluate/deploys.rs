@@ -24,14 +24,17 @@ impl Evaluation<'_> {
     /// Returns the view and the key of the trailing window to judge; `None` if no version has enough
     /// observations.
     pub(super) fn looked_at(&mut self, asked: &Past) -> Option<(u32, KeyId)> {
-        let Some(per_version) = asked.per_version else { return Some((asked.current, self.key)) };
+        let Some(per_version) = asked.per_version else { return Some((asked.current, self.target.key)) };
         let least = self.notes.min_count.max(1);
         let mut newest: Option<(i64, KeyId)> = None;
-        for version in self.keys.versions_of(self.key) {
-            let Some(begun) = self.views[asked.baseline as usize].begun(*version) else { continue };
-            let is_newer = newest
-                .is_none_or(|(other, key)| (begun, self.keys.get(*version)) > (other, self.keys.get(key)));
-            if is_newer && view::totals(self.views, per_version, *version, self.at).count >= least {
+        for version in self.inputs.keys.versions_of(self.target.key) {
+            let Some(begun) = self.inputs.views[asked.baseline as usize].begun(*version) else { continue };
+            let is_newer = newest.is_none_or(|(other, key)| {
+                (begun, self.inputs.keys.get(*version)) > (other, self.inputs.keys.get(key))
+            });
+            if is_newer
+                && view::totals(self.inputs.views, per_version, *version, self.target.at).count >= least
+            {
                 newest = Some((begun, *version));
             }
         }
@@ -46,12 +49,17 @@ impl Evaluation<'_> {
         end: Timestamp,
         count: u32,
     ) -> Option<(Learned, usize)> {
-        let view = &self.views[asked.baseline as usize];
-        let versions = self.keys.versions_of(self.key).iter().filter(|version| Some(**version) != deployed);
+        let view = &self.inputs.views[asked.baseline as usize];
+        let versions = self
+            .inputs
+            .keys
+            .versions_of(self.target.key)
+            .iter()
+            .filter(|version| Some(**version) != deployed);
         let mut versions: Vec<(i64, KeyId)> =
             versions.filter_map(|version| Some((view.begun(*version)?, *version))).collect();
-        versions.sort_by_key(|(begun, key)| (Reverse(*begun), self.keys.get(*key)));
-        // A version without windows that teach is skipped.
+        versions.sort_by_key(|(begun, key)| (Reverse(*begun), self.inputs.keys.get(*key)));
+        // A version whose windows are all excluded from the baseline is skipped.
         let deploy =
             |(begun, key): &(i64, KeyId)| regression::Deploy::of(&self.windows_of(asked, *begun, *key, end));
         let deploys: Vec<regression::Deploy> =
@@ -63,9 +71,9 @@ impl Evaluation<'_> {
         Some((Learned::Regression(Arc::new(reference), above), deploys.len()))
     }
 
-    /// Returns the windows of one version that teach the baseline.
+    /// Returns the windows of one version from which the baseline is learned.
     fn windows_of(&self, asked: &Past, begun: i64, key: KeyId, end: Timestamp) -> Vec<Window> {
-        let view = &self.views[asked.baseline as usize];
+        let view = &self.inputs.views[asked.baseline as usize];
         let newest = view.group_of(key).and_then(|group| view.group(group)).map(|group| group.newest);
         // Windows after the version's newest observation do not belong to the version.
         let last = newest.map_or(begun, |newest| newest.index(asked.window)).min(end.index(asked.window) - 1);

@@ -46,7 +46,7 @@ pub(super) fn unless(a: Answer, b: Answer) -> Answer {
     and(a, not(beside(b)))
 }
 
-/// Returns how an answer counts beside another one.
+/// Returns an answer as it counts in combination with another side: a missing series counts as not met.
 fn beside(answer: Answer) -> Answer {
     match answer {
         Err(Unknown::Unseen) => Ok(false),

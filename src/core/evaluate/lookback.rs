@@ -2,11 +2,11 @@
 //! compares.
 //!
 //! Intuition: the baseline changes only when a window is sealed, but the current value changes all the
-//! time. So the learned baseline is kept until the windows change, and an evaluation only compares.
-//! Invariant: the caches ([`super::memos::Memos`]) follow from the windows. The baseline of a firing alert
-//! ([`super::baseline_freeze::BaselineFreeze`]) is state, because an alert must not teach the baseline that the alert is
-//! normal.
-//! Rejected: learning at each evaluation (one sort a second and key).
+//! time. So the learned baseline is cached until the windows change, and an evaluation only compares.
+//! Invariant: the caches ([`super::memos::Memos`]) can be rebuilt from the windows. The frozen baseline of a firing
+//! alert ([`super::baseline_freeze::BaselineFreeze`]) is state, because an alert must not teach the baseline that
+//! the alert is normal.
+//! Rejected: learning at each evaluation, because the windows of every key would be sorted every second.
 
 use super::baseline_cache::{Extent, Normal, whole};
 use super::memos::{Memo, MemoOf};
@@ -29,15 +29,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Windows for which an active alert keeps its frozen baseline, where the windows of the alert teach; equal
-/// to the windows for which a peak is remembered.
+/// Number of windows for which an active alert keeps its frozen baseline, if the function does not exclude alert
+/// windows from its baseline. It equals the number of windows for which a peak is remembered.
 const HELD_WINDOWS: i64 = anomaly::PEAK_WINDOWS as i64;
 
 /// A baseline learned from some windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Learned {
-    /// The reference, and where the tail of the past begins. The reference is shared, because it is larger
-    /// than all other variants together.
+    /// The reference, and the value at which the tail of the past values begins. The reference is shared,
+    /// because it is larger than all other variants together.
     Regression(Arc<regression::Reference>, Option<f64>),
     Anomaly {
         reference: anomaly::Reference,
@@ -78,9 +78,9 @@ pub(crate) struct CachedExtent(Option<(u32, Option<(Timestamp, Timestamp, Extent
 
 impl Evaluation<'_> {
     pub(super) fn past(&mut self, asked: &Past) -> Result<f64, Unknown> {
-        let looked = self.looked_at(asked).ok_or_else(|| self.nothing_of(asked.current, self.key))?;
+        let looked = self.looked_at(asked).ok_or_else(|| self.nothing_of(asked.current, self.target.key))?;
         self.expect_series(looked.0, looked.1)?;
-        let now = self.aggregate_of(looked, asked.aggregate, self.at);
+        let now = self.aggregate_of(looked, asked.aggregate, self.target.at);
         // A bound depends on the past alone, so it needs no current value. A line depends on the past
         // alone, too, but no trend or forecast is reported once no more data arrives.
         let is_bound = matches!(asked.function, Function::Upper { .. } | Function::Lower { .. });
@@ -94,9 +94,9 @@ impl Evaluation<'_> {
             Learned::Anomaly { reference, peak } => {
                 self.note_p_value(reference.p_value(now));
                 self.note_baseline(|| version.evidence());
-                // An active alert lasts as long as its plain score does: neither the earlier peak nor the
-                // threshold for many keys applies to it.
-                Ok(match self.is_active {
+                // An active alert is judged by its plain score. Neither an earlier peak nor the
+                // false-discovery-rate threshold may end it.
+                Ok(match self.target.is_active {
                     true => reference.score(now, None),
                     false => anomaly::after_peak(reference.score(now, self.notes.believed), *peak),
                 })
@@ -120,8 +120,8 @@ impl Evaluation<'_> {
     pub(super) fn correlation(&mut self, asked: &Correlation) -> Result<f64, Unknown> {
         // Only the errors and the noted counts and times matter; the values are not used.
         let [a, b] = [&asked.a, &asked.b].map(|side| {
-            self.expect_series(side.current, self.key)?;
-            self.aggregate(side.current, side.aggregate, self.at)
+            self.expect_series(side.current, self.target.key)?;
+            self.aggregate(side.current, side.aggregate, self.target.at)
         });
         logic::both(a, b)?;
         let of = self.memo_of(&asked.a, None);
@@ -151,14 +151,15 @@ impl Evaluation<'_> {
         // next hour has another baseline. A line is not frozen: it is followed as long as its alert lasts.
         let is_moving = matches!(asked.period, Period::Season { .. }) || asked.function.is_line();
         let (_, end) = self.reach_of(asked);
-        if self.is_active && !is_moving {
-            // Where the windows of an alert teach, they become the baseline while the alert lasts, but not
-            // at once: a frozen baseline is replaced after `HELD_WINDOWS`.
+        if self.target.is_active && !is_moving {
+            // If alert windows are not excluded, the baseline adapts to a long alert, but not at once: the frozen
+            // baseline is replaced after `HELD_WINDOWS` windows.
             let oldest =
                 if asked.leaves_alerts_out() { Timestamp::MIN } else { end - asked.window * HELD_WINDOWS };
             let baseline_freeze = self
+                .learned
                 .baseline_freeze
-                .version(asked.place, self.key)
+                .version(asked.place, self.target.key)
                 .filter(|baseline_freeze| baseline_freeze.end >= oldest);
             if let Some(baseline_freeze) = baseline_freeze {
                 return Ok(baseline_freeze);
@@ -169,8 +170,8 @@ impl Evaluation<'_> {
             None => self.learn_others(asked, deployed),
         };
         let version = version.ok_or(Unknown::NoBaseline)?;
-        if self.is_active && !self.notes.is_look && !is_moving {
-            self.baseline_freeze.keep(asked.place, self.key, version.clone());
+        if self.target.is_active && !self.notes.is_look && !is_moving {
+            self.learned.baseline_freeze.keep(asked.place, self.target.key, version.clone());
         }
         Ok(version)
     }
@@ -193,15 +194,16 @@ impl Evaluation<'_> {
         }
         let only =
             |windows: &[(i64, Window)]| -> Vec<Window> { windows.iter().map(|(_, one)| *one).collect() };
-        let above = self.views[asked.baseline as usize].sealed(self.key).and_then(|it| it.tail_begin());
+        let above =
+            self.inputs.views[asked.baseline as usize].sealed(self.target.key).and_then(|it| it.tail_begin());
         let learned = |taught: &[(i64, Window)]| {
             Some((learn(asked, &only(taught), Some(&only(&known)), above)?, taught.len()))
         };
         let taught = learned(&self.taught(asked, known.clone(), asked.window));
-        // The window before an alert may be a part of it already and is left out. But an alert must not lose its
-        // baseline as it begins, because the period has no other window to spare.
+        // The last window before an alert may already show the change, so it is excluded. An active alert that
+        // would have too few windows without it uses it, because an alert must not lose its baseline as it begins.
         let taught_with_it = || learned(&self.taught(asked, known.clone(), Span::ZERO));
-        taught.or_else(|| self.is_active.then(taught_with_it).flatten())
+        taught.or_else(|| self.target.is_active.then(taught_with_it).flatten())
     }
 
     /// Returns the end and the extent of the windows that a function looks back on, if all of them are
@@ -209,7 +211,12 @@ impl Evaluation<'_> {
     pub(super) fn plain_extent(&mut self, asked: &Past) -> Option<(Timestamp, Extent)> {
         let (from, end, extent) = self.whole_extent(asked)?;
         let teaches = asked.function.is_line()
-            || self.baseline_freeze.teaches_all(self.key, from, asked.window, asked.leaves_alerts_out());
+            || self.learned.baseline_freeze.teaches_all(
+                self.target.key,
+                from,
+                asked.window,
+                asked.leaves_alerts_out(),
+            );
         let is_plain = teaches && self.planned(asked).iter().all(|(_, planned_end)| *planned_end <= from);
         is_plain.then_some((end, extent))
     }
@@ -230,7 +237,7 @@ impl Evaluation<'_> {
             least: if is_counted { 0 } else { self.notes.min_count.clamp(1, COUNT_MAX) },
             has_means: asked.function == Function::Anomaly,
         };
-        let found = (!self.gaps.touch(from, end)).then_some((from, end, extent));
+        let found = (!self.inputs.gaps.touch(from, end)).then_some((from, end, extent));
         self.reach = CachedExtent(Some((asked.place, found)));
         found
     }
@@ -238,16 +245,16 @@ impl Evaluation<'_> {
     /// Learns the same as [`Self::learn_windows`] for plain periods; rules over the same windows share the
     /// result.
     fn learn_plain(&mut self, asked: &Past, end: Timestamp, extent: Extent) -> Option<Version> {
-        let windows = self.views[asked.baseline as usize].sealed(self.key)?;
+        let windows = self.inputs.views[asked.baseline as usize].sealed(self.target.key)?;
         let place = extent.place(asked.baseline);
         let (learned, count) = match asked.function.is_line() {
             true => {
-                let lines = self.memos.lines.entry(place).or_default();
-                lines.get_or_insert_with(self.key, SharedLine::default).line(&windows, extent)?
+                let lines = self.learned.memos.lines.entry(place).or_default();
+                lines.get_or_insert_with(self.target.key, SharedLine::default).line(&windows, extent)?
             }
             false => {
-                let keys = self.memos.normal.entry(place).or_default();
-                let normal = keys.get_or_insert_with(self.key, || Normal::new(&windows, extent));
+                let keys = self.learned.memos.normal.entry(place).or_default();
+                let normal = keys.get_or_insert_with(self.target.key, || Normal::new(&windows, extent));
                 normal.move_to(&windows, extent);
                 (learn_once(asked, normal, &windows, extent)?, normal.windows())
             }
@@ -262,36 +269,46 @@ impl Evaluation<'_> {
         of: MemoOf,
         learn: impl FnOnce(&mut Self) -> Option<(Learned, usize)>,
     ) -> Option<Version> {
-        let known = self.memos.learned.get(&(self.reader, place)).and_then(|keys| keys.get(self.key));
+        let known = self
+            .learned
+            .memos
+            .learned
+            .get(&(self.learned.reader, place))
+            .and_then(|keys| keys.get(self.target.key));
         if let Some(memo) = known.filter(|memo| memo.of == of) {
             return memo.version.clone();
         }
         let (end, revision) = (of.end, of.state.changes);
         let version = learn(self).map(|(learned, windows)| Version { learned, end, windows, revision });
         let memo = Memo { of, version: version.clone() };
-        self.memos.learned.entry((self.reader, place)).or_default().insert(self.key, memo);
+        self.learned
+            .memos
+            .learned
+            .entry((self.learned.reader, place))
+            .or_default()
+            .insert(self.target.key, memo);
         version
     }
 
     /// Returns where the current window begins, and where the windows that it is compared with end.
     pub(super) fn reach_of(&self, asked: &Past) -> (Timestamp, Timestamp) {
-        let start = self.views[asked.current as usize].oldest_start(self.at);
-        let end = start.min(self.at - self.allowed_lateness - Span::MILLISECOND);
+        let start = self.inputs.views[asked.current as usize].oldest_start(self.target.at);
+        let end = start.min(self.target.at - self.timing.allowed_lateness - Span::MILLISECOND);
         (start, end.floor(asked.window))
     }
 
     /// Returns the inputs of the baseline that would be learned now.
     pub(super) fn memo_of(&self, asked: &Past, deployed: Option<KeyId>) -> MemoOf {
         let (start, end) = self.reach_of(asked);
-        let baseline = &self.views[asked.baseline as usize];
+        let baseline = &self.inputs.views[asked.baseline as usize];
         let state = match asked.period {
             Period::Deploys(_) => {
-                let versions = self.keys.versions_of(self.key).iter();
+                let versions = self.inputs.keys.versions_of(self.target.key).iter();
                 let changes = versions.fold(0, |sum, version| sum + baseline.changes(*version) + 1);
                 StateBefore { changes, ..StateBefore::default() }
             }
             _ => baseline
-                .sealed(self.key)
+                .sealed(self.target.key)
                 .map_or_else(StateBefore::default, |windows| windows.state_before(end.index(asked.window))),
         };
         MemoOf {
@@ -305,18 +322,18 @@ impl Evaluation<'_> {
                 _ => end,
             },
             min_count: self.notes.min_count,
-            lessons: (self.baseline_freeze.changes(self.key), self.mutes.lessons),
+            lessons: (self.learned.baseline_freeze.changes(self.target.key), self.inputs.mutes.lessons),
         }
     }
 
     /// Returns the windows of the period that are complete and hold enough observations, oldest first.
     pub(super) fn known(&self, asked: &Past, MemoOf { end, slot, .. }: MemoOf) -> Vec<(i64, Window)> {
         let last = end.index(asked.window) - 1;
-        let view = &self.views[asked.baseline as usize];
+        let view = &self.inputs.views[asked.baseline as usize];
         let mut windows = Vec::new();
         for (from, to) in spans(asked.period, end, (slot, slot_of(asked.window))) {
             let (first, to) = (from.ceil(asked.window).index(asked.window), to.index(asked.window) - 1);
-            windows.extend(view.past(self.key, first, to.min(last)));
+            windows.extend(view.past(self.target.key, first, to.min(last)));
         }
         self.whole(asked, windows)
     }
@@ -327,12 +344,13 @@ impl Evaluation<'_> {
         windows.retain(|(index, window)| {
             let start = Timestamp::clamped(index * asked.window.ms());
             (is_counted || window.count >= self.notes.min_count.clamp(1, COUNT_MAX))
-                && !self.gaps.touch(start, start + asked.window)
+                && !self.inputs.gaps.touch(start, start + asked.window)
         });
         windows
     }
 
-    /// Keeps the windows that teach the baseline. Those that end within `margin` before an alert do not.
+    /// Keeps the windows from which the baseline is learned. If alert windows are excluded, so are the windows
+    /// that end within `margin` before an alert.
     pub(super) fn taught(
         &self,
         asked: &Past,
@@ -343,7 +361,7 @@ impl Evaluation<'_> {
         windows.retain(|(index, _)| {
             let start = Timestamp::clamped(index * asked.window.ms());
             let window = (start, start + asked.window);
-            self.baseline_freeze.teaches(self.key, window, margin, asked.leaves_alerts_out())
+            self.learned.baseline_freeze.teaches(self.target.key, window, margin, asked.leaves_alerts_out())
         });
         windows
     }
@@ -371,13 +389,13 @@ impl Evaluation<'_> {
     ) -> f64 {
         // The false-discovery-rate threshold applies only to keys without an active alert; an active alert is
         // judged by its own limit.
-        let believed = self.notes.believed.filter(|_| !self.is_active);
-        let window = view::trailing(self.views, (view, key), self.at, now, above);
+        let believed = self.notes.believed.filter(|_| !self.target.is_active);
+        let window = view::trailing(self.inputs.views, (view, key), self.target.at, now, above);
         let quantile = match asked.aggregate {
             Aggregate::Quantile(q) => Some(q),
             _ => None,
         };
-        let read = |q: f64| view::rank(self.views, view, key, self.at, q);
+        let read = |q: f64| view::rank(self.inputs.views, view, key, self.target.at, q);
         let errors = reference.errors(quantile, &window, asked.side, read);
         let verdict = reference.judge(&window, errors, asked.side, believed);
         self.note_p_value(verdict.chance);
@@ -386,7 +404,7 @@ impl Evaluation<'_> {
         }
         let has_onset = asked.per_version.is_none();
         let onset = has_onset.then(|| self.onset(asked, now)).flatten();
-        let deployed = asked.per_version.and_then(|_| self.keys.get(key).get(VERSION_LABEL));
+        let deployed = asked.per_version.and_then(|_| self.inputs.keys.get(key).get(VERSION_LABEL));
         let deployed = deployed.map(ToString::to_string);
         self.note_baseline(|| Baseline {
             median: Some(reference.asked.center),
@@ -458,7 +476,7 @@ fn spread_evidence(reference: &zscore::Reference, version: &Version) -> Baseline
     }
 }
 
-/// Learns what a function needs of plain windows, unless that is known already.
+/// Returns the reference that a function needs. It is learned from the windows on first use, then cached.
 fn learn_once(
     asked: &Past,
     normal: &mut Normal,
@@ -475,8 +493,9 @@ fn learn_once(
     Some(learned)
 }
 
-/// Learns what a function needs from the windows that teach; `None` with too few. `known`: the windows
-/// including those that do not teach, if the two may differ. `above`: where the tail begins.
+/// Learns the reference that a function needs from the windows `taught`; `None` if there are too few. `known`:
+/// all windows of the period, if some of them may be excluded from `taught`. `above`: the value at which the tail
+/// begins.
 fn learn(asked: &Past, taught: &[Window], known: Option<&[Window]>, above: Option<f64>) -> Option<Learned> {
     Some(match asked.function {
         Function::Regression | Function::RegressionScore => {
@@ -504,7 +523,7 @@ fn learn_anomaly(taught: &[f64], known: Option<Vec<f64>>) -> Option<Learned> {
     let (ordered, newest) = (Sorted::of(taught.to_vec()), taught.len().saturating_sub(SLOW_WINDOWS - 1));
     let reference = anomaly::Reference::learn(&ordered, &means, taught[newest..].iter().sum())?;
     let peak = match known {
-        // A peak counts even where its window does not teach the baseline.
+        // A peak counts even if its window is excluded from the baseline.
         Some(known) => reference.peak(&known),
         None if reference.has_peak(&ordered, &means) => reference.peak(taught),
         None => 0.0,

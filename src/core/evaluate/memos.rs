@@ -11,7 +11,7 @@ use crate::core::vocab::key::table::KeyTable;
 use crate::core::vocab::time::Timestamp;
 use std::collections::HashMap;
 
-/// The owner of a function: a rule or a record, by its place.
+/// The rule or record that a function belongs to, by its index in the rule set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reader {
     Rule(u32),
@@ -21,8 +21,8 @@ pub(crate) enum Reader {
 /// Caches of learned baselines.
 #[derive(Debug, Default)]
 pub(crate) struct Memos {
-    /// Baselines of periods that leave windows out, or that are not a plain length of time; by reader and
-    /// place within the reader.
+    /// Baselines that are not shared between rules: those with excluded windows or gaps, of seasons, of
+    /// deployments, and correlations. The key is the reader and the number of the function within it.
     pub(super) learned: Table<(Reader, u32), KeyTable<Memo>>,
     pub(super) normal: Table<CacheKey, KeyTable<Normal>>,
     pub(super) lines: Table<CacheKey, KeyTable<SharedLine>>,
@@ -40,7 +40,7 @@ pub(super) struct Memo {
 /// The inputs of a cached baseline; a cached baseline with other inputs is out of date.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct MemoOf {
-    /// Where the newest window ends.
+    /// The end of the newest window.
     pub(super) end: Timestamp,
     pub(super) state: StateBefore,
     /// The version that is compared with the versions before it.

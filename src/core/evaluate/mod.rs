@@ -1,12 +1,11 @@
 //! Evaluation of one rule for one key at one grid point.
 //!
-//! Intuition: evaluation walks over the expression. Each part has one of three answers: a value (or true,
-//! or false), or unknown with a reason. The module `logic` defines how `and`, `or` and `unless` combine
-//! them.
-//! Invariant: evaluation reads state and does not change it, except for the memory of `sustained` and
-//! `occurrences` and the frozen baseline of an active alert; evaluating twice at one grid point gives the
-//! same answer twice. A query from outside changes not even these, because the time of a query is not in
-//! the log.
+//! Intuition: evaluation walks over the expression. A number gives a value, a condition gives true or false, and
+//! both may be unknown with a reason. The module `logic` defines how `and`, `or` and `unless` combine these
+//! answers.
+//! Invariant: besides caches, evaluation changes only the memory of `sustained` and `occurrences` and the frozen
+//! baseline of an active alert. Evaluating twice at one grid point gives the same answer twice. A query from
+//! outside changes only caches, because the time of a query is not in the log.
 
 mod baseline_cache;
 pub(crate) mod baseline_freeze;
@@ -42,36 +41,60 @@ use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Evaluations of a value past its limit while it doubles.
+/// A growing value that is past its limit is evaluated again once it has grown by one part in this many.
 const GROWTH_STEPS: f64 = 16.0;
 
-/// The state an evaluation may read, and the notes it takes.
+/// One evaluation: what it reads, what it may change, what it is about, and the notes it takes.
 #[derive(Debug)]
 pub(crate) struct Evaluation<'a> {
+    pub inputs: Inputs<'a>,
+    pub learned: Learned<'a>,
+    pub target: Target<'a>,
+    pub timing: Timing,
+    pub notes: Notes,
+    /// The cached extent of the function evaluated last.
+    pub reach: CachedExtent,
+}
+
+/// The state that evaluations read. The views are exclusive only because a read fills their caches.
+#[derive(Debug)]
+pub(crate) struct Inputs<'a> {
     pub views: &'a mut [View],
     pub runs: &'a Tracker,
     pub keys: &'a Keys,
     pub interruptions: &'a Interruptions,
     pub gaps: &'a Gaps,
-    pub shares: &'a mut Shares,
-    pub reader: Reader,
-    pub memos: &'a mut Memos,
-    pub baseline_freeze: &'a mut BaselineFreeze,
     pub mutes: &'a Mutes,
     /// Records that derive from pipeline series.
     pub pipeline_records: &'a PipelineRecords,
+}
+
+/// What the rule or record has learned, which an evaluation updates.
+#[derive(Debug)]
+pub(crate) struct Learned<'a> {
+    pub reader: Reader,
+    pub memos: &'a mut Memos,
+    pub shares: &'a mut Shares,
+    pub baseline_freeze: &'a mut BaselineFreeze,
+}
+
+/// The key and the grid point that are evaluated.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
     /// Labels of the rule.
     pub labels: &'a BTreeMap<Arc<str>, Arc<str>>,
     /// Whether the key's alert is pending or firing.
     pub is_active: bool,
     pub key: KeyId,
     pub at: Timestamp,
+}
+
+/// Settings of the engine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
     pub allowed_lateness: Span,
     pub grace: Span,
     pub interval: Span,
-    pub notes: Notes,
-    /// The cached extent of the function evaluated last.
-    pub reach: CachedExtent,
 }
 
 /// Facts noted during an evaluation.
@@ -81,9 +104,9 @@ pub(crate) struct Notes {
     pub count_max: Option<u64>,
     /// Time of the newest input.
     pub newest: Option<Timestamp>,
-    /// Of the operands without data, the time of the newest input of the one without data for the longest.
+    /// If operands have no data: the newest input of the operand that has been without data for the longest.
     pub missing: Option<Timestamp>,
-    /// When the passage of time alone may change the answer.
+    /// The earliest time at which the passage of time alone may change the answer.
     pub look_again: Option<Timestamp>,
     /// The key can no longer be judged: its last run in flight was abandoned.
     pub is_gone: bool,
@@ -114,7 +137,8 @@ impl Notes {
         Notes { why: Some(Box::default()), ..Notes::default() }
     }
 
-    /// Returns notes for one of many keys.
+    /// Returns notes for a key of a rule that controls the false discovery rate. `believed`: the largest
+    /// significant p-value.
     pub(crate) fn of_many(believed: f64) -> Notes {
         Notes { believed: Some(believed), ..Notes::default() }
     }
@@ -159,7 +183,7 @@ impl Evaluation<'_> {
                 met = Levels::up_to(at);
             }
         }
-        // The limit of the highest level that is met, else the first limit.
+        // A forecast reports when it reaches a limit: that of the highest level that is met, else the first one.
         let limits =
             rule.levels.iter().enumerate().filter_map(|(at, level)| Some((at, level.condition?.limit)));
         let limit = limits.reduce(|a, b| if met.has(b.0) { b } else { a });
@@ -203,7 +227,7 @@ impl Evaluation<'_> {
     pub(crate) fn value(&mut self, expr: &Expr) -> Result<f64, Unknown> {
         let value = match expr {
             Expr::Number(number) => return Ok(*number),
-            Expr::Aggregate { view, aggregate } => self.aggregate(*view, *aggregate, self.at),
+            Expr::Aggregate { view, aggregate } => self.aggregate(*view, *aggregate, self.target.at),
             Expr::Change { view, aggregate, period } => self.change(*view, *aggregate, *period),
             Expr::Past(past) => self.past(past),
             Expr::Correlation(both) => self.correlation(both),
@@ -269,7 +293,7 @@ impl Evaluation<'_> {
         if let (Expr::Elapsed(_), true, Ok(value), Ok(limit)) = (left, is_limit, a, b) {
             self.note_crossing(true, value, Compare { op, limit });
         } else if self.notes.is_growing {
-            self.look_again_by(self.at + self.interval);
+            self.look_again_by(self.target.at + self.timing.interval);
         }
         let (a, b) = logic::both(a, b)?;
         let told = if matches!(left, Expr::Number(_)) { b } else { a };
@@ -282,7 +306,7 @@ impl Evaluation<'_> {
         aggregate: Aggregate,
         at: Timestamp,
     ) -> Result<f64, Unknown> {
-        self.aggregate_of((view, self.key), aggregate, at)
+        self.aggregate_of((view, self.target.key), aggregate, at)
     }
 
     pub(super) fn aggregate_of(
@@ -291,14 +315,14 @@ impl Evaluation<'_> {
         aggregate: Aggregate,
         at: Timestamp,
     ) -> Result<f64, Unknown> {
-        let start = self.views[view as usize].oldest_start(at);
-        if let Some(until) = self.gaps.covered_until(start, at) {
+        let start = self.inputs.views[view as usize].oldest_start(at);
+        if let Some(until) = self.inputs.gaps.covered_until(start, at) {
             // The value stays unknown until the window no longer covers the gap.
-            self.look_again_by(until + (at - start) + self.interval);
+            self.look_again_by(until + (at - start) + self.timing.interval);
             return Err(Unknown::Gap);
         }
-        let totals = view::totals(self.views, view, key, at);
-        if at == self.at {
+        let totals = view::totals(self.inputs.views, view, key, at);
+        if at == self.target.at {
             self.notes.count_max = self.notes.count_max.max(Some(totals.count));
             let newest = totals.last.map(|(time, _)| time);
             self.notes.newest = self.notes.newest.max(newest);
@@ -308,13 +332,15 @@ impl Evaluation<'_> {
             Aggregate::Count => Ok(totals.count as f64),
             Aggregate::Sum => Ok(totals.sum),
             Aggregate::RateOfCount | Aggregate::RateOfSum => {
-                // The last pane of a past window is complete: it also holds what came after the window's end.
-                let seconds = (self.views[view as usize].newest_end(at).min(self.at) - start).secs_f64();
+                // The newest pane of a past window also holds values from after the window's end. So the rate
+                // divides by the time up to the end of that pane.
+                let seconds =
+                    (self.inputs.views[view as usize].newest_end(at).min(self.target.at) - start).secs_f64();
                 let is_sum = aggregate == Aggregate::RateOfSum;
                 Ok(if is_sum { totals.sum } else { totals.count as f64 } / seconds)
             }
             _ if totals.count == 0 => {
-                let newest = view::newest(self.views, view, key).filter(|_| at == self.at);
+                let newest = view::newest(self.inputs.views, view, key).filter(|_| at == self.target.at);
                 self.notes.missing = self.notes.missing.into_iter().chain(newest).min();
                 Err(self.nothing_of(view, key))
             }
@@ -323,14 +349,14 @@ impl Evaluation<'_> {
             Aggregate::Max => Ok(totals.max),
             Aggregate::Last => known(totals.last.map(|(_, value)| value)),
             Aggregate::Stddev => known(totals.stddev()),
-            Aggregate::Quantile(q) => known(view::quantile(self.views, view, key, at, q)),
+            Aggregate::Quantile(q) => known(view::quantile(self.inputs.views, view, key, at, q)),
         }
     }
 
     /// Returns why a view has no value for a key. A declared series exists from the start, so its silence
     /// is missing data and not a missing series.
     pub(super) fn nothing_of(&self, view: u32, key: KeyId) -> Unknown {
-        match self.views[view as usize].group_of(key) {
+        match self.inputs.views[view as usize].group_of(key) {
             Some(_) => Unknown::NoData,
             None => Unknown::Unseen,
         }
@@ -345,9 +371,9 @@ impl Evaluation<'_> {
     }
 
     fn change(&mut self, view: u32, aggregate: Aggregate, period: Span) -> Result<f64, Unknown> {
-        self.expect_series(view, self.key)?;
-        let now = self.aggregate(view, aggregate, self.at)?;
-        let before = self.aggregate(view, aggregate, self.at - period)?;
+        self.expect_series(view, self.target.key)?;
+        let now = self.aggregate(view, aggregate, self.target.at)?;
+        let before = self.aggregate(view, aggregate, self.target.at - period)?;
         if before == 0.0 {
             return Err(Unknown::DivisionByZero);
         }
@@ -355,14 +381,14 @@ impl Evaluation<'_> {
     }
 
     fn elapsed(&mut self, elapsed: &Elapsed) -> Result<f64, Unknown> {
-        if let Some(until) = self.interruptions.unsettled_until(self.at, self.grace) {
+        if let Some(until) = self.inputs.interruptions.unsettled_until(self.target.at, self.timing.grace) {
             self.look_again_by(until);
             return Err(Unknown::LogInterrupted);
         }
         let since = match elapsed {
             Elapsed::Silent { view } => {
-                let view = &self.views[*view as usize];
-                let group = view.group_of(self.key).and_then(|group| view.group(group));
+                let view = &self.inputs.views[*view as usize];
+                let group = view.group_of(self.target.key).and_then(|group| view.group(group));
                 Some(group.ok_or(Unknown::Unseen)?.newest)
             }
             Elapsed::Idle(selector) => self.busy(selector)?.map(|(newest, _)| newest),
@@ -371,7 +397,7 @@ impl Evaluation<'_> {
         let Some(since) = since else { return Ok(0.0) };
         self.notes.is_growing = true;
         self.notes.newest = self.notes.newest.max(Some(since));
-        Ok(self.interruptions.counted(since, self.at).max(Span::ZERO).secs_f64())
+        Ok(self.inputs.interruptions.counted(since, self.target.at).max(Span::ZERO).secs_f64())
     }
 
     /// Returns the learned limit of a pipeline or stage; unknown until enough was observed there.
@@ -379,9 +405,9 @@ impl Evaluation<'_> {
         let (Elapsed::Idle(selector) | Elapsed::Age(selector)) = elapsed else {
             return Err(Unknown::NoBaseline);
         };
-        let key = self.keys.get(self.key);
+        let key = self.inputs.keys.get(self.target.key);
         let stage = if selector.has_stage { key.get("stage").map(|stage| &**stage) } else { None };
-        let pipeline = key.get("pipeline").and_then(|pipeline| self.runs.get(pipeline));
+        let pipeline = key.get("pipeline").and_then(|pipeline| self.inputs.runs.get(pipeline));
         let place = pipeline.and_then(|pipeline| pipeline.place(stage)).ok_or(Unknown::Unseen)?;
         let limit = match elapsed {
             Elapsed::Idle(_) => place.usual_gap_secs(),
@@ -400,7 +426,8 @@ impl Evaluation<'_> {
     }
 
     fn sight(&mut self, selector: &RunSelector) -> Result<Sight, Unknown> {
-        let sight = run_sight(self.runs, self.keys.get(self.key), selector).ok_or(Unknown::Unseen)?;
+        let sight = run_sight(self.inputs.runs, self.inputs.keys.get(self.target.key), selector)
+            .ok_or(Unknown::Unseen)?;
         if sight == Sight::Lost {
             self.notes.is_gone = true;
             return Err(Unknown::NoData);
@@ -415,32 +442,34 @@ impl Evaluation<'_> {
         if self.notes.is_look {
             held?;
             return Ok(self
+                .learned
                 .shares
-                .known(place, self.key)
-                .map_or((Span::ZERO, 0), |h| h.share(self.at, period)));
+                .known(place, self.target.key)
+                .map_or((Span::ZERO, 0), |h| h.share(self.target.at, period)));
         }
-        let history = self.shares.history(place, self.key);
-        history.observe(held == Ok(true), self.at, period);
-        let share = history.share(self.at, period);
+        let history = self.learned.shares.history(place, self.target.key);
+        history.observe(held == Ok(true), self.target.at, period);
+        let share = history.share(self.target.at, period);
         if !history.is_quiet() {
-            self.look_again_by(self.at + self.interval);
+            self.look_again_by(self.target.at + self.timing.interval);
         }
         held.map(|_| share)
     }
 
-    /// Schedules the next evaluation. A value that grows by one a second crosses its limit at a known time.
-    /// Past the limit it is evaluated again each time it has grown by a sixteenth, so that lists and messages
-    /// are at most 6 % behind. Any other growing value is evaluated again at the next grid point.
+    /// Schedules the next evaluation of a growing value. An elapsed time grows by one a second, so it crosses its
+    /// limit at a known time. Past the limit it is evaluated again each time it has grown by a sixteenth, so that
+    /// the published value is at most about 6 % too low. Any other growing value is evaluated again at the next
+    /// grid point.
     fn note_crossing(&mut self, is_elapsed: bool, value: f64, compare: Compare) {
         if !self.notes.is_growing {
             return;
         }
         let wait = match is_elapsed {
             true if compare.limit >= value => span(compare.limit - value).max(Span::MILLISECOND),
-            true => span(value / GROWTH_STEPS).max(self.interval),
-            false => self.interval,
+            true => span(value / GROWTH_STEPS).max(self.timing.interval),
+            false => self.timing.interval,
         };
-        self.look_again_by(self.at + wait);
+        self.look_again_by(self.target.at + wait);
     }
 
     fn look_again_by(&mut self, at: Timestamp) {
@@ -451,11 +480,13 @@ impl Evaluation<'_> {
     fn note_input(&mut self, expr: &Expr, value: Result<f64, Unknown>) {
         let Some(why) = &mut self.notes.why else { return };
         let count = match expr {
-            Expr::Aggregate { view, .. } => Some(view::totals(self.views, *view, self.key, self.at).count),
+            Expr::Aggregate { view, .. } => {
+                Some(view::totals(self.inputs.views, *view, self.target.key, self.target.at).count)
+            }
             _ => None,
         };
         why.inputs.push(Input {
-            input: describe(expr, self.views),
+            input: describe(expr, self.inputs.views),
             value: value.ok(),
             count,
             unknown: value.err().map(|reason| reason.name().to_string()),
@@ -485,11 +516,12 @@ fn span(secs: f64) -> Span {
 impl Evaluation<'_> {
     /// Returns the maintenance windows of the key, past and present.
     pub(super) fn planned(&self, asked: &Past) -> Vec<(Timestamp, Timestamp)> {
-        let key = self.keys.get(self.key);
-        let label = |name: &str| key.get(name).or_else(|| self.labels.get(name));
-        let read = || std::iter::once(&self.views[asked.current as usize].spec);
-        let pipeline =
-            |name: &str| if name == PIPELINE { self.pipeline_records.source(key, read()) } else { None };
-        self.mutes.spans(|name| label(name).or_else(|| pipeline(name)).map(|value| &**value))
+        let key = self.inputs.keys.get(self.target.key);
+        let label = |name: &str| key.get(name).or_else(|| self.target.labels.get(name));
+        let read = || std::iter::once(&self.inputs.views[asked.current as usize].spec);
+        let pipeline = |name: &str| {
+            if name == PIPELINE { self.inputs.pipeline_records.source(key, read()) } else { None }
+        };
+        self.inputs.mutes.spans(|name| label(name).or_else(|| pipeline(name)).map(|value| &**value))
     }
 }

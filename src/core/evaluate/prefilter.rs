@@ -1,8 +1,8 @@
 //! A fast check whether a rule surely is not met, without learning the baseline.
 //!
 //! Intuition: ninety-nine of a hundred evaluations are far from their limit and have no consequence. So
-//! before a baseline is learned, bounds answer whether it can matter: each function lies between two bounds
-//! ([`crate::core::detect::bounds`]), and so does an expression over functions.
+//! before a baseline is learned, bounds decide whether the rule can be met at all: the value of each function
+//! lies between two bounds ([`crate::core::detect::bounds`]), and so does an expression over functions.
 //! Invariant: a rule that this check reports as surely not met is not met in the exact evaluation. All
 //! other keys are evaluated exactly, so a bound is never published as a value, a limit or a reason.
 //! Rejected: bounds for all arithmetic (rules compare one function with one limit), and bounds for periods
@@ -59,7 +59,7 @@ fn asks_the_past(expr: &Expr) -> bool {
 impl Evaluation<'_> {
     /// Whether the rule surely is not met for a key and its evaluation leaves nothing to remember.
     pub(crate) fn is_surely_not_met(&mut self, rule: &Rule, key: KeyId) -> bool {
-        (self.key, self.notes) = (key, Notes::default());
+        (self.target.key, self.notes) = (key, Notes::default());
         self.notes.min_count = rule.min_count;
         let is_not_met = match &rule.subject {
             Subject::Value(expr) => self.prefilter(expr).is_some_and(|value| {
@@ -72,8 +72,8 @@ impl Evaluation<'_> {
         is_not_met && has_enough && self.notes.look_again.is_none()
     }
 
-    /// Returns `None` where the condition must be evaluated exactly. Both sides are always checked, because
-    /// either may ask to be evaluated again.
+    /// Returns whether the condition surely does not hold; `None` if it must be evaluated exactly. Both sides are
+    /// always checked, because either may need another evaluation at a later time.
     fn surely_does_not_hold(&mut self, cond: &Cond) -> Option<bool> {
         Some(match cond {
             Cond::Compare { left, op, right } => {
@@ -90,7 +90,7 @@ impl Evaluation<'_> {
         match expr {
             Expr::Number(number) => Some((*number, *number)),
             Expr::Aggregate { view, aggregate } => {
-                self.aggregate(*view, *aggregate, self.at).ok().map(|value| (value, value))
+                self.aggregate(*view, *aggregate, self.target.at).ok().map(|value| (value, value))
             }
             Expr::Abs(inner) => self
                 .prefilter(inner)
@@ -101,20 +101,20 @@ impl Evaluation<'_> {
     }
 
     fn prefilter_lookback(&mut self, asked: &Past) -> Option<Range> {
-        let now = self.aggregate(asked.current, asked.aggregate, self.at);
+        let now = self.aggregate(asked.current, asked.aggregate, self.target.at);
         let (_, extent) = self.plain_extent(asked)?;
         let place = extent.place(asked.baseline);
-        let windows = self.views[asked.baseline as usize].sealed(self.key)?;
+        let windows = self.inputs.views[asked.baseline as usize].sealed(self.target.key)?;
         if asked.function.is_line() {
             now.ok()?;
-            let lines = self.memos.lines.entry(place).or_default();
-            let line = lines.get_or_insert_with(self.key, SharedLine::default);
+            let lines = self.learned.memos.lines.entry(place).or_default();
+            let line = lines.get_or_insert_with(self.target.key, SharedLine::default);
             let between = line.between(&windows, extent)?;
             return Some(self.follow_roughly(asked, &between));
         }
         let above = windows.tail_begin();
-        let keys = self.memos.normal.entry(place).or_default();
-        let normal = keys.get_or_insert_with(self.key, || Normal::new(&windows, extent));
+        let keys = self.learned.memos.normal.entry(place).or_default();
+        let normal = keys.get_or_insert_with(self.target.key, || Normal::new(&windows, extent));
         let (bounds, newest_sum) = normal.bounds(&windows, extent)?;
         match asked.function {
             Function::Upper { k } => Some(bounds.bound(k)),
@@ -123,8 +123,8 @@ impl Evaluation<'_> {
             Function::RobustZ => bounds.robust_z(now.ok()?),
             Function::Anomaly => bounds.is_usual(now.ok()?, newest_sum).then_some(USUAL),
             Function::Regression | Function::RegressionScore => {
-                let (value, looked) = (now.ok()?, (asked.current, self.key));
-                let window = view::trailing(self.views, looked, self.at, value, above);
+                let (value, looked) = (now.ok()?, (asked.current, self.target.key));
+                let window = view::trailing(self.inputs.views, looked, self.target.at, value, above);
                 let is_score = asked.function == Function::RegressionScore;
                 let is_unchanged = is_unchanged(asked, bounds, &window);
                 is_unchanged.then_some(if is_score { NOT_SIGNIFICANT } else { (0.0, 0.0) })
@@ -142,7 +142,7 @@ fn is_unchanged(asked: &Past, bounds: &Bounds, window: &Window) -> bool {
     }
 }
 
-/// Whether a comparison holds for no pair of values between these bounds.
+/// Whether a comparison holds for no pair of values within these bounds.
 fn surely_not(left: Range, op: Comparison, right: Range) -> bool {
     match op {
         Comparison::Greater => left.1 <= right.0,

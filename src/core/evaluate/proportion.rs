@@ -58,7 +58,7 @@ impl History {
         (held, self.spans.iter().filter(|(from, _)| *from > begin).count())
     }
 
-    /// Whether the passage of time alone changes nothing.
+    /// Whether no span is remembered, so that the passage of time alone changes no result.
     pub(crate) fn is_quiet(&self) -> bool {
         self.spans.is_empty()
     }

@@ -1,9 +1,9 @@
 //! Lines through past windows: `trend` and `forecast`, and the time at which the line reaches a limit.
 //!
-//! Intuition: a line is not a baseline. It is followed as long as its alert lasts, and its reader wants to
-//! know when it reaches the limit.
-//! Invariant: the certainty of a line costs more than the line and changes no value, so it is computed only
-//! when evidence is collected.
+//! Intuition: a line is not a baseline. It keeps following new windows while its alert lasts, and an operator
+//! wants to know when it reaches the limit.
+//! Invariant: the p-value and the confidence interval of a line cost more than the line and change no value, so
+//! they are computed only when evidence is collected.
 
 use super::Evaluation;
 use super::baseline_cache::Extent;
@@ -20,7 +20,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 pub(crate) struct Line {
     trend: Trend,
     interval: (f64, f64),
-    /// The unit of the line's time.
+    /// The length of a window, which is the unit of the line's time axis.
     window: Span,
 }
 
@@ -41,7 +41,7 @@ impl Line {
     }
 }
 
-/// A limit that is reached more than ten years ahead is reported as never reached.
+/// Ten years, in hours. A limit that is reached later is reported as never reached.
 const REACH_HOURS_MAX: f64 = 10.0 * 365.0 * 24.0;
 
 impl Evaluation<'_> {
@@ -60,7 +60,7 @@ impl Evaluation<'_> {
             self.notes.why.iter_mut().for_each(|why| why.line = Some(line));
         }
         match asked.function {
-            Function::Forecast { ahead } => trend.at(in_windows(self.at + ahead, window)),
+            Function::Forecast { ahead } => trend.at(in_windows(self.target.at + ahead, window)),
             _ => an_hour(trend.slope),
         }
     }
@@ -68,7 +68,7 @@ impl Evaluation<'_> {
     /// Does the same as [`Self::follow`] for the bounds of a line.
     pub(super) fn follow_roughly(&self, asked: &Past, between: &Between) -> (f64, f64) {
         match asked.function {
-            Function::Forecast { ahead } => between.at(in_windows(self.at + ahead, asked.window)),
+            Function::Forecast { ahead } => between.at(in_windows(self.target.at + ahead, asked.window)),
             _ => (between.slope.0 / hours(asked.window), between.slope.1 / hours(asked.window)),
         }
     }
@@ -78,7 +78,7 @@ impl Evaluation<'_> {
         let is_forecast =
             matches!(expr, Expr::Past(past) if matches!(past.function, Function::Forecast { .. }));
         let Some(why) = self.notes.why.as_mut().filter(|_| is_forecast) else { return };
-        let reached = why.line.zip(limit).and_then(|(line, limit)| line.reaches(limit, self.at));
+        let reached = why.line.zip(limit).and_then(|(line, limit)| line.reaches(limit, self.target.at));
         why.baseline.reaches = why.baseline.reaches.take().or(reached);
     }
 }
@@ -95,7 +95,7 @@ fn point((index, value): (i64, f64)) -> Point {
     (index as f64 + 0.5, value)
 }
 
-/// The largest number of points for which room is reserved beforehand.
+/// The largest number of points for which capacity is reserved beforehand.
 const POINTS_ROOM: usize = 2 * POINTS_MAX;
 
 /// The line through a key's windows, shared by the rules over the same windows.
@@ -146,7 +146,8 @@ impl SharedLine {
     fn slide(&mut self, windows: &SealedWindows<'_>, extent: Extent) -> bool {
         let is_near = |(known, before): &(Extent, _)| known.is_near(extent, *before, windows.state());
         let known = self.of.filter(is_near);
-        // Blocks of several windows cannot slide, only single windows can.
+        // Sliding needs one point per window. With more than about `POINTS_MAX` windows, a point stands for a
+        // block of several windows.
         let Some((known, _)) = known.filter(|_| self.windows == self.slopes.points().len()) else {
             return false;
         };

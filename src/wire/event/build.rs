@@ -45,12 +45,12 @@ impl BadEvent {
     }
 }
 
-/// Builds events and numbers their identities.
+/// Builds events, and gives each new identity (source, name, labels and unit) a number.
 #[derive(Debug)]
 pub(super) struct Builder {
     number: usize,
     all: Vec<Arc<Identity>>,     // by number
-    taken: usize,                // number of identities already returned to the reader
+    taken: usize,                // how many identities were already returned to the reader
     by_identity: HashTable<u32>, // numbers; a map keyed by identities is ten times as large
     texts: HashSet<Arc<str>, foldhash::fast::FixedState>,
     text_bytes: usize, // total length of `texts`
@@ -62,22 +62,22 @@ pub(super) struct Builder {
     pub has_too_many_cells: bool,
 }
 
-/// Maximum number of cells of all histograms of a payload: 4 × 2^20 × 16 B = 64 MiB. Counts of real values
-/// deflate to a quarter or more, so 1 MiB of base64 holds 3 million; counts that are all alike would hold 30
-/// million.
+/// Maximum number of cells (bucket and count) of all histograms of a payload: 4 × 2^20 × 16 B = 64 MiB. Counts of
+/// real values deflate to no less than a quarter, so 1 MiB of base64 holds at most 3 million of them. Equal counts
+/// deflate further: 30 million would fit.
 const CELLS_PER_PAYLOAD_MAX: usize = 4 << 20;
 
 /// Identities that a decoder holds before it resets its table: 1,000,000 × about 300 B = 300 MB at worst.
 const IDENTITIES_MAX: usize = 1_000_000;
 
-/// Maximum total length of shared texts: a million of the longest. Refused events leave their texts here too.
+/// Maximum bytes of all interned texts: a million texts of 256 bytes. The texts of refused events count too.
 const TEXT_BYTES_MAX: usize = 256 << 20;
 
 fn hash_of(identity: &Identity) -> u64 {
     foldhash::fast::FixedState::default().hash_one(identity)
 }
 
-pub(super) type PipelineRecords<T> = Result<T, String>;
+pub(super) type FieldResult<T> = Result<T, String>;
 
 impl Builder {
     pub(super) fn new(number: usize) -> Builder {
@@ -125,7 +125,7 @@ impl Builder {
         self.event(fields).map_err(|message| BadEvent::new(index, Refusal::BadEvent, message))
     }
 
-    fn event(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
+    fn event(&mut self, fields: &Fields<'_>) -> FieldResult<Event> {
         match text("type", &fields.r#type)? {
             "metric" => self.metric(fields),
             "samples" => self.samples(fields),
@@ -140,7 +140,7 @@ impl Builder {
         }
     }
 
-    fn metric(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
+    fn metric(&mut self, fields: &Fields<'_>) -> FieldResult<Event> {
         let observation = Observation {
             time: instant("time", &fields.time)?,
             value: number("value", &fields.value)?,
@@ -152,7 +152,7 @@ impl Builder {
         })
     }
 
-    fn samples(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
+    fn samples(&mut self, fields: &Fields<'_>) -> FieldResult<Event> {
         let (times, values) = (column("times", &fields.times)?, column("values", &fields.values)?);
         if times.len() != values.len() {
             return Err(format!("{} times but {} values", times.len(), values.len()));
@@ -165,7 +165,7 @@ impl Builder {
         Ok(Event::Samples(Box::new(Samples { columns, who: self.who(fields)? })))
     }
 
-    fn histogram(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
+    fn histogram(&mut self, fields: &Fields<'_>) -> FieldResult<Event> {
         let time = instant("time", &fields.time)?;
         let scale = match fields.scale {
             None | Some(Value::Null) => 1.0,
@@ -192,7 +192,7 @@ impl Builder {
         Ok(Event::Histogram(Box::new(HistogramEvent { who, time, cells, min, max })))
     }
 
-    fn stage(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
+    fn stage(&mut self, fields: &Fields<'_>) -> FieldResult<Event> {
         let status = text("status", &fields.status)?;
         let status = StageStatus::from_name(status).ok_or_else(|| unknown_status(status))?;
         let attempt = match &fields.attempt {
@@ -218,7 +218,7 @@ impl Builder {
         })))
     }
 
-    fn run(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
+    fn run(&mut self, fields: &Fields<'_>) -> FieldResult<Event> {
         let status = text("status", &fields.status)?;
         let status = RunStatus::from_name(status).ok_or_else(|| unknown_status(status))?;
         optional_source(fields)?;
@@ -235,7 +235,7 @@ impl Builder {
         })))
     }
 
-    fn gate(&mut self, fields: &Fields<'_>) -> PipelineRecords<Event> {
+    fn gate(&mut self, fields: &Fields<'_>) -> FieldResult<Event> {
         let is_passed = match text("status", &fields.status)? {
             "passed" => true,
             "failed" => false,
@@ -256,7 +256,7 @@ impl Builder {
     }
 
     /// Returns the reference to the identity that the fields name; a new identity gets the next number.
-    fn who(&mut self, fields: &Fields<'_>) -> PipelineRecords<SeriesRef> {
+    fn who(&mut self, fields: &Fields<'_>) -> FieldResult<SeriesRef> {
         let unit = match &fields.unit {
             None | Some(Value::Null) => None,
             Some(Value::Text(unit)) if unit.is_empty() => None,
@@ -280,7 +280,7 @@ impl Builder {
         Ok(who)
     }
 
-    fn labels(&mut self, fields: &Fields<'_>) -> PipelineRecords<Labels> {
+    fn labels(&mut self, fields: &Fields<'_>) -> FieldResult<Labels> {
         let raw: &RawLabels<'_> = match &fields.labels {
             None | Some(Value::Null) => return Ok(Labels::default()),
             Some(Value::Labels(raw)) => raw,
@@ -297,7 +297,7 @@ impl Builder {
     }
 
     /// Reads a required name. Many events share it, so it is interned.
-    fn name(&mut self, what: &'static str, value: &Option<Value<'_>>) -> PipelineRecords<Arc<str>> {
+    fn name(&mut self, what: &'static str, value: &Option<Value<'_>>) -> FieldResult<Arc<str>> {
         let name = text(what, value)?;
         check_name(what, name).map_err(|error| error.to_string())?;
         Ok(self.share(name))
@@ -319,14 +319,14 @@ impl Builder {
     }
 }
 
-fn text<'a>(name: &str, value: &'a Option<Value<'_>>) -> PipelineRecords<&'a str> {
+fn text<'a>(name: &str, value: &'a Option<Value<'_>>) -> FieldResult<&'a str> {
     match value {
         Some(Value::Text(text)) => Ok(text),
         other => Err(wrong(name, "a text", other)),
     }
 }
 
-fn id(fields: &Fields<'_>) -> PipelineRecords<Option<Box<str>>> {
+fn id(fields: &Fields<'_>) -> FieldResult<Option<Box<str>>> {
     match &fields.id {
         None | Some(Value::Null) => Ok(None),
         id => Ok(Some(identifier("id", id)?.into())),
@@ -334,12 +334,12 @@ fn id(fields: &Fields<'_>) -> PipelineRecords<Option<Box<str>>> {
 }
 
 /// Reads the required id of a run. Few events share it, so it is not interned.
-fn run(fields: &Fields<'_>) -> PipelineRecords<Arc<str>> {
+fn run(fields: &Fields<'_>) -> FieldResult<Arc<str>> {
     Ok(identifier("run", &fields.run)?.into())
 }
 
 /// Reads an identifier. GitHub and GitLab send ids as whole numbers, which stand for their decimal text.
-fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> PipelineRecords<Cow<'a, str>> {
+fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> FieldResult<Cow<'a, str>> {
     let name = match value {
         Some(Value::Text(name)) => Cow::Borrowed(&**name),
         Some(Value::Integer(number)) => Cow::Owned(number.to_string()),
@@ -349,29 +349,30 @@ fn identifier<'a>(what: &'static str, value: &'a Option<Value<'_>>) -> PipelineR
     Ok(name)
 }
 
-/// Validates the source that a stage, run or gate may state. The source of its series is the pipeline.
-fn optional_source(fields: &Fields<'_>) -> PipelineRecords<()> {
+/// Validates the optional source of a stage, run or gate. It is not used, because the series of such an event have
+/// the pipeline as their source.
+fn optional_source(fields: &Fields<'_>) -> FieldResult<()> {
     match &fields.source {
         None | Some(Value::Null) => Ok(()),
         source => check_name("source", text("source", source)?).map_err(|error| error.to_string()),
     }
 }
 
-fn optional_number(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<()> {
+fn optional_number(name: &str, value: &Option<Value<'_>>) -> FieldResult<()> {
     match value {
         None | Some(Value::Null) => Ok(()),
         _ => number(name, value).map(drop),
     }
 }
 
-fn number(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<f64> {
+fn number(name: &str, value: &Option<Value<'_>>) -> FieldResult<f64> {
     match value {
         Some(value) => number_of(name, value),
         None => Err(wrong(name, "a number", &None)),
     }
 }
 
-fn number_of(name: &str, value: &Value<'_>) -> PipelineRecords<f64> {
+fn number_of(name: &str, value: &Value<'_>) -> FieldResult<f64> {
     match value {
         Value::Integer(number) => Ok(*number as f64),
         Value::Float(number) if number.is_finite() => Ok(*number),
@@ -380,7 +381,7 @@ fn number_of(name: &str, value: &Value<'_>) -> PipelineRecords<f64> {
     }
 }
 
-pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<Timestamp> {
+pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> FieldResult<Timestamp> {
     match value {
         Some(value) => instant_of(name, value),
         None => Err(wrong(name, TIME, &None)),
@@ -390,7 +391,7 @@ pub(super) fn instant(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<
 const TIME: &str = "an RFC 3339 time or epoch milliseconds";
 
 /// Reads the ingest time that a log assigned to a record, in the full range of timestamps.
-pub fn stamp_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
+pub fn stamp_of(name: &str, value: &Value<'_>) -> FieldResult<Timestamp> {
     match value {
         Value::Integer(ms) => {
             let outside = || format!("{name} {ms} is outside the years 0 to 9999; it is in milliseconds");
@@ -401,7 +402,7 @@ pub fn stamp_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
 }
 
 /// Reads a time given as text or as a whole number of milliseconds.
-pub(super) fn instant_of(name: &str, value: &Value<'_>) -> PipelineRecords<Timestamp> {
+pub(super) fn instant_of(name: &str, value: &Value<'_>) -> FieldResult<Timestamp> {
     match value {
         Value::Integer(number) => time::of_number(*number).map_err(|hint| format!("{name} {number} {hint}")),
         Value::Text(text) => time::parse(text.as_bytes()).ok_or_else(|| match text.parse::<i64>() {
@@ -413,7 +414,7 @@ pub(super) fn instant_of(name: &str, value: &Value<'_>) -> PipelineRecords<Times
     }
 }
 
-fn column_times(column: &Column<'_>) -> PipelineRecords<Vec<Timestamp>> {
+fn column_times(column: &Column<'_>) -> FieldResult<Vec<Timestamp>> {
     match column {
         Column::Integers(all) => {
             let time =
@@ -428,7 +429,7 @@ fn column_times(column: &Column<'_>) -> PipelineRecords<Vec<Timestamp>> {
     }
 }
 
-fn column_values(column: &Column<'_>) -> PipelineRecords<Vec<f64>> {
+fn column_values(column: &Column<'_>) -> FieldResult<Vec<f64>> {
     match column {
         Column::Integers(all) => Ok(all.iter().map(|number| *number as f64).collect()),
         Column::Floats(all) if all.iter().all(|number| number.is_finite()) => Ok(all.clone()),
@@ -437,7 +438,7 @@ fn column_values(column: &Column<'_>) -> PipelineRecords<Vec<f64>> {
     }
 }
 
-fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> PipelineRecords<&'a Column<'b>> {
+fn column<'a, 'b>(name: &str, value: &'a Option<Value<'b>>) -> FieldResult<&'a Column<'b>> {
     match value {
         Some(Value::Column(column)) => Ok(column),
         other => Err(wrong(name, "an array", other)),

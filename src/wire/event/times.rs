@@ -3,7 +3,7 @@
 //! Invariant: an event states only times that its status has reached, and they are in order, so an interval
 //! between two of them is never negative.
 
-use super::build::{PipelineRecords, instant};
+use super::build::{FieldResult, instant};
 use super::fields::{Fields, Value};
 use crate::core::Timestamp;
 use crate::core::event::Times;
@@ -28,7 +28,7 @@ impl Phase {
 
 /// Reads and validates the times in addition to `time`: the event may state only those that its status has
 /// reached, and they must be in order.
-pub(super) fn times(fields: &Fields<'_>, time: Timestamp, phase: Phase) -> PipelineRecords<Times> {
+pub(super) fn times(fields: &Fields<'_>, time: Timestamp, phase: Phase) -> FieldResult<Times> {
     let times = Times {
         queued_at: optional_instant("queued_at", &fields.queued_at)?,
         started_at: optional_instant("started_at", &fields.started_at)?,
@@ -61,7 +61,7 @@ pub(super) fn times(fields: &Fields<'_>, time: Timestamp, phase: Phase) -> Pipel
     }
 }
 
-fn optional_instant(name: &str, value: &Option<Value<'_>>) -> PipelineRecords<Option<Timestamp>> {
+fn optional_instant(name: &str, value: &Option<Value<'_>>) -> FieldResult<Option<Timestamp>> {
     match value {
         None | Some(Value::Null) => Ok(None),
         _ => instant(name, value).map(Some),
@@ -75,8 +75,8 @@ mod tests {
 
     const START_MS: i64 = 1_793_491_200_000;
 
-    /// Reads times, written as `+` and milliseconds after the start, for an event with a `time` of 9000.
-    fn read(json: &str, phase: Phase) -> PipelineRecords<Times> {
+    /// Reads times, written as `+` and milliseconds after the start, for an event whose `time` is 9,000 ms after it.
+    fn read(json: &str, phase: Phase) -> FieldResult<Times> {
         let json = json.replace(":+", &format!(":{}", START_MS / 10_000));
         let fields = fields::from_json(json.as_bytes()).expect("JSON");
         times(&fields, Timestamp::clamped(START_MS + 9_000), phase)
